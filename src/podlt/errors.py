@@ -1,0 +1,94 @@
+"""Errors, by whose fault they are, each with the exit code that the command line returns.
+
+Exit codes: 0 sound, 1 unsound (a proof failed), 2 usage (the operator can repair it), 3 could not check or
+could not go on (a full disk, too few workers, a diverging loss). Our own bugs are assertions.
+"""
+
+from __future__ import annotations
+
+
+class PodltError(Exception):
+    """The root of every error that podlt raises on purpose."""
+
+    exit_code = 3
+
+
+class UsageError(PodltError):
+    """The operator asked for something impossible: a missing file, a malformed recipe, an unknown name."""
+
+    exit_code = 2
+
+
+class DataError(UsageError):
+    """A line of the data is malformed; names the source and the line.
+
+    Args:
+        source: the file or named set, as the user gave it.
+        line: the line's number, from 1, or None when the fault is the whole source's.
+        message: lower case: what was expected, and what was found.
+    """
+
+    def __init__(self, source: str, line: int | None, message: str) -> None:
+        super().__init__(f"{source}, line {line}: {message}" if line is not None else f"{source}: {message}")
+        self.source = source
+        self.line = line
+
+
+class UnsupportedError(UsageError):
+    """An operation has no definition here: it is refused by name, never replaced in silence."""
+
+
+class PeerError(PodltError):
+    """A worker broke the protocol. Caught at one place, becomes an entry with this reason; never stops the manager.
+
+    Args:
+        worker: who; reason: a short code for the log; message: what was expected, and what was got.
+    """
+
+    def __init__(self, worker: int, reason: str, message: str) -> None:
+        super().__init__(f"worker {worker}: {message}")
+        self.worker = worker
+        self.reason = reason
+
+
+class InvalidProofError(PodltError):
+    """A log, a signature or a record does not hold. Carries where, what was expected, and what was found.
+
+    Args:
+        step: the numbered step of docs/SPEC.md that failed, 0 when outside `verify`.
+        entry: the index of the first entry that is wrong, or None when it is not one entry's fault.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self, message: str, *, entry: int | None = None, step: int = 0, expected: object = None, actual: object = None
+    ) -> None:
+        where = f"entry {entry}: " if entry is not None else ""
+        detail = f" (expected {_show(expected)}, got {_show(actual)})" if expected is not None else ""
+        super().__init__(f"{where}{message}{detail}")
+        self.reason = message
+        self.entry = entry
+        self.step = step
+        self.expected = expected
+        self.actual = actual
+
+
+class StorageError(PodltError):
+    """The disk is full, or a file cannot be read or written. Nothing that was logged is lost."""
+
+
+class TooFewWorkersError(PodltError):
+    """Fewer than three workers are left: no random fragment can be compared. The run can be resumed with more."""
+
+
+class DivergedError(PodltError):
+    """The loss or the parameters are no longer finite, and the manager's own execution agrees that they are not."""
+
+
+class EngineError(PodltError):
+    """The workers' processes could not be started, or die again and again on the same task."""
+
+
+def _show(value: object) -> str:
+    return value.hex() if isinstance(value, bytes) else repr(value)

@@ -1,0 +1,42 @@
+"""The units that entries and messages are made of: typed, and range-checked when they are decoded.
+
+Each name is one thing everywhere: a `Round` is never a count of lines, a `Digest` never a key.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+MAX_INT = 2**63 - 1
+
+WorkerId = Annotated[int, Meta(ge=0, lt=2**20)]
+"""A worker's number in its run, in the order of joining."""
+
+Round = Annotated[int, Meta(ge=0, lt=2**40)]
+"""A round's number, from 0 over the whole run."""
+
+Count = Annotated[int, Meta(ge=0, le=MAX_INT)]
+"""A number of lines, rounds or fragments."""
+
+Millis = Annotated[int, Meta(ge=0, le=MAX_INT)]
+"""Milliseconds since 1970-01-01 UTC, by the manager's clock."""
+
+Credits = Annotated[int, Meta(ge=0, le=MAX_INT)]
+"""An amount of pay, in whole credits."""
+
+Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+"""A SHA-256 or BLAKE3 digest."""
+
+PublicKey = Annotated[bytes, Meta(min_length=32, max_length=32)]
+"""An Ed25519 public key (RFC 8032)."""
+
+Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
+"""An Ed25519 signature (RFC 8032)."""
+
+Salt = Annotated[bytes, Meta(min_length=16, max_length=16)]
+"""What hides a digest inside a commitment until it is revealed."""
+
+Text = Annotated[str, Meta(max_length=4096)]
+"""A short text for people."""
