@@ -1,0 +1,1 @@
+"""Sources of lines, prepared once and dealt as blocks and fragments."""

@@ -1,0 +1,1 @@
+"""Exact arithmetic: the same bits on every machine."""

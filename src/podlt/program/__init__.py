@@ -1,0 +1,1 @@
+"""What is computed: the training step as a closed, canonical program."""

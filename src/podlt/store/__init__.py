@@ -1,0 +1,1 @@
+"""Where a run's entries and blobs are kept."""
