@@ -1,0 +1,91 @@
+"""Chance that anyone can re-derive: draws from the manager's hash chain and the workers' own commitments.
+
+`draw = H(the round's secret, beacon)`. The secret's chain was fixed before the first worker joined, so the manager
+cannot choose it; the beacon folds in every worker's signature on joining and every commitment so far, whose salts
+only the workers know, so the manager cannot foresee it when it makes its chain. Timestamps are not in it: a
+manager that could turn a clock until the draw suits it would choose the draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+
+from podlt.crypto import digest
+
+T = TypeVar("T")
+
+
+class Dice:
+    """An endless stream of uniform integers from one 32-byte seed: SHA-256 in counter mode, big-endian 64-bit words."""
+
+    def __init__(self, seed: bytes) -> None:
+        self._seed = seed
+        self._counter = 0
+        self._words: list[int] = []
+
+    def below(self, n: int) -> int:
+        """A uniform integer in [0, n): words past the last multiple of n are thrown away, so that none is favoured."""
+        limit = 2**64 - 2**64 % n
+        while True:
+            word = self._word()
+            if word < limit:
+                return word % n
+
+    def shuffle(self, items: Sequence[T]) -> list[T]:
+        """A uniform permutation (Fisher-Yates, from the end)."""
+        result = list(items)
+        for i in range(len(result) - 1, 0, -1):
+            j = self.below(i + 1)
+            result[i], result[j] = result[j], result[i]
+        return result
+
+    def _word(self) -> int:
+        if not self._words:
+            block = digest("dice/1", self._seed, self._counter.to_bytes(8, "big"))
+            self._counter += 1
+            self._words = [int.from_bytes(block[i : i + 8], "big") for i in (24, 16, 8, 0)]
+        return self._words.pop()
+
+
+def mix_beacon(beacon: bytes, *parts: bytes) -> bytes:
+    """The beacon after it took in what workers signed or committed to."""
+    return digest("beacon/1", beacon, *parts)
+
+
+class Roles(msgspec.Struct, frozen=True):
+    """Who holds which task in a round, before anything is dealt again.
+
+    Args:
+        seats: worker -> fragment number; a worker without a seat has no task this round.
+        checked: the fragment that more than one worker executes.
+    """
+
+    seats: dict[int, int]
+    checked: int
+
+    def group(self) -> list[int]:
+        """The origins of the tasks that are compared, ascending."""
+        return sorted(worker for worker, fragment in self.seats.items() if fragment == self.checked)
+
+
+def deal(secret: bytes, beacon: bytes, workers: Sequence[int], fragments: int, spares: int) -> Roles:
+    """The seed's round: the workers shuffled, a fragment each, and a random fragment to the spares as well.
+
+    Args:
+        workers: the active workers, ascending; fragments: how many there are; spares: how many repeat the drawn one.
+    """
+    dice = Dice(digest("draw/1", secret, beacon))
+    order = dice.shuffle(workers)
+    checked = dice.below(fragments)
+    seats = {order[j]: j for j in range(fragments)}
+    seats.update({worker: checked for worker in order[fragments : fragments + spares]})
+    return Roles(seats, checked)
+
+
+def deal_settlement(secret: bytes, beacon: bytes, workers: Sequence[int], fragments: int) -> Roles:
+    """The closing check: one drawn fragment of the last block, executed by every worker."""
+    checked = Dice(digest("draw/1", secret, beacon)).below(fragments)
+    return Roles(dict.fromkeys(workers, checked), checked)

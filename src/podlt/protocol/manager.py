@@ -1,0 +1,321 @@
+"""The manager's side of the protocol: proposes entries, applies them, and says what is still missing.
+
+Sans-IO: time comes as an argument, chance from the hash chain, tensors as digests. A driver carries assignments to
+workers and answers back, executes what the referee must, and writes what `take` returns in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from podlt import crypto
+from podlt.errors import InvalidProofError, PeerError, TooFewWorkersError
+from podlt.protocol import entries as e
+from podlt.protocol.draw import Dice, Roles
+from podlt.protocol.messages import Assignment, Committed, Opened
+from podlt.protocol.plan import Upcoming, fragment_bounds
+from podlt.protocol.rules import RunState
+from podlt.protocol.signatures import claims
+from podlt.protocol.verdict import compare, differing
+
+
+class Dispute(msgspec.Struct, frozen=True):
+    """A fragment whose result the manager must find by executing the task itself."""
+
+    fragment: int
+    reason: str
+
+
+class Manager:
+    """Drives one run, round by round: open, committed, commit, opened, reveal, judge, apply, pay.
+
+    Args:
+        state: the run so far (fresh, or replayed from its log).
+        chain: the manager's secrets.
+        clock: gives milliseconds since 1970.
+    """
+
+    def __init__(self, state: RunState, chain: crypto.HashChain, clock: Callable[[], int]) -> None:
+        self.state = state
+        self._chain = chain
+        self._clock = clock
+        self._proposed: list[e.Entry] = []
+        self._committed: dict[int, Committed] = {}
+        self._opened: dict[int, Opened] = {}
+        self._roles: Roles | None = None
+        self._disputes: list[Dispute] = []
+
+    # -- between rounds ----------------------------------------------------------------------------------------------
+
+    def begin(self, entry: e.Begin) -> None:
+        """The first entry."""
+        self._propose(entry)
+
+    def join(self, key: bytes, sign: Callable[[], bytes]) -> int:
+        """Admits a worker; returns its number.
+
+        Raises:
+            PeerError: the signature does not hold, or the key was evicted or is in the run already.
+        """
+        known = [number for number, worker in self.state.workers.items() if worker.key == key]
+        number = known[0] if known else len(self.state.workers)
+        if known and self.state.workers[number].status != "withdrawn":
+            status = self.state.workers[number].status
+            raise PeerError(number, "join", f"cannot join: its key is {status} in this run")
+        entry = e.Join(at=self._now(), worker=number, key=key, signature=sign())
+        if not all(claim.holds() for claim in claims(self.state, entry)):
+            raise PeerError(number, "join", "the signature on joining does not hold")
+        self._propose(entry)
+        return number
+
+    def resume(self) -> None:
+        """Goes on with a run that had stopped; nothing to do if it had not."""
+        if self.state.closed is not None:
+            self._propose(e.Resume(at=self._now()))
+
+    def close(self, outcome: str, reason: str = "") -> None:
+        """The last entry, or a stop after which the run can be resumed."""
+        self._propose(e.Close(at=self._now(), outcome=outcome, reason=reason))  # type: ignore[arg-type]
+
+    def upcoming(self) -> Upcoming | None:
+        """What the next round is, or None when the run is complete.
+
+        Raises:
+            TooFewWorkersError: fewer than three workers are left.
+        """
+        try:
+            return self.state.upcoming()
+        except InvalidProofError as error:
+            raise TooFewWorkersError(f"{error.reason}; three are needed: resume the run with more") from None
+
+    def take(self) -> list[e.Entry]:
+        """What was proposed since the last call: to be written in one transaction."""
+        taken, self._proposed = self._proposed, []
+        return taken
+
+    # -- a round -----------------------------------------------------------------------------------------------------
+
+    def open(self, plan: Upcoming, fragments: Sequence[bytes]) -> list[Assignment]:
+        """Opens a round and deals its tasks.
+
+        Args:
+            plan: what `upcoming` returned; fragments: the digest of each fragment.
+        """
+        state = self.state
+        entry = e.Open(
+            at=self._now(),
+            round=state.round,
+            purpose=plan.purpose,  # type: ignore[arg-type]
+            epoch=plan.epoch,
+            offset=plan.offset,
+            lines=plan.lines,
+            parameters=state.parameters,
+            fragments=list(fragments),
+        )
+        self._propose(entry)
+        self._committed, self._opened, self._disputes = {}, {}, []
+        self._roles = state.roles(self._chain.secret(state.round))
+        return [self._assignment(origin) for origin in sorted(self._roles.seats)]
+
+    def committed(self, message: Committed) -> None:
+        """Takes a worker's commitment.
+
+        Raises:
+            PeerError: not its task, a second answer, or a signature that does not hold.
+        """
+        if not self._is_due(message.origin, message.holder):
+            raise PeerError(message.holder, "commitment", f"no commitment to task {message.origin} is due from it")
+        known = self._committed.get(message.origin)
+        if known is not None and known != message:
+            raise PeerError(message.holder, "commitment", f"a second commitment to task {message.origin}")
+        entry = e.Commit(at=self.state.at, round=self.state.round, commitments=[_logged(message)])
+        if not all(claim.holds() for claim in claims(self.state, entry)):
+            raise PeerError(message.holder, "commitment", "the signature of its commitment does not hold")
+        self._committed[message.origin] = message
+
+    def uncommitted(self) -> list[int]:
+        """The origins of the tasks to which nobody is committed yet."""
+        return sorted(set(self._seats()) - set(self._committed))
+
+    def commit(self) -> None:
+        """Writes the commitments that came since the last call: from here on answers may be opened."""
+        assert self.state.current is not None
+        fresh = [c for o, c in sorted(self._committed.items()) if o not in self.state.current.commitments]
+        if fresh:
+            commitments = [_logged(c) for c in fresh]
+            self._propose(e.Commit(at=self._now(), round=self.state.round, commitments=commitments))
+
+    def opened(self, message: Opened, uploaded: bytes | None = None) -> None:
+        """Takes a worker's opening.
+
+        Args:
+            uploaded: the digest of the update that arrived, if it was uploaded.
+
+        Raises:
+            PeerError: it does not open the commitment, or the upload is something else.
+        """
+        promised = self._committed.get(message.origin)
+        if promised is None or promised.holder != message.holder:
+            raise PeerError(message.holder, "opening", f"no opening of task {message.origin} is due from it")
+        task = self.state.task(self._seats()[message.origin]).digest()
+        key = self.state.workers[message.holder].key
+        if crypto.commitment(task, key, message.update, message.salt) != promised.commitment:
+            raise PeerError(message.holder, "opening", "its opening does not fit its commitment")
+        if uploaded is not None and uploaded != message.update:
+            raise PeerError(message.holder, "upload", "its upload is not what it committed to")
+        self._opened[message.origin] = message
+
+    def unopened(self) -> list[int]:
+        """The origins of the tasks whose commitment is not opened yet."""
+        return sorted(set(self._seats()) - set(self._opened))
+
+    def lost(self, worker: int, reason: str) -> list[Assignment]:
+        """A worker is gone, or of no use: it withdraws, and what it held is dealt again.
+
+        Returns:
+            The new assignments; none if it held nothing.
+
+        Raises:
+            TooFewWorkersError: nobody is left who may take the task.
+        """
+        self._propose(e.Withdraw(at=self._now(), worker=worker, reason=reason))
+        if self._roles is None or self.state.current is None:
+            return []
+        held = [o for o in sorted(self._seats()) if self.state.current.holder(o) == worker]
+        again = []
+        for origin in held:
+            self._committed.pop(origin, None)
+            self._opened.pop(origin, None)
+            holder = self._substitute(origin)
+            self._propose(e.Redeal(at=self._now(), round=self.state.round, origin=origin, holder=holder))
+            again.append(self._assignment(origin))
+        return again
+
+    def reveal(self) -> None:
+        """Reveals the round's secret with all openings; then `disputes` says what the referee must do."""
+        openings = [e.Opening(o, m.update, m.salt) for o, m in sorted(self._opened.items())]
+        secret = self._chain.secret(self.state.round)
+        self._propose(e.Reveal(at=self._now(), round=self.state.round, secret=secret, openings=openings))
+        round = self.state.current
+        assert round is not None and round.roles is not None
+        checked = round.roles.checked
+        if compare(round.fragment_results(checked), vote=round.open.purpose == "train") is None:
+            self._disputes.append(Dispute(checked, "no-majority"))
+
+    def suspect(self, fragment: int) -> None:
+        """The result of a fragment is not finite: the manager will execute it itself, whoever agreed on it."""
+        self._disputes = [d for d in self._disputes if d.fragment != fragment] + [Dispute(fragment, "non-finite")]
+
+    def disputes(self) -> list[Dispute]:
+        """What the manager must execute itself before the round can be judged."""
+        return list(self._disputes)
+
+    def judge(self, referee: dict[int, bytes]) -> list[e.Verdict]:
+        """Writes the verdicts of the round.
+
+        Args:
+            referee: fragment -> digest of the manager's own result, for each dispute.
+        """
+        round = self.state.current
+        assert round is not None and round.roles is not None
+        verdicts = []
+        for dispute in self._disputes:
+            accepted = referee[dispute.fragment]
+            evicted = differing(round.fragment_results(dispute.fragment), accepted)
+            verdicts.append(self._verdict(dispute.fragment, "referee", dispute.reason, accepted, evicted))
+        if round.roles.checked not in referee:
+            found = compare(round.fragment_results(round.roles.checked), vote=round.open.purpose == "train")
+            assert found is not None
+            verdicts.append(
+                self._verdict(round.roles.checked, found.outcome, "compared", found.accepted, found.evicted)
+            )
+        for verdict in sorted(verdicts, key=lambda v: v.fragment):
+            self._propose(verdict)
+        return verdicts
+
+    def uploads(self) -> list[int | None]:
+        """For each fragment, in order, the origin of the task whose upload is to be applied; None for the referee's."""
+        round = self.state.current
+        assert round is not None and round.roles is not None
+        chosen: list[int | None] = []
+        for fragment in range(len(round.open.fragments)):
+            accepted = round.accepted(fragment)
+            origins = [o for o, f in sorted(round.roles.seats.items()) if f == fragment]
+            chosen.append(next((o for o in origins if round.results[o] == accepted), None))
+        return chosen
+
+    def apply(self, update: bytes, parameters: bytes, loss: float) -> None:
+        """The averaged update was applied.
+
+        Args:
+            update: digest of the averaged update; parameters: digest of the state after it; loss: mean a line.
+        """
+        self._propose(e.Apply(at=self._now(), round=self.state.round, update=update, parameters=parameters, loss=loss))
+
+    def pay(self) -> list[e.Transfer]:
+        """Ends the round with what it pays."""
+        transfers = self.state.owed()
+        self._propose(e.Pay(at=self._now(), round=self.state.round, transfers=transfers))
+        self._roles = None
+        return transfers
+
+    def fragment_lines(self) -> list[tuple[int, int]]:
+        """Where each fragment begins and ends within the round's lines."""
+        assert self.state.current is not None
+        opened = self.state.current.open
+        return fragment_bounds(opened.lines, len(opened.fragments))
+
+    # -- helpers -----------------------------------------------------------------------------------------------------
+
+    def _propose(self, entry: e.Entry) -> None:
+        self.state.apply(entry)
+        self._proposed.append(entry)
+
+    def _now(self) -> int:
+        return max(self.state.at, self._clock())
+
+    def _seats(self) -> dict[int, int]:
+        return self._roles.seats if self._roles is not None else {}
+
+    def _is_due(self, origin: int, holder: int) -> bool:
+        round = self.state.current
+        return round is not None and origin in self._seats() and round.holder(origin) == holder
+
+    def _assignment(self, origin: int) -> Assignment:
+        assert self.state.current is not None
+        fragment = self._seats()[origin]
+        return Assignment(origin, self.state.current.holder(origin), fragment, self.state.task(fragment))
+
+    def _substitute(self, origin: int) -> int:
+        """A random active worker who does not have this fragment, the least loaded first.
+
+        Drawn from the secret: a fixed choice would tell its neighbours who is checked.
+        """
+        round, seats = self.state.current, self._seats()
+        assert round is not None
+        busy = {round.holder(o) for o, f in seats.items() if f == seats[origin] and o != origin}
+        able = [w for w in round.workers if w not in busy and self.state.workers[w].status == "active"]
+        if not able:
+            raise TooFewWorkersError("nobody is left who may take the task: resume the run with more workers")
+        load = [round.holder(o) for o in seats]
+        fewest = min(load.count(w) for w in able)
+        able = [w for w in able if load.count(w) == fewest]
+        secret = self._chain.secret(self.state.round)
+        return able[Dice(crypto.digest("redeal/1", secret, bytes([len(round.holders) % 256]))).below(len(able))]
+
+    def _verdict(self, fragment: int, outcome: str, reason: str, accepted: bytes, evicted: list[int]) -> e.Verdict:
+        return e.Verdict(
+            at=self._now(),
+            round=self.state.round,
+            fragment=fragment,
+            outcome=outcome,  # type: ignore[arg-type]
+            reason=reason,  # type: ignore[arg-type]
+            accepted=accepted,
+            evicted=evicted,
+        )
+
+
+def _logged(message: Committed) -> e.Commitment:
+    return e.Commitment(message.origin, message.holder, message.commitment, message.signature)

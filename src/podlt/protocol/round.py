@@ -1,0 +1,45 @@
+"""What the rules keep of a worker, and of the round in progress."""
+
+from __future__ import annotations
+
+import msgspec
+
+from podlt.protocol import entries as e
+from podlt.protocol.draw import Roles
+
+
+class WorkerState(msgspec.Struct):
+    """A worker as the log knows it; `status` is "active", "withdrawn" or "evicted"."""
+
+    key: bytes
+    status: str = "active"
+    checks_passed: int = 0
+
+
+class RoundState(msgspec.Struct):
+    """The round in progress, filled as its entries come."""
+
+    open: e.Open
+    workers: list[int]
+    holders: dict[int, int] = {}
+    commitments: dict[int, e.Commitment] = {}
+    roles: Roles | None = None
+    results: dict[int, bytes] = {}
+    verdicts: dict[int, e.Verdict] = {}
+    applied: bool = False
+
+    def holder(self, origin: int) -> int:
+        """Who executes the task that was dealt to `origin`."""
+        return self.holders.get(origin, origin)
+
+    def fragment_results(self, fragment: int) -> dict[int, bytes]:
+        """Who answered for a fragment -> the digest of its update."""
+        assert self.roles is not None
+        seats = self.roles.seats
+        return {self.holder(o): r for o, r in self.results.items() if seats[o] == fragment}
+
+    def accepted(self, fragment: int) -> bytes:
+        """The digest of the update that stands for a fragment."""
+        if fragment in self.verdicts:
+            return self.verdicts[fragment].accepted
+        return next(iter(self.fragment_results(fragment).values()))

@@ -1,0 +1,365 @@
+"""The rule book: `RunState.apply` is the only code that says what may happen next in a run.
+
+The manager proposes an entry and applies it before it writes it; the verifier applies it again from the log; a page
+or a command that shows a run is a fold over the same entries. Signatures are checked beside it (`signatures.py`),
+as they can be checked in any order and in parallel. Each `require` names the step of docs/SPEC.md that it belongs to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from podlt import crypto
+from podlt.errors import InvalidProofError
+from podlt.protocol import entries as e
+from podlt.protocol.draw import Roles, deal, deal_settlement, mix_beacon
+from podlt.protocol.ledger import Ledger
+from podlt.protocol.messages import Task, randomness
+from podlt.protocol.plan import SMALLEST_ARRAY, Upcoming, fragment_bounds, most_rounds, next_lines
+from podlt.protocol.round import RoundState, WorkerState
+from podlt.protocol.steps import Step
+from podlt.protocol.verdict import compare, differing
+
+SETTLEMENT_ROUNDS = 1
+
+
+class RunState:
+    """A run after some prefix of its log."""
+
+    def __init__(self) -> None:
+        self.index = 0
+        self.at = 0
+        self.begin: e.Begin | None = None
+        self.run = b""
+        self.workers: dict[int, WorkerState] = {}
+        self.ledger = Ledger()
+        self.beacon = self.beacon_at_open = b""
+        self.parameters = b""
+        self.secret = b""
+        self.round = self.epoch = self.offset = 0
+        self.settled = False
+        self.current: RoundState | None = None
+        self.last_open: e.Open | None = None
+        self.closed: e.Close | None = None
+
+    # -- what is -----------------------------------------------------------------------------------------------------
+
+    def active(self) -> list[int]:
+        """The workers that may be dealt a task, ascending."""
+        return [number for number, worker in self.workers.items() if worker.status == "active"]
+
+    @property
+    def trained(self) -> bool:
+        """Whether every epoch is done."""
+        return self._begin.epochs <= self.epoch
+
+    def upcoming(self) -> Upcoming | None:
+        """What the next round must be, or None when the run is complete.
+
+        Raises:
+            InvalidProofError: too few workers are left for it.
+        """
+        begin, active = self._begin, len(self.active())
+        if self.trained:
+            owed = any(account.pending for account in self.ledger.accounts.values())
+            if self.settled or self.last_open is None or active < 2 or not owed:
+                return None
+            last = self.last_open
+            return Upcoming("settle", last.epoch, last.offset, last.lines, len(last.fragments))
+        if active < max(SMALLEST_ARRAY, begin.spares + 1):
+            raise InvalidProofError(f"{active} workers are too few for a round", step=Step.PROGRESS)
+        useful = active - begin.spares
+        lines = next_lines(begin.lines, self.offset, begin.block_lines, begin.fragment_lines, useful)
+        return Upcoming("train", self.epoch, self.offset, lines, min(useful, lines))
+
+    def roles(self, secret: bytes) -> Roles:
+        """Who holds which task of the round in progress, given its secret."""
+        assert self.current is not None
+        opened = self.current.open
+        if opened.purpose == "settle":
+            return deal_settlement(secret, self.beacon_at_open, self.current.workers, len(opened.fragments))
+        return deal(secret, self.beacon_at_open, self.current.workers, len(opened.fragments), self._begin.spares)
+
+    def task(self, fragment: int) -> Task:
+        """The task of a fragment of the round in progress."""
+        assert self.current is not None
+        opened, begin = self.current.open, self._begin
+        piece = opened.fragments[fragment]
+        seed = randomness(begin.seed, opened.round, piece)
+        return Task(self.run, opened.round, begin.program, opened.parameters, piece, seed)
+
+    def owed(self) -> list[e.Transfer]:
+        """The transfers with which the round in progress must end."""
+        round = self.current
+        assert round is not None and round.roles is not None
+        bounds = fragment_bounds(round.open.lines, len(round.open.fragments))
+        earned: dict[int, int] = {}
+        for origin, fragment in round.roles.seats.items():
+            start, stop = bounds[fragment]
+            holder = round.holder(origin)
+            earned[holder] = earned.get(holder, 0) + self._begin.reward * (stop - start)
+        return self.ledger.settle(earned, self._passed(), self._evicted(), last=round.open.purpose == "settle")
+
+    # -- what may happen next ----------------------------------------------------------------------------------------
+
+    def apply(self, entry: e.Entry) -> None:
+        """Makes the state what it is after `entry`.
+
+        Raises:
+            InvalidProofError: the rules do not allow it; the state must not be used any further.
+        """
+        try:
+            self._require(entry.at >= self.at, Step.PROGRESS, "the clock went back", self.at, entry.at)
+            if self.begin is None:
+                self._require(isinstance(entry, e.Begin), Step.PROGRESS, "the first entry must be begin")
+            if self.closed is not None:
+                goes_on = self.closed.outcome == "stopped" and isinstance(entry, e.Resume)
+                self._require(goes_on, Step.OUTCOME, "the run was closed")
+            _HANDLERS[type(entry)](self, entry)
+        except InvalidProofError as error:
+            raise InvalidProofError(
+                error.reason, entry=self.index, step=error.step, expected=error.expected, actual=error.actual
+            ) from None
+        self.at = entry.at
+        self.index += 1
+
+    def _apply_begin(self, entry: e.Begin) -> None:
+        self._require(self.begin is None, Step.PROGRESS, "a second begin")
+        self._require(min(entry.lines, entry.epochs, entry.block_lines) > 0, Step.PROGRESS, "a run without lines")
+        self._require(entry.spares == 2, Step.PROGRESS, "classic has two spares", 2, entry.spares)
+        rounds = most_rounds(entry.lines, entry.epochs, entry.block_lines, entry.fragment_lines) + SETTLEMENT_ROUNDS
+        self._require(entry.chain_length >= rounds, Step.DRAWS, "the chain is too short", rounds, entry.chain_length)
+        self.begin, self.run = entry, e.identity(entry)
+        self.parameters, self.secret = entry.parameters, entry.chain_end
+        self.beacon = mix_beacon(self.run)
+
+    def _apply_join(self, entry: e.Join) -> None:
+        self._require(self.current is None, Step.PROGRESS, "a worker joins between rounds only")
+        known = self.workers.get(entry.worker)
+        if known is None:
+            self._require(
+                entry.worker == len(self.workers),
+                Step.PROGRESS,
+                "workers are numbered in order",
+                len(self.workers),
+                entry.worker,
+            )
+            fresh = all(worker.key != entry.key for worker in self.workers.values())
+            self._require(fresh, Step.PROGRESS, "the key belongs to another worker")
+            self.workers[entry.worker] = WorkerState(entry.key)
+            self.ledger.open(entry.worker)
+        else:
+            back = known.status == "withdrawn" and known.key == entry.key
+            self._require(back, Step.PROGRESS, f"worker {entry.worker} cannot join again")
+            known.status = "active"
+        self.beacon = mix_beacon(self.beacon, entry.signature)
+
+    def _apply_withdraw(self, entry: e.Withdraw) -> None:
+        worker = self.workers.get(entry.worker)
+        self._require(worker is not None and worker.status == "active", Step.PROGRESS, "no such active worker")
+        assert worker is not None
+        revealed = self.current is not None and self.current.roles is not None
+        self._require(not revealed, Step.PROGRESS, "a worker withdraws before the reveal, or between rounds")
+        worker.status = "withdrawn"
+
+    def _apply_open(self, entry: e.Open) -> None:
+        self._require(self.current is None, Step.PROGRESS, "the round before is not paid")
+        self._require(entry.round == self.round, Step.PROGRESS, "round out of order", self.round, entry.round)
+        expected = self.upcoming()
+        self._require(expected is not None, Step.PROGRESS, "a round after the last one")
+        found = Upcoming(entry.purpose, entry.epoch, entry.offset, entry.lines, len(entry.fragments))
+        self._require(found == expected, Step.PROGRESS, "the round takes other lines than the plan", expected, found)
+        self._require(
+            entry.parameters == self.parameters,
+            Step.PROGRESS,
+            "the round starts from other parameters",
+            self.parameters,
+            entry.parameters,
+        )
+        self.current = RoundState(entry, self.active())
+        self.beacon_at_open = self.beacon
+
+    def _apply_redeal(self, entry: e.Redeal) -> None:
+        round = self._round_before_reveal(entry.round)
+        self._require(entry.origin in round.workers, Step.PROGRESS, "no such task")
+        previous = round.holder(entry.origin)
+        lost = self.workers[previous].status == "withdrawn"
+        self._require(lost, Step.PROGRESS, f"worker {previous} still holds the task")
+        able = entry.holder in round.workers and self.workers[entry.holder].status == "active"
+        self._require(able, Step.PROGRESS, f"worker {entry.holder} cannot take the task")
+        round.holders[entry.origin] = entry.holder
+        round.commitments.pop(entry.origin, None)
+
+    def _apply_commit(self, entry: e.Commit) -> None:
+        round = self._round_before_reveal(entry.round)
+        origins = [c.origin for c in entry.commitments]
+        self._require(bool(origins) and origins == sorted(set(origins)), Step.OPENINGS, "commitments out of order")
+        for c in entry.commitments:
+            fresh = c.origin in round.workers and c.origin not in round.commitments
+            self._require(fresh, Step.OPENINGS, f"no commitment to the task of worker {c.origin} is due")
+            holds = c.holder == round.holder(c.origin) and self.workers[c.holder].status == "active"
+            self._require(holds, Step.OPENINGS, f"worker {c.holder} does not hold the task of worker {c.origin}")
+            round.commitments[c.origin] = c
+        self.beacon = mix_beacon(self.beacon, *(c.commitment for c in entry.commitments))
+
+    def _apply_reveal(self, entry: e.Reveal) -> None:
+        round = self._round_before_reveal(entry.round)
+        link = crypto.chain_link(entry.secret)
+        self._require(link == self.secret, Step.DRAWS, "the secret is not the chain's", self.secret, link)
+        roles = self.roles(entry.secret)
+        dealt = sorted(roles.seats)
+        self._require(
+            dealt == sorted(round.commitments),
+            Step.DRAWS,
+            "the commitments are not those of the tasks dealt",
+            dealt,
+            sorted(round.commitments),
+        )
+        for fragment in {roles.seats[origin] for origin in round.holders if origin in roles.seats}:
+            holders = [round.holder(o) for o, f in roles.seats.items() if f == fragment]
+            self._require(len(set(holders)) == len(holders), Step.DRAWS, "a worker was dealt the same fragment twice")
+        opened = [o.origin for o in entry.openings]
+        self._require(opened == dealt, Step.OPENINGS, "the openings are not those of the tasks dealt", dealt, opened)
+        tasks = {fragment: self.task(fragment).digest() for fragment in set(roles.seats.values())}
+        for o in entry.openings:
+            promised = round.commitments[o.origin]
+            key = self.workers[promised.holder].key
+            found = crypto.commitment(tasks[roles.seats[o.origin]], key, o.update, o.salt)
+            self._require(
+                found == promised.commitment,
+                Step.OPENINGS,
+                f"the commitment to the task of worker {o.origin} opens to something else",
+                promised.commitment,
+                found,
+            )
+            round.results[o.origin] = o.update
+        round.roles, self.secret = roles, entry.secret
+
+    def _apply_verdict(self, entry: e.Verdict) -> None:
+        round = self._round_after_reveal(entry.round)
+        assert round.roles is not None
+        self._require(entry.fragment < len(round.open.fragments), Step.VERDICTS, "no such fragment")
+        self._require(entry.fragment not in round.verdicts, Step.VERDICTS, "a second verdict on a fragment")
+        results = round.fragment_results(entry.fragment)
+        is_group = entry.fragment == round.roles.checked
+        compared = compare(results, vote=round.open.purpose == "train") if is_group else None
+        self._require(bool(results), Step.VERDICTS, "nobody answered for the fragment")
+        if entry.outcome == "referee":
+            due = entry.reason == "non-finite" or (is_group and compared is None and entry.reason == "no-majority")
+            self._require(due, Step.VERDICTS, "no referee is called for")
+            evicted = differing(results, entry.accepted)
+        else:
+            self._require(compared is not None and entry.reason == "compared", Step.VERDICTS, "the results name nobody")
+            assert compared is not None
+            self._require(
+                entry.outcome == compared.outcome,
+                Step.VERDICTS,
+                "another outcome than the results'",
+                compared.outcome,
+                entry.outcome,
+            )
+            self._require(
+                entry.accepted == compared.accepted,
+                Step.VERDICTS,
+                "another result than the accepted one",
+                compared.accepted,
+                entry.accepted,
+            )
+            evicted = compared.evicted
+        self._require(
+            entry.evicted == evicted, Step.VERDICTS, "the verdict evicts the wrong workers", evicted, entry.evicted
+        )
+        round.verdicts[entry.fragment] = entry
+
+    def _apply_apply(self, entry: e.Apply) -> None:
+        round = self._judged_round(entry.round)
+        once = round.open.purpose == "train" and not round.applied
+        self._require(once, Step.PROGRESS, "no update is due")
+        self._require(math.isfinite(entry.loss), Step.PROGRESS, "the loss is not finite")
+        round.applied = True
+        self.parameters = entry.parameters
+
+    def _apply_pay(self, entry: e.Pay) -> None:
+        round = self._judged_round(entry.round)
+        opened = round.open
+        self._require(round.applied or opened.purpose == "settle", Step.PROGRESS, "the round's update is not applied")
+        owed = self.owed()
+        self._require(
+            entry.transfers == owed, Step.PAYMENTS, "the round pays other than the rules owe", owed, entry.transfers
+        )
+        for worker in self._passed():
+            self.workers[worker].checks_passed += 1
+        for worker in self._evicted():
+            self.workers[worker].status = "evicted"
+        self.ledger.post(entry.transfers)
+        self.last_open, self.current = opened, None
+        self.round += 1
+        if opened.purpose == "settle":
+            self.settled = True
+            return
+        self.offset += opened.lines
+        if self.offset == self._begin.lines:
+            self.epoch, self.offset = self.epoch + 1, 0
+
+    def _apply_resume(self, entry: e.Resume) -> None:
+        self._require(self.current is None, Step.PROGRESS, "a run resumes between rounds only")
+        self.closed = None
+
+    def _apply_close(self, entry: e.Close) -> None:
+        self._require(self.current is None, Step.OUTCOME, "the run was closed within a round")
+        if entry.outcome == "complete":
+            self._require(self.trained and self.upcoming() is None, Step.OUTCOME, "the run is not complete")
+        self.closed = entry
+
+    # -- helpers -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _begin(self) -> e.Begin:
+        assert self.begin is not None, "the run has not begun"
+        return self.begin
+
+    def _evicted(self) -> list[int]:
+        assert self.current is not None
+        return sorted({worker for verdict in self.current.verdicts.values() for worker in verdict.evicted})
+
+    def _passed(self) -> list[int]:
+        round = self.current
+        assert round is not None and round.roles is not None
+        return sorted(set(round.fragment_results(round.roles.checked)) - set(self._evicted()))
+
+    def _round_before_reveal(self, number: int) -> RoundState:
+        round = self._round_in_progress(number)
+        self._require(round.roles is None, Step.PROGRESS, "the round was revealed already")
+        return round
+
+    def _round_after_reveal(self, number: int) -> RoundState:
+        round = self._round_in_progress(number)
+        self._require(round.roles is not None, Step.PROGRESS, "the round was not revealed yet")
+        self._require(not round.applied, Step.PROGRESS, "the round's update was applied already")
+        return round
+
+    def _judged_round(self, number: int) -> RoundState:
+        round = self._round_in_progress(number)
+        judged = round.roles is not None and round.roles.checked in round.verdicts
+        self._require(judged, Step.VERDICTS, "the round's check has no verdict")
+        return round
+
+    def _round_in_progress(self, number: int) -> RoundState:
+        self._require(self.current is not None, Step.PROGRESS, "no round is in progress")
+        assert self.current is not None
+        self._require(
+            self.current.open.round == number, Step.PROGRESS, "entry of another round", self.current.open.round, number
+        )
+        return self.current
+
+    @staticmethod
+    def _require(holds: bool, step: Step, message: str, expected: object = None, actual: object = None) -> None:
+        if not holds:
+            raise InvalidProofError(message, step=step, expected=expected, actual=actual)
+
+
+_HANDLERS: dict[type[e.Entry], Callable[[RunState, Any], None]] = {
+    kind: getattr(RunState, f"_apply_{e.kind_of(kind)}") for kind in e.KINDS
+}

@@ -1,0 +1,42 @@
+"""Files that are there whole or not at all: written beside, flushed to the disk, then renamed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from podlt.errors import StorageError
+
+
+def write_whole(path: Path, data: bytes | memoryview, *, mode: int = 0o644) -> None:
+    """Writes a file so that a crash leaves the old one or the new one, never a half.
+
+    Raises:
+        StorageError: it could not be written (a full disk, no permission); no half is left behind.
+    """
+    beside = path.with_name(path.name + ".part")
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def read_whole(path: Path, limit: int) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        StorageError: missing, unreadable, or longer than `limit` bytes.
+    """
+    try:
+        size = path.stat().st_size
+        if size > limit:
+            raise StorageError(f"{path}: {size} bytes, more than the limit of {limit}")
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
