@@ -1,0 +1,223 @@
+"""Prepared lines: memory-mapped fields under one Merkle root, read by any list of line numbers.
+
+A prepared part is a folder that is written once (writer.py) and never changed:
+
+    meta.json       canonical JSON: format, lines, fields, root, info
+    FIELD.bin       the field's values of all lines, little-endian, line after line
+    leaves.bin      the leaf hash of every line, 32 bytes each
+
+The leaf of a line is SHA-256(0x00 || row), the row being its fields' bytes one after another in the order of the
+fields: RFC 6962's leaf hash, so that one line can be shown to belong to the root that the run's first entry names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from podlt.canonical import from_json
+from podlt.crypto import digest
+from podlt.errors import DataError, InvalidProofError, StorageError, UsageError
+from podlt.log.merkle import Tree
+
+FORMAT = "podlt-lines/1"
+MAX_ROW_BYTES = 2**26
+"""The longest line that is prepared or read, in bytes."""
+
+_CHUNK_BYTES = 2**24
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "u8": np.dtype("u1"),
+    "f32": np.dtype("<f4"),
+    "i32": np.dtype("<i4"),
+    "i64": np.dtype("<i8"),
+}
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One field of every line.
+
+    Attributes:
+        name: its key in `Dataset.read`; dtype: how it is stored; shape: of one line, () for a single number.
+        scale: what the stored value is to be multiplied by to give the model's input, or None for nothing.
+        role: whether it is what the model is given, or what it must predict.
+    """
+
+    name: str
+    dtype: Literal["u8", "f32", "i64", "i32"]
+    shape: tuple[int, ...]
+    role: Literal["input", "label"]
+    scale: float | None = None
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one line of this field."""
+        size = DTYPES[self.dtype].itemsize
+        for extent in self.shape:
+            size *= extent
+        return size
+
+
+class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The contents of meta.json; `root` is in hexadecimal."""
+
+    format: str
+    lines: int
+    fields: tuple[Field, ...]
+    root: str
+    info: dict[str, Any]
+
+
+def leaf_hashes(fields: Sequence[Field], arrays: Arrays) -> npt.NDArray[np.uint8]:
+    """The leaf hash of every line, uint8[n, 32]: SHA-256(0x00 || the line's fields, in order, little-endian).
+
+    Args:
+        fields: the dataset's fields; arrays: for each field its values, [n, *shape], of the field's dtype.
+
+    Raises:
+        DataError: a field is missing, or has another dtype, shape or number of lines.
+    """
+    columns = [_byte_rows(field, arrays) for field in fields]
+    lines = len(columns[0]) if columns else 0
+    if any(len(column) != lines for column in columns):
+        raise DataError("lines", None, f"expected {lines} lines in every field, got {[len(c) for c in columns]}")
+    width = 1 + sum(field.row_bytes for field in fields)
+    step = max(1, _CHUNK_BYTES // width)
+    hashes = bytearray()
+    for start in range(0, lines, step):
+        parts = [column[start : start + step] for column in columns]
+        rows = np.concatenate([np.zeros((len(parts[0]), 1), np.uint8), *parts], axis=1)
+        view, sha256 = rows.reshape(-1).data, hashlib.sha256
+        hashes += b"".join([sha256(view[at : at + width]).digest() for at in range(0, rows.size, width)])
+    return np.frombuffer(hashes, np.uint8).reshape(lines, 32)
+
+
+def _byte_rows(field: Field, arrays: Arrays) -> npt.NDArray[np.uint8]:
+    """The values of a field as uint8[n, row_bytes]."""
+    if field.name not in arrays:
+        raise DataError("lines", None, f"expected field {field.name!r}, got {sorted(arrays)}")
+    values = arrays[field.name]
+    if values.shape[1:] != field.shape or values.ndim == 0 or values.dtype != DTYPES[field.dtype]:
+        raise DataError(
+            "lines",
+            None,
+            f"field {field.name!r}: expected {field.dtype} [n, {field.shape}], got {values.dtype} {values.shape}",
+        )
+    little = np.ascontiguousarray(values, dtype=DTYPES[field.dtype])
+    return little.reshape(-1).view(np.uint8).reshape(len(little), field.row_bytes)
+
+
+def fragment_digest_of(leaves: npt.NDArray[np.uint8]) -> bytes:
+    """The digest that names a fragment in a task: over its lines' leaf hashes, uint8[n, 32], in their order."""
+    return digest("fragment/1", leaves.tobytes())
+
+
+class Dataset:
+    """The prepared lines of one part (train or test), memory-mapped; safe to open in many processes.
+
+    Args:
+        folder: a folder that `writer.DatasetWriter` finished.
+
+    Raises:
+        StorageError: a file is missing, is malformed, or has another size than meta.json says.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        meta = _read_meta(folder)
+        self.lines = meta.lines
+        self.fields = meta.fields
+        self.root = bytes.fromhex(meta.root)
+        self.info: dict[str, Any] = meta.info
+        self._columns = {
+            field.name: _map(folder / f"{field.name}.bin", DTYPES[field.dtype], (meta.lines, *field.shape))
+            for field in meta.fields
+        }
+        self._leaves = _map(folder / "leaves.bin", np.dtype("u1"), (meta.lines, 32))
+
+    def read(self, ids: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
+        """The values of the lines with these numbers: for each field a new C-contiguous array [len(ids), *shape].
+
+        Args:
+            ids: int64[n], each in [0, lines).
+
+        Raises:
+            UsageError: a number is out of range.
+        """
+        self._check_ids(ids)
+        return {name: np.take(column, ids, axis=0) for name, column in self._columns.items()}
+
+    def leaves(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """The leaf hashes of the lines with these numbers, uint8[n, 32]."""
+        self._check_ids(ids)
+        return np.take(self._leaves, ids, axis=0)
+
+    def fragment_digest(self, ids: npt.NDArray[np.int64]) -> bytes:
+        """The digest of the fragment that holds these lines, in this order."""
+        return fragment_digest_of(self.leaves(ids))
+
+    def check(self) -> None:
+        """Hashes every line again: returns only if all lines are those under `root`.
+
+        Raises:
+            StorageError: a line, a leaf or the root differs; names the first line.
+        """
+        tree = Tree()
+        step = max(1, _CHUNK_BYTES // sum(field.row_bytes for field in self.fields))
+        for start in range(0, self.lines, step):
+            stop = min(self.lines, start + step)
+            stored = self._leaves[start:stop]
+            found = leaf_hashes(self.fields, {name: column[start:stop] for name, column in self._columns.items()})
+            wrong = np.flatnonzero((stored != found).any(axis=1))
+            if len(wrong):
+                raise StorageError(f"{self.folder}: line {start + int(wrong[0])} is not the one that was prepared")
+            for leaf in found:
+                tree.append(leaf.tobytes())
+        if tree.root() != self.root:
+            raise StorageError(f"{self.folder}: expected root {self.root.hex()}, got {tree.root().hex()}")
+
+    def _check_ids(self, ids: npt.NDArray[np.int64]) -> None:
+        if ids.ndim != 1 or ids.dtype != np.int64:
+            raise UsageError(f"line numbers: expected int64 [n], got {ids.dtype} {ids.shape}")
+        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= self.lines):
+            raise UsageError(f"line numbers: expected 0..{self.lines - 1}, got {int(ids.min())}..{int(ids.max())}")
+
+
+def _read_meta(folder: Path) -> Meta:
+    path = folder / "meta.json"
+    try:
+        meta = msgspec.convert(from_json(path.read_bytes()), Meta)
+        root = bytes.fromhex(meta.root)
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}") from None
+    except (InvalidProofError, msgspec.ValidationError, ValueError) as error:
+        raise StorageError(f"{path}: {error}") from None
+    if meta.format != FORMAT or meta.lines < 1 or len(root) != 32 or not meta.fields:
+        raise StorageError(f"{path}: expected format {FORMAT}, lines >= 1, fields and a root of 32 bytes")
+    for field in meta.fields:
+        if min(field.shape, default=1) < 1 or not field.name.isidentifier() or field.row_bytes > MAX_ROW_BYTES:
+            raise StorageError(f"{path}: malformed field {field}")
+    return meta
+
+
+def _map(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """A read-only memory map of a whole file, after its size was checked."""
+    expected = dtype.itemsize
+    for extent in shape:
+        expected *= extent
+    try:
+        size = path.stat().st_size
+        if size != expected:
+            raise StorageError(f"{path}: expected {expected} bytes, got {size}")
+        # A plain view: every slice of a np.memmap carries Python bookkeeping that costs more than a small read.
+        return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=shape))
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}") from None
