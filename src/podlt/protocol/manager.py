@@ -15,7 +15,7 @@ from podlt.errors import InvalidProofError, PeerError, TooFewWorkersError
 from podlt.protocol import entries as e
 from podlt.protocol.draw import Dice, Roles
 from podlt.protocol.messages import Assignment, Committed, Opened
-from podlt.protocol.plan import Upcoming, fragment_bounds
+from podlt.protocol.plan import Upcoming
 from podlt.protocol.rules import RunState
 from podlt.protocol.signatures import claims
 from podlt.protocol.verdict import compare, differing
@@ -261,11 +261,11 @@ class Manager:
         self._roles = None
         return transfers
 
-    def fragment_lines(self) -> list[tuple[int, int]]:
-        """Where each fragment begins and ends within the round's lines."""
-        assert self.state.current is not None
-        opened = self.state.current.open
-        return fragment_bounds(opened.lines, len(opened.fragments))
+    def forget_round(self) -> None:
+        """Drops the round in progress, of which nothing was written: it will begin anew, with the same secret."""
+        self.state.forget_round()
+        self._proposed.clear()
+        self._roles = None
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 

@@ -17,10 +17,14 @@ class WorkerState(msgspec.Struct):
 
 
 class RoundState(msgspec.Struct):
-    """The round in progress, filled as its entries come."""
+    """The round in progress, filled as its entries come; `index`, `at`, `beacon`, `secret` are those before it."""
 
     open: e.Open
     workers: list[int]
+    index: int
+    at: int
+    beacon: bytes
+    secret: bytes
     holders: dict[int, int] = {}
     commitments: dict[int, e.Commitment] = {}
     roles: Roles | None = None

@@ -35,7 +35,7 @@ class RunState:
         self.run = b""
         self.workers: dict[int, WorkerState] = {}
         self.ledger = Ledger()
-        self.beacon = self.beacon_at_open = b""
+        self.beacon = b""
         self.parameters = b""
         self.secret = b""
         self.round = self.epoch = self.offset = 0
@@ -79,8 +79,8 @@ class RunState:
         assert self.current is not None
         opened = self.current.open
         if opened.purpose == "settle":
-            return deal_settlement(secret, self.beacon_at_open, self.current.workers, len(opened.fragments))
-        return deal(secret, self.beacon_at_open, self.current.workers, len(opened.fragments), self._begin.spares)
+            return deal_settlement(secret, self.current.beacon, self.current.workers, len(opened.fragments))
+        return deal(secret, self.current.beacon, self.current.workers, len(opened.fragments), self._begin.spares)
 
     def task(self, fragment: int) -> Task:
         """The task of a fragment of the round in progress."""
@@ -101,6 +101,17 @@ class RunState:
             holder = round.holder(origin)
             earned[holder] = earned.get(holder, 0) + self._begin.reward * (stop - start)
         return self.ledger.settle(earned, self._passed(), self._evicted(), last=round.open.purpose == "settle")
+
+    def forget_round(self) -> None:
+        """Goes back to before the round in progress, of which nothing was written. For the manager only."""
+        round = self.current
+        if round is None:
+            return
+        self.index, self.at, self.beacon, self.secret = round.index, round.at, round.beacon, round.secret
+        self.parameters = round.open.parameters
+        for worker in round.workers:
+            self.workers[worker].status = "active"
+        self.current = None
 
     # -- what may happen next ----------------------------------------------------------------------------------------
 
@@ -178,8 +189,7 @@ class RunState:
             self.parameters,
             entry.parameters,
         )
-        self.current = RoundState(entry, self.active())
-        self.beacon_at_open = self.beacon
+        self.current = RoundState(entry, self.active(), self.index, self.at, self.beacon, self.secret)
 
     def _apply_redeal(self, entry: e.Redeal) -> None:
         round = self._round_before_reveal(entry.round)

@@ -40,3 +40,16 @@ def read_whole(path: Path, limit: int) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Adds a line to a file of figures that is no part of the proof.
+
+    Raises:
+        StorageError: it could not be written.
+    """
+    try:
+        with path.open("ab") as file:
+            file.write(line + b"\n")
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from None
