@@ -1,0 +1,77 @@
+"""What a recipe says about its data: the `[data]` table."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from podlt.errors import UsageError
+
+Column = str | Annotated[int, Meta(ge=0)]
+"""A column of a table: its name, or its number from 0 where a file has no header."""
+
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the lines come from and what is in them. Fields that a kind of source has no use for are refused.
+
+    Attributes:
+        source: a named set (digits, mnist, fashion, census, austen), or a path to a .csv, .parquet, .jsonl, .txt or
+            .npz file. A relative path is resolved by `prepare`.
+        test: a file of the same form to test on. Named sets bring their own.
+        test_fraction: without a test file, the last part of the source that is held out, in [0, 1).
+        limit: use only the first so many lines of the source (before anything is held out).
+        test_limit: use only the first so many lines of the test part.
+        label: the column, or the array of an npz, that is to be predicted.
+        target: whether the label is one of a set of classes, or a number.
+        classes: the classes: how many (labels are 0..n-1) or their names in order; found in the data if not given.
+        positive: for two classes: the label value that is class 1, every other value being class 0.
+        numeric: tables: the columns of numbers. Not given: every column that is named nowhere else.
+        categorical: tables: the columns of texts with a code each.
+        drop: tables: columns to leave out.
+        standardise: tables: shift and scale each numeric column to mean 0 and deviation 1 (of the training lines).
+        delimiter, header: csv: the separator, and whether the first line names the columns.
+        inputs: npz: the arrays that the model is given, [lines, ...] each.
+        scale: npz: what the inputs are to be multiplied by, such as 1/255 for bytes.
+        context: txt: characters that the model sees; a line is a window of context + 1 characters.
+    """
+
+    source: Annotated[str, Meta(min_length=1)]
+    test: str | None = None
+    test_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    limit: Positive | None = None
+    test_limit: Positive | None = None
+    label: Column | None = None
+    target: Literal["class", "number"] = "class"
+    classes: Positive | tuple[str, ...] | None = None
+    positive: str | None = None
+    numeric: tuple[Column, ...] | None = None
+    categorical: tuple[Column, ...] = ()
+    drop: tuple[Column, ...] = ()
+    standardise: bool = True
+    delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
+    header: bool = True
+    inputs: tuple[str, ...] = ()
+    scale: Annotated[float, Meta(gt=0)] | None = None
+    context: Annotated[int, Meta(ge=1, le=2**16)] | None = None
+
+    def changed(self) -> set[str]:
+        """The names of the fields that differ from their defaults, `source` left out."""
+        plain = DataSpec(self.source)
+        return {name for name in self.__struct_fields__ if getattr(self, name) != getattr(plain, name)}
+
+
+def parts_of(spec: DataSpec, lines: int) -> tuple[int, int]:
+    """How many of a source's lines are for training, and how many of those after them are held out for testing.
+
+    Raises:
+        UsageError: a part is to be held out, but the source is too short for one line of it.
+    """
+    used = min(lines, spec.limit or lines)
+    held = int(used * spec.test_fraction)
+    if spec.test_fraction and not held:
+        raise UsageError(f"data: {spec.source}: test_fraction {spec.test_fraction} of {used} lines is no line")
+    return used - held, min(held, spec.test_limit or held)
