@@ -1,0 +1,148 @@
+"""The public functions: train a recipe, go on with a run, and what comes back."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from podlt.protocol.ledger import Account
+from podlt.recipe import Recipe, check, load_recipe
+from podlt.training import events as ev
+from podlt.training.cheats import choose_cheaters
+from podlt.training.directory import Entropy, RunDirectory, Settings
+from podlt.training.metrics import load_state
+from podlt.training.replay import replay_log
+from podlt.training.session import Clock, Session, wall_clock
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What a run came to.
+
+    Attributes:
+        run: its directory; module: the user's module with the trained parameters; metrics: on the test set, after
+            the last epoch; rounds: how many there were; evicted: workers that cheated; ledger: every worker's credits;
+            treasury: the manager's own account; parameters: digest of the final parameters.
+    """
+
+    run: Path
+    module: nn.Module
+    metrics: dict[str, float]
+    rounds: int
+    evicted: list[int]
+    ledger: Mapping[int, Account]
+    treasury: int
+    parameters: bytes
+
+    @property
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The trained module's state."""
+        return self.module.state_dict()
+
+
+def train(
+    recipe: Recipe | Path | str,
+    *,
+    run: Path | str | None = None,
+    model: nn.Module | None = None,
+    cheats: Sequence[str] = (),
+    processes: int = 0,
+    listener: ev.Listener = ev.ignore,
+    cache: Path | None = None,
+    entropy: Entropy = secrets.token_bytes,
+    clock: Clock = wall_clock,
+) -> Result:
+    """Trains a recipe over many workers on this machine, with the proof.
+
+    Args:
+        recipe: a `Recipe`, or the path of a TOML file; relative paths in it start from the file's folder.
+        run: the directory to make; by default runs/NAME-TIME here.
+        model: the module itself, instead of the recipe's `module:callable` (which is then only a name).
+        cheats: workers that cheat, such as "3:sign-flip": for demonstrations and tests.
+        processes: how many processes host the workers; 0 for one a core.
+        listener: is called with every event of `podlt.training.events`.
+        cache: where prepared data are kept; entropy, clock: where secrets and time come from.
+
+    Raises:
+        UsageError: the recipe, the data or the model cannot be used; says where.
+        TooFewWorkersError, DivergedError, StorageError: the run stopped, and can be resumed.
+    """
+    base = Path.cwd()
+    name = "run"
+    if not isinstance(recipe, Recipe):
+        path = Path(recipe)
+        recipe, base, name = load_recipe(path), path.resolve().parent, path.stem
+    check(recipe)
+    cheaters = choose_cheaters(cheats, recipe.training.workers, recipe.training.seed)
+    settings = Settings(processes=processes, cheats=cheaters, base=str(base))
+    path = Path(run) if run is not None else Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    session = Session(
+        RunDirectory.new(path), recipe, settings, model=model, listener=listener, clock=clock, cache=cache
+    )
+    return _run(session, lambda: session.start(entropy))
+
+
+def resume(
+    run: Path | str,
+    *,
+    workers: int = 0,
+    model: nn.Module | None = None,
+    processes: int | None = None,
+    listener: ev.Listener = ev.ignore,
+    cache: Path | None = None,
+    entropy: Entropy = secrets.token_bytes,
+    clock: Clock = wall_clock,
+) -> Result:
+    """Goes on with a run after the last round that is whole in its log; the bits are those of an undisturbed run.
+
+    Args:
+        run: its directory; workers: how many workers there shall be, besides those that were evicted.
+
+    Raises:
+        InvalidProofError: a file of the run is not what its log says: reported, not repaired.
+    """
+    directory = RunDirectory.existing(Path(run))
+    recipe = Recipe.from_bytes(directory.document("recipe.json"))
+    settings = directory.settings()
+    if processes is not None:
+        settings = msgspec.structs.replace(settings, processes=processes)
+    session = Session(directory, recipe, settings, model=model, listener=listener, clock=clock, cache=cache)
+    return _run(session, lambda: session.resume(workers, entropy))
+
+
+def _run(session: Session, go: Callable[[], None]) -> Result:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the cores are the workers'
+    try:
+        go()
+    finally:
+        torch.set_num_threads(threads)
+        session.directory.unlock()
+    return load_result(session.directory.path, session.model)
+
+
+def load_result(run: Path, module: nn.Module) -> Result:
+    """What a run came to, read from its directory; `module` takes the trained parameters."""
+    directory = RunDirectory.existing(run)
+    with closing(directory.log()) as store:
+        state, _, _ = replay_log(store)
+    load_state(module, {f"param:{name}": value for name, value in load_file(directory.model).items()})
+    lines = directory.metrics.read_bytes().splitlines() if directory.metrics.is_file() else []
+    return Result(
+        run=run,
+        module=module,
+        metrics=json.loads(lines[-1])["metrics"] if lines else {},
+        rounds=state.round,
+        evicted=[number for number, worker in state.workers.items() if worker.status == "evicted"],
+        ledger=state.ledger.accounts,
+        treasury=state.ledger.treasury,
+        parameters=state.parameters,
+    )

@@ -1,0 +1,79 @@
+"""Memory that the manager's process and the workers' processes share: one copy of parameters, block and updates."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from collections.abc import Sequence
+
+import numpy as np
+
+from podlt.data.dataset import DTYPES, Field
+from podlt.errors import EngineError
+
+ALIGNMENT = 64
+"""Stock kernels may round differently on data that are aligned differently: it is the same in every process."""
+
+
+class Region:
+    """Anonymous shared memory, given to child processes by its file descriptor.
+
+    Args:
+        nbytes: its size; descriptor: of a region that another process made.
+
+    Raises:
+        EngineError: there is not enough memory; said before anything is written to it.
+    """
+
+    def __init__(self, nbytes: int, descriptor: int | None = None) -> None:
+        self.nbytes = max(nbytes, ALIGNMENT)
+        self.descriptor = _create(self.nbytes) if descriptor is None else descriptor
+        self._map = mmap.mmap(self.descriptor, self.nbytes)
+        self.bytes: np.ndarray = np.frombuffer(self._map, dtype=np.uint8)
+
+    def close(self) -> None:
+        """Gives the descriptor back; the memory goes with the last view of it."""
+        os.close(self.descriptor)
+
+
+def _create(nbytes: int) -> int:
+    try:
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("podlt")
+        else:  # macOS
+            with tempfile.TemporaryFile() as file:
+                descriptor = os.dup(file.fileno())
+        os.truncate(descriptor, nbytes)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, nbytes)
+    except OSError as error:
+        raise EngineError(f"no {nbytes / 2**20:.0f} MiB of shared memory: {error.strerror}") from None
+    return descriptor
+
+
+class BlockBuffer:
+    """Room for the lines of two blocks (one is filled while the other is worked on), field by field.
+
+    Args:
+        fields: the fields of a line; lines: the most lines that a block holds.
+    """
+
+    def __init__(self, fields: Sequence[Field], lines: int, descriptor: int | None = None) -> None:
+        self.fields = list(fields)
+        self._places: list[tuple[Field, int, int]] = []
+        offset = 0
+        for field in fields:
+            self._places.append((field, offset, field.row_bytes))
+            offset += -(-field.row_bytes * lines // ALIGNMENT) * ALIGNMENT
+        self._half = offset
+        self.region = Region(2 * offset, descriptor)
+
+    def views(self, half: int, lines: int) -> dict[str, np.ndarray]:
+        """The first `lines` lines of a half: name -> array (lines, *shape), without a copy."""
+        result = {}
+        for field, offset, width in self._places:
+            start = half * self._half + offset
+            raw = self.region.bytes[start : start + width * lines]
+            result[field.name] = raw.view(DTYPES[field.dtype]).reshape(lines, *field.shape)
+        return result

@@ -1,0 +1,144 @@
+"""Frames between the manager's process and the processes that host workers: a length, then one canonical record."""
+
+from __future__ import annotations
+
+import socket
+
+import msgspec
+
+from podlt.canonical import Decoder, encode
+from podlt.data.dataset import Field
+from podlt.errors import EngineError
+from podlt.protocol.messages import Committed, Opened, Task
+
+MAX_FRAME = 64 * 2**20
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """What every frame has: its kind."""
+
+
+class Hosted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An identity that a process hosts; `cheat` turns it into an adversary (demonstrations and tests)."""
+
+    number: int
+    seed: bytes
+    cheat: str = ""
+
+
+class Setup(Message, frozen=True, tag="setup"):
+    """Everything a process needs before the first round. The regions' file descriptors are inherited."""
+
+    run: bytes
+    program: bytes
+    workers: list[Hosted]
+    fields: list[Field]
+    block_lines: int
+    slots: int
+    local_steps: int
+    local_lr: float | None
+    state_fd: int
+    block_fd: int
+    slots_fd: int
+
+
+class Ready(Message, frozen=True, tag="ready"):
+    """The program was validated and the regions are mapped; `joins` are the workers' signatures on joining."""
+
+    joins: list[bytes]
+
+
+class Piece(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A task as it reaches a process: whose seat, who executes it, and where its lines lie in the block."""
+
+    origin: int
+    holder: int
+    start: int
+    stop: int
+    task: Task
+
+
+class Deal(Message, frozen=True, tag="deal"):
+    """Tasks of one round; `half` says which of the two block buffers holds its `lines` lines."""
+
+    half: int
+    lines: int
+    pieces: list[Piece]
+    proof: bool = True
+
+
+class Results(Message, frozen=True, tag="results"):
+    """Commitments to finished tasks. `faked` and the seconds are for the summary only: no rule rests on them."""
+
+    round: int
+    committed: list[Committed]
+    done: list[int]
+    faked: list[int]
+    proof_seconds: float
+    compute_seconds: float
+
+
+class Failed(Message, frozen=True, tag="failed"):
+    """A worker could not execute a task; `message` says why."""
+
+    round: int
+    origin: int
+    holder: int
+    message: str
+
+
+class OpenRound(Message, frozen=True, tag="open"):
+    """All commitments are in the log: show what they hid."""
+
+    round: int
+
+
+class Openings(Message, frozen=True, tag="openings"):
+    """What the commitments hid."""
+
+    round: int
+    opened: list[Opened]
+
+
+class Stop(Message, frozen=True, tag="stop"):
+    """The process may end."""
+
+
+_decoder: Decoder[Message] = Decoder(Setup | Ready | Deal | Results | Failed | OpenRound | Openings | Stop)
+
+
+def send(connection: socket.socket, message: Message) -> None:
+    """Sends one frame.
+
+    Raises:
+        OSError: the other side is gone.
+    """
+    body = encode(message)
+    connection.sendall(len(body).to_bytes(4, "big") + body)
+
+
+def receive(connection: socket.socket) -> Message | None:
+    """The next frame, or None when the other side has closed.
+
+    Raises:
+        EngineError: a frame longer than the limit; InvalidProofError: malformed.
+    """
+    head = _read(connection, 4)
+    if head is None:
+        return None
+    length = int.from_bytes(head, "big")
+    if length > MAX_FRAME:
+        raise EngineError(f"frame of {length} bytes is longer than {MAX_FRAME}")
+    body = _read(connection, length)
+    return None if body is None else _decoder.decode(body)
+
+
+def _read(connection: socket.socket, count: int) -> bytes | None:
+    parts, missing = [], count
+    while missing:
+        part = connection.recv(min(missing, 1 << 20))
+        if not part:
+            return None
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)

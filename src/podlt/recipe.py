@@ -1,0 +1,155 @@
+"""A recipe: everything that fixes a run's bits and rules. A TOML file, or the same as Python objects.
+
+A recipe names the user's model as `module:callable`; only the manager imports it. Its digest stands in the first entry
+of the run's log.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from podlt import canonical, crypto
+from podlt.data.spec import DataSpec
+from podlt.errors import UsageError
+
+Positive = Annotated[int, Meta(ge=1, le=2**40)]
+Whole = Annotated[int, Meta(ge=0, le=2**40)]
+
+
+class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`name` is `module:callable`; it is called with `args` and returns an `nn.Module`.
+
+    An argument written "@name" is taken from what the data say of themselves (`podlt data describe`), such as
+    "@cardinalities" for the sizes of categorical columns.
+    """
+
+    name: str
+    args: dict[str, Any] = {}
+
+
+class LossSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`cross_entropy`, `mse`, `bce` (with logits), or `module:callable` taking (model, *batch)."""
+
+    name: str = "cross_entropy"
+
+
+class TrainingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the data are dealt, and to how many.
+
+    With `fragment_lines` 0 every round deals a whole block; else each useful worker gets that many lines, and the
+    rest of the block is carried into the next round. With `local_steps` above 1 a worker returns the change of the
+    parameters after that many SGD steps at `local_lr`, instead of a gradient.
+    """
+
+    epochs: Positive = 1
+    workers: Annotated[int, Meta(ge=1, lt=2**20)] = 50
+    block_lines: Positive = 1000
+    fragment_lines: Whole = 0
+    seed: Whole = 0
+    local_steps: Positive = 1
+    local_lr: Annotated[float, Meta(gt=0)] | None = None
+    checkpoint_every: Positive = 50
+    history: Literal["all", "last"] = "all"
+
+
+class ProtocolSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The rules. `spares` repeat a random fragment; `reward` is in credits a line."""
+
+    preset: Literal["classic"] = "classic"
+    spares: Annotated[int, Meta(ge=2, le=2)] = 2
+    reward: Whole = 1
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything that fixes a run's bits and rules.
+
+    Args:
+        optimizer: `{"name": "sgd" | "adamw", "lr": ..., ...}`, as `podlt.program.optimizer` reads it.
+        arithmetic: "stock" is PyTorch's own, one thread: equal between workers on one machine.
+    """
+
+    data: DataSpec
+    model: ModelSpec
+    loss: LossSpec = LossSpec()
+    optimizer: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "adamw", "lr": 1e-3})
+    training: TrainingSpec = TrainingSpec()
+    protocol: ProtocolSpec = ProtocolSpec()
+    arithmetic: Literal["stock"] = "stock"
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON."""
+        return canonical.to_json(msgspec.to_builtins(self))
+
+    def digest(self) -> bytes:
+        """What the first entry of a run names."""
+        return recipe_digest(self.to_bytes())
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Recipe:
+        """The recipe of a run's directory.
+
+        Raises:
+            InvalidProofError: not canonical; UsageError: not a recipe.
+        """
+        return _convert(canonical.from_json(raw), "recipe.json")
+
+
+def recipe_digest(raw: bytes) -> bytes:
+    """The digest of a recipe's canonical bytes."""
+    return crypto.digest("recipe/1", raw)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Reads a recipe from a TOML file.
+
+    Raises:
+        UsageError: missing, malformed, or with a field that no recipe has; says where.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not a text file") from None
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: not TOML: {error}") from None
+    return _convert(document, str(path))
+
+
+def _convert(document: Any, where: str) -> Recipe:
+    try:
+        recipe = msgspec.convert(document, Recipe)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{where}: {error}") from None
+    check(recipe, where)
+    return recipe
+
+
+def check(recipe: Recipe, where: str = "recipe") -> None:
+    """Refuses what no run could do.
+
+    Raises:
+        UsageError: says which field, and what it may be.
+    """
+    training = recipe.training
+    if ":" not in recipe.model.name:
+        raise UsageError(f"{where}: model.name must be module:callable, got {recipe.model.name!r}")
+    if training.workers < recipe.protocol.spares + 1:
+        least = recipe.protocol.spares + 1
+        raise UsageError(
+            f"{where}: training.workers must be at least {least} (one and two spares), got {training.workers}"
+        )
+    if training.fragment_lines > training.block_lines:
+        raise UsageError(
+            f"{where}: training.fragment_lines {training.fragment_lines} is more than a block's "
+            f"{training.block_lines} lines"
+        )
+    if training.local_steps > 1 and training.local_lr is None:
+        raise UsageError(f"{where}: training.local_steps = {training.local_steps} needs training.local_lr")

@@ -1,0 +1,206 @@
+"""A run's directory: everything of one run, each file there whole or not at all.
+
+recipe.json     the recipe, canonical           program.json   the training step, canonical
+log.db          entries and tree heads          checkpoints/   parameters and optimiser, every so many rounds
+updates/        the averaged update of a round  manager.key    the manager's secrets (0600)
+workers.key     keys of this machine's workers (0600)          settings.json  what is not part of the proof
+metrics.jsonl   figures on the test set         model.safetensors  the trained module
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from podlt import canonical
+from podlt.crypto import HashChain, SigningKey
+from podlt.errors import StorageError, UsageError
+from podlt.store.files import read_whole, write_whole
+from podlt.store.log_store import LogStore
+
+MAX_DOCUMENT = 16 * 2**20
+
+_EARLY = {
+    "settings.json",
+    "recipe.json",
+    "program.json",
+    "manager.key",
+    "workers.key",
+    "checkpoints",
+    "updates",
+    "lock",
+}
+"""What a run that was killed before its first entry may have left."""
+
+Entropy = Callable[[int], bytes]
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a run needs besides its recipe and is no part of the proof: processes, simulated cheats, where from.
+
+    Args:
+        processes: how many processes host workers; 0 for one a core.
+        cheats: worker number -> what it does (`podlt.engine.adversary`).
+        base: the folder that relative paths of the recipe start from.
+    """
+
+    processes: int = 0
+    cheats: dict[str, str] = {}
+    base: str = ""
+
+
+class RunDirectory:
+    """The files of one run.
+
+    Args:
+        path: the directory; see `new` and `existing`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    @classmethod
+    def new(cls, path: Path) -> RunDirectory:
+        """A directory for a new run; `make` makes it. What was left before a first entry was written may be there.
+
+        Raises:
+            UsageError: there is something else already.
+        """
+        if path.exists():
+            if (path / "log.db").exists():
+                raise UsageError(f"{path}: there is a run already; go on with it by --resume {path}")
+            if not path.is_dir() or any(p.name not in _EARLY and p.suffix != ".part" for p in path.iterdir()):
+                raise UsageError(f"{path}: there is something already, and it is no run")
+        return cls(path)
+
+    def make(self) -> None:
+        """Makes the folders.
+
+        Raises:
+            StorageError: they cannot be made.
+        """
+        try:
+            for folder in (self.path, self.checkpoints, self.updates):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be made: {error.strerror}") from None
+
+    @classmethod
+    def existing(cls, path: Path) -> RunDirectory:
+        """A run directory that is there.
+
+        Raises:
+            UsageError: it is none.
+        """
+        if not (path / "recipe.json").is_file():
+            raise UsageError(f"{path}: no run here (expected a directory that `podlt train` made)")
+        return cls(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def updates(self) -> Path:
+        """The folder of the averaged updates."""
+        return self.path / "updates"
+
+    @property
+    def model(self) -> Path:
+        """The trained module's state."""
+        return self.path / "model.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """The figures on the test set, a JSON document a line."""
+        return self.path / "metrics.jsonl"
+
+    def update(self, round: int) -> Path:
+        """The averaged update of a round."""
+        return self.updates / f"{round:08d}.bin"
+
+    def checkpoint(self, rounds: int) -> Path:
+        """Parameters and optimiser after so many training rounds."""
+        return self.checkpoints / f"{rounds:08d}.safetensors"
+
+    def lock(self) -> None:
+        """Keeps a second manager out, for as long as this process lives.
+
+        Raises:
+            UsageError: another process works on the run.
+        """
+        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            self._lock = None
+            raise UsageError(f"{self.path}: another process works on this run") from None
+
+    def unlock(self) -> None:
+        """Lets others in."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def log(self, *, create: bool = False) -> LogStore:
+        """The run's log."""
+        return LogStore.at(self.path / "log.db", create=create)
+
+    def has_entries(self) -> bool:
+        """Whether anything was logged."""
+        if not (self.path / "log.db").is_file():
+            return False
+        with closing(self.log(create=True)) as store:
+            return next(store.entries(), None) is not None
+
+    def write_document(self, name: str, raw: bytes) -> None:
+        """Writes recipe.json or program.json."""
+        write_whole(self.path / name, raw)
+
+    def document(self, name: str) -> bytes:
+        """The bytes of recipe.json or program.json."""
+        return read_whole(self.path / name, MAX_DOCUMENT)
+
+    def write_settings(self, settings: Settings) -> None:
+        """Keeps the settings for a resume."""
+        write_whole(self.path / "settings.json", canonical.to_json(msgspec.to_builtins(settings)))
+
+    def settings(self) -> Settings:
+        """The settings that the run was started with."""
+        return msgspec.json.decode(read_whole(self.path / "settings.json", MAX_DOCUMENT), type=Settings)
+
+    def make_keys(self, workers: int, entropy: Entropy) -> None:
+        """Makes the manager's secrets and the keys of this machine's workers; existing ones stay."""
+        if not (self.path / "manager.key").exists():
+            self._write_secrets("manager.key", {"chain": entropy(32).hex(), "key": entropy(32).hex()})
+        known = self._secrets("workers.key") if (self.path / "workers.key").exists() else {}
+        seeds = list(known.get("keys", []))
+        seeds += [entropy(32).hex() for _ in range(workers - len(seeds))]
+        self._write_secrets("workers.key", {"keys": seeds})
+
+    def manager_key(self) -> SigningKey:
+        """The key that signs the tree heads."""
+        return SigningKey(bytes.fromhex(self._secrets("manager.key")["key"]))
+
+    def chain(self, length: int) -> HashChain:
+        """The manager's chain of secrets."""
+        return HashChain(bytes.fromhex(self._secrets("manager.key")["chain"]), length)
+
+    def worker_seeds(self) -> list[bytes]:
+        """The private keys of this machine's workers, by number."""
+        return [bytes.fromhex(seed) for seed in self._secrets("workers.key")["keys"]]
+
+    def _write_secrets(self, name: str, secrets: dict[str, Any]) -> None:
+        write_whole(self.path / name, canonical.to_json(secrets), mode=0o600)
+
+    def _secrets(self, name: str) -> dict[str, Any]:
+        return dict(canonical.from_json(read_whole(self.path / name, MAX_DOCUMENT)))

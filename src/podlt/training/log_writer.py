@@ -1,0 +1,66 @@
+"""Writes rounds to the disk beside the training: one thread, in order, each round one transaction.
+
+The next round computes while the last one is written. What fails is raised at the next call, and nothing after it is
+written: the log ends with the last round that is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from podlt.canonical import encode
+from podlt.crypto import SigningKey
+from podlt.log.checkpoint import Head, origin_of, sign_head
+from podlt.log.merkle import Tree, leaf_hash
+from podlt.protocol.entries import Entry
+from podlt.store.log_store import LogStore
+
+
+class LogWriter:
+    """Appends entries to the tree and to the store.
+
+    Args:
+        store: where they go; tree: the tree of what is there; key: the manager's.
+    """
+
+    def __init__(self, store: LogStore, tree: Tree, key: SigningKey) -> None:
+        self._store, self._tree, self._key = store, tree, key
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="podlt-log")
+        self._last: Future[None] | None = None
+
+    def write(self, run: bytes, entries: list[Entry], before: Callable[[], None] | None = None) -> None:
+        """Writes entries in one transaction, after `before` (files that the entries speak of).
+
+        Raises:
+            StorageError: an earlier transaction failed.
+        """
+        self.flush()
+        bodies = [encode(entry) for entry in entries]
+        first = self._tree.size
+        for body in bodies:
+            self._tree.append(leaf_hash(body))
+        head = Head(origin_of(run), self._tree.size, self._tree.root())
+        self._last = self._thread.submit(self._commit, first, bodies, head, before)
+
+    def flush(self) -> None:
+        """Waits until everything is on the disk.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        if self._last is not None:
+            last, self._last = self._last, None
+            last.result()
+
+    def close(self) -> None:
+        """Ends the thread, after what was given to it."""
+        try:
+            self.flush()
+        finally:
+            self._thread.shutdown()
+
+    def _commit(self, first: int, bodies: list[bytes], head: Head, before: Callable[[], None] | None) -> None:
+        if before is not None:
+            before()
+        self._store.append(first, bodies, sign_head(head, self._key))

@@ -1,0 +1,75 @@
+"""From a run's directory back to where the run was: the log through the rules, the parameters through the updates."""
+
+from __future__ import annotations
+
+import msgspec
+
+from podlt.errors import InvalidProofError, StorageError
+from podlt.log.checkpoint import open_head, origin_of
+from podlt.log.merkle import Tree, leaf_hash
+from podlt.protocol import entries as e
+from podlt.protocol.rules import RunState
+from podlt.store.log_store import LogStore
+from podlt.training.directory import RunDirectory
+from podlt.training.weights import Weights
+
+
+class AppliedRound(msgspec.Struct, frozen=True):
+    """What the log says of a round's update: digests of the average and of the parameters after it."""
+
+    round: int
+    update: bytes
+    parameters: bytes
+
+
+def replay_log(store: LogStore) -> tuple[RunState, list[AppliedRound], Tree]:
+    """The run's state after its log, every round's update, and the tree.
+
+    Signatures of workers are not checked again: the head over all entries is the manager's own.
+
+    Raises:
+        InvalidProofError: an entry was changed, or the last head is not over these entries.
+    """
+    state, tree, applied = RunState(), Tree(), []
+    for number, leaf, body in store.entries():
+        if number != tree.size or leaf_hash(body) != leaf:
+            raise InvalidProofError("the entry was changed after it was written, or one is missing", entry=tree.size)
+        entry = e.entry_decoder.decode(body)
+        state.apply(entry)
+        tree.append(leaf)
+        if isinstance(entry, e.Apply):
+            applied.append(AppliedRound(entry.round, entry.update, entry.parameters))
+    heads = store.heads()
+    if state.begin is None or not heads:
+        raise InvalidProofError("the log is empty: start the run anew")
+    head = open_head(heads[-1][1], state.begin.manager, origin_of(state.run))
+    if (head.size, head.root) != (tree.size, tree.root()):
+        raise InvalidProofError(
+            "the last tree head is not over the entries that are there", expected=head.size, actual=tree.size
+        )
+    return state, applied, tree
+
+
+def restore_weights(
+    weights: Weights, directory: RunDirectory, initial: bytes, applied: list[AppliedRound], rounds: int | None = None
+) -> None:
+    """Brings parameters and optimiser to where they were after `rounds` rounds (all, if not given).
+
+    Args:
+        initial: digest of the parameters before the first round; applied: what the log says of each round.
+
+    Raises:
+        StorageError: a file is missing; InvalidProofError: a file is not what the log says.
+    """
+    wanted = len(applied) if rounds is None else rounds
+    saved = sorted((int(p.stem) for p in directory.checkpoints.glob("*.safetensors") if p.stem.isdigit()), reverse=True)
+    start = next((number for number in saved if number <= wanted), None)
+    if start is None:
+        raise StorageError(f"{directory.checkpoints}: no checkpoint at or before round {wanted}")
+    path = directory.checkpoint(start)
+    weights.load(path)
+    expected = applied[start - 1].parameters if start else initial
+    if weights.digest() != expected or weights.steps != start:
+        raise InvalidProofError(f"{path}: is not the state that the log names; the run's directory was changed")
+    for done in applied[start:wanted]:
+        weights.replay(directory.update(done.round), done.update, done.parameters)

@@ -1,0 +1,201 @@
+"""One round, driven: deal, collect commitments, open, compare, and hand over what is to be applied.
+
+Between the sans-IO `protocol.Manager` and an engine: carries messages both ways, and executes what the referee must.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import numpy as np
+import torch
+
+from podlt import crypto
+from podlt.engine import wire
+from podlt.engine.execution import TaskExecutor, as_batch
+from podlt.engine.local import LocalEngine, Restarted
+from podlt.errors import DivergedError, PeerError, PodltError, UsageError
+from podlt.protocol.entries import Verdict
+from podlt.protocol.manager import Manager
+from podlt.protocol.messages import Assignment, Committed, Opened
+from podlt.training import events as ev
+from podlt.training.blocks import Block
+from podlt.training.weights import Average, Weights
+
+
+class Figures(msgspec.Struct):
+    """What a round took, and (known only where cheats are simulated) what was faked."""
+
+    compute: float = 0.0
+    proof: float = 0.0
+    faked: list[int] = []
+
+
+class RoundDriver:
+    """Drives rounds over an engine.
+
+    Args:
+        manager: the rules' side; engine: where the workers are; referee: executes what no comparison can decide;
+        weights: averages the updates; listener: is told of withdrawals and replaced processes.
+    """
+
+    def __init__(
+        self, manager: Manager, engine: LocalEngine, referee: TaskExecutor, weights: Weights, listener: ev.Listener
+    ) -> None:
+        self._manager, self._engine, self._referee = manager, engine, referee
+        self._weights, self._listener = weights, listener
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="podlt-check")
+        self.figures = Figures()
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._threads.shutdown()
+
+    def collect(self, block: Block, assignments: Sequence[Assignment]) -> None:
+        """Has the tasks executed; returns when every commitment is in and opened.
+
+        Raises:
+            TooFewWorkersError: a task is left that nobody may take; EngineError: processes die again and again.
+        """
+        self.figures = Figures()
+        self._block = block
+        self._tasks = {a.origin: a for a in assignments}
+        self._engine.deal(block.half, block.plan.lines, block.bounds, assignments)
+        while True:
+            while self._manager.uncommitted():
+                self._pump()
+            self._manager.commit()
+            if not self._manager.unopened():
+                return
+            self._engine.open(self._manager.state.round)
+            while self._manager.unopened() and not self._manager.uncommitted():
+                self._pump()
+
+    def settle(self) -> list[Verdict]:
+        """Reveals and judges a round from which nothing is to be applied."""
+        self._manager.reveal()
+        return self._manager.judge({d.fragment: self._own_digest(d.fragment) for d in self._manager.disputes()})
+
+    def judge(self) -> tuple[list[Verdict], Average]:
+        """Reveals and judges the round; averages what stands.
+
+        Raises:
+            DivergedError: the update is not finite, and the manager's own executions agree.
+        """
+        started = time.perf_counter()
+        self._manager.reveal()
+        own: dict[int, np.ndarray] = {}
+        updates = self._updates(range(len(self._block.fragments)))
+        average = self._weights.average(updates, self._block.plan.lines)
+        if not average.finite:
+            for fragment, update in enumerate(updates):
+                floats = torch.from_numpy(update[: self._weights.update_layout.float_bytes].view(np.float32))
+                if not bool(torch.isfinite(floats).all()):
+                    self._manager.suspect(fragment)
+        for dispute in self._manager.disputes():
+            own[dispute.fragment] = self._execute(dispute.fragment)
+        verdicts = self._manager.judge({f: crypto.blob_digest(memoryview(update)) for f, update in own.items()})
+        chosen = self._manager.uploads()
+        if own or any(v.evicted for v in verdicts) or not average.finite:
+            final = [own[f] if f in own else self._slot(origin) for f, origin in enumerate(chosen)]
+            average = self._weights.average(final, self._block.plan.lines)
+        if not average.finite:
+            raise DivergedError(
+                f"round {self._manager.state.round}: the loss or a gradient is not finite, in the manager's own "
+                "execution as well: lower the learning rate, or look at the lines of this block"
+            )
+        self.figures.proof += time.perf_counter() - started
+        return verdicts, average
+
+    def _updates(self, fragments: Sequence[int] | range) -> list[np.ndarray]:
+        """For each fragment the update of its first seat: what is applied unless a verdict says otherwise."""
+        first: dict[int, int] = {}
+        for origin, task in sorted(self._tasks.items()):
+            first.setdefault(task.fragment, origin)
+        return [self._slot(first[fragment]) for fragment in fragments]
+
+    def _slot(self, origin: int | None) -> np.ndarray:
+        assert origin is not None
+        return self._engine.slot(origin)
+
+    def _pump(self) -> None:
+        """Takes what has come, and deals again what a failure left."""
+        for event in self._engine.events():
+            if isinstance(event, wire.Results):
+                self.figures.compute += event.compute_seconds
+                self.figures.proof += event.proof_seconds
+                self.figures.faked += event.faked
+                self._each(event.committed, self._committed)
+            elif isinstance(event, wire.Openings):
+                self._each(event.opened, self._opened)
+            elif isinstance(event, wire.Failed):
+                self._failed(event)
+            elif isinstance(event, Restarted):
+                self._listener(ev.Replaced(process=event.process, status=event.status, workers=event.workers))
+
+    def _each(self, messages: Sequence[Committed] | Sequence[Opened], handle: object) -> None:
+        """Handles messages, hashing and checking signatures on threads; a worker that breaks the protocol is lost."""
+        started = time.perf_counter()
+        futures = [(m, self._threads.submit(handle, m)) for m in messages if self._is_current(m)]  # type: ignore[arg-type]
+        broken = []
+        for message, future in futures:
+            try:
+                future.result()
+            except PeerError as error:
+                broken.append((message.holder, error))
+        self.figures.proof += time.perf_counter() - started
+        for worker, error in broken:
+            self._lose(worker, f"{error.reason}: {error}")
+
+    def _is_current(self, message: Committed | Opened) -> bool:
+        task = self._tasks.get(message.origin)
+        return task is not None and task.holder == message.holder
+
+    def _committed(self, message: Committed) -> None:
+        self._manager.committed(message)
+
+    def _opened(self, message: Opened) -> None:
+        self._manager.opened(message, crypto.blob_digest(memoryview(self._engine.slot(message.origin))))
+
+    def _failed(self, event: wire.Failed) -> None:
+        """A worker could not execute its task: it is the task's fault if the manager cannot either."""
+        task = self._tasks.get(event.origin)
+        if task is None or task.holder != event.holder:
+            return
+        try:
+            self._execute(task.fragment)
+        except (PodltError, RuntimeError, IndexError, ValueError) as error:
+            start, stop = self._block.bounds[task.fragment]
+            raise UsageError(
+                f"round {event.round}: the training step fails on {stop - start} lines of epoch "
+                f"{self._block.plan.epoch}: {error}"
+            ) from None
+        self._lose(event.holder, f"failed: {event.message[:1000]}")
+
+    def _lose(self, worker: int, reason: str) -> None:
+        if self._manager.state.workers[worker].status != "active":
+            return
+        again = self._manager.lost(worker, reason)
+        self._listener(ev.Withdrawn(worker=worker, round=self._manager.state.round, reason=reason))
+        self._tasks.update({a.origin: a for a in again})
+        if again:
+            self._engine.deal(self._block.half, self._block.plan.lines, self._block.bounds, again, again=True)
+
+    def _own_digest(self, fragment: int) -> bytes:
+        return crypto.blob_digest(memoryview(self._execute(fragment)))
+
+    def _execute(self, fragment: int) -> np.ndarray:
+        start, stop = self._block.bounds[fragment]
+        arrays = self._engine.block(self._block.half, self._block.plan.lines)
+        batch = as_batch({name: values[start:stop] for name, values in arrays.items()})
+        out = np.zeros(self._weights.update_layout.nbytes, np.uint8)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            self._referee(self._weights.views, batch, self._manager.state.task(fragment).randomness, out)
+        finally:
+            torch.set_num_threads(threads)
+        return out

@@ -1,0 +1,291 @@
+"""Starts a run, or goes on with one: everything around the trainer's loop."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing as _closing
+from pathlib import Path
+
+from safetensors.torch import save
+from torch import nn
+
+from podlt import crypto
+from podlt.canonical import to_json
+from podlt.data.prepare import Prepared, prepare
+from podlt.engine import wire
+from podlt.engine.execution import TaskExecutor
+from podlt.engine.local import LocalEngine
+from podlt.errors import InvalidProofError
+from podlt.log.merkle import Tree
+from podlt.program.capture import capture
+from podlt.program.ir import FieldSpec, Program
+from podlt.program.layout import state_layout, update_layout
+from podlt.program.optimizer import Optimizer, optimizer_from
+from podlt.program.validate import validate
+from podlt.protocol import entries as e
+from podlt.protocol.manager import Manager
+from podlt.protocol.plan import most_rounds
+from podlt.protocol.rules import SETTLEMENT_ROUNDS, RunState
+from podlt.recipe import Recipe
+from podlt.store.files import append_line, write_whole
+from podlt.store.log_store import LogStore
+from podlt.training import events as ev
+from podlt.training.directory import Entropy, RunDirectory, Settings
+from podlt.training.metrics import evaluate, load_state
+from podlt.training.modules import build_model, find_loss
+from podlt.training.replay import replay_log, restore_weights
+from podlt.training.trainer import Trainer
+from podlt.training.weights import Weights
+
+Clock = Callable[[], int]
+
+
+def wall_clock() -> int:
+    """Milliseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 10**6
+
+
+class Session:
+    """One run, from its directory.
+
+    Args:
+        directory: locked by this process; recipe, settings: as they stand in it.
+        model: the user's module, when it is given as an object; else the recipe's name is imported.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        recipe: Recipe,
+        settings: Settings,
+        *,
+        model: nn.Module | None,
+        listener: ev.Listener,
+        clock: Clock,
+        cache: Path | None,
+    ) -> None:
+        self.directory, self.recipe, self.settings = directory, recipe, settings
+        self._listener, self._clock = listener, clock
+        self.data = _prepare(recipe, Path(settings.base), cache, listener)
+        self.model = model if model is not None else build_model(recipe, self.data.train.info, Path(settings.base))
+        self.loss = find_loss(recipe, Path(settings.base))
+
+    # -- a new run ---------------------------------------------------------------------------------------------------
+
+    def start(self, entropy: Entropy) -> None:
+        """Captures the program, makes keys, writes the first entries, and trains.
+
+        Raises:
+            UnsupportedError: the model holds an operation that a program cannot.
+        """
+        self._listener(ev.Preparing(what="capturing the training step"))
+        fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in self.data.train.fields]
+        captured = capture(self.model, self.loss, fields)
+        program = captured.program
+        validate(program)
+        self.directory.make()
+        self.directory.lock()
+        self.directory.write_settings(self.settings)
+        self.directory.write_document("recipe.json", self.recipe.to_bytes())
+        self.directory.write_document("program.json", program.to_bytes())
+        self.directory.make_keys(self.recipe.training.workers, entropy)
+        length = self._chain_length()
+        manager = Manager(RunState(), self.directory.chain(length), self._clock)
+        with _closing(self._engine(program)) as engine:
+            weights = Weights(program, self._optimizer(), engine.state)
+            weights.set(captured.state)
+            weights.save(self.directory.checkpoint(0))
+            manager.begin(self._begin(program, weights.digest(), entropy(32), length))
+            self._join(manager, engine.start(manager.state.run))
+            with _closing(self.directory.log(create=True)) as store:
+                self._train(manager, weights, engine, program, Tree(), store, resumed=False)
+
+    def _begin(self, program: Program, parameters: bytes, nonce: bytes, chain_length: int) -> e.Begin:
+        training = self.recipe.training
+        return e.Begin(
+            at=self._clock(),
+            preset="classic",
+            manager=self.directory.manager_key().public,
+            nonce=nonce,
+            recipe=self.recipe.digest(),
+            program=program.digest,
+            data=self.data.train.root,
+            parameters=parameters,
+            seed=crypto.digest("seed/1", training.seed.to_bytes(8, "big")),
+            lines=self.data.train.lines,
+            epochs=training.epochs,
+            block_lines=training.block_lines,
+            fragment_lines=training.fragment_lines,
+            spares=self.recipe.protocol.spares,
+            reward=self.recipe.protocol.reward,
+            chain_end=self.directory.chain(chain_length).end,
+            chain_length=chain_length,
+        )
+
+    def _chain_length(self) -> int:
+        training = self.recipe.training
+        rounds = most_rounds(self.data.train.lines, training.epochs, training.block_lines, training.fragment_lines)
+        return rounds + SETTLEMENT_ROUNDS
+
+    # -- a run that goes on ------------------------------------------------------------------------------------------
+
+    def resume(self, workers: int, entropy: Entropy) -> None:
+        """Goes on after the last round that is whole in the log; nothing to do if the run is complete.
+
+        A run that was killed before its first entry was written begins anew.
+
+        Args:
+            workers: how many identities this machine hosts, those that were evicted counted in.
+
+        Raises:
+            InvalidProofError: log, program, data or a file of the run is not what the log says.
+        """
+        if not self.directory.has_entries():
+            self.start(entropy)
+            return
+        self.directory.lock()
+        program = self._program()
+        with _closing(self.directory.log()) as store:
+            state, applied, tree = replay_log(store)
+            begin = state.begin
+            assert begin is not None
+            self._check_documents(begin, program)
+            if state.closed is not None and state.closed.outcome == "complete":
+                return
+            self.directory.make_keys(max(workers, len(state.workers)), entropy)
+            manager = Manager(state, self.directory.chain(begin.chain_length), self._clock)
+            with _closing(self._engine(program)) as engine:
+                weights = Weights(program, self._optimizer(), engine.state)
+                restore_weights(weights, self.directory, begin.parameters, applied)
+                manager.resume()
+                self._join(manager, engine.start(state.run))
+                self._repair_figures(state, weights)
+                self._train(manager, weights, engine, program, tree, store, resumed=True)
+
+    def _program(self) -> Program:
+        program = Program.from_bytes(self.directory.document("program.json"))
+        validate(program)
+        return program
+
+    def _check_documents(self, begin: e.Begin, program: Program) -> None:
+        """Nothing that the first entry names may have changed."""
+        named = {
+            "program.json": (begin.program, program.digest),
+            "recipe.json": (begin.recipe, self.recipe.digest()),
+            "the data's lines": (begin.data, self.data.train.root),
+        }
+        for what, (expected, actual) in named.items():
+            if expected != actual:
+                raise InvalidProofError(f"{what} are not those of the run", expected=expected, actual=actual)
+
+    def _repair_figures(self, state: RunState, weights: Weights) -> None:
+        """Figures (no part of the proof) may be a round ahead of the log or behind it after a kill."""
+        for path in (self.directory.metrics, self.directory.path / "rounds.jsonl"):
+            if path.is_file():
+                lines = [line for line in path.read_bytes().splitlines() if _round_of(line) < state.round]
+                write_whole(path, b"".join(line + b"\n" for line in lines))
+        if state.offset == 0 and state.epoch > 0 and not state.settled:
+            known = self.directory.metrics.read_bytes().splitlines() if self.directory.metrics.is_file() else []
+            if not any(json.loads(line)["epoch"] == state.epoch - 1 for line in known):
+                document = {"epoch": state.epoch - 1, "round": state.round - 1, "metrics": self._measure(weights)}
+                append_line(self.directory.metrics, to_json(document))
+
+    # -- both --------------------------------------------------------------------------------------------------------
+
+    def _train(
+        self,
+        manager: Manager,
+        weights: Weights,
+        engine: LocalEngine,
+        program: Program,
+        tree: Tree,
+        store: LogStore,
+        *,
+        resumed: bool,
+    ) -> None:
+        training, state = self.recipe.training, manager.state
+        trainer = Trainer(
+            recipe=self.recipe,
+            directory=self.directory,
+            manager=manager,
+            weights=weights,
+            engine=engine,
+            referee=TaskExecutor(program, training.local_steps, training.local_lr),
+            dataset=self.data.train,
+            tree=tree,
+            store=store,
+            key=self.directory.manager_key(),
+            measure=lambda: self._measure(weights),
+            listener=self._listener,
+        )
+        self._listener(
+            ev.Started(
+                run=state.run.hex(),
+                path=str(self.directory.path),
+                workers=len(state.active()),
+                processes=engine.processes,
+                parameters=sum(v.numel() for n, v in weights.views.items() if n.startswith("param:")),
+                lines=self.data.train.lines,
+                epochs=training.epochs,
+                rounds=state.round + trainer.rounds_left(),
+                resumed=resumed,
+            )
+        )
+        trainer.train()
+        self._finish(weights)
+
+    def _finish(self, weights: Weights) -> None:
+        state = {name.partition(":")[2]: view.clone() for name, view in weights.views.items()}
+        write_whole(self.directory.model, save(state))
+
+    def _measure(self, weights: Weights) -> dict[str, float]:
+        if self.data.test is None:
+            return {}
+        load_state(self.model, weights.views)
+        return evaluate(self.model, self.loss, self.data.test)
+
+    def _optimizer(self) -> Optimizer:
+        return optimizer_from(dict(self.recipe.optimizer))
+
+    def _join(self, manager: Manager, joins: Mapping[int, bytes]) -> None:
+        """Admits workers that are new, and those that had withdrawn."""
+        for number, seed in enumerate(self.directory.worker_seeds()):
+            known = manager.state.workers.get(number)
+            if known is None or known.status == "withdrawn":
+                manager.join(crypto.SigningKey(seed).public, lambda n=number: joins[n])  # type: ignore[misc]
+
+    def _engine(self, program: Program) -> LocalEngine:
+        training, seeds = self.recipe.training, self.directory.worker_seeds()
+        setup = wire.Setup(
+            run=b"",
+            program=program.to_bytes(),
+            workers=[],
+            fields=list(self.data.train.fields),
+            block_lines=min(training.block_lines, self.data.train.lines),
+            slots=len(seeds),
+            local_steps=training.local_steps,
+            local_lr=training.local_lr,
+            state_fd=-1,
+            block_fd=-1,
+            slots_fd=-1,
+        )
+        hosted = [
+            wire.Hosted(number, seed, self.settings.cheats.get(str(number), "")) for number, seed in enumerate(seeds)
+        ]
+        processes = self.settings.processes or os.cpu_count() or 1
+        return LocalEngine(setup, state_layout(program).nbytes, update_layout(program).nbytes, hosted, processes)
+
+
+def _prepare(recipe: Recipe, base: Path, cache: Path | None, listener: ev.Listener) -> Prepared:
+    def progress(what: str, done: int, total: int | None) -> None:
+        listener(ev.Preparing(what=what, done=done, total=total or 0))
+
+    return prepare(recipe.data, cache, progress, base)
+
+
+def _round_of(line: bytes) -> int:
+    """The round that a line of figures speaks of."""
+    return int(json.loads(line)["round"])

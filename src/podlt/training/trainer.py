@@ -1,0 +1,231 @@
+"""A run from its first entry to its last: opens rounds, applies their updates, writes them, measures epochs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from podlt import canonical
+from podlt.crypto import SigningKey
+from podlt.data.dataset import Dataset
+from podlt.engine.execution import TaskExecutor
+from podlt.engine.local import LocalEngine
+from podlt.errors import DivergedError, TooFewWorkersError
+from podlt.log.merkle import Tree
+from podlt.protocol import entries as e
+from podlt.protocol.manager import Manager
+from podlt.protocol.plan import Upcoming
+from podlt.recipe import Recipe
+from podlt.store.files import append_line
+from podlt.store.log_store import LogStore
+from podlt.training import events as ev
+from podlt.training.blocks import BlockReader
+from podlt.training.directory import RunDirectory
+from podlt.training.log_writer import LogWriter
+from podlt.training.rounds import RoundDriver
+from podlt.training.weights import Weights, write_update
+
+Measure = Callable[[], dict[str, float]]
+
+
+class RoundFigures(msgspec.Struct, frozen=True):
+    """A line of rounds.jsonl: seconds that a round took, and what was faked where cheats are simulated.
+
+    Attributes:
+        seconds: from opening to payment; compute, proof: summed over processes and threads.
+        faked: who faked; applied: whose fake was applied.
+    """
+
+    round: int
+    seconds: float
+    compute: float
+    proof: float
+    faked: list[int]
+    applied: list[int]
+
+
+class Trainer:
+    """Trains until the recipe's epochs are done.
+
+    Args:
+        recipe: what to do; directory: where the run is kept; manager, weights: as they are after the log so far;
+        engine: started; dataset: the lines; tree, store, key: of the log; measure: figures on the test set, now;
+        listener: is told of everything.
+    """
+
+    def __init__(
+        self,
+        *,
+        recipe: Recipe,
+        directory: RunDirectory,
+        manager: Manager,
+        weights: Weights,
+        engine: LocalEngine,
+        referee: TaskExecutor,
+        dataset: Dataset,
+        tree: Tree,
+        store: LogStore,
+        key: SigningKey,
+        measure: Measure,
+        listener: ev.Listener,
+    ) -> None:
+        assert manager.state.begin is not None
+        self._recipe, self._directory, self._manager = recipe, directory, manager
+        self._weights, self._listener, self._measure = weights, listener, measure
+        self._writer = LogWriter(store, tree, key)
+        self._blocks = BlockReader(dataset, engine, recipe.training.block_lines, manager.state.begin.seed)
+        self._driver = RoundDriver(manager, engine, referee, weights, listener)
+
+    def train(self) -> None:
+        """Runs every round that is left, and closes the run.
+
+        Raises:
+            TooFewWorkersError, DivergedError: the run was stopped, and can be resumed.
+            StorageError, EngineError: it could not go on; everything up to the last whole round is on the disk.
+        """
+        started = time.perf_counter()
+        self._write()
+        try:
+            while (plan := self._manager.upcoming()) is not None:
+                self._round(plan)
+            self._manager.close("complete")
+            self._write()
+            self._writer.flush()
+        except (TooFewWorkersError, DivergedError) as error:
+            self._stop(str(error))
+            raise
+        finally:
+            self._driver.close()
+            self._blocks.close()
+            self._writer.close()
+        self._listener(ev.Finished(rounds=self._manager.state.round, seconds=time.perf_counter() - started))
+
+    def _round(self, plan: Upcoming) -> None:
+        started = time.perf_counter()
+        block = self._blocks.get(plan)
+        assignments = self._manager.open(plan, block.fragments)
+        self._expect(plan)
+        self._driver.collect(block, assignments)
+        if plan.purpose == "settle":
+            verdicts = self._driver.settle()
+            self._pay(verdicts)
+            self._write()
+            return
+        verdicts, average = self._driver.judge()
+        applied = self._applied_fakes()
+        number = self._manager.state.round
+        self._weights.apply(average.data)
+        if not self._weights.is_finite():
+            raise DivergedError(
+                f"round {number}: the parameters are not finite after the update: lower the learning rate"
+            )
+        self._manager.apply(average.digest(), self._weights.digest(), average.loss)
+        self._pay(verdicts)
+        self._keep(number, average.data)
+        seconds = time.perf_counter() - started
+        figures = self._driver.figures
+        self._note(RoundFigures(number, seconds, figures.compute, figures.proof, sorted(figures.faked), applied))
+        self._tell(plan, number, average.loss, seconds, len(verdicts))
+
+    def _expect(self, plan: Upcoming) -> None:
+        """Reads the next round's lines while this one is computed, as they are if nobody leaves."""
+        offset, epoch = plan.offset + plan.lines, plan.epoch
+        assert self._manager.state.begin is not None
+        lines = self._manager.state.begin.lines
+        if offset == lines:
+            offset, epoch = 0, epoch + 1
+        if plan.purpose == "settle" or epoch == self._recipe.training.epochs:
+            return
+        ahead = msgspec.structs.replace(plan, offset=offset, epoch=epoch, lines=min(plan.lines, lines - offset))
+        self._blocks.expect(msgspec.structs.replace(ahead, fragments=min(plan.fragments, ahead.lines)))
+
+    def _pay(self, verdicts: list[e.Verdict]) -> None:
+        number = self._manager.state.round
+        transfers = self._manager.pay()
+        lost = {t.worker: t.amount for t in transfers if t.kind == "forfeit"}
+        for verdict in verdicts:
+            for worker in verdict.evicted:
+                self._listener(
+                    ev.Evicted(worker=worker, round=number, outcome=verdict.outcome, forfeited=lost.get(worker, 0))
+                )
+
+    def _keep(self, number: int, data: object) -> None:
+        """Has the round written: the update's file, then the entries, then (every so often) a checkpoint."""
+        path = self._directory.update(number)
+        self._write(before=lambda: write_update(path, data))  # type: ignore[arg-type]
+        if (number + 1) % self._recipe.training.checkpoint_every == 0:
+            self._writer.flush()
+            self._weights.save(self._directory.checkpoint(number + 1))
+            self._prune(number + 1)
+
+    def _prune(self, rounds: int) -> None:
+        """With `history = "last"`, what lies before the checkpoint before this one goes."""
+        if self._recipe.training.history == "all":
+            return
+        keep = rounds - self._recipe.training.checkpoint_every
+        for path in [*self._directory.updates.iterdir(), *self._directory.checkpoints.iterdir()]:
+            if path.stem.isdigit() and 0 < int(path.stem) < keep:
+                path.unlink()
+
+    def _tell(self, plan: Upcoming, number: int, loss: float, seconds: float, checked: int) -> None:
+        state = self._manager.state
+        left = self.rounds_left()
+        self._listener(
+            ev.RoundDone(
+                round=number,
+                rounds=number + 1 + left,
+                epoch=plan.epoch,
+                loss=loss,
+                lines=plan.lines,
+                seconds=seconds,
+                workers=len(state.active()),
+                checked=checked,
+            )
+        )
+        if state.epoch != plan.epoch:
+            metrics = self._measure()
+            line = canonical.to_json({"epoch": plan.epoch, "round": number, "metrics": metrics})
+            append_line(self._directory.metrics, line)
+            self._listener(ev.Measured(epoch=plan.epoch, metrics=metrics))
+
+    def rounds_left(self) -> int:
+        """How many training rounds there will be if nobody leaves."""
+        state, training = self._manager.state, self._recipe.training
+        assert state.begin is not None
+        useful = max(1, len(state.active()) - state.begin.spares)
+        size = training.block_lines
+        if training.fragment_lines:
+            size = min(size, useful * training.fragment_lines)
+        if state.trained:
+            return 0
+        return -(-(state.begin.lines - state.offset) // size) + (training.epochs - state.epoch - 1) * -(
+            -state.begin.lines // size
+        )
+
+    def _applied_fakes(self) -> list[int]:
+        """Whose faked update is applied this round: known only where cheats are simulated, for the summary."""
+        faked = set(self._driver.figures.faked)
+        return sorted(faked & {origin for origin in self._manager.uploads() if origin is not None})
+
+    def _note(self, figures: RoundFigures) -> None:
+        append_line(self._directory.path / "rounds.jsonl", canonical.to_json(msgspec.to_builtins(figures)))
+
+    def _write(self, before: Callable[[], None] | None = None) -> None:
+        entries = self._manager.take()
+        if entries:
+            self._writer.write(self._manager.state.run, entries, before)
+
+    def _stop(self, reason: str) -> None:
+        """Writes why the run stopped; a round in progress is forgotten, and begins anew when the run is resumed.
+
+        Who withdrew in that round did so all the same: the log must say why too few are left.
+        """
+        lost = [entry for entry in self._manager.take() if isinstance(entry, e.Withdraw)]
+        self._manager.forget_round()
+        for entry in lost:
+            self._manager.lost(entry.worker, entry.reason)
+        self._manager.close("stopped", reason[:1000])
+        self._write()
+        self._writer.flush()

@@ -1,0 +1,166 @@
+"""The manager's parameters and optimiser: average, apply, keep, and come back to the same bits after a crash.
+
+The averaged update of every round is kept as a file, and parameters with the optimiser's state every so many rounds:
+any round's parameters are the last checkpoint before it and the updates since, applied again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from podlt import crypto
+from podlt.errors import InvalidProofError, StorageError
+from podlt.program.ir import Program
+from podlt.program.layout import state_layout, update_layout
+from podlt.program.optimizer import Optimizer
+from podlt.program.update import combine
+from podlt.store.files import read_whole, write_whole
+
+OPTIMIZER = "optimizer:"
+
+
+class Average(msgspec.Struct, frozen=True):
+    """The average of a round's updates.
+
+    Attributes:
+        data: uint8 bytes in the update's layout; loss: the mean over the round's lines; finite: whether all is.
+    """
+
+    data: np.ndarray
+    loss: float
+    finite: bool
+
+    def digest(self) -> bytes:
+        """What the round's `apply` entry names."""
+        return crypto.blob_digest(memoryview(self.data))
+
+
+class Weights:
+    """Parameters, buffers and optimiser state.
+
+    Args:
+        program: whose layouts they follow; optimizer: how an average is applied; state: uint8 bytes of the state's
+            layout, shared with the workers, changed in place.
+    """
+
+    def __init__(self, program: Program, optimizer: Optimizer, state: np.ndarray) -> None:
+        self.layout, self.update_layout = state_layout(program), update_layout(program)
+        self.state = state[: self.layout.nbytes]
+        self.views = self.layout.views(self.state)
+        self._optimizer = optimizer
+        self._flat = _floats(self.state, self.layout.section("param:"))
+        self._gradient = self.update_layout.section("grad:")
+        self._floats = self.update_layout.float_bytes // 4
+        self.optimizer_state: dict[str, torch.Tensor] = optimizer.init(self._flat.numel())
+        self.steps = 0
+
+    def set(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Takes initial values by name."""
+        for name, view in self.views.items():
+            view.copy_(values[name])
+
+    def digest(self) -> bytes:
+        """The digest of the parameters and buffers: what tasks and entries name."""
+        return crypto.blob_digest(memoryview(self.state))
+
+    def average(self, updates: Sequence[np.ndarray], lines: int) -> Average:
+        """The sum of the fragments' updates, in their order, over the number of lines.
+
+        Args:
+            updates: uint8 bytes in the update's layout, one a fragment, in the fragments' order.
+        """
+        data = np.zeros(self.update_layout.nbytes, np.uint8)
+        data[4 * self._floats :] = updates[0][4 * self._floats :]  # whole numbers: the first fragment's
+        mean = torch.from_numpy(data[: 4 * self._floats].view(np.float32))
+        combine([torch.from_numpy(u[: 4 * self._floats].view(np.float32)) for u in updates], mean)
+        mean.div_(torch.tensor(float(lines), dtype=torch.float32))
+        loss = float(mean[0])
+        return Average(data, loss, bool(torch.isfinite(mean.sum()) or torch.isfinite(mean).all()))
+
+    def apply(self, data: np.ndarray) -> None:
+        """Applies an average: one step of the optimiser, and the buffers' new values."""
+        self._optimizer.step(self._flat, _floats(data, self._gradient), self.optimizer_state, self.steps)
+        for name, view in self.update_layout.views(data).items():
+            if name.startswith("buffer:"):
+                self.views[name].copy_(view)
+        self.steps += 1
+
+    def is_finite(self) -> bool:
+        """Whether no parameter is infinite or not a number."""
+        return bool(torch.isfinite(self._flat.sum()) or torch.isfinite(self._flat).all())
+
+    def save(self, path: Path) -> None:
+        """Writes a checkpoint.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        tensors: dict[str, torch.Tensor] = {name: view.clone() for name, view in self.views.items()}
+        tensors |= {OPTIMIZER + name: value for name, value in self.optimizer_state.items()}
+        write_whole(path, save(tensors, metadata={"steps": str(self.steps)}))
+
+    def load(self, path: Path) -> None:
+        """Takes a checkpoint.
+
+        Raises:
+            StorageError: it cannot be read; InvalidProofError: it is none of this program.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                names = set(file.keys())
+                expected = {*self.views, *(OPTIMIZER + name for name in self.optimizer_state)}
+                if names != expected:
+                    raise InvalidProofError(f"{path}: not a checkpoint of this run", expected=expected, actual=names)
+                for name, view in self.views.items():
+                    _take(view, file.get_tensor(name), f"{path}: {name}")
+                for name, value in self.optimizer_state.items():
+                    _take(value, file.get_tensor(OPTIMIZER + name), f"{path}: {name}")
+                self.steps = int((file.metadata() or {})["steps"])
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise StorageError(f"{path}: cannot be read as a checkpoint: {error}") from None
+
+    def replay(self, path: Path, update: bytes, parameters: bytes) -> np.ndarray:
+        """Applies the update of a past round again, and checks it against the log.
+
+        Args:
+            path: the file of the averaged update; update, parameters: the digests that the log has.
+
+        Returns:
+            The averaged update.
+
+        Raises:
+            StorageError: the file is missing; InvalidProofError: the file or the result is not what the log says.
+        """
+        data = np.frombuffer(bytearray(read_whole(path, self.update_layout.nbytes)), np.uint8)
+        if len(data) != self.update_layout.nbytes or crypto.blob_digest(memoryview(data)) != update:
+            raise InvalidProofError(f"{path}: is not the update that the log names; the run's directory was changed")
+        self.apply(data)
+        if self.digest() != parameters:
+            raise InvalidProofError(f"{path}: applied again gives other parameters than the log names")
+        return data
+
+
+def write_update(path: Path, data: np.ndarray) -> None:
+    """Keeps the averaged update of a round."""
+    write_whole(path, memoryview(data))
+
+
+def _floats(data: np.ndarray, section: tuple[int, int]) -> torch.Tensor:
+    """The float32 values between two byte offsets, without a copy."""
+    start, stop = section
+    return torch.from_numpy(data[start:stop].view(np.float32))
+
+
+def _take(view: torch.Tensor, value: torch.Tensor, where: str) -> None:
+    if view.shape != value.shape or view.dtype != value.dtype:
+        found: Any = (value.dtype, tuple(value.shape))
+        raise InvalidProofError(f"{where}: another shape", expected=(view.dtype, tuple(view.shape)), actual=found)
+    view.copy_(value)
