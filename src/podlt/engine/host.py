@@ -25,7 +25,7 @@ from podlt.errors import PodltError
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
 from podlt.program.validate import validate
-from podlt.protocol.messages import Task
+from podlt.protocol.messages import Committed, Opened, Task
 from podlt.protocol.worker import Worker
 
 BATCH = 8
@@ -69,7 +69,7 @@ class Host:
         """Executes the tasks of a round, and answers."""
         block = self._block.views(deal.half, deal.lines)
         started = time.perf_counter()
-        parameters = crypto.blob_digest(memoryview(self._state_region.bytes)) if deal.proof else b""
+        parameters = crypto.blob_digest(self._state_region.bytes.data) if deal.proof else b""
         batch = _Batch(deal.pieces[0].task.round, time.perf_counter() - started)
         for piece in deal.pieces:
             try:
@@ -84,7 +84,7 @@ class Host:
         if batch.done:
             wire.send(connection, batch.take())
 
-    def open(self, round: int) -> list[wire.Opened]:
+    def open(self, round: int) -> list[Opened]:
         """Every opening that its workers owe in a round."""
         return [opened for worker in self._workers.values() for opened in worker.open(round)]
 
@@ -102,7 +102,7 @@ class Host:
         self._execute[piece.holder](work)
         executed = time.perf_counter()
         if proof:
-            digest = crypto.blob_digest(memoryview(slot))
+            digest = crypto.blob_digest(slot.data)
             batch.committed.append(self._workers[piece.holder].commit(piece.origin, piece.task, digest))
         batch.done.append(piece.origin)
         batch.faked.extend([piece.origin] if work.faked else [])
@@ -126,7 +126,7 @@ class _Batch:
         self.proof = proof
 
     def _reset(self) -> None:
-        self.committed: list[wire.Committed] = []
+        self.committed: list[Committed] = []
         self.done: list[int] = []
         self.faked: list[int] = []
         self.proof = self.compute = 0.0

@@ -61,7 +61,8 @@ def _batches(dataset: Dataset) -> Iterator[tuple[list[torch.Tensor], list[torch.
     """Inputs and labels as the model takes them."""
     for start in range(0, dataset.lines, BATCH):
         arrays = dataset.read(np.arange(start, min(start + BATCH, dataset.lines), dtype=np.int64))
-        inputs, labels = [], []
+        inputs: list[torch.Tensor] = []
+        labels: list[torch.Tensor] = []
         for field in dataset.fields:
             value = torch.from_numpy(arrays[field.name])
             if field.scale is not None:

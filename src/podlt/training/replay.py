@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
+from podlt.data.dataset import Dataset
 from podlt.errors import InvalidProofError, StorageError
 from podlt.log.checkpoint import open_head, origin_of
 from podlt.log.merkle import Tree, leaf_hash
+from podlt.program.ir import Program
 from podlt.protocol import entries as e
 from podlt.protocol.rules import RunState
+from podlt.recipe import Recipe
 from podlt.store.log_store import LogStore
 from podlt.training.directory import RunDirectory
 from podlt.training.weights import Weights
@@ -48,6 +51,22 @@ def replay_log(store: LogStore) -> tuple[RunState, list[AppliedRound], Tree]:
             "the last tree head is not over the entries that are there", expected=head.size, actual=tree.size
         )
     return state, applied, tree
+
+
+def check_documents(begin: e.Begin, recipe: Recipe, program: Program, dataset: Dataset) -> None:
+    """Nothing that the first entry names may have changed.
+
+    Raises:
+        InvalidProofError: recipe, program or data are others than those of the run.
+    """
+    named = {
+        "program.json": (begin.program, program.digest),
+        "recipe.json": (begin.recipe, recipe.digest()),
+        "the data's lines": (begin.data, dataset.root),
+    }
+    for what, (expected, actual) in named.items():
+        if expected != actual:
+            raise InvalidProofError(f"{what} are not those of the run", expected=expected, actual=actual)
 
 
 def restore_weights(

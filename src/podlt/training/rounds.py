@@ -6,8 +6,9 @@ Between the sans-IO `protocol.Manager` and an engine: carries messages both ways
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -24,6 +25,8 @@ from podlt.protocol.messages import Assignment, Committed, Opened
 from podlt.training import events as ev
 from podlt.training.blocks import Block
 from podlt.training.weights import Average, Weights
+
+M = TypeVar("M", Committed, Opened)
 
 
 class Figures(msgspec.Struct):
@@ -97,7 +100,7 @@ class RoundDriver:
                     self._manager.suspect(fragment)
         for dispute in self._manager.disputes():
             own[dispute.fragment] = self._execute(dispute.fragment)
-        verdicts = self._manager.judge({f: crypto.blob_digest(memoryview(update)) for f, update in own.items()})
+        verdicts = self._manager.judge({f: crypto.blob_digest(update.data) for f, update in own.items()})
         chosen = self._manager.uploads()
         if own or any(v.evicted for v in verdicts) or not average.finite:
             final = [own[f] if f in own else self._slot(origin) for f, origin in enumerate(chosen)]
@@ -128,7 +131,7 @@ class RoundDriver:
                 self.figures.compute += event.compute_seconds
                 self.figures.proof += event.proof_seconds
                 self.figures.faked += event.faked
-                self._each(event.committed, self._committed)
+                self._each(event.committed, self._manager.committed)
             elif isinstance(event, wire.Openings):
                 self._each(event.opened, self._opened)
             elif isinstance(event, wire.Failed):
@@ -136,29 +139,26 @@ class RoundDriver:
             elif isinstance(event, Restarted):
                 self._listener(ev.Replaced(process=event.process, status=event.status, workers=event.workers))
 
-    def _each(self, messages: Sequence[Committed] | Sequence[Opened], handle: object) -> None:
+    def _each(self, messages: Sequence[M], handle: Callable[[M], None]) -> None:
         """Handles messages, hashing and checking signatures on threads; a worker that breaks the protocol is lost."""
         started = time.perf_counter()
-        futures = [(m, self._threads.submit(handle, m)) for m in messages if self._is_current(m)]  # type: ignore[arg-type]
-        broken = []
-        for message, future in futures:
+        futures = [self._threads.submit(handle, m) for m in messages if self._is_current(m)]
+        broken: list[PeerError] = []
+        for future in futures:
             try:
                 future.result()
             except PeerError as error:
-                broken.append((message.holder, error))
+                broken.append(error)
         self.figures.proof += time.perf_counter() - started
-        for worker, error in broken:
-            self._lose(worker, f"{error.reason}: {error}")
+        for fault in broken:
+            self._lose(fault.worker, f"{fault.reason}: {fault}")
 
     def _is_current(self, message: Committed | Opened) -> bool:
         task = self._tasks.get(message.origin)
         return task is not None and task.holder == message.holder
 
-    def _committed(self, message: Committed) -> None:
-        self._manager.committed(message)
-
     def _opened(self, message: Opened) -> None:
-        self._manager.opened(message, crypto.blob_digest(memoryview(self._engine.slot(message.origin))))
+        self._manager.opened(message, crypto.blob_digest(self._engine.slot(message.origin).data))
 
     def _failed(self, event: wire.Failed) -> None:
         """A worker could not execute its task: it is the task's fault if the manager cannot either."""
@@ -185,7 +185,7 @@ class RoundDriver:
             self._engine.deal(self._block.half, self._block.plan.lines, self._block.bounds, again, again=True)
 
     def _own_digest(self, fragment: int) -> bytes:
-        return crypto.blob_digest(memoryview(self._execute(fragment)))
+        return crypto.blob_digest(self._execute(fragment).data)
 
     def _execute(self, fragment: int) -> np.ndarray:
         start, stop = self._block.bounds[fragment]

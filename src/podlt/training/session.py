@@ -18,7 +18,6 @@ from podlt.data.prepare import Prepared, prepare
 from podlt.engine import wire
 from podlt.engine.execution import TaskExecutor
 from podlt.engine.local import LocalEngine
-from podlt.errors import InvalidProofError
 from podlt.log.merkle import Tree
 from podlt.program.capture import capture
 from podlt.program.ir import FieldSpec, Program
@@ -36,7 +35,7 @@ from podlt.training import events as ev
 from podlt.training.directory import Entropy, RunDirectory, Settings
 from podlt.training.metrics import evaluate, load_state
 from podlt.training.modules import build_model, find_loss
-from podlt.training.replay import replay_log, restore_weights
+from podlt.training.replay import check_documents, replay_log, restore_weights
 from podlt.training.trainer import Trainer
 from podlt.training.weights import Weights
 
@@ -152,7 +151,7 @@ class Session:
             state, applied, tree = replay_log(store)
             begin = state.begin
             assert begin is not None
-            self._check_documents(begin, program)
+            check_documents(begin, self.recipe, program, self.data.train)
             if state.closed is not None and state.closed.outcome == "complete":
                 return
             self.directory.make_keys(max(workers, len(state.workers)), entropy)
@@ -169,17 +168,6 @@ class Session:
         program = Program.from_bytes(self.directory.document("program.json"))
         validate(program)
         return program
-
-    def _check_documents(self, begin: e.Begin, program: Program) -> None:
-        """Nothing that the first entry names may have changed."""
-        named = {
-            "program.json": (begin.program, program.digest),
-            "recipe.json": (begin.recipe, self.recipe.digest()),
-            "the data's lines": (begin.data, self.data.train.root),
-        }
-        for what, (expected, actual) in named.items():
-            if expected != actual:
-                raise InvalidProofError(f"{what} are not those of the run", expected=expected, actual=actual)
 
     def _repair_figures(self, state: RunState, weights: Weights) -> None:
         """Figures (no part of the proof) may be a round ahead of the log or behind it after a kill."""

@@ -40,7 +40,7 @@ class Average(msgspec.Struct, frozen=True):
 
     def digest(self) -> bytes:
         """What the round's `apply` entry names."""
-        return crypto.blob_digest(memoryview(self.data))
+        return crypto.blob_digest(self.data.data)
 
 
 class Weights:
@@ -69,7 +69,7 @@ class Weights:
 
     def digest(self) -> bytes:
         """The digest of the parameters and buffers: what tasks and entries name."""
-        return crypto.blob_digest(memoryview(self.state))
+        return crypto.blob_digest(self.state.data)
 
     def average(self, updates: Sequence[np.ndarray], lines: int) -> Average:
         """The sum of the fragments' updates, in their order, over the number of lines.
@@ -140,7 +140,7 @@ class Weights:
             StorageError: the file is missing; InvalidProofError: the file or the result is not what the log says.
         """
         data = np.frombuffer(bytearray(read_whole(path, self.update_layout.nbytes)), np.uint8)
-        if len(data) != self.update_layout.nbytes or crypto.blob_digest(memoryview(data)) != update:
+        if len(data) != self.update_layout.nbytes or crypto.blob_digest(data.data) != update:
             raise InvalidProofError(f"{path}: is not the update that the log names; the run's directory was changed")
         self.apply(data)
         if self.digest() != parameters:
@@ -150,7 +150,7 @@ class Weights:
 
 def write_update(path: Path, data: np.ndarray) -> None:
     """Keeps the averaged update of a round."""
-    write_whole(path, memoryview(data))
+    write_whole(path, data.data)
 
 
 def _floats(data: np.ndarray, section: tuple[int, int]) -> torch.Tensor:
