@@ -13,10 +13,10 @@ import msgspec
 from podlt import crypto
 from podlt.errors import InvalidProofError, PeerError, TooFewWorkersError
 from podlt.protocol import entries as e
-from podlt.protocol.draw import Dice, Roles
+from podlt.protocol.draw import Roles, deal_again
 from podlt.protocol.messages import Assignment, Committed, Opened
 from podlt.protocol.plan import Upcoming
-from podlt.protocol.rules import RunState
+from podlt.protocol.rules import SETTLEMENT_WORKERS, RunState
 from podlt.protocol.signatures import claims
 from podlt.protocol.verdict import compare, differing
 
@@ -174,14 +174,20 @@ class Manager:
     def lost(self, worker: int, reason: str) -> list[Assignment]:
         """A worker is gone, or of no use: it withdraws, and what it held is dealt again.
 
+        The settlement's tasks are not: everybody who is left has the same one already.
+
         Returns:
             The new assignments; none if it held nothing.
 
         Raises:
-            TooFewWorkersError: nobody is left who may take the task.
+            TooFewWorkersError: nobody is left who may take the task; the round in progress cannot be ended, and
+                the run goes on from what was written of it.
         """
         self._propose(e.Withdraw(at=self._now(), worker=worker, reason=reason))
         if self._roles is None or self.state.current is None:
+            return []
+        if self.state.current.open.purpose == "settle":
+            self._leave_settlement(worker)
             return []
         held = [o for o in sorted(self._seats()) if self.state.current.holder(o) == worker]
         again = []
@@ -289,21 +295,20 @@ class Manager:
         return Assignment(origin, self.state.current.holder(origin), fragment, self.state.task(fragment))
 
     def _substitute(self, origin: int) -> int:
-        """A random active worker who does not have this fragment, the least loaded first.
-
-        Drawn from the secret: a fixed choice would tell its neighbours who is checked.
-        """
-        round, seats = self.state.current, self._seats()
-        assert round is not None
-        busy = {round.holder(o) for o, f in seats.items() if f == seats[origin] and o != origin}
-        able = [w for w in round.workers if w not in busy and self.state.workers[w].status == "active"]
-        if not able:
-            raise TooFewWorkersError("nobody is left who may take the task: resume the run with more workers")
-        load = [round.holder(o) for o in seats]
-        fewest = min(load.count(w) for w in able)
-        able = [w for w in able if load.count(w) == fewest]
+        round, roles = self.state.current, self._roles
+        assert round is not None and roles is not None
         secret = self._chain.secret(self.state.round)
-        return able[Dice(crypto.digest("redeal/1", secret, bytes([len(round.holders) % 256]))).below(len(able))]
+        holder = deal_again(secret, roles, origin, round.holders, self.state.able(), len(round.redealt))
+        if holder is None:
+            raise TooFewWorkersError("nobody is left who may take the task: resume the run with more workers")
+        return holder
+
+    def _leave_settlement(self, worker: int) -> None:
+        self._committed.pop(worker, None)
+        self._opened.pop(worker, None)
+        self._roles = self.state.roles(self._chain.secret(self.state.round))
+        if len(self._roles.seats) < SETTLEMENT_WORKERS:
+            raise TooFewWorkersError("nobody is left to compare with: resume the run with more workers")
 
     def _verdict(self, fragment: int, outcome: str, reason: str, accepted: bytes, evicted: list[int]) -> e.Verdict:
         return e.Verdict(

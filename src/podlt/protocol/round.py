@@ -16,16 +16,33 @@ class WorkerState(msgspec.Struct):
     checks_passed: int = 0
 
 
-class RoundState(msgspec.Struct):
-    """The round in progress, filled as its entries come; `index`, `at`, `beacon`, `secret` are those before it."""
+class Redealt(msgspec.Struct, frozen=True):
+    """A task that was dealt again, and who was still active then: what the draw of its new holder rests on."""
 
-    open: e.Open
-    workers: list[int]
+    origin: int
+    holder: int
+    able: list[int]
+
+
+class Before(msgspec.Struct, frozen=True):
+    """What the run was before the round, so that a manager can forget a round of which nothing was written."""
+
     index: int
     at: int
     beacon: bytes
+    joined: list[bytes]
     secret: bytes
+
+
+class RoundState(msgspec.Struct):
+    """The round in progress, filled as its entries come; `beacon` is what its draws rest on beside the secret."""
+
+    open: e.Open
+    workers: list[int]
+    beacon: bytes
+    before: Before
     holders: dict[int, int] = {}
+    redealt: list[Redealt] = []
     commitments: dict[int, e.Commitment] = {}
     roles: Roles | None = None
     results: dict[int, bytes] = {}

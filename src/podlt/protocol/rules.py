@@ -14,15 +14,24 @@ from typing import Any
 from podlt import crypto
 from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
-from podlt.protocol.draw import Roles, deal, deal_settlement, mix_beacon
+from podlt.protocol.draw import Roles, deal, deal_again, deal_settlement, mix_beacon
 from podlt.protocol.ledger import Ledger
 from podlt.protocol.messages import Task, randomness
 from podlt.protocol.plan import SMALLEST_ARRAY, Upcoming, fragment_bounds, most_rounds, next_lines
-from podlt.protocol.round import RoundState, WorkerState
+from podlt.protocol.round import Before, Redealt, RoundState, WorkerState
 from podlt.protocol.steps import Step
 from podlt.protocol.verdict import compare, differing
+from podlt.units import MAX_INT
+
+MAX_ROUNDS = 2**40
+"""As many as a `Round` can number."""
 
 SETTLEMENT_ROUNDS = 1
+SETTLEMENT_WORKERS = 2
+"""Fewer cannot be compared with each other."""
+
+MOST_PAID = 4
+"""How often a line can be paid for in an epoch: once for its use, twice for the spares, once for the settlement."""
 
 
 class RunState:
@@ -36,6 +45,7 @@ class RunState:
         self.workers: dict[int, WorkerState] = {}
         self.ledger = Ledger()
         self.beacon = b""
+        self.joined: list[bytes] = []
         self.parameters = b""
         self.secret = b""
         self.round = self.epoch = self.offset = 0
@@ -64,7 +74,7 @@ class RunState:
         begin, active = self._begin, len(self.active())
         if self.trained:
             owed = any(account.pending for account in self.ledger.accounts.values())
-            if self.settled or self.last_open is None or active < 2 or not owed:
+            if self.settled or self.last_open is None or active < SETTLEMENT_WORKERS or not owed:
                 return None
             last = self.last_open
             return Upcoming("settle", last.epoch, last.offset, last.lines, len(last.fragments))
@@ -77,10 +87,16 @@ class RunState:
     def roles(self, secret: bytes) -> Roles:
         """Who holds which task of the round in progress, given its secret."""
         assert self.current is not None
-        opened = self.current.open
-        if opened.purpose == "settle":
-            return deal_settlement(secret, self.current.beacon, self.current.workers, len(opened.fragments))
-        return deal(secret, self.current.beacon, self.current.workers, len(opened.fragments), self._begin.spares)
+        fragments = len(self.current.open.fragments)
+        if self.current.open.purpose == "settle":
+            return deal_settlement(secret, self.current.beacon, self.able(), fragments)
+        by_key = sorted(self.current.workers, key=lambda number: self.workers[number].key)
+        return deal(secret, self.current.beacon, by_key, fragments, self._begin.spares)
+
+    def able(self) -> list[int]:
+        """The workers of the round in progress that are still active, ascending."""
+        assert self.current is not None
+        return [number for number in self.current.workers if self.workers[number].status == "active"]
 
     def task(self, fragment: int) -> Task:
         """The task of a fragment of the round in progress."""
@@ -107,7 +123,9 @@ class RunState:
         round = self.current
         if round is None:
             return
-        self.index, self.at, self.beacon, self.secret = round.index, round.at, round.beacon, round.secret
+        before = round.before
+        self.index, self.at, self.secret = before.index, before.at, before.secret
+        self.beacon, self.joined = before.beacon, before.joined
         self.parameters = round.open.parameters
         for worker in round.workers:
             self.workers[worker].status = "active"
@@ -141,7 +159,10 @@ class RunState:
         self._require(min(entry.lines, entry.epochs, entry.block_lines) > 0, Step.PROGRESS, "a run without lines")
         self._require(entry.spares == 2, Step.PROGRESS, "classic has two spares", 2, entry.spares)
         rounds = most_rounds(entry.lines, entry.epochs, entry.block_lines, entry.fragment_lines) + SETTLEMENT_ROUNDS
+        self._require(rounds <= MAX_ROUNDS, Step.PROGRESS, "more rounds than can be numbered", MAX_ROUNDS, rounds)
         self._require(entry.chain_length >= rounds, Step.DRAWS, "the chain is too short", rounds, entry.chain_length)
+        most = MOST_PAID * entry.reward * entry.lines * entry.epochs
+        self._require(most <= MAX_INT, Step.PAYMENTS, "more pay than an account can hold", MAX_INT, most)
         self.begin, self.run = entry, e.identity(entry)
         self.parameters, self.secret = entry.parameters, entry.chain_end
         self.beacon = mix_beacon(self.run)
@@ -161,11 +182,12 @@ class RunState:
             self._require(fresh, Step.PROGRESS, "the key belongs to another worker")
             self.workers[entry.worker] = WorkerState(entry.key)
             self.ledger.open(entry.worker)
+            # Only a first joining counts for the draws: the manager could repeat a later one as often as it likes.
+            self.joined.append(entry.signature)
         else:
             back = known.status == "withdrawn" and known.key == entry.key
             self._require(back, Step.PROGRESS, f"worker {entry.worker} cannot join again")
             known.status = "active"
-        self.beacon = mix_beacon(self.beacon, entry.signature)
 
     def _apply_withdraw(self, entry: e.Withdraw) -> None:
         worker = self.workers.get(entry.worker)
@@ -174,6 +196,8 @@ class RunState:
         revealed = self.current is not None and self.current.roles is not None
         self._require(not revealed, Step.PROGRESS, "a worker withdraws before the reveal, or between rounds")
         worker.status = "withdrawn"
+        if self.current is not None and self.current.open.purpose == "settle":
+            self.current.commitments.pop(entry.worker, None)
 
     def _apply_open(self, entry: e.Open) -> None:
         self._require(self.current is None, Step.PROGRESS, "the round before is not paid")
@@ -189,16 +213,23 @@ class RunState:
             self.parameters,
             entry.parameters,
         )
-        self.current = RoundState(entry, self.active(), self.index, self.at, self.beacon, self.secret)
+        if entry.purpose == "settle":
+            assert self.last_open is not None
+            same = entry.fragments == self.last_open.fragments
+            self._require(same, Step.PROGRESS, "the settlement has other fragments than the last round")
+        before = Before(self.index, self.at, self.beacon, self.joined, self.secret)
+        self.current = RoundState(entry, self.active(), mix_beacon(self.beacon, *sorted(self.joined)), before)
 
     def _apply_redeal(self, entry: e.Redeal) -> None:
         round = self._round_before_reveal(entry.round)
-        self._require(entry.origin in round.workers, Step.PROGRESS, "no such task")
+        task = entry.origin in round.workers and round.open.purpose == "train"
+        self._require(task, Step.PROGRESS, "no such task")
         previous = round.holder(entry.origin)
         lost = self.workers[previous].status == "withdrawn"
         self._require(lost, Step.PROGRESS, f"worker {previous} still holds the task")
-        able = entry.holder in round.workers and self.workers[entry.holder].status == "active"
-        self._require(able, Step.PROGRESS, f"worker {entry.holder} cannot take the task")
+        able = self.able()
+        self._require(entry.holder in able, Step.PROGRESS, f"worker {entry.holder} cannot take the task")
+        round.redealt.append(Redealt(entry.origin, entry.holder, able))
         round.holders[entry.origin] = entry.holder
         round.commitments.pop(entry.origin, None)
 
@@ -212,7 +243,6 @@ class RunState:
             holds = c.holder == round.holder(c.origin) and self.workers[c.holder].status == "active"
             self._require(holds, Step.OPENINGS, f"worker {c.holder} does not hold the task of worker {c.origin}")
             round.commitments[c.origin] = c
-        self.beacon = mix_beacon(self.beacon, *(c.commitment for c in entry.commitments))
 
     def _apply_reveal(self, entry: e.Reveal) -> None:
         round = self._round_before_reveal(entry.round)
@@ -227,9 +257,7 @@ class RunState:
             dealt,
             sorted(round.commitments),
         )
-        for fragment in {roles.seats[origin] for origin in round.holders if origin in roles.seats}:
-            holders = [round.holder(o) for o, f in roles.seats.items() if f == fragment]
-            self._require(len(set(holders)) == len(holders), Step.DRAWS, "a worker was dealt the same fragment twice")
+        self._check_redealt(round, roles, entry.secret)
         opened = [o.origin for o in entry.openings]
         self._require(opened == dealt, Step.OPENINGS, "the openings are not those of the tasks dealt", dealt, opened)
         tasks = {fragment: self.task(fragment).digest() for fragment in set(roles.seats.values())}
@@ -246,6 +274,22 @@ class RunState:
             )
             round.results[o.origin] = o.update
         round.roles, self.secret = roles, entry.secret
+        self.beacon, self.joined = mix_beacon(round.beacon, *(o.salt for o in entry.openings)), []
+
+    def _check_redealt(self, round: RoundState, roles: Roles, secret: bytes) -> None:
+        """What can be said of the tasks that were dealt again only once the secret is known."""
+        holders: dict[int, int] = {}
+        for number, again in enumerate(round.redealt):
+            self._require(again.origin in roles.seats, Step.DRAWS, "a task was dealt again that nobody had")
+            drawn = deal_again(secret, roles, again.origin, holders, again.able, number)
+            message = f"the task of worker {again.origin} was dealt again to another than was drawn"
+            self._require(again.holder == drawn, Step.DRAWS, message, drawn, again.holder)
+            holders[again.origin] = again.holder
+        gone = sorted({round.holder(origin) for origin in roles.seats} - set(self.able()))
+        self._require(not gone, Step.DRAWS, "tasks of workers that withdrew were not dealt again", [], gone)
+        if round.open.purpose == "settle":
+            enough = len(roles.seats) >= SETTLEMENT_WORKERS
+            self._require(enough, Step.DRAWS, "too few workers are left to compare", SETTLEMENT_WORKERS)
 
     def _apply_verdict(self, entry: e.Verdict) -> None:
         round = self._round_after_reveal(entry.round)
