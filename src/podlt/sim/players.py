@@ -1,0 +1,109 @@
+"""Who takes part in a simulated run: the honest worker, and workers that fail without fraud.
+
+A player is the real `Worker` with something else than execution behind it. What it may override is what a worker can
+do in the protocol: which result it finds (`result`), what it sends first (`commit`), and what it shows (`open`).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from podlt.crypto import SigningKey, digest
+from podlt.protocol.draw import Dice
+from podlt.protocol.messages import Assignment, Committed, Opened, Task
+from podlt.protocol.worker import Worker
+
+
+def honest_update(task: Task) -> bytes:
+    """The digest of the one right update of a task: in the simulation, a pure function of the task's digest."""
+    return digest("sim-update/1", task.digest())
+
+
+class Gossip(msgspec.Struct):
+    """What players could learn beside the protocol: cheaters tell each other their tasks, and overhear messages.
+
+    `shared` counts, for each task's digest, how many cheaters were dealt it this round; `commitments` are those sent
+    so far in this round; `revealed` are the updates that were opened in the rounds before.
+    """
+
+    shared: dict[bytes, int] = {}
+    commitments: list[Committed] = []
+    revealed: list[bytes] = []
+
+
+class Player:
+    """An honest worker.
+
+    Args:
+        number: its number in the run; key: its private key; dice: its own chance, for what it does at a rate;
+        gossip: what it could learn beside the protocol; rate: how often it does what its class is named for.
+    """
+
+    cheats = False
+    returns = True
+    """Whether it joins again after it withdrew."""
+
+    default_rate = 1.0
+
+    def __init__(self, number: int, key: SigningKey, dice: Dice, gossip: Gossip, rate: float | None = None) -> None:
+        self.number = number
+        self.key = key
+        self.dice = dice
+        self.gossip = gossip
+        self.rate = self.default_rate if rate is None else rate
+        self.worker: Worker | None = None
+
+    def enter(self, run: bytes) -> bytes:
+        """The signature with which it joins the run, whose identity it learns here."""
+        if self.worker is None:
+            self.worker = Worker(self.number, self.key, run)
+        return self.worker.join()
+
+    def result(self, task: Task) -> bytes:
+        """The digest of the update that it stands for."""
+        return honest_update(task)
+
+    def commit(self, assignment: Assignment) -> list[Committed]:
+        """Its first answer to a task: one commitment, if it is well."""
+        return [self.bind(assignment, self.result(assignment.task))]
+
+    def open(self, round: int) -> list[tuple[Opened, bytes]]:
+        """Its second answer: each opening, with the digest of what it uploads."""
+        assert self.worker is not None
+        return [(opened, opened.update) for opened in self.worker.open(round)]
+
+    def strikes(self) -> bool:
+        """Whether it does this time what its class is named for: true at its rate."""
+        return self.dice.below(10**6) < self.rate * 10**6
+
+    def bind(self, assignment: Assignment, update: bytes) -> Committed:
+        """The real worker's commitment to an update."""
+        assert self.worker is not None
+        return self.worker.commit(assignment.origin, assignment.task, update)
+
+
+class Silent(Player):
+    """A lost link: at its rate, it answers nothing."""
+
+    default_rate = 0.05
+
+    def commit(self, assignment: Assignment) -> list[Committed]:
+        """Nothing, at the rate."""
+        return [] if self.strikes() else super().commit(assignment)
+
+
+class Crashing(Player):
+    """A machine that dies after it committed, at its rate, and comes back with the same key."""
+
+    default_rate = 0.05
+
+    def open(self, round: int) -> list[tuple[Opened, bytes]]:
+        """Nothing, at the rate: its commitment stays in the log, unopened."""
+        return [] if self.strikes() else super().open(round)
+
+
+class Leaving(Silent):
+    """A machine that is switched off for good, at its rate a round."""
+
+    returns = False
+    default_rate = 0.01

@@ -1,0 +1,160 @@
+"""`simulate`: how long cheaters last under the rules, over many seeded runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from podlt.crypto import digest
+from podlt.errors import UsageError
+from podlt.protocol.plan import SMALLEST_ARRAY
+from podlt.sim.adversaries import PLAYERS, player_named
+from podlt.sim.players import Gossip, Player
+from podlt.sim.world import MemoryLog, Scenario, World, make_player
+from podlt.store.files import write_whole
+from podlt.store.log_store import LogStore
+
+
+class SimulatedRun(msgspec.Struct, frozen=True):
+    """What came of one run.
+
+    Args:
+        rounds: how many were played; evicted: cheater -> the round (from 0) that convicted it; honest_evicted: how
+            many honest workers were convicted; at_large: how many cheaters were left at the end;
+        fakes_applied: fragments whose applied update was wrong; vested: credits that became a cheater's own;
+        forfeited: credits that cheaters lost; head: the last tree head; outcome: "complete", "stopped", or "" when
+            the run was left once every cheater was caught.
+    """
+
+    rounds: int
+    evicted: dict[int, int]
+    honest_evicted: int
+    at_large: int
+    fakes_applied: int
+    vested: int
+    forfeited: int
+    head: str
+    outcome: str
+
+
+class SimulationResult(msgspec.Struct, frozen=True):
+    """All runs of a simulation, in the order of their seeds."""
+
+    workers: int
+    cheaters: dict[str, int]
+    runs: list[SimulatedRun]
+
+    def caught_within(self, rounds: int) -> float:
+        """The share of cheaters that were convicted in the first `rounds` rounds of their run."""
+        cheaters = len(self.runs) * cheating(self.cheaters)
+        caught = sum(number < rounds for run in self.runs for number in run.evicted.values())
+        return caught / cheaters if cheaters else 1.0
+
+    def mean_fakes(self) -> float:
+        """Wrong updates that were applied, a run."""
+        return sum(run.fakes_applied for run in self.runs) / len(self.runs)
+
+
+def simulate(
+    workers: int = 50,
+    cheaters: Mapping[str, int] | None = None,
+    rounds: int = 200,
+    seed: int = 0,
+    runs: int = 1,
+    *,
+    whole: bool = False,
+    fragment_lines: int = 0,
+    directory: Path | None = None,
+) -> SimulationResult:
+    """Plays runs of the real rules with digests in the place of tensors.
+
+    Args:
+        workers: how many there are in all; cheaters: player ("always", "selective:0.1", ...) -> how many of them;
+        rounds: the length of a run; seed: decides everything; runs: how many, each with its own seed;
+        whole: whether a run goes on to its settlement after the last cheater was caught;
+        fragment_lines: lines a worker gets, or 0 for a line each; directory: where the log of the (one) run goes, so
+            that `verify` can read it.
+
+    Raises:
+        UsageError: an unknown player, more cheaters than workers, too few workers, or a directory for many runs.
+    """
+    cast = _cast(workers, cheaters or {})
+    if min(rounds, runs) < 1:
+        raise UsageError(f"expected at least one round and one run, got {rounds} and {runs}")
+    if directory is not None and runs != 1:
+        raise UsageError(f"a directory holds one run, got {runs}")
+    scenario = Scenario(lines=workers * rounds, block_lines=workers, fragment_lines=fragment_lines)
+    done = []
+    for number in range(runs):
+        own = digest("simulation/1", seed.to_bytes(16, "big", signed=True), number.to_bytes(8, "big"))
+        done.append(_play(scenario, cast, own, whole=whole, directory=directory))
+    return SimulationResult(workers, dict(cheaters or {}), done)
+
+
+def cheating(cast: Mapping[str, int]) -> int:
+    """How many of a cast cheat; the others only fail."""
+    return sum(count for spec, count in cast.items() if player_named(spec)[0].cheats)
+
+
+def _cast(workers: int, cheaters: Mapping[str, int]) -> list[tuple[type[Player], float | None]]:
+    if workers < SMALLEST_ARRAY:
+        raise UsageError(f"expected at least {SMALLEST_ARRAY} workers, got {workers}")
+    cast = [player_named(spec) for spec, count in cheaters.items() for _ in range(count)]
+    if len(cast) > workers:
+        raise UsageError(f"{len(cast)} cheaters are more than {workers} workers")
+    return cast
+
+
+def _play(
+    scenario: Scenario,
+    cast: Sequence[tuple[type[Player], float | None]],
+    seed: bytes,
+    *,
+    whole: bool,
+    directory: Path | None,
+) -> SimulatedRun:
+    def players(gossip: Gossip) -> list[Player]:
+        honest: tuple[type[Player], float | None] = (Player, None)
+        kinds = [*cast, *[honest] * (scenario.block_lines - len(cast))]
+        return [make_player(kind, i, seed, gossip, rate) for i, (kind, rate) in enumerate(kinds)]
+
+    log: MemoryLog | LogStore = MemoryLog()
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        log = LogStore.at(directory / "log.db", create=True)
+    world = World(scenario, players, seed, log)
+    if directory is not None:
+        write_whole(directory / "recipe.json", world.recipe)
+        write_whole(directory / "program.json", world.program)
+    world.begin()
+    world.play((lambda _: False) if whole else _all_caught)
+    if isinstance(log, LogStore):
+        log.close()
+    return _outcome(world)
+
+
+def _all_caught(world: World) -> bool:
+    cheaters = [p.number for p in world.players if p.cheats]
+    return bool(cheaters) and all(world.state.workers[n].status == "evicted" for n in cheaters)
+
+
+def _outcome(world: World) -> SimulatedRun:
+    state = world.state
+    cheaters = {p.number for p in world.players if p.cheats}
+    accounts = [state.ledger.accounts[n] for n in cheaters]
+    return SimulatedRun(
+        rounds=state.round,
+        evicted={n: r for n, r in sorted(world.evicted_in.items()) if n in cheaters},
+        honest_evicted=len(set(world.evicted_in) - cheaters),
+        at_large=sum(state.workers[n].status != "evicted" for n in cheaters),
+        fakes_applied=world.fakes_applied,
+        vested=sum(account.vested for account in accounts),
+        forfeited=sum(account.forfeited for account in accounts),
+        head=world.head,
+        outcome=state.closed.outcome if state.closed is not None else "",
+    )
+
+
+__all__ = ["PLAYERS", "SimulatedRun", "SimulationResult", "simulate"]

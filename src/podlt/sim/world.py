@@ -1,0 +1,281 @@
+"""A run of the real manager over simulated workers: the same entries, the same signatures, the same tree heads.
+
+One seed decides everything (keys, chance, the clock), so the same seed gives the same log, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from podlt.canonical import encode, to_json
+from podlt.crypto import HashChain, SigningKey, digest
+from podlt.errors import PeerError, TooFewWorkersError
+from podlt.log.checkpoint import Head, origin_of, sign_head
+from podlt.log.merkle import Tree, leaf_hash
+from podlt.protocol import entries as e
+from podlt.protocol.draw import Dice
+from podlt.protocol.manager import Manager
+from podlt.protocol.messages import Assignment
+from podlt.protocol.plan import Upcoming, fragment_bounds, most_rounds
+from podlt.protocol.rules import SETTLEMENT_ROUNDS, RunState
+from podlt.sim.players import Gossip, Player, honest_update
+
+EPOCH_MILLIS = 1_700_000_000_000
+"""Where the simulated clock starts; it goes on by a millisecond each time that somebody looks."""
+
+
+class Log(Protocol):
+    """What a world writes to: `MemoryLog`, or the real `LogStore`."""
+
+    def append(self, first: int, bodies: Sequence[bytes], note: str) -> None:
+        """Writes entries and the head over all."""
+
+
+class MemoryLog:
+    """A log in memory, read as a `LogStore` is."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, bytes, bytes]] = []
+        self.notes: list[tuple[int, str]] = []
+
+    def append(self, first: int, bodies: Sequence[bytes], note: str) -> None:
+        """Writes entries and the head over all."""
+        self.rows += [(first + i, leaf_hash(body), body) for i, body in enumerate(bodies)]
+        self.notes.append((first + len(bodies), note))
+
+    def entries(self, first: int = 0) -> Iterator[tuple[int, bytes, bytes]]:
+        """Number, leaf hash and bytes of each entry."""
+        return iter(self.rows[first:])
+
+    def heads(self) -> list[tuple[int, str]]:
+        """Size and note of each head."""
+        return list(self.notes)
+
+
+class Scenario(msgspec.Struct, frozen=True, kw_only=True):
+    """What a simulated run is about; the numbers are those of a recipe."""
+
+    lines: int
+    epochs: int = 1
+    block_lines: int
+    fragment_lines: int = 0
+    reward: int = 1
+
+
+class World:
+    """One run: a manager, and players who answer it.
+
+    Args:
+        scenario: the run's numbers; players: makes the players, given what they can learn of each other;
+        seed: decides everything; log: where the entries go.
+    """
+
+    def __init__(
+        self, scenario: Scenario, players: Callable[[Gossip], Sequence[Player]], seed: bytes, log: Log
+    ) -> None:
+        self.scenario = scenario
+        self.gossip = Gossip()
+        self.players = list(players(self.gossip))
+        self.log = log
+        self.seed = seed
+        self.recipe = to_json({"simulation": msgspec.to_builtins(scenario), "seed": seed.hex()})
+        self.program = to_json({"simulation": "sim-update/1"})
+        self.key = SigningKey(digest("sim-manager/1", seed))
+        self._chain_length = SETTLEMENT_ROUNDS + most_rounds(
+            scenario.lines, scenario.epochs, scenario.block_lines, scenario.fragment_lines
+        )
+        self.chain = HashChain(digest("sim-chain/1", seed), self._chain_length)
+        self._now = EPOCH_MILLIS
+        self.tree = Tree()
+        self.head = ""
+        self.manager = Manager(RunState(), self.chain, self._clock)
+        self.fakes_applied = 0
+        self.evicted_in: dict[int, int] = {}
+
+    @property
+    def state(self) -> RunState:
+        """The run so far."""
+        return self.manager.state
+
+    def begin(self) -> None:
+        """Writes the first entry, and lets everybody join."""
+        s = self.scenario
+        self.manager.begin(
+            e.Begin(
+                at=self._clock(),
+                preset="classic",
+                manager=self.key.public,
+                nonce=digest("sim-nonce/1", self.seed),
+                recipe=digest("recipe/1", self.recipe),
+                program=digest("program/1", self.program),
+                data=digest("sim-data/1", self.seed),
+                parameters=digest("sim-parameters/1", self.seed),
+                seed=digest("sim-seed/1", self.seed),
+                lines=s.lines,
+                epochs=s.epochs,
+                block_lines=s.block_lines,
+                fragment_lines=s.fragment_lines,
+                spares=2,
+                reward=s.reward,
+                chain_end=self.chain.end,
+                chain_length=self._chain_length,
+            )
+        )
+        for player in self.players:
+            self.admit(player)
+        self.write()
+
+    def admit(self, player: Player) -> None:
+        """A player joins, or joins again."""
+        self.manager.join(player.key.public, lambda: player.enter(self.state.run))
+
+    def play(self, until: Callable[[World], bool] = lambda world: False) -> None:
+        """Plays rounds until the run is complete, stops for want of workers, or `until` is true."""
+        while not until(self):
+            self._welcome_back()
+            self.write()
+            try:
+                plan = self.manager.upcoming()
+                if plan is None:
+                    self.manager.close("complete")
+                    self.write()
+                    return
+                self.round(plan)
+            except TooFewWorkersError as error:
+                self._stop(str(error))
+                return
+
+    def round(self, plan: Upcoming) -> None:
+        """Plays one round to its end, and writes it."""
+        manager = self.manager
+        dealt = manager.open(plan, self._fragments(plan))
+        self._spread(dealt)
+        self._collect(deque(dealt))
+        manager.reveal()
+        round = self.state.current
+        assert round is not None
+        self.gossip.revealed[:] = [result for _, result in sorted(round.results.items())]
+        tasks = [self.state.task(fragment) for fragment in range(plan.fragments)]
+        manager.judge({d.fragment: honest_update(tasks[d.fragment]) for d in manager.disputes()})
+        for verdict in round.verdicts.values():
+            self.evicted_in.update(dict.fromkeys(verdict.evicted, round.open.round))
+        if plan.purpose == "train":
+            accepted = [round.accepted(fragment) for fragment in range(plan.fragments)]
+            self.fakes_applied += sum(a != honest_update(t) for a, t in zip(accepted, tasks, strict=True))
+            update = digest("sim-average/1", *accepted)
+            manager.apply(update, digest("sim-step/1", self.state.parameters, update), 1.0)
+        manager.pay()
+        self.write()
+
+    def write(self) -> None:
+        """Writes what was proposed, and signs the tree head over it."""
+        bodies = [encode(entry) for entry in self.manager.take()]
+        if not bodies:
+            return
+        first = self.tree.size
+        for body in bodies:
+            self.tree.append(leaf_hash(body))
+        origin = origin_of(self.state.run)
+        self.head = sign_head(Head(origin, self.tree.size, self.tree.root()), self.key)
+        self.log.append(first, bodies, self.head)
+
+    # -- helpers -----------------------------------------------------------------------------------------------------
+
+    def _collect(self, waiting: deque[Assignment]) -> None:
+        """Brings tasks to players and answers back until every task is answered and opened."""
+        manager = self.manager
+        while True:
+            while waiting:
+                waiting.extend(self._ask(waiting.popleft()))
+            missing = manager.uncommitted()
+            if missing:
+                waiting.extend(self._lose(self._holder(missing[0]), "no commitment"))
+                continue
+            manager.commit()
+            hidden = manager.unopened()
+            if not hidden:
+                return
+            waiting.extend(self._ask_opening(self._holder(hidden[0])))
+
+    def _ask(self, assignment: Assignment) -> list[Assignment]:
+        """Takes a player's commitments. Who sent a message is known from the link, whatever the message says."""
+        sender = assignment.holder
+        if self.state.workers[sender].status != "active":
+            return []
+        for message in self.players[sender].commit(assignment):
+            if message.holder != sender:
+                return self._lose(sender, "a message in another's name")
+            try:
+                self.manager.committed(message)
+            except PeerError as error:
+                return self._lose(sender, error.reason)
+            self.gossip.commitments.append(message)
+        return []
+
+    def _ask_opening(self, sender: int) -> list[Assignment]:
+        due = {origin for origin in self.manager.unopened() if self._holder(origin) == sender}
+        for message, uploaded in self.players[sender].open(self.state.round):
+            try:
+                self.manager.opened(message, uploaded)
+            except PeerError as error:
+                return self._lose(sender, error.reason)
+            due.discard(message.origin)
+        return self._lose(sender, "no opening") if due else []
+
+    def _lose(self, worker: int, reason: str) -> list[Assignment]:
+        again = self.manager.lost(worker, reason)
+        self._count_shared(again)
+        return again
+
+    def _holder(self, origin: int) -> int:
+        assert self.state.current is not None
+        return self.state.current.holder(origin)
+
+    def _spread(self, dealt: Sequence[Assignment]) -> None:
+        self.gossip.shared.clear()
+        self.gossip.commitments.clear()
+        self._count_shared(dealt)
+
+    def _count_shared(self, dealt: Sequence[Assignment]) -> None:
+        for assignment in dealt:
+            if self.players[assignment.holder].cheats:
+                task = assignment.task.digest()
+                self.gossip.shared[task] = self.gossip.shared.get(task, 0) + 1
+
+    def _welcome_back(self) -> None:
+        for number, worker in list(self.state.workers.items()):
+            if worker.status == "withdrawn" and self.players[number].returns:
+                self.admit(self.players[number])
+
+    def _stop(self, reason: str) -> None:
+        """Forgets the round that cannot be ended, keeps who is gone, and closes the log so that it can be resumed."""
+        lost = [entry for entry in self.manager.take() if isinstance(entry, e.Withdraw)]
+        self.manager.forget_round()
+        for entry in lost:
+            if self.state.workers[entry.worker].status == "active":
+                self.manager.lost(entry.worker, entry.reason)
+        self.manager.close("stopped", reason)
+        self.write()
+
+    def _fragments(self, plan: Upcoming) -> list[bytes]:
+        bounds = fragment_bounds(plan.lines, plan.fragments)
+        place = plan.epoch.to_bytes(8, "big") + plan.offset.to_bytes(8, "big")
+        return [
+            digest("sim-fragment/1", self.seed, place, start.to_bytes(8, "big"), stop.to_bytes(8, "big"))
+            for start, stop in bounds
+        ]
+
+    def _clock(self) -> int:
+        self._now += 1
+        return self._now
+
+
+def make_player(kind: type[Player], number: int, seed: bytes, gossip: Gossip, rate: float | None = None) -> Player:
+    """A player whose key and chance follow from the seed."""
+    name = number.to_bytes(8, "big")
+    dice = Dice(digest("sim-dice/1", seed, name))
+    return kind(number, SigningKey(digest("sim-key/1", seed, name)), dice, gossip, rate)
