@@ -23,15 +23,22 @@ from podlt.data.dataset import Dataset
 from podlt.data.fetch import fetch, file_sha256
 from podlt.data.named import NAMED
 from podlt.data.spec import DataSpec
+from podlt.data.table_build import build_table
+from podlt.data.text import build_text
 from podlt.data.writer import storing
 from podlt.errors import DataError, InvalidProofError, StorageError, UsageError
 
 _PARTS = frozenset({"test", "test_fraction", "limit", "test_limit"})
+_TABLE = frozenset({"label", "target", "classes", "positive", "numeric", "categorical", "drop", "standardise"})
 
 FileBuilder = Callable[[DataSpec, Path, Path | None, Path, Progress], None]
 
 BUILDERS: dict[str, tuple[FileBuilder, frozenset[str]]] = {
     ".npz": (build_npz, _PARTS | {"label", "target", "classes", "inputs", "scale"}),
+    ".csv": (build_table, _PARTS | _TABLE | {"delimiter", "header"}),
+    ".jsonl": (build_table, _PARTS | _TABLE),
+    ".parquet": (build_table, _PARTS | _TABLE),
+    ".txt": (build_text, _PARTS | {"context"}),
 }
 """For each kind of file: what prepares it, and the options of `DataSpec` that mean something for it."""
 
@@ -123,8 +130,7 @@ def _file_job(spec: DataSpec, base: Path, progress: Progress) -> _Job:
         raise UsageError(f"data: {spec.source}: expected a file ({kinds}) or a named set ({names})")
     builder, options = BUILDERS[suffix]
     _refuse_others(spec, options, f"a {suffix} file")
-    if spec.test is not None and spec.test_fraction:
-        raise UsageError("data: expected test or test_fraction, got both")
+    _refuse_pairs(spec)
     if spec.test is not None and Path(spec.test).suffix.lower() != suffix:
         raise UsageError(f"data: expected a {suffix} file as test, as the source is one, got {spec.test}")
     source = _existing(spec.source, base)
@@ -144,6 +150,14 @@ def _refuse_others(spec: DataSpec, options: frozenset[str], kind: str) -> None:
     others = sorted(spec.changed() - options)
     if others:
         raise UsageError(f"data: {', '.join(others)} has no meaning for {kind}")
+
+
+def _refuse_pairs(spec: DataSpec) -> None:
+    """Refuses options that contradict each other."""
+    set_here = spec.changed()
+    for pair in ({"test", "test_fraction"}, {"classes", "positive"}, {"target", "classes"}, {"target", "positive"}):
+        if pair <= set_here:
+            raise UsageError(f"data: expected only one of {' and '.join(sorted(pair))}, got both")
 
 
 def _existing(name: str, base: Path) -> Path:
