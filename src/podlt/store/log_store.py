@@ -8,15 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
+from podlt.canonical import MAX_RECORD
 from podlt.errors import InvalidProofError, StorageError
+from podlt.log.checkpoint import MAX_NOTE
 from podlt.log.merkle import leaf_hash
+
+T = TypeVar("T")
 
 FORMAT = 1
 PAGE = 512
+PAGE_BYTES = 32 * 2**20
 
 metadata = sa.MetaData()
 meta_table = sa.Table("meta", metadata, sa.Column("format", sa.Integer, nullable=False))
@@ -34,32 +41,40 @@ heads_table = sa.Table(
     sa.Column("note", sa.Text, nullable=False),
 )
 
+# Taken as the database holds them: a hostile file may hold a number where bytes belong, and `bytes(number)` takes
+# that much memory.
+_NUMBER = entries_table.c.number
+_BODY = sa.type_coerce(entries_table.c.body, sa.types.NULLTYPE)
+_ROWS = sa.select(_NUMBER, sa.type_coerce(entries_table.c.leaf, sa.types.NULLTYPE), _BODY)
+_HEADS = sa.select(heads_table.c.size, sa.type_coerce(heads_table.c.note, sa.types.NULLTYPE))
+
 
 class LogStore:
     """The entries of one run.
 
     Args:
-        url: a SQLAlchemy URL; create: whether to make the tables if they are missing.
+        url: a SQLAlchemy URL; create: whether to make the tables if they are missing; readonly: whether to leave the
+            database as it is, to the last byte.
 
     Raises:
         StorageError: the database cannot be opened; InvalidProofError: it is no log of this format.
     """
 
-    def __init__(self, url: str, *, create: bool = False) -> None:
+    def __init__(self, url: str, *, create: bool = False, readonly: bool = False) -> None:
         self._engine = sa.create_engine(url)
-        if self._engine.dialect.name == "sqlite":
+        if self._engine.dialect.name == "sqlite" and not readonly:
             sa.event.listen(self._engine, "connect", _configure_sqlite)
         with _storage_errors(url):
             if create:
                 metadata.create_all(self._engine)
-            elif not sa.inspect(self._engine).has_table("entries"):
+            elif not {"meta", "entries", "heads"} <= set(sa.inspect(self._engine).get_table_names()):
                 raise InvalidProofError("the database holds no log")
             self._connection = self._engine.connect()
             self._check_format(create=create)
         self._url = url
 
     @classmethod
-    def at(cls, path: Path, *, create: bool = False) -> LogStore:
+    def at(cls, path: Path, *, create: bool = False, readonly: bool = False) -> LogStore:
         """The log in an SQLite file.
 
         Raises:
@@ -67,36 +82,70 @@ class LogStore:
         """
         if not create and not path.is_file():
             raise StorageError(f"{path}: no log here")
-        return cls(f"sqlite:///{path}", create=create)
+        if not readonly:
+            return cls(f"sqlite:///{path}", create=create)
+        place = quote(str(path.absolute()))
+        try:
+            return cls(f"sqlite:///file:{place}?mode=ro&uri=true", readonly=True)
+        except StorageError:
+            if path.with_name(path.name + "-wal").exists():
+                raise
+            # Where nothing may be written beside it (a mounted image), SQLite reads a log that nobody writes so.
+            return cls(f"sqlite:///file:{place}?mode=ro&immutable=1&uri=true", readonly=True)
 
     def append(self, first: int, bodies: Sequence[bytes], note: str) -> None:
-        """Writes entries `first`, `first + 1`, ... and the head over all of them, whole or not at all.
+        """Writes entries `first`, `first + 1`, ... (at least one) and the head over all, whole or not at all.
 
         Raises:
-            StorageError: they could not be written (a full disk); nothing of them is there then.
+            StorageError: they could not be written (a full disk, another writer); nothing of them is there then.
         """
+        assert bodies, "no entries to write"
         rows = [{"number": first + i, "leaf": leaf_hash(body), "body": body} for i, body in enumerate(bodies)]
         with _storage_errors(self._url), self._connection.begin():
             self._connection.execute(entries_table.insert(), rows)
             self._connection.execute(heads_table.insert(), {"size": first + len(rows), "note": note})
 
     def entries(self, first: int = 0) -> Iterator[tuple[int, bytes, bytes]]:
-        """Number, leaf hash and bytes of each entry from `first` on, in order of number."""
+        """Number, leaf hash and bytes of each entry from `first` on, in order of number.
+
+        Raises:
+            InvalidProofError: a row is not what this format writes; StorageError: the database cannot be read.
+        """
         while True:
-            query = sa.select(entries_table).where(entries_table.c.number >= first)
             with _storage_errors(self._url), self._connection.begin():
-                rows = self._connection.execute(query.order_by(entries_table.c.number).limit(PAGE)).all()
-            for row in rows:
-                yield int(row.number), bytes(row.leaf), bytes(row.body)
-            if len(rows) < PAGE:
+                last = self._page_end(first)
+                found = self._connection.execute(_ROWS.where(_NUMBER.between(first, last)).order_by(_NUMBER)).all()
+            if not found:
                 return
-            first = int(rows[-1].number) + 1
+            for number, leaf, body in found:
+                yield _expect(number, int), _expect(leaf, bytes), _expect(body, bytes)
+            first = last + 1
 
     def heads(self) -> list[tuple[int, str]]:
-        """Size and signed note of every tree head, ascending by size."""
+        """Size and signed note of every tree head, ascending by size.
+
+        Raises:
+            InvalidProofError: a row is not what this format writes; StorageError: the database cannot be read.
+        """
         with _storage_errors(self._url), self._connection.begin():
-            rows = self._connection.execute(sa.select(heads_table).order_by(heads_table.c.size)).all()
-        return [(int(row.size), str(row.note)) for row in rows]
+            longest = self._connection.execute(sa.select(sa.func.max(sa.func.length(heads_table.c.note)))).scalar()
+            if longest is not None and longest > MAX_NOTE:
+                raise InvalidProofError("a tree head is too long", expected=MAX_NOTE, actual=longest)
+            rows = self._connection.execute(_HEADS.order_by(heads_table.c.size)).all()
+        return [(_expect(size, int), _expect(note, str)) for size, note in rows]
+
+    def _page_end(self, first: int) -> int:
+        """The last number of the next page: at most PAGE entries, and PAGE_BYTES unless one entry is longer."""
+        sizes = sa.select(_NUMBER, sa.func.length(_BODY)).where(first <= _NUMBER).order_by(_NUMBER).limit(PAGE)
+        total, last = 0, first - 1
+        for number, size in self._connection.execute(sizes):
+            if _expect(size, int) > MAX_RECORD:
+                raise InvalidProofError(f"entry {number} of {size} bytes is longer than {MAX_RECORD}")
+            total += size
+            if total > PAGE_BYTES and last >= first:
+                break
+            last = _expect(number, int)
+        return last
 
     def close(self) -> None:
         """Closes the database."""
@@ -111,6 +160,15 @@ class LogStore:
                 formats = [FORMAT]
         if formats != [FORMAT]:
             raise InvalidProofError("log of another format", expected=FORMAT, actual=formats)
+
+
+def _expect(value: object, kind: type[T]) -> T:
+    """The value, if it is of the kind that this format writes."""
+    if isinstance(value, memoryview):
+        value = bytes(value)
+    if not isinstance(value, kind):
+        raise InvalidProofError("malformed row", expected=kind.__name__, actual=type(value).__name__)
+    return value
 
 
 def _configure_sqlite(connection: object, _record: object) -> None:
