@@ -268,10 +268,18 @@ class Manager:
         return transfers
 
     def forget_round(self) -> None:
-        """Drops the round in progress, of which nothing was written: it will begin anew, with the same secret."""
+        """Drops the round in progress, of which nothing was written: it will begin anew, with the same secret.
+
+        What was proposed before the round stays proposed; who withdrew in it is still gone.
+        """
+        opened = [i for i, entry in enumerate(self._proposed) if isinstance(entry, e.Open)]
+        within = self._proposed[opened[-1] :] if opened and self.state.current is not None else []
         self.state.forget_round()
-        self._proposed.clear()
         self._roles = None
+        del self._proposed[len(self._proposed) - len(within) :]
+        for entry in within:
+            if isinstance(entry, e.Withdraw):
+                self._propose(entry)
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 

@@ -252,12 +252,8 @@ class World:
                 self.admit(self.players[number])
 
     def _stop(self, reason: str) -> None:
-        """Forgets the round that cannot be ended, keeps who is gone, and closes the log so that it can be resumed."""
-        lost = [entry for entry in self.manager.take() if isinstance(entry, e.Withdraw)]
+        """Forgets the round that cannot be ended, and closes the log so that it can be resumed."""
         self.manager.forget_round()
-        for entry in lost:
-            if self.state.workers[entry.worker].status == "active":
-                self.manager.lost(entry.worker, entry.reason)
         self.manager.close("stopped", reason)
         self.write()
 
