@@ -30,7 +30,7 @@ FORMAT = "podlt-lines/1"
 MAX_ROW_BYTES = 2**26
 """The longest line that is prepared or read, in bytes."""
 
-_CHUNK_BYTES = 2**24
+_CHUNK_BYTES = 2**22
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "u8": np.dtype("u1"),

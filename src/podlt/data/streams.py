@@ -12,6 +12,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
@@ -50,21 +51,30 @@ class Stream:
         Raises:
             DataError: the source ends early or is damaged; names the line.
         """
-        with self.start() as file:
+        with self._opened() as file:
             for first in range(0, lines, step):
                 count = min(step, lines - first)
                 data = self._read(file, count * self.row_bytes, first)
                 yield np.frombuffer(data, self.dtype).reshape(count, *self.shape)
 
+    def _opened(self) -> IO[bytes]:
+        with self._naming_damage():
+            return self.start()
+
     def _read(self, file: IO[bytes], size: int, first: int) -> bytes:
-        try:
+        with self._naming_damage():
             data = file.read(size)
-        except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-            raise DataError(self.source, None, f"array {self.name!r} is damaged: {error}") from None
         if len(data) < size:
             line = first + len(data) // self.row_bytes + 1
             raise DataError(self.source, line, f"array {self.name!r} is truncated: expected {self.lines} lines")
         return data
+
+    @contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            raise DataError(self.source, None, f"array {self.name!r} is damaged: {error}") from None
 
 
 def memory_stream(source: str, name: str, values: npt.NDArray[Any]) -> Stream:
