@@ -1,0 +1,113 @@
+"""Models to begin with, each named as `podlt.models:NAME` in a recipe."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def mlp(inputs: int, hidden: int, outputs: int) -> nn.Module:
+    """A perceptron with one hidden layer: (n, inputs) -> (n, outputs)."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+class Image(nn.Module):
+    """Lines of pixels to images: (n, channels * side * side) -> (n, channels, side, side)."""
+
+    def __init__(self, channels: int, side: int) -> None:
+        super().__init__()
+        self.shape = (channels, side, side)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The images."""
+        return x.reshape(x.shape[0], *self.shape)
+
+
+def cnn(side: int = 28, channels: int = 1, outputs: int = 10) -> nn.Module:
+    """A small network of two strided convolutions: 20,490 parameters on 28 x 28 images."""
+    after = -(-(-(-side // 2)) // 2)
+    return nn.Sequential(
+        Image(channels, side),
+        nn.Conv2d(channels, 16, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32 * after * after, outputs),
+    )
+
+
+class EmbeddingMLP(nn.Module):
+    """Categories as embeddings beside numbers: (n, columns) whole numbers and (n, numeric) floats -> (n, outputs)."""
+
+    def __init__(self, cardinalities: list[int], numeric: int, hidden: int = 64, outputs: int = 2) -> None:
+        super().__init__()
+        widths = [min(8, (size + 1) // 2 + 1) for size in cardinalities]
+        self.embeddings = nn.ModuleList(nn.Embedding(size, w) for size, w in zip(cardinalities, widths, strict=True))
+        self.layers = nn.Sequential(
+            nn.Linear(sum(widths) + numeric, hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, hidden // 2),
+            nn.ReLU(),
+            nn.Linear(hidden // 2, outputs),
+        )
+
+    def forward(self, numeric: torch.Tensor, categorical: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        parts = [embedding(categorical[:, i]) for i, embedding in enumerate(self.embeddings)]
+        return self.layers(torch.cat([*parts, numeric], dim=1))  # type: ignore[no-any-return]
+
+
+def embedding_mlp(cardinalities: list[int], numeric: int, hidden: int = 64, outputs: int = 2) -> nn.Module:
+    """A network for tables; in a recipe, args = {cardinalities = "@cardinalities", numeric = "@numeric"}."""
+    return EmbeddingMLP(cardinalities, numeric, hidden, outputs)
+
+
+class Block(nn.Module):
+    """One layer of a transformer: attention, then a perceptron, each added to what came in."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.first, self.second = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attend, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(n, positions, width) -> the same."""
+        lines, positions, width = x.shape
+        q, k, v = (
+            part.view(lines, positions, self.heads, width // self.heads).transpose(1, 2)
+            for part in self.attend(self.first(x)).split(width, dim=2)
+        )
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.dropout(self.project(mixed.transpose(1, 2).reshape(lines, positions, width)))
+        return x + self.dropout(self.down(nn.functional.gelu(self.up(self.second(x)))))
+
+
+class GPT(nn.Module):
+    """A small character transformer with tied weights."""
+
+    def __init__(self, vocabulary: int, context: int, layers: int, heads: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
+        self.blocks = nn.Sequential(*(Block(width, heads, dropout) for _ in range(layers)))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                nn.init.normal_(module.weight, std=0.02)
+        self.head.weight = self.tokens.weight
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(n, positions) whole numbers -> (n, positions, vocabulary) logits."""
+        place = torch.arange(tokens.shape[1], device=tokens.device)
+        return self.head(self.norm(self.blocks(self.tokens(tokens) + self.positions(place))))  # type: ignore[no-any-return]
+
+
+def gpt(
+    vocabulary: int, context: int = 64, layers: int = 4, heads: int = 4, width: int = 128, dropout: float = 0.0
+) -> nn.Module:
+    """A character transformer: 809,000 parameters as it stands, for a vocabulary of 90."""
+    return GPT(vocabulary, context, layers, heads, width, dropout)

@@ -1,0 +1,103 @@
+"""What a captured program must show before it is used: the numbers of the user's own module, in float64."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from podlt.errors import UnsupportedError
+from podlt.program.execute import Executor
+from podlt.program.ir import FieldSpec, Program
+from podlt.program.layout import TORCH_DTYPES
+
+if TYPE_CHECKING:
+    from podlt.program.trace import WithLoss
+
+TOLERANCE = 1e-10
+LINES = 6
+SEED = 1
+
+
+def admit(program: Program, module: WithLoss, state: Mapping[str, torch.Tensor], fields: Sequence[FieldSpec]) -> None:
+    """Compares the program with the module on an example, both in float64.
+
+    A program that draws random numbers has no eager twin; it is compared with itself instead: the gradient must be
+    that of its loss, along one direction, by a finite difference.
+
+    Raises:
+        UnsupportedError: they differ: the trace lost something, such as state in Python code.
+    """
+    from podlt.program.capture import example
+
+    batch = dict(zip([f.name for f in fields], example(fields, LINES), strict=True))
+    wide = {name: _wide(value) for name, value in state.items()}
+    executor = Executor(program, double=True)
+    found = _run(executor, wide, batch)
+    if any(node.operation == "uniform" for node in program.nodes):
+        _check_slope(executor, wide, batch, found)
+        return
+    for name, expected in _eager(module, batch).items():
+        error = float((found[name] - expected).abs().max()) if expected.numel() else 0.0
+        size = 1.0 + (float(expected.abs().max()) if expected.numel() else 0.0)
+        if not error <= TOLERANCE * size:
+            raise UnsupportedError(
+                f"the captured step gives another {name} than the model itself (by {error:.1e}): does its Python code "
+                "keep state from call to call?"
+            )
+
+
+def _wide(value: torch.Tensor) -> torch.Tensor:
+    return value.double() if value.is_floating_point() else value.clone()
+
+
+def _run(
+    executor: Executor, state: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    program = executor.program
+    out = {}
+    for name, value in program.outputs:
+        kind = program.types[value]
+        dtype = torch.float64 if kind.dtype == "f32" else TORCH_DTYPES[kind.dtype]
+        out[name] = torch.empty(kind.at(LINES), dtype=dtype)
+    executor.run(state, {name: _wide(value) for name, value in batch.items()}, SEED, out)
+    return out
+
+
+def _eager(module: WithLoss, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Loss and gradients of the module itself, on a copy of it."""
+    twin = copy.deepcopy(module).double().train()
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        loss = twin(*(_wide(value) for value in batch.values()))
+        named = {n: p for n, p in twin.model.named_parameters() if p.requires_grad}
+        gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True, materialize_grads=True)
+    finally:
+        torch.set_default_dtype(default)
+    return {"loss": loss.detach(), **{f"grad:{n}": g for n, g in zip(named, gradients, strict=True)}}
+
+
+def _check_slope(
+    executor: Executor,
+    state: Mapping[str, torch.Tensor],
+    batch: Mapping[str, torch.Tensor],
+    found: Mapping[str, torch.Tensor],
+) -> None:
+    generator = torch.Generator().manual_seed(SEED)
+    step, slope = 1e-6, 0.0
+    ahead, behind = dict(state), dict(state)
+    for name, gradient in found.items():
+        if name.startswith("grad:"):
+            direction = torch.randn(gradient.shape, generator=generator, dtype=torch.float64)
+            slope += float((gradient * direction).sum())
+            parameter = "param:" + name[5:]
+            ahead[parameter] = state[parameter] + step * direction
+            behind[parameter] = state[parameter] - step * direction
+    measured = float(_run(executor, ahead, batch)["loss"] - _run(executor, behind, batch)["loss"]) / (2 * step)
+    if not abs(measured - slope) <= 1e-3 * (1 + abs(slope)):
+        raise UnsupportedError(
+            f"the captured gradient is not that of the captured loss (slope {slope:.6g}, measured {measured:.6g})"
+        )

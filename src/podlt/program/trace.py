@@ -1,0 +1,153 @@
+"""From a module to one graph of ATen operations: forward, loss and backward together.
+
+`make_fx`, the Python dispatcher and the decompositions are no stable interfaces of PyTorch: they are used here, on the
+manager, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch._decomp import core_aten_decompositions
+from torch._dispatch.python import enable_python_dispatcher
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from podlt.errors import UnsupportedError
+from podlt.program.operations import STOCK
+
+aten = torch.ops.aten
+
+_NEVER_DECOMPOSE = {aten._scaled_dot_product_flash_attention_for_cpu.default}
+"""Its decomposition replaces the forward and keeps the backward: wrong gradients (torch 2.13). MATH is forced instead."""
+
+
+class WithLoss(nn.Module):
+    """A model and its loss, summed over the lines."""
+
+    def __init__(self, model: nn.Module, loss: Callable[..., torch.Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self._loss = loss
+
+    def forward(self, *batch: torch.Tensor) -> torch.Tensor:
+        """The loss of a batch, a scalar."""
+        return self._loss(self.model, *batch)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A graph, and the names of its inputs and outputs in order."""
+
+    graph: fx.GraphModule
+    inputs: list[str]
+    outputs: list[str]
+    placeholders: list[torch.Tensor]
+
+
+def trace(module: WithLoss, batch: Sequence[torch.Tensor], names: Sequence[str]) -> Traced:
+    """One joint graph of loss, gradients and changed buffers.
+
+    Args:
+        module: in train mode; batch: an example, one tensor a field; names: the fields' names.
+
+    Raises:
+        UnsupportedError: the module does something that no graph can hold; names the place in the user's code.
+    """
+    parameters = dict(module.model.named_parameters())
+    buffers = dict(module.model.named_buffers())
+    trained = [n for n, p in parameters.items() if p.requires_grad]
+    frozen = [n for n, p in parameters.items() if not p.requires_grad]
+
+    def joint(
+        values: list[torch.Tensor], fixed: list[torch.Tensor], state: list[torch.Tensor], lines: list[torch.Tensor]
+    ) -> list[torch.Tensor]:
+        copies = [value.clone() for value in state]  # a buffer that is changed in place changes here
+        named = {
+            **{f"model.{n}": v for n, v in zip(trained, values, strict=True)},
+            **{f"model.{n}": v for n, v in zip(frozen, fixed, strict=True)},
+            **{f"model.{n}": v for n, v in zip(buffers, copies, strict=True)},
+        }
+        with torch.enable_grad():
+            loss = torch.func.functional_call(module, named, tuple(lines), tie_weights=True)
+            gradients = torch.autograd.grad(loss, values, allow_unused=True, materialize_grads=True)
+        return [loss.detach(), *gradients, *copies]
+
+    arguments = (
+        [parameters[n].detach().clone().requires_grad_() for n in trained],
+        [parameters[n].detach() for n in frozen],
+        [b.detach().clone() for b in buffers.values()],
+        list(batch),
+    )
+    plain = ([p.detach() for p in arguments[0]], *arguments[1:])
+    table = {op: rule for op, rule in core_aten_decompositions().items() if _name(op) not in STOCK}
+    for op in _NEVER_DECOMPOSE:
+        table.pop(op, None)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), enable_python_dispatcher(), torch.random.fork_rng(devices=[]):
+            first = make_fx(joint, tracing_mode="fake", _allow_non_fake_inputs=True)(*arguments)
+        first.graph.eliminate_dead_code()
+        first.recompile()
+        with torch.no_grad(), enable_python_dispatcher():
+            graph = make_fx(
+                torch.func.functionalize(lambda *x: first(*x), remove="mutations"),
+                tracing_mode="fake",
+                decomposition_table=table,
+                _allow_non_fake_inputs=True,
+            )(*plain)
+    except UnsupportedError:
+        raise
+    except Exception as error:
+        raise UnsupportedError(explain(error, module.model)) from error
+    graph.graph.eliminate_dead_code()
+    _check_random(first, graph)
+    inputs = [f"param:{n}" for n in trained] + [f"frozen:{n}" for n in frozen]
+    inputs += [f"buffer:{n}" for n in buffers] + [f"batch:{n}" for n in names]
+    outputs = ["loss", *(f"grad:{n}" for n in trained), *(f"buffer:{n}" for n in buffers)]
+    return Traced(graph, inputs, outputs, [v for group in plain for v in group])
+
+
+RANDOM = ("bernoulli", "native_dropout", "rand", "randn", "uniform", "normal", "randint", "randperm", "multinomial")
+
+
+def _check_random(first: fx.GraphModule, second: fx.GraphModule) -> None:
+    """No pass may draw a second time what was drawn once."""
+    counts = [sum(_is_random(n) for n in g.graph.nodes) for g in (first, second)]
+    if counts[0] != counts[1]:
+        raise UnsupportedError(f"the model draws {counts[0]} random tensors, the captured step {counts[1]}")
+
+
+def _is_random(node: fx.Node) -> bool:
+    return node.op == "call_function" and _name(node.target).split(".")[0].rstrip("_") in RANDOM
+
+
+def _name(target: Any) -> str:
+    """ "mm.default" for an ATen overload, and the printed name of anything else."""
+    schema = getattr(target, "_schema", None)
+    if schema is None or getattr(target, "namespace", "") != "aten":
+        return str(target)
+    return f"{schema.name.removeprefix('aten::')}.{target._overloadname}"
+
+
+def explain(error: Exception, model: nn.Module) -> str:
+    """What a user can do about a failed capture: the reason, and the innermost line of the user's own code."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "item" in str(error).lower() or "data-dependent" in str(error).lower() or "bool(" in str(error):
+        reason = f"the step depends on a value of its data (.item(), if on a tensor, nonzero): {reason}"
+    return f"{type(model).__name__} cannot be captured{_place(error)}: {reason[:500]}"
+
+
+def _place(error: Exception) -> str:
+    """Where in code outside PyTorch and podlt the error arose."""
+    found = ""
+    trace = error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if "/torch/" not in name and "/podlt/program/" not in name and not name.startswith("<"):
+            found = f" at {name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
