@@ -137,20 +137,30 @@ class World:
         """Plays rounds until the run is complete, stops for want of workers, or `until` is true."""
         while not until(self):
             self._welcome_back()
-            self.write()
-            try:
-                plan = self.manager.upcoming()
-                if plan is None:
-                    self.manager.close("complete")
-                    self.write()
-                    return
-                self.round(plan)
-            except TooFewWorkersError as error:
-                self._stop(str(error))
+            if not self.step():
                 return
 
-    def round(self, plan: Upcoming) -> None:
-        """Plays one round to its end, and writes it."""
+    def step(self) -> bool:
+        """Plays the next round; False if there is none: the run is complete, or stopped for want of workers."""
+        self.write()
+        try:
+            plan = self.manager.upcoming()
+            if plan is not None:
+                self._round(plan)
+                return True
+            self.manager.close("complete")
+        except TooFewWorkersError as error:
+            self.stop(str(error))
+        self.write()
+        return False
+
+    def stop(self, reason: str) -> None:
+        """Closes the log so that it can be resumed; a round that cannot be ended is forgotten."""
+        self.manager.forget_round()
+        self.manager.close("stopped", reason)
+        self.write()
+
+    def _round(self, plan: Upcoming) -> None:
         manager = self.manager
         dealt = manager.open(plan, self._fragments(plan))
         self._spread(dealt)
@@ -250,12 +260,6 @@ class World:
         for number, worker in list(self.state.workers.items()):
             if worker.status == "withdrawn" and self.players[number].returns:
                 self.admit(self.players[number])
-
-    def _stop(self, reason: str) -> None:
-        """Forgets the round that cannot be ended, and closes the log so that it can be resumed."""
-        self.manager.forget_round()
-        self.manager.close("stopped", reason)
-        self.write()
 
     def _fragments(self, plan: Upcoming) -> list[bytes]:
         bounds = fragment_bounds(plan.lines, plan.fragments)

@@ -1,0 +1,93 @@
+"""A world whose players do what a test says, and the run that the tests of tampering and of the transcript share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from podlt.crypto import SigningKey, digest
+from podlt.protocol import entries as e
+from podlt.protocol.draw import Dice
+from podlt.protocol.messages import Assignment, Committed, Opened, Task
+from podlt.protocol.rules import RunState
+from podlt.sim.players import Gossip, Player, honest_update
+from podlt.sim.world import MemoryLog, Scenario, World
+
+SEED = digest("test/1", b"scripted")
+
+
+class Scripted(Player):
+    """A worker that is honest until a test sets `mood` to "fake", "silent" or "mute" (commits, and opens nothing)."""
+
+    mood = "honest"
+    returns = False
+
+    def result(self, task: Task) -> bytes:
+        fake = digest("scripted-fake/1", self.key.public, task.digest())
+        return fake if self.mood == "fake" else honest_update(task)
+
+    def commit(self, assignment: Assignment) -> list[Committed]:
+        return [] if self.mood == "silent" else super().commit(assignment)
+
+    def open(self, round: int) -> list[tuple[Opened, bytes]]:
+        return [] if self.mood == "mute" else super().open(round)
+
+
+def scripted(number: int, gossip: Gossip, seed: bytes = SEED) -> Scripted:
+    name = number.to_bytes(8, "big")
+    return Scripted(number, SigningKey(digest("key", seed, name)), Dice(digest("dice", seed, name)), gossip)
+
+
+def scripted_world(scenario: Scenario, workers: int, seed: bytes = SEED) -> tuple[World, MemoryLog]:
+    log = MemoryLog()
+    world = World(scenario, lambda gossip: [scripted(i, gossip, seed) for i in range(workers)], seed, log)
+    world.begin()
+    return world, log
+
+
+def eventful_run() -> tuple[World, MemoryLog]:
+    """A small run in which everything happens: each kind of entry, each outcome, a stop, a return, a settlement."""
+    world, log = scripted_world(Scenario(lines=90, epochs=2, block_lines=20, fragment_lines=3), 7)
+    players: list[Scripted] = world.players  # type: ignore[assignment]
+    players[0].mood = "fake"
+    until(world, lambda: 0 in world.evicted_in)
+    players[1].mood = "silent"
+    world.step()
+    players[1].mood = "honest"
+    world.admit(players[1])
+    world.step()
+    players[2].mood = "mute"
+    world.step()
+    world.stop("for the test")
+    world.manager.resume()
+    players[2].mood = "honest"
+    world.admit(players[2])
+    for _ in range(2):
+        newcomer = scripted(len(world.players), world.gossip)
+        world.players.append(newcomer)
+        world.admit(newcomer)
+    players[3].mood = "fake"
+    until(world, lambda: 3 in world.evicted_in)
+    until(world, lambda: world.state.trained)
+    players[4].mood = "fake"
+    while world.step():
+        pass
+    return world, log
+
+
+def until(world: World, holds: Callable[[], bool]) -> None:
+    while not holds():
+        assert world.step(), "the run ended before it happened"
+
+
+def replay(log: MemoryLog) -> RunState:
+    state = RunState()
+    for _, _, body in log.entries():
+        state.apply(e.entry_decoder.decode(body))
+    return state
+
+
+def facts(state: RunState) -> dict[str, object]:
+    """Everything that a state holds, comparable."""
+    known = dict(vars(state))
+    ledger = known.pop("ledger")
+    return {**known, "treasury": ledger.treasury, "accounts": ledger.accounts}

@@ -1,0 +1,139 @@
+"""The rules under everything that can happen, in any order: what must hold does hold after every step."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+from hypothesis import settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from podlt.crypto import digest
+from podlt.protocol import entries as e
+from podlt.sim.world import Scenario
+from podlt.verify import verify_log
+
+from .scripted import Scripted, facts, replay, scripted, scripted_world
+
+
+class AnyRun(RuleBasedStateMachine):
+    """A run in which workers fake, fall silent, leave, come back and join, and which stops and goes on."""
+
+    @initialize(
+        workers=st.integers(3, 7),
+        lines=st.integers(1, 60),
+        block=st.integers(1, 25),
+        fragment=st.integers(0, 4),
+        epochs=st.integers(1, 2),
+        reward=st.integers(0, 3),
+        seed=st.binary(max_size=4),
+    )
+    def begin(
+        self, workers: int, lines: int, block: int, fragment: int, epochs: int, reward: int, seed: bytes
+    ) -> None:
+        scenario = Scenario(
+            lines=lines, epochs=epochs, block_lines=block, fragment_lines=min(fragment, block), reward=reward
+        )
+        self.world, self.log = scripted_world(scenario, workers, digest("stateful", seed))
+        self.ever_faked: set[int] = set()
+        self.always_fake: set[int] = set()
+        self.paid_before: dict[int, int] = {}
+
+    def open_for_more(self) -> bool:
+        return self.world.state.closed is None
+
+    def stopped(self) -> bool:
+        closed = self.world.state.closed
+        return closed is not None and closed.outcome == "stopped"
+
+    @precondition(open_for_more)
+    @rule(moods=st.lists(st.sampled_from(["honest"] * 6 + ["fake", "silent", "mute"]), min_size=12, max_size=12))
+    def play_a_round(self, moods: list[str]) -> None:
+        for player, mood in zip(self.players(), moods, strict=False):
+            player.mood = "fake" if player.number in self.always_fake else mood
+            if player.mood == "fake":
+                self.ever_faked.add(player.number)
+        self.world.step()
+
+    @precondition(open_for_more)
+    @rule(number=st.integers(0, 11))
+    def start_to_fake_for_ever(self, number: int) -> None:
+        accounts = self.world.state.ledger.accounts
+        if number in accounts and number not in self.always_fake:
+            self.always_fake.add(number)
+            # What it earned honestly may vest yet; nothing on top of it may.
+            self.paid_before[number] = accounts[number].vested + accounts[number].pending
+
+    @precondition(open_for_more)
+    @rule(number=st.integers(0, 11))
+    def leave_between_rounds(self, number: int) -> None:
+        if number in self.world.state.active():
+            self.world.manager.lost(number, "left")
+            self.world.write()
+
+    @precondition(open_for_more)
+    @rule(number=st.integers(0, 11))
+    def come_back(self, number: int) -> None:
+        worker = self.world.state.workers.get(number)
+        if worker is not None and worker.status == "withdrawn":
+            self.world.admit(self.world.players[number])
+            self.world.write()
+
+    @precondition(open_for_more)
+    @rule()
+    def join_anew(self) -> None:
+        if len(self.world.players) < 12:
+            player = scripted(len(self.world.players), self.world.gossip)
+            self.world.players.append(player)
+            self.world.admit(player)
+            self.world.write()
+
+    @precondition(open_for_more)
+    @rule()
+    def stop(self) -> None:
+        self.world.stop("by hand")
+
+    @precondition(stopped)
+    @rule()
+    def resume(self) -> None:
+        self.world.manager.resume()
+        self.world.write()
+
+    @invariant()
+    def all_accounts_sum_to_zero(self) -> None:
+        assert self.world.state.ledger.total() == 0
+
+    @invariant()
+    def who_never_faked_is_never_evicted(self) -> None:
+        assert set(self.world.evicted_in) <= self.ever_faked
+
+    @invariant()
+    def nothing_vests_for_fakes_alone(self) -> None:
+        for number in self.always_fake:
+            assert self.world.state.ledger.accounts[number].vested <= self.paid_before[number]
+
+    @invariant()
+    def each_line_is_used_once_an_epoch(self) -> None:
+        used: dict[int, int] = {}
+        for _, _, body in self.log.entries():
+            entry = e.entry_decoder.decode(body)
+            if isinstance(entry, e.Open) and entry.purpose == "train":
+                assert entry.offset == used.get(entry.epoch, 0)
+                assert 0 < entry.lines <= self.world.scenario.lines - entry.offset
+                used[entry.epoch] = entry.offset + entry.lines
+        done = range(self.world.state.epoch)
+        assert all(used[epoch] == self.world.scenario.lines for epoch in done)
+
+    @invariant()
+    def replaying_the_log_gives_the_live_state(self) -> None:
+        assert facts(replay(self.log)) == facts(self.world.state)
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            result = verify_log(self.log, self.world.recipe, self.world.program, jobs=1)
+            assert result.ok, result.failure
+
+    def players(self) -> list[Scripted]:
+        return self.world.players  # type: ignore[return-value]
+
+
+AnyRun.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+test_any_run_keeps_the_rules = AnyRun.TestCase

@@ -1,0 +1,313 @@
+"""Every field of every kind of entry, changed: naively in the database, and by a manager who signs it all again.
+
+The second list is the honest account of what a log alone can prove: where it says None, only executing the tasks
+again (`podlt audit`) or a clock would tell, and docs/THREATS.md says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from podlt.canonical import encode
+from podlt.crypto import SigningKey, digest
+from podlt.log.checkpoint import Head, origin_of, sign_head
+from podlt.log.merkle import Tree, leaf_hash
+from podlt.protocol import entries as e
+from podlt.protocol.steps import Step
+from podlt.sim.world import MemoryLog
+from podlt.verify import Verification, verify_log
+
+from .scripted import eventful_run
+
+WORLD, LOG = eventful_run()
+ENTRIES: list[e.AnyEntry] = [e.entry_decoder.decode(body) for _, _, body in LOG.entries()]
+
+EVIL: dict[str, Step | None] = {
+    "begin.at": None,  # any time before the next entry's
+    "begin.preset": Step.FORM,
+    "begin.manager": Step.SIGNATURES,
+    "begin.nonce": Step.SIGNATURES,
+    "begin.recipe": Step.DOCUMENTS,
+    "begin.program": Step.DOCUMENTS,
+    "begin.data": Step.SIGNATURES,
+    "begin.parameters": Step.SIGNATURES,
+    "begin.seed": Step.SIGNATURES,
+    "begin.lines": Step.DRAWS,  # the chain is too short for more
+    "begin.epochs": Step.DRAWS,
+    "begin.block_lines": Step.SIGNATURES,
+    "begin.fragment_lines": Step.SIGNATURES,
+    "begin.spares": Step.PROGRESS,
+    "begin.reward": Step.SIGNATURES,
+    "begin.chain_end": Step.SIGNATURES,
+    "begin.chain_length": Step.SIGNATURES,
+    "join.at": None,
+    "join.worker": Step.PROGRESS,
+    "join.key": Step.SIGNATURES,
+    "join.signature": Step.SIGNATURES,
+    "withdraw.at": None,
+    "withdraw.worker": Step.PROGRESS,
+    "withdraw.reason": None,  # the manager's word
+    "open.at": None,
+    "open.round": Step.PROGRESS,
+    "open.purpose": Step.PROGRESS,
+    "open.epoch": Step.PROGRESS,
+    "open.offset": Step.PROGRESS,
+    "open.lines": Step.PROGRESS,
+    "open.parameters": Step.PROGRESS,
+    "open.fragments": Step.PROGRESS,
+    "open.fragments[]": Step.OPENINGS,
+    "redeal.at": None,
+    "redeal.round": Step.PROGRESS,
+    "redeal.origin": Step.PROGRESS,
+    "redeal.holder": Step.OPENINGS,  # whoever committed does not hold the task then
+    "commit.at": None,
+    "commit.round": Step.PROGRESS,
+    "commit.commitments": Step.DRAWS,
+    "commit.commitments[].origin": Step.OPENINGS,
+    "commit.commitments[].holder": Step.SIGNATURES,
+    "commit.commitments[].commitment": Step.SIGNATURES,
+    "commit.commitments[].signature": Step.SIGNATURES,
+    "reveal.at": None,
+    "reveal.round": Step.PROGRESS,
+    "reveal.secret": Step.DRAWS,
+    "reveal.openings": Step.OPENINGS,
+    "reveal.openings[].origin": Step.OPENINGS,
+    "reveal.openings[].update": Step.OPENINGS,
+    "reveal.openings[].salt": Step.OPENINGS,
+    "verdict.at": None,
+    "verdict.round": Step.PROGRESS,
+    "verdict.fragment": Step.VERDICTS,
+    "verdict.outcome": Step.VERDICTS,
+    "verdict.reason": Step.VERDICTS,
+    "verdict.accepted": Step.VERDICTS,
+    "verdict.evicted": Step.VERDICTS,
+    "apply.at": None,
+    "apply.round": Step.PROGRESS,
+    "apply.update": None,  # `podlt audit` averages again
+    "apply.parameters": Step.PROGRESS,
+    "apply.loss": None,  # `podlt audit` executes again
+    "pay.at": None,
+    "pay.round": Step.PROGRESS,
+    "pay.transfers": Step.PAYMENTS,
+    "pay.transfers[].kind": Step.PAYMENTS,
+    "pay.transfers[].worker": Step.PAYMENTS,
+    "pay.transfers[].amount": Step.PAYMENTS,
+    "resume.at": None,
+    "close.at": None,
+    "close.outcome": Step.OUTCOME,
+    "close.reason": None,  # the manager's word
+}
+"""Field -> the step at which an evil manager's change fails; None where the log cannot show it."""
+
+
+def fields_of(kind: type[e.Entry]) -> Iterator[str]:
+    """Every field of a kind of entry, those of its lists' items too."""
+    name = e.kind_of(kind)
+    for field in msgspec.structs.fields(kind):
+        yield f"{name}.{field.name}"
+        items = [v for entry in ENTRIES if isinstance(entry, kind) for v in _list(getattr(entry, field.name))]
+        if not items or field.name == "evicted":
+            continue
+        if isinstance(items[0], msgspec.Struct):
+            yield from (f"{name}.{field.name}[].{inner.name}" for inner in msgspec.structs.fields(type(items[0])))
+        else:
+            yield f"{name}.{field.name}[]"
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+OTHER_WORDS = {
+    "train": "settle", "settle": "train", "agree": "vote", "vote": "agree", "referee": "agree",
+    "compared": "no-majority", "no-majority": "compared", "earn": "vest", "vest": "forfeit", "forfeit": "earn",
+    "complete": "stopped", "stopped": "complete", "classic": "plain",
+}  # fmt: skip
+
+
+def other(value: Any) -> Any:
+    """A value of the same type that is not the same."""
+    if isinstance(value, bytes):
+        return bytes([value[0] ^ 1]) + value[1:]
+    if isinstance(value, list):
+        return value[:-1] if value else [1]
+    if isinstance(value, str):
+        return OTHER_WORDS.get(value, value + "!")
+    return value + 1
+
+
+def other_in(path: str, value: Any) -> Any:
+    """As `other`; another holder is one who could hold the task."""
+    return value - 1 if path == "redeal.holder" else other(value)
+
+
+def changed(entry: e.AnyEntry, path: str) -> e.AnyEntry:
+    """The entry with one field changed, in the first item if it is a list's items'."""
+    field, listed, inner = path.partition(".")[2].partition("[]")
+    value = getattr(entry, field)
+    if not listed:
+        return msgspec.structs.replace(entry, **{field: other_in(path, value)})
+    item = value[0]
+    inner = inner.removeprefix(".")
+    new = msgspec.structs.replace(item, **{inner: other(getattr(item, inner))}) if inner else other(item)
+    return msgspec.structs.replace(entry, **{field: [new, *value[1:]]})
+
+
+def place_of(path: str) -> int:
+    """Which entry to change: one in the middle of the run that has the field, and not the run's first join."""
+    kind, _, field = path.partition(".")
+    name, listed, _ = field.partition("[]")
+    found = [
+        i
+        for i, entry in enumerate(ENTRIES)
+        if e.kind_of(type(entry)) == kind and (not listed or getattr(entry, name))
+    ]
+    if path == "close.outcome":
+        return found[0]  # "stopped" made "complete"; the other way round is a test of its own
+    return found[len(found) // 2]
+
+
+ALL_FIELDS = [path for kind in e.KINDS for path in fields_of(kind)]
+
+
+def verify_rows(log: MemoryLog) -> Verification:
+    return verify_log(log, WORLD.recipe, WORLD.program, jobs=1)
+
+
+def signed_again(bodies: list[bytes], key: SigningKey, identity: bytes) -> MemoryLog:
+    """The log as its manager would have written it: leaves, tree and heads are made anew."""
+    log, tree, start = MemoryLog(), Tree(), 0
+    for size, _ in LOG.heads():
+        batch, start = bodies[start:size], size
+        for body in batch:
+            tree.append(leaf_hash(body))
+        log.append(size - len(batch), batch, sign_head(Head(origin_of(identity), tree.size, tree.root()), key))
+    return log
+
+
+def signed_with(place: int, body: bytes) -> MemoryLog:
+    bodies = [row[2] for row in LOG.entries()]
+    bodies[place] = body
+    try:
+        begin = e.entry_decoder.decode(bodies[0])
+    except Exception:
+        begin = ENTRIES[0]
+    assert isinstance(begin, e.Begin)
+    return signed_again(bodies, WORLD.key, e.identity(begin))
+
+
+def test_the_untouched_run_is_sound_and_holds_every_kind_of_entry() -> None:
+    assert verify_rows(LOG).ok
+    assert {type(entry) for entry in ENTRIES} == set(e.KINDS)
+    outcomes = {entry.outcome for entry in ENTRIES if isinstance(entry, e.Verdict)}
+    assert outcomes == {"agree", "vote", "referee"}
+    kinds = {t.kind for entry in ENTRIES if isinstance(entry, e.Pay) for t in entry.transfers}
+    assert kinds == {"earn", "vest", "forfeit"}
+
+
+def test_the_table_lists_every_field_of_every_kind() -> None:
+    assert sorted(ALL_FIELDS) == sorted(EVIL)
+
+
+@pytest.mark.parametrize("path", ALL_FIELDS)
+def test_a_field_changed_in_the_database_is_found_at_its_entry(path: str) -> None:
+    place = place_of(path)
+    log = MemoryLog()
+    log.rows, log.notes = list(LOG.rows), list(LOG.notes)
+    number, leaf, _ = log.rows[place]
+    log.rows[place] = number, leaf, encode(changed(ENTRIES[place], path))
+    failure = verify_rows(log).failure
+    assert failure is not None
+    assert (failure.entry, failure.step) == (place, Step.TREE)
+
+
+@pytest.mark.parametrize("path", ALL_FIELDS)
+def test_a_field_changed_with_its_stored_hash_is_found_by_the_tree_head(path: str) -> None:
+    place = place_of(path)
+    log = MemoryLog()
+    log.rows, log.notes = list(LOG.rows), list(LOG.notes)
+    body = encode(changed(ENTRIES[place], path))
+    log.rows[place] = place, leaf_hash(body), body
+    failure = verify_rows(log).failure
+    assert failure is not None
+    # The first entry names the log, the manager and the form of all: it is found by what it says.
+    early = {Step.TREE} if place else {Step.TREE, Step.HEADS, Step.DOCUMENTS, Step.FORM}
+    assert failure.step in early
+
+
+@pytest.mark.parametrize("path", ALL_FIELDS)
+def test_a_field_changed_by_the_manager_is_found_at_its_step(path: str) -> None:
+    place = place_of(path)
+    failure = verify_rows(signed_with(place, encode(changed(ENTRIES[place], path)))).failure
+    expected = EVIL[path]
+    if path == "begin.manager":
+        expected = Step.HEADS  # unless the heads are the new manager's: see below
+    assert (failure and failure.step) == expected, failure
+    if failure is not None and failure.entry is not None:
+        assert failure.entry >= place
+
+
+def test_another_manager_cannot_take_a_run_over() -> None:
+    thief = SigningKey(digest("thief/1"))
+    begin = msgspec.structs.replace(ENTRIES[0], manager=thief.public)
+    assert isinstance(begin, e.Begin)
+    bodies = [encode(begin), *(row[2] for row in LOG.rows[1:])]
+    failure = verify_rows(signed_again(bodies, thief, e.identity(begin))).failure
+    assert failure is not None and (failure.step, failure.entry) == (EVIL["begin.manager"], 1)
+
+
+def test_a_time_before_the_entry_before_fails() -> None:
+    for place in range(1, len(ENTRIES)):
+        body = encode(msgspec.structs.replace(ENTRIES[place], at=ENTRIES[place - 1].at - 1))
+        failure = verify_rows(signed_with(place, body)).failure
+        assert failure is not None and (failure.entry, failure.step) == (place, Step.PROGRESS)
+
+
+def test_complete_may_be_called_stopped_but_the_run_can_then_go_no_further() -> None:
+    last = len(ENTRIES) - 1
+    assert isinstance(ENTRIES[last], e.Close)
+    assert verify_rows(signed_with(last, encode(changed(ENTRIES[last], "close.outcome")))).ok
+
+
+def test_the_last_parameters_are_the_word_of_the_manager_until_somebody_audits() -> None:
+    last = max(i for i, entry in enumerate(ENTRIES) if isinstance(entry, e.Apply))
+    assert not verify_rows(signed_with(last, encode(changed(ENTRIES[last], "apply.parameters")))).ok
+    cut = next(size for size, _ in LOG.heads() if size > last)
+    log = signed_with(last, encode(changed(ENTRIES[last], "apply.parameters")))
+    log.rows, log.notes = log.rows[:cut], [note for note in log.notes if note[0] <= cut]
+    assert verify_rows(log).ok
+
+
+def edits() -> dict[str, Callable[[list[bytes]], None]]:
+    def swap(bodies: list[bytes], i: int) -> None:
+        bodies[i], bodies[i + 1] = bodies[i + 1], bodies[i]
+
+    middle = next(i for i, x in enumerate(ENTRIES) if isinstance(x, e.Pay) and i > len(ENTRIES) // 2)
+    return {
+        "a verdict left out": lambda b: b.__delitem__(middle - 2),
+        "a payment left out": lambda b: b.__delitem__(middle),
+        "an entry twice": lambda b: b.insert(middle, b[middle]),
+        "two entries swapped": lambda b: swap(b, middle - 1),
+        "a commitment after its opening": lambda b: swap(b, middle - 4),
+        "the first entry twice": lambda b: b.insert(1, b[0]),
+        "no first entry": lambda b: b.__delitem__(0),
+        "an entry after the close": lambda b: b.append(b[-2]),
+        "a worker joins twice": lambda b: b.insert(2, b[1]),
+    }
+
+
+@pytest.mark.parametrize("name", sorted(edits()))
+def test_entries_left_out_repeated_or_reordered_by_the_manager_fail(name: str) -> None:
+    bodies = [row[2] for row in LOG.rows]
+    edits()[name](bodies)
+    begin = ENTRIES[0]
+    assert isinstance(begin, e.Begin)
+    log, tree = MemoryLog(), Tree()
+    for body in bodies:
+        tree.append(leaf_hash(body))
+    log.append(0, bodies, sign_head(Head(origin_of(e.identity(begin)), tree.size, tree.root()), WORLD.key))
+    assert not verify_rows(log).ok
