@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -186,12 +188,35 @@ RACE = """
         (DataSpec("data.npz", test="t.csv", inputs=("x",)), UsageError, "expected a .npz file as test"),
         (DataSpec("data.npz", test="t.npz", test_fraction=0.1), UsageError, "only one of test and test_fraction"),
         (DataSpec("data.npz", test="t.npz", inputs=("x",)), DataError, "t.npz: no such file"),
+        (DataSpec("data.npz", inputs=("x",), limit=-1), UsageError, "data: Expected `int` >= 1 .*limit"),
+        (DataSpec("data.npz", inputs=("x",), classes=("a", "a")), UsageError, "expected different names as classes"),
     ],
 )
 def test_what_cannot_be_prepared_is_refused_by_name(source, spec, kind, message):
     (source / "folder.csv").mkdir()
     with pytest.raises(kind, match=message):
         run(source, spec)
+
+
+def test_the_data_table_of_a_recipe_is_a_spec():
+    text = """
+        source = "people.csv"
+        header = false
+        label = 41
+        categorical = [1, "two"]
+        classes = ["no", "yes"]
+    """
+    spec = msgspec.convert(tomllib.loads(text), DataSpec)
+    assert spec == DataSpec("people.csv", header=False, label=41, categorical=(1, "two"), classes=("no", "yes"))
+    assert spec.changed() == {"header", "label", "categorical", "classes"}
+
+
+@pytest.mark.parametrize(
+    "text", ["sauce = 1", "", "source = ''", "source = 'a'\ntest_fraction = 1.0", "source = 'a'\nlabel = -1"]
+)
+def test_a_malformed_data_table_is_refused(text):
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(tomllib.loads(text), DataSpec)
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch):

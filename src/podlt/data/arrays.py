@@ -155,7 +155,7 @@ def build_arrays(
         count = min(test.lines, spec.test_limit or test.lines)
         report = lambda done, total: progress("preparing the test part", done, total)  # noqa: E731
         writers += test.write([(folder / "test", count)], report)
-    info = {"kind": "arrays", "classes": names or None}
+    info = {"kind": "arrays", "classes": names or None, "cardinalities": []}
     for writer in writers:
         writer.finish(info)
 

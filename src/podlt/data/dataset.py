@@ -123,6 +123,12 @@ def fragment_digest_of(leaves: npt.NDArray[np.uint8]) -> bytes:
 class Dataset:
     """The prepared lines of one part (train or test), memory-mapped; safe to open in many processes.
 
+    `info` says what is needed to build a model and to encode new data, as JSON values. Every kind has `kind` ("arrays",
+    "table", "text"), `classes` (names in the order of their codes, or None) and `cardinalities` (how many codes each
+    categorical input has, code 0 for the unknown included). Tables add `numeric` ({column, mean, std} each) and
+    `categorical` ({column, values} each, code 1 on); texts add `vocabulary` (characters, code 1 on) and
+    `vocabulary_size` (with code 0).
+
     Args:
         folder: a folder that `writer.DatasetWriter` finished.
 

@@ -75,6 +75,7 @@ def prepare(
         UsageError: an option that means nothing for this source, or a set that cannot be fetched.
         StorageError: the disk is full or the cache cannot be written.
     """
+    _validate(spec)
     cache = cache if cache is not None else default_cache()
     report = progress or _silent
     job = _named_job(spec, cache, report) if spec.source in NAMED else _file_job(spec, base or Path(), report)
@@ -143,13 +144,23 @@ def _file_job(spec: DataSpec, base: Path, progress: Progress) -> _Job:
 def _key(spec: DataSpec, identity: str) -> str:
     """The cache's key: what the lines depend on. Where a file lies and what it is called is no part of it."""
     plain = msgspec.structs.replace(spec, source="-", test="-" if spec.test else None)
-    return digest("prepared/1", to_json(msgspec.to_builtins(plain)), identity.encode()).hex()[:40]
+    return digest("prepared/2", to_json(msgspec.to_builtins(plain)), identity.encode()).hex()[:40]
 
 
 def _refuse_others(spec: DataSpec, options: frozenset[str], kind: str) -> None:
     others = sorted(spec.changed() - options)
     if others:
         raise UsageError(f"data: {', '.join(others)} has no meaning for {kind}")
+
+
+def _validate(spec: DataSpec) -> None:
+    """Checks the ranges that msgspec checks when a recipe is decoded, but not when Python code makes a spec."""
+    try:
+        msgspec.convert(msgspec.to_builtins(spec), DataSpec)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"data: {error}") from None
+    if isinstance(spec.classes, tuple) and len(set(spec.classes)) != len(spec.classes):
+        raise UsageError(f"data: expected different names as classes, got {', '.join(spec.classes)}")
 
 
 def _refuse_pairs(spec: DataSpec) -> None:

@@ -55,7 +55,7 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
     header: bool = True
     inputs: tuple[str, ...] = ()
-    scale: Annotated[float, Meta(gt=0)] | None = None
+    scale: Annotated[float, Meta(gt=0, le=1e30)] | None = None
     context: Annotated[int, Meta(ge=1, le=2**16)] | None = None
 
     def changed(self) -> set[str]:
