@@ -26,9 +26,7 @@ class AnyRun(RuleBasedStateMachine):
         reward=st.integers(0, 3),
         seed=st.binary(max_size=4),
     )
-    def begin(
-        self, workers: int, lines: int, block: int, fragment: int, epochs: int, reward: int, seed: bytes
-    ) -> None:
+    def begin(self, workers: int, lines: int, block: int, fragment: int, epochs: int, reward: int, seed: bytes) -> None:
         scenario = Scenario(
             lines=lines, epochs=epochs, block_lines=block, fragment_lines=min(fragment, block), reward=reward
         )

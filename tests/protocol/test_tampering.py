@@ -162,9 +162,7 @@ def place_of(path: str) -> int:
     kind, _, field = path.partition(".")
     name, listed, _ = field.partition("[]")
     found = [
-        i
-        for i, entry in enumerate(ENTRIES)
-        if e.kind_of(type(entry)) == kind and (not listed or getattr(entry, name))
+        i for i, entry in enumerate(ENTRIES) if e.kind_of(type(entry)) == kind and (not listed or getattr(entry, name))
     ]
     if path == "close.outcome":
         return found[0]  # "stopped" made "complete"; the other way round is a test of its own
