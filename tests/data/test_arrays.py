@@ -113,6 +113,11 @@ def changed(values, place, value):
         ({"x": X.astype(np.float64) * 1e300, "y": Y}, {}, "line 1: array 'x'.*range of float32"),
         ({"x": X, "y": changed(Y, 4, 7)}, {"classes": 3}, r"line 5: array 'y': expected a class in 0\.\.2, got 7"),
         ({"x": X, "y": changed(Y, 9, -1)}, {}, "line 10: array 'y': expected a class.*got -1"),
+        (
+            {"x": X, "y": changed(Y, 3, 2**40)},
+            {},
+            r"line 4: array 'y': expected a class in 0\.\.262143, got 1099511627776",
+        ),
         ({"x": X, "y": Y.astype(np.float32)}, {}, "array 'y': expected whole numbers as classes, got float32"),
         ({"x": X, "y": Y[:9]}, {}, "array 'y': expected 10 lines, got 9"),
         ({"x": X[:0], "y": Y[:0]}, {}, "expected at least 1 lines, got 0"),
@@ -122,7 +127,7 @@ def changed(values, place, value):
         ({"x": Y.astype(np.uint64), "y": Y}, {}, "no exact store for dtype uint64"),
         ({"x": X.copy(order="F"), "y": Y}, {}, "in C order"),
         ({"x": np.float32(1), "y": Y}, {}, r"expected \[lines, ...\]"),
-        ({"x": np.zeros((10, 0), np.float32), "y": Y}, {}, "lines of shape"),
+        ({"x": np.zeros((10, 0), np.float32), "y": Y}, {}, "expected lines of 1 to .* got shape"),
     ],
 )
 def test_a_fault_is_named_with_its_line(ready, arrays, options, message):
@@ -138,6 +143,15 @@ def test_a_class_that_only_the_test_part_has_is_refused(ready):
 def test_a_test_part_of_another_shape_is_refused(ready):
     with pytest.raises(DataError, match=r"test\.npz: expected fields"):
         ready({"x": X, "y": Y}, {"x": X[:, :1], "y": Y})
+
+
+@pytest.mark.parametrize("name", ["leaves", "../x", "a b"])
+def test_an_array_whose_name_cannot_be_a_files_is_refused(ready, tmp_path, name):
+    with pytest.raises(DataError, match="expected a name of letters"):
+        ready({name: X, "y": Y}, inputs=(name,))
+    with pytest.raises(DataError, match="used once"):
+        ready({"x": X, "y": Y}, inputs=("x", "x"))
+    assert not list(tmp_path.rglob("*.bin"))
 
 
 def test_objects_are_never_unpickled(ready):

@@ -20,7 +20,7 @@ def epochs(draw):
 
 
 @given(epochs(), st.data())
-@settings(max_examples=300)
+@settings(max_examples=200)
 def test_every_line_is_used_exactly_once_whatever_the_rounds_take(order, data):
     used, offset = [], 0
     while offset < order.lines:

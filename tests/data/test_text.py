@@ -30,7 +30,7 @@ def decoded(dataset):
 
 
 @given(st.text(st.characters(exclude_categories=("Cs",)), min_size=5, max_size=80), st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_windows_hold_the_text_in_order_without_overlap(tmp_path_factory, text, context):
     text = text.lstrip("\ufeff").ljust(5, "x")
     train = ready(tmp_path_factory.mktemp("text"), text, context=context).train

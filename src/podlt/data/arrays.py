@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from podlt.data.dataset import DTYPES, MAX_ROW_BYTES, Field
-from podlt.data.spec import DataSpec, parts_of
+from podlt.data.spec import MAX_CLASSES, DataSpec, parts_of
 from podlt.data.streams import Stream, npz_streams
 from podlt.data.writer import DatasetWriter
 from podlt.errors import DataError, UsageError
@@ -66,8 +66,12 @@ class ArrayWriter:
                 )
 
     def _field(self, stream: Stream, label: Stream | None, scale: float | None, target: str) -> Field:
-        if stream.row_bytes > MAX_ROW_BYTES or min(stream.shape, default=1) < 1:
-            raise DataError(stream.source, None, f"array {stream.name!r}: lines of shape {stream.shape}")
+        if stream.row_bytes > MAX_ROW_BYTES or not stream.row_bytes:
+            raise DataError(
+                stream.source,
+                None,
+                f"array {stream.name!r}: expected lines of 1 to {MAX_ROW_BYTES} bytes, got shape {stream.shape}",
+            )
         stored = _STORED.get(stream.dtype.name)
         if stored is None:
             raise DataError(stream.source, None, f"array {stream.name!r}: no exact store for dtype {stream.dtype}")
@@ -117,7 +121,7 @@ class ArrayWriter:
         if field.dtype == "f32":
             _refuse(stream, values, ~np.isfinite(stored), first, "a finite number in the range of float32")
         if stream.name == self._label:
-            bound = self.bound if self.bound is not None else np.iinfo(np.int64).max
+            bound = self.bound if self.bound is not None else MAX_CLASSES
             _refuse(stream, values, (stored < 0) | (stored >= bound), first, f"a class in 0..{bound - 1}")
             self.highest = max(self.highest, int(stored.max()))
         return stored

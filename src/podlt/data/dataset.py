@@ -76,6 +76,24 @@ class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     info: dict[str, Any]
 
 
+def check_fields(fields: Sequence[Field]) -> None:
+    """Refuses fields whose names cannot be those of files beside each other, and lines that are empty or too long.
+
+    Raises:
+        DataError: names the field.
+    """
+    names = [field.name for field in fields]
+    for field in fields:
+        if not field.name.isidentifier() or field.name == "leaves" or names.count(field.name) > 1:
+            raise DataError("lines", None, f"field {field.name!r}: expected a name of letters, digits and _, used once")
+        if min(field.shape, default=1) < 1 or field.row_bytes > MAX_ROW_BYTES:
+            raise DataError(
+                "lines",
+                None,
+                f"field {field.name!r}: lines of shape {field.shape} are empty or above {MAX_ROW_BYTES} bytes",
+            )
+
+
 def leaf_hashes(fields: Sequence[Field], arrays: Arrays) -> npt.NDArray[np.uint8]:
     """The leaf hash of every line, uint8[n, 32]: SHA-256(0x00 || the line's fields, in order, little-endian).
 
@@ -208,9 +226,10 @@ def _read_meta(folder: Path) -> Meta:
         raise StorageError(f"{path}: {error}") from None
     if meta.format != FORMAT or meta.lines < 1 or len(root) != 32 or not meta.fields:
         raise StorageError(f"{path}: expected format {FORMAT}, lines >= 1, fields and a root of 32 bytes")
-    for field in meta.fields:
-        if min(field.shape, default=1) < 1 or not field.name.isidentifier() or field.row_bytes > MAX_ROW_BYTES:
-            raise StorageError(f"{path}: malformed field {field}")
+    try:
+        check_fields(meta.fields)
+    except DataError as error:
+        raise StorageError(f"{path}: {error}") from None
     return meta
 
 

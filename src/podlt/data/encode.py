@@ -19,12 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from podlt.data.spec import Column, DataSpec
+from podlt.data.spec import MAX_CLASSES, Column, DataSpec
 from podlt.data.tables import Chunk
 from podlt.errors import DataError
-
-MAX_VALUES = 2**18
-"""The most different values of one categorical column, or classes."""
 
 STEP = 2**15
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -176,9 +173,9 @@ class Spool:
         encoded = values.cast(pa.string()).dictionary_encode()
         table = [seen.setdefault(value, len(seen)) for value in encoded.dictionary.to_pylist()]
         codes: npt.NDArray[np.int32] = np.array(table, np.int32)[encoded.indices.to_numpy(zero_copy_only=False)]
-        if len(seen) > MAX_VALUES:
-            row = int(np.flatnonzero(codes >= MAX_VALUES)[0])
-            raise self._refuse(column, numbers[row], f"at most {MAX_VALUES} different values", values[row].as_py())
+        if len(seen) > MAX_CLASSES:
+            row = int(np.flatnonzero(codes >= MAX_CLASSES)[0])
+            raise self._refuse(column, numbers[row], f"at most {MAX_CLASSES} different values", values[row].as_py())
         return codes
 
     def _labels(self, values: pa.Array, numbers: Sequence[int]) -> npt.NDArray[Any]:

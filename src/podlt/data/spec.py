@@ -12,6 +12,9 @@ from podlt.errors import UsageError
 Column = str | Annotated[int, Meta(ge=0)]
 """A column of a table: its name, or its number from 0 where a file has no header."""
 
+MAX_CLASSES = 2**18
+"""The most classes, and the most different values of one categorical column."""
+
 Positive = Annotated[int, Meta(ge=1)]
 
 
@@ -46,7 +49,7 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     test_limit: Positive | None = None
     label: Column | None = None
     target: Literal["class", "number"] = "class"
-    classes: Positive | tuple[str, ...] | None = None
+    classes: Annotated[int, Meta(ge=1, le=MAX_CLASSES)] | tuple[str, ...] | None = None
     positive: str | None = None
     numeric: tuple[Column, ...] | None = None
     categorical: tuple[Column, ...] = ()

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from podlt.canonical import MAX_RECORD, to_json
-from podlt.data.dataset import DTYPES, FORMAT, Arrays, Dataset, Field, Meta, leaf_hashes
+from podlt.data.dataset import DTYPES, FORMAT, Arrays, Dataset, Field, Meta, check_fields, leaf_hashes
 from podlt.errors import DataError, StorageError
 from podlt.log.merkle import Tree
 
@@ -33,10 +33,11 @@ class DatasetWriter:
         folder: where, to be created; fields: what a line holds, in the order in which it is hashed.
 
     Raises:
-        StorageError: the folder exists or cannot be written.
+        StorageError: the folder exists or cannot be written. DataError: a field's name or shape will not do.
     """
 
     def __init__(self, folder: Path, fields: Sequence[Field]) -> None:
+        check_fields(fields)
         self.folder = folder
         self.fields = tuple(fields)
         self.lines = 0
