@@ -37,6 +37,11 @@ class BlockReader:
         self._ahead: tuple[Upcoming, Future[Block]] | None = None
         self._half = 0
 
+    @property
+    def lines(self) -> int:
+        """How many lines the data have."""
+        return self._dataset.lines
+
     def get(self, plan: Upcoming) -> Block:
         """The block of a round, filled."""
         if self._ahead is not None:

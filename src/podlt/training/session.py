@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing as _closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import numpy as np
 from safetensors.torch import save
 from torch import nn
 
@@ -80,6 +81,13 @@ class Session:
         Raises:
             UnsupportedError: the model holds an operation that a program cannot.
         """
+        with self.started(entropy) as trainer:
+            trainer.train()
+            self._finish(trainer.weights)
+
+    @contextmanager
+    def started(self, entropy: Entropy) -> Iterator[Trainer]:
+        """A new run with its workers joined, about to open its first round."""
         self._listener(ev.Preparing(what="capturing the training step"))
         fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in self.data.train.fields]
         captured = capture(self.model, self.loss, fields)
@@ -93,14 +101,14 @@ class Session:
         self.directory.make_keys(self.recipe.training.workers, entropy)
         length = self._chain_length()
         manager = Manager(RunState(), self.directory.chain(length), self._clock)
-        with _closing(self._engine(program)) as engine:
+        with closing(self._engine(program)) as engine:
             weights = Weights(program, self._optimizer(), engine.state)
             weights.set(captured.state)
             weights.save(self.directory.checkpoint(0))
             manager.begin(self._begin(program, weights.digest(), entropy(32), length))
             self._join(manager, engine.start(manager.state.run))
-            with _closing(self.directory.log(create=True)) as store:
-                self._train(manager, weights, engine, program, Tree(), store, resumed=False)
+            with closing(self.directory.log(create=True)) as store:
+                yield self._trainer(manager, weights, engine, program, Tree(), store, resumed=False)
 
     def _begin(self, program: Program, parameters: bytes, nonce: bytes, chain_length: int) -> e.Begin:
         training = self.recipe.training
@@ -123,6 +131,10 @@ class Session:
             chain_end=self.directory.chain(chain_length).end,
             chain_length=chain_length,
         )
+
+    def weights(self, memory: np.ndarray) -> Weights:
+        """The run's parameters and optimiser, over some memory (uint8)."""
+        return Weights(self._program(), self._optimizer(), memory)
 
     def _chain_length(self) -> int:
         training = self.recipe.training
@@ -147,7 +159,7 @@ class Session:
             return
         self.directory.lock()
         program = self._program()
-        with _closing(self.directory.log()) as store:
+        with closing(self.directory.log()) as store:
             state, applied, tree = replay_log(store)
             begin = state.begin
             assert begin is not None
@@ -156,13 +168,14 @@ class Session:
                 return
             self.directory.make_keys(max(workers, len(state.workers)), entropy)
             manager = Manager(state, self.directory.chain(begin.chain_length), self._clock)
-            with _closing(self._engine(program)) as engine:
+            with closing(self._engine(program)) as engine:
                 weights = Weights(program, self._optimizer(), engine.state)
                 restore_weights(weights, self.directory, begin.parameters, applied)
                 manager.resume()
                 self._join(manager, engine.start(state.run))
                 self._repair_figures(state, weights)
-                self._train(manager, weights, engine, program, tree, store, resumed=True)
+                self._trainer(manager, weights, engine, program, tree, store, resumed=True).train()
+                self._finish(weights)
 
     def _program(self) -> Program:
         program = Program.from_bytes(self.directory.document("program.json"))
@@ -183,7 +196,7 @@ class Session:
 
     # -- both --------------------------------------------------------------------------------------------------------
 
-    def _train(
+    def _trainer(
         self,
         manager: Manager,
         weights: Weights,
@@ -193,7 +206,7 @@ class Session:
         store: LogStore,
         *,
         resumed: bool,
-    ) -> None:
+    ) -> Trainer:
         training, state = self.recipe.training, manager.state
         trainer = Trainer(
             recipe=self.recipe,
@@ -222,8 +235,7 @@ class Session:
                 resumed=resumed,
             )
         )
-        trainer.train()
-        self._finish(weights)
+        return trainer
 
     def _finish(self, weights: Weights) -> None:
         state = {name.partition(":")[2]: view.clone() for name, view in weights.views.items()}

@@ -72,10 +72,11 @@ class Trainer:
         listener: ev.Listener,
     ) -> None:
         assert manager.state.begin is not None
-        self._recipe, self._directory, self._manager = recipe, directory, manager
-        self._weights, self._listener, self._measure = weights, listener, measure
+        self._recipe, self._directory, self.manager = recipe, directory, manager
+        self.engine = engine
+        self.weights, self._listener, self._measure = weights, listener, measure
         self._writer = LogWriter(store, tree, key)
-        self._blocks = BlockReader(dataset, engine, recipe.training.block_lines, manager.state.begin.seed)
+        self.blocks = BlockReader(dataset, engine, recipe.training.block_lines, manager.state.begin.seed)
         self._driver = RoundDriver(manager, engine, referee, weights, listener)
 
     def train(self) -> None:
@@ -88,24 +89,37 @@ class Trainer:
         started = time.perf_counter()
         self._write()
         try:
-            while (plan := self._manager.upcoming()) is not None:
-                self._round(plan)
-            self._manager.close("complete")
+            while (plan := self.manager.upcoming()) is not None:
+                self.round(plan)
+            self.manager.close("complete")
             self._write()
             self._writer.flush()
         except (TooFewWorkersError, DivergedError) as error:
             self._stop(str(error))
             raise
         finally:
-            self._driver.close()
-            self._blocks.close()
-            self._writer.close()
-        self._listener(ev.Finished(rounds=self._manager.state.round, seconds=time.perf_counter() - started))
+            self.close()
+        self._listener(ev.Finished(rounds=self.manager.state.round, seconds=time.perf_counter() - started))
 
-    def _round(self, plan: Upcoming) -> None:
+    def flush(self) -> None:
+        """Waits until every round is on the disk."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Ends the threads, after what was given to them.
+
+        Raises:
+            StorageError: the last round could not be written.
+        """
+        self._driver.close()
+        self.blocks.close()
+        self._writer.close()
+
+    def round(self, plan: Upcoming) -> None:
+        """Runs one round, and has it written."""
         started = time.perf_counter()
-        block = self._blocks.get(plan)
-        assignments = self._manager.open(plan, block.fragments)
+        block = self.blocks.get(plan)
+        assignments = self.manager.open(plan, block.fragments)
         self._expect(plan)
         self._driver.collect(block, assignments)
         if plan.purpose == "settle":
@@ -115,13 +129,13 @@ class Trainer:
             return
         verdicts, average = self._driver.judge()
         applied = self._applied_fakes()
-        number = self._manager.state.round
-        self._weights.apply(average.data)
-        if not self._weights.is_finite():
+        number = self.manager.state.round
+        self.weights.apply(average.data)
+        if not self.weights.is_finite():
             raise DivergedError(
                 f"round {number}: the parameters are not finite after the update: lower the learning rate"
             )
-        self._manager.apply(average.digest(), self._weights.digest(), average.loss)
+        self.manager.apply(average.digest(), self.weights.digest(), average.loss)
         self._pay(verdicts)
         self._keep(number, average.data)
         seconds = time.perf_counter() - started
@@ -132,18 +146,18 @@ class Trainer:
     def _expect(self, plan: Upcoming) -> None:
         """Reads the next round's lines while this one is computed, as they are if nobody leaves."""
         offset, epoch = plan.offset + plan.lines, plan.epoch
-        assert self._manager.state.begin is not None
-        lines = self._manager.state.begin.lines
+        assert self.manager.state.begin is not None
+        lines = self.manager.state.begin.lines
         if offset == lines:
             offset, epoch = 0, epoch + 1
         if plan.purpose == "settle" or epoch == self._recipe.training.epochs:
             return
         ahead = msgspec.structs.replace(plan, offset=offset, epoch=epoch, lines=min(plan.lines, lines - offset))
-        self._blocks.expect(msgspec.structs.replace(ahead, fragments=min(plan.fragments, ahead.lines)))
+        self.blocks.expect(msgspec.structs.replace(ahead, fragments=min(plan.fragments, ahead.lines)))
 
     def _pay(self, verdicts: list[e.Verdict]) -> None:
-        number = self._manager.state.round
-        transfers = self._manager.pay()
+        number = self.manager.state.round
+        transfers = self.manager.pay()
         lost = {t.worker: t.amount for t in transfers if t.kind == "forfeit"}
         for verdict in verdicts:
             for worker in verdict.evicted:
@@ -157,7 +171,7 @@ class Trainer:
         self._write(before=lambda: write_update(path, data))  # type: ignore[arg-type]
         if (number + 1) % self._recipe.training.checkpoint_every == 0:
             self._writer.flush()
-            self._weights.save(self._directory.checkpoint(number + 1))
+            self.weights.save(self._directory.checkpoint(number + 1))
             self._prune(number + 1)
 
     def _prune(self, rounds: int) -> None:
@@ -170,7 +184,7 @@ class Trainer:
                 path.unlink()
 
     def _tell(self, plan: Upcoming, number: int, loss: float, seconds: float, checked: int) -> None:
-        state = self._manager.state
+        state = self.manager.state
         left = self.rounds_left()
         self._listener(
             ev.RoundDone(
@@ -192,7 +206,7 @@ class Trainer:
 
     def rounds_left(self) -> int:
         """How many training rounds there will be if nobody leaves."""
-        state, training = self._manager.state, self._recipe.training
+        state, training = self.manager.state, self._recipe.training
         assert state.begin is not None
         useful = max(1, len(state.active()) - state.begin.spares)
         size = training.block_lines
@@ -207,25 +221,19 @@ class Trainer:
     def _applied_fakes(self) -> list[int]:
         """Whose faked update is applied this round: known only where cheats are simulated, for the summary."""
         faked = set(self._driver.figures.faked)
-        return sorted(faked & {origin for origin in self._manager.uploads() if origin is not None})
+        return sorted(faked & {origin for origin in self.manager.uploads() if origin is not None})
 
     def _note(self, figures: RoundFigures) -> None:
         append_line(self._directory.path / "rounds.jsonl", canonical.to_json(msgspec.to_builtins(figures)))
 
     def _write(self, before: Callable[[], None] | None = None) -> None:
-        entries = self._manager.take()
+        entries = self.manager.take()
         if entries:
-            self._writer.write(self._manager.state.run, entries, before)
+            self._writer.write(self.manager.state.run, entries, before)
 
     def _stop(self, reason: str) -> None:
-        """Writes why the run stopped; a round in progress is forgotten, and begins anew when the run is resumed.
-
-        Who withdrew in that round did so all the same: the log must say why too few are left.
-        """
-        lost = [entry for entry in self._manager.take() if isinstance(entry, e.Withdraw)]
-        self._manager.forget_round()
-        for entry in lost:
-            self._manager.lost(entry.worker, entry.reason)
-        self._manager.close("stopped", reason[:1000])
+        """Writes why the run stopped; a round in progress is forgotten, and begins anew when the run is resumed."""
+        self.manager.forget_round()
+        self.manager.close("stopped", reason[:1000])
         self._write()
         self._writer.flush()

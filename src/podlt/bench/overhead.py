@@ -1,0 +1,129 @@
+"""What the proof costs: the same rounds with it and without it, interleaved on one engine.
+
+With the proof, 48 of 50 workers are useful and 2 repeat a fragment; every update is hashed twice, committed to,
+signed, opened, checked and logged. Without it all 50 are useful, and their updates are averaged and applied; nothing
+else differs. The figure is useful lines a second with the proof, over those without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+
+from podlt.bench.jobs import MODELS, recipe, started
+from podlt.engine import wire
+from podlt.protocol.messages import Assignment, Task
+from podlt.protocol.plan import Upcoming
+from podlt.training.session import Session
+from podlt.training.trainer import Trainer
+
+NOTHING = bytes(32)
+
+
+def measure(job: str, workers: int, block_lines: int, rounds: int, repeats: int) -> dict[str, object]:
+    """Interleaves `repeats` pairs of `rounds` rounds each; returns the ratios and what stands behind them."""
+    with started(recipe(job, workers, block_lines)) as (session, trainer):
+        unproven = Unproven(session, trainer, workers, block_lines)
+        _proven(trainer, 2)
+        unproven.rounds(2)
+        pairs = []
+        for repeat in range(repeats):
+            contenders = [("with", _proven), ("without", lambda _, count: unproven.rounds(count))]
+            seconds = {name: run(trainer, rounds) for name, run in (contenders if repeat % 2 else contenders[::-1])}
+            pairs.append((seconds["with"], seconds["without"]))
+        ratios = sorted(without / proven for proven, without in pairs)
+        return {
+            "job": job,
+            "workers": workers,
+            "block_lines": block_lines,
+            "processes": trainer.engine.processes,
+            "rounds": rounds,
+            "repeats": repeats,
+            "median": statistics.median(ratios),
+            "min": ratios[0],
+            "max": ratios[-1],
+            "lines_per_second_with": block_lines * rounds / statistics.median(p for p, _ in pairs),
+            "lines_per_second_without": block_lines * rounds / statistics.median(w for _, w in pairs),
+        }
+
+
+def _proven(trainer: Trainer, count: int) -> float:
+    started_at = time.perf_counter()
+    for _ in range(count):
+        plan = trainer.manager.upcoming()
+        assert plan is not None
+        trainer.round(plan)
+    trainer.flush()
+    return time.perf_counter() - started_at
+
+
+class Unproven:
+    """The same engine, data and optimiser without any of the proof."""
+
+    def __init__(self, session: Session, trainer: Trainer, workers: int, block_lines: int) -> None:
+        self._trainer = trainer
+        # Its updates go to a twin: the parameters that workers see must stay those that the log names.
+        self._twin = session.weights(trainer.engine.state.copy())
+        lines = trainer.blocks.lines
+        self._plans = [
+            Upcoming("train", 0, offset, block_lines, workers)
+            for offset in range(0, lines - block_lines + 1, block_lines)
+        ]
+        self._next = 0
+
+    def rounds(self, count: int) -> float:
+        """Runs rounds; returns the seconds."""
+        started_at = time.perf_counter()
+        for _ in range(count):
+            self._round(self._plans[self._next % len(self._plans)])
+            self._next += 1
+        return time.perf_counter() - started_at
+
+    def _round(self, plan: Upcoming) -> None:
+        trainer, engine = self._trainer, self._trainer.engine
+        block = trainer.blocks.get(plan)
+        task = Task(NOTHING, 0, NOTHING, NOTHING, NOTHING, NOTHING)
+        assignments = [Assignment(worker, worker, worker, task) for worker in range(plan.fragments)]
+        engine.deal(block.half, plan.lines, block.bounds, assignments, proof=False)
+        trainer.blocks.expect(self._plans[(self._next + 1) % len(self._plans)])
+        missing = set(range(plan.fragments))
+        while missing:
+            for event in engine.events():
+                assert isinstance(event, wire.Results), event
+                missing -= set(event.done)
+        average = self._twin.average([engine.slot(worker) for worker in range(plan.fragments)], plan.lines)
+        self._twin.apply(average.data)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints the median ratio with min and max, a job a line."""
+    parser = argparse.ArgumentParser(prog="podlt bench overhead", description=__doc__)
+    parser.add_argument(
+        "--jobs",
+        default="mlp:1000,cnn:1000,cnn:5000,wide:5000",
+        help=f"MODEL:BLOCK_LINES, comma-separated; models: {', '.join(MODELS)}",
+    )
+    parser.add_argument("--workers", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=10, help="rounds of a repeat")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(argv)
+    for job in options.jobs.split(","):
+        model, _, lines = job.partition(":")
+        found = measure(model, options.workers, int(lines or 1000), options.rounds, options.repeats)
+        if options.json:
+            print(json.dumps(found), flush=True)
+        else:
+            print(
+                f"{job:>10}  with/without the proof: median {found['median']:.3f} "
+                f"(min {found['min']:.3f}, max {found['max']:.3f})   "
+                f"{found['lines_per_second_with']:,.0f} against {found['lines_per_second_without']:,.0f} lines/s",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
