@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from podlt.crypto import digest
+from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
 from podlt.sim.world import Scenario
 from podlt.verify import verify_log
@@ -94,6 +96,17 @@ class AnyRun(RuleBasedStateMachine):
     def resume(self) -> None:
         self.world.manager.resume()
         self.world.write()
+
+    def complete(self) -> bool:
+        closed = self.world.state.closed
+        return closed is not None and closed.outcome == "complete"
+
+    @precondition(complete)
+    @rule()
+    def nothing_follows_a_complete_run(self) -> None:
+        state = replay(self.log)
+        with pytest.raises(InvalidProofError):
+            state.apply(e.Resume(at=state.at))
 
     @invariant()
     def all_accounts_sum_to_zero(self) -> None:

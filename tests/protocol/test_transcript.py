@@ -1,0 +1,41 @@
+"""A golden transcript: one small run, every entry that was written, to be read and reviewed as a diff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from podlt.protocol import entries as e
+
+from .scripted import eventful_run
+
+GOLDEN = Path(__file__).parent / "golden" / "eventful_run.txt"
+
+
+def short(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.hex()[:12]
+    if isinstance(value, list):
+        return "[" + " ".join(short(item) for item in value) + "]"
+    if isinstance(value, msgspec.Struct):
+        return "(" + " ".join(short(getattr(value, field)) for field in value.__struct_fields__) + ")"
+    return str(value)
+
+
+def line(number: int, entry: e.AnyEntry) -> str:
+    names = [name for name in entry.__struct_fields__ if name != "at"]
+    said = " ".join(f"{name}={short(getattr(entry, name))}" for name in names)
+    return f"{number:3} {e.kind_of(type(entry)):8} {said}".rstrip()
+
+
+def test_the_eventful_run_is_written_as_it_always_was(golden: Any) -> None:
+    world, log = eventful_run()
+    lines = [line(number, e.entry_decoder.decode(body)) for number, _, body in log.entries()]
+    accounts = [
+        f"worker {n}: {state.status}, {world.state.ledger.accounts[n].vested} vested, "
+        f"{world.state.ledger.accounts[n].pending} pending, {world.state.ledger.accounts[n].forfeited} forfeited"
+        for n, state in world.state.workers.items()
+    ]
+    golden(GOLDEN, "\n".join([*lines, "", *accounts, "", world.head]))
