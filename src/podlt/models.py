@@ -25,7 +25,7 @@ class Image(nn.Module):
 
 def cnn(side: int = 28, channels: int = 1, outputs: int = 10) -> nn.Module:
     """A small network of two strided convolutions: 20,490 parameters on 28 x 28 images."""
-    after = -(-(-(-side // 2)) // 2)
+    after = (side + 3) // 4  # each convolution halves it, rounded up
     return nn.Sequential(
         Image(channels, side),
         nn.Conv2d(channels, 16, 3, stride=2, padding=1),
@@ -83,7 +83,8 @@ class Block(nn.Module):
         )
         mixed = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.dropout(self.project(mixed.transpose(1, 2).reshape(lines, positions, width)))
-        return x + self.dropout(self.down(nn.functional.gelu(self.up(self.second(x)))))
+        x = x + self.dropout(self.down(nn.functional.gelu(self.up(self.second(x)))))
+        return x
 
 
 class GPT(nn.Module):

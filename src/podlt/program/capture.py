@@ -87,7 +87,8 @@ def _step(loss: str | Callable[..., torch.Tensor], fields: Sequence[FieldSpec]) 
     user = NAMED[loss] if isinstance(loss, str) else loss
 
     def step(model: nn.Module, *batch: torch.Tensor) -> torch.Tensor:
-        inputs, labels = [], []
+        inputs: list[torch.Tensor] = []
+        labels: list[torch.Tensor] = []
         for field, value in zip(fields, batch, strict=True):
             scaled = value if field.scale is None else value.to(torch.get_default_dtype()) * field.scale
             (inputs if field.role == "input" else labels).append(scaled)

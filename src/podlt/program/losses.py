@@ -13,8 +13,8 @@ def cross_entropy(model: nn.Module, *batch: torch.Tensor) -> torch.Tensor:
     """Logits (n, classes) with labels (n,), or (n, positions, classes) with labels (n, positions)."""
     output, label = model(*batch[:-1]), batch[-1].long()
     if output.ndim == 3:
-        positions = output.shape[1]
-        return functional.cross_entropy(output.flatten(0, 1), label.flatten(), reduction="sum") / positions
+        total = functional.cross_entropy(output.flatten(0, 1), label.flatten(), reduction="sum")
+        return total / float(output.shape[1])
     return functional.cross_entropy(output, label, reduction="sum")
 
 

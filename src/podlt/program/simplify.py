@@ -18,7 +18,7 @@ def simplify(program: Program) -> Program:
 
 
 def _merge_repeats(program: Program) -> Program:
-    """A copy stands for what it copies, and of two equal nodes the first for both: values are never changed in place."""
+    """A copy is what it copies, and of two equal nodes the first is both: no value is changed in place."""
     same: dict[int, int] = {}
     seen: dict[bytes, tuple[int, ...]] = {}
     nodes = []

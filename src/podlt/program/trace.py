@@ -23,7 +23,7 @@ from podlt.program.operations import STOCK
 aten = torch.ops.aten
 
 _NEVER_DECOMPOSE = {aten._scaled_dot_product_flash_attention_for_cpu.default}
-"""Its decomposition replaces the forward and keeps the backward: wrong gradients (torch 2.13). MATH is forced instead."""
+"""Replaced in the forward and kept in the backward: wrong gradients (torch 2.13). MATH is forced instead."""
 
 
 class WithLoss(nn.Module):
@@ -84,9 +84,8 @@ def trace(module: WithLoss, batch: Sequence[torch.Tensor], names: Sequence[str])
         list(batch),
     )
     plain = ([p.detach() for p in arguments[0]], *arguments[1:])
-    table = {op: rule for op, rule in core_aten_decompositions().items() if _name(op) not in STOCK}
-    for op in _NEVER_DECOMPOSE:
-        table.pop(op, None)
+    rules: dict[Any, Any] = dict(core_aten_decompositions())
+    table = {op: rule for op, rule in rules.items() if _name(op) not in STOCK and op not in _NEVER_DECOMPOSE}
     try:
         with sdpa_kernel(SDPBackend.MATH), enable_python_dispatcher(), torch.random.fork_rng(devices=[]):
             first = make_fx(joint, tracing_mode="fake", _allow_non_fake_inputs=True)(*arguments)
