@@ -9,6 +9,7 @@ signature, so that all verifiers agree.
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 
 import nacl.bindings as sodium
 from blake3 import blake3
@@ -27,9 +28,10 @@ def digest(domain: str, *parts: bytes) -> bytes:
         domain: what the digest is for, such as "commitment/1".
         parts: byte strings of any length below 2**64.
     """
-    state = hashlib.sha256(_prefix(domain))
+    state = _start(domain).copy()
     for part in parts:
-        state.update(len(part).to_bytes(8, "big"))
+        length = len(part)
+        state.update(_LENGTHS[length] if length < 256 else length.to_bytes(8, "big"))
         state.update(part)
     return state.digest()
 
@@ -118,6 +120,7 @@ class HashChain:
     def __init__(self, seed: bytes, length: int) -> None:
         self.length = length
         self._checkpoints = {length: seed}
+        self._window: dict[int, bytes] = {}
         value = seed
         for index in range(length - 1, -1, -1):
             value = chain_link(value)
@@ -134,11 +137,17 @@ class HashChain:
         if not 0 <= number < self.length:
             raise InvalidProofError(f"the chain of {self.length} secrets has no number {number}")
         index = number + 1
+        if index not in self._window:
+            self._fill_window(index)
+        return self._window[index]
+
+    def _fill_window(self, index: int) -> None:
+        """Works out the links between two checkpoints, once: rounds ask for them one after the other."""
         start = min(self.length, -(-index // self.STRIDE) * self.STRIDE)
-        value = self._checkpoints[start]
-        for _ in range(start - index):
+        value, self._window = self._checkpoints[start], {}
+        for link in range(start, max(0, start - self.STRIDE), -1):
+            self._window[link] = value
             value = chain_link(value)
-        return value
 
 
 def chain_link(secret: bytes) -> bytes:
@@ -146,7 +155,12 @@ def chain_link(secret: bytes) -> bytes:
     return digest("secret/1", secret)
 
 
-def _prefix(domain: str) -> bytes:
+_LENGTHS = [length.to_bytes(8, "big") for length in range(256)]
+
+
+@cache
+def _start(domain: str) -> hashlib._Hash:
+    """SHA-256 after the domain's prefix: most digests are of short parts, and the prefix is half of their work."""
     name = f"podlt/{domain}".encode()
     assert len(name) < 256
-    return bytes([len(name)]) + name
+    return hashlib.sha256(bytes([len(name)]) + name)

@@ -46,6 +46,7 @@ class Manager:
         self._opened: dict[int, Opened] = {}
         self._roles: Roles | None = None
         self._disputes: list[Dispute] = []
+        self._digests: dict[int, bytes] = {}
 
     # -- between rounds ----------------------------------------------------------------------------------------------
 
@@ -115,7 +116,7 @@ class Manager:
             fragments=list(fragments),
         )
         self._propose(entry)
-        self._committed, self._opened, self._disputes = {}, {}, []
+        self._committed, self._opened, self._disputes, self._digests = {}, {}, [], {}
         self._roles = state.roles(self._chain.secret(state.round))
         return [self._assignment(origin) for origin in sorted(self._roles.seats)]
 
@@ -159,7 +160,7 @@ class Manager:
         promised = self._committed.get(message.origin)
         if promised is None or promised.holder != message.holder:
             raise PeerError(message.holder, "opening", f"no opening of task {message.origin} is due from it")
-        task = self.state.task(self._seats()[message.origin]).digest()
+        task = self._task_digest(self._seats()[message.origin])
         key = self.state.workers[message.holder].key
         if crypto.commitment(task, key, message.update, message.salt) != promised.commitment:
             raise PeerError(message.holder, "opening", "its opening does not fit its commitment")
@@ -245,12 +246,13 @@ class Manager:
         """For each fragment, in order, the origin of the task whose upload is to be applied; None for the referee's."""
         round = self.state.current
         assert round is not None and round.roles is not None
-        chosen: list[int | None] = []
-        for fragment in range(len(round.open.fragments)):
-            accepted = round.accepted(fragment)
-            origins = [o for o, f in sorted(round.roles.seats.items()) if f == fragment]
-            chosen.append(next((o for o in origins if round.results[o] == accepted), None))
-        return chosen
+        fragments = range(len(round.open.fragments))
+        accepted = [round.accepted(fragment) for fragment in fragments]
+        chosen: dict[int, int] = {}
+        for origin, fragment in sorted(round.roles.seats.items()):
+            if round.results[origin] == accepted[fragment]:
+                chosen.setdefault(fragment, origin)
+        return [chosen.get(fragment) for fragment in fragments]
 
     def apply(self, update: bytes, parameters: bytes, loss: float) -> None:
         """The averaged update was applied.
@@ -296,6 +298,11 @@ class Manager:
     def _is_due(self, origin: int, holder: int) -> bool:
         round = self.state.current
         return round is not None and origin in self._seats() and round.holder(origin) == holder
+
+    def _task_digest(self, fragment: int) -> bytes:
+        if fragment not in self._digests:
+            self._digests[fragment] = self.state.task(fragment).digest()
+        return self._digests[fragment]
 
     def _assignment(self, origin: int) -> Assignment:
         assert self.state.current is not None

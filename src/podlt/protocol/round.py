@@ -46,6 +46,7 @@ class RoundState(msgspec.Struct):
     commitments: dict[int, e.Commitment] = {}
     roles: Roles | None = None
     results: dict[int, bytes] = {}
+    answers: dict[int, dict[int, bytes]] = {}
     verdicts: dict[int, e.Verdict] = {}
     applied: bool = False
 
@@ -53,14 +54,18 @@ class RoundState(msgspec.Struct):
         """Who executes the task that was dealt to `origin`."""
         return self.holders.get(origin, origin)
 
+    def reveal(self, roles: Roles, results: dict[int, bytes]) -> None:
+        """Takes who had which task, and what each gave (origin -> digest of the update)."""
+        self.roles, self.results = roles, results
+        for origin, fragment in roles.seats.items():
+            self.answers.setdefault(fragment, {})[self.holder(origin)] = results[origin]
+
     def fragment_results(self, fragment: int) -> dict[int, bytes]:
         """Who answered for a fragment -> the digest of its update."""
-        assert self.roles is not None
-        seats = self.roles.seats
-        return {self.holder(o): r for o, r in self.results.items() if seats[o] == fragment}
+        return self.answers.get(fragment, {})
 
     def accepted(self, fragment: int) -> bytes:
         """The digest of the update that stands for a fragment."""
         if fragment in self.verdicts:
             return self.verdicts[fragment].accepted
-        return next(iter(self.fragment_results(fragment).values()))
+        return next(iter(self.answers[fragment].values()))

@@ -261,6 +261,7 @@ class RunState:
         opened = [o.origin for o in entry.openings]
         self._require(opened == dealt, Step.OPENINGS, "the openings are not those of the tasks dealt", dealt, opened)
         tasks = {fragment: self.task(fragment).digest() for fragment in set(roles.seats.values())}
+        results: dict[int, bytes] = {}
         for o in entry.openings:
             promised = round.commitments[o.origin]
             key = self.workers[promised.holder].key
@@ -272,8 +273,9 @@ class RunState:
                 promised.commitment,
                 found,
             )
-            round.results[o.origin] = o.update
-        round.roles, self.secret = roles, entry.secret
+            results[o.origin] = o.update
+        round.reveal(roles, results)
+        self.secret = entry.secret
         self.beacon, self.joined = mix_beacon(round.beacon, *(o.salt for o in entry.openings)), []
 
     def _check_redealt(self, round: RoundState, roles: Roles, secret: bytes) -> None:
