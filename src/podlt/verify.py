@@ -98,7 +98,8 @@ def verify(
     try:
         log = LogStore.at(directory / "log.db", readonly=True)
     except InvalidProofError as error:
-        return _Verifier(recipe, program, None, None, None).result(error)
+        unreadable = InvalidProofError(error.reason, step=Step.FORM, expected=error.expected, actual=error.actual)
+        return _Verifier(recipe, program, None, None, None).result(unreadable)
     try:
         return verify_log(
             log,
@@ -183,7 +184,7 @@ class _Verifier:
     def result(self, failure: InvalidProofError | None) -> Verification:
         """The report."""
         whole = True if failure is None else None
-        failed = None if failure is None else failure.step or Step.FORM
+        failed = None if failure is None else failure.step
         reports = [StepReport(step, False if step == failed else whole, self._figure(step)) for step in Step]
         return Verification(reports, failure, self.state, self.head, self.state.closed is not None)
 
