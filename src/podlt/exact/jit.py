@@ -1,0 +1,31 @@
+"""The one way in which this package compiles: Numba without fast-math, so that no operation is reordered or fused.
+
+Without fast-math LLVM neither reassociates floating-point additions nor contracts a product and a sum into a
+fused multiply-add, for any processor: a kernel returns the bits that its source says. Kernels work on one thread.
+Compiled code is kept beside the source (or in NUMBA_CACHE_DIR); what changes in another module does not
+invalidate it, which is why `conformance` is run by every worker that starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def kernel(function: F) -> F:
+    """Compile a loop at its first call, for this processor, and keep the result on disk."""
+    return cast(F, numba.njit(cache=True, fastmath=False, error_model="numpy")(function))
+
+
+def inlined(function: F) -> F:
+    """Compile a scalar function into whoever calls it."""
+    return cast(F, numba.njit(fastmath=False, error_model="numpy", inline="always")(function))
+
+
+def scalar(function: F) -> F:
+    """Compile a scalar function that LLVM inlines into the kernels that call it, so that their loops vectorise."""
+    return cast(F, numba.njit(fastmath=False, error_model="numpy", forceinline=True)(function))

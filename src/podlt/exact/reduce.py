@@ -1,0 +1,98 @@
+"""Exact sums over any dimensions of a tensor: the order of the terms cannot change a bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from podlt.exact import kernels_sums
+from podlt.exact.rules import Array, NonFiniteError, sum_bits
+
+_nothing = np.empty((0, 0), np.float32)
+
+
+def normal_dims(dims: Sequence[int] | None, ndim: int) -> list[int]:
+    """Sorted non-negative dimensions; all of them for None or an empty list, as ATen reads it."""
+    return sorted({d % ndim if ndim else 0 for d in dims}) if dims else list(range(ndim))
+
+
+def total(x: torch.Tensor, dims: Sequence[int] | None, keepdim: bool, operation: str = "sum") -> torch.Tensor:
+    """The exact sum of float32 `x` over `dims` (None: all), each rounded once. An empty sum is 0.
+
+    Raises:
+        NonFiniteError: a term is an infinity or a NaN. The message names `operation`.
+    """
+    reduced = normal_dims(dims, x.ndim)
+    kept = [d for d in range(x.ndim) if d not in reduced]
+    shape = [1 if d in reduced else n for d, n in enumerate(x.shape)] if keepdim else [x.shape[d] for d in kept]
+    n = math.prod(x.shape[d] for d in reduced)
+    out = torch.zeros(shape)
+    if x.numel():
+        _fill(x.detach(), reduced, n, out.numpy().reshape(-1), operation)
+    return out
+
+
+def cumulative(x: torch.Tensor, dim: int) -> torch.Tensor:
+    """The exact sums of the prefixes of float32 `x` along `dim`, each rounded once; one exponent for a whole line."""
+    out = torch.empty(x.shape)
+    if x.numel():
+        dim = dim % x.ndim if x.ndim else 0
+        shape = _around(x.shape, dim, dim)
+        values = x.detach().contiguous().numpy().reshape(shape)
+        if not kernels_sums.sum_prefixes(values, sum_bits(shape[1]), out.numpy().reshape(shape)):
+            raise NonFiniteError("cumsum")
+    return out
+
+
+def scatter_rows(
+    base: torch.Tensor | None, index: torch.Tensor, x: torch.Tensor, rows: int, operation: str
+) -> torch.Tensor:
+    """`base` (rows, width), or zeros, plus each row of `x` (n, width) at `index` (n,), exactly, rounded once.
+
+    One exponent serves the whole operation; the bound on the number of terms is n, and 1 for `base`. A negative
+    index leaves its row out.
+
+    Raises:
+        NonFiniteError: a term is an infinity or a NaN. The message names `operation`.
+        IndexError: an index is not below `rows`.
+    """
+    places: Array = index.detach().contiguous().numpy().reshape(-1)
+    if len(places) and int(places.max()) >= rows:
+        raise IndexError(f"{operation}: expected indices below {rows}, got {int(places.max())}")
+    values = x.detach().contiguous().numpy().reshape(len(places), -1) if len(places) else _nothing
+    out = torch.empty((rows, x.shape[-1] if base is None else base.shape[1]))
+    start = _nothing if base is None else base.detach().contiguous().numpy()
+    if not kernels_sums.scatter_rows(start, places, values, sum_bits(len(places) + 1), out.numpy()):
+        raise NonFiniteError(operation)
+    return out
+
+
+def _fill(x: torch.Tensor, reduced: list[int], n: int, out: Array, operation: str) -> None:
+    """Choose the loop by where the reduced dimensions lie: together, or leading and trailing around kept ones."""
+    bits = sum_bits(n)
+    ndim = x.ndim
+    kept = [d for d in range(ndim) if d not in reduced]
+    values = x.contiguous().numpy()
+    if not kept or kept == list(range(kept[0], kept[-1] + 1)):
+        first, last = (kept[0], kept[-1]) if kept else (ndim, ndim - 1)
+        blocks = values.reshape(_around(values.shape, first, last))
+        if blocks.shape[2] > 1 or blocks.shape[1] == 1:
+            finite = kernels_sums.sum_blocks(blocks, bits, out)
+        else:
+            finite = kernels_sums.sum_columns(blocks.reshape(1, *blocks.shape[:2]), bits, out.reshape(1, -1))
+    elif reduced == list(range(reduced[0], reduced[-1] + 1)):
+        columns = values.reshape(_around(values.shape, reduced[0], reduced[-1]))
+        finite = kernels_sums.sum_columns(columns, bits, out.reshape(columns.shape[0], columns.shape[2]))
+    else:
+        moved = x.permute(*kept, *reduced).contiguous().numpy().reshape(1, -1, n)
+        finite = kernels_sums.sum_blocks(moved, bits, out)
+    if not finite:
+        raise NonFiniteError(operation)
+
+
+def _around(shape: Sequence[int], first: int, last: int) -> tuple[int, int, int]:
+    """The sizes before, in and after the dimensions `first` to `last`."""
+    return math.prod(shape[:first]), math.prod(shape[first : last + 1]), math.prod(shape[last + 1 :])
