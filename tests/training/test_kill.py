@@ -1,0 +1,82 @@
+"""kill -9 of the manager at any moment: nothing that was logged is lost, and the bits are those of an undisturbed run."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from small_runs import Trained, seeded
+
+import podlt.api
+from podlt.training.directory import RunDirectory
+from podlt.verify import verify
+
+CHILD = Path(__file__).parent / "killed_run.py"
+
+
+def logged(run: Path) -> list[bytes]:
+    """The entries that are in the log."""
+    if not (run / "log.db").exists() or not RunDirectory(run).has_entries():
+        return []
+    with closing(RunDirectory(run).log()) as store:
+        return [body for _, _, body in store.entries()]
+
+
+def killed(run: Path, kind: str, number: int) -> bool:
+    """Trains in a child that kills itself; whether it did."""
+    done = subprocess.run([sys.executable, str(CHILD), str(run), kind, str(number)], capture_output=True, text=True)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode != 0
+
+
+def ends_like(run: Path, reference: Trained) -> None:
+    """Goes on to the end; the run must be whole, and its parameters those of the reference."""
+    before = logged(run)
+    result = podlt.api.resume(run, entropy=seeded(1))
+    assert logged(run)[: len(before)] == before
+    assert result.parameters == reference.result.parameters
+    assert result.rounds == reference.result.rounds
+    assert result.evicted == reference.result.evicted
+    assert result.ledger == reference.result.ledger
+    verification = verify(run, jobs=1)
+    assert verification.ok, verification.failure
+
+
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(tmp_path: Path, cheated: Trained) -> None:
+    run = tmp_path / "run"
+    for kind, number in [("commit", 6), ("half", 5), ("done", 9)]:
+        assert killed(run, kind, number)
+    ends_like(run, cheated)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["commit", "done", "half", "rename"])
+@pytest.mark.parametrize("numbers", [(1, 1, 2), (3, 4, 5), (7, 8, 15), (2, 24, 1)])
+def test_a_kill_at_any_write_loses_nothing(
+    tmp_path: Path, cheated: Trained, kind: str, numbers: tuple[int, ...]
+) -> None:
+    run = tmp_path / "run"
+    for number in numbers:
+        killed(run, kind, number)
+    if not (run / "recipe.json").exists():
+        assert killed(run, kind, 10**9) is False
+    ends_like(run, cheated)
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_time_loses_nothing(tmp_path: Path, cheated: Trained) -> None:
+    run = tmp_path / "run"
+    for seconds in (4.0, 5.0, 5.5, 6.0, 6.5, 7.0):
+        child = subprocess.Popen([sys.executable, str(CHILD), str(run), "never", "1"])
+        try:
+            child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    if not (run / "recipe.json").exists():
+        assert killed(run, "never", 1) is False
+    ends_like(run, cheated)
