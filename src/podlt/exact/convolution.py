@@ -1,0 +1,209 @@
+"""Exact convolutions in one and two dimensions, and their gradients. Definition: `definition_layers.convolution`.
+
+A tensor is cut before it is laid out as a matrix, so what is copied is int8. Exponents are shared by whatever one
+product contracts: a sample and a group of the input, an output channel of the weight (forward); a sample of the
+gradient and an input channel of the weight (gradient of the input); a channel of each (gradient of the weight).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from podlt.errors import UnsupportedError
+from podlt.exact import kernels_convolution, kernels_digits, workspace
+from podlt.exact.products import level_products
+from podlt.exact.rules import Array, NonFiniteError
+
+_BLOCK_BYTES = 2**20  # what a block of samples may take: its patches and its integer products stay in the cache
+_none = np.empty(0, np.float32)
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Strides, paddings and dilations of a two-dimensional convolution, and its number of groups."""
+
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    groups: int
+
+    def output(self, size: Pair, taps: Pair) -> Pair:
+        """The output's height and width."""
+        s, p, d = self.stride, self.padding, self.dilation
+        h, w = ((size[i] + 2 * p[i] - d[i] * (taps[i] - 1) - 1) // s[i] + 1 for i in (0, 1))
+        return h, w
+
+    def window(self, taps: Pair) -> Array:
+        """The numbers that `kernels_convolution.patches` takes."""
+        return np.array([*taps, *self.stride, *self.padding, *self.dilation], np.int64)
+
+
+def forward(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, g: Geometry, digits: int
+) -> torch.Tensor:
+    """The convolution of float32 (n, c, h, w) with (o, c / groups, kh, kw), `+ bias` as one float32 operation."""
+    n, c, h, w = x.shape
+    taps = (weight.shape[2], weight.shape[3])
+    source, exponents = _cut_samples(x, g.groups, digits, "convolution")
+    left, rows = _cut_weight(weight.reshape(g.groups, weight.shape[0] // g.groups, -1), digits)
+    out = torch.empty((n, weight.shape[0], *g.output((h, w), taps)))
+    _multiply(source.reshape(n * g.groups, digits, c // g.groups, h, w), exponents, left, rows, bias, g, taps, out)
+    return out
+
+
+def input_gradient(
+    grad: torch.Tensor, weight: torch.Tensor, size: Pair, bias: torch.Tensor | None, g: Geometry, digits: int
+) -> torch.Tensor:
+    """The gradient of `forward`'s input of height and width `size`; with `bias`, a transposed convolution."""
+    n, o, h, w = grad.shape
+    _, c, *taps = weight.shape
+    flipped = weight.detach().flip(2, 3).reshape(g.groups, o // g.groups, c, taps[0] * taps[1])
+    left, rows = _cut_weight(flipped.transpose(1, 2).reshape(g.groups, c, -1), digits)
+    planes, exponents = _cut_samples(grad, g.groups, digits, "convolution_backward")
+    source = planes.reshape(n * g.groups, digits, o // g.groups, h, w)
+    if g.stride != (1, 1):
+        spread = ((h - 1) * g.stride[0] + 1, (w - 1) * g.stride[1] + 1) if h and w else (h, w)
+        spaced = np.zeros((*source.shape[:3], *spread), np.int8)
+        spaced[..., :: g.stride[0], :: g.stride[1]] = source
+        source = spaced
+    around = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, taps, g.padding, strict=True))
+    turned = replace(g, stride=(1, 1), padding=(around[0], around[1]))
+    out = torch.empty((n, c * g.groups, *size))
+    _multiply(source, exponents, left, rows, bias, turned, (taps[0], taps[1]), out)
+    return out
+
+
+def weight_gradient(
+    grad: torch.Tensor, x: torch.Tensor, shape: Sequence[int], g: Geometry, digits: int
+) -> torch.Tensor:
+    """The gradient of `forward`'s weight of this shape: one product over all samples and positions."""
+    n, c, h, w = x.shape
+    o, length = grad.shape[1], grad.shape[2] * grad.shape[3]
+    per_o, per_c, taps = o // g.groups, c // g.groups, (shape[2], shape[3])
+    left, ea = _cut_channels(grad, digits, reverse=False)
+    right, eb = _cut_channels(x, digits, reverse=True)
+    k = per_c * taps[0] * taps[1]
+    out = torch.empty(tuple(shape))
+    flat = out.numpy().reshape(g.groups, per_o, k)
+    for group in range(g.groups):
+        total = np.zeros((digits, per_o, k))
+        rows, columns = left[:, :, group * per_o : (group + 1) * per_o], right[:, :, group * per_c : (group + 1) * per_c]
+        for first, count in _blocks(n, digits * length * (k + per_o)):
+            a = workspace.take("planes left", (per_o, digits, count * length), np.int8)
+            _lay_out(rows, first, count, _ONE, grad.shape[2], grad.shape[3], (count * length, a[0].size, length), a)
+            b = workspace.take("planes right", (k, digits, count * length), np.int8)
+            _lay_out(
+                columns, first, count, g.window(taps), *grad.shape[2:], (count * length, b[0].size, length), b
+            )
+            pair = torch.from_numpy(a.reshape(per_o, -1)), torch.from_numpy(b.reshape(k, -1)).t()
+            total += level_products(*pair, digits)
+        exponents = np.repeat(eb[group * per_c : (group + 1) * per_c], taps[0] * taps[1])
+        ours = ea[group * per_o : (group + 1) * per_o]
+        kernels_digits.combine(total, ours, exponents, digits, _none, False, flat[group])
+    return out
+
+
+_ONE = np.array([1, 1, 1, 1, 0, 0, 1, 1], np.int64)
+
+
+def geometry(
+    x: torch.Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int
+) -> Geometry:
+    """The geometry that ATen's arguments describe; one number may stand for all dimensions.
+
+    Raises:
+        UnsupportedError: `x` is not (n, c, l) or (n, c, h, w).
+    """
+    if x.ndim not in (3, 4):
+        raise UnsupportedError(f"convolution: expected one or two dimensions in space, got {x.ndim - 2}")
+
+    def pair(values: Sequence[int], missing: int) -> Pair:
+        if x.ndim == 3:
+            return missing, int(values[0])
+        return int(values[0]), int(values[-1])
+
+    return Geometry(pair(stride, 1), pair(padding, 0), pair(dilation, 1), groups)
+
+
+def _multiply(
+    source: Array,
+    exponents: Array,
+    left: Array,
+    rows: Array,
+    bias: torch.Tensor | None,
+    g: Geometry,
+    taps: Pair,
+    out: torch.Tensor,
+) -> None:
+    """Products of weights (groups, o, digits * k) with the patches of cut samples, into `out` (n, o, h, w)."""
+    n, channels, height, width = out.shape
+    groups, per, length = g.groups, channels // g.groups, height * width
+    k = source.shape[2] * taps[0] * taps[1]
+    digits = source.shape[1]
+    target = out.numpy().reshape(n, channels, length)
+    added = _none if bias is None else bias.detach().contiguous().numpy()
+    for group in range(groups):
+        ours = added[group * per : (group + 1) * per]
+        for first, count in _blocks(n, length * (digits * k + 4 * digits * per)):
+            columns = workspace.take("planes right", (digits, k, count * length), np.int8)
+            start, places = first * groups + group, (k * count * length, count * length, length)
+            kernels_convolution.patches(
+                source, start, count, groups, g.window(taps), height, width, np.array(places), columns.reshape(-1)
+            )
+            right = torch.from_numpy(columns.reshape(digits * k, count * length))
+            levels = level_products(torch.from_numpy(left[group]), right, digits)
+            samples = exponents[first : first + count, group].copy()
+            kernels_convolution.combine_samples(levels, rows[group], samples, digits, ours, target, first, group * per)
+
+
+def _blocks(n: int, bytes_each: int) -> Iterator[Pair]:
+    """Cut `n` samples into (first, count) such that a block fits the cache; at least one sample each."""
+    step = max(1, _BLOCK_BYTES // max(bytes_each, 1))
+    for first in range(0, n, step):
+        yield first, min(step, n - first)
+
+
+def _lay_out(
+    source: Array, first: int, count: int, window: Array, height: int, width: int, places: tuple[int, ...], out: Array
+) -> None:
+    kernels_convolution.patches(
+        np.ascontiguousarray(source), first, count, 1, window, height, width, np.array(places), out.reshape(-1)
+    )
+
+
+def _cut_samples(x: torch.Tensor, groups: int, digits: int, operation: str) -> tuple[Array, Array]:
+    """Planes int8 (n * groups, digits * rest), last digit first, and exponents (n, groups)."""
+    n = x.shape[0]
+    values: Array = x.detach().contiguous().numpy().reshape(n * groups, -1)
+    planes = np.empty((values.shape[0], digits * values.shape[1]), np.int8)
+    exponents = np.empty(n * groups, np.int64)
+    if not kernels_digits.cut_rows(values, values.view(np.uint32), planes, exponents, digits, True):
+        raise NonFiniteError(operation)
+    return planes, exponents.reshape(n, groups)
+
+
+def _cut_weight(rows: torch.Tensor, digits: int) -> tuple[Array, Array]:
+    """Planes int8 (groups, o, digits * k), most significant first, and exponents (groups, o)."""
+    groups, o, k = rows.shape
+    values: Array = rows.detach().contiguous().numpy().reshape(groups * o, k)
+    planes = np.empty((groups * o, digits * k), np.int8)
+    exponents = np.empty(groups * o, np.int64)
+    if not kernels_digits.cut_rows(values, values.view(np.uint32), planes, exponents, digits, False):
+        raise NonFiniteError("convolution")
+    return planes.reshape(groups, o, -1), exponents.reshape(groups, o)
+
+
+def _cut_channels(x: torch.Tensor, digits: int, reverse: bool) -> tuple[Array, Array]:
+    """Planes int8 (n, digits, c, h, w) and exponents (c,)."""
+    n, c, h, w = x.shape
+    values: Array = x.detach().contiguous().numpy().reshape(n, c, h * w)
+    planes = np.empty((n, digits, c, h * w), np.int8)
+    exponents = np.empty(c, np.int64)
+    if not kernels_convolution.cut_channels(values, planes, exponents, digits, reverse):
+        raise NonFiniteError("convolution_backward")
+    return planes.reshape(n, digits, c, h, w), exponents

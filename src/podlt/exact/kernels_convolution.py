@@ -1,0 +1,181 @@
+"""Loops on the CPU that lay digits out for convolutions as matrix products, and pooling."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from podlt.exact.jit import kernel
+from podlt.exact.kernels_digits import power32, power64, row_exponent
+from podlt.exact.kernels_sums import exponent, is_finite, magnitude, rounded, units
+from podlt.exact.rules import Array
+
+_ROUND32 = np.float32(12582912.0)
+_U7, _U64, _U127 = np.uint32(7), np.uint32(64), np.uint32(127)
+
+
+@kernel
+def cut_channels(x: Array, planes: Array, exponents: Array, digits: int, reverse: bool) -> bool:
+    """Cut float32 (n, c, l) with one exponent a channel into int8 (n, digits, c, l); whether all was finite."""
+    n, c, length = x.shape
+    worst = np.uint32(0)
+    for j in range(c):
+        top = np.uint32(0)
+        for i in range(n):
+            row = x[i, j]
+            for k in range(length):
+                top = max(top, magnitude(row[k]))
+        worst = max(worst, top)
+        e = row_exponent(top)
+        exponents[j] = e
+        scale = power32(7 * digits - 1 - e)
+        for i in range(n):
+            row = x[i, j]
+            high = planes[i, digits - 1 if reverse else 0, j]
+            low = planes[i, 0 if reverse else digits - 1, j]
+            if digits == 1:
+                for k in range(length):
+                    high[k] = np.int8(np.float32(row[k] * scale + _ROUND32).view(np.uint32))
+            elif digits == 2:
+                for k in range(length):
+                    u = np.float32(row[k] * scale + _ROUND32).view(np.uint32) + _U64
+                    high[k] = np.int8(u >> _U7)
+                    low[k] = np.int8((u & _U127) - _U64)
+            else:
+                middle = planes[i, 1, j]
+                for k in range(length):
+                    u = np.float32(row[k] * scale + _ROUND32).view(np.uint32) + _U64
+                    v = (u >> _U7) + _U64
+                    high[k] = np.int8(v >> _U7)
+                    middle[k] = np.int8((v & _U127) - _U64)
+                    low[k] = np.int8((u & _U127) - _U64)
+    return is_finite(worst)
+
+
+@kernel
+def patches(
+    source: Array, first: int, count: int, every: int, window: Array, height: int, width: int, places: Array, out: Array
+) -> None:
+    """Lay out what each output position sees: one row a tap and channel, zeros outside the image.
+
+    Args:
+        source: int8 (b, s, c, h, w); samples first, first + every, ... are taken, `count` of them.
+        window: int64 (kh, kw, sh, sw, ph, pw, dh, dw): taps, strides, paddings (may be negative), dilations.
+        height, width: of the output.
+        places: int64 (3,): how far apart in `out` two planes, two rows and two samples lie.
+        out: int8, flat, written.
+    """
+    _, planes, channels, h, w = source.shape
+    kh, kw, sh, sw, ph, pw, dh, dw = window
+    for s in range(planes):
+        for c in range(channels):
+            for ky in range(kh):
+                for kx in range(kw):
+                    row = s * places[0] + ((c * kh + ky) * kw + kx) * places[1]
+                    shift = kx * dw - pw
+                    low = min(max(0, (-shift + sw - 1) // sw), width)
+                    high = max(min(width, (w - 1 - shift) // sw + 1), low)
+                    for i in range(count):
+                        image = source[first + i * every, s, c]
+                        start = row + i * places[2]
+                        for oy in range(height):
+                            y = oy * sh - ph + ky * dh
+                            target = out[start + oy * width : start + (oy + 1) * width]
+                            if y < 0 or y >= h:
+                                target[:] = 0
+                                continue
+                            line = image[y]
+                            target[:low] = 0
+                            target[high:] = 0
+                            if sw == 1:
+                                for ox in range(low, high):
+                                    target[ox] = line[ox + shift]
+                            else:
+                                for ox in range(low, high):
+                                    target[ox] = line[ox * sw + shift]
+
+
+@kernel
+def combine_samples(
+    levels: Array, ea: Array, eb: Array, digits: int, bias: Array, out: Array, first: int, channel: int
+) -> None:
+    """As `kernels_digits.combine`, into samples and channels of a larger tensor.
+
+    Args:
+        levels: int32 or float64 (digits, o, count * l); ea: int64 (o,); eb: int64 (count,), one a sample.
+        bias: float32 (o,) or (0,); out: float32 (n, channels, l), written from sample `first` and `channel` on.
+    """
+    rows = levels.shape[1]
+    length = out.shape[2]
+    shift = 7 * (digits - 1) - 2 * (7 * digits - 1)
+    seven = np.float64(128.0)
+    for o in range(rows):
+        added = bias[o] if len(bias) > 0 else np.float32(0.0)
+        for i in range(len(eb)):
+            scale = power64(ea[o] + shift) * power64(eb[i])
+            target = out[first + i, channel + o]
+            p0 = levels[0, o, i * length : (i + 1) * length]
+            p1 = levels[min(1, digits - 1), o, i * length : (i + 1) * length]
+            p2 = levels[digits - 1, o, i * length : (i + 1) * length]
+            if digits == 1:
+                for k in range(length):
+                    target[k] = np.float32(np.float64(p0[k]) * scale)
+            elif digits == 2:
+                for k in range(length):
+                    target[k] = np.float32((np.float64(p0[k]) * seven + np.float64(p1[k])) * scale)
+            else:
+                for k in range(length):
+                    v = (np.float64(p0[k]) * seven + np.float64(p1[k])) * seven + np.float64(p2[k])
+                    target[k] = np.float32(v * scale)
+            if len(bias) > 0:
+                for k in range(length):
+                    target[k] = target[k] + added
+
+
+@kernel
+def max_pool(x: Array, window: Array, out: Array, index: Array) -> None:
+    """The first largest value of each window, in row-major order, and where it is in its plane; NaN is the largest.
+
+    Args:
+        x: float32 (b, h, w); window as in `patches`; out: float32 and index: int64 (b, oh, ow), written.
+    """
+    planes, h, w = x.shape
+    kh, kw, sh, sw, ph, pw, dh, dw = window
+    for b in range(planes):
+        for i in range(out.shape[1]):
+            for j in range(out.shape[2]):
+                best = np.float32(-np.inf)
+                place = -1
+                for ky in range(kh):
+                    y = i * sh - ph + ky * dh
+                    if y < 0 or y >= h:
+                        continue
+                    for kx in range(kw):
+                        z = j * sw - pw + kx * dw
+                        if z >= 0 and z < w:
+                            v = x[b, y, z]
+                            if place < 0 or v > best or v != v:
+                                best = v
+                                place = y * w + z
+                out[b, i, j] = best
+                index[b, i, j] = place
+
+
+@kernel
+def max_pool_backward(grad: Array, index: Array, bits: int, out: Array) -> bool:
+    """Each plane's exact sums of `grad` (b, l) at `index`, with one exponent a plane, in float32 (b, h * w)."""
+    planes, length = grad.shape
+    total = np.empty(out.shape[1], np.int64)
+    worst = np.uint32(0)
+    for b in range(planes):
+        top = np.uint32(0)
+        for i in range(length):
+            top = max(top, magnitude(grad[b, i]))
+        worst = max(worst, top)
+        e = exponent(top) - bits
+        scale = power64(-e)
+        total[:] = 0
+        for i in range(length):
+            total[index[b, i]] += units(grad[b, i], scale)
+        for i in range(out.shape[1]):
+            out[b, i] = rounded(total[i], e)
+    return is_finite(worst)

@@ -1,0 +1,202 @@
+"""Loops on the CPU for softmax and normalisations: elementary functions, exact sums and float32 steps in one pass.
+
+Definitions, step by step: `definition_layers`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from podlt.exact import scalars
+from podlt.exact.jit import kernel
+from podlt.exact.kernels_sums import exponent, is_finite, magnitude, power64, rounded, units
+from podlt.exact.rules import Array
+
+_INFINITE = np.uint32(0x7F800000)
+_1 = np.float32(1.0)
+
+
+@kernel
+def softmax(x: Array, bits: int, logarithm: bool, out: Array) -> bool:
+    """Rows of float32 (m, n) to their softmax, or its logarithm; False where a row has no finite maximum or a NaN.
+
+    The largest exponential of a row is exactly 1: that is the exponent of the sum, and no pass is spent on it.
+    """
+    m, n = x.shape
+    scale = power64(bits - 1)
+    fine = True
+    for i in range(m):
+        row, target = x[i], out[i]
+        key = np.int32(-0x80000000)
+        top = np.uint32(0)
+        for j in range(n):
+            b = np.float32(row[j]).view(np.int32)
+            key = max(key, np.int32(b ^ np.int32((b >> 31) & 0x7FFFFFFF)))
+            top = max(top, magnitude(row[j]))
+        largest = np.int32(key ^ np.int32((key >> 31) & 0x7FFFFFFF)).view(np.float32)
+        fine = fine and top <= _INFINITE and abs(largest) < np.float32(np.inf)
+        total = np.int64(0)
+        if logarithm:
+            for j in range(n):
+                d = row[j] - largest
+                target[j] = d
+                total += units(scalars.exp(d), scale)
+            shift = scalars.log(rounded(total, 1 - bits))
+            for j in range(n):
+                target[j] = target[j] - shift
+        else:
+            for j in range(n):
+                e = scalars.exp(row[j] - largest)
+                target[j] = e
+                total += units(e, scale)
+            divisor = rounded(total, 1 - bits)
+            for j in range(n):
+                target[j] = target[j] / divisor
+    return fine
+
+
+@kernel
+def softmax_backward(grad: Array, y: Array, bits: int, logarithm: bool, out: Array) -> bool:
+    """From the gradient of `softmax`'s result `y` to that of its argument, float32 (m, n); whether all was finite."""
+    m, n = y.shape
+    worst = np.uint32(0)
+    for i in range(m):
+        g, row, target = grad[i], y[i], out[i]
+        top = np.uint32(0)
+        for j in range(n):
+            target[j] = g[j] if logarithm else g[j] * row[j]
+            top = max(top, magnitude(target[j]))
+        worst = max(worst, top)
+        scale = power64(bits - exponent(top))
+        total = np.int64(0)
+        for j in range(n):
+            total += units(target[j], scale)
+        s = rounded(total, exponent(top) - bits)
+        if logarithm:
+            for j in range(n):
+                target[j] = g[j] - scalars.exp(row[j]) * s
+        else:
+            for j in range(n):
+                target[j] = row[j] * (g[j] - s)
+    return is_finite(worst)
+
+
+@kernel
+def _row_sum(values: Array, bits: int) -> tuple[np.float32, np.uint32]:
+    top = np.uint32(0)
+    for j in range(len(values)):
+        top = max(top, magnitude(values[j]))
+    scale = power64(bits - exponent(top))
+    total = np.int64(0)
+    for j in range(len(values)):
+        total += units(values[j], scale)
+    return rounded(total, exponent(top) - bits), top
+
+
+@kernel
+def layer_norm(x: Array, weight: Array, bias: Array, eps: np.float32, bits: int, out: Array, stats: Array) -> bool:
+    """Normalise rows of float32 (m, n); `stats` (2, m) receives means and 1/deviations; whether all was finite.
+
+    `weight` and `bias` are (n,), or (0,) for none.
+    """
+    m, n = x.shape
+    count = np.float32(n)
+    worst = np.uint32(0)
+    scratch = np.empty(n, np.float32)
+    for i in range(m):
+        row, target = x[i], out[i]
+        s, top = _row_sum(row, bits)
+        worst = max(worst, top)
+        mean = s / count
+        for j in range(n):
+            d = row[j] - mean
+            target[j] = d
+            scratch[j] = d * d
+        s, top = _row_sum(scratch, bits)
+        worst = max(worst, top)
+        r = scalars.rsqrt(s / count + eps)
+        stats[0, i] = mean
+        stats[1, i] = r
+        for j in range(n):
+            target[j] = target[j] * r
+        if len(weight) > 0:
+            for j in range(n):
+                target[j] = target[j] * weight[j]
+        if len(bias) > 0:
+            for j in range(n):
+                target[j] = target[j] + bias[j]
+    return is_finite(worst)
+
+
+@kernel
+def layer_norm_backward(
+    grad: Array, x: Array, weight: Array, stats: Array, bits: int, out: Array, terms: Array
+) -> bool:
+    """The gradient of `layer_norm`'s argument in `out`, and in `terms` grad * normalised, to be summed for the weight."""
+    m, n = x.shape
+    count = np.float32(n)
+    worst = np.uint32(0)
+    scratch = np.empty(n, np.float32)
+    for i in range(m):
+        g, row, target, term = grad[i], x[i], out[i], terms[i]
+        mean, r = stats[0, i], stats[1, i]
+        for j in range(n):
+            h = (row[j] - mean) * r
+            term[j] = h
+            target[j] = g[j] * weight[j] if len(weight) > 0 else g[j]
+            scratch[j] = target[j] * h
+        a, top = _row_sum(target, bits)
+        worst = max(worst, top)
+        b, top = _row_sum(scratch, bits)
+        worst = max(worst, top)
+        a = a / count
+        b = b / count
+        for j in range(n):
+            target[j] = ((target[j] - a) - term[j] * b) * r
+            term[j] = g[j] * term[j]
+    return is_finite(worst)
+
+
+@kernel
+def channel_terms(grad: Array, x: Array, mean: Array, rstd: Array, squares: bool, out: Array) -> None:
+    """Float32 (n, c, l): (x - mean)**2 when `squares`, else grad * ((x - mean) * rstd), to be summed by channel."""
+    n, c, length = x.shape
+    for i in range(n):
+        for j in range(c):
+            row, target, g = x[i, j], out[i, j], grad[i, j]
+            if squares:
+                for k in range(length):
+                    d = row[k] - mean[j]
+                    target[k] = d * d
+            else:
+                for k in range(length):
+                    target[k] = g[k] * ((row[k] - mean[j]) * rstd[j])
+
+
+@kernel
+def channel_normalise(x: Array, mean: Array, rstd: Array, weight: Array, bias: Array, out: Array) -> None:
+    """((x - mean) * rstd) * weight + bias by channel, float32 (n, c, l)."""
+    n, c, length = x.shape
+    for i in range(n):
+        for j in range(c):
+            row, target = x[i, j], out[i, j]
+            for k in range(length):
+                target[k] = ((row[k] - mean[j]) * rstd[j]) * weight[j] + bias[j]
+
+
+@kernel
+def channel_backward(
+    grad: Array, x: Array, mean: Array, rstd: Array, weight: Array, a: Array, b: Array, training: bool, out: Array
+) -> None:
+    """The gradient of `channel_normalise`'s argument; `a` and `b` are the means of grad and grad * normalised."""
+    n, c, length = x.shape
+    for i in range(n):
+        for j in range(c):
+            row, target, g = x[i, j], out[i, j], grad[i, j]
+            factor = weight[j] * rstd[j]
+            if training:
+                for k in range(length):
+                    target[k] = ((g[k] - a[j]) - ((row[k] - mean[j]) * rstd[j]) * b[j]) * factor
+            else:
+                for k in range(length):
+                    target[k] = g[k] * factor

@@ -1,0 +1,202 @@
+"""Softmax, layer and batch normalisation, and their gradients. Definitions: `definition_layers`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from podlt.exact import kernels_elementary, kernels_norms, kernels_sums, workspace
+from podlt.exact.rules import Array, NonFiniteError, sum_bits
+
+_none = np.empty(0, np.float32)
+Tensors3 = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
+
+
+def array(x: torch.Tensor | None) -> Array:
+    """The memory of a tensor, made contiguous where it is not; an empty array for None."""
+    return _none if x is None else x.detach().contiguous().numpy()
+
+
+def softmax(x: torch.Tensor, dim: int, logarithm: bool, operation: str) -> torch.Tensor:
+    """Softmax along `dim`, or its logarithm. -inf is a value like any other as long as one is finite in each line.
+
+    Raises:
+        NonFiniteError: a line holds +inf, NaN or nothing but -inf.
+    """
+    return _lines(
+        [x], dim, operation, lambda v, out: kernels_norms.softmax(v[0], sum_bits(v[0].shape[1]), logarithm, out)
+    )
+
+
+def softmax_backward(
+    grad: torch.Tensor, y: torch.Tensor, dim: int, logarithm: bool, operation: str
+) -> torch.Tensor:
+    """The gradient of `softmax`'s argument from the gradient of its result `y`."""
+    return _lines(
+        [grad, y],
+        dim,
+        operation,
+        lambda v, out: kernels_norms.softmax_backward(v[0], v[1], sum_bits(v[1].shape[1]), logarithm, out),
+    )
+
+
+def layer_norm(
+    x: torch.Tensor, shape: Sequence[int], weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """As aten::native_layer_norm: (normalised, means, 1/deviations)."""
+    n = math.prod(shape)
+    values = array(x).reshape(-1, n)
+    out = torch.empty(x.shape)
+    stats = torch.empty((2, values.shape[0]))
+    if not kernels_norms.layer_norm(
+        values,
+        array(weight).reshape(-1),
+        array(bias).reshape(-1),
+        np.float32(eps),
+        sum_bits(n),
+        out.numpy().reshape(-1, n),
+        stats.numpy(),
+    ):
+        raise NonFiniteError("native_layer_norm")
+    lead = [*x.shape[: x.ndim - len(shape)], *[1] * len(shape)]
+    return out, stats[0].reshape(lead), stats[1].reshape(lead)
+
+
+def layer_norm_backward(
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    shape: Sequence[int],
+    mean: torch.Tensor,
+    rstd: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    mask: Sequence[bool],
+) -> Tensors3:
+    """As aten::native_layer_norm_backward: the gradients of argument, weight and bias that `mask` asks for."""
+    n = math.prod(shape)
+    g = array(grad).reshape(-1, n)
+    values = array(x).reshape(-1, n)
+    out = torch.empty(x.shape)
+    stats = np.stack([array(mean).reshape(-1), array(rstd).reshape(-1)])
+    terms = workspace.take("norm terms", g.shape, np.float32)
+    if not kernels_norms.layer_norm_backward(
+        g, values, array(weight).reshape(-1), stats, sum_bits(n), out.numpy().reshape(-1, n), terms
+    ):
+        raise NonFiniteError("native_layer_norm_backward")
+    d_weight = _columns(terms, shape) if mask[1] and weight is not None else None
+    d_bias = _columns(g, shape) if mask[2] and bias is not None else None
+    return out if mask[0] else None, d_weight, d_bias
+
+
+def batch_norm(
+    x: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    running_mean: torch.Tensor | None,
+    running_var: torch.Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """As aten::_native_batch_norm_legit_functional: result, means, 1/deviations, new running mean and variance.
+
+    A running value becomes (1 - momentum) * old + momentum * new, the variance unbiased.
+    """
+    values = _channels(x)
+    count = values.shape[0] * values.shape[2]
+    if training:
+        mean = _channel_sums(values, "native_batch_norm") / np.float32(count)
+        terms = workspace.take("norm terms", values.shape, np.float32)
+        kernels_norms.channel_terms(values, values, mean, mean, True, terms)
+        squares = _channel_sums(terms, "native_batch_norm")
+        variance = squares / np.float32(count)
+        if running_mean is not None and running_var is not None:
+            keep, take = np.float32(1.0 - momentum), np.float32(momentum)
+            unbiased = squares / np.float32(max(count - 1, 1))
+            running_mean = torch.from_numpy(keep * array(running_mean) + take * mean)
+            running_var = torch.from_numpy(keep * array(running_var) + take * unbiased)
+    else:
+        mean, variance = array(running_mean), array(running_var)
+    factor = np.empty_like(mean)
+    kernels_elementary.unary(kernels_elementary.RSQRT, variance + np.float32(eps), factor)
+    out = torch.empty(x.shape)
+    scale = array(weight) if weight is not None else np.ones_like(mean)
+    shift = array(bias) if bias is not None else np.zeros_like(mean)
+    kernels_norms.channel_normalise(values, mean, factor, scale, shift, out.numpy().reshape(values.shape))
+    saved = (torch.from_numpy(mean), torch.from_numpy(factor)) if training else (torch.empty(0), torch.empty(0))
+    return out, *saved, running_mean, running_var
+
+
+def batch_norm_backward(
+    grad: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor | None,
+    running_mean: torch.Tensor | None,
+    running_var: torch.Tensor | None,
+    save_mean: torch.Tensor | None,
+    save_invstd: torch.Tensor | None,
+    training: bool,
+    eps: float,
+    mask: Sequence[bool],
+) -> Tensors3:
+    """As aten::native_batch_norm_backward: the gradients of argument, weight and bias that `mask` asks for."""
+    values, g = _channels(x), _channels(grad)
+    count = np.float32(values.shape[0] * values.shape[2])
+    if training:
+        mean, factor = array(save_mean), array(save_invstd)
+    else:
+        mean = array(running_mean)
+        factor = np.empty_like(mean)
+        kernels_elementary.unary(kernels_elementary.RSQRT, array(running_var) + np.float32(eps), factor)
+    terms = workspace.take("norm terms", values.shape, np.float32)
+    kernels_norms.channel_terms(g, values, mean, factor, False, terms)
+    d_weight = _channel_sums(terms, "native_batch_norm_backward")
+    d_bias = _channel_sums(g, "native_batch_norm_backward")
+    scale = array(weight) if weight is not None else np.ones_like(mean)
+    out = torch.empty(x.shape)
+    kernels_norms.channel_backward(
+        g, values, mean, factor, scale, d_bias / count, d_weight / count, training, out.numpy().reshape(values.shape)
+    )
+    return (
+        out if mask[0] else None,
+        torch.from_numpy(d_weight) if mask[1] else None,
+        torch.from_numpy(d_bias) if mask[2] else None,
+    )
+
+
+def _lines(
+    tensors: list[torch.Tensor], dim: int, operation: str, loop: Callable[[list[Array], Array], bool]
+) -> torch.Tensor:
+    """Run a loop over the lines along `dim`, as rows of contiguous memory."""
+    shape = tensors[0].shape
+    if not tensors[0].numel():
+        return torch.empty(shape)
+    moved = [t.detach().movedim(dim, -1) if t.ndim else t.detach().reshape(1) for t in tensors]
+    rows = [array(t).reshape(-1, t.shape[-1]) for t in moved]
+    out = torch.empty(moved[0].shape)
+    if not loop(rows, out.numpy().reshape(rows[0].shape)):
+        raise NonFiniteError(operation)
+    return out.movedim(-1, dim).contiguous() if len(shape) else out.reshape(())
+
+
+def _columns(values: Array, shape: Sequence[int]) -> torch.Tensor:
+    out = torch.empty(tuple(shape))
+    columns = values.reshape(1, *values.shape)
+    if not kernels_sums.sum_columns(columns, sum_bits(values.shape[0]), out.numpy().reshape(1, -1)):
+        raise NonFiniteError("native_layer_norm_backward")
+    return out
+
+
+def _channels(x: torch.Tensor) -> Array:
+    """Float32 (n, c, ...) as (n, c, l)."""
+    return array(x).reshape(x.shape[0], x.shape[1], -1)
+
+
+def _channel_sums(values: Array, operation: str) -> Array:
+    out = np.empty(values.shape[1], np.float32)
+    if not kernels_sums.sum_blocks(values, sum_bits(values.shape[0] * values.shape[2]), out):
+        raise NonFiniteError(operation)
+    return out
