@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import hypothesis.strategies as st
+import msgspec
+
 from podlt.crypto import SigningKey, digest
 from podlt.protocol import entries as e
 from podlt.protocol.draw import Dice
@@ -91,3 +94,26 @@ def facts(state: RunState) -> dict[str, object]:
     known = dict(vars(state))
     ledger = known.pop("ledger")
     return {**known, "treasury": ledger.treasury, "accounts": ledger.accounts}
+
+
+NUMBERS = st.one_of(st.integers(0, 12), st.sampled_from([2**20 - 1, 2**40 - 1, 2**63 - 1]))
+PIECES = st.one_of(st.just(bytes(32)), st.binary(min_size=32, max_size=32))
+
+
+def spoiled(data: st.DataObject, record: msgspec.Struct) -> msgspec.Struct:
+    """A record with some fields drawn anew, each of its type."""
+    changes: dict[str, object] = {}
+    for field in msgspec.structs.fields(type(record)):
+        value = getattr(record, field.name)
+        if data.draw(st.integers(0, 3)) or field.name == "kind":
+            continue
+        if isinstance(value, int):
+            changes[field.name] = data.draw(NUMBERS)
+        elif isinstance(value, float):
+            changes[field.name] = data.draw(st.floats())
+        elif isinstance(value, bytes):
+            changes[field.name] = data.draw(PIECES)[: len(value)] + bytes(max(0, len(value) - 32))
+        elif isinstance(value, list):
+            items = [spoiled(data, item) if isinstance(item, msgspec.Struct) else item for item in value]
+            changes[field.name] = data.draw(st.permutations(items)) if data.draw(st.booleans()) else items[1:]
+    return msgspec.structs.replace(record, **changes)

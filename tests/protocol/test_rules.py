@@ -20,7 +20,7 @@ from podlt.protocol.steps import Step
 from podlt.sim.players import honest_update
 from podlt.sim.world import Scenario, World
 
-from .scripted import Scripted, scripted_world
+from .scripted import Scripted, scripted_world, spoiled
 
 SCENARIO = Scenario(lines=40, block_lines=10)
 
@@ -391,29 +391,6 @@ def test_a_task_message_does_not_tell_useful_work_from_a_check() -> None:
 
 
 # -- hostile entries never break a reader ------------------------------------------------------------------------------
-
-
-NUMBERS = st.one_of(st.integers(0, 12), st.sampled_from([2**20 - 1, 2**40 - 1, 2**63 - 1]))
-PIECES = st.one_of(st.just(bytes(32)), st.binary(min_size=32, max_size=32))
-
-
-def spoiled(data: st.DataObject, record: msgspec.Struct) -> msgspec.Struct:
-    """A record with some fields drawn anew, each of its type."""
-    changes: dict[str, object] = {}
-    for field in msgspec.structs.fields(type(record)):
-        value = getattr(record, field.name)
-        if data.draw(st.integers(0, 3)) or field.name == "kind":
-            continue
-        if isinstance(value, int):
-            changes[field.name] = data.draw(NUMBERS)
-        elif isinstance(value, float):
-            changes[field.name] = data.draw(st.floats())
-        elif isinstance(value, bytes):
-            changes[field.name] = data.draw(PIECES)[: len(value)] + bytes(max(0, len(value) - 32))
-        elif isinstance(value, list):
-            items = [spoiled(data, item) if isinstance(item, msgspec.Struct) else item for item in value]
-            changes[field.name] = data.draw(st.permutations(items)) if data.draw(st.booleans()) else items[1:]
-    return msgspec.structs.replace(record, **changes)
 
 
 @settings(max_examples=200, deadline=None)

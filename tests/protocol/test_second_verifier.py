@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis.strategies as st
 import msgspec
 import pytest
+from hypothesis import given, settings
 
 from podlt.canonical import encode
 from podlt.crypto import digest
 from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
 from podlt.protocol.rules import RunState
+from podlt.protocol.signatures import Claim, claims
 from podlt.protocol.steps import Step
 from podlt.sim.adversaries import PLAYERS, player_named
 from podlt.sim.players import Gossip, Player
@@ -20,7 +24,7 @@ from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.verify import verify_log
 
 from . import second_verifier
-from .scripted import eventful_run
+from .scripted import eventful_run, spoiled
 from .test_tampering import ALL_FIELDS, ENTRIES, EVIL, LOG, changed, place_of, signed_with
 
 
@@ -90,6 +94,47 @@ def test_the_rules_refuse_the_entries_that_the_second_verifier_refuses_when_one_
         except second_verifier.Unsound:
             theirs = False
         assert ours == theirs, missing
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.data())
+def test_both_come_to_the_same_on_entries_that_are_spoiled_and_misplaced(data: st.DataObject) -> None:
+    verifier = second_verifier.Verifier(decoded(ENTRIES[0]), encode(ENTRIES[0]))
+    state = RunState()
+    state.apply(ENTRIES[0])
+    start = data.draw(st.integers(1, len(ENTRIES)))
+    for entry in ENTRIES[1:start]:
+        state.apply(entry)
+        verifier.take(decoded(entry))
+    near = st.sampled_from(ENTRIES[max(1, start - 12) : start + 12])
+    for _ in range(4):
+        entry = spoiled(data, data.draw(near))
+        try:
+            e.entry_decoder.decode(encode(entry))
+        except InvalidProofError:
+            return
+        if not all(claim.holds() for claim in signed_claims(state, entry)):
+            return
+        if accepts(lambda entry=entry: state.apply(entry), InvalidProofError):
+            assert accepts(lambda entry=entry: verifier.take(decoded(entry)), second_verifier.Unsound)
+        else:
+            assert not accepts(lambda entry=entry: verifier.take(decoded(entry)), second_verifier.Unsound)
+            return
+
+
+def signed_claims(state: RunState, entry: e.Entry) -> list[Claim]:
+    try:
+        return claims(state, entry)
+    except InvalidProofError:
+        return []
+
+
+def accepts(take: Callable[[], object], refusal: type[Exception]) -> bool:
+    try:
+        take()
+    except refusal:
+        return False
+    return True
 
 
 def decoded(entry: e.AnyEntry) -> dict[str, object]:
