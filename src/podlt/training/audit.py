@@ -23,7 +23,6 @@ from podlt.engine.shared import Region
 from podlt.errors import InvalidProofError, UsageError
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout
-from podlt.program.optimizer import optimizer_from
 from podlt.program.validate import validate
 from podlt.protocol import entries as e
 from podlt.protocol.draw import Dice
@@ -34,7 +33,7 @@ from podlt.store.log_store import LogStore
 from podlt.training.blocks import line_ids
 from podlt.training.directory import RunDirectory
 from podlt.training.replay import check_documents, replay_log
-from podlt.training.weights import Weights
+from podlt.training.weights import Weights, recipe_optimizer
 
 
 class LoggedRound(msgspec.Struct, frozen=True):
@@ -130,7 +129,7 @@ class _Auditor:
         training = recipe.training
         self._execute = TaskExecutor(program, training.local_steps, training.local_lr)
         self._memory = Region(state_layout(program).nbytes)
-        self._weights = Weights(program, optimizer_from(dict(recipe.optimizer)), self._memory.bytes)
+        self._weights = Weights(program, recipe_optimizer(recipe, self._dataset.lines), self._memory.bytes)
         self._orders: dict[int, EpochOrder] = {}
 
     def draw(self, fraction: float, seed: int) -> tuple[dict[int, set[int]], int]:

@@ -23,7 +23,7 @@ from podlt.log.merkle import Tree
 from podlt.program.capture import capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import state_layout, update_layout
-from podlt.program.optimizer import Optimizer, optimizer_from
+from podlt.program.optimizer import Optimizer
 from podlt.program.validate import validate
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
@@ -38,7 +38,7 @@ from podlt.training.metrics import evaluate, load_state
 from podlt.training.modules import build_model, find_loss
 from podlt.training.replay import check_documents, replay_log, restore_weights
 from podlt.training.trainer import Trainer
-from podlt.training.weights import Weights
+from podlt.training.weights import Weights, recipe_optimizer
 
 Clock = Callable[[], int]
 
@@ -248,7 +248,7 @@ class Session:
         return evaluate(self.model, self.loss, self.data.test)
 
     def _optimizer(self) -> Optimizer:
-        return optimizer_from(dict(self.recipe.optimizer))
+        return recipe_optimizer(self.recipe, self.data.train.lines)
 
     def _join(self, manager: Manager, joins: Mapping[int, bytes]) -> None:
         """Admits workers that are new, and those that had withdrawn."""

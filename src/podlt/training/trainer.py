@@ -24,7 +24,7 @@ from podlt.training import events as ev
 from podlt.training.blocks import BlockReader
 from podlt.training.directory import RunDirectory
 from podlt.training.log_writer import LogWriter
-from podlt.training.rounds import RoundDriver
+from podlt.training.rounds import Figures, RoundDriver
 from podlt.training.weights import Weights, write_update
 
 Measure = Callable[[], dict[str, float]]
@@ -100,6 +100,11 @@ class Trainer:
         finally:
             self.close()
         self._listener(ev.Finished(rounds=self.manager.state.round, seconds=time.perf_counter() - started))
+
+    @property
+    def figures(self) -> Figures:
+        """What the last round took."""
+        return self._driver.figures
 
     def flush(self) -> None:
         """Waits until every round is on the disk."""

@@ -20,8 +20,10 @@ from podlt import crypto
 from podlt.errors import InvalidProofError, StorageError
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
-from podlt.program.optimizer import Optimizer
+from podlt.program.optimizer import Optimizer, optimizer_from
 from podlt.program.update import combine
+from podlt.protocol.plan import next_lines
+from podlt.recipe import Recipe
 from podlt.store.files import read_whole, write_whole
 
 OPTIMIZER = "optimizer:"
@@ -146,6 +148,23 @@ class Weights:
         if self.digest() != parameters:
             raise InvalidProofError(f"{path}: applied again gives other parameters than the log names")
         return data
+
+
+def recipe_optimizer(recipe: Recipe, lines: int) -> Optimizer:
+    """The optimiser that a recipe names; a schedule without `steps` ends with the run's rounds.
+
+    Args:
+        lines: of the data. As many rounds are taken as there would be if nobody left.
+
+    Raises:
+        UsageError: an unknown optimiser, or a value out of its range.
+    """
+    spec, training = dict(recipe.optimizer), recipe.training
+    if spec.get("schedule", "constant") != "constant" and "steps" not in spec:
+        useful = training.workers - recipe.protocol.spares
+        per_round = next_lines(lines, 0, training.block_lines, training.fragment_lines, useful)
+        spec["steps"] = training.epochs * -(-lines // per_round)
+    return optimizer_from(spec)
 
 
 def write_update(path: Path, data: np.ndarray) -> None:
