@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-10
 LINES = 6
 SEED = 1
+NO_SUM = (
+    "the loss must be a sum over lines (or one value a line): a mean over the batch, or a term beside the lines, would "
+    "make the update depend on how the lines are dealt"
+)
 
 
 def admit(program: Program, module: WithLoss, state: Mapping[str, torch.Tensor], fields: Sequence[FieldSpec]) -> None:
@@ -36,6 +40,7 @@ def admit(program: Program, module: WithLoss, state: Mapping[str, torch.Tensor],
     wide = {name: _wide(value) for name, value in state.items()}
     executor = Executor(program, double=True)
     found = _run(executor, wide, batch)
+    _check_sum(program, wide, batch)
     if any(node.operation == "uniform" for node in program.nodes):
         _check_slope(executor, wide, batch, found)
         return
@@ -49,6 +54,22 @@ def admit(program: Program, module: WithLoss, state: Mapping[str, torch.Tensor],
             )
 
 
+def _check_sum(program: Program, state: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> None:
+    """A batch in which every line occurs twice must have twice the loss: a mean hides how many lines it is of.
+
+    Random draws are all 1/2 here, so that both copies of a line meet the same.
+    """
+    executor = Executor(program, double=True, draw=_halves)
+    once = _run(executor, state, batch)["loss"]
+    twice = _run(executor, state, {name: torch.cat([value, value]) for name, value in batch.items()})["loss"]
+    if not float((twice - 2 * once).abs()) <= 1e-6 * (1e-6 + float(once.abs())):
+        raise UnsupportedError(NO_SUM)
+
+
+def _halves(seed: int, draw: int, shape: list[int]) -> torch.Tensor:
+    return torch.full(shape, 0.5)
+
+
 def _wide(value: torch.Tensor) -> torch.Tensor:
     return value.double() if value.is_floating_point() else value.clone()
 
@@ -56,12 +77,12 @@ def _wide(value: torch.Tensor) -> torch.Tensor:
 def _run(
     executor: Executor, state: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    program = executor.program
+    program, lines = executor.program, next(iter(batch.values())).shape[0]
     out = {}
     for name, value in program.outputs:
         kind = program.types[value]
         dtype = torch.float64 if kind.dtype == "f32" else TORCH_DTYPES[kind.dtype]
-        out[name] = torch.empty(kind.at(LINES), dtype=dtype)
+        out[name] = torch.empty(kind.at(lines), dtype=dtype)
     executor.run(state, {name: _wide(value) for name, value in batch.items()}, SEED, out)
     return out
 

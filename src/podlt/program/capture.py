@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from podlt.errors import UnsupportedError
-from podlt.program.admission import admit
+from podlt.program.admission import NO_SUM, admit
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.losses import NAMED
@@ -138,10 +138,7 @@ def _merge(first: Any, second: Any, where: str) -> Any:
         if rest == 0:
             return {"B": [slope, first - slope * SIZES[0]]}
     if isinstance(first, float) or isinstance(second, float):
-        raise UnsupportedError(
-            "the loss must be a sum over lines (or one value a line): a mean over the batch would make the update "
-            "depend on how the lines are dealt"
-        )
+        raise UnsupportedError(NO_SUM)
     raise UnsupportedError(
         "the captured step is not the same from one capture to the next: a random choice or a counter in Python code, "
         "or a loop over the batch?"

@@ -10,9 +10,11 @@ import torch
 from podlt.errors import UsageError
 from podlt.program.ir import Program, resolve
 from podlt.program.layout import TORCH_DTYPES
-from podlt.program.operations import table
+from podlt.program.liveness import last_uses
+from podlt.program.operations import FACTORIES, table
 
 Trace = Callable[[int, Sequence[torch.Tensor]], None]
+Draw = Callable[[int, int, list[int]], torch.Tensor]
 
 MAX_CACHED = 64
 """For how many numbers of lines the resolved steps are kept."""
@@ -24,18 +26,19 @@ class Executor:
     """Runs one program for any number of lines.
 
     Args:
-        program: a validated program; double: compute in float64 instead of float32 (the admission test of capture).
+        program: a validated program; double: compute in float64 instead of float32; draw: stands in for the program's
+            random draws (both for the admission test of capture).
 
     Raises:
         UnsupportedError: no table of its arithmetic, or an operation that is not in it.
     """
 
-    def __init__(self, program: Program, *, double: bool = False) -> None:
+    def __init__(self, program: Program, *, double: bool = False, draw: Draw | None = None) -> None:
         self.program = program
-        self._table = table(program.arithmetic)
+        self._table = {**table(program.arithmetic), **({"uniform": draw} if draw else {})}
         self._dtypes = {**TORCH_DTYPES, "f32": torch.float64} if double else TORCH_DTYPES
         self._steps: dict[int, list[Callable[[list[Any], int], Any]]] = {}
-        self._dying = _last_uses(program)
+        self._dying = last_uses(program)
 
     def run(
         self,
@@ -115,8 +118,12 @@ class Executor:
             for dead in self._dying[i]:
                 values[dead] = None
 
-    def resolve(self, number: int, lines: int) -> Callable[[list[Any], int], Any]:
-        """A node with everything looked up beforehand that does not change from run to run."""
+    def resolve(self, number: int, lines: int, *, meta: bool = False) -> Callable[[list[Any], int], Any]:
+        """A node with everything looked up beforehand that does not change from run to run.
+
+        Args:
+            meta: what the node makes from nothing is made on the meta device, where it takes no memory.
+        """
         node = self.program.nodes[number]
         operation = self._table[node.operation]
         arguments = [self._argument(a, lines) for a in node.arguments]
@@ -124,6 +131,8 @@ class Executor:
         if any(not isinstance(value, _Fixed) for value in keywords.values()):
             raise UsageError(f"program: keywords of {node.operation} must be constants")
         fixed = {key: value.value for key, value in keywords.items()}
+        if meta and node.operation in FACTORIES:
+            fixed["device"] = torch.device("meta")
         outputs = node.outputs
         wants_seed = node.operation == "uniform"
 
@@ -199,26 +208,3 @@ class _List:
 
 
 _Argument = Any
-
-
-def references(item: Any) -> list[int]:
-    """The numbers of the values that an argument names."""
-    if isinstance(item, dict):
-        return [item["v"]] if "v" in item else []
-    if isinstance(item, list):
-        return [number for part in item for number in references(part)]
-    return []
-
-
-def _last_uses(program: Program) -> list[list[int]]:
-    """For each node, the values that nothing needs after it: their memory is given back at once."""
-    kept = {value for _, value in program.outputs}
-    last: dict[int, int] = {}
-    for i, node in enumerate(program.nodes):
-        for number in [*references(node.arguments), *node.outputs]:
-            last[number] = i
-    dying: list[list[int]] = [[] for _ in program.nodes]
-    for number, i in last.items():
-        if number not in kept:
-            dying[i].append(number)
-    return dying

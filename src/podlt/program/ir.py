@@ -82,7 +82,10 @@ class Program:
             InvalidProofError: it has not the form of a program, or another version.
         """
         _require(isinstance(document, dict) and set(document) == _KEYS, "a program has exactly the fields of a program")
-        _require(document["version"] == VERSION, f"version {document['version']!r} is not {VERSION}")
+        _require(
+            _is_int(document["version"]) and document["version"] == VERSION,
+            f"version {document['version']!r} is not {VERSION}",
+        )
         _require(isinstance(document["arithmetic"], str), "arithmetic is a name")
         for key in ("types", "inputs", "nodes", "outputs"):
             _require(isinstance(document[key], list), f"{key} is a list")

@@ -12,7 +12,7 @@ from torch import fx
 from podlt.errors import UnsupportedError
 from podlt.program.ir import VERSION
 from podlt.program.operations import STOCK
-from podlt.program.trace import Traced, _name
+from podlt.program.trace import Traced, line_of, operation_name
 from podlt.program.validate import MAX_CONSTANT
 
 _DTYPES = {torch.float32: "f32", torch.int64: "i64", torch.int32: "i32", torch.uint8: "u8", torch.bool: "b1"}
@@ -102,10 +102,10 @@ class Lowering:
     def _constant(self, node: fx.Node) -> None:
         value = getattr(self._traced.graph, str(node.target))
         if not isinstance(value, torch.Tensor):
-            raise UnsupportedError(f"a constant of type {type(value).__name__} is not supported{_line(node)}")
+            raise UnsupportedError(f"a constant of type {type(value).__name__} is not supported{line_of(node)}")
         if value.numel() > MAX_CONSTANT:
             raise UnsupportedError(
-                f"a constant tensor of {value.numel()} elements: register it as a buffer of the model{_line(node)}"
+                f"a constant tensor of {value.numel()} elements: register it as a buffer of the model{line_of(node)}"
             )
         kind = _DTYPES.get(value.dtype)
         flat = [self._argument(item, node) for item in value.flatten().tolist()]
@@ -115,7 +115,7 @@ class Lowering:
         target: Any = node.target
         if target is torch.ops.aten._assert_tensor_metadata.default:
             return
-        name = _name(target)
+        name = operation_name(target)
         packet = name.split(".")[0]
         if packet.removesuffix("_copy") in _SAME_VALUE:
             self._values[node] = self._values[node.args[0]]  # type: ignore[index]
@@ -125,7 +125,7 @@ class Lowering:
         if packet in _AS_VIEW:
             name = name.replace("_copy.", ".", 1)
         if name not in STOCK:
-            raise UnsupportedError(f"operation {name} is not supported{_line(node)}")
+            raise UnsupportedError(f"operation {name} is not supported{line_of(node)}")
         keywords = {
             key: self._argument(value, node)
             for key, value in node.kwargs.items()
@@ -160,7 +160,7 @@ class Lowering:
             self._values[node] = self._uniform(node.meta["val"])
             return True
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
-            raise UnsupportedError(f"random operation {packet} is not supported (dropout and rand are){_line(node)}")
+            raise UnsupportedError(f"random operation {packet} is not supported (dropout and rand are){line_of(node)}")
         return False
 
     def _mask(self, node: fx.Node, kind: torch.Tensor, probability: float) -> int:
@@ -180,19 +180,10 @@ class Lowering:
             return [self._argument(part, node) for part in value]
         if isinstance(value, torch.dtype):
             if value not in _DTYPES:
-                raise UnsupportedError(f"tensors of {value} are not supported: use float32{_line(node)}")
+                raise UnsupportedError(f"tensors of {value} are not supported: use float32{line_of(node)}")
             return {"t": _DTYPES[value]}
         if isinstance(value, float) and not math.isfinite(value):
             return {"f": {math.inf: "inf", -math.inf: "-inf"}.get(value, "nan")}
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
-        raise UnsupportedError(f"argument {value!r} of {node.target} is not supported{_line(node)}")
-
-
-def _line(node: fx.Node) -> str:
-    """Where in the user's code a node comes from, as far as the trace knows."""
-    places = [
-        line.strip() for line in (node.meta.get("stack_trace") or "").splitlines() if line.strip().startswith("File")
-    ]
-    own = [place for place in places if "/torch/" not in place and "/podlt/" not in place]
-    return f" ({(own or places)[-1]})" if own or places else ""
+        raise UnsupportedError(f"argument {value!r} of {node.target} is not supported{line_of(node)}")

@@ -58,6 +58,19 @@ avg_pool2d.default avg_pool2d_backward.default _adaptive_avg_pool2d.default _ada
 STOCK = frozenset(f"{ELEMENTWISE} {STRUCTURAL} {REDUCTIONS} {PRODUCTS}".split())
 """The ATen overloads that `stock` runs as they are."""
 
+FACTORIES = frozenset(
+    [
+        "full.default",
+        "zeros.default",
+        "ones.default",
+        "arange.default",
+        "arange.start",
+        "arange.start_step",
+        "scalar_tensor.default",
+    ]
+)
+"""Operations that make a tensor from numbers alone."""
+
 _RESHAPES = {"view.default", "_unsafe_view.default", "reshape.default"}
 """On row-major values these are one operation: a program knows no strides."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from podlt.canonical import to_json
-from podlt.program.execute import references
 from podlt.program.ir import Node, Program
+from podlt.program.liveness import references
 
 _COPIES = {"clone.default"}
 _NEVER_MERGED = {"uniform"}

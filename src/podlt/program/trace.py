@@ -6,8 +6,10 @@ manager, and nowhere else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from torch import fx, nn
 from torch._decomp import core_aten_decompositions
 from torch._dispatch.python import enable_python_dispatcher
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.traceback import preserve_node_meta
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from podlt.errors import UnsupportedError
@@ -85,15 +88,18 @@ def trace(module: WithLoss, batch: Sequence[torch.Tensor], names: Sequence[str])
     )
     plain = ([p.detach() for p in arguments[0]], *arguments[1:])
     rules: dict[Any, Any] = dict(core_aten_decompositions())
-    table = {op: rule for op, rule in rules.items() if _name(op) not in STOCK and op not in _NEVER_DECOMPOSE}
+    table = {op: rule for op, rule in rules.items() if operation_name(op) not in STOCK and op not in _NEVER_DECOMPOSE}
     try:
         with sdpa_kernel(SDPBackend.MATH), enable_python_dispatcher(), torch.random.fork_rng(devices=[]):
-            first = make_fx(joint, tracing_mode="fake", _allow_non_fake_inputs=True)(*arguments)
+            first = make_fx(joint, tracing_mode="fake", _allow_non_fake_inputs=True, record_stack_traces=True)(
+                *arguments
+            )
         first.graph.eliminate_dead_code()
         first.recompile()
-        with torch.no_grad(), enable_python_dispatcher():
+        again = fx.Interpreter(first)  # carries each node's line in the user's code over to what it becomes
+        with torch.no_grad(), enable_python_dispatcher(), preserve_node_meta():
             graph = make_fx(
-                torch.func.functionalize(lambda *x: first(*x), remove="mutations"),
+                torch.func.functionalize(lambda *x: again.run(*x), remove="mutations"),
                 tracing_mode="fake",
                 decomposition_table=table,
                 _allow_non_fake_inputs=True,
@@ -110,7 +116,7 @@ def trace(module: WithLoss, batch: Sequence[torch.Tensor], names: Sequence[str])
     return Traced(graph, inputs, outputs, [v for group in plain for v in group])
 
 
-RANDOM = ("bernoulli", "native_dropout", "rand", "randn", "uniform", "normal", "randint", "randperm", "multinomial")
+_RANDOM = ("bernoulli", "native_dropout", "rand", "randn", "uniform", "normal", "randint", "randperm", "multinomial")
 
 
 def _check_random(first: fx.GraphModule, second: fx.GraphModule) -> None:
@@ -121,10 +127,10 @@ def _check_random(first: fx.GraphModule, second: fx.GraphModule) -> None:
 
 
 def _is_random(node: fx.Node) -> bool:
-    return node.op == "call_function" and _name(node.target).split(".")[0].rstrip("_") in RANDOM
+    return node.op == "call_function" and operation_name(node.target).split(".")[0].rstrip("_") in _RANDOM
 
 
-def _name(target: Any) -> str:
+def operation_name(target: Any) -> str:
     """ "mm.default" for an ATen overload, and the printed name of anything else."""
     schema = getattr(target, "_schema", None)
     if schema is None or getattr(target, "namespace", "") != "aten":
@@ -137,16 +143,31 @@ def explain(error: Exception, model: nn.Module) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if "item" in str(error).lower() or "data-dependent" in str(error).lower() or "bool(" in str(error):
         reason = f"the step depends on a value of its data (.item(), if on a tensor, nonzero): {reason}"
+    if "does not require grad" in reason:
+        reason = "no gradient leads from the loss to the parameters (a detach, or an operation without a derivative)"
     return f"{type(model).__name__} cannot be captured{_place(error)}: {reason[:500]}"
 
 
 def _place(error: Exception) -> str:
-    """Where in code outside PyTorch and podlt the error arose."""
+    """Where in code outside PyTorch and podlt's capture the error arose."""
     found = ""
     trace = error.__traceback__
     while trace is not None:
-        name = trace.tb_frame.f_code.co_filename
-        if "/torch/" not in name and "/podlt/program/" not in name and not name.startswith("<"):
-            found = f" at {name}:{trace.tb_lineno}"
+        if _is_users(trace.tb_frame.f_code.co_filename):
+            found = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
         trace = trace.tb_next
     return found
+
+
+def line_of(node: fx.Node) -> str:
+    """ " at FILE:LINE": where in the user's code a node comes from, or nothing where the trace does not know."""
+    found = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
+    own = [f" at {name}:{number}" for name, number in found if _is_users(name)]
+    return own[-1] if own else ""
+
+
+def _is_users(filename: str) -> bool:
+    return not filename.startswith(("<", *_NOT_THE_USERS))
+
+
+_NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))

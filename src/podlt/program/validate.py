@@ -1,7 +1,7 @@
 """What must hold of a program before it runs: it may come from a stranger.
 
 Everything is checked against declared types before any memory is taken: shapes are inferred on meta tensors, which
-have no memory of their own.
+have no memory of their own. What inference lets pass and a kernel would not survive is in `kernels`.
 """
 
 from __future__ import annotations
@@ -11,23 +11,28 @@ from typing import Any
 import torch
 
 from podlt.errors import InvalidProofError, UnsupportedError
-from podlt.program.execute import Executor, references
-from podlt.program.ir import ITEM_BYTES, Program, is_affine, resolve
+from podlt.program.execute import Executor
+from podlt.program.ir import ITEM_BYTES, Program, TensorType, is_affine, resolve
+from podlt.program.kernels import check_kernel, scratch_bytes
 from podlt.program.layout import TORCH_DTYPES
-from podlt.program.operations import table
+from podlt.program.liveness import last_uses, references
+from podlt.program.operations import constant, table
 
 MAX_BYTES = 64 * 2**30
 MAX_DEPTH = 6
 MAX_CONSTANT = 65_536
-SAMPLES = (1, 3)
-"""For which numbers of lines shapes are inferred: an affine expression that holds for two holds for all."""
+MAX_LINES = 1024
+"""The largest fragment that a program is checked for, unless the caller says more."""
+FEW = (1, 3)
+"""Small numbers of lines for which shapes are inferred. With the largest there are three: a declared size is affine in
+the lines, so a true size that grows with their square cannot agree with it at all of them."""
 
 
-def validate(program: Program, *, max_bytes: int = MAX_BYTES) -> None:
+def validate(program: Program, *, max_bytes: int = MAX_BYTES, lines: int = MAX_LINES) -> None:
     """Checks a whole program.
 
     Args:
-        max_bytes: how much memory all of its values may take together, for 1,024 lines.
+        max_bytes: how much memory its values may take at any one time; lines: of the largest fragment that it will run.
 
     Raises:
         InvalidProofError: it is malformed; UnsupportedError: an operation that is not in the table.
@@ -38,9 +43,10 @@ def validate(program: Program, *, max_bytes: int = MAX_BYTES) -> None:
         raise InvalidProofError(f"program: {error}") from None
     _check_inputs(program)
     _check_assignments(program, frozenset(operations))
-    _check_memory(program, max_bytes)
-    for lines in SAMPLES:
-        _check_shapes(program, lines)
+    _check_memory(program, max_bytes, lines)
+    executor = Executor(program)
+    for number in sorted({*FEW, lines}):
+        _check_shapes(executor, number)
     _check_outputs(program)
 
 
@@ -74,8 +80,8 @@ def _check_assignments(program: Program, operations: frozenset[str]) -> None:
             raise UnsupportedError(f"program: node {i}: no operation {node.operation!r} in {program.arithmetic!r}")
         for item in [*node.arguments, *node.keywords.values()]:
             _check_argument(item, i, program, MAX_DEPTH)
-        if any(references(value) for value in node.keywords.values()):
-            raise _fail("keywords must be constants", i, program)
+        if any(references(value) for value in node.keywords.values()) or set(node.keywords) & _PLACES:
+            raise _fail("keywords must be constants, and name no place or memory", i, program)
         missing = set(references(node.arguments)) - defined
         if missing:
             raise _fail(f"uses value {min(missing)} before it is defined", i, program)
@@ -90,6 +96,9 @@ def _check_assignments(program: Program, operations: frozenset[str]) -> None:
         raise _fail("a type without a value")
     if {value for _, value in program.outputs} - defined:
         raise _fail("an output that is never defined")
+
+
+_PLACES = {"device", "layout", "pin_memory", "memory_format", "non_blocking", "out", "generator"}
 
 
 def _check_argument(item: Any, node: int, program: Program, depth: int) -> None:
@@ -117,40 +126,53 @@ def _check_argument(item: Any, node: int, program: Program, depth: int) -> None:
     raise _fail(f"no argument {str(item)[:80]}", node, program)
 
 
-def _check_memory(program: Program, max_bytes: int) -> None:
-    total = 0
-    for kind in program.types:
-        count = ITEM_BYTES[kind.dtype]
-        for dim in kind.shape:
-            size = resolve(dim, 1024)
-            if size < 0 or resolve(dim, 1) < 0:
-                raise _fail(f"a dimension below zero: {dim}")
-            count *= size
-        total += count
-        if total > max_bytes:
-            raise _fail(f"its values take more than {max_bytes} bytes")
+def _check_memory(program: Program, max_bytes: int, lines: int) -> None:
+    """Adds up what is alive at each node: its inputs, its outputs, its kernel's scratch, and what is needed later."""
+    sizes = [_bytes(kind, lines, max_bytes) for kind in program.types]
+    alive = sum(sizes[: len(program.inputs)])
+    dying = last_uses(program)
+    for i, node in enumerate(program.nodes):
+        alive += sum(sizes[output] for output in node.outputs)
+        try:
+            scratch = scratch_bytes(program, i, lines)
+        except ValueError as error:
+            raise _fail(str(error), i, program) from None
+        if alive + scratch > max_bytes:
+            raise _fail(f"its values take more than {max_bytes} bytes", i, program)
+        alive -= sum(sizes[value] for value in dying[i])
 
 
-def _check_shapes(program: Program, lines: int) -> None:
+def _bytes(kind: TensorType, lines: int, max_bytes: int) -> int:
+    total = ITEM_BYTES[kind.dtype]
+    for dim in kind.shape:
+        if resolve(dim, lines) < 0 or resolve(dim, 1) < 0:
+            raise _fail(f"a dimension below zero: {dim}")
+        total *= resolve(dim, lines)
+    if total > max_bytes:
+        raise _fail(f"a value takes more than {max_bytes} bytes")
+    return total
+
+
+def _check_shapes(executor: Executor, lines: int) -> None:
     """Runs every node on meta tensors, and compares what comes out with what is declared."""
+    program = executor.program
     values: list[Any] = [None] * len(program.types)
     for i in range(len(program.inputs)):
         values[i] = _meta(program, i, lines)
-    executor = Executor(program)
     for i, node in enumerate(program.nodes):
         if node.operation in ("uniform", "constant"):
             _check_own(program, i, lines)
+        else:
+            try:
+                check_kernel(program, i, lines)
+                with torch.no_grad():
+                    executor.resolve(i, lines, meta=True)(values, 0)
+            except Exception as error:
+                reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+                raise _fail(f"does not fit its arguments: {reason}", i, program) from None
             for output in node.outputs:
-                values[output] = _meta(program, output, lines)
-            continue
-        try:
-            with torch.no_grad(), torch.device("meta"):
-                executor.resolve(i, lines)(values, 0)
-        except Exception as error:
-            reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-            raise _fail(f"does not fit its arguments: {reason}", i, program) from None
+                _compare(program, i, output, values[output], lines)
         for output in node.outputs:
-            _compare(program, i, output, values[output], lines)
             values[output] = _meta(program, output, lines)
 
 
@@ -164,14 +186,26 @@ def _check_own(program: Program, number: int, lines: int) -> None:
         fits = fits and kind.dtype == "f32" and list(kind.shape) == arguments[1] and 0 <= arguments[0] < 2**32
     else:
         fits = len(arguments) == 3 and arguments[0] == {"t": kind.dtype} and arguments[1] == list(kind.shape)
-        count = 1
-        for dim in kind.shape:
-            fits = fits and not is_affine(dim)
-            count *= resolve(dim, lines)
-        fits = fits and isinstance(arguments[2], list) and len(arguments[2]) == count
-        fits = fits and all(isinstance(v, (int, float, dict)) for v in arguments[2])
+        fits = fits and not any(is_affine(dim) for dim in kind.shape) and _holds(arguments[2], kind)
     if not fits or len(node.outputs) != 1 or node.keywords:
         raise _fail("does not fit its declared type", number, program)
+
+
+def _holds(items: Any, kind: TensorType) -> bool:
+    """Whether a list has as many numbers as a type, each in its range."""
+    if not isinstance(items, list) or len(items) * ITEM_BYTES[kind.dtype] != _bytes(kind, 1, MAX_BYTES):
+        return False
+    if not all(isinstance(item, (int, float)) or (isinstance(item, dict) and "f" in item) for item in items):
+        return False
+    try:
+        constant(TORCH_DTYPES[kind.dtype], list(kind.shape), [_number(item) for item in items])
+    except (RuntimeError, OverflowError, ValueError, TypeError):
+        return False
+    return True
+
+
+def _number(item: Any) -> Any:
+    return float(item["f"]) if isinstance(item, dict) else item
 
 
 def _meta(program: Program, value: int, lines: int) -> torch.Tensor:
@@ -183,7 +217,7 @@ def _compare(program: Program, node: int, output: int, found: Any, lines: int) -
     kind = program.types[output]
     if found is None and (kind.dtype, kind.shape) == ("f32", (0,)):
         return  # a gradient that was not asked for
-    if not isinstance(found, torch.Tensor):
+    if not isinstance(found, torch.Tensor) or found.device.type != "meta":
         raise _fail("gives something that is no tensor", node, program)
     if found.dtype != TORCH_DTYPES[kind.dtype] or tuple(found.shape) != kind.at(lines):
         declared, actual = f"{kind.dtype} {kind.at(lines)}", f"{found.dtype} {tuple(found.shape)}"

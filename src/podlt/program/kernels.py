@@ -1,0 +1,178 @@
+"""What PyTorch's kernels trust without looking: checked here, as a program may come from a stranger.
+
+Shape inference on meta tensors accepts calls that then read or write outside their memory (torch 2.13: a pooling
+index beyond the image, a batch norm whose weight is shorter than its channels), that make a million views of nothing,
+or that take scratch memory which no declared type shows. Each such kernel has a rule here, on declared types alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+from podlt.program.ir import Program, resolve
+
+MAX_PARTS = 64
+"""Into how many parts one operation may cut a value: as many outputs as a node may have."""
+
+Shape = tuple[int, ...]
+
+
+class Call:
+    """One node with the shapes of what it is given.
+
+    Args:
+        program: whose types are declared; number: of the node; lines: the number of lines.
+    """
+
+    def __init__(self, program: Program, number: int, lines: int) -> None:
+        self.program, self.node, self.lines = program, program.nodes[number], lines
+
+    def shape(self, position: int) -> Shape | None:
+        """The shape of a tensor argument, or None where it is none."""
+        item = self.argument(position)
+        if isinstance(item, dict) and "v" in item:
+            return self.program.types[item["v"]].at(self.lines)
+        return None
+
+    def argument(self, position: int) -> Any:
+        """An argument as the document has it, or None where it is left out."""
+        return self.node.arguments[position] if position < len(self.node.arguments) else None
+
+    def integers(self, position: int) -> list[int]:
+        """A list of integers, resolved; an integer stands for a list of one."""
+        item = self.argument(position)
+        items = item if isinstance(item, list) else [item]
+        if not all(isinstance(i, int) or (isinstance(i, dict) and "B" in i) for i in items):
+            raise ValueError(f"argument {position} is no list of integers")
+        return [resolve(i, self.lines) for i in items]
+
+
+def check_kernel(program: Program, number: int, lines: int) -> None:
+    """Holds a node to the rule of its kernel, if it has one.
+
+    Raises:
+        ValueError: it breaks it; says how.
+    """
+    rule = _RULES.get(program.nodes[number].operation)
+    if rule is not None:
+        rule(Call(program, number, lines))
+
+
+def scratch_bytes(program: Program, number: int, lines: int) -> int:
+    """The memory that a node's kernel may take beside its outputs: a convolution's patches laid out as a matrix."""
+    node = program.nodes[number]
+    if node.operation not in ("convolution.default", "convolution_backward.default"):
+        return 0
+    call = Call(program, number, lines)
+    forward = node.operation == "convolution.default"
+    values, weight = call.shape(0 if forward else 1), call.shape(1 if forward else 2)
+    shapes = [program.types[output].at(lines) for output in node.outputs[:1]] if forward else [call.shape(0)]
+    if values is None or weight is None or shapes[0] is None:
+        return 0
+    padding = call.integers(4 if forward else 5)
+    padded = prod(values[:2]) * prod(size + 2 * padding[min(i, len(padding) - 1)] for i, size in enumerate(values[2:]))
+    return 4 * (prod(weight[1:]) * prod(shapes[0][2:]) * max(1, values[0]) + padded)
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(message)
+
+
+def _layer_norm_backward(call: Call) -> None:
+    values, inner = call.shape(1), tuple(call.integers(2))
+    _require(values is not None and call.shape(0) == values, "gradient and input must have one shape")
+    assert values is not None
+    _require(0 < len(inner) <= len(values) and values[len(values) - len(inner) :] == inner, "not the shape's end")
+    rows = prod(values[: len(values) - len(inner)])
+    for position in (3, 4):
+        found = call.shape(position)
+        _require(found is not None and prod(found) == rows, f"argument {position} must have one number a row")
+    for position in (5, 6):
+        _require(call.shape(position) in (None, inner), f"argument {position} must have the normalised shape")
+
+
+def _per_channel(*positions: int, values: int) -> Callable[[Call], None]:
+    """The arguments at these positions must be absent, or have one number a channel."""
+
+    def rule(call: Call) -> None:
+        shape = call.shape(values)
+        _require(shape is not None and len(shape) >= 2, "the input must have lines and channels")
+        assert shape is not None
+        _require(values == 0 or call.shape(0) == shape, "gradient and input must have one shape")
+        for position in positions:
+            found = call.shape(position)
+            _require(found in (None, (shape[1],)), f"argument {position} must have one number a channel")
+
+    return rule
+
+
+def _same_shape(call: Call) -> None:
+    _require(call.shape(0) == call.shape(1), "gradient and output must have one shape")
+
+
+def _same_lines_and_channels(call: Call) -> None:
+    gradient, values = call.shape(0), call.shape(1)
+    _require(gradient is not None and values is not None, "gradient and input must be tensors")
+    assert gradient is not None and values is not None
+    _require(len(gradient) == len(values) and gradient[:-2] == values[:-2], "gradient and input must agree")
+
+
+def _pool_backward(call: Call) -> None:
+    """Its indices are written to without a look: they must be those of the same pooling's forward pass."""
+    arguments = call.node.arguments
+    _require(len(arguments) == 8, "all eight arguments must be given")
+    indices = arguments[7]
+    for other in call.program.nodes:
+        if other.operation == "max_pool2d_with_indices.default" and {"v": other.outputs[-1]} == indices:
+            given = other.arguments + _POOL_DEFAULTS[len(other.arguments) - 1 :]
+            given[2] = given[2] or given[1]
+            _require(not other.keywords and len(given) == 6, "the forward pass must have no keywords")
+            wanted = [arguments[1], *_pairs(arguments[2:6]), arguments[6]]
+            _require([given[0], *_pairs(given[1:5]), given[5]] == wanted, "not the arguments of its forward pass")
+            return
+    raise ValueError("its indices must come from max_pool2d_with_indices")
+
+
+_POOL_DEFAULTS: list[Any] = [None, [], [0, 0], [1, 1], False]
+"""Kernel (always given), stride, padding, dilation, ceil_mode."""
+
+
+def _pairs(items: list[Any]) -> list[Any]:
+    """One number stands for both directions."""
+    return [item * 2 if isinstance(item, list) and len(item) == 1 else item for item in items]
+
+
+def _unbind(call: Call) -> None:
+    shape = call.shape(0)
+    _require(shape is not None and len(shape) > 0, "the input must have a dimension")
+    assert shape is not None
+    axis = call.integers(1)[0] if len(call.node.arguments) > 1 else 0
+    _require(-len(shape) <= axis < len(shape), "no such dimension")
+    _require(shape[axis] == len(call.node.outputs) <= MAX_PARTS, f"more than {MAX_PARTS} parts")
+
+
+def _split(call: Call) -> None:
+    shape = call.shape(0)
+    _require(shape is not None and len(shape) > 0, "the input must have a dimension")
+    assert shape is not None
+    axis = call.integers(2)[0] if len(call.node.arguments) > 2 else 0
+    size = call.integers(1)[0]
+    _require(-len(shape) <= axis < len(shape) and size > 0, "no such dimension, or parts of no size")
+    _require(-(-shape[axis] // size) <= MAX_PARTS, f"more than {MAX_PARTS} parts")
+
+
+_RULES: dict[str, Callable[[Call], None]] = {
+    "native_layer_norm_backward.default": _layer_norm_backward,
+    "_native_batch_norm_legit_functional.default": _per_channel(1, 2, 3, 4, values=0),
+    "native_batch_norm_backward.default": _per_channel(2, 3, 4, 5, 6, values=1),
+    "_softmax_backward_data.default": _same_shape,
+    "_log_softmax_backward_data.default": _same_shape,
+    "max_pool2d_with_indices_backward.default": _pool_backward,
+    "avg_pool2d_backward.default": _same_lines_and_channels,
+    "_adaptive_avg_pool2d_backward.default": _same_lines_and_channels,
+    "unbind.int": _unbind,
+    "split.Tensor": _split,
+}
