@@ -43,9 +43,7 @@ class Geometry:
         return np.array([*taps, *self.stride, *self.padding, *self.dilation], np.int64)
 
 
-def forward(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, g: Geometry, digits: int
-) -> torch.Tensor:
+def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, g: Geometry, digits: int) -> torch.Tensor:
     """The convolution of float32 (n, c, h, w) with (o, c / groups, kh, kw), `+ bias` as one float32 operation."""
     n, c, h, w = x.shape
     taps = (weight.shape[2], weight.shape[3])
@@ -82,7 +80,7 @@ def weight_gradient(
     grad: torch.Tensor, x: torch.Tensor, shape: Sequence[int], g: Geometry, digits: int
 ) -> torch.Tensor:
     """The gradient of `forward`'s weight of this shape: one product over all samples and positions."""
-    n, c, h, w = x.shape
+    n, c = x.shape[:2]
     o, length = grad.shape[1], grad.shape[2] * grad.shape[3]
     per_o, per_c, taps = o // g.groups, c // g.groups, (shape[2], shape[3])
     left, ea = _cut_channels(grad, digits, reverse=False)
@@ -92,13 +90,23 @@ def weight_gradient(
     flat = out.numpy().reshape(g.groups, per_o, k)
     for group in range(g.groups):
         total = np.zeros((digits, per_o, k))
-        rows, columns = left[:, :, group * per_o : (group + 1) * per_o], right[:, :, group * per_c : (group + 1) * per_c]
+        rows, columns = (
+            left[:, :, group * per_o : (group + 1) * per_o],
+            right[:, :, group * per_c : (group + 1) * per_c],
+        )
         for first, count in _blocks(n, digits * length * (k + per_o)):
             a = workspace.take("planes left", (per_o, digits, count * length), np.int8)
             _lay_out(rows, first, count, _ONE, grad.shape[2], grad.shape[3], (count * length, a[0].size, length), a)
             b = workspace.take("planes right", (k, digits, count * length), np.int8)
             _lay_out(
-                columns, first, count, g.window(taps), *grad.shape[2:], (count * length, b[0].size, length), b
+                columns,
+                first,
+                count,
+                g.window(taps),
+                grad.shape[2],
+                grad.shape[3],
+                (count * length, b[0].size, length),
+                b,
             )
             pair = torch.from_numpy(a.reshape(per_o, -1)), torch.from_numpy(b.reshape(k, -1)).t()
             total += level_products(*pair, digits)

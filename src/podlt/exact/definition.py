@@ -14,7 +14,7 @@ from podlt.exact.rules import DIGIT_BITS, LEAST_EXPONENT, Array, NonFiniteError,
 
 
 def nearest_float32(value: Fraction) -> np.float32:
-    """The float32 nearest to an exact value: ties to even, subnormals and signed zeros kept, infinity beyond the largest.
+    """The float32 nearest to an exact value: ties to even, subnormals and signs of zeros kept, may be infinite.
 
     Source: IEEE 754-2019, 4.3.1 (roundTiesToEven).
     """

@@ -123,7 +123,7 @@ def cos(x: Array) -> Array:
 
 
 def power(x: Array, y: Array) -> Array:
-    """x**y in binary64, rounded to float32 once: by squaring for whole |y| <= 64, a root for +-1/2, else exp(y ln x)."""
+    """x**y in binary64, rounded once: by squaring for whole |y| <= 64, a root for +-1/2, else exp(y ln x)."""
     out = np.empty(x.shape, np.float32)
     for index in np.ndindex(x.shape):
         with np.errstate(all="ignore"):
@@ -163,9 +163,9 @@ def _power(x: np.float64, y: np.float64) -> np.float64:
             n >>= 1
         return one / total if y < 0 else total
     if y == 0.5:
-        return np.sqrt(x)
+        return np.float64(np.sqrt(x))
     if y == -0.5:
-        return one / np.sqrt(x)
+        return np.float64(one / np.sqrt(x))
     if np.isnan(x) or np.isnan(y) or x < 0 or np.isinf(y):
         return np.float64(np.nan)
     if x == 0 or np.isinf(x):

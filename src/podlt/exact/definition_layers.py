@@ -21,23 +21,27 @@ def row_sums(x: Array) -> Array:
 def softmax(x: Array) -> Array:
     """exp(x - max) divided by its exact sum, by row."""
     e = exp(x - x.max(axis=1, keepdims=True))
-    return e / row_sums(e)[:, None]
+    out: Array = e / row_sums(e)[:, None]
+    return out
 
 
 def log_softmax(x: Array) -> Array:
     """(x - max) - log(exact sum of exp(x - max)), by row."""
     d = x - x.max(axis=1, keepdims=True)
-    return d - log(row_sums(exp(d)))[:, None]
+    out: Array = d - log(row_sums(exp(d)))[:, None]
+    return out
 
 
 def softmax_backward(grad: Array, y: Array) -> Array:
     """y (grad - exact sum of grad y), by row."""
-    return y * (grad - row_sums(grad * y)[:, None])
+    out: Array = y * (grad - row_sums(grad * y)[:, None])
+    return out
 
 
 def log_softmax_backward(grad: Array, y: Array) -> Array:
     """grad - exp(y) times the exact sum of grad, by row."""
-    return grad - exp(y) * row_sums(grad)[:, None]
+    out: Array = grad - exp(y) * row_sums(grad)[:, None]
+    return out
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
@@ -49,9 +53,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
     return (d * factor[:, None]) * weight + bias, mean, factor
 
 
-def layer_norm_backward(
-    grad: Array, x: Array, mean: Array, factor: Array, weight: Array
-) -> tuple[Array, Array, Array]:
+def layer_norm_backward(grad: Array, x: Array, mean: Array, factor: Array, weight: Array) -> tuple[Array, Array, Array]:
     """The gradients of `layer_norm`'s argument, weight and bias."""
     n = np.float32(x.shape[1])
     h = (x - mean[:, None]) * factor[:, None]
@@ -68,7 +70,7 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
 
 
 def convolution(x: Array, weight: Array, stride: int, padding: int, dilation: int, digits: int) -> Array:
-    """Float32 (n, c, h, w) * (o, c, kh, kw): a `dot` for each output, one exponent a sample and one an output channel."""
+    """Float32 (n, c, h, w) * (o, c, kh, kw): a `dot` each; exponents by sample and by output channel."""
     patches, height, width = _patches(x, weight.shape, stride, padding, dilation)
     out = np.zeros((x.shape[0], weight.shape[0], height, width), np.float32)
     kernels = weight.reshape(weight.shape[0], -1)

@@ -3,6 +3,9 @@
 Definitions, step by step: `definition_layers`.
 """
 
+# Numba compiles this file; NumPy's stubs do not describe how its scalars combine.
+# mypy: disable-error-code="assignment"
+
 from __future__ import annotations
 
 import numpy as np
@@ -132,7 +135,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: np.float32, bits: int,
 def layer_norm_backward(
     grad: Array, x: Array, weight: Array, stats: Array, bits: int, out: Array, terms: Array
 ) -> bool:
-    """The gradient of `layer_norm`'s argument in `out`, and in `terms` grad * normalised, to be summed for the weight."""
+    """The gradient of `layer_norm`'s argument in `out`; in `terms` grad * normalised, to be summed."""
     m, n = x.shape
     count = np.float32(n)
     worst = np.uint32(0)

@@ -168,9 +168,9 @@ def scatter_rows(base: Array, index: Array, x: Array, bits: int, out: Array) -> 
 
 
 @kernel
-def add_weighted(x: Array, weight: int, top: np.uint32, bits: int, total: Array) -> None:
-    """total[i] += weight * the units of x[i] below 2**e, for float32 (n,) and int64 (n,): see `average`."""
-    scale = power64(bits - exponent(top))
+def add_weighted(x: Array, weight: int, e: int, bits: int, total: Array) -> None:
+    """total[i] += weight * the units of x[i], of 2**(e - bits) each, for float32 (n,) and int64 (n,): see `average`."""
+    scale = power64(bits - e)
     for i in range(len(x)):
         total[i] += weight * units(x[i], scale)
 

@@ -31,9 +31,7 @@ def softmax(x: torch.Tensor, dim: int, logarithm: bool, operation: str) -> torch
     )
 
 
-def softmax_backward(
-    grad: torch.Tensor, y: torch.Tensor, dim: int, logarithm: bool, operation: str
-) -> torch.Tensor:
+def softmax_backward(grad: torch.Tensor, y: torch.Tensor, dim: int, logarithm: bool, operation: str) -> torch.Tensor:
     """The gradient of `softmax`'s argument from the gradient of its result `y`."""
     return _lines(
         [grad, y],

@@ -81,7 +81,8 @@ def level_products(left: torch.Tensor, right: torch.Tensor, digits: int) -> Arra
         left: int8 (m, digits * k); right: int8 (digits * k, n).
 
     Returns:
-        (digits, m, n), in scratch memory: int32, or float64 holding integers where int32 could overflow or another way is in use.
+        (digits, m, n), in scratch memory: int32, or integers in float64 where int32 could overflow
+        or another way is in use.
     """
     way = _way.get()
     if left.shape[1] > INT32_TERMS and way == "int8":

@@ -4,7 +4,7 @@ Every constant is a float32 object: a Python literal would lift the whole expres
 """
 
 # Numba compiles this file; NumPy's stubs do not describe how its scalars are reinterpreted.
-# mypy: disable-error-code="return-value"
+# mypy: disable-error-code="return-value, arg-type, assignment"
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _I64_1, _I64_2, _I64_3 = np.int64(1), np.int64(2), np.int64(3)
 
 @inlined
 def _either(condition: bool, a: np.float32, b: np.float32) -> np.float32:
-    """`a` if `condition` else `b`, without a branch: a branch around an expensive value keeps loops from vectorising."""
+    """`a` if `condition` else `b`, without a branch, which would keep loops from vectorising."""
     mask = np.int32(-np.int32(condition))
     return np.int32((np.float32(a).view(np.int32) & mask) | (np.float32(b).view(np.int32) & ~mask)).view(np.float32)
 

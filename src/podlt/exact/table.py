@@ -1,0 +1,48 @@
+"""The exact table of operations: an ATen name to what computes it with the same bits on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+
+import torch
+
+from podlt.errors import UsageError
+from podlt.exact.operations_elementwise import Operation, elementwise, named
+from podlt.exact.operations_layers import layers
+from podlt.exact.rules import MAX_DIGITS
+
+_STRUCTURE = """
+view.default reshape.default _unsafe_view.default permute.default t.default transpose.int expand.default
+unsqueeze.default squeeze.default squeeze.dim squeeze.dims select.int slice.Tensor cat.default stack.default
+split.Tensor split_with_sizes.default unbind.int constant_pad_nd.default flip.default select_backward.default
+slice_backward.default slice_scatter.default select_scatter.default repeat.default full.default full_like.default
+zeros.default zeros_like.default ones.default ones_like.default arange.default arange.start arange.start_step
+scalar_tensor.default new_zeros.default new_full.default new_ones.default tril.default triu.default
+gather.default scatter.value index.Tensor index_select.default embedding.default
+amax.default amin.default any.default any.dim all.default
+"""
+
+
+def _reshape(x: torch.Tensor, shape: list[int]) -> torch.Tensor:
+    return x.reshape(shape)
+
+
+@cache
+def table(digits: int) -> Mapping[str, Operation]:
+    """Each operation that has an exact definition, under its ATen overload's name and with its signature.
+
+    Tensors are float32, int64 or bool on the CPU, with any strides. What is not in the table has no definition: the
+    caller refuses it by name.
+
+    Args:
+        digits: into how many 7-bit digits products cut their operands: 1 (fastest), 2, or 3 (about 1e-6).
+
+    Raises:
+        UsageError: `digits` is none of these.
+    """
+    if digits not in range(1, MAX_DIGITS + 1):
+        raise UsageError(f"arithmetic: expected 1, 2 or 3 digits, got {digits}")
+    views = dict.fromkeys(("view.default", "_unsafe_view.default", "reshape.default"), _reshape)
+    return MappingProxyType({**named(_STRUCTURE), **elementwise(), **layers(digits), **views})
