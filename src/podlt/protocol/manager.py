@@ -15,8 +15,8 @@ from podlt.errors import InvalidProofError, PeerError, TooFewWorkersError
 from podlt.protocol import entries as e
 from podlt.protocol.draw import Roles, deal_again
 from podlt.protocol.messages import Assignment, Committed, Opened
-from podlt.protocol.plan import Upcoming
-from podlt.protocol.rules import SETTLEMENT_WORKERS, RunState
+from podlt.protocol.plan import SETTLEMENT_WORKERS, Upcoming
+from podlt.protocol.rules import RunState
 from podlt.protocol.signatures import claims
 from podlt.protocol.verdict import compare, differing
 

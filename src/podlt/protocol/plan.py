@@ -7,6 +7,9 @@ import msgspec
 SMALLEST_ARRAY = 3
 """Below three workers no fragment can be given to a worker and two spares."""
 
+SETTLEMENT_WORKERS = 2
+"""Fewer cannot be compared with each other."""
+
 
 class Upcoming(msgspec.Struct, frozen=True):
     """What the next round must be: its place in the data, and the number of fragments."""

@@ -14,11 +14,10 @@ from typing import Any
 from podlt import crypto
 from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
-from podlt.protocol.draw import Roles, deal, deal_again, deal_settlement, mix_beacon
-from podlt.protocol.ledger import Ledger
-from podlt.protocol.messages import Task, randomness
-from podlt.protocol.plan import SMALLEST_ARRAY, Upcoming, fragment_bounds, most_rounds, next_lines
+from podlt.protocol.draw import Roles, deal_again, mix_beacon
+from podlt.protocol.plan import SETTLEMENT_WORKERS, Upcoming, most_rounds
 from podlt.protocol.round import Before, Redealt, RoundState, WorkerState
+from podlt.protocol.state import RunFacts
 from podlt.protocol.steps import Step
 from podlt.protocol.verdict import compare, differing
 from podlt.units import MAX_INT
@@ -27,109 +26,13 @@ MAX_ROUNDS = 2**40
 """As many as a `Round` can number."""
 
 SETTLEMENT_ROUNDS = 1
-SETTLEMENT_WORKERS = 2
-"""Fewer cannot be compared with each other."""
 
 MOST_PAID = 4
 """How often a line can be paid for in an epoch: once for its use, twice for the spares, once for the settlement."""
 
 
-class RunState:
-    """A run after some prefix of its log."""
-
-    def __init__(self) -> None:
-        self.index = 0
-        self.at = 0
-        self.begin: e.Begin | None = None
-        self.run = b""
-        self.workers: dict[int, WorkerState] = {}
-        self.ledger = Ledger()
-        self.beacon = b""
-        self.joined: list[bytes] = []
-        self.parameters = b""
-        self.secret = b""
-        self.round = self.epoch = self.offset = 0
-        self.settled = False
-        self.current: RoundState | None = None
-        self.last_open: e.Open | None = None
-        self.closed: e.Close | None = None
-
-    # -- what is -----------------------------------------------------------------------------------------------------
-
-    def active(self) -> list[int]:
-        """The workers that may be dealt a task, ascending."""
-        return [number for number, worker in self.workers.items() if worker.status == "active"]
-
-    @property
-    def trained(self) -> bool:
-        """Whether every epoch is done."""
-        return self._begin.epochs <= self.epoch
-
-    def upcoming(self) -> Upcoming | None:
-        """What the next round must be, or None when the run is complete.
-
-        Raises:
-            InvalidProofError: too few workers are left for it.
-        """
-        begin, active = self._begin, len(self.active())
-        if self.trained:
-            owed = any(account.pending for account in self.ledger.accounts.values())
-            if self.settled or self.last_open is None or active < SETTLEMENT_WORKERS or not owed:
-                return None
-            last = self.last_open
-            return Upcoming("settle", last.epoch, last.offset, last.lines, len(last.fragments))
-        if active < max(SMALLEST_ARRAY, begin.spares + 1):
-            raise InvalidProofError(f"{active} workers are too few for a round", step=Step.PROGRESS)
-        useful = active - begin.spares
-        lines = next_lines(begin.lines, self.offset, begin.block_lines, begin.fragment_lines, useful)
-        return Upcoming("train", self.epoch, self.offset, lines, min(useful, lines))
-
-    def roles(self, secret: bytes) -> Roles:
-        """Who holds which task of the round in progress, given its secret."""
-        assert self.current is not None
-        fragments = len(self.current.open.fragments)
-        if self.current.open.purpose == "settle":
-            return deal_settlement(secret, self.current.beacon, self.able(), fragments)
-        by_key = sorted(self.current.workers, key=lambda number: self.workers[number].key)
-        return deal(secret, self.current.beacon, by_key, fragments, self._begin.spares)
-
-    def able(self) -> list[int]:
-        """The workers of the round in progress that are still active, ascending."""
-        assert self.current is not None
-        return [number for number in self.current.workers if self.workers[number].status == "active"]
-
-    def task(self, fragment: int) -> Task:
-        """The task of a fragment of the round in progress."""
-        assert self.current is not None
-        opened, begin = self.current.open, self._begin
-        piece = opened.fragments[fragment]
-        seed = randomness(begin.seed, opened.round, piece)
-        return Task(self.run, opened.round, begin.program, opened.parameters, piece, seed)
-
-    def owed(self) -> list[e.Transfer]:
-        """The transfers with which the round in progress must end."""
-        round = self.current
-        assert round is not None and round.roles is not None
-        bounds = fragment_bounds(round.open.lines, len(round.open.fragments))
-        earned: dict[int, int] = {}
-        for origin, fragment in round.roles.seats.items():
-            start, stop = bounds[fragment]
-            holder = round.holder(origin)
-            earned[holder] = earned.get(holder, 0) + self._begin.reward * (stop - start)
-        return self.ledger.settle(earned, self._passed(), self._evicted(), last=round.open.purpose == "settle")
-
-    def forget_round(self) -> None:
-        """Goes back to before the round in progress, of which nothing was written. For the manager only."""
-        round = self.current
-        if round is None:
-            return
-        before = round.before
-        self.index, self.at, self.secret = before.index, before.at, before.secret
-        self.beacon, self.joined = before.beacon, before.joined
-        self.parameters = round.open.parameters
-        for worker in round.workers:
-            self.workers[worker].status = "active"
-        self.current = None
+class RunState(RunFacts):
+    """A run after some prefix of its log, and the one way to go on."""
 
     # -- what may happen next ----------------------------------------------------------------------------------------
 
@@ -369,21 +272,20 @@ class RunState:
             self._require(self.trained and self.upcoming() is None, Step.OUTCOME, "the run is not complete")
         self.closed = entry
 
-    # -- helpers -----------------------------------------------------------------------------------------------------
-
-    @property
-    def _begin(self) -> e.Begin:
-        assert self.begin is not None, "the run has not begun"
-        return self.begin
-
-    def _evicted(self) -> list[int]:
-        assert self.current is not None
-        return sorted({worker for verdict in self.current.verdicts.values() for worker in verdict.evicted})
-
-    def _passed(self) -> list[int]:
+    def forget_round(self) -> None:
+        """Goes back to before the round in progress, of which nothing was written. For the manager only."""
         round = self.current
-        assert round is not None and round.roles is not None
-        return sorted(set(round.fragment_results(round.roles.checked)) - set(self._evicted()))
+        if round is None:
+            return
+        before = round.before
+        self.index, self.at, self.secret = before.index, before.at, before.secret
+        self.beacon, self.joined = before.beacon, before.joined
+        self.parameters = round.open.parameters
+        for worker in round.workers:
+            self.workers[worker].status = "active"
+        self.current = None
+
+    # -- helpers -----------------------------------------------------------------------------------------------------
 
     def _round_before_reveal(self, number: int) -> RoundState:
         round = self._round_in_progress(number)
