@@ -276,7 +276,7 @@ def test_a_commitment_binds_task_key_update_and_salt() -> None:
 
 # -- the layers --------------------------------------------------------------------------------------------------------
 
-PURE = ["protocol", "log", "verify.py", "canonical.py", "crypto.py", "units.py", "errors.py"]
+PURE = ["protocol", "log", "verify.py", "signature_pool.py", "canonical.py", "crypto.py", "units.py", "errors.py"]
 FORBIDDEN = {"torch", "time", "datetime", "socket", "random", "os", "secrets", "subprocess", "asyncio", "numpy"}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from podlt import verify as module
+from podlt import signature_pool
 from podlt.canonical import encode
 from podlt.crypto import SigningKey, digest
 from podlt.errors import StorageError
@@ -17,10 +17,11 @@ from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.protocol import entries as e
 from podlt.protocol.steps import Step
+from podlt.signature_pool import check_signatures
 from podlt.sim import simulate
 from podlt.sim.world import MemoryLog
 from podlt.store.log_store import LogStore
-from podlt.verify import Verification, check_signatures, verify, verify_log
+from podlt.verify import Verification, verify, verify_log
 
 Edit = Callable[[sqlite3.Connection], object]
 
@@ -73,7 +74,7 @@ def test_a_sound_run_passes_every_step_and_says_what_was_seen(run: Path) -> None
 
 
 def test_one_process_and_many_come_to_the_same(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", 20)
+    monkeypatch.setattr(signature_pool, "CHUNK", 20)
     assert verify(copy, jobs=2).ok
     bad = forged(entries_of(copy), {2, 9})
     for jobs in (1, 2):

@@ -8,10 +8,8 @@ each other and cost the most, so they are checked by other processes meanwhile.
 from __future__ import annotations
 
 import multiprocessing
-import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -26,14 +24,9 @@ from podlt.protocol import entries as e
 from podlt.protocol.rules import RunState
 from podlt.protocol.signatures import Claim, claims
 from podlt.protocol.steps import Step
+from podlt.signature_pool import SignaturePool
 from podlt.store.files import read_whole
 from podlt.store.log_store import LogStore
-
-CHUNK = 2000
-"""How many signatures travel to another process together: about 0.15 s of work."""
-
-Signed = tuple[bytes, str, bytes, bytes]
-"""Key, domain, message, signature."""
 
 Progress = Callable[[int, int], None]
 """Called now and then with the number of entries that were read, and of those that there are."""
@@ -126,7 +119,7 @@ def verify_log(
 ) -> Verification:
     """Verifies a log against the bytes of its recipe and program (None: missing). Arguments as in `verify`."""
     verifier = _Verifier(recipe, program, manager_key, trusted_head, progress)
-    with _SignaturePool(jobs or multiprocessing.cpu_count()) as pool:
+    with SignaturePool(jobs or multiprocessing.cpu_count()) as pool:
         failure: InvalidProofError | None = None
         try:
             verifier.read(source, pool)
@@ -159,7 +152,7 @@ class _Verifier:
         self.head: Head | None = None
         self.counts: Counter[str] = Counter()
 
-    def read(self, source: LogSource, pool: _SignaturePool) -> None:
+    def read(self, source: LogSource, pool: SignaturePool) -> None:
         """Reads the whole log.
 
         Raises:
@@ -190,7 +183,7 @@ class _Verifier:
 
     # -- one batch: the entries between two heads --------------------------------------------------------------------
 
-    def _batch(self, rows: Iterator[tuple[int, bytes, bytes]], size: int, note: str, pool: _SignaturePool) -> None:
+    def _batch(self, rows: Iterator[tuple[int, bytes, bytes]], size: int, note: str, pool: SignaturePool) -> None:
         first = self.tree.size
         if size <= first:
             raise InvalidProofError("tree heads out of order", step=Step.HEADS, expected=first + 1, actual=size)
@@ -320,79 +313,6 @@ class _Verifier:
             Step.PAYMENTS: f"{n['transfers']} transfers, {-state.ledger.treasury} credits owed or paid",
         }
         return figures[step]
-
-
-class _SignaturePool:
-    """Checks signatures in other processes; starts them only when there is enough to do."""
-
-    def __init__(self, jobs: int) -> None:
-        self._jobs = jobs
-        self._executor: ProcessPoolExecutor | None = None
-        self._waiting: list[Claim] = []
-        self._running: deque[tuple[list[Claim], Future[int]]] = deque()
-        self._failure: InvalidProofError | None = None
-
-    def __enter__(self) -> _SignaturePool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
-
-    def add(self, found: Sequence[Claim]) -> None:
-        """Takes signatures to check.
-
-        Raises:
-            InvalidProofError: one that was taken before does not hold.
-        """
-        self._waiting += found
-        if len(self._waiting) < CHUNK:
-            return
-        chunk, self._waiting = self._waiting, []
-        if self._jobs == 1:
-            self._judge(chunk, check_signatures(_signed(chunk)))
-        else:
-            self._running.append((chunk, self._start().submit(check_signatures, _signed(chunk))))
-            while len(self._running) > 2 * self._jobs:
-                self._collect()
-        if self._failure is not None:
-            raise self._failure
-
-    def first_failure(self) -> InvalidProofError | None:
-        """Checks what is left; returns the failure of the earliest entry, or None."""
-        chunk, self._waiting = self._waiting, []
-        last = check_signatures(_signed(chunk)) if self._failure is None else -1
-        while self._running and self._failure is None:
-            self._collect()
-        self._judge(chunk, last)
-        return self._failure
-
-    def _collect(self) -> None:
-        chunk, future = self._running.popleft()
-        self._judge(chunk, future.result())
-
-    def _judge(self, chunk: list[Claim], bad: int) -> None:
-        if bad >= 0 and self._failure is None:
-            self._failure = chunk[bad].error()
-
-    def _start(self) -> ProcessPoolExecutor:
-        if self._executor is None:
-            # A forked child inherits what it needs; a spawned one would run the caller's script again.
-            method = "fork" if sys.platform == "linux" else "spawn"
-            self._executor = ProcessPoolExecutor(self._jobs, multiprocessing.get_context(method))
-        return self._executor
-
-
-def check_signatures(signed: Sequence[Signed]) -> int:
-    """The index of the first signature that does not hold, or -1."""
-    for index, (key, domain, message, signature) in enumerate(signed):
-        if not crypto.is_signed(key, domain, message, signature):
-            return index
-    return -1
-
-
-def _signed(chunk: Sequence[Claim]) -> list[Signed]:
-    return [(claim.key, claim.domain, claim.message, claim.signature) for claim in chunk]
 
 
 def _decode(body: bytes, number: int) -> e.AnyEntry:

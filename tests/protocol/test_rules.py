@@ -433,3 +433,222 @@ def test_the_chain_gives_each_secret_once_and_in_reverse() -> None:
     assert previous == bytes(32)
     with pytest.raises(InvalidProofError):
         chain.secret(700)
+
+
+# -- one thing after the other: each entry has its place ---------------------------------------------------------------
+
+
+def test_nobody_joins_and_nothing_resumes_closes_or_opens_within_a_round() -> None:
+    world = fresh()
+    assignment = opened(world)[0]
+    begin = begin_of(world)
+    stranger = fresh(7).players[6]
+    signature = stranger.enter(world.state.run)
+    join = e.Join(at=world.state.at, worker=6, key=stranger.key.public, signature=signature)
+    current = world.state.current
+    assert current is not None
+    for entry, step in (
+        (begin, Step.PROGRESS),
+        (join, Step.PROGRESS),
+        (current.open, Step.PROGRESS),
+        (e.Resume(at=world.state.at), Step.PROGRESS),
+        (e.Close(at=world.state.at, outcome="stopped", reason=""), Step.OUTCOME),
+        (e.Apply(at=world.state.at, round=0, update=bytes(32), parameters=bytes(32), loss=0.0), Step.VERDICTS),
+        (e.Pay(at=world.state.at, round=0, transfers=[]), Step.VERDICTS),
+        (e.Commit(at=world.state.at, round=1, commitments=[]), Step.PROGRESS),
+        (e.Commit(at=world.state.at, round=0, commitments=[]), Step.OPENINGS),
+        (e.Redeal(at=world.state.at, round=0, origin=99, holder=0), Step.PROGRESS),
+        (e.Withdraw(at=world.state.at, worker=99, reason=""), Step.PROGRESS),
+    ):
+        entry = msgspec.structs.replace(entry, at=world.state.at)
+        assert refused(world.state, entry).step == step, entry
+    assert assignment.task.round == 0
+
+
+def test_nobody_withdraws_or_answers_after_the_reveal() -> None:
+    world = fresh()
+    answered(world)
+    world.manager.reveal()
+    current = world.state.current
+    assert current is not None
+    reveal = e.Reveal(at=world.state.at, round=0, secret=world.chain.secret(0), openings=[])
+    commit = e.Commit(at=world.state.at, round=0, commitments=list(current.commitments.values())[:1])
+    withdraw = e.Withdraw(at=world.state.at, worker=1, reason="")
+    for entry in (reveal, commit, withdraw):
+        assert refused(world.state, entry).step == Step.PROGRESS
+
+
+def test_a_key_has_one_number_and_a_number_one_key() -> None:
+    world = fresh()
+    first, second = world.players[:2]
+    again = e.Join(at=world.state.at, worker=6, key=first.key.public, signature=first.enter(world.state.run))
+    assert refused(world.state, again).step == Step.PROGRESS
+    skipped = e.Join(at=world.state.at, worker=7, key=fresh(8).players[7].key.public, signature=bytes(64))
+    assert refused(world.state, skipped).step == Step.PROGRESS
+    world.manager.lost(0, "gone")
+    taken = e.Join(at=world.state.at, worker=0, key=second.key.public, signature=second.enter(world.state.run))
+    assert refused(world.state, taken).step == Step.PROGRESS
+
+
+def test_an_update_is_applied_once_with_a_finite_loss_and_never_in_a_settlement() -> None:
+    world = fresh()
+    answered(world)
+    world.manager.reveal()
+    verdict = world.manager.judge({})[0]
+    update = e.Apply(at=world.state.at, round=0, update=bytes(32), parameters=bytes(32), loss=0.0)
+    assert refused(world.state, e.Pay(at=world.state.at, round=0, transfers=[])).step == Step.PROGRESS
+    for loss in (float("nan"), float("inf")):
+        assert refused(world.state, msgspec.structs.replace(update, loss=loss)).step == Step.PROGRESS
+    assert refused(world.state, verdict).step == Step.VERDICTS
+    world.state.apply(update)
+    assert refused(world.state, update).step == Step.PROGRESS
+    other = msgspec.structs.replace(
+        verdict, fragment=(verdict.fragment + 1) % 4, outcome="referee", reason="non-finite"
+    )
+    assert refused(world.state, other).step == Step.PROGRESS
+    last = to_settlement(4)
+    answered(last)
+    last.manager.reveal()
+    last.manager.judge({})
+    late = msgspec.structs.replace(update, round=last.state.round, at=last.state.at)
+    assert refused(last.state, late).step == Step.PROGRESS
+
+
+def test_a_verdict_must_be_the_one_that_follows_from_the_results() -> None:
+    world = fresh()
+    answered(world)
+    world.manager.reveal()
+    current = world.state.current
+    assert current is not None and current.roles is not None
+    checked = current.roles.checked
+    plain = (checked + 1) % len(current.open.fragments)
+    right = e.Verdict(
+        at=world.state.at,
+        round=0,
+        fragment=checked,
+        outcome="agree",
+        reason="compared",
+        accepted=current.accepted(checked),
+        evicted=[],
+    )
+    everybody = sorted(current.fragment_results(checked))
+    for change in (
+        {"fragment": 99},
+        {"fragment": plain, "accepted": current.accepted(plain)},
+        {"outcome": "vote"},
+        {"accepted": bytes(32)},
+        {"evicted": everybody[:1]},
+        {"outcome": "referee", "reason": "no-majority", "accepted": bytes(32), "evicted": everybody},
+        {"outcome": "referee", "reason": "compared"},
+        {"reason": "non-finite"},
+        {"outcome": "referee", "reason": "non-finite", "accepted": bytes(32), "evicted": []},
+    ):
+        assert refused(world.state, msgspec.structs.replace(right, **change)).step == Step.VERDICTS, change
+    world.state.apply(right)
+
+
+def test_a_manager_may_overrule_only_by_saying_that_it_executed() -> None:
+    """What THREATS.md admits: a false "non-finite" convicts by the manager's word, in sight of everybody."""
+    world = fresh()
+    answered(world)
+    world.manager.reveal()
+    world.manager.suspect(0)
+    disputed = world.manager.disputes()[0].fragment
+    current = world.state.current
+    assert current is not None
+    world.manager.judge({disputed: bytes(32)})
+    verdict = current.verdicts[disputed]
+    assert (verdict.outcome, verdict.evicted) == ("referee", sorted(current.fragment_results(disputed)))
+
+
+def test_a_round_that_was_forgotten_begins_anew_with_the_same_secret_and_seats() -> None:
+    world = fresh()
+    world.write()
+    world.manager.lost(5, "left before the round")
+    first = {a.origin: a.task.digest() for a in opened(world)}
+    world.manager.forget_round()
+    assert [type(entry) for entry in world.manager.take()] == [e.Withdraw]
+    assert {a.origin: a.task.digest() for a in opened(world)} == first
+    world.manager.lost(0, "left within the round")
+    world.manager.forget_round()
+    assert world.state.workers[0].status == "withdrawn"
+    assert [type(entry) for entry in world.manager.take()] == [e.Withdraw]
+
+
+def test_a_round_has_the_number_place_and_parameters_that_are_due() -> None:
+    world = fresh()
+    plan = world.manager.upcoming()
+    assert plan is not None
+    fragments = world._fragments(plan)
+    right = e.Open(
+        at=world.state.at,
+        round=0,
+        purpose="train",
+        epoch=0,
+        offset=0,
+        lines=plan.lines,
+        parameters=world.state.parameters,
+        fragments=fragments,
+    )
+    for change in (
+        {"round": 1},
+        {"purpose": "settle"},
+        {"epoch": 1},
+        {"offset": 1},
+        {"lines": plan.lines - 1},
+        {"parameters": bytes(32)},
+        {"fragments": fragments[1:]},
+    ):
+        assert refused(world.state, msgspec.structs.replace(right, **change)).step == Step.PROGRESS, change
+    done = to_settlement(4)
+    while done.manager.upcoming() is not None:
+        done.step()
+    late = msgspec.structs.replace(right, at=done.state.at, round=done.state.round)
+    assert refused(done.state, late).step == Step.PROGRESS
+
+
+def test_commitments_come_once_in_order_and_from_who_holds_the_task() -> None:
+    world = fresh()
+    tasks = opened(world)
+    logged = []
+    for assignment in tasks:
+        c = world.players[assignment.holder].commit(assignment)[0]
+        logged.append(e.Commitment(c.origin, c.holder, c.commitment, c.signature))
+    first, second = logged[:2]
+    stranger = msgspec.structs.replace(first, origin=99, holder=99)
+    for commitments in (
+        [second, first],
+        [first, first],
+        [stranger],
+        [msgspec.structs.replace(first, holder=second.holder)],
+    ):
+        entry = e.Commit(at=world.state.at, round=0, commitments=commitments)
+        assert refused(fresh_like(world), entry).step == Step.OPENINGS
+    world.state.apply(e.Commit(at=world.state.at, round=0, commitments=[first]))
+    assert refused(world.state, e.Commit(at=world.state.at, round=0, commitments=[first])).step == Step.OPENINGS
+    world.state.apply(e.Withdraw(at=world.state.at, worker=second.holder, reason=""))
+    gone = e.Commit(at=world.state.at, round=0, commitments=[second])
+    assert refused(world.state, gone).step == Step.OPENINGS
+
+
+def fresh_like(world: World) -> RunState:
+    """Another state at the same place: a refused entry may leave its own half done."""
+    again = fresh()
+    opened(again)
+    assert again.state.index == world.state.index
+    return again.state
+
+
+def test_a_task_goes_only_to_somebody_who_is_there_and_never_in_a_settlement() -> None:
+    world = fresh()
+    opened(world)
+    for worker in (0, 1):
+        world.state.apply(e.Withdraw(at=world.state.at, worker=worker, reason=""))
+    for origin, holder in ((0, 1), (0, 99), (99, 2), (2, 3)):
+        entry = e.Redeal(at=world.state.at, round=0, origin=origin, holder=holder)
+        assert refused(world.state, entry).step == Step.PROGRESS
+    last = to_settlement(4)
+    opened(last)
+    last.state.apply(e.Withdraw(at=last.state.at, worker=0, reason=""))
+    entry = e.Redeal(at=last.state.at, round=last.state.round, origin=0, holder=1)
+    assert refused(last.state, entry).step == Step.PROGRESS
