@@ -1,0 +1,62 @@
+"""The average of updates: neither the order of arrival nor the shape of the tree changes a bit."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from podlt.errors import UsageError
+from podlt.exact.average import MOST_UPDATES, ExactSum, average
+from podlt.exact.rules import NonFiniteError
+
+updates = st.lists(st.lists(st.floats(-(2.0**40), 2.0**40, width=32), min_size=3, max_size=3), min_size=1, max_size=12)
+
+
+def same(a, b):
+    return np.array_equal(a.numpy().view(np.uint32), b.numpy().view(np.uint32))
+
+
+def leaf(row, exponent=41):
+    total = ExactSum((3,), exponent)
+    total.add(torch.tensor(row))
+    return total
+
+
+@settings(max_examples=100, deadline=None)
+@given(updates, st.randoms())
+def test_neither_order_nor_tree_changes_an_average(rows, random):
+    want = average([torch.tensor(r) for r in rows])
+    leaves = [leaf(row) for row in rows]
+    in_order = ExactSum((3,), 41)
+    for one in leaves:
+        in_order.merge(one)
+    random.shuffle(rows)
+    assert same(average([torch.tensor(r) for r in rows]), want)
+    while len(leaves) > 1:
+        random.shuffle(leaves)
+        first = leaves.pop()
+        leaves[0].merge(first)
+    assert same(leaves[0].mean(), in_order.mean())
+
+
+def test_weights_count_as_so_many_equal_updates():
+    rows = [torch.tensor([1.5, -2.0, 1e-3]), torch.tensor([3.0, 0.25, 7.0])]
+    assert same(average(rows, [2, 1]), average([rows[0], rows[1], rows[0]]))
+    assert torch.allclose(average(rows, [2, 1]), torch.tensor([2.0, -1.25, 7.002 / 3]))
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(UsageError, match="at least one"):
+        average([])
+    with pytest.raises(NonFiniteError, match=r"^average"):
+        average([torch.tensor([1.0, float("nan")])])
+    with pytest.raises(UsageError, match="below 2"):
+        leaf([2.0, 0.0, 0.0], exponent=1)
+    with pytest.raises(UsageError, match="shape"):
+        leaf([1.0, 0.0, 0.0]).add(torch.ones(4))
+    full = ExactSum((3,), 1)
+    full.add(torch.ones(3), MOST_UPDATES)
+    with pytest.raises(UsageError, match="total weights"):
+        full.merge(leaf([1.0, 0.0, 0.0], exponent=1))
+    assert full.mean().tolist() == [1.0, 1.0, 1.0]

@@ -1,0 +1,108 @@
+"""Elementary functions: the fast twin equals the written sequence bit for bit, and the sequence is accurate."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from podlt.errors import UnsupportedError
+from podlt.exact import definition_elementary as definition
+from podlt.exact import kernels_elementary as loops
+from podlt.exact.table import table
+
+NAMES = ("exp", "log", "tanh", "sigmoid", "erf", "rsqrt", "gelu", "gelu_tanh", "sin", "cos")
+EDGES = np.array(
+    """0 -0.0 1e-45 -1e-45 1.1754944e-38 1 -1 88.7 89 90 -87.4 -103.9 -104 -1e30 1e30 3.4e38 inf -inf nan
+    0.625 -0.625 0.927734375 -0.9277344 3.99 4 0.70710677 0.70710678""".split(),
+    np.float32,
+)
+
+
+def all_exponents():
+    """Every float32 whose low 12 bits are one pattern: all signs and exponents, a mantissa in 4096."""
+    return ((np.arange(2**20, dtype=np.uint32) << 12) | np.uint32(0x5A5)).view(np.float32)
+
+
+def agree(got, want):
+    both_nan = np.isnan(got) & np.isnan(want)
+    return bool(((got.view(np.uint32) == want.view(np.uint32)) | both_nan).all())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_functions_equal_their_written_sequence_over_all_exponents(name):
+    x = np.concatenate([all_exponents(), EDGES])
+    if name in ("sin", "cos"):
+        x = np.clip(np.nan_to_num(x), -524287, 524287)
+    out = np.empty_like(x)
+    loops.unary(getattr(loops, name.upper()), x, out)
+    with np.errstate(all="ignore"):
+        assert agree(out, getattr(definition, name)(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high", "bound"),
+    [
+        ("exp", -87, 88, 1e-7),
+        ("log", 1e-30, 100, 1e-7),
+        ("tanh", -10, 10, 2e-7),
+        ("sigmoid", -80, 80, 2e-7),
+        ("erf", -4, 4, 2e-7),
+        ("rsqrt", 1e-30, 1e6, 1e-7),
+        ("sin", -5e5, 5e5, 1e-7),
+        ("cos", -100, 100, 1e-7),
+    ],
+)
+def test_functions_are_accurate(name, low, high, bound):
+    x = np.random.default_rng(0).uniform(low, high, 100_000).astype(np.float32)
+    want = getattr(torch, name)(torch.from_numpy(x).double()).numpy()
+    error = np.abs(getattr(definition, name)(x).astype(np.float64) - want) / np.maximum(np.abs(want), 1e-38)
+    assert error.max() < bound
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.floats(width=32), st.one_of(st.floats(width=32), st.sampled_from([0.5, -0.5, 2.0, 3.0, -1.0, 64.0, 65.0, 0.0]))
+)
+def test_powers_equal_their_written_sequence(x, y):
+    got = np.empty(1, np.float32)
+    a, b = np.array([x], np.float32), np.array([y], np.float32)
+    loops.power(a, b, got)
+    assert agree(got, definition.power(a, b))
+
+
+def test_powers_are_accurate():
+    random = np.random.default_rng(2)
+    x, y = np.exp(random.uniform(-5, 5, 2000)).astype(np.float32), random.uniform(-8, 8, 2000).astype(np.float32)
+    out = np.empty_like(x)
+    loops.power(x, y, out)
+    want = x.astype(np.float64) ** y.astype(np.float64)
+    assert (np.abs(out - want) / want).max() < 1e-7
+
+
+@pytest.mark.parametrize(("name", "which"), [("gelu", loops.GELU), ("gelu_tanh", loops.GELU_TANH)])
+def test_slopes_equal_their_written_sequence(name, which):
+    x = np.random.default_rng(3).normal(size=5000).astype(np.float32) * 3
+    out = np.empty_like(x)
+    loops.slope(which, np.ones_like(x), x, out)
+    with np.errstate(all="ignore"):
+        assert agree(out, getattr(definition, f"{name}_slope")(x))
+
+
+def test_square_roots_and_quotients_are_the_ieee_operations():
+    x = np.abs(all_exponents())
+    with np.errstate(all="ignore"):
+        assert agree(table(2)["sqrt.default"](torch.from_numpy(x)).numpy(), np.sqrt(x))
+        for divisor in (3.0, 7.0, 1e-3):
+            got = table(2)["div.Scalar"](torch.from_numpy(x), divisor).numpy()
+            assert agree(got, x / np.float32(divisor))
+        y = np.roll(x, 12345)
+        for name, want in (("add", x + y), ("sub", x - y), ("mul", x * y), ("div", x / y)):
+            assert agree(table(2)[f"{name}.Tensor"](torch.from_numpy(x), torch.from_numpy(y)).numpy(), want)
+        scaled = table(2)["add.Tensor"](torch.from_numpy(x), torch.from_numpy(y), alpha=0.3).numpy()
+        assert agree(scaled, x + y * np.float32(0.3))
+
+
+def test_angles_beyond_the_reduction_are_refused_by_name():
+    with pytest.raises(UnsupportedError, match=r"^sin"):
+        table(2)["sin.default"](torch.tensor([6e5]))

@@ -1,0 +1,137 @@
+"""Layers against their definitions bit for bit, and the whole table against torch within rounding."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from podlt.errors import UsageError
+from podlt.exact import convolution, normalise, products
+from podlt.exact import definition_layers as definition
+from podlt.exact.rules import NonFiniteError
+from podlt.exact.table import table
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(4)
+
+
+def same(a, b):
+    return np.array_equal(np.asarray(a, np.float32).view(np.uint32), np.asarray(b, np.float32).view(np.uint32))
+
+
+@pytest.mark.parametrize("digits", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("n", "c", "h", "w", "o", "k", "stride", "padding", "dilation"),
+    [
+        (2, 3, 5, 6, 4, 3, 1, 1, 1),
+        (2, 2, 7, 5, 3, 3, 2, 1, 1),
+        (1, 2, 6, 6, 2, 1, 2, 0, 1),
+        (2, 1, 7, 7, 2, 3, 1, 2, 2),
+        (1, 1, 3, 3, 1, 2, 1, 3, 1),
+    ],
+)
+def test_convolutions_and_their_gradients_equal_their_definitions(n, c, h, w, o, k, stride, padding, dilation, digits):
+    x, weight = torch.randn(n, c, h, w), torch.randn(o, c, k, k)
+    geometry = convolution.Geometry((stride,) * 2, (padding,) * 2, (dilation,) * 2, 1)
+    numbers = (stride, padding, dilation, digits)
+    y = convolution.forward(x, weight, None, geometry, digits)
+    assert same(y, definition.convolution(x.numpy(), weight.numpy(), *numbers))
+    grad = torch.randn(y.shape)
+    got = convolution.weight_gradient(grad, x, weight.shape, geometry, digits)
+    assert same(got, definition.convolution_weight_gradient(grad.numpy(), x.numpy(), weight.numpy(), *numbers))
+    got = convolution.input_gradient(grad, weight, (h, w), None, geometry, digits)
+    want = definition.convolution_input_gradient(grad.numpy(), tuple(x.shape), weight.numpy(), *numbers)
+    assert same(got, want)
+
+
+@pytest.mark.parametrize("way", ["float32", "float64"])
+def test_convolutions_are_the_same_in_every_way_of_products(way):
+    x, weight, g = torch.randn(5, 4, 9, 9), torch.randn(6, 2, 3, 3), convolution.Geometry((1, 1), (1, 1), (1, 1), 2)
+    y = convolution.forward(x, weight, torch.ones(6), g, 2)
+    d = convolution.weight_gradient(y, x, weight.shape, g, 2)
+    with products.using(way):
+        assert same(convolution.forward(x, weight, torch.ones(6), g, 2), y)
+        assert same(convolution.weight_gradient(y, x, weight.shape, g, 2), d)
+
+
+def test_blocks_of_samples_do_not_change_a_convolution(monkeypatch):
+    x, weight, g = torch.randn(7, 3, 8, 8), torch.randn(4, 3, 3, 3), convolution.Geometry((1, 1), (1, 1), (1, 1), 1)
+    y = convolution.forward(x, weight, None, g, 2)
+    d = convolution.weight_gradient(y, x, weight.shape, g, 2)
+    monkeypatch.setattr(convolution, "_BLOCK_BYTES", 1)
+    assert same(convolution.forward(x, weight, None, g, 2), y)
+    assert same(convolution.weight_gradient(y, x, weight.shape, g, 2), d)
+
+
+def test_softmax_and_its_gradient_equal_their_definitions():
+    x = torch.randn(5, 33) * 10
+    x[1, 3:9] = -math.inf
+    grad = torch.randn(5, 33)
+    for logarithm, forward, backward in (
+        (False, definition.softmax, definition.softmax_backward),
+        (True, definition.log_softmax, definition.log_softmax_backward),
+    ):
+        y = normalise.softmax(x, 1, logarithm, "softmax")
+        assert same(y, forward(x.numpy()))
+        assert same(normalise.softmax(x.t(), 0, logarithm, "softmax").t(), y)
+        with np.errstate(all="ignore"):
+            want = backward(grad.numpy(), y.numpy())
+        assert same(normalise.softmax_backward(grad, y, 1, logarithm, "softmax"), want)
+
+
+@pytest.mark.parametrize("row", [[math.nan, 1.0], [math.inf, 1.0], [-math.inf, -math.inf]])
+def test_softmax_refuses_lines_without_a_finite_maximum(row):
+    with pytest.raises(NonFiniteError, match=r"^_softmax"):
+        table(2)["_softmax.default"](torch.tensor([[1.0, 2.0], row]), 1, False)
+
+
+def test_layer_and_batch_norm_equal_their_definitions():
+    x, weight, bias, grad = torch.randn(6, 10), torch.randn(10), torch.randn(10), torch.randn(6, 10)
+    y, mean, factor = normalise.layer_norm(x, [10], weight, bias, 1e-5)
+    for got, want in zip(
+        (y, mean.flatten(), factor.flatten()),
+        definition.layer_norm(x.numpy(), weight.numpy(), bias.numpy(), 1e-5),
+        strict=True,
+    ):
+        assert same(got, want)
+    got_all = normalise.layer_norm_backward(grad, x, [10], mean, factor, weight, bias, [True] * 3)
+    want_all = definition.layer_norm_backward(
+        grad.numpy(), x.numpy(), mean.flatten().numpy(), factor.flatten().numpy(), weight.numpy()
+    )
+    assert all(same(a, b) for a, b in zip(got_all, want_all, strict=True))
+    image = torch.randn(4, 10, 3, 3)
+    got = normalise.batch_norm(image, weight, bias, torch.zeros(10), torch.ones(10), True, 0.1, 1e-5)
+    want = definition.batch_norm(image.reshape(4, 10, 9).numpy(), weight.numpy(), bias.numpy(), 1e-5)
+    assert same(got[0].reshape(4, 10, 9), want[0]) and same(got[1], want[1]) and same(got[2], want[2])
+
+
+def test_the_first_of_equal_values_is_the_maximum_of_a_window():
+    x = torch.zeros(1, 1, 4, 4)
+    _, index = table(2)["max_pool2d_with_indices.default"](x, [2, 2], [2, 2])
+    assert index.flatten().tolist() == [0, 2, 8, 10]
+
+
+def test_overlapping_windows_add_their_gradients_exactly():
+    x = torch.zeros(1, 1, 3, 3)
+    x[0, 0, 1, 1] = 5.0
+    _, index = table(2)["max_pool2d_with_indices.default"](x, [2, 2], [1, 1])
+    grad = torch.tensor([[[[1e8, 1.0], [-1e8, 2.0]]]])
+    arguments = ([2, 2], [1, 1], [0, 0], [1, 1], False, index)
+    got = table(2)["max_pool2d_with_indices_backward.default"](grad, x, *arguments)
+    assert float(got[0, 0, 1, 1]) == 3.0 and int((got != 0).sum()) == 1
+
+
+def test_index_put_refuses_what_would_depend_on_order():
+    run = table(2)["index_put.default"]
+    with pytest.raises(UsageError, match="one twice"):
+        run(torch.zeros(3), [torch.tensor([1, 1])], torch.tensor([1.0, 2.0]), False)
+    assert run(torch.zeros(3), [torch.tensor([1, 1])], torch.tensor([1.0, 2.0]), True).tolist() == [0.0, 3.0, 0.0]
+
+
+def test_an_operation_without_a_definition_is_absent_and_digits_are_bounded():
+    assert "topk.default" not in table(2)
+    with pytest.raises(UsageError, match="digits"):
+        table(4)
