@@ -146,5 +146,5 @@ class AnyRun(RuleBasedStateMachine):
         return self.world.players  # type: ignore[return-value]
 
 
-AnyRun.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+AnyRun.TestCase.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
 test_any_run_keeps_the_rules = AnyRun.TestCase

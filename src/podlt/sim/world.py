@@ -162,7 +162,7 @@ class World:
 
     def _round(self, plan: Upcoming) -> None:
         manager = self.manager
-        dealt = manager.open(plan, self._fragments(plan))
+        dealt = manager.open(plan, self.fragments(plan))
         self._spread(dealt)
         self._collect(deque(dealt))
         manager.reveal()
@@ -261,7 +261,8 @@ class World:
             if worker.status == "withdrawn" and self.players[number].returns:
                 self.admit(self.players[number])
 
-    def _fragments(self, plan: Upcoming) -> list[bytes]:
+    def fragments(self, plan: Upcoming) -> list[bytes]:
+        """The digests of a round's fragments; which lines they are is the seed's affair."""
         bounds = fragment_bounds(plan.lines, plan.fragments)
         place = plan.epoch.to_bytes(8, "big") + plan.offset.to_bytes(8, "big")
         return [

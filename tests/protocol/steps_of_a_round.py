@@ -1,0 +1,63 @@
+"""Small moves that the tests of the rules are made of."""
+
+from __future__ import annotations
+
+import pytest
+
+from podlt.errors import InvalidProofError
+from podlt.protocol import entries as e
+from podlt.protocol.messages import Assignment
+from podlt.protocol.rules import RunState
+from podlt.sim.world import Scenario, World
+
+from .scripted import scripted_world
+
+SCENARIO = Scenario(lines=40, block_lines=10)
+
+
+def fresh(workers: int = 6, scenario: Scenario = SCENARIO) -> World:
+    return scripted_world(scenario, workers)[0]
+
+
+def opened(world: World) -> list[Assignment]:
+    plan = world.manager.upcoming()
+    assert plan is not None
+    return world.manager.open(plan, world.fragments(plan))
+
+
+def refused(state: RunState, entry: e.Entry) -> InvalidProofError:
+    with pytest.raises(InvalidProofError) as caught:
+        state.apply(entry)
+    assert caught.value.entry == state.index
+    return caught.value
+
+
+def answered(world: World, *, groups: int = 1) -> None:
+    """Opens a round and brings in all commitments, written as so many entries."""
+    tasks = opened(world)
+    for part in (tasks[i::groups] for i in range(groups)):
+        for assignment in part:
+            world.manager.committed(world.players[assignment.holder].commit(assignment)[0])
+        world.manager.commit()
+    for player in world.players:
+        for message, uploaded in player.open(world.state.round):
+            world.manager.opened(message, uploaded)
+
+
+def finished(world: World) -> None:
+    world.manager.reveal()
+    world.manager.judge({})
+    world.manager.apply(bytes(32), bytes(32), 0.0)
+    world.manager.pay()
+
+
+def begin_of(world: World) -> e.Begin:
+    assert world.state.begin is not None
+    return world.state.begin
+
+
+def to_settlement(workers: int) -> World:
+    world = fresh(workers)
+    while not world.state.trained:
+        world.step()
+    return world

@@ -1,0 +1,79 @@
+"""What workers can send to an honest manager."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from podlt.crypto import digest
+from podlt.errors import PeerError
+from podlt.protocol.messages import Committed
+from podlt.sim.players import honest_update
+
+from .scripted import Scripted
+from .steps_of_a_round import fresh, opened
+
+
+def test_a_stranger_cannot_join_with_anothers_signature() -> None:
+    world = fresh()
+    key = fresh(7).players[6].key.public
+    with pytest.raises(PeerError, match="signature"):
+        world.manager.join(key, lambda: world.players[0].enter(world.state.run))
+
+
+def test_an_evicted_key_cannot_join_again() -> None:
+    world = fresh(3)
+    players: list[Scripted] = world.players  # type: ignore[assignment]
+    players[0].mood = "fake"
+    world.step()
+    with pytest.raises(PeerError, match="evicted"):
+        world.admit(players[0])
+
+
+def test_a_second_answer_a_stolen_answer_and_a_forged_one_are_refused() -> None:
+    world = fresh()
+    first, second = opened(world)[:2]
+    mine = world.players[first.holder].commit(first)[0]
+    other = world.players[second.holder].commit(second)[0]
+    world.manager.committed(mine)
+    world.manager.committed(mine)  # the same again is no second answer
+    again = world.players[first.holder].bind(first, digest("another"))
+    for bad in (
+        again,
+        Committed(second.origin, second.holder, other.commitment, mine.signature),
+        Committed(second.origin, first.holder, mine.commitment, mine.signature),
+        Committed(2**19, second.holder, other.commitment, other.signature),
+    ):
+        with pytest.raises(PeerError):
+            world.manager.committed(bad)
+
+
+def test_an_opening_must_fit_its_commitment_and_its_upload() -> None:
+    world = fresh()
+    task = opened(world)[0]
+    player = world.players[task.holder]
+    world.manager.committed(player.commit(task)[0])
+    shown, _ = player.open(0)[0]
+    with pytest.raises(PeerError, match="opening"):
+        world.manager.opened(msgspec.structs.replace(shown, update=bytes(32)))
+    with pytest.raises(PeerError, match="upload"):
+        world.manager.opened(shown, bytes(32))
+    world.manager.opened(shown, honest_update(task.task))
+
+
+def test_a_crash_gives_the_same_commitment_again() -> None:
+    world = fresh()
+    task = opened(world)[0]
+    player = world.players[task.holder]
+    first = player.commit(task)
+    player.worker = None
+    player.enter(world.state.run)
+    assert player.commit(task) == first
+
+
+def test_a_task_message_does_not_tell_useful_work_from_a_check() -> None:
+    tasks = opened(fresh(8))
+    fields = {frozenset(msgspec.to_builtins(a.task)) for a in tasks}
+    assert len(fields) == 1
+    checked = [a for a in tasks if [b.fragment for b in tasks].count(a.fragment) == 3]
+    assert len(checked) == 3 and len({a.task.digest() for a in checked}) == 1
