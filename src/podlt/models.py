@@ -112,3 +112,58 @@ def gpt(
 ) -> nn.Module:
     """A character transformer: 809,000 parameters as it stands, for a vocabulary of 90."""
     return GPT(vocabulary, context, layers, heads, width, dropout)
+
+
+class Recurrent(nn.Module):
+    """Embedding, a recurrent layer of either kind, and a head that is applied at every position."""
+
+    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU], vocabulary: int, width: int, layers: int) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(vocabulary, width)
+        self.layers = kind(width, width, num_layers=layers, batch_first=True)
+        self.head = nn.Linear(width, vocabulary)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(n, positions) whole numbers -> (n, positions, vocabulary) logits."""
+        hidden, _ = self.layers(self.tokens(tokens))
+        return self.head(hidden)  # type: ignore[no-any-return]
+
+
+def lstm(vocabulary: int, width: int = 64, layers: int = 1) -> nn.Module:
+    """A character model with a long short-term memory; its program grows with the positions of a line."""
+    return Recurrent(nn.LSTM, vocabulary, width, layers)
+
+
+def gru(vocabulary: int, width: int = 64, layers: int = 1) -> nn.Module:
+    """A character model with gated recurrent units; its program grows with the positions of a line."""
+    return Recurrent(nn.GRU, vocabulary, width, layers)
+
+
+class Residual(nn.Module):
+    """Two convolutions with batch normalisation, added to what came in: (n, c, h, w) -> the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The images, a little changed."""
+        inner = torch.relu(self.norms[0](self.first(x)))
+        return torch.relu(x + self.norms[1](self.second(inner)))
+
+
+def resnet(side: int = 28, channels: int = 1, width: int = 16, blocks: int = 2, outputs: int = 10) -> nn.Module:
+    """Residual blocks after a pooled convolution; batch statistics are those of a fragment, not of the whole block."""
+    return nn.Sequential(
+        Image(channels, side),
+        nn.Conv2d(channels, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        *(Residual(width) for _ in range(blocks)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(width, outputs),
+    )

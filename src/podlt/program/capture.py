@@ -7,6 +7,7 @@ a trace bakes in (a random depth, a counter) differs between captures, and is re
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,14 +17,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from podlt.errors import UnsupportedError
-from podlt.program.admission import NO_SUM, admit
+from podlt.errors import InvalidProofError, UnsupportedError
+from podlt.program.admission import NO_SUM, admit, example
 from podlt.program.ir import FieldSpec, Program
-from podlt.program.layout import TORCH_DTYPES
 from podlt.program.losses import NAMED
 from podlt.program.lower import Lowering
 from podlt.program.simplify import simplify
 from podlt.program.trace import WithLoss, trace
+from podlt.program.validate import validate
 
 SIZES = (5, 7, 11)
 """The numbers of lines of the three captures: pairwise different, and no common size of a model's layers."""
@@ -41,7 +42,7 @@ def capture(model: nn.Module, loss: str | Callable[..., torch.Tensor], fields: S
     """The training step of a model as a program.
 
     Args:
-        model: called with the inputs in the order of the fields; is put into train mode.
+        model: called with the inputs in the order of the fields, in train mode; a copy is, it stays as it was.
         loss: "cross_entropy", "mse", "bce" (with logits), each a sum over lines, or a callable taking
             (model, *inputs, *labels) that gives a loss a line (n,), or their sum.
         fields: inputs and labels.
@@ -49,37 +50,33 @@ def capture(model: nn.Module, loss: str | Callable[..., torch.Tensor], fields: S
     Raises:
         UnsupportedError: the step cannot be held by a program; names the operation and the place in the user's code.
     """
-    model.train()
+    model = _own_copy(model)
     _check_parameters(model)
+    state, untouched = _state(model), WithLoss(_own_copy(model), _step(loss, fields))
     module = WithLoss(model, _step(loss, fields))
     documents = []
     for size in SIZES:
         _reseed(size)
         batch = example(fields, size)
         documents.append(Lowering(trace(module, batch, [f.name for f in fields])).document())
-    merged = _merge(documents[0], documents[1], "program")
+    merged = _merge(documents[0], documents[1])
     if _at(merged, SIZES[2]) != documents[2]:
-        raise UnsupportedError(
-            "the captured step is not the same from one capture to the next, or does not grow evenly with the number "
-            "of lines: a random choice or a counter in Python code, or a loop over the batch?"
-        )
+        raise UnsupportedError(f"{NOT_THE_SAME}, or does not grow evenly with the number of lines")
     program = simplify(Program.from_document(merged))
-    state = _state(model)
-    admit(program, module, state, fields)
+    try:
+        validate(program)
+    except InvalidProofError as error:
+        raise UnsupportedError(f"{type(model).__name__} cannot be captured: {error}") from error
+    admit(program, untouched, state, fields)
     return Captured(program, state)
 
 
-def example(fields: Sequence[FieldSpec], lines: int) -> list[torch.Tensor]:
-    """A small batch of the right types; whole numbers are 0 or 1, which every vocabulary has."""
-    generator = torch.Generator().manual_seed(lines)
-    batch = []
-    for field in fields:
-        shape, dtype = (lines, *field.shape), TORCH_DTYPES[field.dtype]
-        if dtype.is_floating_point:
-            batch.append(torch.rand(shape, generator=generator, dtype=dtype))
-        else:
-            batch.append(torch.randint(0, 2, shape, generator=generator, dtype=dtype))
-    return batch
+def _own_copy(model: nn.Module) -> nn.Module:
+    """The model in train mode, to be traced: a trace leaves its marks, the user's own model stays as it is."""
+    try:
+        return copy.deepcopy(model).train()
+    except Exception as error:
+        raise UnsupportedError(f"{type(model).__name__} cannot be copied: {error}") from error
 
 
 def _step(loss: str | Callable[..., torch.Tensor], fields: Sequence[FieldSpec]) -> Callable[..., torch.Tensor]:
@@ -125,24 +122,27 @@ def _reseed(number: int) -> None:
     np.random.seed(number)
 
 
-def _merge(first: Any, second: Any, where: str) -> Any:
+NOT_THE_SAME = (
+    "the captured step is not the same from one capture to the next: a random choice, a counter or random constants in "
+    "Python code, or a loop over the batch"
+)
+
+
+def _merge(first: Any, second: Any) -> Any:
     """One document for both numbers of lines: integers that differ become affine expressions of it."""
     if isinstance(first, dict) and isinstance(second, dict) and first.keys() == second.keys():
-        return {key: _merge(first[key], second[key], where) for key in first}
+        return {key: _merge(first[key], second[key]) for key in first}
     if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
-        return [_merge(a, b, where) for a, b in zip(first, second, strict=True)]
+        return [_merge(a, b) for a, b in zip(first, second, strict=True)]
     if type(first) is type(second) and first == second:
         return first
     if isinstance(first, int) and isinstance(second, int):
         slope, rest = divmod(second - first, SIZES[1] - SIZES[0])
         if rest == 0:
             return {"B": [slope, first - slope * SIZES[0]]}
-    if isinstance(first, float) or isinstance(second, float):
+    if isinstance(first, float) and isinstance(second, float) and first * SIZES[0] == second * SIZES[1]:
         raise UnsupportedError(NO_SUM)
-    raise UnsupportedError(
-        "the captured step is not the same from one capture to the next: a random choice or a counter in Python code, "
-        "or a loop over the batch?"
-    )
+    raise UnsupportedError(NOT_THE_SAME)
 
 
 def _at(item: Any, lines: int) -> Any:

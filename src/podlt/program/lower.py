@@ -18,6 +18,8 @@ from podlt.program.validate import MAX_CONSTANT
 _DTYPES = {torch.float32: "f32", torch.int64: "i64", torch.int32: "i32", torch.uint8: "u8", torch.bool: "b1"}
 _IGNORED_KEYWORDS = {"layout", "device", "pin_memory", "memory_format", "non_blocking"}
 _SAME_VALUE = {"detach", "alias", "lift_fresh", "lift_fresh_copy", "contiguous"}
+_EMPTY = {"empty", "empty_like", "empty_permuted", "new_empty"}
+"""Memory as it was found: some decompositions use its shape. Zeros here, so that nothing depends on what lay there."""
 _AS_VIEW = {
     "view_copy",
     "permute_copy",
@@ -122,8 +124,15 @@ class Lowering:
             return
         if self._random(node, packet):
             return
+        if packet in _EMPTY:
+            kind = node.meta["val"]
+            keywords = {"dtype": self._argument(kind.dtype, node)}
+            self._values[node] = self._emit("zeros.default", [[int(d) for d in kind.shape]], keywords, [kind])[0]
+            return
         if packet in _AS_VIEW:
             name = name.replace("_copy.", ".", 1)
+        if name not in STOCK and packet.endswith("_"):
+            raise UnsupportedError(f"operation {name} changes a parameter or an input in place{line_of(node)}")
         if name not in STOCK:
             raise UnsupportedError(f"operation {name} is not supported{line_of(node)}")
         keywords = {

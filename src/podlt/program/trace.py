@@ -19,6 +19,7 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.traceback import preserve_node_meta
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from podlt.errors import UnsupportedError
 from podlt.program.operations import STOCK
@@ -37,9 +38,24 @@ class WithLoss(nn.Module):
         self.model = model
         self._loss = loss
 
-    def forward(self, *batch: torch.Tensor) -> torch.Tensor:
-        """The loss of a batch, a scalar."""
-        return self._loss(self.model, *batch)
+    def forward(self, *batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of a batch, a scalar, and the buffers after it: Python code may have put others in their place."""
+        loss = self._loss(self.model, *batch)
+        return loss, {name: buffer.detach() for name, buffer in self.model.named_buffers()}
+
+
+class _NoDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Refuses random draws: what the backward pass draws is a second mask where the first was meant."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise UnsupportedError(
+                f"the backward pass draws random numbers anew ({operation_name(func)}): is dropout inside of "
+                "checkpoint()? It would get a second mask, and wrong gradients; take the checkpoint away"
+            )
+        return func(*args, **(kwargs or {}))
 
 
 @dataclass(frozen=True)
@@ -76,9 +92,13 @@ def trace(module: WithLoss, batch: Sequence[torch.Tensor], names: Sequence[str])
             **{f"model.{n}": v for n, v in zip(buffers, copies, strict=True)},
         }
         with torch.enable_grad():
-            loss = torch.func.functional_call(module, named, tuple(lines), tie_weights=True)
-            gradients = torch.autograd.grad(loss, values, allow_unused=True, materialize_grads=True)
-        return [loss.detach(), *gradients, *copies]
+            loss, after = torch.func.functional_call(module, named, tuple(lines), tie_weights=True)
+            with _NoDraws():  # type: ignore[no-untyped-call]
+                gradients = torch.autograd.grad(loss, values, allow_unused=True, materialize_grads=True)
+        for name, before in zip(buffers, copies, strict=True):
+            if (before.dtype, before.shape) != (after[name].dtype, after[name].shape):
+                raise UnsupportedError(f"buffer {name} changes its type or its shape in a step")
+        return [loss.detach(), *gradients, *(after[name] for name in buffers)]
 
     arguments = (
         [parameters[n].detach().clone().requires_grad_() for n in trained],

@@ -23,9 +23,10 @@ MAX_DEPTH = 6
 MAX_CONSTANT = 65_536
 MAX_LINES = 1024
 """The largest fragment that a program is checked for, unless the caller says more."""
-FEW = (1, 3)
-"""Small numbers of lines for which shapes are inferred. With the largest there are three: a declared size is affine in
-the lines, so a true size that grows with their square cannot agree with it at all of them."""
+FEW = (2, 3)
+"""Small numbers of lines for which shapes are inferred (a batch norm has no variance of one line). With the largest
+there are three: a declared size is affine in the lines, so a true size that grows with their square cannot agree with
+it at all of them."""
 
 
 def validate(program: Program, *, max_bytes: int = MAX_BYTES, lines: int = MAX_LINES) -> None:
