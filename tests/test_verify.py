@@ -239,3 +239,25 @@ def test_the_first_signature_that_does_not_hold_is_named() -> None:
     good = [(key.public, "d/1", bytes([i]), key.sign("d/1", bytes([i]))) for i in range(4)]
     assert check_signatures(good) == -1
     assert check_signatures([*good, (key.public, "e/1", b"\x00", good[0][3]), good[0]]) == 4
+
+
+def test_what_the_manager_writes_meanwhile_is_verified_too(run: Path) -> None:
+    class Growing(MemoryLog):
+        calls = 0
+
+        def heads(self) -> list[tuple[int, str]]:
+            self.calls += 1
+            return heads_of(run)[: 3 * self.calls]
+
+    log = Growing()
+    log.rows = [(i, leaf_hash(body), body) for i, body in enumerate(map(encode, entries_of(run)))]
+    result = verify_log(log, *RECIPE, jobs=1)
+    assert result.ok and log.calls > 3 and result.head is not None and result.head.size == len(log.rows)
+
+
+def test_a_log_that_begins_with_something_else_is_no_run(run: Path) -> None:
+    log = MemoryLog()
+    log.rows = [(0, leaf_hash(body), body) for body in map(encode, entries_of(run)[1:2])]
+    log.notes = heads_of(run)[:1]
+    failure = verify_log(log, *RECIPE, jobs=1).failure
+    assert failure is not None and (failure.entry, failure.step) == (0, Step.PROGRESS)

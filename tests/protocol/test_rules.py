@@ -351,3 +351,9 @@ def test_a_task_goes_only_to_somebody_who_is_there_and_never_in_a_settlement() -
     last.state.apply(e.Withdraw(at=last.state.at, worker=0, reason=""))
     entry = e.Redeal(at=last.state.at, round=last.state.round, origin=0, holder=1)
     assert refused(last.state, entry).step == Step.PROGRESS
+
+
+@pytest.mark.parametrize("kind", [kind for kind in e.KINDS if kind is not e.Begin])
+def test_nothing_comes_before_begin(kind: type[e.Entry]) -> None:
+    entry = next(entry for entry in FUZZED if isinstance(entry, kind)) if kind is not e.Resume else e.Resume(at=0)
+    assert refused(RunState(), entry).step == Step.PROGRESS
