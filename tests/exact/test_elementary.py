@@ -12,11 +12,9 @@ from podlt.exact import kernels_elementary as loops
 from podlt.exact.table import table
 
 NAMES = ("exp", "log", "tanh", "sigmoid", "erf", "rsqrt", "gelu", "gelu_tanh", "sin", "cos")
-EDGES = np.array(
-    """0 -0.0 1e-45 -1e-45 1.1754944e-38 1 -1 88.7 89 90 -87.4 -103.9 -104 -1e30 1e30 3.4e38 inf -inf nan
-    0.625 -0.625 0.927734375 -0.9277344 3.99 4 0.70710677 0.70710678""".split(),
-    np.float32,
-)
+BOUNDED = [88.7, 89, 90, -87.4, -103.9, -104, 0.625, -0.625, 0.927734375, -0.9277344, 3.99, 4, 0.70710677, 0.70710678]
+EXTREME = [0, -0.0, 1e-45, -1e-45, 1.1754944e-38, 1, -1, -1e30, 1e30, 3.4e38, np.inf, -np.inf, np.nan]
+EDGES = np.array(BOUNDED + EXTREME, np.float32)
 
 
 def all_exponents():
