@@ -204,7 +204,6 @@ class RunState(RunFacts):
         results = round.fragment_results(entry.fragment)
         is_group = entry.fragment == round.roles.checked
         compared = compare(results, vote=round.open.purpose == "train") if is_group else None
-        self._require(bool(results), Step.VERDICTS, "nobody answered for the fragment")
         if entry.outcome == "referee":
             due = entry.reason == "non-finite" or (is_group and compared is None and entry.reason == "no-majority")
             self._require(due, Step.VERDICTS, "no referee is called for")
