@@ -90,24 +90,15 @@ def weight_gradient(
     flat = out.numpy().reshape(g.groups, per_o, k)
     for group in range(g.groups):
         total = np.zeros((digits, per_o, k))
-        rows, columns = (
-            left[:, :, group * per_o : (group + 1) * per_o],
-            right[:, :, group * per_c : (group + 1) * per_c],
-        )
+        rows = np.ascontiguousarray(left[:, :, group * per_o : (group + 1) * per_o])
+        columns = np.ascontiguousarray(right[:, :, group * per_c : (group + 1) * per_c])
         for first, count in _blocks(n, digits * length * (k + per_o)):
             a = workspace.take("planes left", (per_o, digits, count * length), np.int8)
-            _lay_out(rows, first, count, _ONE, grad.shape[2], grad.shape[3], (count * length, a[0].size, length), a)
             b = workspace.take("planes right", (k, digits, count * length), np.int8)
-            _lay_out(
-                columns,
-                first,
-                count,
-                g.window(taps),
-                grad.shape[2],
-                grad.shape[3],
-                (count * length, b[0].size, length),
-                b,
-            )
+            places = np.array([count * length, digits * count * length, length])
+            for source, window, laid in ((rows, _ONE, a), (columns, g.window(taps), b)):
+                size = (grad.shape[2], grad.shape[3])
+                kernels_convolution.patches(source, first, count, 1, window, *size, places, laid.reshape(-1))
             pair = torch.from_numpy(a.reshape(per_o, -1)), torch.from_numpy(b.reshape(k, -1)).t()
             total += level_products(*pair, digits)
         exponents = np.repeat(eb[group * per_c : (group + 1) * per_c], taps[0] * taps[1])
@@ -176,19 +167,11 @@ def _blocks(n: int, bytes_each: int) -> Iterator[Pair]:
         yield first, min(step, n - first)
 
 
-def _lay_out(
-    source: Array, first: int, count: int, window: Array, height: int, width: int, places: tuple[int, ...], out: Array
-) -> None:
-    kernels_convolution.patches(
-        np.ascontiguousarray(source), first, count, 1, window, height, width, np.array(places), out.reshape(-1)
-    )
-
-
 def _cut_samples(x: torch.Tensor, groups: int, digits: int, operation: str) -> tuple[Array, Array]:
     """Planes int8 (n * groups, digits * rest), last digit first, and exponents (n, groups)."""
     n = x.shape[0]
     values: Array = x.detach().contiguous().numpy().reshape(n * groups, -1)
-    planes = np.empty((values.shape[0], digits * values.shape[1]), np.int8)
+    planes = workspace.take("cut right", (values.shape[0], digits * values.shape[1]), np.int8)
     exponents = np.empty(n * groups, np.int64)
     if not kernels_digits.cut_rows(values, values.view(np.uint32), planes, exponents, digits, True):
         raise NonFiniteError(operation)
@@ -210,7 +193,7 @@ def _cut_channels(x: torch.Tensor, digits: int, reverse: bool) -> tuple[Array, A
     """Planes int8 (n, digits, c, h, w) and exponents (c,)."""
     n, c, h, w = x.shape
     values: Array = x.detach().contiguous().numpy().reshape(n, c, h * w)
-    planes = np.empty((n, digits, c, h * w), np.int8)
+    planes = workspace.take("cut right" if reverse else "cut left", (n, digits, c, h * w), np.int8)
     exponents = np.empty(c, np.int64)
     if not kernels_convolution.cut_channels(values, planes, exponents, digits, reverse):
         raise NonFiniteError("convolution_backward")

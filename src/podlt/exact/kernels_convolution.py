@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from podlt.exact.jit import kernel
+from podlt.exact.jit import kernel, scalar
 from podlt.exact.kernels_digits import power32, power64, row_exponent
 from podlt.exact.kernels_sums import exponent, is_finite, magnitude, rounded, units
 from podlt.exact.rules import Array
@@ -51,14 +51,40 @@ def cut_channels(x: Array, planes: Array, exponents: Array, digits: int, reverse
     return is_finite(worst)
 
 
+@scalar
+def _copy(out: Array, to: int, source: Array, at: int, count: int) -> None:
+    """out[to + i] = source[at + i]; unsigned indices, because the check for negative ones keeps bytes from vectors."""
+    target, start = np.uint64(to), np.uint64(at)
+    for i in range(np.uint64(count)):
+        out[target + i] = source[start + i]
+
+
+@scalar
+def _zero(out: Array, begin: int, end: int) -> None:
+    start = np.uint64(begin)
+    for i in range(np.uint64(end - begin)):
+        out[start + i] = 0
+
+
+@scalar
+def _shifted_plane(source: Array, at: int, size: int, delta: int, begin: int, end: int, out: Array, to: int) -> None:
+    """out[to + i] = source[at + i + delta] for begin <= i < end, as far as that lies in a plane of `size`."""
+    first = min(max(begin, -delta), end)
+    last = max(min(end, size - delta), first)
+    _copy(out, to + first, source, at + delta + first, last - first)
+
+
 @kernel
 def patches(
     source: Array, first: int, count: int, every: int, window: Array, height: int, width: int, places: Array, out: Array
 ) -> None:
     """Lay out what each output position sees: one row a tap and channel, zeros outside the image.
 
+    Where strides are 1 and the width is kept, a tap is a shifted copy of the whole plane with its side columns zeroed:
+    rows of a dozen bytes cost more to start than to copy. Indices are spelled out: views cost as much again.
+
     Args:
-        source: int8 (b, s, c, h, w); samples first, first + every, ... are taken, `count` of them.
+        source: int8 (b, s, c, h, w), C order; samples first, first + every, ... are taken, `count` of them.
         window: int64 (kh, kw, sh, sw, ph, pw, dh, dw): taps, strides, paddings (may be negative), dilations.
         height, width: of the output.
         places: int64 (3,): how far apart in `out` two planes, two rows and two samples lie.
@@ -66,32 +92,46 @@ def patches(
     """
     _, planes, channels, h, w = source.shape
     kh, kw, sh, sw, ph, pw, dh, dw = window
+    flat = source.reshape(source.size)
+    size = h * w
     for s in range(planes):
         for c in range(channels):
-            for ky in range(kh):
-                for kx in range(kw):
-                    row = s * places[0] + ((c * kh + ky) * kw + kx) * places[1]
-                    shift = kx * dw - pw
-                    low = min(max(0, (-shift + sw - 1) // sw), width)
-                    high = max(min(width, (w - 1 - shift) // sw + 1), low)
-                    for i in range(count):
-                        image = source[first + i * every, s, c]
-                        start = row + i * places[2]
-                        for oy in range(height):
-                            y = oy * sh - ph + ky * dh
-                            target = out[start + oy * width : start + (oy + 1) * width]
-                            if y < 0 or y >= h:
-                                target[:] = 0
-                                continue
-                            line = image[y]
-                            target[:low] = 0
-                            target[high:] = 0
-                            if sw == 1:
-                                for ox in range(low, high):
-                                    target[ox] = line[ox + shift]
-                            else:
-                                for ox in range(low, high):
-                                    target[ox] = line[ox * sw + shift]
+            for tap in range(kh * kw):
+                down = (tap // kw) * dh - ph
+                right = (tap % kw) * dw - pw
+                row = s * places[0] + (c * kh * kw + tap) * places[1]
+                low = min(max(0, (-right + sw - 1) // sw), width)
+                high = max(min(width, (w - 1 - right) // sw + 1), low)
+                for i in range(count):
+                    at = (((first + i * every) * planes + s) * channels + c) * size
+                    to = row + i * places[2]
+                    if sw == 1 and sh == 1 and width == w:
+                        begin = min(max(0, -down), height)
+                        end = max(min(height, h - down), begin)
+                        _zero(out, to, to + begin * w)
+                        _shifted_plane(flat, at, size, down * w + right, begin * w, end * w, out, to)
+                        _zero(out, to + end * w, to + height * w)
+                        for j in range(low):
+                            for oy in range(begin, end):
+                                out[to + oy * w + j] = 0
+                        for j in range(high, w):
+                            for oy in range(begin, end):
+                                out[to + oy * w + j] = 0
+                        continue
+                    for oy in range(height):
+                        y = oy * sh + down
+                        line = to + oy * width
+                        if y < 0 or y >= h:
+                            _zero(out, line, line + width)
+                            continue
+                        _zero(out, line, line + low)
+                        _zero(out, line + high, line + width)
+                        start = at + y * w + right
+                        if sw == 1:
+                            _copy(out, line + low, flat, start + low, high - low)
+                        else:
+                            for ox in range(low, high):
+                                out[line + ox] = flat[start + ox * sw]
 
 
 @kernel
