@@ -1,4 +1,4 @@
-"""What a trace loses or bakes in without a word: each is captured rightly, or refused with the place in the user's code.
+"""What a trace loses or bakes in without a word: captured rightly, or refused with the place in the user's code.
 
 Source: PROGRAM.md, "Traps, each met".
 """
@@ -103,23 +103,32 @@ def test_a_branch_on_a_tensor_is_refused_with_its_place() -> None:
     refused(forward, "depends on a value", here(forward))
 
 
-def test_operations_without_a_definition_are_refused_by_name_and_place() -> None:
-    def spectrum(self: Two, x: torch.Tensor) -> torch.Tensor:
+def test_a_complex_transform_is_refused_by_name_and_place() -> None:
+    def forward(self: Two, x: torch.Tensor) -> torch.Tensor:
         return torch.fft.fft(self.a(x)).abs()
 
-    def chosen(self: Two, x: torch.Tensor) -> torch.Tensor:
+    refused(forward, "_fft_r2c.default", here(forward))
+
+
+def test_a_choice_of_lines_by_value_is_refused_by_name_and_place() -> None:
+    def forward(self: Two, x: torch.Tensor) -> torch.Tensor:
         return self.a(x)[torch.nonzero(x[:, 0])[:, 0]]
 
-    def wide(self: Two, x: torch.Tensor) -> torch.Tensor:
+    refused(forward, "nonzero.default", here(forward))
+
+
+def test_double_precision_is_refused_with_its_place() -> None:
+    def forward(self: Two, x: torch.Tensor) -> torch.Tensor:
         return self.a(x).double().sin().float()
 
-    def noise(self: Two, x: torch.Tensor) -> torch.Tensor:
+    refused(forward, "float64", here(forward))
+
+
+def test_a_random_draw_that_philox_does_not_give_is_refused_by_name_and_place() -> None:
+    def forward(self: Two, x: torch.Tensor) -> torch.Tensor:
         return self.a(x) + torch.randn(3)
 
-    refused(spectrum, "_fft_r2c.default", here(spectrum))
-    refused(chosen, "nonzero.default", here(chosen))
-    refused(wide, "float64", here(wide))
-    refused(noise, "randn", here(noise))
+    refused(forward, "randn", here(forward))
 
 
 def test_packed_sequences_are_refused() -> None:

@@ -22,6 +22,7 @@ from podlt.program.admission import NO_SUM, admit, example
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.losses import NAMED
 from podlt.program.lower import Lowering
+from podlt.program.operations import STOCK_ARITHMETIC
 from podlt.program.simplify import simplify
 from podlt.program.trace import WithLoss, trace
 from podlt.program.validate import validate
@@ -38,14 +39,19 @@ class Captured:
     state: dict[str, torch.Tensor]
 
 
-def capture(model: nn.Module, loss: str | Callable[..., torch.Tensor], fields: Sequence[FieldSpec]) -> Captured:
+def capture(
+    model: nn.Module,
+    loss: str | Callable[..., torch.Tensor],
+    fields: Sequence[FieldSpec],
+    arithmetic: str = STOCK_ARITHMETIC,
+) -> Captured:
     """The training step of a model as a program.
 
     Args:
         model: called with the inputs in the order of the fields, in train mode; a copy is, it stays as it was.
         loss: "cross_entropy", "mse", "bce" (with logits), each a sum over lines, or a callable taking
             (model, *inputs, *labels) that gives a loss a line (n,), or their sum.
-        fields: inputs and labels.
+        fields: inputs and labels; arithmetic: whose operations the program may hold.
 
     Raises:
         UnsupportedError: the step cannot be held by a program; names the operation and the place in the user's code.
@@ -58,7 +64,8 @@ def capture(model: nn.Module, loss: str | Callable[..., torch.Tensor], fields: S
     for size in SIZES:
         _reseed(size)
         batch = example(fields, size)
-        documents.append(Lowering(trace(module, batch, [f.name for f in fields])).document())
+        traced = trace(module, batch, [f.name for f in fields], arithmetic)
+        documents.append(Lowering(traced, arithmetic).document())
     merged = _merge(documents[0], documents[1])
     if _at(merged, SIZES[2]) != documents[2]:
         raise UnsupportedError(f"{NOT_THE_SAME}, or does not grow evenly with the number of lines")

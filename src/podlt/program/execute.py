@@ -11,7 +11,7 @@ from podlt.errors import UsageError
 from podlt.program.ir import Program, resolve
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.liveness import last_uses
-from podlt.program.operations import FACTORIES, table
+from podlt.program.operations import FACTORIES, STOCK_ARITHMETIC, table
 
 Trace = Callable[[int, Sequence[torch.Tensor]], None]
 Draw = Callable[[int, int, list[int]], torch.Tensor]
@@ -26,16 +26,20 @@ class Executor:
     """Runs one program for any number of lines.
 
     Args:
-        program: a validated program; double: compute in float64 instead of float32; draw: stands in for the program's
-            random draws (both for the admission test of capture).
+        program: a validated program; double: compute in float64 instead of float32, with PyTorch's kernels; draw:
+            stands in for the program's random draws (both for the admission test of capture).
+        arithmetic: another than the program's (to infer shapes, which are PyTorch's in every arithmetic).
 
     Raises:
         UnsupportedError: no table of its arithmetic, or an operation that is not in it.
     """
 
-    def __init__(self, program: Program, *, double: bool = False, draw: Draw | None = None) -> None:
+    def __init__(
+        self, program: Program, *, double: bool = False, draw: Draw | None = None, arithmetic: str | None = None
+    ) -> None:
         self.program = program
-        self._table = {**table(program.arithmetic), **({"uniform": draw} if draw else {})}
+        kernels = table(STOCK_ARITHMETIC if double else arithmetic or program.arithmetic)
+        self._table = {**kernels, **({"uniform": draw} if draw else {})}
         self._dtypes = {**TORCH_DTYPES, "f32": torch.float64} if double else TORCH_DTYPES
         self._steps: dict[int, list[Callable[[list[Any], int], Any]]] = {}
         self._dying = last_uses(program)

@@ -11,7 +11,7 @@ from torch import fx
 
 from podlt.errors import UnsupportedError
 from podlt.program.ir import VERSION
-from podlt.program.operations import STOCK
+from podlt.program.operations import STOCK, table
 from podlt.program.trace import Traced, line_of, operation_name
 from podlt.program.validate import MAX_CONSTANT
 
@@ -40,11 +40,12 @@ class Lowering:
     """One pass over a graph.
 
     Args:
-        traced: the graph with the names of its inputs and outputs.
+        traced: the graph with the names of its inputs and outputs; arithmetic: whose operations it may hold.
     """
 
-    def __init__(self, traced: Traced) -> None:
+    def __init__(self, traced: Traced, arithmetic: str) -> None:
         self._traced = traced
+        self._arithmetic, self._known = arithmetic, table(arithmetic)
         self._values: dict[fx.Node, Any] = {}
         self._types: list[list[Any]] = []
         self._nodes: list[list[Any]] = []
@@ -71,7 +72,7 @@ class Lowering:
                 self._call(node)
         return {
             "version": VERSION,
-            "arithmetic": "stock",
+            "arithmetic": self._arithmetic,
             "types": self._types,
             "inputs": self._traced.inputs,
             "nodes": self._nodes,
@@ -131,10 +132,11 @@ class Lowering:
             return
         if packet in _AS_VIEW:
             name = name.replace("_copy.", ".", 1)
-        if name not in STOCK and packet.endswith("_"):
+        if name not in self._known and packet.endswith("_"):
             raise UnsupportedError(f"operation {name} changes a parameter or an input in place{line_of(node)}")
-        if name not in STOCK:
-            raise UnsupportedError(f"operation {name} is not supported{line_of(node)}")
+        if name not in self._known:
+            missing = "has no exact definition" if name in STOCK else "is not supported"
+            raise UnsupportedError(f"operation {name} {missing}{line_of(node)}")
         keywords = {
             key: self._argument(value, node)
             for key, value in node.kwargs.items()

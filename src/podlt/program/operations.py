@@ -92,6 +92,11 @@ def _make_contiguous_reshape(value: torch.Tensor, shape: list[int]) -> torch.Ten
     return value.reshape(shape)
 
 
+STOCK_ARITHMETIC = "stock"
+EXACT_ARITHMETIC = {f"exact/{digits}": digits for digits in (1, 2, 3)}
+"""The exact arithmetics, by the number of digits into which products cut their operands."""
+
+
 @cache
 def table(arithmetic: str) -> Mapping[str, Callable[..., Any]]:
     """The operations of an arithmetic, by name.
@@ -99,10 +104,17 @@ def table(arithmetic: str) -> Mapping[str, Callable[..., Any]]:
     Raises:
         UnsupportedError: there is no such arithmetic here.
     """
-    if arithmetic != "stock":
-        raise UnsupportedError(f"no arithmetic named {arithmetic!r}: expected 'stock'")
-    found: dict[str, Callable[..., Any]] = {name: _overload(name) for name in STOCK - _RESHAPES}
-    found |= dict.fromkeys(_RESHAPES, _make_contiguous_reshape)
+    if arithmetic == STOCK_ARITHMETIC:
+        found: dict[str, Callable[..., Any]] = {name: _overload(name) for name in STOCK - _RESHAPES}
+        found |= dict.fromkeys(_RESHAPES, _make_contiguous_reshape)
+    elif arithmetic in EXACT_ARITHMETIC:
+        from podlt.exact.table import table as exact_table  # brings a compiler along: only who needs it waits for it
+
+        exact = exact_table(EXACT_ARITHMETIC[arithmetic])
+        found = {name: operation for name, operation in exact.items() if name in STOCK}
+    else:
+        known = ", ".join([STOCK_ARITHMETIC, *EXACT_ARITHMETIC])
+        raise UnsupportedError(f"no arithmetic named {arithmetic!r}: expected one of {known}")
     found["uniform"] = draw_uniform
     found["constant"] = constant
     return found

@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from podlt.errors import UnsupportedError
-from podlt.program.operations import STOCK
+from podlt.program.operations import table
 
 aten = torch.ops.aten
 
@@ -68,11 +68,12 @@ class Traced:
     placeholders: list[torch.Tensor]
 
 
-def trace(module: WithLoss, batch: Sequence[torch.Tensor], names: Sequence[str]) -> Traced:
+def trace(module: WithLoss, batch: Sequence[torch.Tensor], names: Sequence[str], arithmetic: str) -> Traced:
     """One joint graph of loss, gradients and changed buffers.
 
     Args:
-        module: in train mode; batch: an example, one tensor a field; names: the fields' names.
+        module: in train mode; batch: an example, one tensor a field; names: the fields' names; arithmetic: what it does
+            not know is decomposed.
 
     Raises:
         UnsupportedError: the module does something that no graph can hold; names the place in the user's code.
@@ -108,7 +109,8 @@ def trace(module: WithLoss, batch: Sequence[torch.Tensor], names: Sequence[str])
     )
     plain = ([p.detach() for p in arguments[0]], *arguments[1:])
     rules: dict[Any, Any] = dict(core_aten_decompositions())
-    table = {op: rule for op, rule in rules.items() if operation_name(op) not in STOCK and op not in _NEVER_DECOMPOSE}
+    known = table(arithmetic)
+    split = {op: rule for op, rule in rules.items() if operation_name(op) not in known and op not in _NEVER_DECOMPOSE}
     try:
         with sdpa_kernel(SDPBackend.MATH), enable_python_dispatcher(), torch.random.fork_rng(devices=[]):
             first = make_fx(joint, tracing_mode="fake", _allow_non_fake_inputs=True, record_stack_traces=True)(
@@ -121,7 +123,7 @@ def trace(module: WithLoss, batch: Sequence[torch.Tensor], names: Sequence[str])
             graph = make_fx(
                 torch.func.functionalize(lambda *x: again.run(*x), remove="mutations"),
                 tracing_mode="fake",
-                decomposition_table=table,
+                decomposition_table=split,
                 _allow_non_fake_inputs=True,
             )(*plain)
     except UnsupportedError:

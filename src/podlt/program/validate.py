@@ -16,7 +16,7 @@ from podlt.program.ir import ITEM_BYTES, Program, TensorType, is_affine, resolve
 from podlt.program.kernels import check_kernel, scratch_bytes
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.liveness import last_uses, references
-from podlt.program.operations import constant, table
+from podlt.program.operations import STOCK_ARITHMETIC, constant, table
 
 MAX_BYTES = 64 * 2**30
 MAX_DEPTH = 6
@@ -45,7 +45,7 @@ def validate(program: Program, *, max_bytes: int = MAX_BYTES, lines: int = MAX_L
     _check_inputs(program)
     _check_assignments(program, frozenset(operations))
     _check_memory(program, max_bytes, lines)
-    executor = Executor(program)
+    executor = Executor(program, arithmetic=STOCK_ARITHMETIC)
     for number in sorted({*FEW, lines}):
         _check_shapes(executor, number)
     _check_outputs(program)
