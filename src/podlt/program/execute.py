@@ -10,8 +10,8 @@ import torch
 from podlt.errors import UsageError
 from podlt.program.ir import Program, resolve
 from podlt.program.layout import TORCH_DTYPES
-from podlt.program.liveness import last_uses
-from podlt.program.operations import FACTORIES, STOCK_ARITHMETIC, table
+from podlt.program.liveness import last_uses, references
+from podlt.program.operations import FACTORIES, WRITES_OUT, table
 
 Trace = Callable[[int, Sequence[torch.Tensor]], None]
 Draw = Callable[[int, int, list[int]], torch.Tensor]
@@ -19,7 +19,7 @@ Draw = Callable[[int, int, list[int]], torch.Tensor]
 MAX_CACHED = 64
 """For how many numbers of lines the resolved steps are kept."""
 
-Step = tuple[Callable[..., Any], Callable[[list[Any], int], Any], tuple[int, ...], tuple[int, ...]]
+Step = Callable[[list[Any], int], None]
 
 
 class Executor:
@@ -41,7 +41,8 @@ class Executor:
         kernels = table(STOCK_ARITHMETIC if double else arithmetic or program.arithmetic)
         self._table = {**kernels, **({"uniform": draw} if draw else {})}
         self._dtypes = {**TORCH_DTYPES, "f32": torch.float64} if double else TORCH_DTYPES
-        self._steps: dict[int, list[Callable[[list[Any], int], Any]]] = {}
+        self._steps: dict[int, list[Step]] = {}
+        self._direct = _direct_outputs(program)
         self._dying = last_uses(program)
 
     def run(
@@ -61,14 +62,17 @@ class Executor:
             trace: is called after each node with its number and its outputs.
         """
         lines = next(iter(batch.values())).shape[0]
-        values: list[Any] = [None] * len(self.program.types)
+        values: list[Any] = [None] * (len(self.program.types) + len(self.program.outputs))
         for i, name in enumerate(self.program.inputs):
             kind, _, rest = name.partition(":")
             values[i] = batch[rest] if kind == "batch" else state[name]
+        for i, (name, _) in enumerate(self.program.outputs, len(self.program.types)):
+            values[i] = out[name]
         with torch.no_grad():
             self._execute(values, lines, seed, trace)
             for name, value in self.program.outputs:
-                self._write(out[name], values[value], name, lines)
+                if values[value] is not out[name]:
+                    self._write(out[name], values[value], name, lines)
 
     def run_local_steps(
         self,
@@ -114,58 +118,61 @@ class Executor:
         if steps is None:
             if len(self._steps) >= MAX_CACHED:
                 self._steps.clear()
-            steps = self._steps[lines] = [self.resolve(i, lines) for i in range(len(self.program.nodes))]
-        for i, step in enumerate(steps):
-            step(values, seed)
-            if trace is not None:
-                trace(i, [values[o] for o in self.program.nodes[i].outputs])
-            for dead in self._dying[i]:
-                values[dead] = None
+            steps = self._steps[lines] = [self.resolve(i, lines, direct=True) for i in range(len(self.program.nodes))]
+        i = -1
+        try:
+            for i, step in enumerate(steps):
+                step(values, seed)
+                if trace is not None:
+                    trace(i, [values[o] for o in self.program.nodes[i].outputs])
+                for dead in self._dying[i]:
+                    values[dead] = None
+        except (RuntimeError, IndexError, TypeError, ValueError, AttributeError) as error:
+            where = f"node {i} ({self.program.nodes[i].operation})" if i >= 0 else "inputs"
+            raise UsageError(f"program: {where} failed on these values: {error}") from error
 
-    def resolve(self, number: int, lines: int, *, meta: bool = False) -> Callable[[list[Any], int], Any]:
+    def resolve(self, number: int, lines: int, *, meta: bool = False, direct: bool = False) -> Step:
         """A node with everything looked up beforehand that does not change from run to run.
 
         Args:
-            meta: what the node makes from nothing is made on the meta device, where it takes no memory.
+            meta: what the node makes from nothing is made on the meta device, where it takes no memory; direct: a
+            gradient is written where the update wants it, which `run` keeps after the values.
         """
         node = self.program.nodes[number]
         operation = self._table[node.operation]
-        arguments = [self._argument(a, lines) for a in node.arguments]
-        keywords = {key: self._argument(a, lines) for key, a in node.keywords.items()}
-        if any(not isinstance(value, _Fixed) for value in keywords.values()):
-            raise UsageError(f"program: keywords of {node.operation} must be constants")
-        fixed = {key: value.value for key, value in keywords.items()}
+        fixed = {key: self._constant(a, lines) for key, a in node.keywords.items()}
         if meta and node.operation in FACTORIES:
             fixed["device"] = torch.device("meta")
-        outputs = node.outputs
-        wants_seed = node.operation == "uniform"
+        if node.operation == "uniform":
+            return _drawing(operation, [self._constant(a, lines) for a in node.arguments], node.outputs[0])
+        slots = [(i, a["v"]) for i, a in enumerate(node.arguments) if isinstance(a, dict) and "v" in a]
+        nested = [(i, self._nested(a, lines)) for i, a in enumerate(node.arguments) if _holds_values(a)]
+        variable = {i for i, _ in slots} | {i for i, _ in nested}
+        template = [None if i in variable else self._constant(a, lines) for i, a in enumerate(node.arguments)]
+        if direct and node.operation in WRITES_OUT and node.outputs[0] in self._direct and not fixed:
+            return _into(WRITES_OUT[node.operation], template, slots, node.outputs[0], self._direct[node.outputs[0]])
+        if len(node.outputs) == 1 and not nested and not fixed:
+            return _single(operation, template, slots, node.outputs[0])
+        return _general(operation, template, slots, nested, fixed, node.outputs)
 
-        def step(values: list[Any], seed: int) -> None:
-            given = [a.get(values) for a in arguments]
-            result = operation(seed, *given) if wants_seed else operation(*given, **fixed)
-            if len(outputs) == 1 and not isinstance(result, (tuple, list)):
-                values[outputs[0]] = result
-            else:
-                for output, value in zip(outputs, result, strict=True):
-                    values[output] = value
-
-        return step
-
-    def _argument(self, item: Any, lines: int) -> _Argument:
+    def _constant(self, item: Any, lines: int) -> Any:
+        """An argument that is the same in every run."""
         if isinstance(item, dict):
-            if "v" in item:
-                return _Value(item["v"])
             if "t" in item:
-                return _Fixed(self._dtypes[item["t"]])
-            if "f" in item:
-                return _Fixed(float(item["f"]))
-            return _Fixed(resolve(item, lines))
+                return self._dtypes[item["t"]]
+            return float(item["f"]) if "f" in item else resolve(item, lines)
+        return [self._constant(part, lines) for part in item] if isinstance(item, list) else item
+
+    def _nested(self, item: Any, lines: int) -> Callable[[list[Any]], Any]:
+        """A list with values in it, as a function of the values."""
         if isinstance(item, list):
-            parts = [self._argument(part, lines) for part in item]
-            if all(isinstance(part, _Fixed) for part in parts):
-                return _Fixed([part.value for part in parts])
-            return _List(parts)
-        return _Fixed(item)
+            parts = [self._nested(part, lines) for part in item]
+            return lambda values: [part(values) for part in parts]
+        if isinstance(item, dict) and "v" in item:
+            number = item["v"]
+            return lambda values: values[number]
+        constant = self._constant(item, lines)
+        return lambda values: constant
 
     @staticmethod
     def _write(view: torch.Tensor, value: torch.Tensor, name: str, lines: int) -> None:
@@ -175,40 +182,79 @@ class Executor:
             view.copy_(value)
 
 
-class _Fixed:
-    """An argument that is the same in every run."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def get(self, values: list[Any]) -> Any:
-        return self.value
+def _holds_values(item: Any) -> bool:
+    return isinstance(item, list) and bool(references(item))
 
 
-class _Value:
-    """An argument that is a value of the program."""
+def _drawing(operation: Callable[..., Any], arguments: list[Any], output: int) -> Step:
+    def step(values: list[Any], seed: int) -> None:
+        values[output] = operation(seed, *arguments)
 
-    __slots__ = ("number",)
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def get(self, values: list[Any]) -> Any:
-        return values[self.number]
+    return step
 
 
-class _List:
-    """A list with values in it."""
+def _single(operation: Callable[..., Any], template: list[Any], slots: list[tuple[int, int]], output: int) -> Step:
+    """A call with one result and nothing but tensors and constants: most of them."""
+    if len(slots) == 1 and len(template) == 1:
+        only = slots[0][1]
 
-    __slots__ = ("parts",)
+        def unary(values: list[Any], seed: int) -> None:
+            values[output] = operation(values[only])
 
-    def __init__(self, parts: list[Any]) -> None:
-        self.parts = parts
+        return unary
 
-    def get(self, values: list[Any]) -> Any:
-        return [part.get(values) for part in self.parts]
+    def step(values: list[Any], seed: int) -> None:
+        given = template.copy()
+        for place, number in slots:
+            given[place] = values[number]
+        result = operation(*given)
+        values[output] = result[0] if isinstance(result, (tuple, list)) else result
+
+    return step
 
 
-_Argument = Any
+def _into(
+    operation: Callable[..., Any], template: list[Any], slots: list[tuple[int, int]], output: int, target: int
+) -> Step:
+    """A call that writes its result into the update."""
+
+    def step(values: list[Any], seed: int) -> None:
+        given = template.copy()
+        for place, number in slots:
+            given[place] = values[number]
+        values[output] = operation(*given, out=values[target])
+
+    return step
+
+
+def _general(
+    operation: Callable[..., Any],
+    template: list[Any],
+    slots: list[tuple[int, int]],
+    nested: list[tuple[int, Callable[[list[Any]], Any]]],
+    fixed: dict[str, Any],
+    outputs: tuple[int, ...],
+) -> Step:
+    def step(values: list[Any], seed: int) -> None:
+        given = template.copy()
+        for place, number in slots:
+            given[place] = values[number]
+        for place, make in nested:
+            given[place] = make(values)
+        result = operation(*given, **fixed)
+        if len(outputs) == 1 and not isinstance(result, (tuple, list)):
+            values[outputs[0]] = result
+        else:
+            for output, value in zip(outputs, result, strict=True):
+                values[output] = value
+
+    return step
+
+
+def _direct_outputs(program: Program) -> dict[int, int]:
+    """Which values are gradients as they stand, and where `run` keeps the tensor that each is to be written to."""
+    found: dict[int, int] = {}
+    for i, (name, value) in enumerate(program.outputs, len(program.types)):
+        if name.startswith("grad:"):
+            found.setdefault(value, i)
+    return found

@@ -71,6 +71,9 @@ FACTORIES = frozenset(
 )
 """Operations that make a tensor from numbers alone."""
 
+WRITES_OUT: Mapping[str, Callable[..., Any]] = {"mm.default": torch.mm}
+"""Operations of `stock` that can write into given memory with the bits that they have without."""
+
 _RESHAPES = {"view.default", "_unsafe_view.default", "reshape.default"}
 """On row-major values these are one operation: a program knows no strides."""
 

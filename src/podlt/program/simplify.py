@@ -9,12 +9,40 @@ from podlt.program.ir import Node, Program
 from podlt.program.liveness import references
 
 _COPIES = {"clone.default"}
+_TURNS = {"t.default", "transpose.int"}
+_VIEWS = {"view.default", "_unsafe_view.default"}
 _NEVER_MERGED = {"uniform"}
 
 
 def simplify(program: Program) -> Program:
     """The same function with fewer nodes, values numbered anew in the order of their definition."""
-    return _drop_dead(_merge_repeats(program))
+    return _drop_dead(_merge_repeats(_shorten_views(program)))
+
+
+def _shorten_views(program: Program) -> Program:
+    """What is turned twice is not turned, a view of a view is one view, and a view of the same shape is none."""
+    same: dict[int, int] = {}
+    made: dict[int, Node] = {}
+    nodes = []
+    for node in program.nodes:
+        arguments = _renamed(node.arguments, same)
+        source = arguments[0]["v"] if node.operation in _TURNS | _VIEWS else -1
+        before = made.get(source)
+        if node.operation in _TURNS and before is not None and before.operation == node.operation:
+            if before.arguments[1:] == arguments[1:]:
+                same[node.outputs[0]] = before.arguments[0]["v"]
+                continue
+        elif node.operation in _VIEWS:
+            if before is not None and before.operation in _VIEWS:
+                arguments = [before.arguments[0], *arguments[1:]]
+            if program.types[arguments[0]["v"]] == program.types[node.outputs[0]]:
+                same[node.outputs[0]] = arguments[0]["v"]
+                continue
+        found = Node(node.operation, arguments, node.keywords, node.outputs)
+        made.update(dict.fromkeys(node.outputs, found))
+        nodes.append(found)
+    outputs = tuple((name, same.get(value, value)) for name, value in program.outputs)
+    return Program(program.arithmetic, program.types, program.inputs, tuple(nodes), outputs)
 
 
 def _merge_repeats(program: Program) -> Program:
