@@ -11,7 +11,7 @@ from podlt.errors import UsageError
 from podlt.program.ir import Program, resolve
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.liveness import last_uses, references
-from podlt.program.operations import FACTORIES, WRITES_OUT, table
+from podlt.program.operations import FACTORIES, STOCK_ARITHMETIC, WRITES_OUT, table
 
 Trace = Callable[[int, Sequence[torch.Tensor]], None]
 Draw = Callable[[int, int, list[int]], torch.Tensor]
