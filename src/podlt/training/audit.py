@@ -43,6 +43,7 @@ class LoggedRound(msgspec.Struct, frozen=True):
     results: list[dict[int, bytes]]
     accepted: list[bytes]
     randomness: list[bytes]
+    refereed: list[int]
     apply: e.Apply
 
 
@@ -57,6 +58,15 @@ class Mismatch(msgspec.Struct, frozen=True):
     executed: bytes
 
 
+class FalseVerdict(msgspec.Struct, frozen=True):
+    """The manager said that it had executed a task itself, and that this came out; something else does."""
+
+    round: int
+    fragment: int
+    accepted: bytes
+    executed: bytes
+
+
 class AuditReport(msgspec.Struct, frozen=True):
     """What an audit found.
 
@@ -64,6 +74,7 @@ class AuditReport(msgspec.Struct, frozen=True):
         tasks: how many there are; executed: how many were executed again; rounds: how many updates were applied again;
         averaged: the rounds whose average was worked out again from all of their tasks;
         mismatches: results that are not what executing the task gives; seed: repeats the same draw.
+        refereed: how many results of the manager's own were checked (all of them); false_verdicts: the wrong ones.
     """
 
     tasks: int
@@ -71,12 +82,14 @@ class AuditReport(msgspec.Struct, frozen=True):
     rounds: int
     averaged: list[int]
     mismatches: list[Mismatch]
+    refereed: int
+    false_verdicts: list[FalseVerdict]
     seed: int
 
     @property
     def sound(self) -> bool:
-        """Whether every result that differs is one whose author was evicted."""
-        return all(mismatch.evicted for mismatch in self.mismatches)
+        """Whether every result that differs is one whose author was evicted, and no verdict is false."""
+        return not self.false_verdicts and all(mismatch.evicted for mismatch in self.mismatches)
 
 
 def audit(
@@ -141,22 +154,27 @@ class _Auditor:
         drawn: dict[int, set[int]] = {whole: set(range(len(self._rounds[whole].accepted)))}
         for i, fragment in dice.shuffle(tasks)[:count]:
             drawn.setdefault(i, set()).add(fragment)
+        for i, logged in enumerate(self._rounds):  # the manager's own word convicts: it is never left to chance
+            if logged.refereed:
+                drawn.setdefault(i, set()).update(logged.refereed)
         return drawn, whole
 
     def walk(
         self, drawn: dict[int, set[int]], whole: int, seed: int, progress: Callable[[int, int], None]
     ) -> AuditReport:
         """Executes what was drawn, and applies every update."""
-        self._weights.load(self._directory.checkpoint(0))
+        self._weights.load(self._directory.checkpoint(0), self._state.run, self._begin.manager)
         if self._weights.digest() != self._begin.parameters:
             raise InvalidProofError("the first checkpoint is not the parameters that the log begins with")
         mismatches: list[Mismatch] = []
         averaged: list[int] = []
+        false_verdicts: list[FalseVerdict] = []
         for i, logged in enumerate(self._rounds):
             progress(i, len(self._rounds))
             executed = self._execute_again(logged, sorted(drawn.get(i, ())))
             found = self._compare(logged, executed)
             mismatches += found
+            false_verdicts += _false_verdicts(logged, executed)
             if i == whole and not found:
                 self._check_average(logged, executed)
                 averaged.append(logged.open.round)
@@ -169,6 +187,8 @@ class _Auditor:
             rounds=len(self._rounds),
             averaged=averaged,
             mismatches=mismatches,
+            refereed=sum(len(logged.refereed) for logged in self._rounds),
+            false_verdicts=false_verdicts,
             seed=seed,
         )
 
@@ -213,6 +233,16 @@ class _Auditor:
             )
 
 
+def _false_verdicts(logged: LoggedRound, executed: dict[int, np.ndarray]) -> list[FalseVerdict]:
+    """Which results that the manager said were its own are not what executing the task gives."""
+    digests = {fragment: crypto.blob_digest(executed[fragment].data) for fragment in logged.refereed}
+    return [
+        FalseVerdict(logged.open.round, fragment, logged.accepted[fragment], digest)
+        for fragment, digest in digests.items()
+        if logged.accepted[fragment] != digest
+    ]
+
+
 def logged_rounds(store: LogStore) -> list[LoggedRound]:
     """Every training round of a log, with who answered what."""
     state, found = RunState(), []
@@ -228,6 +258,7 @@ def logged_rounds(store: LogStore) -> list[LoggedRound]:
                     [current.fragment_results(fragment) for fragment in fragments],
                     [current.accepted(fragment) for fragment in fragments],
                     [state.task(fragment).randomness for fragment in fragments],
+                    [v.fragment for v in current.verdicts.values() if v.outcome == "referee"],
                     entry,
                 )
             )
