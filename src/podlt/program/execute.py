@@ -38,8 +38,9 @@ class Executor:
         self, program: Program, *, double: bool = False, draw: Draw | None = None, arithmetic: str | None = None
     ) -> None:
         self.program = program
-        kernels = table(STOCK_ARITHMETIC if double else arithmetic or program.arithmetic)
-        self._table = {**kernels, **({"uniform": draw} if draw else {})}
+        name = STOCK_ARITHMETIC if double else arithmetic or program.arithmetic
+        self._table = {**table(name), **({"uniform": draw} if draw else {})}
+        self._writes_out = WRITES_OUT if name == STOCK_ARITHMETIC else {}
         self._dtypes = {**TORCH_DTYPES, "f32": torch.float64} if double else TORCH_DTYPES
         self._steps: dict[int, list[Step]] = {}
         self._direct = _direct_outputs(program)
@@ -149,8 +150,9 @@ class Executor:
         nested = [(i, self._nested(a, lines)) for i, a in enumerate(node.arguments) if _holds_values(a)]
         variable = {i for i, _ in slots} | {i for i, _ in nested}
         template = [None if i in variable else self._constant(a, lines) for i, a in enumerate(node.arguments)]
-        if direct and node.operation in WRITES_OUT and node.outputs[0] in self._direct and not fixed:
-            return _into(WRITES_OUT[node.operation], template, slots, node.outputs[0], self._direct[node.outputs[0]])
+        target = self._direct.get(node.outputs[0])
+        if direct and node.operation in self._writes_out and target is not None and not fixed:
+            return _into(self._writes_out[node.operation], template, slots, node.outputs[0], target)
         if len(node.outputs) == 1 and not nested and not fixed:
             return _single(operation, template, slots, node.outputs[0])
         return _general(operation, template, slots, nested, fixed, node.outputs)
