@@ -20,7 +20,7 @@ from podlt.training import events as ev
 from podlt.training.cheats import choose_cheaters
 from podlt.training.directory import Entropy, RunDirectory, Settings
 from podlt.training.metrics import load_state
-from podlt.training.replay import replay_log
+from podlt.training.replay import check_recipe, replay_log
 from podlt.training.session import Clock, Session, wall_clock
 
 
@@ -104,12 +104,13 @@ def resume(
     """Goes on with a run after the last round that is whole in its log; the bits are those of an undisturbed run.
 
     Args:
-        run: its directory; workers: how many workers there shall be, besides those that were evicted.
+        run: its directory; workers: how many workers there shall be at least, besides those that were evicted.
 
     Raises:
         InvalidProofError: a file of the run is not what its log says: reported, not repaired.
     """
     directory = RunDirectory.existing(Path(run))
+    check_recipe(directory)
     recipe = Recipe.from_bytes(directory.document("recipe.json"))
     settings = directory.settings()
     if processes is not None:

@@ -91,6 +91,17 @@ def scaled(honest: Execute, seed: bytes) -> Execute:
     return execute
 
 
+def non_finite(honest: Execute, seed: bytes) -> Execute:
+    """Returns the honest update with a number that is none: one such update would end a run."""
+
+    def execute(work: Work) -> None:
+        honest(work)
+        work.floats[len(work.floats) // 2] = np.float32("nan")
+        work.faked = True
+
+    return execute
+
+
 def partial(honest: Execute, seed: bytes) -> Execute:
     """Does half of the fragment, and doubles the result: the fake is close to the honest update."""
 
@@ -165,6 +176,7 @@ CHEATS: dict[str, Callable[[Execute, bytes], Execute]] = {
     "stale": stale,
     "sign-flip": sign_flip,
     "scaled": scaled,
+    "non-finite": non_finite,
     "partial": partial,
     "low-precision": low_precision,
     "copycat": copycat,

@@ -6,11 +6,13 @@ answers with signed commitments, a few at a time, so that the manager checks som
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -36,19 +38,19 @@ class Host:
     """The workers of one process.
 
     Args:
-        setup: what the manager sent; the regions' descriptors are open in this process.
+        setup: what the manager sent; descriptors: of the shared regions: parameters, block, updates.
     """
 
-    def __init__(self, setup: wire.Setup) -> None:
+    def __init__(self, setup: wire.Setup, descriptors: Sequence[int]) -> None:
         program = Program.from_bytes(setup.program)
         validate(program)
         self._program_digest = program.digest
         self._executor = TaskExecutor(program, setup.local_steps, setup.local_lr)
-        self._block = BlockBuffer(setup.fields, setup.block_lines, setup.block_fd)
+        self._block = BlockBuffer(setup.fields, setup.block_lines, descriptors[1])
         state, self._update = state_layout(program), update_layout(program)
-        self._state_region = Region(state.nbytes, setup.state_fd)
+        self._state_region = Region(state.nbytes, descriptors[0])
         self._state = state.views(self._state_region.bytes)
-        self._slots = Region(setup.slots * self._update.nbytes, setup.slots_fd)
+        self._slots = Region(setup.slots * self._update.nbytes, descriptors[2])
         self._run = setup.run
         self._workers = {h.number: Worker(h.number, crypto.SigningKey(h.seed), setup.run) for h in setup.workers}
         honest = watched(self.execute) if any(h.cheat == "copycat" for h in setup.workers) else self.execute
@@ -98,6 +100,7 @@ class Host:
         checked = time.perf_counter()
         start = piece.origin * self._update.nbytes
         slot = self._slots.bytes[start : start + self._update.nbytes]
+        slot.fill(0)  # the gaps between tensors count for the digest, whoever wrote here before
         work = Work(piece.task, self._state, as_batch(arrays), slot)
         self._execute[piece.holder](work)
         executed = time.perf_counter()
@@ -152,7 +155,7 @@ def serve(connection: socket.socket) -> None:
         if message is None or isinstance(message, wire.Stop):
             return
         if isinstance(message, wire.Setup):
-            host = Host(message)
+            host = Host(message, wire.receive_descriptors(connection))
             wire.send(connection, wire.Ready(joins=host.joins()))
         elif isinstance(message, wire.Deal) and host is not None:
             host.deal(message, connection)
@@ -161,15 +164,16 @@ def serve(connection: socket.socket) -> None:
 
 
 def main() -> None:
-    """The entry point of a worker process: one thread, and Ctrl-C is the manager's business."""
+    """The entry point of a worker process: one thread, and Ctrl-C is the manager's business.
+
+    It ends without PyTorch's own taking down, which lasts as long as half of its import: nothing here needs it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    with socket.socket(fileno=int(sys.argv[1])) as connection:
-        try:
-            serve(connection)
-        except (BrokenPipeError, ConnectionResetError):
-            return
+    with socket.socket(fileno=int(sys.argv[1])) as connection, suppress(BrokenPipeError, ConnectionResetError):
+        serve(connection)
+    os._exit(0)
 
 
 if __name__ == "__main__":

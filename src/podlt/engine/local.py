@@ -1,31 +1,26 @@
 """The engine `local`: workers on this machine, in as many processes as there are cores.
 
 Parameters, the block in work and all updates lie in memory that the processes share. A process that dies is replaced;
-its workers keep their identities, and what they had not opened yet is dealt to them again.
+its workers keep their identities, and what they were dealt in this round is dealt to them again.
 """
 
 from __future__ import annotations
 
 import selectors
-import socket
-import subprocess
-import sys
-import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import IO
 
 import msgspec
 import numpy as np
 
 from podlt.engine import wire
+from podlt.engine.process import HostProcess
 from podlt.engine.shared import BlockBuffer, Region
-from podlt.errors import EngineError, InvalidProofError
+from podlt.errors import EngineError
 from podlt.protocol.messages import Assignment
 
 MAX_DEATHS = 3
 """How often a process may die within one round before the run stops: then it is the task that kills it."""
-
-START_SECONDS = 120.0
 
 
 class Restarted(msgspec.Struct, frozen=True):
@@ -39,81 +34,101 @@ class Restarted(msgspec.Struct, frozen=True):
 Event = wire.Results | wire.Failed | wire.Openings | Restarted
 
 
-class _Process:
-    """One worker process, and what it was dealt."""
+class _Seat:
+    """The place of one process: whose workers it hosts, what it was dealt this round, and who sits there now.
 
-    def __init__(self, number: int, workers: list[wire.Hosted]) -> None:
+    Attributes:
+        deals: of this round, to be sent again to a process that takes over; working: the tasks' origins that were sent
+            and not answered yet, and how often; deaths: how many processes died here in this round; late: whether
+            one took over that was not asked to open yet, although the others were.
+    """
+
+    def __init__(self, number: int, workers: list[wire.Hosted], host: HostProcess) -> None:
         self.number = number
         self.workers = workers
+        self.host = host
         self.deals: list[wire.Deal] = []
-        self.done: set[int] = set()
+        self.working: Counter[int] = Counter()
         self.deaths = 0
-        self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
-        self.popen: subprocess.Popen[bytes] | None = None
-        self.connection: socket.socket | None = None
+        self.late = False
 
-    def idle(self) -> bool:
-        """Whether it has answered everything it was dealt."""
-        return {p.origin for deal in self.deals for p in deal.pieces} <= self.done
+    def give(self, deal: wire.Deal) -> None:
+        """Sends a deal, and remembers it."""
+        self.deals.append(deal)
+        self.working.update(piece.origin for piece in deal.pieces)
+        self.host.send(deal)
 
-    def complaint(self) -> str:
-        """The end of what it wrote to its standard error."""
-        self.log.seek(0)
-        return self.log.read()[-2000:].decode(errors="replace").strip()
+    def drop(self, origins: set[int]) -> None:
+        """Forgets tasks that others have now: a process that takes over must not execute them."""
+        self.deals = [rest for deal in self.deals if (rest := _without(deal, origins)).pieces]
+
+    def answered(self, message: wire.Results | wire.Failed) -> None:
+        """Takes note of tasks that are done, or that failed."""
+        self.working.subtract(set(message.done) if isinstance(message, wire.Results) else [message.origin])
+        self.working = +self.working
+
+
+def _without(deal: wire.Deal, origins: set[int]) -> wire.Deal:
+    """A deal without some of its tasks."""
+    return msgspec.structs.replace(deal, pieces=[p for p in deal.pieces if p.origin not in origins])
 
 
 class LocalEngine:
     """Carries tasks to workers on this machine.
 
     Args:
-        setup: what every process needs, without workers and descriptors; state_bytes, update_bytes: the sizes of the
-            parameters' and an update's layout; workers: all identities; processes: how many processes host them.
+        setup: what every process needs, without its workers; state_bytes, update_bytes: the sizes of the parameters'
+            and an update's layout; workers: all identities; hosts: the processes, which the engine takes out of the
+            list and ends when it is closed.
 
     Raises:
         EngineError: there is not enough memory for the shared regions.
     """
 
     def __init__(
-        self, setup: wire.Setup, state_bytes: int, update_bytes: int, workers: Sequence[wire.Hosted], processes: int
+        self,
+        setup: wire.Setup,
+        state_bytes: int,
+        update_bytes: int,
+        workers: Sequence[wire.Hosted],
+        hosts: list[HostProcess],
     ) -> None:
         self._state = Region(state_bytes)
         self._slots = Region(setup.slots * update_bytes)
         self._block = BlockBuffer(setup.fields, setup.block_lines)
         self._update_bytes = update_bytes
-        self._setup = msgspec.structs.replace(
-            setup,
-            state_fd=self._state.descriptor,
-            block_fd=self._block.region.descriptor,
-            slots_fd=self._slots.descriptor,
-        )
-        count = max(1, min(processes, len(workers)))
-        self._processes = [_Process(i, list(workers[i::count])) for i in range(count)]
-        self._home = {h.number: process for process in self._processes for h in process.workers}
+        self._setup = setup
+        taken, hosts[:] = list(hosts), []
+        count = len(taken)
+        self._seats = [_Seat(i, list(workers[i::count]), host) for i, host in enumerate(taken)]
+        self._home = {h.number: seat for seat in self._seats for h in seat.workers}
         self._selector = selectors.DefaultSelector()
-        self._opening: int | None = None
+        self._round = -1
+        self._opening = False
+        self._waiting: list[tuple[_Seat, wire.Deal]] = []
 
     @property
     def processes(self) -> int:
         """How many processes there are."""
-        return len(self._processes)
+        return len(self._seats)
 
     @property
     def pids(self) -> list[int]:
         """Their process numbers."""
-        return [process.popen.pid for process in self._processes if process.popen is not None]
+        return [seat.host.pid for seat in self._seats]
 
     def start(self, run: bytes) -> dict[int, bytes]:
-        """Starts the processes for a run (its identity); returns each worker's signature on joining it.
+        """Has the processes host their workers in a run (its identity); returns each worker's signature on joining it.
 
         Raises:
             EngineError: a process did not start; says what it wrote.
         """
         self._setup = msgspec.structs.replace(self._setup, run=run)
-        for process in self._processes:
-            self._spawn(process)
+        for seat in self._seats:
+            self._set_up(seat)
         joins: dict[int, bytes] = {}
-        for process in self._processes:
-            joins.update(self._await_ready(process))
+        for seat in self._seats:
+            joins.update(self._await_ready(seat))
         return joins
 
     @property
@@ -145,128 +160,112 @@ class LocalEngine:
             half, lines: where the round's lines lie; bounds: where each fragment begins and ends among them;
             again: whether these tasks come on top of others of the same round; proof: false only for measuring.
         """
-        if not again:
-            self._opening = None
-            for process in self._processes:
-                process.deals, process.done, process.deaths = [], set(), 0
+        self._opening = False  # what is dealt now must be committed to before anything else is opened
+        if again:
+            origins = {a.origin for a in assignments}
+            for seat in self._seats:
+                seat.drop(origins)
+            self._waiting = [(seat, rest) for seat, deal in self._waiting if (rest := _without(deal, origins)).pieces]
+        else:
+            self._round, self._waiting = assignments[0].task.round, []
+            for seat in self._seats:
+                seat.deals, seat.working, seat.deaths, seat.late = [], Counter(), 0, False
         pieces: dict[int, list[wire.Piece]] = {}
         for a in assignments:
-            start, stop = bounds[a.fragment]
-            process = self._home[a.holder]
-            process.done.discard(a.origin)
-            pieces.setdefault(process.number, []).append(wire.Piece(a.origin, a.holder, start, stop, a.task))
+            piece = wire.Piece(a.origin, a.holder, *bounds[a.fragment], a.task)
+            pieces.setdefault(self._home[a.holder].number, []).append(piece)
         for number, dealt in pieces.items():
-            deal = wire.Deal(half=half, lines=lines, pieces=dealt, proof=proof)
-            self._processes[number].deals.append(deal)
-            self._send(self._processes[number], deal)
+            self._waiting.append((self._seats[number], wire.Deal(half=half, lines=lines, pieces=dealt, proof=proof)))
+        self._give_waiting()
 
     def open(self, round: int) -> None:
         """Asks all workers to open their commitments of a round."""
-        self._opening = round
-        for process in self._processes:
-            if process.deals:
-                self._send(process, wire.OpenRound(round=round))
+        self._opening = True
+        for seat in self._seats:
+            seat.late = False
+            if seat.deals:
+                seat.host.send(wire.OpenRound(round=round))
+
+    def idle(self) -> bool:
+        """Whether every task was answered: until then a process may still write to its slots."""
+        return not self._waiting and not any(seat.working for seat in self._seats)
 
     def events(self) -> Iterator[Event]:
-        """Waits until something comes, and gives it.
+        """Waits until something comes, and gives it. What speaks of another round is an old answer, and left out.
 
         Raises:
             EngineError: a process dies again and again.
         """
         for key, _ in self._selector.select():
-            process: _Process = key.data
-            assert process.connection is not None
-            try:
-                message = wire.receive(process.connection)
-            except (ConnectionResetError, InvalidProofError):
-                message = None
-            if message is None:
-                yield self._replace(process)
-            elif isinstance(message, wire.Results):
-                process.done.update(message.done)
+            seat: _Seat = key.data
+            message = seat.host.receive()
+            if not isinstance(message, wire.Results | wire.Failed | wire.Openings):
+                yield self._replace(seat)
+            elif isinstance(message, wire.Failed) and self._home.get(message.holder) is not seat:
+                continue  # nobody fails in another's name
+            elif message.round == self._round:
+                if not isinstance(message, wire.Openings):
+                    seat.answered(message)
                 yield message
-                self._open_again(process)
-            elif isinstance(message, wire.Failed):
-                process.done.add(message.origin)
-                yield message
-            elif isinstance(message, wire.Openings):
-                yield message
+                self._go_on(seat)
 
     def close(self) -> None:
         """Ends all processes."""
-        for process in self._processes:
-            if process.connection is not None:
-                self._send(process, wire.Stop())
-                process.connection.close()
-                process.connection = None
-        for process in self._processes:
-            if process.popen is not None:
-                try:
-                    process.popen.wait(timeout=5)
-                except subprocess.TimeoutExpired:
-                    process.popen.kill()
-                    process.popen.wait()
-            process.log.close()
+        for seat in self._seats:
+            seat.host.stop()
+        for seat in self._seats:
+            seat.host.close()
         self._selector.close()
         for region in (self._state, self._slots, self._block.region):
             region.close()
 
-    def _spawn(self, process: _Process) -> None:
-        ours, theirs = socket.socketpair()
-        setup = msgspec.structs.replace(self._setup, workers=process.workers)
-        with theirs:
-            process.popen = subprocess.Popen(
-                [sys.executable, "-m", "podlt.engine.host", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=process.log,
-                pass_fds=(theirs.fileno(), setup.state_fd, setup.block_fd, setup.slots_fd),
-            )
-        process.connection = ours
-        self._send(process, setup)
+    def _set_up(self, seat: _Seat) -> None:
+        regions = (self._state, self._block.region, self._slots)
+        setup = msgspec.structs.replace(self._setup, workers=seat.workers)
+        seat.host.set_up(setup, [region.descriptor for region in regions])
 
-    def _await_ready(self, process: _Process) -> dict[int, bytes]:
-        assert process.connection is not None
-        process.connection.settimeout(START_SECONDS)
-        try:
-            message = wire.receive(process.connection)
-        except OSError:
-            message = None
-        if not isinstance(message, wire.Ready):
-            raise EngineError(f"worker process {process.number} did not start: {process.complaint() or 'no message'}")
-        process.connection.settimeout(None)
-        self._selector.register(process.connection, selectors.EVENT_READ, process)
-        return {h.number: join for h, join in zip(process.workers, message.joins, strict=True)}
-
-    def _replace(self, process: _Process) -> Restarted:
-        assert process.connection is not None and process.popen is not None
-        self._selector.unregister(process.connection)
-        process.connection.close()
-        process.connection = None
-        process.popen.kill()
-        status = process.popen.wait()
-        process.deaths += 1
-        if process.deaths >= MAX_DEATHS:
+    def _await_ready(self, seat: _Seat) -> dict[int, bytes]:
+        joins = seat.host.ready().joins
+        if len(joins) != len(seat.workers):
             raise EngineError(
-                f"worker process {process.number} died {process.deaths} times in one round (status {status}): "
-                f"{process.complaint() or 'no message'}"
+                f"worker process {seat.number} hosts {len(seat.workers)} workers, and {len(joins)} joined"
             )
-        self._spawn(process)
-        self._await_ready(process)
-        process.done = set()
-        for deal in process.deals:
-            self._send(process, deal)
-        return Restarted(process.number, status, [h.number for h in process.workers])
+        self._selector.register(seat.host.connection, selectors.EVENT_READ, seat)
+        return {h.number: join for h, join in zip(seat.workers, joins, strict=True)}
 
-    def _open_again(self, process: _Process) -> None:
-        """A process that was replaced after openings were asked for has to open once more."""
-        if self._opening is not None and process.idle():
-            self._send(process, wire.OpenRound(round=self._opening))
+    def _replace(self, seat: _Seat) -> Restarted:
+        self._selector.unregister(seat.host.connection)
+        status, complaint = seat.host.kill(), seat.host.complaint()
+        seat.host.close()
+        seat.deaths += 1
+        if seat.deaths >= MAX_DEATHS:
+            raise EngineError(
+                f"worker process {seat.number} died {seat.deaths} times in one round (status {status}): "
+                f"{complaint or 'no message'}"
+            )
+        seat.host = HostProcess()
+        self._set_up(seat)
+        self._await_ready(seat)
+        deals, seat.deals, seat.working, seat.late = seat.deals, [], Counter(), True
+        for deal in deals:
+            seat.give(deal)
+        self._give_waiting()
+        return Restarted(seat.number, status, [h.number for h in seat.workers])
 
-    def _send(self, process: _Process, message: wire.Message) -> None:
-        if process.connection is None:
-            return
-        try:
-            wire.send(process.connection, message)
-        except OSError:
-            return  # it died: its connection reads as closed, and it is replaced then
+    def _go_on(self, seat: _Seat) -> None:
+        """After an answer was handled: deals what waited for it."""
+        self._give_waiting()
+        if self._opening and seat.late and not seat.working:
+            seat.late = False
+            seat.host.send(wire.OpenRound(round=self._round))
+
+    def _give_waiting(self) -> None:
+        """Deals what waits, except tasks that another process still executes: it would write to the same slot."""
+        still: list[tuple[_Seat, wire.Deal]] = []
+        for seat, deal in self._waiting:
+            origins = {piece.origin for piece in deal.pieces}
+            if any(other.working.keys() & origins for other in self._seats if other is not seat):
+                still.append((seat, deal))
+            else:
+                seat.give(deal)
+        self._waiting = still

@@ -38,6 +38,7 @@ class Region:
 
 
 def _create(nbytes: int) -> int:
+    descriptor = None
     try:
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("podlt")
@@ -48,6 +49,8 @@ def _create(nbytes: int) -> int:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, nbytes)
     except OSError as error:
+        if descriptor is not None:
+            os.close(descriptor)
         raise EngineError(f"no {nbytes / 2**20:.0f} MiB of shared memory: {error.strerror}") from None
     return descriptor
 

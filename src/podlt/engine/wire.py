@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 
 import msgspec
 
-from podlt.canonical import Decoder, encode
+from podlt.canonical import MAX_RECORD, Decoder, encode
 from podlt.data.dataset import Field
-from podlt.errors import EngineError
+from podlt.errors import EngineError, InvalidProofError
 from podlt.protocol.messages import Committed, Opened, Task
 
-MAX_FRAME = 64 * 2**20
+MAX_FRAME = MAX_RECORD
+"""What a decoder takes; checked before any of it is read."""
+
+REGIONS = 3
+"""How many descriptors follow a setup: of the parameters, the block and the updates."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -27,7 +32,7 @@ class Hosted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Setup(Message, frozen=True, tag="setup"):
-    """Everything a process needs before the first round. The regions' file descriptors are inherited."""
+    """Everything a process needs before the first round, besides the shared regions' file descriptors."""
 
     run: bytes
     program: bytes
@@ -37,9 +42,6 @@ class Setup(Message, frozen=True, tag="setup"):
     slots: int
     local_steps: int
     local_lr: float | None
-    state_fd: int
-    block_fd: int
-    slots_fd: int
 
 
 class Ready(Message, frozen=True, tag="ready"):
@@ -111,9 +113,11 @@ def send(connection: socket.socket, message: Message) -> None:
     """Sends one frame.
 
     Raises:
-        OSError: the other side is gone.
+        OSError: the other side is gone; EngineError: the message is longer than a frame may be.
     """
     body = encode(message)
+    if len(body) > MAX_FRAME:
+        raise EngineError(f"{type(message).__name__.lower()} message of {len(body)} bytes is longer than {MAX_FRAME}")
     connection.sendall(len(body).to_bytes(4, "big") + body)
 
 
@@ -121,16 +125,39 @@ def receive(connection: socket.socket) -> Message | None:
     """The next frame, or None when the other side has closed.
 
     Raises:
-        EngineError: a frame longer than the limit; InvalidProofError: malformed.
+        InvalidProofError: longer than the limit, or malformed: nothing that follows can be read.
     """
     head = _read(connection, 4)
     if head is None:
         return None
     length = int.from_bytes(head, "big")
     if length > MAX_FRAME:
-        raise EngineError(f"frame of {length} bytes is longer than {MAX_FRAME}")
+        raise InvalidProofError(f"frame of {length} bytes is longer than {MAX_FRAME}")
     body = _read(connection, length)
     return None if body is None else _decoder.decode(body)
+
+
+def send_setup(connection: socket.socket, setup: Setup, descriptors: Sequence[int]) -> None:
+    """Sends a setup, and after it the descriptors of the shared regions.
+
+    Raises:
+        OSError: the other side is gone; EngineError: the program is longer than a frame may be.
+    """
+    assert len(descriptors) == REGIONS
+    send(connection, setup)
+    socket.send_fds(connection, [b"."], list(descriptors))
+
+
+def receive_descriptors(connection: socket.socket) -> list[int]:
+    """The descriptors that follow a setup, open in this process.
+
+    Raises:
+        ConnectionResetError: the other side is gone.
+    """
+    _, descriptors, _, _ = socket.recv_fds(connection, 1, REGIONS)
+    if len(descriptors) != REGIONS:
+        raise ConnectionResetError("the manager is gone")
+    return descriptors
 
 
 def _read(connection: socket.socket, count: int) -> bytes | None:

@@ -14,13 +14,14 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from podlt import canonical
 from podlt.crypto import HashChain, SigningKey
-from podlt.errors import StorageError, UsageError
+from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.store.files import read_whole, write_whole
 from podlt.store.log_store import LogStore
 
@@ -53,6 +54,25 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     processes: int = 0
     cheats: dict[str, str] = {}
     base: str = ""
+
+
+Secret = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class _ManagerSecrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What manager.key holds."""
+
+    chain: Secret
+    key: Secret
+
+
+class _WorkerSecrets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What workers.key holds, by the workers' numbers."""
+
+    keys: list[Secret]
+
+
+S = TypeVar("S", _ManagerSecrets, _WorkerSecrets)
 
 
 class RunDirectory:
@@ -137,6 +157,8 @@ class RunDirectory:
         Raises:
             UsageError: another process works on the run.
         """
+        if self._lock is not None:
+            return
         self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -176,31 +198,40 @@ class RunDirectory:
 
     def settings(self) -> Settings:
         """The settings that the run was started with."""
-        return msgspec.json.decode(read_whole(self.path / "settings.json", MAX_DOCUMENT), type=Settings)
+        raw = read_whole(self.path / "settings.json", MAX_DOCUMENT)
+        try:
+            return msgspec.convert(canonical.from_json(raw), Settings)
+        except msgspec.ValidationError as error:
+            raise InvalidProofError(f"{self.path / 'settings.json'}: malformed: {error}") from None
 
     def make_keys(self, workers: int, entropy: Entropy) -> None:
         """Makes the manager's secrets and the keys of this machine's workers; existing ones stay."""
         if not (self.path / "manager.key").exists():
-            self._write_secrets("manager.key", {"chain": entropy(32).hex(), "key": entropy(32).hex()})
-        known = self._secrets("workers.key") if (self.path / "workers.key").exists() else {}
-        seeds = list(known.get("keys", []))
-        seeds += [entropy(32).hex() for _ in range(workers - len(seeds))]
-        self._write_secrets("workers.key", {"keys": seeds})
+            self._write_secrets("manager.key", _ManagerSecrets(chain=entropy(32).hex(), key=entropy(32).hex()))
+        seeds = self.worker_seeds() if (self.path / "workers.key").exists() else []
+        missing = [entropy(32) for _ in range(workers - len(seeds))]
+        if missing or not seeds:
+            self._write_secrets("workers.key", _WorkerSecrets(keys=[seed.hex() for seed in [*seeds, *missing]]))
 
     def manager_key(self) -> SigningKey:
         """The key that signs the tree heads."""
-        return SigningKey(bytes.fromhex(self._secrets("manager.key")["key"]))
+        return SigningKey(bytes.fromhex(self._secrets("manager.key", _ManagerSecrets).key))
 
     def chain(self, length: int) -> HashChain:
         """The manager's chain of secrets."""
-        return HashChain(bytes.fromhex(self._secrets("manager.key")["chain"]), length)
+        return HashChain(bytes.fromhex(self._secrets("manager.key", _ManagerSecrets).chain), length)
 
     def worker_seeds(self) -> list[bytes]:
         """The private keys of this machine's workers, by number."""
-        return [bytes.fromhex(seed) for seed in self._secrets("workers.key")["keys"]]
+        return [bytes.fromhex(seed) for seed in self._secrets("workers.key", _WorkerSecrets).keys]
 
-    def _write_secrets(self, name: str, secrets: dict[str, Any]) -> None:
-        write_whole(self.path / name, canonical.to_json(secrets), mode=0o600)
+    def _write_secrets(self, name: str, secrets: _ManagerSecrets | _WorkerSecrets) -> None:
+        write_whole(self.path / name, canonical.to_json(msgspec.to_builtins(secrets)), mode=0o600)
 
-    def _secrets(self, name: str) -> dict[str, Any]:
-        return dict(canonical.from_json(read_whole(self.path / name, MAX_DOCUMENT)))
+    def _secrets(self, name: str, kind: type[S]) -> S:
+        """Raises: InvalidProofError: the file is not what this program writes; its content is never shown."""
+        raw = read_whole(self.path / name, MAX_DOCUMENT)
+        try:
+            return msgspec.convert(canonical.from_json(raw), kind)
+        except (msgspec.ValidationError, InvalidProofError):
+            raise InvalidProofError(f"{self.path / name}: malformed; the run's directory was changed") from None

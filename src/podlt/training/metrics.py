@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from podlt.data.dataset import Dataset
+from podlt.errors import UsageError
 from podlt.training.modules import Loss
 
 BATCH = 1000
@@ -26,7 +27,17 @@ def evaluate(module: nn.Module, loss: Loss, dataset: Dataset) -> dict[str, float
 
     Args:
         module: it is put into eval mode; dataset: the test part.
+
+    Raises:
+        UsageError: the module or the loss fails on it.
     """
+    try:
+        return _evaluate(module, loss, dataset)
+    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+        raise UsageError(f"figures on the test set: {type(error).__name__}: {error}") from error
+
+
+def _evaluate(module: nn.Module, loss: Loss, dataset: Dataset) -> dict[str, float]:
     module.eval()
     total, correct, decided = 0.0, 0, 0
     scores: list[np.ndarray] = []

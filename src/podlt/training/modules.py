@@ -67,8 +67,9 @@ def load_name(name: str, base: Path, what: str) -> Callable[..., Any]:
             found: Any = importlib.import_module(module_name)
             for part in attribute.split("."):
                 found = getattr(found, part)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise UsageError(f"{what} {name}: cannot be imported (looked in {base} first): {error}") from None
+        except Exception as error:  # the user's own code may raise anything
+            message = f"cannot be imported (looked in {base} first): {type(error).__name__}: {error}"
+            raise UsageError(f"{what} {name}: {message}") from error
     if not callable(found):
         raise UsageError(f"{what} {name}: is not callable")
     return found  # type: ignore[no-any-return]

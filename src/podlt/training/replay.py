@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import msgspec
 
+from podlt.crypto import SigningKey
 from podlt.data.dataset import Dataset
 from podlt.errors import InvalidProofError, StorageError
 from podlt.log.checkpoint import open_head, origin_of
@@ -11,7 +14,7 @@ from podlt.log.merkle import Tree, leaf_hash
 from podlt.program.ir import Program
 from podlt.protocol import entries as e
 from podlt.protocol.rules import RunState
-from podlt.recipe import Recipe
+from podlt.recipe import Recipe, recipe_digest
 from podlt.store.log_store import LogStore
 from podlt.training.directory import RunDirectory
 from podlt.training.weights import Weights
@@ -69,25 +72,58 @@ def check_documents(begin: e.Begin, recipe: Recipe, program: Program, dataset: D
             raise InvalidProofError(f"{what} are not those of the run", expected=expected, actual=actual)
 
 
-def restore_weights(
-    weights: Weights, directory: RunDirectory, initial: bytes, applied: list[AppliedRound], rounds: int | None = None
-) -> None:
-    """Brings parameters and optimiser to where they were after `rounds` rounds (all, if not given).
+def check_secrets(state: RunState, directory: RunDirectory) -> None:
+    """The keys that are there must be those of the run: others would sign what nobody could verify.
+
+    Raises:
+        InvalidProofError: a key file was changed, or is another run's.
+    """
+    begin = state.begin
+    assert begin is not None
+    if directory.manager_key().public != begin.manager or directory.chain(begin.chain_length).end != begin.chain_end:
+        raise InvalidProofError(f"{directory.path / 'manager.key'}: these are not the secrets of this run's manager")
+    keys = [SigningKey(seed).public for seed in directory.worker_seeds()]
+    for number, worker in state.workers.items():
+        if number >= len(keys) or keys[number] != worker.key:
+            raise InvalidProofError(
+                f"{directory.path / 'workers.key'}: has another key than worker {number} joined with"
+            )
+
+
+def check_recipe(directory: RunDirectory) -> None:
+    """The recipe must be the run's, before anything that it names is looked at; nothing is logged in a fresh run.
+
+    Raises:
+        InvalidProofError: recipe.json was changed.
+    """
+    if not directory.has_entries():
+        return
+    with closing(directory.log()) as store:
+        first = e.entry_decoder.decode(next(body for _, _, body in store.entries()))
+    found = recipe_digest(directory.document("recipe.json"))
+    if not isinstance(first, e.Begin) or first.recipe != found:
+        expected = first.recipe if isinstance(first, e.Begin) else first
+        raise InvalidProofError("recipe.json is not that of the run", expected=expected, actual=found)
+
+
+def restore_weights(weights: Weights, directory: RunDirectory, state: RunState, applied: list[AppliedRound]) -> None:
+    """Brings parameters and optimiser to where they were after the log's last round.
 
     Args:
-        initial: digest of the parameters before the first round; applied: what the log says of each round.
+        state: the run after its log; applied: what the log says of each round.
 
     Raises:
         StorageError: a file is missing; InvalidProofError: a file is not what the log says.
     """
-    wanted = len(applied) if rounds is None else rounds
+    wanted, begin = len(applied), state.begin
+    assert begin is not None
     saved = sorted((int(p.stem) for p in directory.checkpoints.glob("*.safetensors") if p.stem.isdigit()), reverse=True)
     start = next((number for number in saved if number <= wanted), None)
     if start is None:
         raise StorageError(f"{directory.checkpoints}: no checkpoint at or before round {wanted}")
     path = directory.checkpoint(start)
-    weights.load(path)
-    expected = applied[start - 1].parameters if start else initial
+    weights.load(path, state.run, begin.manager)
+    expected = applied[start - 1].parameters if start else begin.parameters
     if weights.digest() != expected or weights.steps != start:
         raise InvalidProofError(f"{path}: is not the state that the log names; the run's directory was changed")
     for done in applied[start:wanted]:

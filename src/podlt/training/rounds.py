@@ -61,7 +61,7 @@ class RoundDriver:
         self._threads.shutdown()
 
     def collect(self, block: Block, assignments: Sequence[Assignment]) -> None:
-        """Has the tasks executed; returns when every commitment is in and opened.
+        """Has the tasks executed; returns when every commitment is in and opened, and nobody writes updates any more.
 
         Raises:
             TooFewWorkersError: a task is left that nobody may take; EngineError: processes die again and again.
@@ -70,14 +70,12 @@ class RoundDriver:
         self._block = block
         self._tasks = {a.origin: a for a in assignments}
         self._engine.deal(block.half, block.plan.lines, block.bounds, assignments)
-        while True:
+        while self._manager.unopened() or not self._engine.idle():
             while self._manager.uncommitted():
                 self._pump()
             self._manager.commit()
-            if not self._manager.unopened():
-                return
             self._engine.open(self._manager.state.round)
-            while self._manager.unopened() and not self._manager.uncommitted():
+            while not self._manager.uncommitted() and (self._manager.unopened() or not self._engine.idle()):
                 self._pump()
 
     def settle(self) -> list[Verdict]:
@@ -93,19 +91,20 @@ class RoundDriver:
         """
         started = time.perf_counter()
         self._manager.reveal()
-        own: dict[int, np.ndarray] = {}
         updates = self._updates(range(len(self._block.fragments)))
         average = self._weights.average(updates, self._block.plan.lines)
-        if not average.finite:
-            for fragment, update in enumerate(updates):
-                floats = torch.from_numpy(update[: self._weights.update_layout.float_bytes].view(np.float32))
-                if not bool(torch.isfinite(floats).all()):
-                    self._manager.suspect(fragment)
+        for fragment in self._suspects(updates, average):
+            self._manager.suspect(fragment)
+        own: dict[int, np.ndarray] = {}
+        digests: dict[int, bytes] = {}
         for dispute in self._manager.disputes():
-            own[dispute.fragment] = self._execute(dispute.fragment)
-        verdicts = self._manager.judge({f: crypto.blob_digest(update.data) for f, update in own.items()})
-        chosen = self._manager.uploads()
-        if own or any(v.evicted for v in verdicts) or not average.finite:
+            update = self._execute(dispute.fragment)
+            digests[dispute.fragment] = crypto.blob_digest(update.data)
+            if digests[dispute.fragment] not in self._results(dispute.fragment).values():
+                own[dispute.fragment] = update  # nobody uploaded it
+        verdicts = self._manager.judge(digests)
+        if digests or any(v.evicted for v in verdicts):
+            chosen = self._manager.uploads()
             final = [own[f] if f in own else self._slot(origin) for f, origin in enumerate(chosen)]
             average = self._weights.average(final, self._block.plan.lines)
         if not average.finite:
@@ -115,6 +114,32 @@ class RoundDriver:
             )
         self.figures.proof += time.perf_counter() - started
         return verdicts, average
+
+    def _suspects(self, updates: Sequence[np.ndarray], average: Average) -> list[int]:
+        """The fragments that the manager must execute itself, so that nobody stops a run by what is not finite.
+
+        Wherever results differ, all of them must be finite, or two that agree on a NaN would outvote an honest third.
+        Where finite updates add up to something infinite, every fragment is suspect.
+        """
+        found = []
+        for fragment, results in enumerate(map(self._results, range(len(updates)))):
+            if len(set(results.values())) > 1:
+                seats = [o for o, task in self._tasks.items() if task.fragment == fragment]
+                finite = all(self._is_finite(self._slot(origin)) for origin in seats)
+            else:
+                finite = average.finite or self._is_finite(updates[fragment])
+            if not finite:
+                found.append(fragment)
+        return found if found or average.finite else list(range(len(updates)))
+
+    def _is_finite(self, update: np.ndarray) -> bool:
+        floats = torch.from_numpy(update[: self._weights.update_layout.float_bytes].view(np.float32))
+        return bool(torch.isfinite(floats).all())
+
+    def _results(self, fragment: int) -> dict[int, bytes]:
+        """Who answered for a fragment of the round, and what."""
+        assert self._manager.state.current is not None
+        return self._manager.state.current.fragment_results(fragment)
 
     def _updates(self, fragments: Sequence[int] | range) -> list[np.ndarray]:
         """For each fragment the update of its first seat: what is applied unless a verdict says otherwise."""
@@ -180,6 +205,7 @@ class RoundDriver:
         again = self._manager.lost(worker, reason)
         self._listener(ev.Withdrawn(worker=worker, round=self._manager.state.round, reason=reason))
         self._tasks.update({a.origin: a for a in again})
+        self.figures.faked = [origin for origin in self.figures.faked if self._tasks[origin] not in again]
         if again:
             self._engine.deal(self._block.half, self._block.plan.lines, self._block.bounds, again, again=True)
 

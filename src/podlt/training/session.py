@@ -19,24 +19,25 @@ from podlt.data.prepare import Prepared, prepare
 from podlt.engine import wire
 from podlt.engine.execution import TaskExecutor
 from podlt.engine.local import LocalEngine
+from podlt.engine.process import HostProcess, starting
+from podlt.errors import InvalidProofError, UsageError
 from podlt.log.merkle import Tree
 from podlt.program.capture import capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import state_layout, update_layout
-from podlt.program.optimizer import Optimizer
 from podlt.program.validate import validate
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
 from podlt.protocol.plan import most_rounds
 from podlt.protocol.rules import SETTLEMENT_ROUNDS, RunState
 from podlt.recipe import Recipe
-from podlt.store.files import append_line, write_whole
+from podlt.store.files import append_line, read_whole, write_whole
 from podlt.store.log_store import LogStore
 from podlt.training import events as ev
 from podlt.training.directory import Entropy, RunDirectory, Settings
 from podlt.training.metrics import evaluate, load_state
 from podlt.training.modules import build_model, find_loss
-from podlt.training.replay import check_documents, replay_log, restore_weights
+from podlt.training.replay import check_documents, check_secrets, replay_log, restore_weights
 from podlt.training.trainer import Trainer
 from podlt.training.weights import Weights, recipe_optimizer
 
@@ -72,6 +73,7 @@ class Session:
         self.data = _prepare(recipe, Path(settings.base), cache, listener)
         self.model = model if model is not None else build_model(recipe, self.data.train.info, Path(settings.base))
         self.loss = find_loss(recipe, Path(settings.base))
+        self._optimizer = recipe_optimizer(recipe, self.data.train.lines)
 
     # -- a new run ---------------------------------------------------------------------------------------------------
 
@@ -90,25 +92,32 @@ class Session:
         """A new run with its workers joined, about to open its first round."""
         self._listener(ev.Preparing(what="capturing the training step"))
         fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in self.data.train.fields]
-        captured = capture(self.model, self.loss, fields)
-        program = captured.program
-        validate(program)
+        with starting(self._processes(self.recipe.training.workers)) as hosts:
+            captured = capture(self.model, self.loss, fields)
+            program = captured.program
+            validate(program)
+            self._make(program, entropy)
+            length = self._chain_length()
+            manager = Manager(RunState(), self.directory.chain(length), self._clock)
+            with closing(self._engine(program, hosts)) as engine:
+                weights = Weights(program, self._optimizer, engine.state)
+                weights.set(captured.state)
+                manager.begin(self._begin(program, weights.digest(), entropy(32), length))
+                weights.save(self.directory.checkpoint(0), manager.state.run, self.directory.manager_key())
+                self._join(manager, engine.start(manager.state.run))
+                with closing(self.directory.log(create=True)) as store:
+                    yield self._trainer(manager, weights, engine, program, Tree(), store, resumed=False)
+
+    def _make(self, program: Program, entropy: Entropy) -> None:
+        """Makes the directory, once nothing that the user gave can be wrong any more."""
         self.directory.make()
         self.directory.lock()
+        if self.directory.has_entries():
+            raise UsageError(f"{self.directory.path}: another process has just begun a run here")
         self.directory.write_settings(self.settings)
         self.directory.write_document("recipe.json", self.recipe.to_bytes())
         self.directory.write_document("program.json", program.to_bytes())
         self.directory.make_keys(self.recipe.training.workers, entropy)
-        length = self._chain_length()
-        manager = Manager(RunState(), self.directory.chain(length), self._clock)
-        with closing(self._engine(program)) as engine:
-            weights = Weights(program, self._optimizer(), engine.state)
-            weights.set(captured.state)
-            weights.save(self.directory.checkpoint(0))
-            manager.begin(self._begin(program, weights.digest(), entropy(32), length))
-            self._join(manager, engine.start(manager.state.run))
-            with closing(self.directory.log(create=True)) as store:
-                yield self._trainer(manager, weights, engine, program, Tree(), store, resumed=False)
 
     def _begin(self, program: Program, parameters: bytes, nonce: bytes, chain_length: int) -> e.Begin:
         training = self.recipe.training
@@ -134,7 +143,7 @@ class Session:
 
     def weights(self, memory: np.ndarray) -> Weights:
         """The run's parameters and optimiser, over some memory (uint8)."""
-        return Weights(self._program(), self._optimizer(), memory)
+        return Weights(self._program(), self._optimizer, memory)
 
     def _chain_length(self) -> int:
         training = self.recipe.training
@@ -149,28 +158,36 @@ class Session:
         A run that was killed before its first entry was written begins anew.
 
         Args:
-            workers: how many identities this machine hosts, those that were evicted counted in.
+            workers: how many there shall be at least, besides those that were evicted.
 
         Raises:
             InvalidProofError: log, program, data or a file of the run is not what the log says.
         """
+        self.directory.lock()
         if not self.directory.has_entries():
             self.start(entropy)
             return
-        self.directory.lock()
         program = self._program()
         with closing(self.directory.log()) as store:
             state, applied, tree = replay_log(store)
             begin = state.begin
             assert begin is not None
             check_documents(begin, self.recipe, program, self.data.train)
+            check_secrets(state, self.directory)
             if state.closed is not None and state.closed.outcome == "complete":
+                weights = self.weights(np.zeros(state_layout(program).nbytes, np.uint8))
+                restore_weights(weights, self.directory, state, applied)
+                self._finish(weights)
                 return
-            self.directory.make_keys(max(workers, len(state.workers)), entropy)
+            evicted = sum(worker.status == "evicted" for worker in state.workers.values())
+            self.directory.make_keys(max(workers + evicted, len(state.workers)), entropy)
             manager = Manager(state, self.directory.chain(begin.chain_length), self._clock)
-            with closing(self._engine(program)) as engine:
-                weights = Weights(program, self._optimizer(), engine.state)
-                restore_weights(weights, self.directory, begin.parameters, applied)
+            with (
+                starting(self._processes(len(self.directory.worker_seeds()))) as hosts,
+                closing(self._engine(program, hosts)) as engine,
+            ):
+                weights = Weights(program, self._optimizer, engine.state)
+                restore_weights(weights, self.directory, state, applied)
                 manager.resume()
                 self._join(manager, engine.start(state.run))
                 self._repair_figures(state, weights)
@@ -186,7 +203,7 @@ class Session:
         """Figures (no part of the proof) may be a round ahead of the log or behind it after a kill."""
         for path in (self.directory.metrics, self.directory.path / "rounds.jsonl"):
             if path.is_file():
-                lines = [line for line in path.read_bytes().splitlines() if _round_of(line) < state.round]
+                lines = [line for line in path.read_bytes().splitlines() if 0 <= _round_of(line) < state.round]
                 write_whole(path, b"".join(line + b"\n" for line in lines))
         if state.offset == 0 and state.epoch > 0 and not state.settled:
             known = self.directory.metrics.read_bytes().splitlines() if self.directory.metrics.is_file() else []
@@ -238,17 +255,18 @@ class Session:
         return trainer
 
     def _finish(self, weights: Weights) -> None:
-        state = {name.partition(":")[2]: view.clone() for name, view in weights.views.items()}
-        write_whole(self.directory.model, save(state))
+        """Writes the trained module's state, or checks that it is what the log says."""
+        state = save({name.partition(":")[2]: view.clone() for name, view in weights.views.items()})
+        if not self.directory.model.exists():
+            write_whole(self.directory.model, state)
+        elif read_whole(self.directory.model, len(state)) != state:
+            raise InvalidProofError(f"{self.directory.model}: is not what was trained; the run's directory was changed")
 
     def _measure(self, weights: Weights) -> dict[str, float]:
         if self.data.test is None:
             return {}
         load_state(self.model, weights.views)
         return evaluate(self.model, self.loss, self.data.test)
-
-    def _optimizer(self) -> Optimizer:
-        return recipe_optimizer(self.recipe, self.data.train.lines)
 
     def _join(self, manager: Manager, joins: Mapping[int, bytes]) -> None:
         """Admits workers that are new, and those that had withdrawn."""
@@ -257,7 +275,12 @@ class Session:
             if known is None or known.status == "withdrawn":
                 manager.join(crypto.SigningKey(seed).public, lambda n=number: joins[n])  # type: ignore[misc]
 
-    def _engine(self, program: Program) -> LocalEngine:
+    def _processes(self, workers: int) -> int:
+        """How many processes host so many workers: as many as there are cores for this process, if not told."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(self.settings.processes or cores, workers)
+
+    def _engine(self, program: Program, hosts: list[HostProcess]) -> LocalEngine:
         training, seeds = self.recipe.training, self.directory.worker_seeds()
         setup = wire.Setup(
             run=b"",
@@ -268,15 +291,11 @@ class Session:
             slots=len(seeds),
             local_steps=training.local_steps,
             local_lr=training.local_lr,
-            state_fd=-1,
-            block_fd=-1,
-            slots_fd=-1,
         )
         hosted = [
             wire.Hosted(number, seed, self.settings.cheats.get(str(number), "")) for number, seed in enumerate(seeds)
         ]
-        processes = self.settings.processes or os.cpu_count() or 1
-        return LocalEngine(setup, state_layout(program).nbytes, update_layout(program).nbytes, hosted, processes)
+        return LocalEngine(setup, state_layout(program).nbytes, update_layout(program).nbytes, hosted, hosts)
 
 
 def _prepare(recipe: Recipe, base: Path, cache: Path | None, listener: ev.Listener) -> Prepared:
@@ -287,5 +306,8 @@ def _prepare(recipe: Recipe, base: Path, cache: Path | None, listener: ev.Listen
 
 
 def _round_of(line: bytes) -> int:
-    """The round that a line of figures speaks of."""
-    return int(json.loads(line)["round"])
+    """The round that a line of figures speaks of; -1 for a line of which a full disk left a part."""
+    try:
+        return int(json.loads(line)["round"])
+    except (ValueError, TypeError, KeyError):
+        return -1

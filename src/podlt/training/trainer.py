@@ -12,7 +12,7 @@ from podlt.crypto import SigningKey
 from podlt.data.dataset import Dataset
 from podlt.engine.execution import TaskExecutor
 from podlt.engine.local import LocalEngine
-from podlt.errors import DivergedError, TooFewWorkersError
+from podlt.errors import DivergedError, EngineError, TooFewWorkersError, UsageError
 from podlt.log.merkle import Tree
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
@@ -75,6 +75,7 @@ class Trainer:
         self._recipe, self._directory, self.manager = recipe, directory, manager
         self.engine = engine
         self.weights, self._listener, self._measure = weights, listener, measure
+        self._key = key
         self._writer = LogWriter(store, tree, key)
         self.blocks = BlockReader(dataset, engine, recipe.training.block_lines, manager.state.begin.seed)
         self._driver = RoundDriver(manager, engine, referee, weights, listener)
@@ -83,8 +84,9 @@ class Trainer:
         """Runs every round that is left, and closes the run.
 
         Raises:
-            TooFewWorkersError, DivergedError: the run was stopped, and can be resumed.
-            StorageError, EngineError: it could not go on; everything up to the last whole round is on the disk.
+            TooFewWorkersError, DivergedError, EngineError: the run was stopped, and can be resumed.
+            UsageError: a line of the data is none that the model takes.
+            StorageError: it could not go on; everything up to the last whole round is on the disk.
         """
         started = time.perf_counter()
         self._write()
@@ -94,7 +96,7 @@ class Trainer:
             self.manager.close("complete")
             self._write()
             self._writer.flush()
-        except (TooFewWorkersError, DivergedError) as error:
+        except (TooFewWorkersError, DivergedError, EngineError, UsageError) as error:
             self._stop(str(error))
             raise
         finally:
@@ -145,7 +147,7 @@ class Trainer:
         self._keep(number, average.data)
         seconds = time.perf_counter() - started
         figures = self._driver.figures
-        self._note(RoundFigures(number, seconds, figures.compute, figures.proof, sorted(figures.faked), applied))
+        self._note(RoundFigures(number, seconds, figures.compute, figures.proof, sorted(set(figures.faked)), applied))
         self._tell(plan, number, average.loss, seconds, len(verdicts))
 
     def _expect(self, plan: Upcoming) -> None:
@@ -176,7 +178,7 @@ class Trainer:
         self._write(before=lambda: write_update(path, data))  # type: ignore[arg-type]
         if (number + 1) % self._recipe.training.checkpoint_every == 0:
             self._writer.flush()
-            self.weights.save(self._directory.checkpoint(number + 1))
+            self.weights.save(self._directory.checkpoint(number + 1), self.manager.state.run, self._key)
             self._prune(number + 1)
 
     def _prune(self, rounds: int) -> None:

@@ -6,13 +6,15 @@ any round's parameters are the last checkpoint before it and the updates since, 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import torch
+from msgspec import Meta
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -27,6 +29,14 @@ from podlt.recipe import Recipe
 from podlt.store.files import read_whole, write_whole
 
 OPTIMIZER = "optimizer:"
+SEAL = "podlt"
+
+
+class _Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a checkpoint's file says besides its tensors, in one field: safetensors writes several in any order."""
+
+    signature: str
+    steps: Annotated[int, Meta(ge=0, lt=2**40)]
 
 
 class Average(msgspec.Struct, frozen=True):
@@ -99,21 +109,27 @@ class Weights:
         """Whether no parameter is infinite or not a number."""
         return bool(torch.isfinite(self._flat.sum()) or torch.isfinite(self._flat).all())
 
-    def save(self, path: Path) -> None:
-        """Writes a checkpoint.
+    def save(self, path: Path, run: bytes, key: crypto.SigningKey) -> None:
+        """Writes a checkpoint of a run, signed by its manager.
+
+        The log names the parameters after every round, but not the optimiser's state: the signature covers both.
 
         Raises:
             StorageError: it could not be written.
         """
         tensors: dict[str, torch.Tensor] = {name: view.clone() for name, view in self.views.items()}
         tensors |= {OPTIMIZER + name: value for name, value in self.optimizer_state.items()}
-        write_whole(path, save(tensors, metadata={"steps": str(self.steps)}))
+        seal = {"signature": key.sign("checkpoint/1", self._whole(run)).hex(), "steps": self.steps}
+        write_whole(path, save(tensors, metadata={SEAL: json.dumps(seal)}))
 
-    def load(self, path: Path) -> None:
+    def load(self, path: Path, run: bytes, manager: bytes) -> None:
         """Takes a checkpoint.
 
+        Args:
+            run: whose it must be; manager: the public key that must have signed it.
+
         Raises:
-            StorageError: it cannot be read; InvalidProofError: it is none of this program.
+            StorageError: it cannot be read; InvalidProofError: it is none of this run, or was changed.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -125,9 +141,20 @@ class Weights:
                     _take(view, file.get_tensor(name), f"{path}: {name}")
                 for name, value in self.optimizer_state.items():
                     _take(value, file.get_tensor(OPTIMIZER + name), f"{path}: {name}")
-                self.steps = int((file.metadata() or {})["steps"])
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            raise StorageError(f"{path}: cannot be read as a checkpoint: {error}") from None
+                seal = msgspec.json.decode((file.metadata() or {})[SEAL], type=_Seal)
+                self.steps, signature = seal.steps, bytes.fromhex(seal.signature)
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+        except (SafetensorError, KeyError, ValueError, msgspec.DecodeError) as error:
+            raise InvalidProofError(f"{path}: is no checkpoint: {error}; the run's directory was changed") from None
+        if not crypto.is_signed(manager, "checkpoint/1", self._whole(run), signature):
+            raise InvalidProofError(f"{path}: is not what the manager signed; the run's directory was changed")
+
+    def _whole(self, run: bytes) -> bytes:
+        """The digest of everything that a checkpoint holds."""
+        optimizer = [value.numpy().view(np.uint8).data for _, value in sorted(self.optimizer_state.items())]
+        steps = self.steps.to_bytes(8, "big")
+        return crypto.digest("checkpoint/1", run, steps, self.digest(), *map(crypto.blob_digest, optimizer))
 
     def replay(self, path: Path, update: bytes, parameters: bytes) -> np.ndarray:
         """Applies the update of a past round again, and checks it against the log.
