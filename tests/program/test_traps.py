@@ -112,7 +112,7 @@ def test_a_complex_transform_is_refused_by_name_and_place() -> None:
 
 def test_a_choice_of_lines_by_value_is_refused_by_name_and_place() -> None:
     def forward(self: Two, x: torch.Tensor) -> torch.Tensor:
-        return self.a(x)[torch.nonzero(x[:, 0])[:, 0]]
+        return x[:, :3] * self.a(x)[torch.nonzero(x[:, 0])[:, 0]].sum(0)
 
     refused(forward, "nonzero.default", here(forward))
 

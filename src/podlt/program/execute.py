@@ -196,12 +196,13 @@ def _drawing(operation: Callable[..., Any], arguments: list[Any], output: int) -
 
 
 def _single(operation: Callable[..., Any], template: list[Any], slots: list[tuple[int, int]], output: int) -> Step:
-    """A call with one result and nothing but tensors and constants: most of them."""
+    """A call with one result (or a list of one) and nothing but tensors and constants: most of them."""
     if len(slots) == 1 and len(template) == 1:
         only = slots[0][1]
 
         def unary(values: list[Any], seed: int) -> None:
-            values[output] = operation(values[only])
+            result = operation(values[only])
+            values[output] = result[0] if isinstance(result, (tuple, list)) else result
 
         return unary
 

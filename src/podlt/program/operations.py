@@ -74,6 +74,23 @@ FACTORIES = frozenset(
 WRITES_OUT: Mapping[str, Callable[..., Any]] = {"mm.default": torch.mm}
 """Operations of `stock` that can write into given memory with the bits that they have without."""
 
+_BOUND: Mapping[str, Callable[..., Any]] = {
+    "mm.default": torch.mm,
+    "bmm.default": torch.bmm,
+    "addmm.default": torch.addmm,
+    "t.default": torch.t,
+    "transpose.int": torch.transpose,
+    "permute.default": torch.permute,
+    "relu.default": torch.relu,
+    "sigmoid.default": torch.sigmoid,
+    "tanh.default": torch.tanh,
+    "add.Tensor": torch.add,
+    "sub.Tensor": torch.sub,
+    "mul.Tensor": torch.mul,
+    "sum.dim_IntList": torch.sum,
+}
+"""The same kernels by PyTorch's own binding, which reads its arguments in a third less time than the registry's."""
+
 _RESHAPES = {"view.default", "_unsafe_view.default", "reshape.default"}
 """On row-major values these are one operation: a program knows no strides."""
 
@@ -108,7 +125,8 @@ def table(arithmetic: str) -> Mapping[str, Callable[..., Any]]:
         UnsupportedError: there is no such arithmetic here.
     """
     if arithmetic == STOCK_ARITHMETIC:
-        found: dict[str, Callable[..., Any]] = {name: _overload(name) for name in STOCK - _RESHAPES}
+        found: dict[str, Callable[..., Any]] = {name: _overload(name)._op for name in STOCK - _RESHAPES}
+        found |= _BOUND
         found |= dict.fromkeys(_RESHAPES, _make_contiguous_reshape)
     elif arithmetic in EXACT_ARITHMETIC:
         from podlt.exact.table import table as exact_table  # brings a compiler along: only who needs it waits for it

@@ -122,6 +122,8 @@ def _check(found: SGD | AdamW) -> None:
     for field in msgspec.structs.fields(found):
         value = getattr(found, field.name)
         for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int) and number < 0:
+                raise UsageError(f"optimizer.{field.name}: expected a number from 0, got {number}")
             if isinstance(number, float) and not (math.isfinite(number) and number >= 0):
                 raise UsageError(f"optimizer.{field.name}: expected a finite number from 0, got {number}")
     if found.schedule not in ("constant", "linear", "cosine"):

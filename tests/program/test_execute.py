@@ -1,0 +1,125 @@
+"""Running a program: local steps, traces, sums of updates, and errors that name the node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+
+from podlt.errors import UsageError
+from podlt.program.execute import Executor
+from podlt.program.layout import update_layout
+from podlt.program.update import combine
+
+from .zoo import Case
+
+Get = Callable[[str], Case]
+
+
+def room(case: Case) -> dict[str, torch.Tensor]:
+    layout = update_layout(case.program)
+    return layout.views(np.zeros(layout.nbytes, np.uint8))
+
+
+@pytest.mark.parametrize("name", ["mlp", "pooled"])
+def test_local_steps_are_plain_gradient_descent_over_parts_of_the_fragment(captured: Get, name: str) -> None:
+    case, lines, steps, lr = captured(name), 8, 3, 0.05
+    batch, found = case.batch(lines), room(case)
+    executor = Executor(case.program)
+    executor.run_local_steps(case.state, batch, 0, found, steps, lr)
+    own, total = {k: v.clone() for k, v in case.state.items()}, torch.zeros(())
+    for start, stop in ((0, 2), (2, 5), (5, 8)):
+        part = room(case)
+        executor.run(own, {k: v[start:stop] for k, v in batch.items()}, 0, part)
+        total = total + part["loss"]
+        for key, value in part.items():
+            if key.startswith("grad:"):
+                own["param:" + key[5:]] -= value / (stop - start) * lr
+            elif key.startswith("buffer:"):
+                own[key] = value / (stop - start) if value.is_floating_point() else value.clone()
+    torch.testing.assert_close(found["loss"], total)
+    for key, value in found.items():
+        if key.startswith("grad:"):
+            expected = (case.state["param:" + key[5:]] - own["param:" + key[5:]]) * lines
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
+        elif key.startswith("buffer:"):
+            torch.testing.assert_close(value, own[key] * (lines if own[key].is_floating_point() else 1))
+
+
+def test_more_local_steps_than_lines_are_one_line_each(captured: Get) -> None:
+    case = captured("mlp")
+    many, few, executor = room(case), room(case), Executor(case.program)
+    executor.run_local_steps(case.state, case.batch(3), 0, many, 50, 0.1)
+    executor.run_local_steps(case.state, case.batch(3), 0, few, 3, 0.1)
+    assert all(torch.equal(many[k], few[k]) for k in many)
+
+
+def test_a_run_changes_nothing_that_it_is_given(captured: Get) -> None:
+    for name in ("mlp", "pooled", "normalised"):
+        case = captured(name)
+        state, batch = {k: v.clone() for k, v in case.state.items()}, case.batch(4)
+        Executor(case.program).run(state, batch, 0, room(case))
+        Executor(case.program).run_local_steps(state, batch, 0, room(case), 2, 0.1)
+        assert all(torch.equal(state[k], case.state[k]) for k in state)
+        assert all(torch.equal(batch[k], v) for k, v in case.batch(4).items())
+
+
+def test_a_run_that_is_traced_gives_the_same_bits_and_every_value(captured: Get) -> None:
+    case, plain, traced = captured("table"), room(captured("table")), room(captured("table"))
+    seen: list[int] = []
+
+    def note(number: int, outputs: object) -> None:
+        seen.append(number)
+        assert len(list(outputs)) == len(case.program.nodes[number].outputs)  # type: ignore[call-overload]
+
+    executor = Executor(case.program)
+    executor.run(case.state, case.batch(5), 0, plain)
+    executor.run(case.state, case.batch(5), 0, traced, trace=note)
+    assert seen == list(range(len(case.program.nodes)))
+    assert all(torch.equal(plain[k], traced[k]) for k in plain)
+
+
+def test_one_node_can_be_done_again_from_its_inputs(captured: Get) -> None:
+    case = captured("mlp")
+    kept: dict[int, torch.Tensor] = {}
+    nodes = case.program.nodes
+
+    def note(number: int, outputs: list[torch.Tensor]) -> None:
+        kept.update(zip(nodes[number].outputs, [o.clone() for o in outputs], strict=True))
+
+    executor = Executor(case.program)
+    batch = case.batch(4)
+    executor.run(case.state, batch, 0, room(case), trace=note)  # type: ignore[arg-type]
+    values = [kept.get(i) for i in range(len(case.program.types))]
+    for i, name in enumerate(case.program.inputs):
+        values[i] = case.state[name] if name in case.state else batch[name.removeprefix("batch:")]
+    for number, node in enumerate(nodes):
+        again = list(values)
+        executor.resolve(number, 4)(again, 0)
+        assert all(torch.equal(again[o], kept[o]) for o in node.outputs), node.operation
+
+
+def test_a_label_out_of_range_is_an_error_that_names_the_node(captured: Get) -> None:
+    case = captured("mlp")
+    batch = case.batch(4)
+    batch["y"][2] = 10
+    with pytest.raises(UsageError, match=r"node \d+ \(nll_loss_forward.default\) failed on these values"):
+        Executor(case.program).run(case.state, batch, 0, room(case))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3), min_size=1)
+)
+def test_updates_are_added_one_after_another_in_the_given_order(rows: list[list[float]]) -> None:
+    out = torch.empty(3)
+    combine([torch.tensor(row) for row in rows], out)
+    expected = np.array(rows[0], np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for row in rows[1:]:
+            expected = expected + np.array(row, np.float32)
+    assert out.numpy().tobytes() == expected.tobytes() or np.array_equal(out.numpy(), expected, equal_nan=True)
