@@ -1,0 +1,118 @@
+"""All commands under one name, and what an error becomes: one line, a hint, an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.main import get_command
+
+from podlt.cli.bench import bench
+from podlt.cli.context import Options, options_of
+from podlt.cli.data import data_app
+from podlt.cli.demo import demo
+from podlt.cli.ledger import ledger
+from podlt.cli.proof import audit, verify
+from podlt.cli.recipes import recipe_app
+from podlt.cli.report import report
+from podlt.cli.show import show
+from podlt.cli.simulate import simulate
+from podlt.cli.train import train
+from podlt.errors import PodltError
+
+INTERRUPTED = 130
+
+HELP = """Train a network on machines you do not control, and prove that the work was done.
+
+First try: [bold]podlt demo[/bold] (MNIST over 50 workers, three of whom cheat; then verified)
+
+Your own: [bold]podlt recipe new my.toml[/bold], then [bold]podlt train my.toml[/bold]
+
+Exit codes: 0 sound or done; 1 a proof does not hold; 2 usage, which you can repair;
+3 could not check or go on (a full disk, too few workers); 130 interrupted.
+"""
+
+COMMANDS = {
+    "Train": (train, demo),
+    "Look and check": (verify, audit, show, ledger, report),
+    "Measure": (simulate, bench),
+}
+
+
+def build() -> typer.Typer:
+    """The application with all of its commands."""
+    app = typer.Typer(
+        name="podlt",
+        help=HELP,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        add_completion=False,
+    )
+    app.callback()(settings)
+    for panel, commands in COMMANDS.items():
+        for command in commands:
+            own = {"allow_extra_args": True, "ignore_unknown_options": True} if command is bench else None
+            app.command(rich_help_panel=panel, context_settings=own)(command)
+    app.add_typer(recipe_app, name="recipe", rich_help_panel="Prepare")
+    app.add_typer(data_app, name="data", rich_help_panel="Prepare")
+    return app
+
+
+def settings(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error was raised.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version, and end.")] = False,
+) -> None:
+    """Takes what holds for all commands."""
+    options_of(context).debug = debug
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"podlt {installed('podlt')}")
+        raise typer.Exit
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code."""
+    options = Options()
+    try:
+        code = get_command(build()).main(args=argv, prog_name="podlt", obj=options, standalone_mode=False)
+    except PodltError as error:
+        if options.debug:
+            raise
+        return _tell(str(error), options.hint, error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output (`| head`) has enough; Python must not try to flush it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _tell("interrupted", options.hint, INTERRUPTED)
+    except Exception as error:  # click's own errors have no common type that typer exports
+        return _usage(error)
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: Exception) -> int:
+    """Shows what typer says of wrong arguments; anything else is a bug of ours, and is raised."""
+    code = getattr(error, "exit_code", None)
+    if not callable(getattr(error, "format_message", None)) or not isinstance(code, int):
+        if type(error).__name__ == "Abort":
+            return INTERRUPTED
+        raise error
+    from typer.rich_utils import rich_format_error
+
+    shown: Any = error
+    if shown.format_message():
+        rich_format_error(shown)
+    return code
+
+
+def _tell(message: str, hint: str, code: int) -> int:
+    typer.echo(f"error: {message}", err=True)
+    if hint:
+        typer.echo(f"hint: {hint}", err=True)
+    return code

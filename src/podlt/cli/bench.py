@@ -1,0 +1,34 @@
+"""`podlt bench`: the measurements behind the figures in the README, each by its name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Annotated
+
+import typer
+
+from podlt.errors import UsageError
+
+BENCHES = {
+    "overhead": "useful lines a second with the proof, over those without",
+    "throughput": "useful lines a second, over those of plain PyTorch and DistributedDataParallel",
+    "verify": "how long a log of many rounds takes to verify",
+    "arithmetic": "exact arithmetic against stock float32",
+}
+
+
+def bench(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Which: " + ", ".join(BENCHES), metavar="NAME")],
+) -> None:
+    """Measure something on this machine; what follows NAME is the bench's own (try --help after it).
+
+    Examples: podlt bench overhead --jobs mlp:1000 --repeats 7
+
+              podlt bench verify --rounds 1000
+    """
+    if name not in BENCHES or importlib.util.find_spec(f"podlt.bench.{name}") is None:
+        known = "; ".join(f"{bench}: {what}" for bench, what in BENCHES.items())
+        raise UsageError(f"no bench named {name!r}: expected one of {known}")
+    importlib.import_module(f"podlt.bench.{name}").main(context.args)

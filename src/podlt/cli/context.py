@@ -1,0 +1,49 @@
+"""What all commands share: options, the terminal, and how an argument reaches the page."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+
+@dataclass
+class Options:
+    """What holds for the whole command line.
+
+    Attributes:
+        debug: show tracebacks; hint: what to try next if the command ends with an error.
+    """
+
+    debug: bool = False
+    hint: str = ""
+
+
+RunArgument = Annotated[Path, typer.Argument(help="The run's directory, as `podlt train` made it.", metavar="RUN")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def options_of(context: typer.Context) -> Options:
+    """The options that `run` made for this call."""
+    return context.ensure_object(Options)
+
+
+def console() -> Console:
+    """Standard output: colours and boxes on a terminal, plain and unbroken lines elsewhere."""
+    wide = None if sys.stdout.isatty() else 160
+    return Console(highlight=False, width=wide)
+
+
+def short(digest: bytes) -> str:
+    """The beginning of a digest or key, enough to recognise it."""
+    return digest.hex()[:16]
+
+
+def shown(text: str) -> str:
+    """Text that a log brought, as rich may print it: a terminal's control codes and rich's markup are taken out."""
+    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))

@@ -1,0 +1,73 @@
+"""`podlt ledger`: every worker's credits, and the sum, which is zero."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from podlt.cli.context import JsonOption, RunArgument, console
+from podlt.errors import UsageError
+
+
+def ledger(
+    run: RunArgument,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what every worker has earned: pending until it passed a later check, forfeited if it was evicted.
+
+    The treasury is the manager's own account: what it owes and has paid, as a negative number. All accounts sum to
+    zero, in every round.
+
+    Example: podlt ledger runs/mnist --csv > credits.csv
+    """
+    if as_csv and as_json:
+        raise UsageError("expected one of --csv and --json, got both")
+    from podlt.report.history import read_history
+
+    state = read_history(run).state
+    rows: list[dict[str, Any]] = [
+        {
+            "worker": number,
+            "status": worker.status,
+            "checks_passed": worker.checks_passed,
+            "pending": state.ledger.accounts[number].pending,
+            "vested": state.ledger.accounts[number].vested,
+            "forfeited": state.ledger.accounts[number].forfeited,
+        }
+        for number, worker in sorted(state.workers.items())
+    ]
+    treasury, total = state.ledger.treasury, state.ledger.total()
+    if as_json:
+        typer.echo(json.dumps({"workers": rows, "treasury": treasury, "sum": total}))
+    elif as_csv:
+        writer = csv.DictWriter(sys.stdout, list(rows[0]) if rows else ["worker"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    else:
+        _print(rows, treasury, total)
+
+
+def _print(rows: list[dict[str, Any]], treasury: int, total: int) -> None:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("worker", justify="right")
+    table.add_column("status")
+    for name in ("checks passed", "pending", "vested", "forfeited"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        style = {"evicted": "red", "withdrawn": "yellow"}.get(row["status"])
+        table.add_row(*(f"{v:,}" if isinstance(v, int) else v for v in row.values()), style=style)
+    table.add_section()
+    sums = {name: sum(row[name] for row in rows) for name in ("pending", "vested", "forfeited")}
+    table.add_row("", "all", "", *(f"{value:,}" for value in sums.values()), style="bold")
+    out = console()
+    out.print(table)
+    out.print(
+        f"\ntreasury {treasury:,}, workers {sums['pending'] + sums['vested']:,} (pending and vested): sum {total}"
+    )
+    out.print("[dim]forfeited credits went back to the treasury[/dim]")

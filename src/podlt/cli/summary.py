@@ -1,0 +1,93 @@
+"""The closing summary of a run, on a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from podlt.cli.context import shown
+
+if TYPE_CHECKING:
+    from podlt.report.summary import Cheater, Summary
+
+
+def print_summary(run: Path, out: Console, *, following: bool = True) -> None:
+    """Prints what a run came to.
+
+    Args:
+        following: whether to name the commands to try next.
+    """
+    from podlt.report.summary import summarise
+
+    summary = summarise(run)
+    out.print(f"\n[bold]{shown(str(run))}[/bold]: {shown(summary.status)}")
+    for name, text in _facts(summary).items():
+        out.print(f"  {name:10}  {text}", soft_wrap=True)
+    if following:
+        out.print("\n[dim]next:[/dim]")
+        for command, why in (
+            ("verify", "is the log a proof? (no PyTorch needed)"),
+            ("show", "look into rounds, workers, entries"),
+            ("ledger", "who has earned what"),
+            ("report", "one HTML page with plots"),
+            ("audit", "execute drawn tasks again"),
+        ):
+            out.print(f"  podlt {command} {shown(str(run))}  [dim]{why}[/dim]", soft_wrap=True)
+
+
+def _facts(summary: Summary) -> dict[str, str]:
+    from podlt.cli.progress import metrics_text
+
+    facts = {}
+    if summary.metrics:
+        facts["test set"] = f"[bold]{metrics_text(summary.metrics)}[/bold]"
+    facts["rounds"] = f"{summary.rounds:,} over {summary.epochs} epochs, {summary.lines:,} lines"
+    if summary.lines_per_second is not None:
+        facts["time"] = f"{summary.seconds:,.1f} s of rounds, {summary.lines_per_second:,.0f} lines/s"
+    facts["workers"] = f"{summary.left} of {summary.workers} left, {len(summary.evicted)} evicted" + (
+        f", {summary.withdrawn} withdrawals" if summary.withdrawn else ""
+    )
+    facts["the proof"] = (
+        f"{summary.proofs:,} proof records in agreement, {summary.disputes} that evict; "
+        f"{summary.spare_share:.1%} of the tasks repeat another"
+    )
+    if summary.proof_share is not None:
+        facts[""] = (
+            f"{summary.proof_share:.0%} of the processors' measured time went to hashes, signatures and the log "
+            "(podlt bench overhead compares with and without)"
+        )
+    if summary.demonstration:
+        for cheater in summary.cheaters:
+            facts[f"worker {cheater.worker}"] = _fate(cheater)
+        facts["honest"] = _honest(summary)
+    return facts
+
+
+def _fate(cheater: Cheater) -> str:
+    if cheater.began is None:
+        return f"{cheater.kind}: never got to cheat"
+    fakes = f"{cheater.applied} of its {cheater.fakes} fakes were applied"
+    if cheater.evicted is None:
+        return f"[bold red]{cheater.kind}: not caught[/bold red], {fakes}"
+    paid = "nothing vested" if not cheater.vested else f"[bold red]{cheater.vested:,} credits vested[/bold red]"
+    return (
+        f"[green]{cheater.kind}: caught[/green] in round {cheater.evicted}, its {_ordinal(cheater.lasted or 0)} as a "
+        f"cheater; {fakes} before, {paid} since its first"
+    )
+
+
+def _honest(summary: Summary) -> str:
+    if not summary.honest_evicted:
+        return "[green]no honest worker was evicted[/green]"
+    names = ", ".join(str(worker) for worker in summary.honest_evicted)
+    return (
+        f"[bold red]evicted: {names}[/bold red]: two cheaters gave the same fake and outvoted it. A vote of three "
+        "cannot tell (docs/THREATS.md, 10)"
+    )
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

@@ -1,0 +1,175 @@
+"""One self-contained HTML page of a run: no script, no font, no address of anything elsewhere."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+
+from podlt.report.figures import Figures
+from podlt.report.history import History
+from podlt.report.plots import plots
+from podlt.report.summary import Cheater, Summary, summary_of
+from podlt.verify import Verification
+
+STYLE = Path(__file__).with_name("page.css")
+
+
+def page(name: str, history: History, figures: Figures, verification: Verification) -> str:
+    """The page.
+
+    Args:
+        name: what the run is called; verification: of the same run, just now.
+    """
+    summary = summary_of(history, figures)
+    parts = [
+        _header(name, history, verification),
+        _tiles(summary),
+        _cheaters(summary),
+        '<section class="plots">',
+        *(
+            f"<figure><h3>{escape(title)}</h3><figcaption>{escape(text)}</figcaption>{svg}</figure>"
+            for title, text, svg in plots(history, figures)
+        ),
+        "</section>",
+        _steps(verification),
+        _evictions(history),
+        _ledger(history),
+        _facts(history),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(name)}: proof of training</title><style>{STYLE.read_text(encoding='utf-8')}</style></head>"
+        f"<body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _header(name: str, history: History, verification: Verification) -> str:
+    failure = verification.failure
+    if failure is None:
+        sign = '<p class="verdict good">&#10003; The proof holds</p>'
+    else:
+        sign = f'<p class="verdict bad">&#10007; Unsound at step {failure.step}</p>'
+        sign += f'<p class="bad">{escape(str(failure))}</p>'
+    when = f"{_day(history.started)} to {_day(history.ended)}"
+    return (
+        f'<header><p class="soft">Proof of Deep Learning Training</p><h1>{escape(name)}</h1>'
+        f'<p class="soft">{escape(history.status())} &middot; {when}</p>{sign}</header>'
+    )
+
+
+def _tiles(summary: Summary) -> str:
+    tiles = []
+    for name in ("accuracy", "auc"):
+        if name in summary.metrics:
+            shown = f"{summary.metrics[name]:.2%}" if name == "accuracy" else f"{summary.metrics[name]:.4f}"
+            tiles.append((shown, f"{name} on the test set"))
+    if "loss" in summary.metrics and not tiles:
+        tiles.append((f"{summary.metrics['loss']:.4f}", "loss on the test set"))
+    tiles.append((f"{summary.rounds:,}", f"rounds over {summary.epochs} epochs"))
+    tiles.append((f"{summary.left} / {summary.workers}", "workers left"))
+    tiles.append((f"{summary.proofs:,}", "proof records in agreement"))
+    tiles.append((str(len(summary.evicted)), "evicted"))
+    tiles.append((f"{summary.spare_share:.1%}", "of tasks repeat another"))
+    if summary.lines_per_second is not None:
+        tiles.append((f"{summary.lines_per_second:,.0f}", "lines a second"))
+    inner = "".join(
+        f'<div class="tile"><b>{escape(v)}</b><span class="soft">{escape(t)}</span></div>' for v, t in tiles
+    )
+    return f'<section class="tiles">{inner}</section>'
+
+
+def _cheaters(summary: Summary) -> str:
+    if not summary.demonstration:
+        return ""
+    rows = "".join(_cheater(cheater) for cheater in summary.cheaters)
+    if summary.honest_evicted:
+        names = ", ".join(str(worker) for worker in summary.honest_evicted)
+        honest = f'<p class="bad">Honest workers that a vote of three evicted wrongly: {names}.</p>'
+    else:
+        honest = '<p class="good">No honest worker was evicted.</p>'
+    return (
+        "<h2>Who was told to cheat</h2>"
+        '<div class="card scroll"><table><tr><th>worker<th>cheat<th class="number">caught in round'
+        '<th class="number">rounds as a cheater<th class="number">fakes applied<th class="number">vested since</tr>'
+        f"{rows}</table>{honest}</div><h2>The run</h2>"
+    )
+
+
+def _cheater(cheater: Cheater) -> str:
+    caught = "not caught" if cheater.evicted is None else str(cheater.evicted)
+    lasted = "" if cheater.lasted is None else str(cheater.lasted)
+    cells = [caught, lasted, f"{cheater.applied} of {cheater.fakes}", f"{cheater.vested:,}"]
+    numbers = "".join(f'<td class="number">{cell}' for cell in cells)
+    return f"<tr><td>{cheater.worker}<td>{escape(cheater.kind)}{numbers}</tr>"
+
+
+def _steps(verification: Verification) -> str:
+    marks = {True: '<td class="good">&#10003;', False: '<td class="bad">&#10007;', None: '<td class="soft">&ndash;'}
+    rows = "".join(
+        f'<tr><td class="number">{int(r.step)}{marks[r.passed]}<td>{escape(r.step.title)}'
+        f'<td class="soft">{escape(r.figure)}</tr>'
+        for r in verification.steps
+    )
+    return (
+        '<h2>Verification</h2><div class="card scroll"><p class="soft">What <code>podlt verify</code> found when this '
+        "page was made. Do not trust the page: run the command.</p>"
+        f"<table>{rows}</table></div>"
+    )
+
+
+def _evictions(history: History) -> str:
+    lines = [(row.number, f"worker {w} evicted ({row.outcome})") for row in history.rounds for w in row.evicted]
+    lines += [(number, f"worker {worker} withdrew: {reason}") for number, worker, reason in history.withdrawn]
+    if not lines:
+        return ""
+    rows = "".join(f'<tr><td class="number">{number}<td>{escape(text)}</tr>' for number, text in sorted(lines))
+    table = f'<table><tr><th class="number">round<th>what</tr>{rows}</table>'
+    return f'<h2>Who left</h2><div class="card scroll">{table}</div>'
+
+
+def _ledger(history: History) -> str:
+    state = history.state
+    rows = []
+    for number, worker in sorted(state.workers.items()):
+        account = state.ledger.accounts[number]
+        cells = (worker.checks_passed, account.pending, account.vested, account.forfeited)
+        numbers = "".join(f'<td class="number">{cell:,}' for cell in cells)
+        rows.append(f'<tr><td class="number">{number}<td>{worker.status}{numbers}</tr>')
+    heads = "".join(f'<th class="number">{name}' for name in ("checks passed", "pending", "vested", "forfeited"))
+    return (
+        '<h2>Ledger</h2><div class="card"><p>Treasury '
+        f"{state.ledger.treasury:,} credits; all accounts sum to {state.ledger.total()}.</p>"
+        f'<details><summary>All {len(rows)} workers</summary><div class="scroll"><table><tr><th class="number">worker'
+        f"<th>status{heads}</tr>{''.join(rows)}</table></div></details></div>"
+    )
+
+
+def _facts(history: History) -> str:
+    begin, state = history.begin, history.state
+    plain = {
+        "protocol": f"{begin.preset}, {begin.spares} spares",
+        "data": f"{begin.lines:,} lines, blocks of {begin.block_lines:,}"
+        + (f", {begin.fragment_lines} lines a fragment" if begin.fragment_lines else ""),
+        "epochs": f"{state.epoch} of {begin.epochs}",
+        "log": f"{history.entries:,} entries" + (f", resumed {history.resumed} times" if history.resumed else ""),
+    }
+    digests = {
+        "run": state.run,
+        "manager's key": begin.manager,
+        "recipe": begin.recipe,
+        "program": begin.program,
+        "data's root": begin.data,
+        "parameters": state.parameters,
+    }
+    rows = "".join(f"<dt>{escape(name)}<dd>{escape(text)}" for name, text in plain.items())
+    rows += "".join(f"<dt>{escape(name)}<dd><code>{value.hex()}</code>" for name, value in digests.items())
+    return f'<h2>Facts</h2><div class="card"><dl>{rows}</dl></div>'
+
+
+def _day(millis: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(millis / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, ValueError, OSError):
+        return f"{millis} ms"

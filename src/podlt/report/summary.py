@@ -1,0 +1,120 @@
+"""What a run came to, in the figures that people ask for first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from podlt.report.figures import Figures, read_figures
+from podlt.report.history import History, read_history
+
+
+class Cheater(msgspec.Struct, frozen=True):
+    """A worker that was told to cheat, in a demonstration.
+
+    Attributes:
+        began: the round of its first fake, or None if it never got to one; evicted: the round that convicted it;
+        fakes, applied: how many it gave, and how many went into the parameters; vested: credits that became its own
+            from its first fake on.
+    """
+
+    worker: int
+    kind: str
+    began: int | None
+    evicted: int | None
+    fakes: int
+    applied: int
+    vested: int
+
+    @property
+    def lasted(self) -> int | None:
+        """Rounds from its first fake to its eviction, both counted."""
+        return self.evicted - self.began + 1 if self.evicted is not None and self.began is not None else None
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """A run's figures.
+
+    Attributes:
+        metrics: on the test set, after the last epoch; rounds: that were trained; lines: that were trained on;
+        seconds: of training, 0 if it was not measured; workers, left: in all, and those still active;
+        spare_share: tasks that only repeat another, of all; proof_share: of the measured work, what went to hashes,
+            signatures and the log; cheaters: who was told to cheat; honest_evicted: workers that were convicted
+            without having been told to cheat; disputes: rounds in which the results were not all the same.
+    """
+
+    status: str
+    metrics: dict[str, float]
+    epochs: int
+    rounds: int
+    lines: int
+    seconds: float
+    workers: int
+    left: int
+    spare_share: float
+    proof_share: float | None
+    proofs: int
+    disputes: int
+    evicted: list[int]
+    cheaters: list[Cheater]
+    honest_evicted: list[int]
+    withdrawn: int
+
+    @property
+    def lines_per_second(self) -> float | None:
+        """Useful lines a second, or None if nothing was measured."""
+        return self.lines / self.seconds if self.seconds else None
+
+    @property
+    def demonstration(self) -> bool:
+        """Whether workers were told to cheat."""
+        return bool(self.cheaters)
+
+
+def summarise(run: Path) -> Summary:
+    """The summary of the run in a directory.
+
+    Raises:
+        UsageError: there is no run; InvalidProofError: its log breaks the rules.
+    """
+    return summary_of(read_history(run), read_figures(run))
+
+
+def summary_of(history: History, figures: Figures) -> Summary:
+    """The summary of a history and its figures."""
+    trained, evictions = history.trained, history.evictions()
+    useful, spare = sum(row.useful for row in history.rounds), sum(row.spare for row in trained)
+    compute, proof = sum(r.compute for r in figures.rounds), sum(r.proof for r in figures.rounds)
+    return Summary(
+        status=history.status(),
+        metrics=figures.measured[-1].metrics if figures.measured else {},
+        epochs=history.state.epoch,
+        rounds=len(trained),
+        lines=sum(row.lines for row in trained),
+        seconds=sum(r.seconds for r in figures.rounds),
+        workers=len(history.state.workers),
+        left=len(history.state.active()),
+        spare_share=spare / (useful + spare) if useful else 0.0,
+        proof_share=proof / (compute + proof) if compute else None,
+        proofs=sum(row.outcome == "agree" for row in history.rounds),
+        disputes=sum(row.outcome not in ("", "agree") for row in history.rounds),
+        evicted=sorted(evictions),
+        cheaters=[_cheater(worker, kind, history, figures) for worker, kind in sorted(figures.cheats.items())],
+        honest_evicted=sorted(set(evictions) - set(figures.cheats)) if figures.cheats else [],
+        withdrawn=len(history.withdrawn),
+    )
+
+
+def _cheater(worker: int, kind: str, history: History, figures: Figures) -> Cheater:
+    fakes = [r.round for r in figures.rounds if worker in r.faked]
+    conviction = history.evictions().get(worker)
+    return Cheater(
+        worker=worker,
+        kind=kind,
+        began=min(fakes, default=None),
+        evicted=conviction.number if conviction is not None else None,
+        fakes=len(fakes),
+        applied=sum(worker in r.applied for r in figures.rounds),
+        vested=sum(row.vested.get(worker, 0) for row in history.rounds if fakes and row.number >= fakes[0]),
+    )

@@ -1,0 +1,69 @@
+"""The one way in which everything that shows a run reads its log: through the rules, entry by entry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from podlt.errors import InvalidProofError, UsageError
+from podlt.protocol import entries as e
+from podlt.protocol.round import RoundState
+from podlt.protocol.rules import RunState
+from podlt.store.log_store import LogStore
+
+
+class Visit(msgspec.Struct, frozen=True):
+    """An entry of the log, and the run around it.
+
+    Attributes:
+        number: its place in the log; entry: what it says; state: the run just after it (it changes as the walk goes
+            on); round: the round that the entry belongs to, or None between rounds.
+    """
+
+    number: int
+    entry: e.AnyEntry
+    state: RunState
+    round: RoundState | None
+
+
+def open_log(run: Path) -> LogStore:
+    """The log of a run's directory, to read from.
+
+    Raises:
+        UsageError: there is no run; InvalidProofError: its log is no log.
+    """
+    if not (run / "log.db").is_file():
+        raise UsageError(f"{run}: no run here (expected a directory that `podlt train` made)")
+    return LogStore.at(run / "log.db", readonly=True)
+
+
+def walk(run: Path) -> Iterator[Visit]:
+    """Every entry of a run's log, as the rules take it. Signatures and tree heads are `verify`'s.
+
+    Raises:
+        UsageError: there is no run; InvalidProofError: the rules do not allow an entry, or it is malformed.
+    """
+    state = RunState()
+    with closing(open_log(run)) as store:
+        for expected, (number, _, body) in enumerate(store.entries()):
+            if number != expected:
+                raise InvalidProofError("the entry is missing", entry=expected)
+            entry = decode(number, body)
+            before = state.current
+            state.apply(entry)
+            yield Visit(number, entry, state, state.current if state.current is not None else before)
+
+
+def decode(number: int, body: bytes) -> e.AnyEntry:
+    """The entry whose bytes these are.
+
+    Raises:
+        InvalidProofError: malformed; names the entry's number.
+    """
+    try:
+        return e.entry_decoder.decode(body)
+    except InvalidProofError as error:
+        raise InvalidProofError(error.reason, entry=number) from None
