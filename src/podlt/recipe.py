@@ -70,7 +70,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Args:
         optimizer: `{"name": "sgd" | "adamw", "lr": ..., ...}`, as `podlt.program.optimizer` reads it.
-        arithmetic: "stock" is PyTorch's own, one thread: equal between workers on one machine.
+        arithmetic: "stock" is PyTorch's own, one thread: equal between workers on one machine. "exact" gives the same
+            bits on any machine (`podlt.exact`); `digits` (1, 2 or 3) is how precise its products are.
     """
 
     data: DataSpec
@@ -79,7 +80,13 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     optimizer: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "adamw", "lr": 1e-3})
     training: TrainingSpec = TrainingSpec()
     protocol: ProtocolSpec = ProtocolSpec()
-    arithmetic: Literal["stock"] = "stock"
+    arithmetic: Literal["stock", "exact"] = "stock"
+    digits: Literal[1, 2, 3] = 2
+
+    @property
+    def program_arithmetic(self) -> str:
+        """The name that a program gives its arithmetic."""
+        return "stock" if self.arithmetic == "stock" else f"exact/{self.digits}"
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""

@@ -75,8 +75,13 @@ class ExactSum:
         self.weight += weight
 
 
-def average(updates: Iterable[torch.Tensor], weights: Iterable[int] | None = None) -> torch.Tensor:
+def average(
+    updates: Iterable[torch.Tensor], weights: Iterable[int] | None = None, divisor: int | None = None
+) -> torch.Tensor:
     """The weighted mean of float32 tensors of one shape: exponent of their largest value, exact sum, one division.
+
+    Args:
+        divisor: what the sum is divided by instead of the total weight.
 
     Raises:
         UsageError: there is no update, or their shapes differ.
@@ -89,4 +94,4 @@ def average(updates: Iterable[torch.Tensor], weights: Iterable[int] | None = Non
     total = ExactSum(tensors[0].shape, (min(max(tops), 0x7F7FFFFF) >> 23) - 126)
     for tensor, weight in zip(tensors, weights or [1] * len(tensors), strict=True):
         total.add(tensor, weight)
-    return total.mean()
+    return total.mean(divisor)

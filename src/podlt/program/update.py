@@ -1,10 +1,12 @@
-"""Adding updates up, in one order, one rounding at a time: the same on every machine."""
+"""The mean of updates: the same on every machine, whatever the arithmetic of the program."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+
+from podlt.program.operations import EXACT_ARITHMETIC
 
 
 def combine(updates: Sequence[torch.Tensor], out: torch.Tensor) -> None:
@@ -16,3 +18,33 @@ def combine(updates: Sequence[torch.Tensor], out: torch.Tensor) -> None:
     out.copy_(updates[0])
     for update in updates[1:]:
         out.add_(update)
+
+
+def mean(updates: Sequence[torch.Tensor], divisor: int, arithmetic: str, out: torch.Tensor) -> bool:
+    """The sum of updates over a number of lines.
+
+    Stock programs add in the given order; exact ones add without any, so that a tree of aggregators gives the same.
+
+    Args:
+        updates: float32 vectors of one length; divisor: lines; arithmetic: the program's; out: takes the mean.
+
+    Returns:
+        Whether all of it is finite; `out` is of no use if not.
+    """
+    if arithmetic in EXACT_ARITHMETIC:
+        from podlt.exact.average import average
+        from podlt.exact.rules import NonFiniteError
+
+        try:
+            out.copy_(average(updates, divisor=divisor))
+        except NonFiniteError:
+            return False
+    else:
+        combine(updates, out)
+        out.div_(torch.tensor(float(divisor), dtype=torch.float32))
+    return is_finite(out)
+
+
+def is_finite(vector: torch.Tensor) -> bool:
+    """Whether no element is infinite or not a number; a finite sum says so at once."""
+    return bool(torch.isfinite(vector.sum()) or torch.isfinite(vector).all())

@@ -93,7 +93,7 @@ class Session:
         self._listener(ev.Preparing(what="capturing the training step"))
         fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in self.data.train.fields]
         with starting(self._processes(self.recipe.training.workers)) as hosts:
-            captured = capture(self.model, self.loss, fields)
+            captured = capture(self.model, self.loss, fields, self.recipe.program_arithmetic)
             program = captured.program
             validate(program)
             self._make(program, entropy)

@@ -23,7 +23,7 @@ from podlt.errors import InvalidProofError, StorageError
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
 from podlt.program.optimizer import Optimizer, optimizer_from
-from podlt.program.update import combine
+from podlt.program.update import is_finite, mean
 from podlt.protocol.plan import next_lines
 from podlt.recipe import Recipe
 from podlt.store.files import read_whole, write_whole
@@ -67,7 +67,7 @@ class Weights:
         self.layout, self.update_layout = state_layout(program), update_layout(program)
         self.state = state[: self.layout.nbytes]
         self.views = self.layout.views(self.state)
-        self._optimizer = optimizer
+        self._optimizer, self._arithmetic = optimizer, program.arithmetic
         self._flat = _floats(self.state, self.layout.section("param:"))
         self._gradient = self.update_layout.section("grad:")
         self._floats = self.update_layout.float_bytes // 4
@@ -84,18 +84,17 @@ class Weights:
         return crypto.blob_digest(self.state.data)
 
     def average(self, updates: Sequence[np.ndarray], lines: int) -> Average:
-        """The sum of the fragments' updates, in their order, over the number of lines.
+        """The sum of the fragments' updates over the number of lines.
 
         Args:
             updates: uint8 bytes in the update's layout, one a fragment, in the fragments' order.
         """
         data = np.zeros(self.update_layout.nbytes, np.uint8)
         data[4 * self._floats :] = updates[0][4 * self._floats :]  # whole numbers: the first fragment's
-        mean = torch.from_numpy(data[: 4 * self._floats].view(np.float32))
-        combine([torch.from_numpy(u[: 4 * self._floats].view(np.float32)) for u in updates], mean)
-        mean.div_(torch.tensor(float(lines), dtype=torch.float32))
-        loss = float(mean[0])
-        return Average(data, loss, bool(torch.isfinite(mean.sum()) or torch.isfinite(mean).all()))
+        average = torch.from_numpy(data[: 4 * self._floats].view(np.float32))
+        vectors = [torch.from_numpy(u[: 4 * self._floats].view(np.float32)) for u in updates]
+        finite = mean(vectors, lines, self._arithmetic, average)
+        return Average(data, float(average[0]), finite)
 
     def apply(self, data: np.ndarray) -> None:
         """Applies an average: one step of the optimiser, and the buffers' new values."""
@@ -107,7 +106,7 @@ class Weights:
 
     def is_finite(self) -> bool:
         """Whether no parameter is infinite or not a number."""
-        return bool(torch.isfinite(self._flat.sum()) or torch.isfinite(self._flat).all())
+        return is_finite(self._flat)
 
     def save(self, path: Path, run: bytes, key: crypto.SigningKey) -> None:
         """Writes a checkpoint of a run, signed by its manager.
