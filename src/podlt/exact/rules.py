@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from podlt.errors import PodltError
+from podlt.errors import DivergedError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 """A NumPy array; shape and dtype are in the docstring of whoever takes it."""
@@ -39,7 +39,7 @@ ACCUMULATOR_BITS = 62
 """A sum's accumulator, in bits, without its sign."""
 
 
-class NonFiniteError(PodltError):
+class NonFiniteError(DivergedError):
     """A sum or a product was asked of infinities or NaNs: refused alike on every machine.
 
     Args:

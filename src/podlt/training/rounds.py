@@ -191,6 +191,8 @@ class RoundDriver:
             return
         try:
             self._execute(task.fragment)
+        except DivergedError as error:
+            raise DivergedError(f"round {event.round}: {error}: lower the learning rate") from None
         except (PodltError, RuntimeError, IndexError, ValueError) as error:
             start, stop = self._block.bounds[task.fragment]
             raise UsageError(
