@@ -43,7 +43,7 @@ class Host:
 
     def __init__(self, setup: wire.Setup, descriptors: Sequence[int]) -> None:
         program = Program.from_bytes(setup.program)
-        validate(program)
+        validate(program, lines=setup.block_lines)
         self._program_digest = program.digest
         self._executor = TaskExecutor(program, setup.local_steps, setup.local_lr)
         self._block = BlockBuffer(setup.fields, setup.block_lines, descriptors[1])

@@ -42,6 +42,7 @@ def validate(program: Program, *, max_bytes: int = MAX_BYTES, lines: int = MAX_L
         operations = table(program.arithmetic)
     except UnsupportedError as error:
         raise InvalidProofError(f"program: {error}") from None
+    lines = max(lines, *FEW)  # one line alone is no batch to some operations, and no fragment that a block is cut into
     _check_inputs(program)
     _check_assignments(program, frozenset(operations))
     _check_memory(program, max_bytes, lines)

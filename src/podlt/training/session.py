@@ -95,7 +95,7 @@ class Session:
         with starting(self._processes(self.recipe.training.workers)) as hosts:
             captured = capture(self.model, self.loss, fields, self.recipe.program_arithmetic)
             program = captured.program
-            validate(program)
+            validate(program, lines=self.recipe.training.block_lines)
             self._make(program, entropy)
             length = self._chain_length()
             manager = Manager(RunState(), self.directory.chain(length), self._clock)
@@ -196,7 +196,7 @@ class Session:
 
     def _program(self) -> Program:
         program = Program.from_bytes(self.directory.document("program.json"))
-        validate(program)
+        validate(program, lines=self.recipe.training.block_lines)
         return program
 
     def _repair_figures(self, state: RunState, weights: Weights) -> None:
