@@ -11,19 +11,16 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from podlt import models
-from podlt.errors import UnsupportedError
 from podlt.exact.digits import DigitCache
 from podlt.exact.products import mm
-from podlt.exact.table import table
 from podlt.program.capture import capture
 from podlt.program.execute import Executor
-from podlt.program.ir import FieldSpec, Program
+from podlt.program.ir import FieldSpec
 
 RATE = 1e-4
 _WORDS = [FieldSpec("x", "i64", (128,), None, "input"), FieldSpec("y", "i64", (128,), None, "label")]
@@ -72,22 +69,6 @@ JOBS: dict[str, Job] = {
 }
 
 
-def exact_executor(program: Program, digits: int) -> Executor:
-    """An executor of `program` on the exact table.
-
-    Raises:
-        UnsupportedError: names the operations of the program that have no exact definition.
-    """
-    executor = Executor(program)
-    own = {name: executor._table[name] for name in ("uniform", "constant")}
-    exact: Mapping[str, Callable[..., Any]] = {**own, **table(digits)}
-    missing = sorted({node.operation for node in program.nodes} - set(exact))
-    if missing:
-        raise UnsupportedError(f"no exact definition of {', '.join(missing)}")
-    executor._table = dict(exact)
-    return executor
-
-
 def random_batch(job: Job) -> dict[str, torch.Tensor]:
     """Lines of the right types."""
     generator = torch.Generator().manual_seed(5)
@@ -103,7 +84,6 @@ def contenders(job: Job, digits: Sequence[int]) -> dict[str, Contender]:
     """The same step by stock PyTorch, by the program on stock operations, and by the program on exact ones."""
     torch.manual_seed(3)
     model = job.model().train()
-    captured = capture(model, "cross_entropy", job.fields)
     batch = random_batch(job)
     parameters = list(model.parameters())
 
@@ -116,7 +96,9 @@ def contenders(job: Job, digits: Sequence[int]) -> dict[str, Contender]:
                 for p, g in zip(parameters, grads, strict=True):
                     p.sub_(g, alpha=RATE)
 
-    def programmed(executor: Executor) -> Contender:
+    def programmed(arithmetic: str) -> Contender:
+        captured = capture(model, "cross_entropy", job.fields, arithmetic=arithmetic)
+        executor = Executor(captured.program)
         state = {name: value.clone() for name, value in captured.state.items()}
         out = {name: torch.empty(()) if name == "loss" else _like(name, state) for name, _ in captured.program.outputs}
         held = [v for name, v in state.items() if name.startswith("param:")]
@@ -132,9 +114,9 @@ def contenders(job: Job, digits: Sequence[int]) -> dict[str, Contender]:
 
         return run
 
-    found: dict[str, Contender] = {"stock": stock, "program": programmed(Executor(captured.program))}
+    found: dict[str, Contender] = {"stock": stock, "program": programmed("stock")}
     for count in digits:
-        found[f"exact {count}"] = programmed(exact_executor(captured.program, count))
+        found[f"exact {count}"] = programmed(f"exact/{count}")
     return found
 
 
