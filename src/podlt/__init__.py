@@ -1,1 +1,98 @@
-"""Proof of Deep Learning Training: train on machines you do not control, and prove that the work was done."""
+"""Proof of Deep Learning Training: train on machines you do not control, and prove that the work was done.
+
+    import podlt
+
+    result = podlt.train("recipe.toml", cheats=["3:sign-flip"])
+    assert podlt.verify(result.run).ok
+
+Names are imported when they are first used: `import podlt` takes no time, and what needs no PyTorch does not load it.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from podlt.api import Result, resume, train
+    from podlt.data.prepare import prepare
+    from podlt.data.spec import DataSpec
+    from podlt.errors import InvalidProofError, PodltError, UsageError
+    from podlt.recipe import LossSpec, ModelSpec, ProtocolSpec, Recipe, TrainingSpec, load_recipe
+    from podlt.report.summary import Summary, summarise
+    from podlt.sim.simulate import simulate
+    from podlt.training.audit import audit
+    from podlt.verify import Verification, verify
+
+_HOMES = {
+    "DataSpec": "podlt.data.spec",
+    "InvalidProofError": "podlt.errors",
+    "LossSpec": "podlt.recipe",
+    "ModelSpec": "podlt.recipe",
+    "PodltError": "podlt.errors",
+    "ProtocolSpec": "podlt.recipe",
+    "Recipe": "podlt.recipe",
+    "Result": "podlt.api",
+    "Summary": "podlt.report.summary",
+    "TrainingSpec": "podlt.recipe",
+    "UsageError": "podlt.errors",
+    "Verification": "podlt.verify",
+    "audit": "podlt.training.audit",
+    "load_recipe": "podlt.recipe",
+    "prepare": "podlt.data.prepare",
+    "resume": "podlt.api",
+    "simulate": "podlt.sim.simulate",
+    "summarise": "podlt.report.summary",
+    "train": "podlt.api",
+    "verify": "podlt.verify",
+}
+
+__all__ = [
+    "DataSpec",
+    "InvalidProofError",
+    "LossSpec",
+    "ModelSpec",
+    "PodltError",
+    "ProtocolSpec",
+    "Recipe",
+    "Result",
+    "Summary",
+    "TrainingSpec",
+    "UsageError",
+    "Verification",
+    "audit",
+    "load_recipe",
+    "prepare",
+    "resume",
+    "simulate",
+    "summarise",
+    "train",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The public name, imported now."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'podlt' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__
+
+
+class _Package(ModuleType):
+    """Keeps `podlt.verify` the function: importing the module of that name would put the module in its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -89,10 +89,10 @@ def run(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output (`| head`) has enough; Python must not try to flush it once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        return _tell("interrupted", options.hint, INTERRUPTED)
     except Exception as error:  # click's own errors have no common type that typer exports
         return _usage(error)
+    if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+        return _tell("interrupted", options.hint, INTERRUPTED)
     return code if isinstance(code, int) else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from typing import Annotated
 
 import typer
@@ -31,4 +32,5 @@ def bench(
     if name not in BENCHES or importlib.util.find_spec(f"podlt.bench.{name}") is None:
         known = "; ".join(f"{bench}: {what}" for bench, what in BENCHES.items())
         raise UsageError(f"no bench named {name!r}: expected one of {known}")
-    importlib.import_module(f"podlt.bench.{name}").main(context.args)
+    sys.argv = [f"podlt bench {name}", *context.args]  # each bench is a program of its own: python -m podlt.bench.NAME
+    importlib.import_module(f"podlt.bench.{name}").main()

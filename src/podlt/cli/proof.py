@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
-from podlt.cli.context import JsonOption, RunArgument, console, shown
+from podlt.cli.context import JsonOption, RunArgument, console, short, shown
 from podlt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -79,11 +80,15 @@ def verified(
 
 def print_verification(result: Verification, out: Console) -> None:
     """The numbered steps of docs/SPEC.md, and what they came to."""
-    marks = {True: "[green]ok  [/green]", False: "[red]FAIL[/red]", None: "[dim]-   [/dim]"}
+    marks = {True: "[green]ok[/green]", False: "[red]FAIL[/red]", None: "[dim]-[/dim]"}
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(justify="right")
+    table.add_column()
+    table.add_column(ratio=3)
+    table.add_column(ratio=2, style="dim")
     for report in result.steps:
-        out.print(
-            f"{int(report.step):>3}  {marks[report.passed]}  {report.step.title}  [dim]{shown(report.figure)}[/dim]"
-        )
+        table.add_row(str(int(report.step)), marks[report.passed], report.step.title, shown(report.figure))
+    out.print(table)
     if result.failure is not None:
         out.print(f"\n[bold red]unsound[/bold red] at step {result.failure.step}: ", end="")
         out.print(shown(str(result.failure)), soft_wrap=True)
@@ -161,7 +166,9 @@ def audit(
 
 def _print_audit(found: AuditReport, out: Console) -> None:
     out.print(f"{found.executed:,} of {found.tasks:,} tasks executed again (the draw's seed: {found.seed})")
-    out.print(f"{found.rounds:,} updates applied again; averaged anew in full: rounds {found.averaged or 'none'}")
+    whole = ", ".join(str(number) for number in found.averaged) or "none"
+    out.print(f"{found.rounds:,} updates applied again; averaged anew from all of their tasks: round {whole}")
+    out.print(f"{found.refereed:,} results of the manager's own execution checked")
     caught = [m for m in found.mismatches if m.evicted]
     open_ = [m for m in found.mismatches if not m.evicted]
     if caught:
@@ -169,8 +176,13 @@ def _print_audit(found: AuditReport, out: Console) -> None:
         out.print(f"{len(caught)} results of workers that were evicted differ, as they should: workers {workers}")
     for m in open_:
         out.print(
-            f"[red]round {m.round}, fragment {m.fragment}: worker {m.worker} logged {m.logged.hex()[:16]}, "
-            f"executing the task gives {m.executed.hex()[:16]}, and it was never evicted[/red]"
+            f"[red]round {m.round}, fragment {m.fragment}: worker {m.worker} logged {short(m.logged)}, "
+            f"executing the task gives {short(m.executed)}, and it was never evicted[/red]"
+        )
+    for f in found.false_verdicts:
+        out.print(
+            f"[red]round {f.round}, fragment {f.fragment}: the manager said that it had executed the task, and that "
+            f"{short(f.accepted)} came out; {short(f.executed)} does[/red]"
         )
     out.print("[bold green]sound[/bold green]" if found.sound else "[bold red]unsound[/bold red]")
 
@@ -183,6 +195,11 @@ def _audit_document(found: AuditReport) -> dict[str, Any]:
         "rounds": found.rounds,
         "averaged": found.averaged,
         "seed": found.seed,
+        "refereed": found.refereed,
+        "false_verdicts": [
+            {"round": f.round, "fragment": f.fragment, "accepted": f.accepted.hex(), "executed": f.executed.hex()}
+            for f in found.false_verdicts
+        ],
         "mismatches": [
             {
                 "round": m.round,

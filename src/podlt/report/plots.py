@@ -21,7 +21,7 @@ PAGE_COLOURS = {
 }
 
 SIZE = (5.4, 3.0)
-SMOOTH = 0.1
+SMOOTH = 0.25
 
 
 def plots(history: History, figures: Figures) -> list[tuple[str, str, str]]:

@@ -1,0 +1,58 @@
+"""A simulated run to look at, and the command line called as a function."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from cli_calls import Outcome, Podlt
+
+from podlt.cli import main
+from podlt.report.history import read_history
+from podlt.sim import simulate
+
+CHEATERS = (0, 1)
+
+
+@pytest.fixture
+def podlt(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Podlt:
+    """Calls the command line in an empty folder, and returns exit code, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*argv: object) -> Outcome:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in argv])
+        captured = capsys.readouterr()
+        assert isinstance(end.value.code, int)
+        return Outcome(end.value.code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole simulated run: 12 workers, two who always cheat, one who crashes; figures as a real run leaves them."""
+    path = tmp_path_factory.mktemp("simulated") / "run"
+    simulate(12, {"always": 2, "crashing:0.1": 1}, 40, seed=3, whole=True, directory=path)
+    history = read_history(path)
+    gone = {worker: row.number for worker, row in history.evictions().items()}
+    with (path / "rounds.jsonl").open("w") as file:
+        for row in history.trained:
+            faked = [worker for worker in CHEATERS if row.number <= gone[worker]]
+            applied = [worker for worker in faked if row.number < gone[worker]]
+            figures = {"round": row.number, "seconds": 0.5, "compute": 0.3, "proof": 0.1}
+            file.write(json.dumps({**figures, "faked": faked, "applied": applied}) + "\n")
+    metrics = {"epoch": 0, "round": len(history.trained) - 1, "metrics": {"accuracy": 0.9321, "loss": 0.25}}
+    (path / "metrics.jsonl").write_text(json.dumps(metrics) + "\n")
+    cheats = dict.fromkeys(map(str, CHEATERS), "random")
+    (path / "settings.json").write_text(json.dumps({"base": "", "cheats": cheats, "processes": 0}))
+    return path
+
+
+@pytest.fixture
+def run(original: Path, tmp_path: Path) -> Path:
+    """A copy of the simulated run, to spoil."""
+    return Path(shutil.copytree(original, tmp_path / "run"))

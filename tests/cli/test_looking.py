@@ -1,0 +1,216 @@
+"""What verify, show, ledger and report tell of a run, and with which exit code."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import sqlite3
+from contextlib import closing
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from cli_calls import Podlt
+
+from podlt.report.history import read_history
+from podlt.report.summary import summarise
+from podlt.report.walk import open_log
+
+
+def spoil(run: Path, number: int) -> None:
+    """Changes one bit in an entry's bytes."""
+    with closing(sqlite3.connect(run / "log.db")) as database, database:
+        (body,) = database.execute("select body from entries where number = ?", (number,)).fetchone()
+        changed = body[:-1] + bytes([body[-1] ^ 1])
+        database.execute("update entries set body = ? where number = ?", (changed, number))
+
+
+def test_verify_prints_every_numbered_step_and_ends_with_0(podlt: Podlt, run: Path) -> None:
+    outcome = podlt("verify", run)
+    assert outcome.code == 0
+    assert re.findall(r"^ *(\d+)  ok ", outcome.out, re.MULTILINE) == [str(step) for step in range(1, 12)]
+    assert "sound: the log is a proof" in outcome.out
+
+
+def test_verify_names_the_entry_that_was_changed_and_ends_with_1(podlt: Podlt, run: Path) -> None:
+    spoil(run, 40)
+    outcome = podlt("verify", run)
+    assert outcome.code == 1
+    assert "unsound at step 2: entry 40" in outcome.out
+    document = json.loads(podlt("verify", run, "--json").out)
+    assert document["sound"] is False
+    assert (document["failure"]["entry"], document["failure"]["step"]) == (40, 2)
+
+
+def test_verify_holds_the_log_to_a_manager_and_to_a_head_that_was_kept(podlt: Podlt, run: Path, tmp_path: Path) -> None:
+    with closing(open_log(run)) as store:
+        heads = store.heads()
+    kept = tmp_path / "head"
+    kept.write_text(heads[len(heads) // 2][1], encoding="utf-8")
+    manager = read_history(run).begin.manager.hex()
+    assert podlt("verify", run, "--head", kept, "--manager-key", manager).code == 0
+    stranger = podlt("verify", run, "--manager-key", "0" * 64)
+    assert stranger.code == 1
+    assert "another manager" in stranger.out
+    kept.write_text(heads[0][1].replace("podlt.run/", "podlt.run/0"), encoding="utf-8")
+    assert podlt("verify", run, "--head", kept).code == 1
+    assert podlt("verify", run, "--manager-key", "abc").code == 2
+
+
+def test_verify_of_a_log_that_cannot_be_read_ends_with_3(podlt: Podlt, run: Path) -> None:
+    (run / "log.db").unlink()
+    outcome = podlt("verify", run)
+    assert outcome.code == 3
+    assert outcome.err.startswith("error: ")
+    assert "Traceback" not in outcome.err
+
+
+def test_a_missing_run_is_one_line_and_ends_with_2(podlt: Podlt, tmp_path: Path) -> None:
+    for command in ("verify", "show", "ledger", "report"):
+        outcome = podlt(command, tmp_path / "nowhere")
+        assert outcome.code == 2, command
+        assert outcome.err.count("\n") == 1
+        assert outcome.err.startswith("error: ") and "no run here" in outcome.err
+
+
+def test_show_gives_the_whole_run_and_the_rounds_that_convicted(podlt: Podlt, run: Path) -> None:
+    history = read_history(run)
+    out = podlt("show", run).out
+    assert history.state.run.hex() in out
+    for worker, row in history.evictions().items():
+        assert re.search(rf"^ +{row.number} .* worker {worker}\b", out, re.MULTILINE)
+    assert "withdrew: no opening" in out
+
+
+def test_show_round_gives_three_results_with_their_signatures(podlt: Podlt, run: Path) -> None:
+    worker, row = next(iter(read_history(run).evictions().items()))
+    out = podlt("show", run, "round", row.number).out
+    assert len(re.findall(r"^  signature +[0-9a-f]{128}", out, re.MULTILINE)) == 3
+    results = re.findall(r"^  result +([0-9a-f]{64})", out, re.MULTILINE)
+    assert len(results) == 3 and len(set(results)) == 2
+    assert f"worker {worker}  evicted" in out
+    assert f"evicts [{worker}]" in out
+
+
+def test_show_worker_says_why_it_was_evicted(podlt: Podlt, run: Path) -> None:
+    worker, row = next(iter(read_history(run).evictions().items()))
+    out = podlt("show", run, "worker", worker).out
+    assert "joined" in out
+    assert re.search(rf"^ +\d+ +{row.number}  evicted: its result for fragment {row.checked}", out, re.MULTILINE)
+    assert f"{read_history(run).state.ledger.accounts[worker].forfeited} forfeited" in out
+
+
+def test_show_entry_proves_that_it_is_in_the_tree(podlt: Podlt, run: Path) -> None:
+    for number in (0, 17, read_history(run).entries - 1):
+        outcome = podlt("show", run, "entry", number)
+        assert outcome.code == 0
+        assert "\nincluded" in outcome.out
+    spoil(run, 40)
+    outcome = podlt("show", run, "entry", 17)
+    assert outcome.code == 1
+    assert "not included" in outcome.out
+    assert f"hint: podlt verify {run}" in outcome.err
+
+
+@pytest.mark.parametrize("what", ["round", "worker", "entry"])
+def test_show_of_a_number_that_is_not_there_says_which_are(podlt: Podlt, run: Path, what: str) -> None:
+    outcome = podlt("show", run, what, 100000)
+    assert outcome.code == 2
+    assert "expected 0 to " in outcome.err
+    assert podlt("show", run, what).code == 2
+
+
+def test_control_codes_in_a_log_never_reach_the_terminal(
+    podlt: Podlt, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import podlt.report.history as history_module
+
+    true = read_history(run)
+    hostile = [(1, 2, "\x1b[2J[red]gone[/red]\x07")]
+    monkeypatch.setattr(history_module, "read_history", lambda path: _with(true, hostile))
+    out = podlt("show", run).out
+    assert "\x1b" not in out and "\x07" not in out
+    assert "[red]gone[/red]" in out
+
+
+def _with(history: object, withdrawn: list[tuple[int, int, str]]) -> object:
+    history.withdrawn = withdrawn  # type: ignore[attr-defined]
+    return history
+
+
+def test_the_ledger_sums_to_zero_in_every_form(podlt: Podlt, run: Path) -> None:
+    document = json.loads(podlt("ledger", run, "--json").out)
+    held = sum(worker["pending"] + worker["vested"] for worker in document["workers"])
+    assert document["sum"] == 0 == document["treasury"] + held
+    rows = list(csv.DictReader(io.StringIO(podlt("ledger", run, "--csv").out)))
+    assert [int(row["vested"]) for row in rows] == [worker["vested"] for worker in document["workers"]]
+    table = podlt("ledger", run).out
+    assert f"treasury {document['treasury']:,}" in table and "sum 0" in table
+    assert podlt("ledger", run, "--csv", "--json").code == 2
+
+
+def test_a_cheater_has_nothing_vested_and_everything_forfeited(podlt: Podlt, run: Path) -> None:
+    workers = json.loads(podlt("ledger", run, "--json").out)["workers"]
+    for worker in workers[:2]:
+        assert worker["status"] == "evicted"
+        assert worker["vested"] == worker["pending"] == 0
+        assert worker["forfeited"] > 0
+
+
+def test_the_summary_counts_fakes_until_the_conviction(run: Path) -> None:
+    summary = summarise(run)
+    convicted = {worker: row.number for worker, row in read_history(run).evictions().items()}
+    for cheater in summary.cheaters:
+        assert cheater.evicted == convicted[cheater.worker]
+        assert cheater.lasted == convicted[cheater.worker] + 1 == cheater.fakes
+        assert (cheater.applied, cheater.vested) == (cheater.fakes - 1, 0)
+    assert summary.honest_evicted == []
+    assert summary.proof_share == pytest.approx(0.25)
+    assert summary.lines_per_second == pytest.approx(summary.lines / (0.5 * summary.rounds))
+
+
+def test_a_half_line_of_figures_as_a_kill_leaves_it_is_passed_over(run: Path) -> None:
+    whole = summarise(run)
+    with (run / "rounds.jsonl").open("a") as file:
+        file.write('{"round":99,"seco')
+    assert summarise(run) == whole
+
+
+class Outside(HTMLParser):
+    """Collects whatever a browser would load from elsewhere, and tags that are left open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.svgs = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.svgs += tag == "svg"
+        for name, value in attrs:
+            inside = value is None or value.startswith("#")
+            if (name in ("src", "href", "data") or name.endswith(":href")) and not inside:
+                self.loads.append(f"{tag} {name}={value}")
+        if tag in ("script", "link", "iframe", "img", "object"):
+            self.loads.append(tag)
+
+
+def test_the_report_is_one_page_that_loads_nothing_from_elsewhere(podlt: Podlt, run: Path) -> None:
+    assert podlt("report", run, "--out", "page.html").code == 0
+    text = Path("page.html").read_text(encoding="utf-8")
+    outside = Outside()
+    outside.feed(text)
+    assert outside.loads == []
+    assert not re.search(r"url\((?!#)|@import", text)
+    assert outside.svgs == 6
+    assert "The proof holds" in text and "93.21%" in text
+    assert not re.search(r"#0[1-6]0[1-6]0[1-6]", text), "a colour that the page does not know"
+
+
+def test_the_report_of_a_spoilt_run_does_not_say_that_the_proof_holds(podlt: Podlt, run: Path) -> None:
+    (run / "recipe.json").write_text("{}")
+    assert podlt("report", run).code == 0
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert "Unsound at step 4" in text
+    assert "The proof holds" not in text

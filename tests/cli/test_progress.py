@@ -1,0 +1,87 @@
+"""What a run shows while it goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from podlt.cli.progress import EVERY, Bar, Pace, PlainLines, listener, metrics_text
+from podlt.training import events as ev
+
+
+def round_done(number: int, *, loss: float = 1.0, seconds: float = 0.5) -> ev.RoundDone:
+    """A round of 100 lines, of ten."""
+    return ev.RoundDone(round=number, rounds=10, epoch=0, loss=loss, lines=100, seconds=seconds, workers=9, checked=1)
+
+
+STARTED = ev.Started(
+    run="ab", path="runs/x", workers=10, processes=2, parameters=1234, lines=1000, epochs=1, rounds=10, resumed=False
+)
+EVICTED = ev.Evicted(worker=3, round=1, outcome="vote", forfeited=42)
+
+
+def test_plain_lines_come_every_few_seconds_and_news_at_once() -> None:
+    now = [0.0]
+    lines: list[str] = []
+    listen = PlainLines(lines.append, lambda: now[0])
+    listen(STARTED)
+    listen(round_done(0))
+    assert len(lines) == 1 and "1,234 parameters" in lines[0]
+    listen(EVICTED)
+    assert "worker 3 evicted" in lines[-1] and "[" not in lines[-1]
+    now[0] = EVERY
+    listen(round_done(1, loss=3.0))
+    listen(round_done(2))
+    assert len(lines) == 3
+    assert lines[-1] == "round 2/10  epoch 1  loss 2.0000  200 lines/s  9 workers  1 evicted  4 s left"
+
+
+def test_a_long_preparation_is_named_once() -> None:
+    lines: list[str] = []
+    listen = PlainLines(lines.append, lambda: 0.0)
+    for done in range(3):
+        listen(ev.Preparing(what="fetching", done=done, total=3))
+    assert lines == ["fetching ..."]
+
+
+def test_the_bar_says_loss_speed_workers_and_evictions() -> None:
+    out = io.StringIO()
+    with Progress("{task.description} {task.fields[facts]}", console=Console(file=out, width=120)) as bar:
+        task = bar.add_task("", total=None, facts="")
+        listen = Bar(bar, task)
+        for event in (STARTED, round_done(0), EVICTED, round_done(1)):
+            listen(event)
+        shown = bar.tasks[0]
+        assert (shown.completed, shown.total) == (2, 10)
+        assert shown.fields["facts"] == "loss 1.0000  200 lines/s  9 workers  1 evicted"
+    assert "worker 3 evicted" in out.getvalue()
+
+
+def test_json_is_one_document_a_line_and_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    for quiet, as_json in ((False, True), (True, False)):
+        with listener(quiet=quiet, as_json=as_json) as listen:
+            for event in (STARTED, EVICTED, round_done(0), ev.Finished(rounds=1, seconds=2.0)):
+                listen(event)
+        out = capsys.readouterr().out
+        if quiet:
+            assert out == ""
+        else:
+            kinds = [json.loads(line)["event"] for line in out.splitlines()]
+            assert kinds == ["started", "evicted", "round", "finished"]
+
+
+def test_the_pace_is_that_of_the_last_rounds() -> None:
+    pace = Pace()
+    assert pace.speed == 0.0
+    for number in range(100):
+        pace.take(round_done(number, seconds=9.0 if number < 80 else 0.25))
+    assert pace.speed == pytest.approx(400)
+    assert pace.left(8) == pytest.approx(2.0)
+
+
+def test_figures_on_the_test_set_begin_with_the_accuracy() -> None:
+    assert metrics_text({"loss": 0.5, "auc": 0.94, "accuracy": 0.971}) == "accuracy 97.10%, auc 0.9400, loss 0.5000"
