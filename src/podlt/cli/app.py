@@ -11,6 +11,7 @@ import typer
 from typer.main import get_command
 
 from podlt.cli.bench import bench
+from podlt.cli.conformance import conformance
 from podlt.cli.context import Options, options_of
 from podlt.cli.data import data_app
 from podlt.cli.demo import demo
@@ -38,7 +39,7 @@ Exit codes: 0 sound or done; 1 a proof does not hold; 2 usage, which you can rep
 COMMANDS = {
     "Train": (train, demo),
     "Look and check": (verify, audit, show, ledger, report),
-    "Measure": (simulate, bench),
+    "Measure": (simulate, bench, conformance),
 }
 
 
