@@ -10,6 +10,7 @@ import torch
 from podlt.program.execute import Executor
 from podlt.program.ir import Program
 from podlt.program.layout import update_layout
+from podlt.program.validate import check_lines
 
 
 class TaskExecutor:
@@ -20,7 +21,7 @@ class TaskExecutor:
     """
 
     def __init__(self, program: Program, local_steps: int, local_lr: float | None) -> None:
-        self._executor = Executor(program)
+        self._executor = Executor(program, check=lambda lines: check_lines(program, lines))
         self._layout = update_layout(program)
         self._local_steps, self._local_lr = local_steps, local_lr
 

@@ -20,6 +20,7 @@ from torch import nn
 from podlt.errors import InvalidProofError, UnsupportedError
 from podlt.program.admission import NO_SUM, admit, example
 from podlt.program.ir import FieldSpec, Program
+from podlt.program.layout import TORCH_DTYPES
 from podlt.program.losses import NAMED
 from podlt.program.lower import Lowering
 from podlt.program.operations import STOCK_ARITHMETIC
@@ -88,6 +89,8 @@ def _own_copy(model: nn.Module) -> nn.Module:
 
 def _step(loss: str | Callable[..., torch.Tensor], fields: Sequence[FieldSpec]) -> Callable[..., torch.Tensor]:
     """The loss of a batch as a scalar sum, fields scaled as they say."""
+    if isinstance(loss, str) and loss not in NAMED:
+        raise UnsupportedError(f"no loss named {loss!r}: expected one of {', '.join(NAMED)}, or a callable")
     user = NAMED[loss] if isinstance(loss, str) else loss
 
     def step(model: nn.Module, *batch: torch.Tensor) -> torch.Tensor:
@@ -111,6 +114,9 @@ def _check_parameters(model: nn.Module) -> None:
     wrong = [n for n, p in named.items() if p.dtype != torch.float32]
     if wrong:
         raise UnsupportedError(f"parameter {wrong[0]} is {named[wrong[0]].dtype}: parameters must be float32")
+    for n, b in model.named_buffers():
+        if b.dtype not in TORCH_DTYPES.values():
+            raise UnsupportedError(f"buffer {n} is {b.dtype}: expected one of {', '.join(TORCH_DTYPES)}")
     uninitialised = [n for n, p in named.items() if isinstance(p, nn.parameter.UninitializedParameter)]
     if uninitialised:
         raise UnsupportedError(f"parameter {uninitialised[0]} has no shape yet: call the model once before")

@@ -28,6 +28,8 @@ class Executor:
     Args:
         program: a validated program; double: compute in float64 instead of float32, with PyTorch's kernels; draw:
             stands in for the program's random draws (both for the admission test of capture).
+        check: is called once with each number of lines before the first run with it, and raises if the program does
+            not hold for it (`validate.check_lines`).
         arithmetic: another than the program's (to infer shapes, which are PyTorch's in every arithmetic).
 
     Raises:
@@ -35,9 +37,15 @@ class Executor:
     """
 
     def __init__(
-        self, program: Program, *, double: bool = False, draw: Draw | None = None, arithmetic: str | None = None
+        self,
+        program: Program,
+        *,
+        double: bool = False,
+        draw: Draw | None = None,
+        check: Callable[[int], None] | None = None,
+        arithmetic: str | None = None,
     ) -> None:
-        self.program = program
+        self.program, self._check = program, check
         name = STOCK_ARITHMETIC if double else arithmetic or program.arithmetic
         self._table = {**table(name), **({"uniform": draw} if draw else {})}
         self._writes_out = WRITES_OUT if name == STOCK_ARITHMETIC else {}
@@ -117,6 +125,8 @@ class Executor:
     def _execute(self, values: list[Any], lines: int, seed: int, trace: Trace | None) -> None:
         steps = self._steps.get(lines)
         if steps is None:
+            if self._check is not None:
+                self._check(lines)
             if len(self._steps) >= MAX_CACHED:
                 self._steps.clear()
             steps = self._steps[lines] = [self.resolve(i, lines, direct=True) for i in range(len(self.program.nodes))]

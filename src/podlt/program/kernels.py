@@ -164,6 +164,10 @@ def _split(call: Call) -> None:
     _require(-(-shape[axis] // size) <= MAX_PARTS, f"more than {MAX_PARTS} parts")
 
 
+def _embedding_backward(call: Call) -> None:
+    _require(not call.argument(4), "gradients scaled by frequency are not supported")  # counts without looking
+
+
 _RULES: dict[str, Callable[[Call], None]] = {
     "native_layer_norm_backward.default": _layer_norm_backward,
     "_native_batch_norm_legit_functional.default": _per_channel(1, 2, 3, 4, values=0),
@@ -173,6 +177,7 @@ _RULES: dict[str, Callable[[Call], None]] = {
     "max_pool2d_with_indices_backward.default": _pool_backward,
     "avg_pool2d_backward.default": _same_lines_and_channels,
     "_adaptive_avg_pool2d_backward.default": _same_lines_and_channels,
+    "embedding_dense_backward.default": _embedding_backward,
     "unbind.int": _unbind,
     "split.Tensor": _split,
 }

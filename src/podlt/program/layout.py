@@ -54,12 +54,9 @@ class Layout:
 
     def section(self, prefix: str) -> tuple[int, int]:
         """Where the tensors whose name begins with `prefix` begin and end, in bytes; they follow each other."""
-        starts = [place[0] for name, place in self._places.items() if name.startswith(prefix)]
-        if not starts:
-            return 0, 0
-        last = max(starts)
-        count, dtype = next((p[3], p[1]) for p in self._places.values() if p[0] == last and p[3])
-        return min(starts), last + -(-count * ITEM_BYTES[dtype] // ALIGNMENT) * ALIGNMENT
+        places = [place for name, place in self._places.items() if name.startswith(prefix)]
+        ends = [offset + -(-count * ITEM_BYTES[dtype] // ALIGNMENT) * ALIGNMENT for offset, dtype, _, count in places]
+        return min((place[0] for place in places), default=0), max(ends, default=0)
 
 
 def state_layout(program: Program) -> Layout:

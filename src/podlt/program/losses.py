@@ -8,10 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from podlt.errors import UnsupportedError
+
 
 def cross_entropy(model: nn.Module, *batch: torch.Tensor) -> torch.Tensor:
     """Logits (n, classes) with labels (n,), or (n, positions, classes) with labels (n, positions)."""
     output, label = model(*batch[:-1]), batch[-1].long()
+    if output.shape[-1] < 2:
+        raise UnsupportedError('cross_entropy needs an output for each of two or more classes: use the loss "bce"')
     if output.ndim == 3:
         total = functional.cross_entropy(output.flatten(0, 1), label.flatten(), reduction="sum")
         return total / float(output.shape[1])

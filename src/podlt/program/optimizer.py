@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from decimal import Context, Decimal, localcontext
 from typing import Any, Protocol
 
 import msgspec
@@ -30,7 +31,7 @@ class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         if self.schedule == "constant":
             return 1.0
         done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
-        return 1.0 - done if self.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+        return 1.0 - done if self.schedule == "linear" else 0.5 * (1.0 + _cosine_of_pi(done))
 
 
 class Optimizer(Protocol):
@@ -92,9 +93,26 @@ class AdamW(Schedule, frozen=True, forbid_unknown_fields=True, kw_only=True):
         if self.weight_decay:
             parameters.mul_(1 - lr * self.weight_decay)
         torch.sqrt(second, out=scratch)
-        scratch.div_(math.sqrt(1 - self.betas[1] ** (step + 1))).add_(self.eps)
+        scratch.div_(math.sqrt(1 - _power(self.betas[1], step + 1))).add_(self.eps)
         torch.div(first, scratch, out=scratch)
-        parameters.sub_(scratch.mul_(lr / (1 - self.betas[0] ** (step + 1))))
+        parameters.sub_(scratch.mul_(lr / (1 - _power(self.betas[0], step + 1))))
+
+
+def _power(base: float, exponent: int) -> float:
+    """A power to 40 digits, then rounded: the C library's own differ in their last bit from machine to machine."""
+    with localcontext(Context(prec=40)):
+        return float(Decimal(base) ** exponent)
+
+
+def _cosine_of_pi(x: float) -> float:
+    """cos(pi * x) for x in [0, 1], to 30 digits and then rounded, for the same reason: its power series."""
+    with localcontext(Context(prec=40)):
+        square = (Decimal("3.141592653589793238462643383279502884197") * Decimal(x)) ** 2
+        total = term = Decimal(1)
+        for n in range(1, 30):
+            term *= -square / ((2 * n - 1) * (2 * n))
+            total += term
+        return float(total)
 
 
 _KINDS: dict[str, type[SGD] | type[AdamW]] = {"sgd": SGD, "adamw": AdamW}
@@ -108,7 +126,7 @@ def optimizer_from(spec: Mapping[str, Any]) -> Optimizer:
     """
     fields = dict(spec)
     name = fields.pop("name", None)
-    if name not in _KINDS:
+    if not isinstance(name, str) or name not in _KINDS:
         raise UsageError(f"optimizer.name: expected one of {', '.join(_KINDS)}, got {name!r}")
     try:
         found = msgspec.convert(fields, _KINDS[name])
@@ -132,5 +150,9 @@ def _check(found: SGD | AdamW) -> None:
         raise UsageError(f"optimizer.schedule = {found.schedule!r} needs optimizer.steps, the rounds of the run")
     if isinstance(found, AdamW) and not all(beta < 1 for beta in found.betas):
         raise UsageError(f"optimizer.betas: expected two numbers below 1, got {found.betas}")
+    if found.schedule != "constant" and found.warmup >= found.steps:
+        raise UsageError(f"optimizer.warmup: expected fewer than the {found.steps} steps, got {found.warmup}")
+    if isinstance(found, SGD) and found.momentum >= 1:
+        raise UsageError(f"optimizer.momentum: expected a number below 1, got {found.momentum}")
     if isinstance(found, SGD) and found.nesterov and not found.momentum:
         raise UsageError("optimizer.nesterov needs optimizer.momentum above 0")

@@ -24,9 +24,8 @@ MAX_CONSTANT = 65_536
 MAX_LINES = 1024
 """The largest fragment that a program is checked for, unless the caller says more."""
 FEW = (2, 3)
-"""Small numbers of lines for which shapes are inferred (a batch norm has no variance of one line). With the largest
-there are three: a declared size is affine in the lines, so a true size that grows with their square cannot agree with
-it at all of them."""
+"""Small numbers of lines for which shapes are inferred (a batch norm has no variance of one line), beside the largest.
+What they show is that a program is sensible; `check_lines` holds it to each number before it runs with it."""
 
 
 def validate(program: Program, *, max_bytes: int = MAX_BYTES, lines: int = MAX_LINES) -> None:
@@ -42,7 +41,9 @@ def validate(program: Program, *, max_bytes: int = MAX_BYTES, lines: int = MAX_L
         operations = table(program.arithmetic)
     except UnsupportedError as error:
         raise InvalidProofError(f"program: {error}") from None
-    lines = max(lines, *FEW)  # one line alone is no batch to some operations, and no fragment that a block is cut into
+    lines = max(
+        lines, *FEW
+    )  # a single line is refused by some operations (BatchNorm), and shows nothing that two do not
     _check_inputs(program)
     _check_assignments(program, frozenset(operations))
     _check_memory(program, max_bytes, lines)
@@ -50,6 +51,19 @@ def validate(program: Program, *, max_bytes: int = MAX_BYTES, lines: int = MAX_L
     for number in sorted({*FEW, lines}):
         _check_shapes(executor, number)
     _check_outputs(program)
+
+
+def check_lines(program: Program, lines: int, max_bytes: int = MAX_BYTES) -> None:
+    """Checks memory and shapes of a validated program for one number of lines, before the first run with it.
+
+    What holds for some numbers of lines need not hold for others: a squeeze drops a dimension only where it is 1, and
+    the bounds of a slice may change their sign.
+
+    Raises:
+        InvalidProofError: it does not hold for so many lines.
+    """
+    _check_memory(program, max_bytes, lines)
+    _check_shapes(Executor(program, arithmetic=STOCK_ARITHMETIC), lines)
 
 
 def _fail(message: str, node: int | None = None, program: Program | None = None) -> InvalidProofError:
@@ -92,7 +106,7 @@ def _check_assignments(program: Program, operations: frozenset[str]) -> None:
         if max(node.outputs) >= len(program.types):
             raise _fail("defines a value without a type", i, program)
         defined |= set(node.outputs)
-        if node.operation == "constant" and len(node.arguments) == 3 and len(node.arguments[2]) > MAX_CONSTANT:
+        if node.operation == "constant" and _is_longer(node.arguments[-1:], MAX_CONSTANT):
             raise _fail(f"a constant of more than {MAX_CONSTANT} elements", i, program)
     if defined != set(range(len(program.types))):
         raise _fail("a type without a value")
@@ -101,6 +115,10 @@ def _check_assignments(program: Program, operations: frozenset[str]) -> None:
 
 
 _PLACES = {"device", "layout", "pin_memory", "memory_format", "non_blocking", "out", "generator"}
+
+
+def _is_longer(items: list[Any], limit: int) -> bool:
+    return any(isinstance(item, list) and len(item) > limit for item in items)
 
 
 def _check_argument(item: Any, node: int, program: Program, depth: int) -> None:

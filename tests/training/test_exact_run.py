@@ -1,0 +1,27 @@
+"""A run with exact arithmetic: the same bits whatever executes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from small_runs import seeded, small_recipe, train
+
+from podlt.training.audit import audit
+from podlt.verify import verify
+
+
+@pytest.mark.slow
+def test_an_exact_run_catches_its_cheater_and_any_number_of_processes_gives_its_bits(tmp_path: Path) -> None:
+    recipe = msgspec.structs.replace(small_recipe(epochs=1), arithmetic="exact", digits=2)
+    runs = [
+        train(tmp_path / str(n), recipe, cheats=["1:low-precision"], entropy=seeded(3), processes=n).result
+        for n in (1, 2)
+    ]
+    assert runs[0].parameters == runs[1].parameters
+    assert runs[0].evicted and runs[0].evicted == runs[1].evicted
+    assert verify(runs[0].run, jobs=1).ok
+    report = audit(runs[0].run, 1.0, seed=0)
+    assert report.sound and report.averaged
+    assert all(mismatch.worker in runs[0].evicted for mismatch in report.mismatches)
