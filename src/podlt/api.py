@@ -20,7 +20,7 @@ from podlt.training import events as ev
 from podlt.training.cheats import choose_cheaters
 from podlt.training.directory import Entropy, RunDirectory, Settings
 from podlt.training.metrics import load_state
-from podlt.training.replay import check_recipe, replay_log
+from podlt.training.replay import check_files, replay_log
 from podlt.training.session import Clock, Session, wall_clock
 
 
@@ -110,7 +110,7 @@ def resume(
         InvalidProofError: a file of the run is not what its log says: reported, not repaired.
     """
     directory = RunDirectory.existing(Path(run))
-    check_recipe(directory)
+    check_files(directory)
     recipe = Recipe.from_bytes(directory.document("recipe.json"))
     settings = directory.settings()
     if processes is not None:

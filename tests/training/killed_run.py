@@ -4,11 +4,13 @@
 
 KIND is what is counted: "commit" (a transaction, after its entries are inserted and before it is committed), "done"
 (just after a transaction), "half" (a file of which half is written), "rename" (a file that is whole but not renamed).
+"interrupt" is Ctrl-C instead of a kill, just after a transaction; with "full" no file may grow beyond NUMBER bytes.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -20,17 +22,20 @@ from small_runs import seeded, small_recipe
 
 import podlt.api
 import podlt.store.files
+from podlt.errors import StorageError
 from podlt.store import log_store
 
 
 def arm(kind: str, number: int) -> None:
     """Kills this process at the `number`-th event of a kind."""
     left = [number]
+    if kind == "full":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (number, number))
 
     def tick() -> None:
         left[0] -= 1
         if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGINT if kind == "interrupt" else signal.SIGKILL)
 
     if kind == "commit":
 
@@ -38,7 +43,7 @@ def arm(kind: str, number: int) -> None:
         def _(connection: sa.Connection) -> None:
             tick()
 
-    elif kind == "done":
+    elif kind in ("done", "interrupt"):
         append = log_store.LogStore.append
 
         def appended(self: log_store.LogStore, first: int, bodies: list[bytes], note: str) -> None:
@@ -85,10 +90,13 @@ def main() -> None:
     """Trains a new run, or goes on with the one that is there."""
     run, kind, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     arm(kind, number)
-    if (run / "recipe.json").exists():
-        podlt.api.resume(run, entropy=seeded(1))
-    else:
-        podlt.api.train(small_recipe(), run=run, cheats=["2:sign-flip"], entropy=seeded(1))
+    try:
+        if (run / "recipe.json").exists():
+            podlt.api.resume(run, entropy=seeded(1))
+        else:
+            podlt.api.train(small_recipe(), run=run, cheats=["2:sign-flip"], entropy=seeded(1))
+    except StorageError as error:
+        sys.exit(f"storage: {error}")
 
 
 if __name__ == "__main__":

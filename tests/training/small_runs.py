@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,14 @@ import msgspec
 import podlt.api
 from podlt.api import Result
 from podlt.data.spec import DataSpec
+from podlt.protocol.entries import entry_decoder
+from podlt.protocol.rules import RunState
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
+from podlt.training.directory import RunDirectory
 from podlt.training.events import Event
+
+ALWAYS = ("zero", "random", "stale", "sign-flip", "scaled", "non-finite", "partial", "low-precision", "copycat")
+"""The cheats that fake every task, once they have something to fake it with."""
 
 
 def small_recipe(**training: Any) -> Recipe:
@@ -23,6 +30,17 @@ def small_recipe(**training: Any) -> Recipe:
         data=DataSpec("digits"),
         model=ModelSpec("podlt.models:mlp", {"inputs": 64, "hidden": 32, "outputs": 10}),
         optimizer={"name": "adamw", "lr": 0.01},
+        training=TrainingSpec(**options),
+    )
+
+
+def tiny_recipe(lines: int = 200, model: dict[str, Any] | None = None, **training: Any) -> Recipe:
+    """Three workers and a few rounds: for what happens once."""
+    options = {"epochs": 1, "workers": 3, "block_lines": 50, **training}
+    return Recipe(
+        data=DataSpec("digits", limit=lines),
+        model=ModelSpec("podlt.models:mlp", {"inputs": 64, "hidden": 16, "outputs": 10, **(model or {})}),
+        optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9},
         training=TrainingSpec(**options),
     )
 
@@ -38,9 +56,28 @@ class Trained(msgspec.Struct):
     result: Result
     events: list[Event]
 
+    @property
+    def state(self) -> RunState:
+        """What its log comes to."""
+        return replayed(self.result.run)
+
     def of(self, kind: type[Event]) -> list[Any]:
         """The events of one kind."""
         return [event for event in self.events if isinstance(event, kind)]
+
+
+def entries(run: Path) -> list[Any]:
+    """The entries of a run's log."""
+    with closing(RunDirectory(run).log()) as store:
+        return [entry_decoder.decode(body) for _, _, body in store.entries()]
+
+
+def replayed(run: Path) -> RunState:
+    """A run's log through the rules."""
+    state = RunState()
+    for entry in entries(run):
+        state.apply(entry)
+    return state
 
 
 def train(path: Path, recipe: Recipe, **options: Any) -> Trained:

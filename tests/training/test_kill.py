@@ -1,11 +1,16 @@
-"""kill -9 of the manager at any moment: nothing that was logged is lost, and the bits are those of an undisturbed run."""
+"""kill -9 of the manager at any moment, Ctrl-C, a full disk: nothing that was logged is lost, no process is left
+behind, and the bits are those of an undisturbed run."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
-from contextlib import closing
+import time
+import uuid
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -27,10 +32,30 @@ def logged(run: Path) -> list[bytes]:
 
 
 def killed(run: Path, kind: str, number: int) -> bool:
-    """Trains in a child that kills itself; whether it did."""
-    done = subprocess.run([sys.executable, str(CHILD), str(run), kind, str(number)], capture_output=True, text=True)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    """Trains in a child that kills itself; whether it did. Its worker processes must end with it."""
+    mark = f"PODLT_TEST={uuid.uuid4()}"
+    environment = {**os.environ, **dict([mark.split("=")])}
+    command = [sys.executable, str(CHILD), str(run), kind, str(number)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    expected = {"full": 1, "interrupt": -signal.SIGINT}.get(kind, -signal.SIGKILL)
+    assert done.returncode in (0, expected), done.stderr
+    if kind == "full" and done.returncode:
+        assert done.stderr.startswith("storage: ") and len(done.stderr.splitlines()) == 1
+    deadline = time.monotonic() + 60
+    while marked(mark.encode()):
+        assert time.monotonic() < deadline, "worker processes outlive their manager"
+        time.sleep(0.05)
     return done.returncode != 0
+
+
+def marked(mark: bytes) -> list[str]:
+    """The living processes that have something in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark in (process / "environ").read_bytes():
+                found.append(process.name)
+    return found
 
 
 def ends_like(run: Path, reference: Trained) -> None:
@@ -46,9 +71,9 @@ def ends_like(run: Path, reference: Trained) -> None:
     assert verification.ok, verification.failure
 
 
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(tmp_path: Path, cheated: Trained) -> None:
+def test_a_run_that_is_killed_and_interrupted_ends_with_the_same_bits(tmp_path: Path, cheated: Trained) -> None:
     run = tmp_path / "run"
-    for kind, number in [("commit", 6), ("half", 5), ("done", 9)]:
+    for kind, number in [("half", 9), ("interrupt", 6)]:
         assert killed(run, kind, number)
     ends_like(run, cheated)
 
@@ -65,6 +90,25 @@ def test_a_kill_at_any_write_loses_nothing(
     if not (run / "recipe.json").exists():
         assert killed(run, kind, 10**9) is False
     ends_like(run, cheated)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kilobytes", [1, 24, 40, 120, 250])
+def test_a_full_disk_stops_a_run_and_room_lets_it_go_on(tmp_path: Path, cheated: Trained, kilobytes: int) -> None:
+    run = tmp_path / "run"
+    assert killed(run, "full", kilobytes * 1024)
+    if not (run / "recipe.json").exists():
+        assert killed(run, "never", 1) is False
+    ends_like(run, cheated)
+
+
+@pytest.mark.slow
+def test_a_kill_between_the_last_entry_and_the_model_still_gives_the_model(tmp_path: Path, cheated: Trained) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(cheated.result.run, run)
+    (run / "model.safetensors").unlink()
+    ends_like(run, cheated)
+    assert (run / "model.safetensors").read_bytes() == (cheated.result.run / "model.safetensors").read_bytes()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 
@@ -38,7 +39,12 @@ class Region:
 
 
 def _create(nbytes: int) -> int:
-    descriptor = None
+    descriptor, available = None, _available()
+    if nbytes > available:
+        # The system would give page after page, and end some process when none is left.
+        raise EngineError(
+            f"no {nbytes / 2**20:.0f} MiB of shared memory: {available / 2**20:.0f} MiB are free on this machine"
+        )
     try:
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("podlt")
@@ -53,6 +59,15 @@ def _create(nbytes: int) -> int:
             os.close(descriptor)
         raise EngineError(f"no {nbytes / 2**20:.0f} MiB of shared memory: {error.strerror}") from None
     return descriptor
+
+
+def _available() -> int:
+    """How many bytes of memory can be taken without swapping, as far as the system says."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return sys.maxsize
 
 
 class BlockBuffer:

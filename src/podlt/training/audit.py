@@ -114,11 +114,11 @@ def audit(
         raise UsageError(f"fraction: expected above 0 and up to 1, got {fraction}")
     chosen_seed = secrets.randbits(63) if seed is None else seed
     auditor = _Auditor(RunDirectory.existing(run), cache)
-    drawn, whole = auditor.draw(fraction, chosen_seed)
+    drawn = auditor.draw(fraction, chosen_seed)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return auditor.walk(drawn, whole, chosen_seed, progress or (lambda done, total: None))
+        return auditor.walk(drawn, chosen_seed, progress or (lambda done, total: None))
     finally:
         torch.set_num_threads(threads)
 
@@ -130,7 +130,7 @@ class _Auditor:
         self._directory = directory
         recipe = Recipe.from_bytes(directory.document("recipe.json"))
         program = Program.from_bytes(directory.document("program.json"))
-        validate(program)
+        validate(program, lines=recipe.training.block_lines)
         with closing(directory.log()) as store:
             self._state, _, _ = replay_log(store)
             self._rounds = logged_rounds(store)
@@ -145,8 +145,8 @@ class _Auditor:
         self._weights = Weights(program, recipe_optimizer(recipe, self._dataset.lines), self._memory.bytes)
         self._orders: dict[int, EpochOrder] = {}
 
-    def draw(self, fraction: float, seed: int) -> tuple[dict[int, set[int]], int]:
-        """Which fragments of which rounds are executed again, and the round that is whole among them."""
+    def draw(self, fraction: float, seed: int) -> dict[int, set[int]]:
+        """Which fragments of which rounds are executed again; one round is whole among them."""
         dice = Dice(crypto.digest("audit/1", seed.to_bytes(8, "big"), self._state.run))
         tasks = [(i, fragment) for i, logged in enumerate(self._rounds) for fragment in range(len(logged.accepted))]
         count = max(1, round(fraction * len(tasks)))
@@ -157,11 +157,9 @@ class _Auditor:
         for i, logged in enumerate(self._rounds):  # the manager's own word convicts: it is never left to chance
             if logged.refereed:
                 drawn.setdefault(i, set()).update(logged.refereed)
-        return drawn, whole
+        return drawn
 
-    def walk(
-        self, drawn: dict[int, set[int]], whole: int, seed: int, progress: Callable[[int, int], None]
-    ) -> AuditReport:
+    def walk(self, drawn: dict[int, set[int]], seed: int, progress: Callable[[int, int], None]) -> AuditReport:
         """Executes what was drawn, and applies every update."""
         self._weights.load(self._directory.checkpoint(0), self._state.run, self._begin.manager)
         if self._weights.digest() != self._begin.parameters:
@@ -172,10 +170,10 @@ class _Auditor:
         for i, logged in enumerate(self._rounds):
             progress(i, len(self._rounds))
             executed = self._execute_again(logged, sorted(drawn.get(i, ())))
-            found = self._compare(logged, executed)
-            mismatches += found
+            mismatches += self._compare(logged, executed)
             false_verdicts += _false_verdicts(logged, executed)
-            if i == whole and not found:
+            digests = {fragment: crypto.blob_digest(update.data) for fragment, update in executed.items()}
+            if digests == dict(enumerate(logged.accepted)):  # all of them, as of the whole round
                 self._check_average(logged, executed)
                 averaged.append(logged.open.round)
             done = logged.apply

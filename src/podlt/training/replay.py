@@ -6,7 +6,7 @@ from contextlib import closing
 
 import msgspec
 
-from podlt.crypto import SigningKey
+from podlt.crypto import SigningKey, digest
 from podlt.data.dataset import Dataset
 from podlt.errors import InvalidProofError, StorageError
 from podlt.log.checkpoint import open_head, origin_of
@@ -90,20 +90,25 @@ def check_secrets(state: RunState, directory: RunDirectory) -> None:
             )
 
 
-def check_recipe(directory: RunDirectory) -> None:
-    """The recipe must be the run's, before anything that it names is looked at; nothing is logged in a fresh run.
+def check_files(directory: RunDirectory) -> None:
+    """Recipe and program must be the run's, before anything in them is looked at; a run without entries has none yet.
 
     Raises:
-        InvalidProofError: recipe.json was changed.
+        InvalidProofError: recipe.json or program.json was changed.
     """
     if not directory.has_entries():
         return
     with closing(directory.log()) as store:
         first = e.entry_decoder.decode(next(body for _, _, body in store.entries()))
-    found = recipe_digest(directory.document("recipe.json"))
-    if not isinstance(first, e.Begin) or first.recipe != found:
-        expected = first.recipe if isinstance(first, e.Begin) else first
-        raise InvalidProofError("recipe.json is not that of the run", expected=expected, actual=found)
+    if not isinstance(first, e.Begin):
+        raise InvalidProofError("the first entry is not the beginning of a run", entry=0)
+    found = {
+        "recipe.json": (first.recipe, recipe_digest(directory.document("recipe.json"))),
+        "program.json": (first.program, digest("program/1", directory.document("program.json"))),
+    }
+    for name, (expected, actual) in found.items():
+        if expected != actual:
+            raise InvalidProofError(f"{name} is not that of the run", expected=expected, actual=actual)
 
 
 def restore_weights(weights: Weights, directory: RunDirectory, state: RunState, applied: list[AppliedRound]) -> None:

@@ -1,0 +1,202 @@
+"""A run's directory that somebody changed is reported, not repaired."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+from small_runs import Trained, entries, seeded, tiny_recipe, train
+
+import podlt.api
+from podlt.errors import InvalidProofError, PodltError, StorageError, UsageError
+from podlt.protocol import entries as e
+from podlt.training.audit import audit
+from podlt.training.directory import RunDirectory
+from podlt.training.weights import Average, Weights
+from podlt.verify import verify
+
+
+@pytest.fixture
+def run(tmp_path: Path, cheated: Trained) -> Path:
+    """A copy of a finished run."""
+    shutil.copytree(cheated.result.run, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """Every file of a run, except what SQLite keeps beside the log."""
+    files = {str(p.relative_to(run)): p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    return {name: data for name, data in files.items() if not name.startswith(("log.db", "lock"))}
+
+
+def last(folder: Path) -> Path:
+    """The newest file of a folder."""
+    return max(folder.iterdir())
+
+
+def flip(path: Path) -> None:
+    """Changes one bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def edit(name: str, old: str, new: str) -> Callable[[Path], None]:
+    """Replaces a text that a document has once."""
+
+    def change(run: Path) -> None:
+        text = (run / name).read_text()
+        assert text.count(old) == 1
+        (run / name).write_text(text.replace(old, new))
+
+    return change
+
+
+def other_secret(name: str) -> Callable[[Path], None]:
+    """Replaces the last secret of a key file by another one of the right form."""
+
+    def change(run: Path) -> None:
+        document = json.loads((run / name).read_bytes())
+        if "keys" in document:
+            document["keys"][-1] = "ab" * 32
+        else:
+            document["key"] = "ab" * 32
+        (run / name).write_text(json.dumps(document, separators=(",", ":"), sort_keys=True))
+
+    return change
+
+
+def other_momentum(run: Path) -> None:
+    """Changes the optimiser's state in a checkpoint, of which the log says nothing, and nothing else."""
+    path = last(run / "checkpoints")
+    tensors, raw = load_file(path), path.read_bytes()
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    tensors["optimizer:first"][3] += 1
+    save_file(tensors, path, metadata=header["__metadata__"])
+
+
+def other_entry(run: Path) -> None:
+    """Changes a byte of an entry."""
+    with sqlite3.connect(run / "log.db") as log:
+        ((body,),) = log.execute("select body from entries where number = 20").fetchall()
+        log.execute("update entries set body = ? where number = 20", (body[:-1] + bytes([body[-1] ^ 1]),))
+    log.close()
+
+
+def no_last_entry(run: Path) -> None:
+    """Takes the last entry away."""
+    with sqlite3.connect(run / "log.db") as log:
+        log.execute("delete from entries where number = (select max(number) from entries)")
+    log.close()
+
+
+CHANGES: dict[str, Callable[[Path], None]] = {
+    "recipe: another seed": edit("recipe.json", '"seed":0', '"seed":1'),
+    "recipe: an unknown field": edit("recipe.json", '"seed":0', '"seed":0,"speed":9'),
+    "recipe: no document": lambda run: flip(run / "recipe.json"),
+    "program": lambda run: flip(run / "program.json"),
+    "manager's key": other_secret("manager.key"),
+    "manager's key: no document": lambda run: (run / "manager.key").write_text("{}") and None,  # type: ignore[func-returns-value]
+    "a worker's key": other_secret("workers.key"),
+    "a worker's key missing": edit("workers.key", '"keys":["', '"keys":[],"kays":["'),
+    "settings": edit("settings.json", '"processes":0', '"processes":"all"'),
+    "an update": lambda run: flip(last(run / "updates")),
+    "a checkpoint": lambda run: flip(last(run / "checkpoints")),
+    "a checkpoint's optimiser": other_momentum,
+    "a checkpoint's header": lambda run: last(run / "checkpoints").write_bytes(b"\xff" * 100) and None,  # type: ignore[func-returns-value]
+    "an entry": other_entry,
+    "an entry missing": no_last_entry,
+    "the log": lambda run: (run / "log.db").write_bytes(b"not a database at all" * 100) and None,  # type: ignore[func-returns-value]
+    "the model": lambda run: flip(run / "model.safetensors"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_changed_file_is_reported_and_left_as_it_is(run: Path, what: str) -> None:
+    CHANGES[what](run)
+    before = contents(run)
+    with pytest.raises(InvalidProofError) as caught:
+        podlt.api.resume(run)
+    assert caught.value.exit_code == 1
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("name", ["updates", "checkpoints"])
+def test_a_missing_file_is_named(run: Path, name: str) -> None:
+    for path in (run / name).iterdir():
+        path.unlink()
+    with pytest.raises(StorageError, match=name):
+        podlt.api.resume(run)
+
+
+def test_a_finished_run_that_nobody_changed_is_left_as_it_is(run: Path, cheated: Trained) -> None:
+    before = contents(run)
+    assert podlt.api.resume(run).parameters == cheated.result.parameters
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("round", [0, 11, 28])
+def test_an_audit_sees_any_changed_update(run: Path, round: int) -> None:
+    flip(RunDirectory(run).update(round))
+    assert verify(run, jobs=1).ok  # the log itself is what it was
+    with pytest.raises(InvalidProofError, match=f"{round:08d}.bin"):
+        audit(run, 0.01, seed=1)
+
+
+def test_a_second_manager_is_refused_while_the_first_works(run: Path) -> None:
+    first = RunDirectory(run)
+    first.lock()
+    with pytest.raises(UsageError, match="another process works on this run"):
+        podlt.api.resume(run)
+    first.unlock()
+    podlt.api.resume(run)
+
+
+def test_a_manager_that_applies_something_else_than_the_average_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        honest = Weights.average
+
+        def biased(self: Weights, updates: list[np.ndarray], lines: int) -> Average:
+            average = honest(self, updates, lines)
+            average.data[: self.update_layout.float_bytes].view(np.float32)[20] += np.float32(0.5)
+            return average
+
+        patch.setattr(Weights, "average", biased)
+        run = train(tmp_path / "run", tiny_recipe(), processes=1, entropy=seeded(6)).result.run
+    assert verify(run, jobs=1).ok  # nobody but who executes it can know
+    with pytest.raises(InvalidProofError, match="not the average of the tasks' results"):
+        audit(run, 1.0)
+
+
+def test_an_audit_of_nothing_or_of_too_much_is_refused(run: Path) -> None:
+    for fraction in (0.0, -1.0, 1.5, float("nan")):
+        with pytest.raises(UsageError, match="fraction"):
+            audit(run, fraction)
+    with pytest.raises(PodltError):
+        audit(run.parent, 0.5)
+
+
+def test_secrets_are_for_their_owner_alone(run: Path) -> None:
+    for name in ("manager.key", "workers.key"):
+        assert (run / name).stat().st_mode & 0o077 == 0
+        assert not any(secret in (run / "log.db").read_bytes() for secret in _secrets(run / name))
+
+
+def _secrets(path: Path) -> list[bytes]:
+    document = json.loads(path.read_bytes())
+    texts = document.get("keys") or [document["key"]]  # the chain's first link is revealed in a run's last round
+    return [bytes.fromhex(text) for text in texts]
+
+
+def test_a_run_keeps_what_its_log_speaks_of(cheated: Trained) -> None:
+    run = RunDirectory(cheated.result.run)
+    rounds = [entry.round for entry in entries(run.path) if isinstance(entry, e.Apply)]
+    assert sorted(path.name for path in run.updates.iterdir()) == [run.update(round).name for round in rounds]
