@@ -133,12 +133,13 @@ def test_only_the_manager_imports_the_users_code(tmp_path: Path, monkeypatch: py
         "[optimizer]\nname = 'sgd'\nlr = 0.1\n[training]\nworkers = 3\nblock_lines = 50\n"
     )
     monkeypatch.chdir(tmp_path)
-    result = podlt.api.train("recipe.toml", run="run", processes=2)
+    result = podlt.api.train("recipe.toml", run="run", processes=1)
     assert result.rounds == 3  # two blocks and the settlement
     assert set((tmp_path / "users_own_model.pids").read_text().split()) == {str(os.getpid())}
     assert not (tmp_path / "blake3.pids").exists()
 
 
+@pytest.mark.slow
 def test_parameters_are_one_memory_for_all_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each process maps the manager's own regions: the same inodes, and hardly anything of its own."""
     seen: dict[int, set[str]] = {}
