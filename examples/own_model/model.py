@@ -1,4 +1,4 @@
-"""A model of your own: any `nn.Module`. Only the manager imports this file; workers get the program captured from it."""
+"""A model of your own: any `nn.Module`. Only the manager imports this file; workers get what was captured from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training from the command line, as a user does it: in a process of its own."""
+"""Training from the command line; the slow ones as a user does it, in a process of its own."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def process(*argv: object) -> Outcome:
 
 def test_a_run_with_a_cheater_tells_its_events_as_json_and_verifies(podlt: Podlt, recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    outcome = process("train", recipe, "--run", run, "--cheat", "1:random", "--json", "--processes", 1)
+    outcome = podlt("train", recipe, "--run", run, "--cheat", "1:random", "--json", "--processes", 1)
     assert outcome.code == 0, outcome.err
     events = [json.loads(line) for line in outcome.out.splitlines()]
     kinds = [event["event"] for event in events]
