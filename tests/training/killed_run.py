@@ -4,7 +4,8 @@
 
 KIND is what is counted: "commit" (a transaction, after its entries are inserted and before it is committed), "done"
 (just after a transaction), "half" (a file of which half is written), "rename" (a file that is whole but not renamed).
-"interrupt" is Ctrl-C instead of a kill, just after a transaction; with "full" no file may grow beyond NUMBER bytes.
+"interrupt" is Ctrl-C instead of a kill, just after a transaction; with "full" no file (nor
+shared memory) may grow beyond NUMBER bytes.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def test_a_kill_at_any_write_loses_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kilobytes", [1, 24, 40, 120, 250])
+@pytest.mark.parametrize("kilobytes", [96, 120, 160])
 def test_a_full_disk_stops_a_run_and_room_lets_it_go_on(tmp_path: Path, cheated: Trained, kilobytes: int) -> None:
     run = tmp_path / "run"
     assert killed(run, "full", kilobytes * 1024)

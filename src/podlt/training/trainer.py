@@ -186,8 +186,9 @@ class Trainer:
         if self._recipe.training.history == "all":
             return
         keep = rounds - self._recipe.training.checkpoint_every
+        first = self._directory.checkpoint(0)  # what the log begins with stays
         for path in [*self._directory.updates.iterdir(), *self._directory.checkpoints.iterdir()]:
-            if path.stem.isdigit() and 0 < int(path.stem) < keep:
+            if path.stem.isdigit() and int(path.stem) < keep and path != first:
                 path.unlink()
 
     def _tell(self, plan: Upcoming, number: int, loss: float, seconds: float, checked: int) -> None:
