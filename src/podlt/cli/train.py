@@ -33,7 +33,7 @@ def train(
         typer.Option(
             metavar="COUNT:CHEAT",
             help="Let workers cheat, to see them caught: zero, random, stale, sign-flip, scaled, partial, "
-            "low-precision, copycat, selective:RATE. May be repeated.",
+            "low-precision, copycat, non-finite, selective:RATE, and coalition (all the same fake). May be repeated.",
         ),
     ] = None,
     workers: Annotated[

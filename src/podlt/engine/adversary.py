@@ -187,18 +187,39 @@ def cheating(spec: str, honest: Execute, seed: bytes) -> Execute:
     """The execution of a cheater.
 
     Args:
-        spec: a name of `CHEATS`, or "selective:RATE" with a rate in (0, 1]; seed: its own secret, to draw from.
+        spec: a name of `CHEATS`, "selective:RATE" with a rate in (0, 1], or "coalition": sign-flips that are the same
+            for all of them; seed: its own secret, to draw from.
 
     Raises:
         UsageError: no such cheat.
     """
     name, _, rate = spec.partition(":")
     if name == "selective":
-        return selective(honest, seed, _rate(spec, rate))
+        return marked(selective(honest, seed, _rate(spec, rate)), seed)
+    if name == "coalition" and not rate:
+        return sign_flip(honest, seed)
     if name not in CHEATS or rate:
-        known = ", ".join([*CHEATS, "selective:RATE"])
+        known = ", ".join([*CHEATS, "selective:RATE", "coalition"])
         raise UsageError(f"no cheat named {spec!r}: expected one of {known}")
-    return CHEATS[name](honest, seed)
+    return marked(CHEATS[name](honest, seed), seed)
+
+
+def marked(cheat: Execute, seed: bytes) -> Execute:
+    """A cheat whose fakes are its own: low bits of a few values are changed by its secret.
+
+    Two cheaters that do not collude would otherwise give the same sign-flipped update, and outvote an honest third.
+    Those who do collude are "coalition".
+    """
+
+    def execute(work: Work) -> None:
+        cheat(work)
+        if work.faked:
+            bits = work.floats.view(np.int32)
+            for i, mark in enumerate(hashlib.sha256(seed + work.task.digest()).digest()[:8]):
+                place = len(bits) - 1 - i * (len(bits) // 9)
+                bits[place] ^= 1 + mark % 127
+
+    return execute
 
 
 def _rate(spec: str, text: str) -> float:

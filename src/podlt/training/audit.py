@@ -138,7 +138,7 @@ class _Auditor:
             raise UsageError(f"{directory.path}: no round was trained yet, so there is nothing to audit")
         self._begin = self._state.begin
         self._dataset = prepare(recipe.data, cache, None, Path(directory.settings().base)).train
-        check_documents(self._begin, recipe, program, self._dataset)
+        check_documents(self._begin, directory.document("recipe.json"), program, self._dataset)
         training = recipe.training
         self._execute = TaskExecutor(program, training.local_steps, training.local_lr)
         self._memory = Region(state_layout(program).nbytes)

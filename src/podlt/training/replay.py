@@ -14,7 +14,7 @@ from podlt.log.merkle import Tree, leaf_hash
 from podlt.program.ir import Program
 from podlt.protocol import entries as e
 from podlt.protocol.rules import RunState
-from podlt.recipe import Recipe, recipe_digest
+from podlt.recipe import recipe_digest
 from podlt.store.log_store import LogStore
 from podlt.training.directory import RunDirectory
 from podlt.training.weights import Weights
@@ -56,15 +56,15 @@ def replay_log(store: LogStore) -> tuple[RunState, list[AppliedRound], Tree]:
     return state, applied, tree
 
 
-def check_documents(begin: e.Begin, recipe: Recipe, program: Program, dataset: Dataset) -> None:
-    """Nothing that the first entry names may have changed.
+def check_documents(begin: e.Begin, recipe: bytes, program: Program, dataset: Dataset) -> None:
+    """Nothing that the first entry names may have changed; `recipe` is the document as it lies on the disk.
 
     Raises:
         InvalidProofError: recipe, program or data are others than those of the run.
     """
     named = {
         "program.json": (begin.program, program.digest),
-        "recipe.json": (begin.recipe, recipe.digest()),
+        "recipe.json": (begin.recipe, recipe_digest(recipe)),
         "the data's lines": (begin.data, dataset.root),
     }
     for what, (expected, actual) in named.items():

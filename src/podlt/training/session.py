@@ -172,7 +172,7 @@ class Session:
             state, applied, tree = replay_log(store)
             begin = state.begin
             assert begin is not None
-            check_documents(begin, self.recipe, program, self.data.train)
+            check_documents(begin, self.directory.document("recipe.json"), program, self.data.train)
             check_secrets(state, self.directory)
             if state.closed is not None and state.closed.outcome == "complete":
                 weights = self.weights(np.zeros(state_layout(program).nbytes, np.uint8))
