@@ -118,7 +118,6 @@ def test_cheaters_are_drawn_by_the_recipes_seed() -> None:
 def test_three_cheaters_of_one_kind_never_cost_an_honest_worker_its_place(tmp_path: Path, kind: str) -> None:
     trained = train(tmp_path / "run", small_recipe(workers=16, seed=3), cheats=[f"3:{kind}"], entropy=seeded(5))
     wrong = cheaters(trained.result.run)
-    # Two that give the same fake outvote an honest third: what `classic` is known for (docs/THREATS.md).
     framed = set(trained.result.evicted) - set(wrong)
     assert set(wrong) <= set(trained.result.evicted) or kind == "selective:0.5"
     assert not framed
