@@ -18,10 +18,10 @@ demo: setup
 	$(BIN)/podlt demo
 
 test: setup lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-all: setup lint
-	$(BIN)/python -m pytest -q -m ''
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m ''
 
 lint: setup
 	$(BIN)/ruff check src tests

@@ -118,6 +118,7 @@ def test_a_directory_that_holds_something_else_is_left_alone(folder: Path) -> No
         podlt.api.resume(folder)
 
 
+@pytest.mark.slow
 def test_a_class_that_the_model_does_not_have_stops_the_run_with_one_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"round 0: the training step fails on \d+ lines of epoch 0"):
         train(tmp_path / "run", tiny_recipe(model={"outputs": 5}), processes=1)

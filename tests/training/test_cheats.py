@@ -87,6 +87,7 @@ def test_a_round_that_evicts_applies_the_honest_result(crowd: Trained) -> None:
             assert (verdict.round, verdict.fragment) in wrong or verdict.reason != "compared"
 
 
+@pytest.mark.slow
 def test_three_that_agree_on_a_fake_pass_the_vote_but_not_an_audit(tmp_path: Path) -> None:
     run = train(tmp_path / "run", tiny_recipe(), cheats=["3:coalition"], processes=1).result.run
     assert verify(run, jobs=1).ok

@@ -121,6 +121,7 @@ def test_the_number_of_processes_changes_no_bit(tmp_path: Path, cheated: Trained
     assert same(train(tmp_path / "run", small_recipe(), **options), cheated)
 
 
+@pytest.mark.slow
 def test_only_the_manager_imports_the_users_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     note = "import os, pathlib\nwith open(pathlib.Path(__file__).with_suffix('.pids'), 'a') as f:\n"
     note += "    print(os.getpid(), file=f)\n"

@@ -56,6 +56,7 @@ def used_lines(run: Path) -> dict[int, Counter[int]]:
     return found
 
 
+@pytest.mark.slow
 def test_fragments_of_fixed_size_carry_the_rest_on_and_use_every_line_once(tmp_path: Path) -> None:
     recipe = with_model(tiny_recipe(lines=130, workers=6, block_lines=50, fragment_lines=7, epochs=2), RESNET)
     trained = sound(tmp_path / "run", recipe, processes=1)
