@@ -6,6 +6,7 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from podlt.data.spec import DataSpec
@@ -49,6 +50,8 @@ def started(recipe: Recipe, processes: int = 0) -> Iterator[tuple[Session, Train
         directory = RunDirectory.new(Path(folder) / "run")
         settings = Settings(processes=processes, base=folder)
         session = Session(directory, recipe, settings, model=None, listener=ev.ignore, clock=wall_clock, cache=None)
+        # Figures on the test set after every epoch are no part of a round: no contender takes them.
+        session.data = replace(session.data, test=None)
         with session.started(secrets.token_bytes) as trainer:
             try:
                 yield session, trainer
