@@ -127,6 +127,7 @@ def test_a_class_that_the_model_does_not_have_stops_the_run_with_one_error(tmp_p
     assert verify(tmp_path / "run", jobs=1).ok
 
 
+@pytest.mark.slow
 def test_a_loss_that_diverges_stops_the_run_every_time_and_the_log_holds(tmp_path: Path) -> None:
     recipe = msgspec.structs.replace(tiny_recipe(), optimizer={"name": "sgd", "lr": 1e30})
     with pytest.raises(DivergedError, match="not finite") as first:

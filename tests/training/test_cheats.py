@@ -96,6 +96,7 @@ def test_three_that_agree_on_a_fake_pass_the_vote_but_not_an_audit(tmp_path: Pat
     assert {mismatch.worker for mismatch in report.mismatches} == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_too_few_workers_stop_a_run_which_more_workers_complete(tmp_path: Path) -> None:
     with pytest.raises(TooFewWorkersError, match="2 workers are too few"):
         train(tmp_path / "run", tiny_recipe(), cheats=["1:zero"], processes=1)
