@@ -43,6 +43,9 @@ def mm(
     Raises:
         NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
     """
+    if a.shape[1] == 0:  # rows of nothing have no exponent
+        nothing = torch.zeros((a.shape[0], b.shape[1]))
+        return nothing if bias is None else nothing + bias
     left = cut_left(a.unsqueeze(0), digits, operation)
     right = cut_right(b.unsqueeze(0), digits, operation)
     out = torch.empty((a.shape[0], b.shape[1]))
@@ -58,6 +61,8 @@ def bmm(a: torch.Tensor, b: torch.Tensor, digits: int, operation: str = "bmm") -
     Raises:
         NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
     """
+    if a.shape[2] == 0:
+        return torch.zeros((a.shape[0], a.shape[1], b.shape[2]))
     left = cut_left(a, digits, operation)
     right = cut_right(b, digits, operation)
     out = torch.empty((a.shape[0], a.shape[1], b.shape[2]))
