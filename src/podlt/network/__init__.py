@@ -1,0 +1,1 @@
+"""Workers on other machines: who may join, what is said, and how large things travel."""
