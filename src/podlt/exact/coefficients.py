@@ -22,6 +22,8 @@ EXP_LARGEST = np.float32(89.0)
 EXP_LEAST = np.float32(-104.0)
 EXP = _float32(1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 
+EXPM1_BOUND = np.float32(20.0)  # beyond: e**x - 1 rounds to e**x, or to -1
+
 SQRT_HALF = np.float32(0.707106781186547524)
 LOG = _float32(
     7.0376836292e-2,

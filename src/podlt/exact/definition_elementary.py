@@ -131,6 +131,80 @@ def power(x: Array, y: Array) -> Array:
     return out
 
 
+def log1p(x: Array) -> Array:
+    """ln(1 + x): with u = 1 + x, log(u) (x / (u - 1)), where u is not 1; else x. -inf at -1, NaN below.
+
+    Source: D. Goldberg, What every computer scientist should know about floating-point arithmetic, theorem 4.
+    """
+    u = x + _1
+    d = u - _1
+    out = log(u) * (x / np.where(d == 0, _1, d))
+    return np.where((d == 0) | (x == np.inf), x, out)
+
+
+def expm1(x: Array) -> Array:
+    """e**x - 1: q 2**n + (2**n - 1) with n and q = exp(r) - 1 as in `exp`, for x in [-20, 20]; else exp(x) or -1."""
+    bounded = np.where(x < c.EXPM1_BOUND, x, c.EXPM1_BOUND)
+    bounded = np.where(bounded > -c.EXPM1_BOUND, bounded, -c.EXPM1_BOUND)
+    n = np.rint(bounded * c.LOG2_E)
+    r = (bounded - n * c.LN2_HIGH) - n * c.LN2_LOW
+    q = horner(c.EXP, r) * (r * r) + r
+    power = _power_of_two(n.astype(np.int32))
+    near = q * power + (power - _1)
+    out = np.where(x > c.EXPM1_BOUND, exp(x), near)
+    return np.where((x == 0) | np.isnan(x), x, out)
+
+
+def softplus(x: Array, beta: float, threshold: float) -> Array:
+    """log1p(exp(x beta)) / beta, or x where x beta > threshold."""
+    t = x * np.float32(beta)
+    return np.where(t > np.float32(threshold), x, log1p(exp(t)) / np.float32(beta))
+
+
+def softplus_slope(x: Array, beta: float, threshold: float) -> Array:
+    """The derivative of `softplus`: sigmoid(x beta), or 1."""
+    t = x * np.float32(beta)
+    return np.where(t > np.float32(threshold), _1, sigmoid(t))
+
+
+def log_sigmoid(x: Array) -> tuple[Array, Array]:
+    """ln sigmoid(x) = min(x, 0) - log1p(exp(-|x|)); and that exponential."""
+    z = exp(-np.abs(x))
+    return np.where(x > 0, np.float32(0.0), x) - log1p(z), z
+
+
+def log_sigmoid_slope(x: Array) -> Array:
+    """The derivative of `log_sigmoid`: sigmoid(-x)."""
+    return sigmoid(-x)
+
+
+def silu(x: Array) -> Array:
+    """x sigmoid(x)."""
+    return x * sigmoid(x)
+
+
+def silu_slope(x: Array) -> Array:
+    """The derivative of `silu`: s (1 + x (1 - s)) with s = sigmoid(x)."""
+    s = sigmoid(x)
+    out: Array = s * (_1 + x * (_1 - s))
+    return out
+
+
+def elu(x: Array, alpha: float, scale: float, input_scale: float) -> Array:
+    """(alpha scale) expm1(x input_scale) where x <= 0, else x scale."""
+    below = expm1(x * np.float32(input_scale)) * (np.float32(alpha) * np.float32(scale))
+    return np.where(x <= 0, below, x * np.float32(scale))
+
+
+def elu_backward(grad: Array, alpha: float, scale: float, input_scale: float, is_result: bool, value: Array) -> Array:
+    """The gradient of `elu`'s argument, from its result or from the argument itself."""
+    negative = np.float32(alpha) * np.float32(scale)
+    scaled = grad * np.float32(input_scale)
+    from_argument = (scaled * negative) * exp(value * np.float32(input_scale))
+    below = scaled * (value + negative) if is_result else from_argument
+    return np.where(value <= 0, below, grad * np.float32(scale))
+
+
 def _gelu_argument(x: Array) -> Array:
     return c.SQRT_TWO_OVER_PI * (x + c.GELU_CUBIC * ((x * x) * x))
 

@@ -8,7 +8,7 @@ from podlt.exact import scalars
 from podlt.exact.jit import kernel
 from podlt.exact.rules import Array
 
-EXP, LOG, TANH, SIGMOID, ERF, RSQRT, GELU, GELU_TANH, SIN, COS, SILU = range(11)
+EXP, LOG, TANH, SIGMOID, ERF, RSQRT, GELU, GELU_TANH, SIN, COS, SILU, LOG1P, EXPM1 = range(13)
 
 
 @kernel
@@ -45,6 +45,12 @@ def unary(which: int, x: Array, out: Array) -> None:
     elif which == COS:
         for i in range(n):
             out[i] = scalars.wave(x[i], 1)
+    elif which == LOG1P:
+        for i in range(n):
+            out[i] = scalars.log1p(x[i])
+    elif which == EXPM1:
+        for i in range(n):
+            out[i] = scalars.expm1(x[i])
     else:
         for i in range(n):
             out[i] = x[i] * scalars.sigmoid(x[i])

@@ -22,12 +22,11 @@ Scalar = float | int
 aten = torch.ops.aten
 
 _FROM_TORCH = """
-abs.default mul.Tensor mul.Scalar div.Tensor div.Scalar neg.default relu.default maximum.default minimum.default
-clamp.default clamp.Tensor clamp_min.default clamp_max.default where.self where.ScalarSelf where.ScalarOther
+abs.default mul.Tensor mul.Scalar div.Tensor div.Scalar neg.default where.self where.ScalarSelf where.ScalarOther
 eq.Scalar eq.Tensor ne.Scalar ne.Tensor lt.Scalar lt.Tensor le.Scalar le.Tensor gt.Scalar gt.Tensor ge.Scalar
 ge.Tensor logical_and.default logical_or.default logical_not.default bitwise_and.Tensor bitwise_or.Tensor
-bitwise_not.default masked_fill.Scalar masked_fill.Tensor _to_copy.default clone.default sign.default floor.default
-isnan.default isinf.default threshold_backward.default hardtanh.default hardtanh_backward.default
+bitwise_not.default masked_fill.Scalar masked_fill.Tensor clone.default sign.default floor.default
+isnan.default isinf.default threshold_backward.default hardtanh_backward.default
 """
 
 
@@ -99,7 +98,7 @@ def sub(a: torch.Tensor, b: torch.Tensor | Scalar, alpha: Scalar = 1) -> torch.T
 
 
 def _rsub(a: torch.Tensor, b: Scalar, alpha: Scalar = 1) -> torch.Tensor:
-    return torch.sub(torch.tensor(b, dtype=a.dtype), a if alpha == 1 else a * alpha)
+    return torch.sub(torch.tensor(b, dtype=torch.result_type(a, b)), a if alpha == 1 else a * alpha)
 
 
 def _addcmul(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, value: Scalar = 1) -> torch.Tensor:
@@ -110,13 +109,16 @@ def _addcmul(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, value: Scalar = 
 def power(x: torch.Tensor | Scalar, y: torch.Tensor | Scalar) -> torch.Tensor:
     """x ** y, tensors or numbers; the commonest squares are one product."""
     if isinstance(x, torch.Tensor) and not isinstance(y, torch.Tensor):
-        if not x.is_floating_point():
+        if not x.is_floating_point() and not isinstance(y, float):
             return torch.pow(x, y)
+        x = _float(x)
         if y == 2:
             return x * x
         out = torch.empty(x.shape)
         loops.power(flat(x), np.array([y], np.float32), out.numpy().reshape(-1))
         return out
+    if isinstance(y, torch.Tensor) and not torch.result_type(x, y).is_floating_point:
+        return torch.pow(x, y)
     base = x if isinstance(x, torch.Tensor) else torch.tensor(float(x))
     exponent = y if isinstance(y, torch.Tensor) else torch.tensor(float(y))
     shape = np.broadcast_shapes(base.shape, exponent.shape)
@@ -151,6 +153,94 @@ def _leaky_relu_backward(grad: torch.Tensor, x: torch.Tensor, slope: Scalar, is_
     return torch.where(x > 0, grad, grad * slope)
 
 
+def relu(x: torch.Tensor) -> torch.Tensor:
+    """0 where x < 0, else x: -0 and NaN stay. One pass of a comparison and a choice, where processors' own maxima
+    disagree about zeros: what is below 0 is at most the subnormal next to it."""
+    return aten.threshold(x, -(2.0**-149) if x.is_floating_point() else -1, 0)  # type: ignore[no-any-return]
+
+
+def clamp(
+    x: torch.Tensor, low: torch.Tensor | Scalar | None = None, high: torch.Tensor | Scalar | None = None
+) -> torch.Tensor:
+    """`x`, or `low` where x < low, or then `high` where that is above it: zeros keep their sign, a NaN, of a bound too,
+    stays."""
+    for bound, beyond in ((low, torch.lt), (high, torch.gt)):
+        if isinstance(bound, torch.Tensor):
+            x = torch.where(beyond(x, bound) | torch.isnan(bound), bound, x)
+        elif bound is not None:
+            x = torch.where(beyond(x, bound), bound, x)
+    return x
+
+
+def maximum(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The larger of each pair: +0 is above -0, and a NaN wins. Source: IEEE 754-2019, 9.6 (maximum)."""
+    out = torch.maximum(a, b)
+    return _signed_zeros(out, torch.signbit(a) & torch.signbit(b)) if out.is_floating_point() else out
+
+
+def minimum(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The smaller of each pair: -0 is below +0, and a NaN wins. Source: IEEE 754-2019, 9.6 (minimum)."""
+    out = torch.minimum(a, b)
+    return _signed_zeros(out, torch.signbit(a) | torch.signbit(b)) if out.is_floating_point() else out
+
+
+def _signed_zeros(x: torch.Tensor, negative: torch.Tensor) -> torch.Tensor:
+    return torch.where(x == 0, torch.where(negative, -0.0, 0.0), x)
+
+
+def to_copy(x: torch.Tensor, *, dtype: torch.dtype | None = None, **layout: object) -> torch.Tensor:
+    """As aten::_to_copy; whole types take what they can hold: what C leaves open, machines answer differently.
+
+    Raises:
+        UnsupportedError: a NaN, or a value that is beyond the type when its fraction is cut off.
+    """
+    if dtype is not None and x.is_floating_point() and dtype not in (torch.bool, torch.float32, torch.float64):
+        info = torch.iinfo(dtype)
+        whole = torch.trunc(x.double())
+        if not bool(((whole >= float(info.min)) & (whole < float(info.max) + 1)).all()):
+            raise UnsupportedError(f"_to_copy: expected values that {dtype} can hold, got others")
+    return aten._to_copy(x, dtype=dtype, **layout)  # type: ignore[no-any-return]
+
+
+def _softplus(x: torch.Tensor, beta: Scalar = 1, threshold: Scalar = 20) -> torch.Tensor:
+    t = x * beta
+    soft = unary(loops.LOG1P)(unary(loops.EXP)(t)) / torch.tensor(float(beta))
+    return torch.where(t > threshold, x, soft)
+
+
+def _softplus_backward(grad: torch.Tensor, x: torch.Tensor, beta: Scalar, threshold: Scalar) -> torch.Tensor:
+    t = x * beta
+    return grad * torch.where(t > threshold, 1.0, unary(loops.SIGMOID)(t))
+
+
+def _log_sigmoid(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    z = unary(loops.EXP)(-x.abs())
+    return torch.where(x > 0, 0.0, x) - unary(loops.LOG1P)(z), z
+
+
+def _log_sigmoid_backward(grad: torch.Tensor, x: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:
+    """grad * sigmoid(-x); the buffer of the forward pass is not asked: CUDA's is empty."""
+    return grad * unary(loops.SIGMOID)(-x)  # type: ignore[no-any-return]
+
+
+def _elu(x: torch.Tensor, alpha: Scalar = 1, scale: Scalar = 1, input_scale: Scalar = 1) -> torch.Tensor:
+    below = unary(loops.EXPM1)(x * input_scale) * _product(alpha, scale)
+    return torch.where(x <= 0, below, x * scale)
+
+
+def _elu_backward(
+    grad: torch.Tensor, alpha: Scalar, scale: Scalar, input_scale: Scalar, is_result: bool, value: torch.Tensor
+) -> torch.Tensor:
+    negative, scaled = _product(alpha, scale), grad * input_scale
+    below = scaled * (value + negative) if is_result else (scaled * negative) * unary(loops.EXP)(value * input_scale)
+    return torch.where(value <= 0, below, grad * scale)
+
+
+def _product(a: Scalar, b: Scalar) -> float:
+    """The product of two float32 numbers."""
+    return float(np.float32(a) * np.float32(b))
+
+
 def elementwise() -> dict[str, Operation]:
     """Every elementwise operation that has an exact definition, by its ATen name."""
     return {
@@ -161,6 +251,23 @@ def elementwise() -> dict[str, Operation]:
         "sub.Scalar": sub,
         "rsub.Scalar": _rsub,
         "addcmul.default": _addcmul,
+        "relu.default": relu,
+        "clamp.default": clamp,
+        "clamp.Tensor": clamp,
+        "clamp_min.default": clamp,
+        "clamp_max.default": lambda x, high: clamp(x, None, high),
+        "hardtanh.default": lambda x, low=-1, high=1: clamp(x, low, high),
+        "maximum.default": maximum,
+        "minimum.default": minimum,
+        "_to_copy.default": to_copy,
+        "log1p.default": unary(loops.LOG1P),
+        "expm1.default": unary(loops.EXPM1),
+        "softplus.default": _softplus,
+        "softplus_backward.default": _softplus_backward,
+        "log_sigmoid_forward.default": _log_sigmoid,
+        "log_sigmoid_backward.default": _log_sigmoid_backward,
+        "elu.default": _elu,
+        "elu_backward.default": _elu_backward,
         "reciprocal.default": lambda x: torch.ones(()) / x,
         "square.default": lambda x: x * x,
         "sqrt.default": square_root,

@@ -12,9 +12,9 @@ import torch
 from podlt.errors import UnsupportedError
 from podlt.exact import convolution, normalise, pooling, products, reduce
 from podlt.exact.operations_elementwise import Operation, square_root
+from podlt.exact.operations_losses import divided
 
 Tensor = torch.Tensor
-_NONE, _MEAN = 0, 1
 
 
 def _addmm(digits: int, c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
@@ -106,25 +106,20 @@ def _sum(x: Tensor, dim: Sequence[int] | None = None, keepdim: bool = False, *, 
 
 
 def _mean(x: Tensor, dim: Sequence[int] | None = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
-    return _divided(reduce.total(x, dim, keepdim, "mean"), _count(x, dim))
+    return divided(reduce.total(x, dim, keepdim, "mean"), _count(x, dim))
 
 
 def _count(x: Tensor, dim: Sequence[int] | None) -> float:
     return math.prod(x.shape[d] for d in reduce.normal_dims(dim, x.ndim))
 
 
-def _divided(x: Tensor, n: float) -> Tensor:
-    """x / n, one IEEE division by the float32 n."""
-    return x / torch.tensor(n, dtype=torch.float32)
-
-
 def _variance_mean(
     x: Tensor, dim: Sequence[int] | None = None, *, correction: float | None = None, keepdim: bool = False
 ) -> tuple[Tensor, Tensor]:
     n = _count(x, dim)
-    mean = _divided(reduce.total(x, dim, True, "var"), n)
+    mean = divided(reduce.total(x, dim, True, "var"), n)
     d = x - mean
-    variance = _divided(reduce.total(d * d, dim, keepdim, "var"), max(n - (1 if correction is None else correction), 0))
+    variance = divided(reduce.total(d * d, dim, keepdim, "var"), max(n - (1 if correction is None else correction), 0))
     return variance, mean if keepdim else mean.reshape(variance.shape)
 
 
@@ -170,46 +165,6 @@ def _index_add(x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: flo
 def _scatter(x: Tensor, places: Tensor, values: Tensor, operation: str) -> Tensor:
     flat = reduce.scatter_rows(x.reshape(-1, 1), places.reshape(-1), values, x.numel(), operation)
     return flat.reshape(x.shape)
-
-
-def _nll_forward(
-    x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore: int
-) -> tuple[Tensor, Tensor]:
-    rows, target = (x.unsqueeze(0), target.reshape(1)) if x.ndim == 1 else (x, target)
-    kept = target != ignore
-    safe = torch.where(kept, target, 0)
-    each = torch.ones(target.shape) if weight is None else weight[safe]
-    each = torch.where(kept, each, 0.0)
-    losses = torch.where(kept, -rows.gather(1, safe.unsqueeze(1)).squeeze(1) * each, 0.0)
-    if reduction == _NONE:
-        return losses.reshape(x.shape[:-1]), torch.zeros(())
-    weights = reduce.total(each, None, False, "nll_loss_forward")
-    loss = reduce.total(losses, None, False, "nll_loss_forward")
-    return (loss / weights if reduction == _MEAN else loss), weights
-
-
-def _nll_backward(
-    grad: Tensor, x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore: int, total: Tensor
-) -> Tensor:
-    rows, target = (x.unsqueeze(0), target.reshape(1)) if x.ndim == 1 else (x, target)
-    kept = target != ignore
-    safe = torch.where(kept, target, 0)
-    each = -(grad / total if reduction == _MEAN else grad).expand(target.shape)
-    each = torch.where(kept, each if weight is None else each * weight[safe], 0.0)
-    return torch.zeros(rows.shape).scatter(1, safe.unsqueeze(1), each.unsqueeze(1)).reshape(x.shape)
-
-
-def _mse(x: Tensor, target: Tensor, reduction: int = 1) -> Tensor:
-    d = x - target
-    if reduction == _NONE:
-        return d * d
-    total = reduce.total(d * d, None, False, "mse_loss")
-    return _divided(total, d.numel()) if reduction == _MEAN else total
-
-
-def _mse_backward(grad: Tensor, x: Tensor, target: Tensor, reduction: int) -> Tensor:
-    d = (x - target) * 2.0
-    return (_divided(d, d.numel()) if reduction == _MEAN else d) * grad
 
 
 def _group_norm(
@@ -280,10 +235,6 @@ def layers(digits: int) -> dict[str, Operation]:
         "_log_softmax_backward_data.default": lambda g, y, dim, dtype: normalise.softmax_backward(
             g, y, dim, True, "_log_softmax_backward_data"
         ),
-        "nll_loss_forward.default": _nll_forward,
-        "nll_loss_backward.default": _nll_backward,
-        "mse_loss.default": _mse,
-        "mse_loss_backward.default": _mse_backward,
         "native_layer_norm.default": normalise.layer_norm,
         "native_layer_norm_backward.default": normalise.layer_norm_backward,
         "native_group_norm.default": _group_norm,

@@ -73,12 +73,6 @@ def bmm(a: torch.Tensor, b: torch.Tensor, digits: int, operation: str = "bmm") -
     return out
 
 
-def product_of(left: Digits, right: Digits, digits: int, bias: Array, bias_rows: bool, out: Array) -> None:
-    """Write the product of two cut matrices (batch 1) to float32 `out` (m, n); `bias` as `kernels_digits.combine`."""
-    levels = level_products(left.planes[0], right.planes[0], digits)
-    kernels_digits.combine(levels, left.exponents[0], right.exponents[0], digits, bias, bias_rows, out)
-
-
 def level_products(left: torch.Tensor, right: torch.Tensor, digits: int) -> Array:
     """The sums of the products of digits i and j with i + j = l, for each l < `digits`.
 

@@ -51,6 +51,18 @@ class NonFiniteError(DivergedError):
         self.operation = operation
 
 
+class NanError(DivergedError):
+    """An operation that orders values was given a NaN: refused alike on every machine.
+
+    Args:
+        operation: the operation that refused, as programs name it.
+    """
+
+    def __init__(self, operation: str) -> None:
+        super().__init__(f"{operation}: expected values that can be ordered, got a NaN")
+        self.operation = operation
+
+
 def sum_bits(n: int) -> int:
     """How many bits below 2**e the terms of a sum of `n` values keep, where max|x| < 2**e.
 

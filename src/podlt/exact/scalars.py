@@ -30,6 +30,7 @@ _S0, _S1, _S2, _S3 = c.SIN
 _C0, _C1, _C2, _C3 = c.COS
 _LOG2_E, _LN2_HIGH, _LN2_LOW = c.LOG2_E, c.LN2_HIGH, c.LN2_LOW
 _EXP_LARGEST, _EXP_LEAST, _SQRT_HALF = c.EXP_LARGEST, c.EXP_LEAST, c.SQRT_HALF
+_EXPM1_BOUND = c.EXPM1_BOUND
 _TANH_SMALL, _ERF_SMALL = c.TANH_SMALL, c.ERF_SMALL
 _INVERSE_SQRT_TWO_PI, _SQRT_TWO_OVER_PI, _GELU_CUBIC = c.INVERSE_SQRT_TWO_PI, c.SQRT_TWO_OVER_PI, c.GELU_CUBIC
 _GELU_CUBIC_3 = np.float32(_3 * c.GELU_CUBIC)
@@ -119,6 +120,31 @@ def erf(x: np.float32) -> np.float32:
     far = _1 - exp(q * b - b)
     out = _either(size <= _ERF_SMALL, near, _signed(far, x))
     return _either(x == x, out, x)
+
+
+@scalar
+def log1p(x: np.float32) -> np.float32:
+    """ln(1 + x); see `definition_elementary.log1p`."""
+    u = x + _1
+    d = u - _1
+    exact = d == _0
+    out = log(u) * (x / _either(exact, _1, d))
+    return _either(exact or x == _INF, x, out)
+
+
+@scalar
+def expm1(x: np.float32) -> np.float32:
+    """e**x - 1; see `definition_elementary.expm1`."""
+    b = x if x < _EXPM1_BOUND else _EXPM1_BOUND
+    b = b if b > -_EXPM1_BOUND else -_EXPM1_BOUND
+    n = (b * _LOG2_E + _ROUND32) - _ROUND32
+    r = (b - n * _LN2_HIGH) - n * _LN2_LOW
+    q = ((((_E0 * r + _E1) * r + _E2) * r + _E3) * r + _E4) * r + _E5
+    q = q * (r * r) + r
+    power = np.int32((np.int32(n) + 127) << 23).view(np.float32)
+    near = q * power + (power - _1)
+    out = _either(x > _EXPM1_BOUND, exp(x), near)
+    return _either(x == _0 or x != x, x, out)
 
 
 @scalar

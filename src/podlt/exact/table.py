@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
+import numpy as np
 import torch
 
 from podlt.errors import UsageError
-from podlt.exact.operations_elementwise import Operation, elementwise, named
+from podlt.exact import selection
+from podlt.exact.operations_elementwise import Operation, Scalar, elementwise, named
 from podlt.exact.operations_layers import layers
+from podlt.exact.operations_losses import losses
 from podlt.exact.rules import MAX_DIGITS
 
 _STRUCTURE = """
@@ -18,15 +21,44 @@ view.default reshape.default _unsafe_view.default permute.default t.default tran
 unsqueeze.default squeeze.default squeeze.dim squeeze.dims select.int slice.Tensor cat.default stack.default
 split.Tensor split_with_sizes.default unbind.int constant_pad_nd.default flip.default select_backward.default
 slice_backward.default slice_scatter.default select_scatter.default repeat.default full.default full_like.default
-zeros.default zeros_like.default ones.default ones_like.default arange.default arange.start arange.start_step
+zeros.default zeros_like.default ones.default ones_like.default
 scalar_tensor.default new_zeros.default new_full.default new_ones.default tril.default triu.default
 gather.default scatter.value index.Tensor index_select.default embedding.default
-amax.default amin.default any.default any.dim all.default
+any.default any.dim all.default
 """
 
 
 def _reshape(x: torch.Tensor, shape: list[int]) -> torch.Tensor:
     return x.reshape(shape)
+
+
+def _arange(
+    start: Scalar, end: Scalar, step: Scalar = 1, *, dtype: torch.dtype | None = None, **layout: object
+) -> torch.Tensor:
+    """As aten::arange; floats are start + i * step in binary64, each operation rounded, and then rounded to float32."""
+    whole = all(isinstance(value, int) for value in (start, end, step))
+    if dtype not in (None, torch.float32) or (dtype is None and whole):
+        return torch.arange(start, end, step, dtype=dtype)
+    count = torch.arange(start, end, step, device="meta").numel()
+    return torch.from_numpy((start + np.arange(count, dtype=np.float64) * step).astype(np.float32))
+
+
+def _selection() -> dict[str, Operation]:
+    return {
+        "arange.default": lambda end, **options: _arange(0, end, **options),
+        "arange.start": _arange,
+        "arange.start_step": _arange,
+        "amax.default": selection.largest,
+        "amin.default": selection.least,
+        "argmax.default": selection.argmax,
+        "max.dim": selection.maximum_along,
+        "min.dim": selection.minimum_along,
+        "sort.default": selection.sort,
+        "topk.default": selection.topk,
+        "prod.default": selection.product,
+        "logsumexp.default": selection.log_sum_exp,
+        "scatter.src": selection.scatter,
+    }
 
 
 @cache
@@ -45,4 +77,6 @@ def table(digits: int) -> Mapping[str, Operation]:
     if digits not in range(1, MAX_DIGITS + 1):
         raise UsageError(f"arithmetic: expected 1, 2 or 3 digits, got {digits}")
     views = dict.fromkeys(("view.default", "_unsafe_view.default", "reshape.default"), _reshape)
-    return MappingProxyType({**named(_STRUCTURE), **elementwise(), **layers(digits), **views})
+    return MappingProxyType(
+        {**named(_STRUCTURE), **elementwise(), **_selection(), **losses(), **layers(digits), **views}
+    )

@@ -24,8 +24,3 @@ def take(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Array:
         kept[name] = torch.empty(max(size, 64), dtype=torch.uint8)
     array: Array = kept[name].numpy()[:size].view(dtype).reshape(shape)
     return array
-
-
-def release() -> None:
-    """Give this thread's scratch memory back."""
-    _local.__dict__.pop("kept", None)
