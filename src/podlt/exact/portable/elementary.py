@@ -1,0 +1,213 @@
+"""The elementary functions, line for line as `definition_elementary` writes them, one torch kernel an operation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from podlt.exact import coefficients as c
+from podlt.exact.portable.bits import Tensor, power32, power64
+
+
+def horner(coefficients: Sequence[float | np.floating], x: Tensor) -> Tensor:
+    """The polynomial with these coefficients, highest power first: one product and one sum a step, each rounded."""
+    total = torch.full_like(x, float(coefficients[0]))
+    for coefficient in coefficients[1:]:
+        total = total * x
+        total = total + float(coefficient)
+    return total
+
+
+def divided(a: Tensor | float, b: Tensor | float, like: Tensor) -> Tensor:
+    """a / b, one IEEE division in the type of `like`: numbers become tensors on its device."""
+    x, y = (v if isinstance(v, Tensor) else torch.full((), v, dtype=like.dtype, device=like.device) for v in (a, b))
+    return torch.div(x, y)
+
+
+def exp(x: Tensor) -> Tensor:
+    """e**x; see `definition_elementary.exp`."""
+    bounded = torch.where(x < float(c.EXP_LARGEST), x, float(c.EXP_LARGEST))
+    bounded = torch.where(bounded > float(c.EXP_LEAST), bounded, float(c.EXP_LEAST))
+    n = torch.round(bounded * float(c.LOG2_E))
+    r = bounded - n * float(c.LN2_HIGH)
+    r = r - n * float(c.LN2_LOW)
+    p = horner(c.EXP, r) * (r * r)
+    p = (p + r) + 1.0
+    half = torch.floor(n * 0.5).to(torch.int32)
+    rest = n.to(torch.int32) - half
+    scaled = (p * power32(half)) * power32(rest)
+    return torch.where(torch.isnan(x), x, scaled)
+
+
+def log(x: Tensor) -> Tensor:
+    """ln x; see `definition_elementary.log`."""
+    subnormal = x < 2.0**-126
+    y = torch.where(subnormal, x * 2.0**23, x)
+    word = y.view(torch.int32)
+    n = (word >> 23) - 126 - torch.where(subnormal, 23, 0)
+    m = ((word & 0x7FFFFF) | 0x3F000000).view(torch.float32)
+    small = m < float(c.SQRT_HALF)
+    f = torch.where(small, m + m, m) - 1.0
+    nf = (n - torch.where(small, 1, 0)).float()
+    z = f * f
+    t = (horner(c.LOG, f) * f) * z
+    t = t + nf * float(c.LN2_LOW)
+    t = t - z * 0.5
+    out = (f + t) + nf * float(c.LN2_HIGH)
+    out = torch.where(x == np.inf, x, out)
+    out = torch.where(x == 0, -np.inf, out)
+    return torch.where((x < 0) | torch.isnan(x), np.nan, out)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """The hyperbolic tangent; see `definition_elementary.tanh`."""
+    size = x.abs()
+    z = x * x
+    near = (horner(c.TANH, z) * z) * x
+    near = near + x
+    far = 1.0 - divided(2.0, exp(size + size) + 1.0, x)
+    out = torch.where(size < float(c.TANH_SMALL), near, torch.copysign(far, x))
+    return torch.where(torch.isnan(x), x, out)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """1 / (1 + exp(-x))."""
+    return divided(1.0, exp(-x) + 1.0, x)
+
+
+def erf(x: Tensor) -> Tensor:
+    """The error function; see `definition_elementary.erf`."""
+    size = x.abs()
+    near = horner(c.ERF_NEAR, x * x) * x
+    near = near + x
+    bounded = torch.where(size < 4.0, size, 4.0)
+    argument = horner(c.ERF_FAR, bounded) * bounded
+    far = torch.copysign(1.0 - exp(argument - bounded), x)
+    return torch.where(torch.isnan(x), x, torch.where(size <= float(c.ERF_SMALL), near, far))
+
+
+def square_root(x: Tensor) -> Tensor:
+    """The IEEE square root of float32.
+
+    By float64: a root that is no float32 lies more than 2**-50 of itself from the middle of two, so that even a
+    float64 root with an error of its last bit rounds to the right one. The CPU's float32 vector roots do not.
+    """
+    return torch.sqrt(x.double()).float()
+
+
+def rsqrt(x: Tensor) -> Tensor:
+    """1 / sqrt(x), each rounded."""
+    return divided(1.0, square_root(x), x)
+
+
+def silu(x: Tensor) -> Tensor:
+    """x sigmoid(x)."""
+    return x * sigmoid(x)
+
+
+def silu_slope(x: Tensor) -> Tensor:
+    """The derivative of `silu`: s (1 + x (1 - s))."""
+    s = sigmoid(x)
+    inner = x * (1.0 - s)
+    return s * (inner + 1.0)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """See `definition_elementary.gelu`."""
+    return (x * 0.5) * (erf(x * float(c.SQRT_HALF)) + 1.0)
+
+
+def gelu_slope(x: Tensor) -> Tensor:
+    """See `definition_elementary.gelu_slope`."""
+    area = (erf(x * float(c.SQRT_HALF)) + 1.0) * 0.5
+    density = exp((x * x) * -0.5) * float(c.INVERSE_SQRT_TWO_PI)
+    return area + x * density
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """See `definition_elementary.gelu_tanh`."""
+    return (x * 0.5) * (tanh(_gelu_argument(x)) + 1.0)
+
+
+def gelu_tanh_slope(x: Tensor) -> Tensor:
+    """See `definition_elementary.gelu_tanh_slope`."""
+    t = tanh(_gelu_argument(x))
+    left = (t + 1.0) * 0.5
+    cubic = float(np.float32(3.0) * c.GELU_CUBIC)
+    inner = ((x * x) * cubic + 1.0) * float(c.SQRT_TWO_OVER_PI)
+    return left + ((x * 0.5) * (1.0 - t * t)) * inner
+
+
+def _gelu_argument(x: Tensor) -> Tensor:
+    return (((x * x) * x) * float(c.GELU_CUBIC) + x) * float(c.SQRT_TWO_OVER_PI)
+
+
+def wave(x: Tensor, quarters: int) -> Tensor:
+    """sin(x + quarters pi/2), for |x| < 2**19; see `definition_elementary.sin`."""
+    wide = x.double()
+    n = torch.round(wide * c.TWO_OVER_PI)
+    r = wide - n * c.HALF_PI_HIGH
+    r = r - n * c.HALF_PI_LOW
+    z = r * r
+    sine = r + (r * z) * horner(c.SIN, z)
+    cosine = z * horner(c.COS, z) + 1.0
+    quadrant = (n.long() + quarters) & 3
+    value = torch.where((quadrant & 1) == 1, cosine, sine)
+    return torch.where(quadrant >= 2, -value, value).float()
+
+
+def power(x: Tensor, y: Tensor) -> Tensor:
+    """x**y for float32 tensors that broadcast, in binary64 and rounded once; see `definition_elementary.power`."""
+    shape = np.broadcast_shapes(x.shape, y.shape)
+    a, b = x.double().expand(shape), y.double().expand(shape)
+    whole = (b == torch.round(b)) & (b.abs() <= float(c.LARGEST_INTEGER_POWER))
+    out = torch.where(whole, _whole_power(a, torch.where(whole, b, 1.0)), _real_power(a, b))
+    root = torch.sqrt(a)
+    out = torch.where(b == 0.5, root, out)
+    return torch.where(b == -0.5, divided(1.0, root, a), out).float()
+
+
+def _whole_power(x: Tensor, y: Tensor) -> Tensor:
+    """x**y by squaring, for whole |y| <= 64."""
+    n = y.abs().long()
+    total, square = torch.ones_like(x), x
+    for _ in range(c.LARGEST_INTEGER_POWER.bit_length()):
+        total = torch.where((n & 1) == 1, total * square, total)
+        square = square * square
+        n = n >> 1
+    return torch.where(y < 0, divided(1.0, total, x), total)
+
+
+def _real_power(x: Tensor, y: Tensor) -> Tensor:
+    """exp(y ln x), and what powers of zeros, infinities and negative numbers are."""
+    usual = (x > 0) & torch.isfinite(x) & torch.isfinite(y)
+    out = _exp64(torch.where(usual, y, 1.0) * _log64(torch.where(usual, x, 1.0)))
+    edge = torch.where((x == 0) == (y > 0), 0.0, np.inf).double()
+    out = torch.where((x == 0) | (x == np.inf), edge, out)
+    refused = torch.isnan(x) | torch.isnan(y) | (x < 0) | (y.abs() == np.inf)
+    return torch.where(refused, np.nan, out)
+
+
+def _log64(x: Tensor) -> Tensor:
+    word = x.view(torch.int64)
+    n = (word >> 52) - 1022
+    m = ((word & 0xFFFFFFFFFFFFF) | 0x3FE0000000000000).view(torch.float64)
+    small = m < 0.70710678118654752
+    m = torch.where(small, m + m, m)
+    n = n - torch.where(small, 1, 0)
+    s = torch.div(m - 1.0, m + 1.0)
+    series = horner([1.0 / k for k in (17, 15, 13, 11, 9, 7, 5, 3, 1)], s * s)
+    return n.double() * c.LN2 + (s + s) * series
+
+
+def _exp64(x: Tensor) -> Tensor:
+    x = torch.where(x > -120.0, x, -120.0)
+    x = torch.where(x < 100.0, x, 100.0)
+    n = torch.round(x * c.INVERSE_LN2)
+    r = x - n * c.LN2
+    total = torch.ones_like(x)
+    for k in range(12, 0, -1):
+        total = divided(total * r, float(k), x) + 1.0
+    return total * power64(n.long())

@@ -1,0 +1,67 @@
+"""Exact sums over dimensions, prefixes and scattered rows. Definition: `definition.exact_sum`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from podlt.exact.portable.bits import Tensor, exponents, magnitudes, rounded, units
+from podlt.exact.rules import sum_bits
+
+
+def normal_dims(dims: Sequence[int] | None, ndim: int) -> list[int]:
+    """Sorted non-negative dimensions; all of them for None or an empty list, as ATen reads it."""
+    return sorted({d % ndim for d in dims}) if dims and ndim else list(range(ndim))
+
+
+def total(x: Tensor, dims: Sequence[int] | None, keepdim: bool, operation: str = "sum") -> Tensor:
+    """The exact sum of float32 `x` over `dims` (None: all), each rounded once. An empty sum is 0.
+
+    Raises:
+        NonFiniteError: a term is an infinity or a NaN. The message names `operation`.
+    """
+    reduced = normal_dims(dims, x.ndim)
+    if not x.numel():
+        shape = [1 if d in reduced else n for d, n in enumerate(x.shape) if keepdim or d not in reduced]
+        return torch.zeros(shape, device=x.device)
+    n = math.prod(x.shape[d] for d in reduced)
+    e = exponents(magnitudes(x).amax(dim=reduced, keepdim=True), operation) - sum_bits(n)
+    out = rounded(units(x.detach(), e).sum(dim=reduced, keepdim=True), e)
+    return out if keepdim or not reduced else out.reshape([m for d, m in enumerate(x.shape) if d not in reduced])
+
+
+def cumulative(x: Tensor, dim: int) -> Tensor:
+    """The exact sums of the prefixes of float32 `x` along `dim`, each rounded once; one exponent for a whole line."""
+    if not x.numel():
+        return torch.empty(x.shape, device=x.device)
+    n = x.shape[dim] if x.ndim else 1
+    e = exponents(magnitudes(x).amax(dim=dim, keepdim=True), "cumsum") - sum_bits(n)
+    return rounded(units(x.detach(), e).cumsum(dim), e)
+
+
+def scatter_rows(base: Tensor | None, index: Tensor, x: Tensor, rows: int, operation: str) -> Tensor:
+    """`base` (rows, width), or zeros, plus each row of `x` (n, width) at `index` (n,), exactly, rounded once.
+
+    One exponent serves the whole operation; the bound on the number of terms is n, and 1 for `base`. A negative
+    index leaves its row out. Integers are added, so that the order of a device's atomic additions is of no matter.
+
+    Raises:
+        NonFiniteError: a term is an infinity or a NaN. The message names `operation`.
+        IndexError: an index is not below `rows`.
+    """
+    if len(index) and int(index.max()) >= rows:
+        raise IndexError(f"{operation}: expected indices below {rows}, got {int(index.max())}")
+    given = [t for t in (x, base) if t is not None and t.numel()]
+    shape = (rows, x.shape[-1] if base is None else base.shape[1])
+    if not given:
+        return torch.zeros(shape, device=x.device)
+    top = torch.stack([magnitudes(t).amax() for t in given]).amax()
+    e = exponents(top, operation) - sum_bits(len(index) + 1)
+    sums = torch.zeros((rows + 1, shape[1]), dtype=torch.int64, device=x.device)
+    if base is not None:
+        sums[:rows] = units(base, e)
+    places = torch.where(index < 0, rows, index)  # one more row takes what is left out
+    sums.index_add_(0, places, units(x.reshape(len(index), shape[1]), e))
+    return rounded(sums[:rows], e)
