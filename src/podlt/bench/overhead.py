@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from podlt.bench.jobs import MODELS, recipe, started
 from podlt.engine import wire
+from podlt.engine.local import LocalEngine
 from podlt.protocol.messages import Assignment, Task
 from podlt.protocol.plan import Upcoming
 from podlt.training.session import Session
@@ -84,6 +85,7 @@ class Unproven:
 
     def _round(self, plan: Upcoming) -> None:
         trainer, engine = self._trainer, self._trainer.engine
+        assert isinstance(engine, LocalEngine)
         block = trainer.blocks.get(plan)
         task = Task(NOTHING, 0, NOTHING, NOTHING, NOTHING, NOTHING)
         assignments = [Assignment(worker, worker, worker, task) for worker in range(plan.fragments)]

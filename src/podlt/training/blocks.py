@@ -9,7 +9,7 @@ import numpy as np
 
 from podlt.data.dataset import Dataset, fragment_digest_of
 from podlt.data.order import EpochOrder
-from podlt.engine.local import LocalEngine
+from podlt.engine.interface import Engine
 from podlt.protocol.plan import Upcoming, fragment_bounds
 
 
@@ -29,7 +29,7 @@ class BlockReader:
         dataset: the prepared lines; engine: whose buffer it fills; block_lines, seed: what fixes the epochs' order.
     """
 
-    def __init__(self, dataset: Dataset, engine: LocalEngine, block_lines: int, seed: bytes) -> None:
+    def __init__(self, dataset: Dataset, engine: Engine, block_lines: int, seed: bytes) -> None:
         self._dataset, self._engine = dataset, engine
         self._block_lines, self._seed = block_lines, seed
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="podlt-block")

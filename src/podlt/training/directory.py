@@ -48,12 +48,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Args:
         processes: how many processes host workers; 0 for one a core.
         cheats: worker number -> what it does (`podlt.engine.adversary`).
-        base: the folder that relative paths of the recipe start from.
+        base: the folder that relative paths of the recipe start from; engine: where the workers are.
     """
 
     processes: int = 0
     cheats: dict[str, str] = {}
     base: str = ""
+    engine: str = "local"
 
 
 Secret = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]

@@ -63,6 +63,29 @@ class Withdrawn(Event, frozen=True, tag="withdrawn"):
     reason: str
 
 
+class Waiting(Event, frozen=True, tag="waiting"):
+    """Not enough workers are there yet."""
+
+    workers: int
+    wanted: int
+
+
+class Joined(Event, frozen=True, tag="joined"):
+    """A worker of another machine joined (or came back); `workers` are there now."""
+
+    worker: int
+    key: str
+    again: bool
+    workers: int
+
+
+class Invited(Event, frozen=True, tag="invited"):
+    """Workers may join now, with this line."""
+
+    invitation: str
+    server: str
+
+
 class Replaced(Event, frozen=True, tag="replaced"):
     """A worker process had died and was started again."""
 

@@ -29,8 +29,18 @@ class LogWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="podlt-log")
         self._last: Future[None] | None = None
 
-    def write(self, run: bytes, entries: list[Entry], before: Callable[[], None] | None = None) -> None:
-        """Writes entries in one transaction, after `before` (files that the entries speak of).
+    def write(
+        self,
+        run: bytes,
+        entries: list[Entry],
+        before: Callable[[], None] | None = None,
+        after: Callable[[int, str], None] | None = None,
+    ) -> None:
+        """Writes entries in one transaction.
+
+        Args:
+            before: writes the files that the entries speak of; after: is called once the entries are on the disk, with
+                the number of the first one and the signed head over all of them.
 
         Raises:
             StorageError: an earlier transaction failed.
@@ -41,7 +51,7 @@ class LogWriter:
         for body in bodies:
             self._tree.append(leaf_hash(body))
         head = Head(origin_of(run), self._tree.size, self._tree.root())
-        self._last = self._thread.submit(self._commit, first, bodies, head, before)
+        self._last = self._thread.submit(self._commit, first, bodies, head, before, after)
 
     def flush(self) -> None:
         """Waits until everything is on the disk.
@@ -60,7 +70,17 @@ class LogWriter:
         finally:
             self._thread.shutdown()
 
-    def _commit(self, first: int, bodies: list[bytes], head: Head, before: Callable[[], None] | None) -> None:
+    def _commit(
+        self,
+        first: int,
+        bodies: list[bytes],
+        head: Head,
+        before: Callable[[], None] | None,
+        after: Callable[[int, str], None] | None,
+    ) -> None:
         if before is not None:
             before()
-        self._store.append(first, bodies, sign_head(head, self._key))
+        note = sign_head(head, self._key)
+        self._store.append(first, bodies, note)
+        if after is not None:
+            after(first, note)

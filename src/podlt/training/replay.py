@@ -72,8 +72,11 @@ def check_documents(begin: e.Begin, recipe: bytes, program: Program, dataset: Da
             raise InvalidProofError(f"{what} are not those of the run", expected=expected, actual=actual)
 
 
-def check_secrets(state: RunState, directory: RunDirectory) -> None:
+def check_secrets(state: RunState, directory: RunDirectory, *, workers: bool = True) -> None:
     """The keys that are there must be those of the run: others would sign what nobody could verify.
+
+    Args:
+        workers: whether the workers' keys are kept here.
 
     Raises:
         InvalidProofError: a key file was changed, or is another run's.
@@ -82,6 +85,8 @@ def check_secrets(state: RunState, directory: RunDirectory) -> None:
     assert begin is not None
     if directory.manager_key().public != begin.manager or directory.chain(begin.chain_length).end != begin.chain_end:
         raise InvalidProofError(f"{directory.path / 'manager.key'}: these are not the secrets of this run's manager")
+    if not workers:
+        return
     keys = [SigningKey(seed).public for seed in directory.worker_seeds()]
     for number, worker in state.workers.items():
         if number >= len(keys) or keys[number] != worker.key:

@@ -17,7 +17,8 @@ import torch
 from podlt import crypto
 from podlt.engine import wire
 from podlt.engine.execution import TaskExecutor, as_batch
-from podlt.engine.local import LocalEngine, Restarted
+from podlt.engine.interface import Engine, Lost
+from podlt.engine.local import Restarted
 from podlt.errors import DivergedError, PeerError, PodltError, UsageError
 from podlt.protocol.entries import Verdict
 from podlt.protocol.manager import Manager
@@ -49,7 +50,7 @@ class RoundDriver:
     """
 
     def __init__(
-        self, manager: Manager, engine: LocalEngine, referee: TaskExecutor, weights: Weights, listener: ev.Listener
+        self, manager: Manager, engine: Engine, referee: TaskExecutor, weights: Weights, listener: ev.Listener
     ) -> None:
         self._manager, self._engine, self._referee = manager, engine, referee
         self._weights, self._listener = weights, listener
@@ -164,6 +165,8 @@ class RoundDriver:
                 self._each(event.opened, self._opened)
             elif isinstance(event, wire.Failed):
                 self._failed(event)
+            elif isinstance(event, Lost):
+                self._lose(event.worker, event.reason)
             elif isinstance(event, Restarted):
                 self._listener(ev.Replaced(process=event.process, status=event.status, workers=event.workers))
 

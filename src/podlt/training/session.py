@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from safetensors.torch import save
 from torch import nn
@@ -16,15 +16,14 @@ from torch import nn
 from podlt import crypto
 from podlt.canonical import to_json
 from podlt.data.prepare import Prepared, prepare
-from podlt.engine import wire
 from podlt.engine.execution import TaskExecutor
-from podlt.engine.local import LocalEngine
-from podlt.engine.process import HostProcess, starting
+from podlt.engine.interface import Engine, Job, Workplace
+from podlt.engine.own import OwnMachine
 from podlt.errors import InvalidProofError, UsageError
 from podlt.log.merkle import Tree
 from podlt.program.capture import capture
 from podlt.program.ir import FieldSpec, Program
-from podlt.program.layout import state_layout, update_layout
+from podlt.program.layout import state_layout
 from podlt.program.validate import validate
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
@@ -35,6 +34,7 @@ from podlt.store.files import append_line, read_whole, write_whole
 from podlt.store.log_store import LogStore
 from podlt.training import events as ev
 from podlt.training.directory import Entropy, RunDirectory, Settings
+from podlt.training.membership import Membership
 from podlt.training.metrics import evaluate, load_state
 from podlt.training.modules import build_model, find_loss
 from podlt.training.replay import check_documents, check_secrets, replay_log, restore_weights
@@ -54,7 +54,8 @@ class Session:
 
     Args:
         directory: locked by this process; recipe, settings: as they stand in it.
-        model: the user's module, when it is given as an object; else the recipe's name is imported.
+        model: the user's module, when it is given as an object; else the recipe's name is imported;
+        place: where the workers are; this machine if not told.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class Session:
         listener: ev.Listener,
         clock: Clock,
         cache: Path | None,
+        place: Workplace | None = None,
     ) -> None:
         self.directory, self.recipe, self.settings = directory, recipe, settings
+        self._place = place or OwnMachine(settings.processes, settings.cheats)
         self._listener, self._clock = listener, clock
         self.data = _prepare(recipe, Path(settings.base), cache, listener)
         self.model = model if model is not None else build_model(recipe, self.data.train.info, Path(settings.base))
@@ -92,21 +95,22 @@ class Session:
         """A new run with its workers joined, about to open its first round."""
         self._listener(ev.Preparing(what="capturing the training step"))
         fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in self.data.train.fields]
-        with starting(self._processes(self.recipe.training.workers)) as hosts:
+        with self._place.ready(self.recipe.training.workers) as make:
             captured = capture(self.model, self.loss, fields, self.recipe.program_arithmetic)
             program = captured.program
             validate(program, lines=self.recipe.training.block_lines)
             self._make(program, entropy)
             length = self._chain_length()
             manager = Manager(RunState(), self.directory.chain(length), self._clock)
-            with closing(self._engine(program, hosts)) as engine:
+            with closing(make(self._job(program))) as engine:
                 weights = Weights(program, self._optimizer, engine.state)
                 weights.set(captured.state)
                 manager.begin(self._begin(program, weights.digest(), entropy(32), length))
                 weights.save(self.directory.checkpoint(0), manager.state.run, self.directory.manager_key())
-                self._join(manager, engine.start(manager.state.run))
+                members = Membership(manager, engine, self._listener)
+                members.begin(self.recipe.training.workers)
                 with closing(self.directory.log(create=True)) as store:
-                    yield self._trainer(manager, weights, engine, program, Tree(), store, resumed=False)
+                    yield self._trainer(manager, weights, engine, members, program, Tree(), store, resumed=False)
 
     def _make(self, program: Program, entropy: Entropy) -> None:
         """Makes the directory, once nothing that the user gave can be wrong any more."""
@@ -114,10 +118,10 @@ class Session:
         self.directory.lock()
         if self.directory.has_entries():
             raise UsageError(f"{self.directory.path}: another process has just begun a run here")
-        self.directory.write_settings(self.settings)
+        self.directory.write_settings(msgspec.structs.replace(self.settings, engine=self._place.name))
         self.directory.write_document("recipe.json", self.recipe.to_bytes())
         self.directory.write_document("program.json", program.to_bytes())
-        self.directory.make_keys(self.recipe.training.workers, entropy)
+        self.directory.make_keys(self.recipe.training.workers if self._place.keeps_keys else 0, entropy)
 
     def _begin(self, program: Program, parameters: bytes, nonce: bytes, chain_length: int) -> e.Begin:
         training = self.recipe.training
@@ -162,7 +166,11 @@ class Session:
 
         Raises:
             InvalidProofError: log, program, data or a file of the run is not what the log says.
+            UsageError: the run's workers are elsewhere.
         """
+        if self.settings.engine != self._place.name:
+            command = "podlt train --resume" if self.settings.engine == "local" else "podlt manager --resume"
+            raise UsageError(f"the workers of this run are elsewhere: go on with {command} {self.directory.path}")
         self.directory.lock()
         if not self.directory.has_entries():
             self.start(entropy)
@@ -173,25 +181,27 @@ class Session:
             begin = state.begin
             assert begin is not None
             check_documents(begin, self.directory.document("recipe.json"), program, self.data.train)
-            check_secrets(state, self.directory)
+            check_secrets(state, self.directory, workers=self._place.keeps_keys)
             if state.closed is not None and state.closed.outcome == "complete":
                 weights = self.weights(np.zeros(state_layout(program).nbytes, np.uint8))
                 restore_weights(weights, self.directory, state, applied)
                 self._finish(weights)
                 return
             evicted = sum(worker.status == "evicted" for worker in state.workers.values())
-            self.directory.make_keys(max(workers + evicted, len(state.workers)), entropy)
+            if self._place.keeps_keys:
+                self.directory.make_keys(max(workers + evicted, len(state.workers)), entropy)
             manager = Manager(state, self.directory.chain(begin.chain_length), self._clock)
             with (
-                starting(self._processes(len(self.directory.worker_seeds()))) as hosts,
-                closing(self._engine(program, hosts)) as engine,
+                self._place.ready(len(self.directory.worker_seeds())) as make,
+                closing(make(self._job(program))) as engine,
             ):
                 weights = Weights(program, self._optimizer, engine.state)
                 restore_weights(weights, self.directory, state, applied)
                 manager.resume()
-                self._join(manager, engine.start(state.run))
+                members = Membership(manager, engine, self._listener)
+                members.begin(workers)
                 self._repair_figures(state, weights)
-                self._trainer(manager, weights, engine, program, tree, store, resumed=True).train()
+                self._trainer(manager, weights, engine, members, program, tree, store, resumed=True).train()
                 self._finish(weights)
 
     def _program(self) -> Program:
@@ -217,7 +227,8 @@ class Session:
         self,
         manager: Manager,
         weights: Weights,
-        engine: LocalEngine,
+        engine: Engine,
+        members: Membership,
         program: Program,
         tree: Tree,
         store: LogStore,
@@ -231,6 +242,7 @@ class Session:
             manager=manager,
             weights=weights,
             engine=engine,
+            members=members,
             referee=TaskExecutor(program, training.local_steps, training.local_lr),
             dataset=self.data.train,
             tree=tree,
@@ -268,34 +280,19 @@ class Session:
         load_state(self.model, weights.views)
         return evaluate(self.model, self.loss, self.data.test)
 
-    def _join(self, manager: Manager, joins: Mapping[int, bytes]) -> None:
-        """Admits workers that are new, and those that had withdrawn."""
-        for number, seed in enumerate(self.directory.worker_seeds()):
-            known = manager.state.workers.get(number)
-            if known is None or known.status == "withdrawn":
-                manager.join(crypto.SigningKey(seed).public, lambda n=number: joins[n])  # type: ignore[misc]
-
-    def _processes(self, workers: int) -> int:
-        """How many processes host so many workers: as many as there are cores for this process, if not told."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(self.settings.processes or cores, workers)
-
-    def _engine(self, program: Program, hosts: list[HostProcess]) -> LocalEngine:
-        training, seeds = self.recipe.training, self.directory.worker_seeds()
-        setup = wire.Setup(
-            run=b"",
-            program=program.to_bytes(),
-            workers=[],
+    def _job(self, program: Program) -> Job:
+        training = self.recipe.training
+        return Job(
+            directory=self.directory.path,
+            key=self.directory.manager_key(),
+            seeds=self.directory.worker_seeds(),
+            workers=training.workers,
+            program=program,
             fields=list(self.data.train.fields),
             block_lines=min(training.block_lines, self.data.train.lines),
-            slots=len(seeds),
             local_steps=training.local_steps,
             local_lr=training.local_lr,
         )
-        hosted = [
-            wire.Hosted(number, seed, self.settings.cheats.get(str(number), "")) for number, seed in enumerate(seeds)
-        ]
-        return LocalEngine(setup, state_layout(program).nbytes, update_layout(program).nbytes, hosted, hosts)
 
 
 def _prepare(recipe: Recipe, base: Path, cache: Path | None, listener: ev.Listener) -> Prepared:

@@ -11,7 +11,7 @@ from podlt import canonical
 from podlt.crypto import SigningKey
 from podlt.data.dataset import Dataset
 from podlt.engine.execution import TaskExecutor
-from podlt.engine.local import LocalEngine
+from podlt.engine.interface import Engine, Receipt
 from podlt.errors import DivergedError, EngineError, TooFewWorkersError, UsageError
 from podlt.log.merkle import Tree
 from podlt.protocol import entries as e
@@ -24,6 +24,7 @@ from podlt.training import events as ev
 from podlt.training.blocks import BlockReader
 from podlt.training.directory import RunDirectory
 from podlt.training.log_writer import LogWriter
+from podlt.training.membership import Membership
 from podlt.training.rounds import Figures, RoundDriver
 from podlt.training.weights import Weights, write_update
 
@@ -51,8 +52,8 @@ class Trainer:
 
     Args:
         recipe: what to do; directory: where the run is kept; manager, weights: as they are after the log so far;
-        engine: started; dataset: the lines; tree, store, key: of the log; measure: figures on the test set, now;
-        listener: is told of everything.
+        engine: started; members: who works; dataset: the lines; tree, store, key: of the log;
+        measure: figures on the test set, now; listener: is told of everything.
     """
 
     def __init__(
@@ -62,7 +63,8 @@ class Trainer:
         directory: RunDirectory,
         manager: Manager,
         weights: Weights,
-        engine: LocalEngine,
+        engine: Engine,
+        members: Membership,
         referee: TaskExecutor,
         dataset: Dataset,
         tree: Tree,
@@ -73,7 +75,7 @@ class Trainer:
     ) -> None:
         assert manager.state.begin is not None
         self._recipe, self._directory, self.manager = recipe, directory, manager
-        self.engine = engine
+        self.engine, self._members = engine, members
         self.weights, self._listener, self._measure = weights, listener, measure
         self._key = key
         self._writer = LogWriter(store, tree, key)
@@ -91,17 +93,35 @@ class Trainer:
         started = time.perf_counter()
         self._write()
         try:
-            while (plan := self.manager.upcoming()) is not None:
-                self.round(plan)
+            while (plan := self._next()) is not None:
+                self._round_or_wait(plan)
             self.manager.close("complete")
             self._write()
             self._writer.flush()
+            self.engine.finish("complete", "")
         except (TooFewWorkersError, DivergedError, EngineError, UsageError) as error:
             self._stop(str(error))
             raise
         finally:
             self.close()
         self._listener(ev.Finished(rounds=self.manager.state.round, seconds=time.perf_counter() - started))
+
+    def _next(self) -> Upcoming | None:
+        """What the next round is, after those who have come were admitted and those who are gone let go."""
+        self._members.update()
+        if not self.manager.state.trained:
+            self._members.await_more()
+        return self.manager.upcoming()
+
+    def _round_or_wait(self, plan: Upcoming) -> None:
+        """Runs a round; where too few workers are left for it, but others may come, it will begin anew."""
+        try:
+            self.round(plan)
+        except TooFewWorkersError:
+            if not self.engine.elastic:
+                raise
+            self.manager.forget_round()
+            self._write()
 
     @property
     def figures(self) -> Figures:
@@ -237,7 +257,19 @@ class Trainer:
     def _write(self, before: Callable[[], None] | None = None) -> None:
         entries = self.manager.take()
         if entries:
-            self._writer.write(self.manager.state.run, entries, before)
+            self._writer.write(self.manager.state.run, entries, before, self._tell_paid(entries))
+
+    def _tell_paid(self, entries: list[e.Entry]) -> Callable[[int, str], None] | None:
+        """Tells workers elsewhere what a round paid, once it is on the disk: never before."""
+        if not self.engine.elastic:
+            return None
+        paid = [(i, entry) for i, entry in enumerate(entries) if isinstance(entry, e.Pay)]
+
+        def tell(first: int, head: str) -> None:
+            for i, entry in paid:
+                self.engine.receipt(Receipt(entry.round, head, first + i, canonical.encode(entry)))
+
+        return tell
 
     def _stop(self, reason: str) -> None:
         """Writes why the run stopped; a round in progress is forgotten, and begins anew when the run is resumed."""
@@ -245,3 +277,4 @@ class Trainer:
         self.manager.close("stopped", reason[:1000])
         self._write()
         self._writer.flush()
+        self.engine.finish("stopped", reason)

@@ -1,0 +1,164 @@
+"""What a run needs of an engine, wherever its workers are: tasks out, answers in, and who comes and goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import numpy as np
+
+from podlt.crypto import SigningKey
+from podlt.data.dataset import Field
+from podlt.engine import wire
+from podlt.engine.local import Restarted
+from podlt.program.ir import Program
+from podlt.protocol.messages import Assignment
+
+
+class Member(msgspec.Struct, frozen=True):
+    """Somebody who asks to be admitted: a public key, and its signature on joining this run."""
+
+    key: bytes
+    signature: bytes
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """A worker is gone, or too late, without fraud: what it holds is to be dealt again."""
+
+    worker: int
+    reason: str
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What a round paid, once it is on the disk: the entry that pays, its place in the log, and the head over both.
+
+    Attributes:
+        head: a signed note (`podlt.log.checkpoint`); entry: the bytes of the `pay` entry; index: its number.
+    """
+
+    round: int
+    head: str
+    index: int
+    entry: bytes
+
+
+Event = wire.Results | wire.Failed | wire.Openings | Restarted | Lost
+
+
+class Engine(Protocol):
+    """Carries tasks to workers, and their answers back. One thread calls it, but `receipt` may come from another."""
+
+    @property
+    def processes(self) -> int:
+        """How many processes host the workers that are there."""
+
+    @property
+    def elastic(self) -> bool:
+        """Whether others may come later: then a run that has too few workers waits for more."""
+
+    @property
+    def state(self) -> np.ndarray:
+        """The parameters' bytes (uint8) from which tasks start; the manager alone writes them, between rounds."""
+
+    def members(self, run: bytes) -> list[Member]:
+        """Begins to work for a run (its identity); returns who is there at once.
+
+        Raises:
+            EngineError: it cannot be started.
+        """
+
+    def arrivals(self, seconds: float) -> list[Member]:
+        """Who has come since the last call, or comes within so many seconds. The same may come again."""
+
+    def departures(self) -> list[Lost]:
+        """Admitted workers that are gone. To be asked between rounds; within a round `events` says it."""
+
+    def admitted(self, member: Member, number: int) -> None:
+        """A member is worker `number` from now on."""
+
+    def refused(self, member: Member, reason: str) -> None:
+        """A member may not work for this run."""
+
+    def block(self, half: int, lines: int) -> dict[str, np.ndarray]:
+        """Where the lines of a block go, field by field."""
+
+    def slot(self, origin: int) -> np.ndarray:
+        """The update (uint8 bytes) of the task that was dealt to `origin`; whole once its commitment was given."""
+
+    def deal(
+        self,
+        half: int,
+        lines: int,
+        bounds: Sequence[tuple[int, int]],
+        assignments: Sequence[Assignment],
+        *,
+        again: bool = False,
+    ) -> None:
+        """Sends tasks to their holders.
+
+        Args:
+            half, lines: where the round's lines lie; bounds: where each fragment begins and ends among them;
+            again: whether these tasks come on top of others of the same round.
+        """
+
+    def open(self, round: int) -> None:
+        """Asks all workers to open their commitments of a round."""
+
+    def idle(self) -> bool:
+        """Whether nobody may write to a slot any more."""
+
+    def events(self) -> Iterator[Event]:
+        """Waits for a while until something comes, and gives it.
+
+        Raises:
+            EngineError: it cannot go on.
+        """
+
+    def receipt(self, receipt: Receipt) -> None:
+        """A round is durable: its workers may be told. Called on any thread."""
+
+    def finish(self, outcome: str, reason: str) -> None:
+        """The run ended ("complete") or stopped ("stopped"): tells the workers."""
+
+    def close(self) -> None:
+        """Ends what was started."""
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What an engine has to know of a run before it starts.
+
+    Attributes:
+        directory: of the run, already made; key: the manager's; seeds: the private keys of this machine's workers;
+        workers: how many the recipe asks for; block_lines: the most lines of a block.
+    """
+
+    directory: Path
+    key: SigningKey
+    seeds: list[bytes]
+    workers: int
+    program: Program
+    fields: list[Field]
+    block_lines: int
+    local_steps: int
+    local_lr: float | None
+
+
+class Workplace(Protocol):
+    """Where the workers of a run are.
+
+    Attributes:
+        name: what the run's settings say; keeps_keys: whether the workers' private keys are in the run's directory.
+    """
+
+    name: str
+    keeps_keys: bool
+
+    def ready(self, workers: int) -> AbstractContextManager[Callable[[Job], Engine]]:
+        """Begins what takes long, while the manager captures the program; gives what makes the engine then.
+
+        Args:
+            workers: how many there will be.
+        """

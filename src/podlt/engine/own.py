@@ -1,0 +1,89 @@
+"""The workers of one's own machine, as an engine: all there from the beginning, with keys that the run keeps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from podlt.crypto import SigningKey
+from podlt.engine import wire
+from podlt.engine.interface import Engine, Job, Lost, Member, Receipt
+from podlt.engine.local import LocalEngine
+from podlt.engine.process import HostProcess, starting
+from podlt.program.layout import state_layout, update_layout
+
+
+class OwnWorkers(LocalEngine):
+    """The engine `local`, whose workers neither come nor go.
+
+    Args:
+        job: of the run; cheats: worker number (as text) -> what it does; hosts: processes, taken out of the list.
+
+    Raises:
+        EngineError: there is not enough memory for the shared regions.
+    """
+
+    elastic = False
+
+    def __init__(self, job: Job, cheats: Mapping[str, str], hosts: list[HostProcess]) -> None:
+        setup = wire.Setup(
+            run=b"",
+            program=job.program.to_bytes(),
+            workers=[],
+            fields=job.fields,
+            block_lines=job.block_lines,
+            slots=len(job.seeds),
+            local_steps=job.local_steps,
+            local_lr=job.local_lr,
+        )
+        hosted = [wire.Hosted(number, seed, cheats.get(str(number), "")) for number, seed in enumerate(job.seeds)]
+        super().__init__(setup, state_layout(job.program).nbytes, update_layout(job.program).nbytes, hosted, hosts)
+        self._keys = [SigningKey(seed).public for seed in job.seeds]
+
+    def members(self, run: bytes) -> list[Member]:
+        """Starts the workers in a run; they are all there, in the order of their numbers."""
+        joins = self.start(run)
+        return [Member(key, joins[number]) for number, key in enumerate(self._keys)]
+
+    def arrivals(self, seconds: float) -> list[Member]:
+        """Nobody comes later."""
+        return []
+
+    def departures(self) -> list[Lost]:
+        """Nobody leaves: a process that dies is replaced."""
+        return []
+
+    def admitted(self, member: Member, number: int) -> None:
+        """Nothing to do: the numbers are those of the keys."""
+        assert self._keys[number] == member.key
+
+    def refused(self, member: Member, reason: str) -> None:
+        """Nothing to do: a worker that was evicted is dealt nothing."""
+
+    def receipt(self, receipt: Receipt) -> None:
+        """Nothing to do: whoever may read the log is here."""
+
+    def finish(self, outcome: str, reason: str) -> None:
+        """Nothing to do: `close` ends the processes."""
+
+
+class OwnMachine:
+    """The workplace `local`.
+
+    Args:
+        processes: how many host workers, 0 for one a core; cheats: worker number (as text) -> what it does.
+    """
+
+    name = "local"
+    keeps_keys = True
+
+    def __init__(self, processes: int = 0, cheats: Mapping[str, str] | None = None) -> None:
+        self._processes, self._cheats = processes, cheats or {}
+
+    @contextmanager
+    def ready(self, workers: int) -> Iterator[Callable[[Job], Engine]]:
+        """Processes that import PyTorch while the manager captures the program."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        with starting(min(self._processes or cores, workers)) as hosts:
+            yield lambda job: OwnWorkers(job, self._cheats, hosts)

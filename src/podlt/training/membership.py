@@ -1,0 +1,110 @@
+"""Who works in a run: those who come are admitted, those who are gone are let go, between rounds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from podlt.engine.interface import Engine, Lost, Member
+from podlt.errors import PeerError
+from podlt.protocol.manager import Manager
+from podlt.protocol.plan import SMALLEST_ARRAY
+from podlt.training import events as ev
+
+RETURN_SECONDS = 20.0
+"""How long a run that goes on waits for workers that were in it before, and do not come back."""
+
+_STEP = 0.5
+
+
+class Membership:
+    """The workers of a run, as the log and the engine know them.
+
+    Args:
+        manager: proposes what the log says of them; engine: where they are; listener: is told who comes and goes;
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, manager: Manager, engine: Engine, listener: ev.Listener, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._manager, self._engine, self._listener, self._clock = manager, engine, listener, clock
+        self._present: set[int] = set()
+
+    def begin(self, wanted: int) -> None:
+        """Starts the engine, and returns when so many workers are in the run, or nobody else can come.
+
+        Workers that were in the run before are waited for; those that do not come back in time withdraw.
+
+        Raises:
+            EngineError: it cannot be started.
+        """
+        state = self._manager.state
+        expected, known = set(state.active()), bool(state.workers)
+        self._admit(self._engine.members(state.run))
+        deadline = self._clock() + RETURN_SECONDS
+        while self._engine.elastic:
+            if known:
+                done = expected <= self._present or (self._clock() > deadline and self._enough(self._present))
+            else:
+                done = len(self._present) >= wanted
+            if done:
+                break
+            self._listener(ev.Waiting(workers=len(self._present), wanted=len(expected) if known else wanted))
+            self._admit(self._engine.arrivals(_STEP))
+            self._release(self._engine.departures())
+        for number in sorted(expected - self._present):
+            self._release([Lost(number, "did not come back when the run went on")])
+
+    def update(self) -> None:
+        """Between two rounds: takes who has come, and lets go who has left."""
+        self._release(self._engine.departures())
+        self._admit(self._engine.arrivals(0.0))
+
+    def await_more(self) -> bool:
+        """Waits until there are enough workers for a round; returns whether there are, or ever will be."""
+        while not self._enough(self._manager.state.active()):
+            if not self._engine.elastic:
+                return False
+            self._listener(ev.Waiting(workers=len(self._manager.state.active()), wanted=self._fewest()))
+            self._admit(self._engine.arrivals(_STEP))
+            self._release(self._engine.departures())
+        return True
+
+    def _enough(self, workers: list[int] | set[int]) -> bool:
+        return len(workers) >= self._fewest()
+
+    def _fewest(self) -> int:
+        begin = self._manager.state.begin
+        assert begin is not None
+        return max(SMALLEST_ARRAY, begin.spares + 1)
+
+    def _admit(self, members: list[Member]) -> None:
+        state = self._manager.state
+        for member in members:
+            number = next((n for n, worker in state.workers.items() if worker.key == member.key), None)
+            status = state.workers[number].status if number is not None else "new"
+            if status == "evicted":
+                self._engine.refused(member, "evicted from this run: a result of yours was not what its task gives")
+                continue
+            if number is None or status == "withdrawn":
+                try:
+                    number = self._manager.join(member.key, lambda m=member: m.signature)  # type: ignore[misc]
+                except PeerError as error:
+                    self._engine.refused(member, str(error))
+                    continue
+                if self._engine.elastic:
+                    self._listener(
+                        ev.Joined(
+                            worker=number, key=member.key.hex(), again=status != "new", workers=len(state.active())
+                        )
+                    )
+            self._engine.admitted(member, number)
+            self._present.add(number)
+
+    def _release(self, lost: list[Lost]) -> None:
+        for one in lost:
+            self._present.discard(one.worker)
+            if self._manager.state.workers[one.worker].status == "active":
+                self._manager.lost(one.worker, one.reason)
+                self._listener(ev.Withdrawn(worker=one.worker, round=self._manager.state.round, reason=one.reason))
