@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from podlt.crypto import digest
+from podlt.crypto import blob_digest, digest
 from podlt.data.dataset import DTYPES, Dataset, Field, fragment_digest_of, leaf_hashes
 from podlt.data.writer import DatasetWriter
 from podlt.errors import DataError, StorageError, UsageError
@@ -73,9 +73,11 @@ def test_what_was_written_is_read_back_in_any_order_and_as_often_as_asked(datase
 
 def test_a_worker_derives_the_fragment_digest_from_what_it_received(dataset):
     ids = np.array([3, 1, 8], np.int64)
-    mine = fragment_digest_of(leaf_hashes(dataset.fields, dataset.read(ids)))
+    lines = dataset.read(ids)
+    mine = fragment_digest_of(dataset.fields, lines)
     assert mine == dataset.fragment_digest(ids)
-    assert mine == digest("fragment/1", dataset.leaves(ids).tobytes())
+    columns = [blob_digest(lines[field.name].tobytes()) for field in dataset.fields]
+    assert mine == digest("fragment/2", (3).to_bytes(8, "big"), *columns)
     assert mine != dataset.fragment_digest(ids[::-1].copy())
 
 
@@ -84,7 +86,16 @@ def test_a_changed_value_or_label_changes_the_fragment_digest(dataset):
     for name in ("image", "label"):
         received = dataset.read(ids)
         received[name].reshape(5, -1)[3, 0] += 1
-        assert fragment_digest_of(leaf_hashes(dataset.fields, received)) != dataset.fragment_digest(ids)
+        assert fragment_digest_of(dataset.fields, received) != dataset.fragment_digest(ids)
+
+
+def test_lines_are_read_into_given_memory(dataset):
+    ids = np.array([7, 7, 2], np.int64)
+    out = {name: np.zeros_like(values) for name, values in dataset.read(ids).items()}
+    dataset.read_into(ids, out)
+    assert all((out[name] == values).all() for name, values in dataset.read(ids).items())
+    with pytest.raises(UsageError, match="line numbers: expected"):
+        dataset.read_into(np.array([10]), out)
 
 
 def test_no_lines_are_no_leaves(dataset):

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from podlt.canonical import from_json
-from podlt.crypto import digest
+from podlt.crypto import blob_digest, digest
 from podlt.errors import DataError, InvalidProofError, StorageError, UsageError
 from podlt.log.merkle import Tree
 
@@ -103,10 +103,8 @@ def leaf_hashes(fields: Sequence[Field], arrays: Arrays) -> npt.NDArray[np.uint8
     Raises:
         DataError: a field is missing, or has another dtype, shape or number of lines.
     """
-    columns = [_byte_rows(field, arrays) for field in fields]
+    columns = _byte_columns(fields, arrays)
     lines = len(columns[0]) if columns else 0
-    if any(len(column) != lines for column in columns):
-        raise DataError("lines", None, f"expected {lines} lines in every field, got {[len(c) for c in columns]}")
     width = 1 + sum(field.row_bytes for field in fields)
     step = max(1, _CHUNK_BYTES // width)
     hashes = bytearray()
@@ -116,6 +114,15 @@ def leaf_hashes(fields: Sequence[Field], arrays: Arrays) -> npt.NDArray[np.uint8
         view, sha256 = rows.reshape(-1).data, hashlib.sha256
         hashes += b"".join([sha256(view[at : at + width]).digest() for at in range(0, rows.size, width)])
     return np.frombuffer(hashes, np.uint8).reshape(lines, 32)
+
+
+def _byte_columns(fields: Sequence[Field], arrays: Arrays) -> list[npt.NDArray[np.uint8]]:
+    """The values of all fields, each as uint8[n, row_bytes], after their forms were checked."""
+    columns = [_byte_rows(field, arrays) for field in fields]
+    if any(len(column) != len(columns[0]) for column in columns):
+        found = [len(column) for column in columns]
+        raise DataError("lines", None, f"expected {found[0]} lines in every field, got {found}")
+    return columns
 
 
 def _byte_rows(field: Field, arrays: Arrays) -> npt.NDArray[np.uint8]:
@@ -133,9 +140,20 @@ def _byte_rows(field: Field, arrays: Arrays) -> npt.NDArray[np.uint8]:
     return little.reshape(-1).view(np.uint8).reshape(len(little), field.row_bytes)
 
 
-def fragment_digest_of(leaves: npt.NDArray[np.uint8]) -> bytes:
-    """The digest that names a fragment in a task: over its lines' leaf hashes, uint8[n, 32], in their order."""
-    return digest("fragment/1", leaves.tobytes())
+def fragment_digest_of(fields: Sequence[Field], arrays: Arrays) -> bytes:
+    """The digest that names a fragment in a task: over the BLAKE3 of each field's values, as they lie in memory.
+
+    Workers work it out for every task, so it is made of few long hashes, not of the lines' leaf hashes.
+
+    Args:
+        fields: the dataset's fields; arrays: for each field its values, [n, *shape], of the field's dtype.
+
+    Raises:
+        DataError: a field is missing, or has another dtype, shape or number of lines.
+    """
+    columns = _byte_columns(fields, arrays)
+    lines = len(columns[0]) if columns else 0
+    return digest("fragment/2", lines.to_bytes(8, "big"), *[blob_digest(c.reshape(-1).data) for c in columns])
 
 
 class Dataset:
@@ -179,6 +197,12 @@ class Dataset:
         self._check_ids(ids)
         return {name: np.take(column, ids, axis=0) for name, column in self._columns.items()}
 
+    def read_into(self, ids: npt.NDArray[np.int64], out: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Like `read`, into memory that is there already: `out` has for each field an array [len(ids), *shape]."""
+        self._check_ids(ids)
+        for name, column in self._columns.items():
+            np.take(column, ids, axis=0, out=out[name], mode="clip")  # numbers in range: any other mode copies twice
+
     def leaves(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """The leaf hashes of the lines with these numbers, uint8[n, 32]."""
         self._check_ids(ids)
@@ -186,7 +210,7 @@ class Dataset:
 
     def fragment_digest(self, ids: npt.NDArray[np.int64]) -> bytes:
         """The digest of the fragment that holds these lines, in this order."""
-        return fragment_digest_of(self.leaves(ids))
+        return fragment_digest_of(self.fields, self.read(ids))
 
     def check(self) -> None:
         """Hashes every line again: returns only if all lines are those under `root`.

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from podlt import crypto
-from podlt.data.dataset import fragment_digest_of, leaf_hashes
+from podlt.data.dataset import fragment_digest_of
 from podlt.engine import wire
 from podlt.engine.adversary import Execute, Work, cheating, watched
 from podlt.engine.execution import TaskExecutor, as_batch
@@ -100,7 +100,7 @@ class Host:
         checked = time.perf_counter()
         start = piece.origin * self._update.nbytes
         slot = self._slots.bytes[start : start + self._update.nbytes]
-        slot.fill(0)  # the gaps between tensors count for the digest, whoever wrote here before
+        self._update.clear_gaps(slot)  # they count for the digest
         work = Work(piece.task, self._state, as_batch(arrays), slot)
         self._execute[piece.holder](work)
         executed = time.perf_counter()
@@ -114,7 +114,7 @@ class Host:
 
     def _check_inputs(self, task: Task, arrays: Mapping[str, np.ndarray], parameters: bytes) -> None:
         """A worker signs only what it has seen: the task must be about the program, parameters and lines at hand."""
-        fragment = fragment_digest_of(leaf_hashes(self._block.fields, arrays))
+        fragment = fragment_digest_of(self._block.fields, arrays)
         expected = (self._run, self._program_digest, parameters, fragment)
         if (task.run, task.program, task.parameters, task.fragment) != expected:
             raise PodltError("the task names other inputs than those that arrived")

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import torch
 
 from podlt import crypto
 from podlt.data.dataset import fragment_digest_of
 from podlt.data.order import EpochOrder
 from podlt.data.prepare import prepare
-from podlt.engine.execution import TaskExecutor, as_batch
+from podlt.engine.execution import TaskExecutor, as_batch, one_thread
 from podlt.engine.shared import Region
 from podlt.errors import InvalidProofError, UsageError
 from podlt.program.ir import Program
@@ -115,12 +114,8 @@ def audit(
     chosen_seed = secrets.randbits(63) if seed is None else seed
     auditor = _Auditor(RunDirectory.existing(run), cache)
     drawn = auditor.draw(fraction, chosen_seed)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return auditor.walk(drawn, chosen_seed, progress or (lambda done, total: None))
-    finally:
-        torch.set_num_threads(threads)
 
 
 class _Auditor:
@@ -201,13 +196,13 @@ class _Auditor:
         for fragment in fragments:
             start, stop = bounds[fragment]
             piece = ids[start:stop]
-            found = fragment_digest_of(self._dataset.leaves(piece))
+            lines = self._dataset.read(piece)
+            found = fragment_digest_of(self._dataset.fields, lines)
             if found != opened.fragments[fragment]:
                 message = f"round {opened.round}: fragment {fragment} is not made of the lines that are due"
                 raise InvalidProofError(message, expected=found, actual=opened.fragments[fragment])
             out = np.zeros(self._weights.update_layout.nbytes, np.uint8)
-            batch = as_batch(self._dataset.read(piece))
-            self._execute(self._weights.views, batch, logged.randomness[fragment], out)
+            self._execute(self._weights.views, as_batch(lines), logged.randomness[fragment], out)
             results[fragment] = out
         return results
 

@@ -71,11 +71,11 @@ class BlockReader:
 
     def _fill(self, plan: Upcoming, half: int) -> Block:
         ids = self.ids(plan)
-        for name, values in self._dataset.read(ids).items():
-            self._engine.block(half, plan.lines)[name][...] = values
+        block, fields = self._engine.block(half, plan.lines), self._dataset.fields
+        self._dataset.read_into(ids, block)
         bounds = fragment_bounds(plan.lines, plan.fragments)
-        leaves = self._dataset.leaves(ids)
-        return Block(plan, half, bounds, [fragment_digest_of(leaves[start:stop]) for start, stop in bounds])
+        pieces = [{name: values[start:stop] for name, values in block.items()} for start, stop in bounds]
+        return Block(plan, half, bounds, [fragment_digest_of(fields, piece) for piece in pieces])
 
 
 def line_ids(orders: dict[int, EpochOrder], lines: int, block_lines: int, seed: bytes, plan: Upcoming) -> np.ndarray:
