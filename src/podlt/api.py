@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from podlt.engine.execution import one_thread
 from podlt.protocol.ledger import Account
 from podlt.recipe import Recipe, check, load_recipe
 from podlt.training import events as ev
@@ -120,12 +121,10 @@ def resume(
 
 
 def _run(session: Session, go: Callable[[], None]) -> Result:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the cores are the workers'
     try:
-        go()
+        with one_thread():
+            go()
     finally:
-        torch.set_num_threads(threads)
         session.directory.unlock()
     return load_result(session.directory.path, session.model)
 

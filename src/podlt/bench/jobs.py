@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from podlt.data.spec import DataSpec
+from podlt.engine.execution import one_thread
 from podlt.errors import UsageError
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
 from podlt.training import events as ev
@@ -52,7 +53,7 @@ def started(recipe: Recipe, processes: int = 0) -> Iterator[tuple[Session, Train
         session = Session(directory, recipe, settings, model=None, listener=ev.ignore, clock=wall_clock, cache=None)
         # Figures on the test set after every epoch are no part of a round: no contender takes them.
         session.data = replace(session.data, test=None)
-        with session.started(secrets.token_bytes) as trainer:
+        with one_thread(), session.started(secrets.token_bytes) as trainer:
             try:
                 yield session, trainer
             finally:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -40,6 +41,21 @@ class TaskExecutor:
             self._executor.run_local_steps(state, batch, seed, views, self._local_steps, self._local_lr)
         else:
             self._executor.run(state, batch, seed, views)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: a task's bits must not depend on how many there are, and small work is done sooner.
+
+    OpenMP's threads wait for more work by spinning, for longer than a small average takes, on cores that the workers
+    need.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def as_batch(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:

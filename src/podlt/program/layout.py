@@ -32,13 +32,16 @@ class Layout:
 
     def __init__(self, fields: Sequence[tuple[str, TensorType]]) -> None:
         self._places: dict[str, tuple[int, str, tuple[int, ...], int]] = {}
+        self._gaps: list[slice] = []
         offset = self.float_bytes = 0
         only_floats = True
         for name, kind in fields:
             shape = kind.at(0)
             count = int(np.prod(shape, dtype=np.int64))
             self._places[name] = (offset, kind.dtype, shape, count)
-            offset += -(-count * ITEM_BYTES[kind.dtype] // ALIGNMENT) * ALIGNMENT
+            end = offset + count * ITEM_BYTES[kind.dtype]
+            offset = -(-end // ALIGNMENT) * ALIGNMENT
+            self._gaps += [slice(end, offset)] if end < offset else []
             only_floats = only_floats and kind.dtype == "f32"
             self.float_bytes = offset if only_floats else self.float_bytes
         self.nbytes = offset
@@ -51,6 +54,11 @@ class Layout:
             raw = memory[offset : offset + count * ITEM_BYTES[dtype]]
             result[name] = torch.from_numpy(raw.view(_NUMPY_DTYPES[dtype]).reshape(shape))
         return result
+
+    def clear_gaps(self, memory: np.ndarray) -> None:
+        """Makes what lies between the tensors zero, whoever wrote there before."""
+        for gap in self._gaps:
+            memory[gap] = 0
 
     def section(self, prefix: str) -> tuple[int, int]:
         """Where the tensors whose name begins with `prefix` begin and end, in bytes; they follow each other."""

@@ -17,7 +17,7 @@ from podlt.protocol.draw import Roles, deal_again
 from podlt.protocol.messages import Assignment, Committed, Opened
 from podlt.protocol.plan import SETTLEMENT_WORKERS, Upcoming
 from podlt.protocol.rules import RunState
-from podlt.protocol.signatures import claims
+from podlt.protocol.signatures import claims, commitment_claim
 from podlt.protocol.verdict import compare, differing
 
 
@@ -46,7 +46,6 @@ class Manager:
         self._opened: dict[int, Opened] = {}
         self._roles: Roles | None = None
         self._disputes: list[Dispute] = []
-        self._digests: dict[int, bytes] = {}
 
     # -- between rounds ----------------------------------------------------------------------------------------------
 
@@ -116,7 +115,7 @@ class Manager:
             fragments=list(fragments),
         )
         self._propose(entry)
-        self._committed, self._opened, self._disputes, self._digests = {}, {}, [], {}
+        self._committed, self._opened, self._disputes = {}, {}, []
         self._roles = state.roles(self._chain.secret(state.round))
         return [self._assignment(origin) for origin in sorted(self._roles.seats)]
 
@@ -131,8 +130,7 @@ class Manager:
         known = self._committed.get(message.origin)
         if known is not None and known != message:
             raise PeerError(message.holder, "commitment", f"a second commitment to task {message.origin}")
-        entry = e.Commit(at=self.state.at, round=self.state.round, commitments=[_logged(message)])
-        if not all(claim.holds() for claim in claims(self.state, entry)):
+        if not commitment_claim(self.state, _logged(message)).holds():
             raise PeerError(message.holder, "commitment", "the signature of its commitment does not hold")
         self._committed[message.origin] = message
 
@@ -160,7 +158,7 @@ class Manager:
         promised = self._committed.get(message.origin)
         if promised is None or promised.holder != message.holder:
             raise PeerError(message.holder, "opening", f"no opening of task {message.origin} is due from it")
-        task = self._task_digest(self._seats()[message.origin])
+        task = self.state.task_digest(self._seats()[message.origin])
         key = self.state.workers[message.holder].key
         if crypto.commitment(task, key, message.update, message.salt) != promised.commitment:
             raise PeerError(message.holder, "opening", "its opening does not fit its commitment")
@@ -298,11 +296,6 @@ class Manager:
     def _is_due(self, origin: int, holder: int) -> bool:
         round = self.state.current
         return round is not None and origin in self._seats() and round.holder(origin) == holder
-
-    def _task_digest(self, fragment: int) -> bytes:
-        if fragment not in self._digests:
-            self._digests[fragment] = self.state.task(fragment).digest()
-        return self._digests[fragment]
 
     def _assignment(self, origin: int) -> Assignment:
         assert self.state.current is not None

@@ -6,6 +6,7 @@ import msgspec
 
 from podlt.protocol import entries as e
 from podlt.protocol.draw import Roles
+from podlt.protocol.messages import Task
 
 
 class WorkerState(msgspec.Struct):
@@ -35,12 +36,18 @@ class Before(msgspec.Struct, frozen=True):
 
 
 class RoundState(msgspec.Struct):
-    """The round in progress, filled as its entries come; `beacon` is what its draws rest on beside the secret."""
+    """The round in progress, filled as its entries come.
+
+    Attributes:
+        beacon: what its draws rest on beside the secret; tasks: fragment -> its task and the task's digest, kept
+            because each is asked for by every step of a round.
+    """
 
     open: e.Open
     workers: list[int]
     beacon: bytes
     before: Before
+    tasks: dict[int, tuple[Task, bytes]] = {}
     holders: dict[int, int] = {}
     redealt: list[Redealt] = []
     commitments: dict[int, e.Commitment] = {}

@@ -163,12 +163,11 @@ class RunState(RunFacts):
         self._check_redealt(round, roles, entry.secret)
         opened = [o.origin for o in entry.openings]
         self._require(opened == dealt, Step.OPENINGS, "the openings are not those of the tasks dealt", dealt, opened)
-        tasks = {fragment: self.task(fragment).digest() for fragment in set(roles.seats.values())}
         results: dict[int, bytes] = {}
         for o in entry.openings:
             promised = round.commitments[o.origin]
             key = self.workers[promised.holder].key
-            found = crypto.commitment(tasks[roles.seats[o.origin]], key, o.update, o.salt)
+            found = crypto.commitment(self.task_digest(roles.seats[o.origin]), key, o.update, o.salt)
             self._require(
                 found == promised.commitment,
                 Step.OPENINGS,

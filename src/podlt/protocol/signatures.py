@@ -44,11 +44,17 @@ def claims(state: RunState, entry: e.Entry) -> list[Claim]:
         return [Claim(entry.key, JOIN, state.run, entry.signature, state.index, entry.worker)]
     if not isinstance(entry, e.Commit):
         return []
-    found = []
-    for c in entry.commitments:
-        worker = state.workers.get(c.holder)
-        if worker is None:
-            message = f"commitment of worker {c.holder}, who never joined"
-            raise InvalidProofError(message, entry=state.index, step=Step.OPENINGS)
-        found.append(Claim(worker.key, COMMITMENT, c.commitment, c.signature, state.index, c.holder))
-    return found
+    return [commitment_claim(state, c) for c in entry.commitments]
+
+
+def commitment_claim(state: RunState, c: e.Commitment) -> Claim:
+    """The signature on one commitment.
+
+    Raises:
+        InvalidProofError: it names a worker that never joined.
+    """
+    worker = state.workers.get(c.holder)
+    if worker is None:
+        message = f"commitment of worker {c.holder}, who never joined"
+        raise InvalidProofError(message, entry=state.index, step=Step.OPENINGS)
+    return Claim(worker.key, COMMITMENT, c.commitment, c.signature, state.index, c.holder)

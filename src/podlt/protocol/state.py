@@ -76,11 +76,22 @@ class RunFacts:
 
     def task(self, fragment: int) -> Task:
         """The task of a fragment of the round in progress."""
+        return self._task(fragment)[0]
+
+    def task_digest(self, fragment: int) -> bytes:
+        """The digest of that task."""
+        return self._task(fragment)[1]
+
+    def _task(self, fragment: int) -> tuple[Task, bytes]:
         assert self.current is not None
-        opened, begin = self.current.open, self._begin
-        piece = opened.fragments[fragment]
-        seed = randomness(begin.seed, opened.round, piece)
-        return Task(self.run, opened.round, begin.program, opened.parameters, piece, seed)
+        tasks = self.current.tasks
+        if fragment not in tasks:
+            opened, begin = self.current.open, self._begin
+            piece = opened.fragments[fragment]
+            seed = randomness(begin.seed, opened.round, piece)
+            task = Task(self.run, opened.round, begin.program, opened.parameters, piece, seed)
+            tasks[fragment] = task, task.digest()
+        return tasks[fragment]
 
     def owed(self) -> list[e.Transfer]:
         """The transfers with which the round in progress must end."""

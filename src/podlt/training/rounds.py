@@ -16,7 +16,7 @@ import torch
 
 from podlt import crypto
 from podlt.engine import wire
-from podlt.engine.execution import TaskExecutor, as_batch
+from podlt.engine.execution import TaskExecutor, as_batch, one_thread
 from podlt.engine.interface import Engine, Lost
 from podlt.engine.local import Restarted
 from podlt.errors import DivergedError, PeerError, PodltError, UsageError
@@ -222,12 +222,8 @@ class RoundDriver:
         arrays = self._engine.block(self._block.half, self._block.plan.lines)
         batch = as_batch({name: values[start:stop] for name, values in arrays.items()})
         out = np.zeros(self._weights.update_layout.nbytes, np.uint8)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
+        with one_thread():
             self._referee(self._weights.views, batch, self._manager.state.task(fragment).randomness, out)
-        finally:
-            torch.set_num_threads(threads)
         return out
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import msgspec
+import numpy as np
 
 from podlt import canonical
 from podlt.crypto import SigningKey
@@ -164,10 +165,10 @@ class Trainer:
             )
         self.manager.apply(average.digest(), self.weights.digest(), average.loss)
         self._pay(verdicts)
-        self._keep(number, average.data)
-        seconds = time.perf_counter() - started
-        figures = self._driver.figures
-        self._note(RoundFigures(number, seconds, figures.compute, figures.proof, sorted(set(figures.faked)), applied))
+        seconds, took = time.perf_counter() - started, self._driver.figures
+        self._keep(
+            average.data, RoundFigures(number, seconds, took.compute, took.proof, sorted(set(took.faked)), applied)
+        )
         self._tell(plan, number, average.loss, seconds, len(verdicts))
 
     def _expect(self, plan: Upcoming) -> None:
@@ -192,10 +193,15 @@ class Trainer:
                     ev.Evicted(worker=worker, round=number, outcome=verdict.outcome, forfeited=lost.get(worker, 0))
                 )
 
-    def _keep(self, number: int, data: object) -> None:
-        """Has the round written: the update's file, then the entries, then (every so often) a checkpoint."""
-        path = self._directory.update(number)
-        self._write(before=lambda: write_update(path, data))  # type: ignore[arg-type]
+    def _keep(self, data: np.ndarray, figures: RoundFigures) -> None:
+        """Has the round written: figures, the update's file, then the entries, then (every so often) a checkpoint."""
+        number = figures.round
+
+        def before() -> None:
+            append_line(self._directory.path / "rounds.jsonl", canonical.to_json(msgspec.to_builtins(figures)))
+            write_update(self._directory.update(number), data)
+
+        self._write(before)
         if (number + 1) % self._recipe.training.checkpoint_every == 0:
             self._writer.flush()
             self.weights.save(self._directory.checkpoint(number + 1), self.manager.state.run, self._key)
@@ -250,9 +256,6 @@ class Trainer:
         """Whose faked update is applied this round: known only where cheats are simulated, for the summary."""
         faked = set(self._driver.figures.faked)
         return sorted(faked & {origin for origin in self.manager.uploads() if origin is not None})
-
-    def _note(self, figures: RoundFigures) -> None:
-        append_line(self._directory.path / "rounds.jsonl", canonical.to_json(msgspec.to_builtins(figures)))
 
     def _write(self, before: Callable[[], None] | None = None) -> None:
         entries = self.manager.take()
