@@ -142,3 +142,10 @@ def test_the_program_of_a_perceptron_is_the_golden_one(captured: Get, golden: Ca
 def test_a_mean_over_the_batch_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="must be a sum over lines"):
         capture(torch.nn.Linear(4, 3), lambda m, x, y: (m(x) - y).square().mean(), NUMBERS)
+
+
+def test_who_has_switched_gradients_off_can_capture(captured: Get) -> None:
+    case = captured("mlp")
+    with torch.no_grad():
+        again = capture(case.model, case.loss, case.fields, "stock").program
+    assert again.digest == case.program.digest

@@ -40,6 +40,7 @@ class Captured:
     state: dict[str, torch.Tensor]
 
 
+@torch.enable_grad()  # a user may have switched gradients off
 def capture(
     model: nn.Module,
     loss: str | Callable[..., torch.Tensor],
