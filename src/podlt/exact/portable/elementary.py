@@ -61,6 +61,30 @@ def log(x: Tensor) -> Tensor:
     return torch.where((x < 0) | torch.isnan(x), np.nan, out)
 
 
+def log1p(x: Tensor) -> Tensor:
+    """ln(1 + x); see `definition_elementary.log1p`."""
+    u = x + 1.0
+    d = u - 1.0
+    out = log(u) * torch.div(x, torch.where(d == 0, 1.0, d))
+    return torch.where((d == 0) | (x == np.inf), x, out)
+
+
+def expm1(x: Tensor) -> Tensor:
+    """e**x - 1; see `definition_elementary.expm1`."""
+    bound = float(c.EXPM1_BOUND)
+    bounded = torch.where(x < bound, x, bound)
+    bounded = torch.where(bounded > -bound, bounded, -bound)
+    n = torch.round(bounded * float(c.LOG2_E))
+    r = bounded - n * float(c.LN2_HIGH)
+    r = r - n * float(c.LN2_LOW)
+    q = horner(c.EXP, r) * (r * r)
+    q = q + r
+    scale = power32(n.to(torch.int32))
+    near = q * scale + (scale - 1.0)
+    out = torch.where(x > bound, exp(x), near)
+    return torch.where((x == 0) | torch.isnan(x), x, out)
+
+
 def tanh(x: Tensor) -> Tensor:
     """The hyperbolic tangent; see `definition_elementary.tanh`."""
     size = x.abs()

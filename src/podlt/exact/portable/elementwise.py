@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from podlt.errors import UnsupportedError
@@ -166,6 +167,40 @@ def _leaky_relu_backward(grad: Tensor, x: Tensor, slope: Scalar, is_result: bool
     return torch.where(x > 0, grad, grad * slope)
 
 
+def _softplus(x: Tensor, beta: Scalar = 1, threshold: Scalar = 20) -> Tensor:
+    t = x * beta
+    soft = torch.div(elementary.log1p(elementary.exp(t)), number(float(beta), x))
+    return torch.where(t > threshold, x, soft)
+
+
+def _softplus_backward(grad: Tensor, x: Tensor, beta: Scalar, threshold: Scalar) -> Tensor:
+    t = x * beta
+    return grad * torch.where(t > threshold, 1.0, elementary.sigmoid(t))
+
+
+def _log_sigmoid(x: Tensor) -> tuple[Tensor, Tensor]:
+    z = elementary.exp(-x.abs())
+    return torch.where(x > 0, 0.0, x) - elementary.log1p(z), z
+
+
+def _elu(x: Tensor, alpha: Scalar = 1, scale: Scalar = 1, input_scale: Scalar = 1) -> Tensor:
+    below = elementary.expm1(x * input_scale) * _product(alpha, scale)
+    return torch.where(x <= 0, below, x * scale)
+
+
+def _elu_backward(
+    grad: Tensor, alpha: Scalar, scale: Scalar, input_scale: Scalar, is_result: bool, value: Tensor
+) -> Tensor:
+    negative, scaled = _product(alpha, scale), grad * input_scale
+    below = scaled * (value + negative) if is_result else (scaled * negative) * elementary.exp(value * input_scale)
+    return torch.where(value <= 0, below, grad * scale)
+
+
+def _product(a: Scalar, b: Scalar) -> float:
+    """The product of two float32 numbers."""
+    return float(np.float32(a) * np.float32(b))
+
+
 def elementwise() -> dict[str, Operation]:
     """Every elementwise operation of the exact table, by its ATen name."""
     return {
@@ -193,6 +228,14 @@ def elementwise() -> dict[str, Operation]:
         "gelu_backward.default": _gelu_backward,
         "tanh_backward.default": lambda grad, y: grad * (1.0 - y * y),
         "sigmoid_backward.default": lambda grad, y: grad * ((1.0 - y) * y),
+        "log1p.default": _unary(elementary.log1p),
+        "expm1.default": _unary(elementary.expm1),
+        "softplus.default": _softplus,
+        "softplus_backward.default": _softplus_backward,
+        "log_sigmoid_forward.default": _log_sigmoid,
+        "log_sigmoid_backward.default": lambda grad, x, buffer: grad * elementary.sigmoid(-x),
+        "elu.default": _elu,
+        "elu_backward.default": _elu_backward,
         "relu.default": lambda x: clamp(x, 0),
         "threshold_backward.default": lambda grad, x, threshold: torch.where(x <= threshold, 0.0, grad),
         "hardtanh.default": lambda x, low=-1, high=1: clamp(x, low, high),

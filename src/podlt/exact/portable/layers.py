@@ -1,4 +1,4 @@
-"""Products, sums, scatter-adds and losses under their ATen names and signatures."""
+"""Products, sums, normalisations and scatter-adds under their ATen names and signatures."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from podlt.exact.portable.bits import Tensor, number
 from podlt.exact.portable.elementary import square_root
 from podlt.exact.portable.elementwise import Operation
 from podlt.exact.portable.structure import check_indices, check_places
-
-_NONE, _MEAN = 0, 1
 
 
 def _addmm(digits: int, c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
@@ -172,52 +170,6 @@ def _scatter(x: Tensor, places: Tensor, values: Tensor, operation: str) -> Tenso
     return flat.reshape(x.shape)
 
 
-def _nll_target(x: Tensor, target: Tensor, ignore: int, operation: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of scores, which targets count, and targets that are safe to look up."""
-    rows, target = (x.unsqueeze(0), target.reshape(1)) if x.ndim == 1 else (x, target)
-    kept = target != ignore
-    safe = torch.where(kept, target, 0)
-    check_places(safe, rows.shape[1], operation)
-    return rows, kept, safe
-
-
-def _nll_forward(
-    x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore: int
-) -> tuple[Tensor, Tensor]:
-    rows, kept, safe = _nll_target(x, target, ignore, "nll_loss_forward")
-    each = torch.ones(safe.shape, device=x.device) if weight is None else weight[safe]
-    each = torch.where(kept, each, 0.0)
-    losses = torch.where(kept, -rows.gather(1, safe.unsqueeze(1)).squeeze(1) * each, 0.0)
-    if reduction == _NONE:
-        return losses.reshape(x.shape[:-1]), torch.zeros((), device=x.device)
-    weights = reduce.total(each, None, False, "nll_loss_forward")
-    loss = reduce.total(losses, None, False, "nll_loss_forward")
-    return (torch.div(loss, weights) if reduction == _MEAN else loss), weights
-
-
-def _nll_backward(
-    grad: Tensor, x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore: int, total: Tensor
-) -> Tensor:
-    rows, kept, safe = _nll_target(x, target, ignore, "nll_loss_backward")
-    each = -(torch.div(grad, total) if reduction == _MEAN else grad).expand(safe.shape)
-    each = torch.where(kept, each if weight is None else each * weight[safe], 0.0)
-    zeros = torch.zeros(rows.shape, device=x.device)
-    return zeros.scatter(1, safe.unsqueeze(1), each.unsqueeze(1)).reshape(x.shape)
-
-
-def _mse(x: Tensor, target: Tensor, reduction: int = 1) -> Tensor:
-    d = x - target
-    if reduction == _NONE:
-        return d * d
-    total = reduce.total(d * d, None, False, "mse_loss")
-    return torch.div(total, number(d.numel(), d)) if reduction == _MEAN else total
-
-
-def _mse_backward(grad: Tensor, x: Tensor, target: Tensor, reduction: int) -> Tensor:
-    d = (x - target) * 2.0
-    return (torch.div(d, number(d.numel(), d)) if reduction == _MEAN else d) * grad
-
-
 def layers(digits: int) -> dict[str, Operation]:
     """Every operation of the exact table that holds a sum or a product of sums, by its ATen name."""
     softmax, softmax_backward = normalise.softmax, normalise.softmax_backward
@@ -250,10 +202,6 @@ def layers(digits: int) -> dict[str, Operation]:
         "_log_softmax_backward_data.default": lambda g, y, dim, dtype: softmax_backward(
             g, y, dim, True, "_log_softmax_backward_data"
         ),
-        "nll_loss_forward.default": _nll_forward,
-        "nll_loss_backward.default": _nll_backward,
-        "mse_loss.default": _mse,
-        "mse_loss_backward.default": _mse_backward,
         "native_layer_norm.default": normalise.layer_norm,
         "native_layer_norm_backward.default": normalise.layer_norm_backward,
         "native_group_norm.default": normalise.group_norm,

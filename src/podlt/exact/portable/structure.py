@@ -1,16 +1,16 @@
-"""Operations that move values or make them from numbers, and maxima along dimensions.
+"""Operations that move values or make them from numbers.
 
 What reads at given places checks them first: on CUDA an index beyond its tensor is an assertion that ends the process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from podlt.exact.portable.bits import Tensor, from_order_keys, order_keys
+from podlt.exact.portable.bits import Tensor
 from podlt.exact.portable.elementwise import Operation, named
 
 _STRUCTURE = """
@@ -21,9 +21,7 @@ slice_backward.default slice_scatter.default select_scatter.default repeat.defau
 zeros_like.default ones_like.default new_zeros.default new_full.default new_ones.default tril.default triu.default
 any.default any.dim all.default
 """
-_FACTORIES = (
-    "full.default zeros.default ones.default arange.default arange.start arange.start_step scalar_tensor.default"
-)
+_FACTORIES = "full.default zeros.default ones.default scalar_tensor.default"
 
 
 def check_places(index: Tensor, size: int, operation: str, least: int = 0) -> None:
@@ -74,23 +72,6 @@ def _embedding(weight: Tensor, index: Tensor, *options: Any) -> Tensor:
     return weight[index]
 
 
-def largest(x: Tensor, dims: int | Sequence[int] = (), keepdim: bool = False) -> Tensor:
-    """As aten::amax; of zeros +0 is the largest, and a NaN is larger than any number."""
-    return _extreme(x, dims, keepdim, torch.amax)
-
-
-def least(x: Tensor, dims: int | Sequence[int] = (), keepdim: bool = False) -> Tensor:
-    """As aten::amin; of zeros -0 is the least, and a NaN is less than any number."""
-    return _extreme(x, dims, keepdim, torch.amin)
-
-
-def _extreme(x: Tensor, dims: int | Sequence[int], keepdim: bool, of: Callable[..., Tensor]) -> Tensor:
-    if not x.is_floating_point():
-        return of(x, dims, keepdim)
-    found = from_order_keys(of(order_keys(x), dims, keepdim))
-    return torch.where(torch.isnan(of(x, dims, keepdim)), torch.nan, found)
-
-
 def _on(device: torch.device, run: Operation) -> Operation:
     """A factory whose tensors are made on `device`, unless the call says another."""
     return lambda *arguments, **options: run(*arguments, **{"device": device, **options})
@@ -111,6 +92,4 @@ def structure(device: torch.device) -> dict[str, Operation]:
         "index_select.default": _at("index_select.default"),
         "index.Tensor": _index,
         "embedding.default": _embedding,
-        "amax.default": largest,
-        "amin.default": least,
     }

@@ -11,6 +11,8 @@ import torch
 from podlt.errors import UsageError
 from podlt.exact.portable.elementwise import Operation, elementwise
 from podlt.exact.portable.layers import layers
+from podlt.exact.portable.losses import losses
+from podlt.exact.portable.selection import selection
 from podlt.exact.portable.structure import structure
 from podlt.exact.rules import MAX_DIGITS
 
@@ -30,7 +32,8 @@ def table(digits: int, device: str = "cpu") -> Mapping[str, Operation]:
     """
     if digits not in range(1, MAX_DIGITS + 1):
         raise UsageError(f"arithmetic: expected 1, 2 or 3 digits, got {digits}")
-    return MappingProxyType({**structure(usable(device)), **elementwise(), **layers(digits)})
+    at = usable(device)
+    return MappingProxyType({**structure(at), **selection(at), **elementwise(), **losses(), **layers(digits)})
 
 
 def usable(device: str) -> torch.device:
