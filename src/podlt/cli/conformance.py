@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
+from typing import Annotated
 
 import typer
 
 from podlt.cli.context import JsonOption
 
 DIFFERS = 1
+DeviceOption = Annotated[
+    str, typer.Option(help="cpu; cuda or cuda:N, a GPU; portable, what a GPU would run, on the CPU.", metavar="DEVICE")
+]
 
 
-def conformance(as_json: JsonOption = False) -> None:
+def conformance(device: DeviceOption = "cpu", as_json: JsonOption = False) -> None:
     """Recompute the golden vectors of exact arithmetic on this machine, and print one digest.
 
-    Machines that print the same digest give the same bits. Ends with 1 if one operation differs, and names it.
+    Machines and devices that print the same digest give the same bits. Ends with 1 if one operation differs, and
+    names it.
 
-    Example: podlt conformance
+    Example: podlt conformance --device cuda
     """
-    from podlt.exact.conformance import check
+    from podlt.exact.portable.check import check
 
-    report = check()
+    report = check(device)
     if as_json:
         typer.echo(json.dumps({"digest": report.digest, "differing": report.differing}))
     else:
