@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from podlt.errors import UsageError
+from podlt.exact.portable.devices import CPU, torch_device
 from podlt.program.ir import Program, resolve
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.liveness import last_uses, references
@@ -31,9 +32,11 @@ class Executor:
         check: is called once with each number of lines before the first run with it, and raises if the program does
             not hold for it (`validate.check_lines`).
         arithmetic: another than the program's (to infer shapes, which are PyTorch's in every arithmetic).
+        device: where it computes, as `operations.table` takes it. What `run` is given may lie elsewhere: it is copied.
 
     Raises:
-        UnsupportedError: no table of its arithmetic, or an operation that is not in it.
+        UnsupportedError: no table of its arithmetic on the device, or an operation that is not in it.
+        UsageError: no such device here.
     """
 
     def __init__(
@@ -44,10 +47,12 @@ class Executor:
         draw: Draw | None = None,
         check: Callable[[int], None] | None = None,
         arithmetic: str | None = None,
+        device: str = CPU,
     ) -> None:
         self.program, self._check = program, check
         name = STOCK_ARITHMETIC if double else arithmetic or program.arithmetic
-        self._table = {**table(name), **({"uniform": draw} if draw else {})}
+        self._table = {**table(name, device), **({"uniform": draw} if draw else {})}
+        self._device = None if device == CPU else torch_device(device)
         self._writes_out = WRITES_OUT if name == STOCK_ARITHMETIC else {}
         self._dtypes = {**TORCH_DTYPES, "f32": torch.float64} if double else TORCH_DTYPES
         self._steps: dict[int, list[Step]] = {}
@@ -74,7 +79,8 @@ class Executor:
         values: list[Any] = [None] * (len(self.program.types) + len(self.program.outputs))
         for i, name in enumerate(self.program.inputs):
             kind, _, rest = name.partition(":")
-            values[i] = batch[rest] if kind == "batch" else state[name]
+            given = batch[rest] if kind == "batch" else state[name]
+            values[i] = given if self._device is None else given.to(self._device)
         for i, (name, _) in enumerate(self.program.outputs, len(self.program.types)):
             values[i] = out[name]
         with torch.no_grad():
@@ -110,9 +116,9 @@ class Executor:
             total = total + out["loss"]
             for name, value in out.items():
                 if name.startswith("grad:"):
-                    own["param:" + name[5:]].sub_((value / float(stop - start)) * lr)
+                    own["param:" + name[5:]].sub_(_divided(value, stop - start) * lr)
                 elif name.startswith("buffer:"):
-                    own[name].copy_(value / float(stop - start) if value.is_floating_point() else value)
+                    own[name].copy_(_divided(value, stop - start) if value.is_floating_point() else value)
         for name, value in out.items():
             if name == "loss":
                 value.copy_(total)
@@ -189,9 +195,14 @@ class Executor:
     @staticmethod
     def _write(view: torch.Tensor, value: torch.Tensor, name: str, lines: int) -> None:
         if name.startswith("buffer:") and value.is_floating_point():
-            torch.mul(value, float(lines), out=view)
+            view.copy_(value * float(lines))
         else:
             view.copy_(value)
+
+
+def _divided(value: torch.Tensor, n: int) -> torch.Tensor:
+    """value / n by a tensor on its device: CUDA would multiply by the reciprocal of a number."""
+    return value / torch.full((), float(n), device=value.device)
 
 
 def _holds_values(item: Any) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from podlt.errors import UnsupportedError
+from podlt.exact.portable.devices import CPU, torch_device
 from podlt.program.philox import uniform
 
 ELEMENTWISE = """
@@ -118,12 +119,17 @@ EXACT_ARITHMETIC = {f"exact/{digits}": digits for digits in (1, 2, 3)}
 
 
 @cache
-def table(arithmetic: str) -> Mapping[str, Callable[..., Any]]:
-    """The operations of an arithmetic, by name.
+def table(arithmetic: str, device: str = CPU) -> Mapping[str, Callable[..., Any]]:
+    """The operations of an arithmetic, by name; those of exact ones give the same bits on every device.
+
+    Args:
+        device: as `exact.portable.devices` names it; all but the CPU are for exact arithmetics.
 
     Raises:
-        UnsupportedError: there is no such arithmetic here.
+        UnsupportedError: there is no such arithmetic here, or not on this device. UsageError: no such device here.
     """
+    if device != CPU:
+        return _device_table(arithmetic, device)
     if arithmetic == STOCK_ARITHMETIC:
         found: dict[str, Callable[..., Any]] = {name: _overload(name)._op for name in STOCK - _RESHAPES}
         found |= _BOUND
@@ -138,6 +144,22 @@ def table(arithmetic: str) -> Mapping[str, Callable[..., Any]]:
         raise UnsupportedError(f"no arithmetic named {arithmetic!r}: expected one of {known}")
     found["uniform"] = draw_uniform
     found["constant"] = constant
+    return found
+
+
+def _device_table(arithmetic: str, device: str) -> Mapping[str, Callable[..., Any]]:
+    if arithmetic not in EXACT_ARITHMETIC:
+        raise UnsupportedError(
+            f"device {device}: expected an exact arithmetic, got {arithmetic!r}, which is the CPU's own"
+        )
+    from podlt.exact.portable.random import uniform as uniform_there
+    from podlt.exact.portable.table import table as portable_table
+
+    at = torch_device(device)
+    portable = portable_table(EXACT_ARITHMETIC[arithmetic], device)
+    found = {name: operation for name, operation in portable.items() if name in STOCK}
+    found["uniform"] = lambda seed, draw, shape: uniform_there(seed, draw, shape, at)
+    found["constant"] = lambda dtype, shape, values: constant(dtype, shape, values).to(at)
     return found
 
 

@@ -9,19 +9,9 @@ from typing import Any
 import torch
 
 from podlt.exact import conformance
+from podlt.exact.portable.devices import CPU, torch_device
 from podlt.exact.portable.elementwise import Operation
 from podlt.exact.portable.table import table
-
-HERE = "cpu"
-"""The CPU with its own twin."""
-
-PORTABLE = "portable"
-"""The CPU with the portable table: the bits that a GPU must give, on a machine that has none."""
-
-
-def torch_device(device: str) -> str:
-    """What torch calls a device on which the portable table runs: "cpu" for "portable", others by their own name."""
-    return "cpu" if device == PORTABLE else device
 
 
 def check(device: str) -> conformance.Report:
@@ -30,22 +20,23 @@ def check(device: str) -> conformance.Report:
     Raises:
         UsageError: there is no such device here.
     """
-    return conformance.check() if device == HERE else conformance.check(partial(visited, torch_device(device)))
+    return conformance.check() if device == CPU else conformance.check(partial(visited, device))
 
 
 def visited(device: str, digits: int) -> Mapping[str, Operation]:
     """The portable table of a device for tensors on the CPU: they go there, and what comes out comes back."""
-    return {name: _visiting(run, device) for name, run in table(digits, device).items()}
+    at = torch_device(device)
+    return {name: _visiting(run, at) for name, run in table(digits, device).items()}
 
 
-def _visiting(run: Operation, device: str) -> Callable[..., Any]:
+def _visiting(run: Operation, device: torch.device) -> Callable[..., Any]:
     def call(*arguments: Any, **options: Any) -> Any:
-        return moved(run(*moved(arguments, device), **moved(options, device)), "cpu")
+        return moved(run(*moved(arguments, device), **moved(options, device)), torch.device(CPU))
 
     return call
 
 
-def moved(item: Any, device: str) -> Any:
+def moved(item: Any, device: torch.device) -> Any:
     """`item` with every tensor in it on `device`."""
     if isinstance(item, torch.Tensor):
         return item.to(device)
