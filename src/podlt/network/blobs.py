@@ -148,22 +148,26 @@ class BlobStore:
         """Deletes a blob; who has it open keeps what is open."""
         self._path(digest).unlink(missing_ok=True)
 
-    def partial(self, digest: bytes, size: int) -> Partial:
+    def partial(self, digest: bytes, size: int, owner: bytes = b"") -> Partial:
         """The beginning of a blob that is being fetched, to be gone on with: see `Partial`.
+
+        Args:
+            owner: whose bytes they are, where several may send the same blob and each answers for its own.
 
         Raises:
             StorageError: somebody else is at it, or there is no room for the rest.
         """
-        return Partial(self, self._parts / digest.hex(), digest, size)
+        name = digest.hex() + ("-" + owner.hex() if owner else "")
+        return Partial(self, self._parts / name, digest, size)
 
     def keep(self, digests: Iterable[bytes]) -> int:
         """Deletes all other blobs, and what was left of fetching them; returns how many bytes that frees.
 
-        What is being written at this moment stays.
+        What is being written at this moment stays, and so does what was begun of a blob that is to be kept.
         """
         wanted, freed = {digest.hex() for digest in digests}, 0
         for path in self._files():
-            if path.name not in wanted:
+            if path.name.partition("-")[0] not in wanted:
                 with said(path, "deleted"):
                     freed += sweep(path)
         return freed

@@ -1,0 +1,138 @@
+"""A worker's way to the manager's server of blobs: its certificate is the one of the invitation, or nothing is said."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+import aiohttp
+
+from podlt.crypto import SigningKey
+from podlt.network import passes
+from podlt.network.disk import Buffer
+from podlt.network.http import OFFSET, TIME
+from podlt.network.transfer import BadBlobError, TransferError
+
+CONNECT_SECONDS, READ_SECONDS = 15.0, 30.0
+"""How long to wait for a connection, and for the next bytes of an answer."""
+
+AGAIN = {408, 409, 429, 500, 502, 503, 504, 507}
+"""Answers after which the same may succeed later."""
+
+
+class BlobClient:
+    """Fetches and sends blobs: give `fetch_range` to `transfer.download`, and the client itself to `transfer.upload`.
+
+    An asynchronous context manager.
+
+    Args:
+        url: such as "https://manager.example:4430"; fingerprint: the SHA-256 of the server's certificate;
+        key: whose passes it writes; clock: seconds since 1970; may be wrong: the server's time is learnt from it.
+    """
+
+    def __init__(
+        self, url: str, fingerprint: bytes, key: SigningKey, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._url, self._fingerprint, self._key, self._clock = url.rstrip("/"), fingerprint, key, clock
+        self._ahead = 0  # milliseconds that the server's clock is ahead of ours
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> BlobClient:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=aiohttp.Fingerprint(self._fingerprint)),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS),
+            auto_decompress=False,
+            read_bufsize=2**20,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def fetch_range(self, digest: bytes, offset: int, length: int) -> bytes:
+        """One range of a blob.
+
+        Raises:
+            OSError: the link is cut, or the server is busy: worth another attempt;
+            TransferError: it refuses, or is another server.
+        """
+        headers = {"Range": f"bytes={offset}-{offset + length - 1}"}
+        return (await self._ask("GET", "read", digest, headers, expected=length))[1]
+
+    async def progress(self, digest: bytes, size: int) -> int:
+        """How many bytes of an upload the server has.
+
+        Raises:
+            OSError, TransferError: as `fetch_range`.
+        """
+        return (await self._ask("HEAD", "write", digest, {}))[0]
+
+    async def send(self, digest: bytes, size: int, offset: int, data: Buffer) -> None:
+        """The next bytes of an upload.
+
+        Raises:
+            OSError, TransferError: as `fetch_range`; BadBlobError: these were the last, and it is another blob.
+        """
+        await self._ask("PATCH", "write", digest, {OFFSET: str(offset)}, data=data)
+
+    async def _ask(
+        self,
+        method: str,
+        purpose: passes.Purpose,
+        digest: bytes,
+        headers: dict[str, str],
+        *,
+        data: Buffer | None = None,
+        expected: int = 0,
+    ) -> tuple[int, bytes]:
+        """One question, once more if our clock was wrong; returns Upload-Offset and the `expected` bytes."""
+        try:
+            for attempt in range(2):
+                status, offset, answer = await self._once(method, purpose, digest, headers, data, expected)
+                if status != 401 or attempt:
+                    break
+        except aiohttp.ServerFingerprintMismatch:
+            raise TransferError("the server's certificate is not the invitation's", digest, self._url) from None
+        except (aiohttp.ClientError, asyncio.IncompleteReadError) as error:
+            raise ConnectionError(f"{type(error).__name__}: {error}") from None
+        if status in AGAIN:
+            raise ConnectionError(f"{self._url} answers {status}: {answer.decode(errors='replace')}")
+        if status == 422:
+            raise BadBlobError("the server says that our bytes are not it", digest)
+        if not 200 <= status < 300:
+            raise TransferError(f"refused with {status}: {answer.decode(errors='replace')}", digest, self._url)
+        return offset, answer
+
+    async def _once(
+        self,
+        method: str,
+        purpose: passes.Purpose,
+        digest: bytes,
+        headers: dict[str, str],
+        data: Buffer | None,
+        expected: int,
+    ) -> tuple[int, int, bytes]:
+        assert self._session is not None, "to be used as a context manager"
+        now = int(1000 * self._clock()) + self._ahead
+        headers = headers | {"Authorization": passes.write(self._key, purpose, digest, self._fingerprint, now)}
+        folder = "blobs" if purpose == "read" else "uploads"
+        url = f"{self._url}/{folder}/{digest.hex()}"
+        async with self._session.request(method, url, headers=headers, data=data, allow_redirects=False) as response:
+            if response.status == 401:
+                self._ahead += _number(response.headers.get(TIME), now) - now
+            if response.status == 206 and response.content_length != expected:
+                raise TransferError(f"{response.content_length} bytes for a range of {expected}", digest, self._url)
+            if response.status == 206:
+                answer = await response.content.readexactly(expected)
+            else:
+                answer = await response.content.read(500)
+            return response.status, _number(response.headers.get(OFFSET), 0), answer
+
+
+def _number(text: str | None, default: int) -> int:
+    return int(text) if text is not None and len(text) < 16 and text.isdecimal() else default
