@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from podlt.bench.arithmetic import JOBS, contenders
-from training import MODELS, train
+from podlt.bench.models import MODELS, train
 
 GOLDEN = Path(__file__).parents[1] / "vectors" / "exact_models.json"
-SCRIPT = Path(__file__).with_name("training.py")
 SETTINGS = [
     ({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}, "int8"),
     ({"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}, "int8"),
@@ -45,7 +44,7 @@ def test_a_model_trains_to_its_golden_digest():
 @pytest.mark.parametrize(("environment", "way"), SETTINGS, ids=lambda v: v if isinstance(v, str) else " ".join(v))
 def test_every_model_trains_to_its_golden_digest_under_every_setting(environment, way):
     child = subprocess.run(
-        [sys.executable, str(SCRIPT), way],
+        [sys.executable, "-m", "podlt.bench.models", way],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

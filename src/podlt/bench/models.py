@@ -1,4 +1,6 @@
-"""Trains small models for 20 steps on the exact table and prints each one's digest: run in child processes.
+"""Seven small models trained for 20 steps in exact arithmetic, one digest each: on every machine and device the same.
+
+    python -m podlt.bench.models [WAY [MODEL ...]]    prints them, with the CPU's products computed in this way
 
 Weights and batches come from the fixed words of `conformance.values`, not from torch's generator, whose fills may use
 vector instructions of their own.
@@ -9,11 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from podlt import models
+from podlt.errors import DivergedError
 from podlt.exact import products
 from podlt.exact.average import average
 from podlt.exact.conformance import values
@@ -27,11 +31,12 @@ STEPS, LINES, RATE = 20, 6, 2.0**-6
 
 
 def pooled() -> nn.Module:
+    """Convolution, batch norm and maximum pooling."""
     convolutions = [nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2)]
     return nn.Sequential(models.Image(1, 16), *convolutions, nn.Flatten(), nn.Linear(6 * 64, 10))
 
 
-MODELS = {
+MODELS: dict[str, tuple[Callable[[], nn.Module], list[FieldSpec]]] = {
     "mlp": (lambda: models.mlp(256, 24, 10), PIXELS),
     "cnn": (lambda: models.cnn(16), PIXELS),
     "cnn with batch norm": (pooled, PIXELS),
@@ -47,11 +52,18 @@ def words(key: int, shape: tuple[int, ...], below: int) -> torch.Tensor:
     return (values(key, *shape).view(torch.int32) >> 5).long() % below
 
 
-def train(name: str, digits: int = 2) -> str:
-    """The SHA-256 of a model's parameters and buffers after 20 steps of two fragments each, averaged exactly."""
+def train(name: str, digits: int = 2, device: str = "cpu") -> str:
+    """The SHA-256 of a model's parameters and buffers after 20 steps of two fragments each, averaged exactly.
+
+    Args:
+        name: of one of MODELS; device: where steps are computed, as `exact.portable.devices` names it.
+
+    Raises:
+        DivergedError: a parameter is not finite.
+    """
     make, fields = MODELS[name]
     captured = capture(make(), "cross_entropy", fields, arithmetic=f"exact/{digits}")
-    executor = Executor(captured.program)
+    executor = Executor(captured.program, device=device)
     state = {k: v.clone() for k, v in captured.state.items()}
     for number, (key, tensor) in enumerate(sorted(state.items())):
         if key.startswith("param:"):  # biases too: a module draws them from a generator that differs by process
@@ -74,7 +86,8 @@ def train(name: str, digits: int = 2) -> str:
                 state[key].copy_(average([u[key] for u in updates]) / float(LINES))
     sha = hashlib.sha256()
     for key in sorted(state):
-        assert bool(torch.isfinite(state[key].double()).all()), f"{name} diverged: {key}"
+        if not bool(torch.isfinite(state[key].double()).all()):
+            raise DivergedError(f"{name}: expected finite values, got others in {key}")
         sha.update(key.encode() + state[key].contiguous().numpy().tobytes())
     return sha.hexdigest()
 
@@ -83,6 +96,12 @@ def _like(key: str, state: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.empty_like(state["param:" + key[5:] if key.startswith("grad:") else key])
 
 
+def main() -> None:
+    """Print the digests as JSON."""
+    way, *names = sys.argv[1:] or ["int8"]
+    with products.using(way):  # type: ignore[arg-type]
+        print(json.dumps({name: train(name) for name in names or MODELS}))
+
+
 if __name__ == "__main__":
-    with products.using(sys.argv[1] if len(sys.argv) > 1 else "int8"):  # type: ignore[arg-type]
-        print(json.dumps({name: train(name) for name in sys.argv[2:] or MODELS}))
+    main()
