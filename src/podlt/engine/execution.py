@@ -11,6 +11,7 @@ import torch
 from podlt.program.execute import Executor
 from podlt.program.ir import Program
 from podlt.program.layout import update_layout
+from podlt.program.operations import EXACT_ARITHMETIC
 from podlt.program.validate import check_lines
 
 
@@ -23,8 +24,22 @@ class TaskExecutor:
 
     def __init__(self, program: Program, local_steps: int, local_lr: float | None) -> None:
         self._executor = Executor(program, check=lambda lines: check_lines(program, lines))
-        self._layout = update_layout(program)
+        self._layout, self._exact = update_layout(program), program.arithmetic in EXACT_ARITHMETIC
         self._local_steps, self._local_lr = local_steps, local_lr
+
+    @contextmanager
+    def unchanging(self, state: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        """Many tasks on the same parameters: exact arithmetic cuts them into digits once.
+
+        The caller promises that nobody writes to `state` within the block.
+        """
+        if not self._exact:
+            yield
+            return
+        from podlt.exact.digits import DigitCache
+
+        with DigitCache(value for value in state.values() if value.dtype == torch.float32):
+            yield
 
     def __call__(
         self, state: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], randomness: bytes, out: np.ndarray

@@ -21,6 +21,7 @@ from podlt import crypto
 from podlt.data.dataset import fragment_digest_of
 from podlt.engine import wire
 from podlt.engine.adversary import Execute, Work, cheating, watched
+from podlt.engine.conformance import conformance
 from podlt.engine.execution import TaskExecutor, as_batch
 from podlt.engine.shared import BlockBuffer, Region
 from podlt.errors import PodltError
@@ -45,6 +46,7 @@ class Host:
         program = Program.from_bytes(setup.program)
         validate(program, lines=setup.block_lines)
         self._program_digest = program.digest
+        self.conformance = conformance(program.arithmetic)
         self._executor = TaskExecutor(program, setup.local_steps, setup.local_lr)
         self._block = BlockBuffer(setup.fields, setup.block_lines, descriptors[1])
         state, self._update = state_layout(program), update_layout(program)
@@ -73,16 +75,15 @@ class Host:
         started = time.perf_counter()
         parameters = crypto.blob_digest(self._state_region.bytes.data) if deal.proof else b""
         batch = _Batch(deal.pieces[0].task.round, time.perf_counter() - started)
-        for piece in deal.pieces:
-            try:
-                self._piece(piece, block, parameters, batch, proof=deal.proof)
-            except (PodltError, RuntimeError, IndexError, ValueError) as error:
-                wire.send(
-                    connection,
-                    wire.Failed(round=piece.task.round, origin=piece.origin, holder=piece.holder, message=str(error)),
-                )
-            if len(batch.done) >= BATCH:
-                wire.send(connection, batch.take())
+        with self._executor.unchanging(self._state):
+            for piece in deal.pieces:
+                try:
+                    self._piece(piece, block, parameters, batch, proof=deal.proof)
+                except (PodltError, RuntimeError, IndexError, ValueError) as error:
+                    place = {"round": piece.task.round, "origin": piece.origin, "holder": piece.holder}
+                    wire.send(connection, wire.Failed(**place, message=str(error)))
+                if len(batch.done) >= BATCH:
+                    wire.send(connection, batch.take())
         if batch.done:
             wire.send(connection, batch.take())
 
@@ -156,7 +157,7 @@ def serve(connection: socket.socket) -> None:
             return
         if isinstance(message, wire.Setup):
             host = Host(message, wire.receive_descriptors(connection))
-            wire.send(connection, wire.Ready(joins=host.joins()))
+            wire.send(connection, wire.Ready(joins=host.joins(), conformance=host.conformance))
         elif isinstance(message, wire.Deal) and host is not None:
             host.deal(message, connection)
         elif isinstance(message, wire.OpenRound) and host is not None:

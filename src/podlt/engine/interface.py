@@ -82,6 +82,9 @@ class Engine(Protocol):
     def refused(self, member: Member, reason: str) -> None:
         """A member may not work for this run."""
 
+    def released(self, number: int, reason: str) -> None:
+        """A worker was withdrawn for what it sent, or could not do: it may come again."""
+
     def block(self, half: int, lines: int) -> dict[str, np.ndarray]:
         """Where the lines of a block go, field by field."""
 

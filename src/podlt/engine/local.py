@@ -225,7 +225,9 @@ class LocalEngine:
         seat.host.set_up(setup, [region.descriptor for region in regions])
 
     def _await_ready(self, seat: _Seat) -> dict[int, bytes]:
-        joins = seat.host.ready().joins
+        ready = seat.host.ready()
+        ready.conformance.require(f"worker process {seat.number}")
+        joins = ready.joins
         if len(joins) != len(seat.workers):
             raise EngineError(
                 f"worker process {seat.number} hosts {len(seat.workers)} workers, and {len(joins)} joined"

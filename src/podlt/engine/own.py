@@ -61,6 +61,9 @@ class OwnWorkers(LocalEngine):
     def refused(self, member: Member, reason: str) -> None:
         """Nothing to do: a worker that was evicted is dealt nothing."""
 
+    def released(self, number: int, reason: str) -> None:
+        """Nothing to do: it is dealt nothing."""
+
     def receipt(self, receipt: Receipt) -> None:
         """Nothing to do: whoever may read the log is here."""
 

@@ -9,6 +9,7 @@ import msgspec
 
 from podlt.canonical import MAX_RECORD, Decoder, encode
 from podlt.data.dataset import Field
+from podlt.engine.conformance import Conformance
 from podlt.errors import EngineError, InvalidProofError
 from podlt.protocol.messages import Committed, Opened, Task
 
@@ -45,9 +46,14 @@ class Setup(Message, frozen=True, tag="setup"):
 
 
 class Ready(Message, frozen=True, tag="ready"):
-    """The program was validated and the regions are mapped; `joins` are the workers' signatures on joining."""
+    """The program was validated, this machine's arithmetic was checked, and the regions are mapped.
+
+    Attributes:
+        joins: the workers' signatures on joining.
+    """
 
     joins: list[bytes]
+    conformance: Conformance
 
 
 class Piece(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ from torch import nn
 from podlt import crypto
 from podlt.canonical import to_json
 from podlt.data.prepare import Prepared, prepare
+from podlt.engine.conformance import conformance
 from podlt.engine.execution import TaskExecutor
 from podlt.engine.interface import Engine, Job, Workplace
 from podlt.engine.own import OwnMachine
@@ -93,6 +94,7 @@ class Session:
     @contextmanager
     def started(self, entropy: Entropy) -> Iterator[Trainer]:
         """A new run with its workers joined, about to open its first round."""
+        self._check_machine()
         self._listener(ev.Preparing(what="capturing the training step"))
         fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in self.data.train.fields]
         with self._place.ready(self.recipe.training.workers) as make:
@@ -175,6 +177,7 @@ class Session:
         if not self.directory.has_entries():
             self.start(entropy)
             return
+        self._check_machine()
         program = self._program()
         with closing(self.directory.log()) as store:
             state, applied, tree = replay_log(store)
@@ -203,6 +206,18 @@ class Session:
                 self._repair_figures(state, weights)
                 self._trainer(manager, weights, engine, members, program, tree, store, resumed=True).train()
                 self._finish(weights)
+
+    def _check_machine(self) -> None:
+        """Exact arithmetic: the manager averages and referees, so its own bits must be right as well.
+
+        It comes before the workers' processes: they find compiled what would else be compiled by each of them.
+
+        Raises:
+            EngineError: this machine computes something else.
+        """
+        if self.recipe.arithmetic == "exact":
+            self._listener(ev.Preparing(what="checking the arithmetic (compiled at its first use, in half a minute)"))
+            conformance(self.recipe.program_arithmetic).require("this machine")
 
     def _program(self) -> Program:
         program = Program.from_bytes(self.directory.document("program.json"))

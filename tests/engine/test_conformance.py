@@ -1,0 +1,62 @@
+"""Who computes other bits than everybody else is told so, before it works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import podlt.api
+from podlt.data.spec import DataSpec
+from podlt.engine import wire
+from podlt.engine.conformance import Conformance, conformance
+from podlt.engine.local import LocalEngine
+from podlt.engine.process import HostProcess
+from podlt.errors import EngineError
+from podlt.exact import conformance as golden
+from podlt.recipe import ModelSpec, Recipe, TrainingSpec
+
+WRONG = golden.Report("ab" * 32, "mm int8")
+
+
+def test_stock_arithmetic_promises_nothing_and_checks_nothing() -> None:
+    assert conformance("stock") == Conformance()
+    conformance("stock").require("this machine")
+
+
+def test_this_machine_computes_the_golden_vectors() -> None:
+    found = conformance("exact/2")
+    assert found.differing == "" and len(bytes.fromhex(found.digest)) == 32
+
+
+def test_a_machine_that_computes_something_else_begins_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe(
+        data=DataSpec("digits", limit=100),
+        model=ModelSpec("podlt.models:mlp", {"inputs": 64, "hidden": 4, "outputs": 10}),
+        training=TrainingSpec(epochs=1, workers=3, block_lines=50),
+        arithmetic="exact",
+    )
+    monkeypatch.setattr(golden, "check", lambda: WRONG)
+    with pytest.raises(EngineError, match="this machine computes 'mm int8' otherwise"):
+        podlt.api.train(recipe, run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_worker_process_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = wire.Ready(joins=[bytes(64)], conformance=Conformance(WRONG.digest, WRONG.differing or ""))
+    monkeypatch.setattr(HostProcess, "ready", lambda self: wrong)
+    setup = wire.Setup(
+        run=b"", program=b"", workers=[], fields=[], block_lines=1, slots=1, local_steps=1, local_lr=None
+    )
+    engine = LocalEngine(setup, 64, 64, [wire.Hosted(0, bytes(32))], [HostProcess()])
+    try:
+        with pytest.raises(EngineError, match="worker process 0 computes 'mm int8' otherwise"):
+            engine.start(bytes(32))
+    finally:
+        engine.close()
+
+
+def test_what_a_process_says_of_its_arithmetic_travels() -> None:
+    ready = wire.Ready(joins=[], conformance=Conformance("00", "sum"))
+    assert msgspec.convert(msgspec.to_builtins(ready), wire.Ready) == ready
