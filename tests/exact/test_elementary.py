@@ -11,7 +11,7 @@ from podlt.exact import definition_elementary as definition
 from podlt.exact import kernels_elementary as loops
 from podlt.exact.table import table
 
-NAMES = ("exp", "log", "tanh", "sigmoid", "erf", "rsqrt", "gelu", "gelu_tanh", "sin", "cos")
+NAMES = ("exp", "log", "log1p", "expm1", "tanh", "sigmoid", "erf", "rsqrt", "gelu", "gelu_tanh", "silu", "sin", "cos")
 BOUNDED = [88.7, 89, 90, -87.4, -103.9, -104, 0.625, -0.625, 0.927734375, -0.9277344, 3.99, 4, 0.70710677, 0.70710678]
 EXTREME = [0, -0.0, 1e-45, -1e-45, 1.1754944e-38, 1, -1, -1e30, 1e30, 3.4e38, np.inf, -np.inf, np.nan]
 EDGES = np.array(BOUNDED + EXTREME, np.float32)
@@ -43,6 +43,10 @@ def test_functions_equal_their_written_sequence_over_all_exponents(name):
     [
         ("exp", -87, 88, 1e-7),
         ("log", 1e-30, 100, 1e-7),
+        ("log1p", -0.999, 100, 3e-7),
+        ("log1p", -1e-3, 1e-3, 2e-7),
+        ("expm1", -30, 88, 2e-7),
+        ("expm1", -1e-3, 1e-3, 1e-7),
         ("tanh", -10, 10, 2e-7),
         ("sigmoid", -80, 80, 2e-7),
         ("erf", -4, 4, 2e-7),
@@ -56,6 +60,36 @@ def test_functions_are_accurate(name, low, high, bound):
     want = getattr(torch, name)(torch.from_numpy(x).double()).numpy()
     error = np.abs(getattr(definition, name)(x).astype(np.float64) - want) / np.maximum(np.abs(want), 1e-38)
     assert error.max() < bound
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"), [("softplus", (1.0, 20.0)), ("softplus", (0.3, 5.0)), ("elu", (0.7, 1.3, 0.9))]
+)
+def test_activations_of_several_numbers_equal_their_written_sequence_over_all_exponents(name, numbers):
+    x = np.concatenate([all_exponents(), EDGES])
+    with np.errstate(all="ignore"):
+        want = getattr(definition, name)(x, *numbers)
+    assert agree(table(2)[f"{name}.default"](torch.from_numpy(x), *numbers).numpy(), want)
+
+
+@pytest.mark.parametrize("name", ["log1p", "expm1"])
+def test_small_arguments_of_log1p_and_expm1_are_their_own_image(name):
+    x = np.array([0.0, -0.0, 1e-45, -1e-45, 1e-39, -1e-30, 1e-9], np.float32)
+    assert agree(table(2)[f"{name}.default"](torch.from_numpy(x)).numpy(), x)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "want"),
+    [
+        ("log1p", [-1.0, -1.5, np.inf, np.nan], [-np.inf, np.nan, np.inf, np.nan]),
+        ("expm1", [-np.inf, -104.0, 89.0, np.inf, np.nan], [-1.0, -1.0, np.inf, np.inf, np.nan]),
+        ("softplus", [-np.inf, np.inf, np.nan], [0.0, np.inf, np.nan]),
+        ("elu", [-np.inf, np.inf, np.nan, -0.0], [-1.0, np.inf, np.nan, -0.0]),
+    ],
+)
+def test_ends_of_the_line_are_where_mathematics_has_them(name, given, want):
+    got = table(2)[f"{name}.default"](torch.tensor(given)).numpy()
+    assert agree(got, np.array(want, np.float32))
 
 
 @settings(max_examples=200, deadline=None)

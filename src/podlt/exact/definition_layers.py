@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from podlt.exact.definition_elementary import exp, log, rsqrt
 from podlt.exact.rules import Array
 
 _1 = np.float32(1.0)
+Pair = int | Sequence[int]
 
 
 def row_sums(x: Array) -> Array:
@@ -44,20 +45,28 @@ def log_softmax_backward(grad: Array, y: Array) -> Array:
     return out
 
 
-def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
+def layer_norm(x: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """Each row less its mean, times 1/sqrt(variance + eps), times `weight`, plus `bias`; with means and factors."""
     n = np.float32(x.shape[1])
     mean = row_sums(x) / n
     d = x - mean[:, None]
     factor = rsqrt(row_sums(d * d) / n + np.float32(eps))
-    return (d * factor[:, None]) * weight + bias, mean, factor
+    return affine(d * factor[:, None], weight, bias), mean, factor
 
 
-def layer_norm_backward(grad: Array, x: Array, mean: Array, factor: Array, weight: Array) -> tuple[Array, Array, Array]:
+def affine(x: Array, weight: Array | None, bias: Array | None) -> Array:
+    """x times `weight`, plus `bias`, each if there is one."""
+    x = x if weight is None else x * weight
+    return x if bias is None else x + bias
+
+
+def layer_norm_backward(
+    grad: Array, x: Array, mean: Array, factor: Array, weight: Array | None
+) -> tuple[Array, Array, Array]:
     """The gradients of `layer_norm`'s argument, weight and bias."""
     n = np.float32(x.shape[1])
     h = (x - mean[:, None]) * factor[:, None]
-    g = grad * weight
+    g = affine(grad, weight, None)
     a, b = row_sums(g) / n, row_sums(g * h) / n
     return ((g - a[:, None]) - h * b[:, None]) * factor[:, None], row_sums((grad * h).T), row_sums(grad.T)
 
@@ -69,7 +78,7 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
     return np.moveaxis(y.reshape(x.shape[1], x.shape[0], -1), 0, 1), mean, factor
 
 
-def convolution(x: Array, weight: Array, stride: int, padding: int, dilation: int, digits: int) -> Array:
+def convolution(x: Array, weight: Array, stride: Pair, padding: Pair, dilation: Pair, digits: int) -> Array:
     """Float32 (n, c, h, w) * (o, c, kh, kw): a `dot` each; exponents by sample and by output channel."""
     patches, height, width = _patches(x, weight.shape, stride, padding, dilation)
     out = np.zeros((x.shape[0], weight.shape[0], height, width), np.float32)
@@ -80,10 +89,11 @@ def convolution(x: Array, weight: Array, stride: int, padding: int, dilation: in
 
 
 def convolution_weight_gradient(
-    grad: Array, x: Array, weight: Array, stride: int, padding: int, dilation: int, digits: int
+    grad: Array, x: Array, weight: Array, stride: Pair, padding: Pair, dilation: Pair, digits: int
 ) -> Array:
     """One `dot` over samples and positions for each weight, one exponent an input and one an output channel."""
-    patches, height, width = _patches(x, weight.shape, stride, padding, dilation)
+    patches, _, _ = _patches(x, weight.shape, stride, padding, dilation)
+    _, _, height, width = grad.shape
     columns = np.stack([patches(n, i, j) for n in range(len(x)) for i in range(height) for j in range(width)], 1)
     rows = np.moveaxis(grad, 1, 0).reshape(grad.shape[1], -1)
     taps = weight.shape[2] * weight.shape[3]
@@ -94,36 +104,38 @@ def convolution_weight_gradient(
 
 
 def convolution_input_gradient(
-    grad: Array, shape: tuple[int, ...], weight: Array, stride: int, padding: int, dilation: int, digits: int
+    grad: Array, shape: tuple[int, ...], weight: Array, stride: Pair, padding: Pair, dilation: Pair, digits: int
 ) -> Array:
     """One `dot` over output channels and taps for each input, one exponent a sample and one an input channel."""
     out = np.zeros(shape, np.float32)
-    _, _, taps_y, taps_x = weight.shape
+    (sy, sx), (py, px), (dy, dx) = both(stride), both(padding), both(dilation)
     for n, c, y, x in np.ndindex(out.shape):
         a, b = [np.float32(0)], [np.float32(0)]
-        for ky in range(taps_y):
-            for kx in range(taps_x):
-                i, j = y + padding - ky * dilation, x + padding - kx * dilation
-                if i % stride == 0 and j % stride == 0:
-                    i, j = i // stride, j // stride
-                    if 0 <= i < grad.shape[2] and 0 <= j < grad.shape[3]:
-                        a.extend(grad[n, :, i, j])
-                        b.extend(weight[:, c, ky, kx])
+        for ky, kx in np.ndindex(weight.shape[2:]):
+            i, j = y + py - ky * dy, x + px - kx * dx
+            if i % sy == 0 and j % sx == 0 and 0 <= i // sy < grad.shape[2] and 0 <= j // sx < grad.shape[3]:
+                a.extend(grad[n, :, i // sy, j // sx])
+                b.extend(weight[:, c, ky, kx])
         exponents = row_exponent(grad[n].reshape(-1)), row_exponent(weight[:, c].reshape(-1))
         out[n, c, y, x] = dot(np.array(a), np.array(b), digits, *exponents)
     return out
 
 
+def both(numbers: Pair) -> tuple[int, int]:
+    """A number for rows and one for columns; one may stand for both."""
+    return (numbers, numbers) if isinstance(numbers, int) else (int(numbers[0]), int(numbers[-1]))
+
+
 def _patches(
-    x: Array, shape: tuple[int, ...], stride: int, padding: int, dilation: int
+    x: Array, shape: tuple[int, ...], stride: Pair, padding: Pair, dilation: Pair
 ) -> tuple[Callable[[int, int, int], Array], int, int]:
     """What one output position sees of a zero-padded sample, flat in (c, kh, kw); and the output's height and width."""
-    padded = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    spans = [(k - 1) * dilation + 1 for k in shape[2:]]
-    height, width = ((padded.shape[2 + i] - spans[i]) // stride + 1 for i in (0, 1))
+    (sy, sx), (py, px), (dy, dx) = both(stride), both(padding), both(dilation)
+    padded = np.pad(x, ((0, 0), (0, 0), (py, py), (px, px)))
+    tall, wide = (shape[2] - 1) * dy + 1, (shape[3] - 1) * dx + 1
 
     def patch(n: int, i: int, j: int) -> Array:
-        y, z = i * stride, j * stride
-        return padded[n, :, y : y + spans[0] : dilation, z : z + spans[1] : dilation].reshape(-1)
+        y, z = i * sy, j * sx
+        return padded[n, :, y : y + tall : dy, z : z + wide : dx].reshape(-1)
 
-    return patch, height, width
+    return patch, (padded.shape[2] - tall) // sy + 1, (padded.shape[3] - wide) // sx + 1

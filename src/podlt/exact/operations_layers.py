@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from podlt.errors import UnsupportedError
-from podlt.exact import convolution, normalise, pooling, products, reduce
-from podlt.exact.operations_elementwise import Operation, square_root
+from podlt.exact import convolution, normalise, pooling, products, reduce, selection
+from podlt.exact.operations_elementwise import Operation, power, square_root
 from podlt.exact.operations_losses import divided
 
 Tensor = torch.Tensor
@@ -126,9 +126,15 @@ def _variance_mean(
 def _vector_norm(
     x: Tensor, ord: float = 2, dim: Sequence[int] | None = None, keepdim: bool = False, *, dtype: object = None
 ) -> Tensor:
-    if ord != 2:
-        raise UnsupportedError(f"linalg_vector_norm: expected ord 2, got {ord}")
-    return square_root(reduce.total(x * x, dim, keepdim, "linalg_vector_norm"))
+    size = x.abs()
+    if ord in (math.inf, -math.inf):
+        given = list(dim) if dim else []
+        return selection.largest(size, given, keepdim) if ord > 0 else selection.least(size, given, keepdim)
+    if ord == 2:
+        return square_root(reduce.total(x * x, dim, keepdim, "linalg_vector_norm"))
+    if ord in (0, 1):
+        return reduce.total(size if ord else (x != 0).float(), dim, keepdim, "linalg_vector_norm")
+    return power(reduce.total(power(size, float(ord)), dim, keepdim, "linalg_vector_norm"), 1.0 / ord)
 
 
 def _embedding_backward(grad: Tensor, index: Tensor, rows: int, padding: int, by_frequency: bool) -> Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from podlt.exact import kernels_digits, workspace
-from podlt.exact.digits import Digits, cut_left, cut_right
+from podlt.exact.digits import cut_left, cut_right
 from podlt.exact.rules import FLOAT32_TERMS, FLOAT64_TERMS, INT32_TERMS, Array
 
 Way = Literal["int8", "float32", "float64"]

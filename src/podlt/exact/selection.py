@@ -111,9 +111,9 @@ def log_sum_exp(x: Tensor, dims: int | Sequence[int], keepdim: bool = False) -> 
         raise NonFiniteError("logsumexp")
     given = [dims] if isinstance(dims, int) else list(dims)
     reduced = reduce.normal_dims(given, x.ndim)
-    if any(x.shape[d] == 0 for d in reduced):
+    if x.ndim and any(x.shape[d] == 0 for d in reduced):
         return torch.full_like(reduce.total(x, reduced, keepdim), -math.inf)
-    top = torch.amax(x, reduced, True)
+    top = torch.amax(x, reduced, True) if x.ndim else x
     shifted = x - torch.where(top == -math.inf, 0.0, top)
     total = reduce.total(_elementary(kernels_elementary.EXP, shifted), reduced, keepdim, "logsumexp")
     return _elementary(kernels_elementary.LOG, total) + top.reshape(total.shape)
@@ -157,6 +157,8 @@ def _value_and_place(
 
 def _extremum(x: Tensor, dims: int | Sequence[int], keepdim: bool, of: Callable[..., Tensor], operation: str) -> Tensor:
     """torch's own extreme, whose only freedom is the sign of a zero: where one comes out, signed zeros are ordered."""
+    if not x.ndim:
+        return x.clone()
     reduced = reduce.normal_dims([dims] if isinstance(dims, int) else list(dims), x.ndim)
     if any(x.shape[d] == 0 for d in reduced):
         raise UsageError(f"{operation}: expected at least one value in each line, got none")
