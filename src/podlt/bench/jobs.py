@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import secrets
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from podlt.data.spec import DataSpec
 from podlt.engine.execution import one_thread
@@ -17,6 +20,9 @@ from podlt.training import events as ev
 from podlt.training.directory import RunDirectory, Settings
 from podlt.training.session import Session, wall_clock
 from podlt.training.trainer import Trainer
+
+SECONDS = 1.5
+"""How long one repeat of one contender should take: shorter ones are noise, longer ones meet other neighbours."""
 
 EPOCHS = 1000
 """More than any bench uses: the chain of secrets must be long enough, and rounds must not run out."""
@@ -28,20 +34,84 @@ MODELS = {
 }
 
 
-def recipe(job: str, workers: int, block_lines: int) -> Recipe:
-    """The recipe of a job "MODEL": MNIST, dealt in whole blocks.
+@dataclass(frozen=True)
+class BenchJob:
+    """What is trained: a model, how many lines a block has, and by which arithmetic."""
 
-    Raises:
-        UsageError: no such job.
-    """
-    if job not in MODELS:
-        raise UsageError(f"no job named {job!r}: expected one of {', '.join(MODELS)}")
-    return Recipe(
-        data=DataSpec("mnist"),
-        model=MODELS[job],
-        optimizer={"name": "adamw", "lr": 1e-3},
-        training=TrainingSpec(epochs=EPOCHS, workers=workers, block_lines=block_lines),
-    )
+    model: str
+    block_lines: int = 1000
+    arithmetic: Literal["exact", "stock"] = "exact"
+
+    @classmethod
+    def parse(cls, text: str) -> BenchJob:
+        """A job from "MODEL:BLOCK_LINES:ARITHMETIC"; the last two may be left out.
+
+        Raises:
+            UsageError: no such job; says what there is.
+        """
+        model, lines, arithmetic, *rest = [*text.split(":"), "", ""][: max(3, text.count(":") + 1)]
+        if model not in MODELS or not (lines or "1").isdigit() or arithmetic not in ("", "exact", "stock") or rest:
+            raise UsageError(
+                f"no job named {text!r}: expected MODEL:BLOCK_LINES:ARITHMETIC with a model of {', '.join(MODELS)} "
+                "and the arithmetic exact or stock"
+            )
+        return cls(model, int(lines or 1000), "stock" if arithmetic == "stock" else "exact")
+
+    def __str__(self) -> str:
+        return f"{self.model}:{self.block_lines}:{self.arithmetic}"
+
+    def recipe(self, workers: int) -> Recipe:
+        """MNIST, dealt in whole blocks."""
+        return Recipe(
+            data=DataSpec("mnist"),
+            model=MODELS[self.model],
+            optimizer={"name": "adamw", "lr": 1e-3},
+            training=TrainingSpec(epochs=EPOCHS, workers=workers, block_lines=self.block_lines),
+            arithmetic=self.arithmetic,
+        )
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What the command line of a bench of jobs says; `rounds` is 0 where they are to be fitted to the job."""
+
+    jobs: list[BenchJob]
+    workers: int
+    rounds: int
+    repeats: int
+    json: bool
+
+    @classmethod
+    def parse(cls, name: str, description: str | None, jobs: str, argv: Sequence[str] | None) -> BenchOptions:
+        """Reads them; `jobs` is what is measured if nobody says."""
+        parser = argparse.ArgumentParser(prog=f"podlt bench {name}", description=description)
+        known = f"models: {', '.join(MODELS)}; arithmetic: exact (the default) or stock"
+        parser.add_argument("--jobs", default=jobs, help=f"MODEL:BLOCK_LINES:ARITHMETIC, comma-separated; {known}")
+        parser.add_argument("--workers", type=int, default=50)
+        parser.add_argument("--rounds", type=int, default=0, help=f"of a repeat; 0: what takes {SECONDS} seconds")
+        parser.add_argument("--repeats", type=int, default=7)
+        parser.add_argument("--json", action="store_true")
+        found = parser.parse_args(argv)
+        parsed = [BenchJob.parse(job) for job in found.jobs.split(",")]
+        return cls(parsed, found.workers, found.rounds, found.repeats, found.json)
+
+
+def proven_rounds(trainer: Trainer, count: int) -> float:
+    """Runs rounds as a run does, until they are on the disk; returns the seconds."""
+    started_at = time.perf_counter()
+    for _ in range(count):
+        plan = trainer.manager.upcoming()
+        assert plan is not None
+        trainer.round(plan)
+    trainer.flush()
+    return time.perf_counter() - started_at
+
+
+def fitting(trainer: Trainer, rounds: int) -> int:
+    """How many rounds a repeat takes, after some to warm up; at least 2, so that one hides behind the next."""
+    proven_rounds(trainer, 1)
+    seconds = proven_rounds(trainer, 2) / 2
+    return rounds or max(2, round(SECONDS / seconds))
 
 
 @contextmanager

@@ -7,13 +7,12 @@ else differs. The figure is useful lines a second with the proof, over those wit
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import time
 from collections.abc import Sequence
 
-from podlt.bench.jobs import MODELS, recipe, started
+from podlt.bench.jobs import BenchJob, BenchOptions, fitting, proven_rounds, started
 from podlt.engine import wire
 from podlt.engine.local import LocalEngine
 from podlt.protocol.messages import Assignment, Task
@@ -24,41 +23,31 @@ from podlt.training.trainer import Trainer
 NOTHING = bytes(32)
 
 
-def measure(job: str, workers: int, block_lines: int, rounds: int, repeats: int) -> dict[str, object]:
-    """Interleaves `repeats` pairs of `rounds` rounds each; returns the ratios and what stands behind them."""
-    with started(recipe(job, workers, block_lines)) as (session, trainer):
-        unproven = Unproven(session, trainer, workers, block_lines)
-        _proven(trainer, 2)
+def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
+    """Interleaves pairs of some rounds each; returns the ratios and what stands behind them."""
+    with started(job.recipe(options.workers)) as (session, trainer):
+        unproven = Unproven(session, trainer, options.workers, job.block_lines)
+        rounds = fitting(trainer, options.rounds)
         unproven.rounds(2)
+        contenders = {"with": lambda: proven_rounds(trainer, rounds), "without": lambda: unproven.rounds(rounds)}
         pairs = []
-        for repeat in range(repeats):
-            contenders = [("with", _proven), ("without", lambda _, count: unproven.rounds(count))]
-            seconds = {name: run(trainer, rounds) for name, run in (contenders if repeat % 2 else contenders[::-1])}
+        for repeat in range(options.repeats):
+            seconds = {name: contenders[name]() for name in list(contenders)[:: 1 if repeat % 2 else -1]}
             pairs.append((seconds["with"], seconds["without"]))
-        ratios = sorted(without / proven for proven, without in pairs)
+        ratios, lines = sorted(without / proven for proven, without in pairs), job.block_lines * rounds
         return {
-            "job": job,
-            "workers": workers,
-            "block_lines": block_lines,
+            "job": str(job),
+            "workers": options.workers,
+            "fragment_lines": job.block_lines // (options.workers - 2),
             "processes": trainer.engine.processes,
             "rounds": rounds,
-            "repeats": repeats,
+            "repeats": options.repeats,
             "median": statistics.median(ratios),
             "min": ratios[0],
             "max": ratios[-1],
-            "lines_per_second_with": block_lines * rounds / statistics.median(p for p, _ in pairs),
-            "lines_per_second_without": block_lines * rounds / statistics.median(w for _, w in pairs),
+            "lines_per_second_with": lines / statistics.median(p for p, _ in pairs),
+            "lines_per_second_without": lines / statistics.median(w for _, w in pairs),
         }
-
-
-def _proven(trainer: Trainer, count: int) -> float:
-    started_at = time.perf_counter()
-    for _ in range(count):
-        plan = trainer.manager.upcoming()
-        assert plan is not None
-        trainer.round(plan)
-    trainer.flush()
-    return time.perf_counter() - started_at
 
 
 class Unproven:
@@ -102,26 +91,15 @@ class Unproven:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints the median ratio with min and max, a job a line."""
-    parser = argparse.ArgumentParser(prog="podlt bench overhead", description=__doc__)
-    parser.add_argument(
-        "--jobs",
-        default="mlp:1000,cnn:1000,cnn:5000,wide:5000",
-        help=f"MODEL:BLOCK_LINES, comma-separated; models: {', '.join(MODELS)}",
-    )
-    parser.add_argument("--workers", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=10, help="rounds of a repeat")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(argv)
-    for job in options.jobs.split(","):
-        model, _, lines = job.partition(":")
-        found = measure(model, options.workers, int(lines or 1000), options.rounds, options.repeats)
+    options = BenchOptions.parse("overhead", __doc__, "mlp:1000,cnn:1000,cnn:5000,cnn:20000,cnn:60000", argv)
+    for job in options.jobs:
+        found = measure(job, options)
         if options.json:
             print(json.dumps(found), flush=True)
         else:
             print(
-                f"{job:>10}  with/without the proof: median {found['median']:.3f} "
-                f"(min {found['min']:.3f}, max {found['max']:.3f})   "
+                f"{job!s:>16}  {found['fragment_lines']:>5} lines a task   with/without the proof: "
+                f"median {found['median']:.3f} (min {found['min']:.3f}, max {found['max']:.3f})   "
                 f"{found['lines_per_second_with']:,.0f} against {found['lines_per_second_without']:,.0f} lines/s",
                 flush=True,
             )

@@ -6,7 +6,6 @@ processes of one thread each. Data lie in memory as tensors for both, so that no
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import socket
@@ -22,11 +21,10 @@ from torch import distributed, multiprocessing, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from podlt.bench.jobs import MODELS, recipe, started
+from podlt.bench.jobs import BenchJob, BenchOptions, fitting, proven_rounds, started
 from podlt.data.dataset import Dataset
 from podlt.data.prepare import prepare
 from podlt.data.spec import DataSpec
-from podlt.recipe import Recipe
 from podlt.training.modules import build_model
 
 Step = Callable[[torch.Tensor, torch.Tensor], None]
@@ -60,12 +58,12 @@ def run_plain(step: Step, images: torch.Tensor, labels: torch.Tensor, batch: int
     return time.perf_counter() - started_at
 
 
-def _ddp_worker(rank: int, port: int, cache: str, job: str, batch: int, pipe: Connection) -> None:
+def _ddp_worker(rank: int, port: int, cache: str, job: BenchJob, batch: int, pipe: Connection) -> None:
     """One of two processes; runs as many steps as it is told, and says how long they took."""
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", rank=rank, world_size=2)
-    wanted = recipe(job, 50, batch)
+    wanted = job.recipe(3)
     images, labels = tensors(prepare(wanted.data, Path(cache) if cache else None).train)
     step = plain_step(DistributedDataParallel(build_model(wanted, {}, Path())))
     half = batch // 2
@@ -81,7 +79,7 @@ def _ddp_worker(rank: int, port: int, cache: str, job: str, batch: int, pipe: Co
 class Ddp:
     """Two processes of DistributedDataParallel that wait between measurements."""
 
-    def __init__(self, job: str, batch: int, cache: str) -> None:
+    def __init__(self, job: BenchJob, batch: int, cache: str) -> None:
         context = multiprocessing.get_context("spawn")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -108,23 +106,15 @@ class Ddp:
             process.join(10)
 
 
-def measure(job: str, workers: int, block_lines: int, rounds: int, repeats: int, cache: str) -> dict[str, object]:
+def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
     """Interleaves proven rounds, plain steps and DDP steps; returns lines a second and the ratios of each pair."""
-    wanted: Recipe = recipe(job, workers, block_lines)
+    wanted, block_lines = job.recipe(options.workers), job.block_lines
     threads = os.cpu_count() or 1
     with started(wanted) as (session, trainer):
         images, labels = tensors(session.data.train)
         step = plain_step(build_model(wanted, {}, Path()))
-        ddp = Ddp(job, block_lines, cache)
-
-        def proven() -> float:
-            started_at = time.perf_counter()
-            for _ in range(rounds):
-                plan = trainer.manager.upcoming()
-                assert plan is not None
-                trainer.round(plan)
-            trainer.flush()
-            return time.perf_counter() - started_at
+        ddp = Ddp(job, block_lines, os.environ.get("PODLT_CACHE", ""))
+        rounds = fitting(trainer, options.rounds)
 
         def plain() -> float:
             torch.set_num_threads(threads)
@@ -133,12 +123,15 @@ def measure(job: str, workers: int, block_lines: int, rounds: int, repeats: int,
             finally:
                 torch.set_num_threads(1)
 
-        contenders: dict[str, Callable[[], float]] = {"proven": proven, "plain": plain, "ddp": lambda: ddp.run(rounds)}
-        torch.set_num_threads(1)
+        contenders: dict[str, Callable[[], float]] = {
+            "proven": lambda: proven_rounds(trainer, rounds),
+            "plain": plain,
+            "ddp": lambda: ddp.run(rounds),
+        }
         for contender in contenders.values():
             contender()
         seconds: dict[str, list[float]] = {name: [] for name in contenders}
-        for repeat in range(repeats):
+        for repeat in range(options.repeats):
             order = list(contenders)[:: 1 if repeat % 2 else -1]
             for name in order:
                 seconds[name].append(contenders[name]())
@@ -146,11 +139,10 @@ def measure(job: str, workers: int, block_lines: int, rounds: int, repeats: int,
         figures = trainer.figures
     lines = block_lines * rounds
     report: dict[str, object] = {
-        "job": job,
-        "workers": workers,
-        "block_lines": block_lines,
+        "job": str(job),
+        "workers": options.workers,
         "rounds": rounds,
-        "repeats": repeats,
+        "repeats": options.repeats,
         "lines_per_second": {name: lines / statistics.median(values) for name, values in seconds.items()},
         "last_round_seconds": {"compute": figures.compute, "proof": figures.proof},
     }
@@ -162,22 +154,11 @@ def measure(job: str, workers: int, block_lines: int, rounds: int, repeats: int,
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints the ratios, a job a line."""
-    parser = argparse.ArgumentParser(prog="podlt bench throughput", description=__doc__)
-    parser.add_argument(
-        "--jobs",
-        default="mlp:1000,mlp:10000,cnn:1000,cnn:5000,wide:5000",
-        help=f"MODEL:BLOCK_LINES, comma-separated; models: {', '.join(MODELS)}",
-    )
-    parser.add_argument("--workers", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=10, help="rounds of a repeat")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args(argv)
-    cache = os.environ.get("PODLT_CACHE", "")
+    default = "mlp:1000,mlp:10000,cnn:1000,cnn:5000,wide:5000"
+    options = BenchOptions.parse("throughput", __doc__, f"{default},{default.replace(',', ':stock,')}:stock", argv)
     prepare(DataSpec("mnist"))
-    for job in options.jobs.split(","):
-        model, _, lines = job.partition(":")
-        found = measure(model, options.workers, int(lines or 1000), options.rounds, options.repeats, cache)
+    for job in options.jobs:
+        found = measure(job, options)
         if options.json:
             print(json.dumps(found), flush=True)
             continue
@@ -188,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             assert isinstance(ratio, dict)
             parts.append(f"/{name} {ratio['median']:.2f} (min {ratio['min']:.2f}, max {ratio['max']:.2f})")
         rates = ", ".join(f"{name} {speed:,.0f}" for name, speed in speeds.items())
-        print(f"{job:>10}  proven {', '.join(parts)}   lines/s: {rates}", flush=True)
+        print(f"{job!s:>16}  proven {', '.join(parts)}   lines/s: {rates}", flush=True)
 
 
 if __name__ == "__main__":
