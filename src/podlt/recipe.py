@@ -70,8 +70,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Args:
         optimizer: `{"name": "sgd" | "adamw", "lr": ..., ...}`, as `podlt.program.optimizer` reads it.
-        arithmetic: "stock" is PyTorch's own, one thread: equal between workers on one machine. "exact" gives the same
-            bits on any machine (`podlt.exact`); `digits` (1, 2 or 3) is how precise its products are.
+        arithmetic: "exact" gives the same bits on any machine (`podlt.exact`); `digits` (1, 2 or 3) is how precise
+            its products are. "stock" is PyTorch's own, one thread: equal between workers on one machine only.
     """
 
     data: DataSpec
@@ -80,7 +80,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     optimizer: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "adamw", "lr": 1e-3})
     training: TrainingSpec = TrainingSpec()
     protocol: ProtocolSpec = ProtocolSpec()
-    arithmetic: Literal["stock", "exact"] = "stock"
+    arithmetic: Literal["stock", "exact"] = "exact"
     digits: Literal[1, 2, 3] = 2
 
     @property
