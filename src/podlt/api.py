@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from podlt.engine.execution import one_thread
+from podlt.engine.interface import Workplace
 from podlt.protocol.ledger import Account
 from podlt.recipe import Recipe, check, load_recipe
 from podlt.training import events as ev
@@ -60,8 +61,9 @@ def train(
     cache: Path | None = None,
     entropy: Entropy = secrets.token_bytes,
     clock: Clock = wall_clock,
+    place: Workplace | None = None,
 ) -> Result:
-    """Trains a recipe over many workers on this machine, with the proof.
+    """Trains a recipe over many workers, with the proof.
 
     Args:
         recipe: a `Recipe`, or the path of a TOML file; relative paths in it start from the file's folder.
@@ -71,6 +73,7 @@ def train(
         processes: how many processes host the workers; 0 for one a core.
         listener: is called with every event of `podlt.training.events`.
         cache: where prepared data are kept; entropy, clock: where secrets and time come from.
+        place: where the workers are; this machine if not told.
 
     Raises:
         UsageError: the recipe, the data or the model cannot be used; says where.
@@ -86,7 +89,14 @@ def train(
     settings = Settings(processes=processes, cheats=cheaters, base=str(base))
     path = Path(run) if run is not None else Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     session = Session(
-        RunDirectory.new(path), recipe, settings, model=model, listener=listener, clock=clock, cache=cache
+        RunDirectory.new(path),
+        recipe,
+        settings,
+        model=model,
+        listener=listener,
+        clock=clock,
+        cache=cache,
+        place=place,
     )
     return _run(session, lambda: session.start(entropy))
 
@@ -101,11 +111,13 @@ def resume(
     cache: Path | None = None,
     entropy: Entropy = secrets.token_bytes,
     clock: Clock = wall_clock,
+    place: Workplace | None = None,
 ) -> Result:
     """Goes on with a run after the last round that is whole in its log; the bits are those of an undisturbed run.
 
     Args:
-        run: its directory; workers: how many workers there shall be at least, besides those that were evicted.
+        run: its directory; workers: how many workers there shall be at least, besides those that were evicted;
+        place: where the workers are; this machine if not told.
 
     Raises:
         InvalidProofError: a file of the run is not what its log says: reported, not repaired.
@@ -116,7 +128,9 @@ def resume(
     settings = directory.settings()
     if processes is not None:
         settings = msgspec.structs.replace(settings, processes=processes)
-    session = Session(directory, recipe, settings, model=model, listener=listener, clock=clock, cache=cache)
+    session = Session(
+        directory, recipe, settings, model=model, listener=listener, clock=clock, cache=cache, place=place
+    )
     return _run(session, lambda: session.resume(workers, entropy))
 
 

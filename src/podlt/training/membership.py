@@ -16,6 +16,8 @@ RETURN_SECONDS = 20.0
 
 _STEP = 0.5
 
+EVICTED = "evicted from this run: a result was not what its task gives"
+
 
 class Membership:
     """The workers of a run, as the log and the engine know them.
@@ -58,6 +60,7 @@ class Membership:
 
     def update(self) -> None:
         """Between two rounds: takes who has come, and lets go who has left."""
+        self._part()
         self._release(self._engine.departures())
         self._admit(self._engine.arrivals(0.0))
 
@@ -85,7 +88,7 @@ class Membership:
             number = next((n for n, worker in state.workers.items() if worker.key == member.key), None)
             status = state.workers[number].status if number is not None else "new"
             if status == "evicted":
-                self._engine.refused(member, "evicted from this run: a result of yours was not what its task gives")
+                self._engine.refused(member, EVICTED)
                 continue
             if number is None or status == "withdrawn":
                 try:
@@ -101,6 +104,18 @@ class Membership:
                     )
             self._engine.admitted(member, number)
             self._present.add(number)
+
+    def _part(self) -> None:
+        """Tells the engine whom the last round evicted, or let go for what it sent."""
+        for number in sorted(self._present):
+            worker = self._manager.state.workers[number]
+            if worker.status == "active":
+                continue
+            self._present.discard(number)
+            if worker.status == "evicted":
+                self._engine.refused(Member(worker.key, b""), EVICTED)
+            else:
+                self._engine.released(number, "withdrawn: its last answer was of no use")
 
     def _release(self, lost: list[Lost]) -> None:
         for one in lost:

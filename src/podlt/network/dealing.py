@@ -1,0 +1,188 @@
+"""The tasks of a round in progress, as the engine has dealt them: what is answered, what is missing, what is late."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from podlt import crypto
+from podlt.engine import wire
+from podlt.network import messages as m
+from podlt.network.link import ManagerLink
+from podlt.network.peers import Dealt, Pace, Peer
+from podlt.network.pieces import split
+from podlt.protocol.messages import Assignment
+
+
+class Dealing:
+    """The tasks of one attempt at a round.
+
+    Args:
+        link: to the workers; update_bytes: the size of an update; patience: what every task has, in seconds;
+        beat: after how many seconds without a sign of it something is sent, or asked for, again.
+    """
+
+    def __init__(self, link: ManagerLink, update_bytes: int, patience: float, beat: float) -> None:
+        self._again = beat
+        self._link, self._update_bytes = link, update_bytes
+        self._slots: dict[int, np.ndarray] = {}
+        self._tasks: dict[int, Dealt] = {}
+        self._pace = Pace(patience)
+        self.attempt = b""
+        self._opening: m.Open | None = None
+        self._asked = 0.0
+
+    def begin(self, attempt: bytes, count: int) -> None:
+        """A round begins: `attempt` tells its messages from those of an earlier attempt at the same round."""
+        self.attempt, self._tasks, self._opening = attempt, {}, None
+        self._pace.dealt(count)
+
+    def slot(self, origin: int) -> np.ndarray:
+        """The update of a task (uint8)."""
+        if origin not in self._slots:
+            self._slots[origin] = np.zeros(self._update_bytes, np.uint8)
+        return self._slots[origin]
+
+    def give(self, assignment: Assignment, holder: Peer, lines: np.ndarray, count: int, now: float) -> None:
+        """Sends a task to its holder."""
+        self._opening = None  # what is dealt now must be committed to before anything else is opened
+        inline = lines.tobytes() if len(lines) <= m.INLINE else b""
+        work = m.Work(
+            attempt=self.attempt,
+            origin=assignment.origin,
+            task=assignment.task,
+            count=count,
+            blob=b"\0" * 32 if inline else crypto.blob_digest(lines.data),
+            size=len(lines),
+            lines=inline,
+        )
+        dealt = Dealt(assignment, holder.key, work, lines, self._update_bytes, now)
+        self._tasks[assignment.origin] = dealt
+        self._send(dealt, now)
+
+    def lines(self, number: int, digest: bytes) -> np.ndarray | None:
+        """The lines of a worker's task by their digest, if it has one with them."""
+        for dealt in self._tasks.values():
+            if dealt.assignment.holder == number and dealt.work.blob == digest and not dealt.work.lines:
+                return dealt.lines
+        return None
+
+    def gone(self, number: int) -> None:
+        """A worker is gone: nothing more is expected of it."""
+        self._tasks = {o: d for o, d in self._tasks.items() if d.assignment.holder != number}
+
+    def idle(self) -> bool:
+        """Whether nothing may be written to a slot any more."""
+        return all(dealt.whole for dealt in self._tasks.values())
+
+    # -- answers -----------------------------------------------------------------------------------------------------
+
+    def answer(self, peer: Peer, said: m.Answer, now: float) -> wire.Results | None:
+        """A worker committed to a result; its update follows."""
+        dealt = self._of(peer, said.attempt, said.origin)
+        if dealt is None:
+            self._link.send(peer.key, m.record(m.Late(attempt=said.attempt, origin=said.origin)))
+            return None
+        if dealt.answer is None:
+            dealt.answer, dealt.heard = said, now
+            self._pace.answered(now - dealt.sent)
+            dealt.assembler.announce(said.update, self._update_bytes, self.slot(said.origin)[: self._update_bytes])
+        return None
+
+    def piece(self, peer: Peer, said: m.Piece, now: float) -> wire.Results | None:
+        """A piece of an update came; with the last one the answer is whole."""
+        dealt = self._tasks.get(said.origin)
+        if dealt is None or dealt.key != peer.key or dealt.answer is None or dealt.whole:
+            peer.noise += 1
+            return None
+        dealt.heard = now
+        if dealt.assembler.take(said.data) is None:
+            return None
+        dealt.whole = True
+        return wire.Results(
+            round=dealt.work.task.round,
+            committed=[dealt.committed],
+            done=[said.origin],
+            faked=[],
+            proof_seconds=dealt.answer.proof_seconds,
+            compute_seconds=dealt.answer.compute_seconds,
+        )
+
+    def failed(self, peer: Peer, said: m.CannotDo) -> wire.Failed | None:
+        """A worker could not execute its task."""
+        dealt = self._of(peer, said.attempt, said.origin)
+        if dealt is None or dealt.answer is not None:
+            return None
+        dealt.whole = True
+        task = dealt.assignment
+        return wire.Failed(round=task.task.round, origin=task.origin, holder=task.holder, message=said.reason)
+
+    def openings(self, peer: Peer, said: m.Openings) -> wire.Openings | None:
+        """A worker opened its commitments."""
+        due = []
+        for opened in said.opened:
+            dealt = self._of(peer, said.attempt, opened.origin)
+            if dealt is not None and dealt.whole and not dealt.opened and opened.holder == dealt.assignment.holder:
+                dealt.opened = True
+                due.append(opened)
+        if not due:
+            peer.noise += 1
+            return None
+        return wire.Openings(round=self._tasks[due[0].origin].work.task.round, opened=due)
+
+    # -- what is missing ---------------------------------------------------------------------------------------------
+
+    def open(self, round: int, now: float) -> None:
+        """Asks everybody to open."""
+        self._opening, self._asked = m.Open(attempt=self.attempt, round=round), now
+        self._link.publish(m.record(self._opening))
+
+    def overdue(self, now: float) -> list[tuple[Dealt, str]]:
+        """Tasks whose answer is late, and why."""
+        limit = self._pace.limit()
+        found = []
+        for dealt in self._tasks.values():
+            taken = now - dealt.sent
+            if limit is not None and not dealt.whole and taken > limit:
+                found.append((dealt, f"late: no answer after {taken:.0f} s, and {limit:.0f} s would have been long"))
+        return found
+
+    def repeat(self, present: Mapping[int, Peer], now: float) -> None:
+        """Sends again what did not arrive, and asks again for what did not come."""
+        asked: set[bytes] = set()
+        for dealt in self._tasks.values():
+            peer = present.get(dealt.assignment.holder)
+            if peer is None or peer.key != dealt.key or now - max(dealt.given, dealt.heard) < self._again:
+                continue
+            if dealt.answer is None:
+                has = peer.attempt == self.attempt and dealt.assignment.origin in peer.in_hand
+                if not has and peer.said > dealt.given + self._again / 2:
+                    self._send(dealt, now)
+            elif not dealt.whole:
+                self._ask_for_update(dealt, now)
+            elif self._opening is not None and not dealt.opened and now - self._asked >= self._again:
+                asked.add(dealt.key)
+        if asked and self._opening is not None:
+            self._asked = now
+            for key in asked:
+                self._link.send(key, m.record(self._opening))
+
+    def _ask_for_update(self, dealt: Dealt, now: float) -> None:
+        assert dealt.answer is not None
+        dealt.given = now
+        ranges = dealt.assembler.missing(dealt.answer.update)
+        self._link.send(
+            dealt.key, m.record(m.Send(attempt=self.attempt, origin=dealt.assignment.origin, ranges=ranges))
+        )
+
+    def _send(self, dealt: Dealt, now: float) -> None:
+        dealt.given = now
+        self._link.send(dealt.key, m.record(dealt.work))
+        if not dealt.work.lines:
+            for body in split(dealt.work.blob, dealt.lines):
+                self._link.send(dealt.key, m.piece(body))
+
+    def _of(self, peer: Peer, attempt: bytes, origin: int) -> Dealt | None:
+        dealt = self._tasks.get(origin)
+        return dealt if dealt is not None and dealt.key == peer.key and attempt == self.attempt else None

@@ -1,0 +1,355 @@
+"""The engine `nats`: workers on machines of strangers. The manager's side, over any link that may lose messages.
+
+Nothing rests on a message arriving. A worker says every two seconds which tasks it has: what it does not have is sent
+again; pieces that are missing are asked for; openings are asked for until they come. Workers answer a task that they
+did already from memory, with the same commitment. So links, servers and the manager itself may fail at any moment.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from podlt import crypto
+from podlt.engine.interface import Event, Job, Lost, Member, Receipt
+from podlt.engine.shared import BlockBuffer, Region
+from podlt.errors import InvalidProofError, PodltError
+from podlt.network import messages as m
+from podlt.network.dealing import Dealing
+from podlt.network.link import ManagerLink
+from podlt.network.peers import Attention, Peer
+from podlt.network.pieces import PIECE, message, split
+from podlt.program.layout import state_layout, update_layout
+from podlt.protocol.messages import Assignment
+from podlt.protocol.signatures import JOIN
+
+PATIENCE = 15.0
+"""Seconds of silence after which a worker counts as gone."""
+
+STEP = 0.25
+"""How long the engine waits for messages at a time, in seconds."""
+
+NOISE = 2000
+"""How many useless messages a round may bring from one worker before it is shut out."""
+
+BACKLOG = 2**20
+
+
+class NetworkEngine:
+    """Carries tasks to workers that come and go.
+
+    Args:
+        job: of the run; link: to the workers; arithmetic: the digest that a worker's own must be (see `checks`);
+        patience: seconds of silence after which a worker is gone; beat: how often workers give a sign of life;
+        clock: seconds, monotonic.
+
+    Raises:
+        EngineError: there is not enough memory for the parameters and the block.
+    """
+
+    elastic = True
+
+    def __init__(
+        self,
+        job: Job,
+        link: ManagerLink,
+        arithmetic: str,
+        *,
+        patience: float = PATIENCE,
+        beat: float = m.BEAT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._job, self._link, self._arithmetic = job, link, arithmetic
+        self._patience, self._beat, self._time = patience, beat, Attention(clock)
+        self._program = job.program.to_bytes()
+        self._program_blob = crypto.blob_digest(self._program)
+        self._state_bytes, nbytes = state_layout(job.program).nbytes, update_layout(job.program).nbytes
+        self._state = Region(self._state_bytes)
+        self._block = BlockBuffer(job.fields, job.block_lines)
+        self._run, self._setup = b"", b""
+        self._peers: dict[bytes, Peer] = {}
+        self._by_number: dict[int, Peer] = {}
+        self._arrived: dict[bytes, Member] = {}
+        self._lost: deque[Lost] = deque()
+        self._published = b""
+        self._dealing = Dealing(link, nbytes, patience, beat)
+        link.allow(2 * nbytes + BACKLOG)
+
+    # -- who is there ------------------------------------------------------------------------------------------------
+
+    @property
+    def processes(self) -> int:
+        """How many processes host the workers that are there."""
+        return len({peer.process for peer in self._by_number.values()})
+
+    def members(self, run: bytes) -> list[Member]:
+        """Begins to work for a run; who is there already will join again."""
+        self._run = run
+        setup = m.Setup(
+            version=m.VERSION,
+            run=run,
+            program_digest=self._job.program.digest,
+            program_blob=self._program_blob,
+            program_size=len(self._program),
+            program=self._program if len(self._program) <= m.INLINE else b"",
+            fields=self._job.fields,
+            block_lines=self._job.block_lines,
+            local_steps=self._job.local_steps,
+            local_lr=self._job.local_lr,
+            arithmetic=self._arithmetic,
+        )
+        self._setup = m.record(m.signed(setup, self._job.key))
+        self._link.publish(m.record(m.Announce(run=run)))
+        return []
+
+    def arrivals(self, seconds: float) -> list[Member]:
+        """Who asked to be admitted and is not yet."""
+        self._published = b""  # the parameters may be about to change: nobody is given them now
+        for _ in self._pump(seconds):
+            pass  # between rounds no answer is of use
+        arrived, self._arrived = list(self._arrived.values()), {}
+        return arrived
+
+    def departures(self) -> list[Lost]:
+        """Admitted workers that are gone."""
+        self._find_silent()
+        lost = list(self._lost)
+        self._lost.clear()
+        return lost
+
+    def admitted(self, member: Member, number: int) -> None:
+        """A member is worker `number` from now on."""
+        peer = self._peer(member.key)
+        peer.number = number
+        self._by_number[number] = peer
+        self._welcome(peer, number)
+
+    def refused(self, member: Member, reason: str) -> None:
+        """A member may not work for this run."""
+        peer = self._peer(member.key)
+        self._forget(peer)
+        self._send(peer, m.Refused(reason=reason[:1000]))
+
+    def released(self, number: int, reason: str) -> None:
+        """A worker was withdrawn for a fault: it may come again, later each time."""
+        peer = self._by_number.get(number)
+        if peer is not None:
+            self._forget(peer)
+            peer.dismissed += 1
+            seconds = min(600, 5 * 2**peer.dismissed)
+            peer.returns = self._time.now + seconds
+            self._send(peer, m.Dismissed(reason=reason[:1000], seconds=seconds))
+
+    # -- a round -----------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> np.ndarray:
+        """The parameters' bytes; the manager alone writes them, between rounds."""
+        return self._state.bytes
+
+    def block(self, half: int, lines: int) -> dict[str, np.ndarray]:
+        """Where the lines of a block go, field by field."""
+        return self._block.views(half, lines)
+
+    def slot(self, origin: int) -> np.ndarray:
+        """The update of the task that was dealt to `origin`."""
+        return self._dealing.slot(origin)
+
+    def deal(
+        self,
+        half: int,
+        lines: int,
+        bounds: Sequence[tuple[int, int]],
+        assignments: Sequence[Assignment],
+        *,
+        again: bool = False,
+    ) -> None:
+        """Publishes the round's parameters, and sends tasks to their holders."""
+        self._listen()
+        if not again:
+            self._dealing.begin(secrets.token_bytes(8), len(assignments))
+            for peer in self._peers.values():
+                peer.noise = 0
+            self._publish(assignments[0].task.parameters)
+        block = self._block.views(half, lines)
+        for assignment in assignments:
+            start, stop = bounds[assignment.fragment]
+            parts = [np.ascontiguousarray(block[f.name][start:stop]).reshape(-1) for f in self._job.fields]
+            data = np.concatenate([part.view(np.uint8) for part in parts])
+            holder = self._by_number.get(assignment.holder)
+            if holder is not None:
+                self._dealing.give(assignment, holder, data, stop - start, self._time.now)
+            else:
+                self._lost.append(Lost(assignment.holder, "left before the round began"))
+
+    def open(self, round: int) -> None:
+        """Asks all workers to open their commitments of a round."""
+        self._dealing.open(round, self._time.now)
+
+    def idle(self) -> bool:
+        """Whether every task was answered, or its holder is gone."""
+        return self._dealing.idle()
+
+    def events(self) -> Iterator[Event]:
+        """Waits for a while until something comes, and gives it."""
+        yield from self._pump(STEP)
+        self._find_silent()
+        for dealt, reason in self._dealing.overdue(self._time.now):
+            self._lose(self._by_number.get(dealt.assignment.holder), reason)
+        self._dealing.repeat(self._by_number, self._time.now)
+        while self._lost:
+            yield self._lost.popleft()
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def receipt(self, receipt: Receipt) -> None:
+        """Tells all workers what a round paid."""
+        paid = m.Paid(round=receipt.round, head=receipt.head, index=receipt.index, entry=receipt.entry)
+        self._link.publish(m.record(paid))
+
+    def finish(self, outcome: str, reason: str) -> None:
+        """Tells all workers that the run ended."""
+        self._link.publish(m.record(m.Finished(outcome=outcome, reason=reason[:1000])))
+
+    def close(self) -> None:
+        """Ends the link."""
+        self._link.close()
+        for region in (self._state, self._block.region):
+            region.close()
+
+    # -- what workers say --------------------------------------------------------------------------------------------
+
+    def _pump(self, seconds: float) -> Iterator[Event]:
+        """Takes what has come."""
+        for key, raw in self._link.receive(seconds):
+            peer = self._peer(key)
+            peer.heard = self._time.now
+            try:
+                event = self._take(peer, m.from_worker(raw))
+            except PodltError as error:
+                peer.noise += 1
+                event = None
+                self._lose(peer, f"sent what is no message: {error}")
+            if peer.noise > NOISE:
+                self.refused(Member(key, b""), "too many useless messages")
+                self._lose(peer, "too many useless messages")
+                self._link.drop(key)
+            if event is not None:
+                yield event
+        self._listen()
+
+    def _take(self, peer: Peer, said: m.Up | m.Piece) -> Event | None:
+        now = self._time.now
+        if isinstance(said, m.Piece):
+            return self._dealing.piece(peer, said, now)
+        if isinstance(said, m.Answer):
+            return self._dealing.answer(peer, said, now)
+        if isinstance(said, m.Beat):
+            peer.attempt, peer.in_hand, peer.said = said.attempt, frozenset(said.in_hand), now
+            if peer.number is None and peer.key not in self._arrived:
+                self._ask_to_join(peer)
+        elif isinstance(said, m.Openings):
+            return self._dealing.openings(peer, said)
+        elif isinstance(said, m.CannotDo):
+            return self._dealing.failed(peer, said)
+        elif isinstance(said, m.Hello):
+            self._greet(peer, said)
+        elif isinstance(said, m.Join):
+            self._join(peer, said)
+        elif isinstance(said, m.Want):
+            self._give(peer, said)
+        elif isinstance(said, m.Leave):
+            self._lose(peer, f"left: {said.reason}" if said.reason else "left")
+        return None
+
+    def _greet(self, peer: Peer, hello: m.Hello) -> None:
+        if hello.version != m.VERSION:
+            reason = f"this manager speaks version {m.VERSION}, and the worker version {hello.version}: update podlt"
+            self._send(peer, m.Refused(reason=reason))
+        elif self._setup:
+            self._link.send(peer.key, self._setup)
+
+    def _join(self, peer: Peer, join: m.Join) -> None:
+        """Takes a request to join; one that was admitted already has lost the answer, or its link for a while."""
+        if join.run != self._run or self._time.now < peer.returns:
+            return
+        if join.arithmetic != self._arithmetic or join.differing:
+            where = f"; the first operation that differs is {join.differing}" if join.differing else ""
+            self._send(peer, m.Refused(reason=f"this machine computes other bits than the run needs{where}"))
+            return
+        if not crypto.is_signed(peer.key, JOIN, self._run, join.signature):
+            self._send(peer, m.Refused(reason="the signature on joining does not hold"))
+            return
+        peer.process = join.process
+        if peer.number is not None:
+            self._welcome(peer, peer.number)
+        else:
+            self._arrived[peer.key] = Member(peer.key, join.signature)
+
+    def _welcome(self, peer: Peer, number: int) -> None:
+        self._send(peer, m.Welcome(number=number, at=time.time_ns() // 10**6))
+
+    def _ask_to_join(self, peer: Peer) -> None:
+        if self._run and self._time.now - peer.asked > self._beat:
+            peer.asked = self._time.now
+            self._send(peer, m.Announce(run=self._run))
+
+    def _give(self, peer: Peer, want: m.Want) -> None:
+        """Sends pieces that a worker misses, of what it may have."""
+        blob: np.ndarray | None = None
+        if want.digest == self._program_blob:
+            blob = np.frombuffer(self._program, np.uint8)
+        elif want.digest == self._published:
+            blob = self._state.bytes[: self._state_bytes]
+        elif peer.number is not None:
+            blob = self._dealing.lines(peer.number, want.digest)
+        if blob is None:
+            peer.noise += 1
+            return
+        for offset, length in want.ranges:
+            if offset % PIECE or length > PIECE or offset + length > len(blob):
+                raise InvalidProofError(f"pieces are cut every {PIECE} bytes; {length} at {offset} were asked for")
+            body = message(want.digest, len(blob), offset, blob[offset : offset + length])
+            self._link.send(peer.key, m.piece(body))
+
+    def _publish(self, digest: bytes) -> None:
+        self._published = digest
+        state = self._state.bytes[: self._state_bytes]
+        self._link.publish(m.record(m.Parameters(digest=digest, size=len(state))))
+        for body in split(digest, state):
+            self._link.publish(m.piece(body))
+
+    # -- helpers -----------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        self._time.tick(self._link.connected)
+
+    def _find_silent(self) -> None:
+        for peer in list(self._by_number.values()):
+            if self._time.now - peer.heard > self._patience:
+                self._lose(peer, f"was silent for {self._patience:.0f} s")
+
+    def _lose(self, peer: Peer | None, reason: str) -> None:
+        if peer is None or peer.number is None:
+            return
+        self._lost.append(Lost(peer.number, reason[:1000]))
+        self._dealing.gone(peer.number)
+        self._forget(peer)
+
+    def _forget(self, peer: Peer) -> None:
+        if peer.number is not None:
+            self._by_number.pop(peer.number, None)
+            peer.number = None
+        self._arrived.pop(peer.key, None)
+
+    def _peer(self, key: bytes) -> Peer:
+        if key not in self._peers:
+            self._peers[key] = Peer(key, self._time.now)
+        return self._peers[key]
+
+    def _send(self, peer: Peer, what: m.Message) -> None:
+        self._link.send(peer.key, m.record(what))

@@ -1,0 +1,56 @@
+"""Links: what engine and worker need of a messaging system. At most once, in any order; who sent a message is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class ManagerLink(Protocol):
+    """The manager's end. `send` and `publish` may be called on any thread, and never wait."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether anything can arrive at present."""
+
+    def send(self, key: bytes, message: bytes) -> None:
+        """To the worker of this public key."""
+
+    def publish(self, message: bytes) -> None:
+        """To everybody, once a process."""
+
+    def receive(self, seconds: float) -> Sequence[tuple[bytes, bytes]]:
+        """What has come (sender's public key, message), waiting for so many seconds at most; possibly nothing."""
+
+    def allow(self, backlog: int) -> None:
+        """A worker may have so many bytes waiting to be received; what comes beyond is lost."""
+
+    def drop(self, key: bytes) -> None:
+        """Takes nothing more from a worker."""
+
+    def close(self) -> None:
+        """After what was sent is on its way."""
+
+
+class WorkerLink(Protocol):
+    """A worker process's end, for several identities. `send` may be called on any thread, and never waits."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether anything can arrive at present."""
+
+    def send(self, key: bytes, message: bytes) -> None:
+        """To the manager, as the identity of this public key."""
+
+    def receive(self, seconds: float) -> Sequence[tuple[bytes | None, bytes]]:
+        """What has come (for which identity; None if for all, message); an empty message: a link was made anew.
+
+        Raises:
+            EngineError: the link was refused, or is lost for good; says why.
+        """
+
+    def drop(self, key: bytes) -> None:
+        """An identity has nothing to do here any more."""
+
+    def close(self) -> None:
+        """After what was sent is on its way."""

@@ -1,0 +1,292 @@
+"""What manager and workers say to each other over a network: canonical records, and pieces of blobs.
+
+A message is one byte that says which of the two it is, and then the record or the piece. Who sent it is known from the
+link that it came on, never from what it says: a record names no key, and a number only where a signature covers it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Annotated, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from podlt.canonical import Decoder, encode
+from podlt.crypto import SigningKey, is_signed
+from podlt.data.dataset import Field
+from podlt.errors import InvalidProofError
+from podlt.protocol.messages import Opened, Task
+from podlt.units import Count, Digest, Millis, Round, Signature, Text, WorkerId
+
+VERSION = 1
+"""Of these messages: a worker of another version is refused with a reason."""
+
+INLINE = 256 * 1024
+"""Lines and programs up to this size travel inside the record; larger ones in pieces."""
+
+MAX_MESSAGE = 512 * 1024
+"""No message is longer."""
+
+BEAT = 2.0
+"""Seconds between two signs of life of a worker. What is missing after as long is sent, or asked for, again."""
+
+Nonce = Annotated[bytes, Meta(min_length=8, max_length=8)]
+Range = tuple[Count, Count]
+Ranges = Annotated[list[Range], Meta(max_length=64)]
+
+_RECORD, _PIECE = b"\0", b"\1"
+_ORIGIN = struct.Struct(">I")
+SETUP = "setup/1"
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """What every record has: its kind."""
+
+
+# -- from a worker ---------------------------------------------------------------------------------------------------
+
+
+class Hello(Message, frozen=True, tag="hello"):
+    """Somebody wants to know what there is to do."""
+
+    version: Count
+
+
+class Join(Message, frozen=True, tag="join"):
+    """A worker asks to be admitted.
+
+    `signature` is over the run's identity; `process` is the same for all identities of one process. `arithmetic` is
+    the digest of what this machine computes for known inputs; `differing` is the first operation that is wrong.
+    """
+
+    run: Digest
+    signature: Signature
+    process: Nonce
+    arithmetic: Annotated[str, Meta(max_length=200)]
+    differing: Annotated[str, Meta(max_length=200)] = ""
+
+
+class Beat(Message, frozen=True, tag="beat"):
+    """A worker is there; `in_hand` are the tasks of `attempt` that it has and did not answer yet."""
+
+    attempt: Annotated[bytes, Meta(max_length=8)]
+    in_hand: Annotated[list[WorkerId], Meta(max_length=1024)]
+
+
+class Answer(Message, frozen=True, tag="answer"):
+    """A worker commits to the result of a task, and will send it: the update follows in pieces.
+
+    `update` is its digest. It is sent at once, to the manager alone, beside what other workers still compute: the
+    manager knows who is checked anyway, so that it learns nothing by it that it could abuse.
+    """
+
+    attempt: Nonce
+    origin: WorkerId
+    commitment: Digest
+    signature: Signature
+    update: Digest
+    proof_seconds: float
+    compute_seconds: float
+
+
+class CannotDo(Message, frozen=True, tag="cannot"):
+    """A worker could not execute a task."""
+
+    attempt: Nonce
+    origin: WorkerId
+    reason: Annotated[str, Meta(max_length=1000)]
+
+
+class Openings(Message, frozen=True, tag="openings"):
+    """What a worker's commitments hid."""
+
+    attempt: Nonce
+    opened: Annotated[list[Opened], Meta(max_length=1024)]
+
+
+class Want(Message, frozen=True, tag="want"):
+    """Pieces that did not come: offset and length of each."""
+
+    digest: Digest
+    ranges: Ranges
+
+
+class Leave(Message, frozen=True, tag="leave"):
+    """A worker goes, and says so."""
+
+    reason: Annotated[str, Meta(max_length=200)]
+
+
+# -- from the manager ------------------------------------------------------------------------------------------------
+
+
+class Setup(Message, frozen=True, tag="setup"):
+    """What there is to do: everything that a worker needs before the first task. Signed by the run's manager.
+
+    `program` is empty where it comes in pieces. `arithmetic` is what the digest in a worker's `Join` must be.
+    """
+
+    version: Count
+    run: Digest
+    program_digest: Digest
+    program_blob: Digest
+    program_size: Count
+    program: Annotated[bytes, Meta(max_length=INLINE)]
+    fields: list[Field]
+    block_lines: Count
+    local_steps: Count
+    local_lr: float | None
+    arithmetic: Annotated[str, Meta(max_length=200)]
+    signature: bytes = b""
+
+
+class Announce(Message, frozen=True, tag="announce"):
+    """The manager is there: who works for this run is to join (again)."""
+
+    run: Digest
+
+
+class Welcome(Message, frozen=True, tag="welcome"):
+    """A worker was admitted, as this number; `at` is the manager's clock, in milliseconds since 1970."""
+
+    number: WorkerId
+    at: Millis
+
+
+class Refused(Message, frozen=True, tag="refused"):
+    """A worker may not work for this run, and need not ask again."""
+
+    reason: Text
+
+
+class Dismissed(Message, frozen=True, tag="dismissed"):
+    """A worker was withdrawn without fraud: it may join again, after so many seconds."""
+
+    reason: Text
+    seconds: Count
+
+
+class Parameters(Message, frozen=True, tag="parameters"):
+    """The parameters of the round that begins; they follow in pieces."""
+
+    digest: Digest
+    size: Count
+
+
+class Work(Message, frozen=True, tag="task"):
+    """A task. `lines` are the bytes of its fields one after another; empty where they come in pieces."""
+
+    attempt: Nonce
+    origin: WorkerId
+    task: Task
+    count: Count
+    blob: Digest
+    size: Count
+    lines: Annotated[bytes, Meta(max_length=INLINE)]
+
+
+class Open(Message, frozen=True, tag="open"):
+    """All commitments are in: show what they hid."""
+
+    attempt: Nonce
+    round: Round
+
+
+class Send(Message, frozen=True, tag="send"):
+    """Pieces of the update of a task did not come."""
+
+    attempt: Nonce
+    origin: WorkerId
+    ranges: Ranges
+
+
+class Late(Message, frozen=True, tag="late"):
+    """An answer was not needed any more: nothing is paid for it, and nothing is held against anybody."""
+
+    attempt: Nonce
+    origin: WorkerId
+
+
+class Paid(Message, frozen=True, tag="paid"):
+    """A round is in the log, on the disk: the entry that pays, its number, and the signed head over both."""
+
+    round: Round
+    head: Text
+    index: Count
+    entry: Annotated[bytes, Meta(max_length=MAX_MESSAGE)]
+
+
+class Finished(Message, frozen=True, tag="finished"):
+    """The run is complete, or stopped."""
+
+    outcome: Annotated[str, Meta(max_length=20)]
+    reason: Text
+
+
+Up = Hello | Join | Beat | Answer | CannotDo | Openings | Want | Leave
+Down = (
+    Setup | Announce | Welcome | Refused | Dismissed | Parameters | Work | Open | Send | Late | Paid | Finished
+)  # fmt: skip
+
+_up: Decoder[Up] = Decoder(Up)
+_down: Decoder[Down] = Decoder(Down)
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """A piece of a blob (see `pieces`); `origin` says of which task's update it is, where a worker sent it."""
+
+    origin: int
+    data: memoryview
+
+
+M = TypeVar("M")
+
+
+def record(message: Message) -> bytes:
+    """A record as a message."""
+    return _RECORD + encode(message)
+
+
+def piece(data: bytes, origin: int = 0) -> bytes:
+    """A piece as a message."""
+    return b"".join((_PIECE, _ORIGIN.pack(origin), data))
+
+
+def from_worker(message: bytes) -> Up | Piece:
+    """What a worker said.
+
+    Raises:
+        InvalidProofError: malformed, or too long.
+    """
+    return _parse(message, _up)
+
+
+def from_manager(message: bytes) -> Down | Piece:
+    """What the manager said.
+
+    Raises:
+        InvalidProofError: malformed, or too long.
+    """
+    return _parse(message, _down)
+
+
+def _parse(message: bytes, decoder: Decoder[M]) -> M | Piece:
+    if not 1 <= len(message) <= MAX_MESSAGE:
+        raise InvalidProofError(f"message of {len(message)} bytes; expected 1 to {MAX_MESSAGE}")
+    if message[:1] == _RECORD:
+        return decoder.decode(message[1:])
+    if message[:1] != _PIECE or len(message) < 1 + _ORIGIN.size:
+        raise InvalidProofError("message is neither a record nor a piece")
+    return Piece(_ORIGIN.unpack_from(message, 1)[0], memoryview(message)[1 + _ORIGIN.size :])
+
+
+def signed(setup: Setup, key: SigningKey) -> Setup:
+    """A setup with the manager's signature over everything else in it."""
+    bare = msgspec.structs.replace(setup, signature=b"")
+    return msgspec.structs.replace(setup, signature=key.sign(SETUP, encode(bare)))
+
+
+def is_from(setup: Setup, manager: bytes) -> bool:
+    """Whether a setup is signed by the manager of this key."""
+    return is_signed(manager, SETUP, encode(msgspec.structs.replace(setup, signature=b"")), setup.signature)

@@ -1,0 +1,184 @@
+"""A messaging system of one process: links that deliver, or lose, double and reorder messages, and crews in threads."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from podlt.crypto import SigningKey
+from podlt.engine.interface import Job
+from podlt.network.journal import Journal
+from podlt.network.link import ManagerLink
+from podlt.network.worker import Crew, Outcome
+
+BEAT = 0.2
+"""Seconds between two signs of life: ten times as often as in earnest, so that tests need not wait."""
+
+
+class _Box:
+    """Messages that wait for one end."""
+
+    def __init__(self) -> None:
+        self._messages: deque[tuple[bytes | None, bytes]] = deque()
+        self._event = threading.Event()
+
+    def put(self, key: bytes | None, message: bytes) -> None:
+        self._messages.append((key, message))
+        self._event.set()
+
+    def take(self, seconds: float) -> list[tuple[bytes | None, bytes]]:
+        if seconds:
+            self._event.wait(seconds)
+        self._event.clear()
+        taken = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self._messages.popleft())
+        return taken
+
+
+class Hub:
+    """Carries messages between one manager and crews.
+
+    Args:
+        loss, twice, shuffle: chances that a message is lost, comes twice, or comes after those sent later.
+    """
+
+    def __init__(self, loss: float = 0.0, twice: float = 0.0, shuffle: float = 0.0, seed: int = 0) -> None:
+        self.loss, self.twice, self.shuffle = loss, twice, shuffle
+        self.beat = BEAT
+        self._dice, self._lock = random.Random(seed), threading.Lock()
+        self.up = _Box()
+        self.crews: list[CrewLink] = []
+        self.sent = 0
+        self.closed = False
+
+    def carry(self, box: _Box, key: bytes | None, message: bytes) -> None:
+        """Delivers a message, or does what the chances say."""
+        with self._lock:
+            self.sent += 1
+            lost, again, late = (self._dice.random() < p for p in (self.loss, self.twice, self.shuffle))
+        if lost:
+            return
+        if late:
+            threading.Timer(0.05, box.put, (key, message)).start()
+        else:
+            box.put(key, message)
+        if again:
+            box.put(key, message)
+
+    # -- the manager's end (podlt.network.link.ManagerLink) --
+
+    @property
+    def connected(self) -> bool:
+        return True
+
+    def send(self, key: bytes, message: bytes) -> None:
+        for crew in self.crews:
+            if key in crew.keys and not crew.cut:
+                self.carry(crew.box, key, message)
+
+    def publish(self, message: bytes) -> None:
+        for crew in self.crews:
+            if not crew.cut:
+                self.carry(crew.box, None, message)
+
+    def receive(self, seconds: float) -> Sequence[tuple[bytes, bytes]]:
+        return self.up.take(seconds)  # type: ignore[return-value]
+
+    def allow(self, backlog: int) -> None:
+        pass
+
+    def drop(self, key: bytes) -> None:
+        for crew in self.crews:
+            crew.keys.discard(key)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def connect(self, job: Job) -> ManagerLink:
+        """For `podlt.network.place.Elsewhere`."""
+        self.manager = job.key.public
+        for crew in self.crews:
+            crew.begin(job.key.public)
+        return self
+
+
+class CrewLink:
+    """A crew's end, and the thread that it runs in."""
+
+    def __init__(self, hub: Hub, keys: Sequence[SigningKey], folder: Path, cheat: str = "") -> None:
+        self._hub, self._all, self._folder, self._cheat = hub, list(keys), folder, cheat
+        self.keys = {key.public for key in keys}
+        self.box = _Box()
+        self.cut = False
+        self.gone = ""
+        self.lines: list[str] = []
+        self.outcome: Outcome | None = None
+        self.error: BaseException | None = None
+        self.journal: Journal | None = None
+        self._thread: threading.Thread | None = None
+        hub.crews.append(self)
+
+    def begin(self, manager: bytes) -> None:
+        """Starts the crew for a manager."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.journal = Journal(self._folder, [key.public for key in self._all], manager)
+        self.crew = Crew(
+            self._all,
+            self,
+            manager,
+            self.journal,
+            tell=self.lines.append,
+            cheat=self._cheat,
+            leaving=lambda: self.gone,
+            beat=self._hub.beat,
+        )
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def join(self, seconds: float = 20.0) -> Outcome | None:
+        """Waits for its end."""
+        assert self._thread is not None
+        self._thread.join(seconds)
+        if self.error is not None:
+            raise self.error
+        return self.outcome
+
+    def _run(self) -> None:
+        try:
+            self.outcome = self.crew.run()
+        except BaseException as error:
+            self.error = error
+
+    # -- podlt.network.link.WorkerLink --
+
+    @property
+    def connected(self) -> bool:
+        return not self.cut
+
+    def send(self, key: bytes, message: bytes) -> None:
+        if not self.cut and key in self.keys:
+            self._hub.carry(self._hub.up, key, message)
+
+    def receive(self, seconds: float) -> Sequence[tuple[bytes | None, bytes]]:
+        return self.box.take(seconds)
+
+    def drop(self, key: bytes) -> None:
+        self.keys.discard(key)
+
+    def close(self) -> None:
+        self.cut = True
+
+
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Waits until something is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to be"
+        time.sleep(0.01)
