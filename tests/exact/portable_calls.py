@@ -1,4 +1,4 @@
-"""Calls of every operation of the exact table: what the twins must agree on, bit for bit."""
+"""Calls of the exact table, besides its samples, at the edges of types, shapes and geometries: twins must agree."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def calls(products_only: bool = False) -> Iterator[Call]:
     """All of them, or those that depend on the number of digits."""
     groups = [_products, _convolutions]
     if not products_only:
-        groups += [_unary, _binary, _bounds, _structure, _selection, _places, _sums, _losses, _norms, _pools]
+        groups += [_unary, _binary, _bounds, _selection, _places, _sums, _losses, _norms, _pools]
     for group in groups:
         for name, *arguments in group():
             options = arguments.pop() if arguments and isinstance(arguments[-1], dict) else {}
@@ -177,47 +177,6 @@ def _selection() -> Iterator[tuple[Any, ...]]:
     yield "arange.start_step", 0.1, 7.3, 0.3
     yield "arange.default", 4.5
     yield "arange.start", 2, 9, {"dtype": torch.float32}
-
-
-def _structure() -> Iterator[tuple[Any, ...]]:
-    x = values(24, 4, 6)
-    for name in ("view", "reshape", "_unsafe_view"):
-        yield f"{name}.default", x.t(), [3, 8]
-    yield "permute.default", values(25, 2, 3, 4), [2, 0, 1]
-    yield "t.default", x
-    yield "transpose.int", x, 0, 1
-    yield "expand.default", x[:1], [5, 6]
-    yield "unsqueeze.default", x, 1
-    yield "squeeze.default", x[:1]
-    yield "squeeze.dim", x[:1], 0
-    yield "squeeze.dims", x[:1], [0]
-    yield "select.int", x, 1, 2
-    yield "slice.Tensor", x, 1, 1, 5, 2
-    yield "cat.default", [x, x], 1
-    yield "stack.default", [x, x], 1
-    yield "split.Tensor", x, 4, 1
-    yield "split_with_sizes.default", x, [1, 5], 1
-    yield "unbind.int", x, 0
-    yield "constant_pad_nd.default", x, [1, 2, 0, 1], 0.5
-    yield "flip.default", x, [1]
-    yield "select_backward.default", x, [4, 3, 6], 1, 2
-    yield "slice_backward.default", x, [4, 12], 1, 2, 8, 1
-    yield "slice_scatter.default", values(26, 4, 12), x, 1, 2, 8
-    yield "select_scatter.default", values(27, 4, 3, 6), x, 1, 2
-    yield "repeat.default", x, [2, 3]
-    yield "full.default", [2, 3], 0.3
-    yield "full_like.default", x, 0.3
-    for name in ("zeros", "ones"):
-        yield f"{name}.default", [2, 3]
-        yield f"{name}_like.default", x
-        yield f"new_{name}.default", x, [5]
-    yield "new_full.default", x, [5], 0.3
-    yield "arange.default", 5
-    yield "arange.start", 2, 7
-    yield "arange.start_step", 2, 17, 3
-    yield "scalar_tensor.default", 0.3
-    yield "tril.default", x
-    yield "triu.default", x, 1
 
 
 def _places() -> Iterator[tuple[Any, ...]]:

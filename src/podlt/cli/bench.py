@@ -16,6 +16,7 @@ BENCHES = {
     "throughput": "useful lines a second, over those of plain PyTorch and DistributedDataParallel",
     "verify": "how long a log of many rounds takes to verify",
     "arithmetic": "exact arithmetic against stock float32",
+    "device": "exact arithmetic on a GPU: checked against the golden digests, then timed",
 }
 
 

@@ -12,7 +12,8 @@ from podlt.errors import UnsupportedError
 from podlt.exact.portable import convolution, normalise, pooling, products, reduce
 from podlt.exact.portable.bits import Tensor, number
 from podlt.exact.portable.elementary import square_root
-from podlt.exact.portable.elementwise import Operation
+from podlt.exact.portable.elementwise import Operation, power
+from podlt.exact.portable.selection import largest, least
 from podlt.exact.portable.structure import check_indices, check_places
 
 
@@ -122,9 +123,15 @@ def _variance_mean(
 def _vector_norm(
     x: Tensor, ord: float = 2, dim: Sequence[int] | None = None, keepdim: bool = False, *, dtype: object = None
 ) -> Tensor:
-    if ord != 2:
-        raise UnsupportedError(f"linalg_vector_norm: expected ord 2, got {ord}")
-    return square_root(reduce.total(x * x, dim, keepdim, "linalg_vector_norm"))
+    size = x.abs()
+    if ord in (math.inf, -math.inf):
+        given = list(dim) if dim else []
+        return largest(size, given, keepdim) if ord > 0 else least(size, given, keepdim)
+    if ord == 2:
+        return square_root(reduce.total(x * x, dim, keepdim, "linalg_vector_norm"))
+    if ord in (0, 1):
+        return reduce.total(size if ord else (x != 0).float(), dim, keepdim, "linalg_vector_norm")
+    return power(reduce.total(power(size, float(ord)), dim, keepdim, "linalg_vector_norm"), 1.0 / ord)
 
 
 def _embedding_backward(grad: Tensor, index: Tensor, rows: int, padding: int, by_frequency: bool) -> Tensor:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.nn.functional import pad
 
-from podlt.errors import UnsupportedError
 from podlt.exact.portable import reduce
 from podlt.exact.portable.bits import Tensor, exponents, magnitudes, number, rounded, units
 from podlt.exact.rules import sum_bits
@@ -68,11 +68,8 @@ def average_pool(
     include_pad: bool = True,
     divisor: int | None = None,
 ) -> Tensor:
-    """As aten::avg_pool2d, without `ceil_mode`, and with padding only where it counts in the divisor."""
-    k, s, p = _average_window(kernel, stride, padding, ceil, include_pad)
-    windows = pad(x, (p[1], p[1], p[0], p[0])).unfold(-2, k[0], s[0]).unfold(-2, k[1], s[1])
-    total = reduce.total(windows, [windows.ndim - 2, windows.ndim - 1], False, "avg_pool2d")
-    return torch.div(total, number(float(divisor or k[0] * k[1]), x))
+    """As aten::avg_pool2d: the exact sum of each window, divided by its number of cells (or by `divisor`)."""
+    return _average(x, _windows(x, kernel, stride, padding, ceil, include_pad), divisor, "avg_pool2d")
 
 
 def average_pool_backward(
@@ -86,45 +83,88 @@ def average_pool_backward(
     divisor: int | None,
 ) -> Tensor:
     """As aten::avg_pool2d_backward: the exact sum of each window's share, one exponent for the tensor."""
-    k, s, p = _average_window(kernel, stride, padding, ceil, include_pad)
-    share = torch.div(grad, number(float(divisor or k[0] * k[1]), x))
-    places = torch.arange(x.numel(), device=x.device).reshape(x.shape)
-    windows = pad(places, (p[1], p[1], p[0], p[0]), value=-1).unfold(-2, k[0], s[0]).unfold(-2, k[1], s[1])
-    shares = share[..., None, None].expand(windows.shape).reshape(-1, 1)
-    return reduce.scatter_rows(None, windows.reshape(-1), shares, x.numel(), "avg_pool2d_backward").reshape(x.shape)
+    lines = _windows(x, kernel, stride, padding, ceil, include_pad)
+    return _average_backward(grad, x, lines, divisor, "avg_pool2d_backward")
 
 
 def adaptive_average_pool(x: Tensor, size: Sizes) -> Tensor:
-    """As aten::_adaptive_avg_pool2d, where the input's size is a multiple of the output's.
-
-    Raises:
-        UnsupportedError: it is not.
-    """
-    return average_pool(x, _adaptive(x, size))
+    """As aten::_adaptive_avg_pool2d: window i of n over a line of m is from floor(i m / n) to ceil((i + 1) m / n)."""
+    return _average(x, _adaptive(x, size), None, "_adaptive_avg_pool2d")
 
 
 def adaptive_average_pool_backward(grad: Tensor, x: Tensor) -> Tensor:
-    """As aten::_adaptive_avg_pool2d_backward, for the sizes that `adaptive_average_pool` takes."""
-    kernel = _adaptive(x, grad.shape[-2:])
-    return average_pool_backward(grad, x, kernel, kernel, (0,), False, True, None)
+    """As aten::_adaptive_avg_pool2d_backward: see `average_pool_backward`."""
+    return _average_backward(grad, x, _adaptive(x, grad.shape[-2:]), None, "_adaptive_avg_pool2d_backward")
 
 
-def _adaptive(x: Tensor, size: Sizes) -> tuple[int, int]:
-    h, w = x.shape[-2:]
-    if not (size[0] and size[1]) or h % size[0] or w % size[1]:
-        raise UnsupportedError(f"_adaptive_avg_pool2d: expected sizes that divide ({h}, {w}), got {tuple(size)}")
-    return h // size[0], w // size[1]
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """The windows along one dimension: places int64 (windows, cells), -1 where a cell lies outside; counts (windows,):
+    what each window's share of the divisor is."""
+
+    places: Tensor
+    counts: Tensor
 
 
-def _average_window(
-    kernel: Sizes, stride: Sizes, padding: Sizes, ceil: bool, include_pad: bool
-) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+def _line(first: Tensor, length: int, stop: Tensor, counts: Tensor) -> _Line:
+    places = first[:, None] + torch.arange(length, device=first.device)
+    return _Line(torch.where((places >= 0) & (places < stop[:, None]), places, -1), counts)
+
+
+def _windows(
+    x: Tensor, kernel: Sizes, stride: Sizes, padding: Sizes, ceil: bool, include_pad: bool
+) -> tuple[_Line, _Line]:
     k, s, p = _pair(kernel), _pair(stride or kernel), _pair(padding)
-    if ceil or (any(p) and not include_pad):
-        raise UnsupportedError(
-            "avg_pool2d: expected ceil_mode false, and count_include_pad true where there is padding"
-        )
-    return k, s, p
+
+    def line(i: int) -> _Line:
+        n = x.shape[x.ndim - 2 + i]
+        first = torch.arange(_length(n, k[i], s[i], p[i], 1, ceil), device=x.device) * s[i] - p[i]
+        stop = (first + k[i]).clamp(max=n)
+        counted = (first + k[i]).clamp(max=n + p[i]) - first
+        return _line(first, k[i], stop, counted if include_pad else stop - first.clamp(min=0))
+
+    return line(0), line(1)
+
+
+def _adaptive(x: Tensor, size: Sizes) -> tuple[_Line, _Line]:
+    def line(i: int) -> _Line:
+        n, m = int(size[i]), x.shape[x.ndim - 2 + i]
+        index = torch.arange(n, device=x.device)
+        first, stop = index * m // max(n, 1), ((index + 1) * m + n - 1) // max(n, 1)
+        return _line(first, int((stop - first).max()) if n else 0, stop, stop - first)
+
+    return line(0), line(1)
+
+
+def _cells(lines: tuple[_Line, _Line], width: int) -> Tensor:
+    """The place in its plane of each cell of each window, int64 (h, w, cells, cells), -1 outside."""
+    rows, columns = lines[0].places[:, None, :, None], lines[1].places[None, :, None, :]
+    return torch.where((rows >= 0) & (columns >= 0), rows * width + columns, -1)
+
+
+def _area(lines: tuple[_Line, _Line], divisor: int | None, like: Tensor) -> Tensor:
+    """By what each window's sum is divided."""
+    if divisor is not None:
+        return number(float(divisor), like)
+    return (lines[0].counts[:, None] * lines[1].counts).float()
+
+
+def _average(x: Tensor, lines: tuple[_Line, _Line], divisor: int | None, operation: str) -> Tensor:
+    cells = _cells(lines, x.shape[-1])
+    seen = torch.where(cells >= 0, x.flatten(-2)[..., cells.clamp(min=0)], 0.0)
+    total = reduce.total(seen, [seen.ndim - 2, seen.ndim - 1], False, operation)
+    return torch.div(total, _area(lines, divisor, x))
+
+
+def _average_backward(
+    grad: Tensor, x: Tensor, lines: tuple[_Line, _Line], divisor: int | None, operation: str
+) -> Tensor:
+    share = torch.div(grad, _area(lines, divisor, x))
+    cells, area = _cells(lines, x.shape[-1]), x.shape[-2] * x.shape[-1]
+    planes = torch.arange(x.numel() // max(area, 1), device=x.device).reshape(*x.shape[:-2], 1, 1, 1, 1)
+    places = torch.where(cells >= 0, planes * area + cells, -1)
+    shares = share[..., None, None].expand(places.shape).reshape(-1, 1)
+    return reduce.scatter_rows(None, places.reshape(-1), shares, x.numel(), operation).reshape(x.shape)
 
 
 def _pair(values: Sizes) -> tuple[int, int]:

@@ -115,6 +115,8 @@ def least(x: Tensor, dims: int | Sequence[int] = (), keepdim: bool = False) -> T
 
 
 def _extreme(x: Tensor, dims: int | Sequence[int], keepdim: bool, of: Extreme, operation: str) -> Tensor:
+    if not x.ndim:
+        return x.clone()
     reduced = reduce.normal_dims([dims] if isinstance(dims, int) else list(dims), x.ndim)
     _at_least_one(x, reduced, operation)
     if not x.is_floating_point():
@@ -147,7 +149,7 @@ def log_sum_exp(x: Tensor, dims: int | Sequence[int], keepdim: bool = False) -> 
     if bool((x == math.inf).any()):
         raise NonFiniteError("logsumexp")
     reduced = reduce.normal_dims([dims] if isinstance(dims, int) else list(dims), x.ndim)
-    if any(x.shape[d] == 0 for d in reduced):
+    if x.ndim and any(x.shape[d] == 0 for d in reduced):
         return torch.full_like(reduce.total(x, reduced, keepdim), -math.inf)
     top = largest(x, reduced, True)
     shifted = x - torch.where(top == -math.inf, 0.0, top)

@@ -1,0 +1,201 @@
+"""Everything about exact arithmetic on a GPU in one call: `python -m podlt.bench.device`.
+
+Nothing has to be built: the table for devices is plain torch operations. Prints what the device is; recomputes the
+golden vectors on it, by each way of products; runs the tests of the portable table, of which those for CUDA run only
+where there is a GPU; trains the golden models to their digests; and times exact arithmetic against stock float32.
+Ends with 0 if all of it holds, 1 if something differs, 3 if there is no GPU here. `--device portable` does the same on
+the CPU, by what a GPU would run (and takes no times unless asked with --times: they would say nothing of a GPU).
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from podlt.bench.arithmetic import JOBS, RATE, Contender, Job, random_batch, ratios
+from podlt.bench.models import MODELS, train
+from podlt.errors import UsageError
+from podlt.exact.portable import products
+from podlt.exact.portable.check import check
+from podlt.exact.portable.devices import torch_device
+from podlt.exact.portable.table import table
+from podlt.program.capture import capture
+from podlt.program.execute import Executor
+
+PASSED, DIFFERS, NO_DEVICE = 0, 1, 3
+ROOT = Path(__file__).parents[3]
+TESTS = ROOT / "tests" / "exact"
+GOLDEN = ROOT / "tests" / "vectors" / "exact_models.json"
+SIZES = (1024, 4096)
+WAYS: tuple[products.Way, ...] = ("int8", "float64")
+
+
+def describe(device: torch.device) -> str:
+    """The device, torch's version, and what could change the bits of others."""
+    if device.type != "cuda":
+        return f"the CPU by the portable table, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    found = torch.cuda.get_device_properties(device)
+    return (
+        f"{found.name}, compute capability {found.major}.{found.minor}, {found.total_memory / 2**30:.0f} GiB, "
+        f"torch {torch.__version__}, CUDA {torch.version.cuda}, TF32 for products "
+        f"{'on' if torch.backends.cuda.matmul.allow_tf32 else 'off'}"
+    )
+
+
+def check_vectors(device: str) -> bool:
+    """Whether the golden vectors come out, by each way of products; prints the digests."""
+    good = True
+    for way in WAYS:
+        with products.using(way):
+            report = check(device)
+        good = good and report.differing is None
+        verdict = "PASS" if report.differing is None else f"FAIL: {report.differing}"
+        print(f"conformance, products by {way}: {report.digest} {verdict}", flush=True)
+    return good
+
+
+def check_tests() -> bool:
+    """Whether the tests of the portable table pass; prints pytest's last line, which counts what was skipped."""
+    if not TESTS.exists() or importlib.util.find_spec("pytest") is None:
+        print("tests: not run, for want of the source tree or of pytest", flush=True)
+        return True
+    command = [sys.executable, "-m", "pytest", "-q", "-rf", *map(str, sorted(TESTS.glob("test_portable*.py")))]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    print("\n".join(["tests:", *child.stdout.splitlines()[-(1 if child.returncode == 0 else 40) :]]), flush=True)
+    return child.returncode == 0
+
+
+def check_training(device: str, names: Sequence[str]) -> bool:
+    """Whether models train to the checked-in digests; prints each."""
+    if not GOLDEN.exists():
+        print(f"training: FAIL: expected golden digests in {GOLDEN}, which only the source tree has", flush=True)
+        return False
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    good = True
+    for name in names:
+        start = time.perf_counter()
+        digest = train(name, device=device)
+        same = digest == golden[name]
+        good = good and same
+        seconds = time.perf_counter() - start
+        print(f"training {name}: {digest} {'PASS' if same else 'FAIL'} ({seconds:.1f} s)", flush=True)
+    return good
+
+
+def product_contenders(size: int, digits: Sequence[int], device: torch.device) -> dict[str, Contender]:
+    """The product of square matrices, stock and exact."""
+    a, b = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
+    found: dict[str, Contender] = {"stock": lambda: a @ b}
+    for count in digits:
+        found[f"exact {count}"] = partial(table(count, str(device))["mm.default"], a, b)
+    return found
+
+
+def step_contenders(job: Job, digits: Sequence[int], device: str) -> dict[str, Contender]:
+    """A step of a job by stock PyTorch and by exact programs, everything on the device; no updates in between."""
+    torch.manual_seed(3)
+    original = job.model().train()
+    at = torch_device(device)
+    batch = {name: value.to(at) for name, value in random_batch(job).items()}
+    model = copy.deepcopy(original).to(at)
+    parameters = list(model.parameters())
+
+    def stock() -> None:
+        logits = model(batch["x"])
+        loss = nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), batch["y"].reshape(-1))
+        for p, g in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+            p.data.sub_(g, alpha=RATE)
+
+    def programmed(arithmetic: str) -> Contender:
+        captured = capture(original, "cross_entropy", job.fields, arithmetic=arithmetic)
+        executor = Executor(captured.program, device=device)
+        state = {name: value.detach().to(at, copy=True) for name, value in captured.state.items()}
+        out = {
+            name: torch.empty(()) if name == "loss" else torch.empty_like(state[name.replace("grad:", "param:")])
+            for name, _ in captured.program.outputs
+        }
+
+        def run() -> None:
+            executor.run(state, batch, 7, out)
+            for name, gradient in out.items():
+                if name.startswith("grad:"):
+                    state["param:" + name[5:]].sub_(gradient * RATE)
+
+        return run
+
+    return {"stock": stock, **{f"exact {count}": programmed(f"exact/{count}") for count in digits}}
+
+
+def waited(runs: dict[str, Contender], device: torch.device) -> dict[str, Contender]:
+    """The same contenders, each done when the device is."""
+
+    def wait(run: Contender) -> Contender:
+        def both() -> None:
+            run()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+
+        return both
+
+    return {name: wait(run) for name, run in runs.items()}
+
+
+def print_times(device: str, repeats: int, only: str, digits: Sequence[int]) -> None:
+    """Print stock's milliseconds and the others as multiples of it, as `bench.arithmetic` does for the CPU."""
+    at = torch_device(device)
+    jobs: dict[str, Callable[[], dict[str, Contender]]] = {
+        f"product {n} x {n} x {n}": lambda n=n: product_contenders(n, digits, at)  # type: ignore[misc]
+        for n in SIZES
+    }
+    for name, job in JOBS.items():
+        jobs[name.removesuffix(", weights kept")] = lambda job=job: step_contenders(job, digits, device)  # type: ignore[misc]
+    heads = [f"exact {count}" for count in digits]
+    print("| step | stock | " + " | ".join(heads) + " |\n|" + "---|" * (2 + len(heads)), flush=True)
+    for name, make in jobs.items():
+        if only in name:
+            found = ratios(waited(make(), at), repeats)
+            cells = " | ".join(f"{found[head]:.2f}" for head in heads)
+            print(f"| {name} | {found['stock'] * 1e3:.2f} ms | {cells} |", flush=True)
+
+
+def main() -> None:
+    """Do all of it; the exit status is in the first lines of this file."""
+    parser = argparse.ArgumentParser(description="exact arithmetic on a GPU: build, check and time, in one call")
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:N or portable")
+    parser.add_argument("--times", action=argparse.BooleanOptionalAction, help="take times (default: on a GPU)")
+    parser.add_argument("--tests", action=argparse.BooleanOptionalAction, default=True, help="run the tests")
+    parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS), help="which to train")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--only", default="", help="time only jobs whose name contains this")
+    parser.add_argument("--digits", type=int, nargs="*", default=[1, 2, 3])
+    arguments = parser.parse_args()
+    try:
+        device = torch_device(arguments.device)
+    except UsageError as error:
+        print(f"{error}; nothing was checked (--device portable checks on the CPU what a GPU would run)")
+        sys.exit(NO_DEVICE)
+    print(f"device: {describe(device)}", flush=True)
+    good = [
+        check_vectors(arguments.device),
+        check_tests() if arguments.tests else True,
+        check_training(arguments.device, arguments.models),
+    ]
+    if arguments.times if arguments.times is not None else device.type == "cuda":
+        print_times(arguments.device, arguments.repeats, arguments.only, arguments.digits)
+    print("PASS: the same bits as everywhere" if all(good) else "FAIL: this device may not take part")
+    sys.exit(PASSED if all(good) else DIFFERS)
+
+
+if __name__ == "__main__":
+    main()
