@@ -4,12 +4,10 @@ import hashlib
 import math
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from podlt.data.order import EpochOrder, _uniform
-from podlt.errors import UsageError
+from podlt.data.order import EpochOrder
 
 
 @st.composite
@@ -91,20 +89,3 @@ def test_all_orders_of_four_blocks_are_equally_likely():
         counts[order] = counts.get(order, 0) + 1
     assert len(counts) == math.factorial(4)
     assert sum((count - 200) ** 2 / 200 for count in counts.values()) < 60
-
-
-def test_words_above_the_last_multiple_are_skipped():
-    bound = 3 * 2**62
-    assert _uniform(iter([2**64 - 1, bound, bound - 1]), bound) == bound - 1
-
-
-@pytest.mark.parametrize("arguments", [(0, 1, b"", 0), (1, 0, b"", 0), (1, 1, b"", -1)])
-def test_impossible_sizes_are_refused(arguments):
-    with pytest.raises(UsageError, match="expected lines >= 1"):
-        EpochOrder(*arguments)
-
-
-@pytest.mark.parametrize(("offset", "count"), [(-1, 2), (0, 11), (10, 1), (5, -1)])
-def test_a_range_outside_the_epoch_is_refused(offset, count):
-    with pytest.raises(UsageError, match=r"inside 0\.\.10"):
-        EpochOrder(10, 3, b"", 0).ids(offset, count)

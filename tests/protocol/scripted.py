@@ -8,8 +8,8 @@ import hypothesis.strategies as st
 import msgspec
 
 from podlt.crypto import SigningKey, digest
+from podlt.dice import Dice
 from podlt.protocol import entries as e
-from podlt.protocol.draw import Dice
 from podlt.protocol.messages import Assignment, Committed, Opened, Task
 from podlt.protocol.rules import RunState
 from podlt.sim.players import Gossip, Player, honest_update

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 
 from podlt.crypto import digest
+from podlt.dice import Dice
 from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
-from podlt.protocol.draw import Dice, deal, deal_again
+from podlt.protocol.draw import deal, deal_again
 from podlt.protocol.steps import Step
 from podlt.sim.world import Scenario, World
 
@@ -131,6 +132,16 @@ def test_dice_follow_the_specification() -> None:
     words = digest("dice/1", bytes(32), (0).to_bytes(8, "big"))
     dice = Dice(bytes(32))
     assert [dice.below(2**64) for _ in range(4)] == [int.from_bytes(words[i : i + 8], "big") for i in (0, 8, 16, 24)]
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_words_above_the_last_multiple_are_skipped(seed: bytes) -> None:
+    bound = 3 * 2**62  # a quarter of all words is above it
+    dice = Dice(seed)
+    words = [dice.below(2**64) for _ in range(40)]
+    again = Dice(seed)
+    kept = [word for word in words if word < bound]
+    assert [again.below(bound) for _ in kept] == kept
 
 
 @given(st.binary(max_size=8), st.integers(3, 40))

@@ -1,25 +1,16 @@
 """The order in which an epoch uses the lines: drawn by a seed, each line exactly once.
 
 Whole blocks are shuffled and the lines of a block keep their order, so that reading stays sequential and any line's
-place can be worked out again from the seed alone, in any language:
-
-    words      the 64-bit big-endian words of H(0), H(1), ..., four a digest, each used once, in this order, where
-               H(k) = digest("order/1", seed, epoch as 8 bytes, k as 8 bytes), big-endian
-    uniform(b) the next word w with w < floor(2**64 / b) * b, mod b: words at or above are skipped, so that
-               every value below b is equally likely
-    shuffle    for i = blocks - 1 down to 1: swap places i and uniform(i + 1)
-
-Source: Fisher and Yates, as in Durstenfeld, Algorithm 235 (1964).
+place can be worked out again from the seed alone, in any language: the blocks' numbers are shuffled by the dice
+"order/1" of the seed and the epoch as 8 bytes, big-endian (SPEC 2.4).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 
-from podlt.crypto import digest
+from podlt.dice import Dice
 from podlt.errors import UsageError
 
 
@@ -45,7 +36,8 @@ class EpochOrder:
         self.lines = lines
         self.block_lines = block_lines
         self.epoch = epoch
-        self._blocks = _shuffled(lines // block_lines, seed, epoch)
+        dice = Dice(seed, epoch.to_bytes(8, "big"), domain="order/1")
+        self._blocks = np.array(dice.shuffle(range(lines // block_lines)), dtype=np.int64)
 
     def ids(self, offset: int, count: int) -> npt.NDArray[np.int64]:
         """The numbers of the lines used at [offset, offset + count) of this epoch, int64[count].
@@ -60,30 +52,3 @@ class EpochOrder:
         full = blocks < len(self._blocks)
         places[full] = self._blocks[blocks[full]] * self.block_lines + within[full]
         return places
-
-
-def _shuffled(blocks: int, seed: bytes, epoch: int) -> npt.NDArray[np.int64]:
-    """A uniform permutation of the blocks' numbers, int64[blocks]."""
-    order = list(range(blocks))
-    words = _words(seed, epoch)
-    for last in range(blocks - 1, 0, -1):
-        other = _uniform(words, last + 1)
-        order[last], order[other] = order[other], order[last]
-    return np.array(order, dtype=np.int64)
-
-
-def _words(seed: bytes, epoch: int) -> Iterator[int]:
-    prefix, counter = epoch.to_bytes(8, "big"), 0
-    while True:
-        block = digest("order/1", seed, prefix, counter.to_bytes(8, "big"))
-        for start in range(0, 32, 8):
-            yield int.from_bytes(block[start : start + 8], "big")
-        counter += 1
-
-
-def _uniform(words: Iterator[int], bound: int) -> int:
-    limit = 2**64 - 2**64 % bound
-    for word in words:
-        if word < limit:
-            return word % bound
-    raise AssertionError("the words never end")

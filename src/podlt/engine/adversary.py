@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from podlt.dice import Dice
 from podlt.errors import UsageError
-from podlt.protocol.draw import Dice
 from podlt.protocol.messages import Task
 
 

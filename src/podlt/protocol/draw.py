@@ -11,45 +11,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
 
 import msgspec
 
 from podlt.crypto import digest
-
-T = TypeVar("T")
-
-
-class Dice:
-    """An endless stream of uniform integers from one 32-byte seed: SHA-256 in counter mode, big-endian 64-bit words."""
-
-    def __init__(self, seed: bytes) -> None:
-        self._seed = seed
-        self._counter = 0
-        self._words: list[int] = []
-
-    def below(self, n: int) -> int:
-        """A uniform integer in [0, n): words past the last multiple of n are thrown away, so that none is favoured."""
-        limit = 2**64 - 2**64 % n
-        while True:
-            word = self._word()
-            if word < limit:
-                return word % n
-
-    def shuffle(self, items: Sequence[T]) -> list[T]:
-        """A uniform permutation (Fisher-Yates, from the end)."""
-        result = list(items)
-        for i in range(len(result) - 1, 0, -1):
-            j = self.below(i + 1)
-            result[i], result[j] = result[j], result[i]
-        return result
-
-    def _word(self) -> int:
-        if not self._words:
-            block = digest("dice/1", self._seed, self._counter.to_bytes(8, "big"))
-            self._counter += 1
-            self._words = [int.from_bytes(block[i : i + 8], "big") for i in (24, 16, 8, 0)]
-        return self._words.pop()
+from podlt.dice import Dice
 
 
 def mix_beacon(beacon: bytes, *parts: bytes) -> bytes:

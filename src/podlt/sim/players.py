@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from podlt.crypto import SigningKey, digest
-from podlt.protocol.draw import Dice
+from podlt.dice import Dice
 from podlt.protocol.messages import Assignment, Committed, Opened, Task
 from podlt.protocol.worker import Worker
 

@@ -13,11 +13,11 @@ import msgspec
 
 from podlt.canonical import encode, to_json
 from podlt.crypto import HashChain, SigningKey, digest
+from podlt.dice import Dice
 from podlt.errors import PeerError, TooFewWorkersError
 from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.protocol import entries as e
-from podlt.protocol.draw import Dice
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import Assignment
 from podlt.protocol.plan import Upcoming, fragment_bounds, most_rounds

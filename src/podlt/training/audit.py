@@ -17,6 +17,7 @@ from podlt import crypto
 from podlt.data.dataset import fragment_digest_of
 from podlt.data.order import EpochOrder
 from podlt.data.prepare import prepare
+from podlt.dice import Dice
 from podlt.engine.execution import TaskExecutor, as_batch, one_thread
 from podlt.engine.shared import Region
 from podlt.errors import InvalidProofError, UsageError
@@ -24,7 +25,6 @@ from podlt.program.ir import Program
 from podlt.program.layout import state_layout
 from podlt.program.validate import validate
 from podlt.protocol import entries as e
-from podlt.protocol.draw import Dice
 from podlt.protocol.plan import Upcoming, fragment_bounds
 from podlt.protocol.rules import RunState
 from podlt.recipe import Recipe

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from podlt import crypto
+from podlt.dice import Dice
 from podlt.engine.adversary import cheating
 from podlt.errors import UsageError
-from podlt.protocol.draw import Dice
 
 
 def choose_cheaters(specs: Sequence[str], workers: int, seed: int) -> dict[str, str]:
