@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from podlt.errors import UsageError
 from podlt.exact.average import MOST_UPDATES, ExactSum, average
+from podlt.exact.kernels_average import STRETCH
 from podlt.exact.rules import NonFiniteError
 
 updates = st.lists(st.lists(st.floats(-(2.0**40), 2.0**40, width=32), min_size=3, max_size=3), min_size=1, max_size=12)
@@ -60,3 +61,26 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(UsageError, match="total weights"):
         full.merge(leaf([1.0, 0.0, 0.0], exponent=1))
     assert full.mean().tolist() == [1.0, 1.0, 1.0]
+
+
+def test_an_average_of_long_updates_is_the_rounded_sum_in_either_path_and_wherever_the_largest_value_lies():
+    n = 2 * STRETCH + 5
+    rows = [torch.randn(n, generator=torch.Generator().manual_seed(i)) for i in range(5)]
+    for place in (0, STRETCH + 1, n - 1):
+        rows[3] = rows[3].clone()
+        rows[3][place] = 3.0e7 * (place + 1)
+        top = max(float(r.abs().max()) for r in rows)
+        tree = ExactSum((n,), int(np.frexp(np.float32(top))[1]))
+        for row, weight in zip(rows, (1, 2, 1, 1, 7), strict=True):
+            tree.add(row, weight)
+        assert same(average(rows, [1, 2, 1, 1, 7]), tree.mean())
+        assert same(average(rows, [1, 2, 1, 1, 7], divisor=640), tree.mean(640))
+
+
+def test_updates_of_another_type_or_shape_and_weights_of_another_number_are_refused():
+    with pytest.raises(UsageError, match="float32"):
+        average([torch.ones(3), torch.ones(3, dtype=torch.float64)])
+    with pytest.raises(UsageError, match=r"\(3,\)"):
+        average([torch.ones(3), torch.ones(4)])
+    with pytest.raises(UsageError, match="2 weights"):
+        average([torch.ones(3), torch.ones(3)], [1])

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from podlt.errors import UsageError
-from podlt.exact import kernels_sums
+from podlt.exact import kernels_average, kernels_sums
 from podlt.exact.rules import ACCUMULATOR_BITS, Array, NonFiniteError
 
 MOST_UPDATES = 2**20
@@ -87,11 +87,22 @@ def average(
         UsageError: there is no update, or their shapes differ.
         NonFiniteError: an update holds an infinity or a NaN.
     """
-    tensors = list(updates)
+    tensors = [t.detach().contiguous() for t in updates]
     if not tensors:
         raise UsageError("average: expected at least one update, got none")
-    tops = [int(kernels_sums.largest(t.detach().contiguous().numpy().reshape(-1))) for t in tensors]
-    total = ExactSum(tensors[0].shape, (min(max(tops), 0x7F7FFFFF) >> 23) - 126)
-    for tensor, weight in zip(tensors, weights or [1] * len(tensors), strict=True):
-        total.add(tensor, weight)
-    return total.mean(divisor)
+    shape = tensors[0].shape
+    for tensor in tensors:
+        if tensor.shape != shape or tensor.dtype != torch.float32:
+            raise UsageError(f"average: expected float32 {tuple(shape)}, got {tensor.dtype} {tuple(tensor.shape)}")
+    shares = np.array([1] * len(tensors) if weights is None else list(weights), np.int64)
+    if len(shares) != len(tensors):
+        raise UsageError(f"average: expected {len(tensors)} weights, got {len(shares)}")
+    weight = int(shares.sum())
+    if int(shares.min()) < 1 or weight > MOST_UPDATES:
+        raise UsageError(f"average: expected weights from 1 and up to {MOST_UPDATES} in all, got {weight}")
+    out = torch.empty(shape)
+    addresses = np.array([t.data_ptr() for t in tensors], np.int64)
+    over = np.float32(weight if divisor is None else divisor)
+    if not kernels_average.mean(addresses, shares, _BITS, over, out.numpy().reshape(-1)):
+        raise NonFiniteError("average")
+    return out

@@ -9,9 +9,14 @@ invalidate it, which is why `conformance` is run by every worker that starts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from podlt.exact.rules import Array
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -29,3 +34,18 @@ def inlined(function: F) -> F:
 def scalar(function: F) -> F:
     """Compile a scalar function that LLVM inlines into the kernels that call it, so that their loops vectorise."""
     return cast(F, numba.njit(fastmath=False, error_model="numpy", forceinline=True)(function))
+
+
+@intrinsic
+def _pointer(typing_context: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(address), generate
+
+
+@inlined
+def float32_at(address: int, count: int) -> Array:
+    """Inside a kernel: the float32 (count,) that lie at an address, for loops over any number of arrays."""
+    found: Array = numba.carray(_pointer(address), count, np.float32)  # type: ignore[attr-defined, call-arg]
+    return found
