@@ -1,7 +1,8 @@
 """Optimisers as functions on flat vectors: every operation rounded on its own, so the bits are any machine's.
 
 SGD follows torch.optim.SGD and AdamW follows torch.optim.AdamW (Loshchilov and Hutter, 2019), without fused kernels,
-whose order of rounding is a machine's own business.
+whose order of rounding is a machine's own business: sums, products, quotients and square roots of binary32, one IEEE
+754 operation an element and a call, in the order written here. Numbers are reckoned in binary64, then rounded once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from decimal import Context, Decimal, localcontext
 from typing import Any, Protocol
 
 import msgspec
+import numpy as np
 import torch
 
 from podlt.errors import UsageError
@@ -92,10 +94,19 @@ class AdamW(Schedule, frozen=True, forbid_unknown_fields=True, kw_only=True):
         second.mul_(self.betas[1]).add_(scratch)
         if self.weight_decay:
             parameters.mul_(1 - lr * self.weight_decay)
-        torch.sqrt(second, out=scratch)
-        scratch.div_(math.sqrt(1 - _power(self.betas[1], step + 1))).add_(self.eps)
+        _square_root(second, scratch)
+        # A quotient by a Python number would be a product with its reciprocal on a GPU: by a tensor it is one division.
+        scratch.div_(scratch.new_full((), math.sqrt(1 - _power(self.betas[1], step + 1)))).add_(self.eps)
         torch.div(first, scratch, out=scratch)
         parameters.sub_(scratch.mul_(lr / (1 - _power(self.betas[0], step + 1))))
+
+
+def _square_root(x: torch.Tensor, out: torch.Tensor) -> None:
+    """The IEEE square root: NumPy asks the processor, where torch may ask a vector library that rounds otherwise."""
+    if x.device.type == "cpu":
+        np.sqrt(x.numpy(), out=out.numpy())
+    else:
+        torch.sqrt(x, out=out)
 
 
 def _power(base: float, exponent: int) -> float:
