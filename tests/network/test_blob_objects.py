@@ -90,3 +90,24 @@ def test_what_is_not_there_is_waited_for_and_then_given_up(store: BlobStore, rem
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(UsageError, match="is no URL of an object store"):
         ObjectStore(url)
+
+
+@pytest.mark.slow
+def test_s3_is_such_a_store(store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    boto3, server = pytest.importorskip("boto3"), pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1", "ALLOW_HTTP": "true"}
+    for name, value in {**settings, "ENDPOINT_URL": f"http://{host}:{port}"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="podlt")
+    remote, digest, other = ObjectStore("s3://podlt/run"), store.put(DATA), BlobStore(tmp_path / "there", 2**20)
+
+    async def there_and_back() -> None:
+        await asyncio.gather(remote.put(store, digest), remote.put(store, digest))
+        await remote._create(digest, 0, b"not over what is there")
+        await download(other, digest, len(DATA), remote.fetch_range, 2**20)
+
+    asyncio.run(there_and_back())
+    server.stop()
+    assert other.verify(digest)
