@@ -186,6 +186,8 @@ def test_pieces_blocks_and_ways_do_not_change_a_bit(device, monkeypatch):
         assert all(map(same, everything(), want)), change[1]
     with products.using("float64"):
         assert all(map(same, everything(), want))
+    monkeypatch.setattr(products, "has_int8", lambda device: False)
+    assert all(map(same, everything(), want))
 
 
 @on_each_device

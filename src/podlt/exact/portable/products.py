@@ -1,10 +1,11 @@
 """Exact matrix products: digits, integer products by the vendor's library, rounded once. Definition: `definition.mm`.
 
-Two ways to the same integers. "int8" is `torch._int_mm` (tensor cores on CUDA): CUDA wants more than 16 rows, the
-other sizes in multiples of 8, and is known to take a row-major left and a column-major right operand, so both lie
-along the contracted dimension and are padded with zeros. "float64" is a float64 product, exact while a sum stays
-below 2**53: for batches of small matrices, of which int8 would need one launch each. float32 products are not used:
-whether TF32 rounds them is a setting of the process.
+Two ways to the same integers. "int8" is `torch._int_mm` (tensor cores on CUDA): CUDA wants more than 16 rows and the
+other sizes in multiples of 8, takes a row-major left and a column-major right operand on every GPU, and has returned
+wrong integers for 17 rows (pytorch issue 107671, CUDA 12.1). So both operands lie along the contracted dimension, and
+zeros fill them up to 32 rows at a time. "float64" is a float64 product, exact while a sum stays below 2**53: for
+batches of small matrices, of which int8 would need one launch each, and for GPUs without int8. float32 products are
+not used: whether TF32 rounds them is a setting of the process.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Literal
 
 import torch
@@ -23,9 +25,8 @@ Way = Literal["int8", "float64"]
 """How the integers are computed; they agree."""
 
 _way: ContextVar[Way] = ContextVar("podlt_portable_way", default="int8")
-_LEAST_ROWS = 24
-_ROWS, _TERMS = 8, 16
-"""Rows come in multiples of 8, planes in multiples of 16 values, so that a slice of planes starts aligned."""
+_ROWS, _TERMS = 32, 16
+"""Rows come in multiples of 32, planes in multiples of 16 values, so that a slice of planes starts aligned."""
 
 MOST_TERMS = 2**19 - _TERMS
 """So many products of two digits (each <= 2**12) sum to less than 2**31; longer products are cut in pieces."""
@@ -44,6 +45,16 @@ def using(way: Way) -> Iterator[None]:
         _way.reset(token)
 
 
+@cache
+def has_int8(device: torch.device) -> bool:
+    """Whether int8 products run there: on CUDA from compute capability 7.5 on."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (7, 5)
+
+
+def _by_int8(device: torch.device) -> bool:
+    return _way.get() == "int8" and has_int8(device)
+
+
 def padded(n: int, to: int) -> int:
     """The least multiple of `to` from `n` on."""
     return -(-n // to) * to
@@ -51,7 +62,7 @@ def padded(n: int, to: int) -> int:
 
 def padded_rows(n: int) -> int:
     """How many rows an operand with `n` rows is given."""
-    return max(padded(n, _ROWS), _LEAST_ROWS)
+    return padded(max(n, 1), _ROWS)
 
 
 def padded_terms(k: int) -> int:
@@ -118,7 +129,7 @@ def bmm(a: Tensor, b: Tensor, digits: int, operation: str = "bmm") -> Tensor:
         return torch.zeros((batches, m, n), device=a.device)
     left, ea = cut_rows(a, digits, operation, last_first=False)
     right, eb = cut_rows(b.mT, digits, operation, last_first=True)
-    if _way.get() == "int8" and (batches == 1 or m * n * k >= LARGE):
+    if _by_int8(a.device) and (batches == 1 or m * n * k >= LARGE):
         found = [level_sum(x, y, digits) for x, y in zip(left, right, strict=True)]
         sums = torch.stack(found) if found else torch.zeros((0, m, n), device=a.device)
     else:
@@ -136,7 +147,7 @@ def level_sum(left: Tensor, right: Tensor, digits: int) -> Tensor:
     Returns:
         float64 (m, n), exact while the sum stays below 2**53: k up to 2**26 for three digits.
     """
-    if _way.get() != "int8":
+    if not _by_int8(left.device):
         return _float64_sum(left.unsqueeze(0), right.unsqueeze(0), digits).squeeze(0)
     k = left.shape[1] // digits
     total = torch.zeros((left.shape[0], right.shape[0]), dtype=torch.float64, device=left.device)
