@@ -6,6 +6,7 @@ This checks meaning, not bits: bits are checked against the definitions.
 import pytest
 import torch
 
+from podlt.exact.samples_layers import samples
 from podlt.exact.table import table
 
 EXACT = table(3)
@@ -169,3 +170,44 @@ def test_pooling_means_what_torch_means():
     check("avg_pool2d_backward.default", normal(2, 3, 4, 4), x, [3, 3], [2, 2], [1, 1], F, T, None)
     check("_adaptive_avg_pool2d.default", x, [2, 2])
     check("_adaptive_avg_pool2d_backward.default", normal(2, 3, 2, 2), x)
+
+
+CHOSEN = {"sort", "topk", "argmax", "max", "min"}
+"""Of equal values torch may choose any: their values are compared, and not their places."""
+
+OTHERWISE = {"_to_copy.default", "log_sigmoid_backward.default", "native_batch_norm_backward.default", "view.default"}
+OTHERWISE |= {"_unsafe_view.default"}
+"""Torch answers some samples otherwise: casts beyond a type, an empty buffer, saved means, views of what is strided."""
+
+
+def excepted(name, arguments):
+    """What torch answers otherwise: gelu of infinity (NaN), a product that overflows on the way, no order asked for, a
+    beta of 0 between equal values, the weight of one line that is not reduced, gradients of absent weights."""
+    x = arguments[0]
+    return {
+        "gelu.default": lambda: bool(x.isinf().any()),
+        "prod.default": lambda: bool((x > 1e29).any()),
+        "topk.default": lambda: arguments[-1] is False,
+        "smooth_l1_loss_backward.default": lambda: arguments[-1] == 0,
+        "nll_loss_forward.default": lambda: x.ndim == 1 and arguments[3] == 0,
+        "native_layer_norm_backward.default": lambda: arguments[5] is None,
+        "native_group_norm_backward.default": lambda: arguments[4] is None,
+    }.get(name, lambda: False)()
+
+
+@pytest.mark.parametrize("name", sorted(set(EXACT) - OTHERWISE))
+def test_every_sample_means_what_torch_means(name):
+    for _, arguments, options in (call for call in samples(EXACT) if call[0] == name and not excepted(*call[:2])):
+        want, got = aten(name)(*arguments, **options), EXACT[name](*arguments, **options)
+        pairs = list(zip(*[f if isinstance(f, tuple | list) else [f] for f in (want, got)], strict=True))
+        for w, g in pairs[:1] if name.split(".")[0] in CHOSEN else pairs:
+            assert (w is None) == (g is None)
+            if w is None or name == "argmax.default":
+                continue
+            assert g.shape == w.shape and g.dtype == w.dtype, (arguments, options)
+            finite = torch.isfinite(w) & torch.isfinite(g)
+            assert torch.equal(torch.isnan(w), torch.isnan(g)), (arguments, options)
+            assert torch.equal(w[~finite].nan_to_num(), g[~finite].nan_to_num()), (arguments, options)
+            if finite.any():
+                bound = 3e-5 * max(float(w[finite].double().abs().max()), 1e-30)
+                assert float((w.double() - g.double())[finite].abs().max()) <= bound, (arguments, options)

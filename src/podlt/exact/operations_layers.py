@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from podlt.errors import UnsupportedError
 from podlt.exact import convolution, normalise, pooling, products, reduce, selection
 from podlt.exact.operations_elementwise import Operation, power, square_root
 from podlt.exact.operations_losses import divided
+from podlt.exact.rules import NonFiniteError
 
 Tensor = torch.Tensor
 
@@ -173,11 +176,29 @@ def _scatter(x: Tensor, places: Tensor, values: Tensor, operation: str) -> Tenso
     return flat.reshape(x.shape)
 
 
+@contextmanager
+def _named(operation: str) -> Iterator[None]:
+    """A refusal within names `operation`, and not the one that it is made of."""
+    try:
+        yield
+    except NonFiniteError:
+        raise NonFiniteError(operation) from None
+
+
+def _naming(operation: str, run: Operation) -> Operation:
+    def named(*arguments: Any, **options: Any) -> Any:
+        with _named(operation):
+            return run(*arguments, **options)
+
+    return named
+
+
 def _group_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, n: int, c: int, length: int, groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     rows = x.reshape(n * groups, -1)
-    out, mean, rstd = normalise.layer_norm(rows, rows.shape[1:], None, None, eps)
+    with _named("native_group_norm"):
+        out, mean, rstd = normalise.layer_norm(rows, rows.shape[1:], None, None, eps)
     out = out.reshape(n, c, length)
     out = out if weight is None else out * weight.reshape(1, c, 1)
     out = out if bias is None else out + bias.reshape(1, c, 1)
@@ -199,9 +220,10 @@ def _group_norm_backward(
     g = grad.reshape(n, c, length)
     scaled = g if weight is None else g * weight.reshape(1, c, 1)
     rows = x.reshape(n * groups, -1)
-    d_x, _, _ = normalise.layer_norm_backward(
-        scaled.reshape(rows.shape), rows, rows.shape[1:], mean, rstd, None, None, [True, False, False]
-    )
+    with _named("native_group_norm_backward"):
+        d_x, _, _ = normalise.layer_norm_backward(
+            scaled.reshape(rows.shape), rows, rows.shape[1:], mean, rstd, None, None, [True, False, False]
+        )
     normal = ((rows - mean.reshape(-1, 1)) * rstd.reshape(-1, 1)).reshape(n, c, length)
     d_weight = reduce.total(g * normal, [0, 2], False, "native_group_norm_backward") if mask[1] else None
     d_bias = reduce.total(g, [0, 2], False, "native_group_norm_backward") if mask[2] else None
@@ -217,8 +239,8 @@ def layers(digits: int) -> dict[str, Operation]:
         "baddbmm.default": partial(_baddbmm, digits),
         "mv.default": lambda a, b: products.mm(a, b.unsqueeze(1), digits, operation="mv").squeeze(1),
         "dot.default": lambda a, b: products.mm(a.unsqueeze(0), b.unsqueeze(1), digits, operation="dot").reshape(()),
-        "convolution.default": partial(_convolution, digits),
-        "convolution_backward.default": partial(_convolution_backward, digits),
+        "convolution.default": _naming("convolution", partial(_convolution, digits)),
+        "convolution_backward.default": _naming("convolution_backward", partial(_convolution_backward, digits)),
         "sum.default": _sum,
         "sum.dim_IntList": _sum,
         "mean.default": _mean,

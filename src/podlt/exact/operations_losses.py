@@ -28,8 +28,15 @@ def _share(grad: Tensor, n: int, reduction: int) -> Tensor:
     return divided(grad, n) if reduction == _MEAN else grad
 
 
-def nll(x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore: int) -> tuple[Tensor, Tensor]:
-    """As aten::nll_loss_forward."""
+def nll(
+    x: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    reduction: int,
+    ignore: int,
+    operation: str = "nll_loss_forward",
+) -> tuple[Tensor, Tensor]:
+    """As aten::nll_loss_forward; a refusal names `operation`."""
     rows, lines = (x.unsqueeze(0), target.reshape(1)) if x.ndim == 1 else (x, target)
     kept = lines != ignore
     safe = torch.where(kept, lines, 0)
@@ -38,8 +45,8 @@ def nll(x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore
     losses = torch.where(kept, -rows.gather(1, safe.unsqueeze(1)).squeeze(1) * each, 0.0)
     if reduction == _NONE:
         return losses.reshape(target.shape), torch.zeros(())
-    weights = reduce.total(each, None, False, "nll_loss_forward")
-    loss = reduce.total(losses, None, False, "nll_loss_forward")
+    weights = reduce.total(each, None, False, operation)
+    loss = reduce.total(losses, None, False, operation)
     return (loss / weights if reduction == _MEAN else loss), weights
 
 
@@ -57,7 +64,7 @@ def nll_backward(
 
 def _nll2d(x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore: int) -> tuple[Tensor, Tensor]:
     rows = x.movedim(1, -1).reshape(-1, x.shape[1])
-    losses, weights = nll(rows, target.reshape(-1), weight, reduction, ignore)
+    losses, weights = nll(rows, target.reshape(-1), weight, reduction, ignore, "nll_loss2d_forward")
     return losses.reshape(target.shape) if reduction == _NONE else losses, weights
 
 
