@@ -115,8 +115,8 @@ def _losses() -> Iterator[Call]:
 
 
 def _differences(reduction: int, total: Tensor) -> Iterator[Call]:
-    x = torch.cat([values(227, 30), torch.tensor([0.0, -0.0, 1.0, -1.0, 0.5, 1e-45])])
-    y = torch.cat([values(228, 30), torch.tensor([0.0, 0.0, 0.0, 0.0, 1e-45, 0.0])])
+    x = torch.cat([values(227, 30), torch.tensor([0.0, -0.0, 1.0, -1.0, 4e-23, 1e-45])])
+    y = torch.cat([values(228, 30), torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 0.0])])
     grad = values(229, 36) if reduction == 0 else total
     yield "mse_loss.default", (x, y, reduction), {}
     yield "mse_loss_backward.default", (grad, x, y, reduction), {}

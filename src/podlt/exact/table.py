@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
@@ -39,7 +40,7 @@ def _arange(
     whole = all(isinstance(value, int) for value in (start, end, step))
     if dtype not in (None, torch.float32) or (dtype is None and whole):
         return torch.arange(start, end, step, dtype=dtype)
-    count = torch.arange(start, end, step, device="meta").numel()
+    count = max(math.ceil((end - start) / step), 0)
     return torch.from_numpy((start + np.arange(count, dtype=np.float64) * step).astype(np.float32))
 
 
