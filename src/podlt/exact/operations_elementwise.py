@@ -26,7 +26,7 @@ abs.default mul.Tensor mul.Scalar div.Tensor div.Scalar neg.default where.self w
 eq.Scalar eq.Tensor ne.Scalar ne.Tensor lt.Scalar lt.Tensor le.Scalar le.Tensor gt.Scalar gt.Tensor ge.Scalar
 ge.Tensor logical_and.default logical_or.default logical_not.default bitwise_and.Tensor bitwise_or.Tensor
 bitwise_not.default masked_fill.Scalar masked_fill.Tensor clone.default sign.default floor.default
-isnan.default isinf.default threshold_backward.default hardtanh_backward.default
+isnan.default isinf.default threshold_backward.default
 """
 
 
@@ -172,6 +172,10 @@ def clamp(
     return x
 
 
+def _hardtanh_backward(grad: torch.Tensor, x: torch.Tensor, low: Scalar, high: Scalar) -> torch.Tensor:
+    return torch.where((x <= low) | (x >= high), 0.0, grad)
+
+
 def maximum(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """The larger of each pair: +0 is above -0, and a NaN wins. Source: IEEE 754-2019, 9.6 (maximum)."""
     out = torch.maximum(a, b)
@@ -257,6 +261,7 @@ def elementwise() -> dict[str, Operation]:
         "clamp_min.default": clamp,
         "clamp_max.default": lambda x, high: clamp(x, None, high),
         "hardtanh.default": lambda x, low=-1, high=1: clamp(x, low, high),
+        "hardtanh_backward.default": _hardtanh_backward,
         "maximum.default": maximum,
         "minimum.default": minimum,
         "_to_copy.default": to_copy,

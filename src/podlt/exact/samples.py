@@ -54,7 +54,7 @@ def edges(key: int) -> Tensor:
 def elementwise() -> Iterator[Call]:
     """Calls of what computes each element on its own."""
     x, y = edges(100), edges(110).flip(0)
-    wild = torch.tensor([_INF, -_INF, _NAN, 3.4e38, -3.4e38])
+    wild = torch.tensor([_INF, -_INF, _NAN, 3.4e38, -3.4e38]).repeat(7)  # so many that vectors and their rest see each
     for name in _REAL.split():
         yield f"{name}.default", (x,), {}
         yield f"{name}.default", (values(101, 4, 6).t(),), {}
@@ -86,6 +86,8 @@ def _parametric(x: Tensor, y: Tensor, wild: Tensor) -> Iterator[Call]:
     yield "threshold_backward.default", (y, x, 0), {}
     yield "hardtanh.default", (x, -0.5, 0.5), {}
     yield "hardtanh_backward.default", (y, x, -0.5, 0.5), {}
+    yield "hardtanh_backward.default", (y[:35], wild, -0.5, 0.5), {}
+    yield "threshold_backward.default", (y[:35], wild, 0), {}
     for exponent in (2, 3, -7, 0.5, -0.5, 1.7, 0):
         yield "pow.Tensor_Scalar", (x.abs(), exponent), {}
     yield "pow.Tensor_Scalar", (whole(102, -5, 6, 7), 3), {}
@@ -116,7 +118,7 @@ def _pairs(x: Tensor, y: Tensor, wild: Tensor) -> Iterator[Call]:
     for name in ("maximum", "minimum"):
         yield f"{name}.default", (x, y), {}
         yield f"{name}.default", (ties(108, 40), ties(109, 40)), {}
-        yield f"{name}.default", (wild, torch.tensor([_NAN, 1.0, 2.0, -_INF, _INF])), {}
+        yield f"{name}.default", (wild, torch.tensor([_NAN, 1.0, 2.0, -_INF, _INF]).repeat(7)), {}
         yield f"{name}.default", (integers, integers.flip(1)), {}
     for name in _COMPARISONS:
         yield f"{name}.Tensor", (ties(108, 40), ties(109, 40)), {}
@@ -159,7 +161,7 @@ def _choices(x: Tensor, y: Tensor, wild: Tensor) -> Iterator[Call]:
         yield "clamp_max.default", (given, 0), {}
     yield "clamp.Tensor", (zeros, zeros.flip(0), zeros), {}
     yield "clamp.Tensor", (x, y, None), {}
-    yield "clamp.Tensor", (wild, torch.tensor([0.0, _NAN, 1.0, 2.0, 3.0]), torch.tensor(2.0)), {}
+    yield "clamp.Tensor", (wild, torch.tensor([0.0, _NAN, 1.0, 2.0, 3.0]).repeat(7), torch.tensor(2.0)), {}
     yield "clamp.default", (whole(117, -9, 9, 12), -3, 4), {}
     yield "_to_copy.default", (x,), {"dtype": torch.bool}
     yield "_to_copy.default", (values(118, 9) * 100,), {"dtype": torch.int64}
