@@ -42,6 +42,36 @@ def test_products_equal_their_definition_for_any_floats_and_layouts(way, count, 
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
+@settings(max_examples=40, deadline=None)
+@given(
+    x=arrays(np.float32, (3, 5), elements=st.floats(-8, 8, width=32)),
+    y=arrays(np.float32, (5, 4), elements=st.floats(-8, 8, width=32)),
+    powers=st.tuples(st.integers(-70, 60), st.integers(-70, 60)),
+    bias=arrays(np.float32, 4, elements=st.floats(-8, 8, width=32)),
+)
+def test_products_near_the_least_and_largest_normal_values_equal_their_definition(count, x, y, powers, bias):
+    a, b = np.ldexp(x, powers[0]), np.ldexp(y, powers[1])
+    want = definition.mm(a, b, count)
+    out = torch.empty(3, 4)
+    assert products.mm(torch.from_numpy(a), torch.from_numpy(b), count, out=out) is out
+    assert same(out, want)
+    got = products.mm(torch.from_numpy(a), torch.from_numpy(b), count, torch.from_numpy(bias))
+    with np.errstate(over="ignore"):
+        assert same(got, want + bias)
+
+
+def test_operands_and_results_of_other_types_and_shapes_are_refused_before_memory_is_touched():
+    a, b = torch.ones(2, 3), torch.ones(3, 2)
+    for x, y in ((a.double(), b), (a, b.long())):
+        with pytest.raises(TypeError, match="float32"):
+            products.mm(x, y, 2)
+    with pytest.raises(TypeError, match="float32"):
+        products.mm(a, b, 2, out=torch.empty(2, 2, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"\(2, 2\)"):
+        products.mm(a, b, 2, out=torch.empty(2, 3))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
 def test_batched_products_are_the_products_of_each_batch_in_every_layout(count):
     a, b = torch.randn(3, 4, 6), torch.randn(3, 5, 6)
     want = torch.stack([products.mm(x, y.t(), count) for x, y in zip(a, b, strict=True)])
@@ -116,7 +146,8 @@ def test_kept_digits_are_used_until_the_tensor_changes():
         w.mul_(3.0)
         assert digits.cut_right(w.t().unsqueeze(0), 2, "mm") is not first
         assert same(products.mm(x, w.t(), 2), products.mm(x, w.t().clone(), 2))
-    assert digits.cut_right(w.t().unsqueeze(0), 2, "mm") is not digits.cut_right(w.t().unsqueeze(0), 2, "mm")
+        kept = digits.cut_right(w.t().unsqueeze(0), 2, "mm")
+    assert digits.cut_right(w.t().unsqueeze(0), 2, "mm") is not kept
 
 
 @settings(max_examples=60, deadline=None)

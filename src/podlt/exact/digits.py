@@ -25,11 +25,15 @@ class Digits:
     """One operand of products, cut.
 
     planes: int8 (b, m, digits * k) for a left operand, (b, digits * k, n) for a right one, any strides.
-    exponents: int64 (b, m) or (b, n).
+    exponents: int64 (b, m) or (b, n); place: where they lie.
+    levels: for each matrix, and for each level, the planes that take part in it: the first of a left operand, the last
+    of a right one.
     """
 
     planes: torch.Tensor
     exponents: Array
+    place: int
+    levels: tuple[tuple[torch.Tensor, ...], ...]
 
 
 class DigitCache:
@@ -71,7 +75,7 @@ class DigitCache:
 
 
 def cut_left(x: torch.Tensor, digits: int, operation: str) -> Digits:
-    """Cut the left operand of a product, float32 (b, m, k) with any strides, along k.
+    """Cut the left operand of products, float32 (m, k) or (b, m, k) with any strides, along k.
 
     Raises:
         NonFiniteError: naming `operation`.
@@ -80,7 +84,7 @@ def cut_left(x: torch.Tensor, digits: int, operation: str) -> Digits:
 
 
 def cut_right(x: torch.Tensor, digits: int, operation: str) -> Digits:
-    """Cut the right operand of a product, float32 (b, k, n) with any strides, along k.
+    """Cut the right operand of products, float32 (k, n) or (b, k, n) with any strides, along k.
 
     Raises:
         NonFiniteError: naming `operation`.
@@ -92,7 +96,7 @@ def _cached(x: torch.Tensor, side: str, digits: int, operation: str) -> Digits:
     cache: DigitCache | None = getattr(_local, "cache", None)
     if cache is None or not cache.holds(x):
         return _cut(x, side, digits, operation, keep=False)
-    key = (x.data_ptr(), tuple(x.shape), x.stride(), side, digits)
+    key = (x.data_ptr(), x.shape, x.stride(), side, digits)
     found = cache.get(key, x)
     if found is None:
         found = _cut(x, side, digits, operation, keep=True)
@@ -105,37 +109,37 @@ def _cut(x: torch.Tensor, side: str, digits: int, operation: str, keep: bool) ->
 
     Digits that are not kept live in scratch memory until the next operand of the same side is cut.
     """
-    batches, rows, columns = x.shape
-    x = x.detach()
+    shape = x.shape
+    batches, rows, columns = shape if len(shape) == 3 else (1, *shape)
     if x.is_contiguous():
         along_rows = side == "left"
-    elif x.mT.is_contiguous():
+    elif x.stride()[-2:] == (1, rows) and (batches == 1 or x.stride()[0] == rows * columns):
         x, along_rows = x.mT, side == "right"
         rows, columns = columns, rows
     else:
         x, along_rows = x.contiguous(), side == "left"
-    values = x.numpy()
-    if along_rows:
-        planes = _planes((batches, rows, digits * columns), side, keep)
-        exponents = np.empty((batches, rows), np.int64)
-        flat = values.reshape(batches * rows, columns)
-        finite = kernels_digits.cut_rows(
-            flat,
-            flat.view(np.uint32),
-            planes.reshape(batches * rows, digits * columns),
-            exponents.reshape(-1),
-            digits,
-            side == "right",
-        )
-    else:
-        planes = _planes((batches, digits * rows, columns), side, keep)
-        exponents = np.empty((batches, columns), np.int64)
-        finite = kernels_digits.cut_columns(values, values.view(np.uint32), planes, exponents, digits, side == "right")
-    if not finite:
+    key = (side, along_rows, batches, rows, columns, digits)
+    found, planes = _room(*key, keep=True) if keep else workspace.view(key, lambda: _room(*key, keep=False))
+    if not kernels_digits.cut_at(
+        workspace.address(x), along_rows, batches, rows, columns, planes, found.place, digits, side == "right"
+    ):
         raise NonFiniteError(operation)
+    return found
+
+
+def _room(
+    side: str, along_rows: bool, batches: int, rows: int, columns: int, digits: int, keep: bool
+) -> tuple[Digits, int]:
+    """Memory for the digits of an operand as it lies in memory, and where the planes begin."""
+    shape = (batches, rows, digits * columns) if along_rows else (batches, digits * rows, columns)
+    lines = (batches, rows if along_rows else columns)
+    planes: Array = np.empty(shape, np.int8) if keep else workspace.take(f"planes {side}", shape, np.int8)
+    exponents: Array = np.empty(lines, np.int64) if keep else workspace.take(f"exponents {side}", lines, np.int64)
     cut = torch.from_numpy(planes)
-    return Digits(cut if along_rows == (side == "left") else cut.mT, exponents)
-
-
-def _planes(shape: tuple[int, ...], side: str, keep: bool) -> Array:
-    return np.empty(shape, np.int8) if keep else workspace.take(f"planes {side}", shape, np.int8)
+    cut = cut if along_rows == (side == "left") else cut.mT
+    k = columns if along_rows else rows
+    if side == "left":
+        levels = tuple(tuple(one[:, : (level + 1) * k] for level in range(digits)) for one in cut)
+    else:
+        levels = tuple(tuple(one[(digits - 1 - level) * k :] for level in range(digits)) for one in cut)
+    return Digits(cut, exponents, exponents.ctypes.data, levels), planes.ctypes.data

@@ -49,3 +49,31 @@ def float32_at(address: int, count: int) -> Array:
     """Inside a kernel: the float32 (count,) that lie at an address, for loops over any number of arrays."""
     found: Array = numba.carray(_pointer(address), count, np.float32)  # type: ignore[attr-defined, call-arg]
     return found
+
+
+@inlined
+def uint32_at(address: int, count: int) -> Array:
+    """As `float32_at`, their bits."""
+    found: Array = numba.carray(_pointer(address), count, np.uint32)  # type: ignore[attr-defined, call-arg]
+    return found
+
+
+@inlined
+def int8_at(address: int, count: int) -> Array:
+    """As `float32_at`, for int8."""
+    found: Array = numba.carray(_pointer(address), count, np.int8)  # type: ignore[attr-defined, call-arg]
+    return found
+
+
+@inlined
+def int32_at(address: int, count: int) -> Array:
+    """As `float32_at`, for int32."""
+    found: Array = numba.carray(_pointer(address), count, np.int32)  # type: ignore[attr-defined, call-arg]
+    return found
+
+
+@inlined
+def int64_at(address: int, count: int) -> Array:
+    """As `float32_at`, for int64."""
+    found: Array = numba.carray(_pointer(address), count, np.int64)  # type: ignore[attr-defined, call-arg]
+    return found

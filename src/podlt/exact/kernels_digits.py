@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from podlt.exact.jit import inlined, kernel
+from podlt.exact.jit import float32_at, inlined, int8_at, int32_at, int64_at, kernel, uint32_at
 from podlt.exact.rules import LEAST_EXPONENT, Array
 
 _ROUND32 = np.float32(12582912.0)  # 1.5 * 2**23; its bits are a multiple of 2**21, so digits come out of them unharmed
@@ -19,6 +19,9 @@ _MAGNITUDE = np.uint32(0x7FFFFFFF)
 _INFINITY = np.uint32(0x7F800000)
 _U7, _U64, _U127 = np.uint32(7), np.uint32(64), np.uint32(127)
 _LEAST = LEAST_EXPONENT
+
+NARROW_TERMS = 4031
+"""So many terms of two digits, both levels together, sum to less than 2**31: k * (2**19 + 2**13)."""
 
 
 @inlined
@@ -125,6 +128,76 @@ def cut_columns(x: Array, bits: Array, planes: Array, exponents: Array, digits: 
                     middle[j] = np.int8((v & _U127) - _U64)
                     low[j] = np.int8((u & _U127) - _U64)
     return bool(worst < _INFINITY)
+
+
+@kernel
+def cut_at(
+    x: int,
+    along_rows: bool,
+    batches: int,
+    rows: int,
+    columns: int,
+    planes: int,
+    exponents: int,
+    digits: int,
+    reverse: bool,
+) -> bool:
+    """`cut_rows`, or `cut_columns`, of the float32 (batches, rows, columns) at an address, into what lies at others.
+
+    Addresses, because a small operand is cut sooner than an array is handed over.
+    """
+    size = batches * rows * columns
+    values, bits = float32_at(x, size), uint32_at(x, size)
+    cut = int8_at(planes, digits * size)
+    if along_rows:
+        lines = batches * rows
+        into = cut.reshape((lines, digits * columns))
+        found = int64_at(exponents, lines)
+        return cut_rows(values.reshape((lines, columns)), bits.reshape((lines, columns)), into, found, digits, reverse)
+    shape = (batches, rows, columns)
+    below = cut.reshape((batches, digits * rows, columns))
+    found = int64_at(exponents, batches * columns)
+    return cut_columns(
+        values.reshape(shape), bits.reshape(shape), below, found.reshape((batches, columns)), digits, reverse
+    )
+
+
+@kernel
+def combine_at(levels: int, m: int, n: int, k: int, ea: int, eb: int, digits: int, bias: int, out: int) -> None:
+    """`combine` of int32 levels over k terms, at addresses; the bias, if there is any (not 0), is that of columns.
+
+    While the integers of all levels fit an int32 together, and no result can be below the normal float32, converting
+    them rounds once, and scaling them is exact: a quarter of the time of binary64.
+    """
+    p = int32_at(levels, digits * m * n).reshape((digits, m, n))
+    rows, columns = int64_at(ea, m), int64_at(eb, n)
+    target = float32_at(out, m * n).reshape((m, n))
+    added = float32_at(bias, n if bias != 0 else 0)
+    shift = 7 * (digits - 1) - 2 * (7 * digits - 1)
+    least, most = np.int64(0), np.int64(0)
+    if n > 0:
+        least, most = columns.min(), columns.max()
+    fits = digits == 1 or (digits == 2 and k <= NARROW_TERMS)
+    for i in range(m):
+        fits = fits and rows[i] + shift + least >= -126 and rows[i] + shift + most <= 127
+    if not (fits and most <= 127):
+        combine(p, rows, columns, digits, added, False, target)
+        return
+    scale = np.empty(n, np.float32)
+    for j in range(n):
+        scale[j] = power32(columns[j])
+    for i in range(m):
+        own = power32(rows[i] + shift)
+        row, high, low = target[i], p[0, i], p[digits - 1, i]
+        if digits == 1:
+            for j in range(n):
+                row[j] = np.float32(high[j]) * (own * scale[j])
+        else:
+            for j in range(n):
+                row[j] = np.float32(np.int32((high[j] << 7) + low[j])) * (own * scale[j])
+        if bias != 0:
+            for j in range(n):
+                row[j] = row[j] + added[j]
 
 
 @kernel

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from podlt.exact import scalars
-from podlt.exact.jit import kernel
+from podlt.exact.jit import float32_at, kernel
 from podlt.exact.kernels_sums import exponent, is_finite, magnitude, power64, rounded, units
 from podlt.exact.rules import Array
 
@@ -82,6 +82,21 @@ def softmax_backward(grad: Array, y: Array, bits: int, logarithm: bool, out: Arr
             for j in range(n):
                 target[j] = row[j] * (g[j] - s)
     return is_finite(worst)
+
+
+@kernel
+def softmax_at(x: int, m: int, n: int, bits: int, logarithm: bool, out: int) -> bool:
+    """`softmax` of the float32 (m, n) at an address, to another."""
+    size = m * n
+    return softmax(float32_at(x, size).reshape((m, n)), bits, logarithm, float32_at(out, size).reshape((m, n)))
+
+
+@kernel
+def softmax_backward_at(grad: int, y: int, m: int, n: int, bits: int, logarithm: bool, out: int) -> bool:
+    """`softmax_backward` of the float32 (m, n) at two addresses, to a third."""
+    shape, size = (m, n), m * n
+    given, result = float32_at(grad, size).reshape(shape), float32_at(y, size).reshape(shape)
+    return softmax_backward(given, result, bits, logarithm, float32_at(out, size).reshape(shape))
 
 
 @kernel

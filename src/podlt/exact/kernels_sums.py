@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from podlt.exact.jit import inlined, kernel
+from podlt.exact.jit import float32_at, inlined, kernel
 from podlt.exact.rules import Array
 
 ROUND64 = np.float64(6755399441055744.0)
@@ -109,6 +109,15 @@ def sum_columns(x: Array, bits: int, out: Array) -> bool:
         for j in range(inner):
             out[o, j] = rounded(total[j], exponent(top[j]) - bits)
     return is_finite(worst)
+
+
+@kernel
+def sum_at(x: int, columns: bool, outer: int, middle: int, inner: int, bits: int, out: int) -> bool:
+    """`sum_columns`, or else `sum_blocks`, of the float32 (outer, middle, inner) at an address, to another."""
+    values = float32_at(x, outer * middle * inner).reshape((outer, middle, inner))
+    if columns:
+        return sum_columns(values, bits, float32_at(out, outer * inner).reshape((outer, inner)))
+    return sum_blocks(values, bits, float32_at(out, middle))
 
 
 @kernel

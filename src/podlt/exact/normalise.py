@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from podlt.exact import kernels_elementary, kernels_norms, kernels_sums, workspace
 from podlt.exact.rules import Array, NonFiniteError, sum_bits
+from podlt.exact.workspace import address
 
 _none = np.empty(0, np.float32)
 Tensors3 = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
@@ -26,19 +27,29 @@ def softmax(x: torch.Tensor, dim: int, logarithm: bool, operation: str) -> torch
     Raises:
         NonFiniteError: a line holds +inf, NaN or nothing but -inf.
     """
-    return _lines(
-        [x], dim, operation, lambda v, out: kernels_norms.softmax(v[0], sum_bits(v[0].shape[1]), logarithm, out)
-    )
+    values = _lines(x, dim)
+    out = torch.empty(values.shape)
+    if values.numel():
+        n = values.shape[-1]
+        m = values.numel() // n
+        if not kernels_norms.softmax_at(address(values), m, n, sum_bits(n), logarithm, address(out)):
+            raise NonFiniteError(operation)
+    return _from_lines(out, x, dim)
 
 
 def softmax_backward(grad: torch.Tensor, y: torch.Tensor, dim: int, logarithm: bool, operation: str) -> torch.Tensor:
     """The gradient of `softmax`'s argument from the gradient of its result `y`."""
-    return _lines(
-        [grad, y],
-        dim,
-        operation,
-        lambda v, out: kernels_norms.softmax_backward(v[0], v[1], sum_bits(v[1].shape[1]), logarithm, out),
-    )
+    given, values = _lines(grad, dim), _lines(y, dim)
+    if given.shape != values.shape:
+        raise ValueError(f"{operation}: expected a gradient of shape {tuple(y.shape)}, got {tuple(grad.shape)}")
+    out = torch.empty(values.shape)
+    if values.numel():
+        n = values.shape[-1]
+        m = values.numel() // n
+        places = address(given), address(values)
+        if not kernels_norms.softmax_backward_at(*places, m, n, sum_bits(n), logarithm, address(out)):
+            raise NonFiniteError(operation)
+    return _from_lines(out, y, dim)
 
 
 def layer_norm(
@@ -165,19 +176,18 @@ def batch_norm_backward(
     )
 
 
-def _lines(
-    tensors: list[torch.Tensor], dim: int, operation: str, loop: Callable[[list[Array], Array], bool]
-) -> torch.Tensor:
-    """Run a loop over the lines along `dim`, as rows of contiguous memory."""
-    shape = tensors[0].shape
-    if not tensors[0].numel():
-        return torch.empty(shape)
-    moved = [t.detach().movedim(dim, -1) if t.ndim else t.detach().reshape(1) for t in tensors]
-    rows = [array(t).reshape(-1, t.shape[-1]) for t in moved]
-    out = torch.empty(moved[0].shape)
-    if not loop(rows, out.numpy().reshape(rows[0].shape)):
-        raise NonFiniteError(operation)
-    return out.movedim(-1, dim).contiguous() if len(shape) else out.reshape(())
+def _lines(x: torch.Tensor, dim: int) -> torch.Tensor:
+    """`x` in contiguous memory with `dim` last."""
+    if x.ndim == 0:
+        return x.reshape(1)
+    return (x if dim in (-1, x.ndim - 1) else x.movedim(dim, -1)).contiguous()
+
+
+def _from_lines(out: torch.Tensor, x: torch.Tensor, dim: int) -> torch.Tensor:
+    """What lies as `_lines` of `x` lie, in the order of dimensions that `x` has."""
+    if x.ndim == 0:
+        return out.reshape(())
+    return out if dim in (-1, x.ndim - 1) else out.movedim(-1, dim).contiguous()
 
 
 def _columns(values: Array, shape: Sequence[int]) -> torch.Tensor:

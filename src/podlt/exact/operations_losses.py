@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from podlt.exact import kernels_elementary as loops
-from podlt.exact import reduce
+from podlt.exact import kernels_losses, reduce
 from podlt.exact.operations_elementwise import Operation, unary
+from podlt.exact.rules import NonFiniteError, sum_bits
+from podlt.exact.workspace import address
 
 Tensor = torch.Tensor
 _NONE, _MEAN = 0, 1
@@ -37,6 +41,9 @@ def nll(
     operation: str = "nll_loss_forward",
 ) -> tuple[Tensor, Tensor]:
     """As aten::nll_loss_forward; a refusal names `operation`."""
+    if weight is None and x.ndim == 2 and reduction != _NONE:
+        loss, count = _picked(x, target, ignore, operation)
+        return (loss / count if reduction == _MEAN else loss), count
     rows, lines = (x.unsqueeze(0), target.reshape(1)) if x.ndim == 1 else (x, target)
     kept = lines != ignore
     safe = torch.where(kept, lines, 0)
@@ -54,12 +61,46 @@ def nll_backward(
     grad: Tensor, x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore: int, total: Tensor
 ) -> Tensor:
     """As aten::nll_loss_backward."""
+    if weight is None and x.ndim == 2:
+        return _spread(-(grad / total if reduction == _MEAN else grad), target, x.shape, ignore)
     rows, lines = (x.unsqueeze(0), target.reshape(1)) if x.ndim == 1 else (x, target)
     kept = lines != ignore
     safe = torch.where(kept, lines, 0)
     each = -(grad / total if reduction == _MEAN else grad).expand(lines.shape)
     each = torch.where(kept, each if weight is None else each * weight[safe], 0.0)
     return torch.zeros(rows.shape).scatter(1, safe.unsqueeze(1), each.unsqueeze(1)).reshape(x.shape)
+
+
+def _picked(x: Tensor, target: Tensor, ignore: int, operation: str) -> tuple[Tensor, Tensor]:
+    """The exact sum of what the lines give their class, negative, and how many lines take part."""
+    (m, n), out = x.shape, torch.empty(2)
+    if target.shape != (m,):
+        raise ValueError(f"{operation}: expected {m} classes, got {tuple(target.shape)}")
+    values, classes, place = x.contiguous(), target.contiguous(), address(out)
+    found = kernels_losses.picked_at(
+        address(values), address(classes, torch.int64), m, n, ignore, sum_bits(m), place, place + 4
+    )
+    _check(found, n, operation)
+    return out[0], out[1]
+
+
+def _spread(values: Tensor, target: Tensor, shape: Sequence[int], ignore: int) -> Tensor:
+    """Zeros of this shape, but `values` (one, or one a line) where the classes are."""
+    (m, n), out = shape, torch.empty(tuple(shape))
+    each = values.numel() != 1 or m == 1
+    if target.shape != (m,) or values.numel() not in (1, m):
+        raise ValueError(f"nll_loss_backward: expected {m} classes, got {tuple(target.shape)}")
+    given, classes = values.contiguous(), target.contiguous()
+    found = kernels_losses.spread_at(address(given), each, address(classes, torch.int64), m, n, ignore, address(out))
+    _check(found, n, "nll_loss_backward")
+    return out
+
+
+def _check(found: int, classes: int, operation: str) -> None:
+    if found == kernels_losses.NOT_FINITE:
+        raise NonFiniteError(operation)
+    if found == kernels_losses.OUTSIDE:
+        raise IndexError(f"{operation}: expected classes below {classes}, got another")
 
 
 def _nll2d(x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore: int) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ and any number of threads. Definition: `definition.mm`.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from podlt.exact import kernels_digits, workspace
-from podlt.exact.digits import cut_left, cut_right
+from podlt.exact.digits import Digits, cut_left, cut_right
 from podlt.exact.rules import FLOAT32_TERMS, FLOAT64_TERMS, INT32_TERMS, Array
 
 Way = Literal["int8", "float32", "float64"]
@@ -36,22 +37,31 @@ def using(way: Way) -> Iterator[None]:
 
 
 def mm(
-    a: torch.Tensor, b: torch.Tensor, digits: int, bias: torch.Tensor | None = None, operation: str = "mm"
+    a: torch.Tensor,
+    b: torch.Tensor,
+    digits: int,
+    bias: torch.Tensor | None = None,
+    operation: str = "mm",
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The exact product of float32 (m, k) and (k, n), any strides, then `+ bias` (n,) as one float32 operation.
+
+    Args:
+        out: float32 (m, n), contiguous: takes the product, and is returned.
 
     Raises:
         NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
     """
-    if a.shape[1] == 0:  # rows of nothing have no exponent
-        nothing = torch.zeros((a.shape[0], b.shape[1]))
-        return nothing if bias is None else nothing + bias
-    left = cut_left(a.unsqueeze(0), digits, operation)
-    right = cut_right(b.unsqueeze(0), digits, operation)
-    out = torch.empty((a.shape[0], b.shape[1]))
-    levels = level_products(left.planes[0], right.planes[0], digits)
-    added = _no_bias if bias is None else bias.detach().contiguous().numpy()
-    kernels_digits.combine(levels, left.exponents[0], right.exponents[0], digits, added, False, out.numpy())
+    (m, k), n = a.shape, b.shape[1]
+    if out is None:
+        out = torch.empty((m, n))
+    elif out.shape != (m, n):
+        raise ValueError(f"{operation}: expected memory for {(m, n)}, got {tuple(out.shape)}")
+    if k == 0:  # rows of nothing have no exponent
+        return out.zero_() if bias is None else out.copy_(bias)
+    left, right = cut_left(a, digits, operation), cut_right(b, digits, operation)
+    added = None if bias is None else bias.contiguous()
+    _combined(left, right, 0, (m, k, n), digits, added, workspace.address(out))
     return out
 
 
@@ -61,16 +71,49 @@ def bmm(a: torch.Tensor, b: torch.Tensor, digits: int, operation: str = "bmm") -
     Raises:
         NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
     """
-    if a.shape[2] == 0:
-        return torch.zeros((a.shape[0], a.shape[1], b.shape[2]))
-    left = cut_left(a, digits, operation)
-    right = cut_right(b, digits, operation)
-    out = torch.empty((a.shape[0], a.shape[1], b.shape[2]))
-    target = out.numpy()
-    for i in range(a.shape[0]):
-        levels = level_products(left.planes[i], right.planes[i], digits)
-        kernels_digits.combine(levels, left.exponents[i], right.exponents[i], digits, _no_bias, False, target[i])
+    (batches, m, k), n = a.shape, b.shape[2]
+    if k == 0:
+        return torch.zeros((batches, m, n))
+    left, right = cut_left(a, digits, operation), cut_right(b, digits, operation)
+    out = torch.empty((batches, m, n))
+    start = workspace.address(out)
+    for i in range(batches):
+        _combined(left, right, i, (m, k, n), digits, None, start + 4 * i * m * n)
     return out
+
+
+def _combined(
+    left: Digits,
+    right: Digits,
+    i: int,
+    size: tuple[int, int, int],
+    digits: int,
+    bias: torch.Tensor | None,
+    out: int,
+) -> None:
+    """The product of the i-th matrices, (m, k) and (k, n), `+ bias`, to the address `out`."""
+    m, k, n = size
+    ea, eb = left.place + 8 * i * m, right.place + 8 * i * n
+    if _way.get() != "int8" or digits * k > INT32_TERMS:
+        levels = level_products(left.planes[i], right.planes[i], digits)
+        target: Array = np.empty((m, n), np.float32)
+        added = _no_bias if bias is None else bias.detach().numpy()
+        kernels_digits.combine(levels, left.exponents[i], right.exponents[i], digits, added, False, target)
+        ctypes.memmove(out, target.ctypes.data, target.nbytes)
+        return
+    if m == 0 or n == 0:
+        return
+    place, parts = workspace.view(("levels", digits, m, n), lambda: _level_room(digits, m, n))
+    for a, b, part in zip(left.levels[i], right.levels[i], parts, strict=True):
+        torch._int_mm(a, b, out=part)
+    added_at = 0 if bias is None else workspace.address(bias)
+    kernels_digits.combine_at(place, m, n, k, ea, eb, digits, added_at, out)
+
+
+def _level_room(digits: int, m: int, n: int) -> tuple[int, tuple[torch.Tensor, ...]]:
+    """Scratch memory for the levels of a product: where it begins, and each level."""
+    levels = workspace.take("levels", (digits, m, n), np.int32)
+    return levels.ctypes.data, tuple(torch.from_numpy(levels))
 
 
 def level_products(left: torch.Tensor, right: torch.Tensor, digits: int) -> Array:

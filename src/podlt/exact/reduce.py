@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 
 from podlt.exact import kernels_sums
 from podlt.exact.rules import Array, NonFiniteError, sum_bits
+from podlt.exact.workspace import address
 
 _nothing = np.empty((0, 0), np.float32)
 
@@ -25,14 +28,50 @@ def total(x: torch.Tensor, dims: Sequence[int] | None, keepdim: bool, operation:
     Raises:
         NonFiniteError: a term is an infinity or a NaN. The message names `operation`.
     """
-    reduced = normal_dims(dims, x.ndim)
-    kept = [d for d in range(x.ndim) if d not in reduced]
-    shape = [1 if d in reduced else n for d, n in enumerate(x.shape)] if keepdim else [x.shape[d] for d in kept]
-    n = math.prod(x.shape[d] for d in reduced)
-    out = torch.zeros(shape)
-    if x.numel():
-        _fill(x.detach(), reduced, n, out.numpy().reshape(-1), operation)
+    plan = _plan(x.shape, None if dims is None else tuple(dims), keepdim)
+    if not x.numel():
+        return torch.zeros(plan.shape)
+    out = torch.empty(plan.shape)
+    values = (x if plan.order is None else x.permute(plan.order)).contiguous()
+    if not kernels_sums.sum_at(address(values), plan.columns, *plan.blocks, plan.bits, address(out)):
+        raise NonFiniteError(operation)
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How a sum is done.
+
+    shape: of the result; order: of the dimensions before it is done, None as they are.
+    columns: whether the middle of three `blocks` of dimensions is summed, and not the outer two; bits: of a term.
+    """
+
+    shape: tuple[int, ...]
+    order: tuple[int, ...] | None
+    columns: bool
+    blocks: tuple[int, int, int]
+    bits: int
+
+
+@lru_cache(maxsize=512)
+def _plan(shape: tuple[int, ...], dims: tuple[int, ...] | None, keepdim: bool) -> _Plan:
+    """Choose the loop by where the reduced dimensions lie: together, or leading and trailing around kept ones."""
+    ndim = len(shape)
+    reduced = normal_dims(dims, ndim)
+    kept = [d for d in range(ndim) if d not in reduced]
+    result = tuple(1 if d in reduced else n for d, n in enumerate(shape)) if keepdim else tuple(shape[d] for d in kept)
+    n = math.prod(shape[d] for d in reduced)
+    order, columns = None, False
+    if not kept or kept == list(range(kept[0], kept[-1] + 1)):
+        first, last = (kept[0], kept[-1]) if kept else (ndim, ndim - 1)
+        blocks = _around(shape, first, last)
+        if blocks[2] == 1 and blocks[1] > 1:
+            columns, blocks = True, (1, blocks[0], blocks[1])
+    elif reduced == list(range(reduced[0], reduced[-1] + 1)):
+        columns, blocks = True, _around(shape, reduced[0], reduced[-1])
+    else:
+        order, blocks = (*kept, *reduced), (1, math.prod(shape[d] for d in kept), n)
+    return _Plan(result, order, columns, blocks, sum_bits(n))
 
 
 def cumulative(x: torch.Tensor, dim: int) -> torch.Tensor:
@@ -68,29 +107,6 @@ def scatter_rows(
     if not kernels_sums.scatter_rows(start, places, values, sum_bits(len(places) + 1), out.numpy()):
         raise NonFiniteError(operation)
     return out
-
-
-def _fill(x: torch.Tensor, reduced: list[int], n: int, out: Array, operation: str) -> None:
-    """Choose the loop by where the reduced dimensions lie: together, or leading and trailing around kept ones."""
-    bits = sum_bits(n)
-    ndim = x.ndim
-    kept = [d for d in range(ndim) if d not in reduced]
-    values = x.contiguous().numpy()
-    if not kept or kept == list(range(kept[0], kept[-1] + 1)):
-        first, last = (kept[0], kept[-1]) if kept else (ndim, ndim - 1)
-        blocks = values.reshape(_around(values.shape, first, last))
-        if blocks.shape[2] > 1 or blocks.shape[1] == 1:
-            finite = kernels_sums.sum_blocks(blocks, bits, out)
-        else:
-            finite = kernels_sums.sum_columns(blocks.reshape(1, *blocks.shape[:2]), bits, out.reshape(1, -1))
-    elif reduced == list(range(reduced[0], reduced[-1] + 1)):
-        columns = values.reshape(_around(values.shape, reduced[0], reduced[-1]))
-        finite = kernels_sums.sum_columns(columns, bits, out.reshape(columns.shape[0], columns.shape[2]))
-    else:
-        moved = x.permute(*kept, *reduced).contiguous().numpy().reshape(1, -1, n)
-        finite = kernels_sums.sum_blocks(moved, bits, out)
-    if not finite:
-        raise NonFiniteError(operation)
 
 
 def _around(shape: Sequence[int], first: int, last: int) -> tuple[int, int, int]:

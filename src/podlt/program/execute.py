@@ -12,7 +12,7 @@ from podlt.exact.portable.devices import CPU, torch_device
 from podlt.program.ir import Program, resolve
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.liveness import last_uses, references
-from podlt.program.operations import FACTORIES, STOCK_ARITHMETIC, WRITES_OUT, table
+from podlt.program.operations import FACTORIES, STOCK_ARITHMETIC, table, writing
 
 Trace = Callable[[int, Sequence[torch.Tensor]], None]
 Draw = Callable[[int, int, list[int]], torch.Tensor]
@@ -53,7 +53,7 @@ class Executor:
         name = STOCK_ARITHMETIC if double else arithmetic or program.arithmetic
         self._table = {**table(name, device), **({"uniform": draw} if draw else {})}
         self._device = None if device == CPU else torch_device(device)
-        self._writes_out = WRITES_OUT if name == STOCK_ARITHMETIC else {}
+        self._writes_out = writing(name, device)
         self._dtypes = {**TORCH_DTYPES, "f32": torch.float64} if double else TORCH_DTYPES
         self._steps: dict[int, list[Step]] = {}
         self._direct = _direct_outputs(program)

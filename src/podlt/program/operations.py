@@ -7,7 +7,7 @@ PyTorch's own kernels, on one thread: equal bits between processes of one machin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -72,8 +72,6 @@ FACTORIES = frozenset(
 )
 """Operations that make a tensor from numbers alone."""
 
-WRITES_OUT: Mapping[str, Callable[..., Any]] = {"mm.default": torch.mm}
-"""Operations of `stock` that can write into given memory with the bits that they have without."""
 
 _BOUND: Mapping[str, Callable[..., Any]] = {
     "mm.default": torch.mm,
@@ -145,6 +143,17 @@ def table(arithmetic: str, device: str = CPU) -> Mapping[str, Callable[..., Any]
     found["uniform"] = draw_uniform
     found["constant"] = constant
     return found
+
+
+def writing(arithmetic: str, device: str = CPU) -> Mapping[str, Callable[..., Any]]:
+    """The operations of an arithmetic that can write into given memory (`out`) the bits that they have without."""
+    if arithmetic == STOCK_ARITHMETIC:
+        return {"mm.default": torch.mm}
+    if device != CPU or arithmetic not in EXACT_ARITHMETIC:
+        return {}
+    from podlt.exact.products import mm
+
+    return {"mm.default": partial(mm, digits=EXACT_ARITHMETIC[arithmetic])}
 
 
 def _device_table(arithmetic: str, device: str) -> Mapping[str, Callable[..., Any]]:
