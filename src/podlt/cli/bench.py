@@ -16,6 +16,8 @@ BENCHES = {
     "throughput": "useful lines a second, over those of plain PyTorch and DistributedDataParallel",
     "verify": "how long a log of many rounds takes to verify",
     "arithmetic": "exact arithmetic against stock float32",
+    "accuracy": "final figures with 1, 2, 3 digits and stock float32, over seeds",
+    "blobs": "a blob of gigabytes through both ends of the network, and the memory that it takes",
     "device": "exact arithmetic on a GPU: checked against the golden digests, then timed",
 }
 

@@ -1,0 +1,241 @@
+"""How well exact arithmetic trains: final figures with 1, 2 and 3 digits and PyTorch's own float32, over several seeds.
+
+The captured program is executed as workers and manager execute it (a task's execution, an average, the optimiser), on
+whole blocks as one fragment, on one thread: only the protocol is left out, which changes no bit of an exact run. A seed
+fixes the first weights and the order of the lines, so runs of one seed differ in their arithmetic alone.
+
+Each finished run is a line of the results file: a study that was interrupted goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from podlt import crypto
+from podlt.bench.table import write_between
+from podlt.data.order import EpochOrder
+from podlt.data.prepare import Prepared, default_cache, prepare
+from podlt.data.spec import DataSpec
+from podlt.engine.execution import TaskExecutor, as_batch, one_thread
+from podlt.errors import UsageError
+from podlt.program.capture import capture
+from podlt.program.ir import FieldSpec
+from podlt.program.layout import state_layout, update_layout
+from podlt.recipe import ModelSpec, Recipe, TrainingSpec
+from podlt.training.metrics import evaluate, load_state
+from podlt.training.modules import build_model, find_loss
+from podlt.training.weights import Weights, recipe_optimizer
+
+ARITHMETICS = ("stock", "exact/1", "exact/2", "exact/3")
+MARK = "accuracy"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is trained, for how many steps, and which figure counts."""
+
+    recipe: Recipe
+    steps: int
+    figure: str
+
+
+def _recipe(data: DataSpec, model: ModelSpec, lr: float, steps: int, lines: int) -> Recipe:
+    return Recipe(
+        data=data,
+        model=model,
+        optimizer={"name": "adamw", "lr": lr, "schedule": "cosine", "steps": steps},
+        training=TrainingSpec(block_lines=lines, workers=3),
+    )
+
+
+def _study(data: DataSpec, model: ModelSpec, lr: float, steps: int, lines: int, figure: str) -> Study:
+    return Study(_recipe(data, model, lr, steps, lines), steps, figure)
+
+
+_TABLE = ModelSpec("podlt.models:embedding_mlp", {"cardinalities": "@cardinalities", "numeric": 7})
+_GPT = {"vocabulary": "@vocabulary_size", "context": 64, "layers": 4, "heads": 4, "width": 64}
+STUDIES: dict[str, Study] = {
+    "mnist-mlp": _study(
+        DataSpec("mnist"),
+        ModelSpec("podlt.models:mlp", {"inputs": 784, "hidden": 128, "outputs": 10}),
+        0.01,
+        300,
+        1000,
+        "accuracy",
+    ),
+    "mnist-cnn": _study(DataSpec("mnist"), ModelSpec("podlt.models:cnn", {}), 0.012, 240, 250, "accuracy"),
+    "census": _study(DataSpec("census"), _TABLE, 0.004, 312, 960, "auc"),
+    "austen-gpt": _study(DataSpec("austen", context=64), ModelSpec("podlt.models:gpt", _GPT), 0.002, 300, 24, "loss"),
+}
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """A line of the results file."""
+
+    study: str
+    arithmetic: str
+    seed: int
+    steps: int
+    value: float
+    metrics: dict[str, float]
+    seconds: float
+
+
+def run(name: str, arithmetic: str, seed: int, data: Prepared) -> Finished:
+    """Trains once, and measures on the test part.
+
+    Args:
+        name: of STUDIES; arithmetic: of ARITHMETICS; data: prepared as the study's recipe says.
+
+    Raises:
+        DivergedError: something was not finite.
+    """
+    study, started = STUDIES[name], time.perf_counter()
+    kind, _, digits = arithmetic.partition("/")
+    recipe = msgspec.structs.replace(
+        study.recipe,
+        arithmetic=kind,
+        digits=int(digits or 2),
+        training=msgspec.structs.replace(study.recipe.training, seed=seed),
+    )
+    train, block = data.train, recipe.training.block_lines
+    model, loss = build_model(recipe, train.info, Path()), find_loss(recipe, Path())
+    fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in train.fields]
+    captured = capture(model, loss, fields, recipe.program_arithmetic)
+    program = captured.program
+    weights = Weights(program, recipe_optimizer(recipe, train.lines), np.zeros(state_layout(program).nbytes, np.uint8))
+    weights.set(captured.state)
+    execute, update = TaskExecutor(program, 1, None), np.zeros(update_layout(program).nbytes, np.uint8)
+    source = seed.to_bytes(8, "big")
+    rounds = train.lines // block
+    for step in range(study.steps):
+        order = EpochOrder(train.lines, block, source, step // rounds)
+        batch = as_batch(train.read(order.ids(step % rounds * block, block)))
+        randomness = crypto.digest("randomness/1", source, step.to_bytes(8, "big"))
+        execute(weights.views, batch, randomness, update)
+        weights.apply(weights.average([update], block).data)
+    load_state(model, weights.views)
+    assert data.test is not None
+    metrics = evaluate(model, loss, data.test)
+    return Finished(name, arithmetic, seed, study.steps, metrics[study.figure], metrics, time.perf_counter() - started)
+
+
+def read_results(path: Path) -> dict[tuple[str, str, int], Finished]:
+    """What a results file holds; a half line at its end is left out, and so is what was trained otherwise.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    found: dict[tuple[str, str, int], Finished] = {}
+    try:
+        lines = path.read_bytes().splitlines() if path.exists() else []
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
+    for line in lines:
+        try:
+            result = msgspec.json.decode(line, type=Finished)
+        except msgspec.DecodeError:
+            continue
+        if result.study in STUDIES and result.steps == STUDIES[result.study].steps:
+            found[result.study, result.arithmetic, result.seed] = result
+    return found
+
+
+def summary(results: Mapping[tuple[str, str, int], Finished], name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """A row for each arithmetic: mean, spread over the seeds, and the differences from stock, seed by seed.
+
+    2 digits are as good as stock if the mean of the differences is at most the standard deviation of stock's figures
+    over the seeds: then the choice of arithmetic matters less than the choice of a seed.
+    """
+    stock = [results[name, "stock", seed].value for seed in seeds]
+    spread = statistics.stdev(stock) if len(stock) > 1 else 0.0
+    rows = []
+    for arithmetic in ARITHMETICS:
+        values = [results[name, arithmetic, seed].value for seed in seeds]
+        differences = [value - base for value, base in zip(values, stock, strict=True)]
+        rows.append(
+            {
+                "study": name,
+                "arithmetic": arithmetic,
+                "figure": STUDIES[name].figure,
+                "values": values,
+                "mean": statistics.mean(values),
+                "stdev": statistics.stdev(values) if len(values) > 1 else 0.0,
+                "difference": statistics.mean(differences),
+                "largest_difference": max(differences, key=abs),
+                "within": abs(statistics.mean(differences)) <= spread,
+                "seconds": statistics.median(results[name, arithmetic, seed].seconds for seed in seeds),
+            }
+        )
+    return rows
+
+
+def as_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The rows in Markdown."""
+    lines = [
+        "| study | arithmetic | figure | each seed | mean | deviation | mean difference | within the seeds' |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        each = ", ".join(f"{value:.4f}" for value in row["values"])
+        base = row["arithmetic"] == "stock"
+        verdict = "" if base else "yes" if row["within"] else "**no**"
+        difference = "" if base else f"{row['difference']:+.5f}"
+        lines.append(
+            f"| {row['study']} | {row['arithmetic']} | {row['figure']} | {each} | {row['mean']:.4f} | "
+            f"{row['stdev']:.4f} | {difference} | {verdict} |"
+        )
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Trains what is missing, then prints the table."""
+    parser = argparse.ArgumentParser(prog="podlt bench accuracy", description=__doc__)
+    parser.add_argument("--studies", default=",".join(STUDIES), help=f"of {', '.join(STUDIES)}")
+    parser.add_argument("--seeds", type=int, default=5, help="how many: 1, 2, ...")
+    parser.add_argument("--results", type=Path, default=None, help="default: accuracy.jsonl in the cache")
+    parser.add_argument("--write", type=Path, metavar="FILE", help=f"put the table between FILE's {MARK!r} marks")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(argv)
+    names, seeds = options.studies.split(","), list(range(1, options.seeds + 1))
+    unknown = [name for name in names if name not in STUDIES]
+    if unknown or not seeds:
+        raise UsageError(f"--studies {unknown}: expected some of {', '.join(STUDIES)}, and at least one seed")
+    path = options.results or default_cache() / "accuracy.jsonl"
+    results = read_results(path)
+    todo = [(n, a, s) for n in names for s in seeds for a in ARITHMETICS if (n, a, s) not in results]
+    with one_thread():
+        for number, (name, arithmetic, seed) in enumerate(todo, 1):
+            finished = run(name, arithmetic, seed, prepare(STUDIES[name].recipe.data))
+            results[name, arithmetic, seed] = finished
+            with path.open("ab") as file:
+                file.write(msgspec.json.encode(finished) + b"\n")
+            print(
+                f"{number}/{len(todo)}  {name} {arithmetic} seed {seed}: {STUDIES[name].figure} {finished.value:.4f} "
+                f"in {finished.seconds:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+    rows = [row for name in names for row in summary(results, name, seeds)]
+    if options.json:
+        for row in rows:
+            print(json.dumps(row))
+        return
+    print("\n".join(as_table(rows)))
+    if options.write:
+        write_between(options.write, MARK, as_table(rows))
+
+
+if __name__ == "__main__":
+    main()
