@@ -117,7 +117,7 @@ def _bounds() -> Iterator[tuple[Any, ...]]:
     yield "clamp_min.default", x, 0
     yield "clamp_max.default", x, 0.5
     yield "hardtanh.default", x
-    yield "hardtanh_backward.default", values(20, len(edges())), edges(), -1, 1
+    yield "hardtanh_backward.default", values(20, *x.shape), x, -1, 1
     yield "threshold_backward.default", values(20, *x.shape), x, 0
     yield "where.self", x > 0, x, x.flip(0)
     yield "where.ScalarSelf", x > 0, 2.0, x
