@@ -1,0 +1,210 @@
+"""Who may work for a run: by an invitation, as an allowed key, or, where the run is open, for a deposit.
+
+A decision is a function of what is known, who asks, with what, and when; it gives back what is known after it. A key
+that was let in once is a member, and needs no invitation to come back. What the operator says of a key (revoked,
+paused) is stronger than how it came in.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from podlt.canonical import from_json, to_json
+from podlt.errors import InvalidProofError, UsageError
+from podlt.units import Count, Millis
+
+PAUSED_SECONDS = 30
+"""How long a paused worker waits before it asks again."""
+
+MOST_MEMBERS = 20_000
+"""No more keys are remembered: what an invitation lets in is bounded by its uses, and this bounds the invitations."""
+
+NOT_INVITED = "this key was not invited to the run"
+
+Key = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Name = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+Reason = Annotated[str, Meta(max_length=400)]
+By = Literal["invitation", "allowlist", "open"]
+
+
+class Issued(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An invitation that was given out.
+
+    Attributes:
+        uses: for how many workers; used: how many came; issued, expires: milliseconds since 1970, 0 for never;
+            revoked: whether it is no longer good; note: the operator's own words, who it is for.
+    """
+
+    uses: Count
+    issued: Millis
+    used: Count = 0
+    expires: Millis = 0
+    revoked: bool = False
+    note: Reason = ""
+
+
+class Known(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A key that was let in: how, by which invitation, and when first."""
+
+    by: By
+    since: Millis
+    invitation: str = ""
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """A worker is let in.
+
+    Attributes:
+        after: what is to be kept, the same object as before if nothing changed; deposit: credits that it owes.
+    """
+
+    after: Admission
+    by: By
+    deposit: int = 0
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A worker is not let in: why, and after how many seconds it may ask again; None for never."""
+
+    reason: str
+    seconds: int | None = None
+
+
+class Admission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a manager knows of who may work for its run. Keys are in hexadecimal digits.
+
+    Attributes:
+        invitations: by their names; members: keys that were let in by one or by the allowlist;
+        allowed: keys that need none; revoked, paused: keys that may not, and why;
+        everybody_paused: nobody may for now; deposit: credits that a run open to all asks for, None if it is not open.
+    """
+
+    invitations: dict[Name, Issued] = {}
+    members: dict[Key, Known] = {}
+    allowed: dict[Key, Reason] = {}
+    revoked: dict[Key, Reason] = {}
+    paused: dict[Key, Reason] = {}
+    everybody_paused: bool = False
+    deposit: Annotated[int, Meta(ge=0, lt=2**62)] | None = None
+
+    # -- decisions ---------------------------------------------------------------------------------------------------
+
+    def barred(self, key: bytes) -> Refused | None:
+        """Why a key may not be connected, whatever it brings; None if nothing speaks against it."""
+        name = key.hex()
+        if name in self.revoked:
+            return Refused(f"this key was revoked: {self.revoked[name] or 'no reason given'}")
+        if name in self.paused:
+            return Refused(f"this key is paused: {self.paused[name] or 'no reason given'}", PAUSED_SECONDS)
+        if self.everybody_paused:
+            return Refused("the run takes no workers for now", PAUSED_SECONDS)
+        return None
+
+    def decide(self, key: bytes, invitation: str, now: int, deposit: int = 0) -> Admitted | Refused:
+        """Whether a key is let in.
+
+        Args:
+            key: that the worker has shown to hold; invitation: the name of the one that it brought, or empty;
+            now: milliseconds since 1970; deposit: credits that it is willing to owe.
+        """
+        barred = self.barred(key)
+        if barred is not None:
+            return barred
+        name = key.hex()
+        if name in self.members:
+            return Admitted(self, self.members[name].by)
+        if name in self.allowed:
+            return self._member(name, Known("allowlist", now), {})
+        found = self._by_invitation(name, invitation, now) if invitation else Refused(NOT_INVITED)
+        if isinstance(found, Admitted) or self.deposit is None:
+            return found
+        if deposit < self.deposit:
+            return Refused(f"this run asks for a deposit of {self.deposit} credits, and {deposit} were offered")
+        # Nothing is kept of those who come to an open run: keys cost nothing, and would fill any memory.
+        return Admitted(self, "open", self.deposit)
+
+    def _by_invitation(self, key: str, invitation: str, now: int) -> Admitted | Refused:
+        issued = self.invitations.get(invitation)
+        if issued is None:
+            return Refused("the invitation is not one of this run")
+        if issued.revoked:
+            return Refused("the invitation was revoked")
+        if issued.expires and now >= issued.expires:
+            return Refused("the invitation has expired")
+        if issued.used >= issued.uses:
+            return Refused(f"the invitation was used already ({issued.uses} of {issued.uses} times)")
+        used = msgspec.structs.replace(issued, used=issued.used + 1)
+        return self._member(key, Known("invitation", now, invitation), {invitation: used})
+
+    def _member(self, key: str, known: Known, invitations: dict[str, Issued]) -> Admitted | Refused:
+        if len(self.members) >= MOST_MEMBERS:
+            return Refused(f"this run remembers {MOST_MEMBERS} workers, and takes no more")
+        after = msgspec.structs.replace(
+            self, members={**self.members, key: known}, invitations={**self.invitations, **invitations}
+        )
+        return Admitted(after, known.by)
+
+    # -- what the operator says --------------------------------------------------------------------------------------
+
+    def issue(self, name: str, issued: Issued) -> Admission:
+        """After an invitation was given out."""
+        return msgspec.structs.replace(self, invitations={**self.invitations, name: issued})
+
+    def withdraw(self, name: str) -> Admission:
+        """After an invitation was revoked: who came by it stays.
+
+        Raises:
+            UsageError: there is none of this name.
+        """
+        if name not in self.invitations:
+            raise UsageError(f"{name}: no invitation of this run has this name")
+        revoked = msgspec.structs.replace(self.invitations[name], revoked=True)
+        return msgspec.structs.replace(self, invitations={**self.invitations, name: revoked})
+
+    def allow(self, key: str, note: str) -> Admission:
+        """After a key was allowed; if it was revoked, it no longer is."""
+        return msgspec.structs.replace(self, allowed={**self.allowed, key: note}, revoked=_without(self.revoked, key))
+
+    def revoke(self, key: str, reason: str) -> Admission:
+        """After a key was shut out for good."""
+        return msgspec.structs.replace(self, revoked={**self.revoked, key: reason}, allowed=_without(self.allowed, key))
+
+    def pause(self, key: str, reason: str) -> Admission:
+        """After a key was shut out for now."""
+        return msgspec.structs.replace(self, paused={**self.paused, key: reason})
+
+    def resume(self, key: str) -> Admission:
+        """After a key was let in again; a revoked one stays out."""
+        return msgspec.structs.replace(self, paused=_without(self.paused, key))
+
+    def pause_everybody(self, paused: bool) -> Admission:
+        """After the run was closed for all, or opened again for those who may."""
+        return msgspec.structs.replace(self, everybody_paused=paused)
+
+    def open(self, deposit: int | None) -> Admission:
+        """After the run was opened to all who owe a deposit, or (None) to nobody but those who are invited."""
+        return msgspec.structs.replace(self, deposit=deposit)
+
+
+def to_bytes(admission: Admission) -> bytes:
+    """As a canonical JSON document."""
+    return to_json(msgspec.to_builtins(admission))
+
+
+def from_bytes(raw: bytes) -> Admission:
+    """What `to_bytes` wrote.
+
+    Raises:
+        InvalidProofError: malformed.
+    """
+    try:
+        return msgspec.convert(from_json(raw), Admission)
+    except msgspec.ValidationError as error:
+        raise InvalidProofError(f"malformed: {error}") from None
+
+
+def _without(names: dict[str, str], name: str) -> dict[str, str]:
+    return {key: value for key, value in names.items() if key != name}

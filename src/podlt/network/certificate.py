@@ -1,0 +1,80 @@
+"""The certificate that a manager's servers show: made at first start, signed by itself, named in each invitation."""
+
+from __future__ import annotations
+
+import datetime
+import ssl
+from pathlib import Path
+from typing import Any
+
+from podlt.errors import StorageError, UsageError
+from podlt.store.files import read_whole, write_whole
+
+CERTIFICATE, PRIVATE_KEY = "tls.pem", "tls.key"
+_LONGEST = 16 * 1024
+
+# A certificate that is pinned needs no life span: what counts is the invitation's. And a worker whose clock is wrong by
+# years is told so by the manager, which it could not be if TLS failed first.
+_FROM, _UNTIL = datetime.datetime(2000, 1, 1), datetime.datetime(2199, 12, 31)
+
+
+def load_or_create(folder: Path) -> bytes:
+    """The certificate of a folder in DER; a new one with its key (0600), if there is none.
+
+    Raises:
+        UsageError: the files hold none, or `cryptography` is not installed; StorageError: they cannot be read or made.
+    """
+    certificate, private_key = folder / CERTIFICATE, folder / PRIVATE_KEY
+    if not (certificate.is_file() and private_key.is_file()):
+        pem, key = _make()
+        # The key first: a certificate without its key would be found, and be of no use, after a crash between the two.
+        write_whole(private_key, key, mode=0o600)
+        write_whole(certificate, pem)
+    try:
+        return ssl.PEM_cert_to_DER_cert(read_whole(certificate, _LONGEST).decode("ascii"))
+    except ValueError:
+        raise UsageError(f"{certificate}: is no certificate; workers could not be invited by it") from None
+
+
+def load(path: Path) -> bytes:
+    """A certificate of a PEM file, in DER.
+
+    Raises:
+        UsageError: the file is missing or holds none.
+    """
+    try:
+        return ssl.PEM_cert_to_DER_cert(read_whole(path, _LONGEST).decode("ascii"))
+    except (ValueError, StorageError):
+        raise UsageError(f"{path}: expected one certificate in PEM") from None
+
+
+def _make() -> tuple[bytes, bytes]:
+    """A certificate and its private key, in PEM."""
+    x509, ed25519, serialization = _cryptography()
+    key = ed25519.Ed25519PrivateKey.generate()
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "podlt")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_FROM)
+        .not_valid_after(_UNTIL)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .sign(key, None)
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM), private
+
+
+def _cryptography() -> tuple[Any, Any, Any]:
+    try:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ImportError:
+        raise UsageError("workers on other machines need more packages: pip install podlt[network]") from None
+    return x509, ed25519, serialization

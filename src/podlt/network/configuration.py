@@ -1,0 +1,87 @@
+"""What a NATS server is told: TLS from the first byte, who may ask it what, and that all others are asked about.
+
+Accounts are walls inside the server: workers and the manager's link are in one, and have only their subjects there;
+the system's account, where connections are admitted, counted and cut, is the manager's alone.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from podlt.crypto import SigningKey
+from podlt.network.authorization import ACCOUNT
+from podlt.network.login import PREFIX_ACCOUNT, PREFIX_USER, issuer_key, link_key, nkey, system_key
+
+MOST_CONNECTIONS = 8192
+PENDING = 64 * 2**20
+"""Bytes that wait for one slow reader before it is cut off."""
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Where a server listens; `websocket` is None for nowhere."""
+
+    host: str
+    port: int
+    websocket: int | None = None
+
+
+def access(key: SigningKey) -> str:
+    """Accounts and authorization: also what the configuration of a cluster of one's own must hold (`--nats`).
+
+    Args:
+        key: the manager's; only public keys are in the text.
+    """
+    system, link = (nkey(PREFIX_USER, of(key).public) for of in (system_key, link_key))
+    issuer = nkey(PREFIX_ACCOUNT, issuer_key(key).public)
+    return f"""\
+accounts {{
+  PODLT_SYSTEM {{ users: [ {{ nkey: {system} }} ] }}
+  {ACCOUNT} {{ users: [ {{ nkey: {link} }} ] }}
+}}
+system_account: PODLT_SYSTEM
+authorization {{
+  timeout: 1.9
+  auth_callout {{ issuer: {issuer}, account: PODLT_SYSTEM, auth_users: [ {system}, {link} ] }}
+}}
+"""
+
+
+def configuration(
+    listen: Listen, key: SigningKey, *, certificate: Path, private_key: Path, log: Path, pid: Path
+) -> str:
+    """The configuration of a manager's own server.
+
+    Args:
+        key: the manager's; certificate, private_key, log, pid: absolute paths.
+    """
+    tls = f"cert_file: {_quoted(certificate)}, key_file: {_quoted(private_key)}, timeout: 5"
+    text = f"""\
+server_name: podlt
+listen: {json.dumps(_address(listen.host, listen.port))}
+tls {{ {tls}, min_version: "1.3", handshake_first: true, connection_rate_limit: 500 }}
+pid_file: {_quoted(pid)}
+log_file: {_quoted(log)}
+logfile_size_limit: 10MB
+logfile_max_num: 3
+max_payload: 1MB
+max_pending: {PENDING}
+max_control_line: 4KB
+max_connections: {MOST_CONNECTIONS}
+write_deadline: "10s"
+ping_interval: "10s"
+ping_max: 2
+{access(key)}"""
+    if listen.websocket is not None:
+        text += f"websocket {{ listen: {json.dumps(_address(listen.host, listen.websocket))}, tls {{ {tls} }} }}\n"
+    return text
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _quoted(path: Path) -> str:
+    return json.dumps(str(path), ensure_ascii=False)

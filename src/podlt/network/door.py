@@ -1,0 +1,310 @@
+"""The manager's door: answers the NATS server's question about each connection, and ends connections that may not be.
+
+It has a thread and connections of its own, so that no flood on a run's subjects keeps anybody waiting outside. Once a
+second it looks at who is connected: keys that were revoked or paused meanwhile, and connections that send more than
+any worker needs to, are cut off; the server tells, so that a manager that was killed and came back knows it too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from podlt.crypto import SigningKey
+from podlt.errors import EngineError, InvalidProofError, PodltError, UsageError
+from podlt.network import messages as m
+from podlt.network.admission import Refused
+from podlt.network.authorization import (
+    SUBJECT,
+    Request,
+    admit,
+    lobby_permissions,
+    read_request,
+    refuse,
+    worker_permissions,
+)
+from podlt.network.invitation import channel_of
+from podlt.network.login import Options, Pass, check_login, issuer_key, manager_options, own_options, system_key
+from podlt.network.register import Register
+from podlt.network.roll import Connection, cut, roll
+
+MESSAGES_PER_SECOND = 1000
+"""What no honest worker sends: pieces are large, and records few."""
+
+MOST_CONNECTIONS = 3
+"""Of one key at once: a connection that was lost may be there for a while beside the one that replaces it."""
+
+MOST_LOGINS = 8
+"""Of one key between two looks."""
+
+LOBBY = 64
+"""How many strangers may wait at once to be told why they are not let in."""
+
+LOBBY_SECONDS = 4
+LOOK_SECONDS = 1.0
+TELL_AT = (0.05, 0.3, 1.0, 2.5)
+"""When a refused worker is told why, in seconds after it was let into the lobby: it needs a moment to subscribe."""
+
+FIRST_PENALTY, LONGEST_PENALTY = 10, 3600
+
+Gone = Callable[[bytes, str], None]
+
+
+class Door:
+    """Lets workers in.
+
+    Args:
+        register: of the run; key: its manager's; servers: URLs; certificate: theirs, in DER (empty: an authority's);
+        gone: is called, on the door's thread, with the key of a worker that was cut off, and the reason;
+        tell: is called with a line for each thing worth one; clock: milliseconds since 1970.
+    """
+
+    def __init__(
+        self,
+        register: Register,
+        key: SigningKey,
+        servers: Sequence[str],
+        certificate: bytes,
+        *,
+        gone: Gone = lambda key, reason: None,
+        tell: Callable[[str], None] = lambda line: None,
+        clock: Callable[[], int] = lambda: time.time_ns() // 10**6,
+    ) -> None:
+        self._register, self._key, self._servers, self._certificate = register, key, list(servers), certificate
+        self._gone, self._tell, self._clock = gone, tell, clock
+        self._channel, self._issuer = channel_of(key.public), issuer_key(key)
+        self._system: Any = None
+        self._link: Any = None
+        self._penalties: dict[bytes, tuple[int, float]] = {}
+        self._logins: Counter[bytes] = Counter()
+        self._lobby = 0
+        self._before: dict[tuple[str, int], int] = {}
+        self._looked = time.monotonic()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="podlt-door", daemon=True)
+
+    # -- for the manager, on any thread ------------------------------------------------------------------------------
+
+    def start(self, seconds: float = 10.0) -> None:
+        """Returns once connections are answered.
+
+        Raises:
+            EngineError: the server cannot be reached, or does not know this manager.
+        """
+        self._thread.start()
+        try:
+            asyncio.run_coroutine_threadsafe(self._begin(seconds), self._loop).result(2 * seconds)
+        except UsageError:
+            self.close()
+            raise
+        except Exception as error:
+            self.close()
+            raise EngineError(f"the NATS server cannot be reached: {error or type(error).__name__}") from None
+
+    def close(self) -> None:
+        """Answers nobody any more; who is connected stays so."""
+        if self._thread.is_alive():
+            with suppress(Exception):
+                asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(5)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(5)
+
+    def kick(self, key: bytes, reason: str, seconds: int = 0) -> None:
+        """Ends a worker's connections; with `seconds`, it is not let in again before then."""
+        if seconds:
+            self._penalties[key] = (self._penalties.get(key, (0, 0.0))[0] + 1, time.monotonic() + seconds)
+        with suppress(RuntimeError):  # the door was closed
+            asyncio.run_coroutine_threadsafe(self._shut_out(key, reason), self._loop)
+
+    # -- the thread --------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        with suppress(Exception):
+            self._loop.run_until_complete(asyncio.sleep(0.05))
+        self._loop.close()
+
+    async def _begin(self, seconds: float) -> None:
+        await self._open(seconds)
+        self._spawn(self._watch())
+
+    async def _open(self, seconds: float) -> None:
+        """Connects, as administrator and on the run's subjects."""
+        nats = _nats()
+        how: dict[str, Any] = {
+            "servers": self._servers,
+            "connect_timeout": seconds / 4,
+            "max_reconnect_attempts": -1,  # of an existing connection, for ever: the server is started again
+            "reconnect_time_wait": 0.2,
+            "ping_interval": 5,
+            "max_outstanding_pings": 2,
+            "error_cb": _ignore,
+        }
+        deadline = time.monotonic() + seconds
+        await self._end()
+        while self._link is None:
+            try:
+                if self._system is None:
+                    self._system = await self._connect(nats, how, own_options(system_key(self._key), self._certificate))
+                self._link = await self._connect(nats, how, manager_options(self._key, self._certificate))
+            except (OSError, TimeoutError, nats.errors.Error):
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+        await self._system.subscribe(SUBJECT, cb=self._knock)
+        await self._system.flush()
+
+    async def _connect(self, nats: Any, how: dict[str, Any], options: Options) -> Any:
+        # The first attempt must fail at once, and later ones must not: nats-py has one setting for both.
+        client = await nats.connect(**{**how, "allow_reconnect": False}, **options)
+        client.options["allow_reconnect"] = True
+        return client
+
+    async def _end(self) -> None:
+        for client in (self._system, self._link):
+            if client is not None:
+                with suppress(Exception):
+                    await client.close()
+        self._system = self._link = None
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._tasks.discard)
+
+    # -- somebody knocks ---------------------------------------------------------------------------------------------
+
+    async def _knock(self, message: Any) -> None:
+        now = self._clock() // 1000
+        try:
+            request = read_request(message.data)
+        except InvalidProofError as error:
+            self._tell(f"ignored a question of the NATS server: {error}")
+            return
+        try:
+            answer = self._judge(request, now)
+        except InvalidProofError as error:
+            answer = refuse(request, self._issuer, str(error), now)
+        except PodltError as error:  # a full disk, a spoiled file: nobody comes in, and those inside work on
+            self._tell(f"nobody can be let in: {error}")
+            answer = refuse(request, self._issuer, "the manager cannot decide", now)
+        if answer is not None:
+            await self._system.publish(message.reply, answer)
+
+    def _judge(self, request: Request, now: int) -> bytes | None:
+        """The answer; None if the connection is for another run."""
+        shown = check_login(request.token, request.signature, request.nonce, self._channel, self._certificate)
+        if shown is None:
+            return None
+        self._logins[shown.key] += 1
+        if self._logins[shown.key] > MOST_LOGINS:
+            return refuse(request, self._issuer, "too many connections of one key", now)
+        refused = self._decide(shown)
+        if refused is None:
+            return admit(request, self._issuer, worker_permissions(self._channel, shown.key), now)
+        if self._lobby >= LOBBY:
+            return refuse(request, self._issuer, refused.reason, now)
+        self._spawn(self._explain(shown.key, refused))
+        permissions = lobby_permissions(self._channel, shown.key, now + LOBBY_SECONDS)
+        return admit(request, self._issuer, permissions, now)
+
+    def _decide(self, shown: Pass) -> Refused | None:
+        penalty = self._penalties.get(shown.key, (0, 0.0))[1] - time.monotonic()
+        if penalty > 0:
+            return Refused("this worker sent more than it may", int(penalty) + 1)
+        found = self._register.admit(shown.key, shown.invitation, self._clock(), shown.deposit)
+        return found if isinstance(found, Refused) else None
+
+    async def _explain(self, key: bytes, refused: Refused) -> None:
+        """Tells a refused worker why, for as long as it may listen."""
+        said = m.record(
+            m.Refused(reason=refused.reason)
+            if refused.seconds is None
+            else m.Dismissed(reason=refused.reason, seconds=refused.seconds)
+        )
+        self._lobby += 1
+        try:
+            then = 0.0
+            for at in TELL_AT:
+                await asyncio.sleep(at - then)
+                then = at
+                with suppress(Exception):  # no connection at this moment: the worker comes again
+                    await self._link.publish(f"podlt.{self._channel}.down.{key.hex()}.m", said)
+            await asyncio.sleep(LOBBY_SECONDS - then)
+        finally:
+            self._lobby -= 1
+
+    # -- somebody is shut out ----------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._logins.clear()
+            try:
+                if self._system is None or self._system.is_closed or self._link.is_closed:
+                    await self._open(LOOK_SECONDS)
+                await self._look()
+            except PodltError as error:
+                self._tell(f"cannot look who is connected: {error}")
+            except Exception as error:  # the server is away at this moment
+                self._tell(f"cannot look who is connected: {type(error).__name__}")
+
+    async def _look(self) -> None:
+        """Cuts off who may not be connected any more, sends too much, or is connected too often."""
+        state, found = self._register.state, await roll(self._system)
+        passed = time.monotonic() - self._looked
+        self._looked = now = time.monotonic()
+        self._penalties = {k: v for k, v in self._penalties.items() if v[1] + LONGEST_PENALTY > now}
+        by_key: dict[bytes, list[Connection]] = defaultdict(list)
+        for one in found:
+            by_key[one.key].append(one)
+        before, self._before = self._before, {(one.server, one.number): one.messages for one in found}
+        for key, connections in by_key.items():
+            barred = state.barred(key)
+            sent = sum(one.messages - before.get((one.server, one.number), 0) for one in connections)
+            if barred is not None:
+                await self._cut(connections, key, barred.reason)
+            elif sent > MESSAGES_PER_SECOND * max(passed, LOOK_SECONDS):
+                self._punish(key)
+                await self._cut(connections, key, f"sent {sent} messages in {passed:.1f} s")
+            elif len(connections) > MOST_CONNECTIONS:
+                for one in sorted(connections, key=lambda one: one.seconds)[MOST_CONNECTIONS:]:
+                    await cut(self._system, one)
+
+    def _punish(self, key: bytes) -> None:
+        times = self._penalties.get(key, (0, 0.0))[0]
+        seconds = min(FIRST_PENALTY * 4**times, LONGEST_PENALTY)
+        self._penalties[key] = (times + 1, time.monotonic() + seconds)
+
+    async def _shut_out(self, key: bytes, reason: str) -> None:
+        with suppress(Exception):
+            await self._cut(await roll(self._system, key), key, reason)
+
+    async def _cut(self, connections: Sequence[Connection], key: bytes, reason: str) -> None:
+        for one in connections:
+            await cut(self._system, one)
+        if connections:
+            self._tell(f"worker {key.hex()[:16]} was disconnected: {reason}")
+            self._gone(key, reason)
+
+
+async def _ignore(error: Exception) -> None:
+    """What nats-py says of connections that it makes again by itself."""
+
+
+def _nats() -> Any:
+    try:
+        import nats
+        import nats.errors
+    except ImportError:
+        raise UsageError("workers on other machines need more packages: pip install podlt[network]") from None
+    return nats

@@ -1,0 +1,133 @@
+"""Who is connected to the servers of a run: asked of the servers themselves, through the system's account."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from podlt.errors import InvalidProofError
+from podlt.network.authorization import ACCOUNT
+
+PAGE = 1024
+ANSWER_SECONDS = 2.0
+_ALL = "$SYS.REQ.SERVER.PING.CONNZ"
+_HEX = frozenset("0123456789abcdef")
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """A worker's connection.
+
+    Attributes:
+        server, number: which one it is; key: the worker's, as the door admitted it; address: where it comes from;
+        messages: how many it has sent; seconds: for how long it has been there.
+    """
+
+    server: str
+    number: int
+    key: bytes
+    address: str
+    messages: int
+    seconds: float
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    cid: int
+    ip: str = ""
+    in_msgs: int = 0
+    authorized_user: str = ""
+    start: str = ""
+
+
+class _Page(msgspec.Struct, frozen=True):
+    server_id: str
+    now: str
+    total: int
+    connections: list[_Entry] = []
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    data: _Page
+
+
+async def roll(client: Any, key: bytes | None = None) -> list[Connection]:
+    """The workers' connections, on all servers; or one worker's.
+
+    Args:
+        client: of nats-py, connected to the system's account.
+
+    Raises:
+        InvalidProofError: a server's answer is malformed; nats.errors.Error: no server answers.
+    """
+    found: list[Connection] = []
+    offset, more = 0, True
+    while more:
+        asked = {"auth": True, "acc": ACCOUNT, "limit": PAGE, "offset": offset}
+        if key is not None:
+            asked["user"] = key.hex()
+        pages = await _ask_all(client, asked)
+        for page in pages:
+            found += [one for entry in page.connections if (one := _connection(page, entry)) is not None]
+        offset += PAGE
+        more = any(page.total > offset for page in pages)
+    return found
+
+
+async def cut(client: Any, connection: Connection) -> None:
+    """Ends a connection; one that has ended already is no error.
+
+    Raises:
+        nats.errors.Error: the server does not answer.
+    """
+    asked = json.dumps({"cid": connection.number}).encode()
+    await client.request(f"$SYS.REQ.SERVER.{connection.server}.KICK", asked, timeout=ANSWER_SECONDS)
+
+
+async def _ask_all(client: Any, asked: dict[str, Any]) -> list[_Page]:
+    """What every server answers: the first one that does is waited for, the others of a cluster for a moment more."""
+    raw = json.dumps(asked).encode()
+    inbox = client.new_inbox()
+    subscription = await client.subscribe(inbox)
+    pages: list[_Page] = []
+    try:
+        await client.publish(_ALL, raw, reply=inbox)
+        wait = ANSWER_SECONDS
+        others = len(client.servers) > 1
+        while not pages or others:
+            try:
+                message = await subscription.next_msg(timeout=wait)
+            except TimeoutError:
+                if pages:
+                    break
+                raise
+            pages.append(_page(message.data))
+            wait = 0.3
+    finally:
+        await subscription.unsubscribe()
+    return pages
+
+
+def _page(raw: bytes) -> _Page:
+    try:
+        return msgspec.json.decode(raw, type=_Answer).data
+    except msgspec.DecodeError as error:
+        raise InvalidProofError(f"malformed list of connections: {error}") from None
+
+
+def _connection(page: _Page, entry: _Entry) -> Connection | None:
+    """A worker's connection; None if it is the manager's own, or is not admitted yet."""
+    name = entry.authorized_user
+    if len(name) != 64 or not _HEX.issuperset(name):
+        return None
+    age = _seconds(page.now) - _seconds(entry.start)
+    return Connection(page.server_id, entry.cid, bytes.fromhex(name), entry.ip, entry.in_msgs, age)
+
+
+def _seconds(text: str) -> float:
+    """A time of the server's (RFC 3339), in seconds since 1970."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise InvalidProofError(f"malformed time {text[:40]!r}") from None
