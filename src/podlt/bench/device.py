@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from podlt.bench.arithmetic import JOBS, RATE, Contender, Job, random_batch, ratios
-from podlt.bench.models import MODELS, train
+from podlt.bench.models import MODELS, NO_DATA, train
 from podlt.errors import UsageError
 from podlt.exact.portable import products
 from podlt.exact.portable.check import check
@@ -175,7 +175,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N or portable")
     parser.add_argument("--times", action=argparse.BooleanOptionalAction, help="take times (default: on a GPU)")
     parser.add_argument("--tests", action=argparse.BooleanOptionalAction, default=True, help="run the tests")
-    parser.add_argument("--models", nargs="*", choices=list(MODELS), default=list(MODELS), help="which to train")
+    fetched = "which to train (default: those that need no data from elsewhere)"
+    parser.add_argument("--models", nargs="*", choices=list(MODELS), default=NO_DATA, help=fetched)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--only", default="", help="time only jobs whose name contains this")
     parser.add_argument("--digits", type=int, nargs="*", default=[1, 2, 3])

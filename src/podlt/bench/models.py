@@ -1,9 +1,10 @@
-"""Seven small models trained for 20 steps in exact arithmetic, one digest each: on every machine and device the same.
+"""Ten models trained for 20 steps in exact arithmetic, one digest each: on every machine and device the same.
 
     python -m podlt.bench.models [WAY [MODEL ...]]    prints them, with the CPU's products computed in this way
 
-Weights and batches come from the fixed words of `conformance.values`, not from torch's generator, whose fills may use
-vector instructions of their own.
+Weights come from the fixed words of `conformance.values`, not from torch's generator, whose fills may use vector
+instructions of their own. Three models train on real data (MNIST and two novels, fetched and checked as for a run),
+the others on fixed words.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
 from podlt import models
+from podlt.data.prepare import prepare
+from podlt.data.spec import DataSpec
+from podlt.engine.execution import as_batch
 from podlt.errors import DivergedError
 from podlt.exact import products
 from podlt.exact.average import average
@@ -36,20 +42,51 @@ def pooled() -> nn.Module:
     return nn.Sequential(models.Image(1, 16), *convolutions, nn.Flatten(), nn.Linear(6 * 64, 10))
 
 
-MODELS: dict[str, tuple[Callable[[], nn.Module], list[FieldSpec]]] = {
-    "mlp": (lambda: models.mlp(256, 24, 10), PIXELS),
-    "cnn": (lambda: models.cnn(16), PIXELS),
-    "cnn with batch norm": (pooled, PIXELS),
-    "resnet": (lambda: models.resnet(16, width=4, blocks=1), PIXELS),
-    "gpt": (lambda: models.gpt(23, 16, 4, 2, 16, 0.1), WORDS),
-    "lstm": (lambda: models.lstm(23, 8), WORDS),
-    "gru": (lambda: models.gru(23, 8), WORDS),
+@dataclass(frozen=True)
+class Golden:
+    """A model with a golden digest: how it is made, and what it trains on: fields of fixed words, or real data."""
+
+    make: Callable[[], nn.Module]
+    fields: list[FieldSpec] | None = None
+    data: DataSpec | None = None
+    lines: int = LINES
+
+
+MNIST, AUSTEN = DataSpec("mnist"), DataSpec("austen", context=64)
+MODELS: dict[str, Golden] = {
+    "mlp": Golden(lambda: models.mlp(256, 24, 10), PIXELS),
+    "cnn": Golden(lambda: models.cnn(16), PIXELS),
+    "cnn with batch norm": Golden(pooled, PIXELS),
+    "resnet": Golden(lambda: models.resnet(16, width=4, blocks=1), PIXELS),
+    "gpt": Golden(lambda: models.gpt(23, 16, 4, 2, 16, 0.1), WORDS),
+    "lstm": Golden(lambda: models.lstm(23, 8), WORDS),
+    "gru": Golden(lambda: models.gru(23, 8), WORDS),
+    "mnist mlp": Golden(lambda: models.mlp(784, 128, 10), data=MNIST, lines=20),
+    "mnist cnn": Golden(lambda: models.cnn(28), data=MNIST, lines=20),
+    "austen gpt": Golden(lambda: models.gpt(100, 64, 4, 4, 64, 0.1), data=AUSTEN),
 }
+NO_DATA = [name for name, golden in MODELS.items() if golden.data is None]
+"""The models that need nothing fetched."""
 
 
 def words(key: int, shape: tuple[int, ...], below: int) -> torch.Tensor:
     """Whole numbers from fixed words."""
     return (values(key, *shape).view(torch.int32) >> 5).long() % below
+
+
+def source(golden: Golden) -> tuple[list[FieldSpec], Callable[[int], dict[str, torch.Tensor]]]:
+    """The fields of a line, and what gives the batch of each number."""
+    if golden.data is not None:
+        lines, dataset = golden.lines, prepare(golden.data).train
+        fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in dataset.fields]
+        return fields, lambda number: as_batch(dataset.read(np.arange(number * lines, (number + 1) * lines)))
+    fields = golden.fields or []
+
+    def batch(number: int) -> dict[str, torch.Tensor]:
+        shaped = [(f, (golden.lines, *f.shape)) for f in fields]
+        return {f.name: values(number, *s) if f.dtype == "f32" else words(number, s, 10) for f, s in shaped}
+
+    return fields, batch
 
 
 def train(name: str, digits: int = 2, device: str = "cpu") -> str:
@@ -61,8 +98,9 @@ def train(name: str, digits: int = 2, device: str = "cpu") -> str:
     Raises:
         DivergedError: a parameter is not finite.
     """
-    make, fields = MODELS[name]
-    captured = capture(make(), "cross_entropy", fields, arithmetic=f"exact/{digits}")
+    golden = MODELS[name]
+    fields, batch = source(golden)
+    captured = capture(golden.make(), "cross_entropy", fields, arithmetic=f"exact/{digits}")
     executor = Executor(captured.program, device=device)
     state = {k: v.clone() for k, v in captured.state.items()}
     for number, (key, tensor) in enumerate(sorted(state.items())):
@@ -72,18 +110,14 @@ def train(name: str, digits: int = 2, device: str = "cpu") -> str:
         updates = []
         for part in (0, 1):
             seed = 1000 + 2 * step + part
-            batch = {
-                f.name: values(seed, LINES, *f.shape) if f.dtype == "f32" else words(seed, (LINES, *f.shape), 10)
-                for f in fields
-            }
             out = {k: torch.empty(()) if k == "loss" else _like(k, state) for k, _ in captured.program.outputs}
-            executor.run(state, batch, seed, out)
+            executor.run(state, batch(seed), seed, out)
             updates.append(out)
         for key in updates[0]:
             if key.startswith("grad:"):
                 state["param:" + key[5:]].sub_(average([u[key] for u in updates]) * RATE)
             elif key in state and state[key].is_floating_point():
-                state[key].copy_(average([u[key] for u in updates]) / float(LINES))
+                state[key].copy_(average([u[key] for u in updates]) / float(golden.lines))
     sha = hashlib.sha256()
     for key in sorted(state):
         if not bool(torch.isfinite(state[key].double()).all()):
