@@ -1,5 +1,6 @@
 """Layers against their definitions bit for bit, and the whole table against torch within rounding."""
 
+import itertools
 import math
 
 import numpy as np
@@ -57,6 +58,17 @@ def test_convolutions_are_the_same_in_every_way_of_products(way):
         assert same(convolution.weight_gradient(y, x, weight.shape, g, 2), d)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("power", [-75, -60, 63])
+def test_convolutions_at_the_ends_of_the_range_are_the_same_in_every_way(count, power):
+    g = convolution.Geometry((1, 1), (1, 1), (1, 1), 1)
+    x, weight = torch.randn(3, 2, 6, 5) * 2.0**power, torch.randn(4, 2, 3, 3) * 2.0**power
+    want = convolution.forward(x, weight, None, g, count)
+    with products.using("float64"):
+        assert same(convolution.forward(x, weight, None, g, count), want)
+    assert bool((want != 0).any())
+
+
 def test_blocks_of_samples_do_not_change_a_convolution(monkeypatch):
     x, weight, g = torch.randn(7, 3, 8, 8), torch.randn(4, 3, 3, 3), convolution.Geometry((1, 1), (1, 1), (1, 1), 1)
     y = convolution.forward(x, weight, None, g, 2)
@@ -112,6 +124,26 @@ def test_the_first_of_equal_values_is_the_maximum_of_a_window():
     x = torch.zeros(1, 1, 4, 4)
     _, index = table(2)["max_pool2d_with_indices.default"](x, [2, 2], [2, 2])
     assert index.flatten().tolist() == [0, 2, 8, 10]
+
+
+def test_windows_of_two_by_two_take_the_first_largest_value_or_the_last_nan_in_every_order():
+    levels = [0.0, 1.0, float("-inf"), float("nan")]
+    x = (
+        torch.cartesian_prod(*[torch.tensor(levels)] * 4)
+        .reshape(16, 16, 2, 2)
+        .permute(0, 2, 1, 3)
+        .reshape(1, 1, 32, 32)
+    )
+    run = table(2)["max_pool2d_with_indices.default"]
+    fast, fast_index = run(x, [2, 2], [2, 2])
+    for i, j in itertools.product(range(16), repeat=2):
+        cells = x[0, 0, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].reshape(-1).tolist()
+        best = 0
+        for place, value in enumerate(cells):
+            if value > cells[best] or value != value:
+                best = place
+        assert same(fast[0, 0, i, j], np.float32(cells[best]))
+        assert int(fast_index[0, 0, i, j]) == (2 * i + best // 2) * 32 + 2 * j + best % 2
 
 
 def test_overlapping_windows_add_their_gradients_exactly():

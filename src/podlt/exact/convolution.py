@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 
 from podlt.errors import UnsupportedError
 from podlt.exact import kernels_convolution, kernels_digits, workspace
-from podlt.exact.products import level_products
+from podlt.exact.products import level_products, narrow
 from podlt.exact.rules import Array, NonFiniteError
 
 _BLOCK_BYTES = 2**20  # what a block of samples may take: its patches and its integer products stay in the cache
@@ -146,18 +147,46 @@ def _multiply(
     digits = source.shape[1]
     target = out.numpy().reshape(n, channels, length)
     added = _none if bias is None else bias.detach().contiguous().numpy()
+    window = g.window(taps)
     for group in range(groups):
         ours = added[group * per : (group + 1) * per]
+        weights = torch.from_numpy(left[group])
+        firsts = [weights[:, : (level + 1) * k] for level in range(digits)]
         for first, count in _blocks(n, length * (digits * k + 4 * digits * per)):
-            columns = workspace.take("planes right", (digits, k, count * length), np.int8)
-            start, places = first * groups + group, (k * count * length, count * length, length)
-            kernels_convolution.patches(
-                source, start, count, groups, g.window(taps), height, width, np.array(places), columns.reshape(-1)
+            block = workspace.view(
+                ("block", digits, k, count, length, per), partial(_Block, digits, k, count, length, per)
             )
-            right = torch.from_numpy(columns.reshape(digits * k, count * length))
-            levels = level_products(torch.from_numpy(left[group]), right, digits)
+            start = first * groups + group
+            kernels_convolution.patches(
+                source, start, count, groups, window, height, width, block.places, block.columns
+            )
             samples = exponents[first : first + count, group].copy()
-            kernels_convolution.combine_samples(levels, rows[group], samples, digits, ours, target, first, group * per)
+            given = (rows[group], samples, digits, ours, target, first, group * per)
+            levels = block.multiply(firsts) if narrow(digits, k) else None
+            if levels is None or not kernels_convolution.combine_narrow(levels, *given):
+                kernels_convolution.combine_samples(level_products(weights, block.right, digits), *given)
+
+
+class _Block:
+    """Scratch memory for the patches of some samples and for their products.
+
+    Args:
+        k: how many values a patch has; count, length: samples, and positions of each; per: rows of the products.
+    """
+
+    def __init__(self, digits: int, k: int, count: int, length: int, per: int) -> None:
+        self.columns: Array = workspace.take("planes right", (digits * k * count * length,), np.int8)
+        self.places = np.array([k * count * length, count * length, length], np.int64)
+        self.right = torch.from_numpy(self.columns).reshape(digits * k, count * length)
+        self._lasts = [self.right[(digits - 1 - level) * k :] for level in range(digits)]
+        self._levels: Array = workspace.take("levels", (digits, per, count * length), np.int32)
+        self._parts = list(torch.from_numpy(self._levels))
+
+    def multiply(self, firsts: Sequence[torch.Tensor]) -> Array:
+        """As `products.level_products`, for int8 and operands short enough."""
+        for a, b, part in zip(firsts, self._lasts, self._parts, strict=True):
+            torch._int_mm(a, b, out=part)
+        return self._levels
 
 
 def _blocks(n: int, bytes_each: int) -> Iterator[Pair]:

@@ -1,4 +1,4 @@
-"""Loops on the CPU that lay digits out for convolutions as matrix products, and pooling."""
+"""Loops on the CPU that lay digits out for convolutions as matrix products."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from podlt.exact.jit import kernel, scalar
 from podlt.exact.kernels_digits import power32, power64, row_exponent
-from podlt.exact.kernels_sums import exponent, is_finite, magnitude, rounded, units
+from podlt.exact.kernels_sums import is_finite, magnitude
 from podlt.exact.rules import Array
 
 _ROUND32 = np.float32(12582912.0)
@@ -17,21 +17,22 @@ _U7, _U64, _U127 = np.uint32(7), np.uint32(64), np.uint32(127)
 def cut_channels(x: Array, planes: Array, exponents: Array, digits: int, reverse: bool) -> bool:
     """Cut float32 (n, c, l) with one exponent a channel into int8 (n, digits, c, l); whether all was finite."""
     n, c, length = x.shape
-    worst = np.uint32(0)
-    for j in range(c):
-        top = np.uint32(0)
-        for i in range(n):
+    top = np.zeros(c, np.uint32)
+    for i in range(n):
+        for j in range(c):
             row = x[i, j]
+            most = np.uint32(0)
             for k in range(length):
-                top = max(top, magnitude(row[k]))
-        worst = max(worst, top)
-        e = row_exponent(top)
-        exponents[j] = e
-        scale = power32(7 * digits - 1 - e)
-        for i in range(n):
+                most = max(most, magnitude(row[k]))
+            top[j] = max(top[j], most)
+    for j in range(c):
+        exponents[j] = row_exponent(top[j])
+    first, last = (digits - 1, 0) if reverse else (0, digits - 1)
+    for i in range(n):
+        for j in range(c):
             row = x[i, j]
-            high = planes[i, digits - 1 if reverse else 0, j]
-            low = planes[i, 0 if reverse else digits - 1, j]
+            scale = power32(7 * digits - 1 - exponents[j])
+            high, middle, low = planes[i, first, j], planes[i, min(1, digits - 1), j], planes[i, last, j]
             if digits == 1:
                 for k in range(length):
                     high[k] = np.int8(np.float32(row[k] * scale + _ROUND32).view(np.uint32))
@@ -41,14 +42,13 @@ def cut_channels(x: Array, planes: Array, exponents: Array, digits: int, reverse
                     high[k] = np.int8(u >> _U7)
                     low[k] = np.int8((u & _U127) - _U64)
             else:
-                middle = planes[i, 1, j]
                 for k in range(length):
                     u = np.float32(row[k] * scale + _ROUND32).view(np.uint32) + _U64
                     v = (u >> _U7) + _U64
                     high[k] = np.int8(v >> _U7)
                     middle[k] = np.int8((v & _U127) - _U64)
                     low[k] = np.int8((u & _U127) - _U64)
-    return is_finite(worst)
+    return is_finite(top.max())
 
 
 @scalar
@@ -135,6 +135,39 @@ def patches(
 
 
 @kernel
+def combine_narrow(
+    levels: Array, ea: Array, eb: Array, digits: int, bias: Array, out: Array, first: int, channel: int
+) -> bool:
+    """`combine_samples` of one or two int32 levels that fit an int32 together; False, before anything is written, where
+    a result could lie below the normal float32: else converting rounds once, and scaling is exact."""
+    rows = levels.shape[1]
+    length = out.shape[2]
+    shift = 7 * (digits - 1) - 2 * (7 * digits - 1)
+    for o in range(rows):
+        for i in range(len(eb)):
+            e = ea[o] + eb[i] + shift
+            if e < -126 or e > 127:
+                return False
+    for o in range(rows):
+        added = bias[o] if len(bias) > 0 else np.float32(0.0)
+        for i in range(len(eb)):
+            scale = power32(ea[o] + eb[i] + shift)
+            target = out[first + i, channel + o]
+            high = levels[0, o, i * length : (i + 1) * length]
+            low = levels[digits - 1, o, i * length : (i + 1) * length]
+            if digits == 1:
+                for k in range(length):
+                    target[k] = np.float32(high[k]) * scale
+            else:
+                for k in range(length):
+                    target[k] = np.float32(np.int32((high[k] << 7) + low[k])) * scale
+            if len(bias) > 0:
+                for k in range(length):
+                    target[k] = target[k] + added
+    return True
+
+
+@kernel
 def combine_samples(
     levels: Array, ea: Array, eb: Array, digits: int, bias: Array, out: Array, first: int, channel: int
 ) -> None:
@@ -169,53 +202,3 @@ def combine_samples(
             if len(bias) > 0:
                 for k in range(length):
                     target[k] = target[k] + added
-
-
-@kernel
-def max_pool(x: Array, window: Array, out: Array, index: Array) -> None:
-    """The first largest value of each window, in row-major order, and where it is in its plane; NaN is the largest.
-
-    Args:
-        x: float32 (b, h, w); window as in `patches`; out: float32 and index: int64 (b, oh, ow), written.
-    """
-    planes, h, w = x.shape
-    kh, kw, sh, sw, ph, pw, dh, dw = window
-    for b in range(planes):
-        for i in range(out.shape[1]):
-            for j in range(out.shape[2]):
-                best = np.float32(-np.inf)
-                place = -1
-                for ky in range(kh):
-                    y = i * sh - ph + ky * dh
-                    if y < 0 or y >= h:
-                        continue
-                    for kx in range(kw):
-                        z = j * sw - pw + kx * dw
-                        if z >= 0 and z < w:
-                            v = x[b, y, z]
-                            if place < 0 or v > best or v != v:
-                                best = v
-                                place = y * w + z
-                out[b, i, j] = best
-                index[b, i, j] = place
-
-
-@kernel
-def max_pool_backward(grad: Array, index: Array, bits: int, out: Array) -> bool:
-    """Each plane's exact sums of `grad` (b, l) at `index`, with one exponent a plane, in float32 (b, h * w)."""
-    planes, length = grad.shape
-    total = np.empty(out.shape[1], np.int64)
-    worst = np.uint32(0)
-    for b in range(planes):
-        top = np.uint32(0)
-        for i in range(length):
-            top = max(top, magnitude(grad[b, i]))
-        worst = max(worst, top)
-        e = exponent(top) - bits
-        scale = power64(-e)
-        total[:] = 0
-        for i in range(length):
-            total[index[b, i]] += units(grad[b, i], scale)
-        for i in range(out.shape[1]):
-            out[b, i] = rounded(total[i], e)
-    return is_finite(worst)

@@ -56,9 +56,10 @@ def units(x: np.float32, scale: np.float64) -> np.int64:
 @inlined
 def rounded(total: np.int64, e: int) -> np.float32:
     """total * 2**e, rounded to float32 once: beyond 2**53 the lowest bits become one sticky bit first."""
-    if total >= _EXACT or total <= -_EXACT:
-        total = (total & ~_LOW) | (_STICKY if total & _LOW else np.int64(0))
-    return np.float32(np.float64(total) * power64(e))
+    sticky = _STICKY if total & _LOW else np.int64(0)
+    large = (total >= _EXACT) | (total <= -_EXACT)
+    kept = (total & ~_LOW) | sticky if large else total  # choices, not branches: loops over this vectorise
+    return np.float32(np.float64(kept) * power64(e))
 
 
 @kernel

@@ -115,28 +115,27 @@ def batch_norm(
     A running value becomes (1 - momentum) * old + momentum * new, the variance unbiased.
     """
     values = _channels(x)
-    count = values.shape[0] * values.shape[2]
-    if training:
-        mean = _channel_sums(values, "native_batch_norm") / np.float32(count)
-        terms = workspace.take("norm terms", values.shape, np.float32)
-        kernels_norms.channel_terms(values, values, mean, mean, True, terms)
-        squares = _channel_sums(terms, "native_batch_norm")
-        variance = squares / np.float32(count)
-        if running_mean is not None and running_var is not None:
-            keep, take = np.float32(1.0 - momentum), np.float32(momentum)
-            unbiased = squares / np.float32(max(count - 1, 1))
-            running_mean = torch.from_numpy(keep * array(running_mean) + take * mean)
-            running_var = torch.from_numpy(keep * array(running_var) + take * unbiased)
-    else:
-        mean, variance = array(running_mean), array(running_var)
-    factor = np.empty_like(mean)
-    kernels_elementary.unary(kernels_elementary.RSQRT, variance + np.float32(eps), factor)
+    channels = values.shape[1]
+    scale = array(weight) if weight is not None else np.ones(channels, np.float32)
+    shift = array(bias) if bias is not None else np.zeros(channels, np.float32)
     out = torch.empty(x.shape)
-    scale = array(weight) if weight is not None else np.ones_like(mean)
-    shift = array(bias) if bias is not None else np.zeros_like(mean)
-    kernels_norms.channel_normalise(values, mean, factor, scale, shift, out.numpy().reshape(values.shape))
-    saved = (torch.from_numpy(mean), torch.from_numpy(factor)) if training else (torch.empty(0), torch.empty(0))
-    return out, *saved, running_mean, running_var
+    target = out.numpy().reshape(values.shape)
+    if not training:
+        factor = np.empty(channels, np.float32)
+        kernels_elementary.unary(kernels_elementary.RSQRT, array(running_var) + np.float32(eps), factor)
+        kernels_norms.channel_normalise(values, array(running_mean), factor, scale, shift, target)
+        return out, torch.empty(0), torch.empty(0), running_mean, running_var
+    count = values.shape[0] * values.shape[2]
+    stats = np.empty((3, channels), np.float32)
+    if not kernels_norms.batch_norm(values, scale, shift, np.float32(eps), sum_bits(count), stats, target):
+        raise NonFiniteError("native_batch_norm")
+    mean, squares, factor = stats
+    if running_mean is not None and running_var is not None:
+        keep, take = np.float32(1.0 - momentum), np.float32(momentum)
+        unbiased = squares / np.float32(max(count - 1, 1))
+        running_mean = torch.from_numpy(keep * array(running_mean) + take * mean)
+        running_var = torch.from_numpy(keep * array(running_var) + take * unbiased)
+    return out, torch.from_numpy(mean), torch.from_numpy(factor), running_mean, running_var
 
 
 def batch_norm_backward(
@@ -153,26 +152,22 @@ def batch_norm_backward(
 ) -> Tensors3:
     """As aten::native_batch_norm_backward: the gradients of argument, weight and bias that `mask` asks for."""
     values, g = _channels(x), _channels(grad)
-    count = np.float32(values.shape[0] * values.shape[2])
     if training:
         mean, factor = array(save_mean), array(save_invstd)
     else:
         mean = array(running_mean)
         factor = np.empty_like(mean)
         kernels_elementary.unary(kernels_elementary.RSQRT, array(running_var) + np.float32(eps), factor)
-    terms = workspace.take("norm terms", values.shape, np.float32)
-    kernels_norms.channel_terms(g, values, mean, factor, False, terms)
-    d_weight = _channel_sums(terms, "native_batch_norm_backward")
-    d_bias = _channel_sums(g, "native_batch_norm_backward")
     scale = array(weight) if weight is not None else np.ones_like(mean)
     out = torch.empty(x.shape)
-    kernels_norms.channel_backward(
-        g, values, mean, factor, scale, d_bias / count, d_weight / count, training, out.numpy().reshape(values.shape)
-    )
+    target, sums = out.numpy().reshape(values.shape), np.empty((2, len(mean)), np.float32)
+    bits = sum_bits(values.shape[0] * values.shape[2])
+    if not kernels_norms.batch_norm_backward(g, values, mean, factor, scale, training, bits, sums, target):
+        raise NonFiniteError("native_batch_norm_backward")
     return (
         out if mask[0] else None,
-        torch.from_numpy(d_weight) if mask[1] else None,
-        torch.from_numpy(d_bias) if mask[2] else None,
+        torch.from_numpy(sums[0]) if mask[1] else None,
+        torch.from_numpy(sums[1]) if mask[2] else None,
     )
 
 
@@ -201,10 +196,3 @@ def _columns(values: Array, shape: Sequence[int]) -> torch.Tensor:
 def _channels(x: torch.Tensor) -> Array:
     """Float32 (n, c, ...) as (n, c, l)."""
     return array(x).reshape(x.shape[0], x.shape[1], -1)
-
-
-def _channel_sums(values: Array, operation: str) -> Array:
-    out = np.empty(values.shape[1], np.float32)
-    if not kernels_sums.sum_blocks(values, sum_bits(values.shape[0] * values.shape[2]), out):
-        raise NonFiniteError(operation)
-    return out

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from podlt.exact import kernels_convolution, reduce
+from podlt.exact import kernels_pooling, reduce
 from podlt.exact.rules import Array, NonFiniteError, sum_bits
 
 Sizes = Sequence[int]
@@ -30,7 +30,7 @@ def max_pool(
     index = torch.empty(out.shape, dtype=torch.int64)
     shape = (values.shape[0], height, width)
     window = np.array([*k, *s, *p, *d], np.int64)
-    kernels_convolution.max_pool(values, window, out.numpy().reshape(shape), index.numpy().reshape(shape))
+    kernels_pooling.max_pool(values, window, out.numpy().reshape(shape), index.numpy().reshape(shape))
     return out, index
 
 
@@ -60,9 +60,7 @@ def max_pool_backward(
     k = _pair(kernel)
     values: Array = grad.detach().contiguous().numpy().reshape(planes, -1)
     places: Array = index.contiguous().numpy().reshape(planes, -1)
-    if not kernels_convolution.max_pool_backward(
-        values, places, sum_bits(k[0] * k[1]), out.numpy().reshape(planes, -1)
-    ):
+    if not kernels_pooling.max_pool_backward(values, places, sum_bits(k[0] * k[1]), out.numpy().reshape(planes, -1)):
         raise NonFiniteError("max_pool2d_with_indices_backward")
     return out
 

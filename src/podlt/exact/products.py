@@ -17,6 +17,7 @@ import torch
 
 from podlt.exact import kernels_digits, workspace
 from podlt.exact.digits import Digits, cut_left, cut_right
+from podlt.exact.kernels_digits import NARROW_TERMS
 from podlt.exact.rules import FLOAT32_TERMS, FLOAT64_TERMS, INT32_TERMS, Array
 
 Way = Literal["int8", "float32", "float64"]
@@ -114,6 +115,11 @@ def _level_room(digits: int, m: int, n: int) -> tuple[int, tuple[torch.Tensor, .
     """Scratch memory for the levels of a product: where it begins, and each level."""
     levels = workspace.take("levels", (digits, m, n), np.int32)
     return levels.ctypes.data, tuple(torch.from_numpy(levels))
+
+
+def narrow(digits: int, k: int) -> bool:
+    """Whether products over k terms are computed as int8, and their levels fit an int32 together."""
+    return _way.get() == "int8" and 0 < k <= (INT32_TERMS if digits == 1 else NARROW_TERMS) and digits < 3
 
 
 def level_products(left: torch.Tensor, right: torch.Tensor, digits: int) -> Array:
