@@ -25,10 +25,6 @@ SUBJECT = "$SYS.REQ.USER.AUTH"
 ACCOUNT = "PODLT"
 """The server's account that holds the runs' subjects."""
 
-MOST_SUBSCRIPTIONS = 8
-MOST_PAYLOAD = 513 * 1024
-"""Bytes of one message of a worker: the longest message, and a little for what the link may put around it."""
-
 LONGEST_REQUEST = 64 * 1024
 _VERSION = 2
 
@@ -142,9 +138,10 @@ def admit(request: Request, issuer: SigningKey, permissions: Permissions, now: i
     user: dict[str, Any] = {
         "pub": {"allow": list(permissions.publish)} if permissions.publish else {"deny": [">"]},
         "sub": {"allow": list(permissions.subscribe)} if permissions.subscribe else {"deny": [">"]},
-        "subs": MOST_SUBSCRIPTIONS,
+        # A server does not apply limits that come with an answer (2.15): those of its configuration hold.
+        "subs": -1,
         "data": -1,
-        "payload": MOST_PAYLOAD,
+        "payload": -1,
         "type": "user",
         "version": _VERSION,
     }

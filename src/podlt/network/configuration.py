@@ -15,6 +15,12 @@ from podlt.network.authorization import ACCOUNT
 from podlt.network.login import PREFIX_ACCOUNT, PREFIX_USER, issuer_key, link_key, nkey, system_key
 
 MOST_CONNECTIONS = 8192
+MOST_SUBSCRIPTIONS = 16
+"""Of one connection."""
+
+MOST_PAYLOAD = 513 * 1024
+"""Bytes of one message: the longest of `messages`, and a little for what a link may put around it."""
+
 PENDING = 64 * 2**20
 """Bytes that wait for one slow reader before it is cut off."""
 
@@ -66,7 +72,9 @@ pid_file: {_quoted(pid)}
 log_file: {_quoted(log)}
 logfile_size_limit: 10MB
 logfile_max_num: 3
-max_payload: 1MB
+max_payload: {MOST_PAYLOAD}
+max_subscriptions: {MOST_SUBSCRIPTIONS}
+max_sub_tokens: 12
 max_pending: {PENDING}
 max_control_line: 4KB
 max_connections: {MOST_CONNECTIONS}

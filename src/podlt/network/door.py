@@ -122,6 +122,17 @@ class Door:
         with suppress(RuntimeError):  # the door was closed
             asyncio.run_coroutine_threadsafe(self._shut_out(key, reason), self._loop)
 
+    def connections(self) -> list[Connection]:
+        """The workers' connections at this moment.
+
+        Raises:
+            EngineError: the server does not answer.
+        """
+        try:
+            return asyncio.run_coroutine_threadsafe(roll(self._system), self._loop).result(10)
+        except Exception as error:
+            raise EngineError(f"the NATS server does not answer: {error or type(error).__name__}") from None
+
     # -- the thread --------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
@@ -213,6 +224,7 @@ class Door:
             return admit(request, self._issuer, worker_permissions(self._channel, shown.key), now)
         if self._lobby >= LOBBY:
             return refuse(request, self._issuer, refused.reason, now)
+        self._lobby += 1
         self._spawn(self._explain(shown.key, refused))
         permissions = lobby_permissions(self._channel, shown.key, now + LOBBY_SECONDS)
         return admit(request, self._issuer, permissions, now)
@@ -231,7 +243,6 @@ class Door:
             if refused.seconds is None
             else m.Dismissed(reason=refused.reason, seconds=refused.seconds)
         )
-        self._lobby += 1
         try:
             then = 0.0
             for at in TELL_AT:

@@ -25,9 +25,8 @@ _LONGEST = 4096
 
 
 def default_path() -> Path:
-    """Where a worker's key is, unless it is told: in the user's configuration folder."""
-    configuration = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(configuration) if configuration else Path.home() / ".config") / "podlt" / "worker.key"
+    """Where a worker's key is, unless it is told."""
+    return Path.home() / ".podlt" / "worker.key"
 
 
 def load_or_create_key(path: Path) -> SigningKey:

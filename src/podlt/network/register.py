@@ -154,7 +154,7 @@ class Register:
         try:
             found = self._path.stat()
         except FileNotFoundError:
-            self._seen, self._state = None, Admission() if self._seen is not None else self._state
+            self._seen, self._state = None, Admission()
             return self._state
         except OSError as error:
             raise StorageError(f"{self._path}: cannot be read: {error.strerror}") from None
