@@ -13,15 +13,57 @@ from podlt.bench.arithmetic import JOBS, contenders
 from podlt.bench.models import MODELS, train
 
 GOLDEN = Path(__file__).parents[1] / "vectors" / "exact_models.json"
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+TWO_THREADS = {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
+OLDEST = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+    "NUMBA_CPU_NAME": "generic",
+}
+MIDDLE = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "NUMBA_CPU_NAME": "haswell",
+}
+# Products by int8 are oneDNN's, by float32 and float64 MKL's: each way under what could change its own library.
 SETTINGS = [
-    ({"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}, "int8"),
-    ({"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}, "int8"),
-    ({"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "NUMBA_CPU_NAME": "generic"}, "int8"),
-    ({"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}, "int8"),
-    ({"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}, "int8"),
-    ({"MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}, "float32"),
-    ({"NUMBA_CPU_NAME": "haswell"}, "float64"),
+    (setting, way)
+    for way, settings in {
+        "int8": [
+            ONE_THREAD,
+            TWO_THREADS,
+            *({"ATEN_CPU_CAPABILITY": cap} for cap in ("default", "avx2", "avx512")),
+            *({"ONEDNN_MAX_CPU_ISA": cap} for cap in ("SSE41", "AVX2", "AVX512_CORE")),
+            *({"MKL_ENABLE_INSTRUCTIONS": cap} for cap in ("SSE4_2", "AVX2")),
+            *({"NUMBA_CPU_NAME": name} for name in ("generic", "haswell")),
+            OLDEST,
+            MIDDLE,
+        ],
+        "float32": [ONE_THREAD, TWO_THREADS, *({"MKL_ENABLE_INSTRUCTIONS": cap} for cap in ("SSE4_2", "AVX2")), OLDEST],
+        "float64": [ONE_THREAD, TWO_THREADS, *({"MKL_ENABLE_INSTRUCTIONS": cap} for cap in ("SSE4_2", "AVX2")), MIDDLE],
+    }.items()
+    for setting in settings
 ]
+
+
+def digests(environment, *arguments):
+    """What a process of its own prints under these variables; on one thread if they do not say."""
+    child = subprocess.run(
+        [sys.executable, "-m", "podlt.bench.models", *arguments],
+        env={**os.environ, **ONE_THREAD, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr
+    return json.loads(child.stdout)
+
+
+def named(value):
+    """A setting in a test's name."""
+    return value if isinstance(value, str) else " ".join(f"{k}={v}" for k, v in value.items())
 
 
 def test_an_exact_step_never_asks_torch_for_a_product(monkeypatch):
@@ -41,16 +83,17 @@ def test_a_model_trains_to_its_golden_digest():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("environment", "way"), SETTINGS, ids=lambda v: v if isinstance(v, str) else " ".join(v))
+@pytest.mark.parametrize(("environment", "way"), SETTINGS, ids=named)
 def test_every_model_trains_to_its_golden_digest_under_every_setting(environment, way):
-    child = subprocess.run(
-        [sys.executable, "-m", "podlt.bench.models", way],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert child.returncode == 0, child.stderr
-    found = json.loads(child.stdout)
+    found = digests(environment, way)
     assert set(found) == set(MODELS)
     assert found == json.loads(GOLDEN.read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() == "DEFAULT", reason="this processor has nothing to switch")
+def test_the_settings_reach_torch_and_change_what_stock_float32_learns():
+    """Else equality under them would show nothing."""
+    names = ("mnist mlp", "mnist cnn")
+    found = [digests(setting, "stock", *names) for setting in ({}, OLDEST)]
+    assert all(found[0][name] != found[1][name] for name in names)

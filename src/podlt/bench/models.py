@@ -1,7 +1,9 @@
 """Ten models trained for 20 steps in exact arithmetic, one digest each: on every machine and device the same.
 
     python -m podlt.bench.models [WAY [MODEL ...]]    prints them, with the CPU's products computed in this way
+    python -m podlt.bench.models > tests/vectors/exact_models.json    makes the golden digests anew
 
+The way "stock" trains in PyTorch's own float32 instead: its digests show what a machine's setting does to others' bits.
 Weights come from the fixed words of `conformance.values`, not from torch's generator, whose fills may use vector
 instructions of their own. Three models train on real data (MNIST and two novels, fetched and checked as for a run),
 the others on fixed words.
@@ -89,18 +91,19 @@ def source(golden: Golden) -> tuple[list[FieldSpec], Callable[[int], dict[str, t
     return fields, batch
 
 
-def train(name: str, digits: int = 2, device: str = "cpu") -> str:
+def train(name: str, arithmetic: str = "exact/2", device: str = "cpu") -> str:
     """The SHA-256 of a model's parameters and buffers after 20 steps of two fragments each, averaged exactly.
 
     Args:
-        name: of one of MODELS; device: where steps are computed, as `exact.portable.devices` names it.
+        name: of one of MODELS; arithmetic: as a program names it; device: where steps are computed, as
+            `exact.portable.devices` names it.
 
     Raises:
         DivergedError: a parameter is not finite.
     """
     golden = MODELS[name]
     fields, batch = source(golden)
-    captured = capture(golden.make(), "cross_entropy", fields, arithmetic=f"exact/{digits}")
+    captured = capture(golden.make(), "cross_entropy", fields, arithmetic=arithmetic)
     executor = Executor(captured.program, device=device)
     state = {k: v.clone() for k, v in captured.state.items()}
     for number, (key, tensor) in enumerate(sorted(state.items())):
@@ -133,8 +136,9 @@ def _like(key: str, state: dict[str, torch.Tensor]) -> torch.Tensor:
 def main() -> None:
     """Print the digests as JSON."""
     way, *names = sys.argv[1:] or ["int8"]
-    with products.using(way):  # type: ignore[arg-type]
-        print(json.dumps({name: train(name) for name in names or MODELS}))
+    arithmetic = "stock" if way == "stock" else "exact/2"
+    with products.using("int8" if way == "stock" else way):  # type: ignore[arg-type]
+        print(json.dumps({name: train(name, arithmetic) for name in names or MODELS}, indent=1))
 
 
 if __name__ == "__main__":
