@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -23,18 +23,25 @@ ALWAYS = ("zero", "random", "stale", "sign-flip", "scaled", "non-finite", "parti
 """The cheats that fake every task, once they have something to fake it with."""
 
 
-def small_recipe(**training: Any) -> Recipe:
-    """Eight workers, 15 rounds an epoch, seconds in all."""
+def small_recipe(*, arithmetic: Literal["exact", "stock"] = "stock", **training: Any) -> Recipe:
+    """Eight workers, 15 rounds an epoch, seconds in all; by stock arithmetic, which starts in half the time."""
     options = {"epochs": 2, "workers": 8, "block_lines": 100, "checkpoint_every": 7, **training}
     return Recipe(
         data=DataSpec("digits"),
         model=ModelSpec("podlt.models:mlp", {"inputs": 64, "hidden": 32, "outputs": 10}),
         optimizer={"name": "adamw", "lr": 0.01},
         training=TrainingSpec(**options),
+        arithmetic=arithmetic,
     )
 
 
-def tiny_recipe(lines: int = 200, model: dict[str, Any] | None = None, **training: Any) -> Recipe:
+def tiny_recipe(
+    lines: int = 200,
+    model: dict[str, Any] | None = None,
+    *,
+    arithmetic: Literal["exact", "stock"] = "stock",
+    **training: Any,
+) -> Recipe:
     """Three workers and a few rounds: for what happens once."""
     options = {"epochs": 1, "workers": 3, "block_lines": 50, **training}
     return Recipe(
@@ -42,6 +49,7 @@ def tiny_recipe(lines: int = 200, model: dict[str, Any] | None = None, **trainin
         model=ModelSpec("podlt.models:mlp", {"inputs": 64, "hidden": 16, "outputs": 10, **(model or {})}),
         optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9},
         training=TrainingSpec(**options),
+        arithmetic=arithmetic,
     )
 
 
