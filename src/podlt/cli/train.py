@@ -11,10 +11,12 @@ import msgspec
 import typer
 
 from podlt.cli.context import JsonOption, Options, console, options_of
+from podlt.cli.operating import LogFileOption, LogFormatOption, MetricsOption, operating
 from podlt.cli.progress import listener
 from podlt.cli.recipes import find_recipe
 from podlt.cli.summary import print_summary
 from podlt.errors import TooFewWorkersError, UsageError
+from podlt.operations.start import NOTHING, Operations
 from podlt.recipe import load_recipe
 from podlt.training import events as ev
 
@@ -42,6 +44,9 @@ def train(
     processes: Annotated[int, typer.Option(min=0, help="Processes that host them; one a core by default.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     as_json: JsonOption = False,
+    metrics: MetricsOption = "",
+    log_format: LogFormatOption = "",
+    log_file: LogFileOption = None,
 ) -> None:
     """Train a recipe over many workers on this machine, with the proof; or go on with a run.
 
@@ -68,6 +73,7 @@ def train(
         processes=processes,
         quiet=quiet,
         as_json=as_json,
+        asked=Operations(metrics, log_format, log_file),
     )
     if not quiet and not as_json:
         print_summary(path, console())
@@ -84,6 +90,7 @@ def perform(
     processes: int = 0,
     quiet: bool = False,
     as_json: bool = False,
+    asked: Operations = NOTHING,
 ) -> Path:
     """Trains, showing how far it is; returns the run's directory. Arguments as in `train`.
 
@@ -99,10 +106,13 @@ def perform(
 
     found = find_recipe(recipe) if recipe is not None else None
     try:
-        with listener(quiet=quiet, as_json=as_json) as show:
-            show(ev.Preparing(what="loading PyTorch"))
-            done = _train(found, run, cheats, workers, processes, follow) if found else None
-            path = done if done is not None else _resume(resume, workers, processes, follow)
+        with (
+            operating(asked, follow, silent=quiet or as_json) as listen,
+            listener(quiet=quiet, as_json=as_json) as show,
+        ):
+            listen(ev.Preparing(what="loading PyTorch"))
+            done = _train(found, run, cheats, workers, processes, listen) if found else None
+            path = done if done is not None else _resume(resume, workers, processes, listen)
     except TooFewWorkersError:
         options.hint = options.hint and f"{options.hint} --workers N"
         raise
