@@ -72,11 +72,15 @@ def test_the_manager_executes_again_where_results_name_nobody_and_the_proof_hold
     assert verification.ok, verification.failure
 
 
-def test_an_audit_of_everything_finds_fakes_of_the_evicted_alone(crowd: Trained) -> None:
+def test_an_audit_of_everything_finds_fakes_of_cheaters_alone(crowd: Trained) -> None:
     report = audit(crowd.result.run, 1.0, seed=1)
     assert report.executed == report.tasks
-    assert report.mismatches and report.sound
-    assert {mismatch.worker for mismatch in report.mismatches} <= set(cheaters(crowd.result.run))
+    assert report.mismatches
+    wrong = cheaters(crowd.result.run)
+    assert {mismatch.worker for mismatch in report.mismatches} <= set(wrong)
+    uncaught = {mismatch.worker for mismatch in report.mismatches if not mismatch.evicted}
+    assert {wrong[worker] for worker in uncaught} <= {"selective:0.5"}  # it may have had luck: then the audit says so
+    assert report.sound == (not uncaught)
 
 
 def test_a_round_that_evicts_applies_the_honest_result(crowd: Trained) -> None:
