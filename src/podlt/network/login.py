@@ -171,7 +171,7 @@ def pinned(certificate: bytes) -> ssl.SSLContext:
     try:
         context.load_verify_locations(cadata=certificate)
     except ssl.SSLError:
-        raise UsageError("the invitation's certificate is malformed") from None
+        raise UsageError("the servers' certificate is malformed") from None
     return context
 
 

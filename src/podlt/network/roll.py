@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from podlt.errors import InvalidProofError
+from podlt.crypto import SigningKey
+from podlt.errors import InvalidProofError, UsageError
 from podlt.network.authorization import ACCOUNT
+from podlt.network.login import Options, own_options, system_key
+from podlt.network.register import FOLDER, Register
+from podlt.network.server import url_of
 
 PAGE = 1024
 ANSWER_SECONDS = 2.0
@@ -31,6 +37,52 @@ class Connection(msgspec.Struct, frozen=True):
     address: str
     messages: int
     seconds: float
+
+
+def connected(run: Path, key: SigningKey) -> list[Connection] | None:
+    """The workers' connections of a run, asked from outside its manager; None if its server cannot be reached.
+
+    Args:
+        run: its directory; key: its manager's.
+
+    Raises:
+        UsageError: the run was never started for workers on other machines, or a package is missing.
+    """
+    place = Register(run).place()
+    near = url_of(run / FOLDER)
+    servers = place.servers if near is None else [near]
+    options = own_options(system_key(key), bytes.fromhex(place.certificate))
+    try:
+        return asyncio.run(asyncio.wait_for(_once(servers, options), 2 * ANSWER_SECONDS))
+    except (OSError, TimeoutError, nats_errors()):
+        return None
+
+
+async def _once(servers: list[str], options: Options) -> list[Connection]:
+    import nats
+
+    client = await nats.connect(servers, allow_reconnect=False, connect_timeout=2, error_cb=_ignore, **options)
+    try:
+        return await roll(client)
+    finally:
+        await client.close()
+
+
+async def _ignore(error: Exception) -> None:
+    """What goes wrong is raised as well."""
+
+
+def nats_errors() -> type[Exception]:
+    """What nats-py raises.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        from nats.errors import Error
+    except ImportError:
+        raise UsageError("workers on other machines need more packages: pip install podlt[network]") from None
+    return Error
 
 
 class _Entry(msgspec.Struct, frozen=True):

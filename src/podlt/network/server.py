@@ -7,7 +7,6 @@ another program may have by now.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -28,6 +27,7 @@ from podlt.canonical import from_json, to_json
 from podlt.crypto import SigningKey
 from podlt.errors import EngineError, InvalidProofError, StorageError, UsageError
 from podlt.network import certificate as tls
+from podlt.network.addresses import bracketed, free_port, is_any, is_free, near, own_address
 from podlt.network.configuration import Listen, configuration
 from podlt.network.login import pinned
 from podlt.store.files import read_whole, write_whole
@@ -41,8 +41,9 @@ _LONGEST_PAUSE = 5.0
 
 
 class _Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What server.json keeps: workers know these ports."""
+    """What server.json keeps: workers know these ports. `host` is the address that it listens on."""
 
+    host: str
     port: int
     websocket: int = 0
 
@@ -134,15 +135,15 @@ class NatsServer:
     @property
     def url(self) -> str:
         """For the manager itself, on the same machine."""
-        return f"tls://{_bracketed(self._near())}:{self._port}"
+        return f"tls://{bracketed(near(self._host))}:{self._port}"
 
     @property
     def urls(self) -> list[str]:
         """For workers: what invitations name."""
-        hosts = self._advertise or [own_address() if _is_any(self._host) else self._host]
-        found = [f"tls://{_bracketed(host)}:{self._port}" for host in hosts]
+        hosts = self._advertise or [own_address() if is_any(self._host) else self._host]
+        found = [f"tls://{bracketed(host)}:{self._port}" for host in hosts]
         if self._websocket is not None:
-            found += [f"wss://{_bracketed(host)}:{self._websocket}" for host in hosts]
+            found += [f"wss://{bracketed(host)}:{self._websocket}" for host in hosts]
         return found
 
     @property
@@ -161,17 +162,14 @@ class NatsServer:
         """The ports of before, if there were any; else those that were asked for; else any that are free."""
         path = self.folder / PORTS
         if path.is_file():
-            try:
-                before = msgspec.convert(from_json(read_whole(path, 1000)), _Ports)
-            except (msgspec.ValidationError, InvalidProofError):
-                raise InvalidProofError(f"{path}: malformed; the run's directory was changed") from None
+            before = _read_ports(path)
             self._port = self._port or before.port
             if self._websocket is not None:
                 self._websocket = self._websocket or before.websocket
         self._port = self._port or free_port(self._host)
         if self._websocket == 0:
             self._websocket = free_port(self._host)
-        write_whole(path, to_json(msgspec.to_builtins(_Ports(self._port, self._websocket or 0))))
+        write_whole(path, to_json(msgspec.to_builtins(_Ports(self._host, self._port, self._websocket or 0))))
 
     def _configuration(self) -> bytes:
         return configuration(
@@ -233,14 +231,14 @@ class NatsServer:
         """The port may be held for a moment by the server that has just ended."""
         deadline = time.monotonic() + STOP_SECONDS
         for port in (self._port, self._websocket):
-            while port is not None and not _is_free(self._host, port):
+            while port is not None and not is_free(self._host, port):
                 if time.monotonic() > deadline:
                     raise UsageError(f"port {port} is taken by another program, and workers know this run by it")
                 time.sleep(0.1)
 
     def _answers(self) -> bool:
         """Whether a server with our certificate is there, and speaks NATS."""
-        with suppress(OSError), socket.create_connection((self._near(), self._port), 2) as plain:
+        with suppress(OSError), socket.create_connection((near(self._host), self._port), 2) as plain:
             plain.settimeout(2)
             with pinned(self.certificate).wrap_socket(plain) as secure, suppress(ssl.SSLError):
                 return secure.recv(4) == b"INFO"
@@ -286,10 +284,6 @@ class NatsServer:
                 pause = min(2 * pause + LOOK_SECONDS, _LONGEST_PAUSE)
                 self._tell(f"{error}; trying again")
 
-    def _near(self) -> str:
-        """The address by which this machine reaches it."""
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
-
     def _last_words(self) -> str:
         """What it printed last."""
         for name in ("start.log", LOG):
@@ -298,6 +292,19 @@ class NatsServer:
                 if lines:
                     return lines[-1][-300:]
         return "it printed nothing"
+
+
+def url_of(folder: Path) -> str | None:
+    """By which URL a run's own server is reached on this machine; None if it never had one.
+
+    Args:
+        folder: `RUN/nats`.
+    """
+    path = folder / PORTS
+    if not path.is_file():
+        return None
+    ports = _read_ports(path)
+    return f"tls://{bracketed(near(ports.host))}:{ports.port}"
 
 
 def binary() -> Path:
@@ -315,43 +322,8 @@ def binary() -> Path:
     return Path(found)
 
 
-def own_address() -> str:
-    """This machine's address on the network that leads outward; its own loopback if there is none."""
-    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # a datagram socket sends nothing when it connects: it only finds its route
-        return str(probe.getsockname()[0])
-    return "127.0.0.1"
-
-
-def free_port(host: str) -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket(_family(host)) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def _is_free(host: str, port: int) -> bool:
-    """Raises: UsageError: this machine has no such address, or ports like this one are the system's."""
-    with socket.socket(_family(host)) as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as the server does: closed connections do not count
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                return False
-            raise UsageError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
-    return True
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def _is_any(host: str) -> bool:
-    return host in ("0.0.0.0", "::")
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _read_ports(path: Path) -> _Ports:
+    try:
+        return msgspec.convert(from_json(read_whole(path, 1000)), _Ports)
+    except (msgspec.ValidationError, InvalidProofError):
+        raise InvalidProofError(f"{path}: malformed; the run's directory was changed") from None

@@ -1,0 +1,62 @@
+"""Addresses and ports of this machine."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from contextlib import suppress
+
+from podlt.errors import UsageError
+
+
+def own_address() -> str:
+    """This machine's address on the network that leads outward; its own loopback if there is none."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # a datagram socket sends nothing when it connects: it only finds its route
+        return str(probe.getsockname()[0])
+    return "127.0.0.1"
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket(_family(host)) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def near(host: str) -> str:
+    """The address by which this machine reaches itself."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether nobody listens on a port.
+
+    Raises:
+        UsageError: this machine has no such address, or ports like this one are the system's.
+    """
+    with socket.socket(_family(host)) as probe:
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as the server does: closed connections do not count
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise UsageError(f"cannot listen on {host}, port {port}: {error.strerror}") from None
+    return True
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def is_any(host: str) -> bool:
+    """Whether to listen on an address is to listen on all."""
+    return host in ("0.0.0.0", "::")
+
+
+def bracketed(host: str) -> str:
+    """A host as a URL has it."""
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,216 @@
+"""`podlt workers` and `podlt key`: what an operator and a worker's owner can say and see."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_calls import Podlt
+
+from podlt.crypto import SigningKey
+from podlt.network.admission import Admitted, Refused
+from podlt.network.certificate import load_or_create
+from podlt.network.invitation import read
+from podlt.network.register import Register
+from podlt.report.history import read_history
+from podlt.training.directory import RunDirectory
+
+KEY = SigningKey(b"k" * 32)
+HEX = KEY.public.hex()
+
+
+@pytest.fixture
+def invited(run: Path) -> Path:
+    """A run that workers can be invited to."""
+    directory = RunDirectory.existing(run)
+    directory.make_keys(0, lambda size: b"s" * size)
+    (run / "nats").mkdir()
+    Register(run).set_place(["tls://127.0.0.1:1"], load_or_create(run / "nats"))
+    return run
+
+
+def admit(run: Path, line: str, key: SigningKey = KEY, now: int = 0) -> Admitted | Refused:
+    return Register(run).admit(key.public, read(line).name, now or time.time_ns() // 10**6)
+
+
+def test_an_invitation_is_one_line_that_lets_in_as_many_as_it_says(podlt: Podlt, invited: Path) -> None:
+    line = podlt("workers", "invite", invited, "--uses", 2, "--expires", "7d", "--note", "lab").out
+    assert line.count("\n") == 1 and read(line).servers == ["tls://127.0.0.1:1"]
+    assert read(line).manager == RunDirectory.existing(invited).manager_key().public
+    for number, expected in ((1, Admitted), (2, Admitted), (3, Refused)):
+        assert isinstance(admit(invited, line, SigningKey(bytes([number]) * 32)), expected)
+    week = 7 * 86_400_000
+    document = json.loads(podlt("workers", "list", invited, "--json").out)
+    (shown,) = document["invitations"]
+    assert (shown["used"], shown["uses"], shown["status"], shown["note"]) == (2, 2, "used up", "lab")
+    assert 0 < shown["expires"] - time.time_ns() // 10**6 <= week
+    assert read(line).secret.hex() not in json.dumps(document)
+
+
+def test_an_invitation_is_ended_by_its_name(podlt: Podlt, invited: Path) -> None:
+    made = json.loads(podlt("workers", "invite", invited, "--json").out)
+    assert podlt("workers", "revoke", invited, made["name"]).code == 0
+    assert isinstance(admit(invited, made["invitation"]), Refused)
+    assert "revoked" in podlt("workers", "list", invited).out
+
+
+def test_the_list_knows_the_log_and_who_was_let_in_and_what_was_said_of_them(podlt: Podlt, invited: Path) -> None:
+    line = podlt("workers", "invite", invited).out
+    admit(invited, line)
+    rows = {row["key"]: row for row in json.loads(podlt("workers", "list", invited, "--json").out)["workers"]}
+    for number, worker in read_history(invited).state.workers.items():
+        row = rows[worker.key.hex()]
+        assert (row["worker"], row["status"], row["connected"]) == (number, worker.status, False)
+    assert (rows[HEX]["worker"], rows[HEX]["access"]) == (None, "invitation")
+    assert podlt("workers", "revoke", invited, HEX[:8], "--reason", "[red]its owner asked").code == 0
+    out = podlt("workers", "list", invited)
+    assert "[red]its owner asked" in out.out and "server does not run" in out.out
+
+
+def test_a_worker_is_named_by_number_key_or_the_beginning_of_a_key(podlt: Podlt, invited: Path) -> None:
+    key = read_history(invited).state.workers[3].key.hex()
+    for name in ("3", key, key[:10]):
+        assert json.loads(podlt("workers", "pause", invited, name, "--json").out)["key"] == key
+        assert json.loads(podlt("workers", "resume", invited, name, "--json").out)["key"] == key
+    for name in ("999", key[:5], "zzzzzzzzzz"):
+        outcome = podlt("workers", "pause", invited, name)
+        assert outcome.code == 2 and "no worker of this run" in outcome.err
+
+
+def test_pausing_without_a_name_pauses_everybody(podlt: Podlt, invited: Path) -> None:
+    line = podlt("workers", "invite", invited).out
+    podlt("workers", "pause", invited)
+    paused = admit(invited, line)
+    assert isinstance(paused, Refused) and paused.seconds
+    podlt("workers", "resume", invited)
+    assert isinstance(admit(invited, line), Admitted)
+
+
+def test_an_allowed_key_comes_by_the_address_alone_and_a_revoked_one_does_not(podlt: Podlt, invited: Path) -> None:
+    address = podlt("workers", "invite", invited, "--address").out
+    assert isinstance(admit(invited, address), Refused)
+    podlt("workers", "allow", invited, HEX, "--note", "a friend")
+    assert isinstance(admit(invited, address), Admitted)
+    podlt("workers", "revoke", invited, HEX)
+    assert isinstance(admit(invited, address), Refused)
+    outcome = podlt("workers", "allow", invited, HEX[:10])
+    assert outcome.code == 2 and "64 hexadecimal digits" in outcome.err
+
+
+def test_a_run_can_be_opened_for_a_deposit_and_closed(podlt: Podlt, invited: Path) -> None:
+    podlt("workers", "open", invited, "--deposit", 500)
+    address = read(podlt("workers", "invite", invited, "--address").out)
+    assert address.deposit == 500
+    assert isinstance(Register(invited).admit(KEY.public, "", 0, 500), Admitted)
+    assert isinstance(Register(invited).admit(KEY.public, "", 0, 499), Refused)
+    podlt("workers", "open", invited, "--close")
+    assert isinstance(Register(invited).admit(KEY.public, "", 0, 500), Refused)
+
+
+def test_what_cannot_be_done_is_an_error_of_usage(podlt: Podlt, invited: Path, tmp_path: Path) -> None:
+    for argv in (
+        ("invite", invited, "--expires", "soon"),
+        ("invite", invited, "--expires", "0d"),
+        ("list", tmp_path / "nowhere"),
+    ):
+        assert podlt("workers", *argv).code == 2, argv
+
+
+# -- with a server ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def live(invited: Path) -> Iterator[Path]:
+    """A run whose server and door work."""
+    from podlt.network.door import Door
+    from podlt.network.server import NatsServer
+
+    key, register = RunDirectory.existing(invited).manager_key(), Register(invited)
+    server = NatsServer(invited / "nats", key, host="127.0.0.1")
+    server.start()
+    register.set_place(server.urls, server.certificate)
+    door = Door(register, key, [server.url], server.certificate)
+    door.start()
+    yield invited
+    door.close()
+    server.stop()
+
+
+class Client(threading.Thread):
+    """A worker's connection on a loop of its own, as the command line has one too."""
+
+    def __init__(self, line: str) -> None:
+        super().__init__(daemon=True)
+        self.line, self.there, self.client = line, threading.Event(), None
+        self.start()
+        assert self.there.wait(10)
+
+    def run(self) -> None:
+        asyncio.run(self._stay())
+
+    async def _stay(self) -> None:
+        import nats
+
+        from podlt.network.login import worker_options
+
+        invitation = read(self.line)
+        client: Any = await nats.connect(
+            invitation.urls(), allow_reconnect=False, error_cb=_ignore, **worker_options(invitation, KEY)
+        )
+        self.there.set()
+        while client.is_connected:
+            await asyncio.sleep(0.02)
+
+
+async def _ignore(error: Exception) -> None:
+    pass
+
+
+def test_a_running_manager_notices_what_the_command_line_says(podlt: Podlt, live: Path) -> None:
+    client = Client(podlt("workers", "invite", live).out)
+    document = json.loads(podlt("workers", "list", live, "--json").out)
+    row = next(row for row in document["workers"] if row["key"] == HEX)
+    assert document["server"] == "running" and row["connected"] and row["address"] == "127.0.0.1"
+    assert podlt("workers", "revoke", live, HEX[:12], "--reason", "enough").code == 0
+    client.join(10)
+    assert not client.is_alive()
+    document = json.loads(podlt("workers", "list", live, "--json").out)
+    row = next(row for row in document["workers"] if row["key"] == HEX)
+    assert (row["access"], row["note"], row["connected"]) == ("revoked", "enough", False)
+
+
+# -- the worker's own key --------------------------------------------------------------------------------------------
+
+
+def test_a_key_is_shown_backed_up_and_restored(podlt: Podlt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from podlt.network.keys import load_or_create_key
+
+    first, second = tmp_path / "first.key", tmp_path / "second.key"
+    public = load_or_create_key(first).public.hex()
+    assert podlt("key", "show", "--key", first).out.split() == [public]
+    many = json.loads(podlt("key", "show", "--key", first, "--identities", 3, "--json").out)["keys"]
+    assert many[0] == public and len(set(many)) == 3
+    backup = podlt("key", "backup", "--key", first)
+    assert "secret" in backup.err and public not in backup.out
+    (tmp_path / "line.txt").write_text(backup.out)
+    assert podlt("key", "restore", tmp_path / "line.txt", "--key", second).code == 0
+    assert podlt("key", "show", "--key", second).out.split() == [public]
+    assert stat.S_IMODE(second.stat().st_mode) == 0o600
+    monkeypatch.setattr("sys.stdin", io.StringIO(backup.out))
+    assert podlt("key", "restore", "--key", tmp_path / "third.key").code == 0
+    again = podlt("key", "restore", tmp_path / "line.txt", "--key", second)
+    assert again.code == 2 and "there is a key already" in again.err
+
+
+def test_a_key_that_is_not_there_is_not_made_by_looking(podlt: Podlt, tmp_path: Path) -> None:
+    for command in ("show", "backup"):
+        assert podlt("key", command, "--key", tmp_path / "none.key").code == 2
+    assert not (tmp_path / "none.key").exists()
