@@ -15,6 +15,7 @@ from podlt.cli.conformance import conformance
 from podlt.cli.context import Options, options_of
 from podlt.cli.data import data_app
 from podlt.cli.demo import demo
+from podlt.cli.key import key_app
 from podlt.cli.ledger import ledger
 from podlt.cli.proof import audit, verify
 from podlt.cli.recipes import recipe_app
@@ -22,6 +23,7 @@ from podlt.cli.report import report
 from podlt.cli.show import show
 from podlt.cli.simulate import simulate
 from podlt.cli.train import train
+from podlt.cli.workers import workers_app
 from podlt.errors import PodltError
 
 INTERRUPTED = 130
@@ -60,6 +62,8 @@ def build() -> typer.Typer:
             app.command(rich_help_panel=panel, context_settings=own)(command)
     app.add_typer(recipe_app, name="recipe", rich_help_panel="Prepare")
     app.add_typer(data_app, name="data", rich_help_panel="Prepare")
+    app.add_typer(workers_app, name="workers", rich_help_panel="Train on other machines")
+    app.add_typer(key_app, name="key", rich_help_panel="Train on other machines")
     return app
 
 
