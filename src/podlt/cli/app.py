@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -17,12 +17,14 @@ from podlt.cli.data import data_app
 from podlt.cli.demo import demo
 from podlt.cli.key import key_app
 from podlt.cli.ledger import ledger
+from podlt.cli.manager import manager
 from podlt.cli.proof import audit, verify
 from podlt.cli.recipes import recipe_app
 from podlt.cli.report import report
 from podlt.cli.show import show
 from podlt.cli.simulate import simulate
 from podlt.cli.train import train
+from podlt.cli.worker import worker
 from podlt.cli.workers import workers_app
 from podlt.errors import PodltError
 
@@ -38,8 +40,9 @@ Exit codes: 0 sound or done; 1 a proof does not hold; 2 usage, which you can rep
 3 could not check or go on (a full disk, too few workers); 130 interrupted.
 """
 
-COMMANDS = {
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train, demo),
+    "Train on other machines": (manager, worker),
     "Look and check": (verify, audit, show, ledger, report),
     "Measure": (simulate, bench, conformance),
 }

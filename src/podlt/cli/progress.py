@@ -63,6 +63,11 @@ def news(event: ev.Event) -> str | None:
             f"[red]round {event.round}: worker {event.worker} evicted[/red] ({how.get(event.outcome, event.outcome)}); "
             f"it forfeits {event.forfeited:,} credits"
         )
+    if isinstance(event, ev.Invited):
+        return f"workers join with this line:\n\n    podlt worker {shown(event.invitation)}\n"
+    if isinstance(event, ev.Joined):
+        verb = "came back" if event.again else "joined"
+        return f"worker {event.worker} {verb} ({shown(event.key[:16])}); {event.workers} are there"
     if isinstance(event, ev.Withdrawn):
         return f"[yellow]round {event.round}: worker {event.worker} withdrew[/yellow]: {shown(event.reason)}"
     if isinstance(event, ev.Replaced):
@@ -71,6 +76,10 @@ def news(event: ev.Event) -> str | None:
     if isinstance(event, ev.Measured) and event.metrics:
         return f"[bold]epoch {event.epoch + 1}[/bold]: {metrics_text(event.metrics)}"
     return None
+
+
+def _waiting(event: ev.Waiting) -> str:
+    return f"waiting for workers: {event.workers} of {event.wanted} are there"
 
 
 def metrics_text(metrics: dict[str, float]) -> str:
@@ -120,6 +129,9 @@ class PlainLines:
         if isinstance(event, ev.Preparing) and event.what != self._stage:
             self._stage = event.what
             self._write(f"{event.what} ...")
+        elif isinstance(event, ev.Waiting) and self._stage != (stage := _waiting(event)):
+            self._stage = stage
+            self._write(f"{stage} ...")
         elif isinstance(event, ev.Evicted):
             self._evicted += 1
         elif isinstance(event, ev.RoundDone):
@@ -166,6 +178,8 @@ class Bar:
             self._bar.console.print(text)
         if isinstance(event, ev.Preparing):
             self._bar.update(self._task, description=event.what, completed=event.done, total=event.total or None)
+        elif isinstance(event, ev.Waiting):
+            self._bar.update(self._task, description=_waiting(event))
         elif isinstance(event, ev.Started):
             self._bar.reset(self._task, description="training", total=event.rounds)
         elif isinstance(event, ev.Evicted):

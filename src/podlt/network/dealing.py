@@ -30,8 +30,9 @@ class Dealing:
         self._tasks: dict[int, Dealt] = {}
         self._pace = Pace(patience)
         self.attempt = b""
+        self._patience = patience
         self._opening: m.Open | None = None
-        self._asked = 0.0
+        self._opened_at = self._asked = 0.0
 
     def begin(self, attempt: bytes, count: int) -> None:
         """A round begins: `attempt` tells its messages from those of an earlier attempt at the same round."""
@@ -118,9 +119,17 @@ class Dealing:
         task = dealt.assignment
         return wire.Failed(round=task.task.round, origin=task.origin, holder=task.holder, message=said.reason)
 
-    def openings(self, peer: Peer, said: m.Openings) -> wire.Openings | None:
-        """A worker opened its commitments."""
+    def openings(self, peer: Peer, said: m.Openings, now: float) -> wire.Openings | None:
+        """A worker opened its commitments; what it does not know any more, it is asked to do again.
+
+        A worker that was killed has forgotten what it answered. It comes to the same commitment again.
+        """
         due = []
+        known = {opened.origin for opened in said.opened}
+        if said.attempt == self.attempt:
+            for origin, held in self._tasks.items():
+                if held.key == peer.key and held.whole and not held.opened and origin not in known:
+                    self._send(held, now)
         for opened in said.opened:
             dealt = self._of(peer, said.attempt, opened.origin)
             if dealt is not None and dealt.whole and not dealt.opened and opened.holder == dealt.assignment.holder:
@@ -129,22 +138,27 @@ class Dealing:
         if not due:
             peer.noise += 1
             return None
+        self._opened_at = now
         return wire.Openings(round=self._tasks[due[0].origin].work.task.round, opened=due)
 
     # -- what is missing ---------------------------------------------------------------------------------------------
 
     def open(self, round: int, now: float) -> None:
         """Asks everybody to open."""
-        self._opening, self._asked = m.Open(attempt=self.attempt, round=round), now
+        self._opening = m.Open(attempt=self.attempt, round=round)
+        self._opened_at = self._asked = now
         self._link.publish(m.record(self._opening))
 
     def overdue(self, now: float) -> list[tuple[Dealt, str]]:
         """Tasks whose answer is late, and why."""
         limit = self._pace.limit()
         found = []
+        closed = self._opening is not None and now - self._opened_at > self._patience
         for dealt in self._tasks.values():
             taken = now - dealt.sent
-            if limit is not None and not dealt.whole and taken > limit:
+            if closed and dealt.whole and not dealt.opened:
+                found.append((dealt, f"did not open its commitment within {self._patience:.0f} s"))
+            elif not dealt.whole and taken > limit:
                 found.append((dealt, f"late: no answer after {taken:.0f} s, and {limit:.0f} s would have been long"))
         return found
 

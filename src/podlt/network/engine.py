@@ -253,7 +253,7 @@ class NetworkEngine:
             if peer.number is None and peer.key not in self._arrived:
                 self._ask_to_join(peer)
         elif isinstance(said, m.Openings):
-            return self._dealing.openings(peer, said)
+            return self._dealing.openings(peer, said, now)
         elif isinstance(said, m.CannotDo):
             return self._dealing.failed(peer, said)
         elif isinstance(said, m.Hello):

@@ -8,7 +8,8 @@ any message may be; engine and workers say again what matters.
 from __future__ import annotations
 
 import asyncio
-import ssl
+import logging
+import re
 import threading
 import time
 from collections import Counter, deque
@@ -17,6 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from podlt.errors import EngineError, UsageError
+from podlt.network.messages import Leave, record
 
 PING_SECONDS = 5
 """How often a connection is tried that nothing comes from."""
@@ -27,7 +29,15 @@ RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0)
 REFUSALS = 8
 """How many refusals in a row, without having been let in once, mean that there is nothing to wait for."""
 
+FIRST_SECONDS = 120.0
+"""How long a worker that was never let in tries to reach the server."""
+
 CLOSE_SECONDS = 5.0
+
+FLOOD = 100
+"""How many messages beyond a worker's backlog are a flood."""
+
+_KEY = re.compile("([0-9a-f]{64})[.]m")
 
 Options = Mapping[str, Any]
 """What `nats.connect` is given besides the server: who connects, and how."""
@@ -36,15 +46,6 @@ Options = Mapping[str, Any]
 def subjects(channel: str) -> tuple[str, str, str]:
     """The beginnings of a channel's subjects: from workers, to workers, to all."""
     return f"podlt.{channel}.up.", f"podlt.{channel}.down.", f"podlt.{channel}.all."
-
-
-def pinned(certificate: str) -> ssl.SSLContext:
-    """TLS with exactly the one server whose certificate (PEM) is given, whatever its name."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(cadata=certificate)
-    return context
 
 
 class _Loop:
@@ -60,6 +61,8 @@ class _Loop:
         self._waiting: Counter[Any] = Counter()
         self._arrived, self._lock = threading.Event(), threading.Lock()
         self._outbox: deque[tuple[Any, str, bytes]] = deque()
+        for name in ("asyncio", "nats"):  # a link that breaks is no news here: it is made again
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self.loop = asyncio.new_event_loop()
         self._to_send = asyncio.Event()
         self._thread = threading.Thread(target=self._serve, name="podlt-nats", daemon=True)
@@ -69,14 +72,19 @@ class _Loop:
         """Runs something on the loop."""
         asyncio.run_coroutine_threadsafe(task, self.loop)
 
-    def arrive(self, sender: Any, message: bytes) -> None:
-        """A message came; what is beyond its sender's backlog is lost."""
+    def arrive(self, sender: Any, message: bytes) -> bool:
+        """A message came; what is beyond its sender's backlog is lost. Returns whether it was taken."""
         with self._lock:
             if self._waiting[sender] + len(message) > self.backlog:
-                return
+                return False
             self._waiting[sender] += len(message)
             self._inbox.append((sender, message))
         self._arrived.set()
+        return True
+
+    def arrived(self, sender: Any) -> None:
+        """A link of a receiver was made anew: an empty message says so."""
+        self.arrive(sender, b"")
 
     def wake(self) -> None:
         """Lets `receive` return."""
@@ -225,6 +233,7 @@ class NatsManager:
         self._loop = _Loop(2**20)
         self._connection = _Connection(servers, options)
         self._dropped: set[bytes] = set()
+        self._lost: Counter[bytes] = Counter()
         self._loop.start(self._connection.keep(self._begun, self._loop.wake))
 
     @property
@@ -269,14 +278,26 @@ class NatsManager:
         """See `ManagerLink`."""
         self._loop.end(self._connection.close)
 
+    def gone(self, key: bytes, reason: str) -> None:
+        """A worker was cut off: as if it had left. For the door, on its thread."""
+        self._loop.arrive(key, record(Leave(reason=reason[:200])))
+
+    def flooded(self, key: bytes) -> None:
+        """A worker sent far more than can be read; what is beyond its backlog is lost anyway."""
+
     async def _begun(self, client: Any) -> None:
         start = len(self._up)
 
         async def came(message: Any) -> None:
-            with suppress(ValueError):
-                key = bytes.fromhex(message.subject[start : start + 64])
-                if key not in self._dropped:
-                    self._loop.arrive(key, message.data)
+            found = _KEY.match(message.subject, start)
+            if found is None:
+                return
+            key = bytes.fromhex(found[1])
+            if key in self._dropped or self._loop.arrive(key, message.data):
+                return
+            self._lost[key] += 1
+            if self._lost[key] % FLOOD == 0:
+                self.flooded(key)
 
         await client.subscribe(f"{self._up}*.m", cb=came, pending_bytes_limit=2**30, pending_msgs_limit=2**20)
         await client.flush()
@@ -294,11 +315,14 @@ class NatsWorker:
         self, servers: Sequence[str], channel: str, options: Mapping[bytes, Options], backlog: int = 2**31
     ) -> None:
         self._up, self._down, self._all = subjects(channel)
+        self._servers = " or ".join(servers)
         self._loop = _Loop(backlog)
         self._connections = {key: _Connection(servers, own) for key, own in options.items()}
         self._listener: bytes | None = None
+        self._let_in = False
+        self._since = time.monotonic()
         for key, connection in self._connections.items():
-            self._loop.start(connection.keep(self._begun(key), lambda key=key: self._loop.arrive(key, b"")))  # type: ignore[misc]
+            self._loop.start(connection.keep(self._begun(key), lambda key=key: self._loop.arrived(key)))  # type: ignore[misc]
 
     @property
     def connected(self) -> bool:
@@ -314,8 +338,14 @@ class NatsWorker:
     def receive(self, seconds: float) -> Sequence[tuple[bytes | None, bytes]]:
         """See `WorkerLink`."""
         connections = list(self._connections.values())
-        if connections and all(not c.let_in and c.refused >= REFUSALS for c in connections):
-            raise EngineError(f"the manager does not let this worker in: {connections[0].why}")
+        if not self._let_in and connections:
+            self._let_in = any(c.let_in for c in connections)
+            why = connections[0].why or "no answer"
+            waited = time.monotonic() - self._since
+            if waited > FIRST_SECONDS / 2 and all(c.refused >= REFUSALS for c in connections):
+                raise EngineError(f"the manager does not let this worker in: {why}")
+            if not self._let_in and waited > FIRST_SECONDS:
+                raise EngineError(f"the manager cannot be reached at {self._servers}: {why}; does the run still go on?")
         return self._loop.receive(seconds)
 
     def drop(self, key: bytes) -> None:

@@ -17,6 +17,10 @@ LATE_FACTOR = 6.0
 """How much longer than half of the others a worker may take, beside the patience that everybody has."""
 
 
+LAST_FACTOR = 40.0
+"""How many times as long as the patience, and the usual time, a task may take that nobody has answered."""
+
+
 class Attention:
     """Seconds during which the manager could hear its workers.
 
@@ -123,17 +127,23 @@ class Pace:
         self._patience = patience
         self._took: list[float] = []
         self._dealt = 0
+        self._usual = 0.0
 
     def dealt(self, count: int) -> None:
         """So many tasks were dealt: a round begins."""
+        if self._took:
+            self._usual = self._half()
         self._took, self._dealt = [], count
 
     def answered(self, seconds: float) -> None:
         """A task was answered after so many seconds."""
         self._took.append(seconds)
 
-    def limit(self) -> float | None:
-        """After how many seconds an answer is late; None as long as not even half of them are there."""
+    def limit(self) -> float:
+        """After how many seconds an answer is late: soon after half of them are there, long after what is usual."""
         if len(self._took) * 2 < self._dealt:
-            return None
-        return self._patience + LATE_FACTOR * sorted(self._took)[(self._dealt - 1) // 2]
+            return LAST_FACTOR * (self._patience + self._usual)
+        return self._patience + LATE_FACTOR * self._half()
+
+    def _half(self) -> float:
+        return sorted(self._took)[(len(self._took) - 1) // 2]

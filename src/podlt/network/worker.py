@@ -152,7 +152,7 @@ class Crew:
         elif isinstance(said, m.Parameters):
             self._parameters(said.digest, said.size)
         elif isinstance(said, m.Open):
-            self._open(said)
+            self._open(identity, said)
         elif isinstance(said, m.Paid):
             self._paid(said)
         elif isinstance(said, m.Announce):
@@ -335,13 +335,14 @@ class Crew:
         self._journal.done(asked.key)
         self.doing = f"round {work.task.round}: done, waiting"
 
-    def _open(self, said: m.Open) -> None:
-        for identity in self._identities.values():
+    def _open(self, asked: Identity | None, said: m.Open) -> None:
+        """Opens what was committed to; who is asked by name says also that there is nothing (any more)."""
+        for identity in self._identities.values() if asked is None else [asked]:
             if identity.worker is None:
                 continue
             mine = self._answers.origins(identity.public, said.attempt)
             opened = [o for o in identity.worker.open(said.round) if o.origin in mine]
-            if opened:
+            if opened or asked is not None:
                 self._link.send(identity.public, m.record(m.Openings(attempt=said.attempt, opened=opened)))
 
     # -- signs of life -----------------------------------------------------------------------------------------------

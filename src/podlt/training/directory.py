@@ -36,6 +36,10 @@ _EARLY = {
     "checkpoints",
     "updates",
     "lock",
+    "nats",
+    "invitation.txt",
+    "admission.json",
+    "admission.lock",
 }
 """What a run that was killed before its first entry may have left."""
 

@@ -1,0 +1,136 @@
+"""`podlt manager`: a recipe over workers on other machines."""
+
+from __future__ import annotations
+
+import signal
+from contextlib import chdir
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from podlt.cli.context import JsonOption, Options, console, options_of
+from podlt.cli.progress import listener
+from podlt.cli.recipes import find_recipe
+from podlt.cli.summary import print_summary
+from podlt.engine.interface import Job, Workplace
+from podlt.errors import UsageError
+from podlt.network.link import ManagerLink
+from podlt.recipe import load_recipe
+from podlt.training import events as ev
+
+
+def manager(
+    context: typer.Context,
+    recipe: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that comes with podlt.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the run is kept; runs/NAME-TIME by default.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that stopped.")] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Begin when so many workers are there; by default what the recipe says.")
+    ] = 0,
+    listen: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = "0.0.0.0",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; any free one by default.")] = 0,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HOST", help="How workers reach this machine. May be repeated; the host's by default."),
+    ] = None,
+    patience: Annotated[
+        float, typer.Option(min=1.0, metavar="SECONDS", help="Silence after which a worker counts as gone.")
+    ] = 15.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a recipe over workers on other machines, with the proof; or go on with such a run.
+
+    Prints one line to send to whoever shall work: podlt worker INVITATION. Workers may come and go at any time. A
+    manager that was killed goes on with --resume: nothing that was logged is lost, and workers come back by themselves.
+
+    Examples: podlt manager mnist-mlp --name train.example.org --port 4222
+
+              podlt manager --resume runs/mine
+    """
+    if (recipe is None) == (resume is None):
+        raise UsageError("expected a recipe, or --resume RUN: see podlt manager --help")
+    if resume is not None and run is not None:
+        raise UsageError("--run is for new runs, not for --resume")
+    path = _perform(
+        options_of(context),
+        recipe=find_recipe(recipe) if recipe is not None else None,
+        run=run,
+        resume=resume,
+        workers=workers,
+        place=_Place(listen, tuple(name or ()), port, patience),
+        quiet=quiet,
+        as_json=as_json,
+    )
+    if not quiet and not as_json:
+        print_summary(path, console())
+
+
+class _Place(msgspec.Struct, frozen=True):
+    """Where workers can reach the manager, and how long it waits for them."""
+
+    listen: str
+    names: tuple[str, ...]
+    port: int
+    patience: float
+
+    def workplace(self, tell: ev.Listener) -> Workplace:
+        """The workplace; `tell` is told of the invitation once there is one."""
+        from podlt.network.entrance import Entrance
+        from podlt.network.place import Elsewhere
+
+        entrance = Entrance(self.listen, self.port, self.names)
+
+        def connect(job: Job) -> ManagerLink:
+            link = entrance.connect(job)
+            tell(ev.Invited(invitation=entrance.line, server=entrance.urls[0]))
+            return link
+
+        return Elsewhere(connect, self.patience)
+
+
+def _perform(
+    options: Options,
+    *,
+    recipe: Path | None,
+    run: Path | None,
+    resume: Path | None,
+    workers: int,
+    place: _Place,
+    quiet: bool,
+    as_json: bool,
+) -> Path:
+    """Trains, showing how far it is; returns the run's directory."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C: the server ends with us
+    with listener(quiet=quiet, as_json=as_json) as show:
+
+        def follow(event: ev.Event) -> None:
+            if isinstance(event, ev.Started):
+                options.hint = f"nothing that was logged is lost; go on with: podlt manager --resume {event.path}"
+            show(event)
+
+        show(ev.Preparing(what="loading PyTorch"))
+        from podlt import api
+
+        workplace = place.workplace(follow)
+        if resume is not None:
+            path = api.resume(resume, workers=workers, listener=follow, place=workplace).run
+        else:
+            assert recipe is not None
+            loaded = load_recipe(recipe)
+            if workers:
+                loaded = msgspec.structs.replace(
+                    loaded, training=msgspec.structs.replace(loaded.training, workers=workers)
+                )
+            target = (run or Path("runs") / f"{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}").absolute()
+            with chdir(recipe.resolve().parent):  # where relative paths of a recipe object start from
+                path = api.train(loaded, run=target, listener=follow, place=workplace).run
+    options.hint = ""
+    return path

@@ -1,0 +1,177 @@
+"""kill -9 and SIGSTOP of everybody, at any moment: the run ends, all is paid, nobody honest is evicted."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from stage import Stage, write_recipe
+
+import podlt.api
+from podlt.protocol.rules import RunState
+from podlt.recipe import load_recipe
+
+pytestmark = [pytest.mark.chaos]
+
+EPOCHS, WORKERS = 8, 6
+
+LONG = 80
+"""Epochs that last until a worker has started again: it imports PyTorch first."""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(tmp_path_factory.mktemp("recipe") / "recipe.toml", epochs=EPOCHS, workers=WORKERS)
+
+
+@pytest.fixture(scope="module")
+def long_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_recipe(tmp_path_factory.mktemp("recipe") / "recipe.toml", epochs=LONG, workers=WORKERS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The parameters of the same run on one machine, to which nothing happened."""
+    return podlt.api.train(load_recipe(recipe), run=tmp_path_factory.mktemp("local") / "run").parameters
+
+
+def started(folder: Path, recipe: Path, patience: float = 30.0) -> Stage:
+    stage = Stage(folder, recipe, patience=patience)
+    stage.start_manager()
+    stage.start_worker("a", "--identities", 3)
+    stage.start_worker("b", "--identities", 3)
+    stage.until_round(5)
+    return stage
+
+
+def nobody_left(stage: Stage, state: RunState) -> None:
+    assert not stage.events("withdrawn"), stage.events("withdrawn")
+    assert [worker.status for worker in state.workers.values()] == ["active"] * WORKERS
+
+
+def test_a_worker_that_is_killed_and_comes_back_in_time_changes_no_bit(
+    tmp_path: Path, recipe: Path, undisturbed: bytes
+) -> None:
+    with started(tmp_path, recipe) as stage:
+        stage.workers["b"].kill()
+        stage.start_worker("b")
+        state = stage.end()
+        nobody_left(stage, state)
+    assert state.parameters == undisturbed
+
+
+def test_a_worker_that_is_killed_and_stays_away_is_let_go_and_keeps_its_pay(tmp_path: Path, recipe: Path) -> None:
+    with started(tmp_path, recipe, patience=4) as stage:
+        stage.workers.pop("b").kill()
+        state = stage.end()
+    assert sorted(worker.status for worker in state.workers.values()) == ["active"] * 3 + ["withdrawn"] * 3
+    assert all(state.ledger.accounts[number].vested > 0 for number in state.workers)
+
+
+def test_a_worker_that_was_let_go_comes_back_with_its_identity(tmp_path: Path, long_recipe: Path) -> None:
+    with started(tmp_path, long_recipe, patience=3) as stage:
+        stage.workers["b"].kill()
+        stage.until(lambda: len(stage.events("withdrawn")) == 3)
+        stage.start_worker("b")
+        stage.until(lambda: sum(event["again"] for event in stage.events("joined")) == 3)
+        state = stage.end()
+    assert [worker.status for worker in state.workers.values()] == ["active"] * WORKERS
+
+
+@pytest.mark.parametrize("rounds", [[7], [6, 20, 21, 60]])
+def test_a_manager_that_is_killed_goes_on_and_changes_no_bit(
+    tmp_path: Path, recipe: Path, undisturbed: bytes, rounds: list[int]
+) -> None:
+    with started(tmp_path, recipe) as stage:
+        for number in rounds:
+            stage.until_round(number)
+            stage.manager.kill()
+            done = stage.rounds()
+            stage.start_manager()
+            stage.until(lambda done=done: stage.rounds() > done)  # type: ignore[misc]
+        state = stage.end()
+        nobody_left(stage, state)
+    assert state.parameters == undisturbed
+
+
+def test_a_server_that_is_killed_is_started_again_and_changes_no_bit(
+    tmp_path: Path, recipe: Path, undisturbed: bytes
+) -> None:
+    with started(tmp_path, recipe) as stage:
+        for number in (8, 30):
+            stage.until_round(number)
+            os.kill(stage.server(), signal.SIGKILL)
+        state = stage.end()
+        nobody_left(stage, state)
+    assert state.parameters == undisturbed
+
+
+def test_manager_and_server_killed_together_change_no_bit(tmp_path: Path, recipe: Path, undisturbed: bytes) -> None:
+    with started(tmp_path, recipe) as stage:
+        stage.until_round(10)
+        stage.manager.kill()
+        os.kill(stage.server(), signal.SIGKILL)
+        time.sleep(2)
+        stage.start_manager()
+        state = stage.end()
+        nobody_left(stage, state)
+    assert state.parameters == undisturbed
+
+
+def test_a_worker_that_is_stopped_for_a_while_changes_no_bit(tmp_path: Path, recipe: Path, undisturbed: bytes) -> None:
+    with started(tmp_path, recipe) as stage:
+        stage.workers["a"].send(signal.SIGSTOP)
+        time.sleep(4)
+        stage.workers["a"].send(signal.SIGCONT)
+        state = stage.end()
+        nobody_left(stage, state)
+    assert state.parameters == undisturbed
+
+
+def test_a_worker_that_is_stopped_for_long_is_let_go_and_comes_back(tmp_path: Path, long_recipe: Path) -> None:
+    with started(tmp_path, long_recipe, patience=3) as stage:
+        stage.workers["a"].send(signal.SIGSTOP)
+        stage.until(lambda: len(stage.events("withdrawn")) == 3)
+        stage.workers["a"].send(signal.SIGCONT)
+        stage.until(lambda: sum(event["again"] for event in stage.events("joined")) == 3)
+        state = stage.end()
+    assert [worker.status for worker in state.workers.values()] == ["active"] * WORKERS
+
+
+def test_a_manager_that_is_stopped_for_long_blames_nobody(tmp_path: Path, recipe: Path, undisturbed: bytes) -> None:
+    with started(tmp_path, recipe, patience=3) as stage:
+        stage.manager.send(signal.SIGSTOP)
+        time.sleep(8)
+        stage.manager.send(signal.SIGCONT)
+        state = stage.end()
+        nobody_left(stage, state)
+    assert state.parameters == undisturbed
+
+
+def test_a_soak_of_random_kills_ends_sound(tmp_path: Path) -> None:
+    dice = random.Random(7)
+    recipe = write_recipe(tmp_path / "recipe.toml", epochs=16, workers=8)
+    with Stage(tmp_path, recipe, patience=6) as stage:
+        stage.start_manager()
+        for name in "abcd":
+            stage.start_worker(name, "--identities", 2)
+        goal = 5
+        while goal < 200:
+            stage.until_round(goal)
+            goal += dice.randrange(5, 30)
+            victim = dice.choice([*"abcd", "manager", "server"])
+            if victim == "manager":
+                stage.manager.kill()
+                stage.start_manager()
+            elif victim == "server":
+                os.kill(stage.server(), signal.SIGKILL)
+            else:
+                stage.workers[victim].kill()
+                stage.start_worker(victim)
+        state = stage.end(400)
+    assert all(worker.status != "evicted" for worker in state.workers.values())
+    assert state.round >= 200

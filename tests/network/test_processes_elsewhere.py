@@ -1,0 +1,68 @@
+"""A manager and workers as real processes, over a real NATS server with TLS on loopback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from stage import Stage, write_recipe
+
+import podlt.api
+from podlt.network.journal import read_status
+from podlt.recipe import load_recipe
+
+
+@pytest.mark.slow
+def test_a_run_over_the_network_ends_with_the_bits_of_one_machine(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml", epochs=2)
+    with Stage(tmp_path, recipe) as stage:
+        stage.start_manager()
+        stage.start_worker("a", "--identities", 3)
+        stage.start_worker("b", "--identities", 2)
+        stage.start_worker("c")
+        state = stage.end()
+    local = podlt.api.train(load_recipe(recipe), run=tmp_path / "local")
+    assert state.parameters == local.parameters
+    assert not local.evicted and all(worker.status == "active" for worker in state.workers.values())
+    status, running = read_status(tmp_path / "a")
+    assert not running and len(status.workers) == 3
+    for earned in status.workers.values():
+        assert earned.vested == state.ledger.accounts[earned.number].vested > 0
+
+
+@pytest.mark.slow
+def test_a_cheater_is_evicted_told_so_and_not_let_in_again(tmp_path: Path) -> None:
+    with Stage(tmp_path, write_recipe(tmp_path / "recipe.toml", epochs=80, workers=7)) as stage:
+        stage.start_manager()
+        stage.start_worker("honest", "--identities", 6)
+        stage.start_worker("cheat", "--cheat", "sign-flip")
+        code = stage.workers["cheat"].end(60)
+        assert code == 3 and "evicted" in stage.workers["cheat"].text
+        stage.start_worker("cheat")
+        assert stage.workers["cheat"].end() == 3
+        state = stage.end()
+    evicted = [worker for worker in state.workers.values() if worker.status == "evicted"]
+    (status, _) = read_status(tmp_path / "cheat")
+    assert [worker.key.hex() for worker in evicted] == list(status.workers)
+
+
+@pytest.mark.slow
+def test_workers_may_come_later_and_leave_early(tmp_path: Path) -> None:
+    with Stage(tmp_path, write_recipe(tmp_path / "recipe.toml", epochs=80, workers=4)) as stage:
+        stage.start_manager()
+        stage.start_worker("first", "--identities", 4)
+        stage.until_round(5)
+        stage.start_worker("later", "--identities", 2)
+        stage.start_worker("short", "--until", "12s")
+        state = stage.end()
+    assert len(state.workers) == 7
+    assert {worker.status for worker in state.workers.values()} <= {"active", "withdrawn"}
+    assert "its time is over" in stage.workers["short"].text or "complete" in stage.workers["short"].text
+
+
+def test_statuses_are_read_back_as_they_were_written() -> None:
+    from podlt.network.journal import Earned, Status
+
+    status = Status(1, 2.0, "x", workers={"k": Earned(number=3, vested=4)})
+    assert msgspec.json.decode(msgspec.json.encode(status), type=Status) == status
