@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -237,3 +239,51 @@ def _drained(subscription: Any) -> list[Any]:
     while not queue.empty():
         found.append(queue.get_nowait())
     return found
+
+
+@pytest.mark.slow
+def test_two_hundred_workers_come_in_at_once_and_none_twice(tmp_path: Path) -> None:
+    async def test() -> None:
+        with doorstep(tmp_path) as stands:
+            invitation = stands.invite(uses=200)
+            begun = time.monotonic()
+
+            async def come(number: int) -> Any:
+                while True:  # a server under load may not have been answered in time: one asks again
+                    with suppress(Exception):
+                        client = await enter(invitation, worker_key(number))
+                        if client.is_connected:
+                            return client
+                    await asyncio.sleep(0.2)
+
+            clients = await asyncio.gather(*(come(number) for number in range(200)))
+            print(f"200 workers came in within {time.monotonic() - begun:.1f} s")
+            inside = await asyncio.to_thread(stands.door.connections)
+            assert {one.key for one in inside} == {worker_key(number).public for number in range(200)}
+            state = stands.register.state
+            assert len(state.members) == state.invitations[invitation.name].used == 200
+            await asyncio.gather(*(client.close() for client in clients))
+
+    run(test())
+
+
+def test_many_large_messages_are_no_flood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("podlt.network.door.MESSAGES_PER_SECOND", 20)
+
+    async def test() -> None:
+        with doorstep(tmp_path) as stands:
+            key = worker_key(1)
+            client = await enter(stands.invite(), key)
+            until = time.monotonic() + 2.5
+            sent = 0
+            while time.monotonic() < until:
+                await client.publish(up(key), bytes(100_000))
+                sent += 1
+                await asyncio.sleep(0.005)
+            await client.flush()
+            assert sent > 100 and client.is_connected and stands.gone == []
+            for _ in range(200):
+                await client.publish(up(key), b"small")
+            await eventually(lambda: not client.is_connected)
+
+    run(test())

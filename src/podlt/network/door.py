@@ -34,7 +34,11 @@ from podlt.network.register import Register
 from podlt.network.roll import Connection, cut, roll
 
 MESSAGES_PER_SECOND = 1000
-"""What no honest worker sends: pieces are large, and records few."""
+"""What no honest worker sends: pieces are large, and records few. Bytes are for the link to limit, which knows how
+many are due."""
+
+LARGE = 64 * 1024
+"""Messages of at least so many bytes on average do not count: on a fast network a large update has many of them."""
 
 MOST_CONNECTIONS = 3
 """Of one key at once: a connection that was lost may be there for a while beside the one that replaces it."""
@@ -278,15 +282,15 @@ class Door:
         by_key: dict[bytes, list[Connection]] = defaultdict(list)
         for one in found:
             by_key[one.key].append(one)
-        before, self._before = self._before, {(one.server, one.number): one.messages for one in found}
+        before, self._before = self._before, {(one.server, one.number): _small(one) for one in found}
         for key, connections in by_key.items():
             barred = state.barred(key)
-            sent = sum(one.messages - before.get((one.server, one.number), 0) for one in connections)
+            sent = sum(_small(one) - before.get((one.server, one.number), 0) for one in connections)
             if barred is not None:
                 await self._cut(connections, key, barred.reason)
             elif sent > MESSAGES_PER_SECOND * max(passed, LOOK_SECONDS):
                 self._punish(key)
-                await self._cut(connections, key, f"sent {sent} messages in {passed:.1f} s")
+                await self._cut(connections, key, f"sent {sent} small messages in {passed:.1f} s")
             elif len(connections) > MOST_CONNECTIONS:
                 for one in sorted(connections, key=lambda one: one.seconds)[MOST_CONNECTIONS:]:
                     await cut(self._system, one)
@@ -306,6 +310,11 @@ class Door:
         if connections:
             self._tell(f"worker {key.hex()[:16]} was disconnected: {reason}")
             self._gone(key, reason)
+
+
+def _small(connection: Connection) -> int:
+    """How many small messages a connection has sent, by what its large ones leave over."""
+    return connection.messages - connection.nbytes // LARGE
 
 
 async def _ignore(error: Exception) -> None:

@@ -28,7 +28,7 @@ class Connection(msgspec.Struct, frozen=True):
 
     Attributes:
         server, number: which one it is; key: the worker's, as the door admitted it; address: where it comes from;
-        messages: how many it has sent; seconds: for how long it has been there.
+        messages, nbytes: how many it has sent; seconds: for how long it has been there.
     """
 
     server: str
@@ -36,6 +36,7 @@ class Connection(msgspec.Struct, frozen=True):
     key: bytes
     address: str
     messages: int
+    nbytes: int
     seconds: float
 
 
@@ -61,7 +62,8 @@ def connected(run: Path, key: SigningKey) -> list[Connection] | None:
 async def _once(servers: list[str], options: Options) -> list[Connection]:
     import nats
 
-    client = await nats.connect(servers, allow_reconnect=False, connect_timeout=2, error_cb=_ignore, **options)
+    once = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 0.1, "connect_timeout": 2}
+    client = await nats.connect(servers, error_cb=_ignore, **once, **options)
     try:
         return await roll(client)
     finally:
@@ -89,6 +91,7 @@ class _Entry(msgspec.Struct, frozen=True):
     cid: int
     ip: str = ""
     in_msgs: int = 0
+    in_bytes: int = 0
     authorized_user: str = ""
     start: str = ""
 
@@ -174,7 +177,7 @@ def _connection(page: _Page, entry: _Entry) -> Connection | None:
     if len(name) != 64 or not _HEX.issuperset(name):
         return None
     age = _seconds(page.now) - _seconds(entry.start)
-    return Connection(page.server_id, entry.cid, bytes.fromhex(name), entry.ip, entry.in_msgs, age)
+    return Connection(page.server_id, entry.cid, bytes.fromhex(name), entry.ip, entry.in_msgs, entry.in_bytes, age)
 
 
 def _seconds(text: str) -> float:
