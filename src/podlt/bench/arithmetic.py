@@ -1,28 +1,42 @@
-"""Exact arithmetic against stock float32: `python -m podlt.bench.arithmetic` prints the ratios of docs/NUMERICS.md.
+"""Exact arithmetic against stock float32: what a step takes, as multiples of PyTorch's.
 
-One process, one thread; the contenders take turns, and the medians are compared. Stock is eager PyTorch with autograd;
-exact runs the captured program, as workers do. Both apply the same update, parameter -= rate * gradient.
+One process, one thread, the thread's own processor time; contenders take turns, and medians are compared. Stock is
+eager PyTorch with autograd, or the same program on stock operations; exact runs the captured program, as workers do.
+All apply the same update, parameter -= rate * gradient.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
+import os
+import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from podlt import models
+from podlt.bench.table import write_between
+from podlt.engine.execution import one_thread
+from podlt.errors import UsageError
 from podlt.exact.digits import DigitCache
 from podlt.exact.products import mm
 from podlt.program.capture import capture
 from podlt.program.execute import Executor
 from podlt.program.ir import FieldSpec
+from podlt.program.update import mean
 
+MARK = "arithmetic"
 RATE = 1e-4
+DIGITS = (1, 2, 3)
 _WORDS = [FieldSpec("x", "i64", (128,), None, "input"), FieldSpec("y", "i64", (128,), None, "label")]
 _PIXELS = [FieldSpec("x", "f32", (784,), None, "input"), FieldSpec("y", "i64", (), None, "label")]
 Contender = Callable[[], object]
@@ -66,6 +80,7 @@ JOBS: dict[str, Job] = {
     "CNN with batch norm and pooling, 64 lines": Job(pooled_cnn, _PIXELS, 64),
     "GPT 4 layers, width 256, context 128, 8 lines": Job(lambda: models.gpt(96, 128, 4, 8, 256), _WORDS, 8),
     "MLP 784-128-10, 20 lines, weights kept": Job(lambda: models.mlp(784, 128, 10), _PIXELS, 20, update=False),
+    "MLP 784-128-10, 100 lines, weights kept": Job(lambda: models.mlp(784, 128, 10), _PIXELS, 100, update=False),
 }
 
 
@@ -131,37 +146,121 @@ def products(digits: Sequence[int]) -> dict[str, Contender]:
     return found | {f"exact {count}": lambda count=count: mm(a, b, count) for count in digits}
 
 
+def averages(count: int, length: int) -> dict[str, Contender]:
+    """The mean of so many updates as the manager takes it; there are no digits in it."""
+    updates, out = [torch.randn(length) * 0.01 for _ in range(count)], torch.empty(length)
+    return {
+        "stock": lambda: mean(updates, 1000, "stock", out),
+        "exact 2": lambda: mean(updates, 1000, "exact/2", out),
+    }
+
+
+STEPS: dict[str, tuple[float | None, Callable[[], dict[str, Contender]]]] = {
+    "product 1024 x 1024 x 1024": (0.9, lambda: products(DIGITS)),
+    **{
+        name: (goal, partial(contenders, job, DIGITS))
+        for (name, job), goal in zip(JOBS.items(), (1.0, 1.0, 1.0, 2.0, 2.0), strict=True)
+    },
+    "average of 50 updates of 100,000 values": (None, lambda: averages(50, 100_000)),
+    "average of 50 updates of 1,000,000 values": (None, lambda: averages(50, 1_000_000)),
+}
+"""What is timed: the goal for 2 digits, over stock, if there is one, and what makes the contenders."""
+
+
 def ratios(runs: Mapping[str, Contender], repeats: int) -> dict[str, float]:
     """Each contender's median seconds over those of "stock", which comes back as its own seconds."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
+    medians = {name: statistics.median(values) for name, values in times(runs, repeats, time.perf_counter).items()}
+    return {name: m if name == "stock" else m / medians["stock"] for name, m in medians.items()}
+
+
+def times(runs: Mapping[str, Contender], repeats: int, clock: Callable[[], float]) -> dict[str, list[float]]:
+    """The seconds of each contender by a clock: all take their turn in each repeat, after one that does not count."""
+    found: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()
     for _ in range(repeats):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = clock()
             run()
-            times[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    return {name: m if name == "stock" else m / medians["stock"] for name, m in medians.items()}
+            found[name].append(clock() - start)
+    return found
 
 
-def main() -> None:
-    """Print the table: stock in milliseconds, the others as multiples of it."""
-    parser = argparse.ArgumentParser(description="exact arithmetic against stock float32, on one thread")
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--only", default="", help="only jobs whose name contains this")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    digits = (1, 2, 3)
-    jobs: dict[str, Callable[[], dict[str, Contender]]] = {"product 1024 x 1024 x 1024": lambda: products(digits)}
-    for name, job in JOBS.items():
-        jobs[name] = lambda job=job: contenders(job, digits)  # type: ignore[misc]
-    print("| step | stock | stock operations as a program | 1 digit | 2 digits | 3 digits |\n|---|---|---|---|---|---|")
-    for name, make in jobs.items():
-        if arguments.only in name:
-            found = ratios(make(), arguments.repeats)
-            cells = [f"{found[k]:.2f}" if k in found else "" for k in ("program", "exact 1", "exact 2", "exact 3")]
-            print(f"| {name} | {found['stock'] * 1e3:.2f} ms | {' | '.join(cells)} |", flush=True)
+def measure(name: str, repeats: int) -> dict[str, object]:
+    """One step: stock's milliseconds, and [median, least, largest] of the others over stock and over the program."""
+    goal, make = STEPS[name]
+    seconds = times(make(), repeats, time.thread_time)
+    found: dict[str, object] = {
+        "step": name,
+        "goal": goal,
+        "repeats": repeats,
+        "stock_ms": statistics.median(seconds["stock"]) * 1e3,
+    }
+    for contender, values in seconds.items():
+        for base in ("stock", "program"):
+            if base in seconds and contender not in ("stock", base):
+                each = sorted(a / b for a, b in zip(values, seconds[base], strict=True))
+                middle = statistics.median(values) / statistics.median(seconds[base])
+                found[f"{contender} / {base}"] = [middle, each[0], each[-1]]
+    return found
+
+
+def as_table(rows: Sequence[Mapping[str, object]], load: Sequence[float]) -> list[str]:
+    """The rows as Markdown, after a line that says where and when; a cell is the median (least to largest)."""
+    columns = ["program / stock", "exact 1 / stock", "exact 2 / stock", "exact 3 / stock", "exact 2 / program"]
+
+    def cell(row: Mapping[str, object], column: str) -> str:
+        found = row.get(column)
+        return "{:.2f} ({:.2f} to {:.2f})".format(*found) if isinstance(found, list) else ""
+
+    table = [
+        f"{processor()}, {os.cpu_count()} cores, torch {torch.__version__}, {datetime.date.today()}, one thread, "
+        f"medians of {rows[0]['repeats'] if rows else 0} turns (least to largest), load {min(load):.1f} to "
+        f"{max(load):.1f} meanwhile.",
+        "",
+        "| step | goal, 2 digits | stock | " + " | ".join(columns) + " |",
+        "|---" * (3 + len(columns)) + "|",
+    ]
+    for row in rows:
+        goal = "" if row["goal"] is None else f"{row['goal']}"
+        cells = " | ".join(cell(row, column) for column in columns)
+        table.append(f"| {row['step']} | {goal} | {row['stock_ms']:.2f} ms | {cells} |")
+    return table
+
+
+def processor() -> str:
+    """What this machine says its processor is."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prints the table, and puts it into a document if asked to."""
+    parser = argparse.ArgumentParser(prog="podlt bench arithmetic", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=15, help="turns of each contender (default: 15)")
+    parser.add_argument("--only", default="", help="only steps whose name contains this")
+    parser.add_argument("--write", type=Path, metavar="FILE", help=f"put the table between FILE's {MARK!r} marks")
+    parser.add_argument("--json", action="store_true", help="one object a step instead of a table")
+    options = parser.parse_args(argv)
+    names = [name for name in STEPS if options.only in name]
+    if not names or options.repeats < 1:
+        raise UsageError(f"--only {options.only!r}: expected part of one of {', '.join(STEPS)}, and at least one turn")
+    rows, load = [], [os.getloadavg()[0]]
+    with one_thread():
+        for number, name in enumerate(names, 1):
+            print(f"{number}/{len(names)}  {name}", file=sys.stderr, flush=True)
+            rows.append(measure(name, options.repeats))
+            load.append(os.getloadavg()[0])
+            if options.json:
+                print(json.dumps(rows[-1]), flush=True)
+    if not options.json:
+        print("\n".join(as_table(rows, load)))
+    if options.write:
+        write_between(options.write, MARK, as_table(rows, load))
 
 
 if __name__ == "__main__":
