@@ -49,7 +49,12 @@ def test_an_invited_worker_and_the_manager_hear_each_other(tmp_path: Path, webso
     run(test())
 
 
-def test_who_is_not_let_in_is_told_why_may_say_nothing_and_is_cut_off(tmp_path: Path) -> None:
+def test_who_is_not_let_in_is_told_why_may_say_nothing_and_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podlt.network.door.LOBBY_SECONDS", 2)  # whole seconds: one could be over at once
+    monkeypatch.setattr("podlt.network.door.TELL_AT", (0.05, 0.3, 1.0))
+
     async def test() -> None:
         with doorstep(tmp_path) as stands:
             link = await stands.link()
@@ -125,6 +130,7 @@ def test_a_kicked_worker_stays_out_for_the_time_that_was_said(tmp_path: Path) ->
     run(test())
 
 
+@pytest.mark.slow
 def test_connections_stay_while_the_manager_is_away_and_the_next_one_can_still_cut_them(tmp_path: Path) -> None:
     async def test() -> None:
         with doorstep(tmp_path) as stands:
@@ -217,7 +223,7 @@ def test_the_door_says_when_it_cannot_reach_its_server(tmp_path: Path) -> None:
         certificate = stands.server.certificate
     door = Door(Register(tmp_path), MANAGER, ["tls://127.0.0.1:1"], certificate)
     with pytest.raises(EngineError, match="cannot be reached"):
-        door.start(1.0)
+        door.start(0.2)
 
 
 def test_an_invitation_expires_by_the_managers_clock(tmp_path: Path) -> None:
@@ -267,6 +273,7 @@ def test_two_hundred_workers_come_in_at_once_and_none_twice(tmp_path: Path) -> N
     run(test())
 
 
+@pytest.mark.slow
 def test_many_large_messages_are_no_flood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("podlt.network.door.MESSAGES_PER_SECOND", 20)
 

@@ -311,6 +311,7 @@ def test_rubbish_ends_at_most_its_own_connection(shared: Doorstep, rubbish: byte
     run(test())
 
 
+@pytest.mark.slow
 def test_half_a_message_keeps_nobody_waiting(tmp_path: Path) -> None:
     async def test() -> None:
         with doorstep(tmp_path) as stands:

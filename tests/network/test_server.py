@@ -141,6 +141,7 @@ def test_invitations_name_the_hosts_that_were_given(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_workers_come_back_by_themselves_after_server_and_door_were_killed(tmp_path: Path) -> None:
     from doorstep import down, enter, worker_key
 
