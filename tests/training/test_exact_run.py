@@ -7,8 +7,15 @@ from pathlib import Path
 import pytest
 from small_runs import seeded, small_recipe, train
 
+from podlt.data.spec import DataSpec
+from podlt.recipe import ModelSpec, Recipe
 from podlt.training.audit import audit
 from podlt.verify import verify
+
+
+def test_a_recipe_that_says_nothing_is_exact() -> None:
+    silent = Recipe(data=DataSpec("digits"), model=ModelSpec("podlt.models:mlp", {}))
+    assert silent.program_arithmetic == "exact/2"
 
 
 @pytest.mark.slow

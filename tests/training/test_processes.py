@@ -12,7 +12,7 @@ import pytest
 from small_runs import Trained, entries, seeded, small_recipe, tiny_recipe, train
 
 import podlt.api
-from podlt.engine import wire
+from podlt.engine import local, wire
 from podlt.engine.local import LocalEngine
 from podlt.engine.process import HostProcess
 from podlt.errors import EngineError
@@ -21,8 +21,10 @@ from podlt.training import events as ev
 from podlt.verify import verify
 
 
-def strike(monkeypatch: pytest.MonkeyPatch, method: str, rounds: set[int], victims: slice) -> None:
-    """Kills worker processes just after the engine did something in some rounds, once in each."""
+def strike(
+    monkeypatch: pytest.MonkeyPatch, method: str, rounds: set[int], victims: slice, how: int = signal.SIGKILL
+) -> None:
+    """Kills (or stops) worker processes just after the engine did something in some rounds, once in each."""
     original, struck = getattr(LocalEngine, method), set[int]()
 
     def wrapped(self: LocalEngine, *args: Any, **options: Any) -> None:
@@ -30,7 +32,7 @@ def strike(monkeypatch: pytest.MonkeyPatch, method: str, rounds: set[int], victi
         if self._round in rounds - struck:
             struck.add(self._round)
             for pid in self.pids[victims]:
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, how)
 
     monkeypatch.setattr(LocalEngine, method, wrapped)
 
@@ -53,6 +55,15 @@ def test_processes_that_are_killed_within_rounds_cost_nobody_anything(
     replaced = trained.of(ev.Replaced)
     assert len(replaced) == 2
     assert {event.status for event in replaced} == {-signal.SIGKILL}
+    assert same(trained, cheated)
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_is_replaced(tmp_path: Path, cheated: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "LEAST_PATIENCE", 8.0)
+    strike(monkeypatch, "deal", {3}, slice(0, 1), signal.SIGSTOP)
+    trained = train(tmp_path / "run", small_recipe(), cheats=["2:sign-flip"], processes=2, entropy=seeded(1))
+    assert [event.status for event in trained.of(ev.Replaced)] == [-signal.SIGKILL]
     assert same(trained, cheated)
 
 

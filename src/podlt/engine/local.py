@@ -7,6 +7,7 @@ its workers keep their identities, and what they were dealt in this round is dea
 from __future__ import annotations
 
 import selectors
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -19,12 +20,16 @@ from podlt.engine.shared import BlockBuffer, Region
 from podlt.errors import EngineError
 from podlt.protocol.messages import Assignment
 
+FIRST_PATIENCE, LEAST_PATIENCE, PATIENCE_TIMES = 600.0, 60.0, 20.0
+"""Seconds without an answer after which a process that has tasks is taken for hung: until the first answer, and at
+least; then so many times the longest wait between answers that there was."""
+
 MAX_DEATHS = 3
 """How often a process may die within one round before the run stops: then it is the task that kills it."""
 
 
 class Restarted(msgspec.Struct, frozen=True):
-    """A worker process had died (with this exit status), and was replaced."""
+    """A worker process had died (with this exit status) or hung, and was replaced."""
 
     process: int
     status: int
@@ -40,7 +45,8 @@ class _Seat:
     Attributes:
         deals: of this round, to be sent again to a process that takes over; working: the tasks' origins that were sent
             and not answered yet, and how often; deaths: how many processes died here in this round; late: whether
-            one took over that was not asked to open yet, although the others were.
+            one took over that was not asked to open yet, although the others were; heard: when it last was given
+            something to do, or answered (seconds, monotonic).
     """
 
     def __init__(self, number: int, workers: list[wire.Hosted], host: HostProcess) -> None:
@@ -51,10 +57,13 @@ class _Seat:
         self.working: Counter[int] = Counter()
         self.deaths = 0
         self.late = False
+        self.heard = time.monotonic()
 
     def give(self, deal: wire.Deal) -> None:
         """Sends a deal, and remembers it."""
         self.deals.append(deal)
+        if not self.working:
+            self.heard = time.monotonic()
         self.working.update(piece.origin for piece in deal.pieces)
         self.host.send(deal)
 
@@ -104,6 +113,7 @@ class LocalEngine:
         self._home = {h.number: seat for seat in self._seats for h in seat.workers}
         self._selector = selectors.DefaultSelector()
         self._round = -1
+        self._longest = 0.0
         self._opening = False
         self._waiting: list[tuple[_Seat, wire.Deal]] = []
 
@@ -191,12 +201,15 @@ class LocalEngine:
         return not self._waiting and not any(seat.working for seat in self._seats)
 
     def events(self) -> Iterator[Event]:
-        """Waits until something comes, and gives it. What speaks of another round is an old answer, and left out.
+        """Waits for a while until something comes, and gives it. What speaks of another round is old, and left out.
 
         Raises:
-            EngineError: a process dies again and again.
+            EngineError: a process dies, or hangs, again and again.
         """
-        for key, _ in self._selector.select():
+        found = self._selector.select(timeout=LEAST_PATIENCE / 4)
+        for hung in [] if found else self._hung():
+            yield self._replace(hung)
+        for key, _ in found:
             seat: _Seat = key.data
             message = seat.host.receive()
             if not isinstance(message, wire.Results | wire.Failed | wire.Openings):
@@ -205,6 +218,8 @@ class LocalEngine:
                 continue  # nobody fails in another's name
             elif message.round == self._round:
                 if not isinstance(message, wire.Openings):
+                    self._longest = max(self._longest, time.monotonic() - seat.heard)
+                    seat.heard = time.monotonic()
                     seat.answered(message)
                 yield message
                 self._go_on(seat)
@@ -234,6 +249,12 @@ class LocalEngine:
             )
         self._selector.register(seat.host.connection, selectors.EVENT_READ, seat)
         return {h.number: join for h, join in zip(seat.workers, joins, strict=True)}
+
+    def _hung(self) -> list[_Seat]:
+        """Where tasks wait for a process that has said nothing for much longer than any took so far."""
+        patience = max(LEAST_PATIENCE, PATIENCE_TIMES * self._longest) if self._longest else FIRST_PATIENCE
+        now = time.monotonic()
+        return [seat for seat in self._seats if seat.working and now - seat.heard > patience]
 
     def _replace(self, seat: _Seat) -> Restarted:
         self._selector.unregister(seat.host.connection)
