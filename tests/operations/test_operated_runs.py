@@ -1,0 +1,179 @@
+"""Real runs of `digits` that are watched by real HTTP requests; and nothing secret in all that they print."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import HTTPError
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from small_runs import replayed, small_recipe
+
+import podlt.api
+from podlt.operations.start import Operations, operations
+from podlt.training import events as ev
+
+PODLT = [sys.executable, "-c", "from podlt.cli import main; main()"]
+
+RECIPE = """
+arithmetic = "stock"
+[data]
+source = "digits"
+[model]
+name = "podlt.models:mlp"
+args = { inputs = 64, hidden = 16, outputs = 10 }
+[optimizer]
+name = "adamw"
+lr = 0.01
+[training]
+epochs = 2000
+workers = 8
+block_lines = 100
+"""
+
+
+def get(url: str) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, answer.read()
+    except HTTPError as error:
+        return error.code, error.read()
+
+
+def samples(text: bytes) -> dict[tuple[str, str], float]:
+    """Metrics by name and the value of their label, if they have one; podlt's own."""
+    return {
+        (sample.name, "".join(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+        if sample.name.startswith("podlt_") and not sample.name.endswith(("_bucket", "_info", "_created"))
+    }
+
+
+@pytest.mark.slow
+def test_metrics_and_health_follow_a_run_and_end_with_what_its_log_says(tmp_path: Path) -> None:
+    said: list[str] = []
+    health: list[tuple[int, str]] = []
+    during: list[dict[tuple[str, str], float]] = []
+
+    def ask(event: ev.Event) -> None:
+        url = said[0].split()[2].removesuffix("/metrics,")
+        if isinstance(event, ev.Started | ev.RoundDone | ev.Finished):
+            status, body = get(f"{url}/readyz")
+            health.append((status, json.loads(body)["state"]))
+            assert get(f"{url}/healthz")[0] == 200
+            during.append(samples(get(f"{url}/metrics")[1]))
+
+    with operations(Operations(metrics="0"), said.append) as listen:
+
+        def follow(event: ev.Event) -> None:
+            listen(event)
+            ask(event)
+
+        result = podlt.api.train(small_recipe(), run=tmp_path / "run", cheats=["1:random"], listener=follow)
+    state = replayed(result.run)
+    assert health[0] == (200, "training") and set(health[:-1]) == {(200, "training")}
+    assert health[-1] == (503, "finished")
+    found = during[-1]
+    trained = len(during) - 2
+    assert found["podlt_rounds_total", ""] == found["podlt_round_seconds_count", ""] == trained > 20
+    assert found["podlt_lines_total", ""] == 2 * 1437
+    assert found["podlt_workers", "active"] == 7 and found["podlt_workers", "evicted"] == 1
+    assert found["podlt_evictions_total", "vote"] + found["podlt_evictions_total", "referee"] == 1
+    assert found["podlt_credits", "vested"] == sum(a.vested for a in state.ledger.accounts.values()) > 0
+    assert found["podlt_credits", "forfeited"] == sum(a.forfeited for a in state.ledger.accounts.values())
+    assert found["podlt_test_figure", "accuracy"] == result.metrics["accuracy"]
+    assert found["podlt_run_stopped", ""] == 1 and found["podlt_log_read", ""] == 1
+    assert found["podlt_compute_seconds_total", ""] > 0 < found["podlt_proof_seconds_total", ""]
+    for name in ("podlt_rounds_total", "podlt_log_entries_total", "podlt_lines_total"):
+        seen = [each[name, ""] for each in during]
+        assert seen == sorted(seen) and seen[0] < seen[-1]
+    with pytest.raises(OSError):
+        get(said[0].split()[2].rstrip(","))
+
+
+@contextmanager
+def command(folder: Path, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A `podlt` command with its output in files; it is asked to end at the end."""
+    with (folder / "out").open("ab") as out, (folder / "err").open("ab") as err:
+        running = subprocess.Popen(
+            [*PODLT, *map(str, arguments)], stdout=out, stderr=err, cwd=folder, start_new_session=True
+        )
+        try:
+            yield running
+        finally:
+            if running.poll() is None:
+                os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
+
+
+def until_round(log: Path, number: int, running: subprocess.Popen[bytes], first: int = 0) -> list[dict[str, object]]:
+    """The lines of a log from line `first` on, once a round is among them."""
+    deadline = time.monotonic() + 120
+    while True:
+        lines = [json.loads(line) for line in log.read_text().splitlines()[first:]] if log.exists() else []
+        if any(line["event"] == "round" and line["round"] >= number for line in lines):
+            return lines
+        assert running.poll() is None and time.monotonic() < deadline, lines[-3:]
+        time.sleep(0.1)
+
+
+def secrets_of(run: Path) -> set[str]:
+    """Every secret that a run's directory holds, in the forms that a careless print would give it."""
+    found = set()
+    for file in run.glob("*.key"):
+        for text in re.findall(r"[0-9a-f]{64}", file.read_text()):
+            raw = bytes.fromhex(text)
+            found |= {
+                text,
+                text.upper(),
+                base64.b64encode(raw).decode(),
+                base64.urlsafe_b64encode(raw).decode(),
+                str(raw),
+            }
+    invitation = run / "invitation.txt"
+    if invitation.exists():
+        found.add(invitation.read_text().strip())
+    return found
+
+
+@pytest.mark.slow
+def test_a_command_serves_logs_is_killed_and_goes_on_with_its_totals_and_shows_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text(RECIPE)
+    run, log = tmp_path / "run", tmp_path / "log.json"
+    options = ("--metrics", "0", "--log-format", "json", "--log-file", log, "--processes", 1)
+    with command(tmp_path, "train", "r.toml", "--run", run, "--cheat", "1:random", *options) as running:
+        lines = until_round(log, 40, running)
+        url = next(line["url"] for line in lines if line["event"] == "serving")
+        first = samples(get(f"{url}/metrics")[1])
+        assert get(f"{url}/readyz")[0] == 200
+        os.killpg(running.pid, signal.SIGKILL)
+    known = len(log.read_text().splitlines())
+    with command(tmp_path, "train", "--resume", run, *options) as running:
+        lines = until_round(log, 0, running, known)
+        url = next(line["url"] for line in lines if line["event"] == "serving")
+        again = samples(get(f"{url}/metrics")[1])
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 130
+    assert again["podlt_rounds_total", ""] > first["podlt_rounds_total", ""] > 30
+    assert again["podlt_credits", "vested"] > first["podlt_credits", "vested"] > 0
+    assert again["podlt_evictions_total", "vote"] == 1
+    written = [json.loads(line) for line in log.read_text().splitlines()]
+    identity = replayed(run).run.hex()
+    assert {line["run"] for line in written if "round" in line} == {identity}
+    assert written[-1]["event"] == "failed" and written[-1]["error"] == "interrupted"
+    everything = (tmp_path / "out").read_text() + (tmp_path / "err").read_text() + log.read_text()
+    secrets = secrets_of(run)
+    assert len(secrets) >= 4 * (2 + 8)
+    assert not [secret for secret in secrets if secret in everything]
