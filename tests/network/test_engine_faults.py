@@ -1,0 +1,172 @@
+"""What workers and links can do wrong, on links of one process: nobody honest pays for it, and the run ends."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+from hub import CrewLink, Hub, until
+from small_runs import seeded, small_recipe, tiny_recipe, train
+from test_engine import crews, keys, run, whole
+
+from podlt.network import checks
+from podlt.network import messages as m
+from podlt.network.peers import Attention, Pace
+from podlt.network.place import Elsewhere
+from podlt.training import events as ev
+
+
+def test_a_machine_that_computes_other_bits_is_refused_with_the_operation_that_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, right = Hub(), checks.measured
+    turn = itertools.count()
+
+    def measured(arithmetic: str) -> checks.Arithmetic:
+        return checks.Arithmetic("other bits", "gelu") if next(turn) == 0 else right(arithmetic)
+
+    monkeypatch.setattr(checks, "measured", measured)
+    made = crews(hub, tmp_path, 1, 1, 1, 1)
+    trained = run(hub, tmp_path / "run", tiny_recipe())
+    whole(trained)
+    assert len(trained.state.workers) == 3
+    (refused,) = [crew for crew in made if (outcome := crew.join()) is not None and outcome.how == "refused"]
+    assert refused.outcome is not None and refused.outcome.reason.endswith("the first operation that differs is gelu")
+
+
+def test_a_worker_that_falls_silent_is_let_go_and_its_task_is_dealt_again(tmp_path: Path) -> None:
+    hub = Hub()
+    made = crews(hub, tmp_path, 4, 4)
+    cut: list[int] = []
+
+    def listen(event: ev.Event) -> None:
+        events.append(event)
+        if isinstance(event, ev.RoundDone) and event.round == 3:
+            made[1].cut = True
+            cut.append(event.round)
+
+    events: list[ev.Event] = []
+    import podlt.api
+
+    place = Elsewhere(hub.connect, patience=1.5, beat=hub.beat)
+    result = podlt.api.train(small_recipe(), run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
+    withdrawn = [event for event in events if isinstance(event, ev.Withdrawn)]
+    assert len(withdrawn) == 4 and all("silent" in event.reason for event in withdrawn)
+    assert cut and not result.evicted
+
+
+def test_too_few_workers_wait_for_others_instead_of_stopping(tmp_path: Path) -> None:
+    hub = Hub()
+    made = crews(hub, tmp_path, 1, 2)
+    late = keys(2, 3)
+    came: list[CrewLink] = []
+
+    def listen(event: ev.Event) -> None:
+        if isinstance(event, ev.RoundDone) and event.round == 1:
+            made[1].gone = "it has enough"
+        if isinstance(event, ev.Waiting) and event.workers == 1 and event.wanted == 3 and not came and made[1].gone:
+            came.append(CrewLink(hub, late, tmp_path / "late"))
+            came[0].begin(hub.manager)
+
+    import podlt.api
+
+    place = Elsewhere(hub.connect, beat=hub.beat)
+    result = podlt.api.train(tiny_recipe(), run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
+    assert came and not result.evicted
+    assert len(result.ledger) == 5
+
+
+def test_noise_from_a_stranger_changes_nothing(tmp_path: Path) -> None:
+    hub = Hub()
+    crews(hub, tmp_path, 2, 2)
+    stranger = keys(1, 40)[0].public
+    attempt = bytes(8)
+    answer = m.Answer(
+        attempt=attempt,
+        origin=0,
+        commitment=bytes(32),
+        signature=bytes(64),
+        update=bytes(32),
+        proof_seconds=0.0,
+        compute_seconds=0.0,
+    )
+    noise = [
+        b"",
+        b"\xff",
+        b"\0",
+        b"\1",
+        b"\0" + bytes(600_000),
+        m.record(m.Hello(version=99)),
+        m.record(m.Join(run=bytes(32), signature=bytes(64), process=bytes(8), arithmetic="")),
+        m.record(m.Beat(attempt=b"", in_hand=[0, 1, 2])),
+        m.record(answer),
+        m.piece(bytes(600), 0),
+        m.record(m.Openings(attempt=attempt, opened=[])),
+        m.record(m.Want(digest=bytes(32), ranges=[(0, 10)])),
+        m.record(m.CannotDo(attempt=attempt, origin=0, reason="x")),
+        m.record(m.Leave(reason="")),
+    ]
+
+    def listen(event: ev.Event) -> None:
+        for message in noise:
+            hub.up.put(stranger, message)
+
+    trained = train(
+        tmp_path / "run",
+        tiny_recipe(workers=4),
+        place=Elsewhere(lambda job: (hub.connect(job), listen(ev.Preparing(what="")))[0], beat=hub.beat),
+        entropy=seeded(1),
+    )
+    whole(trained)
+    assert len(trained.state.workers) == 4 and not trained.of(ev.Withdrawn)
+
+
+def test_time_in_which_the_manager_was_stopped_counts_against_nobody() -> None:
+    now = [0.0]
+    attention = Attention(lambda: now[0])
+    now[0] = 0.5
+    attention.tick(True)
+    assert attention.now == 0.5
+    now[0] = 100.0  # it was stopped for a hundred seconds
+    attention.tick(True)
+    assert attention.now == 1.5
+    now[0] = 101.0  # there is no connection
+    attention.tick(False)
+    assert attention.now == 1.5
+
+
+def test_a_task_is_late_by_what_the_others_took() -> None:
+    pace = Pace(10.0)
+    pace.dealt(4)
+    assert pace.limit() > 100
+    pace.answered(2.0)
+    assert pace.limit() > 100
+    pace.answered(3.0)
+    assert 10 < pace.limit() < 40
+    pace.dealt(4)
+    assert pace.limit() > 100
+
+
+def test_a_worker_that_comes_back_is_not_asked_to_wait(tmp_path: Path) -> None:
+    """A crew whose link is cut for longer than the patience joins again, with the same numbers."""
+    hub = Hub()
+    made = crews(hub, tmp_path, 3, 2)
+    events: list[ev.Event] = []
+
+    def listen(event: ev.Event) -> None:
+        events.append(event)
+        if isinstance(event, ev.RoundDone) and event.round == 2:
+            made[1].cut = True
+        if isinstance(event, ev.Withdrawn):
+            made[1].cut = False
+
+    import podlt.api
+
+    place = Elsewhere(hub.connect, patience=1.0, beat=hub.beat)
+    recipe = small_recipe(workers=5, epochs=8)
+    result = podlt.api.train(recipe, run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
+    back = {event.worker for event in events if isinstance(event, ev.Joined) and event.again}
+    gone = {event.worker for event in events if isinstance(event, ev.Withdrawn)}
+    assert gone and back == gone and len(result.ledger) == 5
+    until(lambda: made[0].outcome is not None)
