@@ -12,12 +12,14 @@ import msgspec
 import typer
 
 from podlt.cli.context import JsonOption, Options, console, options_of
+from podlt.cli.operating import LogFileOption, LogFormatOption, MetricsOption, operating
 from podlt.cli.progress import listener
 from podlt.cli.recipes import find_recipe
 from podlt.cli.summary import print_summary
 from podlt.engine.interface import Job, Workplace
 from podlt.errors import UsageError
 from podlt.network.link import ManagerLink
+from podlt.operations.start import Operations
 from podlt.recipe import load_recipe
 from podlt.training import events as ev
 
@@ -45,6 +47,9 @@ def manager(
     ] = 15.0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     as_json: JsonOption = False,
+    metrics: MetricsOption = "",
+    log_format: LogFormatOption = "",
+    log_file: LogFileOption = None,
 ) -> None:
     """Train a recipe over workers on other machines, with the proof; or go on with such a run.
 
@@ -68,6 +73,7 @@ def manager(
         place=_Place(listen, tuple(name or ()), port, patience),
         quiet=quiet,
         as_json=as_json,
+        asked=Operations(metrics, log_format, log_file),
     )
     if not quiet and not as_json:
         print_summary(path, console())
@@ -106,22 +112,26 @@ def _perform(
     place: _Place,
     quiet: bool,
     as_json: bool,
+    asked: Operations,
 ) -> Path:
     """Trains, showing how far it is; returns the run's directory."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C: the server ends with us
-    with listener(quiet=quiet, as_json=as_json) as show:
 
-        def follow(event: ev.Event) -> None:
-            if isinstance(event, ev.Started):
-                options.hint = f"nothing that was logged is lost; go on with: podlt manager --resume {event.path}"
-            show(event)
+    def follow(event: ev.Event) -> None:
+        if isinstance(event, ev.Started):
+            options.hint = f"nothing that was logged is lost; go on with: podlt manager --resume {event.path}"
+        show(event)
 
-        show(ev.Preparing(what="loading PyTorch"))
+    with (
+        operating(asked, follow, silent=quiet or as_json) as tell,
+        listener(quiet=quiet, as_json=as_json) as show,
+    ):
+        tell(ev.Preparing(what="loading PyTorch"))
         from podlt import api
 
-        workplace = place.workplace(follow)
+        workplace = place.workplace(tell)
         if resume is not None:
-            path = api.resume(resume, workers=workers, listener=follow, place=workplace).run
+            path = api.resume(resume, workers=workers, listener=tell, place=workplace).run
         else:
             assert recipe is not None
             loaded = load_recipe(recipe)
@@ -131,6 +141,6 @@ def _perform(
                 )
             target = (run or Path("runs") / f"{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}").absolute()
             with chdir(recipe.resolve().parent):  # where relative paths of a recipe object start from
-                path = api.train(loaded, run=target, listener=follow, place=workplace).run
+                path = api.train(loaded, run=target, listener=tell, place=workplace).run
     options.hint = ""
     return path
