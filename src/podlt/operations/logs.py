@@ -34,7 +34,7 @@ SECRET_FIELDS = frozenset({"invitation", "password", "token", "secret", "seed", 
 SECRET_TEXTS = (
     (re.compile(r"podlt1-[A-Za-z0-9_=-]+"), HIDDEN),
     (re.compile(r"\bS[UAOCNX][A-Z2-7]{56}\b"), HIDDEN),
-    (re.compile(r"(?<=://)[^/\s@]*:[^/\s]*@"), f"{HIDDEN}@"),
+    (re.compile(r"(?<=://)\S*@"), f"{HIDDEN}@"),
     (re.compile(r"(?i)\b(password|passwd|token|secret)=[^\s&]+"), rf"\1={HIDDEN}"),
 )
 ORDER = ["time", "level", "event", "run", "round", "worker"]
@@ -120,7 +120,7 @@ def event_log(format: str, file: Path | None) -> Iterator[EventLog]:
     handler = _handler(file)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), structlog.stdlib.add_log_level, _at, _logger_name],
+            foreign_pre_chain=[structlog.stdlib.add_log_level, _at, _logger_name],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
@@ -140,11 +140,14 @@ def event_log(format: str, file: Path | None) -> Iterator[EventLog]:
         ],
     )
     own.setLevel(logging.INFO)
-    root.addHandler(handler)
+    own.propagate = False  # secrets are taken out by this handler alone: no other may see what comes before it
+    for each in (own, root):
+        each.addHandler(handler)
     try:
         yield EventLog(lambda level, name, fields: logger.log(level, name, **fields))
     finally:
-        root.removeHandler(handler)
+        for each in (own, root):
+            each.removeHandler(handler)
         handler.close()
 
 
