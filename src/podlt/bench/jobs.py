@@ -14,6 +14,7 @@ from typing import Literal
 
 from podlt.data.spec import DataSpec
 from podlt.engine.execution import one_thread
+from podlt.engine.interface import Workplace
 from podlt.errors import UsageError
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
 from podlt.training import events as ev
@@ -115,12 +116,24 @@ def fitting(trainer: Trainer, rounds: int) -> int:
 
 
 @contextmanager
-def started(recipe: Recipe, processes: int = 0) -> Iterator[tuple[Session, Trainer]]:
-    """A run of a recipe in a temporary directory, its workers joined, about to open its first round."""
+def started(recipe: Recipe, place: Workplace | None = None) -> Iterator[tuple[Session, Trainer]]:
+    """A run of a recipe in a temporary directory, its workers joined, about to open its first round.
+
+    Args:
+        place: where the workers are, if not here.
+    """
     with tempfile.TemporaryDirectory(prefix="podlt-bench-") as folder:
         directory = RunDirectory.new(Path(folder) / "run")
-        settings = Settings(processes=processes, base=folder)
-        session = Session(directory, recipe, settings, model=None, listener=ev.ignore, clock=wall_clock, cache=None)
+        session = Session(
+            directory,
+            recipe,
+            Settings(base=folder),
+            model=None,
+            listener=ev.ignore,
+            clock=wall_clock,
+            cache=None,
+            place=place,
+        )
         # Figures on the test set after every epoch are no part of a round: no contender takes them.
         session.data = replace(session.data, test=None)
         with one_thread(), session.started(secrets.token_bytes) as trainer:
