@@ -115,15 +115,34 @@ class Stop(Message, frozen=True, tag="stop"):
 _decoder: Decoder[Message] = Decoder(Setup | Ready | Deal | Results | Failed | OpenRound | Openings | Stop)
 
 
+def pack(message: Message) -> bytes:
+    """A message's one encoding, as an engine carries it.
+
+    Raises:
+        EngineError: the message is longer than a frame may be.
+    """
+    body = encode(message)
+    if len(body) > MAX_FRAME:
+        raise EngineError(f"{type(message).__name__.lower()} message of {len(body)} bytes is longer than {MAX_FRAME}")
+    return body
+
+
+def unpack(body: bytes) -> Message:
+    """The message of an encoding.
+
+    Raises:
+        InvalidProofError: malformed, or longer than a frame may be.
+    """
+    return _decoder.decode(body)
+
+
 def send(connection: socket.socket, message: Message) -> None:
     """Sends one frame.
 
     Raises:
         OSError: the other side is gone; EngineError: the message is longer than a frame may be.
     """
-    body = encode(message)
-    if len(body) > MAX_FRAME:
-        raise EngineError(f"{type(message).__name__.lower()} message of {len(body)} bytes is longer than {MAX_FRAME}")
+    body = pack(message)
     connection.sendall(len(body).to_bytes(4, "big") + body)
 
 
@@ -140,7 +159,7 @@ def receive(connection: socket.socket) -> Message | None:
     if length > MAX_FRAME:
         raise InvalidProofError(f"frame of {length} bytes is longer than {MAX_FRAME}")
     body = _read(connection, length)
-    return None if body is None else _decoder.decode(body)
+    return None if body is None else unpack(body)
 
 
 def send_setup(connection: socket.socket, setup: Setup, descriptors: Sequence[int]) -> None:
