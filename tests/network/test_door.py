@@ -53,7 +53,7 @@ def test_who_is_not_let_in_is_told_why_may_say_nothing_and_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("podlt.network.door.LOBBY_SECONDS", 2)  # whole seconds: one could be over at once
-    monkeypatch.setattr("podlt.network.door.TELL_AT", (0.05, 0.3, 1.0))
+    monkeypatch.setattr("podlt.network.door.TELL_AT", (0.1, 0.3, 1.0))
 
     async def test() -> None:
         with doorstep(tmp_path) as stands:
@@ -125,6 +125,7 @@ def test_a_kicked_worker_stays_out_for_the_time_that_was_said(tmp_path: Path) ->
             waiting = await enter(invitation, key)
             said = await reason(waiting, key)
             assert isinstance(said, m.Dismissed) and 90 < said.seconds <= 100
+            assert said.reason == "beyond its backlog"
             await waiting.close()
 
     run(test())

@@ -13,7 +13,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from podlt.crypto import SigningKey
 from podlt.errors import EngineError, InvalidProofError, PodltError, UsageError
@@ -50,11 +50,23 @@ LOBBY = 64
 """How many strangers may wait at once to be told why they are not let in."""
 
 LOBBY_SECONDS = 4
+LONGEST_STAY = 30
+"""Seconds that a worker which may come back waits in the lobby."""
+
 LOOK_SECONDS = 1.0
-TELL_AT = (0.05, 0.3, 1.0, 2.5)
+TELL_AT = (0.1, 1.5)
 """When a refused worker is told why, in seconds after it was let into the lobby: it needs a moment to subscribe."""
 
 FIRST_PENALTY, LONGEST_PENALTY = 10, 3600
+
+
+class _Penalty(NamedTuple):
+    """How often a worker was shut out, until when it is (seconds, monotonic), and why last."""
+
+    times: int
+    until: float
+    reason: str
+
 
 Gone = Callable[[bytes, str], None]
 
@@ -84,7 +96,7 @@ class Door:
         self._channel, self._issuer = channel_of(key.public), issuer_key(key)
         self._system: Any = None
         self._link: Any = None
-        self._penalties: dict[bytes, tuple[int, float]] = {}
+        self._penalties: dict[bytes, _Penalty] = {}
         self._logins: Counter[bytes] = Counter()
         self._lobby = 0
         self._before: dict[tuple[str, int], int] = {}
@@ -122,7 +134,7 @@ class Door:
     def kick(self, key: bytes, reason: str, seconds: int = 0) -> None:
         """Ends a worker's connections; with `seconds`, it is not let in again before then."""
         if seconds:
-            self._penalties[key] = (self._penalties.get(key, (0, 0.0))[0] + 1, time.monotonic() + seconds)
+            self._punish(key, reason, seconds)
         with suppress(RuntimeError):  # the door was closed
             asyncio.run_coroutine_threadsafe(self._shut_out(key, reason), self._loop)
 
@@ -226,22 +238,26 @@ class Door:
         refused = self._decide(shown)
         if refused is None:
             return admit(request, self._issuer, worker_permissions(self._channel, shown.key), now)
-        if self._lobby >= LOBBY:
+        # A worker that may come back waits inside, so that it need not ask every few seconds. Strangers, of whom there
+        # may be any number, go.
+        known = shown.key.hex() in self._register.state.members or shown.key in self._penalties
+        waits = refused.seconds is not None and known
+        if not waits and self._lobby >= LOBBY:
             return refuse(request, self._issuer, refused.reason, now)
-        self._lobby += 1
-        self._spawn(self._explain(shown.key, refused))
-        permissions = lobby_permissions(self._channel, shown.key, now + LOBBY_SECONDS)
-        return admit(request, self._issuer, permissions, now)
+        stay = min(refused.seconds or 0, LONGEST_STAY) if waits else LOBBY_SECONDS
+        self._lobby += not waits
+        self._spawn(self._tell_why(shown.key, refused, stay, not waits))
+        return admit(request, self._issuer, lobby_permissions(self._channel, shown.key, now + stay), now)
 
     def _decide(self, shown: Pass) -> Refused | None:
-        penalty = self._penalties.get(shown.key, (0, 0.0))[1] - time.monotonic()
-        if penalty > 0:
-            return Refused("this worker sent more than it may", int(penalty) + 1)
+        penalty = self._penalties.get(shown.key)
+        if penalty is not None and (left := penalty.until - time.monotonic()) > 0:
+            return Refused(penalty.reason, int(left) + 1)
         found = self._register.admit(shown.key, shown.invitation, self._clock(), shown.deposit)
         return found if isinstance(found, Refused) else None
 
-    async def _explain(self, key: bytes, refused: Refused) -> None:
-        """Tells a refused worker why, for as long as it may listen."""
+    async def _tell_why(self, key: bytes, refused: Refused, stay: int, stranger: bool) -> None:
+        """Tells a refused worker why, once it has had time to subscribe; `stay`: seconds that it may listen."""
         said = m.record(
             m.Refused(reason=refused.reason)
             if refused.seconds is None
@@ -254,9 +270,9 @@ class Door:
                 then = at
                 with suppress(Exception):  # no connection at this moment: the worker comes again
                     await self._link.publish(f"podlt.{self._channel}.down.{key.hex()}.m", said)
-            await asyncio.sleep(LOBBY_SECONDS - then)
+            await asyncio.sleep(stay - then)
         finally:
-            self._lobby -= 1
+            self._lobby -= stranger
 
     # -- somebody is shut out ----------------------------------------------------------------------------------------
 
@@ -278,7 +294,7 @@ class Door:
         state, found = self._register.state, await roll(self._system)
         passed = time.monotonic() - self._looked
         self._looked = now = time.monotonic()
-        self._penalties = {k: v for k, v in self._penalties.items() if v[1] + LONGEST_PENALTY > now}
+        self._penalties = {k: v for k, v in self._penalties.items() if v.until + LONGEST_PENALTY > now}
         by_key: dict[bytes, list[Connection]] = defaultdict(list)
         for one in found:
             by_key[one.key].append(one)
@@ -289,16 +305,17 @@ class Door:
             if barred is not None:
                 await self._cut(connections, key, barred.reason)
             elif sent > MESSAGES_PER_SECOND * max(passed, LOOK_SECONDS):
-                self._punish(key)
-                await self._cut(connections, key, f"sent {sent} small messages in {passed:.1f} s")
+                reason = f"sent {sent} small messages in {passed:.1f} s"
+                times = self._penalties[key].times if key in self._penalties else 0
+                self._punish(key, reason, min(FIRST_PENALTY * 4**times, LONGEST_PENALTY))
+                await self._cut(connections, key, reason)
             elif len(connections) > MOST_CONNECTIONS:
                 for one in sorted(connections, key=lambda one: one.seconds)[MOST_CONNECTIONS:]:
                     await cut(self._system, one)
 
-    def _punish(self, key: bytes) -> None:
-        times = self._penalties.get(key, (0, 0.0))[0]
-        seconds = min(FIRST_PENALTY * 4**times, LONGEST_PENALTY)
-        self._penalties[key] = (times + 1, time.monotonic() + seconds)
+    def _punish(self, key: bytes, reason: str, seconds: int) -> None:
+        times = self._penalties[key].times if key in self._penalties else 0
+        self._penalties[key] = _Penalty(times + 1, time.monotonic() + seconds, reason)
 
     async def _shut_out(self, key: bytes, reason: str) -> None:
         with suppress(Exception):

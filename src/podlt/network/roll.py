@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,8 @@ def connected(run: Path, key: SigningKey) -> list[Connection] | None:
 async def _once(servers: list[str], options: Options) -> list[Connection]:
     import nats
 
+    # Python 3.11's asyncio warns at the end of each TLS connection of what concerns nobody.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     once = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 0.1, "connect_timeout": 2}
     client = await nats.connect(servers, error_cb=_ignore, **once, **options)
     try:
