@@ -62,7 +62,7 @@ def mm(
         return out.zero_() if bias is None else out.copy_(bias)
     left, right = cut_left(a, digits, operation), cut_right(b, digits, operation)
     added = None if bias is None else bias.contiguous()
-    _combined(left, right, 0, (m, k, n), digits, added, workspace.address(out))
+    _multiply(left, right, (1, m, k, n), digits, added, workspace.address(out))
     return out
 
 
@@ -77,38 +77,32 @@ def bmm(a: torch.Tensor, b: torch.Tensor, digits: int, operation: str = "bmm") -
         return torch.zeros((batches, m, n))
     left, right = cut_left(a, digits, operation), cut_right(b, digits, operation)
     out = torch.empty((batches, m, n))
-    start = workspace.address(out)
-    for i in range(batches):
-        _combined(left, right, i, (m, k, n), digits, None, start + 4 * i * m * n)
+    _multiply(left, right, (batches, m, k, n), digits, None, workspace.address(out))
     return out
 
 
-def _combined(
-    left: Digits,
-    right: Digits,
-    i: int,
-    size: tuple[int, int, int],
-    digits: int,
-    bias: torch.Tensor | None,
-    out: int,
+def _multiply(
+    left: Digits, right: Digits, size: tuple[int, int, int, int], digits: int, bias: torch.Tensor | None, out: int
 ) -> None:
-    """The product of the i-th matrices, (m, k) and (k, n), `+ bias`, to the address `out`."""
-    m, k, n = size
-    ea, eb = left.place + 8 * i * m, right.place + 8 * i * n
+    """The products of each pair of matrices, (m, k) and (k, n), `+ bias`, to the address `out`."""
+    batches, m, k, n = size
     if _way.get() != "int8" or digits * k > INT32_TERMS:
-        levels = level_products(left.planes[i], right.planes[i], digits)
-        target: Array = np.empty((m, n), np.float32)
+        target = np.empty((batches, m, n), np.float32)
         added = _no_bias if bias is None else bias.detach().numpy()
-        kernels_digits.combine(levels, left.exponents[i], right.exponents[i], digits, added, False, target)
+        for i in range(batches):
+            levels = level_products(left.planes[i], right.planes[i], digits)
+            kernels_digits.combine(levels, left.exponents[i], right.exponents[i], digits, added, False, target[i])
         ctypes.memmove(out, target.ctypes.data, target.nbytes)
         return
-    if m == 0 or n == 0:
+    if not m * n:
         return
     place, parts = workspace.view(("levels", digits, m, n), lambda: _level_room(digits, m, n))
-    for a, b, part in zip(left.levels[i], right.levels[i], parts, strict=True):
-        torch._int_mm(a, b, out=part)
     added_at = 0 if bias is None else workspace.address(bias)
-    kernels_digits.combine_at(place, m, n, k, ea, eb, digits, added_at, out)
+    multiply, combine, ea, eb = torch._int_mm, kernels_digits.combine_at, left.place, right.place
+    for i, (firsts, lasts) in enumerate(zip(left.levels, right.levels, strict=True)):
+        for a, b, part in zip(firsts, lasts, parts, strict=True):
+            multiply(a, b, out=part)
+        combine(place, m, n, k, ea + 8 * i * m, eb + 8 * i * n, digits, added_at, out + 4 * i * m * n)
 
 
 def _level_room(digits: int, m: int, n: int) -> tuple[int, tuple[torch.Tensor, ...]]:
