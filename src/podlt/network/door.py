@@ -99,6 +99,7 @@ class Door:
         self._penalties: dict[bytes, _Penalty] = {}
         self._logins: Counter[bytes] = Counter()
         self._lobby = 0
+        self._waiting: Counter[bytes] = Counter()
         self._before: dict[tuple[str, int], int] = {}
         self._looked = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -242,10 +243,11 @@ class Door:
         # may be any number, go.
         known = shown.key.hex() in self._register.state.members or shown.key in self._penalties
         waits = refused.seconds is not None and known
-        if not waits and self._lobby >= LOBBY:
+        if (not waits and self._lobby >= LOBBY) or self._waiting[shown.key] >= MOST_CONNECTIONS:
             return refuse(request, self._issuer, refused.reason, now)
         stay = min(refused.seconds or 0, LONGEST_STAY) if waits else LOBBY_SECONDS
         self._lobby += not waits
+        self._waiting[shown.key] += 1
         self._spawn(self._tell_why(shown.key, refused, stay, not waits))
         return admit(request, self._issuer, lobby_permissions(self._channel, shown.key, now + stay), now)
 
@@ -273,6 +275,8 @@ class Door:
             await asyncio.sleep(stay - then)
         finally:
             self._lobby -= stranger
+            self._waiting[key] -= 1
+            self._waiting += Counter()  # drops those at zero
 
     # -- somebody is shut out ----------------------------------------------------------------------------------------
 
