@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import torch
@@ -16,6 +17,7 @@ from torch import nn
 
 from podlt.engine.execution import one_thread
 from podlt.engine.interface import Workplace
+from podlt.errors import UsageError
 from podlt.protocol.ledger import Account
 from podlt.recipe import Recipe, check, load_recipe
 from podlt.training import events as ev
@@ -62,6 +64,9 @@ def train(
     entropy: Entropy = secrets.token_bytes,
     clock: Clock = wall_clock,
     place: Workplace | None = None,
+    engine: Literal["local", "ray"] = "local",
+    ray: str = "",
+    ray_resources: Mapping[str, float] | None = None,
 ) -> Result:
     """Trains a recipe over many workers, with the proof.
 
@@ -73,12 +78,15 @@ def train(
         processes: how many processes host the workers; 0 for one a core.
         listener: is called with every event of `podlt.training.events`.
         cache: where prepared data are kept; entropy, clock: where secrets and time come from.
-        place: where the workers are; this machine if not told.
+        place: where the workers are; if not told, `engine` says it: processes of this machine, or a Ray cluster, of
+            which `ray` is the address and `ray_resources` what an actor takes (see `podlt.engine.ray_place`).
 
     Raises:
         UsageError: the recipe, the data or the model cannot be used; says where.
         TooFewWorkersError, DivergedError, StorageError: the run stopped, and can be resumed.
     """
+    if engine not in ("local", "ray"):
+        raise UsageError(f"engine {engine!r}: expected local or ray (strangers' machines join a podlt manager)")
     base = Path.cwd()
     name = "run"
     if not isinstance(recipe, Recipe):
@@ -86,7 +94,14 @@ def train(
         recipe, base, name = load_recipe(path), path.resolve().parent, path.stem
     check(recipe)
     cheaters = choose_cheaters(cheats, recipe.training.workers, recipe.training.seed)
-    settings = Settings(processes=processes, cheats=cheaters, base=str(base))
+    settings = Settings(
+        processes=processes,
+        cheats=cheaters,
+        base=str(base),
+        engine=engine,
+        address=ray,
+        resources=dict(ray_resources or {}),
+    )
     path = Path(run) if run is not None else Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     session = Session(
         RunDirectory.new(path),
@@ -96,7 +111,7 @@ def train(
         listener=listener,
         clock=clock,
         cache=cache,
-        place=place,
+        place=place or _workplace(settings),
     )
     return _run(session, lambda: session.start(entropy))
 
@@ -112,12 +127,15 @@ def resume(
     entropy: Entropy = secrets.token_bytes,
     clock: Clock = wall_clock,
     place: Workplace | None = None,
+    ray: str | None = None,
+    ray_resources: Mapping[str, float] | None = None,
 ) -> Result:
     """Goes on with a run after the last round that is whole in its log; the bits are those of an undisturbed run.
 
     Args:
         run: its directory; workers: how many workers there shall be at least, besides those that were evicted;
-        place: where the workers are; this machine if not told.
+        place: where the workers are; if not told, where they were: on this machine, or in a Ray cluster, whose address
+            and resources are those of before unless `ray` and `ray_resources` say otherwise.
 
     Raises:
         InvalidProofError: a file of the run is not what its log says: reported, not repaired.
@@ -128,10 +146,34 @@ def resume(
     settings = directory.settings()
     if processes is not None:
         settings = msgspec.structs.replace(settings, processes=processes)
+    if ray is not None:
+        settings = msgspec.structs.replace(settings, address=ray)
+    if ray_resources is not None:
+        settings = msgspec.structs.replace(settings, resources=dict(ray_resources))
     session = Session(
-        directory, recipe, settings, model=model, listener=listener, clock=clock, cache=cache, place=place
+        directory,
+        recipe,
+        settings,
+        model=model,
+        listener=listener,
+        clock=clock,
+        cache=cache,
+        place=place or _workplace(settings),
     )
     return _run(session, lambda: session.resume(workers, entropy))
+
+
+def _workplace(settings: Settings) -> Workplace | None:
+    """Where the workers of a run's settings are, if that is neither this machine nor up to whoever calls.
+
+    Raises:
+        UsageError: there is no such cluster.
+    """
+    if settings.engine != "ray":
+        return None
+    from podlt.engine.ray_place import RayCluster
+
+    return RayCluster(settings.address, settings.resources, settings.processes, settings.cheats)
 
 
 def _run(session: Session, go: Callable[[], None]) -> Result:

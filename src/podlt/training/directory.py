@@ -52,13 +52,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Args:
         processes: how many processes host workers; 0 for one a core.
         cheats: worker number -> what it does (`podlt.engine.adversary`).
-        base: the folder that relative paths of the recipe start from; engine: where the workers are.
+        base: the folder that relative paths of the recipe start from; engine: where the workers are;
+        address, resources: of the engine `ray`: the cluster, and what an actor takes besides a core.
     """
 
     processes: int = 0
     cheats: dict[str, str] = {}
     base: str = ""
     engine: str = "local"
+    address: str = ""
+    resources: dict[str, float] = {}
 
 
 Secret = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]

@@ -171,7 +171,7 @@ class Session:
             UsageError: the run's workers are elsewhere.
         """
         if self.settings.engine != self._place.name:
-            command = "podlt train --resume" if self.settings.engine == "local" else "podlt manager --resume"
+            command = "podlt manager --resume" if self.settings.engine == "nats" else "podlt train --resume"
             raise UsageError(f"the workers of this run are elsewhere: go on with {command} {self.directory.path}")
         self.directory.lock()
         if not self.directory.has_entries():
