@@ -22,6 +22,7 @@ STARTED = ev.Started(
     run=RUN, path="runs/x", workers=10, processes=2, parameters=1234, lines=1000, epochs=1, rounds=10, resumed=False
 )
 INVITATION = "podlt1-AbC_d-9eF0"
+KEY = "podlt-key-1-mfrg-gzdf-mztw"
 SEED = "SUA" + "K7" * 27 + "Q"
 
 
@@ -73,7 +74,7 @@ def test_what_is_said_again_is_written_when_it_changes_and_rounds_once_a_second(
 def test_no_field_and_no_text_shows_a_secret(tmp_path: Path) -> None:
     def write(log: EventLog) -> None:
         log(ev.Invited(invitation=INVITATION, server="tls://example.org:4222"))
-        log(ev.Withdrawn(worker=1, round=2, reason=f"it said {INVITATION}, {SEED}"))
+        log(ev.Withdrawn(worker=1, round=2, reason=f"it said {INVITATION}, {SEED}, {KEY}"))
         log.say("connecting", password="correct horse", url="postgresql://anna:s3cret@db/x", options={"token": "t0ken"})
         log.failed(StorageError("postgresql://anna:s3/cr@t@db/x: password=hunter2 is wrong"))
         logging.getLogger("nats").warning("cannot connect to %s", "tls://me:s3cret@example.org:4222")
@@ -85,7 +86,7 @@ def test_no_field_and_no_text_shows_a_secret(tmp_path: Path) -> None:
 
     for format in ("json", "text"):
         text = "\n".join(lines(tmp_path / format, write, format))
-        for secret in (INVITATION, SEED, "correct horse", "s3cret", "s3/cr", "t@db", "t0ken", "hunter2"):
+        for secret in (INVITATION, SEED, KEY, "gzdf", "correct horse", "s3cret", "s3/cr", "t@db", "t0ken", "hunter2"):
             assert secret not in text, secret
         assert HIDDEN in text and "Traceback" in text and "tls://example.org:4222" in text
 

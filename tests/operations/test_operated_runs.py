@@ -18,10 +18,14 @@ from urllib.error import HTTPError
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from small_runs import replayed, small_recipe
+from small_runs import entries, replayed, small_recipe
+from stage import Stage, write_recipe
 
 import podlt.api
+from podlt.network.invitation import read as read_invitation
+from podlt.network.keys import load_key
 from podlt.operations.start import Operations, operations
+from podlt.protocol.entries import Redeal
 from podlt.training import events as ev
 
 PODLT = [sys.executable, "-c", "from podlt.cli import main; main()"]
@@ -129,22 +133,24 @@ def until_round(log: Path, number: int, running: subprocess.Popen[bytes], first:
         time.sleep(0.1)
 
 
-def secrets_of(run: Path) -> set[str]:
-    """Every secret that a run's directory holds, in the forms that a careless print would give it."""
-    found = set()
-    for file in run.glob("*.key"):
-        for text in re.findall(r"[0-9a-f]{64}", file.read_text()):
-            raw = bytes.fromhex(text)
-            found |= {
-                text,
-                text.upper(),
-                base64.b64encode(raw).decode(),
-                base64.urlsafe_b64encode(raw).decode(),
-                str(raw),
-            }
-    invitation = run / "invitation.txt"
+def secrets_of(folder: Path) -> set[str]:
+    """Every secret that a run's or worker's folder holds, in the forms that a careless print would give it."""
+    seeds, found = set(), set()
+    for file in folder.rglob("*.key"):
+        seeds |= {bytes.fromhex(text) for text in re.findall(r"[0-9a-f]{64}", file.read_text())}
+        if file.name == "worker.key":
+            seeds.add(load_key(file).seed())
+            found.add(file.read_text().strip())
+    for raw in seeds:
+        found |= {raw.hex(), raw.hex().upper(), base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()}
+        found.add(str(raw))
+    for file in folder.rglob("*.pem"):
+        if "PRIVATE KEY" in file.read_text():
+            found |= set(file.read_text().splitlines()[1:-1])
+    invitation = folder / "invitation.txt"
     if invitation.exists():
-        found.add(invitation.read_text().strip())
+        line = invitation.read_text().strip()
+        found |= {line, read_invitation(line).secret.hex()}
     return found
 
 
@@ -177,3 +183,38 @@ def test_a_command_serves_logs_is_killed_and_goes_on_with_its_totals_and_shows_n
     secrets = secrets_of(run)
     assert len(secrets) >= 4 * (2 + 8)
     assert not [secret for secret in secrets if secret in everything]
+
+
+@pytest.mark.slow
+def test_a_manager_tells_who_is_awaited_and_who_went_and_its_log_invites_nobody(tmp_path: Path) -> None:
+    log = tmp_path / "log.json"
+    with Stage(tmp_path, write_recipe(tmp_path / "r.toml", epochs=2000), patience=3.0) as stage:
+        stage.start_manager("--metrics", "0", "--log-format", "json", "--log-file", log)
+        stage.until(lambda: '"event": "waiting"' in log.read_text())
+        url = next(line["url"] for line in map(json.loads, log.read_text().splitlines()) if line["event"] == "serving")
+        status, body = get(f"{url}/readyz")
+        assert (status, json.loads(body)["state"]) == (503, "waiting")
+        assert get(f"{url}/healthz")[0] == 200
+        assert samples(get(f"{url}/metrics")[1])["podlt_workers_awaited", ""] == 6
+        stage.start_worker("a", "--identities", 3)
+        stage.start_worker("b", "--identities", 3)
+        stage.until_round(10)
+        found = samples(get(f"{url}/metrics")[1])
+        assert get(f"{url}/readyz")[0] == 200
+        assert (found["podlt_workers", "active"], found["podlt_workers_awaited", ""]) == (6, 0)
+        stage.workers["b"].kill()
+        stage.until(lambda: len(stage.events("withdrawn")) == 3)
+        stage.until_round(stage.rounds() + 5)
+        found = samples(get(f"{url}/metrics")[1])
+        assert found["podlt_workers", "active"] == found["podlt_workers", "withdrawn"] == 3
+        assert found["podlt_withdrawals_total", ""] == 3
+        assert found["podlt_redeals_total", ""] == sum(isinstance(entry, Redeal) for entry in entries(stage.run)) > 0
+        stage.manager.send(signal.SIGTERM)
+        assert stage.manager.end() == 130
+        shown = [line for line in stage.manager.text.splitlines() if '"event":"invited"' not in line]
+        secrets = {secret for folder in (stage.run, tmp_path / "a", tmp_path / "b") for secret in secrets_of(folder)}
+        everything = "\n".join([*shown, log.read_text(), stage.workers["a"].text, stage.workers["b"].text])
+    assert any(secret.startswith("podlt1-") for secret in secrets) and len(secrets) > 20
+    assert not [secret for secret in secrets if secret in everything]
+    kinds = {json.loads(line)["event"] for line in log.read_text().splitlines()}
+    assert {"invited", "joined", "withdrawn", "round", "failed"} <= kinds

@@ -33,6 +33,7 @@ HIDDEN = "[hidden]"
 SECRET_FIELDS = frozenset({"invitation", "password", "token", "secret", "seed", "private_key", "chain"})
 SECRET_TEXTS = (
     (re.compile(r"podlt1-[A-Za-z0-9_=-]+"), HIDDEN),
+    (re.compile(r"(?i)podlt-key-1[-a-z2-7]*"), HIDDEN),
     (re.compile(r"\bS[UAOCNX][A-Z2-7]{56}\b"), HIDDEN),
     (re.compile(r"(?<=://)\S*@"), f"{HIDDEN}@"),
     (re.compile(r"(?i)\b(password|passwd|token|secret)=[^\s&]+"), rf"\1={HIDDEN}"),
