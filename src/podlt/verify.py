@@ -26,7 +26,7 @@ from podlt.protocol.signatures import Claim, claims
 from podlt.protocol.steps import Step
 from podlt.signature_pool import SignaturePool
 from podlt.store.files import read_whole
-from podlt.store.log_store import LogStore
+from podlt.store.run_log import open_run_log
 
 Progress = Callable[[int, int], None]
 """Called now and then with the number of entries that were read, and of those that there are."""
@@ -89,7 +89,7 @@ def verify(
     """
     recipe, program = _document(directory / "recipe.json"), _document(directory / "program.json")
     try:
-        log = LogStore.at(directory / "log.db", readonly=True)
+        log = open_run_log(directory, readonly=True)
     except InvalidProofError as error:
         unreadable = InvalidProofError(error.reason, step=Step.FORM, expected=error.expected, actual=error.actual)
         return _Verifier(recipe, program, None, None, None).result(unreadable)

@@ -13,6 +13,7 @@ from podlt.protocol import entries as e
 from podlt.protocol.round import RoundState
 from podlt.protocol.rules import RunState
 from podlt.store.log_store import LogStore
+from podlt.store.run_log import has_log, open_run_log
 
 
 class Visit(msgspec.Struct, frozen=True):
@@ -35,9 +36,9 @@ def open_log(run: Path) -> LogStore:
     Raises:
         UsageError: there is no run; InvalidProofError: its log is no log.
     """
-    if not (run / "log.db").is_file():
+    if not has_log(run):
         raise UsageError(f"{run}: no run here (expected a directory that `podlt train` made)")
-    return LogStore.at(run / "log.db", readonly=True)
+    return open_run_log(run, readonly=True)
 
 
 def walk(run: Path) -> Iterator[Visit]:

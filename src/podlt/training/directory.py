@@ -24,6 +24,7 @@ from podlt.crypto import HashChain, SigningKey
 from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.store.files import read_whole, write_whole
 from podlt.store.log_store import LogStore
+from podlt.store.run_log import has_log, open_run_log
 
 MAX_DOCUMENT = 16 * 2**20
 
@@ -53,7 +54,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         processes: how many processes host workers; 0 for one a core.
         cheats: worker number -> what it does (`podlt.engine.adversary`).
         base: the folder that relative paths of the recipe start from; engine: where the workers are;
-        address, resources: of the engine `ray`: the cluster, and what an actor takes besides a core.
+        address, resources: of the engine `ray`: the cluster, and what an actor takes besides a core;
+        store: the address of the database that the log is in (`podlt.store.address`), "" for log.db.
     """
 
     processes: int = 0
@@ -62,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: str = "local"
     address: str = ""
     resources: dict[str, float] = {}
+    store: str = ""
 
 
 Secret = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -102,7 +105,7 @@ class RunDirectory:
             UsageError: there is something else already.
         """
         if path.exists():
-            if (path / "log.db").exists():
+            if (path / "log.db").exists() or cls(path).has_entries():
                 raise UsageError(f"{path}: there is a run already; go on with it by --resume {path}")
             if not path.is_dir() or any(p.name not in _EARLY and p.suffix != ".part" for p in path.iterdir()):
                 raise UsageError(f"{path}: there is something already, and it is no run")
@@ -182,12 +185,12 @@ class RunDirectory:
             self._lock = None
 
     def log(self, *, create: bool = False) -> LogStore:
-        """The run's log."""
-        return LogStore.at(self.path / "log.db", create=create)
+        """The run's log: log.db, or in the database that the settings name."""
+        return open_run_log(self.path, create=create)
 
     def has_entries(self) -> bool:
         """Whether anything was logged."""
-        if not (self.path / "log.db").is_file():
+        if not has_log(self.path):
             return False
         with closing(self.log(create=True)) as store:
             return next(store.entries(), None) is not None

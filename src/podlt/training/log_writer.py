@@ -22,9 +22,13 @@ class LogWriter:
 
     Args:
         store: where they go; tree: the tree of what is there; key: the manager's.
+
+    Raises:
+        StorageError: another manager writes to this run.
     """
 
     def __init__(self, store: LogStore, tree: Tree, key: SigningKey) -> None:
+        store.claim()  # before anything is computed that could not be written
         self._store, self._tree, self._key = store, tree, key
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="podlt-log")
         self._last: Future[None] | None = None
