@@ -122,6 +122,37 @@ def test_noise_from_a_stranger_changes_nothing(tmp_path: Path) -> None:
     assert len(trained.state.workers) == 4 and not trained.of(ev.Withdrawn)
 
 
+def test_what_is_said_to_all_before_a_worker_knows_the_run_does_it_no_harm(tmp_path: Path) -> None:
+    """A worker that starts while a run goes on hears of rounds first: those messages once ended it."""
+    hub = Hub()
+    made = crews(hub, tmp_path, 3)
+    late = CrewLink(hub, keys(1, 3), tmp_path / "late")
+    hub.crews.remove(late)
+    early = [
+        m.record(m.Paid(round=0, head="x", index=0, entry=b"")),
+        m.record(m.Open(attempt=bytes(8), round=0)),
+        m.record(m.Parameters(digest=bytes(32), size=10)),
+        m.piece(bytes(64)),
+    ]
+
+    def listen(event: ev.Event) -> None:
+        if isinstance(event, ev.RoundDone) and event.round == 0:
+            for message in early:
+                late.box.put(None, message)
+            hub.crews.append(late)
+            late.begin(hub.manager)
+
+    import podlt.api
+
+    place = Elsewhere(hub.connect, beat=hub.beat)
+    recipe = small_recipe(workers=3, epochs=40)
+    result = podlt.api.train(recipe, run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
+    for crew in [*made, late]:
+        outcome = crew.join()
+        assert outcome is not None and outcome.how == "complete"
+    assert len(result.ledger) == 4
+
+
 def test_time_in_which_the_manager_was_stopped_counts_against_nobody() -> None:
     now = [0.0]
     attention = Attention(lambda: now[0])

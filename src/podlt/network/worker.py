@@ -147,6 +147,8 @@ class Crew:
 
     def _hear(self, identity: Identity | None, said: m.Down | m.Piece) -> None:
         """Takes one message; `identity` is None where it is for all."""
+        if self._hands is None and isinstance(said, m.Parameters | m.Open | m.Paid):
+            return  # about a run of which this process knows nothing yet
         if isinstance(said, m.Piece):
             self._piece(said)
         elif isinstance(said, m.Parameters):
