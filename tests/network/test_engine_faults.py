@@ -145,7 +145,7 @@ def test_what_is_said_to_all_before_a_worker_knows_the_run_does_it_no_harm(tmp_p
     import podlt.api
 
     place = Elsewhere(hub.connect, beat=hub.beat)
-    recipe = small_recipe(workers=3, epochs=40)
+    recipe = small_recipe(workers=3, epochs=12)
     result = podlt.api.train(recipe, run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     for crew in [*made, late]:
         outcome = crew.join()
