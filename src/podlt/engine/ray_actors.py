@@ -23,6 +23,10 @@ class Fault(Exception):
     """An actor is of no use any more; says why."""
 
 
+class Died(Fault):
+    """It, or its node, is gone."""
+
+
 class Terms(msgspec.Struct, frozen=True):
     """On what terms actors are made.
 
@@ -149,7 +153,7 @@ def fetched(refs: Sequence[Any], seconds: float) -> list[Any]:
     """The values of references that are here.
 
     Raises:
-        Fault: the call failed, or its actor or node is gone.
+        Died: its actor or node is gone; Fault: the call failed.
     """
     try:
         return list(ray.get(list(refs), timeout=seconds))
@@ -157,7 +161,8 @@ def fetched(refs: Sequence[Any], seconds: float) -> list[Any]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         # A failure within the actor ends with what was raised; that of an actor begins with what happened to it.
         said = lines[-1 if isinstance(error, ray.exceptions.RayTaskError) else 0] if lines else ""
-        raise Fault(f"{type(error).__name__}: {said}"[:1000]) from None
+        kind = Died if isinstance(error, ray.exceptions.RayActorError) else Fault
+        raise kind(f"{type(error).__name__}: {said}"[:1000]) from None
 
 
 def shared(value: Any) -> Any:

@@ -20,6 +20,7 @@ from podlt.engine.local import FIRST_PATIENCE, LEAST_PATIENCE, MAX_DEATHS, PATIE
 from podlt.engine.ray_actors import (
     Actor,
     Call,
+    Died,
     Fault,
     Seat,
     Terms,
@@ -39,7 +40,7 @@ from podlt.protocol.messages import Assignment
 STEP = 0.25
 """How long the engine waits for answers at a time, in seconds."""
 
-ROOM_SECONDS, START_SECONDS = 30.0, 300.0
+ROOM_SECONDS, START_SECONDS = 60.0, 300.0
 """How long an actor may take until it has a place, and then until it is ready: it imports PyTorch, and may compile."""
 
 KILLED = -9
@@ -222,9 +223,9 @@ class RayEngine:
                     self._start_next(seat)
                     yield from events
                 elif self._time - call.since > self._limit(call):
-                    raise Fault(f"said nothing for {self._limit(call):.0f} s")
+                    raise Fault(self._silence(call))
             except (Fault, InvalidProofError) as fault:
-                yield from self._lose(seat, call, str(fault), UNKNOWN if ref in ready else KILLED)
+                yield from self._lose(seat, fault, UNKNOWN if ref in ready else KILLED)
 
     def receipt(self, receipt: Receipt) -> None:
         """Nothing to do: whoever may read the log has it."""
@@ -296,6 +297,11 @@ class RayEngine:
             return self._patience * FIRST_PATIENCE / LEAST_PATIENCE
         return max(self._patience, PATIENCE_TIMES * self._longest)
 
+    def _silence(self, call: Call) -> str:
+        if call.method == "hello":
+            return f"no node had room for it within {ROOM_SECONDS:.0f} s ({self._terms.words()})"
+        return f"said nothing for {self._limit(call):.0f} s"
+
     # -- answers -----------------------------------------------------------------------------------------------------
 
     def _take(self, seat: Seat, call: Call) -> list[Event]:
@@ -354,19 +360,17 @@ class RayEngine:
 
     # -- actors that are lost ----------------------------------------------------------------------------------------
 
-    def _lose(self, seat: Seat, call: Call, reason: str, status: int) -> Iterator[Event]:
+    def _lose(self, seat: Seat, fault: Exception, status: int) -> Iterator[Event]:
         """Replaces an actor; where none can be had, or it cannot do the work, another one takes its workers in."""
-        logger.warning("%s: %s", seat.label, reason)
+        logger.warning("%s: %s", seat.label, fault)
         seat.actor.kill()
-        numbers = [h.number for h in seat.workers]
-        if not seat.ready:
-            self._dissolve(
-                seat, f"there was no room for it ({self._terms.words()})" if call.method == "hello" else reason
-            )
-            return
         seat.deaths += 1
+        if not seat.ready and (seat.deaths >= MAX_DEATHS or not isinstance(fault, Died)):
+            self._dissolve(seat, str(fault))  # it never worked: nothing that it was dealt can be the cause
+            return
         if seat.deaths >= MAX_DEATHS:
-            raise EngineError(f"{seat.label} was lost {seat.deaths} times in one round: {reason}")
+            raise EngineError(f"{seat.label} was lost {seat.deaths} times in one round: {fault}")
+        numbers = [h.number for h in seat.workers]
         deals, seat.deals = seat.deals, []
         seat.renew(self._terms)
         self._welcome(seat)
