@@ -9,12 +9,15 @@ import pytest
 
 from podlt.bench import accuracy
 from podlt.bench.table import write_between
+from podlt.data.spec import DataSpec
 from podlt.errors import UsageError
+from podlt.recipe import ModelSpec
 
 
 def finished(arithmetic: str, seed: int, value: float, steps: int = 300) -> accuracy.Finished:
     """A run that is said to have been made."""
-    return accuracy.Finished("mnist-mlp", arithmetic, seed, steps, value, {"accuracy": value}, 1.0)
+    recipe = accuracy.recipe_of("mnist-mlp", arithmetic, seed).digest().hex()
+    return accuracy.Finished("mnist-mlp", arithmetic, seed, recipe, steps, value, {"accuracy": value}, 1.0)
 
 
 def results(values: dict[str, list[float]]) -> dict[tuple[str, str, int], accuracy.Finished]:
@@ -33,11 +36,33 @@ def test_a_difference_below_the_deviation_of_the_seeds_is_within_it_and_a_larger
     assert "**no**" in accuracy.as_table(list(rows.values()))[3]
 
 
-def test_a_study_goes_on_after_a_half_line_and_forgets_runs_of_another_length(tmp_path: Path) -> None:
+def test_a_study_goes_on_after_a_half_line_and_forgets_what_was_trained_otherwise(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    lines = [finished("stock", 1, 0.9), finished("stock", 2, 0.8, steps=7)]
+    other = msgspec.structs.replace(finished("stock", 3, 0.7), recipe="00" * 32)
+    lines = [finished("stock", 1, 0.9), finished("stock", 2, 0.8, steps=7), other]
     path.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines) + b'{"study": "mni')
     assert list(accuracy.read_results(path)) == [("mnist-mlp", "stock", 1)]
+
+
+def test_a_study_that_is_interrupted_trains_only_what_is_missing_and_exact_runs_come_out_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ModelSpec("podlt.models:mlp", {"inputs": 64, "hidden": 16, "outputs": 10})
+    study = accuracy._study(DataSpec("digits"), small, 0.03, 30, 120, "loss")
+    monkeypatch.setattr(accuracy, "STUDIES", {"small": study})
+    monkeypatch.setattr(accuracy, "ARITHMETICS", ("stock", "exact/2"))
+    monkeypatch.setenv("PODLT_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "results.jsonl"
+    accuracy.main(["--seeds", "1", "--results", str(path)])
+    table, whole = capsys.readouterr().out, path.read_bytes().splitlines()
+    assert len(whole) == 2 and table.count("| small, loss |") == 2
+    stock, exact = (run.value for run in accuracy.read_results(path).values())
+    assert stock != exact and stock == pytest.approx(exact, rel=0.05)
+    path.write_bytes(whole[0] + b"\n" + whole[1][:40])
+    accuracy.main(["--seeds", "1", "--results", str(path)])
+    again = capsys.readouterr()
+    assert again.out == table and again.err.startswith("1/1 ")
+    assert len(accuracy.read_results(path)) == 2
 
 
 def test_a_table_goes_between_its_marks_and_nowhere_else(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ The captured program is executed as workers and manager execute it (a task's exe
 whole blocks as one fragment, on one thread: only the protocol is left out, which changes no bit of an exact run. A seed
 fixes the first weights and the order of the lines, so runs of one seed differ in their arithmetic alone.
 
-Each finished run is a line of the results file: a study that was interrupted goes on where it was.
+Each finished run is a line of the results file: a study that was interrupted goes on where it was. A line counts as
+long as its recipe and its length are still the study's.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import torch
 
 from podlt import crypto
 from podlt.bench.table import write_between
@@ -33,6 +37,7 @@ from podlt.program.capture import capture
 from podlt.program.ir import FieldSpec
 from podlt.program.layout import state_layout, update_layout
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
+from podlt.store.files import append_line
 from podlt.training.metrics import evaluate, load_state
 from podlt.training.modules import build_model, find_loss
 from podlt.training.weights import Weights, recipe_optimizer
@@ -81,15 +86,24 @@ STUDIES: dict[str, Study] = {
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """A line of the results file."""
+    """A line of the results file; `recipe` is the digest of the recipe that was trained."""
 
     study: str
     arithmetic: str
     seed: int
+    recipe: str
     steps: int
     value: float
     metrics: dict[str, float]
     seconds: float
+
+
+def recipe_of(name: str, arithmetic: str, seed: int) -> Recipe:
+    """What one run of a study trains."""
+    study = STUDIES[name].recipe
+    kind, _, digits = arithmetic.partition("/")
+    training = msgspec.structs.replace(study.training, seed=seed)
+    return msgspec.structs.replace(study, arithmetic=kind, digits=int(digits or 2), training=training)
 
 
 def run(name: str, arithmetic: str, seed: int, data: Prepared) -> Finished:
@@ -101,14 +115,7 @@ def run(name: str, arithmetic: str, seed: int, data: Prepared) -> Finished:
     Raises:
         DivergedError: something was not finite.
     """
-    study, started = STUDIES[name], time.perf_counter()
-    kind, _, digits = arithmetic.partition("/")
-    recipe = msgspec.structs.replace(
-        study.recipe,
-        arithmetic=kind,
-        digits=int(digits or 2),
-        training=msgspec.structs.replace(study.recipe.training, seed=seed),
-    )
+    study, recipe, started = STUDIES[name], recipe_of(name, arithmetic, seed), time.perf_counter()
     train, block = data.train, recipe.training.block_lines
     model, loss = build_model(recipe, train.info, Path()), find_loss(recipe, Path())
     fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in train.fields]
@@ -128,7 +135,25 @@ def run(name: str, arithmetic: str, seed: int, data: Prepared) -> Finished:
     load_state(model, weights.views)
     assert data.test is not None
     metrics = evaluate(model, loss, data.test)
-    return Finished(name, arithmetic, seed, study.steps, metrics[study.figure], metrics, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Finished(name, arithmetic, seed, recipe.digest().hex(), study.steps, metrics[study.figure], metrics, seconds)
+
+
+def _run(name: str, arithmetic: str, seed: int) -> Finished:
+    return run(name, arithmetic, seed, prepare(STUDIES[name].recipe.data))
+
+
+def runs(todo: Sequence[tuple[str, str, int]], processes: int) -> Iterator[Finished]:
+    """Trains each of them on one thread, and gives each as it is finished; with one process, in this one."""
+    if processes == 1:
+        with one_thread():
+            yield from (_run(*job) for job in todo)
+        return
+    for name in {name for name, _, _ in todo}:
+        prepare(STUDIES[name].recipe.data)  # once, not by each process at the same time
+    with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        for future in as_completed([pool.submit(_run, *job) for job in todo]):
+            yield future.result()
 
 
 def read_results(path: Path) -> dict[tuple[str, str, int], Finished]:
@@ -147,7 +172,10 @@ def read_results(path: Path) -> dict[tuple[str, str, int], Finished]:
             result = msgspec.json.decode(line, type=Finished)
         except msgspec.DecodeError:
             continue
-        if result.study in STUDIES and result.steps == STUDIES[result.study].steps:
+        if result.study not in STUDIES or result.arithmetic not in ARITHMETICS:
+            continue
+        trained = recipe_of(result.study, result.arithmetic, result.seed).digest().hex()
+        if result.recipe == trained and result.steps == STUDIES[result.study].steps:
             found[result.study, result.arithmetic, result.seed] = result
     return found
 
@@ -155,11 +183,11 @@ def read_results(path: Path) -> dict[tuple[str, str, int], Finished]:
 def summary(results: Mapping[tuple[str, str, int], Finished], name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """A row for each arithmetic: mean, spread over the seeds, and the differences from stock, seed by seed.
 
-    2 digits are as good as stock if the mean of the differences is at most the standard deviation of stock's figures
-    over the seeds: then the choice of arithmetic matters less than the choice of a seed.
+    An arithmetic is within the spread of the seeds if the mean of its differences is at most the standard deviation of
+    stock's figures over the seeds: then it matters less than the choice of a seed. One seed has no spread (None).
     """
     stock = [results[name, "stock", seed].value for seed in seeds]
-    spread = statistics.stdev(stock) if len(stock) > 1 else 0.0
+    spread = statistics.stdev(stock) if len(stock) > 1 else None
     rows = []
     for arithmetic in ARITHMETICS:
         values = [results[name, arithmetic, seed].value for seed in seeds]
@@ -172,9 +200,10 @@ def summary(results: Mapping[tuple[str, str, int], Finished], name: str, seeds: 
                 "values": values,
                 "mean": statistics.mean(values),
                 "stdev": statistics.stdev(values) if len(values) > 1 else 0.0,
+                "differences": differences,
                 "difference": statistics.mean(differences),
                 "largest_difference": max(differences, key=abs),
-                "within": abs(statistics.mean(differences)) <= spread,
+                "within": None if spread is None else abs(statistics.mean(differences)) <= spread,
                 "seconds": statistics.median(results[name, arithmetic, seed].seconds for seed in seeds),
             }
         )
@@ -184,19 +213,35 @@ def summary(results: Mapping[tuple[str, str, int], Finished], name: str, seeds: 
 def as_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """The rows in Markdown."""
     lines = [
-        "| study | arithmetic | figure | each seed | mean | deviation | mean difference | within the seeds' |",
+        "| study, figure | arithmetic | each seed | mean | deviation | difference: mean | largest | within |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         each = ", ".join(f"{value:.4f}" for value in row["values"])
         base = row["arithmetic"] == "stock"
-        verdict = "" if base else "yes" if row["within"] else "**no**"
-        difference = "" if base else f"{row['difference']:+.5f}"
+        verdict = "" if base else {True: "yes", False: "**no**", None: "?"}[row["within"]]
+        differences = " | " if base else f"{row['difference']:+.5f} | {row['largest_difference']:+.5f}"
         lines.append(
-            f"| {row['study']} | {row['arithmetic']} | {row['figure']} | {each} | {row['mean']:.4f} | "
-            f"{row['stdev']:.4f} | {difference} | {verdict} |"
+            f"| {row['study']}, {row['figure']} | {row['arithmetic']} | {each} | {row['mean']:.4f} | "
+            f"{row['stdev']:.5f} | {differences} | {verdict} |"
         )
     return lines
+
+
+def _end_last_line(path: Path) -> None:
+    """What a study that was killed left of a line must not swallow the next; also shows that there is a place to write.
+
+    Raises:
+        UsageError: there is none.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            file.seek(max(0, file.tell() - 1))
+            if file.read() not in (b"", b"\n"):
+                file.write(b"\n")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -205,34 +250,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--studies", default=",".join(STUDIES), help=f"of {', '.join(STUDIES)}")
     parser.add_argument("--seeds", type=int, default=5, help="how many: 1, 2, ...")
     parser.add_argument("--results", type=Path, default=None, help="default: accuracy.jsonl in the cache")
+    parser.add_argument("--processes", type=int, default=1, help="how many runs at a time, each on one thread")
     parser.add_argument("--write", type=Path, metavar="FILE", help=f"put the table between FILE's {MARK!r} marks")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
     names, seeds = options.studies.split(","), list(range(1, options.seeds + 1))
     unknown = [name for name in names if name not in STUDIES]
-    if unknown or not seeds:
-        raise UsageError(f"--studies {unknown}: expected some of {', '.join(STUDIES)}, and at least one seed")
+    if unknown or not seeds or options.processes < 1:
+        known = ", ".join(STUDIES)
+        raise UsageError(f"--studies {unknown}: expected some of {known}, at least one seed, and one process")
     path = options.results or default_cache() / "accuracy.jsonl"
     results = read_results(path)
     todo = [(n, a, s) for n in names for s in seeds for a in ARITHMETICS if (n, a, s) not in results]
-    with one_thread():
-        for number, (name, arithmetic, seed) in enumerate(todo, 1):
-            finished = run(name, arithmetic, seed, prepare(STUDIES[name].recipe.data))
-            results[name, arithmetic, seed] = finished
-            with path.open("ab") as file:
-                file.write(msgspec.json.encode(finished) + b"\n")
-            print(
-                f"{number}/{len(todo)}  {name} {arithmetic} seed {seed}: {STUDIES[name].figure} {finished.value:.4f} "
-                f"in {finished.seconds:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
+    if todo:
+        _end_last_line(path)
+    for number, finished in enumerate(runs(todo, options.processes), 1):
+        results[finished.study, finished.arithmetic, finished.seed] = finished
+        append_line(path, msgspec.json.encode(finished))
+        print(
+            f"{number}/{len(todo)}  {finished.study} {finished.arithmetic} seed {finished.seed}: "
+            f"{STUDIES[finished.study].figure} {finished.value:.4f} in {finished.seconds:.0f} s",
+            file=sys.stderr,
+            flush=True,
+        )
     rows = [row for name in names for row in summary(results, name, seeds)]
-    if options.json:
-        for row in rows:
-            print(json.dumps(row))
-        return
-    print("\n".join(as_table(rows)))
+    print("\n".join([json.dumps(row) for row in rows] if options.json else as_table(rows)))
     if options.write:
         write_between(options.write, MARK, as_table(rows))
 
