@@ -159,7 +159,7 @@ def test_a_command_serves_logs_is_killed_and_goes_on_with_its_totals_and_shows_n
     (tmp_path / "r.toml").write_text(RECIPE)
     run, log = tmp_path / "run", tmp_path / "log.json"
     options = ("--metrics", "0", "--log-format", "json", "--log-file", log, "--processes", 1)
-    with command(tmp_path, "train", "r.toml", "--run", run, "--cheat", "1:random", *options) as running:
+    with command(tmp_path, "train", "r.toml", "--run", run, "--cheat", "1:sign-flip", *options) as running:
         lines = until_round(log, 40, running)
         url = next(line["url"] for line in lines if line["event"] == "serving")
         first = samples(get(f"{url}/metrics")[1])
