@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import importlib
 import os
 import secrets
 import warnings
@@ -115,10 +116,9 @@ def parse_resource(text: str) -> tuple[str, float]:
 
 def _ray() -> ModuleType:
     try:
-        import ray
+        return importlib.import_module("ray")
     except ImportError:
         raise UsageError('the engine "ray" needs Ray: pip install "podlt[ray]"') from None
-    return ray
 
 
 def _begin(ray: ModuleType, address: str) -> None:
