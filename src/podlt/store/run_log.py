@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from podlt.canonical import from_json
-from podlt.errors import InvalidProofError
-from podlt.store.address import parse, require_known
+from podlt.errors import InvalidProofError, StorageError
+from podlt.store import schema
+from podlt.store.address import database, parse, require_known
+from podlt.store.connection import open_engine, storage_errors
 from podlt.store.files import read_whole
 from podlt.store.log_store import LogStore
 
@@ -37,6 +41,35 @@ def store_of(run: Path) -> str:
 def has_log(run: Path) -> bool:
     """Whether there is a log in the directory, or the settings name a database for it, which is not asked."""
     return (run / FILE).is_file() or bool(store_of(run))
+
+
+def upgrade_run(run: Path) -> tuple[str, str]:
+    """Brings the tables that a run's log is in to the newest version; returns the versions before and after.
+
+    Raises:
+        StorageError, UsageError, InvalidProofError: as `upgrade_database`; or there is no log.
+    """
+    address = store_of(run)
+    if not address and not (run / FILE).is_file():
+        raise StorageError(f"{run / FILE}: no log here")
+    if address:
+        require_known(parse(address))
+    return upgrade_database(parse(address or f"sqlite:///{run / FILE}"))
+
+
+def upgrade_database(url: sa.URL) -> tuple[str, str]:
+    """Brings the tables of a database to the newest version; returns the versions before and after.
+
+    Raises:
+        InvalidProofError: it holds no log; UsageError: only a newer program knows its version, or alembic is missing;
+        StorageError: it cannot be read or written.
+    """
+    name, engine = database(url), open_engine(url, readonly=False)
+    try:
+        with storage_errors(name):
+            return schema.upgrade(engine, name)
+    finally:
+        engine.dispose()
 
 
 def open_run_log(run: Path, *, create: bool = False, readonly: bool = False) -> LogStore:
