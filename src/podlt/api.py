@@ -20,6 +20,7 @@ from podlt.engine.interface import Workplace
 from podlt.errors import UsageError
 from podlt.protocol.ledger import Account
 from podlt.recipe import Recipe, check, load_recipe
+from podlt.store.address import for_new_run
 from podlt.training import events as ev
 from podlt.training.cheats import choose_cheaters
 from podlt.training.directory import Entropy, RunDirectory, Settings
@@ -67,6 +68,7 @@ def train(
     engine: Literal["local", "ray"] = "local",
     ray: str = "",
     ray_resources: Mapping[str, float] | None = None,
+    store: str = "",
 ) -> Result:
     """Trains a recipe over many workers, with the proof.
 
@@ -80,6 +82,7 @@ def train(
         cache: where prepared data are kept; entropy, clock: where secrets and time come from.
         place: where the workers are; if not told, `engine` says it: processes of this machine, or a Ray cluster, of
             which `ray` is the address and `ray_resources` what an actor takes (see `podlt.engine.ray_place`).
+        store: the database for the log, postgresql://USER@HOST/DATABASE; by default it is a file of the run.
 
     Raises:
         UsageError: the recipe, the data or the model cannot be used; says where.
@@ -101,6 +104,7 @@ def train(
         engine=engine,
         address=ray,
         resources=dict(ray_resources or {}),
+        store=for_new_run(store) if store else "",
     )
     path = Path(run) if run is not None else Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     session = Session(

@@ -23,6 +23,7 @@ from podlt.cli.recipes import recipe_app
 from podlt.cli.report import report
 from podlt.cli.show import show
 from podlt.cli.simulate import simulate
+from podlt.cli.store import backup, restore, store_app
 from podlt.cli.train import train
 from podlt.cli.worker import worker
 from podlt.cli.workers import workers_app
@@ -43,6 +44,7 @@ Exit codes: 0 sound or done; 1 a proof does not hold; 2 usage, which you can rep
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train, demo),
     "Train on other machines": (manager, worker),
+    "Keep": (backup, restore),
     "Look and check": (verify, audit, show, ledger, report),
     "Measure": (simulate, bench, conformance),
 }
@@ -65,6 +67,7 @@ def build() -> typer.Typer:
             app.command(rich_help_panel=panel, context_settings=own)(command)
     app.add_typer(recipe_app, name="recipe", rich_help_panel="Prepare")
     app.add_typer(data_app, name="data", rich_help_panel="Prepare")
+    app.add_typer(store_app, name="store", rich_help_panel="Keep")
     app.add_typer(workers_app, name="workers", rich_help_panel="Train on other machines")
     app.add_typer(key_app, name="key", rich_help_panel="Train on other machines")
     return app

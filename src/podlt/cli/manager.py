@@ -15,12 +15,14 @@ from podlt.cli.context import JsonOption, Options, console, options_of
 from podlt.cli.operating import LogFileOption, LogFormatOption, MetricsOption, operating
 from podlt.cli.progress import listener
 from podlt.cli.recipes import find_recipe
+from podlt.cli.store import StoreOption
 from podlt.cli.summary import print_summary
 from podlt.engine.interface import Job, Workplace
 from podlt.errors import UsageError
 from podlt.network.link import ManagerLink
 from podlt.operations.start import Operations
 from podlt.recipe import load_recipe
+from podlt.store.address import introduce
 from podlt.training import events as ev
 
 
@@ -45,6 +47,7 @@ def manager(
     patience: Annotated[
         float, typer.Option(min=1.0, metavar="SECONDS", help="Silence after which a worker counts as gone.")
     ] = 15.0,
+    store: StoreOption = "",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     as_json: JsonOption = False,
     metrics: MetricsOption = "",
@@ -71,6 +74,7 @@ def manager(
         resume=resume,
         workers=workers,
         place=_Place(listen, tuple(name or ()), port, patience),
+        store=store,
         quiet=quiet,
         as_json=as_json,
         asked=Operations(metrics, log_format, log_file),
@@ -110,6 +114,7 @@ def _perform(
     resume: Path | None,
     workers: int,
     place: _Place,
+    store: str,
     quiet: bool,
     as_json: bool,
     asked: Operations,
@@ -131,6 +136,8 @@ def _perform(
 
         workplace = place.workplace(tell)
         if resume is not None:
+            if store:
+                introduce(store)
             path = api.resume(resume, workers=workers, listener=tell, place=workplace).run
         else:
             assert recipe is not None
@@ -141,6 +148,6 @@ def _perform(
                 )
             target = (run or Path("runs") / f"{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}").absolute()
             with chdir(recipe.resolve().parent):  # where relative paths of a recipe object start from
-                path = api.train(loaded, run=target, listener=tell, place=workplace).run
+                path = api.train(loaded, run=target, listener=tell, place=workplace, store=store).run
     options.hint = ""
     return path

@@ -16,10 +16,12 @@ from podlt.cli.context import JsonOption, Options, console, options_of
 from podlt.cli.operating import LogFileOption, LogFormatOption, MetricsOption, operating
 from podlt.cli.progress import listener
 from podlt.cli.recipes import find_recipe
+from podlt.cli.store import StoreOption
 from podlt.cli.summary import print_summary
 from podlt.errors import TooFewWorkersError, UsageError
 from podlt.operations.start import NOTHING, Operations
 from podlt.recipe import load_recipe
+from podlt.store.address import introduce
 from podlt.training import events as ev
 
 
@@ -57,6 +59,7 @@ def train(
         list[str] | None,
         typer.Option(metavar="NAME=AMOUNT", help="What each Ray actor takes besides a core. May be repeated."),
     ] = None,
+    store: StoreOption = "",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     as_json: JsonOption = False,
     metrics: MetricsOption = "",
@@ -91,6 +94,7 @@ def train(
         workers=workers,
         processes=processes,
         cluster=Cluster(engine, ray, ray_resource or []),
+        store=store,
         quiet=quiet,
         as_json=as_json,
         asked=Operations(metrics, log_format, log_file),
@@ -131,6 +135,7 @@ def perform(
     workers: int = 0,
     processes: int = 0,
     cluster: Cluster = Cluster(),  # noqa: B008 (frozen)
+    store: str = "",
     quiet: bool = False,
     as_json: bool = False,
     asked: Operations = NOTHING,
@@ -156,7 +161,9 @@ def perform(
         ):
             listen(ev.Preparing(what="loading PyTorch"))
             where = {"processes": processes, "listener": listen, **cluster.arguments()}
-            done = _train(found, run, cheats, workers, where) if found else None
+            if store and not found:
+                introduce(store)
+            done = _train(found, run, cheats, workers, {**where, "store": store}) if found else None
             path = done if done is not None else _resume(resume, workers, where)
     except TooFewWorkersError:
         options.hint = options.hint and f"{options.hint} --workers N"
