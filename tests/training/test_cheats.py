@@ -6,14 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from small_runs import ALWAYS, Trained, entries, seeded, small_recipe, tiny_recipe, train
+from small_runs import ALWAYS, Trained, entries, replayed, seeded, small_recipe, tiny_recipe, train
 
 import podlt.api
 from podlt.errors import TooFewWorkersError
+from podlt.program.ir import Program
+from podlt.program.layout import state_layout
 from podlt.protocol import entries as e
 from podlt.training.audit import audit
 from podlt.training.cheats import choose_cheaters
+from podlt.training.directory import RunDirectory
+from podlt.training.weights import Weights, recipe_optimizer
 from podlt.verify import verify
 
 
@@ -70,6 +75,19 @@ def test_the_manager_executes_again_where_results_name_nobody_and_the_proof_hold
     assert {"no-majority", "non-finite"} <= {v.reason for v in verdicts if v.outcome == "referee"}
     verification = verify(crowd.result.run, jobs=1)
     assert verification.ok, verification.failure
+
+
+def test_what_cheaters_write_between_tensors_reaches_no_parameter_and_no_checkpoint(tmp_path: Path) -> None:
+    recipe = small_recipe(epochs=1, checkpoint_every=1)
+    result = train(tmp_path / "run", recipe, cheats=["1:random"], entropy=seeded(1)).result
+    directory = RunDirectory(result.run)
+    program = Program.from_bytes(directory.document("program.json"))
+    weights = Weights(program, recipe_optimizer(recipe, 1), np.zeros(state_layout(program).nbytes, np.uint8))
+    run = replayed(result.run).run
+    paths = sorted(directory.checkpoints.iterdir())
+    assert len(paths) >= 15
+    for path in paths:
+        weights.load(path, run, directory.manager_key().public)
 
 
 def test_an_audit_of_everything_finds_fakes_of_cheaters_alone(crowd: Trained) -> None:

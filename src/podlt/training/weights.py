@@ -94,6 +94,7 @@ class Weights:
         average = torch.from_numpy(data[: 4 * self._floats].view(np.float32))
         vectors = [torch.from_numpy(u[: 4 * self._floats].view(np.float32)) for u in updates]
         finite = mean(vectors, lines, self._arithmetic, average)
+        self.update_layout.clear_gaps(data)  # a cheater may write there, and parameters are stored without gaps
         return Average(data, float(average[0]), finite)
 
     def apply(self, data: np.ndarray) -> None:
