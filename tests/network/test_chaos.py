@@ -39,7 +39,7 @@ def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes
     return podlt.api.train(load_recipe(recipe), run=tmp_path_factory.mktemp("local") / "run").parameters
 
 
-def started(folder: Path, recipe: Path, patience: float = 30.0) -> Stage:
+def started(folder: Path, recipe: Path, patience: float = 120.0) -> Stage:
     stage = Stage(folder, recipe, patience=patience)
     stage.start_manager()
     stage.start_worker("a", "--identities", 3)
@@ -75,9 +75,9 @@ def test_a_worker_that_is_killed_and_stays_away_is_let_go_and_keeps_its_pay(tmp_
 def test_a_worker_that_was_let_go_comes_back_with_its_identity(tmp_path: Path, long_recipe: Path) -> None:
     with started(tmp_path, long_recipe, patience=3) as stage:
         stage.workers["b"].kill()
-        stage.until(lambda: len(stage.events("withdrawn")) == 3)
+        stage.until(lambda: len(stage.events("withdrawn")) >= 3)
         stage.start_worker("b")
-        stage.until(lambda: sum(event["again"] for event in stage.events("joined")) == 3)
+        stage.until(lambda: sum(event["again"] for event in stage.events("joined")) >= 3)
         state = stage.end()
     assert [worker.status for worker in state.workers.values()] == ["active"] * WORKERS
 
@@ -135,17 +135,17 @@ def test_a_worker_that_is_stopped_for_a_while_changes_no_bit(tmp_path: Path, rec
 def test_a_worker_that_is_stopped_for_long_is_let_go_and_comes_back(tmp_path: Path, long_recipe: Path) -> None:
     with started(tmp_path, long_recipe, patience=3) as stage:
         stage.workers["a"].send(signal.SIGSTOP)
-        stage.until(lambda: len(stage.events("withdrawn")) == 3)
+        stage.until(lambda: len(stage.events("withdrawn")) >= 3)
         stage.workers["a"].send(signal.SIGCONT)
-        stage.until(lambda: sum(event["again"] for event in stage.events("joined")) == 3)
+        stage.until(lambda: sum(event["again"] for event in stage.events("joined")) >= 3)
         state = stage.end()
     assert [worker.status for worker in state.workers.values()] == ["active"] * WORKERS
 
 
 def test_a_manager_that_is_stopped_for_long_blames_nobody(tmp_path: Path, recipe: Path, undisturbed: bytes) -> None:
-    with started(tmp_path, recipe, patience=3) as stage:
+    with started(tmp_path, recipe, patience=10) as stage:
         stage.manager.send(signal.SIGSTOP)
-        time.sleep(8)
+        time.sleep(20)
         stage.manager.send(signal.SIGCONT)
         state = stage.end()
         nobody_left(stage, state)
@@ -154,13 +154,13 @@ def test_a_manager_that_is_stopped_for_long_blames_nobody(tmp_path: Path, recipe
 
 def test_a_soak_of_random_kills_ends_sound(tmp_path: Path) -> None:
     dice = random.Random(7)
-    recipe = write_recipe(tmp_path / "recipe.toml", epochs=16, workers=8)
-    with Stage(tmp_path, recipe, patience=6) as stage:
+    recipe = write_recipe(tmp_path / "recipe.toml", epochs=18, workers=8)
+    with Stage(tmp_path, recipe, patience=15) as stage:
         stage.start_manager()
         for name in "abcd":
             stage.start_worker(name, "--identities", 2)
         goal = 5
-        while goal < 200:
+        while goal < 190:
             stage.until_round(goal)
             goal += dice.randrange(5, 30)
             victim = dice.choice([*"abcd", "manager", "server"])
