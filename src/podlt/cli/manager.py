@@ -6,7 +6,7 @@ import signal
 from contextlib import chdir
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -17,13 +17,14 @@ from podlt.cli.progress import listener
 from podlt.cli.recipes import find_recipe
 from podlt.cli.store import StoreOption
 from podlt.cli.summary import print_summary
-from podlt.engine.interface import Job, Workplace
 from podlt.errors import UsageError
-from podlt.network.link import ManagerLink
 from podlt.operations.start import Operations
 from podlt.recipe import load_recipe
-from podlt.store.address import introduce
 from podlt.training import events as ev
+
+if TYPE_CHECKING:
+    from podlt.engine.interface import Job, Workplace
+    from podlt.network.link import ManagerLink
 
 
 def manager(
@@ -137,6 +138,8 @@ def _perform(
         workplace = place.workplace(tell)
         if resume is not None:
             if store:
+                from podlt.store.address import introduce
+
                 introduce(store)
             path = api.resume(resume, workers=workers, listener=tell, place=workplace).run
         else:
