@@ -22,7 +22,7 @@ from podlt.network.register import Register
 async def reason(client: Any, key: Any) -> m.Down | m.Piece:
     """What a worker in the lobby is told."""
     subscription = await client.subscribe(down(key))
-    return m.from_manager((await subscription.next_msg(5)).data)
+    return m.from_manager((await subscription.next_msg(30)).data)
 
 
 @pytest.mark.parametrize("websocket", [False, True])
@@ -36,13 +36,13 @@ def test_an_invited_worker_and_the_manager_hear_each_other(tmp_path: Path, webso
             everybody = await client.subscribe(f"podlt.{CHANNEL}.all.m")
             await link.flush()
             await client.publish(up(key), b"x" * 500_000)
-            message = await heard.next_msg(5)
+            message = await heard.next_msg(30)
             assert (message.subject, len(message.data)) == (up(key), 500_000)
             await client.flush()
             await link.publish(down(key), b"to you")
             await link.publish(f"podlt.{CHANNEL}.all.m", b"to all")
-            assert (await own.next_msg(5)).data == b"to you"
-            assert (await everybody.next_msg(5)).data == b"to all"
+            assert (await own.next_msg(30)).data == b"to you"
+            assert (await everybody.next_msg(30)).data == b"to all"
             await client.close()
             await link.close()
 
@@ -108,7 +108,7 @@ def test_a_worker_that_is_paused_is_cut_off_and_comes_in_again_after_it_was_resu
             heard = await link.subscribe(up(key))
             await link.flush()
             await client.publish(up(key), b"back")
-            assert (await heard.next_msg(5)).data == b"back"
+            assert (await heard.next_msg(30)).data == b"back"
             await client.close()
             await link.close()
 
