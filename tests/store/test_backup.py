@@ -112,6 +112,7 @@ def test_a_run_on_a_server_is_copied_while_it_goes_on_and_restored_to_either_pla
     goes_on(tmp_path / "run", undisturbed)  # which was killed
 
 
+@pytest.mark.slow
 def test_a_run_on_a_server_is_trained_looked_at_and_its_tampered_rows_are_found(
     on_server: OnServer, tmp_path: Path, undisturbed: Result, capfd: pytest.CaptureFixture[str]
 ) -> None:

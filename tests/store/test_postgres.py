@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from places import OnServer
+from places import InFile, OnServer
 from postgres_server import PASSWORD, Server
 
+from podlt.canonical import to_json
 from podlt.errors import StorageError, UsageError
 from podlt.log.merkle import leaf_hash
+from podlt.protocol.steps import Step
+from podlt.sim import simulate
 from podlt.store import address
 from podlt.store.log_store import LogStore
+from podlt.verify import verify
 
 OTHER = "f" * 32
 
@@ -138,6 +143,48 @@ def test_a_run_that_is_not_in_the_database_is_missed(on_server: OnServer) -> Non
     on_server.open(create=True).close()
     with pytest.raises(StorageError, match="no log of this run here"):
         OnServer(on_server.server, on_server.database, OTHER).open()
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run, its log in a file."""
+    run = tmp_path_factory.mktemp("simulated")
+    simulate(6, {"always": 1}, rounds=5, seed=1, whole=True, directory=run)
+    return run
+
+
+@pytest.mark.parametrize(
+    ("statement", "step"),
+    [
+        ("UPDATE entries SET body = (SELECT body FROM entries e WHERE e.number = 6) WHERE number = 5", Step.TREE),
+        ("UPDATE entries SET leaf = (SELECT leaf FROM entries e WHERE e.number = 6) WHERE number = 5", Step.TREE),
+        ("DELETE FROM entries WHERE number = 5", Step.FORM),
+        ("UPDATE entries SET number = 1000000 WHERE number = 5", Step.FORM),
+        ("UPDATE heads SET note = replace(note, 'podlt.run', 'podlt.ran')", Step.HEADS),
+        ("DELETE FROM heads WHERE size = (SELECT max(size) FROM heads h)", Step.HEADS),
+        ("DELETE FROM heads", Step.HEADS),
+    ],
+)
+def test_a_tampered_row_is_found_where_it_would_be_found_in_a_file(
+    simulated: Path, on_server: OnServer, tmp_path: Path, statement: str, step: Step
+) -> None:
+    shutil.copytree(simulated, tmp_path / "file")
+    in_file = InFile(tmp_path / "file" / "log.db")
+    run = tmp_path / "server"
+    shutil.copytree(simulated, run, ignore=shutil.ignore_patterns("log.db*"))
+    source, target = in_file.open(readonly=True), on_server.open(create=True)
+    target.fill(source.entries(), source.heads())
+    source.close()
+    target.close()
+    (run / "settings.json").write_bytes(to_json({"store": on_server.url}))
+    assert verify(run, jobs=1).ok
+    failures = []
+    for place, directory in ((in_file, tmp_path / "file"), (on_server, run)):
+        place.execute(statement)
+        failure = verify(directory, jobs=1).failure
+        assert failure is not None and failure.step == step
+        failures.append((failure.entry, str(failure)))
+    assert failures[0] == failures[1]
 
 
 def guarded(server: Server, database: str) -> str:
