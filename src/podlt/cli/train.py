@@ -21,7 +21,6 @@ from podlt.cli.summary import print_summary
 from podlt.errors import TooFewWorkersError, UsageError
 from podlt.operations.start import NOTHING, Operations
 from podlt.recipe import load_recipe
-from podlt.store.address import introduce
 from podlt.training import events as ev
 
 
@@ -162,6 +161,8 @@ def perform(
             listen(ev.Preparing(what="loading PyTorch"))
             where = {"processes": processes, "listener": listen, **cluster.arguments()}
             if store and not found:
+                from podlt.store.address import introduce
+
                 introduce(store)
             done = _train(found, run, cheats, workers, {**where, "store": store}) if found else None
             path = done if done is not None else _resume(resume, workers, where)
