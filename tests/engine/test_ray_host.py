@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -72,6 +73,7 @@ def test_a_resource_that_is_none_is_refused_by_name(text: str) -> None:
     "options",
     [
         {"address": "ray://head:10001"},
+        {"address": "head"},
         {"resources": {"training": 0.0}},
         {"resources": {"training": 1.5}},
         {"resources": {"training": float("nan")}},
@@ -109,3 +111,13 @@ def test_importing_podlt_does_not_import_ray() -> None:
     program = "import sys, podlt, podlt.api, podlt.engine.ray_place; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.filterwarnings("ignore::podlt.engine.ray_place.TrustWarning")
+def test_an_address_at_which_nobody_listens_is_said_at_once() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(EngineError, match=f"no Ray cluster at {address}"), RayCluster(address).ready(3):
+            pass
+    assert not ray.is_initialized()

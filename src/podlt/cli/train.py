@@ -46,7 +46,11 @@ def train(
     ] = 0,
     processes: Annotated[int, typer.Option(min=0, help="Processes that host them; one a core by default.")] = 0,
     engine: Annotated[
-        str, typer.Option(metavar="local|ray", help="Where the workers are: on this machine, or in a Ray cluster.")
+        str,
+        typer.Option(
+            metavar="local|ray",
+            help="Where the workers are: on this machine, or in a Ray cluster whose people you trust (podlt[ray]).",
+        ),
     ] = "",
     ray: Annotated[
         str | None,

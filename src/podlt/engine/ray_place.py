@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import re
 import secrets
+import socket
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +23,9 @@ TRUST = (
     "use it with machines whose people you trust, never with strangers (for those there is podlt manager)"
 )
 """What whoever uses this engine has to know."""
+
+
+KNOCK_SECONDS = 10.0
 
 
 class TrustWarning(UserWarning):
@@ -53,7 +58,7 @@ class RayCluster:
         *,
         patience: float = LEAST_PATIENCE,
     ) -> None:
-        if "://" in address:
+        if address and not re.fullmatch(r"auto|[^/@\s]+:\d{1,5}", address):
             raise UsageError(f"{address}: expected HOST:PORT; the manager has to run on a machine of the cluster")
         for name, amount in (resources or {}).items():
             if not name or name in ("CPU", "GPU", "memory") or not 0 < amount < 2**40 or (amount > 1 and amount % 1):
@@ -122,6 +127,8 @@ def _ray() -> ModuleType:
 
 
 def _begin(ray: ModuleType, address: str) -> None:
+    if ":" in address:
+        _knock(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody asked for telling others
     # Ray would hide accelerators from actors that take none, and warns that it will not do so one day.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -131,3 +138,12 @@ def _begin(ray: ModuleType, address: str) -> None:
         where = address or "this machine"
         said = str(error).strip().splitlines()
         raise EngineError(f"no Ray cluster at {where}: {said[0] if said else type(error).__name__}") from None
+
+
+def _knock(address: str) -> None:
+    """Ray tries a wrong address for a quarter of an hour; this says at once that nobody listens there."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise EngineError(f"no Ray cluster at {address}: {error}") from None
