@@ -6,6 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("podlt", deadline=None)  # no test rests on the clock: a machine may be busy
+settings.load_profile("podlt")
 
 Golden = Callable[[Path, str], None]
 
