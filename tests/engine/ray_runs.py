@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,3 +47,27 @@ def where(engine: RayEngine, seat: int) -> Any:
 
     (ref,) = engine._seats[seat].actor.call("hello", name="where")
     return read_here(ray.get(ref))
+
+
+def ended(engine: RayEngine, seat: int) -> None:
+    """Returns when Ray knows that the actor at a seat is dead: rounds are short, and a kill takes a while."""
+    from podlt.engine.ray_actors import Died, fetched
+
+    for _ in range(600):
+        try:
+            fetched(engine._seats[seat].actor.call("hello", name="still there"), 60.0)
+        except Died:
+            return
+        time.sleep(0.1)
+    raise AssertionError("an actor outlives its end")
+
+
+def at_close(monkeypatch: pytest.MonkeyPatch, look: Strike) -> None:
+    """Looks at the engine before it is closed."""
+    close = RayEngine.close
+
+    def closing(self: RayEngine) -> None:
+        look(self)
+        close(self)
+
+    monkeypatch.setattr(RayEngine, "close", closing)

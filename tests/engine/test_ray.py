@@ -15,7 +15,7 @@ import pytest
 ray = pytest.importorskip("ray")
 
 import ray_runs  # noqa: E402
-from ray_runs import strike, where  # noqa: E402
+from ray_runs import at_close, ended, strike, where  # noqa: E402
 from small_runs import Trained, seeded, small_recipe, train  # noqa: E402
 
 import podlt.api  # noqa: E402
@@ -48,15 +48,15 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def on_ray(path: Path, **options: Any) -> Trained:
-    """Trains on the cluster."""
-    return train(path, small_recipe(), cheats=CHEATS, entropy=seeded(1), engine="ray", **options)
+    """Trains on the cluster, in as many actors as it has cores: those of the run before may not be gone yet."""
+    return train(path, small_recipe(), cheats=CHEATS, entropy=seeded(1), engine="ray", processes=2, **options)
 
 
 def impatient(path: Path, patience: float) -> Trained:
     """Trains on the cluster, and waits for nobody for long."""
     recipe = small_recipe()
     cheats = choose_cheaters(CHEATS, recipe.training.workers, recipe.training.seed)
-    return train(path, recipe, entropy=seeded(1), place=RayCluster(cheats=cheats, patience=patience))
+    return train(path, recipe, entropy=seeded(1), place=RayCluster(processes=2, cheats=cheats, patience=patience))
 
 
 def same(trained: Trained, reference: Trained) -> None:
@@ -80,8 +80,16 @@ def test_a_run_on_ray_has_the_bits_and_the_evictions_of_a_local_one(tmp_path: Pa
 def test_actors_that_are_killed_within_rounds_cost_nobody_anything(
     tmp_path: Path, local: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    strike(monkeypatch, "deal", 3, lambda engine: engine._seats[0].actor.kill())
-    strike(monkeypatch, "open", 5, lambda engine: os.kill(where(engine, 1).pid, signal.SIGKILL))
+    def by_ray(engine: RayEngine) -> None:
+        engine._seats[0].actor.kill()
+        ended(engine, 0)
+
+    def by_the_system(engine: RayEngine) -> None:
+        os.kill(where(engine, 1).pid, signal.SIGKILL)
+        ended(engine, 1)
+
+    strike(monkeypatch, "deal", 3, by_ray)
+    strike(monkeypatch, "open", 5, by_the_system)
     trained = on_ray(tmp_path / "run")
     assert {event.process for event in trained.of(ev.Replaced)} == {0, 1}
     same(trained, local)
@@ -113,9 +121,10 @@ def test_where_there_is_no_room_for_another_actor_the_others_take_its_workers_in
     def kill(engine: RayEngine) -> None:
         monkeypatch.setattr(ray_engine, "ROOM_SECONDS", 3.0)
         engine._seats[0].actor.kill()
+        ended(engine, 0)
 
     strike(monkeypatch, "deal", 3, kill)
-    strike(monkeypatch, "deal", 6, lambda engine: left.append([len(seat.workers) for seat in engine._seats]))
+    at_close(monkeypatch, lambda engine: left.append([len(seat.workers) for seat in engine._seats]))
     same(on_ray(tmp_path / "run"), local)
     assert left == [[8]]
 

@@ -11,7 +11,7 @@ import pytest
 ray = pytest.importorskip("ray")
 
 from ray.cluster_utils import Cluster  # noqa: E402
-from ray_runs import strike, where  # noqa: E402
+from ray_runs import at_close, ended, strike, where  # noqa: E402
 from small_runs import seeded, small_recipe, train  # noqa: E402
 
 from podlt.engine.ray_engine import RayEngine  # noqa: E402
@@ -53,15 +53,17 @@ def test_a_node_that_dies_within_a_round_costs_nobody_anything(
         look(engine)
         victim = next(node for node in others if node.node_id == where(engine, 0).node)
         cluster.remove_node(victim, allow_graceful=False)
+        ended(engine, 0)
 
     strike(monkeypatch, "deal", 4, fell)
-    strike(monkeypatch, "deal", 8, look)
+    at_close(monkeypatch, look)
     recipe = small_recipe(arithmetic="exact")
     place = RayCluster(resources={"training": 1.0}, processes=2)
     trained = train(tmp_path / "run", recipe, entropy=seeded(1), place=place)
     assert trained.of(ev.Replaced) and not trained.of(ev.Withdrawn)
     assert seen[0] == {node.node_id for node in others}, "one actor a node, and none on the head"
     assert len(seen[1]) == 1 and seen[1] < seen[0], "both on the node that is left"
+    monkeypatch.undo()
     local = train(tmp_path / "local", recipe, entropy=seeded(1))
     assert trained.result.parameters == local.result.parameters
     assert verify(tmp_path / "run", jobs=1).ok

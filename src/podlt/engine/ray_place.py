@@ -134,7 +134,7 @@ def _begin(ray: ModuleType, address: str) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         ray.init(address=address or None, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except Exception as error:  # whatever Ray fails with, a slow start too, it says by classes of no use to anybody
         where = address or "this machine"
         said = str(error).strip().splitlines()
         raise EngineError(f"no Ray cluster at {where}: {said[0] if said else type(error).__name__}") from None
