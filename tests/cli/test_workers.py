@@ -19,6 +19,7 @@ from podlt.crypto import SigningKey
 from podlt.network.admission import Admitted, Refused
 from podlt.network.certificate import load_or_create
 from podlt.network.invitation import read
+from podlt.network.keys import load_key
 from podlt.network.register import Register
 from podlt.report.history import read_history
 from podlt.training.directory import RunDirectory
@@ -214,3 +215,27 @@ def test_a_key_that_is_not_there_is_not_made_by_looking(podlt: Podlt, tmp_path: 
     for command in ("show", "backup"):
         assert podlt("key", command, "--key", tmp_path / "none.key").code == 2
     assert not (tmp_path / "none.key").exists()
+
+
+def test_a_clusters_key_is_made_once_and_what_it_must_be_told_holds_no_secret(podlt: Podlt, tmp_path: Path) -> None:
+    file = tmp_path / "etc" / "nats.key"
+    first, again = podlt("key", "nats", file), podlt("key", "nats", file)
+    assert first.code == 0 and first.out == again.out and stat.S_IMODE(file.stat().st_mode) == 0o600
+    for line in ("accounts {", "system_account: PODLT_SYSTEM", "auth_callout {", "handshake_first: auto"):
+        assert line in first.out
+    seed = load_key(file).seed()
+    assert seed.hex() not in first.out and file.read_text().strip() not in first.out
+    assert json.loads(podlt("key", "nats", file, "--json").out)["authorization"] in first.out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--nats", "tls://127.0.0.1:1"), "needs --nats-key FILE"),
+        (("--nats-ca", "x.pem"), "are for --nats URL"),
+        (("--nats", "nats://127.0.0.1:1", "--nats-key", "x"), "expected tls://HOST:PORT"),
+    ],
+)
+def test_half_of_what_a_cluster_needs_is_an_error_of_usage(podlt: Podlt, options: tuple[str, ...], said: str) -> None:
+    done = podlt("manager", "digits", *options)
+    assert done.code == 2 and said in done.err

@@ -52,8 +52,8 @@ def test_an_invited_worker_and_the_manager_hear_each_other(tmp_path: Path, webso
 def test_who_is_not_let_in_is_told_why_may_say_nothing_and_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podlt.network.door.LOBBY_SECONDS", 2)  # whole seconds: one could be over at once
-    monkeypatch.setattr("podlt.network.door.TELL_AT", (0.1, 0.3, 1.0))
+    monkeypatch.setattr("podlt.network.lobby.LOBBY_SECONDS", 2)  # whole seconds: one could be over at once
+    monkeypatch.setattr("podlt.network.lobby.TELL_AT", (0.1, 0.3, 1.0))
 
     async def test() -> None:
         with doorstep(tmp_path) as stands:

@@ -16,7 +16,7 @@ from doorstep import CHANNEL, MANAGER, Doorstep, Raw, doorstep, down, enter, eve
 from podlt.crypto import SigningKey
 from podlt.network import login
 from podlt.network.configuration import MOST_PAYLOAD, MOST_SUBSCRIPTIONS
-from podlt.network.door import LOBBY, MOST_CONNECTIONS
+from podlt.network.lobby import LOBBY, MOST_CONNECTIONS
 from podlt.network.server import PID
 
 VICTIM, HOSTILE = worker_key(1), worker_key(666)
@@ -231,7 +231,10 @@ def test_nobody_comes_in_by_a_forged_login(shared: Doorstep, changed: dict[str, 
     run(test())
 
 
-@pytest.mark.parametrize("user", [LINK, SYSTEM, "PODLT_SYSTEM", VICTIM.public.hex(), "lobby " + VICTIM.public.hex()])
+@pytest.mark.parametrize(
+    "user",
+    [LINK, SYSTEM, "PODLT_SYSTEM", VICTIM.public.hex(), f"{CHANNEL}.{VICTIM.public.hex()}", f"{CHANNEL}.manager"],
+)
 def test_who_names_another_beside_a_good_pass_comes_in_as_itself_or_not_at_all(shared: Doorstep, user: str) -> None:
     async def test() -> None:
         hostile, raw = fresh(), await Raw.connect(shared.server)

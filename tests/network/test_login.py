@@ -149,5 +149,9 @@ def test_a_worker_has_its_own_subjects_and_the_lobby_none_to_speak_on() -> None:
     own = auth.worker_permissions(CHANNEL, WORKER.public)
     assert own.publish == [f"podlt.{CHANNEL}.up.{name}.>"]
     assert own.subscribe == [f"podlt.{CHANNEL}.down.{name}.>", f"podlt.{CHANNEL}.all.>"]
+    manager = auth.manager_permissions(CHANNEL)
+    assert manager.publish == [f"podlt.{CHANNEL}.down.>", f"podlt.{CHANNEL}.all.>"]
+    assert manager.subscribe == [f"podlt.{CHANNEL}.up.>"]
+    assert len({one.name for one in (own, manager, auth.worker_permissions("0" * 16, WORKER.public))}) == 3
     lobby = auth.lobby_permissions(CHANNEL, WORKER.public, 9)
     assert (lobby.publish, lobby.subscribe, lobby.until) == ([], [f"podlt.{CHANNEL}.down.{name}.>"], 9)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from contextlib import chdir
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +26,7 @@ from podlt.training import events as ev
 
 if TYPE_CHECKING:
     from podlt.engine.interface import Job, Workplace
+    from podlt.network.cluster import Cluster
     from podlt.network.link import ManagerLink
 
 
@@ -45,6 +48,27 @@ def manager(
         list[str] | None,
         typer.Option(metavar="HOST", help="How workers reach this machine. May be repeated; the host's by default."),
     ] = None,
+    websocket: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, metavar="PORT", help="Listen for WebSocket with TLS as well; 0 for any port."),
+    ] = None,
+    nats: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="Use a NATS cluster of your own instead of a server that this manager starts: tls://HOST:4222 or "
+            "wss://HOST:443. May be repeated, or several with commas. See podlt key nats --help.",
+        ),
+    ] = None,
+    nats_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The key that podlt key nats made for the cluster.")
+    ] = None,
+    nats_ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Who signed the cluster's certificates, in PEM; a usual authority if not told."
+        ),
+    ] = None,
     patience: Annotated[
         float, typer.Option(min=1.0, metavar="SECONDS", help="Silence after which a worker counts as gone.")
     ] = 15.0,
@@ -60,7 +84,9 @@ def manager(
     Prints one line to send to whoever shall work: podlt worker INVITATION. Workers may come and go at any time. A
     manager that was killed goes on with --resume: nothing that was logged is lost, and workers come back by themselves.
 
-    Examples: podlt manager mnist-mlp --name train.example.org --port 4222
+    Examples: podlt manager mnist-mlp --name train.example.org --port 4222 --websocket 443
+
+              podlt manager mnist-mlp --nats tls://nats.example.org:4222 --nats-key nats.key
 
               podlt manager --resume runs/mine
     """
@@ -74,7 +100,7 @@ def manager(
         run=run,
         resume=resume,
         workers=workers,
-        place=_Place(listen, tuple(name or ()), port, patience),
+        place=_Place(listen, tuple(name or ()), port, patience, websocket, _cluster(nats, nats_key, nats_ca), quiet),
         store=store,
         quiet=quiet,
         as_json=as_json,
@@ -84,20 +110,29 @@ def manager(
         print_summary(path, console())
 
 
-class _Place(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class _Place:
     """Where workers can reach the manager, and how long it waits for them."""
 
     listen: str
     names: tuple[str, ...]
     port: int
     patience: float
+    websocket: int | None
+    cluster: Cluster | None
+    quiet: bool
 
     def workplace(self, tell: ev.Listener) -> Workplace:
         """The workplace; `tell` is told of the invitation once there is one."""
         from podlt.network.entrance import Entrance
         from podlt.network.place import Elsewhere
 
-        entrance = Entrance(self.listen, self.port, self.names)
+        said = logging.getLogger("podlt.network")
+        if self.quiet:
+            said.addHandler(logging.NullHandler())  # into the log, if there is one, and nowhere else
+        entrance = Entrance(
+            self.listen, self.port, self.names, websocket=self.websocket, cluster=self.cluster, tell=said.warning
+        )
 
         def connect(job: Job) -> ManagerLink:
             link = entrance.connect(job)
@@ -105,6 +140,16 @@ class _Place(msgspec.Struct, frozen=True):
             return link
 
         return Elsewhere(connect, self.patience)
+
+
+def _cluster(urls: list[str] | None, key_file: Path | None, authority: Path | None) -> Cluster | None:
+    if not urls:
+        if key_file is not None or authority is not None:
+            raise UsageError("--nats-key and --nats-ca are for --nats URL")
+        return None
+    from podlt.network.cluster import cluster_of
+
+    return cluster_of(urls, key_file, authority)
 
 
 def _perform(

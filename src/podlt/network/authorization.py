@@ -117,16 +117,31 @@ def read_request(data: bytes) -> Request:
     )
 
 
+def worker_name(channel: str, key: bytes) -> str:
+    """What the servers call a worker's connection: other runs' workers may be on the same servers."""
+    return f"{channel}.{key.hex()}"
+
+
+def manager_name(channel: str) -> str:
+    """What the servers call the connections of a manager that came in by its own door."""
+    return f"{channel}.manager"
+
+
 def worker_permissions(channel: str, key: bytes) -> Permissions:
     """A worker's own subjects, and what is for all."""
-    name = key.hex()
-    down = [f"podlt.{channel}.down.{name}.>", f"podlt.{channel}.all.>"]
-    return Permissions(name, [f"podlt.{channel}.up.{name}.>"], down)
+    down = [f"podlt.{channel}.down.{key.hex()}.>", f"podlt.{channel}.all.>"]
+    return Permissions(worker_name(channel, key), [f"podlt.{channel}.up.{key.hex()}.>"], down)
+
+
+def manager_permissions(channel: str) -> Permissions:
+    """The other side of all workers' subjects; nothing of other runs."""
+    down = [f"podlt.{channel}.down.>", f"podlt.{channel}.all.>"]
+    return Permissions(manager_name(channel), down, [f"podlt.{channel}.up.>"])
 
 
 def lobby_permissions(channel: str, key: bytes, until: int) -> Permissions:
     """To be told why one is not let in, and nothing else."""
-    return Permissions(f"lobby {key.hex()}", [], [f"podlt.{channel}.down.{key.hex()}.>"], until)
+    return Permissions(f"lobby {worker_name(channel, key)}", [], [f"podlt.{channel}.down.{key.hex()}.>"], until)
 
 
 def admit(request: Request, issuer: SigningKey, permissions: Permissions, now: int) -> bytes:

@@ -12,6 +12,7 @@ from podlt.store.files import read_whole, write_whole
 
 CERTIFICATE, PRIVATE_KEY = "tls.pem", "tls.key"
 _LONGEST = 16 * 1024
+_BEGIN = "-----BEGIN CERTIFICATE-----"
 
 # A certificate that is pinned needs no life span: what counts is the invitation's. And a worker whose clock is wrong by
 # years is told so by the manager, which it could not be if TLS failed first.
@@ -43,9 +44,13 @@ def load(path: Path) -> bytes:
         UsageError: the file is missing or holds none.
     """
     try:
-        return ssl.PEM_cert_to_DER_cert(read_whole(path, _LONGEST).decode("ascii"))
+        text = read_whole(path, _LONGEST).decode("ascii")
+        start, count = text.find(_BEGIN), text.count(_BEGIN)
+        if count == 1:
+            return ssl.PEM_cert_to_DER_cert(text[start:])  # what some programs print before it does not matter
     except (ValueError, StorageError):
-        raise UsageError(f"{path}: expected one certificate in PEM") from None
+        count = 0
+    raise UsageError(f"{path}: expected one certificate in PEM" + (f", found {count}" if count else ""))
 
 
 def _make() -> tuple[bytes, bytes]:

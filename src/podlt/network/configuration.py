@@ -14,6 +14,7 @@ from podlt.crypto import SigningKey
 from podlt.network.authorization import ACCOUNT
 from podlt.network.login import PREFIX_ACCOUNT, PREFIX_USER, issuer_key, link_key, nkey, system_key
 
+SYSTEM_ACCOUNT = "PODLT_SYSTEM"
 MOST_CONNECTIONS = 8192
 MOST_SUBSCRIPTIONS = 16
 """Of one connection."""
@@ -35,24 +36,48 @@ class Listen:
 
 
 def access(key: SigningKey) -> str:
-    """Accounts and authorization: also what the configuration of a cluster of one's own must hold (`--nats`).
+    """Accounts and authorization of a manager's own server.
 
     Args:
         key: the manager's; only public keys are in the text.
     """
-    system, link = (nkey(PREFIX_USER, of(key).public) for of in (system_key, link_key))
+    return "".join(_sections(key, link=True).values())
+
+
+def sections(key: SigningKey) -> dict[str, str]:
+    """What the configuration of a cluster of one's own must hold, by its parts (`podlt manager --nats`).
+
+    Managers come in by the door as workers do, so that the text is the same for all of them; and who is in another
+    account is none of the door's business.
+
+    Args:
+        key: the one that managers on this cluster share; only public keys are in the text.
+    """
+    return _sections(key, link=False)
+
+
+def _sections(key: SigningKey, *, link: bool) -> dict[str, str]:
+    system, own = (nkey(PREFIX_USER, of(key).public) for of in (system_key, link_key))
     issuer = nkey(PREFIX_ACCOUNT, issuer_key(key).public)
-    return f"""\
+    users, asked = (f" users: [ {{ nkey: {own} }} ] ", f"{system}, {own}") if link else ("", system)
+    return {
+        "accounts": f"""\
 accounts {{
-  PODLT_SYSTEM {{ users: [ {{ nkey: {system} }} ] }}
-  {ACCOUNT} {{ users: [ {{ nkey: {link} }} ] }}
+  {SYSTEM_ACCOUNT} {{ users: [ {{ nkey: {system} }} ] }}
+  {ACCOUNT} {{{users}}}
 }}
-system_account: PODLT_SYSTEM
+""",
+        "system_account": f"system_account: {SYSTEM_ACCOUNT}\n",
+        "authorization": f"""\
 authorization {{
   timeout: 1.9
-  auth_callout {{ issuer: {issuer}, account: PODLT_SYSTEM, auth_users: [ {system}, {link} ] }}
+  auth_callout {{
+    issuer: {issuer}
+    account: {SYSTEM_ACCOUNT}, auth_users: [ {asked} ], allowed_accounts: [ {ACCOUNT} ]
+  }}
 }}
-"""
+""",
+    }
 
 
 def configuration(

@@ -3,6 +3,9 @@
 It has a thread and connections of its own, so that no flood on a run's subjects keeps anybody waiting outside. Once a
 second it looks at who is connected: keys that were revoked or paused meanwhile, and connections that send more than
 any worker needs to, are cut off; the server tells, so that a manager that was killed and came back knows it too.
+
+Several managers may stand at the doors of one cluster. Each is asked about every connection, and answers for its own
+run alone.
 """
 
 from __future__ import annotations
@@ -13,25 +16,26 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from podlt.crypto import SigningKey
 from podlt.errors import EngineError, InvalidProofError, PodltError, UsageError
-from podlt.network import messages as m
 from podlt.network.admission import Refused
 from podlt.network.authorization import (
     SUBJECT,
     Request,
     admit,
     lobby_permissions,
+    manager_permissions,
     read_request,
     refuse,
     worker_permissions,
 )
 from podlt.network.invitation import channel_of
+from podlt.network.lobby import MOST_CONNECTIONS, Lobby, Penalties
 from podlt.network.login import Options, Pass, check_login, issuer_key, manager_options, own_options, system_key
 from podlt.network.register import Register
-from podlt.network.roll import Connection, cut, roll
+from podlt.network.roll import Connection, Roll
 
 MESSAGES_PER_SECOND = 1000
 """What no honest worker sends: pieces are large, and records few. Bytes are for the link to limit, which knows how
@@ -40,33 +44,12 @@ many are due."""
 LARGE = 64 * 1024
 """Messages of at least so many bytes on average do not count: on a fast network a large update has many of them."""
 
-MOST_CONNECTIONS = 3
-"""Of one key at once: a connection that was lost may be there for a while beside the one that replaces it."""
-
 MOST_LOGINS = 8
 """Of one key between two looks."""
 
-LOBBY = 64
-"""How many strangers may wait at once to be told why they are not let in."""
-
-LOBBY_SECONDS = 4
-LONGEST_STAY = 30
-"""Seconds that a worker which may come back waits in the lobby."""
-
 LOOK_SECONDS = 1.0
-TELL_AT = (0.1, 1.5)
-"""When a refused worker is told why, in seconds after it was let into the lobby: it needs a moment to subscribe."""
-
-FIRST_PENALTY, LONGEST_PENALTY = 10, 3600
-
-
-class _Penalty(NamedTuple):
-    """How often a worker was shut out, until when it is (seconds, monotonic), and why last."""
-
-    times: int
-    until: float
-    reason: str
-
+OTHER_SECONDS = 10.0
+"""How long the connection of a manager that was killed may last, before it is taken for a manager that lives."""
 
 Gone = Callable[[bytes, str], None]
 
@@ -77,7 +60,9 @@ class Door:
     Args:
         register: of the run; key: its manager's; servers: URLs; certificate: theirs, in DER (empty: an authority's);
         gone: is called, on the door's thread, with the key of a worker that was cut off, and the reason;
-        tell: is called with a line for each thing worth one; clock: milliseconds since 1970.
+        tell: is called with a line for each thing worth one; clock: milliseconds since 1970;
+        cluster: the key that the servers' configuration was made from, where other managers share them; by default
+        the servers are this manager's alone.
     """
 
     def __init__(
@@ -90,16 +75,16 @@ class Door:
         gone: Gone = lambda key, reason: None,
         tell: Callable[[str], None] = lambda line: None,
         clock: Callable[[], int] = lambda: time.time_ns() // 10**6,
+        cluster: SigningKey | None = None,
     ) -> None:
         self._register, self._key, self._servers, self._certificate = register, key, list(servers), certificate
         self._gone, self._tell, self._clock = gone, tell, clock
-        self._channel, self._issuer = channel_of(key.public), issuer_key(key)
+        self._shared, self._root = cluster is not None, cluster or key
+        self._channel, self._issuer = channel_of(key.public), issuer_key(self._root)
         self._system: Any = None
         self._link: Any = None
-        self._penalties: dict[bytes, _Penalty] = {}
+        self._penalties, self._lobby = Penalties(), Lobby(self._send)
         self._logins: Counter[bytes] = Counter()
-        self._lobby = 0
-        self._waiting: Counter[bytes] = Counter()
         self._before: dict[tuple[str, int], int] = {}
         self._looked = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,7 +102,7 @@ class Door:
         self._thread.start()
         try:
             asyncio.run_coroutine_threadsafe(self._begin(seconds), self._loop).result(2 * seconds)
-        except UsageError:
+        except (UsageError, EngineError):
             self.close()
             raise
         except Exception as error:
@@ -135,7 +120,7 @@ class Door:
     def kick(self, key: bytes, reason: str, seconds: int = 0) -> None:
         """Ends a worker's connections; with `seconds`, it is not let in again before then."""
         if seconds:
-            self._punish(key, reason, seconds)
+            self._penalties.put(key, reason, seconds)
         with suppress(RuntimeError):  # the door was closed
             asyncio.run_coroutine_threadsafe(self._shut_out(key, reason), self._loop)
 
@@ -146,7 +131,7 @@ class Door:
             EngineError: the server does not answer.
         """
         try:
-            return asyncio.run_coroutine_threadsafe(roll(self._system), self._loop).result(10)
+            return asyncio.run_coroutine_threadsafe(self._roll.workers(), self._loop).result(10)
         except Exception as error:
             raise EngineError(f"the NATS server does not answer: {error or type(error).__name__}") from None
 
@@ -162,11 +147,12 @@ class Door:
         self._loop.close()
 
     async def _begin(self, seconds: float) -> None:
-        await self._open(seconds)
-        self._spawn(self._watch())
+        await self._open(seconds, first=True)
+        task = self._loop.create_task(self._watch())
+        self._tasks.add(task)  # the loop itself holds tasks weakly
 
-    async def _open(self, seconds: float) -> None:
-        """Connects, as administrator and on the run's subjects."""
+    async def _open(self, seconds: float, *, first: bool = False) -> None:
+        """Connects, as administrator and on the run's subjects; the latter by this door, where servers are shared."""
         nats = _nats()
         how: dict[str, Any] = {
             "servers": self._servers,
@@ -179,17 +165,39 @@ class Door:
         }
         deadline = time.monotonic() + seconds
         await self._end()
+        link = manager_options(self._key, self._certificate, shared=self._shared)
         while self._link is None:
             try:
                 if self._system is None:
-                    self._system = await self._connect(nats, how, own_options(system_key(self._key), self._certificate))
-                self._link = await self._connect(nats, how, manager_options(self._key, self._certificate))
+                    self._system = await self._connect(
+                        nats, how, own_options(system_key(self._root), self._certificate)
+                    )
+                    self._roll = Roll(self._system, self._channel, several=self._shared)
+                    if first and self._shared:
+                        await self._be_alone()
+                    await self._system.subscribe(SUBJECT, cb=self._knock)
+                    await self._system.flush()
+                self._link = await self._connect(nats, how, link)
             except (OSError, TimeoutError, nats.errors.Error):
                 if time.monotonic() > deadline:
                     raise
+                await self._end()
                 await asyncio.sleep(0.1)
-        await self._system.subscribe(SUBJECT, cb=self._knock)
-        await self._system.flush()
+
+    async def _be_alone(self) -> None:
+        """Refuses to stand beside another manager of the same run: workers would be told two things.
+
+        Raises:
+            EngineError: there is one.
+        """
+        deadline = time.monotonic() + OTHER_SECONDS
+        while others := await self._roll.managers():
+            if time.monotonic() > deadline:
+                raise EngineError(
+                    f"another manager of this run is connected from {others[0]}: stop it first. If that machine is "
+                    "gone, the servers notice within minutes: try again"
+                )
+            await asyncio.sleep(0.5)
 
     async def _connect(self, nats: Any, how: dict[str, Any], options: Options) -> Any:
         # The first attempt must fail at once, and later ones must not: nats-py has one setting for both.
@@ -204,10 +212,9 @@ class Door:
                     await client.close()
         self._system = self._link = None
 
-    def _spawn(self, coroutine: Any) -> None:
-        task = self._loop.create_task(coroutine)
-        self._tasks.add(task)  # the loop itself holds tasks weakly
-        task.add_done_callback(self._tasks.discard)
+    async def _send(self, key: bytes, record: bytes) -> None:
+        with suppress(Exception):  # no connection at this moment: the worker comes again
+            await self._link.publish(f"podlt.{self._channel}.down.{key.hex()}.m", record)
 
     # -- somebody knocks ---------------------------------------------------------------------------------------------
 
@@ -233,50 +240,25 @@ class Door:
         shown = check_login(request.token, request.signature, request.nonce, self._channel, self._certificate)
         if shown is None:
             return None
+        if shown.key == self._key.public:
+            return admit(request, self._issuer, manager_permissions(self._channel), now)
         self._logins[shown.key] += 1
         if self._logins[shown.key] > MOST_LOGINS:
             return refuse(request, self._issuer, "too many connections of one key", now)
         refused = self._decide(shown)
         if refused is None:
             return admit(request, self._issuer, worker_permissions(self._channel, shown.key), now)
-        # A worker that may come back waits inside, so that it need not ask every few seconds. Strangers, of whom there
-        # may be any number, go.
         known = shown.key.hex() in self._register.state.members or shown.key in self._penalties
-        waits = refused.seconds is not None and known
-        if (not waits and self._lobby >= LOBBY) or self._waiting[shown.key] >= MOST_CONNECTIONS:
+        stay = self._lobby.take(shown.key, refused, known=known)
+        if stay is None:
             return refuse(request, self._issuer, refused.reason, now)
-        stay = min(refused.seconds or 0, LONGEST_STAY) if waits else LOBBY_SECONDS
-        self._lobby += not waits
-        self._waiting[shown.key] += 1
-        self._spawn(self._tell_why(shown.key, refused, stay, not waits))
         return admit(request, self._issuer, lobby_permissions(self._channel, shown.key, now + stay), now)
 
     def _decide(self, shown: Pass) -> Refused | None:
-        penalty = self._penalties.get(shown.key)
-        if penalty is not None and (left := penalty.until - time.monotonic()) > 0:
-            return Refused(penalty.reason, int(left) + 1)
+        if (penalty := self._penalties.of(shown.key)) is not None:
+            return penalty
         found = self._register.admit(shown.key, shown.invitation, self._clock(), shown.deposit)
         return found if isinstance(found, Refused) else None
-
-    async def _tell_why(self, key: bytes, refused: Refused, stay: int, stranger: bool) -> None:
-        """Tells a refused worker why, once it has had time to subscribe; `stay`: seconds that it may listen."""
-        said = m.record(
-            m.Refused(reason=refused.reason)
-            if refused.seconds is None
-            else m.Dismissed(reason=refused.reason, seconds=refused.seconds)
-        )
-        try:
-            then = 0.0
-            for at in TELL_AT:
-                await asyncio.sleep(at - then)
-                then = at
-                with suppress(Exception):  # no connection at this moment: the worker comes again
-                    await self._link.publish(f"podlt.{self._channel}.down.{key.hex()}.m", said)
-            await asyncio.sleep(stay - then)
-        finally:
-            self._lobby -= stranger
-            self._waiting[key] -= 1
-            self._waiting += Counter()  # drops those at zero
 
     # -- somebody is shut out ----------------------------------------------------------------------------------------
 
@@ -295,10 +277,10 @@ class Door:
 
     async def _look(self) -> None:
         """Cuts off who may not be connected any more, sends too much, or is connected too often."""
-        state, found = self._register.state, await roll(self._system)
+        state, found = self._register.state, await self._roll.workers()
         passed = time.monotonic() - self._looked
-        self._looked = now = time.monotonic()
-        self._penalties = {k: v for k, v in self._penalties.items() if v.until + LONGEST_PENALTY > now}
+        self._looked = time.monotonic()
+        self._penalties.forget()
         by_key: dict[bytes, list[Connection]] = defaultdict(list)
         for one in found:
             by_key[one.key].append(one)
@@ -310,24 +292,19 @@ class Door:
                 await self._cut(connections, key, barred.reason)
             elif sent > MESSAGES_PER_SECOND * max(passed, LOOK_SECONDS):
                 reason = f"sent {sent} small messages in {passed:.1f} s"
-                times = self._penalties[key].times if key in self._penalties else 0
-                self._punish(key, reason, min(FIRST_PENALTY * 4**times, LONGEST_PENALTY))
+                self._penalties.put(key, reason)
                 await self._cut(connections, key, reason)
             elif len(connections) > MOST_CONNECTIONS:
                 for one in sorted(connections, key=lambda one: one.seconds)[MOST_CONNECTIONS:]:
-                    await cut(self._system, one)
-
-    def _punish(self, key: bytes, reason: str, seconds: int) -> None:
-        times = self._penalties[key].times if key in self._penalties else 0
-        self._penalties[key] = _Penalty(times + 1, time.monotonic() + seconds, reason)
+                    await self._roll.cut(one)
 
     async def _shut_out(self, key: bytes, reason: str) -> None:
         with suppress(Exception):
-            await self._cut(await roll(self._system, key), key, reason)
+            await self._cut(await self._roll.workers(key), key, reason)
 
     async def _cut(self, connections: Sequence[Connection], key: bytes, reason: str) -> None:
         for one in connections:
-            await cut(self._system, one)
+            await self._roll.cut(one)
         if connections:
             self._tell(f"worker {key.hex()[:16]} was disconnected: {reason}")
             self._gone(key, reason)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from podlt.crypto import SigningKey
 from podlt.engine.interface import Job
-from podlt.errors import StorageError
+from podlt.errors import StorageError, UsageError
 from podlt.network import invitation as inv
+from podlt.network.cluster import Cluster, direct, remember, remembered
 from podlt.network.door import Door
+from podlt.network.examine import examine
 from podlt.network.login import manager_options, worker_options
 from podlt.network.nats_link import NatsManager, NatsWorker
-from podlt.network.register import Register
+from podlt.network.register import FOLDER, Register
 from podlt.network.server import NatsServer
 from podlt.store.files import read_whole, write_whole
 
@@ -28,15 +30,29 @@ SHUT_OUT_SECONDS = 600
 
 
 class Entrance:
-    """A run's own server, its door, and the manager's link.
+    """A run's servers, its door, and the manager's link.
 
     Args:
-        host: the address that it listens on; port: 0 for any, which is then kept for the run; advertise: hosts by
-        which workers reach this machine; uses: for how many workers the first invitation is.
+        host: the address that a server of the run's own listens on; port: 0 for any, which is then kept for the run;
+        advertise: hosts by which workers reach this machine; websocket: a port for WebSocket, 0 for any, None for none
+        or the one of before; cluster: servers that are there already, instead of an own one; by default those that the
+        run is on already, if it is; uses: for how many workers the first invitation is; tell: is called with a line
+        for each thing worth one.
     """
 
-    def __init__(self, host: str = "0.0.0.0", port: int = 0, advertise: Sequence[str] = (), uses: int = 1000) -> None:
+    def __init__(
+        self,
+        host: str = "0.0.0.0",
+        port: int = 0,
+        advertise: Sequence[str] = (),
+        uses: int = 1000,
+        *,
+        websocket: int | None = None,
+        cluster: Cluster | None = None,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self._host, self._port, self._advertise, self._uses = host, port, list(advertise), uses
+        self._websocket, self._cluster, self._tell = websocket, cluster, tell
         self.line = ""
         self.urls: list[str] = []
 
@@ -46,70 +62,101 @@ class Entrance:
         Raises:
             EngineError, UsageError, StorageError: it cannot be started; says why.
         """
+        folder = job.directory / FOLDER
+        cluster = self._cluster or remembered(folder)
+        if cluster is not None:
+            return self._join_cluster(job, folder, cluster)
         server = NatsServer(
-            job.directory / "nats", job.key, host=self._host, port=self._port, advertise=self._advertise
+            folder,
+            job.key,
+            host=self._host,
+            port=self._port,
+            websocket=self._websocket,
+            advertise=self._advertise,
+            tell=self._tell,
         )
         server.start()
         try:
-            register = Register(job.directory)
-            register.set_place(server.urls, server.certificate)
-            self.urls, self.line = server.urls, self._invite(job, register)
-            return _opened(job.key, server, register)
+            register = self._stand(job, server.urls, server.certificate)
+            return _Link(job.key, [server.url], server.certificate, register, ending=server.stop, tell=self._tell)
         except BaseException:
             server.stop()
             raise
 
-    def _invite(self, job: Job, register: Register) -> str:
-        """The run's first invitation; the same again when the run goes on."""
+    def _join_cluster(self, job: Job, folder: Path, cluster: Cluster) -> NatsManager:
+        if self._port or self._advertise or self._websocket is not None:
+            raise UsageError(f"the run is on the NATS servers {', '.join(cluster.servers)}: it has no port of its own")
+        examine(cluster, self._tell)
+        register = self._stand(job, cluster.servers, cluster.certificate)
+        remember(folder, cluster)
+        servers = direct(cluster.servers)
+        return _Link(job.key, servers, cluster.certificate, register, cluster=cluster.key, tell=self._tell)
+
+    def _stand(self, job: Job, urls: list[str], certificate: bytes) -> Register:
+        """Says where workers find the run, and invites them."""
+        register = Register(job.directory)
+        register.set_place(urls, certificate)
+        self.urls, self.line = urls, self._invite(job, register, certificate)
+        return register
+
+    def _invite(self, job: Job, register: Register, certificate: bytes) -> str:
+        """The run's first invitation; the same again when the run goes on in the same place."""
         path = job.directory / INVITATION
-        with suppress(StorageError, ValueError):
+        with suppress(StorageError, UsageError, ValueError):
             line = read_whole(path, MAX_INVITATION).decode("ascii").strip()
             known = inv.read(line)
-            if known.manager == job.key.public and known.servers == self.urls:
+            if (known.manager, known.servers, known.certificate) == (job.key.public, self.urls, certificate):
                 return line
         line = inv.write(register.invite(job.key, uses=self._uses, now=time.time_ns() // 10**6))
         write_whole(path, line.encode("ascii") + b"\n", mode=0o600)
         return line
 
 
-class _OwnServer(NatsManager):
-    """A link that shuts the door and ends the server when it is closed."""
+class _Link(NatsManager):
+    """A link behind a door of its own; closing it shuts the door, and ends the server where it is the run's own."""
 
-    def __init__(self, key: SigningKey, server: NatsServer) -> None:
-        super().__init__([server.url], inv.channel_of(key.public), manager_options(key, server.certificate))
-        self._server = server
-        self.door: Door | None = None
+    def __init__(
+        self,
+        key: SigningKey,
+        servers: Sequence[str],
+        certificate: bytes,
+        register: Register,
+        *,
+        cluster: SigningKey | None = None,
+        ending: Callable[[], None] = lambda: None,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._ending, self._begun_yet = ending, False
+        # The door first: where servers are shared, it is the one that lets the link in.
+        self.door = Door(register, key, servers, certificate, gone=self._cut_off, tell=tell, cluster=cluster)
+        self.door.start()
+        try:
+            options = manager_options(key, certificate, shared=cluster is not None)
+            super().__init__(servers, inv.channel_of(key.public), options)
+            self._begun_yet = True
+            self.await_connection(START_SECONDS)
+        except BaseException:
+            self.door.close()
+            raise
+
+    def _cut_off(self, key: bytes, reason: str) -> None:
+        if self._begun_yet:
+            self.gone(key, reason)
 
     def drop(self, key: bytes) -> None:
         """Shuts a worker out for a while."""
         super().drop(key)
-        if self.door is not None:
-            self.door.kick(key, "too many useless messages", SHUT_OUT_SECONDS)
+        self.door.kick(key, "too many useless messages", SHUT_OUT_SECONDS)
 
     def flooded(self, key: bytes) -> None:
         """A worker sent far more than can be read: it is shut out for a while, and its backlog is as it was."""
-        if self.door is not None:
-            self.door.kick(key, "more messages than anybody can read", SHUT_OUT_SECONDS)
+        self.door.kick(key, "more messages than anybody can read", SHUT_OUT_SECONDS)
 
     def close(self) -> None:
         """Ends the link, the door and the server."""
         super().close()
-        if self.door is not None:
-            self.door.close()
-        self._server.stop()
-
-
-def _opened(key: SigningKey, server: NatsServer, register: Register) -> NatsManager:
-    link = _OwnServer(key, server)
-    try:
-        link.await_connection(START_SECONDS)
-        door = Door(register, key, [server.url], server.certificate, gone=link.gone)
-        door.start()
-        link.door = door
-    except BaseException:
-        link.close()
-        raise
-    return link
+        self.door.close()
+        self._ending()
 
 
 def read_invitation(text: str) -> inv.Invitation:

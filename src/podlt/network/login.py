@@ -20,7 +20,7 @@ from msgspec import Meta
 from podlt.canonical import Decoder, encode
 from podlt.crypto import SigningKey, is_signed
 from podlt.errors import InvalidProofError, UsageError
-from podlt.network.invitation import SECRET_BYTES, Invitation, name_of
+from podlt.network.invitation import SECRET_BYTES, Invitation, channel_of, name_of
 from podlt.units import Count, PublicKey
 
 DOMAIN = "login/1"
@@ -64,19 +64,27 @@ def worker_options(invitation: Invitation, key: SigningKey, deposit: int | None 
         deposit: credits that it is willing to owe, by default what the invitation asks for.
     """
     owed = invitation.deposit if deposit is None else deposit
-    token = _base64(encode(Pass(invitation.channel, key.public, invitation.secret, owed)))
-    fingerprint = hashlib.sha256(invitation.certificate).digest()
+    shown = Pass(invitation.channel, key.public, invitation.secret, owed)
+    return {
+        "inbox_prefix": f"podlt.{invitation.channel}.down.{key.public.hex()}.inbox".encode(),
+        **pass_options(shown, key, invitation.certificate),
+    }
+
+
+def pass_options(shown: Pass, key: SigningKey, certificate: bytes) -> Options:
+    """How one connects whom the manager's door is to let in.
+
+    Args:
+        key: the one that the pass names; certificate: the servers', in DER.
+    """
+    token = _base64(encode(shown))
+    fingerprint = hashlib.sha256(certificate).digest()
 
     def sign(nonce: str) -> bytes:
-        statement = encode(_Statement(invitation.channel, fingerprint, nonce, token))
+        statement = encode(_Statement(shown.channel, fingerprint, nonce, token))
         return _base64(key.sign(DOMAIN, statement)).encode("ascii")
 
-    return {
-        "token": token,
-        "signature_cb": sign,
-        "inbox_prefix": f"podlt.{invitation.channel}.down.{key.public.hex()}.inbox".encode(),
-        **tls_options(invitation.certificate),
-    }
+    return {"token": token, "signature_cb": sign, **tls_options(certificate)}
 
 
 def check_login(token: str, signature: str, nonce: str, channel: str, certificate: bytes) -> Pass | None:
@@ -138,8 +146,15 @@ def from_nkey(prefix: int, text: str) -> bytes:
     return raw[1:33]
 
 
-def manager_options(key: SigningKey, certificate: bytes) -> Options:
-    """How a run's manager connects to its subjects; `key` is the manager's, `certificate` the servers', in DER."""
+def manager_options(key: SigningKey, certificate: bytes, *, shared: bool = False) -> Options:
+    """How a run's manager connects to its subjects.
+
+    Args:
+        key: the manager's; certificate: the servers', in DER; shared: other runs are on the servers, which therefore do
+            not know this manager: it comes in by its own door, and has its run's subjects only.
+    """
+    if shared:
+        return pass_options(Pass(channel_of(key.public), key.public), key, certificate)
     return own_options(link_key(key), certificate)
 
 
@@ -153,8 +168,8 @@ def own_options(key: SigningKey, certificate: bytes) -> Options:
 
 
 def tls_options(certificate: bytes) -> Options:
-    """TLS from the first byte on, with exactly the server that shows this certificate (DER); or, if it is empty, with
-    one that an authority vouches for."""
+    """TLS from the first byte on, with exactly the server that shows this certificate (DER); with one that it vouches
+    for, if it is an authority's; or, if it is empty, with one that a usual authority vouches for."""
     if not certificate:
         return {"tls": ssl.create_default_context(), "tls_handshake_first": True}
     return {"tls": pinned(certificate), "tls_handshake_first": True}
@@ -163,7 +178,8 @@ def tls_options(certificate: bytes) -> Options:
 def pinned(certificate: bytes) -> ssl.SSLContext:
     """TLS with exactly one certificate (DER), whatever the server's name or address.
 
-    Nothing else is trusted, and the certificate can vouch for no other, as it says that it is no authority's.
+    Nothing else is trusted, and the certificate can vouch for no other if it says that it is no authority's. If it is
+    an authority's, a server must show one of its certificates, for the name or address by which it is reached.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -172,6 +188,7 @@ def pinned(certificate: bytes) -> ssl.SSLContext:
         context.load_verify_locations(cadata=certificate)
     except ssl.SSLError:
         raise UsageError("the servers' certificate is malformed") from None
+    context.check_hostname = context.cert_store_stats()["x509_ca"] > 0
     return context
 
 

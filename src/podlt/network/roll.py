@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,18 @@ import msgspec
 
 from podlt.crypto import SigningKey
 from podlt.errors import InvalidProofError, UsageError
-from podlt.network.authorization import ACCOUNT
+from podlt.network.authorization import ACCOUNT, manager_name, worker_name
+from podlt.network.cluster import direct, remembered
+from podlt.network.invitation import channel_of
 from podlt.network.login import Options, own_options, system_key
 from podlt.network.register import FOLDER, Register
 from podlt.network.server import url_of
 
 PAGE = 1024
 ANSWER_SECONDS = 2.0
+OTHERS_SECONDS = 0.4
+"""How long to wait for one more server of a cluster to answer, after another did."""
+
 _ALL = "$SYS.REQ.SERVER.PING.CONNZ"
 _HEX = frozenset("0123456789abcdef")
 
@@ -50,25 +56,29 @@ def connected(run: Path, key: SigningKey) -> list[Connection] | None:
     Raises:
         UsageError: the run was never started for workers on other machines, or a package is missing.
     """
-    place = Register(run).place()
-    near = url_of(run / FOLDER)
-    servers = place.servers if near is None else [near]
-    options = own_options(system_key(key), bytes.fromhex(place.certificate))
+    cluster = remembered(run / FOLDER)
+    if cluster is not None:
+        servers, certificate, root = direct(cluster.servers), cluster.certificate, cluster.key
+    else:
+        place, near = Register(run).place(), url_of(run / FOLDER)
+        servers, certificate, root = [near] if near else place.servers, bytes.fromhex(place.certificate), key
+    options = own_options(system_key(root), certificate)
+    once = _once(servers, options, channel_of(key.public), several=cluster is not None)
     try:
-        return asyncio.run(asyncio.wait_for(_once(servers, options), 2 * ANSWER_SECONDS))
+        return asyncio.run(asyncio.wait_for(once, 4 * ANSWER_SECONDS))
     except (OSError, TimeoutError, nats_errors()):
         return None
 
 
-async def _once(servers: list[str], options: Options) -> list[Connection]:
+async def _once(servers: Sequence[str], options: Options, channel: str, *, several: bool) -> list[Connection]:
     import nats
 
     # Python 3.11's asyncio warns at the end of each TLS connection of what concerns nobody.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
-    once = {"allow_reconnect": False, "max_reconnect_attempts": 1, "reconnect_time_wait": 0.1, "connect_timeout": 2}
-    client = await nats.connect(servers, error_cb=_ignore, **once, **options)
+    once = {"allow_reconnect": several, "max_reconnect_attempts": 1, "reconnect_time_wait": 0.1, "connect_timeout": 2}
+    client = await nats.connect(list(servers), error_cb=_ignore, **once, **options)
     try:
-        return await roll(client)
+        return await Roll(client, channel, several=several).workers()
     finally:
         await client.close()
 
@@ -110,61 +120,76 @@ class _Answer(msgspec.Struct, frozen=True):
     data: _Page
 
 
-async def roll(client: Any, key: bytes | None = None) -> list[Connection]:
-    """The workers' connections, on all servers; or one worker's.
+class Roll:
+    """The connections of one run, as its servers tell.
 
     Args:
-        client: of nats-py, connected to the system's account.
+        client: of nats-py, connected to the system's account; channel: the run's; several: whether other servers than
+            the one that it is connected to may answer too.
 
-    Raises:
-        InvalidProofError: a server's answer is malformed; nats.errors.Error: no server answers.
+    Raises (all methods):
+        InvalidProofError: a server's answer is malformed; nats.errors.Error, TimeoutError: no server answers.
     """
-    found: list[Connection] = []
-    offset, more = 0, True
-    while more:
-        asked = {"auth": True, "acc": ACCOUNT, "limit": PAGE, "offset": offset}
-        if key is not None:
-            asked["user"] = key.hex()
-        pages = await _ask_all(client, asked)
-        for page in pages:
-            found += [one for entry in page.connections if (one := _connection(page, entry)) is not None]
-        offset += PAGE
-        more = any(page.total > offset for page in pages)
-    return found
 
+    def __init__(self, client: Any, channel: str, *, several: bool = False) -> None:
+        self._client, self._channel, self._several = client, channel, several
 
-async def cut(client: Any, connection: Connection) -> None:
-    """Ends a connection; one that has ended already is no error.
+    async def workers(self, key: bytes | None = None) -> list[Connection]:
+        """The workers' connections, on all servers; or one worker's. The lobby and managers are not among them."""
+        name = worker_name(self._channel, key) if key is not None else None
+        return [one for page, entry in await self._entries(name) if (one := self._worker(page, entry)) is not None]
 
-    Raises:
-        nats.errors.Error: the server does not answer.
-    """
-    asked = json.dumps({"cid": connection.number}).encode()
-    await client.request(f"$SYS.REQ.SERVER.{connection.server}.KICK", asked, timeout=ANSWER_SECONDS)
+    async def managers(self) -> list[str]:
+        """The addresses of managers of this run that came in by the door."""
+        found = await self._entries(manager_name(self._channel))
+        return [entry.ip for _, entry in found if entry.authorized_user == manager_name(self._channel)]
 
+    async def cut(self, connection: Connection) -> None:
+        """Ends a connection; one that has ended already is no error."""
+        asked = json.dumps({"cid": connection.number}).encode()
+        await self._client.request(f"$SYS.REQ.SERVER.{connection.server}.KICK", asked, timeout=ANSWER_SECONDS)
 
-async def _ask_all(client: Any, asked: dict[str, Any]) -> list[_Page]:
-    """What every server answers: the first one that does is waited for, the others of a cluster for a moment more."""
-    raw = json.dumps(asked).encode()
-    inbox = client.new_inbox()
-    subscription = await client.subscribe(inbox)
-    pages: list[_Page] = []
-    try:
-        await client.publish(_ALL, raw, reply=inbox)
-        wait = ANSWER_SECONDS
-        others = len(client.servers) > 1
-        while not pages or others:
-            try:
-                message = await subscription.next_msg(timeout=wait)
-            except TimeoutError:
-                if pages:
-                    break
-                raise
-            pages.append(_page(message.data))
-            wait = 0.3
-    finally:
-        await subscription.unsubscribe()
-    return pages
+    async def _entries(self, name: str | None) -> list[tuple[_Page, _Entry]]:
+        found: list[tuple[_Page, _Entry]] = []
+        offset, more = 0, True
+        while more:
+            asked = {"auth": True, "acc": ACCOUNT, "limit": PAGE, "offset": offset}
+            if name is not None:
+                asked["user"] = name
+            pages = await self._ask_all(asked)
+            found += [(page, entry) for page in pages for entry in page.connections]
+            offset += PAGE
+            more = any(page.total > offset for page in pages)
+        return found
+
+    async def _ask_all(self, asked: dict[str, Any]) -> list[_Page]:
+        """What every server answers: the first one that does is waited for, the others for a moment more."""
+        inbox = self._client.new_inbox()
+        subscription = await self._client.subscribe(inbox)
+        pages: list[_Page] = []
+        try:
+            await self._client.publish(_ALL, json.dumps(asked).encode(), reply=inbox)
+            wait = ANSWER_SECONDS
+            while not pages or self._several:
+                try:
+                    message = await subscription.next_msg(timeout=wait)
+                except TimeoutError:
+                    if pages:
+                        break
+                    raise
+                pages.append(_page(message.data))
+                wait = OTHERS_SECONDS
+        finally:
+            await subscription.unsubscribe()
+        return pages
+
+    def _worker(self, page: _Page, entry: _Entry) -> Connection | None:
+        """A worker's connection; None if it is another's, or is not admitted yet."""
+        channel, _, name = entry.authorized_user.partition(".")
+        if channel != self._channel or len(name) != 64 or not _HEX.issuperset(name):
+            return None
+        age = _seconds(page.now) - _seconds(entry.start)
+        return Connection(page.server_id, entry.cid, bytes.fromhex(name), entry.ip, entry.in_msgs, entry.in_bytes, age)
 
 
 def _page(raw: bytes) -> _Page:
@@ -172,15 +197,6 @@ def _page(raw: bytes) -> _Page:
         return msgspec.json.decode(raw, type=_Answer).data
     except msgspec.DecodeError as error:
         raise InvalidProofError(f"malformed list of connections: {error}") from None
-
-
-def _connection(page: _Page, entry: _Entry) -> Connection | None:
-    """A worker's connection; None if it is the manager's own, or is not admitted yet."""
-    name = entry.authorized_user
-    if len(name) != 64 or not _HEX.issuperset(name):
-        return None
-    age = _seconds(page.now) - _seconds(entry.start)
-    return Connection(page.server_id, entry.cid, bytes.fromhex(name), entry.ip, entry.in_msgs, entry.in_bytes, age)
 
 
 def _seconds(text: str) -> float:
