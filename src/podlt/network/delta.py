@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import zstandard
@@ -48,11 +48,23 @@ def bound(size: int) -> int:
     return HEADER.size + size + RECORD.size * -(-size // PART)
 
 
-def encode(new: np.ndarray, base: np.ndarray | None) -> Iterator[bytes]:
+class Base(Protocol):
+    """Parameters of before: an array, or a file that looks like one."""
+
+    @property
+    def nbytes(self) -> int:
+        """Their length."""
+
+    def __getitem__(self, part: slice, /) -> np.ndarray:
+        """Some of them, uint8."""
+
+
+def encode(new: np.ndarray, base: Base | None) -> Iterator[bytes]:
     """The encoding of parameters, part by part: for `BlobStore.put_stream`, or to be joined.
 
     Args:
-        new: flat uint8; base: what the receiver has, of the same length, or None if it has nothing.
+        new: flat uint8; base: what the receiver has, of the same length, or None if it has nothing; a part of it may
+        be overwritten as soon as its record was given.
     """
     assert base is None or base.nbytes == new.nbytes
     yield HEADER.pack(MAGIC, new.nbytes)
@@ -78,7 +90,7 @@ def decode(encoded: Buffer, base: np.ndarray | None, out: np.ndarray, digest: by
     for part in parts(encoded, base, out.nbytes):
         out[start : start + part.nbytes] = part
         start += part.nbytes
-    _check(blob_digest(flat(out)), digest)
+    check(blob_digest(flat(out)), digest)
 
 
 def decode_to(store: BlobStore, encoded: Buffer, base: np.ndarray | None, size: int, digest: bytes) -> None:
@@ -90,7 +102,7 @@ def decode_to(store: BlobStore, encoded: Buffer, base: np.ndarray | None, size: 
     found = store.put_stream(parts(encoded, base, size), size)
     if found != digest:
         store.discard(found)
-    _check(found, digest)
+    check(found, digest)
 
 
 def parts(encoded: Buffer, base: np.ndarray | None, size: int) -> Iterator[np.ndarray]:
@@ -99,30 +111,85 @@ def parts(encoded: Buffer, base: np.ndarray | None, size: int) -> Iterator[np.nd
     Raises:
         InvalidProofError: malformed, for another length than `size`, or larger than it says.
     """
-    view = flat(encoded)
-    if len(view) < HEADER.size or HEADER.unpack_from(view) != (MAGIC, size):
-        raise InvalidProofError(f"not an encoding of {size} bytes of parameters")
-    if base is not None and base.nbytes != size:
-        raise InvalidProofError("parameters before are of another length", expected=size, actual=base.nbytes)
-    decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW)
-    position = HEADER.size
-    for start in range(0, size, PART):
-        length = min(PART, size - start)
-        if len(view) - position < RECORD.size:
-            raise _malformed(start, "its record is cut off")
-        kind, taken = RECORD.unpack_from(view, position)
-        position += RECORD.size
-        if taken > length or len(view) - position < taken:
-            raise _malformed(start, f"its record has {taken} bytes")
-        before = None if base is None else base[start : start + length]
-        yield _part(kind, view[position : position + taken], before, length, start, decompressor)
-        position += taken
-    if position != len(view):
-        raise _malformed(size, f"{len(view) - position} bytes follow its end")
+    decoder = Decoder(base, size)
+    yield from decoder.feed(encoded)
+    decoder.finish()
+
+
+def check(found: bytes, digest: bytes) -> None:
+    """Raises: InvalidProofError: what was decoded is not what it must be."""
+    if found != digest:
+        message = "parameters are not what was announced: other ones were here before, or the encoding is wrong"
+        raise InvalidProofError(message, expected=digest, actual=found)
+
+
+class Decoder:
+    """Takes an encoding as it comes, in any cuts, and gives the parameters part by part.
+
+    What it keeps of the encoding is less than a record, however long that is.
+
+    Args:
+        base: flat uint8, of `size` bytes; a part of it may be overwritten as soon as its successor was given;
+        size: of the parameters.
+
+    Raises:
+        InvalidProofError: the base has another size.
+    """
+
+    def __init__(self, base: np.ndarray | None, size: int) -> None:
+        if base is not None and base.nbytes != size:
+            raise InvalidProofError("parameters before are of another length", expected=size, actual=base.nbytes)
+        self._base, self._size, self._start = base, size, 0
+        self._rest = memoryview(b"")
+        self._begun = False
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW)
+
+    def feed(self, data: Buffer) -> Iterator[np.ndarray]:
+        """The next parts (uint8), as far as they can be told now.
+
+        Raises:
+            InvalidProofError: malformed, for another length than `size`, or larger than it says.
+        """
+        view = flat(data)
+        if len(self._rest):
+            view = memoryview(b"".join((self._rest, view)))
+        if not self._begun and len(view) >= HEADER.size:
+            if HEADER.unpack_from(view) != (MAGIC, self._size):
+                raise InvalidProofError(f"not an encoding of {self._size} bytes of parameters")
+            self._begun, view = True, view[HEADER.size :]
+        while self._begun and self._start < self._size and len(view) >= RECORD.size:
+            length = min(PART, self._size - self._start)
+            kind, taken = RECORD.unpack_from(view)
+            if taken > length:
+                raise _malformed(self._start, f"its record has {taken} bytes")
+            if len(view) < RECORD.size + taken:
+                break
+            before = None if self._base is None else self._base[self._start : self._start + length]
+            payload, view = view[RECORD.size : RECORD.size + taken], view[RECORD.size + taken :]
+            part = _part(kind, payload, before, length, self._start, self._decompressor)
+            self._start += length
+            yield part
+        self._rest = memoryview(bytes(view))
+
+    def finish(self) -> None:
+        """There is no more of the encoding.
+
+        Raises:
+            InvalidProofError: it is cut off, or something follows its end.
+        """
+        if not self._begun:
+            raise InvalidProofError(f"not an encoding of {self._size} bytes of parameters")
+        if self._start < self._size:
+            raise _malformed(self._start, "its record is cut off")
+        if len(self._rest):
+            raise _malformed(self._size, f"{len(self._rest)} bytes follow its end")
 
 
 def _smallest(part: np.ndarray, before: np.ndarray | None, compressor: zstandard.ZstdCompressor) -> tuple[int, bytes]:
-    """The kind and payload of the shortest record; the whole is tried where the difference saves less than half."""
+    """The kind and payload of the shortest record; the whole is tried where the difference saves less than a quarter.
+
+    Weights as such are rarely shorter than nine tenths; where they are, their differences are shorter still.
+    """
     kind, payload = RAW, part.tobytes()
     if before is not None:
         if np.array_equal(part, before):
@@ -130,7 +197,7 @@ def _smallest(part: np.ndarray, before: np.ndarray | None, compressor: zstandard
         difference = compressor.compress(_planes(_fold(_words(part) - _words(before))))
         if len(difference) < len(payload):
             kind, payload = DELTA, difference
-        if 2 * len(difference) < part.nbytes:
+        if 4 * len(difference) < 3 * part.nbytes:
             return kind, payload
     whole = compressor.compress(_planes(_words(part)))
     return (WHOLE, whole) if len(whole) < len(payload) else (kind, payload)
@@ -197,12 +264,6 @@ def _fold(words: np.ndarray) -> np.ndarray:
 
 def _unfold(words: np.ndarray) -> np.ndarray:
     return (words >> np.uint32(1)) ^ (~(words & np.uint32(1)) + np.uint32(1))
-
-
-def _check(found: bytes, digest: bytes) -> None:
-    if found != digest:
-        message = "parameters are not what was announced: other ones were here before, or the encoding is wrong"
-        raise InvalidProofError(message, expected=digest, actual=found)
 
 
 def _malformed(start: int, why: str) -> InvalidProofError:

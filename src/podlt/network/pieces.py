@@ -24,16 +24,20 @@ HEADER = struct.Struct(f">{DIGEST_BYTES}sQQ")
 """Digest, length of the blob, where the piece begins."""
 
 
-def split(digest: bytes, data: Buffer, piece: int = PIECE) -> Iterator[bytes]:
-    """The messages that carry a blob, each at most `piece` bytes and a header long; an empty blob has one."""
+def split(digest: bytes, data: Buffer, piece: int = PIECE, *, before: bytes = b"") -> Iterator[bytes]:
+    """The messages that carry a blob, each at most `piece` bytes and a header long; an empty blob has one.
+
+    Args:
+        before: bytes that each message begins with; whoever takes it removes them.
+    """
     view = flat(data)
     for offset in range(0, max(len(view), 1), piece):
-        yield message(digest, len(view), offset, view[offset : offset + piece])
+        yield message(digest, len(view), offset, view[offset : offset + piece], before=before)
 
 
-def message(digest: bytes, size: int, offset: int, data: Buffer) -> bytes:
-    """One message of a blob."""
-    return HEADER.pack(digest, size, offset) + flat(data)
+def message(digest: bytes, size: int, offset: int, data: Buffer, *, before: bytes = b"") -> bytes:
+    """One message of a blob: the bytes are copied once, and never again on their way."""
+    return b"".join((before, HEADER.pack(digest, size, offset), flat(data)))
 
 
 class Assembler:
