@@ -40,7 +40,7 @@ def copy(run: Path, tmp_path: Path) -> Path:
 
 def entries_of(directory: Path) -> list[e.AnyEntry]:
     log = LogStore.at(directory / "log.db", readonly=True)
-    found = [e.entry_decoder.decode(body) for _, _, body in log.entries()]
+    found = [e.decode(body) for _, _, body in log.entries()]
     log.close()
     return found
 
@@ -84,7 +84,7 @@ def test_one_process_and_many_come_to_the_same(copy: Path, monkeypatch: pytest.M
 
 
 def commits(log: MemoryLog) -> list[int]:
-    return [number for number, _, body in log.entries() if isinstance(e.entry_decoder.decode(body), e.Commit)]
+    return [number for number, _, body in log.entries() if isinstance(e.decode(body), e.Commit)]
 
 
 def forged(entries: list[e.AnyEntry], spoil: set[int]) -> tuple[MemoryLog, bytes, bytes]:
@@ -107,7 +107,7 @@ def resigned(log: MemoryLog) -> tuple[MemoryLog, bytes, bytes]:
     """Heads by the simulated manager, whose key follows from the seed."""
     seed = digest("simulation/1", (1).to_bytes(16, "big", signed=True), bytes(8))
     key = SigningKey(digest("sim-manager/1", seed))
-    begin = e.entry_decoder.decode(log.rows[0][2])
+    begin = e.decode(log.rows[0][2])
     assert isinstance(begin, e.Begin) and begin.manager == key.public
     tree = Tree()
     for _, leaf, _ in log.rows:

@@ -17,7 +17,7 @@ import msgspec
 
 from podlt import crypto
 from podlt.canonical import MAX_RECORD
-from podlt.errors import InvalidProofError
+from podlt.errors import InvalidProofError, PodltError
 from podlt.log.checkpoint import Head, open_head, origin_of
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.protocol import entries as e
@@ -85,7 +85,8 @@ def verify(
         manager_key: the manager that is expected; trusted_head: a signed tree head that somebody kept.
 
     Raises:
-        StorageError: there is no log, or it cannot be read.
+        StorageError: there is no log, or it cannot be read; NewerFormatError: a newer program wrote it, and what this
+        one can check of it holds.
     """
     recipe, program = _document(directory / "recipe.json"), _document(directory / "program.json")
     try:
@@ -117,16 +118,20 @@ def verify_log(
     manager_key: bytes | None = None,
     trusted_head: str | None = None,
 ) -> Verification:
-    """Verifies a log against the bytes of its recipe and program (None: missing). Arguments as in `verify`."""
+    """Verifies a log against the bytes of its recipe and program (None: missing). Arguments and errors as `verify`."""
     verifier = _Verifier(recipe, program, manager_key, trusted_head, progress)
     with SignaturePool(jobs or multiprocessing.cpu_count()) as pool:
-        failure: InvalidProofError | None = None
+        failure: PodltError | None = None
         try:
             verifier.read(source, pool)
-        except InvalidProofError as error:
+        except (InvalidProofError, e.NewerFormatError) as error:
             failure = error
         # A signature that fails belongs to an entry that was read before; the earliest entry is the one to name.
-        return verifier.result(pool.first_failure() or failure)
+        failure = pool.first_failure() or failure
+        if isinstance(failure, e.NewerFormatError):
+            raise failure
+        assert failure is None or isinstance(failure, InvalidProofError)
+        return verifier.result(failure)
 
 
 class _Verifier:
@@ -278,7 +283,7 @@ class _Verifier:
         elif isinstance(entry, e.Verdict):
             self.counts[entry.outcome] += 1
             self.counts["evicted"] += len(entry.evicted)
-        elif isinstance(entry, e.Pay):
+        elif isinstance(entry, e.Pay | e.Return):
             self.counts["transfers"] += len(entry.transfers)
 
     def _end(self) -> None:
@@ -301,6 +306,7 @@ class _Verifier:
                 f"{n['agree']} proofs, {n['vote']} votes, {n['referee']} by the manager's own execution; "
                 f"{n['evicted']} evicted"
             )
+        taken = f", {state.ledger.taken} in deposits" if state.ledger.taken else ""
         figures = {
             Step.FORM: f"{self.tree.size} entries",
             Step.TREE: f"root {self.tree.root().hex()[:16]} over {self.tree.size} entries",
@@ -310,16 +316,18 @@ class _Verifier:
             Step.PROGRESS: f"{state.round} rounds, {state.epoch} epochs, {len(state.workers)} workers",
             Step.DRAWS: f"{n['reveal']} draws, {n['redeal']} tasks dealt again",
             Step.OPENINGS: f"{n['openings']} openings",
-            Step.PAYMENTS: f"{n['transfers']} transfers, {-state.ledger.treasury} credits owed or paid",
+            Step.PAYMENTS: f"{n['transfers']} transfers, {-state.ledger.treasury} credits owed or paid{taken}",
         }
         return figures[step]
 
 
 def _decode(body: bytes, number: int) -> e.AnyEntry:
     try:
-        return e.entry_decoder.decode(body)
+        return e.decode(body)
     except InvalidProofError as error:
         raise InvalidProofError(error.reason, entry=number, step=Step.FORM) from None
+    except e.NewerFormatError as error:
+        raise e.NewerFormatError(f"entry {number}: {error}") from None
 
 
 def _document(path: Path) -> bytes | None:

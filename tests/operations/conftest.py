@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "network"))
 
 @pytest.fixture(scope="session")
 def eventful(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A simulated run: two who always cheat, two who crash and come back."""
+    """A simulated run, with deposits: two who always cheat, two who crash and come back."""
     path = tmp_path_factory.mktemp("simulated") / "run"
-    simulate(12, {"always": 2, "crashing:0.1": 2}, 60, seed=3, whole=True, directory=path)
+    simulate(12, {"always": 2, "crashing:0.1": 2}, 60, seed=3, whole=True, deposit=30, directory=path)
     return path

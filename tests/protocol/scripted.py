@@ -17,6 +17,9 @@ from podlt.sim.world import MemoryLog, Scenario, World
 
 SEED = digest("test/1", b"scripted")
 
+NEWEST: list[type[e.Entry]] = list({e.kind_of(kind): kind for kind in e.KINDS}.values())
+"""The newest version of each kind: what a run that begins now is written in."""
+
 
 class Scripted(Player):
     """A worker that is honest until a test sets `mood` to "fake", "silent" or "mute" (commits, and opens nothing)."""
@@ -49,7 +52,7 @@ def scripted_world(scenario: Scenario, workers: int, seed: bytes = SEED) -> tupl
 
 def eventful_run() -> tuple[World, MemoryLog]:
     """A small run in which everything happens: each kind of entry, each outcome, a stop, a return, a settlement."""
-    world, log = scripted_world(Scenario(lines=90, epochs=2, block_lines=20, fragment_lines=3), 7)
+    world, log = scripted_world(Scenario(lines=90, epochs=2, block_lines=20, fragment_lines=3, deposit=40), 7)
     players: list[Scripted] = world.players  # type: ignore[assignment]
     players[0].mood = "fake"
     until(world, lambda: 0 in world.evicted_in)
@@ -64,10 +67,12 @@ def eventful_run() -> tuple[World, MemoryLog]:
     world.manager.resume()
     players[2].mood = "honest"
     world.admit(players[2])
-    for _ in range(2):
+    for _ in range(3):
         newcomer = scripted(len(world.players), world.gossip)
         world.players.append(newcomer)
         world.admit(newcomer)
+    world.manager.lost(7, "changed its mind")
+    world.manager.give_back([7])
     players[3].mood = "fake"
     until(world, lambda: 3 in world.evicted_in)
     until(world, lambda: world.state.trained)
@@ -85,7 +90,7 @@ def until(world: World, holds: Callable[[], bool]) -> None:
 def replay(log: MemoryLog) -> RunState:
     state = RunState()
     for _, _, body in log.entries():
-        state.apply(e.entry_decoder.decode(body))
+        state.apply(e.decode(body))
     return state
 
 

@@ -17,6 +17,13 @@ import nacl.signing
 
 Entry = dict[str, Any]
 
+SAME = "withdraw/1 open/1 redeal/1 commit/1 reveal/1 verdict/1 apply/1 resume/1 close/1"
+FORMATS = {
+    "begin/1": set(f"begin/1 join/1 pay/1 {SAME}".split()),
+    "begin/2": set(f"begin/2 join/2 pay/2 return/1 {SAME}".split()),
+}
+"""3: how a run began -> what it may hold"""
+
 
 class Unsound(Exception):
     """The log is no proof."""
@@ -102,12 +109,14 @@ class Verifier:
 
     def __init__(self, begin: Entry, encoded: bytes) -> None:
         b = self.begin = begin
-        need(b["kind"] == "begin/1" and b["preset"] == "classic" and b["spares"] == 2, "begin")
+        need(b["kind"] in FORMATS and b["preset"] == "classic" and b["spares"] == 2, "begin")
+        self.kinds = FORMATS[b["kind"]]
         need(min(b["lines"], b["epochs"], b["block_lines"]) > 0, "a run without lines")
         per = min(b["block_lines"], b["fragment_lines"]) if b["fragment_lines"] else b["block_lines"]
         bound = b["epochs"] * math.ceil(b["lines"] / per) + 1
         need(bound <= 2**40 and b["chain_length"] >= bound, "chain")
-        need(4 * b["reward"] * b["lines"] * b["epochs"] <= 2**63 - 1, "pay")
+        self.most = 4 * b["reward"] * b["lines"] * b["epochs"]
+        need(self.most <= 2**63 - 1, "pay")
         self.identity = digest("run/1", msgspec.msgpack.encode({**b, "at": 0}))
         self.at, self.parameters, self.chain = b["at"], b["parameters"], b["chain_end"]
         self.beacon = digest("beacon/1", self.identity)
@@ -116,6 +125,8 @@ class Verifier:
         self.status: list[str] = []
         self.pending: list[int] = []
         self.vested: list[int] = []
+        self.deposit: list[int] = []
+        self.returned: list[int] = []
         self.treasury = 0
         self.round = self.epoch = self.offset = 0
         self.settled = False
@@ -126,13 +137,14 @@ class Verifier:
     def take(self, entry: Entry) -> None:
         need(entry["at"] >= self.at, "time")
         self.at = entry["at"]
-        kind = entry["kind"].removesuffix("/1")
+        need(entry["kind"] in self.kinds, "a kind of another format")
+        kind = entry["kind"].partition("/")[0]
         if self.closed is not None:
             need(self.closed == "stopped" and kind == "resume", "closed")
         if kind in ("open", "redeal", "commit", "reveal", "verdict", "apply", "pay"):
             need((self.r is None) == (kind == "open"), "order")
             need(entry["round"] == self.round, "round")
-        if kind in ("join", "resume", "close", "begin"):
+        if kind in ("join", "return", "resume", "close", "begin"):
             need(self.r is None and kind != "begin", "between rounds")
         getattr(self, "take_" + kind)(entry)
 
@@ -149,10 +161,17 @@ class Verifier:
             self.status.append("active")
             self.pending.append(0)
             self.vested.append(0)
+            self.deposit.append(0)
+            self.returned.append(0)
             self.new_signatures.append(x["signature"])
         else:
             need(n < len(self.keys) and self.keys[n] == x["key"] and self.status[n] == "withdrawn", "join again")
             self.status[n] = "active"
+        if x["kind"] == "join/2":
+            self.most += x["deposit"]
+            need(self.most <= 2**63 - 1, "deposits")
+            self.deposit[n] += x["deposit"]
+            self.treasury -= x["deposit"]
 
     def take_withdraw(self, x: Entry) -> None:
         """3.3"""
@@ -316,12 +335,14 @@ class Verifier:
         due = [["earn", w, amount] for w, amount in enumerate(earned) if amount]
         due += [["vest", w, amount] for w, amount in vest.items() if amount]
         due += [["forfeit", w, self.pending[w]] for w in sorted(evicted) if self.pending[w]]
+        due += [["seize", w, self.deposit[w]] for w in sorted(evicted) if self.deposit[w]]
         need(x["transfers"] == due, "pay")
         for kind, w, amount in due:
-            self.treasury += {"earn": -amount, "vest": 0, "forfeit": amount}[kind]
-            self.pending[w] += amount if kind == "earn" else -amount
+            self.treasury += {"earn": -amount, "vest": 0, "forfeit": amount, "seize": amount}[kind]
+            self.pending[w] += {"earn": amount, "vest": -amount, "forfeit": -amount, "seize": 0}[kind]
             self.vested[w] += amount if kind == "vest" else 0
-        need(self.treasury + sum(self.pending) + sum(self.vested) == 0, "accounts")
+            self.deposit[w] -= amount if kind == "seize" else 0
+        self.check_accounts()
         for w in evicted:
             self.status[w] = "evicted"
         self.last_open, self.r = r["open"], None
@@ -332,6 +353,25 @@ class Verifier:
             if self.offset == self.begin["lines"]:
                 self.offset, self.epoch = 0, self.epoch + 1
 
+    def check_accounts(self) -> None:
+        """4.4"""
+        held = [self.pending, self.vested, self.deposit, self.returned]
+        need(self.treasury + sum(map(sum, held)) == 0, "accounts")
+
+    def take_return(self, x: Entry) -> None:
+        """3.13"""
+        over = self.epoch >= self.begin["epochs"] and self.plan() is None
+        need(len(x["transfers"]) > 0, "nothing returned")
+        need(all(a[1] < b[1] for a, b in pairwise(x["transfers"])), "ascending")
+        for kind, w, amount in x["transfers"]:
+            need(kind == "return" and w < len(self.keys) and self.status[w] != "evicted", "return to whom")
+            need(over or self.status[w] == "withdrawn", "returned too early")
+            need(amount == self.deposit[w] > 0, "not the whole deposit")
+        for _, w, amount in x["transfers"]:
+            self.deposit[w] -= amount
+            self.returned[w] += amount
+        self.check_accounts()
+
     def take_resume(self, x: Entry) -> None:
         self.closed = None
 
@@ -339,6 +379,7 @@ class Verifier:
         """3.12"""
         if x["outcome"] == "complete":
             need(self.epoch >= self.begin["epochs"] and self.plan() is None, "not complete")
+            need(not any(self.deposit), "deposits are held")
         self.closed = x["outcome"]
 
 

@@ -19,6 +19,10 @@ def fresh(workers: int = 6, scenario: Scenario = SCENARIO) -> World:
     return scripted_world(scenario, workers)[0]
 
 
+def joining(world: World, worker: int, key: bytes, signature: bytes, deposit: int = 0) -> e.Join2:
+    return e.Join2(at=world.state.at, worker=worker, key=key, signature=signature, deposit=deposit)
+
+
 def opened(world: World) -> list[Assignment]:
     plan = world.manager.upcoming()
     assert plan is not None

@@ -26,11 +26,27 @@ class AnyRun(RuleBasedStateMachine):
         fragment=st.integers(0, 4),
         epochs=st.integers(1, 2),
         reward=st.integers(0, 3),
+        deposit=st.integers(0, 9),
         seed=st.binary(max_size=4),
     )
-    def begin(self, workers: int, lines: int, block: int, fragment: int, epochs: int, reward: int, seed: bytes) -> None:
+    def begin(
+        self,
+        workers: int,
+        lines: int,
+        block: int,
+        fragment: int,
+        epochs: int,
+        reward: int,
+        deposit: int,
+        seed: bytes,
+    ) -> None:
         scenario = Scenario(
-            lines=lines, epochs=epochs, block_lines=block, fragment_lines=min(fragment, block), reward=reward
+            lines=lines,
+            epochs=epochs,
+            block_lines=block,
+            fragment_lines=min(fragment, block),
+            reward=reward,
+            deposit=deposit,
         )
         self.world, self.log = scripted_world(scenario, workers, digest("stateful", seed))
         self.ever_faked: set[int] = set()
@@ -87,6 +103,18 @@ class AnyRun(RuleBasedStateMachine):
             self.world.write()
 
     @precondition(open_for_more)
+    @rule(number=st.integers(0, 11))
+    def ask_for_the_deposit(self, number: int) -> None:
+        state = self.world.state
+        if number in state.workers:
+            may = state.workers[number].status == "withdrawn"
+            due = state.ledger.accounts[number].deposit if may else 0
+            given = self.world.manager.give_back([number])
+            self.world.write()
+            over = state.trained and state.upcoming() is None
+            assert over or sum(t.amount for t in given) == due
+
+    @precondition(open_for_more)
     @rule()
     def stop(self) -> None:
         self.world.stop("by hand")
@@ -113,6 +141,26 @@ class AnyRun(RuleBasedStateMachine):
         assert self.world.state.ledger.total() == 0
 
     @invariant()
+    def every_deposit_is_held_or_returned_or_its_owner_was_caught(self) -> None:
+        state = self.world.state
+        brought, seized = dict.fromkeys(state.workers, 0), dict.fromkeys(state.workers, 0)
+        for _, _, body in self.log.entries():
+            entry = e.decode(body)
+            if isinstance(entry, e.Join2):
+                brought[entry.worker] += entry.deposit
+            elif isinstance(entry, e.Pay):
+                for transfer in entry.transfers:
+                    seized[transfer.worker] += transfer.amount if transfer.kind == "seize" else 0
+        for number, account in state.ledger.accounts.items():
+            assert account.deposit + account.returned + seized[number] == brought[number]
+            if state.workers[number].status == "evicted":
+                assert account.deposit == account.pending == 0 and seized[number] == self.world.scenario.deposit
+            else:
+                assert account.forfeited == seized[number] == 0
+            assert not self.complete() or account.deposit == 0
+        assert state.ledger.taken == sum(brought.values())
+
+    @invariant()
     def who_never_faked_is_never_evicted(self) -> None:
         assert set(self.world.evicted_in) <= self.ever_faked
 
@@ -125,7 +173,7 @@ class AnyRun(RuleBasedStateMachine):
     def each_line_is_used_once_an_epoch(self) -> None:
         used: dict[int, int] = {}
         for _, _, body in self.log.entries():
-            entry = e.entry_decoder.decode(body)
+            entry = e.decode(body)
             if isinstance(entry, e.Open) and entry.purpose == "train":
                 assert entry.offset == used.get(entry.epoch, 0)
                 assert 0 < entry.lines <= self.world.scenario.lines - entry.offset

@@ -110,7 +110,7 @@ def test_both_come_to_the_same_on_entries_that_are_spoiled_and_misplaced(data: s
     for _ in range(4):
         entry = spoiled(data, data.draw(near))
         try:
-            e.entry_decoder.decode(encode(entry))
+            e.decode(encode(entry))
         except InvalidProofError:
             return
         if not all(claim.holds() for claim in signed_claims(state, entry)):

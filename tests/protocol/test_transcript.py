@@ -27,15 +27,16 @@ def short(value: Any) -> str:
 def line(number: int, entry: e.AnyEntry) -> str:
     names = [name for name in entry.__struct_fields__ if name != "at"]
     said = " ".join(f"{name}={short(getattr(entry, name))}" for name in names)
-    return f"{number:3} {e.kind_of(type(entry)):8} {said}".rstrip()
+    return f"{number:3} {e.tag_of(type(entry)):10} {said}".rstrip()
 
 
 def test_the_eventful_run_is_written_as_it_always_was(golden: Any) -> None:
     world, log = eventful_run()
-    lines = [line(number, e.entry_decoder.decode(body)) for number, _, body in log.entries()]
+    lines = [line(number, e.decode(body)) for number, _, body in log.entries()]
     accounts = [
         f"worker {n}: {state.status}, {world.state.ledger.accounts[n].vested} vested, "
-        f"{world.state.ledger.accounts[n].pending} pending, {world.state.ledger.accounts[n].forfeited} forfeited"
+        f"{world.state.ledger.accounts[n].pending} pending, {world.state.ledger.accounts[n].forfeited} forfeited, "
+        f"{world.state.ledger.accounts[n].returned} returned"
         for n, state in world.state.workers.items()
     ]
     golden(GOLDEN, "\n".join([*lines, "", *accounts, "", world.head]))

@@ -13,7 +13,7 @@ import msgspec
 import podlt.api
 from podlt.api import Result
 from podlt.data.spec import DataSpec
-from podlt.protocol.entries import entry_decoder
+from podlt.protocol.entries import decode
 from podlt.protocol.rules import RunState
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
 from podlt.training.directory import RunDirectory
@@ -77,7 +77,7 @@ class Trained(msgspec.Struct):
 def entries(run: Path) -> list[Any]:
     """The entries of a run's log."""
     with closing(RunDirectory(run).log()) as store:
-        return [entry_decoder.decode(body) for _, _, body in store.entries()]
+        return [decode(body) for _, _, body in store.entries()]
 
 
 def replayed(run: Path) -> RunState:

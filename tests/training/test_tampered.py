@@ -6,6 +6,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,10 @@ from safetensors.torch import load_file, save_file
 from small_runs import Trained, entries, seeded, tiny_recipe, train
 
 import podlt.api
+from podlt.crypto import digest
+from podlt.engine.conformance import arithmetic_digest
 from podlt.errors import InvalidProofError, PodltError, StorageError, UsageError
+from podlt.exact.conformance import VECTORS, total
 from podlt.protocol import entries as e
 from podlt.training.audit import audit
 from podlt.training.directory import RunDirectory
@@ -200,3 +204,23 @@ def test_a_run_keeps_what_its_log_speaks_of(cheated: Trained) -> None:
     run = RunDirectory(cheated.result.run)
     rounds = [entry.round for entry in entries(run.path) if isinstance(entry, e.Apply)]
     assert sorted(path.name for path in run.updates.iterdir()) == [run.update(round).name for round in rounds]
+
+
+def test_a_podlt_that_defines_the_arithmetic_otherwise_neither_goes_on_nor_audits(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podlt.training.replay.arithmetic_digest", lambda arithmetic: bytes(32))
+    before = contents(run)
+    for attempt in (lambda: podlt.api.resume(run), lambda: audit(run, 1.0)):
+        with pytest.raises(UsageError, match="defines the arithmetic .* otherwise than the one that began the run"):
+            attempt()
+    assert contents(run) == before
+    assert verify(run, jobs=1).ok
+
+
+def test_the_arithmetic_of_a_log_is_named_by_its_golden_vectors() -> None:
+    exact = {arithmetic_digest(f"exact/{digits}") for digits in (1, 2, 3)}
+    assert len(exact | {arithmetic_digest("stock")}) == 4
+    golden = json.loads(resources.files("podlt.exact").joinpath(VECTORS).read_text())
+    parts = (b"exact/3", bytes.fromhex(total(golden)))
+    assert arithmetic_digest("exact/3") == digest("arithmetic/1", *parts)

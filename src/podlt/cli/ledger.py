@@ -21,6 +21,8 @@ def ledger(
 ) -> None:
     """Show what every worker has earned: pending until it passed a later check, forfeited if it was evicted.
 
+    Deposits that workers brought are held until the run ends, and then returned; an evicted worker's is forfeited.
+
     The treasury is the manager's own account: what it owes and has paid, as a negative number. All accounts sum to
     zero, in every round.
 
@@ -39,6 +41,8 @@ def ledger(
             "pending": state.ledger.accounts[number].pending,
             "vested": state.ledger.accounts[number].vested,
             "forfeited": state.ledger.accounts[number].forfeited,
+            "deposit": state.ledger.accounts[number].deposit,
+            "returned": state.ledger.accounts[number].returned,
         }
         for number, worker in sorted(state.workers.items())
     ]
@@ -50,24 +54,26 @@ def ledger(
         writer.writeheader()
         writer.writerows(rows)
     else:
-        _print(rows, treasury, total)
+        _print(rows, treasury, total, deposits=bool(state.ledger.taken))
 
 
-def _print(rows: list[dict[str, Any]], treasury: int, total: int) -> None:
+def _print(rows: list[dict[str, Any]], treasury: int, total: int, *, deposits: bool) -> None:
+    names = ["pending", "vested", "forfeited", *(["deposit", "returned"] if deposits else [])]
     table = Table(box=None, pad_edge=False)
     table.add_column("worker", justify="right")
     table.add_column("status")
-    for name in ("checks passed", "pending", "vested", "forfeited"):
+    for name in ("checks passed", *names):
         table.add_column(name, justify="right")
     for row in rows:
         style = {"evicted": "red", "withdrawn": "yellow"}.get(row["status"])
-        table.add_row(*(f"{v:,}" if isinstance(v, int) else v for v in row.values()), style=style)
+        shown = [row[name] for name in ("worker", "status", "checks_passed", *names)]
+        table.add_row(*(f"{v:,}" if isinstance(v, int) else v for v in shown), style=style)
     table.add_section()
-    sums = {name: sum(row[name] for row in rows) for name in ("pending", "vested", "forfeited")}
+    sums = {name: sum(row[name] for row in rows) for name in names}
     table.add_row("", "all", "", *(f"{value:,}" for value in sums.values()), style="bold")
     out = console()
     out.print(table)
-    out.print(
-        f"\ntreasury {treasury:,}, workers {sums['pending'] + sums['vested']:,} (pending and vested): sum {total}"
-    )
+    kept = [name for name in names if name != "forfeited"]
+    what = ", ".join(kept[:-1]) + f" and {kept[-1]}"
+    out.print(f"\ntreasury {treasury:,}, workers {sum(sums[name] for name in kept):,} ({what}): sum {total}")
     out.print("[dim]forfeited credits went back to the treasury[/dim]")

@@ -156,6 +156,7 @@ def _worker(run: Path, number: int, out: Console) -> None:
     from podlt.report.records import worker_life
 
     life = worker_life(run, number)
+    account = life.account
     _facts(
         {
             "worker": str(number),
@@ -163,7 +164,12 @@ def _worker(run: Path, number: int, out: Console) -> None:
             "key": life.state.key.hex(),
             "tasks": f"{life.tasks:,} of {life.lines:,} lines; {life.checks} of them were compared, "
             f"{life.state.checks_passed} passed",
-            "credits": f"{life.pending:,} pending, {life.vested:,} vested, {life.forfeited:,} forfeited",
+            "credits": f"{account.pending:,} pending, {account.vested:,} vested, {account.forfeited:,} forfeited",
+            **(
+                {"deposit": f"{account.deposit:,} held, {account.returned:,} returned"}
+                if account.deposit or account.returned
+                else {}
+            ),
         },
         out,
     )

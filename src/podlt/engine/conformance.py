@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from importlib import resources
+
 import msgspec
 
+from podlt.crypto import digest
 from podlt.errors import EngineError
 from podlt.program.operations import EXACT_ARITHMETIC
 
@@ -44,3 +48,20 @@ def conformance(arithmetic: str) -> Conformance:
 
     report = check()
     return Conformance(report.digest, report.differing or "")
+
+
+def arithmetic_digest(arithmetic: str) -> bytes:
+    """What a log says of the arithmetic that its run is computed with: 32 bytes, the same on every machine.
+
+    Of exact arithmetic it is over the golden vectors, so that a program that defines an operation otherwise has
+    another; PyTorch's own promises nothing between versions, and has one digest.
+
+    Args:
+        arithmetic: a program's.
+    """
+    if arithmetic not in EXACT_ARITHMETIC:
+        return digest("arithmetic/1", arithmetic.encode())
+    from podlt.exact.conformance import VECTORS, total
+
+    golden = json.loads(resources.files("podlt.exact").joinpath(VECTORS).read_text(encoding="utf-8"))
+    return digest("arithmetic/1", arithmetic.encode(), bytes.fromhex(total(golden)))

@@ -46,6 +46,8 @@ class Books(msgspec.Struct):
     pending: int = 0
     vested: int = 0
     forfeited: int = 0
+    deposits: int = 0
+    returned: int = 0
     at: int = 0
     closed: str = ""
     round_lines: int = 0
@@ -56,6 +58,7 @@ class Books(msgspec.Struct):
         if isinstance(entry, e.Join):
             self.returns += entry.worker in self.workers
             self.workers[entry.worker] = "active"
+            self.deposits += entry.deposit if isinstance(entry, e.Join2) else 0
         elif isinstance(entry, e.Withdraw):
             self.withdrawals += 1
             self.workers[entry.worker] = "withdrawn"
@@ -67,7 +70,7 @@ class Books(msgspec.Struct):
             self._judge(entry)
         elif isinstance(entry, e.Apply):
             self.rounds, self.lines, self.loss = self.rounds + 1, self.lines + self.round_lines, entry.loss
-        elif isinstance(entry, e.Pay):
+        elif isinstance(entry, e.Pay | e.Return):
             for transfer in entry.transfers:
                 self._move(transfer)
         elif isinstance(entry, e.Close):
@@ -83,14 +86,12 @@ class Books(msgspec.Struct):
                 self.evictions[verdict.outcome] = self.evictions.get(verdict.outcome, 0) + 1
 
     def _move(self, transfer: e.Transfer) -> None:
-        if transfer.kind == "earn":
-            self.pending += transfer.amount
-            return
-        self.pending -= transfer.amount
-        if transfer.kind == "vest":
-            self.vested += transfer.amount
-        else:
-            self.forfeited += transfer.amount
+        kind, amount = transfer.kind, transfer.amount
+        self.pending += {"earn": amount, "vest": -amount, "forfeit": -amount}.get(kind, 0)
+        self.vested += amount if kind == "vest" else 0
+        self.forfeited += amount if kind in ("forfeit", "seize") else 0
+        self.deposits -= amount if kind in ("seize", "return") else 0
+        self.returned += amount if kind == "return" else 0
 
 
 class Spent(msgspec.Struct):

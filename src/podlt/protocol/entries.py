@@ -2,17 +2,20 @@
 
 An entry says what happened; whether it may happen is `rules.RunState.apply`. `at` is the manager's clock in
 milliseconds and never decreases. Each kind carries its version in its tag, so that a reader of tomorrow knows which
-rules an old log was written under.
+rules an old log was written under. A run keeps the versions that its first entry began with (`FORMATS`): a newer
+version of a kind is a class of its own, derived from the older one, and what is true of the old holds of the new.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import msgspec
 
-from podlt.canonical import Decoder, encode
+from podlt.canonical import MAX_RECORD, Decoder, encode
 from podlt.crypto import digest
+from podlt.errors import InvalidProofError, UsageError
 from podlt.units import Count, Credits, Digest, Millis, PublicKey, Round, Salt, Signature, Text, WorkerId
 
 
@@ -47,12 +50,28 @@ class Begin(Entry, frozen=True, tag="begin/1"):
     chain_length: Count
 
 
+class Begin2(Begin, frozen=True, tag="begin/2"):
+    """As `Begin`, of a run with deposits; and with which arithmetic it is computed.
+
+    `arithmetic` is a digest of what the manager's machine computes for known inputs (`podlt.engine.conformance`): a
+    run goes on only where the same inputs give the same bits.
+    """
+
+    arithmetic: Digest
+
+
 class Join(Entry, frozen=True, tag="join/1"):
     """A worker is admitted; it signed the run's identity. A worker that had withdrawn comes back with the same key."""
 
     worker: WorkerId
     key: PublicKey
     signature: Signature
+
+
+class Join2(Join, frozen=True, tag="join/2"):
+    """As `Join`; the manager holds `deposit` credits for it, besides what it held before."""
+
+    deposit: Credits
 
 
 class Withdraw(Entry, frozen=True, tag="withdraw/1"):
@@ -142,9 +161,12 @@ class Apply(Entry, frozen=True, tag="apply/1"):
 
 
 class Transfer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Credits moved: `earn` treasury -> pending, `vest` pending -> vested, `forfeit` pending -> treasury."""
+    """Credits moved: `earn` treasury -> pending, `vest` pending -> vested, `forfeit` pending -> treasury.
 
-    kind: Literal["earn", "vest", "forfeit"]
+    Of deposits: `seize` deposit -> treasury, with a conviction; `return` deposit -> returned, to its owner.
+    """
+
+    kind: Literal["earn", "vest", "forfeit", "seize", "return"]
     worker: WorkerId
     amount: Credits
 
@@ -153,6 +175,19 @@ class Pay(Entry, frozen=True, tag="pay/1"):
     """The round ends with what it pays, vests and forfeits, in the order of the rules."""
 
     round: Round
+    transfers: list[Transfer]
+
+
+class Pay2(Pay, frozen=True, tag="pay/2"):
+    """As `Pay`; who is evicted loses its deposit as well."""
+
+
+class Return(Entry, frozen=True, tag="return/1"):
+    """Deposits go back to their owners: at the run's end to all who were not evicted, before it to who left for good.
+
+    Each is returned whole, ascending by worker.
+    """
+
     transfers: list[Transfer]
 
 
@@ -167,18 +202,88 @@ class Close(Entry, frozen=True, tag="close/1"):
     reason: Text
 
 
-AnyEntry = Begin | Join | Withdraw | Open | Redeal | Commit | Reveal | Verdict | Apply | Pay | Resume | Close
+AnyEntry = (
+    Begin | Begin2 | Join | Join2 | Withdraw | Open | Redeal | Commit | Reveal | Verdict | Apply | Pay | Pay2 | Return
+    | Resume | Close
+)  # fmt: skip
 
 KINDS: tuple[type[Entry], ...] = AnyEntry.__args__
 
-entry_decoder: Decoder[AnyEntry] = Decoder(AnyEntry)
+_SAME = (Withdraw, Open, Redeal, Commit, Reveal, Verdict, Apply, Resume, Close)
+
+FORMATS: dict[type[Begin], frozenset[type[Entry]]] = {
+    Begin: frozenset((Begin, Join, Pay, *_SAME)),
+    Begin2: frozenset((Begin2, Join2, Pay2, Return, *_SAME)),
+}
+"""How a run began -> the kinds of entries that it may have. A run is written to its end as it began."""
+
+_decoder: Decoder[AnyEntry] = Decoder(AnyEntry)
+
+
+class NewerFormatError(UsageError):
+    """An entry is of a kind or version that only a newer program knows: whether it holds cannot be said here."""
+
+
+def decode(body: bytes) -> AnyEntry:
+    """The entry whose one encoding is `body`.
+
+    Raises:
+        InvalidProofError: malformed, too long, out of range, or not the canonical encoding.
+        NewerFormatError: a newer program wrote it.
+    """
+    try:
+        return _decoder.decode(body)
+    except InvalidProofError:
+        tag = _tag(body)
+        name, number = _parts(tag)
+        known = max((_parts(tag_of(kind))[1] for kind in KINDS if kind_of(kind) == name), default=0)
+        if number <= known:
+            raise
+        here = f"this one knows {name}/{known}" if known else f"this one knows no {name}"
+        raise NewerFormatError(f"written by a newer podlt ({tag}; {here}): upgrade podlt to read it") from None
+
+
+def tag_of(kind: type[Entry]) -> str:
+    """A kind's name with its version, as it is written: "join/2"."""
+    return str(kind.__struct_config__.tag)
 
 
 def kind_of(kind: type[Entry]) -> str:
     """A kind's name without its version: "begin", "join", ..."""
-    return kind.__name__.lower()
+    return _parts(tag_of(kind))[0]
+
+
+def version_of(kind: type[Entry]) -> int:
+    """A kind's version, from 1."""
+    return _parts(tag_of(kind))[1]
 
 
 def identity(begin: Begin) -> bytes:
     """The run's identity, 32 bytes: a digest over all that `Begin` says but its time."""
     return digest("run/1", encode(msgspec.structs.replace(begin, at=0)))
+
+
+class _Tagged(msgspec.Struct):
+    """What any version of any kind begins with."""
+
+    kind: str
+
+
+_tagged = msgspec.msgpack.Decoder(_Tagged)
+
+
+def _tag(body: bytes) -> str:
+    """What an entry that cannot be decoded says it is; "" if it says nothing."""
+    try:
+        return _tagged.decode(body).kind if len(body) <= MAX_RECORD else ""
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return ""
+
+
+_TAG = re.compile(r"([a-z-]{1,32})/([1-9][0-9]{0,5})")
+
+
+def _parts(tag: str) -> tuple[str, int]:
+    """Name and version of a tag; nothing if it has another form, and then no program is known that wrote it."""
+    found = _TAG.fullmatch(tag)
+    return (found[1], int(found[2])) if found else ("", 0)

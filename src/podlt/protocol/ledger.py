@@ -1,8 +1,8 @@
 """Integer credits by double entry: pay is pending until its worker has passed a later check.
 
-Accounts: the treasury (the manager's; it goes negative by what it owes and has paid), and for each worker one for
-pending and one for vested credits. Every transfer takes from one account what it gives to another, so the sum of all
-accounts is always zero.
+Accounts: the treasury (the manager's; it goes negative by what it owes and has paid), and for each worker those for
+pending and vested credits, for the deposit that the manager holds, and for what it gave back of it. Every transfer
+takes from one account what it gives to another, so the sum of all accounts is always zero.
 """
 
 from __future__ import annotations
@@ -16,11 +16,18 @@ from podlt.protocol.entries import Transfer
 
 
 class Account(msgspec.Struct):
-    """A worker's credits: `pending` may still be forfeited, `vested` is its own; `forfeited` is what it lost."""
+    """A worker's credits.
+
+    Attributes:
+        pending: may still be forfeited; vested: its own; forfeited: what it lost, of pay and deposit;
+        deposit: what the manager holds of it; returned: its own again.
+    """
 
     pending: int = 0
     vested: int = 0
     forfeited: int = 0
+    deposit: int = 0
+    returned: int = 0
 
 
 class Ledger:
@@ -28,11 +35,20 @@ class Ledger:
 
     def __init__(self) -> None:
         self.treasury = 0
+        self.taken = 0
+        """All deposits that were ever taken."""
+
         self.accounts: dict[int, Account] = {}
 
     def open(self, worker: int) -> None:
         """Opens a worker's account, once."""
         self.accounts.setdefault(worker, Account())
+
+    def deposit(self, worker: int, amount: int) -> None:
+        """Takes a deposit, besides what is held already."""
+        self.treasury -= amount
+        self.taken += amount
+        self.accounts[worker].deposit += amount
 
     def settle(
         self, earned: Mapping[int, int], passed: Iterable[int], evicted: Iterable[int], *, last: bool
@@ -44,42 +60,61 @@ class Ledger:
             evicted: who was convicted in it; last: the closing check, which also vests what was earned with it.
 
         Returns:
-            Earnings, then vestings, then forfeits, each ascending by worker, none of zero.
+            Earnings, then vestings, forfeits and seizures, each ascending by worker, none of zero.
         """
         gone = set(evicted)
         earn = [Transfer("earn", w, earned[w]) for w in sorted(earned) if w not in gone and earned[w]]
         now = {t.worker: t.amount for t in earn} if last else {}
         vest = [(w, self.accounts[w].pending + now.get(w, 0)) for w in sorted(set(passed) - gone)]
         forfeit = [(w, self.accounts[w].pending) for w in sorted(gone)]
+        seize = [(w, self.accounts[w].deposit) for w in sorted(gone)]
         return [
             *earn,
             *(Transfer("vest", w, amount) for w, amount in vest if amount),
             *(Transfer("forfeit", w, amount) for w, amount in forfeit if amount),
+            *(Transfer("seize", w, amount) for w, amount in seize if amount),
         ]
 
     def post(self, transfers: Iterable[Transfer]) -> None:
         """Moves the credits.
 
         Raises:
-            InvalidProofError: a pending account would go below zero.
+            InvalidProofError: an account would go below zero.
         """
         for transfer in transfers:
-            account = self.accounts[transfer.worker]
-            amount = transfer.amount
-            if transfer.kind == "earn":
-                self.treasury -= amount
-                account.pending += amount
-                continue
-            if amount > account.pending:
-                raise InvalidProofError(f"worker {transfer.worker} has {account.pending} pending, not {amount}")
-            account.pending -= amount
-            if transfer.kind == "vest":
-                account.vested += amount
-            else:
-                self.treasury += amount
-                account.forfeited += amount
+            self.treasury += move(self.accounts[transfer.worker], transfer)
         assert self.total() == 0
 
     def total(self) -> int:
         """The sum of all accounts: always zero."""
-        return self.treasury + sum(a.pending + a.vested for a in self.accounts.values())
+        return self.treasury + sum(a.pending + a.vested + a.deposit + a.returned for a in self.accounts.values())
+
+
+def move(account: Account, transfer: Transfer) -> int:
+    """Books a transfer in its worker's account; returns what the treasury gets by it.
+
+    Raises:
+        InvalidProofError: an account would go below zero.
+    """
+    kind, amount = transfer.kind, transfer.amount
+    if kind == "earn":
+        account.pending += amount
+        return -amount
+    held = account.pending if kind in ("vest", "forfeit") else account.deposit
+    if amount > held:
+        name = "pending" if kind in ("vest", "forfeit") else "in deposit"
+        raise InvalidProofError(f"worker {transfer.worker} has {held} {name}, not {amount}")
+    if kind == "vest":
+        account.pending -= amount
+        account.vested += amount
+        return 0
+    if kind == "return":
+        account.deposit -= amount
+        account.returned += amount
+        return 0
+    if kind == "forfeit":
+        account.pending -= amount
+    else:
+        account.deposit -= amount
+    account.forfeited += amount
+    return amount

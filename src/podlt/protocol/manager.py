@@ -53,11 +53,15 @@ class Manager:
         """The first entry."""
         self._propose(entry)
 
-    def join(self, key: bytes, sign: Callable[[], bytes]) -> int:
+    def join(self, key: bytes, sign: Callable[[], bytes], deposit: int = 0) -> int:
         """Admits a worker; returns its number.
 
+        Args:
+            deposit: credits that the manager holds for it from now on, besides what it held before.
+
         Raises:
-            PeerError: the signature does not hold, or the key was evicted or is in the run already.
+            PeerError: the signature does not hold, the key was evicted or is in the run already, or the run cannot
+                take this deposit.
         """
         known = [number for number, worker in self.state.workers.items() if worker.key == key]
         number = known[0] if known else len(self.state.workers)
@@ -65,6 +69,10 @@ class Manager:
             status = self.state.workers[number].status
             raise PeerError(number, "join", f"cannot join: its key is {status} in this run")
         entry = e.Join(at=self._now(), worker=number, key=key, signature=sign())
+        if self.state.takes_deposits:
+            entry = e.Join2(at=entry.at, worker=number, key=key, signature=entry.signature, deposit=deposit)
+        elif deposit:
+            raise PeerError(number, "deposit", "this run began with a version that knows no deposits")
         if not all(claim.holds() for claim in claims(self.state, entry)):
             raise PeerError(number, "join", "the signature on joining does not hold")
         self._propose(entry)
@@ -75,8 +83,17 @@ class Manager:
         if self.state.closed is not None:
             self._propose(e.Resume(at=self._now()))
 
+    def give_back(self, workers: Sequence[int]) -> list[e.Transfer]:
+        """Returns the deposits of those of the workers to whom they may be returned now (`RunState.returnable`)."""
+        due = [e.Transfer("return", w, amount) for w in sorted(set(workers)) if (amount := self.state.returnable(w))]
+        if due:
+            self._propose(e.Return(at=self._now(), transfers=due))
+        return due
+
     def close(self, outcome: str, reason: str = "") -> None:
-        """The last entry, or a stop after which the run can be resumed."""
+        """The last entry, or a stop after which the run can be resumed. Before the last one, deposits are returned."""
+        if outcome == "complete":
+            self.give_back(list(self.state.workers))
         self._propose(e.Close(at=self._now(), outcome=outcome, reason=reason))  # type: ignore[arg-type]
 
     def upcoming(self) -> Upcoming | None:
@@ -263,7 +280,8 @@ class Manager:
     def pay(self) -> list[e.Transfer]:
         """Ends the round with what it pays."""
         transfers = self.state.owed()
-        self._propose(e.Pay(at=self._now(), round=self.state.round, transfers=transfers))
+        kind = e.Pay2 if self.state.takes_deposits else e.Pay
+        self._propose(kind(at=self._now(), round=self.state.round, transfers=transfers))
         self._roles = None
         return transfers
 

@@ -49,6 +49,9 @@ class RunState(RunFacts):
             if self.closed is not None:
                 goes_on = self.closed.outcome == "stopped" and isinstance(entry, e.Resume)
                 self._require(goes_on, Step.OUTCOME, "the run was closed")
+            form = type(self.begin if self.begin is not None else entry)
+            fits = type(entry) in e.FORMATS[form]  # type: ignore[index]
+            self._require(fits, Step.PROGRESS, f"no {e.tag_of(type(entry))} in a run of {e.tag_of(form)}")
             _HANDLERS[type(entry)](self, entry)
         except InvalidProofError as error:
             raise InvalidProofError(
@@ -64,7 +67,7 @@ class RunState(RunFacts):
         rounds = most_rounds(entry.lines, entry.epochs, entry.block_lines, entry.fragment_lines) + SETTLEMENT_ROUNDS
         self._require(rounds <= MAX_ROUNDS, Step.PROGRESS, "more rounds than can be numbered", MAX_ROUNDS, rounds)
         self._require(entry.chain_length >= rounds, Step.DRAWS, "the chain is too short", rounds, entry.chain_length)
-        most = MOST_PAID * entry.reward * entry.lines * entry.epochs
+        most = self._most_paid(entry)
         self._require(most <= MAX_INT, Step.PAYMENTS, "more pay than an account can hold", MAX_INT, most)
         self.begin, self.run = entry, e.identity(entry)
         self.parameters, self.secret = entry.parameters, entry.chain_end
@@ -91,6 +94,10 @@ class RunState(RunFacts):
             back = known.status == "withdrawn" and known.key == entry.key
             self._require(back, Step.PROGRESS, f"worker {entry.worker} cannot join again")
             known.status = "active"
+        if isinstance(entry, e.Join2):
+            most = self._most_paid(self._begin) + self.ledger.taken + entry.deposit
+            self._require(most <= MAX_INT, Step.PAYMENTS, "more credits than an account can hold", MAX_INT, most)
+            self.ledger.deposit(entry.worker, entry.deposit)
 
     def _apply_withdraw(self, entry: e.Withdraw) -> None:
         worker = self.workers.get(entry.worker)
@@ -260,6 +267,16 @@ class RunState(RunFacts):
         if self.offset == self._begin.lines:
             self.epoch, self.offset = self.epoch + 1, 0
 
+    def _apply_return(self, entry: e.Return) -> None:
+        self._require(self.current is None, Step.PROGRESS, "deposits are returned between rounds only")
+        workers = [t.worker for t in entry.transfers]
+        known = bool(workers) and workers == sorted(set(workers)) and all(w in self.workers for w in workers)
+        self._require(known, Step.PAYMENTS, "deposits are returned to known workers, in order")
+        due = [e.Transfer("return", worker, self.returnable(worker)) for worker in workers]
+        whole = entry.transfers == due and all(t.amount for t in due)
+        self._require(whole, Step.PAYMENTS, "another deposit is returned than may be", due, entry.transfers)
+        self.ledger.post(entry.transfers)
+
     def _apply_resume(self, entry: e.Resume) -> None:
         self._require(self.current is None, Step.PROGRESS, "a run resumes between rounds only")
         self.closed = None
@@ -268,6 +285,8 @@ class RunState(RunFacts):
         self._require(self.current is None, Step.OUTCOME, "the run was closed within a round")
         if entry.outcome == "complete":
             self._require(self.trained and self.upcoming() is None, Step.OUTCOME, "the run is not complete")
+            held = [worker for worker, account in self.ledger.accounts.items() if account.deposit]
+            self._require(not held, Step.OUTCOME, "deposits were not returned to their owners", [], held)
         self.closed = entry
 
     def forget_round(self) -> None:
@@ -309,6 +328,10 @@ class RunState(RunFacts):
             self.current.open.round == number, Step.PROGRESS, "entry of another round", self.current.open.round, number
         )
         return self.current
+
+    @staticmethod
+    def _most_paid(begin: e.Begin) -> int:
+        return MOST_PAID * begin.reward * begin.lines * begin.epochs
 
     @staticmethod
     def _require(holds: bool, step: Step, message: str, expected: object = None, actual: object = None) -> None:

@@ -37,6 +37,11 @@ class RunFacts:
         return [number for number, worker in self.workers.items() if worker.status == "active"]
 
     @property
+    def takes_deposits(self) -> bool:
+        """Whether the run began with a version that knows deposits."""
+        return isinstance(self.begin, e.Begin2)
+
+    @property
     def trained(self) -> bool:
         """Whether every epoch is done."""
         return self._begin.epochs <= self.epoch
@@ -104,6 +109,18 @@ class RunFacts:
             holder = round.holder(origin)
             earned[holder] = earned.get(holder, 0) + self._begin.reward * (stop - start)
         return self.ledger.settle(earned, self._passed(), self._evicted(), last=round.open.purpose == "settle")
+
+    def returnable(self, worker: int) -> int:
+        """The deposit that may be given back to a worker now; 0 if there is none, or it may still be lost.
+
+        At the run's end everybody's may who was not evicted; before it, that of a worker that withdrew: all checks of
+        its work are over then, as each is within a round of its own.
+        """
+        account, status = self.ledger.accounts[worker], self.workers[worker].status
+        if self.current is not None or status == "evicted":
+            return 0
+        over = self.trained and self.upcoming() is None
+        return account.deposit if over or status == "withdrawn" else 0
 
     @property
     def _begin(self) -> e.Begin:

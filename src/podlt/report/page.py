@@ -131,13 +131,15 @@ def _evictions(history: History) -> str:
 
 def _ledger(history: History) -> str:
     state = history.state
-    rows = []
+    rows, names = [], ["pending", "vested", "forfeited"]
+    if state.ledger.taken:
+        names += ["deposit", "returned"]
     for number, worker in sorted(state.workers.items()):
         account = state.ledger.accounts[number]
-        cells = (worker.checks_passed, account.pending, account.vested, account.forfeited)
+        cells = (worker.checks_passed, *(getattr(account, name) for name in names))
         numbers = "".join(f'<td class="number">{cell:,}' for cell in cells)
         rows.append(f'<tr><td class="number">{number}<td>{worker.status}{numbers}</tr>')
-    heads = "".join(f'<th class="number">{name}' for name in ("checks passed", "pending", "vested", "forfeited"))
+    heads = "".join(f'<th class="number">{name}' for name in ("checks passed", *names))
     return (
         '<h2>Ledger</h2><div class="card"><p>Treasury '
         f"{state.ledger.treasury:,} credits; all accounts sum to {state.ledger.total()}.</p>"

@@ -11,6 +11,7 @@ from podlt.errors import UsageError
 from podlt.log.checkpoint import Head, open_head, origin_of
 from podlt.log.merkle import inclusion_proof, is_included, leaf_hash
 from podlt.protocol import entries as e
+from podlt.protocol.ledger import Account
 from podlt.protocol.plan import fragment_bounds
 from podlt.protocol.round import RoundState, WorkerState
 from podlt.protocol.rules import RunState
@@ -139,14 +140,13 @@ class Life(msgspec.Struct, frozen=True):
     """A worker from joining to the log's end.
 
     Attributes:
-        tasks, checks: how many tasks it executed, and how many of them were compared; deeds: what is worth telling.
+        account: its credits; tasks, checks: how many tasks it executed, and how many of them were compared;
+        deeds: what is worth telling.
     """
 
     worker: int
     state: WorkerState
-    pending: int
-    vested: int
-    forfeited: int
+    account: Account
     tasks: int
     checks: int
     lines: int
@@ -174,17 +174,15 @@ def worker_life(run: Path, worker: int) -> Life:
     if state is None or worker not in state.workers:
         count = 0 if state is None else len(state.workers)
         raise UsageError(f"{run}: no worker {worker}: expected 0 to {count - 1}")
-    account = state.ledger.accounts[worker]
-    return Life(
-        worker, state.workers[worker], account.pending, account.vested, account.forfeited, tasks, checks, lines, deeds
-    )
+    return Life(worker, state.workers[worker], state.ledger.accounts[worker], tasks, checks, lines, deeds)
 
 
 def _deeds(visit: Visit, worker: int) -> list[str]:
     """What an entry tells of a worker, in words; payments of every single round are left to the ledger."""
     entry, round = visit.entry, visit.round
     if isinstance(entry, e.Join) and entry.worker == worker:
-        return ["joined"]
+        deposit = entry.deposit if isinstance(entry, e.Join2) else 0
+        return [f"joined with a deposit of {deposit} credits" if deposit else "joined"]
     if isinstance(entry, e.Withdraw) and entry.worker == worker:
         return [f"withdrew: {entry.reason}"]
     if isinstance(entry, e.Redeal) and entry.holder == worker:
@@ -200,8 +198,13 @@ def _deeds(visit: Visit, worker: int) -> list[str]:
                 f"evicted: its result for fragment {entry.fragment} is not the accepted one ({entry.outcome}{beside})"
             ]
         return [f"passed the check of fragment {entry.fragment}{beside} ({entry.outcome})"]
-    if isinstance(entry, e.Pay):
-        words = {"vest": "own for good", "forfeit": "forfeited"}
+    if isinstance(entry, e.Pay | e.Return):
+        words = {
+            "vest": "own for good",
+            "forfeit": "forfeited",
+            "seize": "of its deposit lost",
+            "return": "of its deposit given back",
+        }
         return [
             f"{t.amount} credits {words[t.kind]}" for t in entry.transfers if t.worker == worker and t.kind in words
         ]

@@ -65,6 +65,6 @@ def decode(number: int, body: bytes) -> e.AnyEntry:
         InvalidProofError: malformed; names the entry's number.
     """
     try:
-        return e.entry_decoder.decode(body)
+        return e.decode(body)
     except InvalidProofError as error:
         raise InvalidProofError(error.reason, entry=number) from None

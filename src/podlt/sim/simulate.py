@@ -66,6 +66,7 @@ def simulate(
     *,
     whole: bool = False,
     fragment_lines: int = 0,
+    deposit: int = 0,
     directory: Path | None = None,
 ) -> SimulationResult:
     """Plays runs of the real rules with digests in the place of tensors.
@@ -74,8 +75,8 @@ def simulate(
         workers: how many there are in all; cheaters: player ("always", "selective:0.1", ...) -> how many of them;
         rounds: the length of a run; seed: decides everything; runs: how many, each with its own seed;
         whole: whether a run goes on to its settlement after the last cheater was caught;
-        fragment_lines: lines a worker gets, or 0 for a line each; directory: where the log of the (one) run goes, so
-            that `verify` can read it.
+        fragment_lines: lines a worker gets, or 0 for a line each; deposit: what each brings;
+        directory: where the log of the (one) run goes, so that `verify` can read it.
 
     Raises:
         UsageError: an unknown player, more cheaters than workers, too few workers, or a directory for many runs.
@@ -83,9 +84,11 @@ def simulate(
     cast = _cast(workers, cheaters or {})
     if min(rounds, runs) < 1:
         raise UsageError(f"expected at least one round and one run, got {rounds} and {runs}")
+    if deposit < 0:
+        raise UsageError(f"expected a deposit of 0 credits or more, got {deposit}")
     if directory is not None and runs != 1:
         raise UsageError(f"a directory holds one run, got {runs}")
-    scenario = Scenario(lines=workers * rounds, block_lines=workers, fragment_lines=fragment_lines)
+    scenario = Scenario(lines=workers * rounds, block_lines=workers, fragment_lines=fragment_lines, deposit=deposit)
     done = []
     for number in range(runs):
         own = digest("simulation/1", seed.to_bytes(16, "big", signed=True), number.to_bytes(8, "big"))

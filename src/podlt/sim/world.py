@@ -57,13 +57,14 @@ class MemoryLog:
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """What a simulated run is about; the numbers are those of a recipe."""
+    """What a simulated run is about; the numbers are those of a recipe. Everybody who joins brings the deposit."""
 
     lines: int
     epochs: int = 1
     block_lines: int
     fragment_lines: int = 0
     reward: int = 1
+    deposit: int = 0
 
 
 class World:
@@ -105,7 +106,7 @@ class World:
         """Writes the first entry, and lets everybody join."""
         s = self.scenario
         self.manager.begin(
-            e.Begin(
+            e.Begin2(
                 at=self._clock(),
                 preset="classic",
                 manager=self.key.public,
@@ -123,6 +124,7 @@ class World:
                 reward=s.reward,
                 chain_end=self.chain.end,
                 chain_length=self._chain_length,
+                arithmetic=digest("sim-arithmetic/1"),
             )
         )
         for player in self.players:
@@ -130,8 +132,11 @@ class World:
         self.write()
 
     def admit(self, player: Player) -> None:
-        """A player joins, or joins again."""
-        self.manager.join(player.key.public, lambda: player.enter(self.state.run))
+        """A player joins, or joins again, with whatever of its deposit the manager does not hold yet."""
+        accounts = self.state.ledger.accounts
+        held = accounts[player.number].deposit if player.number in accounts else 0
+        deposit = max(0, self.scenario.deposit - held)
+        self.manager.join(player.key.public, lambda: player.enter(self.state.run), deposit)
 
     def play(self, until: Callable[[World], bool] = lambda world: False) -> None:
         """Plays rounds until the run is complete, stops for want of workers, or `until` is true."""

@@ -138,7 +138,7 @@ def _read(log: Path) -> _Content:
                     "the entry was changed after it was written, or one is missing", entry=tree.size
                 )
             tree.append(leaf)
-            entry = e.entry_decoder.decode(body)
+            entry = e.decode(body)
             if isinstance(entry, e.Begin):
                 begin = entry
             elif isinstance(entry, e.Apply):

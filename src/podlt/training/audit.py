@@ -240,7 +240,7 @@ def logged_rounds(store: LogStore) -> list[LoggedRound]:
     """Every training round of a log, with who answered what."""
     state, found = RunState(), []
     for _, _, body in store.entries():
-        entry = e.entry_decoder.decode(body)
+        entry = e.decode(body)
         state.apply(entry)
         current = state.current
         if isinstance(entry, e.Apply) and current is not None:

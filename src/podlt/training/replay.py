@@ -8,7 +8,8 @@ import msgspec
 
 from podlt.crypto import SigningKey, digest
 from podlt.data.dataset import Dataset
-from podlt.errors import InvalidProofError, StorageError
+from podlt.engine.conformance import arithmetic_digest
+from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.log.checkpoint import open_head, origin_of
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.program.ir import Program
@@ -40,7 +41,7 @@ def replay_log(store: LogStore) -> tuple[RunState, list[AppliedRound], Tree]:
     for number, leaf, body in store.entries():
         if number != tree.size or leaf_hash(body) != leaf:
             raise InvalidProofError("the entry was changed after it was written, or one is missing", entry=tree.size)
-        entry = e.entry_decoder.decode(body)
+        entry = e.decode(body)
         state.apply(entry)
         tree.append(leaf)
         if isinstance(entry, e.Apply):
@@ -61,6 +62,7 @@ def check_documents(begin: e.Begin, recipe: bytes, program: Program, dataset: Da
 
     Raises:
         InvalidProofError: recipe, program or data are others than those of the run.
+        UsageError: this podlt computes otherwise than the one that began the run.
     """
     named = {
         "program.json": (begin.program, program.digest),
@@ -70,6 +72,12 @@ def check_documents(begin: e.Begin, recipe: bytes, program: Program, dataset: Da
     for what, (expected, actual) in named.items():
         if expected != actual:
             raise InvalidProofError(f"{what} are not those of the run", expected=expected, actual=actual)
+    if isinstance(begin, e.Begin2) and begin.arithmetic != (here := arithmetic_digest(program.arithmetic)):
+        raise UsageError(
+            f"this podlt defines the arithmetic {program.arithmetic!r} otherwise than the one that began the run "
+            f"({here.hex()[:16]}, and the log says {begin.arithmetic.hex()[:16]}): every worker would be taken for a "
+            "cheater; use the version that began it"
+        )
 
 
 def check_secrets(state: RunState, directory: RunDirectory, *, workers: bool = True) -> None:
@@ -104,7 +112,7 @@ def check_files(directory: RunDirectory) -> None:
     if not directory.has_entries():
         return
     with closing(directory.log()) as store:
-        first = e.entry_decoder.decode(next(body for _, _, body in store.entries()))
+        first = e.decode(next(body for _, _, body in store.entries()))
     if not isinstance(first, e.Begin):
         raise InvalidProofError("the first entry is not the beginning of a run", entry=0)
     found = {

@@ -16,7 +16,7 @@ from torch import nn
 from podlt import crypto
 from podlt.canonical import to_json
 from podlt.data.prepare import Prepared, prepare
-from podlt.engine.conformance import conformance
+from podlt.engine.conformance import arithmetic_digest, conformance
 from podlt.engine.execution import TaskExecutor
 from podlt.engine.interface import Engine, Job, Workplace
 from podlt.engine.own import OwnMachine
@@ -127,7 +127,7 @@ class Session:
 
     def _begin(self, program: Program, parameters: bytes, nonce: bytes, chain_length: int) -> e.Begin:
         training = self.recipe.training
-        return e.Begin(
+        return e.Begin2(
             at=self._clock(),
             preset="classic",
             manager=self.directory.manager_key().public,
@@ -145,6 +145,7 @@ class Session:
             reward=self.recipe.protocol.reward,
             chain_end=self.directory.chain(chain_length).end,
             chain_length=chain_length,
+            arithmetic=arithmetic_digest(program.arithmetic),
         )
 
     def weights(self, memory: np.ndarray) -> Weights:

@@ -1,0 +1,129 @@
+"""Deposits: taken on joining, lost with a conviction, and returned whole to whoever was not convicted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from podlt.errors import PeerError
+from podlt.protocol import entries as e
+from podlt.protocol.rules import MOST_PAID
+from podlt.protocol.steps import Step
+from podlt.report.history import read_history
+from podlt.sim import simulate
+from podlt.sim.world import Scenario, World
+from podlt.units import MAX_INT
+
+from .scripted import Scripted, scripted_world, until
+from .steps_of_a_round import begin_of, fresh, joining, opened, refused
+
+SCENARIO = Scenario(lines=60, block_lines=6, deposit=100)
+
+
+def moods(world: World) -> list[Scripted]:
+    return world.players  # type: ignore[return-value]
+
+
+def back(world: World, *transfers: tuple[int, int]) -> e.Return:
+    return e.Return(at=world.state.at, transfers=[e.Transfer("return", w, a) for w, a in transfers])
+
+
+def test_a_deposit_is_held_from_joining_and_returned_before_the_run_is_complete() -> None:
+    world, log = scripted_world(SCENARIO, 5)
+    assert [a.deposit for a in world.state.ledger.accounts.values()] == [100] * 5
+    assert world.state.ledger.treasury == -500 and world.state.ledger.total() == 0
+    while world.step():
+        pass
+    assert all((a.deposit, a.returned) == (0, 100) for a in world.state.ledger.accounts.values())
+    last = [e.decode(row[2]) for row in log.rows][-2:]
+    assert [type(entry) for entry in last] == [e.Return, e.Close]
+
+
+def test_who_is_convicted_loses_its_deposit_with_its_pay_and_never_sees_it_again() -> None:
+    world, log = scripted_world(SCENARIO, 5)
+    moods(world)[0].mood = "fake"
+    until(world, lambda: 0 in world.evicted_in)
+    account = world.state.ledger.accounts[0]
+    assert account.deposit == account.returned == account.pending == 0 and account.forfeited >= 100
+    last = next(x for x in (e.decode(row[2]) for row in reversed(log.rows)) if isinstance(x, e.Pay))
+    assert ("seize", 0, 100) in {(t.kind, t.worker, t.amount) for t in last.transfers}
+    assert world.manager.give_back([0]) == []
+    assert refused(world.state, back(world, (0, 100))).step == Step.PAYMENTS
+
+
+def test_who_works_gets_nothing_back_and_who_left_gets_it_all() -> None:
+    world, _ = scripted_world(SCENARIO, 5)
+    world.step()
+    assert world.manager.give_back([2, 3]) == []
+    assert refused(world.state, back(world, (2, 100))).step == Step.PAYMENTS
+    world.manager.lost(3, "goes")
+    assert [(t.worker, t.amount) for t in world.manager.give_back([2, 3])] == [(3, 100)]
+    assert world.manager.give_back([3]) == [] and world.state.ledger.accounts[3].pending > 0
+
+
+def test_who_comes_back_brings_what_is_not_held_any_more() -> None:
+    world, _ = scripted_world(SCENARIO, 5)
+    world.manager.lost(4, "goes")
+    world.admit(world.players[4])
+    assert world.state.ledger.accounts[4].deposit == 100
+    world.manager.lost(4, "goes")
+    world.manager.give_back([4])
+    world.admit(world.players[4])
+    account = world.state.ledger.accounts[4]
+    assert (account.deposit, account.returned, world.state.ledger.taken) == (100, 100, 600)
+    assert world.state.ledger.total() == 0
+
+
+def test_a_return_is_whole_in_order_of_known_workers_and_between_rounds() -> None:
+    world, _ = scripted_world(SCENARIO, 7)
+    for worker in (3, 4):
+        world.manager.lost(worker, "goes")
+    for wrong in ((), ((3, 99),), ((3, 101),), ((4, 100), (3, 100)), ((3, 100), (3, 100)), ((9, 100),), ((0, 100),)):
+        assert refused(world.state, back(world, *wrong)).step == Step.PAYMENTS
+    other = e.Return(at=world.state.at, transfers=[e.Transfer("seize", 3, 100)])
+    assert refused(world.state, other).step == Step.PAYMENTS
+    opened(world)
+    assert refused(world.state, back(world, (3, 100))).step == Step.PROGRESS
+
+
+def test_a_run_is_not_complete_while_a_deposit_is_held() -> None:
+    world, _ = scripted_world(Scenario(lines=6, block_lines=6, deposit=5), 4)
+    while world.state.upcoming() is not None:
+        world.step()
+    close = e.Close(at=world.state.at, outcome="complete", reason="")
+    failure = refused(world.state, close)
+    assert failure.step == Step.OUTCOME and "deposits" in failure.reason
+    world.state.apply(back(world, *((n, 5) for n in range(4))))
+    world.state.apply(close)
+
+
+def test_no_deposit_makes_an_account_larger_than_a_number_can_be() -> None:
+    world = fresh(6)
+    begin = begin_of(world)
+    room = MAX_INT - MOST_PAID * begin.reward * begin.lines * begin.epochs
+    stranger = fresh(8).players[6]
+    signature = stranger.enter(world.state.run)
+    over = joining(world, 6, stranger.key.public, signature, room + 1)
+    assert refused(world.state, over).step == Step.PAYMENTS
+    other = fresh(6)
+    other.manager.join(stranger.key.public, lambda: signature, room)
+    with pytest.raises(PeerError):
+        other.manager.join(fresh(8).players[7].key.public, lambda: bytes(64), 1)
+
+
+@pytest.mark.parametrize("kind", ["always", "selective:0.3", "copycat", "equivocator", "crashing:0.2", "leaving:0.1"])
+def test_over_many_runs_honest_workers_get_their_deposits_back_and_caught_cheaters_never(
+    kind: str, tmp_path: Path
+) -> None:
+    for seed in range(4):
+        path = tmp_path / str(seed)
+        found = simulate(9, {kind: 2}, 12, seed=seed, whole=True, deposit=50, directory=path)
+        state = read_history(path).state
+        assert found.runs[0].honest_evicted == 0
+        if found.runs[0].outcome != "complete":
+            continue
+        for number, worker in state.workers.items():
+            account = state.ledger.accounts[number]
+            assert account.returned == (0 if worker.status == "evicted" else 50)
+            assert account.deposit == 0 and (worker.status == "evicted") == (account.forfeited >= 50)
