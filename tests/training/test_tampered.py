@@ -212,7 +212,7 @@ def test_a_podlt_that_defines_the_arithmetic_otherwise_neither_goes_on_nor_audit
     monkeypatch.setattr("podlt.training.replay.arithmetic_digest", lambda arithmetic: bytes(32))
     before = contents(run)
     for attempt in (lambda: podlt.api.resume(run), lambda: audit(run, 1.0)):
-        with pytest.raises(UsageError, match="defines the arithmetic .* otherwise than the one that began the run"):
+        with pytest.raises(UsageError, match=r"defines the arithmetic .* otherwise than the one that began the run"):
             attempt()
     assert contents(run) == before
     assert verify(run, jobs=1).ok
