@@ -42,11 +42,17 @@ def manager(
     workers: Annotated[
         int, typer.Option(min=0, help="Begin when so many workers are there; by default what the recipe says.")
     ] = 0,
-    listen: Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")] = "0.0.0.0",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; any free one by default.")] = 0,
+    listen: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="The address to listen on; all of this machine's by default.")
+    ] = "",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port; any free one by default, and then always the same.")
+    ] = 0,
     name: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOST", help="How workers reach this machine. May be repeated; the host's by default."),
+        typer.Option(
+            metavar="HOST", help="How workers reach this machine. May be repeated; its own address by default."
+        ),
     ] = None,
     websocket: Annotated[
         int | None,
@@ -82,7 +88,8 @@ def manager(
     """Train a recipe over workers on other machines, with the proof; or go on with such a run.
 
     Prints one line to send to whoever shall work: podlt worker INVITATION. Workers may come and go at any time. A
-    manager that was killed goes on with --resume: nothing that was logged is lost, and workers come back by themselves.
+    manager that was killed goes on with --resume: nothing that was logged is lost, and workers come back by themselves,
+    as it is at the same address and port unless it is told another.
 
     Examples: podlt manager mnist-mlp --name train.example.org --port 4222 --websocket 443
 

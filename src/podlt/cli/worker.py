@@ -41,6 +41,9 @@ def worker(
     key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The key file; FOLDER/worker.key by default.")
     ] = None,
+    websocket: Annotated[
+        bool, typer.Option("--websocket", help="Connect by WebSocket alone; by default only where nothing else goes.")
+    ] = False,
     cheat: Annotated[str, typer.Option(hidden=True)] = "",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     as_json: JsonOption = False,
@@ -67,6 +70,7 @@ def worker(
         _cores(cpus),
         _bytes(memory),
         cheat,
+        websocket,
         leaving,
         (lambda line: None) if quiet else typer.echo,
     )
@@ -84,6 +88,7 @@ def _work(
     cores: int,
     memory: int | None,
     cheat: str,
+    websocket: bool,
     leaving: _Leaving,
     tell: Callable[[str], None],
 ) -> Any:
@@ -106,7 +111,7 @@ def _work(
     torch.set_grad_enabled(False)
     check_disk(home)
     journal = Journal(home, [key.public for key in keys], invited.manager)
-    link = join(invited, keys)
+    link = join(invited, keys, websocket=websocket)
     crew = Crew(
         keys,
         link,

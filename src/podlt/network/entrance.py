@@ -33,16 +33,16 @@ class Entrance:
     """A run's servers, its door, and the manager's link.
 
     Args:
-        host: the address that a server of the run's own listens on; port: 0 for any, which is then kept for the run;
-        advertise: hosts by which workers reach this machine; websocket: a port for WebSocket, 0 for any, None for none
-        or the one of before; cluster: servers that are there already, instead of an own one; by default those that the
+        host: the address that a server of the run's own listens on; port: 0 for any; advertise: hosts by which workers
+        reach this machine; websocket: a port for WebSocket, 0 for any, None for none (what is not told stays as it was
+        when the run began); cluster: servers that are there already, instead of an own one; by default those that the
         run is on already, if it is; uses: for how many workers the first invitation is; tell: is called with a line
         for each thing worth one.
     """
 
     def __init__(
         self,
-        host: str = "0.0.0.0",
+        host: str = "",
         port: int = 0,
         advertise: Sequence[str] = (),
         uses: int = 1000,
@@ -171,7 +171,14 @@ def read_invitation(text: str) -> inv.Invitation:
     return inv.read(text.strip())
 
 
-def join(invitation: inv.Invitation, keys: Sequence[SigningKey]) -> NatsWorker:
-    """A worker process's link."""
+def join(invitation: inv.Invitation, keys: Sequence[SigningKey], *, websocket: bool = False) -> NatsWorker:
+    """A worker process's link: by WebSocket where the servers are not reached otherwise, or where that is asked for.
+
+    Raises:
+        UsageError: the run has no WebSocket.
+    """
+    servers = invitation.urls(websocket=True) if websocket else invitation.servers
+    if not servers:
+        raise UsageError("this run has no WebSocket: its manager was started without --websocket")
     options = {key.public: worker_options(invitation, key) for key in keys}
-    return NatsWorker(invitation.urls(websocket=False), invitation.channel, options)
+    return NatsWorker(servers, invitation.channel, options)

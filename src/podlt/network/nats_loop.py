@@ -20,6 +20,10 @@ from podlt.errors import UsageError
 PING_SECONDS = 5
 """How often a connection is tried that nothing comes from."""
 
+CONNECT_SECONDS = 5
+AGAIN = 20
+"""How often nats-py tries to make a connection again that it had, before it is begun anew."""
+
 RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """How long to wait between attempts to connect, the last for all that follow."""
 
@@ -127,7 +131,7 @@ class Loop:
 
 
 class Connection:
-    """A connection that is made again whenever it ends.
+    """A connection that is made again whenever it ends, by WebSocket where there is no other way.
 
     Attributes:
         client: of nats-py, while there is one; refused: how often it was not let in since it last was; why: what the
@@ -135,7 +139,9 @@ class Connection:
     """
 
     def __init__(self, servers: Sequence[str], options: Options) -> None:
-        self._servers, self._options = list(servers), dict(options)
+        # nats-py takes servers of one kind at a time.
+        kinds = [[url for url in servers if url.startswith("wss:") == web] for web in (False, True)]
+        self._ways, self._options = [kind for kind in kinds if kind], dict(options)
         self.client: Any = None
         self.refused = 0
         self.why = ""
@@ -155,7 +161,7 @@ class Connection:
             begun: subscribes; again: is called when a connection is there anew.
         """
         nats = _nats()
-        failures = 0
+        failures = way = 0
         while not self._closing:
             self._ended.clear()
 
@@ -169,25 +175,30 @@ class Connection:
                 self.why = str(error) or type(error).__name__
 
             try:
-                self.client = await nats.connect(
-                    servers=self._servers,
+                connecting = nats.connect(
+                    servers=self._ways[way],
                     closed_cb=closed,
                     reconnected_cb=back,
                     error_cb=failed,
-                    connect_timeout=5,
+                    connect_timeout=CONNECT_SECONDS,
                     reconnect_time_wait=0.5,
-                    max_reconnect_attempts=20,
+                    max_reconnect_attempts=1,  # soon the other way, if there is one
                     ping_interval=PING_SECONDS,
                     max_outstanding_pings=2,
                     **self._options,
                 )
+                # nats-py waits for ever for a TLS that was begun and is not answered.
+                self.client = await asyncio.wait_for(connecting, CONNECT_SECONDS * (2 + len(self._ways[way])))
+                self.client.options["max_reconnect_attempts"] = AGAIN
                 await begun(self.client)
-                failures, self.refused, self.let_in = 0, 0, True
+                failures, self.refused, self.let_in, self.why = 0, 0, True, ""
                 again()
                 await self._ended.wait()
             except Exception as error:
-                self.why = str(error) or self.why or type(error).__name__
+                if not (isinstance(error, nats.errors.NoServersError) and self.why):  # why none is left was told before
+                    self.why = str(error) or self.why or type(error).__name__
                 self.refused += "authorization" in self.why.lower()
+                way = (way + 1) % len(self._ways)
             self.client = None
             if not self._closing:
                 await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
@@ -207,6 +218,7 @@ class Connection:
 def _nats() -> Any:
     try:
         import nats
+        import nats.errors
     except ImportError:
         raise UsageError("workers on other machines need more packages: pip install podlt[network]") from None
     return nats

@@ -34,6 +34,7 @@ from podlt.store.files import read_whole, write_whole
 
 CONFIGURATION, LOCK, PID, LOG, PORTS = "server.conf", "server.lock", "server.pid", "server.log", "server.json"
 
+ANYWHERE = "0.0.0.0"
 START_SECONDS = 15.0
 STOP_SECONDS = 5.0
 LOOK_SECONDS = 0.2
@@ -41,11 +42,12 @@ _LONGEST_PAUSE = 5.0
 
 
 class _Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What server.json keeps: workers know these ports. `host` is the address that it listens on."""
+    """What server.json keeps: workers know these ports, and names. `host` is the address that it listens on."""
 
     host: str
     port: int
     websocket: int = 0
+    names: list[str] = []
 
 
 class NatsServer:
@@ -53,10 +55,12 @@ class NatsServer:
 
     Args:
         folder: its files, `RUN/nats`; key: the run's manager's;
-        host: the address that it listens on; port: 0 for any that is free, and then always the same;
+        host: the address that it listens on; port: 0 for any that is free;
         websocket: a port for WebSocket with TLS, 0 for any, None for none;
         advertise: hosts by which workers reach this machine; by default its own address on the network.
         tell: is called with a line for each thing worth one.
+
+    What is not told is as it was when the run began: workers know it.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class NatsServer:
         folder: Path,
         key: SigningKey,
         *,
-        host: str = "0.0.0.0",
+        host: str = "",
         port: int = 0,
         websocket: int | None = None,
         advertise: Sequence[str] = (),
@@ -159,17 +163,20 @@ class NatsServer:
     # -- files -------------------------------------------------------------------------------------------------------
 
     def _choose_ports(self) -> None:
-        """The ports of before, if there were any; else those that were asked for; else any that are free."""
+        """What was asked for; else what was there before, if there was; else any that are free."""
         path = self.folder / PORTS
         if path.is_file():
             before = _read_ports(path)
+            self._host = self._host or before.host
             self._port = self._port or before.port
-            if self._websocket is not None:
-                self._websocket = self._websocket or before.websocket
+            self._websocket = self._websocket or before.websocket or self._websocket
+            self._advertise = self._advertise or before.names
+        self._host = self._host or ANYWHERE
         self._port = self._port or free_port(self._host)
         if self._websocket == 0:
             self._websocket = free_port(self._host)
-        write_whole(path, to_json(msgspec.to_builtins(_Ports(self._host, self._port, self._websocket or 0))))
+        kept = _Ports(self._host, self._port, self._websocket or 0, self._advertise)
+        write_whole(path, to_json(msgspec.to_builtins(kept)))
 
     def _configuration(self) -> bytes:
         return configuration(
