@@ -110,10 +110,36 @@ def test_a_run_can_be_opened_for_a_deposit_and_closed(podlt: Podlt, invited: Pat
     podlt("workers", "open", invited, "--deposit", 500)
     address = read(podlt("workers", "invite", invited, "--address").out)
     assert address.deposit == 500
+    assert isinstance(Register(invited).admit(KEY.public, "", 0, 500), Refused)
+    podlt("workers", "deposit", invited, HEX, 499)
+    assert isinstance(Register(invited).admit(KEY.public, "", 0, 500), Refused)
+    assert "500 credits" in podlt("workers", "deposit", invited, HEX, 1, "--reference", "the rest").out
     assert isinstance(Register(invited).admit(KEY.public, "", 0, 500), Admitted)
     assert isinstance(Register(invited).admit(KEY.public, "", 0, 499), Refused)
     podlt("workers", "open", invited, "--close")
     assert isinstance(Register(invited).admit(KEY.public, "", 0, 500), Refused)
+
+
+def test_a_deposit_is_recorded_listed_and_paid_back_once(podlt: Podlt, invited: Path) -> None:
+    podlt("workers", "open", invited, "--deposit", 70, "--to", "the cashier")
+    podlt("workers", "deposit", invited, HEX, 70, "--reference", "transfer 17")
+    document = json.loads(podlt("workers", "list", invited, "--json").out)
+    assert document["payee"] == "the cashier" and document["deposit"] == 70
+    assert {row["key"]: row["deposit"] for row in document["workers"]}[HEX] == 70
+    assert "deposit 70" in podlt("workers", "list", invited).out
+    found = json.loads(podlt("workers", "return", invited, HEX[:12], "--json").out)
+    assert found == {"key": HEX, "held": 0, "returned": 70}
+    outcome = podlt("workers", "return", invited, HEX)
+    assert outcome.code == 2 and "no deposit is held" in outcome.err
+    assert isinstance(Register(invited).admit(KEY.public, "", 0, 70), Refused)
+
+
+def test_the_deposit_of_who_was_evicted_is_not_paid_back(podlt: Podlt, invited: Path) -> None:
+    state = read_history(invited).state
+    key = next(worker.key.hex() for worker in state.workers.values() if worker.status == "evicted")
+    podlt("workers", "deposit", invited, key, 5)
+    outcome = podlt("workers", "return", invited, key)
+    assert outcome.code == 2 and "evicted" in outcome.err
 
 
 def test_what_cannot_be_done_is_an_error_of_usage(podlt: Podlt, invited: Path, tmp_path: Path) -> None:

@@ -99,15 +99,41 @@ def test_an_allowed_key_needs_no_invitation_and_uses_none_up() -> None:
     assert state.members[key(1).hex()].by == "allowlist"
 
 
-@given(st.integers(0, 100), st.integers(0, 100))
-def test_an_open_run_takes_who_owes_the_deposit_and_remembers_nobody(asked: int, offered: int) -> None:
-    state = ad.Admission().open(asked)
+@given(st.integers(0, 100), st.integers(0, 100), st.lists(st.integers(1, 60), max_size=3))
+def test_an_open_run_takes_who_has_paid_and_agrees_to_the_deposit_and_remembers_nobody(
+    asked: int, offered: int, paid: list[int]
+) -> None:
+    state = ad.Admission().open(asked, "the cashier")
+    for at, amount in enumerate(paid):
+        state = state.pay(key(1).hex(), amount, at, "cash")
     found = state.decide(key(1), "", 0, offered)
-    if offered >= asked:
-        assert found == ad.Admitted(state, "open", asked)
+    assert state.held(key(1).hex()) == sum(paid)
+    if offered < asked:
+        assert isinstance(found, ad.Refused) and f"{asked} credits, and {offered} were offered" in found.reason
+    elif sum(paid) >= asked:
+        assert found == ad.Admitted(state, "open")
     else:
-        assert isinstance(found, ad.Refused) and str(asked) in found.reason
+        assert isinstance(found, ad.Refused) and found.seconds is None
+        for told in (f"pay {asked - sum(paid)} to the cashier", key(1).hex(), f"{sum(paid)} are recorded"):
+            assert told in found.reason
     assert isinstance(state.open(None).decide(key(1), "", 0, offered), ad.Refused)
+    assert asked == 0 or isinstance(state.decide(key(2), "", 0, 100), ad.Refused)  # another's deposit is not its own
+
+
+def test_who_was_paid_back_must_pay_anew_and_nothing_is_paid_back_twice() -> None:
+    name = key(1).hex()
+    state = (
+        ad.Admission().open(50).pay(name, 30, 1, "").pay(name, 40, 2, "transfer 17").pay_back(name, 3, "transfer 18")
+    )
+    assert state.held(name) == 0 and [p.back for p in state.payments[name]] == [False, False, True]
+    assert "pay 50" in refused(state, key(1), deposit=50).reason
+    with pytest.raises(UsageError, match="no deposit is held"):
+        state.pay_back(name, 4, "")
+    assert isinstance(state.pay(name, 50, 5, "").decide(key(1), "", 6, 50), ad.Admitted)
+    for amount in (0, -5, 2**62):
+        with pytest.raises(UsageError):
+            state.pay(name, amount, 7, "")
+    assert ad.from_bytes(ad.to_bytes(state)) == state
 
 
 @given(

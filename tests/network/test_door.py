@@ -196,12 +196,13 @@ def test_a_server_without_tls_is_told_nothing(tmp_path: Path) -> None:
     run(test())
 
 
-def test_an_open_run_lets_in_who_owes_the_deposit(tmp_path: Path) -> None:
+def test_an_open_run_lets_in_who_has_paid_the_deposit(tmp_path: Path) -> None:
     async def test() -> None:
         with doorstep(tmp_path) as stands:
             stands.change("open", 500)
             address = stands.invite(address=True)
             assert address.deposit == 500
+            stands.change("pay", worker_key(1).public.hex(), 500, 0, "cash")
             client = await enter(address, worker_key(1))
             await client.subscribe(f"podlt.{CHANNEL}.all.m")
             await client.flush()
@@ -212,6 +213,12 @@ def test_an_open_run_lets_in_who_owes_the_deposit(tmp_path: Path) -> None:
             await raw.write(f"SUB {down(poor)} 1\r\n".encode())
             told = await raw.reader.readuntil(b"offered")
             assert b"500 credits" in told
+            raw.close()
+            raw, unpaid = await Raw.connect(stands.server), worker_key(3)
+            assert b"PONG" in await raw.log_in(address, unpaid)
+            await raw.write(f"SUB {down(unpaid)} 1\r\n".encode())
+            told = await raw.reader.readuntil(b"come again")
+            assert b"pay 500 to the owner of the run" in told and unpaid.public.hex().encode() in told
             raw.close()
             await client.close()
 

@@ -8,7 +8,7 @@ import pytest
 
 from podlt.errors import PeerError
 from podlt.protocol import entries as e
-from podlt.protocol.rules import MOST_PAID
+from podlt.protocol.state import MOST_PAID
 from podlt.protocol.steps import Step
 from podlt.report.history import read_history
 from podlt.sim import simulate

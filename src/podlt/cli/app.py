@@ -15,6 +15,7 @@ from podlt.cli.conformance import conformance
 from podlt.cli.context import Options, options_of
 from podlt.cli.data import data_app
 from podlt.cli.demo import demo
+from podlt.cli.deposits import workers_app
 from podlt.cli.key import key_app
 from podlt.cli.ledger import ledger
 from podlt.cli.manager import manager
@@ -26,7 +27,6 @@ from podlt.cli.simulate import simulate
 from podlt.cli.store import backup, restore, store_app
 from podlt.cli.train import train
 from podlt.cli.worker import worker
-from podlt.cli.workers import workers_app
 from podlt.errors import PodltError
 
 INTERRUPTED = 130

@@ -39,9 +39,9 @@ def list_workers(run: RunArgument, as_json: JsonOption = False) -> None:
 
     Example: podlt workers list runs/mnist --json
     """
-    register = _register(run)
+    register = register_of(run)
     state = register.state
-    numbers, live = _numbers(run), _connected(run)
+    numbers, live = numbers_of(run), _connected(run)
     rows = [_row(key, state, numbers, live) for key in _keys(state, numbers, live)]
     invitations = [
         {
@@ -59,6 +59,7 @@ def list_workers(run: RunArgument, as_json: JsonOption = False) -> None:
             "server": "running" if live is not None else "not running",
             "open": state.deposit is not None,
             "deposit": state.deposit,
+            "payee": state.payee,
             "paused": state.everybody_paused,
             "workers": rows,
             "invitations": invitations,
@@ -90,7 +91,7 @@ def invite(
 
     now = time.time_ns() // 10**6
     key = RunDirectory.existing(run).manager_key()
-    invitation = _register(run).invite(
+    invitation = register_of(run).invite(
         key, uses=uses, expires=_until(expires, now), now=now, note=note[:400], address=address
     )
     line = write(invitation)
@@ -106,14 +107,14 @@ def revoke(run: RunArgument, worker: Worker, reason: Reason = "", as_json: JsonO
 
     Example: podlt workers revoke runs/mnist 17 --reason "its owner asked for it"
     """
-    register = _register(run)
+    register = register_of(run)
     if worker in register.state.invitations:
         register.change(lambda state: state.withdraw(worker))
-        _say(f"invitation {worker} is no longer good", {"invitation": worker, "status": "revoked"}, as_json)
+        say(f"invitation {worker} is no longer good", {"invitation": worker, "status": "revoked"}, as_json)
         return
-    key = _find(register, run, worker)
+    key = find_key(register, run, worker)
     register.change(lambda state: state.revoke(key, reason[:400]))
-    _say(f"worker {key} is revoked", {"key": key, "status": "revoked"}, as_json)
+    say(f"worker {key} is revoked", {"key": key, "status": "revoked"}, as_json)
 
 
 @workers_app.command()
@@ -127,14 +128,14 @@ def pause(
 
     Example: podlt workers pause runs/mnist 17
     """
-    register = _register(run)
+    register = register_of(run)
     if not worker:
         register.change(lambda state: state.pause_everybody(True))
-        _say("everybody is paused", {"status": "paused"}, as_json)
+        say("everybody is paused", {"status": "paused"}, as_json)
         return
-    key = _find(register, run, worker)
+    key = find_key(register, run, worker)
     register.change(lambda state: state.pause(key, reason[:400]))
-    _say(f"worker {key} is paused", {"key": key, "status": "paused"}, as_json)
+    say(f"worker {key} is paused", {"key": key, "status": "paused"}, as_json)
 
 
 @workers_app.command()
@@ -147,14 +148,14 @@ def resume(
 
     Example: podlt workers resume runs/mnist 17
     """
-    register = _register(run)
+    register = register_of(run)
     if not worker:
         register.change(lambda state: state.pause_everybody(False))
-        _say("the run takes workers again", {"status": "resumed"}, as_json)
+        say("the run takes workers again", {"status": "resumed"}, as_json)
         return
-    key = _find(register, run, worker)
+    key = find_key(register, run, worker)
     register.change(lambda state: state.resume(key))
-    _say(f"worker {key} may work again", {"key": key, "status": "resumed"}, as_json)
+    say(f"worker {key} may work again", {"key": key, "status": "resumed"}, as_json)
 
 
 @workers_app.command()
@@ -170,34 +171,58 @@ def allow(
     """
     if re.fullmatch(r"[0-9a-f]{64}", key) is None:
         raise UsageError(f"{key!r}: expected a public key of 64 hexadecimal digits, as `podlt key show` prints it")
-    _register(run).change(lambda state: state.allow(key, note[:400]))
-    _say(f"worker {key} is allowed", {"key": key, "status": "allowed"}, as_json)
+    register_of(run).change(lambda state: state.allow(key, note[:400]))
+    say(f"worker {key} is allowed", {"key": key, "status": "allowed"}, as_json)
 
 
 @workers_app.command("open")
 def open_run(
     run: RunArgument,
-    deposit: Annotated[int, typer.Option(min=0, help="Credits that a worker must be willing to owe.")] = 0,
+    deposit: Annotated[int, typer.Option(min=0, help="Credits that somebody must have paid for the key.")] = 0,
+    to: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="To whom, and how: told to whoever has not paid.")
+    ] = None,
     close: Annotated[bool, typer.Option("--close", help="Open to invited and allowed workers only, again.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Open a run to any key that owes a deposit; the address is enough to come: podlt workers invite RUN --address.
+    """Open a run to any key with a deposit; the address is enough to come: podlt workers invite RUN --address.
 
-    Example: podlt workers open runs/mnist --deposit 1000
+    What was paid is recorded by podlt workers deposit. It is lost with an eviction, and returned at the run's end.
+
+    Example: podlt workers open runs/mnist --deposit 1000 --to "billing@example.org"
     """
-    _register(run).change(lambda state: state.open(None if close else deposit))
+    if deposit and not close:
+        require_deposits(run)
+    state = register_of(run).change(
+        lambda state: state.open(None if close else deposit, None if to is None else to[:400])
+    )
     text = "invited and allowed workers only" if close else f"open to all for a deposit of {deposit:,} credits"
-    _say(text, {"open": not close, "deposit": None if close else deposit}, as_json)
+    say(text, {"open": not close, "deposit": None if close else deposit, "payee": state.payee}, as_json)
 
 
-def _register(run: Path) -> Register:
+def require_deposits(run: Path) -> None:
+    """Returns only if the run's log can take deposits, or has not begun.
+
+    Raises:
+        UsageError: it began with a version that knows none.
+    """
+    from podlt.protocol.entries import Begin2
+    from podlt.report.history import read_history
+    from podlt.training.directory import RunDirectory
+
+    if RunDirectory.existing(run).has_entries() and not isinstance(read_history(run).begin, Begin2):
+        raise UsageError(f"{run}: this run began with a version of podlt that knows no deposits; a new run takes them")
+
+
+def register_of(run: Path) -> Register:
+    """The register of a run. Raises: UsageError: there is no run."""
     from podlt.network.register import Register
     from podlt.training.directory import RunDirectory
 
     return Register(RunDirectory.existing(run).path)
 
 
-def _numbers(run: Path) -> dict[str, tuple[int, str]]:
+def numbers_of(run: Path) -> dict[str, tuple[int, str]]:
     """Key -> number and status by the log; empty before its first entry."""
     from podlt.report.history import read_history
     from podlt.training.directory import RunDirectory
@@ -223,7 +248,7 @@ def _connected(run: Path) -> dict[str, Any] | None:
 
 
 def _keys(state: Admission, numbers: dict[str, tuple[int, str]], live: dict[str, Any] | None) -> list[str]:
-    known = {*state.members, *state.allowed, *state.revoked, *state.paused, *numbers, *(live or {})}
+    known = {*state.members, *state.payments, *state.allowed, *state.revoked, *state.paused, *numbers, *(live or {})}
     return sorted(known, key=lambda key: (numbers.get(key, (2**30, ""))[0], key))
 
 
@@ -248,13 +273,14 @@ def _row(
         "status": status,
         "access": access,
         "note": why,
+        "deposit": state.held(key),
         "connected": connection is not None,
         "address": connection.address if connection is not None else None,
         "seconds": round(connection.seconds, 1) if connection is not None else None,
     }
 
 
-def _find(register: Register, run: Path, worker: str) -> str:
+def find_key(register: Register, run: Path, worker: str) -> str:
     """The key of a worker that is named by number, key or the beginning of a key.
 
     Raises:
@@ -262,7 +288,7 @@ def _find(register: Register, run: Path, worker: str) -> str:
     """
     if re.fullmatch(r"[0-9a-f]{64}", worker):
         return worker
-    state, numbers = register.state, _numbers(run)
+    state, numbers = register.state, numbers_of(run)
     if re.fullmatch(r"[0-9]{1,7}", worker):
         found = [key for key, (number, _) in numbers.items() if number == int(worker)]
     elif len(worker) >= _LEAST_DIGITS:
@@ -291,7 +317,8 @@ def _invitation_status(issued: Any) -> str:
     return "used up" if issued.used >= issued.uses else "good"
 
 
-def _say(text: str, document: dict[str, Any], as_json: bool) -> None:
+def say(text: str, document: dict[str, Any], as_json: bool) -> None:
+    """Prints one of the two."""
     typer.echo(json.dumps(document) if as_json else text)
 
 
@@ -305,8 +332,9 @@ def _print(rows: list[dict[str, Any]], invitations: list[dict[str, Any]], state:
     for row in rows:
         style = {"revoked": "red", "paused": "yellow"}.get(row["access"])
         number = "-" if row["worker"] is None else str(row["worker"])
+        note = f"deposit {row['deposit']:,}  {row['note']}".strip() if row["deposit"] else row["note"]
         since = f"{row['address']}, {row['seconds']:,.0f} s" if row["connected"] else "-"
-        table.add_row(number, row["key"][:16], row["status"], row["access"], since, shown(row["note"]), style=style)
+        table.add_row(number, row["key"][:16], row["status"], row["access"], since, shown(note), style=style)
     out.print(table)
     for one in invitations:
         until = (
@@ -317,7 +345,8 @@ def _print(rows: list[dict[str, Any]], invitations: list[dict[str, Any]], state:
             f"{'  ' + shown(one['note']) if one['note'] else ''}"
         )
     if state.deposit is not None:
-        out.print(f"open to all for a deposit of {state.deposit:,} credits")
+        to = f", paid to {shown(state.payee)}" if state.payee else ""
+        out.print(f"open to all for a deposit of {state.deposit:,} credits{to}")
     if state.everybody_paused:
         out.print("everybody is paused", style="yellow")
     if not running:

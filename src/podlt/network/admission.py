@@ -54,16 +54,28 @@ class Known(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     invitation: str = ""
 
 
+class Payment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A deposit that somebody paid, or (`back`) that was paid back, outside of podlt: the word of the run's owner.
+
+    Attributes:
+        amount: in credits; at: milliseconds since 1970; reference: the owner's own words, by which it is found again.
+    """
+
+    amount: Annotated[int, Meta(ge=1, lt=2**62)]
+    at: Millis
+    reference: Reason = ""
+    back: bool = False
+
+
 class Admitted(msgspec.Struct, frozen=True):
     """A worker is let in.
 
     Attributes:
-        after: what is to be kept, the same object as before if nothing changed; deposit: credits that it owes.
+        after: what is to be kept, the same object as before if nothing changed.
     """
 
     after: Admission
     by: By
-    deposit: int = 0
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -79,7 +91,8 @@ class Admission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         invitations: by their names; members: keys that were let in by one or by the allowlist;
         allowed: keys that need none; revoked, paused: keys that may not, and why;
-        everybody_paused: nobody may for now; deposit: credits that a run open to all asks for, None if it is not open.
+        everybody_paused: nobody may for now; deposit: credits that a run open to all asks for, None if it is not open;
+        payee: to whom they are to be paid; payments: what was paid as a deposit, by key.
     """
 
     invitations: dict[Name, Issued] = {}
@@ -89,6 +102,8 @@ class Admission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     paused: dict[Key, Reason] = {}
     everybody_paused: bool = False
     deposit: Annotated[int, Meta(ge=0, lt=2**62)] | None = None
+    payee: Reason = ""
+    payments: dict[Key, list[Payment]] = {}
 
     # -- decisions ---------------------------------------------------------------------------------------------------
 
@@ -108,7 +123,7 @@ class Admission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         Args:
             key: that the worker has shown to hold; invitation: the name of the one that it brought, or empty;
-            now: milliseconds since 1970; deposit: credits that it is willing to owe.
+            now: milliseconds since 1970; deposit: credits that it agrees to have at stake (it has signed so).
         """
         barred = self.barred(key)
         if barred is not None:
@@ -122,9 +137,22 @@ class Admission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if isinstance(found, Admitted) or self.deposit is None:
             return found
         if deposit < self.deposit:
-            return Refused(f"this run asks for a deposit of {self.deposit} credits, and {deposit} were offered")
+            return Refused(
+                f"this run asks for a deposit of {self.deposit} credits, and {deposit} were offered: "
+                "ask for a new address"
+            )
+        held = self.held(name)
+        if held < self.deposit:
+            return Refused(
+                f"this run asks for a deposit of {self.deposit} credits, and {held} are recorded for the key {name}: "
+                f"pay {self.deposit - held} to {self.payee or 'the owner of the run'}, naming this key, and come again"
+            )
         # Nothing is kept of those who come to an open run: keys cost nothing, and would fill any memory.
-        return Admitted(self, "open", self.deposit)
+        return Admitted(self, "open")
+
+    def held(self, key: str) -> int:
+        """The credits that are recorded as a key's deposit, less what was paid back."""
+        return sum(-one.amount if one.back else one.amount for one in self.payments.get(key, []))
 
     def _by_invitation(self, key: str, invitation: str, now: int) -> Admitted | Refused:
         issued = self.invitations.get(invitation)
@@ -184,9 +212,38 @@ class Admission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """After the run was closed for all, or opened again for those who may."""
         return msgspec.structs.replace(self, everybody_paused=paused)
 
-    def open(self, deposit: int | None) -> Admission:
-        """After the run was opened to all who owe a deposit, or (None) to nobody but those who are invited."""
-        return msgspec.structs.replace(self, deposit=deposit)
+    def open(self, deposit: int | None, payee: str | None = None) -> Admission:
+        """After the run was opened to all who have paid a deposit, or (None) to nobody but those who are invited.
+
+        Args:
+            payee: to whom it is to be paid; as before if not told.
+        """
+        return msgspec.structs.replace(self, deposit=deposit, payee=self.payee if payee is None else payee)
+
+    def pay(self, key: str, amount: int, now: int, reference: str) -> Admission:
+        """After somebody paid a deposit for a key.
+
+        Raises:
+            UsageError: more keys, or larger sums, than are kept.
+        """
+        if key not in self.payments and len(self.payments) >= MOST_MEMBERS:
+            raise UsageError(f"this run remembers the deposits of {MOST_MEMBERS} keys, and takes no more")
+        if not 0 < amount < 2**62 - self.held(key):
+            raise UsageError(f"a deposit of {amount} credits: expected 1 or more, and below 2^62 in all")
+        return self._paid(key, Payment(amount, now, reference))
+
+    def pay_back(self, key: str, now: int, reference: str) -> Admission:
+        """After all that is held for a key was paid back: it must pay anew to come again.
+
+        Raises:
+            UsageError: nothing is held.
+        """
+        if not self.held(key):
+            raise UsageError(f"no deposit is held for the key {key}")
+        return self._paid(key, Payment(self.held(key), now, reference, back=True))
+
+    def _paid(self, key: str, payment: Payment) -> Admission:
+        return msgspec.structs.replace(self, payments={**self.payments, key: [*self.payments.get(key, []), payment]})
 
 
 def to_bytes(admission: Admission) -> bytes:

@@ -91,6 +91,10 @@ class Register:
         self.change(decide)
         return decisions[-1]
 
+    def held(self, key: bytes) -> int:
+        """The credits that are recorded as a key's deposit now. Raises: as `state`."""
+        return self.state.held(key.hex())
+
     def invite(
         self, key: SigningKey, *, uses: int = 1, expires: int = 0, now: int, note: str = "", address: bool = False
     ) -> inv.Invitation:

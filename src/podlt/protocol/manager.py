@@ -71,6 +71,10 @@ class Manager:
         entry = e.Join(at=self._now(), worker=number, key=key, signature=sign())
         if self.state.takes_deposits:
             entry = e.Join2(at=entry.at, worker=number, key=key, signature=entry.signature, deposit=deposit)
+            if deposit > (room := self.state.room()):
+                raise PeerError(
+                    number, "deposit", f"its deposit of {deposit} is more than the {room} that a run can hold"
+                )
         elif deposit:
             raise PeerError(number, "deposit", "this run began with a version that knows no deposits")
         if not all(claim.holds() for claim in claims(self.state, entry)):

@@ -17,7 +17,7 @@ from podlt.protocol import entries as e
 from podlt.protocol.draw import Roles, deal_again, mix_beacon
 from podlt.protocol.plan import SETTLEMENT_WORKERS, Upcoming, most_rounds
 from podlt.protocol.round import Before, Redealt, RoundState, WorkerState
-from podlt.protocol.state import RunFacts
+from podlt.protocol.state import RunFacts, most_paid
 from podlt.protocol.steps import Step
 from podlt.protocol.verdict import compare, differing
 from podlt.units import MAX_INT
@@ -26,9 +26,6 @@ MAX_ROUNDS = 2**40
 """As many as a `Round` can number."""
 
 SETTLEMENT_ROUNDS = 1
-
-MOST_PAID = 4
-"""How often a line can be paid for in an epoch: once for its use, twice for the spares, once for the settlement."""
 
 
 class RunState(RunFacts):
@@ -67,7 +64,7 @@ class RunState(RunFacts):
         rounds = most_rounds(entry.lines, entry.epochs, entry.block_lines, entry.fragment_lines) + SETTLEMENT_ROUNDS
         self._require(rounds <= MAX_ROUNDS, Step.PROGRESS, "more rounds than can be numbered", MAX_ROUNDS, rounds)
         self._require(entry.chain_length >= rounds, Step.DRAWS, "the chain is too short", rounds, entry.chain_length)
-        most = self._most_paid(entry)
+        most = most_paid(entry)
         self._require(most <= MAX_INT, Step.PAYMENTS, "more pay than an account can hold", MAX_INT, most)
         self.begin, self.run = entry, e.identity(entry)
         self.parameters, self.secret = entry.parameters, entry.chain_end
@@ -95,8 +92,10 @@ class RunState(RunFacts):
             self._require(back, Step.PROGRESS, f"worker {entry.worker} cannot join again")
             known.status = "active"
         if isinstance(entry, e.Join2):
-            most = self._most_paid(self._begin) + self.ledger.taken + entry.deposit
-            self._require(most <= MAX_INT, Step.PAYMENTS, "more credits than an account can hold", MAX_INT, most)
+            room = self.room()
+            self._require(
+                entry.deposit <= room, Step.PAYMENTS, "too large a deposit for an account", room, entry.deposit
+            )
             self.ledger.deposit(entry.worker, entry.deposit)
 
     def _apply_withdraw(self, entry: e.Withdraw) -> None:
@@ -328,10 +327,6 @@ class RunState(RunFacts):
             self.current.open.round == number, Step.PROGRESS, "entry of another round", self.current.open.round, number
         )
         return self.current
-
-    @staticmethod
-    def _most_paid(begin: e.Begin) -> int:
-        return MOST_PAID * begin.reward * begin.lines * begin.epochs
 
     @staticmethod
     def _require(holds: bool, step: Step, message: str, expected: object = None, actual: object = None) -> None:

@@ -10,6 +10,15 @@ from podlt.protocol.messages import Task, randomness
 from podlt.protocol.plan import SETTLEMENT_WORKERS, SMALLEST_ARRAY, Upcoming, fragment_bounds, next_lines
 from podlt.protocol.round import RoundState, WorkerState
 from podlt.protocol.steps import Step
+from podlt.units import MAX_INT
+
+MOST_PAID = 4
+"""How often a line can be paid for in an epoch: once for its use, twice for the spares, once for the settlement."""
+
+
+def most_paid(begin: e.Begin) -> int:
+    """A bound on all credits that a run can ever pay."""
+    return MOST_PAID * begin.reward * begin.lines * begin.epochs
 
 
 class RunFacts:
@@ -109,6 +118,10 @@ class RunFacts:
             holder = round.holder(origin)
             earned[holder] = earned.get(holder, 0) + self._begin.reward * (stop - start)
         return self.ledger.settle(earned, self._passed(), self._evicted(), last=round.open.purpose == "settle")
+
+    def room(self) -> int:
+        """How large a deposit the run can still take, so that no account ever holds more than a number can be."""
+        return MAX_INT - most_paid(self._begin) - self.ledger.taken
 
     def returnable(self, worker: int) -> int:
         """The deposit that may be given back to a worker now; 0 if there is none, or it may still be lost.

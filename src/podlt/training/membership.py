@@ -24,13 +24,20 @@ class Membership:
 
     Args:
         manager: proposes what the log says of them; engine: where they are; listener: is told who comes and goes;
-        clock: seconds, monotonic.
+        held: the credits that the run's owner holds as a key's deposit; clock: seconds, monotonic.
     """
 
     def __init__(
-        self, manager: Manager, engine: Engine, listener: ev.Listener, clock: Callable[[], float] = time.monotonic
+        self,
+        manager: Manager,
+        engine: Engine,
+        listener: ev.Listener,
+        *,
+        held: Callable[[bytes], int] = lambda key: 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._manager, self._engine, self._listener, self._clock = manager, engine, listener, clock
+        self._held = held
         self._present: set[int] = set()
 
     def begin(self, wanted: int) -> None:
@@ -62,6 +69,7 @@ class Membership:
         """Between two rounds: takes who has come, and lets go who has left."""
         self._part()
         self._release(self._engine.departures())
+        self._give_back()
         self._admit(self._engine.arrivals(0.0))
 
     def await_more(self) -> bool:
@@ -92,7 +100,8 @@ class Membership:
                 continue
             if number is None or status == "withdrawn":
                 try:
-                    number = self._manager.join(member.key, lambda m=member: m.signature)  # type: ignore[misc]
+                    new = self._new_deposit(member.key, number)
+                    number = self._manager.join(member.key, lambda m=member: m.signature, new)  # type: ignore[misc]
                 except PeerError as error:
                     self._engine.refused(member, str(error))
                     continue
@@ -104,6 +113,21 @@ class Membership:
                     )
             self._engine.admitted(member, number)
             self._present.add(number)
+
+    def _new_deposit(self, key: bytes, number: int | None) -> int:
+        """What the owner holds for a key and the log does not say yet. A run that began without deposits has none."""
+        if not self._manager.state.takes_deposits:
+            return 0
+        logged = self._manager.state.ledger.accounts[number].deposit if number is not None else 0
+        return max(0, self._held(key) - logged)
+
+    def _give_back(self) -> None:
+        """Has the log say what the owner paid back to workers that left."""
+        state = self._manager.state
+        left = [n for n, worker in state.workers.items() if worker.status == "withdrawn"]
+        self._manager.give_back(
+            [n for n in left if state.ledger.accounts[n].deposit and not self._held(state.workers[n].key)]
+        )
 
     def _part(self) -> None:
         """Tells the engine whom the last round evicted, or let go for what it sent."""

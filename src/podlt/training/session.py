@@ -22,6 +22,7 @@ from podlt.engine.interface import Engine, Job, Workplace
 from podlt.engine.own import OwnMachine
 from podlt.errors import InvalidProofError, UsageError
 from podlt.log.merkle import Tree
+from podlt.network.register import Register
 from podlt.program.capture import capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import state_layout
@@ -109,7 +110,7 @@ class Session:
                 weights.set(captured.state)
                 manager.begin(self._begin(program, weights.digest(), entropy(32), length))
                 weights.save(self.directory.checkpoint(0), manager.state.run, self.directory.manager_key())
-                members = Membership(manager, engine, self._listener)
+                members = Membership(manager, engine, self._listener, held=Register(self.directory.path).held)
                 members.begin(self.recipe.training.workers)
                 with closing(self.directory.log(create=True)) as store:
                     yield self._trainer(manager, weights, engine, members, program, Tree(), store, resumed=False)
@@ -202,7 +203,7 @@ class Session:
                 weights = Weights(program, self._optimizer, engine.state)
                 restore_weights(weights, self.directory, state, applied)
                 manager.resume()
-                members = Membership(manager, engine, self._listener)
+                members = Membership(manager, engine, self._listener, held=Register(self.directory.path).held)
                 members.begin(workers)
                 self._repair_figures(state, weights)
                 self._trainer(manager, weights, engine, members, program, tree, store, resumed=True).train()
