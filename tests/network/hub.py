@@ -14,6 +14,7 @@ from podlt.crypto import SigningKey
 from podlt.engine.interface import Job
 from podlt.network.journal import Journal
 from podlt.network.link import ManagerLink
+from podlt.network.told import Told
 from podlt.network.worker import Crew, Outcome
 
 BEAT = 0.2
@@ -118,7 +119,7 @@ class CrewLink:
         self.box = _Box()
         self.cut = False
         self.gone = ""
-        self.lines: list[str] = []
+        self.told: list[Told] = []
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
         self.journal: Journal | None = None
@@ -134,7 +135,7 @@ class CrewLink:
             self,
             manager,
             self.journal,
-            tell=self.lines.append,
+            tell=self.told.append,
             cheat=self._cheat,
             leaving=lambda: self.gone,
             beat=self._hub.beat,

@@ -18,7 +18,7 @@ import torch
 from podlt.crypto import SigningKey
 from podlt.engine.adversary import Execute, cheating
 from podlt.errors import InvalidProofError, PodltError, StorageError
-from podlt.network import checks
+from podlt.network import checks, told
 from podlt.network import messages as m
 from podlt.network.answers import Answers, Asked
 from podlt.network.hands import Hands
@@ -62,7 +62,7 @@ class Crew:
 
     Args:
         keys: their private keys; link: to the manager; manager: its public key; journal: for the owner;
-        tell: is called with a line for each thing worth one; memory: the most bytes that a task may take;
+        tell: is told what is worth a line; memory: the most bytes that a task may take;
         cheat: what all identities do instead of working (tests and demonstrations); leaving: says why to end, if so;
         beat: seconds between two signs of life.
     """
@@ -74,7 +74,7 @@ class Crew:
         manager: bytes,
         journal: Journal,
         *,
-        tell: Callable[[str], None] = lambda line: None,
+        tell: told.Teller = told.nobody,
         memory: int = MAX_BYTES,
         threads: int = 1,
         cheat: str = "",
@@ -143,7 +143,7 @@ class Crew:
                 raise
             self._noise += 1
             if self._noise <= MOST_TOLD:
-                self._tell(f"ignored a message of the manager: {error}")
+                self._tell(told.Warned(reason=f"ignored a message of the manager: {error}"))
 
     def _hear(self, identity: Identity | None, said: m.Down | m.Piece) -> None:
         """Takes one message; `identity` is None where it is for all."""
@@ -177,7 +177,7 @@ class Crew:
             self._welcome(identity, said)
         elif isinstance(said, m.Dismissed):
             identity.returns = time.monotonic() + said.seconds
-            self._tell(f"worker {identity.public.hex()[:16]} was let go for {said.seconds} s: {said.reason}")
+            self._tell(told.LetGo(public_key=identity.public.hex(), seconds=said.seconds, reason=said.reason))
         elif isinstance(said, m.Refused):
             self._refused(identity, said.reason)
 
@@ -208,8 +208,16 @@ class Crew:
 
     def _programmed(self, setup: m.Setup, program: bytes) -> None:
         self.doing = "checking this machine"
-        self._tell("checking this machine ...")
+        self._tell(told.Preparing(what="checking this machine"))
         self._hands = hands = Hands(setup, program, self._memory)
+        self._tell(
+            told.Learned(
+                run=setup.run.hex(),
+                state=len(hands.state),
+                block_lines=setup.block_lines,
+                arithmetic=hands.arithmetic,
+            )
+        )
         exact = hands.arithmetic.startswith(checks.EXACT)
         torch.set_num_threads(self._threads if exact else 1)
         self._arithmetic = checks.measured(hands.arithmetic)
@@ -238,13 +246,13 @@ class Crew:
             return
         identity.worker = Worker(said.number, identity.key, self._setup.run)
         self._journal.admitted(identity.public, said.number)
-        self._tell(f"joined as worker {said.number} ({identity.public.hex()[:16]})")
+        self._tell(told.Joined(worker=said.number, public_key=identity.public.hex()))
         self.doing = "waiting for a task"
         if warning := checks.clock_warning(said.at, time.time_ns() // 10**6):
-            self._tell(f"warning: {warning}")
+            self._tell(told.Warned(reason=warning))
 
     def _refused(self, identity: Identity, reason: str) -> None:
-        self._tell(f"worker {identity.public.hex()[:16]} may not work for this run: {reason}")
+        self._tell(told.Refused(public_key=identity.public.hex(), reason=reason))
         del self._identities[identity.public]
         self._answers.drop(identity.public)
         self._link.drop(identity.public)
@@ -256,7 +264,7 @@ class Crew:
             self._outcome = Outcome("complete", said.reason)
         else:
             self.doing = "waiting for the manager"
-            self._tell(f"the manager stopped the run: {said.reason or 'no reason given'}; waiting for it to go on")
+            self._tell(told.Stopped(reason=said.reason))
 
     def _paid(self, said: m.Paid) -> None:
         moved = self._journal.paid(said)
@@ -330,6 +338,7 @@ class Crew:
             self._answers.failed(asked)
             failed = m.CannotDo(attempt=work.attempt, origin=work.origin, reason=str(error)[:1000])
             self._link.send(asked.key, m.record(failed))
+            self._tell(told.Failed(round=work.task.round, reason=str(error)[:1000]))
             return
         committed = worker.commit(work.origin, work.task, done.digest)
         for body in self._answers.done(asked, committed, done):

@@ -1,0 +1,186 @@
+"""What a worker tells its owner while it goes on: a line for people, the same as JSON for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    """Something happened. As text, it is a line for people."""
+
+    @property
+    def name(self) -> str:
+        """What kind of thing."""
+        return str(self.__struct_config__.tag)
+
+
+class Preparing(Told, frozen=True, tag="preparing"):
+    """Something goes on that may take a while."""
+
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.what} ..."
+
+
+class Invited(Told, frozen=True, tag="invited"):
+    """Whom this worker is about to work for, and as whom."""
+
+    servers: list[str]
+    manager: str
+    public_keys: list[str]
+
+    def __str__(self) -> str:
+        mine = f"worker {self.public_keys[0][:16]}"
+        mine += f" and {len(self.public_keys) - 1} more" if len(self.public_keys) > 1 else ""
+        return f"{mine}: connecting to {' or '.join(self.servers)}"
+
+
+class Connected(Told, frozen=True, tag="connected"):
+    """There is a connection, for the first time or again."""
+
+    again: bool
+
+    def __str__(self) -> str:
+        return "connected again" if self.again else "connected; waiting for the manager to say what there is to do"
+
+
+class Disconnected(Told, frozen=True, tag="disconnected"):
+    """There is no connection (any more); it is tried on."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"no connection{': ' + self.reason if self.reason else ''}; trying on"
+
+
+class Learned(Told, frozen=True, tag="learned"):
+    """What there is to do: `state` is the size of parameters and the optimiser's state, in bytes."""
+
+    run: str
+    state: int
+    block_lines: int
+    arithmetic: str
+
+    def __str__(self) -> str:
+        size = f"{self.state / 2**20:,.1f} MiB" if self.state >= 2**20 else f"{self.state / 2**10:,.1f} KiB"
+        return (
+            f"run {self.run[:16]}: train a model of {size} (with the optimiser's state), on at most "
+            f"{self.block_lines:,} lines at a time, in {self.arithmetic} arithmetic"
+        )
+
+
+class Joined(Told, frozen=True, tag="joined"):
+    """An identity is a worker of the run."""
+
+    worker: int
+    public_key: str
+
+    def __str__(self) -> str:
+        return f"joined as worker {self.worker} ({self.public_key[:16]})"
+
+
+class Progress(Told, frozen=True, tag="progress"):
+    """How it goes; credits are earned for good once they are `vested`, and `until` is when it leaves (0: never)."""
+
+    doing: str
+    connected: bool
+    tasks: int
+    vested: int
+    pending: int
+    forfeited: int
+    until: float = 0.0
+
+    def __str__(self) -> str:
+        line = f"{self.doing}; {self.tasks:,} tasks done, {self.vested:,} credits earned"
+        line += f", {self.pending:,} more once they are checked" if self.pending else ""
+        line += f", {self.forfeited:,} forfeited" if self.forfeited else ""
+        return line + (f"; leaves at {datetime.fromtimestamp(self.until):%Y-%m-%d %H:%M}" if self.until else "")
+
+
+class LetGo(Told, frozen=True, tag="let_go"):
+    """An identity may not work for a while."""
+
+    public_key: str
+    seconds: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"worker {self.public_key[:16]} was let go for {self.seconds} s: {self.reason}; it comes back by itself"
+
+
+class Refused(Told, frozen=True, tag="refused"):
+    """An identity may not work for this run."""
+
+    public_key: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"worker {self.public_key[:16]} may not work for this run: {self.reason}"
+
+
+class Failed(Told, frozen=True, tag="failed"):
+    """A task could not be done here; the manager deals it to somebody else."""
+
+    round: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"round {self.round}: could not do a task: {self.reason}"
+
+
+class Warned(Told, frozen=True, tag="warning"):
+    """Something is not as it should be, and does not stop the work."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return f"warning: {self.reason}"
+
+
+class Stopped(Told, frozen=True, tag="stopped"):
+    """The manager stopped the run, and may go on with it."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"the manager stopped the run: {self.reason or 'no reason given'}; waiting for it to go on (Ctrl-C: leave)"
+        )
+
+
+class Ended(Told, frozen=True, tag="ended"):
+    """The end: "complete", "left" (by itself) or "refused"; and what was earned in this run."""
+
+    how: str
+    reason: str
+    seconds: float
+    tasks: int
+    vested: int
+    pending: int
+    forfeited: int
+
+    def __str__(self) -> str:
+        how = {"complete": "the run is complete", "left": "left"}.get(self.how, self.how)
+        line = f"{how}{': ' + self.reason if self.reason else ''}; {self.tasks:,} tasks done in {_span(self.seconds)}, "
+        line += f"{self.vested:,} credits earned"
+        line += f", {self.pending:,} more once they are checked" if self.pending else ""
+        return line + (f", {self.forfeited:,} forfeited" if self.forfeited else "")
+
+
+WORTH_A_WARNING = (Disconnected, LetGo, Refused, Failed, Warned, Stopped)
+
+Teller = Callable[[Told], object]
+
+
+def nobody(told: Told) -> None:
+    """Listens to nothing."""
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
