@@ -26,6 +26,19 @@ class Preparing(Told, frozen=True, tag="preparing"):
         return f"{self.what} ..."
 
 
+class KeyMade(Told, frozen=True, tag="key_made"):
+    """This worker has a new identity."""
+
+    file: str
+    public_key: str
+
+    def __str__(self) -> str:
+        return (
+            f"made a new key, {self.file}: it is who you are, and what you earn is its own. Keep a copy of what this "
+            f"prints: podlt key backup --key {self.file}"
+        )
+
+
 class Invited(Told, frozen=True, tag="invited"):
     """Whom this worker is about to work for, and as whom."""
 
@@ -81,6 +94,17 @@ class Joined(Told, frozen=True, tag="joined"):
 
     def __str__(self) -> str:
         return f"joined as worker {self.worker} ({self.public_key[:16]})"
+
+
+class FirstTask(Told, frozen=True, tag="first_task"):
+    """The first task of this process is done."""
+
+    round: int
+    lines: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"did its first task: {self.lines:,} lines of round {self.round} in {self.seconds * 1e3:,.0f} ms"
 
 
 class Progress(Told, frozen=True, tag="progress"):

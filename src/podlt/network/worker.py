@@ -9,7 +9,8 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 import numpy as np
@@ -22,15 +23,21 @@ from podlt.network import checks, told
 from podlt.network import messages as m
 from podlt.network.answers import Answers, Asked
 from podlt.network.hands import Hands
+from podlt.network.intake import Intake, ProgramIntake
 from podlt.network.journal import Journal
 from podlt.network.link import WorkerLink
-from podlt.network.pieces import Assembler
+from podlt.network.porter import Porter
 from podlt.network.transfer import BadBlobError
 from podlt.program.validate import MAX_BYTES
 from podlt.protocol.worker import Worker
 
-STEP = 0.2
+STEP, SHORT_STEP = 0.2, 0.02
+"""How long to wait for messages at a time, in seconds; and while something comes beside them."""
+
 MAX_PROGRAM = 16 * 2**20
+
+ENDING = 5.0
+"""Seconds at a run's end in which a worker still asks for receipts that it has missed."""
 
 MOST_TOLD = 5
 """How many useless messages of the manager are worth a line."""
@@ -89,13 +96,15 @@ class Crew:
         self._setup: m.Setup | None = None
         self._hands: Hands | None = None
         self._arithmetic = checks.Arithmetic("")
-        self._assembler = Assembler(MAX_PROGRAM, MAX_PROGRAM)
+        self._intake: Intake | ProgramIntake | None = None
+        self._porter: Porter | None = None
+        self._failures = 0
         self._answers = Answers()
-        self._held = self._coming = b""
-        self._last_piece = 0.0
         self._noise = 0
-        self._asked_at = -1e9
+        self._fresh = True
         self._outcome: Outcome | None = None
+        self._ending: tuple[Outcome, float] | None = None
+        self._caught_up = -1e9
         self._stop = threading.Event()
         self.doing = "connecting"
 
@@ -110,11 +119,11 @@ class Crew:
         beats.start()
         try:
             while self._outcome is None:
-                busy = self._answers.ready(self._held) is not None
-                for key, raw in self._link.receive(0.0 if busy else STEP):
+                for key, raw in self._link.receive(self._patience()):
                     self._take(key, raw)
                 self._work()
                 self._ask()
+                self._catch_up()
                 if reason := self._leaving():
                     self._outcome = Outcome("left", reason)
             return self._outcome
@@ -125,6 +134,19 @@ class Crew:
             for public in self._identities:
                 self._link.send(public, m.record(m.Leave(reason=self._outcome.reason[:200] if self._outcome else "")))
             self._journal.save(self.doing, False)
+            if self._porter is not None:
+                self._porter.close()
+
+    def _patience(self) -> float:
+        """How long to wait for messages."""
+        if self._answers.ready(self._held) is not None:
+            return 0.0
+        return SHORT_STEP if self._porter is not None and self._porter.busy else STEP
+
+    @property
+    def _held(self) -> bytes:
+        """The digest of the parameters that are here, if they are."""
+        return self._intake.held if isinstance(self._intake, Intake) else b""
 
     # -- what the manager says ---------------------------------------------------------------------------------------
 
@@ -136,8 +158,14 @@ class Crew:
             elif identity is not None:
                 self._join(identity)
             return
-        try:
+        with self._told_if_useless():
             self._hear(identity, m.from_manager(raw))
+
+    @contextmanager
+    def _told_if_useless(self) -> Iterator[None]:
+        """What the manager sends in vain is told, at first; nothing else comes of it once there is a run."""
+        try:
+            yield
         except (InvalidProofError, StorageError, BadBlobError) as error:
             if self._hands is None:
                 raise
@@ -150,9 +178,12 @@ class Crew:
         if self._hands is None and isinstance(said, m.Parameters | m.Open | m.Paid):
             return  # about a run of which this process knows nothing yet
         if isinstance(said, m.Piece):
-            self._piece(said)
+            if self._intake is not None:
+                self._intake.piece(said.data)
+                self._programmed()
         elif isinstance(said, m.Parameters):
-            self._parameters(said.digest, said.size)
+            if isinstance(self._intake, Intake):
+                self._intake.announced(said)
         elif isinstance(said, m.Open):
             self._open(identity, said)
         elif isinstance(said, m.Paid):
@@ -171,10 +202,11 @@ class Crew:
         if isinstance(said, m.Work):
             self._dealt(identity, said)
         elif isinstance(said, m.Send):
-            for body in self._answers.pieces(identity.public, said):
-                self._link.send(identity.public, body)
+            self._send_update(identity, said)
         elif isinstance(said, m.Welcome):
             self._welcome(identity, said)
+        elif isinstance(said, m.Missed):
+            self._reminded(identity, said)
         elif isinstance(said, m.Dismissed):
             identity.returns = time.monotonic() + said.seconds
             self._tell(told.LetGo(public_key=identity.public.hex(), seconds=said.seconds, reason=said.reason))
@@ -197,19 +229,22 @@ class Crew:
             raise InvalidProofError("what there is to do is not signed by the manager of the invitation")
         self._setup, self._hands = setup, None
         self._journal.begin(setup.run)
-        if setup.program_size > MAX_PROGRAM:
-            raise InvalidProofError(f"a program of {setup.program_size} bytes is longer than {MAX_PROGRAM}")
-        self._assembler = Assembler(MAX_PROGRAM, MAX_PROGRAM)
-        if setup.program:
-            self._programmed(setup, setup.program)
-        else:
-            self._coming = setup.program_blob
-            self._assembler.announce(setup.program_blob, setup.program_size)
+        if self._porter is not None:
+            self._porter.close()
+        keys = [identity.key for identity in self._identities.values()]
+        self._porter = Porter(setup.blobs, setup.certificate, keys) if setup.blobs else None
+        self._answers.beside = setup.beside
+        self._intake = ProgramIntake(setup, self._porter, keys[0].public, MAX_PROGRAM)
+        self._programmed()
 
-    def _programmed(self, setup: m.Setup, program: bytes) -> None:
+    def _programmed(self) -> None:
+        """Checks this machine and joins, once the program is here."""
+        setup = self._setup
+        if setup is None or not isinstance(self._intake, ProgramIntake) or not self._intake.program:
+            return
         self.doing = "checking this machine"
         self._tell(told.Preparing(what="checking this machine"))
-        self._hands = hands = Hands(setup, program, self._memory)
+        self._hands = hands = Hands(setup, self._intake.program, self._memory)
         self._tell(
             told.Learned(
                 run=setup.run.hex(),
@@ -221,8 +256,15 @@ class Crew:
         exact = hands.arithmetic.startswith(checks.EXACT)
         torch.set_num_threads(self._threads if exact else 1)
         self._arithmetic = checks.measured(hands.arithmetic)
-        most = hands.line_bytes * setup.block_lines
-        self._assembler = Assembler(max(len(hands.state), most), 4 * most + 2**20)
+        self._intake = Intake(
+            setup,
+            hands,
+            self._answers,
+            self._porter,
+            self._anybody,
+            self._every,
+            lambda line: self._tell(told.Warned(reason=line)),
+        )
         for identity in self._identities.values():
             identity.execute = cheating(self._cheat, hands.honest, identity.key.seed()) if self._cheat else hands.honest
             self._join(identity)
@@ -261,7 +303,9 @@ class Crew:
 
     def _finished(self, said: m.Finished) -> None:
         if said.outcome == "complete":
-            self._outcome = Outcome("complete", said.reason)
+            self._journal.expect(said.entries)
+            if self._ending is None:
+                self._ending = Outcome("complete", said.reason), time.monotonic() + ENDING
         else:
             self.doing = "waiting for the manager"
             self._tell(told.Stopped(reason=said.reason))
@@ -269,56 +313,63 @@ class Crew:
     def _paid(self, said: m.Paid) -> None:
         moved = self._journal.paid(said)
         if moved:
-            self.doing = f"round {said.round} is in the log; waiting for a task"
+            self.doing = "the last round is in the log; waiting for a task"
+
+    def _reminded(self, identity: Identity, said: m.Missed) -> None:
+        self._journal.missed(identity.public, said)
+        self._caught_up = -1e9  # there may be more: ask at once
+
+    def _catch_up(self) -> None:
+        """Asks for receipts that were missed; when the run has ended, and nothing is missing any more, ends."""
+        now = time.monotonic()
+        if now - self._caught_up < self._every / 2:
+            return
+        self._caught_up = now
+        behind = self._journal.behind()
+        if self._ending is not None and (not behind or now > self._ending[1]):
+            self._outcome = self._ending[0]
+        for public, first in behind.items():
+            identity = self._identities.get(public)
+            if identity is not None and identity.worker is not None:
+                self._link.send(public, m.record(m.Behind(first=first)))
 
     # -- work --------------------------------------------------------------------------------------------------------
 
     def _dealt(self, identity: Identity, work: m.Work) -> None:
-        if self._hands is None or identity.worker is None:
+        if self._hands is None or identity.worker is None or not isinstance(self._intake, Intake):
             return
         self._hands.check_work(work)
-        for update in self._answers.turn(work.task.round):
-            self._hands.give_back(update)
+        self._turn(work.task.round)
         answered = self._answers.again(identity.public, work)
         if answered:
             for body in answered:
                 self._link.send(identity.public, body)
             return
         lines = np.frombuffer(work.lines, np.uint8) if work.lines else None
-        self._answers.ask(Asked(identity.public, work, lines))
+        asked = Asked(identity.public, work, lines)
+        self._answers.ask(asked)
         if lines is None:
-            self._assembler.announce(work.blob, work.size)
-            self._last_piece = time.monotonic()
-        if work.task.parameters != self._held:
-            self._parameters(work.task.parameters, len(self._hands.state))
+            self._intake.lines(asked)
+        self._intake.needed(work.task.parameters)
 
-    def _parameters(self, digest: bytes, size: int) -> None:
-        """Makes room for parameters that come; what they overwrite is not needed any more."""
-        if self._hands is None or digest in (self._held, self._coming):
+    def _turn(self, round: int) -> None:
+        """A task of a round came: what belongs to the one before is not needed any more."""
+        freed = self._answers.turn(round)
+        if freed is None or self._hands is None or not isinstance(self._intake, Intake):
             return
-        if size != len(self._hands.state):
-            raise InvalidProofError("parameters of another size", expected=len(self._hands.state), actual=size)
-        if self._coming:
-            self._assembler.forget(self._coming)
-        self._hands.let_go()
-        self._held, self._coming, self._last_piece = b"", digest, time.monotonic()
-        self._assembler.announce(digest, size, self._hands.state)
+        self._intake.turn()
+        for key, digest, update in freed:
+            if self._porter is not None:
+                self._porter.cancel(key, digest)
+            self._hands.give_back(update)
 
-    def _piece(self, said: m.Piece) -> None:
-        self._last_piece = time.monotonic()
-        whole = self._assembler.take(said.data)
-        if whole is None:
+    def _send_update(self, identity: Identity, said: m.Send) -> None:
+        """Sends an update, or what did not come of it."""
+        if self._porter is not None and (known := self._answers.large(identity.public, said)) is not None:
+            self._porter.send(identity.public, *known)
             return
-        digest = bytes(said.data[:32])
-        if self._hands is None:
-            assert self._setup is not None
-            self._coming = b""
-            self._programmed(self._setup, whole.tobytes())
-        elif digest == self._coming:
-            self._held, self._coming = digest, b""
-            self._hands.hold()
-        else:
-            self._answers.lines(digest, whole)
+        for body in self._answers.pieces(identity.public, said):
+            self._link.send(identity.public, body)
 
     def _work(self) -> None:
         """Executes one task, if there is one whose inputs are all here."""
@@ -344,6 +395,9 @@ class Crew:
         for body in self._answers.done(asked, committed, done):
             self._link.send(asked.key, body)
         self._journal.done(asked.key)
+        if self._fresh:
+            self._fresh = False
+            self._tell(told.FirstTask(round=work.task.round, lines=work.count, seconds=done.compute))
         self.doing = f"round {work.task.round}: done, waiting"
 
     def _open(self, asked: Identity | None, said: m.Open) -> None:
@@ -376,15 +430,19 @@ class Crew:
             self._link.send(public, m.record(m.Hello(version=m.VERSION)))
 
     def _ask(self) -> None:
-        """Asks for pieces that should have come."""
-        now = time.monotonic()
-        if now - max(self._last_piece, self._asked_at) < self._every / 2 or not self._identities:
+        """Takes what came beside the messages, and asks for what should have come."""
+        if self._intake is None or not self._identities:
             return
-        wanted = [self._coming] if self._coming else []
-        wanted += self._answers.missing_lines()
-        for digest in wanted:
-            ranges = self._assembler.missing(digest)
-            if ranges:
-                self._asked_at = now
-                key = self._answers.owner(digest) or next(iter(self._identities))
-                self._link.send(key, m.record(m.Want(digest=digest, ranges=ranges)))
+        for ended in self._porter.ended() if self._porter is not None else []:
+            self._failures += ended.error is not None
+            with self._told_if_useless():
+                self._intake.ended(ended)
+        self._programmed()
+        for key, want in self._intake.wants():
+            self._link.send(key, m.record(want))
+
+    def _anybody(self) -> bytes:
+        """One of the identities, for what is for all: another one after each failure."""
+        admitted = [key for key, identity in self._identities.items() if identity.worker is not None]
+        among = admitted or list(self._identities)
+        return among[self._failures % len(among)]
