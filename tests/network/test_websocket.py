@@ -101,4 +101,4 @@ def test_a_run_goes_over_websocket_alone(tmp_path: Path, where: str) -> None:
         assert not stage.events("withdrawn")
     assert [worker.status for worker in state.workers.values()] == ["active"] * 4
     summary = json.loads((tmp_path / "a" / "status.json").read_text())
-    assert all(account["vested"] > 0 for account in summary["workers"].values())
+    assert all(account["pending"] + account["vested"] > 0 for account in summary["workers"].values())

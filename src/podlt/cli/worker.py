@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import re
 import signal
-import threading
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from podlt.cli.context import JsonOption, options_of
+from podlt.cli.context import JsonOption, Options, options_of
+from podlt.cli.operating import LogFileOption, LogFormatOption
+from podlt.cli.telling import Watch, telling
 from podlt.errors import EngineError, UsageError
+from podlt.network import told
+from podlt.operations.start import Operations
 
 FOLDER = ".podlt"
-SHOW_SECONDS = 10.0
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _SPAN = re.compile(r"(\d+)([smhd])")
@@ -30,7 +32,14 @@ def worker(
         str, typer.Argument(metavar="INVITATION|status", help="The line that the manager printed, or a file with it.")
     ],
     cpus: Annotated[int, typer.Option(min=0, help="How many cores to give; all by default.")] = 0,
-    memory: Annotated[str, typer.Option(metavar="SIZE", help="The most memory to give, such as 8G.")] = "",
+    memory: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE",
+            help="The most memory to give, such as 8G. On Linux the system refuses this process what goes beyond it "
+            "(a task that needs more is given back); elsewhere it bounds only what a task's tensors may take.",
+        ),
+    ] = "",
     until: Annotated[
         str, typer.Option(metavar="TIME", help="Leave then: 18:30, 2026-01-31T08:00, or after 90m, 8h, 2d.")
     ] = "",
@@ -47,60 +56,67 @@ def worker(
     cheat: Annotated[str, typer.Option(hidden=True)] = "",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     as_json: JsonOption = False,
+    log_format: LogFormatOption = "",
+    log_file: LogFileOption = None,
 ) -> None:
     """Work for a run: needs outbound connections only, and runs no code of the manager's.
 
-    The key file is made at first use: it is who you are and what you earn, so keep a copy. A worker that is stopped or
-    cut off comes back with the same identity. Ctrl-C leaves after the task at hand.
+    The key file is made at first use: it is who you are and what you earn, so keep a copy (podlt key backup). A worker
+    that is stopped or cut off comes back with the same identity. Ctrl-C leaves after the task at hand, twice at once.
 
-    Examples: podlt worker podlt1-... --cpus 4 --until 8h
+    Examples: podlt worker podlt1-... --cpus 4 --memory 8G --until 8h
 
               podlt worker status
     """
     home = folder or Path.home() / FOLDER
     if invitation == "status":
         return _status(home, as_json=as_json)
-    leaving = _Leaving(_moment(until, datetime.now()))
-    options_of(context).hint = "try again with the same command: keys and receipts are kept"
-    outcome = _work(
-        invitation,
-        home,
-        key or home / "worker.key",
-        identities,
-        _cores(cpus),
-        _bytes(memory),
-        cheat,
-        websocket,
-        leaving,
-        (lambda line: None) if quiet else typer.echo,
-    )
-    options_of(context).hint = ""
-    if outcome.how == "refused":
-        raise EngineError(outcome.reason)
+    leaving, bound = _Leaving(_moment(until, datetime.now())), _bytes(memory)
+    with telling(Operations("", log_format, log_file), quiet=quiet, as_json=as_json) as tell:
+        outcome = _work(
+            _Asked(invitation, home, key or home / "worker.key", identities, cpus, bound, cheat, websocket),
+            options_of(context),
+            leaving,
+            tell,
+        )
+        options_of(context).hint = ""
+        if outcome.how == "refused":
+            raise EngineError(f"this run does not let you work: {outcome.reason}")
     return None
 
 
-def _work(
-    invitation: str,
-    home: Path,
-    key_file: Path,
-    identities: int,
-    cores: int,
-    memory: int | None,
-    cheat: str,
-    websocket: bool,
-    leaving: _Leaving,
-    tell: Callable[[str], None],
-) -> Any:
+@dataclass(frozen=True)
+class _Asked:
+    """What the command line says."""
+
+    invitation: str
+    home: Path
+    key_file: Path
+    identities: int
+    cores: int
+    memory: int | None
+    cheat: str
+    websocket: bool
+
+
+def _work(asked: _Asked, options: Options, leaving: _Leaving, tell: told.Teller) -> Any:
+    """Works until the end; returns the outcome."""
+    from podlt.network import limits
     from podlt.network.entrance import join, read_invitation
     from podlt.network.identity import lock, make_folder
     from podlt.network.keys import load_or_create_keys
 
-    invited = read_invitation(invitation)
-    make_folder(home)
-    held = lock(home)
-    keys = load_or_create_keys(key_file, identities)
-    tell("loading PyTorch ...")
+    invited = read_invitation(asked.invitation)
+    cores = limits.keep_to_cores(asked.cores)
+    bound = limits.Memory(asked.memory) if asked.memory is not None else None
+    make_folder(asked.home)
+    held = lock(asked.home)
+    is_new = not asked.key_file.exists()
+    keys = load_or_create_keys(asked.key_file, asked.identities)
+    if is_new:
+        tell(told.KeyMade(file=str(asked.key_file), public_key=keys[0].public.hex()))
+    options.hint = "try again with the same command: keys and receipts are kept"
+    tell(told.Preparing(what="loading PyTorch"))
     import torch
 
     from podlt.network.checks import check_disk
@@ -109,37 +125,42 @@ def _work(
     from podlt.program.validate import MAX_BYTES
 
     torch.set_grad_enabled(False)
-    check_disk(home)
-    journal = Journal(home, [key.public for key in keys], invited.manager)
-    link = join(invited, keys, websocket=websocket)
+    check_disk(asked.home)
+    journal = Journal(asked.home, [key.public for key in keys], invited.manager)
+    public = [key.public.hex() for key in keys]
+    tell(told.Invited(servers=invited.servers, manager=invited.manager.hex(), public_keys=public))
+    link = join(invited, keys, websocket=asked.websocket)
     crew = Crew(
         keys,
         link,
         invited.manager,
         journal,
         tell=tell,
-        memory=MAX_BYTES if memory is None else memory,
+        memory=MAX_BYTES if bound is None else min(MAX_BYTES, bound.left),
         threads=cores,
-        cheat=cheat,
+        cheat=asked.cheat,
         leaving=leaving,
     )
-    shows = _Shows(crew, journal, tell)
+    watch = Watch(crew, link, journal, tell, leaving.moment, bound.adjust if bound is not None else _nothing)
     try:
         outcome = crew.run()
     finally:
-        shows.stop()
+        watch.stop()
         link.close()
         os.close(held)
-    pending, vested, _ = journal.totals()
-    tell(f"ended ({outcome.how}{': ' + outcome.reason if outcome.reason else ''}); earned {vested + pending:,} credits")
+    tell(watch.ended(outcome.how, outcome.reason))
     return outcome
+
+
+def _nothing() -> None:
+    """Nothing has to be done now and then."""
 
 
 class _Leaving:
     """Says when it is time to leave, and why: the owner's `--until`, Ctrl-C, or a polite kill."""
 
     def __init__(self, moment: float | None) -> None:
-        self._moment, self._reason = moment, ""
+        self.moment, self._reason = moment or 0.0, ""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
 
@@ -150,34 +171,9 @@ class _Leaving:
         self._reason = "stopped by its owner"
 
     def __call__(self) -> str:
-        if self._moment is not None and time.time() >= self._moment:
+        if self.moment and time.time() >= self.moment:
             return "its time is over"
         return self._reason
-
-
-class _Shows:
-    """Prints now and then what a crew does and has earned."""
-
-    def __init__(self, crew: Any, journal: Any, tell: Callable[[str], object]) -> None:
-        self._crew, self._journal, self._tell = crew, journal, tell
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._show, name="podlt-shows", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Prints nothing more."""
-        self._stopped.set()
-        self._thread.join()
-
-    def _show(self) -> None:
-        last = ""
-        while not self._stopped.wait(SHOW_SECONDS):
-            pending, vested, forfeited = self._journal.totals()
-            line = f"{self._crew.doing}; {vested:,} credits earned, {pending:,} pending"
-            line += f", {forfeited:,} forfeited" if forfeited else ""
-            if line != last:
-                last = line
-                self._tell(line)
 
 
 def _status(home: Path, *, as_json: bool) -> None:
@@ -197,17 +193,6 @@ def _status(home: Path, *, as_json: bool) -> None:
             f"  {key[:16]}  {number}: {earned.tasks:,} tasks, {earned.vested:,} credits earned, "
             f"{earned.pending:,} pending, {earned.forfeited:,} forfeited"
         )
-
-
-def _cores(cpus: int) -> int:
-    """Keeps this process to so many cores; returns how many it has."""
-    if not hasattr(os, "sched_setaffinity"):
-        return cpus or os.cpu_count() or 1
-    mine = sorted(os.sched_getaffinity(0))
-    if cpus and cpus < len(mine):
-        mine = mine[:cpus]
-        os.sched_setaffinity(0, mine)
-    return len(mine)
 
 
 def _bytes(text: str) -> int | None:

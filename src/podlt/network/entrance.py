@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -25,6 +24,7 @@ INVITATION = "invitation.txt"
 """The line that was printed when the run began, in its directory."""
 
 MAX_INVITATION = 64 * 1024
+LONGEST_NAME = 1024
 START_SECONDS = 15.0
 SHUT_OUT_SECONDS = 600
 
@@ -165,8 +165,10 @@ def read_invitation(text: str) -> inv.Invitation:
     Raises:
         UsageError: it is none, or was changed on its way; StorageError: the file cannot be read.
     """
-    path = Path(text)
-    if not text.startswith(inv.PREFIX) and len(text) < os.pathconf("/", "PC_PATH_MAX") and path.is_file():
+    if not text.strip().startswith(inv.PREFIX):
+        path = Path(text)
+        if len(text) > LONGEST_NAME or not path.is_file():
+            raise UsageError(f"{text[:80]}: no invitation ({inv.PREFIX}...), and no file with one")
         text = read_whole(path, MAX_INVITATION).decode("ascii", errors="replace")
     return inv.read(text.strip())
 

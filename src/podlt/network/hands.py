@@ -15,11 +15,11 @@ from podlt.engine.adversary import Execute
 from podlt.engine.adversary import Work as Execution
 from podlt.engine.execution import TaskExecutor, as_batch
 from podlt.engine.shared import ALIGNMENT, Region
-from podlt.errors import InvalidProofError, PodltError
+from podlt.errors import EngineError, InvalidProofError, PodltError
 from podlt.network import messages as m
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
-from podlt.program.validate import MAX_BYTES, validate
+from podlt.program.validate import MAX_BYTES, check_lines, validate
 from podlt.protocol.messages import Task
 
 
@@ -40,8 +40,8 @@ class Hands:
             may take.
 
     Raises:
-        InvalidProofError: a program or fields that no run can have, or that take more memory; EngineError: no memory
-            for the parameters.
+        InvalidProofError: a program or fields that no run can have; EngineError: it takes more memory than it may, or
+            there is none for the parameters.
     """
 
     def __init__(self, setup: m.Setup, program: bytes, memory: int = MAX_BYTES) -> None:
@@ -49,7 +49,9 @@ class Hands:
         if parsed.digest != setup.program_digest:
             raise InvalidProofError("the program is not the one that was announced", expected=setup.program_digest)
         check_fields(setup.fields)
-        validate(parsed, max_bytes=min(memory, MAX_BYTES), lines=setup.block_lines)
+        validate(parsed, lines=setup.block_lines)
+        if memory < MAX_BYTES:
+            _check_fits(parsed, setup.block_lines, memory)
         self._run, self._program, self._fields = setup.run, parsed.digest, setup.fields
         self.arithmetic = parsed.arithmetic
         self._most_lines = setup.block_lines
@@ -127,6 +129,15 @@ class Hands:
             found[field.name] = raw.copy().view(DTYPES[field.dtype]).reshape(count, *field.shape)
             offset += len(raw)
         return found
+
+
+def _check_fits(program: Program, lines: int, memory: int) -> None:
+    try:
+        check_lines(program, lines, memory)
+    except InvalidProofError as error:
+        raise EngineError(
+            f"this run needs more memory than the {memory >> 20} MiB that are left of --memory: {error.reason}"
+        ) from None
 
 
 def _aligned(nbytes: int) -> np.ndarray:

@@ -141,6 +141,11 @@ class NatsWorker:
         """Whether any identity is connected."""
         return any(connection.connected for connection in self._connections.values())
 
+    @property
+    def why(self) -> str:
+        """What the last attempt to connect came to; empty if it went well, or there was none."""
+        return next((connection.why for connection in self._connections.values() if connection.why), "")
+
     def send(self, key: bytes, message: bytes) -> None:
         """See `WorkerLink`."""
         connection = self._connections.get(key)

@@ -91,9 +91,9 @@ class EventLog:
             fields["public_key"] = fields.pop("key")
         self._write(LEVELS.get(type(event), logging.INFO), name, self._with_run(fields))
 
-    def say(self, name: str, **fields: object) -> None:
+    def say(self, name: str, level: int = logging.INFO, **fields: object) -> None:
         """Writes something that is no event of the training."""
-        self._write(logging.INFO, name, self._with_run(fields))
+        self._write(level, name, self._with_run(fields))
 
     def failed(self, error: BaseException) -> None:
         """Writes how the command ended, if not well."""

@@ -48,7 +48,7 @@ def operations(
     """
     with ExitStack() as stack:
         listeners: list[ev.Listener] = [then]
-        log = _log(asked, stack)
+        log = event_log_of(asked, stack)
         if log is not None:
             listeners.append(log)
         if asked.metrics:
@@ -69,7 +69,12 @@ def operations(
             raise
 
 
-def _log(asked: Operations, stack: ExitStack) -> EventLog | None:
+def event_log_of(asked: Operations, stack: ExitStack) -> EventLog | None:
+    """The log that is asked for, until the stack is closed; None if there is none.
+
+    Raises:
+        UsageError: as `operations`.
+    """
     if not asked.log_format and asked.log_file is None:
         return None
     _require("structlog", "--log-format and --log-file")
