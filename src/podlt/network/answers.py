@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -30,29 +30,38 @@ class _Answered:
     def __init__(self, task: bytes, answer: m.Answer, update: np.ndarray) -> None:
         self.task, self.answer, self.update = task, answer, update
 
-    def messages(self) -> Iterator[bytes]:
+    def messages(self, beside: bool) -> Iterator[bytes]:
         yield m.record(self.answer)
-        for body in split(self.answer.update, self.update):
-            yield m.piece(body, self.answer.origin)
+        if not beside:
+            yield from split(self.answer.update, self.update, before=m.heading(self.answer.origin))
 
 
 class Answers:
-    """What the identities of a process were asked and answered in the last round. `in_hand` is for any thread."""
+    """What the identities of a process were asked and answered in the last round. `in_hand` is for any thread.
+
+    Attributes:
+        beside: whether an update of so many bytes goes beside the messages, when it is asked for.
+    """
 
     def __init__(self) -> None:
+        self.beside: Callable[[int], bool] = lambda size: False
         self._round = -1
         self._attempt = b""
         self._asked: dict[tuple[bytes, int], Asked] = {}
         self._answered: dict[tuple[bytes, int], _Answered] = {}
         self._lock = threading.Lock()
 
-    def turn(self, round: int) -> list[np.ndarray]:
-        """A task of a round came: what belongs to other rounds is forgotten. Returns memory that is free again."""
+    def turn(self, round: int) -> list[tuple[bytes, bytes, np.ndarray]] | None:
+        """A task of a round came: what belongs to other rounds is forgotten.
+
+        Returns:
+            Of each update that is not needed any more: whose it was, its digest, its memory. None if nothing changed.
+        """
         if round == self._round:
-            return []
+            return None
         with self._lock:
             self._round, self._asked = round, {}
-        free = [answered.update for answered in self._answered.values()]
+        free = [(key, answered.answer.update, answered.update) for (key, _), answered in self._answered.items()]
         self._answered = {}
         return free
 
@@ -80,7 +89,7 @@ class Answers:
             proof_seconds=known.answer.proof_seconds,
             compute_seconds=known.answer.compute_seconds,
         )
-        return list(known.messages())
+        return list(known.messages(self.beside(len(known.update))))
 
     def ready(self, held: bytes) -> Asked | None:
         """The next task whose lines are here and whose parameters are those at hand, if there is one."""
@@ -122,7 +131,14 @@ class Answers:
         answered = _Answered(asked.work.task.digest(), answer, done.update)
         self._answered[asked.key, asked.work.origin] = answered
         self.failed(asked)
-        return answered.messages()
+        return answered.messages(self.beside(len(done.update)))
+
+    def large(self, key: bytes, wanted: m.Send) -> tuple[bytes, np.ndarray] | None:
+        """Digest and bytes of the update that the manager asks for, if it goes beside the messages."""
+        known = self._answered.get((key, wanted.origin))
+        if known is None or known.answer.attempt != wanted.attempt or not self.beside(len(known.update)):
+            return None
+        return known.answer.update, known.update
 
     def pieces(self, key: bytes, wanted: m.Send) -> list[bytes]:
         """Pieces of an update that the manager misses."""
@@ -132,8 +148,8 @@ class Answers:
         size, found = len(known.update), []
         for offset, length in wanted.ranges:
             if offset + length <= size:
-                body = message(known.answer.update, size, offset, known.update[offset : offset + length])
-                found.append(m.piece(body, wanted.origin))
+                part = known.update[offset : offset + length]
+                found.append(message(known.answer.update, size, offset, part, before=m.heading(wanted.origin)))
         return found
 
     def origins(self, key: bytes, attempt: bytes) -> set[int]:

@@ -92,7 +92,7 @@ class BlobStore:
 
     def has(self, digest: bytes) -> bool:
         """Whether the blob is here, whole."""
-        return self._path(digest).exists()
+        return self.path(digest).exists()
 
     def size(self, digest: bytes) -> int:
         """The length of a blob in bytes.
@@ -100,7 +100,7 @@ class BlobStore:
         Raises:
             StorageError: it is not here.
         """
-        path = self._path(digest)
+        path = self.path(digest)
         with said(path, "read"):
             return path.stat().st_size
 
@@ -110,7 +110,7 @@ class BlobStore:
         Raises:
             StorageError: it is not here.
         """
-        path = self._path(digest)
+        path = self.path(digest)
         with said(path, "read"):
             if path.stat().st_size == 0:
                 return _frozen(np.empty(0, np.uint8))
@@ -122,7 +122,7 @@ class BlobStore:
         Raises:
             StorageError: the blob is not here, or ends before the range does.
         """
-        path = self._path(digest)
+        path = self.path(digest)
         with said(path, "read"), path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if offset < 0 or length < 0 or offset + length > size:
@@ -137,7 +137,7 @@ class BlobStore:
         """
         if not self.has(digest):
             return False
-        path = self._path(digest)
+        path = self.path(digest)
         with said(path, "read"), path.open("rb", buffering=0) as file:
             if hash_file(file.fileno()) == digest:
                 return True
@@ -146,7 +146,7 @@ class BlobStore:
 
     def discard(self, digest: bytes) -> None:
         """Deletes a blob; who has it open keeps what is open."""
-        self._path(digest).unlink(missing_ok=True)
+        self.path(digest).unlink(missing_ok=True)
 
     def partial(self, digest: bytes, size: int, owner: bytes = b"") -> Partial:
         """The beginning of a blob that is being fetched, to be gone on with: see `Partial`.
@@ -198,13 +198,14 @@ class BlobStore:
         """Gives a file that was checked its name, for good."""
         os.fchmod(descriptor, 0o400)
         os.fsync(descriptor)  # before the name: after a power cut, a name stands for all the bytes or is not there
-        path = self._path(digest)
+        path = self.path(digest)
         path.parent.mkdir(exist_ok=True, mode=0o700)
         os.replace(part, path)  # over the same bytes at worst
         for folder in (path.parent, self.folder):
             flush_folder(folder)
 
-    def _path(self, digest: bytes) -> Path:
+    def path(self, digest: bytes) -> Path:
+        """Where the file of a blob is, if it is here."""
         assert len(digest) == DIGEST_BYTES
         name = digest.hex()
         return self.folder / name[:2] / name

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from podlt import crypto
 from podlt.engine import wire
 from podlt.network import messages as m
+from podlt.network.depot import Depot
 from podlt.network.link import ManagerLink
 from podlt.network.peers import Dealt, Pace, Peer
 from podlt.network.pieces import split
 from podlt.protocol.messages import Assignment
+
+SLOWEST = 256 * 1024
+"""Bytes a second: who is slower with a large blob keeps everybody waiting, and is late."""
 
 
 class Dealing:
@@ -20,12 +23,29 @@ class Dealing:
 
     Args:
         link: to the workers; update_bytes: the size of an update; patience: what every task has, in seconds;
-        beat: after how many seconds without a sign of it something is sent, or asked for, again.
+        beat: after how many seconds without a sign of it something is sent, or asked for, again; depot: for blobs of
+        more than `large` bytes, if there is one.
+
+    Attributes:
+        attempt: at a round; carried: how many seconds of the first answer's time in this round went by on its way.
     """
 
-    def __init__(self, link: ManagerLink, update_bytes: int, patience: float, beat: float) -> None:
+    def __init__(
+        self,
+        link: ManagerLink,
+        update_bytes: int,
+        patience: float,
+        beat: float,
+        depot: Depot | None = None,
+        large: int = m.LARGE,
+    ) -> None:
         self._again = beat
         self._link, self._update_bytes = link, update_bytes
+        self._depot, self._large = depot, large
+        self._uploads = self._is_large(update_bytes)
+        self._readers: dict[bytes, set[bytes]] = {}
+        self._allowance = 0.0
+        self.carried: float | None = None
         self._slots: dict[int, np.ndarray] = {}
         self._tasks: dict[int, Dealt] = {}
         self._pace = Pace(patience)
@@ -34,31 +54,59 @@ class Dealing:
         self._opening: m.Open | None = None
         self._opened_at = self._asked = 0.0
 
-    def begin(self, attempt: bytes, count: int) -> None:
-        """A round begins: `attempt` tells its messages from those of an earlier attempt at the same round."""
+    def begin(self, attempt: bytes, count: int, fetched: int = 0) -> None:
+        """A round begins: what came in the one before is not needed any more.
+
+        Args:
+            attempt: tells its messages from those of an earlier attempt at the same round; count: of the tasks;
+            fetched: how many bytes each worker fetches before it can begin.
+        """
         self.attempt, self._tasks, self._opening = attempt, {}, None
         self._pace.dealt(count)
+        self._allowance, self.carried = fetched / SLOWEST, None
+        for digest in self._readers:
+            assert self._depot is not None
+            self._depot.withdraw(digest)
+        self._readers = {}
+        if self._uploads:
+            self._slots = {}
 
     def slot(self, origin: int) -> np.ndarray:
-        """The update of a task (uint8)."""
+        """The update of a task (uint8): a large one is the file into which it was uploaded, mapped."""
         if origin not in self._slots:
-            self._slots[origin] = np.zeros(self._update_bytes, np.uint8)
+            if self._uploads and self._depot is not None:
+                answer = self._tasks[origin].answer
+                assert answer is not None, "it has not come"
+                self._slots[origin] = self._depot.open(answer.update)
+            else:
+                self._slots[origin] = np.zeros(self._update_bytes, np.uint8)
         return self._slots[origin]
 
-    def give(self, assignment: Assignment, holder: Peer, lines: np.ndarray, count: int, now: float) -> None:
-        """Sends a task to its holder."""
+    def give(
+        self, assignment: Assignment, holder: Peer, lines: np.ndarray, digest: bytes, count: int, now: float
+    ) -> None:
+        """Sends a task to its holder.
+
+        Args:
+            lines: their bytes; digest: of these, where they are too long to go with the task; count: of lines.
+        """
         self._opening = None  # what is dealt now must be committed to before anything else is opened
         inline = lines.tobytes() if len(lines) <= m.INLINE else b""
+        if self._depot is not None and self._is_large(len(lines)):
+            self._readers.setdefault(digest, set()).add(holder.key)
+            self._depot.offer(digest, lines, self._readers[digest])
         work = m.Work(
             attempt=self.attempt,
             origin=assignment.origin,
             task=assignment.task,
             count=count,
-            blob=b"\0" * 32 if inline else crypto.blob_digest(lines.data),
+            blob=digest,
             size=len(lines),
             lines=inline,
         )
         dealt = Dealt(assignment, holder.key, work, lines, self._update_bytes, now)
+        if self._uploads:
+            self._slots.pop(assignment.origin, None)
         self._tasks[assignment.origin] = dealt
         self._send(dealt, now)
 
@@ -85,11 +133,33 @@ class Dealing:
         if dealt is None:
             self._link.send(peer.key, m.record(m.Late(attempt=said.attempt, origin=said.origin)))
             return None
-        if dealt.answer is None:
-            dealt.answer, dealt.heard = said, now
-            self._pace.answered(now - dealt.sent)
+        if dealt.answer is not None:
+            return None
+        dealt.answer, dealt.heard, dealt.answered = said, now, now
+        self._pace.answered(now - dealt.sent)
+        if self.carried is None:
+            self.carried = max(0.0, now - dealt.sent - said.compute_seconds - said.proof_seconds)
+        if not self._uploads or self._depot is None:
             dealt.assembler.announce(said.update, self._update_bytes, self.slot(said.origin)[: self._update_bytes])
+        elif self._depot.expect(peer.key, said.update, self._update_bytes):
+            return self._done(dealt)
+        elif not self._is_on_its_way(dealt, now):
+            self._ask_for_update(dealt, now)
         return None
+
+    def uploaded(self, now: float) -> list[tuple[wire.Results | None, bytes, str]]:
+        """Uploads that ended: what is whole by that, or else by whom and why not."""
+        found: list[tuple[wire.Results | None, bytes, str]] = []
+        for one in self._depot.uploaded() if self._depot is not None else []:
+            for dealt in self._tasks.values():
+                if dealt.key != one.key or dealt.whole or dealt.answer is None or dealt.answer.update != one.digest:
+                    continue
+                if one.error:
+                    found.append((None, one.key, one.error))
+                else:
+                    dealt.heard = now
+                    found.append((self._done(dealt), one.key, ""))
+        return found
 
     def piece(self, peer: Peer, said: m.Piece, now: float) -> wire.Results | None:
         """A piece of an update came; with the last one the answer is whole."""
@@ -100,11 +170,16 @@ class Dealing:
         dealt.heard = now
         if dealt.assembler.take(said.data) is None:
             return None
+        return self._done(dealt)
+
+    def _done(self, dealt: Dealt) -> wire.Results:
+        """The update is here, and is what was committed to."""
+        assert dealt.answer is not None
         dealt.whole = True
         return wire.Results(
             round=dealt.work.task.round,
             committed=[dealt.committed],
-            done=[said.origin],
+            done=[dealt.assignment.origin],
             faked=[],
             proof_seconds=dealt.answer.proof_seconds,
             compute_seconds=dealt.answer.compute_seconds,
@@ -151,16 +226,45 @@ class Dealing:
 
     def overdue(self, now: float) -> list[tuple[Dealt, str]]:
         """Tasks whose answer is late, and why."""
-        limit = self._pace.limit()
+        limit = self._pace.limit() + self._allowance
         found = []
         closed = self._opening is not None and now - self._opened_at > self._patience
         for dealt in self._tasks.values():
             taken = now - dealt.sent
             if closed and dealt.whole and not dealt.opened:
                 found.append((dealt, f"did not open its commitment within {self._patience:.0f} s"))
-            elif not dealt.whole and taken > limit:
+            elif not dealt.whole and self._uploads and dealt.answer is not None:
+                found += [(dealt, reason)] if (reason := self._too_slow(dealt, now)) else []
+            elif not dealt.whole and taken > limit + self._is_large(len(dealt.lines)) * len(dealt.lines) / SLOWEST:
                 found.append((dealt, f"late: no answer after {taken:.0f} s, and {limit:.0f} s would have been long"))
         return found
+
+    def _too_slow(self, dealt: Dealt, now: float) -> str:
+        """What is wrong with an upload, if anything."""
+        assert self._depot is not None and dealt.answer is not None
+        came = self._depot.progress(dealt.key, dealt.answer.update)
+        if came != dealt.came:
+            dealt.came, dealt.heard = came, now
+        elif self._is_on_its_way(dealt, now):
+            dealt.heard = dealt.answered = now
+        most = 2 * self._patience + self._update_bytes / SLOWEST
+        if now - dealt.heard > 2 * self._patience:
+            return f"late: nothing of its update came for {now - dealt.heard:.0f} s"
+        if now - dealt.answered > most:
+            return f"late: its update took more than {most:.0f} s"
+        return ""
+
+    def _is_on_its_way(self, asked: Dealt, now: float) -> bool:
+        """Whether somebody else is sending the same update: nobody sends what will be here anyway."""
+        assert asked.answer is not None
+        for dealt in self._tasks.values():
+            same = dealt.answer is not None and dealt.answer.update == asked.answer.update and not dealt.whole
+            if same and dealt is not asked and now - max(dealt.heard, dealt.asked) < self._again and dealt.asked >= 0:
+                return True
+        return False
+
+    def _is_large(self, size: int) -> bool:
+        return self._depot is not None and size > self._large
 
     def repeat(self, present: Mapping[int, Peer], now: float) -> None:
         """Sends again what did not arrive, and asks again for what did not come."""
@@ -174,7 +278,8 @@ class Dealing:
                 if not has and peer.said > dealt.given + self._again / 2:
                     self._send(dealt, now)
             elif not dealt.whole:
-                self._ask_for_update(dealt, now)
+                if not self._uploads or not self._is_on_its_way(dealt, now):
+                    self._ask_for_update(dealt, now)
             elif self._opening is not None and not dealt.opened and now - self._asked >= self._again:
                 asked.add(dealt.key)
         if asked and self._opening is not None:
@@ -184,8 +289,8 @@ class Dealing:
 
     def _ask_for_update(self, dealt: Dealt, now: float) -> None:
         assert dealt.answer is not None
-        dealt.given = now
-        ranges = dealt.assembler.missing(dealt.answer.update)
+        dealt.given = dealt.asked = now
+        ranges = [] if self._uploads else dealt.assembler.missing(dealt.answer.update)
         self._link.send(
             dealt.key, m.record(m.Send(attempt=self.attempt, origin=dealt.assignment.origin, ranges=ranges))
         )
@@ -193,9 +298,9 @@ class Dealing:
     def _send(self, dealt: Dealt, now: float) -> None:
         dealt.given = now
         self._link.send(dealt.key, m.record(dealt.work))
-        if not dealt.work.lines:
-            for body in split(dealt.work.blob, dealt.lines):
-                self._link.send(dealt.key, m.piece(body))
+        if not dealt.work.lines and not self._is_large(len(dealt.lines)):
+            for body in split(dealt.work.blob, dealt.lines, before=m.heading()):
+                self._link.send(dealt.key, body)
 
     def _of(self, peer: Peer, attempt: bytes, origin: int) -> Dealt | None:
         dealt = self._tasks.get(origin)

@@ -19,12 +19,16 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
-import zstandard
 
 from podlt.crypto import blob_digest
-from podlt.errors import InvalidProofError
+from podlt.errors import InvalidProofError, UsageError
 from podlt.network.blobs import BlobStore
 from podlt.network.disk import Buffer, flat
+
+try:
+    import zstandard
+except ImportError:
+    raise UsageError("workers on other machines need more packages: pip install podlt[network]") from None
 
 PART = 2**22
 """How many bytes of the parameters a record stands for; the last may have fewer."""

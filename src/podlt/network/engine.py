@@ -10,19 +10,23 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from podlt import crypto
 from podlt.engine.interface import Event, Job, Lost, Member, Receipt
 from podlt.engine.shared import BlockBuffer, Region
-from podlt.errors import InvalidProofError, PodltError
+from podlt.errors import InvalidProofError, PodltError, StorageError
 from podlt.network import messages as m
 from podlt.network.dealing import Dealing
+from podlt.network.depot import Depot
 from podlt.network.link import ManagerLink
+from podlt.network.past import Past
 from podlt.network.peers import Attention, Peer
-from podlt.network.pieces import PIECE, message, split
+from podlt.network.pieces import PIECE, message
+from podlt.network.publishing import Published, Publisher
+from podlt.network.thrift import Policy, Thrift
 from podlt.program.layout import state_layout, update_layout
 from podlt.protocol.messages import Assignment
 from podlt.protocol.signatures import JOIN
@@ -30,13 +34,16 @@ from podlt.protocol.signatures import JOIN
 PATIENCE = 15.0
 """Seconds of silence after which a worker counts as gone."""
 
-STEP = 0.25
-"""How long the engine waits for messages at a time, in seconds."""
+STEP, SHORT_STEP = 0.25, 0.02
+"""How long the engine waits for messages at a time, in seconds; and while something comes beside them."""
 
 NOISE = 2000
 """How many useless messages a round may bring from one worker before it is shut out."""
 
 BACKLOG = 2**20
+
+SEEING_OFF = 5.0
+"""Seconds at the run's end in which workers can still ask for what they have missed."""
 
 
 class NetworkEngine:
@@ -45,6 +52,8 @@ class NetworkEngine:
     Args:
         job: of the run; link: to the workers; arithmetic: the digest that a worker's own must be (see `checks`);
         patience: seconds of silence after which a worker is gone; beat: how often workers give a sign of life;
+        depot: for large blobs; without one they go through the link in pieces; large: from more than how many bytes on
+        a blob is one; deltas: whether to publish what changed in the parameters; tell: is told how they were published;
         clock: seconds, monotonic.
 
     Raises:
@@ -61,6 +70,10 @@ class NetworkEngine:
         *,
         patience: float = PATIENCE,
         beat: float = m.BEAT,
+        depot: Depot | None = None,
+        large: int = m.LARGE,
+        deltas: Policy = "auto",
+        tell: Callable[[Published], None] = lambda published: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._job, self._link, self._arithmetic = job, link, arithmetic
@@ -74,10 +87,20 @@ class NetworkEngine:
         self._peers: dict[bytes, Peer] = {}
         self._by_number: dict[int, Peer] = {}
         self._arrived: dict[bytes, Member] = {}
+        self._numbers: dict[bytes, int] = {}
+        self._past, self._logged = Past(job.directory), 0
+        self._told_past: dict[bytes, float] = {}
         self._lost: deque[Lost] = deque()
-        self._published = b""
-        self._dealing = Dealing(link, nbytes, patience, beat)
-        link.allow(2 * nbytes + BACKLOG)
+        self._depot, self._large = depot, large
+        self._publisher = Publisher(
+            self._state.bytes[: self._state_bytes], link, depot, large, Thrift(deltas, clock), tell
+        )
+        self._dealing = Dealing(link, nbytes, patience, beat, depot, large)
+        self._known: set[bytes] = set()  # whoever was let in and has said something
+        self._rounds, self._complete = 0, False
+        if depot is not None and len(self._program) > large:
+            depot.offer(self._program_blob, np.frombuffer(self._program, np.uint8), self._known)
+        link.allow((2 * nbytes if depot is None or nbytes <= large else 0) + BACKLOG)
 
     # -- who is there ------------------------------------------------------------------------------------------------
 
@@ -101,6 +124,9 @@ class NetworkEngine:
             local_steps=self._job.local_steps,
             local_lr=self._job.local_lr,
             arithmetic=self._arithmetic,
+            large=self._large,
+            blobs=self._depot.urls if self._depot is not None else [],
+            certificate=self._depot.fingerprint if self._depot is not None else b"",
         )
         self._setup = m.record(m.signed(setup, self._job.key))
         self._link.publish(m.record(m.Announce(run=run)))
@@ -108,7 +134,7 @@ class NetworkEngine:
 
     def arrivals(self, seconds: float) -> list[Member]:
         """Who asked to be admitted and is not yet."""
-        self._published = b""  # the parameters may be about to change: nobody is given them now
+        self._publisher.withdraw()
         for _ in self._pump(seconds):
             pass  # between rounds no answer is of use
         arrived, self._arrived = list(self._arrived.values()), {}
@@ -126,6 +152,9 @@ class NetworkEngine:
         peer = self._peer(member.key)
         peer.number = number
         self._by_number[number] = peer
+        self._numbers[peer.key] = number
+        if self._depot is not None:
+            self._depot.admitted.add(peer.key)
         self._welcome(peer, number)
 
     def refused(self, member: Member, reason: str) -> None:
@@ -171,20 +200,35 @@ class NetworkEngine:
         """Publishes the round's parameters, and sends tasks to their holders."""
         self._listen()
         if not again:
-            self._dealing.begin(secrets.token_bytes(8), len(assignments))
-            for peer in self._peers.values():
-                peer.noise = 0
-            self._publish(assignments[0].task.parameters)
+            self._begin(assignments)
         block = self._block.views(half, lines)
+        cut: dict[int, tuple[np.ndarray, bytes]] = {}
         for assignment in assignments:
             start, stop = bounds[assignment.fragment]
-            parts = [np.ascontiguousarray(block[f.name][start:stop]).reshape(-1) for f in self._job.fields]
-            data = np.concatenate([part.view(np.uint8) for part in parts])
+            if assignment.fragment not in cut:
+                cut[assignment.fragment] = self._cut(block, start, stop)
+            data, digest = cut[assignment.fragment]
             holder = self._by_number.get(assignment.holder)
             if holder is not None:
-                self._dealing.give(assignment, holder, data, stop - start, self._time.now)
+                self._dealing.give(assignment, holder, data, digest, stop - start, self._time.now)
             else:
                 self._lost.append(Lost(assignment.holder, "left before the round began"))
+
+    def _begin(self, assignments: Sequence[Assignment]) -> None:
+        self._rounds += 1
+        if self._depot is not None and self._rounds > 1:  # the first may be one that was begun before a kill
+            self._depot.clear()
+        for peer in self._peers.values():
+            peer.noise = 0
+        attempt = secrets.token_bytes(8)
+        self._publisher.publish(assignments[0].task.parameters)
+        self._dealing.begin(attempt, len(assignments), self._publisher.allowance)
+
+    def _cut(self, block: Mapping[str, np.ndarray], start: int, stop: int) -> tuple[np.ndarray, bytes]:
+        """A fragment's lines as bytes, field by field, and their digest where they are too long to go with the task."""
+        parts = [np.ascontiguousarray(block[f.name][start:stop]).reshape(-1) for f in self._job.fields]
+        data = np.concatenate([part.view(np.uint8) for part in parts])
+        return data, crypto.blob_digest(data.data) if len(data) > m.INLINE else bytes(32)
 
     def open(self, round: int) -> None:
         """Asks all workers to open their commitments of a round."""
@@ -196,7 +240,9 @@ class NetworkEngine:
 
     def events(self) -> Iterator[Event]:
         """Waits for a while until something comes, and gives it."""
-        yield from self._pump(STEP)
+        yield from self._pump(SHORT_STEP if self._depot is not None and self._depot.waiting else STEP)
+        self._publisher.step()
+        yield from self._uploads()
         self._find_silent()
         for dealt, reason in self._dealing.overdue(self._time.now):
             self._lose(self._by_number.get(dealt.assignment.holder), reason)
@@ -207,17 +253,41 @@ class NetworkEngine:
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def receipt(self, receipt: Receipt) -> None:
-        """Tells all workers what a round paid."""
-        paid = m.Paid(round=receipt.round, head=receipt.head, index=receipt.index, entry=receipt.entry)
-        self._link.publish(m.record(paid))
+        """Tells all workers what is in the log now, and what of it moved credits.
+
+        What fits into no message is asked for by those whom it concerns, as is what was lost on its way.
+        """
+        moved = [m.Receipt(one.index, one.entry, one.proof) for one in receipt.moved]
+        said = m.record(m.Paid(first=receipt.first, head=receipt.head, receipts=moved))
+        self._logged = receipt.size
+        if len(said) <= m.MAX_MESSAGE:
+            self._link.publish(said)
 
     def finish(self, outcome: str, reason: str) -> None:
         """Tells all workers that the run ended."""
-        self._link.publish(m.record(m.Finished(outcome=outcome, reason=reason[:1000])))
+        self._complete = outcome == "complete"
+        said = m.record(m.Finished(outcome=outcome, reason=reason[:1000], entries=self._logged))
+        self._link.publish(said)
+        if outcome == "complete":
+            self._see_off(said)
+
+    def _see_off(self, said: bytes) -> None:
+        """Answers who has missed something, until everybody has left."""
+        until = time.monotonic() + SEEING_OFF
+        again = time.monotonic() + self._beat
+        while self._by_number and time.monotonic() < until:
+            for _ in self._pump(STEP):
+                pass  # answers are of no use any more
+            if time.monotonic() > again:
+                again = time.monotonic() + self._beat
+                self._link.publish(said)
 
     def close(self) -> None:
         """Ends the link."""
         self._link.close()
+        self._past.close()
+        if self._depot is not None:
+            self._depot.close(empty=self._complete)
         for region in (self._state, self._block.region):
             region.close()
 
@@ -247,7 +317,7 @@ class NetworkEngine:
         if isinstance(said, m.Piece):
             return self._dealing.piece(peer, said, now)
         if isinstance(said, m.Answer):
-            return self._dealing.answer(peer, said, now)
+            return self._answered(peer, said, now)
         if isinstance(said, m.Beat):
             peer.attempt, peer.in_hand, peer.said = said.attempt, frozenset(said.in_hand), now
             if peer.number is None and peer.key not in self._arrived:
@@ -262,6 +332,8 @@ class NetworkEngine:
             self._join(peer, said)
         elif isinstance(said, m.Want):
             self._give(peer, said)
+        elif isinstance(said, m.Behind):
+            self._remind(peer, said)
         elif isinstance(said, m.Leave):
             self._lose(peer, f"left: {said.reason}" if said.reason else "left")
         return None
@@ -298,14 +370,31 @@ class NetworkEngine:
             peer.asked = self._time.now
             self._send(peer, m.Announce(run=self._run))
 
+    def _answered(self, peer: Peer, said: m.Answer, now: float) -> Event | None:
+        first = self._dealing.carried is None
+        event = self._dealing.answer(peer, said, now)
+        if first and self._dealing.carried is not None:
+            self._publisher.carried(self._dealing.carried)
+        return event
+
+    def _uploads(self) -> Iterator[Event]:
+        """Updates that came beside the messages."""
+        for event, key, error in self._dealing.uploaded(self._time.now):
+            if event is not None:
+                yield event
+            else:
+                self._lose(self._peers.get(key), f"uploaded something else than it committed to: {error}")
+
     def _give(self, peer: Peer, want: m.Want) -> None:
         """Sends pieces that a worker misses, of what it may have."""
-        blob: np.ndarray | None = None
+        if not want.ranges:
+            if (said := self._publisher.about(want.digest)) is not None:
+                self._send(peer, said)
+            return
+        blob = self._publisher.blob(want.digest)
         if want.digest == self._program_blob:
             blob = np.frombuffer(self._program, np.uint8)
-        elif want.digest == self._published:
-            blob = self._state.bytes[: self._state_bytes]
-        elif peer.number is not None:
+        elif blob is None and peer.number is not None:
             blob = self._dealing.lines(peer.number, want.digest)
         if blob is None:
             peer.noise += 1
@@ -313,15 +402,21 @@ class NetworkEngine:
         for offset, length in want.ranges:
             if offset % PIECE or length > PIECE or offset + length > len(blob):
                 raise InvalidProofError(f"pieces are cut every {PIECE} bytes; {length} at {offset} were asked for")
-            body = message(want.digest, len(blob), offset, blob[offset : offset + length])
-            self._link.send(peer.key, m.piece(body))
+            piece = blob[offset : offset + length]
+            self._link.send(peer.key, message(want.digest, len(blob), offset, piece, before=m.heading()))
 
-    def _publish(self, digest: bytes) -> None:
-        self._published = digest
-        state = self._state.bytes[: self._state_bytes]
-        self._link.publish(m.record(m.Parameters(digest=digest, size=len(state))))
-        for body in split(digest, state):
-            self._link.publish(m.piece(body))
+    def _remind(self, peer: Peer, behind: m.Behind) -> None:
+        """Tells a worker what it has missed, a page at a time; who asks more often than it can read is not answered."""
+        number = self._numbers.get(peer.key)
+        if number is None or time.monotonic() - self._told_past.get(peer.key, -1e9) < self._beat / 20:
+            return
+        self._told_past[peer.key] = time.monotonic()
+        try:
+            missed = self._past.missed(number, behind.first)
+        except StorageError:
+            return  # the log is written by another thread, which says what is wrong with the disk
+        if missed is not None:
+            self._send(peer, missed)
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
@@ -341,6 +436,8 @@ class NetworkEngine:
         self._forget(peer)
 
     def _forget(self, peer: Peer) -> None:
+        if self._depot is not None:
+            self._depot.shut_out(peer.key)
         if peer.number is not None:
             self._by_number.pop(peer.number, None)
             peer.number = None
@@ -349,6 +446,7 @@ class NetworkEngine:
     def _peer(self, key: bytes) -> Peer:
         if key not in self._peers:
             self._peers[key] = Peer(key, self._time.now)
+            self._known.add(key)
         return self._peers[key]
 
     def _send(self, peer: Peer, what: m.Message) -> None:

@@ -1,6 +1,6 @@
 """The manager's own server of large blobs: HTTPS with ranges, for workers that carry a pass.
 
-    GET   /blobs/DIGEST     a blob, or the one range that is asked for
+    GET   /blobs/DIGEST     a blob, or the one range that is asked for, from the disk or from memory
     HEAD  /uploads/DIGEST   how much of an update that was asked for has come (Upload-Offset)
     PATCH /uploads/DIGEST   its next bytes, from Upload-Offset on
 
@@ -15,11 +15,13 @@ import re
 import ssl
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
+import numpy as np
 from aiohttp import web
 
 from podlt.errors import InvalidProofError, StorageError
@@ -60,11 +62,12 @@ class _Upload:
     """What is expected of a worker.
 
     Attributes:
-        trusted: whether all its bytes came to this process, so that wrong ones are the worker's own fault.
+        trusted: whether all its bytes came to this process, so that wrong ones are the worker's own fault;
+        offset: how many bytes have come, as far as is known.
     """
 
     def __init__(self, size: int) -> None:
-        self.size, self.trusted = size, False
+        self.size, self.trusted, self.offset = size, False, 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.done.add_done_callback(lambda done: done.cancelled() or done.exception())  # need not be asked for
         self._lock = asyncio.Lock()
@@ -88,7 +91,8 @@ class BlobEndpoint:
 
     Args:
         store: whose blobs; certificate, private_key: files of PEM; may_read: (public key, digest) -> whether that
-        worker may have that blob now: asked for each request; clock: seconds since 1970.
+        worker may have that blob now: asked for each request; clock: seconds since 1970; memory: blobs (flat uint8)
+        that are served beside the store's, and no longer from when they are taken out of it.
     """
 
     def __init__(
@@ -100,8 +104,9 @@ class BlobEndpoint:
         *,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
+        memory: Mapping[bytes, np.ndarray] = MappingProxyType({}),
     ) -> None:
-        self._store, self._may_read, self._clock = store, may_read, clock
+        self._store, self._may_read, self._clock, self._memory = store, may_read, clock, memory
         self._limits = limits or Limits()
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -129,9 +134,13 @@ class BlobEndpoint:
             read_bufsize=STEP,
         )
         await self._runner.setup()
-        self._server = await asyncio.get_running_loop().create_server(
-            self._connect, host, port, ssl=self._tls, ssl_handshake_timeout=HANDSHAKE_SECONDS
-        )
+        try:
+            self._server = await asyncio.get_running_loop().create_server(
+                self._connect, host, port, ssl=self._tls, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
+        except OSError:
+            await self._runner.cleanup()
+            raise
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
@@ -155,6 +164,15 @@ class BlobEndpoint:
         if self._store.has(digest) and not upload.done.done():
             upload.done.set_result(None)
         return upload.done
+
+    def expected(self) -> list[tuple[bytes, bytes]]:
+        """Key and digest of every upload that is expected; for any thread."""
+        return list(self._uploads)
+
+    def progress(self, key: bytes, digest: bytes) -> int:
+        """How many bytes of an upload that is expected have come; for any thread."""
+        upload = self._uploads.get((key, digest))
+        return 0 if upload is None else upload.offset
 
     def cancel(self, key: bytes, digest: bytes) -> None:
         """Expects it no longer; to be called for each `expect`, when its round is over."""
@@ -195,30 +213,45 @@ class BlobEndpoint:
 
     async def _get(self, request: web.Request) -> web.StreamResponse:
         async with self._caller(request, "read") as (key, digest):
-            if not self._store.has(digest):
+            held = self._memory.get(digest)
+            if held is None and not self._store.has(digest):
                 raise web.HTTPNotFound(text="no such blob")
-            size, asked = self._store.size(digest), request.headers.get("Range")
+            size = self._store.size(digest) if held is None else held.nbytes
+            asked = request.headers.get("Range")
             start, stop = (0, size) if asked is None else _range(asked, size)
             response = web.StreamResponse(status=200 if asked is None else 206)
             response.content_type, response.content_length = "application/octet-stream", stop - start
             if asked is not None:
                 response.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
             try:
-                await self._send(request, response, key, digest, start, stop)
+                await self._send(request, response, key, digest, start, stop, held)
             except (StorageError, TimeoutError):  # too late for another status: the end is missing, and that is seen
                 if request.transport is not None:
                     request.transport.abort()
             return response
 
     async def _send(
-        self, request: web.Request, response: web.StreamResponse, key: bytes, digest: bytes, start: int, stop: int
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        key: bytes,
+        digest: bytes,
+        start: int,
+        stop: int,
+        held: np.ndarray | None,
     ) -> None:
         """Sends a range, as fast as it is taken, but no slower than a MiB in the idle time."""
         async with asyncio.timeout(self._limits.idle_seconds) as patience:
             await response.prepare(request)
             for offset in range(start, stop, STEP):
-                data = await in_thread(self._store.read, digest, offset, min(STEP, stop - offset))
-                await self._pace(key, len(data), patience)
+                length = min(STEP, stop - offset)
+                await self._pace(key, length, patience)
+                if held is None:
+                    data: bytes | memoryview = await in_thread(self._store.read, digest, offset, length)
+                elif self._memory.get(digest) is held:
+                    data = held[offset : offset + length].data
+                else:
+                    raise StorageError("the blob is not served any more")
                 await response.write(data)
             await response.write_eof()
 
@@ -248,6 +281,7 @@ class BlobEndpoint:
             async with asyncio.timeout(self._limits.idle_seconds) as patience:
                 async for data in request.content.iter_chunked(STEP):
                     await in_thread(partial.append, data)
+                    upload.offset = partial.offset
                     await self._pace(key, len(data), patience)
             if partial.offset < upload.size:
                 return

@@ -30,6 +30,9 @@ class BlobClient:
     Args:
         url: such as "https://manager.example:4430"; fingerprint: the SHA-256 of the server's certificate;
         key: whose passes it writes; clock: seconds since 1970; may be wrong: the server's time is learnt from it.
+
+    Attributes:
+        moved: how many bytes came and went.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class BlobClient:
         self._url, self._fingerprint, self._key, self._clock = url.rstrip("/"), fingerprint, key, clock
         self._ahead = 0  # milliseconds that the server's clock is ahead of ours
         self._session: aiohttp.ClientSession | None = None
+        self.moved = 0
 
     async def __aenter__(self) -> BlobClient:
         self._session = aiohttp.ClientSession(
@@ -62,7 +66,9 @@ class BlobClient:
             TransferError: it refuses, or is another server.
         """
         headers = {"Range": f"bytes={offset}-{offset + length - 1}"}
-        return (await self._ask("GET", "read", digest, headers, expected=length))[1]
+        answer = (await self._ask("GET", "read", digest, headers, expected=length))[1]
+        self.moved += length
+        return answer
 
     async def progress(self, digest: bytes, size: int) -> int:
         """How many bytes of an upload the server has.
@@ -79,6 +85,7 @@ class BlobClient:
             OSError, TransferError: as `fetch_range`; BadBlobError: these were the last, and it is another blob.
         """
         await self._ask("PATCH", "write", digest, {OFFSET: str(offset)}, data=data)
+        self.moved += len(data)
 
     async def _ask(
         self,

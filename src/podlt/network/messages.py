@@ -19,7 +19,7 @@ from podlt.errors import InvalidProofError
 from podlt.protocol.messages import Opened, Task
 from podlt.units import Count, Digest, Millis, Round, Signature, Text, WorkerId
 
-VERSION = 1
+VERSION = 2
 """Of these messages: a worker of another version is refused with a reason."""
 
 INLINE = 256 * 1024
@@ -28,12 +28,19 @@ INLINE = 256 * 1024
 MAX_MESSAGE = 512 * 1024
 """No message is longer."""
 
+LARGE = 8 * 2**20
+"""Blobs longer than this go beside these messages, where the manager has a server for them (see `Setup.blobs`)."""
+
+MOST_URLS = 256
+"""Into how many objects of an object store a blob may be cut."""
+
 BEAT = 2.0
 """Seconds between two signs of life of a worker. What is missing after as long is sent, or asked for, again."""
 
 Nonce = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Range = tuple[Count, Count]
 Ranges = Annotated[list[Range], Meta(max_length=64)]
+Url = Annotated[str, Meta(max_length=1500)]
 
 _RECORD, _PIECE = b"\0", b"\1"
 _ORIGIN = struct.Struct(">I")
@@ -75,7 +82,8 @@ class Beat(Message, frozen=True, tag="beat"):
 
 
 class Answer(Message, frozen=True, tag="answer"):
-    """A worker commits to the result of a task, and will send it: the update follows in pieces.
+    """A worker commits to the result of a task, and will send it: the update follows in pieces, or, where it is large,
+    the manager asks for it by `Send`.
 
     `update` is its digest. It is sent at once, to the manager alone, beside what other workers still compute: the
     manager knows who is checked anyway, so that it learns nothing by it that it could abuse.
@@ -106,10 +114,16 @@ class Openings(Message, frozen=True, tag="openings"):
 
 
 class Want(Message, frozen=True, tag="want"):
-    """Pieces that did not come: offset and length of each."""
+    """Pieces that did not come: offset and length of each. Without any: how the parameters of this digest come."""
 
     digest: Digest
     ranges: Ranges
+
+
+class Behind(Message, frozen=True, tag="behind"):
+    """A worker has missed what the log says from entry `first` on."""
+
+    first: Count
 
 
 class Leave(Message, frozen=True, tag="leave"):
@@ -124,7 +138,9 @@ class Leave(Message, frozen=True, tag="leave"):
 class Setup(Message, frozen=True, tag="setup"):
     """What there is to do: everything that a worker needs before the first task. Signed by the run's manager.
 
-    `program` is empty where it comes in pieces. `arithmetic` is what the digest in a worker's `Join` must be.
+    `program` is empty where it does not fit in. `arithmetic` is what the digest in a worker's `Join` must be. Blobs of
+    more than `large` bytes are at the servers `blobs` (all the same one, by different names), whose certificate has the
+    SHA-256 `certificate`; without such servers all come in pieces.
     """
 
     version: Count
@@ -138,7 +154,14 @@ class Setup(Message, frozen=True, tag="setup"):
     local_steps: Count
     local_lr: float | None
     arithmetic: Annotated[str, Meta(max_length=200)]
+    large: Count = 0
+    blobs: Annotated[list[Url], Meta(max_length=8)] = []
+    certificate: Annotated[bytes, Meta(max_length=32)] = b""
     signature: bytes = b""
+
+    def beside(self, size: int) -> bool:
+        """Whether a blob of this size goes beside the messages."""
+        return bool(self.blobs) and size > self.large
 
 
 class Announce(Message, frozen=True, tag="announce"):
@@ -168,10 +191,20 @@ class Dismissed(Message, frozen=True, tag="dismissed"):
 
 
 class Parameters(Message, frozen=True, tag="parameters"):
-    """The parameters of the round that begins; they follow in pieces."""
+    """The parameters of the round that begins: their digest and size, and the blob from which they are to be had.
+
+    The blob is the parameters themselves (`base` is empty), or what changed since those of the digest `base`; of no
+    bytes where nothing did. Who does not have the base asks for the whole by its digest. A large blob is at `urls` if
+    there are any, cut into parts of `part` bytes; else at the servers of `Setup`; a small one follows in pieces.
+    """
 
     digest: Digest
     size: Count
+    blob: Digest
+    length: Count
+    base: Annotated[bytes, Meta(max_length=32)] = b""
+    urls: Annotated[list[Url], Meta(max_length=MOST_URLS)] = []
+    part: Count = 0
 
 
 class Work(Message, frozen=True, tag="task"):
@@ -194,7 +227,7 @@ class Open(Message, frozen=True, tag="open"):
 
 
 class Send(Message, frozen=True, tag="send"):
-    """Pieces of the update of a task did not come."""
+    """Pieces of the update of a task did not come; without any: the update is to be uploaded."""
 
     attempt: Nonce
     origin: WorkerId
@@ -208,25 +241,41 @@ class Late(Message, frozen=True, tag="late"):
     origin: WorkerId
 
 
-class Paid(Message, frozen=True, tag="paid"):
-    """A round is in the log, on the disk: the entry that pays, its number, and the signed head over both."""
+class Receipt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """An entry of the log that moved credits: its number, and its audit path to the root of a signed head."""
 
-    round: Round
-    head: Text
     index: Count
     entry: Annotated[bytes, Meta(max_length=MAX_MESSAGE)]
+    proof: Annotated[list[Digest], Meta(max_length=64)]
+
+
+class Paid(Message, frozen=True, tag="paid"):
+    """Entries are in the log, on the disk: those from number `first` to the end of the signed head, with receipts."""
+
+    first: Count
+    head: Text
+    receipts: Annotated[list[Receipt], Meta(max_length=4096)]
+
+
+class Missed(Message, frozen=True, tag="missed"):
+    """What one worker has missed: all that moved its credits in the entries from `first` to before `upto`."""
+
+    first: Count
+    upto: Count
+    paid: Annotated[list[Paid], Meta(max_length=4096)]
 
 
 class Finished(Message, frozen=True, tag="finished"):
-    """The run is complete, or stopped."""
+    """The run is complete, or stopped; its log has so many entries."""
 
     outcome: Annotated[str, Meta(max_length=20)]
     reason: Text
+    entries: Count
 
 
-Up = Hello | Join | Beat | Answer | CannotDo | Openings | Want | Leave
+Up = Hello | Join | Beat | Answer | CannotDo | Openings | Want | Behind | Leave
 Down = (
-    Setup | Announce | Welcome | Refused | Dismissed | Parameters | Work | Open | Send | Late | Paid | Finished
+    Setup | Announce | Welcome | Refused | Dismissed | Parameters | Work | Open | Send | Late | Paid | Missed | Finished
 )  # fmt: skip
 
 _up: Decoder[Up] = Decoder(Up)
@@ -250,7 +299,12 @@ def record(message: Message) -> bytes:
 
 def piece(data: bytes, origin: int = 0) -> bytes:
     """A piece as a message."""
-    return b"".join((_PIECE, _ORIGIN.pack(origin), data))
+    return heading(origin) + data
+
+
+def heading(origin: int = 0) -> bytes:
+    """What the message of a piece begins with, for `pieces.split`."""
+    return _PIECE + _ORIGIN.pack(origin)
 
 
 def from_worker(message: bytes) -> Up | Piece:

@@ -7,19 +7,27 @@ store is not trusted: whoever fetches checks the digest, as with any sender.
 
 from __future__ import annotations
 
+import datetime
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, from_url
 
 from podlt.errors import UsageError
-from podlt.network.blobs import BlobStore
-from podlt.network.transfer import TransferError, in_thread
+from podlt.network.disk import Buffer
+from podlt.network.messages import MOST_URLS
+from podlt.network.transfer import Source, TransferError, in_thread
 
 OBJECT = 2**24
-"""How long each object is, except for a blob's last."""
+"""How long each object is, except for a blob's last. Blobs of more than 4 GiB are cut into larger ones, so that a
+message can name them all."""
+
+URL_SECONDS = 6 * 3600
+"""For how long the addresses of objects are good."""
 
 _URL = re.compile(r"(file|memory|s3|gs|az|abfs|abfss|https)://.*")
 
@@ -49,56 +57,84 @@ class ObjectStore:
         except (BaseError, ValueError, OSError) as error:
             raise UsageError(f"{url}: cannot be used: {error}") from None
 
-    async def put(self, store: BlobStore, digest: bytes) -> None:
+    async def put(self, store: Source, digest: bytes, part: int = 0) -> None:
         """Copies a blob there, as far as it is not there.
+
+        Args:
+            part: how long each object is; as long as `OBJECT` says if not told.
 
         Raises:
             StorageError: the blob is not in `store`; TransferError: the object store does not take it.
         """
-        size = store.size(digest)
-        for start in range(0, max(size, 1), OBJECT):
-            if not await self._is_there(digest, start):
-                data = await in_thread(store.read, digest, start, min(OBJECT, size - start))
-                await self._create(digest, start, data)
+        size, part = store.size(digest), part or OBJECT
+        for number, start in enumerate(range(0, max(size, 1), part)):
+            if not await self._is_there(digest, number):
+                data = await in_thread(store.read, digest, start, min(part, size - start))
+                await self._create(digest, number, data)
+
+    async def urls(self, digest: bytes, size: int, part: int) -> list[str]:
+        """Where each object of a blob can be read, by whoever knows the address, for a while.
+
+        Raises:
+            TransferError: this kind of store cannot give such addresses.
+        """
+        names = [_name(digest, number) for number in range(max(1, -(-size // part)))]
+        if self.url.startswith(("file:", "http:", "https:")):
+            return [f"{self.url.rstrip('/')}/{name}" for name in names]
+        try:
+            return list(await obstore.sign_async(self._store, "GET", names, datetime.timedelta(seconds=URL_SECONDS)))
+        except (BaseError, OSError, TypeError, ValueError) as error:
+            raise TransferError(f"no addresses can be signed: {_first_line(error)}", digest, self.url) from None
+
+    async def remove(self, digest: bytes, size: int, part: int) -> None:
+        """Deletes a blob's objects; what cannot be deleted stays, and does no harm."""
+        names = [_name(digest, number) for number in range(max(1, -(-size // part)))]
+        with suppress(BaseError, OSError):
+            await self._store.delete_async(names)
 
     async def fetch_range(self, digest: bytes, offset: int, length: int) -> bytes:
-        """One range of a blob, for `transfer.download`.
+        """One range of a blob of objects as long as `OBJECT` says, for `transfer.download`.
 
         Raises:
             OSError: it did not come (not there yet, a cut): worth another attempt.
         """
         parts = []
         while length > 0:
-            start = offset % OBJECT
+            number, start = divmod(offset, OBJECT)
             taken = min(length, OBJECT - start)
             try:
-                part = await self._store.get_range_async(_name(digest, offset), start=start, length=taken)
+                part = await self._store.get_range_async(_name(digest, number), start=start, length=taken)
             except (BaseError, OSError) as error:
                 raise ConnectionError(f"{self.url}: {_first_line(error)}") from None
             parts.append(bytes(part))
             offset, length = offset + taken, length - taken
         return b"".join(parts)
 
-    async def _is_there(self, digest: bytes, start: int) -> bool:
+    async def _is_there(self, digest: bytes, number: int) -> bool:
         try:
-            await self._store.head_async(_name(digest, start))
+            await self._store.head_async(_name(digest, number))
         except FileNotFoundError:
             return False
         except (BaseError, OSError) as error:
             raise TransferError(_first_line(error), digest, self.url) from None
         return True
 
-    async def _create(self, digest: bytes, start: int, data: bytes) -> None:
+    async def _create(self, digest: bytes, number: int, data: Buffer) -> None:
         try:
-            await self._store.put_async(_name(digest, start), data, mode="create")
+            await self._store.put_async(_name(digest, number), data, mode="create")
         except AlreadyExistsError:
             pass  # another one was faster
         except (BaseError, OSError) as error:
             raise TransferError(_first_line(error), digest, self.url) from None
 
 
-def _name(digest: bytes, offset: int) -> str:
-    return f"{digest.hex()}/{offset // OBJECT:06d}"
+def part_of(size: int) -> int:
+    """How long the objects of a blob are, so that they are not too many to be named in a message."""
+    return OBJECT * max(1, -(-size // (OBJECT * MOST_URLS)))
+
+
+def _name(digest: bytes, number: int) -> str:
+    return f"{digest.hex()}/{number:06d}"
 
 
 def _first_line(error: Exception) -> str:

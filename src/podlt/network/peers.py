@@ -82,14 +82,19 @@ class Dealt:
     """A task that was dealt in the round in progress.
 
     Attributes:
-        sent, given: when it was dealt, and when it was last sent; answer: what its holder committed to; whole: whether
-            the update has arrived; heard: when something of the update came last; opened: whether the commitment is.
+        sent, given: when it was dealt, and when it was last sent; answer: what its holder committed to; answered: when;
+            whole: whether the update has arrived; heard: when something of the update came last; asked: when it was
+            last asked for, came: how many bytes of it have come, where it is uploaded; opened: whether the
+            commitment is.
     """
 
     __slots__ = (
         "answer",
+        "answered",
+        "asked",
         "assembler",
         "assignment",
+        "came",
         "given",
         "heard",
         "key",
@@ -104,7 +109,8 @@ class Dealt:
         self, assignment: Assignment, key: bytes, work: m.Work, lines: np.ndarray, nbytes: int, now: float
     ) -> None:
         self.assignment, self.key, self.work, self.lines = assignment, key, work, lines
-        self.sent = self.given = self.heard = now
+        self.sent = self.given = self.heard = self.answered = now
+        self.asked, self.came = -1e9, 0
         self.answer: m.Answer | None = None
         self.whole = self.opened = False
         self.assembler = Assembler(nbytes, 0)

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import msgspec
+
 from podlt.engine.interface import Engine, Job
+from podlt.network import certificate as tls
 from podlt.network.checks import expected
+from podlt.network.depot import Depot
 from podlt.network.engine import PATIENCE, NetworkEngine
 from podlt.network.link import ManagerLink
-from podlt.network.messages import BEAT
+from podlt.network.messages import BEAT, LARGE
+from podlt.network.publishing import Published
+from podlt.network.register import FOLDER
+from podlt.network.thrift import Policy
+
+
+class Blobs(msgspec.Struct, frozen=True):
+    """How large blobs go beside the messages: by HTTPS from and to the manager.
+
+    Attributes:
+        host: the address to listen on; port: 0 for any, and then always the same for a run; names: hosts by which
+        workers reach this machine; its own address if there are none; bucket: the URL of an object store, through
+        which parameters go then (file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...); large: from more than how many
+        bytes on a blob is one.
+    """
+
+    host: str = "0.0.0.0"
+    port: int = 0
+    names: Sequence[str] = ()
+    bucket: str = ""
+    large: int = LARGE
 
 
 class Elsewhere:
@@ -17,14 +41,27 @@ class Elsewhere:
 
     Args:
         connect: makes the manager's link for a run, once its directory and keys are there;
-        patience: seconds of silence after which a worker is gone; beat: how often workers give a sign of life.
+        patience: seconds of silence after which a worker is gone; beat: how often workers give a sign of life;
+        blobs: how large blobs go; None: through the link, in pieces, as all others do, and then they take memory;
+        deltas: whether what changed in the parameters is published instead of the whole: "auto", as it pays, "always"
+        where it is shorter, or "never"; published: is told how the parameters of each round went out.
     """
 
     name = "nats"
     keeps_keys = False
 
-    def __init__(self, connect: Callable[[Job], ManagerLink], patience: float = PATIENCE, beat: float = BEAT) -> None:
+    def __init__(
+        self,
+        connect: Callable[[Job], ManagerLink],
+        patience: float = PATIENCE,
+        beat: float = BEAT,
+        *,
+        blobs: Blobs | None = None,
+        deltas: Policy = "auto",
+        published: Callable[[Published], None] = lambda published: None,
+    ) -> None:
         self._connect, self._patience, self._beat = connect, patience, beat
+        self._blobs, self._deltas, self._published = blobs, deltas, published
 
     @contextmanager
     def ready(self, workers: int) -> Iterator[Callable[[Job], Engine]]:
@@ -33,9 +70,42 @@ class Elsewhere:
 
     def _engine(self, job: Job) -> Engine:
         arithmetic = expected(job.program.arithmetic)
-        link = self._connect(job)
+        depot = self._depot(job)
+        link = None
         try:
-            return NetworkEngine(job, link, arithmetic, patience=self._patience, beat=self._beat)
+            link = self._connect(job)
+            return NetworkEngine(
+                job,
+                link,
+                arithmetic,
+                patience=self._patience,
+                beat=self._beat,
+                depot=depot,
+                large=self._blobs.large if self._blobs is not None else LARGE,
+                deltas=self._deltas,
+                tell=self._published,
+            )
         except BaseException:
-            link.close()
+            if link is not None:
+                link.close()
+            if depot is not None:
+                depot.close()
             raise
+
+    def _depot(self, job: Job) -> Depot | None:
+        """The server of large blobs; it shows the certificate that the run's NATS server has, if that is its own."""
+        if self._blobs is None:
+            return None
+        folder = job.directory / FOLDER
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tls.load_or_create(folder)
+        one = self._blobs
+        return Depot(
+            job.directory,
+            folder / tls.CERTIFICATE,
+            folder / tls.PRIVATE_KEY,
+            host=one.host,
+            port=one.port,
+            names=one.names,
+            bucket=one.bucket,
+        )

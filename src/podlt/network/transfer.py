@@ -11,8 +11,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec, Protocol, TypeVar
 
+import numpy as np
+
 from podlt.errors import PodltError, StorageError
-from podlt.network.blobs import BlobStore, Partial
+from podlt.network.blobs import BlobStore
 from podlt.network.disk import Buffer
 
 RANGE = 2**22
@@ -42,6 +44,41 @@ class TransferError(PodltError):
 
 class BadBlobError(TransferError):
     """All bytes came, and they are not the blob: whoever sent them is at fault. They are deleted."""
+
+
+class Source(Protocol):
+    """Where the bytes of blobs come from: a `BlobStore`, or `InMemory`."""
+
+    def size(self, digest: bytes) -> int:
+        """The length of a blob."""
+
+    def read(self, digest: bytes, offset: int, length: int) -> Buffer:
+        """One range of it."""
+
+
+class InMemory:
+    """One blob, uint8, as a source: nothing is copied."""
+
+    def __init__(self, data: np.ndarray) -> None:
+        self._data = data
+
+    def size(self, digest: bytes) -> int:
+        """The length of the blob."""
+        return self._data.nbytes
+
+    def read(self, digest: bytes, offset: int, length: int) -> Buffer:
+        """One range of it."""
+        return self._data[offset : offset + length].data
+
+
+class Taker(Protocol):
+    """What takes a blob's bytes in order: `blobs.Partial`, or memory."""
+
+    size: int
+    offset: int
+
+    def append(self, data: Buffer) -> None:
+        """Takes the next bytes; `offset` says then how many there were."""
 
 
 class Sink(Protocol):
@@ -81,17 +118,20 @@ async def download(
     while not store.has(digest):
         with store.partial(digest, size) as partial:
             resumed = partial.resumed
-            await _fetch_rest(partial, digest, fetch_range, sender, window, attempts)
+            await fetch_rest(partial, digest, fetch_range, sender=sender, window=window, attempts=attempts)
             if await in_thread(partial.finish):
                 return
         if not resumed:  # else the first bytes may be another sender's fault, or a power cut's: all of it once more
             raise BadBlobError(f"{size} bytes that are not it", digest, sender)
 
 
-async def _fetch_rest(
-    partial: Partial, digest: bytes, fetch_range: FetchRange, sender: str, window: int, attempts: int
+async def fetch_rest(
+    partial: Taker, digest: bytes, fetch_range: FetchRange, *, sender: str = "", window: int = 2, attempts: int = 5
 ) -> None:
-    """Appends ranges, in order, until all bytes are there."""
+    """Appends ranges, in order, until all bytes are there; unchecked. Arguments and errors as `download`.
+
+    May be called again with the same taker after an error: it goes on where that is.
+    """
     failures = 0
     while partial.offset < partial.size:
         before = partial.offset
@@ -105,7 +145,7 @@ async def _fetch_rest(
             await _pause(failures)
 
 
-async def _fetch_in_order(partial: Partial, digest: bytes, fetch_range: FetchRange, sender: str, window: int) -> None:
+async def _fetch_in_order(partial: Taker, digest: bytes, fetch_range: FetchRange, sender: str, window: int) -> None:
     """Asks for up to `window` ranges ahead of the one that is awaited, and appends each in its turn."""
     ahead: deque[tuple[int, asyncio.Task[Buffer]]] = deque()
     asked = partial.offset
@@ -131,7 +171,7 @@ async def _coroutine(fetch_range: FetchRange, digest: bytes, offset: int, length
     return await fetch_range(digest, offset, length)
 
 
-async def upload(store: BlobStore, digest: bytes, sink: Sink, *, attempts: int = 5) -> None:
+async def upload(store: Source, digest: bytes, sink: Sink, *, attempts: int = 5) -> None:
     """Sends a blob, from where the other end says that it has come.
 
     Raises:
