@@ -1,0 +1,125 @@
+"""`podlt worker` as its user sees it: what it says while it works, to people and to programs, and why it may not."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from cli_calls import Podlt
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "network"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+
+from podlt.cli.worker import _bytes, _moment
+from podlt.errors import UsageError
+from podlt.network import told
+
+
+def test_every_event_is_one_line_for_people_and_for_programs() -> None:
+    import msgspec
+
+    key = "ab" * 32
+    events = [
+        told.KeyMade(file="/home/me/.podlt/worker.key", public_key=key),
+        told.Invited(servers=["tls://a:1", "wss://a:2"], manager="cd" * 32, public_keys=[key, key]),
+        told.Connected(again=False),
+        told.Disconnected(reason=""),
+        told.Learned(run="ef" * 32, state=3 * 2**30, block_lines=512, arithmetic="exact/3"),
+        told.Joined(worker=7, public_key=key),
+        told.Progress(doing="waiting for a task", connected=True, tasks=3, vested=10, pending=2, forfeited=0),
+        told.LetGo(public_key=key, seconds=20, reason="was silent"),
+        told.Refused(public_key=key, reason="revoked: its owner asked for it"),
+        told.Failed(round=3, reason="no memory"),
+        told.Stopped(reason=""),
+        told.Ended(how="complete", reason="", seconds=3725.0, tasks=3, vested=12, pending=0, forfeited=1),
+    ]
+    for event in events:
+        assert "\n" not in str(event) and json.loads(msgspec.json.encode(event))["event"] == event.name
+    assert "10 credits earned, 2 more once they are checked" in str(events[6])
+    assert str(events[-1]) == "the run is complete; 3 tasks done in 1 h 2 min, 12 credits earned, 1 forfeited"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("512M", 2**29), ("8G", 2**33), ("1.5GiB", 3 * 2**29), ("700000000", 700_000_000)]
+)
+def test_sizes_are_read_as_people_write_them(text: str, expected: int) -> None:
+    assert _bytes(text) == expected
+
+
+def test_a_time_to_leave_is_a_clock_a_date_or_a_span() -> None:
+    now = datetime(2026, 1, 31, 18, 0)
+    assert _moment("18:30", now) == datetime(2026, 1, 31, 18, 30).timestamp()
+    assert _moment("17:30", now) == datetime(2026, 2, 1, 17, 30).timestamp()
+    assert _moment("2h", now) == datetime(2026, 1, 31, 20, 0).timestamp()
+    with pytest.raises(UsageError, match="--until"):
+        _moment("tomorrow", now)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("no-such-file",), "no-such-file: no invitation (podlt1-...), and no file with one"),
+        (("podlt1-abc",), "damaged or was not copied whole"),
+        (("podlt1-abc", "--memory", "lots"), "expected a size such as 512M or 8G"),
+    ],
+)
+def test_what_is_no_invitation_is_said_at_once(
+    podlt: Podlt, arguments: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    done = podlt("worker", *arguments, "--folder", tmp_path)
+    assert done.code == 2 and said in done.err and "Traceback" not in done.err
+
+
+@pytest.mark.slow
+def test_a_worker_tells_people_and_programs_what_it_does_and_who_is_not_let_in_hears_why(tmp_path: Path) -> None:
+    from stage import Stage, write_recipe
+
+    from podlt.network import invitation as inv
+    from podlt.network.register import Register
+    from podlt.training.directory import RunDirectory
+
+    recipe = write_recipe(tmp_path / "recipe.toml", epochs=40, workers=4)
+    with Stage(tmp_path, recipe, patience=30) as stage:
+        stage.start_manager()
+        log = tmp_path / "b.log"
+        stage.start_worker("a", "--identities", 2, "--memory", "1G", "--until", "2h")
+        stage.start_worker("b", "--identities", 2, "--json", "--log-file", log)
+        stage.until_round(1)
+        register, key = Register(stage.run), RunDirectory.existing(stage.run).manager_key()
+        used = inv.write(register.invite(key, uses=1, now=time.time_ns() // 10**6))
+        assert register.admit(b"k" * 32, inv.read(used).name, time.time_ns() // 10**6)
+        (stage.run / "invitation.txt").write_text(used)
+        stage.start_worker("late", "--quiet")
+        assert stage.workers.pop("late").end(60) == 3
+        state = stage.end()
+        text, lines = stage.workers["a"].text, stage.workers["b"].text.splitlines()
+    assert state.closed is not None
+    for part in ("made a new key", "connecting to tls://", "run " + state.run.hex()[:16], "joined as worker"):
+        assert part in text, part
+    assert "credits earned" in text and "leaves at" in text and "the run is complete" in text
+    events = [json.loads(line) for line in lines]
+    names = [event["event"] for event in events]
+    assert names[0] == "key_made" and names[-1] == "ended" and names.count("joined") == 2
+    assert {"invited", "connected", "learned", "progress"} <= set(names)
+    logged = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [one["event"] for one in logged if one["event"] != "waiting"] == names
+    earned = sum(state.ledger.accounts[event["worker"]].vested for event in events if event["event"] == "joined")
+    assert events[-1]["vested"] + events[-1]["pending"] == earned > 0
+    late = (tmp_path / "late.txt").read_text()
+    assert "error: this run does not let you work" in late and "used already" in late and "hint" not in late
+
+
+@pytest.mark.slow
+def test_a_program_that_does_not_fit_into_the_memory_given_is_refused_with_what_is_left(tmp_path: Path) -> None:
+    from stage import Stage, write_recipe
+
+    recipe = write_recipe(tmp_path / "recipe.toml", workers=4, hidden=600_000)
+    with Stage(tmp_path, recipe, patience=30) as stage:
+        stage.start_manager()
+        stage.start_worker("a", "--memory", "600M")
+        assert stage.workers["a"].end(90) == 3
+        assert "needs more memory than the" in stage.workers["a"].text and "of --memory" in stage.workers["a"].text
