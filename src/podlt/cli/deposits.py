@@ -60,4 +60,5 @@ def _over(run: Path) -> bool:
     closed = read_history(run).state.closed
     return closed is not None and closed.outcome == "complete"
 
+
 __all__ = ["return_deposit", "take_deposit", "workers_app"]

@@ -32,17 +32,26 @@ class Lost(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Receipt(msgspec.Struct, frozen=True):
-    """What a round paid, once it is on the disk: the entry that pays, its place in the log, and the head over both.
+class Moved(msgspec.Struct, frozen=True):
+    """An entry that moved credits: its number in the log, its bytes, and its audit path to the root of the head."""
 
-    Attributes:
-        head: a signed note (`podlt.log.checkpoint`); entry: the bytes of the `pay` entry; index: its number.
-    """
-
-    round: int
-    head: str
     index: int
     entry: bytes
+    proof: list[bytes]
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """Entries of the log that are on the disk now: those from number `first` to the end of the head.
+
+    Attributes:
+        size: how many entries the head is over; head: a signed note (`podlt.log.checkpoint`); moved: those among them
+            that moved credits.
+    """
+
+    first: int
+    size: int
+    head: str
+    moved: list[Moved]
 
 
 Event = wire.Results | wire.Failed | wire.Openings | Restarted | Lost
@@ -121,7 +130,7 @@ class Engine(Protocol):
         """
 
     def receipt(self, receipt: Receipt) -> None:
-        """A round is durable: its workers may be told. Called on any thread."""
+        """Entries are durable: workers may be told. Called on any thread, in the order of the log."""
 
     def finish(self, outcome: str, reason: str) -> None:
         """The run ended ("complete") or stopped ("stopped"): tells the workers."""

@@ -50,6 +50,34 @@ class Tree:
             result = node_hash(peak, result)
         return result
 
+    def proof(self, leaves: Sequence[bytes], index: int) -> list[bytes]:
+        """The audit path of a leaf that is not in yet, in the tree as it will be with these leaves appended.
+
+        It is that of `inclusion_proof` over all leaves, but needs only the new ones.
+
+        Args:
+            leaves: hashes of those that come next, in order; index: of one of them in the whole tree.
+        """
+        assert 0 <= index - self.size < len(leaves), "a leaf that is not among the new ones"
+        peaks: list[tuple[bytes, bool]] = [(peak, False) for peak in self._peaks]
+        path: list[bytes] = []
+
+        def joined(left: tuple[bytes, bool], right: tuple[bytes, bool]) -> tuple[bytes, bool]:
+            if left[1] or right[1]:
+                path.append(right[0] if left[1] else left[0])
+            return node_hash(left[0], right[0]), left[1] or right[1]
+
+        for number, leaf in enumerate(leaves, self.size):
+            node, remaining = (leaf, number == index), number + 1
+            while remaining % 2 == 0:
+                node = joined(peaks.pop(), node)
+                remaining //= 2
+            peaks.append(node)
+        node = peaks.pop()
+        while peaks:
+            node = joined(peaks.pop(), node)
+        return path
+
     def copy(self) -> Tree:
         """An independent tree with the same leaves."""
         other = Tree()

@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from podlt.canonical import Decoder
 from podlt.errors import InvalidProofError, StorageError, UsageError
-from podlt.log.checkpoint import open_head, origin_of
+from podlt.log.checkpoint import Head
 from podlt.network import messages as m
+from podlt.network import receipts
 from podlt.protocol import entries as e
-from podlt.store.files import append_line, read_whole, write_whole
+from podlt.protocol.ledger import Account, move
+from podlt.store.files import read_whole, write_whole
 
 STATUS = "status.json"
 MAX_STATUS = 2**20
 STALE_SECONDS = 15.0
 
-_pay: Decoder[e.Pay] = Decoder(e.Pay)
+MOST_HEADS = 64
+"""How many of the last signed heads are compared with those that come."""
 
 
-class Earned(msgspec.Struct):
-    """What one identity earned in a run, by its receipts: whole credits, of which `pending` may still be forfeited."""
+class Earned(Account):
+    """What one identity earned in a run, and its deposit, by its receipts.
+
+    Attributes:
+        number: in the run, -1 before it was admitted; tasks: that it did; upto: how many entries of the log it knows
+            all of that moved its credits.
+    """
 
     number: int = -1
-    pending: int = 0
-    vested: int = 0
-    forfeited: int = 0
     tasks: int = 0
-    round: int = -1
+    upto: int = 0
 
 
 class Status(msgspec.Struct):
@@ -61,12 +64,15 @@ class Journal:
         self._lock = threading.Lock()
         self._keys = [key.hex() for key in keys]
         self._run = b""
+        self._size = 0
+        self._heads: dict[int, tuple[bytes, str]] = {}
         self.status = Status(os.getpid(), time.time(), "starting", workers={key: Earned() for key in self._keys})
 
     def begin(self, run: bytes) -> None:
         """Continues with what was earned in a run before."""
         with self._lock:
             self._run, self.status.run = run, run.hex()
+            self._size, self._heads = 0, {}
             with suppress(StorageError, msgspec.DecodeError, ValueError):
                 known = msgspec.json.decode(read_whole(self._earned_path(), MAX_STATUS), type=dict[str, Earned])
                 self.status.workers |= {key: known[key] for key in self._keys if key in known}
@@ -82,32 +88,61 @@ class Journal:
             self.status.workers[key.hex()].tasks += 1
 
     def paid(self, paid: m.Paid) -> dict[str, int]:
-        """Takes a receipt: checks who signed it, keeps it if it is about one of the identities.
+        """Takes what all workers are told of new entries: checks it, and keeps it if it is about an identity.
+
+        Who has missed entries before these is told later, by `missed`, and nothing is booked for it now.
 
         Returns:
-            Key in hexadecimal -> what this receipt moved for it: earned credits, less what it forfeits.
+            Key in hexadecimal -> what these entries moved for it: earned credits, less what they forfeit.
 
         Raises:
-            InvalidProofError: it is not signed by the manager, or not about a payment.
+            InvalidProofError: a receipt does not prove what it says; NewerFormatError: a newer program wrote it.
         """
-        head = open_head(paid.head, self._manager, origin_of(self._run))
-        entry = _pay.decode(paid.entry)
-        if entry.round != paid.round or paid.index >= head.size:
-            raise InvalidProofError("a receipt about another round, or another log")
+        told = receipts.check(paid, self._manager, self._run)
         with self._lock:
-            mine = {w.number: key for key, w in self.status.workers.items() if w.number >= 0 and w.round < paid.round}
-            moved: dict[str, int] = {}
-            for transfer in entry.transfers:
-                if transfer.worker in mine:
-                    key = mine[transfer.worker]
-                    _book(self.status.workers[key], transfer)
-                    sign = {"earn": 1, "vest": 0, "forfeit": -1}[transfer.kind]
-                    moved[key] = moved.get(key, 0) + sign * transfer.amount
-            for key in moved:
-                self.status.workers[key].round = paid.round
+            self._compare(told.head, paid.head)
+            mine = {w.number: key for key, w in self.status.workers.items() if w.number >= 0 and w.upto == paid.first}
+            moved = self._book(told, mine)
             if moved:
-                self._keep(paid)
+                self._keep([paid])
+            for key in mine.values():
+                self.status.workers[key].upto = told.head.size
+            if moved:
+                self._save_earned()
         return moved
+
+    def missed(self, key: bytes, missed: m.Missed) -> dict[str, int]:
+        """Takes what one identity has missed, if it is what it misses first. Returns and raises as `paid`."""
+        told = [receipts.check(paid, self._manager, self._run) for paid in missed.paid]
+        last = missed.first
+        for paid, one in zip(missed.paid, told, strict=True):
+            if not last <= paid.first < one.head.size <= missed.upto:
+                raise InvalidProofError("receipts out of order", expected=last, actual=paid.first)
+            last = one.head.size
+        with self._lock:
+            account = self.status.workers[key.hex()]
+            if account.number < 0 or account.upto != missed.first or missed.upto <= missed.first:
+                return {}
+            moved: dict[str, int] = {}
+            for one in told:
+                for name, amount in self._book(one, {account.number: key.hex()}).items():
+                    moved[name] = moved.get(name, 0) + amount
+            self._keep(missed.paid)
+            account.upto = missed.upto
+            self._size = max(self._size, missed.upto)
+            self._save_earned()
+        return moved
+
+    def expect(self, entries: int) -> None:
+        """The log is said to have so many entries."""
+        with self._lock:
+            self._size = max(self._size, entries)
+
+    def behind(self) -> dict[bytes, int]:
+        """The identities that have missed entries -> the number of the first of them."""
+        with self._lock:
+            found = self.status.workers.items()
+            return {bytes.fromhex(key): w.upto for key, w in found if w.number >= 0 and w.upto < self._size}
 
     def save(self, doing: str, connected: bool) -> None:
         """Writes the status file; a disk that is full must not stop the work."""
@@ -115,7 +150,7 @@ class Journal:
             self.status.at, self.status.doing, self.status.connected = time.time(), doing, connected
             write_whole(self._folder / STATUS, msgspec.json.encode(self.status))
             if self._run:
-                write_whole(self._earned_path(), msgspec.json.encode(self.status.workers))
+                self._save_earned()
 
     def totals(self) -> tuple[int, int, int]:
         """Over all identities: pending, vested and forfeited credits."""
@@ -123,24 +158,52 @@ class Journal:
             found = self.status.workers.values()
             return sum(w.pending for w in found), sum(w.vested for w in found), sum(w.forfeited for w in found)
 
-    def _keep(self, paid: m.Paid) -> None:
-        line = {"round": paid.round, "head": paid.head, "index": paid.index, "entry": paid.entry.hex()}
+    def _book(self, told: receipts.Told, mine: Mapping[int, str]) -> dict[str, int]:
+        """Books entries for identities (number -> key); all or, where one cannot be, nothing."""
+        accounts = {number: msgspec.structs.replace(self.status.workers[key]) for number, key in mine.items()}
+        moved: dict[str, int] = {}
+        for _, entry in told.entries:
+            if isinstance(entry, e.Join2) and entry.worker in mine:
+                accounts[entry.worker].deposit += entry.deposit
+                moved.setdefault(mine[entry.worker], 0)
+            elif isinstance(entry, e.Pay | e.Return):
+                for transfer in entry.transfers:
+                    if transfer.worker in mine:
+                        move(accounts[transfer.worker], transfer)
+                        sign = {"earn": 1, "forfeit": -1}.get(transfer.kind, 0)
+                        key = mine[transfer.worker]
+                        moved[key] = moved.get(key, 0) + sign * transfer.amount
+        self.status.workers |= {mine[number]: account for number, account in accounts.items()}
+        return moved
+
+    def _compare(self, head: Head, note: str) -> None:
+        """Keeps two heads that cannot both be of one log, as evidence against the manager."""
+        self._size = max(self._size, head.size)
+        other = self._heads.get(head.size)
+        if other is not None and other[0] != head.root:
+            document = {"run": self._run.hex(), "manager": self._manager.hex(), "heads": [other[1], note]}
+            with suppress(StorageError):
+                write_whole(self._folder / f"evidence-{self._run.hex()[:16]}.json", msgspec.json.encode(document))
+            raise InvalidProofError(
+                f"the manager signed two different logs of {head.size} entries; both heads are kept as evidence",
+                expected=other[0],
+                actual=head.root,
+            )
+        self._heads[head.size] = head.root, note
+        if len(self._heads) > MOST_HEADS:
+            del self._heads[min(self._heads)]
+
+    def _keep(self, paid: Sequence[m.Paid]) -> None:
         with suppress(StorageError):
-            append_line(self._folder / f"receipts-{self._run.hex()[:16]}.jsonl", json.dumps(line).encode())
+            for one in paid:
+                receipts.keep(self._folder, self._run, one)
+
+    def _save_earned(self) -> None:
+        with suppress(StorageError):
+            write_whole(self._earned_path(), msgspec.json.encode(self.status.workers))
 
     def _earned_path(self) -> Path:
         return self._folder / f"earned-{self._run.hex()[:16]}.json"
-
-
-def _book(account: Earned, transfer: e.Transfer) -> None:
-    if transfer.kind == "earn":
-        account.pending += transfer.amount
-        return
-    account.pending = max(0, account.pending - transfer.amount)
-    if transfer.kind == "vest":
-        account.vested += transfer.amount
-    else:
-        account.forfeited += transfer.amount
 
 
 def read_status(folder: Path) -> tuple[Status, bool]:

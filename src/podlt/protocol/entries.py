@@ -258,6 +258,13 @@ def version_of(kind: type[Entry]) -> int:
     return _parts(tag_of(kind))[1]
 
 
+def moves_credits(entry: Entry) -> bool:
+    """Whether an entry changes anybody's account."""
+    if isinstance(entry, Join2):
+        return entry.deposit > 0
+    return isinstance(entry, Pay | Return) and bool(entry.transfers)
+
+
 def identity(begin: Begin) -> bytes:
     """The run's identity, 32 bytes: a digest over all that `Begin` says but its time."""
     return digest("run/1", encode(msgspec.structs.replace(begin, at=0)))

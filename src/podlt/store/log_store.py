@@ -178,8 +178,11 @@ class LogStore:
                 yield _expect(number, int), _expect(leaf, bytes), _expect(body, bytes)
             first = last + 1
 
-    def heads(self) -> list[tuple[int, str]]:
-        """Size and signed note of every tree head, ascending by size.
+    def heads(self, above: int = 0, most: int | None = None) -> list[tuple[int, str]]:
+        """Size and signed note of every tree head over more than so many entries, ascending by size.
+
+        Args:
+            most: how many of them; all by default.
 
         Raises:
             InvalidProofError: a row is not what this format writes; StorageError: the database cannot be read.
@@ -189,7 +192,9 @@ class LogStore:
             longest = self._connection.execute(self._mine(sa.select(sa.func.max(sa.func.length(c.note))))).scalar()
             if longest is not None and longest > MAX_NOTE:
                 raise InvalidProofError("a tree head is too long", expected=MAX_NOTE, actual=longest)
-            rows = self._connection.execute(self._mine(sa.select(c.size, _as_it_is(c.note)).order_by(c.size))).all()
+            wanted = sa.select(c.size, _as_it_is(c.note)).order_by(c.size).limit(most)
+            wanted = wanted.where(c.size > above) if above else wanted
+            rows = self._connection.execute(self._mine(wanted)).all()
         return [(_expect(size, int), _expect(note, str)) for size, note in rows]
 
     def snapshot(self, path: Path) -> None:

@@ -16,6 +16,11 @@ from podlt.log.merkle import Tree, leaf_hash
 from podlt.protocol.entries import Entry
 from podlt.store.log_store import LogStore
 
+Prove = Callable[[int], list[bytes]]
+"""The audit path of an entry that was just written, by its number, in the tree of the head over it."""
+
+After = Callable[[int, str, Prove], None]
+
 
 class LogWriter:
     """Appends entries to the tree and to the store.
@@ -38,24 +43,29 @@ class LogWriter:
         run: bytes,
         entries: list[Entry],
         before: Callable[[], None] | None = None,
-        after: Callable[[int, str], None] | None = None,
+        after: After | None = None,
     ) -> None:
         """Writes entries in one transaction.
 
         Args:
             before: writes the files that the entries speak of; after: is called once the entries are on the disk, with
-                the number of the first one and the signed head over all of them.
+                the number of the first one, the signed head over all of them, and what proves that one is under it.
 
         Raises:
             StorageError: an earlier transaction failed.
         """
         self.flush()
         bodies = [encode(entry) for entry in entries]
-        first = self._tree.size
-        for body in bodies:
-            self._tree.append(leaf_hash(body))
+        tree, leaves = self._tree.copy(), [leaf_hash(body) for body in bodies]
+        for leaf in leaves:
+            self._tree.append(leaf)
         head = Head(origin_of(run), self._tree.size, self._tree.root())
-        self._last = self._thread.submit(self._commit, first, bodies, head, before, after)
+
+        def tell(note: str) -> None:
+            if after is not None:
+                after(tree.size, note, lambda index: tree.proof(leaves, index))
+
+        self._last = self._thread.submit(self._commit, tree.size, bodies, head, before, tell)
 
     def flush(self) -> None:
         """Waits until everything is on the disk.
@@ -80,11 +90,10 @@ class LogWriter:
         bodies: list[bytes],
         head: Head,
         before: Callable[[], None] | None,
-        after: Callable[[int, str], None] | None,
+        tell: Callable[[str], None],
     ) -> None:
         if before is not None:
             before()
         note = sign_head(head, self._key)
         self._store.append(first, bodies, note)
-        if after is not None:
-            after(first, note)
+        tell(note)

@@ -12,7 +12,7 @@ from podlt import canonical
 from podlt.crypto import SigningKey
 from podlt.data.dataset import Dataset
 from podlt.engine.execution import TaskExecutor
-from podlt.engine.interface import Engine, Receipt
+from podlt.engine.interface import Engine, Moved, Receipt
 from podlt.errors import DivergedError, EngineError, TooFewWorkersError, UsageError
 from podlt.log.merkle import Tree
 from podlt.protocol import entries as e
@@ -24,7 +24,7 @@ from podlt.store.log_store import LogStore
 from podlt.training import events as ev
 from podlt.training.blocks import BlockReader
 from podlt.training.directory import RunDirectory
-from podlt.training.log_writer import LogWriter
+from podlt.training.log_writer import After, LogWriter, Prove
 from podlt.training.membership import Membership
 from podlt.training.rounds import Figures, RoundDriver
 from podlt.training.weights import Weights, write_update
@@ -79,6 +79,7 @@ class Trainer:
         self.engine, self._members = engine, members
         self.weights, self._listener, self._measure = weights, listener, measure
         self._key = key
+        self._evicted = False
         self._writer = LogWriter(store, tree, key)
         self.blocks = BlockReader(dataset, engine, recipe.training.block_lines, manager.state.begin.seed)
         self._driver = RoundDriver(manager, engine, referee, weights, listener)
@@ -109,6 +110,9 @@ class Trainer:
 
     def _next(self) -> Upcoming | None:
         """What the next round is, after those who have come were admitted and those who are gone let go."""
+        if self._evicted:  # they are told of it only once they can have seen it in the log
+            self._writer.flush()
+            self._evicted = False
         self._members.update()
         if not self.manager.state.trained:
             self._members.await_more()
@@ -186,8 +190,12 @@ class Trainer:
     def _pay(self, verdicts: list[e.Verdict]) -> None:
         number = self.manager.state.round
         transfers = self.manager.pay()
-        lost = {t.worker: t.amount for t in transfers if t.kind == "forfeit"}
+        lost: dict[int, int] = {}
+        for transfer in transfers:
+            if transfer.kind in ("forfeit", "seize"):
+                lost[transfer.worker] = lost.get(transfer.worker, 0) + transfer.amount
         for verdict in verdicts:
+            self._evicted = self._evicted or bool(verdict.evicted)
             for worker in verdict.evicted:
                 self._listener(
                     ev.Evicted(worker=worker, round=number, outcome=verdict.outcome, forfeited=lost.get(worker, 0))
@@ -260,17 +268,20 @@ class Trainer:
     def _write(self, before: Callable[[], None] | None = None) -> None:
         entries = self.manager.take()
         if entries:
-            self._writer.write(self.manager.state.run, entries, before, self._tell_paid(entries))
+            self._writer.write(self.manager.state.run, entries, before, self._tell_written(entries))
 
-    def _tell_paid(self, entries: list[e.Entry]) -> Callable[[int, str], None] | None:
-        """Tells workers elsewhere what a round paid, once it is on the disk: never before."""
+    def _tell_written(self, entries: list[e.Entry]) -> After | None:
+        """Tells workers elsewhere what moved their credits, once it is on the disk: never before."""
         if not self.engine.elastic:
             return None
-        paid = [(i, entry) for i, entry in enumerate(entries) if isinstance(entry, e.Pay)]
 
-        def tell(first: int, head: str) -> None:
-            for i, entry in paid:
-                self.engine.receipt(Receipt(entry.round, head, first + i, canonical.encode(entry)))
+        def tell(first: int, head: str, prove: Prove) -> None:
+            moved = [
+                Moved(first + i, canonical.encode(entry), prove(first + i))
+                for i, entry in enumerate(entries)
+                if e.moves_credits(entry)
+            ]
+            self.engine.receipt(Receipt(first, first + len(entries), head, moved))
 
         return tell
 

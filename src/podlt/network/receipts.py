@@ -1,0 +1,149 @@
+"""Receipts that prove themselves: an entry, its place in the log, and the head that the manager signed over both.
+
+A worker takes no word of what it was paid, only entries of the log with their audit paths. What it keeps shows later
+whether the log that a manager publishes is the one that it told its workers of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from podlt.errors import InvalidProofError, StorageError
+from podlt.log.checkpoint import Head, open_head, origin_of
+from podlt.log.merkle import Tree, is_included, leaf_hash
+from podlt.network import messages as m
+from podlt.protocol import entries as e
+from podlt.store.files import append_line, read_whole
+
+MAX_RECEIPTS = 2**30
+Row = tuple[int, bytes, bytes]
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What a sound message of receipts says: the head, and the entries, by number, that moved credits."""
+
+    head: Head
+    entries: list[tuple[int, e.AnyEntry]]
+
+
+def check(paid: m.Paid, manager: bytes, run: bytes) -> Told:
+    """Checks that all receipts of a message are under a head of the run's manager.
+
+    Raises:
+        InvalidProofError: a receipt does not prove what it says; NewerFormatError: a newer program wrote the entry.
+    """
+    head = open_head(paid.head, manager, origin_of(run))
+    last, found = paid.first - 1, []
+    for receipt in paid.receipts:
+        if not last < receipt.index < head.size:
+            raise InvalidProofError("a receipt out of its place", entry=receipt.index)
+        if not is_included(leaf_hash(receipt.entry), receipt.index, head.size, receipt.proof, head.root):
+            raise InvalidProofError("a receipt for an entry that is not in the log", entry=receipt.index)
+        entry = e.decode(receipt.entry)
+        if not e.moves_credits(entry):
+            raise InvalidProofError("a receipt for an entry that moves no credits", entry=receipt.index)
+        found.append((receipt.index, entry))
+        last = receipt.index
+    if paid.first >= head.size:
+        raise InvalidProofError("receipts beyond their own head", expected=head.size, actual=paid.first)
+    return Told(head, found)
+
+
+def path_of(folder: Path, run: bytes) -> Path:
+    """Where a worker's folder keeps the receipts of a run, by its identity."""
+    return folder / f"receipts-{run.hex()[:16]}.jsonl"
+
+
+def keep(folder: Path, run: bytes, paid: m.Paid) -> None:
+    """Adds a message of receipts to the file; on the disk when this returns.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    append_line(path_of(folder, run), msgspec.json.encode(paid))
+
+
+def read(folder: Path, run: bytes) -> list[m.Paid]:
+    """All receipts that are kept of a run, in the order in which they came; of the last, a kill may have left a part.
+
+    Raises:
+        StorageError: there are none, or a line is no receipt.
+    """
+    path = path_of(folder, run)
+    if not path.is_file():
+        raise StorageError(f"{path}: no receipts of this run are here")
+    whole, _, _half = read_whole(path, MAX_RECEIPTS).rpartition(b"\n")
+    found = []
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            found.append(msgspec.json.decode(line, type=m.Paid))
+        except msgspec.DecodeError as error:
+            raise StorageError(f"{path}, line {number}: {error}") from None
+    return found
+
+
+class Contradiction(msgspec.Struct, frozen=True):
+    """Two things that the manager signed, and that cannot both be.
+
+    Attributes:
+        reason: in words; size: over how many entries the kept head is; kept: the signed note that a worker was given;
+            expected: the root that it is over, in hexadecimal; published: the log's own root over as many entries.
+    """
+
+    reason: str
+    size: int
+    kept: str
+    expected: str
+    published: str
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """What comparing receipts with a published log came to.
+
+    Attributes:
+        receipts: how many entries were compared and are there; beyond: how many heads are over more entries than the
+            log has; contradictions: the heads that are over another log.
+    """
+
+    receipts: int
+    beyond: int
+    contradictions: list[Contradiction]
+
+
+def compare(kept: Sequence[m.Paid], log: Iterable[Row], manager: bytes, run: bytes) -> Comparison:
+    """Compares receipts with a log: each kept head must be over a prefix of it.
+
+    Args:
+        log: number, leaf hash and bytes of each entry; manager, run: key and identity, as the log's first entry says.
+
+    Raises:
+        InvalidProofError: a receipt is not the manager's, or does not prove itself: then it shows nothing.
+    """
+    told = [(paid, check(paid, manager, run)) for paid in kept]
+    roots: dict[int, bytes] = {}
+    wanted, tree = {one.head.size for _, one in told}, Tree()
+    for _, _, body in log:
+        tree.append(leaf_hash(body))
+        if tree.size in wanted:
+            roots[tree.size] = tree.root()
+    found, receipts, beyond = [], 0, 0
+    for paid, one in told:
+        root = roots.get(one.head.size)
+        if root is None:
+            beyond += 1
+        elif root == one.head.root:
+            receipts += len(paid.receipts)
+        else:
+            found.append(
+                Contradiction(
+                    f"the manager signed another log of {one.head.size} entries than it publishes",
+                    one.head.size,
+                    paid.head,
+                    one.head.root.hex(),
+                    root.hex(),
+                )
+            )
+    return Comparison(receipts, beyond, found)
