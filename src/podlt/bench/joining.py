@@ -32,12 +32,12 @@ args = {{ inputs = 64, hidden = 32, outputs = 10 }}
 name = "adamw"
 lr = 0.001
 [training]
-epochs = 1000000
+epochs = 3000
 workers = {workers}
 block_lines = {lines}
 """
 LINES_A_TASK = 2
-PATIENCE = 600.0
+PATIENCE = 300.0
 
 _PODLT = "from podlt.cli import main; main()"
 _TORCH_FIRST = 'import torch; print(\'{"event": "torch"}\', flush=True); ' + _PODLT
@@ -46,8 +46,8 @@ _TORCH_FIRST = 'import torch; print(\'{"event": "torch"}\', flush=True); ' + _PO
 class Command:
     """A podlt command in a process of its own, and what it tells as JSON, with the time of each line."""
 
-    def __init__(self, log: Path, *arguments: object, code: str = _PODLT) -> None:
-        self._log = log
+    def __init__(self, log: Path, needs: Sequence[Command], *arguments: object, code: str = _PODLT) -> None:
+        self._log, self.needs = log, needs
         command = [sys.executable, "-P", "-c", code, *map(str, arguments)]
         with log.open("wb") as file:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file)
@@ -58,19 +58,34 @@ class Command:
         """When it told something of a kind that fulfils a condition (seconds, as `time.perf_counter`).
 
         Raises:
-            EngineError: it ended before, or nothing of that kind came in ten minutes.
+            EngineError: it ended before, or nothing of that kind came in five minutes.
         """
         deadline = time.perf_counter() + PATIENCE
         while True:
             try:
-                found = self._events.get(timeout=max(0.0, deadline - time.perf_counter()))
+                found = self._events.get(timeout=1.0)
             except queue.Empty:
-                raise EngineError(f"no {event!r} in {PATIENCE:.0f} s") from None
+                if time.perf_counter() > deadline:
+                    raise EngineError(f"no {event!r} in {PATIENCE:.0f} s") from None
+                for other in self.needs:
+                    other.check()
+                continue
             if found is None:
-                said = self._log.read_text(errors="replace")[-2000:]
-                raise EngineError(f"ended before {event!r}: {said}")
+                raise EngineError(f"ended before {event!r}: {self._said()}")
             if found[1].get("event") == event and condition(found[1]):
                 return found[0]
+
+    def check(self) -> None:
+        """Says what went wrong if it ended with an error.
+
+        Raises:
+            EngineError: it did.
+        """
+        if (self._process.poll() or 0) > 0:
+            raise EngineError(f"a process ended with {self._process.returncode}: {self._said()}")
+
+    def _said(self) -> str:
+        return self._log.read_text(errors="replace")[-2000:]
 
     def kill(self) -> float:
         """kill -9; returns when."""
@@ -103,7 +118,7 @@ def measure(workers: int, processes: int, repeats: int) -> dict[str, object]:
     commands: list[Command] = []
 
     def started(*arguments: object, code: str = _PODLT) -> Command:
-        commands.append(Command(folder / f"{len(commands)}.log", *arguments, code=code))
+        commands.append(Command(folder / f"{len(commands)}.log", commands, *arguments, code=code))
         return commands[-1]
 
     with tempfile.TemporaryDirectory(prefix="podlt-bench-") as name:
