@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from podlt.errors import StorageError
@@ -26,6 +27,25 @@ def write_whole(path: Path, data: bytes | memoryview, *, mode: int = 0o644) -> N
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def make_whole(path: Path, make: Callable[[Path], None]) -> None:
+    """Like `write_whole`, for a file that something else makes: it is given where.
+
+    Raises:
+        StorageError: it could not be made; nothing is left behind.
+    """
+    beside = path.with_name(path.name + ".part")
+    try:
+        make(beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

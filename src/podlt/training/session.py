@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from safetensors.torch import save
 from torch import nn
 
 from podlt import crypto
@@ -23,7 +23,7 @@ from podlt.engine.own import OwnMachine
 from podlt.errors import InvalidProofError, UsageError
 from podlt.log.merkle import Tree
 from podlt.network.register import Register
-from podlt.program.capture import capture
+from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import state_layout
 from podlt.program.validate import validate
@@ -32,7 +32,7 @@ from podlt.protocol.manager import Manager
 from podlt.protocol.plan import most_rounds
 from podlt.protocol.rules import SETTLEMENT_ROUNDS, RunState
 from podlt.recipe import Recipe
-from podlt.store.files import append_line, read_whole, write_whole
+from podlt.store.files import append_line, write_whole
 from podlt.store.log_store import LogStore
 from podlt.training import events as ev
 from podlt.training.directory import Entropy, RunDirectory, Settings
@@ -41,7 +41,7 @@ from podlt.training.metrics import evaluate, load_state
 from podlt.training.modules import build_model, find_loss
 from podlt.training.replay import check_documents, check_secrets, replay_log, restore_weights
 from podlt.training.trainer import Trainer
-from podlt.training.weights import Weights, recipe_optimizer
+from podlt.training.weights import Weights, recipe_optimizer, write_tensors
 
 Clock = Callable[[], int]
 
@@ -99,7 +99,7 @@ class Session:
         self._listener(ev.Preparing(what="capturing the training step"))
         fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in self.data.train.fields]
         with self._place.ready(self.recipe.training.workers) as make:
-            captured = capture(self.model, self.loss, fields, self.recipe.program_arithmetic)
+            captured = self._capture(fields)
             program = captured.program
             validate(program, lines=self.recipe.training.block_lines)
             self._make(program, entropy)
@@ -108,12 +108,17 @@ class Session:
             with closing(make(self._job(program))) as engine:
                 weights = Weights(program, self._optimizer, engine.state)
                 weights.set(captured.state)
+                captured.state.clear()
                 manager.begin(self._begin(program, weights.digest(), entropy(32), length))
                 weights.save(self.directory.checkpoint(0), manager.state.run, self.directory.manager_key())
                 members = Membership(manager, engine, self._listener, held=Register(self.directory.path).held)
                 members.begin(self.recipe.training.workers)
                 with closing(self.directory.log(create=True)) as store:
                     yield self._trainer(manager, weights, engine, members, program, Tree(), store, resumed=False)
+
+    def _capture(self, fields: list[FieldSpec]) -> Captured:
+        """The program, and the parameters that the run begins with."""
+        return capture(self.model, self.loss, fields, self.recipe.program_arithmetic)
 
     def _make(self, program: Program, entropy: Entropy) -> None:
         """Makes the directory, once nothing that the user gave can be wrong any more."""
@@ -285,11 +290,18 @@ class Session:
 
     def _finish(self, weights: Weights) -> None:
         """Writes the trained module's state, or checks that it is what the log says."""
-        state = save({name.partition(":")[2]: view.clone() for name, view in weights.views.items()})
-        if not self.directory.model.exists():
-            write_whole(self.directory.model, state)
-        elif read_whole(self.directory.model, len(state)) != state:
-            raise InvalidProofError(f"{self.directory.model}: is not what was trained; the run's directory was changed")
+        path = self.directory.model
+        tensors = {name.partition(":")[2]: view for name, view in weights.views.items()}
+        if not path.exists():
+            write_tensors(path, tensors)
+            return
+        again = path.with_name("again.safetensors")
+        try:
+            write_tensors(again, tensors)
+            if not filecmp.cmp(path, again, shallow=False):
+                raise InvalidProofError(f"{path}: is not what was trained; the run's directory was changed")
+        finally:
+            again.unlink(missing_ok=True)
 
     def _measure(self, weights: Weights) -> dict[str, float]:
         if self.data.test is None:

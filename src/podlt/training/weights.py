@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from msgspec import Meta
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 
 from podlt import crypto
 from podlt.errors import InvalidProofError, StorageError
@@ -26,10 +26,13 @@ from podlt.program.optimizer import Optimizer, optimizer_from
 from podlt.program.update import is_finite, mean
 from podlt.protocol.plan import next_lines
 from podlt.recipe import Recipe
-from podlt.store.files import read_whole, write_whole
+from podlt.store.files import make_whole, read_whole, write_whole
 
 OPTIMIZER = "optimizer:"
 SEAL = "podlt"
+
+STEP = 2**22
+"""Of how many parameters the optimiser takes a step at once."""
 
 
 class _Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,8 +101,15 @@ class Weights:
         return Average(data, float(average[0]), finite)
 
     def apply(self, data: np.ndarray) -> None:
-        """Applies an average: one step of the optimiser, and the buffers' new values."""
-        self._optimizer.step(self._flat, _floats(data, self._gradient), self.optimizer_state, self.steps)
+        """Applies an average: one step of the optimiser, and the buffers' new values.
+
+        Part by part, as what the optimiser needs besides is as long as what it is given; each element is its own.
+        """
+        gradient = _floats(data, self._gradient)
+        for start in range(0, self._flat.numel(), STEP):
+            part = slice(start, start + STEP)
+            state = {name: value[part] for name, value in self.optimizer_state.items()}
+            self._optimizer.step(self._flat[part], gradient[part], state, self.steps)
         for name, view in self.update_layout.views(data).items():
             if name.startswith("buffer:"):
                 self.views[name].copy_(view)
@@ -117,10 +127,9 @@ class Weights:
         Raises:
             StorageError: it could not be written.
         """
-        tensors: dict[str, torch.Tensor] = {name: view.clone() for name, view in self.views.items()}
-        tensors |= {OPTIMIZER + name: value for name, value in self.optimizer_state.items()}
+        tensors = self.views | {OPTIMIZER + name: value for name, value in self.optimizer_state.items()}
         seal = {"signature": key.sign("checkpoint/1", self._whole(run)).hex(), "steps": self.steps}
-        write_whole(path, save(tensors, metadata={SEAL: json.dumps(seal)}))
+        write_tensors(path, tensors, {SEAL: json.dumps(seal)})
 
     def load(self, path: Path, run: bytes, manager: bytes) -> None:
         """Takes a checkpoint.
@@ -192,6 +201,22 @@ def recipe_optimizer(recipe: Recipe, lines: int) -> Optimizer:
         per_round = next_lines(lines, 0, training.block_lines, training.fragment_lines, useful)
         spec["steps"] = training.epochs * -(-lines // per_round)
     return optimizer_from(spec)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes a file of tensors from where they are, without a copy of them.
+
+    Raises:
+        StorageError: it could not be written.
+    """
+
+    def make(beside: Path) -> None:
+        try:
+            save_file(dict(tensors), beside, dict(metadata) if metadata is not None else None)
+        except SafetensorError as error:
+            raise StorageError(f"{path}: cannot be written: {error}") from None
+
+    make_whole(path, make)
 
 
 def write_update(path: Path, data: np.ndarray) -> None:
