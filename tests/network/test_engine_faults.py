@@ -129,7 +129,7 @@ def test_what_is_said_to_all_before_a_worker_knows_the_run_does_it_no_harm(tmp_p
     late = CrewLink(hub, keys(1, 3), tmp_path / "late")
     hub.crews.remove(late)
     early = [
-        m.record(m.Paid(round=0, head="x", index=0, entry=b"")),
+        m.record(m.Paid(first=0, head="x", receipts=[])),
         m.record(m.Open(attempt=bytes(8), round=0)),
         m.record(m.Parameters(digest=bytes(32), size=10)),
         m.piece(bytes(64)),
