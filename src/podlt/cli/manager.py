@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from datetime import datetime
@@ -75,6 +76,20 @@ def manager(
             metavar="FILE", help="Who signed the cluster's certificates, in PEM; a usual authority if not told."
         ),
     ] = None,
+    blobs: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="Send large parameters through an object store: file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...; "
+            "'none': no HTTPS server either, all in NATS messages.",
+        ),
+    ] = "",
+    blobs_port: Annotated[
+        int,
+        typer.Option(
+            min=0, max=65535, help="Where workers fetch and bring what is large, by HTTPS; any free port by default."
+        ),
+    ] = 0,
     patience: Annotated[
         float, typer.Option(min=1.0, metavar="SECONDS", help="Silence after which a worker counts as gone.")
     ] = 15.0,
@@ -107,7 +122,17 @@ def manager(
         run=run,
         resume=resume,
         workers=workers,
-        place=_Place(listen, tuple(name or ()), port, patience, websocket, _cluster(nats, nats_key, nats_ca), quiet),
+        place=_Place(
+            listen,
+            tuple(name or ()),
+            port,
+            patience,
+            websocket,
+            _cluster(nats, nats_key, nats_ca, name or ()),
+            blobs,
+            blobs_port,
+            quiet,
+        ),
         store=store,
         quiet=quiet,
         as_json=as_json,
@@ -127,36 +152,54 @@ class _Place:
     patience: float
     websocket: int | None
     cluster: Cluster | None
+    blobs: str
+    blobs_port: int
     quiet: bool
 
     def workplace(self, tell: ev.Listener) -> Workplace:
         """The workplace; `tell` is told of the invitation once there is one."""
         from podlt.network.entrance import Entrance
-        from podlt.network.place import Elsewhere
+        from podlt.network.place import Blobs, Elsewhere
+        from podlt.network.publishing import Published
+
+        def count(workers: int, received: int, sent: int) -> None:
+            tell(ev.Connected(workers=workers, received=received, sent=sent))
+
+        def published(done: Published) -> None:
+            tell(ev.Published(size=done.size, sent=done.sent, form=done.form, way=done.way, seconds=done.seconds))
 
         said = logging.getLogger("podlt.network")
         if self.quiet:
             said.addHandler(logging.NullHandler())  # into the log, if there is one, and nowhere else
         entrance = Entrance(
-            self.listen, self.port, self.names, websocket=self.websocket, cluster=self.cluster, tell=said.warning
+            self.listen,
+            self.port,
+            self.names,
+            websocket=self.websocket,
+            cluster=self.cluster,
+            tell=said.warning,
+            count=count,
         )
+        blobs = None if self.blobs == "none" else Blobs(self.listen, self.blobs_port, self.names, self.blobs)
 
         def connect(job: Job) -> ManagerLink:
             link = entrance.connect(job)
             tell(ev.Invited(invitation=entrance.line, server=entrance.urls[0]))
             return link
 
-        return Elsewhere(connect, self.patience)
+        return Elsewhere(connect, self.patience, blobs=blobs, published=published)
 
 
-def _cluster(urls: list[str] | None, key_file: Path | None, authority: Path | None) -> Cluster | None:
+def _cluster(
+    urls: list[str] | None, key_file: Path | None, authority: Path | None, names: Sequence[str]
+) -> Cluster | None:
     if not urls:
         if key_file is not None or authority is not None:
             raise UsageError("--nats-key and --nats-ca are for --nats URL")
         return None
     from podlt.network.cluster import cluster_of
 
-    return cluster_of(urls, key_file, authority)
+    return cluster_of(urls, key_file, authority, names)
 
 
 def _perform(

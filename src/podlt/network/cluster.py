@@ -36,13 +36,15 @@ class Cluster(msgspec.Struct, frozen=True):
 
     Attributes:
         servers: URLs, as workers reach them too; key: that the servers' configuration was made from; key_file: where
-        it is; certificate: in DER, the servers' own or their authority's; empty: a usual authority signed theirs.
+        it is; certificate: in DER, the servers' own or their authority's; empty: a usual authority signed theirs;
+        names: hosts by which workers reach the manager itself, for large blobs.
     """
 
     servers: list[str]
     key: SigningKey
     key_file: Path
     certificate: bytes = b""
+    names: list[str] = []
 
 
 class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,13 +53,16 @@ class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     servers: list[str]
     key_file: str
     certificate: Annotated[str, Meta(pattern="^([0-9a-f]{2})*$")] = ""
+    names: list[str] = []
 
 
-def cluster_of(urls: Sequence[str], key_file: Path | None, authority: Path | None = None) -> Cluster:
+def cluster_of(
+    urls: Sequence[str], key_file: Path | None, authority: Path | None = None, names: Sequence[str] = ()
+) -> Cluster:
     """What the options of a command say.
 
     Args:
-        urls: each may be several with commas between; authority: a certificate in PEM.
+        urls: each may be several with commas between; authority: a certificate in PEM; names: of the manager's machine.
 
     Raises:
         UsageError: no TLS, too many servers, no key, or a certificate that is none.
@@ -78,7 +83,7 @@ def cluster_of(urls: Sequence[str], key_file: Path | None, authority: Path | Non
                 f"most {LONGEST_CERTIFICATE}"
             )
         pinned(certificate)
-    return Cluster(servers, load_key(key_file), key_file.absolute(), certificate)
+    return Cluster(servers, load_key(key_file), key_file.absolute(), certificate, list(names))
 
 
 def remembered(folder: Path) -> Cluster | None:
@@ -102,7 +107,7 @@ def remembered(folder: Path) -> Cluster | None:
         raise UsageError(
             f"{key_file}: the key of the NATS cluster that this run is on is not here; give --nats URL --nats-key FILE"
         )
-    return Cluster(kept.servers, load_key(key_file), key_file, bytes.fromhex(kept.certificate))
+    return Cluster(kept.servers, load_key(key_file), key_file, bytes.fromhex(kept.certificate), kept.names)
 
 
 def remember(folder: Path, cluster: Cluster) -> None:
@@ -112,7 +117,7 @@ def remember(folder: Path, cluster: Cluster) -> None:
         StorageError: it cannot be written.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    kept = _Kept(cluster.servers, str(cluster.key_file), cluster.certificate.hex())
+    kept = _Kept(cluster.servers, str(cluster.key_file), cluster.certificate.hex(), cluster.names)
     write_whole(folder / FILE, to_json(msgspec.to_builtins(kept)))
 
 

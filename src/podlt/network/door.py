@@ -35,7 +35,7 @@ from podlt.network.invitation import channel_of
 from podlt.network.lobby import MOST_CONNECTIONS, Lobby, Penalties
 from podlt.network.login import Options, Pass, check_login, issuer_key, manager_options, own_options, system_key
 from podlt.network.register import Register
-from podlt.network.roll import Connection, Roll
+from podlt.network.roll import Connection, Counted, Roll, Traffic
 
 MESSAGES_PER_SECOND = 1000
 """What no honest worker sends: pieces are large, and records few. Bytes are for the link to limit, which knows how
@@ -60,6 +60,7 @@ class Door:
     Args:
         register: of the run; key: its manager's; servers: URLs; certificate: theirs, in DER (empty: an authority's);
         gone: is called, on the door's thread, with the key of a worker that was cut off, and the reason;
+        count: is called there with the number of workers that are connected, and bytes from and to them so far;
         tell: is called with a line for each thing worth one; clock: milliseconds since 1970;
         cluster: the key that the servers' configuration was made from, where other managers share them; by default
         the servers are this manager's alone.
@@ -73,12 +74,14 @@ class Door:
         certificate: bytes,
         *,
         gone: Gone = lambda key, reason: None,
+        count: Counted = lambda workers, received, sent: None,
         tell: Callable[[str], None] = lambda line: None,
         clock: Callable[[], int] = lambda: time.time_ns() // 10**6,
         cluster: SigningKey | None = None,
     ) -> None:
         self._register, self._key, self._servers, self._certificate = register, key, list(servers), certificate
         self._gone, self._tell, self._clock = gone, tell, clock
+        self._traffic = Traffic(count)
         self._shared, self._root = cluster is not None, cluster or key
         self._channel, self._issuer = channel_of(key.public), issuer_key(self._root)
         self._system: Any = None
@@ -284,6 +287,7 @@ class Door:
         by_key: dict[bytes, list[Connection]] = defaultdict(list)
         for one in found:
             by_key[one.key].append(one)
+        self._traffic.take(found, len(by_key))
         before, self._before = self._before, {(one.server, one.number): _small(one) for one in found}
         for key, connections in by_key.items():
             barred = state.barred(key)

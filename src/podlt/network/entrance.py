@@ -7,16 +7,19 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from podlt.crypto import SigningKey
 from podlt.engine.interface import Job
 from podlt.errors import StorageError, UsageError
 from podlt.network import invitation as inv
 from podlt.network.cluster import Cluster, direct, remember, remembered
-from podlt.network.door import Door
+from podlt.network.door import Door, Gone
 from podlt.network.examine import examine
-from podlt.network.login import manager_options, worker_options
+from podlt.network.login import Options, manager_options, worker_options
 from podlt.network.nats_link import NatsManager, NatsWorker
 from podlt.network.register import FOLDER, Register
+from podlt.network.roll import Counted
 from podlt.network.server import NatsServer
 from podlt.store.files import read_whole, write_whole
 
@@ -37,7 +40,7 @@ class Entrance:
         reach this machine; websocket: a port for WebSocket, 0 for any, None for none (what is not told stays as it was
         when the run began); cluster: servers that are there already, instead of an own one; by default those that the
         run is on already, if it is; uses: for how many workers the first invitation is; tell: is called with a line
-        for each thing worth one.
+        for each thing worth one; count: see `Door`.
     """
 
     def __init__(
@@ -50,7 +53,9 @@ class Entrance:
         websocket: int | None = None,
         cluster: Cluster | None = None,
         tell: Callable[[str], None] = lambda line: None,
+        count: Counted = lambda workers, received, sent: None,
     ) -> None:
+        self._count = count
         self._host, self._port, self._advertise, self._uses = host, port, list(advertise), uses
         self._websocket, self._cluster, self._tell = websocket, cluster, tell
         self.line = ""
@@ -78,19 +83,39 @@ class Entrance:
         server.start()
         try:
             register = self._stand(job, server.urls, server.certificate)
-            return _Link(job.key, [server.url], server.certificate, register, ending=server.stop, tell=self._tell)
+            return self._opened(job.key, [server.url], server.certificate, register, ending=server.stop)
         except BaseException:
             server.stop()
             raise
 
     def _join_cluster(self, job: Job, folder: Path, cluster: Cluster) -> NatsManager:
-        if self._port or self._advertise or self._websocket is not None:
+        if self._port or self._websocket is not None:
             raise UsageError(f"the run is on the NATS servers {', '.join(cluster.servers)}: it has no port of its own")
+        if self._advertise:
+            cluster = msgspec.structs.replace(cluster, names=self._advertise)
         examine(cluster, self._tell)
         register = self._stand(job, cluster.servers, cluster.certificate)
         remember(folder, cluster)
         servers = direct(cluster.servers)
-        return _Link(job.key, servers, cluster.certificate, register, cluster=cluster.key, tell=self._tell)
+        return self._opened(job.key, servers, cluster.certificate, register, cluster=cluster.key)
+
+    def _opened(
+        self,
+        key: SigningKey,
+        servers: Sequence[str],
+        certificate: bytes,
+        register: Register,
+        *,
+        cluster: SigningKey | None = None,
+        ending: Callable[[], None] = lambda: None,
+    ) -> NatsManager:
+        def door(gone: Gone) -> Door:
+            return Door(
+                register, key, servers, certificate, gone=gone, count=self._count, tell=self._tell, cluster=cluster
+            )
+
+        options = manager_options(key, certificate, shared=cluster is not None)
+        return _Link(servers, inv.channel_of(key.public), options, door, ending)
 
     def _stand(self, job: Job, urls: list[str], certificate: bytes) -> Register:
         """Says where workers find the run, and invites them."""
@@ -117,22 +142,18 @@ class _Link(NatsManager):
 
     def __init__(
         self,
-        key: SigningKey,
         servers: Sequence[str],
-        certificate: bytes,
-        register: Register,
-        *,
-        cluster: SigningKey | None = None,
-        ending: Callable[[], None] = lambda: None,
-        tell: Callable[[str], None],
+        channel: str,
+        options: Options,
+        door: Callable[[Gone], Door],
+        ending: Callable[[], None],
     ) -> None:
         self._ending, self._begun_yet = ending, False
         # The door first: where servers are shared, it is the one that lets the link in.
-        self.door = Door(register, key, servers, certificate, gone=self._cut_off, tell=tell, cluster=cluster)
+        self.door = door(self._cut_off)
         self.door.start()
         try:
-            options = manager_options(key, certificate, shared=cluster is not None)
-            super().__init__(servers, inv.channel_of(key.public), options)
+            super().__init__(servers, channel, options)
             self._begun_yet = True
             self.await_connection(START_SECONDS)
         except BaseException:

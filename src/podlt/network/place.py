@@ -10,12 +10,14 @@ import msgspec
 from podlt.engine.interface import Engine, Job
 from podlt.network import certificate as tls
 from podlt.network.checks import expected
+from podlt.network.cluster import remembered
 from podlt.network.depot import Depot
 from podlt.network.engine import PATIENCE, NetworkEngine
 from podlt.network.link import ManagerLink
 from podlt.network.messages import BEAT, LARGE
 from podlt.network.publishing import Published
 from podlt.network.register import FOLDER
+from podlt.network.server import ANYWHERE, listening
 from podlt.network.thrift import Policy
 
 
@@ -24,12 +26,12 @@ class Blobs(msgspec.Struct, frozen=True):
 
     Attributes:
         host: the address to listen on; port: 0 for any, and then always the same for a run; names: hosts by which
-        workers reach this machine; its own address if there are none; bucket: the URL of an object store, through
-        which parameters go then (file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...); large: from more than how many
-        bytes on a blob is one.
+        workers reach this machine (both: if not told, as the run's NATS server has it); bucket: the URL of an object
+        store, through which parameters go then (file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...); large: from more
+        than how many bytes on a blob is one.
     """
 
-    host: str = "0.0.0.0"
+    host: str = ""
     port: int = 0
     names: Sequence[str] = ()
     bucket: str = ""
@@ -100,12 +102,15 @@ class Elsewhere:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         tls.load_or_create(folder)
         one = self._blobs
+        host, names = listening(folder)
+        if (cluster := remembered(folder)) is not None:
+            names = cluster.names
         return Depot(
             job.directory,
             folder / tls.CERTIFICATE,
             folder / tls.PRIVATE_KEY,
-            host=one.host,
+            host=one.host or host or ANYWHERE,
             port=one.port,
-            names=one.names,
+            names=one.names or names,
             bucket=one.bucket,
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ ANSWER_SECONDS = 2.0
 OTHERS_SECONDS = 0.4
 """How long to wait for one more server of a cluster to answer, after another did."""
 
+COUNT_SECONDS = 5.0
+"""How often it is told who is connected, while nobody comes or goes."""
+
+Counted = Callable[[int, int, int], None]
+
 _ALL = "$SYS.REQ.SERVER.PING.CONNZ"
 _HEX = frozenset("0123456789abcdef")
 
@@ -35,7 +41,7 @@ class Connection(msgspec.Struct, frozen=True):
 
     Attributes:
         server, number: which one it is; key: the worker's, as the door admitted it; address: where it comes from;
-        messages, nbytes: how many it has sent; seconds: for how long it has been there.
+        messages, nbytes: how many it has sent; taken: bytes that it was sent; seconds: how long it has been there.
     """
 
     server: str
@@ -44,6 +50,7 @@ class Connection(msgspec.Struct, frozen=True):
     address: str
     messages: int
     nbytes: int
+    taken: int
     seconds: float
 
 
@@ -105,6 +112,7 @@ class _Entry(msgspec.Struct, frozen=True):
     ip: str = ""
     in_msgs: int = 0
     in_bytes: int = 0
+    out_bytes: int = 0
     authorized_user: str = ""
     start: str = ""
 
@@ -188,8 +196,43 @@ class Roll:
         channel, _, name = entry.authorized_user.partition(".")
         if channel != self._channel or len(name) != 64 or not _HEX.issuperset(name):
             return None
-        age = _seconds(page.now) - _seconds(entry.start)
-        return Connection(page.server_id, entry.cid, bytes.fromhex(name), entry.ip, entry.in_msgs, entry.in_bytes, age)
+        return Connection(
+            server=page.server_id,
+            number=entry.cid,
+            key=bytes.fromhex(name),
+            address=entry.ip,
+            messages=entry.in_msgs,
+            nbytes=entry.in_bytes,
+            taken=entry.out_bytes,
+            seconds=_seconds(page.now) - _seconds(entry.start),
+        )
+
+
+class Traffic:
+    """Adds up what connections have sent and taken: each counts from its own beginning.
+
+    Args:
+        count: is told how many workers are connected, and bytes from and to them so far.
+    """
+
+    def __init__(self, count: Counted) -> None:
+        self._count = count
+        self._known: dict[tuple[str, int], tuple[int, int]] = {}
+        self._received = self._sent = 0
+        self._told, self._at = (-1, 0, 0), 0.0
+
+    def take(self, found: Sequence[Connection], workers: int) -> None:
+        """Takes who is connected now, and tells it if it is news."""
+        known = {(one.server, one.number): (one.nbytes, one.taken) for one in found}
+        for name, (received, sent) in known.items():
+            before = self._known.get(name, (0, 0))
+            self._received += received - before[0]
+            self._sent += sent - before[1]
+        self._known = known
+        now, told = time.monotonic(), (workers, self._received, self._sent)
+        if workers != self._told[0] or (told != self._told and now - self._at >= COUNT_SECONDS):
+            self._told, self._at = told, now
+            self._count(*told)
 
 
 def _page(raw: bytes) -> _Page:

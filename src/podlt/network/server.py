@@ -301,6 +301,17 @@ class NatsServer:
         return "it printed nothing"
 
 
+def listening(folder: Path) -> tuple[str, list[str]]:
+    """Where a run's own server listens, and by which names workers were told to reach it; empty if it never had one.
+
+    Args:
+        folder: `RUN/nats`.
+    """
+    path = folder / PORTS
+    before = _read_ports(path) if path.is_file() else _Ports("", 0)
+    return before.host, before.names
+
+
 def url_of(folder: Path) -> str | None:
     """By which URL a run's own server is reached on this machine; None if it never had one.
 

@@ -67,10 +67,13 @@ class EventLog:
         self._write, self._clock = write, clock
         self._run = ""
         self._said: object = None
+        self._inside = 0
         self._next, self._unsaid = 0.0, 0
 
     def __call__(self, event: ev.Event) -> None:
         """Takes an event. What is said again and again is written when it changes, and rounds at most once a second."""
+        if isinstance(event, ev.Published):
+            return  # each round has one: metrics add them up
         fields = msgspec.structs.asdict(event)
         name = str(event.__struct_config__.tag)
         if isinstance(event, ev.Started):
@@ -80,6 +83,10 @@ class EventLog:
             if said == self._said:
                 return
             self._said = said
+        elif isinstance(event, ev.Connected):
+            if event.workers == self._inside:
+                return
+            self._inside = event.workers
         elif isinstance(event, ev.RoundDone):
             self._said = None
             if self._clock() < self._next and event.round + 1 < event.rounds:

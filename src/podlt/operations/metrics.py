@@ -16,6 +16,7 @@ from podlt.training import events as ev
 BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 STATUSES = ("active", "withdrawn", "evicted")
 OUTCOMES = ("vote", "referee")
+_TRAFFIC = (("podlt_received_bytes", "From workers, through NATS"), ("podlt_sent_bytes", "To workers, through NATS"))
 
 
 class Metrics:
@@ -39,6 +40,14 @@ class Metrics:
             "podlt_workers_awaited", "How many workers are wanted where too few are there, else 0", registry=registry
         )
         self._figure = Gauge("podlt_test_figure", "On the test set, by the last epoch", ["name"], registry=registry)
+        self._connected = Gauge("podlt_workers_connected", "How many workers are connected", registry=registry)
+        self._traffic = (0, 0)
+        self._published = Counter(
+            "podlt_published_bytes",
+            "Parameters as they were published, once, however many fetched them",
+            ["form", "way"],
+            registry=registry,
+        )
         self._replaced = Counter(
             "podlt_processes_replaced", "Worker processes of this machine that died", registry=registry
         )
@@ -59,6 +68,11 @@ class Metrics:
         elif isinstance(event, ev.Measured):
             for name, value in event.metrics.items():
                 self._figure.labels(name).set(value)
+        elif isinstance(event, ev.Connected):
+            self._connected.set(event.workers)
+            self._traffic = (event.received, event.sent)
+        elif isinstance(event, ev.Published):
+            self._published.labels(event.form, event.way).inc(event.sent)
         elif isinstance(event, ev.Replaced):
             self._replaced.inc()
 
@@ -73,6 +87,8 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """What the log comes to; prometheus_client calls it when it is asked, so that nobody reads it in vain."""
+        for (name, text), total in zip(_TRAFFIC, self._traffic, strict=True):
+            yield CounterMetricFamily(name, text, value=total)
         if self._follower is None:
             return
         whole = self._follower.catch_up()

@@ -86,6 +86,27 @@ class Invited(Event, frozen=True, tag="invited"):
     server: str
 
 
+class Connected(Event, frozen=True, tag="connected"):
+    """How many workers are connected to the servers, and bytes from and to them since the manager started."""
+
+    workers: int
+    received: int
+    sent: int
+
+
+class Published(Event, frozen=True, tag="published"):
+    """How the parameters of a round went out: `size` bytes as "whole", "delta" or "same", `sent` bytes of them once.
+
+    By "messages", from the manager by "https", or through an object "store"; `seconds`: to find what changed.
+    """
+
+    size: int
+    sent: int
+    form: str
+    way: str
+    seconds: float
+
+
 class Replaced(Event, frozen=True, tag="replaced"):
     """A worker process had died and was started again."""
 
