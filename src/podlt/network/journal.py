@@ -68,6 +68,11 @@ class Journal:
         self._heads: dict[int, tuple[bytes, str]] = {}
         self.status = Status(os.getpid(), time.time(), "starting", workers={key: Earned() for key in self._keys})
 
+    @property
+    def folder(self) -> Path:
+        """Where they are."""
+        return self._folder
+
     def begin(self, run: bytes) -> None:
         """Continues with what was earned in a run before."""
         with self._lock:
@@ -128,7 +133,7 @@ class Journal:
                 for name, amount in self._book(one, {account.number: key.hex()}).items():
                     moved[name] = moved.get(name, 0) + amount
             self._keep(missed.paid)
-            account.upto = missed.upto
+            self.status.workers[key.hex()].upto = missed.upto  # booking has put another account in the place of this
             self._size = max(self._size, missed.upto)
             self._save_earned()
         return moved
