@@ -1,0 +1,381 @@
+"""Receipts: what proves itself, what was missed, and what a kept receipt shows of a log that is published later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hub import CrewLink, Hub
+from hypothesis import given
+from hypothesis import strategies as st
+from small_runs import Trained, seeded, small_recipe, tiny_recipe, train
+from test_engine import crews, keys
+
+from podlt.canonical import encode
+from podlt.crypto import SigningKey, digest
+from podlt.engine.interface import Job
+from podlt.errors import InvalidProofError, StorageError
+from podlt.log.checkpoint import Head, origin_of, sign_head
+from podlt.log.merkle import Tree, inclusion_proof, is_included, leaf_hash
+from podlt.network import messages as m
+from podlt.network import receipts
+from podlt.network.journal import Earned, Journal
+from podlt.network.past import Past
+from podlt.network.place import Elsewhere
+from podlt.network.register import Register
+from podlt.protocol import entries as e
+from podlt.protocol.ledger import Account
+from podlt.report.history import read_history
+from podlt.report.walk import open_log
+from podlt.sim import simulate
+from podlt.training import events as ev
+
+# -- proofs of what was just written ---------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 40), st.integers(1, 20), st.data())
+def test_the_path_of_a_new_leaf_is_that_over_all_leaves(before: int, new: int, data: st.DataObject) -> None:
+    leaves = [digest("leaf", bytes([i])) for i in range(before + new)]
+    tree = Tree()
+    for leaf in leaves[:before]:
+        tree.append(leaf)
+    index = before + data.draw(st.integers(0, new - 1))
+    proof = tree.proof(leaves[before:], index)
+    assert proof == inclusion_proof(leaves, index) and tree.size == before
+    for leaf in leaves[before:]:
+        tree.append(leaf)
+    assert is_included(leaves[index], index, len(leaves), proof, tree.root())
+
+
+# -- a run, and what its workers were told ---------------------------------------------------------------------------
+
+
+class Simulated:
+    """A run with deposits and a cheater, and the messages that its manager would have sent."""
+
+    def __init__(self, path: Path) -> None:
+        simulate(6, {"always": 1}, 14, seed=5, whole=True, deposit=25, directory=path)
+        self.path, self.history = path, read_history(path)
+        self.run, self.begin = self.history.state.run, self.history.begin
+        store = open_log(path)
+        self.rows, heads = list(store.entries()), store.heads()
+        store.close()
+        self.told, tree = [], Tree()
+        for size, note in heads:
+            batch = self.rows[tree.size : size]
+            leaves = [leaf for _, leaf, _ in batch]
+            moved = [
+                m.Receipt(n, body, tree.proof(leaves, n)) for n, _, body in batch if e.moves_credits(e.decode(body))
+            ]
+            self.told.append(m.Paid(first=tree.size, head=note, receipts=moved))
+            for leaf in leaves:
+                tree.append(leaf)
+
+    def journal(self, folder: Path, *numbers: int) -> Journal:
+        folder.mkdir(parents=True, exist_ok=True)
+        keys = [self.history.state.workers[n].key for n in numbers]
+        journal = Journal(folder, keys, self.begin.manager)
+        journal.begin(self.run)
+        for number, key in zip(numbers, keys, strict=True):
+            journal.admitted(key, number)
+        return journal
+
+    def account(self, number: int) -> Account:
+        return self.history.state.ledger.accounts[number]
+
+    def key(self, number: int) -> bytes:
+        return self.history.state.workers[number].key
+
+
+@pytest.fixture(scope="module")
+def sim(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
+    return Simulated(tmp_path_factory.mktemp("simulated") / "run")
+
+
+def credits(earned: Account) -> list[int]:
+    return [earned.pending, earned.vested, earned.forfeited, earned.deposit, earned.returned]
+
+
+def test_who_heard_all_knows_what_the_ledger_says_deposits_and_evictions_too(sim: Simulated, tmp_path: Path) -> None:
+    everybody = list(sim.history.state.workers)
+    journal = sim.journal(tmp_path, *everybody)
+    for paid in sim.told:
+        journal.paid(paid)
+        journal.paid(paid)  # twice is as once
+    for number in everybody:
+        assert credits(journal.status.workers[sim.key(number).hex()]) == credits(sim.account(number))
+    assert not journal.behind() and {sim.account(n).returned for n in everybody} == {0, 25}
+
+
+@given(st.data())
+def test_what_was_missed_is_asked_for_and_then_all_is_as_the_ledger_says(
+    sim: Simulated, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Any messages are lost, come twice, or late; the process is killed and started again with the files it has."""
+    folder = tmp_path_factory.mktemp("folder")
+    number = data.draw(st.sampled_from(sorted(sim.history.state.workers)))
+    key = sim.key(number)
+    journal, past = sim.journal(folder, number), Past(sim.path)
+    for at, paid in enumerate(sim.told):
+        if data.draw(st.booleans()):
+            journal.paid(paid)
+        elif data.draw(st.integers(0, 3)) == 0:
+            journal.paid(sim.told[max(0, at - 2)])
+        if data.draw(st.integers(0, 3)) == 0:
+            journal = sim.journal(folder, number)
+        if data.draw(st.booleans()) and (first := journal.behind().get(key)) is not None:
+            missed = past.missed(number, first)
+            assert missed is not None
+            journal.missed(key, missed)
+    journal.expect(len(sim.rows))
+    while (first := journal.behind().get(key)) is not None:
+        missed = past.missed(number, first)
+        assert missed is not None and missed.upto > first
+        journal.missed(key, missed)
+        assert journal.missed(key, missed) == {}  # again: nothing moves
+    past.close()
+    assert credits(journal.status.workers[key.hex()]) == credits(sim.account(number))
+    kept = receipts.read(folder, sim.run)
+    found = receipts.compare(kept, sim.rows, sim.begin.manager, sim.run)
+    assert found.receipts >= 2 and not found.contradictions and not found.beyond
+
+
+def test_what_was_missed_comes_in_pages_that_fit_into_a_message(
+    sim: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podlt.network.past.PAGE_BYTES", 1500)
+    monkeypatch.setattr("podlt.network.past.MARK", 8)
+    journal, past, pages = sim.journal(tmp_path, 2), Past(sim.path), 0
+    journal.expect(len(sim.rows))
+    while (first := journal.behind().get(sim.key(2))) is not None:
+        missed = past.missed(2, first)
+        assert missed is not None and len(m.record(missed)) < 1500 + 1000
+        journal.missed(sim.key(2), missed)
+        pages += 1
+    past.close()
+    assert pages > 5 and credits(journal.status.workers[sim.key(2).hex()]) == credits(sim.account(2))
+
+
+def test_where_there_is_nothing_more_or_no_log_nothing_is_told(sim: Simulated, tmp_path: Path) -> None:
+    past = Past(sim.path)
+    for first in (len(sim.rows), len(sim.rows) + 1, 2**63 - 1):
+        assert past.missed(0, first) is None
+    past.close()
+    assert Past(tmp_path).missed(0, 0) is None
+
+
+# -- what proves nothing ---------------------------------------------------------------------------------------------
+
+
+def spoiled(paid: m.Paid, what: str) -> m.Paid:
+    first = paid.receipts[0]
+    other = msgspec.structs.replace(e.decode(first.entry), at=0)
+    changes: dict[str, Any] = {
+        "another entry": {"entry": encode(other)},
+        "another place": {"index": first.index - 1},
+        "a place outside": {"index": 10**6},
+        "a step less": {"proof": first.proof[:-1]},
+        "a step more": {"proof": [*first.proof, bytes(32)]},
+        "another step": {"proof": [bytes(32), *first.proof[1:]]},
+        "no entry": {"entry": b"\x80"},
+    }
+    if what == "twice":
+        return msgspec.structs.replace(paid, receipts=[first, first])
+    if what == "another's head":
+        size = int(paid.head.split("\n")[1])
+        run = paid.head.split("\n")[0]
+        thief = sign_head(Head(run, size, bytes(32)), SigningKey(bytes(32)))
+        return msgspec.structs.replace(paid, head=thief)
+    if what == "beyond":
+        return msgspec.structs.replace(paid, first=10**6, receipts=[])
+    return msgspec.structs.replace(paid, receipts=[msgspec.structs.replace(first, **changes[what])])
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "another entry", "another place", "a place outside", "a step less", "a step more", "another step", "no entry",
+        "twice", "another's head", "beyond",
+    ],
+)  # fmt: skip
+def test_a_receipt_that_does_not_prove_itself_moves_nothing(sim: Simulated, tmp_path: Path, what: str) -> None:
+    journal = sim.journal(tmp_path, 0, 1)
+    for paid in sim.told[:3]:
+        journal.paid(paid)
+    before = msgspec.to_builtins(journal.status.workers)
+    with pytest.raises(InvalidProofError):
+        journal.paid(spoiled(sim.told[3], what))
+    with pytest.raises(InvalidProofError):
+        first = sim.told[3].first
+        bad = m.Missed(first=first, upto=first + 99, paid=[spoiled(sim.told[3], what)])
+        journal.missed(sim.key(0), bad)
+    assert msgspec.to_builtins(journal.status.workers) == before
+    assert journal.paid(sim.told[3])
+
+
+def test_missed_receipts_out_of_order_or_from_elsewhere_move_nothing(sim: Simulated, tmp_path: Path) -> None:
+    journal = sim.journal(tmp_path, 0)
+    pages = sim.told[:4]
+    end = sim.told[4].first
+    for wrong in (list(reversed(pages)), [pages[0], pages[0]], [*pages, sim.told[6]]):
+        with pytest.raises(InvalidProofError):
+            journal.missed(sim.key(0), m.Missed(first=0, upto=end, paid=wrong))
+    assert journal.missed(sim.key(0), m.Missed(first=5, upto=end, paid=[])) == {}
+    assert journal.missed(sim.key(0), m.Missed(first=0, upto=0, paid=[])) == {}
+    assert credits(journal.status.workers[sim.key(0).hex()]) == [0] * 5
+    journal.missed(sim.key(0), m.Missed(first=0, upto=end, paid=pages))
+    assert journal.status.workers[sim.key(0).hex()].upto == end
+
+
+# -- a manager that tells two stories --------------------------------------------------------------------------------
+
+
+class Forked:
+    """A log of the simulated manager that is another from some entry on, as it would sign it."""
+
+    def __init__(self, sim: Simulated, number: int) -> None:
+        key = SigningKey(digest("sim-manager/1", self._seed(sim)))
+        assert key.public == sim.begin.manager
+        self.rows, tree = [], Tree()
+        for n, _, body in sim.rows:
+            if n == number:
+                entry = e.decode(body)
+                body = encode(msgspec.structs.replace(entry, at=entry.at + 1))
+            self.rows.append((n, leaf_hash(body), body))
+            tree.append(leaf_hash(body))
+        self.head = sign_head(Head(origin_of(sim.run), tree.size, tree.root()), key)
+
+    @staticmethod
+    def _seed(sim: Simulated) -> bytes:
+        return digest("simulation/1", (5).to_bytes(16, "big", signed=True), (0).to_bytes(8, "big"))
+
+
+def test_kept_receipts_convict_a_manager_that_publishes_another_log(sim: Simulated, tmp_path: Path) -> None:
+    journal = sim.journal(tmp_path, 0, 1, 2)
+    for paid in sim.told:
+        journal.paid(paid)
+    kept = receipts.read(tmp_path, sim.run)
+    last_join = 6
+    fork = Forked(sim, last_join + 1)
+    found = receipts.compare(kept, fork.rows, sim.begin.manager, sim.run)
+    assert found.contradictions and not found.beyond
+    one = found.contradictions[0]
+    assert one.kept in {paid.head for paid in kept} and one.expected != one.published
+    cut = receipts.compare(kept, sim.rows[: sim.told[5].first], sim.begin.manager, sim.run)
+    assert cut.beyond and cut.receipts and not cut.contradictions
+
+
+def test_two_heads_over_as_many_entries_are_kept_as_evidence_at_once(sim: Simulated, tmp_path: Path) -> None:
+    journal = sim.journal(tmp_path, 0)
+    for paid in sim.told:
+        journal.paid(paid)
+    fork = Forked(sim, len(sim.rows) - 1)
+    with pytest.raises(InvalidProofError, match="two different logs"):
+        journal.paid(m.Paid(first=sim.told[-1].first, head=fork.head, receipts=[]))
+    (evidence,) = tmp_path.glob("evidence-*.json")
+    document = msgspec.json.decode(evidence.read_bytes())
+    assert document["heads"] == [sim.told[-1].head, fork.head] and document["run"] == sim.run.hex()
+
+
+def test_receipts_of_which_a_kill_left_a_part_are_read_and_spoiled_ones_are_named(
+    sim: Simulated, tmp_path: Path
+) -> None:
+    journal = sim.journal(tmp_path, 0)
+    for paid in sim.told[:4]:
+        journal.paid(paid)
+    path = receipts.path_of(tmp_path, sim.run)
+    whole = receipts.read(tmp_path, sim.run)
+    path.write_bytes(path.read_bytes() + b'{"first":7,"head')
+    assert receipts.read(tmp_path, sim.run) == whole
+    path.write_bytes(b"{}\n" + path.read_bytes())
+    with pytest.raises(StorageError, match="line 1"):
+        receipts.read(tmp_path, sim.run)
+    with pytest.raises(StorageError, match="no receipts"):
+        receipts.read(tmp_path, bytes(32))
+
+
+# -- over links ------------------------------------------------------------------------------------------------------
+
+
+def settled(trained: Trained, made: list[CrewLink]) -> None:
+    """Every worker's own books must be those of the ledger."""
+    for crew in made:
+        crew.join()
+        assert crew.journal is not None
+        for earned in crew.journal.status.workers.values():
+            assert isinstance(earned, Earned) and earned.number >= 0
+            assert credits(earned) == credits(trained.result.ledger[earned.number]), crew.lines
+
+
+def test_workers_that_lose_messages_end_with_what_the_ledger_says(tmp_path: Path) -> None:
+    hub = Hub(loss=0.04, twice=0.05, shuffle=0.1, seed=7)
+    made = crews(hub, tmp_path, 2, 2)
+    settled(train(tmp_path / "run", tiny_recipe(), place=Elsewhere(hub.connect, beat=hub.beat)), made)
+
+
+def test_a_worker_that_was_cut_off_gets_the_receipts_that_it_missed(tmp_path: Path) -> None:
+    hub = Hub()
+    made = crews(hub, tmp_path, 3, 1)
+
+    def listen(event: ev.Event) -> None:
+        if isinstance(event, ev.RoundDone) and event.round == 1:
+            made[1].cut = True
+        if isinstance(event, ev.RoundDone) and event.round == 4:
+            made[1].cut = False
+
+    import podlt.api
+
+    place = Elsewhere(hub.connect, patience=0.8, beat=hub.beat)
+    recipe = small_recipe(workers=4, epochs=4)
+    result = podlt.api.train(recipe, run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
+    settled(Trained(result, []), made)
+    assert any(isinstance(entry, e.Withdraw) for entry in map(lambda v: e.decode(v[2]), open_log(result.run).entries()))
+
+
+def test_deposits_go_through_the_log_to_the_workers_own_books(tmp_path: Path) -> None:
+    hub = Hub()
+    made = crews(hub, tmp_path, 2, 1, 1, cheats={2: "sign-flip"})
+
+    def connect(job: Job) -> Hub:
+        for number in range(4):
+            key = keys(1, number)[0].public.hex()
+            Register(job.directory).change(lambda state, k=key: state.pay(k, 500, 0, "cash"))  # type: ignore[misc]
+        return hub.connect(job)  # type: ignore[return-value]
+
+    recipe = small_recipe(workers=4, epochs=4)
+    trained = train(tmp_path / "run", recipe, place=Elsewhere(connect, beat=hub.beat), entropy=seeded(1))
+    settled(trained, made)
+    accounts = trained.result.ledger
+    assert len(trained.result.evicted) == 1
+    for number, account in accounts.items():
+        assert (account.deposit, account.returned) == (0, 0 if number in trained.result.evicted else 500)
+        assert (account.forfeited >= 500) == (number in trained.result.evicted)
+
+
+def test_who_asks_for_the_past_and_was_never_admitted_is_told_nothing(tmp_path: Path) -> None:
+    hub = Hub()
+    crews(hub, tmp_path, 3)
+    stranger = keys(1, 9)[0]
+    box = CrewLink(hub, [stranger], tmp_path / "stranger")
+    hub.crews.remove(box)
+
+    def listen(event: ev.Event) -> None:
+        if isinstance(event, ev.RoundDone):
+            hub.up.put(stranger.public, m.record(m.Behind(first=0)))
+            hub.up.put(keys(1)[0].public, m.record(m.Behind(first=2**63 - 1)))
+
+    sent: list[bytes] = []
+    carry = hub.carry
+
+    def watched(to: Any, key: bytes | None, message: bytes) -> None:
+        if key == stranger.public:
+            sent.append(message)
+        carry(to, key, message)
+
+    hub.carry = watched  # type: ignore[method-assign]
+    import podlt.api
+
+    podlt.api.train(tiny_recipe(), run=tmp_path / "run", listener=listen, place=Elsewhere(hub.connect, beat=hub.beat))
+    assert not sent
