@@ -92,7 +92,7 @@ class Dealing:
         """
         self._opening = None  # what is dealt now must be committed to before anything else is opened
         inline = lines.tobytes() if len(lines) <= m.INLINE else b""
-        if self._depot is not None and self._is_large(len(lines)):
+        if self._depot is not None and not inline and self._is_large(len(lines)):
             self._readers.setdefault(digest, set()).add(holder.key)
             self._depot.offer(digest, lines, self._readers[digest])
         work = m.Work(

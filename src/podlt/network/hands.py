@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import mmap
+import os
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -15,7 +19,7 @@ from podlt.engine.adversary import Execute
 from podlt.engine.adversary import Work as Execution
 from podlt.engine.execution import TaskExecutor, as_batch
 from podlt.engine.shared import ALIGNMENT, Region
-from podlt.errors import EngineError, InvalidProofError, PodltError
+from podlt.errors import EngineError, InvalidProofError, PodltError, StorageError
 from podlt.network import messages as m
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
@@ -37,14 +41,14 @@ class Hands:
 
     Args:
         setup: what the manager said; program: the bytes that the setup names; memory: the most bytes that executing
-            may take.
+            may take; folder: for large updates, which are kept in files until their round is over.
 
     Raises:
         InvalidProofError: a program or fields that no run can have; EngineError: it takes more memory than it may, or
             there is none for the parameters.
     """
 
-    def __init__(self, setup: m.Setup, program: bytes, memory: int = MAX_BYTES) -> None:
+    def __init__(self, setup: m.Setup, program: bytes, memory: int = MAX_BYTES, folder: Path | None = None) -> None:
         parsed = Program.from_bytes(program)
         if parsed.digest != setup.program_digest:
             raise InvalidProofError("the program is not the one that was announced", expected=setup.program_digest)
@@ -58,6 +62,7 @@ class Hands:
         self._executor = TaskExecutor(parsed, setup.local_steps, setup.local_lr)
         layout, update = state_layout(parsed), update_layout(parsed)
         self._update_bytes = update.nbytes
+        self._folder = folder if setup.beside(update.nbytes) else None
         self._region = Region(layout.nbytes)
         self.state = self._region.bytes[: layout.nbytes]
         self._views = layout.views(self._region.bytes)
@@ -110,13 +115,24 @@ class Hands:
         if (task.parameters, task.fragment) != (held, fragment_digest_of(self._fields, arrays)):
             raise PodltError("the task names other inputs than those that arrived")
         checked = time.perf_counter()
-        out = self._spare.pop() if self._spare else _aligned(self._update_bytes)
+        out = self._spare.pop() if self._spare else self._fresh()
         out.fill(0)  # the gaps between tensors count for the digest
         how(Execution(task, self._views, as_batch(arrays), out))
         executed = time.perf_counter()
         digest = crypto.blob_digest(out.data)
         proof = checked - started + time.perf_counter() - executed
         return Executed(out, digest, proof, executed - checked)
+
+    def _fresh(self) -> np.ndarray:
+        """Memory for an update. A large one is a file's: there are as many as identities, and each is read but once."""
+        if self._folder is None:
+            return _aligned(self._update_bytes)
+        try:
+            with tempfile.TemporaryFile(dir=self._folder) as file:
+                os.posix_fallocate(file.fileno(), 0, self._update_bytes)  # a full disk is found now, or kills us later
+                return np.frombuffer(mmap.mmap(file.fileno(), self._update_bytes), np.uint8)
+        except OSError as error:
+            raise StorageError(f"{self._folder}: no room for an update: {error.strerror}") from None
 
     def give_back(self, update: np.ndarray) -> None:
         """The memory of an update that is not needed any more."""

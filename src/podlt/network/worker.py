@@ -244,7 +244,7 @@ class Crew:
             return
         self.doing = "checking this machine"
         self._tell(told.Preparing(what="checking this machine"))
-        self._hands = hands = Hands(setup, self._intake.program, self._memory)
+        self._hands = hands = Hands(setup, self._intake.program, self._memory, self._journal.folder)
         self._tell(
             told.Learned(
                 run=setup.run.hex(),

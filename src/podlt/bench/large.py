@@ -1,0 +1,296 @@
+"""Whether a model of gigabytes trains over the network in memory that does not grow with it, beyond what it must.
+
+A manager trains one huge matrix of random weights for a few rounds, over a real `podlt worker` of three identities
+(one fragment and its two repetitions), by HTTPS on loopback. Of both processes the peaks are watched: memory that is
+theirs alone or shared ("taken"), and pages of files, which the system takes back when it likes ("mapped"). What must be
+there is the parameters and the average of updates for the manager, and the parameters for the worker (updates lie in
+files); what is beyond these should be the same for any model.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing as mp
+import secrets
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import nn
+from torch.nn import functional
+
+from podlt.data.spec import DataSpec
+from podlt.engine.execution import one_thread
+from podlt.engine.interface import Job
+from podlt.errors import PodltError
+from podlt.network.entrance import Entrance
+from podlt.network.place import Blobs, Elsewhere
+from podlt.network.publishing import Published
+from podlt.network.thrift import Policy
+from podlt.program.capture import Captured, capture
+from podlt.program.ir import FieldSpec, Program
+from podlt.recipe import ModelSpec, Recipe, TrainingSpec
+from podlt.training import events as ev
+from podlt.training.directory import RunDirectory, Settings
+from podlt.training.session import Session, wall_clock
+
+COLUMNS = 4096
+FEW = 101
+"""The rows a class of the small model that is captured; the same program with more rows is what trains."""
+
+MANAGER, WORKER = "manager", "worker"
+COPIES = {MANAGER: 2, WORKER: 1}
+"""How many times the size of the model each end needs: parameters, and the manager an average of updates."""
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """Bytes of memory of a process: its own and shared ones, and pages of files."""
+
+    taken: int
+    mapped: int
+
+    @classmethod
+    def of(cls, pid: int | str) -> Memory:
+        """What a process has now."""
+        lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        own, shared, files = (1024 * int(lines[name].split()[0]) for name in ("RssAnon", "RssShmem", "RssFile"))
+        return cls(own + shared, files)
+
+
+class Found(msgspec.Struct, frozen=True):
+    """One end's memory: before the model was there, and at its peak."""
+
+    start: Memory
+    peak: Memory
+
+    def beyond(self, models: int) -> int:
+        """Bytes above the start, but for so many that there must be."""
+        return self.peak.taken - self.start.taken - models
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """A run: the model's bytes, the seconds of each round, how its parameters went out, and both ends' memory."""
+
+    model: int
+    seconds: list[float]
+    published: list[Published]
+    ends: dict[str, Found]
+
+
+class Watch(threading.Thread):
+    """Watches the memory of a process, from its start or a moment that is told."""
+
+    def __init__(self, pid: int | str) -> None:
+        super().__init__(daemon=True)
+        self._pid, self._ended = pid, threading.Event()
+        self.first = self._peak = Memory.of(pid)
+
+    def run(self) -> None:
+        try:
+            while not self._ended.wait(0.02):
+                now = Memory.of(self._pid)
+                self._peak = Memory(max(self._peak.taken, now.taken), max(self._peak.mapped, now.mapped))
+        except (OSError, KeyError):  # it has ended
+            pass
+
+    def result(self) -> Found:
+        """Ends the watch."""
+        self._ended.set()
+        self.join()
+        return Found(self.first, self._peak)
+
+
+class Huge(nn.Module):
+    """A matrix of `rows` rows a class, by which a repeated image is multiplied."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(10 * rows, COLUMNS))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores = functional.linear(x.flatten(1).repeat(1, COLUMNS // 64), self.weight)
+        return scores.reshape(-1, 10, self.weight.shape[0] // 10).mean(-1)
+
+
+class HugeSession(Session):
+    """A run of `Huge`: captured small, as capturing a model takes many copies of it."""
+
+    rows = FEW
+
+    def _capture(self, fields: list[FieldSpec]) -> Captured:
+        small = capture(Huge(FEW), "cross_entropy", fields, "stock").program
+        sizes = {FEW: self.rows, 10 * FEW: 10 * self.rows}
+        program = Program.from_document(_resized(small.to_document(), sizes))
+        weight = torch.empty(10 * self.rows, COLUMNS).normal_(std=0.02, generator=torch.Generator().manual_seed(1))
+        return Captured(program, {"param:weight": weight})
+
+
+def _resized(document: Any, sizes: dict[int, int]) -> Any:
+    """A document with other numbers in the place of some."""
+    if isinstance(document, dict):
+        return {key: _resized(value, sizes) for key, value in document.items()}
+    if isinstance(document, list | tuple):
+        return [_resized(value, sizes) for value in document]
+    return sizes.get(document, document) if type(document) is int else document
+
+
+def measure(folder: Path, size: int, rounds: int, deltas: Policy = "auto", bucket: str = "") -> Measured:
+    """Trains a model of about `size` bytes.
+
+    Raises:
+        PodltError: the run failed; says what was said.
+    """
+    seconds: list[float] = []
+    watch: Watch | None = None
+    with _manager(folder, size, rounds, deltas, bucket) as pipe:
+        worker = _Worker(folder, pipe.recv())
+        try:
+            while not isinstance(said := _next(pipe, worker), tuple):
+                if isinstance(said, float):
+                    seconds.append(said)
+                elif said == "joined":
+                    watch = worker.watch
+            found, published, model = said
+            worker.end()
+        finally:
+            worker.close()
+    assert watch is not None
+    return Measured(model, seconds, published, {MANAGER: found, WORKER: watch.result()})
+
+
+class _Worker:
+    """A `podlt worker` of three identities, and the watch over it from when it has read its libraries."""
+
+    def __init__(self, folder: Path, line: str) -> None:
+        self._log = folder / "worker.log"
+        command = [sys.executable, "-P", "-c", "from podlt.cli import main; main()", "worker", line, "--quiet"]
+        options = ["--identities", "3", "--folder", str(folder / "worker"), "--cpus", "1"]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
+        self.watch = Watch(self.process.pid)
+        self.watch.start()
+
+    def end(self) -> None:
+        if self.process.wait(120):
+            raise PodltError(f"the worker failed: {self._log.read_text()[-2000:]}")
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def _next(pipe: Connection, worker: _Worker) -> Any:
+    """What the manager tells next."""
+    while not pipe.poll(1.0):
+        if worker.process.poll():
+            worker.end()
+    said = pipe.recv()
+    if isinstance(said, str) and said.startswith("failed"):
+        raise PodltError(said)
+    return said
+
+
+@contextmanager
+def _manager(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str) -> Iterator[Connection]:
+    context = mp.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_manage, args=(folder, size, rounds, deltas, bucket, there))
+    process.start()
+    there.close()
+    try:
+        yield here
+        process.join(60)
+    finally:
+        process.kill()
+        process.join()
+
+
+def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, pipe: Connection) -> None:
+    """The manager's process: tells the invitation, the seconds of each round, and what it found."""
+    published: list[Published] = []
+
+    def listen(event: ev.Event) -> None:
+        if isinstance(event, ev.RoundDone):
+            pipe.send(event.seconds)
+        elif isinstance(event, ev.Started):
+            pipe.send("joined")
+
+    def connect(job: Job) -> Any:
+        link = entrance.connect(job)
+        pipe.send(entrance.line)
+        return link
+
+    entrance = Entrance("127.0.0.1", 0, ["127.0.0.1"])
+    blobs = Blobs("127.0.0.1", names=["127.0.0.1"], bucket=bucket)
+    place = Elsewhere(connect, blobs=blobs, deltas=deltas, published=published.append)
+    recipe = Recipe(
+        data=DataSpec("digits", limit=6 * rounds),
+        model=ModelSpec("podlt.bench.large:Huge", {}),
+        optimizer={"name": "sgd", "lr": 1e-3},
+        training=TrainingSpec(epochs=1, workers=3, block_lines=6, checkpoint_every=1000),
+        arithmetic="stock",
+    )
+    try:
+        session = HugeSession(
+            RunDirectory.new(folder / "run"),
+            recipe,
+            Settings(base=str(folder)),
+            model=nn.Identity(),
+            listener=listen,
+            clock=wall_clock,
+            cache=folder / "cache",
+            place=place,
+        )
+        session.data = replace(session.data, test=None)
+        session.rows = max(1, size // (4 * COLUMNS * 10))
+        capture(Huge(FEW), "cross_entropy", _fields(session), "stock")  # reads its libraries before the watch begins
+        watch = Watch("self")
+        watch.start()
+        with one_thread():
+            session.start(secrets.token_bytes)
+        pipe.send((watch.result(), published, 4 * COLUMNS * 10 * session.rows))
+    except PodltError as error:
+        pipe.send(f"failed: {error}")
+
+
+def _fields(session: Session) -> list[FieldSpec]:
+    return [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in session.data.train.fields]
+
+
+def report(found: Measured) -> str:
+    """Lines for people."""
+    lines = [f"{found.model / 1e9:.2f} GB of random weights, {len(found.seconds)} rounds: "]
+    lines[0] += ", ".join(f"{one:.1f} s" for one in found.seconds)
+    for one in found.published:
+        lines.append(
+            f"  parameters: {one.form} by {one.way}, {one.sent / 1e6:.0f} MB of {one.size / 1e6:.0f} MB"
+            + (f", found in {one.seconds:.1f} s" if one.seconds else "")
+        )
+    for name, end in found.ends.items():
+        lines.append(
+            f"  {name:8} peak {end.peak.taken / 2**20:8.0f} MiB taken (+ {end.peak.mapped / 2**20:6.0f} mapped); "
+            f"{end.beyond(COPIES[name] * found.model) / 2**20:5.0f} MiB beyond its start and {COPIES[name]} x the model"
+        )
+    return "\n".join(lines)
+
+
+def run(sizes: list[float], rounds: int, deltas: Policy, folder: Path | None, *, as_json: bool) -> None:
+    """Measures models of so many gigabytes, and prints what each took."""
+    for gigabytes in sizes:
+        with tempfile.TemporaryDirectory(prefix="podlt-bench-", dir=folder) as made:
+            began = time.perf_counter()
+            found = measure(Path(made), int(gigabytes * 1e9), rounds, deltas)
+            if as_json:
+                print(json.dumps(msgspec.to_builtins(found)), flush=True)
+            else:
+                print(f"{report(found)}\n  {time.perf_counter() - began:.0f} s in all", flush=True)
