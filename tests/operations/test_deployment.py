@@ -238,6 +238,7 @@ def names(eventful: Path) -> set[str]:
         )
     )
     metrics(ev.Measured(epoch=0, metrics={"accuracy": 0.5}))
+    metrics(ev.Published(size=10, sent=5, form="delta", way="messages", seconds=0.0))
     text = metrics.text().decode()
     metrics.close()
     found = set(re.findall(r"^(podlt_\w+)", text, re.MULTILINE))

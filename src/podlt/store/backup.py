@@ -30,6 +30,9 @@ NEEDED = (FILE, SETTINGS, "recipe.json", "program.json", "manager.key")
 """Without these nobody can go on with a run."""
 
 _HISTORY = {"checkpoints": ".safetensors", "updates": ".bin"}
+_ON_THE_WAY = "blobs"
+"""A folder of what workers fetch and bring in the round in progress, which begins anew."""
+
 _PASSING = (".part", ".lock", ".pid", ".log")
 """Files by which processes of now know each other, and what they say."""
 
@@ -161,7 +164,7 @@ def _chosen(run: Path, rounds: list[int], history: bool) -> Iterator[Path]:
     """
     for folder, _, names in sorted(os.walk(run)):
         place = Path(folder).relative_to(run)
-        if place.parts[:1] and place.parts[0] in _HISTORY:
+        if place.parts[:1] and place.parts[0] in (*_HISTORY, _ON_THE_WAY):
             continue
         for name in sorted(names):
             path = Path(folder) / name

@@ -41,6 +41,8 @@ _EARLY = {
     "invitation.txt",
     "admission.json",
     "admission.lock",
+    "blobs",
+    "blobs.json",
 }
 """What a run that was killed before its first entry may have left."""
 
