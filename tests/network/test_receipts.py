@@ -61,6 +61,7 @@ class Simulated:
         self.run, self.begin = self.history.state.run, self.history.begin
         store = open_log(path)
         self.rows, heads = list(store.entries()), store.heads()
+        self.heads = dict(heads)
         store.close()
         self.told, tree = [], Tree()
         for size, note in heads:
@@ -138,7 +139,7 @@ def test_what_was_missed_is_asked_for_and_then_all_is_as_the_ledger_says(
     past.close()
     assert credits(journal.status.workers[key.hex()]) == credits(sim.account(number))
     kept = receipts.read(folder, sim.run)
-    found = receipts.compare(kept, sim.rows, sim.begin.manager, sim.run)
+    found = receipts.compare(kept, sim.rows, sim.heads[len(sim.rows)], sim.begin.manager, sim.run)
     assert found.receipts >= 2 and not found.contradictions and not found.beyond
 
 
@@ -259,12 +260,15 @@ def test_kept_receipts_convict_a_manager_that_publishes_another_log(sim: Simulat
     kept = receipts.read(tmp_path, sim.run)
     last_join = 6
     fork = Forked(sim, last_join + 1)
-    found = receipts.compare(kept, fork.rows, sim.begin.manager, sim.run)
+    found = receipts.compare(kept, fork.rows, fork.head, sim.begin.manager, sim.run)
     assert found.contradictions and not found.beyond
     one = found.contradictions[0]
     assert one.kept in {paid.head for paid in kept} and one.expected != one.published
-    cut = receipts.compare(kept, sim.rows[: sim.told[5].first], sim.begin.manager, sim.run)
+    size = sim.told[5].first
+    cut = receipts.compare(kept, sim.rows[:size], sim.heads[size], sim.begin.manager, sim.run)
     assert cut.beyond and cut.receipts and not cut.contradictions
+    with pytest.raises(InvalidProofError, match="its own last head"):  # somebody else changed it: nobody is convicted
+        receipts.compare(kept, fork.rows, sim.heads[len(sim.rows)], sim.begin.manager, sim.run)
 
 
 def test_two_heads_over_as_many_entries_are_kept_as_evidence_at_once(sim: Simulated, tmp_path: Path) -> None:

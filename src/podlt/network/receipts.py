@@ -113,22 +113,27 @@ class Comparison(msgspec.Struct, frozen=True):
     contradictions: list[Contradiction]
 
 
-def compare(kept: Sequence[m.Paid], log: Iterable[Row], manager: bytes, run: bytes) -> Comparison:
+def compare(kept: Sequence[m.Paid], log: Iterable[Row], note: str, manager: bytes, run: bytes) -> Comparison:
     """Compares receipts with a log: each kept head must be over a prefix of it.
 
     Args:
-        log: number, leaf hash and bytes of each entry; manager, run: key and identity, as the log's first entry says.
+        log: number, leaf hash and bytes of each entry; note: the log's last head; manager, run: key and identity, as
+        the log's first entry says.
 
     Raises:
-        InvalidProofError: a receipt is not the manager's, or does not prove itself: then it shows nothing.
+        InvalidProofError: a receipt does not prove itself, or the log is not what its own manager signed: then
+            comparing them shows nothing.
     """
+    published = open_head(note, manager, origin_of(run))
     told = [(paid, check(paid, manager, run)) for paid in kept]
     roots: dict[int, bytes] = {}
-    wanted, tree = {one.head.size for _, one in told}, Tree()
+    wanted, tree = {published.size, *(one.head.size for _, one in told)}, Tree()
     for _, _, body in log:
         tree.append(leaf_hash(body))
         if tree.size in wanted:
             roots[tree.size] = tree.root()
+    if roots.get(published.size) != published.root:
+        raise InvalidProofError("the log is not what its own last head is over: see podlt verify")
     found, receipts, beyond = [], 0, 0
     for paid, one in told:
         root = roots.get(one.head.size)

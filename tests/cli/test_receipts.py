@@ -1,0 +1,110 @@
+"""`podlt receipts` and `podlt worker status`: what a worker's owner can hold against a manager."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+from cli_calls import Podlt
+
+from podlt.canonical import encode
+from podlt.crypto import SigningKey, digest
+from podlt.log.checkpoint import Head, origin_of, sign_head
+from podlt.log.merkle import Tree, leaf_hash
+from podlt.network.journal import Journal
+from podlt.network.past import Past
+from podlt.protocol import entries as e
+from podlt.report.history import read_history
+from podlt.report.walk import open_log
+from podlt.sim import simulate
+from podlt.store.log_store import LogStore
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    simulate(5, {"always": 1}, 8, seed=2, whole=True, deposit=25, directory=tmp_path / "theirs")
+    return tmp_path / "theirs"
+
+
+@pytest.fixture
+def folder(theirs: Path, tmp_path: Path) -> Path:
+    """The folder of worker 1, which was told of everything."""
+    history = read_history(theirs)
+    key = history.state.workers[1].key
+    (tmp_path / "folder").mkdir()
+    journal, past = Journal(tmp_path / "folder", [key], history.begin.manager), Past(theirs)
+    journal.begin(history.state.run)
+    journal.admitted(key, 1)
+    missed = past.missed(1, 0)
+    assert missed is not None and missed.upto == history.entries
+    journal.missed(key, missed)
+    journal.save("waiting", True)
+    past.close()
+    return tmp_path / "folder"
+
+
+def rewritten(theirs: Path, target: Path, upto: int | None = None) -> Path:
+    """The same run as its manager might publish it: with a time changed, or (`upto`) cut at a head."""
+    shutil.copytree(theirs, target)
+    (target / "log.db").unlink()
+    with_seed = digest("simulation/1", (2).to_bytes(16, "big", signed=True), (0).to_bytes(8, "big"))
+    key, tree = SigningKey(digest("sim-manager/1", with_seed)), Tree()
+    log = open_log(theirs)
+    bodies, heads = [body for _, _, body in log.entries()], log.heads()
+    log.close()
+    run = e.identity(e.decode(bodies[0]))  # type: ignore[arg-type]
+    new = LogStore.at(target / "log.db", create=True)
+    for size, note in heads[:upto]:
+        batch = bodies[tree.size : size]
+        if upto is None and tree.size == 0:
+            last = e.decode(batch[-1])
+            batch[-1] = encode(msgspec.structs.replace(last, at=last.at + 1))
+        first = tree.size
+        for body in batch:
+            tree.append(leaf_hash(body))
+        head = sign_head(Head(origin_of(run), tree.size, tree.root()), key) if upto is None else note
+        new.append(first, batch, head)
+    new.close()
+    return target
+
+
+def test_the_log_that_a_worker_was_told_of_has_all_of_its_receipts(podlt: Podlt, theirs: Path, folder: Path) -> None:
+    outcome = podlt("receipts", theirs, "--folder", folder)
+    assert outcome.code == 0 and "receipts are in this log" in outcome.out
+    document = json.loads(podlt("receipts", theirs, "--folder", folder, "--json").out)
+    assert document["receipts"] >= 3 and document["contradictions"] == [] and document["beyond"] == 0
+
+
+def test_another_log_convicts_its_manager_and_the_evidence_can_be_kept(
+    podlt: Podlt, theirs: Path, folder: Path, tmp_path: Path
+) -> None:
+    forked = rewritten(theirs, tmp_path / "forked")
+    outcome = podlt("receipts", forked, "--folder", folder, "--evidence", tmp_path / "evidence.json")
+    assert outcome.code == 1 and "signed another log" in outcome.err
+    document = json.loads((tmp_path / "evidence.json").read_text())
+    kept = document["contradictions"][0]
+    assert kept["kept"] != document["published_head"] and kept["expected"] != kept["published"]
+    assert podlt("verify", forked, "--jobs", 1).code == 0  # each log alone is sound: only the receipts tell
+
+
+def test_an_older_copy_decides_nothing(podlt: Podlt, theirs: Path, folder: Path, tmp_path: Path) -> None:
+    outcome = podlt("receipts", rewritten(theirs, tmp_path / "older", 4), "--folder", folder)
+    assert outcome.code == 3 and "older copy" in outcome.err
+
+
+def test_without_receipts_or_a_log_there_is_nothing_to_compare(podlt: Podlt, theirs: Path, tmp_path: Path) -> None:
+    assert podlt("receipts", theirs, "--folder", tmp_path).code == 3
+    assert podlt("receipts", tmp_path / "nowhere", "--folder", tmp_path).code == 2
+
+
+def test_the_status_is_what_the_ledger_says_the_deposit_too(podlt: Podlt, theirs: Path, folder: Path) -> None:
+    account = read_history(theirs).state.ledger.accounts[1]
+    out = podlt("worker", "status", "--folder", folder).out
+    assert f"{account.vested:,} credits earned" in out and "deposit 0 held, 25 returned" in out
+    (worker,) = json.loads(podlt("worker", "status", "--folder", folder, "--json").out)["workers"].values()
+    rows = json.loads(podlt("ledger", theirs, "--json").out)["workers"]
+    for name in ("pending", "vested", "forfeited", "deposit", "returned"):
+        assert worker[name] == rows[1][name]
