@@ -126,8 +126,8 @@ def measure(workers: int, processes: int, repeats: int) -> dict[str, object]:
         recipe, run = folder / "recipe.toml", folder / "run"
         recipe.write_text(RECIPE.format(workers=workers, lines=LINES_A_TASK * workers))
         options = ("--listen", "127.0.0.1", "--name", "127.0.0.1", "--json")
+        manager = started("manager", recipe, "--run", run, *options)
         try:
-            manager = started("manager", recipe, "--run", run, *options)
             manager.until("invited")
             joined = _crowd(manager, started, run / "invitation.txt", workers, processes)
             manager.until("round", lambda told: told["round"] >= 2)
@@ -139,10 +139,10 @@ def measure(workers: int, processes: int, repeats: int) -> dict[str, object]:
                 again.append(manager.until("round") - killed)
                 manager.until("round")
         finally:
-            for command in commands[1:]:
-                command.kill()
-            for command in {commands[0], manager} if commands else []:
-                command.stop()
+            for command in commands:
+                if command is not manager:
+                    command.kill()
+            manager.stop()
     return {
         "workers": workers,
         "processes": processes,
