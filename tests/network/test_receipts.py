@@ -96,7 +96,7 @@ def sim(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
 
 
 def credits(earned: Account) -> list[int]:
-    return [earned.pending, earned.vested, earned.forfeited, earned.deposit, earned.returned]
+    return [earned.pending, earned.vested, earned.forfeited, earned.deposit, earned.returned, earned.seized]
 
 
 def test_who_heard_all_knows_what_the_ledger_says_deposits_and_evictions_too(sim: Simulated, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_missed_receipts_out_of_order_or_from_elsewhere_move_nothing(sim: Simula
             journal.missed(sim.key(0), m.Missed(first=0, upto=end, paid=wrong))
     assert journal.missed(sim.key(0), m.Missed(first=5, upto=end, paid=[])) == {}
     assert journal.missed(sim.key(0), m.Missed(first=0, upto=0, paid=[])) == {}
-    assert credits(journal.status.workers[sim.key(0).hex()]) == [0] * 5
+    assert credits(journal.status.workers[sim.key(0).hex()]) == [0] * 6
     journal.missed(sim.key(0), m.Missed(first=0, upto=end, paid=pages))
     assert journal.status.workers[sim.key(0).hex()].upto == end
 
@@ -355,7 +355,7 @@ def test_deposits_go_through_the_log_to_the_workers_own_books(tmp_path: Path) ->
     assert len(trained.result.evicted) == 1
     for number, account in accounts.items():
         assert (account.deposit, account.returned) == (0, 0 if number in trained.result.evicted else 500)
-        assert (account.forfeited >= 500) == (number in trained.result.evicted)
+        assert (account.seized == 500) == (number in trained.result.evicted)
 
 
 def test_who_asks_for_the_past_and_was_never_admitted_is_told_nothing(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def test_totals_are_those_that_the_rules_come_to(eventful: Path) -> None:
     assert books.forfeited == sum(a.forfeited for a in accounts) > 0
     assert books.deposits == sum(a.deposit for a in accounts) == 0
     assert books.returned == sum(a.returned for a in accounts) > 0
+    assert books.seized == sum(a.seized for a in accounts) == 60
     assert books.pending + books.vested + books.returned == -state.ledger.treasury
     assert books.workers == {number: worker.status for number, worker in state.workers.items()}
     assert sum(books.evictions.values()) == sum(w.status == "evicted" for w in state.workers.values()) == 2

@@ -45,7 +45,7 @@ def test_who_is_convicted_loses_its_deposit_with_its_pay_and_never_sees_it_again
     moods(world)[0].mood = "fake"
     until(world, lambda: 0 in world.evicted_in)
     account = world.state.ledger.accounts[0]
-    assert account.deposit == account.returned == account.pending == 0 and account.forfeited >= 100
+    assert account.deposit == account.returned == account.pending == 0 and account.seized == 100
     last = next(x for x in (e.decode(row[2]) for row in reversed(log.rows)) if isinstance(x, e.Pay))
     assert ("seize", 0, 100) in {(t.kind, t.worker, t.amount) for t in last.transfers}
     assert world.manager.give_back([0]) == []
@@ -126,4 +126,4 @@ def test_over_many_runs_honest_workers_get_their_deposits_back_and_caught_cheate
         for number, worker in state.workers.items():
             account = state.ledger.accounts[number]
             assert account.returned == (0 if worker.status == "evicted" else 50)
-            assert account.deposit == 0 and (worker.status == "evicted") == (account.forfeited >= 50)
+            assert account.deposit == 0 and (worker.status == "evicted") == (account.seized == 50)

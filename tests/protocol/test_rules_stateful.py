@@ -152,11 +152,12 @@ class AnyRun(RuleBasedStateMachine):
                 for transfer in entry.transfers:
                     seized[transfer.worker] += transfer.amount if transfer.kind == "seize" else 0
         for number, account in state.ledger.accounts.items():
-            assert account.deposit + account.returned + seized[number] == brought[number]
+            assert account.deposit + account.returned + account.seized == brought[number]
+            assert account.seized == seized[number]
             if state.workers[number].status == "evicted":
                 assert account.deposit == account.pending == 0 and seized[number] == self.world.scenario.deposit
             else:
-                assert account.forfeited == seized[number] == 0
+                assert account.forfeited == account.seized == 0
             assert not self.complete() or account.deposit == 0
         assert state.ledger.taken == sum(brought.values())
 

@@ -36,7 +36,7 @@ def test_the_eventful_run_is_written_as_it_always_was(golden: Any) -> None:
     accounts = [
         f"worker {n}: {state.status}, {world.state.ledger.accounts[n].vested} vested, "
         f"{world.state.ledger.accounts[n].pending} pending, {world.state.ledger.accounts[n].forfeited} forfeited, "
-        f"{world.state.ledger.accounts[n].returned} returned"
+        f"{world.state.ledger.accounts[n].returned} returned, {world.state.ledger.accounts[n].seized} seized"
         for n, state in world.state.workers.items()
     ]
     golden(GOLDEN, "\n".join([*lines, "", *accounts, "", world.head]))

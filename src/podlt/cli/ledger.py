@@ -21,7 +21,7 @@ def ledger(
 ) -> None:
     """Show what every worker has earned: pending until it passed a later check, forfeited if it was evicted.
 
-    Deposits that workers brought are held until the run ends, and then returned; an evicted worker's is forfeited.
+    Deposits that workers brought are held until the run ends, and then returned; an evicted worker's is seized.
 
     The treasury is the manager's own account: what it owes and has paid, as a negative number. All accounts sum to
     zero, in every round.
@@ -43,6 +43,7 @@ def ledger(
             "forfeited": state.ledger.accounts[number].forfeited,
             "deposit": state.ledger.accounts[number].deposit,
             "returned": state.ledger.accounts[number].returned,
+            "seized": state.ledger.accounts[number].seized,
         }
         for number, worker in sorted(state.workers.items())
     ]
@@ -58,7 +59,7 @@ def ledger(
 
 
 def _print(rows: list[dict[str, Any]], treasury: int, total: int, *, deposits: bool) -> None:
-    names = ["pending", "vested", "forfeited", *(["deposit", "returned"] if deposits else [])]
+    names = ["pending", "vested", "forfeited", *(["deposit", "returned", "seized"] if deposits else [])]
     table = Table(box=None, pad_edge=False)
     table.add_column("worker", justify="right")
     table.add_column("status")
@@ -73,7 +74,7 @@ def _print(rows: list[dict[str, Any]], treasury: int, total: int, *, deposits: b
     table.add_row("", "all", "", *(f"{value:,}" for value in sums.values()), style="bold")
     out = console()
     out.print(table)
-    kept = [name for name in names if name != "forfeited"]
+    kept = [name for name in names if name not in ("forfeited", "seized")]
     what = ", ".join(kept[:-1]) + f" and {kept[-1]}"
     out.print(f"\ntreasury {treasury:,}, workers {sum(sums[name] for name in kept):,} ({what}): sum {total}")
-    out.print("[dim]forfeited credits went back to the treasury[/dim]")
+    out.print("[dim]forfeited and seized credits went to the treasury[/dim]")

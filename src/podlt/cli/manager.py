@@ -20,6 +20,7 @@ from podlt.cli.progress import listener
 from podlt.cli.recipes import find_recipe
 from podlt.cli.store import StoreOption
 from podlt.cli.summary import print_summary
+from podlt.cli.workers import require_deposits
 from podlt.errors import UsageError
 from podlt.operations.start import Operations
 from podlt.recipe import load_recipe
@@ -90,6 +91,19 @@ def manager(
             min=0, max=65535, help="Where workers fetch and bring what is large, by HTTPS; any free port by default."
         ),
     ] = 0,
+    open_for: Annotated[
+        int | None,
+        typer.Option(
+            "--open",
+            min=0,
+            metavar="CREDITS",
+            help="Open the run to any key for which this deposit was paid (0: to all), instead of inviting: see podlt "
+            "workers deposit --help.",
+        ),
+    ] = None,
+    pay_to: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="To whom a deposit is paid, and how: told to who has not.")
+    ] = None,
     patience: Annotated[
         float, typer.Option(min=1.0, metavar="SECONDS", help="Silence after which a worker counts as gone.")
     ] = 15.0,
@@ -116,6 +130,10 @@ def manager(
         raise UsageError("expected a recipe, or --resume RUN: see podlt manager --help")
     if resume is not None and run is not None:
         raise UsageError("--run is for new runs, not for --resume")
+    if pay_to is not None and open_for is None:
+        raise UsageError("--pay-to is for --open CREDITS")
+    if resume is not None and open_for:
+        require_deposits(resume)
     path = _perform(
         options_of(context),
         recipe=find_recipe(recipe) if recipe is not None else None,
@@ -132,6 +150,8 @@ def manager(
             blobs,
             blobs_port,
             quiet,
+            open_for,
+            pay_to,
         ),
         store=store,
         quiet=quiet,
@@ -155,12 +175,15 @@ class _Place:
     blobs: str
     blobs_port: int
     quiet: bool
+    open_for: int | None
+    pay_to: str | None
 
     def workplace(self, tell: ev.Listener) -> Workplace:
         """The workplace; `tell` is told of the invitation once there is one."""
         from podlt.network.entrance import Entrance
         from podlt.network.place import Blobs, Elsewhere
         from podlt.network.publishing import Published
+        from podlt.network.register import Register
 
         def count(workers: int, received: int, sent: int) -> None:
             tell(ev.Connected(workers=workers, received=received, sent=sent))
@@ -183,6 +206,9 @@ class _Place:
         blobs = None if self.blobs == "none" else Blobs(self.listen, self.blobs_port, self.names, self.blobs)
 
         def connect(job: Job) -> ManagerLink:
+            if self.open_for is not None:
+                payee = None if self.pay_to is None else self.pay_to[:400]
+                Register(job.directory).change(lambda state: state.open(self.open_for, payee))
             link = entrance.connect(job)
             tell(ev.Invited(invitation=entrance.line, server=entrance.urls[0]))
             return link

@@ -166,8 +166,8 @@ def _worker(run: Path, number: int, out: Console) -> None:
             f"{life.state.checks_passed} passed",
             "credits": f"{account.pending:,} pending, {account.vested:,} vested, {account.forfeited:,} forfeited",
             **(
-                {"deposit": f"{account.deposit:,} held, {account.returned:,} returned"}
-                if account.deposit or account.returned
+                {"deposit": f"{account.deposit:,} held, {account.returned:,} returned, {account.seized:,} seized"}
+                if account.deposit or account.returned or account.seized
                 else {}
             ),
         },

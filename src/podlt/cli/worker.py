@@ -189,11 +189,11 @@ def _status(home: Path, *, as_json: bool) -> None:
     typer.echo(f"{'running' if running else 'not running'} (process {status.pid}): {status.doing}; {link}")
     for key, earned in status.workers.items():
         number = f"worker {earned.number}" if earned.number >= 0 else "not admitted yet"
-        deposit = f"; deposit {earned.deposit:,} held, {earned.returned:,} returned"
+        deposit = f"; deposit {earned.deposit:,} held, {earned.returned:,} returned, {earned.seized:,} seized"
         typer.echo(
             f"  {key[:16]}  {number}: {earned.tasks:,} tasks, {earned.vested:,} credits earned, "
             f"{earned.pending:,} pending, {earned.forfeited:,} forfeited"
-            f"{deposit if earned.deposit or earned.returned else ''}"
+            f"{deposit if earned.deposit or earned.returned or earned.seized else ''}"
         )
 
 

@@ -125,14 +125,16 @@ class Entrance:
         return register
 
     def _invite(self, job: Job, register: Register, certificate: bytes) -> str:
-        """The run's first invitation; the same again when the run goes on in the same place."""
-        path = job.directory / INVITATION
+        """The run's first invitation, or an open run's address; the same again when it goes on in the same place."""
+        path, deposit = job.directory / INVITATION, register.state.deposit
         with suppress(StorageError, UsageError, ValueError):
             line = read_whole(path, MAX_INVITATION).decode("ascii").strip()
             known = inv.read(line)
-            if (known.manager, known.servers, known.certificate) == (job.key.public, self.urls, certificate):
+            same = (known.manager, known.servers, known.certificate) == (job.key.public, self.urls, certificate)
+            if same and (not known.secret) == (deposit is not None) and known.deposit == (deposit or 0):
                 return line
-        line = inv.write(register.invite(job.key, uses=self._uses, now=time.time_ns() // 10**6))
+        now = time.time_ns() // 10**6
+        line = inv.write(register.invite(job.key, uses=self._uses, now=now, address=deposit is not None))
         write_whole(path, line.encode("ascii") + b"\n", mode=0o600)
         return line
 

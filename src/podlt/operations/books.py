@@ -48,6 +48,7 @@ class Books(msgspec.Struct):
     forfeited: int = 0
     deposits: int = 0
     returned: int = 0
+    seized: int = 0
     at: int = 0
     closed: str = ""
     round_lines: int = 0
@@ -89,7 +90,8 @@ class Books(msgspec.Struct):
         kind, amount = transfer.kind, transfer.amount
         self.pending += {"earn": amount, "vest": -amount, "forfeit": -amount}.get(kind, 0)
         self.vested += amount if kind == "vest" else 0
-        self.forfeited += amount if kind in ("forfeit", "seize") else 0
+        self.forfeited += amount if kind == "forfeit" else 0
+        self.seized += amount if kind == "seize" else 0
         self.deposits -= amount if kind in ("seize", "return") else 0
         self.returned += amount if kind == "return" else 0
 

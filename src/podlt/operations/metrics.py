@@ -130,7 +130,7 @@ def _of_books(books: Books) -> Iterator[Metric]:
         evictions.add_metric([outcome], books.evictions.get(outcome, 0))
     yield evictions
     credits = GaugeMetricFamily("podlt_credits", "Credits of all workers", labels=["state"])
-    for state in ("pending", "vested", "forfeited", "deposits", "returned"):
+    for state in ("pending", "vested", "forfeited", "deposits", "returned", "seized"):
         credits.add_metric([state], getattr(books, state))
     yield credits
 

@@ -19,8 +19,8 @@ class Account(msgspec.Struct):
     """A worker's credits.
 
     Attributes:
-        pending: may still be forfeited; vested: its own; forfeited: what it lost, of pay and deposit;
-        deposit: what the manager holds of it; returned: its own again.
+        pending: may still be forfeited; vested: its own; forfeited: what it lost: these three are all that it earned;
+        deposit: what the manager holds of it; returned: its own again; seized: what it lost: all that it brought.
     """
 
     pending: int = 0
@@ -28,6 +28,7 @@ class Account(msgspec.Struct):
     forfeited: int = 0
     deposit: int = 0
     returned: int = 0
+    seized: int = 0
 
 
 class Ledger:
@@ -114,7 +115,8 @@ def move(account: Account, transfer: Transfer) -> int:
         return 0
     if kind == "forfeit":
         account.pending -= amount
+        account.forfeited += amount
     else:
         account.deposit -= amount
-    account.forfeited += amount
+        account.seized += amount
     return amount

@@ -133,7 +133,7 @@ def _ledger(history: History) -> str:
     state = history.state
     rows, names = [], ["pending", "vested", "forfeited"]
     if state.ledger.taken:
-        names += ["deposit", "returned"]
+        names += ["deposit", "returned", "seized"]
     for number, worker in sorted(state.workers.items()):
         account = state.ledger.accounts[number]
         cells = (worker.checks_passed, *(getattr(account, name) for name in names))
