@@ -8,18 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from small_runs import replayed
+from small_runs import entries
 
+from podlt.protocol import entries as e
+from podlt.protocol.plan import fragment_bounds
 from podlt.protocol.rules import RunState
 from podlt.verify import verify
 
 RECIPE = """
-arithmetic = "stock"
+arithmetic = "{arithmetic}"
 [data]
 source = "digits"
 [model]
@@ -37,19 +40,46 @@ seed = 1
 """
 
 
-def write_recipe(path: Path, *, epochs: int = 6, workers: int = 6, block_lines: int = 120, hidden: int = 32) -> Path:
-    """A recipe over digits, in stock arithmetic: about 13 rounds an epoch, some tens of milliseconds each."""
-    path.write_text(RECIPE.format(epochs=epochs, workers=workers, block_lines=block_lines, hidden=hidden))
+def write_recipe(
+    path: Path,
+    *,
+    epochs: int = 6,
+    workers: int = 6,
+    block_lines: int = 120,
+    hidden: int = 32,
+    arithmetic: str = "stock",
+) -> Path:
+    """A recipe over digits: about 13 rounds an epoch, some tens of milliseconds each in stock arithmetic."""
+    path.write_text(
+        RECIPE.format(epochs=epochs, workers=workers, block_lines=block_lines, hidden=hidden, arithmetic=arithmetic)
+    )
     return path
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a process is started in.
+
+    Attributes:
+        within: the command that starts it, if any: another network, another processor; environment: besides the usual;
+        code: of the process; the command line of podlt by default.
+    """
+
+    within: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    code: Sequence[str] = ("-c", "from podlt.cli import main; main()")
+
+
+USUAL = Circumstances()
 
 
 class Process:
     """A `podlt` command in a process of its own, with its output in a file."""
 
-    def __init__(self, output: Path, *arguments: object) -> None:
-        self._output = output
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", "from podlt.cli import main; main()", *map(str, arguments)]
+    def __init__(self, output: Path, *arguments: object, circumstances: Circumstances = USUAL) -> None:
+        self._output, given = output, circumstances
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **given.environment}
+        command = [*given.within, sys.executable, *given.code, *map(str, arguments)]
         with output.open("ab") as file:
             self._popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment)
 
@@ -82,14 +112,25 @@ class Stage:
     """One run: a manager, its workers, and what can happen to them.
 
     Args:
-        folder: for everything; patience: of the manager, in seconds.
+        folder: for everything; patience: of the manager, in seconds; listen: the manager's address;
+        run: its directory; circumstances: of the manager.
     """
 
-    def __init__(self, folder: Path, recipe: Path, *, patience: float = 15.0) -> None:
-        self.folder, self.recipe, self.run = folder, recipe, folder / "run"
-        self._patience = patience
+    def __init__(
+        self,
+        folder: Path,
+        recipe: Path,
+        *,
+        patience: float = 15.0,
+        listen: str = "127.0.0.1",
+        run: Path | None = None,
+        circumstances: Circumstances = USUAL,
+    ) -> None:
+        self.folder, self.recipe, self.run = folder, recipe, run or folder / "run"
+        self._patience, self._listen, self.circumstances = patience, listen, circumstances
         self.workers: dict[str, Process] = {}
         self._options: dict[str, tuple[object, ...]] = {}
+        self._circumstances: dict[str, Circumstances] = {}
         self.manager: Process
 
     def __enter__(self) -> Stage:
@@ -106,15 +147,17 @@ class Stage:
     def start_manager(self, *more: object) -> None:
         """A new run, or one that goes on."""
         which = ("--resume", self.run) if (self.run / "log.db").exists() else (self.recipe, "--run", self.run)
-        options = ("--listen", "127.0.0.1", "--patience", self._patience, "--json")
-        self.manager = Process(self.folder / "manager.jsonl", "manager", *which, *options, *more)
+        options = ("--listen", self._listen, "--patience", self._patience, "--json")
+        arguments = ("manager", *which, *options, *more)
+        self.manager = Process(self.folder / "manager.jsonl", *arguments, circumstances=self.circumstances)
         self.until(lambda: (self.run / "invitation.txt").exists() or not self.manager.runs)
 
-    def start_worker(self, name: str, *options: object) -> None:
-        """A worker with a folder of its own; the same options as before if none are given."""
+    def start_worker(self, name: str, *options: object, circumstances: Circumstances = USUAL) -> None:
+        """A worker with a folder of its own; one that was there starts as it did before."""
         self._options.setdefault(name, options)
+        given = self._circumstances.setdefault(name, circumstances)
         arguments = ("worker", self.run / "invitation.txt", "--folder", self.folder / name, *self._options[name])
-        self.workers[name] = Process(self.folder / f"{name}.txt", *arguments)
+        self.workers[name] = Process(self.folder / f"{name}.txt", *arguments, circumstances=given)
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """What the manager told of one kind, so far."""
@@ -161,8 +204,55 @@ class Stage:
             process.end(30)
         verification = verify(self.run, jobs=1)
         assert verification.ok, verification.failure
-        state = replayed(self.run)
+        log = entries(self.run)
+        state = RunState()
+        for entry in log:
+            state.apply(entry)
         assert state.closed is not None and state.closed.outcome == "complete"
-        accounts = state.ledger.accounts  # of who is not there at the end, what no check covered stays pending
-        assert all(accounts[n].pending == 0 for n, worker in state.workers.items() if worker.status == "active")
+        all_committed_work_is_paid(state, log)
         return state
+
+    def nobody_left(self, state: RunState) -> None:
+        """Nobody was let go, let alone evicted: membership was that of a run which nothing disturbs."""
+        assert not self.events("withdrawn"), self.events("withdrawn")
+        assert {worker.status for worker in state.workers.values()} == {"active"}
+
+
+def all_committed_work_is_paid(state: RunState, log: Sequence[e.Entry]) -> None:
+    """Every commitment that stood when its round was revealed earned exactly its lines, and nothing else was earned.
+
+    What stands is read from the commitments themselves (a task that is dealt again has a new holder), and added up
+    anew; who was convicted in a round has no claim on it. What was earned is vested for all who were there at the end;
+    who had left by then may have some pending, which no later check covered.
+    """
+    rules = RunState()
+    standing: dict[int, int] = {}
+    claims: dict[int, int] = {}
+    owed: dict[int, int] = {}
+    for entry in log:
+        if isinstance(entry, e.Open):
+            standing = {}
+        elif isinstance(entry, e.Commit):
+            standing |= {c.origin: c.holder for c in entry.commitments}
+        rules.apply(entry)
+        if isinstance(entry, e.Reveal):
+            assert rules.current is not None and rules.current.roles is not None and rules.begin is not None
+            opened, seats = rules.current.open, rules.current.roles.seats
+            bounds = fragment_bounds(opened.lines, len(opened.fragments))
+            claims = {}
+            for one in entry.openings:
+                holder, (start, stop) = standing[one.origin], bounds[seats[one.origin]]
+                claims[holder] = claims.get(holder, 0) + (stop - start) * rules.begin.reward
+        elif isinstance(entry, e.Pay):
+            earned = {t.worker: t.amount for t in entry.transfers if t.kind == "earn"}
+            due = {w: amount for w, amount in claims.items() if amount and rules.workers[w].status != "evicted"}
+            assert earned == due, f"round {entry.round}: earned {earned}, and {due} is due"
+            for worker, amount in due.items():
+                owed[worker] = owed.get(worker, 0) + amount
+    for number, worker in state.workers.items():
+        account = state.ledger.accounts[number]
+        assert account.vested + account.pending + account.forfeited == owed.get(number, 0), f"worker {number}"
+        if worker.status != "evicted":
+            assert account.forfeited == 0, f"worker {number} lost {account.forfeited} credits"
+        if worker.status == "active":
+            assert account.pending == 0, f"worker {number} has {account.pending} credits pending"

@@ -12,7 +12,6 @@ import pytest
 from stage import Stage, write_recipe
 
 import podlt.api
-from podlt.protocol.rules import RunState
 from podlt.recipe import load_recipe
 
 pytestmark = [pytest.mark.chaos]
@@ -48,11 +47,6 @@ def started(folder: Path, recipe: Path, patience: float = 120.0) -> Stage:
     return stage
 
 
-def nobody_left(stage: Stage, state: RunState) -> None:
-    assert not stage.events("withdrawn"), stage.events("withdrawn")
-    assert [worker.status for worker in state.workers.values()] == ["active"] * WORKERS
-
-
 def test_a_worker_that_is_killed_and_comes_back_in_time_changes_no_bit(
     tmp_path: Path, recipe: Path, undisturbed: bytes
 ) -> None:
@@ -60,7 +54,7 @@ def test_a_worker_that_is_killed_and_comes_back_in_time_changes_no_bit(
         stage.workers["b"].kill()
         stage.start_worker("b")
         state = stage.end()
-        nobody_left(stage, state)
+        stage.nobody_left(state)
     assert state.parameters == undisturbed
 
 
@@ -94,7 +88,7 @@ def test_a_manager_that_is_killed_goes_on_and_changes_no_bit(
             stage.start_manager()
             stage.until(lambda done=done: stage.rounds() > done)  # type: ignore[misc]
         state = stage.end()
-        nobody_left(stage, state)
+        stage.nobody_left(state)
     assert state.parameters == undisturbed
 
 
@@ -106,7 +100,7 @@ def test_a_server_that_is_killed_is_started_again_and_changes_no_bit(
             stage.until_round(number)
             os.kill(stage.server(), signal.SIGKILL)
         state = stage.end()
-        nobody_left(stage, state)
+        stage.nobody_left(state)
     assert state.parameters == undisturbed
 
 
@@ -118,7 +112,7 @@ def test_manager_and_server_killed_together_change_no_bit(tmp_path: Path, recipe
         time.sleep(2)
         stage.start_manager()
         state = stage.end()
-        nobody_left(stage, state)
+        stage.nobody_left(state)
     assert state.parameters == undisturbed
 
 
@@ -128,7 +122,7 @@ def test_a_worker_that_is_stopped_for_a_while_changes_no_bit(tmp_path: Path, rec
         time.sleep(4)
         stage.workers["a"].send(signal.SIGCONT)
         state = stage.end()
-        nobody_left(stage, state)
+        stage.nobody_left(state)
     assert state.parameters == undisturbed
 
 
@@ -148,7 +142,7 @@ def test_a_manager_that_is_stopped_for_long_blames_nobody(tmp_path: Path, recipe
         time.sleep(20)
         stage.manager.send(signal.SIGCONT)
         state = stage.end()
-        nobody_left(stage, state)
+        stage.nobody_left(state)
     assert state.parameters == undisturbed
 
 
