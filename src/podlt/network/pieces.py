@@ -7,13 +7,14 @@ digest and length beforehand, by a message that it trusts: no piece makes it tak
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from podlt.crypto import KEY_BYTES as DIGEST_BYTES
 from podlt.crypto import blob_digest
 from podlt.errors import InvalidProofError, StorageError
+from podlt.network import sparse
 from podlt.network.disk import Buffer, flat
 from podlt.network.transfer import BadBlobError
 
@@ -38,6 +39,32 @@ def split(digest: bytes, data: Buffer, piece: int = PIECE, *, before: bytes = b"
 def message(digest: bytes, size: int, offset: int, data: Buffer, *, before: bytes = b"") -> bytes:
     """One message of a blob: the bytes are copied once, and never again on their way."""
     return b"".join((before, HEADER.pack(digest, size, offset), flat(data)))
+
+
+def thin(digest: bytes, update: np.ndarray, offset: int, length: int, *, before: bytes = b"") -> bytes:
+    """One message of an update (uint8), without its zeros where that is shorter: see `sparse`."""
+    parts = sparse.packed(update[offset : offset + length])
+    return b"".join((before, HEADER.pack(digest, update.nbytes, offset), *map(flat, parts)))
+
+
+def thin_split(digest: bytes, update: np.ndarray, *, before: bytes = b"") -> Iterator[bytes]:
+    """As `split`, of an update without its zeros."""
+    for offset in range(0, max(update.nbytes, 1), PIECE):
+        yield thin(digest, update, offset, PIECE, before=before)
+
+
+def ranges(
+    digest: bytes, data: np.ndarray, wanted: Sequence[tuple[int, int]], *, before: bytes = b""
+) -> Iterator[bytes]:
+    """The messages of some pieces, that are asked for by offset and length.
+
+    Raises:
+        InvalidProofError: they are not cut as pieces are.
+    """
+    for offset, length in wanted:
+        if offset % PIECE or length > PIECE or offset + length > len(data):
+            raise InvalidProofError(f"pieces are cut every {PIECE} bytes; {length} at {offset} were asked for")
+        yield message(digest, len(data), offset, data[offset : offset + length], before=before)
 
 
 class Assembler:
@@ -104,20 +131,20 @@ class Assembler:
         return self.fill(digest, offset, view[HEADER.size :])
 
     def fill(self, digest: bytes, offset: int, data: Buffer) -> np.ndarray | None:
-        """Takes one piece, as `take`; for pieces that were asked for (see `missing`)."""
+        """Takes one piece, as it is or packed, as `take`; for pieces that were asked for (see `missing`)."""
         blob, view = self._blobs.get(digest), flat(data)
         if blob is None:
             self.ignored += 1
             return None
         index, rest = divmod(offset, self.piece)
         expected = min(self.piece, blob.data.nbytes - offset)
-        if rest or not 0 <= index < len(blob.present) or len(view) != expected:
+        if rest or not 0 <= index < len(blob.present) or len(view) > expected:
             name = f"piece of blob {digest.hex()[:16]}… at {offset} is not one that its sender cuts"
             raise InvalidProofError(name, expected=expected, actual=len(view))
         if blob.present[index]:
             self.ignored += 1
             return None
-        blob.data[offset : offset + expected] = np.frombuffer(view, np.uint8)
+        sparse.unpack(view, blob.data[offset : offset + expected])
         blob.present[index] = 1
         blob.count += 1
         return self._finished(digest, blob) if blob.count == len(blob.present) else None

@@ -1,0 +1,86 @@
+"""Updates go without their zeros, and come out with the same bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from podlt.crypto import blob_digest
+from podlt.errors import InvalidProofError
+from podlt.network import sparse
+from podlt.network.pieces import HEADER, PIECE, Assembler, thin, thin_split
+
+words = st.lists(st.sampled_from([0, 0, 0, 1, 0x80000000, 0x3F800000, 0xFFFFFFFF]), max_size=200)
+
+
+def joined(piece: np.ndarray) -> bytes:
+    return b"".join(bytes(part) for part in sparse.packed(piece))
+
+
+@given(words=words, rest=st.binary(max_size=3))
+def test_a_piece_comes_out_as_it_went_in_and_is_never_longer(words: list[int], rest: bytes) -> None:
+    piece = np.frombuffer(np.array(words, "<u4").tobytes() + rest, np.uint8)
+    out = np.full(len(piece), 7, np.uint8)
+    packed = joined(piece)
+    sparse.unpack(packed, out)
+    assert out.tobytes() == piece.tobytes()
+    assert len(packed) <= len(piece)
+
+
+def test_what_is_half_zeros_takes_little_more_than_half() -> None:
+    words = np.arange(10_000, dtype="<u4")
+    words[::2] = 0
+    assert len(joined(words.view(np.uint8))) < 0.54 * words.nbytes
+
+
+def test_negative_zeros_are_kept() -> None:
+    numbers = np.zeros(100, np.float32)
+    numbers[[3, 50]] = -0.0
+    out = np.empty(400, np.uint8)
+    packed = joined(numbers.view(np.uint8))
+    assert len(packed) == 13 + 8
+    sparse.unpack(packed, out)
+    assert out.tobytes() == numbers.tobytes()
+
+
+@given(data=st.binary(max_size=100), length=st.integers(0, 120))
+def test_bytes_that_are_no_packed_piece_are_refused_or_fill_it(data: bytes, length: int) -> None:
+    out = np.full(length, 7, np.uint8)
+    try:
+        sparse.unpack(data, out)
+    except InvalidProofError:
+        return
+    again = np.empty(length, np.uint8)
+    sparse.unpack(joined(out), again)
+    assert again.tobytes() == out.tobytes()
+
+
+def test_an_update_arrives_in_packed_pieces_in_any_order() -> None:
+    update = np.zeros(2 * PIECE + 400, np.uint8)
+    update[::4][:1000] = 9  # the first piece has few numbers, the others none
+    update[-4:] = 1
+    digest = blob_digest(update.data)
+    messages = list(thin_split(digest, update))
+    assert len(messages) == 3 and sum(map(len, messages)) < update.nbytes / 20
+    assembler = Assembler(update.nbytes, update.nbytes)
+    assembler.announce(digest, update.nbytes)
+    results = [assembler.take(message) for message in (messages[2], messages[0])]
+    assert results == [None, None]
+    (offset, length) = assembler.missing(digest)[0]
+    whole = assembler.take(thin(digest, update, offset, length))
+    assert whole is not None and whole.tobytes() == update.tobytes()
+
+
+def test_a_piece_that_is_cut_short_is_refused() -> None:
+    update = np.zeros(4000, np.uint8)
+    update[:8] = 1
+    digest = blob_digest(update.data)
+    assembler = Assembler(4000, 4000)
+    assembler.announce(digest, 4000)
+    (message,) = thin_split(digest, update)
+    for cut in (len(message) - 4, HEADER.size + 10, HEADER.size):
+        with pytest.raises(InvalidProofError, match="packed piece of 4000"):
+            assembler.take(message[:cut])
+    assert assembler.take(message) is not None
