@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from cutting import Wire
 from hub import CrewLink, Hub
 from small_runs import Trained, seeded, small_recipe, tiny_recipe, train
-from test_engine import crews, whole
+from test_engine import crews, keys, whole
 
-from podlt.network import depot, messages, transfer
+from podlt.network import depot, http_client, messages, objects, place, porter, transfer
 from podlt.network.place import Blobs, Elsewhere
 from podlt.network.publishing import Published
 from podlt.recipe import Recipe
@@ -32,11 +34,13 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return train(tmp_path_factory.mktemp("local") / "run", small_recipe(epochs=1), entropy=seeded(1))
 
 
-def run(hub: Hub, path: Path, recipe: Recipe, bucket: str = "", **options: Any) -> tuple[Trained, list[Published]]:
+def run(
+    hub: Hub, path: Path, recipe: Recipe, bucket: str = "", large: int = LARGE, **options: Any
+) -> tuple[Trained, list[Published]]:
     published: list[Published] = []
-    blobs = Blobs("127.0.0.1", names=["127.0.0.1"], bucket=bucket, large=LARGE)
-    place = Elsewhere(hub.connect, beat=hub.beat, blobs=blobs, published=published.append, **options)
-    return train(path, recipe, place=place, entropy=seeded(1)), published
+    blobs = Blobs("127.0.0.1", names=["127.0.0.1"], bucket=bucket, large=large)
+    elsewhere = Elsewhere(hub.connect, beat=hub.beat, blobs=blobs, published=published.append, **options)
+    return train(path, recipe, place=elsewhere, entropy=seeded(1)), published
 
 
 def unharmed(trained: Trained, made: list[CrewLink]) -> None:
@@ -60,3 +64,135 @@ def test_what_goes_by_https_comes_to_the_same_bits(tmp_path: Path, local: Traine
     assert (len(changed) >= len(published) - 3) if deltas == "always" else not changed
     assert not [line for crew in made for line in crew.told if "ignored" in str(line)]
     assert not [path for path in (tmp_path / "run" / depot.FOLDER).glob("??/*")]
+
+
+@pytest.fixture
+def carried(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[bytes]]:
+    """Digests that were put into an object store, and that were fetched from the manager."""
+    found: dict[str, set[bytes]] = {"put": set(), "https": set()}
+    put, fetch = objects.ObjectStore.put, http_client.BlobClient.fetch_range
+
+    async def noted_put(self: Any, store: Any, digest: bytes, part: int = 0) -> None:
+        found["put"].add(digest)
+        await put(self, store, digest, part)
+
+    async def noted_fetch(self: Any, digest: bytes, offset: int, length: int) -> bytes:
+        found["https"].add(digest)
+        return await fetch(self, digest, offset, length)
+
+    monkeypatch.setattr(objects.ObjectStore, "put", noted_put)
+    monkeypatch.setattr(http_client.BlobClient, "fetch_range", noted_fetch)
+    return found
+
+
+def test_parameters_go_through_an_object_store_once(
+    tmp_path: Path, local: Trained, carried: dict[str, set[bytes]]
+) -> None:
+    hub, bucket = Hub(), tmp_path / "bucket"
+    made = crews(hub, tmp_path, 3, 3, 2)
+    trained, published = run(hub, tmp_path / "run", small_recipe(epochs=1), f"file://{bucket}")
+    unharmed(trained, made)
+    assert len(carried["put"]) > 10 and not carried["put"] & carried["https"]
+    assert trained.result.parameters == local.result.parameters
+    assert {one.way for one in published if one.form != "same"} == {"store"}
+    assert not list(bucket.iterdir()), "what is not needed any more is deleted"
+
+
+@pytest.mark.slow
+def test_an_object_store_that_lies_or_fails_is_done_without(
+    tmp_path: Path, local: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from podlt.network.objects import ObjectStore
+
+    right, calls = ObjectStore.put, []
+
+    async def put(self: ObjectStore, store: transfer.Source, digest: bytes, part: int = 0) -> None:
+        calls.append(digest)
+        if len(calls) % 3 == 0:
+            raise transfer.TransferError("the disk is full", digest)
+        if len(calls) % 3 == 1:
+            store = transfer.InMemory(np.zeros(store.size(digest), np.uint8))
+        await right(self, store, digest, part)
+
+    monkeypatch.setattr(ObjectStore, "put", put)
+    hub = Hub()
+    made = crews(hub, tmp_path, 2, 1)
+    trained, published = run(hub, tmp_path / "run", tiny_recipe(), f"file://{tmp_path}/bucket")
+    unharmed(trained, made)
+    assert {one.way for one in published if one.form != "same"} == {"store", "https"} and len(calls) > 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("large", [LARGE, 2**30])
+def test_lost_messages_and_differences_change_no_bit(tmp_path: Path, local: Trained, large: int) -> None:
+    hub = Hub(loss=0.05, twice=0.05, shuffle=0.05, seed=5)
+    made = crews(hub, tmp_path, 3, 3, 2)
+    trained, published = run(hub, tmp_path / "run", small_recipe(epochs=1), large=large, deltas="always")
+    unharmed(trained, made)
+    assert trained.result.parameters == local.result.parameters
+    assert "delta" in {one.form for one in published}
+
+
+def test_a_wire_that_is_cut_again_and_again_loses_nothing(
+    tmp_path: Path, local: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wires: list[Wire] = []
+
+    class Behind(depot.Depot):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            wires.append(Wire(int(self.urls[0].rpartition(":")[2]), [5000 * n for n in range(1, 30)]))
+            self.urls = [f"https://127.0.0.1:{wires[0].port}"]
+
+    monkeypatch.setattr(place, "Depot", Behind)
+    monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.01)
+    hub = Hub()
+    made = crews(hub, tmp_path, 3, 3, 2)
+    trained, _ = run(hub, tmp_path / "run", small_recipe(epochs=1), deltas="always")
+    unharmed(trained, made)
+    assert trained.result.parameters == local.result.parameters and wires[0].connections > 8
+
+
+def test_who_uploads_something_else_is_let_go_and_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = porter.Porter.send
+    spoilt: list[bytes] = []
+
+    def send(self: porter.Porter, key: bytes, digest: bytes, data: np.ndarray) -> None:
+        if key == keys(1, 3)[0].public and len(spoilt) < 1:
+            spoilt.append(digest)
+            data = data.copy()
+            data[-1] ^= 1
+        right(self, key, digest, data)
+
+    monkeypatch.setattr(porter.Porter, "send", send)
+    hub = Hub()
+    crews(hub, tmp_path, 3, 1)
+    trained, _ = run(hub, tmp_path / "run", tiny_recipe(workers=4))
+    whole(trained)
+    if spoilt:  # else others had sent the same before
+        (gone,) = trained.of(ev.Withdrawn)
+        assert "something else than it committed to" in gone.reason
+    assert not trained.result.evicted
+
+
+@pytest.mark.slow
+def test_parameters_go_through_s3(
+    tmp_path: Path, local: Trained, monkeypatch: pytest.MonkeyPatch, carried: dict[str, set[bytes]]
+) -> None:
+    boto3, server = pytest.importorskip("boto3"), pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1", "ALLOW_HTTP": "true"}
+    for name, value in {**settings, "ENDPOINT_URL": f"http://{host}:{port}"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="podlt")
+    monkeypatch.setattr(objects, "OBJECT", 4000)
+    hub = Hub()
+    made = crews(hub, tmp_path, 3, 3, 2)
+    trained, published = run(hub, tmp_path / "run", small_recipe(epochs=1), "s3://podlt/runs", deltas="always")
+    server.stop()
+    unharmed(trained, made)
+    assert trained.result.parameters == local.result.parameters
+    assert {one.way for one in published if one.form != "same"} == {"store"}
+    assert len(carried["put"]) > 10 and not carried["put"] & carried["https"]
+    assert not [line for crew in made for line in crew.told if "ignored" in str(line) or "asked" in str(line)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from podlt import crypto
+from podlt.data.dataset import Field
 from podlt.engine import wire
 from podlt.network import messages as m
 from podlt.network.depot import Depot
@@ -18,16 +20,23 @@ SLOWEST = 256 * 1024
 """Bytes a second: who is slower with a large blob keeps everybody waiting, and is late."""
 
 
+def lines_of(
+    fields: Sequence[Field], block: Mapping[str, np.ndarray], start: int, stop: int
+) -> tuple[np.ndarray, bytes]:
+    """A fragment's lines as bytes, field by field, and their digest where they are too long to go with the task."""
+    parts = [np.ascontiguousarray(block[field.name][start:stop]).reshape(-1) for field in fields]
+    data = np.concatenate([part.view(np.uint8) for part in parts])
+    return data, crypto.blob_digest(data.data) if len(data) > m.INLINE else bytes(32)
+
+
 class Dealing:
     """The tasks of one attempt at a round.
 
     Args:
         link: to the workers; update_bytes: the size of an update; patience: what every task has, in seconds;
         beat: after how many seconds without a sign of it something is sent, or asked for, again; depot: for blobs of
-        more than `large` bytes, if there is one.
-
-    Attributes:
-        attempt: at a round; carried: how many seconds of the first answer's time in this round went by on its way.
+        more than `large` bytes, if there is one; carried: is told how many seconds of the time until a round's first
+        answer were spent on its way.
     """
 
     def __init__(
@@ -36,6 +45,7 @@ class Dealing:
         update_bytes: int,
         patience: float,
         beat: float,
+        carried: Callable[[float], None] = lambda seconds: None,
         depot: Depot | None = None,
         large: int = m.LARGE,
     ) -> None:
@@ -45,7 +55,7 @@ class Dealing:
         self._uploads = self._is_large(update_bytes)
         self._readers: dict[bytes, set[bytes]] = {}
         self._allowance = 0.0
-        self.carried: float | None = None
+        self._tell_carried, self._carried = carried, False
         self._slots: dict[int, np.ndarray] = {}
         self._tasks: dict[int, Dealt] = {}
         self._pace = Pace(patience)
@@ -63,7 +73,7 @@ class Dealing:
         """
         self.attempt, self._tasks, self._opening = attempt, {}, None
         self._pace.dealt(count)
-        self._allowance, self.carried = fetched / SLOWEST, None
+        self._allowance, self._carried = fetched / SLOWEST, False
         for digest in self._readers:
             assert self._depot is not None
             self._depot.withdraw(digest)
@@ -137,8 +147,9 @@ class Dealing:
             return None
         dealt.answer, dealt.heard, dealt.answered = said, now, now
         self._pace.answered(now - dealt.sent)
-        if self.carried is None:
-            self.carried = max(0.0, now - dealt.sent - said.compute_seconds - said.proof_seconds)
+        if not self._carried:
+            self._carried = True
+            self._tell_carried(max(0.0, now - dealt.sent - said.compute_seconds - said.proof_seconds))
         if not self._uploads or self._depot is None:
             dealt.assembler.announce(said.update, self._update_bytes, self.slot(said.origin)[: self._update_bytes])
         elif self._depot.expect(peer.key, said.update, self._update_bytes):

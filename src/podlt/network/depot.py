@@ -243,6 +243,9 @@ class Depot:
         """
         with suppress(PodltError, OSError, TimeoutError):
             self._start(self._endpoint.stop()).result(CLOSE_SECONDS)
+            if empty and self._bucket is not None:
+                for one in self._kept:
+                    self._start(self._bucket.remove(*one)).result(CLOSE_SECONDS)
         if empty:
             with suppress(StorageError):
                 self.store.keep(())

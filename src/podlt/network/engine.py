@@ -10,26 +10,25 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from podlt import crypto
 from podlt.engine.interface import Event, Job, Lost, Member, Receipt
 from podlt.engine.shared import BlockBuffer, Region
-from podlt.errors import InvalidProofError, PodltError, StorageError
+from podlt.errors import PodltError
 from podlt.network import messages as m
-from podlt.network.dealing import Dealing
+from podlt.network.dealing import Dealing, lines_of
 from podlt.network.depot import Depot
 from podlt.network.link import ManagerLink
-from podlt.network.past import Past
+from podlt.network.payslips import Payslips
 from podlt.network.peers import Attention, Peer
-from podlt.network.pieces import PIECE, message
+from podlt.network.pieces import ranges
 from podlt.network.publishing import Published, Publisher
+from podlt.network.reception import Reception
 from podlt.network.thrift import Policy, Thrift
 from podlt.program.layout import state_layout, update_layout
 from podlt.protocol.messages import Assignment
-from podlt.protocol.signatures import JOIN
 
 PATIENCE = 15.0
 """Seconds of silence after which a worker counts as gone."""
@@ -76,30 +75,22 @@ class NetworkEngine:
         tell: Callable[[Published], None] = lambda published: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._job, self._link, self._arithmetic = job, link, arithmetic
+        self._job, self._link = job, link
         self._patience, self._beat, self._time = patience, beat, Attention(clock)
-        self._program = job.program.to_bytes()
-        self._program_blob = crypto.blob_digest(self._program)
         self._state_bytes, nbytes = state_layout(job.program).nbytes, update_layout(job.program).nbytes
         self._state = Region(self._state_bytes)
         self._block = BlockBuffer(job.fields, job.block_lines)
-        self._run, self._setup = b"", b""
         self._peers: dict[bytes, Peer] = {}
         self._by_number: dict[int, Peer] = {}
-        self._arrived: dict[bytes, Member] = {}
-        self._numbers: dict[bytes, int] = {}
-        self._past, self._logged = Past(job.directory), 0
-        self._told_past: dict[bytes, float] = {}
+        self._reception = Reception(job, link, arithmetic, self._time, beat, depot, large)
+        self._payslips = Payslips(job.directory, link, beat / 20)
         self._lost: deque[Lost] = deque()
-        self._depot, self._large = depot, large
+        self._depot = depot
         self._publisher = Publisher(
             self._state.bytes[: self._state_bytes], link, depot, large, Thrift(deltas, clock), tell
         )
-        self._dealing = Dealing(link, nbytes, patience, beat, depot, large)
-        self._known: set[bytes] = set()  # whoever was let in and has said something
+        self._dealing = Dealing(link, nbytes, patience, beat, self._publisher.carried, depot, large)
         self._rounds, self._complete = 0, False
-        if depot is not None and len(self._program) > large:
-            depot.offer(self._program_blob, np.frombuffer(self._program, np.uint8), self._known)
         link.allow((2 * nbytes if depot is None or nbytes <= large else 0) + BACKLOG)
 
     # -- who is there ------------------------------------------------------------------------------------------------
@@ -111,25 +102,7 @@ class NetworkEngine:
 
     def members(self, run: bytes) -> list[Member]:
         """Begins to work for a run; who is there already will join again."""
-        self._run = run
-        setup = m.Setup(
-            version=m.VERSION,
-            run=run,
-            program_digest=self._job.program.digest,
-            program_blob=self._program_blob,
-            program_size=len(self._program),
-            program=self._program if len(self._program) <= m.INLINE else b"",
-            fields=self._job.fields,
-            block_lines=self._job.block_lines,
-            local_steps=self._job.local_steps,
-            local_lr=self._job.local_lr,
-            arithmetic=self._arithmetic,
-            large=self._large,
-            blobs=self._depot.urls if self._depot is not None else [],
-            certificate=self._depot.fingerprint if self._depot is not None else b"",
-        )
-        self._setup = m.record(m.signed(setup, self._job.key))
-        self._link.publish(m.record(m.Announce(run=run)))
+        self._reception.begin(run)
         return []
 
     def arrivals(self, seconds: float) -> list[Member]:
@@ -137,8 +110,7 @@ class NetworkEngine:
         self._publisher.withdraw()
         for _ in self._pump(seconds):
             pass  # between rounds no answer is of use
-        arrived, self._arrived = list(self._arrived.values()), {}
-        return arrived
+        return self._reception.arrived()
 
     def departures(self) -> list[Lost]:
         """Admitted workers that are gone."""
@@ -152,10 +124,8 @@ class NetworkEngine:
         peer = self._peer(member.key)
         peer.number = number
         self._by_number[number] = peer
-        self._numbers[peer.key] = number
-        if self._depot is not None:
-            self._depot.admitted.add(peer.key)
-        self._welcome(peer, number)
+        self._payslips.admitted(peer.key, number)
+        self._reception.admitted(peer, number)
 
     def refused(self, member: Member, reason: str) -> None:
         """A member may not work for this run."""
@@ -206,7 +176,7 @@ class NetworkEngine:
         for assignment in assignments:
             start, stop = bounds[assignment.fragment]
             if assignment.fragment not in cut:
-                cut[assignment.fragment] = self._cut(block, start, stop)
+                cut[assignment.fragment] = lines_of(self._job.fields, block, start, stop)
             data, digest = cut[assignment.fragment]
             holder = self._by_number.get(assignment.holder)
             if holder is not None:
@@ -220,15 +190,8 @@ class NetworkEngine:
             self._depot.clear()
         for peer in self._peers.values():
             peer.noise = 0
-        attempt = secrets.token_bytes(8)
         self._publisher.publish(assignments[0].task.parameters)
-        self._dealing.begin(attempt, len(assignments), self._publisher.allowance)
-
-    def _cut(self, block: Mapping[str, np.ndarray], start: int, stop: int) -> tuple[np.ndarray, bytes]:
-        """A fragment's lines as bytes, field by field, and their digest where they are too long to go with the task."""
-        parts = [np.ascontiguousarray(block[f.name][start:stop]).reshape(-1) for f in self._job.fields]
-        data = np.concatenate([part.view(np.uint8) for part in parts])
-        return data, crypto.blob_digest(data.data) if len(data) > m.INLINE else bytes(32)
+        self._dealing.begin(secrets.token_bytes(8), len(assignments), self._publisher.allowance)
 
     def open(self, round: int) -> None:
         """Asks all workers to open their commitments of a round."""
@@ -253,20 +216,13 @@ class NetworkEngine:
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def receipt(self, receipt: Receipt) -> None:
-        """Tells all workers what is in the log now, and what of it moved credits.
-
-        What fits into no message is asked for by those whom it concerns, as is what was lost on its way.
-        """
-        moved = [m.Receipt(one.index, one.entry, one.proof) for one in receipt.moved]
-        said = m.record(m.Paid(first=receipt.first, head=receipt.head, receipts=moved))
-        self._logged = receipt.size
-        if len(said) <= m.MAX_MESSAGE:
-            self._link.publish(said)
+        """Tells all workers what is in the log now."""
+        self._payslips.publish(receipt)
 
     def finish(self, outcome: str, reason: str) -> None:
         """Tells all workers that the run ended."""
         self._complete = outcome == "complete"
-        said = m.record(m.Finished(outcome=outcome, reason=reason[:1000], entries=self._logged))
+        said = m.record(m.Finished(outcome=outcome, reason=reason[:1000], entries=self._payslips.logged))
         self._link.publish(said)
         if outcome == "complete":
             self._see_off(said)
@@ -285,7 +241,7 @@ class NetworkEngine:
     def close(self) -> None:
         """Ends the link."""
         self._link.close()
-        self._past.close()
+        self._payslips.close()
         if self._depot is not None:
             self._depot.close(empty=self._complete)
         for region in (self._state, self._block.region):
@@ -317,65 +273,25 @@ class NetworkEngine:
         if isinstance(said, m.Piece):
             return self._dealing.piece(peer, said, now)
         if isinstance(said, m.Answer):
-            return self._answered(peer, said, now)
+            return self._dealing.answer(peer, said, now)
         if isinstance(said, m.Beat):
             peer.attempt, peer.in_hand, peer.said = said.attempt, frozenset(said.in_hand), now
-            if peer.number is None and peer.key not in self._arrived:
-                self._ask_to_join(peer)
+            self._reception.remind(peer)
         elif isinstance(said, m.Openings):
             return self._dealing.openings(peer, said, now)
         elif isinstance(said, m.CannotDo):
             return self._dealing.failed(peer, said)
         elif isinstance(said, m.Hello):
-            self._greet(peer, said)
+            self._reception.greet(peer, said)
         elif isinstance(said, m.Join):
-            self._join(peer, said)
+            self._reception.join(peer, said)
         elif isinstance(said, m.Want):
             self._give(peer, said)
         elif isinstance(said, m.Behind):
-            self._remind(peer, said)
+            self._payslips.remind(peer.key, said)
         elif isinstance(said, m.Leave):
             self._lose(peer, f"left: {said.reason}" if said.reason else "left")
         return None
-
-    def _greet(self, peer: Peer, hello: m.Hello) -> None:
-        if hello.version != m.VERSION:
-            reason = f"this manager speaks version {m.VERSION}, and the worker version {hello.version}: update podlt"
-            self._send(peer, m.Refused(reason=reason))
-        elif self._setup:
-            self._link.send(peer.key, self._setup)
-
-    def _join(self, peer: Peer, join: m.Join) -> None:
-        """Takes a request to join; one that was admitted already has lost the answer, or its link for a while."""
-        if join.run != self._run or self._time.now < peer.returns:
-            return
-        if join.arithmetic != self._arithmetic or join.differing:
-            where = f"; the first operation that differs is {join.differing}" if join.differing else ""
-            self._send(peer, m.Refused(reason=f"this machine computes other bits than the run needs{where}"))
-            return
-        if not crypto.is_signed(peer.key, JOIN, self._run, join.signature):
-            self._send(peer, m.Refused(reason="the signature on joining does not hold"))
-            return
-        peer.process = join.process
-        if peer.number is not None:
-            self._welcome(peer, peer.number)
-        else:
-            self._arrived[peer.key] = Member(peer.key, join.signature)
-
-    def _welcome(self, peer: Peer, number: int) -> None:
-        self._send(peer, m.Welcome(number=number, at=time.time_ns() // 10**6))
-
-    def _ask_to_join(self, peer: Peer) -> None:
-        if self._run and self._time.now - peer.asked > self._beat:
-            peer.asked = self._time.now
-            self._send(peer, m.Announce(run=self._run))
-
-    def _answered(self, peer: Peer, said: m.Answer, now: float) -> Event | None:
-        first = self._dealing.carried is None
-        event = self._dealing.answer(peer, said, now)
-        if first and self._dealing.carried is not None:
-            self._publisher.carried(self._dealing.carried)
-        return event
 
     def _uploads(self) -> Iterator[Event]:
         """Updates that came beside the messages."""
@@ -392,31 +308,15 @@ class NetworkEngine:
                 self._send(peer, said)
             return
         blob = self._publisher.blob(want.digest)
-        if want.digest == self._program_blob:
-            blob = np.frombuffer(self._program, np.uint8)
-        elif blob is None and peer.number is not None:
+        if blob is None:
+            blob = self._reception.program(want.digest)
+        if blob is None and peer.number is not None:
             blob = self._dealing.lines(peer.number, want.digest)
         if blob is None:
             peer.noise += 1
             return
-        for offset, length in want.ranges:
-            if offset % PIECE or length > PIECE or offset + length > len(blob):
-                raise InvalidProofError(f"pieces are cut every {PIECE} bytes; {length} at {offset} were asked for")
-            piece = blob[offset : offset + length]
-            self._link.send(peer.key, message(want.digest, len(blob), offset, piece, before=m.heading()))
-
-    def _remind(self, peer: Peer, behind: m.Behind) -> None:
-        """Tells a worker what it has missed, a page at a time; who asks more often than it can read is not answered."""
-        number = self._numbers.get(peer.key)
-        if number is None or time.monotonic() - self._told_past.get(peer.key, -1e9) < self._beat / 20:
-            return
-        self._told_past[peer.key] = time.monotonic()
-        try:
-            missed = self._past.missed(number, behind.first)
-        except StorageError:
-            return  # the log is written by another thread, which says what is wrong with the disk
-        if missed is not None:
-            self._send(peer, missed)
+        for body in ranges(want.digest, blob, want.ranges, before=m.heading()):
+            self._link.send(peer.key, body)
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
@@ -436,17 +336,14 @@ class NetworkEngine:
         self._forget(peer)
 
     def _forget(self, peer: Peer) -> None:
-        if self._depot is not None:
-            self._depot.shut_out(peer.key)
+        self._reception.forget(peer)
         if peer.number is not None:
             self._by_number.pop(peer.number, None)
             peer.number = None
-        self._arrived.pop(peer.key, None)
 
     def _peer(self, key: bytes) -> Peer:
         if key not in self._peers:
             self._peers[key] = Peer(key, self._time.now)
-            self._known.add(key)
         return self._peers[key]
 
     def _send(self, peer: Peer, what: m.Message) -> None:

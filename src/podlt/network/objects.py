@@ -51,7 +51,7 @@ class ObjectStore:
         try:
             if url.startswith("file://"):
                 folder = Path(url.removeprefix("file://"))
-                self._store: Any = LocalStore(folder, mkdir=True)
+                self._store: Any = LocalStore(folder, mkdir=True, automatic_cleanup=True)
             else:
                 self._store = from_url(url)
         except (BaseError, ValueError, OSError) as error:

@@ -29,7 +29,7 @@ def write_whole(path: Path, data: bytes | memoryview, *, mode: int = 0o644) -> N
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
-def make_whole(path: Path, make: Callable[[Path], None]) -> None:
+def make_whole(path: Path, make: Callable[[Path], None], *, mode: int = 0o644) -> None:
     """Like `write_whole`, for a file that something else makes: it is given where.
 
     Raises:
@@ -38,6 +38,7 @@ def make_whole(path: Path, make: Callable[[Path], None]) -> None:
     beside = path.with_name(path.name + ".part")
     try:
         make(beside)
+        beside.chmod(mode)
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)

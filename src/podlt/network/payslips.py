@@ -1,0 +1,61 @@
+"""What workers are told of their pay: each round what moved, and afterwards what they have missed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from podlt.engine.interface import Receipt
+from podlt.errors import StorageError
+from podlt.network import messages as m
+from podlt.network.link import ManagerLink
+from podlt.network.past import Past
+
+
+class Payslips:
+    """Receipts of one run.
+
+    Args:
+        run: its directory; link: to the workers; pause: seconds between two answers to one worker.
+
+    Attributes:
+        logged: how many entries the log has, as far as workers were told.
+    """
+
+    def __init__(self, run: Path, link: ManagerLink, pause: float) -> None:
+        self._link, self._pause, self._past = link, pause, Past(run)
+        self._numbers: dict[bytes, int] = {}
+        self._told: dict[bytes, float] = {}
+        self.logged = 0
+
+    def admitted(self, key: bytes, number: int) -> None:
+        """A worker is `number`, and stays it in the log whatever becomes of it."""
+        self._numbers[key] = number
+
+    def publish(self, receipt: Receipt) -> None:
+        """Tells all workers what is in the log now, and what of it moved credits.
+
+        What fits into no message is asked for by those whom it concerns, as is what was lost on its way.
+        """
+        moved = [m.Receipt(one.index, one.entry, one.proof) for one in receipt.moved]
+        said = m.record(m.Paid(first=receipt.first, head=receipt.head, receipts=moved))
+        self.logged = receipt.size
+        if len(said) <= m.MAX_MESSAGE:
+            self._link.publish(said)
+
+    def remind(self, key: bytes, behind: m.Behind) -> None:
+        """Tells a worker what it has missed, a page at a time; who asks more often than it can read is not answered."""
+        number = self._numbers.get(key)
+        if number is None or time.monotonic() - self._told.get(key, -1e9) < self._pause:
+            return
+        self._told[key] = time.monotonic()
+        try:
+            missed = self._past.missed(number, behind.first)
+        except StorageError:
+            return  # the log is written by another thread, which says what is wrong with the disk
+        if missed is not None:
+            self._link.send(key, m.record(missed))
+
+    def close(self) -> None:
+        """Lets the log go."""
+        self._past.close()
