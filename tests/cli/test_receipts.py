@@ -108,3 +108,34 @@ def test_the_status_is_what_the_ledger_says_the_deposit_too(podlt: Podlt, theirs
     rows = json.loads(podlt("ledger", theirs, "--json").out)["workers"]
     for name in ("pending", "vested", "forfeited", "deposit", "returned", "seized"):
         assert worker[name] == rows[1][name]
+
+
+def test_whoever_looks_at_a_run_sees_its_deposits(podlt: Podlt, theirs: Path, tmp_path: Path) -> None:
+    state = read_history(theirs).state
+    evicted = next(number for number, worker in state.workers.items() if worker.status == "evicted")
+    out = podlt("ledger", theirs).out
+    assert all(name in out for name in ("deposit", "returned", "seized")) and "sum 0" in out
+    honest = podlt("show", theirs, "worker", 1).out
+    assert "joined with a deposit of 25 credits" in honest and "25 credits of its deposit given back" in honest
+    assert "0 held, 25 returned, 0 seized" in honest
+    assert "25 credits of its deposit lost" in podlt("show", theirs, "worker", evicted).out
+    assert f"{25 * 5} in deposits" in podlt("verify", theirs, "--jobs", 1).out
+    assert podlt("report", theirs, "--out", tmp_path / "page.html").code == 0
+    assert '<th class="number">seized' in (tmp_path / "page.html").read_text()
+
+
+def test_a_log_of_a_newer_podlt_is_neither_sound_nor_unsound(podlt: Podlt, theirs: Path, tmp_path: Path) -> None:
+    target = tmp_path / "newer"
+    shutil.copytree(theirs, target)
+    (target / "log.db").unlink()
+    log = open_log(theirs)
+    bodies, heads = [body for _, _, body in log.entries()], log.heads()
+    log.close()
+    size, _ = heads[0]
+    bodies[size - 1] = msgspec.msgpack.encode({**msgspec.msgpack.decode(bodies[size - 1]), "kind": "join/3"})
+    new = LogStore.at(target / "log.db", create=True)
+    new.append(0, bodies[:size], heads[0][1])
+    new.close()
+    for command in (("verify", target, "--jobs", 1), ("ledger", target), ("show", target)):
+        outcome = podlt(*command)
+        assert outcome.code == 2 and "written by a newer podlt (join/3; this one knows join/2)" in outcome.err
