@@ -15,7 +15,8 @@ from podlt.engine.interface import Job
 from podlt.network.journal import Journal
 from podlt.network.link import ManagerLink
 from podlt.network.told import Told
-from podlt.network.worker import Crew, Outcome
+from podlt.network.identities import Outcome
+from podlt.network.worker import Crew
 
 BEAT = 0.2
 """Seconds between two signs of life: ten times as often as in earnest, so that tests need not wait."""

@@ -94,10 +94,10 @@ def test_who_leaves_is_paid_back_while_the_run_goes_on_and_needs_a_new_deposit_t
         stage.start_worker("short", "--until", "5s")
         assert stage.workers["short"].end() == 0
         stage.until(lambda: bool(stage.events("withdrawn")))
-        seen = stage.rounds()
         (key,) = keys(stage, "short")
         command(stage, "workers", "return", stage.run, key, "--reference", "transfer 2")
-        stage.until_round(seen + 6)
+        stage.until(lambda: any(isinstance(visit.entry, e.Return) for visit in walk(stage.run)))
+        stage._options["short"] = ()  # to stay
         stage.start_worker("short")
         assert stage.workers["short"].end() == 3 and f"pay {DEPOSIT}" in stage.workers["short"].text
         state = stage.end()
