@@ -12,10 +12,10 @@ from pathlib import Path
 
 from podlt.crypto import SigningKey
 from podlt.engine.interface import Job
+from podlt.network.identities import Outcome
 from podlt.network.journal import Journal
 from podlt.network.link import ManagerLink
 from podlt.network.told import Told
-from podlt.network.identities import Outcome
 from podlt.network.worker import Crew
 
 BEAT = 0.2

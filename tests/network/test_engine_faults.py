@@ -131,7 +131,7 @@ def test_what_is_said_to_all_before_a_worker_knows_the_run_does_it_no_harm(tmp_p
     early = [
         m.record(m.Paid(first=0, head="x", receipts=[])),
         m.record(m.Open(attempt=bytes(8), round=0)),
-        m.record(m.Parameters(digest=bytes(32), size=10)),
+        m.record(m.Parameters(digest=bytes(32), size=10, blob=bytes(32), length=10)),
         m.piece(bytes(64)),
     ]
 

@@ -39,12 +39,12 @@ class _Answered:
 class Answers:
     """What the identities of a process were asked and answered in the last round. `in_hand` is for any thread.
 
-    Attributes:
+    Args:
         beside: whether an update of so many bytes goes beside the messages, when it is asked for.
     """
 
-    def __init__(self) -> None:
-        self.beside: Callable[[int], bool] = lambda size: False
+    def __init__(self, beside: Callable[[int], bool]) -> None:
+        self._beside = beside
         self._round = -1
         self._attempt = b""
         self._asked: dict[tuple[bytes, int], Asked] = {}
@@ -89,7 +89,7 @@ class Answers:
             proof_seconds=known.answer.proof_seconds,
             compute_seconds=known.answer.compute_seconds,
         )
-        return list(known.messages(self.beside(len(known.update))))
+        return list(known.messages(self._beside(len(known.update))))
 
     def ready(self, held: bytes) -> Asked | None:
         """The next task whose lines are here and whose parameters are those at hand, if there is one."""
@@ -131,12 +131,12 @@ class Answers:
         answered = _Answered(asked.work.task.digest(), answer, done.update)
         self._answered[asked.key, asked.work.origin] = answered
         self.failed(asked)
-        return answered.messages(self.beside(len(done.update)))
+        return answered.messages(self._beside(len(done.update)))
 
     def large(self, key: bytes, wanted: m.Send) -> tuple[bytes, np.ndarray] | None:
         """Digest and bytes of the update that the manager asks for, if it goes beside the messages."""
         known = self._answered.get((key, wanted.origin))
-        if known is None or known.answer.attempt != wanted.attempt or not self.beside(len(known.update)):
+        if known is None or known.answer.attempt != wanted.attempt or not self._beside(len(known.update)):
             return None
         return known.answer.update, known.update
 
