@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -85,19 +86,20 @@ def test_who_paid_works_and_gets_it_back_who_cheats_loses_it_and_kills_change_ne
 
 @pytest.mark.slow
 def test_who_leaves_is_paid_back_while_the_run_goes_on_and_needs_a_new_deposit_to_return(tmp_path: Path) -> None:
-    with Stage(tmp_path, write_recipe(tmp_path / "recipe.toml", epochs=60, workers=4)) as stage:
+    with Stage(tmp_path, write_recipe(tmp_path / "recipe.toml", epochs=120, workers=4)) as stage:
         stage.start_manager("--open", DEPOSIT)
         pay(stage, "a", 4)
         pay(stage, "short")
         stage.start_worker("a", "--identities", 4)
         stage.until_round(2)
-        stage.start_worker("short", "--until", "5s")
+        stage.start_worker("short")
+        stage.until(lambda: len(stage.events("joined")) == 5)
+        stage.workers["short"].send(signal.SIGTERM)
         assert stage.workers["short"].end() == 0
         stage.until(lambda: bool(stage.events("withdrawn")))
         (key,) = keys(stage, "short")
         command(stage, "workers", "return", stage.run, key, "--reference", "transfer 2")
         stage.until(lambda: any(isinstance(visit.entry, e.Return) for visit in walk(stage.run)))
-        stage._options["short"] = ()  # to stay
         stage.start_worker("short")
         assert stage.workers["short"].end() == 3 and f"pay {DEPOSIT}" in stage.workers["short"].text
         state = stage.end()
