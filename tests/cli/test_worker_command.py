@@ -14,6 +14,7 @@ from cli_calls import Podlt
 sys.path.insert(0, str(Path(__file__).parents[1] / "network"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
+from podlt.cli.telling import plain
 from podlt.cli.worker import _bytes, _moment
 from podlt.errors import UsageError
 from podlt.network import told
@@ -41,6 +42,20 @@ def test_every_event_is_one_line_for_people_and_for_programs() -> None:
         assert "\n" not in str(event) and json.loads(msgspec.json.encode(event))["event"] == event.name
     assert "10 credits earned, 2 more once they are checked" in str(events[6])
     assert str(events[-1]) == "the run is complete; 3 tasks done in 1 h 2 min, 12 credits earned, 1 forfeited"
+
+
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        ("nats: 'Authorization Violation'", "no manager of this run answers"),
+        ("[Errno 111] Connect call failed ('10.0.0.1', 4222)", "cannot be reached"),
+        ("Cannot connect to host 10.0.0.1:443 ssl:<ssl.SSLContext object> [Connect call failed]", "cannot be reached"),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate", "another certificate"),
+        ("something new", "something new"),
+    ],
+)
+def test_why_there_is_no_connection_is_said_in_words_for_people(why: str, said: str) -> None:
+    assert said in plain(why)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from podlt.network.invitation import channel_of, read, write
 from podlt.network.login import manager_options
 from podlt.network.register import Register
 from podlt.network.roll import connected
+from podlt.training.directory import RunDirectory
 
 ONE, OTHER = SigningKey(b"one".ljust(32, b".")), SigningKey(b"other".ljust(32, b"."))
 
@@ -306,10 +307,13 @@ def test_every_server_of_a_cluster_dies_once_during_a_run_and_not_a_bit_is_chang
         for name in "abc":
             stage.start_worker(name, "--identities", 2)
         stage.until_round(5)
+        key, nodes = RunDirectory.existing(stage.run).manager_key(), set()
         for number in range(3):
+            nodes |= {one.server for one in connected(stage.run, key) or []}
             stands.kill(number)
             stage.until_round(stage.rounds() + 8)
             stands.start(number)
+        assert len(nodes) > 1  # who was on a server that died is on another
         stage.manager.kill()
         stage.start_manager()  # finds the cluster by itself
         state = stage.end()

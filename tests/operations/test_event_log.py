@@ -71,6 +71,15 @@ def test_what_is_said_again_is_written_when_it_changes_and_rounds_once_a_second(
     assert [(f["round"], f["rounds_unsaid"]) for _, f in said] == [(0, 0), (5, 4), (9, 0)]
 
 
+def test_who_is_connected_is_written_when_it_changes_and_each_rounds_parameters_never() -> None:
+    said: list[int] = []
+    log = EventLog(lambda level, name, fields: said.append(fields["workers"]))
+    for workers, received in ((1, 10), (1, 20), (2, 30), (2, 40), (0, 50)):
+        log(ev.Connected(workers=workers, received=received, sent=received))
+        log(ev.Published(size=100, sent=50, form="delta", way="messages", seconds=0.1))
+    assert said == [1, 2, 0]
+
+
 def test_no_field_and_no_text_shows_a_secret(tmp_path: Path) -> None:
     def write(log: EventLog) -> None:
         log(ev.Invited(invitation=INVITATION, server="tls://example.org:4222"))

@@ -62,6 +62,18 @@ def _as_text(event: told.Told) -> None:
     typer.echo("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(event)))
 
 
+def plain(why: str) -> str:
+    """What libraries say of a connection that does not come about, in words for a worker's owner."""
+    known = why.lower()
+    if "authorization" in known:
+        return "the server is there, but no manager of this run answers (it may be starting again)"
+    if "certificate" in known:
+        return "the server shows another certificate than the invitation names"
+    if "connect call failed" in known or "cannot connect" in known:
+        return "the server cannot be reached"
+    return why
+
+
 class Watch:
     """Tells now and then what a crew does and has earned, and at once that its connection is gone or there again.
 
@@ -105,10 +117,10 @@ class Watch:
             self._also()
             now, connected = time.monotonic(), self._link.connected
             if connected != was:
-                self._tell(told.Connected(again=ever) if connected else told.Disconnected(reason=self._link.why))
+                self._tell(told.Connected(again=ever) if connected else told.Disconnected(reason=plain(self._link.why)))
                 was, ever = connected, ever or connected
             elif not ever and not said and now - self._begun > SLOW_SECONDS:
-                self._tell(told.Disconnected(reason=self._link.why or "no answer yet"))
+                self._tell(told.Disconnected(reason=plain(self._link.why) or "no answer yet"))
                 said = True
             if now - shown >= SHOW_SECONDS and ever:
                 shown, progress = now, self._progress(connected)

@@ -128,7 +128,8 @@ def _work(asked: _Asked, options: Options, leaving: _Leaving, tell: told.Teller)
     check_disk(asked.home)
     journal = Journal(asked.home, [key.public for key in keys], invited.manager)
     public = [key.public.hex() for key in keys]
-    tell(told.Invited(servers=invited.servers, manager=invited.manager.hex(), public_keys=public))
+    servers = invited.urls(websocket=True) if asked.websocket else invited.servers
+    tell(told.Invited(servers=servers, manager=invited.manager.hex(), public_keys=public))
     link = join(invited, keys, websocket=asked.websocket)
     crew = Crew(
         keys,
@@ -185,8 +186,13 @@ def _status(home: Path, *, as_json: bool) -> None:
 
         typer.echo(json.dumps(journal.as_json(status, running)))
         return
-    link = "connected" if status.connected else "not connected"
-    typer.echo(f"{'running' if running else 'not running'} (process {status.pid}): {status.doing}; {link}")
+    run = f" for run {status.run[:16]}" if status.run else ""
+    if running:
+        link = "connected" if status.connected else "not connected at present"
+        typer.echo(f"running{run} (process {status.pid}): {status.doing}; {link}")
+    else:
+        when = datetime.fromtimestamp(status.at)
+        typer.echo(f"not running; last{run} at {when:%Y-%m-%d %H:%M}: {status.doing}")
     for key, earned in status.workers.items():
         number = f"worker {earned.number}" if earned.number >= 0 else "not admitted yet"
         deposit = f"; deposit {earned.deposit:,} held, {earned.returned:,} returned, {earned.seized:,} seized"
