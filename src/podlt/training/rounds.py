@@ -207,8 +207,9 @@ class RoundDriver:
     def _lose(self, worker: int, reason: str) -> None:
         if self._manager.state.workers[worker].status != "active":
             return
-        again = self._manager.lost(worker, reason)
+        # Told first: nobody may be left who takes its task, and then the round ends here.
         self._listener(ev.Withdrawn(worker=worker, round=self._manager.state.round, reason=reason))
+        again = self._manager.lost(worker, reason)
         self._tasks.update({a.origin: a for a in again})
         self.figures.faked = [origin for origin in self.figures.faked if self._tasks[origin] not in again]
         if again:
