@@ -1,9 +1,9 @@
-"""Whether large parameters stay out of memory: `python -m podlt.bench.blobs --gigabytes 3`.
+"""Whether large parameters stay out of memory: `python -m podlt.bench.blobs --gigabytes 3`; with `--engine`, of a run.
 
 Random weights on disk, and the same after a step of training. They are served over HTTPS on loopback to a child
 process, an update of the same length is uploaded, and what changed is encoded by one child and decoded by another.
 For each end: how far its memory rose above its start. "Anonymous" is what it took; "resident" counts the pages of
-mapped files too, which the system takes back when it likes.
+mapped files too, which the system takes back when it likes. With `--engine` a whole model is trained: see `large`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from podlt.bench import large
 from podlt.crypto import SigningKey
 from podlt.network import delta, passes
 from podlt.network.blobs import BlobStore
@@ -86,7 +87,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="time large blobs, and watch the memory of both ends")
     parser.add_argument("--gigabytes", type=float, default=3.0, help="of 10**9 bytes (default: 3)")
     parser.add_argument("--folder", type=Path, default=None, help="on a disk with eight times as much room")
+    parser.add_argument("--engine", action="store_true", help="train a model of that size over a real worker")
+    parser.add_argument("--compare", type=float, default=0.3, help="with --engine: gigabytes of a smaller one first")
+    parser.add_argument("--rounds", type=int, default=2, help="with --engine (default: 2)")
+    parser.add_argument("--deltas", choices=["auto", "always", "never"], default="auto", help="with --engine")
+    parser.add_argument("--json", action="store_true", help="with --engine")
     options = parser.parse_args()
+    if options.engine:
+        sizes = [options.compare] * (0 < options.compare < options.gigabytes) + [options.gigabytes]
+        large.run(sizes, options.rounds, options.deltas, options.folder, as_json=options.json)
+        return
     size = int(options.gigabytes * 1e9) // 64 * 64
     print(f"{size / 1e9:.2f} GB of random weights, and the same after a step of training")
     print(f"{'':28}{'seconds':>8}{'MB/s':>8}   anonymous, resident MiB above the start", flush=True)

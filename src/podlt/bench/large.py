@@ -48,6 +48,9 @@ COLUMNS = 4096
 FEW = 101
 """The rows a class of the small model that is captured; the same program with more rows is what trains."""
 
+LINES = 12
+"""Of a round: enough that each class is among the first."""
+
 MANAGER, WORKER = "manager", "worker"
 COPIES = {MANAGER: 2, WORKER: 1}
 """How many times the size of the model each end needs: parameters, and the manager an average of updates."""
@@ -153,7 +156,7 @@ def measure(folder: Path, size: int, rounds: int, deltas: Policy = "auto", bucke
     seconds: list[float] = []
     watch: Watch | None = None
     with _manager(folder, size, rounds, deltas, bucket) as pipe:
-        worker = _Worker(folder, pipe.recv())
+        worker = _Worker(folder, _told(pipe))
         try:
             while not isinstance(said := _next(pipe, worker), tuple):
                 if isinstance(said, float):
@@ -194,6 +197,10 @@ def _next(pipe: Connection, worker: _Worker) -> Any:
     while not pipe.poll(1.0):
         if worker.process.poll():
             worker.end()
+    return _told(pipe)
+
+
+def _told(pipe: Connection) -> Any:
     said = pipe.recv()
     if isinstance(said, str) and said.startswith("failed"):
         raise PodltError(said)
@@ -234,10 +241,10 @@ def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, p
     blobs = Blobs("127.0.0.1", names=["127.0.0.1"], bucket=bucket)
     place = Elsewhere(connect, blobs=blobs, deltas=deltas, published=published.append)
     recipe = Recipe(
-        data=DataSpec("digits", limit=6 * rounds),
+        data=DataSpec("digits", limit=LINES * rounds),
         model=ModelSpec("podlt.bench.large:Huge", {}),
         optimizer={"name": "sgd", "lr": 1e-3},
-        training=TrainingSpec(epochs=1, workers=3, block_lines=6, checkpoint_every=1000),
+        training=TrainingSpec(epochs=1, workers=3, block_lines=LINES, checkpoint_every=1000),
         arithmetic="stock",
     )
     try:
@@ -267,6 +274,15 @@ def _fields(session: Session) -> list[FieldSpec]:
     return [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in session.data.train.fields]
 
 
+def difference(small: Measured, big: Measured) -> str:
+    """A line for people: how much more memory each end took for the larger model, beyond what it must."""
+    ends = ", ".join(
+        f"{name} {(big.ends[name].beyond(n * big.model) - small.ends[name].beyond(n * small.model)) / 2**20:+.0f} MiB"
+        for name, n in COPIES.items()
+    )
+    return f"a model {big.model / small.model:.0f} times as large took, beyond itself: {ends}"
+
+
 def report(found: Measured) -> str:
     """Lines for people."""
     lines = [f"{found.model / 1e9:.2f} GB of random weights, {len(found.seconds)} rounds: "]
@@ -286,11 +302,15 @@ def report(found: Measured) -> str:
 
 def run(sizes: list[float], rounds: int, deltas: Policy, folder: Path | None, *, as_json: bool) -> None:
     """Measures models of so many gigabytes, and prints what each took."""
+    all_found = []
     for gigabytes in sizes:
         with tempfile.TemporaryDirectory(prefix="podlt-bench-", dir=folder) as made:
             began = time.perf_counter()
             found = measure(Path(made), int(gigabytes * 1e9), rounds, deltas)
+            all_found.append(found)
             if as_json:
                 print(json.dumps(msgspec.to_builtins(found)), flush=True)
             else:
                 print(f"{report(found)}\n  {time.perf_counter() - began:.0f} s in all", flush=True)
+    if len(all_found) > 1 and not as_json:
+        print(difference(all_found[0], all_found[-1]))
