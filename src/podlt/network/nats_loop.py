@@ -29,6 +29,9 @@ RETRY_SECONDS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 CLOSE_SECONDS = 5.0
 
+LOOK_SECONDS, HANGS = 1.0, 3
+"""How often to look at a connection, and in how many looks nats-py must have taken leave of one that broke."""
+
 Options = Mapping[str, Any]
 """What `nats.connect` is given besides the server: who connects, and how."""
 
@@ -146,8 +149,9 @@ class Connection:
         self.refused = 0
         self.why = ""
         self.let_in = False
-        self._ended = asyncio.Event()
+        self._ended, self._left = asyncio.Event(), asyncio.Event()
         self._closing = False
+        self._leaving: set[asyncio.Task[None]] = set()
 
     @property
     def connected(self) -> bool:
@@ -163,12 +167,16 @@ class Connection:
         nats = _nats()
         failures = way = 0
         while not self._closing:
-            self._ended.clear()
+            self._ended, self._left = ended, left = asyncio.Event(), asyncio.Event()
 
-            async def closed() -> None:
-                self._ended.set()
+            async def closed(ended: asyncio.Event = ended) -> None:
+                ended.set()
 
-            async def back() -> None:
+            async def parted(left: asyncio.Event = left) -> None:
+                left.set()
+
+            async def back(left: asyncio.Event = left) -> None:
+                left.clear()
                 again()
 
             async def failed(error: Exception) -> None:
@@ -178,6 +186,7 @@ class Connection:
                 connecting = nats.connect(
                     servers=self._ways[way],
                     closed_cb=closed,
+                    disconnected_cb=parted,
                     reconnected_cb=back,
                     error_cb=failed,
                     connect_timeout=CONNECT_SECONDS,
@@ -193,7 +202,7 @@ class Connection:
                 await begun(self.client)
                 failures, self.refused, self.let_in, self.why = 0, 0, True, ""
                 again()
-                await self._ended.wait()
+                await self._until_ended(self.client)
             except Exception as error:
                 if not (isinstance(error, nats.errors.NoServersError) and self.why):  # why none is left was told before
                     self.why = str(error) or self.why or type(error).__name__
@@ -203,6 +212,22 @@ class Connection:
             if not self._closing:
                 await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                 failures += 1
+
+    async def _until_ended(self, client: Any) -> None:
+        """Waits until a connection has ended, or hangs.
+
+        After a network was cut, or has changed, nats-py takes leave of the peer that is gone before it connects again:
+        by TLS, for half a minute. That is done beside the new connection.
+        """
+        hangs = 0
+        while not self._ended.is_set() and hangs < HANGS:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), LOOK_SECONDS)
+            hangs = hangs + 1 if client.is_reconnecting and not self._left.is_set() else 0
+        if not self._ended.is_set():
+            leaving = asyncio.get_running_loop().create_task(client.close())
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
 
     async def close(self) -> None:
         """Ends it for good, after what was sent is on its way."""
