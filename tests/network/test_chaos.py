@@ -146,7 +146,7 @@ def test_a_manager_that_is_stopped_for_long_blames_nobody(tmp_path: Path, recipe
     assert state.parameters == undisturbed
 
 
-def test_a_soak_of_random_kills_ends_sound(tmp_path: Path) -> None:
+def test_a_soak_of_random_kills_and_stops_ends_sound(tmp_path: Path) -> None:
     dice = random.Random(7)
     recipe = write_recipe(tmp_path / "recipe.toml", epochs=18, workers=8)
     with Stage(tmp_path, recipe, patience=15) as stage:
@@ -157,15 +157,25 @@ def test_a_soak_of_random_kills_ends_sound(tmp_path: Path) -> None:
         while goal < 190:
             stage.until_round(goal)
             goal += dice.randrange(5, 30)
-            victim = dice.choice([*"abcd", "manager", "server"])
-            if victim == "manager":
-                stage.manager.kill()
-                stage.start_manager()
-            elif victim == "server":
-                os.kill(stage.server(), signal.SIGKILL)
-            else:
-                stage.workers[victim].kill()
-                stage.start_worker(victim)
+            disturb(stage, dice)
         state = stage.end(400)
     assert all(worker.status != "evicted" for worker in state.workers.values())
     assert state.round >= 200
+
+
+def disturb(stage: Stage, dice: random.Random) -> None:
+    """Kills or stops the manager, the server or a worker."""
+    victim, stops = dice.choice([*"abcd", "manager", "server"]), dice.random() < 0.3
+    if stops and victim != "server":
+        process = stage.manager if victim == "manager" else stage.workers[victim]
+        process.send(signal.SIGSTOP)
+        time.sleep(3)
+        process.send(signal.SIGCONT)
+    elif victim == "manager":
+        stage.manager.kill()
+        stage.start_manager()
+    elif victim == "server":
+        os.kill(stage.server(), signal.SIGKILL)
+    else:
+        stage.workers[victim].kill()
+        stage.start_worker(victim)
