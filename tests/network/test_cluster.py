@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import nats
 import pytest
 from doorstep import enter, eventually, milliseconds, run, worker_key
-from town import Town, free_ports, town
+from town import Town, free_ports, make_certificates, town
 
 from podlt.crypto import SigningKey
 from podlt.errors import EngineError, UsageError
@@ -24,6 +26,7 @@ from podlt.network.invitation import channel_of, read, write
 from podlt.network.login import manager_options
 from podlt.network.register import Register
 from podlt.network.roll import connected
+from podlt.network.server import binary
 from podlt.training.directory import RunDirectory
 
 ONE, OTHER = SigningKey(b"one".ljust(32, b".")), SigningKey(b"other".ljust(32, b"."))
@@ -167,6 +170,19 @@ def test_a_key_is_needed_and_two_certificates_are_one_too_many(one_server: Town,
         c.cluster_of(one_server.urls, one_server.key_file, both)
 
 
+def test_the_example_of_a_server_is_one_that_nats_takes_and_podlt_too(tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+    (tmp_path / "podlt.conf").write_text("".join(told(tmp_path).values()))
+    example = Path(__file__).parents[2] / "examples" / "operations" / "nats-node.conf"
+    text = example.read_text().replace("/etc/nats/", f"{tmp_path}/").replace("# websocket", "websocket")
+    (tmp_path / "nats-node.conf").write_text(text)
+    done = subprocess.run([binary(), "-t", "-c", tmp_path / "nats-node.conf"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ours = re.findall(r"^max_.*$|^write_deadline.*$|^ping_.*$", text, re.MULTILINE)
+    with town(tmp_path / "town", more="\n".join(ours) + "\n") as stands:
+        examine(stands.cluster())
+
+
 # -- who shares it ---------------------------------------------------------------------------------------------------
 
 
@@ -291,6 +307,32 @@ def test_a_run_keeps_which_cluster_it_is_on_and_no_secret_of_it(one_server: Town
 
 
 # -- servers that die ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.chaos
+def test_two_runs_at_once_on_one_cluster_notice_nothing_of_each_other(tmp_path: Path) -> None:
+    from stage import Stage, write_recipe
+
+    import podlt.api
+    from podlt.recipe import load_recipe
+
+    recipe = write_recipe(tmp_path / "recipe.toml", epochs=6, workers=4)
+    undisturbed = podlt.api.train(load_recipe(recipe), run=tmp_path / "local").parameters
+    with (
+        town(tmp_path / "town", 2) as stands,
+        Stage(tmp_path / "one", recipe, patience=60) as one,
+        Stage(tmp_path / "two", recipe, patience=60) as two,
+    ):
+        for stage in (one, two):
+            stage.folder.mkdir()
+            stage.start_manager(*stands.options())
+            stage.start_worker("a", "--identities", 4, "--key", tmp_path / "same.key")  # the same workers in both
+        states = [one.end(), two.end()]
+        assert not one.events("withdrawn") and not two.events("withdrawn")
+    assert [state.parameters for state in states] == [undisturbed] * 2
+    assert len({state.run for state in states}) == 2
+    keys = [{worker.key for worker in state.workers.values()} for state in states]
+    assert keys[0] == keys[1] and len(keys[0]) == 4
 
 
 @pytest.mark.chaos

@@ -157,7 +157,7 @@ def _missing(url: str, key: SigningKey, reason: str, *parts: str) -> UsageError:
     lines = "\n".join(sections.values() if parts == ("all",) else (sections[part] for part in parts))
     return UsageError(
         f"{url}: {reason}; its configuration must hold (podlt key nats FILE prints all of it):\n\n{lines}\n"
-        "and be read anew: nats-server --signal reload"
+        "Then start the server again: a system account is not taken by a reload"
     )
 
 
