@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-all lint clean
+.PHONY: setup demo test test-all chaos lint clean
 
 setup: $(READY)
 
@@ -22,6 +22,9 @@ test: setup lint
 
 test-all: setup lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m ''
+
+chaos: setup
+	$(BIN)/python -m pytest -q -m chaos
 
 lint: setup
 	$(BIN)/ruff check src tests

@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from stage import Stage, write_recipe
+from small_runs import entries, replayed
+from stage import Stage, all_committed_work_is_paid, write_recipe
 
 import podlt.api
 from podlt.recipe import load_recipe
@@ -45,6 +46,15 @@ def started(folder: Path, recipe: Path, patience: float = 120.0) -> Stage:
     stage.start_worker("b", "--identities", 3)
     stage.until_round(5)
     return stage
+
+
+def test_what_is_not_paid_is_noticed(tmp_path: Path, recipe: Path) -> None:
+    run = podlt.api.train(load_recipe(recipe), run=tmp_path / "run").run
+    log, state = entries(run), replayed(run)
+    all_committed_work_is_paid(state, log)
+    state.ledger.accounts[2].vested -= 1
+    with pytest.raises(AssertionError, match="worker 2"):
+        all_committed_work_is_paid(state, log)
 
 
 def test_a_worker_that_is_killed_and_comes_back_in_time_changes_no_bit(
