@@ -358,6 +358,48 @@ def test_deposits_go_through_the_log_to_the_workers_own_books(tmp_path: Path) ->
         assert (account.seized == 500) == (number in trained.result.evicted)
 
 
+def test_who_left_is_paid_back_in_the_log_before_the_next_round(tmp_path: Path) -> None:
+    hub, path = Hub(), tmp_path / "run"
+    made = crews(hub, tmp_path, 4, 1)
+    leaver = keys(1, 4)[0].public.hex()
+
+    def connect(job: Job) -> Hub:
+        Register(job.directory).change(lambda state: state.pay(leaver, 70, 0, ""))
+        return hub.connect(job)  # type: ignore[return-value]
+
+    def listen(event: ev.Event) -> None:
+        if isinstance(event, ev.RoundDone) and event.round == 2:
+            made[1].gone = "its time is over"
+        if isinstance(event, ev.Withdrawn):
+            Register(path).change(lambda state: state.pay_back(leaver, 1, ""))
+
+    import podlt.api
+
+    place = Elsewhere(connect, beat=hub.beat)
+    result = podlt.api.train(small_recipe(workers=5, epochs=4), run=path, listener=listen, place=place)
+    number = next(n for n, worker in read_history(path).state.workers.items() if worker.key.hex() == leaver)
+    store = open_log(path)
+    log = [e.decode(body) for _, _, body in store.entries()]
+    store.close()
+    (at,) = [i for i, entry in enumerate(log) if isinstance(entry, e.Return)]
+    (left,) = [i for i, entry in enumerate(log) if isinstance(entry, e.Withdraw)]
+    assert left < at and not any(isinstance(entry, e.Open) for entry in log[left:at])
+    assert any(isinstance(entry, e.Open) for entry in log[at:])
+    assert (result.ledger[number].returned, result.ledger[number].deposit) == (70, 0)
+
+
+def test_what_an_older_podlt_wrote_of_a_worker_is_not_counted_twice(sim: Simulated, tmp_path: Path) -> None:
+    journal = sim.journal(tmp_path, 1)
+    path = journal._earned_path()
+    old = {sim.key(1).hex(): {"number": 1, "pending": 9, "vested": 99, "forfeited": 0, "tasks": 5, "round": 3}}
+    path.write_bytes(msgspec.json.encode(old))
+    journal = sim.journal(tmp_path, 1)
+    assert journal.status.workers[sim.key(1).hex()].tasks == 5
+    for paid in sim.told:
+        journal.paid(paid)
+    assert credits(journal.status.workers[sim.key(1).hex()]) == credits(sim.account(1))
+
+
 def test_who_asks_for_the_past_and_was_never_admitted_is_told_nothing(tmp_path: Path) -> None:
     hub = Hub()
     crews(hub, tmp_path, 3)

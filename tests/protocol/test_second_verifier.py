@@ -54,7 +54,7 @@ def test_both_accept_a_run_of_an_honest_manager_whoever_takes_part(kind: str) ->
         return [make_player(c, i, digest(kind), gossip, 0.2 if i < 3 else None) for i, c in enumerate(cast)]
 
     log = MemoryLog()
-    world = World(Scenario(lines=70, epochs=2, block_lines=20, fragment_lines=3), players, digest(kind), log)
+    world = World(Scenario(lines=70, epochs=2, block_lines=20, fragment_lines=3, deposit=7), players, digest(kind), log)
     world.begin()
     world.play()
     assert verify_log(log, world.recipe, world.program, jobs=1).ok

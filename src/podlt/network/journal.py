@@ -80,7 +80,7 @@ class Journal:
             self._size, self._heads = 0, {}
             with suppress(StorageError, msgspec.DecodeError, ValueError):
                 known = msgspec.json.decode(read_whole(self._earned_path(), MAX_STATUS), type=dict[str, Earned])
-                self.status.workers |= {key: known[key] for key in self._keys if key in known}
+                self.status.workers |= {key: _whole(known[key]) for key in self._keys if key in known}
 
     def admitted(self, key: bytes, number: int) -> None:
         """An identity is worker `number`."""
@@ -209,6 +209,11 @@ class Journal:
 
     def _earned_path(self) -> Path:
         return self._folder / f"earned-{self._run.hex()[:16]}.json"
+
+
+def _whole(earned: Earned) -> Earned:
+    """What a file says; without how far it knows the log (an older podlt wrote it), nothing of it counts."""
+    return earned if earned.upto else Earned(number=earned.number, tasks=earned.tasks)
 
 
 def read_status(folder: Path) -> tuple[Status, bool]:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from podlt.engine.interface import Receipt
-from podlt.errors import StorageError
+from podlt.errors import PodltError
 from podlt.network import messages as m
 from podlt.network.link import ManagerLink
 from podlt.network.past import Past
@@ -51,8 +51,8 @@ class Payslips:
         self._told[key] = time.monotonic()
         try:
             missed = self._past.missed(number, behind.first)
-        except StorageError:
-            return  # the log is written by another thread, which says what is wrong with the disk
+        except PodltError:
+            return  # no fault of the worker's; who writes the log says what is wrong with it
         if missed is not None:
             self._link.send(key, m.record(missed))
 

@@ -54,7 +54,7 @@ def check(paid: m.Paid, manager: bytes, run: bytes) -> Told:
 
 def path_of(folder: Path, run: bytes) -> Path:
     """Where a worker's folder keeps the receipts of a run, by its identity."""
-    return folder / f"receipts-{run.hex()[:16]}.jsonl"
+    return folder / f"paid-{run.hex()[:16]}.jsonl"
 
 
 def keep(folder: Path, run: bytes, paid: m.Paid) -> None:
