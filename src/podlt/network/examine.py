@@ -25,7 +25,7 @@ from podlt.network.cluster import Cluster
 from podlt.network.login import Pass, issuer_key, own_options, pass_options, system_key, tls_options
 from podlt.network.roll import nats_errors
 
-SECONDS = 6.0
+SECONDS = 4.0
 """How long one step of one server may take."""
 
 _ONCE = {"allow_reconnect": False, "max_reconnect_attempts": 1, "connect_timeout": SECONDS}
@@ -50,15 +50,18 @@ def examine(cluster: Cluster, tell: Callable[[str], object] = lambda line: None)
 
 
 async def _examine(cluster: Cluster) -> list[str]:
-    away = []
-    for url in cluster.servers:
-        try:
-            if not url.startswith("wss:"):
-                await _reach(url, cluster.certificate)
-            await _try(url, cluster)
-        except _Unreachable as error:
-            away.append(f"{url}: {error}")
-    return away
+    """All servers at once: one that is away must not keep a manager waiting that goes on after it was killed."""
+    found = await asyncio.gather(*(_look_at(url, cluster) for url in cluster.servers), return_exceptions=True)
+    for one in found:
+        if isinstance(one, BaseException) and not isinstance(one, _Unreachable):
+            raise one
+    return [f"{url}: {one}" for url, one in zip(cluster.servers, found, strict=True) if one is not None]
+
+
+async def _look_at(url: str, cluster: Cluster) -> None:
+    if not url.startswith("wss:"):
+        await _reach(url, cluster.certificate)
+    await _try(url, cluster)
 
 
 async def _reach(url: str, certificate: bytes) -> None:
