@@ -23,7 +23,7 @@ from podlt.network.configuration import sections
 from podlt.network.door import Door
 from podlt.network.examine import examine
 from podlt.network.invitation import channel_of, read, write
-from podlt.network.login import manager_options
+from podlt.network.login import Pass, manager_options, pass_options
 from podlt.network.register import Register
 from podlt.network.roll import connected
 from podlt.network.server import binary
@@ -206,8 +206,8 @@ class Standing:
         )
         self.door.start()
 
-    async def link(self, key: SigningKey | None = None) -> Any:
-        options = manager_options(key or self.key, self.cluster.certificate, shared=True)
+    async def link(self) -> Any:
+        options = manager_options(self.key, self.cluster.certificate, shared=True)
         return await nats.connect(self.cluster.servers, allow_reconnect=False, error_cb=_ignore, **options)
 
     async def worker(self, key: SigningKey) -> Any:
@@ -268,15 +268,23 @@ def _collect(texts: list[str]) -> Callable[[Exception], Any]:
     return collect
 
 
-def test_nobody_comes_in_as_the_manager_of_a_run_and_the_key_of_another_run_opens_nothing(
-    one_server: Town, tmp_path: Path
-) -> None:
+def test_nobody_comes_in_as_the_manager_of_a_run_without_its_key(one_server: Town, tmp_path: Path) -> None:
     async def test() -> None:
-        with standing(tmp_path / "a", ONE, one_server.cluster()) as a:
-            for key in (OTHER, worker_key(5)):
-                with pytest.raises(Exception, match=r"(?i)authorization|timeout"):
-                    client = await a.link(key)
-                    await client.flush(3)
+        cluster, hostile, channel = one_server.cluster(), worker_key(5), channel_of(ONE.public)
+        how = {"allow_reconnect": False, "error_cb": _ignore}
+        with standing(tmp_path / "a", ONE, cluster) as a:
+            forged = pass_options(Pass(channel, ONE.public), hostile, cluster.certificate)
+            with pytest.raises(Exception, match=r"(?i)authorization"):
+                await nats.connect(cluster.servers, **how, **forged)
+            asked: list[str] = []
+            own = pass_options(Pass(channel, hostile.public), hostile, cluster.certificate)
+            client = await nats.connect(cluster.servers, **{**how, "error_cb": _collect(asked)}, **own)
+            await client.subscribe(f"podlt.{channel}.up.>")
+            await client.publish(f"podlt.{channel}.all.m", b"from the manager")
+            await eventually(lambda: len(asked) >= 2)
+            assert all("permissions violation" in text.lower() for text in asked)
+            assert await asyncio.to_thread(a.door.connections) == []  # it waits in the lobby, to be told why not
+            await client.close()
 
     run(test())
 

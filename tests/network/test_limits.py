@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from podlt.errors import UsageError
-from podlt.network.limits import LEAST, Memory
+from podlt.network.limits import LEAST, LIBRARIES, Memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system bounds nothing")
 
@@ -66,3 +66,6 @@ def test_the_status_file_is_read_as_the_system_writes_it(monkeypatch: pytest.Mon
     bound = Memory(2**30)
     assert asked[-1][1][0] == 2**30 - (1024 + 512) * 1024
     assert bound.left == 2**30 - (2048 + 1024 + 512) * 1024
+    status.write_text("VmData:\t  2048 kB\nRssFile:\t 9000000 kB\nRssShmem:\t 512 kB\n")
+    bound.adjust()
+    assert asked[-1][1][0] == 2**30 - LIBRARIES - 512 * 1024

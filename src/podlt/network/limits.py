@@ -12,6 +12,9 @@ from podlt.errors import UsageError
 LEAST = 512 * 2**20
 """Bytes below which PyTorch and the exact kernels are not sure to start."""
 
+LIBRARIES = 512 * 2**20
+"""Bytes of mapped files that count at most."""
+
 _STATUS = Path("/proc/self/status")
 
 
@@ -27,11 +30,12 @@ def keep_to_cores(cores: int) -> int:
 
 
 class Memory:
-    """A bound on the memory of this process: private, shared, and of the files that it has mapped.
+    """A bound on the memory of this process: private, shared, and of its libraries.
 
     The system bounds what is private, as it is asked for and not as it is used (RLIMIT_DATA); what the others take is
     subtracted from that by `adjust`, now and then. Addresses are no memory, and have no bound: PyTorch reserves more of
-    them than it ever uses.
+    them than it ever uses. Nor have files that are mapped, beyond what libraries take: their pages are the system's
+    cache, which it takes back when memory is short.
 
     Args:
         nbytes: the bound.
@@ -74,4 +78,5 @@ def _used() -> dict[str, int]:
         name, _, value = line.partition(":")
         if name in found:
             found[name] = int(value.split()[0]) * 1024
+    found["RssFile"] = min(found["RssFile"], LIBRARIES)
     return found
