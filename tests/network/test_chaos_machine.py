@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from clocks import Clock
 from small_runs import entries
 from stage import Circumstances, Stage, write_recipe
 
@@ -26,8 +27,6 @@ pytestmark = [pytest.mark.chaos]
 WORKERS = 6
 
 HOUR, YEAR = 3600, 365 * 86400
-
-FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 
 
 @pytest.fixture(scope="module")
@@ -121,22 +120,6 @@ def test_a_worker_whose_disk_is_full_goes_on_working(tmp_path: Path, recipe: Pat
 # -- clocks ----------------------------------------------------------------------------------------------------------
 
 
-def clock(folder: Path, name: str) -> tuple[Circumstances, Path]:
-    """What gives a process a clock that is off by as much as a file says: "+0" at first, seconds."""
-    if not FAKETIME:
-        pytest.skip("libfaketime is not installed (apt-get install faketime)")
-    offset = folder / f"{name}.clock"
-    offset.write_text("+0")
-    environment = {
-        "LD_PRELOAD": str(FAKETIME[0]),
-        "FAKETIME_TIMESTAMP_FILE": str(offset),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "FAKETIME_DONT_RESET": "1",
-    }
-    return Circumstances(environment=environment), offset
-
-
 def in_order(run: Path) -> list[int]:
     """The times of a log, which never go back."""
     times = [entry.at for entry in entries(run)]
@@ -147,13 +130,13 @@ def in_order(run: Path) -> list[int]:
 def test_a_manager_whose_clock_is_set_back_and_forth_while_it_runs_changes_no_bit(
     tmp_path: Path, recipe: Path, undisturbed: bytes
 ) -> None:
-    shown, offset = clock(tmp_path, "manager")
-    with Stage(tmp_path, recipe, patience=60, circumstances=shown) as stage:
+    clock = Clock(tmp_path, "manager")
+    with Stage(tmp_path, recipe, patience=60, circumstances=clock.circumstances) as stage:
         stage.start_manager()
         start_workers(stage)
         for round, seconds in ((5, -HOUR), (15, HOUR), (25, -YEAR)):
             stage.until_round(round)
-            offset.write_text(f"{seconds:+d}")
+            clock.set(seconds)
         state = stage.end()
         stage.nobody_left(state)
     times = in_order(stage.run)
@@ -165,14 +148,14 @@ def test_a_manager_whose_clock_is_set_back_and_forth_while_it_runs_changes_no_bi
 def test_a_manager_that_goes_on_with_another_clock_changes_no_bit(
     tmp_path: Path, recipe: Path, undisturbed: bytes, seconds: int
 ) -> None:
-    shown, offset = clock(tmp_path, "manager")
-    with Stage(tmp_path, recipe, patience=60, circumstances=shown) as stage:
+    clock = Clock(tmp_path, "manager")
+    with Stage(tmp_path, recipe, patience=60, circumstances=clock.circumstances) as stage:
         stage.start_manager()
         start_workers(stage)
         stage.until_round(5)
         stage.manager.kill()
         os.kill(stage.server(), signal.SIGKILL)  # so that everybody has to be let in anew, by the new clock
-        offset.write_text(f"{seconds:+d}")
+        clock.set(seconds)
         stage.start_manager()
         state = stage.end()
         stage.nobody_left(state)
@@ -181,12 +164,10 @@ def test_a_manager_that_goes_on_with_another_clock_changes_no_bit(
 
 
 def test_workers_whose_clocks_are_years_off_work_and_are_told(tmp_path: Path, recipe: Path, undisturbed: bytes) -> None:
-    (behind, before), (ahead, after) = clock(tmp_path, "a"), clock(tmp_path, "b")
-    before.write_text(f"{-10 * YEAR:+d}")
-    after.write_text(f"{20 * YEAR:+d}")
+    behind, ahead = Clock(tmp_path, "a", -10 * YEAR), Clock(tmp_path, "b", 20 * YEAR)
     with Stage(tmp_path, recipe, patience=60) as stage:
         stage.start_manager()
-        start_workers(stage, behind, ahead)
+        start_workers(stage, behind.circumstances, ahead.circumstances)
         state = stage.end()
         stage.nobody_left(state)
         for name, where in (("a", "behind"), ("b", "ahead of")):
