@@ -196,8 +196,8 @@ class Connection:
                     max_outstanding_pings=2,
                     **self._options,
                 )
-                # nats-py waits for ever for a TLS that was begun and is not answered. Where there is no other way, a busy
-                # server is given more time: hundreds of workers may come at once.
+                # nats-py waits for ever for a TLS that was begun and is not answered. Where there is no other way, a
+                # busy server is given more time: hundreds of workers may come at once.
                 patience = CONNECT_SECONDS * (2 + len(self._ways[way])) * (1 if len(self._ways) > 1 else 4)
                 self.client = await asyncio.wait_for(connecting, patience)
                 self.client.options["max_reconnect_attempts"] = AGAIN
@@ -208,8 +208,10 @@ class Connection:
             except Exception as error:
                 if not (isinstance(error, nats.errors.NoServersError) and self.why):  # why none is left was told before
                     self.why = str(error) or self.why or type(error).__name__
-                self.refused += "authorization" in self.why.lower()
-                way = (way + 1) % len(self._ways)
+                if "authorization" in self.why.lower():  # the server is there: no other way leads further
+                    self.refused += 1
+                else:
+                    way = (way + 1) % len(self._ways)
             self.client = None
             if not self._closing:
                 await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
