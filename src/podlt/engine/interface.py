@@ -100,6 +100,9 @@ class Engine(Protocol):
     def slot(self, origin: int) -> np.ndarray:
         """The update (uint8 bytes) of the task that was dealt to `origin`; whole once its commitment was given."""
 
+    def digest(self, origin: int) -> bytes:
+        """The digest of that update, of the bytes as they are in the manager's own memory."""
+
     def deal(
         self,
         half: int,

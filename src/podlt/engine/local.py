@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import numpy as np
 
+from podlt.crypto import blob_digest
 from podlt.engine import wire
 from podlt.engine.process import HostProcess
 from podlt.engine.shared import BlockBuffer, Region
@@ -153,6 +154,10 @@ class LocalEngine:
     def slot(self, origin: int) -> np.ndarray:
         """The update (uint8 bytes) of the task that was dealt to `origin`."""
         return self._slots.bytes[origin * self._update_bytes : (origin + 1) * self._update_bytes]
+
+    def digest(self, origin: int) -> bytes:
+        """The digest of that update."""
+        return blob_digest(self.slot(origin).data)
 
     def deal(
         self,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import msgspec
 import numpy as np
 
-from podlt.crypto import SigningKey
+from podlt.crypto import SigningKey, blob_digest
 from podlt.engine import wire
 from podlt.engine.interface import Event, Job, Lost, Member, Receipt
 from podlt.engine.local import FIRST_PATIENCE, LEAST_PATIENCE, MAX_DEATHS, PATIENCE_TIMES, Restarted
@@ -155,6 +155,10 @@ class RayEngine:
     def slot(self, origin: int) -> np.ndarray:
         """The update (uint8 bytes) of the task that was dealt to `origin`."""
         return self._slots.bytes[origin * self._update_bytes : (origin + 1) * self._update_bytes]
+
+    def digest(self, origin: int) -> bytes:
+        """The digest of that update."""
+        return blob_digest(self.slot(origin).data)
 
     def deal(
         self,

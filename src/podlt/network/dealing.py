@@ -57,6 +57,7 @@ class Dealing:
         self._allowance = 0.0
         self._tell_carried, self._carried = carried, False
         self._slots: dict[int, np.ndarray] = {}
+        self._digests: dict[int, bytes] = {}
         self._tasks: dict[int, Dealt] = {}
         self._pace = Pace(patience)
         self.attempt = b""
@@ -78,19 +79,20 @@ class Dealing:
             assert self._depot is not None
             self._depot.withdraw(digest)
         self._readers = {}
+        self._digests = {}
         if self._uploads:
             self._slots = {}
 
     def slot(self, origin: int) -> np.ndarray:
-        """The update of a task (uint8): a large one is the file into which it was uploaded, mapped."""
+        """The update of a task (uint8): a large one is the file into which it was uploaded, mapped, once it has come."""
         if origin not in self._slots:
-            if self._uploads and self._depot is not None:
-                answer = self._tasks[origin].answer
-                assert answer is not None, "it has not come"
-                self._slots[origin] = self._depot.open(answer.update)
-            else:
-                self._slots[origin] = np.zeros(self._update_bytes, np.uint8)
+            assert not self._uploads, "it has not come"
+            self._slots[origin] = np.zeros(self._update_bytes, np.uint8)
         return self._slots[origin]
+
+    def digest(self, origin: int) -> bytes:
+        """The digest of an update that has come: it was compared with its bytes when they came."""
+        return self._digests[origin]
 
     def give(
         self, assignment: Assignment, holder: Peer, lines: np.ndarray, digest: bytes, count: int, now: float
@@ -115,6 +117,7 @@ class Dealing:
             lines=inline,
         )
         dealt = Dealt(assignment, holder.key, work, lines, self._update_bytes, now)
+        self._digests.pop(assignment.origin, None)
         if self._uploads:
             self._slots.pop(assignment.origin, None)
         self._tasks[assignment.origin] = dealt
@@ -187,6 +190,9 @@ class Dealing:
         """The update is here, and is what was committed to."""
         assert dealt.answer is not None
         dealt.whole = True
+        self._digests[dealt.assignment.origin] = dealt.answer.update
+        if self._uploads and self._depot is not None:
+            self._slots[dealt.assignment.origin] = self._depot.open(dealt.answer.update)
         return wire.Results(
             round=dealt.work.task.round,
             committed=[dealt.committed],

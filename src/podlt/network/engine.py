@@ -77,8 +77,8 @@ class NetworkEngine:
     ) -> None:
         self._job, self._link = job, link
         self._patience, self._beat, self._time = patience, beat, Attention(clock)
-        self._state_bytes, nbytes = state_layout(job.program).nbytes, update_layout(job.program).nbytes
-        self._state = Region(self._state_bytes)
+        size, nbytes = state_layout(job.program).nbytes, update_layout(job.program).nbytes
+        self._state = Region(size)
         self._block = BlockBuffer(job.fields, job.block_lines)
         self._peers: dict[bytes, Peer] = {}
         self._by_number: dict[int, Peer] = {}
@@ -86,9 +86,7 @@ class NetworkEngine:
         self._payslips = Payslips(job.directory, link, beat / 20)
         self._lost: deque[Lost] = deque()
         self._depot = depot
-        self._publisher = Publisher(
-            self._state.bytes[: self._state_bytes], link, depot, large, Thrift(deltas, clock), tell
-        )
+        self._publisher = Publisher(self._state.bytes[:size], link, depot, large, Thrift(deltas, clock), tell)
         self._dealing = Dealing(link, nbytes, patience, beat, self._publisher.carried, depot, large)
         self._rounds, self._complete = 0, False
         link.allow((2 * nbytes if depot is None or nbytes <= large else 0) + BACKLOG)
@@ -115,8 +113,7 @@ class NetworkEngine:
     def departures(self) -> list[Lost]:
         """Admitted workers that are gone."""
         self._find_silent()
-        lost = list(self._lost)
-        self._lost.clear()
+        lost, self._lost = list(self._lost), deque()
         return lost
 
     def admitted(self, member: Member, number: int) -> None:
@@ -157,6 +154,10 @@ class NetworkEngine:
     def slot(self, origin: int) -> np.ndarray:
         """The update of the task that was dealt to `origin`."""
         return self._dealing.slot(origin)
+
+    def digest(self, origin: int) -> bytes:
+        """The digest of that update."""
+        return self._dealing.digest(origin)
 
     def deal(
         self,
@@ -229,8 +230,7 @@ class NetworkEngine:
 
     def _see_off(self, said: bytes) -> None:
         """Answers who has missed something, until everybody has left."""
-        until = time.monotonic() + SEEING_OFF
-        again = time.monotonic() + self._beat
+        again, until = time.monotonic() + self._beat, time.monotonic() + SEEING_OFF
         while self._by_number and time.monotonic() < until:
             for _ in self._pump(STEP):
                 pass  # answers are of no use any more

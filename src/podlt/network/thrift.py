@@ -15,7 +15,7 @@ FIRST_RATIO = 0.7
 WORTH = 0.9
 """A difference that is longer than this part of the whole is not worth its trouble."""
 
-SHARE = 0.02
+SHARE = 0.01
 """A part of a round that finding out may take in any case: bytes cost somebody something."""
 
 GAIN = 2.0

@@ -185,7 +185,7 @@ class RoundDriver:
         return task is not None and task.holder == message.holder
 
     def _opened(self, message: Opened) -> None:
-        self._manager.opened(message, crypto.blob_digest(self._engine.slot(message.origin).data))
+        self._manager.opened(message, self._engine.digest(message.origin))
 
     def _failed(self, event: wire.Failed) -> None:
         """A worker could not execute its task: it is the task's fault if the manager cannot either."""
