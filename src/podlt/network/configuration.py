@@ -108,7 +108,8 @@ ping_interval: "10s"
 ping_max: 2
 {access(key)}"""
     if listen.websocket is not None:
-        text += f"websocket {{ listen: {json.dumps(_address(listen.host, listen.websocket))}, tls {{ {tls} }} }}\n"
+        web = json.dumps(_address(listen.host, listen.websocket))
+        text += f'websocket {{ listen: {web}, handshake_timeout: "5s", tls {{ {tls}, min_version: "1.3" }} }}\n'
     return text
 
 
