@@ -25,7 +25,7 @@ def test_traffic_goes_on_where_it_was_when_a_connection_is_lost_and_made_again()
 
 def test_what_is_no_news_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now, told = [100.0], []
-    monkeypatch.setattr(roll.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("podlt.network.roll.time.monotonic", lambda: now[0])
     traffic = Traffic(lambda *counted: told.append(counted))
     for nbytes in (10, 20, 30):
         traffic.take([connection(1, nbytes, 0)], 1)
