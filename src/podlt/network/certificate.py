@@ -15,8 +15,8 @@ _LONGEST = 16 * 1024
 _BEGIN = "-----BEGIN CERTIFICATE-----"
 
 # A certificate that is pinned needs no life span: what counts is the invitation's. And a worker whose clock is wrong by
-# years is told so by the manager, which it could not be if TLS failed first.
-_FROM, _UNTIL = datetime.datetime(2000, 1, 1), datetime.datetime(2199, 12, 31)
+# years (without a battery it begins in 1970) is told so by the manager, which it could not be if TLS failed first.
+_FROM, _UNTIL = datetime.datetime(1950, 1, 1), datetime.datetime(2199, 12, 31)
 
 
 def load_or_create(folder: Path) -> bytes:
