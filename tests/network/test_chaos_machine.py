@@ -164,7 +164,7 @@ def test_a_manager_that_goes_on_with_another_clock_changes_no_bit(
 
 
 def test_workers_whose_clocks_are_years_off_work_and_are_told(tmp_path: Path, recipe: Path, undisturbed: bytes) -> None:
-    behind, ahead = Clock(tmp_path, "a", -10 * YEAR), Clock(tmp_path, "b", 20 * YEAR)
+    behind, ahead = Clock(tmp_path, "a", HOUR - int(time.time())), Clock(tmp_path, "b", 20 * YEAR)
     with Stage(tmp_path, recipe, patience=60) as stage:
         stage.start_manager()
         start_workers(stage, behind.circumstances, ahead.circumstances)
