@@ -67,6 +67,8 @@ def plain(why: str) -> str:
     known = why.lower()
     if "authorization" in known:
         return "the server is there, but no manager of this run answers (it may be starting again)"
+    if "not yet valid" in known or "has expired" in known:
+        return "the server's certificate is not valid at the time that this machine's clock shows: is it right?"
     if "certificate" in known:
         return "the server shows another certificate than the invitation names"
     if "connect call failed" in known or "cannot connect" in known:
