@@ -129,7 +129,7 @@ def test_only_what_was_committed_to_is_taken(depot: Depot, porters: Callable[...
     digest, data = random_bytes()
     porter = porters(depot)
     porter.send(WORKER.public, digest, data)
-    until(lambda: not porter.busy)
+    until(lambda: porter.ended() or None)
     assert not depot.store.has(digest) and not depot.uploaded()
     depot.expect(WORKER.public, digest, SIZE)
     wrong = data.copy()
@@ -147,7 +147,7 @@ def test_who_is_shut_out_uploads_nothing_more(depot: Depot, porters: Callable[..
     assert not depot.waiting
     porter = porters(depot)
     porter.send(WORKER.public, digest, data)
-    until(lambda: not porter.busy)
+    until(lambda: porter.ended() or None)
     assert not depot.store.has(digest) and not depot.uploaded()
 
 

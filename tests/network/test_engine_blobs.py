@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from cutting import Wire
@@ -12,7 +13,9 @@ from hub import CrewLink, Hub
 from small_runs import Trained, seeded, small_recipe, tiny_recipe, train
 from test_engine import crews, keys, whole
 
-from podlt.network import depot, http_client, messages, objects, place, porter, transfer
+from podlt.crypto import SigningKey
+from podlt.network import depot, http_client, messages, objects, place, porter, reception, transfer
+from podlt.network.peers import Peer
 from podlt.network.place import Blobs, Elsewhere
 from podlt.network.publishing import Published
 from podlt.recipe import Recipe
@@ -196,3 +199,35 @@ def test_parameters_go_through_s3(
     assert {one.way for one in published if one.form != "same"} == {"store"}
     assert len(carried["put"]) > 10 and not carried["put"] & carried["https"]
     assert not [line for crew in made for line in crew.told if "ignored" in str(line) or "asked" in str(line)]
+
+
+def test_a_server_that_moved_is_asked_for_by_those_who_do_not_find_it(
+    tmp_path: Path, local: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a restore on another machine: workers that were told of another port learn the new one."""
+    monkeypatch.setattr(porter, "ATTEMPTS", 1)
+    hub = Hub()
+    made = crews(hub, tmp_path, 3, 3, 2)
+    told = messages.signed
+    turn = iter(range(10))
+
+    def misled(setup: messages.Setup, key: SigningKey) -> messages.Setup:
+        right = setup.blobs
+        wrong = told(msgspec.structs.replace(setup, blobs=["https://127.0.0.1:1"]), key)
+        correct.append(messages.record(told(msgspec.structs.replace(setup, blobs=right), key)))
+        return wrong if next(turn) == 0 else told(setup, key)
+
+    correct: list[bytes] = []
+    monkeypatch.setattr(messages, "signed", misled)
+    greet = reception.Reception.greet
+
+    def greets(self: reception.Reception, peer: Peer, hello: messages.Hello) -> None:
+        if peer.number is not None:  # who asks again
+            self._setup = correct[0]
+        greet(self, peer, hello)
+
+    monkeypatch.setattr(reception.Reception, "greet", greets)
+    trained, _ = run(hub, tmp_path / "run", small_recipe(epochs=1))
+    unharmed(trained, made)
+    assert trained.result.parameters == local.result.parameters
+    assert any("what is large does not come" in str(line) for crew in made for line in crew.told)

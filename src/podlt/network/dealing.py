@@ -84,7 +84,7 @@ class Dealing:
             self._slots = {}
 
     def slot(self, origin: int) -> np.ndarray:
-        """The update of a task (uint8): a large one is the file into which it was uploaded, mapped, once it has come."""
+        """The update of a task (uint8): a large one, once it has come, is the file of its upload, mapped."""
         if origin not in self._slots:
             assert not self._uploads, "it has not come"
             self._slots[origin] = np.zeros(self._update_bytes, np.uint8)

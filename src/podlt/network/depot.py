@@ -69,7 +69,8 @@ class Depot:
         bucket: the URL of an object store, if parameters go through one.
 
     Attributes:
-        store: what is on the disk; admitted: the keys that may fetch what is for all; urls: of the server;
+        store: what is on the disk; used: whether anything may be there since `clear`; admitted: the keys that may fetch
+        what is for all; urls: of the server;
         fingerprint: SHA-256 of its certificate.
 
     Raises:
@@ -93,6 +94,7 @@ class Depot:
         self._objects = objects
         self._kept: list[tuple[bytes, int, int]] = []
         self.admitted: set[bytes] = set()
+        self.used = True
         self.fingerprint = passes.fingerprint(certificate.read_bytes())
         self._offered: dict[bytes, _Offered] = {}
         self._memory: dict[bytes, np.ndarray] = {}
@@ -121,6 +123,7 @@ class Depot:
         """
         if data is not None:
             self._memory[digest] = data
+        self.used = self.used or data is None
         self._offered[digest] = _Offered(data, self.admitted if readers is None else readers)
 
     def withdraw(self, digest: bytes) -> None:
@@ -140,6 +143,7 @@ class Depot:
         Returns:
             Whether it is here already, as somebody else has uploaded it.
         """
+        self.used = True
         if self.store.has(digest):
             return True
         self._expected.add((key, digest))
@@ -192,6 +196,9 @@ class Depot:
 
     def clear(self, keep: Iterable[bytes] = ()) -> None:
         """A round is over: nothing is expected any more, and blobs that nobody needs are deleted."""
+        if not self.used:
+            return
+        self.used = False
 
         async def cancel(expected: set[tuple[bytes, bytes]]) -> None:
             for key, digest in expected:
@@ -218,7 +225,7 @@ class Depot:
         bucket = self._bucket
         source = self.store if data is None else InMemory(data)
         size = source.size(digest)
-        part = self._objects.part_of(size)
+        part, self.used = self._objects.part_of(size), True
 
         async def put() -> Stored:
             self._kept.append((digest, size, part))

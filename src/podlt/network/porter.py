@@ -88,10 +88,10 @@ class Changed:
 
 
 class Ended(NamedTuple):
-    """A fetch ended: of what, into which place, and with which error, if any."""
+    """A fetch ended: of what, into which place, and with which error, if any; or an upload (no place) failed."""
 
     digest: bytes
-    place: Place
+    place: Place | None
     error: Exception | None
 
 
@@ -134,12 +134,21 @@ class Porter:
         self._do((key, digest), lambda: self._send(key, digest, data), None)
 
     def ended(self) -> list[Ended]:
-        """The fetches that ended since the last call. Of uploads that failed, the manager knows."""
+        """What ended since the last call, uploads that went well excepted."""
         found = []
         with suppress(IndexError):
             while True:
                 found.append(self._ended.popleft())
         return found
+
+    def move(self, urls: Sequence[str], fingerprint: bytes) -> None:
+        """The server is elsewhere: what is begun from now on goes there."""
+
+        async def move() -> None:
+            self._urls, self._fingerprint = list(urls), fingerprint
+            self._clients = {name: client for name, client in self._clients.items() if not name[0]}
+
+        self._start(move()).result()
 
     @property
     def busy(self) -> bool:
@@ -232,7 +241,7 @@ class Porter:
                 self._failures += 1  # the next attempt by another name of the server
             finally:
                 self._jobs.pop(name, None)
-            if place is not None:
+            if place is not None or error is not None:
                 self._ended.append(Ended(name[1], place, error))
 
         async def begin() -> None:

@@ -21,6 +21,9 @@ MAX_PROGRAM = 16 * 2**20
 STEP, SHORT_STEP = 0.2, 0.02
 """How long to wait for messages at a time, in seconds; and while something comes beside them."""
 
+LOST = 3
+"""After how many fetches in a row that failed the server is thought to be elsewhere."""
+
 USELESS = (InvalidProofError, StorageError, BadBlobError)
 """What messages that are of no use may raise."""
 
@@ -52,7 +55,7 @@ class Workbench:
     ) -> None:
         self.setup = setup
         self._folder, self._memory, self._every, self._warn = folder, memory, every, warn
-        self._anybody, self._failures = anybody, 0
+        self._anybody, self._failures, self._in_a_row = anybody, 0, 0
         self.answers = Answers(setup.beside)
         self.hands: Hands | None = None
         self._porter = Porter(setup.blobs, setup.certificate, keys) if setup.blobs else None
@@ -98,6 +101,20 @@ class Workbench:
         if isinstance(self._intake, Intake):
             self._intake.announced(said)
 
+    def is_lost(self) -> bool:
+        """Whether the server of large blobs seems to be gone: then the manager is asked, now and then, where it is."""
+        lost = self._in_a_row >= LOST
+        if lost:
+            self._in_a_row = 0
+        return lost
+
+    def moved(self, setup: m.Setup) -> None:
+        """The manager says where its server of large blobs is now."""
+        now, before = (setup.blobs, setup.certificate), (self.setup.blobs, self.setup.certificate)
+        if self._porter is not None and setup.blobs and now != before:
+            self.setup = setup
+            self._porter.move(*now)
+
     def piece(self, data: memoryview) -> None:
         """A piece of something came; errors as `Intake.piece`."""
         self._intake.piece(data)
@@ -105,9 +122,16 @@ class Workbench:
     def asks(self) -> list[Wanted]:
         """Takes what came beside the messages; returns questions for what should have come."""
         for ended in self._porter.ended() if self._porter is not None else []:
-            self._failures += ended.error is not None
+            if ended.error is not None:
+                self._failures += 1
+                self._in_a_row += 1
+                if self._in_a_row == LOST:
+                    self._warn(f"what is large does not come: {ended.error}")
+            else:
+                self._in_a_row = 0
             try:
-                self._intake.ended(ended)
+                if ended.place is not None:
+                    self._intake.ended(ended)
             except USELESS as error:
                 self._warn(str(error))
         return self._intake.wants()

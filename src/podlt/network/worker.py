@@ -175,10 +175,10 @@ class Crew:
 
     def _set_up(self, setup: m.Setup) -> None:
         """Takes what there is to do: fetches the program, checks this machine, and joins."""
-        if self._bench is not None and self._bench.setup.run == setup.run:
-            return
         if setup.version != m.VERSION or not m.is_from(setup, self._manager):
             raise InvalidProofError("what there is to do is not signed by the manager of the invitation")
+        if self._bench is not None and self._bench.setup.run == setup.run:
+            return self._bench.moved(setup)
         if self._bench is not None:
             self._bench.close()
             self._bench = None
@@ -339,6 +339,8 @@ class Crew:
         if self._bench is not None and self._identities:
             for key, want in self._bench.asks():
                 self._link.send(key, m.record(want))
+            if self._bench.is_lost():
+                self._hello()
             self._begin(self._bench)
 
     def _anybody(self, failures: int) -> bytes:
