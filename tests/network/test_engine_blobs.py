@@ -28,7 +28,7 @@ LARGE = 1000
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything is large, and in many ranges."""
     monkeypatch.setattr(transfer, "RANGE", 3000)
-    monkeypatch.setattr(messages, "INLINE", 2000)
+    monkeypatch.setattr(messages, "INLINE", 500)
 
 
 @pytest.fixture(scope="module")
@@ -54,21 +54,6 @@ def unharmed(trained: Trained, made: list[CrewLink]) -> None:
         assert outcome is not None and outcome.how == "complete"
 
 
-@pytest.mark.parametrize("deltas", ["never", "always"])
-def test_what_goes_by_https_comes_to_the_same_bits(tmp_path: Path, local: Trained, deltas: str) -> None:
-    hub = Hub()
-    made = crews(hub, tmp_path, 3, 3, 2)
-    trained, published = run(hub, tmp_path / "run", small_recipe(epochs=1), deltas=deltas)
-    unharmed(trained, made)
-    assert trained.result.parameters == local.result.parameters
-    assert {one.way for one in published if one.form != "same"} == {"https"}
-    changed = [one for one in published if one.form == "delta"]
-    assert all(one.sent < one.size for one in changed)
-    assert (len(changed) >= len(published) - 3) if deltas == "always" else not changed
-    assert not [line for crew in made for line in crew.told if "ignored" in str(line)]
-    assert not [path for path in (tmp_path / "run" / depot.FOLDER).glob("??/*")]
-
-
 @pytest.fixture
 def carried(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[bytes]]:
     """Digests that were put into an object store, and that were fetched from the manager."""
@@ -86,6 +71,25 @@ def carried(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[bytes]]:
     monkeypatch.setattr(objects.ObjectStore, "put", noted_put)
     monkeypatch.setattr(http_client.BlobClient, "fetch_range", noted_fetch)
     return found
+
+
+@pytest.mark.parametrize("deltas", ["never", "always"])
+def test_what_goes_by_https_comes_to_the_same_bits(
+    tmp_path: Path, local: Trained, deltas: str, carried: dict[str, set[bytes]]
+) -> None:
+    hub = Hub()
+    made = crews(hub, tmp_path, 3, 3, 2)
+    trained, published = run(hub, tmp_path / "run", small_recipe(epochs=1), deltas=deltas)
+    unharmed(trained, made)
+    assert trained.result.parameters == local.result.parameters
+    assert {one.way for one in published if one.form != "same"} == {"https"}
+    tasks = sum(worker.tasks for crew in made if crew.journal for worker in crew.journal.status.workers.values())
+    assert len(carried["https"]) > len(published) + tasks / 4 > 40, "program and lines as well"
+    changed = [one for one in published if one.form == "delta"]
+    assert all(one.sent < one.size for one in changed)
+    assert (len(changed) >= len(published) - 3) if deltas == "always" else not changed
+    assert not [line for crew in made for line in crew.told if "ignored" in str(line)]
+    assert not [path for path in (tmp_path / "run" / depot.FOLDER).glob("??/*")]
 
 
 def test_parameters_go_through_an_object_store_once(
