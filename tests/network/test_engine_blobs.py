@@ -13,8 +13,11 @@ from hub import CrewLink, Hub
 from small_runs import Trained, seeded, small_recipe, tiny_recipe, train
 from test_engine import crews, keys, whole
 
+import podlt.api
 from podlt.crypto import SigningKey
+from podlt.errors import StorageError
 from podlt.network import depot, http_client, messages, objects, place, porter, reception, transfer
+from podlt.network.blobs import BlobStore
 from podlt.network.peers import Peer
 from podlt.network.place import Blobs, Elsewhere
 from podlt.network.publishing import Published
@@ -180,6 +183,28 @@ def test_who_uploads_something_else_is_let_go_and_the_run_ends(tmp_path: Path, m
         (gone,) = trained.of(ev.Withdrawn)
         assert "something else than it committed to" in gone.reason
     assert not trained.result.evicted
+
+
+@pytest.mark.slow
+def test_a_full_disk_of_the_manager_stops_the_run_and_nobody_is_let_go_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[ev.Event] = []
+    right = BlobStore.check_room
+
+    def check_room(self: BlobStore, nbytes: int) -> None:
+        if any(isinstance(event, ev.RoundDone) for event in told):
+            raise StorageError(f"no room for {nbytes} bytes")
+        right(self, nbytes)
+
+    monkeypatch.setattr(BlobStore, "check_room", check_room)
+    hub = Hub()
+    crews(hub, tmp_path, 2, 1)
+    blobs = Blobs("127.0.0.1", names=["127.0.0.1"], large=LARGE)
+    elsewhere = Elsewhere(hub.connect, patience=1.0, beat=hub.beat, blobs=blobs)
+    with pytest.raises(StorageError, match="no room"):
+        podlt.api.train(tiny_recipe(), run=tmp_path / "run", listener=told.append, place=elsewhere, entropy=seeded(1))
+    assert not [event for event in told if isinstance(event, ev.Withdrawn)]
 
 
 @pytest.mark.slow

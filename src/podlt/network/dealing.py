@@ -242,7 +242,11 @@ class Dealing:
         self._link.publish(m.record(self._opening))
 
     def overdue(self, now: float) -> list[tuple[Dealt, str]]:
-        """Tasks whose answer is late, and why."""
+        """Tasks whose answer is late, and why.
+
+        Raises:
+            StorageError: updates do not come because there is no room for them here.
+        """
         limit = self._pace.limit() + self._allowance
         found = []
         closed = self._opening is not None and now - self._opened_at > self._patience
@@ -266,6 +270,7 @@ class Dealing:
             dealt.heard = dealt.answered = now
         most = 2 * self._patience + self._update_bytes / SLOWEST
         if now - dealt.heard > 2 * self._patience:
+            self._depot.store.check_room(self._update_bytes - came)  # or it is our own fault
             return f"late: nothing of its update came for {now - dealt.heard:.0f} s"
         if now - dealt.answered > most:
             return f"late: its update took more than {most:.0f} s"

@@ -203,7 +203,7 @@ class NetworkEngine:
         return self._dealing.idle()
 
     def events(self) -> Iterator[Event]:
-        """Waits for a while until something comes, and gives it."""
+        """Waits for a while until something comes, and gives it; errors as `Dealing.overdue`."""
         yield from self._pump(SHORT_STEP if self._depot is not None and self._depot.waiting else STEP)
         self._publisher.step()
         yield from self._uploads()
