@@ -44,6 +44,7 @@ def test_a_study_goes_on_after_a_half_line_and_forgets_what_was_trained_otherwis
     assert list(accuracy.read_results(path)) == [("mnist-mlp", "stock", 1)]
 
 
+@pytest.mark.slow
 def test_a_study_that_is_interrupted_trains_only_what_is_missing_and_exact_runs_come_out_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

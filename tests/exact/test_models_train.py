@@ -66,6 +66,7 @@ def named(value):
     return value if isinstance(value, str) else " ".join(f"{k}={v}" for k, v in value.items())
 
 
+@pytest.mark.slow
 def test_an_exact_step_never_asks_torch_for_a_product(monkeypatch):
     """The executor writes some stock products straight into the update: none of those may run here."""
     run = contenders(JOBS["MLP 784-128-10, 20 lines, weights kept"], [2])["exact 2"]

@@ -136,6 +136,7 @@ def huber(model, x, y):
 FIELDS = [FieldSpec("x", "f32", (4,), None, "input"), FieldSpec("y", "f32", (3,), None, "label")]
 
 
+@pytest.mark.slow
 def test_a_model_of_all_these_operations_is_captured_and_trains_as_eager_does():
     torch.manual_seed(3)
     model = Many()

@@ -143,6 +143,7 @@ def test_lost_messages_and_differences_change_no_bit(tmp_path: Path, local: Trai
     assert "delta" in {one.form for one in published}
 
 
+@pytest.mark.slow
 def test_a_wire_that_is_cut_again_and_again_loses_nothing(
     tmp_path: Path, local: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +231,7 @@ def test_parameters_go_through_s3(
     assert not [line for crew in made for line in crew.told if "ignored" in str(line) or "asked" in str(line)]
 
 
+@pytest.mark.slow
 def test_a_server_that_moved_is_asked_for_by_those_who_do_not_find_it(
     tmp_path: Path, local: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def test_noise_from_a_stranger_changes_nothing(tmp_path: Path) -> None:
     assert len(trained.state.workers) == 4 and not trained.of(ev.Withdrawn)
 
 
+@pytest.mark.slow
 def test_what_is_said_to_all_before_a_worker_knows_the_run_does_it_no_harm(tmp_path: Path) -> None:
     """A worker that starts while a run goes on hears of rounds first: those messages once ended it."""
     hub = Hub()
@@ -179,6 +180,7 @@ def test_a_task_is_late_by_what_the_others_took() -> None:
     assert pace.limit() > 100
 
 
+@pytest.mark.slow
 def test_a_worker_that_comes_back_is_not_asked_to_wait(tmp_path: Path) -> None:
     """A crew whose link is cut for longer than the patience joins again, with the same numbers."""
     hub = Hub()

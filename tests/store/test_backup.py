@@ -165,6 +165,7 @@ def test_a_finished_run_is_copied_with_its_history_on_demand(undisturbed: Result
         ).read_bytes(), made
 
 
+@pytest.mark.slow
 def test_the_command_line_copies_and_restores(archive: Path, tmp_path: Path, undisturbed: Result) -> None:
     assert podlt(["restore", str(archive), str(tmp_path / "run"), "--base", str(tmp_path)]) == 0
     assert from_json((tmp_path / "run" / "settings.json").read_bytes())["base"] == str(tmp_path)

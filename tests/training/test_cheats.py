@@ -77,6 +77,7 @@ def test_the_manager_executes_again_where_results_name_nobody_and_the_proof_hold
     assert verification.ok, verification.failure
 
 
+@pytest.mark.slow
 def test_what_cheaters_write_between_tensors_reaches_no_parameter_and_no_checkpoint(tmp_path: Path) -> None:
     recipe = small_recipe(epochs=1, checkpoint_every=1)
     result = train(tmp_path / "run", recipe, cheats=["1:random"], entropy=seeded(2)).result

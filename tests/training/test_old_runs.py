@@ -25,6 +25,7 @@ def as_it_began(begin: e.Begin2) -> e.Begin:
     return e.Begin(**{name: getattr(begin, name) for name in e.Begin.__struct_fields__})
 
 
+@pytest.mark.slow
 def test_a_run_that_began_before_deposits_goes_on_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

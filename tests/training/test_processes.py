@@ -46,6 +46,7 @@ def same(trained: Trained, reference: Trained) -> bool:
     return result.parameters == expected.parameters
 
 
+@pytest.mark.slow
 def test_processes_that_are_killed_within_rounds_cost_nobody_anything(
     tmp_path: Path, cheated: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:

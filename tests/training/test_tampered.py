@@ -162,6 +162,7 @@ def test_a_second_manager_is_refused_while_the_first_works(run: Path) -> None:
     podlt.api.resume(run)
 
 
+@pytest.mark.slow
 def test_a_manager_that_applies_something_else_than_the_average_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
