@@ -329,6 +329,7 @@ def test_many_chunks_give_the_same_root_as_one(ready, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, suffix):
     monkeypatch.setattr("podlt.data.tables.CHUNK_LINES", 200)
     monkeypatch.setattr("podlt.data.encode.STEP", 200)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,11 @@ def run(hub: Hub, path: Path, recipe: Recipe, **options: Any) -> Trained:
     return train(path, recipe, place=Elsewhere(hub.connect, beat=hub.beat), entropy=seeded(1), **options)
 
 
-def whole(trained: Trained) -> None:
-    """The run must be sound, and everybody paid whom the log owes."""
+def whole(trained: Trained, gone: Collection[int] = ()) -> None:
+    """The run must be sound, and everybody paid whom the log owes; what no check covered of who left stays pending."""
     verification = verify(trained.result.run, jobs=1)
     assert verification.ok, verification.failure
-    assert all(account.pending == 0 for account in trained.result.ledger.values())
+    assert all(account.pending == 0 for number, account in trained.result.ledger.items() if number not in gone)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,7 @@ def test_receipts_add_up_to_what_the_ledger_says(tmp_path: Path) -> None:
     assert vested == sum(account.vested for account in trained.result.ledger.values()) > 0
 
 
+@pytest.mark.slow
 def test_lost_doubled_and_reordered_messages_change_no_bit(tmp_path: Path, local: Trained) -> None:
     hub = Hub(loss=0.03, twice=0.05, shuffle=0.05, seed=3)
     crews(hub, tmp_path, 3, 3, 2)

@@ -77,6 +77,7 @@ def carried(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[bytes]]:
 
 
 @pytest.mark.parametrize("deltas", ["never", "always"])
+@pytest.mark.slow
 def test_what_goes_by_https_comes_to_the_same_bits(
     tmp_path: Path, local: Trained, deltas: str, carried: dict[str, set[bytes]]
 ) -> None:
@@ -179,9 +180,10 @@ def test_who_uploads_something_else_is_let_go_and_the_run_ends(tmp_path: Path, m
     hub = Hub()
     crews(hub, tmp_path, 3, 1)
     trained, _ = run(hub, tmp_path / "run", tiny_recipe(workers=4))
-    whole(trained)
+    withdrawn = trained.of(ev.Withdrawn)
+    whole(trained, [gone.worker for gone in withdrawn])
     if spoilt:  # else others had sent the same before
-        (gone,) = trained.of(ev.Withdrawn)
+        (gone,) = withdrawn
         assert "something else than it committed to" in gone.reason
     assert not trained.result.evicted
 

@@ -76,6 +76,7 @@ def bodies(run: Path) -> list[bytes]:
         return [body for _, _, body in store.entries()]
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_running_run_goes_on_to_the_same_bits(archive: Path, tmp_path: Path, undisturbed: Result) -> None:
     manifest = restore(archive, tmp_path / "again")
     assert 1 <= manifest.rounds <= 9 and archive.stat().st_mode & 0o777 == 0o600

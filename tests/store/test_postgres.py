@@ -46,6 +46,7 @@ def test_a_writer_that_is_killed_before_its_commit_leaves_the_last_whole_round_a
     store.close()
 
 
+@pytest.mark.slow
 def test_a_connection_that_is_lost_is_an_error_and_no_entry_is_lost(on_server: OnServer) -> None:
     store = on_server.open(create=True)
     store.append(0, [b"a"], "one")

@@ -44,6 +44,7 @@ def vested_after(run: Path, worker: int, round: int) -> int:
     return sum(t.amount for pay in pays for t in pay.transfers if t.worker == worker and t.kind == "vest")
 
 
+@pytest.mark.slow
 def test_every_kind_of_cheat_is_evicted_and_no_honest_worker_is(crowd: Trained) -> None:
     wrong = cheaters(crowd.result.run)
     assert set(wrong.values()) == {*ALWAYS, "selective:0.5"}

@@ -71,7 +71,8 @@ def ends_like(run: Path, reference: Trained) -> None:
     assert verification.ok, verification.failure
 
 
-@pytest.mark.parametrize(("kind", "number"), [("half", 9), pytest.param("interrupt", 6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kind", "number"), [("half", 9), ("interrupt", 6)])
+@pytest.mark.slow
 def test_a_run_that_is_killed_or_interrupted_ends_with_the_same_bits(
     tmp_path: Path, cheated: Trained, kind: str, number: int
 ) -> None:

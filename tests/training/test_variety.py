@@ -69,6 +69,7 @@ def test_fragments_of_fixed_size_carry_the_rest_on_and_use_every_line_once(tmp_p
     assert all(bool(torch.isfinite(value).all()) for value in trained.result.state_dict.values())
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_its_result_is_the_module_that_was_measured(cheated: Trained) -> None:
     result = cheated.result
     assert result.metrics["accuracy"] > 0.8
