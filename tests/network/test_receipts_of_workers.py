@@ -23,6 +23,7 @@ from podlt.network import messages as m
 from podlt.network import receipts
 from podlt.network.journal import Earned, Journal
 from podlt.network.past import Past
+from podlt.network.payslips import SHARE, Payslips
 from podlt.network.place import Elsewhere
 from podlt.network.register import Register
 from podlt.protocol import entries as e
@@ -425,3 +426,34 @@ def test_who_asks_for_the_past_and_was_never_admitted_is_told_nothing(tmp_path: 
 
     podlt.api.train(tiny_recipe(), run=tmp_path / "run", listener=listen, place=Elsewhere(hub.connect, beat=hub.beat))
     assert not sent
+
+
+def test_workers_that_ask_without_end_take_a_share_of_the_managers_time_and_no_more(sim: Simulated) -> None:
+    now, answers = [0.0], list[float]()
+    slips = Payslips(sim.path, Hub(), 0.1, clock=lambda: now[0])  # type: ignore[arg-type]
+    for number in range(6):
+        slips.admitted(sim.key(number), number)
+
+    def missed(worker: int, first: int) -> None:
+        answers.append(now[0])
+        now[0] += 0.03
+
+    slips._past.missed = missed  # type: ignore[assignment,method-assign]
+    for asked in range(6000):
+        slips.remind(sim.key(asked % 6), m.Behind(first=0))
+        now[0] += 0.001
+    slips.close()
+    assert 0.9 / SHARE < 0.03 * len(answers) / now[0] <= 1 / SHARE
+
+
+def test_one_worker_is_not_answered_more_often_than_it_can_read(sim: Simulated) -> None:
+    now, sent = [0.0], list[bytes]()
+    hub = Hub()
+    hub.send = lambda key, message: sent.append(message)  # type: ignore[method-assign]
+    slips = Payslips(sim.path, hub, 0.1, clock=lambda: now[0])  # type: ignore[arg-type]
+    slips.admitted(sim.key(1), 1)
+    for _ in range(1000):
+        slips.remind(sim.key(1), m.Behind(first=0))
+        now[0] += 0.001
+    slips.close()
+    assert 9 <= len(sent) <= 10

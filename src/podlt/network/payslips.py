@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from podlt.engine.interface import Receipt
@@ -11,21 +12,26 @@ from podlt.network import messages as m
 from podlt.network.link import ManagerLink
 from podlt.network.past import Past
 
+SHARE = 5
+"""Answers take at most this part of the manager's time, whoever asks for them."""
+
 
 class Payslips:
     """Receipts of one run.
 
     Args:
-        run: its directory; link: to the workers; pause: seconds between two answers to one worker.
+        run: its directory; link: to the workers; pause: seconds between two answers to one worker;
+        clock: seconds, monotonic.
 
     Attributes:
         logged: how many entries the log has, as far as workers were told.
     """
 
-    def __init__(self, run: Path, link: ManagerLink, pause: float) -> None:
-        self._link, self._pause, self._past = link, pause, Past(run)
+    def __init__(self, run: Path, link: ManagerLink, pause: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._link, self._pause, self._past, self._clock = link, pause, Past(run), clock
         self._numbers: dict[bytes, int] = {}
         self._told: dict[bytes, float] = {}
+        self._rests_until = 0.0
         self.logged = 0
 
     def admitted(self, key: bytes, number: int) -> None:
@@ -44,15 +50,20 @@ class Payslips:
             self._link.publish(said)
 
     def remind(self, key: bytes, behind: m.Behind) -> None:
-        """Tells a worker what it has missed, a page at a time; who asks more often than it can read is not answered."""
-        number = self._numbers.get(key)
-        if number is None or time.monotonic() - self._told.get(key, -1e9) < self._pause:
+        """Tells a worker what it has missed, a page at a time.
+
+        Who asks more often than it can read, or when others have just asked for much, is not answered, and asks again.
+        """
+        number, now = self._numbers.get(key), self._clock()
+        if number is None or now < self._rests_until or now - self._told.get(key, -1e9) < self._pause:
             return
-        self._told[key] = time.monotonic()
+        self._told[key] = now
         try:
             missed = self._past.missed(number, behind.first)
         except PodltError:
             return  # no fault of the worker's; who writes the log says what is wrong with it
+        finally:
+            self._rests_until = now + SHARE * (self._clock() - now)
         if missed is not None:
             self._link.send(key, m.record(missed))
 
