@@ -7,6 +7,7 @@ eight processes of `podlt worker`, each with a key and a TLS connection for ever
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -35,13 +36,16 @@ class _Crowd:
     def invite(self, line: str) -> None:
         """Starts them."""
         self.invited = time.perf_counter()
+        cores = sorted(os.sched_getaffinity(0))
         for number in range(min(PROCESSES, self._workers)):
+            os.sched_setaffinity(0, {cores[number % len(cores)]})  # as it starts, each inherits one, in turn
             share = len(range(number, self._workers, PROCESSES))
             home = self._folder / f"worker-{number}"
             command = [sys.executable, "-P", "-c", "from podlt.cli import main; main()", "worker", line, "--quiet"]
             with (self._folder / f"worker-{number}.log").open("wb") as log:
                 options = ["--identities", str(share), "--folder", str(home), "--cpus", "1"]
                 self._processes.append(subprocess.Popen([*command, *options], stdout=log, stderr=log))
+        os.sched_setaffinity(0, cores)
 
     def close(self) -> None:
         """Ends them."""
