@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
 import sys
 from pathlib import Path
@@ -24,7 +25,8 @@ def keep_to_cores(cores: int) -> int:
         return cores or os.cpu_count() or 1
     mine = sorted(os.sched_getaffinity(0))
     if cores and cores < len(mine):
-        mine = mine[:cores]
+        start = random.randrange(len(mine))  # several workers of a machine must not end up on the same ones
+        mine = (mine + mine)[start : start + cores]
         os.sched_setaffinity(0, mine)
     return len(mine)
 
