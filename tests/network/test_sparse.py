@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from podlt.crypto import blob_digest
 from podlt.errors import InvalidProofError
 from podlt.network import sparse
-from podlt.network.pieces import HEADER, PIECE, Assembler, thin, thin_split
+from podlt.network.pieces import HEADER, PIECE, Assembler, message, split
 
 words = st.lists(st.sampled_from([0, 0, 0, 1, 0x80000000, 0x3F800000, 0xFFFFFFFF]), max_size=200)
 
@@ -62,14 +62,14 @@ def test_an_update_arrives_in_packed_pieces_in_any_order() -> None:
     update[::4][:1000] = 9  # the first piece has few numbers, the others none
     update[-4:] = 1
     digest = blob_digest(update.data)
-    messages = list(thin_split(digest, update))
-    assert len(messages) == 3 and sum(map(len, messages)) < update.nbytes / 20
+    parts = list(split(digest, update, thin=True))
+    assert len(parts) == 3 and sum(map(len, parts)) < update.nbytes / 20
     assembler = Assembler(update.nbytes, update.nbytes)
     assembler.announce(digest, update.nbytes)
-    results = [assembler.take(message) for message in (messages[2], messages[0])]
+    results = [assembler.take(part) for part in (parts[2], parts[0])]
     assert results == [None, None]
     (offset, length) = assembler.missing(digest)[0]
-    whole = assembler.take(thin(digest, update, offset, length))
+    whole = assembler.take(message(digest, update.nbytes, offset, update[offset : offset + length], thin=True))
     assert whole is not None and whole.tobytes() == update.tobytes()
 
 
@@ -79,8 +79,8 @@ def test_a_piece_that_is_cut_short_is_refused() -> None:
     digest = blob_digest(update.data)
     assembler = Assembler(4000, 4000)
     assembler.announce(digest, 4000)
-    (message,) = thin_split(digest, update)
-    for cut in (len(message) - 4, HEADER.size + 10, HEADER.size):
+    (only,) = split(digest, update, thin=True)
+    for cut in (len(only) - 4, HEADER.size + 10, HEADER.size):
         with pytest.raises(InvalidProofError, match="packed piece of 4000"):
-            assembler.take(message[:cut])
-    assert assembler.take(message) is not None
+            assembler.take(only[:cut])
+    assert assembler.take(only) is not None

@@ -10,13 +10,13 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from podlt.bench import PODLT
 from podlt.bench.jobs import BenchJob, BenchOptions, fitting, proven_rounds, started
 from podlt.engine.interface import Job
 from podlt.errors import UsageError
@@ -41,7 +41,7 @@ class _Crowd:
             os.sched_setaffinity(0, {cores[number % len(cores)]})  # as it starts, each inherits one, in turn
             share = len(range(number, self._workers, PROCESSES))
             home = self._folder / f"worker-{number}"
-            command = [sys.executable, "-P", "-c", "from podlt.cli import main; main()", "worker", line, "--quiet"]
+            command = [*PODLT, "worker", line, "--quiet"]
             with (self._folder / f"worker-{number}.log").open("wb") as log:
                 options = ["--identities", str(share), "--folder", str(home), "--cpus", "1"]
                 self._processes.append(subprocess.Popen([*command, *options], stdout=log, stderr=log))

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from podlt.bench import CODE
 from podlt.errors import EngineError
 
 RECIPE = """
@@ -39,14 +40,13 @@ block_lines = {lines}
 LINES_A_TASK = 2
 PATIENCE = 300.0
 
-_PODLT = "from podlt.cli import main; main()"
-_TORCH_FIRST = 'import torch; print(\'{"event": "torch"}\', flush=True); ' + _PODLT
+_TORCH_FIRST = 'import torch; print(\'{"event": "torch"}\', flush=True); ' + CODE
 
 
 class Command:
     """A podlt command in a process of its own, and what it tells as JSON, with the time of each line."""
 
-    def __init__(self, log: Path, needs: Sequence[Command], *arguments: object, code: str = _PODLT) -> None:
+    def __init__(self, log: Path, needs: Sequence[Command], *arguments: object, code: str = CODE) -> None:
         self._log, self.needs = log, needs
         command = [sys.executable, "-P", "-c", code, *map(str, arguments)]
         with log.open("wb") as file:
@@ -117,7 +117,7 @@ def measure(workers: int, processes: int, repeats: int) -> dict[str, object]:
     """Seconds until so many workers joined, from torch to a worker's first task, and from kill -9 to the next round."""
     commands: list[Command] = []
 
-    def started(*arguments: object, code: str = _PODLT) -> Command:
+    def started(*arguments: object, code: str = CODE) -> Command:
         commands.append(Command(folder / f"{len(commands)}.log", commands, *arguments, code=code))
         return commands[-1]
 

@@ -13,7 +13,6 @@ import json
 import multiprocessing as mp
 import secrets
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -29,6 +28,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from podlt.bench import PODLT
 from podlt.data.spec import DataSpec
 from podlt.engine.execution import one_thread
 from podlt.engine.interface import Job
@@ -176,7 +176,7 @@ class _Worker:
 
     def __init__(self, folder: Path, line: str) -> None:
         self._log = folder / "worker.log"
-        command = [sys.executable, "-P", "-c", "from podlt.cli import main; main()", "worker", line, "--quiet"]
+        command = [*PODLT, "worker", line, "--quiet"]
         options = ["--identities", "3", "--folder", str(folder / "worker"), "--cpus", "1"]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen([*command, *options], stdout=log, stderr=log)

@@ -25,6 +25,14 @@ class Options:
 
 
 RunArgument = Annotated[Path, typer.Argument(help="The run's directory, as `podlt train` made it.", metavar="RUN")]
+NewRecipeArgument = Annotated[
+    str | None, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that comes with podlt.")
+]
+NewRunOption = Annotated[
+    Path | None, typer.Option("--run", metavar="DIR", help="Where the run is kept; runs/NAME-TIME by default.")
+]
+ResumeOption = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that stopped.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 

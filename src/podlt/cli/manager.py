@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from podlt.cli.context import JsonOption, Options, console, options_of
+from podlt.cli.context import (
+    JsonOption,
+    NewRecipeArgument,
+    NewRunOption,
+    Options,
+    QuietOption,
+    ResumeOption,
+    console,
+    options_of,
+)
 from podlt.cli.operating import LogFileOption, LogFormatOption, MetricsOption, operating
 from podlt.cli.progress import listener
 from podlt.cli.recipes import find_recipe
@@ -34,13 +43,9 @@ if TYPE_CHECKING:
 
 def manager(
     context: typer.Context,
-    recipe: Annotated[
-        str | None, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that comes with podlt.")
-    ] = None,
-    run: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the run is kept; runs/NAME-TIME by default.")
-    ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that stopped.")] = None,
+    recipe: NewRecipeArgument = None,
+    run: NewRunOption = None,
+    resume: ResumeOption = None,
     workers: Annotated[
         int, typer.Option(min=0, help="Begin when so many workers are there; by default what the recipe says.")
     ] = 0,
@@ -108,7 +113,7 @@ def manager(
         float, typer.Option(min=1.0, metavar="SECONDS", help="Silence after which a worker counts as gone.")
     ] = 15.0,
     store: StoreOption = "",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
     metrics: MetricsOption = "",
     log_format: LogFormatOption = "",

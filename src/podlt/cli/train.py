@@ -12,7 +12,16 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from podlt.cli.context import JsonOption, Options, console, options_of
+from podlt.cli.context import (
+    JsonOption,
+    NewRecipeArgument,
+    NewRunOption,
+    Options,
+    QuietOption,
+    ResumeOption,
+    console,
+    options_of,
+)
 from podlt.cli.operating import LogFileOption, LogFormatOption, MetricsOption, operating
 from podlt.cli.progress import listener
 from podlt.cli.recipes import find_recipe
@@ -26,13 +35,9 @@ from podlt.training import events as ev
 
 def train(
     context: typer.Context,
-    recipe: Annotated[
-        str | None, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that comes with podlt.")
-    ] = None,
-    run: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the run is kept; runs/NAME-TIME by default.")
-    ] = None,
-    resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with a run that stopped.")] = None,
+    recipe: NewRecipeArgument = None,
+    run: NewRunOption = None,
+    resume: ResumeOption = None,
     cheat: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,7 +68,7 @@ def train(
         typer.Option(metavar="NAME=AMOUNT", help="What each Ray actor takes besides a core. May be repeated."),
     ] = None,
     store: StoreOption = "",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
     metrics: MetricsOption = "",
     log_format: LogFormatOption = "",

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from podlt.cli.context import JsonOption, Options, options_of
+from podlt.cli.context import JsonOption, Options, QuietOption, options_of
 from podlt.cli.operating import LogFileOption, LogFormatOption
 from podlt.cli.telling import Watch, telling
 from podlt.errors import EngineError, UsageError
@@ -54,7 +54,7 @@ def worker(
         bool, typer.Option("--websocket", help="Connect by WebSocket alone; by default only where nothing else goes.")
     ] = False,
     cheat: Annotated[str, typer.Option(hidden=True)] = "",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    quiet: QuietOption = False,
     as_json: JsonOption = False,
     log_format: LogFormatOption = "",
     log_file: LogFileOption = None,

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 
 from podlt.crypto import SigningKey
 from podlt.engine import wire
-from podlt.engine.interface import Engine, Job, Lost, Member, Receipt
+from podlt.engine.fixed import FixedMembers
+from podlt.engine.interface import Engine, Job, Member
 from podlt.engine.local import LocalEngine
 from podlt.engine.process import HostProcess, starting
 from podlt.program.layout import state_layout, update_layout
 
 
-class OwnWorkers(LocalEngine):
+class OwnWorkers(FixedMembers, LocalEngine):
     """The engine `local`, whose workers neither come nor go.
 
     Args:
@@ -23,8 +24,6 @@ class OwnWorkers(LocalEngine):
     Raises:
         EngineError: there is not enough memory for the shared regions.
     """
-
-    elastic = False
 
     def __init__(self, job: Job, cheats: Mapping[str, str], hosts: list[HostProcess]) -> None:
         setup = wire.Setup(
@@ -45,30 +44,6 @@ class OwnWorkers(LocalEngine):
         """Starts the workers in a run; they are all there, in the order of their numbers."""
         joins = self.start(run)
         return [Member(key, joins[number]) for number, key in enumerate(self._keys)]
-
-    def arrivals(self, seconds: float) -> list[Member]:
-        """Nobody comes later."""
-        return []
-
-    def departures(self) -> list[Lost]:
-        """Nobody leaves: a process that dies is replaced."""
-        return []
-
-    def admitted(self, member: Member, number: int) -> None:
-        """Nothing to do: the numbers are those of the keys."""
-        assert self._keys[number] == member.key
-
-    def refused(self, member: Member, reason: str) -> None:
-        """Nothing to do: a worker that was evicted is dealt nothing."""
-
-    def released(self, number: int, reason: str) -> None:
-        """Nothing to do: it is dealt nothing."""
-
-    def receipt(self, receipt: Receipt) -> None:
-        """Nothing to do: whoever may read the log is here."""
-
-    def finish(self, outcome: str, reason: str) -> None:
-        """Nothing to do: `close` ends the processes."""
 
 
 class OwnMachine:

@@ -15,7 +15,8 @@ import numpy as np
 
 from podlt.crypto import SigningKey, blob_digest
 from podlt.engine import wire
-from podlt.engine.interface import Event, Job, Lost, Member, Receipt
+from podlt.engine.fixed import FixedMembers
+from podlt.engine.interface import Event, Job, Member
 from podlt.engine.local import FIRST_PATIENCE, LEAST_PATIENCE, MAX_DEATHS, PATIENCE_TIMES, Restarted
 from podlt.engine.ray_actors import (
     Actor,
@@ -48,7 +49,7 @@ UNKNOWN = -1
 """What stands for the exit status of an actor: it was ended because it hung; Ray does not say."""
 
 
-class RayEngine:
+class RayEngine(FixedMembers):
     """Carries tasks to workers in actors.
 
     Args:
@@ -59,8 +60,6 @@ class RayEngine:
     Raises:
         EngineError: there is not enough memory for parameters, lines and updates.
     """
-
-    elastic = False
 
     def __init__(
         self,
@@ -122,24 +121,6 @@ class RayEngine:
             for _ in self.events():
                 pass  # nothing was dealt yet
         return [Member(key, self._joins[number]) for number, key in enumerate(self._keys)]
-
-    def arrivals(self, seconds: float) -> list[Member]:
-        """Nobody comes later."""
-        return []
-
-    def departures(self) -> list[Lost]:
-        """Nobody leaves: an actor that dies is replaced."""
-        return []
-
-    def admitted(self, member: Member, number: int) -> None:
-        """Nothing to do: the numbers are those of the keys."""
-        assert self._keys[number] == member.key
-
-    def refused(self, member: Member, reason: str) -> None:
-        """Nothing to do: a worker that was evicted is dealt nothing."""
-
-    def released(self, number: int, reason: str) -> None:
-        """Nothing to do: it is dealt nothing."""
 
     # -- a round -----------------------------------------------------------------------------------------------------
 
@@ -230,12 +211,6 @@ class RayEngine:
                     raise Fault(self._silence(call))
             except (Fault, InvalidProofError) as fault:
                 yield from self._lose(seat, fault, UNKNOWN if ref in ready else KILLED)
-
-    def receipt(self, receipt: Receipt) -> None:
-        """Nothing to do: whoever may read the log has it."""
-
-    def finish(self, outcome: str, reason: str) -> None:
-        """Nothing to do: `close` ends the actors."""
 
     def close(self) -> None:
         """Ends all actors."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from podlt.network import messages as m
 from podlt.network.hands import Executed
-from podlt.network.pieces import thin, thin_split
+from podlt.network.pieces import message, split
 from podlt.protocol.messages import Committed
 
 
@@ -33,7 +33,7 @@ class _Answered:
     def messages(self, beside: bool) -> Iterator[bytes]:
         yield m.record(self.answer)
         if not beside:
-            yield from thin_split(self.answer.update, self.update, before=m.heading(self.answer.origin))
+            yield from split(self.answer.update, self.update, before=m.heading(self.answer.origin), thin=True)
 
 
 class Answers:
@@ -148,8 +148,8 @@ class Answers:
         size, found = len(known.update), []
         for offset, length in wanted.ranges:
             if offset + length <= size:
-                heading = m.heading(wanted.origin)
-                found.append(thin(known.answer.update, known.update, offset, length, before=heading))
+                part, heading = known.update[offset : offset + length], m.heading(wanted.origin)
+                found.append(message(known.answer.update, size, offset, part, before=heading, thin=True))
         return found
 
     def origins(self, key: bytes, attempt: bytes) -> set[int]:

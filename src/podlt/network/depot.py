@@ -11,7 +11,7 @@ import json
 import mmap
 import threading
 from collections import deque
-from collections.abc import Container, Coroutine, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 from podlt.errors import PodltError, StorageError, UsageError
 from podlt.network import passes
 from podlt.network.addresses import bracketed, is_any, own_address
+from podlt.network.background import CLOSE_SECONDS, Background
 from podlt.network.blobs import BlobStore
 from podlt.network.transfer import InMemory
 from podlt.store.files import read_whole, write_whole
@@ -32,8 +33,6 @@ PORT = "blobs.json"
 
 PORT_SECONDS = 5.0
 """How long the port may still be held by a manager that was killed."""
-
-CLOSE_SECONDS = 5.0
 
 Result = TypeVar("Result")
 
@@ -101,13 +100,11 @@ class Depot:
         self._expected: set[tuple[bytes, bytes]] = set()
         self._arrived: deque[Uploaded] = deque()
         self._endpoint = http.BlobEndpoint(self.store, certificate, private_key, self._may_read, memory=self._memory)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="podlt-depot", daemon=True)
-        self._thread.start()
+        self._background = Background("podlt-depot")
         try:
             port = self._listen(folder / PORT, host, port)
         except BaseException:
-            self._end()
+            self._background.end()
             raise
         known = list(names) or [own_address() if is_any(host) else host]
         self.urls = [f"https://{bracketed(name)}:{port}" for name in known]
@@ -147,7 +144,7 @@ class Depot:
         if self.store.has(digest):
             return True
         self._expected.add((key, digest))
-        self._call(self._expect(key, digest, size))
+        self._background.call(self._expect(key, digest, size))
         return False
 
     async def _expect(self, key: bytes, digest: bytes, size: int) -> None:
@@ -168,7 +165,7 @@ class Depot:
 
         if any(known == key for known, _ in self._expected):
             self._expected = {one for one in self._expected if one[0] != key}
-            self._call(cancel())
+            self._background.call(cancel())
 
     def uploaded(self) -> list[Uploaded]:
         """Uploads that ended since the last call."""
@@ -204,13 +201,13 @@ class Depot:
             for key, digest in expected:
                 self._endpoint.cancel(key, digest)
 
-        self._call(cancel(set(self._endpoint.expected())))
+        self._background.call(cancel(set(self._endpoint.expected())))
         self._expected, self._arrived = set(), deque()
         self.store.keep(keep)
         if self._bucket is not None:
             old, self._kept = self._kept[:-1], self._kept[-1:]  # of the last, somebody may be fetching the end still
             for digest, size, part in old:
-                self._start(self._bucket.remove(digest, size, part))
+                self._background.start(self._bucket.remove(digest, size, part))
 
     # -- through an object store -------------------------------------------------------------------------------------
 
@@ -232,13 +229,13 @@ class Depot:
             await bucket.put(source, digest, part)
             return Stored(await bucket.urls(digest, size, part), part)
 
-        return self._start(put())
+        return self._background.start(put())
 
     def spoiled(self, digest: bytes) -> None:
         """What is in the object store may not be the blob: it must not be found there again."""
         for known, size, part in self._kept:
             if known == digest and self._bucket is not None:
-                self._call(self._bucket.remove(digest, size, part))
+                self._background.call(self._bucket.remove(digest, size, part))
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
@@ -249,28 +246,14 @@ class Depot:
             empty: deletes all blobs; else uploads can go on when the run does.
         """
         with suppress(PodltError, OSError, TimeoutError):
-            self._start(self._endpoint.stop()).result(CLOSE_SECONDS)
+            self._background.start(self._endpoint.stop()).result(CLOSE_SECONDS)
             if empty and self._bucket is not None:
                 for one in self._kept:
-                    self._start(self._bucket.remove(*one)).result(CLOSE_SECONDS)
+                    self._background.start(self._bucket.remove(*one)).result(CLOSE_SECONDS)
         if empty:
             with suppress(StorageError):
                 self.store.keep(())
-        self._end()
-
-    def _end(self) -> None:
-        async def last() -> None:
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-        with suppress(Exception):
-            self._start(last()).result(CLOSE_SECONDS)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CLOSE_SECONDS)
-        if not self._thread.is_alive():
-            self._loop.close()
+        self._background.end()
 
     def _listen(self, path: Path, host: str, port: int) -> int:
         """Listens at the port of before, if there is one; returns the port, which is kept."""
@@ -278,7 +261,7 @@ class Depot:
         tries = int(PORT_SECONDS / 0.1)
         for attempt in range(tries):
             try:
-                found = self._call(self._endpoint.start(host, known))
+                found = self._background.call(self._endpoint.start(host, known))
                 break
             except OSError as error:
                 if attempt + 1 == tries or not known:
@@ -287,12 +270,6 @@ class Depot:
                 threading.Event().wait(0.1)
         write_whole(path, json.dumps({"port": found}).encode() + b"\n")
         return int(found)
-
-    def _start(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def _call(self, work: Coroutine[Any, Any, Result]) -> Result:
-        return self._start(work).result()
 
 
 def _kept_port(path: Path) -> int:

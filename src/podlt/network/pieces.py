@@ -25,32 +25,25 @@ HEADER = struct.Struct(f">{DIGEST_BYTES}sQQ")
 """Digest, length of the blob, where the piece begins."""
 
 
-def split(digest: bytes, data: Buffer, piece: int = PIECE, *, before: bytes = b"") -> Iterator[bytes]:
+def split(
+    digest: bytes, data: Buffer, piece: int = PIECE, *, before: bytes = b"", thin: bool = False
+) -> Iterator[bytes]:
     """The messages that carry a blob, each at most `piece` bytes and a header long; an empty blob has one.
 
     Args:
-        before: bytes that each message begins with; whoever takes it removes them.
+        before: bytes that each message begins with; whoever takes it removes them; thin: leaves out zeros where that is
+        shorter (see `sparse`).
     """
     view = flat(data)
     for offset in range(0, max(len(view), 1), piece):
-        yield message(digest, len(view), offset, view[offset : offset + piece], before=before)
+        part = view[offset : offset + piece]
+        yield message(digest, len(view), offset, part, before=before, thin=thin)
 
 
-def message(digest: bytes, size: int, offset: int, data: Buffer, *, before: bytes = b"") -> bytes:
+def message(digest: bytes, size: int, offset: int, data: Buffer, *, before: bytes = b"", thin: bool = False) -> bytes:
     """One message of a blob: the bytes are copied once, and never again on their way."""
-    return b"".join((before, HEADER.pack(digest, size, offset), flat(data)))
-
-
-def thin(digest: bytes, update: np.ndarray, offset: int, length: int, *, before: bytes = b"") -> bytes:
-    """One message of an update (uint8), without its zeros where that is shorter: see `sparse`."""
-    parts = sparse.packed(update[offset : offset + length])
-    return b"".join((before, HEADER.pack(digest, update.nbytes, offset), *map(flat, parts)))
-
-
-def thin_split(digest: bytes, update: np.ndarray, *, before: bytes = b"") -> Iterator[bytes]:
-    """As `split`, of an update without its zeros."""
-    for offset in range(0, max(update.nbytes, 1), PIECE):
-        yield thin(digest, update, offset, PIECE, before=before)
+    parts = sparse.packed(np.asarray(data)) if thin else [data]
+    return b"".join((before, HEADER.pack(digest, size, offset), *map(flat, parts)))
 
 
 def ranges(

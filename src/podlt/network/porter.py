@@ -6,7 +6,6 @@ A job that fails is not lost: whoever asked for it hears of it, and gives it aga
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -17,13 +16,12 @@ import numpy as np
 from podlt.crypto import SigningKey, blob_digest
 from podlt.errors import InvalidProofError, PodltError, UsageError
 from podlt.network import delta
+from podlt.network.background import Background
 from podlt.network.disk import Buffer, flat
 from podlt.network.transfer import BadBlobError, FetchRange, InMemory, Taker, fetch_rest, in_thread, upload
 
 ATTEMPTS = 6
 """How many failures in a row, with no byte between them, end a job: then whoever asked for it looks again."""
-
-CLOSE_SECONDS = 5.0
 
 Result = TypeVar("Result")
 
@@ -111,10 +109,8 @@ class Porter:
         self._clients: dict[tuple[bytes, int], Any] = {}
         self._failures = 0
         self._stack = AsyncExitStack()
-        self._loop = asyncio.new_event_loop()
         self._uploads = asyncio.Lock()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="podlt-porter", daemon=True)
-        self._thread.start()
+        self._background = Background("podlt-porter")
 
     def fetch(self, key: bytes, digest: bytes, place: Place, urls: Sequence[str] = (), part: int = 0) -> None:
         """Begins to fetch a blob, or goes on with it; nothing if that is being done already.
@@ -148,7 +144,7 @@ class Porter:
             self._urls, self._fingerprint = list(urls), fingerprint
             self._clients = {name: client for name, client in self._clients.items() if not name[0]}
 
-        self._start(move()).result()
+        self._background.call(move())
 
     @property
     def busy(self) -> bool:
@@ -170,24 +166,11 @@ class Porter:
                 await asyncio.wait([task])
 
         if (key, digest) in self._jobs:
-            self._start(end()).result()
+            self._background.call(end())
 
     def close(self) -> None:
         """Ends all jobs, and the thread."""
-
-        async def last() -> None:
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self._stack.aclose()
-
-        with suppress(Exception):
-            self._start(last()).result(CLOSE_SECONDS)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CLOSE_SECONDS)
-        if not self._thread.is_alive():
-            self._loop.close()
+        self._background.end(self._stack.aclose)
 
     # -- on the thread -----------------------------------------------------------------------------------------------
 
@@ -249,10 +232,7 @@ class Porter:
                 self._jobs[name] = asyncio.ensure_future(run())
 
         if name not in self._jobs:
-            self._start(begin()).result()
-
-    def _start(self, work: Coroutine[Any, Any, Result]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+            self._background.call(begin())
 
 
 def _modules() -> tuple[Any, Any]:

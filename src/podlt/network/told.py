@@ -119,9 +119,7 @@ class Progress(Told, frozen=True, tag="progress"):
     until: float = 0.0
 
     def __str__(self) -> str:
-        line = f"{self.doing}; {self.tasks:,} tasks done, {self.vested:,} credits earned"
-        line += f", {self.pending:,} more once they are checked" if self.pending else ""
-        line += f", {self.forfeited:,} forfeited" if self.forfeited else ""
+        line = f"{self.doing}; {self.tasks:,} tasks done, {_credits(self)}"
         return line + (f"; leaves at {datetime.fromtimestamp(self.until):%Y-%m-%d %H:%M}" if self.until else "")
 
 
@@ -189,10 +187,8 @@ class Ended(Told, frozen=True, tag="ended"):
 
     def __str__(self) -> str:
         how = {"complete": "the run is complete", "left": "left"}.get(self.how, self.how)
-        line = f"{how}{': ' + self.reason if self.reason else ''}; {self.tasks:,} tasks done in {_span(self.seconds)}, "
-        line += f"{self.vested:,} credits earned"
-        line += f", {self.pending:,} more once they are checked" if self.pending else ""
-        return line + (f", {self.forfeited:,} forfeited" if self.forfeited else "")
+        why = f": {self.reason}" if self.reason else ""
+        return f"{how}{why}; {self.tasks:,} tasks done in {_span(self.seconds)}, {_credits(self)}"
 
 
 WORTH_A_WARNING = (Disconnected, LetGo, Refused, Failed, Warned, Stopped)
@@ -202,6 +198,12 @@ Teller = Callable[[Told], object]
 
 def nobody(told: Told) -> None:
     """Listens to nothing."""
+
+
+def _credits(told: Progress | Ended) -> str:
+    line = f"{told.vested:,} credits earned"
+    line += f", {told.pending:,} more once they are checked" if told.pending else ""
+    return line + (f", {told.forfeited:,} forfeited" if told.forfeited else "")
 
 
 def _span(seconds: float) -> str:

@@ -1,0 +1,36 @@
+"""Workers that neither come nor go: their keys are the run's, and whatever hosts them is replaced when it dies."""
+
+from __future__ import annotations
+
+from podlt.engine.interface import Lost, Member, Receipt
+
+
+class FixedMembers:
+    """What an `Engine` of such workers says of who is there; `_keys` are theirs, in the order of their numbers."""
+
+    elastic = False
+    _keys: list[bytes]
+
+    def arrivals(self, seconds: float) -> list[Member]:
+        """Nobody comes later."""
+        return []
+
+    def departures(self) -> list[Lost]:
+        """Nobody leaves: what hosts a worker and dies is replaced."""
+        return []
+
+    def admitted(self, member: Member, number: int) -> None:
+        """Nothing to do: the numbers are those of the keys."""
+        assert self._keys[number] == member.key
+
+    def refused(self, member: Member, reason: str) -> None:
+        """Nothing to do: a worker that was evicted is dealt nothing."""
+
+    def released(self, number: int, reason: str) -> None:
+        """Nothing to do: it is dealt nothing."""
+
+    def receipt(self, receipt: Receipt) -> None:
+        """Nothing to do: whoever may read the log has it."""
+
+    def finish(self, outcome: str, reason: str) -> None:
+        """Nothing to do: `close` ends what hosts the workers."""
