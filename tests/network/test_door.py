@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from podlt.network import invitation as inv
 from podlt.network import messages as m
 from podlt.network.door import Door
 from podlt.network.register import Register
+from podlt.network.roll import Connection, Roll
 
 
 async def reason(client: Any, key: Any) -> m.Down | m.Piece:
@@ -111,6 +113,41 @@ def test_a_worker_that_is_paused_is_cut_off_and_comes_in_again_after_it_was_resu
             assert (await heard.next_msg(30)).data == b"back"
             await client.close()
             await link.close()
+
+    run(test())
+
+
+def test_a_worker_that_comes_in_while_the_door_looks_is_judged_by_what_is_said_of_it_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+    hold, ask = threading.Event(), Roll.workers
+
+    async def held(roll: Roll, key: bytes | None = None) -> list[Connection]:
+        """Asks the servers only once the test lets it."""
+        looks.append(time.monotonic())
+        while hold.is_set():
+            await asyncio.sleep(0.01)
+        return await ask(roll, key)
+
+    async def another_look() -> None:
+        before = len(looks)
+        await eventually(lambda: len(looks) > before)
+
+    monkeypatch.setattr(Roll, "workers", held)
+
+    async def test() -> None:
+        with doorstep(tmp_path) as stands:
+            invitation, key = stands.invite(), worker_key(1)
+            stands.change("pause", key.public.hex(), "night")
+            hold.set()
+            await another_look()
+            stands.change("resume", key.public.hex())
+            client = await enter(invitation, key)
+            hold.clear()
+            await another_look()
+            assert client.is_connected and stands.gone == []
+            await client.close()
 
     run(test())
 

@@ -280,7 +280,8 @@ class Door:
 
     async def _look(self) -> None:
         """Cuts off who may not be connected any more, sends too much, or is connected too often."""
-        state, found = self._register.state, await self._roll.workers()
+        found = await self._roll.workers()
+        state = self._register.state  # read after it: who came in meanwhile was let in by a newer one
         passed = time.monotonic() - self._looked
         self._looked = time.monotonic()
         self._penalties.forget()
