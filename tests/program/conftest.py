@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 
 import pytest
 import torch
 
-from .zoo import CASES, Case, build
+from .zoo import Case, case
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,4 +18,4 @@ def one_thread() -> None:
 @pytest.fixture(scope="session")
 def captured() -> Callable[[str], Case]:
     """A case of the zoo with its program, by name."""
-    return cache(lambda name: build(name, CASES[name]))
+    return case

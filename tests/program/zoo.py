@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import nn
@@ -102,3 +103,9 @@ def build(name: str, case: tuple[Callable[[], nn.Module], str, list[FieldSpec]])
     model = make()
     found = capture(model, loss, fields)
     return Case(model, loss, fields, found.program, found.state)
+
+
+@cache
+def case(name: str) -> Case:
+    """A case of the zoo: captured once a process."""
+    return build(name, CASES[name])

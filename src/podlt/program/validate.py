@@ -1,7 +1,8 @@
 """What must hold of a program before it runs: it may come from a stranger.
 
-Everything is checked against declared types before any memory is taken: shapes are inferred on meta tensors, which
-have no memory of their own. What inference lets pass and a kernel would not survive is in `kernels`.
+Everything is checked against declared types before any memory is taken: shapes are inferred by rules (`shapes`), and
+by PyTorch on meta tensors, which have no memory of their own. What inference lets pass and a kernel would not survive
+is in `kernels`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from podlt.program.kernels import check_kernel, scratch_bytes
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.liveness import last_uses, references
 from podlt.program.operations import STOCK_ARITHMETIC, constant, table
+from podlt.program.shapes import infer
 
 MAX_BYTES = 64 * 2**30
 MAX_DEPTH = 6
@@ -185,8 +187,7 @@ def _check_shapes(executor: Executor, lines: int) -> None:
         else:
             try:
                 check_kernel(program, i, lines)
-                with torch.no_grad():
-                    executor.resolve(i, lines, meta=True)(values, 0)
+                _infer(executor, i, lines, values)
             except Exception as error:
                 reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
                 raise _fail(f"does not fit its arguments: {reason}", i, program) from None
@@ -194,6 +195,21 @@ def _check_shapes(executor: Executor, lines: int) -> None:
                 _compare(program, i, output, values[output], lines)
         for output in node.outputs:
             values[output] = _meta(program, output, lines)
+
+
+def _infer(executor: Executor, number: int, lines: int, values: list[Any]) -> None:
+    """Makes a node's outputs on the meta device: by our own rule, or by PyTorch's.
+
+    Raises:
+        Exception: whatever PyTorch raises of arguments that do not fit.
+    """
+    found = infer(executor.program, number, lines)
+    if found is None:
+        with torch.no_grad():
+            executor.resolve(number, lines, meta=True)(values, 0)
+        return
+    for output, kind in zip(executor.program.nodes[number].outputs, found, strict=True):
+        values[output] = kind and torch.empty(kind[1], dtype=TORCH_DTYPES[kind[0]], device="meta")
 
 
 def _check_own(program: Program, number: int, lines: int) -> None:
