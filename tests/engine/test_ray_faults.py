@@ -14,6 +14,7 @@ import torch
 pytest.importorskip("ray")
 
 import ray_runs  # noqa: F401 (finds small_runs)
+from near_hosts import train_near
 from small_runs import Trained, seeded, tiny_recipe, train
 
 from podlt.canonical import encode
@@ -93,7 +94,7 @@ def near(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """The same run with the engine `local`."""
-    return train(tmp_path_factory.mktemp("run") / "local", tiny_recipe(), entropy=seeded(1))
+    return train_near(tmp_path_factory.mktemp("run") / "local", tiny_recipe(), entropy=seeded(1))
 
 
 def run(path: Path) -> Trained:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hub import CrewLink, Hub
+from near_hosts import train_near
 from small_runs import Trained, seeded, small_recipe, tiny_recipe, train
 
 from podlt.crypto import SigningKey
@@ -45,7 +46,7 @@ def whole(trained: Trained, gone: Collection[int] = ()) -> None:
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """The same recipe on one machine."""
-    return train(tmp_path_factory.mktemp("local") / "run", small_recipe(), entropy=seeded(1))
+    return train_near(tmp_path_factory.mktemp("local") / "run", small_recipe(), entropy=seeded(1))
 
 
 def test_workers_elsewhere_train_the_same_bits_as_workers_here(tmp_path: Path, local: Trained) -> None:

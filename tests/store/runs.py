@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -31,13 +32,24 @@ def recipe(history: Literal["all", "last"] = "last") -> Recipe:
     )
 
 
-def perform(run: Path, stop: int = -1, store: str = "", history: Literal["all", "last"] = "last") -> Result:
-    """Trains or goes on, with the same secrets in every run."""
+def hang() -> None:
+    """Says so, and does nothing more."""
+    print("hangs", flush=True)
+    time.sleep(600)
+
+
+def perform(
+    run: Path,
+    stop: int = -1,
+    store: str = "",
+    history: Literal["all", "last"] = "last",
+    then: Callable[[], None] = hang,
+) -> Result:
+    """Trains or goes on, with the same secrets in every run; does something after the round `stop`, if it is reached."""
 
     def listen(event: ev.Event) -> None:
         if isinstance(event, ev.RoundDone) and event.round == stop:
-            print("hangs", flush=True)
-            time.sleep(600)
+            then()
 
     entropy = random.Random(1).randbytes
     if (run / "recipe.json").exists():

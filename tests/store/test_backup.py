@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from near_hosts import hosts_in_threads
 from places import OnServer
 from runs import perform
 
@@ -31,7 +31,8 @@ CHILD = Path(__file__).parent / "runs.py"
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """What the run comes to if nothing happens to it."""
-    return perform(tmp_path_factory.mktemp("undisturbed") / "run")
+    with hosts_in_threads():
+        return perform(tmp_path_factory.mktemp("undisturbed") / "run")
 
 
 class Hanging:
@@ -51,15 +52,17 @@ class Hanging:
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backup of a run that was going on."""
-    folder = tmp_path_factory.mktemp("hanging")
-    hanging = Hanging(folder / "run", 7)
-    try:
-        backup(hanging.run, folder / "a.tar")
-    finally:
-        hanging.kill()
-    yield folder / "a.tar"
+    folder = tmp_path_factory.mktemp("unfinished")
+
+    def copy() -> None:
+        backup(folder / "run", folder / "a.tar")
+        raise KeyboardInterrupt
+
+    with hosts_in_threads(), pytest.raises(KeyboardInterrupt):
+        perform(folder / "run", 7, then=copy)
+    return folder / "a.tar"
 
 
 def goes_on(run: Path, undisturbed: Result) -> None:
@@ -76,7 +79,6 @@ def bodies(run: Path) -> list[bytes]:
         return [body for _, _, body in store.entries()]
 
 
-@pytest.mark.slow
 def test_a_copy_of_a_running_run_goes_on_to_the_same_bits(archive: Path, tmp_path: Path, undisturbed: Result) -> None:
     manifest = restore(archive, tmp_path / "again")
     assert 1 <= manifest.rounds <= 9 and archive.stat().st_mode & 0o777 == 0o600
@@ -84,8 +86,21 @@ def test_a_copy_of_a_running_run_goes_on_to_the_same_bits(archive: Path, tmp_pat
     assert "updates/00000001.bin" not in names  # a checkpoint has taken its place
     assert {member.path for member in manifest.files if member.secret} == {"manager.key", "workers.key"}
     before = bodies(tmp_path / "again")
-    goes_on(tmp_path / "again", undisturbed)
+    with hosts_in_threads():
+        goes_on(tmp_path / "again", undisturbed)
     assert bodies(tmp_path / "again")[: len(before)] == before
+
+
+@pytest.mark.slow
+def test_a_run_of_another_process_is_copied_while_it_goes_on(tmp_path: Path, undisturbed: Result) -> None:
+    hanging = Hanging(tmp_path / "run", 7)
+    try:
+        backup(hanging.run, tmp_path / "a.tar")
+    finally:
+        hanging.kill()
+    restore(tmp_path / "a.tar", tmp_path / "again")
+    goes_on(tmp_path / "again", undisturbed)
+    goes_on(tmp_path / "run", undisturbed)  # which was killed
 
 
 @pytest.mark.slow

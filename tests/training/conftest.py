@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from small_runs import ALWAYS, Trained, seeded, small_recipe, train
+from near_hosts import train_near
+from small_runs import ALWAYS, Trained, seeded, small_recipe
 
 
 @pytest.fixture(scope="session")
 def cheated(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A finished run of eight workers, two of whom flip signs."""
-    return train(tmp_path_factory.mktemp("run") / "cheated", small_recipe(), cheats=["2:sign-flip"], entropy=seeded(1))
+    path = tmp_path_factory.mktemp("run") / "cheated"
+    return train_near(path, small_recipe(), cheats=["2:sign-flip"], entropy=seeded(1))
 
 
 @pytest.fixture(scope="session")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A finished run of 24 workers, of whom thirteen cheat, in ten ways."""
-    return train(
+    return train_near(
         tmp_path_factory.mktemp("run") / "crowd",
         small_recipe(workers=24, block_lines=60, epochs=1),
         cheats=[*(f"1:{kind}" for kind in ALWAYS), "1:selective:0.5", "3:random"],
