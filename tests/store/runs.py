@@ -45,7 +45,7 @@ def perform(
     history: Literal["all", "last"] = "last",
     then: Callable[[], None] = hang,
 ) -> Result:
-    """Trains or goes on, with the same secrets in every run; does something after the round `stop`, if it is reached."""
+    """Trains or goes on, with the same secrets in every run; does something after the round `stop`, if there is one."""
 
     def listen(event: ev.Event) -> None:
         if isinstance(event, ev.RoundDone) and event.round == stop:
