@@ -13,7 +13,7 @@ import podlt.api
 from podlt.data.spec import DataSpec
 from podlt.errors import DataError, DivergedError, PodltError, UnsupportedError, UsageError
 from podlt.protocol import entries as e
-from podlt.recipe import LossSpec, ModelSpec, Recipe, load_recipe
+from podlt.recipe import LossSpec, ModelSpec, Recipe, TrainingSpec, load_recipe
 from podlt.verify import verify
 
 MODULE = """
@@ -70,6 +70,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[PodltError], str]] = {
     "an unknown loss": ({"loss": LossSpec("hinge")}, UsageError, "cross_entropy.*hinge"),
     "an unknown optimiser": ({"optimizer": {"name": "adam"}}, UsageError, "sgd, adamw.*adam"),
     "an optimiser's field": ({"optimizer": {"name": "sgd", "lr": 0.1, "beta": 1}}, UsageError, "beta"),
+    "epochs beyond count": ({"training": TrainingSpec(epochs=10**9)}, UsageError, r"at most 20,000,000.*fewer epochs"),
     "an infinite rate": ({"optimizer": {"name": "sgd", "lr": float("inf")}}, UsageError, "finite"),
 }
 

@@ -98,6 +98,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: int | None = None
+        self._chain: HashChain | None = None
 
     @classmethod
     def new(cls, path: Path) -> RunDirectory:
@@ -231,8 +232,10 @@ class RunDirectory:
         return SigningKey(bytes.fromhex(self._secrets("manager.key", _ManagerSecrets).key))
 
     def chain(self, length: int) -> HashChain:
-        """The manager's chain of secrets."""
-        return HashChain(bytes.fromhex(self._secrets("manager.key", _ManagerSecrets).chain), length)
+        """The manager's chain of secrets; made once, as it takes a second for each million."""
+        if self._chain is None or self._chain.length != length:
+            self._chain = HashChain(bytes.fromhex(self._secrets("manager.key", _ManagerSecrets).chain), length)
+        return self._chain
 
     def worker_seeds(self) -> list[bytes]:
         """The private keys of this machine's workers, by number."""

@@ -45,6 +45,10 @@ from podlt.training.weights import Weights, recipe_optimizer, write_tensors
 
 Clock = Callable[[], int]
 
+MOST_ROUNDS, MANY_ROUNDS = 20_000_000, 1_000_000
+"""A secret for each is made when the run begins, and at each resumption: a second for a million. Many are worth a
+word."""
+
 
 def wall_clock() -> int:
     """Milliseconds since 1970-01-01 UTC."""
@@ -95,6 +99,7 @@ class Session:
     @contextmanager
     def started(self, entropy: Entropy) -> Iterator[Trainer]:
         """A new run with its workers joined, about to open its first round."""
+        length = self._chain_length()
         self._check_machine()
         self._listener(ev.Preparing(what="capturing the training step"))
         fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in self.data.train.fields]
@@ -103,8 +108,7 @@ class Session:
             program = captured.program
             validate(program, lines=self.recipe.training.block_lines)
             self._make(program, entropy)
-            length = self._chain_length()
-            manager = Manager(RunState(), self.directory.chain(length), self._clock)
+            manager = Manager(RunState(), self._chain(length), self._clock)
             with closing(make(self._job(program))) as engine:
                 weights = Weights(program, self._optimizer, engine.state)
                 weights.set(captured.state)
@@ -158,9 +162,24 @@ class Session:
         """The run's parameters and optimiser, over some memory (uint8)."""
         return Weights(self._program(), self._optimizer, memory)
 
+    def _chain(self, length: int) -> crypto.HashChain:
+        if length > MANY_ROUNDS:
+            self._listener(ev.Preparing(what=f"making the secrets of {length:,} rounds"))
+        return self.directory.chain(length)
+
     def _chain_length(self) -> int:
+        """How many secrets the run needs at most.
+
+        Raises:
+            UsageError: more than a chain can have.
+        """
         training = self.recipe.training
         rounds = most_rounds(self.data.train.lines, training.epochs, training.block_lines, training.fragment_lines)
+        if rounds > MOST_ROUNDS:
+            raise UsageError(
+                f"training: {training.epochs:,} epochs are {rounds:,} rounds, and a run has at most {MOST_ROUNDS:,}: "
+                "fewer epochs, or larger blocks"
+            )
         return rounds + SETTLEMENT_ROUNDS
 
     # -- a run that goes on ------------------------------------------------------------------------------------------
@@ -190,6 +209,7 @@ class Session:
             state, applied, tree = replay_log(store)
             begin = state.begin
             assert begin is not None
+            self._chain(begin.chain_length)
             check_documents(begin, self.directory.document("recipe.json"), program, self.data.train)
             check_secrets(state, self.directory, workers=self._place.keeps_keys)
             if state.closed is not None and state.closed.outcome == "complete":
