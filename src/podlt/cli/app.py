@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -92,7 +94,9 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
     options = Options()
     try:
-        code = get_command(build()).main(args=argv, prog_name="podlt", obj=options, standalone_mode=False)
+        command = get_command(build())
+        _join_lines(command)
+        code = command.main(args=argv, prog_name="podlt", obj=options, standalone_mode=False)
     except PodltError as error:
         if options.debug:
             raise
@@ -106,6 +110,13 @@ def run(argv: Sequence[str] | None = None) -> int:
     if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
         return _tell("interrupted", options.hint, INTERRUPTED)
     return code if isinstance(code, int) else 0
+
+
+def _join_lines(command: Any) -> None:
+    """Makes each paragraph of the helps one line, which fits any terminal: in docstrings they are broken for ours."""
+    for each in getattr(command, "commands", {}).values():
+        _join_lines(each)
+        each.help = re.sub(r"(?<=\S)\n *(?=\S)", " ", inspect.cleandoc(each.help or ""))
 
 
 def _usage(error: Exception) -> int:
