@@ -6,13 +6,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import ray_runs  # noqa: F401 (finds near_hosts)
+from near_hosts import HostThread
 
 import podlt.api
 from podlt.data.spec import DataSpec
 from podlt.engine import wire
 from podlt.engine.conformance import Conformance, conformance
 from podlt.engine.local import LocalEngine
-from podlt.engine.process import HostProcess
 from podlt.errors import EngineError
 from podlt.exact import conformance as golden
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
@@ -45,11 +46,11 @@ def test_a_machine_that_computes_something_else_begins_no_run(tmp_path: Path, mo
 
 def test_a_worker_process_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = wire.Ready(joins=[bytes(64)], conformance=Conformance(WRONG.digest, WRONG.differing or ""))
-    monkeypatch.setattr(HostProcess, "ready", lambda self: wrong)
+    monkeypatch.setattr(HostThread, "ready", lambda self: wrong)
     setup = wire.Setup(
         run=b"", program=b"", workers=[], fields=[], block_lines=1, slots=1, local_steps=1, local_lr=None
     )
-    engine = LocalEngine(setup, 64, 64, [wire.Hosted(0, bytes(32))], [HostProcess()])
+    engine = LocalEngine(setup, 64, 64, [wire.Hosted(0, bytes(32))], [HostThread()])
     try:
         with pytest.raises(EngineError, match="worker process 0 computes 'mm int8' otherwise"):
             engine.start(bytes(32))

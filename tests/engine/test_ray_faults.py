@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("ray")
 
 import ray_runs  # noqa: F401 (finds small_runs)
-from near_hosts import train_near
+from near_hosts import captured_once, train_near
 from small_runs import Trained, seeded, tiny_recipe, train
 
 from podlt.canonical import encode
@@ -89,6 +89,7 @@ def near(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_engine, "waited_for", lambda refs, seconds: set(refs))
     monkeypatch.setattr(ray_engine, "shared", lambda array: array.copy())
     monkeypatch.setattr("podlt.engine.ray_actors.Actor", Near)
+    monkeypatch.setattr("podlt.training.session.capture", captured_once)
 
 
 @pytest.fixture(scope="module")

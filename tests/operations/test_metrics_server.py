@@ -15,9 +15,9 @@ from podlt.operations.health import Health
 from podlt.operations.server import THREADS, Server, health_page, parse_address
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """Two pages, and one that is not well."""
+    """Two pages, of which one is not well."""
     sick = Health(False, "training", "no round for 999 s", 999.0, 300.0)
     pages = {"/metrics": lambda: (200, "text/plain", b"x 1\n"), "/healthz": health_page(lambda: sick)}
     with closing(Server("127.0.0.1", 0, pages)) as running:
@@ -25,7 +25,7 @@ def server() -> Iterator[Server]:
 
 
 def ask(server: Server, method: str, path: str) -> tuple[int, bytes]:
-    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as connection:
         connection.request(method, path)
         answer = connection.getresponse()
         return answer.status, answer.read()
@@ -45,19 +45,21 @@ def test_what_is_not_well_answers_503_and_says_why(server: Server) -> None:
     assert json.loads(body)["reason"] == "no round for 999 s" and json.loads(body)["ok"] is False
 
 
-def test_peers_that_hold_a_connection_take_a_few_threads_and_no_more(server: Server) -> None:
+def test_peers_that_hold_a_connection_take_a_few_threads_and_no_more() -> None:
+    server = Server("127.0.0.1", 0, {"/metrics": lambda: (200, "text/plain", b"x 1\n")})  # whose threads are all free
     with ExitStack() as held:
+        held.enter_context(closing(server))
         slow = [
             held.enter_context(closing(socket.create_connection(("127.0.0.1", server.port)))) for _ in range(THREADS)
         ]
         for peer in slow:
             peer.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
-        refused = held.enter_context(closing(socket.create_connection(("127.0.0.1", server.port), 10)))
+        refused = held.enter_context(closing(socket.create_connection(("127.0.0.1", server.port), 30)))
         assert refused.recv(1) == b""  # closed at once: no thread waits for it
         for peer in slow:
             peer.sendall(b"y\r\n\r\n")
         for peer in slow:
-            peer.settimeout(10)
+            peer.settimeout(30)
             assert peer.recv(100).startswith(b"HTTP/1.0 200")
             while peer.recv(4096):
                 pass
@@ -65,7 +67,7 @@ def test_peers_that_hold_a_connection_take_a_few_threads_and_no_more(server: Ser
 
 def test_a_request_that_is_garbage_or_endless_is_refused(server: Server) -> None:
     for garbage in (b"\x00\xff\r\n\r\n", b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n"):
-        with closing(socket.create_connection(("127.0.0.1", server.port), 10)) as peer:
+        with closing(socket.create_connection(("127.0.0.1", server.port), 30)) as peer:
             peer.sendall(garbage)
             assert b" 200 " not in peer.recv(4096)
     assert ask(server, "GET", "/metrics")[0] == 200

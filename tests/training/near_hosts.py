@@ -1,6 +1,7 @@
-"""Hosts of the engine `local` in threads of the test's process: PyTorch is imported already, and a run takes moments.
+"""Runs that take moments, for tests that need one and are not about how it comes to be.
 
-For tests that need a run and are not about its processes; those that are start real ones.
+Hosts of the engine `local` are threads of the test's process, which has imported PyTorch already, and a model that was
+captured is not captured again. Tests of processes start real ones, and those of capturing capture.
 """
 
 from __future__ import annotations
@@ -9,17 +10,22 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
 from small_runs import Trained, train
+from torch import nn
 
 from podlt.engine.host import serve
 from podlt.engine.process import HostProcess
+from podlt.program import capture as capturing
+from podlt.program.capture import Captured
+from podlt.program.ir import FieldSpec, Program
 from podlt.recipe import Recipe
 
 
@@ -29,7 +35,7 @@ class HostThread(HostProcess):
     def __init__(self) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
         self.connection, theirs = socket.socketpair()
-        self._popen = _Thread(theirs)  # type: ignore[assignment]
+        self._popen = _Thread(theirs, self._log)  # type: ignore[assignment]
 
 
 class _Thread:
@@ -37,15 +43,21 @@ class _Thread:
 
     pid = os.getpid()
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+    def __init__(self, connection: socket.socket, log: IO[bytes]) -> None:
+        self._connection, self._log = connection, log
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         torch.set_grad_enabled(False)  # of this thread alone
-        with self._connection, suppress(OSError):
-            serve(self._connection)
+        with self._connection:
+            try:
+                serve(self._connection)
+            except ConnectionError:
+                pass
+            except Exception:
+                self._log.write(traceback.format_exc().encode())
+                self._log.flush()
 
     def kill(self) -> None:
         """A thread cannot be ended: it reads the end of its socket."""
@@ -57,11 +69,25 @@ class _Thread:
 
 @contextmanager
 def hosts_in_threads() -> Iterator[None]:
-    """Lets the engine `local` start threads instead of processes."""
+    """Lets the engine `local` start threads instead of processes, and runs use programs that were captured before."""
     with pytest.MonkeyPatch.context() as patch:
         for module in ("process", "local"):
             patch.setattr(f"podlt.engine.{module}.HostProcess", HostThread)
+        patch.setattr("podlt.training.session.capture", captured_once)
         yield
+
+
+_programs: dict[tuple[Any, ...], Program] = {}
+
+
+def captured_once(model: nn.Module, loss: Any, fields: Sequence[FieldSpec], arithmetic: str) -> Captured:
+    """`podlt.program.capture.capture`, which takes a model that looks the same for the same."""
+    if type(model) is not nn.Sequential:  # it has code of its own
+        return capturing.capture(model, loss, fields, arithmetic)
+    looks = (str(model), loss, tuple(fields), arithmetic)
+    if looks not in _programs:
+        _programs[looks] = capturing.capture(model, loss, fields, arithmetic).program
+    return Captured(_programs[looks], capturing._state(model))
 
 
 def train_near(path: Path, recipe: Recipe, **options: Any) -> Trained:
