@@ -178,7 +178,7 @@ class Client(threading.Thread):
         super().__init__(daemon=True)
         self.line, self.there, self.client = line, threading.Event(), None
         self.start()
-        assert self.there.wait(10)
+        assert self.there.wait(60)
 
     def run(self) -> None:
         asyncio.run(self._stay())
@@ -190,7 +190,11 @@ class Client(threading.Thread):
 
         invitation = read(self.line)
         client: Any = await nats.connect(
-            invitation.urls(), allow_reconnect=False, error_cb=_ignore, **worker_options(invitation, KEY)
+            invitation.urls(),
+            allow_reconnect=False,
+            connect_timeout=30,
+            error_cb=_ignore,
+            **worker_options(invitation, KEY),
         )
         self.there.set()
         while client.is_connected:
@@ -207,7 +211,7 @@ def test_a_running_manager_notices_what_the_command_line_says(podlt: Podlt, live
     row = next(row for row in document["workers"] if row["key"] == HEX)
     assert document["server"] == "running" and row["connected"] and row["address"] == "127.0.0.1"
     assert podlt("workers", "revoke", live, HEX[:12], "--reason", "enough").code == 0
-    client.join(10)
+    client.join(60)
     assert not client.is_alive()
     document = json.loads(podlt("workers", "list", live, "--json").out)
     row = next(row for row in document["workers"] if row["key"] == HEX)

@@ -20,7 +20,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     """Two ends of a connection."""
     first, second = socket.socketpair()
     with first, second:
-        second.settimeout(5)
+        second.settimeout(30)
         yield first, second
 
 

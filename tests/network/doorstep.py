@@ -66,7 +66,8 @@ class Doorstep:
 
     async def link(self) -> Any:
         """The manager's client on the run's subjects."""
-        return await nats.connect(self.server.url, **manager_options(MANAGER, self.server.certificate))
+        options = manager_options(MANAGER, self.server.certificate)
+        return await nats.connect(self.server.url, connect_timeout=30, **options)
 
     def close(self) -> None:
         self.door.close()
@@ -89,7 +90,7 @@ def doorstep(run: Path, **options: Any) -> Iterator[Doorstep]:
 
 async def enter(invitation: Invitation, key: SigningKey, *, websocket: bool = False, **more: Any) -> Any:
     """A worker's client."""
-    how = {"allow_reconnect": False, "connect_timeout": 5, "error_cb": _ignore, **more}
+    how = {"allow_reconnect": False, "connect_timeout": 30, "error_cb": _ignore, **more}
     return await nats.connect(invitation.urls(websocket=websocket), **worker_options(invitation, key), **how)
 
 
@@ -105,7 +106,7 @@ def down(key: SigningKey, rest: str = "m") -> str:
     return f"podlt.{CHANNEL}.down.{key.public.hex()}.{rest}"
 
 
-async def eventually(condition: Any, seconds: float = 15.0) -> None:
+async def eventually(condition: Any, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to be"
@@ -113,7 +114,7 @@ async def eventually(condition: Any, seconds: float = 15.0) -> None:
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 60))
+    asyncio.run(asyncio.wait_for(test, 120))
 
 
 class Raw:
@@ -148,7 +149,7 @@ class Raw:
         await self.write(b"CONNECT " + json.dumps(shown).encode() + b"\r\nPING\r\n")
         return await self.said()
 
-    async def said(self, seconds: float = 6.0) -> bytes:
+    async def said(self, seconds: float = 30.0) -> bytes:
         """The next line but for what the server says of itself; empty if it closed the connection."""
         try:
             while (line := await asyncio.wait_for(self.reader.readline(), seconds)).startswith(b"INFO "):
@@ -157,7 +158,7 @@ class Raw:
         except (ConnectionError, ssl.SSLError):
             return b""
 
-    async def end(self, seconds: float = 10.0) -> bytes:
+    async def end(self, seconds: float = 30.0) -> bytes:
         """All that the server says until it closes the connection.
 
         Raises:

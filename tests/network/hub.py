@@ -144,7 +144,7 @@ class CrewLink:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def join(self, seconds: float = 20.0) -> Outcome | None:
+    def join(self, seconds: float = 60.0) -> Outcome | None:
         """Waits for its end."""
         assert self._thread is not None
         self._thread.join(seconds)
@@ -178,7 +178,7 @@ class CrewLink:
         self.cut = True
 
 
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Waits until something is so."""
     deadline = time.monotonic() + seconds
     while not condition():

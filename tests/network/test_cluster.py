@@ -64,10 +64,11 @@ def test_a_cluster_that_was_told_is_used_though_others_use_it_too(one_server: To
     async def clerk() -> None:
         tls = manager_options(ONE, one_server.cluster().certificate)
         shop = {"user": "clerk", "password": "not/for:printing", "tls": tls["tls"], "tls_handshake_first": True}
+        shop["connect_timeout"] = 30
         client = await nats.connect(one_server.urls[0], allow_reconnect=False, **shop)
         heard = await client.subscribe(">")
         await client.publish("shop.x", b"sold")
-        assert (await heard.next_msg(5)).subject == "shop.x"
+        assert (await heard.next_msg(30)).subject == "shop.x"
         await client.close()
 
     run(clerk())
@@ -183,6 +184,13 @@ def test_the_example_of_a_server_is_one_that_nats_takes_and_podlt_too(tmp_path: 
         examine(stands.cluster())
 
 
+@pytest.fixture
+def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The door looks more often who is connected, and waits for one server only."""
+    monkeypatch.setattr("podlt.network.door.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("podlt.network.roll.OTHERS_SECONDS", 0.05)
+
+
 # -- who shares it ---------------------------------------------------------------------------------------------------
 
 
@@ -208,7 +216,8 @@ class Standing:
 
     async def link(self) -> Any:
         options = manager_options(self.key, self.cluster.certificate, shared=True)
-        return await nats.connect(self.cluster.servers, allow_reconnect=False, error_cb=_ignore, **options)
+        how = {"allow_reconnect": False, "connect_timeout": 30, "error_cb": _ignore}
+        return await nats.connect(self.cluster.servers, **how, **options)
 
     async def worker(self, key: SigningKey) -> Any:
         invitation = self.register.invite(self.key, uses=10, now=milliseconds())
@@ -228,6 +237,7 @@ def standing(run: Path, key: SigningKey, cluster: c.Cluster) -> Iterator[Standin
         stands.door.close()
 
 
+@pytest.mark.usefixtures("attentive")
 def test_two_managers_share_a_cluster_and_each_has_its_own_channel_only(one_server: Town, tmp_path: Path) -> None:
     async def test() -> None:
         cluster, key = one_server.cluster(), worker_key(1)
@@ -244,7 +254,7 @@ def test_two_managers_share_a_cluster_and_each_has_its_own_channel_only(one_serv
             for client, manager in ((at_b, OTHER), (at_a, ONE)):
                 await client.publish(f"podlt.{channel_of(manager.public)}.up.{key.public.hex()}.m", b"done")
                 await client.flush()
-            assert (await own.next_msg(5)).subject.startswith(f"podlt.{channel_of(ONE.public)}.up.")
+            assert (await own.next_msg(30)).subject.startswith(f"podlt.{channel_of(ONE.public)}.up.")
             await eventually(lambda: len(refused) >= 3)
             assert own.pending_msgs == everybody.pending_msgs == 0
             assert all("permissions violation" in text.lower() for text in refused)
@@ -268,10 +278,11 @@ def _collect(texts: list[str]) -> Callable[[Exception], Any]:
     return collect
 
 
+@pytest.mark.usefixtures("attentive")
 def test_nobody_comes_in_as_the_manager_of_a_run_without_its_key(one_server: Town, tmp_path: Path) -> None:
     async def test() -> None:
         cluster, hostile, channel = one_server.cluster(), worker_key(5), channel_of(ONE.public)
-        how = {"allow_reconnect": False, "error_cb": _ignore}
+        how = {"allow_reconnect": False, "connect_timeout": 30, "error_cb": _ignore}
         with standing(tmp_path / "a", ONE, cluster) as a:
             forged = pass_options(Pass(channel, ONE.public), hostile, cluster.certificate)
             with pytest.raises(Exception, match=r"(?i)authorization"):
@@ -289,6 +300,7 @@ def test_nobody_comes_in_as_the_manager_of_a_run_without_its_key(one_server: Tow
     run(test())
 
 
+@pytest.mark.usefixtures("attentive")
 def test_a_second_manager_of_the_same_run_is_refused_while_the_first_is_there(
     one_server: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,7 +75,7 @@ def fetched(porter: Porter, digest: bytes, place: Whole, key: SigningKey = WORKE
     return until(lambda: next(iter(porter.ended()), None))
 
 
-def until(found: Callable[[], object], seconds: float = 20.0) -> object:  # type: ignore[misc]
+def until(found: Callable[[], object], seconds: float = 60.0) -> object:  # type: ignore[misc]
     deadline = time.monotonic() + seconds
     while (result := found()) is None or result is False:
         assert time.monotonic() < deadline, "it did not come to be"

@@ -21,6 +21,18 @@ from podlt.network.register import Register
 from podlt.network.roll import Connection, Roll
 
 
+@pytest.fixture(autouse=True)
+def told_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits in the lobby is told why several times: a busy machine subscribes late."""
+    monkeypatch.setattr("podlt.network.lobby.TELL_AT", (0.1, 0.3, 1.0, 2.0, 3.0))
+
+
+@pytest.fixture
+def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The door looks more often who is connected."""
+    monkeypatch.setattr("podlt.network.door.LOOK_SECONDS", 0.2)
+
+
 async def reason(client: Any, key: Any) -> m.Down | m.Piece:
     """What a worker in the lobby is told."""
     subscription = await client.subscribe(down(key))
@@ -55,7 +67,7 @@ def test_who_is_not_let_in_is_told_why_may_say_nothing_and_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("podlt.network.lobby.LOBBY_SECONDS", 2)  # whole seconds: one could be over at once
-    monkeypatch.setattr("podlt.network.lobby.TELL_AT", (0.1, 0.3, 1.0))
+    monkeypatch.setattr("podlt.network.lobby.TELL_AT", (0.1, 0.3, 1.0, 1.8))
 
     async def test() -> None:
         with doorstep(tmp_path) as stands:
@@ -77,6 +89,7 @@ def test_who_is_not_let_in_is_told_why_may_say_nothing_and_is_cut_off(
     run(test())
 
 
+@pytest.mark.usefixtures("attentive")
 def test_a_worker_that_is_revoked_is_cut_off_at_once_and_told_when_it_comes_back(tmp_path: Path) -> None:
     async def test() -> None:
         with doorstep(tmp_path) as stands:
@@ -94,6 +107,7 @@ def test_a_worker_that_is_revoked_is_cut_off_at_once_and_told_when_it_comes_back
     run(test())
 
 
+@pytest.mark.usefixtures("attentive")
 def test_a_worker_that_is_paused_is_cut_off_and_comes_in_again_after_it_was_resumed(tmp_path: Path) -> None:
     async def test() -> None:
         with doorstep(tmp_path) as stands:
@@ -117,6 +131,7 @@ def test_a_worker_that_is_paused_is_cut_off_and_comes_in_again_after_it_was_resu
     run(test())
 
 
+@pytest.mark.usefixtures("attentive")
 def test_a_worker_that_comes_in_while_the_door_looks_is_judged_by_what_is_said_of_it_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

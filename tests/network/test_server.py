@@ -24,7 +24,7 @@ def server(folder: Path, **options: object) -> NatsServer:
     return NatsServer(folder, MANAGER, host="127.0.0.1", **options)  # type: ignore[arg-type]
 
 
-def wait(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to be"

@@ -148,7 +148,7 @@ def town(folder: Path, nodes: int = 1, **options: Any) -> Iterator[Town]:
         stands.close()
 
 
-def _await(port: int, seconds: float = 15.0) -> None:
+def _await(port: int, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while True:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
