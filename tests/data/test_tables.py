@@ -275,14 +275,14 @@ MORE = [{"more": {}}, {"more": None}, {"most": 1}]
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (pa.array([1.0, None, 2.0]), "line 2: column 'age': expected a value, got null"),
-        (pa.array([1.0, 2.0, math.nan]), "line 3: column 'age': expected a finite number"),
-        (pa.array([[1], [2], [3]]), "column 'age': expected texts or numbers, got list"),
-        (pa.array(["1", "x", "2"]), "line 2: column 'age': expected a number, got 'x'"),
+        ([1.0, None, 2.0], "line 2: column 'age': expected a value, got null"),
+        ([1.0, 2.0, math.nan], "line 3: column 'age': expected a finite number"),
+        ([[1], [2], [3]], "column 'age': expected texts or numbers, got list"),
+        (["1", "x", "2"], "line 2: column 'age': expected a number, got 'x'"),
     ],
 )
 def test_a_malformed_parquet_row_is_named(tmp_path, ready, column, message):
-    table = pa.table({"age": column, "colour": ["a", "b", "c"], "bought": [0, 1, 0]})
+    table = pa.table({"age": pa.array(column), "colour": ["a", "b", "c"], "bought": [0, 1, 0]})
     pq.write_table(table, tmp_path / "p.parquet")
     with pytest.raises(DataError, match=message):
         ready((tmp_path / "p.parquet").read_bytes(), suffix=".parquet")

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from portable_calls import calls
-from test_every_operation import CALLS as SAMPLES
-from test_every_operation import as_arrays, bits, parts
+from test_every_operation import as_arrays, bits, parts, sampled
 
 from podlt.errors import UnsupportedError, UsageError
 from podlt.exact import definition, definition_elementary, definition_layers
@@ -69,14 +68,14 @@ def test_every_call_of_every_operation_gives_the_cpu_twin_s_bits(device, digits)
 
 
 def test_every_operation_of_the_exact_table_has_a_portable_twin():
-    assert set(table(2)) == set(cpu.table(2)) == {name for name, _, _ in SAMPLES}
+    assert set(table(2)) == set(cpu.table(2)) == {name for name, _, _ in sampled()}
 
 
 @on_each_device
 def test_every_sample_of_every_operation_gives_the_bits_of_the_definition(device):
     """The body of the CPU twin's test: the definitions of `definition_table`, over the same samples."""
     run, defined = visited(device, 2), definitions(2)
-    for number, (name, arguments, options) in enumerate(SAMPLES):
+    for number, (name, arguments, options) in enumerate(sampled()):
         given = as_arrays(arguments), {key: as_arrays(value) for key, value in options.items()}
         with np.errstate(all="ignore"):
             want = parts(defined[name](*given[0], **given[1]))

@@ -6,7 +6,7 @@ right, and the test runs without a GPU.
 
 import pytest
 import torch
-from test_every_operation import CALLS as SAMPLES
+from test_every_operation import sampled
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from podlt.exact.portable.table import table
@@ -57,7 +57,7 @@ class Kernels(TorchDispatchMode):
 
 def test_every_kernel_that_floats_meet_rounds_at_most_once():
     run, kernels = table(2), Kernels()
-    for name, arguments, options in SAMPLES:
+    for name, arguments, options in sampled():
         with kernels:
             run[name](*arguments, **options)
     assert kernels.wrong == set()

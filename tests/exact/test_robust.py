@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_every_operation import sampled
 from torch import nn
 from torch.nn import functional
 
 from podlt.errors import DivergedError, UnsupportedError
 from podlt.exact.conformance import digest
-from podlt.exact.samples_layers import samples
 from podlt.exact.table import table
 from podlt.program import operations
 from podlt.program.capture import capture
@@ -20,7 +20,6 @@ from podlt.program.ir import FieldSpec
 from podlt.program.layout import update_layout
 
 TABLE = table(2)
-CALLS = list(samples(TABLE))
 SUMS = """
 sum.default sum.dim_IntList mean.default mean.dim var.correction var_mean.correction linalg_vector_norm.default
 cumsum.default _softmax.default _log_softmax.default _softmax_backward_data.default _log_softmax_backward_data.default
@@ -57,7 +56,7 @@ def spread(item):
 
 @pytest.mark.parametrize("name", sorted(TABLE))
 def test_no_operation_minds_how_its_arguments_lie_in_memory(name):
-    for _, arguments, options in (call for call in CALLS if call[0] == name):
+    for _, arguments, options in (call for call in sampled() if call[0] == name):
         want = digest(TABLE[name](*arguments, **options))
         assert digest(TABLE[name](*spread(arguments), **options)) == want
 
@@ -79,7 +78,7 @@ def sums_something(name, arguments):
 @pytest.mark.parametrize("name", SUMS.split())
 def test_a_sum_of_what_is_not_finite_is_refused_by_the_name_of_the_operation(name, value):
     place = TERM.get(name, 0)
-    calls = [call for call in CALLS if call[0] == name and sums_something(name, call[1])]
+    calls = [call for call in sampled() if call[0] == name and sums_something(name, call[1])]
     assert calls
     for _, arguments, options in calls:
         bad = torch.full_like(arguments[place], value) if "nll" in name else arguments[place].contiguous().clone()

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from podlt.bench import large
-from podlt.bench.blobs import measure
-
 
 @pytest.mark.slow
 def test_no_end_takes_memory_for_the_blob_it_moves(tmp_path: Path) -> None:
+    from podlt.bench.blobs import measure
+
     size = 400_000_000
     results = dict(measure(tmp_path, size))
     assert list(results) == ["download", "upload", "  the server of both", "encode the difference", "decode it"]
@@ -20,6 +19,8 @@ def test_no_end_takes_memory_for_the_blob_it_moves(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_larger_model_takes_no_more_memory_beyond_itself(tmp_path: Path) -> None:
+    from podlt.bench import large
+
     found = []
     for name, size in (("small", 60_000_000), ("big", 400_000_000)):
         (tmp_path / name).mkdir()
