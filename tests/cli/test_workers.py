@@ -155,8 +155,9 @@ def test_what_cannot_be_done_is_an_error_of_usage(podlt: Podlt, invited: Path, t
 
 
 @pytest.fixture
-def live(invited: Path) -> Iterator[Path]:
-    """A run whose server and door work."""
+def live(invited: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A run whose server and door work; the door looks often who is connected."""
+    monkeypatch.setattr("podlt.network.door.LOOK_SECONDS", 0.2)
     from podlt.network.door import Door
     from podlt.network.server import NatsServer
 

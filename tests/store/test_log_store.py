@@ -100,7 +100,7 @@ def test_a_full_disk_is_an_error_that_leaves_the_log_as_it_was(tmp_path: Path) -
 
 
 def test_a_second_writer_cannot_overwrite_or_fork(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("podlt.store.log_store.LOCK_SECONDS", 1)
+    monkeypatch.setattr("podlt.store.log_store.LOCK_SECONDS", 0.3)
     one, two = place.open(create=True), place.open()
     one.append(0, [b"a", b"b"], "one")
     with pytest.raises(StorageError, match="another manager"):
