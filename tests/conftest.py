@@ -1,9 +1,13 @@
-"""What all tests share: `--rewrite-golden`, which writes golden files anew, to be reviewed as a diff."""
+"""What all tests share: `--rewrite-golden`, which writes golden files anew, to be reviewed as a diff.
+
+Also which files run in one process where there are several.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -13,9 +17,26 @@ settings.load_profile("podlt")
 
 Golden = Callable[[Path, str], None]
 
+TOGETHER = ("tests/program/", "tests/store/", "tests/training/")
+"""Folders whose tests share what takes seconds: captured programs, a PostgreSQL server, finished runs."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="write golden files anew instead of comparing")
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is one process anyway
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Lets `--dist loadfile` give such a folder to one process, instead of each of its files to any."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Folders(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return next((folder for folder in TOGETHER if nodeid.startswith(folder)), super()._split_scope(nodeid))
+
+    return Folders(config, log)
 
 
 @pytest.fixture
