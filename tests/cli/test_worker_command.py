@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 from cli_calls import Podlt
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "network"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 from podlt.cli.telling import plain
 from podlt.cli.worker import _bytes, _moment

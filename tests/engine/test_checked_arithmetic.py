@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import ray_runs  # noqa: F401 (finds near_hosts)
 from near_hosts import HostThread
 
 import podlt.api

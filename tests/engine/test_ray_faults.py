@@ -13,7 +13,6 @@ import torch
 
 pytest.importorskip("ray")
 
-import ray_runs  # noqa: F401 (finds small_runs)
 from near_hosts import captured_once, train_near
 from small_runs import Trained, seeded, tiny_recipe, train
 

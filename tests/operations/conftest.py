@@ -1,16 +1,12 @@
-"""Lets these tests use the small runs of the tests of training; and a simulated run with a bit of everything."""
+"""A simulated run with a bit of everything."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from podlt.sim import simulate
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "network"))
 
 
 @pytest.fixture(scope="session")

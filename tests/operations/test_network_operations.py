@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 import pytest
+from postgres_server import Server, why_not
 from stage import Process, Stage, write_recipe
 from town import free_ports
 
@@ -23,10 +24,6 @@ from podlt.network.invitation import read
 from podlt.network.keys import load_or_create_keys
 from podlt.recipe import load_recipe
 from podlt.verify import verify
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "store"))
-
-from postgres_server import Server, why_not
 
 pytestmark = pytest.mark.chaos
 

@@ -1,16 +1,13 @@
-"""Places for a log, one a database that it can be in; and the small runs of the tests of training."""
+"""Places for a log, one a database that it can be in."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from places import InFile, OnServer, Place
 from postgres_server import Server, why_not
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
 
 
 @pytest.fixture(scope="session")
