@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Tests start many processes: without byte code each would compile all of podlt anew, for a second.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo test test-all chaos lint clean
 
 setup: $(READY)

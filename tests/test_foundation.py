@@ -6,6 +6,7 @@ import ast
 import hashlib
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -280,9 +281,14 @@ PURE = ["protocol", "log", "verify.py", "signature_pool.py", "canonical.py", "cr
 FORBIDDEN = {"torch", "time", "datetime", "socket", "random", "os", "secrets", "subprocess", "asyncio", "numpy"}
 
 
+@cache
+def parsed(path: Path) -> list[ast.AST]:
+    return [*ast.walk(ast.parse(path.read_text()))]
+
+
 def imports_of(path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in parsed(path):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -307,7 +313,7 @@ def test_verifying_loads_neither_torch_nor_numpy() -> None:
 def test_nothing_that_came_from_elsewhere_is_ever_executed_or_unpickled() -> None:
     for path in SOURCE.rglob("*.py"):
         assert "pickle" not in imports_of(path), path
-        calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+        calls = [n.func for n in parsed(path) if isinstance(n, ast.Call)]
         assert not {"eval", "exec"} & {f.id for f in calls if isinstance(f, ast.Name)}, path
         loads = [f for f in calls if isinstance(f, ast.Attribute) and f.attr == "load"]
         assert not any(isinstance(f.value, ast.Name) and f.value.id in ("torch", "pickle") for f in loads), path
