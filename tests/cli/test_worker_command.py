@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from datetime import datetime
 from pathlib import Path
@@ -134,3 +135,21 @@ def test_a_program_that_does_not_fit_into_the_memory_given_is_refused_with_what_
         stage.start_worker("a", "--memory", "600M")
         assert stage.workers["a"].end(90) == 3
         assert "needs more memory than the" in stage.workers["a"].text and "of --memory" in stage.workers["a"].text
+
+
+@pytest.mark.slow
+def test_a_manager_that_is_stopped_before_anybody_came_says_how_to_go_on_and_invites_to_the_same_place(
+    tmp_path: Path,
+) -> None:
+    from stage import Stage, write_recipe
+
+    with Stage(tmp_path, write_recipe(tmp_path / "recipe.toml")) as stage:
+        stage.start_manager()
+        stage.until(lambda: len(stage.events("invited")) == 1)
+        stage.manager.send(signal.SIGINT)
+        assert stage.manager.end() == 130
+        assert f"go on with: podlt manager --resume {stage.run}" in stage.manager.text
+        stage.start_manager()
+        stage.until(lambda: len(stage.events("invited")) == 2)
+        first, again = stage.events("invited")
+        assert first == again

@@ -248,9 +248,13 @@ def _perform(
 ) -> Path:
     """Trains, showing how far it is; returns the run's directory."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C: the server ends with us
+    name = recipe.stem if recipe is not None else ""
+    target = (resume or run or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}").absolute()
 
     def follow(event: ev.Event) -> None:
-        if isinstance(event, ev.Started):
+        if isinstance(event, ev.Invited):
+            options.hint = f"the invitation stays good; go on with: podlt manager --resume {target}"
+        elif isinstance(event, ev.Started):
             options.hint = f"nothing that was logged is lost; go on with: podlt manager --resume {event.path}"
         show(event)
 
@@ -275,7 +279,6 @@ def _perform(
                 loaded = msgspec.structs.replace(
                     loaded, training=msgspec.structs.replace(loaded.training, workers=workers)
                 )
-            target = (run or Path("runs") / f"{recipe.stem}-{datetime.now():%Y%m%d-%H%M%S}").absolute()
             with chdir(recipe.resolve().parent):  # where relative paths of a recipe object start from
                 path = api.train(loaded, run=target, listener=tell, place=workplace, store=store).run
     options.hint = ""

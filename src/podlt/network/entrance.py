@@ -121,7 +121,8 @@ class Entrance:
         """Says where workers find the run, and invites them."""
         register = Register(job.directory)
         register.set_place(urls, certificate)
-        self.urls, self.line = urls, self._invite(job, register, certificate)
+        self.urls = urls
+        self.line = self._invite(job, register, certificate)
         return register
 
     def _invite(self, job: Job, register: Register, certificate: bytes) -> str:

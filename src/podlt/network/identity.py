@@ -32,5 +32,5 @@ def lock(folder: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        raise UsageError(f"{folder}: another worker runs with these keys; give this one its own --folder") from None
+        raise UsageError(f"{folder}: another worker runs in this folder; give this one its own with --folder") from None
     return descriptor
