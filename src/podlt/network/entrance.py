@@ -191,10 +191,17 @@ def read_invitation(text: str) -> inv.Invitation:
     """
     if not text.strip().startswith(inv.PREFIX):
         path = Path(text)
-        if len(text) > LONGEST_NAME or not path.is_file():
+        if len(text) > LONGEST_NAME or not _is_file(path):
             raise UsageError(f"{text[:80]}: no invitation ({inv.PREFIX}...), and no file with one")
         text = read_whole(path, MAX_INVITATION).decode("ascii", errors="replace")
     return inv.read(text.strip())
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no system has such a name: it is an invitation that was not copied well
+        return False
 
 
 def join(invitation: inv.Invitation, keys: Sequence[SigningKey], *, websocket: bool = False) -> NatsWorker:
