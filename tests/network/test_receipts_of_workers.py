@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.log.merkle import Tree, inclusion_proof, is_included, leaf_hash
 from podlt.network import messages as m
 from podlt.network import receipts
-from podlt.network.journal import Earned, Journal
+from podlt.network.journal import Earned, Journal, read_status
 from podlt.network.past import Past
 from podlt.network.payslips import SHARE, Payslips
 from podlt.network.place import Elsewhere
@@ -299,6 +302,77 @@ def test_receipts_of_which_a_kill_left_a_part_are_read_and_spoiled_ones_are_name
         receipts.read(tmp_path, sim.run)
     with pytest.raises(StorageError, match="no receipts"):
         receipts.read(tmp_path, bytes(32))
+
+
+def test_what_a_crash_left_of_a_receipt_does_not_spoil_those_that_come_after_it(sim: Simulated, tmp_path: Path) -> None:
+    journal = sim.journal(tmp_path, 0)
+    for paid in sim.told[:4]:
+        journal.paid(paid)
+    path = receipts.path_of(tmp_path, sim.run)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"first":7,"head' * 10_000)
+    for paid in sim.told[4:]:
+        journal.paid(paid)
+    kept = path.read_bytes()
+    assert kept.startswith(whole) and len(kept) > len(whole)
+    assert len(receipts.read(tmp_path, sim.run)) == kept.count(b"\n")
+
+
+def test_what_a_full_disk_does_not_take_is_not_booked_and_counts_as_missed(
+    sim: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, past = sim.journal(tmp_path, 0), Past(sim.path)
+    key = sim.key(0)
+    first = next(i for i, paid in enumerate(sim.told) if paid.receipts)
+    for paid in sim.told[:first]:
+        journal.paid(paid)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        for paid in sim.told[first:]:
+            with suppress(StorageError):
+                journal.paid(paid)
+        assert journal.status.workers[key.hex()].upto == sim.told[first].first
+        assert credits(journal.status.workers[key.hex()]) == [0] * 6
+    while key in (behind := journal.behind()):
+        missed = past.missed(0, behind[key])
+        assert missed is not None
+        journal.missed(key, missed)
+    past.close()
+    assert credits(journal.status.workers[key.hex()]) == credits(sim.account(0))
+    assert {r.index for paid in receipts.read(tmp_path, sim.run) for r in paid.receipts} != set()
+
+
+def test_a_worker_that_starts_with_fewer_identities_forgets_nothing_of_the_others(
+    sim: Simulated, tmp_path: Path
+) -> None:
+    journal = sim.journal(tmp_path, 0, 1)
+    for paid in sim.told:
+        journal.paid(paid)
+    journal.save("ended", False)
+    journal = sim.journal(tmp_path, 0)
+    journal.save("ended", False)
+    journal = sim.journal(tmp_path, 0, 1)
+    for number in (0, 1):
+        assert credits(journal.status.workers[sim.key(number).hex()]) == credits(sim.account(number))
+
+
+def test_until_it_is_known_what_there_is_to_do_the_status_says_what_was_earned_last(
+    sim: Simulated, tmp_path: Path
+) -> None:
+    journal = sim.journal(tmp_path, 0)
+    for paid in sim.told:
+        journal.paid(paid)
+    journal.save("ended", False)
+    again = Journal(tmp_path, [sim.key(0)], sim.begin.manager)
+    again.save("connecting", False)
+    status, _ = read_status(tmp_path)
+    assert (status.doing, status.run) == ("connecting", sim.run.hex())
+    assert credits(status.workers[sim.key(0).hex()]) == credits(sim.account(0))
+    assert not again.behind()
 
 
 # -- over links ------------------------------------------------------------------------------------------------------

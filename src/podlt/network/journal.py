@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,9 @@ class Journal:
 
     Args:
         folder: exists; keys: the public keys of its identities; manager: the public key of the run's manager.
+
+    Attributes:
+        settled: the last round that is known to be in the log, -1 if none is.
     """
 
     def __init__(self, folder: Path, keys: list[bytes], manager: bytes) -> None:
@@ -65,8 +68,13 @@ class Journal:
         self._keys = [key.hex() for key in keys]
         self._run = b""
         self._size = 0
+        self._others: dict[str, Earned] = {}
+        self.settled = -1
         self._heads: dict[int, tuple[bytes, str]] = {}
         self.status = Status(os.getpid(), time.time(), "starting", workers={key: Earned() for key in self._keys})
+        self._before = self.status
+        with suppress(StorageError, msgspec.DecodeError):
+            self._before = msgspec.json.decode(read_whole(folder / STATUS, MAX_STATUS), type=Status)
 
     @property
     def folder(self) -> Path:
@@ -77,10 +85,11 @@ class Journal:
         """Continues with what was earned in a run before."""
         with self._lock:
             self._run, self.status.run = run, run.hex()
-            self._size, self._heads = 0, {}
+            self._size, self._heads, self._others, self.settled = 0, {}, {}, -1
             with suppress(StorageError, msgspec.DecodeError, ValueError):
                 known = msgspec.json.decode(read_whole(self._earned_path(), MAX_STATUS), type=dict[str, Earned])
                 self.status.workers |= {key: _whole(known[key]) for key in self._keys if key in known}
+                self._others = {key: earned for key, earned in known.items() if key not in self._keys}
 
     def admitted(self, key: bytes, number: int) -> None:
         """An identity is worker `number`."""
@@ -101,15 +110,18 @@ class Journal:
             Key in hexadecimal -> what these entries moved for it: earned credits, less what they forfeit.
 
         Raises:
-            InvalidProofError: a receipt does not prove what it says; NewerFormatError: a newer program wrote it.
+            InvalidProofError: a receipt does not prove what it says; NewerFormatError: a newer program wrote it;
+            StorageError: it cannot be kept, and nothing is booked: it counts as missed.
         """
         told = receipts.check(paid, self._manager, self._run)
         with self._lock:
             self._compare(told.head, paid.head)
             mine = {w.number: key for key, w in self.status.workers.items() if w.number >= 0 and w.upto == paid.first}
-            moved = self._book(told, mine)
+            accounts, moved = self._booked(told, mine)
             if moved:
-                self._keep([paid])
+                receipts.keep(self._folder, self._run, [paid])
+            self.status.workers |= accounts
+            self._settle(told)
             for key in mine.values():
                 self.status.workers[key].upto = told.head.size
             if moved:
@@ -128,11 +140,14 @@ class Journal:
             account = self.status.workers[key.hex()]
             if account.number < 0 or account.upto != missed.first or missed.upto <= missed.first:
                 return {}
+            receipts.keep(self._folder, self._run, missed.paid)
             moved: dict[str, int] = {}
             for one in told:
-                for name, amount in self._book(one, {account.number: key.hex()}).items():
+                accounts, amounts = self._booked(one, {account.number: key.hex()})
+                self.status.workers |= accounts
+                self._settle(one)
+                for name, amount in amounts.items():
                     moved[name] = moved.get(name, 0) + amount
-            self._keep(missed.paid)
             self.status.workers[key.hex()].upto = missed.upto  # booking has put another account in the place of this
             self._size = max(self._size, missed.upto)
             self._save_earned()
@@ -153,9 +168,13 @@ class Journal:
         """Writes the status file; a disk that is full must not stop the work."""
         with self._lock, suppress(StorageError):
             self.status.at, self.status.doing, self.status.connected = time.time(), doing, connected
-            write_whole(self._folder / STATUS, msgspec.json.encode(self.status))
             if self._run:
+                write_whole(self._folder / STATUS, msgspec.json.encode(self.status))
                 self._save_earned()
+            else:  # what it earned last is shown until it is known what there is to do now
+                before = self._before
+                shown = msgspec.structs.replace(self.status, run=before.run, workers=before.workers)
+                write_whole(self._folder / STATUS, msgspec.json.encode(shown))
 
     def totals(self) -> tuple[int, int, int]:
         """Over all identities: pending, vested and forfeited credits."""
@@ -163,8 +182,8 @@ class Journal:
             found = self.status.workers.values()
             return sum(w.pending for w in found), sum(w.vested for w in found), sum(w.forfeited for w in found)
 
-    def _book(self, told: receipts.Told, mine: Mapping[int, str]) -> dict[str, int]:
-        """Books entries for identities (number -> key); all or, where one cannot be, nothing."""
+    def _booked(self, told: receipts.Told, mine: Mapping[int, str]) -> tuple[dict[str, Earned], dict[str, int]]:
+        """The accounts of identities (number -> key) after some entries, and what these moved, by key."""
         accounts = {number: msgspec.structs.replace(self.status.workers[key]) for number, key in mine.items()}
         moved: dict[str, int] = {}
         for _, entry in told.entries:
@@ -178,8 +197,10 @@ class Journal:
                         sign = {"earn": 1, "forfeit": -1}.get(transfer.kind, 0)
                         key = mine[transfer.worker]
                         moved[key] = moved.get(key, 0) + sign * transfer.amount
-        self.status.workers |= {mine[number]: account for number, account in accounts.items()}
-        return moved
+        return {mine[number]: account for number, account in accounts.items()}, moved
+
+    def _settle(self, told: receipts.Told) -> None:
+        self.settled = max([self.settled, *(entry.round for _, entry in told.entries if isinstance(entry, e.Pay))])
 
     def _compare(self, head: Head, note: str) -> None:
         """Keeps two heads that cannot both be of one log, as evidence against the manager."""
@@ -198,14 +219,9 @@ class Journal:
         if len(self._heads) > MOST_HEADS:
             del self._heads[min(self._heads)]
 
-    def _keep(self, paid: Sequence[m.Paid]) -> None:
-        with suppress(StorageError):
-            for one in paid:
-                receipts.keep(self._folder, self._run, one)
-
     def _save_earned(self) -> None:
         with suppress(StorageError):
-            write_whole(self._earned_path(), msgspec.json.encode(self.status.workers))
+            write_whole(self._earned_path(), msgspec.json.encode(self._others | self.status.workers))
 
     def _earned_path(self) -> Path:
         return self._folder / f"earned-{self._run.hex()[:16]}.json"

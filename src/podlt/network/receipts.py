@@ -16,7 +16,7 @@ from podlt.log.checkpoint import Head, open_head, origin_of
 from podlt.log.merkle import Tree, is_included, leaf_hash
 from podlt.network import messages as m
 from podlt.protocol import entries as e
-from podlt.store.files import append_line, read_whole
+from podlt.store.files import append_lines, read_whole
 
 MAX_RECEIPTS = 2**30
 Row = tuple[int, bytes, bytes]
@@ -57,13 +57,13 @@ def path_of(folder: Path, run: bytes) -> Path:
     return folder / f"paid-{run.hex()[:16]}.jsonl"
 
 
-def keep(folder: Path, run: bytes, paid: m.Paid) -> None:
-    """Adds a message of receipts to the file; on the disk when this returns.
+def keep(folder: Path, run: bytes, paid: Sequence[m.Paid]) -> None:
+    """Adds messages of receipts to the file; on the disk when this returns.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: they cannot be written; then none is.
     """
-    append_line(path_of(folder, run), msgspec.json.encode(paid))
+    append_lines(path_of(folder, run), [msgspec.json.encode(one) for one in paid])
 
 
 def read(folder: Path, run: bytes) -> list[m.Paid]:

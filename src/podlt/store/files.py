@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from podlt.errors import StorageError
 
@@ -71,6 +73,40 @@ def read_whole(path: Path, limit: int) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def append_lines(path: Path, lines: Sequence[bytes]) -> None:
+    """Adds lines to a file, all on the disk when this returns, in the place of half a line that a crash has left.
+
+    Raises:
+        StorageError: they could not be written; the file is then as it was.
+    """
+    try:
+        with path.open("a+b", buffering=0) as file:
+            size = _whole_lines(file)
+            file.truncate(size)
+            data = b"".join(line + b"\n" for line in lines)
+            try:
+                if file.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)
+                raise
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _whole_lines(file: BinaryIO) -> int:
+    """How many bytes of a file are whole lines."""
+    start = file.seek(0, os.SEEK_END)
+    while start > 0:
+        size, start = start, max(0, start - 2**16)
+        file.seek(start)
+        end = file.read(size - start).rfind(b"\n")
+        if end >= 0:
+            return start + end + 1
+    return 0
 
 
 def append_line(path: Path, line: bytes) -> None:
