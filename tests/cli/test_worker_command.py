@@ -33,6 +33,7 @@ def test_every_event_is_one_line_for_people_and_for_programs() -> None:
         told.Refused(public_key=key, reason="revoked: its owner asked for it"),
         told.Failed(round=3, reason="no memory"),
         told.Stopped(reason=""),
+        told.Leaving(reason="its time is over", seconds=60.0),
         told.Ended(how="complete", reason="", seconds=3725.0, tasks=3, vested=12, pending=0, forfeited=1),
     ]
     for event in events:
@@ -75,6 +76,7 @@ def test_a_time_to_leave_is_a_clock_a_date_or_a_span() -> None:
     ("arguments", "said"),
     [
         (("no-such-file",), "no-such-file: no invitation (podlt1-...), and no file with one"),
+        (("odlt1-" + "A" * 600,), "no invitation (podlt1-...), and no file with one"),
         (("podlt1-abc",), "damaged or was not copied whole"),
         (("podlt1-abc", "--memory", "lots"), "expected a size such as 512M or 8G"),
     ],

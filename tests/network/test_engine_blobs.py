@@ -263,3 +263,25 @@ def test_a_server_that_moved_is_asked_for_by_those_who_do_not_find_it(
     unharmed(trained, made)
     assert trained.result.parameters == local.result.parameters
     assert any("what is large does not come" in str(line) for crew in made for line in crew.told)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_workers_follow_a_manager_that_goes_on_with_another_way_for_what_is_large(
+    tmp_path: Path, local: Trained, beside: bool
+) -> None:
+    hub, path = Hub(), tmp_path / "run"
+    made = crews(hub, tmp_path, 3, 3, 2)
+    ways = [None, Blobs("127.0.0.1", names=["127.0.0.1"], large=LARGE)]
+
+    def enough(event: ev.Event) -> None:
+        if isinstance(event, ev.RoundDone) and event.round == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        first = Elsewhere(hub.connect, beat=hub.beat, blobs=ways[beside])
+        podlt.api.train(small_recipe(epochs=1), run=path, listener=enough, place=first, entropy=seeded(1))
+    events: list[ev.Event] = []
+    second = Elsewhere(lambda job: hub, beat=hub.beat, blobs=ways[not beside])
+    result = podlt.api.resume(path, listener=events.append, place=second, entropy=seeded(1))
+    unharmed(Trained(result, events), made)
+    assert result.parameters == local.result.parameters

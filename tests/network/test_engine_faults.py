@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hub import CrewLink, Hub, until
@@ -12,8 +14,12 @@ from test_engine import crews, keys, run, whole
 
 from podlt.network import checks
 from podlt.network import messages as m
+from podlt.network.hands import Hands
+from podlt.network.journal import Journal
 from podlt.network.peers import Attention, Pace
 from podlt.network.place import Elsewhere
+from podlt.network.worker import Crew
+from podlt.protocol.messages import Task
 from podlt.training import events as ev
 
 
@@ -75,6 +81,49 @@ def test_too_few_workers_wait_for_others_instead_of_stopping(tmp_path: Path) -> 
     result = podlt.api.train(tiny_recipe(), run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     assert came and not result.evicted
     assert len(result.ledger) == 5
+
+
+def test_who_leaves_is_paid_for_what_it_has_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub()
+    made = crews(hub, tmp_path, 4, 2)
+    execute = Hands.execute
+    at_work: list[int] = []
+
+    def executed(self: Hands, task: Task, *rest: Any) -> Any:
+        if self is getattr(made[1].crew._bench, "hands", None) and task.round >= 2:
+            made[1].gone = "stopped by its owner"  # in the middle of a task
+            at_work.append(task.round)
+        return execute(self, task, *rest)
+
+    monkeypatch.setattr(Hands, "execute", executed)
+    trained = train(
+        tmp_path / "run", small_recipe(workers=6), place=Elsewhere(hub.connect, beat=hub.beat), entropy=seeded(1)
+    )
+    outcome = made[1].join()
+    assert outcome is not None and (outcome.how, outcome.reason) == ("left", "stopped by its owner")
+    journal = made[1].journal
+    assert journal is not None and len(set(at_work)) == 1 and journal.settled == at_work[0]
+    assert sum("stopped by its owner" in event.reason for event in trained.of(ev.Withdrawn)) == 2
+    for earned in journal.status.workers.values():
+        assert earned.tasks == at_work[0] + 1
+        account = trained.result.ledger[earned.number]
+        assert earned.vested + earned.pending == account.vested + account.pending > 0
+
+
+def test_who_is_refused_while_parameters_come_hears_why(tmp_path: Path) -> None:
+    """Both in one batch: nobody is left then who could ask for the parameters."""
+    hub = Hub()
+    (link,) = crews(hub, tmp_path, 1)
+    (key,) = link.keys
+    bench = Mock(patience=lambda: 0.0, announced=lambda said: crew._anybody(0), ready=lambda: None)
+    bench.answers.in_hand = lambda key: (b"", [])
+    crew = Crew(keys(1, 0), link, bytes(32), Journal(tmp_path, [key], bytes(32)))
+    crew._bench = bench
+    refused, parameters = m.Refused(reason="evicted"), m.Parameters(digest=bytes(32), size=8, blob=bytes(32), length=8)
+    link.box.put(key, m.record(refused))
+    link.box.put(None, m.record(parameters))
+    outcome = crew.run()
+    assert (outcome.how, outcome.reason) == ("refused", "evicted")
 
 
 def test_noise_from_a_stranger_changes_nothing(tmp_path: Path) -> None:

@@ -174,6 +174,19 @@ class Stopped(Told, frozen=True, tag="stopped"):
         )
 
 
+class Leaving(Told, frozen=True, tag="leaving"):
+    """It begins nothing more, and waits for the pay of what is done, for so many seconds at most."""
+
+    reason: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"leaving ({self.reason}) once what is done is in the log, in {self.seconds:,.0f} s at the latest "
+            "(Ctrl-C again: at once)"
+        )
+
+
 class Ended(Told, frozen=True, tag="ended"):
     """The end: "complete", "left" (by itself) or "refused"; and what was earned in this run."""
 

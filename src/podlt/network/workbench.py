@@ -24,7 +24,7 @@ STEP, SHORT_STEP = 0.2, 0.02
 LOST = 3
 """After how many fetches in a row that failed the server is thought to be elsewhere."""
 
-USELESS = (InvalidProofError, StorageError, BadBlobError)
+USELESS = (InvalidProofError, StorageError, BadBlobError, MemoryError)
 """What messages that are of no use may raise."""
 
 
@@ -108,12 +108,15 @@ class Workbench:
             self._in_a_row = 0
         return lost
 
-    def moved(self, setup: m.Setup) -> None:
-        """The manager says where its server of large blobs is now."""
+    def moved(self, setup: m.Setup) -> bool:
+        """The manager says where its server of large blobs is now; whether this bench is still of use then."""
+        if (bool(setup.blobs), setup.large) != (bool(self.setup.blobs), self.setup.large):
+            return False
         now, before = (setup.blobs, setup.certificate), (self.setup.blobs, self.setup.certificate)
-        if self._porter is not None and setup.blobs and now != before:
+        if self._porter is not None and now != before:
             self.setup = setup
             self._porter.move(*now)
+        return True
 
     def piece(self, data: memoryview) -> None:
         """A piece of something came; errors as `Intake.piece`."""

@@ -21,13 +21,18 @@ from podlt.network import messages as m
 from podlt.network.identities import Identity, Outcome
 from podlt.network.journal import Journal
 from podlt.network.link import WorkerLink
-from podlt.network.workbench import USELESS, Workbench
+from podlt.network.workbench import SHORT_STEP, STEP, USELESS, Workbench
 from podlt.program.validate import MAX_BYTES
 from podlt.protocol.worker import Worker
 
-STEP = 0.2
 ENDING = 5.0
 """Seconds at a run's end in which a worker still asks for receipts that it has missed."""
+
+LEAVING = 60.0
+"""Seconds that who leaves waits for the pay of what it has done: a manager forgets an answer of who is gone."""
+
+SELDOM = 1.0
+"""Seconds between two questions what there is to do, where each of many identities has a reason to ask."""
 
 MOST_TOLD = 5
 """How many useless messages of the manager are worth a line."""
@@ -68,6 +73,9 @@ class Crew:
         self._fresh = True
         self._outcome: Outcome | None = None
         self._ending: tuple[Outcome, float] | None = None
+        self._greeted = -1e9
+        self._done = -1
+        self._leaves: tuple[int, float] | None = None
         self._caught_up = -1e9
         self._stop = threading.Event()
         self.doing = "connecting"
@@ -83,13 +91,11 @@ class Crew:
         beats.start()
         try:
             while self._outcome is None:
-                for key, raw in self._link.receive(self._bench.patience() if self._bench is not None else STEP):
-                    self._take(key, raw)
-                self._work()
-                self._ask()
-                self._catch_up()
-                if reason := self._leaving():
-                    self._outcome = Outcome("left", reason)
+                for key, raw in self._link.receive(self._patience()):
+                    if self._identities:
+                        self._take(key, raw)
+                if self._outcome is None:
+                    self._go_on()
             return self._outcome
         finally:
             self._stop.set()
@@ -101,14 +107,40 @@ class Crew:
             if self._bench is not None:
                 self._bench.close()
 
+    def _patience(self) -> float:
+        """How many seconds to wait for messages; who leaves has tasks that it does not begin."""
+        if self._bench is None:
+            return STEP
+        if self._leaves is not None:
+            return SHORT_STEP
+        return self._bench.patience()
+
+    def _go_on(self) -> None:
+        """Does what is next, if anything is."""
+        self._work()
+        self._ask()
+        self._catch_up()
+        if reason := self._leaving():
+            self._leave(reason)
+
+    def _leave(self, reason: str) -> None:
+        """Ends once the round in which something was done is in the log, and begins no other."""
+        now = time.monotonic()
+        if self._leaves is None:
+            self._leaves = self._done, now + LEAVING
+            if self._done > self._journal.settled:
+                self._tell(told.Leaving(reason=reason, seconds=LEAVING))
+        last, until = self._leaves
+        if last <= self._journal.settled or now > until or not self._link.connected:
+            self._outcome = Outcome("left", reason)
+
     # -- what the manager says ---------------------------------------------------------------------------------------
 
     def _take(self, key: bytes | None, raw: bytes) -> None:
         identity = self._identities.get(key) if key is not None else None
         if not raw:  # a link was made (anew): the manager may have lost us meanwhile
-            if self._bench is None:
-                self._hello()
-            elif identity is not None:
+            self._hello(seldom=self._bench is not None)
+            if identity is not None:
                 self._join(identity)
             return
         try:
@@ -166,23 +198,25 @@ class Crew:
             self._refused(identity, said.reason)
 
     def _announced(self, identity: Identity | None, said: m.Announce) -> None:
-        """The manager is there, perhaps anew: it may not know us any more."""
-        if self._bench is None or self._bench.setup.run != said.run:
-            return self._hello()
-        for one in [identity] if identity is not None else list(self._identities.values()):
-            self._join(one)
-        return None
+        """The manager is there, perhaps anew: it may not know us any more, and send what is large by other ways."""
+        self._hello(seldom=identity is not None)
+        if self._bench is not None and self._bench.setup.run == said.run:
+            for one in [identity] if identity is not None else list(self._identities.values()):
+                self._join(one)
 
     def _set_up(self, setup: m.Setup) -> None:
         """Takes what there is to do: fetches the program, checks this machine, and joins."""
         if setup.version != m.VERSION or not m.is_from(setup, self._manager):
             raise InvalidProofError("what there is to do is not signed by the manager of the invitation")
-        if self._bench is not None and self._bench.setup.run == setup.run:
-            return self._bench.moved(setup)
-        if self._bench is not None:
-            self._bench.close()
+        before = self._bench
+        if before is not None and before.setup.run == setup.run and before.moved(setup):
+            return
+        if before is not None:
+            before.close()
             self._bench = None
-        self._journal.begin(setup.run)
+        if before is None or before.setup.run != setup.run:
+            self._journal.begin(setup.run)
+            self._done = -1
         keys = [identity.key for identity in self._identities.values()]
         folder = self._journal.folder
         self._bench = Workbench(setup, keys, folder, self._memory, self._every, self._anybody, self._warn)
@@ -281,6 +315,8 @@ class Crew:
         asked = bench.ready() if bench is not None else None
         if asked is None or bench is None or bench.hands is None:
             return
+        if self._leaves is not None and asked.work.task.round > self._leaves[0]:
+            return
         identity = self._identities[asked.key]
         work, worker = asked.work, identity.worker
         assert asked.lines is not None
@@ -290,15 +326,17 @@ class Crew:
         self.doing = f"round {work.task.round}: computing {work.count} lines"
         try:
             done = bench.hands.execute(work.task, work.count, asked.lines, bench.held, identity.execute)
-        except (PodltError, RuntimeError, IndexError, ValueError) as error:
+        except (PodltError, RuntimeError, IndexError, ValueError, MemoryError) as error:
             bench.answers.failed(asked)
-            failed = m.CannotDo(attempt=work.attempt, origin=work.origin, reason=str(error)[:1000])
+            reason = (str(error) or type(error).__name__)[:1000]
+            failed = m.CannotDo(attempt=work.attempt, origin=work.origin, reason=reason)
             self._link.send(asked.key, m.record(failed))
-            self._tell(told.Failed(round=work.task.round, reason=str(error)[:1000]))
+            self._tell(told.Failed(round=work.task.round, reason=reason))
             return
         committed = worker.commit(work.origin, work.task, done.digest)
         self._answer(identity, bench.answers.done(asked, committed, done))
         self._journal.done(asked.key)
+        self._done = work.task.round
         if self._fresh:
             self._fresh = False
             self._tell(told.FirstTask(round=work.task.round, lines=work.count, seconds=done.compute))
@@ -330,7 +368,12 @@ class Crew:
             if self._stop.wait(self._every):
                 return
 
-    def _hello(self) -> None:
+    def _hello(self, seldom: bool = False) -> None:
+        """Asks what there is to do: for all identities; `seldom`: not where that was done just now."""
+        now = time.monotonic()
+        if seldom and now - self._greeted < SELDOM:
+            return
+        self._greeted = now
         for public in list(self._identities)[:1]:
             self._link.send(public, m.record(m.Hello(version=m.VERSION)))
 
