@@ -110,7 +110,8 @@ class RunDirectory:
         if path.exists():
             if (path / "log.db").exists() or cls(path).has_entries():
                 raise UsageError(f"{path}: there is a run already; go on with it by --resume {path}")
-            if not path.is_dir() or any(p.name not in _EARLY and p.suffix != ".part" for p in path.iterdir()):
+            early = path.is_dir() and all(p.name in _EARLY or p.suffix == ".part" for p in path.iterdir())
+            if not early or cls(path).was_trained():
                 raise UsageError(f"{path}: there is something already, and it is no run")
         return cls(path)
 
@@ -197,6 +198,12 @@ class RunDirectory:
             return False
         with closing(self.log(create=True)) as store:
             return next(store.entries(), None) is not None
+
+    def was_trained(self) -> bool:
+        """Whether a round left anything here: none does before the log's first entries are on the disk."""
+        figures = (self.path / "rounds.jsonl", self.metrics, self.model)
+        later = (p for p in self.checkpoints.glob("*.safetensors") if p != self.checkpoint(0))
+        return any(p.exists() for p in figures) or any(self.updates.glob("*")) or any(later)
 
     def write_document(self, name: str, raw: bytes) -> None:
         """Writes recipe.json or program.json."""

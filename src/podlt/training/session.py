@@ -20,7 +20,7 @@ from podlt.engine.conformance import arithmetic_digest, conformance
 from podlt.engine.execution import TaskExecutor
 from podlt.engine.interface import Engine, Job, Workplace
 from podlt.engine.own import OwnMachine
-from podlt.errors import InvalidProofError, UsageError
+from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.log.merkle import Tree
 from podlt.network.register import Register
 from podlt.program.capture import Captured, capture
@@ -34,6 +34,7 @@ from podlt.protocol.rules import SETTLEMENT_ROUNDS, RunState
 from podlt.recipe import Recipe
 from podlt.store.files import append_line, write_whole
 from podlt.store.log_store import LogStore
+from podlt.store.run_log import store_of
 from podlt.training import events as ev
 from podlt.training.directory import Entropy, RunDirectory, Settings
 from podlt.training.membership import Membership
@@ -193,6 +194,7 @@ class Session:
             workers: how many there shall be at least, besides those that were evicted.
 
         Raises:
+            StorageError: the log is gone, or a file that it names.
             InvalidProofError: log, program, data or a file of the run is not what the log says.
             UsageError: the run's workers are elsewhere.
         """
@@ -201,6 +203,7 @@ class Session:
             raise UsageError(f"the workers of this run are elsewhere: go on with {command} {self.directory.path}")
         self.directory.lock()
         if not self.directory.has_entries():
+            self._require_untrained()
             self.start(entropy)
             return
         self._check_machine()
@@ -233,6 +236,19 @@ class Session:
                 self._repair_figures(state, weights)
                 self._trainer(manager, weights, engine, members, program, tree, store, resumed=True).train()
                 self._finish(weights)
+
+    def _require_untrained(self) -> None:
+        """A run whose log is gone must not begin anew over what it left: its secrets are known to whoever saw the log.
+
+        Raises:
+            StorageError: rounds were trained here.
+        """
+        if self.directory.was_trained():
+            where = "the database that settings.json names" if store_of(self.directory.path) else "log.db"
+            raise StorageError(
+                f"{self.directory.path}: the log is missing, but rounds were trained here; bring back {where}, or "
+                "begin a new run in another directory"
+            )
 
     def _check_machine(self) -> None:
         """Exact arithmetic: the manager averages and referees, so its own bits must be right as well.
