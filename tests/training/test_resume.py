@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from near_hosts import hosts_in_threads
 from small_runs import Trained, seeded, tiny_recipe
 
 import podlt.api
+from podlt.cli.progress import metrics_text
 from podlt.errors import StorageError, UsageError
+from podlt.report.summary import summarise
 from podlt.training import events as ev
 from podlt.training.directory import RunDirectory
 
@@ -39,10 +43,10 @@ def files(run: Path) -> dict[Path, bytes]:
     return {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and p.stem not in ("lock", "log")}
 
 
-def begun(kind: type[ev.Event], run: Path) -> None:
+def begun(kind: type[ev.Event], run: Path, **training: Any) -> None:
     """A run that was interrupted at the first event of a kind."""
     with hosts_in_threads(), pytest.raises(KeyboardInterrupt):
-        podlt.api.train(tiny_recipe(), run=run, entropy=seeded(1), listener=stop_at(kind))
+        podlt.api.train(tiny_recipe(**training), run=run, entropy=seeded(1), listener=stop_at(kind))
 
 
 @pytest.mark.parametrize("empty", [False, True])
@@ -80,3 +84,18 @@ def test_a_run_that_was_interrupted_before_its_first_round_begins_when_it_is_res
     assert RunDirectory(run).checkpoint(0).exists() and not RunDirectory(run).has_entries()
     with hosts_in_threads():
         assert podlt.api.resume(run, entropy=seeded(1)).rounds > 0
+
+
+def test_a_figure_that_is_not_finite_neither_stops_a_run_nor_keeps_it_from_going_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    monkeypatch.setattr("podlt.training.metrics._loss", lambda *_: torch.tensor(float("nan")))
+    begun(ev.Measured, run, epochs=2)
+    (run / "metrics.jsonl").unlink()  # as after a kill just before it was written
+    with hosts_in_threads():
+        result = podlt.api.resume(run, entropy=seeded(1))
+    assert set(result.metrics) == {"accuracy"}
+    assert len((run / "metrics.jsonl").read_bytes().splitlines()) == 2
+    summary = summarise(run)
+    assert summary.metrics == result.metrics and metrics_text(summary.metrics).startswith("accuracy")

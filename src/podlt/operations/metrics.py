@@ -66,6 +66,7 @@ class Metrics:
         elif isinstance(event, ev.Waiting):
             self._wanted.set(event.wanted)
         elif isinstance(event, ev.Measured):
+            self._figure.clear()  # one that is not finite any more is not there
             for name, value in event.metrics.items():
                 self._figure.labels(name).set(value)
         elif isinstance(event, ev.Connected):
