@@ -63,8 +63,11 @@ def test_too_few_workers_wait_for_others_instead_of_stopping(tmp_path: Path) -> 
     made = crews(hub, tmp_path, 1, 2)
     late = keys(2, 3)
     came: list[CrewLink] = []
+    told: list[type[ev.Event]] = []
 
     def listen(event: ev.Event) -> None:
+        if isinstance(event, ev.Waiting | ev.Gathered | ev.RoundDone | ev.Started):
+            told.append(type(event))
         if isinstance(event, ev.RoundDone) and event.round == 1:
             made[1].gone = "it has enough"
         if isinstance(event, ev.Waiting) and event.workers == 1 and event.wanted == 3 and not came and made[1].gone:
@@ -77,6 +80,9 @@ def test_too_few_workers_wait_for_others_instead_of_stopping(tmp_path: Path) -> 
     result = podlt.api.train(tiny_recipe(), run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     assert came and not result.evicted
     assert len(result.ledger) == 5
+    changes = [kind for kind, _ in itertools.groupby(told)]
+    waits = [i for i, kind in enumerate(changes) if kind is ev.Waiting]
+    assert waits and all(changes[i + 1] is ev.Gathered for i in waits)
 
 
 def test_noise_from_a_stranger_changes_nothing(tmp_path: Path) -> None:

@@ -13,3 +13,11 @@ def test_a_figure_that_the_last_epoch_lacks_is_not_that_of_an_earlier_one() -> N
     metrics(ev.Measured(epoch=1, metrics={"accuracy": 0.25}))
     text = metrics.text().decode()
     assert 'podlt_test_figure{name="accuracy"} 0.25' in text and 'name="loss"' not in text
+
+
+def test_nobody_is_awaited_any_more_once_enough_are_there_long_before_the_next_round_is_done() -> None:
+    metrics = Metrics()
+    metrics(ev.Waiting(workers=2, wanted=3))
+    assert "podlt_workers_awaited 3.0" in metrics.text().decode()
+    metrics(ev.Gathered(workers=3))
+    assert "podlt_workers_awaited 0.0" in metrics.text().decode()
