@@ -6,14 +6,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
-from near_hosts import hosts_in_threads
-from small_runs import Trained, seeded, tiny_recipe
+from near_hosts import hosts_in_threads, train_near
+from small_runs import Trained, replayed, seeded, tiny_recipe
 
 import podlt.api
 from podlt.cli.progress import metrics_text
 from podlt.errors import StorageError, UsageError
+from podlt.recipe import Recipe
 from podlt.report.summary import summarise
 from podlt.training import events as ev
 from podlt.training.directory import RunDirectory
@@ -43,10 +45,10 @@ def files(run: Path) -> dict[Path, bytes]:
     return {p: p.read_bytes() for p in run.rglob("*") if p.is_file() and p.stem not in ("lock", "log")}
 
 
-def begun(kind: type[ev.Event], run: Path, **training: Any) -> None:
+def begun(kind: type[ev.Event], run: Path, recipe: Recipe, **options: Any) -> None:
     """A run that was interrupted at the first event of a kind."""
     with hosts_in_threads(), pytest.raises(KeyboardInterrupt):
-        podlt.api.train(tiny_recipe(**training), run=run, entropy=seeded(1), listener=stop_at(kind))
+        podlt.api.train(recipe, run=run, entropy=seeded(1), listener=stop_at(kind), **options)
 
 
 @pytest.mark.parametrize("empty", [False, True])
@@ -80,7 +82,7 @@ def test_whatever_a_round_leaves_shows_that_there_was_one(tmp_path: Path, trace:
 
 def test_a_run_that_was_interrupted_before_its_first_round_begins_when_it_is_resumed(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    begun(ev.Started, run)
+    begun(ev.Started, run, tiny_recipe())
     assert RunDirectory(run).checkpoint(0).exists() and not RunDirectory(run).has_entries()
     with hosts_in_threads():
         assert podlt.api.resume(run, entropy=seeded(1)).rounds > 0
@@ -91,7 +93,7 @@ def test_a_figure_that_is_not_finite_neither_stops_a_run_nor_keeps_it_from_going
 ) -> None:
     run = tmp_path / "run"
     monkeypatch.setattr("podlt.training.metrics._loss", lambda *_: torch.tensor(float("nan")))
-    begun(ev.Measured, run, epochs=2)
+    begun(ev.Measured, run, tiny_recipe(epochs=2))
     (run / "metrics.jsonl").unlink()  # as after a kill just before it was written
     with hosts_in_threads():
         result = podlt.api.resume(run, entropy=seeded(1))
@@ -99,3 +101,31 @@ def test_a_figure_that_is_not_finite_neither_stops_a_run_nor_keeps_it_from_going
     assert len((run / "metrics.jsonl").read_bytes().splitlines()) == 2
     summary = summarise(run)
     assert summary.metrics == result.metrics and metrics_text(summary.metrics).startswith("accuracy")
+
+
+def scheduled(workers: int) -> Recipe:
+    """A recipe whose rounds, and so whose schedule's end, follow from how many workers there are."""
+    optimizer = {"name": "sgd", "lr": 0.1, "schedule": "cosine"}
+    return msgspec.structs.replace(tiny_recipe(workers=workers, fragment_lines=12), optimizer=optimizer)
+
+
+@pytest.mark.parametrize("workers", [3, 6])
+def test_workers_asked_for_before_the_first_entry_are_those_of_the_recipe(tmp_path: Path, workers: int) -> None:
+    run = tmp_path / "run"
+    begun(ev.Started, run, scheduled(4), cheats=["4:selective:1e-9"])
+    with hosts_in_threads():
+        result = podlt.api.resume(run, workers=workers, entropy=seeded(1))
+    assert Recipe.from_bytes((run / "recipe.json").read_bytes()) == scheduled(workers)
+    assert len(replayed(run).workers) == len(RunDirectory(run).worker_seeds()) == workers
+    assert len(RunDirectory(run).settings().cheats) == min(4, workers)
+    reference = train_near(tmp_path / "reference", scheduled(workers), entropy=seeded(1)).result
+    assert result.parameters == reference.parameters
+
+
+def test_too_few_workers_asked_for_before_the_first_entry_are_refused_and_change_nothing(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    begun(ev.Started, run, tiny_recipe())
+    before = files(run)
+    with pytest.raises(UsageError, match=r"training\.workers must be at least 3"):
+        podlt.api.resume(run, workers=2)
+    assert files(run) == before

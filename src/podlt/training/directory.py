@@ -225,13 +225,19 @@ class RunDirectory:
         except msgspec.ValidationError as error:
             raise InvalidProofError(f"{self.path / 'settings.json'}: malformed: {error}") from None
 
-    def make_keys(self, workers: int, entropy: Entropy) -> None:
-        """Makes the manager's secrets and the keys of this machine's workers; existing ones stay."""
+    def make_keys(self, workers: int, entropy: Entropy, *, exactly: bool = False) -> None:
+        """Makes the manager's secrets and the keys of this machine's workers; existing ones stay.
+
+        Args:
+            exactly: whether no more workers' keys stay than these: before the first entry nobody has joined by them.
+        """
         if not (self.path / "manager.key").exists():
             self._write_secrets("manager.key", _ManagerSecrets(chain=entropy(32).hex(), key=entropy(32).hex()))
         seeds = self.worker_seeds() if (self.path / "workers.key").exists() else []
         missing = [entropy(32) for _ in range(workers - len(seeds))]
-        if missing or not seeds:
+        excess = seeds[workers:] if exactly else []
+        seeds = seeds[: len(seeds) - len(excess)]
+        if missing or excess or not seeds:
             self._write_secrets("workers.key", _WorkerSecrets(keys=[seed.hex() for seed in [*seeds, *missing]]))
 
     def manager_key(self) -> SigningKey:

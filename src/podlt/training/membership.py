@@ -43,24 +43,21 @@ class Membership:
     def begin(self, wanted: int) -> None:
         """Starts the engine, and returns when so many workers are in the run, or nobody else can come.
 
-        Workers that were in the run before are waited for; those that do not come back in time withdraw.
+        Workers that were in the run before are waited for as well; those that do not come back in time withdraw.
 
         Raises:
             EngineError: it cannot be started.
         """
         state = self._manager.state
-        expected, known = set(state.active()), bool(state.workers)
+        expected = set(state.active())
         self._admit(self._engine.members(state.run))
         deadline, waited = self._clock() + RETURN_SECONDS, False
         while self._engine.elastic:
-            if known:
-                done = expected <= self._present or (self._clock() > deadline and self._enough(self._present))
-            else:
-                done = len(self._present) >= wanted
-            if done:
+            back = expected <= self._present or (self._clock() > deadline and self._enough(self._present))
+            if back and len(self._present) >= wanted:
                 break
             waited = True
-            self._listener(ev.Waiting(workers=len(self._present), wanted=len(expected) if known else wanted))
+            self._listener(ev.Waiting(workers=len(self._present), wanted=max(wanted, len(expected))))
             self._admit(self._engine.arrivals(_STEP))
             self._release(self._engine.departures())
         if waited:
