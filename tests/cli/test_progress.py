@@ -61,6 +61,24 @@ def test_the_bar_says_loss_speed_workers_and_evictions() -> None:
     assert "worker 3 evicted" in out.getvalue()
 
 
+def test_a_wait_is_named_each_time_and_its_end_is_no_line_of_its_own() -> None:
+    lines: list[str] = []
+    listen = PlainLines(lines.append, lambda: 0.0)
+    waiting = ev.Waiting(workers=2, wanted=3)
+    for event in (waiting, waiting, ev.Gathered(workers=3), waiting):
+        listen(event)
+    assert lines == ["waiting for workers: 2 of 3 are there ..."] * 2
+
+
+def test_the_bar_says_that_a_wait_is_over() -> None:
+    with Progress("{task.description}", console=Console(file=io.StringIO())) as bar:
+        listen = Bar(bar, bar.add_task("", total=None, facts=""))
+        for event in (STARTED, round_done(0), ev.Waiting(workers=2, wanted=3), ev.Gathered(workers=3)):
+            listen(event)
+        assert bar.tasks[0].description == "3 workers are there"
+        assert (bar.tasks[0].completed, bar.tasks[0].total) == (1, 10)
+
+
 def test_json_is_one_document_a_line_and_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     for quiet, as_json in ((False, True), (True, False)):
         with listener(quiet=quiet, as_json=as_json) as listen:

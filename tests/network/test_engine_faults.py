@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import msgspec
 import pytest
 from hub import CrewLink, Hub, until
 from small_runs import seeded, small_recipe, tiny_recipe, train
 from test_engine import crews, keys, run, whole
 
+from podlt.errors import InvalidProofError
 from podlt.network import checks
 from podlt.network import messages as m
 from podlt.network.hands import Hands
@@ -67,8 +69,11 @@ def test_too_few_workers_wait_for_others_instead_of_stopping(tmp_path: Path) -> 
     made = crews(hub, tmp_path, 1, 2)
     late = keys(2, 3)
     came: list[CrewLink] = []
+    told: list[type[ev.Event]] = []
 
     def listen(event: ev.Event) -> None:
+        if isinstance(event, ev.Waiting | ev.Gathered | ev.RoundDone | ev.Started):
+            told.append(type(event))
         if isinstance(event, ev.RoundDone) and event.round == 1:
             made[1].gone = "it has enough"
         if isinstance(event, ev.Waiting) and event.workers == 1 and event.wanted == 3 and not came and made[1].gone:
@@ -81,6 +86,9 @@ def test_too_few_workers_wait_for_others_instead_of_stopping(tmp_path: Path) -> 
     result = podlt.api.train(tiny_recipe(), run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     assert came and not result.evicted
     assert len(result.ledger) == 5
+    changes = [kind for kind, _ in itertools.groupby(told)]
+    waits = [i for i, kind in enumerate(changes) if kind is ev.Waiting]
+    assert waits and all(changes[i + 1] is ev.Gathered for i in waits)
 
 
 def test_who_leaves_is_paid_for_what_it_has_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +177,48 @@ def test_noise_from_a_stranger_changes_nothing(tmp_path: Path) -> None:
     )
     whole(trained)
     assert len(trained.state.workers) == 4 and not trained.of(ev.Withdrawn)
+
+
+IMPOSSIBLE = [float("nan"), float("inf"), -float("inf"), -1e300, 1e300, -1e-9]
+
+
+@pytest.mark.parametrize("field", ["proof_seconds", "compute_seconds"])
+@pytest.mark.parametrize("seconds", IMPOSSIBLE)
+def test_an_answer_that_took_an_impossible_time_is_malformed(field: str, seconds: float) -> None:
+    digest = bytes(32)
+    answer = m.Answer(
+        attempt=bytes(8),
+        origin=0,
+        commitment=digest,
+        signature=bytes(64),
+        update=digest,
+        proof_seconds=0.5,
+        compute_seconds=86_400.0,
+    )
+    assert m.from_worker(m.record(answer)) == answer
+    with pytest.raises(InvalidProofError, match="malformed"):
+        m.from_worker(m.record(msgspec.structs.replace(answer, **{field: seconds})))
+
+
+class Liar(CrewLink):
+    """A crew whose answers say that they took no number of seconds."""
+
+    def send(self, key: bytes, message: bytes) -> None:
+        said = m.from_worker(message)
+        if isinstance(said, m.Answer):
+            message = m.record(msgspec.structs.replace(said, compute_seconds=float("nan")))
+        super().send(key, message)
+
+
+def test_a_worker_that_lies_about_its_seconds_is_let_go_and_the_run_goes_on(tmp_path: Path) -> None:
+    hub = Hub()
+    Liar(hub, keys(1, 0), tmp_path / "liar")
+    for number in (1, 2, 3):
+        CrewLink(hub, keys(1, number), tmp_path / f"honest{number}")
+    trained = run(hub, tmp_path / "run", tiny_recipe(workers=4))
+    withdrawn = trained.of(ev.Withdrawn)
+    whole(trained, gone={event.worker for event in withdrawn})
+    assert withdrawn and all("what is no message" in event.reason for event in withdrawn)
 
 
 @pytest.mark.slow

@@ -63,6 +63,10 @@ def test_what_is_said_again_is_written_when_it_changes_and_rounds_once_a_second(
         log(ev.Preparing(what="fetching", done=count))
     assert [name for name, _ in said] == ["waiting", "waiting", "preparing"]
     said.clear()
+    for event in (ev.Waiting(workers=2, wanted=3), ev.Gathered(workers=3), ev.Waiting(workers=2, wanted=3)):
+        log(event)
+    assert [name for name, _ in said] == ["waiting", "gathered", "waiting"]
+    said.clear()
     for number in range(5):
         log(done(number))
     now[0] += EVERY

@@ -73,6 +73,24 @@ def test_a_run_that_waits_for_workers_again_is_alive_and_not_ready() -> None:
     assert pulse.ready().ok
 
 
+def test_a_run_that_has_waited_for_workers_has_as_long_for_its_next_round_as_any_other() -> None:
+    pulse = Pulse(clock := Clock())
+    for event in (STARTED, done(0, 120.0), ev.Waiting(workers=2, wanted=3), ev.Gathered(workers=3)):
+        pulse(event)
+    clock.now += TIMES * 120
+    assert pulse.ready().ok and pulse.alive().reason == "3 workers are there"
+    clock.now += 1
+    assert not pulse.alive().ok
+
+
+def test_a_start_that_has_waited_for_workers_may_take_long_again() -> None:
+    pulse = Pulse(clock := Clock())
+    for event in (ev.Waiting(workers=2, wanted=3), ev.Gathered(workers=3)):
+        pulse(event)
+    clock.now += AWAITING + 1  # figures are measured before a run goes on
+    assert pulse.alive().ok and not pulse.ready().ok and pulse.alive().state == "starting"
+
+
 def test_a_worker_that_goes_is_no_sign_of_life() -> None:
     pulse = Pulse(clock := Clock())
     pulse(STARTED)

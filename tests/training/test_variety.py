@@ -21,7 +21,7 @@ from podlt.protocol.plan import Upcoming
 from podlt.recipe import ModelSpec, Recipe
 from podlt.training.audit import audit
 from podlt.training.blocks import line_ids
-from podlt.training.metrics import evaluate
+from podlt.training.metrics import _area, evaluate
 from podlt.verify import verify
 
 RESNET = ModelSpec("podlt.models:resnet", {"side": 8, "width": 4, "blocks": 1})
@@ -133,3 +133,23 @@ def test_figures_that_cannot_be_measured_are_one_error() -> None:
     assert data is not None
     with pytest.raises(UsageError, match="figures on the test set"):
         evaluate(torch.nn.Linear(64, 5), "cross_entropy", data)
+
+
+@pytest.mark.parametrize("weight", [float("nan"), float("inf"), 3e38])
+def test_figures_that_are_not_finite_are_left_out(weight: float) -> None:
+    from podlt.data.prepare import prepare
+
+    data = prepare(tiny_recipe().data, None, None, Path()).test
+    assert data is not None
+    module = torch.nn.Linear(64, 10)
+    assert set(evaluate(module, "cross_entropy", data)) == {"loss", "accuracy"}
+    torch.nn.init.constant_(module.weight, weight)
+    assert set(evaluate(module, "cross_entropy", data)) == {"accuracy"}
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_scores_that_are_not_finite_have_no_area_under_their_curve(score: float) -> None:
+    truths = np.array([0.0, 1.0, 1.0])
+    assert _area(truths, np.array([0.1, 0.2, 0.3])) == 1.0
+    assert np.isnan(_area(truths, np.array([0.1, score, 0.3])))
+    assert np.isnan(_area(np.ones(3), np.array([0.1, 0.2, 0.3])))

@@ -32,7 +32,7 @@ from podlt.data.order import EpochOrder
 from podlt.data.prepare import Prepared, default_cache, prepare
 from podlt.data.spec import DataSpec
 from podlt.engine.execution import TaskExecutor, as_batch, one_thread
-from podlt.errors import UsageError
+from podlt.errors import DivergedError, UsageError
 from podlt.program.capture import capture
 from podlt.program.ir import FieldSpec
 from podlt.program.layout import state_layout, update_layout
@@ -135,6 +135,8 @@ def run(name: str, arithmetic: str, seed: int, data: Prepared) -> Finished:
     load_state(model, weights.views)
     assert data.test is not None
     metrics = evaluate(model, loss, data.test)
+    if study.figure not in metrics:
+        raise DivergedError(f"{name}, {arithmetic}, seed {seed}: the {study.figure} on the test set is not finite")
     seconds = time.perf_counter() - started
     return Finished(name, arithmetic, seed, recipe.digest().hex(), study.steps, metrics[study.figure], metrics, seconds)
 

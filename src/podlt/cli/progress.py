@@ -132,6 +132,8 @@ class PlainLines:
         elif isinstance(event, ev.Waiting) and self._stage != (stage := _waiting(event)):
             self._stage = stage
             self._write(f"{stage} ...")
+        elif isinstance(event, ev.Gathered):
+            self._stage = ""  # the next wait is news, even for as many
         elif isinstance(event, ev.Evicted):
             self._evicted += 1
         elif isinstance(event, ev.RoundDone):
@@ -180,6 +182,8 @@ class Bar:
             self._bar.update(self._task, description=event.what, completed=event.done, total=event.total or None)
         elif isinstance(event, ev.Waiting):
             self._bar.update(self._task, description=_waiting(event))
+        elif isinstance(event, ev.Gathered):
+            self._bar.update(self._task, description=f"{event.workers} workers are there")
         elif isinstance(event, ev.Started):
             self._bar.reset(self._task, description="training", total=event.rounds)
         elif isinstance(event, ev.Evicted):

@@ -16,6 +16,9 @@ from podlt.protocol.messages import Committed, Opened, Task
 MAX_FRAME = MAX_RECORD
 """What a decoder takes; checked before any of it is read."""
 
+MOST_SECONDS = 1e6
+"""Longer than any task takes: where a worker says that it took longer, it does not tell the truth."""
+
 REGIONS = 3
 """How many descriptors follow a setup: of the parameters, the block and the updates."""
 

@@ -15,6 +15,7 @@ from msgspec import Meta
 from podlt.canonical import Decoder, encode
 from podlt.crypto import SigningKey, is_signed
 from podlt.data.dataset import Field
+from podlt.engine.wire import MOST_SECONDS
 from podlt.errors import InvalidProofError
 from podlt.protocol.messages import Opened, Task
 from podlt.units import Count, Digest, Millis, Round, Signature, Text, WorkerId
@@ -38,6 +39,9 @@ BEAT = 2.0
 """Seconds between two signs of life of a worker. What is missing after as long is sent, or asked for, again."""
 
 Nonce = Annotated[bytes, Meta(min_length=8, max_length=8)]
+Seconds = Annotated[float, Meta(ge=0.0, le=MOST_SECONDS)]
+"""No NaN either: it is not at least 0."""
+
 Range = tuple[Count, Count]
 Ranges = Annotated[list[Range], Meta(max_length=64)]
 Url = Annotated[str, Meta(max_length=1500)]
@@ -94,8 +98,8 @@ class Answer(Message, frozen=True, tag="answer"):
     commitment: Digest
     signature: Signature
     update: Digest
-    proof_seconds: float
-    compute_seconds: float
+    proof_seconds: Seconds
+    compute_seconds: Seconds
 
 
 class CannotDo(Message, frozen=True, tag="cannot"):

@@ -63,6 +63,8 @@ class Pulse:
                 self._at("starting", event.what)
             elif isinstance(event, ev.Waiting):
                 self._at("waiting", f"{event.workers} of {event.wanted} workers are there")
+            elif isinstance(event, ev.Gathered):
+                self._at("training" if self._started else "starting", f"{event.workers} workers are there")
             elif isinstance(event, ev.Started):
                 self._run, self._started = event.run, True
                 self._at("training", "the first round")

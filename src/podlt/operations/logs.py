@@ -83,6 +83,8 @@ class EventLog:
             if said == self._said:
                 return
             self._said = said
+        elif isinstance(event, ev.Gathered):
+            self._said = None
         elif isinstance(event, ev.Connected):
             if event.workers == self._inside:
                 return

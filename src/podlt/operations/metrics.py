@@ -65,7 +65,10 @@ class Metrics:
             self._wanted.set(0)
         elif isinstance(event, ev.Waiting):
             self._wanted.set(event.wanted)
+        elif isinstance(event, ev.Gathered):
+            self._wanted.set(0)
         elif isinstance(event, ev.Measured):
+            self._figure.clear()  # one that is not finite any more is not there
             for name, value in event.metrics.items():
                 self._figure.labels(name).set(value)
         elif isinstance(event, ev.Connected):

@@ -110,7 +110,8 @@ class RunDirectory:
         if path.exists():
             if (path / "log.db").exists() or cls(path).has_entries():
                 raise UsageError(f"{path}: there is a run already; go on with it by --resume {path}")
-            if not path.is_dir() or any(p.name not in _EARLY and p.suffix != ".part" for p in path.iterdir()):
+            early = path.is_dir() and all(p.name in _EARLY or p.suffix == ".part" for p in path.iterdir())
+            if not early or cls(path).was_trained():
                 raise UsageError(f"{path}: there is something already, and it is no run")
         return cls(path)
 
@@ -198,6 +199,12 @@ class RunDirectory:
         with closing(self.log(create=True)) as store:
             return next(store.entries(), None) is not None
 
+    def was_trained(self) -> bool:
+        """Whether a round left anything here: none does before the log's first entries are on the disk."""
+        figures = (self.path / "rounds.jsonl", self.metrics, self.model)
+        later = (p for p in self.checkpoints.glob("*.safetensors") if p != self.checkpoint(0))
+        return any(p.exists() for p in figures) or any(self.updates.glob("*")) or any(later)
+
     def write_document(self, name: str, raw: bytes) -> None:
         """Writes recipe.json or program.json."""
         write_whole(self.path / name, raw)
@@ -218,13 +225,19 @@ class RunDirectory:
         except msgspec.ValidationError as error:
             raise InvalidProofError(f"{self.path / 'settings.json'}: malformed: {error}") from None
 
-    def make_keys(self, workers: int, entropy: Entropy) -> None:
-        """Makes the manager's secrets and the keys of this machine's workers; existing ones stay."""
+    def make_keys(self, workers: int, entropy: Entropy, *, exactly: bool = False) -> None:
+        """Makes the manager's secrets and the keys of this machine's workers; existing ones stay.
+
+        Args:
+            exactly: whether no more workers' keys stay than these: before the first entry nobody has joined by them.
+        """
         if not (self.path / "manager.key").exists():
             self._write_secrets("manager.key", _ManagerSecrets(chain=entropy(32).hex(), key=entropy(32).hex()))
         seeds = self.worker_seeds() if (self.path / "workers.key").exists() else []
         missing = [entropy(32) for _ in range(workers - len(seeds))]
-        if missing or not seeds:
+        excess = seeds[workers:] if exactly else []
+        seeds = seeds[: len(seeds) - len(excess)]
+        if missing or excess or not seeds:
             self._write_secrets("workers.key", _WorkerSecrets(keys=[seed.hex() for seed in [*seeds, *missing]]))
 
     def manager_key(self) -> SigningKey:

@@ -70,6 +70,12 @@ class Waiting(Event, frozen=True, tag="waiting"):
     wanted: int
 
 
+class Gathered(Event, frozen=True, tag="gathered"):
+    """Enough workers are there, after some had to be awaited."""
+
+    workers: int
+
+
 class Joined(Event, frozen=True, tag="joined"):
     """A worker of another machine joined (or came back); `workers` are there now."""
 

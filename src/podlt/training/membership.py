@@ -43,25 +43,25 @@ class Membership:
     def begin(self, wanted: int) -> None:
         """Starts the engine, and returns when so many workers are in the run, or nobody else can come.
 
-        Workers that were in the run before are waited for; those that do not come back in time withdraw.
+        Workers that were in the run before are waited for as well; those that do not come back in time withdraw.
 
         Raises:
             EngineError: it cannot be started.
         """
         state = self._manager.state
-        expected, known = set(state.active()), bool(state.workers)
+        expected = set(state.active())
         self._admit(self._engine.members(state.run))
-        deadline = self._clock() + RETURN_SECONDS
+        deadline, waited = self._clock() + RETURN_SECONDS, False
         while self._engine.elastic:
-            if known:
-                done = expected <= self._present or (self._clock() > deadline and self._enough(self._present))
-            else:
-                done = len(self._present) >= wanted
-            if done:
+            back = expected <= self._present or (self._clock() > deadline and self._enough(self._present))
+            if back and len(self._present) >= wanted:
                 break
-            self._listener(ev.Waiting(workers=len(self._present), wanted=len(expected) if known else wanted))
+            waited = True
+            self._listener(ev.Waiting(workers=len(self._present), wanted=max(wanted, len(expected))))
             self._admit(self._engine.arrivals(_STEP))
             self._release(self._engine.departures())
+        if waited:
+            self._listener(ev.Gathered(workers=len(self._present)))
         for number in sorted(expected - self._present):
             self._release([Lost(number, "did not come back when the run went on")])
 
@@ -74,12 +74,16 @@ class Membership:
 
     def await_more(self) -> bool:
         """Waits until there are enough workers for a round; returns whether there are, or ever will be."""
+        waited = False
         while not self._enough(self._manager.state.active()):
             if not self._engine.elastic:
                 return False
+            waited = True
             self._listener(ev.Waiting(workers=len(self._manager.state.active()), wanted=self._fewest()))
             self._admit(self._engine.arrivals(_STEP))
             self._release(self._engine.departures())
+        if waited:  # the next sign of life is a whole round away
+            self._listener(ev.Gathered(workers=len(self._manager.state.active())))
         return True
 
     def _enough(self, workers: list[int] | set[int]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -25,6 +26,8 @@ def load_state(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
 def evaluate(module: nn.Module, loss: Loss, dataset: Dataset) -> dict[str, float]:
     """Loss a line, and what the loss's kind has besides: accuracy, area under the ROC curve for two classes.
 
+    A figure that is not finite is left out: a module may overflow on test lines only, and then there is no such figure.
+
     Args:
         module: it is put into eval mode; dataset: the test part.
 
@@ -32,9 +35,10 @@ def evaluate(module: nn.Module, loss: Loss, dataset: Dataset) -> dict[str, float
         UsageError: the module or the loss fails on it.
     """
     try:
-        return _evaluate(module, loss, dataset)
+        figures = _evaluate(module, loss, dataset)
     except (RuntimeError, IndexError, ValueError, TypeError) as error:
         raise UsageError(f"figures on the test set: {type(error).__name__}: {error}") from error
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
 def _evaluate(module: nn.Module, loss: Loss, dataset: Dataset) -> dict[str, float]:
@@ -61,11 +65,18 @@ def _evaluate(module: nn.Module, loss: Loss, dataset: Dataset) -> dict[str, floa
     figures = {"loss": total / dataset.lines}
     if decided:
         figures["accuracy"] = correct / decided
-    if scores and len(np.unique(np.concatenate(truths))) == 2:
-        from sklearn.metrics import roc_auc_score
-
-        figures["auc"] = float(roc_auc_score(np.concatenate(truths), np.concatenate(scores)))
+    if scores:
+        figures["auc"] = _area(np.concatenate(truths), np.concatenate(scores))
     return figures
+
+
+def _area(truths: np.ndarray, scores: np.ndarray) -> float:
+    """The area under the ROC curve; NaN where there is none."""
+    if len(np.unique(truths)) != 2 or not np.isfinite(scores).all():
+        return math.nan
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(truths, scores))
 
 
 def _batches(dataset: Dataset) -> Iterator[tuple[list[torch.Tensor], list[torch.Tensor]]]:

@@ -157,8 +157,8 @@ class RoundDriver:
         """Takes what has come, and deals again what a failure left."""
         for event in self._engine.events():
             if isinstance(event, wire.Results):
-                self.figures.compute += event.compute_seconds
-                self.figures.proof += event.proof_seconds
+                self.figures.compute += _seconds(event.compute_seconds)
+                self.figures.proof += _seconds(event.proof_seconds)
                 self.figures.faked += event.faked
                 self._each(event.committed, self._manager.committed)
             elif isinstance(event, wire.Openings):
@@ -226,6 +226,11 @@ class RoundDriver:
         with one_thread():
             self._referee(self._weights.views, batch, self._manager.state.task(fragment).randomness, out)
         return out
+
+
+def _seconds(said: float) -> float:
+    """What a process says that it took, if that can be: a lie must not stop the run, nor spoil its figures."""
+    return said if 0.0 <= said <= wire.MOST_SECONDS else 0.0
 
 
 def _faults(messages: Sequence[M], handle: Callable[[M], None]) -> list[PeerError]:

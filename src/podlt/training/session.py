@@ -20,7 +20,7 @@ from podlt.engine.conformance import arithmetic_digest, conformance
 from podlt.engine.execution import TaskExecutor
 from podlt.engine.interface import Engine, Job, Workplace
 from podlt.engine.own import OwnMachine
-from podlt.errors import InvalidProofError, UsageError
+from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.log.merkle import Tree
 from podlt.network.register import Register
 from podlt.program.capture import Captured, capture
@@ -31,9 +31,10 @@ from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
 from podlt.protocol.plan import most_rounds
 from podlt.protocol.rules import SETTLEMENT_ROUNDS, RunState
-from podlt.recipe import Recipe
+from podlt.recipe import Recipe, check
 from podlt.store.files import append_line, write_whole
 from podlt.store.log_store import LogStore
+from podlt.store.run_log import store_of
 from podlt.training import events as ev
 from podlt.training.directory import Entropy, RunDirectory, Settings
 from podlt.training.membership import Membership
@@ -133,7 +134,7 @@ class Session:
         self.directory.write_settings(msgspec.structs.replace(self.settings, engine=self._place.name))
         self.directory.write_document("recipe.json", self.recipe.to_bytes())
         self.directory.write_document("program.json", program.to_bytes())
-        self.directory.make_keys(self.recipe.training.workers if self._place.keeps_keys else 0, entropy)
+        self.directory.make_keys(self.recipe.training.workers if self._place.keeps_keys else 0, entropy, exactly=True)
 
     def _begin(self, program: Program, parameters: bytes, nonce: bytes, chain_length: int) -> e.Begin:
         training = self.recipe.training
@@ -190,9 +191,11 @@ class Session:
         A run that was killed before its first entry was written begins anew.
 
         Args:
-            workers: how many there shall be at least, besides those that were evicted.
+            workers: how many there shall be at least, besides those that were evicted; before the first entry, what
+                the recipe is to say; 0 for what it says, or for those that come back.
 
         Raises:
+            StorageError: the log is gone, or a file that it names.
             InvalidProofError: log, program, data or a file of the run is not what the log says.
             UsageError: the run's workers are elsewhere.
         """
@@ -201,6 +204,9 @@ class Session:
             raise UsageError(f"the workers of this run are elsewhere: go on with {command} {self.directory.path}")
         self.directory.lock()
         if not self.directory.has_entries():
+            self._require_untrained()
+            if workers:
+                self._ask_for(workers)
             self.start(entropy)
             return
         self._check_machine()
@@ -233,6 +239,32 @@ class Session:
                 self._repair_figures(state, weights)
                 self._trainer(manager, weights, engine, members, program, tree, store, resumed=True).train()
                 self._finish(weights)
+
+    def _require_untrained(self) -> None:
+        """A run whose log is gone must not begin anew over what it left: its secrets are known to whoever saw the log.
+
+        Raises:
+            StorageError: rounds were trained here.
+        """
+        if self.directory.was_trained():
+            where = "the database that settings.json names" if store_of(self.directory.path) else "log.db"
+            raise StorageError(
+                f"{self.directory.path}: the log is missing, but rounds were trained here; bring back {where}, or "
+                "begin a new run in another directory"
+            )
+
+    def _ask_for(self, workers: int) -> None:
+        """Has the recipe of a run that has not begun ask for so many workers.
+
+        Raises:
+            UsageError: too few.
+        """
+        training = msgspec.structs.replace(self.recipe.training, workers=workers)
+        self.recipe = msgspec.structs.replace(self.recipe, training=training)
+        check(self.recipe)
+        cheats = {number: cheat for number, cheat in self.settings.cheats.items() if int(number) < workers}
+        self.settings = msgspec.structs.replace(self.settings, cheats=cheats)
+        self._optimizer = recipe_optimizer(self.recipe, self.data.train.lines)  # a schedule ends with the rounds
 
     def _check_machine(self) -> None:
         """Exact arithmetic: the manager averages and referees, so its own bits must be right as well.
