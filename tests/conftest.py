@@ -5,6 +5,7 @@ Also which files run in one process where there are several.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from hypothesis import settings
 
 settings.register_profile("podlt", deadline=None)  # no test rests on the clock: a machine may be busy
 settings.load_profile("podlt")
+
+# Hosts in threads share PyTorch's number of threads with the manager, and stock arithmetic rounds by it: a manager that
+# sets it for a moment, and back, would have them differ, and who is honest evicted. It is set before PyTorch is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 Golden = Callable[[Path, str], None]
 
