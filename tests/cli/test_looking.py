@@ -7,6 +7,7 @@ import io
 import json
 import re
 import sqlite3
+import tracemalloc
 from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 from cli_calls import Podlt
 
+from podlt.errors import StorageError
+from podlt.report import figures
 from podlt.report.history import read_history
 from podlt.report.summary import summarise
 from podlt.report.walk import open_log
@@ -176,6 +179,35 @@ def test_a_half_line_of_figures_as_a_kill_leaves_it_is_passed_over(run: Path) ->
     with (run / "rounds.jsonl").open("a") as file:
         file.write('{"round":99,"seco')
     assert summarise(run) == whole
+
+
+def test_figures_of_however_many_rounds_take_no_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "MOST_KEPT", 8)
+    with (tmp_path / "rounds.jsonl").open("w") as file:
+        for number in range(1000):
+            one = {"round": number, "seconds": number, "compute": 0.5, "proof": 0.25, "faked": [], "applied": []}
+            file.write(json.dumps(one) + " " * 20_000 + "\n")
+    with (tmp_path / "metrics.jsonl").open("w") as file:
+        for number in range(99):
+            file.write(json.dumps({"epoch": number, "round": number, "metrics": {"loss": number}}) + "\n")
+    tracemalloc.start()
+    found = figures.read_figures(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
+    assert (found.spent.seconds, found.spent.compute, found.spent.proof) == (999 * 500, 500, 250)
+    assert found.spent.each == [0, 128, 256, 384, 512, 640, 768, 896] and found.spent.step == 128
+    assert [one.epoch for one in found.measured] == [0, 16, 32, 48, 64, 80, 96, 98]
+
+
+def test_a_line_of_figures_that_does_not_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "LONGEST_LINE", 200)
+    (tmp_path / "rounds.jsonl").write_text(" " * 1000)
+    with pytest.raises(StorageError, match=r"rounds.jsonl, line 1: longer than 200 bytes"):
+        figures.read_figures(tmp_path)
+    (tmp_path / "rounds.jsonl").write_text("{}\n")
+    with pytest.raises(StorageError, match=r"rounds.jsonl, line 1: .*missing required field"):
+        figures.read_figures(tmp_path)
 
 
 class Outside(HTMLParser):

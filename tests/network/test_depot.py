@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from podlt.crypto import SigningKey, blob_digest
 from podlt.errors import UsageError
 from podlt.network import certificate as tls
 from podlt.network import depot as depots
-from podlt.network import transfer
+from podlt.network import http_client, transfer
 from podlt.network.depot import Depot
 from podlt.network.porter import Ended, Porter, Whole
 from podlt.network.transfer import BadBlobError, TransferError
@@ -185,6 +188,57 @@ def test_what_changes_under_a_fetch_is_never_taken_for_the_blob(depot: Depot, po
     place = Whole(np.zeros(SIZE, np.uint8))
     ended = fetched(porters(depot), digest, place)
     assert isinstance(ended.error, BadBlobError) and place.offset == 0
+
+
+class Device(BaseHTTPRequestHandler):
+    """What stands in a worker's own network, and may be an object store."""
+
+    asked: ClassVar[list[str]] = []
+    body = b""
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        first, last = self.headers["Range"].removeprefix("bytes=").split("-")
+        part = self.body[int(first) : int(last) + 1]
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing is printed."""
+
+
+@pytest.fixture
+def device() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Device)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    Device.asked.clear()
+    yield f"http://127.0.0.1:{server.server_port}/reboot"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_manager_is_not_inside_a_workers_network_because_it_says_so(
+    depot: Depot, porters: Callable[..., Porter], device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, data = random_bytes()
+    key = WORKER.public
+    porter = porters(depot)
+    porter.move(["https://127.0.0.1:1", *depot.urls], depot.fingerprint)
+    porter.fetch(key, digest, Whole(np.zeros(SIZE, np.uint8)), [device], SIZE)
+    until(lambda: porter.ended() or None)
+    porter.move(depot.urls, depot.fingerprint)
+    with monkeypatch.context() as outside:
+        outside.setattr(http_client, "is_global", lambda address: True)
+        porter.fetch(key, digest, Whole(np.zeros(SIZE, np.uint8)), [device], SIZE)
+        until(lambda: porter.ended() or None)
+    assert not Device.asked
+    monkeypatch.setattr(Device, "body", data.tobytes())
+    place = Whole(np.zeros(SIZE, np.uint8))
+    porter.fetch(key, digest, place, [device], SIZE)
+    (ended,) = until(lambda: porter.ended() or None)  # type: ignore[misc]
+    assert ended.error is None and Device.asked and np.array_equal(place.data, data)
 
 
 SERVER = """

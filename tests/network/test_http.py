@@ -13,16 +13,17 @@ from pathlib import Path
 import aiohttp
 import numpy as np
 import pytest
+from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from podlt.crypto import SigningKey, blob_digest
 from podlt.errors import InvalidProofError
-from podlt.network import http, passes, transfer
+from podlt.network import http, http_client, passes, transfer
 from podlt.network.blobs import BlobStore
 from podlt.network.http import BlobEndpoint, Limits
-from podlt.network.http_client import BlobClient
+from podlt.network.http_client import BlobClient, is_inside
 from podlt.network.rate import Bucket
 from podlt.network.transfer import BadBlobError, TransferError, download, upload
 
@@ -133,6 +134,41 @@ def test_a_stranger_and_a_blob_for_others_are_refused(play: Play) -> None:
                     await purpose
 
     play(case)
+
+
+def test_a_manager_is_inside_a_network_only_by_a_connection_that_shows_its_certificate(
+    play: Play, pems: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def device(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status=401)
+
+    async def case(place: Place) -> None:
+        assert await is_inside(place.url, place.fingerprint)
+        assert not await is_inside(place.url, bytes(32)), "another's certificate"
+        assert not await is_inside("https://127.0.0.1:1", place.fingerprint), "nobody is there"
+        for url in (place.url.replace("https", "http"), f"{place.url}/reboot?", "nonsense", "https://[", ""):
+            assert not await is_inside(url, place.fingerprint), url
+            with pytest.raises(InvalidProofError, match="expected https://HOST:PORT"):
+                BlobClient(url, place.fingerprint, WORKER)
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(*pems)
+        application = web.Application()
+        application.router.add_get("/{rest:.*}", device)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+        await site.start()
+        port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+        assert not await is_inside(f"https://127.0.0.1:{port}", place.fingerprint), "a device's certificate is known"
+        await runner.cleanup()
+        monkeypatch.setattr(http_client, "is_global", lambda address: address == "127.0.0.1")
+        assert not await is_inside(place.url, place.fingerprint), "it is outside"
+
+    play(case)
+    assert asked == ["/blobs/" + "00" * 32]
 
 
 def test_another_certificate_than_the_invitations_is_not_talked_to(play: Play) -> None:

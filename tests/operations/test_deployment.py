@@ -255,6 +255,14 @@ def test_alerts_ask_for_metrics_that_there_are(names: set[str]) -> None:
         assert rule["expr"].count("(") == rule["expr"].count(")")
 
 
+def test_no_alert_divides_by_an_increase_that_may_be_nothing() -> None:
+    """Nothing by nothing is no number, and no number is more than another: the alert would be over."""
+    document = yaml.safe_load((EXAMPLES / "podlt-alerts.yml").read_text())
+    text = " ".join(rule["expr"] for group in document["groups"] for rule in group["rules"])
+    divided = re.findall(r"/\s*\(?\s*(?:increase|rate)\(\S+\](?:\s*\))", text)
+    assert len(divided) == len(re.findall(r"/ \(increase\(\S+\]\) > 0\)\s+or ", text)) >= 1
+
+
 def test_the_scrape_configuration_names_the_alerts_and_the_units_port() -> None:
     document = yaml.safe_load((EXAMPLES / "prometheus.yml").read_text())
     assert all((EXAMPLES / name).is_file() for name in document["rule_files"])

@@ -87,7 +87,7 @@ def manager(
         typer.Option(
             metavar="URL",
             help="Send large parameters through an object store: file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...; "
-            "'none': no HTTPS server either, all in NATS messages.",
+            "'none': no HTTPS server either, all in NATS messages; 'https': by that server alone, as at first.",
         ),
     ] = "",
     blobs_port: Annotated[
@@ -110,8 +110,9 @@ def manager(
         str | None, typer.Option(metavar="TEXT", help="To whom a deposit is paid, and how: told to who has not.")
     ] = None,
     patience: Annotated[
-        float, typer.Option(min=1.0, metavar="SECONDS", help="Silence after which a worker counts as gone.")
-    ] = 15.0,
+        float | None,
+        typer.Option(min=1.0, metavar="SECONDS", help="Silence after which a worker counts as gone; 15 s at first."),
+    ] = None,
     store: StoreOption = "",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -123,7 +124,7 @@ def manager(
 
     Prints one line to send to whoever shall work: podlt worker INVITATION. Workers may come and go at any time. A
     manager that was killed goes on with --resume: nothing that was logged is lost, and workers come back by themselves,
-    as it is at the same address and port unless it is told another.
+    as it is at the same address and port unless it is told another; --blobs and --patience are as they were as well.
 
     Examples: podlt manager mnist-mlp --name train.example.org --port 4222 --websocket 443
 
@@ -174,7 +175,7 @@ class _Place:
     listen: str
     names: tuple[str, ...]
     port: int
-    patience: float
+    patience: float | None
     websocket: int | None
     cluster: Cluster | None
     blobs: str
@@ -208,7 +209,7 @@ class _Place:
             tell=said.warning,
             count=count,
         )
-        blobs = None if self.blobs == "none" else Blobs(self.listen, self.blobs_port, self.names, self.blobs)
+        blobs = Blobs(self.listen, self.blobs_port, self.names, self.blobs)
 
         def connect(job: Job) -> ManagerLink:
             if self.open_for is not None:

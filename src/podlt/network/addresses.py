@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 from contextlib import suppress
 
@@ -60,3 +61,23 @@ def is_any(host: str) -> bool:
 def bracketed(host: str) -> str:
     """A host as a URL has it."""
     return f"[{host}]" if ":" in host else host
+
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def is_global(address: str) -> bool:
+    """Whether an address is one of the internet's; what only a local network has, and what is no address, is not.
+
+    An IPv6 address that only wraps one of IPv4 counts as that.
+    """
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(found, ipaddress.IPv6Address):
+        inner = found.ipv4_mapped or found.sixtofour
+        if found in _NAT64:
+            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+        return inner.is_global if inner is not None else found.is_global
+    return found.is_global

@@ -1,47 +1,57 @@
 """A worker's way to objects in an object store, by addresses that the manager gave: the digest says whether to believe.
 
 What the manager names is asked of others, so little of it is taken: files only where they are named as objects are, and
-of servers only such as are on the same side of the network's border as the manager is.
+of servers only such as are on the same side of the network's border as the manager is. What is checked is the address
+that is connected to: a name may stand for another one the next time it is looked up.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
+from yarl import URL
 
+from podlt.network.addresses import is_global
 from podlt.network.disk import Buffer, read_exactly
 from podlt.network.http_client import AGAIN, CONNECT_SECONDS, READ_SECONDS
 from podlt.network.transfer import TransferError, in_thread
+
+if TYPE_CHECKING:
+    from aiohttp.abc import ResolveResult
 
 
 class BucketClient:
     """Fetches ranges of blobs that lie in objects. An asynchronous context manager.
 
     Args:
-        private: whether servers with addresses that only a local network has may be asked.
+        private: whether servers with addresses that only a local network has may be asked; called only when there is
+        such an address, and not again once it may.
 
     Attributes:
         moved: how many bytes came.
     """
 
-    def __init__(self, private: bool) -> None:
-        self._private = private
+    def __init__(self, private: Callable[[], Awaitable[bool]]) -> None:
+        self._private, self._may = private, False
         self._session: aiohttp.ClientSession | None = None
-        self._checked: set[str] = set()
         self.moved = 0
 
     async def __aenter__(self) -> BucketClient:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
-        self._session = aiohttp.ClientSession(timeout=timeout, auto_decompress=False, read_bufsize=2**20)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=_Resolver(self._may_inside)),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS),
+            auto_decompress=False,
+            read_bufsize=2**20,
+        )
         return self
 
     async def __aexit__(
@@ -72,48 +82,86 @@ class BucketClient:
             if (path.parent.name, path.name) != (digest.hex(), f"{number:06d}"):
                 raise TransferError("its address is not that of an object", digest, url)
             return await in_thread(_read_file, path, start, length)
-        await self._check(url, digest)
+        return await self._ask(url, digest, start, length)
+
+    async def _ask(self, address: str, digest: bytes, start: int, length: int) -> bytes:
+        """A range of an object that a server has. A manager must not look around in our network through us."""
         assert self._session is not None, "to be used as a context manager"
+        url = _parsed(address, digest)
+        where = str(url.with_query(None))  # the query is a signature, and not for any log
         headers = {"Range": f"bytes={start}-{start + length - 1}"}
-        where = url.partition("?")[0]  # what follows is a signature, and not for any log
         try:
+            await self._check(url)
             async with self._session.get(url, headers=headers, allow_redirects=False) as response:
                 if response.status in AGAIN:
                     raise ConnectionError(f"{where} answers {response.status}")
                 if response.status != 206 or response.content_length != length:
                     raise TransferError(f"answers {response.status}, {response.content_length} bytes", digest, where)
                 return await response.content.readexactly(length)
+        except _InsideError:
+            what = "this object store is inside a local network, and the manager is not"
+            raise TransferError(what, digest, str(url.origin())) from None
         except (aiohttp.ClientError, asyncio.IncompleteReadError) as error:
             raise ConnectionError(f"{where}: {type(error).__name__}") from None
 
-    async def _check(self, url: str, digest: bytes) -> None:
-        """Whether a server may be asked: a manager must not look around in our network through us.
+    async def _check(self, url: URL) -> None:
+        """What the resolver does not see: an address in place of a name, and an object store without TLS.
 
         Raises:
-            TransferError: it may not; OSError: its name is not known at present.
+            _InsideError: it may not be asked.
         """
-        parts = urlsplit(url)
-        host = f"{parts.scheme}://{parts.netloc}"
-        if host in self._checked:
-            return
-        if parts.scheme not in ("https", "http") or not parts.hostname:
-            raise TransferError("no address of an object store", digest, host)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        known = await asyncio.get_running_loop().getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
-        inside = any(not ipaddress.ip_address(one[4][0]).is_global for one in known)
-        if (inside or parts.scheme == "http") and not self._private:
-            raise TransferError("this object store is inside a local network, and the manager is not", digest, host)
-        self._checked.add(host)
+        host = url.raw_host or ""
+        literal = ":" in host or host.replace(".", "").isdigit()
+        if (url.scheme == "http" or (literal and not is_global(host))) and not await self._may_inside():
+            raise _InsideError
+
+    async def _may_inside(self) -> bool:
+        self._may = self._may or await self._private()
+        return self._may
 
 
-def is_private(url: str) -> bool:
-    """Whether a server, by its URL, is inside a local network."""
-    host = urlsplit(url).hostname or ""
+class _InsideError(Exception):
+    """A server has an address that only a local network has, and may not be asked."""
+
+
+class _Resolver(AbstractResolver):
+    """Looks names up, and gives nothing but addresses that may be connected to.
+
+    Args:
+        private: as for `BucketClient`.
+    """
+
+    def __init__(self, private: Callable[[], Awaitable[bool]]) -> None:
+        self._private, self._plain = private, aiohttp.ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """The addresses of a host.
+
+        Raises:
+            _InsideError: one of them may not be connected to; OSError: its name is not known at present.
+        """
+        found = await self._plain.resolve(host, port, family)
+        if not all(is_global(one["host"]) for one in found) and not await self._private():
+            raise _InsideError
+        return found
+
+    async def close(self) -> None:
+        """Nothing is held."""
+        await self._plain.close()
+
+
+def _parsed(address: str, digest: bytes) -> URL:
+    """A URL as aiohttp will take it: what is checked has to be what is asked."""
     try:
-        known = {str(one[4][0]) for one in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-        return any(not ipaddress.ip_address(address).is_global for address in known)
-    except (OSError, ValueError):
-        return False
+        url = URL(address)
+        port = url.port
+    except ValueError:
+        raise TransferError("no address of an object store", digest) from None
+    if url.scheme not in ("https", "http") or not url.raw_host or not port:
+        raise TransferError("no address of an object store", digest, url.scheme)
+    return url
 
 
 def _read_file(path: Path, start: int, length: int) -> bytes:

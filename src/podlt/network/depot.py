@@ -7,7 +7,6 @@ What is uploaded goes into a file, which the manager maps: neither is copied, ho
 from __future__ import annotations
 
 import asyncio
-import json
 import mmap
 import threading
 from collections import deque
@@ -24,12 +23,11 @@ from podlt.network import passes
 from podlt.network.addresses import bracketed, is_any, own_address
 from podlt.network.background import CLOSE_SECONDS, Background
 from podlt.network.blobs import BlobStore
+from podlt.network.kept import keep, kept
 from podlt.network.transfer import InMemory
-from podlt.store.files import read_whole, write_whole
 
 FOLDER = "blobs"
-PORT = "blobs.json"
-"""Files of a run: its large blobs while they are needed, and the port at which workers find them."""
+"""Of a run: its large blobs while they are needed."""
 
 PORT_SECONDS = 5.0
 """How long the port may still be held by a manager that was killed."""
@@ -102,7 +100,7 @@ class Depot:
         self._endpoint = http.BlobEndpoint(self.store, certificate, private_key, self._may_read, memory=self._memory)
         self._background = Background("podlt-depot")
         try:
-            port = self._listen(folder / PORT, host, port)
+            port = self._listen(folder, host, port)
         except BaseException:
             self._background.end()
             raise
@@ -255,9 +253,9 @@ class Depot:
                 self.store.keep(())
         self._background.end()
 
-    def _listen(self, path: Path, host: str, port: int) -> int:
+    def _listen(self, run: Path, host: str, port: int) -> int:
         """Listens at the port of before, if there is one; returns the port, which is kept."""
-        known = port or _kept_port(path)
+        known = port or kept(run).port
         tries = int(PORT_SECONDS / 0.1)
         for attempt in range(tries):
             try:
@@ -268,15 +266,8 @@ class Depot:
                     what = f"port {known} is taken by another program, and workers know this run by it"
                     raise UsageError(f"large blobs cannot be served on {host}: {what if known else error}") from None
                 threading.Event().wait(0.1)
-        write_whole(path, json.dumps({"port": found}).encode() + b"\n")
+        keep(run, port=found)
         return int(found)
-
-
-def _kept_port(path: Path) -> int:
-    with suppress(StorageError, ValueError, TypeError, KeyError):
-        port = int(json.loads(read_whole(path, 1000))["port"])
-        return port if 0 < port < 65536 else 0
-    return 0
 
 
 def _modules() -> tuple[Any, Any]:

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from types import TracebackType
 
 import aiohttp
+from yarl import URL
 
 from podlt.crypto import SigningKey
+from podlt.errors import InvalidProofError, PodltError
 from podlt.network import passes
+from podlt.network.addresses import is_global
 from podlt.network.disk import Buffer
 from podlt.network.http import OFFSET, TIME
 from podlt.network.transfer import BadBlobError, TransferError
@@ -20,6 +23,50 @@ CONNECT_SECONDS, READ_SECONDS = 15.0, 30.0
 
 AGAIN = {408, 409, 429, 500, 502, 503, 504, 507}
 """Answers after which the same may succeed later."""
+
+
+_NO_BLOB = bytes(32)
+
+
+class _Pin(aiohttp.Fingerprint):
+    """The certificate that a server must show.
+
+    Attributes:
+        peer: the address of the last server that showed it, as the socket has it; "" before.
+    """
+
+    def __init__(self, fingerprint: bytes) -> None:
+        super().__init__(fingerprint)
+        self.peer = ""
+
+    def check(self, transport: asyncio.Transport) -> None:
+        """Raises ServerFingerprintMismatch if it is another."""
+        super().check(transport)
+        self.peer = str((transport.get_extra_info("peername") or ("",))[0])
+
+
+async def is_inside(url: str, fingerprint: bytes) -> bool:
+    """Whether the manager's server is inside a local network: by a connection to it, not by what it is called.
+
+    What the manager names as its server may be anything. So there has to be one that shows its certificate (before that
+    nothing is said), and answers as only such a server does: a certificate that is known of some device is not enough.
+
+    Returns:
+        False as well if there is no such connection.
+    """
+    pin = _Pin(fingerprint)
+    timeout = aiohttp.ClientTimeout(total=CONNECT_SECONDS)
+    try:
+        asked = f"{_origin(url)}/blobs/{_NO_BLOB.hex()}"
+        connector = aiohttp.TCPConnector(ssl=pin, limit=1, force_close=True)  # one: the address is that of who answers
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+            session.get(asked, allow_redirects=False) as response,
+        ):
+            known = response.status == 401 and _number(response.headers.get(TIME), 0) > 0  # we showed no pass
+    except (OSError, PodltError, aiohttp.ClientError):
+        return False
+    return known and pin.peer != "" and not is_global(pin.peer)
 
 
 class BlobClient:
@@ -33,12 +80,15 @@ class BlobClient:
 
     Attributes:
         moved: how many bytes came and went.
+
+    Raises:
+        InvalidProofError: the URL is none of a server of blobs.
     """
 
     def __init__(
         self, url: str, fingerprint: bytes, key: SigningKey, *, clock: Callable[[], float] = time.time
     ) -> None:
-        self._url, self._fingerprint, self._key, self._clock = url.rstrip("/"), fingerprint, key, clock
+        self._url, self._fingerprint, self._key, self._clock = _origin(url), fingerprint, key, clock
         self._ahead = 0  # milliseconds that the server's clock is ahead of ours
         self._session: aiohttp.ClientSession | None = None
         self.moved = 0
@@ -139,6 +189,22 @@ class BlobClient:
             else:
                 answer = await response.content.read(500)
             return response.status, _number(response.headers.get(OFFSET), 0), answer
+
+
+def _origin(url: str) -> str:
+    """The URL of a server, which a manager named: without TLS no certificate is looked at, and a path would be asked.
+
+    Raises:
+        InvalidProofError: it has another scheme than https, or more than a host and a port.
+    """
+    try:
+        parts = URL(url)
+        plain = parts.scheme == "https" and parts.raw_host and parts == parts.origin()
+    except ValueError:
+        plain = False
+    if not plain:
+        raise InvalidProofError(f"the manager's server of blobs: expected https://HOST:PORT, got {url[:200]!r}")
+    return str(parts.origin())
 
 
 def _number(text: str | None, default: int) -> int:

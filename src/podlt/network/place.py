@@ -13,6 +13,7 @@ from podlt.network.checks import expected
 from podlt.network.cluster import remembered
 from podlt.network.depot import Depot
 from podlt.network.engine import PATIENCE, NetworkEngine
+from podlt.network.kept import HTTPS, NONE, Kept, keep, kept
 from podlt.network.link import ManagerLink
 from podlt.network.messages import BEAT, LARGE
 from podlt.network.publishing import Published
@@ -27,8 +28,9 @@ class Blobs(msgspec.Struct, frozen=True):
     Attributes:
         host: the address to listen on; port: 0 for any, and then always the same for a run; names: hosts by which
         workers reach this machine (both: if not told, as the run's NATS server has it); bucket: the URL of an object
-        store, through which parameters go then (file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...); large: from more
-        than how many bytes on a blob is one.
+        store, through which parameters go then (file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...), "https" for none,
+        or "none": no large blobs either, all goes in messages (if not told, as it was for the run; at first "https");
+        large: from more than how many bytes on a blob is one.
     """
 
     host: str = ""
@@ -43,10 +45,11 @@ class Elsewhere:
 
     Args:
         connect: makes the manager's link for a run, once its directory and keys are there;
-        patience: seconds of silence after which a worker is gone; beat: how often workers give a sign of life;
-        blobs: how large blobs go; None: through the link, in pieces, as all others do, and then they take memory;
-        deltas: whether what changed in the parameters is published instead of the whole: "auto", as it pays, "always"
-        where it is shorter, or "never"; published: is told how the parameters of each round went out.
+        patience: seconds of silence after which a worker is gone (if not told, as it was for the run, at first 15);
+        beat: how often workers give a sign of life; blobs: how large blobs go; None: through the link, in pieces, as
+        all others do, and then they take memory; deltas: whether what changed in the parameters is published instead of
+        the whole: "auto", as it pays, "always" where it is shorter, or "never"; published: is told how the parameters
+        of each round went out.
     """
 
     name = "nats"
@@ -55,7 +58,7 @@ class Elsewhere:
     def __init__(
         self,
         connect: Callable[[Job], ManagerLink],
-        patience: float = PATIENCE,
+        patience: float | None = None,
         beat: float = BEAT,
         *,
         blobs: Blobs | None = None,
@@ -72,15 +75,18 @@ class Elsewhere:
 
     def _engine(self, job: Job) -> Engine:
         arithmetic = expected(job.program.arithmetic)
-        depot = self._depot(job)
+        before = kept(job.directory)
+        way, patience = self._way(before), self._patience or before.patience or PATIENCE
+        depot = self._depot(job, self._blobs, way) if self._blobs is not None and way != NONE else None
         link = None
         try:
+            keep(job.directory, blobs=way, patience=self._patience or before.patience)
             link = self._connect(job)
             return NetworkEngine(
                 job,
                 link,
                 arithmetic,
-                patience=self._patience,
+                patience=patience,
                 beat=self._beat,
                 depot=depot,
                 large=self._blobs.large if self._blobs is not None else LARGE,
@@ -94,14 +100,15 @@ class Elsewhere:
                 depot.close()
             raise
 
-    def _depot(self, job: Job) -> Depot | None:
+    def _way(self, before: Kept) -> str:
+        """The way of large blobs: what was told, or else as it was."""
+        return before.blobs if self._blobs is None else self._blobs.bucket or before.blobs or HTTPS
+
+    def _depot(self, job: Job, one: Blobs, way: str) -> Depot:
         """The server of large blobs; it shows the certificate that the run's NATS server has, if that is its own."""
-        if self._blobs is None:
-            return None
         folder = job.directory / FOLDER
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         tls.load_or_create(folder)
-        one = self._blobs
         host, names = listening(folder)
         if (cluster := remembered(folder)) is not None:
             names = cluster.names
@@ -112,5 +119,5 @@ class Elsewhere:
             host=one.host or host or ANYWHERE,
             port=one.port,
             names=one.names or names,
-            bucket=one.bucket,
+            bucket="" if way == HTTPS else way,
         )

@@ -142,7 +142,7 @@ class Porter:
 
         async def move() -> None:
             self._urls, self._fingerprint = list(urls), fingerprint
-            self._clients = {name: client for name, client in self._clients.items() if not name[0]}
+            self._clients = {}  # that of object stores as well: what it may ask depends on where the server is
 
         self._background.call(move())
 
@@ -202,8 +202,8 @@ class Porter:
 
     async def _bucket(self, urls: Sequence[str], part: int) -> FetchRange:
         if (b"", 0) not in self._clients:
-            private = await in_thread(self._buckets.is_private, self._urls[0])
-            self._clients[b"", 0] = await self._stack.enter_async_context(self._buckets.BucketClient(private))
+            client = self._buckets.BucketClient(self._is_inside)
+            self._clients[b"", 0] = await self._stack.enter_async_context(client)
         client = self._clients[b"", 0]
 
         async def fetch_range(digest: bytes, offset: int, length: int) -> Buffer:
@@ -211,6 +211,11 @@ class Porter:
             return found
 
         return fetch_range
+
+    async def _is_inside(self) -> bool:
+        """Whether the manager's server is inside a local network, as a connection to it shows."""
+        url = self._urls[self._failures % len(self._urls)]
+        return bool(await self._http.is_inside(url, self._fingerprint))
 
     def _do(
         self, name: tuple[bytes, bytes], work: Callable[[], Coroutine[Any, Any, None]], place: Place | None

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from podlt.errors import StorageError
 from podlt.store.files import read_whole
 
-MAX_FIGURES = 256 * 2**20
+MAX_SETTINGS = 256 * 2**20
+
+LONGEST_LINE = 2**20
+"""A run may have twenty million rounds, of which no more than a line is in memory at once."""
+
+MOST_KEPT = 2**13
+"""How many rounds, or epochs, are kept one by one: a plot shows no more."""
+
+Item = TypeVar("Item")
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -32,12 +41,40 @@ class RoundSeconds(msgspec.Struct, frozen=True):
     applied: list[int]
 
 
+class Fakes(msgspec.Struct):
+    """What a worker faked: its first round (None if it never did), in how many, and in how many that was applied."""
+
+    first: int | None = None
+    given: int = 0
+    applied: int = 0
+
+
+class Spent(msgspec.Struct):
+    """What all rounds took together.
+
+    Attributes:
+        seconds, compute, proof: sums; each: the seconds of every `step`-th round, beginning with the first.
+    """
+
+    seconds: float = 0.0
+    compute: float = 0.0
+    proof: float = 0.0
+    each: list[float] = []
+    step: int = 1
+
+
 class Figures(msgspec.Struct, frozen=True):
-    """All figures of a run's directory. `cheats`: worker -> what it was told to do."""
+    """All figures of a run's directory.
+
+    Attributes:
+        measured: of all epochs, of every n-th and the last if there are very many; cheats: worker -> what it was told
+        to do; fakes: of those workers.
+    """
 
     measured: list[Measured]
-    rounds: list[RoundSeconds]
+    spent: Spent
     cheats: dict[int, str]
+    fakes: dict[int, Fakes]
 
 
 def read_figures(run: Path) -> Figures:
@@ -47,31 +84,79 @@ def read_figures(run: Path) -> Figures:
         StorageError: a file cannot be read, or a line of it is not what this format writes.
     """
     settings = _json(run / "settings.json") or {}
-    cheats = settings.get("cheats", {})
-    return Figures(
-        measured=_lines(run / "metrics.jsonl", Measured),
-        rounds=_lines(run / "rounds.jsonl", RoundSeconds),
-        cheats={int(worker): str(kind) for worker, kind in cheats.items()},
-    )
+    cheats = {int(worker): str(kind) for worker, kind in settings.get("cheats", {}).items()}
+    measured = _Thinned[Measured]()
+    for figures in _lines(run / "metrics.jsonl", Measured):
+        measured.add(figures)
+    spent, fakes = _rounds(run / "rounds.jsonl", cheats)
+    return Figures(measured.with_last(), spent, cheats, fakes)
 
 
-def _lines(path: Path, kind: Any) -> list[Any]:
+def _rounds(path: Path, cheats: dict[int, str]) -> tuple[Spent, dict[int, Fakes]]:
+    spent, seconds, fakes = Spent(), _Thinned[float](), {worker: Fakes() for worker in cheats}
+    for one in _lines(path, RoundSeconds):
+        seconds.add(one.seconds)
+        spent.seconds += one.seconds
+        spent.compute += one.compute
+        spent.proof += one.proof
+        for worker in fakes.keys() & one.faked:
+            known = fakes[worker]
+            known.first = one.round if known.first is None else min(known.first, one.round)
+            known.given += 1
+        for worker in fakes.keys() & one.applied:
+            fakes[worker].applied += 1
+    spent.each, spent.step = seconds.kept, seconds.step
+    return spent, fakes
+
+
+class _Thinned(Generic[Item]):
+    """Every n-th of a sequence, however long it becomes: `MOST_KEPT` at most.
+
+    Attributes:
+        kept: those; step: n.
+    """
+
+    def __init__(self) -> None:
+        self.kept: list[Item] = []
+        self._last: Item | None = None
+        self.step, self._count = 1, 0
+
+    def add(self, item: Item) -> None:
+        """Takes the next one."""
+        if self._count % self.step == 0:
+            if len(self.kept) == MOST_KEPT:
+                self.kept, self.step = self.kept[::2], 2 * self.step
+            if self._count % self.step == 0:
+                self.kept.append(item)
+        self._count, self._last = self._count + 1, item
+
+    def with_last(self) -> list[Item]:
+        """Those that are kept, and the last in any case."""
+        kept_last = (self._count - 1) % self.step == 0
+        return self.kept if self._last is None or kept_last else [*self.kept, self._last]
+
+
+def _lines(path: Path, kind: type[Item]) -> Iterator[Item]:
     if not path.is_file():
-        return []
-    whole, _, _half = read_whole(path, MAX_FIGURES).rpartition(b"\n")
-    found = []
-    for number, line in enumerate(whole.splitlines(), 1):
-        try:
-            found.append(msgspec.json.decode(line, type=kind))
-        except msgspec.DecodeError as error:
-            raise StorageError(f"{path}, line {number}: {error}") from None
-    return found
+        return
+    decoder, number = msgspec.json.Decoder(kind), 0
+    try:
+        with path.open("rb") as file:
+            while (line := file.readline(LONGEST_LINE)).endswith(b"\n"):
+                number += 1
+                yield decoder.decode(line)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except msgspec.DecodeError as error:
+        raise StorageError(f"{path}, line {number}: {error}") from None
+    if len(line) == LONGEST_LINE:
+        raise StorageError(f"{path}, line {number + 1}: longer than {LONGEST_LINE} bytes")
 
 
 def _json(path: Path) -> Any:
     if not path.is_file():
         return None
     try:
-        return msgspec.json.decode(read_whole(path, MAX_FIGURES))
+        return msgspec.json.decode(read_whole(path, MAX_SETTINGS))
     except msgspec.DecodeError as error:
         raise StorageError(f"{path}: {error}") from None

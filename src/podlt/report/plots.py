@@ -37,8 +37,9 @@ def plots(history: History, figures: Figures) -> list[tuple[str, str, str]]:
             ("Checks", "A dot is a proof record: three results compared. Red: one differed.", checks_plot(history))
         )
         found.append(("Ledger", "Each worker's credits: vested, still pending, forfeited.", ledger_plot(history)))
-    if figures.rounds:
-        found.append(("Seconds a round", "From opening to payment.", seconds_plot([r.seconds for r in figures.rounds])))
+    if (spent := figures.spent).each:
+        text = "From opening to payment." + (f" One round in {spent.step:,}." if spent.step > 1 else "")
+        found.append(("Seconds a round", text, seconds_plot(spent.each, spent.step)))
     return found
 
 
@@ -105,11 +106,12 @@ def ledger_plot(history: History) -> str:
     return _svg(figure, "ledger")
 
 
-def seconds_plot(seconds: Sequence[float]) -> str:
-    """How long each round took."""
+def seconds_plot(seconds: Sequence[float], step: int = 1) -> str:
+    """How long each round took, or every `step`-th."""
     figure, axes = _axes("round", "seconds")
-    axes.plot(range(len(seconds)), seconds, color=SOFT, linewidth=1)
-    axes.plot(range(len(seconds)), smoothed(seconds), color=SECOND, linewidth=2)
+    numbers = range(0, step * len(seconds), step)
+    axes.plot(numbers, seconds, color=SOFT, linewidth=1)
+    axes.plot(numbers, smoothed(seconds), color=SECOND, linewidth=2)
     axes.set_ylim(0, sorted(seconds)[int(0.98 * (len(seconds) - 1))] * 1.6)
     return _svg(figure, "seconds")
 

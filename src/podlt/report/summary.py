@@ -85,14 +85,14 @@ def summary_of(history: History, figures: Figures) -> Summary:
     """The summary of a history and its figures."""
     trained, evictions = history.trained, history.evictions()
     useful, spare = sum(row.useful for row in history.rounds), sum(row.spare for row in trained)
-    compute, proof = sum(r.compute for r in figures.rounds), sum(r.proof for r in figures.rounds)
+    compute, proof = figures.spent.compute, figures.spent.proof
     return Summary(
         status=history.status(),
         metrics=figures.measured[-1].metrics if figures.measured else {},
         epochs=history.state.epoch,
         rounds=len(trained),
         lines=sum(row.lines for row in trained),
-        seconds=sum(r.seconds for r in figures.rounds),
+        seconds=figures.spent.seconds,
         workers=len(history.state.workers),
         left=len(history.state.active()),
         spare_share=spare / (useful + spare) if useful else 0.0,
@@ -107,14 +107,16 @@ def summary_of(history: History, figures: Figures) -> Summary:
 
 
 def _cheater(worker: int, kind: str, history: History, figures: Figures) -> Cheater:
-    fakes = [r.round for r in figures.rounds if worker in r.faked]
+    fakes = figures.fakes[worker]
     conviction = history.evictions().get(worker)
     return Cheater(
         worker=worker,
         kind=kind,
-        began=min(fakes, default=None),
+        began=fakes.first,
         evicted=conviction.number if conviction is not None else None,
-        fakes=len(fakes),
-        applied=sum(worker in r.applied for r in figures.rounds),
-        vested=sum(row.vested.get(worker, 0) for row in history.rounds if fakes and row.number >= fakes[0]),
+        fakes=fakes.given,
+        applied=fakes.applied,
+        vested=sum(
+            row.vested.get(worker, 0) for row in history.rounds if fakes.first is not None and row.number >= fakes.first
+        ),
     )

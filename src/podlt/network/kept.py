@@ -1,0 +1,64 @@
+"""How a run's workers are served, beside what its NATS server keeps: so again when the run goes on, if not told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from podlt.errors import InvalidProofError
+from podlt.store.files import read_whole, write_whole
+
+FILE = "blobs.json"
+"""In a run's directory."""
+
+HTTPS, NONE = "https", "none"
+"""Ways of large blobs, beside the URL of an object store: the manager's own server alone, and only messages."""
+
+_LONGEST = 2**16
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What the file keeps; what was never told is empty.
+
+    Attributes:
+        port: at which workers find the server of large blobs; blobs: the way of these (see above);
+        patience: seconds of silence after which a worker is gone.
+    """
+
+    port: int = 0
+    blobs: str = ""
+    patience: float = 0.0
+
+
+def kept(run: Path) -> Kept:
+    """What is kept for a run; nothing for one that is new, and the port alone for one of an earlier version.
+
+    Raises:
+        InvalidProofError: malformed; StorageError: it cannot be read.
+    """
+    path = run / FILE
+    if not path.is_file():
+        return Kept()
+    try:
+        found = msgspec.json.decode(read_whole(path, _LONGEST), type=Kept)
+    except msgspec.DecodeError:
+        raise InvalidProofError(f"{path}: malformed; the run's directory was changed") from None
+    if not 0 <= found.port < 65536 or found.patience < 0:
+        raise InvalidProofError(f"{path}: malformed; the run's directory was changed")
+    return found
+
+
+def keep(run: Path, **changes: Any) -> None:
+    """Changes what is kept for a run; nothing is written if it is so already.
+
+    Raises:
+        InvalidProofError: what is there is malformed; StorageError: it cannot be read, or written.
+    """
+    before = kept(run)
+    now = msgspec.structs.replace(before, **changes)
+    if now != before:
+        told = {name: value for name, value in msgspec.structs.asdict(now).items() if value}
+        write_whole(run / FILE, json.dumps(told).encode() + b"\n")
