@@ -231,10 +231,12 @@ class RunDirectory:
         Args:
             exactly: whether no more workers' keys stay than these: before the first entry nobody has joined by them.
         """
+        # As many draws whatever is there already: what is drawn next does not depend on when a run was killed.
+        chain, key, *fresh = [entropy(32) for _ in range(2 + workers)]
         if not (self.path / "manager.key").exists():
-            self._write_secrets("manager.key", _ManagerSecrets(chain=entropy(32).hex(), key=entropy(32).hex()))
+            self._write_secrets("manager.key", _ManagerSecrets(chain=chain.hex(), key=key.hex()))
         seeds = self.worker_seeds() if (self.path / "workers.key").exists() else []
-        missing = [entropy(32) for _ in range(workers - len(seeds))]
+        missing = fresh[len(seeds) :]
         excess = seeds[workers:] if exactly else []
         seeds = seeds[: len(seeds) - len(excess)]
         if missing or excess or not seeds:
