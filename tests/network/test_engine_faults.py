@@ -134,6 +134,24 @@ def test_who_is_refused_while_parameters_come_hears_why(tmp_path: Path) -> None:
     assert (outcome.how, outcome.reason) == ("refused", "evicted")
 
 
+def test_a_worker_whose_welcome_was_lost_asks_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub()
+    made, lost = crews(hub, tmp_path, 2, 2), list[bytes]()
+    carry = Hub.carry
+
+    def carried(self: Hub, box: Any, key: bytes | None, message: bytes) -> None:
+        if box is self.up or not isinstance(m.from_manager(message), m.Welcome) or len(lost) == 4:
+            return carry(self, box, key, message)
+        assert key is not None
+        lost.append(key)
+
+    monkeypatch.setattr(Hub, "carry", carried)
+    trained = run(hub, tmp_path / "run", tiny_recipe(workers=4))
+    whole(trained)
+    assert len(lost) == 4 and not trained.of(ev.Withdrawn)
+    assert all(crew.join() is not None for crew in made)
+
+
 def test_noise_from_a_stranger_changes_nothing(tmp_path: Path) -> None:
     hub = Hub()
     crews(hub, tmp_path, 2, 2)

@@ -182,7 +182,9 @@ class Crew:
     def _take_own(self, identity: Identity, said: m.Down) -> None:
         """Takes what is said to one identity alone."""
         if isinstance(said, m.Work):
-            if self._bench is not None and identity.worker is not None:
+            if identity.worker is None:  # it was admitted, and its welcome was lost: it asks for another
+                self._join(identity)
+            elif self._bench is not None:
                 self._answer(identity, self._bench.dealt(identity.public, said))
         elif isinstance(said, m.Send):
             if self._bench is not None:
