@@ -86,7 +86,8 @@ class RayCluster:
             from podlt.engine.ray_engine import RayEngine
 
             terms = Terms(self._resources, f"podlt-{secrets.token_hex(8)}")
-            count = min(self._processes or room(self._resources), workers)
+            free = room(self._resources)  # also where it is told how many: nobody waits for what no node has
+            count = min(self._processes or free, workers)
             actors = [Actor(terms, label_of(share), 1) for share in shares(workers, count)]
             nodes = sum(node["Alive"] for node in ray.nodes())
 
