@@ -16,7 +16,7 @@ from podlt.errors import StorageError
 from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.protocol import entries as e
-from podlt.protocol.steps import Step
+from podlt.protocol.claims import Claim
 from podlt.signature_pool import check_signatures
 from podlt.sim import simulate
 from podlt.sim.world import MemoryLog
@@ -67,9 +67,9 @@ def test_a_sound_run_passes_every_step_and_says_what_was_seen(run: Path) -> None
     figures = {report.step: report.figure for report in result.steps}
     commitments = sum(len(x.commitments) for x in entries if isinstance(x, e.Commit))
     joins = sum(isinstance(x, e.Join) for x in entries)
-    assert figures[Step.FORM] == f"{len(entries)} entries"
-    assert figures[Step.SIGNATURES] == f"{commitments + joins} signatures"
-    assert figures[Step.OUTCOME] == "complete"
+    assert figures[Claim.FORM] == f"{len(entries)} entries"
+    assert figures[Claim.SIGNATURES] == f"{commitments + joins} signatures"
+    assert figures[Claim.OUTCOME] == "complete"
     assert result.head is not None and result.head.size == len(entries)
 
 
@@ -79,7 +79,7 @@ def test_one_process_and_many_come_to_the_same(copy: Path, monkeypatch: pytest.M
     bad = forged(entries_of(copy), {2, 9})
     for jobs in (1, 2):
         failure = verify_log(*bad, jobs=jobs).failure
-        assert failure is not None and failure.step == Step.SIGNATURES
+        assert failure is not None and failure.step == Claim.SIGNATURES
         assert failure.entry == commits(bad[0])[2]
 
 
@@ -145,16 +145,16 @@ def test_progress_is_told_up_to_the_end(run: Path) -> None:
 @pytest.mark.parametrize(
     ("sql", "place"),
     [
-        ("DELETE FROM entries WHERE number = 11", (11, Step.FORM)),
-        ("DELETE FROM entries WHERE number = 0", (0, Step.FORM)),
-        ("UPDATE entries SET leaf = zeroblob(32) WHERE number = 11", (11, Step.TREE)),
-        ("UPDATE entries SET body = x'00' WHERE number = 11", (11, Step.TREE)),
-        ("UPDATE entries SET body = 5 WHERE number = 11", (None, Step.FORM)),
-        ("DELETE FROM heads", (None, Step.HEADS)),
-        ("DELETE FROM heads WHERE size = (SELECT max(size) FROM heads)", (None, Step.HEADS)),
-        ("UPDATE heads SET note = replace(note, 'podlt', 'other')", (None, Step.HEADS)),
-        ("UPDATE heads SET size = size + 1 WHERE size = (SELECT max(size) FROM heads)", (None, Step.FORM)),
-        ("INSERT INTO heads SELECT size + 10000, note FROM heads LIMIT 1", (None, Step.FORM)),
+        ("DELETE FROM entries WHERE number = 11", (11, Claim.FORM)),
+        ("DELETE FROM entries WHERE number = 0", (0, Claim.FORM)),
+        ("UPDATE entries SET leaf = zeroblob(32) WHERE number = 11", (11, Claim.TREE)),
+        ("UPDATE entries SET body = x'00' WHERE number = 11", (11, Claim.TREE)),
+        ("UPDATE entries SET body = 5 WHERE number = 11", (None, Claim.FORM)),
+        ("DELETE FROM heads", (None, Claim.HEADS)),
+        ("DELETE FROM heads WHERE size = (SELECT max(size) FROM heads)", (None, Claim.HEADS)),
+        ("UPDATE heads SET note = replace(note, 'podlt', 'other')", (None, Claim.HEADS)),
+        ("UPDATE heads SET size = size + 1 WHERE size = (SELECT max(size) FROM heads)", (None, Claim.FORM)),
+        ("INSERT INTO heads SELECT size + 10000, note FROM heads LIMIT 1", (None, Claim.FORM)),
     ],
 )
 def test_a_change_in_the_database_is_reported_at_its_step(copy: Path, sql: str, place: tuple[int | None, int]) -> None:
@@ -170,22 +170,22 @@ def test_an_entry_added_after_the_last_head_is_reported(copy: Path) -> None:
     body = encode(e.Withdraw(at=entries[-1].at, worker=1, reason=""))
     row = (len(entries), leaf_hash(body), body)
     result = edited(copy, lambda database: database.execute("INSERT INTO entries VALUES (?, ?, ?)", row))
-    assert failure_of(result) == (len(entries), Step.HEADS)
+    assert failure_of(result) == (len(entries), Claim.HEADS)
 
 
 @pytest.mark.parametrize("name", ["recipe.json", "program.json"])
 def test_another_or_a_missing_document_is_reported(copy: Path, name: str) -> None:
     (copy / name).write_bytes((copy / name).read_bytes() + b" ")
-    assert failure_of(verify(copy, jobs=1)) == (0, Step.DOCUMENTS)
+    assert failure_of(verify(copy, jobs=1)) == (0, Claim.DOCUMENTS)
     (copy / name).unlink()
-    assert failure_of(verify(copy, jobs=1)) == (0, Step.DOCUMENTS)
+    assert failure_of(verify(copy, jobs=1)) == (0, Claim.DOCUMENTS)
 
 
 def test_another_manager_than_the_expected_one_is_reported(run: Path) -> None:
     begin = entries_of(run)[0]
     assert isinstance(begin, e.Begin)
     assert verify(run, jobs=1, manager_key=begin.manager).ok
-    assert failure_of(verify(run, jobs=1, manager_key=bytes(32))) == (0, Step.HEADS)
+    assert failure_of(verify(run, jobs=1, manager_key=bytes(32))) == (0, Claim.HEADS)
 
 
 def heads_of(directory: Path) -> list[tuple[int, str]]:
@@ -205,8 +205,8 @@ def test_a_log_must_contain_the_head_that_somebody_kept(copy: Path) -> None:
         database.execute("DELETE FROM heads WHERE size > ?", (heads[-2][0],))
 
     assert edited(copy, cut).ok
-    assert failure_of(verify(copy, jobs=1, trusted_head=heads[-1][1])) == (None, Step.TREE)
-    assert failure_of(verify(copy, jobs=1, trusted_head=heads[0][1].replace("podlt", "other"))) == (None, Step.HEADS)
+    assert failure_of(verify(copy, jobs=1, trusted_head=heads[-1][1])) == (None, Claim.TREE)
+    assert failure_of(verify(copy, jobs=1, trusted_head=heads[0][1].replace("podlt", "other"))) == (None, Claim.HEADS)
 
 
 def test_a_forked_log_does_not_contain_the_head_that_somebody_kept(run: Path) -> None:
@@ -218,14 +218,14 @@ def test_a_forked_log_does_not_contain_the_head_that_somebody_kept(run: Path) ->
     forked = resigned(log)
     assert verify_log(*forked, jobs=1).ok
     failure = verify_log(*forked, jobs=1, trusted_head=heads_of(run)[-1][1]).failure
-    assert failure is not None and failure.step == Step.TREE
+    assert failure is not None and failure.step == Claim.TREE
 
 
 def test_no_log_is_an_error_and_a_file_that_is_none_is_a_failure(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         verify(tmp_path)
     (tmp_path / "log.db").write_bytes(b"nothing of the kind" * 300)
-    assert failure_of(verify(tmp_path, jobs=1)) == (None, Step.FORM)
+    assert failure_of(verify(tmp_path, jobs=1)) == (None, Claim.FORM)
 
 
 def test_verifying_changes_nothing_in_the_run(copy: Path) -> None:
@@ -260,4 +260,4 @@ def test_a_log_that_begins_with_something_else_is_no_run(run: Path) -> None:
     log.rows = [(0, leaf_hash(body), body) for body in map(encode, entries_of(run)[1:2])]
     log.notes = heads_of(run)[:1]
     failure = verify_log(log, *RECIPE, jobs=1).failure
-    assert failure is not None and (failure.entry, failure.step) == (0, Step.PROGRESS)
+    assert failure is not None and (failure.entry, failure.step) == (0, Claim.PROGRESS)

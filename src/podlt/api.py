@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -195,11 +194,10 @@ def load_result(run: Path, module: nn.Module) -> Result:
     with closing(directory.log()) as store:
         state, _, _ = replay_log(store)
     load_state(module, {f"param:{name}": value for name, value in load_file(directory.model).items()})
-    lines = directory.metrics.read_bytes().splitlines() if directory.metrics.is_file() else []
     return Result(
         run=run,
         module=module,
-        metrics=json.loads(lines[-1])["metrics"] if lines else {},
+        metrics={figure.name: figure.value for figure in state.last_measure.figures} if state.last_measure else {},
         rounds=state.round,
         evicted=[number for number, worker in state.workers.items() if worker.status == "evicted"],
         ledger=state.ledger.accounts,

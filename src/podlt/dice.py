@@ -40,6 +40,19 @@ class Dice:
             result[i], result[j] = result[j], result[i]
         return result
 
+    def sample(self, n: int, count: int) -> list[int]:
+        """The first `count` places of a uniform permutation of 0 .. n-1 (Fisher and Yates, from the front).
+
+        Costs `count`, however large n is: only places that were swapped are remembered.
+        """
+        moved: dict[int, int] = {}
+        drawn = []
+        for i in range(count):
+            j = i + self.below(n - i)
+            drawn.append(moved.get(j, j))
+            moved[j] = moved.get(i, i)
+        return drawn
+
     def _word(self) -> int:
         if not self._words:
             block = digest(self._domain, *self._parts, self._counter.to_bytes(8, "big"))

@@ -74,6 +74,12 @@ class InvalidProofError(PodltError):
         self.actual = actual
 
 
+class NotCheckedError(PodltError):
+    """Nothing fails, but something that was asked for could not be checked."""
+
+    exit_code = 4
+
+
 class StorageError(PodltError):
     """The disk is full, or a file cannot be read or written. Nothing that was logged is lost."""
 

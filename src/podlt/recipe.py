@@ -16,6 +16,7 @@ from msgspec import Meta
 from podlt import canonical, crypto
 from podlt.data.spec import DataSpec
 from podlt.errors import UsageError
+from podlt.protocol.plan import SETTLEMENT_ROUNDS, most_rounds
 
 Positive = Annotated[int, Meta(ge=1, le=2**40)]
 Whole = Annotated[int, Meta(ge=0, le=2**40)]
@@ -26,10 +27,14 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     An argument written "@name" is taken from what the data say of themselves (`podlt data describe`), such as
     "@cardinalities" for the sizes of categorical columns.
+
+    The first parameters follow from the seed: `torch.manual_seed(training.seed)`, then the callable. Where the module
+    was given as an object instead (`podlt.train(..., model=module)`), `parameters` is their digest, in hexadecimal.
     """
 
     name: str
     args: dict[str, Any] = {}
+    parameters: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
 
 
 class LossSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,6 +109,43 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             InvalidProofError: not canonical; UsageError: not a recipe.
         """
         return _convert(canonical.from_json(raw), "recipe.json")
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What a run's first entry says because its recipe says so (docs/SPEC.md, 3.1); names are those of `Begin`."""
+
+    preset: Literal["classic"]
+    seed: bytes
+    epochs: int
+    block_lines: int
+    fragment_lines: int
+    local_steps: int
+    local_lr: float | None
+    spares: int
+    reward: int
+    chain_length: int
+
+
+def terms_of(recipe: Recipe, lines: int) -> Terms:
+    """The terms of a run: a pure function, worked out by the manager that begins it and by whoever verifies it.
+
+    Args:
+        lines: how many the training set has.
+    """
+    training, protocol = recipe.training, recipe.protocol
+    rounds = most_rounds(lines, training.epochs, training.block_lines, training.fragment_lines)
+    return Terms(
+        preset=protocol.preset,
+        seed=crypto.digest("seed/1", training.seed.to_bytes(8, "big")),
+        epochs=training.epochs,
+        block_lines=training.block_lines,
+        fragment_lines=training.fragment_lines,
+        local_steps=training.local_steps,
+        local_lr=training.local_lr if training.local_steps > 1 else None,
+        spares=protocol.spares,
+        reward=protocol.reward,
+        chain_length=rounds + SETTLEMENT_ROUNDS,
+    )
 
 
 def recipe_digest(raw: bytes) -> bytes:

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 
 from podlt import crypto
 from podlt.errors import InvalidProofError
-from podlt.protocol.signatures import Claim
+from podlt.protocol.signatures import SignatureCheck
 
 CHUNK = 2000
 """How many signatures travel to another process together: about 0.15 s of work."""
@@ -29,8 +29,8 @@ class SignaturePool:
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
         self._executor: ProcessPoolExecutor | None = None
-        self._waiting: list[Claim] = []
-        self._running: deque[tuple[list[Claim], Future[int]]] = deque()
+        self._waiting: list[SignatureCheck] = []
+        self._running: deque[tuple[list[SignatureCheck], Future[int]]] = deque()
         self._failure: InvalidProofError | None = None
 
     def __enter__(self) -> SignaturePool:
@@ -40,7 +40,7 @@ class SignaturePool:
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
 
-    def add(self, found: Sequence[Claim]) -> None:
+    def add(self, found: Sequence[SignatureCheck]) -> None:
         """Takes signatures to check.
 
         Raises:
@@ -72,7 +72,7 @@ class SignaturePool:
         chunk, future = self._running.popleft()
         self._judge(chunk, future.result())
 
-    def _judge(self, chunk: list[Claim], bad: int) -> None:
+    def _judge(self, chunk: list[SignatureCheck], bad: int) -> None:
         if bad >= 0 and self._failure is None:
             self._failure = chunk[bad].error()
 
@@ -92,5 +92,5 @@ def check_signatures(signed: Sequence[Signed]) -> int:
     return -1
 
 
-def _signed(chunk: Sequence[Claim]) -> list[Signed]:
+def _signed(chunk: Sequence[SignatureCheck]) -> list[Signed]:
     return [(claim.key, claim.domain, claim.message, claim.signature) for claim in chunk]

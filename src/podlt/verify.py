@@ -2,7 +2,8 @@
 
 One pass: the entries between two tree heads are taken together; they must be in their form and in the tree, the head
 must be the manager's, and then the rule book (`RunState.apply`) must allow each of them. Signatures are independent of
-each other and cost the most, so they are checked by other processes meanwhile.
+each other and cost the most, so they are checked by other processes meanwhile. What a claim rests on may be missing
+(a document, the model): then it was not checked, and the report says so.
 """
 
 from __future__ import annotations
@@ -15,120 +16,136 @@ from typing import Protocol
 
 import msgspec
 
-from podlt import crypto
-from podlt.canonical import MAX_RECORD
-from podlt.errors import InvalidProofError, PodltError
+from podlt.errors import InvalidProofError, NotCheckedError, PodltError, UsageError
 from podlt.log.checkpoint import Head, open_head, origin_of
-from podlt.log.merkle import Tree, leaf_hash
+from podlt.log.merkle import EMPTY_ROOT, Tree, leaf_hash
 from podlt.protocol import entries as e
+from podlt.protocol.claims import Claim, Finding, Outcome, exit_code
 from podlt.protocol.rules import RunState
-from podlt.protocol.signatures import Claim, claims
-from podlt.protocol.steps import Step
+from podlt.protocol.signatures import SignatureCheck, signature_checks
 from podlt.signature_pool import SignaturePool
-from podlt.store.files import read_whole
-from podlt.store.run_log import open_run_log
+from podlt.store.run_files import RunFiles, open_run_files
+from podlt.verify_files import Documents, check_model, check_terms
 
 Progress = Callable[[int, int], None]
 """Called now and then with the number of entries that were read, and of those that there are."""
 
 
 class LogSource(Protocol):
-    """Where entries and heads come from: a `LogStore`, or a log in memory."""
+    """Where entries and heads come from: a `LogStore`, a bundle, or a log in memory."""
 
     def entries(self, first: int = 0) -> Iterable[tuple[int, bytes, bytes]]:
         """Number, leaf hash and bytes of each entry from `first` on."""
 
-    def heads(self) -> list[tuple[int, str]]:
-        """Size and signed note of each tree head, ascending by size."""
-
-
-class StepReport(msgspec.Struct, frozen=True):
-    """What a step came to; `passed` is None when a failure elsewhere ended it early, `figure` says what was seen."""
-
-    step: Step
-    passed: bool | None
-    figure: str
+    def heads(self, above: int = 0) -> list[tuple[int, str]]:
+        """Size and signed note of each tree head over more than so many entries, ascending by size."""
 
 
 class Verification(msgspec.Struct, frozen=True):
     """What verifying a log came to.
 
-    Args:
-        steps: one report a step, in order; failure: the first thing that is wrong, or None; state: the run after the
-            last good entry; head: the last tree head that was checked; finished: whether the log ends with a close.
+    Attributes:
+        findings: one for each claim, in order, those of `audit` included. failure: the first thing that is wrong, or
+            None. state: the run after the last good entry. head: the last tree head that was checked, as a signed
+            note, or "". counts: what was looked at. documents: recipe and program, as far as they were there.
     """
 
-    steps: list[StepReport]
+    findings: list[Finding]
     failure: InvalidProofError | None
     state: RunState
-    head: Head | None
-    finished: bool
+    head: str
+    counts: Counter[str]
+    documents: Documents
 
     @property
     def ok(self) -> bool:
-        """Whether everything holds, as far as the log goes."""
-        return self.failure is None
+        """Whether everything that was asked for was checked, and holds."""
+        return self.exit_code == 0
+
+    @property
+    def exit_code(self) -> int:
+        """0: all that was asked for holds; 1: something fails; 4: something asked for was not checked."""
+        return exit_code(self.findings)
+
+    def finding(self, claim: Claim) -> Finding:
+        """What checking a claim came to."""
+        return self.findings[claim - 1]
 
 
 def verify(
-    directory: Path,
+    run: Path,
     *,
     jobs: int | None = None,
     progress: Progress | None = None,
     manager_key: bytes | None = None,
     trusted_head: str | None = None,
 ) -> Verification:
-    """Verifies the run in a directory: its log, its recipe and its program.
+    """Verifies a run: its log, recipe, program and model.
 
     Args:
-        jobs: how many processes check signatures (the machine's cores by default); progress: see `Progress`;
-        manager_key: the manager that is expected; trusted_head: a signed tree head that somebody kept.
+        run: its directory, a bundle of it, or its log alone.
+        jobs: how many processes check signatures; the machine's cores by default.
+        progress: see `Progress`.
+        manager_key: the manager that is expected.
+        trusted_head: a signed tree head that somebody kept.
 
     Raises:
-        StorageError: there is no log, or it cannot be read; NewerFormatError: a newer program wrote it, and what this
-        one can check of it holds.
+        UsageError: there is no run, or `trusted_head` is no tree head.
+        StorageError: the log cannot be read.
+        NotCheckedError: a newer podlt wrote it.
     """
-    recipe, program = _document(directory / "recipe.json"), _document(directory / "program.json")
     try:
-        log = open_run_log(directory, readonly=True)
+        with open_run_files(run) as files:
+            return verify_files(files, jobs=jobs, progress=progress, manager_key=manager_key, trusted_head=trusted_head)
+    except InvalidProofError as error:  # not even its container can be read
+        return _Verifier(Documents(None, None), None, None, None).result(_in_form(error))
+
+
+def verify_files(
+    files: RunFiles,
+    *,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    manager_key: bytes | None = None,
+    trusted_head: str | None = None,
+) -> Verification:
+    """Verifies a run whose files are open. Arguments and errors as `verify`."""
+    documents = Documents(files.document("recipe.json"), files.document("program.json"))
+    try:
+        log = files.log()
     except InvalidProofError as error:
-        unreadable = InvalidProofError(error.reason, step=Step.FORM, expected=error.expected, actual=error.actual)
-        return _Verifier(recipe, program, None, None, None).result(unreadable)
+        return _Verifier(documents, None, None, None).result(_in_form(error))
     try:
-        return verify_log(
-            log,
-            recipe,
-            program,
-            jobs=jobs,
-            progress=progress,
-            manager_key=manager_key,
-            trusted_head=trusted_head,
+        found = verify_log(
+            log, documents, jobs=jobs, progress=progress, manager_key=manager_key, trusted_head=trusted_head
         )
     finally:
         log.close()
+    findings = list(found.findings)
+    findings[Claim.MODEL - 1] = check_model(files, documents, found.state, found.failure is None)
+    return msgspec.structs.replace(found, findings=findings, failure=found.failure or _first_failure(findings))
 
 
 def verify_log(
     source: LogSource,
-    recipe: bytes | None,
-    program: bytes | None,
+    documents: Documents,
     *,
     jobs: int | None = None,
     progress: Progress | None = None,
     manager_key: bytes | None = None,
     trusted_head: str | None = None,
 ) -> Verification:
-    """Verifies a log against the bytes of its recipe and program (None: missing). Arguments and errors as `verify`."""
-    verifier = _Verifier(recipe, program, manager_key, trusted_head, progress)
+    """Verifies a log against its recipe and program. Arguments and errors as `verify`."""
+    verifier = _Verifier(documents, manager_key, trusted_head, progress)
     with SignaturePool(jobs or multiprocessing.cpu_count()) as pool:
         failure: PodltError | None = None
         try:
             verifier.read(source, pool)
-        except (InvalidProofError, e.NewerFormatError) as error:
+        except (InvalidProofError, NotCheckedError) as error:
             failure = error
         # A signature that fails belongs to an entry that was read before; the earliest entry is the one to name.
         failure = pool.first_failure() or failure
-        if isinstance(failure, e.NewerFormatError):
+        if isinstance(failure, NotCheckedError):
             raise failure
         assert failure is None or isinstance(failure, InvalidProofError)
         return verifier.result(failure)
@@ -139,22 +156,23 @@ class _Verifier:
 
     def __init__(
         self,
-        recipe: bytes | None,
-        program: bytes | None,
+        documents: Documents,
         manager_key: bytes | None,
         trusted_head: str | None,
         progress: Progress | None,
     ) -> None:
-        self._documents = {"recipe": recipe, "program": program}
+        self._documents = documents
         self._expected_manager = manager_key
         self._trusted_note = trusted_head
         self._trusted: Head | None = None
         self._manager = b""
         self._origin = ""
         self._progress = progress
+        self._roots = {0: EMPTY_ROOT}
+        self._found: dict[Claim, Finding] = {}
         self.state = RunState()
         self.tree = Tree()
-        self.head: Head | None = None
+        self.head = ""
         self.counts: Counter[str] = Counter()
 
     def read(self, source: LogSource, pool: SignaturePool) -> None:
@@ -162,36 +180,55 @@ class _Verifier:
 
         Raises:
             InvalidProofError: the first thing that is wrong, but for signatures: those are the pool's.
+            NotCheckedError: a newer podlt wrote it. UsageError: what is to be trusted is no tree head.
         """
         rows = iter(source.entries())
         heads: deque[tuple[int, str]] = deque(source.heads())
         if not heads:
-            raise InvalidProofError("the log has no tree head", step=Step.HEADS)
+            raise InvalidProofError("the log has no tree head", step=Claim.HEADS)
         while heads:
             size, note = heads.popleft()
             self._batch(rows, size, note, pool)
             if self._progress is not None:
                 self._progress(self.tree.size, heads[-1][0] if heads else size)
             if not heads:  # the manager may have written more meanwhile
-                heads.extend(head for head in source.heads() if head[0] > size)
+                heads.extend(source.heads(above=size))
         extra = next(rows, None)
         if extra is not None:
-            raise InvalidProofError("covered by no tree head", entry=extra[0], step=Step.HEADS)
+            raise InvalidProofError("covered by no tree head", entry=extra[0], step=Claim.HEADS)
         self._end()
 
     def result(self, failure: InvalidProofError | None) -> Verification:
-        """The report."""
-        whole = True if failure is None else None
-        failed = None if failure is None else failure.step
-        reports = [StepReport(step, False if step == failed else whole, self._figure(step)) for step in Step]
-        return Verification(reports, failure, self.state, self.head, self.state.closed is not None)
+        """The report: every claim has a finding."""
+        findings = [self._finding(claim, failure) for claim in Claim]
+        failure = failure or _first_failure(findings)
+        return Verification(findings, failure, self.state, self.head, self.counts, self._documents)
+
+    def _finding(self, claim: Claim, failure: InvalidProofError | None) -> Finding:
+        if failure is not None and failure.step == claim:
+            return Finding(claim, Outcome.FAILS, self._figure(claim), why=str(failure))
+        if claim in self._found:
+            return self._found[claim]
+        if claim.command == "audit":
+            return Finding(claim, Outcome.NOT_CHECKED, why="needs PyTorch and the data", remedy=_AUDIT, asked=False)
+        if claim is Claim.MANAGER and self._expected_manager is None:
+            why = "no key was given"
+            return Finding(claim, Outcome.NOT_CHECKED, self._figure(claim), why, "--manager-key HEX", asked=False)
+        if claim is Claim.CONTINUITY and self._trusted_note is None:
+            why = "no head was given: another log may have been shown to others"
+            return Finding(claim, Outcome.NOT_CHECKED, "", why, "--head FILE", asked=False)
+        if claim is Claim.MODEL:
+            return Finding(claim, Outcome.NOT_CHECKED, why="only the log was given")
+        if failure is not None:
+            return Finding(claim, Outcome.NOT_CHECKED, self._figure(claim), why="the log fails before its end")
+        return Finding(claim, Outcome.HOLDS, self._figure(claim))
 
     # -- one batch: the entries between two heads --------------------------------------------------------------------
 
     def _batch(self, rows: Iterator[tuple[int, bytes, bytes]], size: int, note: str, pool: SignaturePool) -> None:
         first = self.tree.size
         if size <= first:
-            raise InvalidProofError("tree heads out of order", step=Step.HEADS, expected=first + 1, actual=size)
+            raise InvalidProofError("tree heads out of order", step=Claim.HEADS, expected=first + 1, actual=size)
         entries = []
         for number in range(first, size):
             entries.append(_decode(self._leaf(rows), number))
@@ -200,9 +237,9 @@ class _Verifier:
             self._check_trusted()
         self._check_head(first, size, note)
         for entry in entries:
-            pool.add(self._claims(entry))
-            self.state.apply(entry)
+            pool.add(self._signatures(entry))
             self._count(entry)
+            self.state.apply(entry)
 
     def _leaf(self, rows: Iterator[tuple[int, bytes, bytes]]) -> bytes:
         """The next entry's bytes, which must be those that its stored hash was made of."""
@@ -210,14 +247,14 @@ class _Verifier:
         try:
             row = next(rows, None)
         except InvalidProofError as error:
-            raise InvalidProofError(error.reason, entry=error.entry, step=Step.FORM) from None
+            raise InvalidProofError(error.reason, entry=error.entry, step=Claim.FORM) from None
         if row is None or row[0] != expected:
-            raise InvalidProofError("the entry is missing", entry=expected, step=Step.FORM)
+            raise InvalidProofError("the entry is missing", entry=expected, step=Claim.FORM)
         _, leaf, body = row
         found = leaf_hash(body)
         if found != leaf:
             raise InvalidProofError(
-                "the entry is not the one that was logged", entry=expected, step=Step.TREE, expected=leaf, actual=found
+                "the entry is not the one that was logged", entry=expected, step=Claim.TREE, expected=leaf, actual=found
             )
         self.tree.append(leaf)
         return body
@@ -226,59 +263,69 @@ class _Verifier:
         trusted = self._trusted
         if trusted is not None and trusted.size == self.tree.size and trusted.root != self.tree.root():
             raise InvalidProofError(
-                f"the log is not the one of the trusted head of {trusted.size} entries",
-                step=Step.TREE,
+                f"the log is not the one of the head that you kept, over {trusted.size} entries",
+                step=Claim.CONTINUITY,
                 expected=trusted.root,
                 actual=self.tree.root(),
             )
 
     def _begin(self, entry: e.AnyEntry) -> None:
-        """What must hold before the first head can be checked: who the manager is."""
+        """What must hold before the first head can be checked: who the manager is, and what it promised."""
         if not isinstance(entry, e.Begin):
-            raise InvalidProofError("the first entry must be begin", entry=0, step=Step.PROGRESS)
+            raise InvalidProofError("the first entry must be begin", entry=0, step=Claim.PROGRESS)
         expected, self._manager = self._expected_manager, entry.manager
         if expected not in (None, entry.manager):
             message = "the run is another manager's"
-            raise InvalidProofError(message, entry=0, step=Step.HEADS, expected=expected, actual=entry.manager)
+            raise InvalidProofError(message, entry=0, step=Claim.MANAGER, expected=expected, actual=entry.manager)
         self._origin = origin_of(e.identity(entry))
         if self._trusted_note is not None:
-            self._trusted = self._open_head(self._trusted_note, "the trusted head")
-        for name, raw in self._documents.items():
-            expected = getattr(entry, name)
-            if raw is None:
-                raise InvalidProofError(f"{name}.json is missing", entry=0, step=Step.DOCUMENTS)
-            found = crypto.digest(f"{name}/1", raw)
-            if found != expected:
-                message = f"{name}.json is not the run's"
-                raise InvalidProofError(message, entry=0, step=Step.DOCUMENTS, expected=expected, actual=found)
+            self._trusted = self._open_trusted(self._trusted_note)
+        self._found[Claim.DOCUMENTS] = self._documents.check(entry)
+        self._found[Claim.TERMS] = check_terms(self._documents, entry)
 
-    def _check_head(self, first: int, size: int, note: str) -> None:
-        head = self._open_head(note, f"the tree head over {size} entries")
-        if head.size != size:
-            raise InvalidProofError("tree head of another size", step=Step.HEADS, expected=size, actual=head.size)
-        if head.root != self.tree.root():
-            message = f"entries {first} to {size - 1} are not those of the tree head over {size}"
-            raise InvalidProofError(message, step=Step.TREE, expected=head.root, actual=self.tree.root())
-        self.head = head
-        self.counts["heads"] += 1
-
-    def _open_head(self, note: str, name: str) -> Head:
+    def _open_trusted(self, note: str) -> Head:
         try:
             return open_head(note, self._manager, self._origin)
         except InvalidProofError as error:
-            message = f"{name}: {error.reason}"
-            raise InvalidProofError(message, step=Step.HEADS, expected=error.expected, actual=error.actual) from None
+            if error.reason == "checkpoint of another log":
+                message = "the head that you kept is another run's"
+                found = InvalidProofError(message, step=Claim.CONTINUITY, expected=error.actual, actual=error.expected)
+                raise found from None
+            raise UsageError(f"the head that was given is no signed tree head of this run: {error}") from None
+
+    def _check_head(self, first: int, size: int, note: str) -> None:
+        try:
+            head = open_head(note, self._manager, self._origin)
+        except InvalidProofError as error:
+            message = f"the tree head over {size} entries: {error.reason}"
+            found = InvalidProofError(message, step=Claim.HEADS, expected=error.expected, actual=error.actual)
+            raise found from None
+        if head.size != size:
+            raise InvalidProofError("tree head of another size", step=Claim.HEADS, expected=size, actual=head.size)
+        if head.root != self.tree.root():
+            message = f"entries {first} to {size - 1} are not those of the tree head over {size}"
+            raise InvalidProofError(message, step=Claim.TREE, expected=head.root, actual=self.tree.root())
+        self.head = note
+        self._roots[size] = head.root
+        self.counts["heads"] += 1
 
     # -- what the rules do not say -----------------------------------------------------------------------------------
 
-    def _claims(self, entry: e.AnyEntry) -> list[Claim]:
-        found = claims(self.state, entry)
+    def _signatures(self, entry: e.AnyEntry) -> list[SignatureCheck]:
+        if isinstance(entry, e.Join) and self._roots.get(entry.seen) != entry.root:
+            message = f"worker {entry.worker} signed a tree head that this log does not have"
+            raise InvalidProofError(message, entry=self.state.index, step=Claim.SIGNATURES)
+        found = signature_checks(self.state, entry)
         self.counts["signatures"] += len(found)
         return found
 
     def _count(self, entry: e.AnyEntry) -> None:
+        """Counts what the summary tells; `self.state` is the run before the entry."""
         self.counts[e.kind_of(type(entry))] += 1
-        if isinstance(entry, e.Reveal):
+        round = self.state.current
+        if isinstance(entry, e.Withdraw):
+            self.counts["rescued"] += round is not None and entry.worker in round.bound
+        elif isinstance(entry, e.Reveal):
             self.counts["openings"] += len(entry.openings)
         elif isinstance(entry, e.Verdict):
             self.counts[entry.outcome] += 1
@@ -289,46 +336,64 @@ class _Verifier:
     def _end(self) -> None:
         trusted = self._trusted
         if trusted is not None and trusted.size > self.tree.size:
-            message = "the log was cut: the trusted head is over more entries"
-            raise InvalidProofError(message, step=Step.TREE, expected=trusted.size, actual=self.tree.size)
+            message = "the log was cut: the head that you kept is over more entries"
+            raise InvalidProofError(message, step=Claim.CONTINUITY, expected=trusted.size, actual=self.tree.size)
         if self.state.ledger.total() != 0:
             message = "the accounts do not sum to zero"
-            raise InvalidProofError(message, step=Step.PAYMENTS, expected=0, actual=self.state.ledger.total())
+            raise InvalidProofError(message, step=Claim.PAYMENTS, expected=0, actual=self.state.ledger.total())
 
-    def _figure(self, step: Step) -> str:
-        n, state = self.counts, self.state
-        if step == Step.OUTCOME:
-            return (
-                "the run goes on" if state.closed is None else f"{state.closed.outcome} {state.closed.reason}".strip()
-            )
-        if step == Step.VERDICTS:
-            return (
-                f"{n['agree']} proofs, {n['vote']} votes, {n['referee']} by the manager's own execution; "
-                f"{n['evicted']} evicted"
-            )
-        taken = f", {state.ledger.taken} in deposits" if state.ledger.taken else ""
-        figures = {
-            Step.FORM: f"{self.tree.size} entries",
-            Step.TREE: f"root {self.tree.root().hex()[:16]} over {self.tree.size} entries",
-            Step.HEADS: f"{n['heads']} tree heads",
-            Step.DOCUMENTS: "2 documents",
-            Step.SIGNATURES: f"{n['signatures']} signatures",
-            Step.PROGRESS: f"{state.round} rounds, {state.epoch} epochs, {len(state.workers)} workers",
-            Step.DRAWS: f"{n['reveal']} draws, {n['redeal']} tasks dealt again",
-            Step.OPENINGS: f"{n['openings']} openings",
-            Step.PAYMENTS: f"{n['transfers']} transfers, {-state.ledger.treasury} credits owed or paid{taken}",
-        }
-        return figures[step]
+    def _figure(self, claim: Claim) -> str:
+        make = _FIGURES.get(claim)
+        return make(self) if make is not None else ""
+
+
+_AUDIT = "podlt audit RUN --fraction 1"
+
+_FIGURES: dict[Claim, Callable[[_Verifier], str]] = {
+    Claim.FORM: lambda v: f"{v.tree.size:,} entries",
+    Claim.TREE: lambda v: f"root {v.tree.root().hex()[:16]} over {v.tree.size:,} entries",
+    Claim.HEADS: lambda v: f"{v.counts['heads']:,} tree heads",
+    Claim.MANAGER: lambda v: f"manager {v.state.begin.manager.hex()}" if v.state.begin is not None else "",
+    Claim.CONTINUITY: lambda v: "it is over the entries of this log",
+    Claim.SIGNATURES: lambda v: f"{v.counts['signatures']:,} signatures",
+    Claim.PROGRESS: lambda v: f"{v.state.round:,} rounds, {v.state.epoch:,} epochs, {len(v.state.workers):,} workers",
+    Claim.DRAWS: lambda v: f"{v.counts['reveal']:,} draws, {v.counts['redeal']:,} tasks dealt again",
+    Claim.OPENINGS: lambda v: f"{v.counts['openings']:,} openings",
+    Claim.VERDICTS: lambda v: (
+        f"{v.counts['agree']:,} proofs, {v.counts['vote']:,} votes, {v.counts['referee']:,} by the manager's own "
+        f"execution; {v.counts['evicted']:,} evicted"
+    ),
+    Claim.PAYMENTS: lambda v: (
+        f"{v.counts['transfers']:,} transfers, {-v.state.ledger.treasury:,} credits owed or paid"
+        + (f", {v.state.ledger.taken:,} in deposits" if v.state.ledger.taken else "")
+    ),
+    Claim.OUTCOME: lambda v: (
+        "the run goes on" if v.state.closed is None else f"{v.state.closed.outcome} {v.state.closed.reason}".strip()
+    ),
+}
 
 
 def _decode(body: bytes, number: int) -> e.AnyEntry:
     try:
         return e.decode(body)
     except InvalidProofError as error:
-        raise InvalidProofError(error.reason, entry=number, step=Step.FORM) from None
-    except e.NewerFormatError as error:
-        raise e.NewerFormatError(f"entry {number}: {error}") from None
+        raise InvalidProofError(
+            error.reason, entry=number, step=Claim.FORM, expected=error.expected, actual=error.actual
+        ) from None
+    except NotCheckedError as error:
+        if number:  # a log is of one format: its first entry says which
+            raise InvalidProofError(f"an entry of another format: {error}", entry=number, step=Claim.FORM) from None
+        raise
 
 
-def _document(path: Path) -> bytes | None:
-    return read_whole(path, MAX_RECORD) if path.is_file() else None
+def _first_failure(findings: Iterable[Finding]) -> InvalidProofError | None:
+    """The first claim that fails, as an error; those of documents and terms are about the first entry."""
+    for finding in findings:
+        if finding.outcome is Outcome.FAILS:
+            entry = 0 if finding.claim in (Claim.DOCUMENTS, Claim.TERMS) else None
+            return InvalidProofError(finding.why, entry=entry, step=finding.claim)
+    return None
+
+
+def _in_form(error: InvalidProofError) -> InvalidProofError:
+    return InvalidProofError(error.reason, step=Claim.FORM, expected=error.expected, actual=error.actual)

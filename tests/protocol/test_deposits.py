@@ -9,7 +9,7 @@ import pytest
 from podlt.errors import PeerError
 from podlt.protocol import entries as e
 from podlt.protocol.state import MOST_PAID
-from podlt.protocol.steps import Step
+from podlt.protocol.claims import Claim
 from podlt.report.history import read_history
 from podlt.sim import simulate
 from podlt.sim.world import Scenario, World
@@ -49,14 +49,14 @@ def test_who_is_convicted_loses_its_deposit_with_its_pay_and_never_sees_it_again
     last = next(x for x in (e.decode(row[2]) for row in reversed(log.rows)) if isinstance(x, e.Pay))
     assert ("seize", 0, 100) in {(t.kind, t.worker, t.amount) for t in last.transfers}
     assert world.manager.give_back([0]) == []
-    assert refused(world.state, back(world, (0, 100))).step == Step.PAYMENTS
+    assert refused(world.state, back(world, (0, 100))).step == Claim.PAYMENTS
 
 
 def test_who_works_gets_nothing_back_and_who_left_gets_it_all() -> None:
     world, _ = scripted_world(SCENARIO, 5)
     world.step()
     assert world.manager.give_back([2, 3]) == []
-    assert refused(world.state, back(world, (2, 100))).step == Step.PAYMENTS
+    assert refused(world.state, back(world, (2, 100))).step == Claim.PAYMENTS
     world.manager.lost(3, "goes")
     assert [(t.worker, t.amount) for t in world.manager.give_back([2, 3])] == [(3, 100)]
     assert world.manager.give_back([3]) == [] and world.state.ledger.accounts[3].pending > 0
@@ -80,11 +80,11 @@ def test_a_return_is_whole_in_order_of_known_workers_and_between_rounds() -> Non
     for worker in (3, 4):
         world.manager.lost(worker, "goes")
     for wrong in ((), ((3, 99),), ((3, 101),), ((4, 100), (3, 100)), ((3, 100), (3, 100)), ((9, 100),), ((0, 100),)):
-        assert refused(world.state, back(world, *wrong)).step == Step.PAYMENTS
+        assert refused(world.state, back(world, *wrong)).step == Claim.PAYMENTS
     other = e.Return(at=world.state.at, transfers=[e.Transfer("seize", 3, 100)])
-    assert refused(world.state, other).step == Step.PAYMENTS
+    assert refused(world.state, other).step == Claim.PAYMENTS
     opened(world)
-    assert refused(world.state, back(world, (3, 100))).step == Step.PROGRESS
+    assert refused(world.state, back(world, (3, 100))).step == Claim.PROGRESS
 
 
 def test_a_run_is_not_complete_while_a_deposit_is_held() -> None:
@@ -93,7 +93,7 @@ def test_a_run_is_not_complete_while_a_deposit_is_held() -> None:
         world.step()
     close = e.Close(at=world.state.at, outcome="complete", reason="")
     failure = refused(world.state, close)
-    assert failure.step == Step.OUTCOME and "deposits" in failure.reason
+    assert failure.step == Claim.OUTCOME and "deposits" in failure.reason
     world.state.apply(back(world, *((n, 5) for n in range(4))))
     world.state.apply(close)
 
@@ -105,7 +105,7 @@ def test_no_deposit_makes_an_account_larger_than_a_number_can_be() -> None:
     stranger = fresh(8).players[6]
     signature = stranger.enter(world.state.run)
     over = joining(world, 6, stranger.key.public, signature, room + 1)
-    assert refused(world.state, over).step == Step.PAYMENTS
+    assert refused(world.state, over).step == Claim.PAYMENTS
     other = fresh(6)
     other.manager.join(stranger.key.public, lambda: signature, room)
     with pytest.raises(PeerError):

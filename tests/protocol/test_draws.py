@@ -12,7 +12,7 @@ from podlt.dice import Dice
 from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
 from podlt.protocol.draw import deal, deal_again
-from podlt.protocol.steps import Step
+from podlt.protocol.claims import Claim
 from podlt.sim.world import Scenario, World
 
 from .scripted import scripted_world
@@ -99,7 +99,7 @@ def test_the_manager_cannot_choose_who_takes_over_a_task() -> None:
             other.state.apply(reveal)
             replays += 1
         else:
-            assert refused(other.state, reveal).step == Step.DRAWS
+            assert refused(other.state, reveal).step == Claim.DRAWS
     assert replays == 1
 
 
@@ -111,14 +111,14 @@ def test_a_task_of_a_worker_that_withdrew_must_be_dealt_again() -> None:
     world.state.apply(entry)
     with pytest.raises(InvalidProofError, match="not dealt again") as caught:
         manager.reveal()
-    assert caught.value.step == Step.DRAWS
+    assert caught.value.step == Claim.DRAWS
 
 
 def test_a_task_cannot_be_dealt_again_while_its_holder_is_there() -> None:
     world = fresh()
     opened(world)
     entry = e.Redeal(at=world.state.at, round=0, origin=1, holder=2)
-    assert refused(world.state, entry).step == Step.PROGRESS
+    assert refused(world.state, entry).step == Claim.PROGRESS
 
 
 @given(st.binary(min_size=32, max_size=32), st.integers(1, 200))
@@ -178,7 +178,7 @@ def test_a_task_that_nobody_had_cannot_be_dealt_again() -> None:
         for _, shown in sorted((m.origin, m) for player in world.players for m, _ in player.open(0))
     ]
     reveal = e.Reveal(at=world.state.at, round=0, secret=world.chain.secret(0), openings=openings)
-    assert refused(world.state, reveal).step == Step.DRAWS
+    assert refused(world.state, reveal).step == Claim.DRAWS
 
 
 def test_a_settlement_is_no_comparison_with_oneself() -> None:
@@ -195,4 +195,4 @@ def test_a_settlement_is_no_comparison_with_oneself() -> None:
     secret = world.chain.secret(world.state.round)
     openings = [e.Opening(shown.origin, shown.update, shown.salt)]
     reveal = e.Reveal(at=world.state.at, round=world.state.round, secret=secret, openings=openings)
-    assert refused(world.state, reveal).step == Step.DRAWS
+    assert refused(world.state, reveal).step == Claim.DRAWS

@@ -11,7 +11,7 @@ from podlt.crypto import HashChain, digest
 from podlt.errors import InvalidProofError, TooFewWorkersError
 from podlt.protocol import entries as e
 from podlt.protocol.rules import RunState
-from podlt.protocol.steps import Step
+from podlt.protocol.claims import Claim
 from podlt.sim.world import Scenario, World
 
 from .scripted import NEWEST, Scripted, scripted_world, spoiled
@@ -21,14 +21,14 @@ from .steps_of_a_round import SCENARIO, answered, begin_of, fresh, joining, open
 @pytest.mark.parametrize(
     ("change", "step"),
     [
-        ({"reward": 2**62}, Step.PAYMENTS),
-        ({"lines": 2**62}, Step.PROGRESS),
-        ({"spares": 1}, Step.PROGRESS),
-        ({"chain_length": 4}, Step.DRAWS),
-        ({"epochs": 0}, Step.PROGRESS),
+        ({"reward": 2**62}, Claim.PAYMENTS),
+        ({"lines": 2**62}, Claim.PROGRESS),
+        ({"spares": 1}, Claim.PROGRESS),
+        ({"chain_length": 4}, Claim.DRAWS),
+        ({"epochs": 0}, Claim.PROGRESS),
     ],
 )
-def test_a_run_that_no_reader_could_follow_does_not_begin(change: dict[str, int], step: Step) -> None:
+def test_a_run_that_no_reader_could_follow_does_not_begin(change: dict[str, int], claim: Claim) -> None:
     entry = msgspec.structs.replace(begin_of(fresh()), **change)
     assert refused(RunState(), entry).step == step
 
@@ -147,17 +147,17 @@ def test_nobody_joins_and_nothing_resumes_closes_or_opens_within_a_round() -> No
     current = world.state.current
     assert current is not None
     for entry, step in (
-        (begin, Step.PROGRESS),
-        (join, Step.PROGRESS),
-        (current.open, Step.PROGRESS),
-        (e.Resume(at=world.state.at), Step.PROGRESS),
-        (e.Close(at=world.state.at, outcome="stopped", reason=""), Step.OUTCOME),
-        (e.Apply(at=world.state.at, round=0, update=bytes(32), parameters=bytes(32), loss=0.0), Step.VERDICTS),
-        (e.Pay2(at=world.state.at, round=0, transfers=[]), Step.VERDICTS),
-        (e.Commit(at=world.state.at, round=1, commitments=[]), Step.PROGRESS),
-        (e.Commit(at=world.state.at, round=0, commitments=[]), Step.OPENINGS),
-        (e.Redeal(at=world.state.at, round=0, origin=99, holder=0), Step.PROGRESS),
-        (e.Withdraw(at=world.state.at, worker=99, reason=""), Step.PROGRESS),
+        (begin, Claim.PROGRESS),
+        (join, Claim.PROGRESS),
+        (current.open, Claim.PROGRESS),
+        (e.Resume(at=world.state.at), Claim.PROGRESS),
+        (e.Close(at=world.state.at, outcome="stopped", reason=""), Claim.OUTCOME),
+        (e.Apply(at=world.state.at, round=0, update=bytes(32), parameters=bytes(32), loss=0.0), Claim.VERDICTS),
+        (e.Pay2(at=world.state.at, round=0, transfers=[]), Claim.VERDICTS),
+        (e.Commit(at=world.state.at, round=1, commitments=[]), Claim.PROGRESS),
+        (e.Commit(at=world.state.at, round=0, commitments=[]), Claim.OPENINGS),
+        (e.Redeal(at=world.state.at, round=0, origin=99, holder=0), Claim.PROGRESS),
+        (e.Withdraw(at=world.state.at, worker=99, reason=""), Claim.PROGRESS),
     ):
         entry = msgspec.structs.replace(entry, at=world.state.at)
         assert refused(world.state, entry).step == step, entry
@@ -174,19 +174,19 @@ def test_nobody_withdraws_or_answers_after_the_reveal() -> None:
     commit = e.Commit(at=world.state.at, round=0, commitments=list(current.commitments.values())[:1])
     withdraw = e.Withdraw(at=world.state.at, worker=1, reason="")
     for entry in (reveal, commit, withdraw):
-        assert refused(world.state, entry).step == Step.PROGRESS
+        assert refused(world.state, entry).step == Claim.PROGRESS
 
 
 def test_a_key_has_one_number_and_a_number_one_key() -> None:
     world = fresh()
     first, second = world.players[:2]
     again = joining(world, 6, first.key.public, first.enter(world.state.run))
-    assert refused(world.state, again).step == Step.PROGRESS
+    assert refused(world.state, again).step == Claim.PROGRESS
     skipped = joining(world, 7, fresh(8).players[7].key.public, bytes(64))
-    assert refused(world.state, skipped).step == Step.PROGRESS
+    assert refused(world.state, skipped).step == Claim.PROGRESS
     world.manager.lost(0, "gone")
     taken = joining(world, 0, second.key.public, second.enter(world.state.run))
-    assert refused(world.state, taken).step == Step.PROGRESS
+    assert refused(world.state, taken).step == Claim.PROGRESS
 
 
 def test_an_update_is_applied_once_with_a_finite_loss_and_never_in_a_settlement() -> None:
@@ -195,22 +195,22 @@ def test_an_update_is_applied_once_with_a_finite_loss_and_never_in_a_settlement(
     world.manager.reveal()
     verdict = world.manager.judge({})[0]
     update = e.Apply(at=world.state.at, round=0, update=bytes(32), parameters=bytes(32), loss=0.0)
-    assert refused(world.state, e.Pay2(at=world.state.at, round=0, transfers=[])).step == Step.PROGRESS
+    assert refused(world.state, e.Pay2(at=world.state.at, round=0, transfers=[])).step == Claim.PROGRESS
     for loss in (float("nan"), float("inf")):
-        assert refused(world.state, msgspec.structs.replace(update, loss=loss)).step == Step.PROGRESS
-    assert refused(world.state, verdict).step == Step.VERDICTS
+        assert refused(world.state, msgspec.structs.replace(update, loss=loss)).step == Claim.PROGRESS
+    assert refused(world.state, verdict).step == Claim.VERDICTS
     world.state.apply(update)
-    assert refused(world.state, update).step == Step.PROGRESS
+    assert refused(world.state, update).step == Claim.PROGRESS
     other = msgspec.structs.replace(
         verdict, fragment=(verdict.fragment + 1) % 4, outcome="referee", reason="non-finite"
     )
-    assert refused(world.state, other).step == Step.PROGRESS
+    assert refused(world.state, other).step == Claim.PROGRESS
     last = to_settlement(4)
     answered(last)
     last.manager.reveal()
     last.manager.judge({})
     late = msgspec.structs.replace(update, round=last.state.round, at=last.state.at)
-    assert refused(last.state, late).step == Step.PROGRESS
+    assert refused(last.state, late).step == Claim.PROGRESS
 
 
 def test_a_verdict_must_be_the_one_that_follows_from_the_results() -> None:
@@ -242,7 +242,7 @@ def test_a_verdict_must_be_the_one_that_follows_from_the_results() -> None:
         {"reason": "non-finite"},
         {"outcome": "referee", "reason": "non-finite", "accepted": bytes(32), "evicted": []},
     ):
-        assert refused(world.state, msgspec.structs.replace(right, **change)).step == Step.VERDICTS, change
+        assert refused(world.state, msgspec.structs.replace(right, **change)).step == Claim.VERDICTS, change
     world.state.apply(right)
 
 
@@ -298,12 +298,12 @@ def test_a_round_has_the_number_place_and_parameters_that_are_due() -> None:
         {"parameters": bytes(32)},
         {"fragments": fragments[1:]},
     ):
-        assert refused(world.state, msgspec.structs.replace(right, **change)).step == Step.PROGRESS, change
+        assert refused(world.state, msgspec.structs.replace(right, **change)).step == Claim.PROGRESS, change
     done = to_settlement(4)
     while done.manager.upcoming() is not None:
         done.step()
     late = msgspec.structs.replace(right, at=done.state.at, round=done.state.round)
-    assert refused(done.state, late).step == Step.PROGRESS
+    assert refused(done.state, late).step == Claim.PROGRESS
 
 
 def test_commitments_come_once_in_order_and_from_who_holds_the_task() -> None:
@@ -322,12 +322,12 @@ def test_commitments_come_once_in_order_and_from_who_holds_the_task() -> None:
         [msgspec.structs.replace(first, holder=second.holder)],
     ):
         entry = e.Commit(at=world.state.at, round=0, commitments=commitments)
-        assert refused(fresh_like(world), entry).step == Step.OPENINGS
+        assert refused(fresh_like(world), entry).step == Claim.OPENINGS
     world.state.apply(e.Commit(at=world.state.at, round=0, commitments=[first]))
-    assert refused(world.state, e.Commit(at=world.state.at, round=0, commitments=[first])).step == Step.OPENINGS
+    assert refused(world.state, e.Commit(at=world.state.at, round=0, commitments=[first])).step == Claim.OPENINGS
     world.state.apply(e.Withdraw(at=world.state.at, worker=second.holder, reason=""))
     gone = e.Commit(at=world.state.at, round=0, commitments=[second])
-    assert refused(world.state, gone).step == Step.OPENINGS
+    assert refused(world.state, gone).step == Claim.OPENINGS
 
 
 def fresh_like(world: World) -> RunState:
@@ -345,15 +345,15 @@ def test_a_task_goes_only_to_somebody_who_is_there_and_never_in_a_settlement() -
         world.state.apply(e.Withdraw(at=world.state.at, worker=worker, reason=""))
     for origin, holder in ((0, 1), (0, 99), (99, 2), (2, 3)):
         entry = e.Redeal(at=world.state.at, round=0, origin=origin, holder=holder)
-        assert refused(world.state, entry).step == Step.PROGRESS
+        assert refused(world.state, entry).step == Claim.PROGRESS
     last = to_settlement(4)
     opened(last)
     last.state.apply(e.Withdraw(at=last.state.at, worker=0, reason=""))
     entry = e.Redeal(at=last.state.at, round=last.state.round, origin=0, holder=1)
-    assert refused(last.state, entry).step == Step.PROGRESS
+    assert refused(last.state, entry).step == Claim.PROGRESS
 
 
 @pytest.mark.parametrize("kind", [kind for kind in NEWEST if kind is not e.Begin2])
 def test_nothing_comes_before_begin(kind: type[e.Entry]) -> None:
     entry = next((entry for entry in FUZZED if isinstance(entry, kind)), e.Resume(at=0))
-    assert refused(RunState(), entry).step == Step.PROGRESS
+    assert refused(RunState(), entry).step == Claim.PROGRESS

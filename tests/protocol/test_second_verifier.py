@@ -17,7 +17,7 @@ from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
 from podlt.protocol.rules import RunState
 from podlt.protocol.signatures import Claim, claims
-from podlt.protocol.steps import Step
+from podlt.protocol.claims import Claim
 from podlt.sim.adversaries import PLAYERS, player_named
 from podlt.sim.players import Gossip, Player
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
@@ -61,7 +61,7 @@ def test_both_accept_a_run_of_an_honest_manager_whoever_takes_part(kind: str) ->
     assert agrees(log)
 
 
-FORM_AND_DOCUMENTS = {Step.FORM, Step.DOCUMENTS}
+FORM_AND_DOCUMENTS = {Claim.FORM, Claim.DOCUMENTS}
 
 
 @pytest.mark.parametrize("path", [p for p in ALL_FIELDS if EVIL[p] not in FORM_AND_DOCUMENTS])

@@ -17,7 +17,7 @@ from podlt.crypto import SigningKey, digest
 from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.protocol import entries as e
-from podlt.protocol.steps import Step
+from podlt.protocol.claims import Claim
 from podlt.sim.world import MemoryLog
 from podlt.verify import Verification, verify_log
 
@@ -28,84 +28,84 @@ ENTRIES: list[e.AnyEntry] = [e.decode(body) for _, _, body in LOG.entries()]
 
 EVIL: dict[str, Step | None] = {
     "begin.at": None,  # any time before the next entry's
-    "begin.preset": Step.FORM,
-    "begin.manager": Step.SIGNATURES,
-    "begin.nonce": Step.SIGNATURES,
-    "begin.recipe": Step.DOCUMENTS,
-    "begin.program": Step.DOCUMENTS,
-    "begin.data": Step.SIGNATURES,
-    "begin.parameters": Step.SIGNATURES,
-    "begin.seed": Step.SIGNATURES,
-    "begin.lines": Step.DRAWS,  # the chain is too short for more
-    "begin.epochs": Step.DRAWS,
-    "begin.block_lines": Step.SIGNATURES,
-    "begin.fragment_lines": Step.SIGNATURES,
-    "begin.spares": Step.PROGRESS,
-    "begin.reward": Step.SIGNATURES,
-    "begin.chain_end": Step.SIGNATURES,
-    "begin.chain_length": Step.SIGNATURES,
-    "begin.arithmetic": Step.SIGNATURES,
+    "begin.preset": Claim.FORM,
+    "begin.manager": Claim.SIGNATURES,
+    "begin.nonce": Claim.SIGNATURES,
+    "begin.recipe": Claim.DOCUMENTS,
+    "begin.program": Claim.DOCUMENTS,
+    "begin.data": Claim.SIGNATURES,
+    "begin.parameters": Claim.SIGNATURES,
+    "begin.seed": Claim.SIGNATURES,
+    "begin.lines": Claim.DRAWS,  # the chain is too short for more
+    "begin.epochs": Claim.DRAWS,
+    "begin.block_lines": Claim.SIGNATURES,
+    "begin.fragment_lines": Claim.SIGNATURES,
+    "begin.spares": Claim.PROGRESS,
+    "begin.reward": Claim.SIGNATURES,
+    "begin.chain_end": Claim.SIGNATURES,
+    "begin.chain_length": Claim.SIGNATURES,
+    "begin.arithmetic": Claim.SIGNATURES,
     "join.at": None,
-    "join.worker": Step.PROGRESS,
-    "join.key": Step.SIGNATURES,
-    "join.signature": Step.SIGNATURES,
-    "join.deposit": Step.PAYMENTS,  # where it is seized or returned; before that, the manager's word
+    "join.worker": Claim.PROGRESS,
+    "join.key": Claim.SIGNATURES,
+    "join.signature": Claim.SIGNATURES,
+    "join.deposit": Claim.PAYMENTS,  # where it is seized or returned; before that, the manager's word
     "withdraw.at": None,
-    "withdraw.worker": Step.PROGRESS,
+    "withdraw.worker": Claim.PROGRESS,
     "withdraw.reason": None,  # the manager's word
     "open.at": None,
-    "open.round": Step.PROGRESS,
-    "open.purpose": Step.PROGRESS,
-    "open.epoch": Step.PROGRESS,
-    "open.offset": Step.PROGRESS,
-    "open.lines": Step.PROGRESS,
-    "open.parameters": Step.PROGRESS,
-    "open.fragments": Step.PROGRESS,
-    "open.fragments[]": Step.OPENINGS,
+    "open.round": Claim.PROGRESS,
+    "open.purpose": Claim.PROGRESS,
+    "open.epoch": Claim.PROGRESS,
+    "open.offset": Claim.PROGRESS,
+    "open.lines": Claim.PROGRESS,
+    "open.parameters": Claim.PROGRESS,
+    "open.fragments": Claim.PROGRESS,
+    "open.fragments[]": Claim.OPENINGS,
     "redeal.at": None,
-    "redeal.round": Step.PROGRESS,
-    "redeal.origin": Step.PROGRESS,
-    "redeal.holder": Step.OPENINGS,  # whoever committed does not hold the task then
+    "redeal.round": Claim.PROGRESS,
+    "redeal.origin": Claim.PROGRESS,
+    "redeal.holder": Claim.OPENINGS,  # whoever committed does not hold the task then
     "commit.at": None,
-    "commit.round": Step.PROGRESS,
-    "commit.commitments": Step.DRAWS,
-    "commit.commitments[].origin": Step.OPENINGS,
-    "commit.commitments[].holder": Step.SIGNATURES,
-    "commit.commitments[].commitment": Step.SIGNATURES,
-    "commit.commitments[].signature": Step.SIGNATURES,
+    "commit.round": Claim.PROGRESS,
+    "commit.commitments": Claim.DRAWS,
+    "commit.commitments[].origin": Claim.OPENINGS,
+    "commit.commitments[].holder": Claim.SIGNATURES,
+    "commit.commitments[].commitment": Claim.SIGNATURES,
+    "commit.commitments[].signature": Claim.SIGNATURES,
     "reveal.at": None,
-    "reveal.round": Step.PROGRESS,
-    "reveal.secret": Step.DRAWS,
-    "reveal.openings": Step.OPENINGS,
-    "reveal.openings[].origin": Step.OPENINGS,
-    "reveal.openings[].update": Step.OPENINGS,
-    "reveal.openings[].salt": Step.OPENINGS,
+    "reveal.round": Claim.PROGRESS,
+    "reveal.secret": Claim.DRAWS,
+    "reveal.openings": Claim.OPENINGS,
+    "reveal.openings[].origin": Claim.OPENINGS,
+    "reveal.openings[].update": Claim.OPENINGS,
+    "reveal.openings[].salt": Claim.OPENINGS,
     "verdict.at": None,
-    "verdict.round": Step.PROGRESS,
-    "verdict.fragment": Step.VERDICTS,
-    "verdict.outcome": Step.VERDICTS,
-    "verdict.reason": Step.VERDICTS,
-    "verdict.accepted": Step.VERDICTS,
-    "verdict.evicted": Step.VERDICTS,
+    "verdict.round": Claim.PROGRESS,
+    "verdict.fragment": Claim.VERDICTS,
+    "verdict.outcome": Claim.VERDICTS,
+    "verdict.reason": Claim.VERDICTS,
+    "verdict.accepted": Claim.VERDICTS,
+    "verdict.evicted": Claim.VERDICTS,
     "apply.at": None,
-    "apply.round": Step.PROGRESS,
+    "apply.round": Claim.PROGRESS,
     "apply.update": None,  # `podlt audit` averages again
-    "apply.parameters": Step.PROGRESS,
+    "apply.parameters": Claim.PROGRESS,
     "apply.loss": None,  # `podlt audit` executes again
     "pay.at": None,
-    "pay.round": Step.PROGRESS,
-    "pay.transfers": Step.PAYMENTS,
-    "pay.transfers[].kind": Step.PAYMENTS,
-    "pay.transfers[].worker": Step.PAYMENTS,
-    "pay.transfers[].amount": Step.PAYMENTS,
+    "pay.round": Claim.PROGRESS,
+    "pay.transfers": Claim.PAYMENTS,
+    "pay.transfers[].kind": Claim.PAYMENTS,
+    "pay.transfers[].worker": Claim.PAYMENTS,
+    "pay.transfers[].amount": Claim.PAYMENTS,
     "return.at": None,
-    "return.transfers": Step.OUTCOME,  # a deposit is held when the run is called complete
-    "return.transfers[].kind": Step.PAYMENTS,
-    "return.transfers[].worker": Step.PAYMENTS,
-    "return.transfers[].amount": Step.PAYMENTS,
+    "return.transfers": Claim.OUTCOME,  # a deposit is held when the run is called complete
+    "return.transfers[].kind": Claim.PAYMENTS,
+    "return.transfers[].worker": Claim.PAYMENTS,
+    "return.transfers[].amount": Claim.PAYMENTS,
     "resume.at": None,
     "close.at": None,
-    "close.outcome": Step.OUTCOME,
+    "close.outcome": Claim.OUTCOME,
     "close.reason": None,  # the manager's word
 }
 """Field -> the step at which an evil manager's change fails; None where the log cannot show it."""
@@ -228,7 +228,7 @@ def test_a_field_changed_in_the_database_is_found_at_its_entry(path: str) -> Non
     log.rows[place] = number, leaf, encode(changed(ENTRIES[place], path))
     failure = verify_rows(log).failure
     assert failure is not None
-    assert (failure.entry, failure.step) == (place, Step.TREE)
+    assert (failure.entry, failure.step) == (place, Claim.TREE)
 
 
 @pytest.mark.parametrize("path", ALL_FIELDS)
@@ -241,7 +241,7 @@ def test_a_field_changed_with_its_stored_hash_is_found_by_the_tree_head(path: st
     failure = verify_rows(log).failure
     assert failure is not None
     # The first entry names the log, the manager and the form of all: it is found by what it says.
-    early = {Step.TREE} if place else {Step.TREE, Step.HEADS, Step.DOCUMENTS, Step.FORM}
+    early = {Claim.TREE} if place else {Claim.TREE, Claim.HEADS, Claim.DOCUMENTS, Claim.FORM}
     assert failure.step in early
 
 
@@ -251,7 +251,7 @@ def test_a_field_changed_by_the_manager_is_found_at_its_step(path: str) -> None:
     failure = verify_rows(signed_with(place, encode(changed(ENTRIES[place], path)))).failure
     expected = EVIL[path]
     if path == "begin.manager":
-        expected = Step.HEADS  # unless the heads are the new manager's: see below
+        expected = Claim.HEADS  # unless the heads are the new manager's: see below
     assert (failure and failure.step) == expected, failure
     if failure is not None and failure.entry is not None:
         assert failure.entry >= place
@@ -270,7 +270,7 @@ def test_a_time_before_the_entry_before_fails() -> None:
     for place in range(1, len(ENTRIES), 3):
         body = encode(msgspec.structs.replace(ENTRIES[place], at=ENTRIES[place - 1].at - 1))
         failure = verify_rows(signed_with(place, body)).failure
-        assert failure is not None and (failure.entry, failure.step) == (place, Step.PROGRESS)
+        assert failure is not None and (failure.entry, failure.step) == (place, Claim.PROGRESS)
 
 
 def test_complete_may_be_called_stopped_but_the_run_can_then_go_no_further() -> None:

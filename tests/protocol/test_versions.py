@@ -17,7 +17,7 @@ from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.log.merkle import leaf_hash, root_of
 from podlt.protocol import entries as e
 from podlt.protocol.rules import RunState
-from podlt.protocol.steps import Step
+from podlt.protocol.claims import Claim
 from podlt.sim.world import MemoryLog, Scenario, World
 from podlt.verify import verify_log
 
@@ -109,7 +109,7 @@ def test_a_run_of_the_first_version_takes_no_deposit() -> None:
     key, signature = world.state.workers[gone].key, bytes(64)
     joined = e.Join2(at=world.state.at, worker=gone, key=key, signature=signature, deposit=1)
     failure = refused(world.state, joined)
-    assert failure.step == Step.PROGRESS and failure.reason == "no join/2 in a run of begin/1"
+    assert failure.step == Claim.PROGRESS and failure.reason == "no join/2 in a run of begin/1"
 
 
 def test_no_kind_of_an_older_version_is_taken_in_a_run_of_today() -> None:

@@ -15,7 +15,7 @@ from postgres_server import PASSWORD, Server
 from podlt.canonical import to_json
 from podlt.errors import StorageError, UsageError
 from podlt.log.merkle import leaf_hash
-from podlt.protocol.steps import Step
+from podlt.protocol.claims import Claim
 from podlt.sim import simulate
 from podlt.store import address
 from podlt.store.log_store import LogStore
@@ -157,13 +157,13 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("statement", "step"),
     [
-        ("UPDATE entries SET body = (SELECT body FROM entries e WHERE e.number = 6) WHERE number = 5", Step.TREE),
-        ("UPDATE entries SET leaf = (SELECT leaf FROM entries e WHERE e.number = 6) WHERE number = 5", Step.TREE),
-        ("DELETE FROM entries WHERE number = 5", Step.FORM),
-        ("UPDATE entries SET number = 1000000 WHERE number = 5", Step.FORM),
-        ("UPDATE heads SET note = replace(note, 'podlt.run', 'podlt.ran')", Step.HEADS),
-        ("DELETE FROM heads WHERE size = (SELECT max(size) FROM heads h)", Step.HEADS),
-        ("DELETE FROM heads", Step.HEADS),
+        ("UPDATE entries SET body = (SELECT body FROM entries e WHERE e.number = 6) WHERE number = 5", Claim.TREE),
+        ("UPDATE entries SET leaf = (SELECT leaf FROM entries e WHERE e.number = 6) WHERE number = 5", Claim.TREE),
+        ("DELETE FROM entries WHERE number = 5", Claim.FORM),
+        ("UPDATE entries SET number = 1000000 WHERE number = 5", Claim.FORM),
+        ("UPDATE heads SET note = replace(note, 'podlt.run', 'podlt.ran')", Claim.HEADS),
+        ("DELETE FROM heads WHERE size = (SELECT max(size) FROM heads h)", Claim.HEADS),
+        ("DELETE FROM heads", Claim.HEADS),
     ],
 )
 def test_a_tampered_row_is_found_where_it_would_be_found_in_a_file(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from podlt.cli.context import JsonOption, RunArgument
-from podlt.cli.workers import Worker, find_key, numbers_of, register_of, require_deposits, say, workers_app
+from podlt.cli.workers import Worker, find_key, numbers_of, register_of, say, workers_app
 from podlt.errors import UsageError
 
 Reference = Annotated[str, typer.Option(metavar="TEXT", help="By which you find the payment again: for yourself.")]
@@ -27,7 +27,6 @@ def take_deposit(
 
     Example: podlt workers deposit runs/mnist 5d1c... 1000 --reference "transfer 1234"
     """
-    require_deposits(run)
     register, now = register_of(run), time.time_ns() // 10**6
     key = find_key(register, run, worker)
     held = register.change(lambda state: state.pay(key, amount, now, reference[:400])).held(key)

@@ -29,7 +29,6 @@ from podlt.cli.progress import listener
 from podlt.cli.recipes import find_recipe
 from podlt.cli.store import StoreOption
 from podlt.cli.summary import print_summary
-from podlt.cli.workers import require_deposits
 from podlt.errors import UsageError
 from podlt.operations.start import Operations
 from podlt.recipe import load_recipe
@@ -139,7 +138,6 @@ def manager(
     if pay_to is not None and open_for is None:
         raise UsageError("--pay-to is for --open CREDITS")
     if resume is not None and open_for:
-        require_deposits(resume)
     path = _perform(
         options_of(context),
         recipe=find_recipe(recipe) if recipe is not None else None,

@@ -192,26 +192,11 @@ def open_run(
     Example: podlt workers open runs/mnist --deposit 1000 --to "billing@example.org"
     """
     if deposit and not close:
-        require_deposits(run)
     state = register_of(run).change(
         lambda state: state.open(None if close else deposit, None if to is None else to[:400])
     )
     text = "invited and allowed workers only" if close else f"open to all for a deposit of {deposit:,} credits"
     say(text, {"open": not close, "deposit": None if close else deposit, "payee": state.payee}, as_json)
-
-
-def require_deposits(run: Path) -> None:
-    """Returns only if the run's log can take deposits, or has not begun.
-
-    Raises:
-        UsageError: it began with a version that knows none.
-    """
-    from podlt.protocol.entries import Begin2
-    from podlt.report.history import read_history
-    from podlt.training.directory import RunDirectory
-
-    if RunDirectory.existing(run).has_entries() and not isinstance(read_history(run).begin, Begin2):
-        raise UsageError(f"{run}: this run began with a version of podlt that knows no deposits; a new run takes them")
 
 
 def register_of(run: Path) -> Register:

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from podlt.canonical import from_json
+from podlt.canonical import from_json, to_json
 from podlt.crypto import blob_digest, digest
 from podlt.errors import DataError, InvalidProofError, StorageError, UsageError
 from podlt.log.merkle import Tree
@@ -184,6 +184,12 @@ class Dataset:
             for field in meta.fields
         }
         self._leaves = _map(folder / "leaves.bin", np.dtype("u1"), (meta.lines, 32))
+
+    @property
+    def digest(self) -> bytes:
+        """What a run's first entry names: binds the number of lines, the fields, and every line."""
+        fields = to_json(msgspec.to_builtins(self.fields))
+        return digest("data/1", self.lines.to_bytes(8, "big"), fields, self.root)
 
     def read(self, ids: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
         """The values of the lines with these numbers: for each field a new C-contiguous array [len(ids), *shape].

@@ -21,7 +21,7 @@ from podlt.errors import PodltError
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
 from podlt.program.validate import validate
-from podlt.protocol.messages import Committed, Opened, Task
+from podlt.protocol.messages import Committed, JoinTerms, Opened, Task
 from podlt.protocol.worker import Worker
 
 BATCH = 8
@@ -47,7 +47,8 @@ class Crew:
     def __init__(self, setup: wire.Setup) -> None:
         program = Program.from_bytes(setup.program)
         validate(program, lines=setup.block_lines)
-        self._run, self._program_digest, self._fields = setup.run, program.digest, setup.fields
+        self._run, self._seen = setup.run, setup.seen
+        self._program_digest, self._fields = program.digest, setup.fields
         self.conformance = conformance(program.arithmetic)
         self._executor = TaskExecutor(program, setup.local_steps, setup.local_lr)
         self._layout, self._update = state_layout(program), update_layout(program)
@@ -58,13 +59,14 @@ class Crew:
         self._parameters, self._hashing = b"", 0.0
 
     def join(self, workers: Sequence[wire.Hosted]) -> list[bytes]:
-        """Takes identities in; returns their signatures on joining the run."""
+        """Takes identities in; returns their signatures on joining the run, without a deposit."""
         self._copied = self._copied or any(h.cheat == "copycat" for h in workers)
         honest = watched(self.execute) if self._copied else self.execute
         for h in workers:
             self._workers[h.number] = Worker(h.number, crypto.SigningKey(h.seed), self._run)
             self._execute[h.number] = cheating(h.cheat, self.execute, h.seed) if h.cheat else honest
-        return [self._workers[h.number].join() for h in workers]
+        size, root = self._seen.size, self._seen.root
+        return [self._workers[h.number].join(JoinTerms(h.number, 0, size, root)) for h in workers]
 
     def execute(self, work: Work) -> None:
         """The honest execution: writes the update of a fragment, a pure function of the task."""

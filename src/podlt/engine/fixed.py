@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from podlt.engine.interface import Lost, Member, Receipt
+from podlt.protocol.messages import JoinTerms, TreeSize
 
 
 class FixedMembers:
@@ -10,6 +13,15 @@ class FixedMembers:
 
     elastic = False
     _keys: list[bytes]
+
+    def _signed(self, joins: Mapping[int, bytes], seen: TreeSize) -> list[Member]:
+        """All workers, with what each signed: its number, no deposit, and the tree head that was there."""
+        terms = [JoinTerms(number, 0, seen.size, seen.root) for number in range(len(self._keys))]
+        return [Member(key, terms[number], joins[number]) for number, key in enumerate(self._keys)]
+
+    def offer(self, member: Member, terms: JoinTerms) -> None:
+        """Never asked: members come with their signatures."""
+        raise AssertionError("workers of this machine sign when they start")
 
     def arrivals(self, seconds: float) -> list[Member]:
         """Nobody comes later."""

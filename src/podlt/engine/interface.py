@@ -15,14 +15,20 @@ from podlt.data.dataset import Field
 from podlt.engine import wire
 from podlt.engine.local import Restarted
 from podlt.program.ir import Program
-from podlt.protocol.messages import Assignment
+from podlt.protocol.entries import Begin
+from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
 
 
 class Member(msgspec.Struct, frozen=True):
-    """Somebody who asks to be admitted: a public key, and its signature on joining this run."""
+    """Somebody who asks to be admitted.
+
+    Attributes:
+        key: its public key. terms: those that it signed, or None if it was offered none yet.
+    """
 
     key: bytes
-    signature: bytes
+    terms: JoinTerms | None = None
+    signature: bytes = b""
 
 
 class Lost(msgspec.Struct, frozen=True):
@@ -72,12 +78,18 @@ class Engine(Protocol):
     def state(self) -> np.ndarray:
         """The parameters' bytes (uint8) from which tasks start; the manager alone writes them, between rounds."""
 
-    def members(self, run: bytes) -> list[Member]:
-        """Begins to work for a run (its identity); returns who is there at once.
+    def members(self, begin: Begin, seen: TreeSize) -> list[Member]:
+        """Begins to work for a run; returns who is there at once.
+
+        Args:
+            seen: the last tree head, for workers to sign.
 
         Raises:
             EngineError: it cannot be started.
         """
+
+    def offer(self, member: Member, terms: JoinTerms) -> None:
+        """Asks somebody to sign the terms on which it may join; it comes back by `arrivals`."""
 
     def arrivals(self, seconds: float) -> list[Member]:
         """Who has come since the last call, or comes within so many seconds. The same may come again."""

@@ -19,7 +19,7 @@ from podlt.engine import wire
 from podlt.engine.process import HostProcess
 from podlt.engine.shared import BlockBuffer, Region
 from podlt.errors import EngineError
-from podlt.protocol.messages import Assignment
+from podlt.protocol.messages import Assignment, TreeSize
 
 FIRST_PATIENCE, LEAST_PATIENCE, PATIENCE_TIMES = 600.0, 60.0, 20.0
 """Seconds without an answer after which a process that has tasks is taken for hung: until the first answer, and at
@@ -128,13 +128,16 @@ class LocalEngine:
         """Their process numbers."""
         return [seat.host.pid for seat in self._seats]
 
-    def start(self, run: bytes) -> dict[int, bytes]:
+    def start(self, run: bytes, seen: TreeSize) -> dict[int, bytes]:
         """Has the processes host their workers in a run (its identity); returns each worker's signature on joining it.
+
+        Args:
+            seen: the last tree head, which is signed too.
 
         Raises:
             EngineError: a process did not start; says what it wrote.
         """
-        self._setup = msgspec.structs.replace(self._setup, run=run)
+        self._setup = msgspec.structs.replace(self._setup, run=run, seen=seen)
         for seat in self._seats:
             self._set_up(seat)
         joins: dict[int, bytes] = {}

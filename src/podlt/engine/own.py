@@ -12,7 +12,10 @@ from podlt.engine.fixed import FixedMembers
 from podlt.engine.interface import Engine, Job, Member
 from podlt.engine.local import LocalEngine
 from podlt.engine.process import HostProcess, starting
+from podlt.log.merkle import EMPTY_ROOT
 from podlt.program.layout import state_layout, update_layout
+from podlt.protocol.entries import Begin, identity
+from podlt.protocol.messages import TreeSize
 
 
 class OwnWorkers(FixedMembers, LocalEngine):
@@ -28,6 +31,7 @@ class OwnWorkers(FixedMembers, LocalEngine):
     def __init__(self, job: Job, cheats: Mapping[str, str], hosts: list[HostProcess]) -> None:
         setup = wire.Setup(
             run=b"",
+            seen=TreeSize(0, EMPTY_ROOT),
             program=job.program.to_bytes(),
             workers=[],
             fields=job.fields,
@@ -40,10 +44,9 @@ class OwnWorkers(FixedMembers, LocalEngine):
         super().__init__(setup, state_layout(job.program).nbytes, update_layout(job.program).nbytes, hosted, hosts)
         self._keys = [SigningKey(seed).public for seed in job.seeds]
 
-    def members(self, run: bytes) -> list[Member]:
+    def members(self, begin: Begin, seen: TreeSize) -> list[Member]:
         """Starts the workers in a run; they are all there, in the order of their numbers."""
-        joins = self.start(run)
-        return [Member(key, joins[number]) for number, key in enumerate(self._keys)]
+        return self._signed(self.start(identity(begin), seen), seen)
 
 
 class OwnMachine:

@@ -35,8 +35,10 @@ from podlt.engine.ray_actors import (
 from podlt.engine.ray_host import pack_lines, read_answer, read_here, tasks_a_call
 from podlt.engine.shared import BlockBuffer, Region
 from podlt.errors import EngineError, InvalidProofError
+from podlt.log.merkle import EMPTY_ROOT
 from podlt.program.layout import state_layout, update_layout
-from podlt.protocol.messages import Assignment
+from podlt.protocol.entries import Begin, identity
+from podlt.protocol.messages import Assignment, TreeSize
 
 STEP = 0.25
 """How long the engine waits for answers at a time, in seconds."""
@@ -74,6 +76,7 @@ class RayEngine(FixedMembers):
         self._terms, self._patience, self._clock = terms, patience, clock
         self._setup = wire.Setup(
             run=b"",
+            seen=TreeSize(0, EMPTY_ROOT),
             program=job.program.to_bytes(),
             workers=[],
             fields=job.fields,
@@ -108,19 +111,19 @@ class RayEngine(FixedMembers):
         """How many actors there are."""
         return len(self._seats)
 
-    def members(self, run: bytes) -> list[Member]:
+    def members(self, begin: Begin, seen: TreeSize) -> list[Member]:
         """Has the actors host their workers; they are all there, in the order of their numbers.
 
         Raises:
             EngineError: the cluster has no room for any actor, or none can host a worker; says why.
         """
-        self._setup = msgspec.structs.replace(self._setup, run=run)
+        self._setup = msgspec.structs.replace(self._setup, run=identity(begin), seen=seen)
         for seat in self._seats:
             self._welcome(seat)
         while any(seat.calls for seat in self._seats):
             for _ in self.events():
                 pass  # nothing was dealt yet
-        return [Member(key, self._joins[number]) for number, key in enumerate(self._keys)]
+        return self._signed(self._joins, seen)
 
     # -- a round -----------------------------------------------------------------------------------------------------
 

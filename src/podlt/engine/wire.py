@@ -11,7 +11,7 @@ from podlt.canonical import MAX_RECORD, Decoder, encode
 from podlt.data.dataset import Field
 from podlt.engine.conformance import Conformance
 from podlt.errors import EngineError, InvalidProofError
-from podlt.protocol.messages import Committed, Opened, Task
+from podlt.protocol.messages import Committed, Opened, Task, TreeSize
 
 MAX_FRAME = MAX_RECORD
 """What a decoder takes; checked before any of it is read."""
@@ -36,9 +36,13 @@ class Hosted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Setup(Message, frozen=True, tag="setup"):
-    """Everything a process needs before the first round, besides the shared regions' file descriptors."""
+    """Everything a process needs before the first round, besides the shared regions' file descriptors.
+
+    `seen` is the last tree head: workers sign it when they join.
+    """
 
     run: bytes
+    seen: TreeSize
     program: bytes
     workers: list[Hosted]
     fields: list[Field]

@@ -187,7 +187,7 @@ class Journal:
         accounts = {number: msgspec.structs.replace(self.status.workers[key]) for number, key in mine.items()}
         moved: dict[str, int] = {}
         for _, entry in told.entries:
-            if isinstance(entry, e.Join2) and entry.worker in mine:
+            if isinstance(entry, e.Join) and entry.worker in mine:
                 accounts[entry.worker].deposit += entry.deposit
                 moved.setdefault(mine[entry.worker], 0)
             elif isinstance(entry, e.Pay | e.Return):

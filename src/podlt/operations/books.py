@@ -59,7 +59,7 @@ class Books(msgspec.Struct):
         if isinstance(entry, e.Join):
             self.returns += entry.worker in self.workers
             self.workers[entry.worker] = "active"
-            self.deposits += entry.deposit if isinstance(entry, e.Join2) else 0
+            self.deposits += entry.deposit
         elif isinstance(entry, e.Withdraw):
             self.withdrawals += 1
             self.workers[entry.worker] = "withdrawn"

@@ -9,13 +9,13 @@ could turn a knob until the draw suits it would choose the draw. See docs/adr/00
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from podlt.crypto import digest
 from podlt.dice import Dice
+from podlt.protocol.roster import Roster
 
 
 def mix_beacon(beacon: bytes, *parts: bytes) -> bytes:
@@ -39,49 +39,21 @@ class Roles(msgspec.Struct, frozen=True):
         return sorted(worker for worker, fragment in self.seats.items() if fragment == self.checked)
 
 
-def deal(secret: bytes, beacon: bytes, workers: Sequence[int], fragments: int, spares: int) -> Roles:
-    """The seed's round: the workers shuffled, a fragment each, and a random fragment to the spares as well.
+def deal(secret: bytes, beacon: bytes, roster: Roster, fragments: int, spares: int) -> Roles:
+    """The seed's round: a fragment each to drawn workers, and one of the fragments to the spares as well.
 
     Args:
-        workers: the active workers, in the order of their keys (their numbers are the manager's choice);
-        fragments: how many there are; spares: how many repeat the drawn one.
+        roster: its order is that of the keys (numbers are the manager's choice), as it was when the round opened.
+        fragments: how many there are. spares: how many workers repeat the drawn one.
     """
     dice = Dice(digest("draw/1", secret, beacon))
-    order = dice.shuffle(workers)
+    places = dice.sample(len(roster.order), fragments + spares)
     checked = dice.below(fragments)
-    seats = {order[j]: j for j in range(fragments)}
-    seats.update({worker: checked for worker in order[fragments : fragments + spares]})
-    return Roles(seats, checked)
+    seats = {roster.at(place): min(j, fragments) for j, place in enumerate(places)}
+    return Roles({worker: checked if j == fragments else j for worker, j in seats.items()}, checked)
 
 
 def deal_settlement(secret: bytes, beacon: bytes, workers: Sequence[int], fragments: int) -> Roles:
     """The closing check: one drawn fragment of the last block, executed by every worker that is still there."""
     checked = Dice(digest("draw/1", secret, beacon)).below(fragments)
     return Roles(dict.fromkeys(workers, checked), checked)
-
-
-def deal_again(
-    secret: bytes, roles: Roles, origin: int, holders: Mapping[int, int], able: Sequence[int], number: int
-) -> int | None:
-    """Who takes over a task whose holder is gone: one of the least loaded, drawn from the secret.
-
-    A fixed choice would tell its neighbours who is checked, and a free one would let the manager choose who sits in
-    judgement. So it is drawn, and checked when the secret is revealed.
-
-    Args:
-        origin: whose seat the task was dealt to; holders: origin -> holder, where it was dealt again before;
-        able: the round's workers that are still active, ascending; number: how many tasks of this round were dealt
-            again before this one.
-
-    Returns:
-        The new holder, or None when everybody who is left has this fragment already.
-    """
-    seats = roles.seats
-    others = {holders.get(o, o) for o, fragment in seats.items() if fragment == seats[origin] and o != origin}
-    free = [worker for worker in able if worker not in others]
-    if not free:
-        return None
-    load = Counter(holders.get(o, o) for o in seats)
-    fewest = min(load[worker] for worker in free)
-    free = [worker for worker in free if load[worker] == fewest]
-    return free[Dice(digest("redeal/1", secret, number.to_bytes(8, "big"))).below(len(free))]

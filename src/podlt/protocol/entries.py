@@ -1,9 +1,8 @@
 """The entries of a run's log, in the order in which a run meets them. Field by field: docs/SPEC.md, section 3.
 
 An entry says what happened; whether it may happen is `rules.RunState.apply`. `at` is the manager's clock in
-milliseconds and never decreases. Each kind carries its version in its tag, so that a reader of tomorrow knows which
-rules an old log was written under. A run keeps the versions that its first entry began with (`FORMATS`): a newer
-version of a kind is a class of its own, derived from the older one, and what is true of the old holds of the new.
+milliseconds and never decreases. Each kind carries the format's version in its tag, so that a reader knows what it
+cannot read; a log is of one version.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import msgspec
 
 from podlt.canonical import MAX_RECORD, Decoder, encode
 from podlt.crypto import digest
-from podlt.errors import InvalidProofError, UsageError
+from podlt.errors import InvalidProofError, NotCheckedError
 from podlt.units import Count, Credits, Digest, Millis, PublicKey, Round, Salt, Signature, Text, WorkerId
 
 
@@ -25,11 +24,21 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     at: Millis
 
 
-class Begin(Entry, frozen=True, tag="begin/1"):
+class Begin(Entry, frozen=True, tag="begin/3"):
     """The first entry: everything that fixes the run's bits and rules.
 
-    `seed` fixes data order and randomness; `nonce` makes the run unique; `chain_end` is the end of the manager's
-    chain of `chain_length` secrets; `reward` is in credits a line; with `fragment_lines` 0 a block is dealt whole.
+    All but `at`, `manager`, `nonce` and the chain's end follow from the recipe and the data
+    (`podlt.recipe.terms_of`): a manager cannot begin with other terms than its recipe's.
+
+    Attributes:
+        nonce: makes the run unique. recipe, program: digests of the documents.
+        arithmetic: what the manager's machine computes for known inputs (`podlt.engine.conformance`).
+        data, test: digests of the training set and of the test set, their numbers of lines included
+            (`podlt.data.dataset`); `test` is `NO_TEST` where there is none.
+        parameters: digest of the first parameters. seed: fixes data order and randomness.
+        fragment_lines: lines for each useful worker; 0: a block is dealt whole.
+        local_steps, local_lr: of each task; `local_lr` is None where a task is one gradient.
+        reward: credits a line. chain_end: the end of the manager's chain of `chain_length` secrets.
     """
 
     preset: Literal["classic"]
@@ -37,51 +46,48 @@ class Begin(Entry, frozen=True, tag="begin/1"):
     nonce: Digest
     recipe: Digest
     program: Digest
+    arithmetic: Digest
     data: Digest
+    test: Digest
     parameters: Digest
     seed: Digest
     lines: Count
     epochs: Count
     block_lines: Count
     fragment_lines: Count
+    local_steps: Count
+    local_lr: float | None
     spares: Count
     reward: Credits
     chain_end: Digest
     chain_length: Count
 
 
-class Begin2(Begin, frozen=True, tag="begin/2"):
-    """As `Begin`, of a run with deposits; and with which arithmetic it is computed.
+class Join(Entry, frozen=True, tag="join/3"):
+    """A worker is admitted, on the terms that it signed. One that had withdrawn comes back under its number and key.
 
-    `arithmetic` is a digest of what the manager's machine computes for known inputs (`podlt.engine.conformance`): a
-    run goes on only where the same inputs give the same bits.
+    Attributes:
+        deposit: credits that the manager holds for it from now on, besides what it held before.
+        seen, root: size and root of the last tree head that the worker saw: the signature cannot be used again.
+        signature: over the run's identity, number, deposit, size and root (`podlt.protocol.messages.JoinTerms`).
     """
-
-    arithmetic: Digest
-
-
-class Join(Entry, frozen=True, tag="join/1"):
-    """A worker is admitted; it signed the run's identity. A worker that had withdrawn comes back with the same key."""
 
     worker: WorkerId
     key: PublicKey
+    deposit: Credits
+    seen: Count
+    root: Digest
     signature: Signature
 
 
-class Join2(Join, frozen=True, tag="join/2"):
-    """As `Join`; the manager holds `deposit` credits for it, besides what it held before."""
-
-    deposit: Credits
-
-
-class Withdraw(Entry, frozen=True, tag="withdraw/1"):
+class Withdraw(Entry, frozen=True, tag="withdraw/3"):
     """A worker is gone, or gave no usable answer. No fraud: it keeps what it earned, and may join again."""
 
     worker: WorkerId
     reason: Text
 
 
-class Open(Entry, frozen=True, tag="open/1"):
+class Open(Entry, frozen=True, tag="open/3"):
     """A round begins: which lines of which epoch, cut into which fragments, on which parameters.
 
     Who does what is not here: it follows from the round's secret, which is revealed at the round's end.
@@ -96,7 +102,7 @@ class Open(Entry, frozen=True, tag="open/1"):
     fragments: list[Digest]
 
 
-class Redeal(Entry, frozen=True, tag="redeal/1"):
+class Redeal(Entry, frozen=True, tag="redeal/3"):
     """The task that was dealt to `origin` goes to `holder` instead, this round."""
 
     round: Round
@@ -113,7 +119,7 @@ class Commitment(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     signature: Signature
 
 
-class Commit(Entry, frozen=True, tag="commit/1"):
+class Commit(Entry, frozen=True, tag="commit/3"):
     """Commitments to results, ascending by origin."""
 
     round: Round
@@ -128,7 +134,7 @@ class Opening(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     salt: Salt
 
 
-class Reveal(Entry, frozen=True, tag="reveal/1"):
+class Reveal(Entry, frozen=True, tag="reveal/3"):
     """The round's secret, and all openings, ascending by origin."""
 
     round: Round
@@ -136,7 +142,7 @@ class Reveal(Entry, frozen=True, tag="reveal/1"):
     openings: list[Opening]
 
 
-class Verdict(Entry, frozen=True, tag="verdict/1"):
+class Verdict(Entry, frozen=True, tag="verdict/3"):
     """What a comparison came to: the proof record of the fragment.
 
     `agree`: all the same, the Proof of Deep Learning Training. `vote`: one of three differs from two that are the same.
@@ -151,13 +157,32 @@ class Verdict(Entry, frozen=True, tag="verdict/1"):
     evicted: list[WorkerId]
 
 
-class Apply(Entry, frozen=True, tag="apply/1"):
-    """The round's updates were averaged (`update`) and applied; `parameters` are the state after it."""
+class Apply(Entry, frozen=True, tag="apply/3"):
+    """The round's updates were averaged (`update`) and applied; `parameters` are the state after it.
+
+    `loss` is the first value of the average, the mean loss a line: whoever has the average has it.
+    """
 
     round: Round
     update: Digest
     parameters: Digest
     loss: float
+
+
+class Figure(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One figure on the test set, such as ("accuracy", 0.97)."""
+
+    name: Text
+    value: float
+
+
+class Measure(Entry, frozen=True, tag="measure/3"):
+    """The figures of `parameters` on the test set after an epoch (from 0), ascending by name, all of them finite."""
+
+    epoch: Count
+    test: Digest
+    parameters: Digest
+    figures: list[Figure]
 
 
 class Transfer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -171,18 +196,14 @@ class Transfer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     amount: Credits
 
 
-class Pay(Entry, frozen=True, tag="pay/1"):
+class Pay(Entry, frozen=True, tag="pay/3"):
     """The round ends with what it pays, vests and forfeits, in the order of the rules."""
 
     round: Round
     transfers: list[Transfer]
 
 
-class Pay2(Pay, frozen=True, tag="pay/2"):
-    """As `Pay`; who is evicted loses its deposit as well."""
-
-
-class Return(Entry, frozen=True, tag="return/1"):
+class Return(Entry, frozen=True, tag="return/3"):
     """Deposits go back to their owners: at the run's end to all who were not evicted, before it to who left for good.
 
     Each is returned whole, ascending by worker.
@@ -191,11 +212,11 @@ class Return(Entry, frozen=True, tag="return/1"):
     transfers: list[Transfer]
 
 
-class Resume(Entry, frozen=True, tag="resume/1"):
+class Resume(Entry, frozen=True, tag="resume/3"):
     """The manager goes on with a run that had stopped."""
 
 
-class Close(Entry, frozen=True, tag="close/1"):
+class Close(Entry, frozen=True, tag="close/3"):
     """The run is complete, or stopped for a reason after which it can be resumed."""
 
     outcome: Literal["complete", "stopped"]
@@ -203,25 +224,19 @@ class Close(Entry, frozen=True, tag="close/1"):
 
 
 AnyEntry = (
-    Begin | Begin2 | Join | Join2 | Withdraw | Open | Redeal | Commit | Reveal | Verdict | Apply | Pay | Pay2 | Return
+    Begin | Join | Withdraw | Open | Redeal | Commit | Reveal | Verdict | Apply | Measure | Pay | Return
     | Resume | Close
 )  # fmt: skip
 
 KINDS: tuple[type[Entry], ...] = AnyEntry.__args__
 
-_SAME = (Withdraw, Open, Redeal, Commit, Reveal, Verdict, Apply, Resume, Close)
+FORMAT = 3
+"""The version of the whole format: every kind carries it in its tag."""
 
-FORMATS: dict[type[Begin], frozenset[type[Entry]]] = {
-    Begin: frozenset((Begin, Join, Pay, *_SAME)),
-    Begin2: frozenset((Begin2, Join2, Pay2, Return, *_SAME)),
-}
-"""How a run began -> the kinds of entries that it may have. A run is written to its end as it began."""
+NO_TEST = bytes(32)
+"""What `Begin.test` says where there is no test set."""
 
 _decoder: Decoder[AnyEntry] = Decoder(AnyEntry)
-
-
-class NewerFormatError(UsageError):
-    """An entry is of a kind or version that only a newer program knows: whether it holds cannot be said here."""
 
 
 def decode(body: bytes) -> AnyEntry:
@@ -229,22 +244,24 @@ def decode(body: bytes) -> AnyEntry:
 
     Raises:
         InvalidProofError: malformed, too long, out of range, or not the canonical encoding.
-        NewerFormatError: a newer program wrote it.
+        NotCheckedError: it is of a newer format, which only a newer podlt knows.
     """
     try:
         return _decoder.decode(body)
-    except InvalidProofError:
-        tag = _tag(body)
-        name, number = _parts(tag)
-        known = max((_parts(tag_of(kind))[1] for kind in KINDS if kind_of(kind) == name), default=0)
-        if number <= known:
-            raise
-        here = f"this one knows {name}/{known}" if known else f"this one knows no {name}"
-        raise NewerFormatError(f"written by a newer podlt ({tag}; {here}): upgrade podlt to read it") from None
+    except InvalidProofError as error:
+        name, number = _parts(_tag(body))
+        if number > FORMAT:
+            raise NotCheckedError(
+                f"written by a newer podlt ({name}/{number}; this one reads format {FORMAT}): upgrade podlt to check it"
+            ) from None
+        if 0 < number < FORMAT:
+            message = f"{name}/{number} is of an older format, which podlt does not read any more"
+            raise InvalidProofError(message, expected=f"{name}/{FORMAT}", actual=f"{name}/{number}") from None
+        raise error
 
 
 def tag_of(kind: type[Entry]) -> str:
-    """A kind's name with its version, as it is written: "join/2"."""
+    """A kind's name with its version, as it is written: "join/3"."""
     return str(kind.__struct_config__.tag)
 
 
@@ -253,21 +270,16 @@ def kind_of(kind: type[Entry]) -> str:
     return _parts(tag_of(kind))[0]
 
 
-def version_of(kind: type[Entry]) -> int:
-    """A kind's version, from 1."""
-    return _parts(tag_of(kind))[1]
-
-
 def moves_credits(entry: Entry) -> bool:
     """Whether an entry changes anybody's account."""
-    if isinstance(entry, Join2):
+    if isinstance(entry, Join):
         return entry.deposit > 0
     return isinstance(entry, Pay | Return) and bool(entry.transfers)
 
 
 def identity(begin: Begin) -> bytes:
     """The run's identity, 32 bytes: a digest over all that `Begin` says but its time."""
-    return digest("run/1", encode(msgspec.structs.replace(begin, at=0)))
+    return digest("run/3", encode(msgspec.structs.replace(begin, at=0)))
 
 
 class _Tagged(msgspec.Struct):

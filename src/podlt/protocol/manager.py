@@ -6,18 +6,22 @@ workers and answers back, executes what the referee must, and writes what `take`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import count
 
 import msgspec
 
 from podlt import crypto
 from podlt.errors import InvalidProofError, PeerError, TooFewWorkersError
 from podlt.protocol import entries as e
-from podlt.protocol.draw import Roles, deal_again
-from podlt.protocol.messages import Assignment, Committed, Opened
+from podlt.protocol.draw import Roles
+from podlt.protocol.messages import Assignment, Committed, JoinTerms, Opened, TreeSize
 from podlt.protocol.plan import SETTLEMENT_WORKERS, Upcoming
+from podlt.protocol.redeal import Redealer
 from podlt.protocol.rules import RunState
-from podlt.protocol.signatures import claims, commitment_claim
+from podlt.protocol.signatures import commitment_check, signature_checks
 from podlt.protocol.verdict import compare, differing
 
 
@@ -45,6 +49,7 @@ class Manager:
         self._committed: dict[int, Committed] = {}
         self._opened: dict[int, Opened] = {}
         self._roles: Roles | None = None
+        self._redealer: Redealer | None = None
         self._disputes: list[Dispute] = []
 
     # -- between rounds ----------------------------------------------------------------------------------------------
@@ -53,34 +58,50 @@ class Manager:
         """The first entry."""
         self._propose(entry)
 
-    def join(self, key: bytes, sign: Callable[[], bytes], deposit: int = 0) -> int:
-        """Admits a worker; returns its number.
+    def join_terms(self, key: bytes, deposit: int, seen: TreeSize, reserved: Collection[int] = ()) -> JoinTerms:
+        """The terms on which a worker may join now, for it to sign.
 
         Args:
             deposit: credits that the manager holds for it from now on, besides what it held before.
+            seen: the last tree head, which the worker is shown. reserved: numbers that were offered to others.
 
         Raises:
-            PeerError: the signature does not hold, the key was evicted or is in the run already, or the run cannot
-                take this deposit.
+            PeerError: the key was evicted or is in the run already, or the run cannot take this deposit.
         """
-        known = [number for number, worker in self.state.workers.items() if worker.key == key]
-        number = known[0] if known else len(self.state.workers)
-        if known and self.state.workers[number].status != "withdrawn":
-            status = self.state.workers[number].status
+        number = self.state.roster.number(key)
+        if number is None:
+            taken = self.state.workers
+            number = next(n for n in count(len(taken)) if n not in taken and n not in reserved)
+        elif (status := self.state.workers[number].status) != "withdrawn":
             raise PeerError(number, "join", f"cannot join: its key is {status} in this run")
-        entry = e.Join(at=self._now(), worker=number, key=key, signature=sign())
-        if self.state.takes_deposits:
-            entry = e.Join2(at=entry.at, worker=number, key=key, signature=entry.signature, deposit=deposit)
-            if deposit > (room := self.state.room()):
-                raise PeerError(
-                    number, "deposit", f"its deposit of {deposit} is more than the {room} that a run can hold"
-                )
-        elif deposit:
-            raise PeerError(number, "deposit", "this run began with a version that knows no deposits")
-        if not all(claim.holds() for claim in claims(self.state, entry)):
-            raise PeerError(number, "join", "the signature on joining does not hold")
+        if deposit > (room := self.state.room()):
+            raise PeerError(number, "deposit", f"its deposit of {deposit} is more than the {room} that a run can hold")
+        return JoinTerms(number, deposit, seen.size, seen.root)
+
+    def join(self, key: bytes, terms: JoinTerms, signature: bytes) -> int:
+        """Admits a worker on the terms that it signed; returns its number.
+
+        Raises:
+            PeerError: the signature does not hold, or the rules do not allow it to join on these terms any more.
+        """
+        entry = e.Join(
+            at=self._now(),
+            worker=terms.worker,
+            key=key,
+            deposit=terms.deposit,
+            seen=terms.seen,
+            root=terms.root,
+            signature=signature,
+        )
+        if not all(check.holds() for check in signature_checks(self.state, entry)):
+            raise PeerError(terms.worker, "join", "the signature on joining does not hold")
+        known = self.state.workers.get(terms.worker)
+        fits = known is None and self.state.roster.number(key) is None
+        back = known is not None and (known.key, known.status) == (key, "withdrawn") and terms.seen > known.joined
+        if not (fits or back) or terms.deposit > self.state.room() or terms.seen > self.state.index:
+            raise PeerError(terms.worker, "join", "the terms that it signed are out of date")
         self._propose(entry)
-        return number
+        return terms.worker
 
     def resume(self) -> None:
         """Goes on with a run that had stopped; nothing to do if it had not."""
@@ -98,7 +119,7 @@ class Manager:
         """The last entry, or a stop after which the run can be resumed. Before the last one, deposits are returned."""
         if outcome == "complete":
             self.give_back(list(self.state.workers))
-        self._propose(e.Close(at=self._now(), outcome=outcome, reason=reason))  # type: ignore[arg-type]
+        self._propose(e.Close(at=self._now(), outcome=outcome, reason=without_paths(reason)))  # type: ignore[arg-type]
 
     def upcoming(self) -> Upcoming | None:
         """What the next round is, or None when the run is complete.
@@ -136,7 +157,7 @@ class Manager:
             fragments=list(fragments),
         )
         self._propose(entry)
-        self._committed, self._opened, self._disputes = {}, {}, []
+        self._committed, self._opened, self._disputes, self._redealer = {}, {}, [], None
         self._roles = state.roles(self._chain.secret(state.round))
         return [self._assignment(origin) for origin in sorted(self._roles.seats)]
 
@@ -151,7 +172,7 @@ class Manager:
         known = self._committed.get(message.origin)
         if known is not None and known != message:
             raise PeerError(message.holder, "commitment", f"a second commitment to task {message.origin}")
-        if not commitment_claim(self.state, _logged(message)).holds():
+        if not commitment_check(self.state, _logged(message)).holds():
             raise PeerError(message.holder, "commitment", "the signature of its commitment does not hold")
         self._committed[message.origin] = message
 
@@ -203,12 +224,13 @@ class Manager:
             TooFewWorkersError: nobody is left who may take the task; the round in progress cannot be ended, and
                 the run goes on from what was written of it.
         """
-        self._propose(e.Withdraw(at=self._now(), worker=worker, reason=reason))
+        self._propose(e.Withdraw(at=self._now(), worker=worker, reason=without_paths(reason)))
         if self._roles is None or self.state.current is None:
             return []
         if self.state.current.open.purpose == "settle":
             self._leave_settlement(worker)
             return []
+        self._replay_withdrawal(worker)
         held = [o for o in sorted(self._seats()) if self.state.current.holder(o) == worker]
         again = []
         for origin in held:
@@ -281,11 +303,24 @@ class Manager:
         """
         self._propose(e.Apply(at=self._now(), round=self.state.round, update=update, parameters=parameters, loss=loss))
 
+    def measure(self, figures: Mapping[str, float]) -> e.Measure:
+        """Logs the figures of the parameters on the test set; those that are not finite are left out."""
+        state = self.state
+        assert state.begin is not None
+        entry = e.Measure(
+            at=self._now(),
+            epoch=state.measured,
+            test=state.begin.test,
+            parameters=state.parameters,
+            figures=[e.Figure(name, value) for name, value in sorted(figures.items()) if math.isfinite(value)],
+        )
+        self._propose(entry)
+        return entry
+
     def pay(self) -> list[e.Transfer]:
         """Ends the round with what it pays."""
         transfers = self.state.owed()
-        kind = e.Pay2 if self.state.takes_deposits else e.Pay
-        self._propose(kind(at=self._now(), round=self.state.round, transfers=transfers))
+        self._propose(e.Pay(at=self._now(), round=self.state.round, transfers=transfers))
         self._roles = None
         return transfers
 
@@ -325,13 +360,18 @@ class Manager:
         return Assignment(origin, self.state.current.holder(origin), fragment, self.state.task(fragment))
 
     def _substitute(self, origin: int) -> int:
-        round, roles = self.state.current, self._roles
-        assert round is not None and roles is not None
-        secret = self._chain.secret(self.state.round)
-        holder = deal_again(secret, roles, origin, round.holders, self.state.able(), len(round.redealt))
+        assert self._redealer is not None
+        holder = self._redealer.deal(origin)
         if holder is None:
             raise TooFewWorkersError("nobody is left who may take the task: resume the run with more workers")
         return holder
+
+    def _replay_withdrawal(self, worker: int) -> None:
+        """Keeps up who left the round and what was dealt again, from the first withdrawal on."""
+        if self._redealer is None:
+            assert self._roles is not None
+            self._redealer = Redealer(self._chain.secret(self.state.round), self._roles, self.state.roster)
+        self._redealer.leave(worker)
 
     def _leave_settlement(self, worker: int) -> None:
         self._committed.pop(worker, None)
@@ -354,3 +394,11 @@ class Manager:
 
 def _logged(message: Committed) -> e.Commitment:
     return e.Commitment(message.origin, message.holder, message.commitment, message.signature)
+
+
+_PATH = re.compile(r"(?<![\w/.~])~?(?:/[^\s/:;,'\"()<>\[\]]+)+/?")
+
+
+def without_paths(reason: str) -> str:
+    """A reason as it may be logged: of each path of the manager's machine only the last part. A log is public."""
+    return _PATH.sub(lambda found: found[0].rstrip("/").rpartition("/")[2], reason)

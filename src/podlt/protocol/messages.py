@@ -8,7 +8,39 @@ from __future__ import annotations
 import msgspec
 
 from podlt.crypto import digest
-from podlt.units import Digest, Round, Salt, Signature, WorkerId
+from podlt.protocol.entries import Join
+from podlt.units import Count, Credits, Digest, Round, Salt, Signature, WorkerId
+
+
+class TreeSize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A tree head's content: `size` entries under `root`."""
+
+    size: Count
+    root: Digest
+
+
+class JoinTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a worker signs when it joins a run, besides the run's identity.
+
+    Attributes:
+        worker: its number. deposit: credits that the manager holds for it from now on, besides what it held before.
+        seen, root: size and root of the last tree head that it saw.
+    """
+
+    worker: WorkerId
+    deposit: Credits
+    seen: Count
+    root: Digest
+
+    @classmethod
+    def of(cls, entry: Join) -> JoinTerms:
+        """The terms that an entry says were signed."""
+        return cls(entry.worker, entry.deposit, entry.seen, entry.root)
+
+    def message(self, run: bytes) -> bytes:
+        """What is signed: identity, number, deposit and size (8 bytes each, big-endian), root."""
+        numbers = (self.worker, self.deposit, self.seen)
+        return run + b"".join(number.to_bytes(8, "big") for number in numbers) + self.root
 
 
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,6 +10,9 @@ SMALLEST_ARRAY = 3
 SETTLEMENT_WORKERS = 2
 """Fewer cannot be compared with each other."""
 
+SETTLEMENT_ROUNDS = 1
+"""Rounds after the last epoch."""
+
 
 class Upcoming(msgspec.Struct, frozen=True):
     """What the next round must be: its place in the data, and the number of fragments."""

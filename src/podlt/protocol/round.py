@@ -1,4 +1,4 @@
-"""What the rules keep of a worker, and of the round in progress."""
+"""What the rules keep of the round in progress."""
 
 from __future__ import annotations
 
@@ -9,20 +9,17 @@ from podlt.protocol.draw import Roles
 from podlt.protocol.messages import Task
 
 
-class WorkerState(msgspec.Struct):
-    """A worker as the log knows it; `status` is "active", "withdrawn" or "evicted"."""
+class Left(msgspec.Struct, frozen=True):
+    """A worker withdrew within the round."""
 
-    key: bytes
-    status: str = "active"
-    checks_passed: int = 0
+    worker: int
 
 
 class Redealt(msgspec.Struct, frozen=True):
-    """A task that was dealt again, and who was still active then: what the draw of its new holder rests on."""
+    """A task was dealt again within the round."""
 
     origin: int
     holder: int
-    able: list[int]
 
 
 class Before(msgspec.Struct, frozen=True):
@@ -39,17 +36,21 @@ class RoundState(msgspec.Struct):
     """The round in progress, filled as its entries come.
 
     Attributes:
-        beacon: what its draws rest on beside the secret; tasks: fragment -> its task and the task's digest, kept
-            because each is asked for by every step of a round.
+        size: how many workers were active when it opened. beacon: what its draws rest on besides the secret.
+        before: the run before the round. tasks: fragment -> its task and the task's digest, kept because each is
+            asked for by every step of a round. moves: who left and what was dealt again, in the order of the log.
+        departed: those who left. bound: workers that were committed to a result at some time.
     """
 
     open: e.Open
-    workers: list[int]
+    size: int
     beacon: bytes
     before: Before
     tasks: dict[int, tuple[Task, bytes]] = {}
     holders: dict[int, int] = {}
-    redealt: list[Redealt] = []
+    moves: list[Left | Redealt] = []
+    departed: set[int] = set()
+    bound: set[int] = set()
     commitments: dict[int, e.Commitment] = {}
     roles: Roles | None = None
     results: dict[int, bytes] = {}

@@ -14,18 +14,17 @@ from typing import Any
 from podlt import crypto
 from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
-from podlt.protocol.draw import Roles, deal_again, mix_beacon
-from podlt.protocol.plan import SETTLEMENT_WORKERS, Upcoming, most_rounds
-from podlt.protocol.round import Before, Redealt, RoundState, WorkerState
+from podlt.protocol.claims import Claim
+from podlt.protocol.draw import Roles, mix_beacon
+from podlt.protocol.plan import SETTLEMENT_ROUNDS, SETTLEMENT_WORKERS, Upcoming, most_rounds
+from podlt.protocol.redeal import Redealer
+from podlt.protocol.round import Before, Left, Redealt, RoundState
 from podlt.protocol.state import RunFacts, most_paid
-from podlt.protocol.steps import Step
 from podlt.protocol.verdict import compare, differing
 from podlt.units import MAX_INT
 
 MAX_ROUNDS = 2**40
 """As many as a `Round` can number."""
-
-SETTLEMENT_ROUNDS = 1
 
 
 class RunState(RunFacts):
@@ -40,15 +39,12 @@ class RunState(RunFacts):
             InvalidProofError: the rules do not allow it; the state must not be used any further.
         """
         try:
-            self._require(entry.at >= self.at, Step.PROGRESS, "the clock went back", self.at, entry.at)
+            self._require(entry.at >= self.at, Claim.PROGRESS, "the clock went back", self.at, entry.at)
             if self.begin is None:
-                self._require(isinstance(entry, e.Begin), Step.PROGRESS, "the first entry must be begin")
+                self._require(isinstance(entry, e.Begin), Claim.PROGRESS, "the first entry must be begin")
             if self.closed is not None:
                 goes_on = self.closed.outcome == "stopped" and isinstance(entry, e.Resume)
-                self._require(goes_on, Step.OUTCOME, "the run was closed")
-            form = type(self.begin if self.begin is not None else entry)
-            fits = type(entry) in e.FORMATS[form]  # type: ignore[index]
-            self._require(fits, Step.PROGRESS, f"no {e.tag_of(type(entry))} in a run of {e.tag_of(form)}")
+                self._require(goes_on, Claim.OUTCOME, "the run was closed")
             _HANDLERS[type(entry)](self, entry)
         except InvalidProofError as error:
             raise InvalidProofError(
@@ -58,66 +54,66 @@ class RunState(RunFacts):
         self.index += 1
 
     def _apply_begin(self, entry: e.Begin) -> None:
-        self._require(self.begin is None, Step.PROGRESS, "a second begin")
-        self._require(min(entry.lines, entry.epochs, entry.block_lines) > 0, Step.PROGRESS, "a run without lines")
-        self._require(entry.spares == 2, Step.PROGRESS, "classic has two spares", 2, entry.spares)
+        self._require(self.begin is None, Claim.PROGRESS, "a second begin")
+        self._require(min(entry.lines, entry.epochs, entry.block_lines) > 0, Claim.PROGRESS, "a run without lines")
+        self._require(entry.spares == 2, Claim.PROGRESS, "classic has two spares", 2, entry.spares)
+        steps = entry.local_steps == 1 and entry.local_lr is None
+        several = entry.local_steps > 1 and entry.local_lr is not None and 0 < entry.local_lr < math.inf
+        self._require(steps or several, Claim.PROGRESS, "local_steps and local_lr do not fit")
         rounds = most_rounds(entry.lines, entry.epochs, entry.block_lines, entry.fragment_lines) + SETTLEMENT_ROUNDS
-        self._require(rounds <= MAX_ROUNDS, Step.PROGRESS, "more rounds than can be numbered", MAX_ROUNDS, rounds)
-        self._require(entry.chain_length >= rounds, Step.DRAWS, "the chain is too short", rounds, entry.chain_length)
+        self._require(rounds <= MAX_ROUNDS, Claim.PROGRESS, "more rounds than can be numbered", MAX_ROUNDS, rounds)
+        self._require(entry.chain_length >= rounds, Claim.DRAWS, "the chain is too short", rounds, entry.chain_length)
         most = most_paid(entry)
-        self._require(most <= MAX_INT, Step.PAYMENTS, "more pay than an account can hold", MAX_INT, most)
+        self._require(most <= MAX_INT, Claim.PAYMENTS, "more pay than an account can hold", MAX_INT, most)
         self.begin, self.run = entry, e.identity(entry)
         self.parameters, self.secret = entry.parameters, entry.chain_end
         self.beacon = mix_beacon(self.run)
 
     def _apply_join(self, entry: e.Join) -> None:
-        self._require(self.current is None, Step.PROGRESS, "a worker joins between rounds only")
+        self._require(self.current is None, Claim.PROGRESS, "a worker joins between rounds only")
+        self._require(entry.seen <= self.index, Claim.SIGNATURES, "a head was seen before it was there", self.index)
         known = self.workers.get(entry.worker)
         if known is None:
-            self._require(
-                entry.worker == len(self.workers),
-                Step.PROGRESS,
-                "workers are numbered in order",
-                len(self.workers),
-                entry.worker,
-            )
-            fresh = all(worker.key != entry.key for worker in self.workers.values())
-            self._require(fresh, Step.PROGRESS, "the key belongs to another worker")
-            self.workers[entry.worker] = WorkerState(entry.key)
-            self.ledger.open(entry.worker)
+            fresh = self.roster.number(entry.key) is None
+            self._require(fresh, Claim.PROGRESS, "the key belongs to another worker")
             # Only a first joining counts for the draws: the manager could repeat a later one as often as it likes.
             self.joined.append(entry.signature)
         else:
             back = known.status == "withdrawn" and known.key == entry.key
-            self._require(back, Step.PROGRESS, f"worker {entry.worker} cannot join again")
-            known.status = "active"
-        if isinstance(entry, e.Join2):
-            room = self.room()
-            self._require(
-                entry.deposit <= room, Step.PAYMENTS, "too large a deposit for an account", room, entry.deposit
-            )
-            self.ledger.deposit(entry.worker, entry.deposit)
+            self._require(back, Claim.PROGRESS, f"worker {entry.worker} cannot join again")
+            new = entry.seen > known.joined
+            self._require(new, Claim.SIGNATURES, f"worker {entry.worker} signed this before it joined last")
+        room = self.room()
+        self._require(entry.deposit <= room, Claim.PAYMENTS, "too large a deposit for an account", room, entry.deposit)
+        self.roster.add(entry.worker, entry.key, self.index)
+        self.ledger.open(entry.worker)
+        self.ledger.deposit(entry.worker, entry.deposit)
 
     def _apply_withdraw(self, entry: e.Withdraw) -> None:
-        worker = self.workers.get(entry.worker)
-        self._require(worker is not None and worker.status == "active", Step.PROGRESS, "no such active worker")
-        assert worker is not None
-        revealed = self.current is not None and self.current.roles is not None
-        self._require(not revealed, Step.PROGRESS, "a worker withdraws before the reveal, or between rounds")
-        worker.status = "withdrawn"
-        if self.current is not None and self.current.open.purpose == "settle":
-            self.current.commitments.pop(entry.worker, None)
+        self._require(self.is_active(entry.worker), Claim.PROGRESS, "no such active worker")
+        round = self.current
+        revealed = round is not None and round.roles is not None
+        self._require(not revealed, Claim.PROGRESS, "a worker withdraws before the reveal, or between rounds")
+        self.workers[entry.worker].status = "withdrawn"
+        if round is None:
+            self.roster.remove([entry.worker])
+            return
+        round.moves.append(Left(entry.worker))
+        round.departed.add(entry.worker)
+        if round.open.purpose == "settle":
+            round.commitments.pop(entry.worker, None)
 
     def _apply_open(self, entry: e.Open) -> None:
-        self._require(self.current is None, Step.PROGRESS, "the round before is not paid")
-        self._require(entry.round == self.round, Step.PROGRESS, "round out of order", self.round, entry.round)
+        self._require(self.current is None, Claim.PROGRESS, "the round before is not paid")
+        self._require(not self.measure_due, Claim.PROGRESS, "the figures of the epoch before are missing")
+        self._require(entry.round == self.round, Claim.PROGRESS, "round out of order", self.round, entry.round)
         expected = self.upcoming()
-        self._require(expected is not None, Step.PROGRESS, "a round after the last one")
+        self._require(expected is not None, Claim.PROGRESS, "a round after the last one")
         found = Upcoming(entry.purpose, entry.epoch, entry.offset, entry.lines, len(entry.fragments))
-        self._require(found == expected, Step.PROGRESS, "the round takes other lines than the plan", expected, found)
+        self._require(found == expected, Claim.PROGRESS, "the round takes other lines than the plan", expected, found)
         self._require(
             entry.parameters == self.parameters,
-            Step.PROGRESS,
+            Claim.PROGRESS,
             "the round starts from other parameters",
             self.parameters,
             entry.parameters,
@@ -125,50 +121,52 @@ class RunState(RunFacts):
         if entry.purpose == "settle":
             assert self.last_open is not None
             same = entry.fragments == self.last_open.fragments
-            self._require(same, Step.PROGRESS, "the settlement has other fragments than the last round")
+            self._require(same, Claim.PROGRESS, "the settlement has other fragments than the last round")
         before = Before(self.index, self.at, self.beacon, self.joined, self.secret)
-        self.current = RoundState(entry, self.active(), mix_beacon(self.beacon, *sorted(self.joined)), before)
+        beacon = mix_beacon(self.beacon, *sorted(self.joined))
+        self.current = RoundState(entry, len(self.roster.order), beacon, before)
 
     def _apply_redeal(self, entry: e.Redeal) -> None:
         round = self._round_before_reveal(entry.round)
-        task = entry.origin in round.workers and round.open.purpose == "train"
-        self._require(task, Step.PROGRESS, "no such task")
+        task = self._in_round(round, entry.origin) and round.open.purpose == "train"
+        self._require(task, Claim.PROGRESS, "no such task")
         previous = round.holder(entry.origin)
         lost = self.workers[previous].status == "withdrawn"
-        self._require(lost, Step.PROGRESS, f"worker {previous} still holds the task")
-        able = self.able()
-        self._require(entry.holder in able, Step.PROGRESS, f"worker {entry.holder} cannot take the task")
-        round.redealt.append(Redealt(entry.origin, entry.holder, able))
+        self._require(lost, Claim.PROGRESS, f"worker {previous} still holds the task")
+        able = self.is_active(entry.holder)
+        self._require(able, Claim.PROGRESS, f"worker {entry.holder} cannot take the task")
+        round.moves.append(Redealt(entry.origin, entry.holder))
         round.holders[entry.origin] = entry.holder
         round.commitments.pop(entry.origin, None)
 
     def _apply_commit(self, entry: e.Commit) -> None:
         round = self._round_before_reveal(entry.round)
         origins = [c.origin for c in entry.commitments]
-        self._require(bool(origins) and origins == sorted(set(origins)), Step.OPENINGS, "commitments out of order")
+        self._require(bool(origins) and origins == sorted(set(origins)), Claim.OPENINGS, "commitments out of order")
         for c in entry.commitments:
-            fresh = c.origin in round.workers and c.origin not in round.commitments
-            self._require(fresh, Step.OPENINGS, f"no commitment to the task of worker {c.origin} is due")
+            fresh = self._in_round(round, c.origin) and c.origin not in round.commitments
+            self._require(fresh, Claim.OPENINGS, f"no commitment to the task of worker {c.origin} is due")
             holds = c.holder == round.holder(c.origin) and self.workers[c.holder].status == "active"
-            self._require(holds, Step.OPENINGS, f"worker {c.holder} does not hold the task of worker {c.origin}")
+            self._require(holds, Claim.OPENINGS, f"worker {c.holder} does not hold the task of worker {c.origin}")
             round.commitments[c.origin] = c
+            round.bound.add(c.holder)
 
     def _apply_reveal(self, entry: e.Reveal) -> None:
         round = self._round_before_reveal(entry.round)
         link = crypto.chain_link(entry.secret)
-        self._require(link == self.secret, Step.DRAWS, "the secret is not the chain's", self.secret, link)
+        self._require(link == self.secret, Claim.DRAWS, "the secret is not the chain's", self.secret, link)
         roles = self.roles(entry.secret)
         dealt = sorted(roles.seats)
         self._require(
             dealt == sorted(round.commitments),
-            Step.DRAWS,
+            Claim.DRAWS,
             "the commitments are not those of the tasks dealt",
             dealt,
             sorted(round.commitments),
         )
         self._check_redealt(round, roles, entry.secret)
         opened = [o.origin for o in entry.openings]
-        self._require(opened == dealt, Step.OPENINGS, "the openings are not those of the tasks dealt", dealt, opened)
+        self._require(opened == dealt, Claim.OPENINGS, "the openings are not those of the tasks dealt", dealt, opened)
         results: dict[int, bytes] = {}
         for o in entry.openings:
             promised = round.commitments[o.origin]
@@ -176,7 +174,7 @@ class RunState(RunFacts):
             found = crypto.commitment(self.task_digest(roles.seats[o.origin]), key, o.update, o.salt)
             self._require(
                 found == promised.commitment,
-                Step.OPENINGS,
+                Claim.OPENINGS,
                 f"the commitment to the task of worker {o.origin} opens to something else",
                 promised.commitment,
                 found,
@@ -188,74 +186,94 @@ class RunState(RunFacts):
 
     def _check_redealt(self, round: RoundState, roles: Roles, secret: bytes) -> None:
         """What can be said of the tasks that were dealt again only once the secret is known."""
-        holders: dict[int, int] = {}
-        for number, again in enumerate(round.redealt):
-            self._require(again.origin in roles.seats, Step.DRAWS, "a task was dealt again that nobody had")
-            drawn = deal_again(secret, roles, again.origin, holders, again.able, number)
-            message = f"the task of worker {again.origin} was dealt again to another than was drawn"
-            self._require(again.holder == drawn, Step.DRAWS, message, drawn, again.holder)
-            holders[again.origin] = again.holder
-        gone = sorted({round.holder(origin) for origin in roles.seats} - set(self.able()))
-        self._require(not gone, Step.DRAWS, "tasks of workers that withdrew were not dealt again", [], gone)
+        if round.holders:
+            replay = Redealer(secret, roles, self.roster)
+            for move in round.moves:
+                if isinstance(move, Left):
+                    replay.leave(move.worker)
+                    continue
+                self._require(move.origin in roles.seats, Claim.DRAWS, "a task was dealt again that nobody had")
+                drawn = replay.deal(move.origin)
+                message = f"the task of worker {move.origin} was dealt again to another than was drawn"
+                self._require(move.holder == drawn, Claim.DRAWS, message, drawn, move.holder)
+        if round.departed:
+            gone = sorted(h for h in {round.holder(origin) for origin in roles.seats} if not self.is_active(h))
+            self._require(not gone, Claim.DRAWS, "tasks of workers that withdrew were not dealt again", [], gone)
         if round.open.purpose == "settle":
             enough = len(roles.seats) >= SETTLEMENT_WORKERS
-            self._require(enough, Step.DRAWS, "too few workers are left to compare", SETTLEMENT_WORKERS)
+            self._require(enough, Claim.DRAWS, "too few workers are left to compare", SETTLEMENT_WORKERS)
 
     def _apply_verdict(self, entry: e.Verdict) -> None:
         round = self._round_after_reveal(entry.round)
         assert round.roles is not None
-        self._require(entry.fragment < len(round.open.fragments), Step.VERDICTS, "no such fragment")
-        self._require(entry.fragment not in round.verdicts, Step.VERDICTS, "a second verdict on a fragment")
+        self._require(entry.fragment < len(round.open.fragments), Claim.VERDICTS, "no such fragment")
+        self._require(entry.fragment not in round.verdicts, Claim.VERDICTS, "a second verdict on a fragment")
         results = round.fragment_results(entry.fragment)
         is_group = entry.fragment == round.roles.checked
         compared = compare(results, vote=round.open.purpose == "train") if is_group else None
         if entry.outcome == "referee":
             due = entry.reason == "non-finite" or (is_group and compared is None and entry.reason == "no-majority")
-            self._require(due, Step.VERDICTS, "no referee is called for")
+            self._require(due, Claim.VERDICTS, "no referee is called for")
             evicted = differing(results, entry.accepted)
         else:
-            self._require(compared is not None and entry.reason == "compared", Step.VERDICTS, "the results name nobody")
+            self._require(
+                compared is not None and entry.reason == "compared", Claim.VERDICTS, "the results name nobody"
+            )
             assert compared is not None
             self._require(
                 entry.outcome == compared.outcome,
-                Step.VERDICTS,
+                Claim.VERDICTS,
                 "another outcome than the results'",
                 compared.outcome,
                 entry.outcome,
             )
             self._require(
                 entry.accepted == compared.accepted,
-                Step.VERDICTS,
+                Claim.VERDICTS,
                 "another result than the accepted one",
                 compared.accepted,
                 entry.accepted,
             )
             evicted = compared.evicted
         self._require(
-            entry.evicted == evicted, Step.VERDICTS, "the verdict evicts the wrong workers", evicted, entry.evicted
+            entry.evicted == evicted, Claim.VERDICTS, "the verdict evicts the wrong workers", evicted, entry.evicted
         )
         round.verdicts[entry.fragment] = entry
 
     def _apply_apply(self, entry: e.Apply) -> None:
         round = self._judged_round(entry.round)
         once = round.open.purpose == "train" and not round.applied
-        self._require(once, Step.PROGRESS, "no update is due")
-        self._require(math.isfinite(entry.loss), Step.PROGRESS, "the loss is not finite")
+        self._require(once, Claim.PROGRESS, "no update is due")
+        self._require(math.isfinite(entry.loss), Claim.PROGRESS, "the loss is not finite")
         round.applied = True
         self.parameters = entry.parameters
+
+    def _apply_measure(self, entry: e.Measure) -> None:
+        self._require(self.current is None, Claim.PROGRESS, "figures are logged between rounds only")
+        self._require(self.measure_due, Claim.PROGRESS, "no figures are due")
+        self._require(entry.epoch == self.measured, Claim.PROGRESS, "figures of another epoch", self.measured)
+        known = (self._begin.test, self.parameters)
+        found = (entry.test, entry.parameters)
+        self._require(found == known, Claim.PROGRESS, "figures of another test set, or of other parameters")
+        names = [figure.name for figure in entry.figures]
+        self._require(names == sorted(set(names)), Claim.PROGRESS, "the figures are not in order")
+        finite = all(math.isfinite(figure.value) for figure in entry.figures)
+        self._require(finite, Claim.PROGRESS, "a figure is not finite")
+        self.measured, self.last_measure = self.measured + 1, entry
 
     def _apply_pay(self, entry: e.Pay) -> None:
         round = self._judged_round(entry.round)
         opened = round.open
-        self._require(round.applied or opened.purpose == "settle", Step.PROGRESS, "the round's update is not applied")
+        self._require(round.applied or opened.purpose == "settle", Claim.PROGRESS, "the round's update is not applied")
         owed = self.owed()
         self._require(
-            entry.transfers == owed, Step.PAYMENTS, "the round pays other than the rules owe", owed, entry.transfers
+            entry.transfers == owed, Claim.PAYMENTS, "the round pays other than the rules owe", owed, entry.transfers
         )
         for worker in self._passed():
             self.workers[worker].checks_passed += 1
         for worker in self._evicted():
             self.workers[worker].status = "evicted"
+        self.roster.remove([*self._evicted(), *round.departed])
         self.ledger.post(entry.transfers)
         self.last_open, self.current = opened, None
         self.round += 1
@@ -267,25 +285,26 @@ class RunState(RunFacts):
             self.epoch, self.offset = self.epoch + 1, 0
 
     def _apply_return(self, entry: e.Return) -> None:
-        self._require(self.current is None, Step.PROGRESS, "deposits are returned between rounds only")
+        self._require(self.current is None, Claim.PROGRESS, "deposits are returned between rounds only")
         workers = [t.worker for t in entry.transfers]
         known = bool(workers) and workers == sorted(set(workers)) and all(w in self.workers for w in workers)
-        self._require(known, Step.PAYMENTS, "deposits are returned to known workers, in order")
+        self._require(known, Claim.PAYMENTS, "deposits are returned to known workers, in order")
         due = [e.Transfer("return", worker, self.returnable(worker)) for worker in workers]
         whole = entry.transfers == due and all(t.amount for t in due)
-        self._require(whole, Step.PAYMENTS, "another deposit is returned than may be", due, entry.transfers)
+        self._require(whole, Claim.PAYMENTS, "another deposit is returned than may be", due, entry.transfers)
         self.ledger.post(entry.transfers)
 
     def _apply_resume(self, entry: e.Resume) -> None:
-        self._require(self.current is None, Step.PROGRESS, "a run resumes between rounds only")
+        self._require(self.current is None, Claim.PROGRESS, "a run resumes between rounds only")
         self.closed = None
 
     def _apply_close(self, entry: e.Close) -> None:
-        self._require(self.current is None, Step.OUTCOME, "the run was closed within a round")
+        self._require(self.current is None, Claim.OUTCOME, "the run was closed within a round")
         if entry.outcome == "complete":
-            self._require(self.trained and self.upcoming() is None, Step.OUTCOME, "the run is not complete")
+            done = self.trained and not self.measure_due and self.upcoming() is None
+            self._require(done, Claim.OUTCOME, "the run is not complete")
             held = [worker for worker, account in self.ledger.accounts.items() if account.deposit]
-            self._require(not held, Step.OUTCOME, "deposits were not returned to their owners", [], held)
+            self._require(not held, Claim.OUTCOME, "deposits were not returned to their owners", [], held)
         self.closed = entry
 
     def forget_round(self) -> None:
@@ -297,41 +316,48 @@ class RunState(RunFacts):
         self.index, self.at, self.secret = before.index, before.at, before.secret
         self.beacon, self.joined = before.beacon, before.joined
         self.parameters = round.open.parameters
-        for worker in round.workers:
+        for worker in round.departed:
             self.workers[worker].status = "active"
         self.current = None
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
+    def _in_round(self, round: RoundState, worker: int) -> bool:
+        """Whether a worker was active when the round opened: nobody joins within one."""
+        known = self.workers.get(worker)
+        if known is None or known.status == "evicted":
+            return False
+        return known.status == "active" or worker in round.departed
+
     def _round_before_reveal(self, number: int) -> RoundState:
         round = self._round_in_progress(number)
-        self._require(round.roles is None, Step.PROGRESS, "the round was revealed already")
+        self._require(round.roles is None, Claim.PROGRESS, "the round was revealed already")
         return round
 
     def _round_after_reveal(self, number: int) -> RoundState:
         round = self._round_in_progress(number)
-        self._require(round.roles is not None, Step.PROGRESS, "the round was not revealed yet")
-        self._require(not round.applied, Step.PROGRESS, "the round's update was applied already")
+        self._require(round.roles is not None, Claim.PROGRESS, "the round was not revealed yet")
+        self._require(not round.applied, Claim.PROGRESS, "the round's update was applied already")
         return round
 
     def _judged_round(self, number: int) -> RoundState:
         round = self._round_in_progress(number)
         judged = round.roles is not None and round.roles.checked in round.verdicts
-        self._require(judged, Step.VERDICTS, "the round's check has no verdict")
+        self._require(judged, Claim.VERDICTS, "the round's check has no verdict")
         return round
 
     def _round_in_progress(self, number: int) -> RoundState:
-        self._require(self.current is not None, Step.PROGRESS, "no round is in progress")
+        self._require(self.current is not None, Claim.PROGRESS, "no round is in progress")
         assert self.current is not None
         self._require(
-            self.current.open.round == number, Step.PROGRESS, "entry of another round", self.current.open.round, number
+            self.current.open.round == number, Claim.PROGRESS, "entry of another round", self.current.open.round, number
         )
         return self.current
 
     @staticmethod
-    def _require(holds: bool, step: Step, message: str, expected: object = None, actual: object = None) -> None:
+    def _require(holds: bool, claim: Claim, message: str, expected: object = None, actual: object = None) -> None:
         if not holds:
-            raise InvalidProofError(message, step=step, expected=expected, actual=actual)
+            raise InvalidProofError(message, step=claim, expected=expected, actual=actual)
 
 
 _HANDLERS: dict[type[e.Entry], Callable[[RunState, Any], None]] = {

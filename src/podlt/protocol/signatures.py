@@ -7,14 +7,15 @@ import msgspec
 from podlt import crypto
 from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
+from podlt.protocol.claims import Claim
+from podlt.protocol.messages import JoinTerms
 from podlt.protocol.rules import RunState
-from podlt.protocol.steps import Step
 
-JOIN = "join/1"
+JOIN = "join/3"
 COMMITMENT = "signed-commitment/1"
 
 
-class Claim(msgspec.Struct, frozen=True, array_like=True):
+class SignatureCheck(msgspec.Struct, frozen=True, array_like=True):
     """`key` is said to have signed `message`; `entry` says where, `worker` who."""
 
     key: bytes
@@ -29,25 +30,30 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
         return crypto.is_signed(self.key, self.domain, self.message, self.signature)
 
     def error(self) -> InvalidProofError:
-        """The failure of this claim, as a verifier reports it."""
+        """The failure, as a verifier reports it."""
         message = f"the signature of worker {self.worker} does not hold"
-        return InvalidProofError(message, entry=self.entry, step=Step.SIGNATURES)
+        return InvalidProofError(message, entry=self.entry, step=Claim.SIGNATURES)
 
 
-def claims(state: RunState, entry: e.Entry) -> list[Claim]:
+def signature_checks(state: RunState, entry: e.Entry) -> list[SignatureCheck]:
     """The signatures that `entry` carries, given the run's state just before it.
 
     Raises:
         InvalidProofError: it names a worker that never joined.
     """
     if isinstance(entry, e.Join):
-        return [Claim(entry.key, JOIN, state.run, entry.signature, state.index, entry.worker)]
+        return [join_check(state.run, entry.key, JoinTerms.of(entry), entry.signature, state.index)]
     if not isinstance(entry, e.Commit):
         return []
-    return [commitment_claim(state, c) for c in entry.commitments]
+    return [commitment_check(state, c) for c in entry.commitments]
 
 
-def commitment_claim(state: RunState, c: e.Commitment) -> Claim:
+def join_check(run: bytes, key: bytes, terms: JoinTerms, signature: bytes, entry: int = 0) -> SignatureCheck:
+    """The signature of a worker on the terms on which it joins a run (its identity)."""
+    return SignatureCheck(key, JOIN, terms.message(run), signature, entry, terms.worker)
+
+
+def commitment_check(state: RunState, c: e.Commitment) -> SignatureCheck:
     """The signature on one commitment.
 
     Raises:
@@ -56,5 +62,5 @@ def commitment_claim(state: RunState, c: e.Commitment) -> Claim:
     worker = state.workers.get(c.holder)
     if worker is None:
         message = f"commitment of worker {c.holder}, who never joined"
-        raise InvalidProofError(message, entry=state.index, step=Step.OPENINGS)
-    return Claim(worker.key, COMMITMENT, c.commitment, c.signature, state.index, c.holder)
+        raise InvalidProofError(message, entry=state.index, step=Claim.OPENINGS)
+    return SignatureCheck(worker.key, COMMITMENT, c.commitment, c.signature, state.index, c.holder)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
+from podlt.protocol.claims import Claim
 from podlt.protocol.draw import Roles, deal, deal_settlement
 from podlt.protocol.ledger import Ledger
 from podlt.protocol.messages import Task, randomness
 from podlt.protocol.plan import SETTLEMENT_WORKERS, SMALLEST_ARRAY, Upcoming, fragment_bounds, next_lines
-from podlt.protocol.round import RoundState, WorkerState
-from podlt.protocol.steps import Step
+from podlt.protocol.roster import Roster, WorkerState
+from podlt.protocol.round import RoundState
 from podlt.units import MAX_INT
 
 MOST_PAID = 4
@@ -22,38 +25,53 @@ def most_paid(begin: e.Begin) -> int:
 
 
 class RunFacts:
-    """Everything that a log has said so far."""
+    """Everything that a log has said so far.
+
+    Attributes:
+        measured: of how many epochs the figures on the test set are in the log.
+    """
 
     def __init__(self) -> None:
         self.index = 0
         self.at = 0
         self.begin: e.Begin | None = None
         self.run = b""
-        self.workers: dict[int, WorkerState] = {}
+        self.roster = Roster()
         self.ledger = Ledger()
         self.beacon = b""
         self.joined: list[bytes] = []
         self.parameters = b""
         self.secret = b""
-        self.round = self.epoch = self.offset = 0
+        self.round = self.epoch = self.offset = self.measured = 0
         self.settled = False
         self.current: RoundState | None = None
         self.last_open: e.Open | None = None
+        self.last_measure: e.Measure | None = None
         self.closed: e.Close | None = None
+
+    @property
+    def workers(self) -> Mapping[int, WorkerState]:
+        """The workers by number."""
+        return self.roster.view()
 
     def active(self) -> list[int]:
         """The workers that may be dealt a task, ascending."""
-        return [number for number, worker in self.workers.items() if worker.status == "active"]
+        return self.roster.active()
 
     @property
-    def takes_deposits(self) -> bool:
-        """Whether the run began with a version that knows deposits."""
-        return isinstance(self.begin, e.Begin2)
+    def active_count(self) -> int:
+        """How many workers may be dealt a task."""
+        return len(self.roster.order) - (len(self.current.departed) if self.current is not None else 0)
 
     @property
     def trained(self) -> bool:
         """Whether every epoch is done."""
         return self._begin.epochs <= self.epoch
+
+    @property
+    def measure_due(self) -> bool:
+        """Whether the figures of an epoch that is done are to be logged before the next round."""
+        return self._begin.test != e.NO_TEST and self.measured < self.epoch
 
     def upcoming(self) -> Upcoming | None:
         """What the next round must be, or None when the run is complete.
@@ -61,15 +79,14 @@ class RunFacts:
         Raises:
             InvalidProofError: too few workers are left for it.
         """
-        begin, active = self._begin, len(self.active())
+        begin, active = self._begin, self.active_count
         if self.trained:
-            owed = any(account.pending for account in self.ledger.accounts.values())
-            if self.settled or self.last_open is None or active < SETTLEMENT_WORKERS or not owed:
+            if self.settled or self.last_open is None or active < SETTLEMENT_WORKERS or not self.ledger.pending:
                 return None
             last = self.last_open
             return Upcoming("settle", last.epoch, last.offset, last.lines, len(last.fragments))
         if active < max(SMALLEST_ARRAY, begin.spares + 1):
-            raise InvalidProofError(f"{active} workers are too few for a round", step=Step.PROGRESS)
+            raise InvalidProofError(f"{active} workers are too few for a round", step=Claim.PROGRESS)
         useful = active - begin.spares
         lines = next_lines(begin.lines, self.offset, begin.block_lines, begin.fragment_lines, useful)
         return Upcoming("train", self.epoch, self.offset, lines, min(useful, lines))
@@ -79,14 +96,13 @@ class RunFacts:
         assert self.current is not None
         fragments = len(self.current.open.fragments)
         if self.current.open.purpose == "settle":
-            return deal_settlement(secret, self.current.beacon, self.able(), fragments)
-        by_key = sorted(self.current.workers, key=lambda number: self.workers[number].key)
-        return deal(secret, self.current.beacon, by_key, fragments, self._begin.spares)
+            return deal_settlement(secret, self.current.beacon, self.active(), fragments)
+        return deal(secret, self.current.beacon, self.roster, fragments, self._begin.spares)
 
-    def able(self) -> list[int]:
-        """The workers of the round in progress that are still active, ascending."""
-        assert self.current is not None
-        return [number for number in self.current.workers if self.workers[number].status == "active"]
+    def is_active(self, worker: int) -> bool:
+        """Whether a worker joined, and neither withdrew nor was evicted."""
+        known = self.workers.get(worker)
+        return known is not None and known.status == "active"
 
     def task(self, fragment: int) -> Task:
         """The task of a fragment of the round in progress."""

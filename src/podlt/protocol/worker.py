@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from podlt import crypto
-from podlt.protocol.messages import Committed, Opened, Task
+from podlt.protocol.messages import Committed, JoinTerms, Opened, Task
 from podlt.protocol.signatures import COMMITMENT, JOIN
 
 
@@ -21,9 +21,9 @@ class Worker:
         self._openings: dict[int, Opened] = {}
         self._round = -1
 
-    def join(self) -> bytes:
-        """The signature with which it joins the run."""
-        return self._key.sign(JOIN, self.run)
+    def join(self, terms: JoinTerms) -> bytes:
+        """The signature with which it joins the run on these terms."""
+        return self._key.sign(JOIN, terms.message(self.run))
 
     def commit(self, origin: int, task: Task, update: bytes) -> Committed:
         """Binds itself to a result, without showing it.

@@ -22,14 +22,6 @@ MOST_KEPT = 2**13
 Item = TypeVar("Item")
 
 
-class Measured(msgspec.Struct, frozen=True):
-    """Figures on the test set after an epoch."""
-
-    epoch: int
-    round: int
-    metrics: dict[str, float]
-
-
 class RoundSeconds(msgspec.Struct, frozen=True):
     """What a round took; `faked` who faked its result, `applied` whose fake went into the parameters."""
 
@@ -67,11 +59,10 @@ class Figures(msgspec.Struct, frozen=True):
     """All figures of a run's directory.
 
     Attributes:
-        measured: of all epochs, of every n-th and the last if there are very many; cheats: worker -> what it was told
+        cheats: worker -> what it was told
         to do; fakes: of those workers.
     """
 
-    measured: list[Measured]
     spent: Spent
     cheats: dict[int, str]
     fakes: dict[int, Fakes]
@@ -85,11 +76,8 @@ def read_figures(run: Path) -> Figures:
     """
     settings = _json(run / "settings.json") or {}
     cheats = {int(worker): str(kind) for worker, kind in settings.get("cheats", {}).items()}
-    measured = _Thinned[Measured]()
-    for figures in _lines(run / "metrics.jsonl", Measured):
-        measured.add(figures)
     spent, fakes = _rounds(run / "rounds.jsonl", cheats)
-    return Figures(measured.with_last(), spent, cheats, fakes)
+    return Figures(spent, cheats, fakes)
 
 
 def _rounds(path: Path, cheats: dict[int, str]) -> tuple[Spent, dict[int, Fakes]]:

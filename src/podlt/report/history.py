@@ -38,11 +38,18 @@ class RoundRow(msgspec.Struct):
     at: int = 0
 
 
+class Measured(msgspec.Struct, frozen=True):
+    """Figures on the test set after an epoch, as the log has them."""
+
+    epoch: int
+    metrics: dict[str, float]
+
+
 class History(msgspec.Struct):
     """What a log says, up to its last entry.
 
     Attributes:
-        begin: the first entry; state: the run after the last; rounds: those that were paid; entries: how many there
+        begin: the first entry; state: the run after the last; rounds: those that were paid; measured: of each epoch; entries: how many there
             are; withdrawn: (round, worker, reason) of every one who left without fraud; resumed: how often the run
             went on; started, ended: milliseconds of the manager's clock.
     """
@@ -50,6 +57,7 @@ class History(msgspec.Struct):
     begin: e.Begin
     state: RunState
     rounds: list[RoundRow]
+    measured: list[Measured]
     entries: int
     withdrawn: list[tuple[int, int, str]]
     resumed: int
@@ -78,6 +86,7 @@ class _Fold:
 
     def __init__(self) -> None:
         self.rounds: list[RoundRow] = []
+        self.measured: list[Measured] = []
         self.withdrawn: list[tuple[int, int, str]] = []
         self.resumed = 0
         self._row: RoundRow | None = None
@@ -86,11 +95,11 @@ class _Fold:
         entry, row = visit.entry, self._row
         if isinstance(entry, e.Open):
             assert visit.round is not None
-            self._row = RoundRow(
-                entry.round, entry.purpose, entry.epoch, entry.lines, len(visit.round.workers), entry.at
-            )
+            self._row = RoundRow(entry.round, entry.purpose, entry.epoch, entry.lines, visit.round.size, entry.at)
         elif isinstance(entry, e.Withdraw):
             self.withdrawn.append((visit.state.round, entry.worker, entry.reason))
+        elif isinstance(entry, e.Measure):
+            self.measured.append(Measured(entry.epoch, {f.name: f.value for f in entry.figures}))
         elif isinstance(entry, e.Resume):
             self.resumed += 1
         elif row is not None and visit.round is not None:
@@ -131,6 +140,7 @@ def read_history(run: Path) -> History:
         begin=visit.state.begin,
         state=visit.state,
         rounds=fold.rounds,
+        measured=fold.measured,
         entries=visit.number + 1,
         withdrawn=fold.withdrawn,
         resumed=fold.resumed,

@@ -29,8 +29,8 @@ def plots(history: History, figures: Figures) -> list[tuple[str, str, str]]:
     found = []
     if history.trained:
         found.append(("Loss", "Mean over the lines of each round, and smoothed.", loss_plot(history)))
-    if any(set(m.metrics) - {"loss"} for m in figures.measured):
-        found.append(("On the test set", "After every epoch.", metrics_plot(figures)))
+    if any(set(m.metrics) - {"loss"} for m in history.measured):
+        found.append(("On the test set", "After every epoch.", metrics_plot(history)))
     if history.rounds:
         found.append(("Workers", "Active when each round opened; a cross is an eviction.", workers_plot(history)))
         found.append(
@@ -53,11 +53,11 @@ def loss_plot(history: History) -> str:
     return _svg(figure, "loss")
 
 
-def metrics_plot(figures: Figures) -> str:
+def metrics_plot(history: History) -> str:
     """Accuracy and the area under the curve over epochs."""
     figure, axes = _axes("epoch", "")
     for name, colour in (("accuracy", FIRST), ("auc", SECOND)):
-        points = [(m.epoch + 1, m.metrics[name]) for m in figures.measured if name in m.metrics]
+        points = [(m.epoch + 1, m.metrics[name]) for m in history.measured if name in m.metrics]
         if points:
             axes.plot([e for e, _ in points], [v for _, v in points], color=colour, marker="o", linewidth=2, label=name)
             axes.annotate(

@@ -13,7 +13,7 @@ from podlt.log.merkle import inclusion_proof, is_included, leaf_hash
 from podlt.protocol import entries as e
 from podlt.protocol.ledger import Account
 from podlt.protocol.plan import fragment_bounds
-from podlt.protocol.round import RoundState, WorkerState
+from podlt.protocol.round import Redealt, RoundState, WorkerState
 from podlt.protocol.rules import RunState
 from podlt.report.walk import Visit, decode, open_log, walk
 
@@ -112,7 +112,7 @@ def _record(
         secret=secret,
         answers=answers,
         verdicts=[round.verdicts[f] for f in sorted(round.verdicts)],
-        redealt=[(again.origin, again.holder) for again in round.redealt],
+        redealt=[(move.origin, move.holder) for move in round.moves if isinstance(move, Redealt)],
         applied=applied,
         paid=paid,
     )
@@ -181,7 +181,7 @@ def _deeds(visit: Visit, worker: int) -> list[str]:
     """What an entry tells of a worker, in words; payments of every single round are left to the ledger."""
     entry, round = visit.entry, visit.round
     if isinstance(entry, e.Join) and entry.worker == worker:
-        deposit = entry.deposit if isinstance(entry, e.Join2) else 0
+        deposit = entry.deposit
         return [f"joined with a deposit of {deposit} credits" if deposit else "joined"]
     if isinstance(entry, e.Withdraw) and entry.worker == worker:
         return [f"withdrew: {entry.reason}"]

@@ -88,7 +88,7 @@ def summary_of(history: History, figures: Figures) -> Summary:
     compute, proof = figures.spent.compute, figures.spent.proof
     return Summary(
         status=history.status(),
-        metrics=figures.measured[-1].metrics if figures.measured else {},
+        metrics=history.measured[-1].metrics if history.measured else {},
         epochs=history.state.epoch,
         rounds=len(trained),
         lines=sum(row.lines for row in trained),

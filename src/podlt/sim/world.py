@@ -13,15 +13,17 @@ import msgspec
 
 from podlt.canonical import encode, to_json
 from podlt.crypto import HashChain, SigningKey, digest
+from podlt.data.spec import DataSpec
 from podlt.dice import Dice
 from podlt.errors import PeerError, TooFewWorkersError
 from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
-from podlt.protocol.messages import Assignment
-from podlt.protocol.plan import Upcoming, fragment_bounds, most_rounds
-from podlt.protocol.rules import SETTLEMENT_ROUNDS, RunState
+from podlt.protocol.messages import Assignment, TreeSize
+from podlt.protocol.plan import Upcoming, fragment_bounds
+from podlt.protocol.rules import RunState
+from podlt.recipe import ModelSpec, ProtocolSpec, Recipe, TrainingSpec, terms_of
 from podlt.sim.players import Gossip, Player, honest_update
 
 EPOCH_MILLIS = 1_700_000_000_000
@@ -57,7 +59,11 @@ class MemoryLog:
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """What a simulated run is about; the numbers are those of a recipe. Everybody who joins brings the deposit."""
+    """What a simulated run is about; the numbers are those of a recipe. Everybody who joins brings the deposit.
+
+    Args:
+        tested: whether there is a test set, whose (simulated) figures are logged after each epoch.
+    """
 
     lines: int
     epochs: int = 1
@@ -65,6 +71,27 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     fragment_lines: int = 0
     reward: int = 1
     deposit: int = 0
+    tested: bool = False
+
+
+SOURCE = "simulated"
+"""What the recipe of a simulated run names as its data."""
+
+
+def recipe_of(scenario: Scenario, workers: int, seed: bytes) -> Recipe:
+    """The recipe that a simulated run follows; it says that the run was simulated."""
+    return Recipe(
+        data=DataSpec(SOURCE),
+        model=ModelSpec("podlt.sim:update"),
+        training=TrainingSpec(
+            epochs=scenario.epochs,
+            workers=max(3, workers),
+            block_lines=scenario.block_lines,
+            fragment_lines=scenario.fragment_lines,
+            seed=int.from_bytes(digest("sim-seed/1", seed)[:5], "big"),
+        ),
+        protocol=ProtocolSpec(reward=scenario.reward),
+    )
 
 
 class World:
@@ -83,13 +110,12 @@ class World:
         self.players = list(players(self.gossip))
         self.log = log
         self.seed = seed
-        self.recipe = to_json({"simulation": msgspec.to_builtins(scenario), "seed": seed.hex()})
-        self.program = to_json({"simulation": "sim-update/1"})
+        recipe = recipe_of(scenario, len(self.players), seed)
+        self.recipe = recipe.to_bytes()
+        self.program = to_json({"arithmetic": recipe.program_arithmetic, "simulation": "sim-update/1"})
         self.key = SigningKey(digest("sim-manager/1", seed))
-        self._chain_length = SETTLEMENT_ROUNDS + most_rounds(
-            scenario.lines, scenario.epochs, scenario.block_lines, scenario.fragment_lines
-        )
-        self.chain = HashChain(digest("sim-chain/1", seed), self._chain_length)
+        self.terms = terms_of(recipe, scenario.lines)
+        self.chain = HashChain(digest("sim-chain/1", seed), self.terms.chain_length)
         self._now = EPOCH_MILLIS
         self.tree = Tree()
         self.head = ""
@@ -104,27 +130,20 @@ class World:
 
     def begin(self) -> None:
         """Writes the first entry, and lets everybody join."""
-        s = self.scenario
         self.manager.begin(
-            e.Begin2(
+            e.Begin(
                 at=self._clock(),
-                preset="classic",
                 manager=self.key.public,
                 nonce=digest("sim-nonce/1", self.seed),
                 recipe=digest("recipe/1", self.recipe),
                 program=digest("program/1", self.program),
-                data=digest("sim-data/1", self.seed),
-                parameters=digest("sim-parameters/1", self.seed),
-                seed=digest("sim-seed/1", self.seed),
-                lines=s.lines,
-                epochs=s.epochs,
-                block_lines=s.block_lines,
-                fragment_lines=s.fragment_lines,
-                spares=2,
-                reward=s.reward,
-                chain_end=self.chain.end,
-                chain_length=self._chain_length,
                 arithmetic=digest("sim-arithmetic/1"),
+                data=digest("sim-data/1", self.seed),
+                test=digest("sim-test/1", self.seed) if self.scenario.tested else e.NO_TEST,
+                parameters=digest("sim-parameters/1", self.seed),
+                lines=self.scenario.lines,
+                chain_end=self.chain.end,
+                **msgspec.structs.asdict(self.terms),
             )
         )
         for player in self.players:
@@ -133,10 +152,15 @@ class World:
 
     def admit(self, player: Player) -> None:
         """A player joins, or joins again, with whatever of its deposit the manager does not hold yet."""
+        known = self.state.workers.get(player.number)
+        if known is not None and known.joined >= self.tree.size:
+            self.write()  # who comes back signs a head over its last joining
         accounts = self.state.ledger.accounts
         held = accounts[player.number].deposit if player.number in accounts else 0
         deposit = max(0, self.scenario.deposit - held)
-        self.manager.join(player.key.public, lambda: player.enter(self.state.run), deposit)
+        seen = TreeSize(self.tree.size, self.tree.root())
+        terms = self.manager.join_terms(player.key.public, deposit, seen)
+        self.manager.join(player.key.public, terms, player.enter(self.state.run, terms))
 
     def play(self, until: Callable[[World], bool] = lambda world: False) -> None:
         """Plays rounds until the run is complete, stops for want of workers, or `until` is true."""
@@ -184,6 +208,8 @@ class World:
             update = digest("sim-average/1", *accepted)
             manager.apply(update, digest("sim-step/1", self.state.parameters, update), 1.0)
         manager.pay()
+        if self.state.measure_due:
+            manager.measure({"accuracy": 0.5, "loss": 1.0})
         self.write()
 
     def write(self) -> None:

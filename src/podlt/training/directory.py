@@ -4,7 +4,7 @@ recipe.json     the recipe, canonical           program.json   the training step
 log.db          entries and tree heads          checkpoints/   parameters and optimiser, every so many rounds
 updates/        the averaged update of a round  manager.key    the manager's secrets (0600)
 workers.key     keys of this machine's workers (0600)          settings.json  what is not part of the proof
-metrics.jsonl   figures on the test set         model.safetensors  the trained module
+rounds.jsonl    seconds and simulated fakes     model.safetensors  the trained module
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ from podlt.store.run_log import has_log, open_run_log
 MAX_DOCUMENT = 16 * 2**20
 
 _EARLY = {
+    "log.db",
+    "log.db-wal",
+    "log.db-shm",
     "settings.json",
     "recipe.json",
     "program.json",
@@ -108,7 +111,7 @@ class RunDirectory:
             UsageError: there is something else already.
         """
         if path.exists():
-            if (path / "log.db").exists() or cls(path).has_entries():
+            if cls(path).has_entries():
                 raise UsageError(f"{path}: there is a run already; go on with it by --resume {path}")
             early = path.is_dir() and all(p.name in _EARLY or p.suffix == ".part" for p in path.iterdir())
             if not early or cls(path).was_trained():
@@ -153,11 +156,6 @@ class RunDirectory:
         """The trained module's state."""
         return self.path / "model.safetensors"
 
-    @property
-    def metrics(self) -> Path:
-        """The figures on the test set, a JSON document a line."""
-        return self.path / "metrics.jsonl"
-
     def update(self, round: int) -> Path:
         """The averaged update of a round."""
         return self.updates / f"{round:08d}.bin"
@@ -201,7 +199,7 @@ class RunDirectory:
 
     def was_trained(self) -> bool:
         """Whether a round left anything here: none does before the log's first entries are on the disk."""
-        figures = (self.path / "rounds.jsonl", self.metrics, self.model)
+        figures = (self.path / "rounds.jsonl", self.model)
         later = (p for p in self.checkpoints.glob("*.safetensors") if p != self.checkpoint(0))
         return any(p.exists() for p in figures) or any(self.updates.glob("*")) or any(later)
 

@@ -8,11 +8,15 @@ from collections.abc import Callable
 from podlt.engine.interface import Engine, Lost, Member
 from podlt.errors import PeerError
 from podlt.protocol.manager import Manager
+from podlt.protocol.messages import JoinTerms, TreeSize
 from podlt.protocol.plan import SMALLEST_ARRAY
 from podlt.training import events as ev
 
 RETURN_SECONDS = 20.0
 """How long a run that goes on waits for workers that were in it before, and do not come back."""
+
+OFFER_SECONDS = 60.0
+"""How long a number is kept for a worker that was offered terms."""
 
 _STEP = 0.5
 
@@ -24,6 +28,7 @@ class Membership:
 
     Args:
         manager: proposes what the log says of them; engine: where they are; listener: is told who comes and goes;
+        head: gives the last tree head; it is over at least so many entries, which are written if need be;
         held: the credits that the run's owner holds as a key's deposit; clock: seconds, monotonic.
     """
 
@@ -33,11 +38,13 @@ class Membership:
         engine: Engine,
         listener: ev.Listener,
         *,
+        head: Callable[[int], TreeSize],
         held: Callable[[bytes], int] = lambda key: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._manager, self._engine, self._listener, self._clock = manager, engine, listener, clock
-        self._held = held
+        self._head, self._held = head, held
+        self._offered: dict[bytes, tuple[JoinTerms, float]] = {}
         self._present: set[int] = set()
 
     def begin(self, wanted: int) -> None:
@@ -50,7 +57,8 @@ class Membership:
         """
         state = self._manager.state
         expected = set(state.active())
-        self._admit(self._engine.members(state.run))
+        assert state.begin is not None
+        self._admit(self._engine.members(state.begin, self._head(0)))
         deadline, waited = self._clock() + RETURN_SECONDS, False
         while self._engine.elastic:
             back = expected <= self._present or (self._clock() > deadline and self._enough(self._present))
@@ -79,11 +87,11 @@ class Membership:
             if not self._engine.elastic:
                 return False
             waited = True
-            self._listener(ev.Waiting(workers=len(self._manager.state.active()), wanted=self._fewest()))
+            self._listener(ev.Waiting(workers=self._manager.state.active_count, wanted=self._fewest()))
             self._admit(self._engine.arrivals(_STEP))
             self._release(self._engine.departures())
         if waited:  # the next sign of life is a whole round away
-            self._listener(ev.Gathered(workers=len(self._manager.state.active())))
+            self._listener(ev.Gathered(workers=self._manager.state.active_count))
         return True
 
     def _enough(self, workers: list[int] | set[int]) -> bool:
@@ -95,33 +103,55 @@ class Membership:
         return max(SMALLEST_ARRAY, begin.spares + 1)
 
     def _admit(self, members: list[Member]) -> None:
-        state = self._manager.state
+        """Offers terms to who asks to be admitted, and admits who signed them."""
+        self._forget_offers()
         for member in members:
-            number = next((n for n, worker in state.workers.items() if worker.key == member.key), None)
-            status = state.workers[number].status if number is not None else "new"
-            if status == "evicted":
-                self._engine.refused(member, EVICTED)
-                continue
-            if number is None or status == "withdrawn":
-                try:
-                    new = self._new_deposit(member.key, number)
-                    number = self._manager.join(member.key, lambda m=member: m.signature, new)  # type: ignore[misc]
-                except PeerError as error:
-                    self._engine.refused(member, str(error))
+            number = self._manager.state.roster.number(member.key)
+            status = self._manager.state.workers[number].status if number is not None else "new"
+            try:
+                if status == "evicted":
+                    self._engine.refused(member, EVICTED)
                     continue
-                if self._engine.elastic:
-                    self._listener(
-                        ev.Joined(
-                            worker=number, key=member.key.hex(), again=status != "new", workers=len(state.active())
-                        )
-                    )
-            self._engine.admitted(member, number)
-            self._present.add(number)
+                if number is None or status == "withdrawn":
+                    number = self._join(member, again=number is not None)
+            except PeerError as error:
+                self._engine.refused(member, str(error))
+                continue
+            if number is not None:
+                self._engine.admitted(member, number)
+                self._present.add(number)
+
+    def _join(self, member: Member, *, again: bool) -> int | None:
+        """Admits a member that signed the terms that it was offered; offers terms to any other."""
+        offered = self._offered.get(member.key)
+        if self._engine.elastic and (member.terms is None or offered is None or offered[0] != member.terms):
+            self._offer(member)
+            return None
+        assert member.terms is not None
+        number = self._manager.join(member.key, member.terms, member.signature)
+        self._offered.pop(member.key, None)
+        if self._engine.elastic:
+            workers = self._manager.state.active_count
+            self._listener(ev.Joined(worker=number, key=member.key.hex(), again=again, workers=workers))
+        return number
+
+    def _offer(self, member: Member) -> None:
+        state = self._manager.state
+        number = state.roster.number(member.key)
+        joined = state.workers[number].joined if number is not None else -1
+        reserved = {terms.worker for key, (terms, _) in self._offered.items() if key != member.key}
+        deposit = self._new_deposit(member.key, number)
+        terms = self._manager.join_terms(member.key, deposit, self._head(joined + 1), reserved)
+        self._offered[member.key] = terms, self._clock()
+        self._engine.offer(member, terms)
+
+    def _forget_offers(self) -> None:
+        """Numbers that were offered to who never answered are free again."""
+        since = self._clock() - OFFER_SECONDS
+        self._offered = {key: offer for key, offer in self._offered.items() if offer[1] > since}
 
     def _new_deposit(self, key: bytes, number: int | None) -> int:
-        """What the owner holds for a key and the log does not say yet. A run that began without deposits has none."""
-        if not self._manager.state.takes_deposits:
-            return 0
+        """What the owner holds for a key and the log does not say yet."""
         logged = self._manager.state.ledger.accounts[number].deposit if number is not None else 0
         return max(0, self._held(key) - logged)
 
@@ -141,7 +171,7 @@ class Membership:
                 continue
             self._present.discard(number)
             if worker.status == "evicted":
-                self._engine.refused(Member(worker.key, b""), EVICTED)
+                self._engine.refused(Member(worker.key), EVICTED)
             else:
                 self._engine.released(number, "withdrawn: its last answer was of no use")
 

@@ -67,12 +67,12 @@ def check_documents(begin: e.Begin, recipe: bytes, program: Program, dataset: Da
     named = {
         "program.json": (begin.program, program.digest),
         "recipe.json": (begin.recipe, recipe_digest(recipe)),
-        "the data's lines": (begin.data, dataset.root),
+        "the data's lines": (begin.data, dataset.digest),
     }
     for what, (expected, actual) in named.items():
         if expected != actual:
             raise InvalidProofError(f"{what} are not those of the run", expected=expected, actual=actual)
-    if isinstance(begin, e.Begin2) and begin.arithmetic != (here := arithmetic_digest(program.arithmetic)):
+    if begin.arithmetic != (here := arithmetic_digest(program.arithmetic)):
         raise UsageError(
             f"this podlt defines the arithmetic {program.arithmetic!r} otherwise than the one that began the run "
             f"({here.hex()[:16]}, and the log says {begin.arithmetic.hex()[:16]}): every worker would be taken for a "

@@ -13,8 +13,6 @@ import msgspec
 import numpy as np
 from torch import nn
 
-from podlt import crypto
-from podlt.canonical import to_json
 from podlt.data.prepare import Prepared, prepare
 from podlt.engine.conformance import arithmetic_digest, conformance
 from podlt.engine.execution import TaskExecutor
@@ -29,10 +27,10 @@ from podlt.program.layout import state_layout
 from podlt.program.validate import validate
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
-from podlt.protocol.plan import most_rounds
-from podlt.protocol.rules import SETTLEMENT_ROUNDS, RunState
-from podlt.recipe import Recipe, check
-from podlt.store.files import append_line, write_whole
+from podlt.protocol.plan import SETTLEMENT_ROUNDS, most_rounds
+from podlt.protocol.rules import RunState
+from podlt.recipe import Recipe, check, terms_of
+from podlt.store.files import write_whole
 from podlt.store.log_store import LogStore
 from podlt.store.run_log import store_of
 from podlt.training import events as ev
@@ -116,10 +114,11 @@ class Session:
                 captured.state.clear()
                 manager.begin(self._begin(program, weights.digest(), entropy(32), length))
                 weights.save(self.directory.checkpoint(0), manager.state.run, self.directory.manager_key())
-                members = Membership(manager, engine, self._listener, held=Register(self.directory.path).held)
-                members.begin(self.recipe.training.workers)
                 with closing(self.directory.log(create=True)) as store:
-                    yield self._trainer(manager, weights, engine, members, program, Tree(), store, resumed=False)
+                    trainer, members = self._trainer(manager, weights, engine, program, Tree(), store)
+                    members.begin(self.recipe.training.workers)
+                    self._tell_started(trainer, resumed=False)
+                    yield trainer
 
     def _capture(self, fields: list[FieldSpec]) -> Captured:
         """The program, and the parameters that the run begins with."""
@@ -137,26 +136,20 @@ class Session:
         self.directory.make_keys(self.recipe.training.workers if self._place.keeps_keys else 0, entropy, exactly=True)
 
     def _begin(self, program: Program, parameters: bytes, nonce: bytes, chain_length: int) -> e.Begin:
-        training = self.recipe.training
-        return e.Begin2(
+        test = self.data.test
+        return e.Begin(
             at=self._clock(),
-            preset="classic",
             manager=self.directory.manager_key().public,
             nonce=nonce,
             recipe=self.recipe.digest(),
             program=program.digest,
-            data=self.data.train.root,
-            parameters=parameters,
-            seed=crypto.digest("seed/1", training.seed.to_bytes(8, "big")),
-            lines=self.data.train.lines,
-            epochs=training.epochs,
-            block_lines=training.block_lines,
-            fragment_lines=training.fragment_lines,
-            spares=self.recipe.protocol.spares,
-            reward=self.recipe.protocol.reward,
-            chain_end=self.directory.chain(chain_length).end,
-            chain_length=chain_length,
             arithmetic=arithmetic_digest(program.arithmetic),
+            data=self.data.train.digest,
+            test=test.digest if test is not None else e.NO_TEST,
+            parameters=parameters,
+            lines=self.data.train.lines,
+            chain_end=self.directory.chain(chain_length).end,
+            **msgspec.structs.asdict(terms_of(self.recipe, self.data.train.lines)),
         )
 
     def weights(self, memory: np.ndarray) -> Weights:
@@ -234,10 +227,11 @@ class Session:
                 weights = Weights(program, self._optimizer, engine.state)
                 restore_weights(weights, self.directory, state, applied)
                 manager.resume()
-                members = Membership(manager, engine, self._listener, held=Register(self.directory.path).held)
+                trainer, members = self._trainer(manager, weights, engine, program, tree, store)
                 members.begin(workers)
-                self._repair_figures(state, weights)
-                self._trainer(manager, weights, engine, members, program, tree, store, resumed=True).train()
+                self._repair_figures(state)
+                self._tell_started(trainer, resumed=True)
+                trainer.train()
                 self._finish(weights)
 
     def _require_untrained(self) -> None:
@@ -283,33 +277,26 @@ class Session:
         validate(program, lines=self.recipe.training.block_lines)
         return program
 
-    def _repair_figures(self, state: RunState, weights: Weights) -> None:
-        """Figures (no part of the proof) may be a round ahead of the log or behind it after a kill."""
-        for path in (self.directory.metrics, self.directory.path / "rounds.jsonl"):
-            if path.is_file():
-                lines = [line for line in path.read_bytes().splitlines() if 0 <= _round_of(line) < state.round]
-                write_whole(path, b"".join(line + b"\n" for line in lines))
-        if state.offset == 0 and state.epoch > 0 and not state.settled:
-            known = self.directory.metrics.read_bytes().splitlines() if self.directory.metrics.is_file() else []
-            if not any(json.loads(line)["epoch"] == state.epoch - 1 for line in known):
-                document = {"epoch": state.epoch - 1, "round": state.round - 1, "metrics": self._measure(weights)}
-                append_line(self.directory.metrics, to_json(document))
+    def _repair_figures(self, state: RunState) -> None:
+        """Seconds and simulated fakes (no part of the proof) may be a round ahead of the log after a kill."""
+        path = self.directory.path / "rounds.jsonl"
+        if path.is_file():
+            lines = [line for line in path.read_bytes().splitlines() if 0 <= _round_of(line) < state.round]
+            write_whole(path, b"".join(line + b"\n" for line in lines))
 
     # -- both --------------------------------------------------------------------------------------------------------
 
     def _trainer(
-        self,
-        manager: Manager,
-        weights: Weights,
-        engine: Engine,
-        members: Membership,
-        program: Program,
-        tree: Tree,
-        store: LogStore,
-        *,
-        resumed: bool,
-    ) -> Trainer:
-        training, state = self.recipe.training, manager.state
+        self, manager: Manager, weights: Weights, engine: Engine, program: Program, tree: Tree, store: LogStore
+    ) -> tuple[Trainer, Membership]:
+        training = self.recipe.training
+        members = Membership(
+            manager,
+            engine,
+            self._listener,
+            head=lambda over: trainer.head(over),
+            held=Register(self.directory.path).held,
+        )
         trainer = Trainer(
             recipe=self.recipe,
             directory=self.directory,
@@ -325,20 +312,24 @@ class Session:
             measure=lambda: self._measure(weights),
             listener=self._listener,
         )
+        return trainer, members
+
+    def _tell_started(self, trainer: Trainer, *, resumed: bool) -> None:
+        state = trainer.manager.state
+        parameters = (v.numel() for n, v in trainer.weights.views.items() if n.startswith("param:"))
         self._listener(
             ev.Started(
                 run=state.run.hex(),
                 path=str(self.directory.path),
-                workers=len(state.active()),
-                processes=engine.processes,
-                parameters=sum(v.numel() for n, v in weights.views.items() if n.startswith("param:")),
+                workers=state.active_count,
+                processes=trainer.engine.processes,
+                parameters=sum(parameters),
                 lines=self.data.train.lines,
-                epochs=training.epochs,
+                epochs=self.recipe.training.epochs,
                 rounds=state.round + trainer.rounds_left(),
                 resumed=resumed,
             )
         )
-        return trainer
 
     def _finish(self, weights: Weights) -> None:
         """Writes the trained module's state, or checks that it is what the log says."""

@@ -17,6 +17,7 @@ from podlt.errors import DivergedError, EngineError, TooFewWorkersError, UsageEr
 from podlt.log.merkle import Tree
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
+from podlt.protocol.messages import TreeSize
 from podlt.protocol.plan import Upcoming
 from podlt.recipe import Recipe
 from podlt.store.files import append_line
@@ -80,6 +81,7 @@ class Trainer:
         self.weights, self._listener, self._measure = weights, listener, measure
         self._key = key
         self._evicted = False
+        self._tree = tree
         self._writer = LogWriter(store, tree, key)
         self.blocks = BlockReader(dataset, engine, recipe.training.block_lines, manager.state.begin.seed)
         self._driver = RoundDriver(manager, engine, referee, weights, listener)
@@ -95,6 +97,7 @@ class Trainer:
         started = time.perf_counter()
         self._write()
         try:
+            self._log_figures()
             while (plan := self._next()) is not None:
                 self._round_or_wait(plan)
             self.manager.close("complete")
@@ -132,6 +135,12 @@ class Trainer:
     def figures(self) -> Figures:
         """What the last round took."""
         return self._driver.figures
+
+    def head(self, over: int) -> TreeSize:
+        """The last tree head; what was proposed is written first if it is not over so many entries."""
+        if self._tree.size < over:
+            self._write()
+        return TreeSize(self._tree.size, self._tree.root())
 
     def flush(self) -> None:
         """Waits until every round is on the disk."""
@@ -240,11 +249,15 @@ class Trainer:
                 checked=checked,
             )
         )
-        if state.epoch != plan.epoch:
-            metrics = self._measure()
-            line = canonical.to_json({"epoch": plan.epoch, "round": number, "metrics": metrics})
-            append_line(self._directory.metrics, line)
-            self._listener(ev.Measured(epoch=plan.epoch, metrics=metrics))
+        self._log_figures()
+
+    def _log_figures(self) -> None:
+        """Measures on the test set after an epoch, and has the figures written."""
+        state = self.manager.state
+        while state.measure_due:
+            entry = self.manager.measure(self._measure())
+            self._write()
+            self._listener(ev.Measured(epoch=entry.epoch, metrics={f.name: f.value for f in entry.figures}))
 
     def rounds_left(self) -> int:
         """How many training rounds there will be if nobody leaves."""
