@@ -41,6 +41,23 @@ def blob_digest(data: bytes | memoryview) -> bytes:
     return blake3(data).digest()
 
 
+class BlobHasher:
+    """`blob_digest` of a blob that comes in parts."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self) -> None:
+        self._state = blake3()
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Takes the next part."""
+        self._state.update(data)
+
+    def digest(self) -> bytes:
+        """BLAKE3 of all parts so far, 32 bytes."""
+        return self._state.digest()
+
+
 def commitment(task: bytes, key: bytes, update: bytes, salt: bytes) -> bytes:
     """What a worker publishes before it shows its result: binds result, task and the worker's own key.
 

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 
 from podlt.program.ir import DTYPES, TensorType
-from podlt.program.layout import ALIGNMENT, TORCH_DTYPES, Layout, state_layout, update_layout
+from podlt.program.layout import TORCH_DTYPES, Layout, state_layout, update_layout
+from podlt.program.places import ALIGNMENT
 
 from .zoo import Case
 

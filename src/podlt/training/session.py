@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from podlt.engine.interface import Engine, Job, Workplace
 from podlt.engine.own import OwnMachine
 from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.log.merkle import Tree
+from podlt.model_file import state_digest, write_model
 from podlt.network.register import Register
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
@@ -40,7 +40,7 @@ from podlt.training.metrics import evaluate, load_state
 from podlt.training.modules import build_model, find_loss
 from podlt.training.replay import check_documents, check_secrets, replay_log, restore_weights
 from podlt.training.trainer import Trainer
-from podlt.training.weights import Weights, recipe_optimizer, write_tensors
+from podlt.training.weights import Weights, recipe_optimizer
 
 Clock = Callable[[], int]
 
@@ -333,18 +333,13 @@ class Session:
 
     def _finish(self, weights: Weights) -> None:
         """Writes the trained module's state, or checks that it is what the log says."""
-        path = self.directory.model
-        tensors = {name.partition(":")[2]: view for name, view in weights.views.items()}
+        path, program = self.directory.model, self._program()
         if not path.exists():
-            write_tensors(path, tensors)
+            write_model(path, program, weights.state.data)
             return
-        again = path.with_name("again.safetensors")
-        try:
-            write_tensors(again, tensors)
-            if not filecmp.cmp(path, again, shallow=False):
+        with path.open("rb") as file:
+            if state_digest(file, program) != weights.digest():
                 raise InvalidProofError(f"{path}: is not what was trained; the run's directory was changed")
-        finally:
-            again.unlink(missing_ok=True)
 
     def _measure(self, weights: Weights) -> dict[str, float]:
         if self.data.test is None:
