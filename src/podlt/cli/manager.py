@@ -137,7 +137,6 @@ def manager(
         raise UsageError("--run is for new runs, not for --resume")
     if pay_to is not None and open_for is None:
         raise UsageError("--pay-to is for --open CREDITS")
-    if resume is not None and open_for:
     path = _perform(
         options_of(context),
         recipe=find_recipe(recipe) if recipe is not None else None,

@@ -191,7 +191,6 @@ def open_run(
 
     Example: podlt workers open runs/mnist --deposit 1000 --to "billing@example.org"
     """
-    if deposit and not close:
     state = register_of(run).change(
         lambda state: state.open(None if close else deposit, None if to is None else to[:400])
     )

@@ -49,9 +49,9 @@ class History(msgspec.Struct):
     """What a log says, up to its last entry.
 
     Attributes:
-        begin: the first entry; state: the run after the last; rounds: those that were paid; measured: of each epoch; entries: how many there
-            are; withdrawn: (round, worker, reason) of every one who left without fraud; resumed: how often the run
-            went on; started, ended: milliseconds of the manager's clock.
+        begin: the first entry. state: the run after the last. rounds: those that were paid. measured: figures of each
+            epoch. entries: how many there are. withdrawn: (round, worker, reason) of every one who left without
+            fraud. resumed: how often the run was resumed. started, ended: milliseconds of the manager's clock.
     """
 
     begin: e.Begin

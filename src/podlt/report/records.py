@@ -13,7 +13,8 @@ from podlt.log.merkle import inclusion_proof, is_included, leaf_hash
 from podlt.protocol import entries as e
 from podlt.protocol.ledger import Account
 from podlt.protocol.plan import fragment_bounds
-from podlt.protocol.round import Redealt, RoundState, WorkerState
+from podlt.protocol.roster import WorkerState
+from podlt.protocol.round import Redealt, RoundState
 from podlt.protocol.rules import RunState
 from podlt.report.walk import Visit, decode, open_log, walk
 

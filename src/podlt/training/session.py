@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from torch import nn
 
+from podlt.crypto import HashChain
 from podlt.data.prepare import Prepared, prepare
 from podlt.engine.conformance import arithmetic_digest, conformance
 from podlt.engine.execution import TaskExecutor
@@ -156,7 +157,7 @@ class Session:
         """The run's parameters and optimiser, over some memory (uint8)."""
         return Weights(self._program(), self._optimizer, memory)
 
-    def _chain(self, length: int) -> crypto.HashChain:
+    def _chain(self, length: int) -> HashChain:
         if length > MANY_ROUNDS:
             self._listener(ev.Preparing(what=f"making the secrets of {length:,} rounds"))
         return self.directory.chain(length)
