@@ -18,6 +18,9 @@ from podlt.data.spec import DataSpec
 from podlt.errors import UsageError
 from podlt.protocol.plan import SETTLEMENT_ROUNDS, most_rounds
 
+SIMULATED = "simulated"
+"""What the recipe of a simulated run names as its data."""
+
 Positive = Annotated[int, Meta(ge=1, le=2**40)]
 Whole = Annotated[int, Meta(ge=0, le=2**40)]
 

@@ -325,6 +325,8 @@ class _Verifier:
         round = self.state.current
         if isinstance(entry, e.Withdraw):
             self.counts["rescued"] += round is not None and entry.worker in round.bound
+        elif isinstance(entry, e.Open):
+            self.counts["fragments"] += len(entry.fragments)
         elif isinstance(entry, e.Reveal):
             self.counts["openings"] += len(entry.openings)
         elif isinstance(entry, e.Verdict):

@@ -14,7 +14,7 @@ from podlt.program.ir import Program
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim, Finding, Outcome
 from podlt.protocol.state import RunFacts
-from podlt.recipe import Recipe, terms_of
+from podlt.recipe import SIMULATED, Recipe, terms_of
 from podlt.store.run_files import RunFiles
 
 
@@ -23,6 +23,14 @@ class Documents(msgspec.Struct, frozen=True):
 
     recipe: bytes | None
     program: bytes | None
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the recipe says that the run was simulated."""
+        try:
+            return self.recipe is not None and Recipe.from_bytes(self.recipe).data.source == SIMULATED
+        except (InvalidProofError, UsageError):
+            return False
 
     def check(self, begin: e.Begin) -> Finding:
         """Whether they are those that the first entry names."""
@@ -69,6 +77,8 @@ def check_model(files: RunFiles, documents: Documents, state: RunFacts, log_hold
     """Whether model.safetensors is the parameters after the last round, byte for byte."""
     claim = Claim.MODEL
     finished = state.closed is not None and state.closed.outcome == "complete"
+    if documents.is_simulated:
+        return Finding(claim, Outcome.NOT_CHECKED, why="the run was simulated: there is no model", asked=False)
     model = files.model()
     if model is None:
         why = "model.safetensors: not here" if finished else "the run is not finished: there is no model yet"

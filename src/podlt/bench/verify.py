@@ -7,14 +7,22 @@ is loaded, in this process or in those that check signatures.
 from __future__ import annotations
 
 import argparse
+import os
+import resource
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from podlt.protocol.claims import Claim
 from podlt.sim import simulate
 from podlt.verify import verify
+
+
+def mebibytes(who: int) -> int:
+    """The most memory that this process, or the largest of its children, ever held."""
+    return resource.getrusage(who).ru_maxrss // 1024
 
 
 def main() -> None:
@@ -37,10 +45,14 @@ def main() -> None:
             started = time.perf_counter()
             result = verify(directory, jobs=options.jobs)
             seconds.append(time.perf_counter() - started)
-        figures = ", ".join(report.figure for report in result.steps if report.step.name in ("FORM", "SIGNATURES"))
-    print(f"sound: {result.ok}; {figures}")
+        figures = ", ".join(result.finding(claim).figure for claim in (Claim.FORM, Claim.SIGNATURES))
+    print(f"exit code {result.exit_code}; {figures}")
     print(f"median {statistics.median(seconds):.2f} s of {len(seconds)} (best {min(seconds):.2f} s)")
-    print(f"torch loaded: {'torch' in sys.modules}")
+    print(f"torch loaded: {'torch' in sys.modules}; load {os.getloadavg()[0]:.1f}")
+    print(
+        f"memory: {mebibytes(resource.RUSAGE_SELF)} MiB, with the processes for signatures at most "
+        f"{mebibytes(resource.RUSAGE_CHILDREN)} MiB each"
+    )
 
 
 if __name__ == "__main__":

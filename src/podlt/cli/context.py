@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 
 @dataclass
@@ -24,7 +25,9 @@ class Options:
     hint: str = ""
 
 
-RunArgument = Annotated[Path, typer.Argument(help="The run's directory, as `podlt train` made it.", metavar="RUN")]
+RunArgument = Annotated[
+    Path, typer.Argument(help="A run's directory, or a bundle of it (`podlt bundle`).", metavar="RUN")
+]
 NewRecipeArgument = Annotated[
     str | None, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that comes with podlt.")
 ]
@@ -55,3 +58,13 @@ def short(digest: bytes) -> str:
 def shown(text: str) -> str:
     """Text that a log brought, as rich may print it: a terminal's control codes and rich's markup are taken out."""
     return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+
+
+def print_facts(facts: dict[str, str], out: Console) -> None:
+    """Names and values, one pair a line."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, value)
+    out.print(table)

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from podlt.cli.context import RunArgument, console, options_of, short, shown
+from podlt.cli.context import RunArgument, console, options_of, print_facts, short, shown
 from podlt.errors import InvalidProofError, UsageError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _overview(run: Path, out: Console) -> None:
         "data": begin.data.hex(),
         "parameters": state.parameters.hex(),
     }
-    _facts(facts, out)
+    print_facts(facts, out)
     _disagreements(history, out)
     out.print(f"\n[dim]podlt show {run} round N | worker N | entry N[/dim]", soft_wrap=True)
 
@@ -116,9 +116,9 @@ def _round(run: Path, number: int, out: Console) -> None:
         f"{len(opened.fragments)} fragments",
         "secret": f"{record.secret.hex()} (its draws follow from it)",
     }
-    _facts(facts, out)
+    print_facts(facts, out)
     out.print("\n[bold]Proof record[/bold]")
-    _facts(
+    print_facts(
         {
             "fragment": f"{record.fragment}, lines {record.first:,} to {record.last:,}",
             "task": record.task.hex(),
@@ -138,7 +138,7 @@ def _round(run: Path, number: int, out: Console) -> None:
             "  signature": answer.signature,
             "  key": answer.key,
         }
-        _facts({name: value.hex() for name, value in parts.items()}, out)
+        print_facts({name: value.hex() for name, value in parts.items()}, out)
     out.print()
     for verdict in record.verdicts:
         evicted = f", evicts {verdict.evicted}" if verdict.evicted else ""
@@ -157,7 +157,7 @@ def _worker(run: Path, number: int, out: Console) -> None:
 
     life = worker_life(run, number)
     account = life.account
-    _facts(
+    print_facts(
         {
             "worker": str(number),
             "status": life.state.status,
@@ -191,7 +191,7 @@ def _entry(run: Path, number: int, out: Console) -> None:
     facts = {"entry": f"{number}, {type(record.entry).__name__.lower()}, {record.size:,} bytes"}
     facts["at"] = clock(document.pop("at"))
     facts |= {name: _value(value) for name, value in document.items()}
-    _facts(facts, out)
+    print_facts(facts, out)
     out.print("\n[bold]Its place in the tree[/bold] (RFC 6962, 2.1.1)")
     out.print(f"leaf  {record.leaf.hex()}")
     for sibling in record.proof:
@@ -224,12 +224,3 @@ def clock(millis: int) -> str:
         return f"{datetime.fromtimestamp(millis / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
     except (OverflowError, ValueError, OSError):
         return f"{millis} ms"
-
-
-def _facts(facts: dict[str, str], out: Console) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in facts.items():
-        table.add_row(name, value)
-    out.print(table)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
+from podlt.protocol.claims import Outcome
 from podlt.report.figures import Figures
 from podlt.report.history import History
 from podlt.report.plots import plots
@@ -106,11 +107,11 @@ def _cheater(cheater: Cheater) -> str:
 
 
 def _steps(verification: Verification) -> str:
-    marks = {True: '<td class="good">&#10003;', False: '<td class="bad">&#10007;', None: '<td class="soft">&ndash;'}
+    classes = {Outcome.HOLDS: "good", Outcome.FAILS: "bad", Outcome.NOT_CHECKED: "open"}
     rows = "".join(
-        f'<tr><td class="number">{int(r.step)}{marks[r.passed]}<td>{escape(r.step.title)}'
-        f'<td class="soft">{escape(r.figure)}</tr>'
-        for r in verification.steps
+        f'<tr><td class="number">{int(f.claim)}<td class="{classes[f.outcome]}">{f.outcome.value}'
+        f'<td>{escape(f.claim.title)}<td class="soft">{escape(f.why or f.figure)}</tr>'
+        for f in verification.findings
     )
     return (
         '<h2>Verification</h2><div class="card scroll"><p class="soft">What <code>podlt verify</code> found when this '

@@ -23,7 +23,7 @@ from podlt.protocol.manager import Manager
 from podlt.protocol.messages import Assignment, TreeSize
 from podlt.protocol.plan import Upcoming, fragment_bounds
 from podlt.protocol.rules import RunState
-from podlt.recipe import ModelSpec, ProtocolSpec, Recipe, TrainingSpec, terms_of
+from podlt.recipe import SIMULATED, ModelSpec, ProtocolSpec, Recipe, TrainingSpec, terms_of
 from podlt.sim.players import Gossip, Player, honest_update
 
 EPOCH_MILLIS = 1_700_000_000_000
@@ -74,14 +74,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     tested: bool = False
 
 
-SOURCE = "simulated"
-"""What the recipe of a simulated run names as its data."""
-
-
 def recipe_of(scenario: Scenario, workers: int, seed: bytes) -> Recipe:
     """The recipe that a simulated run follows; it says that the run was simulated."""
     return Recipe(
-        data=DataSpec(SOURCE),
+        data=DataSpec(SIMULATED),
         model=ModelSpec("podlt.sim:update"),
         training=TrainingSpec(
             epochs=scenario.epochs,
