@@ -183,6 +183,7 @@ def test_a_half_line_of_figures_as_a_kill_leaves_it_is_passed_over(run: Path) ->
 
 def test_figures_of_however_many_rounds_take_no_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "MOST_KEPT", 8)
+    (tmp_path / "recipe.json").touch()
     with (tmp_path / "rounds.jsonl").open("w") as file:
         for number in range(1000):
             one = {"round": number, "seconds": number, "compute": 0.5, "proof": 0.25, "faked": [], "applied": []}
@@ -202,6 +203,7 @@ def test_figures_of_however_many_rounds_take_no_more_memory(tmp_path: Path, monk
 
 def test_a_line_of_figures_that_does_not_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "LONGEST_LINE", 200)
+    (tmp_path / "recipe.json").touch()
     (tmp_path / "rounds.jsonl").write_text(" " * 1000)
     with pytest.raises(StorageError, match=r"rounds.jsonl, line 1: longer than 200 bytes"):
         figures.read_figures(tmp_path)

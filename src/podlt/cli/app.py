@@ -21,7 +21,7 @@ from podlt.cli.deposits import workers_app
 from podlt.cli.key import key_app
 from podlt.cli.ledger import ledger
 from podlt.cli.manager import manager
-from podlt.cli.proof import audit, verify
+from podlt.cli.proof import verify
 from podlt.cli.receipts import receipts
 from podlt.cli.recipes import recipe_app
 from podlt.cli.report import report
@@ -48,7 +48,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train, demo),
     "Train on other machines": (manager, worker),
     "Keep": (backup, restore),
-    "Look and check": (verify, audit, show, ledger, receipts, report),
+    "Look and check": (verify, show, ledger, receipts, report),
     "Measure": (simulate, bench, conformance),
 }
 

@@ -25,8 +25,9 @@ class Options:
     hint: str = ""
 
 
-RunArgument = Annotated[
-    Path, typer.Argument(help="A run's directory, or a bundle of it (`podlt bundle`).", metavar="RUN")
+RunArgument = Annotated[Path, typer.Argument(help="The run's directory, as `podlt train` made it.", metavar="RUN")]
+RunFilesArgument = Annotated[
+    Path, typer.Argument(help="A run's directory, a bundle of it (`podlt bundle`), or its log.db.", metavar="RUN")
 ]
 NewRecipeArgument = Annotated[
     str | None, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that comes with podlt.")

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from podlt.cli.context import JsonOption, RunArgument, console
+from podlt.cli.context import JsonOption, RunFilesArgument, console
 from podlt.errors import UsageError
 
 
 def ledger(
-    run: RunArgument,
+    run: RunFilesArgument,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     as_json: JsonOption = False,
 ) -> None:

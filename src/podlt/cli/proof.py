@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from podlt.cli.context import JsonOption, RunArgument, console, print_facts, shown
+from podlt.cli.context import JsonOption, RunFilesArgument, console, print_facts, shown
 from podlt.cli.findings import conclusion, findings_document, print_findings
-from podlt.errors import UsageError
+from podlt.errors import InvalidProofError, UsageError
 
 if TYPE_CHECKING:
     from podlt.verify import Verification
 
 
 def verify(
-    run: RunArgument,
+    run: RunFilesArgument,
     as_json: JsonOption = False,
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes that check signatures; one a core by default.")
@@ -29,7 +29,7 @@ def verify(
     ] = None,
     head: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A tree head that you kept (`podlt head`): the log must continue it."),
+        typer.Option(metavar="FILE", help="A tree head that you kept: the log must continue it."),
     ] = None,
 ) -> None:
     """Verify what a run claims: every draw, signature, verdict, payment and Merkle head; its terms and its model.
@@ -137,6 +137,10 @@ def _document(result: Verification) -> dict[str, Any]:
         if failure is None
         else {"claim": failure.step, "entry": failure.entry, "message": str(failure)},
     }
+
+
+def _failure(error: InvalidProofError) -> dict[str, Any]:
+    return {"claim": int(error.step), "entry": error.entry, "message": str(error)}
 
 
 def _read_note(path: Path) -> str:

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from podlt.cli.context import RunArgument
+from podlt.cli.context import RunFilesArgument
 from podlt.cli.proof import verified
 
 
 def report(
-    run: RunArgument,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to; RUN/report.html by default.")] = None,
+    run: RunFilesArgument,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to; RUN/report.html by default, FILE.html for a bundle.")
+    ] = None,
 ) -> None:
     """Write one self-contained HTML file: loss, accuracy, workers, checks, ledger, and whether the proof holds.
 
@@ -35,6 +37,6 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     from podlt.store.files import write_whole
 
     history = read_history(run)
-    target = out if out is not None else run / "report.html"
+    target = out or (run / "report.html" if run.is_dir() else run.with_name(run.name + ".html"))
     write_whole(target, page(run.name, history, read_figures(run), verified(run)).encode())
     return target

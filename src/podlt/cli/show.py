@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from podlt.cli.context import RunArgument, console, options_of, print_facts, short, shown
+from podlt.cli.context import RunFilesArgument, console, options_of, print_facts, short, shown
 from podlt.errors import InvalidProofError, UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class What(StrEnum):
 
 def show(
     context: typer.Context,
-    run: RunArgument,
+    run: RunFilesArgument,
     what: Annotated[What | None, typer.Argument(help="What to look at; the whole run by default.")] = None,
     number: Annotated[int | None, typer.Argument(min=0, help="Which round, worker or entry, from 0.")] = None,
 ) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from podlt.errors import PodltError
 from podlt.protocol import entries as e
 from podlt.report.walk import decode, open_log
-from podlt.store.log_store import LogStore
+from podlt.store.run_files import RunLog
 
 FIGURES = "rounds.jsonl"
 LONGEST_LINE = 2**20
@@ -114,7 +114,7 @@ class Follower:
         self._run = run
         self.books, self.spent = Books(), Spent()
         self.problem = ""
-        self._store: LogStore | None = None
+        self._store: RunLog | None = None
         self._offset = 0
         self._lock = threading.Lock()
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 import msgspec
 
 from podlt.errors import StorageError
-from podlt.store.files import read_whole
-
-MAX_SETTINGS = 256 * 2**20
+from podlt.store.run_files import open_run_files
 
 LONGEST_LINE = 2**20
 """A run may have twenty million rounds, of which no more than a line is in memory at once."""
@@ -56,7 +54,7 @@ class Spent(msgspec.Struct):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """All figures of a run's directory.
+    """All figures of a run.
 
     Attributes:
         cheats: worker -> what it was told
@@ -72,17 +70,26 @@ def read_figures(run: Path) -> Figures:
     """What was measured in a run. A half line at a file's end, as a kill leaves it, is passed over.
 
     Raises:
+        UsageError: there is no run.
         StorageError: a file cannot be read, or a line of it is not what this format writes.
+        InvalidProofError: it is a bundle that was changed or cut off.
     """
-    settings = _json(run / "settings.json") or {}
-    cheats = {int(worker): str(kind) for worker, kind in settings.get("cheats", {}).items()}
-    spent, fakes = _rounds(run / "rounds.jsonl", cheats)
+    with open_run_files(run) as files:
+        cheats = files.cheats()
+        spent, fakes = _rounds(files.claims(), f"{run}: rounds.jsonl", cheats)
     return Figures(spent, cheats, fakes)
 
 
-def _rounds(path: Path, cheats: dict[int, str]) -> tuple[Spent, dict[int, Fakes]]:
+def _opened(path: Path) -> BinaryIO | None:
+    try:
+        return path.open("rb") if path.is_file() else None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _rounds(file: BinaryIO | None, name: str, cheats: dict[int, str]) -> tuple[Spent, dict[int, Fakes]]:
     spent, seconds, fakes = Spent(), _Thinned[float](), {worker: Fakes() for worker in cheats}
-    for one in _lines(path, RoundSeconds):
+    for one in _lines(file, name, RoundSeconds):
         seconds.add(one.seconds)
         spent.seconds += one.seconds
         spent.compute += one.compute
@@ -124,27 +131,18 @@ class _Thinned(Generic[Item]):
         return self.kept if self._last is None or kept_last else [*self.kept, self._last]
 
 
-def _lines(path: Path, kind: type[Item]) -> Iterator[Item]:
-    if not path.is_file():
+def _lines(file: BinaryIO | None, name: str, kind: type[Item]) -> Iterator[Item]:
+    if file is None:
         return
     decoder, number = msgspec.json.Decoder(kind), 0
     try:
-        with path.open("rb") as file:
+        with file:
             while (line := file.readline(LONGEST_LINE)).endswith(b"\n"):
                 number += 1
                 yield decoder.decode(line)
     except OSError as error:
-        raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise StorageError(f"{name}: cannot be read: {error.strerror or error}") from None
     except msgspec.DecodeError as error:
-        raise StorageError(f"{path}, line {number}: {error}") from None
+        raise StorageError(f"{name}, line {number}: {error}") from None
     if len(line) == LONGEST_LINE:
-        raise StorageError(f"{path}, line {number + 1}: longer than {LONGEST_LINE} bytes")
-
-
-def _json(path: Path) -> Any:
-    if not path.is_file():
-        return None
-    try:
-        return msgspec.json.decode(read_whole(path, MAX_SETTINGS))
-    except msgspec.DecodeError as error:
-        raise StorageError(f"{path}: {error}") from None
+        raise StorageError(f"{name}, line {number + 1}: longer than {LONGEST_LINE} bytes")

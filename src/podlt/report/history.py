@@ -125,7 +125,7 @@ class _Fold:
 
 
 def read_history(run: Path) -> History:
-    """The history of the run in a directory.
+    """The history of a run, from its directory, bundle or log.
 
     Raises:
         UsageError: there is no run; InvalidProofError: its log breaks the rules.

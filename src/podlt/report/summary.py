@@ -73,7 +73,7 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 def summarise(run: Path) -> Summary:
-    """The summary of the run in a directory.
+    """The summary of a run, from its directory, bundle or log.
 
     Raises:
         UsageError: there is no run; InvalidProofError: its log breaks the rules.

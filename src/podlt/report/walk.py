@@ -8,12 +8,11 @@ from pathlib import Path
 
 import msgspec
 
-from podlt.errors import InvalidProofError, UsageError
+from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
 from podlt.protocol.round import RoundState
 from podlt.protocol.rules import RunState
-from podlt.store.log_store import LogStore
-from podlt.store.run_log import has_log, open_run_log
+from podlt.store.run_files import RunLog, open_run_files
 
 
 class Visit(msgspec.Struct, frozen=True):
@@ -30,15 +29,16 @@ class Visit(msgspec.Struct, frozen=True):
     round: RoundState | None
 
 
-def open_log(run: Path) -> LogStore:
-    """The log of a run's directory, to read from.
+def open_log(run: Path) -> RunLog:
+    """The log of a run's directory, bundle or log file, to read from.
 
     Raises:
-        UsageError: there is no run; InvalidProofError: its log is no log.
+        UsageError: there is no run.
+        StorageError: it cannot be read.
+        InvalidProofError: its log is no log.
     """
-    if not has_log(run):
-        raise UsageError(f"{run}: no run here (expected a directory that `podlt train` made)")
-    return open_run_log(run, readonly=True)
+    with open_run_files(run) as files:
+        return files.log()
 
 
 def walk(run: Path) -> Iterator[Visit]:

@@ -1,0 +1,301 @@
+"""The files of a run, wherever they are: in its directory, in a bundle, or no more than its log.
+
+What verifies or shows a run reads it through here. A file that is missing is None, as it depends on the question
+whether it is needed; claims (`claims`, `cheats`) are not part of the proof.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO, ClassVar, Literal, Protocol, TypeVar
+
+import msgspec
+
+from podlt.errors import StorageError, UsageError
+from podlt.store.bundle_reader import CHEATS, FIRST_CHECKPOINT, FORMAT_NAME, MODEL, ROUNDS, Bundle, update_name
+from podlt.store.container import BLOCK
+from podlt.store.files import read_whole
+from podlt.store.log_store import LogStore
+from podlt.store.run_log import SETTINGS, has_log, open_run_log
+
+MAX_DOCUMENT = 16 * 2**20
+MAX_CLAIMS = 256 * 2**20
+
+Kind = Literal["directory", "bundle", "log"]
+
+_SQLITE = b"SQLite format 3\0"
+_MAGIC = FORMAT_NAME.encode()
+
+
+T = TypeVar("T")
+
+
+class _Settings(msgspec.Struct):
+    """What settings.json says of a demonstration; all else in it is not for readers."""
+
+    cheats: dict[int, str] = {}
+
+
+class RunLog(Protocol):
+    """The entries and tree heads of a run."""
+
+    def entries(self, first: int = 0) -> Iterable[tuple[int, bytes, bytes]]:
+        """Number, leaf hash and bytes of each entry from `first` on."""
+
+    def heads(self, above: int = 0, most: int | None = None) -> list[tuple[int, str]]:
+        """Size and signed note of each tree head over more than `above` entries, ascending by size."""
+
+    def close(self) -> None:
+        """Closes it."""
+
+
+class RunFiles(ABC):
+    """One run's files, to read from; a context manager that closes them.
+
+    Args:
+        path: the directory or file.
+
+    Attributes:
+        kind: "directory", "bundle" or "log".
+    """
+
+    kind: ClassVar[Kind]
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @abstractmethod
+    def log(self) -> RunLog:
+        """The log, opened anew.
+
+        Raises:
+            StorageError: there is none, or it cannot be read.
+            InvalidProofError: it is no log of this format.
+        """
+
+    @abstractmethod
+    def document(self, name: str) -> bytes | None:
+        """The bytes of "recipe.json" or "program.json".
+
+        Raises:
+            StorageError: it cannot be read, or is longer than `MAX_DOCUMENT`.
+        """
+
+    @abstractmethod
+    def model(self) -> BinaryIO | None:
+        """`model.safetensors`, seekable; there is none before a run's end."""
+
+    @abstractmethod
+    def checkpoint(self, rounds: int) -> BinaryIO | None:
+        """Parameters and optimiser after so many training rounds, seekable."""
+
+    @abstractmethod
+    def updates(self) -> list[int]:
+        """The rounds whose averaged update is kept, ascending."""
+
+    @abstractmethod
+    def update_file(self, round: int) -> BinaryIO | None:
+        """The averaged update of a round, seekable."""
+
+    def update(self, round: int, limit: int) -> bytes | None:
+        """The bytes of the averaged update of a round.
+
+        Raises:
+            StorageError: it cannot be read, or is longer than `limit` bytes.
+        """
+        return _read(self.update_file(round), limit, f"{self.path}: the update of round {round}")
+
+    @abstractmethod
+    def claims(self) -> BinaryIO | None:
+        """The manager's figures of each round, a JSON document a line: seconds, and who faked in a demonstration."""
+
+    @abstractmethod
+    def cheats(self) -> dict[int, str]:
+        """Worker -> what it was told to do, in a demonstration.
+
+        Raises:
+            StorageError: malformed.
+        """
+
+    def close(self) -> None:  # noqa: B027 (a directory has nothing to close)
+        """Closes what is open."""
+
+    def __enter__(self) -> RunFiles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Directory(RunFiles):
+    """A run's directory, as `podlt train` makes it."""
+
+    kind = "directory"
+
+    def log(self) -> RunLog:
+        return open_run_log(self.path, readonly=True)
+
+    def document(self, name: str) -> bytes | None:
+        path = self.path / name
+        return read_whole(path, MAX_DOCUMENT) if path.is_file() else None
+
+    def model(self) -> BinaryIO | None:
+        return _opened(self.path / MODEL)
+
+    def checkpoint(self, rounds: int) -> BinaryIO | None:
+        return _opened(self.path / "checkpoints" / f"{rounds:08d}.safetensors")
+
+    def updates(self) -> list[int]:
+        paths = (self.path / "updates").glob("*.bin")
+        names = (path.stem for path in paths if len(path.stem) == 8)
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+    def update_file(self, round: int) -> BinaryIO | None:
+        return _opened(self.path / update_name(round))
+
+    def claims(self) -> BinaryIO | None:
+        return _opened(self.path / "rounds.jsonl")
+
+    def cheats(self) -> dict[int, str]:
+        path = self.path / SETTINGS
+        if not path.is_file():
+            return {}
+        return _decoded(read_whole(path, MAX_CLAIMS), str(path), _Settings).cheats
+
+
+class _BundleFiles(RunFiles):
+    """A bundle, as `podlt bundle` makes it."""
+
+    kind = "bundle"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._bundle = Bundle(path)
+
+    def log(self) -> RunLog:
+        return self._bundle.log()
+
+    def document(self, name: str) -> bytes | None:
+        return self._read(name, MAX_DOCUMENT)
+
+    def model(self) -> BinaryIO | None:
+        return self._bundle.open(MODEL)
+
+    def checkpoint(self, rounds: int) -> BinaryIO | None:
+        return self._bundle.open(FIRST_CHECKPOINT) if rounds == 0 else None
+
+    def updates(self) -> list[int]:
+        return self._bundle.updates
+
+    def update_file(self, round: int) -> BinaryIO | None:
+        return self._bundle.open(update_name(round))
+
+    def claims(self) -> BinaryIO | None:
+        return self._bundle.open(ROUNDS)
+
+    def cheats(self) -> dict[int, str]:
+        raw = self._read(CHEATS, MAX_CLAIMS)
+        return _decoded(raw, f"{self.path}: {CHEATS}", dict[int, str]) if raw is not None else {}
+
+    def _read(self, name: str, limit: int) -> bytes | None:
+        return _read(self._bundle.open(name), limit, f"{self.path}: {name}")
+
+    def close(self) -> None:
+        self._bundle.close()
+
+
+class _BareLog(RunFiles):
+    """An SQLite file that holds a log, and nothing else of the run."""
+
+    kind = "log"
+
+    def log(self) -> RunLog:
+        return LogStore.at(self.path, readonly=True)
+
+    def document(self, name: str) -> bytes | None:
+        return None
+
+    def model(self) -> BinaryIO | None:
+        return None
+
+    def checkpoint(self, rounds: int) -> BinaryIO | None:
+        return None
+
+    def updates(self) -> list[int]:
+        return []
+
+    def update_file(self, round: int) -> BinaryIO | None:
+        return None
+
+    def claims(self) -> BinaryIO | None:
+        return None
+
+    def cheats(self) -> dict[int, str]:
+        return {}
+
+
+def open_run_files(path: Path) -> RunFiles:
+    """The files of the run at a path: a run's directory, a bundle, or a log by itself.
+
+    Raises:
+        UsageError: the path is none of these.
+        StorageError: it cannot be read.
+        InvalidProofError: it is a bundle that was changed or cut off.
+    """
+    if path.is_dir() and (has_log(path) or (path / "recipe.json").is_file()):
+        return _Directory(path)
+    if path.is_file():
+        start = _start(path)
+        if start.startswith(_SQLITE):
+            return _BareLog(path)
+        if _MAGIC in (start[: len(_MAGIC)], start[BLOCK:]):
+            return _BundleFiles(path)
+    expected = "a directory that `podlt train` made, a file that `podlt bundle` made, or a run's log.db"
+    raise UsageError(f"{path}: no run here (expected {expected})")
+
+
+def _start(path: Path) -> bytes:
+    """What tells the kinds of files apart: a bundle has its format's name twice, so that a change cannot hide it."""
+    try:
+        with path.open("rb") as file:
+            return file.read(BLOCK + len(_MAGIC))
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _opened(path: Path) -> BinaryIO | None:
+    try:
+        return path.open("rb") if path.is_file() else None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _read(file: BinaryIO | None, limit: int, name: str) -> bytes | None:
+    """The bytes of an open file, which is closed.
+
+    Raises:
+        StorageError: longer than `limit` bytes, or it cannot be read.
+    """
+    if file is None:
+        return None
+    try:
+        with file:
+            size = file.seek(0, os.SEEK_END)
+            if size > limit:
+                raise StorageError(f"{name}: {size} bytes, more than the limit of {limit}")
+            file.seek(0)
+            return file.read()
+    except OSError as error:
+        raise StorageError(f"{name}: cannot be read: {error.strerror or error}") from None
+
+
+def _decoded(raw: bytes, name: str, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.DecodeError as error:
+        raise StorageError(f"{name}: {error}") from None
