@@ -192,11 +192,21 @@ class _Writer:
 
 
 def last_head(log: RunLog) -> str | None:
-    """The signed note of the last tree head; None if there is none."""
+    """The signed note of the last tree head; None if there is none.
+
+    Raises:
+        InvalidProofError: it is not in the form of one, or holds what a terminal would act on.
+    """
     last = None
-    for _, note in _heads(log):
-        last = note
-    return last
+    for head in _heads(log):
+        last = head
+    if last is None:
+        return None
+    size, note = last
+    _checked(size, note)
+    if not note.replace("\n", "").isprintable():
+        raise InvalidProofError(f"the tree head over {size} entries is not plain text", step=_HEADS)
+    return note
 
 
 def _heads(log: RunLog) -> Iterator[tuple[int, str]]:
