@@ -14,11 +14,13 @@ from typer.main import get_command
 
 from podlt.cli.audit import audit
 from podlt.cli.bench import bench
+from podlt.cli.bundle import bundle
 from podlt.cli.conformance import conformance
 from podlt.cli.context import Options, options_of
 from podlt.cli.data import data_app
 from podlt.cli.demo import demo
 from podlt.cli.deposits import workers_app
+from podlt.cli.head import head
 from podlt.cli.key import key_app
 from podlt.cli.ledger import ledger
 from podlt.cli.manager import manager
@@ -48,7 +50,7 @@ Exit codes: 0 sound or done; 1 a proof does not hold; 2 usage, which you can rep
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train, demo),
     "Train on other machines": (manager, worker),
-    "Keep": (backup, restore),
+    "Keep": (backup, restore, bundle, head),
     "Look and check": (verify, audit, show, ledger, receipts, report),
     "Measure": (simulate, bench, conformance),
 }

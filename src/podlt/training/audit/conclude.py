@@ -121,7 +121,7 @@ class _Findings:
     def _remedy(self, claim: Claim) -> str:
         """What would check a claim that was not: the data where those are missing, else the files."""
         if claim in (Claim.LOSSES, Claim.PARAMETERS):
-            return "give the run with all of its updates, or a bundle --with updates"
+            return "give the run with all of its updates, or a bundle made with --updates"
         if self._subject.train is None:
             return self._remedies.get("data", "")
         return ""

@@ -100,7 +100,7 @@ def check_start(recipe: Recipe, begin: e.Begin, weights: Weights, kept: str, reb
         view.copy_(before[name])
     if kept:
         why = f"the seed gives other bits on this machine, and {kept}: nothing to compare them with"
-        return Finding(Claim.START, Outcome.NOT_CHECKED, why=why, remedy="give the run or a bundle --with updates")
+        return Finding(Claim.START, Outcome.NOT_CHECKED, why=why, remedy="give the run or a bundle made with --updates")
     worst, name = _distance(before, first)
     if name:
         why = f"{name}: differs by {worst:.3g} from what seed {recipe.training.seed} gives, more than rounding can"
