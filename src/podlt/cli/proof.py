@@ -44,8 +44,8 @@ def verify(
 
               podlt verify mnist.podlt --head kept.head --json
     """
-    trusted = _read_note(head) if head is not None else None
-    key = _key(manager_key) if manager_key is not None else None
+    trusted = read_note(head) if head is not None else None
+    key = read_key(manager_key) if manager_key is not None else None
     result = verified(run, jobs=jobs, manager_key=key, trusted_head=trusted, quiet=as_json)
     if as_json:
         typer.echo(json.dumps(_document(result)))
@@ -143,14 +143,24 @@ def _failure(error: InvalidProofError) -> dict[str, Any]:
     return {"claim": int(error.step), "entry": error.entry, "message": str(error)}
 
 
-def _read_note(path: Path) -> str:
+def read_note(path: Path) -> str:
+    """The signed tree head in a file.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from None
 
 
-def _key(text: str) -> bytes:
+def read_key(text: str) -> bytes:
+    """A manager's key, as it was given.
+
+    Raises:
+        UsageError: it is none.
+    """
     try:
         key = bytes.fromhex(text)
     except ValueError:
