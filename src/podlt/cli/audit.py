@@ -94,9 +94,13 @@ def print_audit(found: AuditReport, out: Console) -> None:
     out.print(f"\n{conclusion(found.findings)}", soft_wrap=True)
     for sentence in summary(found):
         out.print(f"  {shown(sentence)}", soft_wrap=True)
-    for sentence in unknown(found.verification):
-        if "only an audit" not in sentence or not found.executed:
-            out.print(f"  [dim]not known: {shown(sentence)}[/dim]", soft_wrap=True)
+    for sentence in _unknown(found):
+        out.print(f"  [dim]not known: {shown(sentence)}[/dim]", soft_wrap=True)
+
+
+def _unknown(found: AuditReport) -> list[str]:
+    every = 0 < found.tasks == found.executed
+    return unknown(found.verification, executed=found.executed > 0, all_executed=every)
 
 
 def summary(found: AuditReport) -> list[str]:
@@ -159,5 +163,5 @@ def audit_document(found: AuditReport) -> dict[str, Any]:
             for f in found.false_convictions
         ],
         "fakes": [{"round": f.round, "fragment": f.fragment, "workers": f.workers} for f in found.fakes],
-        "not_known": unknown(found.verification),
+        "not_known": _unknown(found),
     }
