@@ -132,7 +132,7 @@ def test_an_audit_of_nothing_or_of_too_much_is_refused(honest: Path) -> None:
         audit(honest, 0.5, data=honest / "nowhere")
 
 
-# -- a lying manager -----------------------------------------------------------------------------------------------------
+# -- a lying manager -------------------------------------------------------------------------------------------------
 
 Lie = Callable[[pytest.MonkeyPatch], None]
 

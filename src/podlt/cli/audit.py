@@ -42,8 +42,8 @@ def audit(
 ) -> None:
     """Execute tasks of a run again, and check everything else that a log alone cannot show. Needs PyTorch and the data.
 
-    RUN is a run's directory, or a bundle made with updates (`podlt bundle`). It is verified first, as by `podlt verify`.
-    Then drawn tasks are executed again, one whole round among them, and every conviction whatever the draw; every
+    RUN is a run's directory, or a bundle made with updates (`podlt bundle`). It is verified first, as `podlt verify`
+    does. Then drawn tasks are executed again, one whole round among them, and every conviction whatever the draw; every
     fragment of the data is hashed, every update applied again, the figures on the test set are evaluated again. With
     --fraction 1 nothing is left out. Every claim is printed with one of three outcomes: it holds, it fails, or it was
     not checked, and what would check it.
