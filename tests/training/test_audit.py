@@ -14,7 +14,7 @@ import pytest
 import torch
 from near_hosts import train_near
 from safetensors.torch import load, save
-from small_runs import Trained, entries, seeded, tiny_recipe
+from small_runs import Trained, entries, seeded, small_recipe, tiny_recipe
 
 from podlt.crypto import digest
 from podlt.data.dataset import fragment_digest_of
@@ -377,3 +377,32 @@ def test_a_round_that_was_never_paid_is_looked_at_all_the_same(honest: Path) -> 
 def test_numbers_of_rounds_are_joined_for_people() -> None:
     assert rounds_text([3]) == "round 3" and rounds_text([0, 1, 2, 7, 5]) == "rounds 0 to 2, 5, 7"
     assert rounds_text(range(0, 100, 2)).endswith("22, ...")
+
+
+def test_what_was_applied_behind_a_fake_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a round that holds a fake a manager may apply anything, as its average cannot be worked out again."""
+    behind: list[int] = []
+    judge, average = RoundDriver.judge, Weights.average
+
+    def judged(self: RoundDriver) -> Any:
+        roles = self._manager._roles
+        assert roles is not None
+        behind[:] = set(self.figures.faked) - set(roles.group())
+        return judge(self)
+
+    def averaged(self: Weights, updates: list[np.ndarray], lines: int) -> Any:
+        found = average(self, updates, lines)
+        if behind:
+            found.data[: self.update_layout.float_bytes].view(np.float32)[1:] += np.float32(0.01)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RoundDriver, "judge", judged)
+        patch.setattr(Weights, "average", averaged)
+        recipe = small_recipe(epochs=1)
+        trained = train_near(tmp_path / "run", recipe, cheats=["2:sign-flip"], entropy=seeded(1))
+    assert trained.result.evicted and verify(tmp_path / "run", jobs=1).exit_code == 0
+    report = audit(tmp_path / "run", 1.0)
+    assert report.exit_code == 1 and report.finding(Claim.NO_FAKES).outcome is Outcome.FAILS
+    assert "or anything else: nobody can tell" in report.finding(Claim.NO_FAKES).why
+    assert report.finding(Claim.AVERAGES).outcome is Outcome.NOT_CHECKED
