@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+from podlt.cli.audit import audit
 from podlt.cli.bench import bench
 from podlt.cli.bundle import bundle
 from podlt.cli.conformance import conformance
@@ -54,7 +55,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train, demo),
     "Train on other machines": (manager, worker),
     "Keep": (backup, restore, bundle, head),
-    "Look and check": (verify, show, ledger, receipts, report),
+    "Look and check": (verify, audit, show, ledger, receipts, report),
     "Measure": (simulate, bench, conformance),
 }
 
