@@ -58,9 +58,7 @@ def open_setup(setup: m.Setup, manager: bytes) -> RunSetup:
     if not isinstance(begin, e.Begin):
         raise InvalidProofError("what the manager shows is not the first entry of a run", actual=e.tag_of(type(begin)))
     if begin.manager != manager:
-        raise InvalidProofError(
-            "the run is another manager's than the invitation's", expected=manager, actual=begin.manager
-        )
+        raise InvalidProofError("the run is of another manager", expected=manager, actual=begin.manager)
     return RunSetup(setup, begin, e.identity(begin))
 
 
