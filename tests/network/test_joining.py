@@ -222,7 +222,7 @@ def test_terms_are_shown_in_words_and_too_little_pay_is_declined(tmp_path: Path)
     assert why == "it pays 3 credits a line, and --least-reward is 4"
     (event,) = desk.told
     for part in (
-        "3 credits for each line", "2 epochs of 100 lines", "4 rounds at most", "classic", "9 entries", "pending",
+        "3 credits a line", "epochs: 2 of 100 lines", "4 rounds at most", "classic", "9 entries", "pending",
         "deposit", "public key", "address",
     ):  # fmt: skip
         assert part in str(event), part
