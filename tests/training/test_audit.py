@@ -394,6 +394,7 @@ def test_what_was_applied_behind_a_fake_is_refused(tmp_path: Path, monkeypatch: 
         found = average(self, updates, lines)
         if behind:
             found.data[: self.update_layout.float_bytes].view(np.float32)[1:] += np.float32(0.01)
+            self.update_layout.clear_gaps(found.data)
         return found
 
     with monkeypatch.context() as patch:

@@ -53,9 +53,9 @@ class MemoryLog:
         """Number, leaf hash and bytes of each entry."""
         return iter(self.rows[first:])
 
-    def heads(self) -> list[tuple[int, str]]:
-        """Size and note of each head."""
-        return list(self.notes)
+    def heads(self, above: int = 0) -> list[tuple[int, str]]:
+        """Size and note of each head over more than so many entries."""
+        return [head for head in self.notes if head[0] > above]
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
