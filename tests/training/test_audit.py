@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections.abc import Callable
 from contextlib import closing
@@ -13,15 +14,17 @@ import numpy as np
 import pytest
 import torch
 from near_hosts import train_near
-from safetensors.torch import load, save
 from small_runs import Trained, entries, seeded, small_recipe, tiny_recipe
 
-from podlt.crypto import digest
+from podlt.crypto import blob_digest, digest
 from podlt.data.dataset import fragment_digest_of
 from podlt.errors import TooFewWorkersError, UsageError
+from podlt.program.ir import Program
+from podlt.program.layout import state_layout
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim, Outcome
 from podlt.protocol.manager import Manager
+from podlt.recipe import Recipe
 from podlt.sim.simulate import simulate
 from podlt.store.bundle import write_bundle
 from podlt.training.audit import audit
@@ -32,7 +35,7 @@ from podlt.training.blocks import Block, BlockReader
 from podlt.training.directory import RunDirectory
 from podlt.training.rounds import RoundDriver
 from podlt.training.session import Session
-from podlt.training.weights import Weights
+from podlt.training.weights import Weights, recipe_optimizer
 from podlt.verify import verify
 
 OWN = [claim for claim in Claim if claim.command == "audit"]
@@ -304,13 +307,32 @@ def test_a_first_checkpoint_that_was_changed_fails(run: Path) -> None:
     assert report.exit_code == 1 and "first checkpoint" in report.finding(Claim.START).why
 
 
-def test_optimiser_state_that_only_the_manager_signed_is_not_believed(run: Path) -> None:
-    """A first checkpoint may hold any momentum under the manager's signature: a run starts from none."""
+def test_every_byte_of_the_first_checkpoint_is_looked_at(run: Path) -> None:
+    """Of it the log binds the parameters alone: what else is there must be what a run begins with."""
+    path = RunDirectory(run).checkpoint(0)
+    whole = path.read_bytes()
+    dice = random.Random(1)
+    for place in [*dice.sample(range(400), 12), *dice.sample(range(400, len(whole)), 12)]:
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        report = audit(run, 0.01, seed=1, jobs=1)
+        assert report.finding(Claim.START).outcome is Outcome.FAILS, place
+        assert report.exit_code == 1
+
+
+def test_momentum_that_a_manager_signed_before_the_first_round_is_not_believed(run: Path) -> None:
     directory = RunDirectory(run)
-    tensors = load(directory.checkpoint(0).read_bytes())
-    tensors["optimizer:momentum"] += 1
-    directory.checkpoint(0).write_bytes(save(tensors))
-    assert audit(run, 1.0).exit_code == 0  # it was never looked at
+    program = Program.from_bytes(directory.document("program.json"))
+    recipe = Recipe.from_bytes(directory.document("recipe.json"))
+    weights = Weights(program, recipe_optimizer(recipe, 200), np.zeros(state_layout(program).nbytes, np.uint8))
+    identity, key = e.identity(entries(run)[0]), directory.manager_key()
+    weights.load(directory.checkpoint(0), identity, key.public)
+    weights.optimizer_state["momentum"] += 1
+    weights.save(directory.checkpoint(0), identity, key)
+    report = audit(run, 1.0)
+    assert "has taken steps before the first" in report.finding(Claim.START).why
+    assert report.finding(Claim.PARAMETERS).outcome is Outcome.HOLDS  # from no momentum, as it was trained
 
 
 def test_first_parameters_up_to_rounding_hold_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,3 +429,17 @@ def test_what_was_applied_behind_a_fake_is_refused(tmp_path: Path, monkeypatch: 
     assert report.exit_code == 1 and report.finding(Claim.NO_FAKES).outcome is Outcome.FAILS
     assert "or anything else: nobody can tell" in report.finding(Claim.NO_FAKES).why
     assert report.finding(Claim.AVERAGES).outcome is Outcome.NOT_CHECKED
+
+
+def test_an_update_that_the_log_names_but_that_is_none_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short, honestly = b"no update at all", Manager.apply
+
+    def apply(self: Manager, update: bytes, parameters: bytes, loss: float) -> None:
+        honestly(self, blob_digest(short) if self.state.round == 1 else update, parameters, loss)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Manager, "apply", apply)
+        run = train_near(tmp_path / "run", tiny_recipe(), entropy=seeded(6)).result.run
+    RunDirectory(run).update(1).write_bytes(short)
+    report = audit(run, 1.0)
+    assert report.exit_code == 1 and "round 1: the file of its update" in report.finding(Claim.PARAMETERS).why
