@@ -27,6 +27,8 @@ def test_every_event_is_one_line_for_people_and_for_programs() -> None:
         told.Connected(again=False),
         told.Disconnected(reason=""),
         told.Learned(run="ef" * 32, state=3 * 2**30, block_lines=512, arithmetic="exact/3"),
+        told.Terms(run="ef" * 32, manager=key, preset="classic", reward=3, lines=9, epochs=2, rounds=4, entries=7),
+        told.Signed(worker=7, public_key=key, deposit=40, entries=7),
         told.Joined(worker=7, public_key=key),
         told.Progress(doing="waiting for a task", connected=True, tasks=3, vested=10, pending=2, forfeited=0),
         told.LetGo(public_key=key, seconds=20, reason="was silent"),
@@ -38,7 +40,7 @@ def test_every_event_is_one_line_for_people_and_for_programs() -> None:
     ]
     for event in events:
         assert "\n" not in str(event) and json.loads(msgspec.json.encode(event))["event"] == event.name
-    assert "10 credits earned, 2 more once they are checked" in str(events[6])
+    assert "10 credits earned, 2 more once they are checked" in str(events[8])
     assert str(events[-1]) == "the run is complete; 3 tasks done in 1 h 2 min, 12 credits earned, 1 forfeited"
 
 
@@ -96,7 +98,7 @@ def test_a_worker_tells_people_and_programs_what_it_does_and_who_is_not_let_in_h
     from podlt.network.register import Register
     from podlt.training.directory import RunDirectory
 
-    recipe = write_recipe(tmp_path / "recipe.toml", epochs=40, workers=4)
+    recipe = write_recipe(tmp_path / "recipe.toml", epochs=90, workers=4)
     with Stage(tmp_path, recipe, patience=30) as stage:
         stage.start_manager()
         log = tmp_path / "b.log"
@@ -112,19 +114,44 @@ def test_a_worker_tells_people_and_programs_what_it_does_and_who_is_not_let_in_h
         state = stage.end()
         text, lines = stage.workers["a"].text, stage.workers["b"].text.splitlines()
     assert state.closed is not None
-    for part in ("made a new key", "connecting to tls://", "run " + state.run.hex()[:16], "joined as worker"):
+    for part in (
+        "made a new key",
+        "connecting to tls://",
+        "terms of run " + state.run.hex()[:16],
+        "signed to join",
+        "joined as",
+    ):
         assert part in text, part
     assert "credits earned" in text and "leaves at" in text and "the run is complete" in text
     events = [json.loads(line) for line in lines]
     names = [event["event"] for event in events]
     assert names[0] == "key_made" and names[-1] == "ended" and names.count("joined") == 2
     assert {"invited", "connected", "learned", "progress"} <= set(names)
+    assert names.index("terms") < names.index("signed") < names.index("joined")
     logged = [json.loads(line) for line in log.read_text().splitlines()]
     assert [one["event"] for one in logged if one["event"] != "waiting"] == names
     earned = sum(state.ledger.accounts[event["worker"]].vested for event in events if event["event"] == "joined")
     assert events[-1]["vested"] + events[-1]["pending"] == earned > 0
     late = (tmp_path / "late.txt").read_text()
     assert "error: this run does not let you work" in late and "used already" in late and "hint" not in late
+
+
+@pytest.mark.slow
+def test_a_worker_that_wants_more_than_the_run_pays_sees_the_terms_and_signs_nothing(tmp_path: Path) -> None:
+    from stage import Stage, write_recipe
+
+    with Stage(tmp_path, write_recipe(tmp_path / "recipe.toml")) as stage:
+        stage.start_manager()
+        stage.start_worker("a", "--least-reward", 2)
+        stage.start_worker("b", "--least-reward", 2, "--json")
+        assert stage.workers["a"].end(90) == 2 and stage.workers["b"].end(90) == 2
+        text, lines = stage.workers["a"].text, stage.workers["b"].text.splitlines()
+    for part in ("1 credits a line", "a log that anybody may read", "did not join: it pays 1 credits a line"):
+        assert part in text, part
+    assert "signed to join" not in text and "nothing was signed" in text and "Traceback" not in text
+    events = [json.loads(line) for line in lines if line.startswith("{")]
+    assert events[-1]["event"] == "ended" and events[-1]["how"] == "declined"
+    assert not {"signed", "joined"} & {event["event"] for event in events}
 
 
 @pytest.mark.slow

@@ -15,8 +15,10 @@ from podlt.engine.conformance import Conformance, conformance
 from podlt.engine.local import LocalEngine
 from podlt.errors import EngineError
 from podlt.exact import conformance as golden
+from podlt.protocol.messages import TreeSize
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
 
+NOTHING = TreeSize(0, bytes(32))
 WRONG = golden.Report("ab" * 32, "mm int8")
 
 
@@ -47,12 +49,12 @@ def test_a_worker_process_that_computes_something_else_is_refused(monkeypatch: p
     wrong = wire.Ready(joins=[bytes(64)], conformance=Conformance(WRONG.digest, WRONG.differing or ""))
     monkeypatch.setattr(HostThread, "ready", lambda self: wrong)
     setup = wire.Setup(
-        run=b"", program=b"", workers=[], fields=[], block_lines=1, slots=1, local_steps=1, local_lr=None
+        run=b"", seen=NOTHING, program=b"", workers=[], fields=[], block_lines=1, slots=1, local_steps=1, local_lr=None
     )
     engine = LocalEngine(setup, 64, 64, [wire.Hosted(0, bytes(32))], [HostThread()])
     try:
         with pytest.raises(EngineError, match="worker process 0 computes 'mm int8' otherwise"):
-            engine.start(bytes(32))
+            engine.start(bytes(32), NOTHING)
     finally:
         engine.close()
 

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from podlt.engine import wire
 from podlt.errors import EngineError, InvalidProofError
-from podlt.protocol.messages import Committed
+from podlt.protocol.messages import Committed, TreeSize
+
+NOTHING = TreeSize(0, bytes(32))
 
 
 @pytest.fixture
@@ -80,7 +82,15 @@ def test_half_a_frame_is_the_end(pair: tuple[socket.socket, socket.socket]) -> N
 def test_descriptors_follow_a_setup(pair: tuple[socket.socket, socket.socket]) -> None:
     first, second = pair
     setup = wire.Setup(
-        run=b"", program=b"{}", workers=[], fields=[], block_lines=1, slots=1, local_steps=1, local_lr=None
+        run=b"",
+        seen=NOTHING,
+        program=b"{}",
+        workers=[],
+        fields=[],
+        block_lines=1,
+        slots=1,
+        local_steps=1,
+        local_lr=None,
     )
     ends = [os.pipe() for _ in range(wire.REGIONS)]
     wire.send_setup(first, setup, [reading for reading, _ in ends])

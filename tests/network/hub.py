@@ -114,8 +114,11 @@ class Hub:
 class CrewLink:
     """A crew's end, and the thread that it runs in."""
 
-    def __init__(self, hub: Hub, keys: Sequence[SigningKey], folder: Path, cheat: str = "") -> None:
+    def __init__(
+        self, hub: Hub, keys: Sequence[SigningKey], folder: Path, cheat: str = "", *, least_reward: int = 0
+    ) -> None:
         self._hub, self._all, self._folder, self._cheat = hub, list(keys), folder, cheat
+        self._least_reward = least_reward
         self.keys = {key.public for key in keys}
         self.box = _Box()
         self.cut = False
@@ -138,6 +141,7 @@ class CrewLink:
             self.journal,
             tell=self.told.append,
             cheat=self._cheat,
+            least_reward=self._least_reward,
             leaving=lambda: self.gone,
             beat=self._hub.beat,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,19 +38,7 @@ class Hands:
         pass
 
 
-SETUP: Any = m.Setup(
-    version=m.VERSION,
-    run=bytes(32),
-    program_digest=bytes(32),
-    program_blob=bytes(32),
-    program_size=0,
-    program=b"",
-    fields=[],
-    block_lines=4,
-    local_steps=1,
-    local_lr=None,
-    arithmetic="",
-)
+SETUP: Any = SimpleNamespace(most_lines=4, beside=lambda size: False)
 
 
 def parameters(seed: int, base: np.ndarray | None = None) -> np.ndarray:

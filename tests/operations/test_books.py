@@ -39,7 +39,7 @@ def test_totals_are_those_that_the_rules_come_to(eventful: Path) -> None:
     assert books.workers == {number: worker.status for number, worker in state.workers.items()}
     assert sum(books.evictions.values()) == sum(w.status == "evicted" for w in state.workers.values()) == 2
     assert (books.redeals, books.withdrawals) == (kinds[e.Redeal], kinds[e.Withdraw])
-    assert books.redeals > 0 and books.returns == kinds[e.Join2] - len(state.workers) > 0
+    assert books.redeals > 0 and books.returns == kinds[e.Join] - len(state.workers) > 0
     assert books.entries == kinds.total() and books.rounds == kinds[e.Apply] and books.lines == lines
     assert books.closed == "complete"
 
@@ -79,7 +79,7 @@ def test_a_long_log_is_read_a_piece_at_a_time(eventful: Path) -> None:
 
 def test_a_worker_that_two_verdicts_name_is_evicted_once() -> None:
     books = Books()
-    books.take(e.Join(at=1, worker=0, key=bytes(32), signature=bytes(64)))
+    books.take(e.Join(at=1, worker=0, key=bytes(32), deposit=0, seen=0, root=bytes(32), signature=bytes(64)))
     for fragment in (0, 1):
         books.take(
             e.Verdict(
@@ -93,6 +93,14 @@ def test_a_worker_that_two_verdicts_name_is_evicted_once() -> None:
             )
         )
     assert books.evictions == {"referee": 1} and books.workers == {0: "evicted"}
+
+
+def test_a_figure_that_the_last_epoch_lacks_is_not_that_of_an_earlier_one() -> None:
+    books = Books()
+    for epoch, figures in enumerate(({"accuracy": 0.5, "loss": 1.5}, {"accuracy": 0.25})):
+        named = [e.Figure(name, value) for name, value in figures.items()]
+        books.take(e.Measure(at=1, epoch=epoch, test=bytes(32), parameters=bytes(32), figures=named))
+    assert books.figures == {"accuracy": 0.25}
 
 
 def test_figures_are_taken_by_whole_lines_and_others_left_out(eventful: Path, tmp_path: Path) -> None:
@@ -126,5 +134,4 @@ def test_a_log_that_is_spoiled_is_a_problem_and_no_exception(eventful: Path, tmp
 @pytest.mark.parametrize("kind", e.KINDS, ids=e.tag_of)
 def test_every_kind_of_entry_says_its_version(kind: type[e.Entry]) -> None:
     """docs/OPERATIONS.md says so, and what an upgrade does with it."""
-    name, _, version = str(kind.__struct_config__.tag).partition("/")
-    assert name == e.kind_of(kind) and int(version) == e.version_of(kind) > 0
+    assert e.tag_of(kind) == f"{e.kind_of(kind)}/{e.FORMAT}"

@@ -8,42 +8,69 @@ from typing import Any, cast
 import pytest
 
 from podlt.engine.interface import Member
+from podlt.protocol.messages import JoinTerms, TreeSize
 from podlt.training import events as ev
-from podlt.training.membership import RETURN_SECONDS, Membership
+from podlt.training.membership import OFFER_SECONDS, RETURN_SECONDS, Membership
+
+NOTHING = TreeSize(0, bytes(32))
 
 
 class World:
-    """An engine, a manager and a clock: each key of `coming` arrives in a step of its own, a second later."""
+    """An engine, a manager and a clock: each key of `coming` arrives in a step of its own, a second later.
+
+    Who is offered terms signs them at once, and is there with its signature in the next step.
+    """
 
     elastic = True
 
     def __init__(self, known: list[bytes], coming: list[bytes]) -> None:
         self.now, self.coming, self.told = 0.0, list(coming), list[ev.Event]()
         self.lost_workers: list[int] = []
+        self.signed: list[Member] = []
+        self.joined: list[JoinTerms] = []
         workers = {n: SimpleNamespace(key=key, status="active") for n, key in enumerate(known)}
         self.state = SimpleNamespace(
             run=b"",
             round=0,
             workers=workers,
             active=self._active,
-            takes_deposits=False,
             begin=SimpleNamespace(spares=2),
+            roster=SimpleNamespace(number=self._number),
+            active_count=0,
+            ledger=SimpleNamespace(accounts={n: SimpleNamespace(deposit=0) for n in workers}),
         )
 
-    def begin(self, wanted: int) -> None:
+    @property
+    def members_of_run(self) -> Membership:
         here = cast(Any, self)
-        Membership(here, here, self.told.append, clock=lambda: self.now).begin(wanted)
+        return Membership(here, here, self.told.append, head=lambda over: NOTHING, clock=lambda: self.now)
+
+    def begin(self, wanted: int) -> None:
+        self.members_of_run.begin(wanted)
+
+    def _number(self, key: bytes) -> int | None:
+        return next((n for n, worker in self.state.workers.items() if worker.key == key), None)
 
     def _active(self) -> list[int]:
         return [n for n, worker in self.state.workers.items() if worker.status == "active"]
 
-    def members(self, run: bytes) -> list[Member]:
+    def members(self, begin: Any, seen: TreeSize) -> list[Member]:
         return []
 
     def arrivals(self, seconds: float) -> list[Member]:
         self.now += 1.0
         assert self.now < 1000, "nobody comes any more"
-        return [Member(self.coming.pop(0), b"")] if self.coming else []
+        if self.signed:
+            return [self.signed.pop(0)]
+        return [Member(self.coming.pop(0))] if self.coming else []
+
+    def offer(self, member: Member, terms: JoinTerms) -> None:
+        self.signed.append(Member(member.key, terms, bytes(64)))
+
+    def join_terms(self, key: bytes, deposit: int, seen: TreeSize, reserved: Any) -> JoinTerms:
+        taken = {*self.state.workers, *reserved}
+        number = next(n for n in range(100) if n not in taken)
+        return JoinTerms(number, deposit, seen.size, seen.root)
 
     def departures(self) -> list[Any]:
         return []
@@ -51,10 +78,16 @@ class World:
     def admitted(self, member: Member, number: int) -> None:
         pass
 
-    def join(self, key: bytes, sign: Any, deposit: int) -> int:
-        number = len(self.state.workers)
-        self.state.workers[number] = SimpleNamespace(key=key, status="active")
-        return number
+    def join(self, key: bytes, terms: JoinTerms, signature: bytes) -> int:
+        self.state.workers[terms.worker] = SimpleNamespace(key=key, status="active")
+        self.joined.append(terms)
+        return terms.worker
+
+    def give_back(self, workers: list[int]) -> None:
+        pass
+
+    def refused(self, member: Member, reason: str) -> None:
+        raise AssertionError(reason)
 
     def lost(self, number: int, reason: str) -> None:
         self.lost_workers.append(number)
@@ -62,7 +95,9 @@ class World:
 
     @property
     def waits(self) -> list[tuple[int, int]]:
-        return [(event.workers, event.wanted) for event in self.told if isinstance(event, ev.Waiting)]
+        """What was said of who is awaited, each once."""
+        said = [(event.workers, event.wanted) for event in self.told if isinstance(event, ev.Waiting)]
+        return list(dict.fromkeys(said))
 
 
 KNOWN = [b"a", b"b", b"c"]
@@ -99,3 +134,27 @@ def test_nothing_is_said_of_a_wait_where_nobody_had_to_wait() -> None:
     world = World([], [])
     world.begin(0)
     assert world.told == []
+
+
+def test_terms_that_are_signed_during_a_long_round_are_good_after_it() -> None:
+    world = World(KNOWN, [b"d"])
+    members = world.members_of_run
+    members.update()
+    world.now += 10 * OFFER_SECONDS
+    members.update()
+    assert [terms.worker for terms in world.joined] == [3]
+
+
+def test_a_number_is_kept_for_who_was_offered_it_for_a_while_and_nobody_joins_on_other_terms() -> None:
+    world = World(KNOWN, [b"d", b"e"])
+    members = world.members_of_run
+    members.update()
+    (first,), world.signed = world.signed, []
+    members.update()
+    assert [member.terms.worker for member in world.signed if member.terms] == [4]
+    forged = Member(b"d", JoinTerms(7, 0, 0, bytes(32)), bytes(64))
+    world.signed = [forged]
+    members.update()
+    assert not world.joined and world.signed == [first]  # it is offered the same again
+    members.update()
+    assert [terms.worker for terms in world.joined] == [3]

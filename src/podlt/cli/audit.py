@@ -40,10 +40,10 @@ def audit(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Execute tasks of a run again, and check everything else that a log alone cannot show. Needs PyTorch and the data.
+    """Execute tasks of a run again, and check what a log alone cannot show. Needs PyTorch and the data.
 
-    RUN is a run's directory, or a bundle made with updates (`podlt bundle`). It is verified first, as by `podlt verify`.
-    Then drawn tasks are executed again, one whole round among them, and every conviction whatever the draw; every
+    RUN is a run's directory, or a bundle made with updates (`podlt bundle`). It is verified first, as `podlt verify`
+    does. Then drawn tasks are executed again, one whole round among them, and every conviction whatever the draw; every
     fragment of the data is hashed, every update applied again, the figures on the test set are evaluated again. With
     --fraction 1 nothing is left out. Every claim is printed with one of three outcomes: it holds, it fails, or it was
     not checked, and what would check it.
@@ -58,32 +58,33 @@ def audit(
 
               podlt audit mine.podlt --fraction 1 --data ~/data/mine.csv --code ~/models
     """
-    from rich.progress import Progress
-
-    from podlt.training.audit import audit as execute
-
     trusted = read_note(head) if head is not None else None
     key = read_key(manager_key) if manager_key is not None else None
-    hidden = as_json or not sys.stderr.isatty()
-    with Progress(console=Console(stderr=True), transient=True, disable=hidden) as bar:
-        task = bar.add_task("verifying", total=None)
-        found = execute(
-            run,
-            fraction,
-            seed=seed,
-            data=data,
-            code=code,
-            jobs=jobs,
-            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None),
-            manager_key=key,
-            trusted_head=trusted,
-        )
+    found = audited(
+        run, fraction, seed=seed, data=data, code=code, jobs=jobs, manager_key=key, trusted_head=trusted, quiet=as_json
+    )
     if as_json:
         typer.echo(json.dumps(audit_document(found)))
     else:
         print_audit(found, console())
     if found.exit_code:
         raise typer.Exit(found.exit_code)
+
+
+def audited(run: Path, fraction: float, *, quiet: bool = False, **options: Any) -> AuditReport:
+    """The audit of a run; shows how far it is on a terminal. Options as those of `podlt.audit`."""
+    from rich.progress import Progress
+
+    from podlt.training.audit import audit as execute
+
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as bar:
+        task = bar.add_task("verifying", total=None)
+        return execute(
+            run,
+            fraction,
+            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None),
+            **options,
+        )
 
 
 def print_audit(found: AuditReport, out: Console) -> None:
@@ -94,9 +95,14 @@ def print_audit(found: AuditReport, out: Console) -> None:
     out.print(f"\n{conclusion(found.findings)}", soft_wrap=True)
     for sentence in summary(found):
         out.print(f"  {shown(sentence)}", soft_wrap=True)
-    for sentence in unknown(found.verification):
-        if "only an audit" not in sentence or not found.executed:
-            out.print(f"  [dim]not known: {shown(sentence)}[/dim]", soft_wrap=True)
+    for sentence in not_known(found):
+        out.print(f"  [dim]not known: {shown(sentence)}[/dim]", soft_wrap=True)
+
+
+def not_known(found: AuditReport) -> list[str]:
+    """What no audit can show, in sentences."""
+    every = 0 < found.tasks == found.executed
+    return unknown(found.verification, executed=found.executed > 0, all_executed=every)
 
 
 def summary(found: AuditReport) -> list[str]:
@@ -159,5 +165,5 @@ def audit_document(found: AuditReport) -> dict[str, Any]:
             for f in found.false_convictions
         ],
         "fakes": [{"round": f.round, "fragment": f.fragment, "workers": f.workers} for f in found.fakes],
-        "not_known": unknown(found.verification),
+        "not_known": not_known(found),
     }

@@ -11,12 +11,12 @@ import msgspec
 import typer
 
 from podlt.cli.context import JsonOption, RunArgument, options_of
-from podlt.errors import InvalidProofError, PodltError, UsageError
+from podlt.errors import InvalidProofError, NotCheckedError, UsageError
 
 FOLDER = ".podlt"
 
 
-class OlderLogError(PodltError):
+class OlderLogError(NotCheckedError):
     """A log has fewer entries than its manager has signed: an older copy, or one that was cut. Nothing is decided."""
 
 

@@ -57,9 +57,10 @@ def _as_json(event: told.Told) -> None:
 
 
 def _as_text(event: told.Told) -> None:
-    if isinstance(event, told.Ended) and event.how == "refused":
+    if isinstance(event, told.Ended) and event.how in ("refused", "declined"):
         return  # the error that ends the command says it
-    typer.echo("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(event)))
+    for line in event.lines_for_people:
+        typer.echo("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line))
 
 
 def plain(why: str) -> str:

@@ -43,6 +43,12 @@ def worker(
     until: Annotated[
         str, typer.Option(metavar="TIME", help="Leave then: 18:30, 2026-01-31T08:00, or after 90m, 8h, 2d.")
     ] = "",
+    least_reward: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="CREDITS", help="Do not join a run that pays less for a line: ends before it signs anything."
+        ),
+    ] = 0,
     identities: Annotated[int, typer.Option(min=1, max=1000, help="How many workers this process is.")] = 1,
     folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where keys, receipts and status are kept; ~/.podlt by default.")
@@ -61,6 +67,8 @@ def worker(
 ) -> None:
     """Work for a run: needs outbound connections only, and runs no code of the manager's.
 
+    Before it signs that it joins, it shows the run's terms: pay, length, deposit, and what joining reveals.
+
     The key file is made at first use: it is who you are and what you earn, so keep a copy (podlt key backup). A worker
     that is stopped or cut off comes back with the same identity. Ctrl-C leaves once the round at hand is in the log, a
     minute later at the latest; twice: at once.
@@ -75,12 +83,16 @@ def worker(
     leaving, bound = _Leaving(_moment(until, datetime.now())), _bytes(memory)
     with telling(Operations("", log_format, log_file), quiet=quiet, as_json=as_json) as tell:
         outcome = _work(
-            _Asked(invitation, home, key or home / "worker.key", identities, cpus, bound, cheat, websocket),
+            _Asked(
+                invitation, home, key or home / "worker.key", identities, cpus, bound, least_reward, cheat, websocket
+            ),
             options_of(context),
             leaving,
             tell,
         )
         options_of(context).hint = ""
+        if outcome.how == "declined":
+            raise UsageError(f"did not join: {outcome.reason}; nothing was signed")
         if outcome.how == "refused":
             raise EngineError(f"this run does not let you work: {outcome.reason}")
     return None
@@ -96,6 +108,7 @@ class _Asked:
     identities: int
     cores: int
     memory: int | None
+    least_reward: int
     cheat: str
     websocket: bool
 
@@ -140,6 +153,7 @@ def _work(asked: _Asked, options: Options, leaving: _Leaving, tell: told.Teller)
         tell=tell,
         memory=MAX_BYTES if bound is None else min(MAX_BYTES, bound.left),
         threads=cores,
+        least_reward=asked.least_reward,
         cheat=asked.cheat,
         leaving=leaving,
     )

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,8 @@ from podlt.network.publishing import Published, Publisher
 from podlt.network.reception import Reception
 from podlt.network.thrift import Policy, Thrift
 from podlt.program.layout import state_layout, update_layout
-from podlt.protocol.messages import Assignment
+from podlt.protocol.entries import Begin
+from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
 
 PATIENCE = 15.0
 """Seconds of silence after which a worker counts as gone."""
@@ -51,9 +53,8 @@ class NetworkEngine:
     Args:
         job: of the run; link: to the workers; arithmetic: the digest that a worker's own must be (see `checks`);
         patience: seconds of silence after which a worker is gone; beat: how often workers give a sign of life;
-        depot: for large blobs; without one they go through the link in pieces; large: from more than how many bytes on
-        a blob is one; deltas: whether to publish what changed in the parameters; tell: is told how they were published;
-        clock: seconds, monotonic.
+        depot: for large blobs, else in pieces through the link; large: from more than how many bytes on a blob is one;
+        deltas: whether to publish what changed; tell: is told how parameters went out; clock: seconds, monotonic.
 
     Raises:
         EngineError: there is not enough memory for the parameters and the block.
@@ -76,7 +77,7 @@ class NetworkEngine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._job, self._link = job, link
-        self._patience, self._beat, self._time = patience, beat, Attention(clock)
+        self._patience, self._every, self._time = patience, beat, Attention(clock)
         size, nbytes = state_layout(job.program).nbytes, update_layout(job.program).nbytes
         self._state = Region(size)
         self._block = BlockBuffer(job.fields, job.block_lines)
@@ -88,6 +89,19 @@ class NetworkEngine:
         self._depot = depot
         self._publisher = Publisher(self._state.bytes[:size], link, depot, large, Thrift(deltas, clock), tell)
         self._dealing = Dealing(link, nbytes, patience, beat, self._publisher.carried, depot, large)
+        self._take: dict[type, Callable[[Peer, Any], Event | None]] = {
+            m.Piece: lambda peer, said: self._dealing.piece(peer, said, self._time.now),
+            m.Answer: lambda peer, said: self._dealing.answer(peer, said, self._time.now),
+            m.Openings: lambda peer, said: self._dealing.openings(peer, said, self._time.now),
+            m.CannotDo: self._dealing.failed,
+            m.Hello: self._reception.greet,
+            m.Join: self._reception.join,
+            m.Signed: self._reception.signed,
+            m.Behind: lambda peer, said: self._payslips.remind(peer.key, said),
+            m.Want: self._give,
+            m.Beat: self._beat,
+            m.Leave: lambda peer, said: self._lose(peer, f"left: {said.reason}" if said.reason else "left"),
+        }
         self._rounds, self._complete = 0, False
         link.allow((2 * nbytes if depot is None or nbytes <= large else 0) + BACKLOG)
 
@@ -98,13 +112,17 @@ class NetworkEngine:
         """How many processes host the workers that are there."""
         return len({peer.process for peer in self._by_number.values()})
 
-    def members(self, run: bytes) -> list[Member]:
+    def members(self, begin: Begin, seen: TreeSize) -> list[Member]:
         """Begins to work for a run; who is there already will join again."""
-        self._reception.begin(run)
+        self._reception.begin(begin, seen)
         return []
 
+    def offer(self, member: Member, terms: JoinTerms) -> None:
+        """Asks somebody to sign the terms on which it may join."""
+        self._reception.offer(self._peer(member.key), terms)
+
     def arrivals(self, seconds: float) -> list[Member]:
-        """Who asked to be admitted and is not yet."""
+        """Who asked to be admitted, or signed the terms for it, and is not yet."""
         self._publisher.withdraw()
         for _ in self._pump(seconds):
             pass  # between rounds no answer is of use
@@ -218,6 +236,7 @@ class NetworkEngine:
 
     def receipt(self, receipt: Receipt) -> None:
         """Tells all workers what is in the log now."""
+        self._reception.head = receipt.head
         self._payslips.publish(receipt)
 
     def finish(self, outcome: str, reason: str) -> None:
@@ -230,12 +249,12 @@ class NetworkEngine:
 
     def _see_off(self, said: bytes) -> None:
         """Answers who has missed something, until everybody has left."""
-        again, until = time.monotonic() + self._beat, time.monotonic() + SEEING_OFF
+        again, until = time.monotonic() + self._every, time.monotonic() + SEEING_OFF
         while self._by_number and time.monotonic() < until:
             for _ in self._pump(STEP):
                 pass  # answers are of no use any more
             if time.monotonic() > again:
-                again = time.monotonic() + self._beat
+                again = time.monotonic() + self._every
                 self._link.publish(said)
 
     def close(self) -> None:
@@ -255,43 +274,23 @@ class NetworkEngine:
             peer = self._peer(key)
             peer.heard = self._time.now
             try:
-                event = self._take(peer, m.from_worker(raw))
+                said = m.from_worker(raw)
+                event = self._take[type(said)](peer, said)
             except PodltError as error:
                 peer.noise += 1
                 event = None
                 self._lose(peer, f"sent what is no message: {error}")
             if peer.noise > NOISE:
-                self.refused(Member(key, b""), "too many useless messages")
+                self.refused(Member(key), "too many useless messages")
                 self._lose(peer, "too many useless messages")
                 self._link.drop(key)
             if event is not None:
                 yield event
         self._listen()
 
-    def _take(self, peer: Peer, said: m.Up | m.Piece) -> Event | None:
-        now = self._time.now
-        if isinstance(said, m.Piece):
-            return self._dealing.piece(peer, said, now)
-        if isinstance(said, m.Answer):
-            return self._dealing.answer(peer, said, now)
-        if isinstance(said, m.Beat):
-            peer.attempt, peer.in_hand, peer.said = said.attempt, frozenset(said.in_hand), now
-            self._reception.remind(peer)
-        elif isinstance(said, m.Openings):
-            return self._dealing.openings(peer, said, now)
-        elif isinstance(said, m.CannotDo):
-            return self._dealing.failed(peer, said)
-        elif isinstance(said, m.Hello):
-            self._reception.greet(peer, said)
-        elif isinstance(said, m.Join):
-            self._reception.join(peer, said)
-        elif isinstance(said, m.Want):
-            self._give(peer, said)
-        elif isinstance(said, m.Behind):
-            self._payslips.remind(peer.key, said)
-        elif isinstance(said, m.Leave):
-            self._lose(peer, f"left: {said.reason}" if said.reason else "left")
-        return None
+    def _beat(self, peer: Peer, said: m.Beat) -> None:
+        peer.attempt, peer.in_hand, peer.said = said.attempt, frozenset(said.in_hand), self._time.now
+        self._reception.remind(peer)
 
     def _uploads(self) -> Iterator[Event]:
         """Updates that came beside the messages."""

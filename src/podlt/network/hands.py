@@ -17,10 +17,12 @@ from podlt import crypto
 from podlt.data.dataset import DTYPES, check_fields, fragment_digest_of
 from podlt.engine.adversary import Execute
 from podlt.engine.adversary import Work as Execution
+from podlt.engine.conformance import arithmetic_digest
 from podlt.engine.execution import TaskExecutor, as_batch
 from podlt.engine.shared import ALIGNMENT, Region
 from podlt.errors import EngineError, InvalidProofError, PodltError, StorageError
 from podlt.network import messages as m
+from podlt.network.run_setup import RunSetup
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
 from podlt.program.validate import MAX_BYTES, check_lines, validate
@@ -40,26 +42,34 @@ class Hands:
     """Executes tasks of one run.
 
     Args:
-        setup: what the manager said; program: the bytes that the setup names; memory: the most bytes that executing
-            may take; folder: for large updates, which are kept in files until their round is over.
+        setup: what the manager said. program: the bytes that came. memory: the most bytes that executing may take.
+        folder: for large updates, which are kept in files until their round is over.
 
     Raises:
-        InvalidProofError: a program or fields that no run can have; EngineError: it takes more memory than it may, or
-            there is none for the parameters.
+        InvalidProofError: it is not the program of the run's first entry, or program or fields are none that a run can
+            have.
+        EngineError: it takes more memory than it may, there is none for the parameters, or this podlt computes the
+            run's arithmetic otherwise.
     """
 
-    def __init__(self, setup: m.Setup, program: bytes, memory: int = MAX_BYTES, folder: Path | None = None) -> None:
+    def __init__(self, setup: RunSetup, program: bytes, memory: int = MAX_BYTES, folder: Path | None = None) -> None:
         parsed = Program.from_bytes(program)
-        if parsed.digest != setup.program_digest:
-            raise InvalidProofError("the program is not the one that was announced", expected=setup.program_digest)
-        check_fields(setup.fields)
-        validate(parsed, lines=setup.block_lines)
+        begin, fields = setup.begin, setup.message.fields
+        if parsed.digest != begin.program:
+            raise InvalidProofError("the program is not the run's", expected=begin.program, actual=parsed.digest)
+        if begin.arithmetic != arithmetic_digest(parsed.arithmetic):
+            raise EngineError(
+                f"the run is computed by another {parsed.arithmetic} arithmetic than this podlt's: use the podlt that "
+                "its manager uses"
+            )
+        check_fields(fields)
+        validate(parsed, lines=setup.most_lines)
         if memory < MAX_BYTES:
-            _check_fits(parsed, setup.block_lines, memory)
-        self._run, self._program, self._fields = setup.run, parsed.digest, setup.fields
+            _check_fits(parsed, setup.most_lines, memory)
+        self._run, self._program, self._fields = setup.run, parsed.digest, fields
         self.arithmetic = parsed.arithmetic
-        self._most_lines = setup.block_lines
-        self._executor = TaskExecutor(parsed, setup.local_steps, setup.local_lr)
+        self._most_lines = setup.most_lines
+        self._executor = TaskExecutor(parsed, begin.local_steps, begin.local_lr)
         layout, update = state_layout(parsed), update_layout(parsed)
         self._update_bytes = update.nbytes
         self._folder = folder if setup.beside(update.nbytes) else None

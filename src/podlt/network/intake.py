@@ -18,6 +18,7 @@ from podlt.network.answers import Answers, Asked
 from podlt.network.hands import Hands
 from podlt.network.pieces import Assembler
 from podlt.network.porter import Changed, Ended, Place, Porter, Whole
+from podlt.network.run_setup import RunSetup
 
 Wanted = tuple[bytes, m.Want]
 """Whose question it is, and the question."""
@@ -44,7 +45,7 @@ class Intake:
 
     def __init__(
         self,
-        setup: m.Setup,
+        setup: RunSetup,
         hands: Hands,
         answers: Answers,
         porter: Porter | None,
@@ -54,7 +55,7 @@ class Intake:
     ) -> None:
         self._setup, self._hands, self._answers, self._porter = setup, hands, answers, porter
         self._anybody, self._every, self._tell = anybody, every, tell
-        most, size = hands.line_bytes * setup.block_lines, len(hands.state)
+        most, size = hands.line_bytes * setup.most_lines, len(hands.state)
         self._assembler = Assembler(max(delta.bound(size), most), delta.bound(size) + 4 * most + 2**20)
         self.held = b""
         self._said: m.Parameters | None = None  # what is coming, and in which form
@@ -239,17 +240,18 @@ class ProgramIntake:
         InvalidProofError: it is longer than that.
     """
 
-    def __init__(self, setup: m.Setup, porter: Porter | None, key: bytes, limit: int) -> None:
-        if setup.program_size > limit:
-            raise InvalidProofError(f"a program of {setup.program_size} bytes is longer than {limit}")
-        self._setup, self._porter, self._key = setup, porter, key
+    def __init__(self, setup: RunSetup, porter: Porter | None, key: bytes, limit: int) -> None:
+        said = setup.message
+        if said.program_size > limit:
+            raise InvalidProofError(f"a program of {said.program_size} bytes is longer than {limit}")
+        self._setup, self._porter, self._key = said, porter, key
         self._assembler, self._asked = Assembler(limit, limit), -1e9
         self._place: Whole | None = None
-        self.program = setup.program
-        if not self.program and porter is not None and setup.beside(setup.program_size):
-            self._place = Whole(np.empty(setup.program_size, np.uint8))
+        self.program = said.program
+        if not self.program and porter is not None and setup.beside(said.program_size):
+            self._place = Whole(np.empty(said.program_size, np.uint8))
         elif not self.program:
-            self._assembler.announce(setup.program_blob, setup.program_size)
+            self._assembler.announce(said.program_blob, said.program_size)
 
     def piece(self, data: memoryview) -> None:
         """Takes a piece; errors as `Intake.piece`."""

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from podlt.errors import InvalidProofError, StorageError, UsageError
-from podlt.log.checkpoint import Head
+from podlt.log.checkpoint import MAX_NOTE, Head, open_head, origin_of
+from podlt.log.merkle import EMPTY_ROOT
 from podlt.network import messages as m
 from podlt.network import receipts
 from podlt.protocol import entries as e
@@ -71,6 +72,7 @@ class Journal:
         self._others: dict[str, Earned] = {}
         self.settled = -1
         self._heads: dict[int, tuple[bytes, str]] = {}
+        self._last, self._kept = "", ""
         self.status = Status(os.getpid(), time.time(), "starting", workers={key: Earned() for key in self._keys})
         self._before = self.status
         with suppress(StorageError, msgspec.DecodeError):
@@ -86,6 +88,10 @@ class Journal:
         with self._lock:
             self._run, self.status.run = run, run.hex()
             self._size, self._heads, self._others, self.settled = 0, {}, {}, -1
+            self._last = self._kept = ""
+            with suppress(StorageError, InvalidProofError, UnicodeDecodeError):  # there is none, or none of ours
+                self._kept = read_whole(self._head_path(), MAX_NOTE).decode()
+                self._compare(open_head(self._kept, self._manager, origin_of(run)), self._kept)
             with suppress(StorageError, msgspec.DecodeError, ValueError):
                 known = msgspec.json.decode(read_whole(self._earned_path(), MAX_STATUS), type=dict[str, Earned])
                 self.status.workers |= {key: _whole(known[key]) for key in self._keys if key in known}
@@ -101,6 +107,34 @@ class Journal:
         with self._lock:
             self.status.workers[key.hex()].tasks += 1
 
+    def shown(self, note: str) -> Head:
+        """Takes a signed tree head; an empty one is of an empty log.
+
+        Raises:
+            InvalidProofError: it is not the manager's, or contradicts one that it signed before: both are kept.
+        """
+        if not note:
+            return Head(origin_of(self._run), 0, EMPTY_ROOT)
+        head = open_head(note, self._manager, origin_of(self._run))
+        with self._lock:
+            self._compare(head, note)
+        return head
+
+    def accepted(self, note: str) -> Head:
+        """Takes the tree head that a worker is about to sign; it is on the disk when this returns.
+
+        Raises:
+            InvalidProofError: as `shown`, or a head over more entries was shown before.
+            StorageError: it cannot be kept.
+        """
+        head = self.shown(note)
+        with self._lock:
+            most = max(self._heads, default=0)
+            if head.size < most:
+                raise InvalidProofError("the manager's log is shorter than it was", expected=most, actual=head.size)
+            self._keep_head()
+        return head
+
     def paid(self, paid: m.Paid) -> dict[str, int]:
         """Takes what all workers are told of new entries: checks it, and keeps it if it is about an identity.
 
@@ -110,7 +144,7 @@ class Journal:
             Key in hexadecimal -> what these entries moved for it: earned credits, less what they forfeit.
 
         Raises:
-            InvalidProofError: a receipt does not prove what it says; NewerFormatError: a newer program wrote it;
+            InvalidProofError: a receipt does not prove what it says. NotCheckedError: a newer podlt wrote it.
             StorageError: it cannot be kept, and nothing is booked: it counts as missed.
         """
         told = receipts.check(paid, self._manager, self._run)
@@ -171,6 +205,7 @@ class Journal:
             if self._run:
                 write_whole(self._folder / STATUS, msgspec.json.encode(self.status))
                 self._save_earned()
+                self._keep_head()
             else:  # what it earned last is shown until it is known what there is to do now
                 before = self._before
                 shown = msgspec.structs.replace(self.status, run=before.run, workers=before.workers)
@@ -215,9 +250,20 @@ class Journal:
                 expected=other[0],
                 actual=head.root,
             )
+        if head.size >= max(self._heads, default=0):
+            self._last = note
         self._heads[head.size] = head.root, note
         if len(self._heads) > MOST_HEADS:
             del self._heads[min(self._heads)]
+
+    def _keep_head(self) -> None:
+        """Writes the last head, if it is not there: `podlt verify --head` reads it too."""
+        if self._last != self._kept:
+            write_whole(self._head_path(), self._last.encode())
+            self._kept = self._last
+
+    def _head_path(self) -> Path:
+        return self._folder / f"head-{self._run.hex()[:16]}.txt"
 
     def _save_earned(self) -> None:
         with suppress(StorageError):

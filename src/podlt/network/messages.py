@@ -13,14 +13,14 @@ import msgspec
 from msgspec import Meta
 
 from podlt.canonical import Decoder, encode
-from podlt.crypto import SigningKey, is_signed
 from podlt.data.dataset import Field
 from podlt.engine.wire import MOST_SECONDS
 from podlt.errors import InvalidProofError
-from podlt.protocol.messages import Opened, Task
+from podlt.log.checkpoint import MAX_NOTE
+from podlt.protocol.messages import JoinTerms, Opened, Task
 from podlt.units import Count, Digest, Millis, Round, Signature, Text, WorkerId
 
-VERSION = 2
+VERSION = 3
 """Of these messages: a worker of another version is refused with a reason."""
 
 INLINE = 256 * 1024
@@ -45,10 +45,11 @@ Seconds = Annotated[float, Meta(ge=0.0, le=MOST_SECONDS)]
 Range = tuple[Count, Count]
 Ranges = Annotated[list[Range], Meta(max_length=64)]
 Url = Annotated[str, Meta(max_length=1500)]
+Note = Annotated[str, Meta(max_length=MAX_NOTE)]
+"""A signed tree head; empty while the log is."""
 
 _RECORD, _PIECE = b"\0", b"\1"
 _ORIGIN = struct.Struct(">I")
-SETUP = "setup/1"
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -65,17 +66,26 @@ class Hello(Message, frozen=True, tag="hello"):
 
 
 class Join(Message, frozen=True, tag="join"):
-    """A worker asks to be admitted.
+    """A worker asks to be admitted: it gets an `Offer`, or its `Welcome` again. Nothing is signed yet.
 
-    `signature` is over the run's identity; `process` is the same for all identities of one process. `arithmetic` is
-    the digest of what this machine computes for known inputs; `differing` is the first operation that is wrong.
+    Attributes:
+        process: the same for all identities of one process.
+        arithmetic: the digest of what this machine computes for known inputs.
+        differing: the first operation that is wrong.
     """
 
     run: Digest
-    signature: Signature
     process: Nonce
     arithmetic: Annotated[str, Meta(max_length=200)]
     differing: Annotated[str, Meta(max_length=200)] = ""
+
+
+class Signed(Message, frozen=True, tag="signed"):
+    """A worker joins on the terms that it was offered; `signature` is over them and the run's identity."""
+
+    run: Digest
+    terms: JoinTerms
+    signature: Signature
 
 
 class Beat(Message, frozen=True, tag="beat"):
@@ -137,41 +147,43 @@ class Leave(Message, frozen=True, tag="leave"):
 
 
 # -- from the manager ------------------------------------------------------------------------------------------------
-
-
 class Setup(Message, frozen=True, tag="setup"):
-    """What there is to do: everything that a worker needs before the first task. Signed by the run's manager.
+    """What there is to do: everything that a worker needs before it joins. Signed by the run's manager.
 
-    `program` is empty where it does not fit in. `arithmetic` is what the digest in a worker's `Join` must be. Blobs of
-    more than `large` bytes are at the servers `blobs` (all the same one, by different names), whose certificate has the
-    SHA-256 `certificate`; without such servers all come in pieces.
+    What the run's first entry says is taken from there alone (`podlt.network.run_setup`).
+
+    Attributes:
+        begin: the run's first entry, in its one encoding. head: the last tree head that is on the manager's disk.
+        program_blob, program_size: of the program's bytes; program: the bytes, empty where they do not fit in.
+        fields: of each line. large: blobs of more bytes are at the servers `blobs` (all the same one, by different
+            names), whose certificate has the SHA-256 `certificate`; without such servers all come in pieces.
     """
 
     version: Count
-    run: Digest
-    program_digest: Digest
+    begin: Annotated[bytes, Meta(max_length=1024)]
+    head: Note
     program_blob: Digest
     program_size: Count
     program: Annotated[bytes, Meta(max_length=INLINE)]
     fields: list[Field]
-    block_lines: Count
-    local_steps: Count
-    local_lr: float | None
-    arithmetic: Annotated[str, Meta(max_length=200)]
     large: Count = 0
     blobs: Annotated[list[Url], Meta(max_length=8)] = []
     certificate: Annotated[bytes, Meta(max_length=32)] = b""
     signature: bytes = b""
-
-    def beside(self, size: int) -> bool:
-        """Whether a blob of this size goes beside the messages."""
-        return bool(self.blobs) and size > self.large
 
 
 class Announce(Message, frozen=True, tag="announce"):
     """The manager is there: who works for this run is to join (again)."""
 
     run: Digest
+
+
+class Offer(Message, frozen=True, tag="offer"):
+    """The terms on which a worker may join, for it to sign; `head` is the tree head that they name."""
+
+    run: Digest
+    terms: JoinTerms
+    head: Note
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
@@ -257,7 +269,7 @@ class Paid(Message, frozen=True, tag="paid"):
     """Entries are in the log, on the disk: those from number `first` to the end of the signed head, with receipts."""
 
     first: Count
-    head: Text
+    head: Note
     receipts: Annotated[list[Receipt], Meta(max_length=4096)]
 
 
@@ -277,9 +289,10 @@ class Finished(Message, frozen=True, tag="finished"):
     entries: Count
 
 
-Up = Hello | Join | Beat | Answer | CannotDo | Openings | Want | Behind | Leave
+Up = Hello | Join | Signed | Beat | Answer | CannotDo | Openings | Want | Behind | Leave
 Down = (
-    Setup | Announce | Welcome | Refused | Dismissed | Parameters | Work | Open | Send | Late | Paid | Missed | Finished
+    Setup | Announce | Offer | Welcome | Refused | Dismissed | Parameters | Work | Open | Send | Late | Paid | Missed
+    | Finished
 )  # fmt: skip
 
 _up: Decoder[Up] = Decoder(Up)
@@ -337,14 +350,3 @@ def _parse(message: bytes, decoder: Decoder[M]) -> M | Piece:
     if message[:1] != _PIECE or len(message) < 1 + _ORIGIN.size:
         raise InvalidProofError("message is neither a record nor a piece")
     return Piece(_ORIGIN.unpack_from(message, 1)[0], memoryview(message)[1 + _ORIGIN.size :])
-
-
-def signed(setup: Setup, key: SigningKey) -> Setup:
-    """A setup with the manager's signature over everything else in it."""
-    bare = msgspec.structs.replace(setup, signature=b"")
-    return msgspec.structs.replace(setup, signature=key.sign(SETUP, encode(bare)))
-
-
-def is_from(setup: Setup, manager: bytes) -> bool:
-    """Whether a setup is signed by the manager of this key."""
-    return is_signed(manager, SETUP, encode(msgspec.structs.replace(setup, signature=b"")), setup.signature)

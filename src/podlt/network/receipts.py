@@ -33,7 +33,7 @@ def check(paid: m.Paid, manager: bytes, run: bytes) -> Told:
     """Checks that all receipts of a message are under a head of the run's manager.
 
     Raises:
-        InvalidProofError: a receipt does not prove what it says; NewerFormatError: a newer program wrote the entry.
+        InvalidProofError: a receipt does not prove what it says. NotCheckedError: a newer podlt wrote the entry.
     """
     head = open_head(paid.head, manager, origin_of(run))
     last, found = paid.first - 1, []

@@ -1,4 +1,4 @@
-"""How workers come to a run: they are told what there is to do, and ask to be admitted."""
+"""How workers come to a run: they are told what there is to do, ask to be admitted, and sign the terms they get."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import time
 import numpy as np
 
 from podlt import crypto
+from podlt.canonical import encode
 from podlt.engine.interface import Job, Member
+from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.network import messages as m
 from podlt.network.depot import Depot
 from podlt.network.link import ManagerLink
 from podlt.network.peers import Attention, Peer
-from podlt.protocol.signatures import JOIN
+from podlt.network.run_setup import sign_setup
+from podlt.protocol.entries import Begin, identity
+from podlt.protocol.messages import JoinTerms, TreeSize
+from podlt.protocol.signatures import join_check
 
 
 class Reception:
@@ -21,6 +26,9 @@ class Reception:
     Args:
         job: of the run; link: to the workers; arithmetic: the digest that a worker's own must be; clock: the manager's
         attention; beat: how often, in seconds, a worker is told to join that does not; depot, large: as the engine's.
+
+    Attributes:
+        head: the last tree head that is on the disk, as a signed note; empty while the log is.
     """
 
     def __init__(
@@ -35,7 +43,8 @@ class Reception:
     ) -> None:
         self._job, self._link, self._arithmetic = job, link, arithmetic
         self._clock, self._beat, self._depot, self._large = clock, beat, depot, large
-        self._run, self._setup = b"", b""
+        self._run, self._begin, self.head = b"", b"", ""
+        self._setup: tuple[str, bytes] | None = None
         program = job.program.to_bytes()
         self._program = np.frombuffer(program, np.uint8)
         self._blob = crypto.blob_digest(program)
@@ -44,27 +53,11 @@ class Reception:
         if depot is not None and len(program) > large:
             depot.offer(self._blob, self._program, self._known)
 
-    def begin(self, run: bytes) -> None:
+    def begin(self, begin: Begin, seen: TreeSize) -> None:
         """Says that the manager is there; who works for this run already will join again."""
-        self._run = run
-        setup = m.Setup(
-            version=m.VERSION,
-            run=run,
-            program_digest=self._job.program.digest,
-            program_blob=self._blob,
-            program_size=len(self._program),
-            program=self._program.tobytes() if len(self._program) <= m.INLINE else b"",
-            fields=self._job.fields,
-            block_lines=self._job.block_lines,
-            local_steps=self._job.local_steps,
-            local_lr=self._job.local_lr,
-            arithmetic=self._arithmetic,
-            large=self._large,
-            blobs=self._depot.urls if self._depot is not None else [],
-            certificate=self._depot.fingerprint if self._depot is not None else b"",
-        )
-        self._setup = m.record(m.signed(setup, self._job.key))
-        self._link.publish(m.record(m.Announce(run=run)))
+        self._run, self._begin = identity(begin), encode(begin)
+        self.head = self._note(seen)
+        self._link.publish(m.record(m.Announce(run=self._run)))
 
     def arrived(self) -> list[Member]:
         """Who asked to be admitted since the last call."""
@@ -80,26 +73,41 @@ class Reception:
         if hello.version != m.VERSION:
             reason = f"this manager speaks version {m.VERSION}, and the worker version {hello.version}: update podlt"
             self._send(peer, m.Refused(reason=reason))
-        elif self._setup:
+        elif self._run:
             self._known.add(peer.key)
-            self._link.send(peer.key, self._setup)
+            self._link.send(peer.key, self._told())
 
     def join(self, peer: Peer, join: m.Join) -> None:
-        """Takes a request to join; one that was admitted already has lost the answer, or its link for a while."""
+        """Takes a wish to join; who was admitted already has lost the answer, or its link for a while."""
         if join.run != self._run or self._clock.now < peer.returns:
             return
         if join.arithmetic != self._arithmetic or join.differing:
             where = f"; the first operation that differs is {join.differing}" if join.differing else ""
             self._send(peer, m.Refused(reason=f"this machine computes other bits than the run needs{where}"))
             return
-        if not crypto.is_signed(peer.key, JOIN, self._run, join.signature):
-            self._send(peer, m.Refused(reason="the signature on joining does not hold"))
-            return
         peer.process = join.process
         if peer.number is not None:
             self._welcome(peer, peer.number)
+        else:  # a signature that came meanwhile is worth more than the wish for something to sign
+            self._arrived.setdefault(peer.key, Member(peer.key))
+
+    def offer(self, peer: Peer, terms: JoinTerms) -> None:
+        """Asks a worker to sign the terms on which it may join; where one of the two is lost, it will ask again."""
+        head = self._note(TreeSize(terms.seen, terms.root))
+        self._send(peer, m.Offer(run=self._run, terms=terms, head=head))
+
+    def signed(self, peer: Peer, said: m.Signed) -> None:
+        """Takes a worker's signature; whether the terms are those that it was offered last is for others to say."""
+        if said.run != self._run or not peer.process or self._clock.now < peer.returns:
+            return
+        if peer.number is not None:
+            self._welcome(peer, peer.number)
+        elif not join_check(self._run, peer.key, said.terms, said.signature).holds():
+            self._send(peer, m.Refused(reason="the signature on joining does not hold"))
         else:
-            self._arrived[peer.key] = Member(peer.key, join.signature)
+            known = self._arrived.get(peer.key)
+            if known is None or known.terms is None or known.terms.seen <= said.terms.seen:
+                self._arrived[peer.key] = Member(peer.key, said.terms, said.signature)
 
     def admitted(self, peer: Peer, number: int) -> None:
         """A worker is admitted, as this number: it may fetch what is for all."""
@@ -122,6 +130,29 @@ class Reception:
         if self._depot is not None:
             self._depot.shut_out(peer.key)
         self._arrived.pop(peer.key, None)
+
+    def _told(self) -> bytes:
+        """What there is to do, as a message; signed anew where the log has grown."""
+        head = self.head
+        if self._setup is None or self._setup[0] != head:
+            setup = m.Setup(
+                version=m.VERSION,
+                begin=self._begin,
+                head=head,
+                program_blob=self._blob,
+                program_size=len(self._program),
+                program=self._program.tobytes() if len(self._program) <= m.INLINE else b"",
+                fields=self._job.fields,
+                large=self._large,
+                blobs=self._depot.urls if self._depot is not None else [],
+                certificate=self._depot.fingerprint if self._depot is not None else b"",
+            )
+            self._setup = head, m.record(sign_setup(setup, self._job.key))
+        return self._setup[1]
+
+    def _note(self, seen: TreeSize) -> str:
+        """A tree head of the log on the disk, as the log has it: the same signature over the same bytes."""
+        return sign_head(Head(origin_of(self._run), seen.size, seen.root), self._job.key) if seen.size else ""
 
     def _send(self, peer: Peer, what: m.Message) -> None:
         self._link.send(peer.key, m.record(what))

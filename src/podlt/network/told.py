@@ -16,6 +16,11 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
         """What kind of thing."""
         return str(self.__struct_config__.tag)
 
+    @property
+    def lines_for_people(self) -> list[str]:
+        """As text, a line each; nothing in a line is to be taken for the end of one."""
+        return [str(self)]
+
 
 class Preparing(Told, frozen=True, tag="preparing"):
     """Something goes on that may take a while."""
@@ -83,6 +88,54 @@ class Learned(Told, frozen=True, tag="learned"):
         return (
             f"run {self.run[:16]}: train a model of {size} (with the optimiser's state), on at most "
             f"{self.block_lines:,} lines at a time, in {self.arithmetic} arithmetic"
+        )
+
+
+class Terms(Told, frozen=True, tag="terms"):
+    """The terms of the run, before anything is signed: `reward` is in credits a line, `rounds` how many at most.
+
+    `entries`: how many the run's log has.
+    """
+
+    run: str
+    manager: str
+    preset: str
+    reward: int
+    lines: int
+    epochs: int
+    rounds: int
+    entries: int
+
+    @property
+    def lines_for_people(self) -> list[str]:
+        """As text."""
+        return [
+            f"terms of run {self.run[:16]}: {self.reward:,} credits a line that you compute; epochs: {self.epochs:,} of "
+            f"{self.lines:,} lines; {self.rounds:,} rounds at most (preset {self.preset}); its log has "
+            f"{self.entries:,} entries so far",
+            "what you earn is pending until the next time that your work is checked and holds; whoever is caught "
+            "with another result than the task's loses what is pending, and its deposit",
+            "joining shows your public key and all that you earn in a log that anybody may read; the manager sees "
+            "your address",
+        ]
+
+    def __str__(self) -> str:
+        return "; ".join(self.lines_for_people)
+
+
+class Signed(Told, frozen=True, tag="signed"):
+    """An identity signs the terms on which it joins: `deposit` is what the manager holds for it from then on."""
+
+    worker: int
+    public_key: str
+    deposit: int
+    entries: int
+
+    def __str__(self) -> str:
+        deposit = f"a deposit of {self.deposit:,} credits" if self.deposit else "no deposit"
+        return (
+            f"signed to join as worker {self.worker} ({self.public_key[:16]}), with {deposit}, after the first "
+            f"{self.entries:,} entries of the log"
         )
 
 
@@ -188,7 +241,7 @@ class Leaving(Told, frozen=True, tag="leaving"):
 
 
 class Ended(Told, frozen=True, tag="ended"):
-    """The end: "complete", "left" (by itself) or "refused"; and what was earned in this run."""
+    """The end: "complete", "left" (by itself), "refused" or "declined"; and what was earned in this run."""
 
     how: str
     reason: str

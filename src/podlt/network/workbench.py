@@ -14,6 +14,7 @@ from podlt.network.answers import Answers, Asked
 from podlt.network.hands import Hands
 from podlt.network.intake import Intake, ProgramIntake, Wanted
 from podlt.network.porter import Porter
+from podlt.network.run_setup import RunSetup
 from podlt.network.transfer import BadBlobError
 
 MAX_PROGRAM = 16 * 2**20
@@ -45,7 +46,7 @@ class Workbench:
 
     def __init__(
         self,
-        setup: m.Setup,
+        setup: RunSetup,
         keys: Sequence[SigningKey],
         folder: Path,
         memory: int,
@@ -58,7 +59,8 @@ class Workbench:
         self._anybody, self._failures, self._in_a_row = anybody, 0, 0
         self.answers = Answers(setup.beside)
         self.hands: Hands | None = None
-        self._porter = Porter(setup.blobs, setup.certificate, keys) if setup.blobs else None
+        said = setup.message
+        self._porter = Porter(said.blobs, said.certificate, keys) if said.blobs else None
         self._intake: Intake | ProgramIntake = ProgramIntake(setup, self._porter, keys[0].public, MAX_PROGRAM)
 
     def begin(self) -> bool:
@@ -108,11 +110,12 @@ class Workbench:
             self._in_a_row = 0
         return lost
 
-    def moved(self, setup: m.Setup) -> bool:
+    def moved(self, setup: RunSetup) -> bool:
         """The manager says where its server of large blobs is now; whether this bench is still of use then."""
-        if (bool(setup.blobs), setup.large) != (bool(self.setup.blobs), self.setup.large):
+        new, old = setup.message, self.setup.message
+        if (bool(new.blobs), new.large) != (bool(old.blobs), old.large):
             return False
-        now, before = (setup.blobs, setup.certificate), (self.setup.blobs, self.setup.certificate)
+        now, before = (new.blobs, new.certificate), (old.blobs, old.certificate)
         if self._porter is not None and now != before:
             self.setup = setup
             self._porter.move(*now)

@@ -6,7 +6,6 @@ thread says every two seconds that it is there, also while a task is computed.
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,21 +14,18 @@ import torch
 
 from podlt.crypto import SigningKey
 from podlt.engine.adversary import cheating
-from podlt.errors import InvalidProofError, PodltError
+from podlt.errors import PodltError
 from podlt.network import checks, told
 from podlt.network import messages as m
+from podlt.network.catching_up import CatchingUp
 from podlt.network.identities import Identity, Outcome
+from podlt.network.joining import Joining
 from podlt.network.journal import Journal
+from podlt.network.leaving import Leaving
 from podlt.network.link import WorkerLink
+from podlt.network.run_setup import open_setup
 from podlt.network.workbench import SHORT_STEP, STEP, USELESS, Workbench
 from podlt.program.validate import MAX_BYTES
-from podlt.protocol.worker import Worker
-
-ENDING = 5.0
-"""Seconds at a run's end in which a worker still asks for receipts that it has missed."""
-
-LEAVING = 60.0
-"""Seconds that who leaves waits for the pay of what it has done: a manager forgets an answer of who is gone."""
 
 SELDOM = 1.0
 """Seconds between two questions what there is to do, where each of many identities has a reason to ask."""
@@ -44,6 +40,7 @@ class Crew:
     Args:
         keys: their private keys; link: to the manager; manager: its public key; journal: for the owner;
         tell: is told what is worth a line; memory: the most bytes that a task may take;
+        least_reward: credits a line below which it does not join;
         cheat: what all identities do instead of working (tests and demonstrations); leaving: says why to end, if so;
         beat: seconds between two signs of life.
     """
@@ -58,6 +55,7 @@ class Crew:
         tell: told.Teller = told.nobody,
         memory: int = MAX_BYTES,
         threads: int = 1,
+        least_reward: int = 0,
         cheat: str = "",
         leaving: Callable[[], str] = lambda: "",
         beat: float = m.BEAT,
@@ -66,17 +64,15 @@ class Crew:
         self._identities = {key.public: Identity(key) for key in keys}
         self._memory, self._threads, self._cheat, self._leaving = memory, threads, cheat, leaving
         self._every = beat
-        self._process = secrets.token_bytes(8)
+        self._joining = Joining(link, journal, tell, least_reward)
         self._bench: Workbench | None = None
-        self._arithmetic = checks.Arithmetic("")
         self._noise = 0
         self._fresh = True
         self._outcome: Outcome | None = None
-        self._ending: tuple[Outcome, float] | None = None
         self._greeted = -1e9
         self._done = -1
-        self._leaves: tuple[int, float] | None = None
-        self._caught_up = -1e9
+        self._departure = Leaving(journal, tell)
+        self._receipts = CatchingUp(link, journal, beat)
         self._stop = threading.Event()
         self.doing = "connecting"
 
@@ -92,7 +88,7 @@ class Crew:
         try:
             while self._outcome is None:
                 for key, raw in self._link.receive(self._patience()):
-                    if self._identities:
+                    if self._identities and self._outcome is None:
                         self._take(key, raw)
                 if self._outcome is None:
                     self._go_on()
@@ -111,7 +107,7 @@ class Crew:
         """How many seconds to wait for messages; who leaves has tasks that it does not begin."""
         if self._bench is None:
             return STEP
-        if self._leaves is not None:
+        if self._departure.begun:
             return SHORT_STEP
         return self._bench.patience()
 
@@ -119,19 +115,14 @@ class Crew:
         """Does what is next, if anything is."""
         self._work()
         self._ask()
-        self._catch_up()
+        self._outcome = self._receipts.ask(self._identities) or self._outcome
         if reason := self._leaving():
             self._leave(reason)
 
     def _leave(self, reason: str) -> None:
         """Ends once the round in which something was done is in the log, and begins no other."""
-        now = time.monotonic()
-        if self._leaves is None:
-            self._leaves = self._done, now + LEAVING
-            if self._done > self._journal.settled:
-                self._tell(told.Leaving(reason=reason, seconds=LEAVING))
-        last, until = self._leaves
-        if last <= self._journal.settled or now > until or not self._link.connected:
+        self._departure.begin(reason, self._done)
+        if self._departure.is_over() or not self._link.connected:
             self._outcome = Outcome("left", reason)
 
     # -- what the manager says ---------------------------------------------------------------------------------------
@@ -189,10 +180,12 @@ class Crew:
         elif isinstance(said, m.Send):
             if self._bench is not None:
                 self._answer(identity, self._bench.send(identity.public, said))
+        elif isinstance(said, m.Offer):
+            self._offered(identity, said)
         elif isinstance(said, m.Welcome):
             self._welcome(identity, said)
         elif isinstance(said, m.Missed):
-            self._reminded(identity, said)
+            self._receipts.missed(identity, said)
         elif isinstance(said, m.Dismissed):
             identity.returns = time.monotonic() + said.seconds
             self._tell(told.LetGo(public_key=identity.public.hex(), seconds=said.seconds, reason=said.reason))
@@ -206,19 +199,29 @@ class Crew:
             for one in [identity] if identity is not None else list(self._identities.values()):
                 self._join(one)
 
-    def _set_up(self, setup: m.Setup) -> None:
-        """Takes what there is to do: fetches the program, checks this machine, and joins."""
-        if setup.version != m.VERSION or not m.is_from(setup, self._manager):
-            raise InvalidProofError("what there is to do is not signed by the manager of the invitation")
+    def _set_up(self, said: m.Setup) -> None:
+        """Takes what there is to do: shows the terms, fetches the program, checks this machine, and joins.
+
+        Raises:
+            InvalidProofError, NotCheckedError: as `open_setup` and `Joining.terms`.
+        """
+        setup = open_setup(said, self._manager)
         before = self._bench
-        if before is not None and before.setup.run == setup.run and before.moved(setup):
+        known = before is not None and before.setup.run == setup.run
+        if known and before is not None and before.moved(setup):
+            self._journal.shown(setup.message.head)
             return
         if before is not None:
             before.close()
             self._bench = None
-        if before is None or before.setup.run != setup.run:
+        if not known:
             self._journal.begin(setup.run)
             self._done = -1
+            for identity in self._identities.values():
+                identity.new_run()
+            if reason := self._joining.terms(setup):
+                self._outcome = Outcome("declined", reason)
+                return
         keys = [identity.key for identity in self._identities.values()]
         folder = self._journal.folder
         self._bench = Workbench(setup, keys, folder, self._memory, self._every, self._anybody, self._warn)
@@ -231,18 +234,8 @@ class Crew:
         hands, setup = bench.hands, bench.setup
         assert hands is not None
         self.doing = "checking this machine"
-        self._tell(told.Preparing(what="checking this machine"))
-        self._tell(
-            told.Learned(
-                run=setup.run.hex(),
-                state=len(hands.state),
-                block_lines=setup.block_lines,
-                arithmetic=hands.arithmetic,
-            )
-        )
-        exact = hands.arithmetic.startswith(checks.EXACT)
-        torch.set_num_threads(self._threads if exact else 1)
-        self._arithmetic = checks.measured(hands.arithmetic)
+        torch.set_num_threads(self._threads if hands.arithmetic.startswith(checks.EXACT) else 1)
+        self._joining.check_machine(setup, len(hands.state), hands.arithmetic)
         for identity in self._identities.values():
             identity.execute = cheating(self._cheat, hands.honest, identity.key.seed()) if self._cheat else hands.honest
             self._join(identity)
@@ -250,19 +243,16 @@ class Crew:
 
     def _join(self, identity: Identity) -> None:
         if self._bench is not None and self._bench.hands is not None:
-            join = identity.join(self._bench.setup.run, self._process, self._arithmetic)
-            if join is not None:
-                self._link.send(identity.public, m.record(join))
+            self._joining.ask(identity, self._bench.setup.run)
+
+    def _offered(self, identity: Identity, said: m.Offer) -> None:
+        """Signs the terms of joining, unless it is about to leave; errors as `Joining.offered`."""
+        if self._bench is not None and self._bench.hands is not None and not self._departure.begun:
+            self._joining.offered(identity, self._bench.setup, said)
 
     def _welcome(self, identity: Identity, said: m.Welcome) -> None:
-        if self._bench is None or (identity.worker is not None and identity.worker.number == said.number):
-            return
-        identity.worker = Worker(said.number, identity.key, self._bench.setup.run)
-        self._journal.admitted(identity.public, said.number)
-        self._tell(told.Joined(worker=said.number, public_key=identity.public.hex()))
-        self.doing = "waiting for a task"
-        if warning := checks.clock_warning(said.at, time.time_ns() // 10**6):
-            self._tell(told.Warned(reason=warning))
+        if self._bench is not None and self._joining.welcomed(identity, self._bench.setup.run, said):
+            self.doing = "waiting for a task"
 
     def _refused(self, identity: Identity, reason: str) -> None:
         self._tell(told.Refused(public_key=identity.public.hex(), reason=reason))
@@ -275,35 +265,14 @@ class Crew:
 
     def _finished(self, said: m.Finished) -> None:
         if said.outcome == "complete":
-            self._journal.expect(said.entries)
-            if self._ending is None:
-                self._ending = Outcome("complete", said.reason), time.monotonic() + ENDING
+            self._receipts.complete(said)
         else:
             self.doing = "waiting for the manager"
             self._tell(told.Stopped(reason=said.reason))
 
     def _paid(self, said: m.Paid) -> None:
-        moved = self._journal.paid(said)
-        if moved:
+        if self._receipts.paid(said):
             self.doing = "the last round is in the log; waiting for a task"
-
-    def _reminded(self, identity: Identity, said: m.Missed) -> None:
-        self._journal.missed(identity.public, said)
-        self._caught_up = -1e9  # there may be more: ask at once
-
-    def _catch_up(self) -> None:
-        """Asks for receipts that were missed; when the run has ended, and nothing is missing any more, ends."""
-        now = time.monotonic()
-        if now - self._caught_up < self._every / 2:
-            return
-        self._caught_up = now
-        behind = self._journal.behind()
-        if self._ending is not None and (not behind or now > self._ending[1]):
-            self._outcome = self._ending[0]
-        for public, first in behind.items():
-            identity = self._identities.get(public)
-            if identity is not None and identity.worker is not None:
-                self._link.send(public, m.record(m.Behind(first=first)))
 
     # -- work --------------------------------------------------------------------------------------------------------
 
@@ -317,7 +286,7 @@ class Crew:
         asked = bench.ready() if bench is not None else None
         if asked is None or bench is None or bench.hands is None:
             return
-        if self._leaves is not None and asked.work.task.round > self._leaves[0]:
+        if not self._departure.allows(asked.work.task.round):
             return
         identity = self._identities[asked.key]
         work, worker = asked.work, identity.worker

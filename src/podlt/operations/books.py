@@ -26,6 +26,7 @@ class Books(msgspec.Struct):
 
     Attributes:
         entries: how many were read; rounds: those that trained; lines: over all epochs; loss: of the last round;
+        figures: on the test set, of the last epoch that was measured;
         workers: number -> "active", "withdrawn" or "evicted"; evictions: by a verdict's outcome; redeals: tasks that
             were dealt again; returns: of workers that had withdrawn;
         pending, vested, forfeited: credits; at: the manager's clock at the last entry, in milliseconds;
@@ -37,6 +38,7 @@ class Books(msgspec.Struct):
     lines: int = 0
     epoch: int = 0
     loss: float | None = None
+    figures: dict[str, float] = {}
     workers: dict[int, str] = {}
     evictions: dict[str, int] = {}
     withdrawals: int = 0
@@ -71,6 +73,8 @@ class Books(msgspec.Struct):
             self._judge(entry)
         elif isinstance(entry, e.Apply):
             self.rounds, self.lines, self.loss = self.rounds + 1, self.lines + self.round_lines, entry.loss
+        elif isinstance(entry, e.Measure):
+            self.figures = {figure.name: figure.value for figure in entry.figures}
         elif isinstance(entry, e.Pay | e.Return):
             for transfer in entry.transfers:
                 self._move(transfer)

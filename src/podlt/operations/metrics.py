@@ -39,7 +39,6 @@ class Metrics:
         self._wanted = Gauge(
             "podlt_workers_awaited", "How many workers are wanted where too few are there, else 0", registry=registry
         )
-        self._figure = Gauge("podlt_test_figure", "On the test set, by the last epoch", ["name"], registry=registry)
         self._connected = Gauge("podlt_workers_connected", "How many workers are connected", registry=registry)
         self._traffic = (0, 0)
         self._published = Counter(
@@ -67,10 +66,6 @@ class Metrics:
             self._wanted.set(event.wanted)
         elif isinstance(event, ev.Gathered):
             self._wanted.set(0)
-        elif isinstance(event, ev.Measured):
-            self._figure.clear()  # one that is not finite any more is not there
-            for name, value in event.metrics.items():
-                self._figure.labels(name).set(value)
         elif isinstance(event, ev.Connected):
             self._connected.set(event.workers)
             self._traffic = (event.received, event.sent)
@@ -123,6 +118,10 @@ def _of_books(books: Books) -> Iterator[Metric]:
     yield GaugeMetricFamily("podlt_run_stopped", "1 after the log was closed", value=float(bool(books.closed)))
     if books.loss is not None:
         yield GaugeMetricFamily("podlt_loss", "Training loss of the last round", value=books.loss)
+    figures = GaugeMetricFamily("podlt_test_figure", "On the test set, by the last epoch", labels=["name"])
+    for name, value in books.figures.items():  # one that is not finite any more is not there
+        figures.add_metric([name], value)
+    yield figures
     workers = GaugeMetricFamily("podlt_workers", "Workers by what became of them", labels=["status"])
     found = list(books.workers.values())
     for status in STATUSES:

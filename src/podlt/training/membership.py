@@ -104,7 +104,6 @@ class Membership:
 
     def _admit(self, members: list[Member]) -> None:
         """Offers terms to who asks to be admitted, and admits who signed them."""
-        self._forget_offers()
         for member in members:
             number = self._manager.state.roster.number(member.key)
             status = self._manager.state.workers[number].status if number is not None else "new"
@@ -120,6 +119,7 @@ class Membership:
             if number is not None:
                 self._engine.admitted(member, number)
                 self._present.add(number)
+        self._forget_offers()
 
     def _join(self, member: Member, *, again: bool) -> int | None:
         """Admits a member that signed the terms that it was offered; offers terms to any other."""
@@ -146,7 +146,10 @@ class Membership:
         self._engine.offer(member, terms)
 
     def _forget_offers(self) -> None:
-        """Numbers that were offered to who never answered are free again."""
+        """Numbers that were offered to who never answered are free again.
+
+        Answers that came during a round, however long it took, were taken before.
+        """
         since = self._clock() - OFFER_SECONDS
         self._offered = {key: offer for key, offer in self._offered.items() if offer[1] > since}
 

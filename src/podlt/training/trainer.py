@@ -138,9 +138,13 @@ class Trainer:
         return self._driver.figures
 
     def head(self, over: int) -> TreeSize:
-        """The last tree head; what was proposed is written first if it is not over so many entries."""
+        """The last tree head; what was proposed is written first if it is not over so many entries.
+
+        It is on the disk when this returns: workers elsewhere sign it, so that no crash may take it back.
+        """
         if self._tree.size < over:
             self._write()
+        self._writer.flush()
         return TreeSize(self._tree.size, self._tree.root())
 
     def flush(self) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from msgspec import Meta
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save, save_file
 
 from podlt import crypto
 from podlt.errors import InvalidProofError, StorageError
@@ -154,13 +154,24 @@ class Weights:
             raise InvalidProofError(f"{path}: is no checkpoint: {error}; the run's directory was changed") from None
 
     def load_bytes(self, raw: bytes, where: str, run: bytes, manager: bytes) -> None:
-        """Takes a checkpoint's bytes. Arguments and errors as `load`; `where` is for messages."""
+        """Takes a checkpoint's bytes, in their one encoding. Arguments and errors as `load`.
+
+        Args:
+            raw: the file's bytes.
+            where: what to call it in messages.
+            run: whose it must be.
+            manager: the public key that must have signed it.
+        """
         try:
             tensors = load(raw)
             header = msgspec.json.decode(raw[8 : 8 + int.from_bytes(raw[:8], "little")], type=dict[str, Any])
-        except (SafetensorError, ValueError, msgspec.DecodeError) as error:
+            metadata = msgspec.convert(header.get("__metadata__", {}), dict[str, str])
+            canonical = save(tensors, metadata) == raw
+        except (SafetensorError, KeyError, ValueError, TypeError, msgspec.DecodeError) as error:
             raise InvalidProofError(f"{where}: is no checkpoint: {error}") from None
-        self._take(tensors.__getitem__, set(tensors), header.get("__metadata__", {}), where, run, manager)
+        self._take(tensors.__getitem__, set(tensors), metadata, where, run, manager)
+        if not canonical or set(metadata) != {SEAL}:
+            raise InvalidProofError(f"{where}: is not in its one encoding")
 
     def _take(
         self,
@@ -192,20 +203,16 @@ class Weights:
         steps = self.steps.to_bytes(8, "big")
         return crypto.digest("checkpoint/1", run, steps, self.digest(), *map(crypto.blob_digest, optimizer))
 
-    def load_parameters(self, raw: bytes, where: str) -> None:
-        """Takes the parameters and buffers of a checkpoint's bytes, and nothing else of it.
+    def is_fresh(self) -> bool:
+        """Whether the optimiser is as before the first step: a checkpoint of the start that says more is a lie."""
+        first = self._optimizer.init(self._flat.numel())
+        same = all(torch.equal(value, first[name]) for name, value in self.optimizer_state.items())
+        return same and self.steps == 0
 
-        The log binds them by their digest; what else a checkpoint says is the manager's word.
-
-        Raises:
-            InvalidProofError: it is none of this program.
-        """
-        try:
-            tensors = load(raw)
-            for name, view in self.views.items():
-                _take(view, tensors[name], f"{where}: {name}")
-        except (SafetensorError, KeyError, ValueError) as error:
-            raise InvalidProofError(f"{where}: is no checkpoint of this run: {error}") from None
+    def refresh(self) -> None:
+        """Puts the optimiser back to before the first step."""
+        self.optimizer_state = self._optimizer.init(self._flat.numel())
+        self.steps = 0
 
     def replay(self, path: Path, update: bytes, parameters: bytes) -> np.ndarray:
         """Applies the update of a past round again, and checks it against the log.

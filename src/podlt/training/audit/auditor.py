@@ -185,11 +185,15 @@ class _Auditor:
             with file:
                 raw = file.read(weights.checkpoint_bytes + MOST_HEADER)
             try:
-                weights.load_parameters(raw, "the first checkpoint")
-                kept = "" if weights.digest() == self._begin.parameters else "it is not the log's"
-                fault = kept and "the first checkpoint is not the parameters that the log begins with"
+                weights.load_bytes(raw, "the first checkpoint", e.identity(self._begin), self._begin.manager)
+                if not weights.is_fresh():
+                    fault = "the first checkpoint has an optimiser that has taken steps before the first"
             except InvalidProofError as error:
-                kept = fault = str(error)
+                fault = str(error)
+            weights.refresh()  # nothing but the parameters is bound by the log
+            kept = "" if weights.digest() == self._begin.parameters else "the first checkpoint is not the log's"
+            if kept and not fault:
+                fault = "the first checkpoint is not the parameters that the log begins with"
         finding = check_start(recipe, self._begin, weights, kept, rebuilt, self._code_remedy())
         if fault:
             finding = Finding(Claim.START, Outcome.FAILS, why=fault)

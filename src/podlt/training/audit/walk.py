@@ -11,7 +11,7 @@ from podlt import crypto
 from podlt.data.dataset import Dataset, fragment_digest_of
 from podlt.data.order import EpochOrder
 from podlt.engine.execution import TaskExecutor, as_batch
-from podlt.errors import DivergedError, InvalidProofError, PodltError, StorageError
+from podlt.errors import DivergedError, InvalidProofError, PodltError
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.protocol.messages import randomness
@@ -21,6 +21,7 @@ from podlt.training.audit.logged import LoggedRound
 from podlt.training.audit.model import Rebuilt, compare_figures
 from podlt.training.audit.report import Fake, FalseConviction, Mismatch, NotAveraged
 from podlt.training.audit.tally import Tally
+from podlt.training.audit.updates import KeptUpdates
 from podlt.training.blocks import line_ids
 from podlt.training.weights import Average, Weights
 
@@ -92,6 +93,7 @@ class Walk:
         self._subject, self._begin = subject, subject.begin
         self._weights, self._execute_task = weights, execute
         self._drawn, self._known, self._all_figures = drawn, known, all_figures
+        self._updates = KeptUpdates(subject.files, weights)
         self._orders: dict[int, EpochOrder] = {}
         self.tallies = {claim: Tally() for claim in WALKED}
         self.rounds = self.applied = self.applied_tasks = self.executed = self.agreeing = self.fakes_among = 0
@@ -264,7 +266,7 @@ class Walk:
             self.not_averaged.append(NotAveraged(logged.number, why))
             tally.miss(why, logged.number)
             if whole is not None:
-                self.near.append(self._is_near(logged.number, whole))
+                self.near.append(self._updates.is_near(logged.number, whole))
             return None
         tally.done += 1
         self.averaged.append(logged.number)
@@ -276,22 +278,13 @@ class Walk:
         )
         return None
 
-    def _is_near(self, round: int, average: Average) -> bool:
-        """Whether what was applied differs from an average by no more than another machine's rounding."""
-        raw = self._update_file(round)
-        if raw is None or len(raw) != len(average.data):
-            return False
-        size = self._weights.update_layout.float_bytes
-        applied, here = (np.frombuffer(d[:size], np.float32) for d in (raw, average.data.tobytes()))
-        return bool(np.allclose(applied, here, rtol=1e-3, atol=1e-4 * float(np.abs(here).max(initial=0.0))))
-
     def _apply(self, logged: LoggedRound, apply: e.Apply, average: Average | None) -> None:
         """Applies the round's update again, from its file or from the average that was just worked out."""
         losses, parameters = self.tallies[Claim.LOSSES], self.tallies[Claim.PARAMETERS]
-        raw, data = self._update_file(logged.number), None
-        if raw is not None and crypto.blob_digest(raw) == apply.update and self._fits(raw):
-            data = np.frombuffer(bytearray(raw), np.uint8)
-        elif raw is not None:
+        kept = self._updates.kept(logged.number)
+        named = kept is not None and crypto.blob_digest(kept.data) == apply.update
+        data = kept if named and kept is not None and len(kept) == self._weights.update_layout.nbytes else None
+        if kept is not None and data is None:
             parameters.faults.append(f"round {logged.number}: the file of its update is not what the log names")
         if data is None and average is not None:
             data = average.data
@@ -316,20 +309,6 @@ class Walk:
             parameters.faults.append(
                 f"round {logged.number}: applying its update gives other parameters than the log's"
             )
-
-    def _fits(self, raw: bytes) -> bool:
-        return len(raw) == self._weights.update_layout.nbytes
-
-    def _update_file(self, round: int) -> bytes | None:
-        """The bytes of a kept update; one that is too long is cut, and so is not what the log names."""
-        file = self._subject.files.update_file(round)
-        if file is None:
-            return None
-        try:
-            with file:
-                return file.read(self._weights.update_layout.nbytes + 1)
-        except OSError as error:
-            raise StorageError(f"the update of round {round} cannot be read: {error.strerror or error}") from None
 
     def _reach(self, logged: LoggedRound) -> None:
         """Takes a later checkpoint where parameters are not known any more: those in it are bound by the log."""
