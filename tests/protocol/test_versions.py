@@ -1,4 +1,4 @@
-"""The format and its version (SPEC.md, 3.15): a log that is kept stays the proof that it was; other formats are named."""
+"""The format and its version (SPEC.md, 3.15): a kept log stays the proof that it was, and other formats are named."""
 
 from __future__ import annotations
 
