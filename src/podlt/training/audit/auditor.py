@@ -150,7 +150,6 @@ class _Auditor:
             begin=self._begin,
             files=self._files,
             evicted=frozenset(n for n, w in self._found.state.workers.items() if w.status == "evicted"),
-            last_epoch=self._found.state.measured - 1,
             train=data.train,
             test=data.test,
             no_data=data.why,
@@ -158,7 +157,7 @@ class _Auditor:
             rebuilt=rebuilt,
         )
         execute = TaskExecutor(program, recipe.training.local_steps, recipe.training.local_lr)
-        walk = Walk(subject, weights, execute, drawn, known=known, all_figures=self._fraction == 1)
+        walk = Walk(subject, weights, execute, drawn, known=known)
         for done in walked(self._logged(), walk):
             tell("auditing", done, rounds)
         remedies = {"data": f"podlt audit {self._files.path} --data PATH", "code": self._code_remedy()}

@@ -52,7 +52,7 @@ def conclude(
     findings = {finding.claim: finding for finding in found.findings if finding.claim.command == "verify"}
     findings |= {finding.claim: finding for finding in known}
     if walk is not None and subject is not None:
-        made = _Findings(walk, subject, fraction, tasks, rounds, remedies or {}).all()
+        made = _Findings(walk, subject, tasks, rounds, remedies or {}).all()
         if stock and _is_other_rounding(walk):
             for claim in (Claim.RESULTS, Claim.CONVICTIONS, Claim.AVERAGES, Claim.NO_FAKES):
                 if walk.tallies[claim].faults or walk.tallies[claim].missing or claim is Claim.NO_FAKES:
@@ -89,34 +89,42 @@ def _is_other_rounding(walk: Walk) -> bool:
     return bool(walk.mismatches) and not walk.agreeing and bool(walk.near) and all(walk.near)
 
 
+def _of_a_part(finding: Finding) -> Finding:
+    """A claim of which a drawn part was checked, as was asked for: a part that holds is not the whole."""
+    if finding.outcome is not Outcome.HOLDS:
+        return finding
+    why = f"{finding.figure}, and hold; the others were not checked"
+    return Finding(finding.claim, Outcome.NOT_CHECKED, finding.figure, why, "--fraction 1", asked=False)
+
+
 class _Findings:
     """The findings of the walk."""
 
-    def __init__(
-        self, walk: Walk, subject: Subject, fraction: float, tasks: int, rounds: int, remedies: Mapping[str, str]
-    ) -> None:
-        self._walk, self._subject, self._fraction = walk, subject, fraction
+    def __init__(self, walk: Walk, subject: Subject, tasks: int, rounds: int, remedies: Mapping[str, str]) -> None:
+        self._walk, self._subject = walk, subject
         self._tasks, self._rounds, self._remedies = tasks, rounds, remedies
 
     def all(self) -> dict[Claim, Finding]:
         """One for each claim that the walk is about."""
         walk, tallies = self._walk, self._walk.tallies
-        of = f"{walk.executed:,} of {self._tasks:,} tasks executed again"
-        rest = "" if walk.executed == self._tasks else "; the others were not checked"
         convictions = tallies[Claim.CONVICTIONS].done
-        averaged = f"{len(walk.averaged):,} of {walk.applied:,} averages worked out again"
         figures = {
             Claim.FRAGMENTS: f"{tallies[Claim.FRAGMENTS].done:,} fragments of {self._rounds:,} rounds",
-            Claim.RESULTS: of + rest,
+            Claim.RESULTS: f"{walk.executed:,} of {self._tasks:,} tasks executed again",
             Claim.CONVICTIONS: f"{convictions:,} convictions and executions of the manager's, all executed again",
-            Claim.AVERAGES: averaged + ("" if len(walk.averaged) == walk.applied else "; the others were not"),
+            Claim.AVERAGES: f"{len(walk.averaged):,} of {walk.applied:,} averages worked out again",
             Claim.LOSSES: f"{tallies[Claim.LOSSES].done:,} of {walk.applied:,} losses",
             Claim.PARAMETERS: f"{walk.rounds:,} of {walk.applied:,} updates applied again",
         }
         found = {claim: tallies[claim].finding(claim, figure, self._remedy(claim)) for claim, figure in figures.items()}
         found[Claim.NO_FAKES] = self._fakes()
         found[Claim.FIGURES] = self._figures()
-        return found
+        whole = {
+            Claim.RESULTS: walk.executed == self._tasks,
+            Claim.AVERAGES: len(walk.averaged) == walk.applied,
+            Claim.NO_FAKES: walk.fakes_among == walk.applied_tasks,
+        }
+        return found | {claim: _of_a_part(found[claim]) for claim, is_whole in whole.items() if not is_whole}
 
     def _remedy(self, claim: Claim) -> str:
         """What would check a claim that was not: the data where those are missing, else the files."""
@@ -129,8 +137,7 @@ class _Findings:
     def _fakes(self) -> Finding:
         """Claim NO_FAKES: what executing shows of the results that went into the model."""
         walk, tally = self._walk, self._walk.tallies[Claim.NO_FAKES]
-        figure = f"none among {walk.fakes_among:,} of {walk.applied_tasks:,} results"
-        figure += "" if walk.fakes_among == walk.applied_tasks else "; the others were not checked"
+        figure = f"{walk.fakes_among:,} of {walk.applied_tasks:,} results executed again"
         if walk.fakes:
             workers = sorted({worker for fake in walk.fakes for worker in fake.workers})
             count = len(walk.fakes)
@@ -155,8 +162,7 @@ class _Findings:
         if subject.begin.test == e.NO_TEST:
             return Finding(Claim.FIGURES, Outcome.HOLDS, "there is no test set, and no figure")
         how = "the same bits" if self._walk.figures_equal else "within what plain PyTorch's rounding can differ by"
-        which = "" if self._fraction == 1 else " after the last epoch"
-        figure = f"{tally.done:,} figures{which} evaluated again: {how}" if tally.done else "no figure"
+        figure = f"{tally.done:,} figures evaluated again: {how}" if tally.done else "no figure"
         if tally.faults:
             return Finding(
                 Claim.FIGURES, Outcome.FAILS, f"{tally.done:,} figures evaluated again", sentences(tally.faults)

@@ -49,7 +49,6 @@ class Subject(msgspec.Struct, frozen=True):
         begin: the first entry.
         files: the run.
         evicted: who was evicted, at whatever time.
-        last_epoch: of the last figures in the log; -1 if there are none.
         train: the training set, None if it is not here.
         test: the test set, None if it is not here.
         no_data: why one of them is None.
@@ -60,7 +59,6 @@ class Subject(msgspec.Struct, frozen=True):
     begin: e.Begin
     files: RunFiles
     evicted: frozenset[int]
-    last_epoch: int
     train: Dataset | None
     test: Dataset | None
     no_data: str
@@ -77,7 +75,6 @@ class Walk:
         execute: executes a task.
         drawn: which fragments of which round (by its place in the log) are executed again.
         known: whether the parameters are known where the walk begins.
-        all_figures: whether the figures of every epoch are evaluated, or of the last alone.
     """
 
     def __init__(
@@ -88,11 +85,10 @@ class Walk:
         drawn: Mapping[int, set[int]],
         *,
         known: bool,
-        all_figures: bool,
     ) -> None:
         self._subject, self._begin = subject, subject.begin
         self._weights, self._execute_task = weights, execute
-        self._drawn, self._known, self._all_figures = drawn, known, all_figures
+        self._drawn, self._known = drawn, known
         self._updates = KeptUpdates(subject.files, weights)
         self._orders: dict[int, EpochOrder] = {}
         self.tallies = {claim: Tally() for claim in WALKED}
@@ -127,8 +123,6 @@ class Walk:
 
     def measure(self, entry: e.Measure) -> None:
         """Checks the figures of an epoch."""
-        if not self._all_figures and entry.epoch != self._subject.last_epoch:
-            return
         tally, subject = self.tallies[Claim.FIGURES], self._subject
         if subject.test is None or subject.rebuilt.module is None or subject.rebuilt.loss is None:
             why = subject.no_data or subject.rebuilt.why
