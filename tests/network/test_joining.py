@@ -175,7 +175,7 @@ def test_a_log_that_is_shorter_than_it_was_is_not_signed(tmp_path: Path, how: st
     if how == "paid":
         desk.journal.paid(m.Paid(first=0, head=note(9), receipts=[]))
     elif how == "set up":
-        desk.joining.terms(open_setup(setup_of(head=note(9)), MANAGER.public))
+        desk.joining.begin(open_setup(setup_of(head=note(9)), MANAGER.public), [desk.identity])
     else:
         desk.offered(9)
     if how == "before it was started again":
@@ -217,7 +217,7 @@ def test_terms_are_shown_in_words_and_too_little_pay_is_declined(tmp_path: Path)
     for least, declined in ((0, False), (3, False), (4, True)):
         desk = Desk(tmp_path / str(least), least) if (tmp_path / str(least)).mkdir() is None else None
         assert desk is not None
-        why = desk.joining.terms(setup)
+        why = desk.joining.begin(setup, [desk.identity])
         assert bool(why) == declined and not desk.sent
     assert why == "it pays 3 credits a line, and --least-reward is 4"
     (event,) = desk.told
