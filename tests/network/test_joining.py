@@ -318,3 +318,21 @@ def test_nobody_joins_on_other_terms_than_those_it_was_offered(tmp_path: Path, c
     whole(trained)
     assert lies and len(trained.state.workers) == 3
     assert key.public not in {worker.key for worker in trained.state.workers.values()}
+
+
+def test_who_leaves_before_it_is_admitted_is_not_admitted_any_more(tmp_path: Path) -> None:
+    hub = Hub()
+    crews(hub, tmp_path, 3)
+    key = keys(1, 7)[0]
+
+    class Fickle(CrewLink):
+        def send(self, public: bytes, message: bytes) -> None:
+            super().send(public, message)
+            if isinstance(m.from_worker(message), m.Signed):
+                super().send(public, m.record(m.Leave(reason="thought better of it")))
+                self.cut = True
+
+    Fickle(hub, [key], tmp_path / "fickle")
+    trained = run(hub, tmp_path / "run", tiny_recipe())
+    whole(trained)
+    assert len(trained.state.workers) == 3 and not trained.of(ev.Withdrawn)
