@@ -77,7 +77,11 @@ def __getattr__(name: str) -> Any:
     """The public name, imported now."""
     if name not in _HOMES:
         raise AttributeError(f"module 'podlt' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    try:
+        value = getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        absent = import_module("podlt.extras").missing(error.name)
+        raise absent or error from None
     globals()[name] = value
     return value
 

@@ -22,6 +22,7 @@ from podlt.recipe import Recipe, check, load_recipe
 from podlt.store.address import for_new_run
 from podlt.training import events as ev
 from podlt.training.cheats import choose_cheaters
+from podlt.training.data_source import at_path, refuse_named, without_places
 from podlt.training.directory import Entropy, RunDirectory, Settings
 from podlt.training.metrics import load_state
 from podlt.training.replay import check_files, replay_log
@@ -74,7 +75,8 @@ def train(
     Args:
         recipe: a `Recipe`, or the path of a TOML file; relative paths in it start from the file's folder.
         run: the directory to make; by default runs/NAME-TIME here.
-        model: the module itself, instead of the recipe's `module:callable` (which is then only a name).
+        model: the module itself, instead of the recipe's `module:callable` (which is then only a name). Its
+            parameters are those that the run begins with; the run's recipe names their digest.
         cheats: workers that cheat, such as "3:sign-flip": for demonstrations and tests.
         processes: how many processes host the workers; 0 for one a core.
         listener: is called with every event of `podlt.training.events`.
@@ -105,6 +107,7 @@ def train(
         resources=dict(ray_resources or {}),
         store=for_new_run(store) if store else "",
     )
+    recipe, settings = without_places(recipe, settings)
     path = Path(run) if run is not None else Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     session = Session(
         RunDirectory.new(path),
@@ -132,15 +135,29 @@ def resume(
     place: Workplace | None = None,
     ray: str | None = None,
     ray_resources: Mapping[str, float] | None = None,
+    data: Path | str | None = None,
+    code: Path | str | None = None,
 ) -> Result:
-    """Goes on with a run after the last round that is whole in its log; the bits are those of an undisturbed run.
+    """Resumes a run after the last round that is whole in its log; the bits are those of an undisturbed run.
 
     Args:
-        run: its directory; workers: how many workers there shall be at least, besides those that were evicted;
-        place: where the workers are; if not told, where they were: on this machine, or in a Ray cluster, whose address
-            and resources are those of before unless `ray` and `ray_resources` say otherwise.
+        run: its directory.
+        workers: how many workers there shall be at least, besides those that were evicted.
+        model: the module itself, as in `train`.
+        processes: how many processes host the workers; as before unless given.
+        listener: is called with every event of `podlt.training.events`.
+        cache: where prepared data are kept.
+        entropy: where secrets come from.
+        clock: where the time comes from, in milliseconds.
+        place: where the workers are; unless given, where they were: on this machine, or in a Ray cluster.
+        ray: the address of the Ray cluster; as before unless given.
+        ray_resources: what a Ray actor takes; as before unless given.
+        data: where the data are now, if they moved: the source file, or a folder in which the recipe's names are
+            looked up. The run remembers it.
+        code: the folder of the model's module, if it moved. The run remembers it.
 
     Raises:
+        UsageError: the data, or the model's module, are not where they were.
         InvalidProofError: a file of the run is not what its log says: reported, not repaired.
     """
     directory = RunDirectory.existing(Path(run))
@@ -153,6 +170,15 @@ def resume(
         settings = msgspec.structs.replace(settings, address=ray)
     if ray_resources is not None:
         settings = msgspec.structs.replace(settings, resources=dict(ray_resources))
+    if data is not None:
+        refuse_named(recipe.data)
+        found = at_path(recipe.data, Path(data))
+        test = str(found.test) if found.test is not None else ""
+        settings = msgspec.structs.replace(settings, source=str(found.source), test=test)
+    if code is not None:
+        if not Path(code).is_dir():
+            raise UsageError(f"--code {code}: expected a folder")
+        settings = msgspec.structs.replace(settings, code=str(Path(code).absolute()))
     session = Session(
         directory,
         recipe,

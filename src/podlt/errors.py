@@ -1,22 +1,39 @@
-"""Errors, by whose fault they are, each with the exit code that the command line returns.
-
-Exit codes: 0 sound, 1 unsound (a proof failed), 2 usage (the operator can repair it), 3 could not check or
-could not go on (a full disk, too few workers, a diverging loss). Our own bugs are assertions.
-"""
+"""Errors, by whose fault they are, each with the exit code of the command line. Our own bugs are assertions."""
 
 from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How a command ends. Only a finding about a run is 1: a crash, a wrong argument or a missing file never is."""
+
+    HOLDS = 0
+    """Done; all that was asked for holds."""
+    FAILS = 1
+    """Something fails: a claim of a run, or a file of it that is not what its log says."""
+    USAGE = 2
+    """The user can repair it: a wrong argument or file, a missing package."""
+    STOPPED = 3
+    """It could not go on: a full disk, too few workers, a loss that is not finite."""
+    NOT_CHECKED = 4
+    """Nothing fails, but something that was asked for was not checked."""
+    CRASHED = 70
+    """A bug of podlt."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
 
 
 class PodltError(Exception):
     """The root of every error that podlt raises on purpose."""
 
-    exit_code = 3
+    exit_code: int = ExitCode.STOPPED
 
 
 class UsageError(PodltError):
     """The operator asked for something impossible: a missing file, a malformed recipe, an unknown name."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class DataError(UsageError):
@@ -59,7 +76,7 @@ class InvalidProofError(PodltError):
         entry: the index of the first entry that is wrong, or None when it is not one entry's fault.
     """
 
-    exit_code = 1
+    exit_code = ExitCode.FAILS
 
     def __init__(
         self, message: str, *, entry: int | None = None, step: int = 0, expected: object = None, actual: object = None
@@ -77,7 +94,7 @@ class InvalidProofError(PodltError):
 class NotCheckedError(PodltError):
     """Nothing fails, but something that was asked for could not be checked."""
 
-    exit_code = 4
+    exit_code = ExitCode.NOT_CHECKED
 
 
 class StorageError(PodltError):

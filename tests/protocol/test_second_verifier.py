@@ -15,36 +15,57 @@ from podlt.canonical import encode
 from podlt.crypto import digest
 from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
-from podlt.protocol.rules import RunState
-from podlt.protocol.signatures import Claim, claims
 from podlt.protocol.claims import Claim
+from podlt.protocol.rules import RunState
+from podlt.protocol.signatures import SignatureCheck, signature_checks
 from podlt.sim.adversaries import PLAYERS, player_named
 from podlt.sim.players import Gossip, Player
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.verify import verify_log
+from podlt.verify_files import Documents
 
-from . import second_verifier
+from . import second_rules, second_verifier
 from .scripted import eventful_run, spoiled
-from .test_tampering import ALL_FIELDS, ENTRIES, EVIL, LOG, changed, place_of, signed_with
+from .test_tampering import ALL_FIELDS, ENTRIES, EVIL, LOG, WORLD, changed, place_of, signed_with
+
+DOCUMENTS = Documents(WORLD.recipe, WORLD.program)
 
 
-def agrees(log: MemoryLog) -> bool:
-    try:
-        second_verifier.verify([row[2] for row in log.rows], log.heads())
-    except second_verifier.Unsound:
-        return False
-    return True
+def tables(log: MemoryLog, documents: Documents) -> tuple[dict[str, str], dict[str, str]]:
+    """What both verifiers say of each claim of `verify`."""
+    ours = {f.claim.name: f.outcome.value for f in verify_log(log, documents, jobs=1).findings[: Claim.MODEL]}
+    known = second_verifier.Given()
+    known.recipe, known.program = documents.recipe, documents.program
+    return ours, second_verifier.verify(log.rows, log.heads(), known)
+
+
+def agree(log: MemoryLog, documents: Documents) -> bool:
+    """Whether both say the same; of what is refused, which claim fails."""
+    ours, theirs = tables(log, documents)
+    if "fails" in ours.values() or "fails" in theirs.values():
+        failing = [{claim for claim, outcome in table.items() if outcome == "fails"} for table in (ours, theirs)]
+        return failing[0] == failing[1]
+    return ours == theirs
 
 
 def test_the_second_verifier_shares_no_code_with_the_first() -> None:
-    tree = ast.parse(Path(second_verifier.__file__).read_text())
-    names = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    names |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    assert not any("podlt" in (name or "") for name in names)
+    for module in (second_rules, second_verifier):
+        tree = ast.parse(Path(module.__file__).read_text())
+        names = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+        names |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+        assert not any("podlt" in (name or "") for name in names)
 
 
-def test_both_accept_the_eventful_run() -> None:
-    assert agrees(eventful_run()[1])
+def test_both_give_the_same_table_of_the_eventful_run() -> None:
+    world, log = eventful_run()
+    ours, theirs = tables(log, Documents(world.recipe, world.program))
+    assert ours == theirs and "fails" not in ours.values()
+
+
+def test_both_say_that_they_did_not_check_what_is_missing() -> None:
+    for documents in (Documents(None, None), Documents(DOCUMENTS.recipe, None), Documents(None, DOCUMENTS.program)):
+        ours, theirs = tables(LOG, documents)
+        assert ours == theirs and ours["DOCUMENTS"] == "not checked"
 
 
 @pytest.mark.parametrize("kind", sorted(PLAYERS))
@@ -54,52 +75,50 @@ def test_both_accept_a_run_of_an_honest_manager_whoever_takes_part(kind: str) ->
         return [make_player(c, i, digest(kind), gossip, 0.2 if i < 3 else None) for i, c in enumerate(cast)]
 
     log = MemoryLog()
-    world = World(Scenario(lines=70, epochs=2, block_lines=20, fragment_lines=3, deposit=7), players, digest(kind), log)
+    scenario = Scenario(lines=70, epochs=2, block_lines=20, fragment_lines=3, deposit=7, tested=True)
+    world = World(scenario, players, digest(kind), log)
     world.begin()
     world.play()
-    assert verify_log(log, world.recipe, world.program, jobs=1).ok
-    assert agrees(log)
+    ours, theirs = tables(log, Documents(world.recipe, world.program))
+    assert ours == theirs and "fails" not in ours.values()
 
 
-FORM_AND_DOCUMENTS = {Claim.FORM, Claim.DOCUMENTS}
-
-
-@pytest.mark.parametrize("path", [p for p in ALL_FIELDS if EVIL[p] not in FORM_AND_DOCUMENTS])
+@pytest.mark.parametrize("path", [p for p in ALL_FIELDS if EVIL[p] is not Claim.FORM])
 def test_both_come_to_the_same_on_a_field_that_the_manager_changed(path: str) -> None:
     place = place_of(path)
-    log = signed_with(place, encode(changed(ENTRIES[place], path)))
-    assert agrees(log) == (EVIL[path] is None)
+    assert agree(signed_with(place, encode(changed(ENTRIES[place], path))), DOCUMENTS)
 
 
 def test_both_accept_every_prefix_that_ends_at_a_head() -> None:
     for size, _ in LOG.heads():
         log = MemoryLog()
         log.rows, log.notes = LOG.rows[:size], [head for head in LOG.heads() if head[0] <= size]
-        assert agrees(log)
+        ours, theirs = tables(log, DOCUMENTS)
+        assert ours == theirs and "fails" not in ours.values()
 
 
 def test_the_rules_refuse_the_entries_that_the_second_verifier_refuses_when_one_is_left_out() -> None:
     for missing in range(1, len(ENTRIES)):
         kept = ENTRIES[:missing] + ENTRIES[missing + 1 :]
-        verifier = second_verifier.Verifier(decoded(ENTRIES[0]), encode(ENTRIES[0]))
-        state, ours, theirs = RunState(), True, True
+        verifier = second_rules.Verifier(decoded(ENTRIES[0]))
+        state, ours, theirs = RunState(), "", ""
         try:
             for entry in kept:
                 state.apply(entry)
-        except InvalidProofError:
-            ours = False
+        except InvalidProofError as error:
+            ours = Claim(error.step).name
         try:
             for entry in kept[1:]:
                 verifier.take(decoded(entry))
-        except second_verifier.Unsound:
-            theirs = False
+        except second_rules.Unsound as error:
+            theirs = error.claim
         assert ours == theirs, missing
 
 
 @settings(max_examples=120, deadline=None)
 @given(st.data())
 def test_both_come_to_the_same_on_entries_that_are_spoiled_and_misplaced(data: st.DataObject) -> None:
-    verifier = second_verifier.Verifier(decoded(ENTRIES[0]), encode(ENTRIES[0]))
+    verifier = second_rules.Verifier(decoded(ENTRIES[0]))
     state = RunState()
     state.apply(ENTRIES[0])
     start = data.draw(st.integers(1, len(ENTRIES)))
@@ -113,18 +132,18 @@ def test_both_come_to_the_same_on_entries_that_are_spoiled_and_misplaced(data: s
             e.decode(encode(entry))
         except InvalidProofError:
             return
-        if not all(claim.holds() for claim in signed_claims(state, entry)):
+        if not all(check.holds() for check in checks_of(state, entry)):
             return
         if accepts(lambda entry=entry: state.apply(entry), InvalidProofError):
-            assert accepts(lambda entry=entry: verifier.take(decoded(entry)), second_verifier.Unsound)
+            assert accepts(lambda entry=entry: verifier.take(decoded(entry)), second_rules.Unsound)
         else:
-            assert not accepts(lambda entry=entry: verifier.take(decoded(entry)), second_verifier.Unsound)
+            assert not accepts(lambda entry=entry: verifier.take(decoded(entry)), second_rules.Unsound)
             return
 
 
-def signed_claims(state: RunState, entry: e.Entry) -> list[Claim]:
+def checks_of(state: RunState, entry: e.Entry) -> list[SignatureCheck]:
     try:
-        return claims(state, entry)
+        return signature_checks(state, entry)
     except InvalidProofError:
         return []
 

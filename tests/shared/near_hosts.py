@@ -87,7 +87,7 @@ def captured_once(model: nn.Module, loss: Any, fields: Sequence[FieldSpec], arit
     looks = (str(model), loss, tuple(fields), arithmetic)
     if looks not in _programs:
         _programs[looks] = capturing.capture(model, loss, fields, arithmetic).program
-    return Captured(_programs[looks], capturing._state(model))
+    return Captured(_programs[looks], capturing.state_of(model))
 
 
 def train_near(path: Path, recipe: Recipe, **options: Any) -> Trained:

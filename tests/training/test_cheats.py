@@ -15,6 +15,7 @@ from podlt.errors import TooFewWorkersError
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout
 from podlt.protocol import entries as e
+from podlt.protocol.claims import Claim, Outcome
 from podlt.training.audit import audit
 from podlt.training.cheats import choose_cheaters
 from podlt.training.directory import RunDirectory
@@ -100,7 +101,9 @@ def test_an_audit_of_everything_finds_fakes_of_cheaters_alone(crowd: Trained) ->
     assert {mismatch.worker for mismatch in report.mismatches} <= set(wrong)
     uncaught = {mismatch.worker for mismatch in report.mismatches if not mismatch.evicted}
     assert {wrong[worker] for worker in uncaught} <= {"selective:0.5"}  # it may have had luck: then the audit says so
-    assert report.sound == (not uncaught)
+    assert (report.finding(Claim.RESULTS).outcome is Outcome.FAILS) == bool(uncaught)
+    assert report.finding(Claim.CONVICTIONS).outcome is Outcome.HOLDS and not report.false_convictions
+    assert {worker for fake in report.fakes for worker in fake.workers} <= set(wrong)
 
 
 def test_a_round_that_evicts_applies_the_honest_result(crowd: Trained) -> None:
@@ -116,7 +119,8 @@ def test_three_that_agree_on_a_fake_pass_the_vote_but_not_an_audit(tmp_path: Pat
     run = train(tmp_path / "run", tiny_recipe(), cheats=["3:coalition"], processes=1).result.run
     assert verify(run, jobs=1).ok
     report = audit(run, 0.01, seed=3)
-    assert not report.sound
+    assert report.finding(Claim.RESULTS).outcome is Outcome.FAILS
+    assert report.finding(Claim.NO_FAKES).outcome is Outcome.FAILS and report.exit_code == 1
     assert {mismatch.worker for mismatch in report.mismatches} == {0, 1, 2}
 
 
@@ -129,7 +133,7 @@ def test_too_few_workers_stop_a_run_which_more_workers_complete(tmp_path: Path) 
     result = podlt.api.resume(tmp_path / "run", workers=5, processes=1, entropy=seeded(9))
     assert len(result.evicted) == 1 and len(result.ledger) == 6
     verification = verify(tmp_path / "run", jobs=1)
-    assert verification.ok and verification.finished, verification.failure
+    assert verification.ok, verification.failure
 
 
 def test_cheaters_are_drawn_by_the_recipes_seed() -> None:

@@ -10,14 +10,16 @@ import msgspec
 import pytest
 import torch
 from near_hosts import hosts_in_threads, train_near
-from small_runs import Trained, replayed, seeded, tiny_recipe
+from small_runs import Trained, entries, replayed, seeded, tiny_recipe
 
 import podlt.api
 from podlt.cli.progress import metrics_text
 from podlt.errors import StorageError, UsageError
+from podlt.protocol import entries as e
 from podlt.recipe import Recipe
 from podlt.report.summary import summarise
 from podlt.training import events as ev
+from podlt.training.audit import audit
 from podlt.training.directory import RunDirectory
 
 TRACES = [
@@ -25,7 +27,6 @@ TRACES = [
     "updates/00000000.bin.part",
     "checkpoints/00000007.safetensors",
     "rounds.jsonl",
-    "metrics.jsonl",
     "model.safetensors",
 ]
 
@@ -88,19 +89,45 @@ def test_a_run_that_was_interrupted_before_its_first_round_begins_when_it_is_res
         assert podlt.api.resume(run, entropy=seeded(1)).rounds > 0
 
 
-def test_a_figure_that_is_not_finite_neither_stops_a_run_nor_keeps_it_from_going_on(
+def test_a_figure_that_is_not_finite_neither_stops_a_run_nor_goes_unsaid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = tmp_path / "run"
     monkeypatch.setattr("podlt.training.metrics._loss", lambda *_: torch.tensor(float("nan")))
-    begun(ev.Measured, run, tiny_recipe(epochs=2))
-    (run / "metrics.jsonl").unlink()  # as after a kill just before it was written
+    trained = train_near(tmp_path / "run", tiny_recipe(epochs=2), entropy=seeded(1))
+    assert set(trained.result.metrics) == {"accuracy"}
+    assert [event.epoch for event in trained.of(ev.Unmeasured)] == [0, 1]
+    assert "loss on the test set: not finite" in trained.of(ev.Unmeasured)[0].reason
+    summary = summarise(tmp_path / "run")
+    assert summary.metrics == trained.result.metrics and metrics_text(summary.metrics).startswith("accuracy")
+    report = audit(tmp_path / "run", 1.0)
+    assert report.exit_code == 0, report.findings
+
+
+def test_figures_that_fail_do_not_stop_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("the size of tensor a must match")
+
+    monkeypatch.setattr("podlt.training.metrics._loss", fails)
+    trained = train_near(tmp_path / "run", tiny_recipe(epochs=2), entropy=seeded(1))
+    assert trained.result.metrics == {}
+    assert [entry.figures for entry in entries(tmp_path / "run") if isinstance(entry, e.Measure)] == [[], []]
+    assert "the size of tensor a" in trained.of(ev.Unmeasured)[0].reason
+    assert audit(tmp_path / "run", 1.0).exit_code == 0
+
+
+def test_a_run_that_was_killed_before_an_epochs_figures_measures_when_it_is_resumed(tmp_path: Path) -> None:
+    def listen(event: ev.Event) -> None:
+        if isinstance(event, ev.RoundDone) and event.round == 3:  # the last of the first epoch
+            raise KeyboardInterrupt
+
+    with hosts_in_threads(), pytest.raises(KeyboardInterrupt):
+        podlt.api.train(tiny_recipe(epochs=2), run=tmp_path / "run", entropy=seeded(1), listener=listen)
+    assert replayed(tmp_path / "run").measure_due
     with hosts_in_threads():
-        result = podlt.api.resume(run, entropy=seeded(1))
-    assert set(result.metrics) == {"accuracy"}
-    assert len((run / "metrics.jsonl").read_bytes().splitlines()) == 2
-    summary = summarise(run)
-    assert summary.metrics == result.metrics and metrics_text(summary.metrics).startswith("accuracy")
+        result = podlt.api.resume(tmp_path / "run")
+    whole = train_near(tmp_path / "whole", tiny_recipe(epochs=2), entropy=seeded(1)).result
+    assert result.parameters == whole.parameters and result.metrics == whole.metrics
+    assert audit(tmp_path / "run", 1.0).exit_code == 0
 
 
 def scheduled(workers: int) -> Recipe:

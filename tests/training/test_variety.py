@@ -22,7 +22,6 @@ from podlt.recipe import ModelSpec, Recipe
 from podlt.training.audit import audit
 from podlt.training.blocks import line_ids
 from podlt.training.metrics import _area, evaluate
-from podlt.verify import verify
 
 RESNET = ModelSpec("podlt.models:resnet", {"side": 8, "width": 4, "blocks": 1})
 
@@ -35,9 +34,8 @@ def with_model(recipe: Recipe, model: ModelSpec) -> Recipe:
 def sound(path: Path, recipe: Recipe, **options: Any) -> Trained:
     """Trains, verifies, and audits everything."""
     trained = train(path, recipe, entropy=seeded(8), **options)
-    verification = verify(path, jobs=1)
-    assert verification.ok and verification.finished, verification.failure
-    report = audit(path, 1.0)
+    report = audit(path, 1.0, jobs=1)
+    assert report.exit_code == 0, report.findings
     assert report.executed == report.tasks and not report.mismatches
     assert report.averaged == list(range(report.rounds))
     return trained

@@ -19,7 +19,7 @@ from pathlib import Path
 from podlt.bench import PODLT
 from podlt.bench.jobs import BenchJob, BenchOptions, fitting, proven_rounds, started
 from podlt.engine.interface import Job
-from podlt.errors import UsageError
+from podlt.extras import needs
 from podlt.training.trainer import Trainer
 
 PROCESSES = 8
@@ -61,7 +61,7 @@ def networked(job: BenchJob, workers: int) -> Iterator[tuple[Trainer, float]]:
         from podlt.network.entrance import Entrance
         from podlt.network.place import Elsewhere
     except ImportError:
-        raise UsageError("this needs what workers on other machines need: pip install podlt[network]") from None
+        raise needs("network") from None
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="podlt-bench-")))
         crowd = _Crowd(folder, workers)

@@ -12,7 +12,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: the arguments after the program's name; those of the process by default.
 
     Raises:
-        SystemExit: always. 0 sound, 1 unsound, 2 usage, 3 could not check or go on, 130 interrupted.
+        SystemExit: always, with one of `podlt.errors.ExitCode`.
     """
     from podlt.cli.app import run
 

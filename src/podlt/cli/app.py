@@ -6,18 +6,23 @@ import inspect
 import os
 import re
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
 
+from podlt.cli.audit import audit
 from podlt.cli.bench import bench
+from podlt.cli.bundle import bundle
 from podlt.cli.conformance import conformance
 from podlt.cli.context import Options, options_of
 from podlt.cli.data import data_app
 from podlt.cli.demo import demo
 from podlt.cli.deposits import workers_app
+from podlt.cli.head import head
 from podlt.cli.key import key_app
 from podlt.cli.ledger import ledger
 from podlt.cli.manager import manager
@@ -30,9 +35,10 @@ from podlt.cli.simulate import simulate
 from podlt.cli.store import backup, restore, store_app
 from podlt.cli.train import train
 from podlt.cli.worker import worker
-from podlt.errors import PodltError
+from podlt.errors import ExitCode, PodltError
+from podlt.extras import missing
 
-INTERRUPTED = 130
+INTERRUPTED = ExitCode.INTERRUPTED
 
 HELP = """Train a network on machines you do not control, and prove that the work was done.
 
@@ -40,15 +46,16 @@ First try: [bold]podlt demo[/bold] (MNIST over 50 workers, three of whom cheat; 
 
 Your own: [bold]podlt recipe new my.toml[/bold], then [bold]podlt train my.toml[/bold]
 
-Exit codes: 0 sound or done; 1 a proof does not hold; 2 usage, which you can repair;
-3 could not check or go on (a full disk, too few workers); 130 interrupted.
+Exit codes: 0 done, all that was asked for holds; 1 something fails, and only that; 2 usage, which you can repair;
+3 could not go on (a full disk, too few workers); 4 nothing fails, but something asked for was not checked;
+70 a bug of podlt; 130 interrupted.
 """
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train, demo),
     "Train on other machines": (manager, worker),
-    "Keep": (backup, restore),
-    "Look and check": (verify, show, ledger, receipts, report),
+    "Keep": (backup, restore, bundle, head),
+    "Look and check": (verify, audit, show, ledger, receipts, report),
     "Measure": (simulate, bench, conformance),
 }
 
@@ -105,8 +112,12 @@ def run(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output (`| head`) has enough; Python must not try to flush it once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ModuleNotFoundError as error:
+        absent = missing(error.name)
+        return _tell(f"this {absent}", "", absent.exit_code) if absent is not None else _crashed(error, options)
     except Exception as error:  # click's own errors have no common type that typer exports
-        return _usage(error)
+        code = _usage(error)
+        return code if code is not None else _crashed(error, options)
     if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
         return _tell("interrupted", options.hint, INTERRUPTED)
     return code if isinstance(code, int) else 0
@@ -119,13 +130,29 @@ def _join_lines(command: Any) -> None:
         each.help = re.sub(r"(?<=\S)\n *(?=\S)", " ", inspect.cleandoc(each.help or ""))
 
 
-def _usage(error: Exception) -> int:
-    """Shows what typer says of wrong arguments; anything else is a bug of ours, and is raised."""
+def _crashed(error: Exception, options: Options) -> int:
+    """Says that this is a bug of ours and no finding about any run; the traceback is kept for whoever reports it."""
+    if options.debug:
+        raise error
+    lines = traceback.format_exception(error)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="podlt-crash-", suffix=".txt")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write("".join(lines))
+        where = f"the traceback is in {name}"
+    except OSError:
+        where = "".join(lines)
+    typer.echo(f"podlt crashed: {type(error).__name__}: {error}", err=True)
+    typer.echo("this is a bug of podlt, and says nothing about any run", err=True)
+    typer.echo(f"hint: {where}; README.md says where to report it", err=True)
+    return ExitCode.CRASHED
+
+
+def _usage(error: Exception) -> int | None:
+    """Shows what typer says of wrong arguments; None for anything else: a bug of ours."""
     code = getattr(error, "exit_code", None)
     if not callable(getattr(error, "format_message", None)) or not isinstance(code, int):
-        if type(error).__name__ == "Abort":
-            return INTERRUPTED
-        raise error
+        return INTERRUPTED if type(error).__name__ == "Abort" else None
     from typer.rich_utils import rich_format_error
 
     shown: Any = error

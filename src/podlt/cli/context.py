@@ -36,6 +36,20 @@ NewRunOption = Annotated[
     Path | None, typer.Option("--run", metavar="DIR", help="Where the run is kept; runs/NAME-TIME by default.")
 ]
 ResumeOption = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that stopped.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Where the data are: the source file, or a folder that has the recipe's files in it.",
+    ),
+]
+CodeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--code", metavar="DIR", help="The folder that has the model's module, which the recipe names, in it."
+    ),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 

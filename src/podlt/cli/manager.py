@@ -15,6 +15,8 @@ import msgspec
 import typer
 
 from podlt.cli.context import (
+    CodeOption,
+    DataOption,
     JsonOption,
     NewRecipeArgument,
     NewRunOption,
@@ -112,6 +114,8 @@ def manager(
         float | None,
         typer.Option(min=1.0, metavar="SECONDS", help="Silence after which a worker counts as gone; 15 s at first."),
     ] = None,
+    data: DataOption = None,
+    code: CodeOption = None,
     store: StoreOption = "",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -135,6 +139,8 @@ def manager(
         raise UsageError("expected a recipe, or --resume RUN: see podlt manager --help")
     if resume is not None and run is not None:
         raise UsageError("--run is for new runs, not for --resume")
+    if resume is None and (data is not None or code is not None):
+        raise UsageError("--data and --code are for --resume; a new run takes what its recipe says")
     if pay_to is not None and open_for is None:
         raise UsageError("--pay-to is for --open CREDITS")
     path = _perform(
@@ -143,6 +149,8 @@ def manager(
         run=run,
         resume=resume,
         workers=workers,
+        data=data,
+        code=code,
         place=_Place(
             listen,
             tuple(name or ()),
@@ -238,6 +246,8 @@ def _perform(
     run: Path | None,
     resume: Path | None,
     workers: int,
+    data: Path | None,
+    code: Path | None,
     place: _Place,
     store: str,
     quiet: bool,
@@ -269,7 +279,7 @@ def _perform(
                 from podlt.store.address import introduce
 
                 introduce(store)
-            path = api.resume(resume, workers=workers, listener=tell, place=workplace).run
+            path = api.resume(resume, workers=workers, listener=tell, place=workplace, data=data, code=code).run
         else:
             assert recipe is not None
             loaded = load_recipe(recipe)

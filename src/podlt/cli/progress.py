@@ -73,6 +73,8 @@ def news(event: ev.Event) -> str | None:
     if isinstance(event, ev.Replaced):
         who = f"{len(event.workers)} workers"
         return f"[yellow]process {event.process} ended ({event.status}) and was started again[/yellow] with {who}"
+    if isinstance(event, ev.Unmeasured):
+        return f"[yellow]epoch {event.epoch + 1}[/yellow]: {shown(event.reason)}"
     if isinstance(event, ev.Measured) and event.metrics:
         return f"[bold]epoch {event.epoch + 1}[/bold]: {metrics_text(event.metrics)}"
     return None

@@ -44,8 +44,8 @@ def verify(
 
               podlt verify mnist.podlt --head kept.head --json
     """
-    trusted = _read_note(head) if head is not None else None
-    key = _key(manager_key) if manager_key is not None else None
+    trusted = read_note(head) if head is not None else None
+    key = read_key(manager_key) if manager_key is not None else None
     result = verified(run, jobs=jobs, manager_key=key, trusted_head=trusted, quiet=as_json)
     if as_json:
         typer.echo(json.dumps(_document(result)))
@@ -99,15 +99,22 @@ def run_facts(result: Verification) -> dict[str, str]:
     return facts
 
 
-def unknown(result: Verification) -> list[str]:
-    """What a log cannot show, in sentences: verifying it leaves this open whatever holds."""
+def unknown(result: Verification, *, executed: bool = False, all_executed: bool = False) -> list[str]:
+    """What a log cannot show, in sentences: verifying it leaves this open whatever holds.
+
+    Args:
+        result: of the verification.
+        executed: whether some of its tasks were executed again.
+        all_executed: whether all were.
+    """
     state, counts = result.state, result.counts
     compared = counts["agree"] + counts["vote"] + counts["referee"]
-    sentences = [
-        "that keys are different people: the manager, too, may have workers of its own",
-        f"that results which nobody compared were computed: {compared:,} fragments were compared, of "
-        f"{counts['fragments']:,}",
-    ]
+    sentences = ["that keys are different people: the manager, too, may have workers of its own"]
+    if not all_executed:
+        sentences.append(
+            f"that results which nobody compared were computed: {compared:,} fragments were compared, of "
+            f"{counts['fragments']:,}"
+        )
     if counts["rescued"]:
         sentences.append(
             f"whether {counts['rescued']:,} of {counts['withdraw']:,} withdrawn workers were gone: they had answered, "
@@ -119,7 +126,7 @@ def unknown(result: Verification) -> list[str]:
         sentences.append("whether deposits were really paid, or given back")
     if result.documents.is_simulated:
         return ["anything about training: the recipe says that this run was simulated", *sentences]
-    return [*sentences, "that the log was not simulated: only an audit executes its tasks"]
+    return sentences if executed else [*sentences, "that the log was not simulated: only an audit executes its tasks"]
 
 
 def _document(result: Verification) -> dict[str, Any]:
@@ -143,14 +150,24 @@ def _failure(error: InvalidProofError) -> dict[str, Any]:
     return {"claim": int(error.step), "entry": error.entry, "message": str(error)}
 
 
-def _read_note(path: Path) -> str:
+def read_note(path: Path) -> str:
+    """The signed tree head in a file.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from None
 
 
-def _key(text: str) -> bytes:
+def read_key(text: str) -> bytes:
+    """A manager's key, as it was given.
+
+    Raises:
+        UsageError: it is none.
+    """
     try:
         key = bytes.fromhex(text)
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from podlt.cli.context import RunFilesArgument, console, options_of, print_facts, short, shown
+from podlt.cli.context import JsonOption, RunFilesArgument, console, options_of, print_facts, short, shown
+from podlt.cli.show_json import UNVERIFIED, document
 from podlt.errors import InvalidProofError, UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def show(
     run: RunFilesArgument,
     what: Annotated[What | None, typer.Argument(help="What to look at; the whole run by default.")] = None,
     number: Annotated[int | None, typer.Argument(min=0, help="Which round, worker or entry, from 0.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Look into a run: an overview, the proof record of a round, the life of a worker, or one entry of the log.
 
@@ -44,15 +47,21 @@ def show(
               podlt show runs/mnist worker 3    its checks, credits, and why it was evicted
 
               podlt show runs/mnist entry 120   decoded, with its proof of inclusion in the Merkle tree
+
+    Shows what the log says. Whether it is true is checked by podlt verify and podlt audit.
     """
     if (what is None) != (number is None):
         raise UsageError(f"expected a number: podlt show {run} {what or 'round'} 0")
     out = console()
     try:
+        if as_json:
+            typer.echo(json.dumps(document(run, what, number)))
+            return
         if what is None or number is None:
             _overview(run, out)
         else:
             {What.round: _round, What.worker: _worker, What.entry: _entry}[what](run, number, out)
+        out.print(f"\n[dim]{UNVERIFIED}[/dim]", soft_wrap=True)
     except InvalidProofError:
         options_of(context).hint = f"podlt verify {run}"
         raise

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from podlt.report.summary import Cheater, Summary
 
 
+UNPROVEN = "the manager's word"
+"""What stands beside a figure that no entry of the log binds."""
+
+
 def print_summary(run: Path, out: Console, *, following: bool = True) -> None:
     """Prints what a run came to.
 
@@ -28,11 +32,12 @@ def print_summary(run: Path, out: Console, *, following: bool = True) -> None:
     if following:
         out.print("\n[dim]next:[/dim]")
         for command, why in (
-            ("verify", "is the log a proof? (no PyTorch needed)"),
+            ("verify", "check draws, signatures, verdicts, payments, terms and model; without PyTorch"),
+            ("audit", "execute drawn tasks again, all with --fraction 1"),
+            ("bundle", "one file that a stranger can verify"),
             ("show", "look into rounds, workers, entries"),
             ("ledger", "who has earned what"),
             ("report", "one HTML page with plots"),
-            ("audit", "execute drawn tasks again"),
         ):
             out.print(f"  podlt {command} {shown(str(run))}  [dim]{why}[/dim]", soft_wrap=True)
 
@@ -42,23 +47,24 @@ def _facts(summary: Summary) -> dict[str, str]:
 
     facts = {}
     if summary.metrics:
-        facts["test set"] = f"[bold]{metrics_text(summary.metrics)}[/bold]"
+        facts["test set"] = f"[bold]{metrics_text(summary.metrics)}[/bold] (logged; podlt audit evaluates it again)"
     facts["rounds"] = f"{summary.rounds:,} over {summary.epochs} epochs, {summary.lines:,} lines"
     if summary.lines_per_second is not None:
-        facts["time"] = f"{summary.seconds:,.1f} s of rounds, {summary.lines_per_second:,.0f} lines/s"
+        facts["time"] = f"{summary.seconds:,.1f} s of rounds, {summary.lines_per_second:,.0f} lines/s ({UNPROVEN})"
     facts["workers"] = f"{summary.left} of {summary.workers} left, {len(summary.evicted)} evicted" + (
         f", {summary.withdrawn} withdrawals" if summary.withdrawn else ""
     )
-    facts["the proof"] = (
-        f"{summary.proofs:,} proof records in agreement, {summary.disputes} that evict; "
+    facts["compared"] = (
+        f"{summary.proofs:,} fragments whose results are all the same, {summary.disputes} that evict; "
         f"{summary.spare_share:.1%} of the tasks repeat another"
     )
     if summary.proof_share is not None:
         facts[""] = (
-            f"{summary.proof_share:.0%} of the processors' measured time went to hashes, signatures and the log "
-            "(podlt bench overhead compares with and without)"
+            f"{summary.proof_share:.0%} of the processors' time went to hashes, signatures and the log ({UNPROVEN}; "
+            "podlt bench overhead compares with and without)"
         )
     if summary.demonstration:
+        facts["cheats"] = f"told to {len(summary.cheaters)} workers, for a demonstration ({UNPROVEN})"
         for cheater in summary.cheaters:
             facts[f"worker {cheater.worker}"] = _fate(cheater)
         facts["honest"] = _honest(summary)
@@ -73,14 +79,14 @@ def _fate(cheater: Cheater) -> str:
         return f"[bold red]{cheater.kind}: not caught[/bold red], {fakes}"
     paid = "nothing vested" if not cheater.vested else f"[bold red]{cheater.vested:,} credits vested[/bold red]"
     return (
-        f"[green]{cheater.kind}: caught[/green] in round {cheater.evicted}, its {_ordinal(cheater.lasted or 0)} as a "
+        f"{cheater.kind}: caught in round {cheater.evicted}, its {_ordinal(cheater.lasted or 0)} as a "
         f"cheater; {fakes} before, {paid} since its first"
     )
 
 
 def _honest(summary: Summary) -> str:
     if not summary.honest_evicted:
-        return "[green]no honest worker was evicted[/green]"
+        return "no honest worker was evicted"
     names = ", ".join(str(worker) for worker in summary.honest_evicted)
     return (
         f"[bold red]evicted: {names}[/bold red]: two cheaters gave the same fake and outvoted it. A vote of three "

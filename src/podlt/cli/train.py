@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from podlt.cli.context import (
+    CodeOption,
+    DataOption,
     JsonOption,
     NewRecipeArgument,
     NewRunOption,
@@ -67,6 +70,8 @@ def train(
         list[str] | None,
         typer.Option(metavar="NAME=AMOUNT", help="What each Ray actor takes besides a core. May be repeated."),
     ] = None,
+    data: DataOption = None,
+    code: CodeOption = None,
     store: StoreOption = "",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -86,11 +91,15 @@ def train(
               podlt train my.toml --engine ray --ray 10.0.0.1:6379 --ray-resource training=1
 
               podlt train --resume runs/mine --workers 60
+
+              podlt train --resume runs/mine --data /mnt/new/data.csv
     """
     if (recipe is None) == (resume is None):
         raise UsageError("expected a recipe, or --resume RUN: see podlt train --help")
     if resume is not None and (cheat or run or engine):
         raise UsageError("--cheat, --run and --engine are for new runs, not for --resume")
+    if resume is None and (data is not None or code is not None):
+        raise UsageError("--data and --code are for --resume; a new run takes what its recipe says")
     if resume is None and engine != "ray" and (ray is not None or ray_resource):
         raise UsageError("--ray and --ray-resource need --engine ray")
     path = perform(
@@ -101,6 +110,7 @@ def train(
         cheats=cheat or [],
         workers=workers,
         processes=processes,
+        moved={"data": data, "code": code},
         cluster=Cluster(engine, ray, ray_resource or []),
         store=store,
         quiet=quiet,
@@ -142,6 +152,7 @@ def perform(
     cheats: list[str],
     workers: int = 0,
     processes: int = 0,
+    moved: Mapping[str, Path | None] = MappingProxyType({}),
     cluster: Cluster = Cluster(),  # noqa: B008 (frozen)
     store: str = "",
     quiet: bool = False,
@@ -174,7 +185,7 @@ def perform(
 
                 introduce(store)
             done = _train(found, run, cheats, workers, {**where, "store": store}) if found else None
-            path = done if done is not None else _resume(resume, workers, where)
+            path = done if done is not None else _resume(resume, workers, {**where, **moved})
     except TooFewWorkersError:
         options.hint = options.hint and f"{options.hint} --workers N"
         raise

@@ -16,6 +16,7 @@ from types import ModuleType
 from podlt.engine.interface import Engine, Job
 from podlt.engine.local import LEAST_PATIENCE
 from podlt.errors import EngineError, UsageError
+from podlt.extras import needs
 from podlt.program.operations import EXACT_ARITHMETIC
 
 TRUST = (
@@ -124,7 +125,7 @@ def _ray() -> ModuleType:
     try:
         return importlib.import_module("ray")
     except ImportError:
-        raise UsageError('the engine "ray" needs Ray: pip install "podlt[ray]"') from None
+        raise needs("ray") from None
 
 
 def _begin(ray: ModuleType, address: str) -> None:

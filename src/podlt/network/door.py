@@ -20,6 +20,7 @@ from typing import Any
 
 from podlt.crypto import SigningKey
 from podlt.errors import EngineError, InvalidProofError, PodltError, UsageError
+from podlt.extras import needs
 from podlt.network.admission import Refused
 from podlt.network.authorization import (
     SUBJECT,
@@ -329,5 +330,5 @@ def _nats() -> Any:
         import nats
         import nats.errors
     except ImportError:
-        raise UsageError("workers on other machines need more packages: pip install podlt[network]") from None
+        raise needs("network") from None
     return nats

@@ -20,6 +20,7 @@ from msgspec import Meta
 from podlt.canonical import Decoder, encode
 from podlt.crypto import SigningKey, is_signed
 from podlt.errors import InvalidProofError, UsageError
+from podlt.extras import needs
 from podlt.network.invitation import SECRET_BYTES, Invitation, channel_of, name_of
 from podlt.units import Count, PublicKey
 
@@ -204,5 +205,5 @@ def _nkeys() -> Any:
     try:
         import nkeys
     except ImportError:
-        raise UsageError("workers on other machines need more packages: pip install podlt[network]") from None
+        raise needs("network") from None
     return nkeys

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from podlt.errors import UsageError
+from podlt.extras import needs
 
 PING_SECONDS = 5
 """How often a connection is tried that nothing comes from."""
@@ -249,5 +249,5 @@ def _nats() -> Any:
         import nats
         import nats.errors
     except ImportError:
-        raise UsageError("workers on other machines need more packages: pip install podlt[network]") from None
+        raise needs("network") from None
     return nats

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from podlt.crypto import SigningKey, blob_digest
-from podlt.errors import InvalidProofError, PodltError, UsageError
+from podlt.errors import InvalidProofError, PodltError
+from podlt.extras import needs
 from podlt.network import delta
 from podlt.network.background import Background
 from podlt.network.disk import Buffer, flat
@@ -244,5 +245,5 @@ def _modules() -> tuple[Any, Any]:
     try:
         from podlt.network import buckets, http_client
     except ImportError:
-        raise UsageError("workers on other machines need more packages: pip install podlt[network]") from None
+        raise needs("network") from None
     return http_client, buckets

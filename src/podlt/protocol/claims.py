@@ -10,6 +10,8 @@ from enum import IntEnum, StrEnum
 
 import msgspec
 
+from podlt.errors import ExitCode
+
 
 class Outcome(StrEnum):
     """What checking a claim came to."""
@@ -114,5 +116,5 @@ def exit_code(findings: Iterable[Finding]) -> int:
     """0: all that was asked for holds; 1: something fails; 4: nothing fails, something asked for was not checked."""
     outcomes = {finding.outcome for finding in findings if finding.asked or finding.outcome is Outcome.FAILS}
     if Outcome.FAILS in outcomes:
-        return 1
-    return 4 if Outcome.NOT_CHECKED in outcomes else 0
+        return ExitCode.FAILS
+    return ExitCode.NOT_CHECKED if Outcome.NOT_CHECKED in outcomes else ExitCode.HOLDS

@@ -76,7 +76,7 @@ def read_figures(run: Path) -> Figures:
     """
     with open_run_files(run) as files:
         cheats = files.cheats()
-        spent, fakes = _rounds(files.claims(), f"{run}: rounds.jsonl", cheats)
+        spent, fakes = _rounds(files.unproven(), f"{run}: rounds.jsonl", cheats)
     return Figures(spent, cheats, fakes)
 
 

@@ -13,6 +13,12 @@ from podlt.report.plots import plots
 from podlt.report.summary import Cheater, Summary, summary_of
 from podlt.verify import Verification
 
+LOGGED = "(logged, not checked here)"
+"""What stands beside a figure that only the audit checks."""
+
+UNPROVEN = "(the manager's word)"
+"""What stands beside a figure that no entry of the log binds."""
+
 STYLE = Path(__file__).with_name("page.css")
 
 
@@ -47,12 +53,16 @@ def page(name: str, history: History, figures: Figures, verification: Verificati
 
 
 def _header(name: str, history: History, verification: Verification) -> str:
-    failure = verification.failure
-    if failure is None:
-        sign = '<p class="verdict good">&#10003; The proof holds</p>'
+    count = {o: sum(f.outcome is o for f in verification.findings) for o in Outcome}
+    checked = f"{count[Outcome.HOLDS]} claims hold, {count[Outcome.NOT_CHECKED]} were not checked"
+    if count[Outcome.FAILS]:
+        sign = f'<p class="verdict bad">&#10007; {count[Outcome.FAILS]} of the run\'s claims fail</p>'
+        reasons = [f for f in verification.findings if f.outcome is Outcome.FAILS]
+        sign += "".join(f'<p class="bad">{escape(f.claim.title)}: {escape(f.why)}</p>' for f in reasons)
+        sign += f'<p class="soft">{checked}</p>'
     else:
-        sign = f'<p class="verdict bad">&#10007; Unsound at step {failure.step}</p>'
-        sign += f'<p class="bad">{escape(str(failure))}</p>'
+        audit = "; whether results are right is the audit's: <code>podlt audit RUN --fraction 1</code>"
+        sign = f'<p class="verdict">{checked}</p><p class="soft">Nothing fails{audit}</p>'
     when = f"{_day(history.started)} to {_day(history.ended)}"
     return (
         f'<header><p class="soft">Proof of Deep Learning Training</p><h1>{escape(name)}</h1>'
@@ -65,16 +75,16 @@ def _tiles(summary: Summary) -> str:
     for name in ("accuracy", "auc"):
         if name in summary.metrics:
             shown = f"{summary.metrics[name]:.2%}" if name == "accuracy" else f"{summary.metrics[name]:.4f}"
-            tiles.append((shown, f"{name} on the test set"))
+            tiles.append((shown, f"{name} on the test set {LOGGED}"))
     if "loss" in summary.metrics and not tiles:
-        tiles.append((f"{summary.metrics['loss']:.4f}", "loss on the test set"))
+        tiles.append((f"{summary.metrics['loss']:.4f}", f"loss on the test set {LOGGED}"))
     tiles.append((f"{summary.rounds:,}", f"rounds over {summary.epochs} epochs"))
     tiles.append((f"{summary.left} / {summary.workers}", "workers left"))
     tiles.append((f"{summary.proofs:,}", "proof records in agreement"))
     tiles.append((str(len(summary.evicted)), "evicted"))
     tiles.append((f"{summary.spare_share:.1%}", "of tasks repeat another"))
     if summary.lines_per_second is not None:
-        tiles.append((f"{summary.lines_per_second:,.0f}", "lines a second"))
+        tiles.append((f"{summary.lines_per_second:,.0f}", f"lines a second {UNPROVEN}"))
     inner = "".join(
         f'<div class="tile"><b>{escape(v)}</b><span class="soft">{escape(t)}</span></div>' for v, t in tiles
     )
@@ -89,10 +99,12 @@ def _cheaters(summary: Summary) -> str:
         names = ", ".join(str(worker) for worker in summary.honest_evicted)
         honest = f'<p class="bad">Honest workers that a vote of three evicted wrongly: {names}.</p>'
     else:
-        honest = '<p class="good">No honest worker was evicted.</p>'
+        honest = "<p>No honest worker was evicted.</p>"
     return (
         "<h2>Who was told to cheat</h2>"
-        '<div class="card scroll"><table><tr><th>worker<th>cheat<th class="number">caught in round'
+        '<div class="card scroll"><p class="soft">From files of the demonstration that no entry of the log binds: the '
+        "manager's word, no part of the proof. An audit finds fakes by executing their tasks again.</p>"
+        '<table><tr><th>worker<th>cheat<th class="number">caught in round'
         '<th class="number">rounds as a cheater<th class="number">fakes applied<th class="number">vested since</tr>'
         f"{rows}</table>{honest}</div><h2>The run</h2>"
     )
@@ -114,8 +126,8 @@ def _steps(verification: Verification) -> str:
         for f in verification.findings
     )
     return (
-        '<h2>Verification</h2><div class="card scroll"><p class="soft">What <code>podlt verify</code> found when this '
-        "page was made. Do not trust the page: run the command.</p>"
+        '<h2>What was checked</h2><div class="card scroll"><p class="soft">What <code>podlt verify</code> found when '
+        "this page was made. Do not trust the page: run the command.</p>"
         f"<table>{rows}</table></div>"
     )
 
@@ -163,7 +175,7 @@ def _facts(history: History) -> str:
         "manager's key": begin.manager,
         "recipe": begin.recipe,
         "program": begin.program,
-        "data's root": begin.data,
+        "data": begin.data,
         "parameters": state.parameters,
     }
     rows = "".join(f"<dt>{escape(name)}<dd>{escape(text)}" for name, text in plain.items())

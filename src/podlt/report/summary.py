@@ -37,7 +37,8 @@ class Summary(msgspec.Struct, frozen=True):
     """A run's figures.
 
     Attributes:
-        metrics: on the test set, after the last epoch; rounds: that were trained; lines: that were trained on;
+        metrics: on the test set, after the last epoch; rounds: that were trained; updates: fragments' results that
+            went into the model; lines: that were trained on;
         seconds: of training, 0 if it was not measured; workers, left: in all, and those still active;
         spare_share: tasks that only repeat another, of all; proof_share: of the measured work, what went to hashes,
             signatures and the log; cheaters: who was told to cheat; honest_evicted: workers that were convicted
@@ -48,6 +49,7 @@ class Summary(msgspec.Struct, frozen=True):
     metrics: dict[str, float]
     epochs: int
     rounds: int
+    updates: int
     lines: int
     seconds: float
     workers: int
@@ -91,6 +93,7 @@ def summary_of(history: History, figures: Figures) -> Summary:
         metrics=history.measured[-1].metrics if history.measured else {},
         epochs=history.state.epoch,
         rounds=len(trained),
+        updates=sum(row.useful for row in trained),
         lines=sum(row.lines for row in trained),
         seconds=figures.spent.seconds,
         workers=len(history.state.workers),

@@ -55,7 +55,7 @@ class MemoryLog:
 
     def heads(self, above: int = 0) -> list[tuple[int, str]]:
         """Size and note of each head over more than so many entries."""
-        return [(size, note) for size, note in self.notes if size > above]
+        return [head for head in self.notes if head[0] > above]
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,10 +233,16 @@ class World:
                 waiting.extend(self._lose(self._holder(missing[0]), "no commitment"))
                 continue
             manager.commit()
-            hidden = manager.unopened()
+            hidden: dict[int, set[int]] = {}
+            for origin in manager.unopened():
+                hidden.setdefault(self._holder(origin), set()).add(origin)
             if not hidden:
                 return
-            waiting.extend(self._ask_opening(self._holder(hidden[0])))
+            for sender, due in hidden.items():
+                again = self._ask_opening(sender, due)
+                if again:
+                    waiting.extend(again)
+                    break
 
     def _ask(self, assignment: Assignment) -> list[Assignment]:
         """Takes a player's commitments. Who sent a message is known from the link, whatever the message says."""
@@ -253,8 +259,8 @@ class World:
             self.gossip.commitments.append(message)
         return []
 
-    def _ask_opening(self, sender: int) -> list[Assignment]:
-        due = {origin for origin in self.manager.unopened() if self._holder(origin) == sender}
+    def _ask_opening(self, sender: int, due: set[int]) -> list[Assignment]:
+        """Takes a player's openings of the tasks that are due from it."""
         for message, uploaded in self.players[sender].open(self.state.round):
             try:
                 self.manager.opened(message, uploaded)

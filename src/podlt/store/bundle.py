@@ -121,7 +121,7 @@ class _Writer:
             if raw is not None and name == "recipe.json":
                 paths = _paths_in(raw)
         self._copy(MODEL, self._files.model())
-        self._write_claims()
+        self._write_unproven()
         if updates:
             self._copy(FIRST_CHECKPOINT, self._files.checkpoint(0))
             for round in self._files.updates():
@@ -156,10 +156,10 @@ class _Writer:
                 member.write(_checked(covered, note))
         return size, count
 
-    def _write_claims(self) -> None:
-        claims = self._files.claims()
-        if claims is not None:
-            self._copy(ROUNDS, claims)
+    def _write_unproven(self) -> None:
+        unproven = self._files.unproven()
+        if unproven is not None:
+            self._copy(ROUNDS, unproven)
         if cheats := self._files.cheats():
             self._add(CHEATS, to_json({str(worker): kind for worker, kind in sorted(cheats.items())}))
 
@@ -192,11 +192,21 @@ class _Writer:
 
 
 def last_head(log: RunLog) -> str | None:
-    """The signed note of the last tree head; None if there is none."""
+    """The signed note of the last tree head; None if there is none.
+
+    Raises:
+        InvalidProofError: it is not in the form of one, or holds what a terminal would act on.
+    """
     last = None
-    for _, note in _heads(log):
-        last = note
-    return last
+    for head in _heads(log):
+        last = head
+    if last is None:
+        return None
+    size, note = last
+    _checked(size, note)
+    if not note.replace("\n", "").isprintable():
+        raise InvalidProofError(f"the tree head over {size} entries is not plain text", step=_HEADS)
+    return note
 
 
 def _heads(log: RunLog) -> Iterator[tuple[int, str]]:

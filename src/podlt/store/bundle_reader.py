@@ -4,7 +4,7 @@ A bundle is a container (`podlt.store.container`) with these members in this ord
 
 podlt-bundle            the format's name         log/entries   each entry: its length (4 bytes, big-endian), its bytes
 log/heads               the signed notes          [recipe.json] [program.json] [model.safetensors]
-[claims/rounds.jsonl]   figures of the manager's  [claims/cheats.json]   who was told to cheat, in a demonstration
+[unproven/rounds.jsonl]   figures of the manager's  [unproven/cheats.json]   who was told to cheat, in a demonstration
 [checkpoints/00000000.safetensors] [updates/NNNNNNNN.bin ...]   what `podlt audit` applies again
 
 Claims are not part of the proof: no entry of the log binds them.
@@ -29,7 +29,7 @@ FORMAT = b"podlt-bundle/1\n"
 FORMAT_NAME = "podlt-bundle"
 ENTRIES, HEADS = "log/entries", "log/heads"
 MODEL = "model.safetensors"
-ROUNDS, CHEATS = "claims/rounds.jsonl", "claims/cheats.json"
+ROUNDS, CHEATS = "unproven/rounds.jsonl", "unproven/cheats.json"
 FIRST_CHECKPOINT = "checkpoints/00000000.safetensors"
 ORDER = (FORMAT_NAME, ENTRIES, HEADS, "recipe.json", "program.json", MODEL, ROUNDS, CHEATS, FIRST_CHECKPOINT)
 """The members but for the updates, which follow them by number."""

@@ -10,7 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from podlt.errors import InvalidProofError, StorageError, UsageError
+from podlt.errors import InvalidProofError, StorageError
+from podlt.extras import needs
 from podlt.store.address import RUN, with_password
 
 _ALIVE = {
@@ -45,7 +46,7 @@ def open_engine(url: sa.URL, *, readonly: bool) -> sa.Engine:
             with_password(url).difference_update_query([RUN]), hide_parameters=True, connect_args=given
         )
     except ImportError:
-        raise UsageError("a log in PostgreSQL needs its driver: pip install 'podlt[postgres]'") from None
+        raise needs("postgres") from None
     sa.event.listen(engine, "connect", _configure_postgres_reader if readonly else _configure_postgres)
     return engine
 

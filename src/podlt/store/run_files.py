@@ -1,7 +1,7 @@
 """The files of a run, wherever they are: in its directory, in a bundle, or no more than its log.
 
 What verifies or shows a run reads it through here. A file that is missing is None, as it depends on the question
-whether it is needed; claims (`claims`, `cheats`) are not part of the proof.
+whether it is needed; what no entry binds (`unproven`, `cheats`) is not part of the proof.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class RunFiles(ABC):
         return _read(self.update_file(round), limit, f"{self.path}: the update of round {round}")
 
     @abstractmethod
-    def claims(self) -> BinaryIO | None:
+    def unproven(self) -> BinaryIO | None:
         """The manager's figures of each round, a JSON document a line: seconds, and who faked in a demonstration."""
 
     @abstractmethod
@@ -156,7 +156,7 @@ class _Directory(RunFiles):
     def update_file(self, round: int) -> BinaryIO | None:
         return _opened(self.path / update_name(round))
 
-    def claims(self) -> BinaryIO | None:
+    def unproven(self) -> BinaryIO | None:
         return _opened(self.path / "rounds.jsonl")
 
     def cheats(self) -> dict[int, str]:
@@ -193,7 +193,7 @@ class _BundleFiles(RunFiles):
     def update_file(self, round: int) -> BinaryIO | None:
         return self._bundle.open(update_name(round))
 
-    def claims(self) -> BinaryIO | None:
+    def unproven(self) -> BinaryIO | None:
         return self._bundle.open(ROUNDS)
 
     def cheats(self) -> dict[int, str]:
@@ -230,7 +230,7 @@ class _BareLog(RunFiles):
     def update_file(self, round: int) -> BinaryIO | None:
         return None
 
-    def claims(self) -> BinaryIO | None:
+    def unproven(self) -> BinaryIO | None:
         return None
 
     def cheats(self) -> dict[int, str]:

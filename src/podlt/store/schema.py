@@ -13,6 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from podlt.errors import InvalidProofError, UsageError
+from podlt.extras import needs
 from podlt.store.tables import tables_of
 
 VERSIONS = ("0001",)
@@ -100,7 +101,7 @@ def _migrate(connection: sa.Connection) -> None:
         from alembic import command
         from alembic.config import Config
     except ImportError:
-        raise UsageError("to change the tables of a database, podlt needs alembic: pip install alembic") from None
+        raise needs("postgres") from None
     configuration = Config()
     configuration.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     configuration.attributes["connection"] = connection

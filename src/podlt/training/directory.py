@@ -58,14 +58,22 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Args:
         processes: how many processes host workers; 0 for one a core.
         cheats: worker number -> what it does (`podlt.engine.adversary`).
-        base: the folder that relative paths of the recipe start from; engine: where the workers are;
-        address, resources: of the engine `ray`: the cluster, and what an actor takes besides a core;
+        base: the folder that relative paths of the recipe start from.
+        code: the folder of the user's modules; "" for `base`.
+        source: the file of the data, absolute; "" if it lies where the recipe says, from `base`.
+        test: the same for the test file.
+        engine: where the workers are.
+        address: of the engine `ray`: the cluster.
+        resources: what an actor of `ray` takes besides a core.
         store: the address of the database that the log is in (`podlt.store.address`), "" for log.db.
     """
 
     processes: int = 0
     cheats: dict[str, str] = {}
     base: str = ""
+    code: str = ""
+    source: str = ""
+    test: str = ""
     engine: str = "local"
     address: str = ""
     resources: dict[str, float] = {}
@@ -216,7 +224,12 @@ class RunDirectory:
         write_whole(self.path / "settings.json", canonical.to_json(msgspec.to_builtins(settings)))
 
     def settings(self) -> Settings:
-        """The settings that the run was started with."""
+        """The settings that the run was started with, and where its files were found since.
+
+        Raises:
+            StorageError: there is no such file.
+            InvalidProofError: it is malformed.
+        """
         raw = read_whole(self.path / "settings.json", MAX_DOCUMENT)
         try:
             return msgspec.convert(canonical.from_json(raw), Settings)

@@ -128,6 +128,18 @@ class Measured(Event, frozen=True, tag="measured"):
     metrics: dict[str, float]
 
 
+class Unmeasured(Event, frozen=True, tag="unmeasured"):
+    """Figures on the test set could not be had at the end of an epoch; the run goes on without them.
+
+    Attributes:
+        epoch: from 0.
+        reason: why, and which figures.
+    """
+
+    epoch: int
+    reason: str
+
+
 class Finished(Event, frozen=True, tag="finished"):
     """The run is complete."""
 

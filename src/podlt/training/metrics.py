@@ -22,23 +22,29 @@ def load_state(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     module.load_state_dict({name.partition(":")[2]: value for name, value in state.items()}, strict=False)
 
 
-@torch.no_grad()
 def evaluate(module: nn.Module, loss: Loss, dataset: Dataset) -> dict[str, float]:
     """Loss a line, and what the loss's kind has besides: accuracy, area under the ROC curve for two classes.
 
     A figure that is not finite is left out: a module may overflow on test lines only, and then there is no such figure.
 
     Args:
-        module: it is put into eval mode; dataset: the test part.
+        module: it is put into eval mode.
+        loss: as the recipe names it.
+        dataset: the test part.
 
     Raises:
         UsageError: the module or the loss fails on it.
     """
+    return {name: value for name, value in evaluate_all(module, loss, dataset).items() if math.isfinite(value)}
+
+
+@torch.no_grad()
+def evaluate_all(module: nn.Module, loss: Loss, dataset: Dataset) -> dict[str, float]:
+    """The same with those figures that are not finite. Arguments and errors as `evaluate`."""
     try:
-        figures = _evaluate(module, loss, dataset)
-    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+        return _evaluate(module, loss, dataset)
+    except Exception as error:  # the module is the user's own
         raise UsageError(f"figures on the test set: {type(error).__name__}: {error}") from error
-    return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
 def _evaluate(module: nn.Module, loss: Loss, dataset: Dataset) -> dict[str, float]:
@@ -55,7 +61,7 @@ def _evaluate(module: nn.Module, loss: Loss, dataset: Dataset) -> dict[str, floa
         total += float(_loss(loss, output, target))
         if loss == "mse":
             continue
-        guess = output.argmax(-1) if loss == "cross_entropy" else (output.reshape(target.shape) > 0).to(target.dtype)
+        guess = _guess(output) if loss == "cross_entropy" else (output.reshape(target.shape) > 0).to(target.dtype)
         correct += int((guess == target).sum())
         decided += target.numel()
         score = _binary_score(loss, output)
@@ -65,9 +71,14 @@ def _evaluate(module: nn.Module, loss: Loss, dataset: Dataset) -> dict[str, floa
     figures = {"loss": total / dataset.lines}
     if decided:
         figures["accuracy"] = correct / decided
-    if scores:
+    if scores and len(np.unique(np.concatenate(truths))) == 2:
         figures["auc"] = _area(np.concatenate(truths), np.concatenate(scores))
     return figures
+
+
+def _guess(output: torch.Tensor) -> torch.Tensor:
+    """The likeliest class: of scores (n, classes), (n, positions, classes), or (n, classes, height, width, ...)."""
+    return output.argmax(1) if output.ndim > 3 else output.argmax(-1)
 
 
 def _area(truths: np.ndarray, scores: np.ndarray) -> float:
@@ -97,9 +108,9 @@ def _loss(loss: str, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor
     """Summed over lines; over a line's positions the mean."""
     if loss == "cross_entropy":
         if output.ndim == 3:
-            value = functional.cross_entropy(output.flatten(0, 1), target.flatten(), reduction="sum")
-            return value / target.shape[1]
-        return functional.cross_entropy(output, target, reduction="sum")
+            output, flat = output.flatten(0, 1), target.flatten()
+            return functional.cross_entropy(output, flat, reduction="sum") / target.shape[1]
+        return functional.cross_entropy(output, target, reduction="sum") / target[0].numel()
     flat, wanted = output.reshape(len(target), -1), target.reshape(len(target), -1).to(torch.float32)
     if loss == "bce":
         return functional.binary_cross_entropy_with_logits(flat, wanted, reduction="sum") / wanted.shape[1]
@@ -109,4 +120,6 @@ def _loss(loss: str, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor
 def _binary_score(loss: str, output: torch.Tensor) -> torch.Tensor | None:
     if loss == "bce":
         return output
+    if output.ndim > 3:
+        return output[:, 1] - output[:, 0] if output.shape[1] == 2 else None
     return output[..., 1] - output[..., 0] if output.shape[-1] == 2 else None

@@ -13,7 +13,6 @@ import numpy as np
 from torch import nn
 
 from podlt.crypto import HashChain
-from podlt.data.prepare import Prepared, prepare
 from podlt.engine.conformance import arithmetic_digest, conformance
 from podlt.engine.execution import TaskExecutor
 from podlt.engine.interface import Engine, Job, Workplace
@@ -35,13 +34,14 @@ from podlt.store.files import write_whole
 from podlt.store.log_store import LogStore
 from podlt.store.run_log import store_of
 from podlt.training import events as ev
+from podlt.training.data_source import find_for_resume
 from podlt.training.directory import Entropy, RunDirectory, Settings
 from podlt.training.membership import Membership
-from podlt.training.metrics import evaluate, load_state
-from podlt.training.modules import build_model, find_loss
+from podlt.training.metrics import evaluate_all, load_state
+from podlt.training.modules import build_model, code_folder, find_loss
 from podlt.training.replay import check_documents, check_secrets, replay_log, restore_weights
 from podlt.training.trainer import Trainer
-from podlt.training.weights import Weights, recipe_optimizer
+from podlt.training.weights import Weights, first_digest, recipe_optimizer
 
 Clock = Callable[[], int]
 
@@ -59,9 +59,14 @@ class Session:
     """One run, from its directory.
 
     Args:
-        directory: locked by this process; recipe, settings: as they stand in it.
-        model: the user's module, when it is given as an object; else the recipe's name is imported;
-        place: where the workers are; this machine if not told.
+        directory: locked by this process.
+        recipe: as it stands in the directory.
+        settings: as they stand in the directory, or as they are to be.
+        model: the user's module, when it is given as an object; else the recipe's name is imported.
+        listener: is called with every event.
+        clock: milliseconds.
+        cache: where prepared data are kept.
+        place: where the workers are; this machine unless given.
     """
 
     def __init__(
@@ -76,12 +81,18 @@ class Session:
         cache: Path | None,
         place: Workplace | None = None,
     ) -> None:
-        self.directory, self.recipe, self.settings = directory, recipe, settings
+        self.directory, self.recipe = directory, recipe
         self._place = place or OwnMachine(settings.processes, settings.cheats)
-        self._listener, self._clock = listener, clock
-        self.data = _prepare(recipe, Path(settings.base), cache, listener)
-        self.model = model if model is not None else build_model(recipe, self.data.train.info, Path(settings.base))
-        self.loss = find_loss(recipe, Path(settings.base))
+        self._listener, self._clock, self._given = listener, clock, model is not None
+        begun = directory.path.is_dir() and directory.has_entries()
+
+        def progress(what: str, done: int, total: int | None) -> None:
+            listener(ev.Preparing(what=what, done=done, total=total or 0))
+
+        self.data, self.settings = find_for_resume(recipe, settings, directory.path, cache, progress, begun)
+        code = code_folder(self.settings, directory.path)
+        self.model = model if model is not None else build_model(recipe, self.data.train.info, code)
+        self.loss = find_loss(recipe, code)
         self._optimizer = recipe_optimizer(recipe, self.data.train.lines)
 
     # -- a new run ---------------------------------------------------------------------------------------------------
@@ -107,6 +118,7 @@ class Session:
             captured = self._capture(fields)
             program = captured.program
             validate(program, lines=self.recipe.training.block_lines)
+            self._name_given(program, captured)
             self._make(program, entropy)
             manager = Manager(RunState(), self._chain(length), self._clock)
             with closing(make(self._job(program))) as engine:
@@ -124,6 +136,24 @@ class Session:
     def _capture(self, fields: list[FieldSpec]) -> Captured:
         """The program, and the parameters that the run begins with."""
         return capture(self.model, self.loss, fields, self.recipe.program_arithmetic)
+
+    def _name_given(self, program: Program, captured: Captured) -> None:
+        """Has the recipe name the first parameters where no seed gives them, so that its terms bind them.
+
+        Raises:
+            UsageError: it names others.
+        """
+        named = self.recipe.model.parameters
+        if not self._given and not named:
+            return
+        digest = first_digest(program, captured.state).hex()
+        if named and named != digest:
+            raise UsageError(
+                f"model.parameters: the recipe names other first parameters ({named[:16]}...) than the model has "
+                f"({digest[:16]}...): give the module that they are of, or leave the field out"
+            )
+        model = msgspec.structs.replace(self.recipe.model, parameters=digest)
+        self.recipe = msgspec.structs.replace(self.recipe, model=model)
 
     def _make(self, program: Program, entropy: Entropy) -> None:
         """Makes the directory, once nothing that the user gave can be wrong any more."""
@@ -199,6 +229,9 @@ class Session:
         self.directory.lock()
         if not self.directory.has_entries():
             self._require_untrained()
+            if self._given:  # nobody has seen the parameters of before
+                model = msgspec.structs.replace(self.recipe.model, parameters="")
+                self.recipe = msgspec.structs.replace(self.recipe, model=model)
             if workers:
                 self._ask_for(workers)
             self.start(entropy)
@@ -212,6 +245,7 @@ class Session:
             self._chain(begin.chain_length)
             check_documents(begin, self.directory.document("recipe.json"), program, self.data.train)
             check_secrets(state, self.directory, workers=self._place.keeps_keys)
+            self._remember_places()
             if state.closed is not None and state.closed.outcome == "complete":
                 weights = self.weights(np.zeros(state_layout(program).nbytes, np.uint8))
                 restore_weights(weights, self.directory, state, applied)
@@ -247,6 +281,13 @@ class Session:
                 f"{self.directory.path}: the log is missing, but rounds were trained here; bring back {where}, or "
                 "begin a new run in another directory"
             )
+
+    def _remember_places(self) -> None:
+        """Keeps where the data and the code are now, once the data have been found to be the run's."""
+        before, now = self.directory.settings(), self.settings
+        after = msgspec.structs.replace(before, code=now.code, source=now.source, test=now.test)
+        if after != before:
+            self.directory.write_settings(after)
 
     def _ask_for(self, workers: int) -> None:
         """Has the recipe of a run that has not begun ask for so many workers.
@@ -346,7 +387,7 @@ class Session:
         if self.data.test is None:
             return {}
         load_state(self.model, weights.views)
-        return evaluate(self.model, self.loss, self.data.test)
+        return evaluate_all(self.model, self.loss, self.data.test)
 
     def _job(self, program: Program) -> Job:
         training = self.recipe.training
@@ -361,13 +402,6 @@ class Session:
             local_steps=training.local_steps,
             local_lr=training.local_lr,
         )
-
-
-def _prepare(recipe: Recipe, base: Path, cache: Path | None, listener: ev.Listener) -> Prepared:
-    def progress(what: str, done: int, total: int | None) -> None:
-        listener(ev.Preparing(what=what, done=done, total=total or 0))
-
-    return prepare(recipe.data, cache, progress, base)
 
 
 def _round_of(line: bytes) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -256,11 +257,25 @@ class Trainer:
         self._log_figures()
 
     def _log_figures(self) -> None:
-        """Measures on the test set after an epoch, and has the figures written."""
+        """Measures on the test set after an epoch, and has the figures written that there are.
+
+        A figure that cannot be had must not stop a run for ever: the log then holds none, and a warning says why.
+        """
         state = self.manager.state
         while state.measure_due:
-            entry = self.manager.measure(self._measure())
+            try:
+                figures, reason = self._measure(), ""
+            except UsageError as error:
+                figures, reason = {}, str(error)
+            infinite = sorted(name for name, value in figures.items() if not math.isfinite(value))
+            if infinite:
+                reason = (
+                    f"{' and '.join(infinite)} on the test set: not finite (a test line is far outside the others?)"
+                )
+            entry = self.manager.measure(figures)
             self._write()
+            if reason:
+                self._listener(ev.Unmeasured(epoch=entry.epoch, reason=reason))
             self._listener(ev.Measured(epoch=entry.epoch, metrics={f.name: f.value for f in entry.figures}))
 
     def rounds_left(self) -> int:

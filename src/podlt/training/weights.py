@@ -7,7 +7,7 @@ any round's parameters are the last checkpoint before it and the updates since, 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from msgspec import Meta
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save, save_file
 
 from podlt import crypto
 from podlt.errors import InvalidProofError, StorageError
@@ -82,6 +82,11 @@ class Weights:
         for name, view in self.views.items():
             view.copy_(values[name])
 
+    @property
+    def checkpoint_bytes(self) -> int:
+        """How many bytes the tensors of a checkpoint take at most."""
+        return self.layout.nbytes + sum(value.nbytes for value in self.optimizer_state.values())
+
     def digest(self) -> bytes:
         """The digest of the parameters and buffers: what tasks and entries name."""
         return crypto.blob_digest(self.state.data)
@@ -142,28 +147,72 @@ class Weights:
         """
         try:
             with safe_open(path, framework="pt") as file:
-                names = set(file.keys())
-                expected = {*self.views, *(OPTIMIZER + name for name in self.optimizer_state)}
-                if names != expected:
-                    raise InvalidProofError(f"{path}: not a checkpoint of this run", expected=expected, actual=names)
-                for name, view in self.views.items():
-                    _take(view, file.get_tensor(name), f"{path}: {name}")
-                for name, value in self.optimizer_state.items():
-                    _take(value, file.get_tensor(OPTIMIZER + name), f"{path}: {name}")
-                seal = msgspec.json.decode((file.metadata() or {})[SEAL], type=_Seal)
-                self.steps, signature = seal.steps, bytes.fromhex(seal.signature)
+                self._take(file.get_tensor, set(file.keys()), file.metadata() or {}, str(path), run, manager)
         except OSError as error:
             raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
-        except (SafetensorError, KeyError, ValueError, msgspec.DecodeError) as error:
+        except SafetensorError as error:
             raise InvalidProofError(f"{path}: is no checkpoint: {error}; the run's directory was changed") from None
+
+    def load_bytes(self, raw: bytes, where: str, run: bytes, manager: bytes) -> None:
+        """Takes a checkpoint's bytes, in their one encoding. Arguments and errors as `load`.
+
+        Args:
+            raw: the file's bytes.
+            where: what to call it in messages.
+            run: whose it must be.
+            manager: the public key that must have signed it.
+        """
+        try:
+            tensors = load(raw)
+            header = msgspec.json.decode(raw[8 : 8 + int.from_bytes(raw[:8], "little")], type=dict[str, Any])
+            metadata = msgspec.convert(header.get("__metadata__", {}), dict[str, str])
+            canonical = save(tensors, metadata) == raw
+        except (SafetensorError, KeyError, ValueError, TypeError, msgspec.DecodeError) as error:
+            raise InvalidProofError(f"{where}: is no checkpoint: {error}") from None
+        self._take(tensors.__getitem__, set(tensors), metadata, where, run, manager)
+        if not canonical or set(metadata) != {SEAL}:
+            raise InvalidProofError(f"{where}: is not in its one encoding")
+
+    def _take(
+        self,
+        get: Callable[[str], torch.Tensor],
+        names: Set[str],
+        metadata: Mapping[str, str],
+        where: str,
+        run: bytes,
+        manager: bytes,
+    ) -> None:
+        expected = {*self.views, *(OPTIMIZER + name for name in self.optimizer_state)}
+        if names != expected:
+            raise InvalidProofError(f"{where}: not a checkpoint of this run", expected=expected, actual=names)
+        for name, view in self.views.items():
+            _take(view, get(name), f"{where}: {name}")
+        for name, value in self.optimizer_state.items():
+            _take(value, get(OPTIMIZER + name), f"{where}: {name}")
+        try:
+            seal = msgspec.json.decode(metadata[SEAL], type=_Seal)
+            self.steps, signature = seal.steps, bytes.fromhex(seal.signature)
+        except (KeyError, ValueError, msgspec.DecodeError) as error:
+            raise InvalidProofError(f"{where}: is no checkpoint: {error}; the run's directory was changed") from None
         if not crypto.is_signed(manager, "checkpoint/1", self._whole(run), signature):
-            raise InvalidProofError(f"{path}: is not what the manager signed; the run's directory was changed")
+            raise InvalidProofError(f"{where}: is not what the manager signed; the run's directory was changed")
 
     def _whole(self, run: bytes) -> bytes:
         """The digest of everything that a checkpoint holds."""
         optimizer = [value.numpy().view(np.uint8).data for _, value in sorted(self.optimizer_state.items())]
         steps = self.steps.to_bytes(8, "big")
         return crypto.digest("checkpoint/1", run, steps, self.digest(), *map(crypto.blob_digest, optimizer))
+
+    def is_fresh(self) -> bool:
+        """Whether the optimiser is as before the first step: a checkpoint of the start that says more is a lie."""
+        first = self._optimizer.init(self._flat.numel())
+        same = all(torch.equal(value, first[name]) for name, value in self.optimizer_state.items())
+        return same and self.steps == 0
+
+    def refresh(self) -> None:
+        """Puts the optimiser back to before the first step."""
+        self.optimizer_state = self._optimizer.init(self._flat.numel())
+        self.steps = 0
 
     def replay(self, path: Path, update: bytes, parameters: bytes) -> np.ndarray:
         """Applies the update of a past round again, and checks it against the log.
@@ -184,6 +233,15 @@ class Weights:
         if self.digest() != parameters:
             raise InvalidProofError(f"{path}: applied again gives other parameters than the log names")
         return data
+
+
+def first_digest(program: Program, state: Mapping[str, torch.Tensor]) -> bytes:
+    """The digest of parameters and buffers, by name, as `begin.parameters` has it."""
+    layout = state_layout(program)
+    memory = np.zeros(layout.nbytes, np.uint8)
+    for name, view in layout.views(memory).items():
+        view.copy_(state[name])
+    return crypto.blob_digest(memory.data)
 
 
 def recipe_optimizer(recipe: Recipe, lines: int) -> Optimizer:

@@ -1,0 +1,169 @@
+"""`podlt audit`: whether a run's results are what its tasks give, by executing them again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from podlt.cli.context import CodeOption, DataOption, JsonOption, RunFilesArgument, console, print_facts, shown
+from podlt.cli.findings import conclusion, findings_document, print_findings
+from podlt.cli.proof import read_key, read_note, run_facts, unknown
+
+if TYPE_CHECKING:
+    from podlt.training.audit import AuditReport
+
+
+def audit(
+    run: RunFilesArgument,
+    fraction: Annotated[
+        float, typer.Option(help="The share of the run's tasks to execute again; 1 for all, leaving nothing out.")
+    ] = 0.05,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=2**63 - 1, help="Repeat the draw of an earlier audit; by default unforeseeable."),
+    ] = None,
+    data: DataOption = None,
+    code: CodeOption = None,
+    head: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A tree head that you kept: the log must continue it.")
+    ] = None,
+    manager_key: Annotated[
+        str | None, typer.Option(metavar="HEX", help="The key of the manager whose run this is said to be.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that check signatures; one a core by default.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Execute tasks of a run again, and check what a log alone cannot show. Needs PyTorch and the data.
+
+    RUN is a run's directory, or a bundle made with updates (`podlt bundle`). It is verified first, as `podlt verify`
+    does. Then drawn tasks are executed again, one whole round among them, and every conviction whatever the draw; every
+    fragment of the data is hashed, every update applied again, the figures on the test set are evaluated again. With
+    --fraction 1 nothing is left out. Every claim is printed with one of three outcomes: it holds, it fails, or it was
+    not checked, and what would check it.
+
+    The data are looked for where they were, here, and around the run; --data says where else. A recipe may name a model
+    of its author's: that is code, which is run only if it lies in the folder that you give by --code, after you have
+    read it.
+
+    Ends with 0 if all that was asked for holds, 1 if something fails, 4 if nothing fails but something was missing.
+
+    Examples: podlt audit runs/mnist
+
+              podlt audit mine.podlt --fraction 1 --data ~/data/mine.csv --code ~/models
+    """
+    trusted = read_note(head) if head is not None else None
+    key = read_key(manager_key) if manager_key is not None else None
+    found = audited(
+        run, fraction, seed=seed, data=data, code=code, jobs=jobs, manager_key=key, trusted_head=trusted, quiet=as_json
+    )
+    if as_json:
+        typer.echo(json.dumps(audit_document(found)))
+    else:
+        print_audit(found, console())
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
+
+
+def audited(run: Path, fraction: float, *, quiet: bool = False, **options: Any) -> AuditReport:
+    """The audit of a run; shows how far it is on a terminal. Options as those of `podlt.audit`."""
+    from rich.progress import Progress
+
+    from podlt.training.audit import audit as execute
+
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as bar:
+        task = bar.add_task("verifying", total=None)
+        return execute(
+            run,
+            fraction,
+            progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None),
+            **options,
+        )
+
+
+def print_audit(found: AuditReport, out: Console) -> None:
+    """Whose run it is, the claims with what checking them came to, and what was executed, in plain words."""
+    print_facts(run_facts(found.verification), out)
+    out.print()
+    print_findings(found.findings, out)
+    out.print(f"\n{conclusion(found.findings)}", soft_wrap=True)
+    for sentence in summary(found):
+        out.print(f"  {shown(sentence)}", soft_wrap=True)
+    for sentence in not_known(found):
+        out.print(f"  [dim]not known: {shown(sentence)}[/dim]", soft_wrap=True)
+
+
+def not_known(found: AuditReport) -> list[str]:
+    """What no audit can show, in sentences."""
+    every = 0 < found.tasks == found.executed
+    return unknown(found.verification, executed=found.executed > 0, all_executed=every)
+
+
+def summary(found: AuditReport) -> list[str]:
+    """What was done, and what it showed, in sentences."""
+    from podlt.training.audit import rounds_text
+
+    sentences = [
+        f"{found.executed:,} of {found.tasks:,} tasks executed again (repeat the draw with --seed {found.seed}); "
+        f"{found.rounds:,} updates applied again, {len(found.averaged):,} of them averaged anew from their tasks"
+    ]
+    caught = sorted({m.worker for m in found.mismatches if m.evicted})
+    if caught:
+        count = sum(m.evicted for m in found.mismatches)
+        who = f"worker{'s' * (len(caught) != 1)} {', '.join(map(str, caught))}"
+        sentences.append(f"{count:,} results that differ are of {who}, evicted by the run itself")
+    if found.fakes:
+        sentences.append(
+            f"{len(found.fakes):,} of these were in the model before that: fakes that nobody compared in their round "
+            f"({rounds_text(fake.round for fake in found.fakes)})"
+        )
+    for why in dict.fromkeys(item.why for item in found.not_averaged):
+        rounds = rounds_text(item.round for item in found.not_averaged if item.why == why)
+        sentences.append(f"not averaged anew: {rounds}: {why}")
+    return sentences
+
+
+def audit_document(found: AuditReport) -> dict[str, Any]:
+    """The same as JSON."""
+    return {
+        "holds": found.ok,
+        **findings_document(found.findings),
+        **run_facts(found.verification),
+        "fraction": found.fraction,
+        "seed": found.seed,
+        "tasks": found.tasks,
+        "executed": found.executed,
+        "rounds": found.rounds,
+        "averaged": found.averaged,
+        "not_averaged": [{"round": item.round, "why": item.why} for item in found.not_averaged],
+        "mismatches": [
+            {
+                "round": m.round,
+                "fragment": m.fragment,
+                "worker": m.worker,
+                "evicted": m.evicted,
+                "logged": m.logged.hex(),
+                "executed": m.executed.hex(),
+            }
+            for m in found.mismatches
+        ],
+        "false_convictions": [
+            {
+                "round": f.round,
+                "fragment": f.fragment,
+                "outcome": f.outcome,
+                "accepted": f.accepted.hex(),
+                "executed": f.executed.hex(),
+                "innocent": f.innocent,
+            }
+            for f in found.false_convictions
+        ],
+        "fakes": [{"round": f.round, "fragment": f.fragment, "workers": f.workers} for f in found.fakes],
+        "not_known": not_known(found),
+    }

@@ -1,0 +1,72 @@
+"""What `podlt show` shows, as JSON for scripts. Bytes are hexadecimal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+UNVERIFIED = "from the log as it lies here; podlt verify says what of it holds"
+"""What `show` says of all that it shows: it applies the rules, and checks no signature and no tree head."""
+
+
+def document(run: Path, what: str | None, number: int | None) -> dict[str, Any]:
+    """The document of a run, or of one round, worker or entry of it.
+
+    Raises:
+        UsageError: there is no such thing; InvalidProofError: the log breaks the rules.
+    """
+    make = {None: _run, "round": _round, "worker": _worker, "entry": _entry}[what]
+    found: dict[str, Any] = make(run, number or 0)
+    return {"note": UNVERIFIED, **found}
+
+
+def _run(run: Path, number: int) -> dict[str, Any]:
+    from podlt.report.history import read_history
+
+    history = read_history(run)
+    return {
+        "run": history.state.run.hex(),
+        "status": history.status(),
+        "begin": _plain(history.begin),
+        "entries": history.entries,
+        "rounds": _plain(history.rounds),
+        "measured": _plain(history.measured),
+        "withdrawn": [{"round": r, "worker": w, "reason": reason} for r, w, reason in history.withdrawn],
+        "parameters": history.state.parameters.hex(),
+    }
+
+
+def _round(run: Path, number: int) -> dict[str, Any]:
+    from podlt.report.records import round_record
+
+    found: dict[str, Any] = _plain(round_record(run, number))
+    return found
+
+
+def _worker(run: Path, number: int) -> dict[str, Any]:
+    from podlt.report.records import worker_life
+
+    found: dict[str, Any] = _plain(worker_life(run, number))
+    return found
+
+
+def _entry(run: Path, number: int) -> dict[str, Any]:
+    from podlt.report.records import entry_record
+
+    record = entry_record(run, number)
+    return {**_plain(record), "included": record.included}
+
+
+def _plain(value: Any) -> Any:
+    """Structs as objects, bytes as hexadecimal."""
+    if isinstance(value, msgspec.Struct):
+        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

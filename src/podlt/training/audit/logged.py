@@ -1,0 +1,63 @@
+"""What a log says of each round: who answered what, what counts, and what was applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from podlt.protocol import entries as e
+from podlt.protocol.round import RoundState
+from podlt.protocol.rules import RunState
+from podlt.store.run_files import RunLog
+
+
+class LoggedRound(msgspec.Struct, frozen=True):
+    """One round, a settlement included, and one in which the log ends.
+
+    Attributes:
+        open: its first entry.
+        results: fragment -> worker -> digest of its result; empty before the reveal.
+        accepted: fragment -> digest of the result that stands for it.
+        verdicts: by fragment.
+        apply: what was applied, if anything was.
+    """
+
+    open: e.Open
+    results: dict[int, dict[int, bytes]]
+    accepted: dict[int, bytes]
+    verdicts: dict[int, e.Verdict]
+    apply: e.Apply | None
+
+    @property
+    def number(self) -> int:
+        """The round's number."""
+        return self.open.round
+
+    def convicting(self) -> list[int]:
+        """The fragments whose verdict rests on an execution, or costs a worker its place."""
+        return sorted(f for f, v in self.verdicts.items() if v.evicted or v.outcome == "referee")
+
+
+def logged(log: RunLog) -> Iterator[LoggedRound | e.Measure]:
+    """The rounds and figures of a log whose entries were verified, in their order."""
+    state, applied = RunState(), None
+    for _, _, body in log.entries():
+        entry = e.decode(body)
+        current = state.current
+        state.apply(entry)
+        if isinstance(entry, e.Apply):
+            applied = entry
+        elif isinstance(entry, e.Pay) and current is not None:
+            yield _round(current, applied)
+            applied = None
+        elif isinstance(entry, e.Measure):
+            yield entry
+    if state.current is not None:
+        yield _round(state.current, applied)
+
+
+def _round(current: RoundState, applied: e.Apply | None) -> LoggedRound:
+    results = {fragment: dict(current.fragment_results(fragment)) for fragment in sorted(current.answers)}
+    accepted = {fragment: current.accepted(fragment) for fragment in results}
+    return LoggedRound(current.open, results, accepted, dict(current.verdicts), applied)
