@@ -396,7 +396,8 @@ def _logged(message: Committed) -> e.Commitment:
     return e.Commitment(message.origin, message.holder, message.commitment, message.signature)
 
 
-_PATH = re.compile(r"(?<![\w/.~])~?(?:/[^\s/:;,'\"()<>\[\]]+)+/?")
+_PART = r"[^\s/:;,'\"()<>\[\]]+"
+_PATH = re.compile(rf"(?<![\w/.~])~?(?:/{{3,}}|/){_PART}(?:/+{_PART})*/?")
 
 
 def without_paths(reason: str) -> str:
