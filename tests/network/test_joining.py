@@ -26,8 +26,8 @@ from podlt.network.journal import Journal
 from podlt.network.place import Elsewhere
 from podlt.network.run_setup import RunSetup, open_setup, sign_setup
 from podlt.protocol import entries as e
-from podlt.protocol.messages import JoinTerms
-from podlt.protocol.signatures import join_check
+from podlt.protocol.messages import JoinSignatures, JoinTerms
+from podlt.protocol.signatures import join_checks
 from podlt.training import events as ev
 
 MANAGER, STRANGER, WORKER = (SigningKey(bytes([n]) * 32) for n in (1, 2, 3))
@@ -134,7 +134,7 @@ def test_terms_over_the_managers_last_head_are_signed_and_shown(tmp_path: Path, 
     desk.offered(size)  # its answer was lost: it is given again, and told once
     first, again = desk.sent
     assert isinstance(first, m.Signed) and first == again
-    assert join_check(RUN, WORKER.public, first.terms, first.signature).holds()
+    assert all(check.holds() for check in join_checks(RUN, WORKER.public, first.terms, first.signatures))
     (event,) = desk.told
     assert isinstance(event, told.Signed) and (event.worker, event.deposit, event.entries) == (5, 40, size)
     assert "worker 5" in str(event) and "deposit of 40 credits" in str(event)
@@ -175,7 +175,7 @@ def test_a_log_that_is_shorter_than_it_was_is_not_signed(tmp_path: Path, how: st
     if how == "paid":
         desk.journal.paid(m.Paid(first=0, head=note(9), receipts=[]))
     elif how == "set up":
-        desk.joining.terms(open_setup(setup_of(head=note(9)), MANAGER.public))
+        desk.joining.begin(open_setup(setup_of(head=note(9)), MANAGER.public), [desk.identity])
     else:
         desk.offered(9)
     if how == "before it was started again":
@@ -217,7 +217,7 @@ def test_terms_are_shown_in_words_and_too_little_pay_is_declined(tmp_path: Path)
     for least, declined in ((0, False), (3, False), (4, True)):
         desk = Desk(tmp_path / str(least), least) if (tmp_path / str(least)).mkdir() is None else None
         assert desk is not None
-        why = desk.joining.terms(setup)
+        why = desk.joining.begin(setup, [desk.identity])
         assert bool(why) == declined and not desk.sent
     assert why == "it pays 3 credits a line, and --least-reward is 4"
     (event,) = desk.told
@@ -307,7 +307,8 @@ def test_nobody_joins_on_other_terms_than_those_it_was_offered(tmp_path: Path, c
             if isinstance(said, m.Signed):
                 terms = msgspec.structs.replace(said.terms, **changes)
                 signature = key.sign("join/3", terms.message(said.run))
-                message = m.record(m.Signed(run=said.run, terms=terms, signature=signature))
+                signatures = JoinSignatures(signature, said.signatures.share)
+                message = m.record(m.Signed(run=said.run, terms=terms, signatures=signatures))
                 lies.append(terms)
             super().send(public, message)
 
@@ -318,3 +319,21 @@ def test_nobody_joins_on_other_terms_than_those_it_was_offered(tmp_path: Path, c
     whole(trained)
     assert lies and len(trained.state.workers) == 3
     assert key.public not in {worker.key for worker in trained.state.workers.values()}
+
+
+def test_who_leaves_before_it_is_admitted_is_not_admitted_any_more(tmp_path: Path) -> None:
+    hub = Hub()
+    crews(hub, tmp_path, 3)
+    key = keys(1, 7)[0]
+
+    class Fickle(CrewLink):
+        def send(self, public: bytes, message: bytes) -> None:
+            super().send(public, message)
+            if isinstance(m.from_worker(message), m.Signed):
+                super().send(public, m.record(m.Leave(reason="thought better of it")))
+                self.cut = True
+
+    Fickle(hub, [key], tmp_path / "fickle")
+    trained = run(hub, tmp_path / "run", tiny_recipe())
+    whole(trained)
+    assert len(trained.state.workers) == 3 and not trained.of(ev.Withdrawn)

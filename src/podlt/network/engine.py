@@ -38,9 +38,7 @@ PATIENCE = 15.0
 STEP, SHORT_STEP = 0.25, 0.02
 """How long the engine waits for messages at a time, in seconds; and while something comes beside them."""
 
-NOISE = 2000
-"""How many useless messages a round may bring from one worker before it is shut out."""
-
+NOISE = 2000  # useless messages that a round may bring from one worker before it is shut out
 BACKLOG = 2**20
 
 SEEING_OFF = 5.0
@@ -328,7 +326,10 @@ class NetworkEngine:
                 self._lose(peer, f"was silent for {self._patience:.0f} s")
 
     def _lose(self, peer: Peer | None, reason: str) -> None:
-        if peer is None or peer.number is None:
+        if peer is None:
+            return
+        if peer.number is None:
+            self._reception.forget(peer)  # it may have waited to be admitted
             return
         self._lost.append(Lost(peer.number, reason[:1000]))
         self._dealing.gone(peer.number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterable
 
 from podlt.errors import InvalidProofError
 from podlt.network import checks, told
@@ -36,12 +37,18 @@ class Joining:
         self._process = secrets.token_bytes(8)
         self.arithmetic = checks.Arithmetic("")
 
-    def terms(self, setup: RunSetup) -> str:
-        """Shows the run's terms; returns why its owner does not want to work on them, or "".
+    def begin(self, setup: RunSetup, identities: Iterable[Identity]) -> str:
+        """Begins with a run, in which the identities are nobody yet, and shows its terms.
+
+        Returns:
+            Why their owner does not want to work on these, or "".
 
         Raises:
             InvalidProofError: the tree head is not the manager's, or contradicts one that it signed before.
         """
+        self._journal.begin(setup.run)
+        for identity in identities:
+            identity.new_run()
         begin, head = setup.begin, self._journal.shown(setup.message.head)
         self._tell(
             told.Terms(
@@ -101,8 +108,8 @@ class Joining:
                     worker=terms.worker, public_key=identity.public.hex(), deposit=terms.deposit, entries=terms.seen
                 )
             )
-        signature = Worker(terms.worker, identity.key, setup.run).join(terms)
-        self._link.send(identity.public, m.record(m.Signed(run=setup.run, terms=terms, signature=signature)))
+        signatures = Worker(terms.worker, identity.key, setup.run).join(terms)
+        self._link.send(identity.public, m.record(m.Signed(run=setup.run, terms=terms, signatures=signatures)))
 
     def welcomed(self, identity: Identity, run: bytes, said: m.Welcome) -> bool:
         """An identity was admitted; returns whether that is news."""

@@ -17,11 +17,10 @@ from podlt.data.dataset import Field
 from podlt.engine.wire import MOST_SECONDS
 from podlt.errors import InvalidProofError
 from podlt.log.checkpoint import MAX_NOTE
-from podlt.protocol.messages import JoinTerms, Opened, Task
+from podlt.protocol.messages import JoinSignatures, JoinTerms, Opened, Task
 from podlt.units import Count, Digest, Millis, Round, Signature, Text, WorkerId
 
-VERSION = 3
-"""Of these messages: a worker of another version is refused with a reason."""
+VERSION = 3  # of these messages: a worker of another version is refused with a reason
 
 INLINE = 256 * 1024
 """Lines and programs up to this size travel inside the record; larger ones in pieces."""
@@ -32,8 +31,7 @@ MAX_MESSAGE = 512 * 1024
 LARGE = 8 * 2**20
 """Blobs longer than this go beside these messages, where the manager has a server for them (see `Setup.blobs`)."""
 
-MOST_URLS = 256
-"""Into how many objects of an object store a blob may be cut."""
+MOST_URLS = 256  # into how many objects of an object store a blob may be cut
 
 BEAT = 2.0
 """Seconds between two signs of life of a worker. What is missing after as long is sent, or asked for, again."""
@@ -81,11 +79,11 @@ class Join(Message, frozen=True, tag="join"):
 
 
 class Signed(Message, frozen=True, tag="signed"):
-    """A worker joins on the terms that it was offered; `signature` is over them and the run's identity."""
+    """A worker joins on the terms that it was offered: its signatures on them, and on the run's identity."""
 
     run: Digest
     terms: JoinTerms
-    signature: Signature
+    signatures: JoinSignatures
 
 
 class Beat(Message, frozen=True, tag="beat"):

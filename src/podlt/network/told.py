@@ -110,8 +110,8 @@ class Terms(Told, frozen=True, tag="terms"):
     def lines_for_people(self) -> list[str]:
         """As text."""
         return [
-            f"terms of run {self.run[:16]}: {self.reward:,} credits a line that you compute; epochs: {self.epochs:,} of "
-            f"{self.lines:,} lines; {self.rounds:,} rounds at most (preset {self.preset}); its log has "
+            f"terms of run {self.run[:16]}: {self.reward:,} credits a line that you compute; epochs: {self.epochs:,} "
+            f"of {self.lines:,} lines; {self.rounds:,} rounds at most (preset {self.preset}); its log has "
             f"{self.entries:,} entries so far",
             "what you earn is pending until the next time that your work is checked and holds; whoever is caught "
             "with another result than the task's loses what is pending, and its deposit",

@@ -30,8 +30,7 @@ from podlt.program.validate import MAX_BYTES
 SELDOM = 1.0
 """Seconds between two questions what there is to do, where each of many identities has a reason to ask."""
 
-MOST_TOLD = 5
-"""How many useless messages of the manager are worth a line."""
+MOST_TOLD = 5  # useless messages of the manager that are worth a line
 
 
 class Crew:
@@ -117,13 +116,9 @@ class Crew:
         self._ask()
         self._outcome = self._receipts.ask(self._identities) or self._outcome
         if reason := self._leaving():
-            self._leave(reason)
-
-    def _leave(self, reason: str) -> None:
-        """Ends once the round in which something was done is in the log, and begins no other."""
-        self._departure.begin(reason, self._done)
-        if self._departure.is_over() or not self._link.connected:
-            self._outcome = Outcome("left", reason)
+            self._departure.begin(reason, self._done)
+            if self._departure.is_over() or not self._link.connected:
+                self._outcome = Outcome("left", reason)
 
     # -- what the manager says ---------------------------------------------------------------------------------------
 
@@ -160,7 +155,8 @@ class Crew:
         elif isinstance(said, m.Open):
             self._open(identity, said)
         elif isinstance(said, m.Paid):
-            self._paid(said)
+            if self._receipts.paid(said):
+                self.doing = "the last round is in the log; waiting for a task"
         elif isinstance(said, m.Announce):
             self._announced(identity, said)
         elif isinstance(said, m.Setup):
@@ -183,7 +179,8 @@ class Crew:
         elif isinstance(said, m.Offer):
             self._offered(identity, said)
         elif isinstance(said, m.Welcome):
-            self._welcome(identity, said)
+            if self._bench is not None and self._joining.welcomed(identity, self._bench.setup.run, said):
+                self.doing = "waiting for a task"
         elif isinstance(said, m.Missed):
             self._receipts.missed(identity, said)
         elif isinstance(said, m.Dismissed):
@@ -203,7 +200,7 @@ class Crew:
         """Takes what there is to do: shows the terms, fetches the program, checks this machine, and joins.
 
         Raises:
-            InvalidProofError, NotCheckedError: as `open_setup` and `Joining.terms`.
+            InvalidProofError, NotCheckedError: as `open_setup` and `Joining.begin`.
         """
         setup = open_setup(said, self._manager)
         before = self._bench
@@ -215,11 +212,8 @@ class Crew:
             before.close()
             self._bench = None
         if not known:
-            self._journal.begin(setup.run)
             self._done = -1
-            for identity in self._identities.values():
-                identity.new_run()
-            if reason := self._joining.terms(setup):
+            if reason := self._joining.begin(setup, self._identities.values()):
                 self._outcome = Outcome("declined", reason)
                 return
         keys = [identity.key for identity in self._identities.values()]
@@ -250,10 +244,6 @@ class Crew:
         if self._bench is not None and self._bench.hands is not None and not self._departure.begun:
             self._joining.offered(identity, self._bench.setup, said)
 
-    def _welcome(self, identity: Identity, said: m.Welcome) -> None:
-        if self._bench is not None and self._joining.welcomed(identity, self._bench.setup.run, said):
-            self.doing = "waiting for a task"
-
     def _refused(self, identity: Identity, reason: str) -> None:
         self._tell(told.Refused(public_key=identity.public.hex(), reason=reason))
         del self._identities[identity.public]
@@ -269,10 +259,6 @@ class Crew:
         else:
             self.doing = "waiting for the manager"
             self._tell(told.Stopped(reason=said.reason))
-
-    def _paid(self, said: m.Paid) -> None:
-        if self._receipts.paid(said):
-            self.doing = "the last round is in the log; waiting for a task"
 
     # -- work --------------------------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ class Membership:
         self._manager, self._engine, self._listener, self._clock = manager, engine, listener, clock
         self._head, self._held = head, held
         self._offered: dict[bytes, tuple[JoinTerms, float]] = {}
+        self._reserved: set[int] = set()
         self._present: set[int] = set()
 
     def begin(self, wanted: int) -> None:
@@ -127,9 +128,9 @@ class Membership:
         if self._engine.elastic and (member.terms is None or offered is None or offered[0] != member.terms):
             self._offer(member)
             return None
-        assert member.terms is not None
-        number = self._manager.join(member.key, member.terms, member.signature)
-        self._offered.pop(member.key, None)
+        assert member.terms is not None and member.signatures is not None
+        number = self._manager.join(member.key, member.terms, member.signatures)
+        self._withdraw_offer(member.key)
         if self._engine.elastic:
             workers = self._manager.state.active_count
             self._listener(ev.Joined(worker=number, key=member.key.hex(), again=again, workers=workers))
@@ -139,11 +140,18 @@ class Membership:
         state = self._manager.state
         number = state.roster.number(member.key)
         joined = state.workers[number].joined if number is not None else -1
-        reserved = {terms.worker for key, (terms, _) in self._offered.items() if key != member.key}
+        self._withdraw_offer(member.key)
         deposit = self._new_deposit(member.key, number)
-        terms = self._manager.join_terms(member.key, deposit, self._head(joined + 1), reserved)
+        terms = self._manager.join_terms(member.key, deposit, self._head(joined + 1), self._reserved)
         self._offered[member.key] = terms, self._clock()
+        self._reserved.add(terms.worker)
         self._engine.offer(member, terms)
+
+    def _withdraw_offer(self, key: bytes) -> None:
+        """What a key was offered is good no more."""
+        offered = self._offered.pop(key, None)
+        if offered is not None:
+            self._reserved.discard(offered[0].worker)
 
     def _forget_offers(self) -> None:
         """Numbers that were offered to who never answered are free again.
@@ -151,7 +159,8 @@ class Membership:
         Answers that came during a round, however long it took, were taken before.
         """
         since = self._clock() - OFFER_SECONDS
-        self._offered = {key: offer for key, offer in self._offered.items() if offer[1] > since}
+        for key in [key for key, (_, at) in self._offered.items() if at <= since]:
+            self._withdraw_offer(key)
 
     def _new_deposit(self, key: bytes, number: int | None) -> int:
         """What the owner holds for a key and the log does not say yet."""
