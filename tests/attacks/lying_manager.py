@@ -7,7 +7,6 @@ told to cheat. What is expected here is what docs/ATTACKS.md says.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,16 @@ from safetensors.numpy import load_file, save_file
 from small_runs import seeded
 from torch import nn
 
-from podlt.crypto import HashChain, blob_digest, digest
+from podlt.crypto import HashChain, digest
 from podlt.data.dataset import fragment_digest_of
 from podlt.data.spec import DataSpec
+from podlt.engine import adversary
 from podlt.engine.interface import Engine
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.protocol.manager import Manager
 from podlt.protocol.plan import Upcoming
-from podlt.recipe import ModelSpec, Recipe, TrainingSpec, terms_of
+from podlt.recipe import ModelSpec, ProtocolSpec, Recipe, TrainingSpec, terms_of
 from podlt.training.blocks import Block, BlockReader
 from podlt.training.rounds import RoundDriver
 from podlt.training.session import Session
@@ -47,6 +47,7 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
         lie: patches the manager, if it lies while it runs.
         after: changes its files, if it lies afterwards.
         cheats: of its workers.
+        seed: of the run's secrets.
         verify: the claims that `verify` says fail.
         audit: those that `audit --fraction 1` says fail; where `verify` refused the log, nothing is executed.
         share: of ten audits of 5 %, how many end with exit code 1.
@@ -57,6 +58,7 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
     lie: Callable[[Patch], None] | None = None
     after: Callable[[Path], None] | None = None
     cheats: Sequence[str] = ()
+    seed: int = 1
     verify: tuple[Claim, ...] = ()
     audit: tuple[Claim, ...] = ()
     share: int = 10
@@ -79,7 +81,7 @@ def play(attack: Attack, path: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         if attack.lie is not None:
             attack.lie(patch)
-        train_near(path, recipe(), cheats=list(attack.cheats), entropy=seeded(1))
+        train_near(path, recipe(), cheats=list(attack.cheats), entropy=seeded(attack.seed))
     if attack.after is not None:
         attack.after(path)
     return path
@@ -129,6 +131,7 @@ def _behind_a_fake(patch: Patch) -> None:
         found = honest_average(self, updates, lines)
         if covered == [True]:
             found.data[: self.update_layout.float_bytes].view(np.float32)[1:] += np.float32(0.01)
+            self.update_layout.clear_gaps(found.data)
         return found
 
     patch.setattr(RoundDriver, "judge", judge)
@@ -163,20 +166,29 @@ def _begin(**other: Any) -> Callable[[Patch], None]:
     return lie
 
 
-def _fewer_lines(patch: Patch) -> None:
-    """Trains on a third of the data, and says so in terms that fit each other."""
-    terms = msgspec.structs.asdict(terms_of(recipe(), 600))
+def _begin_as(other: Recipe, lines: int | None = None) -> Callable[[Patch], None]:
+    """Begins with the terms of another recipe, or over fewer lines, with a chain of secrets that fits them."""
 
-    def chain(self: Session, length: int) -> HashChain:
-        return self.directory.chain(terms["chain_length"])
+    def lie(patch: Patch) -> None:
+        def begin(self: Session, *args: Any) -> e.Begin:
+            entry = honest(self, *args)
+            count = lines or entry.lines
+            terms = msgspec.structs.asdict(terms_of(other, count))
+            end = self.directory.chain(terms["chain_length"]).end
+            return msgspec.structs.replace(entry, lines=count, **terms, chain_end=end)
 
-    def begin(self: Session, *args: Any) -> e.Begin:
-        end = self.directory.chain(terms["chain_length"]).end
-        return msgspec.structs.replace(honest(self, *args), lines=600, **terms, chain_end=end)
+        def chain(self: Session, length: int) -> HashChain:
+            return self.directory.chain(terms_of(other, lines or self.data.train.lines).chain_length)
 
-    honest = Session._begin
-    patch.setattr(Session, "_begin", begin)
-    patch.setattr(Session, "_chain", chain)
+        honest = Session._begin
+        patch.setattr(Session, "_begin", begin)
+        patch.setattr(Session, "_chain", chain)
+
+    return lie
+
+
+def _training(**other: Any) -> Recipe:
+    return msgspec.structs.replace(recipe(), training=msgspec.structs.replace(recipe().training, **other))
 
 
 def _other_start(patch: Patch) -> None:
@@ -269,6 +281,27 @@ def _evict_as_referee(patch: Patch) -> None:
     patch.setattr(RoundDriver, "_execute", execute)
 
 
+def _frame_by_vote(patch: Patch) -> None:
+    """Its two workers of a coalition fake only where both meet an honest third: the manager knows the draw."""
+    honest_open = Manager.open
+    chosen: set[bytes] = set()
+
+    def open_round(self: Manager, plan: Upcoming, fragments: Sequence[bytes]) -> Any:
+        dealt = honest_open(self, plan, fragments)
+        assert self._roles is not None
+        if plan.purpose == "train" and len({2, 4} & set(self._roles.group())) == 2:
+            chosen.add(fragments[self._roles.checked])
+        return dealt
+
+    def flip(honest: adversary.Execute, seed: bytes) -> adversary.Execute:
+        fake = honest_flip(honest, seed)
+        return lambda work: fake(work) if work.task.fragment in chosen else honest(work)
+
+    honest_flip = adversary.sign_flip
+    patch.setattr(Manager, "open", open_round)
+    patch.setattr(adversary, "sign_flip", flip)
+
+
 # -- results ---------------------------------------------------------------------------------------------------------
 
 
@@ -311,16 +344,12 @@ def _other_update(run: Path) -> None:
     path.write_bytes(data.tobytes())
 
 
-def _no_files(run: Path) -> None:
-    for path in [*(run / "updates").iterdir(), *(run / "checkpoints").iterdir()]:
-        path.unlink()
-
-
 ATTACKS: dict[str, Attack] = {
     "average-one-round": Attack(
         does="applies one and a half times the average in one round",
         lie=_average(_once),
         audit=(Claim.AVERAGES,),
+        share=0,
         fast=True,
     ),
     "average-all-rounds": Attack(
@@ -331,6 +360,7 @@ ATTACKS: dict[str, Attack] = {
         lie=_behind_a_fake,
         cheats=["2:sign-flip"],
         audit=(Claim.NO_FAKES,),
+        share=2,
         fast=True,
     ),
     "optimizer": Attack(
@@ -345,20 +375,35 @@ ATTACKS: dict[str, Attack] = {
     "program": Attack(
         does="trains another model than the recipe's: tanh where that has relu",
         lie=_other_program,
-        audit=(Claim.FIGURES,),
+        audit=(Claim.PROGRAM,),
     ),
-    "begin-reward": Attack(does="begins with a reward of 0", lie=_begin(reward=0), verify=(Claim.TERMS,)),
-    "begin-epochs": Attack(does="begins with one epoch", lie=_begin(epochs=1), verify=(Claim.TERMS,)),
+    "begin-reward": Attack(
+        does="begins with a reward of 0",
+        lie=_begin_as(msgspec.structs.replace(recipe(), protocol=ProtocolSpec(reward=0))),
+        verify=(Claim.TERMS,),
+        audit=(Claim.TERMS,),
+    ),
+    "begin-epochs": Attack(
+        does="begins with one epoch", lie=_begin_as(_training(epochs=1)), verify=(Claim.TERMS,), audit=(Claim.TERMS,)
+    ),
     "begin-seed": Attack(
-        does="begins with a seed of its choice", lie=_begin(seed=digest("seed/1", b"chosen")), verify=(Claim.TERMS,)
+        does="begins with a seed of its choice",
+        lie=_begin_as(_training(seed=2)),
+        verify=(Claim.TERMS,),
+        audit=(Claim.TERMS,),
     ),
-    "begin-block": Attack(does="begins with smaller blocks", lie=_begin(block_lines=60), verify=(Claim.TERMS,)),
+    "begin-block": Attack(
+        does="begins with smaller blocks",
+        lie=_begin_as(_training(block_lines=60)),
+        verify=(Claim.TERMS,),
+        audit=(Claim.TERMS,),
+    ),
     "begin-lines": Attack(
-        does="trains on a third of the lines, in terms that fit each other", lie=_fewer_lines, audit=(Claim.DATA,)
+        does="trains on a third of the lines, in terms that fit each other",
+        lie=_begin_as(recipe(), 600),
+        audit=(Claim.DATA,),
     ),
-    "begin-test": Attack(
-        does="begins with another test set", lie=_begin(test=digest("test/1")), audit=(Claim.DATA,)
-    ),
+    "begin-test": Attack(does="begins with another test set", lie=_begin(test=digest("test/1")), audit=(Claim.DATA,)),
     "begin-no-test": Attack(does="says that there is no test set", lie=_no_test_set, audit=(Claim.DATA,)),
     "begin-arithmetic": Attack(
         does="says that its arithmetic is one that nobody has", lie=_begin(arithmetic=bytes(32)), share=0
@@ -375,8 +420,10 @@ ATTACKS: dict[str, Attack] = {
         audit=(Claim.CONVICTIONS, Claim.NO_FAKES),
     ),
     "vote-framed": Attack(
-        does="lets three workers give the same fakes, and outvote honest thirds",
-        cheats=["3:coalition"],
+        does="has two workers of its own, which give the same fake where both meet an honest third, and outvote it",
+        lie=_frame_by_vote,
+        cheats=["2:coalition"],
+        seed=6,
         audit=(Claim.RESULTS, Claim.CONVICTIONS, Claim.NO_FAKES),
     ),
     "poisoned-lines": Attack(
@@ -392,24 +439,6 @@ ATTACKS: dict[str, Attack] = {
         verify=(Claim.MODEL,),
         audit=(Claim.MODEL,),
     ),
-    "checkpoint": Attack(
-        does="changes the first checkpoint", after=_other_first_checkpoint, audit=(Claim.START,)
-    ),
-    "update": Attack(
-        does="changes the file of an update", after=_other_update, audit=(Claim.PARAMETERS,)
-    ),
-    "no-files": Attack(does="gives neither updates nor checkpoints", after=_no_files, share=0),
+    "checkpoint": Attack(does="changes the first checkpoint", after=_other_first_checkpoint, audit=(Claim.START,)),
+    "update": Attack(does="changes the file of an update", after=_other_update, audit=(Claim.PARAMETERS,)),
 }
-
-
-def entries_of(run: Path) -> list[e.AnyEntry]:
-    """The entries of a run's log."""
-    from podlt.store.log_store import LogStore
-
-    with closing(LogStore.at(run / "log.db", readonly=True)) as store:
-        return [e.decode(body) for _, _, body in store.entries()]
-
-
-def digest_of(path: Path) -> bytes:
-    """The digest of a file, as the log names it."""
-    return blob_digest(path.read_bytes())
