@@ -199,7 +199,9 @@ class _Verifier:
         self._end()
 
     def result(self, failure: InvalidProofError | None) -> Verification:
-        """The report: every claim has a finding."""
+        """The report: every claim has a finding. What is wrong with the log's container is wrong with its form."""
+        if failure is not None and not failure.step:
+            failure = _in_form(failure)
         findings = [self._finding(claim, failure) for claim in Claim]
         failure = failure or _first_failure(findings)
         return Verification(findings, failure, self.state, self.head, self.counts, self._documents)
@@ -398,4 +400,6 @@ def _first_failure(findings: Iterable[Finding]) -> InvalidProofError | None:
 
 
 def _in_form(error: InvalidProofError) -> InvalidProofError:
-    return InvalidProofError(error.reason, step=Claim.FORM, expected=error.expected, actual=error.actual)
+    return InvalidProofError(
+        error.reason, entry=error.entry, step=Claim.FORM, expected=error.expected, actual=error.actual
+    )

@@ -10,15 +10,15 @@ import msgspec
 from podlt.crypto import SigningKey, digest
 from podlt.dice import Dice
 from podlt.protocol import entries as e
+from podlt.protocol.claims import Claim, Outcome
 from podlt.protocol.messages import Assignment, Committed, Opened, Task
 from podlt.protocol.rules import RunState
 from podlt.sim.players import Gossip, Player, honest_update
 from podlt.sim.world import MemoryLog, Scenario, World
+from podlt.verify import Verification, verify_log
+from podlt.verify_files import Documents
 
 SEED = digest("test/1", b"scripted")
-
-NEWEST: list[type[e.Entry]] = list({e.kind_of(kind): kind for kind in e.KINDS}.values())
-"""The newest version of each kind: what a run that begins now is written in."""
 
 
 class Scripted(Player):
@@ -50,9 +50,12 @@ def scripted_world(scenario: Scenario, workers: int, seed: bytes = SEED) -> tupl
     return world, log
 
 
+SCENARIO = Scenario(lines=90, epochs=2, block_lines=20, fragment_lines=3, deposit=40, tested=True)
+
+
 def eventful_run() -> tuple[World, MemoryLog]:
     """A small run in which everything happens: each kind of entry, each outcome, a stop, a return, a settlement."""
-    world, log = scripted_world(Scenario(lines=90, epochs=2, block_lines=20, fragment_lines=3, deposit=40), 7)
+    world, log = scripted_world(SCENARIO, 7)
     players: list[Scripted] = world.players  # type: ignore[assignment]
     players[0].mood = "fake"
     until(world, lambda: 0 in world.evicted_in)
@@ -73,6 +76,12 @@ def eventful_run() -> tuple[World, MemoryLog]:
         world.admit(newcomer)
     world.manager.lost(7, "changed its mind")
     world.manager.give_back([7])
+    players[5].mood = "mute"
+    world.step()
+    players[5].mood = "honest"
+    world.admit(players[5])
+    world.stop("once more")
+    world.manager.resume()
     players[3].mood = "fake"
     until(world, lambda: 3 in world.evicted_in)
     until(world, lambda: world.state.trained)
@@ -94,11 +103,29 @@ def replay(log: MemoryLog) -> RunState:
     return state
 
 
+def verified(world: World, log: MemoryLog) -> Verification:
+    """What `verify` says of a log, given the world's documents."""
+    return verify_log(log, Documents(world.recipe, world.program), jobs=1)
+
+
+WITH_MORE = {Claim.MANAGER, Claim.CONTINUITY, Claim.MODEL}
+"""What no log shows: it takes a key, a head that somebody kept, a model."""
+
+
+def failing(result: Verification) -> list[Claim]:
+    """The claims that fail; none only if all others of `verify` hold that a log and its documents can show."""
+    failed = [f.claim for f in result.findings if f.outcome is Outcome.FAILS]
+    assert bool(failed) == (result.failure is not None) == (result.exit_code == 1)
+    shown = {f.claim for f in result.findings if f.outcome is Outcome.HOLDS}
+    assert failed or shown == {c for c in Claim if c.command == "verify"} - WITH_MORE
+    return failed
+
+
 def facts(state: RunState) -> dict[str, object]:
     """Everything that a state holds, comparable."""
     known = dict(vars(state))
-    ledger = known.pop("ledger")
-    return {**known, "treasury": ledger.treasury, "accounts": ledger.accounts}
+    ledger, roster = known.pop("ledger"), known.pop("roster")
+    return {**known, **vars(ledger), **vars(roster)}
 
 
 NUMBERS = st.one_of(st.integers(0, 12), st.sampled_from([2**20 - 1, 2**40 - 1, 2**63 - 1]))

@@ -6,8 +6,9 @@ import pytest
 
 from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
-from podlt.protocol.messages import Assignment
+from podlt.protocol.messages import Assignment, JoinTerms
 from podlt.protocol.rules import RunState
+from podlt.sim.players import Player
 from podlt.sim.world import Scenario, World
 
 from .scripted import scripted_world
@@ -19,8 +20,20 @@ def fresh(workers: int = 6, scenario: Scenario = SCENARIO) -> World:
     return scripted_world(scenario, workers)[0]
 
 
-def joining(world: World, worker: int, key: bytes, signature: bytes, deposit: int = 0) -> e.Join2:
-    return e.Join2(at=world.state.at, worker=worker, key=key, signature=signature, deposit=deposit)
+def joining(world: World, player: Player, *, worker: int | None = None, deposit: int = 0) -> e.Join:
+    """What the log would say if a player signed the terms of joining under that number, over the last tree head."""
+    terms = JoinTerms(player.number if worker is None else worker, deposit, world.tree.size, world.tree.root())
+    signatures = player.enter(world.state.run, terms)
+    return e.Join(
+        at=world.state.at,
+        worker=terms.worker,
+        key=player.key.public,
+        deposit=deposit,
+        seen=terms.seen,
+        root=terms.root,
+        signature=signatures.terms,
+        share=signatures.share,
+    )
 
 
 def opened(world: World) -> list[Assignment]:

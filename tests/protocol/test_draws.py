@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import tracemalloc
+from collections import Counter
+from collections.abc import Iterable
+from itertools import permutations, product
+
 import hypothesis.strategies as st
 import msgspec
 import pytest
@@ -9,14 +15,17 @@ from hypothesis import given
 
 from podlt.crypto import digest
 from podlt.dice import Dice
-from podlt.errors import InvalidProofError
+from podlt.errors import InvalidProofError, TooFewWorkersError
 from podlt.protocol import entries as e
-from podlt.protocol.draw import deal, deal_again
+from podlt.protocol import redeal
 from podlt.protocol.claims import Claim
+from podlt.protocol.draw import Roles, deal
+from podlt.protocol.redeal import Redealer
+from podlt.protocol.roster import Roster
 from podlt.sim.world import Scenario, World
 
-from .scripted import scripted_world
-from .steps_of_a_round import SCENARIO, answered, finished, fresh, opened, refused, to_settlement
+from .scripted import scripted, scripted_world
+from .steps_of_a_round import SCENARIO, answered, finished, fresh, joining, opened, refused, to_settlement
 
 
 def next_seats(world: World) -> dict[int, int]:
@@ -48,11 +57,9 @@ def test_the_order_of_joining_does_not_change_who_sits_where() -> None:
     for order in ([0, 1, 2, 3, 4, 5], [5, 3, 1, 0, 2, 4]):
         world = World(SCENARIO, lambda gossip: [], fresh().seed, scripted_world(SCENARIO, 0)[1])
         world.begin()
-        players = fresh().players
-        for number in order:
-            world.admit(players[number])
-        keys = {world.state.workers[n].key: seat for n, seat in next_seats(world).items()}
-        seats.append(keys)
+        for number in order:  # each signs the number that it was offered: only the log's order is the manager's
+            world.state.apply(joining(world, scripted(number, world.gossip)))
+        seats.append(next_seats(world))
     assert seats[0] == seats[1]
 
 
@@ -66,7 +73,7 @@ def test_a_worker_that_leaves_and_comes_back_does_not_change_the_next_draw() -> 
 
 def test_another_salt_or_another_worker_changes_the_next_draw() -> None:
     base, more = fresh(), fresh()
-    more.players.append(fresh(7).players[6])
+    more.players.append(scripted(6, more.gossip))
     more.admit(more.players[6])
     assert next_seats(base) != next_seats(more)
 
@@ -144,23 +151,192 @@ def test_words_above_the_last_multiple_are_skipped(seed: bytes) -> None:
     assert [again.below(bound) for _ in kept] == kept
 
 
+@pytest.mark.parametrize(("n", "count"), [(1, 1), (3, 2), (4, 2), (4, 4), (5, 3)])
+def test_a_sample_is_every_arrangement_equally_often(n: int, count: int) -> None:
+    """Exhaustive over what the dice can give: each row of words is as likely, and gives another arrangement."""
+
+    class Row(Dice):
+        def __init__(self, row: tuple[int, ...]) -> None:
+            self.row, self.bounds = iter(row), []
+
+        def below(self, n: int) -> int:
+            self.bounds.append(n)
+            return next(self.row)
+
+    found = []
+    for row in product(*(range(n - i) for i in range(count))):
+        dice = Row(row)
+        found.append(tuple(dice.sample(n, count)))
+        assert dice.bounds == [n - i for i in range(count)]
+    assert sorted(found) == sorted(permutations(range(n), count))
+
+
+def test_a_sample_costs_what_it_draws_however_many_there_are() -> None:
+    class Counting(Dice):
+        words = 0
+
+        def _word(self) -> int:
+            self.words += 1
+            return super()._word()
+
+    dice = Counting(bytes(32))
+    tracemalloc.start()
+    drawn = dice.sample(2**40, 100)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(set(drawn)) == 100 and max(drawn) < 2**40
+    assert dice.words < 120 and peak < 100_000
+
+
+@given(st.binary(min_size=32, max_size=32), st.integers(1, 40), st.data())
+def test_a_sample_is_the_beginning_of_the_whole_permutation(seed: bytes, n: int, data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, n))
+    whole = Dice(seed).sample(n, n)
+    assert sorted(whole) == list(range(n)) and Dice(seed).sample(n, count) == whole[:count]
+
+
+def roster_of(workers: int) -> Roster:
+    """Numbers with gaps, whose order is not that of the keys."""
+    roster = Roster()
+    for i in range(workers):
+        roster.add(7 * i + 3, digest("test-key/1", i.to_bytes(8, "big")), i)
+    return roster
+
+
 @given(st.binary(max_size=8), st.integers(3, 40))
 def test_a_deal_gives_each_fragment_to_one_and_the_drawn_one_to_three(seed: bytes, workers: int) -> None:
-    roles = deal(seed, b"beacon", range(workers), workers - 2, 2)
+    roster = roster_of(workers)
+    roles = deal(seed, b"beacon", roster, workers - 2, 2)
     counts = [list(roles.seats.values()).count(f) for f in range(workers - 2)]
     assert counts == [3 if f == roles.checked else 1 for f in range(workers - 2)]
-    assert len(roles.group()) == 3
+    assert set(roles.seats) == set(roster.workers) and len(roles.group()) == 3
 
 
-@given(st.binary(max_size=8), st.integers(4, 12), st.data())
-def test_a_substitute_is_able_and_has_not_the_fragment_already(seed: bytes, workers: int, data: st.DataObject) -> None:
-    roles = deal(seed, b"beacon", range(workers), workers - 2, 2)
-    origin = data.draw(st.integers(0, workers - 1))
-    able = [w for w in range(workers) if w != origin]
-    holder = deal_again(seed, roles, origin, {}, able, 0)
-    same = [w for w, fragment in roles.seats.items() if fragment == roles.seats[origin] and w != origin]
-    assert holder in able and holder not in same
-    assert deal_again(seed, roles, origin, {}, same, 0) is None
+def test_everybody_is_checked_equally_often() -> None:
+    roster, times = roster_of(9), Counter[int]()
+    rounds = 3000
+    for i in range(rounds):
+        times.update(deal(i.to_bytes(8, "big"), b"beacon", roster, 4, 2).group())
+    assert near(times, roster.workers, 3 * rounds)
+
+
+def near(times: Counter[int], among: Iterable[int], throws: int) -> bool:
+    """Whether each came up as often as a uniform choice would let it, within 5 sigma, and nobody else did."""
+    expected = throws / len(among := list(among))
+    return set(times) <= set(among) and all(abs(times[w] - expected) < 5 * math.sqrt(expected) for w in among)
+
+
+# -- tasks that are dealt again ----------------------------------------------------------------------------------------
+
+
+def round_of(workers: int, fragments: int, seed: bytes = b"") -> tuple[Roster, Roles]:
+    roster = roster_of(workers)
+    return roster, deal(digest("test-round/1", seed), b"beacon", roster, fragments, 2)
+
+
+@pytest.mark.parametrize("gone", [1, 7])
+def test_who_takes_over_is_uniform_over_those_who_may(gone: int) -> None:
+    roster, roles = round_of(12, 2)
+    idle = [worker for worker in roster.workers if worker not in roles.seats]
+    victim = next(worker for worker in roles.seats if roles.seats[worker] != roles.checked)
+    leaving = [victim, *idle[: gone - 1]]
+    may = [worker for worker in roster.workers if worker not in leaving]
+    times = Counter[int]()
+    rounds = 4000
+    for i in range(rounds):
+        again = Redealer(i.to_bytes(8, "big"), roles, roster)
+        for worker in leaving:
+            again.leave(worker)
+        holder = again.deal(victim)
+        assert holder is not None
+        times[holder] += 1
+    assert set(times) <= set(may)
+    # Of two draws the one with fewer tasks: who has none is drawn for whoever has one.
+    free = [worker for worker in may if worker not in roles.seats]
+    busy = len(may) - len(free)
+    chance = (1 - (busy / len(may)) ** 2) / len(free)
+    for worker in may:
+        expected = rounds * (chance if worker in free else busy / len(may) ** 2)
+        assert abs(times[worker] - expected) < 5 * math.sqrt(expected), worker
+
+
+@given(st.data())
+def test_dealing_again_is_replayed_and_gives_nobody_two_tasks_of_a_fragment(data: st.DataObject) -> None:
+    workers = data.draw(st.integers(3, 14))
+    fragments = data.draw(st.integers(1, workers - 2))
+    roster, roles = round_of(workers, fragments, data.draw(st.binary(max_size=4)))
+    secret = data.draw(st.binary(min_size=32, max_size=32))
+    live, moves = Redealer(secret, roles, roster), []
+    holders, gone = {origin: origin for origin in roles.seats}, set[int]()
+    for worker in data.draw(st.permutations(sorted(roster.workers))):
+        live.leave(worker)
+        gone.add(worker)
+        moves.append((worker, []))
+        for origin in [origin for origin, holder in holders.items() if holder == worker]:
+            same = {holders[o] for o, f in roles.seats.items() if f == roles.seats[origin] and o != origin}
+            holder = live.deal(origin)
+            if holder is None:
+                assert set(roster.workers) == gone | same
+                break
+            assert holder not in gone and holder not in same
+            holders[origin] = holder
+            moves[-1][1].append((origin, holder))
+        else:
+            continue
+        break
+    replay = Redealer(secret, roles, roster)
+    for worker, dealt in moves:
+        replay.leave(worker)
+        for origin, holder in dealt:
+            assert replay.deal(origin) == holder
+
+
+def test_nobody_is_left_who_may_take_a_checked_task_of_three() -> None:
+    roster, roles = round_of(3, 1)
+    again = Redealer(bytes(32), roles, roster)
+    again.leave(roles.group()[0])
+    assert again.deal(roles.group()[0]) is None
+
+
+def test_the_manager_stops_when_nobody_is_left_who_may_take_a_task() -> None:
+    world = fresh(3)
+    opened(world)
+    with pytest.raises(TooFewWorkersError, match="nobody is left"):
+        world.manager.lost(0, "gone")
+
+
+@pytest.mark.parametrize("tries", [0, 1, 16])
+def test_the_list_of_who_is_left_gives_each_of_them_the_same_chance(
+    tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redeal, "TRIES", tries)
+    roster, roles = round_of(8, 1)
+    victim, *others = roles.group()
+    idle = [worker for worker in roster.workers if worker not in roles.seats]
+    early, late = idle[0], idle[1]
+    times = Counter[int]()
+    rounds = 3000
+    for i in range(rounds):
+        again = Redealer(i.to_bytes(8, "big"), roles, roster)
+        again.leave(early)
+        again.leave(victim)
+        again.deal(victim)  # makes the list where nothing is tried first
+        again.leave(late)
+        holder = again.deal(victim)
+        assert holder is not None
+        times[holder] += 1
+    # Whoever took it first has a task now, and is drawn only where both draws are it; on the whole all are alike.
+    assert near(times, idle[2:], rounds) and not set(times) & set(others)
+
+
+def test_a_list_is_made_once_and_only_where_most_have_left() -> None:
+    roster, roles = round_of(400, 300)
+    again = Redealer(bytes(32), roles, roster)
+    origins = sorted(roles.seats)
+    for origin in origins[:150]:
+        again.leave(origin)
+        again.deal(origin)
+    assert again._left is None
 
 
 def test_a_task_that_nobody_had_cannot_be_dealt_again() -> None:

@@ -7,18 +7,20 @@ import pytest
 
 from podlt.crypto import digest
 from podlt.errors import PeerError
-from podlt.protocol.messages import Committed
+from podlt.protocol.messages import Committed, TreeSize
+from podlt.protocol.worker import Worker
 from podlt.sim.players import honest_update
 
-from .scripted import Scripted
+from .scripted import Scripted, scripted
 from .steps_of_a_round import fresh, opened
 
 
 def test_a_stranger_cannot_join_with_anothers_signature() -> None:
     world = fresh()
-    key = fresh(7).players[6].key.public
+    key = scripted(6, world.gossip).key.public
+    terms = world.manager.join_terms(key, 0, TreeSize(world.tree.size, world.tree.root()))
     with pytest.raises(PeerError, match="signature"):
-        world.manager.join(key, lambda: world.players[0].enter(world.state.run))
+        world.manager.join(key, terms, world.players[0].enter(world.state.run, terms))
 
 
 def test_an_evicted_key_cannot_join_again() -> None:
@@ -66,8 +68,7 @@ def test_a_crash_gives_the_same_commitment_again() -> None:
     task = opened(world)[0]
     player = world.players[task.holder]
     first = player.commit(task)
-    player.worker = None
-    player.enter(world.state.run)
+    player.worker = Worker(player.number, player.key, world.state.run)
     assert player.commit(task) == first
 
 

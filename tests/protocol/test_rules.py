@@ -10,16 +10,17 @@ from hypothesis import given, settings
 from podlt.crypto import HashChain, digest
 from podlt.errors import InvalidProofError, TooFewWorkersError
 from podlt.protocol import entries as e
-from podlt.protocol.rules import RunState
 from podlt.protocol.claims import Claim
+from podlt.protocol.messages import TreeSize
+from podlt.protocol.rules import RunState
 from podlt.sim.world import Scenario, World
 
-from .scripted import NEWEST, Scripted, scripted_world, spoiled
+from .scripted import Scripted, scripted, scripted_world, spoiled
 from .steps_of_a_round import SCENARIO, answered, begin_of, fresh, joining, opened, refused, to_settlement
 
 
 @pytest.mark.parametrize(
-    ("change", "step"),
+    ("change", "claim"),
     [
         ({"reward": 2**62}, Claim.PAYMENTS),
         ({"lines": 2**62}, Claim.PROGRESS),
@@ -30,7 +31,7 @@ from .steps_of_a_round import SCENARIO, answered, begin_of, fresh, joining, open
 )
 def test_a_run_that_no_reader_could_follow_does_not_begin(change: dict[str, int], claim: Claim) -> None:
     entry = msgspec.structs.replace(begin_of(fresh()), **change)
-    assert refused(RunState(), entry).step == step
+    assert refused(RunState(), entry).step == claim
 
 
 def test_a_settlement_with_other_fragments_than_the_last_round_is_refused() -> None:
@@ -109,12 +110,12 @@ def test_no_entry_makes_the_rules_fail_otherwise_than_by_refusing_it(data: st.Da
         try:
             state.apply(entry)
         except InvalidProofError as error:
-            assert error.step in set(Step)
+            assert error.step in set(Claim)
             return
 
 
 def _few_rounds() -> list[e.AnyEntry]:
-    world, log = scripted_world(Scenario(lines=12, block_lines=6, deposit=9), 4)
+    world, log = scripted_world(Scenario(lines=12, block_lines=6, deposit=9, tested=True), 4)
     players: list[Scripted] = world.players  # type: ignore[assignment]
     players[1].mood = "mute"
     while world.step():
@@ -141,26 +142,25 @@ def test_nobody_joins_and_nothing_resumes_closes_or_opens_within_a_round() -> No
     world = fresh()
     assignment = opened(world)[0]
     begin = begin_of(world)
-    stranger = fresh(7).players[6]
-    signature = stranger.enter(world.state.run)
-    join = joining(world, 6, stranger.key.public, signature)
+    stranger = scripted(6, world.gossip)
+    join = joining(world, stranger)
     current = world.state.current
     assert current is not None
-    for entry, step in (
+    for entry, claim in (
         (begin, Claim.PROGRESS),
         (join, Claim.PROGRESS),
         (current.open, Claim.PROGRESS),
         (e.Resume(at=world.state.at), Claim.PROGRESS),
         (e.Close(at=world.state.at, outcome="stopped", reason=""), Claim.OUTCOME),
         (e.Apply(at=world.state.at, round=0, update=bytes(32), parameters=bytes(32), loss=0.0), Claim.VERDICTS),
-        (e.Pay2(at=world.state.at, round=0, transfers=[]), Claim.VERDICTS),
+        (e.Pay(at=world.state.at, round=0, transfers=[]), Claim.VERDICTS),
         (e.Commit(at=world.state.at, round=1, commitments=[]), Claim.PROGRESS),
         (e.Commit(at=world.state.at, round=0, commitments=[]), Claim.OPENINGS),
         (e.Redeal(at=world.state.at, round=0, origin=99, holder=0), Claim.PROGRESS),
         (e.Withdraw(at=world.state.at, worker=99, reason=""), Claim.PROGRESS),
     ):
         entry = msgspec.structs.replace(entry, at=world.state.at)
-        assert refused(world.state, entry).step == step, entry
+        assert refused(world.state, entry).step == claim, entry
     assert assignment.task.round == 0
 
 
@@ -180,13 +180,22 @@ def test_nobody_withdraws_or_answers_after_the_reveal() -> None:
 def test_a_key_has_one_number_and_a_number_one_key() -> None:
     world = fresh()
     first, second = world.players[:2]
-    again = joining(world, 6, first.key.public, first.enter(world.state.run))
-    assert refused(world.state, again).step == Claim.PROGRESS
-    skipped = joining(world, 7, fresh(8).players[7].key.public, bytes(64))
-    assert refused(world.state, skipped).step == Claim.PROGRESS
+    assert refused(world.state, joining(world, first, worker=6)).step == Claim.PROGRESS
+    assert refused(world.state, joining(world, first)).step == Claim.PROGRESS
     world.manager.lost(0, "gone")
-    taken = joining(world, 0, second.key.public, second.enter(world.state.run))
-    assert refused(world.state, taken).step == Claim.PROGRESS
+    world.write()
+    assert refused(world.state, joining(world, second, worker=0)).step == Claim.PROGRESS
+    assert refused(world.state, joining(world, first, worker=7)).step == Claim.PROGRESS
+    world.state.apply(joining(world, first))
+
+
+def test_numbers_may_have_gaps() -> None:
+    world = fresh()
+    world.state.apply(joining(world, scripted(8, world.gossip), worker=2**20 - 1))
+    assert world.state.active() == [0, 1, 2, 3, 4, 5, 2**20 - 1]
+    assert world.manager.join_terms(scripted(9, world.gossip).key.public, 0, TreeSize(0, bytes(32))).worker == 7
+    tasks = opened(world)
+    assert {a.holder for a in tasks} <= set(world.state.active()) and len(tasks) == 7
 
 
 def test_an_update_is_applied_once_with_a_finite_loss_and_never_in_a_settlement() -> None:
@@ -195,7 +204,7 @@ def test_an_update_is_applied_once_with_a_finite_loss_and_never_in_a_settlement(
     world.manager.reveal()
     verdict = world.manager.judge({})[0]
     update = e.Apply(at=world.state.at, round=0, update=bytes(32), parameters=bytes(32), loss=0.0)
-    assert refused(world.state, e.Pay2(at=world.state.at, round=0, transfers=[])).step == Claim.PROGRESS
+    assert refused(world.state, e.Pay(at=world.state.at, round=0, transfers=[])).step == Claim.PROGRESS
     for loss in (float("nan"), float("inf")):
         assert refused(world.state, msgspec.structs.replace(update, loss=loss)).step == Claim.PROGRESS
     assert refused(world.state, verdict).step == Claim.VERDICTS
@@ -353,7 +362,7 @@ def test_a_task_goes_only_to_somebody_who_is_there_and_never_in_a_settlement() -
     assert refused(last.state, entry).step == Claim.PROGRESS
 
 
-@pytest.mark.parametrize("kind", [kind for kind in NEWEST if kind is not e.Begin2])
+@pytest.mark.parametrize("kind", [kind for kind in e.KINDS if kind is not e.Begin])
 def test_nothing_comes_before_begin(kind: type[e.Entry]) -> None:
     entry = next((entry for entry in FUZZED if isinstance(entry, kind)), e.Resume(at=0))
     assert refused(RunState(), entry).step == Claim.PROGRESS

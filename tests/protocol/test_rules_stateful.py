@@ -9,11 +9,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from podlt.crypto import digest
 from podlt.errors import InvalidProofError
+from podlt.log.checkpoint import open_head, origin_of
+from podlt.log.merkle import EMPTY_ROOT
 from podlt.protocol import entries as e
 from podlt.sim.world import Scenario
-from podlt.verify import verify_log
 
-from .scripted import Scripted, facts, replay, scripted, scripted_world
+from .scripted import Scripted, facts, failing, replay, scripted, scripted_world, verified
 
 
 class AnyRun(RuleBasedStateMachine):
@@ -27,6 +28,7 @@ class AnyRun(RuleBasedStateMachine):
         epochs=st.integers(1, 2),
         reward=st.integers(0, 3),
         deposit=st.integers(0, 9),
+        tested=st.booleans(),
         seed=st.binary(max_size=4),
     )
     def begin(
@@ -38,6 +40,7 @@ class AnyRun(RuleBasedStateMachine):
         epochs: int,
         reward: int,
         deposit: int,
+        tested: bool,
         seed: bytes,
     ) -> None:
         scenario = Scenario(
@@ -47,6 +50,7 @@ class AnyRun(RuleBasedStateMachine):
             fragment_lines=min(fragment, block),
             reward=reward,
             deposit=deposit,
+            tested=tested,
         )
         self.world, self.log = scripted_world(scenario, workers, digest("stateful", seed))
         self.ever_faked: set[int] = set()
@@ -146,7 +150,7 @@ class AnyRun(RuleBasedStateMachine):
         brought, seized = dict.fromkeys(state.workers, 0), dict.fromkeys(state.workers, 0)
         for _, _, body in self.log.entries():
             entry = e.decode(body)
-            if isinstance(entry, e.Join2):
+            if isinstance(entry, e.Join):
                 brought[entry.worker] += entry.deposit
             elif isinstance(entry, e.Pay):
                 for transfer in entry.transfers:
@@ -183,13 +187,29 @@ class AnyRun(RuleBasedStateMachine):
         assert all(used[epoch] == self.world.scenario.lines for epoch in done)
 
     @invariant()
+    def the_figures_of_each_epoch_are_there_once_it_is_done(self) -> None:
+        measured = [entry for _, _, body in self.log.entries() if isinstance(entry := e.decode(body), e.Measure)]
+        done = self.world.state.epoch if self.world.scenario.tested else 0
+        assert [entry.epoch for entry in measured] == list(range(done))
+
+    @invariant()
+    def every_joining_was_signed_over_a_head_of_this_log_and_serves_once(self) -> None:
+        roots, last = {0: EMPTY_ROOT}, {}
+        for size, note in self.log.heads():
+            roots[size] = open_head(note, self.world.key.public, origin_of(self.world.state.run)).root
+        for index, _, body in self.log.entries():
+            if isinstance(entry := e.decode(body), e.Join):
+                assert entry.seen <= index and roots[entry.seen] == entry.root
+                assert entry.worker not in last or entry.seen > last[entry.worker]
+                last[entry.worker] = index
+
+    @invariant()
     def replaying_the_log_gives_the_live_state(self) -> None:
         assert facts(replay(self.log)) == facts(self.world.state)
 
     def teardown(self) -> None:
         if hasattr(self, "world"):
-            result = verify_log(self.log, self.world.recipe, self.world.program, jobs=1)
-            assert result.ok, result.failure
+            assert not failing(verified(self.world, self.log))
 
     def players(self) -> list[Scripted]:
         return self.world.players  # type: ignore[return-value]

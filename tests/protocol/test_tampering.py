@@ -18,16 +18,18 @@ from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
+from podlt.protocol.messages import JoinTerms
+from podlt.protocol.signatures import JOIN
 from podlt.sim.world import MemoryLog
-from podlt.verify import Verification, verify_log
+from podlt.verify import Verification
 
-from .scripted import NEWEST, eventful_run
+from .scripted import eventful_run, failing, verified
 
 WORLD, LOG = eventful_run()
 ENTRIES: list[e.AnyEntry] = [e.decode(body) for _, _, body in LOG.entries()]
 
-EVIL: dict[str, Step | None] = {
-    "begin.at": None,  # any time before the next entry's
+EVIL: dict[str, Claim | None] = {
+    "begin.at": Claim.SIGNATURES,  # of who joined later, and signed a head over it
     "begin.preset": Claim.FORM,
     "begin.manager": Claim.SIGNATURES,
     "begin.nonce": Claim.SIGNATURES,
@@ -35,21 +37,27 @@ EVIL: dict[str, Step | None] = {
     "begin.program": Claim.DOCUMENTS,
     "begin.data": Claim.SIGNATURES,
     "begin.parameters": Claim.SIGNATURES,
-    "begin.seed": Claim.SIGNATURES,
-    "begin.lines": Claim.DRAWS,  # the chain is too short for more
-    "begin.epochs": Claim.DRAWS,
-    "begin.block_lines": Claim.SIGNATURES,
-    "begin.fragment_lines": Claim.SIGNATURES,
-    "begin.spares": Claim.PROGRESS,
-    "begin.reward": Claim.SIGNATURES,
+    "begin.test": Claim.SIGNATURES,
+    "begin.seed": Claim.TERMS,
+    "begin.lines": Claim.TERMS,  # the chain is too short for more; `podlt audit` counts them
+    "begin.epochs": Claim.TERMS,
+    "begin.block_lines": Claim.TERMS,
+    "begin.fragment_lines": Claim.TERMS,
+    "begin.local_steps": Claim.TERMS,
+    "begin.local_lr": Claim.TERMS,
+    "begin.spares": Claim.TERMS,
+    "begin.reward": Claim.TERMS,
     "begin.chain_end": Claim.SIGNATURES,
-    "begin.chain_length": Claim.SIGNATURES,
+    "begin.chain_length": Claim.TERMS,
     "begin.arithmetic": Claim.SIGNATURES,
     "join.at": None,
-    "join.worker": Claim.PROGRESS,
+    "join.worker": Claim.SIGNATURES,
     "join.key": Claim.SIGNATURES,
+    "join.deposit": Claim.SIGNATURES,
+    "join.seen": Claim.SIGNATURES,
+    "join.root": Claim.SIGNATURES,
     "join.signature": Claim.SIGNATURES,
-    "join.deposit": Claim.PAYMENTS,  # where it is seized or returned; before that, the manager's word
+    "join.share": Claim.SIGNATURES,
     "withdraw.at": None,
     "withdraw.worker": Claim.PROGRESS,
     "withdraw.reason": None,  # the manager's word
@@ -91,7 +99,14 @@ EVIL: dict[str, Step | None] = {
     "apply.round": Claim.PROGRESS,
     "apply.update": None,  # `podlt audit` averages again
     "apply.parameters": Claim.PROGRESS,
-    "apply.loss": None,  # `podlt audit` executes again
+    "apply.loss": None,  # `podlt audit` has it from the average
+    "measure.at": None,
+    "measure.epoch": Claim.PROGRESS,
+    "measure.test": Claim.PROGRESS,
+    "measure.parameters": Claim.PROGRESS,
+    "measure.figures": None,  # `podlt audit` evaluates again
+    "measure.figures[].name": None,
+    "measure.figures[].value": None,
     "pay.at": None,
     "pay.round": Claim.PROGRESS,
     "pay.transfers": Claim.PAYMENTS,
@@ -108,7 +123,10 @@ EVIL: dict[str, Step | None] = {
     "close.outcome": Claim.OUTCOME,
     "close.reason": None,  # the manager's word
 }
-"""Field -> the step at which an evil manager's change fails; None where the log cannot show it."""
+"""Field -> the first claim that an evil manager's change breaks; None where the log cannot show it.
+
+A changed term breaks two: the recipe says otherwise, and workers signed a run of another identity.
+"""
 
 
 def fields_of(kind: type[e.Entry]) -> Iterator[str]:
@@ -143,6 +161,8 @@ def other(value: Any) -> Any:
         return bytes([value[0] ^ 1]) + value[1:]
     if isinstance(value, list):
         return value[:-1] if value else [1]
+    if value is None:
+        return 0.5
     if isinstance(value, str):
         return OTHER_WORDS.get(value, value + "!")
     return value + 1
@@ -166,7 +186,10 @@ def changed(entry: e.AnyEntry, path: str) -> e.AnyEntry:
 
 
 def place_of(path: str) -> int:
-    """Which entry to change: one in the middle of the run that has the field, and not the run's first join."""
+    """Which entry to change: one that has the field, in the middle of those after the last newcomer.
+
+    Draws rest on what newcomers sign, and that is over all entries before: of those, a change is another run.
+    """
     kind, _, field = path.partition(".")
     name, listed, _ = field.partition("[]")
     found = [
@@ -174,28 +197,54 @@ def place_of(path: str) -> int:
     ]
     if path == "close.outcome":
         return found[0]  # "stopped" made "complete"; the other way round is a test of its own
-    return found[len(found) // 2]
+    late = [place for place in found if place > NEWCOMER] or found
+    return late[len(late) // 2]
 
 
-ALL_FIELDS = [path for kind in NEWEST for path in fields_of(kind)]
+NEWCOMER = next(i for i, x in reversed(list(enumerate(ENTRIES))) if isinstance(x, e.Join) and x.worker == 9)
+
+ALL_FIELDS = [path for kind in e.KINDS for path in fields_of(kind)]
 
 
 def verify_rows(log: MemoryLog) -> Verification:
-    return verify_log(log, WORLD.recipe, WORLD.program, jobs=1)
+    return verified(WORLD, log)
 
 
-def signed_again(bodies: list[bytes], key: SigningKey, identity: bytes) -> MemoryLog:
-    """The log as its manager would have written it: leaves, tree and heads are made anew."""
+def signed_again(bodies: list[bytes], key: SigningKey, identity: bytes, shown: int | None = None) -> MemoryLog:
+    """The log as its manager would have written it: leaves, tree and heads are made anew.
+
+    Args:
+        shown: the entry that was written otherwise at once, so that whoever joined later signed a head over that;
+            None: what was signed when it joined stands.
+    """
     log, tree, start = MemoryLog(), Tree(), 0
+    roots = {0: tree.root()}
     for size, _ in LOG.heads():
-        batch, start = bodies[start:size], size
+        numbered = enumerate(bodies[start:size], start)
+        batch = [body if at == shown else signed_over(body, roots, shown) for at, body in numbered]
         for body in batch:
             tree.append(leaf_hash(body))
-        log.append(size - len(batch), batch, sign_head(Head(origin_of(identity), tree.size, tree.root()), key))
+        roots[size] = tree.root()
+        log.append(start, batch, sign_head(Head(origin_of(identity), tree.size, tree.root()), key))
+        start = size
     return log
 
 
-def signed_with(place: int, body: bytes) -> MemoryLog:
+def signed_over(body: bytes, roots: dict[int, bytes], shown: int | None) -> bytes:
+    """A joining that saw a head over the entry `shown`, signed over the log as it is now; any other entry as it is."""
+    if shown is None or b"join/3" not in body[:16]:
+        return body
+    join = e.decode(body)
+    assert isinstance(join, e.Join)
+    if join.seen <= shown or join.root == roots[join.seen]:
+        return body
+    terms = msgspec.structs.replace(JoinTerms.of(join), root=roots[join.seen])
+    signature = WORLD.players[join.worker].key.sign(JOIN, terms.message(WORLD.state.run))
+    return encode(msgspec.structs.replace(join, root=terms.root, signature=signature))
+
+
+def signed_with(place: int, body: bytes, *, at_once: bool = True) -> MemoryLog:
+    """The log with another entry at a place: written so at once, or after the run, when workers have signed."""
     bodies = [row[2] for row in LOG.entries()]
     bodies[place] = body
     try:
@@ -203,12 +252,12 @@ def signed_with(place: int, body: bytes) -> MemoryLog:
     except Exception:
         begin = ENTRIES[0]
     assert isinstance(begin, e.Begin)
-    return signed_again(bodies, WORLD.key, e.identity(begin))
+    return signed_again(bodies, WORLD.key, e.identity(begin), place if at_once and place else None)
 
 
 def test_the_untouched_run_is_sound_and_holds_every_kind_of_entry() -> None:
-    assert verify_rows(LOG).ok
-    assert {type(entry) for entry in ENTRIES} == set(NEWEST)
+    assert not failing(verify_rows(LOG))
+    assert {type(entry) for entry in ENTRIES} == set(e.KINDS)
     outcomes = {entry.outcome for entry in ENTRIES if isinstance(entry, e.Verdict)}
     assert outcomes == {"agree", "vote", "referee"}
     kinds = {t.kind for entry in ENTRIES if isinstance(entry, e.Pay | e.Return) for t in entry.transfers}
@@ -242,19 +291,33 @@ def test_a_field_changed_with_its_stored_hash_is_found_by_the_tree_head(path: st
     assert failure is not None
     # The first entry names the log, the manager and the form of all: it is found by what it says.
     early = {Claim.TREE} if place else {Claim.TREE, Claim.HEADS, Claim.DOCUMENTS, Claim.FORM}
-    assert failure.step in early
+    assert failure.step in early | ({Claim.TERMS} if not place else set())
 
 
 @pytest.mark.parametrize("path", ALL_FIELDS)
 def test_a_field_changed_by_the_manager_is_found_at_its_step(path: str) -> None:
     place = place_of(path)
-    failure = verify_rows(signed_with(place, encode(changed(ENTRIES[place], path)))).failure
-    expected = EVIL[path]
+    result = verify_rows(signed_with(place, encode(changed(ENTRIES[place], path))))
+    failed, failure, expected = failing(result), result.failure, EVIL[path]
     if path == "begin.manager":
         expected = Claim.HEADS  # unless the heads are the new manager's: see below
-    assert (failure and failure.step) == expected, failure
+    assert failed[:1] == ([] if expected is None else [expected]), failure
+    if expected is Claim.TERMS:
+        assert {"begin.lines": "chain_length"}.get(path, path.partition(".")[2]) in result.finding(Claim.TERMS).why
+        assert len(failed) == 2, "no worker signed this run, or the rules do not know such a one"
     if failure is not None and failure.entry is not None:
         assert failure.entry >= place
+
+
+@pytest.mark.parametrize("path", [path for path in ALL_FIELDS if EVIL[path] is None])
+def test_whoever_came_back_signed_all_that_was_written_before(path: str) -> None:
+    place = place_of(path)
+    witness = next((i for i, x in enumerate(ENTRIES) if isinstance(x, e.Join) and x.seen > place), None)
+    failure = verify_rows(signed_with(place, encode(changed(ENTRIES[place], path)), at_once=False)).failure
+    if witness is None:
+        assert failure is None
+    else:
+        assert failure is not None and (failure.entry, failure.step) == (witness, Claim.SIGNATURES)
 
 
 def test_another_manager_cannot_take_a_run_over() -> None:
@@ -276,16 +339,16 @@ def test_a_time_before_the_entry_before_fails() -> None:
 def test_complete_may_be_called_stopped_but_the_run_can_then_go_no_further() -> None:
     last = len(ENTRIES) - 1
     assert isinstance(ENTRIES[last], e.Close)
-    assert verify_rows(signed_with(last, encode(changed(ENTRIES[last], "close.outcome")))).ok
+    assert not failing(verify_rows(signed_with(last, encode(changed(ENTRIES[last], "close.outcome")))))
 
 
 def test_the_last_parameters_are_the_word_of_the_manager_until_somebody_audits() -> None:
-    last = max(i for i, entry in enumerate(ENTRIES) if isinstance(entry, e.Apply))
-    assert not verify_rows(signed_with(last, encode(changed(ENTRIES[last], "apply.parameters")))).ok
+    last = max(i for i, x in enumerate(ENTRIES) if isinstance(x, e.Apply) and not isinstance(ENTRIES[i + 2], e.Measure))
+    assert failing(verify_rows(signed_with(last, encode(changed(ENTRIES[last], "apply.parameters")))))
     cut = next(size for size, _ in LOG.heads() if size > last)
     log = signed_with(last, encode(changed(ENTRIES[last], "apply.parameters")))
     log.rows, log.notes = log.rows[:cut], [note for note in log.notes if note[0] <= cut]
-    assert verify_rows(log).ok
+    assert not failing(verify_rows(log))
 
 
 def edits() -> dict[str, Callable[[list[bytes]], None]]:
@@ -316,4 +379,4 @@ def test_entries_left_out_repeated_or_reordered_by_the_manager_fail(name: str) -
     for body in bodies:
         tree.append(leaf_hash(body))
     log.append(0, bodies, sign_head(Head(origin_of(e.identity(begin)), tree.size, tree.root()), WORLD.key))
-    assert not verify_rows(log).ok
+    assert failing(verify_rows(log))
