@@ -167,7 +167,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_a_tampered_row_is_found_where_it_would_be_found_in_a_file(
-    simulated: Path, on_server: OnServer, tmp_path: Path, statement: str, step: Step
+    simulated: Path, on_server: OnServer, tmp_path: Path, statement: str, step: Claim
 ) -> None:
     shutil.copytree(simulated, tmp_path / "file")
     in_file = InFile(tmp_path / "file" / "log.db")

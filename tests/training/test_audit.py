@@ -70,7 +70,11 @@ def test_an_audit_of_a_part_says_of_how_many(honest: Path) -> None:
     assert report.exit_code == 0 and 0 < report.executed < report.tasks
     for claim in (Claim.RESULTS, Claim.AVERAGES, Claim.NO_FAKES):
         finding = report.finding(claim)
-        assert finding.outcome is Outcome.NOT_CHECKED and not finding.asked and "the others were not checked" in finding.why
+        assert (
+            finding.outcome is Outcome.NOT_CHECKED
+            and not finding.asked
+            and "the others were not checked" in finding.why
+        )
     again = audit(honest, 0.05, seed=1)
     assert again.averaged == report.averaged
 

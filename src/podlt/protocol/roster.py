@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-
 FEW = 300
 """Up to so many changes are made one by one: each moves what comes after it, which is cheaper than sorting anew."""
 
