@@ -82,7 +82,7 @@ def test_of_a_sound_run_every_claim_holds_that_its_log_can_show(run: Path) -> No
     commitments = sum(len(x.commitments) for x in entries if isinstance(x, e.Commit))
     joins = sum(isinstance(x, e.Join) for x in entries)
     assert figures[Claim.FORM] == f"{len(entries)} entries"
-    assert figures[Claim.SIGNATURES] == f"{commitments + joins} signatures"
+    assert figures[Claim.SIGNATURES] == f"{commitments + 2 * joins} signatures"
     assert figures[Claim.OUTCOME] == "complete"
     assert result.head == heads_of(run)[-1][1] and heads_of(run)[-1][0] == len(entries)
 

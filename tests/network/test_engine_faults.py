@@ -21,8 +21,10 @@ from podlt.network.journal import Journal
 from podlt.network.peers import Attention, Pace
 from podlt.network.place import Elsewhere
 from podlt.network.worker import Crew
-from podlt.protocol.messages import JoinTerms, Task
+from podlt.protocol.messages import JoinSignatures, JoinTerms, Task
 from podlt.training import events as ev
+
+UNSIGNED = JoinSignatures(bytes(64), bytes(64))
 
 
 def test_a_machine_that_computes_other_bits_is_refused_with_the_operation_that_differs(
@@ -174,7 +176,7 @@ def test_noise_from_a_stranger_changes_nothing(tmp_path: Path) -> None:
         b"\0" + bytes(600_000),
         m.record(m.Hello(version=99)),
         m.record(m.Join(run=bytes(32), process=bytes(8), arithmetic="")),
-        m.record(m.Signed(run=bytes(32), terms=JoinTerms(0, 0, 0, bytes(32)), signature=bytes(64))),
+        m.record(m.Signed(run=bytes(32), terms=JoinTerms(0, 0, 0, bytes(32)), signatures=UNSIGNED)),
         m.record(m.Beat(attempt=b"", in_hand=[0, 1, 2])),
         m.record(answer),
         m.piece(bytes(600), 0),

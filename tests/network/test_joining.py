@@ -26,8 +26,8 @@ from podlt.network.journal import Journal
 from podlt.network.place import Elsewhere
 from podlt.network.run_setup import RunSetup, open_setup, sign_setup
 from podlt.protocol import entries as e
-from podlt.protocol.messages import JoinTerms
-from podlt.protocol.signatures import join_check
+from podlt.protocol.messages import JoinSignatures, JoinTerms
+from podlt.protocol.signatures import join_checks
 from podlt.training import events as ev
 
 MANAGER, STRANGER, WORKER = (SigningKey(bytes([n]) * 32) for n in (1, 2, 3))
@@ -134,7 +134,7 @@ def test_terms_over_the_managers_last_head_are_signed_and_shown(tmp_path: Path, 
     desk.offered(size)  # its answer was lost: it is given again, and told once
     first, again = desk.sent
     assert isinstance(first, m.Signed) and first == again
-    assert join_check(RUN, WORKER.public, first.terms, first.signature).holds()
+    assert all(check.holds() for check in join_checks(RUN, WORKER.public, first.terms, first.signatures))
     (event,) = desk.told
     assert isinstance(event, told.Signed) and (event.worker, event.deposit, event.entries) == (5, 40, size)
     assert "worker 5" in str(event) and "deposit of 40 credits" in str(event)
@@ -307,7 +307,8 @@ def test_nobody_joins_on_other_terms_than_those_it_was_offered(tmp_path: Path, c
             if isinstance(said, m.Signed):
                 terms = msgspec.structs.replace(said.terms, **changes)
                 signature = key.sign("join/3", terms.message(said.run))
-                message = m.record(m.Signed(run=said.run, terms=terms, signature=signature))
+                signatures = JoinSignatures(signature, said.signatures.share)
+                message = m.record(m.Signed(run=said.run, terms=terms, signatures=signatures))
                 lies.append(terms)
             super().send(public, message)
 

@@ -144,13 +144,14 @@ class Verifier:
         n = x["worker"]
         terms = self.identity + u64(n) + u64(x["deposit"]) + u64(x["seen"]) + x["root"]
         need(signed(x["key"], digest("join/3", terms), x["signature"]), "SIGNATURES", "join is not signed")
+        need(signed(x["key"], digest("share/3", self.identity), x["share"]), "SIGNATURES", "share is not signed")
         need(x["seen"] <= self.index, "SIGNATURES", "a head that was not there")
         if n not in self.keys:
             need(x["key"] not in self.keys.values(), "PROGRESS", "key twice")
             self.keys[n] = x["key"]
             for account in (self.pending, self.vested, self.deposit, self.returned):
                 account[n] = 0
-            self.new_signatures.append(x["signature"])
+            self.new_signatures.append(x["share"])
         else:
             need(self.keys[n] == x["key"] and self.status[n] == "withdrawn", "PROGRESS", "join again")
             need(x["seen"] > self.joined[n], "SIGNATURES", "a signature that served already")

@@ -123,7 +123,9 @@ def test_over_many_runs_honest_workers_get_their_deposits_back_and_caught_cheate
 ) -> None:
     for seed in range(4):
         path = tmp_path / str(seed)
-        found = simulate(9, {kind: 2}, 12, seed=seed, whole=True, deposit=50, directory=path)
+        # Two that copy the same fake are two of three: a vote can err (docs/THREATS.md, 10).
+        cheaters = 1 if kind == "copycat" else 2
+        found = simulate(9, {kind: cheaters}, 12, seed=seed, whole=True, deposit=50, directory=path)
         state = read_history(path).state
         assert found.runs[0].honest_evicted == 0
         if found.runs[0].outcome != "complete":

@@ -13,7 +13,7 @@ from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.log.merkle import EMPTY_ROOT
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
-from podlt.protocol.messages import JoinTerms, TreeSize
+from podlt.protocol.messages import JoinSignatures, JoinTerms, TreeSize
 from podlt.protocol.signatures import signature_checks
 from podlt.sim.world import MemoryLog, Scenario, World
 
@@ -46,7 +46,7 @@ def test_a_signature_on_joining_serves_once() -> None:
         failure = refused(world.state, entry)
         assert failure.step == Claim.SIGNATURES and "before it joined last" in failure.reason
         with pytest.raises(PeerError, match="out of date"):
-            world.manager.join(old.key, JoinTerms.of(old), old.signature)
+            world.manager.join(old.key, JoinTerms.of(old), JoinSignatures.of(old))
     world.admit(world.players[2])
     assert world.state.is_active(2)
 
@@ -72,17 +72,18 @@ def test_another_number_deposit_head_or_key_than_was_signed_fails(change: dict[s
     world = fresh()
     player = scripted(6, world.gossip)
     entry = joining(world, player)
-    assert [check.holds() for check in signature_checks(world.state, entry)] == [True]
+    assert [check.holds() for check in signature_checks(world.state, entry)] == [True, True]
     changed = msgspec.structs.replace(entry, **change)
-    assert [check.holds() for check in signature_checks(world.state, changed)] == [False]
+    share_holds = "key" not in change
+    assert [check.holds() for check in signature_checks(world.state, changed)] == [False, share_holds]
     with pytest.raises(PeerError, match="signature"):
-        world.manager.join(changed.key, JoinTerms.of(changed), changed.signature)
+        world.manager.join(changed.key, JoinTerms.of(changed), JoinSignatures.of(changed))
 
 
 def test_a_signature_for_another_run_fails() -> None:
     world, other = fresh(), fresh(6, Scenario(lines=41, block_lines=10))
     entry = joining(other, scripted(6, other.gossip))
-    assert [check.holds() for check in signature_checks(world.state, entry)] == [False]
+    assert [check.holds() for check in signature_checks(world.state, entry)] == [False, False]
 
 
 def appended(world: World, log: MemoryLog, entry: e.Join) -> MemoryLog:
@@ -105,9 +106,8 @@ def test_who_joins_must_have_seen_a_head_that_the_log_had_then() -> None:
 
     def signed(seen: int, root: bytes) -> e.Join:
         terms = JoinTerms(6, 0, seen, root)
-        return msgspec.structs.replace(
-            joining(world, player), seen=seen, root=root, signature=player.enter(world.state.run, terms)
-        )
+        signatures = player.enter(world.state.run, terms)
+        return msgspec.structs.replace(joining(world, player), seen=seen, root=root, signature=signatures.terms)
 
     root = world.tree.root()
     assert sizes[-1] == world.tree.size == len(log.rows)
@@ -158,6 +158,19 @@ def test_two_that_were_offered_the_same_number_do_not_both_join() -> None:
     world.manager.join(players[0].key.public, terms, players[0].enter(world.state.run, terms))
     with pytest.raises(PeerError, match="out of date"):
         world.manager.join(players[1].key.public, terms, players[1].enter(world.state.run, terms))
+
+
+def test_a_workers_share_of_the_draws_is_the_same_whatever_terms_it_is_offered() -> None:
+    """Or a manager could offer terms again until the share that comes of them suits it."""
+    world = fresh()
+    player = scripted(6, world.gossip)
+    offers = [JoinTerms(number, deposit, 0, EMPTY_ROOT) for number in (6, 7) for deposit in (0, 1)]
+    signatures = [player.enter(world.state.run, terms) for terms in offers]
+    assert len({each.share for each in signatures}) == 1 and len({each.terms for each in signatures}) == 4
+    entry = msgspec.structs.replace(joining(world, player), share=signatures[0].terms)
+    assert [check.holds() for check in signature_checks(world.state, entry)] == [True, False]
+    world.state.apply(joining(world, player))
+    assert world.state.joined[-1] == signatures[0].share
 
 
 def test_nobody_joins_within_a_round() -> None:

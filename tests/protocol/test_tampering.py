@@ -57,6 +57,7 @@ EVIL: dict[str, Claim | None] = {
     "join.seen": Claim.SIGNATURES,
     "join.root": Claim.SIGNATURES,
     "join.signature": Claim.SIGNATURES,
+    "join.share": Claim.SIGNATURES,
     "withdraw.at": None,
     "withdraw.worker": Claim.PROGRESS,
     "withdraw.reason": None,  # the manager's word

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from podlt.engine.interface import Member
-from podlt.protocol.messages import JoinTerms, TreeSize
+from podlt.protocol.messages import JoinSignatures, JoinTerms, TreeSize
 from podlt.training import events as ev
 from podlt.training.membership import OFFER_SECONDS, RETURN_SECONDS, Membership
 
@@ -65,7 +65,7 @@ class World:
         return [Member(self.coming.pop(0))] if self.coming else []
 
     def offer(self, member: Member, terms: JoinTerms) -> None:
-        self.signed.append(Member(member.key, terms, bytes(64)))
+        self.signed.append(Member(member.key, terms, JoinSignatures(bytes(64), bytes(64))))
 
     def join_terms(self, key: bytes, deposit: int, seen: TreeSize, reserved: Any) -> JoinTerms:
         taken = {*self.state.workers, *reserved}
@@ -152,7 +152,7 @@ def test_a_number_is_kept_for_who_was_offered_it_for_a_while_and_nobody_joins_on
     (first,), world.signed = world.signed, []
     members.update()
     assert [member.terms.worker for member in world.signed if member.terms] == [4]
-    forged = Member(b"d", JoinTerms(7, 0, 0, bytes(32)), bytes(64))
+    forged = Member(b"d", JoinTerms(7, 0, 0, bytes(32)), JoinSignatures(bytes(64), bytes(64)))
     world.signed = [forged]
     members.update()
     assert not world.joined and world.signed == [first]  # it is offered the same again

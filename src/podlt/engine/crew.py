@@ -21,7 +21,7 @@ from podlt.errors import PodltError
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
 from podlt.program.validate import validate
-from podlt.protocol.messages import Committed, JoinTerms, Opened, Task
+from podlt.protocol.messages import Committed, JoinSignatures, JoinTerms, Opened, Task
 from podlt.protocol.worker import Worker
 
 BATCH = 8
@@ -58,7 +58,7 @@ class Crew:
         self._copied = False
         self._parameters, self._hashing = b"", 0.0
 
-    def join(self, workers: Sequence[wire.Hosted]) -> list[bytes]:
+    def join(self, workers: Sequence[wire.Hosted]) -> list[JoinSignatures]:
         """Takes identities in; returns their signatures on joining the run, without a deposit."""
         self._copied = self._copied or any(h.cheat == "copycat" for h in workers)
         honest = watched(self.execute) if self._copied else self.execute

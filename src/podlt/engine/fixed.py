@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from podlt.engine.interface import Lost, Member, Receipt
-from podlt.protocol.messages import JoinTerms, TreeSize
+from podlt.protocol.messages import JoinSignatures, JoinTerms, TreeSize
 
 
 class FixedMembers:
@@ -14,7 +14,7 @@ class FixedMembers:
     elastic = False
     _keys: list[bytes]
 
-    def _signed(self, joins: Mapping[int, bytes], seen: TreeSize) -> list[Member]:
+    def _signed(self, joins: Mapping[int, JoinSignatures], seen: TreeSize) -> list[Member]:
         """All workers, with what each signed: its number, no deposit, and the tree head that was there."""
         terms = [JoinTerms(number, 0, seen.size, seen.root) for number in range(len(self._keys))]
         return [Member(key, terms[number], joins[number]) for number, key in enumerate(self._keys)]

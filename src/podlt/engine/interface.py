@@ -16,19 +16,19 @@ from podlt.engine import wire
 from podlt.engine.local import Restarted
 from podlt.program.ir import Program
 from podlt.protocol.entries import Begin
-from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
+from podlt.protocol.messages import Assignment, JoinSignatures, JoinTerms, TreeSize
 
 
 class Member(msgspec.Struct, frozen=True):
     """Somebody who asks to be admitted.
 
     Attributes:
-        key: its public key. terms: those that it signed, or None if it was offered none yet.
+        key: its public key. terms: those that it signed, or None if it was offered none yet. signatures: on these.
     """
 
     key: bytes
     terms: JoinTerms | None = None
-    signature: bytes = b""
+    signatures: JoinSignatures | None = None
 
 
 class Lost(msgspec.Struct, frozen=True):

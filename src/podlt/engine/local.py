@@ -19,7 +19,7 @@ from podlt.engine import wire
 from podlt.engine.process import HostProcess
 from podlt.engine.shared import BlockBuffer, Region
 from podlt.errors import EngineError
-from podlt.protocol.messages import Assignment, TreeSize
+from podlt.protocol.messages import Assignment, JoinSignatures, TreeSize
 
 FIRST_PATIENCE, LEAST_PATIENCE, PATIENCE_TIMES = 600.0, 60.0, 20.0
 """Seconds without an answer after which a process that has tasks is taken for hung: until the first answer, and at
@@ -128,8 +128,8 @@ class LocalEngine:
         """Their process numbers."""
         return [seat.host.pid for seat in self._seats]
 
-    def start(self, run: bytes, seen: TreeSize) -> dict[int, bytes]:
-        """Has the processes host their workers in a run (its identity); returns each worker's signature on joining it.
+    def start(self, run: bytes, seen: TreeSize) -> dict[int, JoinSignatures]:
+        """Has the processes host their workers in a run (its identity); returns each worker's signatures on joining it.
 
         Args:
             seen: the last tree head, which is signed too.
@@ -140,7 +140,7 @@ class LocalEngine:
         self._setup = msgspec.structs.replace(self._setup, run=run, seen=seen)
         for seat in self._seats:
             self._set_up(seat)
-        joins: dict[int, bytes] = {}
+        joins: dict[int, JoinSignatures] = {}
         for seat in self._seats:
             joins.update(self._await_ready(seat))
         return joins
@@ -247,7 +247,7 @@ class LocalEngine:
         setup = msgspec.structs.replace(self._setup, workers=seat.workers)
         seat.host.set_up(setup, [region.descriptor for region in regions])
 
-    def _await_ready(self, seat: _Seat) -> dict[int, bytes]:
+    def _await_ready(self, seat: _Seat) -> dict[int, JoinSignatures]:
         ready = seat.host.ready()
         ready.conformance.require(f"worker process {seat.number}")
         joins = ready.joins

@@ -38,7 +38,7 @@ from podlt.errors import EngineError, InvalidProofError
 from podlt.log.merkle import EMPTY_ROOT
 from podlt.program.layout import state_layout, update_layout
 from podlt.protocol.entries import Begin, identity
-from podlt.protocol.messages import Assignment, TreeSize
+from podlt.protocol.messages import Assignment, JoinSignatures, TreeSize
 
 STEP = 0.25
 """How long the engine waits for answers at a time, in seconds."""
@@ -96,7 +96,7 @@ class RayEngine(FixedMembers):
         for i, (actor, share) in enumerate(zip(taken, shares(len(hosted), len(taken)), strict=True)):
             self._seats.append(Seat(i, [hosted[n] for n in share], actor, label_of(share)))
         self._home = {h.number: seat for seat in self._seats for h in seat.workers}
-        self._joins: dict[int, bytes] = {}
+        self._joins: dict[int, JoinSignatures] = {}
         self._round, self._opening = -1, False
         self._holders: dict[int, int] = {}
         self._lines = 0

@@ -11,7 +11,7 @@ from podlt.canonical import MAX_RECORD, Decoder, encode
 from podlt.data.dataset import Field
 from podlt.engine.conformance import Conformance
 from podlt.errors import EngineError, InvalidProofError
-from podlt.protocol.messages import Committed, Opened, Task, TreeSize
+from podlt.protocol.messages import Committed, JoinSignatures, Opened, Task, TreeSize
 
 MAX_FRAME = MAX_RECORD
 """What a decoder takes; checked before any of it is read."""
@@ -59,7 +59,7 @@ class Ready(Message, frozen=True, tag="ready"):
         joins: the workers' signatures on joining.
     """
 
-    joins: list[bytes]
+    joins: list[JoinSignatures]
     conformance: Conformance
 
 

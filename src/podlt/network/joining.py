@@ -108,8 +108,8 @@ class Joining:
                     worker=terms.worker, public_key=identity.public.hex(), deposit=terms.deposit, entries=terms.seen
                 )
             )
-        signature = Worker(terms.worker, identity.key, setup.run).join(terms)
-        self._link.send(identity.public, m.record(m.Signed(run=setup.run, terms=terms, signature=signature)))
+        signatures = Worker(terms.worker, identity.key, setup.run).join(terms)
+        self._link.send(identity.public, m.record(m.Signed(run=setup.run, terms=terms, signatures=signatures)))
 
     def welcomed(self, identity: Identity, run: bytes, said: m.Welcome) -> bool:
         """An identity was admitted; returns whether that is news."""

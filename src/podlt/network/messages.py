@@ -17,7 +17,7 @@ from podlt.data.dataset import Field
 from podlt.engine.wire import MOST_SECONDS
 from podlt.errors import InvalidProofError
 from podlt.log.checkpoint import MAX_NOTE
-from podlt.protocol.messages import JoinTerms, Opened, Task
+from podlt.protocol.messages import JoinSignatures, JoinTerms, Opened, Task
 from podlt.units import Count, Digest, Millis, Round, Signature, Text, WorkerId
 
 VERSION = 3  # of these messages: a worker of another version is refused with a reason
@@ -79,11 +79,11 @@ class Join(Message, frozen=True, tag="join"):
 
 
 class Signed(Message, frozen=True, tag="signed"):
-    """A worker joins on the terms that it was offered; `signature` is over them and the run's identity."""
+    """A worker joins on the terms that it was offered: its signatures on them, and on the run's identity."""
 
     run: Digest
     terms: JoinTerms
-    signature: Signature
+    signatures: JoinSignatures
 
 
 class Beat(Message, frozen=True, tag="beat"):

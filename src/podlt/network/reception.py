@@ -17,7 +17,7 @@ from podlt.network.peers import Attention, Peer
 from podlt.network.run_setup import sign_setup
 from podlt.protocol.entries import Begin, identity
 from podlt.protocol.messages import JoinTerms, TreeSize
-from podlt.protocol.signatures import join_check
+from podlt.protocol.signatures import join_checks
 
 
 class Reception:
@@ -102,12 +102,12 @@ class Reception:
             return
         if peer.number is not None:
             self._welcome(peer, peer.number)
-        elif not join_check(self._run, peer.key, said.terms, said.signature).holds():
+        elif not all(check.holds() for check in join_checks(self._run, peer.key, said.terms, said.signatures)):
             self._send(peer, m.Refused(reason="the signature on joining does not hold"))
         else:
             known = self._arrived.get(peer.key)
             if known is None or known.terms is None or known.terms.seen <= said.terms.seen:
-                self._arrived[peer.key] = Member(peer.key, said.terms, said.signature)
+                self._arrived[peer.key] = Member(peer.key, said.terms, said.signatures)
 
     def admitted(self, peer: Peer, number: int) -> None:
         """A worker is admitted, as this number: it may fetch what is for all."""

@@ -70,6 +70,8 @@ class Join(Entry, frozen=True, tag="join/3"):
         deposit: credits that the manager holds for it from now on, besides what it held before.
         seen, root: size and root of the last tree head that the worker saw: the signature cannot be used again.
         signature: over the run's identity, number, deposit, size and root (`podlt.protocol.messages.JoinTerms`).
+        share: the worker's share of the draws, a signature over the run's identity alone: whatever terms the manager
+            offers, it is the same.
     """
 
     worker: WorkerId
@@ -78,6 +80,7 @@ class Join(Entry, frozen=True, tag="join/3"):
     seen: Count
     root: Digest
     signature: Signature
+    share: Signature
 
 
 class Withdraw(Entry, frozen=True, tag="withdraw/3"):

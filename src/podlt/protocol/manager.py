@@ -17,7 +17,7 @@ from podlt import crypto
 from podlt.errors import InvalidProofError, PeerError, TooFewWorkersError
 from podlt.protocol import entries as e
 from podlt.protocol.draw import Roles
-from podlt.protocol.messages import Assignment, Committed, JoinTerms, Opened, TreeSize
+from podlt.protocol.messages import Assignment, Committed, JoinSignatures, JoinTerms, Opened, TreeSize
 from podlt.protocol.plan import SETTLEMENT_WORKERS, Upcoming
 from podlt.protocol.redeal import Redealer
 from podlt.protocol.rules import RunState
@@ -82,7 +82,7 @@ class Manager:
             raise PeerError(number, "deposit", f"its deposit of {deposit} is more than the {room} that a run can hold")
         return JoinTerms(number, deposit, seen.size, seen.root)
 
-    def join(self, key: bytes, terms: JoinTerms, signature: bytes) -> int:
+    def join(self, key: bytes, terms: JoinTerms, signatures: JoinSignatures) -> int:
         """Admits a worker on the terms that it signed; returns its number.
 
         Raises:
@@ -95,7 +95,8 @@ class Manager:
             deposit=terms.deposit,
             seen=terms.seen,
             root=terms.root,
-            signature=signature,
+            signature=signatures.terms,
+            share=signatures.share,
         )
         if not all(check.holds() for check in signature_checks(self.state, entry)):
             raise PeerError(terms.worker, "join", "the signature on joining does not hold")

@@ -43,6 +43,18 @@ class JoinTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return run + b"".join(number.to_bytes(8, "big") for number in numbers) + self.root
 
 
+class JoinSignatures(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a worker gives when it joins: its signature over the terms, and its share of the draws."""
+
+    terms: Signature
+    share: Signature
+
+    @classmethod
+    def of(cls, entry: Join) -> JoinSignatures:
+        """The signatures that an entry has."""
+        return cls(entry.signature, entry.share)
+
+
 class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One fragment's work: a pure function of what these digests name. `randomness` seeds dropout and the like."""
 

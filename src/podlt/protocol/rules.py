@@ -77,7 +77,7 @@ class RunState(RunFacts):
             fresh = self.roster.number(entry.key) is None
             self._require(fresh, Claim.PROGRESS, "the key belongs to another worker")
             # Only a first joining counts for the draws: the manager could repeat a later one as often as it likes.
-            self.joined.append(entry.signature)
+            self.joined.append(entry.share)
         else:
             back = known.status == "withdrawn" and known.key == entry.key
             self._require(back, Claim.PROGRESS, f"worker {entry.worker} cannot join again")

@@ -8,10 +8,11 @@ from podlt import crypto
 from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
-from podlt.protocol.messages import JoinTerms
+from podlt.protocol.messages import JoinSignatures, JoinTerms
 from podlt.protocol.rules import RunState
 
 JOIN = "join/3"
+SHARE = "share/3"
 COMMITMENT = "signed-commitment/1"
 
 
@@ -42,15 +43,20 @@ def signature_checks(state: RunState, entry: e.Entry) -> list[SignatureCheck]:
         InvalidProofError: it names a worker that never joined.
     """
     if isinstance(entry, e.Join):
-        return [join_check(state.run, entry.key, JoinTerms.of(entry), entry.signature, state.index)]
+        return join_checks(state.run, entry.key, JoinTerms.of(entry), JoinSignatures.of(entry), state.index)
     if not isinstance(entry, e.Commit):
         return []
     return [commitment_check(state, c) for c in entry.commitments]
 
 
-def join_check(run: bytes, key: bytes, terms: JoinTerms, signature: bytes, entry: int = 0) -> SignatureCheck:
-    """The signature of a worker on the terms on which it joins a run (its identity)."""
-    return SignatureCheck(key, JOIN, terms.message(run), signature, entry, terms.worker)
+def join_checks(
+    run: bytes, key: bytes, terms: JoinTerms, signatures: JoinSignatures, entry: int = 0
+) -> list[SignatureCheck]:
+    """The signatures of a worker on the terms on which it joins a run (its identity), and on the run alone."""
+    return [
+        SignatureCheck(key, JOIN, terms.message(run), signatures.terms, entry, terms.worker),
+        SignatureCheck(key, SHARE, run, signatures.share, entry, terms.worker),
+    ]
 
 
 def commitment_check(state: RunState, c: e.Commitment) -> SignatureCheck:

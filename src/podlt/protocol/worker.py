@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from podlt import crypto
-from podlt.protocol.messages import Committed, JoinTerms, Opened, Task
-from podlt.protocol.signatures import COMMITMENT, JOIN
+from podlt.protocol.messages import Committed, JoinSignatures, JoinTerms, Opened, Task
+from podlt.protocol.signatures import COMMITMENT, JOIN, SHARE
 
 
 class Worker:
@@ -21,9 +21,9 @@ class Worker:
         self._openings: dict[int, Opened] = {}
         self._round = -1
 
-    def join(self, terms: JoinTerms) -> bytes:
-        """The signature with which it joins the run on these terms."""
-        return self._key.sign(JOIN, terms.message(self.run))
+    def join(self, terms: JoinTerms) -> JoinSignatures:
+        """The signatures with which it joins the run on these terms."""
+        return JoinSignatures(self._key.sign(JOIN, terms.message(self.run)), self._key.sign(SHARE, self.run))
 
     def commit(self, origin: int, task: Task, update: bytes) -> Committed:
         """Binds itself to a result, without showing it.

@@ -10,7 +10,7 @@ import msgspec
 
 from podlt.crypto import SigningKey, digest
 from podlt.dice import Dice
-from podlt.protocol.messages import Assignment, Committed, JoinTerms, Opened, Task
+from podlt.protocol.messages import Assignment, Committed, JoinSignatures, JoinTerms, Opened, Task
 from podlt.protocol.worker import Worker
 
 
@@ -53,8 +53,8 @@ class Player:
         self.rate = self.default_rate if rate is None else rate
         self.worker: Worker | None = None
 
-    def enter(self, run: bytes, terms: JoinTerms) -> bytes:
-        """The signature with which it joins the run, whose identity it learns here, on these terms."""
+    def enter(self, run: bytes, terms: JoinTerms) -> JoinSignatures:
+        """The signatures with which it joins the run, whose identity it learns here, on these terms."""
         if self.worker is None:
             self.worker = Worker(self.number, self.key, run)
         return self.worker.join(terms)

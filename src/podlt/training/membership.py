@@ -128,8 +128,8 @@ class Membership:
         if self._engine.elastic and (member.terms is None or offered is None or offered[0] != member.terms):
             self._offer(member)
             return None
-        assert member.terms is not None
-        number = self._manager.join(member.key, member.terms, member.signature)
+        assert member.terms is not None and member.signatures is not None
+        number = self._manager.join(member.key, member.terms, member.signatures)
         self._withdraw_offer(member.key)
         if self._engine.elastic:
             workers = self._manager.state.active_count
