@@ -48,6 +48,10 @@ class Manager:
         self._proposed: list[e.Entry] = []
         self._committed: dict[int, Committed] = {}
         self._opened: dict[int, Opened] = {}
+        self._uncommitted: set[int] = set()
+        self._unopened: set[int] = set()
+        self._unlogged: set[int] = set()
+        self._held: dict[int, set[int]] = {}
         self._roles: Roles | None = None
         self._redealer: Redealer | None = None
         self._disputes: list[Dispute] = []
@@ -160,7 +164,10 @@ class Manager:
         self._propose(entry)
         self._committed, self._opened, self._disputes, self._redealer = {}, {}, [], None
         self._roles = state.roles(self._chain.secret(state.round))
-        return [self._assignment(origin) for origin in sorted(self._roles.seats)]
+        seats = self._roles.seats
+        self._uncommitted, self._unopened, self._unlogged = set(seats), set(seats), set()
+        self._held = {worker: {worker} for worker in seats}
+        return [self._assignment(origin) for origin in sorted(seats)]
 
     def committed(self, message: Committed) -> None:
         """Takes a worker's commitment.
@@ -176,17 +183,29 @@ class Manager:
         if not commitment_check(self.state, _logged(message)).holds():
             raise PeerError(message.holder, "commitment", "the signature of its commitment does not hold")
         self._committed[message.origin] = message
+        self._uncommitted.discard(message.origin)
+        if known is None:
+            self._unlogged.add(message.origin)
+
+    @property
+    def all_committed(self) -> bool:
+        """Whether somebody is committed to each task. Costs nothing, as it is asked after each message."""
+        return not self._uncommitted
+
+    @property
+    def all_opened(self) -> bool:
+        """Whether the commitment to each task is opened."""
+        return not self._unopened
 
     def uncommitted(self) -> list[int]:
         """The origins of the tasks to which nobody is committed yet."""
-        return sorted(set(self._seats()) - set(self._committed))
+        return sorted(self._uncommitted)
 
     def commit(self) -> None:
         """Writes the commitments that came since the last call: from here on answers may be opened."""
-        assert self.state.current is not None
-        fresh = [c for o, c in sorted(self._committed.items()) if o not in self.state.current.commitments]
+        fresh, self._unlogged = sorted(self._unlogged), set()
         if fresh:
-            commitments = [_logged(c) for c in fresh]
+            commitments = [_logged(self._committed[origin]) for origin in fresh]
             self._propose(e.Commit(at=self._now(), round=self.state.round, commitments=commitments))
 
     def opened(self, message: Opened, uploaded: bytes | None = None) -> None:
@@ -208,10 +227,11 @@ class Manager:
         if uploaded is not None and uploaded != message.update:
             raise PeerError(message.holder, "upload", "its upload is not what it committed to")
         self._opened[message.origin] = message
+        self._unopened.discard(message.origin)
 
     def unopened(self) -> list[int]:
         """The origins of the tasks whose commitment is not opened yet."""
-        return sorted(set(self._seats()) - set(self._opened))
+        return sorted(self._unopened)
 
     def lost(self, worker: int, reason: str) -> list[Assignment]:
         """A worker is gone, or of no use: it withdraws, and what it held is dealt again.
@@ -232,13 +252,14 @@ class Manager:
             self._leave_settlement(worker)
             return []
         self._replay_withdrawal(worker)
-        held = [o for o in sorted(self._seats()) if self.state.current.holder(o) == worker]
         again = []
-        for origin in held:
-            self._committed.pop(origin, None)
-            self._opened.pop(origin, None)
+        for origin in sorted(self._held.pop(worker, ())):
+            self._forget_answer(origin)
+            self._uncommitted.add(origin)
+            self._unopened.add(origin)
             holder = self._substitute(origin)
             self._propose(e.Redeal(at=self._now(), round=self.state.round, origin=origin, holder=holder))
+            self._held.setdefault(holder, set()).add(origin)
             again.append(self._assignment(origin))
         return again
 
@@ -374,10 +395,16 @@ class Manager:
             self._redealer = Redealer(self._chain.secret(self.state.round), self._roles, self.state.roster)
         self._redealer.leave(worker)
 
+    def _forget_answer(self, origin: int) -> None:
+        self._committed.pop(origin, None)
+        self._opened.pop(origin, None)
+        for waiting in (self._uncommitted, self._unopened, self._unlogged):
+            waiting.discard(origin)
+
     def _leave_settlement(self, worker: int) -> None:
-        self._committed.pop(worker, None)
-        self._opened.pop(worker, None)
-        self._roles = self.state.roles(self._chain.secret(self.state.round))
+        self._forget_answer(worker)
+        assert self._roles is not None
+        self._roles.seats.pop(worker, None)
         if len(self._roles.seats) < SETTLEMENT_WORKERS:
             raise TooFewWorkersError("nobody is left to compare with: resume the run with more workers")
 

@@ -71,12 +71,12 @@ class RoundDriver:
         self._block = block
         self._tasks = {a.origin: a for a in assignments}
         self._engine.deal(block.half, block.plan.lines, block.bounds, assignments)
-        while self._manager.unopened() or not self._engine.idle():
-            while self._manager.uncommitted():
+        while not (self._manager.all_opened and self._engine.idle()):
+            while not self._manager.all_committed:
                 self._pump()
             self._manager.commit()
             self._engine.open(self._manager.state.round)
-            while not self._manager.uncommitted() and (self._manager.unopened() or not self._engine.idle()):
+            while self._manager.all_committed and not (self._manager.all_opened and self._engine.idle()):
                 self._pump()
 
     def settle(self) -> list[Verdict]:
