@@ -1,22 +1,49 @@
 """Errors, by whose fault they are, each with the exit code that the command line returns.
 
-Exit codes: 0 sound, 1 unsound (a proof failed), 2 usage (the operator can repair it), 3 could not check or
-could not go on (a full disk, too few workers, a diverging loss). Our own bugs are assertions.
+Our own bugs are assertions, and whatever else nobody foresaw: they end with `ExitCode.CRASH`, and never with a code
+that says something about a run.
 """
 
 from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the exit code of every command means; the README and `podlt --help` have the same table."""
+
+    HOLDS = 0
+    """All that was asked for holds, or is done."""
+
+    FAILS = 1
+    """Something fails: a proof, a file that is not what its log says, a machine that computes otherwise. Only that."""
+
+    USAGE = 2
+    """The operator can repair it: a wrong argument, a malformed recipe, a package that is not installed."""
+
+    STOPPED = 3
+    """Could not go on: a full disk, an unreadable file, too few workers, a loss that is not finite."""
+
+    NOT_CHECKED = 4
+    """Nothing fails, but something that was asked for was not checked."""
+
+    CRASH = 70
+    """A bug of podlt (EX_SOFTWARE of sysexits.h): it says nothing about a run."""
+
+    INTERRUPTED = 130
+    """Asked to end, by Ctrl-C."""
 
 
 class PodltError(Exception):
     """The root of every error that podlt raises on purpose."""
 
-    exit_code = 3
+    exit_code: int = ExitCode.STOPPED
 
 
 class UsageError(PodltError):
     """The operator asked for something impossible: a missing file, a malformed recipe, an unknown name."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class DataError(UsageError):
@@ -59,7 +86,7 @@ class InvalidProofError(PodltError):
         entry: the index of the first entry that is wrong, or None when it is not one entry's fault.
     """
 
-    exit_code = 1
+    exit_code = ExitCode.FAILS
 
     def __init__(
         self, message: str, *, entry: int | None = None, step: int = 0, expected: object = None, actual: object = None
@@ -72,6 +99,12 @@ class InvalidProofError(PodltError):
         self.step = step
         self.expected = expected
         self.actual = actual
+
+
+class NotCheckedError(PodltError):
+    """Nothing that was looked at fails, but something that was asked for could not be checked; says what, and why."""
+
+    exit_code = ExitCode.NOT_CHECKED
 
 
 class StorageError(PodltError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 
@@ -12,8 +13,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: the arguments after the program's name; those of the process by default.
 
     Raises:
-        SystemExit: always. 0 sound, 1 unsound, 2 usage, 3 could not check or go on, 130 interrupted.
+        SystemExit: always, with one of `podlt.errors.ExitCode`.
     """
-    from podlt.cli.app import run
+    try:
+        from podlt.cli.app import run
+    except Exception as error:  # an installation that is damaged must not end with Python's 1 either
+        from podlt.faults import crashed
 
+        raise SystemExit(crashed(error, sys.argv[1:] if argv is None else argv)) from None
     raise SystemExit(run(argv))

@@ -13,8 +13,8 @@ from podlt.cli.proof import print_verification, verified
 from podlt.cli.report import write_report
 from podlt.cli.summary import print_summary
 from podlt.cli.train import perform
+from podlt.errors import ExitCode
 
-UNSOUND = 1
 CHEATS = ["3:sign-flip"]
 
 
@@ -40,7 +40,7 @@ def demo(
     result = verified(path)
     print_verification(result, out)
     if not result.ok:
-        raise typer.Exit(UNSOUND)
+        raise typer.Exit(ExitCode.FAILS)
     out.print("\n[bold]3. Look[/bold]")
     out.print(f"  report: {write_report(path)}", soft_wrap=True)
     out.print(f"  podlt show {path} | podlt ledger {path} | podlt audit {path}", soft_wrap=True)

@@ -14,11 +14,10 @@ from msgspec import Meta
 
 from podlt.canonical import Decoder, encode
 from podlt.crypto import SigningKey, is_signed
-from podlt.data.dataset import Field
-from podlt.engine.wire import MOST_SECONDS
+from podlt.data.field import Field
 from podlt.errors import InvalidProofError
 from podlt.protocol.messages import Opened, Task
-from podlt.units import Count, Digest, Millis, Round, Signature, Text, WorkerId
+from podlt.units import MOST_SECONDS, Count, Digest, Millis, Round, Signature, Text, WorkerId
 
 VERSION = 2
 """Of these messages: a worker of another version is refused with a reason."""

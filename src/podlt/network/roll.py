@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from podlt.crypto import SigningKey
-from podlt.errors import InvalidProofError, UsageError
+from podlt.errors import InvalidProofError
+from podlt.extras import needed_by
 from podlt.network.authorization import ACCOUNT, manager_name, worker_name
 from podlt.network.cluster import direct, remembered
 from podlt.network.invitation import channel_of
@@ -98,12 +99,12 @@ def nats_errors() -> type[Exception]:
     """What nats-py raises.
 
     Raises:
-        UsageError: it is not installed.
+        MissingPackageError: it is not installed.
     """
     try:
         from nats.errors import Error
-    except ImportError:
-        raise UsageError("workers on other machines need more packages: pip install podlt[network]") from None
+    except ImportError as error:
+        raise needed_by("the network engine", error) from None
     return Error
 
 
