@@ -33,20 +33,10 @@ def crashed(error: BaseException, argv: Sequence[str], *, debug: bool = False) -
     Returns:
         The exit code of a crash.
     """
-    kind = type(error).__name__
-    trace = "".join(traceback.format_exception(error))
-    command = _without_secrets(" ".join(["podlt", *argv]))
-    report = f"{_version()}\ncommand: {command}\n\n{_without_secrets(trace)}"
-    cause = "memory is used up" if isinstance(error, MemoryError) else f"{kind}: {_first_line(error)}".rstrip(": ")
-    lines = [
-        f"error: podlt crashed ({cause}): this is a bug of podlt, and not a finding about the run",
-        f"traceback: {_keep(report)}",
-        f"please report it to the issue tracker of the project, with that file, the version ({_version()}) and the "
-        f"command: see {WHERE}",
-    ]
-    if debug or lines[1].endswith(_NOT_KEPT):
-        lines.insert(0, _without_secrets(trace).rstrip())
-    _say("\n".join(lines))
+    try:
+        _say(_report(error, argv, debug))
+    except Exception:  # whatever else goes wrong here must not end as Python's 1
+        _say(f"error: podlt crashed ({type(error).__name__}): this is a bug of podlt, and not a finding about the run")
     return ExitCode.CRASH
 
 
@@ -71,16 +61,29 @@ def guarded(main: Callable[[], object]) -> int:
     return code if isinstance(code, int) else ExitCode.HOLDS
 
 
-_NOT_KEPT = "(the temporary folder cannot be written)"
+def _report(error: BaseException, argv: Sequence[str], debug: bool) -> str:
+    trace = _without_secrets("".join(traceback.format_exception(error)))
+    command = _without_secrets(" ".join(["podlt", *argv]))
+    kind = type(error).__name__
+    cause = "memory is used up" if isinstance(error, MemoryError) else f"{kind}: {_first_line(error)}".rstrip(": ")
+    kept = _keep(f"{version_line()}\ncommand: {command}\n\n{trace}")
+    lines = [trace.rstrip()] if debug or kept is None else []
+    lines += [
+        f"error: podlt crashed ({cause}): this is a bug of podlt, and not a finding about the run",
+        f"traceback: {kept or 'above (the temporary folder cannot be written)'}",
+        f"please report it to the issue tracker of the project, with the traceback, the version ({version_line()}) and "
+        f"the command: see {WHERE}",
+    ]
+    return "\n".join(lines)
 
 
-def _keep(report: str) -> str:
+def _keep(report: str) -> str | None:
     try:
         number, path = tempfile.mkstemp(prefix="podlt-crash-", suffix=".txt")  # 0600
         with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(report)
     except OSError:
-        return f"above {_NOT_KEPT}"
+        return None
     return path
 
 
@@ -92,7 +95,8 @@ def _say(text: str) -> None:
         return
 
 
-def _version() -> str:
+def version_line() -> str:
+    """What a report of a fault has to name: the versions of podlt and Python, and the system."""
     try:
         version = metadata.version("podlt")
     except metadata.PackageNotFoundError:

@@ -17,8 +17,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     try:
         from podlt.cli.app import run
+
+        code = run(argv)
     except Exception as error:  # an installation that is damaged must not end with Python's 1 either
         from podlt.faults import crashed
 
-        raise SystemExit(crashed(error, sys.argv[1:] if argv is None else argv)) from None
-    raise SystemExit(run(argv))
+        code = crashed(error, sys.argv[1:] if argv is None else argv)
+    raise SystemExit(code)

@@ -34,7 +34,7 @@ from podlt.cli.train import train
 from podlt.cli.worker import worker
 from podlt.errors import ExitCode, PodltError
 from podlt.extras import missing_package
-from podlt.faults import crashed
+from podlt.faults import crashed, version_line
 
 BLOCKED = {
     errno.EACCES,
@@ -93,18 +93,21 @@ def build() -> typer.Typer:
     return app
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(version_line())
+        raise typer.Exit
+
+
 def settings(
     context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error was raised.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version, and end.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version, and end.")
+    ] = False,
 ) -> None:
     """Takes what holds for all commands."""
     options_of(context).debug = debug
-    if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"podlt {installed('podlt')}")
-        raise typer.Exit
 
 
 def run(argv: Sequence[str] | None = None) -> int:
