@@ -240,9 +240,12 @@ def _check(archive: Path, run: Path, manifest: Manifest) -> None:
 
 def _settle(run: Path, store: str, base: Path | None) -> None:
     """Writes the settings anew, and moves the log into a database if there is one for it."""
-    settings = from_json(read_whole(run / SETTINGS, 2**20))
+    try:
+        settings = from_json(read_whole(run / SETTINGS, 2**20))
+    except InvalidProofError as error:
+        raise StorageError(f"{SETTINGS}: {error.reason}") from None
     if not isinstance(settings, dict):
-        raise StorageError("settings.json: malformed")
+        raise StorageError(f"{SETTINGS}: malformed")
     settings.pop("store", None)
     if base is not None:
         settings["base"] = str(base.absolute())
