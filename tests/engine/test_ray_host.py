@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from podlt.data.dataset import Field
+from podlt.data.field import Field
 from podlt.engine.ray_place import RayCluster, TrustWarning, parse_resource
 from podlt.errors import EngineError, UsageError
 

@@ -202,7 +202,7 @@ def test_a_changed_archive_makes_no_directory(archive: Path, tmp_path: Path) -> 
     data[offset + 20] ^= 1
     changed = tmp_path / "changed.tar"
     changed.write_bytes(data)
-    with pytest.raises(InvalidProofError, match=r"manager\.key was changed"):
+    with pytest.raises(StorageError, match=r"manager\.key was changed"):
         restore(changed, tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["changed.tar"]
 
