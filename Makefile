@@ -11,6 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 setup: $(READY)
 
+# PyTorch first, and alone: it is by far the largest. The extra dev holds all others (train, network, ...).
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0

@@ -74,14 +74,22 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The public name, imported now."""
+    """The public name, imported now.
+
+    Raises:
+        AttributeError: there is no such name; MissingPackageError, an ImportError: what it needs is not installed.
+    """
     if name not in _HOMES:
         raise AttributeError(f"module 'podlt' has no attribute {name!r}")
     try:
         value = getattr(import_module(_HOMES[name]), name)
-    except ModuleNotFoundError as error:
-        absent = import_module("podlt.extras").missing(error.name)
-        raise absent or error from None
+    except ImportError as error:
+        from podlt.extras import needed_by
+
+        needed = needed_by(f"podlt.{name}", error)
+        if needed is error:
+            raise
+        raise needed from error
     globals()[name] = value
     return value
 

@@ -1,4 +1,8 @@
-"""Errors, by whose fault they are, each with the exit code of the command line. Our own bugs are assertions."""
+"""Errors, by whose fault they are, each with the exit code that the command line returns.
+
+Our own bugs are assertions, and whatever else nobody foresaw: they end with `ExitCode.CRASH`, and never with a code
+that says something about a run.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +10,28 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """How a command ends. Only a finding about a run is 1: a crash, a wrong argument or a missing file never is."""
+    """What the exit code of every command means; the README and `podlt --help` have the same table."""
 
     HOLDS = 0
-    """Done; all that was asked for holds."""
+    """All that was asked for holds, or is done."""
+
     FAILS = 1
-    """Something fails: a claim of a run, or a file of it that is not what its log says."""
+    """Something fails: a proof, a file that is not what its log says, a machine that computes otherwise. Only that."""
+
     USAGE = 2
-    """The user can repair it: a wrong argument or file, a missing package."""
+    """The operator can repair it: a wrong argument, a malformed recipe, a package that is not installed."""
+
     STOPPED = 3
-    """It could not go on: a full disk, too few workers, a loss that is not finite."""
+    """Could not go on: a full disk, an unreadable file, too few workers, a loss that is not finite."""
+
     NOT_CHECKED = 4
     """Nothing fails, but something that was asked for was not checked."""
-    CRASHED = 70
-    """A bug of podlt."""
+
+    CRASH = 70
+    """A bug of podlt (EX_SOFTWARE of sysexits.h): it says nothing about a run."""
+
     INTERRUPTED = 130
-    """Ctrl-C."""
+    """Asked to end, by Ctrl-C."""
 
 
 class PodltError(Exception):
@@ -92,7 +102,7 @@ class InvalidProofError(PodltError):
 
 
 class NotCheckedError(PodltError):
-    """Nothing fails, but something that was asked for could not be checked."""
+    """Nothing that was looked at fails, but something that was asked for could not be checked; says what, and why."""
 
     exit_code = ExitCode.NOT_CHECKED
 

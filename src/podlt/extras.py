@@ -1,37 +1,131 @@
-"""What podlt can do without, and which extra of its installation brings it: one place for every hint."""
+"""Packages that not every installation has: what each is called, and which `pip install` brings it.
+
+`pip install .` brings what reading and verifying a log needs; everything else comes with one of the extras of
+pyproject.toml. This table is the only place that says which.
+"""
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
+from types import TracebackType
+from typing import NamedTuple
+
 from podlt.errors import UsageError
 
-_EXTRAS = {
-    "train": ("PyTorch and what training takes", "torch numpy numba pyarrow rdata safetensors sklearn matplotlib"),
-    "network": ("what workers on other machines take", "aiohttp cryptography nats nkeys obstore zstandard"),
-    "operations": ("what metrics and structured logs take", "prometheus_client structlog"),
-    "postgres": ("what a log in PostgreSQL takes", "alembic psycopg"),
-    "ray": ("Ray", "ray"),
+
+class Package(NamedTuple):
+    """What a module that is imported belongs to.
+
+    Attributes:
+        name: as a person would say it.
+        extra: the extra of pyproject.toml that brings it.
+    """
+
+    name: str
+    extra: str
+
+
+PACKAGES = {
+    "matplotlib": Package("Matplotlib (matplotlib)", "train"),
+    "numba": Package("Numba (numba)", "train"),
+    "numpy": Package("NumPy (numpy)", "train"),
+    "pyarrow": Package("PyArrow (pyarrow)", "train"),
+    "rdata": Package("rdata", "train"),
+    "safetensors": Package("Safetensors (safetensors)", "train"),
+    "sklearn": Package("scikit-learn", "train"),
+    "torch": Package("PyTorch (torch)", "train"),
+    "aiohttp": Package("aiohttp", "network"),
+    "cryptography": Package("cryptography", "network"),
+    "nats": Package("the client of NATS (nats-py)", "network"),
+    "nats_server": Package("the server of NATS (nats-server)", "network"),
+    "nkeys": Package("nkeys", "network"),
+    "obstore": Package("obstore", "network"),
+    "zstandard": Package("Zstandard (zstandard)", "network"),
+    "prometheus_client": Package("the client of Prometheus (prometheus_client)", "operations"),
+    "structlog": Package("structlog", "operations"),
+    "alembic": Package("Alembic (alembic)", "postgres"),
+    "psycopg": Package("the driver of PostgreSQL (psycopg)", "postgres"),
+    "ray": Package("Ray (ray)", "ray"),
 }
-"""Extra -> what it brings, in words; the packages that are imported."""
+"""Module, as it is imported -> its package."""
+
+NEEDS_MORE = {
+    f"podlt {command}": "network"
+    for command in ("manager", "worker", "workers", "bench blobs", "bench engines", "bench joining")
+}
+"""Commands for which '.[train]' would not be enough: '.[network]' brings that as well."""
 
 
-class MissingExtraError(UsageError, ImportError):
-    """A package is not installed that this needs."""
+class MissingPackageError(UsageError, ImportError):
+    """A package that something needs is not installed, or cannot be imported. Also an ImportError.
+
+    Args:
+        what: needs it: a command or a part of podlt, such as "podlt train".
+        module: as it is imported; one of `PACKAGES`.
+        broken: why it cannot be imported although it is installed; "" if it is not installed.
+
+    Attributes:
+        need: the sentence of what is needed; hint: the one of what to do.
+    """
+
+    def __init__(self, what: str, module: str, broken: str = "") -> None:
+        package = PACKAGES[module]
+        extra = package.extra
+        if extra == "train":
+            extra = next((more for start, more in NEEDS_MORE.items() if f"{what} ".startswith(f"{start} ")), extra)
+        why = f"cannot be imported here: {broken}" if broken else "is not installed"
+        self.need = f"{what} needs {package.name}, which {why}"
+        self.hint = f"in podlt's folder: pip install '.[{extra}]'"
+        super().__init__(f"{self.need}; {self.hint}")
+        self.name = module
 
 
-def install(extra: str) -> str:
-    """The command that installs an extra, from podlt's folder: podlt is on no public index."""
-    return f"pip install '.[{extra}]', in podlt's folder"
+def missing_package(error: ImportError, what: str) -> MissingPackageError | None:
+    """What an import that failed means, if it was podlt that imported a package of the table.
+
+    Args:
+        error: what was raised.
+        what: needs the package, if the error does not say it already.
+
+    Returns:
+        None for every other module: a user's own code may import whatever it likes, and podlt knows nothing of it.
+    """
+    if isinstance(error, MissingPackageError):
+        return error
+    module = (error.name or "").partition(".")[0]
+    if module not in PACKAGES or not _ours(error.__traceback__):
+        return None
+    return MissingPackageError(what, module, str(error) if _is_there(module) else "")
 
 
-def needs(extra: str) -> MissingExtraError:
-    """The error where what an extra brings is not installed."""
-    return MissingExtraError(f"needs {_EXTRAS[extra][0]}: {install(extra)}")
+def needed_by(what: str, error: ImportError) -> ImportError:
+    """What to raise where an import failed: the missing package by its name, or the error itself.
+
+    Args:
+        what: needs the package, such as "the network engine".
+        error: what was raised.
+    """
+    module = (error.name or "").partition(".")[0]
+    if isinstance(error, MissingPackageError) or module not in PACKAGES:
+        return error
+    return MissingPackageError(what, module, str(error) if _is_there(module) else "")
 
 
-def missing(module: str | None) -> MissingExtraError | None:
-    """The error for a module that could not be imported; None if it is none of podlt's own needs."""
-    top = (module or "").partition(".")[0]
-    for extra, (what, packages) in _EXTRAS.items():
-        if top in packages.split():
-            return MissingExtraError(f"needs {what}: {top} is not installed; {install(extra)}")
-    return None
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _ours(trace: TracebackType | None) -> bool:
+    """Whether the last file that is neither Python's own nor the package's is one of podlt's."""
+    last = ""
+    while trace is not None:
+        known = trace.tb_frame.f_globals
+        root = str(known.get("__package__") or known.get("__name__")).partition(".")[0]
+        if root not in sys.stdlib_module_names and root != "_frozen_importlib":
+            last = root
+        trace = trace.tb_next
+    return last == "podlt" or last in PACKAGES

@@ -11,6 +11,9 @@ from msgspec import Meta
 
 MAX_INT = 2**63 - 1
 
+MOST_SECONDS = 1e6
+"""Longer than any task takes: where a worker says that it took longer, it does not tell the truth."""
+
 WorkerId = Annotated[int, Meta(ge=0, lt=2**20)]
 """A worker's number in its run, in the order of joining."""
 

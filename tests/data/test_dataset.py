@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from podlt.crypto import blob_digest, digest
-from podlt.data.dataset import DTYPES, Dataset, Field, fragment_digest_of, leaf_hashes
+from podlt.data.dataset import DTYPES, Dataset, fragment_digest_of, leaf_hashes
+from podlt.data.field import Field
 from podlt.data.writer import DatasetWriter
 from podlt.errors import DataError, StorageError, UsageError
 from podlt.log.merkle import inclusion_proof, is_included, root_of

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podlt.data.dataset import Field
+from podlt.data.field import Field
 from podlt.engine.shared import ALIGNMENT, BlockBuffer, Region
 from podlt.errors import EngineError
 

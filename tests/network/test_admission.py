@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podlt.crypto import SigningKey
-from podlt.errors import InvalidProofError, UsageError
+from podlt.errors import StorageError, UsageError
 from podlt.network import admission as ad
 from podlt.network import invitation as inv
 from podlt.network.register import FILE, Register
@@ -214,7 +214,7 @@ def test_what_another_process_changed_is_seen_at_once(tmp_path: Path) -> None:
 def test_a_spoiled_file_is_named_and_lets_nobody_in(tmp_path: Path) -> None:
     register = place(tmp_path)
     (tmp_path / FILE).write_bytes(b'{"members":{"zz":1}}')
-    with pytest.raises(InvalidProofError, match=FILE):
+    with pytest.raises(StorageError, match=FILE):
         register.admit(key(1), "", 0)
 
 

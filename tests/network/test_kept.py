@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from podlt.cli.manager import _Place
-from podlt.errors import InvalidProofError, UsageError
+from podlt.errors import StorageError, UsageError
 from podlt.network import entrance, place
 from podlt.network.kept import FILE, Kept, keep, kept
 
@@ -70,5 +70,5 @@ def test_the_port_is_kept_beside_the_way_and_alone_in_runs_of_before(tmp_path: P
 @pytest.mark.parametrize("text", ["", "[]", '{"port": 70000}', '{"blobs": 1}', '{"patience": -1}'])
 def test_a_file_that_was_changed_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
-    with pytest.raises(InvalidProofError, match=r"blobs.json: malformed"):
+    with pytest.raises(StorageError, match=r"blobs.json: malformed"):
         kept(tmp_path)

@@ -125,7 +125,7 @@ def facts(state: RunState) -> dict[str, object]:
     """Everything that a state holds, comparable."""
     known = dict(vars(state))
     ledger, roster = known.pop("ledger"), known.pop("roster")
-    return {**known, **vars(ledger), **vars(roster)}
+    return {**known, **vars(ledger), "workers": roster.workers, "order": roster.order}
 
 
 NUMBERS = st.one_of(st.integers(0, 12), st.sampled_from([2**20 - 1, 2**40 - 1, 2**63 - 1]))

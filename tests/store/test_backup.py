@@ -71,7 +71,7 @@ def goes_on(run: Path, undisturbed: Result) -> None:
     assert result.parameters == undisturbed.parameters
     assert result.ledger == undisturbed.ledger and result.rounds == undisturbed.rounds
     verification = verify(run, jobs=1)
-    assert verification.ok and verification.finished, verification.failure
+    assert verification.ok and verification.state.closed is not None, verification.failure
 
 
 def bodies(run: Path) -> list[bytes]:
@@ -174,7 +174,7 @@ def test_a_finished_run_is_copied_with_its_history_on_demand(undisturbed: Result
     assert large.size > small.size and small.left_out == []
     for name, made in (("small", small), ("large", large)):
         restore(tmp_path / f"{name}.tar", tmp_path / name)
-        assert verify(tmp_path / name, jobs=1).finished
+        assert verify(tmp_path / name, jobs=1).state.closed is not None
         assert perform(tmp_path / name).parameters == undisturbed.parameters
         assert (tmp_path / name / "model.safetensors").read_bytes() == (
             undisturbed.run / "model.safetensors"
@@ -202,7 +202,7 @@ def test_a_changed_archive_makes_no_directory(archive: Path, tmp_path: Path) -> 
     data[offset + 20] ^= 1
     changed = tmp_path / "changed.tar"
     changed.write_bytes(data)
-    with pytest.raises(InvalidProofError, match=r"manager\.key was changed"):
+    with pytest.raises(StorageError, match=r"manager\.key was changed"):
         restore(changed, tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["changed.tar"]
 

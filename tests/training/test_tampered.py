@@ -105,11 +105,6 @@ CHANGES: dict[str, Callable[[Path], None]] = {
     "recipe: an unknown field": edit("recipe.json", '"seed":0', '"seed":0,"speed":9'),
     "recipe: no document": lambda run: flip(run / "recipe.json"),
     "program": lambda run: flip(run / "program.json"),
-    "manager's key": other_secret("manager.key"),
-    "manager's key: no document": lambda run: (run / "manager.key").write_text("{}") and None,  # type: ignore[func-returns-value]
-    "a worker's key": other_secret("workers.key"),
-    "a worker's key missing": edit("workers.key", '"keys":["', '"keys":[],"kays":["'),
-    "settings": edit("settings.json", '"processes":0', '"processes":"all"'),
     "an update": lambda run: flip(last(run / "updates")),
     "a checkpoint": lambda run: flip(last(run / "checkpoints")),
     "a checkpoint's optimiser": other_momentum,
@@ -120,6 +115,16 @@ CHANGES: dict[str, Callable[[Path], None]] = {
     "the model": lambda run: flip(run / "model.safetensors"),
 }
 
+NOT_IN_THE_LOG: dict[str, tuple[Callable[[Path], None], type[PodltError]]] = {
+    "manager's key": (other_secret("manager.key"), UsageError),
+    "manager's key: no document": (lambda run: (run / "manager.key").write_text("{}") and None, StorageError),  # type: ignore[func-returns-value]
+    "a worker's key": (other_secret("workers.key"), UsageError),
+    "a worker's key missing": (edit("workers.key", '"keys":["', '"keys":[],"kays":["'), StorageError),
+    "settings": (edit("settings.json", '"processes":0', '"processes":"all"'), StorageError),
+    "settings: no document": (lambda run: (run / "settings.json").write_text("{") and None, StorageError),  # type: ignore[func-returns-value]
+}
+"""Files of which the log says nothing: whoever changed them can repair them, and no proof fails."""
+
 
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_changed_file_is_reported_and_left_as_it_is(run: Path, what: str) -> None:
@@ -128,6 +133,17 @@ def test_a_changed_file_is_reported_and_left_as_it_is(run: Path, what: str) -> N
     with pytest.raises(InvalidProofError) as caught:
         podlt.api.resume(run)
     assert caught.value.exit_code == 1
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("what", NOT_IN_THE_LOG)
+def test_a_changed_file_that_no_entry_binds_is_no_finding(run: Path, what: str) -> None:
+    change, expected = NOT_IN_THE_LOG[what]
+    change(run)
+    before = contents(run)
+    with pytest.raises(expected) as caught:
+        podlt.api.resume(run)
+    assert caught.value.exit_code != 1
     assert contents(run) == before
 
 

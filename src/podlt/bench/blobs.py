@@ -252,4 +252,8 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
 
 
 if __name__ == "__main__":
-    main()
+    import sys
+
+    from podlt.faults import guarded
+
+    sys.exit(guarded(main))

@@ -19,7 +19,7 @@ from pathlib import Path
 from podlt.bench import PODLT
 from podlt.bench.jobs import BenchJob, BenchOptions, fitting, proven_rounds, started
 from podlt.engine.interface import Job
-from podlt.extras import needs
+from podlt.extras import needed_by
 from podlt.training.trainer import Trainer
 
 PROCESSES = 8
@@ -60,8 +60,8 @@ def networked(job: BenchJob, workers: int) -> Iterator[tuple[Trainer, float]]:
     try:
         from podlt.network.entrance import Entrance
         from podlt.network.place import Elsewhere
-    except ImportError:
-        raise needs("network") from None
+    except ImportError as error:
+        raise needed_by("podlt bench engines", error) from None
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="podlt-bench-")))
         crowd = _Crowd(folder, workers)
@@ -126,4 +126,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    import sys
+
+    from podlt.faults import guarded
+
+    sys.exit(guarded(main))

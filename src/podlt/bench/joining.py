@@ -195,4 +195,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from podlt.faults import guarded
+
+    sys.exit(guarded(main))

@@ -173,4 +173,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    import sys
+
+    from podlt.faults import guarded
+
+    sys.exit(guarded(main))

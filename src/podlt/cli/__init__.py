@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 
@@ -14,6 +15,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: always, with one of `podlt.errors.ExitCode`.
     """
-    from podlt.cli.app import run
+    try:
+        from podlt.cli.app import run
 
-    raise SystemExit(run(argv))
+        code = run(argv)
+    except Exception as error:  # an installation that is damaged must not end with Python's 1 either
+        from podlt.faults import crashed
+
+        code = crashed(error, sys.argv[1:] if argv is None else argv)
+    raise SystemExit(code)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import re
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ import typer
 from typer.main import get_command
 
 from podlt.cli.audit import audit
-from podlt.cli.bench import bench
+from podlt.cli.bench import BENCHES, bench
 from podlt.cli.bundle import bundle
 from podlt.cli.conformance import conformance
 from podlt.cli.context import Options, options_of
@@ -36,9 +36,21 @@ from podlt.cli.store import backup, restore, store_app
 from podlt.cli.train import train
 from podlt.cli.worker import worker
 from podlt.errors import ExitCode, PodltError
-from podlt.extras import missing
+from podlt.extras import missing_package
+from podlt.faults import crashed, version_line
 
-INTERRUPTED = ExitCode.INTERRUPTED
+BLOCKED = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.EPERM,
+    errno.EROFS,
+}
+"""What the system refuses whatever podlt does: no fault of ours, wherever it comes up."""
 
 HELP = """Train a network on machines you do not control, and prove that the work was done.
 
@@ -46,9 +58,10 @@ First try: [bold]podlt demo[/bold] (MNIST over 50 workers, three of whom cheat; 
 
 Your own: [bold]podlt recipe new my.toml[/bold], then [bold]podlt train my.toml[/bold]
 
-Exit codes: 0 done, all that was asked for holds; 1 something fails, and only that; 2 usage, which you can repair;
-3 could not go on (a full disk, too few workers); 4 nothing fails, but something asked for was not checked;
-70 a bug of podlt; 130 interrupted.
+Exit codes: 0 all that was asked for holds, or is done; 1 something fails, and only that;
+2 usage, which you can repair (a wrong argument, a missing package);
+3 could not go on (a full disk, too few workers, a loss that is not finite);
+4 nothing fails, but something asked for was not checked; 70 a crash of podlt; 130 interrupted.
 """
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
@@ -83,44 +96,99 @@ def build() -> typer.Typer:
     return app
 
 
-def settings(
-    context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error was raised.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version, and end.")] = False,
-) -> None:
-    """Takes what holds for all commands."""
-    options_of(context).debug = debug
-    if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"podlt {installed('podlt')}")
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(version_line())
         raise typer.Exit
 
 
+def settings(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error was raised.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """Takes what holds for all commands."""
+    options_of(context).debug = debug
+
+
 def run(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit code."""
+    """Runs a command; returns one of `ExitCode`.
+
+    No exception leaves it: what is neither a PodltError nor typer's is a bug of ours, and `crashed` says so. Python's
+    own exit code for that, 1, would read as a finding about a run.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
     options = Options()
+    command: Any = None
     try:
         command = get_command(build())
         _join_lines(command)
-        code = command.main(args=argv, prog_name="podlt", obj=options, standalone_mode=False)
-    except PodltError as error:
-        if options.debug:
-            raise
+        code = command.main(args=given, prog_name="podlt", obj=options, standalone_mode=False)
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+    except BaseException as error:
+        return _failed(error, _name_of(command, given), given, options)
+    if code == ExitCode.INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+        return _tell("interrupted", options.hint, ExitCode.INTERRUPTED)
+    return code if isinstance(code, int) else ExitCode.HOLDS
+
+
+def _failed(error: BaseException, name: str, argv: Sequence[str], options: Options) -> int:
+    """Says how a command ended that raised; returns the exit code."""
+    if _is_nobody_reading(error):
+        return ExitCode.STOPPED
+    missing = missing_package(error, name) if isinstance(error, ImportError) else None
+    code = getattr(error, "exit_code", None)
+    known = missing is not None or isinstance(error, PodltError)
+    blocked = isinstance(error, OSError) and error.errno in BLOCKED
+    if options.debug and (known or blocked):
+        traceback.print_exception(error)
+    if missing is not None:
+        return _tell(missing.need, missing.hint, missing.exit_code)
+    if isinstance(error, PodltError):
         return _tell(str(error), options.hint, error.exit_code)
+    if blocked:
+        return _tell(f"could not go on: {error}", options.hint, ExitCode.STOPPED)
+    if callable(getattr(error, "format_message", None)) and isinstance(code, int):
+        return _usage(error)
+    if type(error).__name__ == "Abort":
+        return ExitCode.INTERRUPTED
+    if options.hint:
+        typer.echo(f"hint: {options.hint}", err=True)
+    return crashed(error, argv, debug=options.debug)
+
+
+def _is_nobody_reading(error: BaseException) -> bool:
+    """Whether standard output's reader has gone (`| head`): then nobody was told how it ended, and 0 would be a lie.
+
+    Typer and rich make a SystemExit of it, with Python's code 1.
+    """
+    cause = error.__context__ if isinstance(error, SystemExit) else error
+    if not isinstance(cause, BrokenPipeError) and not isinstance(error, SystemExit):
+        return False
+    try:
+        sys.stdout.flush()
+        gone = isinstance(error, SystemExit) and isinstance(cause, BrokenPipeError)
     except BrokenPipeError:
-        # Whoever read our output (`| head`) has enough; Python must not try to flush it once more.
+        gone = True
+    if gone:  # Python must not try to flush it once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except ModuleNotFoundError as error:
-        absent = missing(error.name)
-        return _tell(f"this {absent}", "", absent.exit_code) if absent is not None else _crashed(error, options)
-    except Exception as error:  # click's own errors have no common type that typer exports
-        code = _usage(error)
-        return code if code is not None else _crashed(error, options)
-    if code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt
-        return _tell("interrupted", options.hint, INTERRUPTED)
-    return code if isinstance(code, int) else 0
+    return gone
+
+
+def _name_of(command: Any, argv: Sequence[str]) -> str:
+    """What the user calls the command that was asked for, such as "podlt data describe"."""
+    words = ["podlt"]
+    for word in argv:
+        below = getattr(command, "commands", {})
+        if word in below:
+            words.append(word)
+            command = below[word]
+        elif words[-1] == "bench" and word in BENCHES:
+            return " ".join([*words, word])
+    return " ".join(words)
 
 
 def _join_lines(command: Any) -> None:
@@ -130,35 +198,13 @@ def _join_lines(command: Any) -> None:
         each.help = re.sub(r"(?<=\S)\n *(?=\S)", " ", inspect.cleandoc(each.help or ""))
 
 
-def _crashed(error: Exception, options: Options) -> int:
-    """Says that this is a bug of ours and no finding about any run; the traceback is kept for whoever reports it."""
-    if options.debug:
-        raise error
-    lines = traceback.format_exception(error)
-    try:
-        descriptor, name = tempfile.mkstemp(prefix="podlt-crash-", suffix=".txt")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write("".join(lines))
-        where = f"the traceback is in {name}"
-    except OSError:
-        where = "".join(lines)
-    typer.echo(f"podlt crashed: {type(error).__name__}: {error}", err=True)
-    typer.echo("this is a bug of podlt, and says nothing about any run", err=True)
-    typer.echo(f"hint: {where}; README.md says where to report it", err=True)
-    return ExitCode.CRASHED
-
-
-def _usage(error: Exception) -> int | None:
-    """Shows what typer says of wrong arguments; None for anything else: a bug of ours."""
-    code = getattr(error, "exit_code", None)
-    if not callable(getattr(error, "format_message", None)) or not isinstance(code, int):
-        return INTERRUPTED if type(error).__name__ == "Abort" else None
+def _usage(error: Any) -> int:
+    """Shows what typer says of wrong arguments."""
     from typer.rich_utils import rich_format_error
 
-    shown: Any = error
-    if shown.format_message():
-        rich_format_error(shown)
-    return code
+    if error.format_message():
+        rich_format_error(error)
+    return ExitCode.USAGE
 
 
 def _tell(message: str, hint: str, code: int) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from podlt.errors import UsageError
+from podlt.errors import ExitCode, UsageError
 
 BENCHES = {
     "overhead": "useful lines a second with the proof, over those without",
@@ -38,4 +38,7 @@ def bench(
         known = "; ".join(f"{bench}: {what}" for bench, what in BENCHES.items())
         raise UsageError(f"no bench named {name!r}: expected one of {known}")
     sys.argv = [f"podlt bench {name}", *context.args]  # each bench is a program of its own: python -m podlt.bench.NAME
-    importlib.import_module(f"podlt.bench.{name}").main()
+    try:
+        importlib.import_module(f"podlt.bench.{name}").main()
+    except SystemExit as end:  # as argparse ends, and a bench that compares
+        raise typer.Exit(end.code if isinstance(end.code, int) else ExitCode.HOLDS) from None

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from podlt.cli.context import JsonOption
+from podlt.errors import ExitCode
 
-DIFFERS = 1
 DeviceOption = Annotated[
     str, typer.Option(help="cpu; cuda or cuda:N, a GPU; portable, what a GPU would run, on the CPU.", metavar="DEVICE")
 ]
@@ -31,4 +31,4 @@ def conformance(device: DeviceOption = "cpu", as_json: JsonOption = False) -> No
     else:
         typer.echo(f"{report.digest} {'PASS' if report.differing is None else f'FAIL: {report.differing}'}")
     if report.differing is not None:
-        raise typer.Exit(DIFFERS)
+        raise typer.Exit(ExitCode.FAILS)

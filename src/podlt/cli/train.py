@@ -57,7 +57,8 @@ def train(
         str,
         typer.Option(
             metavar="local|ray",
-            help="Where the workers are: on this machine, or in a Ray cluster whose people you trust (podlt[ray]).",
+            help="Where the workers are: on this machine, or in a Ray cluster whose people you trust (which needs "
+            "pip install '.[ray]').",
         ),
     ] = "",
     ray: Annotated[

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from podlt.data.dataset import DTYPES, MAX_ROW_BYTES, Field
+from podlt.data.dataset import DTYPES, MAX_ROW_BYTES
+from podlt.data.field import Field
 from podlt.data.spec import MAX_CLASSES, DataSpec, parts_of
 from podlt.data.streams import Stream, npz_streams
 from podlt.data.writer import DatasetWriter

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from podlt.canonical import from_json, to_json
 from podlt.crypto import blob_digest, digest
+from podlt.data.field import Field
 from podlt.errors import DataError, InvalidProofError, StorageError, UsageError
 from podlt.log.merkle import Tree
 
@@ -40,30 +41,6 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-
-
-class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One field of every line.
-
-    Attributes:
-        name: its key in `Dataset.read`; dtype: how it is stored; shape: of one line, () for a single number.
-        scale: what the stored value is to be multiplied by to give the model's input, or None for nothing.
-        role: whether it is what the model is given, or what it must predict.
-    """
-
-    name: str
-    dtype: Literal["u8", "f32", "i64", "i32"]
-    shape: tuple[int, ...]
-    role: Literal["input", "label"]
-    scale: float | None = None
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one line of this field."""
-        size = DTYPES[self.dtype].itemsize
-        for extent in self.shape:
-            size *= extent
-        return size
 
 
 class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from podlt.data.arrays import Progress
-from podlt.data.dataset import Field
 from podlt.data.encode import Encoding, Int64, Roles, Spool, encoded, fit
+from podlt.data.field import Field
 from podlt.data.spec import Column, DataSpec, parts_of
 from podlt.data.tables import Table, open_table
 from podlt.data.writer import DatasetWriter, storing

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from podlt.data.arrays import Progress
-from podlt.data.dataset import Field
+from podlt.data.field import Field
 from podlt.data.spec import DataSpec, parts_of
 from podlt.data.writer import DatasetWriter, storing
 from podlt.errors import DataError

@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 
 from podlt.canonical import MAX_RECORD, to_json
-from podlt.data.dataset import DTYPES, FORMAT, Arrays, Dataset, Field, Meta, check_fields, leaf_hashes
+from podlt.data.dataset import DTYPES, FORMAT, Arrays, Dataset, Meta, check_fields, leaf_hashes
+from podlt.data.field import Field
 from podlt.errors import DataError, StorageError
 from podlt.log.merkle import Tree
 

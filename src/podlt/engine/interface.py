@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from podlt.crypto import SigningKey
-from podlt.data.dataset import Field
+from podlt.data.field import Field
 from podlt.engine import wire
 from podlt.engine.local import Restarted
 from podlt.program.ir import Program

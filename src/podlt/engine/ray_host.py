@@ -17,7 +17,8 @@ import msgspec
 import numpy as np
 
 from podlt.canonical import Decoder, encode
-from podlt.data.dataset import DTYPES, Field
+from podlt.data.dataset import DTYPES
+from podlt.data.field import Field
 from podlt.engine import wire
 from podlt.engine.shared import ALIGNMENT, Region
 from podlt.errors import EngineError

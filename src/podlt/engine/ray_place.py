@@ -16,7 +16,7 @@ from types import ModuleType
 from podlt.engine.interface import Engine, Job
 from podlt.engine.local import LEAST_PATIENCE
 from podlt.errors import EngineError, UsageError
-from podlt.extras import needs
+from podlt.extras import needed_by
 from podlt.program.operations import EXACT_ARITHMETIC
 
 TRUST = (
@@ -124,8 +124,8 @@ def parse_resource(text: str) -> tuple[str, float]:
 def _ray() -> ModuleType:
     try:
         return importlib.import_module("ray")
-    except ImportError:
-        raise needs("ray") from None
+    except ImportError as error:
+        raise needed_by('the engine "ray"', error) from None
 
 
 def _begin(ray: ModuleType, address: str) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from podlt.data.dataset import DTYPES, Field
+from podlt.data.dataset import DTYPES
+from podlt.data.field import Field
 from podlt.errors import EngineError
 
 ALIGNMENT = 64

@@ -8,16 +8,13 @@ from collections.abc import Sequence
 import msgspec
 
 from podlt.canonical import MAX_RECORD, Decoder, encode
-from podlt.data.dataset import Field
+from podlt.data.field import Field
 from podlt.engine.conformance import Conformance
 from podlt.errors import EngineError, InvalidProofError
 from podlt.protocol.messages import Committed, JoinSignatures, Opened, Task, TreeSize
 
 MAX_FRAME = MAX_RECORD
 """What a decoder takes; checked before any of it is read."""
-
-MOST_SECONDS = 1e6
-"""Longer than any task takes: where a worker says that it took longer, it does not tell the truth."""
 
 REGIONS = 3
 """How many descriptors follow a setup: of the parameters, the block and the updates."""

@@ -195,4 +195,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from podlt.faults import guarded
+
+    sys.exit(guarded(main))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from podlt.errors import StorageError, UsageError
-from podlt.extras import needs
+from podlt.extras import needed_by
 from podlt.store.files import read_whole, write_whole
 
 CERTIFICATE, PRIVATE_KEY = "tls.pem", "tls.key"
@@ -81,6 +81,6 @@ def _cryptography() -> tuple[Any, Any, Any]:
         from cryptography import x509
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
-    except ImportError:
-        raise needs("network") from None
+    except ImportError as error:
+        raise needed_by("the network engine", error) from None
     return x509, ed25519, serialization

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from podlt.canonical import from_json, to_json
 from podlt.crypto import SigningKey
-from podlt.errors import InvalidProofError, UsageError
+from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.network import certificate as tls
 from podlt.network.invitation import check_url
 from podlt.network.keys import load_key
@@ -93,7 +93,7 @@ def remembered(folder: Path) -> Cluster | None:
         folder: `RUN/nats`.
 
     Raises:
-        UsageError: its key is not where it was; InvalidProofError: malformed.
+        UsageError: its key is not where it was; StorageError: malformed.
     """
     path = folder / FILE
     if not path.is_file():
@@ -101,7 +101,7 @@ def remembered(folder: Path) -> Cluster | None:
     try:
         kept = msgspec.convert(from_json(read_whole(path, _LONGEST)), _Kept)
     except (msgspec.ValidationError, InvalidProofError):
-        raise InvalidProofError(f"{path}: malformed; the run's directory was changed") from None
+        raise StorageError(f"{path}: malformed; the run's directory was changed") from None
     key_file = Path(kept.key_file)
     if not key_file.is_file():
         raise UsageError(

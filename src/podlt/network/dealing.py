@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from podlt import crypto
-from podlt.data.dataset import Field
+from podlt.data.field import Field
 from podlt.engine import wire
 from podlt.network import messages as m
 from podlt.network.depot import Depot

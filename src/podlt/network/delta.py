@@ -22,14 +22,14 @@ import numpy as np
 
 from podlt.crypto import blob_digest
 from podlt.errors import InvalidProofError
-from podlt.extras import needs
+from podlt.extras import needed_by
 from podlt.network.blobs import BlobStore
 from podlt.network.disk import Buffer, flat
 
 try:
     import zstandard
-except ImportError:
-    raise needs("network") from None
+except ImportError as error:
+    raise needed_by("the network engine", error) from None
 
 PART = 2**22
 """How many bytes of the parameters a record stands for; the last may have fewer."""

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from podlt.errors import PodltError, StorageError, UsageError
-from podlt.extras import needs
+from podlt.extras import needed_by
 from podlt.network import passes
 from podlt.network.addresses import bracketed, is_any, own_address
 from podlt.network.background import CLOSE_SECONDS, Background
@@ -274,6 +274,6 @@ class Depot:
 def _modules() -> tuple[Any, Any]:
     try:
         from podlt.network import http, objects
-    except ImportError:
-        raise needs("network") from None
+    except ImportError as error:
+        raise needed_by("the network engine", error) from None
     return http, objects

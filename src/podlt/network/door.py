@@ -20,7 +20,7 @@ from typing import Any
 
 from podlt.crypto import SigningKey
 from podlt.errors import EngineError, InvalidProofError, PodltError, UsageError
-from podlt.extras import needs
+from podlt.extras import needed_by
 from podlt.network.admission import Refused
 from podlt.network.authorization import (
     SUBJECT,
@@ -329,6 +329,6 @@ def _nats() -> Any:
     try:
         import nats
         import nats.errors
-    except ImportError:
-        raise needs("network") from None
+    except ImportError as error:
+        raise needed_by("the network engine", error) from None
     return nats

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from podlt.errors import InvalidProofError
+from podlt.errors import StorageError
 from podlt.store.files import read_whole, write_whole
 
 FILE = "blobs.json"
@@ -37,7 +37,7 @@ def kept(run: Path) -> Kept:
     """What is kept for a run; nothing for one that is new, and the port alone for one of an earlier version.
 
     Raises:
-        InvalidProofError: malformed; StorageError: it cannot be read.
+        StorageError: malformed, or it cannot be read.
     """
     path = run / FILE
     if not path.is_file():
@@ -45,9 +45,9 @@ def kept(run: Path) -> Kept:
     try:
         found = msgspec.json.decode(read_whole(path, _LONGEST), type=Kept)
     except msgspec.DecodeError:
-        raise InvalidProofError(f"{path}: malformed; the run's directory was changed") from None
+        raise StorageError(f"{path}: malformed; the run's directory was changed") from None
     if not 0 <= found.port < 65536 or found.patience < 0:
-        raise InvalidProofError(f"{path}: malformed; the run's directory was changed")
+        raise StorageError(f"{path}: malformed; the run's directory was changed")
     return found
 
 
@@ -55,7 +55,7 @@ def keep(run: Path, **changes: Any) -> None:
     """Changes what is kept for a run; nothing is written if it is so already.
 
     Raises:
-        InvalidProofError: what is there is malformed; StorageError: it cannot be read, or written.
+        StorageError: what is there is malformed, or cannot be read or written.
     """
     before = kept(run)
     now = msgspec.structs.replace(before, **changes)

@@ -20,7 +20,7 @@ from msgspec import Meta
 from podlt.canonical import Decoder, encode
 from podlt.crypto import SigningKey, is_signed
 from podlt.errors import InvalidProofError, UsageError
-from podlt.extras import needs
+from podlt.extras import needed_by
 from podlt.network.invitation import SECRET_BYTES, Invitation, channel_of, name_of
 from podlt.units import Count, PublicKey
 
@@ -204,6 +204,6 @@ def _bytes(text: str) -> bytes:
 def _nkeys() -> Any:
     try:
         import nkeys
-    except ImportError:
-        raise needs("network") from None
+    except ImportError as error:
+        raise needed_by("the network engine", error) from None
     return nkeys

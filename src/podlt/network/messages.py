@@ -13,12 +13,11 @@ import msgspec
 from msgspec import Meta
 
 from podlt.canonical import Decoder, encode
-from podlt.data.dataset import Field
-from podlt.engine.wire import MOST_SECONDS
+from podlt.data.field import Field
 from podlt.errors import InvalidProofError
 from podlt.log.checkpoint import MAX_NOTE
 from podlt.protocol.messages import JoinSignatures, JoinTerms, Opened, Task
-from podlt.units import Count, Digest, Millis, Round, Signature, Text, WorkerId
+from podlt.units import MOST_SECONDS, Count, Digest, Millis, Round, Signature, Text, WorkerId
 
 VERSION = 3  # of these messages: a worker of another version is refused with a reason
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from podlt.extras import needs
+from podlt.extras import needed_by
 
 PING_SECONDS = 5
 """How often a connection is tried that nothing comes from."""
@@ -248,6 +248,6 @@ def _nats() -> Any:
     try:
         import nats
         import nats.errors
-    except ImportError:
-        raise needs("network") from None
+    except ImportError as error:
+        raise needed_by("the network engine", error) from None
     return nats

@@ -15,7 +15,7 @@ import numpy as np
 
 from podlt.crypto import SigningKey, blob_digest
 from podlt.errors import InvalidProofError, PodltError
-from podlt.extras import needs
+from podlt.extras import needed_by
 from podlt.network import delta
 from podlt.network.background import Background
 from podlt.network.disk import Buffer, flat
@@ -244,6 +244,6 @@ class Porter:
 def _modules() -> tuple[Any, Any]:
     try:
         from podlt.network import buckets, http_client
-    except ImportError:
-        raise needs("network") from None
+    except ImportError as error:
+        raise needed_by("the network engine", error) from None
     return http_client, buckets

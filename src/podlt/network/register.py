@@ -54,7 +54,7 @@ class Register:
         """What the file says now.
 
         Raises:
-            InvalidProofError: it is malformed; StorageError: it cannot be read.
+            StorageError: it is malformed, or cannot be read.
         """
         with self._mutex:
             return self._read()
@@ -129,7 +129,7 @@ class Register:
         """Where workers find the run.
 
         Raises:
-            UsageError: it was never started for workers on other machines; InvalidProofError: malformed.
+            UsageError: it was never started for workers on other machines; StorageError: malformed.
         """
         path = self.run / FOLDER / PLACE
         if not path.is_file():
@@ -139,7 +139,7 @@ class Register:
         try:
             return msgspec.convert(from_json(read_whole(path, _LONGEST)), Place)
         except (msgspec.ValidationError, InvalidProofError):
-            raise InvalidProofError(f"{path}: malformed; the run's directory was changed") from None
+            raise StorageError(f"{path}: malformed; the run's directory was changed") from None
 
     def set_place(self, servers: Sequence[str], certificate: bytes) -> None:
         """Says where workers find the run.
@@ -167,7 +167,7 @@ class Register:
             try:
                 self._state = from_bytes(read_whole(self._path, _LONGEST))
             except InvalidProofError as error:
-                raise InvalidProofError(f"{self._path}: {error.reason}") from None
+                raise StorageError(f"{self._path}: {error.reason}; the run's directory was changed") from None
             self._seen = seen
         return self._state
 

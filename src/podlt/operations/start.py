@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from podlt.errors import UsageError
+from podlt.extras import MissingPackageError
 from podlt.training import events as ev
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def operations(
         tell: is told where the metrics are; then: a listener that hears every event first.
 
     Raises:
-        UsageError: an option is malformed, a port or file cannot be taken, or packages of podlt[operations] are
+        UsageError: an option is malformed, a port or file cannot be taken, or packages of '.[operations]' are
             missing.
     """
     with ExitStack() as stack:
@@ -77,7 +77,7 @@ def event_log_of(asked: Operations, stack: ExitStack) -> EventLog | None:
     """
     if not asked.log_format and asked.log_file is None:
         return None
-    _require("structlog", "--log-format and --log-file")
+    _require("structlog", "a log (--log-format, --log-file)")
     from podlt.operations.logs import event_log
 
     return stack.enter_context(event_log(asked.log_format or "json", asked.log_file))
@@ -104,6 +104,6 @@ def _serve(address: str, stack: ExitStack, listeners: list[ev.Listener]) -> str:
     return server.url
 
 
-def _require(module: str, options: str) -> None:
+def _require(module: str, what: str) -> None:
     if find_spec(module) is None:
-        raise UsageError(f"{options}: {module} is missing: pip install '.[operations]', in podlt's folder")
+        raise MissingPackageError(what, module)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import count
 
 import msgspec
 
@@ -17,11 +16,12 @@ from podlt import crypto
 from podlt.errors import InvalidProofError, PeerError, TooFewWorkersError
 from podlt.protocol import entries as e
 from podlt.protocol.draw import Roles
+from podlt.protocol.joining import joining, terms_for
 from podlt.protocol.messages import Assignment, Committed, JoinSignatures, JoinTerms, Opened, TreeSize
 from podlt.protocol.plan import SETTLEMENT_WORKERS, Upcoming
 from podlt.protocol.redeal import Redealer
 from podlt.protocol.rules import RunState
-from podlt.protocol.signatures import commitment_check, signature_checks
+from podlt.protocol.signatures import commitment_check
 from podlt.protocol.verdict import compare, differing
 
 
@@ -48,6 +48,10 @@ class Manager:
         self._proposed: list[e.Entry] = []
         self._committed: dict[int, Committed] = {}
         self._opened: dict[int, Opened] = {}
+        self._uncommitted: set[int] = set()
+        self._unopened: set[int] = set()
+        self._unlogged: set[int] = set()
+        self._held: dict[int, set[int]] = {}
         self._roles: Roles | None = None
         self._redealer: Redealer | None = None
         self._disputes: list[Dispute] = []
@@ -59,24 +63,8 @@ class Manager:
         self._propose(entry)
 
     def join_terms(self, key: bytes, deposit: int, seen: TreeSize, reserved: Collection[int] = ()) -> JoinTerms:
-        """The terms on which a worker may join now, for it to sign.
-
-        Args:
-            deposit: credits that the manager holds for it from now on, besides what it held before.
-            seen: the last tree head, which the worker is shown. reserved: numbers that were offered to others.
-
-        Raises:
-            PeerError: the key was evicted or is in the run already, or the run cannot take this deposit.
-        """
-        number = self.state.roster.number(key)
-        if number is None:
-            taken = self.state.workers
-            number = next(n for n in count(len(taken)) if n not in taken and n not in reserved)
-        elif (status := self.state.workers[number].status) != "withdrawn":
-            raise PeerError(number, "join", f"cannot join: its key is {status} in this run")
-        if deposit > (room := self.state.room()):
-            raise PeerError(number, "deposit", f"its deposit of {deposit} is more than the {room} that a run can hold")
-        return JoinTerms(number, deposit, seen.size, seen.root)
+        """The terms on which a worker may join now, for it to sign. Arguments and errors: `joining.terms_for`."""
+        return terms_for(self.state, key, deposit, seen, reserved)
 
     def join(self, key: bytes, terms: JoinTerms, signatures: JoinSignatures) -> int:
         """Admits a worker on the terms that it signed; returns its number.
@@ -84,24 +72,7 @@ class Manager:
         Raises:
             PeerError: the signature does not hold, or the rules do not allow it to join on these terms any more.
         """
-        entry = e.Join(
-            at=self._now(),
-            worker=terms.worker,
-            key=key,
-            deposit=terms.deposit,
-            seen=terms.seen,
-            root=terms.root,
-            signature=signatures.terms,
-            share=signatures.share,
-        )
-        if not all(check.holds() for check in signature_checks(self.state, entry)):
-            raise PeerError(terms.worker, "join", "the signature on joining does not hold")
-        known = self.state.workers.get(terms.worker)
-        fits = known is None and self.state.roster.number(key) is None
-        back = known is not None and (known.key, known.status) == (key, "withdrawn") and terms.seen > known.joined
-        if not (fits or back) or terms.deposit > self.state.room() or terms.seen > self.state.index:
-            raise PeerError(terms.worker, "join", "the terms that it signed are out of date")
-        self._propose(entry)
+        self._propose(joining(self.state, self._now(), key, terms, signatures))
         return terms.worker
 
     def resume(self) -> None:
@@ -160,7 +131,10 @@ class Manager:
         self._propose(entry)
         self._committed, self._opened, self._disputes, self._redealer = {}, {}, [], None
         self._roles = state.roles(self._chain.secret(state.round))
-        return [self._assignment(origin) for origin in sorted(self._roles.seats)]
+        seats = self._roles.seats
+        self._uncommitted, self._unopened, self._unlogged = set(seats), set(seats), set()
+        self._held = {worker: {worker} for worker in seats}
+        return [self._assignment(origin) for origin in sorted(seats)]
 
     def committed(self, message: Committed) -> None:
         """Takes a worker's commitment.
@@ -176,17 +150,29 @@ class Manager:
         if not commitment_check(self.state, _logged(message)).holds():
             raise PeerError(message.holder, "commitment", "the signature of its commitment does not hold")
         self._committed[message.origin] = message
+        self._uncommitted.discard(message.origin)
+        if known is None:
+            self._unlogged.add(message.origin)
+
+    @property
+    def all_committed(self) -> bool:
+        """Whether somebody is committed to each task. Costs nothing, as it is asked after each message."""
+        return not self._uncommitted
+
+    @property
+    def all_opened(self) -> bool:
+        """Whether the commitment to each task is opened."""
+        return not self._unopened
 
     def uncommitted(self) -> list[int]:
         """The origins of the tasks to which nobody is committed yet."""
-        return sorted(set(self._seats()) - set(self._committed))
+        return sorted(self._uncommitted)
 
     def commit(self) -> None:
         """Writes the commitments that came since the last call: from here on answers may be opened."""
-        assert self.state.current is not None
-        fresh = [c for o, c in sorted(self._committed.items()) if o not in self.state.current.commitments]
+        fresh, self._unlogged = sorted(self._unlogged), set()
         if fresh:
-            commitments = [_logged(c) for c in fresh]
+            commitments = [_logged(self._committed[origin]) for origin in fresh]
             self._propose(e.Commit(at=self._now(), round=self.state.round, commitments=commitments))
 
     def opened(self, message: Opened, uploaded: bytes | None = None) -> None:
@@ -208,10 +194,11 @@ class Manager:
         if uploaded is not None and uploaded != message.update:
             raise PeerError(message.holder, "upload", "its upload is not what it committed to")
         self._opened[message.origin] = message
+        self._unopened.discard(message.origin)
 
     def unopened(self) -> list[int]:
         """The origins of the tasks whose commitment is not opened yet."""
-        return sorted(set(self._seats()) - set(self._opened))
+        return sorted(self._unopened)
 
     def lost(self, worker: int, reason: str) -> list[Assignment]:
         """A worker is gone, or of no use: it withdraws, and what it held is dealt again.
@@ -232,13 +219,14 @@ class Manager:
             self._leave_settlement(worker)
             return []
         self._replay_withdrawal(worker)
-        held = [o for o in sorted(self._seats()) if self.state.current.holder(o) == worker]
         again = []
-        for origin in held:
-            self._committed.pop(origin, None)
-            self._opened.pop(origin, None)
+        for origin in sorted(self._held.pop(worker, ())):
+            self._forget_answer(origin)
+            self._uncommitted.add(origin)
+            self._unopened.add(origin)
             holder = self._substitute(origin)
             self._propose(e.Redeal(at=self._now(), round=self.state.round, origin=origin, holder=holder))
+            self._held.setdefault(holder, set()).add(origin)
             again.append(self._assignment(origin))
         return again
 
@@ -374,10 +362,16 @@ class Manager:
             self._redealer = Redealer(self._chain.secret(self.state.round), self._roles, self.state.roster)
         self._redealer.leave(worker)
 
+    def _forget_answer(self, origin: int) -> None:
+        self._committed.pop(origin, None)
+        self._opened.pop(origin, None)
+        for waiting in (self._uncommitted, self._unopened, self._unlogged):
+            waiting.discard(origin)
+
     def _leave_settlement(self, worker: int) -> None:
-        self._committed.pop(worker, None)
-        self._opened.pop(worker, None)
-        self._roles = self.state.roles(self._chain.secret(self.state.round))
+        self._forget_answer(worker)
+        assert self._roles is not None
+        self._roles.seats.pop(worker, None)
         if len(self._roles.seats) < SETTLEMENT_WORKERS:
             raise TooFewWorkersError("nobody is left to compare with: resume the run with more workers")
 

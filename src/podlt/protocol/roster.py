@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+FEW = 300
+"""Up to so many changes are made one by one: each moves what comes after it, which is cheaper than sorting anew."""
+
 
 class WorkerState(msgspec.Struct):
     """A worker as the log knows it; `status` is "active", "withdrawn" or "evicted".
@@ -30,8 +33,35 @@ class Roster:
 
     def __init__(self) -> None:
         self.workers: dict[int, WorkerState] = {}
-        self.order: list[bytes] = []
         self._numbers: dict[bytes, int] = {}
+        self._order: list[bytes] = []
+        self._came: set[bytes] = set()
+        self._went: set[bytes] = set()
+
+    @property
+    def order(self) -> list[bytes]:
+        """The keys in order."""
+        if self._came or self._went:
+            self._settle()
+        return self._order
+
+    def _settle(self) -> None:
+        """Puts who came and went since the order was last asked for into its place, all at once."""
+        if len(self._went) > FEW:
+            self._order = [key for key in self._order if key not in self._went]
+        else:
+            for key in self._went:
+                del self._order[bisect_left(self._order, key)]
+        if len(self._came) > FEW:
+            self._order = sorted([*self._order, *self._came])
+        else:
+            for key in self._came:
+                insort(self._order, key)
+        self._came.clear()
+        self._went.clear()
+
+    def __len__(self) -> int:
+        return len(self._order) + len(self._came) - len(self._went)
 
     def number(self, key: bytes) -> int | None:
         """The number of the worker with this key, whatever its status."""
@@ -48,15 +78,19 @@ class Roster:
             known = self.workers[number] = WorkerState(key)
             self._numbers[key] = number
         known.status, known.joined = "active", entry
-        insort(self.order, key)
+        if key in self._went:
+            self._went.remove(key)
+        else:
+            self._came.add(key)
 
     def remove(self, numbers: Iterable[int]) -> None:
-        """Workers leave the order; their status is set elsewhere."""
+        """Workers that are in the order leave it; their status is set elsewhere."""
         for number in numbers:
             key = self.workers[number].key
-            place = bisect_left(self.order, key)
-            if place < len(self.order) and self.order[place] == key:
-                del self.order[place]
+            if key in self._came:
+                self._came.remove(key)
+            else:
+                self._went.add(key)
 
     def active(self) -> list[int]:
         """The numbers of the active workers, ascending."""

@@ -61,7 +61,7 @@ class RunFacts:
     @property
     def active_count(self) -> int:
         """How many workers may be dealt a task."""
-        return len(self.roster.order) - (len(self.current.departed) if self.current is not None else 0)
+        return len(self.roster) - (len(self.current.departed) if self.current is not None else 0)
 
     @property
     def trained(self) -> bool:

@@ -230,7 +230,8 @@ class World:
                 waiting.extend(self._ask(waiting.popleft()))
             missing = manager.uncommitted()
             if missing:
-                waiting.extend(self._lose(self._holder(missing[0]), "no commitment"))
+                for holder in dict.fromkeys(map(self._holder, missing)):
+                    waiting.extend(self._lose(holder, "no commitment"))
                 continue
             manager.commit()
             hidden: dict[int, set[int]] = {}
@@ -239,10 +240,8 @@ class World:
             if not hidden:
                 return
             for sender, due in hidden.items():
-                again = self._ask_opening(sender, due)
-                if again:
-                    waiting.extend(again)
-                    break
+                if self.state.is_active(sender):
+                    waiting.extend(self._ask_opening(sender, due))
 
     def _ask(self, assignment: Assignment) -> list[Assignment]:
         """Takes a player's commitments. Who sent a message is known from the link, whatever the message says."""

@@ -126,8 +126,8 @@ def unpack(archive: Path, folder: Path) -> Manifest:
     """Unpacks an archive into an empty folder, and compares every file with the manifest.
 
     Raises:
-        UsageError: it is no archive of this format; InvalidProofError: it was cut off or changed;
-        StorageError: it cannot be read, or the files cannot be written.
+        UsageError: it is no archive of this format; StorageError: it was cut off or changed,
+        it cannot be read, or the files cannot be written.
     """
     try:
         with archive.open("rb") as file:
@@ -137,11 +137,11 @@ def unpack(archive: Path, folder: Path) -> Manifest:
                 if name == MANIFEST:
                     return _checked(archive, folder, _manifest(archive, _exactly(file, size, archive)), found)
                 if name in found or len(found) == MAX_FILES:
-                    raise InvalidProofError(f"{archive}: {name} is there twice, or there are too many files")
+                    raise StorageError(f"{archive}: {name} is there twice, or there are too many files")
                 found[name] = size, _extract(file, archive, folder / name, size)
     except OSError as error:
         raise StorageError(f"{error.filename or archive}: {error.strerror or error}") from None
-    raise InvalidProofError(f"{archive}: cut off: there is no manifest at its end")
+    raise StorageError(f"{archive}: cut off: there is no manifest at its end")
 
 
 def _headers(file: IO[bytes], archive: Path) -> Iterator[tuple[str, int]]:
@@ -163,7 +163,7 @@ def _malformed(archive: Path, first: bool, why: str = "") -> Exception:
     """A file that begins otherwise was never a backup; one that goes on otherwise was changed."""
     if first:
         return UsageError(f"{archive}: not a backup of podlt{why}")
-    return InvalidProofError(f"{archive}: cut off, or changed{why}")
+    return StorageError(f"{archive}: cut off, or changed{why}")
 
 
 def _extract(file: IO[bytes], archive: Path, target: Path, size: int) -> str:
@@ -185,10 +185,10 @@ def _extract(file: IO[bytes], archive: Path, target: Path, size: int) -> str:
 
 def _exactly(file: IO[bytes], size: int, archive: Path) -> bytes:
     if size > MAX_MANIFEST:
-        raise InvalidProofError(f"{archive}: a manifest of {size} bytes is longer than {MAX_MANIFEST}")
+        raise StorageError(f"{archive}: a manifest of {size} bytes is longer than {MAX_MANIFEST}")
     data = file.read(size)
     if len(data) < size:
-        raise InvalidProofError(f"{archive}: cut off in the middle of a file")
+        raise StorageError(f"{archive}: cut off in the middle of a file")
     return data
 
 
@@ -196,21 +196,21 @@ def _manifest(archive: Path, data: bytes) -> Manifest:
     try:
         manifest = msgspec.convert(from_json(data), Manifest)
     except (InvalidProofError, msgspec.ValidationError) as error:
-        raise InvalidProofError(f"{archive}: the manifest is malformed: {error}") from None
+        raise StorageError(f"{archive}: the manifest is malformed: {error}") from None
     if manifest.format != FORMAT:
         raise UsageError(f"{archive}: a backup of another format (expected {FORMAT}, got {manifest.format[:100]!r})")
     return manifest
 
 
 def _checked(archive: Path, folder: Path, manifest: Manifest, found: dict[str, tuple[int, str]]) -> Manifest:
-    """Raises: InvalidProofError: other files, or other bytes in them, than the manifest says."""
+    """Raises: StorageError: other files, or other bytes in them, than the manifest says."""
     named = {member.path: (member.size, member.digest) for member in manifest.files}
     if len(named) != len(manifest.files) or named.keys() != found.keys():
         wrong: list[Any] = sorted(named.keys() ^ found.keys())
-        raise InvalidProofError(f"{archive}: other files than its manifest names: {wrong[:5]}")
+        raise StorageError(f"{archive}: other files than its manifest names: {wrong[:5]}")
     for name, expected in named.items():
         if found[name] != expected:
-            raise InvalidProofError(f"{archive}: {name} was changed", expected=expected[1], actual=found[name][1])
+            raise StorageError(f"{archive}: {name} was changed (expected {expected[1]}, got {found[name][1]})")
     for member in manifest.files:
         if not member.secret:
             (folder / member.path).chmod(0o644)

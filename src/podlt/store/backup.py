@@ -203,8 +203,8 @@ def restore(archive: Path, run: Path, *, store: str = "", base: Path | None = No
             for the log, which else lies in the directory; base: the folder from which the recipe's paths start.
 
     Raises:
-        UsageError: there is something already, or this is no backup; InvalidProofError: it was changed, or cut off;
-        StorageError: files cannot be read or written, or the same run is in the database already.
+        UsageError: there is something already, or this is no backup.
+        StorageError: it was changed or cut off, files cannot be read or written, or the same run is in the database.
     """
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise UsageError(f"{run}: there is something already, and nothing is overwritten")
@@ -228,21 +228,24 @@ def restore(archive: Path, run: Path, *, store: str = "", base: Path | None = No
 
 
 def _check(archive: Path, run: Path, manifest: Manifest) -> None:
-    """Raises: InvalidProofError: the log in it is not the one that the manifest speaks of."""
+    """Raises: StorageError: the log in it is not the one that the manifest speaks of."""
     missing = [name for name in NEEDED if not (run / name).is_file()]
     if missing:
-        raise InvalidProofError(f"{archive}: without {', '.join(missing)}, nobody can go on with the run")
+        raise StorageError(f"{archive}: without {', '.join(missing)}, nobody can go on with the run")
     content = _read(run / FILE)
     found = content.run.hex(), content.entries, len(content.rounds)
     if found != (manifest.run, manifest.entries, manifest.rounds):
-        raise InvalidProofError(f"{archive}: the log is not the one that its manifest names")
+        raise StorageError(f"{archive}: the log is not the one that its manifest names")
 
 
 def _settle(run: Path, store: str, base: Path | None) -> None:
     """Writes the settings anew, and moves the log into a database if there is one for it."""
-    settings = from_json(read_whole(run / SETTINGS, 2**20))
+    try:
+        settings = from_json(read_whole(run / SETTINGS, 2**20))
+    except InvalidProofError as error:
+        raise StorageError(f"{SETTINGS}: {error.reason}") from None
     if not isinstance(settings, dict):
-        raise InvalidProofError("settings.json: malformed")
+        raise StorageError(f"{SETTINGS}: malformed")
     settings.pop("store", None)
     if base is not None:
         settings["base"] = str(base.absolute())

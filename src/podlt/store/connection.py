@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from podlt.errors import InvalidProofError, StorageError
-from podlt.extras import needs
+from podlt.extras import needed_by
 from podlt.store.address import RUN, with_password
 
 _ALIVE = {
@@ -33,7 +33,7 @@ def open_engine(url: sa.URL, *, readonly: bool) -> sa.Engine:
     """An engine whose connections wait for the disk at each commit.
 
     Raises:
-        UsageError: the driver of PostgreSQL is not installed.
+        MissingPackageError: the driver of PostgreSQL is not installed.
     """
     if url.get_backend_name() == "sqlite":
         engine = sa.create_engine(url, hide_parameters=True)
@@ -45,8 +45,8 @@ def open_engine(url: sa.URL, *, readonly: bool) -> sa.Engine:
         engine = sa.create_engine(
             with_password(url).difference_update_query([RUN]), hide_parameters=True, connect_args=given
         )
-    except ImportError:
-        raise needs("postgres") from None
+    except ImportError as error:
+        raise needed_by("a log in PostgreSQL", error) from None
     sa.event.listen(engine, "connect", _configure_postgres_reader if readonly else _configure_postgres)
     return engine
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from podlt.errors import InvalidProofError, UsageError
-from podlt.extras import needs
+from podlt.extras import needed_by
 from podlt.store.tables import tables_of
 
 VERSIONS = ("0001",)
@@ -100,8 +100,8 @@ def _migrate(connection: sa.Connection) -> None:
     try:
         from alembic import command
         from alembic.config import Config
-    except ImportError:
-        raise needs("postgres") from None
+    except ImportError as error:
+        raise needed_by("podlt store upgrade", error) from None
     configuration = Config()
     configuration.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     configuration.attributes["connection"] = connection

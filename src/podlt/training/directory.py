@@ -227,14 +227,13 @@ class RunDirectory:
         """The settings that the run was started with, and where its files were found since.
 
         Raises:
-            StorageError: there is no such file.
-            InvalidProofError: it is malformed.
+            StorageError: there is no such file, or it is malformed.
         """
         raw = read_whole(self.path / "settings.json", MAX_DOCUMENT)
         try:
             return msgspec.convert(canonical.from_json(raw), Settings)
-        except msgspec.ValidationError as error:
-            raise InvalidProofError(f"{self.path / 'settings.json'}: malformed: {error}") from None
+        except (msgspec.ValidationError, InvalidProofError) as error:
+            raise StorageError(f"{self.path / 'settings.json'}: malformed: {error}") from None
 
     def make_keys(self, workers: int, entropy: Entropy, *, exactly: bool = False) -> None:
         """Makes the manager's secrets and the keys of this machine's workers; existing ones stay.
@@ -271,9 +270,9 @@ class RunDirectory:
         write_whole(self.path / name, canonical.to_json(msgspec.to_builtins(secrets)), mode=0o600)
 
     def _secrets(self, name: str, kind: type[S]) -> S:
-        """Raises: InvalidProofError: the file is not what this program writes; its content is never shown."""
+        """Raises: StorageError: the file is not what this program writes; its content is never shown."""
         raw = read_whole(self.path / name, MAX_DOCUMENT)
         try:
             return msgspec.convert(canonical.from_json(raw), kind)
         except (msgspec.ValidationError, InvalidProofError):
-            raise InvalidProofError(f"{self.path / name}: malformed; the run's directory was changed") from None
+            raise StorageError(f"{self.path / name}: malformed; the run's directory was changed") from None

@@ -51,7 +51,7 @@ def call_factory(factory: Callable[..., Any], recipe: Recipe, info: Mapping[str,
         torch.manual_seed(recipe.training.seed)
         try:
             model = factory(**arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(f"model.name {name}: cannot be built: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise UsageError(f"model.name {name}: expected an nn.Module, got {type(model).__name__}")
@@ -98,7 +98,7 @@ def load_name(name: str, base: Path, what: str) -> Callable[..., Any]:
             found: Any = importlib.import_module(module_name)
             for part in attribute.split("."):
                 found = getattr(found, part)
-        except Exception as error:  # the user's own code may raise anything
+        except (Exception, SystemExit) as error:  # the user's own code may raise anything
             message = f"cannot be imported (looked in {base} first): {type(error).__name__}: {error}"
             raise UsageError(f"{what} {name}: {message}") from error
     if not callable(found):

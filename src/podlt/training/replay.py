@@ -35,7 +35,7 @@ def replay_log(store: LogStore) -> tuple[RunState, list[AppliedRound], Tree]:
     Signatures of workers are not checked again: the head over all entries is the manager's own.
 
     Raises:
-        InvalidProofError: an entry was changed, or the last head is not over these entries.
+        InvalidProofError: an entry was changed, or the last head is not over these entries; UsageError: no entries.
     """
     state, tree, applied = RunState(), Tree(), []
     for number, leaf, body in store.entries():
@@ -48,7 +48,7 @@ def replay_log(store: LogStore) -> tuple[RunState, list[AppliedRound], Tree]:
             applied.append(AppliedRound(entry.round, entry.update, entry.parameters))
     heads = store.heads()
     if state.begin is None or not heads:
-        raise InvalidProofError("the log is empty: start the run anew")
+        raise UsageError("the log is empty: start the run anew")
     head = open_head(heads[-1][1], state.begin.manager, origin_of(state.run))
     if (head.size, head.root) != (tree.size, tree.root()):
         raise InvalidProofError(
@@ -87,20 +87,18 @@ def check_secrets(state: RunState, directory: RunDirectory, *, workers: bool = T
         workers: whether the workers' keys are kept here.
 
     Raises:
-        InvalidProofError: a key file was changed, or is another run's.
+        UsageError: a key file was changed, or is another run's; StorageError: it is malformed.
     """
     begin = state.begin
     assert begin is not None
     if directory.manager_key().public != begin.manager or directory.chain(begin.chain_length).end != begin.chain_end:
-        raise InvalidProofError(f"{directory.path / 'manager.key'}: these are not the secrets of this run's manager")
+        raise UsageError(f"{directory.path / 'manager.key'}: these are not the secrets of this run's manager")
     if not workers:
         return
     keys = [SigningKey(seed).public for seed in directory.worker_seeds()]
     for number, worker in state.workers.items():
         if number >= len(keys) or keys[number] != worker.key:
-            raise InvalidProofError(
-                f"{directory.path / 'workers.key'}: has another key than worker {number} joined with"
-            )
+            raise UsageError(f"{directory.path / 'workers.key'}: has another key than worker {number} joined with")
 
 
 def check_files(directory: RunDirectory) -> None:

@@ -26,6 +26,7 @@ from podlt.protocol.messages import Assignment, Committed, Opened
 from podlt.training import events as ev
 from podlt.training.blocks import Block
 from podlt.training.weights import Average, Weights
+from podlt.units import MOST_SECONDS
 
 M = TypeVar("M", Committed, Opened)
 
@@ -71,12 +72,12 @@ class RoundDriver:
         self._block = block
         self._tasks = {a.origin: a for a in assignments}
         self._engine.deal(block.half, block.plan.lines, block.bounds, assignments)
-        while self._manager.unopened() or not self._engine.idle():
-            while self._manager.uncommitted():
+        while not (self._manager.all_opened and self._engine.idle()):
+            while not self._manager.all_committed:
                 self._pump()
             self._manager.commit()
             self._engine.open(self._manager.state.round)
-            while not self._manager.uncommitted() and (self._manager.unopened() or not self._engine.idle()):
+            while self._manager.all_committed and not (self._manager.all_opened and self._engine.idle()):
                 self._pump()
 
     def settle(self) -> list[Verdict]:
@@ -230,7 +231,7 @@ class RoundDriver:
 
 def _seconds(said: float) -> float:
     """What a process says that it took, if that can be: a lie must not stop the run, nor spoil its figures."""
-    return said if 0.0 <= said <= wire.MOST_SECONDS else 0.0
+    return said if 0.0 <= said <= MOST_SECONDS else 0.0
 
 
 def _faults(messages: Sequence[M], handle: Callable[[M], None]) -> list[PeerError]:
