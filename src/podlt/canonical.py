@@ -29,6 +29,10 @@ def encode(record: Any) -> bytes:
     return _encoder.encode(record)
 
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises on bytes that are no document of a type."""
+
+
 class Decoder(Generic[T]):
     """Decodes records of one type, strictly.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from podlt.canonical import UNREADABLE
 from podlt.errors import StorageError
 from podlt.store.files import read_whole, write_whole
 
@@ -44,7 +45,7 @@ def kept(run: Path) -> Kept:
         return Kept()
     try:
         found = msgspec.json.decode(read_whole(path, _LONGEST), type=Kept)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         raise StorageError(f"{path}: malformed; the run's directory was changed") from None
     if not 0 <= found.port < 65536 or found.patience < 0:
         raise StorageError(f"{path}: malformed; the run's directory was changed")

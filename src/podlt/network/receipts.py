@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from podlt.canonical import UNREADABLE
 from podlt.errors import InvalidProofError, StorageError
 from podlt.log.checkpoint import Head, open_head, origin_of
 from podlt.log.merkle import Tree, is_included, leaf_hash
@@ -80,7 +81,7 @@ def read(folder: Path, run: bytes) -> list[m.Paid]:
     for number, line in enumerate(whole.splitlines(), 1):
         try:
             found.append(msgspec.json.decode(line, type=m.Paid))
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise StorageError(f"{path}, line {number}: {error}") from None
     return found
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from podlt.canonical import UNREADABLE
 from podlt.crypto import SigningKey
 from podlt.errors import InvalidProofError
 from podlt.extras import needed_by
@@ -239,7 +240,7 @@ class Traffic:
 def _page(raw: bytes) -> _Page:
     try:
         return msgspec.json.decode(raw, type=_Answer).data
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidProofError(f"malformed list of connections: {error}") from None
 
 

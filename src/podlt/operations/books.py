@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from podlt.canonical import UNREADABLE
 from podlt.errors import PodltError
 from podlt.protocol import entries as e
 from podlt.report.walk import decode, open_log
@@ -160,7 +161,7 @@ class Follower:
                 self._offset += len(line)
                 try:
                     found = msgspec.json.decode(line, type=Spent)
-                except msgspec.DecodeError:
+                except UNREADABLE:
                     continue
                 self.spent.compute += found.compute
                 self.spent.proof += found.proof

@@ -8,6 +8,7 @@ from typing import BinaryIO, Generic, TypeVar
 
 import msgspec
 
+from podlt.canonical import UNREADABLE
 from podlt.errors import StorageError
 from podlt.store.run_files import open_run_files
 
@@ -142,7 +143,7 @@ def _lines(file: BinaryIO | None, name: str, kind: type[Item]) -> Iterator[Item]
                 yield decoder.decode(line)
     except OSError as error:
         raise StorageError(f"{name}: cannot be read: {error.strerror or error}") from None
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise StorageError(f"{name}, line {number}: {error}") from None
     if len(line) == LONGEST_LINE:
         raise StorageError(f"{name}, line {number + 1}: longer than {LONGEST_LINE} bytes")

@@ -14,6 +14,7 @@ from typing import BinaryIO, ClassVar, Literal, Protocol, TypeVar
 
 import msgspec
 
+from podlt.canonical import UNREADABLE
 from podlt.errors import StorageError, UsageError
 from podlt.store.bundle_reader import CHEATS, FIRST_CHECKPOINT, FORMAT_NAME, MODEL, ROUNDS, Bundle, update_name
 from podlt.store.container import BLOCK
@@ -297,5 +298,5 @@ def _read(file: BinaryIO | None, limit: int, name: str) -> bytes | None:
 def _decoded(raw: bytes, name: str, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(raw, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise StorageError(f"{name}: {error}") from None
