@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from conftest import Golden
 from podlt.protocol.claims import Claim
 
 from .document import text
@@ -16,7 +16,7 @@ NOT_PROVABLE = {"begin-arithmetic"}
 """Where nothing fails, and something asked for is not checked: exit code 4."""
 
 
-def test_the_page_is_what_the_tests_find(golden: Golden) -> None:
+def test_the_page_is_what_the_tests_find(golden: Callable[[Path, str], None]) -> None:
     golden(DOCUMENT, text())
 
 

@@ -20,6 +20,7 @@ BENCHES = {
     "arithmetic": "exact arithmetic against stock float32",
     "accuracy": "final figures with 1, 2, 3 digits and stock float32, over seeds",
     "blobs": "a blob of gigabytes through both ends of the network, and the memory that it takes",
+    "free-moves": "what the rules leave a manager free to do, and what verify says of it",
     "device": "exact arithmetic on a GPU: checked against the golden digests, then timed",
 }
 
@@ -34,11 +35,15 @@ def bench(
 
               podlt bench verify --rounds 1000
     """
-    if name not in BENCHES or importlib.util.find_spec(f"podlt.bench.{name}") is None:
+    module = f"podlt.bench.{name.replace('-', '_')}"
+    if name not in BENCHES or importlib.util.find_spec(module) is None:
         known = "; ".join(f"{bench}: {what}" for bench, what in BENCHES.items())
         raise UsageError(f"no bench named {name!r}: expected one of {known}")
-    sys.argv = [f"podlt bench {name}", *context.args]  # each bench is a program of its own: python -m podlt.bench.NAME
+    sys.argv = [
+        f"podlt bench {name}",
+        *context.args,
+    ]  # each is a program: python -m podlt.bench.free_moves
     try:
-        importlib.import_module(f"podlt.bench.{name}").main()
+        importlib.import_module(module).main()
     except SystemExit as end:  # as argparse ends, and a bench that compares
         raise typer.Exit(end.code if isinstance(end.code, int) else ExitCode.HOLDS) from None
