@@ -13,7 +13,7 @@ from cli_calls import Podlt
 import podlt as package
 from podlt.cli.app import COMMANDS
 from podlt.cli.recipes import FOLDER, TEMPLATE, find_recipe, known_recipes
-from podlt.errors import UsageError
+from podlt.errors import ExitCode, UsageError
 from podlt.program.optimizer import optimizer_from
 from podlt.recipe import load_recipe
 
@@ -73,7 +73,17 @@ def test_every_command_teaches_itself_with_an_example(podlt: Podlt, command: str
 
 def test_the_help_names_every_exit_code(podlt: Podlt) -> None:
     out = " ".join(podlt("--help").out.split())
-    for promise in ("0 sound", "1 a proof does not hold", "2 usage", "3 could not check", "130 interrupted"):
+    promises = {
+        "0": "done, all that was asked for holds",
+        "1": "something fails, and only that",
+        "2": "usage",
+        "3": "could not go on",
+        "4": "nothing fails, but something asked for was not checked",
+        "70": "a bug of podlt",
+        "130": "interrupted",
+    }
+    assert set(map(int, promises)) == {code.value for code in ExitCode}
+    for promise in (f"{code} {text}" for code, text in promises.items()):
         assert promise in out
 
 
@@ -175,4 +185,4 @@ def test_a_bench_takes_its_own_options(podlt: Podlt, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "argv", ["podlt"])
     outcome = podlt("bench", "verify", "--rounds", "3", "--workers", "4", "--repeats", "1", "--jobs", "1")
     assert outcome.code == 0
-    assert "sound: True" in outcome.out
+    assert "exit code 0; " in outcome.out and "signatures" in outcome.out

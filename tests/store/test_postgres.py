@@ -235,5 +235,5 @@ def test_a_server_that_does_not_answer_is_an_error_in_time(tmp_path: Path) -> No
 
 def test_without_its_driver_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(UsageError, match=r"pip install 'podlt\[postgres\]'"):
+    with pytest.raises(UsageError, match=r"pip install '\.\[postgres\]'"):
         LogStore(f"postgresql://me@localhost/runs?podlt_run={OTHER}")
