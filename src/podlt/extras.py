@@ -5,10 +5,13 @@ from __future__ import annotations
 from podlt.errors import UsageError
 
 _EXTRAS = {
-    "train": ("PyTorch and what training takes", "torch numpy numba pyarrow rdata safetensors sklearn matplotlib"),
-    "network": ("what workers on other machines take", "aiohttp cryptography nats nkeys obstore zstandard"),
-    "operations": ("what metrics and structured logs take", "prometheus_client structlog"),
-    "postgres": ("what a log in PostgreSQL takes", "alembic psycopg"),
+    "train": (
+        "PyTorch and the packages for training",
+        "torch numpy numba pyarrow rdata safetensors sklearn matplotlib",
+    ),
+    "network": ("the packages for workers on other machines", "aiohttp cryptography nats nkeys obstore zstandard"),
+    "operations": ("the packages for metrics and structured logs", "prometheus_client structlog"),
+    "postgres": ("the packages for PostgreSQL and for changing tables", "alembic psycopg"),
     "ray": ("Ray", "ray"),
 }
 """Extra -> what it brings, in words; the packages that are imported."""

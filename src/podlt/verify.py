@@ -25,6 +25,7 @@ from podlt.protocol.rules import RunState
 from podlt.protocol.signatures import SignatureCheck, signature_checks
 from podlt.signature_pool import SignaturePool
 from podlt.store.run_files import RunFiles, open_run_files
+from podlt.verify_figures import figure_of
 from podlt.verify_files import Documents, check_model, check_terms
 
 Progress = Callable[[int, int], None]
@@ -347,34 +348,10 @@ class _Verifier:
             raise InvalidProofError(message, step=Claim.PAYMENTS, expected=0, actual=self.state.ledger.total())
 
     def _figure(self, claim: Claim) -> str:
-        make = _FIGURES.get(claim)
-        return make(self) if make is not None else ""
+        return figure_of(claim, self.state, self.tree, self.counts)
 
 
 _AUDIT = "podlt audit RUN --fraction 1"
-
-_FIGURES: dict[Claim, Callable[[_Verifier], str]] = {
-    Claim.FORM: lambda v: f"{v.tree.size:,} entries",
-    Claim.TREE: lambda v: f"root {v.tree.root().hex()[:16]} over {v.tree.size:,} entries",
-    Claim.HEADS: lambda v: f"{v.counts['heads']:,} tree heads",
-    Claim.MANAGER: lambda v: f"manager {v.state.begin.manager.hex()}" if v.state.begin is not None else "",
-    Claim.CONTINUITY: lambda v: "it is over the entries of this log",
-    Claim.SIGNATURES: lambda v: f"{v.counts['signatures']:,} signatures",
-    Claim.PROGRESS: lambda v: f"{v.state.round:,} rounds, {v.state.epoch:,} epochs, {len(v.state.workers):,} workers",
-    Claim.DRAWS: lambda v: f"{v.counts['reveal']:,} draws, {v.counts['redeal']:,} tasks dealt again",
-    Claim.OPENINGS: lambda v: f"{v.counts['openings']:,} openings",
-    Claim.VERDICTS: lambda v: (
-        f"{v.counts['agree']:,} proofs, {v.counts['vote']:,} votes, {v.counts['referee']:,} by the manager's own "
-        f"execution; {v.counts['evicted']:,} evicted"
-    ),
-    Claim.PAYMENTS: lambda v: (
-        f"{v.counts['transfers']:,} transfers, {-v.state.ledger.treasury:,} credits owed or paid"
-        + (f", {v.state.ledger.taken:,} in deposits" if v.state.ledger.taken else "")
-    ),
-    Claim.OUTCOME: lambda v: (
-        "the run goes on" if v.state.closed is None else f"{v.state.closed.outcome} {v.state.closed.reason}".strip()
-    ),
-}
 
 
 def _decode(body: bytes, number: int) -> e.AnyEntry:

@@ -105,7 +105,7 @@ def test_importing_podlt_does_not_import_ray_and_without_it_the_error_names_the_
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, check=True)
     imported, _, said = done.stdout.partition("\n")
-    assert imported == "False" and 'pip install "podlt[ray]"' in said
+    assert imported == "False" and "pip install '.[ray]'" in said
 
 
 @pytest.mark.filterwarnings("ignore::podlt.engine.ray_place.TrustWarning")

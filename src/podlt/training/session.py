@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -17,9 +16,8 @@ from podlt.engine.conformance import arithmetic_digest, conformance
 from podlt.engine.execution import TaskExecutor
 from podlt.engine.interface import Engine, Job, Workplace
 from podlt.engine.own import OwnMachine
-from podlt.errors import InvalidProofError, StorageError, UsageError
+from podlt.errors import UsageError
 from podlt.log.merkle import Tree
-from podlt.model_file import state_digest, write_model
 from podlt.network.register import Register
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
@@ -30,12 +28,11 @@ from podlt.protocol.manager import Manager
 from podlt.protocol.plan import SETTLEMENT_ROUNDS, most_rounds
 from podlt.protocol.rules import RunState
 from podlt.recipe import Recipe, check, terms_of
-from podlt.store.files import write_whole
 from podlt.store.log_store import LogStore
-from podlt.store.run_log import store_of
 from podlt.training import events as ev
 from podlt.training.data_source import find_for_resume
 from podlt.training.directory import Entropy, RunDirectory, Settings
+from podlt.training.leftovers import drop_later_figures, require_untrained, write_trained
 from podlt.training.membership import Membership
 from podlt.training.metrics import evaluate_all, load_state
 from podlt.training.modules import build_model, code_folder, find_loss
@@ -228,7 +225,7 @@ class Session:
             raise UsageError(f"the workers of this run are elsewhere: go on with {command} {self.directory.path}")
         self.directory.lock()
         if not self.directory.has_entries():
-            self._require_untrained()
+            require_untrained(self.directory)
             if self._given:  # nobody has seen the parameters of before
                 model = msgspec.structs.replace(self.recipe.model, parameters="")
                 self.recipe = msgspec.structs.replace(self.recipe, model=model)
@@ -264,23 +261,10 @@ class Session:
                 manager.resume()
                 trainer, members = self._trainer(manager, weights, engine, program, tree, store)
                 members.begin(workers)
-                self._repair_figures(state)
+                drop_later_figures(self.directory, state)
                 self._tell_started(trainer, resumed=True)
                 trainer.train()
                 self._finish(weights)
-
-    def _require_untrained(self) -> None:
-        """A run whose log is gone must not begin anew over what it left: its secrets are known to whoever saw the log.
-
-        Raises:
-            StorageError: rounds were trained here.
-        """
-        if self.directory.was_trained():
-            where = "the database that settings.json names" if store_of(self.directory.path) else "log.db"
-            raise StorageError(
-                f"{self.directory.path}: the log is missing, but rounds were trained here; bring back {where}, or "
-                "begin a new run in another directory"
-            )
 
     def _remember_places(self) -> None:
         """Keeps where the data and the code are now, once the data have been found to be the run's."""
@@ -318,13 +302,6 @@ class Session:
         program = Program.from_bytes(self.directory.document("program.json"))
         validate(program, lines=self.recipe.training.block_lines)
         return program
-
-    def _repair_figures(self, state: RunState) -> None:
-        """Seconds and simulated fakes (no part of the proof) may be a round ahead of the log after a kill."""
-        path = self.directory.path / "rounds.jsonl"
-        if path.is_file():
-            lines = [line for line in path.read_bytes().splitlines() if 0 <= _round_of(line) < state.round]
-            write_whole(path, b"".join(line + b"\n" for line in lines))
 
     # -- both --------------------------------------------------------------------------------------------------------
 
@@ -374,14 +351,7 @@ class Session:
         )
 
     def _finish(self, weights: Weights) -> None:
-        """Writes the trained module's state, or checks that it is what the log says."""
-        path, program = self.directory.model, self._program()
-        if not path.exists():
-            write_model(path, program, weights.state.data)
-            return
-        with path.open("rb") as file:
-            if state_digest(file, program) != weights.digest():
-                raise InvalidProofError(f"{path}: is not what was trained; the run's directory was changed")
+        write_trained(self.directory, self._program(), weights)
 
     def _measure(self, weights: Weights) -> dict[str, float]:
         if self.data.test is None:
@@ -402,11 +372,3 @@ class Session:
             local_steps=training.local_steps,
             local_lr=training.local_lr,
         )
-
-
-def _round_of(line: bytes) -> int:
-    """The round that a line of figures speaks of; -1 for a line of which a full disk left a part."""
-    try:
-        return int(json.loads(line)["round"])
-    except (ValueError, TypeError, KeyError):
-        return -1

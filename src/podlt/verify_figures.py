@@ -1,0 +1,51 @@
+"""What `verify` says beside a claim that holds: how much it looked at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from podlt.log.merkle import Tree
+from podlt.protocol.claims import Claim
+from podlt.protocol.state import RunFacts
+
+Figure = Callable[[RunFacts, Tree, Counter[str]], str]
+
+
+def figure_of(claim: Claim, state: RunFacts, tree: Tree, counts: Counter[str]) -> str:
+    """The figure of a claim, given the run, the tree over its log, and what was counted; "" if it has none."""
+    make = _FIGURES.get(claim)
+    return make(state, tree, counts) if make is not None else ""
+
+
+def _verdicts(state: RunFacts, tree: Tree, n: Counter[str]) -> str:
+    own = f"{n['referee']:,} by the manager's own execution"
+    return f"{n['agree']:,} proofs, {n['vote']:,} votes, {own}; {n['evicted']:,} evicted"
+
+
+def _payments(state: RunFacts, tree: Tree, n: Counter[str]) -> str:
+    taken = f", {state.ledger.taken:,} in deposits" if state.ledger.taken else ""
+    return f"{n['transfers']:,} transfers, {-state.ledger.treasury:,} credits owed or paid{taken}"
+
+
+def _outcome(state: RunFacts, tree: Tree, n: Counter[str]) -> str:
+    closed = state.closed
+    return "the run goes on" if closed is None else f"{closed.outcome} {closed.reason}".strip()
+
+
+_FIGURES: dict[Claim, Figure] = {
+    Claim.FORM: lambda state, tree, n: f"{tree.size:,} entries",
+    Claim.TREE: lambda state, tree, n: f"root {tree.root().hex()[:16]} over {tree.size:,} entries",
+    Claim.HEADS: lambda state, tree, n: f"{n['heads']:,} tree heads",
+    Claim.MANAGER: lambda state, tree, n: f"manager {state.begin.manager.hex()}" if state.begin is not None else "",
+    Claim.CONTINUITY: lambda state, tree, n: "it is over the entries of this log",
+    Claim.SIGNATURES: lambda state, tree, n: f"{n['signatures']:,} signatures",
+    Claim.PROGRESS: lambda state, tree, n: (
+        f"{state.round:,} rounds, {state.epoch:,} epochs, {len(state.workers):,} workers"
+    ),
+    Claim.DRAWS: lambda state, tree, n: f"{n['reveal']:,} draws, {n['redeal']:,} tasks dealt again",
+    Claim.OPENINGS: lambda state, tree, n: f"{n['openings']:,} openings",
+    Claim.VERDICTS: _verdicts,
+    Claim.PAYMENTS: _payments,
+    Claim.OUTCOME: _outcome,
+}
