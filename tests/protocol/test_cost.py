@@ -56,7 +56,9 @@ def name(number: int) -> bytes:
 
 def joined(number: int, *, seen: int = 0, deposit: int = 0) -> e.Join:
     key, nothing = name(number), bytes(64)
-    return e.Join(at=1, worker=number, key=key, deposit=deposit, seen=seen, root=EMPTY_ROOT, signature=nothing)
+    return e.Join(
+        at=1, worker=number, key=key, deposit=deposit, seen=seen, root=EMPTY_ROOT, signature=nothing, share=nothing
+    )
 
 
 def opening(workers: int, lines: int) -> e.Open:
