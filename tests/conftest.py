@@ -1,5 +1,7 @@
 """What all tests share: `--rewrite-golden`, which writes golden files anew, to be reviewed as a diff.
 
+Every log that a test verifies is verified by the second verifier too (`second_opinion`).
+
 Also which files run in one process where there are several.
 """
 
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import second_opinion
 from hypothesis import settings
 
 settings.register_profile("podlt", deadline=None)  # no test rests on the clock: a machine may be busy
@@ -19,6 +22,8 @@ settings.load_profile("podlt")
 # Hosts in threads share PyTorch's number of threads with the manager, and stock arithmetic rounds by it: a manager that
 # sets it for a moment, and back, would have them differ, and who is honest evicted. It is set before PyTorch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+second_opinion.install()
 
 Golden = Callable[[Path, str], None]
 

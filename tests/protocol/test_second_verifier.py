@@ -9,6 +9,8 @@ from pathlib import Path
 import hypothesis.strategies as st
 import msgspec
 import pytest
+import second_rules
+import second_verifier
 from hypothesis import given, settings
 
 from podlt.canonical import encode
@@ -24,7 +26,6 @@ from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.verify import verify_log
 from podlt.verify_files import Documents
 
-from . import second_rules, second_verifier
 from .scripted import eventful_run, spoiled
 from .test_tampering import ALL_FIELDS, ENTRIES, EVIL, LOG, WORLD, changed, place_of, signed_with
 

@@ -12,8 +12,7 @@ import math
 
 import msgspec
 from blake3 import blake3
-
-from .second_rules import KINDS, Entry, Unsound, Verifier, chain_length, digest, need, signed, u64
+from second_rules import KINDS, Entry, Unsound, Verifier, chain_length, digest, need, signed, u64
 
 CLAIMS = ["FORM", "TREE", "HEADS", "MANAGER", "CONTINUITY", "DOCUMENTS", "TERMS", "SIGNATURES", "PROGRESS", "DRAWS"]
 CLAIMS += ["OPENINGS", "VERDICTS", "PAYMENTS", "OUTCOME", "MODEL"]
