@@ -269,7 +269,17 @@ def test_a_damaged_head_is_an_error_of_whoever_gives_it(run: Path) -> None:
     begin, key = entries_of(run)[0], SigningKey(digest("somebody else"))
     assert isinstance(begin, e.Begin)
     forged = sign_head(Head(origin_of(e.identity(begin)), 5, bytes(32)), key)
-    for damaged in ("", "nothing", note[:-9], note.replace("\n", "\r\n"), note[:-3] + "A=\n", note + "x", forged):
+    spoilt = [note[:place] + chr(ord(note[place]) ^ 1) + note[place + 1 :] for place in range(0, len(note), 9)]
+    for damaged in (
+        *spoilt,
+        "",
+        "nothing",
+        note[:-9],
+        note.replace("\n", "\r\n"),
+        note[:-3] + "A=\n",
+        note + "x",
+        forged,
+    ):
         with pytest.raises(UsageError, match="no signed tree head of this run") as caught:
             verify(run, jobs=1, trusted_head=damaged)
         assert caught.value.exit_code == 2

@@ -150,6 +150,8 @@ def read(
             need(given.manager in (None, entries[0]["manager"]), "MANAGER", "another manager")
             check_documents(entries[0], given, found)
             manager = entries[0]["manager"]
+            same = given.kept is None or given.kept.splitlines()[0] == "podlt.run/" + identity.hex()
+            need(same, "CONTINUITY", "another run's head")
         roots[size] = merkle(bodies)
         check_head(note, size, roots[size], identity, manager)
         if given.kept is not None:
