@@ -49,6 +49,7 @@ class Claim(IntEnum):
     PARAMETERS = 23
     NO_FAKES = 24
     FIGURES = 25
+    PROGRAM = 26
 
     @property
     def title(self) -> str:
@@ -92,6 +93,7 @@ _TABLE = {
     Claim.PARAMETERS: ("each round's parameters follow from its update", "apply.parameters"),
     Claim.NO_FAKES: ("no fake is in the model", "every accepted result"),
     Claim.FIGURES: ("the figures on the test set are those of the parameters", "measure"),
+    Claim.PROGRAM: ("the program is the recipe's model and loss", "begin.program, begin.recipe"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The audit: what `verify` cannot decide, decided by executing tasks again. docs/SPEC.md, section 6, claims 16 to 25.
+"""The audit: what `verify` cannot decide, decided by executing tasks again. docs/SPEC.md, section 6, claims 16 to 26.
 
 For a third party that has the run (its directory, or a bundle with updates) and the data: it needs neither the workers
 nor trust in the manager.

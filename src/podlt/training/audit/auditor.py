@@ -24,6 +24,7 @@ from podlt.training.audit.conclude import conclude
 from podlt.training.audit.data import AuditData, find_data
 from podlt.training.audit.logged import LoggedRound, logged
 from podlt.training.audit.model import Rebuilt, check_start, rebuild
+from podlt.training.audit.program import check_program
 from podlt.training.audit.report import AuditReport
 from podlt.training.audit.walk import MOST_HEADER, Subject, Walk, walked
 from podlt.training.weights import Weights, recipe_optimizer
@@ -145,6 +146,7 @@ class _Auditor:
         tell("preparing the data", 0, 0)
         data = find_data(recipe, self._begin, self._files, self._cache, self._data)
         start, known, rebuilt = self._start(recipe, weights, data)
+        same = check_program(recipe, program, weights, data.train, rebuilt, self._code_remedy())
         drawn, tasks, rounds = self._draw()
         subject = Subject(
             begin=self._begin,
@@ -165,7 +167,7 @@ class _Auditor:
             self._found,
             self._fraction,
             self._seed,
-            known=[data.finding, start],
+            known=[data.finding, start, same],
             walk=walk,
             tasks=tasks,
             rounds=rounds,

@@ -1,0 +1,444 @@
+"""A manager that lies about a real run, in one way each: what it does, and which claims fail.
+
+Each lie is a patch of the manager's own code, or of its files after the run; its workers are honest unless they are
+told to cheat. What is expected here is what docs/ATTACKS.md says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from near_hosts import train_near
+from safetensors.numpy import load_file, save_file
+from small_runs import seeded
+from torch import nn
+
+from podlt.crypto import HashChain, digest
+from podlt.data.dataset import fragment_digest_of
+from podlt.data.spec import DataSpec
+from podlt.engine import adversary
+from podlt.engine.interface import Engine
+from podlt.protocol import entries as e
+from podlt.protocol.claims import Claim
+from podlt.protocol.manager import Manager
+from podlt.protocol.plan import Upcoming
+from podlt.recipe import ModelSpec, ProtocolSpec, Recipe, TrainingSpec, terms_of
+from podlt.training.blocks import Block, BlockReader
+from podlt.training.rounds import RoundDriver
+from podlt.training.session import Session
+from podlt.training.weights import Average, Weights
+
+Patch = pytest.MonkeyPatch
+
+ROUND = 3
+"""The round in which those lie who lie once."""
+
+
+class Attack(msgspec.Struct, frozen=True, kw_only=True):
+    """One lie.
+
+    Attributes:
+        does: what the manager does, for the document.
+        lie: patches the manager, if it lies while it runs.
+        after: changes its files, if it lies afterwards.
+        cheats: of its workers.
+        seed: of the run's secrets.
+        verify: the claims that `verify` says fail.
+        audit: those that `audit --fraction 1` says fail; where `verify` refused the log, nothing is executed.
+        share: of ten audits of 5 %, how many end with exit code 1.
+        fast: whether the fast tests play it.
+    """
+
+    does: str
+    lie: Callable[[Patch], None] | None = None
+    after: Callable[[Path], None] | None = None
+    cheats: Sequence[str] = ()
+    seed: int = 1
+    verify: tuple[Claim, ...] = ()
+    audit: tuple[Claim, ...] = ()
+    share: int = 10
+    fast: bool = False
+
+
+def recipe() -> Recipe:
+    """24 rounds of eight workers, in a third of a second."""
+    return Recipe(
+        data=DataSpec("digits"),
+        model=ModelSpec("podlt.models:mlp", {"inputs": 64, "hidden": 16, "outputs": 10}),
+        optimizer={"name": "adamw", "lr": 0.03},
+        training=TrainingSpec(epochs=2, workers=8, block_lines=120, seed=1),
+        arithmetic="stock",
+    )
+
+
+def play(attack: Attack, path: Path) -> Path:
+    """The directory of a run whose manager lies; the same each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        if attack.lie is not None:
+            attack.lie(patch)
+        train_near(path, recipe(), cheats=list(attack.cheats), entropy=seeded(attack.seed))
+    if attack.after is not None:
+        attack.after(path)
+    return path
+
+
+# -- averages --------------------------------------------------------------------------------------------------------
+
+
+def _average(change: Callable[[Weights, np.ndarray], None]) -> Callable[[Patch], None]:
+    """Applies something else than the average: `change` may write into its values but the first, the loss."""
+
+    def lie(patch: Patch) -> None:
+        honest = Weights.average
+
+        def average(self: Weights, updates: Sequence[np.ndarray], lines: int) -> Average:
+            found = honest(self, updates, lines)
+            change(self, found.data[: self.update_layout.float_bytes].view(np.float32)[1:])
+            return found
+
+        patch.setattr(Weights, "average", average)
+
+    return lie
+
+
+def _once(weights: Weights, values: np.ndarray) -> None:
+    if weights.steps == ROUND:
+        values *= np.float32(1.5)
+
+
+def _always(weights: Weights, values: np.ndarray) -> None:
+    values *= np.float32(1.5)
+
+
+def _behind_a_fake(patch: Patch) -> None:
+    """Only in rounds in which a fake is applied, whose average nobody can work out again."""
+    honest_judge, honest_average = RoundDriver.judge, Weights.average
+    covered: list[bool] = []
+
+    def judge(self: RoundDriver) -> Any:
+        roles = self._manager._roles
+        assert roles is not None
+        faked = set(self.figures.faked)
+        covered[:] = [bool(faked) and not faked & set(roles.group())]
+        return honest_judge(self)
+
+    def average(self: Weights, updates: Sequence[np.ndarray], lines: int) -> Average:
+        found = honest_average(self, updates, lines)
+        if covered == [True]:
+            found.data[: self.update_layout.float_bytes].view(np.float32)[1:] += np.float32(0.01)
+            self.update_layout.clear_gaps(found.data)
+        return found
+
+    patch.setattr(RoundDriver, "judge", judge)
+    patch.setattr(Weights, "average", average)
+
+
+def _faster_steps(patch: Patch) -> None:
+    """Applies each average twice as strongly as the recipe's optimiser would."""
+    honest = Weights.apply
+
+    def apply(self: Weights, data: np.ndarray) -> None:
+        before = self._flat.clone()
+        honest(self, data)
+        self._flat.add_(self._flat - before)
+
+    patch.setattr(Weights, "apply", apply)
+
+
+def _loss(patch: Patch) -> None:
+    honest = Manager.apply
+    patch.setattr(Manager, "apply", lambda self, update, state, loss: honest(self, update, state, loss * 0.01))
+
+
+# -- how it begins ---------------------------------------------------------------------------------------------------
+
+
+def _begin(**other: Any) -> Callable[[Patch], None]:
+    def lie(patch: Patch) -> None:
+        honest = Session._begin
+        patch.setattr(Session, "_begin", lambda self, *args: msgspec.structs.replace(honest(self, *args), **other))
+
+    return lie
+
+
+def _begin_as(other: Recipe, lines: int | None = None) -> Callable[[Patch], None]:
+    """Begins with the terms of another recipe, or over fewer lines, with a chain of secrets that fits them."""
+
+    def lie(patch: Patch) -> None:
+        def begin(self: Session, *args: Any) -> e.Begin:
+            entry = honest(self, *args)
+            count = lines or entry.lines
+            terms = msgspec.structs.asdict(terms_of(other, count))
+            end = self.directory.chain(terms["chain_length"]).end
+            return msgspec.structs.replace(entry, lines=count, **terms, chain_end=end)
+
+        def chain(self: Session, length: int) -> HashChain:
+            return self.directory.chain(terms_of(other, lines or self.data.train.lines).chain_length)
+
+        honest = Session._begin
+        patch.setattr(Session, "_begin", begin)
+        patch.setattr(Session, "_chain", chain)
+
+    return lie
+
+
+def _training(**other: Any) -> Recipe:
+    return msgspec.structs.replace(recipe(), training=msgspec.structs.replace(recipe().training, **other))
+
+
+def _other_start(patch: Patch) -> None:
+    honest = Session._capture
+
+    def capture(self: Session, fields: Any) -> Any:
+        captured = honest(self, fields)
+        for name, value in captured.state.items():
+            if name.startswith("param"):
+                value.mul_(0.5).add_(0.01)
+        return captured
+
+    patch.setattr(Session, "_capture", capture)
+
+
+def _other_program(patch: Patch) -> None:
+    """Trains another model than the recipe's: with tanh where that has relu."""
+    honest = Session._capture
+
+    def capture(self: Session, fields: Any) -> Any:
+        model = self.model
+        assert isinstance(model, nn.Sequential)
+        layers = [nn.Tanh() if isinstance(layer, nn.ReLU) else layer for layer in model]
+        self.model = nn.Sequential(*layers)
+        captured = honest(self, fields)
+        self.model = model
+        return captured
+
+    patch.setattr(Session, "_capture", capture)
+
+
+# -- lines -----------------------------------------------------------------------------------------------------------
+
+
+def _poisoned_lines(patch: Patch) -> None:
+    honest = BlockReader._fill
+
+    def fill(self: BlockReader, plan: Upcoming, half: int) -> Block:
+        block = honest(self, plan, half)
+        if (plan.purpose, plan.offset, plan.epoch) != ("train", 240, 0):
+            return block
+        engine: Engine = self._engine
+        lines = engine.block(half, plan.lines)
+        for values in lines.values():
+            if values.dtype.kind in "iu" and values.ndim == 1:
+                values[:20] = 7
+        start, stop = block.bounds[0]
+        first = fragment_digest_of(self._dataset.fields, {name: v[start:stop] for name, v in lines.items()})
+        return msgspec.structs.replace(block, fragments=[first, *block.fragments[1:]])
+
+    patch.setattr(BlockReader, "_fill", fill)
+
+
+# -- convictions -----------------------------------------------------------------------------------------------------
+
+
+def _evict_in_the_settlement(patch: Patch) -> None:
+    def settle(self: RoundDriver) -> Any:
+        manager = self._manager
+        manager.reveal()
+        assert manager.state.current is not None and manager.state.current.roles is not None
+        checked = manager.state.current.roles.checked
+        manager.suspect(checked)
+        return manager.judge({checked: digest("garbage/1")})
+
+    patch.setattr(RoundDriver, "settle", settle)
+
+
+def _evict_as_referee(patch: Patch) -> None:
+    """Calls the result of a fragment that nobody compared not finite, and accepts its favourite instead."""
+    honest_suspects, honest_execute = RoundDriver._suspects, RoundDriver._execute
+    chosen: list[int] = []
+
+    def suspects(self: RoundDriver, updates: Sequence[np.ndarray], average: Average) -> list[int]:
+        found = honest_suspects(self, updates, average)
+        state = self._manager.state
+        if state.round == ROUND:
+            assert state.current is not None and state.current.roles is not None
+            roles = state.current.roles
+            chosen[:] = [next(f for _, f in sorted(roles.seats.items()) if f != roles.checked)]
+        return sorted({*found, *(chosen if state.round == ROUND else [])})
+
+    def execute(self: RoundDriver, fragment: int) -> np.ndarray:
+        update = honest_execute(self, fragment)
+        if self._manager.state.round == ROUND and chosen == [fragment]:
+            update.view(np.float32)[1:50] += np.float32(0.5)
+        return update
+
+    patch.setattr(RoundDriver, "_suspects", suspects)
+    patch.setattr(RoundDriver, "_execute", execute)
+
+
+def _frame_by_vote(patch: Patch) -> None:
+    """Its two workers of a coalition fake only where both meet an honest third: the manager knows the draw."""
+    honest_open = Manager.open
+    chosen: set[bytes] = set()
+
+    def open_round(self: Manager, plan: Upcoming, fragments: Sequence[bytes]) -> Any:
+        dealt = honest_open(self, plan, fragments)
+        assert self._roles is not None
+        if plan.purpose == "train" and len({2, 4} & set(self._roles.group())) == 2:
+            chosen.add(fragments[self._roles.checked])
+        return dealt
+
+    def flip(honest: adversary.Execute, seed: bytes) -> adversary.Execute:
+        fake = honest_flip(honest, seed)
+        return lambda work: fake(work) if work.task.fragment in chosen else honest(work)
+
+    honest_flip = adversary.sign_flip
+    patch.setattr(Manager, "open", open_round)
+    patch.setattr(adversary, "sign_flip", flip)
+
+
+# -- results ---------------------------------------------------------------------------------------------------------
+
+
+def _figures(patch: Patch) -> None:
+    honest = Manager.measure
+
+    def measure(self: Manager, figures: dict[str, float]) -> e.Measure:
+        return honest(self, {**figures, "accuracy": 0.999})
+
+    patch.setattr(Manager, "measure", measure)
+
+
+def _fewer_figures(patch: Patch) -> None:
+    honest = Manager.measure
+    patch.setattr(Manager, "measure", lambda self, figures: honest(self, {}))
+
+
+def _no_test_set(patch: Patch) -> None:
+    _begin(test=e.NO_TEST)(patch)
+
+
+def _swapped(run: Path) -> None:
+    """What cases/newcomer/forged_report.py does."""
+    tensors = load_file(run / "model.safetensors")
+    save_file({name: values * 2 for name, values in tensors.items()}, run / "model.safetensors")
+    (run / "metrics.jsonl").write_text('{"epoch":1,"metrics":{"accuracy":1.0,"loss":0.0001},"round":29}\n')
+
+
+def _other_first_checkpoint(run: Path) -> None:
+    path = run / "checkpoints" / "00000000.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-5] ^= 1
+    path.write_bytes(raw)
+
+
+def _other_update(run: Path) -> None:
+    path = run / "updates" / f"{ROUND:08d}.bin"
+    data = np.frombuffer(bytearray(path.read_bytes()), np.float32)
+    data[7] += 1
+    path.write_bytes(data.tobytes())
+
+
+ATTACKS: dict[str, Attack] = {
+    "average-one-round": Attack(
+        does="applies one and a half times the average in one round",
+        lie=_average(_once),
+        audit=(Claim.AVERAGES,),
+        share=0,
+        fast=True,
+    ),
+    "average-all-rounds": Attack(
+        does="applies one and a half times the average in every round", lie=_average(_always), audit=(Claim.AVERAGES,)
+    ),
+    "average-behind-a-fake": Attack(
+        does="adds 0.01 to every value of the average, in each round in which a fake is applied",
+        lie=_behind_a_fake,
+        cheats=["2:sign-flip"],
+        audit=(Claim.NO_FAKES,),
+        share=2,
+        fast=True,
+    ),
+    "optimizer": Attack(
+        does="applies each average twice as strongly as the recipe's optimiser",
+        lie=_faster_steps,
+        audit=(Claim.PARAMETERS,),
+    ),
+    "loss": Attack(does="logs a hundredth of each loss", lie=_loss, audit=(Claim.LOSSES,), fast=True),
+    "init": Attack(
+        does="begins with other parameters than the recipe's seed gives", lie=_other_start, audit=(Claim.START,)
+    ),
+    "program": Attack(
+        does="trains another model than the recipe's: tanh where that has relu",
+        lie=_other_program,
+        audit=(Claim.PROGRAM,),
+    ),
+    "begin-reward": Attack(
+        does="begins with a reward of 0",
+        lie=_begin_as(msgspec.structs.replace(recipe(), protocol=ProtocolSpec(reward=0))),
+        verify=(Claim.TERMS,),
+        audit=(Claim.TERMS,),
+    ),
+    "begin-epochs": Attack(
+        does="begins with one epoch", lie=_begin_as(_training(epochs=1)), verify=(Claim.TERMS,), audit=(Claim.TERMS,)
+    ),
+    "begin-seed": Attack(
+        does="begins with a seed of its choice",
+        lie=_begin_as(_training(seed=2)),
+        verify=(Claim.TERMS,),
+        audit=(Claim.TERMS,),
+    ),
+    "begin-block": Attack(
+        does="begins with smaller blocks",
+        lie=_begin_as(_training(block_lines=60)),
+        verify=(Claim.TERMS,),
+        audit=(Claim.TERMS,),
+    ),
+    "begin-lines": Attack(
+        does="trains on a third of the lines, in terms that fit each other",
+        lie=_begin_as(recipe(), 600),
+        audit=(Claim.DATA,),
+    ),
+    "begin-test": Attack(does="begins with another test set", lie=_begin(test=digest("test/1")), audit=(Claim.DATA,)),
+    "begin-no-test": Attack(does="says that there is no test set", lie=_no_test_set, audit=(Claim.DATA,)),
+    "begin-arithmetic": Attack(
+        does="says that its arithmetic is one that nobody has", lie=_begin(arithmetic=bytes(32)), share=0
+    ),
+    "settle-evict": Attack(
+        does="evicts everybody in the settlement, by its own word",
+        lie=_evict_in_the_settlement,
+        audit=(Claim.CONVICTIONS,),
+        fast=True,
+    ),
+    "referee-evict": Attack(
+        does="evicts who answered for a fragment by its own word, and applies its favourite",
+        lie=_evict_as_referee,
+        audit=(Claim.CONVICTIONS, Claim.NO_FAKES),
+    ),
+    "vote-framed": Attack(
+        does="has two workers of its own, which give the same fake where both meet an honest third, and outvote it",
+        lie=_frame_by_vote,
+        cheats=["2:coalition"],
+        seed=6,
+        audit=(Claim.RESULTS, Claim.CONVICTIONS, Claim.NO_FAKES),
+    ),
+    "poisoned-lines": Attack(
+        does="gives twenty lines a label of its choice, and logs the digest of those",
+        lie=_poisoned_lines,
+        audit=(Claim.FRAGMENTS,),
+    ),
+    "figures": Attack(does="logs an accuracy of 0.999", lie=_figures, audit=(Claim.FIGURES,)),
+    "no-figures": Attack(does="logs no figures, as if none were finite", lie=_fewer_figures, audit=(Claim.FIGURES,)),
+    "swapped": Attack(
+        does="doubles every weight of model.safetensors, and writes figures beside it",
+        after=_swapped,
+        verify=(Claim.MODEL,),
+        audit=(Claim.MODEL,),
+    ),
+    "checkpoint": Attack(does="changes the first checkpoint", after=_other_first_checkpoint, audit=(Claim.START,)),
+    "update": Attack(does="changes the file of an update", after=_other_update, audit=(Claim.PARAMETERS,)),
+}
