@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 
 from podlt.errors import InvalidProofError, NotCheckedError, PodltError, UsageError
-from podlt.log.checkpoint import Head, open_head, origin_of
+from podlt.log.checkpoint import Head, is_origin, open_head, origin_of
 from podlt.log.merkle import EMPTY_ROOT, Tree, leaf_hash
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim, Finding, Outcome, exit_code
@@ -290,7 +290,7 @@ class _Verifier:
         try:
             return open_head(note, self._manager, self._origin)
         except InvalidProofError as error:
-            if error.reason == "checkpoint of another log":
+            if error.reason == "checkpoint of another log" and is_origin(error.actual):
                 message = "the head that you kept is another run's"
                 found = InvalidProofError(message, step=Claim.CONTINUITY, expected=error.actual, actual=error.expected)
                 raise found from None

@@ -49,8 +49,13 @@ class Documents(msgspec.Struct, frozen=True):
 
 def check_terms(documents: Documents, begin: e.Begin) -> Finding:
     """Whether the first entry says what the recipe says; what the data say of themselves is the audit's."""
-    if documents.recipe is None:
-        return _not_checked(Claim.TERMS, "recipe.json: not here", "give the run or a bundle of it")
+    for name in ("recipe", "program"):
+        raw = getattr(documents, name)
+        if raw is None:
+            return _not_checked(Claim.TERMS, f"{name}.json: not here", "give the run or a bundle of it")
+        if crypto.digest(f"{name}/1", raw) != getattr(begin, name):
+            return _not_checked(Claim.TERMS, f"{name}.json is not the run's", "give the run's own")
+    assert documents.recipe is not None and documents.program is not None
     try:
         recipe = Recipe.from_bytes(documents.recipe)
     except (InvalidProofError, UsageError) as error:
@@ -64,8 +69,6 @@ def check_terms(documents: Documents, begin: e.Begin) -> Finding:
     given = recipe.model.parameters
     if given and begin.parameters.hex() != given:
         return Finding(Claim.TERMS, Outcome.FAILS, why="parameters: the recipe names other first parameters")
-    if documents.program is None:
-        return _not_checked(Claim.TERMS, "program.json: not here", "give the run or a bundle of it")
     arithmetic = _arithmetic(documents.program)
     if arithmetic != recipe.program_arithmetic:
         why = f"arithmetic: the recipe says {recipe.program_arithmetic!r}, the program {arithmetic!r}"

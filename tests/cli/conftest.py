@@ -36,7 +36,7 @@ def podlt(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole simulated run: 12 workers, two who always cheat, one who crashes; figures as a real run leaves them."""
     path = tmp_path_factory.mktemp("simulated") / "run"
-    simulate(12, {"always": 2, "crashing:0.1": 1}, 40, seed=3, whole=True, directory=path)
+    simulate(12, {"always": 2, "crashing:0.1": 1}, 40, seed=3, whole=True, tested=True, directory=path)
     history = read_history(path)
     gone = {worker: row.number for worker, row in history.evictions().items()}
     with (path / "rounds.jsonl").open("w") as file:
@@ -45,8 +45,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
             applied = [worker for worker in faked if row.number < gone[worker]]
             figures = {"round": row.number, "seconds": 0.5, "compute": 0.3, "proof": 0.1}
             file.write(json.dumps({**figures, "faked": faked, "applied": applied}) + "\n")
-    metrics = {"epoch": 0, "round": len(history.trained) - 1, "metrics": {"accuracy": 0.9321, "loss": 0.25}}
-    (path / "metrics.jsonl").write_text(json.dumps(metrics) + "\n")
     cheats = dict.fromkeys(map(str, CHEATERS), "random")
     (path / "settings.json").write_text(json.dumps({"base": "", "cheats": cheats, "processes": 0}))
     return path

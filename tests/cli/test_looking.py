@@ -16,6 +16,7 @@ import pytest
 from cli_calls import Podlt
 
 from podlt.errors import StorageError
+from podlt.protocol.claims import Claim
 from podlt.report import figures
 from podlt.report.history import read_history
 from podlt.report.summary import summarise
@@ -30,21 +31,52 @@ def spoil(run: Path, number: int) -> None:
         database.execute("update entries set body = ? where number = ?", (changed, number))
 
 
-def test_verify_prints_every_numbered_step_and_ends_with_0(podlt: Podlt, run: Path) -> None:
+def rows(out: str) -> list[tuple[int, str]]:
+    """The table of claims: number and outcome."""
+    found = re.findall(r"^ *(\d+)  (holds|FAILS|not checked) ", out, re.MULTILINE)
+    return [(int(number), outcome) for number, outcome in found]
+
+
+def test_verify_prints_every_claim_with_its_outcome_and_ends_with_0(podlt: Podlt, run: Path) -> None:
     outcome = podlt("verify", run)
     assert outcome.code == 0
-    assert re.findall(r"^ *(\d+)  ok ", outcome.out, re.MULTILINE) == [str(step) for step in range(1, 12)]
-    assert "sound: the log is a proof" in outcome.out
+    unasked = {Claim.MANAGER, Claim.CONTINUITY, *range(Claim.MODEL, Claim.FIGURES + 1)}
+    assert rows(outcome.out) == [(int(c), "not checked" if c in unasked else "holds") for c in Claim]
+    assert "12 claims hold, 13 were not checked\n" in outcome.out
+    for sentence in ("this run was simulated", "keys are different people", "nobody compared"):
+        assert f"not known: {'anything' if 'simulated' in sentence else 'that'}" in outcome.out
+        assert sentence in outcome.out
+    assert "sound" not in outcome.out
+    document = json.loads(podlt("verify", run, "--json").out)
+    assert document["holds"] is True and document["exit_code"] == 0 and document["failure"] is None
+    assert [(row["claim"], row["outcome"]) for row in document["claims"]] == [
+        (number, outcome.lower()) for number, outcome in rows(outcome.out)
+    ]
+
+
+def test_verify_of_a_bare_log_or_a_swapped_recipe_ends_with_4_and_1(podlt: Podlt, run: Path) -> None:
+    bare = podlt("verify", run / "log.db")
+    assert bare.code == 4 and dict(rows(bare.out))[Claim.TERMS] == "not checked"
+    assert "(3 of these asked for)" in bare.out
+    recipe = (run / "recipe.json").read_bytes()
+    (run / "recipe.json").unlink()
+    missing = podlt("verify", run)
+    assert missing.code == 4 and "recipe.json: not here" in missing.out
+    (run / "recipe.json").write_bytes(recipe.replace(b'"reward":1', b'"reward":2'))
+    swapped = podlt("verify", run)
+    assert swapped.code == 1 and dict(rows(swapped.out))[Claim.DOCUMENTS] == "FAILS"
+    assert dict(rows(swapped.out))[Claim.TERMS] == "not checked"
 
 
 def test_verify_names_the_entry_that_was_changed_and_ends_with_1(podlt: Podlt, run: Path) -> None:
     spoil(run, 40)
     outcome = podlt("verify", run)
     assert outcome.code == 1
-    assert "unsound at step 2: entry 40" in outcome.out
+    assert "fails: claim 2, the entries are those under the tree heads: entry 40" in outcome.out
+    assert dict(rows(outcome.out))[Claim.TREE] == "FAILS" and "1 FAIL" in outcome.out
     document = json.loads(podlt("verify", run, "--json").out)
-    assert document["sound"] is False
-    assert (document["failure"]["entry"], document["failure"]["step"]) == (40, 2)
+    assert document["holds"] is False and document["exit_code"] == 1
+    assert (document["failure"]["entry"], document["failure"]["claim"]) == (40, 2)
 
 
 def test_verify_holds_the_log_to_a_manager_and_to_a_head_that_was_kept(podlt: Podlt, run: Path, tmp_path: Path) -> None:
@@ -57,8 +89,18 @@ def test_verify_holds_the_log_to_a_manager_and_to_a_head_that_was_kept(podlt: Po
     stranger = podlt("verify", run, "--manager-key", "0" * 64)
     assert stranger.code == 1
     assert "another manager" in stranger.out
-    kept.write_text(heads[0][1].replace("podlt.run/", "podlt.run/0"), encoding="utf-8")
-    assert podlt("verify", run, "--head", kept).code == 1
+    name = read_history(run).state.run.hex()
+    kept.write_text(heads[0][1].replace(name, "0" * 64), encoding="utf-8")
+    other = podlt("verify", run, "--head", kept)
+    assert other.code == 1 and "the head that you kept is another run's" in " ".join(other.out.split())
+    note = heads[0][1]
+    for broken in ("", "\0", note[:-5], note.replace(name, "0" + name), note.replace(name, "0" * 64, 1)):
+        kept.write_text(broken, encoding="utf-8")
+        damaged = podlt("verify", run, "--head", kept)
+        assert damaged.code == 2 and "no signed tree head of this run" in damaged.err and damaged.out == ""
+    kept.write_bytes(b"\xff\xfe")
+    assert podlt("verify", run, "--head", kept).code == 2
+    assert podlt("verify", run, "--head", tmp_path / "nowhere").code == 2
     assert podlt("verify", run, "--manager-key", "abc").code == 2
 
 
@@ -188,9 +230,6 @@ def test_figures_of_however_many_rounds_take_no_more_memory(tmp_path: Path, monk
         for number in range(1000):
             one = {"round": number, "seconds": number, "compute": 0.5, "proof": 0.25, "faked": [], "applied": []}
             file.write(json.dumps(one) + " " * 20_000 + "\n")
-    with (tmp_path / "metrics.jsonl").open("w") as file:
-        for number in range(99):
-            file.write(json.dumps({"epoch": number, "round": number, "metrics": {"loss": number}}) + "\n")
     tracemalloc.start()
     found = figures.read_figures(tmp_path)
     peak = tracemalloc.get_traced_memory()[1]
@@ -198,7 +237,6 @@ def test_figures_of_however_many_rounds_take_no_more_memory(tmp_path: Path, monk
     assert peak < 2_000_000
     assert (found.spent.seconds, found.spent.compute, found.spent.proof) == (999 * 500, 500, 250)
     assert found.spent.each == [0, 128, 256, 384, 512, 640, 768, 896] and found.spent.step == 128
-    assert [one.epoch for one in found.measured] == [0, 16, 32, 48, 64, 80, 96, 98]
 
 
 def test_a_line_of_figures_that_does_not_end_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,13 +276,17 @@ def test_the_report_is_one_page_that_loads_nothing_from_elsewhere(podlt: Podlt, 
     assert outside.loads == []
     assert not re.search(r"url\((?!#)|@import", text)
     assert outside.svgs == 6
-    assert "The proof holds" in text and "93.21%" in text
+    assert "12 claims hold, 13 were not checked" in text and "Nothing fails" in text
+    assert "50.00%" in text and "accuracy on the test set" in text
+    assert not re.search("the proof holds|sound", text, re.IGNORECASE)
     assert not re.search(r"#0[1-6]0[1-6]0[1-6]", text), "a colour that the page does not know"
 
 
-def test_the_report_of_a_spoilt_run_does_not_say_that_the_proof_holds(podlt: Podlt, run: Path) -> None:
+def test_the_report_of_a_spoilt_run_says_which_claims_fail(podlt: Podlt, run: Path) -> None:
     (run / "recipe.json").write_text("{}")
     assert podlt("report", run).code == 0
     text = (run / "report.html").read_text(encoding="utf-8")
-    assert "Unsound at step 4" in text
-    assert "The proof holds" not in text
+    assert "1 claim fails" in text and Claim.DOCUMENTS.title in text
+    assert f'<td class="number">{int(Claim.DOCUMENTS)}<td class="bad">fails' in text
+    assert f'<td class="number">{int(Claim.TERMS)}<td class="open">not checked' in text
+    assert "Nothing fails" not in text

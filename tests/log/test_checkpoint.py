@@ -12,7 +12,7 @@ from hypothesis import given
 from podlt.crypto import SigningKey, digest, is_signed_raw
 from podlt.errors import InvalidProofError
 from podlt.log import checkpoint
-from podlt.log.checkpoint import Head, open_head, origin_of, sign_head
+from podlt.log.checkpoint import Head, is_origin, open_head, origin_of, sign_head
 
 KEY = SigningKey(digest("test-key/1"))
 ORIGIN = origin_of(bytes(32))
@@ -68,6 +68,7 @@ def test_no_note_with_one_other_character_opens(place: int, character: str) -> N
         NOTE.replace("\n7\n", "\n7\nmore\n"),
         NOTE + NOTE.split("\n\n")[1],
         NOTE.replace("\n", "\r\n"),
+        NOTE.replace(ORIGIN, origin_of(bytes([1]) * 32), 1),
         "x" * 5000,
         "",
     ],
@@ -75,6 +76,12 @@ def test_no_note_with_one_other_character_opens(place: int, character: str) -> N
 def test_a_second_way_to_write_a_note_is_refused(altered: str) -> None:
     with pytest.raises(InvalidProofError):
         open_head(altered, KEY.public, ORIGIN)
+
+
+def test_the_name_of_a_log_is_told_from_a_damaged_one() -> None:
+    assert is_origin(ORIGIN)
+    for damaged in (ORIGIN[:-1], ORIGIN + "0", ORIGIN.upper(), ORIGIN.replace("run", "ran"), ORIGIN + "\n", "", None):
+        assert not is_origin(damaged)
 
 
 def test_another_key_and_another_log_are_refused() -> None:

@@ -29,7 +29,7 @@ WORLD, LOG = eventful_run()
 ENTRIES: list[e.AnyEntry] = [e.decode(body) for _, _, body in LOG.entries()]
 
 EVIL: dict[str, Claim | None] = {
-    "begin.at": Claim.SIGNATURES,  # of who joined later, and signed a head over it
+    "begin.at": None,  # any time before the next entry's
     "begin.preset": Claim.FORM,
     "begin.manager": Claim.SIGNATURES,
     "begin.nonce": Claim.SIGNATURES,
@@ -59,7 +59,7 @@ EVIL: dict[str, Claim | None] = {
     "join.signature": Claim.SIGNATURES,
     "join.share": Claim.SIGNATURES,
     "withdraw.at": None,
-    "withdraw.worker": Claim.PROGRESS,
+    "withdraw.worker": Claim.PAYMENTS,  # the other's deposit was returned
     "withdraw.reason": None,  # the manager's word
     "open.at": None,
     "open.round": Claim.PROGRESS,
@@ -76,7 +76,7 @@ EVIL: dict[str, Claim | None] = {
     "redeal.holder": Claim.OPENINGS,  # whoever committed does not hold the task then
     "commit.at": None,
     "commit.round": Claim.PROGRESS,
-    "commit.commitments": Claim.DRAWS,
+    "commit.commitments": Claim.OPENINGS,  # of a single one none is left; of several, the draw is not answered
     "commit.commitments[].origin": Claim.OPENINGS,
     "commit.commitments[].holder": Claim.SIGNATURES,
     "commit.commitments[].commitment": Claim.SIGNATURES,
@@ -186,10 +186,7 @@ def changed(entry: e.AnyEntry, path: str) -> e.AnyEntry:
 
 
 def place_of(path: str) -> int:
-    """Which entry to change: one that has the field, in the middle of those after the last newcomer.
-
-    Draws rest on what newcomers sign, and that is over all entries before: of those, a change is another run.
-    """
+    """Which entry to change: one in the middle of the run that has the field, and not the run's first join."""
     kind, _, field = path.partition(".")
     name, listed, _ = field.partition("[]")
     found = [
@@ -197,11 +194,8 @@ def place_of(path: str) -> int:
     ]
     if path == "close.outcome":
         return found[0]  # "stopped" made "complete"; the other way round is a test of its own
-    late = [place for place in found if place > NEWCOMER] or found
-    return late[len(late) // 2]
+    return found[len(found) // 2]
 
-
-NEWCOMER = next(i for i, x in reversed(list(enumerate(ENTRIES))) if isinstance(x, e.Join) and x.worker == 9)
 
 ALL_FIELDS = [path for kind in e.KINDS for path in fields_of(kind)]
 
@@ -252,7 +246,7 @@ def signed_with(place: int, body: bytes, *, at_once: bool = True) -> MemoryLog:
     except Exception:
         begin = ENTRIES[0]
     assert isinstance(begin, e.Begin)
-    return signed_again(bodies, WORLD.key, e.identity(begin), place if at_once and place else None)
+    return signed_again(bodies, WORLD.key, e.identity(begin), place if at_once else None)
 
 
 def test_the_untouched_run_is_sound_and_holds_every_kind_of_entry() -> None:

@@ -49,6 +49,8 @@ def check_head(note: str, size: int, root: bytes, identity: bytes, key: bytes) -
 def check_terms(begin: Entry, recipe: bytes, program: bytes) -> None:
     """3.1"""
     document, arithmetic = json.loads(recipe), json.loads(program)["arithmetic"]
+    again = json.dumps(document, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
+    need(again == recipe, "TERMS", "a document not in its one encoding")
     training, rules = document["training"], document["protocol"]
     names = ("epochs", "block_lines", "fragment_lines", "local_steps")
     terms = {name: training[name] for name in names} | {name: rules[name] for name in ("preset", "spares", "reward")}
@@ -137,14 +139,19 @@ def read(
             leaf, body = rows[number][1:]
             need(hashlib.sha256(b"\x00" + body).digest() == leaf, "TREE", "leaf")
             bodies.append(body)
+            if number == 0:
+                kind = msgspec.msgpack.decode(body)["kind"]
+                need(kind in KINDS, "FORM", "kind")
+                need(kind == "begin/3", "PROGRESS", "begin")
         entries = [msgspec.msgpack.decode(body) for body in bodies[first:]]
         need(all(entry["kind"] in KINDS for entry in entries), "FORM", "kind")
         if verifier is None:
-            need(entries[0]["kind"] == "begin/3", "PROGRESS", "begin")
             identity = digest("run/3", msgspec.msgpack.encode({**entries[0], "at": 0}))
             need(given.manager in (None, entries[0]["manager"]), "MANAGER", "another manager")
             check_documents(entries[0], given, found)
             manager = entries[0]["manager"]
+            same = given.kept is None or given.kept.splitlines()[0] == "podlt.run/" + identity.hex()
+            need(same, "CONTINUITY", "another run's head")
         roots[size] = merkle(bodies)
         check_head(note, size, roots[size], identity, manager)
         if given.kept is not None:
@@ -168,7 +175,7 @@ def check_documents(begin: Entry, given: Given, found: dict[str, str]) -> None:
         found["DOCUMENTS"] = "fails"
     elif None in (given.recipe, given.program):
         found["DOCUMENTS"] = "not checked"
-    if given.recipe is None or given.program is None:
+    if found.get("DOCUMENTS", "holds") != "holds":
         found["TERMS"] = "not checked"
         return
     try:

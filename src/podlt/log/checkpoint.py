@@ -18,6 +18,7 @@ from podlt.errors import InvalidProofError
 
 MAX_NOTE = 4096
 _ED25519 = b"\x01"
+_ORIGIN = re.compile(r"podlt\.run/[0-9a-f]{64}")
 _NOTE = re.compile(
     r"(?P<text>(?P<origin>[^\n]{1,200})\n(?P<size>0|[1-9][0-9]{0,18})\n(?P<root>[A-Za-z0-9+/]{43}=)\n)"
     r"\n— (?P<name>[^\n +]{1,200}) (?P<signature>[A-Za-z0-9+/]{91}=)\n"
@@ -41,6 +42,11 @@ def origin_of(run: bytes) -> str:
     return f"podlt.run/{run.hex()}"
 
 
+def is_origin(name: object) -> bool:
+    """Whether it is what `origin_of` gives for some run."""
+    return isinstance(name, str) and _ORIGIN.fullmatch(name) is not None
+
+
 def sign_head(head: Head, key: SigningKey) -> str:
     """The checkpoint as a signed note; the key's name is the log's origin."""
     text = head.text()
@@ -57,11 +63,13 @@ def open_head(note: str, key: bytes, origin: str) -> Head:
     match = _NOTE.fullmatch(note) if len(note) <= MAX_NOTE else None
     if match is None:
         raise InvalidProofError("malformed checkpoint")
+    if match["name"] != match["origin"]:
+        raise InvalidProofError("checkpoint of one log, signed for another")
     head = Head(match["origin"], int(match["size"]), _b64(match["root"]))
     if head.origin != origin:
         raise InvalidProofError("checkpoint of another log", expected=origin, actual=head.origin)
     blob = _b64(match["signature"])
-    if match["name"] != origin or blob[:4] != _key_id(origin, key):
+    if blob[:4] != _key_id(origin, key):
         raise InvalidProofError("checkpoint is not signed by this run's manager")
     if not is_signed_raw(key, match["text"].encode(), blob[4:]):
         raise InvalidProofError("signature of the checkpoint does not hold")

@@ -56,7 +56,8 @@ def _header(name: str, history: History, verification: Verification) -> str:
     count = {o: sum(f.outcome is o for f in verification.findings) for o in Outcome}
     checked = f"{count[Outcome.HOLDS]} claims hold, {count[Outcome.NOT_CHECKED]} were not checked"
     if count[Outcome.FAILS]:
-        sign = f'<p class="verdict bad">&#10007; {count[Outcome.FAILS]} of the run\'s claims fail</p>'
+        fails = count[Outcome.FAILS]
+        sign = f'<p class="verdict bad">&#10007; {fails} claim{"s fail" if fails > 1 else " fails"}</p>'
         reasons = [f for f in verification.findings if f.outcome is Outcome.FAILS]
         sign += "".join(f'<p class="bad">{escape(f.claim.title)}: {escape(f.why)}</p>' for f in reasons)
         sign += f'<p class="soft">{checked}</p>'

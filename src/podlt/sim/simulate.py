@@ -67,6 +67,7 @@ def simulate(
     whole: bool = False,
     fragment_lines: int = 0,
     deposit: int = 0,
+    tested: bool = False,
     directory: Path | None = None,
 ) -> SimulationResult:
     """Plays runs of the real rules with digests in the place of tensors.
@@ -76,6 +77,7 @@ def simulate(
         rounds: the length of a run; seed: decides everything; runs: how many, each with its own seed;
         whole: whether a run goes on to its settlement after the last cheater was caught;
         fragment_lines: lines a worker gets, or 0 for a line each; deposit: what each brings;
+        tested: whether there is a test set, whose (simulated) figures are logged after the epoch;
         directory: where the log of the (one) run goes, so that `verify` can read it.
 
     Raises:
@@ -88,7 +90,13 @@ def simulate(
         raise UsageError(f"expected a deposit of 0 credits or more, got {deposit}")
     if directory is not None and runs != 1:
         raise UsageError(f"a directory holds one run, got {runs}")
-    scenario = Scenario(lines=workers * rounds, block_lines=workers, fragment_lines=fragment_lines, deposit=deposit)
+    scenario = Scenario(
+        lines=workers * rounds,
+        block_lines=workers,
+        fragment_lines=fragment_lines,
+        deposit=deposit,
+        tested=tested,
+    )
     done = []
     for number in range(runs):
         own = digest("simulation/1", seed.to_bytes(16, "big", signed=True), number.to_bytes(8, "big"))
