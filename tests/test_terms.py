@@ -10,7 +10,7 @@ import pytest
 from podlt.canonical import to_json
 from podlt.crypto import HashChain, digest
 from podlt.protocol import entries as e
-from podlt.protocol.claims import Claim, Outcome
+from podlt.protocol.claims import Claim, Finding, Outcome
 from podlt.protocol.manager import Manager
 from podlt.protocol.plan import most_rounds
 from podlt.protocol.rules import RunState
@@ -117,6 +117,12 @@ def test_terms_are_a_pure_function_of_the_recipe_and_the_number_of_lines() -> No
     assert terms_of(msgspec.structs.replace(recipe, training=training), 40).local_lr is None
 
 
+def terms(documents: Documents) -> Finding:
+    """What the terms come to in a run that begins with these documents."""
+    named = {name: digest(f"{name}/1", getattr(documents, name)) for name in ("recipe", "program")}
+    return check_terms(documents, msgspec.structs.replace(BEGIN, **named))
+
+
 def with_recipe(**changes: Any) -> Documents:
     recipe = msgspec.structs.replace(Recipe.from_bytes(WORLD.recipe), **changes)
     return Documents(recipe.to_bytes(), WORLD.program)
@@ -126,25 +132,25 @@ def test_first_parameters_that_the_recipe_names_must_be_the_runs() -> None:
     model = Recipe.from_bytes(WORLD.recipe).model
     right = msgspec.structs.replace(model, parameters=BEGIN.parameters.hex())
     wrong = msgspec.structs.replace(model, parameters=bytes(32).hex())
-    assert check_terms(with_recipe(model=right), BEGIN).outcome is Outcome.HOLDS
-    found = check_terms(with_recipe(model=wrong), BEGIN)
+    assert terms(with_recipe(model=right)).outcome is Outcome.HOLDS
+    found = terms(with_recipe(model=wrong))
     assert found.outcome is Outcome.FAILS and found.why.startswith("parameters: ")
 
 
 def test_the_programs_arithmetic_must_be_the_recipes() -> None:
-    assert check_terms(with_recipe(digits=3), BEGIN).outcome is Outcome.FAILS
-    assert check_terms(with_recipe(arithmetic="stock"), BEGIN).outcome is Outcome.FAILS
+    assert terms(with_recipe(digits=3)).outcome is Outcome.FAILS
+    assert terms(with_recipe(arithmetic="stock")).outcome is Outcome.FAILS
     stock = Documents(with_recipe(arithmetic="stock").recipe, to_json({"arithmetic": "stock"}))
-    assert check_terms(stock, BEGIN).outcome is Outcome.HOLDS
+    assert terms(stock).outcome is Outcome.HOLDS
     for program in (b"", b"[]", b"\xff", to_json({}), to_json({"arithmetic": None})):
-        assert check_terms(Documents(WORLD.recipe, program), BEGIN).outcome is Outcome.FAILS
+        assert terms(Documents(WORLD.recipe, program)).outcome is Outcome.FAILS
 
 
 @pytest.mark.parametrize(
     "raw", [b"", b"{}", b"\xff\xfe", b"[" * 10_000, b'{"data":{"source":"x"},"model":{"name":"y"}}']
 )
 def test_a_document_that_is_no_recipe_fails(raw: bytes) -> None:
-    found = check_terms(Documents(raw, WORLD.program), BEGIN)
+    found = terms(Documents(raw, WORLD.program))
     assert found.outcome is Outcome.FAILS and "no recipe" in found.why
 
 
@@ -152,5 +158,9 @@ def test_without_recipe_or_program_the_terms_were_not_checked() -> None:
     for missing in (Documents(None, WORLD.program), Documents(None, None), Documents(WORLD.recipe, None)):
         found = check_terms(missing, BEGIN)
         assert found.outcome is Outcome.NOT_CHECKED and found.asked and "not here" in found.why and found.remedy
-    lying = msgspec.structs.replace(BEGIN, reward=9)
-    assert check_terms(Documents(WORLD.recipe, None), lying).outcome is Outcome.FAILS
+
+
+def test_terms_are_not_judged_by_the_recipe_or_program_of_another_run() -> None:
+    for other in (with_recipe(digits=3), Documents(WORLD.recipe, b"{}")):
+        found = check_terms(other, BEGIN)
+        assert found.outcome is Outcome.NOT_CHECKED and "is not the run's" in found.why
