@@ -22,7 +22,6 @@ from podlt.report.history import read_history
 from podlt.report.summary import summarise
 from podlt.report.walk import open_log
 
-
 UNASKED = {Claim.MANAGER, Claim.CONTINUITY, Claim.MODEL, *(claim for claim in Claim if claim.command == "audit")}
 """What `verify` leaves open of a simulated run if nothing is asked for."""
 
