@@ -14,7 +14,7 @@ from podlt.protocol.claims import Claim, Finding, Outcome
 from podlt.protocol.manager import Manager
 from podlt.protocol.plan import most_rounds
 from podlt.protocol.rules import RunState
-from podlt.recipe import Recipe, Terms, terms_of
+from podlt.recipe import Recipe, Terms, recipe_digest, terms_of
 from podlt.sim.players import Player
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.verify import verify_log
@@ -117,50 +117,52 @@ def test_terms_are_a_pure_function_of_the_recipe_and_the_number_of_lines() -> No
     assert terms_of(msgspec.structs.replace(recipe, training=training), 40).local_lr is None
 
 
-def terms(documents: Documents) -> Finding:
-    """What the terms come to in a run that begins with these documents."""
-    named = {name: digest(f"{name}/1", getattr(documents, name)) for name in ("recipe", "program")}
-    return check_terms(documents, msgspec.structs.replace(BEGIN, **named))
+def judged(recipe: bytes = WORLD.recipe, program: bytes = WORLD.program, **changes: Any) -> Finding:
+    """What is said of the terms, where the first entry names these documents."""
+    named = {"recipe": recipe_digest(recipe), "program": digest("program/1", program)}
+    return check_terms(Documents(recipe, program), msgspec.structs.replace(BEGIN, **named, **changes))
 
 
-def with_recipe(**changes: Any) -> Documents:
-    recipe = msgspec.structs.replace(Recipe.from_bytes(WORLD.recipe), **changes)
-    return Documents(recipe.to_bytes(), WORLD.program)
+def recipe_with(**changes: Any) -> bytes:
+    return msgspec.structs.replace(Recipe.from_bytes(WORLD.recipe), **changes).to_bytes()
 
 
 def test_first_parameters_that_the_recipe_names_must_be_the_runs() -> None:
     model = Recipe.from_bytes(WORLD.recipe).model
     right = msgspec.structs.replace(model, parameters=BEGIN.parameters.hex())
     wrong = msgspec.structs.replace(model, parameters=bytes(32).hex())
-    assert terms(with_recipe(model=right)).outcome is Outcome.HOLDS
-    found = terms(with_recipe(model=wrong))
+    assert judged(recipe_with(model=right)).outcome is Outcome.HOLDS
+    found = judged(recipe_with(model=wrong))
     assert found.outcome is Outcome.FAILS and found.why.startswith("parameters: ")
 
 
 def test_the_programs_arithmetic_must_be_the_recipes() -> None:
-    assert terms(with_recipe(digits=3)).outcome is Outcome.FAILS
-    assert terms(with_recipe(arithmetic="stock")).outcome is Outcome.FAILS
-    stock = Documents(with_recipe(arithmetic="stock").recipe, to_json({"arithmetic": "stock"}))
-    assert terms(stock).outcome is Outcome.HOLDS
+    assert judged(recipe_with(digits=3)).outcome is Outcome.FAILS
+    stock = recipe_with(arithmetic="stock")
+    assert judged(stock).outcome is Outcome.FAILS
+    assert judged(stock, to_json({"arithmetic": "stock"})).outcome is Outcome.HOLDS
     for program in (b"", b"[]", b"\xff", to_json({}), to_json({"arithmetic": None})):
-        assert terms(Documents(WORLD.recipe, program)).outcome is Outcome.FAILS
+        assert judged(program=program).outcome is Outcome.FAILS
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"{}", b"\xff\xfe", b"[" * 10_000, b'{"data":{"source":"x"},"model":{"name":"y"}}']
+    "raw",
+    [b"", b"{}", b"\xff\xfe", b"[" * 10_000, b'{"data":{"source":"x"},"model":{"name":"y"}}', WORLD.recipe + b" "],
 )
-def test_a_document_that_is_no_recipe_fails(raw: bytes) -> None:
-    found = terms(Documents(raw, WORLD.program))
+def test_a_document_that_is_no_recipe_fails_where_the_run_names_it(raw: bytes) -> None:
+    found = judged(raw)
     assert found.outcome is Outcome.FAILS and "no recipe" in found.why
 
 
-def test_without_recipe_or_program_the_terms_were_not_checked() -> None:
-    for missing in (Documents(None, WORLD.program), Documents(None, None), Documents(WORLD.recipe, None)):
+def test_without_the_runs_own_recipe_and_program_the_terms_were_not_checked() -> None:
+    other = recipe_with(digits=3)
+    for missing in (
+        Documents(None, WORLD.program),
+        Documents(None, None),
+        Documents(WORLD.recipe, None),
+        Documents(other, WORLD.program),
+        Documents(WORLD.recipe, b"{}"),
+    ):
         found = check_terms(missing, BEGIN)
-        assert found.outcome is Outcome.NOT_CHECKED and found.asked and "not here" in found.why and found.remedy
-
-
-def test_terms_are_not_judged_by_the_recipe_or_program_of_another_run() -> None:
-    for other in (with_recipe(digits=3), Documents(WORLD.recipe, b"{}")):
-        found = check_terms(other, BEGIN)
-        assert found.outcome is Outcome.NOT_CHECKED and "is not the run's" in found.why
+        assert found.outcome is Outcome.NOT_CHECKED and found.asked and found.remedy
+        assert "not here" in found.why or "not the run's" in found.why
