@@ -31,6 +31,17 @@ TOGETHER = ("tests/program/", "tests/store/", "tests/training/")
 """Folders whose tests share what takes seconds: captured programs, a PostgreSQL server, finished runs."""
 
 
+HEAVY = ("tests/training/", "tests/program/", "tests/network/", "tests/store/", "tests/attacks/", "tests/cli/")
+"""Folders whose tests take longest: begun first, so that no process is left alone with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        return next((i for i, folder in enumerate(HEAVY) if item.nodeid.startswith(folder)), len(HEAVY))
+
+    items.sort(key=place)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="write golden files anew instead of comparing")
 
@@ -41,6 +52,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     if config.getvalue("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # by number of tests, whatever they take
 
     class Folders(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:

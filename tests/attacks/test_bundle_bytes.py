@@ -33,7 +33,7 @@ CLAIMED = (ROUNDS, CHEATS)
 """Members that no claim rests on; whoever shows what they say says so."""
 
 spoiling = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
@@ -109,7 +109,7 @@ def test_a_changed_byte_between_the_members_fails(
     assert verify(spoiled, jobs=1).exit_code == 1
 
 
-@settings(spoiling, max_examples=12)
+@settings(spoiling, max_examples=5)
 @given(st.data())
 def test_a_changed_byte_of_what_only_an_audit_reads_is_not_checked_by_verify_and_fails_in_an_audit(
     whole: Path, members: list[Member], spoiled: Path, data: st.DataObject

@@ -318,7 +318,7 @@ def test_every_byte_of_the_first_checkpoint_is_looked_at(run: Path) -> None:
     path = RunDirectory(run).checkpoint(0)
     whole = path.read_bytes()
     dice = random.Random(1)
-    for place in [*dice.sample(range(400), 6), *dice.sample(range(400, len(whole)), 6)]:
+    for place in [*dice.sample(range(400), 3), *dice.sample(range(400, len(whole)), 3)]:
         changed = bytearray(whole)
         changed[place] ^= 1
         path.write_bytes(changed)
