@@ -350,7 +350,6 @@ ATTACKS: dict[str, Attack] = {
         lie=_average(_once),
         audit=(Claim.AVERAGES,),
         share=0,
-        fast=True,
     ),
     "average-all-rounds": Attack(
         does="applies one and a half times the average in every round", lie=_average(_always), audit=(Claim.AVERAGES,)
@@ -368,7 +367,7 @@ ATTACKS: dict[str, Attack] = {
         lie=_faster_steps,
         audit=(Claim.PARAMETERS,),
     ),
-    "loss": Attack(does="logs a hundredth of each loss", lie=_loss, audit=(Claim.LOSSES,), fast=True),
+    "loss": Attack(does="logs a hundredth of each loss", lie=_loss, audit=(Claim.LOSSES,)),
     "init": Attack(
         does="begins with other parameters than the recipe's seed gives", lie=_other_start, audit=(Claim.START,)
     ),
@@ -412,7 +411,6 @@ ATTACKS: dict[str, Attack] = {
         does="evicts everybody in the settlement, by its own word",
         lie=_evict_in_the_settlement,
         audit=(Claim.CONVICTIONS,),
-        fast=True,
     ),
     "referee-evict": Attack(
         does="evicts who answered for a fragment by its own word, and applies its favourite",

@@ -261,7 +261,7 @@ def test_a_server_that_moved_is_asked_for_by_those_who_do_not_find_it(
     assert all(misses(crew) for crew in made)
 
 
-@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("beside", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_workers_follow_a_manager_that_goes_on_with_another_way_for_what_is_large(
     tmp_path: Path, local: Trained, beside: bool
 ) -> None:

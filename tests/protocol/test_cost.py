@@ -150,6 +150,7 @@ def check_linear(make: Make, n: int) -> None:
     assert min(t for t, _ in times) < LONGER * scale * min(t for _, t in times)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", CASES)
 def test_a_long_log_costs_in_proportion_to_a_short_one(make: Make) -> None:
     check_linear(make, 1500)
