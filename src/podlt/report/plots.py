@@ -28,9 +28,9 @@ def plots(history: History, figures: Figures) -> list[tuple[str, str, str]]:
     """Title, a sentence on how to read it, and the SVG, of every plot that there is something for."""
     found = []
     if history.trained:
-        found.append(("Loss", "Mean over the lines of each round, and smoothed.", loss_plot(history)))
+        found.append(("Loss", "As logged: mean over the lines of each round, and smoothed.", loss_plot(history)))
     if any(set(m.metrics) - {"loss"} for m in history.measured):
-        found.append(("On the test set", "After every epoch.", metrics_plot(history)))
+        found.append(("On the test set", "As logged after every epoch.", metrics_plot(history)))
     if history.rounds:
         found.append(("Workers", "Active when each round opened; a cross is an eviction.", workers_plot(history)))
         found.append(
@@ -38,7 +38,9 @@ def plots(history: History, figures: Figures) -> list[tuple[str, str, str]]:
         )
         found.append(("Ledger", "Each worker's credits: vested, still pending, forfeited.", ledger_plot(history)))
     if (spent := figures.spent).each:
-        text = "From opening to payment." + (f" One round in {spent.step:,}." if spent.step > 1 else "")
+        text = "From opening to payment: the manager's word, which no entry binds." + (
+            f" One round in {spent.step:,}." if spent.step > 1 else ""
+        )
         found.append(("Seconds a round", text, seconds_plot(spent.each, spent.step)))
     return found
 
