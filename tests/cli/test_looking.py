@@ -286,6 +286,16 @@ def test_the_report_is_one_page_that_loads_nothing_from_elsewhere(podlt: Podlt, 
     assert not re.search(r"#0[1-6]0[1-6]0[1-6]", text), "a colour that the page does not know"
 
 
+def test_report_and_show_speak_json_with_three_outcomes(podlt: Podlt, run: Path) -> None:
+    document = json.loads(podlt("report", run, "--json").out)
+    assert Path(document["report"]).is_file() and document["exit_code"] == 0
+    assert {row["outcome"] for row in document["claims"]} == {"holds", "not checked"}
+    shown = json.loads(podlt("show", run, "--json").out)
+    assert "podlt verify" in shown["note"] and shown["rounds"] and shown["begin"]["preset"] == "classic"
+    entry = json.loads(podlt("show", run, "entry", 5, "--json").out)
+    assert entry["included"] is True and entry["note"] == shown["note"]
+
+
 def test_the_report_of_a_spoilt_run_says_which_claims_fail(podlt: Podlt, run: Path) -> None:
     (run / "recipe.json").write_text("{}")
     assert podlt("report", run).code == 0

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from podlt.cli.context import RunFilesArgument
+from podlt.cli.context import JsonOption, RunFilesArgument
+from podlt.cli.findings import findings_document
 from podlt.cli.proof import verified
+
+if TYPE_CHECKING:
+    from podlt.verify import Verification
 
 
 def report(
@@ -16,19 +21,32 @@ def report(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to; RUN/report.html by default, FILE.html for a bundle.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write one self-contained HTML file: loss, accuracy, workers, checks, ledger, and whether the proof holds.
+    """Write one self-contained HTML file: what was checked and what was not, loss, accuracy, workers, checks, ledger.
+
+    The run is verified as by podlt verify; what only podlt audit checks is marked as not checked.
 
     Example: podlt report runs/mnist --out mnist.html
     """
-    typer.echo(f"report: {write_report(run, out)}")
+    target, verification = make_report(run, out)
+    if as_json:
+        typer.echo(json.dumps({"report": str(target), **findings_document(verification.findings)}))
+    else:
+        typer.echo(f"report: {target}")
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
-    """Verifies a run, and writes its report; returns where it is.
+    """Verifies a run, and writes its report; returns where it is. Errors: `make_report`."""
+    return make_report(run, out)[0]
+
+
+def make_report(run: Path, out: Path | None = None) -> tuple[Path, Verification]:
+    """Verifies a run, and writes its report; returns where it is, and what verifying came to.
 
     Raises:
-        UsageError: there is no run; InvalidProofError: its log breaks the rules, so that there is nothing to show.
+        UsageError: there is no run.
+        InvalidProofError: its log breaks the rules, so that there is nothing to show.
         StorageError: the file cannot be written.
     """
     from podlt.report.figures import read_figures
@@ -36,7 +54,7 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     from podlt.report.page import page
     from podlt.store.files import write_whole
 
-    history = read_history(run)
+    history, verification = read_history(run), verified(run)
     target = out or (run / "report.html" if run.is_dir() else run.with_name(run.name + ".html"))
-    write_whole(target, page(run.name, history, read_figures(run), verified(run)).encode())
-    return target
+    write_whole(target, page(run.name, history, read_figures(run), verification).encode())
+    return target, verification
