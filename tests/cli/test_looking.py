@@ -291,9 +291,9 @@ def test_report_and_show_speak_json_with_three_outcomes(podlt: Podlt, run: Path)
     assert Path(document["report"]).is_file() and document["exit_code"] == 0
     assert {row["outcome"] for row in document["claims"]} == {"holds", "not checked"}
     shown = json.loads(podlt("show", run, "--json").out)
-    assert "podlt verify" in shown["note"] and shown["rounds"] and shown["begin"]["preset"] == "classic"
+    assert "podlt verify" in shown["unverified"] and shown["rounds"] and shown["begin"]["preset"] == "classic"
     entry = json.loads(podlt("show", run, "entry", 5, "--json").out)
-    assert entry["included"] is True and entry["note"] == shown["note"]
+    assert entry["included"] is True and entry["unverified"] == shown["unverified"]
 
 
 def test_the_report_of_a_spoilt_run_says_which_claims_fail(podlt: Podlt, run: Path) -> None:

@@ -19,7 +19,7 @@ def document(run: Path, what: str | None, number: int | None) -> dict[str, Any]:
     """
     make = {None: _run, "round": _round, "worker": _worker, "entry": _entry}[what]
     found: dict[str, Any] = make(run, number or 0)
-    return {"note": UNVERIFIED, **found}
+    return {**found, "unverified": UNVERIFIED}
 
 
 def _run(run: Path, number: int) -> dict[str, Any]:
