@@ -142,7 +142,8 @@ class _Findings:
             workers = sorted({worker for fake in walk.fakes for worker in fake.workers})
             count = len(walk.fakes)
             evicted = sum(worker in self._subject.evicted for worker in workers)
-            when = ", applied before they were caught" if workers and evicted == len(workers) else ""
+            caught = "they were caught" if len(workers) != 1 else "it was caught"
+            when = f", applied before {caught}" if workers and evicted == len(workers) else ""
             plural = "s" * (count != 1)
             whose = f" of worker{'s' * (len(workers) != 1)} {', '.join(map(str, workers))}" if workers else ""
             why = (

@@ -128,7 +128,7 @@ class Walk:
             why = subject.no_data or subject.rebuilt.why
             tally.missing.setdefault(why, [])
         elif not self._known or self._weights.digest() != entry.parameters:
-            tally.missing.setdefault(f"the parameters after epoch {entry.epoch + 1} are not known", [])
+            tally.missing.setdefault("the parameters after the epochs are not known here", [])
         else:
             faults, equal = compare_figures(entry, subject.rebuilt, self._weights, subject.test)
             tally.done += len(entry.figures)
