@@ -23,6 +23,7 @@ from podlt.errors import InvalidProofError, StorageError
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
 from podlt.program.optimizer import Optimizer, optimizer_from
+from podlt.program.places import ALIGNMENT
 from podlt.program.update import is_finite, mean
 from podlt.protocol.plan import next_lines
 from podlt.recipe import Recipe
@@ -236,12 +237,13 @@ class Weights:
 
 
 def first_digest(program: Program, state: Mapping[str, torch.Tensor]) -> bytes:
-    """The digest of parameters and buffers, by name, as `begin.parameters` has it."""
-    layout = state_layout(program)
-    memory = np.zeros(layout.nbytes, np.uint8)
-    for name, view in layout.views(memory).items():
-        view.copy_(state[name])
-    return crypto.blob_digest(memory.data)
+    """The digest of parameters and buffers, by name, as `begin.parameters` has it; without a copy of them all."""
+    hasher = crypto.BlobHasher()
+    for name, place in state_layout(program).items():
+        values = state[name].detach().contiguous().reshape(-1).view(torch.uint8)
+        hasher.update(values.numpy().data)
+        hasher.update(bytes(-place.nbytes % ALIGNMENT))
+    return hasher.digest()
 
 
 def recipe_optimizer(recipe: Recipe, lines: int) -> Optimizer:
