@@ -12,7 +12,7 @@ from podlt.protocol.claims import Claim, Outcome
 from podlt.verify import LogSource, Verification
 from podlt.verify_files import Documents
 
-MOST_ENTRIES = 400
+MOST_ENTRIES = 4000
 """The second verifier is slow and plain: longer logs are left to ours."""
 
 MODULE = import_module("podlt.verify")

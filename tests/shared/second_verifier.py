@@ -19,16 +19,26 @@ CLAIMS += ["OPENINGS", "VERDICTS", "PAYMENTS", "OUTCOME", "MODEL"]
 """6: those of `verify`"""
 
 
-def merkle(entries: list[bytes]) -> bytes:
-    """5.1: RFC 6962, section 2.1"""
-    if not entries:
-        return hashlib.sha256(b"").digest()
-    if len(entries) == 1:
-        return hashlib.sha256(b"\x00" + entries[0]).digest()
-    k = 1
-    while 2 * k < len(entries):
-        k *= 2
-    return hashlib.sha256(b"\x01" + merkle(entries[:k]) + merkle(entries[k:])).digest()
+class Merkle:
+    """5.1: RFC 6962, section 2.1, grown an entry at a time: the roots of its whole subtrees, the largest first."""
+
+    def __init__(self) -> None:
+        self.subtrees: list[tuple[int, bytes]] = []
+
+    def add(self, entry: bytes) -> None:
+        size, root = 1, hashlib.sha256(b"\x00" + entry).digest()
+        while self.subtrees and self.subtrees[-1][0] == size:
+            root = hashlib.sha256(b"\x01" + self.subtrees.pop()[1] + root).digest()
+            size *= 2
+        self.subtrees.append((size, root))
+
+    def root(self) -> bytes:
+        if not self.subtrees:
+            return hashlib.sha256(b"").digest()
+        root = self.subtrees[-1][1]
+        for _, left in reversed(self.subtrees[:-1]):
+            root = hashlib.sha256(b"\x01" + left + root).digest()
+        return root
 
 
 def check_head(note: str, size: int, root: bytes, identity: bytes, key: bytes) -> None:
@@ -128,44 +138,47 @@ def read(
 ) -> Verifier:
     need(bool(heads), "HEADS", "no head")
     verifier: Verifier | None = None
-    identity = manager = b""
-    bodies: list[bytes] = []
-    roots = {0: merkle([])}
+    begin: Entry = {}
+    identity = b""
+    tree, size_before = Merkle(), 0
+    roots = {0: tree.root()}
+    kept = given.kept.splitlines() if given.kept is not None else ["", "0", ""]
     for size, note in heads:
-        need(size > len(bodies), "HEADS", "order of heads")
-        first = len(bodies)
-        for number in range(first, size):
+        need(size > size_before, "HEADS", "order of heads")
+        entries = []
+        for number in range(size_before, size):
             need(number < len(rows) and rows[number][0] == number, "FORM", "missing")
             leaf, body = rows[number][1:]
             need(hashlib.sha256(b"\x00" + body).digest() == leaf, "TREE", "leaf")
-            bodies.append(body)
+            entries.append(msgspec.msgpack.decode(body))
+            need(entries[-1]["kind"] in KINDS, "FORM", "kind")
             if number == 0:
-                kind = msgspec.msgpack.decode(body)["kind"]
-                need(kind in KINDS, "FORM", "kind")
-                need(kind == "begin/3", "PROGRESS", "begin")
-        entries = [msgspec.msgpack.decode(body) for body in bodies[first:]]
-        need(all(entry["kind"] in KINDS for entry in entries), "FORM", "kind")
+                begin = entries[0]
+                identity = check_begin(begin, given, found)
+            tree.add(body)
+            if int(kept[1]) == number + 1:
+                need(kept[2] == base64.b64encode(tree.root()).decode(), "CONTINUITY", "another log")
+        roots[size], size_before = tree.root(), size
+        check_head(note, size, roots[size], identity, begin["manager"])
         if verifier is None:
-            identity = digest("run/3", msgspec.msgpack.encode({**entries[0], "at": 0}))
-            need(given.manager in (None, entries[0]["manager"]), "MANAGER", "another manager")
-            check_documents(entries[0], given, found)
-            manager = entries[0]["manager"]
-            same = given.kept is None or given.kept.splitlines()[0] == "podlt.run/" + identity.hex()
-            need(same, "CONTINUITY", "another run's head")
-        roots[size] = merkle(bodies)
-        check_head(note, size, roots[size], identity, manager)
-        if given.kept is not None:
-            kept = int(given.kept.splitlines()[1])
-            if first < kept <= size:
-                root = base64.b64encode(merkle(bodies[:kept])).decode()
-                need(given.kept.splitlines()[2] == root, "CONTINUITY", "another log")
-        if verifier is None:
-            verifier, entries = Verifier(entries[0], roots), entries[1:]
+            verifier, entries = Verifier(begin, roots), entries[1:]
         for entry in entries:
             verifier.take(entry)
-    need(len(rows) == len(bodies), "HEADS", "entries without a head")
-    need(given.kept is None or int(given.kept.splitlines()[1]) <= len(bodies), "CONTINUITY", "cut")
+    assert verifier is not None
+    need(len(rows) == size_before, "HEADS", "entries without a head")
+    need(int(kept[1]) <= size_before, "CONTINUITY", "cut")
     return verifier
+
+
+def check_begin(begin: Entry, given: Given, found: dict[str, str]) -> bytes:
+    """What the first entry must be, and be about; the run's identity."""
+    need(begin["kind"] == "begin/3", "PROGRESS", "begin")
+    need(given.manager in (None, begin["manager"]), "MANAGER", "another manager")
+    identity = digest("run/3", msgspec.msgpack.encode({**begin, "at": 0}))
+    same = given.kept is None or given.kept.splitlines()[0] == "podlt.run/" + identity.hex()
+    need(same, "CONTINUITY", "another run's head")
+    check_documents(begin, given, found)
+    return identity
 
 
 def check_documents(begin: Entry, given: Given, found: dict[str, str]) -> None:
