@@ -132,6 +132,24 @@ def test_an_object_store_that_lies_or_fails_is_done_without(
     assert {one.way for one in published if one.form != "same"} == {"store", "https"} and len(calls) > 3
 
 
+def test_parameters_above_the_limit_and_what_changed_below_it_go_the_same_way(tmp_path: Path) -> None:
+    """Asked of two sizes, "large" had two answers: what changed was put beside the messages and sought in them."""
+    recipe = tiny_recipe(400, workers=5)
+    hub = Hub()
+    crews(hub, tmp_path / "all", 2, 2, 1)
+    first, published = run(hub, tmp_path / "whole", recipe, large=2**30, deltas="always")
+    changed = [one.sent for one in published if one.form == "delta"]
+    limit = published[0].size - 1
+    assert changed and max(changed) < limit
+    hub = Hub()
+    made = crews(hub, tmp_path / "between", 2, 2, 1)
+    trained, published = run(hub, tmp_path / "run", recipe, large=limit, deltas="always")
+    unharmed(trained, made)
+    assert trained.result.parameters == first.result.parameters
+    assert {one.way for one in published if one.form != "same"} == {"https"}
+    assert len([one for one in published if one.form == "delta"]) == len(changed)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("large", [LARGE, 2**30])
 def test_lost_messages_and_differences_change_no_bit(tmp_path: Path, local: Trained, large: int) -> None:

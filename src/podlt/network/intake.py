@@ -100,7 +100,7 @@ class Intake:
         self._stop()
         self._said, self._heard = said, time.monotonic()
         state, porter = self._hands.state, self._porter
-        if porter is not None and self._setup.beside(said.length):
+        if porter is not None and self._setup.beside(said.size):
             self._place = Changed(state, said.length, said.digest) if said.base else Whole(state)
         elif said.base:
             self._assembler.announce(said.blob, said.length)

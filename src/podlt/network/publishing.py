@@ -158,9 +158,9 @@ class Publisher:
         return m.Parameters(digest=digest, size=size, blob=blob, length=length, base=self._last)
 
     def _carry(self, record: m.Parameters, form: str, seconds: float) -> None:
-        beside = self._beside(record.length)
+        beside = self._beside(record.size)  # also of what changed in them: whoever fetches asks the same
         published = Published(record.size, record.length, form, "https" if beside else "messages", seconds)
-        if not beside or self._depot is None:
+        if not beside or self._depot is None or not record.length:
             self._say(record)
             if record.length:
                 blob = self._encoded.get(record.blob, self._state)
