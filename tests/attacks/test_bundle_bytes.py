@@ -124,7 +124,7 @@ def test_a_changed_byte_of_what_only_an_audit_reads_is_not_checked_by_verify_and
     assert any(report.finding(claim).outcome is Outcome.FAILS for claim in resting)
 
 
-@settings(spoiling, max_examples=25)
+@settings(spoiling, max_examples=8)
 @given(st.data())
 def test_a_changed_byte_of_what_no_entry_binds_changes_no_claim_and_is_shown_as_the_managers_word(
     whole: Path, members: list[Member], spoiled: Path, data: st.DataObject

@@ -26,6 +26,7 @@ def in_a_fresh_process(code: str) -> str:
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_looking_at_a_run_never_loads_pytorch(run: Path) -> None:
     calls = [["verify", "--jobs", "1"], ["show"], ["show", "round", "3"], ["ledger"], ["report"]]
     arguments = [["--help"], *([name, str(run), *rest] for name, *rest in calls)]

@@ -252,6 +252,7 @@ def test_who_wants_more_than_a_run_pays_signs_nothing_and_ends(tmp_path: Path) -
 # -- over links ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_who_was_let_go_and_comes_back_signs_anew(tmp_path: Path) -> None:
     hub = Hub()
     made = crews(hub, tmp_path, 3, 1)

@@ -112,6 +112,7 @@ def test_settings_that_are_malformed_are_named(tmp_path: Path) -> None:
         files.cheats()
 
 
+@pytest.mark.slow
 def test_a_run_is_read_without_pytorch_or_numpy(each: dict[str, Path]) -> None:
     code = (
         "import sys; from pathlib import Path; from podlt.store.bundle import open_run_files; "

@@ -104,6 +104,7 @@ def test_other_data_fail_and_data_that_are_no_such_table_are_not_checked(
     assert audit(run, 1.0, data=other).exit_code == 4
 
 
+@pytest.mark.slow
 def test_a_recipe_of_a_run_names_files_and_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, test = table(tmp_path / "data" / "d.csv"), table(tmp_path / "data" / "t.csv")
     (tmp_path / "project").mkdir()
