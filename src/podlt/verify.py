@@ -20,7 +20,7 @@ from podlt.errors import InvalidProofError, NotCheckedError, PodltError, UsageEr
 from podlt.log.checkpoint import Head, is_origin, open_head, origin_of
 from podlt.log.merkle import EMPTY_ROOT, Tree, leaf_hash
 from podlt.protocol import entries as e
-from podlt.protocol.claims import Claim, Finding, Outcome, exit_code
+from podlt.protocol.claims import Checked, Claim, Finding, Outcome
 from podlt.protocol.rules import RunState
 from podlt.protocol.signatures import SignatureCheck, signature_checks
 from podlt.signature_pool import SignaturePool
@@ -42,7 +42,7 @@ class LogSource(Protocol):
         """Size and signed note of each tree head over more than so many entries, ascending by size."""
 
 
-class Verification(msgspec.Struct, frozen=True):
+class Verification(Checked, frozen=True):
     """What verifying a log came to.
 
     Attributes:
@@ -51,26 +51,11 @@ class Verification(msgspec.Struct, frozen=True):
             note, or "". counts: what was looked at. documents: recipe and program, as far as they were there.
     """
 
-    findings: list[Finding]
     failure: InvalidProofError | None
     state: RunState
     head: str
     counts: Counter[str]
     documents: Documents
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything that was asked for was checked, and holds."""
-        return self.exit_code == 0
-
-    @property
-    def exit_code(self) -> int:
-        """0: all that was asked for holds; 1: something fails; 4: something asked for was not checked."""
-        return exit_code(self.findings)
-
-    def finding(self, claim: Claim) -> Finding:
-        """What checking a claim came to."""
-        return self.findings[claim - 1]
 
 
 def verify(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from podlt.protocol import entries as e
-from podlt.protocol.manager import without_paths
+from podlt.protocol.reasons import without_paths
 
 from .steps_of_a_round import fresh
 

@@ -114,6 +114,30 @@ class Finding(msgspec.Struct, frozen=True):
     asked: bool = True
 
 
+class Checked(msgspec.Struct, frozen=True):
+    """What a command that checks claims came to.
+
+    Attributes:
+        findings: one for each claim, in order.
+    """
+
+    findings: list[Finding]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that was asked for was checked, and holds."""
+        return self.exit_code == ExitCode.HOLDS
+
+    @property
+    def exit_code(self) -> int:
+        """0: all that was asked for holds; 1: something fails; 4: something asked for was not checked."""
+        return exit_code(self.findings)
+
+    def finding(self, claim: Claim) -> Finding:
+        """What checking a claim came to."""
+        return self.findings[claim - 1]
+
+
 def exit_code(findings: Iterable[Finding]) -> int:
     """0: all that was asked for holds; 1: something fails; 4: nothing fails, something asked for was not checked."""
     outcomes = {finding.outcome for finding in findings if finding.asked or finding.outcome is Outcome.FAILS}

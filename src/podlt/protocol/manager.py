@@ -7,7 +7,6 @@ workers and answers back, executes what the referee must, and writes what `take`
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
@@ -19,6 +18,7 @@ from podlt.protocol.draw import Roles
 from podlt.protocol.joining import joining, terms_for
 from podlt.protocol.messages import Assignment, Committed, JoinSignatures, JoinTerms, Opened, TreeSize
 from podlt.protocol.plan import SETTLEMENT_WORKERS, Upcoming
+from podlt.protocol.reasons import without_paths
 from podlt.protocol.redeal import Redealer
 from podlt.protocol.rules import RunState
 from podlt.protocol.signatures import commitment_check
@@ -389,12 +389,3 @@ class Manager:
 
 def _logged(message: Committed) -> e.Commitment:
     return e.Commitment(message.origin, message.holder, message.commitment, message.signature)
-
-
-_PART = r"[^\s/:;,'\"()<>\[\]]+"
-_PATH = re.compile(rf"(?<![\w/.~])~?(?:/{{3,}}|/){_PART}(?:/+{_PART})*/?")
-
-
-def without_paths(reason: str) -> str:
-    """A reason as it may be logged: of each path of the manager's machine only the last part. A log is public."""
-    return _PATH.sub(lambda found: found[0].rstrip("/").rpartition("/")[2], reason)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import msgspec
 
@@ -96,7 +96,3 @@ class Roster:
         """The numbers of the active workers, ascending."""
         workers = self.workers
         return sorted(number for key in self.order if workers[number := self._numbers[key]].status == "active")
-
-    def view(self) -> Mapping[int, WorkerState]:
-        """The workers by number."""
-        return self.workers

@@ -52,7 +52,7 @@ class RunFacts:
     @property
     def workers(self) -> Mapping[int, WorkerState]:
         """The workers by number."""
-        return self.roster.view()
+        return self.roster.workers
 
     def active(self) -> list[int]:
         """The workers that may be dealt a task, ascending."""

@@ -114,7 +114,6 @@ class _Thinned(Generic[Item]):
 
     def __init__(self) -> None:
         self.kept: list[Item] = []
-        self._last: Item | None = None
         self.step, self._count = 1, 0
 
     def add(self, item: Item) -> None:
@@ -124,12 +123,7 @@ class _Thinned(Generic[Item]):
                 self.kept, self.step = self.kept[::2], 2 * self.step
             if self._count % self.step == 0:
                 self.kept.append(item)
-        self._count, self._last = self._count + 1, item
-
-    def with_last(self) -> list[Item]:
-        """Those that are kept, and the last in any case."""
-        kept_last = (self._count - 1) % self.step == 0
-        return self.kept if self._last is None or kept_last else [*self.kept, self._last]
+        self._count += 1
 
 
 def _lines(file: BinaryIO | None, name: str, kind: type[Item]) -> Iterator[Item]:

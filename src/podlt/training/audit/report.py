@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from podlt.protocol.claims import Claim, Finding, exit_code
+from podlt.protocol.claims import Checked
 from podlt.verify import Verification
 
 
@@ -57,7 +57,7 @@ class NotAveraged(msgspec.Struct, frozen=True):
     why: str
 
 
-class AuditReport(msgspec.Struct, frozen=True):
+class AuditReport(Checked, frozen=True):
     """What an audit found.
 
     Attributes:
@@ -75,29 +75,14 @@ class AuditReport(msgspec.Struct, frozen=True):
         fakes: accepted results that are fakes, in rounds that were applied.
     """
 
-    findings: list[Finding]
     verification: Verification
     fraction: float
     seed: int
     tasks: int = 0
     executed: int = 0
     rounds: int = 0
-    averaged: list[int] = []
-    not_averaged: list[NotAveraged] = []
-    mismatches: list[Mismatch] = []
-    false_convictions: list[FalseConviction] = []
-    fakes: list[Fake] = []
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything that was asked for was checked, and holds."""
-        return self.exit_code == 0
-
-    @property
-    def exit_code(self) -> int:
-        """0: all that was asked for holds; 1: something fails; 4: something asked for was not checked."""
-        return exit_code(self.findings)
-
-    def finding(self, claim: Claim) -> Finding:
-        """What checking a claim came to."""
-        return self.findings[claim - 1]
+    averaged: list[int] = msgspec.field(default_factory=list)
+    not_averaged: list[NotAveraged] = msgspec.field(default_factory=list)
+    mismatches: list[Mismatch] = msgspec.field(default_factory=list)
+    false_convictions: list[FalseConviction] = msgspec.field(default_factory=list)
+    fakes: list[Fake] = msgspec.field(default_factory=list)
