@@ -27,11 +27,11 @@ second_opinion.install()
 
 Golden = Callable[[Path, str], None]
 
-TOGETHER = ("tests/program/", "tests/store/", "tests/training/")
+TOGETHER = ("tests/program/", "tests/store/", "tests/manager/")
 """Folders whose tests share what takes seconds: captured programs, a PostgreSQL server, finished runs."""
 
 
-HEAVY = ("tests/training/", "tests/program/", "tests/network/", "tests/store/", "tests/attacks/", "tests/cli/")
+HEAVY = ("tests/manager/", "tests/program/", "tests/network/", "tests/store/", "tests/attacks/", "tests/cli/")
 """Folders whose tests take longest: begun first, so that no process is left alone with one of them at the end."""
 
 

@@ -13,8 +13,8 @@ from podlt import signature_pool
 from podlt.canonical import encode
 from podlt.crypto import SigningKey, digest
 from podlt.errors import StorageError, UsageError
-from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.log.merkle import Tree, leaf_hash
+from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim, Finding, Outcome, exit_code
 from podlt.signature_pool import check_signatures

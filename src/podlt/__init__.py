@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from podlt.data.prepare import prepare
     from podlt.data.spec import DataSpec
     from podlt.errors import InvalidProofError, PodltError, UsageError
+    from podlt.manager.audit import audit
     from podlt.recipe import LossSpec, ModelSpec, ProtocolSpec, Recipe, TrainingSpec, load_recipe
     from podlt.report.summary import Summary, summarise
     from podlt.sim.simulate import simulate
-    from podlt.training.audit import audit
     from podlt.verify import Verification, verify
 
 _HOMES = {
@@ -39,7 +39,7 @@ _HOMES = {
     "TrainingSpec": "podlt.recipe",
     "UsageError": "podlt.errors",
     "Verification": "podlt.verify",
-    "audit": "podlt.training.audit",
+    "audit": "podlt.manager.audit",
     "load_recipe": "podlt.recipe",
     "prepare": "podlt.data.prepare",
     "resume": "podlt.api",

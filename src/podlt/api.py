@@ -14,19 +14,19 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from podlt.engine.execution import one_thread
 from podlt.engine.interface import Workplace
 from podlt.errors import UsageError
+from podlt.execution.task_executor import one_thread
+from podlt.manager import events as ev
+from podlt.manager.cheats import choose_cheaters
+from podlt.manager.data_source import at_path, refuse_named, without_places
+from podlt.manager.directory import Entropy, RunDirectory, Settings
+from podlt.manager.metrics import load_state
+from podlt.manager.resume import check_files, replay_log
+from podlt.manager.setup import Clock, Session, wall_clock
 from podlt.protocol.ledger import Account
 from podlt.recipe import Recipe, check, load_recipe
 from podlt.store.address import for_new_run
-from podlt.training import events as ev
-from podlt.training.cheats import choose_cheaters
-from podlt.training.data_source import at_path, refuse_named, without_places
-from podlt.training.directory import Entropy, RunDirectory, Settings
-from podlt.training.metrics import load_state
-from podlt.training.replay import check_files, replay_log
-from podlt.training.session import Clock, Session, wall_clock
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -79,10 +79,10 @@ def train(
             parameters are those that the run begins with; the run's recipe names their digest.
         cheats: workers that cheat, such as "3:sign-flip": for demonstrations and tests.
         processes: how many processes host the workers; 0 for one a core.
-        listener: is called with every event of `podlt.training.events`.
+        listener: is called with every event of `podlt.manager.events`.
         cache: where prepared data are kept; entropy, clock: where secrets and time come from.
         place: where the workers are; if not told, `engine` says it: processes of this machine, or a Ray cluster, of
-            which `ray` is the address and `ray_resources` what an actor takes (see `podlt.engine.ray_place`).
+            which `ray` is the address and `ray_resources` what an actor takes (see `podlt.engine.ray.workplace`).
         store: the database for the log, postgresql://USER@HOST/DATABASE; by default it is a file of the run.
 
     Raises:
@@ -145,7 +145,7 @@ def resume(
         workers: how many workers there shall be at least, besides those that were evicted.
         model: the module itself, as in `train`.
         processes: how many processes host the workers; as before unless given.
-        listener: is called with every event of `podlt.training.events`.
+        listener: is called with every event of `podlt.manager.events`.
         cache: where prepared data are kept.
         entropy: where secrets come from.
         clock: where the time comes from, in milliseconds.
@@ -200,7 +200,7 @@ def _workplace(settings: Settings) -> Workplace | None:
     """
     if settings.engine != "ray":
         return None
-    from podlt.engine.ray_place import RayCluster
+    from podlt.engine.ray.workplace import RayCluster
 
     return RayCluster(settings.address, settings.resources, settings.processes, settings.cheats)
 

@@ -17,8 +17,8 @@ from typing import Protocol
 import msgspec
 
 from podlt.errors import InvalidProofError, NotCheckedError, PodltError, UsageError
-from podlt.log.checkpoint import Head, is_origin, open_head, origin_of
 from podlt.log.merkle import EMPTY_ROOT, Tree, leaf_hash
+from podlt.log.tree_head import Head, is_origin, open_head, origin_of
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Checked, Claim, Finding, Outcome
 from podlt.protocol.rules import RunState

@@ -21,17 +21,17 @@ from torch import nn
 from podlt.crypto import HashChain, digest
 from podlt.data.dataset import fragment_digest_of
 from podlt.data.spec import DataSpec
-from podlt.engine import adversary
 from podlt.engine.interface import Engine
+from podlt.execution import adversary
+from podlt.manager.blocks import Block, BlockReader
+from podlt.manager.round_driver import RoundDriver
+from podlt.manager.setup import Session
+from podlt.manager.weights import Average, Weights
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.protocol.manager import Manager
 from podlt.protocol.plan import Upcoming
 from podlt.recipe import ModelSpec, ProtocolSpec, Recipe, TrainingSpec, terms_of
-from podlt.training.blocks import Block, BlockReader
-from podlt.training.rounds import RoundDriver
-from podlt.training.session import Session
-from podlt.training.weights import Average, Weights
 
 Patch = pytest.MonkeyPatch
 

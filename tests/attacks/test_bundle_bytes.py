@@ -15,12 +15,12 @@ from small_runs import seeded, tiny_recipe
 
 from podlt.cli.report import write_report
 from podlt.errors import StorageError
+from podlt.manager.audit import audit
 from podlt.protocol.claims import Claim, Outcome
 from podlt.report.page import UNPROVEN
 from podlt.store.bundle import write_bundle
 from podlt.store.bundle_reader import CHEATS, FIRST_CHECKPOINT, ROUNDS
 from podlt.store.container import Member, read_container
-from podlt.training.audit import audit
 from podlt.verify import verify
 
 PROVEN = ("podlt-bundle", "log/entries", "log/heads", "recipe.json", "program.json", "model.safetensors")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from podlt.manager.audit import audit
 from podlt.protocol.claims import Claim, Finding, Outcome
-from podlt.training.audit import audit
 from podlt.verify import verify
 
 from .lying_manager import ATTACKS, Attack, play

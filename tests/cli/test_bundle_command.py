@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cli_calls import Podlt
 
+from podlt.report.fold import open_log
 from podlt.report.summary import summarise
-from podlt.report.walk import open_log
 
 
 def test_a_bundle_lies_beside_the_run_and_says_how_to_check_it(podlt: Podlt, run: Path) -> None:

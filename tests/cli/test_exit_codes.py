@@ -17,7 +17,7 @@ from cli_calls import Outcome, Podlt
 from podlt import errors, faults
 from podlt.cli.app import HELP
 from podlt.errors import ExitCode, NotCheckedError, PodltError
-from podlt.network.register import FILE
+from podlt.network.access.registry import FILE
 from podlt.store.archive import ArchiveWriter
 
 README = Path(__file__).parents[2] / "README.md"

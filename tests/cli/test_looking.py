@@ -18,9 +18,9 @@ from cli_calls import Podlt
 from podlt.errors import StorageError
 from podlt.protocol.claims import Claim
 from podlt.report import figures
+from podlt.report.fold import open_log
 from podlt.report.history import read_history
 from podlt.report.summary import summarise
-from podlt.report.walk import open_log
 
 UNASKED = {Claim.MANAGER, Claim.CONTINUITY, Claim.MODEL, *(claim for claim in Claim if claim.command == "audit")}
 """What `verify` leaves open of a simulated run if nothing is asked for."""

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from podlt.cli.progress import EVERY, Bar, Pace, PlainLines, listener, metrics_text
-from podlt.training import events as ev
+from podlt.manager import events as ev
 
 
 def round_done(number: int, *, loss: float = 1.0, seconds: float = 0.5) -> ev.RoundDone:

@@ -12,13 +12,13 @@ from cli_calls import Podlt
 
 from podlt.canonical import encode
 from podlt.crypto import SigningKey, digest
-from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.log.merkle import Tree, leaf_hash
-from podlt.network.journal import Journal
-from podlt.network.past import Past
+from podlt.log.tree_head import Head, origin_of, sign_head
+from podlt.network.session.past import Past
+from podlt.network.worker.books import Journal
 from podlt.protocol import entries as e
+from podlt.report.fold import open_log
 from podlt.report.history import read_history
-from podlt.report.walk import open_log
 from podlt.sim import simulate
 from podlt.store.log_store import LogStore
 

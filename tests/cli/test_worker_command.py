@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from cli_calls import Podlt
 
-from podlt.cli.telling import plain
 from podlt.cli.worker import _bytes, _moment
+from podlt.cli.worker_output import plain
 from podlt.errors import UsageError
-from podlt.network import told
+from podlt.network.worker import events as told
 
 
 def test_every_event_is_one_line_for_people_and_for_programs() -> None:
@@ -94,9 +94,9 @@ def test_what_is_no_invitation_is_said_at_once(
 def test_a_worker_tells_people_and_programs_what_it_does_and_who_is_not_let_in_hears_why(tmp_path: Path) -> None:
     from stage import Stage, write_recipe
 
-    from podlt.network import invitation as inv
-    from podlt.network.register import Register
-    from podlt.training.directory import RunDirectory
+    from podlt.manager.directory import RunDirectory
+    from podlt.network.access import invitation as inv
+    from podlt.network.access.registry import Register
 
     recipe = write_recipe(tmp_path / "recipe.toml", epochs=90, workers=4)
     with Stage(tmp_path, recipe, patience=30) as stage:

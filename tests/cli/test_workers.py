@@ -16,13 +16,13 @@ import pytest
 from cli_calls import Podlt
 
 from podlt.crypto import SigningKey
-from podlt.network.admission import Admitted, Refused
-from podlt.network.certificate import load_or_create
-from podlt.network.invitation import read
-from podlt.network.keys import load_key
-from podlt.network.register import Register
+from podlt.manager.directory import RunDirectory
+from podlt.network.access.certificate import load_or_create
+from podlt.network.access.invitation import read
+from podlt.network.access.policy import Admitted, Refused
+from podlt.network.access.registry import Register
+from podlt.network.access.worker_key import load_key
 from podlt.report.history import read_history
-from podlt.training.directory import RunDirectory
 
 KEY = SigningKey(b"k" * 32)
 HEX = KEY.public.hex()
@@ -157,9 +157,9 @@ def test_what_cannot_be_done_is_an_error_of_usage(podlt: Podlt, invited: Path, t
 @pytest.fixture
 def live(invited: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A run whose server and door work; the door looks often who is connected."""
-    monkeypatch.setattr("podlt.network.door.LOOK_SECONDS", 0.2)
-    from podlt.network.door import Door
-    from podlt.network.server import NatsServer
+    monkeypatch.setattr("podlt.network.nats.gate.LOOK_SECONDS", 0.2)
+    from podlt.network.nats.gate import Door
+    from podlt.network.nats.server import NatsServer
 
     key, register = RunDirectory.existing(invited).manager_key(), Register(invited)
     server = NatsServer(invited / "nats", key, host="127.0.0.1")
@@ -187,7 +187,7 @@ class Client(threading.Thread):
     async def _stay(self) -> None:
         import nats
 
-        from podlt.network.login import worker_options
+        from podlt.network.nats.login import worker_options
 
         invitation = read(self.line)
         client: Any = await nats.connect(
@@ -223,7 +223,7 @@ def test_a_running_manager_notices_what_the_command_line_says(podlt: Podlt, live
 
 
 def test_a_key_is_shown_backed_up_and_restored(podlt: Podlt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from podlt.network.keys import load_or_create_key
+    from podlt.network.access.worker_key import load_or_create_key
 
     first, second = tmp_path / "first.key", tmp_path / "second.key"
     public = load_or_create_key(first).public.hex()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from podlt.engine.ray_engine import RayEngine
-from podlt.engine.ray_host import read_here
+from podlt.engine.ray.engine import RayEngine
+from podlt.engine.ray.host import read_here
 
 SMALL = {"num_cpus": 2, "object_store_memory": 100 * 2**20, "include_dashboard": False, "log_to_driver": False}
 
@@ -47,7 +47,7 @@ def where(engine: RayEngine, seat: int) -> Any:
 
 def ended(engine: RayEngine, seat: int) -> None:
     """Returns when Ray knows that the actor at a seat is dead: rounds are short, and a kill takes a while."""
-    from podlt.engine.ray_actors import Died, fetched
+    from podlt.engine.ray.actors import Died, fetched
 
     for _ in range(600):
         try:

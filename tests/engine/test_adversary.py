@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from podlt.engine.adversary import CHEATS, Work, cheating, watched
 from podlt.errors import UsageError
+from podlt.execution.adversary import CHEATS, Work, cheating, watched
 from podlt.protocol.messages import Task
 
 LINES = 6

@@ -10,11 +10,11 @@ from near_hosts import HostThread
 
 import podlt.api
 from podlt.data.spec import DataSpec
-from podlt.engine import wire
-from podlt.engine.conformance import Conformance, conformance
-from podlt.engine.local import LocalEngine
+from podlt.engine.local import frames
+from podlt.engine.local.engine import LocalEngine
 from podlt.errors import EngineError
 from podlt.exact import conformance as golden
+from podlt.execution.conformance import Conformance, conformance
 from podlt.protocol.messages import TreeSize
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
 
@@ -46,12 +46,12 @@ def test_a_machine_that_computes_something_else_begins_no_run(tmp_path: Path, mo
 
 
 def test_a_worker_process_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = wire.Ready(joins=[bytes(64)], conformance=Conformance(WRONG.digest, WRONG.differing or ""))
+    wrong = frames.Ready(joins=[bytes(64)], conformance=Conformance(WRONG.digest, WRONG.differing or ""))
     monkeypatch.setattr(HostThread, "ready", lambda self: wrong)
-    setup = wire.Setup(
+    setup = frames.Setup(
         run=b"", seen=NOTHING, program=b"", workers=[], fields=[], block_lines=1, slots=1, local_steps=1, local_lr=None
     )
-    engine = LocalEngine(setup, 64, 64, [wire.Hosted(0, bytes(32))], [HostThread()])
+    engine = LocalEngine(setup, 64, 64, [frames.Hosted(0, bytes(32))], [HostThread()])
     try:
         with pytest.raises(EngineError, match="worker process 0 computes 'mm int8' otherwise"):
             engine.start(bytes(32), NOTHING)
@@ -60,5 +60,5 @@ def test_a_worker_process_that_computes_something_else_is_refused(monkeypatch: p
 
 
 def test_what_a_process_says_of_its_arithmetic_travels() -> None:
-    ready = wire.Ready(joins=[], conformance=Conformance("00", "sum"))
-    assert msgspec.convert(msgspec.to_builtins(ready), wire.Ready) == ready
+    ready = frames.Ready(joins=[], conformance=Conformance("00", "sum"))
+    assert msgspec.convert(msgspec.to_builtins(ready), frames.Ready) == ready

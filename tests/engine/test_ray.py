@@ -19,16 +19,17 @@ from ray_runs import at_close, ended, strike, where  # noqa: E402
 from small_runs import Trained, seeded, small_recipe, train  # noqa: E402
 
 import podlt.api  # noqa: E402
-from podlt.engine import ray_actors, ray_engine  # noqa: E402
-from podlt.engine.ray_engine import RayEngine  # noqa: E402
-from podlt.engine.ray_place import RayCluster  # noqa: E402
+from podlt.engine.ray import actors  # noqa: E402
+from podlt.engine.ray import engine as ray_engine  # noqa: E402
+from podlt.engine.ray.engine import RayEngine  # noqa: E402
+from podlt.engine.ray.workplace import RayCluster  # noqa: E402
 from podlt.errors import EngineError  # noqa: E402
-from podlt.training import events as ev  # noqa: E402
-from podlt.training.cheats import choose_cheaters  # noqa: E402
-from podlt.training.directory import RunDirectory  # noqa: E402
+from podlt.manager import events as ev  # noqa: E402
+from podlt.manager.cheats import choose_cheaters  # noqa: E402
+from podlt.manager.directory import RunDirectory  # noqa: E402
 from podlt.verify import verify  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::podlt.engine.ray_place.TrustWarning")]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::podlt.engine.ray.workplace.TrustWarning")]
 
 CHEATS = ["2:sign-flip"]
 
@@ -110,12 +111,12 @@ def test_an_actor_that_hangs_is_replaced(tmp_path: Path, local: Trained, monkeyp
 def test_where_there_is_no_room_for_another_actor_the_others_take_its_workers_in(
     tmp_path: Path, local: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = ray_actors.Actor.__init__
+    made = actors.Actor.__init__
 
-    def elsewhere(self: ray_actors.Actor, terms: ray_actors.Terms, label: str, attempt: int) -> None:
-        made(self, terms if attempt == 1 else ray_actors.Terms({"nowhere": 1.0}, terms.namespace), label, attempt)
+    def elsewhere(self: actors.Actor, terms: actors.Terms, label: str, attempt: int) -> None:
+        made(self, terms if attempt == 1 else actors.Terms({"nowhere": 1.0}, terms.namespace), label, attempt)
 
-    monkeypatch.setattr(ray_actors.Actor, "__init__", elsewhere)
+    monkeypatch.setattr(actors.Actor, "__init__", elsewhere)
     left = []
 
     def kill(engine: RayEngine) -> None:
@@ -134,7 +135,7 @@ def test_a_task_that_ends_every_actor_stops_the_run_which_can_go_on(
 ) -> None:
     take = RayEngine._take
 
-    def deadly(self: RayEngine, seat: ray_actors.Seat, call: ray_actors.Call) -> Any:
+    def deadly(self: RayEngine, seat: actors.Seat, call: actors.Call) -> Any:
         events = take(self, seat, call)
         if (call.method, call.round, seat.number) == ("begin", 2, 0):
             seat.actor.kill()

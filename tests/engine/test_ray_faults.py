@@ -17,14 +17,15 @@ from near_hosts import captured_once, train_near
 from small_runs import Trained, seeded, tiny_recipe, train
 
 from podlt.canonical import encode
-from podlt.engine import ray_engine, wire
-from podlt.engine.conformance import Conformance
 from podlt.engine.interface import Engine, Job
-from podlt.engine.ray_actors import Actor, Died, Terms
-from podlt.engine.ray_engine import RayEngine
-from podlt.engine.ray_host import Answer, Here, RayHost, read_answer
+from podlt.engine.local import frames
+from podlt.engine.ray import engine
+from podlt.engine.ray.actors import Actor, Died, Terms
+from podlt.engine.ray.engine import RayEngine
+from podlt.engine.ray.host import Answer, Here, RayHost, read_answer
 from podlt.errors import EngineError
-from podlt.training import events as ev
+from podlt.execution.conformance import Conformance
+from podlt.manager import events as ev
 
 TERMS = Terms({}, "test")
 
@@ -84,11 +85,11 @@ class NearPlace:
 @pytest.fixture(autouse=True)
 def near(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the engine's actors be in this process."""
-    monkeypatch.setattr(ray_engine, "fetched", fetched)
-    monkeypatch.setattr(ray_engine, "waited_for", lambda refs, seconds: set(refs))
-    monkeypatch.setattr(ray_engine, "shared", lambda array: array.copy())
-    monkeypatch.setattr("podlt.engine.ray_actors.Actor", Near)
-    monkeypatch.setattr("podlt.training.session.capture", captured_once)
+    monkeypatch.setattr(engine, "fetched", fetched)
+    monkeypatch.setattr(engine, "waited_for", lambda refs, seconds: set(refs))
+    monkeypatch.setattr(engine, "shared", lambda array: array.copy())
+    monkeypatch.setattr("podlt.engine.ray.actors.Actor", Near)
+    monkeypatch.setattr("podlt.manager.setup.capture", captured_once)
 
 
 @pytest.fixture(scope="module")
@@ -117,9 +118,9 @@ def once(method: str, first: str, change: Callable[[list[Any]], list[Any]]) -> T
 
 def wrong(values: list[Any]) -> list[Any]:
     """A machine that multiplies otherwise."""
-    ready = wire.unpack(values[0])
-    assert isinstance(ready, wire.Ready)
-    return [wire.pack(wire.Ready(joins=ready.joins, conformance=Conformance("ab" * 32, "matmul")))]
+    ready = frames.unpack(values[0])
+    assert isinstance(ready, frames.Ready)
+    return [frames.pack(frames.Ready(joins=ready.joins, conformance=Conformance("ab" * 32, "matmul")))]
 
 
 def test_a_machine_that_computes_otherwise_is_dealt_nothing_and_its_workers_go_elsewhere(
@@ -155,8 +156,8 @@ def without_a_task(values: list[Any]) -> list[Any]:
         ("work", lambda values: [b"\xff malformed", values[1]]),
         ("work", lambda values: [12, values[1]]),
         ("work", without_a_task),
-        ("open", lambda values: [wire.pack(wire.Openings(round=77, opened=[]))]),
-        ("open", lambda values: [wire.pack(wire.Stop())]),
+        ("open", lambda values: [frames.pack(frames.Openings(round=77, opened=[]))]),
+        ("open", lambda values: [frames.pack(frames.Stop())]),
     ],
 )
 def test_an_actor_that_answers_nonsense_is_replaced_and_nobody_else_pays(
@@ -177,7 +178,7 @@ def test_a_worker_that_never_opens_stops_the_run_instead_of_holding_it_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hide(actor: Near, method: str, values: list[Any]) -> list[Any]:
-        return [wire.pack(wire.Openings(round=0, opened=[]))] if method == "open" else values
+        return [frames.pack(frames.Openings(round=0, opened=[]))] if method == "open" else values
 
     monkeypatch.setattr(Near, "twist", staticmethod(hide))
     with pytest.raises(EngineError, match="round 0: a worker said neither"):

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from podlt.data.field import Field
-from podlt.engine.ray_place import RayCluster, TrustWarning, parse_resource
+from podlt.engine.ray.workplace import RayCluster, TrustWarning, parse_resource
 from podlt.errors import EngineError, UsageError
 
 ray = pytest.importorskip("ray")
 
-from podlt.engine.ray_actors import label_of, shares  # noqa: E402
-from podlt.engine.ray_host import CALL_BYTES, aligned, pack_lines, tasks_a_call, unpack_lines  # noqa: E402
+from podlt.engine.ray.actors import label_of, shares  # noqa: E402
+from podlt.engine.ray.host import CALL_BYTES, aligned, pack_lines, tasks_a_call, unpack_lines  # noqa: E402
 
 FIELDS = [Field("x", "f32", (3,), "input", None), Field("y", "i64", (), "label", None)]
 
@@ -94,7 +94,7 @@ def test_whoever_uses_a_cluster_is_told_whom_it_trusts() -> None:
 def test_importing_podlt_does_not_import_ray_and_without_it_the_error_names_the_extra() -> None:
     program = (
         "import sys, podlt, podlt.api, podlt.cli\n"
-        "from podlt.engine.ray_place import RayCluster\n"
+        "from podlt.engine.ray.workplace import RayCluster\n"
         "print('ray' in sys.modules)\n"
         "sys.modules['ray'] = None  # it cannot be imported any more\n"
         "from podlt.errors import UsageError\n"
@@ -108,7 +108,7 @@ def test_importing_podlt_does_not_import_ray_and_without_it_the_error_names_the_
     assert imported == "False" and "pip install '.[ray]'" in said
 
 
-@pytest.mark.filterwarnings("ignore::podlt.engine.ray_place.TrustWarning")
+@pytest.mark.filterwarnings("ignore::podlt.engine.ray.workplace.TrustWarning")
 def test_an_address_at_which_nobody_listens_is_said_at_once() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen

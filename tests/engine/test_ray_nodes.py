@@ -14,13 +14,13 @@ from ray.cluster_utils import Cluster  # noqa: E402
 from ray_runs import at_close, ended, strike, where  # noqa: E402
 from small_runs import seeded, small_recipe, train  # noqa: E402
 
-from podlt.engine.ray_engine import RayEngine  # noqa: E402
-from podlt.engine.ray_place import RayCluster  # noqa: E402
+from podlt.engine.ray.engine import RayEngine  # noqa: E402
+from podlt.engine.ray.workplace import RayCluster  # noqa: E402
 from podlt.errors import UsageError  # noqa: E402
-from podlt.training import events as ev  # noqa: E402
+from podlt.manager import events as ev  # noqa: E402
 from podlt.verify import verify  # noqa: E402
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::podlt.engine.ray_place.TrustWarning")]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::podlt.engine.ray.workplace.TrustWarning")]
 
 MEMORY = 100 * 2**20
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podlt.errors import UsageError
-from podlt.exact.average import MOST_UPDATES, ExactSum, average
-from podlt.exact.kernels_average import STRETCH
-from podlt.exact.rules import NonFiniteError
+from podlt.exact.constants import NonFiniteError
+from podlt.exact.cpu.average import MOST_UPDATES, ExactSum, average
+from podlt.exact.cpu.kernels.average import STRETCH
 
 updates = st.lists(st.lists(st.floats(-(2.0**40), 2.0**40, width=32), min_size=3, max_size=3), min_size=1, max_size=12)
 

@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from podlt.exact import conformance, products
+from podlt.exact import conformance
+from podlt.exact.cpu import products
 
 ENVIRONMENTS = [
     {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podlt.errors import UnsupportedError
-from podlt.exact import definition_elementary as definition
-from podlt.exact import kernels_elementary as loops
-from podlt.exact.table import table
+from podlt.exact.cpu.kernels import elementary as loops
+from podlt.exact.cpu.table import table
+from podlt.exact.definition import elementary as definition
 
 NAMES = ("exp", "log", "log1p", "expm1", "tanh", "sigmoid", "erf", "rsqrt", "gelu", "gelu_tanh", "silu", "sin", "cos")
 BOUNDED = [88.7, 89, 90, -87.4, -103.9, -104, 0.625, -0.625, 0.927734375, -0.9277344, 3.99, 4, 0.70710677, 0.70710678]

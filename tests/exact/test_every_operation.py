@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from podlt.exact.definition_table import definitions
-from podlt.exact.samples_layers import samples
-from podlt.exact.table import table
+from podlt.exact.cpu.table import table
+from podlt.exact.definition.table import definitions
+from podlt.exact.samples.layers import samples
 from podlt.program.operations import STOCK
 
 TYPES = {torch.float32: np.float32, torch.int64: np.int64, torch.bool: np.bool_}

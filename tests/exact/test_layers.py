@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from podlt.errors import UsageError
-from podlt.exact import convolution, normalise, products
-from podlt.exact import definition_layers as definition
-from podlt.exact.rules import NonFiniteError
-from podlt.exact.table import table
+from podlt.exact.constants import NonFiniteError
+from podlt.exact.cpu import convolution, normalise, products
+from podlt.exact.cpu.table import table
+from podlt.exact.definition import layers as definition
 
 
 @pytest.fixture(autouse=True)

@@ -15,13 +15,15 @@ from portable_calls import calls
 from test_every_operation import as_arrays, bits, parts, sampled
 
 from podlt.errors import UnsupportedError, UsageError
-from podlt.exact import definition, definition_elementary, definition_layers
-from podlt.exact import table as cpu
-from podlt.exact.definition_table import definitions
+from podlt.exact.constants import NanError, NonFiniteError
+from podlt.exact.cpu import table as cpu
+from podlt.exact.definition import elementary as definition_elementary
+from podlt.exact.definition import layers
+from podlt.exact.definition import products as definition
+from podlt.exact.definition.table import definitions
 from podlt.exact.portable import convolution, elementary, products, random, reduce
 from podlt.exact.portable.check import visited
 from podlt.exact.portable.table import table
-from podlt.exact.rules import NanError, NonFiniteError
 from podlt.program.philox import uniform
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA: no GPU on this machine, so nothing ran on one")
@@ -118,12 +120,12 @@ def test_convolutions_and_their_gradients_equal_their_definitions(device, digits
         (stride, padding, dilation, digits),
     )
     y = convolution.forward(t, w, None, g, digits)
-    assert same(y, definition_layers.convolution(x, weight, *numbers))
+    assert same(y, layers.convolution(x, weight, *numbers))
     grad = y.flip(0) * 0.37
     got = convolution.weight_gradient(grad, t, weight.shape, g, digits)
-    assert same(got, definition_layers.convolution_weight_gradient(grad.cpu().numpy(), x, weight, *numbers))
+    assert same(got, layers.convolution_weight_gradient(grad.cpu().numpy(), x, weight, *numbers))
     got = convolution.input_gradient(grad, w, (5, 6), None, g, digits)
-    assert same(got, definition_layers.convolution_input_gradient(grad.cpu().numpy(), x.shape, weight, *numbers))
+    assert same(got, layers.convolution_input_gradient(grad.cpu().numpy(), x.shape, weight, *numbers))
 
 
 @on_each_device

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from podlt.exact import definition, digits, products, reduce
-from podlt.exact.digits import DigitCache
-from podlt.exact.rules import FLOAT32_TERMS, INT32_TERMS, NonFiniteError, sum_bits
+from podlt.exact.constants import FLOAT32_TERMS, INT32_TERMS, NonFiniteError, sum_bits
+from podlt.exact.cpu import digits, products, reduce
+from podlt.exact.cpu.digits import DigitCache
+from podlt.exact.definition import products as definition
 
 WAYS: tuple[products.Way, ...] = ("int8", "float32", "float64")
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -190,10 +191,10 @@ def test_sums_cancel_exactly_where_float32_would_not():
     "total", [2**53 + 1, 2**62 - 2**38 + 1, -(2**60) - 2**36 - 1, 2**60 + 2**36, 2**60 + 2**36 + 1]
 )
 def test_large_totals_are_rounded_once(total):
-    from podlt.exact import kernels_sums
+    from podlt.exact.cpu.kernels import sums
 
     out = np.empty(1, np.float32)
-    kernels_sums.round_units(np.array([total]), -60, out)
+    sums.round_units(np.array([total]), -60, out)
     assert same(out[0], definition.nearest_float32(total * Fraction(2) ** -60))
 
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podlt.errors import UnsupportedError, UsageError
-from podlt.exact.definition_table import definitions
-from podlt.exact.rules import NanError, NonFiniteError
-from podlt.exact.table import table
+from podlt.exact.constants import NanError, NonFiniteError
+from podlt.exact.cpu.table import table
+from podlt.exact.definition.table import definitions
 
 TABLE, DEFINED = table(2), definitions(2)
 VALUES = [-math.inf, -1.0, -0.0, 0.0, 1e-45, math.inf]

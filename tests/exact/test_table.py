@@ -6,8 +6,8 @@ This checks meaning, not bits: bits are checked against the definitions.
 import pytest
 import torch
 
-from podlt.exact.samples_layers import samples
-from podlt.exact.table import table
+from podlt.exact.cpu.table import table
+from podlt.exact.samples.layers import samples
 
 EXACT = table(3)
 ATEN = torch.ops.aten

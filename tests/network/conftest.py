@@ -9,4 +9,4 @@ import pytest
 @pytest.fixture(autouse=True)
 def captured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many of these tests train, none is about what is trained."""
-    monkeypatch.setattr("podlt.training.session.capture", near_hosts.captured_once)
+    monkeypatch.setattr("podlt.manager.setup.capture", near_hosts.captured_once)

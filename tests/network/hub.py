@@ -12,11 +12,11 @@ from pathlib import Path
 
 from podlt.crypto import SigningKey
 from podlt.engine.interface import Job
-from podlt.network.identities import Outcome
-from podlt.network.journal import Journal
 from podlt.network.link import ManagerLink
-from podlt.network.told import Told
-from podlt.network.worker import Crew
+from podlt.network.worker.books import Journal
+from podlt.network.worker.events import Told
+from podlt.network.worker.identity import Outcome
+from podlt.network.worker.process import Crew
 
 BEAT = 0.2
 """Seconds between two signs of life: ten times as often as in earnest, so that tests need not wait."""
@@ -104,7 +104,7 @@ class Hub:
         self.closed = True
 
     def connect(self, job: Job) -> ManagerLink:
-        """For `podlt.network.place.Elsewhere`."""
+        """For `podlt.network.workplace.Elsewhere`."""
         self.manager = job.key.public
         for crew in self.crews:
             crew.begin(job.key.public)

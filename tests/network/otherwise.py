@@ -9,7 +9,7 @@ import torch
 
 from podlt.cli import main
 from podlt.exact import conformance
-from podlt.exact.operations_elementwise import Operation
+from podlt.exact.cpu.elementwise import Operation
 
 
 def compute_otherwise() -> None:

@@ -9,17 +9,17 @@ import pytest
 
 from podlt.crypto import blob_digest
 from podlt.errors import StorageError, UsageError
-from podlt.network import objects, transfer
-from podlt.network.blobs import BlobStore
-from podlt.network.objects import ObjectStore
-from podlt.network.transfer import BadBlobError, TransferError, download
+from podlt.network.blobs import object_store, transfer
+from podlt.network.blobs.object_store import ObjectStore
+from podlt.network.blobs.store import BlobStore
+from podlt.network.blobs.transfer import BadBlobError, TransferError, download
 
 DATA = bytes(range(256)) * 40
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "OBJECT", 1000)
+    monkeypatch.setattr(object_store, "OBJECT", 1000)
     monkeypatch.setattr(transfer, "RANGE", 700)
     monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.0)
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from podlt.crypto import blob_digest
 from podlt.errors import InvalidProofError, StorageError
-from podlt.network import sparse
-from podlt.network.pieces import HEADER, Assembler, message, split
-from podlt.network.transfer import BadBlobError
+from podlt.network.blobs import sparse
+from podlt.network.blobs.chunks import HEADER, Assembler, message, split
+from podlt.network.blobs.transfer import BadBlobError
 
 PIECE = 64
 blobs = st.binary(max_size=PIECE * 6)

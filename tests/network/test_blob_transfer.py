@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from podlt.crypto import blob_digest
 from podlt.errors import StorageError
-from podlt.network import transfer
-from podlt.network.blobs import BlobStore
-from podlt.network.transfer import BadBlobError, TransferError, download, upload
+from podlt.network.blobs import transfer
+from podlt.network.blobs.store import BlobStore
+from podlt.network.blobs.transfer import BadBlobError, TransferError, download, upload
 
 DATA = bytes(range(256)) * 40
 DIGEST = blob_digest(DATA)

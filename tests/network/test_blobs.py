@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from podlt.crypto import blob_digest
 from podlt.errors import StorageError
-from podlt.network.blobs import BlobStore
+from podlt.network.blobs.store import BlobStore
 
 DATA = bytes(range(256)) * 64
 

@@ -13,21 +13,21 @@ from typing import Any
 
 import nats
 import pytest
-from doorstep import enter, eventually, milliseconds, run, worker_key
+from gate_runs import enter, eventually, milliseconds, run, worker_key
 from town import Town, free_ports, make_certificates, town
 
 from podlt.crypto import SigningKey
 from podlt.errors import EngineError, UsageError
-from podlt.network import cluster as c
-from podlt.network.configuration import sections
-from podlt.network.door import Door
-from podlt.network.examine import examine
-from podlt.network.invitation import channel_of, read, write
-from podlt.network.login import Pass, manager_options, pass_options
-from podlt.network.register import Register
-from podlt.network.roll import connected
-from podlt.network.server import binary
-from podlt.training.directory import RunDirectory
+from podlt.manager.directory import RunDirectory
+from podlt.network.access.invitation import channel_of, read, write
+from podlt.network.access.registry import Register
+from podlt.network.nats import cluster as c
+from podlt.network.nats.configuration import sections
+from podlt.network.nats.connections import connected
+from podlt.network.nats.examine import examine
+from podlt.network.nats.gate import Door
+from podlt.network.nats.login import Pass, manager_options, pass_options
+from podlt.network.nats.server import binary
 
 ONE, OTHER = SigningKey(b"one".ljust(32, b".")), SigningKey(b"other".ljust(32, b"."))
 
@@ -47,7 +47,7 @@ APPLICATION = 'SHOP { users: [ { user: clerk, password: "not/for:printing" } ] }
 def told(folder: Path) -> dict[str, str]:
     """The lines about podlt, for a cluster in this folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    from podlt.network.keys import load_or_create_key
+    from podlt.network.access.worker_key import load_or_create_key
 
     return sections(load_or_create_key(folder / "podlt.key"))
 
@@ -174,7 +174,7 @@ def test_a_key_is_needed_and_two_certificates_are_one_too_many(one_server: Town,
 def test_the_example_of_a_server_is_one_that_nats_takes_and_podlt_too(tmp_path: Path) -> None:
     make_certificates(tmp_path)
     (tmp_path / "podlt.conf").write_text("".join(told(tmp_path).values()))
-    example = Path(__file__).parents[2] / "examples" / "operations" / "nats-node.conf"
+    example = Path(__file__).parents[2] / "examples" / "monitoring" / "nats-node.conf"
     text = example.read_text().replace("/etc/nats/", f"{tmp_path}/").replace("# websocket", "websocket")
     (tmp_path / "nats-node.conf").write_text(text)
     done = subprocess.run([binary(), "-t", "-c", tmp_path / "nats-node.conf"], capture_output=True, text=True)
@@ -187,8 +187,8 @@ def test_the_example_of_a_server_is_one_that_nats_takes_and_podlt_too(tmp_path: 
 @pytest.fixture
 def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
     """The door looks more often who is connected, and waits for one server only."""
-    monkeypatch.setattr("podlt.network.door.LOOK_SECONDS", 0.2)
-    monkeypatch.setattr("podlt.network.roll.OTHERS_SECONDS", 0.05)
+    monkeypatch.setattr("podlt.network.nats.gate.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("podlt.network.nats.connections.OTHERS_SECONDS", 0.05)
 
 
 # -- who shares it ---------------------------------------------------------------------------------------------------
@@ -304,7 +304,7 @@ def test_nobody_comes_in_as_the_manager_of_a_run_without_its_key(one_server: Tow
 def test_a_second_manager_of_the_same_run_is_refused_while_the_first_is_there(
     one_server: Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podlt.network.door.OTHER_SECONDS", 0.5)
+    monkeypatch.setattr("podlt.network.nats.gate.OTHER_SECONDS", 0.5)
     cluster = one_server.cluster()
     with standing(tmp_path / "a", ONE, cluster), pytest.raises(EngineError, match="another manager of this run"):
         Standing(tmp_path / "copy", ONE, cluster)

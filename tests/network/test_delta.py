@@ -16,8 +16,8 @@ from hypothesis.extra.numpy import arrays
 
 from podlt.crypto import blob_digest
 from podlt.errors import InvalidProofError
-from podlt.network import delta
-from podlt.network.blobs import BlobStore
+from podlt.network.blobs import delta
+from podlt.network.blobs.store import BlobStore
 
 dice = np.random.default_rng(7)
 

@@ -12,9 +12,9 @@ from near_hosts import train_near
 from small_runs import Trained, seeded, small_recipe, tiny_recipe, train
 
 from podlt.crypto import SigningKey
-from podlt.network.place import Elsewhere
+from podlt.manager import events as ev
+from podlt.network.workplace import Elsewhere
 from podlt.recipe import Recipe
-from podlt.training import events as ev
 from podlt.verify import verify
 
 

@@ -17,13 +17,16 @@ from test_engine import crews, keys, whole
 import podlt.api
 from podlt.crypto import SigningKey
 from podlt.errors import StorageError
-from podlt.network import depot, http_client, messages, objects, place, porter, reception, transfer
-from podlt.network.blobs import BlobStore
-from podlt.network.peers import Peer
-from podlt.network.place import Blobs, Elsewhere
-from podlt.network.publishing import Published
+from podlt.manager import events as ev
+from podlt.network import messages, workplace
+from podlt.network.blobs import client, http_client, object_store, transfer
+from podlt.network.blobs import server as depot
+from podlt.network.blobs.store import BlobStore
+from podlt.network.session import joining
+from podlt.network.session.peers import Peer
+from podlt.network.session.publishing import Published
+from podlt.network.workplace import Blobs, Elsewhere
 from podlt.recipe import Recipe
-from podlt.training import events as ev
 
 LARGE = 1000
 
@@ -62,7 +65,7 @@ def unharmed(trained: Trained, made: list[CrewLink]) -> None:
 def carried(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[bytes]]:
     """Digests that were put into an object store, and that were fetched from the manager."""
     found: dict[str, set[bytes]] = {"put": set(), "https": set()}
-    put, fetch = objects.ObjectStore.put, http_client.BlobClient.fetch_range
+    put, fetch = object_store.ObjectStore.put, http_client.BlobClient.fetch_range
 
     async def noted_put(self: Any, store: Any, digest: bytes, part: int = 0) -> None:
         found["put"].add(digest)
@@ -72,7 +75,7 @@ def carried(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[bytes]]:
         found["https"].add(digest)
         return await fetch(self, digest, offset, length)
 
-    monkeypatch.setattr(objects.ObjectStore, "put", noted_put)
+    monkeypatch.setattr(object_store.ObjectStore, "put", noted_put)
     monkeypatch.setattr(http_client.BlobClient, "fetch_range", noted_fetch)
     return found
 
@@ -112,7 +115,7 @@ def test_parameters_go_through_an_object_store_once(tmp_path: Path, carried: dic
 def test_an_object_store_that_lies_or_fails_is_done_without(
     tmp_path: Path, local: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from podlt.network.objects import ObjectStore
+    from podlt.network.blobs.object_store import ObjectStore
 
     right, calls = ObjectStore.put, []
 
@@ -173,7 +176,7 @@ def test_a_wire_that_is_cut_again_and_again_loses_nothing(
             wires.append(Wire(int(self.urls[0].rpartition(":")[2]), [5000 * n for n in range(1, 30)]))
             self.urls = [f"https://127.0.0.1:{wires[0].port}"]
 
-    monkeypatch.setattr(place, "Depot", Behind)
+    monkeypatch.setattr(workplace, "Depot", Behind)
     monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.01)
     hub = Hub()
     made = crews(hub, tmp_path, 3, 3, 2)
@@ -183,17 +186,17 @@ def test_a_wire_that_is_cut_again_and_again_loses_nothing(
 
 
 def test_who_uploads_something_else_is_let_go_and_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = porter.Porter.send
+    right = client.Porter.send
     spoilt: list[bytes] = []
 
-    def send(self: porter.Porter, key: bytes, digest: bytes, data: np.ndarray) -> None:
+    def send(self: client.Porter, key: bytes, digest: bytes, data: np.ndarray) -> None:
         if key == keys(1, 3)[0].public and len(spoilt) < 1:
             spoilt.append(digest)
             data = data.copy()
             data[-1] ^= 1
         right(self, key, digest, data)
 
-    monkeypatch.setattr(porter.Porter, "send", send)
+    monkeypatch.setattr(client.Porter, "send", send)
     hub = Hub()
     crews(hub, tmp_path, 3, 1)
     trained, _ = run(hub, tmp_path / "run", tiny_recipe(workers=4))
@@ -238,7 +241,7 @@ def test_parameters_go_through_s3(
     for name, value in {**settings, "ENDPOINT_URL": f"http://{host}:{port}"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="podlt")
-    monkeypatch.setattr(objects, "OBJECT", 4000)
+    monkeypatch.setattr(object_store, "OBJECT", 4000)
     hub = Hub()
     made = crews(hub, tmp_path, 3, 3, 2)
     trained, published = run(hub, tmp_path / "run", small_recipe(epochs=1), "s3://podlt/runs", deltas="always")
@@ -255,10 +258,10 @@ def test_a_server_that_moved_is_asked_for_by_those_who_do_not_find_it(
     tmp_path: Path, local: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a restore on another machine: workers that were told of another port learn the new one."""
-    monkeypatch.setattr(porter, "ATTEMPTS", 1)
+    monkeypatch.setattr(client, "ATTEMPTS", 1)
     hub = Hub()
     made = crews(hub, tmp_path, 3, 3, 2)
-    greet, sign, right = reception.Reception.greet, reception.sign_setup, list[bool]()
+    greet, sign, right = joining.Reception.greet, joining.sign_setup, list[bool]()
 
     def misled(setup: messages.Setup, key: SigningKey) -> messages.Setup:
         return sign(setup if right[-1] else msgspec.structs.replace(setup, blobs=["https://127.0.0.1:1"]), key)
@@ -266,13 +269,13 @@ def test_a_server_that_moved_is_asked_for_by_those_who_do_not_find_it(
     def misses(crew: CrewLink) -> bool:
         return any("what is large does not come" in str(line) for line in crew.told)
 
-    def greets(self: reception.Reception, peer: Peer, hello: messages.Hello) -> None:
+    def greets(self: joining.Reception, peer: Peer, hello: messages.Hello) -> None:
         right.append(any(peer.key in crew.keys and misses(crew) for crew in made))
         self._setup = None
         greet(self, peer, hello)
 
-    monkeypatch.setattr(reception, "sign_setup", misled)
-    monkeypatch.setattr(reception.Reception, "greet", greets)
+    monkeypatch.setattr(joining, "sign_setup", misled)
+    monkeypatch.setattr(joining.Reception, "greet", greets)
     trained, _ = run(hub, tmp_path / "run", small_recipe(epochs=1))
     unharmed(trained, made)
     assert trained.result.parameters == local.result.parameters

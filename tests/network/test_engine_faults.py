@@ -14,15 +14,15 @@ from small_runs import seeded, small_recipe, tiny_recipe, train
 from test_engine import crews, keys, run, whole
 
 from podlt.errors import InvalidProofError
-from podlt.network import checks
+from podlt.manager import events as ev
 from podlt.network import messages as m
-from podlt.network.hands import Hands
-from podlt.network.journal import Journal
-from podlt.network.peers import Attention, Pace
-from podlt.network.place import Elsewhere
-from podlt.network.worker import Crew
+from podlt.network.session.peers import Attention, Pace
+from podlt.network.worker import preflight
+from podlt.network.worker.books import Journal
+from podlt.network.worker.hands import Hands
+from podlt.network.worker.process import Crew
+from podlt.network.workplace import Elsewhere
 from podlt.protocol.messages import JoinSignatures, JoinTerms, Task
-from podlt.training import events as ev
 
 UNSIGNED = JoinSignatures(bytes(64), bytes(64))
 
@@ -30,13 +30,13 @@ UNSIGNED = JoinSignatures(bytes(64), bytes(64))
 def test_a_machine_that_computes_other_bits_is_refused_with_the_operation_that_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub, right = Hub(), checks.measured
+    hub, right = Hub(), preflight.measured
     turn = itertools.count()
 
-    def measured(arithmetic: str) -> checks.Arithmetic:
-        return checks.Arithmetic("other bits", "gelu") if next(turn) == 0 else right(arithmetic)
+    def measured(arithmetic: str) -> preflight.Arithmetic:
+        return preflight.Arithmetic("other bits", "gelu") if next(turn) == 0 else right(arithmetic)
 
-    monkeypatch.setattr(checks, "measured", measured)
+    monkeypatch.setattr(preflight, "measured", measured)
     made = crews(hub, tmp_path, 1, 1, 1, 1)
     trained = run(hub, tmp_path / "run", tiny_recipe())
     whole(trained)

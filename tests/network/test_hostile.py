@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doorstep import CHANNEL, MANAGER, Doorstep, Raw, doorstep, down, enter, eventually, run, up, worker_key
+from gate_runs import CHANNEL, MANAGER, GateRun, Raw, down, enter, eventually, gate_run, run, up, worker_key
 
 from podlt.crypto import SigningKey
-from podlt.network import login
-from podlt.network.configuration import MOST_PAYLOAD, MOST_SUBSCRIPTIONS
-from podlt.network.lobby import LOBBY, MOST_CONNECTIONS
-from podlt.network.server import PID
+from podlt.network.nats import login
+from podlt.network.nats.configuration import MOST_PAYLOAD, MOST_SUBSCRIPTIONS
+from podlt.network.nats.refusals import LOBBY, MOST_CONNECTIONS
+from podlt.network.nats.server import PID
 
 VICTIM, HOSTILE = worker_key(1), worker_key(666)
 
@@ -29,7 +29,7 @@ class Others:
         self.key, self.link, self.worker = key, link, worker
 
     @classmethod
-    async def begin(cls, stands: Doorstep, key: SigningKey = VICTIM) -> Others:
+    async def begin(cls, stands: GateRun, key: SigningKey = VICTIM) -> Others:
         others = cls(key, await stands.link(), await enter(stands.invite(), key))
         others.up = await others.link.subscribe(up(key))
         others.down = await others.worker.subscribe(down(key))
@@ -50,7 +50,7 @@ class Others:
         await self.link.close()
 
 
-def memory(stands: Doorstep) -> int:
+def memory(stands: GateRun) -> int:
     """Bytes that the server has resident."""
     number = (stands.run / "nats" / PID).read_text()
     return int(Path(f"/proc/{number}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -118,7 +118,7 @@ LISTENED = [
 
 def test_a_worker_can_write_to_no_subject_but_its_own(tmp_path: Path) -> None:
     async def test() -> None:
-        with doorstep(tmp_path) as stands:
+        with gate_run(tmp_path) as stands:
             others = await Others.begin(stands)
             heard: list[str] = []
 
@@ -147,7 +147,7 @@ def test_a_worker_can_write_to_no_subject_but_its_own(tmp_path: Path) -> None:
 
 def test_a_worker_hears_nothing_that_is_not_for_it(tmp_path: Path) -> None:
     async def test() -> None:
-        with doorstep(tmp_path) as stands:
+        with gate_run(tmp_path) as stands:
             others = await Others.begin(stands)
             spies = []
             for number, subject in enumerate(LISTENED):
@@ -173,7 +173,7 @@ def test_a_worker_hears_nothing_that_is_not_for_it(tmp_path: Path) -> None:
 
 def test_a_signature_is_good_for_one_connection(tmp_path: Path) -> None:
     async def test() -> None:
-        with doorstep(tmp_path) as stands:
+        with gate_run(tmp_path) as stands:
             others, invitation = await Others.begin(stands), stands.invite()
             first, second = await Raw.connect(stands.server), await Raw.connect(stands.server)
             recorded = login.worker_options(invitation, HOSTILE)["signature_cb"](first.info["nonce"]).decode()
@@ -222,7 +222,7 @@ SYSTEM = login.nkey(login.PREFIX_USER, login.system_key(MANAGER).public)
     ],
     ids=lambda changed: "-".join(changed),
 )
-def test_nobody_comes_in_by_a_forged_login(shared: Doorstep, changed: dict[str, Any]) -> None:
+def test_nobody_comes_in_by_a_forged_login(shared: GateRun, changed: dict[str, Any]) -> None:
     async def test() -> None:
         raw = await Raw.connect(shared.server)
         said = await raw.log_in(shared.invite(), HOSTILE, **changed)
@@ -235,7 +235,7 @@ def test_nobody_comes_in_by_a_forged_login(shared: Doorstep, changed: dict[str, 
     "user",
     [LINK, SYSTEM, "PODLT_SYSTEM", VICTIM.public.hex(), f"{CHANNEL}.{VICTIM.public.hex()}", f"{CHANNEL}.manager"],
 )
-def test_who_names_another_beside_a_good_pass_comes_in_as_itself_or_not_at_all(shared: Doorstep, user: str) -> None:
+def test_who_names_another_beside_a_good_pass_comes_in_as_itself_or_not_at_all(shared: GateRun, user: str) -> None:
     async def test() -> None:
         hostile, raw = fresh(), await Raw.connect(shared.server)
         said = await raw.log_in(shared.invite(), hostile, user=user, name=user, **{"pass": ""})
@@ -250,7 +250,7 @@ def test_who_names_another_beside_a_good_pass_comes_in_as_itself_or_not_at_all(s
     run(test())
 
 
-def test_nobody_comes_in_as_another_worker(shared: Doorstep) -> None:
+def test_nobody_comes_in_as_another_worker(shared: GateRun) -> None:
     async def test() -> None:
         raw = await Raw.connect(shared.server)
         token = login.worker_options(shared.invite(), VICTIM)["token"]
@@ -264,12 +264,12 @@ def test_nobody_comes_in_as_another_worker(shared: Doorstep) -> None:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with doorstep(tmp_path_factory.mktemp("run")) as stands:
+    with gate_run(tmp_path_factory.mktemp("run")) as stands:
         yield stands
 
 
 @pytest.mark.parametrize("size", [2**32, 2**31 - 1, 2**20 + 1, MOST_PAYLOAD + 1, 2**63, 2**64, -1])
-def test_a_message_that_claims_to_be_huge_takes_no_memory_and_ends_its_connection(shared: Doorstep, size: int) -> None:
+def test_a_message_that_claims_to_be_huge_takes_no_memory_and_ends_its_connection(shared: GateRun, size: int) -> None:
     async def test() -> None:
         hostile = fresh()
         others, before = await Others.begin(shared, fresh()), memory(shared)
@@ -298,7 +298,7 @@ def test_a_message_that_claims_to_be_huge_takes_no_memory_and_ends_its_connectio
     ],
     ids=range(8),
 )
-def test_rubbish_ends_at_most_its_own_connection(shared: Doorstep, rubbish: bytes) -> None:
+def test_rubbish_ends_at_most_its_own_connection(shared: GateRun, rubbish: bytes) -> None:
     async def test() -> None:
         hostile = fresh()
         others = await Others.begin(shared, fresh())
@@ -317,7 +317,7 @@ def test_rubbish_ends_at_most_its_own_connection(shared: Doorstep, rubbish: byte
 @pytest.mark.slow
 def test_half_a_message_keeps_nobody_waiting(tmp_path: Path) -> None:
     async def test() -> None:
-        with doorstep(tmp_path) as stands:
+        with gate_run(tmp_path) as stands:
             others = await Others.begin(stands)
             halves = []
             for number in range(40):
@@ -349,7 +349,7 @@ def test_half_a_message_keeps_nobody_waiting(tmp_path: Path) -> None:
 
 def test_a_flood_is_cut_off_and_keeps_nobody_outside_meanwhile(tmp_path: Path) -> None:
     async def test() -> None:
-        with doorstep(tmp_path) as stands:
+        with gate_run(tmp_path) as stands:
             others, invitation = await Others.begin(stands), stands.invite()
             received = 0
 
@@ -391,10 +391,10 @@ def test_a_flood_is_cut_off_and_keeps_nobody_outside_meanwhile(tmp_path: Path) -
 
 
 def test_a_worker_has_few_subscriptions_and_few_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("podlt.network.door.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("podlt.network.nats.gate.LOOK_SECONDS", 0.2)
 
     async def test() -> None:
-        with doorstep(tmp_path) as stands:
+        with gate_run(tmp_path) as stands:
             others, invitation = await Others.begin(stands), stands.invite()
             raw = await Raw.connect(stands.server)
             assert b"PONG" in await raw.log_in(invitation, HOSTILE)
@@ -427,10 +427,10 @@ def test_a_worker_has_few_subscriptions_and_few_connections(tmp_path: Path, monk
 def test_a_crowd_of_strangers_cannot_fill_the_lobby_and_the_house(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paused: bool
 ) -> None:
-    monkeypatch.setattr("podlt.network.lobby.LOBBY_SECONDS", 60)  # else the first may go before the last knock
+    monkeypatch.setattr("podlt.network.nats.refusals.LOBBY_SECONDS", 60)  # else the first may go before the last knock
 
     async def test() -> None:
-        with doorstep(tmp_path) as stands:
+        with gate_run(tmp_path) as stands:
             others, address = await Others.begin(stands), stands.invite(address=True)
             if paused:
                 await others.end()
@@ -457,7 +457,7 @@ def test_a_crowd_of_strangers_cannot_fill_the_lobby_and_the_house(
 @pytest.mark.slow
 def test_a_reader_that_never_reads_is_cut_off_and_the_others_miss_nothing(tmp_path: Path) -> None:
     async def test() -> None:
-        with doorstep(tmp_path) as stands:
+        with gate_run(tmp_path) as stands:
             others = await Others.begin(stands)
             everybody = await others.worker.subscribe(f"podlt.{CHANNEL}.all.m", pending_bytes_limit=2**30)
             await others.worker.flush()

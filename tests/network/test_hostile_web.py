@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doorstep import Doorstep, doorstep, enter, run, up
+from gate_runs import GateRun, enter, gate_run, run, up
 from test_hostile import Others, fresh, memory
 
-from podlt.network import login
-from podlt.network.configuration import MOST_PAYLOAD
+from podlt.network.nats import login
+from podlt.network.nats.configuration import MOST_PAYLOAD
 
 UPGRADE = (
     "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -25,7 +25,7 @@ UPGRADE = (
 
 @pytest.fixture(scope="module")
 def stands(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with doorstep(tmp_path_factory.mktemp("run"), websocket=0) as doorstep_:
+    with gate_run(tmp_path_factory.mktemp("run"), websocket=0) as doorstep_:
         yield doorstep_
 
 
@@ -41,7 +41,7 @@ class Web:
         self.reader, self.writer = reader, writer
 
     @classmethod
-    async def connect(cls, stands: Doorstep) -> Web:
+    async def connect(cls, stands: GateRun) -> Web:
         port = int(next(url for url in stands.server.urls if url.startswith("wss:")).rsplit(":", 1)[1])
         tls = login.pinned(stands.server.certificate)
         return cls(*await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname="x"))
@@ -54,7 +54,7 @@ class Web:
         found: dict[str, Any] = json.loads(text[text.index(b"{") :])
         return found
 
-    async def log_in(self, stands: Doorstep, key: Any) -> None:
+    async def log_in(self, stands: GateRun, key: Any) -> None:
         info = await self.upgrade()
         options = login.worker_options(stands.invite(), key)
         shown = {
@@ -68,7 +68,7 @@ class Web:
 
 
 @pytest.mark.parametrize("size", [2**32, MOST_PAYLOAD + 1, 2**63])
-def test_a_message_that_claims_to_be_huge_ends_its_connection_alone(stands: Doorstep, size: int) -> None:
+def test_a_message_that_claims_to_be_huge_ends_its_connection_alone(stands: GateRun, size: int) -> None:
     async def test() -> None:
         hostile, others, before = fresh(), await Others.begin(stands, fresh()), memory(stands)
         web = await Web.connect(stands)
@@ -96,7 +96,7 @@ def test_a_message_that_claims_to_be_huge_ends_its_connection_alone(stands: Door
 )
 @pytest.mark.parametrize("inside", [False, True])
 def test_frames_that_are_none_keep_nobody_waiting_and_take_no_memory(
-    stands: Doorstep, rubbish: bytes, inside: bool
+    stands: GateRun, rubbish: bytes, inside: bool
 ) -> None:
     async def test() -> None:
         others, before = await Others.begin(stands, fresh()), memory(stands)
@@ -114,7 +114,7 @@ def test_frames_that_are_none_keep_nobody_waiting_and_take_no_memory(
 @pytest.mark.slow
 def test_half_of_an_upgrade_and_requests_that_are_none_are_cut_off(tmp_path: Path) -> None:
     async def test() -> None:
-        with doorstep(tmp_path, websocket=0) as stands:
+        with gate_run(tmp_path, websocket=0) as stands:
             others = await Others.begin(stands)
             halves = [await Web.connect(stands) for _ in range(12)]
             for number, half in enumerate(halves):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from podlt.crypto import SigningKey
 from podlt.errors import UsageError
-from podlt.network import invitation as inv
+from podlt.network.access import invitation as inv
 
 MANAGER = SigningKey(b"m" * 32)
 

@@ -16,19 +16,19 @@ import podlt.api
 from podlt.canonical import encode
 from podlt.crypto import SigningKey
 from podlt.errors import InvalidProofError
-from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.log.merkle import EMPTY_ROOT
+from podlt.log.tree_head import Head, origin_of, sign_head
+from podlt.manager import events as ev
 from podlt.network import messages as m
-from podlt.network import told
-from podlt.network.identities import Identity
-from podlt.network.joining import Joining
-from podlt.network.journal import Journal
-from podlt.network.place import Elsewhere
 from podlt.network.run_setup import RunSetup, open_setup, sign_setup
+from podlt.network.worker import events
+from podlt.network.worker.books import Journal
+from podlt.network.worker.identity import Identity
+from podlt.network.worker.joining import Joining
+from podlt.network.workplace import Elsewhere
 from podlt.protocol import entries as e
 from podlt.protocol.messages import JoinSignatures, JoinTerms
 from podlt.protocol.signatures import join_checks
-from podlt.training import events as ev
 
 MANAGER, STRANGER, WORKER = (SigningKey(bytes([n]) * 32) for n in (1, 2, 3))
 BEGIN = e.Begin(
@@ -111,7 +111,7 @@ class Desk:
 
     def __init__(self, folder: Path, least_reward: int = 0) -> None:
         self.sent: list[m.Up | m.Piece] = []
-        self.told: list[told.Told] = []
+        self.told: list[events.Told] = []
         self.journal = Journal(folder, [WORKER.public], MANAGER.public)
         self.journal.begin(RUN)
         self.identity = Identity(WORKER)
@@ -136,7 +136,7 @@ def test_terms_over_the_managers_last_head_are_signed_and_shown(tmp_path: Path, 
     assert isinstance(first, m.Signed) and first == again
     assert all(check.holds() for check in join_checks(RUN, WORKER.public, first.terms, first.signatures))
     (event,) = desk.told
-    assert isinstance(event, told.Signed) and (event.worker, event.deposit, event.entries) == (5, 40, size)
+    assert isinstance(event, events.Signed) and (event.worker, event.deposit, event.entries) == (5, 40, size)
     assert "worker 5" in str(event) and "deposit of 40 credits" in str(event)
 
 
@@ -245,7 +245,7 @@ def test_who_wants_more_than_a_run_pays_signs_nothing_and_ends(tmp_path: Path) -
     outcome = proud.join()
     assert outcome is not None and (outcome.how, "--least-reward is 2" in outcome.reason) == ("declined", True)
     assert {type(one) for one in said} <= {m.Hello, m.Leave}
-    assert [type(event) for event in proud.told].count(told.Terms) == 1
+    assert [type(event) for event in proud.told].count(events.Terms) == 1
     assert keys(1, 7)[0].public not in {worker.key for worker in trained.state.workers.values()}
 
 
@@ -275,7 +275,7 @@ def test_who_was_let_go_and_comes_back_signs_anew(tmp_path: Path) -> None:
     joins = [(index, entry) for index, entry in enumerate(log) if isinstance(entry, e.Join) and entry.worker == number]
     (first, old), (_, new) = joins
     assert old.seen <= first < new.seen and old.signature != new.signature
-    signed = [event for event in made[1].told if isinstance(event, told.Signed)]
+    signed = [event for event in made[1].told if isinstance(event, events.Signed)]
     assert [event.entries for event in signed] == [old.seen, new.seen]
 
 

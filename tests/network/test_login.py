@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from podlt.crypto import SigningKey
 from podlt.errors import InvalidProofError, UsageError
-from podlt.network import authorization as auth
-from podlt.network import login
-from podlt.network.invitation import Invitation, channel_of
+from podlt.network.access.invitation import Invitation, channel_of
+from podlt.network.nats import authorization as auth
+from podlt.network.nats import login
 
 MANAGER, WORKER, SERVER = (SigningKey(letter * 32) for letter in (b"m", b"w", b"s"))
 INVITATION = Invitation(servers=["tls://a:1"], manager=MANAGER.public, certificate=b"", secret=b"s" * 16)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from stage import Process, Stage, write_recipe
 
-from podlt.network.invitation import read
-from podlt.network.journal import read_status
-from podlt.network.keys import load_or_create_keys
+from podlt.network.access.invitation import read
+from podlt.network.access.worker_key import load_or_create_keys
+from podlt.network.worker.books import read_status
 from podlt.protocol import entries as e
 from podlt.protocol.rules import RunState
-from podlt.report.walk import walk
+from podlt.report.fold import walk
 
 DEPOSIT = 300
 BOOKS = ("pending", "vested", "forfeited", "deposit", "returned", "seized")

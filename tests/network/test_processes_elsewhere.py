@@ -9,7 +9,7 @@ import pytest
 from stage import Stage, write_recipe
 
 import podlt.api
-from podlt.network.journal import read_status
+from podlt.network.worker.books import read_status
 from podlt.recipe import load_recipe
 
 
@@ -62,7 +62,7 @@ def test_workers_may_come_later_and_leave_early(tmp_path: Path) -> None:
 
 
 def test_statuses_are_read_back_as_they_were_written() -> None:
-    from podlt.network.journal import Earned, Status
+    from podlt.network.worker.books import Earned, Status
 
     status = Status(1, 2.0, "x", workers={"k": Earned(number=3, vested=4)})
     assert msgspec.json.decode(msgspec.json.encode(status), type=Status) == status

@@ -10,7 +10,7 @@ import pytest
 from stage import Stage, write_recipe
 
 import podlt.api
-from podlt.network.depot import FOLDER
+from podlt.network.blobs.server import FOLDER
 from podlt.recipe import load_recipe
 
 HIDDEN = 40_000

@@ -20,21 +20,21 @@ from podlt.canonical import encode
 from podlt.crypto import SigningKey, digest
 from podlt.engine.interface import Job
 from podlt.errors import InvalidProofError, StorageError
-from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.log.merkle import Tree, inclusion_proof, is_included, leaf_hash
+from podlt.log.tree_head import Head, origin_of, sign_head
+from podlt.manager import events as ev
 from podlt.network import messages as m
 from podlt.network import receipts
-from podlt.network.journal import Earned, Journal, read_status
-from podlt.network.past import Past
-from podlt.network.payslips import SHARE, Payslips
-from podlt.network.place import Elsewhere
-from podlt.network.register import Register
+from podlt.network.access.registry import Register
+from podlt.network.session.past import Past
+from podlt.network.session.receipts import SHARE, Payslips
+from podlt.network.worker.books import Earned, Journal, read_status
+from podlt.network.workplace import Elsewhere
 from podlt.protocol import entries as e
 from podlt.protocol.ledger import Account
+from podlt.report.fold import open_log
 from podlt.report.history import read_history
-from podlt.report.walk import open_log
 from podlt.sim import simulate
-from podlt.training import events as ev
 
 # -- proofs of what was just written ---------------------------------------------------------------------------------
 
@@ -150,8 +150,8 @@ def test_what_was_missed_is_asked_for_and_then_all_is_as_the_ledger_says(
 def test_what_was_missed_comes_in_pages_that_fit_into_a_message(
     sim: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podlt.network.past.PAGE_BYTES", 1500)
-    monkeypatch.setattr("podlt.network.past.MARK", 8)
+    monkeypatch.setattr("podlt.network.session.past.PAGE_BYTES", 1500)
+    monkeypatch.setattr("podlt.network.session.past.MARK", 8)
     journal, past, pages = sim.journal(tmp_path, 2), Past(sim.path), 0
     journal.expect(len(sim.rows))
     while (first := journal.behind().get(sim.key(2))) is not None:

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from doorstep import MANAGER, doorstep, eventually, run
+from gate_runs import MANAGER, eventually, gate_run, run
 
 from podlt.crypto import SigningKey
 from podlt.errors import UsageError
-from podlt.network.server import LOCK, PID, NatsServer
+from podlt.network.nats.server import LOCK, PID, NatsServer
 
 
 def server(folder: Path, **options: object) -> NatsServer:
@@ -74,7 +74,7 @@ def test_a_server_that_is_killed_is_started_again_on_the_same_port(tmp_path: Pat
 def test_a_server_outlives_a_manager_that_is_killed_and_the_next_one_takes_it_over(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from podlt.crypto import SigningKey\n"
-        "from podlt.network.server import NatsServer\n"
+        "from podlt.network.nats.server import NatsServer\n"
         f"one = NatsServer(Path(sys.argv[1]), SigningKey({MANAGER.seed()!r}), host='127.0.0.1'); one.start()\n"
         "print('ready', flush=True); time.sleep(60)"
     )
@@ -122,7 +122,7 @@ def test_a_process_number_that_another_program_has_by_now_is_not_believed(tmp_pa
 def test_a_port_that_another_program_took_is_an_error_that_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podlt.network.server.STOP_SECONDS", 0.3)
+    monkeypatch.setattr("podlt.network.nats.server.STOP_SECONDS", 0.3)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -143,10 +143,10 @@ def test_invitations_name_the_hosts_that_were_given(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_workers_come_back_by_themselves_after_server_and_door_were_killed(tmp_path: Path) -> None:
-    from doorstep import down, enter, worker_key
+    from gate_runs import down, enter, worker_key
 
     async def test() -> None:
-        with doorstep(tmp_path) as stands:
+        with gate_run(tmp_path) as stands:
             key = worker_key(1)
             client = await enter(
                 stands.invite(), key, allow_reconnect=True, max_reconnect_attempts=-1, reconnect_time_wait=0.1

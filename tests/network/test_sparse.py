@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from podlt.crypto import blob_digest
 from podlt.errors import InvalidProofError
-from podlt.network import sparse
-from podlt.network.pieces import HEADER, PIECE, Assembler, message, split
+from podlt.network.blobs import sparse
+from podlt.network.blobs.chunks import HEADER, PIECE, Assembler, message, split
 
 words = st.lists(st.sampled_from([0, 0, 0, 1, 0x80000000, 0x3F800000, 0xFFFFFFFF]), max_size=200)
 

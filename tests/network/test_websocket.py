@@ -8,17 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
-from doorstep import CHANNEL, doorstep, run, worker_key
+from gate_runs import CHANNEL, gate_run, run, worker_key
 from stage import Stage, write_recipe
 from town import town
 
 from podlt.errors import UsageError
-from podlt.network import entrance
-from podlt.network import invitation as inv
-from podlt.network.nats_link import NatsWorker
-from podlt.network.register import Register
-from podlt.network.server import NatsServer
-from podlt.training.directory import RunDirectory
+from podlt.manager.directory import RunDirectory
+from podlt.network.access import invitation as inv
+from podlt.network.access.registry import Register
+from podlt.network.nats import open_run
+from podlt.network.nats.link import NatsWorker
+from podlt.network.nats.server import NatsServer
 
 
 def until_connected(link: NatsWorker, seconds: float = 40.0) -> None:
@@ -30,14 +30,14 @@ def until_connected(link: NatsWorker, seconds: float = 40.0) -> None:
 
 @pytest.mark.parametrize("away", ["refused", pytest.param("silent", marks=pytest.mark.slow)])
 def test_a_worker_goes_by_websocket_where_the_other_port_cannot_be_reached(tmp_path: Path, away: str) -> None:
-    with doorstep(tmp_path, websocket=0) as stands, socket.socket() as dead:
+    with gate_run(tmp_path, websocket=0) as stands, socket.socket() as dead:
         dead.bind(("127.0.0.1", 0))
         if away == "silent":  # connections are taken, and nothing is ever said
             dead.listen()
         web = stands.invite().urls(websocket=True)
         stands.register.set_place([f"tls://127.0.0.1:{dead.getsockname()[1]}", *web], stands.server.certificate)
         key = worker_key(1)
-        link = entrance.join(inv.read(inv.write(stands.invite())), [key])
+        link = open_run.join(inv.read(inv.write(stands.invite())), [key])
         try:
             until_connected(link)
             assert [one.key for one in stands.door.connections()] == [key.public]
@@ -56,12 +56,12 @@ def test_a_worker_goes_by_websocket_where_the_other_port_cannot_be_reached(tmp_p
 
 
 def test_a_run_without_websocket_says_so_to_whoever_asks_for_it(tmp_path: Path) -> None:
-    with doorstep(tmp_path) as stands, pytest.raises(UsageError, match="no WebSocket"):
-        entrance.join(stands.invite(), [worker_key(1)], websocket=True)
+    with gate_run(tmp_path) as stands, pytest.raises(UsageError, match="no WebSocket"):
+        open_run.join(stands.invite(), [worker_key(1)], websocket=True)
 
 
 def test_a_server_keeps_what_workers_know_of_it_though_it_is_not_told_again(tmp_path: Path) -> None:
-    from doorstep import MANAGER
+    from gate_runs import MANAGER
 
     first = NatsServer(tmp_path, MANAGER, host="127.0.0.1", websocket=0, advertise=["localhost"])
     first.start()

@@ -13,7 +13,7 @@ from collections import Counter
 from typing import Any
 
 from podlt.cli import main
-from podlt.network.nats_loop import Loop
+from podlt.network.nats.loop import Loop
 
 TWICE, LATE, LOST = 0.05, 0.05, 0.03
 SECONDS = 0.05

@@ -20,7 +20,7 @@ from podlt.program.ir import TensorType
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.operations import STOCK_ARITHMETIC, table
 from podlt.program.shapes import RULES, given_types, infer
-from podlt.program.shapes_types import Type
+from podlt.program.types import Type
 from podlt.program.validate import validate
 
 from .zoo import Case, case

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from podlt.engine.execution import TaskExecutor
 from podlt.errors import InvalidProofError, UnsupportedError, UsageError
+from podlt.execution.task_executor import TaskExecutor
 from podlt.program.capture import capture
 from podlt.program.ir import FieldSpec, Program, TensorType
 from podlt.program.layout import Layout, update_layout

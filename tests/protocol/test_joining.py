@@ -9,8 +9,8 @@ import pytest
 
 from podlt.canonical import encode
 from podlt.errors import PeerError
-from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.log.merkle import EMPTY_ROOT
+from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.protocol.messages import JoinSignatures, JoinTerms, TreeSize

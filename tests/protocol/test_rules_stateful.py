@@ -9,8 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from podlt.crypto import digest
 from podlt.errors import InvalidProofError
-from podlt.log.checkpoint import open_head, origin_of
 from podlt.log.merkle import EMPTY_ROOT
+from podlt.log.tree_head import open_head, origin_of
 from podlt.protocol import entries as e
 from podlt.sim.world import Scenario
 

@@ -14,8 +14,8 @@ import pytest
 
 from podlt.canonical import encode
 from podlt.crypto import SigningKey, digest
-from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.log.merkle import Tree, leaf_hash
+from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.protocol.messages import JoinTerms

@@ -13,8 +13,8 @@ import pytest
 from podlt.canonical import encode
 from podlt.crypto import digest
 from podlt.errors import InvalidProofError, NotCheckedError
-from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.log.merkle import leaf_hash, root_of
+from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.sim.world import MemoryLog, Scenario, World

@@ -21,8 +21,8 @@ import torch
 from small_runs import Trained, train
 from torch import nn
 
-from podlt.engine.host import serve
-from podlt.engine.process import HostProcess
+from podlt.engine.local.host import serve
+from podlt.engine.local.process import HostProcess
 from podlt.program import capture as capturing
 from podlt.program.capture import Captured
 from podlt.program.ir import FieldSpec, Program
@@ -71,9 +71,9 @@ class _Thread:
 def hosts_in_threads() -> Iterator[None]:
     """Lets the engine `local` start threads instead of processes, and runs use programs that were captured before."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("process", "local"):
-            patch.setattr(f"podlt.engine.{module}.HostProcess", HostThread)
-        patch.setattr("podlt.training.session.capture", captured_once)
+        for module in ("process", "engine"):
+            patch.setattr(f"podlt.engine.local.{module}.HostProcess", HostThread)
+        patch.setattr("podlt.manager.setup.capture", captured_once)
         yield
 
 

@@ -13,11 +13,11 @@ import msgspec
 import podlt.api
 from podlt.api import Result
 from podlt.data.spec import DataSpec
+from podlt.manager.directory import RunDirectory
+from podlt.manager.events import Event
 from podlt.protocol.entries import decode
 from podlt.protocol.rules import RunState
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
-from podlt.training.directory import RunDirectory
-from podlt.training.events import Event
 
 ALWAYS = ("zero", "random", "stale", "sign-flip", "scaled", "non-finite", "partial", "low-precision", "copycat")
 """The cheats that fake every task, once they have something to fake it with."""

@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from podlt.crypto import SigningKey
-from podlt.network import keys
-from podlt.network.cluster import Cluster, cluster_of
-from podlt.network.configuration import sections
-from podlt.network.server import binary
+from podlt.network.access import worker_key
+from podlt.network.nats.cluster import Cluster, cluster_of
+from podlt.network.nats.configuration import sections
+from podlt.network.nats.server import binary
 
 _FROM, _UNTIL = datetime.datetime(2020, 1, 1), datetime.datetime(2099, 1, 1)
 
@@ -86,7 +86,7 @@ class Town:
         folder.mkdir(parents=True, exist_ok=True)
         make_certificates(folder)
         self.key_file, self.authority = folder / "podlt.key", folder / "ca.pem"
-        self.key: SigningKey = keys.load_or_create_key(self.key_file)
+        self.key: SigningKey = worker_key.load_or_create_key(self.key_file)
         self.ports, self.routes, self.web = free_ports(nodes), free_ports(nodes), free_ports(nodes)
         lines = "".join(sections(self.key).values()) if told is None else told
         shown = f'cert_file: "{folder}/node.pem", key_file: "{folder}/node.key"'

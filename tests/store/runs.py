@@ -17,8 +17,8 @@ from typing import Literal
 import podlt.api
 from podlt.api import Result
 from podlt.data.spec import DataSpec
+from podlt.manager import events as ev
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
-from podlt.training import events as ev
 
 
 def recipe(history: Literal["all", "last"] = "last") -> Recipe:

@@ -17,12 +17,12 @@ from small_runs import seeded, tiny_recipe, train
 
 from podlt.canonical import MAX_RECORD
 from podlt.errors import InvalidProofError, StorageError, UsageError
+from podlt.manager.directory import RunDirectory
 from podlt.store.bundle import last_head, write_bundle
 from podlt.store.bundle_reader import FORMAT, Bundle
 from podlt.store.container import BLOCK, ContainerWriter, Member, header, read_container
 from podlt.store.log_store import LogStore
 from podlt.store.run_files import open_run_files
-from podlt.training.directory import RunDirectory
 
 
 @pytest.fixture(scope="module")

@@ -31,16 +31,16 @@ from podlt.bench.table import write_between
 from podlt.data.order import EpochOrder
 from podlt.data.prepare import Prepared, default_cache, prepare
 from podlt.data.spec import DataSpec
-from podlt.engine.execution import TaskExecutor, as_batch, one_thread
 from podlt.errors import DivergedError, UsageError
+from podlt.execution.task_executor import TaskExecutor, as_batch, one_thread
+from podlt.manager.metrics import evaluate, load_state
+from podlt.manager.modules import build_model, find_loss
+from podlt.manager.weights import Weights, recipe_optimizer
 from podlt.program.capture import capture
 from podlt.program.ir import FieldSpec
 from podlt.program.layout import state_layout, update_layout
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
 from podlt.store.files import append_line
-from podlt.training.metrics import evaluate, load_state
-from podlt.training.modules import build_model, find_loss
-from podlt.training.weights import Weights, recipe_optimizer
 
 ARITHMETICS = ("stock", "exact/1", "exact/2", "exact/3")
 MARK = "accuracy"

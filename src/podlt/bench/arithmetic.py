@@ -25,10 +25,10 @@ from torch import nn
 
 from podlt import models
 from podlt.bench.table import write_between
-from podlt.engine.execution import one_thread
 from podlt.errors import UsageError
-from podlt.exact.digits import DigitCache
-from podlt.exact.products import mm
+from podlt.exact.cpu.digits import DigitCache
+from podlt.exact.cpu.products import mm
+from podlt.execution.task_executor import one_thread
 from podlt.program.capture import capture
 from podlt.program.execute import Executor
 from podlt.program.ir import FieldSpec

@@ -29,11 +29,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from podlt.bench import large
 from podlt.crypto import SigningKey
-from podlt.network import delta, passes
-from podlt.network.blobs import BlobStore
-from podlt.network.http import BlobEndpoint
-from podlt.network.http_client import BlobClient
-from podlt.network.transfer import download, upload
+from podlt.network.access import tokens
+from podlt.network.blobs import delta
+from podlt.network.blobs.endpoint import BlobEndpoint
+from podlt.network.blobs.http_client import BlobClient
+from podlt.network.blobs.store import BlobStore
+from podlt.network.blobs.transfer import download, upload
 
 WORKER = SigningKey(bytes(32))
 STEP_SIZE = np.float32(1e-4)
@@ -177,7 +178,7 @@ def _upload(job: Job, pipe: Connection) -> Result:
 
 
 def _with_client(job: Job, work: Callable[[BlobClient], Any]) -> Result:
-    fingerprint = passes.fingerprint((job.folder / "certificate.pem").read_bytes())
+    fingerprint = tokens.fingerprint((job.folder / "certificate.pem").read_bytes())
 
     async def run() -> Result:
         async with BlobClient(f"https://127.0.0.1:{job.port}", fingerprint, WORKER) as client:

@@ -20,7 +20,7 @@ from podlt.bench import PODLT
 from podlt.bench.jobs import BenchJob, BenchOptions, fitting, proven_rounds, started
 from podlt.engine.interface import Job
 from podlt.extras import needed_by
-from podlt.training.trainer import Trainer
+from podlt.manager.loop import Trainer
 
 PROCESSES = 8
 
@@ -58,8 +58,8 @@ class _Crowd:
 def networked(job: BenchJob, workers: int) -> Iterator[tuple[Trainer, float]]:
     """A run over the network, all its workers joined, and the seconds that this took after the invitation."""
     try:
-        from podlt.network.entrance import Entrance
-        from podlt.network.place import Elsewhere
+        from podlt.network.nats.open_run import Entrance
+        from podlt.network.workplace import Elsewhere
     except ImportError as error:
         raise needed_by("podlt bench engines", error) from None
     with ExitStack() as stack:

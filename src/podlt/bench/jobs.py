@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 from podlt.data.spec import DataSpec
-from podlt.engine.execution import one_thread
 from podlt.engine.interface import Workplace
 from podlt.errors import UsageError
+from podlt.execution.task_executor import one_thread
+from podlt.manager import events as ev
+from podlt.manager.directory import RunDirectory, Settings
+from podlt.manager.loop import Trainer
+from podlt.manager.setup import Session, wall_clock
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
-from podlt.training import events as ev
-from podlt.training.directory import RunDirectory, Settings
-from podlt.training.session import Session, wall_clock
-from podlt.training.trainer import Trainer
 
 SECONDS = 1.5
 """How long one repeat of one contender should take: shorter ones are noise, longer ones meet other neighbours."""

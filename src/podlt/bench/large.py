@@ -30,19 +30,19 @@ from torch.nn import functional
 
 from podlt.bench import PODLT
 from podlt.data.spec import DataSpec
-from podlt.engine.execution import one_thread
 from podlt.engine.interface import Job
 from podlt.errors import PodltError
-from podlt.network.entrance import Entrance
-from podlt.network.place import Blobs, Elsewhere
-from podlt.network.publishing import Published
-from podlt.network.thrift import Policy
+from podlt.execution.task_executor import one_thread
+from podlt.manager import events as ev
+from podlt.manager.directory import RunDirectory, Settings
+from podlt.manager.setup import Session, wall_clock
+from podlt.network.nats.open_run import Entrance
+from podlt.network.session.publishing import Published
+from podlt.network.session.thrift import Policy
+from podlt.network.workplace import Blobs, Elsewhere
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
-from podlt.training import events as ev
-from podlt.training.directory import RunDirectory, Settings
-from podlt.training.session import Session, wall_clock
 
 COLUMNS = 4096
 FEW = 101

@@ -24,11 +24,11 @@ from torch import nn
 from podlt import models
 from podlt.data.prepare import prepare
 from podlt.data.spec import DataSpec
-from podlt.engine.execution import as_batch
 from podlt.errors import DivergedError
-from podlt.exact import products
-from podlt.exact.average import average
 from podlt.exact.conformance import values
+from podlt.exact.cpu import products
+from podlt.exact.cpu.average import average
+from podlt.execution.task_executor import as_batch
 from podlt.program.capture import capture
 from podlt.program.execute import Executor
 from podlt.program.ir import FieldSpec

@@ -13,12 +13,12 @@ import time
 from collections.abc import Sequence
 
 from podlt.bench.jobs import BenchJob, BenchOptions, fitting, proven_rounds, started
-from podlt.engine import wire
-from podlt.engine.local import LocalEngine
+from podlt.engine.local import frames
+from podlt.engine.local.engine import LocalEngine
+from podlt.manager.loop import Trainer
+from podlt.manager.setup import Session
 from podlt.protocol.messages import Assignment, Task
 from podlt.protocol.plan import Upcoming
-from podlt.training.session import Session
-from podlt.training.trainer import Trainer
 
 NOTHING = bytes(32)
 
@@ -83,7 +83,7 @@ class Unproven:
         missing = set(range(plan.fragments))
         while missing:
             for event in engine.events():
-                assert isinstance(event, wire.Results), event
+                assert isinstance(event, frames.Results), event
                 missing -= set(event.done)
         average = self._twin.average([engine.slot(worker) for worker in range(plan.fragments)], plan.lines)
         self._twin.apply(average.data)

@@ -25,7 +25,7 @@ from podlt.bench.jobs import BenchJob, BenchOptions, fitting, proven_rounds, sta
 from podlt.data.dataset import Dataset
 from podlt.data.prepare import prepare
 from podlt.data.spec import DataSpec
-from podlt.training.modules import build_model
+from podlt.manager.modules import build_model
 
 Step = Callable[[torch.Tensor, torch.Tensor], None]
 

@@ -18,7 +18,6 @@ from podlt.cli.audit import audit
 from podlt.cli.bench import BENCHES, bench
 from podlt.cli.bundle import bundle
 from podlt.cli.conformance import conformance
-from podlt.cli.context import Options, options_of
 from podlt.cli.data import data_app
 from podlt.cli.demo import demo
 from podlt.cli.deposits import workers_app
@@ -26,7 +25,7 @@ from podlt.cli.head import head
 from podlt.cli.key import key_app
 from podlt.cli.ledger import ledger
 from podlt.cli.manager import manager
-from podlt.cli.proof import verify
+from podlt.cli.options import Options, options_of
 from podlt.cli.receipts import receipts
 from podlt.cli.recipes import recipe_app
 from podlt.cli.report import report
@@ -34,6 +33,7 @@ from podlt.cli.show import show
 from podlt.cli.simulate import simulate
 from podlt.cli.store import backup, restore, store_app
 from podlt.cli.train import train
+from podlt.cli.verify import verify
 from podlt.cli.worker import worker
 from podlt.errors import ExitCode, PodltError
 from podlt.extras import missing_package

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from podlt.cli.context import CodeOption, DataOption, JsonOption, RunFilesArgument, console, print_facts, shown
 from podlt.cli.findings import conclusion, findings_document, print_findings
-from podlt.cli.proof import read_key, read_note, run_facts, unknown
+from podlt.cli.options import CodeOption, DataOption, JsonOption, RunFilesArgument, console, print_facts, shown
+from podlt.cli.verify import read_key, read_note, run_facts, unknown
 
 if TYPE_CHECKING:
-    from podlt.training.audit import AuditReport
+    from podlt.manager.audit import AuditReport
 
 
 def audit(
@@ -75,7 +75,7 @@ def audited(run: Path, fraction: float, *, quiet: bool = False, **options: Any) 
     """The audit of a run; shows how far it is on a terminal. Options as those of `podlt.audit`."""
     from rich.progress import Progress
 
-    from podlt.training.audit import audit as execute
+    from podlt.manager.audit import audit as execute
 
     with Progress(console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as bar:
         task = bar.add_task("verifying", total=None)
@@ -107,7 +107,7 @@ def not_known(found: AuditReport) -> list[str]:
 
 def summary(found: AuditReport) -> list[str]:
     """What was done, and what it showed, in sentences."""
-    from podlt.training.audit import rounds_text
+    from podlt.manager.audit import rounds_text
 
     sentences = [
         f"{found.executed:,} of {found.tasks:,} tasks executed again (repeat the draw with --seed {found.seed}); "

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from podlt.cli.context import JsonOption, RunFilesArgument, console, shown
+from podlt.cli.options import JsonOption, RunFilesArgument, console, shown
 
 if TYPE_CHECKING:
     from podlt.store.bundle import BundleReport

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from podlt.cli.context import JsonOption
+from podlt.cli.options import JsonOption
 from podlt.errors import ExitCode
 
 DeviceOption = Annotated[

@@ -11,12 +11,12 @@ import typer
 from rich.console import Console
 
 from podlt.cli.audit import audited, not_known, summary
-from podlt.cli.context import console, options_of, shown
 from podlt.cli.findings import print_findings
-from podlt.cli.proof import verified
+from podlt.cli.options import console, options_of, shown
 from podlt.cli.report import write_report
 from podlt.cli.summary import print_summary
 from podlt.cli.train import perform
+from podlt.cli.verify import verified
 from podlt.errors import ExitCode
 from podlt.protocol.claims import Claim, Finding, Outcome
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from podlt.cli.context import JsonOption, RunArgument
+from podlt.cli.options import JsonOption, RunArgument
 from podlt.cli.workers import Worker, find_key, numbers_of, register_of, say, workers_app
 from podlt.errors import UsageError
 

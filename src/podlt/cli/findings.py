@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from podlt.cli.context import shown
+from podlt.cli.options import shown
 from podlt.protocol.claims import Finding, Outcome, exit_code
 
 _MARKS = {

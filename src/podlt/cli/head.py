@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from podlt.cli.context import RunFilesArgument
+from podlt.cli.options import RunFilesArgument
 from podlt.errors import UsageError
 
 

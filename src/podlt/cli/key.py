@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from podlt.cli.context import JsonOption
+from podlt.cli.options import JsonOption
 from podlt.errors import UsageError
 
 key_app = typer.Typer(
@@ -33,11 +33,11 @@ def show(
 
     Example: podlt key show
     """
-    from podlt.network import keys
+    from podlt.network.access import worker_key
 
-    path = key or keys.default_path()
-    keys.load_key(path)  # one that is not there is not made: it would be shown, and nobody would know it
-    public = [one.public.hex() for one in keys.load_or_create_keys(path, identities)]
+    path = key or worker_key.default_path()
+    worker_key.load_key(path)  # one that is not there is not made: it would be shown, and nobody would know it
+    public = [one.public.hex() for one in worker_key.load_or_create_keys(path, identities)]
     if as_json:
         typer.echo(json.dumps({"file": str(path), "keys": public}))
     else:
@@ -56,10 +56,10 @@ def nats_cluster(
 
     Example: podlt key nats /etc/podlt/nats.key > podlt.conf
     """
-    from podlt.network import keys
-    from podlt.network.configuration import MOST_PAYLOAD, sections
+    from podlt.network.access import worker_key
+    from podlt.network.nats.configuration import MOST_PAYLOAD, sections
 
-    parts = sections(keys.load_or_create_key(file))
+    parts = sections(worker_key.load_or_create_key(file))
     if as_json:
         typer.echo(json.dumps({"file": str(file), **parts}))
         return
@@ -80,9 +80,9 @@ def backup(key: KeyFile = None) -> None:
 
     Example: podlt key backup > /media/usb/podlt-key.txt
     """
-    from podlt.network import keys
+    from podlt.network.access import worker_key
 
-    typer.echo(keys.backup(keys.load_key(key or keys.default_path())))
+    typer.echo(worker_key.backup(worker_key.load_key(key or worker_key.default_path())))
     typer.echo("keep this line secret: whoever has it owns what this worker earns", err=True)
 
 
@@ -99,14 +99,14 @@ def restore(
 
     Example: podlt key restore /media/usb/podlt-key.txt
     """
-    from podlt.network import keys
+    from podlt.network.access import worker_key
 
     if source is not None and not source.is_file():
         raise UsageError(f"{source}: no such file; the line itself is read from standard input")
     if source is None and sys.stdin.isatty():
         typer.echo("the line that podlt key backup printed: ", err=True, nl=False)
     text = source.read_text("utf-8", "replace") if source is not None else sys.stdin.readline()
-    restored = keys.restore(text)
-    path = key or keys.default_path()
-    keys.save_key(path, restored)
+    restored = worker_key.restore(text)
+    path = key or worker_key.default_path()
+    worker_key.save_key(path, restored)
     typer.echo(f"{path}: restored, {restored.public.hex()}")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from podlt.cli.context import JsonOption, RunFilesArgument, console
+from podlt.cli.options import JsonOption, RunFilesArgument, console
 from podlt.errors import UsageError
 
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from podlt.cli.context import (
+from podlt.cli.monitoring_options import LogFileOption, LogFormatOption, MetricsOption, operating
+from podlt.cli.options import (
     CodeOption,
     DataOption,
     JsonOption,
@@ -26,20 +27,19 @@ from podlt.cli.context import (
     console,
     options_of,
 )
-from podlt.cli.operating import LogFileOption, LogFormatOption, MetricsOption, operating
 from podlt.cli.progress import listener
 from podlt.cli.recipes import find_recipe
 from podlt.cli.store import StoreOption
 from podlt.cli.summary import print_summary
 from podlt.errors import UsageError
-from podlt.operations.start import Operations
+from podlt.manager import events as ev
+from podlt.monitoring.setup import Operations
 from podlt.recipe import load_recipe
-from podlt.training import events as ev
 
 if TYPE_CHECKING:
     from podlt.engine.interface import Job, Workplace
-    from podlt.network.cluster import Cluster
     from podlt.network.link import ManagerLink
+    from podlt.network.nats.cluster import Cluster
 
 
 def manager(
@@ -191,10 +191,10 @@ class _Place:
 
     def workplace(self, tell: ev.Listener) -> Workplace:
         """The workplace; `tell` is told of the invitation once there is one."""
-        from podlt.network.entrance import Entrance
-        from podlt.network.place import Blobs, Elsewhere
-        from podlt.network.publishing import Published
-        from podlt.network.register import Register
+        from podlt.network.access.registry import Register
+        from podlt.network.nats.open_run import Entrance
+        from podlt.network.session.publishing import Published
+        from podlt.network.workplace import Blobs, Elsewhere
 
         def count(workers: int, received: int, sent: int) -> None:
             tell(ev.Connected(workers=workers, received=received, sent=sent))
@@ -234,7 +234,7 @@ def _cluster(
         if key_file is not None or authority is not None:
             raise UsageError("--nats-key and --nats-ca are for --nats URL")
         return None
-    from podlt.network.cluster import cluster_of
+    from podlt.network.nats.cluster import cluster_of
 
     return cluster_of(urls, key_file, authority, names)
 

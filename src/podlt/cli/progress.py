@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from podlt.cli.context import console, shown
-from podlt.training import events as ev
+from podlt.cli.options import console, shown
+from podlt.manager import events as ev
 
 EVERY = 5.0
 """Seconds between plain lines."""

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from podlt.cli.context import JsonOption, RunArgument, options_of
+from podlt.cli.options import JsonOption, RunArgument, options_of
 from podlt.errors import InvalidProofError, NotCheckedError, UsageError
 
 FOLDER = ".podlt"
@@ -42,7 +42,7 @@ def receipts(
     """
     from podlt.network import receipts as kept
     from podlt.protocol import entries as e
-    from podlt.report.walk import decode, open_log
+    from podlt.report.fold import decode, open_log
 
     home = folder or Path.home() / FOLDER
     with closing(open_log(run)) as store:

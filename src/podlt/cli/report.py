@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from podlt.cli.context import JsonOption, RunFilesArgument
 from podlt.cli.findings import findings_document
-from podlt.cli.proof import verified
+from podlt.cli.options import JsonOption, RunFilesArgument
+from podlt.cli.verify import verified
 
 if TYPE_CHECKING:
     from podlt.verify import Verification

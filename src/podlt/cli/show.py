@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from podlt.cli.context import JsonOption, RunFilesArgument, console, options_of, print_facts, short, shown
+from podlt.cli.options import JsonOption, RunFilesArgument, console, options_of, print_facts, short, shown
 from podlt.cli.show_json import UNVERIFIED, document
 from podlt.errors import InvalidProofError, UsageError
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from podlt.cli.context import JsonOption, console
+from podlt.cli.options import JsonOption, console
 from podlt.errors import UsageError
 
 

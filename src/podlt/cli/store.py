@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from podlt.cli.context import JsonOption, RunArgument, console, shown
+from podlt.cli.options import JsonOption, RunArgument, console, shown
 from podlt.errors import UsageError
 
 store_app = typer.Typer(no_args_is_help=True, help="The databases that logs are in.")
@@ -90,9 +90,9 @@ def upgrade(
 
     Example: podlt store upgrade runs/mine
     """
+    from podlt.manager.directory import RunDirectory
     from podlt.store.address import introduce
     from podlt.store.run_log import upgrade_database, upgrade_run
-    from podlt.training.directory import RunDirectory
 
     if "://" in what:
         before, after = upgrade_database(introduce(what))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from podlt.cli.context import shown
+from podlt.cli.options import shown
 
 if TYPE_CHECKING:
     from podlt.report.summary import Cheater, Summary

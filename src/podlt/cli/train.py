@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from podlt.cli.context import (
+from podlt.cli.monitoring_options import LogFileOption, LogFormatOption, MetricsOption, operating
+from podlt.cli.options import (
     CodeOption,
     DataOption,
     JsonOption,
@@ -25,15 +26,14 @@ from podlt.cli.context import (
     console,
     options_of,
 )
-from podlt.cli.operating import LogFileOption, LogFormatOption, MetricsOption, operating
 from podlt.cli.progress import listener
 from podlt.cli.recipes import find_recipe
 from podlt.cli.store import StoreOption
 from podlt.cli.summary import print_summary
 from podlt.errors import TooFewWorkersError, UsageError
-from podlt.operations.start import NOTHING, Operations
+from podlt.manager import events as ev
+from podlt.monitoring.setup import NOTHING, Operations
 from podlt.recipe import load_recipe
-from podlt.training import events as ev
 
 
 def train(
@@ -137,7 +137,7 @@ class Cluster(msgspec.Struct, frozen=True):
         """
         if not (self.engine or self.address or self.resources):
             return {}
-        from podlt.engine.ray_place import parse_resource
+        from podlt.engine.ray.workplace import parse_resource
 
         found: dict[str, Any] = {"engine": self.engine} if self.engine else {}
         found |= {} if self.address is None else {"ray": self.address}
@@ -220,7 +220,7 @@ def _saying_whom_to_trust(*, quiet: bool) -> Iterator[None]:
         usual = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-            from podlt.engine.ray_place import TrustWarning
+            from podlt.engine.ray.workplace import TrustWarning
 
             if not issubclass(category, TrustWarning):
                 usual(message, category, *where, **more)

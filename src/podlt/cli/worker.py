@@ -13,12 +13,12 @@ from typing import Annotated, Any
 
 import typer
 
-from podlt.cli.context import JsonOption, Options, QuietOption, options_of
-from podlt.cli.operating import LogFileOption, LogFormatOption
-from podlt.cli.telling import Watch, telling
+from podlt.cli.monitoring_options import LogFileOption, LogFormatOption
+from podlt.cli.options import JsonOption, Options, QuietOption, options_of
+from podlt.cli.worker_output import Watch, telling
 from podlt.errors import EngineError, UsageError
-from podlt.network import told
-from podlt.operations.start import Operations
+from podlt.monitoring.setup import Operations
+from podlt.network.worker import events
 
 FOLDER = ".podlt"
 
@@ -113,12 +113,12 @@ class _Asked:
     websocket: bool
 
 
-def _work(asked: _Asked, options: Options, leaving: _Leaving, tell: told.Teller) -> Any:
+def _work(asked: _Asked, options: Options, leaving: _Leaving, tell: events.Teller) -> Any:
     """Works until the end; returns the outcome."""
-    from podlt.network import limits
-    from podlt.network.entrance import join, read_invitation
-    from podlt.network.identity import lock, make_folder
-    from podlt.network.keys import load_or_create_keys
+    from podlt.network.access.worker_key import load_or_create_keys
+    from podlt.network.nats.open_run import join, read_invitation
+    from podlt.network.worker import limits
+    from podlt.network.worker.folder import lock, make_folder
 
     invited = read_invitation(asked.invitation)
     cores = limits.keep_to_cores(asked.cores)
@@ -128,28 +128,28 @@ def _work(asked: _Asked, options: Options, leaving: _Leaving, tell: told.Teller)
     is_new = not asked.key_file.exists()
     keys = load_or_create_keys(asked.key_file, asked.identities)
     if is_new:
-        tell(told.KeyMade(file=str(asked.key_file), public_key=keys[0].public.hex()))
+        tell(events.KeyMade(file=str(asked.key_file), public_key=keys[0].public.hex()))
     options.hint = "try again with the same command: keys and receipts are kept"
-    tell(told.Preparing(what="loading PyTorch"))
+    tell(events.Preparing(what="loading PyTorch"))
     import torch
 
-    from podlt.network.checks import check_disk
-    from podlt.network.journal import Journal
-    from podlt.network.worker import Crew
+    from podlt.network.worker.books import Journal
+    from podlt.network.worker.preflight import check_disk
+    from podlt.network.worker.process import Crew
     from podlt.program.validate import MAX_BYTES
 
     torch.set_grad_enabled(False)
     check_disk(asked.home)
-    journal = Journal(asked.home, [key.public for key in keys], invited.manager)
+    books = Journal(asked.home, [key.public for key in keys], invited.manager)
     public = [key.public.hex() for key in keys]
     servers = invited.urls(websocket=True) if asked.websocket else invited.servers
-    tell(told.Invited(servers=servers, manager=invited.manager.hex(), public_keys=public))
+    tell(events.Invited(servers=servers, manager=invited.manager.hex(), public_keys=public))
     link = join(invited, keys, websocket=asked.websocket)
     crew = Crew(
         keys,
         link,
         invited.manager,
-        journal,
+        books,
         tell=tell,
         memory=MAX_BYTES if bound is None else min(MAX_BYTES, bound.left),
         threads=cores,
@@ -157,7 +157,7 @@ def _work(asked: _Asked, options: Options, leaving: _Leaving, tell: told.Teller)
         cheat=asked.cheat,
         leaving=leaving,
     )
-    watch = Watch(crew, link, journal, tell, leaving.moment, bound.adjust if bound is not None else _nothing)
+    watch = Watch(crew, link, books, tell, leaving.moment, bound.adjust if bound is not None else _nothing)
     try:
         outcome = crew.run()
     finally:
@@ -193,13 +193,13 @@ class _Leaving:
 
 
 def _status(home: Path, *, as_json: bool) -> None:
-    from podlt.network import journal
+    from podlt.network.worker import books
 
-    status, running = journal.read_status(home)
+    status, running = books.read_status(home)
     if as_json:
         import json
 
-        typer.echo(json.dumps(journal.as_json(status, running)))
+        typer.echo(json.dumps(books.as_json(status, running)))
         return
     run = f" for run {status.run[:16]}" if status.run else ""
     if running:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from podlt.cli.context import JsonOption, RunArgument, console, shown
+from podlt.cli.options import JsonOption, RunArgument, console, shown
 from podlt.errors import UsageError
 
 if TYPE_CHECKING:
-    from podlt.network.admission import Admission
-    from podlt.network.register import Register
+    from podlt.network.access.policy import Admission
+    from podlt.network.access.registry import Register
 
 workers_app = typer.Typer(
     no_args_is_help=True,
@@ -86,8 +86,8 @@ def invite(
 
     Example: podlt workers invite runs/mnist --uses 20 --expires 7d
     """
-    from podlt.network.invitation import write
-    from podlt.training.directory import RunDirectory
+    from podlt.manager.directory import RunDirectory
+    from podlt.network.access.invitation import write
 
     now = time.time_ns() // 10**6
     key = RunDirectory.existing(run).manager_key()
@@ -200,16 +200,16 @@ def open_run(
 
 def register_of(run: Path) -> Register:
     """The register of a run. Raises: UsageError: there is no run."""
-    from podlt.network.register import Register
-    from podlt.training.directory import RunDirectory
+    from podlt.manager.directory import RunDirectory
+    from podlt.network.access.registry import Register
 
     return Register(RunDirectory.existing(run).path)
 
 
 def numbers_of(run: Path) -> dict[str, tuple[int, str]]:
     """Key -> number and status by the log; empty before its first entry."""
+    from podlt.manager.directory import RunDirectory
     from podlt.report.history import read_history
-    from podlt.training.directory import RunDirectory
 
     if not RunDirectory.existing(run).has_entries():
         return {}
@@ -219,9 +219,9 @@ def numbers_of(run: Path) -> dict[str, tuple[int, str]]:
 
 def _connected(run: Path) -> dict[str, Any] | None:
     """Key -> its newest connection, as the run's server tells; None if there is none to ask."""
-    from podlt.network.register import FOLDER, PLACE
-    from podlt.network.roll import connected
-    from podlt.training.directory import RunDirectory
+    from podlt.manager.directory import RunDirectory
+    from podlt.network.access.registry import FOLDER, PLACE
+    from podlt.network.nats.connections import connected
 
     if not (run / FOLDER / PLACE).is_file():
         return None

@@ -12,8 +12,8 @@ import numpy as np
 
 from podlt.crypto import SigningKey
 from podlt.data.field import Field
-from podlt.engine import wire
-from podlt.engine.local import Restarted
+from podlt.engine.local import frames
+from podlt.engine.local.engine import Restarted
 from podlt.program.ir import Program
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinSignatures, JoinTerms, TreeSize
@@ -50,7 +50,7 @@ class Receipt(msgspec.Struct, frozen=True):
     """Entries of the log that are on the disk now: those from number `first` to the end of the head.
 
     Attributes:
-        size: how many entries the head is over; head: a signed note (`podlt.log.checkpoint`); moved: those among them
+        size: how many entries the head is over; head: a signed note (`podlt.log.tree_head`); moved: those among them
             that moved credits.
     """
 
@@ -60,7 +60,7 @@ class Receipt(msgspec.Struct, frozen=True):
     moved: list[Moved]
 
 
-Event = wire.Results | wire.Failed | wire.Openings | Restarted | Lost
+Event = frames.Results | frames.Failed | frames.Openings | Restarted | Lost
 
 
 class Engine(Protocol):

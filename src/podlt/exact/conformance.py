@@ -22,11 +22,11 @@ from typing import Any
 
 import torch
 
-from podlt.exact.average import average
-from podlt.exact.operations_elementwise import Operation
-from podlt.exact.samples import values as values
-from podlt.exact.samples_layers import samples
-from podlt.exact.table import table
+from podlt.exact.cpu.average import average
+from podlt.exact.cpu.elementwise import Operation
+from podlt.exact.cpu.table import table
+from podlt.exact.samples.basic import values as values
+from podlt.exact.samples.layers import samples
 
 VECTORS = "vectors.json"
 _EDGES = [0.0, -0.0, 1e-45, -1e-40, 2.0**-126, 1.0, -1.0, 0.625, 0.92773438, 88.7, -103.9]

@@ -15,7 +15,7 @@ from msgspec import Meta
 from podlt.canonical import Decoder, encode
 from podlt.data.field import Field
 from podlt.errors import InvalidProofError
-from podlt.log.checkpoint import MAX_NOTE
+from podlt.log.tree_head import MAX_NOTE
 from podlt.protocol.messages import JoinSignatures, JoinTerms, Opened, Task
 from podlt.units import MOST_SECONDS, Count, Digest, Millis, Round, Signature, Text, WorkerId
 

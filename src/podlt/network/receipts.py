@@ -13,8 +13,8 @@ import msgspec
 
 from podlt.canonical import UNREADABLE
 from podlt.errors import InvalidProofError, StorageError
-from podlt.log.checkpoint import Head, open_head, origin_of
 from podlt.log.merkle import Tree, is_included, leaf_hash
+from podlt.log.tree_head import Head, open_head, origin_of
 from podlt.network import messages as m
 from podlt.protocol import entries as e
 from podlt.store.files import append_lines, read_whole

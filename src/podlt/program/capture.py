@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from podlt.errors import InvalidProofError, UnsupportedError
-from podlt.program.admission import NO_SUM, admit, example
+from podlt.program.capture_check import NO_SUM, admit, example
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.losses import NAMED

@@ -133,7 +133,9 @@ def table(arithmetic: str, device: str = CPU) -> Mapping[str, Callable[..., Any]
         found |= _BOUND
         found |= dict.fromkeys(_RESHAPES, _make_contiguous_reshape)
     elif arithmetic in EXACT_ARITHMETIC:
-        from podlt.exact.table import table as exact_table  # brings a compiler along: only who needs it waits for it
+        from podlt.exact.cpu.table import (
+            table as exact_table,  # brings a compiler along: only who needs it waits for it
+        )
 
         exact = exact_table(EXACT_ARITHMETIC[arithmetic])
         found = {name: operation for name, operation in exact.items() if name in STOCK}
@@ -151,7 +153,7 @@ def writing(arithmetic: str, device: str = CPU) -> Mapping[str, Callable[..., An
         return {"mm.default": torch.mm}
     if device != CPU or arithmetic not in EXACT_ARITHMETIC:
         return {}
-    from podlt.exact.products import mm
+    from podlt.exact.cpu.products import mm
 
     return {"mm.default": partial(mm, digits=EXACT_ARITHMETIC[arithmetic])}
 

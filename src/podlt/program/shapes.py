@@ -12,7 +12,7 @@ from typing import Any
 
 from podlt.program import shapes_layers as layers
 from podlt.program.ir import Program, is_affine, resolve
-from podlt.program.shapes_types import Given, Rule, Type, axis_of, is_number, is_tensor, is_whole
+from podlt.program.types import Given, Rule, Type, axis_of, is_number, is_tensor, is_whole
 
 
 def infer(program: Program, number: int, lines: int) -> list[Type | None] | None:

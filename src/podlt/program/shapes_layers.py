@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from podlt.program.shapes_types import Given, Rule, Type, are_wholes, axis_of, is_tensor, is_whole
+from podlt.program.types import Given, Rule, Type, are_wholes, axis_of, is_tensor, is_whole
 
 Shape = tuple[int, ...]
 Found = list[Type | None] | None

@@ -32,8 +32,8 @@ def mean(updates: Sequence[torch.Tensor], divisor: int, arithmetic: str, out: to
         Whether all of it is finite; `out` is of no use if not.
     """
     if arithmetic in EXACT_ARITHMETIC:
-        from podlt.exact.average import average
-        from podlt.exact.rules import NonFiniteError
+        from podlt.exact.constants import NonFiniteError
+        from podlt.exact.cpu.average import average
 
         try:
             out.copy_(average(updates, divisor=divisor))

@@ -14,7 +14,7 @@ import torch
 from podlt.errors import InvalidProofError, UnsupportedError
 from podlt.program.execute import Executor
 from podlt.program.ir import ITEM_BYTES, Program, TensorType, is_affine, resolve
-from podlt.program.kernels import check_kernel, scratch_bytes
+from podlt.program.kernel_guards import check_kernel, scratch_bytes
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.liveness import last_uses, references
 from podlt.program.operations import STOCK_ARITHMETIC, constant, table

@@ -32,7 +32,7 @@ class Begin(Entry, frozen=True, tag="begin/3"):
 
     Attributes:
         nonce: makes the run unique. recipe, program: digests of the documents.
-        arithmetic: what the manager's machine computes for known inputs (`podlt.engine.conformance`).
+        arithmetic: what the manager's machine computes for known inputs (`podlt.execution.conformance`).
         data, test: digests of the training set and of the test set, their numbers of lines included
             (`podlt.data.dataset`); `test` is `NO_TEST` where there is none.
         parameters: digest of the first parameters. seed: fixes data order and randomness.

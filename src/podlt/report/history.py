@@ -10,7 +10,7 @@ from podlt.errors import UsageError
 from podlt.protocol import entries as e
 from podlt.protocol.round import RoundState
 from podlt.protocol.rules import RunState
-from podlt.report.walk import Visit, walk
+from podlt.report.fold import Visit, walk
 
 
 class RoundRow(msgspec.Struct):

@@ -8,15 +8,15 @@ from pathlib import Path
 import msgspec
 
 from podlt.errors import UsageError
-from podlt.log.checkpoint import Head, open_head, origin_of
 from podlt.log.merkle import inclusion_proof, is_included, leaf_hash
+from podlt.log.tree_head import Head, open_head, origin_of
 from podlt.protocol import entries as e
 from podlt.protocol.ledger import Account
 from podlt.protocol.plan import fragment_bounds
 from podlt.protocol.roster import WorkerState
 from podlt.protocol.round import Redealt, RoundState
 from podlt.protocol.rules import RunState
-from podlt.report.walk import Visit, decode, open_log, walk
+from podlt.report.fold import Visit, decode, open_log, walk
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -16,8 +16,8 @@ from podlt.crypto import HashChain, SigningKey, digest
 from podlt.data.spec import DataSpec
 from podlt.dice import Dice
 from podlt.errors import PeerError, TooFewWorkersError
-from podlt.log.checkpoint import Head, origin_of, sign_head
 from podlt.log.merkle import Tree, leaf_hash
+from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import Assignment, TreeSize

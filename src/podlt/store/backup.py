@@ -16,8 +16,8 @@ import msgspec
 
 from podlt.canonical import from_json, to_json
 from podlt.errors import InvalidProofError, StorageError, UsageError
-from podlt.log.checkpoint import open_head, origin_of
 from podlt.log.merkle import Tree, leaf_hash
+from podlt.log.tree_head import open_head, origin_of
 from podlt.protocol import entries as e
 from podlt.store.address import for_new_run
 from podlt.store.archive import ArchiveWriter, Manifest, is_plain, unpack

@@ -21,8 +21,8 @@ from typing import BinaryIO, cast
 
 from podlt.canonical import MAX_RECORD
 from podlt.errors import InvalidProofError, StorageError
-from podlt.log.checkpoint import MAX_NOTE
 from podlt.log.merkle import leaf_hash
+from podlt.log.tree_head import MAX_NOTE
 from podlt.store.container import Section, read_container
 
 FORMAT = b"podlt-bundle/1\n"

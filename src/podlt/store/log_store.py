@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from podlt.canonical import MAX_RECORD
 from podlt.crypto import digest
 from podlt.errors import InvalidProofError, StorageError
-from podlt.log.checkpoint import MAX_NOTE
 from podlt.log.merkle import leaf_hash
+from podlt.log.tree_head import MAX_NOTE
 from podlt.store import schema
 from podlt.store.address import parse, run_name, shown
 from podlt.store.connection import open_engine, storage_errors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from podlt.exact.rules import NonFiniteError
+from podlt.exact.constants import NonFiniteError
 
 _MAGNITUDE = 0x7FFFFFFF
 _INFINITY = 0x7F800000

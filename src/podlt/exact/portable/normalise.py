@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
+from podlt.exact.constants import NonFiniteError, sum_bits
 from podlt.exact.portable.bits import Tensor, from_order_keys, magnitudes, number, order_keys, rounded, units
 from podlt.exact.portable.elementary import exp, log, rsqrt
 from podlt.exact.portable.reduce import total
-from podlt.exact.rules import NonFiniteError, sum_bits
 
 Tensors3 = tuple[Tensor | None, Tensor | None, Tensor | None]
 _INFINITY = 0x7F800000

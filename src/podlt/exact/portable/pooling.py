@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import pad
 
+from podlt.exact.constants import sum_bits
 from podlt.exact.portable import reduce
 from podlt.exact.portable.bits import Tensor, exponents, magnitudes, number, rounded, units
-from podlt.exact.rules import sum_bits
 
 Sizes = Sequence[int]
 

@@ -18,8 +18,8 @@ from typing import Literal
 
 import torch
 
+from podlt.exact.constants import DIGIT_BITS, LEAST_EXPONENT
 from podlt.exact.portable.bits import Tensor, exponents, magnitudes, power32, power64
-from podlt.exact.rules import DIGIT_BITS, LEAST_EXPONENT
 
 Way = Literal["int8", "float64"]
 """How the integers are computed; they agree."""

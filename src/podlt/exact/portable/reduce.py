@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
+from podlt.exact.constants import sum_bits
 from podlt.exact.portable.bits import Tensor, exponents, magnitudes, rounded, units
-from podlt.exact.rules import sum_bits
 
 
 def normal_dims(dims: Sequence[int] | None, ndim: int) -> list[int]:

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 import torch
 
 from podlt.errors import UsageError
+from podlt.exact.constants import NanError, NonFiniteError
 from podlt.exact.portable import reduce
 from podlt.exact.portable.bits import Tensor, from_order_keys, order_keys
 from podlt.exact.portable.elementary import exp, log
 from podlt.exact.portable.elementwise import Operation, Scalar
 from podlt.exact.portable.structure import check_places
-from podlt.exact.rules import NanError, NonFiniteError
 
 Extreme = Callable[..., Tensor]
 

@@ -7,13 +7,13 @@ from functools import cache
 from types import MappingProxyType
 
 from podlt.errors import UsageError
+from podlt.exact.constants import MAX_DIGITS
 from podlt.exact.portable.devices import torch_device
 from podlt.exact.portable.elementwise import Operation, elementwise
 from podlt.exact.portable.layers import layers
 from podlt.exact.portable.losses import losses
 from podlt.exact.portable.selection import selection
 from podlt.exact.portable.structure import structure
-from podlt.exact.rules import MAX_DIGITS
 
 
 @cache

@@ -1,0 +1,200 @@
+"""Frames between the manager's process and the processes that host workers: a length, then one canonical record."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+
+import msgspec
+
+from podlt.canonical import MAX_RECORD, Decoder, encode
+from podlt.data.field import Field
+from podlt.errors import EngineError, InvalidProofError
+from podlt.execution.conformance import Conformance
+from podlt.protocol.messages import Committed, JoinSignatures, Opened, Task, TreeSize
+
+MAX_FRAME = MAX_RECORD
+"""What a decoder takes; checked before any of it is read."""
+
+REGIONS = 3
+"""How many descriptors follow a setup: of the parameters, the block and the updates."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """What every frame has: its kind."""
+
+
+class Hosted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An identity that a process hosts; `cheat` turns it into an adversary (demonstrations and tests)."""
+
+    number: int
+    seed: bytes
+    cheat: str = ""
+
+
+class Setup(Message, frozen=True, tag="setup"):
+    """Everything a process needs before the first round, besides the shared regions' file descriptors.
+
+    `seen` is the last tree head: workers sign it when they join.
+    """
+
+    run: bytes
+    seen: TreeSize
+    program: bytes
+    workers: list[Hosted]
+    fields: list[Field]
+    block_lines: int
+    slots: int
+    local_steps: int
+    local_lr: float | None
+
+
+class Ready(Message, frozen=True, tag="ready"):
+    """The program was validated, this machine's arithmetic was checked, and the regions are mapped.
+
+    Attributes:
+        joins: the workers' signatures on joining.
+    """
+
+    joins: list[JoinSignatures]
+    conformance: Conformance
+
+
+class Piece(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A task as it reaches a process: whose seat, who executes it, and where its lines lie in the block."""
+
+    origin: int
+    holder: int
+    start: int
+    stop: int
+    task: Task
+
+
+class Deal(Message, frozen=True, tag="deal"):
+    """Tasks of one round; `half` says which of the two block buffers holds its `lines` lines."""
+
+    half: int
+    lines: int
+    pieces: list[Piece]
+    proof: bool = True
+
+
+class Results(Message, frozen=True, tag="results"):
+    """Commitments to finished tasks. `faked` and the seconds are for the summary only: no rule rests on them."""
+
+    round: int
+    committed: list[Committed]
+    done: list[int]
+    faked: list[int]
+    proof_seconds: float
+    compute_seconds: float
+
+
+class Failed(Message, frozen=True, tag="failed"):
+    """A worker could not execute a task; `message` says why."""
+
+    round: int
+    origin: int
+    holder: int
+    message: str
+
+
+class OpenRound(Message, frozen=True, tag="open"):
+    """All commitments are in the log: show what they hid."""
+
+    round: int
+
+
+class Openings(Message, frozen=True, tag="openings"):
+    """What the commitments hid."""
+
+    round: int
+    opened: list[Opened]
+
+
+class Stop(Message, frozen=True, tag="stop"):
+    """The process may end."""
+
+
+_decoder: Decoder[Message] = Decoder(Setup | Ready | Deal | Results | Failed | OpenRound | Openings | Stop)
+
+
+def pack(message: Message) -> bytes:
+    """A message's one encoding, as an engine carries it.
+
+    Raises:
+        EngineError: the message is longer than a frame may be.
+    """
+    body = encode(message)
+    if len(body) > MAX_FRAME:
+        raise EngineError(f"{type(message).__name__.lower()} message of {len(body)} bytes is longer than {MAX_FRAME}")
+    return body
+
+
+def unpack(body: bytes) -> Message:
+    """The message of an encoding.
+
+    Raises:
+        InvalidProofError: malformed, or longer than a frame may be.
+    """
+    return _decoder.decode(body)
+
+
+def send(connection: socket.socket, message: Message) -> None:
+    """Sends one frame.
+
+    Raises:
+        OSError: the other side is gone; EngineError: the message is longer than a frame may be.
+    """
+    body = pack(message)
+    connection.sendall(len(body).to_bytes(4, "big") + body)
+
+
+def receive(connection: socket.socket) -> Message | None:
+    """The next frame, or None when the other side has closed.
+
+    Raises:
+        InvalidProofError: longer than the limit, or malformed: nothing that follows can be read.
+    """
+    head = _read(connection, 4)
+    if head is None:
+        return None
+    length = int.from_bytes(head, "big")
+    if length > MAX_FRAME:
+        raise InvalidProofError(f"frame of {length} bytes is longer than {MAX_FRAME}")
+    body = _read(connection, length)
+    return None if body is None else unpack(body)
+
+
+def send_setup(connection: socket.socket, setup: Setup, descriptors: Sequence[int]) -> None:
+    """Sends a setup, and after it the descriptors of the shared regions.
+
+    Raises:
+        OSError: the other side is gone; EngineError: the program is longer than a frame may be.
+    """
+    assert len(descriptors) == REGIONS
+    send(connection, setup)
+    socket.send_fds(connection, [b"."], list(descriptors))
+
+
+def receive_descriptors(connection: socket.socket) -> list[int]:
+    """The descriptors that follow a setup, open in this process.
+
+    Raises:
+        ConnectionResetError: the other side is gone.
+    """
+    _, descriptors, _, _ = socket.recv_fds(connection, 1, REGIONS)
+    if len(descriptors) != REGIONS:
+        raise ConnectionResetError("the manager is gone")
+    return descriptors
+
+
+def _read(connection: socket.socket, count: int) -> bytes | None:
+    parts, missing = [], count
+    while missing:
+        part = connection.recv(min(missing, 1 << 20))
+        if not part:
+            return None
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,123 @@
+"""A process that hosts workers, as the manager sees it: started early, told later what to host."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from podlt.engine.local import frames
+from podlt.errors import EngineError, InvalidProofError
+
+START_SECONDS = 120.0
+"""How long a process may take until it is ready: it imports PyTorch, and validates the program."""
+
+END_SECONDS = 5.0
+
+
+class HostProcess:
+    """One process and the socket to it; it ends by itself when the manager is gone, as it reads the end of the socket.
+
+    Raises:
+        EngineError: it cannot be started.
+    """
+
+    def __init__(self) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
+        self.connection, theirs = socket.socketpair()
+        # -P: the folder that the user happens to be in is no place to import modules from.
+        command = [sys.executable, "-P", "-m", "podlt.engine.local.host", str(theirs.fileno())]
+        try:
+            with theirs:
+                self._popen = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._log,
+                    pass_fds=(theirs.fileno(),),
+                )
+        except OSError as error:
+            self.connection.close()
+            self._log.close()
+            raise EngineError(f"a worker process cannot be started: {error.strerror}") from None
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._popen.pid
+
+    def set_up(self, setup: frames.Setup, descriptors: Sequence[int]) -> None:
+        """Tells it what to host, and gives it the shared regions; `ready` waits until it has taken them."""
+        with suppress(OSError):  # it died: `ready` says so
+            frames.send_setup(self.connection, setup, descriptors)
+
+    def ready(self) -> frames.Ready:
+        """Its first answer.
+
+        Raises:
+            EngineError: it died, or said something else; says what it wrote.
+        """
+        self.connection.settimeout(START_SECONDS)
+        message = self.receive()
+        if not isinstance(message, frames.Ready):
+            raise EngineError(f"a worker process did not start: {self.complaint() or 'no message'}")
+        self.connection.settimeout(None)
+        return message
+
+    def send(self, message: frames.Message) -> None:
+        """Sends a message; to a process that died it goes nowhere: the end of the socket is read soon."""
+        with suppress(OSError):
+            frames.send(self.connection, message)
+
+    def receive(self) -> frames.Message | None:
+        """The next message, or None when the process is gone or what it sends is no message: then it is of no use."""
+        try:
+            return frames.receive(self.connection)
+        except (OSError, InvalidProofError):
+            return None
+
+    def complaint(self) -> str:
+        """The end of what it wrote to its standard error."""
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), 2000, max(0, size - 2000)).decode(errors="replace").strip()
+
+    def kill(self) -> int:
+        """Ends it at once; returns its exit status."""
+        self.connection.close()
+        self._popen.kill()
+        return self._popen.wait()
+
+    def stop(self) -> None:
+        """Lets it end; `close` waits for it."""
+        self.send(frames.Stop())
+        self.connection.close()
+
+    def close(self) -> None:
+        """Waits until it has ended, and kills it if it does not."""
+        self.connection.close()
+        try:
+            self._popen.wait(timeout=END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._log.close()
+
+
+@contextmanager
+def starting(count: int) -> Iterator[list[HostProcess]]:
+    """Processes that import PyTorch while the manager captures the program; those that are left over are ended.
+
+    Who takes one out of the list has to close it.
+    """
+    hosts: list[HostProcess] = []
+    try:
+        for _ in range(count):
+            hosts.append(HostProcess())
+        yield hosts
+    finally:
+        for host in hosts:
+            host.kill()
+            host.close()

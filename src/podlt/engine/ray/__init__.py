@@ -1,0 +1,1 @@
+"""The engine `ray`: workers on the machines of one Ray cluster."""

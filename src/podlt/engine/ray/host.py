@@ -1,0 +1,200 @@
+"""An actor that hosts workers: what Ray executes on a machine of the cluster. It never imports the user's code.
+
+What is said goes as canonical records in bytes; parameters, lines and updates go as flat arrays of bytes. Ray's object
+store keeps those in memory that all actors of a machine share: they are read where they lie.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from podlt.canonical import Decoder, encode
+from podlt.data.dataset import DTYPES
+from podlt.data.field import Field
+from podlt.engine.local import frames
+from podlt.engine.shared_memory import ALIGNMENT, Region
+from podlt.errors import EngineError
+
+if TYPE_CHECKING:
+    from podlt.execution.worker_runtime import Crew
+
+CALL_TASKS, CALL_BYTES = 8, 64 * 2**20
+"""How many tasks, and at most how many bytes of updates (but at least one), go through one call of an actor."""
+
+
+class Here(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where an actor is: its process, the name of its machine, and Ray's name for that."""
+
+    pid: int
+    host: str
+    node: str
+
+
+class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What came of the tasks of one call; their updates come beside it, one after another in the order of the call."""
+
+    results: list[frames.Results]
+    failed: list[frames.Failed]
+
+
+_here: Decoder[Here] = Decoder(Here)
+_answer: Decoder[Answer] = Decoder(Answer)
+
+
+def read_here(raw: bytes) -> Here:
+    """What `RayHost.hello` says.
+
+    Raises:
+        InvalidProofError: malformed.
+    """
+    return _here.decode(raw)
+
+
+def read_answer(raw: bytes) -> Answer:
+    """What `RayHost.work` says.
+
+    Raises:
+        InvalidProofError: malformed.
+    """
+    return _answer.decode(raw)
+
+
+def tasks_a_call(update_bytes: int) -> int:
+    """How many tasks go through one call."""
+    return max(1, min(CALL_TASKS, CALL_BYTES // max(1, update_bytes)))
+
+
+def pack_lines(fields: Sequence[Field], arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """A round's lines as one array of bytes, field by field, each at a multiple of 64."""
+    parts = [np.ascontiguousarray(arrays[field.name]).reshape(-1).view(np.uint8) for field in fields]
+    packed = np.zeros(sum(_padded(len(part)) for part in parts), np.uint8)
+    offset = 0
+    for part in parts:
+        packed[offset : offset + len(part)] = part
+        offset += _padded(len(part))
+    return packed
+
+
+def unpack_lines(fields: Sequence[Field], packed: np.ndarray, lines: int) -> dict[str, np.ndarray]:
+    """The fields of so many lines: name -> array (lines, *shape), without a copy.
+
+    Raises:
+        EngineError: the bytes are not as many as the lines have.
+    """
+    expected = sum(_padded(field.row_bytes * lines) for field in fields)
+    if packed.dtype != np.uint8 or packed.shape != (expected,):
+        raise EngineError(f"{lines} lines of {packed.nbytes} bytes; expected {expected}")
+    result, offset = {}, 0
+    for field in fields:
+        size = field.row_bytes * lines
+        raw = packed[offset : offset + size]
+        result[field.name] = raw.view(DTYPES[field.dtype]).reshape(lines, *field.shape)
+        offset += _padded(size)
+    return result
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """The same bytes at a multiple of 64: Ray puts what is small where it likes, and stock kernels round by that."""
+    if array.ctypes.data % ALIGNMENT == 0:
+        return array
+    memory = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    memory[start : start + array.nbytes] = array
+    return memory[start : start + array.nbytes]
+
+
+def _padded(nbytes: int) -> int:
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
+
+
+class RayHost:
+    """The workers of one actor. Ray calls one method at a time, in the order in which the manager called them.
+
+    Args:
+        label: what the dashboard shows.
+    """
+
+    def __init__(self, label: str) -> None:
+        from ray.util.metrics import Counter, Gauge
+
+        self._label = label
+        self._crew: Crew | None = None
+        self._inputs = ExitStack()
+        self._tags = {"actor": label}
+        self._at = Gauge("podlt_round", description="The round that workers are in.", tag_keys=("actor",))
+        self._done = Counter("podlt_tasks", description="Tasks that workers executed.", tag_keys=("actor",))
+
+    def __repr__(self) -> str:
+        """What Ray's dashboard and logs call it."""
+        return self._label
+
+    def hello(self) -> bytes:
+        """Says where it is; before PyTorch is imported, as a sign that there was room for it."""
+        import ray
+
+        return encode(Here(os.getpid(), socket.gethostname(), str(ray.get_runtime_context().get_node_id())))
+
+    def set_up(self, raw: bytes) -> bytes:
+        """Hosts the workers of a setup, besides those that it has; returns a `Ready`.
+
+        Raises:
+            PodltError: the program is none that may be executed; no memory for the updates.
+        """
+        import torch
+
+        from podlt.execution.worker_runtime import Crew
+
+        setup = frames.unpack(raw)
+        assert isinstance(setup, frames.Setup)
+        if self._crew is None:
+            torch.set_num_threads(1)
+            torch.set_grad_enabled(False)
+            # Arrays of the object store cannot be written, and PyTorch has no such thing; nobody writes to inputs.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
+            self._crew = Crew(setup)
+            self._fields = setup.fields
+            self._updates = Region(tasks_a_call(self._crew.update_bytes) * self._crew.update_bytes)
+        joins = self._crew.join(setup.workers)
+        return frames.pack(frames.Ready(joins=joins, conformance=self._crew.conformance))
+
+    def begin(self, round: int, parameters: np.ndarray, packed: np.ndarray, lines: int) -> None:
+        """Takes what the tasks of a round start from: the parameters' bytes, and so many lines.
+
+        Raises:
+            EngineError: there are not as many bytes as there must be.
+        """
+        assert self._crew is not None
+        self._inputs.close()  # gives back what the last round started from
+        if parameters.dtype != np.uint8 or parameters.nbytes < self._crew.state_bytes:
+            raise EngineError(f"parameters of {parameters.nbytes} bytes; expected {self._crew.state_bytes}")
+        block = unpack_lines(self._fields, packed, lines)
+        self._inputs.enter_context(self._crew.inputs(aligned(parameters), block))
+        self._at.set(round, tags=self._tags)
+
+    def work(self, raw: bytes) -> tuple[bytes, np.ndarray]:
+        """Executes tasks of the round that was begun; returns an `Answer`, and their updates one after another."""
+        deal = frames.unpack(raw)
+        assert self._crew is not None and isinstance(deal, frames.Deal)
+        size = self._crew.update_bytes
+        updates = self._updates.bytes[: len(deal.pieces) * size]
+        places = {piece.origin: updates[i * size : (i + 1) * size] for i, piece in enumerate(deal.pieces)}
+        said: list[Any] = []
+        self._crew.work(deal, lambda piece: places[piece.origin], said.append)
+        results = [message for message in said if isinstance(message, frames.Results)]
+        failed = [message for message in said if isinstance(message, frames.Failed)]
+        if results:
+            self._done.inc(sum(len(message.done) for message in results), tags=self._tags)
+        return encode(Answer(results, failed)), updates
+
+    def open(self, round: int) -> bytes:
+        """Every opening that its workers owe in a round: an `Openings`."""
+        assert self._crew is not None
+        return frames.pack(frames.Openings(round=round, opened=self._crew.open(round)))

@@ -1,0 +1,146 @@
+"""Cut float32 matrices into digits for exact products, and keep the digits of what does not change.
+
+The planes of one operand lie along the contracted dimension, of the left one most significant first, of the
+right one last: then all products of one level are a single matrix product of slices.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import torch
+
+from podlt.exact.constants import Array, NonFiniteError
+from podlt.exact.cpu import scratch
+from podlt.exact.cpu.kernels import digits as kernels_digits
+
+_local = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class Digits:
+    """One operand of products, cut.
+
+    planes: int8 (b, m, digits * k) for a left operand, (b, digits * k, n) for a right one, any strides.
+    exponents: int64 (b, m) or (b, n); place: where they lie.
+    levels: for each matrix, and for each level, the planes that take part in it: the first of a left operand, the last
+    of a right one.
+    """
+
+    planes: torch.Tensor
+    exponents: Array
+    place: int
+    levels: tuple[tuple[torch.Tensor, ...], ...]
+
+
+class DigitCache:
+    """Keeps the digits of tensors that do not change while it is in force: cut once, used by every execution.
+
+    The caller promises that the memory of `tensors` is not written while the cache is entered (`with cache:`);
+    in-place changes made through torch are noticed, by the tensor's version, and cut again.
+
+    Args:
+        tensors: typically the parameters of a round. References are kept, so their memory cannot be reused.
+    """
+
+    def __init__(self, tensors: Iterable[torch.Tensor]) -> None:
+        self._held = {t.data_ptr(): t for t in tensors if t.numel()}
+        self._cut: dict[tuple[object, ...], tuple[int, Digits]] = {}
+        self._outer: DigitCache | None = None
+
+    def __enter__(self) -> DigitCache:
+        self._outer = getattr(_local, "cache", None)
+        _local.cache = self
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        _local.cache = self._outer
+
+    def holds(self, x: torch.Tensor) -> bool:
+        """Whether `x` is a held tensor or a permuted view of the whole of one."""
+        held = self._held.get(x.data_ptr())
+        return held is not None and held.numel() == x.numel() and held.dtype == x.dtype
+
+    def get(self, key: tuple[object, ...], x: torch.Tensor) -> Digits | None:
+        """The digits kept under `key`, unless `x` was changed since."""
+        found = self._cut.get(key)
+        return found[1] if found is not None and found[0] == x._version else None
+
+    def put(self, key: tuple[object, ...], x: torch.Tensor, digits: Digits) -> None:
+        """Keep `digits` under `key` for as long as `x` is unchanged."""
+        self._cut[key] = (x._version, digits)
+
+
+def cut_left(x: torch.Tensor, digits: int, operation: str) -> Digits:
+    """Cut the left operand of products, float32 (m, k) or (b, m, k) with any strides, along k.
+
+    Raises:
+        NonFiniteError: naming `operation`.
+    """
+    return _cached(x, "left", digits, operation)
+
+
+def cut_right(x: torch.Tensor, digits: int, operation: str) -> Digits:
+    """Cut the right operand of products, float32 (k, n) or (b, k, n) with any strides, along k.
+
+    Raises:
+        NonFiniteError: naming `operation`.
+    """
+    return _cached(x, "right", digits, operation)
+
+
+def _cached(x: torch.Tensor, side: str, digits: int, operation: str) -> Digits:
+    cache: DigitCache | None = getattr(_local, "cache", None)
+    if cache is None or not cache.holds(x):
+        return _cut(x, side, digits, operation, keep=False)
+    key = (x.data_ptr(), x.shape, x.stride(), side, digits)
+    found = cache.get(key, x)
+    if found is None:
+        found = _cut(x, side, digits, operation, keep=True)
+        cache.put(key, x, found)
+    return found
+
+
+def _cut(x: torch.Tensor, side: str, digits: int, operation: str, keep: bool) -> Digits:
+    """Cut along the contracted dimension in the memory order that `x` has: no transposed copy is made.
+
+    Digits that are not kept live in scratch memory until the next operand of the same side is cut.
+    """
+    shape = x.shape
+    batches, rows, columns = shape if len(shape) == 3 else (1, *shape)
+    if x.is_contiguous():
+        along_rows = side == "left"
+    elif x.stride()[-2:] == (1, rows) and (batches == 1 or x.stride()[0] == rows * columns):
+        x, along_rows = x.mT, side == "right"
+        rows, columns = columns, rows
+    else:
+        x, along_rows = x.contiguous(), side == "left"
+    key = (side, along_rows, batches, rows, columns, digits)
+    found, planes = _room(*key, keep=True) if keep else scratch.view(key, lambda: _room(*key, keep=False))
+    if not kernels_digits.cut_at(
+        scratch.address(x), along_rows, batches, rows, columns, planes, found.place, digits, side == "right"
+    ):
+        raise NonFiniteError(operation)
+    return found
+
+
+def _room(
+    side: str, along_rows: bool, batches: int, rows: int, columns: int, digits: int, keep: bool
+) -> tuple[Digits, int]:
+    """Memory for the digits of an operand as it lies in memory, and where the planes begin."""
+    shape = (batches, rows, digits * columns) if along_rows else (batches, digits * rows, columns)
+    lines = (batches, rows if along_rows else columns)
+    planes: Array = np.empty(shape, np.int8) if keep else scratch.take(f"planes {side}", shape, np.int8)
+    exponents: Array = np.empty(lines, np.int64) if keep else scratch.take(f"exponents {side}", lines, np.int64)
+    cut = torch.from_numpy(planes)
+    cut = cut if along_rows == (side == "left") else cut.mT
+    k = columns if along_rows else rows
+    if side == "left":
+        levels = tuple(tuple(one[:, : (level + 1) * k] for level in range(digits)) for one in cut)
+    else:
+        levels = tuple(tuple(one[(digits - 1 - level) * k :] for level in range(digits)) for one in cut)
+    return Digits(cut, exponents, exponents.ctypes.data, levels), planes.ctypes.data

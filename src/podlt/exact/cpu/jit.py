@@ -1,0 +1,79 @@
+"""The one way in which this package compiles: Numba without fast-math, so that no operation is reordered or fused.
+
+Without fast-math LLVM neither reassociates floating-point additions nor contracts a product and a sum into a
+fused multiply-add, for any processor: a kernel returns the bits that its source says. Kernels work on one thread.
+Compiled code is kept beside the source (or in NUMBA_CACHE_DIR); what changes in another module does not
+invalidate it, which is why `conformance` is run by every worker that starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from podlt.exact.constants import Array
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def kernel(function: F) -> F:
+    """Compile a loop at its first call, for this processor, and keep the result on disk."""
+    return cast(F, numba.njit(cache=True, fastmath=False, error_model="numpy")(function))
+
+
+def inlined(function: F) -> F:
+    """Compile a scalar function into whoever calls it."""
+    return cast(F, numba.njit(fastmath=False, error_model="numpy", inline="always")(function))
+
+
+def scalar(function: F) -> F:
+    """Compile a scalar function that LLVM inlines into the kernels that call it, so that their loops vectorise."""
+    return cast(F, numba.njit(fastmath=False, error_model="numpy", forceinline=True)(function))
+
+
+@intrinsic
+def _pointer(typing_context: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(address), generate
+
+
+@inlined
+def float32_at(address: int, count: int) -> Array:
+    """Inside a kernel: the float32 (count,) that lie at an address, for loops over any number of arrays."""
+    found: Array = numba.carray(_pointer(address), count, np.float32)  # type: ignore[attr-defined, call-arg]
+    return found
+
+
+@inlined
+def uint32_at(address: int, count: int) -> Array:
+    """As `float32_at`, their bits."""
+    found: Array = numba.carray(_pointer(address), count, np.uint32)  # type: ignore[attr-defined, call-arg]
+    return found
+
+
+@inlined
+def int8_at(address: int, count: int) -> Array:
+    """As `float32_at`, for int8."""
+    found: Array = numba.carray(_pointer(address), count, np.int8)  # type: ignore[attr-defined, call-arg]
+    return found
+
+
+@inlined
+def int32_at(address: int, count: int) -> Array:
+    """As `float32_at`, for int32."""
+    found: Array = numba.carray(_pointer(address), count, np.int32)  # type: ignore[attr-defined, call-arg]
+    return found
+
+
+@inlined
+def int64_at(address: int, count: int) -> Array:
+    """As `float32_at`, for int64."""
+    found: Array = numba.carray(_pointer(address), count, np.int64)  # type: ignore[attr-defined, call-arg]
+    return found

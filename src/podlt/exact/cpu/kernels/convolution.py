@@ -1,0 +1,204 @@
+"""Loops on the CPU that lay digits out for convolutions as matrix products."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from podlt.exact.constants import Array
+from podlt.exact.cpu.jit import kernel, scalar
+from podlt.exact.cpu.kernels.digits import power32, power64, row_exponent
+from podlt.exact.cpu.kernels.sums import is_finite, magnitude
+
+_ROUND32 = np.float32(12582912.0)
+_U7, _U64, _U127 = np.uint32(7), np.uint32(64), np.uint32(127)
+
+
+@kernel
+def cut_channels(x: Array, planes: Array, exponents: Array, digits: int, reverse: bool) -> bool:
+    """Cut float32 (n, c, l) with one exponent a channel into int8 (n, digits, c, l); whether all was finite."""
+    n, c, length = x.shape
+    top = np.zeros(c, np.uint32)
+    for i in range(n):
+        for j in range(c):
+            row = x[i, j]
+            most = np.uint32(0)
+            for k in range(length):
+                most = max(most, magnitude(row[k]))
+            top[j] = max(top[j], most)
+    for j in range(c):
+        exponents[j] = row_exponent(top[j])
+    first, last = (digits - 1, 0) if reverse else (0, digits - 1)
+    for i in range(n):
+        for j in range(c):
+            row = x[i, j]
+            scale = power32(7 * digits - 1 - exponents[j])
+            high, middle, low = planes[i, first, j], planes[i, min(1, digits - 1), j], planes[i, last, j]
+            if digits == 1:
+                for k in range(length):
+                    high[k] = np.int8(np.float32(row[k] * scale + _ROUND32).view(np.uint32))
+            elif digits == 2:
+                for k in range(length):
+                    u = np.float32(row[k] * scale + _ROUND32).view(np.uint32) + _U64
+                    high[k] = np.int8(u >> _U7)
+                    low[k] = np.int8((u & _U127) - _U64)
+            else:
+                for k in range(length):
+                    u = np.float32(row[k] * scale + _ROUND32).view(np.uint32) + _U64
+                    v = (u >> _U7) + _U64
+                    high[k] = np.int8(v >> _U7)
+                    middle[k] = np.int8((v & _U127) - _U64)
+                    low[k] = np.int8((u & _U127) - _U64)
+    return is_finite(top.max())
+
+
+@scalar
+def _copy(out: Array, to: int, source: Array, at: int, count: int) -> None:
+    """out[to + i] = source[at + i]; unsigned indices, because the check for negative ones keeps bytes from vectors."""
+    target, start = np.uint64(to), np.uint64(at)
+    for i in range(np.uint64(count)):
+        out[target + i] = source[start + i]
+
+
+@scalar
+def _zero(out: Array, begin: int, end: int) -> None:
+    start = np.uint64(begin)
+    for i in range(np.uint64(end - begin)):
+        out[start + i] = 0
+
+
+@scalar
+def _shifted_plane(source: Array, at: int, size: int, delta: int, begin: int, end: int, out: Array, to: int) -> None:
+    """out[to + i] = source[at + i + delta] for begin <= i < end, as far as that lies in a plane of `size`."""
+    first = min(max(begin, -delta), end)
+    last = max(min(end, size - delta), first)
+    _copy(out, to + first, source, at + delta + first, last - first)
+
+
+@kernel
+def patches(
+    source: Array, first: int, count: int, every: int, window: Array, height: int, width: int, places: Array, out: Array
+) -> None:
+    """Lay out what each output position sees: one row a tap and channel, zeros outside the image.
+
+    Where strides are 1 and the width is kept, a tap is a shifted copy of the whole plane with its side columns zeroed:
+    rows of a dozen bytes cost more to start than to copy. Indices are spelled out: views cost as much again.
+
+    Args:
+        source: int8 (b, s, c, h, w), C order; samples first, first + every, ... are taken, `count` of them.
+        window: int64 (kh, kw, sh, sw, ph, pw, dh, dw): taps, strides, paddings (may be negative), dilations.
+        height, width: of the output.
+        places: int64 (3,): how far apart in `out` two planes, two rows and two samples lie.
+        out: int8, flat, written.
+    """
+    _, planes, channels, h, w = source.shape
+    kh, kw, sh, sw, ph, pw, dh, dw = window
+    flat = source.reshape(source.size)
+    size = h * w
+    for s in range(planes):
+        for c in range(channels):
+            for tap in range(kh * kw):
+                down = (tap // kw) * dh - ph
+                right = (tap % kw) * dw - pw
+                row = s * places[0] + (c * kh * kw + tap) * places[1]
+                low = min(max(0, (-right + sw - 1) // sw), width)
+                high = max(min(width, (w - 1 - right) // sw + 1), low)
+                for i in range(count):
+                    at = (((first + i * every) * planes + s) * channels + c) * size
+                    to = row + i * places[2]
+                    if sw == 1 and sh == 1 and width == w:
+                        begin = min(max(0, -down), height)
+                        end = max(min(height, h - down), begin)
+                        _zero(out, to, to + begin * w)
+                        _shifted_plane(flat, at, size, down * w + right, begin * w, end * w, out, to)
+                        _zero(out, to + end * w, to + height * w)
+                        for j in range(low):
+                            for oy in range(begin, end):
+                                out[to + oy * w + j] = 0
+                        for j in range(high, w):
+                            for oy in range(begin, end):
+                                out[to + oy * w + j] = 0
+                        continue
+                    for oy in range(height):
+                        y = oy * sh + down
+                        line = to + oy * width
+                        if y < 0 or y >= h:
+                            _zero(out, line, line + width)
+                            continue
+                        _zero(out, line, line + low)
+                        _zero(out, line + high, line + width)
+                        start = at + y * w + right
+                        if sw == 1:
+                            _copy(out, line + low, flat, start + low, high - low)
+                        else:
+                            for ox in range(low, high):
+                                out[line + ox] = flat[start + ox * sw]
+
+
+@kernel
+def combine_narrow(
+    levels: Array, ea: Array, eb: Array, digits: int, bias: Array, out: Array, first: int, channel: int
+) -> bool:
+    """`combine_samples` of one or two int32 levels that fit an int32 together; False, before anything is written, where
+    a result could lie below the normal float32: else converting rounds once, and scaling is exact."""
+    rows = levels.shape[1]
+    length = out.shape[2]
+    shift = 7 * (digits - 1) - 2 * (7 * digits - 1)
+    for o in range(rows):
+        for i in range(len(eb)):
+            e = ea[o] + eb[i] + shift
+            if e < -126 or e > 127:
+                return False
+    for o in range(rows):
+        added = bias[o] if len(bias) > 0 else np.float32(0.0)
+        for i in range(len(eb)):
+            scale = power32(ea[o] + eb[i] + shift)
+            target = out[first + i, channel + o]
+            high = levels[0, o, i * length : (i + 1) * length]
+            low = levels[digits - 1, o, i * length : (i + 1) * length]
+            if digits == 1:
+                for k in range(length):
+                    target[k] = np.float32(high[k]) * scale
+            else:
+                for k in range(length):
+                    target[k] = np.float32(np.int32((high[k] << 7) + low[k])) * scale
+            if len(bias) > 0:
+                for k in range(length):
+                    target[k] = target[k] + added
+    return True
+
+
+@kernel
+def combine_samples(
+    levels: Array, ea: Array, eb: Array, digits: int, bias: Array, out: Array, first: int, channel: int
+) -> None:
+    """As `kernels_digits.combine`, into samples and channels of a larger tensor.
+
+    Args:
+        levels: int32 or float64 (digits, o, count * l); ea: int64 (o,); eb: int64 (count,), one a sample.
+        bias: float32 (o,) or (0,); out: float32 (n, channels, l), written from sample `first` and `channel` on.
+    """
+    rows = levels.shape[1]
+    length = out.shape[2]
+    shift = 7 * (digits - 1) - 2 * (7 * digits - 1)
+    seven = np.float64(128.0)
+    for o in range(rows):
+        added = bias[o] if len(bias) > 0 else np.float32(0.0)
+        for i in range(len(eb)):
+            scale = power64(ea[o] + shift) * power64(eb[i])
+            target = out[first + i, channel + o]
+            p0 = levels[0, o, i * length : (i + 1) * length]
+            p1 = levels[min(1, digits - 1), o, i * length : (i + 1) * length]
+            p2 = levels[digits - 1, o, i * length : (i + 1) * length]
+            if digits == 1:
+                for k in range(length):
+                    target[k] = np.float32(np.float64(p0[k]) * scale)
+            elif digits == 2:
+                for k in range(length):
+                    target[k] = np.float32((np.float64(p0[k]) * seven + np.float64(p1[k])) * scale)
+            else:
+                for k in range(length):
+                    v = (np.float64(p0[k]) * seven + np.float64(p1[k])) * seven + np.float64(p2[k])
+                    target[k] = np.float32(v * scale)
+            if len(bias) > 0:
+                for k in range(length):
+                    target[k] = target[k] + added

@@ -1,0 +1,241 @@
+"""Loops on the CPU for exact products: find each row's exponent and cut it in one pass; combine and round once.
+
+A float32 `t = x * scale + 1.5 * 2**23` has round_half_even(x * scale) in its low bits while that is below 2**22:
+integer work on those bits vectorises for every processor, where a conversion does not.
+"""
+
+# Numba compiles this file; NumPy's stubs do not describe how its scalars are reinterpreted.
+# mypy: disable-error-code="return-value"
+
+from __future__ import annotations
+
+import numpy as np
+
+from podlt.exact.constants import LEAST_EXPONENT, Array
+from podlt.exact.cpu.jit import float32_at, inlined, int8_at, int32_at, int64_at, kernel, uint32_at
+
+_ROUND32 = np.float32(12582912.0)  # 1.5 * 2**23; its bits are a multiple of 2**21, so digits come out of them unharmed
+_MAGNITUDE = np.uint32(0x7FFFFFFF)
+_INFINITY = np.uint32(0x7F800000)
+_U7, _U64, _U127 = np.uint32(7), np.uint32(64), np.uint32(127)
+_LEAST = LEAST_EXPONENT
+
+NARROW_TERMS = 4031
+"""So many terms of two digits, both levels together, sum to less than 2**31: k * (2**19 + 2**13)."""
+
+
+@inlined
+def power64(e: int) -> np.float64:
+    """2**e as a float64, for a normal result, from its bits."""
+    return np.int64((e + 1023) << 52).view(np.float64)
+
+
+@inlined
+def power32(e: int) -> np.float32:
+    """2**e as a float32, for a normal result, from its bits."""
+    return np.int32((e + 127) << 23).view(np.float32)
+
+
+@inlined
+def row_exponent(top: np.uint32) -> int:
+    """The exponent at which a row is cut, from the bits of its largest magnitude."""
+    return max((np.int64(top) >> 23) - 126, _LEAST)
+
+
+@kernel
+def cut_rows(x: Array, bits: Array, planes: Array, exponents: Array, digits: int, reverse: bool) -> bool:
+    """Cut each row of `x` into digits that lie side by side in the same row of `planes`; whether all was finite.
+
+    Args:
+        x: float32 (m, k), C order; bits: the same memory as uint32.
+        planes: int8 (m, digits * k), written: most significant first, or last when `reverse`.
+        exponents: int64 (m,), written.
+    """
+    m, k = x.shape
+    worst = np.uint32(0)
+    for i in range(m):
+        top = np.uint32(0)
+        for j in range(k):
+            top = max(top, np.uint32(bits[i, j] & _MAGNITUDE))
+        worst = max(worst, top)
+        e = row_exponent(top)
+        exponents[i] = e
+        scale = power32(7 * digits - 1 - e)
+        if digits == 1:
+            for j in range(k):
+                planes[i, j] = np.int8(np.float32(x[i, j] * scale + _ROUND32).view(np.uint32))
+        elif digits == 2:
+            high = planes[i, k:] if reverse else planes[i, :k]
+            low = planes[i, :k] if reverse else planes[i, k:]
+            for j in range(k):
+                u = np.float32(x[i, j] * scale + _ROUND32).view(np.uint32) + _U64
+                high[j] = np.int8(u >> _U7)
+                low[j] = np.int8((u & _U127) - _U64)
+        else:
+            high = planes[i, 2 * k :] if reverse else planes[i, :k]
+            middle = planes[i, k : 2 * k]
+            low = planes[i, :k] if reverse else planes[i, 2 * k :]
+            for j in range(k):
+                u = np.float32(x[i, j] * scale + _ROUND32).view(np.uint32) + _U64
+                v = (u >> _U7) + _U64
+                high[j] = np.int8(v >> _U7)
+                middle[j] = np.int8((v & _U127) - _U64)
+                low[j] = np.int8((u & _U127) - _U64)
+    return bool(worst < _INFINITY)
+
+
+@kernel
+def cut_columns(x: Array, bits: Array, planes: Array, exponents: Array, digits: int, reverse: bool) -> bool:
+    """Cut each column of each matrix of `x`; the digits' planes lie below each other. Whether all was finite.
+
+    Args:
+        x: float32 (b, k, n), C order; bits: the same memory as uint32.
+        planes: int8 (b, digits * k, n), written: most significant first, or last when `reverse`.
+        exponents: int64 (b, n), written.
+    """
+    batches, k, n = x.shape
+    top = np.empty(n, np.uint32)
+    scale = np.empty(n, np.float32)
+    worst = np.uint32(0)
+    for b in range(batches):
+        top[:] = 0
+        for i in range(k):
+            for j in range(n):
+                top[j] = max(top[j], np.uint32(bits[b, i, j] & _MAGNITUDE))
+        for j in range(n):
+            worst = max(worst, top[j])
+            e = row_exponent(top[j])
+            exponents[b, j] = e
+            scale[j] = power32(7 * digits - 1 - e)
+        for i in range(k):
+            row = x[b, i]
+            high = planes[b, (digits - 1) * k + i if reverse else i]
+            low = planes[b, i if reverse else (digits - 1) * k + i]
+            if digits == 1:
+                for j in range(n):
+                    high[j] = np.int8(np.float32(row[j] * scale[j] + _ROUND32).view(np.uint32))
+            elif digits == 2:
+                for j in range(n):
+                    u = np.float32(row[j] * scale[j] + _ROUND32).view(np.uint32) + _U64
+                    high[j] = np.int8(u >> _U7)
+                    low[j] = np.int8((u & _U127) - _U64)
+            else:
+                middle = planes[b, k + i]
+                for j in range(n):
+                    u = np.float32(row[j] * scale[j] + _ROUND32).view(np.uint32) + _U64
+                    v = (u >> _U7) + _U64
+                    high[j] = np.int8(v >> _U7)
+                    middle[j] = np.int8((v & _U127) - _U64)
+                    low[j] = np.int8((u & _U127) - _U64)
+    return bool(worst < _INFINITY)
+
+
+@kernel
+def cut_at(
+    x: int,
+    along_rows: bool,
+    batches: int,
+    rows: int,
+    columns: int,
+    planes: int,
+    exponents: int,
+    digits: int,
+    reverse: bool,
+) -> bool:
+    """`cut_rows`, or `cut_columns`, of the float32 (batches, rows, columns) at an address, into what lies at others.
+
+    Addresses, because a small operand is cut sooner than an array is handed over.
+    """
+    size = batches * rows * columns
+    values, bits = float32_at(x, size), uint32_at(x, size)
+    cut = int8_at(planes, digits * size)
+    if along_rows:
+        lines = batches * rows
+        into = cut.reshape((lines, digits * columns))
+        found = int64_at(exponents, lines)
+        return cut_rows(values.reshape((lines, columns)), bits.reshape((lines, columns)), into, found, digits, reverse)
+    shape = (batches, rows, columns)
+    below = cut.reshape((batches, digits * rows, columns))
+    found = int64_at(exponents, batches * columns)
+    return cut_columns(
+        values.reshape(shape), bits.reshape(shape), below, found.reshape((batches, columns)), digits, reverse
+    )
+
+
+@kernel
+def combine_at(levels: int, m: int, n: int, k: int, ea: int, eb: int, digits: int, bias: int, out: int) -> None:
+    """`combine` of int32 levels over k terms, at addresses; the bias, if there is any (not 0), is that of columns.
+
+    While the integers of all levels fit an int32 together, and no result can be below the normal float32, converting
+    them rounds once, and scaling them is exact: a quarter of the time of binary64.
+    """
+    p = int32_at(levels, digits * m * n).reshape((digits, m, n))
+    rows, columns = int64_at(ea, m), int64_at(eb, n)
+    target = float32_at(out, m * n).reshape((m, n))
+    added = float32_at(bias, n if bias != 0 else 0)
+    shift = 7 * (digits - 1) - 2 * (7 * digits - 1)
+    least, most = np.int64(0), np.int64(0)
+    if n > 0:
+        least, most = columns.min(), columns.max()
+    fits = digits == 1 or (digits == 2 and k <= NARROW_TERMS)
+    for i in range(m):
+        fits = fits and rows[i] + shift + least >= -126 and rows[i] + shift + most <= 127
+    if not (fits and most <= 127):
+        combine(p, rows, columns, digits, added, False, target)
+        return
+    scale = np.empty(n, np.float32)
+    for j in range(n):
+        scale[j] = power32(columns[j])
+    for i in range(m):
+        own = power32(rows[i] + shift)
+        row, high, low = target[i], p[0, i], p[digits - 1, i]
+        if digits == 1:
+            for j in range(n):
+                row[j] = np.float32(high[j]) * (own * scale[j])
+        else:
+            for j in range(n):
+                row[j] = np.float32(np.int32((high[j] << 7) + low[j])) * (own * scale[j])
+        if bias != 0:
+            for j in range(n):
+                row[j] = row[j] + added[j]
+
+
+@kernel
+def combine(levels: Array, ea: Array, eb: Array, digits: int, bias: Array, bias_rows: bool, out: Array) -> None:
+    """out = float32(sum of levels * powers of 2**7, scaled by both exponents), rounded once, then `+ bias`.
+
+    Args:
+        levels: int32 or float64 (digits, m, n): level l is the sum of the products of digits i and j with i + j = l.
+        ea: int64 (m,); eb: int64 (n,).
+        bias: float32 (n,), or (m,) when `bias_rows`, or (0,) for none: added as one float32 operation.
+        out: float32 (m, n), written.
+    """
+    _, m, n = levels.shape
+    shift = 7 * (digits - 1) - 2 * (7 * digits - 1)
+    column = np.empty(n, np.float64)
+    for j in range(n):
+        column[j] = power64(eb[j])
+    seven = np.float64(128.0)
+    for i in range(m):
+        scale = power64(ea[i] + shift)
+        row = out[i]
+        p0 = levels[0, i]
+        p1 = levels[min(1, digits - 1), i]
+        p2 = levels[digits - 1, i]
+        if digits == 1:
+            for j in range(n):
+                row[j] = np.float32(np.float64(p0[j]) * (scale * column[j]))
+        elif digits == 2:
+            for j in range(n):
+                row[j] = np.float32((np.float64(p0[j]) * seven + np.float64(p1[j])) * (scale * column[j]))
+        else:
+            for j in range(n):
+                v = (np.float64(p0[j]) * seven + np.float64(p1[j])) * seven + np.float64(p2[j])
+                row[j] = np.float32(v * (scale * column[j]))
+        if len(bias) > 0:
+            if bias_rows:
+                for j in range(n):
+                    row[j] = row[j] + bias[i]
+            else:
+                for j in range(n):
+                    row[j] = row[j] + bias[j]

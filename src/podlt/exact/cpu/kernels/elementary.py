@@ -1,0 +1,87 @@
+"""Loops on the CPU over the elementary functions of `scalars`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from podlt.exact.constants import Array
+from podlt.exact.cpu import scalars
+from podlt.exact.cpu.jit import kernel
+
+EXP, LOG, TANH, SIGMOID, ERF, RSQRT, GELU, GELU_TANH, SIN, COS, SILU, LOG1P, EXPM1 = range(13)
+
+
+@kernel
+def unary(which: int, x: Array, out: Array) -> None:
+    """out[i] = f(x[i]) for float32 (n,) arrays; `which` is one of the constants of this module."""
+    n = len(x)
+    if which == EXP:
+        for i in range(n):
+            out[i] = scalars.exp(x[i])
+    elif which == LOG:
+        for i in range(n):
+            out[i] = scalars.log(x[i])
+    elif which == TANH:
+        for i in range(n):
+            out[i] = scalars.tanh(x[i])
+    elif which == SIGMOID:
+        for i in range(n):
+            out[i] = scalars.sigmoid(x[i])
+    elif which == ERF:
+        for i in range(n):
+            out[i] = scalars.erf(x[i])
+    elif which == RSQRT:
+        for i in range(n):
+            out[i] = scalars.rsqrt(x[i])
+    elif which == GELU:
+        for i in range(n):
+            out[i] = scalars.gelu(x[i])
+    elif which == GELU_TANH:
+        for i in range(n):
+            out[i] = scalars.gelu_tanh(x[i])
+    elif which == SIN:
+        for i in range(n):
+            out[i] = scalars.wave(x[i], 0)
+    elif which == COS:
+        for i in range(n):
+            out[i] = scalars.wave(x[i], 1)
+    elif which == LOG1P:
+        for i in range(n):
+            out[i] = scalars.log1p(x[i])
+    elif which == EXPM1:
+        for i in range(n):
+            out[i] = scalars.expm1(x[i])
+    else:
+        for i in range(n):
+            out[i] = x[i] * scalars.sigmoid(x[i])
+
+
+@kernel
+def slope(which: int, grad: Array, x: Array, out: Array) -> None:
+    """out[i] = grad[i] * f'(x[i]) for float32 (n,) arrays and the functions GELU, GELU_TANH and SILU."""
+    one = np.float32(1.0)
+    if which == GELU:
+        for i in range(len(x)):
+            out[i] = grad[i] * scalars.gelu_slope(x[i])
+    elif which == GELU_TANH:
+        for i in range(len(x)):
+            out[i] = grad[i] * scalars.gelu_tanh_slope(x[i])
+    else:
+        for i in range(len(x)):
+            s = scalars.sigmoid(x[i])
+            out[i] = grad[i] * (s * (one + x[i] * (one - s)))
+
+
+@kernel
+def power(x: Array, y: Array, out: Array) -> None:
+    """out[i] = x[i] ** y[i] for float32 (n,) arrays; `y` may have one element for all."""
+    single = len(y) == 1
+    for i in range(len(x)):
+        out[i] = np.float32(scalars.power(np.float64(x[i]), np.float64(y[0 if single else i])))
+
+
+@kernel
+def square_root(x: Array, out: Array) -> None:
+    """out[i] = sqrt(x[i]), the IEEE operation: torch may ask a vector library that rounds otherwise."""
+    for i in range(len(x)):
+        out[i] = np.sqrt(x[i])

@@ -1,0 +1,62 @@
+"""Loops on the CPU for the likelihood of one class a line, which every classifier and language model ends with."""
+
+# Numba compiles this file; NumPy's stubs do not describe how its scalars combine.
+# mypy: disable-error-code="assignment"
+
+from __future__ import annotations
+
+import numpy as np
+
+from podlt.exact.cpu.jit import float32_at, int64_at, kernel
+from podlt.exact.cpu.kernels.sums import exponent, is_finite, magnitude, power64, rounded, units
+
+FINITE, NOT_FINITE, OUTSIDE = range(3)
+"""What a loop found: all well; a term that is an infinity or a NaN; a class that is none of the columns."""
+
+
+@kernel
+def picked_at(x: int, target: int, m: int, n: int, ignore: int, bits: int, loss: int, count: int) -> int:
+    """loss = the exact sum of -x[i, target[i]] over the lines whose target is not `ignore`; count = how many they are.
+
+    Args:
+        x: where float32 (m, n) lies; target: int64 (m,); loss, count: float32 (1,), written; bits: `rules.sum_bits`.
+    """
+    rows, classes = float32_at(x, m * n).reshape((m, n)), int64_at(target, m)
+    top = np.uint32(0)
+    for i in range(m):
+        c = classes[i]
+        if c != ignore:
+            if c < 0 or c >= n:
+                return OUTSIDE
+            top = max(top, magnitude(rows[i, c]))
+    if not is_finite(top):
+        return NOT_FINITE
+    scale = power64(bits - exponent(top))
+    total, kept = np.int64(0), np.int64(0)
+    for i in range(m):
+        c = classes[i]
+        if c != ignore:
+            total += units(-rows[i, c], scale)
+            kept += 1
+    float32_at(loss, 1)[0] = rounded(total, exponent(top) - bits)
+    float32_at(count, 1)[0] = np.float32(kept)
+    return FINITE
+
+
+@kernel
+def spread_at(values: int, each: bool, target: int, m: int, n: int, ignore: int, out: int) -> int:
+    """out[i, target[i]] = values[i] (or values[0] if not `each`) where the target is not `ignore`; 0 elsewhere.
+
+    Args:
+        values: where float32 (m,) or (1,) lies; target: int64 (m,); out: float32 (m, n), written.
+    """
+    given, classes = float32_at(values, m if each else 1), int64_at(target, m)
+    rows = float32_at(out, m * n).reshape((m, n))
+    for i in range(m):
+        row, c = rows[i], classes[i]
+        row[:] = np.float32(0.0)
+        if c != ignore:
+            if c < 0 or c >= n:
+                return OUTSIDE
+            row[c] = given[i if each else 0]
+    return FINITE

@@ -1,0 +1,179 @@
+"""Exact matrix products: three ways to the same integers, rounded once.
+
+The integers do not depend on the order of summation, so vendor libraries may run at full speed, with any blocking
+and any number of threads. Definition: `definition.mm`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal
+
+import numpy as np
+import torch
+
+from podlt.exact.constants import FLOAT32_TERMS, FLOAT64_TERMS, INT32_TERMS, Array
+from podlt.exact.cpu import scratch
+from podlt.exact.cpu.digits import Digits, cut_left, cut_right
+from podlt.exact.cpu.kernels import digits as kernels_digits
+from podlt.exact.cpu.kernels.digits import NARROW_TERMS
+
+Way = Literal["int8", "float32", "float64"]
+"""How the integers are computed. All agree; int8 is the fastest wherever it was measured."""
+
+_way: ContextVar[Way] = ContextVar("podlt_exact_way", default="int8")
+_no_bias = np.empty(0, np.float32)
+
+
+@contextmanager
+def using(way: Way) -> Iterator[None]:
+    """Compute products in this way inside the block. The bits are the same in each."""
+    token = _way.set(way)
+    try:
+        yield
+    finally:
+        _way.reset(token)
+
+
+def mm(
+    a: torch.Tensor,
+    b: torch.Tensor,
+    digits: int,
+    bias: torch.Tensor | None = None,
+    operation: str = "mm",
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The exact product of float32 (m, k) and (k, n), any strides, then `+ bias` (n,) as one float32 operation.
+
+    Args:
+        out: float32 (m, n), contiguous: takes the product, and is returned.
+
+    Raises:
+        NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
+    """
+    (m, k), n = a.shape, b.shape[1]
+    if out is None:
+        out = torch.empty((m, n))
+    elif out.shape != (m, n):
+        raise ValueError(f"{operation}: expected memory for {(m, n)}, got {tuple(out.shape)}")
+    if k == 0:  # rows of nothing have no exponent
+        return out.zero_() if bias is None else out.copy_(bias)
+    left, right = cut_left(a, digits, operation), cut_right(b, digits, operation)
+    added = None if bias is None else bias.contiguous()
+    _multiply(left, right, (1, m, k, n), digits, added, scratch.address(out))
+    return out
+
+
+def bmm(a: torch.Tensor, b: torch.Tensor, digits: int, operation: str = "bmm") -> torch.Tensor:
+    """The exact products of float32 (b, m, k) and (b, k, n), any strides; each row and column has its own exponent.
+
+    Raises:
+        NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
+    """
+    (batches, m, k), n = a.shape, b.shape[2]
+    if k == 0:
+        return torch.zeros((batches, m, n))
+    left, right = cut_left(a, digits, operation), cut_right(b, digits, operation)
+    out = torch.empty((batches, m, n))
+    _multiply(left, right, (batches, m, k, n), digits, None, scratch.address(out))
+    return out
+
+
+def _multiply(
+    left: Digits, right: Digits, size: tuple[int, int, int, int], digits: int, bias: torch.Tensor | None, out: int
+) -> None:
+    """The products of each pair of matrices, (m, k) and (k, n), `+ bias`, to the address `out`."""
+    batches, m, k, n = size
+    if _way.get() != "int8" or digits * k > INT32_TERMS:
+        target = np.empty((batches, m, n), np.float32)
+        added = _no_bias if bias is None else bias.detach().numpy()
+        for i in range(batches):
+            levels = level_products(left.planes[i], right.planes[i], digits)
+            kernels_digits.combine(levels, left.exponents[i], right.exponents[i], digits, added, False, target[i])
+        ctypes.memmove(out, target.ctypes.data, target.nbytes)
+        return
+    if not m * n:
+        return
+    place, parts = scratch.view(("levels", digits, m, n), lambda: _level_room(digits, m, n))
+    added_at = 0 if bias is None else scratch.address(bias)
+    multiply, combine, ea, eb = torch._int_mm, kernels_digits.combine_at, left.place, right.place
+    for i, (firsts, lasts) in enumerate(zip(left.levels, right.levels, strict=True)):
+        for a, b, part in zip(firsts, lasts, parts, strict=True):
+            multiply(a, b, out=part)
+        combine(place, m, n, k, ea + 8 * i * m, eb + 8 * i * n, digits, added_at, out + 4 * i * m * n)
+
+
+def _level_room(digits: int, m: int, n: int) -> tuple[int, tuple[torch.Tensor, ...]]:
+    """Scratch memory for the levels of a product: where it begins, and each level."""
+    levels = scratch.take("levels", (digits, m, n), np.int32)
+    return levels.ctypes.data, tuple(torch.from_numpy(levels))
+
+
+def narrow(digits: int, k: int) -> bool:
+    """Whether products over k terms are computed as int8, and their levels fit an int32 together."""
+    return _way.get() == "int8" and 0 < k <= (INT32_TERMS if digits == 1 else NARROW_TERMS) and digits < 3
+
+
+def level_products(left: torch.Tensor, right: torch.Tensor, digits: int) -> Array:
+    """The sums of the products of digits i and j with i + j = l, for each l < `digits`.
+
+    Args:
+        left: int8 (m, digits * k); right: int8 (digits * k, n).
+
+    Returns:
+        (digits, m, n), in scratch memory: int32, or integers in float64 where int32 could overflow
+        or another way is in use.
+    """
+    way = _way.get()
+    if left.shape[1] > INT32_TERMS and way == "int8":
+        return _in_pieces(left, right, digits, INT32_TERMS, _int8_product)
+    if way == "int8":
+        levels = scratch.take("levels", (digits, left.shape[0], right.shape[1]), np.int32)
+        for level, out in enumerate(torch.from_numpy(levels)):
+            a, b = _slices(left, right, digits, level)
+            _int8_product(a, b, out)
+        return levels
+    terms, product = (FLOAT32_TERMS, _float32_product) if way == "float32" else (FLOAT64_TERMS, _float64_product)
+    return _in_pieces(left, right, digits, terms, product)
+
+
+def _slices(left: torch.Tensor, right: torch.Tensor, digits: int, level: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The planes whose product is a level: the first of the left ones against the last of the right ones."""
+    k = left.shape[1] // digits
+    return left[:, : (level + 1) * k], right[(digits - 1 - level) * k :]
+
+
+def _in_pieces(
+    left: torch.Tensor,
+    right: torch.Tensor,
+    digits: int,
+    terms: int,
+    product: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None],
+) -> Array:
+    """Level products by pieces of the contracted dimension that are exact each, added in float64 (exact to 2**53)."""
+    total = torch.zeros((digits, left.shape[0], right.shape[1]), dtype=torch.float64)
+    piece = torch.empty((left.shape[0], right.shape[1]), dtype=torch.int32)
+    for level in range(digits):
+        a, b = _slices(left, right, digits, level)
+        for start in range(0, a.shape[1], terms):
+            product(a[:, start : start + terms], b[start : start + terms], piece)
+            total[level] += piece
+    return total.numpy()
+
+
+def _int8_product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
+    if a.shape[1] == 0 or out.numel() == 0:
+        out.zero_()
+        return
+    torch._int_mm(a, b, out=out)
+
+
+def _float32_product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
+    out.copy_(torch.mm(a.float(), b.float()))
+
+
+def _float64_product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> None:
+    out.copy_(torch.mm(a.double(), b.double()))

@@ -1,0 +1,1 @@
+"""The definition of exact arithmetic, in Python integers and NumPy: slow, the specification, no training."""

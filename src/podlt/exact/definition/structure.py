@@ -1,0 +1,153 @@
+"""The definition of what moves values, makes them from numbers, compares or computes them one by one, in NumPy.
+
+A float is binary32, a whole number int64, and a pair of both is taken as floats; NumPy rounds each operation once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from podlt.exact.constants import Array
+
+Number = float | int
+
+
+def common(*operands: Array | Number | None) -> list[Any]:
+    """The operands in one type: float32 if one is a float, else int64 if one is a whole number, else bool."""
+    kinds = {np.asarray(value).dtype.kind for value in operands if value is not None}
+    kind = np.float32 if "f" in kinds else np.int64 if "i" in kinds else np.bool_
+    return [None if value is None else np.asarray(value).astype(kind) for value in operands]
+
+
+def scaled(b: Array | Number, alpha: Number) -> Array | Number:
+    """alpha * b, rounded on its own."""
+    if alpha == 1:
+        return b
+    x, y = common(b, alpha)
+    product: Array = x * y
+    return product
+
+
+def add(a: Array, b: Array | Number, alpha: Number = 1) -> Array:
+    """a + alpha b, two roundings."""
+    x, y = common(a, scaled(b, alpha))
+    return np.asarray(x + y)
+
+
+def sub(a: Array | Number, b: Array | Number, alpha: Number = 1) -> Array:
+    """a - alpha b, two roundings."""
+    x, y = common(a, scaled(b, alpha))
+    return np.asarray(x - y)
+
+
+def mul(a: Array, b: Array | Number) -> Array:
+    """a b."""
+    x, y = common(a, b)
+    return np.asarray(x * y)
+
+
+def div(a: Array, b: Array | Number) -> Array:
+    """a / b in binary32."""
+    return np.asarray(a.astype(np.float32) / np.asarray(b).astype(np.float32))
+
+
+def maximum(a: Array, b: Array) -> Array:
+    """IEEE 754-2019, 9.6: the larger, +0 above -0, a NaN wins."""
+    found = np.maximum(a, b)
+    return _zeros(found, np.signbit(a) & np.signbit(b)) if found.dtype.kind == "f" else found
+
+
+def minimum(a: Array, b: Array) -> Array:
+    """IEEE 754-2019, 9.6: the smaller, -0 below +0, a NaN wins."""
+    found = np.minimum(a, b)
+    return _zeros(found, np.signbit(a) | np.signbit(b)) if found.dtype.kind == "f" else found
+
+
+def clamp(x: Array, low: Array | Number | None = None, high: Array | Number | None = None) -> Array:
+    """`low` where x < low, then `high` where that is above it; zeros keep their sign, a NaN, of a bound too, stays."""
+    x, low, high = common(x, low, high)
+    if low is not None:
+        x = np.where((x < low) | np.isnan(low), low, x)
+    if high is not None:
+        x = np.where((x > high) | np.isnan(high), high, x)
+    return np.asarray(x)
+
+
+def where(condition: Array, a: Array | Number, b: Array | Number) -> Array:
+    """a where the condition holds, else b."""
+    found: Array = np.where(condition, *common(a, b))
+    return found
+
+
+def cast(x: Array, *, dtype: Any) -> Array:
+    """To another type: whole numbers by cutting fractions off, int64 to binary32 rounded to nearest, ties to even."""
+    if x.dtype.kind == "f" and np.dtype(dtype).kind in "iu":
+        return np.array([int(value) for value in x.reshape(-1)], dtype).reshape(x.shape)
+    return x.astype(dtype)
+
+
+def arange(start: Number, end: Number, step: Number = 1, *, dtype: Any = None) -> Array:
+    """start + i step while it is before `end`; floats in binary64, each operation rounded, and then to binary32."""
+    count = int(np.ceil((np.float64(end) - np.float64(start)) / np.float64(step)))
+    whole = all(isinstance(value, int) for value in (start, end, step))
+    if whole and dtype in (None, np.int64):
+        return np.array([start + i * step for i in range(count)], np.int64)
+    return np.array([np.float64(start) + np.float64(i) * np.float64(step) for i in range(count)], np.float32)
+
+
+def full(shape: Sequence[int], value: Number, *, dtype: Any = None) -> Array:
+    """One value everywhere: float32, int64 or bool after it, unless `dtype` says otherwise."""
+    return np.full(tuple(shape), value, dtype or common(value)[0].dtype)
+
+
+def pad(x: Array, amounts: Sequence[int], value: Number = 0) -> Array:
+    """`value` around `x`, amounts from the last dimension on, before and after; less than nothing cuts off."""
+    for i in range(len(amounts) // 2):
+        axis, before, after = x.ndim - 1 - i, amounts[2 * i], amounts[2 * i + 1]
+        x = cut(x, axis, max(-before, 0), x.shape[axis] - max(-after, 0))
+        widths = [(0, 0)] * x.ndim
+        widths[axis] = max(before, 0), max(after, 0)
+        x = np.pad(x, widths, constant_values=value)
+    return x
+
+
+def cut(x: Array, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Array:
+    """The values from `start` to before `end` along `dim`."""
+    found: Array = x[window(x.ndim, dim, slice(start, end, step))]
+    return found
+
+
+def window(ndim: int, dim: int, place: Any) -> tuple[Any, ...]:
+    """An index that takes `place` along `dim`, and all of the others."""
+    found: list[Any] = [slice(None)] * ndim
+    found[dim] = place
+    return tuple(found)
+
+
+def replaced(x: Array, source: Array, dim: int, place: Any) -> Array:
+    """`x` with `source` at `place` along `dim`."""
+    out = x.copy()
+    out[window(x.ndim, dim, place)] = source
+    return out
+
+
+def pieces(x: Array, sizes: Sequence[int], dim: int = 0) -> list[Array]:
+    """`x` cut along `dim` into pieces of these sizes."""
+    return np.split(x, np.cumsum(sizes)[:-1], axis=dim)
+
+
+def gather(x: Array, dim: int, index: Array) -> Array:
+    """What stands at the places that `index` names along `dim`."""
+    out = np.zeros(index.shape, x.dtype)
+    for place in np.ndindex(index.shape):
+        source = list(place)
+        source[dim] = int(index[place])
+        out[place] = x[tuple(source)]
+    return out
+
+
+def _zeros(x: Array, negative: Array) -> Array:
+    return np.where(x == 0, np.where(negative, np.float32(-0.0), np.float32(0.0)), x)

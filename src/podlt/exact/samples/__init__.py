@@ -1,0 +1,1 @@
+"""Sample arguments for each operation: small inputs with the special values, for tests and golden vectors."""

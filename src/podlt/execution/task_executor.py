@@ -1,0 +1,78 @@
+"""Executing a task: the one function that workers, referee and auditors share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from podlt.program.execute import Executor
+from podlt.program.ir import Program
+from podlt.program.layout import update_layout
+from podlt.program.operations import EXACT_ARITHMETIC
+from podlt.program.validate import check_lines
+
+
+class TaskExecutor:
+    """A pure function of parameters, lines and randomness, as a program defines it.
+
+    Args:
+        program: a validated program; local_steps, local_lr: the recipe's.
+    """
+
+    def __init__(self, program: Program, local_steps: int, local_lr: float | None) -> None:
+        self._executor = Executor(program, check=lambda lines: check_lines(program, lines))
+        self._layout, self._exact = update_layout(program), program.arithmetic in EXACT_ARITHMETIC
+        self._local_steps, self._local_lr = local_steps, local_lr
+
+    @contextmanager
+    def unchanging(self, state: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        """Many tasks on the same parameters: exact arithmetic cuts them into digits once.
+
+        The caller promises that nobody writes to `state` within the block.
+        """
+        if not self._exact:
+            yield
+            return
+        from podlt.exact.cpu.digits import DigitCache
+
+        with DigitCache(value for value in state.values() if value.dtype == torch.float32):
+            yield
+
+    def __call__(
+        self, state: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor], randomness: bytes, out: np.ndarray
+    ) -> None:
+        """Writes the update of a fragment.
+
+        Args:
+            state: parameters and buffers by name; batch: the fragment's fields (see `as_batch`);
+            randomness: the task's 32 bytes; out: uint8 bytes in the update's layout.
+        """
+        seed, views = int.from_bytes(randomness[:8], "big"), self._layout.views(out)
+        if self._local_steps > 1:
+            assert self._local_lr is not None
+            self._executor.run_local_steps(state, batch, seed, views, self._local_steps, self._local_lr)
+        else:
+            self._executor.run(state, batch, seed, views)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: a task's bits must not depend on how many there are, and small work is done sooner.
+
+    OpenMP's threads wait for more work by spinning, for longer than a small average takes, on cores that the workers
+    need.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def as_batch(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """A fragment as tensors in fresh, aligned memory: stock kernels may round by alignment."""
+    return {name: torch.from_numpy(values).clone() for name, values in arrays.items()}

@@ -1,0 +1,256 @@
+"""`audit`: verifies a run, then executes drawn tasks again and applies every update, and fills the table of claims."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from podlt import crypto
+from podlt.dice import Dice
+from podlt.engine.shared_memory import Region
+from podlt.errors import EngineError, InvalidProofError, UnsupportedError, UsageError
+from podlt.execution.conformance import arithmetic_digest, conformance
+from podlt.execution.task_executor import TaskExecutor, one_thread
+from podlt.manager.audit.conclude import conclude
+from podlt.manager.audit.data import AuditData, find_data
+from podlt.manager.audit.logged import LoggedRound, logged
+from podlt.manager.audit.model import Rebuilt, check_start, rebuild
+from podlt.manager.audit.program import check_program
+from podlt.manager.audit.report import AuditReport
+from podlt.manager.audit.walk import MOST_HEADER, Subject, Walk, walked
+from podlt.manager.weights import Weights, recipe_optimizer
+from podlt.program.ir import Program
+from podlt.program.layout import state_layout
+from podlt.program.validate import validate
+from podlt.protocol import entries as e
+from podlt.protocol.claims import Claim, Finding, Outcome
+from podlt.recipe import Recipe
+from podlt.store.run_files import RunFiles, open_run_files
+from podlt.verify import Verification, verify, verify_files
+
+Progress = Callable[[str, int, int], None]
+"""Called now and then with what goes on ("verifying", "auditing"), how far it is, and how far it goes."""
+
+
+def audit(
+    run: Path,
+    fraction: float = 0.05,
+    *,
+    seed: int | None = None,
+    cache: Path | None = None,
+    data: Path | None = None,
+    code: Path | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    manager_key: bytes | None = None,
+    trusted_head: str | None = None,
+) -> AuditReport:
+    """Verifies a run, and executes a drawn fraction of its tasks again, one whole round among them.
+
+    Every conviction is executed again whatever the fraction, every fragment is hashed, and every update that is kept is
+    applied again. With a fraction of 1 nothing is left out but what is not here.
+
+    Args:
+        run: its directory, or a bundle of it that was made with updates.
+        fraction: of all tasks, in (0, 1].
+        seed: of the draw; unforeseeable unless given.
+        cache: where prepared data are kept.
+        data: where the run's data are: the source file, or a folder with the recipe's files in it. Looked for where
+            they were, here, and around the run unless given.
+        code: a folder whose code the caller vouches for: a model of the recipe's author is built from it, and from
+            nowhere else.
+        jobs: how many processes check signatures; the machine's cores by default.
+        progress: see `Progress`.
+        manager_key: the manager that is expected.
+        trusted_head: a signed tree head that somebody kept.
+
+    Raises:
+        UsageError: no such run, a fraction that is none, or a tree head or folder that is none.
+        StorageError: the log, or a file, cannot be read.
+        NotCheckedError: a newer podlt wrote the log.
+    """
+    if not 0 < fraction <= 1:
+        raise UsageError(f"fraction: expected above 0 and up to 1, got {fraction}")
+    if code is not None and not code.is_dir():
+        raise UsageError(f"--code {code}: expected a folder")
+    if data is not None and not data.exists():
+        raise UsageError(f"--data {data}: no such file or folder")
+    chosen = secrets.randbits(63) if seed is None else seed
+    tell = progress or (lambda what, done, total: None)
+
+    def entries(done: int, total: int) -> None:
+        tell("verifying", done, total)
+
+    options = {"manager_key": manager_key, "trusted_head": trusted_head}
+    try:
+        files = open_run_files(run)
+    except InvalidProofError:  # `verify` says what is wrong with it
+        found = verify(run, jobs=jobs, **options)  # type: ignore[arg-type]
+        return conclude(found, fraction, chosen, why=_log_fails(found))
+    with files, one_thread():
+        found = verify_files(files, jobs=jobs, progress=entries, **options)  # type: ignore[arg-type]
+        if why := _log_fails(found):
+            return conclude(found, fraction, chosen, why=why)
+        return _Auditor(files, found, fraction, chosen, cache, data, code).report(tell)
+
+
+def _log_fails(found: Verification) -> str:
+    """Why nothing can be executed again: a claim about the log fails; "" if none does."""
+    fails = next((f for f in found.findings if f.outcome is Outcome.FAILS and f.claim < Claim.MODEL), None)
+    return f"the log fails at claim {int(fails.claim)}" if fails is not None else ""
+
+
+class _Auditor:
+    """One audit of a run whose log holds."""
+
+    def __init__(
+        self,
+        files: RunFiles,
+        found: Verification,
+        fraction: float,
+        seed: int,
+        cache: Path | None,
+        data: Path | None,
+        code: Path | None,
+    ) -> None:
+        assert found.state.begin is not None
+        self._files, self._found, self._begin = files, found, found.state.begin
+        self._fraction, self._seed = fraction, seed
+        self._cache, self._data, self._code = cache, data, code
+
+    def report(self, tell: Progress) -> AuditReport:
+        """Checks everything that can be."""
+        documents = self._found.documents
+        if documents.is_simulated:
+            return self._nothing("the run was simulated: nothing was trained, so there is nothing to execute")
+        if documents.recipe is None or documents.program is None:
+            return self._nothing("recipe.json and program.json are not here", "give the run or a bundle of it")
+        try:
+            recipe, program = Recipe.from_bytes(documents.recipe), Program.from_bytes(documents.program)
+            validate(program, lines=recipe.training.block_lines)
+            optimizer = recipe_optimizer(recipe, self._begin.lines)
+        except (UnsupportedError, UsageError) as error:
+            return self._nothing(f"this podlt cannot run the program: {error}", "use the version that began the run")
+        except InvalidProofError as error:
+            fault = Finding(Claim.RESULTS, Outcome.FAILS, why=f"nobody can have executed it: {error}")
+            return self._nothing("program.json is no program", known=[fault])
+        with _memory(program) as region:
+            return self._audited(recipe, program, Weights(program, optimizer, region.bytes), tell)
+
+    def _nothing(self, why: str, remedy: str = "", known: list[Finding] | None = None) -> AuditReport:
+        return conclude(self._found, self._fraction, self._seed, why=why, remedy=remedy, known=known or [])
+
+    def _audited(self, recipe: Recipe, program: Program, weights: Weights, tell: Progress) -> AuditReport:
+        tell("preparing the data", 0, 0)
+        data = find_data(recipe, self._begin, self._files, self._cache, self._data)
+        start, known, rebuilt = self._start(recipe, weights, data)
+        same = check_program(recipe, program, weights, data.train, rebuilt, self._code_remedy())
+        drawn, tasks, rounds = self._draw()
+        subject = Subject(
+            begin=self._begin,
+            files=self._files,
+            evicted=frozenset(n for n, w in self._found.state.workers.items() if w.status == "evicted"),
+            train=data.train,
+            test=data.test,
+            no_data=data.why,
+            no_execution=self._no_execution(program),
+            rebuilt=rebuilt,
+        )
+        execute = TaskExecutor(program, recipe.training.local_steps, recipe.training.local_lr)
+        walk = Walk(subject, weights, execute, drawn, known=known)
+        for done in walked(self._logged(), walk):
+            tell("auditing", done, rounds)
+        remedies = {"data": f"podlt audit {self._files.path} --data PATH", "code": self._code_remedy()}
+        return conclude(
+            self._found,
+            self._fraction,
+            self._seed,
+            known=[data.finding, start, same],
+            walk=walk,
+            tasks=tasks,
+            rounds=rounds,
+            stock=recipe.arithmetic == "stock",
+            remedies=remedies,
+            subject=subject,
+        )
+
+    def _start(self, recipe: Recipe, weights: Weights, data: AuditData) -> tuple[Finding, bool, Rebuilt]:
+        """Claim START, whether `weights` now hold the first parameters, and the model."""
+        info = data.train.info if data.train is not None else None
+        rebuilt = rebuild(recipe, weights, info, self._code)
+        kept, fault = "the first checkpoint is not here", ""
+        file = self._files.checkpoint(0)
+        if file is not None:
+            with file:
+                raw = file.read(weights.checkpoint_bytes + MOST_HEADER)
+            try:
+                weights.load_bytes(raw, "the first checkpoint", e.identity(self._begin), self._begin.manager)
+                if not weights.is_fresh():
+                    fault = "the first checkpoint has an optimiser that has taken steps before the first"
+            except InvalidProofError as error:
+                fault = str(error)
+            weights.refresh()  # nothing but the parameters is bound by the log
+            kept = "" if weights.digest() == self._begin.parameters else "the first checkpoint is not the log's"
+            if kept and not fault:
+                fault = "the first checkpoint is not the parameters that the log begins with"
+        finding = check_start(recipe, self._begin, weights, kept, rebuilt, self._code_remedy())
+        if fault:
+            finding = Finding(Claim.START, Outcome.FAILS, why=fault)
+        return finding, weights.digest() == self._begin.parameters, rebuilt
+
+    def _code_remedy(self) -> str:
+        return f"podlt audit {self._files.path} --code DIR"
+
+    def _no_execution(self, program: Program) -> str:
+        """Why this machine, or this podlt, would give other results than an honest worker; "" if it would not."""
+        here = arithmetic_digest(program.arithmetic)
+        if here != self._begin.arithmetic:
+            return (
+                f"this podlt defines the arithmetic {program.arithmetic!r} otherwise than the one that began the run: "
+                "use the version that began it"
+            )
+        try:
+            conformance(program.arithmetic).require("this machine")
+        except EngineError as error:
+            return str(error)
+        return ""
+
+    def _logged(self) -> Iterator[LoggedRound | e.Measure]:
+        with closing(self._files.log()) as log:
+            yield from logged(log)
+
+    def _draw(self) -> tuple[dict[int, set[int]], int, int]:
+        """Which fragments of which rounds are executed again, of how many tasks, and how many rounds there are.
+
+        One training round is whole among them, and so is every conviction.
+        """
+        tasks: list[tuple[int, int]] = []
+        drawn: dict[int, set[int]] = {}
+        training: list[int] = []
+        rounds = 0
+        for item in self._logged():
+            if isinstance(item, e.Measure):
+                continue
+            tasks += [(rounds, fragment) for fragment in item.results]
+            if item.apply is not None:
+                training.append(rounds)
+            if convicting := item.convicting():
+                drawn[rounds] = set(convicting)
+            rounds += 1
+        dice = Dice(crypto.digest("audit/1", self._seed.to_bytes(8, "big"), self._found.state.run))
+        whole = training[dice.below(len(training))] if training else -1
+        chosen = dice.shuffle(tasks)[: max(1, round(self._fraction * len(tasks)))] if self._fraction < 1 else tasks
+        for place, fragment in [*chosen, *(task for task in tasks if task[0] == whole)]:
+            drawn.setdefault(place, set()).add(fragment)
+        return drawn, len(tasks), rounds
+
+
+@contextmanager
+def _memory(program: Program) -> Iterator[Region]:
+    region = Region(state_layout(program).nbytes)
+    try:
+        yield region
+    finally:
+        region.close()

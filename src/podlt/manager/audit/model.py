@@ -1,0 +1,162 @@
+"""Claims START and FIGURES: the model, built again from the recipe, where its code may be run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import nn
+
+from podlt import models
+from podlt.data.dataset import Dataset
+from podlt.errors import NotCheckedError, PodltError, UsageError
+from podlt.manager.metrics import evaluate, load_state
+from podlt.manager.modules import Loss, call_factory, load_vouched, named_loss
+from podlt.manager.weights import Weights
+from podlt.program.capture import state_of
+from podlt.protocol import entries as e
+from podlt.protocol.claims import Claim, Finding, Outcome
+from podlt.recipe import Recipe
+
+FIRST_RELATIVE, FIRST_ABSOLUTE = 1e-5, 1e-6
+"""How far first parameters may be from those that are worked out again: PyTorch's initial values may differ in their
+last bits between processors. Relative to each value, or to the largest of its tensor."""
+
+FIGURE_TOLERANCE: Mapping[str, float] = {"loss": 1e-4, "accuracy": 1e-3, "auc": 1e-3}
+"""How far a figure may be from the one that is evaluated again, as plain PyTorch evaluates both: `loss` relative to its
+size, `accuracy` as a share of the test set's lines (one line at least), `auc` as it is."""
+
+
+class Rebuilt(msgspec.Struct):
+    """The recipe's model, built again.
+
+    Attributes:
+        module: None where it could not be.
+        loss: of the figures; None where it could not be.
+        why: why one of them is None.
+    """
+
+    module: nn.Module | None = None
+    loss: Loss | None = None
+    why: str = ""
+
+
+def rebuild(recipe: Recipe, weights: Weights, info: Mapping[str, Any] | None, code: Path | None) -> Rebuilt:
+    """Builds the model from the recipe's seed, and finds its loss, where their code may be run.
+
+    Args:
+        recipe: a stranger's.
+        weights: whose tensors it must have.
+        info: what the data say of themselves; None if they are not here.
+        code: the folder whose code the user vouches for.
+    """
+    found = Rebuilt()
+    try:
+        factory = load_vouched(recipe.model.name, code, "model.name")
+        if info is None and any(isinstance(v, str) and v.startswith("@") for v in recipe.model.args.values()):
+            raise NotCheckedError("model.args name facts of the data, which are not here")
+        if getattr(factory, "__module__", "") == models.__name__:
+            with torch.device("meta"):  # a stranger's sizes, before any memory is taken
+                _require_shapes(call_factory(factory, recipe, info or {}), weights)
+        module = call_factory(factory, recipe, info or {})
+        _require_shapes(module, weights)
+        found.module = module
+        found.loss = named_loss(recipe) or load_vouched(recipe.loss.name, code, "loss.name")
+    except PodltError as error:
+        found.why = str(error)
+    return found
+
+
+def _require_shapes(module: nn.Module, weights: Weights) -> None:
+    has = {name: (value.shape, value.dtype) for name, value in state_of(module).items()}
+    for name, view in weights.views.items():
+        if has.get(name) != (view.shape, view.dtype):
+            raise UsageError(f"the model that was built has no {name} of shape {tuple(view.shape)}, as the program has")
+
+
+def check_start(recipe: Recipe, begin: e.Begin, weights: Weights, kept: str, rebuilt: Rebuilt, remedy: str) -> Finding:
+    """Claim START. Afterwards `weights` hold the first parameters, if anything here has them.
+
+    Args:
+        recipe: the run's.
+        begin: its first entry.
+        weights: hold the first checkpoint, if it is there and is the log's.
+        kept: "" if they do, else why not.
+        rebuilt: the model from the recipe's seed.
+        remedy: the command that would have built it.
+    """
+    if recipe.model.parameters:  # verify holds the first entry against it: claim TERMS
+        return Finding(Claim.START, Outcome.HOLDS, f"a given input: the recipe names {recipe.model.parameters[:16]}")
+    if rebuilt.module is None:
+        return Finding(Claim.START, Outcome.NOT_CHECKED, why=rebuilt.why, remedy=remedy)
+    first, before = state_of(rebuilt.module), {name: view.clone() for name, view in weights.views.items()}
+    weights.set(first)
+    if weights.digest() == begin.parameters:
+        return Finding(Claim.START, Outcome.HOLDS, f"from seed {recipe.training.seed}: the same bits")
+    for name, view in weights.views.items():
+        view.copy_(before[name])
+    if kept:
+        why = f"the seed gives other bits on this machine, and {kept}: nothing to compare them with"
+        return Finding(Claim.START, Outcome.NOT_CHECKED, why=why, remedy="give the run or a bundle made with --updates")
+    worst, name = _distance(before, first)
+    if name:
+        why = f"{name}: differs by {worst:.3g} from what seed {recipe.training.seed} gives, more than rounding can"
+        return Finding(Claim.START, Outcome.FAILS, why=why)
+    return Finding(
+        Claim.START, Outcome.HOLDS, f"from seed {recipe.training.seed}, up to rounding (largest difference {worst:.3g})"
+    )
+
+
+def _distance(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> tuple[float, str]:
+    """The largest difference, and the first tensor in which one is more than rounding ("" if none)."""
+    worst = 0.0
+    for name, value in found.items():
+        wanted = expected[name].to(torch.float64)
+        difference = (value.to(torch.float64) - wanted).abs()
+        if not difference.numel():
+            continue
+        bound = torch.maximum(FIRST_RELATIVE * wanted.abs(), FIRST_ABSOLUTE * wanted.abs().max())
+        if not bool((difference <= bound).all()):  # a NaN is no rounding either
+            return float(difference.max()), name
+        worst = max(worst, float(difference.max()))
+    return worst, ""
+
+
+def compare_figures(entry: e.Measure, rebuilt: Rebuilt, weights: Weights, test: Dataset) -> tuple[list[str], bool]:
+    """Evaluates the figures of an epoch again.
+
+    Args:
+        entry: what the log says.
+        rebuilt: model and loss, both there.
+        weights: the parameters that it speaks of.
+        test: the test set that it speaks of.
+
+    Returns:
+        What differs beyond the tolerance, and whether all is equal to the last bit.
+    """
+    assert rebuilt.module is not None and rebuilt.loss is not None
+    load_state(rebuilt.module, weights.views)
+    try:
+        found = evaluate(rebuilt.module, rebuilt.loss, test)
+    except UsageError:
+        found = {}  # as the manager does, which then logs none
+    logged = {figure.name: figure.value for figure in entry.figures}
+    if found.keys() != logged.keys():
+        says, has = (" and ".join(sorted(names)) or "no figure" for names in (logged, found))
+        return [f"epoch {entry.epoch + 1}: the log has {says}, evaluating gives {has}"], False
+    faults = [
+        f"epoch {entry.epoch + 1}: {name} is {logged[name]:.6g} in the log, {value:.6g} when evaluated again"
+        for name, value in found.items()
+        if not abs(value - logged[name]) <= _tolerance(name, value, test.lines)
+    ]
+    return faults, found == logged
+
+
+def _tolerance(name: str, value: float, lines: int) -> float:
+    share = FIGURE_TOLERANCE.get(name, 0.0)
+    if name == "loss":
+        return share * abs(value)
+    return max(share, 1 / lines) if name == "accuracy" else share

@@ -1,0 +1,339 @@
+"""The audit's walk through a run's rounds, from the first parameters on: claims FRAGMENTS to FIGURES."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+import numpy as np
+
+from podlt import crypto
+from podlt.data.dataset import Dataset, fragment_digest_of
+from podlt.data.order import EpochOrder
+from podlt.errors import DivergedError, InvalidProofError, PodltError
+from podlt.execution.task_executor import TaskExecutor, as_batch
+from podlt.manager.audit.logged import LoggedRound
+from podlt.manager.audit.model import Rebuilt, compare_figures
+from podlt.manager.audit.report import Fake, FalseConviction, Mismatch, NotAveraged
+from podlt.manager.audit.tally import Tally
+from podlt.manager.audit.updates import KeptUpdates
+from podlt.manager.blocks import line_ids
+from podlt.manager.weights import Average, Weights
+from podlt.protocol import entries as e
+from podlt.protocol.claims import Claim
+from podlt.protocol.messages import randomness
+from podlt.protocol.plan import Upcoming, fragment_bounds
+from podlt.store.run_files import RunFiles
+
+MOST_HEADER = 2**24
+"""How many bytes a checkpoint may have besides its tensors."""
+
+Arrays = Mapping[str, np.ndarray]
+
+WALKED = (
+    Claim.FRAGMENTS,
+    Claim.RESULTS,
+    Claim.CONVICTIONS,
+    Claim.AVERAGES,
+    Claim.LOSSES,
+    Claim.PARAMETERS,
+    Claim.NO_FAKES,
+    Claim.FIGURES,
+)
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """What is audited.
+
+    Attributes:
+        begin: the first entry.
+        files: the run.
+        evicted: who was evicted, at whatever time.
+        train: the training set, None if it is not here.
+        test: the test set, None if it is not here.
+        no_data: why one of them is None.
+        no_execution: why this machine cannot execute tasks as the run's did; "" if it can.
+        rebuilt: the model, for figures.
+    """
+
+    begin: e.Begin
+    files: RunFiles
+    evicted: frozenset[int]
+    train: Dataset | None
+    test: Dataset | None
+    no_data: str
+    no_execution: str
+    rebuilt: Rebuilt
+
+
+class Walk:
+    """Walks a run's rounds again, and tallies what it finds.
+
+    Args:
+        subject: what is audited.
+        weights: hold the first parameters if `known`; changed in place.
+        execute: executes a task.
+        drawn: which fragments of which round (by its place in the log) are executed again.
+        known: whether the parameters are known where the walk begins.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        weights: Weights,
+        execute: TaskExecutor,
+        drawn: Mapping[int, set[int]],
+        *,
+        known: bool,
+    ) -> None:
+        self._subject, self._begin = subject, subject.begin
+        self._weights, self._execute_task = weights, execute
+        self._drawn, self._known = drawn, known
+        self._updates = KeptUpdates(subject.files, weights)
+        self._orders: dict[int, EpochOrder] = {}
+        self.tallies = {claim: Tally() for claim in WALKED}
+        self.rounds = self.applied = self.applied_tasks = self.executed = self.agreeing = self.fakes_among = 0
+        self.averaged: list[int] = []
+        self.not_averaged: list[NotAveraged] = []
+        self.near: list[bool] = []
+        self.mismatches: list[Mismatch] = []
+        self.false_convictions: list[FalseConviction] = []
+        self.fakes: list[Fake] = []
+        self.figures_equal = True
+
+    def round(self, place: int, logged: LoggedRound) -> None:
+        """Checks one round.
+
+        Args:
+            place: of the round in the log, from 0.
+            logged: what the log says of it.
+        """
+        self._reach(logged)
+        tasks, problem = self._tasks(logged)
+        wanted = sorted(self._drawn.get(place, ()))
+        executed = self._execute(logged, tasks, wanted, problem)
+        digests = {f: crypto.blob_digest(update.data) if update is not None else b"" for f, update in executed.items()}
+        self._compare(logged, digests)
+        self._convictions(logged, digests, wanted)
+        if logged.apply is not None:
+            self.applied += 1
+            self.applied_tasks += len(logged.results)
+            self._fakes(logged, digests)
+            self._apply(logged, logged.apply, self._average(logged, logged.apply, executed, digests, wanted))
+
+    def measure(self, entry: e.Measure) -> None:
+        """Checks the figures of an epoch."""
+        tally, subject = self.tallies[Claim.FIGURES], self._subject
+        if subject.test is None or subject.rebuilt.module is None or subject.rebuilt.loss is None:
+            why = subject.no_data or subject.rebuilt.why
+            tally.missing.setdefault(why, [])
+        elif not self._known or self._weights.digest() != entry.parameters:
+            tally.missing.setdefault("the parameters after the epochs are not known here", [])
+        else:
+            faults, equal = compare_figures(entry, subject.rebuilt, self._weights, subject.test)
+            tally.done += len(entry.figures)
+            tally.faults += faults
+            self.figures_equal = self.figures_equal and equal
+
+    # -- lines -------------------------------------------------------------------------------------------------------
+
+    def _tasks(self, logged: LoggedRound) -> tuple[dict[int, Arrays], str]:
+        """The lines of each fragment that is made of those that were due, and why the others are missing."""
+        tally, opened = self.tallies[Claim.FRAGMENTS], logged.open
+        train = self._subject.train
+        if train is None:
+            tally.miss(self._subject.no_data, logged.number)
+            return {}, self._subject.no_data
+        plan = Upcoming(opened.purpose, opened.epoch, opened.offset, opened.lines, len(opened.fragments))
+        ids = line_ids(self._orders, train.lines, self._begin.block_lines, self._begin.seed, plan)
+        lines = train.read(ids)
+        found: dict[int, Arrays] = {}
+        for fragment, (start, stop) in enumerate(fragment_bounds(opened.lines, len(opened.fragments))):
+            piece = {name: values[start:stop] for name, values in lines.items()}
+            if fragment_digest_of(train.fields, piece) == opened.fragments[fragment]:
+                found[fragment] = piece
+            else:
+                tally.faults.append(
+                    f"round {logged.number}: fragment {fragment} is not made of the lines that were due"
+                )
+        tally.done += len(opened.fragments)
+        return found, "it was given other lines than were due"
+
+    # -- results -----------------------------------------------------------------------------------------------------
+
+    def _execute(
+        self, logged: LoggedRound, tasks: Mapping[int, Arrays], wanted: list[int], problem: str
+    ) -> dict[int, np.ndarray | None]:
+        """What executing gives: None where it gives nothing finite. Tasks that cannot be executed are missing."""
+        found: dict[int, np.ndarray | None] = {}
+        tally = self.tallies[Claim.RESULTS]
+        with self._execute_task.unchanging(self._weights.views):
+            for fragment in wanted:
+                why = self._subject.no_execution
+                if not self._known:
+                    why = "the round's parameters are not known"
+                elif fragment not in tasks:
+                    why = problem
+                if why:
+                    tally.miss(why, logged.number)
+                    continue
+                try:
+                    found[fragment] = self._one(logged, fragment, tasks[fragment])
+                except DivergedError:
+                    found[fragment] = None
+                except (PodltError, RuntimeError, IndexError, ValueError) as error:
+                    tally.miss(f"a task could not be executed here: {error}", logged.number)
+        self.executed += len(found)
+        return found
+
+    def _one(self, logged: LoggedRound, fragment: int, lines: Arrays) -> np.ndarray:
+        chance = randomness(self._begin.seed, logged.number, logged.open.fragments[fragment])
+        out = np.zeros(self._weights.update_layout.nbytes, np.uint8)
+        self._execute_task(self._weights.views, as_batch(lines), chance, out)
+        return out
+
+    def _compare(self, logged: LoggedRound, digests: Mapping[int, bytes]) -> None:
+        tally = self.tallies[Claim.RESULTS]
+        for fragment, digest in digests.items():
+            tally.done += 1
+            for worker, result in sorted(logged.results[fragment].items()):
+                if result == digest:
+                    self.agreeing += 1
+                    continue
+                evicted = worker in self._subject.evicted
+                self.mismatches.append(Mismatch(logged.number, fragment, worker, evicted, result, digest))
+                if not evicted:
+                    tally.faults.append(
+                        f"round {logged.number}, fragment {fragment}: worker {worker} gave {result.hex()[:16]}, "
+                        f"executing the task gives {_shown(digest)}, and it was never evicted"
+                    )
+
+    def _convictions(self, logged: LoggedRound, digests: Mapping[int, bytes], wanted: list[int]) -> None:
+        tally = self.tallies[Claim.CONVICTIONS]
+        for fragment in logged.convicting():
+            verdict = logged.verdicts[fragment]
+            if fragment not in digests:
+                tally.miss("the task could not be executed", logged.number)
+                continue
+            digest, results = digests[fragment], logged.results[fragment]
+            innocent = [worker for worker in verdict.evicted if results.get(worker) == digest]
+            tally.done += 1
+            if verdict.accepted == digest and not innocent:
+                continue
+            self.false_convictions.append(
+                FalseConviction(logged.number, fragment, verdict.outcome, verdict.accepted, digest, innocent)
+            )
+            said = f"round {logged.number}, fragment {fragment}: by {_RULES[verdict.outcome]} the log accepts "
+            what = f"{said}{verdict.accepted.hex()[:16]}, executing the task gives {_shown(digest)}"
+            who = f"; worker {' and '.join(map(str, innocent))} gave just that, and was evicted" if innocent else ""
+            tally.faults.append(what + who)
+
+    # -- what was applied --------------------------------------------------------------------------------------------
+
+    def _fakes(self, logged: LoggedRound, digests: Mapping[int, bytes]) -> None:
+        for fragment, digest in digests.items():
+            self.fakes_among += 1
+            accepted = logged.accepted[fragment]
+            if accepted != digest:
+                workers = sorted(w for w, result in logged.results[fragment].items() if result == accepted)
+                self.fakes.append(Fake(logged.number, fragment, workers))
+
+    def _average(
+        self,
+        logged: LoggedRound,
+        apply: e.Apply,
+        executed: Mapping[int, np.ndarray | None],
+        digests: Mapping[int, bytes],
+        wanted: list[int],
+    ) -> Average | None:
+        """The round's average, if all of its results are known; compares it with what was applied."""
+        tally, fragments = self.tallies[Claim.AVERAGES], range(len(logged.open.fragments))
+        if wanted != list(fragments):
+            return None
+        updates = [update for f in fragments if (update := executed.get(f)) is not None]
+        whole = self._weights.average(updates, logged.open.lines) if len(updates) == len(fragments) else None
+        fakes = [f for f in fragments if f in digests and digests[f] != logged.accepted[f]]
+        if whole is None or fakes:
+            why = "not all of its tasks could be executed"
+            if fakes:
+                why = "a fake is among the accepted results, and its bytes are nowhere"
+            self.not_averaged.append(NotAveraged(logged.number, why))
+            tally.miss(why, logged.number)
+            if whole is not None:
+                self.near.append(self._updates.is_near(logged.number, whole))
+            return None
+        tally.done += 1
+        self.averaged.append(logged.number)
+        if whole.digest() == apply.update:
+            return whole
+        tally.faults.append(
+            f"round {logged.number}: {apply.update.hex()[:16]} was applied, the average of the tasks' results is "
+            f"{whole.digest().hex()[:16]}"
+        )
+        return None
+
+    def _apply(self, logged: LoggedRound, apply: e.Apply, average: Average | None) -> None:
+        """Applies the round's update again, from its file or from the average that was just worked out."""
+        losses, parameters = self.tallies[Claim.LOSSES], self.tallies[Claim.PARAMETERS]
+        kept = self._updates.kept(logged.number)
+        named = kept is not None and crypto.blob_digest(kept.data) == apply.update
+        data = kept if named and kept is not None and len(kept) == self._weights.update_layout.nbytes else None
+        if kept is not None and data is None:
+            parameters.faults.append(f"round {logged.number}: the file of its update is not what the log names")
+        if data is None and average is not None:
+            data = average.data
+        if data is None:
+            why = "its update is not here"
+            losses.miss(why, logged.number)
+            parameters.miss(why, logged.number)
+            self._known = False
+            return
+        losses.done += 1
+        loss = float(data[:4].view(np.float32)[0])
+        if loss != apply.loss:
+            losses.faults.append(f"round {logged.number}: the log says {apply.loss!r}, the update's loss is {loss!r}")
+        if not self._known:
+            parameters.miss("the parameters before it are not known", logged.number)
+            return
+        self._weights.apply(data)
+        self.rounds += 1
+        parameters.done += 1
+        if self._weights.digest() != apply.parameters:
+            self._known = False
+            parameters.faults.append(
+                f"round {logged.number}: applying its update gives other parameters than the log's"
+            )
+
+    def _reach(self, logged: LoggedRound) -> None:
+        """Takes a later checkpoint where parameters are not known any more: those in it are bound by the log."""
+        if self._known:
+            return
+        file = self._subject.files.checkpoint(logged.number)
+        if file is None:
+            return
+        try:
+            with file:
+                raw = file.read(self._weights.checkpoint_bytes + MOST_HEADER)
+            self._weights.load_bytes(raw, f"checkpoint {logged.number}", e.identity(self._begin), self._begin.manager)
+        except (InvalidProofError, OSError):
+            return  # nothing rests on it: the rounds after it stay unchecked
+        self._known = self._weights.digest() == logged.open.parameters and self._weights.steps == logged.number
+
+
+_RULES = {"vote": "a vote", "referee": "the manager's own word", "agree": "agreement"}
+
+
+def _shown(digest: bytes) -> str:
+    return digest.hex()[:16] if digest else "nothing finite"
+
+
+def walked(items: Iterator[LoggedRound | e.Measure], walk: Walk) -> Iterator[int]:
+    """Walks through a log; gives after each round how many there were."""
+    place = 0
+    for item in items:
+        if isinstance(item, e.Measure):
+            walk.measure(item)
+            continue
+        walk.round(place, item)
+        place += 1
+        yield place

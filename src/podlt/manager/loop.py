@@ -1,0 +1,326 @@
+"""A run from its first entry to its last: opens rounds, applies their updates, writes them, measures epochs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+from podlt import canonical
+from podlt.crypto import SigningKey
+from podlt.data.dataset import Dataset
+from podlt.engine.interface import Engine, Moved, Receipt
+from podlt.errors import DivergedError, EngineError, TooFewWorkersError, UsageError
+from podlt.execution.task_executor import TaskExecutor
+from podlt.log.merkle import Tree
+from podlt.manager import events as ev
+from podlt.manager.blocks import BlockReader
+from podlt.manager.directory import RunDirectory
+from podlt.manager.log_writer import After, LogWriter, Prove
+from podlt.manager.roster import Membership
+from podlt.manager.round_driver import Figures, RoundDriver
+from podlt.manager.weights import Weights, write_update
+from podlt.protocol import entries as e
+from podlt.protocol.manager import Manager
+from podlt.protocol.messages import TreeSize
+from podlt.protocol.plan import Upcoming
+from podlt.recipe import Recipe
+from podlt.store.files import append_line
+from podlt.store.log_store import LogStore
+
+Measure = Callable[[], dict[str, float]]
+
+
+class RoundFigures(msgspec.Struct, frozen=True):
+    """A line of rounds.jsonl: seconds that a round took, and what was faked where cheats are simulated.
+
+    Attributes:
+        seconds: from opening to payment; compute, proof: summed over processes and threads.
+        faked: who faked; applied: whose fake was applied.
+    """
+
+    round: int
+    seconds: float
+    compute: float
+    proof: float
+    faked: list[int]
+    applied: list[int]
+
+
+class Trainer:
+    """Trains until the recipe's epochs are done.
+
+    Args:
+        recipe: what to do; directory: where the run is kept; manager, weights: as they are after the log so far;
+        engine: started; members: who works; dataset: the lines; tree, store, key: of the log;
+        measure: figures on the test set, now; listener: is told of everything.
+    """
+
+    def __init__(
+        self,
+        *,
+        recipe: Recipe,
+        directory: RunDirectory,
+        manager: Manager,
+        weights: Weights,
+        engine: Engine,
+        members: Membership,
+        referee: TaskExecutor,
+        dataset: Dataset,
+        tree: Tree,
+        store: LogStore,
+        key: SigningKey,
+        measure: Measure,
+        listener: ev.Listener,
+    ) -> None:
+        assert manager.state.begin is not None
+        self._recipe, self._directory, self.manager = recipe, directory, manager
+        self.engine, self._members = engine, members
+        self.weights, self._listener, self._measure = weights, listener, measure
+        self._key = key
+        self._evicted = False
+        self._tree = tree
+        self._writer = LogWriter(store, tree, key)
+        self.blocks = BlockReader(dataset, engine, recipe.training.block_lines, manager.state.begin.seed)
+        self._driver = RoundDriver(manager, engine, referee, weights, listener)
+
+    def train(self) -> None:
+        """Runs every round that is left, and closes the run.
+
+        Raises:
+            TooFewWorkersError, DivergedError, EngineError: the run was stopped, and can be resumed.
+            UsageError: a line of the data is none that the model takes.
+            StorageError: it could not go on; everything up to the last whole round is on the disk.
+        """
+        started = time.perf_counter()
+        self._write()
+        try:
+            self._log_figures()
+            while (plan := self._next()) is not None:
+                self._round_or_wait(plan)
+            self.manager.close("complete")
+            self._write()
+            self._writer.flush()
+            self.engine.finish("complete", "")
+        except (TooFewWorkersError, DivergedError, EngineError, UsageError) as error:
+            self._stop(str(error))
+            raise
+        finally:
+            self.close()
+        self._listener(ev.Finished(rounds=self.manager.state.round, seconds=time.perf_counter() - started))
+
+    def _next(self) -> Upcoming | None:
+        """What the next round is, after those who have come were admitted and those who are gone let go."""
+        if self._evicted:  # they are told of it only once they can have seen it in the log
+            self._writer.flush()
+            self._evicted = False
+        self._members.update()
+        if not self.manager.state.trained:
+            self._members.await_more()
+        return self.manager.upcoming()
+
+    def _round_or_wait(self, plan: Upcoming) -> None:
+        """Runs a round; where too few workers are left for it, but others may come, it will begin anew."""
+        try:
+            self.round(plan)
+        except TooFewWorkersError:
+            if not self.engine.elastic:
+                raise
+            self.manager.forget_round()
+            self._write()
+
+    @property
+    def figures(self) -> Figures:
+        """What the last round took."""
+        return self._driver.figures
+
+    def head(self, over: int) -> TreeSize:
+        """The last tree head; what was proposed is written first if it is not over so many entries.
+
+        It is on the disk when this returns: workers elsewhere sign it, so that no crash may take it back.
+        """
+        if self._tree.size < over:
+            self._write()
+        self._writer.flush()
+        return TreeSize(self._tree.size, self._tree.root())
+
+    def flush(self) -> None:
+        """Waits until every round is on the disk."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Ends the threads, after what was given to them.
+
+        Raises:
+            StorageError: the last round could not be written.
+        """
+        self._driver.close()
+        self.blocks.close()
+        self._writer.close()
+
+    def round(self, plan: Upcoming) -> None:
+        """Runs one round, and has it written."""
+        started = time.perf_counter()
+        block = self.blocks.get(plan)
+        assignments = self.manager.open(plan, block.fragments)
+        self._expect(plan)
+        self._driver.collect(block, assignments)
+        if plan.purpose == "settle":
+            verdicts = self._driver.settle()
+            self._pay(verdicts)
+            self._write()
+            return
+        verdicts, average = self._driver.judge()
+        applied = self._applied_fakes()
+        number = self.manager.state.round
+        self.weights.apply(average.data)
+        if not self.weights.is_finite():
+            raise DivergedError(
+                f"round {number}: the parameters are not finite after the update: lower the learning rate"
+            )
+        self.manager.apply(average.digest(), self.weights.digest(), average.loss)
+        self._pay(verdicts)
+        seconds, took = time.perf_counter() - started, self._driver.figures
+        self._keep(
+            average.data, RoundFigures(number, seconds, took.compute, took.proof, sorted(set(took.faked)), applied)
+        )
+        self._tell(plan, number, average.loss, seconds, len(verdicts))
+
+    def _expect(self, plan: Upcoming) -> None:
+        """Reads the next round's lines while this one is computed, as they are if nobody leaves."""
+        offset, epoch = plan.offset + plan.lines, plan.epoch
+        assert self.manager.state.begin is not None
+        lines = self.manager.state.begin.lines
+        if offset == lines:
+            offset, epoch = 0, epoch + 1
+        if plan.purpose == "settle" or epoch == self._recipe.training.epochs:
+            return
+        ahead = msgspec.structs.replace(plan, offset=offset, epoch=epoch, lines=min(plan.lines, lines - offset))
+        self.blocks.expect(msgspec.structs.replace(ahead, fragments=min(plan.fragments, ahead.lines)))
+
+    def _pay(self, verdicts: list[e.Verdict]) -> None:
+        number = self.manager.state.round
+        transfers = self.manager.pay()
+        lost: dict[int, int] = {}
+        for transfer in transfers:
+            if transfer.kind in ("forfeit", "seize"):
+                lost[transfer.worker] = lost.get(transfer.worker, 0) + transfer.amount
+        for verdict in verdicts:
+            self._evicted = self._evicted or bool(verdict.evicted)
+            for worker in verdict.evicted:
+                self._listener(
+                    ev.Evicted(worker=worker, round=number, outcome=verdict.outcome, forfeited=lost.get(worker, 0))
+                )
+
+    def _keep(self, data: np.ndarray, figures: RoundFigures) -> None:
+        """Has the round written: figures, the update's file, then the entries, then (every so often) a checkpoint."""
+        number = figures.round
+
+        def before() -> None:
+            append_line(self._directory.path / "rounds.jsonl", canonical.to_json(msgspec.to_builtins(figures)))
+            write_update(self._directory.update(number), data)
+
+        self._write(before)
+        if (number + 1) % self._recipe.training.checkpoint_every == 0:
+            self._writer.flush()
+            self.weights.save(self._directory.checkpoint(number + 1), self.manager.state.run, self._key)
+            self._prune(number + 1)
+
+    def _prune(self, rounds: int) -> None:
+        """With `history = "last"`, what lies before the checkpoint before this one goes."""
+        if self._recipe.training.history == "all":
+            return
+        keep = rounds - self._recipe.training.checkpoint_every
+        first = self._directory.checkpoint(0)  # what the log begins with stays
+        for path in [*self._directory.updates.iterdir(), *self._directory.checkpoints.iterdir()]:
+            if path.stem.isdigit() and int(path.stem) < keep and path != first:
+                path.unlink()
+
+    def _tell(self, plan: Upcoming, number: int, loss: float, seconds: float, checked: int) -> None:
+        state = self.manager.state
+        left = self.rounds_left()
+        self._listener(
+            ev.RoundDone(
+                round=number,
+                rounds=number + 1 + left,
+                epoch=plan.epoch,
+                loss=loss,
+                lines=plan.lines,
+                seconds=seconds,
+                workers=len(state.active()),
+                checked=checked,
+            )
+        )
+        self._log_figures()
+
+    def _log_figures(self) -> None:
+        """Measures on the test set after an epoch, and has the figures written that there are.
+
+        A figure that cannot be had must not stop a run for ever: the log then holds none, and a warning says why.
+        """
+        state = self.manager.state
+        while state.measure_due:
+            try:
+                figures, reason = self._measure(), ""
+            except UsageError as error:
+                figures, reason = {}, str(error)
+            infinite = sorted(name for name, value in figures.items() if not math.isfinite(value))
+            if infinite:
+                reason = (
+                    f"{' and '.join(infinite)} on the test set: not finite (a test line is far outside the others?)"
+                )
+            entry = self.manager.measure(figures)
+            self._write()
+            if reason:
+                self._listener(ev.Unmeasured(epoch=entry.epoch, reason=reason))
+            self._listener(ev.Measured(epoch=entry.epoch, metrics={f.name: f.value for f in entry.figures}))
+
+    def rounds_left(self) -> int:
+        """How many training rounds there will be if nobody leaves."""
+        state, training = self.manager.state, self._recipe.training
+        assert state.begin is not None
+        useful = max(1, len(state.active()) - state.begin.spares)
+        size = training.block_lines
+        if training.fragment_lines:
+            size = min(size, useful * training.fragment_lines)
+        if state.trained:
+            return 0
+        return -(-(state.begin.lines - state.offset) // size) + (training.epochs - state.epoch - 1) * -(
+            -state.begin.lines // size
+        )
+
+    def _applied_fakes(self) -> list[int]:
+        """Whose faked update is applied this round: known only where cheats are simulated, for the summary."""
+        faked = set(self._driver.figures.faked)
+        return sorted(faked & {origin for origin in self.manager.uploads() if origin is not None})
+
+    def _write(self, before: Callable[[], None] | None = None) -> None:
+        entries = self.manager.take()
+        if entries:
+            self._writer.write(self.manager.state.run, entries, before, self._tell_written(entries))
+
+    def _tell_written(self, entries: list[e.Entry]) -> After | None:
+        """Tells workers elsewhere what moved their credits, once it is on the disk: never before."""
+        if not self.engine.elastic:
+            return None
+
+        def tell(first: int, head: str, prove: Prove) -> None:
+            moved = [
+                Moved(first + i, canonical.encode(entry), prove(first + i))
+                for i, entry in enumerate(entries)
+                if e.moves_credits(entry)
+            ]
+            self.engine.receipt(Receipt(first, first + len(entries), head, moved))
+
+        return tell
+
+    def _stop(self, reason: str) -> None:
+        """Writes why the run stopped; a round in progress is forgotten, and begins anew when the run is resumed."""
+        self.manager.forget_round()
+        self.manager.close("stopped", reason[:1000])
+        self._write()
+        self._writer.flush()
+        self.engine.finish("stopped", reason)

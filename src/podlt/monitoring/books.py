@@ -1,0 +1,167 @@
+"""Totals over a run's own log, read beside the manager: what is counted here is on the disk, and survives a restart.
+
+Events tell what happens now, and begin anew with every process. Credits, evictions and tasks that were dealt again are
+in the log, so they are read from there: a manager that was killed goes on with the totals that it had.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from podlt.canonical import UNREADABLE
+from podlt.errors import PodltError
+from podlt.protocol import entries as e
+from podlt.report.fold import decode, open_log
+from podlt.store.run_files import RunLog
+
+FIGURES = "rounds.jsonl"
+LONGEST_LINE = 2**20
+
+
+class Books(msgspec.Struct):
+    """What a log comes to, up to some entry.
+
+    Attributes:
+        entries: how many were read; rounds: those that trained; lines: over all epochs; loss: of the last round;
+        figures: on the test set, of the last epoch that was measured;
+        workers: number -> "active", "withdrawn" or "evicted"; evictions: by a verdict's outcome; redeals: tasks that
+            were dealt again; returns: of workers that had withdrawn;
+        pending, vested, forfeited: credits; at: the manager's clock at the last entry, in milliseconds;
+        closed: "complete" or "stopped", and empty while the run goes on.
+    """
+
+    entries: int = 0
+    rounds: int = 0
+    lines: int = 0
+    epoch: int = 0
+    loss: float | None = None
+    figures: dict[str, float] = {}
+    workers: dict[int, str] = {}
+    evictions: dict[str, int] = {}
+    withdrawals: int = 0
+    returns: int = 0
+    redeals: int = 0
+    agreements: int = 0
+    pending: int = 0
+    vested: int = 0
+    forfeited: int = 0
+    deposits: int = 0
+    returned: int = 0
+    seized: int = 0
+    at: int = 0
+    closed: str = ""
+    round_lines: int = 0
+
+    def take(self, entry: e.AnyEntry) -> None:
+        """Takes the next entry. It was applied by the rules before it was written; they are not applied again."""
+        self.entries, self.at = self.entries + 1, entry.at
+        if isinstance(entry, e.Join):
+            self.returns += entry.worker in self.workers
+            self.workers[entry.worker] = "active"
+            self.deposits += entry.deposit
+        elif isinstance(entry, e.Withdraw):
+            self.withdrawals += 1
+            self.workers[entry.worker] = "withdrawn"
+        elif isinstance(entry, e.Open):
+            self.round_lines, self.epoch = entry.lines, entry.epoch
+        elif isinstance(entry, e.Redeal):
+            self.redeals += 1
+        elif isinstance(entry, e.Verdict):
+            self._judge(entry)
+        elif isinstance(entry, e.Apply):
+            self.rounds, self.lines, self.loss = self.rounds + 1, self.lines + self.round_lines, entry.loss
+        elif isinstance(entry, e.Measure):
+            self.figures = {figure.name: figure.value for figure in entry.figures}
+        elif isinstance(entry, e.Pay | e.Return):
+            for transfer in entry.transfers:
+                self._move(transfer)
+        elif isinstance(entry, e.Close):
+            self.closed = entry.outcome
+        elif isinstance(entry, e.Resume):
+            self.closed = ""
+
+    def _judge(self, verdict: e.Verdict) -> None:
+        self.agreements += verdict.outcome == "agree"
+        for worker in verdict.evicted:
+            if self.workers.get(worker) != "evicted":  # two verdicts of a round may name the same worker
+                self.workers[worker] = "evicted"
+                self.evictions[verdict.outcome] = self.evictions.get(verdict.outcome, 0) + 1
+
+    def _move(self, transfer: e.Transfer) -> None:
+        kind, amount = transfer.kind, transfer.amount
+        self.pending += {"earn": amount, "vest": -amount, "forfeit": -amount}.get(kind, 0)
+        self.vested += amount if kind == "vest" else 0
+        self.forfeited += amount if kind == "forfeit" else 0
+        self.seized += amount if kind == "seize" else 0
+        self.deposits -= amount if kind in ("seize", "return") else 0
+        self.returned += amount if kind == "return" else 0
+
+
+class Spent(msgspec.Struct):
+    """Seconds, summed over processes and threads: of computing, and of hashes, signatures and comparisons."""
+
+    compute: float = 0.0
+    proof: float = 0.0
+
+
+class Follower:
+    """Follows the log of a run that goes on.
+
+    Args:
+        run: its directory.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self.books, self.spent = Books(), Spent()
+        self.problem = ""
+        self._store: RunLog | None = None
+        self._offset = 0
+        self._lock = threading.Lock()
+
+    def catch_up(self, seconds: float = 2.0) -> bool:
+        """Reads what was added since the last call, for at most so many seconds; returns whether that was all.
+
+        A log that cannot be read stops nothing: `problem` says why, and the totals stay as they are.
+        """
+        until = time.monotonic() + seconds
+        with self._lock:
+            self.problem = ""
+            try:
+                self._store = self._store or open_log(self._run)
+                for number, _, body in self._store.entries(self.books.entries):
+                    self.books.take(decode(number, body))
+                    if time.monotonic() > until:
+                        return False
+                self._read_figures()
+            except (PodltError, OSError) as error:
+                self.problem = str(error)
+                return False
+            return True
+
+    def close(self) -> None:
+        """Closes the log."""
+        with self._lock:
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+
+    def _read_figures(self) -> None:
+        """Adds the whole lines of rounds.jsonl; they are no part of the proof: what is not understood is left out."""
+        path = self._run / FIGURES
+        if not path.is_file():
+            return
+        with path.open("rb") as file:
+            file.seek(self._offset)
+            while (line := file.readline(LONGEST_LINE)).endswith(b"\n"):
+                self._offset += len(line)
+                try:
+                    found = msgspec.json.decode(line, type=Spent)
+                except UNREADABLE:
+                    continue
+                self.spent.compute += found.compute
+                self.spent.proof += found.proof

@@ -1,0 +1,146 @@
+"""Prometheus metrics of a run: what its log comes to, and how it goes now. docs/OPERATIONS.md lists them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from podlt.manager import events as ev
+from podlt.monitoring.books import Books, Follower, Spent
+
+BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+STATUSES = ("active", "withdrawn", "evicted")
+OUTCOMES = ("vote", "referee")
+_TRAFFIC = (("podlt_received_bytes", "From workers, through NATS"), ("podlt_sent_bytes", "To workers, through NATS"))
+
+
+class Metrics:
+    """A listener that keeps a run's metrics, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._follower: Follower | None = None
+        self._build = Gauge(
+            "podlt_build_info", "Always 1: the versions, and the run", ["version", "python", "run"], registry=registry
+        )
+        self._build.labels(version("podlt"), platform.python_version(), "").set(1)
+        self._seconds = Histogram(
+            "podlt_round_seconds", "From a round's opening to its payment", registry=registry, buckets=BUCKETS
+        )
+        self._last = Gauge("podlt_last_round_timestamp_seconds", "When the last round was done", registry=registry)
+        self._number = Gauge("podlt_round", "Number of the last round that was done", registry=registry)
+        self._expected = Gauge("podlt_rounds_expected", "How many there will be, if nobody leaves", registry=registry)
+        self._wanted = Gauge(
+            "podlt_workers_awaited", "How many workers are wanted where too few are there, else 0", registry=registry
+        )
+        self._connected = Gauge("podlt_workers_connected", "How many workers are connected", registry=registry)
+        self._traffic = (0, 0)
+        self._published = Counter(
+            "podlt_published_bytes",
+            "Parameters as they were published, once, however many fetched them",
+            ["form", "way"],
+            registry=registry,
+        )
+        self._replaced = Counter(
+            "podlt_processes_replaced", "Worker processes of this machine that died", registry=registry
+        )
+        registry.register(self)
+
+    def __call__(self, event: ev.Event) -> None:
+        """Takes an event."""
+        if isinstance(event, ev.Started):
+            self._started(event)
+        elif isinstance(event, ev.RoundDone):
+            self._seconds.observe(event.seconds)
+            self._number.set(event.round)
+            self._expected.set(event.rounds)
+            self._last.set_to_current_time()
+            self._wanted.set(0)
+        elif isinstance(event, ev.Waiting):
+            self._wanted.set(event.wanted)
+        elif isinstance(event, ev.Gathered):
+            self._wanted.set(0)
+        elif isinstance(event, ev.Connected):
+            self._connected.set(event.workers)
+            self._traffic = (event.received, event.sent)
+        elif isinstance(event, ev.Published):
+            self._published.labels(event.form, event.way).inc(event.sent)
+        elif isinstance(event, ev.Replaced):
+            self._replaced.inc()
+
+    def text(self) -> bytes:
+        """All metrics as Prometheus reads them."""
+        return generate_latest(self.registry)
+
+    def close(self) -> None:
+        """Closes the log that is followed."""
+        if self._follower is not None:
+            self._follower.close()
+
+    def collect(self) -> Iterator[Metric]:
+        """What the log comes to; prometheus_client calls it when it is asked, so that nobody reads it in vain."""
+        for (name, text), total in zip(_TRAFFIC, self._traffic, strict=True):
+            yield CounterMetricFamily(name, text, value=total)
+        if self._follower is None:
+            return
+        whole = self._follower.catch_up()
+        yield GaugeMetricFamily("podlt_log_read", "Whether the log was read to its end just now", value=float(whole))
+        yield from _of_books(self._follower.books)
+        yield from _of_spent(self._follower.spent)
+
+    def _started(self, event: ev.Started) -> None:
+        self._build.clear()
+        self._build.labels(version("podlt"), platform.python_version(), event.run).set(1)
+        self._expected.set(event.rounds)
+        self._wanted.set(0)
+        self.close()
+        self._follower = Follower(Path(event.path).absolute())
+
+
+def _of_books(books: Books) -> Iterator[Metric]:
+    for name, text, total in (
+        ("rounds", "Rounds that trained, since the run began", books.rounds),
+        ("lines", "Lines that were trained on, over all epochs", books.lines),
+        ("withdrawals", "Workers that went without fraud", books.withdrawals),
+        ("returns", "Workers that came back after a withdrawal", books.returns),
+        ("redeals", "Tasks that were dealt again", books.redeals),
+        ("agreements", "Checks in which all results were the same", books.agreements),
+        ("log_entries", "Entries of the log that are on the disk", books.entries),
+    ):
+        yield CounterMetricFamily(f"podlt_{name}", text, value=total)
+    yield GaugeMetricFamily("podlt_epoch", "The epoch of the last round, from 0", value=books.epoch)
+    yield GaugeMetricFamily("podlt_run_stopped", "1 after the log was closed", value=float(bool(books.closed)))
+    if books.loss is not None:
+        yield GaugeMetricFamily("podlt_loss", "Training loss of the last round", value=books.loss)
+    figures = GaugeMetricFamily("podlt_test_figure", "On the test set, by the last epoch", labels=["name"])
+    for name, value in books.figures.items():  # one that is not finite any more is not there
+        figures.add_metric([name], value)
+    yield figures
+    workers = GaugeMetricFamily("podlt_workers", "Workers by what became of them", labels=["status"])
+    found = list(books.workers.values())
+    for status in STATUSES:
+        workers.add_metric([status], found.count(status))
+    yield workers
+    evictions = CounterMetricFamily("podlt_evictions", "Evicted workers by the verdict's outcome", labels=["outcome"])
+    for outcome in OUTCOMES:
+        evictions.add_metric([outcome], books.evictions.get(outcome, 0))
+    yield evictions
+    credits = GaugeMetricFamily("podlt_credits", "Credits of all workers", labels=["state"])
+    for state in ("pending", "vested", "forfeited", "deposits", "returned", "seized"):
+        credits.add_metric([state], getattr(books, state))
+    yield credits
+
+
+def _of_spent(spent: Spent) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "podlt_proof_seconds", "Hashes, signatures, comparisons; summed over processes and threads", value=spent.proof
+    )
+    yield CounterMetricFamily(
+        "podlt_compute_seconds", "Executing tasks; summed over processes and threads", value=spent.compute
+    )

@@ -1,0 +1,1 @@
+"""Who may work for a run: invitations, keys, certificates, and the registry of workers."""

@@ -1,0 +1,185 @@
+"""The file of a run that says who may work for it: read by its manager, written by it and by `podlt workers`."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from podlt.canonical import from_json, to_json
+from podlt.crypto import SigningKey
+from podlt.errors import InvalidProofError, StorageError, UsageError
+from podlt.network.access import invitation as inv
+from podlt.network.access.policy import Admission, Admitted, Issued, Refused, from_bytes, to_bytes
+from podlt.store.files import read_whole, write_whole
+
+FILE = "admission.json"
+LOCK = "admission.lock"
+FOLDER = "nats"
+PLACE = "place.json"
+_LONGEST = 2**24
+
+
+class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where workers find a run: what its invitations name. `certificate` is in DER, in hexadecimal digits."""
+
+    servers: list[str]
+    certificate: Annotated[str, Meta(pattern="^([0-9a-f]{2})*$")] = ""
+
+
+class Register:
+    """Who may work for a run, in its directory. Several processes may use it at once.
+
+    Args:
+        run: the run's directory.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self._path = run / FILE
+        self._mutex = threading.Lock()
+        self._seen: tuple[int, int, int] | None = None
+        self._state = Admission()
+
+    @property
+    def state(self) -> Admission:
+        """What the file says now.
+
+        Raises:
+            StorageError: it is malformed, or cannot be read.
+        """
+        with self._mutex:
+            return self._read()
+
+    def change(self, what: Callable[[Admission], Admission]) -> Admission:
+        """Changes the file; on the disk before this returns.
+
+        Raises:
+            UsageError: what `what` raises; StorageError: it cannot be written.
+        """
+        with self._mutex, self._locked():
+            before = self._read()
+            after = what(before)
+            if after is not before:
+                write_whole(self._path, to_bytes(after), mode=0o600)
+            return self._read()
+
+    def admit(self, key: bytes, invitation: str, now: int, deposit: int = 0) -> Admitted | Refused:
+        """Decides, and keeps what follows from it before anybody is told (a use that was counted stays counted).
+
+        Args and Raises: as `Admission.decide` and `change`.
+        """
+        state = self.state
+        decision = state.decide(key, invitation, now, deposit)
+        if isinstance(decision, Refused) or decision.after is state:
+            return decision
+        decisions: list[Admitted | Refused] = []
+
+        def decide(state: Admission) -> Admission:
+            decisions.append(state.decide(key, invitation, now, deposit))  # anew: now nobody else can change it
+            last = decisions[-1]
+            return last.after if isinstance(last, Admitted) else state
+
+        self.change(decide)
+        return decisions[-1]
+
+    def held(self, key: bytes) -> int:
+        """The credits that are recorded as a key's deposit now. Raises: as `state`."""
+        return self.state.held(key.hex())
+
+    def invite(
+        self, key: SigningKey, *, uses: int = 1, expires: int = 0, now: int, note: str = "", address: bool = False
+    ) -> inv.Invitation:
+        """Gives out an invitation; its secret is in what is returned, and nowhere else.
+
+        Args:
+            key: the manager's; uses: for how many workers; expires: milliseconds since 1970, 0 for never; note: who it
+            is for; address: without a secret, for keys that are allowed and for open runs.
+
+        Raises:
+            UsageError: there is no place to invite anybody to yet, or the invitation would let nobody in.
+        """
+        place = self.place()
+        secret = b"" if address else secrets.token_bytes(inv.SECRET_BYTES)
+        if not address and (uses < 1 or (expires and expires <= now)):
+            raise UsageError("an invitation for no use, or that has expired already, lets nobody in")
+        invitation = inv.Invitation(
+            servers=place.servers,
+            manager=key.public,
+            certificate=bytes.fromhex(place.certificate),
+            secret=secret,
+            uses=0 if address else uses,
+            expires=0 if address else expires,
+            deposit=self.state.deposit or 0,
+        )
+        if secret:
+            issued = Issued(uses=uses, issued=now, expires=expires, note=note)
+            self.change(lambda state: state.issue(invitation.name, issued))
+        return inv.sign(invitation, key)
+
+    def place(self) -> Place:
+        """Where workers find the run.
+
+        Raises:
+            UsageError: it was never started for workers on other machines; StorageError: malformed.
+        """
+        path = self.run / FOLDER / PLACE
+        if not path.is_file():
+            raise UsageError(
+                f"{self.run}: this run has no server that workers could come to; start it by podlt manager"
+            )
+        try:
+            return msgspec.convert(from_json(read_whole(path, _LONGEST)), Place)
+        except (msgspec.ValidationError, InvalidProofError):
+            raise StorageError(f"{path}: malformed; the run's directory was changed") from None
+
+    def set_place(self, servers: Sequence[str], certificate: bytes) -> None:
+        """Says where workers find the run.
+
+        Raises:
+            UsageError: a URL that no worker would take; StorageError: it cannot be written.
+        """
+        for url in servers:
+            inv.check_url(url)
+        folder = self.run / FOLDER
+        folder.mkdir(mode=0o700, exist_ok=True)
+        write_whole(folder / PLACE, to_json(msgspec.to_builtins(Place(list(servers), certificate.hex()))))
+
+    def _read(self) -> Admission:
+        """The file, if it is another than the one that was read last: each change makes a new file."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            self._seen, self._state = None, Admission()
+            return self._state
+        except OSError as error:
+            raise StorageError(f"{self._path}: cannot be read: {error.strerror}") from None
+        seen = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if seen != self._seen:
+            try:
+                self._state = from_bytes(read_whole(self._path, _LONGEST))
+            except InvalidProofError as error:
+                raise StorageError(f"{self._path}: {error.reason}; the run's directory was changed") from None
+            self._seen = seen
+        return self._state
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keeps other processes from changing the file between reading and writing it."""
+        try:
+            descriptor = os.open(self.run / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise StorageError(f"{self.run / LOCK}: cannot be opened: {error.strerror}") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)

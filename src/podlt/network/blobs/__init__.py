@@ -1,0 +1,1 @@
+"""Large byte strings, named by their digests: stored, served, fetched, uploaded."""

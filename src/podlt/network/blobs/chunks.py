@@ -1,0 +1,172 @@
+"""A blob as messages that may come late, twice or in any order, and the blob again.
+
+A piece says which blob it is of, how long that is, and where it begins. Whoever takes pieces has been told the blob's
+digest and length beforehand, by a message that it trusts: no piece makes it take memory.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from podlt.crypto import KEY_BYTES as DIGEST_BYTES
+from podlt.crypto import blob_digest
+from podlt.errors import InvalidProofError, StorageError
+from podlt.network.blobs import sparse
+from podlt.network.blobs.disk import Buffer, flat
+from podlt.network.blobs.transfer import BadBlobError
+
+PIECE = 480 * 1024
+"""How many bytes of the blob a message carries: NATS takes 1 MiB a message, and one half of it leaves room."""
+
+HEADER = struct.Struct(f">{DIGEST_BYTES}sQQ")
+"""Digest, length of the blob, where the piece begins."""
+
+
+def split(
+    digest: bytes, data: Buffer, piece: int = PIECE, *, before: bytes = b"", thin: bool = False
+) -> Iterator[bytes]:
+    """The messages that carry a blob, each at most `piece` bytes and a header long; an empty blob has one.
+
+    Args:
+        before: bytes that each message begins with; whoever takes it removes them; thin: leaves out zeros where that is
+        shorter (see `sparse`).
+    """
+    view = flat(data)
+    for offset in range(0, max(len(view), 1), piece):
+        part = view[offset : offset + piece]
+        yield message(digest, len(view), offset, part, before=before, thin=thin)
+
+
+def message(digest: bytes, size: int, offset: int, data: Buffer, *, before: bytes = b"", thin: bool = False) -> bytes:
+    """One message of a blob: the bytes are copied once, and never again on their way."""
+    parts = sparse.packed(np.asarray(data)) if thin else [data]
+    return b"".join((before, HEADER.pack(digest, size, offset), *map(flat, parts)))
+
+
+def ranges(
+    digest: bytes, data: np.ndarray, wanted: Sequence[tuple[int, int]], *, before: bytes = b""
+) -> Iterator[bytes]:
+    """The messages of some pieces, that are asked for by offset and length.
+
+    Raises:
+        InvalidProofError: they are not cut as pieces are.
+    """
+    for offset, length in wanted:
+        if offset % PIECE or length > PIECE or offset + length > len(data):
+            raise InvalidProofError(f"pieces are cut every {PIECE} bytes; {length} at {offset} were asked for")
+        yield message(digest, len(data), offset, data[offset : offset + length], before=before)
+
+
+class Assembler:
+    """Puts blobs together from their pieces.
+
+    Args:
+        limit: the longest blob; memory: the most bytes that blobs under way may take together, those excepted
+        for which the caller brings the memory; piece: as the sender splits.
+
+    Attributes:
+        ignored: how many pieces came twice, or of blobs that were not announced.
+    """
+
+    def __init__(self, limit: int, memory: int, piece: int = PIECE) -> None:
+        self.limit, self.memory, self.piece = limit, memory, piece
+        self.ignored = 0
+        self._blobs: dict[bytes, _Blob] = {}
+
+    def announce(self, digest: bytes, size: int, into: np.ndarray | None = None) -> None:
+        """Says that a blob will come; to say the same twice is to say it once.
+
+        Args:
+            into: uint8 memory of at least `size` bytes to put it into.
+
+        Raises:
+            StorageError: longer than the limit, or no memory left for it: said before any is taken;
+            InvalidProofError: announced before with another length.
+        """
+        known = self._blobs.get(digest)
+        if known is not None:
+            if known.data.nbytes != size:
+                message = f"blob {digest.hex()[:16]}…: announced with another length"
+                raise InvalidProofError(message, expected=known.data.nbytes, actual=size)
+            return
+        if not 0 <= size <= self.limit:
+            raise StorageError(f"blob {digest.hex()[:16]}…: {size} bytes are more than the limit of {self.limit}")
+        if into is None:
+            taken = sum(blob.data.nbytes for blob in self._blobs.values() if blob.owned)
+            if taken + size > self.memory:
+                free = self.memory - taken
+                raise StorageError(f"blob {digest.hex()[:16]}…: {size} bytes, and {free} of {self.memory} are free")
+        data = np.empty(size, np.uint8) if into is None else into[:size]
+        assert data.nbytes == size and data.dtype == np.uint8
+        self._blobs[digest] = _Blob(data, into is None, bytearray(max(1, -(-size // self.piece))))
+
+    def take(self, message: Buffer) -> np.ndarray | None:
+        """Takes a message of `split`.
+
+        Returns:
+            The blob, uint8, if it is whole now; None if not, and for pieces that came before or were not announced.
+
+        Raises:
+            InvalidProofError: the message is malformed; BadBlobError: the blob is whole and is not what its digest
+                says: its pieces are forgotten, and may come again.
+        """
+        view = flat(message)
+        if len(view) < HEADER.size:
+            raise InvalidProofError("piece of a blob is too short", expected=HEADER.size, actual=len(view))
+        digest, size, offset = HEADER.unpack_from(view)
+        blob = self._blobs.get(digest)
+        if blob is not None and size != blob.data.nbytes:
+            name = f"piece of blob {digest.hex()[:16]}…: another length than announced"
+            raise InvalidProofError(name, expected=blob.data.nbytes, actual=size)
+        return self.fill(digest, offset, view[HEADER.size :])
+
+    def fill(self, digest: bytes, offset: int, data: Buffer) -> np.ndarray | None:
+        """Takes one piece, as it is or packed, as `take`; for pieces that were asked for (see `missing`)."""
+        blob, view = self._blobs.get(digest), flat(data)
+        if blob is None:
+            self.ignored += 1
+            return None
+        index, rest = divmod(offset, self.piece)
+        expected = min(self.piece, blob.data.nbytes - offset)
+        if rest or not 0 <= index < len(blob.present) or len(view) > expected:
+            name = f"piece of blob {digest.hex()[:16]}… at {offset} is not one that its sender cuts"
+            raise InvalidProofError(name, expected=expected, actual=len(view))
+        if blob.present[index]:
+            self.ignored += 1
+            return None
+        sparse.unpack(view, blob.data[offset : offset + expected])
+        blob.present[index] = 1
+        blob.count += 1
+        return self._finished(digest, blob) if blob.count == len(blob.present) else None
+
+    def missing(self, digest: bytes, most: int = 64) -> list[tuple[int, int]]:
+        """Offset and length of the first pieces that have not come, `most` of them; none if it is not under way."""
+        blob, index = self._blobs.get(digest), -1
+        found: list[tuple[int, int]] = []
+        while blob is not None and len(found) < most and (index := blob.present.find(0, index + 1)) >= 0:
+            offset = index * self.piece
+            found.append((offset, min(self.piece, blob.data.nbytes - offset)))
+        return found
+
+    def forget(self, digest: bytes) -> None:
+        """Takes back what `announce` said."""
+        self._blobs.pop(digest, None)
+
+    def _finished(self, digest: bytes, blob: _Blob) -> np.ndarray:
+        if blob_digest(blob.data.data) == digest:
+            del self._blobs[digest]
+            return blob.data
+        blob.present, blob.count = bytearray(len(blob.present)), 0
+        raise BadBlobError(f"{blob.data.nbytes} bytes that are not it", digest)
+
+
+class _Blob:
+    """A blob under way: its memory, and one byte a piece that says whether it came."""
+
+    __slots__ = ("count", "data", "owned", "present")
+
+    def __init__(self, data: np.ndarray, owned: bool, present: bytearray) -> None:
+        self.data, self.owned, self.present, self.count = data, owned, present, 0

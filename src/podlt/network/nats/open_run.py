@@ -1,0 +1,217 @@
+"""The way into a run, put together: its NATS server, the door that admits workers, the links of both sides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from podlt.crypto import SigningKey
+from podlt.engine.interface import Job
+from podlt.errors import StorageError, UsageError
+from podlt.network.access import invitation as inv
+from podlt.network.access.registry import FOLDER, Register
+from podlt.network.nats.cluster import Cluster, direct, remember, remembered
+from podlt.network.nats.connections import Counted
+from podlt.network.nats.examine import examine
+from podlt.network.nats.gate import Door, Gone
+from podlt.network.nats.link import NatsManager, NatsWorker
+from podlt.network.nats.login import Options, manager_options, worker_options
+from podlt.network.nats.server import NatsServer
+from podlt.store.files import read_whole, write_whole
+
+INVITATION = "invitation.txt"
+"""The line that was printed when the run began, in its directory."""
+
+MAX_INVITATION = 64 * 1024
+LONGEST_NAME = 1024
+START_SECONDS = 15.0
+SHUT_OUT_SECONDS = 600
+
+
+class Entrance:
+    """A run's servers, its door, and the manager's link.
+
+    Args:
+        host: the address that a server of the run's own listens on; port: 0 for any; advertise: hosts by which workers
+        reach this machine; websocket: a port for WebSocket, 0 for any, None for none (what is not told stays as it was
+        when the run began); cluster: servers that are there already, instead of an own one; by default those that the
+        run is on already, if it is; uses: for how many workers the first invitation is; tell: is called with a line
+        for each thing worth one; count: see `Door`.
+    """
+
+    def __init__(
+        self,
+        host: str = "",
+        port: int = 0,
+        advertise: Sequence[str] = (),
+        uses: int = 1000,
+        *,
+        websocket: int | None = None,
+        cluster: Cluster | None = None,
+        tell: Callable[[str], None] = lambda line: None,
+        count: Counted = lambda workers, received, sent: None,
+    ) -> None:
+        self._count = count
+        self._host, self._port, self._advertise, self._uses = host, port, list(advertise), uses
+        self._websocket, self._cluster, self._tell = websocket, cluster, tell
+        self.line = ""
+        self.urls: list[str] = []
+
+    def connect(self, job: Job) -> NatsManager:
+        """Starts the server, or takes over the one that a manager which was killed has left, and opens the door.
+
+        Raises:
+            EngineError, UsageError, StorageError: it cannot be started; says why.
+        """
+        folder = job.directory / FOLDER
+        cluster = self._cluster or remembered(folder)
+        if cluster is not None:
+            return self._join_cluster(job, folder, cluster)
+        server = NatsServer(
+            folder,
+            job.key,
+            host=self._host,
+            port=self._port,
+            websocket=self._websocket,
+            advertise=self._advertise,
+            tell=self._tell,
+        )
+        server.start()
+        try:
+            register = self._stand(job, server.urls, server.certificate)
+            return self._opened(job.key, [server.url], server.certificate, register, ending=server.stop)
+        except BaseException:
+            server.stop()
+            raise
+
+    def _join_cluster(self, job: Job, folder: Path, cluster: Cluster) -> NatsManager:
+        if self._port or self._websocket is not None:
+            raise UsageError(f"the run is on the NATS servers {', '.join(cluster.servers)}: it has no port of its own")
+        if self._advertise:
+            cluster = msgspec.structs.replace(cluster, names=self._advertise)
+        examine(cluster, self._tell)
+        register = self._stand(job, cluster.servers, cluster.certificate)
+        remember(folder, cluster)
+        servers = direct(cluster.servers)
+        return self._opened(job.key, servers, cluster.certificate, register, cluster=cluster.key)
+
+    def _opened(
+        self,
+        key: SigningKey,
+        servers: Sequence[str],
+        certificate: bytes,
+        register: Register,
+        *,
+        cluster: SigningKey | None = None,
+        ending: Callable[[], None] = lambda: None,
+    ) -> NatsManager:
+        def door(gone: Gone) -> Door:
+            return Door(
+                register, key, servers, certificate, gone=gone, count=self._count, tell=self._tell, cluster=cluster
+            )
+
+        options = manager_options(key, certificate, shared=cluster is not None)
+        return _Link(servers, inv.channel_of(key.public), options, door, ending)
+
+    def _stand(self, job: Job, urls: list[str], certificate: bytes) -> Register:
+        """Says where workers find the run, and invites them."""
+        register = Register(job.directory)
+        register.set_place(urls, certificate)
+        self.urls = urls
+        self.line = self._invite(job, register, certificate)
+        return register
+
+    def _invite(self, job: Job, register: Register, certificate: bytes) -> str:
+        """The run's first invitation, or an open run's address; the same again when it goes on in the same place."""
+        path, deposit = job.directory / INVITATION, register.state.deposit
+        with suppress(StorageError, UsageError, ValueError):
+            line = read_whole(path, MAX_INVITATION).decode("ascii").strip()
+            known = inv.read(line)
+            same = (known.manager, known.servers, known.certificate) == (job.key.public, self.urls, certificate)
+            if same and (not known.secret) == (deposit is not None) and known.deposit == (deposit or 0):
+                return line
+        now = time.time_ns() // 10**6
+        line = inv.write(register.invite(job.key, uses=self._uses, now=now, address=deposit is not None))
+        write_whole(path, line.encode("ascii") + b"\n", mode=0o600)
+        return line
+
+
+class _Link(NatsManager):
+    """A link behind a door of its own; closing it shuts the door, and ends the server where it is the run's own."""
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        channel: str,
+        options: Options,
+        door: Callable[[Gone], Door],
+        ending: Callable[[], None],
+    ) -> None:
+        self._ending, self._begun_yet = ending, False
+        # The door first: where servers are shared, it is the one that lets the link in.
+        self.door = door(self._cut_off)
+        self.door.start()
+        try:
+            super().__init__(servers, channel, options)
+            self._begun_yet = True
+            self.await_connection(START_SECONDS)
+        except BaseException:
+            self.door.close()
+            raise
+
+    def _cut_off(self, key: bytes, reason: str) -> None:
+        if self._begun_yet:
+            self.gone(key, reason)
+
+    def drop(self, key: bytes) -> None:
+        """Shuts a worker out for a while."""
+        super().drop(key)
+        self.door.kick(key, "too many useless messages", SHUT_OUT_SECONDS)
+
+    def flooded(self, key: bytes) -> None:
+        """A worker sent far more than can be read: it is shut out for a while, and its backlog is as it was."""
+        self.door.kick(key, "more messages than anybody can read", SHUT_OUT_SECONDS)
+
+    def close(self) -> None:
+        """Ends the link, the door and the server."""
+        super().close()
+        self.door.close()
+        self._ending()
+
+
+def read_invitation(text: str) -> inv.Invitation:
+    """An invitation from its line, or from a file with it.
+
+    Raises:
+        UsageError: it is none, or was changed on its way; StorageError: the file cannot be read.
+    """
+    if not text.strip().startswith(inv.PREFIX):
+        path = Path(text)
+        if len(text) > LONGEST_NAME or not _is_file(path):
+            raise UsageError(f"{text[:80]}: no invitation ({inv.PREFIX}...), and no file with one")
+        text = read_whole(path, MAX_INVITATION).decode("ascii", errors="replace")
+    return inv.read(text.strip())
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no system has such a name: it is an invitation that was not copied well
+        return False
+
+
+def join(invitation: inv.Invitation, keys: Sequence[SigningKey], *, websocket: bool = False) -> NatsWorker:
+    """A worker process's link: by WebSocket where the servers are not reached otherwise, or where that is asked for.
+
+    Raises:
+        UsageError: the run has no WebSocket.
+    """
+    servers = invitation.urls(websocket=True) if websocket else invitation.servers
+    if not servers:
+        raise UsageError("this run has no WebSocket: its manager was started without --websocket")
+    options = {key.public: worker_options(invitation, key) for key in keys}
+    return NatsWorker(servers, invitation.channel, options)

@@ -1,0 +1,115 @@
+"""Where workers wait that are not let in, until they were told why; and who is shut out for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
+
+from podlt.network import messages as m
+from podlt.network.access.policy import Refused
+
+MOST_CONNECTIONS = 3
+"""Of one key at once: a connection that was lost may be there for a while beside the one that replaces it."""
+
+LOBBY = 64
+"""How many strangers may wait at once to be told why they are not let in."""
+
+LOBBY_SECONDS = 4
+LONGEST_STAY = 30
+"""Seconds that a worker which may come back waits in the lobby."""
+
+TELL_AT = (0.1, 1.5)
+"""When a refused worker is told why, in seconds after it was let into the lobby: it needs a moment to subscribe."""
+
+FIRST_PENALTY, LONGEST_PENALTY = 10, 3600
+
+
+class Lobby:
+    """Tells refused workers why.
+
+    Args:
+        send: sends a record to the worker of a key; what it raises is as good as lost.
+    """
+
+    def __init__(self, send: Callable[[bytes, bytes], Coroutine[Any, Any, None]]) -> None:
+        self._send = send
+        self._strangers = 0
+        self._waiting: Counter[bytes] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def take(self, key: bytes, refused: Refused, *, known: bool) -> int | None:
+        """Lets a worker wait; returns for how many seconds, or None if there is no room for it.
+
+        A worker that may come back waits inside, so that it need not ask every few seconds. Strangers, of whom there
+        may be any number, go.
+        """
+        waits = refused.seconds is not None and known
+        if (not waits and self._strangers >= LOBBY) or self._waiting[key] >= MOST_CONNECTIONS:
+            return None
+        stay = min(refused.seconds or 0, LONGEST_STAY) if waits else LOBBY_SECONDS
+        self._strangers += not waits
+        self._waiting[key] += 1
+        task = asyncio.get_running_loop().create_task(self._tell(key, refused, stay, stranger=not waits))
+        self._tasks.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._tasks.discard)
+        return stay
+
+    async def _tell(self, key: bytes, refused: Refused, stay: int, *, stranger: bool) -> None:
+        """Tells why, once the worker has had time to subscribe; `stay`: seconds that it may listen."""
+        said = m.record(
+            m.Refused(reason=refused.reason)
+            if refused.seconds is None
+            else m.Dismissed(reason=refused.reason, seconds=refused.seconds)
+        )
+        try:
+            then = 0.0
+            for at in TELL_AT:
+                await asyncio.sleep(at - then)
+                then = at
+                await self._send(key, said)
+            await asyncio.sleep(stay - then)
+        finally:
+            self._strangers -= stranger
+            self._waiting[key] -= 1
+            self._waiting += Counter()  # drops those at zero
+
+
+class _Penalty(NamedTuple):
+    """How often a worker was shut out, until when it is (seconds, monotonic), and why last."""
+
+    times: int
+    until: float
+    reason: str
+
+
+class Penalties:
+    """Who is shut out for a while, in memory alone."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, _Penalty] = {}
+
+    def __contains__(self, key: bytes) -> bool:
+        """Whether a worker was shut out lately."""
+        return key in self._known
+
+    def put(self, key: bytes, reason: str, seconds: int | None = None) -> None:
+        """Shuts a worker out for so many seconds; by default for longer each time."""
+        times = self._known[key].times if key in self._known else 0
+        if seconds is None:
+            seconds = min(FIRST_PENALTY * 4**times, LONGEST_PENALTY)
+        self._known[key] = _Penalty(times + 1, time.monotonic() + seconds, reason)
+
+    def of(self, key: bytes) -> Refused | None:
+        """What to tell a worker that is shut out at present."""
+        penalty = self._known.get(key)
+        if penalty is None or (left := penalty.until - time.monotonic()) <= 0:
+            return None
+        return Refused(penalty.reason, int(left) + 1)
+
+    def forget(self) -> None:
+        """Forgets what is long over."""
+        now = time.monotonic()
+        self._known = {k: v for k, v in self._known.items() if v.until + LONGEST_PENALTY > now}

@@ -1,0 +1,158 @@
+"""How workers come to a run: they are told what there is to do, ask to be admitted, and sign the terms they get."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from podlt import crypto
+from podlt.canonical import encode
+from podlt.engine.interface import Job, Member
+from podlt.log.tree_head import Head, origin_of, sign_head
+from podlt.network import messages as m
+from podlt.network.blobs.server import Depot
+from podlt.network.link import ManagerLink
+from podlt.network.run_setup import sign_setup
+from podlt.network.session.peers import Attention, Peer
+from podlt.protocol.entries import Begin, identity
+from podlt.protocol.messages import JoinTerms, TreeSize
+from podlt.protocol.signatures import join_checks
+
+
+class Reception:
+    """Greets whoever comes, and keeps who wants to be admitted.
+
+    Args:
+        job: of the run; link: to the workers; arithmetic: the digest that a worker's own must be; clock: the manager's
+        attention; beat: how often, in seconds, a worker is told to join that does not; depot, large: as the engine's.
+
+    Attributes:
+        head: the last tree head that is on the disk, as a signed note; empty while the log is.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        link: ManagerLink,
+        arithmetic: str,
+        clock: Attention,
+        beat: float,
+        depot: Depot | None,
+        large: int,
+    ) -> None:
+        self._job, self._link, self._arithmetic = job, link, arithmetic
+        self._clock, self._beat, self._depot, self._large = clock, beat, depot, large
+        self._run, self._begin, self.head = b"", b"", ""
+        self._setup: tuple[str, bytes] | None = None
+        program = job.program.to_bytes()
+        self._program = np.frombuffer(program, np.uint8)
+        self._blob = crypto.blob_digest(program)
+        self._arrived: dict[bytes, Member] = {}
+        self._known: set[bytes] = set()
+        if depot is not None and len(program) > large:
+            depot.offer(self._blob, self._program, self._known)
+
+    def begin(self, begin: Begin, seen: TreeSize) -> None:
+        """Says that the manager is there; who works for this run already will join again."""
+        self._run, self._begin = identity(begin), encode(begin)
+        self.head = self._note(seen)
+        self._link.publish(m.record(m.Announce(run=self._run)))
+
+    def arrived(self) -> list[Member]:
+        """Who asked to be admitted since the last call."""
+        arrived, self._arrived = list(self._arrived.values()), {}
+        return arrived
+
+    def program(self, digest: bytes) -> np.ndarray | None:
+        """The program's bytes, by their digest."""
+        return self._program if digest == self._blob else None
+
+    def greet(self, peer: Peer, hello: m.Hello) -> None:
+        """Somebody wants to know what there is to do."""
+        if hello.version != m.VERSION:
+            reason = f"this manager speaks version {m.VERSION}, and the worker version {hello.version}: update podlt"
+            self._send(peer, m.Refused(reason=reason))
+        elif self._run:
+            self._known.add(peer.key)
+            self._link.send(peer.key, self._told())
+
+    def join(self, peer: Peer, join: m.Join) -> None:
+        """Takes a wish to join; who was admitted already has lost the answer, or its link for a while."""
+        if join.run != self._run or self._clock.now < peer.returns:
+            return
+        if join.arithmetic != self._arithmetic or join.differing:
+            where = f"; the first operation that differs is {join.differing}" if join.differing else ""
+            self._send(peer, m.Refused(reason=f"this machine computes other bits than the run needs{where}"))
+            return
+        peer.process = join.process
+        if peer.number is not None:
+            self._welcome(peer, peer.number)
+        else:  # a signature that came meanwhile is worth more than the wish for something to sign
+            self._arrived.setdefault(peer.key, Member(peer.key))
+
+    def offer(self, peer: Peer, terms: JoinTerms) -> None:
+        """Asks a worker to sign the terms on which it may join; where one of the two is lost, it will ask again."""
+        head = self._note(TreeSize(terms.seen, terms.root))
+        self._send(peer, m.Offer(run=self._run, terms=terms, head=head))
+
+    def signed(self, peer: Peer, said: m.Signed) -> None:
+        """Takes a worker's signature; whether the terms are those that it was offered last is for others to say."""
+        if said.run != self._run or not peer.process or self._clock.now < peer.returns:
+            return
+        if peer.number is not None:
+            self._welcome(peer, peer.number)
+        elif not all(check.holds() for check in join_checks(self._run, peer.key, said.terms, said.signatures)):
+            self._send(peer, m.Refused(reason="the signature on joining does not hold"))
+        else:
+            known = self._arrived.get(peer.key)
+            if known is None or known.terms is None or known.terms.seen <= said.terms.seen:
+                self._arrived[peer.key] = Member(peer.key, said.terms, said.signatures)
+
+    def admitted(self, peer: Peer, number: int) -> None:
+        """A worker is admitted, as this number: it may fetch what is for all."""
+        if self._depot is not None:
+            self._depot.admitted.add(peer.key)
+        self._welcome(peer, number)
+
+    def _welcome(self, peer: Peer, number: int) -> None:
+        self._send(peer, m.Welcome(number=number, at=time.time_ns() // 10**6))
+
+    def remind(self, peer: Peer) -> None:
+        """A worker that is not admitted gives a sign of life: it may not know that the manager is there, anew."""
+        due = self._clock.now - peer.asked > self._beat
+        if self._run and peer.number is None and peer.key not in self._arrived and due:
+            peer.asked = self._clock.now
+            self._send(peer, m.Announce(run=self._run))
+
+    def forget(self, peer: Peer) -> None:
+        """A worker is gone, or shall be: it is not admitted any more, nor waits to be."""
+        if self._depot is not None:
+            self._depot.shut_out(peer.key)
+        self._arrived.pop(peer.key, None)
+
+    def _told(self) -> bytes:
+        """What there is to do, as a message; signed anew where the log has grown."""
+        head = self.head
+        if self._setup is None or self._setup[0] != head:
+            setup = m.Setup(
+                version=m.VERSION,
+                begin=self._begin,
+                head=head,
+                program_blob=self._blob,
+                program_size=len(self._program),
+                program=self._program.tobytes() if len(self._program) <= m.INLINE else b"",
+                fields=self._job.fields,
+                large=self._large,
+                blobs=self._depot.urls if self._depot is not None else [],
+                certificate=self._depot.fingerprint if self._depot is not None else b"",
+            )
+            self._setup = head, m.record(sign_setup(setup, self._job.key))
+        return self._setup[1]
+
+    def _note(self, seen: TreeSize) -> str:
+        """A tree head of the log on the disk, as the log has it: the same signature over the same bytes."""
+        return sign_head(Head(origin_of(self._run), seen.size, seen.root), self._job.key) if seen.size else ""
+
+    def _send(self, peer: Peer, what: m.Message) -> None:
+        self._link.send(peer.key, m.record(what))

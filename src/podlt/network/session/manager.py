@@ -1,0 +1,350 @@
+"""The engine `nats`: workers on machines of strangers. The manager's side, over any link that may lose messages.
+
+Nothing rests on a message arriving. A worker says every two seconds which tasks it has: what it does not have is sent
+again; pieces that are missing are asked for; openings are asked for until they come. Workers answer a task that they
+did already from memory, with the same commitment. So links, servers and the manager itself may fail at any moment.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from podlt.engine.interface import Event, Job, Lost, Member, Receipt
+from podlt.engine.shared_memory import BlockBuffer, Region
+from podlt.errors import PodltError
+from podlt.network import messages as m
+from podlt.network.blobs.chunks import ranges
+from podlt.network.blobs.server import Depot
+from podlt.network.link import ManagerLink
+from podlt.network.session.joining import Reception
+from podlt.network.session.peers import Attention, Peer
+from podlt.network.session.publishing import Published, Publisher
+from podlt.network.session.receipts import Payslips
+from podlt.network.session.round import Dealing, lines_of
+from podlt.network.session.thrift import Policy, Thrift
+from podlt.program.layout import state_layout, update_layout
+from podlt.protocol.entries import Begin
+from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
+
+PATIENCE = 15.0
+"""Seconds of silence after which a worker counts as gone."""
+
+STEP, SHORT_STEP = 0.25, 0.02
+"""How long the engine waits for messages at a time, in seconds; and while something comes beside them."""
+
+NOISE = 2000  # useless messages that a round may bring from one worker before it is shut out
+BACKLOG = 2**20
+
+SEEING_OFF = 5.0
+"""Seconds at the run's end in which workers can still ask for what they have missed."""
+
+
+class NetworkEngine:
+    """Carries tasks to workers that come and go.
+
+    Args:
+        job: of the run; link: to the workers; arithmetic: the digest that a worker's own must be (see `checks`);
+        patience: seconds of silence after which a worker is gone; beat: how often workers give a sign of life;
+        depot: for large blobs, else in pieces through the link; large: from more than how many bytes on a blob is one;
+        deltas: whether to publish what changed; tell: is told how parameters went out; clock: seconds, monotonic.
+
+    Raises:
+        EngineError: there is not enough memory for the parameters and the block.
+    """
+
+    elastic = True
+
+    def __init__(
+        self,
+        job: Job,
+        link: ManagerLink,
+        arithmetic: str,
+        *,
+        patience: float = PATIENCE,
+        beat: float = m.BEAT,
+        depot: Depot | None = None,
+        large: int = m.LARGE,
+        deltas: Policy = "auto",
+        tell: Callable[[Published], None] = lambda published: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._job, self._link = job, link
+        self._patience, self._every, self._time = patience, beat, Attention(clock)
+        size, nbytes = state_layout(job.program).nbytes, update_layout(job.program).nbytes
+        self._state = Region(size)
+        self._block = BlockBuffer(job.fields, job.block_lines)
+        self._peers: dict[bytes, Peer] = {}
+        self._by_number: dict[int, Peer] = {}
+        self._reception = Reception(job, link, arithmetic, self._time, beat, depot, large)
+        self._payslips = Payslips(job.directory, link, beat / 20)
+        self._lost: deque[Lost] = deque()
+        self._depot = depot
+        self._publisher = Publisher(self._state.bytes[:size], link, depot, large, Thrift(deltas, clock), tell)
+        self._dealing = Dealing(link, nbytes, patience, beat, self._publisher.carried, depot, large)
+        self._take: dict[type, Callable[[Peer, Any], Event | None]] = {
+            m.Piece: lambda peer, said: self._dealing.piece(peer, said, self._time.now),
+            m.Answer: lambda peer, said: self._dealing.answer(peer, said, self._time.now),
+            m.Openings: lambda peer, said: self._dealing.openings(peer, said, self._time.now),
+            m.CannotDo: self._dealing.failed,
+            m.Hello: self._reception.greet,
+            m.Join: self._reception.join,
+            m.Signed: self._reception.signed,
+            m.Behind: lambda peer, said: self._payslips.remind(peer.key, said),
+            m.Want: self._give,
+            m.Beat: self._beat,
+            m.Leave: lambda peer, said: self._lose(peer, f"left: {said.reason}" if said.reason else "left"),
+        }
+        self._rounds, self._complete = 0, False
+        link.allow((2 * nbytes if depot is None or nbytes <= large else 0) + BACKLOG)
+
+    # -- who is there ------------------------------------------------------------------------------------------------
+
+    @property
+    def processes(self) -> int:
+        """How many processes host the workers that are there."""
+        return len({peer.process for peer in self._by_number.values()})
+
+    def members(self, begin: Begin, seen: TreeSize) -> list[Member]:
+        """Begins to work for a run; who is there already will join again."""
+        self._reception.begin(begin, seen)
+        return []
+
+    def offer(self, member: Member, terms: JoinTerms) -> None:
+        """Asks somebody to sign the terms on which it may join."""
+        self._reception.offer(self._peer(member.key), terms)
+
+    def arrivals(self, seconds: float) -> list[Member]:
+        """Who asked to be admitted, or signed the terms for it, and is not yet."""
+        self._publisher.withdraw()
+        for _ in self._pump(seconds):
+            pass  # between rounds no answer is of use
+        return self._reception.arrived()
+
+    def departures(self) -> list[Lost]:
+        """Admitted workers that are gone."""
+        self._find_silent()
+        lost, self._lost = list(self._lost), deque()
+        return lost
+
+    def admitted(self, member: Member, number: int) -> None:
+        """A member is worker `number` from now on."""
+        peer = self._peer(member.key)
+        peer.number = number
+        self._by_number[number] = peer
+        self._payslips.admitted(peer.key, number)
+        self._reception.admitted(peer, number)
+
+    def refused(self, member: Member, reason: str) -> None:
+        """A member may not work for this run."""
+        peer = self._peer(member.key)
+        self._forget(peer)
+        self._send(peer, m.Refused(reason=reason[:1000]))
+
+    def released(self, number: int, reason: str) -> None:
+        """A worker was withdrawn for a fault: it may come again, later each time."""
+        peer = self._by_number.get(number)
+        if peer is not None:
+            self._forget(peer)
+            peer.dismissed += 1
+            seconds = min(600, 5 * 2**peer.dismissed)
+            peer.returns = self._time.now + seconds
+            self._send(peer, m.Dismissed(reason=reason[:1000], seconds=seconds))
+
+    # -- a round -----------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> np.ndarray:
+        """The parameters' bytes; the manager alone writes them, between rounds."""
+        return self._state.bytes
+
+    def block(self, half: int, lines: int) -> dict[str, np.ndarray]:
+        """Where the lines of a block go, field by field."""
+        return self._block.views(half, lines)
+
+    def slot(self, origin: int) -> np.ndarray:
+        """The update of the task that was dealt to `origin`."""
+        return self._dealing.slot(origin)
+
+    def digest(self, origin: int) -> bytes:
+        """The digest of that update."""
+        return self._dealing.digest(origin)
+
+    def deal(
+        self,
+        half: int,
+        lines: int,
+        bounds: Sequence[tuple[int, int]],
+        assignments: Sequence[Assignment],
+        *,
+        again: bool = False,
+    ) -> None:
+        """Publishes the round's parameters, and sends tasks to their holders."""
+        self._listen()
+        if not again:
+            self._begin(assignments)
+        block = self._block.views(half, lines)
+        cut: dict[int, tuple[np.ndarray, bytes]] = {}
+        for assignment in assignments:
+            start, stop = bounds[assignment.fragment]
+            if assignment.fragment not in cut:
+                cut[assignment.fragment] = lines_of(self._job.fields, block, start, stop)
+            data, digest = cut[assignment.fragment]
+            holder = self._by_number.get(assignment.holder)
+            if holder is not None:
+                self._dealing.give(assignment, holder, data, digest, stop - start, self._time.now)
+            else:
+                self._lost.append(Lost(assignment.holder, "left before the round began"))
+
+    def _begin(self, assignments: Sequence[Assignment]) -> None:
+        self._rounds += 1
+        if self._depot is not None and self._rounds > 1:  # the first may be one that was begun before a kill
+            self._depot.clear()
+        for peer in self._peers.values():
+            peer.noise = 0
+        self._publisher.publish(assignments[0].task.parameters)
+        self._dealing.begin(secrets.token_bytes(8), len(assignments), self._publisher.allowance)
+
+    def open(self, round: int) -> None:
+        """Asks all workers to open their commitments of a round."""
+        self._dealing.open(round, self._time.now)
+
+    def idle(self) -> bool:
+        """Whether every task was answered, or its holder is gone."""
+        return self._dealing.idle()
+
+    def events(self) -> Iterator[Event]:
+        """Waits for a while until something comes, and gives it; errors as `Dealing.overdue`."""
+        yield from self._pump(SHORT_STEP if self._depot is not None and self._depot.waiting else STEP)
+        self._publisher.step()
+        yield from self._uploads()
+        self._find_silent()
+        for dealt, reason in self._dealing.overdue(self._time.now):
+            self._lose(self._by_number.get(dealt.assignment.holder), reason)
+        self._dealing.repeat(self._by_number, self._time.now)
+        while self._lost:
+            yield self._lost.popleft()
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def receipt(self, receipt: Receipt) -> None:
+        """Tells all workers what is in the log now."""
+        self._reception.head = receipt.head
+        self._payslips.publish(receipt)
+
+    def finish(self, outcome: str, reason: str) -> None:
+        """Tells all workers that the run ended."""
+        self._complete = outcome == "complete"
+        said = m.record(m.Finished(outcome=outcome, reason=reason[:1000], entries=self._payslips.logged))
+        self._link.publish(said)
+        if outcome == "complete":
+            self._see_off(said)
+
+    def _see_off(self, said: bytes) -> None:
+        """Answers who has missed something, until everybody has left."""
+        again, until = time.monotonic() + self._every, time.monotonic() + SEEING_OFF
+        while self._by_number and time.monotonic() < until:
+            for _ in self._pump(STEP):
+                pass  # answers are of no use any more
+            if time.monotonic() > again:
+                again = time.monotonic() + self._every
+                self._link.publish(said)
+
+    def close(self) -> None:
+        """Ends the link."""
+        self._link.close()
+        self._payslips.close()
+        if self._depot is not None:
+            self._depot.close(empty=self._complete)
+        for region in (self._state, self._block.region):
+            region.close()
+
+    # -- what workers say --------------------------------------------------------------------------------------------
+
+    def _pump(self, seconds: float) -> Iterator[Event]:
+        """Takes what has come."""
+        for key, raw in self._link.receive(seconds):
+            peer = self._peer(key)
+            peer.heard = self._time.now
+            try:
+                said = m.from_worker(raw)
+                event = self._take[type(said)](peer, said)
+            except PodltError as error:
+                peer.noise += 1
+                event = None
+                self._lose(peer, f"sent what is no message: {error}")
+            if peer.noise > NOISE:
+                self.refused(Member(key), "too many useless messages")
+                self._lose(peer, "too many useless messages")
+                self._link.drop(key)
+            if event is not None:
+                yield event
+        self._listen()
+
+    def _beat(self, peer: Peer, said: m.Beat) -> None:
+        peer.attempt, peer.in_hand, peer.said = said.attempt, frozenset(said.in_hand), self._time.now
+        self._reception.remind(peer)
+
+    def _uploads(self) -> Iterator[Event]:
+        """Updates that came beside the messages."""
+        for event, key, error in self._dealing.uploaded(self._time.now):
+            if event is not None:
+                yield event
+            else:
+                self._lose(self._peers.get(key), f"uploaded something else than it committed to: {error}")
+
+    def _give(self, peer: Peer, want: m.Want) -> None:
+        """Sends pieces that a worker misses, of what it may have."""
+        if not want.ranges:
+            if (said := self._publisher.about(want.digest)) is not None:
+                self._send(peer, said)
+            return
+        blob = self._publisher.blob(want.digest)
+        if blob is None:
+            blob = self._reception.program(want.digest)
+        if blob is None and peer.number is not None:
+            blob = self._dealing.lines(peer.number, want.digest)
+        if blob is None:
+            peer.noise += 1
+            return
+        for body in ranges(want.digest, blob, want.ranges, before=m.heading()):
+            self._link.send(peer.key, body)
+
+    # -- helpers -----------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        self._time.tick(self._link.connected)
+
+    def _find_silent(self) -> None:
+        for peer in list(self._by_number.values()):
+            if self._time.now - peer.heard > self._patience:
+                self._lose(peer, f"was silent for {self._patience:.0f} s")
+
+    def _lose(self, peer: Peer | None, reason: str) -> None:
+        if peer is None:
+            return
+        if peer.number is None:
+            self._reception.forget(peer)  # it may have waited to be admitted
+            return
+        self._lost.append(Lost(peer.number, reason[:1000]))
+        self._dealing.gone(peer.number)
+        self._forget(peer)
+
+    def _forget(self, peer: Peer) -> None:
+        self._reception.forget(peer)
+        if peer.number is not None:
+            self._by_number.pop(peer.number, None)
+            peer.number = None
+
+    def _peer(self, key: bytes) -> Peer:
+        if key not in self._peers:
+            self._peers[key] = Peer(key, self._time.now)
+        return self._peers[key]
+
+    def _send(self, peer: Peer, what: m.Message) -> None:
+        self._link.send(peer.key, m.record(what))

@@ -1,0 +1,155 @@
+"""Who is there, and what each holds: the engine's memory of workers and of the tasks of the round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from podlt.network import messages as m
+from podlt.network.blobs.chunks import Assembler
+from podlt.protocol.messages import Assignment, Committed
+
+LONGEST_STEP = 1.0
+
+LATE_FACTOR = 6.0
+"""How much longer than half of the others a worker may take, beside the patience that everybody has."""
+
+
+LAST_FACTOR = 40.0
+"""How many times as long as the patience, and the usual time, a task may take that nobody has answered."""
+
+
+class Attention:
+    """Seconds during which the manager could hear its workers.
+
+    It stands still while the manager itself is stopped, suspended or cut off: that nobody was heard then is nobody's
+    fault but its own.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._last = clock, clock()
+        self.now = 0.0
+
+    def tick(self, connected: bool) -> None:
+        """Takes note that the manager listens now."""
+        now = self._clock()
+        if connected:
+            self.now += min(now - self._last, LONGEST_STEP)
+        self._last = now
+
+
+class Peer:
+    """A worker as the engine knows it.
+
+    Attributes:
+        number: in the run, once it was admitted; None when it is not, or was let go; process: shared by the identities
+            of one process; heard: when it was last heard; in_hand: the tasks of `attempt` that it said it has, at
+            `said`; asked: when it was last told to join; dismissed: how often it was let go for a fault;
+            returns: not before then; noise: how many of its messages were of no use in this round.
+    """
+
+    __slots__ = (
+        "asked",
+        "attempt",
+        "dismissed",
+        "heard",
+        "in_hand",
+        "key",
+        "noise",
+        "number",
+        "process",
+        "returns",
+        "said",
+    )
+
+    def __init__(self, key: bytes, now: float) -> None:
+        self.key = key
+        self.number: int | None = None
+        self.process = b""
+        self.heard = now
+        self.in_hand: frozenset[int] = frozenset()
+        self.attempt = b""
+        self.said = -1.0
+        self.asked = -1e9
+        self.dismissed = 0
+        self.returns = 0.0
+        self.noise = 0
+
+
+class Dealt:
+    """A task that was dealt in the round in progress.
+
+    Attributes:
+        sent, given: when it was dealt, and when it was last sent; answer: what its holder committed to; answered: when;
+            whole: whether the update has arrived; heard: when something of the update came last; asked: when it was
+            last asked for, came: how many bytes of it have come, where it is uploaded; opened: whether the
+            commitment is.
+    """
+
+    __slots__ = (
+        "answer",
+        "answered",
+        "asked",
+        "assembler",
+        "assignment",
+        "came",
+        "given",
+        "heard",
+        "key",
+        "lines",
+        "opened",
+        "sent",
+        "whole",
+        "work",
+    )
+
+    def __init__(
+        self, assignment: Assignment, key: bytes, work: m.Work, lines: np.ndarray, nbytes: int, now: float
+    ) -> None:
+        self.assignment, self.key, self.work, self.lines = assignment, key, work, lines
+        self.sent = self.given = self.heard = self.answered = now
+        self.asked, self.came = -1e9, 0
+        self.answer: m.Answer | None = None
+        self.whole = self.opened = False
+        self.assembler = Assembler(nbytes, 0)
+
+    @property
+    def committed(self) -> Committed:
+        """Its holder's commitment, as the protocol has it."""
+        assert self.answer is not None
+        return Committed(self.assignment.origin, self.assignment.holder, self.answer.commitment, self.answer.signature)
+
+
+class Pace:
+    """How long the round's tasks take: what is late follows from it.
+
+    Args:
+        patience: what everybody has, in seconds.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._took: list[float] = []
+        self._dealt = 0
+        self._usual = 0.0
+
+    def dealt(self, count: int) -> None:
+        """So many tasks were dealt: a round begins."""
+        if self._took:
+            self._usual = self._half()
+        self._took, self._dealt = [], count
+
+    def answered(self, seconds: float) -> None:
+        """A task was answered after so many seconds."""
+        self._took.append(seconds)
+
+    def limit(self) -> float:
+        """After how many seconds an answer is late: soon after half of them are there, long after what is usual."""
+        if len(self._took) * 2 < self._dealt:
+            return LAST_FACTOR * (self._patience + self._usual)
+        return self._patience + LATE_FACTOR * self._half()
+
+    def _half(self) -> float:
+        return sorted(self._took)[(len(self._took) - 1) // 2]

@@ -1,0 +1,241 @@
+"""The parameters of a round on their way to all workers: what changed or the whole, in messages or beside them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from podlt import crypto
+from podlt.errors import PodltError, StorageError
+from podlt.network import messages as m
+from podlt.network.blobs import delta
+from podlt.network.blobs.chunks import split
+from podlt.network.blobs.disk import flat, read_exactly, said
+from podlt.network.blobs.server import Depot, Stored
+from podlt.network.link import ManagerLink
+from podlt.network.session.thrift import Thrift
+
+
+class Published(msgspec.Struct, frozen=True):
+    """How the parameters of a round went out.
+
+    Attributes:
+        size: of the parameters in bytes; sent: of what was published instead, once, however many fetch it;
+        form: "whole", "delta", or "same" where nothing had changed; way: "messages", "https" or "store";
+        seconds: that it took to find what changed.
+    """
+
+    size: int
+    sent: int
+    form: str
+    way: str
+    seconds: float
+
+
+class Publisher:
+    """Publishes the parameters of each round.
+
+    Args:
+        state: their bytes (uint8), which change only between rounds; link: to the workers; depot: for large blobs, if
+        there is one; large: from more than how many bytes on a blob is one; thrift: decides what is tried;
+        tell: is told of each round.
+
+    Attributes:
+        allowance: how many bytes of the last publication each worker has to fetch.
+    """
+
+    def __init__(
+        self,
+        state: np.ndarray,
+        link: ManagerLink,
+        depot: Depot | None,
+        large: int,
+        thrift: Thrift,
+        tell: Callable[[Published], None] = lambda published: None,
+    ) -> None:
+        self._state, self._link, self._depot, self._large = state, link, depot, large
+        self._thrift, self._tell = thrift, tell
+        beside = self._beside(state.nbytes)
+        self._base: _File | _Memory = _Memory(state.nbytes)
+        if beside:
+            assert depot is not None
+            self._base = _File(depot.store.folder / "base", state.nbytes)
+        self._last = b""  # what workers have, if the base is it as well
+        self._now = b""  # what they may have now
+        self._said: m.Parameters | None = None
+        self._encoded: dict[bytes, np.ndarray] = {}
+        self._pending: tuple[m.Parameters, Future[Stored], Published] | None = None
+        self.allowance = 0
+
+    def publish(self, digest: bytes) -> None:
+        """Publishes the parameters, as they are now, under their digest."""
+        self._encoded.clear()
+        size, started = self._state.nbytes, time.perf_counter()
+        record = m.Parameters(digest=digest, size=size, blob=digest, length=size)
+        form = "whole"
+        if digest == self._last:
+            record, form = m.Parameters(digest=digest, size=size, blob=digest, length=0, base=digest), "same"
+        elif self._last and self._thrift.planned and (shorter := self._difference(digest)) is not None:
+            record, form = shorter, "delta"
+        seconds = time.perf_counter() - started if form == "delta" else 0.0
+        self._now = digest
+        if self._beside(size) and self._depot is not None:
+            self._depot.offer(digest, self._state)  # also for those who do not have the base
+        self.allowance = size if self._beside(size) else 0
+        self._carry(record, form, seconds)
+        self._keep(digest)
+
+    def step(self) -> None:
+        """Says where the parameters are, once they are in the object store."""
+        if self._pending is None or not self._pending[1].done():
+            return
+        record, future, published = self._pending
+        self._pending = None
+        try:
+            stored = future.result()
+            record = msgspec.structs.replace(record, urls=stored.urls, part=stored.part)
+        except PodltError:  # from this machine, then
+            published = msgspec.structs.replace(published, way="https")
+        self._say(record)
+        self._tell(published)
+
+    def withdraw(self) -> None:
+        """The parameters may be about to change: nobody is given them any more."""
+        if self._pending is not None:
+            record, future, _ = self._pending
+            self._pending = None
+            future.cancel()
+            if self._depot is not None:
+                self._depot.spoiled(record.blob)
+        if self._depot is not None:
+            for digest in (self._now, *([self._said.blob] if self._said is not None else [])):
+                self._depot.withdraw(digest)
+        self._now, self._said = b"", None
+
+    def about(self, digest: bytes) -> m.Parameters | None:
+        """How the parameters of this digest come, if they do."""
+        return self._said if digest == self._now else None
+
+    def blob(self, digest: bytes) -> np.ndarray | None:
+        """A blob that comes in pieces, if workers may have it now."""
+        if digest == self._now:
+            return self._state
+        return self._encoded.get(digest)
+
+    def carried(self, seconds: float) -> None:
+        """A worker had the parameters after so many seconds, or less."""
+        self._thrift.carried(seconds)
+
+    # -- helpers -----------------------------------------------------------------------------------------------------
+
+    def _beside(self, size: int) -> bool:
+        return self._depot is not None and size > self._large
+
+    def _difference(self, digest: bytes) -> m.Parameters | None:
+        """What changed, if that is shorter than the whole."""
+        size, started = self._state.nbytes, time.perf_counter()
+        try:
+            if self._beside(size):
+                assert self._depot is not None
+                blob = self._depot.store.put_stream(self._base.renewed(self._state), delta.bound(size))
+                length = self._depot.store.size(blob)
+            else:
+                data = b"".join(self._base.renewed(self._state))
+                blob, length = crypto.blob_digest(data), len(data)
+                self._encoded[blob] = np.frombuffer(data, np.uint8)
+        except StorageError:  # no room for it: the whole needs none
+            self._last = b""
+            return None
+        self._thrift.tried(length, time.perf_counter() - started)
+        if length >= size:
+            return None
+        return m.Parameters(digest=digest, size=size, blob=blob, length=length, base=self._last)
+
+    def _carry(self, record: m.Parameters, form: str, seconds: float) -> None:
+        beside = self._beside(record.size)  # also of what changed in them: whoever fetches asks the same
+        published = Published(record.size, record.length, form, "https" if beside else "messages", seconds)
+        if not beside or self._depot is None or not record.length:
+            self._say(record)
+            if record.length:
+                blob = self._encoded.get(record.blob, self._state)
+                for body in split(record.blob, blob, before=m.heading()):
+                    self._link.publish(body)
+            self._tell(published)
+            return
+        data = self._state if form == "whole" else self._encoded.get(record.blob)
+        self._depot.offer(record.blob, data)
+        stored = self._depot.carry(record.blob, data)
+        if stored is None:
+            self._say(record)
+            self._tell(published)
+        else:
+            self._pending = record, stored, msgspec.structs.replace(published, way="store")
+
+    def _say(self, record: m.Parameters) -> None:
+        self._said = record
+        self._link.publish(m.record(record))
+
+    def _keep(self, digest: bytes) -> None:
+        """Keeps what was published, if the next round is to say what changed since."""
+        self._thrift.published(self._state.nbytes)
+        if digest == self._last:
+            return
+        self._last = b""
+        if self._thrift.planned:
+            try:
+                self._base.take(self._state)
+                self._last = digest
+            except StorageError:  # the whole next time
+                pass
+
+
+class _Memory:
+    """The parameters of before, in memory."""
+
+    def __init__(self, nbytes: int) -> None:
+        self._nbytes = nbytes
+        self._data: np.ndarray | None = None
+
+    def take(self, state: np.ndarray) -> None:
+        if self._data is None:
+            self._data = np.empty(self._nbytes, np.uint8)
+        self._data[:] = state
+
+    def renewed(self, state: np.ndarray) -> Iterator[bytes]:
+        """The encoding of what changed; they are not needed after that."""
+        yield from delta.encode(state, self._data)
+
+
+class _File:
+    """The parameters of before, in a file that is read and written part by part: they take no memory."""
+
+    def __init__(self, path: Path, nbytes: int) -> None:
+        self._path, self.nbytes = path, nbytes
+
+    def take(self, state: np.ndarray) -> None:
+        with said(self._path, "written"), self._path.open("wb", buffering=0) as file:
+            os.posix_fallocate(file.fileno(), 0, self.nbytes)
+            for start in range(0, self.nbytes, delta.PART):
+                file.write(flat(state[start : start + delta.PART]))
+
+    def renewed(self, state: np.ndarray) -> Iterator[bytes]:
+        """The encoding of what changed."""
+        with said(self._path, "read"), self._path.open("rb", buffering=0) as file:
+            yield from delta.encode(state, _Ranges(file.fileno(), self.nbytes))
+
+
+class _Ranges:
+    """A file that looks like an array."""
+
+    def __init__(self, descriptor: int, nbytes: int) -> None:
+        self._descriptor, self.nbytes = descriptor, nbytes
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        start, stop, _ = part.indices(self.nbytes)
+        return np.frombuffer(read_exactly(self._descriptor, start, stop - start), np.uint8)

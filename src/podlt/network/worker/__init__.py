@@ -1,0 +1,1 @@
+"""A worker process: several identities, one program, one copy of the parameters."""

@@ -1,0 +1,103 @@
+"""What a worker looks at before it joins: does this machine compute the right bits, is there memory, disk, time?
+
+Exact arithmetic has golden vectors: their digest is the same on every machine. Stock arithmetic is PyTorch's own, which
+gives the same bits only on machines that are alike; so its digest is over what this machine computes for known inputs,
+and a worker whose digest is another than the manager's is refused instead of being evicted, later, for honest work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+import torch
+
+from podlt.errors import StorageError
+from podlt.execution.conformance import conformance
+
+EXACT = "exact"
+
+LEAST_DISK = 64 * 2**20
+"""Free bytes that a worker needs for its keys, status and receipts."""
+
+CLOCK_SECONDS = 60.0
+"""A clock that differs by more is worth a word: invitations expire by it."""
+
+
+class Arithmetic(msgspec.Struct, frozen=True):
+    """What a machine computes: a digest that must be the manager's, and the first operation that is wrong, if any."""
+
+    digest: str
+    differing: str = ""
+
+
+def expected(arithmetic: str) -> str:
+    """What the digest of a worker must be for a program's arithmetic."""
+    if not arithmetic.startswith(EXACT):
+        return _stock()
+    from podlt.exact.conformance import VECTORS, total
+
+    return "exact " + total(json.loads(resources.files("podlt.exact").joinpath(VECTORS).read_text()))
+
+
+def measured(arithmetic: str) -> Arithmetic:
+    """What this machine computes, for a program's arithmetic. Takes seconds; a minute when kernels must be compiled."""
+    if not arithmetic.startswith(EXACT):
+        return Arithmetic(_stock())
+    report = conformance(arithmetic)
+    return Arithmetic(f"exact {report.digest}", report.differing)
+
+
+def check_disk(folder: Path) -> None:
+    """Refuses a full disk.
+
+    Raises:
+        StorageError: says how much is free, and how much is needed.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_DISK:
+        raise StorageError(f"{folder}: {free >> 20} MiB are free on this disk, and {LEAST_DISK >> 20} MiB are needed")
+
+
+def clock_warning(manager_at: int, here_at: int) -> str | None:
+    """What to say of a clock that differs from the manager's (milliseconds since 1970)."""
+    seconds = (here_at - manager_at) / 1000
+    if abs(seconds) <= CLOCK_SECONDS:
+        return None
+    return f"this machine's clock is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} the manager's"
+
+
+def _stock() -> str:
+    """A digest over PyTorch's version, its instruction set, and results that depend on how sums are grouped."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        found = hashlib.sha256(torch.__version__.encode())
+        for size in (7, 64, 300):
+            x = _pattern(size * 33, 1).reshape(33, size)
+            y = _pattern(size * 29, 2).reshape(size, 29)
+            image = _pattern(2 * 3 * 9 * size, 3).reshape(2, 3, 9, size)
+            weight = _pattern(4 * 3 * 3 * 3, 4).reshape(4, 3, 3, 3)
+            for result in (
+                x @ y,
+                torch.nn.functional.conv2d(image, weight),
+                x.sum(1),
+                x.softmax(1),
+                x.exp(),
+                torch.nn.functional.layer_norm(x, [size]),
+                torch.nn.functional.gelu(x),
+            ):
+                found.update(result.contiguous().numpy().tobytes())
+    finally:
+        torch.set_num_threads(threads)
+    return f"stock {torch.__version__} {torch.backends.cpu.get_cpu_capability()} {found.hexdigest()[:32]}"
+
+
+def _pattern(count: int, step: int) -> torch.Tensor:
+    """Numbers of many sizes, exact in float32, from whole numbers alone."""
+    whole = (torch.arange(count, dtype=torch.int64) * (7919 + 2 * step)) % 65_537 - 32_768
+    return whole.to(torch.float32) / 4096

@@ -1,0 +1,168 @@
+"""A worker's memory of one round: what it was asked, and what it answered, so that it can answer again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from podlt.network import messages as m
+from podlt.network.blobs.chunks import message, split
+from podlt.network.worker.hands import Executed
+from podlt.protocol.messages import Committed
+
+
+class Asked:
+    """A task that was not executed yet; `lines` are None until they came."""
+
+    __slots__ = ("key", "lines", "work")
+
+    def __init__(self, key: bytes, work: m.Work, lines: np.ndarray | None) -> None:
+        self.key, self.work, self.lines = key, work, lines
+
+
+class _Answered:
+    """A task that was executed: the message that said so, and the update."""
+
+    __slots__ = ("answer", "task", "update")
+
+    def __init__(self, task: bytes, answer: m.Answer, update: np.ndarray) -> None:
+        self.task, self.answer, self.update = task, answer, update
+
+    def messages(self, beside: bool) -> Iterator[bytes]:
+        yield m.record(self.answer)
+        if not beside:
+            yield from split(self.answer.update, self.update, before=m.heading(self.answer.origin), thin=True)
+
+
+class Answers:
+    """What the identities of a process were asked and answered in the last round. `in_hand` is for any thread.
+
+    Args:
+        beside: whether an update of so many bytes goes beside the messages, when it is asked for.
+    """
+
+    def __init__(self, beside: Callable[[int], bool]) -> None:
+        self._beside = beside
+        self._round = -1
+        self._attempt = b""
+        self._asked: dict[tuple[bytes, int], Asked] = {}
+        self._answered: dict[tuple[bytes, int], _Answered] = {}
+        self._lock = threading.Lock()
+
+    def turn(self, round: int) -> list[tuple[bytes, bytes, np.ndarray]] | None:
+        """A task of a round came: what belongs to other rounds is forgotten.
+
+        Returns:
+            Of each update that is not needed any more: whose it was, its digest, its memory. None if nothing changed.
+        """
+        if round == self._round:
+            return None
+        with self._lock:
+            self._round, self._asked = round, {}
+        free = [(key, answered.answer.update, answered.update) for (key, _), answered in self._answered.items()]
+        self._answered = {}
+        return free
+
+    def ask(self, asked: Asked) -> None:
+        """A task is to be executed; those of another attempt at the round are not, any more."""
+        with self._lock:
+            if asked.work.attempt != self._attempt:
+                self._attempt, self._asked = asked.work.attempt, {}
+            self._asked.setdefault((asked.key, asked.work.origin), asked)
+
+    def again(self, key: bytes, work: m.Work) -> list[bytes]:
+        """The messages that answer a task which was executed before; none if it was not."""
+        known = self._answered.get((key, work.origin))
+        if known is None or known.task != work.task.digest():
+            return []
+        with self._lock:
+            if work.attempt != self._attempt:
+                self._attempt, self._asked = work.attempt, {}
+        known.answer = m.Answer(
+            attempt=work.attempt,
+            origin=work.origin,
+            commitment=known.answer.commitment,
+            signature=known.answer.signature,
+            update=known.answer.update,
+            proof_seconds=known.answer.proof_seconds,
+            compute_seconds=known.answer.compute_seconds,
+        )
+        return list(known.messages(self._beside(len(known.update))))
+
+    def ready(self, held: bytes) -> Asked | None:
+        """The next task whose lines are here and whose parameters are those at hand, if there is one."""
+        return next(
+            (a for a in self._asked.values() if a.lines is not None and a.work.task.parameters == held),
+            None,
+        )
+
+    def lines(self, digest: bytes, data: np.ndarray) -> None:
+        """The lines of a task came."""
+        for asked in self._asked.values():
+            if asked.work.blob == digest:
+                asked.lines = data
+
+    def missing_lines(self) -> list[bytes]:
+        """The digests of lines that did not come yet."""
+        return [a.work.blob for a in self._asked.values() if a.lines is None]
+
+    def owner(self, digest: bytes) -> bytes | None:
+        """Whose task has lines of this digest."""
+        return next((a.key for a in self._asked.values() if a.work.blob == digest), None)
+
+    def failed(self, asked: Asked) -> None:
+        """A task is not to be tried again."""
+        with self._lock:
+            self._asked.pop((asked.key, asked.work.origin), None)
+
+    def done(self, asked: Asked, committed: Committed, done: Executed) -> Iterator[bytes]:
+        """A task was executed; returns the messages that answer it."""
+        answer = m.Answer(
+            attempt=asked.work.attempt,
+            origin=asked.work.origin,
+            commitment=committed.commitment,
+            signature=committed.signature,
+            update=done.digest,
+            proof_seconds=done.proof,
+            compute_seconds=done.compute,
+        )
+        answered = _Answered(asked.work.task.digest(), answer, done.update)
+        self._answered[asked.key, asked.work.origin] = answered
+        self.failed(asked)
+        return answered.messages(self._beside(len(done.update)))
+
+    def large(self, key: bytes, wanted: m.Send) -> tuple[bytes, np.ndarray] | None:
+        """Digest and bytes of the update that the manager asks for, if it goes beside the messages."""
+        known = self._answered.get((key, wanted.origin))
+        if known is None or known.answer.attempt != wanted.attempt or not self._beside(len(known.update)):
+            return None
+        return known.answer.update, known.update
+
+    def pieces(self, key: bytes, wanted: m.Send) -> list[bytes]:
+        """Pieces of an update that the manager misses."""
+        known = self._answered.get((key, wanted.origin))
+        if known is None or known.answer.attempt != wanted.attempt:
+            return []
+        size, found = len(known.update), []
+        for offset, length in wanted.ranges:
+            if offset + length <= size:
+                part, heading = known.update[offset : offset + length], m.heading(wanted.origin)
+                found.append(message(known.answer.update, size, offset, part, before=heading, thin=True))
+        return found
+
+    def origins(self, key: bytes, attempt: bytes) -> set[int]:
+        """The tasks that an identity answered in an attempt."""
+        return {o for (k, o), known in self._answered.items() if k == key and known.answer.attempt == attempt}
+
+    def in_hand(self, key: bytes) -> tuple[bytes, list[int]]:
+        """The attempt at work, and the tasks of it that an identity has not answered."""
+        with self._lock:
+            return self._attempt, sorted(origin for k, origin in self._asked if k == key)
+
+    def drop(self, key: bytes) -> None:
+        """An identity has nothing to do any more."""
+        with self._lock:
+            self._asked = {place: asked for place, asked in self._asked.items() if place[0] != key}
+        self._answered = {place: known for place, known in self._answered.items() if place[0] != key}

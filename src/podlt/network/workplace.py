@@ -1,0 +1,123 @@
+"""The workplace `nats`: a run whose workers are wherever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+
+from podlt.engine.interface import Engine, Job
+from podlt.network.access import certificate as tls
+from podlt.network.access.registry import FOLDER
+from podlt.network.blobs.server import Depot
+from podlt.network.link import ManagerLink
+from podlt.network.messages import BEAT, LARGE
+from podlt.network.nats.cluster import remembered
+from podlt.network.nats.server import ANYWHERE, listening
+from podlt.network.session.manager import PATIENCE, NetworkEngine
+from podlt.network.session.publishing import Published
+from podlt.network.session.thrift import Policy
+from podlt.network.settings import HTTPS, NONE, Kept, keep, kept
+from podlt.network.worker.preflight import expected
+
+
+class Blobs(msgspec.Struct, frozen=True):
+    """How large blobs go beside the messages: by HTTPS from and to the manager.
+
+    Attributes:
+        host: the address to listen on; port: 0 for any, and then always the same for a run; names: hosts by which
+        workers reach this machine (both: if not told, as the run's NATS server has it); bucket: the URL of an object
+        store, through which parameters go then (file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...), "https" for none,
+        or "none": no large blobs either, all goes in messages (if not told, as it was for the run; at first "https");
+        large: from more than how many bytes on a blob is one.
+    """
+
+    host: str = ""
+    port: int = 0
+    names: Sequence[str] = ()
+    bucket: str = ""
+    large: int = LARGE
+
+
+class Elsewhere:
+    """Other machines.
+
+    Args:
+        connect: makes the manager's link for a run, once its directory and keys are there;
+        patience: seconds of silence after which a worker is gone (if not told, as it was for the run, at first 15);
+        beat: how often workers give a sign of life; blobs: how large blobs go; None: through the link, in pieces, as
+        all others do, and then they take memory; deltas: whether what changed in the parameters is published instead of
+        the whole: "auto", as it pays, "always" where it is shorter, or "never"; published: is told how the parameters
+        of each round went out.
+    """
+
+    name = "nats"
+    keeps_keys = False
+
+    def __init__(
+        self,
+        connect: Callable[[Job], ManagerLink],
+        patience: float | None = None,
+        beat: float = BEAT,
+        *,
+        blobs: Blobs | None = None,
+        deltas: Policy = "auto",
+        published: Callable[[Published], None] = lambda published: None,
+    ) -> None:
+        self._connect, self._patience, self._beat = connect, patience, beat
+        self._blobs, self._deltas, self._published = blobs, deltas, published
+
+    @contextmanager
+    def ready(self, workers: int) -> Iterator[Callable[[Job], Engine]]:
+        """Nothing to begin before the run has its keys."""
+        yield self._engine
+
+    def _engine(self, job: Job) -> Engine:
+        arithmetic = expected(job.program.arithmetic)
+        before = kept(job.directory)
+        way, patience = self._way(before), self._patience or before.patience or PATIENCE
+        depot = self._depot(job, self._blobs, way) if self._blobs is not None and way != NONE else None
+        link = None
+        try:
+            keep(job.directory, blobs=way, patience=self._patience or before.patience)
+            link = self._connect(job)
+            return NetworkEngine(
+                job,
+                link,
+                arithmetic,
+                patience=patience,
+                beat=self._beat,
+                depot=depot,
+                large=self._blobs.large if self._blobs is not None else LARGE,
+                deltas=self._deltas,
+                tell=self._published,
+            )
+        except BaseException:
+            if link is not None:
+                link.close()
+            if depot is not None:
+                depot.close()
+            raise
+
+    def _way(self, before: Kept) -> str:
+        """The way of large blobs: what was told, or else as it was."""
+        return before.blobs if self._blobs is None else self._blobs.bucket or before.blobs or HTTPS
+
+    def _depot(self, job: Job, one: Blobs, way: str) -> Depot:
+        """The server of large blobs; it shows the certificate that the run's NATS server has, if that is its own."""
+        folder = job.directory / FOLDER
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tls.load_or_create(folder)
+        host, names = listening(folder)
+        if (cluster := remembered(folder)) is not None:
+            names = cluster.names
+        return Depot(
+            job.directory,
+            folder / tls.CERTIFICATE,
+            folder / tls.PRIVATE_KEY,
+            host=one.host or host or ANYWHERE,
+            port=one.port,
+            names=one.names or names,
+            bucket="" if way == HTTPS else way,
+        )

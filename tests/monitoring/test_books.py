@@ -1,0 +1,139 @@
+"""Totals over a log, against the rules that the log was written by."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from podlt.monitoring.books import Books, Follower
+from podlt.protocol import entries as e
+from podlt.report.fold import walk
+from podlt.store.log_store import LogStore
+
+
+def test_totals_are_those_that_the_rules_come_to(eventful: Path) -> None:
+    follower = Follower(eventful)
+    assert follower.catch_up(60) and follower.problem == ""
+    books = follower.books
+    follower.close()
+    kinds: Counter[type[e.Entry]] = Counter()
+    lines = 0
+    for visit in walk(eventful):
+        kinds[type(visit.entry)] += 1
+        if isinstance(visit.entry, e.Apply):
+            assert visit.round is not None
+            lines += visit.round.open.lines
+        state = visit.state
+    accounts = state.ledger.accounts.values()
+    assert books.pending == sum(a.pending for a in accounts)
+    assert books.vested == sum(a.vested for a in accounts) > 0
+    assert books.forfeited == sum(a.forfeited for a in accounts) > 0
+    assert books.deposits == sum(a.deposit for a in accounts) == 0
+    assert books.returned == sum(a.returned for a in accounts) > 0
+    assert books.seized == sum(a.seized for a in accounts) == 60
+    assert books.pending + books.vested + books.returned == -state.ledger.treasury
+    assert books.workers == {number: worker.status for number, worker in state.workers.items()}
+    assert sum(books.evictions.values()) == sum(w.status == "evicted" for w in state.workers.values()) == 2
+    assert (books.redeals, books.withdrawals) == (kinds[e.Redeal], kinds[e.Withdraw])
+    assert books.redeals > 0 and books.returns == kinds[e.Join] - len(state.workers) > 0
+    assert books.entries == kinds.total() and books.rounds == kinds[e.Apply] and books.lines == lines
+    assert books.closed == "complete"
+
+
+def test_a_log_that_grows_is_followed_from_where_it_was_left(eventful: Path, tmp_path: Path) -> None:
+    with closing(LogStore.at(eventful / "log.db", readonly=True)) as store:
+        bodies, heads = [body for _, _, body in store.entries()], store.heads()
+    follower = Follower(tmp_path)
+    assert not follower.catch_up() and "no run here" in follower.problem
+    written, steps = 0, []
+    with closing(LogStore.at(tmp_path / "log.db", create=True)) as store:
+        for size, note in heads:
+            store.append(written, bodies[written:size], note)
+            written = size
+            assert follower.catch_up(60)
+            assert follower.books.entries == size
+            steps.append(follower.books.vested)
+    assert steps == sorted(steps) and follower.problem == ""
+    whole = Follower(eventful)
+    whole.catch_up(60)
+    assert follower.books == whole.books
+    follower.close()
+    whole.close()
+
+
+def test_a_long_log_is_read_a_piece_at_a_time(eventful: Path) -> None:
+    follower = Follower(eventful)
+    assert not follower.catch_up(0.0)
+    first = follower.books.entries
+    assert first == 1
+    while not follower.catch_up(0.0):
+        assert follower.books.entries == first + 1
+        first += 1
+    assert follower.books.closed == "complete"
+    follower.close()
+
+
+def test_a_worker_that_two_verdicts_name_is_evicted_once() -> None:
+    books = Books()
+    books.take(
+        e.Join(at=1, worker=0, key=bytes(32), deposit=0, seen=0, root=bytes(32), signature=bytes(64), share=bytes(64))
+    )
+    for fragment in (0, 1):
+        books.take(
+            e.Verdict(
+                at=2,
+                round=0,
+                fragment=fragment,
+                outcome="referee",
+                reason="non-finite",
+                accepted=bytes(32),
+                evicted=[0],
+            )
+        )
+    assert books.evictions == {"referee": 1} and books.workers == {0: "evicted"}
+
+
+def test_a_figure_that_the_last_epoch_lacks_is_not_that_of_an_earlier_one() -> None:
+    books = Books()
+    for epoch, figures in enumerate(({"accuracy": 0.5, "loss": 1.5}, {"accuracy": 0.25})):
+        named = [e.Figure(name, value) for name, value in figures.items()]
+        books.take(e.Measure(at=1, epoch=epoch, test=bytes(32), parameters=bytes(32), figures=named))
+    assert books.figures == {"accuracy": 0.25}
+
+
+def test_figures_are_taken_by_whole_lines_and_others_left_out(eventful: Path, tmp_path: Path) -> None:
+    with closing(LogStore.at(tmp_path / "log.db", create=True)):
+        pass
+    figures = tmp_path / "rounds.jsonl"
+    follower = Follower(tmp_path)
+    figures.write_text('{"round":0,"compute":1.5,"proof":0.25}\nnot json\n{"round":1,"compute":2.0,"pro')
+    follower.catch_up()
+    assert (follower.spent.compute, follower.spent.proof) == (1.5, 0.25)
+    with figures.open("a") as file:
+        file.write('of":0.5}\n')
+    follower.catch_up()
+    follower.catch_up()
+    assert (follower.spent.compute, follower.spent.proof) == (3.5, 0.75)
+    follower.close()
+
+
+def test_a_log_that_is_spoiled_is_a_problem_and_no_exception(eventful: Path, tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    path.write_bytes((eventful / "log.db").read_bytes())
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE entries SET body = x'c1' WHERE number = 5")
+        database.commit()
+    follower = Follower(tmp_path)
+    assert not follower.catch_up(60)
+    assert "entry 5" in follower.problem and follower.books.entries == 5
+    follower.close()
+
+
+@pytest.mark.parametrize("kind", e.KINDS, ids=e.tag_of)
+def test_every_kind_of_entry_says_its_version(kind: type[e.Entry]) -> None:
+    """docs/OPERATIONS.md says so, and what an upgrade does with it."""
+    assert e.tag_of(kind) == f"{e.kind_of(kind)}/{e.FORMAT}"

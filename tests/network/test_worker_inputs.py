@@ -1,0 +1,173 @@
+"""Parameters on their way into a worker: whatever comes, or does not, ends in the right bits or in a question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from podlt.crypto import blob_digest
+from podlt.errors import InvalidProofError
+from podlt.network import messages as m
+from podlt.network.blobs import delta
+from podlt.network.blobs.chunks import PIECE, message, split
+from podlt.network.session.thrift import REST, Thrift
+from podlt.network.worker import inputs
+from podlt.network.worker.inputs import Intake
+from podlt.network.worker.replies import Answers
+
+SIZE = 3 * PIECE + 100
+
+
+class Hands:
+    """What an intake needs of `podlt.network.worker.hands.Hands`."""
+
+    def __init__(self) -> None:
+        self.state = np.zeros(SIZE, np.uint8)
+        self.line_bytes = 10
+        self.held = 0
+
+    def hold(self) -> None:
+        self.held += 1
+
+    def let_go(self) -> None:
+        pass
+
+
+SETUP: Any = SimpleNamespace(most_lines=4, beside=lambda size: False)
+
+
+def parameters(seed: int, base: np.ndarray | None = None) -> np.ndarray:
+    dice = np.random.default_rng(seed)
+    if base is None:
+        return dice.standard_normal(SIZE // 4, np.float32).view(np.uint8)
+    return (base.view(np.float32) + np.float32(1e-4) * dice.standard_normal(SIZE // 4, np.float32)).view(np.uint8)
+
+
+def whole(data: np.ndarray) -> m.Parameters:
+    digest = blob_digest(data.data)
+    return m.Parameters(digest=digest, size=SIZE, blob=digest, length=SIZE)
+
+
+def changed(data: np.ndarray, base: np.ndarray, encoded: bytes) -> m.Parameters:
+    digest, before = blob_digest(data.data), blob_digest(base.data)
+    return m.Parameters(digest=digest, size=SIZE, blob=blob_digest(encoded), length=len(encoded), base=before)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[Intake, Hands, list[str]]]:
+    monkeypatch.setattr(inputs, "PATIENCE", 0)
+
+    def make() -> tuple[Intake, Hands, list[str]]:
+        hands, said = Hands(), []
+        one = Intake(SETUP, hands, Answers(lambda size: False), None, lambda: b"k", 0.0, said.append)  # type: ignore[arg-type]
+        return one, hands, said
+
+    return make
+
+
+def test_what_changed_is_applied_to_what_is_there(made: Any) -> None:
+    taken, hands, _ = made()
+    old = parameters(1)
+    new = parameters(2, old)
+    taken.announced(whole(old))
+    for body in split(blob_digest(old.data), old):
+        taken.piece(memoryview(body))
+    assert taken.held == blob_digest(old.data) and hands.held == 1
+    encoded = b"".join(delta.encode(new, old))
+    said = changed(new, old, encoded)
+    taken.announced(said)
+    assert taken.held == said.base, "what is there stays until all of the change has come"
+    taken.announced(said)
+    for body in [*split(said.blob, encoded)][::-1]:
+        taken.piece(memoryview(body))
+    assert taken.held == said.digest and np.array_equal(hands.state, new)
+
+
+def test_who_has_another_base_asks_for_the_whole_at_once(made: Any) -> None:
+    taken, hands, _ = made()
+    old = parameters(1)
+    new = parameters(2, old)
+    said = changed(new, old, b"".join(delta.encode(new, old)))
+    taken.announced(said)
+    asked = [want for _, want in taken.wants() if want.ranges]
+    assert [want.digest for want in asked] == [said.digest] and len(asked[0].ranges) == 4
+    taken.announced(said)
+    for offset, length in asked[0].ranges:
+        taken.piece(memoryview(message(said.digest, SIZE, offset, new[offset : offset + length])))
+    assert taken.held == said.digest and np.array_equal(hands.state, new)
+
+
+def test_a_change_that_leads_elsewhere_is_found_out_and_the_whole_is_asked_for(made: Any) -> None:
+    taken, hands, told = made()
+    old = parameters(1)
+    new, other = parameters(2, old), parameters(3, old)
+    taken.announced(whole(old))
+    for body in split(blob_digest(old.data), old):
+        taken.piece(memoryview(body))
+    encoded = b"".join(delta.encode(other, old))
+    said = changed(new, old, encoded)
+    taken.announced(said)
+    for body in split(said.blob, encoded):
+        taken.piece(memoryview(body))
+    assert taken.held == b"" and "asked for all parameters" in told[0]
+    assert said.digest in [want.digest for _, want in taken.wants()]
+    for body in split(said.digest, new):
+        taken.piece(memoryview(body))
+    assert taken.held == said.digest and np.array_equal(hands.state, new)
+
+
+def test_parameters_that_a_task_names_and_nobody_announced_are_asked_about(made: Any) -> None:
+    taken, _, _ = made()
+    new = parameters(1)
+    taken.needed(blob_digest(new.data))
+    assert [want for _, want in taken.wants()] == [m.Want(digest=blob_digest(new.data), ranges=[])]
+    taken.announced(whole(new))
+    assert all(want.digest == blob_digest(new.data) for _, want in taken.wants())
+
+
+@pytest.mark.parametrize(
+    "changes", [{"size": SIZE + 1}, {"length": delta.bound(SIZE) + 1}, {"length": SIZE - 1}, {"blob": bytes(32)}]
+)
+def test_announcements_that_cannot_be_are_refused(made: Any, changes: dict[str, Any]) -> None:
+    import msgspec
+
+    taken, _, _ = made()
+    with pytest.raises(InvalidProofError):
+        taken.announced(msgspec.structs.replace(whole(parameters(1)), **changes))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1.5), st.floats(0, 5), st.floats(0.01, 100)), max_size=40))
+def test_what_is_not_worth_it_is_rested_from_and_tried_again(rounds: list[tuple[float, float, float]]) -> None:
+    now = [0.0]
+    thrift, since = Thrift("auto", lambda: now[0]), REST
+    for ratio, carry, seconds in rounds:
+        if thrift.planned:
+            assert since >= REST or since < 0
+            thrift.tried(int(ratio * 1e6), 0.01)
+            since = 0 if ratio > 0.9 else -(10**6)
+        thrift.published(10**6)
+        thrift.carried(carry)
+        now[0] += seconds
+        since += 1
+
+
+def test_it_is_tried_where_rounds_are_long_or_ways_are_slow_and_only_there() -> None:
+    now = [0.0]
+
+    def planned(seconds: float, carry: float, policy: Any = "auto") -> bool:
+        thrift = Thrift(policy, lambda: now[0])
+        for _ in range(2):
+            thrift.carried(carry)
+            thrift.published(400_000)
+            now[0] += seconds
+        return thrift.planned
+
+    assert not planned(0.05, 0.001) and planned(5.0, 0.001) and planned(0.05, 0.04)
+    assert planned(0.05, 0.001, "always") and not planned(5.0, 1.0, "never")
