@@ -113,7 +113,7 @@ def forged(run: Path, spoil: set[int]) -> MemoryLog:
             seen += 1
             if seen in spoil:
                 c = entry.commitments[0]
-                wrong = e.Commitment(c.origin, c.holder, c.commitment, bytes(64))
+                wrong = e.Commitment(c.seat, c.holder, c.commitment, bytes(64))
                 body = encode(e.Commit(at=entry.at, round=entry.round, commitments=[wrong, *entry.commitments[1:]]))
                 log.rows[i] = i, leaf_hash(body), body
     return resigned(log, run)

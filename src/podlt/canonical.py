@@ -29,6 +29,12 @@ def encode(record: Any) -> bytes:
     return _encoder.encode(record)
 
 
+def named_fields(record: msgspec.Struct) -> list[tuple[str, Any]]:
+    """The fields of a record by the names that its encoding gives them, in order."""
+    names = zip(record.__struct_encode_fields__, record.__struct_fields__, strict=True)
+    return [(encoded, getattr(record, name)) for encoded, name in names]
+
+
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises on bytes that are no document of a type."""
 

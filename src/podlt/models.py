@@ -63,7 +63,7 @@ def embedding_mlp(cardinalities: list[int], numeric: int, hidden: int = 64, outp
     return EmbeddingMLP(cardinalities, numeric, hidden, outputs)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """One layer of a transformer: attention, then a perceptron, each added to what came in."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -93,7 +93,7 @@ class GPT(nn.Module):
     def __init__(self, vocabulary: int, context: int, layers: int, heads: int, width: int, dropout: float) -> None:
         super().__init__()
         self.tokens, self.positions = nn.Embedding(vocabulary, width), nn.Embedding(context, width)
-        self.blocks = nn.Sequential(*(Block(width, heads, dropout) for _ in range(layers)))
+        self.blocks = nn.Sequential(*(TransformerBlock(width, heads, dropout) for _ in range(layers)))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary, bias=False)
         for module in self.modules():

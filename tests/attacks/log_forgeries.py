@@ -78,12 +78,12 @@ def signed(bodies: Bodies) -> MemoryLog:
         first = e.decode(bodies[0])
     except Exception:
         first = ENTRIES[0]
-    origin = origin_of(e.identity(first if isinstance(first, e.Begin) else ENTRIES[0]))  # type: ignore[arg-type]
+    seat = origin_of(e.identity(first if isinstance(first, e.Begin) else ENTRIES[0]))  # type: ignore[arg-type]
     for size in sorted(sizes):
         batch, at = bodies[start:size], start
         for body in batch:
             tree.append(leaf_hash(body))
-        log.append(at, batch, sign_head(Head(origin, size, tree.root()), WORLD.key))
+        log.append(at, batch, sign_head(Head(seat, size, tree.root()), WORLD.key))
         start = size
     return log
 

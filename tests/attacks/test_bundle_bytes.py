@@ -20,7 +20,7 @@ from podlt.protocol.claims import Claim, Outcome
 from podlt.report.page import UNPROVEN
 from podlt.store.bundle import write_bundle
 from podlt.store.bundle_reader import CHEATS, FIRST_CHECKPOINT, ROUNDS
-from podlt.store.container import Member, read_container
+from podlt.store.container import ContainerMember, read_container
 from podlt.verify import verify
 
 PROVEN = ("podlt-bundle", "log/entries", "log/heads", "recipe.json", "program.json", "model.safetensors")
@@ -54,7 +54,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def members(whole: Path) -> list[Member]:
+def members(whole: Path) -> list[ContainerMember]:
     with whole.open("rb") as file:
         return list(read_container(file))
 
@@ -77,7 +77,7 @@ def outcomes(path: Path) -> dict[Claim, Outcome]:
     return {finding.claim: finding.outcome for finding in verify(path, jobs=1).findings}
 
 
-def test_the_bundle_as_it_is_holds_and_has_every_member(whole: Path, members: list[Member]) -> None:
+def test_the_bundle_as_it_is_holds_and_has_every_member(whole: Path, members: list[ContainerMember]) -> None:
     assert verify(whole, jobs=1).exit_code == audit(whole, 1.0, seed=1, jobs=1).exit_code == 0
     names = {member.name for member in members}
     assert {*PROVEN, *CLAIMED, FIRST_CHECKPOINT} < names
@@ -88,7 +88,7 @@ def test_the_bundle_as_it_is_holds_and_has_every_member(whole: Path, members: li
 @spoiling
 @given(st.data())
 def test_a_changed_byte_of_what_is_proven_fails(
-    whole: Path, members: list[Member], spoiled: Path, name: str, data: st.DataObject
+    whole: Path, members: list[ContainerMember], spoiled: Path, name: str, data: st.DataObject
 ) -> None:
     member = next(m for m in members if m.name == name)
     position = member.offset + data.draw(st.integers(0, member.size - 1))
@@ -99,7 +99,7 @@ def test_a_changed_byte_of_what_is_proven_fails(
 @spoiling
 @given(st.data())
 def test_a_changed_byte_between_the_members_fails(
-    whole: Path, members: list[Member], spoiled: Path, data: st.DataObject
+    whole: Path, members: list[ContainerMember], spoiled: Path, data: st.DataObject
 ) -> None:
     inside = [range(member.offset, member.offset + member.size) for member in members]
     starts = [0, *(part.stop for part in inside)]
@@ -112,7 +112,7 @@ def test_a_changed_byte_between_the_members_fails(
 @settings(spoiling, max_examples=5)
 @given(st.data())
 def test_a_changed_byte_of_what_only_an_audit_reads_is_not_checked_by_verify_and_fails_in_an_audit(
-    whole: Path, members: list[Member], spoiled: Path, data: st.DataObject
+    whole: Path, members: list[ContainerMember], spoiled: Path, data: st.DataObject
 ) -> None:
     unread = [m for m in members if m.name == FIRST_CHECKPOINT or m.name.startswith("updates/")]
     member = data.draw(st.sampled_from(unread))
@@ -127,7 +127,7 @@ def test_a_changed_byte_of_what_only_an_audit_reads_is_not_checked_by_verify_and
 @settings(spoiling, max_examples=8)
 @given(st.data())
 def test_a_changed_byte_of_what_no_entry_binds_changes_no_claim_and_is_shown_as_the_managers_word(
-    whole: Path, members: list[Member], spoiled: Path, data: st.DataObject
+    whole: Path, members: list[ContainerMember], spoiled: Path, data: st.DataObject
 ) -> None:
     member = data.draw(st.sampled_from([m for m in members if m.name in CLAIMED]))
     flip(whole, spoiled, member.offset + data.draw(st.integers(0, member.size - 1)), data.draw(st.integers(1, 255)))

@@ -14,13 +14,13 @@ from podlt.errors import UsageError
 from podlt.recipe import ModelSpec
 
 
-def finished(arithmetic: str, seed: int, value: float, steps: int = 300) -> accuracy.Finished:
+def finished(arithmetic: str, seed: int, value: float, steps: int = 300) -> accuracy.StudyResult:
     """A run that is said to have been made."""
     recipe = accuracy.recipe_of("mnist-mlp", arithmetic, seed).digest().hex()
-    return accuracy.Finished("mnist-mlp", arithmetic, seed, recipe, steps, value, {"accuracy": value}, 1.0)
+    return accuracy.StudyResult("mnist-mlp", arithmetic, seed, recipe, steps, value, {"accuracy": value}, 1.0)
 
 
-def results(values: dict[str, list[float]]) -> dict[tuple[str, str, int], accuracy.Finished]:
+def results(values: dict[str, list[float]]) -> dict[tuple[str, str, int], accuracy.StudyResult]:
     """By study, arithmetic and seed."""
     made = [finished(a, seed, value) for a, each in values.items() for seed, value in enumerate(each, 1)]
     return {(run.study, run.arithmetic, run.seed): run for run in made}

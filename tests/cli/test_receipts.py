@@ -14,8 +14,8 @@ from podlt.canonical import encode
 from podlt.crypto import SigningKey, digest
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.log.tree_head import Head, origin_of, sign_head
-from podlt.network.session.past import Past
-from podlt.network.worker.books import Journal
+from podlt.network.session.past import ReceiptHistory
+from podlt.network.worker.books import WorkerBooks
 from podlt.protocol import entries as e
 from podlt.report.fold import open_log
 from podlt.report.history import read_history
@@ -35,7 +35,7 @@ def folder(theirs: Path, tmp_path: Path) -> Path:
     history = read_history(theirs)
     key = history.state.workers[1].key
     (tmp_path / "folder").mkdir()
-    journal, past = Journal(tmp_path / "folder", [key], history.begin.manager), Past(theirs)
+    journal, past = WorkerBooks(tmp_path / "folder", [key], history.begin.manager), ReceiptHistory(theirs)
     journal.begin(history.state.run)
     journal.admitted(key, 1)
     missed = past.missed(1, 0)

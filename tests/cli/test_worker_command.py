@@ -27,7 +27,7 @@ def test_every_event_is_one_line_for_people_and_for_programs() -> None:
         told.Connected(again=False),
         told.Disconnected(reason=""),
         told.Learned(run="ef" * 32, state=3 * 2**30, block_lines=512, arithmetic="exact/3"),
-        told.Terms(run="ef" * 32, manager=key, preset="classic", reward=3, lines=9, epochs=2, rounds=4, entries=7),
+        told.RunTerms(run="ef" * 32, manager=key, preset="classic", reward=3, lines=9, epochs=2, rounds=4, entries=7),
         told.Signed(worker=7, public_key=key, deposit=40, entries=7),
         told.Joined(worker=7, public_key=key),
         told.Progress(doing="waiting for a task", connected=True, tasks=3, vested=10, pending=2, forfeited=0),
@@ -96,16 +96,16 @@ def test_a_worker_tells_people_and_programs_what_it_does_and_who_is_not_let_in_h
 
     from podlt.manager.directory import RunDirectory
     from podlt.network.access import invitation as inv
-    from podlt.network.access.registry import Register
+    from podlt.network.access.registry import Registry
 
     recipe = write_recipe(tmp_path / "recipe.toml", epochs=90, workers=4)
-    with Stage(tmp_path, recipe, patience=30) as stage:
+    with Stage(tmp_path, recipe, silence_timeout=30) as stage:
         stage.start_manager()
         log = tmp_path / "b.log"
         stage.start_worker("a", "--identities", 2, "--memory", "1G", "--until", "2h")
         stage.start_worker("b", "--identities", 2, "--json", "--log-file", log)
         stage.until_round(1)
-        register, key = Register(stage.run), RunDirectory.existing(stage.run).manager_key()
+        register, key = Registry(stage.run), RunDirectory.existing(stage.run).manager_key()
         used = inv.write(register.invite(key, uses=1, now=time.time_ns() // 10**6))
         assert register.admit(b"k" * 32, inv.read(used).name, time.time_ns() // 10**6)
         (stage.run / "invitation.txt").write_text(used)
@@ -159,7 +159,7 @@ def test_a_program_that_does_not_fit_into_the_memory_given_is_refused_with_what_
     from stage import Stage, write_recipe
 
     recipe = write_recipe(tmp_path / "recipe.toml", workers=4, hidden=600_000)
-    with Stage(tmp_path, recipe, patience=30) as stage:
+    with Stage(tmp_path, recipe, silence_timeout=30) as stage:
         stage.start_manager()
         stage.start_worker("a", "--memory", "600M")
         assert stage.workers["a"].end(90) == 3

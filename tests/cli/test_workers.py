@@ -19,8 +19,8 @@ from podlt.crypto import SigningKey
 from podlt.manager.directory import RunDirectory
 from podlt.network.access.certificate import load_or_create
 from podlt.network.access.invitation import read
-from podlt.network.access.policy import Admitted, Refused
-from podlt.network.access.registry import Register
+from podlt.network.access.policy import Admitted, Refusal
+from podlt.network.access.registry import Registry
 from podlt.network.access.worker_key import load_key
 from podlt.report.history import read_history
 
@@ -34,19 +34,19 @@ def invited(run: Path) -> Path:
     directory = RunDirectory.existing(run)
     directory.make_keys(0, lambda size: b"s" * size)
     (run / "nats").mkdir()
-    Register(run).set_place(["tls://127.0.0.1:1"], load_or_create(run / "nats"))
+    Registry(run).set_place(["tls://127.0.0.1:1"], load_or_create(run / "nats"))
     return run
 
 
-def admit(run: Path, line: str, key: SigningKey = KEY, now: int = 0) -> Admitted | Refused:
-    return Register(run).admit(key.public, read(line).name, now or time.time_ns() // 10**6)
+def admit(run: Path, line: str, key: SigningKey = KEY, now: int = 0) -> Admitted | Refusal:
+    return Registry(run).admit(key.public, read(line).name, now or time.time_ns() // 10**6)
 
 
 def test_an_invitation_is_one_line_that_lets_in_as_many_as_it_says(podlt: Podlt, invited: Path) -> None:
     line = podlt("workers", "invite", invited, "--uses", 2, "--expires", "7d", "--note", "lab").out
     assert line.count("\n") == 1 and read(line).servers == ["tls://127.0.0.1:1"]
     assert read(line).manager == RunDirectory.existing(invited).manager_key().public
-    for number, expected in ((1, Admitted), (2, Admitted), (3, Refused)):
+    for number, expected in ((1, Admitted), (2, Admitted), (3, Refusal)):
         assert isinstance(admit(invited, line, SigningKey(bytes([number]) * 32)), expected)
     week = 7 * 86_400_000
     document = json.loads(podlt("workers", "list", invited, "--json").out)
@@ -59,7 +59,7 @@ def test_an_invitation_is_one_line_that_lets_in_as_many_as_it_says(podlt: Podlt,
 def test_an_invitation_is_ended_by_its_name(podlt: Podlt, invited: Path) -> None:
     made = json.loads(podlt("workers", "invite", invited, "--json").out)
     assert podlt("workers", "revoke", invited, made["name"]).code == 0
-    assert isinstance(admit(invited, made["invitation"]), Refused)
+    assert isinstance(admit(invited, made["invitation"]), Refusal)
     assert "revoked" in podlt("workers", "list", invited).out
 
 
@@ -90,18 +90,18 @@ def test_pausing_without_a_name_pauses_everybody(podlt: Podlt, invited: Path) ->
     line = podlt("workers", "invite", invited).out
     podlt("workers", "pause", invited)
     paused = admit(invited, line)
-    assert isinstance(paused, Refused) and paused.seconds
+    assert isinstance(paused, Refusal) and paused.seconds
     podlt("workers", "resume", invited)
     assert isinstance(admit(invited, line), Admitted)
 
 
 def test_an_allowed_key_comes_by_the_address_alone_and_a_revoked_one_does_not(podlt: Podlt, invited: Path) -> None:
     address = podlt("workers", "invite", invited, "--address").out
-    assert isinstance(admit(invited, address), Refused)
+    assert isinstance(admit(invited, address), Refusal)
     podlt("workers", "allow", invited, HEX, "--note", "a friend")
     assert isinstance(admit(invited, address), Admitted)
     podlt("workers", "revoke", invited, HEX)
-    assert isinstance(admit(invited, address), Refused)
+    assert isinstance(admit(invited, address), Refusal)
     outcome = podlt("workers", "allow", invited, HEX[:10])
     assert outcome.code == 2 and "64 hexadecimal digits" in outcome.err
 
@@ -110,14 +110,14 @@ def test_a_run_can_be_opened_for_a_deposit_and_closed(podlt: Podlt, invited: Pat
     podlt("workers", "open", invited, "--deposit", 500)
     address = read(podlt("workers", "invite", invited, "--address").out)
     assert address.deposit == 500
-    assert isinstance(Register(invited).admit(KEY.public, "", 0, 500), Refused)
+    assert isinstance(Registry(invited).admit(KEY.public, "", 0, 500), Refusal)
     podlt("workers", "deposit", invited, HEX, 499)
-    assert isinstance(Register(invited).admit(KEY.public, "", 0, 500), Refused)
+    assert isinstance(Registry(invited).admit(KEY.public, "", 0, 500), Refusal)
     assert "500 credits" in podlt("workers", "deposit", invited, HEX, 1, "--reference", "the rest").out
-    assert isinstance(Register(invited).admit(KEY.public, "", 0, 500), Admitted)
-    assert isinstance(Register(invited).admit(KEY.public, "", 0, 499), Refused)
+    assert isinstance(Registry(invited).admit(KEY.public, "", 0, 500), Admitted)
+    assert isinstance(Registry(invited).admit(KEY.public, "", 0, 499), Refusal)
     podlt("workers", "open", invited, "--close")
-    assert isinstance(Register(invited).admit(KEY.public, "", 0, 500), Refused)
+    assert isinstance(Registry(invited).admit(KEY.public, "", 0, 500), Refusal)
 
 
 def test_a_deposit_is_recorded_listed_and_paid_back_once(podlt: Podlt, invited: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_deposit_is_recorded_listed_and_paid_back_once(podlt: Podlt, invited: 
     assert found == {"key": HEX, "held": 0, "returned": 70}
     outcome = podlt("workers", "return", invited, HEX)
     assert outcome.code == 2 and "no deposit is held" in outcome.err
-    assert isinstance(Register(invited).admit(KEY.public, "", 0, 70), Refused)
+    assert isinstance(Registry(invited).admit(KEY.public, "", 0, 70), Refusal)
 
 
 def test_the_deposit_of_who_was_evicted_is_not_paid_back(podlt: Podlt, invited: Path) -> None:
@@ -158,14 +158,14 @@ def test_what_cannot_be_done_is_an_error_of_usage(podlt: Podlt, invited: Path, t
 def live(invited: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A run whose server and door work; the door looks often who is connected."""
     monkeypatch.setattr("podlt.network.nats.gate.LOOK_SECONDS", 0.2)
-    from podlt.network.nats.gate import Door
+    from podlt.network.nats.gate import Gate
     from podlt.network.nats.server import NatsServer
 
-    key, register = RunDirectory.existing(invited).manager_key(), Register(invited)
+    key, register = RunDirectory.existing(invited).manager_key(), Registry(invited)
     server = NatsServer(invited / "nats", key, host="127.0.0.1")
     server.start()
     register.set_place(server.urls, server.certificate)
-    door = Door(register, key, [server.url], server.certificate)
+    door = Gate(register, key, [server.url], server.certificate)
     door.start()
     yield invited
     door.close()

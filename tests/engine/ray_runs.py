@@ -37,21 +37,21 @@ def strike(monkeypatch: pytest.MonkeyPatch, method: str, round: int, how: Strike
     monkeypatch.setattr(RayEngine, method, wrapped)
 
 
-def where(engine: RayEngine, seat: int) -> Any:
+def where(engine: RayEngine, slot_: int) -> Any:
     """Process and node of the actor at a seat."""
     import ray
 
-    (ref,) = engine._seats[seat].actor.call("hello", name="where")
+    (ref,) = engine._actor_slots[slot_].actor.call("hello", name="where")
     return read_here(ray.get(ref))
 
 
-def ended(engine: RayEngine, seat: int) -> None:
+def ended(engine: RayEngine, slot_: int) -> None:
     """Returns when Ray knows that the actor at a seat is dead: rounds are short, and a kill takes a while."""
     from podlt.engine.ray.actors import Died, fetched
 
     for _ in range(600):
         try:
-            fetched(engine._seats[seat].actor.call("hello", name="still there"), 60.0)
+            fetched(engine._actor_slots[slot_].actor.call("hello", name="still there"), 60.0)
         except Died:
             return
         time.sleep(0.1)

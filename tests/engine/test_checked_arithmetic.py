@@ -48,7 +48,7 @@ def test_a_machine_that_computes_something_else_begins_no_run(tmp_path: Path, mo
 def test_a_worker_process_that_computes_something_else_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = frames.Ready(joins=[bytes(64)], conformance=Conformance(WRONG.digest, WRONG.differing or ""))
     monkeypatch.setattr(HostThread, "ready", lambda self: wrong)
-    setup = frames.Setup(
+    setup = frames.HostSetup(
         run=b"", seen=NOTHING, program=b"", workers=[], fields=[], block_lines=1, slots=1, local_steps=1, local_lr=None
     )
     engine = LocalEngine(setup, 64, 64, [frames.Hosted(0, bytes(32))], [HostThread()])

@@ -26,19 +26,17 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield first, second
 
 
-def results(origin: int, commitment: bytes, signature: bytes) -> frames.Results:
+def results(seat: int, commitment: bytes, signature: bytes) -> frames.Results:
     """An answer with one commitment."""
-    committed = [Committed(origin, origin, commitment, signature)]
-    return frames.Results(
-        round=3, committed=committed, done=[origin], faked=[], proof_seconds=0.5, compute_seconds=0.25
-    )
+    committed = [Committed(seat, seat, commitment, signature)]
+    return frames.Results(round=3, committed=committed, done=[seat], faked=[], proof_seconds=0.5, compute_seconds=0.25)
 
 
 @given(st.integers(0, 2**20 - 1), st.binary(min_size=32, max_size=32), st.binary(min_size=64, max_size=64))
-def test_a_message_arrives_as_it_was_sent(origin: int, commitment: bytes, signature: bytes) -> None:
+def test_a_message_arrives_as_it_was_sent(seat: int, commitment: bytes, signature: bytes) -> None:
     first, second = socket.socketpair()
     with first, second:
-        for message in (results(origin, commitment, signature), frames.OpenRound(round=origin), frames.Stop()):
+        for message in (results(seat, commitment, signature), frames.OpenRound(round=seat), frames.Stop()):
             frames.send(first, message)
             assert frames.receive(second) == message
 
@@ -67,7 +65,7 @@ def test_a_frame_is_refused_by_its_length_before_it_is_read(pair: tuple[socket.s
 
 def test_a_message_too_long_for_the_other_side_is_not_sent(pair: tuple[socket.socket, socket.socket]) -> None:
     first, second = pair
-    failed = frames.Failed(round=0, origin=0, holder=0, message="x" * (frames.MAX_FRAME + 1))
+    failed = frames.ExecutionFailed(round=0, seat=0, holder=0, message="x" * (frames.MAX_FRAME + 1))
     with pytest.raises(EngineError, match=r"failed message of \d+ bytes is longer"):
         frames.send(first, failed)
     first.close()
@@ -83,7 +81,7 @@ def test_half_a_frame_is_the_end(pair: tuple[socket.socket, socket.socket]) -> N
 
 def test_descriptors_follow_a_setup(pair: tuple[socket.socket, socket.socket]) -> None:
     first, second = pair
-    setup = frames.Setup(
+    setup = frames.HostSetup(
         run=b"",
         seen=NOTHING,
         program=b"{}",

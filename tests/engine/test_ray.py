@@ -53,11 +53,13 @@ def on_ray(path: Path, **options: Any) -> Trained:
     return train(path, small_recipe(), cheats=CHEATS, entropy=seeded(1), engine="ray", processes=2, **options)
 
 
-def impatient(path: Path, patience: float) -> Trained:
+def impatient(path: Path, silence_timeout: float) -> Trained:
     """Trains on the cluster, and waits for nobody for long."""
     recipe = small_recipe()
     cheats = choose_cheaters(CHEATS, recipe.training.workers, recipe.training.seed)
-    return train(path, recipe, entropy=seeded(1), place=RayCluster(processes=2, cheats=cheats, patience=patience))
+    return train(
+        path, recipe, entropy=seeded(1), place=RayCluster(processes=2, cheats=cheats, silence_timeout=silence_timeout)
+    )
 
 
 def same(trained: Trained, reference: Trained) -> None:
@@ -82,7 +84,7 @@ def test_actors_that_are_killed_within_rounds_cost_nobody_anything(
     tmp_path: Path, local: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def by_ray(engine: RayEngine) -> None:
-        engine._seats[0].actor.kill()
+        engine._actor_slots[0].actor.kill()
         ended(engine, 0)
 
     def by_the_system(engine: RayEngine) -> None:
@@ -103,7 +105,7 @@ def test_an_actor_that_hangs_is_replaced(tmp_path: Path, local: Trained, monkeyp
 
     monkeypatch.setattr(ray_engine, "PATIENCE_TIMES", 0.0)
     strike(monkeypatch, "open", 4, stop)
-    trained = impatient(tmp_path / "run", patience=5.0)
+    trained = impatient(tmp_path / "run", silence_timeout=5.0)
     assert -signal.SIGKILL in {event.status for event in trained.of(ev.Replaced)}
     same(trained, local)
 
@@ -113,19 +115,19 @@ def test_where_there_is_no_room_for_another_actor_the_others_take_its_workers_in
 ) -> None:
     made = actors.Actor.__init__
 
-    def elsewhere(self: actors.Actor, terms: actors.Terms, label: str, attempt: int) -> None:
-        made(self, terms if attempt == 1 else actors.Terms({"nowhere": 1.0}, terms.namespace), label, attempt)
+    def elsewhere(self: actors.Actor, terms: actors.ActorOptions, label: str, attempt: int) -> None:
+        made(self, terms if attempt == 1 else actors.ActorOptions({"nowhere": 1.0}, terms.namespace), label, attempt)
 
     monkeypatch.setattr(actors.Actor, "__init__", elsewhere)
     left = []
 
     def kill(engine: RayEngine) -> None:
         monkeypatch.setattr(ray_engine, "ROOM_SECONDS", 3.0)
-        engine._seats[0].actor.kill()
+        engine._actor_slots[0].actor.kill()
         ended(engine, 0)
 
     strike(monkeypatch, "deal", 3, kill)
-    at_close(monkeypatch, lambda engine: left.append([len(seat.workers) for seat in engine._seats]))
+    at_close(monkeypatch, lambda engine: left.append([len(slot_.workers) for slot_ in engine._actor_slots]))
     same(on_ray(tmp_path / "run"), local)
     assert left == [[8]]
 
@@ -135,10 +137,10 @@ def test_a_task_that_ends_every_actor_stops_the_run_which_can_go_on(
 ) -> None:
     take = RayEngine._take
 
-    def deadly(self: RayEngine, seat: actors.Seat, call: actors.Call) -> Any:
-        events = take(self, seat, call)
-        if (call.method, call.round, seat.number) == ("begin", 2, 0):
-            seat.actor.kill()
+    def deadly(self: RayEngine, slot_: actors.ActorSlot, call: actors.PendingCall) -> Any:
+        events = take(self, slot_, call)
+        if (call.method, call.round, slot_.number) == ("begin", 2, 0):
+            slot_.actor.kill()
         return events
 
     with monkeypatch.context() as patch:

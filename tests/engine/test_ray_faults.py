@@ -20,14 +20,14 @@ from podlt.canonical import encode
 from podlt.engine.interface import Engine, Job
 from podlt.engine.local import frames
 from podlt.engine.ray import engine
-from podlt.engine.ray.actors import Actor, Died, Terms
+from podlt.engine.ray.actors import Actor, ActorOptions, Died
 from podlt.engine.ray.engine import RayEngine
-from podlt.engine.ray.host import Answer, Here, RayHost, read_answer
+from podlt.engine.ray.host import Here, HostReply, RayHost, read_answer
 from podlt.errors import EngineError
 from podlt.execution.conformance import Conformance
 from podlt.manager import events as ev
 
-TERMS = Terms({}, "test")
+TERMS = ActorOptions({}, "test")
 
 Twist = Callable[["Near", str, list[Any]], list[Any]]
 
@@ -44,7 +44,7 @@ class Near:
 
     twist: Twist = staticmethod(lambda actor, method, values: values)
 
-    def __init__(self, terms: Terms, label: str, attempt: int) -> None:
+    def __init__(self, terms: ActorOptions, label: str, attempt: int) -> None:
         self.label, self.attempt, self.host, self.dead = label, attempt, RayHost(label), False
 
     def call(self, method: str, *args: Any, name: str, returns: int = 1) -> list[Any]:
@@ -144,7 +144,7 @@ def test_where_all_machines_compute_otherwise_the_error_names_the_operation(
 
 def without_a_task(values: list[Any]) -> list[Any]:
     """An answer that is silent about what it was dealt."""
-    return [encode(Answer([], read_answer(values[0]).failed)), values[1]]
+    return [encode(HostReply([], read_answer(values[0]).failed)), values[1]]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def without_a_task(values: list[Any]) -> list[Any]:
         ("work", lambda values: [b"\xff malformed", values[1]]),
         ("work", lambda values: [12, values[1]]),
         ("work", without_a_task),
-        ("open", lambda values: [frames.pack(frames.Openings(round=77, opened=[]))]),
+        ("open", lambda values: [frames.pack(frames.HostOpenings(round=77, opened=[]))]),
         ("open", lambda values: [frames.pack(frames.Stop())]),
     ],
 )
@@ -178,7 +178,7 @@ def test_a_worker_that_never_opens_stops_the_run_instead_of_holding_it_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hide(actor: Near, method: str, values: list[Any]) -> list[Any]:
-        return [frames.pack(frames.Openings(round=0, opened=[]))] if method == "open" else values
+        return [frames.pack(frames.HostOpenings(round=0, opened=[]))] if method == "open" else values
 
     monkeypatch.setattr(Near, "twist", staticmethod(hide))
     with pytest.raises(EngineError, match="round 0: a worker said neither"):

@@ -59,7 +59,7 @@ def begin(stage: Stage, *options: object) -> None:
 
 def resume(stage: Stage, *options: object) -> None:
     """Goes on with a run, wherever its log is."""
-    how = ("--resume", stage.run, "--json", "--patience", 60)
+    how = ("--resume", stage.run, "--json", "--silence-timeout", 60)
     stage.manager = Process(stage.folder / "manager.jsonl", "manager", *how, *options)
 
 
@@ -73,7 +73,10 @@ def test_a_run_that_was_copied_while_it_went_on_goes_on_elsewhere(
     tmp_path: Path, recipe: Path, undisturbed: bytes, how: str
 ) -> None:
     archive = tmp_path / "copy.tar"
-    with Stage(tmp_path / "one", recipe, patience=60) as stage, Stage(tmp_path / "two", recipe, patience=60) as other:
+    with (
+        Stage(tmp_path / "one", recipe, silence_timeout=60) as stage,
+        Stage(tmp_path / "two", recipe, silence_timeout=60) as other,
+    ):
         for each in (stage, other):
             each.folder.mkdir()
         begin(stage)
@@ -122,7 +125,7 @@ def test_a_log_in_postgresql_survives_manager_and_database_server(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))  # which hosts the operator knows is kept there
     url = server.url(server.new_database())
-    with Stage(tmp_path, recipe, patience=60) as stage:
+    with Stage(tmp_path, recipe, silence_timeout=60) as stage:
         begin(stage, "--store", url)
         assert not (stage.run / "log.db").exists()
         stage.manager.kill()
@@ -162,7 +165,7 @@ def watched(stage: Stage) -> Iterator[str]:
     """An impatient manager with metrics; gives their URL."""
     log = stage.folder / "log.json"
     command = [sys.executable, "-c", IMPATIENT, "manager", stage.recipe, "--run", stage.run, "--listen", "127.0.0.1"]
-    command += ["--patience", 120, "--json", "--metrics", "0", "--log-file", log]
+    command += ["--silence-timeout", 120, "--json", "--metrics", "0", "--log-file", log]
     with (stage.folder / "manager.jsonl").open("ab") as out:
         manager = subprocess.Popen([*map(str, command)], stdout=out, stderr=out)
     try:

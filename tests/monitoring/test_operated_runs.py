@@ -188,7 +188,7 @@ def test_a_command_serves_logs_is_killed_and_goes_on_with_its_totals_and_shows_n
 @pytest.mark.slow
 def test_a_manager_tells_who_is_awaited_and_who_went_and_its_log_invites_nobody(tmp_path: Path) -> None:
     log = tmp_path / "log.json"
-    with Stage(tmp_path, write_recipe(tmp_path / "r.toml", epochs=2000), patience=3.0) as stage:
+    with Stage(tmp_path, write_recipe(tmp_path / "r.toml", epochs=2000), silence_timeout=3.0) as stage:
         stage.start_manager("--metrics", "0", "--log-format", "json", "--log-file", log)
         stage.until(lambda: '"event": "waiting"' in log.read_text())
         url = next(line["url"] for line in map(json.loads, log.read_text().splitlines()) if line["event"] == "serving")

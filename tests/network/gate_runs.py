@@ -15,9 +15,9 @@ import nats
 
 from podlt.crypto import SigningKey
 from podlt.network.access.invitation import Invitation, channel_of
-from podlt.network.access.policy import Admission
-from podlt.network.access.registry import Register
-from podlt.network.nats.gate import Door
+from podlt.network.access.policy import AccessPolicy
+from podlt.network.access.registry import Registry
+from podlt.network.nats.gate import Gate
 from podlt.network.nats.login import manager_options, pinned, worker_options
 from podlt.network.nats.server import NatsServer
 
@@ -42,12 +42,12 @@ class GateRun:
         self.said: list[str] = []
         self.server = NatsServer(run / "nats", MANAGER, host="127.0.0.1", tell=self.said.append, **options)
         self.server.start()
-        self.register = Register(run)
+        self.register = Registry(run)
         self.register.set_place(self.server.urls, self.server.certificate)
         self.door = self.new_door()
 
-    def new_door(self) -> Door:
-        door = Door(
+    def new_door(self) -> Gate:
+        door = Gate(
             self.register,
             MANAGER,
             [self.server.url],
@@ -74,8 +74,8 @@ class GateRun:
         self.server.stop()
 
 
-def _changed(state: Admission, what: str, arguments: tuple[Any, ...]) -> Admission:
-    after: Admission = getattr(state, what)(*arguments)
+def _changed(state: AccessPolicy, what: str, arguments: tuple[Any, ...]) -> AccessPolicy:
+    after: AccessPolicy = getattr(state, what)(*arguments)
     return after
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from podlt.crypto import SigningKey
 from podlt.engine.interface import Job
 from podlt.network.link import ManagerLink
-from podlt.network.worker.books import Journal
-from podlt.network.worker.events import Told
-from podlt.network.worker.identity import Outcome
-from podlt.network.worker.process import Crew
+from podlt.network.worker.books import WorkerBooks
+from podlt.network.worker.events import WorkerEvent
+from podlt.network.worker.identity import WorkerExit
+from podlt.network.worker.process import WorkerProcess
 
 BEAT = 0.2
 """Seconds between two signs of life: ten times as often as in earnest, so that tests need not wait."""
@@ -104,7 +104,7 @@ class Hub:
         self.closed = True
 
     def connect(self, job: Job) -> ManagerLink:
-        """For `podlt.network.workplace.Elsewhere`."""
+        """For `podlt.network.workplace.RemoteMachines`."""
         self.manager = job.key.public
         for crew in self.crews:
             crew.begin(job.key.public)
@@ -123,18 +123,18 @@ class CrewLink:
         self.box = _Box()
         self.cut = False
         self.gone = ""
-        self.told: list[Told] = []
-        self.outcome: Outcome | None = None
+        self.told: list[WorkerEvent] = []
+        self.outcome: WorkerExit | None = None
         self.error: BaseException | None = None
-        self.journal: Journal | None = None
+        self.journal: WorkerBooks | None = None
         self._thread: threading.Thread | None = None
         hub.crews.append(self)
 
     def begin(self, manager: bytes) -> None:
         """Starts the crew for a manager."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.journal = Journal(self._folder, [key.public for key in self._all], manager)
-        self.crew = Crew(
+        self.journal = WorkerBooks(self._folder, [key.public for key in self._all], manager)
+        self.crew = WorkerProcess(
             self._all,
             self,
             manager,
@@ -148,7 +148,7 @@ class CrewLink:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def join(self, seconds: float = 60.0) -> Outcome | None:
+    def join(self, seconds: float = 60.0) -> WorkerExit | None:
         """Waits for its end."""
         assert self._thread is not None
         self._thread.join(seconds)

@@ -14,7 +14,7 @@ from podlt.crypto import SigningKey
 from podlt.errors import StorageError, UsageError
 from podlt.network.access import invitation as inv
 from podlt.network.access import policy as ad
-from podlt.network.access.registry import FILE, Register
+from podlt.network.access.registry import FILE, Registry
 
 MANAGER = SigningKey(b"m" * 32)
 NAME, OTHER = "a" * 32, "b" * 32
@@ -24,19 +24,19 @@ def key(number: int) -> bytes:
     return number.to_bytes(32, "big")
 
 
-def issued(uses: int = 1, expires: int = 0) -> ad.Admission:
-    return ad.Admission().issue(NAME, ad.Issued(uses=uses, issued=0, expires=expires))
+def issued(uses: int = 1, expires: int = 0) -> ad.AccessPolicy:
+    return ad.AccessPolicy().issue(NAME, ad.Issued(uses=uses, issued=0, expires=expires))
 
 
-def let_in(state: ad.Admission, who: bytes, name: str = NAME, now: int = 0) -> ad.Admission:
+def let_in(state: ad.AccessPolicy, who: bytes, name: str = NAME, now: int = 0) -> ad.AccessPolicy:
     found = state.decide(who, name, now)
     assert isinstance(found, ad.Admitted)
     return found.after
 
 
-def refused(state: ad.Admission, who: bytes, name: str = "", now: int = 0, deposit: int = 0) -> ad.Refused:
+def refused(state: ad.AccessPolicy, who: bytes, name: str = "", now: int = 0, deposit: int = 0) -> ad.Refusal:
     found = state.decide(who, name, now, deposit)
-    assert isinstance(found, ad.Refused)
+    assert isinstance(found, ad.Refusal)
     return found
 
 
@@ -103,27 +103,27 @@ def test_an_allowed_key_needs_no_invitation_and_uses_none_up() -> None:
 def test_an_open_run_takes_who_has_paid_and_agrees_to_the_deposit_and_remembers_nobody(
     asked: int, offered: int, paid: list[int]
 ) -> None:
-    state = ad.Admission().open(asked, "the cashier")
+    state = ad.AccessPolicy().open(asked, "the cashier")
     for at, amount in enumerate(paid):
         state = state.pay(key(1).hex(), amount, at, "cash")
     found = state.decide(key(1), "", 0, offered)
     assert state.held(key(1).hex()) == sum(paid)
     if offered < asked:
-        assert isinstance(found, ad.Refused) and f"{asked} credits, and {offered} were offered" in found.reason
+        assert isinstance(found, ad.Refusal) and f"{asked} credits, and {offered} were offered" in found.reason
     elif sum(paid) >= asked:
         assert found == ad.Admitted(state, "open")
     else:
-        assert isinstance(found, ad.Refused) and found.seconds is None
+        assert isinstance(found, ad.Refusal) and found.seconds is None
         for told in (f"pay {asked - sum(paid)} to the cashier", key(1).hex(), f"{sum(paid)} are recorded"):
             assert told in found.reason
-    assert isinstance(state.open(None).decide(key(1), "", 0, offered), ad.Refused)
-    assert asked == 0 or isinstance(state.decide(key(2), "", 0, 100), ad.Refused)  # another's deposit is not its own
+    assert isinstance(state.open(None).decide(key(1), "", 0, offered), ad.Refusal)
+    assert asked == 0 or isinstance(state.decide(key(2), "", 0, 100), ad.Refusal)  # another's deposit is not its own
 
 
 def test_who_was_paid_back_must_pay_anew_and_nothing_is_paid_back_twice() -> None:
     name = key(1).hex()
     state = (
-        ad.Admission().open(50).pay(name, 30, 1, "").pay(name, 40, 2, "transfer 17").pay_back(name, 3, "transfer 18")
+        ad.AccessPolicy().open(50).pay(name, 30, 1, "").pay(name, 40, 2, "transfer 17").pay_back(name, 3, "transfer 18")
     )
     assert state.held(name) == 0 and [p.back for p in state.payments[name]] == [False, False, True]
     assert "pay 50" in refused(state, key(1), deposit=50).reason
@@ -165,17 +165,17 @@ def test_any_history_is_kept_by_the_file_and_no_barred_key_is_ever_let_in(histor
 # -- the file --------------------------------------------------------------------------------------------------------
 
 
-def place(run: Path) -> Register:
-    register = Register(run)
+def place(run: Path) -> Registry:
+    register = Registry(run)
     register.set_place(["tls://a.example:4222"], b"certificate")
     return register
 
 
 def test_an_invitation_works_for_a_manager_that_was_started_again(tmp_path: Path) -> None:
     invitation = inv.read(inv.write(place(tmp_path).invite(MANAGER, uses=1, now=5)))
-    assert isinstance(Register(tmp_path).admit(key(1), invitation.name, 6), ad.Admitted)
-    assert isinstance(Register(tmp_path).admit(key(2), invitation.name, 7), ad.Refused)
-    assert isinstance(Register(tmp_path).admit(key(1), "", 8), ad.Admitted)
+    assert isinstance(Registry(tmp_path).admit(key(1), invitation.name, 6), ad.Admitted)
+    assert isinstance(Registry(tmp_path).admit(key(2), invitation.name, 7), ad.Refusal)
+    assert isinstance(Registry(tmp_path).admit(key(1), "", 8), ad.Admitted)
 
 
 def test_the_file_is_its_owners_and_holds_nothing_that_lets_anybody_in(tmp_path: Path) -> None:
@@ -190,25 +190,25 @@ def test_two_processes_that_change_the_file_at_once_lose_nothing(tmp_path: Path)
     name = place(tmp_path).invite(MANAGER, uses=7, now=5).name
 
     def come(number: int) -> bool:
-        return isinstance(Register(tmp_path).admit(key(number), name, 6), ad.Admitted)
+        return isinstance(Registry(tmp_path).admit(key(number), name, 6), ad.Admitted)
 
     def allow(number: int) -> bool:
-        Register(tmp_path).change(lambda state: state.allow(key(100 + number).hex(), ""))
+        Registry(tmp_path).change(lambda state: state.allow(key(100 + number).hex(), ""))
         return False
 
     with ThreadPoolExecutor(8) as pool:
         outcomes = list(pool.map(lambda n: come(n) if n % 2 else allow(n), range(40)))
-    state = Register(tmp_path).state
+    state = Registry(tmp_path).state
     assert sum(outcomes) == state.invitations[name].used == len(state.members) == 7
     assert len(state.allowed) == 20
 
 
 def test_what_another_process_changed_is_seen_at_once(tmp_path: Path) -> None:
-    manager, operator = place(tmp_path), Register(tmp_path)
+    manager, operator = place(tmp_path), Registry(tmp_path)
     name = manager.invite(MANAGER, uses=3, now=5).name
     manager.admit(key(1), name, 6)
     operator.change(lambda state: state.revoke(key(1).hex(), "gone"))
-    assert isinstance(manager.admit(key(1), name, 7), ad.Refused)
+    assert isinstance(manager.admit(key(1), name, 7), ad.Refusal)
 
 
 def test_a_spoiled_file_is_named_and_lets_nobody_in(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_spoiled_file_is_named_and_lets_nobody_in(tmp_path: Path) -> None:
 
 def test_nobody_can_be_invited_to_nowhere_or_for_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no server"):
-        Register(tmp_path).invite(MANAGER, now=0)
+        Registry(tmp_path).invite(MANAGER, now=0)
     for uses, expires in ((0, 0), (1, 5)):
         with pytest.raises(UsageError, match="lets nobody in"):
             place(tmp_path).invite(MANAGER, uses=uses, expires=expires, now=5)
@@ -228,5 +228,5 @@ def test_nobody_can_be_invited_to_nowhere_or_for_nothing(tmp_path: Path) -> None
 
 def test_an_address_lets_nobody_in_by_itself(tmp_path: Path) -> None:
     address = place(tmp_path).invite(MANAGER, address=True, now=5)
-    assert address.name == "" and not Register(tmp_path).state.invitations
-    assert isinstance(Register(tmp_path).admit(key(1), address.name, 6), ad.Refused)
+    assert address.name == "" and not Registry(tmp_path).state.invitations
+    assert isinstance(Registry(tmp_path).admit(key(1), address.name, 6), ad.Refusal)

@@ -27,7 +27,7 @@ from podlt.network.blobs.endpoint import BlobEndpoint, Limits
 from podlt.network.blobs.http_client import BlobClient, is_inside
 from podlt.network.blobs.store import BlobStore
 from podlt.network.blobs.transfer import BadBlobError, TransferError, download, upload
-from podlt.network.token_bucket import Bucket
+from podlt.network.token_bucket import TokenBucket
 
 WORKER, STRANGER = SigningKey(bytes(32)), SigningKey(b"\1" * 32)
 DATA = np.random.default_rng(3).integers(0, 256, 300_000, np.uint8).tobytes()
@@ -473,7 +473,7 @@ def test_a_download_survives_cuts_of_the_connection(play: Play) -> None:
 
 
 def test_a_bucket_holds_to_its_rate_whatever_the_clock_does() -> None:
-    bucket = Bucket(rate=100, burst=50)
+    bucket = TokenBucket(rate=100, burst=50)
     assert bucket.take(50, 1000.0) == 0
     assert bucket.take(100, 1000.0) == pytest.approx(1.0)
     assert bucket.take(10, 900.0) == pytest.approx(1.1)

@@ -39,8 +39,8 @@ def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes
     return podlt.api.train(load_recipe(recipe), run=tmp_path_factory.mktemp("local") / "run").parameters
 
 
-def started(folder: Path, recipe: Path, patience: float = 120.0) -> Stage:
-    stage = Stage(folder, recipe, patience=patience)
+def started(folder: Path, recipe: Path, silence_timeout: float = 120.0) -> Stage:
+    stage = Stage(folder, recipe, silence_timeout=silence_timeout)
     stage.start_manager()
     stage.start_worker("a", "--identities", 3)
     stage.start_worker("b", "--identities", 3)
@@ -69,7 +69,7 @@ def test_a_worker_that_is_killed_and_comes_back_in_time_changes_no_bit(
 
 
 def test_a_worker_that_is_killed_and_stays_away_is_let_go_and_keeps_its_pay(tmp_path: Path, recipe: Path) -> None:
-    with started(tmp_path, recipe, patience=4) as stage:
+    with started(tmp_path, recipe, silence_timeout=4) as stage:
         stage.workers.pop("b").kill()
         state = stage.end()
     assert sorted(worker.status for worker in state.workers.values()) == ["active"] * 3 + ["withdrawn"] * 3
@@ -77,7 +77,7 @@ def test_a_worker_that_is_killed_and_stays_away_is_let_go_and_keeps_its_pay(tmp_
 
 
 def test_a_worker_that_was_let_go_comes_back_with_its_identity(tmp_path: Path, long_recipe: Path) -> None:
-    with started(tmp_path, long_recipe, patience=3) as stage:
+    with started(tmp_path, long_recipe, silence_timeout=3) as stage:
         stage.workers["b"].kill()
         stage.until(lambda: len(stage.events("withdrawn")) >= 3)
         stage.start_worker("b")
@@ -137,7 +137,7 @@ def test_a_worker_that_is_stopped_for_a_while_changes_no_bit(tmp_path: Path, rec
 
 
 def test_a_worker_that_is_stopped_for_long_is_let_go_and_comes_back(tmp_path: Path, long_recipe: Path) -> None:
-    with started(tmp_path, long_recipe, patience=3) as stage:
+    with started(tmp_path, long_recipe, silence_timeout=3) as stage:
         stage.workers["a"].send(signal.SIGSTOP)
         stage.until(lambda: len(stage.events("withdrawn")) >= 3)
         stage.workers["a"].send(signal.SIGCONT)
@@ -147,7 +147,7 @@ def test_a_worker_that_is_stopped_for_long_is_let_go_and_comes_back(tmp_path: Pa
 
 
 def test_a_manager_that_is_stopped_for_long_blames_nobody(tmp_path: Path, recipe: Path, undisturbed: bytes) -> None:
-    with started(tmp_path, recipe, patience=10) as stage:
+    with started(tmp_path, recipe, silence_timeout=10) as stage:
         stage.manager.send(signal.SIGSTOP)
         time.sleep(20)
         stage.manager.send(signal.SIGCONT)
@@ -159,7 +159,7 @@ def test_a_manager_that_is_stopped_for_long_blames_nobody(tmp_path: Path, recipe
 def test_a_soak_of_random_kills_and_stops_ends_sound(tmp_path: Path) -> None:
     dice = random.Random(7)
     recipe = write_recipe(tmp_path / "recipe.toml", epochs=18, workers=8)
-    with Stage(tmp_path, recipe, patience=15) as stage:
+    with Stage(tmp_path, recipe, silence_timeout=15) as stage:
         stage.start_manager()
         for name in "abcd":
             stage.start_worker(name, "--identities", 2)

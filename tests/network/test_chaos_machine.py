@@ -82,7 +82,7 @@ def fill(disk: Path, left: int = 0) -> Path:
 def test_a_manager_whose_disk_is_full_says_so_and_goes_on_with_the_same_bits_once_there_is_room(
     tmp_path: Path, recipe: Path, undisturbed: bytes, left: int
 ) -> None:
-    with disk(tmp_path / "disk", 64) as full, Stage(tmp_path, recipe, patience=60, run=full / "run") as stage:
+    with disk(tmp_path / "disk", 64) as full, Stage(tmp_path, recipe, silence_timeout=60, run=full / "run") as stage:
         stage.start_manager()
         start_workers(stage)
         stage.until_round(5)
@@ -102,7 +102,7 @@ def test_a_manager_whose_disk_is_full_says_so_and_goes_on_with_the_same_bits_onc
 
 
 def test_a_worker_whose_disk_is_full_goes_on_working(tmp_path: Path, recipe: Path, undisturbed: bytes) -> None:
-    with disk(tmp_path / "a", 96) as full, Stage(tmp_path, recipe, patience=60) as stage:
+    with disk(tmp_path / "a", 96) as full, Stage(tmp_path, recipe, silence_timeout=60) as stage:
         stage.start_manager()
         start_workers(stage)
         stage.until_round(5)
@@ -131,7 +131,7 @@ def test_a_manager_whose_clock_is_set_back_and_forth_while_it_runs_changes_no_bi
     tmp_path: Path, recipe: Path, undisturbed: bytes
 ) -> None:
     clock = Clock(tmp_path, "manager")
-    with Stage(tmp_path, recipe, patience=60, circumstances=clock.circumstances) as stage:
+    with Stage(tmp_path, recipe, silence_timeout=60, circumstances=clock.circumstances) as stage:
         stage.start_manager()
         start_workers(stage)
         for round, seconds in ((5, -HOUR), (15, HOUR), (25, -YEAR)):
@@ -149,7 +149,7 @@ def test_a_manager_that_goes_on_with_another_clock_changes_no_bit(
     tmp_path: Path, recipe: Path, undisturbed: bytes, seconds: int
 ) -> None:
     clock = Clock(tmp_path, "manager")
-    with Stage(tmp_path, recipe, patience=60, circumstances=clock.circumstances) as stage:
+    with Stage(tmp_path, recipe, silence_timeout=60, circumstances=clock.circumstances) as stage:
         stage.start_manager()
         start_workers(stage)
         stage.until_round(5)
@@ -165,7 +165,7 @@ def test_a_manager_that_goes_on_with_another_clock_changes_no_bit(
 
 def test_workers_whose_clocks_are_years_off_work_and_are_told(tmp_path: Path, recipe: Path, undisturbed: bytes) -> None:
     behind, ahead = Clock(tmp_path, "a", HOUR - int(time.time())), Clock(tmp_path, "b", 20 * YEAR)
-    with Stage(tmp_path, recipe, patience=60) as stage:
+    with Stage(tmp_path, recipe, silence_timeout=60) as stage:
         stage.start_manager()
         start_workers(stage, behind.circumstances, ahead.circumstances)
         state = stage.end()

@@ -36,11 +36,11 @@ def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes
 
 
 @contextmanager
-def apart(folder: Path, recipe: Path, patience: float = 120.0) -> Iterator[tuple[Stage, Wire]]:
+def apart(folder: Path, recipe: Path, silence_timeout: float = 120.0) -> Iterator[tuple[Stage, Wire]]:
     """A manager and two worker processes, with a wire between them."""
     with wire() as between:
         manager, workers = (Circumstances(between.within(network)) for network in (between.here, between.there))
-        with Stage(folder, recipe, patience=patience, listen=HERE, circumstances=manager) as stage:
+        with Stage(folder, recipe, silence_timeout=silence_timeout, listen=HERE, circumstances=manager) as stage:
             stage.start_manager()
             for name in "ab":
                 stage.start_worker(name, "--identities", WORKERS // 2, circumstances=workers)
@@ -63,7 +63,7 @@ def test_a_network_that_is_cut_for_a_minute_changes_no_bit(tmp_path: Path, recip
 def test_those_who_are_let_go_while_the_network_is_cut_come_back_with_their_identity(
     tmp_path: Path, recipe: Path
 ) -> None:
-    with apart(tmp_path, recipe, patience=10) as (stage, between):
+    with apart(tmp_path, recipe, silence_timeout=10) as (stage, between):
         stage.until_round(5)
         between.cut = True  # nothing gets through, and nobody is told: both ends have to notice
         stage.until(lambda: len(stage.events("withdrawn")) == WORKERS)
@@ -97,7 +97,7 @@ def test_messages_that_come_twice_late_or_not_at_all_change_no_bit(
     tmp_path: Path, recipe: Path, undisturbed: bytes
 ) -> None:
     unruly = Circumstances(code=(str(UNRULY),))
-    with Stage(tmp_path, recipe, patience=60, circumstances=unruly) as stage:
+    with Stage(tmp_path, recipe, silence_timeout=60, circumstances=unruly) as stage:
         stage.start_manager()
         for name in "ab":
             stage.start_worker(name, "--identities", WORKERS // 2, circumstances=unruly)
@@ -122,7 +122,7 @@ def test_a_worker_whose_address_changes_keeps_its_identity(tmp_path: Path, recip
 def test_a_soak_of_cuts_kills_and_moves_ends_sound(tmp_path: Path) -> None:
     dice = random.Random(11)
     recipe = write_recipe(tmp_path / "recipe.toml", epochs=8, workers=WORKERS)
-    with apart(tmp_path, recipe, patience=15) as (stage, between):
+    with apart(tmp_path, recipe, silence_timeout=15) as (stage, between):
         between.delay, between.loss = 0.005, 0.002
         goal, addresses = 5, iter(range(10, 200))
         while goal < 90:

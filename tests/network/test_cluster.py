@@ -20,12 +20,12 @@ from podlt.crypto import SigningKey
 from podlt.errors import EngineError, UsageError
 from podlt.manager.directory import RunDirectory
 from podlt.network.access.invitation import channel_of, read, write
-from podlt.network.access.registry import Register
+from podlt.network.access.registry import Registry
 from podlt.network.nats import cluster as c
 from podlt.network.nats.configuration import sections
 from podlt.network.nats.connections import connected
 from podlt.network.nats.examine import examine
-from podlt.network.nats.gate import Door
+from podlt.network.nats.gate import Gate
 from podlt.network.nats.login import Pass, manager_options, pass_options
 from podlt.network.nats.server import binary
 
@@ -116,7 +116,7 @@ def test_a_cluster_that_does_not_begin_with_tls_is_refused_and_told_nothing(tmp_
 
 
 def test_a_certificate_of_nobody_known_or_for_another_name_is_refused(one_server: Town, tmp_path: Path) -> None:
-    strangers = c.Cluster(one_server.urls, one_server.key, one_server.key_file)
+    strangers = c.NatsCluster(one_server.urls, one_server.key, one_server.key_file)
     with pytest.raises(UsageError, match="--nats-ca"):
         examine(strangers)
     elsewhere = [url.replace("127.0.0.1", "127.0.0.2") for url in one_server.urls]
@@ -197,14 +197,14 @@ def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
 class Standing:
     """A manager's door on a cluster, with its run's register."""
 
-    def __init__(self, run: Path, key: SigningKey, cluster: c.Cluster) -> None:
+    def __init__(self, run: Path, key: SigningKey, cluster: c.NatsCluster) -> None:
         self.run, self.key, self.cluster = run, key, cluster
         self.gone: list[bytes] = []
         run.mkdir(exist_ok=True)
-        self.register = Register(run)
+        self.register = Registry(run)
         self.register.set_place(cluster.servers, cluster.certificate)
         c.remember(run / "nats", cluster)
-        self.door = Door(
+        self.door = Gate(
             self.register,
             key,
             cluster.servers,
@@ -229,7 +229,7 @@ async def _ignore(error: Exception) -> None:
 
 
 @contextmanager
-def standing(run: Path, key: SigningKey, cluster: c.Cluster) -> Iterator[Standing]:
+def standing(run: Path, key: SigningKey, cluster: c.NatsCluster) -> Iterator[Standing]:
     stands = Standing(run, key, cluster)
     try:
         yield stands
@@ -340,8 +340,8 @@ def test_two_runs_at_once_on_one_cluster_notice_nothing_of_each_other(tmp_path: 
     undisturbed = podlt.api.train(load_recipe(recipe), run=tmp_path / "local").parameters
     with (
         town(tmp_path / "town", 2) as stands,
-        Stage(tmp_path / "one", recipe, patience=60) as one,
-        Stage(tmp_path / "two", recipe, patience=60) as two,
+        Stage(tmp_path / "one", recipe, silence_timeout=60) as one,
+        Stage(tmp_path / "two", recipe, silence_timeout=60) as two,
     ):
         for stage in (one, two):
             stage.folder.mkdir()
@@ -364,7 +364,7 @@ def test_every_server_of_a_cluster_dies_once_during_a_run_and_not_a_bit_is_chang
 
     recipe = write_recipe(tmp_path / "recipe.toml", epochs=8, workers=6)
     undisturbed = podlt.api.train(load_recipe(recipe), run=tmp_path / "local").parameters
-    with town(tmp_path / "town", 3) as stands, Stage(tmp_path, recipe, patience=60) as stage:
+    with town(tmp_path / "town", 3) as stands, Stage(tmp_path, recipe, silence_timeout=60) as stage:
         stage.start_manager(*stands.options())
         for name in "abc":
             stage.start_worker(name, "--identities", 2)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from podlt.network.nats import connections
-from podlt.network.nats.connections import Connection, Traffic
+from podlt.network.nats.connections import Traffic, WorkerConnection
 
 
-def connection(number: int, nbytes: int, taken: int, key: bytes = b"k" * 32) -> Connection:
-    return Connection("N1", number, key, "10.0.0.1", 1, nbytes, taken, 1.0)
+def connection(number: int, nbytes: int, taken: int, key: bytes = b"k" * 32) -> WorkerConnection:
+    return WorkerConnection("N1", number, key, "10.0.0.1", 1, nbytes, taken, 1.0)
 
 
 def test_traffic_goes_on_where_it_was_when_a_connection_is_lost_and_made_again() -> None:

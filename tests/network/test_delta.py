@@ -87,8 +87,8 @@ def test_a_step_of_training_is_much_shorter_than_the_whole(monkeypatch: pytest.M
 
 def test_each_part_takes_the_shortest_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delta, "PART", 4096)
-    noise = dice.integers(0, 256, 4 * 4096, np.uint8)
-    base, new = noise.copy(), noise.copy()
+    strikes = dice.integers(0, 256, 4 * 4096, np.uint8)
+    base, new = strikes.copy(), strikes.copy()
     new[4096:8192] = dice.integers(0, 256, 4096, np.uint8)  # nothing in common with what was there
     new[8192:12288].view(np.uint32)[:] += 3
     new[12288:] = 9

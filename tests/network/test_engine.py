@@ -13,7 +13,7 @@ from small_runs import Trained, seeded, small_recipe, tiny_recipe, train
 
 from podlt.crypto import SigningKey
 from podlt.manager import events as ev
-from podlt.network.workplace import Elsewhere
+from podlt.network.workplace import RemoteMachines
 from podlt.recipe import Recipe
 from podlt.verify import verify
 
@@ -33,7 +33,7 @@ def crews(hub: Hub, folder: Path, *sizes: int, cheats: dict[int, str] | None = N
 
 
 def run(hub: Hub, path: Path, recipe: Recipe, **options: Any) -> Trained:
-    return train(path, recipe, place=Elsewhere(hub.connect, beat=hub.beat), entropy=seeded(1), **options)
+    return train(path, recipe, place=RemoteMachines(hub.connect, beat=hub.beat), entropy=seeded(1), **options)
 
 
 def whole(trained: Trained, gone: Collection[int] = ()) -> None:

@@ -24,8 +24,8 @@ from podlt.network.blobs import server as depot
 from podlt.network.blobs.store import BlobStore
 from podlt.network.session import joining
 from podlt.network.session.peers import Peer
-from podlt.network.session.publishing import Published
-from podlt.network.workplace import Blobs, Elsewhere
+from podlt.network.session.publishing import Publication
+from podlt.network.workplace import Blobs, RemoteMachines
 from podlt.recipe import Recipe
 
 LARGE = 1000
@@ -46,10 +46,10 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 def run(
     hub: Hub, path: Path, recipe: Recipe, bucket: str = "", large: int = LARGE, **options: Any
-) -> tuple[Trained, list[Published]]:
-    published: list[Published] = []
+) -> tuple[Trained, list[Publication]]:
+    published: list[Publication] = []
     blobs = Blobs("127.0.0.1", names=["127.0.0.1"], bucket=bucket, large=large)
-    elsewhere = Elsewhere(hub.connect, beat=hub.beat, blobs=blobs, published=published.append, **options)
+    elsewhere = RemoteMachines(hub.connect, beat=hub.beat, blobs=blobs, published=published.append, **options)
     return train(path, recipe, place=elsewhere, entropy=seeded(1)), published
 
 
@@ -170,13 +170,13 @@ def test_a_wire_that_is_cut_again_and_again_loses_nothing(
 ) -> None:
     wires: list[Wire] = []
 
-    class Behind(depot.Depot):
+    class Slow(depot.BlobServer):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             wires.append(Wire(int(self.urls[0].rpartition(":")[2]), [5000 * n for n in range(1, 30)]))
             self.urls = [f"https://127.0.0.1:{wires[0].port}"]
 
-    monkeypatch.setattr(workplace, "Depot", Behind)
+    monkeypatch.setattr(workplace, "BlobServer", Slow)
     monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.01)
     hub = Hub()
     made = crews(hub, tmp_path, 3, 3, 2)
@@ -186,17 +186,17 @@ def test_a_wire_that_is_cut_again_and_again_loses_nothing(
 
 
 def test_who_uploads_something_else_is_let_go_and_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = client.Porter.send
+    right = client.BlobTransfers.send
     spoilt: list[bytes] = []
 
-    def send(self: client.Porter, key: bytes, digest: bytes, data: np.ndarray) -> None:
+    def send(self: client.BlobTransfers, key: bytes, digest: bytes, data: np.ndarray) -> None:
         if key == keys(1, 3)[0].public and len(spoilt) < 1:
             spoilt.append(digest)
             data = data.copy()
             data[-1] ^= 1
         right(self, key, digest, data)
 
-    monkeypatch.setattr(client.Porter, "send", send)
+    monkeypatch.setattr(client.BlobTransfers, "send", send)
     hub = Hub()
     crews(hub, tmp_path, 3, 1)
     trained, _ = run(hub, tmp_path / "run", tiny_recipe(workers=4))
@@ -224,7 +224,7 @@ def test_a_full_disk_of_the_manager_stops_the_run_and_nobody_is_let_go_for_it(
     hub = Hub()
     crews(hub, tmp_path, 2, 1)
     blobs = Blobs("127.0.0.1", names=["127.0.0.1"], large=LARGE)
-    elsewhere = Elsewhere(hub.connect, patience=1.0, beat=hub.beat, blobs=blobs)
+    elsewhere = RemoteMachines(hub.connect, silence_timeout=1.0, beat=hub.beat, blobs=blobs)
     with pytest.raises(StorageError, match="no room"):
         podlt.api.train(tiny_recipe(), run=tmp_path / "run", listener=told.append, place=elsewhere, entropy=seeded(1))
     assert not [event for event in told if isinstance(event, ev.Withdrawn)]
@@ -261,7 +261,7 @@ def test_a_server_that_moved_is_asked_for_by_those_who_do_not_find_it(
     monkeypatch.setattr(client, "ATTEMPTS", 1)
     hub = Hub()
     made = crews(hub, tmp_path, 3, 3, 2)
-    greet, sign, right = joining.Reception.greet, joining.sign_setup, list[bool]()
+    greet, sign, right = joining.JoinHandler.greet, joining.sign_setup, list[bool]()
 
     def misled(setup: messages.Setup, key: SigningKey) -> messages.Setup:
         return sign(setup if right[-1] else msgspec.structs.replace(setup, blobs=["https://127.0.0.1:1"]), key)
@@ -269,13 +269,13 @@ def test_a_server_that_moved_is_asked_for_by_those_who_do_not_find_it(
     def misses(crew: CrewLink) -> bool:
         return any("what is large does not come" in str(line) for line in crew.told)
 
-    def greets(self: joining.Reception, peer: Peer, hello: messages.Hello) -> None:
+    def greets(self: joining.JoinHandler, peer: Peer, hello: messages.Hello) -> None:
         right.append(any(peer.key in crew.keys and misses(crew) for crew in made))
         self._setup = None
         greet(self, peer, hello)
 
     monkeypatch.setattr(joining, "sign_setup", misled)
-    monkeypatch.setattr(joining.Reception, "greet", greets)
+    monkeypatch.setattr(joining.JoinHandler, "greet", greets)
     trained, _ = run(hub, tmp_path / "run", small_recipe(epochs=1))
     unharmed(trained, made)
     assert trained.result.parameters == local.result.parameters
@@ -295,10 +295,10 @@ def test_workers_follow_a_manager_that_goes_on_with_another_way_for_what_is_larg
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        first = Elsewhere(hub.connect, beat=hub.beat, blobs=ways[beside])
+        first = RemoteMachines(hub.connect, beat=hub.beat, blobs=ways[beside])
         podlt.api.train(small_recipe(epochs=1), run=path, listener=enough, place=first, entropy=seeded(1))
     events: list[ev.Event] = []
-    second = Elsewhere(lambda job: hub, beat=hub.beat, blobs=ways[not beside])
+    second = RemoteMachines(lambda job: hub, beat=hub.beat, blobs=ways[not beside])
     result = podlt.api.resume(path, listener=events.append, place=second, entropy=seeded(1))
     unharmed(Trained(result, events), made)
     assert result.parameters == local.result.parameters

@@ -16,12 +16,12 @@ from test_engine import crews, keys, run, whole
 from podlt.errors import InvalidProofError
 from podlt.manager import events as ev
 from podlt.network import messages as m
-from podlt.network.session.peers import Attention, Pace
+from podlt.network.session.peers import Deadline, ListeningClock
 from podlt.network.worker import preflight
-from podlt.network.worker.books import Journal
+from podlt.network.worker.books import WorkerBooks
 from podlt.network.worker.hands import Hands
-from podlt.network.worker.process import Crew
-from podlt.network.workplace import Elsewhere
+from podlt.network.worker.process import WorkerProcess
+from podlt.network.workplace import RemoteMachines
 from podlt.protocol.messages import JoinSignatures, JoinTerms, Task
 
 UNSIGNED = JoinSignatures(bytes(64), bytes(64))
@@ -59,7 +59,7 @@ def test_a_worker_that_falls_silent_is_let_go_and_its_task_is_dealt_again(tmp_pa
     events: list[ev.Event] = []
     import podlt.api
 
-    place = Elsewhere(hub.connect, patience=1.5, beat=hub.beat)
+    place = RemoteMachines(hub.connect, silence_timeout=1.5, beat=hub.beat)
     result = podlt.api.train(small_recipe(), run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     withdrawn = [event for event in events if isinstance(event, ev.Withdrawn)]
     assert len(withdrawn) == 4 and all("silent" in event.reason for event in withdrawn)
@@ -84,7 +84,7 @@ def test_too_few_workers_wait_for_others_instead_of_stopping(tmp_path: Path) -> 
 
     import podlt.api
 
-    place = Elsewhere(hub.connect, beat=hub.beat)
+    place = RemoteMachines(hub.connect, beat=hub.beat)
     result = podlt.api.train(tiny_recipe(), run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     assert came and not result.evicted
     assert len(result.ledger) == 5
@@ -107,7 +107,7 @@ def test_who_leaves_is_paid_for_what_it_has_done(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(Hands, "execute", executed)
     trained = train(
-        tmp_path / "run", small_recipe(workers=6), place=Elsewhere(hub.connect, beat=hub.beat), entropy=seeded(1)
+        tmp_path / "run", small_recipe(workers=6), place=RemoteMachines(hub.connect, beat=hub.beat), entropy=seeded(1)
     )
     outcome = made[1].join()
     assert outcome is not None and (outcome.how, outcome.reason) == ("left", "stopped by its owner")
@@ -125,11 +125,14 @@ def test_who_is_refused_while_parameters_come_hears_why(tmp_path: Path) -> None:
     hub = Hub()
     (link,) = crews(hub, tmp_path, 1)
     (key,) = link.keys
-    bench = Mock(patience=lambda: 0.0, announced=lambda said: crew._anybody(0), ready=lambda: None)
+    bench = Mock(silence_timeout=lambda: 0.0, announced=lambda said: crew._anybody(0), ready=lambda: None)
     bench.answers.in_hand = lambda key: (b"", [])
-    crew = Crew(keys(1, 0), link, bytes(32), Journal(tmp_path, [key], bytes(32)))
+    crew = WorkerProcess(keys(1, 0), link, bytes(32), WorkerBooks(tmp_path, [key], bytes(32)))
     crew._bench = bench
-    refused, parameters = m.Refused(reason="evicted"), m.Parameters(digest=bytes(32), size=8, blob=bytes(32), length=8)
+    refused, parameters = (
+        m.JoinRefused(reason="evicted"),
+        m.Parameters(digest=bytes(32), size=8, blob=bytes(32), length=8),
+    )
     link.box.put(key, m.record(refused))
     link.box.put(None, m.record(parameters))
     outcome = crew.run()
@@ -158,42 +161,42 @@ def test_noise_from_a_stranger_changes_nothing(tmp_path: Path) -> None:
     hub = Hub()
     crews(hub, tmp_path, 2, 2)
     stranger = keys(1, 40)[0].public
-    attempt = bytes(8)
-    answer = m.Answer(
-        attempt=attempt,
-        origin=0,
+    deal_id = bytes(8)
+    answer = m.TaskDone(
+        deal_id=deal_id,
+        seat=0,
         commitment=bytes(32),
         signature=bytes(64),
         update=bytes(32),
         proof_seconds=0.0,
         compute_seconds=0.0,
     )
-    noise = [
+    strikes = [
         b"",
         b"\xff",
         b"\0",
         b"\1",
         b"\0" + bytes(600_000),
         m.record(m.Hello(version=99)),
-        m.record(m.Join(run=bytes(32), process=bytes(8), arithmetic="")),
-        m.record(m.Signed(run=bytes(32), terms=JoinTerms(0, 0, 0, bytes(32)), signatures=UNSIGNED)),
-        m.record(m.Beat(attempt=b"", in_hand=[0, 1, 2])),
+        m.record(m.JoinRequest(run=bytes(32), process=bytes(8), arithmetic="")),
+        m.record(m.SignedJoin(run=bytes(32), terms=JoinTerms(0, 0, 0, bytes(32)), signatures=UNSIGNED)),
+        m.record(m.Heartbeat(deal_id=b"", in_hand=[0, 1, 2])),
         m.record(answer),
-        m.piece(bytes(600), 0),
-        m.record(m.Openings(attempt=attempt, opened=[])),
-        m.record(m.Want(digest=bytes(32), ranges=[(0, 10)])),
-        m.record(m.CannotDo(attempt=attempt, origin=0, reason="x")),
+        m.chunk(bytes(600), 0),
+        m.record(m.Openings(deal_id=deal_id, opened=[])),
+        m.record(m.GetChunks(digest=bytes(32), ranges=[(0, 10)])),
+        m.record(m.TaskFailed(deal_id=deal_id, seat=0, reason="x")),
         m.record(m.Leave(reason="")),
     ]
 
     def listen(event: ev.Event) -> None:
-        for message in noise:
+        for message in strikes:
             hub.up.put(stranger, message)
 
     trained = train(
         tmp_path / "run",
         tiny_recipe(workers=4),
-        place=Elsewhere(lambda job: (hub.connect(job), listen(ev.Preparing(what="")))[0], beat=hub.beat),
+        place=RemoteMachines(lambda job: (hub.connect(job), listen(ev.Preparing(what="")))[0], beat=hub.beat),
         entropy=seeded(1),
     )
     whole(trained)
@@ -207,9 +210,9 @@ IMPOSSIBLE = [float("nan"), float("inf"), -float("inf"), -1e300, 1e300, -1e-9]
 @pytest.mark.parametrize("seconds", IMPOSSIBLE)
 def test_an_answer_that_took_an_impossible_time_is_malformed(field: str, seconds: float) -> None:
     digest = bytes(32)
-    answer = m.Answer(
-        attempt=bytes(8),
-        origin=0,
+    answer = m.TaskDone(
+        deal_id=bytes(8),
+        seat=0,
         commitment=digest,
         signature=bytes(64),
         update=digest,
@@ -226,7 +229,7 @@ class Liar(CrewLink):
 
     def send(self, key: bytes, message: bytes) -> None:
         said = m.from_worker(message)
-        if isinstance(said, m.Answer):
+        if isinstance(said, m.TaskDone):
             message = m.record(msgspec.structs.replace(said, compute_seconds=float("nan")))
         super().send(key, message)
 
@@ -250,10 +253,10 @@ def test_what_is_said_to_all_before_a_worker_knows_the_run_does_it_no_harm(tmp_p
     late = CrewLink(hub, keys(1, 3), tmp_path / "late")
     hub.crews.remove(late)
     early = [
-        m.record(m.Paid(first=0, head="x", receipts=[])),
-        m.record(m.Open(attempt=bytes(8), round=0)),
+        m.record(m.Receipts(first=0, head="x", receipts=[])),
+        m.record(m.OpenCommitments(deal_id=bytes(8), round=0)),
         m.record(m.Parameters(digest=bytes(32), size=10, blob=bytes(32), length=10)),
-        m.piece(bytes(64)),
+        m.chunk(bytes(64)),
     ]
 
     def listen(event: ev.Event) -> None:
@@ -265,7 +268,7 @@ def test_what_is_said_to_all_before_a_worker_knows_the_run_does_it_no_harm(tmp_p
 
     import podlt.api
 
-    place = Elsewhere(hub.connect, beat=hub.beat)
+    place = RemoteMachines(hub.connect, beat=hub.beat)
     recipe = small_recipe(workers=3, epochs=12)
     result = podlt.api.train(recipe, run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     for crew in [*made, late]:
@@ -276,7 +279,7 @@ def test_what_is_said_to_all_before_a_worker_knows_the_run_does_it_no_harm(tmp_p
 
 def test_time_in_which_the_manager_was_stopped_counts_against_nobody() -> None:
     now = [0.0]
-    attention = Attention(lambda: now[0])
+    attention = ListeningClock(lambda: now[0])
     now[0] = 0.5
     attention.tick(True)
     assert attention.now == 0.5
@@ -289,7 +292,7 @@ def test_time_in_which_the_manager_was_stopped_counts_against_nobody() -> None:
 
 
 def test_a_task_is_late_by_what_the_others_took() -> None:
-    pace = Pace(10.0)
+    pace = Deadline(10.0)
     pace.dealt(4)
     assert pace.limit() > 100
     pace.answered(2.0)
@@ -302,7 +305,7 @@ def test_a_task_is_late_by_what_the_others_took() -> None:
 
 @pytest.mark.slow
 def test_a_worker_that_comes_back_is_not_asked_to_wait(tmp_path: Path) -> None:
-    """A crew whose link is cut for longer than the patience joins again, with the same numbers."""
+    """A crew whose link is cut for longer than the silence timeout joins again, with the same numbers."""
     hub = Hub()
     made = crews(hub, tmp_path, 3, 2)
     events: list[ev.Event] = []
@@ -316,7 +319,7 @@ def test_a_worker_that_comes_back_is_not_asked_to_wait(tmp_path: Path) -> None:
 
     import podlt.api
 
-    place = Elsewhere(hub.connect, patience=1.0, beat=hub.beat)
+    place = RemoteMachines(hub.connect, silence_timeout=1.0, beat=hub.beat)
     recipe = small_recipe(workers=5, epochs=8)
     result = podlt.api.train(recipe, run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     back = {event.worker for event in events if isinstance(event, ev.Joined) and event.again}

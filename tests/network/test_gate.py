@@ -16,9 +16,9 @@ from gate_runs import CHANNEL, MANAGER, Raw, down, enter, eventually, gate_run, 
 from podlt.errors import EngineError
 from podlt.network import messages as m
 from podlt.network.access import invitation as inv
-from podlt.network.access.registry import Register
-from podlt.network.nats.connections import Connection, Roll
-from podlt.network.nats.gate import Door
+from podlt.network.access.registry import Registry
+from podlt.network.nats.connections import Connections, WorkerConnection
+from podlt.network.nats.gate import Gate
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("podlt.network.nats.gate.LOOK_SECONDS", 0.2)
 
 
-async def reason(client: Any, key: Any) -> m.Down | m.Piece:
+async def reason(client: Any, key: Any) -> m.Down | m.Chunk:
     """What a worker in the lobby is told."""
     subscription = await client.subscribe(down(key))
     return m.from_manager((await subscription.next_msg(30)).data)
@@ -78,7 +78,7 @@ def test_who_is_not_let_in_is_told_why_may_say_nothing_and_is_cut_off(
             guest = await enter(invitation, worker_key(1))
             client = await enter(invitation, stranger)
             said = await reason(client, stranger)
-            assert isinstance(said, m.Refused) and "used already" in said.reason
+            assert isinstance(said, m.JoinRefused) and "used already" in said.reason
             await client.publish(up(stranger), b"let me in")
             await eventually(lambda: not client.is_connected)
             told = [message.subject for message in _drained(heard)]
@@ -100,7 +100,7 @@ def test_a_worker_that_is_revoked_is_cut_off_at_once_and_told_when_it_comes_back
             await eventually(lambda: stands.gone != [])
             assert stands.gone[0][0] == key.public and "wrong" in stands.gone[0][1]
             said = await reason(await enter(invitation, key), key)
-            assert isinstance(said, m.Refused) and "its results were wrong" in said.reason
+            assert isinstance(said, m.JoinRefused) and "its results were wrong" in said.reason
             assert stays.is_connected
             await stays.close()
 
@@ -136,9 +136,9 @@ def test_a_worker_that_comes_in_while_the_door_looks_is_judged_by_what_is_said_o
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[float] = []
-    hold, ask = threading.Event(), Roll.workers
+    hold, ask = threading.Event(), Connections.workers
 
-    async def held(roll: Roll, key: bytes | None = None) -> list[Connection]:
+    async def held(roll: Connections, key: bytes | None = None) -> list[WorkerConnection]:
         """Asks the servers only once the test lets it."""
         looks.append(time.monotonic())
         while hold.is_set():
@@ -149,7 +149,7 @@ def test_a_worker_that_comes_in_while_the_door_looks_is_judged_by_what_is_said_o
         before = len(looks)
         await eventually(lambda: len(looks) > before)
 
-    monkeypatch.setattr(Roll, "workers", held)
+    monkeypatch.setattr(Connections, "workers", held)
 
     async def test() -> None:
         with gate_run(tmp_path) as stands:
@@ -281,7 +281,7 @@ def test_the_door_says_when_it_cannot_reach_its_server(tmp_path: Path) -> None:
     (tmp_path / "nats").mkdir()
     with gate_run(tmp_path / "other") as stands:
         certificate = stands.server.certificate
-    door = Door(Register(tmp_path), MANAGER, ["tls://127.0.0.1:1"], certificate)
+    door = Gate(Registry(tmp_path), MANAGER, ["tls://127.0.0.1:1"], certificate)
     with pytest.raises(EngineError, match="cannot be reached"):
         door.start(0.2)
 
@@ -294,7 +294,7 @@ def test_an_invitation_expires_by_the_managers_clock(tmp_path: Path) -> None:
             key = worker_key(1)
             client = await enter(invitation, key)
             said = await reason(client, key)
-            assert isinstance(said, m.Refused) and "expired" in said.reason
+            assert isinstance(said, m.JoinRefused) and "expired" in said.reason
             await client.close()
 
     run(test())

@@ -22,10 +22,10 @@ from podlt.manager import events as ev
 from podlt.network import messages as m
 from podlt.network.run_setup import RunSetup, open_setup, sign_setup
 from podlt.network.worker import events
-from podlt.network.worker.books import Journal
+from podlt.network.worker.books import WorkerBooks
 from podlt.network.worker.identity import Identity
 from podlt.network.worker.joining import Joining
-from podlt.network.workplace import Elsewhere
+from podlt.network.workplace import RemoteMachines
 from podlt.protocol import entries as e
 from podlt.protocol.messages import JoinSignatures, JoinTerms
 from podlt.protocol.signatures import join_checks
@@ -110,9 +110,9 @@ class Desk:
     """A worker that is offered terms."""
 
     def __init__(self, folder: Path, least_reward: int = 0) -> None:
-        self.sent: list[m.Up | m.Piece] = []
-        self.told: list[events.Told] = []
-        self.journal = Journal(folder, [WORKER.public], MANAGER.public)
+        self.sent: list[m.Up | m.Chunk] = []
+        self.told: list[events.WorkerEvent] = []
+        self.journal = WorkerBooks(folder, [WORKER.public], MANAGER.public)
         self.journal.begin(RUN)
         self.identity = Identity(WORKER)
         self.joining = Joining(self, self.journal, self.told.append, least_reward)  # type: ignore[arg-type]
@@ -133,7 +133,7 @@ def test_terms_over_the_managers_last_head_are_signed_and_shown(tmp_path: Path, 
     desk.offered(size)
     desk.offered(size)  # its answer was lost: it is given again, and told once
     first, again = desk.sent
-    assert isinstance(first, m.Signed) and first == again
+    assert isinstance(first, m.SignedJoin) and first == again
     assert all(check.holds() for check in join_checks(RUN, WORKER.public, first.terms, first.signatures))
     (event,) = desk.told
     assert isinstance(event, events.Signed) and (event.worker, event.deposit, event.entries) == (5, 40, size)
@@ -173,7 +173,7 @@ def test_terms_of_another_run_are_not_signed(tmp_path: Path) -> None:
 def test_a_log_that_is_shorter_than_it_was_is_not_signed(tmp_path: Path, how: str) -> None:
     desk = Desk(tmp_path)
     if how == "paid":
-        desk.journal.paid(m.Paid(first=0, head=note(9), receipts=[]))
+        desk.journal.paid(m.Receipts(first=0, head=note(9), receipts=[]))
     elif how == "set up":
         desk.joining.begin(open_setup(setup_of(head=note(9)), MANAGER.public), [desk.identity])
     else:
@@ -203,7 +203,7 @@ def test_two_logs_that_are_as_long_are_evidence_and_nothing_is_signed(tmp_path: 
 def test_the_last_head_is_kept_as_verify_reads_it(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.offered(9)
-    desk.journal.paid(m.Paid(first=9, head=note(11), receipts=[]))
+    desk.journal.paid(m.Receipts(first=9, head=note(11), receipts=[]))
     desk.journal.save("waiting", True)
     (kept,) = tmp_path.glob("head-*.txt")
     assert kept.read_text() == note(11)
@@ -232,7 +232,7 @@ def test_terms_are_shown_in_words_and_too_little_pay_is_declined(tmp_path: Path)
 def test_who_wants_more_than_a_run_pays_signs_nothing_and_ends(tmp_path: Path) -> None:
     hub = Hub()
     crews(hub, tmp_path, 3)
-    said: list[m.Up | m.Piece] = []
+    said: list[m.Up | m.Chunk] = []
 
     class Watched(CrewLink):
         def send(self, key: bytes, message: bytes) -> None:
@@ -245,7 +245,7 @@ def test_who_wants_more_than_a_run_pays_signs_nothing_and_ends(tmp_path: Path) -
     outcome = proud.join()
     assert outcome is not None and (outcome.how, "--least-reward is 2" in outcome.reason) == ("declined", True)
     assert {type(one) for one in said} <= {m.Hello, m.Leave}
-    assert [type(event) for event in proud.told].count(events.Terms) == 1
+    assert [type(event) for event in proud.told].count(events.RunTerms) == 1
     assert keys(1, 7)[0].public not in {worker.key for worker in trained.state.workers.values()}
 
 
@@ -266,7 +266,7 @@ def test_who_was_let_go_and_comes_back_signs_anew(tmp_path: Path) -> None:
         if isinstance(event, ev.Joined) and event.again:
             back.append(event.worker)
 
-    place = Elsewhere(hub.connect, patience=1.0, beat=hub.beat)
+    place = RemoteMachines(hub.connect, silence_timeout=1.0, beat=hub.beat)
     recipe = small_recipe(workers=4, epochs=6)
     result = podlt.api.train(recipe, run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     whole(Trained(result, []))
@@ -281,7 +281,7 @@ def test_who_was_let_go_and_comes_back_signs_anew(tmp_path: Path) -> None:
 
 def test_offers_and_signatures_that_are_lost_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = Hub()
-    made, lost = crews(hub, tmp_path, 2, 2), {m.Offer: 0, m.Signed: 0}
+    made, lost = crews(hub, tmp_path, 2, 2), {m.Offer: 0, m.SignedJoin: 0}
     carry = Hub.carry
 
     def carried(self: Hub, box: Any, key: bytes | None, message: bytes) -> None:
@@ -294,7 +294,7 @@ def test_offers_and_signatures_that_are_lost_come_again(tmp_path: Path, monkeypa
     monkeypatch.setattr(Hub, "carry", carried)
     trained = run(hub, tmp_path / "run", tiny_recipe(workers=4))
     whole(trained)
-    assert lost == {m.Offer: 4, m.Signed: 4} and not trained.of(ev.Withdrawn)
+    assert lost == {m.Offer: 4, m.SignedJoin: 4} and not trained.of(ev.Withdrawn)
     assert all(crew.join() is not None for crew in made)
 
 
@@ -305,18 +305,20 @@ def test_nobody_joins_on_other_terms_than_those_it_was_offered(tmp_path: Path, c
     class Liar(CrewLink):
         def send(self, public: bytes, message: bytes) -> None:
             said = m.from_worker(message)
-            if isinstance(said, m.Signed):
+            if isinstance(said, m.SignedJoin):
                 terms = msgspec.structs.replace(said.terms, **changes)
                 signature = key.sign("join/3", terms.message(said.run))
                 signatures = JoinSignatures(signature, said.signatures.share)
-                message = m.record(m.Signed(run=said.run, terms=terms, signatures=signatures))
+                message = m.record(m.SignedJoin(run=said.run, terms=terms, signatures=signatures))
                 lies.append(terms)
             super().send(public, message)
 
     hub, lies = Hub(), list[JoinTerms]()
     crews(hub, tmp_path, 3)
     Liar(hub, [key], tmp_path / "liar")
-    trained = train(tmp_path / "run", tiny_recipe(), place=Elsewhere(hub.connect, beat=hub.beat), entropy=seeded(1))
+    trained = train(
+        tmp_path / "run", tiny_recipe(), place=RemoteMachines(hub.connect, beat=hub.beat), entropy=seeded(1)
+    )
     whole(trained)
     assert lies and len(trained.state.workers) == 3
     assert key.public not in {worker.key for worker in trained.state.workers.values()}
@@ -330,7 +332,7 @@ def test_who_leaves_before_it_is_admitted_is_not_admitted_any_more(tmp_path: Pat
     class Fickle(CrewLink):
         def send(self, public: bytes, message: bytes) -> None:
             super().send(public, message)
-            if isinstance(m.from_worker(message), m.Signed):
+            if isinstance(m.from_worker(message), m.SignedJoin):
                 super().send(public, m.record(m.Leave(reason="thought better of it")))
                 self.cut = True
 

@@ -76,7 +76,7 @@ def local(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @needs_avx2
 def test_machines_of_all_ages_agree_bit_for_bit(tmp_path: Path, recipe: Path, local: bytes) -> None:
-    with Stage(tmp_path, recipe, patience=120) as stage:
+    with Stage(tmp_path, recipe, silence_timeout=120) as stage:
         stage.start_manager()
         for name, count in (("old", 2), ("middle", 2), ("any", 1), ("this", 1)):
             circumstances, options = MACHINES[name]
@@ -99,7 +99,7 @@ def test_an_emulated_machine_of_another_age_agrees_bit_for_bit(tmp_path: Path, r
     command = [sys.executable, "-m", "podlt.exact.conformance"]
     subprocess.run(command, env=environment, check=True, capture_output=True)
     emulated = Circumstances((emulator, "-cpu", "Nehalem"), compiled.environment)
-    with Stage(tmp_path, recipe, patience=300) as stage:
+    with Stage(tmp_path, recipe, silence_timeout=300) as stage:
         stage.start_manager()
         stage.start_worker("emulated", "--cpus", 1, circumstances=emulated)
         stage.start_worker("this", "--identities", WORKERS - 1)

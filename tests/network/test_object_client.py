@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from podlt.network.addresses import is_global
-from podlt.network.blobs.object_client import BucketClient
+from podlt.network.blobs.object_client import ObjectClient
 from podlt.network.blobs.transfer import TransferError
 
 DIGEST = bytes(range(32))
@@ -29,7 +29,7 @@ async def outside() -> bool:
 
 def fetch(urls: list[str], part: int, offset: int, length: int, *, private: bool = True) -> bytes:
     async def ask() -> bytes:
-        async with BucketClient(inside if private else outside) as client:
+        async with ObjectClient(inside if private else outside) as client:
             return bytes(await client.fetch_range(urls, part, DIGEST, offset, length))
 
     return asyncio.run(ask())
@@ -83,14 +83,14 @@ def test_servers_inside_a_network_are_asked_only_for_a_manager_inside_one() -> N
         await site.start()
         port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
         url = f"http://127.0.0.1:{port}"
-        async with BucketClient(outside) as strict:
+        async with ObjectClient(outside) as strict:
             for host in (url, url.replace("127.0.0.1", "localhost"), f"https://127.0.0.1:{port}", "https://10.0.0.1"):
                 with pytest.raises(TransferError, match="inside a local network"):
                     await strict.fetch_range([f"{host}/x?signature"], 100, DIGEST, 10, 10)
             with pytest.raises(TransferError, match="no address of an object store"):
                 await strict.fetch_range(["ftp://example.org/x"], 100, DIGEST, 10, 10)
         assert not asked
-        async with BucketClient(inside) as client:
+        async with ObjectClient(inside) as client:
             assert await client.fetch_range([f"{url}/x?signature"], 100, DIGEST, 10, 10) == DATA[10:20]
             with pytest.raises(TransferError, match="answers 302"):
                 await client.fetch_range([f"{url}/elsewhere?signature"], 100, DIGEST, 10, 10)
@@ -130,7 +130,7 @@ def test_a_name_that_stands_for_another_address_the_next_time_is_not_connected_t
     monkeypatch.setattr(aiohttp.TCPConnector, "_wrap_create_connection", connect)
 
     async def run() -> None:
-        async with BucketClient(outside) as client:
+        async with ObjectClient(outside) as client:
             assert client._session is not None and isinstance(client._session.connector, aiohttp.TCPConnector)
             with pytest.raises(OSError):
                 await client.fetch_range(["https://store.example/x"], 100, DIGEST, 0, 10)

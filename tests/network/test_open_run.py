@@ -49,7 +49,7 @@ def books_agree(stage: Stage, name: str, state: RunState) -> None:
 @pytest.mark.slow
 def test_who_paid_works_and_gets_it_back_who_cheats_loses_it_and_kills_change_neither(tmp_path: Path) -> None:
     opened = ("--open", DEPOSIT, "--pay-to", "the cashier")
-    with Stage(tmp_path, write_recipe(tmp_path / "recipe.toml", epochs=60, workers=6), patience=4.0) as stage:
+    with Stage(tmp_path, write_recipe(tmp_path / "recipe.toml", epochs=60, workers=6), silence_timeout=4.0) as stage:
         stage.start_manager(*opened)
         address = read((stage.run / "invitation.txt").read_text())
         assert address.deposit == DEPOSIT and not address.secret

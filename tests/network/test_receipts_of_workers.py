@@ -25,11 +25,11 @@ from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.manager import events as ev
 from podlt.network import messages as m
 from podlt.network import receipts
-from podlt.network.access.registry import Register
-from podlt.network.session.past import Past
-from podlt.network.session.receipts import SHARE, Payslips
-from podlt.network.worker.books import Earned, Journal, read_status
-from podlt.network.workplace import Elsewhere
+from podlt.network.access.registry import Registry
+from podlt.network.session.past import ReceiptHistory
+from podlt.network.session.receipts import SHARE, ReceiptSender
+from podlt.network.worker.books import Earned, WorkerBooks, read_status
+from podlt.network.workplace import RemoteMachines
 from podlt.protocol import entries as e
 from podlt.protocol.ledger import Account
 from podlt.report.fold import open_log
@@ -74,14 +74,14 @@ class Simulated:
             moved = [
                 m.Receipt(n, body, tree.proof(leaves, n)) for n, _, body in batch if e.moves_credits(e.decode(body))
             ]
-            self.told.append(m.Paid(first=tree.size, head=note, receipts=moved))
+            self.told.append(m.Receipts(first=tree.size, head=note, receipts=moved))
             for leaf in leaves:
                 tree.append(leaf)
 
-    def journal(self, folder: Path, *numbers: int) -> Journal:
+    def journal(self, folder: Path, *numbers: int) -> WorkerBooks:
         folder.mkdir(parents=True, exist_ok=True)
         keys = [self.history.state.workers[n].key for n in numbers]
-        journal = Journal(folder, keys, self.begin.manager)
+        journal = WorkerBooks(folder, keys, self.begin.manager)
         journal.begin(self.run)
         for number, key in zip(numbers, keys, strict=True):
             journal.admitted(key, number)
@@ -122,7 +122,7 @@ def test_what_was_missed_is_asked_for_and_then_all_is_as_the_ledger_says(
     folder = tmp_path_factory.mktemp("folder")
     number = data.draw(st.sampled_from(sorted(sim.history.state.workers)))
     key = sim.key(number)
-    journal, past = sim.journal(folder, number), Past(sim.path)
+    journal, past = sim.journal(folder, number), ReceiptHistory(sim.path)
     for at, paid in enumerate(sim.told):
         if data.draw(st.booleans()):
             journal.paid(paid)
@@ -152,7 +152,7 @@ def test_what_was_missed_comes_in_pages_that_fit_into_a_message(
 ) -> None:
     monkeypatch.setattr("podlt.network.session.past.PAGE_BYTES", 1500)
     monkeypatch.setattr("podlt.network.session.past.MARK", 8)
-    journal, past, pages = sim.journal(tmp_path, 2), Past(sim.path), 0
+    journal, past, pages = sim.journal(tmp_path, 2), ReceiptHistory(sim.path), 0
     journal.expect(len(sim.rows))
     while (first := journal.behind().get(sim.key(2))) is not None:
         missed = past.missed(2, first)
@@ -164,17 +164,17 @@ def test_what_was_missed_comes_in_pages_that_fit_into_a_message(
 
 
 def test_where_there_is_nothing_more_or_no_log_nothing_is_told(sim: Simulated, tmp_path: Path) -> None:
-    past = Past(sim.path)
+    past = ReceiptHistory(sim.path)
     for first in (len(sim.rows), len(sim.rows) + 1, 2**63 - 1):
         assert past.missed(0, first) is None
     past.close()
-    assert Past(tmp_path).missed(0, 0) is None
+    assert ReceiptHistory(tmp_path).missed(0, 0) is None
 
 
 # -- what proves nothing ---------------------------------------------------------------------------------------------
 
 
-def spoiled(paid: m.Paid, what: str) -> m.Paid:
+def spoiled(paid: m.Receipts, what: str) -> m.Receipts:
     first = paid.receipts[0]
     other = msgspec.structs.replace(e.decode(first.entry), at=0)
     changes: dict[str, Any] = {
@@ -214,7 +214,7 @@ def test_a_receipt_that_does_not_prove_itself_moves_nothing(sim: Simulated, tmp_
         journal.paid(spoiled(sim.told[3], what))
     with pytest.raises(InvalidProofError):
         first = sim.told[3].first
-        bad = m.Missed(first=first, upto=first + 99, paid=[spoiled(sim.told[3], what)])
+        bad = m.MissedReceipts(first=first, upto=first + 99, paid=[spoiled(sim.told[3], what)])
         journal.missed(sim.key(0), bad)
     assert msgspec.to_builtins(journal.status.workers) == before
     assert journal.paid(sim.told[3])
@@ -226,11 +226,11 @@ def test_missed_receipts_out_of_order_or_from_elsewhere_move_nothing(sim: Simula
     end = sim.told[4].first
     for wrong in (list(reversed(pages)), [pages[0], pages[0]], [*pages, sim.told[6]]):
         with pytest.raises(InvalidProofError):
-            journal.missed(sim.key(0), m.Missed(first=0, upto=end, paid=wrong))
-    assert journal.missed(sim.key(0), m.Missed(first=5, upto=end, paid=[])) == {}
-    assert journal.missed(sim.key(0), m.Missed(first=0, upto=0, paid=[])) == {}
+            journal.missed(sim.key(0), m.MissedReceipts(first=0, upto=end, paid=wrong))
+    assert journal.missed(sim.key(0), m.MissedReceipts(first=5, upto=end, paid=[])) == {}
+    assert journal.missed(sim.key(0), m.MissedReceipts(first=0, upto=0, paid=[])) == {}
     assert credits(journal.status.workers[sim.key(0).hex()]) == [0] * 6
-    journal.missed(sim.key(0), m.Missed(first=0, upto=end, paid=pages))
+    journal.missed(sim.key(0), m.MissedReceipts(first=0, upto=end, paid=pages))
     assert journal.status.workers[sim.key(0).hex()].upto == end
 
 
@@ -281,7 +281,7 @@ def test_two_heads_over_as_many_entries_are_kept_as_evidence_at_once(sim: Simula
         journal.paid(paid)
     fork = Forked(sim, len(sim.rows) - 1)
     with pytest.raises(InvalidProofError, match="two different logs"):
-        journal.paid(m.Paid(first=sim.told[-1].first, head=fork.head, receipts=[]))
+        journal.paid(m.Receipts(first=sim.told[-1].first, head=fork.head, receipts=[]))
     (evidence,) = tmp_path.glob("evidence-*.json")
     document = msgspec.json.decode(evidence.read_bytes())
     assert document["heads"] == [sim.told[-1].head, fork.head] and document["run"] == sim.run.hex()
@@ -321,7 +321,7 @@ def test_what_a_crash_left_of_a_receipt_does_not_spoil_those_that_come_after_it(
 def test_what_a_full_disk_does_not_take_is_not_booked_and_counts_as_missed(
     sim: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal, past = sim.journal(tmp_path, 0), Past(sim.path)
+    journal, past = sim.journal(tmp_path, 0), ReceiptHistory(sim.path)
     key = sim.key(0)
     first = next(i for i, paid in enumerate(sim.told) if paid.receipts)
     for paid in sim.told[:first]:
@@ -367,7 +367,7 @@ def test_until_it_is_known_what_there_is_to_do_the_status_says_what_was_earned_l
     for paid in sim.told:
         journal.paid(paid)
     journal.save("ended", False)
-    again = Journal(tmp_path, [sim.key(0)], sim.begin.manager)
+    again = WorkerBooks(tmp_path, [sim.key(0)], sim.begin.manager)
     again.save("connecting", False)
     status, _ = read_status(tmp_path)
     assert (status.doing, status.run) == ("connecting", sim.run.hex())
@@ -399,7 +399,7 @@ def test_workers_that_lose_messages_end_with_what_the_ledger_says(tmp_path: Path
 
     import podlt.api
 
-    place = Elsewhere(hub.connect, beat=hub.beat)
+    place = RemoteMachines(hub.connect, beat=hub.beat)
     settled(Trained(podlt.api.train(tiny_recipe(), run=tmp_path / "run", listener=listen, place=place), []), made)
 
 
@@ -415,7 +415,7 @@ def test_a_worker_that_was_cut_off_gets_the_receipts_that_it_missed(tmp_path: Pa
 
     import podlt.api
 
-    place = Elsewhere(hub.connect, patience=0.8, beat=hub.beat)
+    place = RemoteMachines(hub.connect, silence_timeout=0.8, beat=hub.beat)
     recipe = small_recipe(workers=4, epochs=4)
     result = podlt.api.train(recipe, run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     settled(Trained(result, []), made)
@@ -429,11 +429,11 @@ def test_deposits_go_through_the_log_to_the_workers_own_books(tmp_path: Path) ->
     def connect(job: Job) -> Hub:
         for number in range(4):
             key = keys(1, number)[0].public.hex()
-            Register(job.directory).change(lambda state, k=key: state.pay(k, 500, 0, "cash"))  # type: ignore[misc]
+            Registry(job.directory).change(lambda state, k=key: state.pay(k, 500, 0, "cash"))  # type: ignore[misc]
         return hub.connect(job)  # type: ignore[return-value]
 
     recipe = small_recipe(workers=4, epochs=4)
-    trained = train(tmp_path / "run", recipe, place=Elsewhere(connect, beat=hub.beat), entropy=seeded(1))
+    trained = train(tmp_path / "run", recipe, place=RemoteMachines(connect, beat=hub.beat), entropy=seeded(1))
     settled(trained, made)
     accounts = trained.result.ledger
     assert len(trained.result.evicted) == 1
@@ -448,18 +448,18 @@ def test_who_left_is_paid_back_in_the_log_before_the_next_round(tmp_path: Path) 
     leaver = keys(1, 4)[0].public.hex()
 
     def connect(job: Job) -> Hub:
-        Register(job.directory).change(lambda state: state.pay(leaver, 70, 0, ""))
+        Registry(job.directory).change(lambda state: state.pay(leaver, 70, 0, ""))
         return hub.connect(job)  # type: ignore[return-value]
 
     def listen(event: ev.Event) -> None:
         if isinstance(event, ev.RoundDone) and event.round == 2:
             made[1].gone = "its time is over"
         if isinstance(event, ev.Withdrawn):
-            Register(path).change(lambda state: state.pay_back(leaver, 1, ""))
+            Registry(path).change(lambda state: state.pay_back(leaver, 1, ""))
 
     import podlt.api
 
-    place = Elsewhere(connect, beat=hub.beat)
+    place = RemoteMachines(connect, beat=hub.beat)
     result = podlt.api.train(small_recipe(workers=5, epochs=4), run=path, listener=listen, place=place)
     number = next(n for n, worker in read_history(path).state.workers.items() if worker.key.hex() == leaver)
     store = open_log(path)
@@ -493,8 +493,8 @@ def test_who_asks_for_the_past_and_was_never_admitted_is_told_nothing(tmp_path: 
 
     def listen(event: ev.Event) -> None:
         if isinstance(event, ev.RoundDone):
-            hub.up.put(stranger.public, m.record(m.Behind(first=0)))
-            hub.up.put(keys(1)[0].public, m.record(m.Behind(first=2**63 - 1)))
+            hub.up.put(stranger.public, m.record(m.GetReceipts(first=0)))
+            hub.up.put(keys(1)[0].public, m.record(m.GetReceipts(first=2**63 - 1)))
 
     sent: list[bytes] = []
     carry = hub.carry
@@ -507,13 +507,15 @@ def test_who_asks_for_the_past_and_was_never_admitted_is_told_nothing(tmp_path: 
     hub.carry = watched  # type: ignore[method-assign]
     import podlt.api
 
-    podlt.api.train(tiny_recipe(), run=tmp_path / "run", listener=listen, place=Elsewhere(hub.connect, beat=hub.beat))
+    podlt.api.train(
+        tiny_recipe(), run=tmp_path / "run", listener=listen, place=RemoteMachines(hub.connect, beat=hub.beat)
+    )
     assert not sent
 
 
 def test_workers_that_ask_without_end_take_a_share_of_the_managers_time_and_no_more(sim: Simulated) -> None:
     now, answers = [0.0], list[float]()
-    slips = Payslips(sim.path, Hub(), 0.1, clock=lambda: now[0])  # type: ignore[arg-type]
+    slips = ReceiptSender(sim.path, Hub(), 0.1, clock=lambda: now[0])  # type: ignore[arg-type]
     for number in range(6):
         slips.admitted(sim.key(number), number)
 
@@ -523,7 +525,7 @@ def test_workers_that_ask_without_end_take_a_share_of_the_managers_time_and_no_m
 
     slips._past.missed = missed  # type: ignore[assignment,method-assign]
     for asked in range(6000):
-        slips.remind(sim.key(asked % 6), m.Behind(first=0))
+        slips.remind(sim.key(asked % 6), m.GetReceipts(first=0))
         now[0] += 0.001
     slips.close()
     assert 0.9 / SHARE < 0.03 * len(answers) / now[0] <= 1 / SHARE
@@ -533,10 +535,10 @@ def test_one_worker_is_not_answered_more_often_than_it_can_read(sim: Simulated) 
     now, sent = [0.0], list[bytes]()
     hub = Hub()
     hub.send = lambda key, message: sent.append(message)  # type: ignore[method-assign]
-    slips = Payslips(sim.path, hub, 0.1, clock=lambda: now[0])  # type: ignore[arg-type]
+    slips = ReceiptSender(sim.path, hub, 0.1, clock=lambda: now[0])  # type: ignore[arg-type]
     slips.admitted(sim.key(1), 1)
     for _ in range(1000):
-        slips.remind(sim.key(1), m.Behind(first=0))
+        slips.remind(sim.key(1), m.GetReceipts(first=0))
         now[0] += 0.001
     slips.close()
     assert 9 <= len(sent) <= 10

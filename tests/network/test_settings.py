@@ -12,28 +12,28 @@ from podlt.cli.manager import _Place
 from podlt.errors import StorageError, UsageError
 from podlt.network import workplace
 from podlt.network.nats import open_run
-from podlt.network.settings import FILE, Kept, keep, kept
+from podlt.network.settings import FILE, NetworkSettings, load_settings, save_settings
 
 
 class Started:
-    """A manager that only says how it was started: its large blobs' way ("none" without a server), and its patience."""
+    """A manager that says how it was started: the way of large blobs ("none" without a server), the silence timeout."""
 
     def __init__(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._run = run
         run.mkdir()
         monkeypatch.setattr(workplace, "expected", lambda arithmetic: None)
         monkeypatch.setattr(workplace, "NetworkEngine", lambda *args, **how: how)
-        monkeypatch.setattr(workplace, "Depot", lambda *args, **how: how)
+        monkeypatch.setattr(workplace, "BlobServer", lambda *args, **how: how)
         monkeypatch.setattr(
-            open_run, "Entrance", lambda *args, **how: SimpleNamespace(connect=lambda job: None, line="", urls=[""])
+            open_run, "OpenRun", lambda *args, **how: SimpleNamespace(connect=lambda job: None, line="", urls=[""])
         )
 
-    def __call__(self, blobs: str = "", patience: float | None = None) -> tuple[str, float]:
-        where = _Place("127.0.0.1", (), 0, patience, None, None, blobs, 0, True, None, None)
+    def __call__(self, blobs: str = "", silence_timeout: float | None = None) -> tuple[str, float]:
+        where = _Place("127.0.0.1", (), 0, silence_timeout, None, None, blobs, 0, True, None, None)
         job: Any = SimpleNamespace(directory=self._run, program=SimpleNamespace(arithmetic=""))
         with where.workplace(lambda event: None).ready(1) as begin:
             how: Any = begin(job)
-        return how["depot"]["bucket"] if how["depot"] is not None else "none", how["patience"]
+        return how["depot"]["bucket"] if how["depot"] is not None else "none", how["silence_timeout"]
 
 
 def test_what_is_not_told_at_resume_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,23 +53,23 @@ def test_options_that_are_refused_are_not_kept(tmp_path: Path, monkeypatch: pyte
         raise UsageError("no such store")
 
     with monkeypatch.context() as refusing:
-        refusing.setattr(workplace, "Depot", refuse)
+        refusing.setattr(workplace, "BlobServer", refuse)
         with pytest.raises(UsageError):
             start("s3://nowhere", 30)
     assert start() == ("none", 60)
 
 
 def test_the_port_is_kept_beside_the_way_and_alone_in_runs_of_before(tmp_path: Path) -> None:
-    assert kept(tmp_path) == Kept()
+    assert load_settings(tmp_path) == NetworkSettings()
     (tmp_path / FILE).write_text('{"port": 4223}\n')
-    assert kept(tmp_path) == Kept(4223)
-    keep(tmp_path, blobs="none", patience=60.0)
-    keep(tmp_path, port=4224)
-    assert kept(tmp_path) == Kept(4224, "none", 60.0)
+    assert load_settings(tmp_path) == NetworkSettings(4223)
+    save_settings(tmp_path, blobs="none", silence_timeout=60.0)
+    save_settings(tmp_path, port=4224)
+    assert load_settings(tmp_path) == NetworkSettings(4224, "none", 60.0)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"port": 70000}', '{"blobs": 1}', '{"patience": -1}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"port": 70000}', '{"blobs": 1}', '{"silence_timeout": -1}'])
 def test_a_file_that_was_changed_is_said(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
     with pytest.raises(StorageError, match=r"blobs.json: malformed"):
-        kept(tmp_path)
+        load_settings(tmp_path)

@@ -15,7 +15,7 @@ from town import town
 from podlt.errors import UsageError
 from podlt.manager.directory import RunDirectory
 from podlt.network.access import invitation as inv
-from podlt.network.access.registry import Register
+from podlt.network.access.registry import Registry
 from podlt.network.nats import open_run
 from podlt.network.nats.link import NatsWorker
 from podlt.network.nats.server import NatsServer
@@ -76,7 +76,7 @@ def test_a_server_keeps_what_workers_know_of_it_though_it_is_not_told_again(tmp_
 
 def only_web(run: Path, name: Path) -> Path:
     """An invitation to a run that names WebSocket alone."""
-    register = Register(run)
+    register = Registry(run)
     place = register.place()
     register.set_place([url for url in place.servers if url.startswith("wss:")], bytes.fromhex(place.certificate))
     key = RunDirectory.existing(run).manager_key()
@@ -88,10 +88,10 @@ def only_web(run: Path, name: Path) -> Path:
 @pytest.mark.parametrize("where", ["own server", "cluster"])
 def test_a_run_goes_over_websocket_alone(tmp_path: Path, where: str) -> None:
     recipe = write_recipe(tmp_path / "recipe.toml", epochs=4, workers=4)
-    with town(tmp_path / "town", 2, websocket=True) as stands, Stage(tmp_path, recipe, patience=30) as stage:
+    with town(tmp_path / "town", 2, websocket=True) as stands, Stage(tmp_path, recipe, silence_timeout=30) as stage:
         stage.start_manager(*(stands.options(stands.web_urls) if where == "cluster" else ["--websocket", 0]))
         if where == "cluster":
-            assert all(url.startswith("wss://") for url in Register(stage.run).place().servers)
+            assert all(url.startswith("wss://") for url in Registry(stage.run).place().servers)
             stage.start_worker("a", "--identities", 2)
         else:
             stage.start_worker("a", "--identities", 2, "--websocket")

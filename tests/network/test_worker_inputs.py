@@ -16,10 +16,10 @@ from podlt.errors import InvalidProofError
 from podlt.network import messages as m
 from podlt.network.blobs import delta
 from podlt.network.blobs.chunks import PIECE, message, split
-from podlt.network.session.thrift import REST, Thrift
+from podlt.network.session.thrift import REST, DeltaChoice
 from podlt.network.worker import inputs
-from podlt.network.worker.inputs import Intake
-from podlt.network.worker.replies import Answers
+from podlt.network.worker.inputs import Inputs
+from podlt.network.worker.replies import Replies
 
 SIZE = 3 * PIECE + 100
 
@@ -60,12 +60,12 @@ def changed(data: np.ndarray, base: np.ndarray, encoded: bytes) -> m.Parameters:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[Intake, Hands, list[str]]]:
+def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[Inputs, Hands, list[str]]]:
     monkeypatch.setattr(inputs, "PATIENCE", 0)
 
-    def make() -> tuple[Intake, Hands, list[str]]:
+    def make() -> tuple[Inputs, Hands, list[str]]:
         hands, said = Hands(), []
-        one = Intake(SETUP, hands, Answers(lambda size: False), None, lambda: b"k", 0.0, said.append)  # type: ignore[arg-type]
+        one = Inputs(SETUP, hands, Replies(lambda size: False), None, lambda: b"k", 0.0, said.append)  # type: ignore[arg-type]
         return one, hands, said
 
     return make
@@ -126,7 +126,7 @@ def test_parameters_that_a_task_names_and_nobody_announced_are_asked_about(made:
     taken, _, _ = made()
     new = parameters(1)
     taken.needed(blob_digest(new.data))
-    assert [want for _, want in taken.wants()] == [m.Want(digest=blob_digest(new.data), ranges=[])]
+    assert [want for _, want in taken.wants()] == [m.GetChunks(digest=blob_digest(new.data), ranges=[])]
     taken.announced(whole(new))
     assert all(want.digest == blob_digest(new.data) for _, want in taken.wants())
 
@@ -146,7 +146,7 @@ def test_announcements_that_cannot_be_are_refused(made: Any, changes: dict[str, 
 @given(st.lists(st.tuples(st.floats(0, 1.5), st.floats(0, 5), st.floats(0.01, 100)), max_size=40))
 def test_what_is_not_worth_it_is_rested_from_and_tried_again(rounds: list[tuple[float, float, float]]) -> None:
     now = [0.0]
-    thrift, since = Thrift("auto", lambda: now[0]), REST
+    thrift, since = DeltaChoice("auto", lambda: now[0]), REST
     for ratio, carry, seconds in rounds:
         if thrift.planned:
             assert since >= REST or since < 0
@@ -162,7 +162,7 @@ def test_it_is_tried_where_rounds_are_long_or_ways_are_slow_and_only_there() -> 
     now = [0.0]
 
     def planned(seconds: float, carry: float, policy: Any = "auto") -> bool:
-        thrift = Thrift(policy, lambda: now[0])
+        thrift = DeltaChoice(policy, lambda: now[0])
         for _ in range(2):
             thrift.carried(carry)
             thrift.published(400_000)

@@ -80,7 +80,7 @@ def all_leave_within_a_round(n: int) -> Iterator[e.Entry]:
     yield opening(n, n)
     for number in range(n - 3):
         yield e.Withdraw(at=1, worker=number, reason="")
-        yield e.Redeal(at=1, round=0, origin=number, holder=n - 1)
+        yield e.Redeal(at=1, round=0, seat=number, holder=n - 1)
 
 
 def each_commits_by_itself(n: int) -> Iterator[e.Entry]:
@@ -210,9 +210,9 @@ def test_whoever_fails_costs_the_manager_what_it_costs_in_a_small_run(
     """Counted: how often it is asked who holds a task, for a worker and round in which a third fails."""
     asked, holder = [0], RoundState.holder
 
-    def counted(round: RoundState, origin: int) -> int:
+    def counted(round: RoundState, seat: int) -> int:
         asked[0] += 1
-        return holder(round, origin)
+        return holder(round, seat)
 
     monkeypatch.setattr(RoundState, "holder", counted)
 
@@ -257,13 +257,13 @@ def test_dealing_again_throws_a_few_times_for_each_task(monkeypatch: pytest.Monk
     roles = deal(bytes(32), bytes(32), roster, 1998, 2)
     monkeypatch.setattr("podlt.protocol.redeal.Dice", Counted)
     again, Counted.throws, dealt = Redealer(bytes(32), roles, roster), 0, 0
-    holders = {origin: origin for origin in roles.seats}
+    holders = {seat: seat for seat in roles.seats}
     for number in sorted(roles.seats)[:-3]:
         again.leave(number)
-        for origin in [origin for origin, holder in holders.items() if holder == number][:3]:
-            holder = again.deal(origin)
+        for seat in [seat for seat, holder in holders.items() if holder == number][:3]:
+            holder = again.deal(seat)
             assert holder is not None
-            holders[origin] = holder
+            holders[seat] = holder
             dealt += 1
     assert dealt > 1990 and Counted.throws < 34 * dealt
 

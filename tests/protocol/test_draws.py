@@ -89,17 +89,17 @@ def test_the_manager_cannot_choose_who_takes_over_a_task() -> None:
         other.state.apply(e.Withdraw(at=other.state.at, worker=victim, reason="gone"))
         if holder == victim:
             continue
-        other.state.apply(e.Redeal(at=other.state.at, round=0, origin=victim, holder=holder))
+        other.state.apply(e.Redeal(at=other.state.at, round=0, seat=victim, holder=holder))
         commitments = []
         openings = []
         for assignment in answered_by:
-            who = holder if assignment.origin == victim else assignment.holder
+            who = holder if assignment.seat == victim else assignment.holder
             moved = msgspec.structs.replace(assignment, holder=who)
             player = other.players[who]
             c = player.commit(moved)[0]
-            commitments.append(e.Commitment(c.origin, c.holder, c.commitment, c.signature))
-            shown = next(m for m, _ in player.open(0) if m.origin == assignment.origin)
-            openings.append(e.Opening(shown.origin, shown.update, shown.salt))
+            commitments.append(e.Commitment(c.seat, c.holder, c.commitment, c.signature))
+            shown = next(m for m, _ in player.open(0) if m.seat == assignment.seat)
+            openings.append(e.Opening(shown.seat, shown.update, shown.salt))
         other.state.apply(e.Commit(at=other.state.at, round=0, commitments=commitments))
         reveal = e.Reveal(at=other.state.at, round=0, secret=other.chain.secret(0), openings=openings)
         if holder == drawn:
@@ -124,7 +124,7 @@ def test_a_task_of_a_worker_that_withdrew_must_be_dealt_again() -> None:
 def test_a_task_cannot_be_dealt_again_while_its_holder_is_there() -> None:
     world = fresh()
     opened(world)
-    entry = e.Redeal(at=world.state.at, round=0, origin=1, holder=2)
+    entry = e.Redeal(at=world.state.at, round=0, seat=1, holder=2)
     assert refused(world.state, entry).step == Claim.PROGRESS
 
 
@@ -267,28 +267,28 @@ def test_dealing_again_is_replayed_and_gives_nobody_two_tasks_of_a_fragment(data
     roster, roles = round_of(workers, fragments, data.draw(st.binary(max_size=4)))
     secret = data.draw(st.binary(min_size=32, max_size=32))
     live, moves = Redealer(secret, roles, roster), []
-    holders, gone = {origin: origin for origin in roles.seats}, set[int]()
+    holders, gone = {seat: seat for seat in roles.seats}, set[int]()
     for worker in data.draw(st.permutations(sorted(roster.workers))):
         live.leave(worker)
         gone.add(worker)
         moves.append((worker, []))
-        for origin in [origin for origin, holder in holders.items() if holder == worker]:
-            same = {holders[o] for o, f in roles.seats.items() if f == roles.seats[origin] and o != origin}
-            holder = live.deal(origin)
+        for seat in [seat for seat, holder in holders.items() if holder == worker]:
+            same = {holders[o] for o, f in roles.seats.items() if f == roles.seats[seat] and o != seat}
+            holder = live.deal(seat)
             if holder is None:
                 assert set(roster.workers) == gone | same
                 break
             assert holder not in gone and holder not in same
-            holders[origin] = holder
-            moves[-1][1].append((origin, holder))
+            holders[seat] = holder
+            moves[-1][1].append((seat, holder))
         else:
             continue
         break
     replay = Redealer(secret, roles, roster)
     for worker, dealt in moves:
         replay.leave(worker)
-        for origin, holder in dealt:
-            assert replay.deal(origin) == holder
+        for seat, holder in dealt:
+            assert replay.deal(seat) == holder
 
 
 def test_nobody_is_left_who_may_take_a_checked_task_of_three() -> None:
@@ -333,25 +333,25 @@ def test_a_list_is_made_once_and_only_where_most_have_left() -> None:
     roster, roles = round_of(400, 300)
     again = Redealer(bytes(32), roles, roster)
     origins = sorted(roles.seats)
-    for origin in origins[:150]:
-        again.leave(origin)
-        again.deal(origin)
+    for seat in origins[:150]:
+        again.leave(seat)
+        again.deal(seat)
     assert again._left is None
 
 
 def test_a_task_that_nobody_had_cannot_be_dealt_again() -> None:
     world = fresh(6, Scenario(lines=2, block_lines=2))
     tasks = opened(world)
-    idle = next(n for n in range(6) if n not in {a.origin for a in tasks})
+    idle = next(n for n in range(6) if n not in {a.seat for a in tasks})
     other = next(n for n in range(6) if n != idle)
     world.state.apply(e.Withdraw(at=world.state.at, worker=idle, reason=""))
-    world.state.apply(e.Redeal(at=world.state.at, round=0, origin=idle, holder=other))
+    world.state.apply(e.Redeal(at=world.state.at, round=0, seat=idle, holder=other))
     for assignment in tasks:
         world.manager.committed(world.players[assignment.holder].commit(assignment)[0])
     world.manager.commit()
     openings = [
-        e.Opening(shown.origin, shown.update, shown.salt)
-        for _, shown in sorted((m.origin, m) for player in world.players for m, _ in player.open(0))
+        e.Opening(shown.seat, shown.update, shown.salt)
+        for _, shown in sorted((m.seat, m) for player in world.players for m, _ in player.open(0))
     ]
     reveal = e.Reveal(at=world.state.at, round=0, secret=world.chain.secret(0), openings=openings)
     assert refused(world.state, reveal).step == Claim.DRAWS
@@ -365,10 +365,10 @@ def test_a_settlement_is_no_comparison_with_oneself() -> None:
             world.state.apply(e.Withdraw(at=world.state.at, worker=worker, reason=""))
     player = world.players[alone.holder]
     c = player.commit(alone)[0]
-    commitment = e.Commitment(c.origin, c.holder, c.commitment, c.signature)
+    commitment = e.Commitment(c.seat, c.holder, c.commitment, c.signature)
     world.state.apply(e.Commit(at=world.state.at, round=world.state.round, commitments=[commitment]))
     shown, _ = player.open(world.state.round)[0]
     secret = world.chain.secret(world.state.round)
-    openings = [e.Opening(shown.origin, shown.update, shown.salt)]
+    openings = [e.Opening(shown.seat, shown.update, shown.salt)]
     reveal = e.Reveal(at=world.state.at, round=world.state.round, secret=secret, openings=openings)
     assert refused(world.state, reveal).step == Claim.DRAWS

@@ -42,8 +42,8 @@ def test_a_second_answer_a_stolen_answer_and_a_forged_one_are_refused() -> None:
     again = world.players[first.holder].bind(first, digest("another"))
     for bad in (
         again,
-        Committed(second.origin, second.holder, other.commitment, mine.signature),
-        Committed(second.origin, first.holder, mine.commitment, mine.signature),
+        Committed(second.seat, second.holder, other.commitment, mine.signature),
+        Committed(second.seat, first.holder, mine.commitment, mine.signature),
         Committed(2**19, second.holder, other.commitment, other.signature),
     ):
         with pytest.raises(PeerError):

@@ -156,7 +156,7 @@ def test_nobody_joins_and_nothing_resumes_closes_or_opens_within_a_round() -> No
         (e.Pay(at=world.state.at, round=0, transfers=[]), Claim.VERDICTS),
         (e.Commit(at=world.state.at, round=1, commitments=[]), Claim.PROGRESS),
         (e.Commit(at=world.state.at, round=0, commitments=[]), Claim.OPENINGS),
-        (e.Redeal(at=world.state.at, round=0, origin=99, holder=0), Claim.PROGRESS),
+        (e.Redeal(at=world.state.at, round=0, seat=99, holder=0), Claim.PROGRESS),
         (e.Withdraw(at=world.state.at, worker=99, reason=""), Claim.PROGRESS),
     ):
         entry = msgspec.structs.replace(entry, at=world.state.at)
@@ -273,10 +273,10 @@ def test_a_round_that_was_forgotten_begins_anew_with_the_same_secret_and_seats()
     world = fresh()
     world.write()
     world.manager.lost(5, "left before the round")
-    first = {a.origin: a.task.digest() for a in opened(world)}
+    first = {a.seat: a.task.digest() for a in opened(world)}
     world.manager.forget_round()
     assert [type(entry) for entry in world.manager.take()] == [e.Withdraw]
-    assert {a.origin: a.task.digest() for a in opened(world)} == first
+    assert {a.seat: a.task.digest() for a in opened(world)} == first
     world.manager.lost(0, "left within the round")
     world.manager.forget_round()
     assert world.state.workers[0].status == "withdrawn"
@@ -321,9 +321,9 @@ def test_commitments_come_once_in_order_and_from_who_holds_the_task() -> None:
     logged = []
     for assignment in tasks:
         c = world.players[assignment.holder].commit(assignment)[0]
-        logged.append(e.Commitment(c.origin, c.holder, c.commitment, c.signature))
+        logged.append(e.Commitment(c.seat, c.holder, c.commitment, c.signature))
     first, second = logged[:2]
-    stranger = msgspec.structs.replace(first, origin=99, holder=99)
+    stranger = msgspec.structs.replace(first, seat=99, holder=99)
     for commitments in (
         [second, first],
         [first, first],
@@ -352,13 +352,13 @@ def test_a_task_goes_only_to_somebody_who_is_there_and_never_in_a_settlement() -
     opened(world)
     for worker in (0, 1):
         world.state.apply(e.Withdraw(at=world.state.at, worker=worker, reason=""))
-    for origin, holder in ((0, 1), (0, 99), (99, 2), (2, 3)):
-        entry = e.Redeal(at=world.state.at, round=0, origin=origin, holder=holder)
+    for seat, holder in ((0, 1), (0, 99), (99, 2), (2, 3)):
+        entry = e.Redeal(at=world.state.at, round=0, seat=seat, holder=holder)
         assert refused(world.state, entry).step == Claim.PROGRESS
     last = to_settlement(4)
     opened(last)
     last.state.apply(e.Withdraw(at=last.state.at, worker=0, reason=""))
-    entry = e.Redeal(at=last.state.at, round=last.state.round, origin=0, holder=1)
+    entry = e.Redeal(at=last.state.at, round=last.state.round, seat=0, holder=1)
     assert refused(last.state, entry).step == Claim.PROGRESS
 
 

@@ -72,12 +72,12 @@ EVIL: dict[str, Claim | None] = {
     "open.fragments[]": Claim.OPENINGS,
     "redeal.at": None,
     "redeal.round": Claim.PROGRESS,
-    "redeal.origin": Claim.PROGRESS,
+    "redeal.seat": Claim.PROGRESS,
     "redeal.holder": Claim.OPENINGS,  # whoever committed does not hold the task then
     "commit.at": None,
     "commit.round": Claim.PROGRESS,
     "commit.commitments": Claim.OPENINGS,  # of a single one none is left; of several, the draw is not answered
-    "commit.commitments[].origin": Claim.OPENINGS,
+    "commit.commitments[].seat": Claim.OPENINGS,
     "commit.commitments[].holder": Claim.SIGNATURES,
     "commit.commitments[].commitment": Claim.SIGNATURES,
     "commit.commitments[].signature": Claim.SIGNATURES,
@@ -85,7 +85,7 @@ EVIL: dict[str, Claim | None] = {
     "reveal.round": Claim.PROGRESS,
     "reveal.secret": Claim.DRAWS,
     "reveal.openings": Claim.OPENINGS,
-    "reveal.openings[].origin": Claim.OPENINGS,
+    "reveal.openings[].seat": Claim.OPENINGS,
     "reveal.openings[].update": Claim.OPENINGS,
     "reveal.openings[].salt": Claim.OPENINGS,
     "verdict.at": None,

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from podlt.canonical import named_fields
 from podlt.protocol import entries as e
 
 from .scripted import eventful_run
@@ -25,8 +26,7 @@ def short(value: Any) -> str:
 
 
 def line(number: int, entry: e.AnyEntry) -> str:
-    names = [name for name in entry.__struct_fields__ if name != "at"]
-    said = " ".join(f"{name}={short(getattr(entry, name))}" for name in names)
+    said = " ".join(f"{name}={short(value)}" for name, value in named_fields(entry) if name != "at")
     return f"{number:3} {e.tag_of(type(entry)):10} {said}".rstrip()
 
 

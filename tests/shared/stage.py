@@ -112,7 +112,7 @@ class Stage:
     """One run: a manager, its workers, and what can happen to them.
 
     Args:
-        folder: for everything; patience: of the manager, in seconds; listen: the manager's address;
+        folder: for everything; silence_timeout: of the manager, in seconds; listen: the manager's address;
         run: its directory; circumstances: of the manager.
     """
 
@@ -121,13 +121,13 @@ class Stage:
         folder: Path,
         recipe: Path,
         *,
-        patience: float = 15.0,
+        silence_timeout: float = 15.0,
         listen: str = "127.0.0.1",
         run: Path | None = None,
         circumstances: Circumstances = USUAL,
     ) -> None:
         self.folder, self.recipe, self.run = folder, recipe, run or folder / "run"
-        self._patience, self._listen, self.circumstances = patience, listen, circumstances
+        self._silence_timeout, self._listen, self.circumstances = silence_timeout, listen, circumstances
         self.workers: dict[str, Process] = {}
         self._options: dict[str, tuple[object, ...]] = {}
         self._circumstances: dict[str, Circumstances] = {}
@@ -147,7 +147,7 @@ class Stage:
     def start_manager(self, *more: object) -> None:
         """A new run, or one that goes on."""
         which = ("--resume", self.run) if (self.run / "log.db").exists() else (self.recipe, "--run", self.run)
-        options = ("--listen", self._listen, "--patience", self._patience, "--json")
+        options = ("--listen", self._listen, "--silence-timeout", self._silence_timeout, "--json")
         arguments = ("manager", *which, *options, *more)
         self.manager = Process(self.folder / "manager.jsonl", *arguments, circumstances=self.circumstances)
         self.until(lambda: (self.run / "invitation.txt").exists() or not self.manager.runs)
@@ -233,7 +233,7 @@ def all_committed_work_is_paid(state: RunState, log: Sequence[e.Entry]) -> None:
         if isinstance(entry, e.Open):
             standing = {}
         elif isinstance(entry, e.Commit):
-            standing |= {c.origin: c.holder for c in entry.commitments}
+            standing |= {c.seat: c.holder for c in entry.commitments}
         rules.apply(entry)
         if isinstance(entry, e.Reveal):
             assert rules.current is not None and rules.current.roles is not None and rules.begin is not None
@@ -241,7 +241,7 @@ def all_committed_work_is_paid(state: RunState, log: Sequence[e.Entry]) -> None:
             bounds = fragment_bounds(opened.lines, len(opened.fragments))
             claims = {}
             for one in entry.openings:
-                holder, (start, stop) = standing[one.origin], bounds[seats[one.origin]]
+                holder, (start, stop) = standing[one.seat], bounds[seats[one.seat]]
                 claims[holder] = claims.get(holder, 0) + (stop - start) * rules.begin.reward
         elif isinstance(entry, e.Pay):
             earned = {t.worker: t.amount for t in entry.transfers if t.kind == "earn"}

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from podlt.crypto import SigningKey
 from podlt.network.access import worker_key
-from podlt.network.nats.cluster import Cluster, cluster_of
+from podlt.network.nats.cluster import NatsCluster, cluster_of
 from podlt.network.nats.configuration import sections
 from podlt.network.nats.server import binary
 
@@ -112,7 +112,7 @@ class Town:
     def web_urls(self) -> list[str]:
         return [f"wss://127.0.0.1:{port}" for port in self.web]
 
-    def cluster(self, urls: Sequence[str] = ()) -> Cluster:
+    def cluster(self, urls: Sequence[str] = ()) -> NatsCluster:
         """What a manager is told of it."""
         return cluster_of(urls or self.urls, self.key_file, self.authority)
 

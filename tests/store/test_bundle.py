@@ -20,7 +20,7 @@ from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.manager.directory import RunDirectory
 from podlt.store.bundle import last_head, write_bundle
 from podlt.store.bundle_reader import FORMAT, Bundle
-from podlt.store.container import BLOCK, ContainerWriter, Member, header, read_container
+from podlt.store.container import BLOCK, ContainerMember, ContainerWriter, header, read_container
 from podlt.store.log_store import LogStore
 from podlt.store.run_files import open_run_files
 
@@ -390,4 +390,4 @@ def test_members_stay_open_when_the_bundle_is_closed(written: Path, trained: Pat
 def test_a_container_says_where_its_members_lie(tmp_path: Path) -> None:
     path = made(tmp_path / "two", {"a": b"12345", "b/c": b""})
     with path.open("rb") as file:
-        assert list(read_container(file)) == [Member("a", 512, 5), Member("b/c", 1536, 0)]
+        assert list(read_container(file)) == [ContainerMember("a", 512, 5), ContainerMember("b/c", 1536, 0)]

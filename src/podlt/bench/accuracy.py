@@ -85,7 +85,7 @@ STUDIES: dict[str, Study] = {
 }
 
 
-class Finished(msgspec.Struct, frozen=True):
+class StudyResult(msgspec.Struct, frozen=True):
     """A line of the results file; `recipe` is the digest of the recipe that was trained."""
 
     study: str
@@ -106,7 +106,7 @@ def recipe_of(name: str, arithmetic: str, seed: int) -> Recipe:
     return msgspec.structs.replace(study, arithmetic=kind, digits=int(digits or 2), training=training)
 
 
-def run(name: str, arithmetic: str, seed: int, data: Prepared) -> Finished:
+def run(name: str, arithmetic: str, seed: int, data: Prepared) -> StudyResult:
     """Trains once, and measures on the test part.
 
     Args:
@@ -138,14 +138,16 @@ def run(name: str, arithmetic: str, seed: int, data: Prepared) -> Finished:
     if study.figure not in metrics:
         raise DivergedError(f"{name}, {arithmetic}, seed {seed}: the {study.figure} on the test set is not finite")
     seconds = time.perf_counter() - started
-    return Finished(name, arithmetic, seed, recipe.digest().hex(), study.steps, metrics[study.figure], metrics, seconds)
+    return StudyResult(
+        name, arithmetic, seed, recipe.digest().hex(), study.steps, metrics[study.figure], metrics, seconds
+    )
 
 
-def _run(name: str, arithmetic: str, seed: int) -> Finished:
+def _run(name: str, arithmetic: str, seed: int) -> StudyResult:
     return run(name, arithmetic, seed, prepare(STUDIES[name].recipe.data))
 
 
-def runs(todo: Sequence[tuple[str, str, int]], processes: int) -> Iterator[Finished]:
+def runs(todo: Sequence[tuple[str, str, int]], processes: int) -> Iterator[StudyResult]:
     """Trains each of them on one thread, and gives each as it is finished; with one process, in this one."""
     if processes == 1:
         with one_thread():
@@ -158,20 +160,20 @@ def runs(todo: Sequence[tuple[str, str, int]], processes: int) -> Iterator[Finis
             yield future.result()
 
 
-def read_results(path: Path) -> dict[tuple[str, str, int], Finished]:
+def read_results(path: Path) -> dict[tuple[str, str, int], StudyResult]:
     """What a results file holds; a half line at its end is left out, and so is what was trained otherwise.
 
     Raises:
         UsageError: it cannot be read.
     """
-    found: dict[tuple[str, str, int], Finished] = {}
+    found: dict[tuple[str, str, int], StudyResult] = {}
     try:
         lines = path.read_bytes().splitlines() if path.exists() else []
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     for line in lines:
         try:
-            result = msgspec.json.decode(line, type=Finished)
+            result = msgspec.json.decode(line, type=StudyResult)
         except msgspec.DecodeError:
             continue
         if result.study not in STUDIES or result.arithmetic not in ARITHMETICS:
@@ -182,7 +184,9 @@ def read_results(path: Path) -> dict[tuple[str, str, int], Finished]:
     return found
 
 
-def summary(results: Mapping[tuple[str, str, int], Finished], name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
+def summary(
+    results: Mapping[tuple[str, str, int], StudyResult], name: str, seeds: Sequence[int]
+) -> list[dict[str, Any]]:
     """A row for each arithmetic: mean, spread over the seeds, and the differences from stock, seed by seed.
 
     An arithmetic is within the spread of the seeds if the mean of its differences is at most the standard deviation of

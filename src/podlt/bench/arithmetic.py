@@ -43,7 +43,7 @@ Contender = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Job:
+class StepJob:
     """A model, its fields and how many lines a step takes; `update` is false where many tasks share their weights."""
 
     model: Callable[[], nn.Module]
@@ -75,16 +75,16 @@ def wide_mlp() -> nn.Module:
     return nn.Sequential(*layers)
 
 
-JOBS: dict[str, Job] = {
-    "MLP 784-1024-1024-10, 256 lines": Job(wide_mlp, _PIXELS, 256),
-    "CNN with batch norm and pooling, 64 lines": Job(pooled_cnn, _PIXELS, 64),
-    "GPT 4 layers, width 256, context 128, 8 lines": Job(lambda: models.gpt(96, 128, 4, 8, 256), _WORDS, 8),
-    "MLP 784-128-10, 20 lines, weights kept": Job(lambda: models.mlp(784, 128, 10), _PIXELS, 20, update=False),
-    "MLP 784-128-10, 100 lines, weights kept": Job(lambda: models.mlp(784, 128, 10), _PIXELS, 100, update=False),
+JOBS: dict[str, StepJob] = {
+    "MLP 784-1024-1024-10, 256 lines": StepJob(wide_mlp, _PIXELS, 256),
+    "CNN with batch norm and pooling, 64 lines": StepJob(pooled_cnn, _PIXELS, 64),
+    "GPT 4 layers, width 256, context 128, 8 lines": StepJob(lambda: models.gpt(96, 128, 4, 8, 256), _WORDS, 8),
+    "MLP 784-128-10, 20 lines, weights kept": StepJob(lambda: models.mlp(784, 128, 10), _PIXELS, 20, update=False),
+    "MLP 784-128-10, 100 lines, weights kept": StepJob(lambda: models.mlp(784, 128, 10), _PIXELS, 100, update=False),
 }
 
 
-def random_batch(job: Job) -> dict[str, torch.Tensor]:
+def random_batch(job: StepJob) -> dict[str, torch.Tensor]:
     """Lines of the right types."""
     generator = torch.Generator().manual_seed(5)
     return {
@@ -95,7 +95,7 @@ def random_batch(job: Job) -> dict[str, torch.Tensor]:
     }
 
 
-def contenders(job: Job, digits: Sequence[int]) -> dict[str, Contender]:
+def contenders(job: StepJob, digits: Sequence[int]) -> dict[str, Contender]:
     """The same step by stock PyTorch, by the program on stock operations, and by the program on exact ones."""
     torch.manual_seed(3)
     model = job.model().train()

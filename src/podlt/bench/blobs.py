@@ -40,7 +40,7 @@ WORKER = SigningKey(bytes(32))
 STEP_SIZE = np.float32(1e-4)
 
 
-class Job(msgspec.Struct, frozen=True):
+class TransferJob(msgspec.Struct, frozen=True):
     """What a child process needs to know."""
 
     folder: Path
@@ -55,7 +55,7 @@ class Job(msgspec.Struct, frozen=True):
         return BlobStore(self.folder / name, 2**50)
 
 
-class Memory(threading.Thread):
+class PeakMemory(threading.Thread):
     """Watches this process's memory, in bytes beyond what it was at the start."""
 
     def __init__(self) -> None:
@@ -67,14 +67,14 @@ class Memory(threading.Thread):
         while not self._ended.wait(0.02):
             self.peak = tuple(map(max, self.peak, _memory()))  # type: ignore[assignment]
 
-    def result(self, seconds: float = 0.0, made: bytes = b"") -> Result:
+    def result(self, seconds: float = 0.0, made: bytes = b"") -> TransferResult:
         """Ends the watch."""
         self._ended.set()
         self.join()
-        return Result(self.peak[0] - self._start[0], self.peak[1] - self._start[1], seconds, made)
+        return TransferResult(self.peak[0] - self._start[0], self.peak[1] - self._start[1], seconds, made)
 
 
-class Result(msgspec.Struct, frozen=True):
+class TransferResult(msgspec.Struct, frozen=True):
     """What one process needed: bytes of memory beyond its start, at their peak; and what it made, if anything."""
 
     anonymous: int
@@ -110,7 +110,7 @@ def main() -> None:
                 print(f"{'':28}to {encoded / size:.3f} of the whole")
 
 
-def measure(folder: Path, size: int) -> Iterator[tuple[str, Result]]:
+def measure(folder: Path, size: int) -> Iterator[tuple[str, TransferResult]]:
     """Moves blobs of `size` bytes, a multiple of 64, between child processes; what each of these needed."""
     job = _make(folder, size)
     with _child(_serve, job) as server:
@@ -124,15 +124,15 @@ def measure(folder: Path, size: int) -> Iterator[tuple[str, Result]]:
     yield "decode it", _one(_decode, msgspec.structs.replace(job, encoded=encoding.made))
 
 
-def _make(folder: Path, size: int) -> Job:
+def _make(folder: Path, size: int) -> TransferJob:
     """Weights before and after a step in the manager's store, and an update in the worker's."""
-    job = Job(folder, size, b"", b"", b"")
+    job = TransferJob(folder, size, b"", b"", b"")
     old = job.store("manager").put_stream(_weights(size, np.random.default_rng(1)), size)
     before, dice = job.store("manager").open(old), np.random.default_rng(2)
     after = (_stepped(before[start : start + delta.PART], dice) for start in range(0, size, delta.PART))
     new = job.store("manager").put_stream(after, size)
     update = job.store("worker").put_stream(_weights(size, np.random.default_rng(3)), size)
-    return Job(folder, size, old, new, update)
+    return TransferJob(folder, size, old, new, update)
 
 
 def _weights(size: int, dice: np.random.Generator) -> Iterator[np.ndarray]:
@@ -145,11 +145,11 @@ def _stepped(part: np.ndarray, dice: np.random.Generator) -> np.ndarray:
     return values - STEP_SIZE * np.tanh(dice.standard_normal(len(values), np.float32))
 
 
-def _serve(job: Job, pipe: Connection) -> Result:
+def _serve(job: TransferJob, pipe: Connection) -> TransferResult:
     """The manager's end, until it is told to stop."""
 
-    async def run() -> Result:
-        store, memory = job.store("manager"), Memory()
+    async def run() -> TransferResult:
+        store, memory = job.store("manager"), PeakMemory()
         endpoint = BlobEndpoint(store, *_certificate(job.folder), lambda key, digest: key == WORKER.public)
         port = await endpoint.start("127.0.0.1")
         done = endpoint.expect(WORKER.public, job.update, job.size)
@@ -163,26 +163,26 @@ def _serve(job: Job, pipe: Connection) -> Result:
     return asyncio.run(run())
 
 
-def _download(job: Job, pipe: Connection) -> Result:
+def _download(job: TransferJob, pipe: Connection) -> TransferResult:
     async def run(client: BlobClient) -> None:
         await download(job.store("worker"), job.old, job.size, client.fetch_range, job.size)
 
     return _with_client(job, run)
 
 
-def _upload(job: Job, pipe: Connection) -> Result:
+def _upload(job: TransferJob, pipe: Connection) -> TransferResult:
     async def run(client: BlobClient) -> None:
         await upload(job.store("worker"), job.update, client)
 
     return _with_client(job, run)
 
 
-def _with_client(job: Job, work: Callable[[BlobClient], Any]) -> Result:
+def _with_client(job: TransferJob, work: Callable[[BlobClient], Any]) -> TransferResult:
     fingerprint = tokens.fingerprint((job.folder / "certificate.pem").read_bytes())
 
-    async def run() -> Result:
+    async def run() -> TransferResult:
         async with BlobClient(f"https://127.0.0.1:{job.port}", fingerprint, WORKER) as client:
-            memory, started = Memory(), time.perf_counter()
+            memory, started = PeakMemory(), time.perf_counter()
             memory.start()
             await work(client)
             return memory.result(time.perf_counter() - started)
@@ -190,16 +190,16 @@ def _with_client(job: Job, work: Callable[[BlobClient], Any]) -> Result:
     return asyncio.run(run())
 
 
-def _encode(job: Job, pipe: Connection) -> Result:
-    store, memory, started = job.store("manager"), Memory(), time.perf_counter()
+def _encode(job: TransferJob, pipe: Connection) -> TransferResult:
+    store, memory, started = job.store("manager"), PeakMemory(), time.perf_counter()
     memory.start()
     encoded = store.put_stream(delta.encode(store.open(job.new), store.open(job.old)), delta.bound(job.size))
     seconds = time.perf_counter() - started
     return memory.result(seconds, encoded)
 
 
-def _decode(job: Job, pipe: Connection) -> Result:
-    store, memory, started = job.store("worker"), Memory(), time.perf_counter()
+def _decode(job: TransferJob, pipe: Connection) -> TransferResult:
+    store, memory, started = job.store("worker"), PeakMemory(), time.perf_counter()
     encoded = job.store("manager").open(job.encoded)
     memory.start()
     delta.decode_to(store, encoded, store.open(job.old), job.size, job.new)
@@ -207,7 +207,7 @@ def _decode(job: Job, pipe: Connection) -> Result:
 
 
 @contextmanager
-def _child(work: Callable[[Job, Connection], Result], job: Job) -> Iterator[Connection]:
+def _child(work: Callable[[TransferJob, Connection], TransferResult], job: TransferJob) -> Iterator[Connection]:
     """A process of its own for one piece of work; its result is the last thing that its pipe says."""
     context = mp.get_context("spawn")
     here, there = context.Pipe()
@@ -222,13 +222,13 @@ def _child(work: Callable[[Job, Connection], Result], job: Job) -> Iterator[Conn
         process.kill()
 
 
-def _work(work: Callable[[Job, Connection], Result], job: Job, pipe: Connection) -> None:
+def _work(work: Callable[[TransferJob, Connection], TransferResult], job: TransferJob, pipe: Connection) -> None:
     pipe.send(work(job, pipe))
 
 
-def _one(work: Callable[[Job, Connection], Result], job: Job) -> Result:
+def _one(work: Callable[[TransferJob, Connection], TransferResult], job: TransferJob) -> TransferResult:
     with _child(work, job) as pipe:
-        result: Result = pipe.recv()
+        result: TransferResult = pipe.recv()
         return result
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from podlt.bench.arithmetic import JOBS, RATE, Contender, Job, random_batch, ratios
+from podlt.bench.arithmetic import JOBS, RATE, Contender, StepJob, random_batch, ratios
 from podlt.bench.models import MODELS, NO_DATA, train
 from podlt.errors import UsageError
 from podlt.exact.portable import products
@@ -102,7 +102,7 @@ def product_contenders(size: int, digits: Sequence[int], device: torch.device) -
     return found
 
 
-def step_contenders(job: Job, digits: Sequence[int], device: str) -> dict[str, Contender]:
+def step_contenders(job: StepJob, digits: Sequence[int], device: str) -> dict[str, Contender]:
     """A step of a job by stock PyTorch and by exact programs, everything on the device; no updates in between."""
     torch.manual_seed(3)
     original = job.model().train()

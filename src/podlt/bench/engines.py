@@ -58,22 +58,22 @@ class _Crowd:
 def networked(job: BenchJob, workers: int) -> Iterator[tuple[Trainer, float]]:
     """A run over the network, all its workers joined, and the seconds that this took after the invitation."""
     try:
-        from podlt.network.nats.open_run import Entrance
-        from podlt.network.workplace import Elsewhere
+        from podlt.network.nats.open_run import OpenRun
+        from podlt.network.workplace import RemoteMachines
     except ImportError as error:
         raise needed_by("podlt bench engines", error) from None
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="podlt-bench-")))
         crowd = _Crowd(folder, workers)
         stack.callback(crowd.close)
-        entrance = Entrance("127.0.0.1", 0, ["127.0.0.1"])
+        entrance = OpenRun("127.0.0.1", 0, ["127.0.0.1"])
 
         def connect(described: Job) -> object:
             link = entrance.connect(described)
             crowd.invite(entrance.line)
             return link
 
-        place = Elsewhere(connect)  # type: ignore[arg-type]
+        place = RemoteMachines(connect)  # type: ignore[arg-type]
         _, trainer = stack.enter_context(started(job.recipe(workers), place))
         yield trainer, time.perf_counter() - crowd.invited
 

@@ -36,10 +36,10 @@ from podlt.execution.task_executor import one_thread
 from podlt.manager import events as ev
 from podlt.manager.directory import RunDirectory, Settings
 from podlt.manager.setup import Session, wall_clock
-from podlt.network.nats.open_run import Entrance
-from podlt.network.session.publishing import Published
+from podlt.network.nats.open_run import OpenRun
+from podlt.network.session.publishing import Publication
 from podlt.network.session.thrift import Policy
-from podlt.network.workplace import Blobs, Elsewhere
+from podlt.network.workplace import Blobs, RemoteMachines
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
@@ -56,14 +56,14 @@ COPIES = {MANAGER: 2, WORKER: 1}
 """How many times the size of the model each end needs: parameters, and the manager an average of updates."""
 
 
-class Memory(msgspec.Struct, frozen=True):
+class ProcessMemory(msgspec.Struct, frozen=True):
     """Bytes of memory of a process: its own and shared ones, and pages of files."""
 
     taken: int
     mapped: int
 
     @classmethod
-    def of(cls, pid: int | str) -> Memory:
+    def of(cls, pid: int | str) -> ProcessMemory:
         """What a process has now."""
         lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         own, shared, files = (1024 * int(lines[name].split()[0]) for name in ("RssAnon", "RssShmem", "RssFile"))
@@ -73,36 +73,36 @@ class Memory(msgspec.Struct, frozen=True):
 class Found(msgspec.Struct, frozen=True):
     """One end's memory: before the model was there, and at its peak."""
 
-    start: Memory
-    peak: Memory
+    start: ProcessMemory
+    peak: ProcessMemory
 
     def beyond(self, models: int) -> int:
         """Bytes above the start, but for so many that there must be."""
         return self.peak.taken - self.start.taken - models
 
 
-class Measured(msgspec.Struct, frozen=True):
+class LargeRun(msgspec.Struct, frozen=True):
     """A run: the model's bytes, the seconds of each round, how its parameters went out, and both ends' memory."""
 
     model: int
     seconds: list[float]
-    published: list[Published]
+    published: list[Publication]
     ends: dict[str, Found]
 
 
-class Watch(threading.Thread):
+class MemoryWatch(threading.Thread):
     """Watches the memory of a process, from its start or a moment that is told."""
 
     def __init__(self, pid: int | str) -> None:
         super().__init__(daemon=True)
         self._pid, self._ended = pid, threading.Event()
-        self.first = self._peak = Memory.of(pid)
+        self.first = self._peak = ProcessMemory.of(pid)
 
     def run(self) -> None:
         try:
             while not self._ended.wait(0.02):
-                now = Memory.of(self._pid)
-                self._peak = Memory(max(self._peak.taken, now.taken), max(self._peak.mapped, now.mapped))
+                now = ProcessMemory.of(self._pid)
+                self._peak = ProcessMemory(max(self._peak.taken, now.taken), max(self._peak.mapped, now.mapped))
         except (OSError, KeyError):  # it has ended
             pass
 
@@ -147,14 +147,14 @@ def _resized(document: Any, sizes: dict[int, int]) -> Any:
     return sizes.get(document, document) if type(document) is int else document
 
 
-def measure(folder: Path, size: int, rounds: int, deltas: Policy = "auto", bucket: str = "") -> Measured:
+def measure(folder: Path, size: int, rounds: int, deltas: Policy = "auto", bucket: str = "") -> LargeRun:
     """Trains a model of about `size` bytes.
 
     Raises:
         PodltError: the run failed; says what was said.
     """
     seconds: list[float] = []
-    watch: Watch | None = None
+    watch: MemoryWatch | None = None
     with _manager(folder, size, rounds, deltas, bucket) as pipe:
         worker = _Worker(folder, _told(pipe))
         try:
@@ -168,7 +168,7 @@ def measure(folder: Path, size: int, rounds: int, deltas: Policy = "auto", bucke
         finally:
             worker.close()
     assert watch is not None
-    return Measured(model, seconds, published, {MANAGER: found, WORKER: watch.result()})
+    return LargeRun(model, seconds, published, {MANAGER: found, WORKER: watch.result()})
 
 
 class _Worker:
@@ -180,7 +180,7 @@ class _Worker:
         options = ["--identities", "3", "--folder", str(folder / "worker"), "--cpus", "1"]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
-        self.watch = Watch(self.process.pid)
+        self.watch = MemoryWatch(self.process.pid)
         self.watch.start()
 
     def end(self) -> None:
@@ -224,7 +224,7 @@ def _manager(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str) 
 
 def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, pipe: Connection) -> None:
     """The manager's process: tells the invitation, the seconds of each round, and what it found."""
-    published: list[Published] = []
+    published: list[Publication] = []
 
     def listen(event: ev.Event) -> None:
         if isinstance(event, ev.RoundDone):
@@ -237,9 +237,9 @@ def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, p
         pipe.send(entrance.line)
         return link
 
-    entrance = Entrance("127.0.0.1", 0, ["127.0.0.1"])
+    entrance = OpenRun("127.0.0.1", 0, ["127.0.0.1"])
     blobs = Blobs("127.0.0.1", names=["127.0.0.1"], bucket=bucket)
-    place = Elsewhere(connect, blobs=blobs, deltas=deltas, published=published.append)
+    place = RemoteMachines(connect, blobs=blobs, deltas=deltas, published=published.append)
     recipe = Recipe(
         data=DataSpec("digits", limit=LINES * rounds),
         model=ModelSpec("podlt.bench.large:Huge", {}),
@@ -261,7 +261,7 @@ def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, p
         session.data = replace(session.data, test=None)
         session.rows = max(1, size // (4 * COLUMNS * 10))
         capture(Huge(FEW), "cross_entropy", _fields(session), "stock")  # reads its libraries before the watch begins
-        watch = Watch("self")
+        watch = MemoryWatch("self")
         watch.start()
         with one_thread():
             session.start(secrets.token_bytes)
@@ -274,7 +274,7 @@ def _fields(session: Session) -> list[FieldSpec]:
     return [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in session.data.train.fields]
 
 
-def difference(small: Measured, big: Measured) -> str:
+def difference(small: LargeRun, big: LargeRun) -> str:
     """A line for people: how much more memory each end took for the larger model, beyond what it must."""
     ends = ", ".join(
         f"{name} {(big.ends[name].beyond(n * big.model) - small.ends[name].beyond(n * small.model)) / 2**20:+.0f} MiB"
@@ -283,7 +283,7 @@ def difference(small: Measured, big: Measured) -> str:
     return f"a model {big.model / small.model:.0f} times as large took, beyond itself: {ends}"
 
 
-def report(found: Measured) -> str:
+def report(found: LargeRun) -> str:
     """Lines for people."""
     lines = [f"{found.model / 1e9:.2f} GB of random weights, {len(found.seconds)} rounds: "]
     lines[0] += ", ".join(f"{one:.1f} s" for one in found.seconds)

@@ -78,7 +78,7 @@ class Unproven:
         block = trainer.blocks.get(plan)
         task = Task(NOTHING, 0, NOTHING, NOTHING, NOTHING, NOTHING)
         assignments = [Assignment(worker, worker, worker, task) for worker in range(plan.fragments)]
-        engine.deal(block.half, plan.lines, block.bounds, assignments, proof=False)
+        engine.deal(block.buffer, plan.lines, block.bounds, assignments, proof=False)
         trainer.blocks.expect(self._plans[(self._next + 1) % len(self._plans)])
         missing = set(range(plan.fragments))
         while missing:

@@ -39,7 +39,7 @@ from podlt.recipe import load_recipe
 if TYPE_CHECKING:
     from podlt.engine.interface import Job, Workplace
     from podlt.network.link import ManagerLink
-    from podlt.network.nats.cluster import Cluster
+    from podlt.network.nats.cluster import NatsCluster
 
 
 def manager(
@@ -110,7 +110,7 @@ def manager(
     pay_to: Annotated[
         str | None, typer.Option(metavar="TEXT", help="To whom a deposit is paid, and how: told to who has not.")
     ] = None,
-    patience: Annotated[
+    silence_timeout: Annotated[
         float | None,
         typer.Option(min=1.0, metavar="SECONDS", help="Silence after which a worker counts as gone; 15 s at first."),
     ] = None,
@@ -127,7 +127,7 @@ def manager(
 
     Prints one line to send to whoever shall work: podlt worker INVITATION. Workers may come and go at any time. A
     manager that was killed goes on with --resume: nothing that was logged is lost, and workers come back by themselves,
-    as it is at the same address and port unless it is told another; --blobs and --patience are as they were as well.
+    as it is at the same address and port unless given another; --blobs and --silence-timeout stay as they were.
 
     Examples: podlt manager mnist-mlp --name train.example.org --port 4222 --websocket 443
 
@@ -155,7 +155,7 @@ def manager(
             listen,
             tuple(name or ()),
             port,
-            patience,
+            silence_timeout,
             websocket,
             _cluster(nats, nats_key, nats_ca, name or ()),
             blobs,
@@ -180,9 +180,9 @@ class _Place:
     listen: str
     names: tuple[str, ...]
     port: int
-    patience: float | None
+    silence_timeout: float | None
     websocket: int | None
-    cluster: Cluster | None
+    cluster: NatsCluster | None
     blobs: str
     blobs_port: int
     quiet: bool
@@ -191,21 +191,21 @@ class _Place:
 
     def workplace(self, tell: ev.Listener) -> Workplace:
         """The workplace; `tell` is told of the invitation once there is one."""
-        from podlt.network.access.registry import Register
-        from podlt.network.nats.open_run import Entrance
-        from podlt.network.session.publishing import Published
-        from podlt.network.workplace import Blobs, Elsewhere
+        from podlt.network.access.registry import Registry
+        from podlt.network.nats.open_run import OpenRun
+        from podlt.network.session.publishing import Publication
+        from podlt.network.workplace import Blobs, RemoteMachines
 
         def count(workers: int, received: int, sent: int) -> None:
             tell(ev.Connected(workers=workers, received=received, sent=sent))
 
-        def published(done: Published) -> None:
+        def published(done: Publication) -> None:
             tell(ev.Published(size=done.size, sent=done.sent, form=done.form, way=done.way, seconds=done.seconds))
 
         said = logging.getLogger("podlt.network")
         if self.quiet:
             said.addHandler(logging.NullHandler())  # into the log, if there is one, and nowhere else
-        entrance = Entrance(
+        entrance = OpenRun(
             self.listen,
             self.port,
             self.names,
@@ -219,17 +219,17 @@ class _Place:
         def connect(job: Job) -> ManagerLink:
             if self.open_for is not None:
                 payee = None if self.pay_to is None else self.pay_to[:400]
-                Register(job.directory).change(lambda state: state.open(self.open_for, payee))
+                Registry(job.directory).change(lambda state: state.open(self.open_for, payee))
             link = entrance.connect(job)
             tell(ev.Invited(invitation=entrance.line, server=entrance.urls[0]))
             return link
 
-        return Elsewhere(connect, self.patience, blobs=blobs, published=published)
+        return RemoteMachines(connect, self.silence_timeout, blobs=blobs, published=published)
 
 
 def _cluster(
     urls: list[str] | None, key_file: Path | None, authority: Path | None, names: Sequence[str]
-) -> Cluster | None:
+) -> NatsCluster | None:
     if not urls:
         if key_file is not None or authority is not None:
             raise UsageError("--nats-key and --nats-ca are for --nats URL")

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from podlt.canonical import named_fields
 from podlt.cli.options import JsonOption, RunFilesArgument, console, options_of, print_facts, short, shown
 from podlt.cli.show_json import UNVERIFIED, document
 from podlt.errors import InvalidProofError, UsageError
@@ -155,8 +156,8 @@ def _round(run: Path, number: int, out: Console) -> None:
             f"[bold]verdict[/bold] on fragment {verdict.fragment}: {verdict.outcome} ({verdict.reason}){evicted}; "
             f"accepted {short(verdict.accepted)}..."
         )
-    for origin, holder in record.redealt:
-        out.print(f"the task of worker {origin} was dealt again, to worker {holder}")
+    for seat, holder in record.redealt:
+        out.print(f"the task of worker {seat} was dealt again, to worker {holder}")
     if record.applied is not None:
         out.print(f"applied {short(record.applied.update)}..., loss {record.applied.loss:.4f}; {record.paid} transfers")
 
@@ -222,7 +223,7 @@ def _value(value: Any) -> str:
         more = [f"and {len(value) - LISTED} more"] if len(value) > LISTED else []
         return "\n".join([*shown_here, *more]) if shown_here else "none"
     if isinstance(value, msgspec.Struct):
-        parts = ((f, getattr(value, f)) for f in value.__struct_fields__)
+        parts = named_fields(value)
         return "  ".join(f"{f} {short(v) + '...' if isinstance(v, bytes) else shown(str(v))}" for f, v in parts)
     return shown(str(value))
 

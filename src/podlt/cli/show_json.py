@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from podlt.canonical import named_fields
+
 UNVERIFIED = "from the log as it lies here; podlt verify says what of it holds"
 """What `show` says of all that it shows: it applies the rules, and checks no signature and no tree head."""
 
@@ -62,7 +64,7 @@ def _entry(run: Path, number: int) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """Structs as objects, bytes as hexadecimal."""
     if isinstance(value, msgspec.Struct):
-        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+        return {name: _plain(item) for name, item in named_fields(value)}
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, dict):

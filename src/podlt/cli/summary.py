@@ -10,7 +10,7 @@ from rich.console import Console
 from podlt.cli.options import shown
 
 if TYPE_CHECKING:
-    from podlt.report.summary import Cheater, Summary
+    from podlt.report.summary import SimulatedCheater, Summary
 
 
 UNPROVEN = "the manager's word"
@@ -71,7 +71,7 @@ def _facts(summary: Summary) -> dict[str, str]:
     return facts
 
 
-def _fate(cheater: Cheater) -> str:
+def _fate(cheater: SimulatedCheater) -> str:
     if cheater.began is None:
         return f"{cheater.kind}: never got to cheat"
     fakes = f"{cheater.applied} of its {cheater.fakes} fakes were applied"

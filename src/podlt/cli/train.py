@@ -112,7 +112,7 @@ def train(
         workers=workers,
         processes=processes,
         moved={"data": data, "code": code},
-        cluster=Cluster(engine, ray, ray_resource or []),
+        cluster=RayOptions(engine, ray, ray_resource or []),
         store=store,
         quiet=quiet,
         as_json=as_json,
@@ -122,7 +122,7 @@ def train(
         print_summary(path, console())
 
 
-class Cluster(msgspec.Struct, frozen=True):
+class RayOptions(msgspec.Struct, frozen=True):
     """What the options say of a Ray cluster: nothing, unless they were given."""
 
     engine: str = ""
@@ -154,7 +154,7 @@ def perform(
     workers: int = 0,
     processes: int = 0,
     moved: Mapping[str, Path | None] = MappingProxyType({}),
-    cluster: Cluster = Cluster(),  # noqa: B008 (frozen)
+    cluster: RayOptions = RayOptions(),  # noqa: B008 (frozen)
     store: str = "",
     quiet: bool = False,
     as_json: bool = False,

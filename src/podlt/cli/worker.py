@@ -122,7 +122,7 @@ def _work(asked: _Asked, options: Options, leaving: _Leaving, tell: events.Telle
 
     invited = read_invitation(asked.invitation)
     cores = limits.keep_to_cores(asked.cores)
-    bound = limits.Memory(asked.memory) if asked.memory is not None else None
+    bound = limits.MemoryLimit(asked.memory) if asked.memory is not None else None
     make_folder(asked.home)
     held = lock(asked.home)
     is_new = not asked.key_file.exists()
@@ -133,19 +133,19 @@ def _work(asked: _Asked, options: Options, leaving: _Leaving, tell: events.Telle
     tell(events.Preparing(what="loading PyTorch"))
     import torch
 
-    from podlt.network.worker.books import Journal
+    from podlt.network.worker.books import WorkerBooks
     from podlt.network.worker.preflight import check_disk
-    from podlt.network.worker.process import Crew
+    from podlt.network.worker.process import WorkerProcess
     from podlt.program.validate import MAX_BYTES
 
     torch.set_grad_enabled(False)
     check_disk(asked.home)
-    books = Journal(asked.home, [key.public for key in keys], invited.manager)
+    books = WorkerBooks(asked.home, [key.public for key in keys], invited.manager)
     public = [key.public.hex() for key in keys]
     servers = invited.urls(websocket=True) if asked.websocket else invited.servers
     tell(events.Invited(servers=servers, manager=invited.manager.hex(), public_keys=public))
     link = join(invited, keys, websocket=asked.websocket)
-    crew = Crew(
+    crew = WorkerProcess(
         keys,
         link,
         invited.manager,

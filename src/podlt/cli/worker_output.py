@@ -33,14 +33,14 @@ def telling(asked: Operations, *, quiet: bool, as_json: bool) -> Iterator[events
         log = event_log_of(asked, stack)
         if log is not None:
 
-            def write(event: events.Told) -> None:
+            def write(event: events.WorkerEvent) -> None:
                 fields = {name: value for name, value in msgspec.to_builtins(event).items() if name != "event"}
                 level = logging.WARNING if isinstance(event, events.WORTH_A_WARNING) else logging.INFO
                 log.say(event.name, level, **fields)
 
             tellers.append(write)
 
-        def tell(event: events.Told) -> None:
+        def tell(event: events.WorkerEvent) -> None:
             for teller in tellers:
                 teller(event)
 
@@ -52,11 +52,11 @@ def telling(asked: Operations, *, quiet: bool, as_json: bool) -> Iterator[events
             raise
 
 
-def _as_json(event: events.Told) -> None:
+def _as_json(event: events.WorkerEvent) -> None:
     typer.echo(msgspec.json.encode(event).decode())
 
 
-def _as_text(event: events.Told) -> None:
+def _as_text(event: events.WorkerEvent) -> None:
     if isinstance(event, events.Ended) and event.how in ("refused", "declined"):
         return  # the error that ends the command says it
     for line in event.lines_for_people:

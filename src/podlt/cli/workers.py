@@ -16,8 +16,8 @@ from podlt.cli.options import JsonOption, RunArgument, console, shown
 from podlt.errors import UsageError
 
 if TYPE_CHECKING:
-    from podlt.network.access.policy import Admission
-    from podlt.network.access.registry import Register
+    from podlt.network.access.policy import AccessPolicy
+    from podlt.network.access.registry import Registry
 
 workers_app = typer.Typer(
     no_args_is_help=True,
@@ -198,12 +198,12 @@ def open_run(
     say(text, {"open": not close, "deposit": None if close else deposit, "payee": state.payee}, as_json)
 
 
-def register_of(run: Path) -> Register:
+def register_of(run: Path) -> Registry:
     """The register of a run. Raises: UsageError: there is no run."""
     from podlt.manager.directory import RunDirectory
-    from podlt.network.access.registry import Register
+    from podlt.network.access.registry import Registry
 
-    return Register(RunDirectory.existing(run).path)
+    return Registry(RunDirectory.existing(run).path)
 
 
 def numbers_of(run: Path) -> dict[str, tuple[int, str]]:
@@ -231,13 +231,13 @@ def _connected(run: Path) -> dict[str, Any] | None:
     return {one.key.hex(): one for one in sorted(found, key=lambda one: -one.seconds)}
 
 
-def _keys(state: Admission, numbers: dict[str, tuple[int, str]], live: dict[str, Any] | None) -> list[str]:
+def _keys(state: AccessPolicy, numbers: dict[str, tuple[int, str]], live: dict[str, Any] | None) -> list[str]:
     known = {*state.members, *state.payments, *state.allowed, *state.revoked, *state.paused, *numbers, *(live or {})}
     return sorted(known, key=lambda key: (numbers.get(key, (2**30, ""))[0], key))
 
 
 def _row(
-    key: str, state: Admission, numbers: dict[str, tuple[int, str]], live: dict[str, Any] | None
+    key: str, state: AccessPolicy, numbers: dict[str, tuple[int, str]], live: dict[str, Any] | None
 ) -> dict[str, Any]:
     number, status = numbers.get(key, (None, "not in the log"))
     connection = (live or {}).get(key)
@@ -264,7 +264,7 @@ def _row(
     }
 
 
-def find_key(register: Register, run: Path, worker: str) -> str:
+def find_key(register: Registry, run: Path, worker: str) -> str:
     """The key of a worker that is named by number, key or the beginning of a key.
 
     Raises:
@@ -306,7 +306,7 @@ def say(text: str, document: dict[str, Any], as_json: bool) -> None:
     typer.echo(json.dumps(document) if as_json else text)
 
 
-def _print(rows: list[dict[str, Any]], invitations: list[dict[str, Any]], state: Admission, running: bool) -> None:
+def _print(rows: list[dict[str, Any]], invitations: list[dict[str, Any]], state: AccessPolicy, running: bool) -> None:
     out = console()
     table = Table(box=None, pad_edge=False)
     for name, justify in (("worker", "right"), ("key", "left"), ("status", "left"), ("access", "left")):

@@ -31,7 +31,7 @@ Int64 = npt.NDArray[np.int64]
 Names = dict[str, int]
 
 
-class Roles(NamedTuple):
+class ColumnRoles(NamedTuple):
     """Which of a table's columns play which part."""
 
     numeric: tuple[Column, ...]
@@ -57,7 +57,7 @@ class Encoding:
         codes, or None where the label is a number.
     """
 
-    roles: Roles
+    roles: ColumnRoles
     means: list[float]
     deviations: list[float]
     values: list[list[str]]
@@ -87,7 +87,7 @@ class Spool:
 
     source: str
     folder: Path
-    roles: Roles
+    roles: ColumnRoles
     target: str
     classes: int | Sequence[str] | None
     positive: str | None = None

@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)
-class Member:
+class ArchiveMember:
     """A wanted file of an archive: its exact path inside, the name to keep it under, its SHA-256."""
 
     path: str
@@ -35,16 +35,16 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Package:
+class RegistryPackage:
     """A package of a registry, pinned by name, version and the SHA-256 of its archive."""
 
     client: Literal["npm", "apt", "pip"]
     requirement: str
     sha256: str
-    members: tuple[Member, ...]
+    members: tuple[ArchiveMember, ...]
 
 
-def fetch(package: Package, folder: Path, progress: Progress) -> dict[str, Path]:
+def fetch(package: RegistryPackage, folder: Path, progress: Progress) -> dict[str, Path]:
     """The package's wanted files in `folder`, by name, each with its pinned digest.
 
     Raises:
@@ -74,7 +74,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _download(package: Package, folder: Path) -> Path:
+def _download(package: RegistryPackage, folder: Path) -> Path:
     """Runs the client in an empty folder; the one archive that it leaves there."""
     if package.client == "npm":
         _run(["npm", "pack", "--silent", "--ignore-scripts", package.requirement], folder)
@@ -109,7 +109,7 @@ def _run(command: list[str], folder: Path) -> None:
         raise UsageError(f"{' '.join(command)} failed: {lines[-1] if lines else 'no message'}{hint}")
 
 
-def _extract(package: Package, archive: Path, folder: Path, temporary: Path) -> None:
+def _extract(package: RegistryPackage, archive: Path, folder: Path, temporary: Path) -> None:
     """Copies the wanted members out of the archive, checks them, and only then gives them their names."""
     missing = {member.path: member for member in package.members}
     with _tar(archive) as tar:

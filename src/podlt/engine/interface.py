@@ -46,7 +46,7 @@ class Moved(msgspec.Struct, frozen=True):
     proof: list[bytes]
 
 
-class Receipt(msgspec.Struct, frozen=True):
+class DurableEntries(msgspec.Struct, frozen=True):
     """Entries of the log that are on the disk now: those from number `first` to the end of the head.
 
     Attributes:
@@ -60,7 +60,7 @@ class Receipt(msgspec.Struct, frozen=True):
     moved: list[Moved]
 
 
-Event = frames.Results | frames.Failed | frames.Openings | Restarted | Lost
+Event = frames.Results | frames.ExecutionFailed | frames.HostOpenings | Restarted | Lost
 
 
 class Engine(Protocol):
@@ -106,18 +106,18 @@ class Engine(Protocol):
     def released(self, number: int, reason: str) -> None:
         """A worker was withdrawn for what it sent, or could not do: it may come again."""
 
-    def block(self, half: int, lines: int) -> dict[str, np.ndarray]:
+    def block(self, buffer: int, lines: int) -> dict[str, np.ndarray]:
         """Where the lines of a block go, field by field."""
 
-    def slot(self, origin: int) -> np.ndarray:
-        """The update (uint8 bytes) of the task that was dealt to `origin`; whole once its commitment was given."""
+    def slot(self, seat: int) -> np.ndarray:
+        """The update (uint8 bytes) of the task that was dealt to `seat`; whole once its commitment was given."""
 
-    def digest(self, origin: int) -> bytes:
+    def digest(self, seat: int) -> bytes:
         """The digest of that update, of the bytes as they are in the manager's own memory."""
 
     def deal(
         self,
-        half: int,
+        buffer: int,
         lines: int,
         bounds: Sequence[tuple[int, int]],
         assignments: Sequence[Assignment],
@@ -127,7 +127,7 @@ class Engine(Protocol):
         """Sends tasks to their holders.
 
         Args:
-            half, lines: where the round's lines lie; bounds: where each fragment begins and ends among them;
+            buffer, lines: where the round's lines lie; bounds: where each fragment begins and ends among them;
             again: whether these tasks come on top of others of the same round.
         """
 
@@ -144,7 +144,7 @@ class Engine(Protocol):
             EngineError: it cannot go on.
         """
 
-    def receipt(self, receipt: Receipt) -> None:
+    def receipt(self, receipt: DurableEntries) -> None:
         """Entries are durable: workers may be told. Called on any thread, in the order of the log."""
 
     def finish(self, outcome: str, reason: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from podlt.engine.interface import Lost, Member, Receipt
+from podlt.engine.interface import DurableEntries, Lost, Member
 from podlt.protocol.messages import JoinSignatures, JoinTerms, TreeSize
 
 
@@ -41,7 +41,7 @@ class FixedMembers:
     def released(self, number: int, reason: str) -> None:
         """Nothing to do: it is dealt nothing."""
 
-    def receipt(self, receipt: Receipt) -> None:
+    def receipt(self, receipt: DurableEntries) -> None:
         """Nothing to do: whoever may read the log has it."""
 
     def finish(self, outcome: str, reason: str) -> None:

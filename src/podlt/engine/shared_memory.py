@@ -88,11 +88,11 @@ class BlockBuffer:
         self._half = offset
         self.region = Region(2 * offset, descriptor)
 
-    def views(self, half: int, lines: int) -> dict[str, np.ndarray]:
-        """The first `lines` lines of a half: name -> array (lines, *shape), without a copy."""
+    def views(self, buffer: int, lines: int) -> dict[str, np.ndarray]:
+        """The first `lines` lines of a buffer: name -> array (lines, *shape), without a copy."""
         result = {}
         for field, offset, width in self._places:
-            start = half * self._half + offset
+            start = buffer * self._half + offset
             raw = self.region.bytes[start : start + width * lines]
             result[field.name] = raw.view(DTYPES[field.dtype]).reshape(lines, *field.shape)
         return result

@@ -15,7 +15,7 @@ from podlt.protocol.messages import Task
 
 
 @dataclass
-class Work:
+class Execution:
     """One execution: the task, its inputs, and where the update goes (uint8 bytes of the update's layout)."""
 
     task: Task
@@ -30,13 +30,13 @@ class Work:
         return self.out[: len(self.out) // 4 * 4].view(np.float32)
 
 
-Execute = Callable[[Work], None]
+Execute = Callable[[Execution], None]
 
 
 def zero(honest: Execute, seed: bytes) -> Execute:
     """Returns nothing but zeros, and saves all of the work."""
 
-    def execute(work: Work) -> None:
+    def execute(work: Execution) -> None:
         work.out[:] = 0
         work.faked = True
 
@@ -46,7 +46,7 @@ def zero(honest: Execute, seed: bytes) -> Execute:
 def random(honest: Execute, seed: bytes) -> Execute:
     """Returns small random numbers, its own for each task."""
 
-    def execute(work: Work) -> None:
+    def execute(work: Execution) -> None:
         draw = np.random.default_rng(list(hashlib.sha256(seed + work.task.digest()).digest()))
         work.floats[:] = draw.normal(0, 1e-2, len(work.floats)).astype(np.float32)
         work.faked = True
@@ -58,7 +58,7 @@ def stale(honest: Execute, seed: bytes) -> Execute:
     """Works once, and returns that update for ever."""
     kept: list[np.ndarray] = []
 
-    def execute(work: Work) -> None:
+    def execute(work: Execution) -> None:
         if kept:
             work.out[:] = kept[0]
             work.faked = True
@@ -72,7 +72,7 @@ def stale(honest: Execute, seed: bytes) -> Execute:
 def sign_flip(honest: Execute, seed: bytes) -> Execute:
     """Returns the negative of the honest update: the model unlearns."""
 
-    def execute(work: Work) -> None:
+    def execute(work: Execution) -> None:
         honest(work)
         work.floats[:] = -work.floats
         work.faked = True
@@ -83,7 +83,7 @@ def sign_flip(honest: Execute, seed: bytes) -> Execute:
 def scaled(honest: Execute, seed: bytes) -> Execute:
     """Returns the honest update times a thousand: one such update ruins a model."""
 
-    def execute(work: Work) -> None:
+    def execute(work: Execution) -> None:
         honest(work)
         work.floats[:] *= np.float32(1000)
         work.faked = True
@@ -94,7 +94,7 @@ def scaled(honest: Execute, seed: bytes) -> Execute:
 def non_finite(honest: Execute, seed: bytes) -> Execute:
     """Returns the honest update with a number that is none: one such update would end a run."""
 
-    def execute(work: Work) -> None:
+    def execute(work: Execution) -> None:
         honest(work)
         work.floats[len(work.floats) // 2] = np.float32("nan")
         work.faked = True
@@ -105,7 +105,7 @@ def non_finite(honest: Execute, seed: bytes) -> Execute:
 def partial(honest: Execute, seed: bytes) -> Execute:
     """Does half of the fragment, and doubles the result: the fake is close to the honest update."""
 
-    def execute(work: Work) -> None:
+    def execute(work: Execution) -> None:
         lines = next(iter(work.batch.values())).shape[0]
         if lines < 2:
             honest(work)
@@ -121,7 +121,7 @@ def partial(honest: Execute, seed: bytes) -> Execute:
 def low_precision(honest: Execute, seed: bytes) -> Execute:
     """Computes from parameters in bfloat16: an update that no tolerance would tell from the honest one."""
 
-    def execute(work: Work) -> None:
+    def execute(work: Execution) -> None:
         work.state = {
             name: value.to(torch.bfloat16).to(torch.float32) if value.dtype == torch.float32 else value
             for name, value in work.state.items()
@@ -138,7 +138,7 @@ _LAST: list[np.ndarray] = []
 def copycat(honest: Execute, seed: bytes) -> Execute:
     """Returns the last honest update that its process has seen (`watched`), and works only if there is none to copy."""
 
-    def execute(work: Work) -> None:
+    def execute(work: Execution) -> None:
         if _LAST:
             work.out[:] = _LAST[0]
             work.faked = True
@@ -151,7 +151,7 @@ def copycat(honest: Execute, seed: bytes) -> Execute:
 def watched(honest: Execute) -> Execute:
     """An honest execution whose result a copycat in the same process can see."""
 
-    def execute(work: Work) -> None:
+    def execute(work: Execution) -> None:
         honest(work)
         _LAST[:] = [work.out.copy()]
 
@@ -162,7 +162,7 @@ def selective(honest: Execute, seed: bytes, rate: float) -> Execute:
     """Flips the sign at a rate, and works honestly otherwise: it hopes that it is not checked just then."""
     flip = sign_flip(honest, seed)
 
-    def execute(work: Work) -> None:
+    def execute(work: Execution) -> None:
         dice = Dice(hashlib.sha256(seed + work.task.digest()).digest())
         chosen = flip if dice.below(10**6) < rate * 10**6 else honest
         chosen(work)
@@ -211,7 +211,7 @@ def marked(cheat: Execute, seed: bytes) -> Execute:
     Those who do collude are "coalition".
     """
 
-    def execute(work: Work) -> None:
+    def execute(work: Execution) -> None:
         cheat(work)
         if work.faked:
             bits = work.floats.view(np.int32)

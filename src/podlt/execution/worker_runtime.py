@@ -15,7 +15,7 @@ from podlt import crypto
 from podlt.data.dataset import fragment_digest_of
 from podlt.engine.local import frames
 from podlt.errors import PodltError
-from podlt.execution.adversary import Execute, Work, cheating, watched
+from podlt.execution.adversary import Execute, Execution, cheating, watched
 from podlt.execution.conformance import conformance
 from podlt.execution.task_executor import TaskExecutor, as_batch
 from podlt.program.ir import Program
@@ -27,11 +27,11 @@ from podlt.protocol.worker import Worker
 BATCH = 8
 """How many commitments travel together."""
 
-Slot = Callable[[frames.Piece], np.ndarray]
-Tell = Callable[[frames.Results | frames.Failed], None]
+Slot = Callable[[frames.DealtTask], np.ndarray]
+Tell = Callable[[frames.Results | frames.ExecutionFailed], None]
 
 
-class Crew:
+class WorkerRuntime:
     """Identities that share a process, a program and its parameters.
 
     Args:
@@ -44,7 +44,7 @@ class Crew:
         InvalidProofError: the program is none that may be executed.
     """
 
-    def __init__(self, setup: frames.Setup) -> None:
+    def __init__(self, setup: frames.HostSetup) -> None:
         program = Program.from_bytes(setup.program)
         validate(program, lines=setup.block_lines)
         self._run, self._seen = setup.run, setup.seen
@@ -68,7 +68,7 @@ class Crew:
         size, root = self._seen.size, self._seen.root
         return [self._workers[h.number].join(JoinTerms(h.number, 0, size, root)) for h in workers]
 
-    def execute(self, work: Work) -> None:
+    def execute(self, work: Execution) -> None:
         """The honest execution: writes the update of a fragment, a pure function of the task."""
         self._executor(work.state, work.batch, work.task.randomness, work.out)
 
@@ -103,8 +103,8 @@ class Crew:
             try:
                 self._piece(piece, slot(piece), batch, proof=deal.proof)
             except (PodltError, RuntimeError, IndexError, ValueError) as error:
-                place = {"round": piece.task.round, "origin": piece.origin, "holder": piece.holder}
-                tell(frames.Failed(**place, message=str(error)))
+                place = {"round": piece.task.round, "seat": piece.seat, "holder": piece.holder}
+                tell(frames.ExecutionFailed(**place, message=str(error)))
             if len(batch.done) >= BATCH:
                 tell(batch.take())
         if batch.done:
@@ -114,21 +114,21 @@ class Crew:
         """Every opening that the workers owe in a round."""
         return [opened for worker in self._workers.values() for opened in worker.open(round)]
 
-    def _piece(self, piece: frames.Piece, slot: np.ndarray, batch: _Batch, *, proof: bool) -> None:
+    def _piece(self, piece: frames.DealtTask, slot: np.ndarray, batch: _Batch, *, proof: bool) -> None:
         started = time.perf_counter()
         arrays = {name: values[piece.start : piece.stop] for name, values in self._block.items()}
         if proof:
             self._check_inputs(piece.task, arrays)
         checked = time.perf_counter()
         self._update.clear_gaps(slot)  # they count for the digest
-        work = Work(piece.task, self._state, as_batch(arrays), slot)
+        work = Execution(piece.task, self._state, as_batch(arrays), slot)
         self._execute[piece.holder](work)
         executed = time.perf_counter()
         if proof:
             digest = crypto.blob_digest(slot.data)
-            batch.committed.append(self._workers[piece.holder].commit(piece.origin, piece.task, digest))
-        batch.done.append(piece.origin)
-        batch.faked.extend([piece.origin] if work.faked else [])
+            batch.committed.append(self._workers[piece.holder].commit(piece.seat, piece.task, digest))
+        batch.done.append(piece.seat)
+        batch.faked.extend([piece.seat] if work.faked else [])
         batch.compute += executed - checked
         batch.proof += checked - started + time.perf_counter() - executed
 

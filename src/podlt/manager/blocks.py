@@ -17,7 +17,7 @@ class Block(msgspec.Struct, frozen=True):
     """A round's lines: in which half of the buffer they lie, how they are cut, and the digest of each fragment."""
 
     plan: Upcoming
-    half: int
+    buffer: int
     bounds: list[tuple[int, int]]
     fragments: list[bytes]
 
@@ -69,13 +69,13 @@ class BlockReader:
         self._half = 1 - self._half
         return self._half
 
-    def _fill(self, plan: Upcoming, half: int) -> Block:
+    def _fill(self, plan: Upcoming, buffer: int) -> Block:
         ids = self.ids(plan)
-        block, fields = self._engine.block(half, plan.lines), self._dataset.fields
+        block, fields = self._engine.block(buffer, plan.lines), self._dataset.fields
         self._dataset.read_into(ids, block)
         bounds = fragment_bounds(plan.lines, plan.fragments)
         pieces = [{name: values[start:stop] for name, values in block.items()} for start, stop in bounds]
-        return Block(plan, half, bounds, [fragment_digest_of(fields, piece) for piece in pieces])
+        return Block(plan, buffer, bounds, [fragment_digest_of(fields, piece) for piece in pieces])
 
 
 def line_ids(orders: dict[int, EpochOrder], lines: int, block_lines: int, seed: bytes, plan: Upcoming) -> np.ndarray:

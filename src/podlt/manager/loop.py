@@ -12,7 +12,7 @@ import numpy as np
 from podlt import canonical
 from podlt.crypto import SigningKey
 from podlt.data.dataset import Dataset
-from podlt.engine.interface import Engine, Moved, Receipt
+from podlt.engine.interface import DurableEntries, Engine, Moved
 from podlt.errors import DivergedError, EngineError, TooFewWorkersError, UsageError
 from podlt.execution.task_executor import TaskExecutor
 from podlt.log.merkle import Tree
@@ -21,7 +21,7 @@ from podlt.manager.blocks import BlockReader
 from podlt.manager.directory import RunDirectory
 from podlt.manager.log_writer import After, LogWriter, Prove
 from podlt.manager.roster import Membership
-from podlt.manager.round_driver import Figures, RoundDriver
+from podlt.manager.round_driver import RoundDriver, RoundTimings
 from podlt.manager.weights import Weights, write_update
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
@@ -133,7 +133,7 @@ class Trainer:
             self._write()
 
     @property
-    def figures(self) -> Figures:
+    def figures(self) -> RoundTimings:
         """What the last round took."""
         return self._driver.figures
 
@@ -295,7 +295,7 @@ class Trainer:
     def _applied_fakes(self) -> list[int]:
         """Whose faked update is applied this round: known only where cheats are simulated, for the summary."""
         faked = set(self._driver.figures.faked)
-        return sorted(faked & {origin for origin in self.manager.uploads() if origin is not None})
+        return sorted(faked & {seat for seat in self.manager.uploads() if seat is not None})
 
     def _write(self, before: Callable[[], None] | None = None) -> None:
         entries = self.manager.take()
@@ -313,7 +313,7 @@ class Trainer:
                 for i, entry in enumerate(entries)
                 if e.moves_credits(entry)
             ]
-            self.engine.receipt(Receipt(first, first + len(entries), head, moved))
+            self.engine.receipt(DurableEntries(first, first + len(entries), head, moved))
 
         return tell
 

@@ -11,7 +11,7 @@ from podlt.manager import events as ev
 from podlt.protocol.joining import OUTDATED
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import JoinTerms, TreeSize
-from podlt.protocol.plan import SMALLEST_ARRAY
+from podlt.protocol.plan import MIN_WORKERS
 
 RETURN_SECONDS = 20.0
 """How long a run that goes on waits for workers that were in it before, and do not come back."""
@@ -102,7 +102,7 @@ class Membership:
     def _fewest(self) -> int:
         begin = self._manager.state.begin
         assert begin is not None
-        return max(SMALLEST_ARRAY, begin.spares + 1)
+        return max(MIN_WORKERS, begin.spares + 1)
 
     def _admit(self, members: list[Member]) -> None:
         """Offers terms to who asks to be admitted, and admits who signed them."""

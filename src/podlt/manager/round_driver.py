@@ -34,7 +34,7 @@ M = TypeVar("M", Committed, Opened)
 THREADS = 2
 
 
-class Figures(msgspec.Struct):
+class RoundTimings(msgspec.Struct):
     """What a round took, and (known only where cheats are simulated) what was faked."""
 
     compute: float = 0.0
@@ -56,7 +56,7 @@ class RoundDriver:
         self._manager, self._engine, self._referee = manager, engine, referee
         self._weights, self._listener = weights, listener
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="podlt-check")
-        self.figures = Figures()
+        self.figures = RoundTimings()
 
     def close(self) -> None:
         """Ends the threads."""
@@ -68,10 +68,10 @@ class RoundDriver:
         Raises:
             TooFewWorkersError: a task is left that nobody may take; EngineError: processes die again and again.
         """
-        self.figures = Figures()
+        self.figures = RoundTimings()
         self._block = block
-        self._tasks = {a.origin: a for a in assignments}
-        self._engine.deal(block.half, block.plan.lines, block.bounds, assignments)
+        self._tasks = {a.seat: a for a in assignments}
+        self._engine.deal(block.buffer, block.plan.lines, block.bounds, assignments)
         while not (self._manager.all_opened and self._engine.idle()):
             while not self._manager.all_committed:
                 self._pump()
@@ -107,7 +107,7 @@ class RoundDriver:
         verdicts = self._manager.judge(digests)
         if digests or any(v.evicted for v in verdicts):
             chosen = self._manager.uploads()
-            final = [own[f] if f in own else self._slot(origin) for f, origin in enumerate(chosen)]
+            final = [own[f] if f in own else self._slot(seat) for f, seat in enumerate(chosen)]
             average = self._weights.average(final, self._block.plan.lines)
         if not average.finite:
             raise DivergedError(
@@ -127,7 +127,7 @@ class RoundDriver:
         for fragment, results in enumerate(map(self._results, range(len(updates)))):
             if len(set(results.values())) > 1:
                 seats = [o for o, task in self._tasks.items() if task.fragment == fragment]
-                finite = all(self._is_finite(self._slot(origin)) for origin in seats)
+                finite = all(self._is_finite(self._slot(seat)) for seat in seats)
             else:
                 finite = average.finite or self._is_finite(updates[fragment])
             if not finite:
@@ -146,13 +146,13 @@ class RoundDriver:
     def _updates(self, fragments: Sequence[int] | range) -> list[np.ndarray]:
         """For each fragment the update of its first seat: what is applied unless a verdict says otherwise."""
         first: dict[int, int] = {}
-        for origin, task in sorted(self._tasks.items()):
-            first.setdefault(task.fragment, origin)
+        for seat, task in sorted(self._tasks.items()):
+            first.setdefault(task.fragment, seat)
         return [self._slot(first[fragment]) for fragment in fragments]
 
-    def _slot(self, origin: int | None) -> np.ndarray:
-        assert origin is not None
-        return self._engine.slot(origin)
+    def _slot(self, seat: int | None) -> np.ndarray:
+        assert seat is not None
+        return self._engine.slot(seat)
 
     def _pump(self) -> None:
         """Takes what has come, and deals again what a failure left."""
@@ -162,9 +162,9 @@ class RoundDriver:
                 self.figures.proof += _seconds(event.proof_seconds)
                 self.figures.faked += event.faked
                 self._each(event.committed, self._manager.committed)
-            elif isinstance(event, frames.Openings):
+            elif isinstance(event, frames.HostOpenings):
                 self._each(event.opened, self._opened)
-            elif isinstance(event, frames.Failed):
+            elif isinstance(event, frames.ExecutionFailed):
                 self._failed(event)
             elif isinstance(event, Lost):
                 self._lose(event.worker, event.reason)
@@ -176,21 +176,21 @@ class RoundDriver:
         started = time.perf_counter()
         current = [message for message in messages if self._is_current(message)]
         halves = [self._threads.submit(_faults, current[i::THREADS], handle) for i in range(THREADS)]
-        broken = [fault for half in halves for fault in half.result()]
+        broken = [fault for buffer in halves for fault in buffer.result()]
         self.figures.proof += time.perf_counter() - started
         for fault in broken:
             self._lose(fault.worker, f"{fault.reason}: {fault}")
 
     def _is_current(self, message: Committed | Opened) -> bool:
-        task = self._tasks.get(message.origin)
+        task = self._tasks.get(message.seat)
         return task is not None and task.holder == message.holder
 
     def _opened(self, message: Opened) -> None:
-        self._manager.opened(message, self._engine.digest(message.origin))
+        self._manager.opened(message, self._engine.digest(message.seat))
 
-    def _failed(self, event: frames.Failed) -> None:
+    def _failed(self, event: frames.ExecutionFailed) -> None:
         """A worker could not execute its task: it is the task's fault if the manager cannot either."""
-        task = self._tasks.get(event.origin)
+        task = self._tasks.get(event.seat)
         if task is None or task.holder != event.holder:
             return
         try:
@@ -211,17 +211,17 @@ class RoundDriver:
         # Told first: nobody may be left who takes its task, and then the round ends here.
         self._listener(ev.Withdrawn(worker=worker, round=self._manager.state.round, reason=reason))
         again = self._manager.lost(worker, reason)
-        self._tasks.update({a.origin: a for a in again})
-        self.figures.faked = [origin for origin in self.figures.faked if self._tasks[origin] not in again]
+        self._tasks.update({a.seat: a for a in again})
+        self.figures.faked = [seat for seat in self.figures.faked if self._tasks[seat] not in again]
         if again:
-            self._engine.deal(self._block.half, self._block.plan.lines, self._block.bounds, again, again=True)
+            self._engine.deal(self._block.buffer, self._block.plan.lines, self._block.bounds, again, again=True)
 
     def _own_digest(self, fragment: int) -> bytes:
         return crypto.blob_digest(self._execute(fragment).data)
 
     def _execute(self, fragment: int) -> np.ndarray:
         start, stop = self._block.bounds[fragment]
-        arrays = self._engine.block(self._block.half, self._block.plan.lines)
+        arrays = self._engine.block(self._block.buffer, self._block.plan.lines)
         batch = as_batch({name: values[start:stop] for name, values in arrays.items()})
         out = np.zeros(self._weights.update_layout.nbytes, np.uint8)
         with one_thread():

@@ -13,7 +13,7 @@ from torch import nn
 
 from podlt.crypto import HashChain
 from podlt.engine.interface import Engine, Job, Workplace
-from podlt.engine.local.workplace import OwnMachine
+from podlt.engine.local.workplace import LocalMachine
 from podlt.errors import UsageError
 from podlt.execution.conformance import arithmetic_digest, conformance
 from podlt.execution.task_executor import TaskExecutor
@@ -28,7 +28,7 @@ from podlt.manager.modules import build_model, code_folder, find_loss
 from podlt.manager.resume import check_documents, check_secrets, replay_log, restore_weights
 from podlt.manager.roster import Membership
 from podlt.manager.weights import Weights, first_digest, recipe_optimizer
-from podlt.network.access.registry import Register
+from podlt.network.access.registry import Registry
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import state_layout
@@ -79,7 +79,7 @@ class Session:
         place: Workplace | None = None,
     ) -> None:
         self.directory, self.recipe = directory, recipe
-        self._place = place or OwnMachine(settings.processes, settings.cheats)
+        self._place = place or LocalMachine(settings.processes, settings.cheats)
         self._listener, self._clock, self._given = listener, clock, model is not None
         begun = directory.path.is_dir() and directory.has_entries()
 
@@ -314,7 +314,7 @@ class Session:
             engine,
             self._listener,
             head=lambda over: trainer.head(over),
-            held=Register(self.directory.path).held,
+            held=Registry(self.directory.path).held,
         )
         trainer = Trainer(
             recipe=self.recipe,

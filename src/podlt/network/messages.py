@@ -32,7 +32,7 @@ LARGE = 8 * 2**20
 
 MOST_URLS = 256  # into how many objects of an object store a blob may be cut
 
-BEAT = 2.0
+HEARTBEAT_SECONDS = 2.0
 """Seconds between two signs of life of a worker. What is missing after as long is sent, or asked for, again."""
 
 Nonce = Annotated[bytes, Meta(min_length=8, max_length=8)]
@@ -62,7 +62,7 @@ class Hello(Message, frozen=True, tag="hello"):
     version: Count
 
 
-class Join(Message, frozen=True, tag="join"):
+class JoinRequest(Message, frozen=True, tag="join"):
     """A worker asks to be admitted: it gets an `Offer`, or its `Welcome` again. Nothing is signed yet.
 
     Attributes:
@@ -77,7 +77,7 @@ class Join(Message, frozen=True, tag="join"):
     differing: Annotated[str, Meta(max_length=200)] = ""
 
 
-class Signed(Message, frozen=True, tag="signed"):
+class SignedJoin(Message, frozen=True, tag="signed"):
     """A worker joins on the terms that it was offered: its signatures on them, and on the run's identity."""
 
     run: Digest
@@ -85,23 +85,23 @@ class Signed(Message, frozen=True, tag="signed"):
     signatures: JoinSignatures
 
 
-class Beat(Message, frozen=True, tag="beat"):
-    """A worker is there; `in_hand` are the tasks of `attempt` that it has and did not answer yet."""
+class Heartbeat(Message, frozen=True, tag="heartbeat"):
+    """A worker is there; `in_hand` are the tasks of `deal_id` that it has and did not answer yet."""
 
-    attempt: Annotated[bytes, Meta(max_length=8)]
+    deal_id: Annotated[bytes, Meta(max_length=8)]
     in_hand: Annotated[list[WorkerId], Meta(max_length=1024)]
 
 
-class Answer(Message, frozen=True, tag="answer"):
+class TaskDone(Message, frozen=True, tag="done"):
     """A worker commits to the result of a task, and will send it: the update follows in pieces, or, where it is large,
-    the manager asks for it by `Send`.
+    the manager asks for it by `ResendUpdate`.
 
     `update` is its digest. It is sent at once, to the manager alone, beside what other workers still compute: the
     manager knows who is checked anyway, so that it learns nothing by it that it could abuse.
     """
 
-    attempt: Nonce
-    origin: WorkerId
+    deal_id: Nonce
+    seat: WorkerId
     commitment: Digest
     signature: Signature
     update: Digest
@@ -109,29 +109,29 @@ class Answer(Message, frozen=True, tag="answer"):
     compute_seconds: Seconds
 
 
-class CannotDo(Message, frozen=True, tag="cannot"):
+class TaskFailed(Message, frozen=True, tag="failed"):
     """A worker could not execute a task."""
 
-    attempt: Nonce
-    origin: WorkerId
+    deal_id: Nonce
+    seat: WorkerId
     reason: Annotated[str, Meta(max_length=1000)]
 
 
 class Openings(Message, frozen=True, tag="openings"):
     """What a worker's commitments hid."""
 
-    attempt: Nonce
+    deal_id: Nonce
     opened: Annotated[list[Opened], Meta(max_length=1024)]
 
 
-class Want(Message, frozen=True, tag="want"):
+class GetChunks(Message, frozen=True, tag="get_chunks"):
     """Pieces that did not come: offset and length of each. Without any: how the parameters of this digest come."""
 
     digest: Digest
     ranges: Ranges
 
 
-class Behind(Message, frozen=True, tag="behind"):
+class GetReceipts(Message, frozen=True, tag="get_receipts"):
     """A worker has missed what the log says from entry `first` on."""
 
     first: Count
@@ -169,7 +169,7 @@ class Setup(Message, frozen=True, tag="setup"):
     signature: bytes = b""
 
 
-class Announce(Message, frozen=True, tag="announce"):
+class ManagerHello(Message, frozen=True, tag="manager_hello"):
     """The manager is there: who works for this run is to join (again)."""
 
     run: Digest
@@ -190,7 +190,7 @@ class Welcome(Message, frozen=True, tag="welcome"):
     at: Millis
 
 
-class Refused(Message, frozen=True, tag="refused"):
+class JoinRefused(Message, frozen=True, tag="refused"):
     """A worker may not work for this run, and need not ask again."""
 
     reason: Text
@@ -220,11 +220,11 @@ class Parameters(Message, frozen=True, tag="parameters"):
     part: Count = 0
 
 
-class Work(Message, frozen=True, tag="task"):
+class DealTask(Message, frozen=True, tag="task"):
     """A task. `lines` are the bytes of its fields one after another; empty where they come in pieces."""
 
-    attempt: Nonce
-    origin: WorkerId
+    deal_id: Nonce
+    seat: WorkerId
     task: Task
     count: Count
     blob: Digest
@@ -232,26 +232,26 @@ class Work(Message, frozen=True, tag="task"):
     lines: Annotated[bytes, Meta(max_length=INLINE)]
 
 
-class Open(Message, frozen=True, tag="open"):
+class OpenCommitments(Message, frozen=True, tag="open"):
     """All commitments are in: show what they hid."""
 
-    attempt: Nonce
+    deal_id: Nonce
     round: Round
 
 
-class Send(Message, frozen=True, tag="send"):
+class ResendUpdate(Message, frozen=True, tag="resend"):
     """Pieces of the update of a task did not come; without any: the update is to be uploaded."""
 
-    attempt: Nonce
-    origin: WorkerId
+    deal_id: Nonce
+    seat: WorkerId
     ranges: Ranges
 
 
-class Late(Message, frozen=True, tag="late"):
+class TooLate(Message, frozen=True, tag="too_late"):
     """An answer was not needed any more: nothing is paid for it, and nothing is held against anybody."""
 
-    attempt: Nonce
-    origin: WorkerId
+    deal_id: Nonce
+    seat: WorkerId
 
 
 class Receipt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -262,7 +262,7 @@ class Receipt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     proof: Annotated[list[Digest], Meta(max_length=64)]
 
 
-class Paid(Message, frozen=True, tag="paid"):
+class Receipts(Message, frozen=True, tag="receipts"):
     """Entries are in the log, on the disk: those from number `first` to the end of the signed head, with receipts."""
 
     first: Count
@@ -270,15 +270,15 @@ class Paid(Message, frozen=True, tag="paid"):
     receipts: Annotated[list[Receipt], Meta(max_length=4096)]
 
 
-class Missed(Message, frozen=True, tag="missed"):
+class MissedReceipts(Message, frozen=True, tag="missed_receipts"):
     """What one worker has missed: all that moved its credits in the entries from `first` to before `upto`."""
 
     first: Count
     upto: Count
-    paid: Annotated[list[Paid], Meta(max_length=4096)]
+    paid: Annotated[list[Receipts], Meta(max_length=4096)]
 
 
-class Finished(Message, frozen=True, tag="finished"):
+class RunFinished(Message, frozen=True, tag="finished"):
     """The run is complete, or stopped; its log has so many entries."""
 
     outcome: Annotated[str, Meta(max_length=20)]
@@ -286,20 +286,20 @@ class Finished(Message, frozen=True, tag="finished"):
     entries: Count
 
 
-Up = Hello | Join | Signed | Beat | Answer | CannotDo | Openings | Want | Behind | Leave
+Up = Hello | JoinRequest | SignedJoin | Heartbeat | TaskDone | TaskFailed | Openings | GetChunks | GetReceipts | Leave
 Down = (
-    Setup | Announce | Offer | Welcome | Refused | Dismissed | Parameters | Work | Open | Send | Late | Paid | Missed
-    | Finished
+    Setup | ManagerHello | Offer | Welcome | JoinRefused | Dismissed | Parameters | DealTask | OpenCommitments
+    | ResendUpdate | TooLate | Receipts | MissedReceipts | RunFinished
 )  # fmt: skip
 
 _up: Decoder[Up] = Decoder(Up)
 _down: Decoder[Down] = Decoder(Down)
 
 
-class Piece(msgspec.Struct, frozen=True):
-    """A piece of a blob (see `pieces`); `origin` says of which task's update it is, where a worker sent it."""
+class Chunk(msgspec.Struct, frozen=True):
+    """A piece of a blob (see `pieces`); `seat` says of which task's update it is, where a worker sent it."""
 
-    origin: int
+    seat: int
     data: memoryview
 
 
@@ -311,17 +311,17 @@ def record(message: Message) -> bytes:
     return _RECORD + encode(message)
 
 
-def piece(data: bytes, origin: int = 0) -> bytes:
+def chunk(data: bytes, seat: int = 0) -> bytes:
     """A piece as a message."""
-    return heading(origin) + data
+    return heading(seat) + data
 
 
-def heading(origin: int = 0) -> bytes:
+def heading(seat: int = 0) -> bytes:
     """What the message of a piece begins with, for `pieces.split`."""
-    return _PIECE + _ORIGIN.pack(origin)
+    return _PIECE + _ORIGIN.pack(seat)
 
 
-def from_worker(message: bytes) -> Up | Piece:
+def from_worker(message: bytes) -> Up | Chunk:
     """What a worker said.
 
     Raises:
@@ -330,7 +330,7 @@ def from_worker(message: bytes) -> Up | Piece:
     return _parse(message, _up)
 
 
-def from_manager(message: bytes) -> Down | Piece:
+def from_manager(message: bytes) -> Down | Chunk:
     """What the manager said.
 
     Raises:
@@ -339,11 +339,11 @@ def from_manager(message: bytes) -> Down | Piece:
     return _parse(message, _down)
 
 
-def _parse(message: bytes, decoder: Decoder[M]) -> M | Piece:
+def _parse(message: bytes, decoder: Decoder[M]) -> M | Chunk:
     if not 1 <= len(message) <= MAX_MESSAGE:
         raise InvalidProofError(f"message of {len(message)} bytes; expected 1 to {MAX_MESSAGE}")
     if message[:1] == _RECORD:
         return decoder.decode(message[1:])
     if message[:1] != _PIECE or len(message) < 1 + _ORIGIN.size:
         raise InvalidProofError("message is neither a record nor a piece")
-    return Piece(_ORIGIN.unpack_from(message, 1)[0], memoryview(message)[1 + _ORIGIN.size :])
+    return Chunk(_ORIGIN.unpack_from(message, 1)[0], memoryview(message)[1 + _ORIGIN.size :])

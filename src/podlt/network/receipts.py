@@ -23,14 +23,14 @@ MAX_RECEIPTS = 2**30
 Row = tuple[int, bytes, bytes]
 
 
-class Told(msgspec.Struct, frozen=True):
+class VerifiedReceipts(msgspec.Struct, frozen=True):
     """What a sound message of receipts says: the head, and the entries, by number, that moved credits."""
 
     head: Head
     entries: list[tuple[int, e.AnyEntry]]
 
 
-def check(paid: m.Paid, manager: bytes, run: bytes) -> Told:
+def check(paid: m.Receipts, manager: bytes, run: bytes) -> VerifiedReceipts:
     """Checks that all receipts of a message are under a head of the run's manager.
 
     Raises:
@@ -50,7 +50,7 @@ def check(paid: m.Paid, manager: bytes, run: bytes) -> Told:
         last = receipt.index
     if paid.first >= head.size:
         raise InvalidProofError("receipts beyond their own head", expected=head.size, actual=paid.first)
-    return Told(head, found)
+    return VerifiedReceipts(head, found)
 
 
 def path_of(folder: Path, run: bytes) -> Path:
@@ -58,7 +58,7 @@ def path_of(folder: Path, run: bytes) -> Path:
     return folder / f"paid-{run.hex()[:16]}.jsonl"
 
 
-def keep(folder: Path, run: bytes, paid: Sequence[m.Paid]) -> None:
+def keep(folder: Path, run: bytes, paid: Sequence[m.Receipts]) -> None:
     """Adds messages of receipts to the file; on the disk when this returns.
 
     Raises:
@@ -67,7 +67,7 @@ def keep(folder: Path, run: bytes, paid: Sequence[m.Paid]) -> None:
     append_lines(path_of(folder, run), [msgspec.json.encode(one) for one in paid])
 
 
-def read(folder: Path, run: bytes) -> list[m.Paid]:
+def read(folder: Path, run: bytes) -> list[m.Receipts]:
     """All receipts that are kept of a run, in the order in which they came; of the last, a kill may have left a part.
 
     Raises:
@@ -80,7 +80,7 @@ def read(folder: Path, run: bytes) -> list[m.Paid]:
     found = []
     for number, line in enumerate(whole.splitlines(), 1):
         try:
-            found.append(msgspec.json.decode(line, type=m.Paid))
+            found.append(msgspec.json.decode(line, type=m.Receipts))
         except UNREADABLE as error:
             raise StorageError(f"{path}, line {number}: {error}") from None
     return found
@@ -114,7 +114,7 @@ class Comparison(msgspec.Struct, frozen=True):
     contradictions: list[Contradiction]
 
 
-def compare(kept: Sequence[m.Paid], log: Iterable[Row], note: str, manager: bytes, run: bytes) -> Comparison:
+def compare(kept: Sequence[m.Receipts], log: Iterable[Row], note: str, manager: bytes, run: bytes) -> Comparison:
     """Compares receipts with a log: each kept head must be over a prefix of it.
 
     Args:

@@ -21,20 +21,20 @@ HTTPS, NONE = "https", "none"
 _LONGEST = 2**16
 
 
-class Kept(msgspec.Struct, frozen=True):
+class NetworkSettings(msgspec.Struct, frozen=True):
     """What the file keeps; what was never told is empty.
 
     Attributes:
         port: at which workers find the server of large blobs; blobs: the way of these (see above);
-        patience: seconds of silence after which a worker is gone.
+        silence_timeout: seconds of silence after which a worker is gone.
     """
 
     port: int = 0
     blobs: str = ""
-    patience: float = 0.0
+    silence_timeout: float = 0.0
 
 
-def kept(run: Path) -> Kept:
+def load_settings(run: Path) -> NetworkSettings:
     """What is kept for a run; nothing for one that is new, and the port alone for one of an earlier version.
 
     Raises:
@@ -42,23 +42,23 @@ def kept(run: Path) -> Kept:
     """
     path = run / FILE
     if not path.is_file():
-        return Kept()
+        return NetworkSettings()
     try:
-        found = msgspec.json.decode(read_whole(path, _LONGEST), type=Kept)
+        found = msgspec.json.decode(read_whole(path, _LONGEST), type=NetworkSettings)
     except UNREADABLE:
         raise StorageError(f"{path}: malformed; the run's directory was changed") from None
-    if not 0 <= found.port < 65536 or found.patience < 0:
+    if not 0 <= found.port < 65536 or found.silence_timeout < 0:
         raise StorageError(f"{path}: malformed; the run's directory was changed")
     return found
 
 
-def keep(run: Path, **changes: Any) -> None:
+def save_settings(run: Path, **changes: Any) -> None:
     """Changes what is kept for a run; nothing is written if it is so already.
 
     Raises:
         StorageError: what is there is malformed, or cannot be read or written.
     """
-    before = kept(run)
+    before = load_settings(run)
     now = msgspec.structs.replace(before, **changes)
     if now != before:
         told = {name: value for name, value in msgspec.structs.asdict(now).items() if value}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Bucket:
+class TokenBucket:
     """Lets through `rate` units a second on average, and `burst` at once.
 
     Whoever takes more than there is has to wait until it has come in: large takes are slow, never refused.

@@ -10,15 +10,15 @@ import msgspec
 from podlt.engine.interface import Engine, Job
 from podlt.network.access import certificate as tls
 from podlt.network.access.registry import FOLDER
-from podlt.network.blobs.server import Depot
+from podlt.network.blobs.server import BlobServer
 from podlt.network.link import ManagerLink
-from podlt.network.messages import BEAT, LARGE
+from podlt.network.messages import HEARTBEAT_SECONDS, LARGE
 from podlt.network.nats.cluster import remembered
 from podlt.network.nats.server import ANYWHERE, listening
 from podlt.network.session.manager import PATIENCE, NetworkEngine
-from podlt.network.session.publishing import Published
+from podlt.network.session.publishing import Publication
 from podlt.network.session.thrift import Policy
-from podlt.network.settings import HTTPS, NONE, Kept, keep, kept
+from podlt.network.settings import HTTPS, NONE, NetworkSettings, load_settings, save_settings
 from podlt.network.worker.preflight import expected
 
 
@@ -40,12 +40,12 @@ class Blobs(msgspec.Struct, frozen=True):
     large: int = LARGE
 
 
-class Elsewhere:
+class RemoteMachines:
     """Other machines.
 
     Args:
         connect: makes the manager's link for a run, once its directory and keys are there;
-        patience: seconds of silence after which a worker is gone (if not told, as it was for the run, at first 15);
+        silence_timeout: seconds of silence after which a worker is gone (unless given, as it was, at first 15);
         beat: how often workers give a sign of life; blobs: how large blobs go; None: through the link, in pieces, as
         all others do, and then they take memory; deltas: whether what changed in the parameters is published instead of
         the whole: "auto", as it pays, "always" where it is shorter, or "never"; published: is told how the parameters
@@ -58,14 +58,14 @@ class Elsewhere:
     def __init__(
         self,
         connect: Callable[[Job], ManagerLink],
-        patience: float | None = None,
-        beat: float = BEAT,
+        silence_timeout: float | None = None,
+        beat: float = HEARTBEAT_SECONDS,
         *,
         blobs: Blobs | None = None,
         deltas: Policy = "auto",
-        published: Callable[[Published], None] = lambda published: None,
+        published: Callable[[Publication], None] = lambda published: None,
     ) -> None:
-        self._connect, self._patience, self._beat = connect, patience, beat
+        self._connect, self._silence_timeout, self._beat = connect, silence_timeout, beat
         self._blobs, self._deltas, self._published = blobs, deltas, published
 
     @contextmanager
@@ -75,18 +75,18 @@ class Elsewhere:
 
     def _engine(self, job: Job) -> Engine:
         arithmetic = expected(job.program.arithmetic)
-        before = kept(job.directory)
-        way, patience = self._way(before), self._patience or before.patience or PATIENCE
+        before = load_settings(job.directory)
+        way, silence_timeout = self._way(before), self._silence_timeout or before.silence_timeout or PATIENCE
         depot = self._depot(job, self._blobs, way) if self._blobs is not None and way != NONE else None
         link = None
         try:
-            keep(job.directory, blobs=way, patience=self._patience or before.patience)
+            save_settings(job.directory, blobs=way, silence_timeout=self._silence_timeout or before.silence_timeout)
             link = self._connect(job)
             return NetworkEngine(
                 job,
                 link,
                 arithmetic,
-                patience=patience,
+                silence_timeout=silence_timeout,
                 beat=self._beat,
                 depot=depot,
                 large=self._blobs.large if self._blobs is not None else LARGE,
@@ -100,11 +100,11 @@ class Elsewhere:
                 depot.close()
             raise
 
-    def _way(self, before: Kept) -> str:
+    def _way(self, before: NetworkSettings) -> str:
         """The way of large blobs: what was told, or else as it was."""
         return before.blobs if self._blobs is None else self._blobs.bucket or before.blobs or HTTPS
 
-    def _depot(self, job: Job, one: Blobs, way: str) -> Depot:
+    def _depot(self, job: Job, one: Blobs, way: str) -> BlobServer:
         """The server of large blobs; it shows the certificate that the run's NATS server has, if that is its own."""
         folder = job.directory / FOLDER
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ class Elsewhere:
         host, names = listening(folder)
         if (cluster := remembered(folder)) is not None:
             names = cluster.names
-        return Depot(
+        return BlobServer(
             job.directory,
             folder / tls.CERTIFICATE,
             folder / tls.PRIVATE_KEY,

@@ -106,39 +106,39 @@ class Open(Entry, frozen=True, tag="open/3"):
 
 
 class Redeal(Entry, frozen=True, tag="redeal/3"):
-    """The task that was dealt to `origin` goes to `holder` instead, this round."""
+    """The task that was dealt to `seat` goes to `holder` instead, this round."""
 
     round: Round
-    origin: WorkerId
+    seat: WorkerId = msgspec.field(name="origin")
     holder: WorkerId
 
 
 class Commitment(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """`holder` binds itself to one result of the task that was dealt to `origin`, without showing it."""
+    """`holder` binds itself to one result of the task that was dealt to `seat`, without showing it."""
 
-    origin: WorkerId
+    seat: WorkerId
     holder: WorkerId
     commitment: Digest
     signature: Signature
 
 
 class Commit(Entry, frozen=True, tag="commit/3"):
-    """Commitments to results, ascending by origin."""
+    """Commitments to results, ascending by seat."""
 
     round: Round
     commitments: list[Commitment]
 
 
 class Opening(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What opens the commitment to `origin`'s task: the digest of the update, and the salt."""
+    """What opens the commitment to `seat`'s task: the digest of the update, and the salt."""
 
-    origin: WorkerId
+    seat: WorkerId
     update: Digest
     salt: Salt
 
 
 class Reveal(Entry, frozen=True, tag="reveal/3"):
-    """The round's secret, and all openings, ascending by origin."""
+    """The round's secret, and all openings, ascending by seat."""
 
     round: Round
     secret: Digest

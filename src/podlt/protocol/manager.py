@@ -134,7 +134,7 @@ class Manager:
         seats = self._roles.seats
         self._uncommitted, self._unopened, self._unlogged = set(seats), set(seats), set()
         self._held = {worker: {worker} for worker in seats}
-        return [self._assignment(origin) for origin in sorted(seats)]
+        return [self._assignment(seat) for seat in sorted(seats)]
 
     def committed(self, message: Committed) -> None:
         """Takes a worker's commitment.
@@ -142,17 +142,17 @@ class Manager:
         Raises:
             PeerError: not its task, a second answer, or a signature that does not hold.
         """
-        if not self._is_due(message.origin, message.holder):
-            raise PeerError(message.holder, "commitment", f"no commitment to task {message.origin} is due from it")
-        known = self._committed.get(message.origin)
+        if not self._is_due(message.seat, message.holder):
+            raise PeerError(message.holder, "commitment", f"no commitment to task {message.seat} is due from it")
+        known = self._committed.get(message.seat)
         if known is not None and known != message:
-            raise PeerError(message.holder, "commitment", f"a second commitment to task {message.origin}")
+            raise PeerError(message.holder, "commitment", f"a second commitment to task {message.seat}")
         if not commitment_check(self.state, _logged(message)).holds():
             raise PeerError(message.holder, "commitment", "the signature of its commitment does not hold")
-        self._committed[message.origin] = message
-        self._uncommitted.discard(message.origin)
+        self._committed[message.seat] = message
+        self._uncommitted.discard(message.seat)
         if known is None:
-            self._unlogged.add(message.origin)
+            self._unlogged.add(message.seat)
 
     @property
     def all_committed(self) -> bool:
@@ -172,7 +172,7 @@ class Manager:
         """Writes the commitments that came since the last call: from here on answers may be opened."""
         fresh, self._unlogged = sorted(self._unlogged), set()
         if fresh:
-            commitments = [_logged(self._committed[origin]) for origin in fresh]
+            commitments = [_logged(self._committed[seat]) for seat in fresh]
             self._propose(e.Commit(at=self._now(), round=self.state.round, commitments=commitments))
 
     def opened(self, message: Opened, uploaded: bytes | None = None) -> None:
@@ -184,17 +184,17 @@ class Manager:
         Raises:
             PeerError: it does not open the commitment, or the upload is something else.
         """
-        promised = self._committed.get(message.origin)
+        promised = self._committed.get(message.seat)
         if promised is None or promised.holder != message.holder:
-            raise PeerError(message.holder, "opening", f"no opening of task {message.origin} is due from it")
-        task = self.state.task_digest(self._seats()[message.origin])
+            raise PeerError(message.holder, "opening", f"no opening of task {message.seat} is due from it")
+        task = self.state.task_digest(self._seats()[message.seat])
         key = self.state.workers[message.holder].key
         if crypto.commitment(task, key, message.update, message.salt) != promised.commitment:
             raise PeerError(message.holder, "opening", "its opening does not fit its commitment")
         if uploaded is not None and uploaded != message.update:
             raise PeerError(message.holder, "upload", "its upload is not what it committed to")
-        self._opened[message.origin] = message
-        self._unopened.discard(message.origin)
+        self._opened[message.seat] = message
+        self._unopened.discard(message.seat)
 
     def unopened(self) -> list[int]:
         """The origins of the tasks whose commitment is not opened yet."""
@@ -220,14 +220,14 @@ class Manager:
             return []
         self._replay_withdrawal(worker)
         again = []
-        for origin in sorted(self._held.pop(worker, ())):
-            self._forget_answer(origin)
-            self._uncommitted.add(origin)
-            self._unopened.add(origin)
-            holder = self._substitute(origin)
-            self._propose(e.Redeal(at=self._now(), round=self.state.round, origin=origin, holder=holder))
-            self._held.setdefault(holder, set()).add(origin)
-            again.append(self._assignment(origin))
+        for seat in sorted(self._held.pop(worker, ())):
+            self._forget_answer(seat)
+            self._uncommitted.add(seat)
+            self._unopened.add(seat)
+            holder = self._substitute(seat)
+            self._propose(e.Redeal(at=self._now(), round=self.state.round, seat=seat, holder=holder))
+            self._held.setdefault(holder, set()).add(seat)
+            again.append(self._assignment(seat))
         return again
 
     def reveal(self) -> None:
@@ -279,9 +279,9 @@ class Manager:
         fragments = range(len(round.open.fragments))
         accepted = [round.accepted(fragment) for fragment in fragments]
         chosen: dict[int, int] = {}
-        for origin, fragment in sorted(round.roles.seats.items()):
-            if round.results[origin] == accepted[fragment]:
-                chosen.setdefault(fragment, origin)
+        for seat, fragment in sorted(round.roles.seats.items()):
+            if round.results[seat] == accepted[fragment]:
+                chosen.setdefault(fragment, seat)
         return [chosen.get(fragment) for fragment in fragments]
 
     def apply(self, update: bytes, parameters: bytes, loss: float) -> None:
@@ -339,18 +339,18 @@ class Manager:
     def _seats(self) -> dict[int, int]:
         return self._roles.seats if self._roles is not None else {}
 
-    def _is_due(self, origin: int, holder: int) -> bool:
+    def _is_due(self, seat: int, holder: int) -> bool:
         round = self.state.current
-        return round is not None and origin in self._seats() and round.holder(origin) == holder
+        return round is not None and seat in self._seats() and round.holder(seat) == holder
 
-    def _assignment(self, origin: int) -> Assignment:
+    def _assignment(self, seat: int) -> Assignment:
         assert self.state.current is not None
-        fragment = self._seats()[origin]
-        return Assignment(origin, self.state.current.holder(origin), fragment, self.state.task(fragment))
+        fragment = self._seats()[seat]
+        return Assignment(seat, self.state.current.holder(seat), fragment, self.state.task(fragment))
 
-    def _substitute(self, origin: int) -> int:
+    def _substitute(self, seat: int) -> int:
         assert self._redealer is not None
-        holder = self._redealer.deal(origin)
+        holder = self._redealer.deal(seat)
         if holder is None:
             raise TooFewWorkersError("nobody is left who may take the task: resume the run with more workers")
         return holder
@@ -362,11 +362,11 @@ class Manager:
             self._redealer = Redealer(self._chain.secret(self.state.round), self._roles, self.state.roster)
         self._redealer.leave(worker)
 
-    def _forget_answer(self, origin: int) -> None:
-        self._committed.pop(origin, None)
-        self._opened.pop(origin, None)
+    def _forget_answer(self, seat: int) -> None:
+        self._committed.pop(seat, None)
+        self._opened.pop(seat, None)
         for waiting in (self._uncommitted, self._unopened, self._unlogged):
-            waiting.discard(origin)
+            waiting.discard(seat)
 
     def _leave_settlement(self, worker: int) -> None:
         self._forget_answer(worker)
@@ -388,4 +388,4 @@ class Manager:
 
 
 def _logged(message: Committed) -> e.Commitment:
-    return e.Commitment(message.origin, message.holder, message.commitment, message.signature)
+    return e.Commitment(message.seat, message.holder, message.commitment, message.signature)

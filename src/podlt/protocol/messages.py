@@ -77,9 +77,9 @@ def randomness(seed: bytes, round: int, fragment: bytes) -> bytes:
 
 
 class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`holder` is to execute the task that was dealt to `origin`; `fragment` is its number in the round."""
+    """`holder` is to execute the task that was dealt to `seat`; `fragment` is its number in the round."""
 
-    origin: WorkerId
+    seat: WorkerId
     holder: WorkerId
     fragment: int
     task: Task
@@ -88,7 +88,7 @@ class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Committed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A worker's first answer: bound, but not shown."""
 
-    origin: WorkerId
+    seat: WorkerId
     holder: WorkerId
     commitment: Digest
     signature: Signature
@@ -97,7 +97,7 @@ class Committed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 class Opened(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A worker's second answer: what its commitment hid."""
 
-    origin: WorkerId
+    seat: WorkerId
     holder: WorkerId
     update: Digest
     salt: Salt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-SMALLEST_ARRAY = 3
+MIN_WORKERS = 3
 """Below three workers no fragment can be given to a worker and two spares."""
 
 SETTLEMENT_WORKERS = 2

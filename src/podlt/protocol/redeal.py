@@ -32,8 +32,8 @@ class Redealer:
         self._gone: set[int] = set()
         self._left: list[bytes] | None = None
         self._origins: dict[int, list[int]] = {}
-        for origin, fragment in roles.seats.items():
-            self._origins.setdefault(fragment, []).append(origin)
+        for seat, fragment in roles.seats.items():
+            self._origins.setdefault(fragment, []).append(seat)
         self._count = 0
 
     def leave(self, worker: int) -> None:
@@ -45,22 +45,22 @@ class Redealer:
             if place < len(self._left) and self._left[place] == key:
                 del self._left[place]
 
-    def deal(self, origin: int) -> int | None:
-        """Deals the task of `origin` again; returns its new holder, or None if nobody is left who may take it."""
+    def deal(self, seat: int) -> int | None:
+        """Deals the task of `seat` again; returns its new holder, or None if nobody is left who may take it."""
         dice = Dice(digest("redeal/1", self._secret, self._count.to_bytes(8, "big")))
         self._count += 1
-        same = self._origins[self._roles.seats[origin]]
-        taken = {self._holders.get(o, o) for o in same if o != origin}
+        same = self._origins[self._roles.seats[seat]]
+        taken = {self._holders.get(o, o) for o in same if o != seat}
         first = self._draw(dice, taken)
         if first is None:
             return None
         second = self._draw(dice, taken)
         assert second is not None
         holder = second if self._tasks(second) < self._tasks(first) else first
-        previous = self._holders.get(origin, origin)
+        previous = self._holders.get(seat, seat)
         self._extra[previous] = self._extra.get(previous, 0) - 1
         self._extra[holder] = self._extra.get(holder, 0) + 1
-        self._holders[origin] = holder
+        self._holders[seat] = holder
         return holder
 
     def _tasks(self, worker: int) -> int:

@@ -18,7 +18,7 @@ class Left(msgspec.Struct, frozen=True):
 class Redealt(msgspec.Struct, frozen=True):
     """A task was dealt again within the round."""
 
-    origin: int
+    seat: int
     holder: int
 
 
@@ -58,15 +58,15 @@ class RoundState(msgspec.Struct):
     verdicts: dict[int, e.Verdict] = {}
     applied: bool = False
 
-    def holder(self, origin: int) -> int:
-        """Who executes the task that was dealt to `origin`."""
-        return self.holders.get(origin, origin)
+    def holder(self, seat: int) -> int:
+        """Who executes the task that was dealt to `seat`."""
+        return self.holders.get(seat, seat)
 
     def reveal(self, roles: Roles, results: dict[int, bytes]) -> None:
         """Takes who had which task, and what each gave (origin -> digest of the update)."""
         self.roles, self.results = roles, results
-        for origin, fragment in roles.seats.items():
-            self.answers.setdefault(fragment, {})[self.holder(origin)] = results[origin]
+        for seat, fragment in roles.seats.items():
+            self.answers.setdefault(fragment, {})[self.holder(seat)] = results[seat]
 
     def fragment_results(self, fragment: int) -> dict[int, bytes]:
         """Who answered for a fragment -> the digest of its update."""

@@ -128,27 +128,27 @@ class RunState(RunFacts):
 
     def _apply_redeal(self, entry: e.Redeal) -> None:
         round = self._round_before_reveal(entry.round)
-        task = self._in_round(round, entry.origin) and round.open.purpose == "train"
+        task = self._in_round(round, entry.seat) and round.open.purpose == "train"
         self._require(task, Claim.PROGRESS, "no such task")
-        previous = round.holder(entry.origin)
+        previous = round.holder(entry.seat)
         lost = self.workers[previous].status == "withdrawn"
         self._require(lost, Claim.PROGRESS, f"worker {previous} still holds the task")
         able = self.is_active(entry.holder)
         self._require(able, Claim.PROGRESS, f"worker {entry.holder} cannot take the task")
-        round.moves.append(Redealt(entry.origin, entry.holder))
-        round.holders[entry.origin] = entry.holder
-        round.commitments.pop(entry.origin, None)
+        round.moves.append(Redealt(entry.seat, entry.holder))
+        round.holders[entry.seat] = entry.holder
+        round.commitments.pop(entry.seat, None)
 
     def _apply_commit(self, entry: e.Commit) -> None:
         round = self._round_before_reveal(entry.round)
-        origins = [c.origin for c in entry.commitments]
+        origins = [c.seat for c in entry.commitments]
         self._require(bool(origins) and origins == sorted(set(origins)), Claim.OPENINGS, "commitments out of order")
         for c in entry.commitments:
-            fresh = self._in_round(round, c.origin) and c.origin not in round.commitments
-            self._require(fresh, Claim.OPENINGS, f"no commitment to the task of worker {c.origin} is due")
-            holds = c.holder == round.holder(c.origin) and self.workers[c.holder].status == "active"
-            self._require(holds, Claim.OPENINGS, f"worker {c.holder} does not hold the task of worker {c.origin}")
-            round.commitments[c.origin] = c
+            fresh = self._in_round(round, c.seat) and c.seat not in round.commitments
+            self._require(fresh, Claim.OPENINGS, f"no commitment to the task of worker {c.seat} is due")
+            holds = c.holder == round.holder(c.seat) and self.workers[c.holder].status == "active"
+            self._require(holds, Claim.OPENINGS, f"worker {c.holder} does not hold the task of worker {c.seat}")
+            round.commitments[c.seat] = c
             round.bound.add(c.holder)
 
     def _apply_reveal(self, entry: e.Reveal) -> None:
@@ -165,21 +165,21 @@ class RunState(RunFacts):
             sorted(round.commitments),
         )
         self._check_redealt(round, roles, entry.secret)
-        opened = [o.origin for o in entry.openings]
+        opened = [o.seat for o in entry.openings]
         self._require(opened == dealt, Claim.OPENINGS, "the openings are not those of the tasks dealt", dealt, opened)
         results: dict[int, bytes] = {}
         for o in entry.openings:
-            promised = round.commitments[o.origin]
+            promised = round.commitments[o.seat]
             key = self.workers[promised.holder].key
-            found = crypto.commitment(self.task_digest(roles.seats[o.origin]), key, o.update, o.salt)
+            found = crypto.commitment(self.task_digest(roles.seats[o.seat]), key, o.update, o.salt)
             self._require(
                 found == promised.commitment,
                 Claim.OPENINGS,
-                f"the commitment to the task of worker {o.origin} opens to something else",
+                f"the commitment to the task of worker {o.seat} opens to something else",
                 promised.commitment,
                 found,
             )
-            results[o.origin] = o.update
+            results[o.seat] = o.update
         round.reveal(roles, results)
         self.secret = entry.secret
         self.beacon, self.joined = mix_beacon(round.beacon, *(o.salt for o in entry.openings)), []
@@ -192,12 +192,12 @@ class RunState(RunFacts):
                 if isinstance(move, Left):
                     replay.leave(move.worker)
                     continue
-                self._require(move.origin in roles.seats, Claim.DRAWS, "a task was dealt again that nobody had")
-                drawn = replay.deal(move.origin)
-                message = f"the task of worker {move.origin} was dealt again to another than was drawn"
+                self._require(move.seat in roles.seats, Claim.DRAWS, "a task was dealt again that nobody had")
+                drawn = replay.deal(move.seat)
+                message = f"the task of worker {move.seat} was dealt again to another than was drawn"
                 self._require(move.holder == drawn, Claim.DRAWS, message, drawn, move.holder)
         if round.departed:
-            gone = sorted(h for h in {round.holder(origin) for origin in roles.seats} if not self.is_active(h))
+            gone = sorted(h for h in {round.holder(seat) for seat in roles.seats} if not self.is_active(h))
             self._require(not gone, Claim.DRAWS, "tasks of workers that withdrew were not dealt again", [], gone)
         if round.open.purpose == "settle":
             enough = len(roles.seats) >= SETTLEMENT_WORKERS

@@ -10,7 +10,7 @@ from podlt.protocol.claims import Claim
 from podlt.protocol.draw import Roles, deal, deal_settlement
 from podlt.protocol.ledger import Ledger
 from podlt.protocol.messages import Task, randomness
-from podlt.protocol.plan import SETTLEMENT_WORKERS, SMALLEST_ARRAY, Upcoming, fragment_bounds, next_lines
+from podlt.protocol.plan import MIN_WORKERS, SETTLEMENT_WORKERS, Upcoming, fragment_bounds, next_lines
 from podlt.protocol.roster import Roster, WorkerState
 from podlt.protocol.round import RoundState
 from podlt.units import MAX_INT
@@ -85,7 +85,7 @@ class RunFacts:
                 return None
             last = self.last_open
             return Upcoming("settle", last.epoch, last.offset, last.lines, len(last.fragments))
-        if active < max(SMALLEST_ARRAY, begin.spares + 1):
+        if active < max(MIN_WORKERS, begin.spares + 1):
             raise InvalidProofError(f"{active} workers are too few for a round", step=Claim.PROGRESS)
         useful = active - begin.spares
         lines = next_lines(begin.lines, self.offset, begin.block_lines, begin.fragment_lines, useful)
@@ -129,9 +129,9 @@ class RunFacts:
         assert round is not None and round.roles is not None
         bounds = fragment_bounds(round.open.lines, len(round.open.fragments))
         earned: dict[int, int] = {}
-        for origin, fragment in round.roles.seats.items():
+        for seat, fragment in round.roles.seats.items():
             start, stop = bounds[fragment]
-            holder = round.holder(origin)
+            holder = round.holder(seat)
             earned[holder] = earned.get(holder, 0) + self._begin.reward * (stop - start)
         return self.ledger.settle(earned, self._passed(), self._evicted(), last=round.open.purpose == "settle")
 

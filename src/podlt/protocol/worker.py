@@ -25,23 +25,23 @@ class Worker:
         """The signatures with which it joins the run on these terms."""
         return JoinSignatures(self._key.sign(JOIN, terms.message(self.run)), self._key.sign(SHARE, self.run))
 
-    def commit(self, origin: int, task: Task, update: bytes) -> Committed:
+    def commit(self, seat: int, task: Task, update: bytes) -> Committed:
         """Binds itself to a result, without showing it.
 
         The salt follows from the key and the task: a task that is executed again after a crash gets the same
         commitment, so that a crash never looks like two answers.
 
         Args:
-            origin: whose seat the task was dealt to; update: the digest of the result.
+            seat: whose seat the task was dealt to; update: the digest of the result.
         """
         if task.round != self._round:
             self._openings.clear()
             self._round = task.round
         digest = task.digest()
-        salt = self._key.derive("salt/1", digest, origin.to_bytes(8, "big"))[: crypto.SALT_BYTES]
+        salt = self._key.derive("salt/1", digest, seat.to_bytes(8, "big"))[: crypto.SALT_BYTES]
         promise = crypto.commitment(digest, self._key.public, update, salt)
-        self._openings[origin] = Opened(origin, self.number, update, salt)
-        return Committed(origin, self.number, promise, self._key.sign(COMMITMENT, promise))
+        self._openings[seat] = Opened(seat, self.number, update, salt)
+        return Committed(seat, self.number, promise, self._key.sign(COMMITMENT, promise))
 
     def open(self, round: int) -> list[Opened]:
         """Opens its commitments of a round; nothing if it has none."""

@@ -38,7 +38,7 @@ class RoundRow(msgspec.Struct):
     at: int = 0
 
 
-class Measured(msgspec.Struct, frozen=True):
+class EpochMetrics(msgspec.Struct, frozen=True):
     """Figures on the test set after an epoch, as the log has them."""
 
     epoch: int
@@ -57,7 +57,7 @@ class History(msgspec.Struct):
     begin: e.Begin
     state: RunState
     rounds: list[RoundRow]
-    measured: list[Measured]
+    measured: list[EpochMetrics]
     entries: int
     withdrawn: list[tuple[int, int, str]]
     resumed: int
@@ -86,7 +86,7 @@ class _Fold:
 
     def __init__(self) -> None:
         self.rounds: list[RoundRow] = []
-        self.measured: list[Measured] = []
+        self.measured: list[EpochMetrics] = []
         self.withdrawn: list[tuple[int, int, str]] = []
         self.resumed = 0
         self._row: RoundRow | None = None
@@ -99,7 +99,7 @@ class _Fold:
         elif isinstance(entry, e.Withdraw):
             self.withdrawn.append((visit.state.round, entry.worker, entry.reason))
         elif isinstance(entry, e.Measure):
-            self.measured.append(Measured(entry.epoch, {f.name: f.value for f in entry.figures}))
+            self.measured.append(EpochMetrics(entry.epoch, {f.name: f.value for f in entry.figures}))
         elif isinstance(entry, e.Resume):
             self.resumed += 1
         elif row is not None and visit.round is not None:

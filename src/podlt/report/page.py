@@ -10,7 +10,7 @@ from podlt.protocol.claims import Outcome
 from podlt.report.figures import Figures
 from podlt.report.history import History
 from podlt.report.plots import plots
-from podlt.report.summary import Cheater, Summary, summary_of
+from podlt.report.summary import SimulatedCheater, Summary, summary_of
 from podlt.verify import Verification
 
 LOGGED = "(logged, not checked here)"
@@ -111,7 +111,7 @@ def _cheaters(summary: Summary) -> str:
     )
 
 
-def _cheater(cheater: Cheater) -> str:
+def _cheater(cheater: SimulatedCheater) -> str:
     caught = "not caught" if cheater.evicted is None else str(cheater.evicted)
     lasted = "" if cheater.lasted is None else str(cheater.lasted)
     cells = [caught, lasted, f"{cheater.applied} of {cheater.fakes}", f"{cheater.vested:,}"]

@@ -19,7 +19,7 @@ from podlt.protocol.rules import RunState
 from podlt.report.fold import Visit, decode, open_log, walk
 
 
-class Answer(msgspec.Struct, frozen=True):
+class ComparedResult(msgspec.Struct, frozen=True):
     """A worker's part in the comparison: the digest of its update, and its signature under the commitment to it."""
 
     worker: int
@@ -47,7 +47,7 @@ class RoundRecord(msgspec.Struct, frozen=True):
     program: bytes
     randomness: bytes
     secret: bytes
-    answers: list[Answer]
+    answers: list[ComparedResult]
     verdicts: list[e.Verdict]
     redealt: list[tuple[int, int]]
     applied: e.Apply | None
@@ -90,15 +90,15 @@ def _record(
     start, stop = fragment_bounds(opened.lines, len(opened.fragments))[fragment]
     evicted = {worker for verdict in round.verdicts.values() for worker in verdict.evicted}
     answers = [
-        Answer(
-            worker=round.holder(origin),
-            key=state.workers[round.holder(origin)].key,
-            update=round.results[origin],
-            commitment=round.commitments[origin].commitment,
-            signature=round.commitments[origin].signature,
-            evicted=round.holder(origin) in evicted,
+        ComparedResult(
+            worker=round.holder(seat),
+            key=state.workers[round.holder(seat)].key,
+            update=round.results[seat],
+            commitment=round.commitments[seat].commitment,
+            signature=round.commitments[seat].signature,
+            evicted=round.holder(seat) in evicted,
         )
-        for origin in round.roles.group()
+        for seat in round.roles.group()
     ]
     task = task_of(state, round, fragment)
     return RoundRecord(
@@ -113,7 +113,7 @@ def _record(
         secret=secret,
         answers=answers,
         verdicts=[round.verdicts[f] for f in sorted(round.verdicts)],
-        redealt=[(move.origin, move.holder) for move in round.moves if isinstance(move, Redealt)],
+        redealt=[(move.seat, move.holder) for move in round.moves if isinstance(move, Redealt)],
         applied=applied,
         paid=paid,
     )
@@ -168,8 +168,8 @@ def worker_life(run: Path, worker: int) -> Life:
         deeds += [Deed(visit.number, getattr(entry, "round", state.round), what) for what in _deeds(visit, worker)]
         if isinstance(entry, e.Reveal) and visit.round is not None and visit.round.roles is not None:
             bounds = fragment_bounds(visit.round.open.lines, len(visit.round.open.fragments))
-            for origin, fragment in visit.round.roles.seats.items():
-                if visit.round.holder(origin) == worker:
+            for seat, fragment in visit.round.roles.seats.items():
+                if visit.round.holder(seat) == worker:
                     tasks, checks = tasks + 1, checks + (fragment == visit.round.roles.checked)
                     lines += bounds[fragment][1] - bounds[fragment][0]
     if state is None or worker not in state.workers:
@@ -187,7 +187,7 @@ def _deeds(visit: Visit, worker: int) -> list[str]:
     if isinstance(entry, e.Withdraw) and entry.worker == worker:
         return [f"withdrew: {entry.reason}"]
     if isinstance(entry, e.Redeal) and entry.holder == worker:
-        return [f"took over the task of worker {entry.origin}"]
+        return [f"took over the task of worker {entry.seat}"]
     if isinstance(entry, e.Verdict) and round is not None:
         results = round.fragment_results(entry.fragment)
         if worker not in results:

@@ -10,7 +10,7 @@ from podlt.report.figures import Figures, read_figures
 from podlt.report.history import History, read_history
 
 
-class Cheater(msgspec.Struct, frozen=True):
+class SimulatedCheater(msgspec.Struct, frozen=True):
     """A worker that was told to cheat, in a demonstration.
 
     Attributes:
@@ -59,7 +59,7 @@ class Summary(msgspec.Struct, frozen=True):
     proofs: int
     disputes: int
     evicted: list[int]
-    cheaters: list[Cheater]
+    cheaters: list[SimulatedCheater]
     honest_evicted: list[int]
     withdrawn: int
 
@@ -109,10 +109,10 @@ def summary_of(history: History, figures: Figures) -> Summary:
     )
 
 
-def _cheater(worker: int, kind: str, history: History, figures: Figures) -> Cheater:
+def _cheater(worker: int, kind: str, history: History, figures: Figures) -> SimulatedCheater:
     fakes = figures.fakes[worker]
     conviction = history.evictions().get(worker)
-    return Cheater(
+    return SimulatedCheater(
         worker=worker,
         kind=kind,
         began=fakes.first,

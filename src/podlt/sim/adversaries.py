@@ -10,7 +10,7 @@ from podlt.crypto import SALT_BYTES, digest
 from podlt.errors import UsageError
 from podlt.protocol.messages import Assignment, Committed, Opened, Task
 from podlt.protocol.signatures import COMMITMENT
-from podlt.sim.players import Crashing, Leaving, Player, Silent, honest_update
+from podlt.sim.players import Crashing, LeavingPlayer, Player, Silent, honest_update
 
 
 class Cheater(Player):
@@ -58,7 +58,7 @@ class Thief(Cheater):
         if not self.gossip.commitments:
             return [mine]
         stolen = self.gossip.commitments[-1].commitment
-        return [Committed(mine.origin, mine.holder, stolen, self.key.sign(COMMITMENT, stolen))]
+        return [Committed(mine.seat, mine.holder, stolen, self.key.sign(COMMITMENT, stolen))]
 
 
 class Coalition(Cheater):
@@ -87,7 +87,7 @@ class FalseOpening(Cheater):
     def open(self, round: int) -> list[tuple[Opened, bytes]]:
         """Another update than the one it is bound to."""
         other = digest("sim-other/1", self.key.public)
-        return [(Opened(o.origin, o.holder, other, o.salt), other) for o, _ in super().open(round)]
+        return [(Opened(o.seat, o.holder, other, o.salt), other) for o, _ in super().open(round)]
 
 
 class Equivocator(Cheater):
@@ -115,7 +115,7 @@ class Forger(Cheater):
     def commit(self, assignment: Assignment) -> list[Committed]:
         """A commitment to its own task, in its neighbour's name."""
         mine = super().commit(assignment)[0]
-        return [Committed(mine.origin, (mine.holder + 1) % 2**20, mine.commitment, mine.signature)]
+        return [Committed(mine.seat, (mine.holder + 1) % 2**20, mine.commitment, mine.signature)]
 
 
 class Replayer(Cheater):
@@ -130,16 +130,16 @@ class Replayer(Cheater):
         mine = super().commit(assignment)[0]
         if self._first is None:
             update = honest_update(assignment.task)
-            salt = self.key.derive("salt/1", assignment.task.digest(), mine.origin.to_bytes(8, "big"))[:SALT_BYTES]
-            self._first = mine, Opened(mine.origin, mine.holder, update, salt)
+            salt = self.key.derive("salt/1", assignment.task.digest(), mine.seat.to_bytes(8, "big"))[:SALT_BYTES]
+            self._first = mine, Opened(mine.seat, mine.holder, update, salt)
         old = self._first[0]
-        return [Committed(mine.origin, mine.holder, old.commitment, old.signature)]
+        return [Committed(mine.seat, mine.holder, old.commitment, old.signature)]
 
     def open(self, round: int) -> list[tuple[Opened, bytes]]:
         """Its first opening, for ever."""
         assert self._first is not None
         old = self._first[1]
-        return [(Opened(o.origin, o.holder, old.update, old.salt), old.update) for o, _ in super().open(round)]
+        return [(Opened(o.seat, o.holder, old.update, old.salt), old.update) for o, _ in super().open(round)]
 
 
 PLAYERS: dict[str, type[Player]] = {
@@ -156,7 +156,7 @@ PLAYERS: dict[str, type[Player]] = {
     "replayer": Replayer,
     "silent": Silent,
     "crashing": Crashing,
-    "leaving": Leaving,
+    "leaving": LeavingPlayer,
 }
 """Who can be named in `simulate(cheaters=...)`: cheaters, and the last three, who only fail."""
 

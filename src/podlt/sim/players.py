@@ -79,7 +79,7 @@ class Player:
     def bind(self, assignment: Assignment, update: bytes) -> Committed:
         """The real worker's commitment to an update."""
         assert self.worker is not None
-        return self.worker.commit(assignment.origin, assignment.task, update)
+        return self.worker.commit(assignment.seat, assignment.task, update)
 
 
 class Silent(Player):
@@ -102,7 +102,7 @@ class Crashing(Player):
         return [] if self.strikes() else super().open(round)
 
 
-class Leaving(Silent):
+class LeavingPlayer(Silent):
     """A machine that is switched off for good, at its rate a round."""
 
     returns = False

@@ -9,7 +9,7 @@ import msgspec
 
 from podlt.crypto import digest
 from podlt.errors import UsageError
-from podlt.protocol.plan import SMALLEST_ARRAY
+from podlt.protocol.plan import MIN_WORKERS
 from podlt.sim.adversaries import PLAYERS, player_named
 from podlt.sim.players import Gossip, Player
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
@@ -110,8 +110,8 @@ def cheating(cast: Mapping[str, int]) -> int:
 
 
 def _cast(workers: int, cheaters: Mapping[str, int]) -> list[tuple[type[Player], float | None]]:
-    if workers < SMALLEST_ARRAY:
-        raise UsageError(f"expected at least {SMALLEST_ARRAY} workers, got {workers}")
+    if workers < MIN_WORKERS:
+        raise UsageError(f"expected at least {MIN_WORKERS} workers, got {workers}")
     cast = [player_named(spec) for spec, count in cheaters.items() for _ in range(count)]
     if len(cast) > workers:
         raise UsageError(f"{len(cast)} cheaters are more than {workers} workers")

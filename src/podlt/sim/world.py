@@ -216,8 +216,8 @@ class World:
         first = self.tree.size
         for body in bodies:
             self.tree.append(leaf_hash(body))
-        origin = origin_of(self.state.run)
-        self.head = sign_head(Head(origin, self.tree.size, self.tree.root()), self.key)
+        seat = origin_of(self.state.run)
+        self.head = sign_head(Head(seat, self.tree.size, self.tree.root()), self.key)
         self.log.append(first, bodies, self.head)
 
     # -- helpers -----------------------------------------------------------------------------------------------------
@@ -235,8 +235,8 @@ class World:
                 continue
             manager.commit()
             hidden: dict[int, set[int]] = {}
-            for origin in manager.unopened():
-                hidden.setdefault(self._holder(origin), set()).add(origin)
+            for seat in manager.unopened():
+                hidden.setdefault(self._holder(seat), set()).add(seat)
             if not hidden:
                 return
             for sender, due in hidden.items():
@@ -265,7 +265,7 @@ class World:
                 self.manager.opened(message, uploaded)
             except PeerError as error:
                 return self._lose(sender, error.reason)
-            due.discard(message.origin)
+            due.discard(message.seat)
         return self._lose(sender, "no opening") if due else []
 
     def _lose(self, worker: int, reason: str) -> list[Assignment]:
@@ -273,9 +273,9 @@ class World:
         self._count_shared(again)
         return again
 
-    def _holder(self, origin: int) -> int:
+    def _holder(self, seat: int) -> int:
         assert self.state.current is not None
-        return self.state.current.holder(origin)
+        return self.state.current.holder(seat)
 
     def _spread(self, dealt: Sequence[Assignment]) -> None:
         self.gossip.shared.clear()

@@ -34,7 +34,7 @@ Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
-class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ArchivedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file: its name with `/`, how many bytes it has, their BLAKE3 digest; `secret`: for its owner's eyes only."""
 
     path: Annotated[str, Meta(max_length=_MAX_NAME)]
@@ -54,7 +54,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     run: Digest
     entries: Count
     rounds: Count
-    files: list[Member]
+    files: list[ArchivedFile]
 
 
 def is_plain(name: str) -> bool:
@@ -71,7 +71,7 @@ class ArchiveWriter:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self.members: list[Member] = []
+        self.members: list[ArchivedFile] = []
 
     def add(self, name: str, path: Path) -> None:
         """Adds a file as long as it is now: one that only grows may be written to meanwhile.
@@ -94,7 +94,7 @@ class ArchiveWriter:
                 self._file.write(data)
                 left -= len(data)
         self._pad(status.st_size)
-        self.members.append(Member(name, status.st_size, state.hexdigest(), secret))
+        self.members.append(ArchivedFile(name, status.st_size, state.hexdigest(), secret))
 
     def finish(self, run: bytes, entries: int, rounds: int) -> Manifest:
         """Writes the manifest, and the end.

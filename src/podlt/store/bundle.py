@@ -28,7 +28,7 @@ from podlt.store.bundle_reader import (
     ROUNDS,
     update_name,
 )
-from podlt.store.container import STEP, ContainerWriter, Member
+from podlt.store.container import STEP, ContainerMember, ContainerWriter
 from podlt.store.files import make_whole
 from podlt.store.run_files import RunFiles, RunLog, open_run_files
 
@@ -63,7 +63,7 @@ class BundleReport(msgspec.Struct, frozen=True):
     size: int
     entries: int
     heads: int
-    members: list[Member]
+    members: list[ContainerMember]
     missing: list[str]
     paths: list[str]
 

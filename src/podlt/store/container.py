@@ -29,7 +29,7 @@ _FORM = 1
 
 
 @dataclass(frozen=True)
-class Member:
+class ContainerMember:
     """Where a file lies in a container: its name, the offset of its first byte, and how many bytes it has."""
 
     name: str
@@ -61,7 +61,7 @@ class ContainerWriter:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.members: list[Member] = []
+        self.members: list[ContainerMember] = []
 
     @contextmanager
     def member(self, name: str) -> Iterator[BinaryIO]:
@@ -75,14 +75,14 @@ class ContainerWriter:
         self._file.seek(start)
         self._file.write(header(name, size))
         self._file.seek(0, os.SEEK_END)
-        self.members.append(Member(name, start + BLOCK, size))
+        self.members.append(ContainerMember(name, start + BLOCK, size))
 
     def finish(self) -> None:
         """Writes the end."""
         self._file.write(bytes(2 * BLOCK))
 
 
-def read_container(file: BinaryIO) -> Iterator[Member]:
+def read_container(file: BinaryIO) -> Iterator[ContainerMember]:
     """The members of a container, in order; all of its bytes but theirs are checked when the last was given.
 
     Args:
@@ -101,7 +101,7 @@ def read_container(file: BinaryIO) -> Iterator[Member]:
         position += BLOCK
         if size > end - position:
             raise InvalidProofError(f"{name}: the bundle is cut off", step=_FORM, expected=size, actual=end - position)
-        yield Member(name, position, size)
+        yield ContainerMember(name, position, size)
         file.seek(position + size)
         padding = -size % BLOCK
         if file.read(padding) != bytes(padding):

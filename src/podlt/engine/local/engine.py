@@ -37,7 +37,7 @@ class Restarted(msgspec.Struct, frozen=True):
     workers: list[int]
 
 
-Event = frames.Results | frames.Failed | frames.Openings | Restarted
+Event = frames.Results | frames.ExecutionFailed | frames.HostOpenings | Restarted
 
 
 class _Seat:
@@ -65,22 +65,22 @@ class _Seat:
         self.deals.append(deal)
         if not self.working:
             self.heard = time.monotonic()
-        self.working.update(piece.origin for piece in deal.pieces)
+        self.working.update(piece.seat for piece in deal.pieces)
         self.host.send(deal)
 
     def drop(self, origins: set[int]) -> None:
         """Forgets tasks that others have now: a process that takes over must not execute them."""
         self.deals = [rest for deal in self.deals if (rest := _without(deal, origins)).pieces]
 
-    def answered(self, message: frames.Results | frames.Failed) -> None:
+    def answered(self, message: frames.Results | frames.ExecutionFailed) -> None:
         """Takes note of tasks that are done, or that failed."""
-        self.working.subtract(set(message.done) if isinstance(message, frames.Results) else [message.origin])
+        self.working.subtract(set(message.done) if isinstance(message, frames.Results) else [message.seat])
         self.working = +self.working
 
 
 def _without(deal: frames.Deal, origins: set[int]) -> frames.Deal:
     """A deal without some of its tasks."""
-    return msgspec.structs.replace(deal, pieces=[p for p in deal.pieces if p.origin not in origins])
+    return msgspec.structs.replace(deal, pieces=[p for p in deal.pieces if p.seat not in origins])
 
 
 class LocalEngine:
@@ -97,7 +97,7 @@ class LocalEngine:
 
     def __init__(
         self,
-        setup: frames.Setup,
+        setup: frames.HostSetup,
         state_bytes: int,
         update_bytes: int,
         workers: Sequence[frames.Hosted],
@@ -150,21 +150,21 @@ class LocalEngine:
         """The parameters' bytes (uint8) that all workers see; the manager alone writes them, between rounds."""
         return self._state.bytes
 
-    def block(self, half: int, lines: int) -> dict[str, np.ndarray]:
+    def block(self, buffer: int, lines: int) -> dict[str, np.ndarray]:
         """Where the lines of a block go, field by field."""
-        return self._block.views(half, lines)
+        return self._block.views(buffer, lines)
 
-    def slot(self, origin: int) -> np.ndarray:
-        """The update (uint8 bytes) of the task that was dealt to `origin`."""
-        return self._slots.bytes[origin * self._update_bytes : (origin + 1) * self._update_bytes]
+    def slot(self, seat: int) -> np.ndarray:
+        """The update (uint8 bytes) of the task that was dealt to `seat`."""
+        return self._slots.bytes[seat * self._update_bytes : (seat + 1) * self._update_bytes]
 
-    def digest(self, origin: int) -> bytes:
+    def digest(self, seat: int) -> bytes:
         """The digest of that update."""
-        return blob_digest(self.slot(origin).data)
+        return blob_digest(self.slot(seat).data)
 
     def deal(
         self,
-        half: int,
+        buffer: int,
         lines: int,
         bounds: Sequence[tuple[int, int]],
         assignments: Sequence[Assignment],
@@ -175,12 +175,12 @@ class LocalEngine:
         """Sends tasks to their holders.
 
         Args:
-            half, lines: where the round's lines lie; bounds: where each fragment begins and ends among them;
+            buffer, lines: where the round's lines lie; bounds: where each fragment begins and ends among them;
             again: whether these tasks come on top of others of the same round; proof: false only for measuring.
         """
         self._opening = False  # what is dealt now must be committed to before anything else is opened
         if again:
-            origins = {a.origin for a in assignments}
+            origins = {a.seat for a in assignments}
             for seat in self._seats:
                 seat.drop(origins)
             self._waiting = [(seat, rest) for seat, deal in self._waiting if (rest := _without(deal, origins)).pieces]
@@ -188,12 +188,14 @@ class LocalEngine:
             self._round, self._waiting = assignments[0].task.round, []
             for seat in self._seats:
                 seat.deals, seat.working, seat.deaths, seat.late = [], Counter(), 0, False
-        pieces: dict[int, list[frames.Piece]] = {}
+        pieces: dict[int, list[frames.DealtTask]] = {}
         for a in assignments:
-            piece = frames.Piece(a.origin, a.holder, *bounds[a.fragment], a.task)
+            piece = frames.DealtTask(a.seat, a.holder, *bounds[a.fragment], a.task)
             pieces.setdefault(self._home[a.holder].number, []).append(piece)
         for number, dealt in pieces.items():
-            self._waiting.append((self._seats[number], frames.Deal(half=half, lines=lines, pieces=dealt, proof=proof)))
+            self._waiting.append(
+                (self._seats[number], frames.Deal(buffer=buffer, lines=lines, pieces=dealt, proof=proof))
+            )
         self._give_waiting()
 
     def open(self, round: int) -> None:
@@ -220,12 +222,12 @@ class LocalEngine:
         for key, _ in found:
             seat: _Seat = key.data
             message = seat.host.receive()
-            if not isinstance(message, frames.Results | frames.Failed | frames.Openings):
+            if not isinstance(message, frames.Results | frames.ExecutionFailed | frames.HostOpenings):
                 yield self._replace(seat)
-            elif isinstance(message, frames.Failed) and self._home.get(message.holder) is not seat:
+            elif isinstance(message, frames.ExecutionFailed) and self._home.get(message.holder) is not seat:
                 continue  # nobody fails in another's name
             elif message.round == self._round:
-                if not isinstance(message, frames.Openings):
+                if not isinstance(message, frames.HostOpenings):
                     self._longest = max(self._longest, time.monotonic() - seat.heard)
                     seat.heard = time.monotonic()
                     seat.answered(message)
@@ -260,9 +262,9 @@ class LocalEngine:
 
     def _hung(self) -> list[_Seat]:
         """Where tasks wait for a process that has said nothing for much longer than any took so far."""
-        patience = max(LEAST_PATIENCE, PATIENCE_TIMES * self._longest) if self._longest else FIRST_PATIENCE
+        silence_timeout = max(LEAST_PATIENCE, PATIENCE_TIMES * self._longest) if self._longest else FIRST_PATIENCE
         now = time.monotonic()
-        return [seat for seat in self._seats if seat.working and now - seat.heard > patience]
+        return [seat for seat in self._seats if seat.working and now - seat.heard > silence_timeout]
 
     def _replace(self, seat: _Seat) -> Restarted:
         self._selector.unregister(seat.host.connection)
@@ -294,7 +296,7 @@ class LocalEngine:
         """Deals what waits, except tasks that another process still executes: it would write to the same slot."""
         still: list[tuple[_Seat, frames.Deal]] = []
         for seat, deal in self._waiting:
-            origins = {piece.origin for piece in deal.pieces}
+            origins = {piece.seat for piece in deal.pieces}
             if any(other.working.keys() & origins for other in self._seats if other is not seat):
                 still.append((seat, deal))
             else:

@@ -20,7 +20,7 @@ REGIONS = 3
 """How many descriptors follow a setup: of the parameters, the block and the updates."""
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+class Frame(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
     """What every frame has: its kind."""
 
 
@@ -32,7 +32,7 @@ class Hosted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cheat: str = ""
 
 
-class Setup(Message, frozen=True, tag="setup"):
+class HostSetup(Frame, frozen=True, tag="setup"):
     """Everything a process needs before the first round, besides the shared regions' file descriptors.
 
     `seen` is the last tree head: workers sign it when they join.
@@ -49,7 +49,7 @@ class Setup(Message, frozen=True, tag="setup"):
     local_lr: float | None
 
 
-class Ready(Message, frozen=True, tag="ready"):
+class Ready(Frame, frozen=True, tag="ready"):
     """The program was validated, this machine's arithmetic was checked, and the regions are mapped.
 
     Attributes:
@@ -60,26 +60,26 @@ class Ready(Message, frozen=True, tag="ready"):
     conformance: Conformance
 
 
-class Piece(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class DealtTask(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A task as it reaches a process: whose seat, who executes it, and where its lines lie in the block."""
 
-    origin: int
+    seat: int
     holder: int
     start: int
     stop: int
     task: Task
 
 
-class Deal(Message, frozen=True, tag="deal"):
-    """Tasks of one round; `half` says which of the two block buffers holds its `lines` lines."""
+class Deal(Frame, frozen=True, tag="deal"):
+    """Tasks of one round; `buffer` says which of the two block buffers holds its `lines` lines."""
 
-    half: int
+    buffer: int
     lines: int
-    pieces: list[Piece]
+    pieces: list[DealtTask]
     proof: bool = True
 
 
-class Results(Message, frozen=True, tag="results"):
+class Results(Frame, frozen=True, tag="results"):
     """Commitments to finished tasks. `faked` and the seconds are for the summary only: no rule rests on them."""
 
     round: int
@@ -90,36 +90,38 @@ class Results(Message, frozen=True, tag="results"):
     compute_seconds: float
 
 
-class Failed(Message, frozen=True, tag="failed"):
+class ExecutionFailed(Frame, frozen=True, tag="failed"):
     """A worker could not execute a task; `message` says why."""
 
     round: int
-    origin: int
+    seat: int
     holder: int
     message: str
 
 
-class OpenRound(Message, frozen=True, tag="open"):
+class OpenRound(Frame, frozen=True, tag="open"):
     """All commitments are in the log: show what they hid."""
 
     round: int
 
 
-class Openings(Message, frozen=True, tag="openings"):
+class HostOpenings(Frame, frozen=True, tag="openings"):
     """What the commitments hid."""
 
     round: int
     opened: list[Opened]
 
 
-class Stop(Message, frozen=True, tag="stop"):
+class Stop(Frame, frozen=True, tag="stop"):
     """The process may end."""
 
 
-_decoder: Decoder[Message] = Decoder(Setup | Ready | Deal | Results | Failed | OpenRound | Openings | Stop)
+_decoder: Decoder[Frame] = Decoder(
+    HostSetup | Ready | Deal | Results | ExecutionFailed | OpenRound | HostOpenings | Stop
+)
 
 
-def pack(message: Message) -> bytes:
+def pack(message: Frame) -> bytes:
     """A message's one encoding, as an engine carries it.
 
     Raises:
@@ -131,7 +133,7 @@ def pack(message: Message) -> bytes:
     return body
 
 
-def unpack(body: bytes) -> Message:
+def unpack(body: bytes) -> Frame:
     """The message of an encoding.
 
     Raises:
@@ -140,7 +142,7 @@ def unpack(body: bytes) -> Message:
     return _decoder.decode(body)
 
 
-def send(connection: socket.socket, message: Message) -> None:
+def send(connection: socket.socket, message: Frame) -> None:
     """Sends one frame.
 
     Raises:
@@ -150,7 +152,7 @@ def send(connection: socket.socket, message: Message) -> None:
     connection.sendall(len(body).to_bytes(4, "big") + body)
 
 
-def receive(connection: socket.socket) -> Message | None:
+def receive(connection: socket.socket) -> Frame | None:
     """The next frame, or None when the other side has closed.
 
     Raises:
@@ -166,7 +168,7 @@ def receive(connection: socket.socket) -> Message | None:
     return None if body is None else unpack(body)
 
 
-def send_setup(connection: socket.socket, setup: Setup, descriptors: Sequence[int]) -> None:
+def send_setup(connection: socket.socket, setup: HostSetup, descriptors: Sequence[int]) -> None:
     """Sends a setup, and after it the descriptors of the shared regions.
 
     Raises:

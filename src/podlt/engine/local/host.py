@@ -18,7 +18,7 @@ import torch
 
 from podlt.engine.local import frames
 from podlt.engine.shared_memory import BlockBuffer, Region
-from podlt.execution.worker_runtime import Crew
+from podlt.execution.worker_runtime import WorkerRuntime
 
 
 class Host:
@@ -28,8 +28,8 @@ class Host:
         setup: what the manager sent; descriptors: of the shared regions: parameters, block, updates.
     """
 
-    def __init__(self, setup: frames.Setup, descriptors: Sequence[int]) -> None:
-        self._crew = Crew(setup)
+    def __init__(self, setup: frames.HostSetup, descriptors: Sequence[int]) -> None:
+        self._crew = WorkerRuntime(setup)
         self._joins = self._crew.join(setup.workers)
         self._state = Region(self._crew.state_bytes, descriptors[0])
         self._block = BlockBuffer(setup.fields, setup.block_lines, descriptors[1])
@@ -41,16 +41,16 @@ class Host:
 
     def deal(self, deal: frames.Deal, connection: socket.socket) -> None:
         """Executes the tasks of a round, and answers."""
-        block = self._block.views(deal.half, deal.lines)
+        block = self._block.views(deal.buffer, deal.lines)
         with self._crew.inputs(self._state.bytes, block, proof=deal.proof):
             self._crew.work(deal, self._slot, lambda answer: frames.send(connection, answer))
 
-    def open(self, round: int) -> frames.Openings:
+    def open(self, round: int) -> frames.HostOpenings:
         """Every opening that its workers owe in a round."""
-        return frames.Openings(round=round, opened=self._crew.open(round))
+        return frames.HostOpenings(round=round, opened=self._crew.open(round))
 
-    def _slot(self, piece: frames.Piece) -> np.ndarray:
-        start = piece.origin * self._crew.update_bytes
+    def _slot(self, piece: frames.DealtTask) -> np.ndarray:
+        start = piece.seat * self._crew.update_bytes
         return self._slots.bytes[start : start + self._crew.update_bytes]
 
 
@@ -61,7 +61,7 @@ def serve(connection: socket.socket) -> None:
         message = frames.receive(connection)
         if message is None or isinstance(message, frames.Stop):
             return
-        if isinstance(message, frames.Setup):
+        if isinstance(message, frames.HostSetup):
             host = Host(message, frames.receive_descriptors(connection))
             frames.send(connection, host.ready())
         elif isinstance(message, frames.Deal) and host is not None:

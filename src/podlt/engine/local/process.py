@@ -50,7 +50,7 @@ class HostProcess:
         """Its number."""
         return self._popen.pid
 
-    def set_up(self, setup: frames.Setup, descriptors: Sequence[int]) -> None:
+    def set_up(self, setup: frames.HostSetup, descriptors: Sequence[int]) -> None:
         """Tells it what to host, and gives it the shared regions; `ready` waits until it has taken them."""
         with suppress(OSError):  # it died: `ready` says so
             frames.send_setup(self.connection, setup, descriptors)
@@ -68,12 +68,12 @@ class HostProcess:
         self.connection.settimeout(None)
         return message
 
-    def send(self, message: frames.Message) -> None:
+    def send(self, message: frames.Frame) -> None:
         """Sends a message; to a process that died it goes nowhere: the end of the socket is read soon."""
         with suppress(OSError):
             frames.send(self.connection, message)
 
-    def receive(self) -> frames.Message | None:
+    def receive(self) -> frames.Frame | None:
         """The next message, or None when the process is gone or what it sends is no message: then it is of no use."""
         try:
             return frames.receive(self.connection)

@@ -18,7 +18,7 @@ from podlt.protocol.entries import Begin, identity
 from podlt.protocol.messages import TreeSize
 
 
-class OwnWorkers(FixedMembers, LocalEngine):
+class LocalWorkers(FixedMembers, LocalEngine):
     """The engine `local`, whose workers neither come nor go.
 
     Args:
@@ -29,7 +29,7 @@ class OwnWorkers(FixedMembers, LocalEngine):
     """
 
     def __init__(self, job: Job, cheats: Mapping[str, str], hosts: list[HostProcess]) -> None:
-        setup = frames.Setup(
+        setup = frames.HostSetup(
             run=b"",
             seen=TreeSize(0, EMPTY_ROOT),
             program=job.program.to_bytes(),
@@ -49,7 +49,7 @@ class OwnWorkers(FixedMembers, LocalEngine):
         return self._signed(self.start(identity(begin), seen), seen)
 
 
-class OwnMachine:
+class LocalMachine:
     """The workplace `local`.
 
     Args:
@@ -67,4 +67,4 @@ class OwnMachine:
         """Processes that import PyTorch while the manager captures the program."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         with starting(min(self._processes or cores, workers)) as hosts:
-            yield lambda job: OwnWorkers(job, self._cheats, hosts)
+            yield lambda job: LocalWorkers(job, self._cheats, hosts)

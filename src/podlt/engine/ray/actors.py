@@ -27,7 +27,7 @@ class Died(Fault):
     """It, or its node, is gone."""
 
 
-class Terms(msgspec.Struct, frozen=True):
+class ActorOptions(msgspec.Struct, frozen=True):
     """On what terms actors are made.
 
     Attributes:
@@ -50,7 +50,7 @@ class Actor:
         terms: what it takes; label: what the dashboard shows; attempt: which one of this label it is, from 1.
     """
 
-    def __init__(self, terms: Terms, label: str, attempt: int) -> None:
+    def __init__(self, terms: ActorOptions, label: str, attempt: int) -> None:
         # Ray must not make it anew by itself: an actor that knows nothing would take calls that are for another.
         self._handle: Any = (
             ray.remote(RayHost)
@@ -76,7 +76,7 @@ class Actor:
         ray.kill(self._handle, no_restart=True)
 
 
-class Call(msgspec.Struct):
+class PendingCall(msgspec.Struct):
     """A call that was not answered yet.
 
     Attributes:
@@ -87,12 +87,12 @@ class Call(msgspec.Struct):
     method: str
     refs: list[Any]
     round: int = -1
-    pieces: list[frames.Piece] = []
+    pieces: list[frames.DealtTask] = []
     workers: list[frames.Hosted] = []
     since: float = 0.0
 
 
-class Seat:
+class ActorSlot:
     """The place of one actor: whose workers it hosts, what they were dealt this round, and who sits there now.
 
     Attributes:
@@ -104,7 +104,7 @@ class Seat:
     def __init__(self, number: int, workers: list[frames.Hosted], actor: Actor, label: str) -> None:
         self.number, self.workers, self.actor, self.label = number, workers, actor, label
         self.deals: list[frames.Deal] = []
-        self.calls: deque[Call] = deque()
+        self.calls: deque[PendingCall] = deque()
         self.begun = -1
         self.ready = False
         self.deaths = 0
@@ -112,14 +112,14 @@ class Seat:
 
     def drop(self, origins: set[int]) -> None:
         """Forgets tasks that others have now: whoever takes over must not execute them."""
-        left = ([p for p in deal.pieces if p.origin not in origins] for deal in self.deals)
+        left = ([p for p in deal.pieces if p.seat not in origins] for deal in self.deals)
         self.deals = [
             msgspec.structs.replace(deal, pieces=pieces)
             for deal, pieces in zip(self.deals, left, strict=True)
             if pieces
         ]
 
-    def renew(self, terms: Terms) -> None:
+    def renew(self, terms: ActorOptions) -> None:
         """Another actor takes the place; calls to the one before are forgotten."""
         self.attempt += 1
         self.actor = Actor(terms, self.label, self.attempt)
@@ -196,6 +196,6 @@ def room(resources: Mapping[str, float]) -> int:
     total = sum(holds(node["Resources"]) for node in cluster.nodes() if node["Alive"])
     if not total:
         raise EngineError(
-            f"no node of the Ray cluster has what a worker's actor takes ({Terms(resources, '').words()})"
+            f"no node of the Ray cluster has what a worker's actor takes ({ActorOptions(resources, '').words()})"
         )
     return max(1, min(total, holds(cluster.available_resources())))

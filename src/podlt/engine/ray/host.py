@@ -24,7 +24,7 @@ from podlt.engine.shared_memory import ALIGNMENT, Region
 from podlt.errors import EngineError
 
 if TYPE_CHECKING:
-    from podlt.execution.worker_runtime import Crew
+    from podlt.execution.worker_runtime import WorkerRuntime
 
 CALL_TASKS, CALL_BYTES = 8, 64 * 2**20
 """How many tasks, and at most how many bytes of updates (but at least one), go through one call of an actor."""
@@ -38,15 +38,15 @@ class Here(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     node: str
 
 
-class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class HostReply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What came of the tasks of one call; their updates come beside it, one after another in the order of the call."""
 
     results: list[frames.Results]
-    failed: list[frames.Failed]
+    failed: list[frames.ExecutionFailed]
 
 
 _here: Decoder[Here] = Decoder(Here)
-_answer: Decoder[Answer] = Decoder(Answer)
+_answer: Decoder[HostReply] = Decoder(HostReply)
 
 
 def read_here(raw: bytes) -> Here:
@@ -58,7 +58,7 @@ def read_here(raw: bytes) -> Here:
     return _here.decode(raw)
 
 
-def read_answer(raw: bytes) -> Answer:
+def read_answer(raw: bytes) -> HostReply:
     """What `RayHost.work` says.
 
     Raises:
@@ -126,7 +126,7 @@ class RayHost:
         from ray.util.metrics import Counter, Gauge
 
         self._label = label
-        self._crew: Crew | None = None
+        self._crew: WorkerRuntime | None = None
         self._inputs = ExitStack()
         self._tags = {"actor": label}
         self._at = Gauge("podlt_round", description="The round that workers are in.", tag_keys=("actor",))
@@ -150,16 +150,16 @@ class RayHost:
         """
         import torch
 
-        from podlt.execution.worker_runtime import Crew
+        from podlt.execution.worker_runtime import WorkerRuntime
 
         setup = frames.unpack(raw)
-        assert isinstance(setup, frames.Setup)
+        assert isinstance(setup, frames.HostSetup)
         if self._crew is None:
             torch.set_num_threads(1)
             torch.set_grad_enabled(False)
             # Arrays of the object store cannot be written, and PyTorch has no such thing; nobody writes to inputs.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
-            self._crew = Crew(setup)
+            self._crew = WorkerRuntime(setup)
             self._fields = setup.fields
             self._updates = Region(tasks_a_call(self._crew.update_bytes) * self._crew.update_bytes)
         joins = self._crew.join(setup.workers)
@@ -180,21 +180,21 @@ class RayHost:
         self._at.set(round, tags=self._tags)
 
     def work(self, raw: bytes) -> tuple[bytes, np.ndarray]:
-        """Executes tasks of the round that was begun; returns an `Answer`, and their updates one after another."""
+        """Executes tasks of the round that was begun; returns an `HostReply`, and their updates one after another."""
         deal = frames.unpack(raw)
         assert self._crew is not None and isinstance(deal, frames.Deal)
         size = self._crew.update_bytes
         updates = self._updates.bytes[: len(deal.pieces) * size]
-        places = {piece.origin: updates[i * size : (i + 1) * size] for i, piece in enumerate(deal.pieces)}
+        places = {piece.seat: updates[i * size : (i + 1) * size] for i, piece in enumerate(deal.pieces)}
         said: list[Any] = []
-        self._crew.work(deal, lambda piece: places[piece.origin], said.append)
+        self._crew.work(deal, lambda piece: places[piece.seat], said.append)
         results = [message for message in said if isinstance(message, frames.Results)]
-        failed = [message for message in said if isinstance(message, frames.Failed)]
+        failed = [message for message in said if isinstance(message, frames.ExecutionFailed)]
         if results:
             self._done.inc(sum(len(message.done) for message in results), tags=self._tags)
-        return encode(Answer(results, failed)), updates
+        return encode(HostReply(results, failed)), updates
 
     def open(self, round: int) -> bytes:
         """Every opening that its workers owe in a round: an `Openings`."""
         assert self._crew is not None
-        return frames.pack(frames.Openings(round=round, opened=self._crew.open(round)))
+        return frames.pack(frames.HostOpenings(round=round, opened=self._crew.open(round)))

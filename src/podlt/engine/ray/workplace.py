@@ -41,7 +41,7 @@ class RayCluster:
         resources: what every actor takes of its node besides one core, by Ray's names: so actors land where those are;
         processes: how many actors, 0 for as many as the cluster has room for now;
         cheats: worker number (as text) -> what it does;
-        patience: the least seconds after which an actor that says nothing is taken for hung.
+        silence_timeout: the least seconds after which an actor that says nothing is taken for hung.
 
     Raises:
         UsageError: the address or a resource is none.
@@ -57,7 +57,7 @@ class RayCluster:
         processes: int = 0,
         cheats: Mapping[str, str] | None = None,
         *,
-        patience: float = LEAST_PATIENCE,
+        silence_timeout: float = LEAST_PATIENCE,
     ) -> None:
         if address and not re.fullmatch(r"auto|[^/@\s]+:\d{1,5}", address):
             raise UsageError(f"{address}: expected HOST:PORT; the manager has to run on a machine of the cluster")
@@ -69,7 +69,7 @@ class RayCluster:
                 )
         warnings.warn(TRUST, TrustWarning, stacklevel=2)
         self._address, self._resources = address, dict(resources or {})
-        self._processes, self._cheats, self._patience = processes, cheats or {}, patience
+        self._processes, self._cheats, self._silence_timeout = processes, cheats or {}, silence_timeout
 
     @contextmanager
     def ready(self, workers: int) -> Iterator[Callable[[Job], Engine]]:
@@ -83,10 +83,10 @@ class RayCluster:
         try:
             if started:
                 _begin(ray, self._address)
-            from podlt.engine.ray.actors import Actor, Terms, label_of, room, shares
+            from podlt.engine.ray.actors import Actor, ActorOptions, label_of, room, shares
             from podlt.engine.ray.engine import RayEngine
 
-            terms = Terms(self._resources, f"podlt-{secrets.token_hex(8)}")
+            terms = ActorOptions(self._resources, f"podlt-{secrets.token_hex(8)}")
             free = room(self._resources)  # also where it is told how many: nobody waits for what no node has
             count = min(self._processes or free, workers)
             actors = [Actor(terms, label_of(share), 1) for share in shares(workers, count)]
@@ -97,7 +97,7 @@ class RayCluster:
                     raise UsageError(
                         'arithmetic = "stock" gives other bits on other machines: a cluster needs arithmetic = "exact"'
                     )
-                return RayEngine(job, self._cheats, terms, actors, patience=self._patience)
+                return RayEngine(job, self._cheats, terms, actors, silence_timeout=self._silence_timeout)
 
             try:
                 yield make

@@ -74,18 +74,18 @@ class Admitted(msgspec.Struct, frozen=True):
         after: what is to be kept, the same object as before if nothing changed.
     """
 
-    after: Admission
+    after: AccessPolicy
     by: By
 
 
-class Refused(msgspec.Struct, frozen=True):
+class Refusal(msgspec.Struct, frozen=True):
     """A worker is not let in: why, and after how many seconds it may ask again; None for never."""
 
     reason: str
     seconds: int | None = None
 
 
-class Admission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AccessPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a manager knows of who may work for its run. Keys are in hexadecimal digits.
 
     Attributes:
@@ -107,18 +107,18 @@ class Admission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     # -- decisions ---------------------------------------------------------------------------------------------------
 
-    def barred(self, key: bytes) -> Refused | None:
+    def barred(self, key: bytes) -> Refusal | None:
         """Why a key may not be connected, whatever it brings; None if nothing speaks against it."""
         name = key.hex()
         if name in self.revoked:
-            return Refused(f"this key was revoked: {self.revoked[name] or 'no reason given'}")
+            return Refusal(f"this key was revoked: {self.revoked[name] or 'no reason given'}")
         if name in self.paused:
-            return Refused(f"this key is paused: {self.paused[name] or 'no reason given'}", PAUSED_SECONDS)
+            return Refusal(f"this key is paused: {self.paused[name] or 'no reason given'}", PAUSED_SECONDS)
         if self.everybody_paused:
-            return Refused("the run takes no workers for now", PAUSED_SECONDS)
+            return Refusal("the run takes no workers for now", PAUSED_SECONDS)
         return None
 
-    def decide(self, key: bytes, invitation: str, now: int, deposit: int = 0) -> Admitted | Refused:
+    def decide(self, key: bytes, invitation: str, now: int, deposit: int = 0) -> Admitted | Refusal:
         """Whether a key is let in.
 
         Args:
@@ -133,17 +133,17 @@ class Admission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return Admitted(self, self.members[name].by)
         if name in self.allowed:
             return self._member(name, Known("allowlist", now), {})
-        found = self._by_invitation(name, invitation, now) if invitation else Refused(NOT_INVITED)
+        found = self._by_invitation(name, invitation, now) if invitation else Refusal(NOT_INVITED)
         if isinstance(found, Admitted) or self.deposit is None:
             return found
         if deposit < self.deposit:
-            return Refused(
+            return Refusal(
                 f"this run asks for a deposit of {self.deposit} credits, and {deposit} were offered: "
                 "ask for a new address"
             )
         held = self.held(name)
         if held < self.deposit:
-            return Refused(
+            return Refusal(
                 f"this run asks for a deposit of {self.deposit} credits, and {held} are recorded for the key {name}: "
                 f"pay {self.deposit - held} to {self.payee or 'the owner of the run'}, naming this key, and come again"
             )
@@ -154,22 +154,22 @@ class Admission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The credits that are recorded as a key's deposit, less what was paid back."""
         return sum(-one.amount if one.back else one.amount for one in self.payments.get(key, []))
 
-    def _by_invitation(self, key: str, invitation: str, now: int) -> Admitted | Refused:
+    def _by_invitation(self, key: str, invitation: str, now: int) -> Admitted | Refusal:
         issued = self.invitations.get(invitation)
         if issued is None:
-            return Refused("the invitation is not one of this run")
+            return Refusal("the invitation is not one of this run")
         if issued.revoked:
-            return Refused("the invitation was revoked")
+            return Refusal("the invitation was revoked")
         if issued.expires and now >= issued.expires:
-            return Refused("the invitation has expired")
+            return Refusal("the invitation has expired")
         if issued.used >= issued.uses:
-            return Refused(f"the invitation was used already ({issued.uses} of {issued.uses} times)")
+            return Refusal(f"the invitation was used already ({issued.uses} of {issued.uses} times)")
         used = msgspec.structs.replace(issued, used=issued.used + 1)
         return self._member(key, Known("invitation", now, invitation), {invitation: used})
 
-    def _member(self, key: str, known: Known, invitations: dict[str, Issued]) -> Admitted | Refused:
+    def _member(self, key: str, known: Known, invitations: dict[str, Issued]) -> Admitted | Refusal:
         if len(self.members) >= MOST_MEMBERS:
-            return Refused(f"this run remembers {MOST_MEMBERS} workers, and takes no more")
+            return Refusal(f"this run remembers {MOST_MEMBERS} workers, and takes no more")
         after = msgspec.structs.replace(
             self, members={**self.members, key: known}, invitations={**self.invitations, **invitations}
         )
@@ -177,11 +177,11 @@ class Admission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     # -- what the operator says --------------------------------------------------------------------------------------
 
-    def issue(self, name: str, issued: Issued) -> Admission:
+    def issue(self, name: str, issued: Issued) -> AccessPolicy:
         """After an invitation was given out."""
         return msgspec.structs.replace(self, invitations={**self.invitations, name: issued})
 
-    def withdraw(self, name: str) -> Admission:
+    def withdraw(self, name: str) -> AccessPolicy:
         """After an invitation was revoked: who came by it stays.
 
         Raises:
@@ -192,27 +192,27 @@ class Admission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         revoked = msgspec.structs.replace(self.invitations[name], revoked=True)
         return msgspec.structs.replace(self, invitations={**self.invitations, name: revoked})
 
-    def allow(self, key: str, note: str) -> Admission:
+    def allow(self, key: str, note: str) -> AccessPolicy:
         """After a key was allowed; if it was revoked, it no longer is."""
         return msgspec.structs.replace(self, allowed={**self.allowed, key: note}, revoked=_without(self.revoked, key))
 
-    def revoke(self, key: str, reason: str) -> Admission:
+    def revoke(self, key: str, reason: str) -> AccessPolicy:
         """After a key was shut out for good."""
         return msgspec.structs.replace(self, revoked={**self.revoked, key: reason}, allowed=_without(self.allowed, key))
 
-    def pause(self, key: str, reason: str) -> Admission:
+    def pause(self, key: str, reason: str) -> AccessPolicy:
         """After a key was shut out for now."""
         return msgspec.structs.replace(self, paused={**self.paused, key: reason})
 
-    def resume(self, key: str) -> Admission:
+    def resume(self, key: str) -> AccessPolicy:
         """After a key was let in again; a revoked one stays out."""
         return msgspec.structs.replace(self, paused=_without(self.paused, key))
 
-    def pause_everybody(self, paused: bool) -> Admission:
+    def pause_everybody(self, paused: bool) -> AccessPolicy:
         """After the run was closed for all, or opened again for those who may."""
         return msgspec.structs.replace(self, everybody_paused=paused)
 
-    def open(self, deposit: int | None, payee: str | None = None) -> Admission:
+    def open(self, deposit: int | None, payee: str | None = None) -> AccessPolicy:
         """After the run was opened to all who have paid a deposit, or (None) to nobody but those who are invited.
 
         Args:
@@ -220,7 +220,7 @@ class Admission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         return msgspec.structs.replace(self, deposit=deposit, payee=self.payee if payee is None else payee)
 
-    def pay(self, key: str, amount: int, now: int, reference: str) -> Admission:
+    def pay(self, key: str, amount: int, now: int, reference: str) -> AccessPolicy:
         """After somebody paid a deposit for a key.
 
         Raises:
@@ -232,7 +232,7 @@ class Admission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise UsageError(f"a deposit of {amount} credits: expected 1 or more, and below 2^62 in all")
         return self._paid(key, Payment(amount, now, reference))
 
-    def pay_back(self, key: str, now: int, reference: str) -> Admission:
+    def pay_back(self, key: str, now: int, reference: str) -> AccessPolicy:
         """After all that is held for a key was paid back: it must pay anew to come again.
 
         Raises:
@@ -242,23 +242,23 @@ class Admission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise UsageError(f"no deposit is held for the key {key}")
         return self._paid(key, Payment(self.held(key), now, reference, back=True))
 
-    def _paid(self, key: str, payment: Payment) -> Admission:
+    def _paid(self, key: str, payment: Payment) -> AccessPolicy:
         return msgspec.structs.replace(self, payments={**self.payments, key: [*self.payments.get(key, []), payment]})
 
 
-def to_bytes(admission: Admission) -> bytes:
+def to_bytes(admission: AccessPolicy) -> bytes:
     """As a canonical JSON document."""
     return to_json(msgspec.to_builtins(admission))
 
 
-def from_bytes(raw: bytes) -> Admission:
+def from_bytes(raw: bytes) -> AccessPolicy:
     """What `to_bytes` wrote.
 
     Raises:
         InvalidProofError: malformed.
     """
     try:
-        return msgspec.convert(from_json(raw), Admission)
+        return msgspec.convert(from_json(raw), AccessPolicy)
     except msgspec.ValidationError as error:
         raise InvalidProofError(f"malformed: {error}") from None
 

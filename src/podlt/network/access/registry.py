@@ -18,7 +18,7 @@ from podlt.canonical import from_json, to_json
 from podlt.crypto import SigningKey
 from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.network.access import invitation as inv
-from podlt.network.access.policy import Admission, Admitted, Issued, Refused, from_bytes, to_bytes
+from podlt.network.access.policy import AccessPolicy, Admitted, Issued, Refusal, from_bytes, to_bytes
 from podlt.store.files import read_whole, write_whole
 
 FILE = "admission.json"
@@ -28,14 +28,14 @@ PLACE = "place.json"
 _LONGEST = 2**24
 
 
-class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RunAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where workers find a run: what its invitations name. `certificate` is in DER, in hexadecimal digits."""
 
     servers: list[str]
     certificate: Annotated[str, Meta(pattern="^([0-9a-f]{2})*$")] = ""
 
 
-class Register:
+class Registry:
     """Who may work for a run, in its directory. Several processes may use it at once.
 
     Args:
@@ -47,10 +47,10 @@ class Register:
         self._path = run / FILE
         self._mutex = threading.Lock()
         self._seen: tuple[int, int, int] | None = None
-        self._state = Admission()
+        self._state = AccessPolicy()
 
     @property
-    def state(self) -> Admission:
+    def state(self) -> AccessPolicy:
         """What the file says now.
 
         Raises:
@@ -59,7 +59,7 @@ class Register:
         with self._mutex:
             return self._read()
 
-    def change(self, what: Callable[[Admission], Admission]) -> Admission:
+    def change(self, what: Callable[[AccessPolicy], AccessPolicy]) -> AccessPolicy:
         """Changes the file; on the disk before this returns.
 
         Raises:
@@ -72,18 +72,18 @@ class Register:
                 write_whole(self._path, to_bytes(after), mode=0o600)
             return self._read()
 
-    def admit(self, key: bytes, invitation: str, now: int, deposit: int = 0) -> Admitted | Refused:
+    def admit(self, key: bytes, invitation: str, now: int, deposit: int = 0) -> Admitted | Refusal:
         """Decides, and keeps what follows from it before anybody is told (a use that was counted stays counted).
 
-        Args and Raises: as `Admission.decide` and `change`.
+        Args and Raises: as `AccessPolicy.decide` and `change`.
         """
         state = self.state
         decision = state.decide(key, invitation, now, deposit)
-        if isinstance(decision, Refused) or decision.after is state:
+        if isinstance(decision, Refusal) or decision.after is state:
             return decision
-        decisions: list[Admitted | Refused] = []
+        decisions: list[Admitted | Refusal] = []
 
-        def decide(state: Admission) -> Admission:
+        def decide(state: AccessPolicy) -> AccessPolicy:
             decisions.append(state.decide(key, invitation, now, deposit))  # anew: now nobody else can change it
             last = decisions[-1]
             return last.after if isinstance(last, Admitted) else state
@@ -125,7 +125,7 @@ class Register:
             self.change(lambda state: state.issue(invitation.name, issued))
         return inv.sign(invitation, key)
 
-    def place(self) -> Place:
+    def place(self) -> RunAddress:
         """Where workers find the run.
 
         Raises:
@@ -137,7 +137,7 @@ class Register:
                 f"{self.run}: this run has no server that workers could come to; start it by podlt manager"
             )
         try:
-            return msgspec.convert(from_json(read_whole(path, _LONGEST)), Place)
+            return msgspec.convert(from_json(read_whole(path, _LONGEST)), RunAddress)
         except (msgspec.ValidationError, InvalidProofError):
             raise StorageError(f"{path}: malformed; the run's directory was changed") from None
 
@@ -151,14 +151,14 @@ class Register:
             inv.check_url(url)
         folder = self.run / FOLDER
         folder.mkdir(mode=0o700, exist_ok=True)
-        write_whole(folder / PLACE, to_json(msgspec.to_builtins(Place(list(servers), certificate.hex()))))
+        write_whole(folder / PLACE, to_json(msgspec.to_builtins(RunAddress(list(servers), certificate.hex()))))
 
-    def _read(self) -> Admission:
+    def _read(self) -> AccessPolicy:
         """The file, if it is another than the one that was read last: each change makes a new file."""
         try:
             found = self._path.stat()
         except FileNotFoundError:
-            self._seen, self._state = None, Admission()
+            self._seen, self._state = None, AccessPolicy()
             return self._state
         except OSError as error:
             raise StorageError(f"{self._path}: cannot be read: {error.strerror}") from None

@@ -27,7 +27,7 @@ ATTEMPTS = 6
 Result = TypeVar("Result")
 
 
-class Place(Taker, Protocol):
+class Destination(Taker, Protocol):
     """Memory that takes a blob."""
 
     def finish(self, digest: bytes) -> None:
@@ -51,7 +51,7 @@ class Whole:
         self.offset += len(view)
 
     def finish(self, digest: bytes) -> None:
-        """See `Place`."""
+        """See `Destination`."""
         if blob_digest(self.data.data) != digest:
             self.offset = 0
             raise BadBlobError(f"{self.size} bytes that are not it", digest)
@@ -66,7 +66,7 @@ class Changed:
 
     def __init__(self, state: np.ndarray, size: int, result: bytes) -> None:
         self._state, self._result = state, result
-        self._decoder, self._done = delta.Decoder(state, state.nbytes), 0
+        self._decoder, self._done = delta.DeltaDecoder(state, state.nbytes), 0
         self.size, self.offset = size, 0
 
     def append(self, data: Buffer) -> None:
@@ -81,20 +81,20 @@ class Changed:
         self.offset += len(flat(data))
 
     def finish(self, digest: bytes) -> None:
-        """See `Place`; it is the result that must be right."""
+        """See `Destination`; it is the result that must be right."""
         self._decoder.finish()
         delta.check(blob_digest(self._state.data), self._result)
 
 
-class Ended(NamedTuple):
+class TransferEnded(NamedTuple):
     """A fetch ended: of what, into which place, and with which error, if any; or an upload (no place) failed."""
 
     digest: bytes
-    place: Place | None
+    place: Destination | None
     error: Exception | None
 
 
-class Porter:
+class BlobTransfers:
     """Carries blobs between a manager's server and this process.
 
     Args:
@@ -105,7 +105,7 @@ class Porter:
         self._urls, self._fingerprint = list(urls), fingerprint
         self._keys = {key.public: key for key in keys}
         self._http, self._buckets = _modules()
-        self._ended: deque[Ended] = deque()
+        self._ended: deque[TransferEnded] = deque()
         self._jobs: dict[tuple[bytes, bytes], asyncio.Task[None]] = {}
         self._clients: dict[tuple[bytes, int], Any] = {}
         self._failures = 0
@@ -113,7 +113,7 @@ class Porter:
         self._uploads = asyncio.Lock()
         self._background = Background("podlt-porter")
 
-    def fetch(self, key: bytes, digest: bytes, place: Place, urls: Sequence[str] = (), part: int = 0) -> None:
+    def fetch(self, key: bytes, digest: bytes, place: Destination, urls: Sequence[str] = (), part: int = 0) -> None:
         """Begins to fetch a blob, or goes on with it; nothing if that is being done already.
 
         Args:
@@ -130,7 +130,7 @@ class Porter:
         """
         self._do((key, digest), lambda: self._send(key, digest, data), None)
 
-    def ended(self) -> list[Ended]:
+    def ended(self) -> list[TransferEnded]:
         """What ended since the last call, uploads that went well excepted."""
         found = []
         with suppress(IndexError):
@@ -175,7 +175,7 @@ class Porter:
 
     # -- on the thread -----------------------------------------------------------------------------------------------
 
-    async def _fetch(self, key: bytes, digest: bytes, place: Place, urls: Sequence[str], part: int) -> None:
+    async def _fetch(self, key: bytes, digest: bytes, place: Destination, urls: Sequence[str], part: int) -> None:
         if urls:
             with suppress(PodltError):
                 await self._from(await self._bucket(urls, part), digest, place)
@@ -185,7 +185,7 @@ class Porter:
         client = await self._client(key)
         await self._from(client.fetch_range, digest, place)
 
-    async def _from(self, fetch_range: FetchRange, digest: bytes, place: Place) -> None:
+    async def _from(self, fetch_range: FetchRange, digest: bytes, place: Destination) -> None:
         await fetch_rest(place, digest, fetch_range, attempts=ATTEMPTS)
         await in_thread(place.finish, digest)
 
@@ -203,7 +203,7 @@ class Porter:
 
     async def _bucket(self, urls: Sequence[str], part: int) -> FetchRange:
         if (b"", 0) not in self._clients:
-            client = self._buckets.BucketClient(self._is_inside)
+            client = self._buckets.ObjectClient(self._is_inside)
             self._clients[b"", 0] = await self._stack.enter_async_context(client)
         client = self._clients[b"", 0]
 
@@ -219,7 +219,7 @@ class Porter:
         return bool(await self._http.is_inside(url, self._fingerprint))
 
     def _do(
-        self, name: tuple[bytes, bytes], work: Callable[[], Coroutine[Any, Any, None]], place: Place | None
+        self, name: tuple[bytes, bytes], work: Callable[[], Coroutine[Any, Any, None]], place: Destination | None
     ) -> None:
         async def run() -> None:
             error: Exception | None = None
@@ -231,7 +231,7 @@ class Porter:
             finally:
                 self._jobs.pop(name, None)
             if place is not None or error is not None:
-                self._ended.append(Ended(name[1], place, error))
+                self._ended.append(TransferEnded(name[1], place, error))
 
         async def begin() -> None:
             if name not in self._jobs:

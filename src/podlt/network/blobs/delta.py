@@ -116,7 +116,7 @@ def parts(encoded: Buffer, base: np.ndarray | None, size: int) -> Iterator[np.nd
     Raises:
         InvalidProofError: malformed, for another length than `size`, or larger than it says.
     """
-    decoder = Decoder(base, size)
+    decoder = DeltaDecoder(base, size)
     yield from decoder.feed(encoded)
     decoder.finish()
 
@@ -128,7 +128,7 @@ def check(found: bytes, digest: bytes) -> None:
         raise InvalidProofError(message, expected=digest, actual=found)
 
 
-class Decoder:
+class DeltaDecoder:
     """Takes an encoding as it comes, in any cuts, and gives the parameters part by part.
 
     What it keeps of the encoding is less than a record, however long that is.

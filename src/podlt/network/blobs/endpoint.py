@@ -28,7 +28,7 @@ from podlt.errors import InvalidProofError, StorageError
 from podlt.network.access import tokens
 from podlt.network.blobs.store import BlobStore
 from podlt.network.blobs.transfer import RANGE, BadBlobError, in_thread
-from podlt.network.token_bucket import Bucket
+from podlt.network.token_bucket import TokenBucket
 
 STEP = 2**20
 """How many bytes of a blob are in memory at once, for each request."""
@@ -114,7 +114,7 @@ class BlobEndpoint:
         self._fingerprint = tokens.fingerprint(certificate.read_bytes())
         self._uploads: dict[tuple[bytes, bytes], _Upload] = {}
         self._busy: Counter[bytes] = Counter()
-        self._buckets: dict[bytes, Bucket] = {}
+        self._buckets: dict[bytes, TokenBucket] = {}
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
 
@@ -241,11 +241,11 @@ class BlobEndpoint:
         held: np.ndarray | None,
     ) -> None:
         """Sends a range, as fast as it is taken, but no slower than a MiB in the idle time."""
-        async with asyncio.timeout(self._limits.idle_seconds) as patience:
+        async with asyncio.timeout(self._limits.idle_seconds) as silence_timeout:
             await response.prepare(request)
             for offset in range(start, stop, STEP):
                 length = min(STEP, stop - offset)
-                await self._pace(key, length, patience)
+                await self._pace(key, length, silence_timeout)
                 if held is None:
                     data: bytes | memoryview = await in_thread(self._store.read, digest, offset, length)
                 elif self._memory.get(digest) is held:
@@ -278,11 +278,11 @@ class BlobEndpoint:
         """Appends a request's bytes, as they come; checks the blob after the last."""
         with self._store.partial(digest, upload.size, owner=key) as partial:
             upload.trusted = upload.trusted or not partial.resumed
-            async with asyncio.timeout(self._limits.idle_seconds) as patience:
+            async with asyncio.timeout(self._limits.idle_seconds) as silence_timeout:
                 async for data in request.content.iter_chunked(STEP):
                     await in_thread(partial.append, data)
                     upload.offset = partial.offset
-                    await self._pace(key, len(data), patience)
+                    await self._pace(key, len(data), silence_timeout)
             if partial.offset < upload.size:
                 return
             if not await in_thread(partial.finish):
@@ -303,13 +303,13 @@ class BlobEndpoint:
         with self._store.partial(digest, upload.size, owner=key) as partial:
             return partial.offset
 
-    async def _pace(self, key: bytes, nbytes: int, patience: asyncio.Timeout) -> None:
+    async def _pace(self, key: bytes, nbytes: int, silence_timeout: asyncio.Timeout) -> None:
         """Bytes came or went: holds the worker to its rate, and waits the idle time for the next ones."""
         now, seconds = asyncio.get_running_loop().time(), 0.0
         if self._limits.rate is not None:
-            bucket = self._buckets.setdefault(key, Bucket(self._limits.rate, 2 * STEP))
+            bucket = self._buckets.setdefault(key, TokenBucket(self._limits.rate, 2 * STEP))
             seconds = bucket.take(nbytes, now)
-        patience.reschedule(now + seconds + self._limits.idle_seconds)
+        silence_timeout.reschedule(now + seconds + self._limits.idle_seconds)
         await asyncio.sleep(seconds)
 
 

@@ -149,9 +149,9 @@ class BlobClient:
     ) -> tuple[int, bytes]:
         """One question, once more if our clock was wrong; returns Upload-Offset and the `expected` bytes."""
         try:
-            for attempt in range(2):
+            for deal_id in range(2):
                 status, offset, answer = await self._once(method, purpose, digest, headers, data, expected)
-                if status != 401 or attempt:
+                if status != 401 or deal_id:
                     break
         except aiohttp.ServerFingerprintMismatch:
             raise TransferError("the server's certificate is not the invitation's", digest, self._url) from None

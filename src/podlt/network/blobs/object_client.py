@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aiohttp.abc import ResolveResult
 
 
-class BucketClient:
+class ObjectClient:
     """Fetches ranges of blobs that lie in objects. An asynchronous context manager.
 
     Args:
@@ -45,7 +45,7 @@ class BucketClient:
         self._session: aiohttp.ClientSession | None = None
         self.moved = 0
 
-    async def __aenter__(self) -> BucketClient:
+    async def __aenter__(self) -> ObjectClient:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(resolver=_Resolver(self._may_inside)),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS),
@@ -128,7 +128,7 @@ class _Resolver(AbstractResolver):
     """Looks names up, and gives nothing but addresses that may be connected to.
 
     Args:
-        private: as for `BucketClient`.
+        private: as for `ObjectClient`.
     """
 
     def __init__(self, private: Callable[[], Awaitable[bool]]) -> None:

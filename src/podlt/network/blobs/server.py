@@ -25,7 +25,7 @@ from podlt.network.addresses import bracketed, is_any, own_address
 from podlt.network.background import CLOSE_SECONDS, Background
 from podlt.network.blobs.store import BlobStore
 from podlt.network.blobs.transfer import InMemory
-from podlt.network.settings import keep, kept
+from podlt.network.settings import load_settings, save_settings
 
 FOLDER = "blobs"
 """Of a run: its large blobs while they are needed."""
@@ -58,7 +58,7 @@ class _Offered(NamedTuple):
     readers: Container[bytes]
 
 
-class Depot:
+class BlobServer:
     """Serves and takes large blobs for one run, from when it is made.
 
     Args:
@@ -192,7 +192,7 @@ class Depot:
         with path.open("rb") as file:
             return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
 
-    def clear(self, keep: Iterable[bytes] = ()) -> None:
+    def clear(self, save_settings: Iterable[bytes] = ()) -> None:
         """A round is over: nothing is expected any more, and blobs that nobody needs are deleted."""
         if not self.used:
             return
@@ -204,7 +204,7 @@ class Depot:
 
         self._background.call(cancel(set(self._endpoint.expected())))
         self._expected, self._arrived = set(), deque()
-        self.store.keep(keep)
+        self.store.keep(save_settings)
         if self._bucket is not None:
             old, self._kept = self._kept[:-1], self._kept[-1:]  # of the last, somebody may be fetching the end still
             for digest, size, part in old:
@@ -258,18 +258,18 @@ class Depot:
 
     def _listen(self, run: Path, host: str, port: int) -> int:
         """Listens at the port of before, if there is one; returns the port, which is kept."""
-        known = port or kept(run).port
+        known = port or load_settings(run).port
         tries = int(PORT_SECONDS / 0.1)
-        for attempt in range(tries):
+        for deal_id in range(tries):
             try:
                 found = self._background.call(self._endpoint.start(host, known))
                 break
             except OSError as error:
-                if attempt + 1 == tries or not known:
+                if deal_id + 1 == tries or not known:
                     what = f"port {known} is taken by another program, and workers know this run by it"
                     raise UsageError(f"large blobs cannot be served on {host}: {what if known else error}") from None
                 threading.Event().wait(0.1)
-        keep(run, port=found)
+        save_settings(run, port=found)
         return int(found)
 
 

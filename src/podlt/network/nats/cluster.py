@@ -31,7 +31,7 @@ DEFAULT_PORTS = {"tls": 4222, "wss": 443}
 _LONGEST = 64 * 1024
 
 
-class Cluster(msgspec.Struct, frozen=True):
+class NatsCluster(msgspec.Struct, frozen=True):
     """Servers that somebody else starts.
 
     Attributes:
@@ -58,7 +58,7 @@ class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def cluster_of(
     urls: Sequence[str], key_file: Path | None, authority: Path | None = None, names: Sequence[str] = ()
-) -> Cluster:
+) -> NatsCluster:
     """What the options of a command say.
 
     Args:
@@ -83,10 +83,10 @@ def cluster_of(
                 f"most {LONGEST_CERTIFICATE}"
             )
         pinned(certificate)
-    return Cluster(servers, load_key(key_file), key_file.absolute(), certificate, list(names))
+    return NatsCluster(servers, load_key(key_file), key_file.absolute(), certificate, list(names))
 
 
-def remembered(folder: Path) -> Cluster | None:
+def remembered(folder: Path) -> NatsCluster | None:
     """The cluster that a run is on; None if it has a server of its own.
 
     Args:
@@ -107,10 +107,10 @@ def remembered(folder: Path) -> Cluster | None:
         raise UsageError(
             f"{key_file}: the key of the NATS cluster that this run is on is not here; give --nats URL --nats-key FILE"
         )
-    return Cluster(kept.servers, load_key(key_file), key_file, bytes.fromhex(kept.certificate), kept.names)
+    return NatsCluster(kept.servers, load_key(key_file), key_file, bytes.fromhex(kept.certificate), kept.names)
 
 
-def remember(folder: Path, cluster: Cluster) -> None:
+def remember(folder: Path, cluster: NatsCluster) -> None:
     """Keeps for a run which cluster it is on.
 
     Raises:

@@ -18,7 +18,7 @@ from podlt.crypto import SigningKey
 from podlt.errors import InvalidProofError
 from podlt.extras import needed_by
 from podlt.network.access.invitation import channel_of
-from podlt.network.access.registry import FOLDER, Register
+from podlt.network.access.registry import FOLDER, Registry
 from podlt.network.nats.authorization import ACCOUNT, manager_name, worker_name
 from podlt.network.nats.cluster import direct, remembered
 from podlt.network.nats.login import Options, own_options, system_key
@@ -38,7 +38,7 @@ _ALL = "$SYS.REQ.SERVER.PING.CONNZ"
 _HEX = frozenset("0123456789abcdef")
 
 
-class Connection(msgspec.Struct, frozen=True):
+class WorkerConnection(msgspec.Struct, frozen=True):
     """A worker's connection.
 
     Attributes:
@@ -56,7 +56,7 @@ class Connection(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def connected(run: Path, key: SigningKey) -> list[Connection] | None:
+def connected(run: Path, key: SigningKey) -> list[WorkerConnection] | None:
     """The workers' connections of a run, asked from outside its manager; None if its server cannot be reached.
 
     Args:
@@ -69,7 +69,7 @@ def connected(run: Path, key: SigningKey) -> list[Connection] | None:
     if cluster is not None:
         servers, certificate, root = direct(cluster.servers), cluster.certificate, cluster.key
     else:
-        place, near = Register(run).place(), url_of(run / FOLDER)
+        place, near = Registry(run).place(), url_of(run / FOLDER)
         servers, certificate, root = [near] if near else place.servers, bytes.fromhex(place.certificate), key
     options = own_options(system_key(root), certificate)
     once = _once(servers, options, channel_of(key.public), several=cluster is not None)
@@ -79,7 +79,7 @@ def connected(run: Path, key: SigningKey) -> list[Connection] | None:
         return None
 
 
-async def _once(servers: Sequence[str], options: Options, channel: str, *, several: bool) -> list[Connection]:
+async def _once(servers: Sequence[str], options: Options, channel: str, *, several: bool) -> list[WorkerConnection]:
     import nats
 
     # Python 3.11's asyncio warns at the end of each TLS connection of what concerns nobody.
@@ -87,7 +87,7 @@ async def _once(servers: Sequence[str], options: Options, channel: str, *, sever
     once = {"allow_reconnect": several, "max_reconnect_attempts": 1, "reconnect_time_wait": 0.1, "connect_timeout": 2}
     client = await nats.connect(list(servers), error_cb=_ignore, **once, **options)
     try:
-        return await Roll(client, channel, several=several).workers()
+        return await Connections(client, channel, several=several).workers()
     finally:
         await client.close()
 
@@ -130,7 +130,7 @@ class _Answer(msgspec.Struct, frozen=True):
     data: _Page
 
 
-class Roll:
+class Connections:
     """The connections of one run, as its servers tell.
 
     Args:
@@ -144,7 +144,7 @@ class Roll:
     def __init__(self, client: Any, channel: str, *, several: bool = False) -> None:
         self._client, self._channel, self._several = client, channel, several
 
-    async def workers(self, key: bytes | None = None) -> list[Connection]:
+    async def workers(self, key: bytes | None = None) -> list[WorkerConnection]:
         """The workers' connections, on all servers; or one worker's. The lobby and managers are not among them."""
         name = worker_name(self._channel, key) if key is not None else None
         return [one for page, entry in await self._entries(name) if (one := self._worker(page, entry)) is not None]
@@ -154,7 +154,7 @@ class Roll:
         found = await self._entries(manager_name(self._channel))
         return [entry.ip for _, entry in found if entry.authorized_user == manager_name(self._channel)]
 
-    async def cut(self, connection: Connection) -> None:
+    async def cut(self, connection: WorkerConnection) -> None:
         """Ends a connection; one that has ended already is no error."""
         asked = json.dumps({"cid": connection.number}).encode()
         await self._client.request(f"$SYS.REQ.SERVER.{connection.server}.KICK", asked, timeout=ANSWER_SECONDS)
@@ -193,12 +193,12 @@ class Roll:
             await subscription.unsubscribe()
         return pages
 
-    def _worker(self, page: _Page, entry: _Entry) -> Connection | None:
+    def _worker(self, page: _Page, entry: _Entry) -> WorkerConnection | None:
         """A worker's connection; None if it is another's, or is not admitted yet."""
         channel, _, name = entry.authorized_user.partition(".")
         if channel != self._channel or len(name) != 64 or not _HEX.issuperset(name):
             return None
-        return Connection(
+        return WorkerConnection(
             server=page.server_id,
             number=entry.cid,
             key=bytes.fromhex(name),
@@ -223,7 +223,7 @@ class Traffic:
         self._received = self._sent = 0
         self._told, self._at = (-1, 0, 0), 0.0
 
-    def take(self, found: Sequence[Connection], workers: int) -> None:
+    def take(self, found: Sequence[WorkerConnection], workers: int) -> None:
         """Takes who is connected now, and tells it if it is news."""
         known = {(one.server, one.number): (one.nbytes, one.taken) for one in found}
         for name, (received, sent) in known.items():

@@ -21,7 +21,7 @@ from podlt.crypto import SigningKey
 from podlt.errors import EngineError, InvalidProofError, UsageError
 from podlt.network.nats import configuration
 from podlt.network.nats.authorization import SUBJECT, admit, lobby_permissions, read_request
-from podlt.network.nats.cluster import Cluster
+from podlt.network.nats.cluster import NatsCluster
 from podlt.network.nats.connections import nats_errors
 from podlt.network.nats.login import Pass, issuer_key, own_options, pass_options, system_key, tls_options
 
@@ -35,7 +35,7 @@ class _Unreachable(Exception):
     """Nothing that answers as a NATS server is there; others of the cluster may be."""
 
 
-def examine(cluster: Cluster, tell: Callable[[str], object] = lambda line: None) -> None:
+def examine(cluster: NatsCluster, tell: Callable[[str], object] = lambda line: None) -> None:
     """Returns if the cluster can be used; servers that are away are told, as long as one is there.
 
     Raises:
@@ -49,7 +49,7 @@ def examine(cluster: Cluster, tell: Callable[[str], object] = lambda line: None)
         tell(f"one of the cluster's servers is away: {text}")
 
 
-async def _examine(cluster: Cluster) -> list[str]:
+async def _examine(cluster: NatsCluster) -> list[str]:
     """All servers at once: one that is away must not keep a manager waiting that goes on after it was killed."""
     found = await asyncio.gather(*(_look_at(url, cluster) for url in cluster.servers), return_exceptions=True)
     for one in found:
@@ -58,7 +58,7 @@ async def _examine(cluster: Cluster) -> list[str]:
     return [f"{url}: {one}" for url, one in zip(cluster.servers, found, strict=True) if one is not None]
 
 
-async def _look_at(url: str, cluster: Cluster) -> None:
+async def _look_at(url: str, cluster: NatsCluster) -> None:
     if not url.startswith("wss:"):
         await _reach(url, cluster.certificate)
     await _try(url, cluster)
@@ -92,7 +92,7 @@ async def _reach(url: str, certificate: bytes) -> None:
         raise UsageError(f"{url}: takes messages of {most:,} bytes; its configuration must hold:\n\nmax_payload: 1MB\n")
 
 
-async def _try(url: str, cluster: Cluster) -> None:
+async def _try(url: str, cluster: NatsCluster) -> None:
     """Is asked about a connection, as a manager, and lets it in."""
     nats = _nats()
     options = own_options(system_key(cluster.key), cluster.certificate)
@@ -117,7 +117,7 @@ async def _ask_as_system(client: Any, url: str, key: SigningKey) -> None:
         raise _missing(url, key, "the account of podlt's user is not its system account", "system_account") from None
 
 
-async def _knock(client: Any, url: str, cluster: Cluster) -> None:
+async def _knock(client: Any, url: str, cluster: NatsCluster) -> None:
     """Connects as a worker would, and lets it in."""
     channel, key = secrets.token_hex(8), SigningKey(secrets.token_bytes(32))
     options = pass_options(Pass(channel, key.public), key, cluster.certificate)

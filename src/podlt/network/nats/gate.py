@@ -22,8 +22,8 @@ from podlt.crypto import SigningKey
 from podlt.errors import EngineError, InvalidProofError, PodltError, UsageError
 from podlt.extras import needed_by
 from podlt.network.access.invitation import channel_of
-from podlt.network.access.policy import Refused
-from podlt.network.access.registry import Register
+from podlt.network.access.policy import Refusal
+from podlt.network.access.registry import Registry
 from podlt.network.nats.authorization import (
     SUBJECT,
     Request,
@@ -34,9 +34,9 @@ from podlt.network.nats.authorization import (
     refuse,
     worker_permissions,
 )
-from podlt.network.nats.connections import Connection, Counted, Roll, Traffic
+from podlt.network.nats.connections import Connections, Counted, Traffic, WorkerConnection
 from podlt.network.nats.login import Options, Pass, check_login, issuer_key, manager_options, own_options, system_key
-from podlt.network.nats.refusals import MOST_CONNECTIONS, Lobby, Penalties
+from podlt.network.nats.refusals import MOST_CONNECTIONS, Penalties, Refusals
 
 MESSAGES_PER_SECOND = 1000
 """What no honest worker sends: pieces are large, and records few. Bytes are for the link to limit, which knows how
@@ -55,7 +55,7 @@ OTHER_SECONDS = 10.0
 Gone = Callable[[bytes, str], None]
 
 
-class Door:
+class Gate:
     """Lets workers in.
 
     Args:
@@ -69,7 +69,7 @@ class Door:
 
     def __init__(
         self,
-        register: Register,
+        register: Registry,
         key: SigningKey,
         servers: Sequence[str],
         certificate: bytes,
@@ -87,7 +87,7 @@ class Door:
         self._channel, self._issuer = channel_of(key.public), issuer_key(self._root)
         self._system: Any = None
         self._link: Any = None
-        self._penalties, self._lobby = Penalties(), Lobby(self._send)
+        self._penalties, self._lobby = Penalties(), Refusals(self._send)
         self._logins: Counter[bytes] = Counter()
         self._before: dict[tuple[str, int], int] = {}
         self._looked = time.monotonic()
@@ -128,7 +128,7 @@ class Door:
         with suppress(RuntimeError):  # the door was closed
             asyncio.run_coroutine_threadsafe(self._shut_out(key, reason), self._loop)
 
-    def connections(self) -> list[Connection]:
+    def connections(self) -> list[WorkerConnection]:
         """The workers' connections at this moment.
 
         Raises:
@@ -176,7 +176,7 @@ class Door:
                     self._system = await self._connect(
                         nats, how, own_options(system_key(self._root), self._certificate)
                     )
-                    self._roll = Roll(self._system, self._channel, several=self._shared)
+                    self._roll = Connections(self._system, self._channel, several=self._shared)
                     if first and self._shared:
                         await self._be_alone()
                     await self._system.subscribe(SUBJECT, cb=self._knock)
@@ -258,11 +258,11 @@ class Door:
             return refuse(request, self._issuer, refused.reason, now)
         return admit(request, self._issuer, lobby_permissions(self._channel, shown.key, now + stay), now)
 
-    def _decide(self, shown: Pass) -> Refused | None:
+    def _decide(self, shown: Pass) -> Refusal | None:
         if (penalty := self._penalties.of(shown.key)) is not None:
             return penalty
         found = self._register.admit(shown.key, shown.invitation, self._clock(), shown.deposit)
-        return found if isinstance(found, Refused) else None
+        return found if isinstance(found, Refusal) else None
 
     # -- somebody is shut out ----------------------------------------------------------------------------------------
 
@@ -286,7 +286,7 @@ class Door:
         passed = time.monotonic() - self._looked
         self._looked = time.monotonic()
         self._penalties.forget()
-        by_key: dict[bytes, list[Connection]] = defaultdict(list)
+        by_key: dict[bytes, list[WorkerConnection]] = defaultdict(list)
         for one in found:
             by_key[one.key].append(one)
         self._traffic.take(found, len(by_key))
@@ -308,7 +308,7 @@ class Door:
         with suppress(Exception):
             await self._cut(await self._roll.workers(key), key, reason)
 
-    async def _cut(self, connections: Sequence[Connection], key: bytes, reason: str) -> None:
+    async def _cut(self, connections: Sequence[WorkerConnection], key: bytes, reason: str) -> None:
         for one in connections:
             await self._roll.cut(one)
         if connections:
@@ -316,7 +316,7 @@ class Door:
             self._gone(key, reason)
 
 
-def _small(connection: Connection) -> int:
+def _small(connection: WorkerConnection) -> int:
     """How many small messages a connection has sent, by what its large ones leave over."""
     return connection.messages - connection.nbytes // LARGE
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from podlt.errors import EngineError
 from podlt.network.messages import Leave, record
-from podlt.network.nats.loop import Connection, Loop, Options
+from podlt.network.nats.loop import Loop, NatsConnection, Options
 
 REFUSALS = 8
 """How many refusals in a row, without having been let in once, mean that there is nothing to wait for."""
@@ -43,7 +43,7 @@ class NatsManager:
     def __init__(self, servers: Sequence[str], channel: str, options: Options) -> None:
         self._up, self._down, self._all = subjects(channel)
         self._loop = Loop(2**20)
-        self._connection = Connection(servers, options)
+        self._connection = NatsConnection(servers, options)
         self._dropped: set[bytes] = set()
         self._lost: Counter[bytes] = Counter()
         self._loop.start(self._connection.keep(self._begun, self._loop.wake))
@@ -129,7 +129,7 @@ class NatsWorker:
         self._up, self._down, self._all = subjects(channel)
         self._servers = " or ".join(servers)
         self._loop = Loop(backlog)
-        self._connections = {key: Connection(servers, own) for key, own in options.items()}
+        self._connections = {key: NatsConnection(servers, own) for key, own in options.items()}
         self._listener: bytes | None = None
         self._let_in = False
         self._since = time.monotonic()
@@ -211,5 +211,5 @@ class NatsWorker:
                 return
 
 
-async def _closing(connections: Iterable[Connection]) -> None:
+async def _closing(connections: Iterable[NatsConnection]) -> None:
     await asyncio.gather(*(connection.close() for connection in connections), return_exceptions=True)

@@ -13,11 +13,11 @@ from podlt.crypto import SigningKey
 from podlt.engine.interface import Job
 from podlt.errors import StorageError, UsageError
 from podlt.network.access import invitation as inv
-from podlt.network.access.registry import FOLDER, Register
-from podlt.network.nats.cluster import Cluster, direct, remember, remembered
+from podlt.network.access.registry import FOLDER, Registry
+from podlt.network.nats.cluster import NatsCluster, direct, remember, remembered
 from podlt.network.nats.connections import Counted
 from podlt.network.nats.examine import examine
-from podlt.network.nats.gate import Door, Gone
+from podlt.network.nats.gate import Gate, Gone
 from podlt.network.nats.link import NatsManager, NatsWorker
 from podlt.network.nats.login import Options, manager_options, worker_options
 from podlt.network.nats.server import NatsServer
@@ -32,7 +32,7 @@ START_SECONDS = 15.0
 SHUT_OUT_SECONDS = 600
 
 
-class Entrance:
+class OpenRun:
     """A run's servers, its door, and the manager's link.
 
     Args:
@@ -40,7 +40,7 @@ class Entrance:
         reach this machine; websocket: a port for WebSocket, 0 for any, None for none (what is not told stays as it was
         when the run began); cluster: servers that are there already, instead of an own one; by default those that the
         run is on already, if it is; uses: for how many workers the first invitation is; tell: is called with a line
-        for each thing worth one; count: see `Door`.
+        for each thing worth one; count: see `Gate`.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Entrance:
         uses: int = 1000,
         *,
         websocket: int | None = None,
-        cluster: Cluster | None = None,
+        cluster: NatsCluster | None = None,
         tell: Callable[[str], None] = lambda line: None,
         count: Counted = lambda workers, received, sent: None,
     ) -> None:
@@ -88,7 +88,7 @@ class Entrance:
             server.stop()
             raise
 
-    def _join_cluster(self, job: Job, folder: Path, cluster: Cluster) -> NatsManager:
+    def _join_cluster(self, job: Job, folder: Path, cluster: NatsCluster) -> NatsManager:
         if self._port or self._websocket is not None:
             raise UsageError(f"the run is on the NATS servers {', '.join(cluster.servers)}: it has no port of its own")
         if self._advertise:
@@ -104,28 +104,28 @@ class Entrance:
         key: SigningKey,
         servers: Sequence[str],
         certificate: bytes,
-        register: Register,
+        register: Registry,
         *,
         cluster: SigningKey | None = None,
         ending: Callable[[], None] = lambda: None,
     ) -> NatsManager:
-        def door(gone: Gone) -> Door:
-            return Door(
+        def door(gone: Gone) -> Gate:
+            return Gate(
                 register, key, servers, certificate, gone=gone, count=self._count, tell=self._tell, cluster=cluster
             )
 
         options = manager_options(key, certificate, shared=cluster is not None)
         return _Link(servers, inv.channel_of(key.public), options, door, ending)
 
-    def _stand(self, job: Job, urls: list[str], certificate: bytes) -> Register:
+    def _stand(self, job: Job, urls: list[str], certificate: bytes) -> Registry:
         """Says where workers find the run, and invites them."""
-        register = Register(job.directory)
+        register = Registry(job.directory)
         register.set_place(urls, certificate)
         self.urls = urls
         self.line = self._invite(job, register, certificate)
         return register
 
-    def _invite(self, job: Job, register: Register, certificate: bytes) -> str:
+    def _invite(self, job: Job, register: Registry, certificate: bytes) -> str:
         """The run's first invitation, or an open run's address; the same again when it goes on in the same place."""
         path, deposit = job.directory / INVITATION, register.state.deposit
         with suppress(StorageError, UsageError, ValueError):
@@ -148,7 +148,7 @@ class _Link(NatsManager):
         servers: Sequence[str],
         channel: str,
         options: Options,
-        door: Callable[[Gone], Door],
+        door: Callable[[Gone], Gate],
         ending: Callable[[], None],
     ) -> None:
         self._ending, self._begun_yet = ending, False

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from podlt.network import messages as m
-from podlt.network.access.policy import Refused
+from podlt.network.access.policy import Refusal
 
 MOST_CONNECTIONS = 3
 """Of one key at once: a connection that was lost may be there for a while beside the one that replaces it."""
@@ -27,7 +27,7 @@ TELL_AT = (0.1, 1.5)
 FIRST_PENALTY, LONGEST_PENALTY = 10, 3600
 
 
-class Lobby:
+class Refusals:
     """Tells refused workers why.
 
     Args:
@@ -40,7 +40,7 @@ class Lobby:
         self._waiting: Counter[bytes] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def take(self, key: bytes, refused: Refused, *, known: bool) -> int | None:
+    def take(self, key: bytes, refused: Refusal, *, known: bool) -> int | None:
         """Lets a worker wait; returns for how many seconds, or None if there is no room for it.
 
         A worker that may come back waits inside, so that it need not ask every few seconds. Strangers, of whom there
@@ -57,10 +57,10 @@ class Lobby:
         task.add_done_callback(self._tasks.discard)
         return stay
 
-    async def _tell(self, key: bytes, refused: Refused, stay: int, *, stranger: bool) -> None:
+    async def _tell(self, key: bytes, refused: Refusal, stay: int, *, stranger: bool) -> None:
         """Tells why, once the worker has had time to subscribe; `stay`: seconds that it may listen."""
         said = m.record(
-            m.Refused(reason=refused.reason)
+            m.JoinRefused(reason=refused.reason)
             if refused.seconds is None
             else m.Dismissed(reason=refused.reason, seconds=refused.seconds)
         )
@@ -102,12 +102,12 @@ class Penalties:
             seconds = min(FIRST_PENALTY * 4**times, LONGEST_PENALTY)
         self._known[key] = _Penalty(times + 1, time.monotonic() + seconds, reason)
 
-    def of(self, key: bytes) -> Refused | None:
+    def of(self, key: bytes) -> Refusal | None:
         """What to tell a worker that is shut out at present."""
         penalty = self._known.get(key)
         if penalty is None or (left := penalty.until - time.monotonic()) <= 0:
             return None
-        return Refused(penalty.reason, int(left) + 1)
+        return Refusal(penalty.reason, int(left) + 1)
 
     def forget(self) -> None:
         """Forgets what is long over."""

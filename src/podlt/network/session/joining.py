@@ -11,16 +11,16 @@ from podlt.canonical import encode
 from podlt.engine.interface import Job, Member
 from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.network import messages as m
-from podlt.network.blobs.server import Depot
+from podlt.network.blobs.server import BlobServer
 from podlt.network.link import ManagerLink
 from podlt.network.run_setup import sign_setup
-from podlt.network.session.peers import Attention, Peer
+from podlt.network.session.peers import ListeningClock, Peer
 from podlt.protocol.entries import Begin, identity
 from podlt.protocol.messages import JoinTerms, TreeSize
 from podlt.protocol.signatures import join_checks
 
 
-class Reception:
+class JoinHandler:
     """Greets whoever comes, and keeps who wants to be admitted.
 
     Args:
@@ -36,9 +36,9 @@ class Reception:
         job: Job,
         link: ManagerLink,
         arithmetic: str,
-        clock: Attention,
+        clock: ListeningClock,
         beat: float,
-        depot: Depot | None,
+        depot: BlobServer | None,
         large: int,
     ) -> None:
         self._job, self._link, self._arithmetic = job, link, arithmetic
@@ -57,7 +57,7 @@ class Reception:
         """Says that the manager is there; who works for this run already will join again."""
         self._run, self._begin = identity(begin), encode(begin)
         self.head = self._note(seen)
-        self._link.publish(m.record(m.Announce(run=self._run)))
+        self._link.publish(m.record(m.ManagerHello(run=self._run)))
 
     def arrived(self) -> list[Member]:
         """Who asked to be admitted since the last call."""
@@ -72,18 +72,18 @@ class Reception:
         """Somebody wants to know what there is to do."""
         if hello.version != m.VERSION:
             reason = f"this manager speaks version {m.VERSION}, and the worker version {hello.version}: update podlt"
-            self._send(peer, m.Refused(reason=reason))
+            self._send(peer, m.JoinRefused(reason=reason))
         elif self._run:
             self._known.add(peer.key)
             self._link.send(peer.key, self._told())
 
-    def join(self, peer: Peer, join: m.Join) -> None:
+    def join(self, peer: Peer, join: m.JoinRequest) -> None:
         """Takes a wish to join; who was admitted already has lost the answer, or its link for a while."""
         if join.run != self._run or self._clock.now < peer.returns:
             return
         if join.arithmetic != self._arithmetic or join.differing:
             where = f"; the first operation that differs is {join.differing}" if join.differing else ""
-            self._send(peer, m.Refused(reason=f"this machine computes other bits than the run needs{where}"))
+            self._send(peer, m.JoinRefused(reason=f"this machine computes other bits than the run needs{where}"))
             return
         peer.process = join.process
         if peer.number is not None:
@@ -96,14 +96,14 @@ class Reception:
         head = self._note(TreeSize(terms.seen, terms.root))
         self._send(peer, m.Offer(run=self._run, terms=terms, head=head))
 
-    def signed(self, peer: Peer, said: m.Signed) -> None:
+    def signed(self, peer: Peer, said: m.SignedJoin) -> None:
         """Takes a worker's signature; whether the terms are those that it was offered last is for others to say."""
         if said.run != self._run or not peer.process or self._clock.now < peer.returns:
             return
         if peer.number is not None:
             self._welcome(peer, peer.number)
         elif not all(check.holds() for check in join_checks(self._run, peer.key, said.terms, said.signatures)):
-            self._send(peer, m.Refused(reason="the signature on joining does not hold"))
+            self._send(peer, m.JoinRefused(reason="the signature on joining does not hold"))
         else:
             known = self._arrived.get(peer.key)
             if known is None or known.terms is None or known.terms.seen <= said.terms.seen:
@@ -123,7 +123,7 @@ class Reception:
         due = self._clock.now - peer.asked > self._beat
         if self._run and peer.number is None and peer.key not in self._arrived and due:
             peer.asked = self._clock.now
-            self._send(peer, m.Announce(run=self._run))
+            self._send(peer, m.ManagerHello(run=self._run))
 
     def forget(self, peer: Peer) -> None:
         """A worker is gone, or shall be: it is not admitted any more, nor waits to be."""

@@ -15,19 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from podlt.engine.interface import Event, Job, Lost, Member, Receipt
+from podlt.engine.interface import DurableEntries, Event, Job, Lost, Member
 from podlt.engine.shared_memory import BlockBuffer, Region
 from podlt.errors import PodltError
 from podlt.network import messages as m
 from podlt.network.blobs.chunks import ranges
-from podlt.network.blobs.server import Depot
+from podlt.network.blobs.server import BlobServer
 from podlt.network.link import ManagerLink
-from podlt.network.session.joining import Reception
-from podlt.network.session.peers import Attention, Peer
-from podlt.network.session.publishing import Published, Publisher
-from podlt.network.session.receipts import Payslips
-from podlt.network.session.round import Dealing, lines_of
-from podlt.network.session.thrift import Policy, Thrift
+from podlt.network.session.joining import JoinHandler
+from podlt.network.session.peers import ListeningClock, Peer
+from podlt.network.session.publishing import Publication, Publisher
+from podlt.network.session.receipts import ReceiptSender
+from podlt.network.session.round import RoundInFlight, lines_of
+from podlt.network.session.thrift import DeltaChoice, Policy
 from podlt.program.layout import state_layout, update_layout
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
@@ -38,7 +38,7 @@ PATIENCE = 15.0
 STEP, SHORT_STEP = 0.25, 0.02
 """How long the engine waits for messages at a time, in seconds; and while something comes beside them."""
 
-NOISE = 2000  # useless messages that a round may bring from one worker before it is shut out
+MOST_STRIKES = 2000  # useless messages that a round may bring from one worker before it is shut out
 BACKLOG = 2**20
 
 SEEING_OFF = 5.0
@@ -50,7 +50,7 @@ class NetworkEngine:
 
     Args:
         job: of the run; link: to the workers; arithmetic: the digest that a worker's own must be (see `checks`);
-        patience: seconds of silence after which a worker is gone; beat: how often workers give a sign of life;
+        silence_timeout: seconds of silence after which a worker is gone; beat: how often workers give a sign of life;
         depot: for large blobs, else in pieces through the link; large: from more than how many bytes on a blob is one;
         deltas: whether to publish what changed; tell: is told how parameters went out; clock: seconds, monotonic.
 
@@ -66,38 +66,38 @@ class NetworkEngine:
         link: ManagerLink,
         arithmetic: str,
         *,
-        patience: float = PATIENCE,
-        beat: float = m.BEAT,
-        depot: Depot | None = None,
+        silence_timeout: float = PATIENCE,
+        beat: float = m.HEARTBEAT_SECONDS,
+        depot: BlobServer | None = None,
         large: int = m.LARGE,
         deltas: Policy = "auto",
-        tell: Callable[[Published], None] = lambda published: None,
+        tell: Callable[[Publication], None] = lambda published: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._job, self._link = job, link
-        self._patience, self._every, self._time = patience, beat, Attention(clock)
+        self._silence_timeout, self._every, self._time = silence_timeout, beat, ListeningClock(clock)
         size, nbytes = state_layout(job.program).nbytes, update_layout(job.program).nbytes
         self._state = Region(size)
         self._block = BlockBuffer(job.fields, job.block_lines)
         self._peers: dict[bytes, Peer] = {}
         self._by_number: dict[int, Peer] = {}
-        self._reception = Reception(job, link, arithmetic, self._time, beat, depot, large)
-        self._payslips = Payslips(job.directory, link, beat / 20)
+        self._reception = JoinHandler(job, link, arithmetic, self._time, beat, depot, large)
+        self._payslips = ReceiptSender(job.directory, link, beat / 20)
         self._lost: deque[Lost] = deque()
         self._depot = depot
-        self._publisher = Publisher(self._state.bytes[:size], link, depot, large, Thrift(deltas, clock), tell)
-        self._dealing = Dealing(link, nbytes, patience, beat, self._publisher.carried, depot, large)
+        self._publisher = Publisher(self._state.bytes[:size], link, depot, large, DeltaChoice(deltas, clock), tell)
+        self._dealing = RoundInFlight(link, nbytes, silence_timeout, beat, self._publisher.carried, depot, large)
         self._take: dict[type, Callable[[Peer, Any], Event | None]] = {
-            m.Piece: lambda peer, said: self._dealing.piece(peer, said, self._time.now),
-            m.Answer: lambda peer, said: self._dealing.answer(peer, said, self._time.now),
+            m.Chunk: lambda peer, said: self._dealing.piece(peer, said, self._time.now),
+            m.TaskDone: lambda peer, said: self._dealing.answer(peer, said, self._time.now),
             m.Openings: lambda peer, said: self._dealing.openings(peer, said, self._time.now),
-            m.CannotDo: self._dealing.failed,
+            m.TaskFailed: self._dealing.failed,
             m.Hello: self._reception.greet,
-            m.Join: self._reception.join,
-            m.Signed: self._reception.signed,
-            m.Behind: lambda peer, said: self._payslips.remind(peer.key, said),
-            m.Want: self._give,
-            m.Beat: self._beat,
+            m.JoinRequest: self._reception.join,
+            m.SignedJoin: self._reception.signed,
+            m.GetReceipts: lambda peer, said: self._payslips.remind(peer.key, said),
+            m.GetChunks: self._give,
+            m.Heartbeat: self._beat,
             m.Leave: lambda peer, said: self._lose(peer, f"left: {said.reason}" if said.reason else "left"),
         }
         self._rounds, self._complete = 0, False
@@ -144,7 +144,7 @@ class NetworkEngine:
         """A member may not work for this run."""
         peer = self._peer(member.key)
         self._forget(peer)
-        self._send(peer, m.Refused(reason=reason[:1000]))
+        self._send(peer, m.JoinRefused(reason=reason[:1000]))
 
     def released(self, number: int, reason: str) -> None:
         """A worker was withdrawn for a fault: it may come again, later each time."""
@@ -163,21 +163,21 @@ class NetworkEngine:
         """The parameters' bytes; the manager alone writes them, between rounds."""
         return self._state.bytes
 
-    def block(self, half: int, lines: int) -> dict[str, np.ndarray]:
+    def block(self, buffer: int, lines: int) -> dict[str, np.ndarray]:
         """Where the lines of a block go, field by field."""
-        return self._block.views(half, lines)
+        return self._block.views(buffer, lines)
 
-    def slot(self, origin: int) -> np.ndarray:
-        """The update of the task that was dealt to `origin`."""
-        return self._dealing.slot(origin)
+    def slot(self, seat: int) -> np.ndarray:
+        """The update of the task that was dealt to `seat`."""
+        return self._dealing.slot(seat)
 
-    def digest(self, origin: int) -> bytes:
+    def digest(self, seat: int) -> bytes:
         """The digest of that update."""
-        return self._dealing.digest(origin)
+        return self._dealing.digest(seat)
 
     def deal(
         self,
-        half: int,
+        buffer: int,
         lines: int,
         bounds: Sequence[tuple[int, int]],
         assignments: Sequence[Assignment],
@@ -188,7 +188,7 @@ class NetworkEngine:
         self._listen()
         if not again:
             self._begin(assignments)
-        block = self._block.views(half, lines)
+        block = self._block.views(buffer, lines)
         cut: dict[int, tuple[np.ndarray, bytes]] = {}
         for assignment in assignments:
             start, stop = bounds[assignment.fragment]
@@ -206,7 +206,7 @@ class NetworkEngine:
         if self._depot is not None and self._rounds > 1:  # the first may be one that was begun before a kill
             self._depot.clear()
         for peer in self._peers.values():
-            peer.noise = 0
+            peer.strikes = 0
         self._publisher.publish(assignments[0].task.parameters)
         self._dealing.begin(secrets.token_bytes(8), len(assignments), self._publisher.allowance)
 
@@ -219,7 +219,7 @@ class NetworkEngine:
         return self._dealing.idle()
 
     def events(self) -> Iterator[Event]:
-        """Waits for a while until something comes, and gives it; errors as `Dealing.overdue`."""
+        """Waits for a while until something comes, and gives it; errors as `RoundInFlight.overdue`."""
         yield from self._pump(SHORT_STEP if self._depot is not None and self._depot.waiting else STEP)
         self._publisher.step()
         yield from self._uploads()
@@ -232,7 +232,7 @@ class NetworkEngine:
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
-    def receipt(self, receipt: Receipt) -> None:
+    def receipt(self, receipt: DurableEntries) -> None:
         """Tells all workers what is in the log now."""
         self._reception.head = receipt.head
         self._payslips.publish(receipt)
@@ -240,7 +240,7 @@ class NetworkEngine:
     def finish(self, outcome: str, reason: str) -> None:
         """Tells all workers that the run ended."""
         self._complete = outcome == "complete"
-        said = m.record(m.Finished(outcome=outcome, reason=reason[:1000], entries=self._payslips.logged))
+        said = m.record(m.RunFinished(outcome=outcome, reason=reason[:1000], entries=self._payslips.logged))
         self._link.publish(said)
         if outcome == "complete":
             self._see_off(said)
@@ -275,10 +275,10 @@ class NetworkEngine:
                 said = m.from_worker(raw)
                 event = self._take[type(said)](peer, said)
             except PodltError as error:
-                peer.noise += 1
+                peer.strikes += 1
                 event = None
                 self._lose(peer, f"sent what is no message: {error}")
-            if peer.noise > NOISE:
+            if peer.strikes > MOST_STRIKES:
                 self.refused(Member(key), "too many useless messages")
                 self._lose(peer, "too many useless messages")
                 self._link.drop(key)
@@ -286,8 +286,8 @@ class NetworkEngine:
                 yield event
         self._listen()
 
-    def _beat(self, peer: Peer, said: m.Beat) -> None:
-        peer.attempt, peer.in_hand, peer.said = said.attempt, frozenset(said.in_hand), self._time.now
+    def _beat(self, peer: Peer, said: m.Heartbeat) -> None:
+        peer.deal_id, peer.in_hand, peer.said = said.deal_id, frozenset(said.in_hand), self._time.now
         self._reception.remind(peer)
 
     def _uploads(self) -> Iterator[Event]:
@@ -298,7 +298,7 @@ class NetworkEngine:
             else:
                 self._lose(self._peers.get(key), f"uploaded something else than it committed to: {error}")
 
-    def _give(self, peer: Peer, want: m.Want) -> None:
+    def _give(self, peer: Peer, want: m.GetChunks) -> None:
         """Sends pieces that a worker misses, of what it may have."""
         if not want.ranges:
             if (said := self._publisher.about(want.digest)) is not None:
@@ -310,7 +310,7 @@ class NetworkEngine:
         if blob is None and peer.number is not None:
             blob = self._dealing.lines(peer.number, want.digest)
         if blob is None:
-            peer.noise += 1
+            peer.strikes += 1
             return
         for body in ranges(want.digest, blob, want.ranges, before=m.heading()):
             self._link.send(peer.key, body)
@@ -322,8 +322,8 @@ class NetworkEngine:
 
     def _find_silent(self) -> None:
         for peer in list(self._by_number.values()):
-            if self._time.now - peer.heard > self._patience:
-                self._lose(peer, f"was silent for {self._patience:.0f} s")
+            if self._time.now - peer.heard > self._silence_timeout:
+                self._lose(peer, f"was silent for {self._silence_timeout:.0f} s")
 
     def _lose(self, peer: Peer | None, reason: str) -> None:
         if peer is None:

@@ -25,7 +25,7 @@ _TAG_ENDS = 16
 """An entry's kind comes first in its one encoding."""
 
 
-class Past:
+class ReceiptHistory:
     """Reads a log again, for those who were away.
 
     Args:
@@ -37,7 +37,7 @@ class Past:
         self._store: LogStore | None = None
         self._marks = [Tree()]
 
-    def missed(self, worker: int, first: int) -> m.Missed | None:
+    def missed(self, worker: int, first: int) -> m.MissedReceipts | None:
         """What moved a worker's credits from entry `first` on, as far as one answer goes.
 
         Args:
@@ -56,7 +56,7 @@ class Past:
         tree = self._tree_at(first)
         if tree is None:
             return None
-        found: list[m.Paid] = []
+        found: list[m.Receipts] = []
         start, nbytes = first, 0
         rows = iter(self._store.entries(first))
         for size, note in self._store.heads(first, PAGE_ENTRIES):
@@ -73,7 +73,7 @@ class Past:
             for _, leaf, _ in batch:
                 self._append(tree, leaf)
             start = size
-        return m.Missed(first=first, upto=start, paid=found) if start > first else None
+        return m.MissedReceipts(first=first, upto=start, paid=found) if start > first else None
 
     def close(self) -> None:
         """Closes the log."""
@@ -81,12 +81,12 @@ class Past:
             self._store.close()
             self._store = None
 
-    def _of(self, worker: int, tree: Tree, batch: list[tuple[int, bytes, bytes]], note: str) -> m.Paid:
+    def _of(self, worker: int, tree: Tree, batch: list[tuple[int, bytes, bytes]], note: str) -> m.Receipts:
         leaves = [leaf for _, leaf, _ in batch]
         mine = [
             m.Receipt(number, body, tree.proof(leaves, number)) for number, _, body in batch if _concerns(body, worker)
         ]
-        return m.Paid(first=tree.size, head=note, receipts=mine)
+        return m.Receipts(first=tree.size, head=note, receipts=mine)
 
     def _tree_at(self, size: int) -> Tree | None:
         """The tree of the first entries, or None if there are not so many."""

@@ -14,14 +14,14 @@ from podlt.protocol.messages import Assignment, Committed
 LONGEST_STEP = 1.0
 
 LATE_FACTOR = 6.0
-"""How much longer than half of the others a worker may take, beside the patience that everybody has."""
+"""How much longer than half of the others a worker may take, on top of the silence timeout."""
 
 
 LAST_FACTOR = 40.0
-"""How many times as long as the patience, and the usual time, a task may take that nobody has answered."""
+"""How many times as long as the silence timeout plus the usual time a task may take that nobody has answered."""
 
 
-class Attention:
+class ListeningClock:
     """Seconds during which the manager could hear its workers.
 
     It stands still while the manager itself is stopped, suspended or cut off: that nobody was heard then is nobody's
@@ -45,23 +45,23 @@ class Peer:
 
     Attributes:
         number: in the run, once it was admitted; None when it is not, or was let go; process: shared by the identities
-            of one process; heard: when it was last heard; in_hand: the tasks of `attempt` that it said it has, at
+            of one process; heard: when it was last heard; in_hand: the tasks of `deal_id` that it said it has, at
             `said`; asked: when it was last told to join; dismissed: how often it was let go for a fault;
-            returns: not before then; noise: how many of its messages were of no use in this round.
+            returns: not before then; strikes: how many of its messages were of no use in this round.
     """
 
     __slots__ = (
         "asked",
-        "attempt",
+        "deal_id",
         "dismissed",
         "heard",
         "in_hand",
         "key",
-        "noise",
         "number",
         "process",
         "returns",
         "said",
+        "strikes",
     )
 
     def __init__(self, key: bytes, now: float) -> None:
@@ -70,15 +70,15 @@ class Peer:
         self.process = b""
         self.heard = now
         self.in_hand: frozenset[int] = frozenset()
-        self.attempt = b""
+        self.deal_id = b""
         self.said = -1.0
         self.asked = -1e9
         self.dismissed = 0
         self.returns = 0.0
-        self.noise = 0
+        self.strikes = 0
 
 
-class Dealt:
+class InFlight:
     """A task that was dealt in the round in progress.
 
     Attributes:
@@ -106,12 +106,12 @@ class Dealt:
     )
 
     def __init__(
-        self, assignment: Assignment, key: bytes, work: m.Work, lines: np.ndarray, nbytes: int, now: float
+        self, assignment: Assignment, key: bytes, work: m.DealTask, lines: np.ndarray, nbytes: int, now: float
     ) -> None:
         self.assignment, self.key, self.work, self.lines = assignment, key, work, lines
         self.sent = self.given = self.heard = self.answered = now
         self.asked, self.came = -1e9, 0
-        self.answer: m.Answer | None = None
+        self.answer: m.TaskDone | None = None
         self.whole = self.opened = False
         self.assembler = Assembler(nbytes, 0)
 
@@ -119,18 +119,18 @@ class Dealt:
     def committed(self) -> Committed:
         """Its holder's commitment, as the protocol has it."""
         assert self.answer is not None
-        return Committed(self.assignment.origin, self.assignment.holder, self.answer.commitment, self.answer.signature)
+        return Committed(self.assignment.seat, self.assignment.holder, self.answer.commitment, self.answer.signature)
 
 
-class Pace:
+class Deadline:
     """How long the round's tasks take: what is late follows from it.
 
     Args:
-        patience: what everybody has, in seconds.
+        silence_timeout: what everybody has, in seconds.
     """
 
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
+    def __init__(self, silence_timeout: float) -> None:
+        self._silence_timeout = silence_timeout
         self._took: list[float] = []
         self._dealt = 0
         self._usual = 0.0
@@ -148,8 +148,8 @@ class Pace:
     def limit(self) -> float:
         """After how many seconds an answer is late: soon after half of them are there, long after what is usual."""
         if len(self._took) * 2 < self._dealt:
-            return LAST_FACTOR * (self._patience + self._usual)
-        return self._patience + LATE_FACTOR * self._half()
+            return LAST_FACTOR * (self._silence_timeout + self._usual)
+        return self._silence_timeout + LATE_FACTOR * self._half()
 
     def _half(self) -> float:
         return sorted(self._took)[(len(self._took) - 1) // 2]

@@ -17,12 +17,12 @@ from podlt.network import messages as m
 from podlt.network.blobs import delta
 from podlt.network.blobs.chunks import split
 from podlt.network.blobs.disk import flat, read_exactly, said
-from podlt.network.blobs.server import Depot, Stored
+from podlt.network.blobs.server import BlobServer, Stored
 from podlt.network.link import ManagerLink
-from podlt.network.session.thrift import Thrift
+from podlt.network.session.thrift import DeltaChoice
 
 
-class Published(msgspec.Struct, frozen=True):
+class Publication(msgspec.Struct, frozen=True):
     """How the parameters of a round went out.
 
     Attributes:
@@ -54,10 +54,10 @@ class Publisher:
         self,
         state: np.ndarray,
         link: ManagerLink,
-        depot: Depot | None,
+        depot: BlobServer | None,
         large: int,
-        thrift: Thrift,
-        tell: Callable[[Published], None] = lambda published: None,
+        thrift: DeltaChoice,
+        tell: Callable[[Publication], None] = lambda published: None,
     ) -> None:
         self._state, self._link, self._depot, self._large = state, link, depot, large
         self._thrift, self._tell = thrift, tell
@@ -70,7 +70,7 @@ class Publisher:
         self._now = b""  # what they may have now
         self._said: m.Parameters | None = None
         self._encoded: dict[bytes, np.ndarray] = {}
-        self._pending: tuple[m.Parameters, Future[Stored], Published] | None = None
+        self._pending: tuple[m.Parameters, Future[Stored], Publication] | None = None
         self.allowance = 0
 
     def publish(self, digest: bytes) -> None:
@@ -159,7 +159,7 @@ class Publisher:
 
     def _carry(self, record: m.Parameters, form: str, seconds: float) -> None:
         beside = self._beside(record.size)  # also of what changed in them: whoever fetches asks the same
-        published = Published(record.size, record.length, form, "https" if beside else "messages", seconds)
+        published = Publication(record.size, record.length, form, "https" if beside else "messages", seconds)
         if not beside or self._depot is None or not record.length:
             self._say(record)
             if record.length:

@@ -6,17 +6,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from podlt.engine.interface import Receipt
+from podlt.engine.interface import DurableEntries
 from podlt.errors import PodltError
 from podlt.network import messages as m
 from podlt.network.link import ManagerLink
-from podlt.network.session.past import Past
+from podlt.network.session.past import ReceiptHistory
 
 SHARE = 5
 """Answers take at most this part of the manager's time, whoever asks for them."""
 
 
-class Payslips:
+class ReceiptSender:
     """Receipts of one run.
 
     Args:
@@ -28,7 +28,7 @@ class Payslips:
     """
 
     def __init__(self, run: Path, link: ManagerLink, pause: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._link, self._pause, self._past, self._clock = link, pause, Past(run), clock
+        self._link, self._pause, self._past, self._clock = link, pause, ReceiptHistory(run), clock
         self._numbers: dict[bytes, int] = {}
         self._told: dict[bytes, float] = {}
         self._rests_until = 0.0
@@ -38,18 +38,18 @@ class Payslips:
         """A worker is `number`, and stays it in the log whatever becomes of it."""
         self._numbers[key] = number
 
-    def publish(self, receipt: Receipt) -> None:
+    def publish(self, receipt: DurableEntries) -> None:
         """Tells all workers what is in the log now, and what of it moved credits.
 
         What fits into no message is asked for by those whom it concerns, as is what was lost on its way.
         """
         moved = [m.Receipt(one.index, one.entry, one.proof) for one in receipt.moved]
-        said = m.record(m.Paid(first=receipt.first, head=receipt.head, receipts=moved))
+        said = m.record(m.Receipts(first=receipt.first, head=receipt.head, receipts=moved))
         self.logged = receipt.size
         if len(said) <= m.MAX_MESSAGE:
             self._link.publish(said)
 
-    def remind(self, key: bytes, behind: m.Behind) -> None:
+    def remind(self, key: bytes, behind: m.GetReceipts) -> None:
         """Tells a worker what it has missed, a page at a time.
 
         Who asks more often than it can read, or when others have just asked for much, is not answered, and asks again.

@@ -11,9 +11,9 @@ from podlt.data.field import Field
 from podlt.engine.local import frames
 from podlt.network import messages as m
 from podlt.network.blobs.chunks import split
-from podlt.network.blobs.server import Depot
+from podlt.network.blobs.server import BlobServer
 from podlt.network.link import ManagerLink
-from podlt.network.session.peers import Dealt, Pace, Peer
+from podlt.network.session.peers import Deadline, InFlight, Peer
 from podlt.protocol.messages import Assignment
 
 SLOWEST = 256 * 1024
@@ -29,11 +29,11 @@ def lines_of(
     return data, crypto.blob_digest(data.data) if len(data) > m.INLINE else bytes(32)
 
 
-class Dealing:
+class RoundInFlight:
     """The tasks of one attempt at a round.
 
     Args:
-        link: to the workers; update_bytes: the size of an update; patience: what every task has, in seconds;
+        link: to the workers; update_bytes: the size of an update; silence_timeout: what every task has, in seconds;
         beat: after how many seconds without a sign of it something is sent, or asked for, again; depot: for blobs of
         more than `large` bytes, if there is one; carried: is told how many seconds of the time until a round's first
         answer were spent on its way.
@@ -43,10 +43,10 @@ class Dealing:
         self,
         link: ManagerLink,
         update_bytes: int,
-        patience: float,
+        silence_timeout: float,
         beat: float,
         carried: Callable[[float], None] = lambda seconds: None,
-        depot: Depot | None = None,
+        depot: BlobServer | None = None,
         large: int = m.LARGE,
     ) -> None:
         self._again = beat
@@ -58,21 +58,21 @@ class Dealing:
         self._tell_carried, self._carried = carried, False
         self._slots: dict[int, np.ndarray] = {}
         self._digests: dict[int, bytes] = {}
-        self._tasks: dict[int, Dealt] = {}
-        self._pace = Pace(patience)
-        self.attempt = b""
-        self._patience = patience
-        self._opening: m.Open | None = None
+        self._tasks: dict[int, InFlight] = {}
+        self._pace = Deadline(silence_timeout)
+        self.deal_id = b""
+        self._silence_timeout = silence_timeout
+        self._opening: m.OpenCommitments | None = None
         self._opened_at = self._asked = 0.0
 
-    def begin(self, attempt: bytes, count: int, fetched: int = 0) -> None:
+    def begin(self, deal_id: bytes, count: int, fetched: int = 0) -> None:
         """A round begins: what came in the one before is not needed any more.
 
         Args:
-            attempt: tells its messages from those of an earlier attempt at the same round; count: of the tasks;
+            deal_id: tells its messages from those of an earlier attempt at the same round; count: of the tasks;
             fetched: how many bytes each worker fetches before it can begin.
         """
-        self.attempt, self._tasks, self._opening = attempt, {}, None
+        self.deal_id, self._tasks, self._opening = deal_id, {}, None
         self._pace.dealt(count)
         self._allowance, self._carried = fetched / SLOWEST, False
         for digest in self._readers:
@@ -83,16 +83,16 @@ class Dealing:
         if self._uploads:
             self._slots = {}
 
-    def slot(self, origin: int) -> np.ndarray:
+    def slot(self, seat: int) -> np.ndarray:
         """The update of a task (uint8): a large one, once it has come, is the file of its upload, mapped."""
-        if origin not in self._slots:
+        if seat not in self._slots:
             assert not self._uploads, "it has not come"
-            self._slots[origin] = np.zeros(self._update_bytes, np.uint8)
-        return self._slots[origin]
+            self._slots[seat] = np.zeros(self._update_bytes, np.uint8)
+        return self._slots[seat]
 
-    def digest(self, origin: int) -> bytes:
+    def digest(self, seat: int) -> bytes:
         """The digest of an update that has come: it was compared with its bytes when they came."""
-        return self._digests[origin]
+        return self._digests[seat]
 
     def give(
         self, assignment: Assignment, holder: Peer, lines: np.ndarray, digest: bytes, count: int, now: float
@@ -107,20 +107,20 @@ class Dealing:
         if self._depot is not None and not inline and self._is_large(len(lines)):
             self._readers.setdefault(digest, set()).add(holder.key)
             self._depot.offer(digest, lines, self._readers[digest])
-        work = m.Work(
-            attempt=self.attempt,
-            origin=assignment.origin,
+        work = m.DealTask(
+            deal_id=self.deal_id,
+            seat=assignment.seat,
             task=assignment.task,
             count=count,
             blob=digest,
             size=len(lines),
             lines=inline,
         )
-        dealt = Dealt(assignment, holder.key, work, lines, self._update_bytes, now)
-        self._digests.pop(assignment.origin, None)
+        dealt = InFlight(assignment, holder.key, work, lines, self._update_bytes, now)
+        self._digests.pop(assignment.seat, None)
         if self._uploads:
-            self._slots.pop(assignment.origin, None)
-        self._tasks[assignment.origin] = dealt
+            self._slots.pop(assignment.seat, None)
+        self._tasks[assignment.seat] = dealt
         self._send(dealt, now)
 
     def lines(self, number: int, digest: bytes) -> np.ndarray | None:
@@ -140,11 +140,11 @@ class Dealing:
 
     # -- answers -----------------------------------------------------------------------------------------------------
 
-    def answer(self, peer: Peer, said: m.Answer, now: float) -> frames.Results | None:
+    def answer(self, peer: Peer, said: m.TaskDone, now: float) -> frames.Results | None:
         """A worker committed to a result; its update follows."""
-        dealt = self._of(peer, said.attempt, said.origin)
+        dealt = self._of(peer, said.deal_id, said.seat)
         if dealt is None:
-            self._link.send(peer.key, m.record(m.Late(attempt=said.attempt, origin=said.origin)))
+            self._link.send(peer.key, m.record(m.TooLate(deal_id=said.deal_id, seat=said.seat)))
             return None
         if dealt.answer is not None:
             return None
@@ -154,7 +154,7 @@ class Dealing:
             self._carried = True
             self._tell_carried(max(0.0, now - dealt.sent - said.compute_seconds - said.proof_seconds))
         if not self._uploads or self._depot is None:
-            dealt.assembler.announce(said.update, self._update_bytes, self.slot(said.origin)[: self._update_bytes])
+            dealt.assembler.announce(said.update, self._update_bytes, self.slot(said.seat)[: self._update_bytes])
         elif self._depot.expect(peer.key, said.update, self._update_bytes):
             return self._done(dealt)
         elif not self._is_on_its_way(dealt, now):
@@ -175,73 +175,73 @@ class Dealing:
                     found.append((self._done(dealt), one.key, ""))
         return found
 
-    def piece(self, peer: Peer, said: m.Piece, now: float) -> frames.Results | None:
+    def piece(self, peer: Peer, said: m.Chunk, now: float) -> frames.Results | None:
         """A piece of an update came; with the last one the answer is whole."""
-        dealt = self._tasks.get(said.origin)
+        dealt = self._tasks.get(said.seat)
         if dealt is None or dealt.key != peer.key or dealt.answer is None or dealt.whole:
-            peer.noise += 1
+            peer.strikes += 1
             return None
         dealt.heard = now
         if dealt.assembler.take(said.data) is None:
             return None
         return self._done(dealt)
 
-    def _done(self, dealt: Dealt) -> frames.Results:
+    def _done(self, dealt: InFlight) -> frames.Results:
         """The update is here, and is what was committed to."""
         assert dealt.answer is not None
         dealt.whole = True
-        self._digests[dealt.assignment.origin] = dealt.answer.update
+        self._digests[dealt.assignment.seat] = dealt.answer.update
         if self._uploads and self._depot is not None:
-            self._slots[dealt.assignment.origin] = self._depot.open(dealt.answer.update)
+            self._slots[dealt.assignment.seat] = self._depot.open(dealt.answer.update)
         return frames.Results(
             round=dealt.work.task.round,
             committed=[dealt.committed],
-            done=[dealt.assignment.origin],
+            done=[dealt.assignment.seat],
             faked=[],
             proof_seconds=dealt.answer.proof_seconds,
             compute_seconds=dealt.answer.compute_seconds,
         )
 
-    def failed(self, peer: Peer, said: m.CannotDo) -> frames.Failed | None:
+    def failed(self, peer: Peer, said: m.TaskFailed) -> frames.ExecutionFailed | None:
         """A worker could not execute its task."""
-        dealt = self._of(peer, said.attempt, said.origin)
+        dealt = self._of(peer, said.deal_id, said.seat)
         if dealt is None or dealt.answer is not None:
             return None
         dealt.whole = True
         task = dealt.assignment
-        return frames.Failed(round=task.task.round, origin=task.origin, holder=task.holder, message=said.reason)
+        return frames.ExecutionFailed(round=task.task.round, seat=task.seat, holder=task.holder, message=said.reason)
 
-    def openings(self, peer: Peer, said: m.Openings, now: float) -> frames.Openings | None:
+    def openings(self, peer: Peer, said: m.Openings, now: float) -> frames.HostOpenings | None:
         """A worker opened its commitments; what it does not know any more, it is asked to do again.
 
         A worker that was killed has forgotten what it answered. It comes to the same commitment again.
         """
         due = []
-        known = {opened.origin for opened in said.opened}
-        if said.attempt == self.attempt:
-            for origin, held in self._tasks.items():
-                if held.key == peer.key and held.whole and not held.opened and origin not in known:
+        known = {opened.seat for opened in said.opened}
+        if said.deal_id == self.deal_id:
+            for seat, held in self._tasks.items():
+                if held.key == peer.key and held.whole and not held.opened and seat not in known:
                     self._send(held, now)
         for opened in said.opened:
-            dealt = self._of(peer, said.attempt, opened.origin)
+            dealt = self._of(peer, said.deal_id, opened.seat)
             if dealt is not None and dealt.whole and not dealt.opened and opened.holder == dealt.assignment.holder:
                 dealt.opened = True
                 due.append(opened)
         if not due:
-            peer.noise += 1
+            peer.strikes += 1
             return None
         self._opened_at = now
-        return frames.Openings(round=self._tasks[due[0].origin].work.task.round, opened=due)
+        return frames.HostOpenings(round=self._tasks[due[0].seat].work.task.round, opened=due)
 
     # -- what is missing ---------------------------------------------------------------------------------------------
 
     def open(self, round: int, now: float) -> None:
         """Asks everybody to open."""
-        self._opening = m.Open(attempt=self.attempt, round=round)
+        self._opening = m.OpenCommitments(deal_id=self.deal_id, round=round)
         self._opened_at = self._asked = now
         self._link.publish(m.record(self._opening))
 
-    def overdue(self, now: float) -> list[tuple[Dealt, str]]:
+    def overdue(self, now: float) -> list[tuple[InFlight, str]]:
         """Tasks whose answer is late, and why.
 
         Raises:
@@ -249,18 +249,18 @@ class Dealing:
         """
         limit = self._pace.limit() + self._allowance
         found = []
-        closed = self._opening is not None and now - self._opened_at > self._patience
+        closed = self._opening is not None and now - self._opened_at > self._silence_timeout
         for dealt in self._tasks.values():
             taken = now - dealt.sent
             if closed and dealt.whole and not dealt.opened:
-                found.append((dealt, f"did not open its commitment within {self._patience:.0f} s"))
+                found.append((dealt, f"did not open its commitment within {self._silence_timeout:.0f} s"))
             elif not dealt.whole and self._uploads and dealt.answer is not None:
                 found += [(dealt, reason)] if (reason := self._too_slow(dealt, now)) else []
             elif not dealt.whole and taken > limit + self._is_large(len(dealt.lines)) * len(dealt.lines) / SLOWEST:
                 found.append((dealt, f"late: no answer after {taken:.0f} s, and {limit:.0f} s would have been long"))
         return found
 
-    def _too_slow(self, dealt: Dealt, now: float) -> str:
+    def _too_slow(self, dealt: InFlight, now: float) -> str:
         """What is wrong with an upload, if anything."""
         assert self._depot is not None and dealt.answer is not None
         came = self._depot.progress(dealt.key, dealt.answer.update)
@@ -268,15 +268,15 @@ class Dealing:
             dealt.came, dealt.heard = came, now
         elif self._is_on_its_way(dealt, now):
             dealt.heard = dealt.answered = now
-        most = 2 * self._patience + self._update_bytes / SLOWEST
-        if now - dealt.heard > 2 * self._patience:
+        most = 2 * self._silence_timeout + self._update_bytes / SLOWEST
+        if now - dealt.heard > 2 * self._silence_timeout:
             self._depot.store.check_room(self._update_bytes - came)  # or it is our own fault
             return f"late: nothing of its update came for {now - dealt.heard:.0f} s"
         if now - dealt.answered > most:
             return f"late: its update took more than {most:.0f} s"
         return ""
 
-    def _is_on_its_way(self, asked: Dealt, now: float) -> bool:
+    def _is_on_its_way(self, asked: InFlight, now: float) -> bool:
         """Whether somebody else is sending the same update: nobody sends what will be here anyway."""
         assert asked.answer is not None
         for dealt in self._tasks.values():
@@ -296,7 +296,7 @@ class Dealing:
             if peer is None or peer.key != dealt.key or now - max(dealt.given, dealt.heard) < self._again:
                 continue
             if dealt.answer is None:
-                has = peer.attempt == self.attempt and dealt.assignment.origin in peer.in_hand
+                has = peer.deal_id == self.deal_id and dealt.assignment.seat in peer.in_hand
                 if not has and peer.said > dealt.given + self._again / 2:
                     self._send(dealt, now)
             elif not dealt.whole:
@@ -309,21 +309,21 @@ class Dealing:
             for key in asked:
                 self._link.send(key, m.record(self._opening))
 
-    def _ask_for_update(self, dealt: Dealt, now: float) -> None:
+    def _ask_for_update(self, dealt: InFlight, now: float) -> None:
         assert dealt.answer is not None
         dealt.given = dealt.asked = now
         ranges = [] if self._uploads else dealt.assembler.missing(dealt.answer.update)
         self._link.send(
-            dealt.key, m.record(m.Send(attempt=self.attempt, origin=dealt.assignment.origin, ranges=ranges))
+            dealt.key, m.record(m.ResendUpdate(deal_id=self.deal_id, seat=dealt.assignment.seat, ranges=ranges))
         )
 
-    def _send(self, dealt: Dealt, now: float) -> None:
+    def _send(self, dealt: InFlight, now: float) -> None:
         dealt.given = now
         self._link.send(dealt.key, m.record(dealt.work))
         if not dealt.work.lines and not self._is_large(len(dealt.lines)):
             for body in split(dealt.work.blob, dealt.lines, before=m.heading()):
                 self._link.send(dealt.key, body)
 
-    def _of(self, peer: Peer, attempt: bytes, origin: int) -> Dealt | None:
-        dealt = self._tasks.get(origin)
-        return dealt if dealt is not None and dealt.key == peer.key and attempt == self.attempt else None
+    def _of(self, peer: Peer, deal_id: bytes, seat: int) -> InFlight | None:
+        dealt = self._tasks.get(seat)
+        return dealt if dealt is not None and dealt.key == peer.key and deal_id == self.deal_id else None

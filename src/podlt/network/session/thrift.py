@@ -27,7 +27,7 @@ REST = 16
 Policy = Literal["auto", "always", "never"]
 
 
-class Thrift:
+class DeltaChoice:
     """Decides a round ahead whether to try.
 
     Args:

@@ -53,7 +53,7 @@ class Status(msgspec.Struct):
     workers: dict[str, Earned] = {}
 
 
-class Journal:
+class WorkerBooks:
     """The files of a worker's folder that its owner looks at.
 
     Args:
@@ -135,7 +135,7 @@ class Journal:
             self._keep_head()
         return head
 
-    def paid(self, paid: m.Paid) -> dict[str, int]:
+    def paid(self, paid: m.Receipts) -> dict[str, int]:
         """Takes what all workers are told of new entries: checks it, and keeps it if it is about an identity.
 
         Who has missed entries before these is told later, by `missed`, and nothing is booked for it now.
@@ -162,7 +162,7 @@ class Journal:
                 self._save_earned()
         return moved
 
-    def missed(self, key: bytes, missed: m.Missed) -> dict[str, int]:
+    def missed(self, key: bytes, missed: m.MissedReceipts) -> dict[str, int]:
         """Takes what one identity has missed, if it is what it misses first. Returns and raises as `paid`."""
         told = [receipts.check(paid, self._manager, self._run) for paid in missed.paid]
         last = missed.first
@@ -217,7 +217,9 @@ class Journal:
             found = self.status.workers.values()
             return sum(w.pending for w in found), sum(w.vested for w in found), sum(w.forfeited for w in found)
 
-    def _booked(self, told: receipts.Told, mine: Mapping[int, str]) -> tuple[dict[str, Earned], dict[str, int]]:
+    def _booked(
+        self, told: receipts.VerifiedReceipts, mine: Mapping[int, str]
+    ) -> tuple[dict[str, Earned], dict[str, int]]:
         """The accounts of identities (number -> key) after some entries, and what these moved, by key."""
         accounts = {number: msgspec.structs.replace(self.status.workers[key]) for number, key in mine.items()}
         moved: dict[str, int] = {}
@@ -234,7 +236,7 @@ class Journal:
                         moved[key] = moved.get(key, 0) + sign * transfer.amount
         return {mine[number]: account for number, account in accounts.items()}, moved
 
-    def _settle(self, told: receipts.Told) -> None:
+    def _settle(self, told: receipts.VerifiedReceipts) -> None:
         self.settled = max([self.settled, *(entry.round for _, entry in told.entries if isinstance(entry, e.Pay))])
 
     def _compare(self, head: Head, note: str) -> None:

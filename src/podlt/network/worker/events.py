@@ -8,7 +8,7 @@ from datetime import datetime
 import msgspec
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+class WorkerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     """Something happened. As text, it is a line for people."""
 
     @property
@@ -22,7 +22,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
         return [str(self)]
 
 
-class Preparing(Told, frozen=True, tag="preparing"):
+class Preparing(WorkerEvent, frozen=True, tag="preparing"):
     """Something goes on that may take a while."""
 
     what: str
@@ -31,7 +31,7 @@ class Preparing(Told, frozen=True, tag="preparing"):
         return f"{self.what} ..."
 
 
-class KeyMade(Told, frozen=True, tag="key_made"):
+class KeyMade(WorkerEvent, frozen=True, tag="key_made"):
     """This worker has a new identity."""
 
     file: str
@@ -44,7 +44,7 @@ class KeyMade(Told, frozen=True, tag="key_made"):
         )
 
 
-class Invited(Told, frozen=True, tag="invited"):
+class Invited(WorkerEvent, frozen=True, tag="invited"):
     """Whom this worker is about to work for, and as whom."""
 
     servers: list[str]
@@ -57,7 +57,7 @@ class Invited(Told, frozen=True, tag="invited"):
         return f"{mine}: connecting to {' or '.join(self.servers)}"
 
 
-class Connected(Told, frozen=True, tag="connected"):
+class Connected(WorkerEvent, frozen=True, tag="connected"):
     """There is a connection, for the first time or again."""
 
     again: bool
@@ -66,7 +66,7 @@ class Connected(Told, frozen=True, tag="connected"):
         return "connected again" if self.again else "connected; waiting for the manager to say what there is to do"
 
 
-class Disconnected(Told, frozen=True, tag="disconnected"):
+class Disconnected(WorkerEvent, frozen=True, tag="disconnected"):
     """There is no connection (any more); it is tried on."""
 
     reason: str
@@ -75,7 +75,7 @@ class Disconnected(Told, frozen=True, tag="disconnected"):
         return f"no connection{': ' + self.reason if self.reason else ''}; trying on"
 
 
-class Learned(Told, frozen=True, tag="learned"):
+class Learned(WorkerEvent, frozen=True, tag="learned"):
     """What there is to do: `state` is the size of parameters and the optimiser's state, in bytes."""
 
     run: str
@@ -91,7 +91,7 @@ class Learned(Told, frozen=True, tag="learned"):
         )
 
 
-class Terms(Told, frozen=True, tag="terms"):
+class RunTerms(WorkerEvent, frozen=True, tag="terms"):
     """The terms of the run, before anything is signed: `reward` is in credits a line, `rounds` how many at most.
 
     `entries`: how many the run's log has.
@@ -123,7 +123,7 @@ class Terms(Told, frozen=True, tag="terms"):
         return "; ".join(self.lines_for_people)
 
 
-class Signed(Told, frozen=True, tag="signed"):
+class Signed(WorkerEvent, frozen=True, tag="signed"):
     """An identity signs the terms on which it joins: `deposit` is what the manager holds for it from then on."""
 
     worker: int
@@ -139,7 +139,7 @@ class Signed(Told, frozen=True, tag="signed"):
         )
 
 
-class Joined(Told, frozen=True, tag="joined"):
+class Joined(WorkerEvent, frozen=True, tag="joined"):
     """An identity is a worker of the run."""
 
     worker: int
@@ -149,7 +149,7 @@ class Joined(Told, frozen=True, tag="joined"):
         return f"joined as worker {self.worker} ({self.public_key[:16]})"
 
 
-class FirstTask(Told, frozen=True, tag="first_task"):
+class FirstTask(WorkerEvent, frozen=True, tag="first_task"):
     """The first task of this process is done."""
 
     round: int
@@ -160,7 +160,7 @@ class FirstTask(Told, frozen=True, tag="first_task"):
         return f"did its first task: {self.lines:,} lines of round {self.round} in {self.seconds * 1e3:,.0f} ms"
 
 
-class Progress(Told, frozen=True, tag="progress"):
+class Progress(WorkerEvent, frozen=True, tag="progress"):
     """How it goes; credits are earned for good once they are `vested`, and `until` is when it leaves (0: never)."""
 
     doing: str
@@ -176,7 +176,7 @@ class Progress(Told, frozen=True, tag="progress"):
         return line + (f"; leaves at {datetime.fromtimestamp(self.until):%Y-%m-%d %H:%M}" if self.until else "")
 
 
-class LetGo(Told, frozen=True, tag="let_go"):
+class LetGo(WorkerEvent, frozen=True, tag="let_go"):
     """An identity may not work for a while."""
 
     public_key: str
@@ -187,7 +187,7 @@ class LetGo(Told, frozen=True, tag="let_go"):
         return f"worker {self.public_key[:16]} was let go for {self.seconds} s: {self.reason}; it comes back by itself"
 
 
-class Refused(Told, frozen=True, tag="refused"):
+class Refused(WorkerEvent, frozen=True, tag="refused"):
     """An identity may not work for this run."""
 
     public_key: str
@@ -197,7 +197,7 @@ class Refused(Told, frozen=True, tag="refused"):
         return f"worker {self.public_key[:16]} may not work for this run: {self.reason}"
 
 
-class Failed(Told, frozen=True, tag="failed"):
+class Failed(WorkerEvent, frozen=True, tag="failed"):
     """A task could not be done here; the manager deals it to somebody else."""
 
     round: int
@@ -207,7 +207,7 @@ class Failed(Told, frozen=True, tag="failed"):
         return f"round {self.round}: could not do a task: {self.reason}"
 
 
-class Warned(Told, frozen=True, tag="warning"):
+class Warned(WorkerEvent, frozen=True, tag="warning"):
     """Something is not as it should be, and does not stop the work."""
 
     reason: str
@@ -216,7 +216,7 @@ class Warned(Told, frozen=True, tag="warning"):
         return f"warning: {self.reason}"
 
 
-class Stopped(Told, frozen=True, tag="stopped"):
+class Stopped(WorkerEvent, frozen=True, tag="stopped"):
     """The manager stopped the run, and may go on with it."""
 
     reason: str
@@ -227,7 +227,7 @@ class Stopped(Told, frozen=True, tag="stopped"):
         )
 
 
-class Leaving(Told, frozen=True, tag="leaving"):
+class Leaving(WorkerEvent, frozen=True, tag="leaving"):
     """It begins nothing more, and waits for the pay of what is done, for so many seconds at most."""
 
     reason: str
@@ -240,7 +240,7 @@ class Leaving(Told, frozen=True, tag="leaving"):
         )
 
 
-class Ended(Told, frozen=True, tag="ended"):
+class Ended(WorkerEvent, frozen=True, tag="ended"):
     """The end: "complete", "left" (by itself), "refused" or "declined"; and what was earned in this run."""
 
     how: str
@@ -259,10 +259,10 @@ class Ended(Told, frozen=True, tag="ended"):
 
 WORTH_A_WARNING = (Disconnected, LetGo, Refused, Failed, Warned, Stopped)
 
-Teller = Callable[[Told], object]
+Teller = Callable[[WorkerEvent], object]
 
 
-def nobody(told: Told) -> None:
+def nobody(told: WorkerEvent) -> None:
     """Listens to nothing."""
 
 

@@ -17,8 +17,7 @@ from podlt import crypto
 from podlt.data.dataset import DTYPES, check_fields, fragment_digest_of
 from podlt.engine.shared_memory import ALIGNMENT, Region
 from podlt.errors import EngineError, InvalidProofError, PodltError, StorageError
-from podlt.execution.adversary import Execute
-from podlt.execution.adversary import Work as Execution
+from podlt.execution.adversary import Execute, Execution
 from podlt.execution.conformance import arithmetic_digest
 from podlt.execution.task_executor import TaskExecutor, as_batch
 from podlt.network import messages as m
@@ -93,7 +92,7 @@ class Hands:
         """The size of one line."""
         return sum(field.row_bytes for field in self._fields)
 
-    def check_work(self, work: m.Work) -> None:
+    def check_work(self, work: m.DealTask) -> None:
         """Refuses a task whose lines are not as many, or as long, as a task of this run can have.
 
         Raises:

@@ -30,7 +30,7 @@ class Identity:
         self.worker = self.signed = None
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class WorkerExit(msgspec.Struct, frozen=True):
     """How a worker process ended: "complete", "left" (by itself), "refused" (by the manager) or "declined".
 
     Who declined did so on its owner's conditions, before anything was signed.

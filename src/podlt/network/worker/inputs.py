@@ -15,12 +15,12 @@ from podlt.errors import InvalidProofError
 from podlt.network import messages as m
 from podlt.network.blobs import delta
 from podlt.network.blobs.chunks import Assembler
-from podlt.network.blobs.client import Changed, Ended, Place, Porter, Whole
+from podlt.network.blobs.client import BlobTransfers, Changed, Destination, TransferEnded, Whole
 from podlt.network.run_setup import RunSetup
 from podlt.network.worker.hands import Hands
-from podlt.network.worker.replies import Answers, Asked
+from podlt.network.worker.replies import Replies, Requested
 
-Wanted = tuple[bytes, m.Want]
+Wanted = tuple[bytes, m.GetChunks]
 """Whose question it is, and the question."""
 
 PATIENCE = 3
@@ -31,7 +31,7 @@ PROGRAM_SECONDS = 1.0
 """After how many seconds the pieces of a program are asked for again."""
 
 
-class Intake:
+class Inputs:
     """One run's parameters and lines, for all identities of a process.
 
     Args:
@@ -47,8 +47,8 @@ class Intake:
         self,
         setup: RunSetup,
         hands: Hands,
-        answers: Answers,
-        porter: Porter | None,
+        answers: Replies,
+        porter: BlobTransfers | None,
         anybody: Callable[[], bytes],
         every: float,
         tell: Callable[[str], object] = lambda line: None,
@@ -59,7 +59,7 @@ class Intake:
         self._assembler = Assembler(max(delta.bound(size), most), delta.bound(size) + 4 * most + 2**20)
         self.held = b""
         self._said: m.Parameters | None = None  # what is coming, and in which form
-        self._place: Place | None = None  # where it goes, if it comes from a server
+        self._place: Destination | None = None  # where it goes, if it comes from a server
         self._expected, self._since = b"", 0.0
         self._lines: dict[bytes, tuple[bytes, Whole | None]] = {}
         self._heard = time.monotonic()
@@ -149,7 +149,7 @@ class Intake:
 
     # -- lines -------------------------------------------------------------------------------------------------------
 
-    def lines(self, asked: Asked) -> None:
+    def lines(self, asked: Requested) -> None:
         """The lines of a task are to come."""
         work = asked.work
         if work.blob in self._lines:
@@ -190,7 +190,7 @@ class Intake:
             self._lines.pop(digest, None)
             self._answers.lines(digest, whole)
 
-    def ended(self, ended: Ended) -> None:
+    def ended(self, ended: TransferEnded) -> None:
         """A fetch ended."""
         self._heard = time.monotonic()
         if ended.place is self._place and self._said is not None:
@@ -213,24 +213,24 @@ class Intake:
             return []
         found = []
         if self._expected and now - self._since > self._every / 2:
-            found.append((self._anybody(), m.Want(digest=self._expected, ranges=[])))
+            found.append((self._anybody(), m.GetChunks(digest=self._expected, ranges=[])))
         if self._said is not None:
             if ranges := self._assembler.missing(self._said.blob):
-                found.append((self._anybody(), m.Want(digest=self._said.blob, ranges=ranges)))
+                found.append((self._anybody(), m.GetChunks(digest=self._said.blob, ranges=ranges)))
                 if now - self._heard > PATIENCE * self._every:
-                    found.append((self._anybody(), m.Want(digest=self._said.digest, ranges=[])))
+                    found.append((self._anybody(), m.GetChunks(digest=self._said.digest, ranges=[])))
             self._fetch()
         for digest, (key, place) in self._lines.items():
             if place is not None and self._porter is not None:
                 self._porter.fetch(key, digest, place)
             elif ranges := self._assembler.missing(digest):
-                found.append((key, m.Want(digest=digest, ranges=ranges)))
+                found.append((key, m.GetChunks(digest=digest, ranges=ranges)))
         if found or self._place is not None:
             self._asked = now
         return found
 
 
-class ProgramIntake:
+class ProgramInput:
     """The program of a run, before anything else can be known.
 
     Args:
@@ -240,7 +240,7 @@ class ProgramIntake:
         InvalidProofError: it is longer than that.
     """
 
-    def __init__(self, setup: RunSetup, porter: Porter | None, key: bytes, limit: int) -> None:
+    def __init__(self, setup: RunSetup, porter: BlobTransfers | None, key: bytes, limit: int) -> None:
         said = setup.message
         if said.program_size > limit:
             raise InvalidProofError(f"a program of {said.program_size} bytes is longer than {limit}")
@@ -254,18 +254,18 @@ class ProgramIntake:
             self._assembler.announce(said.program_blob, said.program_size)
 
     def piece(self, data: memoryview) -> None:
-        """Takes a piece; errors as `Intake.piece`."""
+        """Takes a piece; errors as `Inputs.piece`."""
         whole = self._assembler.take(data)
         if whole is not None:
             self.program = whole.tobytes()
 
-    def ended(self, ended: Ended) -> None:
+    def ended(self, ended: TransferEnded) -> None:
         """A fetch ended."""
         if ended.place is self._place and ended.error is None and self._place is not None:
             self.program = self._place.data.tobytes()
 
     def wants(self) -> list[Wanted]:
-        """As `Intake.wants`."""
+        """As `Inputs.wants`."""
         now = time.monotonic()
         if self.program or now - self._asked < PROGRAM_SECONDS:
             return []
@@ -274,4 +274,4 @@ class ProgramIntake:
             self._porter.fetch(self._key, self._setup.program_blob, self._place)
             return []
         ranges = self._assembler.missing(self._setup.program_blob)
-        return [(self._key, m.Want(digest=self._setup.program_blob, ranges=ranges))] if ranges else []
+        return [(self._key, m.GetChunks(digest=self._setup.program_blob, ranges=ranges))] if ranges else []

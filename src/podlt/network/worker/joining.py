@@ -15,7 +15,7 @@ from podlt.network import messages as m
 from podlt.network.link import WorkerLink
 from podlt.network.run_setup import RunSetup
 from podlt.network.worker import events, preflight
-from podlt.network.worker.books import Journal
+from podlt.network.worker.books import WorkerBooks
 from podlt.network.worker.identity import Identity
 from podlt.protocol.worker import Worker
 
@@ -31,7 +31,7 @@ class Joining:
         arithmetic: what this machine computes; known once it was measured.
     """
 
-    def __init__(self, link: WorkerLink, journal: Journal, tell: events.Teller, least_reward: int) -> None:
+    def __init__(self, link: WorkerLink, journal: WorkerBooks, tell: events.Teller, least_reward: int) -> None:
         self._link, self._journal, self._tell = link, journal, tell
         self._least_reward = least_reward
         self._process = secrets.token_bytes(8)
@@ -51,7 +51,7 @@ class Joining:
             identity.new_run()
         begin, head = setup.begin, self._journal.shown(setup.message.head)
         self._tell(
-            events.Terms(
+            events.RunTerms(
                 run=setup.run.hex(),
                 manager=begin.manager.hex(),
                 preset=begin.preset,
@@ -82,7 +82,7 @@ class Joining:
         """Asks for an identity to be admitted; not while it was let go for a time."""
         if time.monotonic() < identity.returns:
             return
-        wish = m.Join(
+        wish = m.JoinRequest(
             run=run,
             process=self._process,
             arithmetic=self.arithmetic.digest,
@@ -111,7 +111,7 @@ class Joining:
                 )
             )
         signatures = Worker(terms.worker, identity.key, setup.run).join(terms)
-        self._link.send(identity.public, m.record(m.Signed(run=setup.run, terms=terms, signatures=signatures)))
+        self._link.send(identity.public, m.record(m.SignedJoin(run=setup.run, terms=terms, signatures=signatures)))
 
     def welcomed(self, identity: Identity, run: bytes, said: m.Welcome) -> bool:
         """An identity was admitted; returns whether that is news."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 from podlt.network.worker import events
-from podlt.network.worker.books import Journal
+from podlt.network.worker.books import WorkerBooks
 
 LEAVING = 60.0
 """Seconds that who leaves waits for the pay of what it has done: a manager forgets an answer of who is gone."""
 
 
-class Leaving:
+class GracefulShutdown:
     """A worker process that may be about to leave.
 
     Args:
@@ -21,7 +21,7 @@ class Leaving:
         begun: whether it is about to leave.
     """
 
-    def __init__(self, journal: Journal, tell: events.Teller) -> None:
+    def __init__(self, journal: WorkerBooks, tell: events.Teller) -> None:
         self._journal, self._tell = journal, tell
         self._last, self._until = -1, 0.0
         self.begun = False

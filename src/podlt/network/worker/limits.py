@@ -31,7 +31,7 @@ def keep_to_cores(cores: int) -> int:
     return len(mine)
 
 
-class Memory:
+class MemoryLimit:
     """A bound on the memory of this process: private, shared, and of its libraries.
 
     The system bounds what is private, as it is asked for and not as it is used (RLIMIT_DATA); what the others take is

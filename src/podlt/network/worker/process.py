@@ -19,12 +19,12 @@ from podlt.network import messages as m
 from podlt.network.link import WorkerLink
 from podlt.network.run_setup import open_setup
 from podlt.network.worker import events, preflight
-from podlt.network.worker.books import Journal
+from podlt.network.worker.books import WorkerBooks
 from podlt.network.worker.catching_up import CatchingUp
-from podlt.network.worker.identity import Identity, Outcome
+from podlt.network.worker.identity import Identity, WorkerExit
 from podlt.network.worker.joining import Joining
-from podlt.network.worker.leaving import Leaving
-from podlt.network.worker.run import SHORT_STEP, STEP, USELESS, Workbench
+from podlt.network.worker.leaving import GracefulShutdown
+from podlt.network.worker.run import SHORT_STEP, STEP, USELESS, WorkerRun
 from podlt.program.validate import MAX_BYTES
 
 SELDOM = 1.0
@@ -33,7 +33,7 @@ SELDOM = 1.0
 MOST_TOLD = 5  # useless messages of the manager that are worth a line
 
 
-class Crew:
+class WorkerProcess:
     """The identities of one process.
 
     Args:
@@ -49,7 +49,7 @@ class Crew:
         keys: Sequence[SigningKey],
         link: WorkerLink,
         manager: bytes,
-        journal: Journal,
+        journal: WorkerBooks,
         *,
         tell: events.Teller = events.nobody,
         memory: int = MAX_BYTES,
@@ -57,25 +57,25 @@ class Crew:
         least_reward: int = 0,
         cheat: str = "",
         leaving: Callable[[], str] = lambda: "",
-        beat: float = m.BEAT,
+        beat: float = m.HEARTBEAT_SECONDS,
     ) -> None:
         self._link, self._manager, self._journal, self._tell = link, manager, journal, tell
         self._identities = {key.public: Identity(key) for key in keys}
         self._memory, self._threads, self._cheat, self._leaving = memory, threads, cheat, leaving
         self._every = beat
         self._joining = Joining(link, journal, tell, least_reward)
-        self._bench: Workbench | None = None
+        self._bench: WorkerRun | None = None
         self._noise = 0
         self._fresh = True
-        self._outcome: Outcome | None = None
+        self._outcome: WorkerExit | None = None
         self._greeted = -1e9
         self._done = -1
-        self._departure = Leaving(journal, tell)
+        self._departure = GracefulShutdown(journal, tell)
         self._receipts = CatchingUp(link, journal, beat)
         self._stop = threading.Event()
         self.doing = "connecting"
 
-    def run(self) -> Outcome:
+    def run(self) -> WorkerExit:
         """Works until the run ends, everybody is refused, or it is time to leave.
 
         Raises:
@@ -86,7 +86,7 @@ class Crew:
         beats.start()
         try:
             while self._outcome is None:
-                for key, raw in self._link.receive(self._patience()):
+                for key, raw in self._link.receive(self._silence_timeout()):
                     if self._identities and self._outcome is None:
                         self._take(key, raw)
                 if self._outcome is None:
@@ -102,13 +102,13 @@ class Crew:
             if self._bench is not None:
                 self._bench.close()
 
-    def _patience(self) -> float:
+    def _silence_timeout(self) -> float:
         """How many seconds to wait for messages; who leaves has tasks that it does not begin."""
         if self._bench is None:
             return STEP
         if self._departure.begun:
             return SHORT_STEP
-        return self._bench.patience()
+        return self._bench.silence_timeout()
 
     def _go_on(self) -> None:
         """Does what is next, if anything is."""
@@ -118,7 +118,7 @@ class Crew:
         if reason := self._leaving():
             self._departure.begin(reason, self._done)
             if self._departure.is_over() or not self._link.connected:
-                self._outcome = Outcome("left", reason)
+                self._outcome = WorkerExit("left", reason)
 
     # -- what the manager says ---------------------------------------------------------------------------------------
 
@@ -141,39 +141,39 @@ class Crew:
         if self._noise <= MOST_TOLD:
             self._tell(events.Warned(reason=reason))
 
-    def _hear(self, identity: Identity | None, said: m.Down | m.Piece) -> None:
+    def _hear(self, identity: Identity | None, said: m.Down | m.Chunk) -> None:
         """Takes one message; `identity` is None where it is for all."""
         bench = self._bench
-        if isinstance(said, m.Parameters | m.Open | m.Paid) and (bench is None or bench.hands is None):
+        if isinstance(said, m.Parameters | m.OpenCommitments | m.Receipts) and (bench is None or bench.hands is None):
             return  # about a run of which this process knows nothing yet
-        if isinstance(said, m.Piece):
+        if isinstance(said, m.Chunk):
             if bench is not None:
                 bench.piece(said.data)
                 self._begin(bench)
         elif isinstance(said, m.Parameters) and bench is not None:
             bench.announced(said)
-        elif isinstance(said, m.Open):
+        elif isinstance(said, m.OpenCommitments):
             self._open(identity, said)
-        elif isinstance(said, m.Paid):
+        elif isinstance(said, m.Receipts):
             if self._receipts.paid(said):
                 self.doing = "the last round is in the log; waiting for a task"
-        elif isinstance(said, m.Announce):
+        elif isinstance(said, m.ManagerHello):
             self._announced(identity, said)
         elif isinstance(said, m.Setup):
             self._set_up(said)
-        elif isinstance(said, m.Finished):
+        elif isinstance(said, m.RunFinished):
             self._finished(said)
         elif identity is not None:
             self._take_own(identity, said)
 
     def _take_own(self, identity: Identity, said: m.Down) -> None:
         """Takes what is said to one identity alone."""
-        if isinstance(said, m.Work):
+        if isinstance(said, m.DealTask):
             if identity.worker is None:  # it was admitted, and its welcome was lost: it asks for another
                 self._join(identity)
             elif self._bench is not None:
                 self._answer(identity, self._bench.dealt(identity.public, said))
-        elif isinstance(said, m.Send):
+        elif isinstance(said, m.ResendUpdate):
             if self._bench is not None:
                 self._answer(identity, self._bench.send(identity.public, said))
         elif isinstance(said, m.Offer):
@@ -181,15 +181,15 @@ class Crew:
         elif isinstance(said, m.Welcome):
             if self._bench is not None and self._joining.welcomed(identity, self._bench.setup.run, said):
                 self.doing = "waiting for a task"
-        elif isinstance(said, m.Missed):
+        elif isinstance(said, m.MissedReceipts):
             self._receipts.missed(identity, said)
         elif isinstance(said, m.Dismissed):
             identity.returns = time.monotonic() + said.seconds
             self._tell(events.LetGo(public_key=identity.public.hex(), seconds=said.seconds, reason=said.reason))
-        elif isinstance(said, m.Refused):
+        elif isinstance(said, m.JoinRefused):
             self._refused(identity, said.reason)
 
-    def _announced(self, identity: Identity | None, said: m.Announce) -> None:
+    def _announced(self, identity: Identity | None, said: m.ManagerHello) -> None:
         """The manager is there, perhaps anew: it may not know us any more, and send what is large by other ways."""
         self._hello(seldom=identity is not None)
         if self._bench is not None and self._bench.setup.run == said.run:
@@ -214,14 +214,14 @@ class Crew:
         if not known:
             self._done = -1
             if reason := self._joining.begin(setup, self._identities.values()):
-                self._outcome = Outcome("declined", reason)
+                self._outcome = WorkerExit("declined", reason)
                 return
         keys = [identity.key for identity in self._identities.values()]
         folder = self._journal.folder
-        self._bench = Workbench(setup, keys, folder, self._memory, self._every, self._anybody, self._warn)
+        self._bench = WorkerRun(setup, keys, folder, self._memory, self._every, self._anybody, self._warn)
         self._begin(self._bench)
 
-    def _begin(self, bench: Workbench) -> None:
+    def _begin(self, bench: WorkerRun) -> None:
         """Checks this machine and joins, once the program is here."""
         if not bench.begin():
             return
@@ -251,9 +251,9 @@ class Crew:
             self._bench.answers.drop(identity.public)
         self._link.drop(identity.public)
         if not self._identities:
-            self._outcome = Outcome("refused", reason)
+            self._outcome = WorkerExit("refused", reason)
 
-    def _finished(self, said: m.Finished) -> None:
+    def _finished(self, said: m.RunFinished) -> None:
         if said.outcome == "complete":
             self._receipts.complete(said)
         else:
@@ -286,11 +286,11 @@ class Crew:
         except (PodltError, RuntimeError, IndexError, ValueError, MemoryError) as error:
             bench.answers.failed(asked)
             reason = (str(error) or type(error).__name__)[:1000]
-            failed = m.CannotDo(attempt=work.attempt, origin=work.origin, reason=reason)
+            failed = m.TaskFailed(deal_id=work.deal_id, seat=work.seat, reason=reason)
             self._link.send(asked.key, m.record(failed))
             self._tell(events.Failed(round=work.task.round, reason=reason))
             return
-        committed = worker.commit(work.origin, work.task, done.digest)
+        committed = worker.commit(work.seat, work.task, done.digest)
         self._answer(identity, bench.answers.done(asked, committed, done))
         self._journal.done(asked.key)
         self._done = work.task.round
@@ -299,15 +299,15 @@ class Crew:
             self._tell(events.FirstTask(round=work.task.round, lines=work.count, seconds=done.compute))
         self.doing = f"round {work.task.round}: done, waiting"
 
-    def _open(self, asked: Identity | None, said: m.Open) -> None:
+    def _open(self, asked: Identity | None, said: m.OpenCommitments) -> None:
         """Opens what was committed to; who is asked by name says also that there is nothing (any more)."""
         for identity in self._identities.values() if asked is None else [asked]:
             if identity.worker is None or self._bench is None:
                 continue
-            mine = self._bench.answers.origins(identity.public, said.attempt)
-            opened = [o for o in identity.worker.open(said.round) if o.origin in mine]
+            mine = self._bench.answers.origins(identity.public, said.deal_id)
+            opened = [o for o in identity.worker.open(said.round) if o.seat in mine]
             if opened or asked is not None:
-                self._link.send(identity.public, m.record(m.Openings(attempt=said.attempt, opened=opened)))
+                self._link.send(identity.public, m.record(m.Openings(deal_id=said.deal_id, opened=opened)))
 
     # -- signs of life -----------------------------------------------------------------------------------------------
 
@@ -319,8 +319,8 @@ class Crew:
                 self._hello()
             else:
                 for public in list(self._identities):
-                    attempt, in_hand = bench.answers.in_hand(public)
-                    self._link.send(public, m.record(m.Beat(attempt=attempt, in_hand=in_hand)))
+                    deal_id, in_hand = bench.answers.in_hand(public)
+                    self._link.send(public, m.record(m.Heartbeat(deal_id=deal_id, in_hand=in_hand)))
             self._journal.save(self.doing, self._link.connected)
             if self._stop.wait(self._every):
                 return

@@ -13,12 +13,12 @@ from podlt.network.worker.hands import Executed
 from podlt.protocol.messages import Committed
 
 
-class Asked:
+class Requested:
     """A task that was not executed yet; `lines` are None until they came."""
 
     __slots__ = ("key", "lines", "work")
 
-    def __init__(self, key: bytes, work: m.Work, lines: np.ndarray | None) -> None:
+    def __init__(self, key: bytes, work: m.DealTask, lines: np.ndarray | None) -> None:
         self.key, self.work, self.lines = key, work, lines
 
 
@@ -27,16 +27,16 @@ class _Answered:
 
     __slots__ = ("answer", "task", "update")
 
-    def __init__(self, task: bytes, answer: m.Answer, update: np.ndarray) -> None:
+    def __init__(self, task: bytes, answer: m.TaskDone, update: np.ndarray) -> None:
         self.task, self.answer, self.update = task, answer, update
 
     def messages(self, beside: bool) -> Iterator[bytes]:
         yield m.record(self.answer)
         if not beside:
-            yield from split(self.answer.update, self.update, before=m.heading(self.answer.origin), thin=True)
+            yield from split(self.answer.update, self.update, before=m.heading(self.answer.seat), thin=True)
 
 
-class Answers:
+class Replies:
     """What the identities of a process were asked and answered in the last round. `in_hand` is for any thread.
 
     Args:
@@ -47,7 +47,7 @@ class Answers:
         self._beside = beside
         self._round = -1
         self._attempt = b""
-        self._asked: dict[tuple[bytes, int], Asked] = {}
+        self._asked: dict[tuple[bytes, int], Requested] = {}
         self._answered: dict[tuple[bytes, int], _Answered] = {}
         self._lock = threading.Lock()
 
@@ -65,24 +65,24 @@ class Answers:
         self._answered = {}
         return free
 
-    def ask(self, asked: Asked) -> None:
+    def ask(self, asked: Requested) -> None:
         """A task is to be executed; those of another attempt at the round are not, any more."""
         with self._lock:
-            if asked.work.attempt != self._attempt:
-                self._attempt, self._asked = asked.work.attempt, {}
-            self._asked.setdefault((asked.key, asked.work.origin), asked)
+            if asked.work.deal_id != self._attempt:
+                self._attempt, self._asked = asked.work.deal_id, {}
+            self._asked.setdefault((asked.key, asked.work.seat), asked)
 
-    def again(self, key: bytes, work: m.Work) -> list[bytes]:
+    def again(self, key: bytes, work: m.DealTask) -> list[bytes]:
         """The messages that answer a task which was executed before; none if it was not."""
-        known = self._answered.get((key, work.origin))
+        known = self._answered.get((key, work.seat))
         if known is None or known.task != work.task.digest():
             return []
         with self._lock:
-            if work.attempt != self._attempt:
-                self._attempt, self._asked = work.attempt, {}
-        known.answer = m.Answer(
-            attempt=work.attempt,
-            origin=work.origin,
+            if work.deal_id != self._attempt:
+                self._attempt, self._asked = work.deal_id, {}
+        known.answer = m.TaskDone(
+            deal_id=work.deal_id,
+            seat=work.seat,
             commitment=known.answer.commitment,
             signature=known.answer.signature,
             update=known.answer.update,
@@ -91,7 +91,7 @@ class Answers:
         )
         return list(known.messages(self._beside(len(known.update))))
 
-    def ready(self, held: bytes) -> Asked | None:
+    def ready(self, held: bytes) -> Requested | None:
         """The next task whose lines are here and whose parameters are those at hand, if there is one."""
         return next(
             (a for a in self._asked.values() if a.lines is not None and a.work.task.parameters == held),
@@ -112,16 +112,16 @@ class Answers:
         """Whose task has lines of this digest."""
         return next((a.key for a in self._asked.values() if a.work.blob == digest), None)
 
-    def failed(self, asked: Asked) -> None:
+    def failed(self, asked: Requested) -> None:
         """A task is not to be tried again."""
         with self._lock:
-            self._asked.pop((asked.key, asked.work.origin), None)
+            self._asked.pop((asked.key, asked.work.seat), None)
 
-    def done(self, asked: Asked, committed: Committed, done: Executed) -> Iterator[bytes]:
+    def done(self, asked: Requested, committed: Committed, done: Executed) -> Iterator[bytes]:
         """A task was executed; returns the messages that answer it."""
-        answer = m.Answer(
-            attempt=asked.work.attempt,
-            origin=asked.work.origin,
+        answer = m.TaskDone(
+            deal_id=asked.work.deal_id,
+            seat=asked.work.seat,
             commitment=committed.commitment,
             signature=committed.signature,
             update=done.digest,
@@ -129,37 +129,37 @@ class Answers:
             compute_seconds=done.compute,
         )
         answered = _Answered(asked.work.task.digest(), answer, done.update)
-        self._answered[asked.key, asked.work.origin] = answered
+        self._answered[asked.key, asked.work.seat] = answered
         self.failed(asked)
         return answered.messages(self._beside(len(done.update)))
 
-    def large(self, key: bytes, wanted: m.Send) -> tuple[bytes, np.ndarray] | None:
+    def large(self, key: bytes, wanted: m.ResendUpdate) -> tuple[bytes, np.ndarray] | None:
         """Digest and bytes of the update that the manager asks for, if it goes beside the messages."""
-        known = self._answered.get((key, wanted.origin))
-        if known is None or known.answer.attempt != wanted.attempt or not self._beside(len(known.update)):
+        known = self._answered.get((key, wanted.seat))
+        if known is None or known.answer.deal_id != wanted.deal_id or not self._beside(len(known.update)):
             return None
         return known.answer.update, known.update
 
-    def pieces(self, key: bytes, wanted: m.Send) -> list[bytes]:
+    def pieces(self, key: bytes, wanted: m.ResendUpdate) -> list[bytes]:
         """Pieces of an update that the manager misses."""
-        known = self._answered.get((key, wanted.origin))
-        if known is None or known.answer.attempt != wanted.attempt:
+        known = self._answered.get((key, wanted.seat))
+        if known is None or known.answer.deal_id != wanted.deal_id:
             return []
         size, found = len(known.update), []
         for offset, length in wanted.ranges:
             if offset + length <= size:
-                part, heading = known.update[offset : offset + length], m.heading(wanted.origin)
+                part, heading = known.update[offset : offset + length], m.heading(wanted.seat)
                 found.append(message(known.answer.update, size, offset, part, before=heading, thin=True))
         return found
 
-    def origins(self, key: bytes, attempt: bytes) -> set[int]:
+    def origins(self, key: bytes, deal_id: bytes) -> set[int]:
         """The tasks that an identity answered in an attempt."""
-        return {o for (k, o), known in self._answered.items() if k == key and known.answer.attempt == attempt}
+        return {o for (k, o), known in self._answered.items() if k == key and known.answer.deal_id == deal_id}
 
     def in_hand(self, key: bytes) -> tuple[bytes, list[int]]:
         """The attempt at work, and the tasks of it that an identity has not answered."""
         with self._lock:
-            return self._attempt, sorted(origin for k, origin in self._asked if k == key)
+            return self._attempt, sorted(seat for k, seat in self._asked if k == key)
 
     def drop(self, key: bytes) -> None:
         """An identity has nothing to do any more."""

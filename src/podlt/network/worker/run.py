@@ -10,12 +10,12 @@ import numpy as np
 from podlt.crypto import SigningKey
 from podlt.errors import InvalidProofError, StorageError
 from podlt.network import messages as m
-from podlt.network.blobs.client import Porter
+from podlt.network.blobs.client import BlobTransfers
 from podlt.network.blobs.transfer import BadBlobError
 from podlt.network.run_setup import RunSetup
 from podlt.network.worker.hands import Hands
-from podlt.network.worker.inputs import Intake, ProgramIntake, Wanted
-from podlt.network.worker.replies import Answers, Asked
+from podlt.network.worker.inputs import Inputs, ProgramInput, Wanted
+from podlt.network.worker.replies import Replies, Requested
 
 MAX_PROGRAM = 16 * 2**20
 
@@ -29,7 +29,7 @@ USELESS = (InvalidProofError, StorageError, BadBlobError, MemoryError)
 """What messages that are of no use may raise."""
 
 
-class Workbench:
+class WorkerRun:
     """One run, as a process works for it.
 
     Args:
@@ -57,11 +57,11 @@ class Workbench:
         self.setup = setup
         self._folder, self._memory, self._every, self._warn = folder, memory, every, warn
         self._anybody, self._failures, self._in_a_row = anybody, 0, 0
-        self.answers = Answers(setup.beside)
+        self.answers = Replies(setup.beside)
         self.hands: Hands | None = None
         said = setup.message
-        self._porter = Porter(said.blobs, said.certificate, keys) if said.blobs else None
-        self._intake: Intake | ProgramIntake = ProgramIntake(setup, self._porter, keys[0].public, MAX_PROGRAM)
+        self._porter = BlobTransfers(said.blobs, said.certificate, keys) if said.blobs else None
+        self._intake: Inputs | ProgramInput = ProgramInput(setup, self._porter, keys[0].public, MAX_PROGRAM)
 
     def begin(self) -> bool:
         """Begins to be of use if the program has come; whether that was so just now.
@@ -69,10 +69,10 @@ class Workbench:
         Raises:
             InvalidProofError, EngineError: as `Hands`.
         """
-        if not isinstance(self._intake, ProgramIntake) or not self._intake.program:
+        if not isinstance(self._intake, ProgramInput) or not self._intake.program:
             return False
         self.hands = Hands(self.setup, self._intake.program, self._memory, self._folder)
-        self._intake = Intake(
+        self._intake = Inputs(
             self.setup,
             self.hands,
             self.answers,
@@ -86,21 +86,21 @@ class Workbench:
     @property
     def held(self) -> bytes:
         """The digest of the parameters that are here, if they are."""
-        return self._intake.held if isinstance(self._intake, Intake) else b""
+        return self._intake.held if isinstance(self._intake, Inputs) else b""
 
-    def ready(self) -> Asked | None:
+    def ready(self) -> Requested | None:
         """The next task whose inputs are all here, if there is one."""
         return self.answers.ready(self.held)
 
-    def patience(self) -> float:
+    def silence_timeout(self) -> float:
         """How many seconds to wait for messages."""
         if self.ready() is not None:
             return 0.0
         return SHORT_STEP if self._porter is not None and self._porter.busy else STEP
 
     def announced(self, said: m.Parameters) -> None:
-        """Parameters come; errors as `Intake.announced`."""
-        if isinstance(self._intake, Intake):
+        """Parameters come; errors as `Inputs.announced`."""
+        if isinstance(self._intake, Inputs):
             self._intake.announced(said)
 
     def is_lost(self) -> bool:
@@ -122,7 +122,7 @@ class Workbench:
         return True
 
     def piece(self, data: memoryview) -> None:
-        """A piece of something came; errors as `Intake.piece`."""
+        """A piece of something came; errors as `Inputs.piece`."""
         self._intake.piece(data)
 
     def asks(self) -> list[Wanted]:
@@ -142,26 +142,26 @@ class Workbench:
                 self._warn(str(error))
         return self._intake.wants()
 
-    def dealt(self, key: bytes, work: m.Work) -> list[bytes]:
+    def dealt(self, key: bytes, work: m.DealTask) -> list[bytes]:
         """An identity was dealt a task; the messages that answer it, if it was done before.
 
         Raises:
             InvalidProofError: no task of this run; StorageError: no memory for its lines.
         """
-        if self.hands is None or not isinstance(self._intake, Intake):
+        if self.hands is None or not isinstance(self._intake, Inputs):
             return []
         self.hands.check_work(work)
         self._turn(self._intake, self.hands, work.task.round)
         if answered := self.answers.again(key, work):
             return answered
-        asked = Asked(key, work, np.frombuffer(work.lines, np.uint8) if work.lines else None)
+        asked = Requested(key, work, np.frombuffer(work.lines, np.uint8) if work.lines else None)
         self.answers.ask(asked)
         if asked.lines is None:
             self._intake.lines(asked)
         self._intake.needed(work.task.parameters)
         return []
 
-    def send(self, key: bytes, said: m.Send) -> list[bytes]:
+    def send(self, key: bytes, said: m.ResendUpdate) -> list[bytes]:
         """The manager asks for an update: uploads it, or returns the messages with what it misses."""
         if self._porter is not None and (known := self.answers.large(key, said)) is not None:
             self._porter.send(key, *known)
@@ -173,7 +173,7 @@ class Workbench:
         if self._porter is not None:
             self._porter.close()
 
-    def _turn(self, intake: Intake, hands: Hands, round: int) -> None:
+    def _turn(self, intake: Inputs, hands: Hands, round: int) -> None:
         """A task of a round came: what belongs to the one before is not needed any more."""
         freed = self.answers.turn(round)
         if freed is None:
