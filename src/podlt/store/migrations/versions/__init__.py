@@ -1,0 +1,1 @@
+"""Each step, by its number: none is changed once a release had it."""
