@@ -46,9 +46,12 @@ class Verification(Checked, frozen=True):
     """What verifying a log came to.
 
     Attributes:
-        findings: one for each claim, in order, those of `audit` included. failure: the first thing that is wrong, or
-            None. state: the run after the last good entry. head: the last tree head that was checked, as a signed
-            note, or "". counts: what was looked at. documents: recipe and program, as far as they were there.
+        findings: one for each claim, in order, those of `audit` included.
+        failure: the first thing that is wrong, or None.
+        state: the run after the last good entry.
+        head: the last tree head that was checked, as a signed note, or "".
+        counts: what was looked at.
+        documents: recipe and program, as far as they were there.
     """
 
     failure: InvalidProofError | None
@@ -166,7 +169,8 @@ class _Verifier:
 
         Raises:
             InvalidProofError: the first thing that is wrong, but for signatures: those are the pool's.
-            NotCheckedError: a newer podlt wrote it. UsageError: what is to be trusted is no tree head.
+            NotCheckedError: a newer podlt wrote it.
+            UsageError: what is to be trusted is no tree head.
         """
         rows = iter(source.entries())
         heads: deque[tuple[int, str]] = deque(source.heads())

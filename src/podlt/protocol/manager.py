@@ -115,7 +115,8 @@ class Manager:
         """Opens a round and deals its tasks.
 
         Args:
-            plan: what `upcoming` returned; fragments: the digest of each fragment.
+            plan: what `upcoming` returned.
+            fragments: the digest of each fragment.
         """
         state = self.state
         entry = e.Open(
@@ -209,8 +210,8 @@ class Manager:
             The new assignments; none if it held nothing.
 
         Raises:
-            TooFewWorkersError: nobody is left who may take the task; the round in progress cannot be ended, and
-                the run goes on from what was written of it.
+            TooFewWorkersError: nobody is left who may take the task; the round in progress cannot be ended, and the run
+                goes on from what was written of it.
         """
         self._propose(e.Withdraw(at=self._now(), worker=worker, reason=without_paths(reason)))
         if self._roles is None or self.state.current is None:
@@ -288,7 +289,9 @@ class Manager:
         """The averaged update was applied.
 
         Args:
-            update: digest of the averaged update; parameters: digest of the state after it; loss: mean a line.
+            update: digest of the averaged update.
+            parameters: digest of the state after it.
+            loss: mean a line.
         """
         self._propose(e.Apply(at=self._now(), round=self.state.round, update=update, parameters=parameters, loss=loss))
 

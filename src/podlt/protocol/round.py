@@ -36,10 +36,13 @@ class RoundState(msgspec.Struct):
     """The round in progress, filled as its entries come.
 
     Attributes:
-        size: how many workers were active when it opened. beacon: what its draws rest on besides the secret.
-        before: the run before the round. tasks: fragment -> its task and the task's digest, kept because each is
-            asked for by every step of a round. moves: who left and what was dealt again, in the order of the log.
-        departed: those who left. bound: workers that were committed to a result at some time.
+        size: how many workers were active when it opened.
+        beacon: what its draws rest on besides the secret.
+        before: the run before the round.
+        tasks: fragment -> its task and the task's digest, kept because each is asked for by every step of a round.
+        moves: who left and what was dealt again, in the order of the log.
+        departed: those who left.
+        bound: workers that were committed to a result at some time.
     """
 
     open: e.Open

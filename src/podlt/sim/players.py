@@ -35,8 +35,11 @@ class Player:
     """An honest worker.
 
     Args:
-        number: its number in the run; key: its private key; dice: its own chance, for what it does at a rate;
-        gossip: what it could learn beside the protocol; rate: how often it does what its class is named for.
+        number: its number in the run.
+        key: its private key.
+        dice: its own chance, for what it does at a rate.
+        gossip: what it could learn beside the protocol.
+        rate: how often it does what its class is named for.
     """
 
     cheats = False

@@ -94,8 +94,10 @@ class World:
     """One run: a manager, and players who answer it.
 
     Args:
-        scenario: the run's numbers; players: makes the players, given what they can learn of each other;
-        seed: decides everything; log: where the entries go.
+        scenario: the run's numbers.
+        players: makes the players, given what they can learn of each other.
+        seed: decides everything.
+        log: where the entries go.
     """
 
     def __init__(
