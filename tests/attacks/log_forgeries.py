@@ -315,8 +315,7 @@ def _group(at: int) -> list[int]:
     state = RunState()
     for entry in ENTRIES[:at]:
         state.apply(entry)
-    assert state.current is not None
-    return sorted(state.current.fragment_results(_at(at).fragment))
+    return sorted(state.revealed.fragment_results(_at(at).fragment))
 
 
 def _draws() -> Iterator[Forgery]:

@@ -74,8 +74,8 @@ def eventful_run() -> tuple[World, MemoryLog]:
         newcomer = scripted(len(world.players), world.gossip)
         world.players.append(newcomer)
         world.admit(newcomer)
-    world.manager.lost(7, "changed its mind")
-    world.manager.give_back([7])
+    world.manager.withdraw(7, "changed its mind")
+    world.manager.return_deposits([7])
     players[5].mood = "mute"
     world.step()
     players[5].mood = "honest"

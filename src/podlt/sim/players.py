@@ -56,7 +56,7 @@ class Player:
         self.rate = self.default_rate if rate is None else rate
         self.worker: Worker | None = None
 
-    def enter(self, run: bytes, terms: JoinTerms) -> JoinSignatures:
+    def join(self, run: bytes, terms: JoinTerms) -> JoinSignatures:
         """The signatures with which it joins the run, whose identity it learns here, on these terms."""
         if self.worker is None:
             self.worker = Worker(self.number, self.key, run)
