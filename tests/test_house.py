@@ -15,9 +15,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1] / "src" / "podlt"
 MAX_LINES = 400
 
-WINGS = ("bench", "data", "log", "protocol", "sim", "store", "canonical.py", "crypto.py", "dice.py", "errors.py",
-    "extras.py", "faults.py", "model_file.py", "models.py", "recipe.py", "signature_pool.py", "units.py", "verify.py",
-    "verify_figures.py", "verify_files.py")  # fmt: skip
+WINGS = {
+    *("bench", "data", "log", "protocol", "sim", "store", "verify"),
+    *("canonical.py", "crypto.py", "dice.py", "errors.py", "extras.py", "faults.py", "model_file.py", "models.py"),
+    *("recipe.py", "signature_pool.py", "units.py"),
+}
 """Folders and modules whose docstrings and identifiers are in the house's form; grows until it is the whole tree."""
 
 DUPLICATES = {"Connected", "Geometry", "Invited", "Joined", "Preparing", "Spent"}
@@ -187,7 +189,7 @@ def test_no_identifier_is_of_the_private_dialect() -> None:
 
 
 def test_every_wing_that_is_done_is_there() -> None:
-    assert {path.split("/")[0] for path in in_wings()} == set(WINGS)
+    assert {path.split("/")[0] for path in in_wings()} == WINGS
 
 
 # -- files and imports ---------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from podlt.sim.players import Player
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.units import MAX_INT
 from podlt.verify import Verification, verify_log
-from podlt.verify_files import Documents
+from podlt.verify.documents import Documents
 
 Bodies = list[bytes]
 

@@ -16,7 +16,7 @@ from podlt.protocol.rules import RunState
 from podlt.sim.players import Gossip, Player, honest_update
 from podlt.sim.world import MemoryLog, Scenario, World
 from podlt.verify import Verification, verify_log
-from podlt.verify_files import Documents
+from podlt.verify.documents import Documents
 
 SEED = digest("test/1", b"scripted")
 

@@ -25,7 +25,7 @@ from podlt.sim.adversaries import Cheater
 from podlt.sim.players import Player, honest_update
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.verify import verify_log
-from podlt.verify_files import Documents
+from podlt.verify.documents import Documents
 
 SYBILS, TARGET = (0, 1), 7
 """Two workers of the manager's, and the honest one that it would like to have for a third."""
