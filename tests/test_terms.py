@@ -18,7 +18,7 @@ from podlt.recipe import Recipe, Terms, recipe_digest, terms_of
 from podlt.sim.players import Player
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.verify import verify_log
-from podlt.verify_files import Documents, check_terms
+from podlt.verify.documents import Documents, check_terms
 
 SCENARIO = Scenario(lines=40, epochs=2, block_lines=10, fragment_lines=2, reward=3)
 

@@ -22,7 +22,7 @@ from podlt.sim import simulate
 from podlt.sim.world import MemoryLog
 from podlt.store.log_store import LogStore
 from podlt.verify import Verification, verify, verify_log
-from podlt.verify_files import Documents
+from podlt.verify.documents import Documents
 
 Edit = Callable[[sqlite3.Connection], object]
 

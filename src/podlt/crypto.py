@@ -64,7 +64,8 @@ def commitment(task: bytes, key: bytes, update: bytes, salt: bytes) -> bytes:
     Args:
         task: the task's digest (run, round, program, parameters, fragment, randomness).
         key: the worker's public key, so that a copied commitment is worthless.
-        update: the update's digest; salt: 16 bytes that nobody else knows yet.
+        update: the update's digest.
+        salt: 16 bytes that nobody else knows yet.
     """
     return digest("commitment/1", task, key, update, salt)
 
@@ -129,7 +130,8 @@ class HashChain:
     Kept as one checkpoint every 256 links, so that any secret costs at most 256 hashes.
 
     Args:
-        seed: 32 secret bytes; length: how many secrets there are.
+        seed: 32 secret bytes.
+        length: how many secrets there are.
     """
 
     STRIDE = 256

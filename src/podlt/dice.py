@@ -14,7 +14,8 @@ class Dice:
     """An endless stream of uniform integers: SHA-256 in counter mode, read as big-endian 64-bit words.
 
     Args:
-        parts: what the stream follows from, such as a seed of 32 bytes; domain: what it is for.
+        parts: what the stream follows from, such as a seed of 32 bytes.
+        domain: what it is for.
 
     Block i of four words is `digest(domain, *parts, i as 8 bytes)`; each word is used once, in order.
     """

@@ -69,7 +69,9 @@ class PeerError(PodltError):
     """A worker broke the protocol. Caught at one place, becomes an entry with this reason; never stops the manager.
 
     Args:
-        worker: who; reason: a short code for the log; message: what was expected, and what was got.
+        worker: who.
+        reason: a short code for the log.
+        message: what was expected, and what was got.
     """
 
     def __init__(self, worker: int, reason: str, message: str) -> None:

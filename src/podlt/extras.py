@@ -66,7 +66,8 @@ class MissingPackageError(UsageError, ImportError):
         broken: why it cannot be imported although it is installed; "" if it is not installed.
 
     Attributes:
-        need: the sentence of what is needed; hint: the one of what to do.
+        need: the sentence of what is needed.
+        hint: the one of what to do.
     """
 
     def __init__(self, what: str, module: str, broken: str = "") -> None:

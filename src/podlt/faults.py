@@ -66,18 +66,18 @@ def _report(error: BaseException, argv: Sequence[str], debug: bool) -> str:
     command = _without_secrets(" ".join(["podlt", *argv]))
     kind = type(error).__name__
     cause = "memory is used up" if isinstance(error, MemoryError) else f"{kind}: {_first_line(error)}".rstrip(": ")
-    kept = _keep(f"{version_line()}\ncommand: {command}\n\n{trace}")
-    lines = [trace.rstrip()] if debug or kept is None else []
+    saved = _save(f"{version_line()}\ncommand: {command}\n\n{trace}")
+    lines = [trace.rstrip()] if debug or saved is None else []
     lines += [
         f"error: podlt crashed ({cause}): this is a bug of podlt, and not a finding about the run",
-        f"traceback: {kept or 'above (the temporary folder cannot be written)'}",
+        f"traceback: {saved or 'above (the temporary folder cannot be written)'}",
         f"please report it to the issue tracker of the project, with the traceback, the version ({version_line()}) and "
         f"the command: see {WHERE}",
     ]
     return "\n".join(lines)
 
 
-def _keep(report: str) -> str | None:
+def _save(report: str) -> str | None:
     try:
         number, path = tempfile.mkstemp(prefix="podlt-crash-", suffix=".txt")  # 0600
         with os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace") as file:

@@ -75,8 +75,8 @@ def write_model(path: Path, program: Program, state: memoryview) -> None:
     """
     header, state = canonical_header(program), state.cast("B")
 
-    def make(beside: Path) -> None:
-        with beside.open("wb") as file:
+    def make(part: Path) -> None:
+        with part.open("wb") as file:
             file.write(len(header).to_bytes(8, "little") + header)
             for _, place in _in_file_order(Places(state_fields(program))):
                 file.write(state[place.offset : place.end])

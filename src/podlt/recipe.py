@@ -78,8 +78,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Args:
         optimizer: `{"name": "sgd" | "adamw", "lr": ..., ...}`, as `podlt.program.optimizer` reads it.
-        arithmetic: "exact" gives the same bits on any machine (`podlt.exact`); `digits` (1, 2 or 3) is how precise
-            its products are. "stock" is PyTorch's own, one thread: equal between workers on one machine only.
+        arithmetic: "exact" gives the same bits on any machine (`podlt.exact`); `digits` (1, 2 or 3) is how precise its
+            products are. "stock" is PyTorch's own, one thread: equal between workers on one machine only.
     """
 
     data: DataSpec
@@ -109,7 +109,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """The recipe of a run's directory.
 
         Raises:
-            InvalidProofError: not canonical; UsageError: not a recipe.
+            InvalidProofError: not canonical.
+            UsageError: not a recipe.
         """
         return _convert(canonical.from_json(raw), "recipe.json")
 

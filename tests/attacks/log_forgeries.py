@@ -27,7 +27,7 @@ from podlt.sim.players import Player
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.units import MAX_INT
 from podlt.verify import Verification, verify_log
-from podlt.verify_files import Documents
+from podlt.verify.documents import Documents
 
 Bodies = list[bytes]
 
@@ -315,8 +315,7 @@ def _group(at: int) -> list[int]:
     state = RunState()
     for entry in ENTRIES[:at]:
         state.apply(entry)
-    assert state.current is not None
-    return sorted(state.current.fragment_results(_at(at).fragment))
+    return sorted(state.revealed.fragment_results(_at(at).fragment))
 
 
 def _draws() -> Iterator[Forgery]:

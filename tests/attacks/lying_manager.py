@@ -121,8 +121,7 @@ def _behind_a_fake(patch: Patch) -> None:
     covered: list[bool] = []
 
     def judge(self: RoundDriver) -> Any:
-        roles = self._manager._roles
-        assert roles is not None
+        roles = self._manager.roles
         faked = set(self.figures.faked)
         covered[:] = [bool(faked) and not faked & set(roles.group())]
         return honest_judge(self)
@@ -249,8 +248,7 @@ def _evict_in_the_settlement(patch: Patch) -> None:
     def settle(self: RoundDriver) -> Any:
         manager = self._manager
         manager.reveal()
-        assert manager.state.current is not None and manager.state.current.roles is not None
-        checked = manager.state.current.roles.checked
+        checked = manager.state.revealed.roles.checked
         manager.suspect(checked)
         return manager.judge({checked: digest("garbage/1")})
 
@@ -266,8 +264,7 @@ def _evict_as_referee(patch: Patch) -> None:
         found = honest_suspects(self, updates, average)
         state = self._manager.state
         if state.round == ROUND:
-            assert state.current is not None and state.current.roles is not None
-            roles = state.current.roles
+            roles = state.revealed.roles
             chosen[:] = [next(f for _, f in sorted(roles.seats.items()) if f != roles.checked)]
         return sorted({*found, *(chosen if state.round == ROUND else [])})
 
@@ -288,9 +285,8 @@ def _frame_by_vote(patch: Patch) -> None:
 
     def open_round(self: Manager, plan: Upcoming, fragments: Sequence[bytes]) -> Any:
         dealt = honest_open(self, plan, fragments)
-        assert self._roles is not None
-        if plan.purpose == "train" and len({2, 4} & set(self._roles.group())) == 2:
-            chosen.add(fragments[self._roles.checked])
+        if plan.purpose == "train" and len({2, 4} & set(self.roles.group())) == 2:
+            chosen.add(fragments[self.roles.checked])
         return dealt
 
     def flip(honest: adversary.Execute, seed: bytes) -> adversary.Execute:

@@ -20,13 +20,13 @@ def test_the_group_that_is_worked_out_ahead_is_the_one_that_is_compared() -> Non
     for gone in ((), (3,), (), (5, 2)):
         ahead = group(world.state, world.chain.secret(world.state.round), without=gone)
         for worker in gone:
-            world.manager.lost(worker, "gone")
+            world.manager.withdraw(worker, "gone")
         world.write()
         assert world.manager.upcoming() is not None
         before = {n: w.checks_passed for n, w in world.state.workers.items()}
         world.step()
         assert {n for n, w in world.state.workers.items() if w.checks_passed > before[n]} == ahead
-        world._welcome_back()
+        world.readmit()
     assert any(isinstance(e.decode(body), e.Withdraw) for _, _, body in log.entries())
 
 

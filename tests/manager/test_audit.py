@@ -225,8 +225,7 @@ def settled_by_word(patch: pytest.MonkeyPatch) -> None:
     def settle(self: RoundDriver) -> list[e.Verdict]:
         manager = self._manager
         manager.reveal()
-        assert manager.state.current is not None and manager.state.current.roles is not None
-        checked = manager.state.current.roles.checked
+        checked = manager.state.revealed.roles.checked
         manager.suspect(checked)
         return manager.judge({checked: digest("x", b"garbage")})
 
@@ -415,8 +414,7 @@ def test_what_was_applied_behind_a_fake_is_refused(tmp_path: Path, monkeypatch: 
     judge, average = RoundDriver.judge, Weights.average
 
     def judged(self: RoundDriver) -> Any:
-        roles = self._manager._roles
-        assert roles is not None
+        roles = self._manager.roles
         behind[:] = set(self.figures.faked) - set(roles.group())
         return judge(self)
 

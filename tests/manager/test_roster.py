@@ -83,13 +83,13 @@ class World:
         self.joined.append(terms)
         return terms.worker
 
-    def give_back(self, workers: list[int]) -> None:
+    def return_deposits(self, workers: list[int]) -> None:
         pass
 
     def refused(self, member: Member, reason: str) -> None:
         raise AssertionError(reason)
 
-    def lost(self, number: int, reason: str) -> None:
+    def withdraw(self, number: int, reason: str) -> None:
         self.lost_workers.append(number)
         self.state.workers[number].status = "withdrawn"
 

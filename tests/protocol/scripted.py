@@ -16,7 +16,7 @@ from podlt.protocol.rules import RunState
 from podlt.sim.players import Gossip, Player, honest_update
 from podlt.sim.world import MemoryLog, Scenario, World
 from podlt.verify import Verification, verify_log
-from podlt.verify_files import Documents
+from podlt.verify.documents import Documents
 
 SEED = digest("test/1", b"scripted")
 
@@ -74,8 +74,8 @@ def eventful_run() -> tuple[World, MemoryLog]:
         newcomer = scripted(len(world.players), world.gossip)
         world.players.append(newcomer)
         world.admit(newcomer)
-    world.manager.lost(7, "changed its mind")
-    world.manager.give_back([7])
+    world.manager.withdraw(7, "changed its mind")
+    world.manager.return_deposits([7])
     players[5].mood = "mute"
     world.step()
     players[5].mood = "honest"

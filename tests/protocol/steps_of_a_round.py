@@ -23,7 +23,7 @@ def fresh(workers: int = 6, scenario: Scenario = SCENARIO) -> World:
 def joining(world: World, player: Player, *, worker: int | None = None, deposit: int = 0) -> e.Join:
     """What the log would say if a player signed the terms of joining under that number, over the last tree head."""
     terms = JoinTerms(player.number if worker is None else worker, deposit, world.tree.size, world.tree.root())
-    signatures = player.enter(world.state.run, terms)
+    signatures = player.join(world.state.run, terms)
     return e.Join(
         at=world.state.at,
         worker=terms.worker,

@@ -27,7 +27,7 @@ from podlt.protocol.rules import RunState
 from podlt.sim.players import Player
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.verify import verify_log
-from podlt.verify_files import Documents
+from podlt.verify.documents import Documents
 
 from .scripted import Scripted, failing, scripted_world, verified
 

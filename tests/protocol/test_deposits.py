@@ -49,27 +49,27 @@ def test_who_is_convicted_loses_its_deposit_with_its_pay_and_never_sees_it_again
     assert account.deposit == account.returned == account.pending == 0 and account.seized == 100
     last = next(x for x in (e.decode(row[2]) for row in reversed(log.rows)) if isinstance(x, e.Pay))
     assert ("seize", 0, 100) in {(t.kind, t.worker, t.amount) for t in last.transfers}
-    assert world.manager.give_back([0]) == []
+    assert world.manager.return_deposits([0]) == []
     assert refused(world.state, back(world, (0, 100))).step == Claim.PAYMENTS
 
 
 def test_who_works_gets_nothing_back_and_who_left_gets_it_all() -> None:
     world, _ = scripted_world(SCENARIO, 5)
     world.step()
-    assert world.manager.give_back([2, 3]) == []
+    assert world.manager.return_deposits([2, 3]) == []
     assert refused(world.state, back(world, (2, 100))).step == Claim.PAYMENTS
-    world.manager.lost(3, "goes")
-    assert [(t.worker, t.amount) for t in world.manager.give_back([2, 3])] == [(3, 100)]
-    assert world.manager.give_back([3]) == [] and world.state.ledger.accounts[3].pending > 0
+    world.manager.withdraw(3, "goes")
+    assert [(t.worker, t.amount) for t in world.manager.return_deposits([2, 3])] == [(3, 100)]
+    assert world.manager.return_deposits([3]) == [] and world.state.ledger.accounts[3].pending > 0
 
 
 def test_who_comes_back_brings_what_is_not_held_any_more() -> None:
     world, _ = scripted_world(SCENARIO, 5)
-    world.manager.lost(4, "goes")
+    world.manager.withdraw(4, "goes")
     world.admit(world.players[4])
     assert world.state.ledger.accounts[4].deposit == 100
-    world.manager.lost(4, "goes")
-    world.manager.give_back([4])
+    world.manager.withdraw(4, "goes")
+    world.manager.return_deposits([4])
     world.admit(world.players[4])
     account = world.state.ledger.accounts[4]
     assert (account.deposit, account.returned, world.state.ledger.taken) == (100, 100, 600)
@@ -79,7 +79,7 @@ def test_who_comes_back_brings_what_is_not_held_any_more() -> None:
 def test_a_return_is_whole_in_order_of_known_workers_and_between_rounds() -> None:
     world, _ = scripted_world(SCENARIO, 7)
     for worker in (3, 4):
-        world.manager.lost(worker, "goes")
+        world.manager.withdraw(worker, "goes")
     for wrong in ((), ((3, 99),), ((3, 101),), ((4, 100), (3, 100)), ((3, 100), (3, 100)), ((9, 100),), ((0, 100),)):
         assert refused(world.state, back(world, *wrong)).step == Claim.PAYMENTS
     other = e.Return(at=world.state.at, transfers=[e.Transfer("seize", 3, 100)])
@@ -108,13 +108,13 @@ def test_no_deposit_makes_an_account_larger_than_a_number_can_be() -> None:
     other, stranger = fresh(6), scripted(6, world.gossip)
     seen = TreeSize(other.tree.size, other.tree.root())
     terms = other.manager.join_terms(stranger.key.public, room, seen)
-    other.manager.join(stranger.key.public, terms, stranger.enter(other.state.run, terms))
+    other.manager.join(stranger.key.public, terms, stranger.join(other.state.run, terms))
     with pytest.raises(PeerError, match="deposit"):
         other.manager.join_terms(scripted(7, world.gossip).key.public, 1, seen)
     late = scripted(7, world.gossip)
     with pytest.raises(PeerError, match="out of date"):
         refused_terms = JoinTerms(7, 1, seen.size, seen.root)
-        other.manager.join(late.key.public, refused_terms, late.enter(other.state.run, refused_terms))
+        other.manager.join(late.key.public, refused_terms, late.join(other.state.run, refused_terms))
 
 
 @pytest.mark.parametrize("kind", ["always", "selective:0.3", "copycat", "equivocator", "crashing:0.2", "leaving:0.1"])

@@ -66,7 +66,7 @@ def test_the_order_of_joining_does_not_change_who_sits_where() -> None:
 def test_a_worker_that_leaves_and_comes_back_does_not_change_the_next_draw() -> None:
     steady, toggled = fresh(), fresh()
     for _ in range(3):
-        toggled.manager.lost(2, "toggled")
+        toggled.manager.withdraw(2, "toggled")
         toggled.admit(toggled.players[2])
     assert next_seats(steady) == next_seats(toggled)
 
@@ -81,7 +81,7 @@ def test_another_salt_or_another_worker_changes_the_next_draw() -> None:
 def test_the_manager_cannot_choose_who_takes_over_a_task() -> None:
     world = fresh(8)
     victim = opened(world)[0].holder
-    drawn = world.manager.lost(victim, "gone")[0].holder
+    drawn = world.manager.withdraw(victim, "gone")[0].holder
     replays = 0
     for holder in range(8):
         other = fresh(8)
@@ -302,7 +302,7 @@ def test_the_manager_stops_when_nobody_is_left_who_may_take_a_task() -> None:
     world = fresh(3)
     opened(world)
     with pytest.raises(TooFewWorkersError, match="nobody is left"):
-        world.manager.lost(0, "gone")
+        world.manager.withdraw(0, "gone")
 
 
 @pytest.mark.parametrize("tries", [0, 1, 16])

@@ -29,7 +29,7 @@ def left_and_back() -> tuple[World, MemoryLog, e.Join, e.Join]:
     """A run in which worker 2 left and came back; its two joinings."""
     world, log = scripted_world(SCENARIO, 6)
     world.step()
-    world.manager.lost(2, "goes")
+    world.manager.withdraw(2, "goes")
     world.write()
     world.admit(world.players[2])
     world.write()
@@ -39,7 +39,7 @@ def left_and_back() -> tuple[World, MemoryLog, e.Join, e.Join]:
 
 def test_a_signature_on_joining_serves_once() -> None:
     world, _, first, second = left_and_back()
-    world.manager.lost(2, "goes again")
+    world.manager.withdraw(2, "goes again")
     world.write()
     for old in (first, second):
         entry = msgspec.structs.replace(old, at=world.state.at)
@@ -56,10 +56,10 @@ def test_terms_that_were_offered_before_a_worker_joined_cannot_bring_it_back_lat
     world = fresh()
     player = scripted(6, world.gossip)
     terms = [JoinTerms(6, deposit, *msgspec.structs.astuple(heads(world))) for deposit in (0, 7)]
-    signatures = [player.enter(world.state.run, each) for each in terms]
+    signatures = [player.join(world.state.run, each) for each in terms]
     world.manager.join(player.key.public, terms[0], signatures[0])
     world.write()
-    world.manager.lost(6, "goes")
+    world.manager.withdraw(6, "goes")
     world.write()
     with pytest.raises(PeerError, match="out of date"):
         world.manager.join(player.key.public, terms[1], signatures[1])
@@ -106,7 +106,7 @@ def test_who_joins_must_have_seen_a_head_that_the_log_had_then() -> None:
 
     def signed(seen: int, root: bytes) -> e.Join:
         terms = JoinTerms(6, 0, seen, root)
-        signatures = player.enter(world.state.run, terms)
+        signatures = player.join(world.state.run, terms)
         return msgspec.structs.replace(joining(world, player), seen=seen, root=root, signature=signatures.terms)
 
     root = world.tree.root()
@@ -133,7 +133,7 @@ def test_a_head_was_seen_after_it_was_there() -> None:
     with pytest.raises(PeerError, match="out of date"):
         player = scripted(6, world.gossip)
         terms = JoinTerms(6, 0, world.state.index + 1, bytes(32))
-        world.manager.join(player.key.public, terms, player.enter(world.state.run, terms))
+        world.manager.join(player.key.public, terms, player.join(world.state.run, terms))
 
 
 def test_the_manager_offers_a_number_that_nobody_has_or_was_offered() -> None:
@@ -141,7 +141,7 @@ def test_the_manager_offers_a_number_that_nobody_has_or_was_offered() -> None:
     key = scripted(6, world.gossip).key.public
     assert world.manager.join_terms(key, 0, heads(world)).worker == 6
     assert world.manager.join_terms(key, 0, heads(world), reserved={6, 7}).worker == 8
-    world.manager.lost(3, "goes")
+    world.manager.withdraw(3, "goes")
     assert world.manager.join_terms(world.players[3].key.public, 4, heads(world)) == JoinTerms(
         3, 4, world.tree.size, world.tree.root()
     )
@@ -155,9 +155,9 @@ def test_two_that_were_offered_the_same_number_do_not_both_join() -> None:
     terms = world.manager.join_terms(players[0].key.public, 0, heads(world))
     for player in players:
         player.number = terms.worker
-    world.manager.join(players[0].key.public, terms, players[0].enter(world.state.run, terms))
+    world.manager.join(players[0].key.public, terms, players[0].join(world.state.run, terms))
     with pytest.raises(PeerError, match="out of date"):
-        world.manager.join(players[1].key.public, terms, players[1].enter(world.state.run, terms))
+        world.manager.join(players[1].key.public, terms, players[1].join(world.state.run, terms))
 
 
 def test_a_workers_share_of_the_draws_is_the_same_whatever_terms_it_is_offered() -> None:
@@ -165,7 +165,7 @@ def test_a_workers_share_of_the_draws_is_the_same_whatever_terms_it_is_offered()
     world = fresh()
     player = scripted(6, world.gossip)
     offers = [JoinTerms(number, deposit, 0, EMPTY_ROOT) for number in (6, 7) for deposit in (0, 1)]
-    signatures = [player.enter(world.state.run, terms) for terms in offers]
+    signatures = [player.join(world.state.run, terms) for terms in offers]
     assert len({each.share for each in signatures}) == 1 and len({each.terms for each in signatures}) == 4
     entry = msgspec.structs.replace(joining(world, player), share=signatures[0].terms)
     assert [check.holds() for check in signature_checks(world.state, entry)] == [True, False]

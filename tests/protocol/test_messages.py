@@ -20,7 +20,7 @@ def test_a_stranger_cannot_join_with_anothers_signature() -> None:
     key = scripted(6, world.gossip).key.public
     terms = world.manager.join_terms(key, 0, TreeSize(world.tree.size, world.tree.root()))
     with pytest.raises(PeerError, match="signature"):
-        world.manager.join(key, terms, world.players[0].enter(world.state.run, terms))
+        world.manager.join(key, terms, world.players[0].join(world.state.run, terms))
 
 
 def test_an_evicted_key_cannot_join_again() -> None:

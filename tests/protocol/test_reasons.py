@@ -39,7 +39,7 @@ def test_of_a_path_only_its_last_part_is_logged(reason: str, logged: str) -> Non
 
 def test_what_the_manager_logs_goes_through_it() -> None:
     world = fresh()
-    world.manager.lost(1, "/home/anna/worker died")
+    world.manager.withdraw(1, "/home/anna/worker died")
     world.manager.close("stopped", "disk full: /home/anna/runs")
     left, closed = world.manager.take()[-2:]
     assert isinstance(left, e.Withdraw) and left.reason == "worker died"

@@ -182,7 +182,7 @@ def test_a_key_has_one_number_and_a_number_one_key() -> None:
     first, second = world.players[:2]
     assert refused(world.state, joining(world, first, worker=6)).step == Claim.PROGRESS
     assert refused(world.state, joining(world, first)).step == Claim.PROGRESS
-    world.manager.lost(0, "gone")
+    world.manager.withdraw(0, "gone")
     world.write()
     assert refused(world.state, joining(world, second, worker=0)).step == Claim.PROGRESS
     assert refused(world.state, joining(world, first, worker=7)).step == Claim.PROGRESS
@@ -272,13 +272,13 @@ def test_a_manager_may_overrule_only_by_saying_that_it_executed() -> None:
 def test_a_round_that_was_forgotten_begins_anew_with_the_same_secret_and_seats() -> None:
     world = fresh()
     world.write()
-    world.manager.lost(5, "left before the round")
+    world.manager.withdraw(5, "left before the round")
     first = {a.seat: a.task.digest() for a in opened(world)}
-    world.manager.forget_round()
+    world.manager.roll_back_round()
     assert [type(entry) for entry in world.manager.take()] == [e.Withdraw]
     assert {a.seat: a.task.digest() for a in opened(world)} == first
-    world.manager.lost(0, "left within the round")
-    world.manager.forget_round()
+    world.manager.withdraw(0, "left within the round")
+    world.manager.roll_back_round()
     assert world.state.workers[0].status == "withdrawn"
     assert [type(entry) for entry in world.manager.take()] == [e.Withdraw]
 

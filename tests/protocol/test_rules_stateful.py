@@ -86,7 +86,7 @@ class AnyRun(RuleBasedStateMachine):
     @rule(number=st.integers(0, 11))
     def leave_between_rounds(self, number: int) -> None:
         if number in self.world.state.active():
-            self.world.manager.lost(number, "left")
+            self.world.manager.withdraw(number, "left")
             self.world.write()
 
     @precondition(open_for_more)
@@ -113,7 +113,7 @@ class AnyRun(RuleBasedStateMachine):
         if number in state.workers:
             may = state.workers[number].status == "withdrawn"
             due = state.ledger.accounts[number].deposit if may else 0
-            given = self.world.manager.give_back([number])
+            given = self.world.manager.return_deposits([number])
             self.world.write()
             over = state.trained and state.upcoming() is None
             assert over or sum(t.amount for t in given) == due

@@ -24,7 +24,7 @@ from podlt.sim.adversaries import PLAYERS, player_named
 from podlt.sim.players import Gossip, Player
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.verify import verify_log
-from podlt.verify_files import Documents
+from podlt.verify.documents import Documents
 
 from .scripted import eventful_run, spoiled
 from .test_tampering import ALL_FIELDS, ENTRIES, EVIL, LOG, WORLD, changed, place_of, signed_with

@@ -19,7 +19,7 @@ from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.sim.world import MemoryLog, Scenario, World
 from podlt.verify import Verification, verify_log
-from podlt.verify_files import Documents
+from podlt.verify.documents import Documents
 
 from .scripted import Scripted, eventful_run, failing, scripted_world, until, verified
 

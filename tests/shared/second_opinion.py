@@ -10,7 +10,7 @@ import second_verifier
 
 from podlt.protocol.claims import Claim, Outcome
 from podlt.verify import LogSource, Verification
-from podlt.verify_files import Documents
+from podlt.verify.documents import Documents
 
 MOST_ENTRIES = 4000
 """The second verifier is slow and plain: longer logs are left to ours."""

@@ -236,8 +236,8 @@ def all_committed_work_is_paid(state: RunState, log: Sequence[e.Entry]) -> None:
             standing |= {c.seat: c.holder for c in entry.commitments}
         rules.apply(entry)
         if isinstance(entry, e.Reveal):
-            assert rules.current is not None and rules.current.roles is not None and rules.begin is not None
-            opened, seats = rules.current.open, rules.current.roles.seats
+            assert rules.begin is not None
+            opened, seats = rules.revealed.open, rules.revealed.roles.seats
             bounds = fragment_bounds(opened.lines, len(opened.fragments))
             claims = {}
             for one in entry.openings:

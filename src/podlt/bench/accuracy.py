@@ -110,7 +110,9 @@ def run(name: str, arithmetic: str, seed: int, data: Prepared) -> StudyResult:
     """Trains once, and measures on the test part.
 
     Args:
-        name: of STUDIES; arithmetic: of ARITHMETICS; data: prepared as the study's recipe says.
+        name: of STUDIES.
+        arithmetic: of ARITHMETICS.
+        data: prepared as the study's recipe says.
 
     Raises:
         DivergedError: something was not finite.

@@ -25,7 +25,7 @@ from podlt.sim.adversaries import Cheater
 from podlt.sim.players import Player, honest_update
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.verify import verify_log
-from podlt.verify_files import Documents
+from podlt.verify.documents import Documents
 
 SYBILS, TARGET = (0, 1), 7
 """Two workers of the manager's, and the honest one that it would like to have for a third."""
@@ -43,8 +43,8 @@ def world_of(workers: int, rounds: int, name: str, first: type[Player] = Player)
     return world, log
 
 
-def said(world: World, log: MemoryLog) -> str:
-    """What `verify` says of a run, in a few words."""
+def verify_summary(world: World, log: MemoryLog) -> str:
+    """What `verify` reports of a run, on one line."""
     found = verify_log(log, Documents(world.recipe, world.program), jobs=1)
     failing = [finding.claim.name for finding in found.findings if finding.outcome is Outcome.FAILS]
     counts = found.counts
@@ -141,10 +141,9 @@ def rescue(workers: int, rounds: int) -> None:
 
     def collected(waiting: deque[Any]) -> None:
         collect(waiting)
-        roles, current = world.manager._roles, world.state.current
-        assert roles is not None and current is not None
-        if current.open.purpose == "train" and 0 in roles.group() and world.state.is_active(0):
-            collect(deque(world.manager.lost(0, "was silent for 15 s")))
+        trains, group = world.state.in_progress.open.purpose == "train", world.manager.roles.group()
+        if trains and 0 in group and world.state.is_active(0):
+            collect(deque(world.manager.withdraw(0, "was silent for 15 s")))
 
     world._collect = collected  # type: ignore[method-assign]
     world.play()
@@ -155,7 +154,7 @@ def rescue(workers: int, rounds: int) -> None:
         f"  {world.fakes_applied} fakes applied in {rounds} rounds; {accounts[0].vested} credits vested to it, "
         f"{sum(honest) / len(honest):.1f} to an honest worker"
     )
-    print(f"  {said(world, log)}")
+    print(f"  {verify_summary(world, log)}")
 
 
 def stingy(workers: int, rounds: int) -> None:
@@ -165,18 +164,18 @@ def stingy(workers: int, rounds: int) -> None:
         world, log = world_of(workers, rounds, "stingy")
         state = world.state
         while True:
-            world._welcome_back()
+            world.readmit()
             world.write()
             plan, accounts = world.manager.upcoming(), state.ledger.accounts
             if plan is not None and plan.purpose == "settle" and end:
                 for worker in sorted(state.active(), key=lambda n: (accounts[n].pending, n))[2:]:
-                    world.manager.lost(worker, "was silent for 15 s")
+                    world.manager.withdraw(worker, "was silent for 15 s")
             elif plan is not None and plan.purpose == "train" and choose:
                 secret = world.chain.secret(state.round)
                 moves: list[tuple[int, ...]] = [(), *((worker,) for worker in state.active())]
                 owed = {gone: sum(accounts[n].pending for n in group(state, secret, without=gone)) for gone in moves}
                 for worker in min(moves, key=lambda gone: (owed[gone], gone)):
-                    world.manager.lost(worker, "was silent for 15 s")
+                    world.manager.withdraw(worker, "was silent for 15 s")
             if not world.step():
                 break
         vested = sum(account.vested for account in state.ledger.accounts.values())
@@ -184,7 +183,7 @@ def stingy(workers: int, rounds: int) -> None:
         print(
             f"  {'one withdrawal a round' if choose else 'nobody withdrawn in the rounds'}, "
             f"{'all but two' if end else 'nobody'} before the settlement: {vested:,} of {earned:,} credits vest "
-            f"({vested / earned:.1%}); {said(world, log)}"
+            f"({vested / earned:.1%}); {verify_summary(world, log)}"
         )
 
 

@@ -38,7 +38,7 @@ workers = {workers}
 block_lines = {lines}
 """
 LINES_A_TASK = 2
-PATIENCE = 300.0
+EVENT_TIMEOUT = 300.0
 
 _TORCH_FIRST = 'import torch; print(\'{"event": "torch"}\', flush=True); ' + CODE
 
@@ -54,24 +54,28 @@ class Command:
         self._events: queue.Queue[tuple[float, dict[str, Any]] | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
-    def until(self, event: str, condition: Callable[[dict[str, Any]], bool] = lambda told: True) -> float:
-        """When it told something of a kind that fulfils a condition (seconds, as `time.perf_counter`).
+    def until(self, event: str, condition: Callable[[dict[str, Any]], bool] = lambda message: True) -> float:
+        """Waits for an event of a kind that fulfils a condition; returns when it came (`time.perf_counter`).
+
+        Args:
+            event: its kind, such as "round".
+            condition: of the whole event, as it was printed.
 
         Raises:
             EngineError: it ended before, or nothing of that kind came in five minutes.
         """
-        deadline = time.perf_counter() + PATIENCE
+        deadline = time.perf_counter() + EVENT_TIMEOUT
         while True:
             try:
                 found = self._events.get(timeout=1.0)
             except queue.Empty:
                 if time.perf_counter() > deadline:
-                    raise EngineError(f"no {event!r} in {PATIENCE:.0f} s") from None
+                    raise EngineError(f"no {event!r} in {EVENT_TIMEOUT:.0f} s") from None
                 for other in self.needs:
                     other.check()
                 continue
             if found is None:
-                raise EngineError(f"ended before {event!r}: {self._said()}")
+                raise EngineError(f"ended before {event!r}: {self._stderr()}")
             if found[1].get("event") == event and condition(found[1]):
                 return found[0]
 
@@ -82,9 +86,9 @@ class Command:
             EngineError: it did.
         """
         if (self._process.poll() or 0) > 0:
-            raise EngineError(f"a process ended with {self._process.returncode}: {self._said()}")
+            raise EngineError(f"a process ended with {self._process.returncode}: {self._stderr()}")
 
-    def _said(self) -> str:
+    def _stderr(self) -> str:
         return self._log.read_text(errors="replace")[-2000:]
 
     def kill(self) -> float:
@@ -106,10 +110,10 @@ class Command:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             try:
-                told = json.loads(line)
+                message = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            self._events.put((time.perf_counter(), told))
+            self._events.put((time.perf_counter(), message))
         self._events.put(None)
 
 
@@ -130,7 +134,7 @@ def measure(workers: int, processes: int, repeats: int) -> dict[str, object]:
         try:
             manager.until("invited")
             joined = _crowd(manager, started, run / "invitation.txt", workers, processes)
-            manager.until("round", lambda told: told["round"] >= 2)
+            manager.until("round", lambda message: message["round"] >= 2)
             first = [_first_task(started, run / "invitation.txt", folder / f"more-{n}") for n in range(repeats)]
             again = []
             for _ in range(repeats):

@@ -151,19 +151,19 @@ def measure(folder: Path, size: int, rounds: int, deltas: Policy = "auto", bucke
     """Trains a model of about `size` bytes.
 
     Raises:
-        PodltError: the run failed; says what was said.
+        PodltError: the run failed; with the end of its output.
     """
     seconds: list[float] = []
     watch: MemoryWatch | None = None
     with _manager(folder, size, rounds, deltas, bucket) as pipe:
-        worker = _Worker(folder, _told(pipe))
+        worker = _Worker(folder, _receive(pipe))
         try:
-            while not isinstance(said := _next(pipe, worker), tuple):
-                if isinstance(said, float):
-                    seconds.append(said)
-                elif said == "joined":
+            while not isinstance(message := _next(pipe, worker), tuple):
+                if isinstance(message, float):
+                    seconds.append(message)
+                elif message == "joined":
                     watch = worker.watch
-            found, published, model = said
+            found, published, model = message
             worker.end()
         finally:
             worker.close()
@@ -193,18 +193,18 @@ class _Worker:
 
 
 def _next(pipe: Connection, worker: _Worker) -> Any:
-    """What the manager tells next."""
+    """The manager's next message."""
     while not pipe.poll(1.0):
         if worker.process.poll():
             worker.end()
-    return _told(pipe)
+    return _receive(pipe)
 
 
-def _told(pipe: Connection) -> Any:
-    said = pipe.recv()
-    if isinstance(said, str) and said.startswith("failed"):
-        raise PodltError(said)
-    return said
+def _receive(pipe: Connection) -> Any:
+    message = pipe.recv()
+    if isinstance(message, str) and message.startswith("failed"):
+        raise PodltError(message)
+    return message
 
 
 @contextmanager

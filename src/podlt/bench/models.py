@@ -95,8 +95,9 @@ def train(name: str, arithmetic: str = "exact/2", device: str = "cpu") -> str:
     """The SHA-256 of a model's parameters and buffers after 20 steps of two fragments each, averaged exactly.
 
     Args:
-        name: of one of MODELS; arithmetic: as a program names it; device: where steps are computed, as
-            `exact.portable.devices` names it.
+        name: of one of MODELS.
+        arithmetic: as a program names it.
+        device: where steps are computed, as `exact.portable.devices` names it.
 
     Raises:
         DivergedError: a parameter is not finite.

@@ -39,8 +39,11 @@ class ArrayWriter:
     """Writes streams of equal length as prepared parts, checking every value on the way.
 
     Args:
-        inputs: what the model is given; label: what it must predict, or None.
-        scale: of the inputs; target: "class" or "number"; classes: how many, or None for what is found.
+        inputs: what the model is given.
+        label: what it must predict, or None.
+        scale: the factor by which the model's inputs are multiplied, or None.
+        target: what the label is, "class" or "number".
+        classes: how many there are, or None for the highest code that is found, plus one.
     """
 
     def __init__(
@@ -144,10 +147,15 @@ def build_arrays(
     """Writes folder/train and, where there are lines for it, folder/test.
 
     Args:
-        spec: for limits, the part held out and the classes' names; train, test: what to read.
+        spec: for limits, the part held out and the classes' names.
+        train: the lines to train on, and those held out of them.
+        test: lines of a test source of their own, or None.
+        folder: where `train` and `test` are made.
+        progress: called with what is done, the lines written and the lines in all.
 
     Raises:
-        DataError: a value is refused, or the test part has other fields. UsageError: nothing would be held out.
+        DataError: a value is refused, or the test part has other fields.
+        UsageError: nothing would be held out.
     """
     lines, held = parts_of(spec, train.lines)
     parts = [(folder / "train", lines)] + ([(folder / "test", held)] if held else [])

@@ -75,7 +75,8 @@ def leaf_hashes(fields: Sequence[Field], arrays: Arrays) -> npt.NDArray[np.uint8
     """The leaf hash of every line, uint8[n, 32]: SHA-256(0x00 || the line's fields, in order, little-endian).
 
     Args:
-        fields: the dataset's fields; arrays: for each field its values, [n, *shape], of the field's dtype.
+        fields: the dataset's fields.
+        arrays: for each field its values, [n, *shape], of the field's dtype.
 
     Raises:
         DataError: a field is missing, or has another dtype, shape or number of lines.
@@ -123,7 +124,8 @@ def fragment_digest_of(fields: Sequence[Field], arrays: Arrays) -> bytes:
     Workers work it out for every task, so it is made of few long hashes, not of the lines' leaf hashes.
 
     Args:
-        fields: the dataset's fields; arrays: for each field its values, [n, *shape], of the field's dtype.
+        fields: the dataset's fields.
+        arrays: for each field its values, [n, *shape], of the field's dtype.
 
     Raises:
         DataError: a field is missing, or has another dtype, shape or number of lines.

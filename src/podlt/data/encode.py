@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from podlt.data.spec import MAX_CLASSES, Column, DataSpec
-from podlt.data.tables import Chunk
+from podlt.data.tables import TableChunk
 from podlt.errors import DataError
 
 STEP = 2**15
@@ -52,9 +52,11 @@ class Encoding:
     """How a table's values become numbers: fitted on the training lines, and kept in `Dataset.info`.
 
     Attributes:
-        means, deviations: of each numeric column. values: the known values of each categorical column, code 1 on;
-        code 0 stands for every value that the training lines do not hold. classes: names in the order of their
-        codes, or None where the label is a number.
+        means: of each numeric column, in its own unit.
+        deviations: the standard deviation of each numeric column, in its own unit.
+        values: the known values of each categorical column, code 1 on; code 0 stands for every value that the training
+            lines do not hold.
+        classes: names in the order of their codes, or None where the label is a number.
     """
 
     roles: ColumnRoles
@@ -81,8 +83,12 @@ class Spool:
     """The checked values of a table's lines, on disk.
 
     Args:
-        source: for errors; folder: an empty folder of its own; roles: which columns are wanted.
-        target, positive: as in `DataSpec`. classes: how many, their names, or None to collect them.
+        source: the file's name in errors.
+        folder: an empty folder of its own.
+        roles: which columns are wanted.
+        target: as in `DataSpec`.
+        classes: how many, their names, or None to collect them.
+        positive: as in `DataSpec`.
     """
 
     source: str
@@ -95,7 +101,7 @@ class Spool:
     seen: list[Names] = field(default_factory=list)
     labels_seen: Names = field(default_factory=dict)
 
-    def fill(self, chunks: Iterator[Chunk], limit: int | None) -> Iterator[int]:
+    def fill(self, chunks: Iterator[TableChunk], limit: int | None) -> Iterator[int]:
         """Stores the first `limit` lines; yields the number of lines after each chunk.
 
         Raises:
@@ -109,7 +115,7 @@ class Spool:
         ):
             for chunk in chunks:
                 rows = len(chunk.numbers) if limit is None else min(len(chunk.numbers), limit - self.lines)
-                part = self._checked(Chunk(chunk.numbers[:rows], [column[:rows] for column in chunk.columns]))
+                part = self._checked(TableChunk(chunk.numbers[:rows], [column[:rows] for column in chunk.columns]))
                 numeric.write(part.numeric.data)
                 codes.write(part.codes.data)
                 labels.write(part.labels.data)
@@ -132,7 +138,7 @@ class Spool:
             return np.empty((self.lines, 0), dtype)
         return np.asarray(np.memmap(self.folder / name, dtype, "r", shape=(self.lines, width)))
 
-    def _checked(self, chunk: Chunk) -> Spooled:
+    def _checked(self, chunk: TableChunk) -> Spooled:
         """A chunk's values: float64[n, k], int32[n, m] and the labels [n], all C-contiguous."""
         split = len(self.roles.numeric)
         numeric = np.empty((len(chunk.numbers), split), np.float64)

@@ -14,7 +14,9 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One field of every line.
 
     Attributes:
-        name: its key in `Dataset.read`; dtype: how it is stored; shape: of one line, () for a single number.
+        name: its key in `Dataset.read`.
+        dtype: how it is stored.
+        shape: of one line, () for a single number.
         scale: what the stored value is to be multiplied by to give the model's input, or None for nothing.
         role: whether it is what the model is given, or what it must predict.
     """

@@ -21,8 +21,10 @@ class EpochOrder:
     ends of blocks, so that what one round leaves over is carried into the next.
 
     Args:
-        lines: lines of the dataset, at least 1; block_lines: lines of a block, at least 1.
-        seed: the run's seed for its order, any bytes; epoch: the epoch's number, from 0.
+        lines: lines of the dataset, at least 1.
+        block_lines: lines of a block, at least 1.
+        seed: the run's seed for its order, any bytes.
+        epoch: the epoch's number, from 0.
 
     Raises:
         UsageError: a number out of its range.

@@ -66,7 +66,8 @@ def prepare(
     """The lines of a source, prepared or taken from the cache: the same bytes and root on every machine.
 
     Args:
-        spec: what the recipe says; cache: where prepared sets are kept, default $PODLT_CACHE or ~/.cache/podlt.
+        spec: what the recipe says.
+        cache: where prepared sets are kept, default $PODLT_CACHE or ~/.cache/podlt.
         progress: called with a stage, how far it is, and how far it goes (None if unknown).
         base: the folder that relative paths start from, default the current one.
 

@@ -36,7 +36,8 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         categorical: tables: the columns of texts with a code each.
         drop: tables: columns to leave out.
         standardise: tables: shift and scale each numeric column to mean 0 and deviation 1 (of the training lines).
-        delimiter, header: csv: the separator, and whether the first line names the columns.
+        delimiter: csv: the separator of columns, one character.
+        header: csv: whether the first line names the columns.
         inputs: npz: the arrays that the model is given, [lines, ...] each.
         scale: npz: what the inputs are to be multiplied by, such as 1/255 for bytes.
         context: txt: characters that the model sees; a line is a window of context + 1 characters.

@@ -28,8 +28,11 @@ class Stream:
     """One array of a source, to be read from its first line on.
 
     Attributes:
-        source: the file or set, for errors; name: the field's name.
-        dtype: as stored; shape: of one line; lines: how many.
+        source: the file or set, for errors.
+        name: the field's name.
+        dtype: as stored.
+        shape: of one line.
+        lines: how many.
         start: opens the bytes of the first line.
     """
 

@@ -19,7 +19,8 @@ def build_table(spec: DataSpec, source: Path, test: Path | None, folder: Path, p
     """Writes folder/train and, where there are lines for it, folder/test.
 
     Raises:
-        DataError: a line is malformed; names it as an editor does. UsageError: the columns are not well chosen.
+        DataError: a line is malformed; names it as an editor does.
+        UsageError: the columns are not well chosen.
         StorageError: the disk is full.
     """
     table = open_table(spec, spec.source, source)

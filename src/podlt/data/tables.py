@@ -26,7 +26,7 @@ MAX_LINE_BYTES = 2**24
 
 
 @dataclass(frozen=True)
-class Chunk:
+class TableChunk:
     """Some consecutive lines.
 
     Attributes:
@@ -44,7 +44,7 @@ class Table(Protocol):
     source: str
     columns: list[Column]
 
-    def chunks(self, wanted: Sequence[int]) -> Iterator[Chunk]:
+    def chunks(self, wanted: Sequence[int]) -> Iterator[TableChunk]:
         """All lines in order, with the columns at these positions."""
 
 
@@ -93,7 +93,7 @@ class _Csv:
             raise DataError(source, first[0], f"expected a name for each column, got {twice!r} twice")
         self.columns: list[Column] = [*names] if header else [*range(len(names))]
 
-    def chunks(self, wanted: Sequence[int]) -> Iterator[Chunk]:
+    def chunks(self, wanted: Sequence[int]) -> Iterator[TableChunk]:
         numbers: list[int] = []
         rows: list[list[str]] = []
         records = self._rows()
@@ -110,10 +110,10 @@ class _Csv:
         if rows:
             yield self._chunk(numbers, rows, wanted)
 
-    def _chunk(self, numbers: list[int], rows: list[list[str]], wanted: Sequence[int]) -> Chunk:
+    def _chunk(self, numbers: list[int], rows: list[list[str]], wanted: Sequence[int]) -> TableChunk:
         columns = list(zip(*rows, strict=True))
         texts = [pc.utf8_trim_whitespace(pa.array(columns[place], pa.string())) for place in wanted]
-        return Chunk(numbers, texts)
+        return TableChunk(numbers, texts)
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """Each record with the number of its first line; lines without anything on them are no records."""
@@ -143,7 +143,7 @@ class _Jsonl:
             raise DataError(source, None, "expected at least one line, got none")
         self.columns: list[Column] = [*first[1]]
 
-    def chunks(self, wanted: Sequence[int]) -> Iterator[Chunk]:
+    def chunks(self, wanted: Sequence[int]) -> Iterator[TableChunk]:
         names = [self.columns[place] for place in wanted]
         numbers: list[int] = []
         rows: list[list[str]] = []
@@ -156,8 +156,8 @@ class _Jsonl:
         if rows:
             yield self._chunk(numbers, rows)
 
-    def _chunk(self, numbers: list[int], rows: list[list[str]]) -> Chunk:
-        return Chunk(numbers, [pa.array(column, pa.string()) for column in zip(*rows, strict=True)])
+    def _chunk(self, numbers: list[int], rows: list[list[str]]) -> TableChunk:
+        return TableChunk(numbers, [pa.array(column, pa.string()) for column in zip(*rows, strict=True)])
 
     def _objects(self) -> Iterator[tuple[int, dict[str, Any]]]:
         decoder = msgspec.json.Decoder(dict[str, Any])
@@ -194,13 +194,13 @@ class _Parquet:
             raise DataError(source, None, f"not a readable Parquet file: {error}") from None
         self.columns: list[Column] = [*self._file.schema_arrow.names]
 
-    def chunks(self, wanted: Sequence[int]) -> Iterator[Chunk]:
+    def chunks(self, wanted: Sequence[int]) -> Iterator[TableChunk]:
         names = [str(self.columns[place]) for place in wanted]
         first = 1
         try:
             for batch in self._file.iter_batches(CHUNK_LINES, columns=names):
                 numbers = range(first, first + batch.num_rows)
-                yield Chunk(numbers, [self._plain(name, batch.column(name), first) for name in names])
+                yield TableChunk(numbers, [self._plain(name, batch.column(name), first) for name in names])
                 first += batch.num_rows
         except (pa.ArrowException, OSError) as error:
             raise DataError(self.source, None, f"damaged after row {first - 1}: {error}") from None

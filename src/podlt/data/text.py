@@ -32,7 +32,8 @@ def build_text(spec: DataSpec, source: Path, test: Path | None, folder: Path, pr
     places in the sorted vocabulary from 1; code 0 stands for every character that the training windows do not hold.
 
     Raises:
-        DataError: not UTF-8, with the line's number, or too short. StorageError: the disk is full.
+        DataError: not UTF-8, with the line's number, or too short.
+        StorageError: the disk is full.
     """
     window = (spec.context or CONTEXT) + 1
     aside = folder / "spool"

@@ -31,10 +31,12 @@ class DatasetWriter:
     """Appends lines to a new prepared part; `finish` seals it.
 
     Args:
-        folder: where, to be created; fields: what a line holds, in the order in which it is hashed.
+        folder: where, to be created.
+        fields: what a line holds, in the order in which it is hashed.
 
     Raises:
-        StorageError: the folder exists or cannot be written. DataError: a field's name or shape will not do.
+        StorageError: the folder exists or cannot be written.
+        DataError: a field's name or shape will not do.
     """
 
     def __init__(self, folder: Path, fields: Sequence[Field]) -> None:
@@ -53,7 +55,8 @@ class DatasetWriter:
         """Appends lines: for each field an array [n, *shape] of its dtype.
 
         Raises:
-            StorageError: the disk is full. DataError: a field has another dtype or shape.
+            StorageError: the disk is full.
+            DataError: a field has another dtype or shape.
         """
         leaves = leaf_hashes(self.fields, arrays)
         with storing(self.folder):

@@ -56,7 +56,8 @@ class Tree:
         It is that of `inclusion_proof` over all leaves, but needs only the new ones.
 
         Args:
-            leaves: hashes of those that come next, in order; index: of one of them in the whole tree.
+            leaves: hashes of those that come next, in order.
+            index: of one of them in the whole tree.
         """
         assert 0 <= index - self.size < len(leaves), "a leaf that is not among the new ones"
         peaks: list[tuple[bytes, bool]] = [(peak, False) for peak in self._peaks]

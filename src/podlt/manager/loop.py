@@ -129,7 +129,7 @@ class Trainer:
         except TooFewWorkersError:
             if not self.engine.elastic:
                 raise
-            self.manager.forget_round()
+            self.manager.roll_back_round()
             self._write()
 
     @property
@@ -319,7 +319,7 @@ class Trainer:
 
     def _stop(self, reason: str) -> None:
         """Writes why the run stopped; a round in progress is forgotten, and begins anew when the run is resumed."""
-        self.manager.forget_round()
+        self.manager.roll_back_round()
         self.manager.close("stopped", reason[:1000])
         self._write()
         self._writer.flush()

@@ -178,7 +178,7 @@ class Membership:
         """Has the log say what the owner paid back to workers that left."""
         state = self._manager.state
         left = [n for n, worker in state.workers.items() if worker.status == "withdrawn"]
-        self._manager.give_back(
+        self._manager.return_deposits(
             [n for n in left if state.ledger.accounts[n].deposit and not self._held(state.workers[n].key)]
         )
 
@@ -198,5 +198,5 @@ class Membership:
         for one in lost:
             self._present.discard(one.worker)
             if self._manager.state.workers[one.worker].status == "active":
-                self._manager.lost(one.worker, one.reason)
+                self._manager.withdraw(one.worker, one.reason)
                 self._listener(ev.Withdrawn(worker=one.worker, round=self._manager.state.round, reason=one.reason))

@@ -140,8 +140,7 @@ class RoundDriver:
 
     def _results(self, fragment: int) -> dict[int, bytes]:
         """Who answered for a fragment of the round, and what."""
-        assert self._manager.state.current is not None
-        return self._manager.state.current.fragment_results(fragment)
+        return self._manager.state.revealed.fragment_results(fragment)
 
     def _updates(self, fragments: Sequence[int] | range) -> list[np.ndarray]:
         """For each fragment the update of its first seat: what is applied unless a verdict says otherwise."""
@@ -210,7 +209,7 @@ class RoundDriver:
             return
         # Told first: nobody may be left who takes its task, and then the round ends here.
         self._listener(ev.Withdrawn(worker=worker, round=self._manager.state.round, reason=reason))
-        again = self._manager.lost(worker, reason)
+        again = self._manager.withdraw(worker, reason)
         self._tasks.update({a.seat: a for a in again})
         self.figures.faked = [seat for seat in self.figures.faked if self._tasks[seat] not in again]
         if again:

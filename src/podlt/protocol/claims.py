@@ -101,9 +101,10 @@ class Finding(msgspec.Struct, frozen=True):
     """What checking one claim came to.
 
     Attributes:
-        figure: what was looked at, such as "208 signatures". why: why it fails, or was not checked.
-        remedy: the command that would check it. asked: whether the caller asked for it: only then is an unchecked
-            claim worth an exit code.
+        figure: what was looked at, such as "208 signatures".
+        why: why it fails, or was not checked.
+        remedy: the command that would check it.
+        asked: whether the caller asked for it: only then is an unchecked claim worth an exit code.
     """
 
     claim: Claim

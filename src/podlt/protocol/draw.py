@@ -44,7 +44,8 @@ def deal(secret: bytes, beacon: bytes, roster: Roster, fragments: int, spares: i
 
     Args:
         roster: its order is that of the keys (numbers are the manager's choice), as it was when the round opened.
-        fragments: how many there are. spares: how many workers repeat the drawn one.
+        fragments: how many there are.
+        spares: how many workers repeat the drawn one.
     """
     dice = Dice(digest("draw/1", secret, beacon))
     places = dice.sample(len(roster.order), fragments + spares)

@@ -31,14 +31,20 @@ class Begin(Entry, frozen=True, tag="begin/3"):
     (`podlt.recipe.terms_of`): a manager cannot begin with other terms than its recipe's.
 
     Attributes:
-        nonce: makes the run unique. recipe, program: digests of the documents.
+        nonce: makes the run unique.
+        recipe: digest of the recipe's canonical bytes.
+        program: digest of the program's canonical bytes.
         arithmetic: what the manager's machine computes for known inputs (`podlt.execution.conformance`).
-        data, test: digests of the training set and of the test set, their numbers of lines included
-            (`podlt.data.dataset`); `test` is `NO_TEST` where there is none.
-        parameters: digest of the first parameters. seed: fixes data order and randomness.
+        data: digest of the training set, its number of lines included (`podlt.data.dataset`).
+        test: digest of the test set, its number of lines included; `NO_TEST` where there is none.
+        parameters: digest of the first parameters.
+        seed: fixes data order and randomness.
         fragment_lines: lines for each useful worker; 0: a block is dealt whole.
-        local_steps, local_lr: of each task; `local_lr` is None where a task is one gradient.
-        reward: credits a line. chain_end: the end of the manager's chain of `chain_length` secrets.
+        local_steps: SGD steps of each task, at least 1.
+        local_lr: learning rate of those steps, above 0; None where a task is one gradient.
+        reward: credits a line.
+        chain_end: the end of the manager's chain of secrets.
+        chain_length: how many secrets it has: at least one a round.
     """
 
     preset: Literal["classic"]
@@ -68,7 +74,8 @@ class Join(Entry, frozen=True, tag="join/3"):
 
     Attributes:
         deposit: credits that the manager holds for it from now on, besides what it held before.
-        seen, root: size and root of the last tree head that the worker saw: the signature cannot be used again.
+        seen: size of the last tree head that the worker saw: the signature cannot be used again.
+        root: root of that tree head.
         signature: over the run's identity, number, deposit, size and root (`podlt.protocol.messages.JoinTerms`).
         share: the worker's share of the draws, a signature over the run's identity alone: whatever terms the manager
             offers, it is the same.

@@ -19,8 +19,12 @@ class Account(msgspec.Struct):
     """A worker's credits.
 
     Attributes:
-        pending: may still be forfeited; vested: its own; forfeited: what it lost: these three are all that it earned;
-        deposit: what the manager holds of it; returned: its own again; seized: what it lost: all that it brought.
+        pending: may still be forfeited.
+        vested: its own.
+        forfeited: what it lost: these three are all that it earned.
+        deposit: what the manager holds of it.
+        returned: its own again.
+        seized: what it lost: all that it brought.
     """
 
     pending: int = 0
@@ -60,8 +64,10 @@ class Ledger:
         """The transfers that a round owes.
 
         Args:
-            earned: worker -> credits for its tasks of this round; passed: who passed this round's check;
-            evicted: who was convicted in it; last: the closing check, which also vests what was earned with it.
+            earned: worker -> credits for its tasks of this round.
+            passed: who passed this round's check.
+            evicted: who was convicted in it.
+            last: the closing check, which also vests what was earned with it.
 
         Returns:
             Earnings, then vestings, forfeits and seizures, each ascending by worker, none of zero.

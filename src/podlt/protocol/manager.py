@@ -9,27 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-import msgspec
-
 from podlt import crypto
 from podlt.errors import InvalidProofError, PeerError, TooFewWorkersError
 from podlt.protocol import entries as e
+from podlt.protocol.answers import RoundAnswers
 from podlt.protocol.draw import Roles
 from podlt.protocol.joining import joining, terms_for
+from podlt.protocol.judging import Dispute, verdicts
 from podlt.protocol.messages import Assignment, Committed, JoinSignatures, JoinTerms, Opened, TreeSize
 from podlt.protocol.plan import SETTLEMENT_WORKERS, Upcoming
 from podlt.protocol.reasons import without_paths
 from podlt.protocol.redeal import Redealer
 from podlt.protocol.rules import RunState
 from podlt.protocol.signatures import commitment_check
-from podlt.protocol.verdict import compare, differing
-
-
-class Dispute(msgspec.Struct, frozen=True):
-    """A fragment whose result the manager must find by executing the task itself."""
-
-    fragment: int
-    reason: str
+from podlt.protocol.verdict import compare
 
 
 class Manager:
@@ -46,13 +39,7 @@ class Manager:
         self._chain = chain
         self._clock = clock
         self._proposed: list[e.Entry] = []
-        self._committed: dict[int, Committed] = {}
-        self._opened: dict[int, Opened] = {}
-        self._uncommitted: set[int] = set()
-        self._unopened: set[int] = set()
-        self._unlogged: set[int] = set()
-        self._held: dict[int, set[int]] = {}
-        self._roles: Roles | None = None
+        self._answers: RoundAnswers | None = None
         self._redealer: Redealer | None = None
         self._disputes: list[Dispute] = []
 
@@ -76,11 +63,11 @@ class Manager:
         return terms.worker
 
     def resume(self) -> None:
-        """Goes on with a run that had stopped; nothing to do if it had not."""
+        """Resumes a run that had stopped; nothing to do if it had not."""
         if self.state.closed is not None:
             self._propose(e.Resume(at=self._now()))
 
-    def give_back(self, workers: Sequence[int]) -> list[e.Transfer]:
+    def return_deposits(self, workers: Sequence[int]) -> list[e.Transfer]:
         """Returns the deposits of those of the workers to whom they may be returned now (`RunState.returnable`)."""
         due = [e.Transfer("return", w, amount) for w in sorted(set(workers)) if (amount := self.state.returnable(w))]
         if due:
@@ -90,7 +77,7 @@ class Manager:
     def close(self, outcome: str, reason: str = "") -> None:
         """The last entry, or a stop after which the run can be resumed. Before the last one, deposits are returned."""
         if outcome == "complete":
-            self.give_back(list(self.state.workers))
+            self.return_deposits(list(self.state.workers))
         self._propose(e.Close(at=self._now(), outcome=outcome, reason=without_paths(reason)))  # type: ignore[arg-type]
 
     def upcoming(self) -> Upcoming | None:
@@ -115,7 +102,8 @@ class Manager:
         """Opens a round and deals its tasks.
 
         Args:
-            plan: what `upcoming` returned; fragments: the digest of each fragment.
+            plan: what `upcoming` returned.
+            fragments: the digest of each fragment.
         """
         state = self.state
         entry = e.Open(
@@ -129,12 +117,14 @@ class Manager:
             fragments=list(fragments),
         )
         self._propose(entry)
-        self._committed, self._opened, self._disputes, self._redealer = {}, {}, [], None
-        self._roles = state.roles(self._chain.secret(state.round))
-        seats = self._roles.seats
-        self._uncommitted, self._unopened, self._unlogged = set(seats), set(seats), set()
-        self._held = {worker: {worker} for worker in seats}
-        return [self._assignment(seat) for seat in sorted(seats)]
+        self._answers = RoundAnswers(state.roles(self._chain.secret(state.round)))
+        self._disputes, self._redealer = [], None
+        return [self._assignment(seat) for seat in sorted(self.roles.seats)]
+
+    @property
+    def roles(self) -> Roles:
+        """Who was dealt which task of the round in progress: the manager's secret until the reveal."""
+        return self._in_round().roles
 
     def committed(self, message: Committed) -> None:
         """Takes a worker's commitment.
@@ -142,37 +132,33 @@ class Manager:
         Raises:
             PeerError: not its task, a second answer, or a signature that does not hold.
         """
-        if not self._is_due(message.seat, message.holder):
+        answers = self._answers
+        if answers is None or not self._is_due(answers, message):
             raise PeerError(message.holder, "commitment", f"no commitment to task {message.seat} is due from it")
-        known = self._committed.get(message.seat)
-        if known is not None and known != message:
-            raise PeerError(message.holder, "commitment", f"a second commitment to task {message.seat}")
+        known = answers.known(message)
         if not commitment_check(self.state, _logged(message)).holds():
             raise PeerError(message.holder, "commitment", "the signature of its commitment does not hold")
-        self._committed[message.seat] = message
-        self._uncommitted.discard(message.seat)
-        if known is None:
-            self._unlogged.add(message.seat)
+        if not known:
+            answers.commit(message)
 
     @property
     def all_committed(self) -> bool:
         """Whether somebody is committed to each task. Costs nothing, as it is asked after each message."""
-        return not self._uncommitted
+        return self._answers is None or not self._answers.uncommitted
 
     @property
     def all_opened(self) -> bool:
         """Whether the commitment to each task is opened."""
-        return not self._unopened
+        return self._answers is None or not self._answers.unopened
 
     def uncommitted(self) -> list[int]:
-        """The origins of the tasks to which nobody is committed yet."""
-        return sorted(self._uncommitted)
+        """The seats to whose task nobody is committed yet, ascending."""
+        return sorted(self._in_round().uncommitted)
 
     def commit(self) -> None:
         """Writes the commitments that came since the last call: from here on answers may be opened."""
-        fresh, self._unlogged = sorted(self._unlogged), set()
-        if fresh:
-            commitments = [_logged(self._committed[seat]) for seat in fresh]
+        commitments = [_logged(message) for message in self._in_round().take_unlogged()]
+        if commitments:
             self._propose(e.Commit(at=self._now(), round=self.state.round, commitments=commitments))
 
     def opened(self, message: Opened, uploaded: bytes | None = None) -> None:
@@ -184,59 +170,64 @@ class Manager:
         Raises:
             PeerError: it does not open the commitment, or the upload is something else.
         """
-        promised = self._committed.get(message.seat)
-        if promised is None or promised.holder != message.holder:
+        answers = self._answers
+        committed = answers.commitment_of(message.seat, message.holder) if answers is not None else None
+        if answers is None or committed is None:
             raise PeerError(message.holder, "opening", f"no opening of task {message.seat} is due from it")
-        task = self.state.task_digest(self._seats()[message.seat])
+        task = self.state.task_digest(answers.roles.seats[message.seat])
         key = self.state.workers[message.holder].key
-        if crypto.commitment(task, key, message.update, message.salt) != promised.commitment:
+        if crypto.commitment(task, key, message.update, message.salt) != committed.commitment:
             raise PeerError(message.holder, "opening", "its opening does not fit its commitment")
         if uploaded is not None and uploaded != message.update:
             raise PeerError(message.holder, "upload", "its upload is not what it committed to")
-        self._opened[message.seat] = message
-        self._unopened.discard(message.seat)
+        answers.open(message)
 
     def unopened(self) -> list[int]:
-        """The origins of the tasks whose commitment is not opened yet."""
-        return sorted(self._unopened)
+        """The seats whose commitment is not opened yet, ascending."""
+        return sorted(self._in_round().unopened)
 
-    def lost(self, worker: int, reason: str) -> list[Assignment]:
-        """A worker is gone, or of no use: it withdraws, and what it held is dealt again.
+    def withdraw(self, worker: int, reason: str) -> list[Assignment]:
+        """Withdraws a worker that is gone, or of no use, and deals the tasks that it held again.
 
         The settlement's tasks are not: everybody who is left has the same one already.
+
+        Args:
+            worker: its number.
+            reason: for people, as it is logged; paths are shortened.
 
         Returns:
             The new assignments; none if it held nothing.
 
         Raises:
-            TooFewWorkersError: nobody is left who may take the task; the round in progress cannot be ended, and
-                the run goes on from what was written of it.
+            TooFewWorkersError: nobody is left who may take the task; the round in progress cannot be ended, and the run
+                goes on from what was written of it.
         """
         self._propose(e.Withdraw(at=self._now(), worker=worker, reason=without_paths(reason)))
-        if self._roles is None or self.state.current is None:
+        answers, round = self._answers, self.state.current
+        if answers is None or round is None:
             return []
-        if self.state.current.open.purpose == "settle":
-            self._leave_settlement(worker)
+        if round.open.purpose == "settle":
+            answers.remove(worker)
+            if len(answers.roles.seats) < SETTLEMENT_WORKERS:
+                raise TooFewWorkersError("nobody is left to compare with: resume the run with more workers")
             return []
-        self._replay_withdrawal(worker)
+        redealer = self._redealer_without(worker)
         again = []
-        for seat in sorted(self._held.pop(worker, ())):
-            self._forget_answer(seat)
-            self._uncommitted.add(seat)
-            self._unopened.add(seat)
-            holder = self._substitute(seat)
+        for seat in answers.release(worker):
+            holder = redealer.deal(seat)
+            if holder is None:
+                raise TooFewWorkersError("nobody is left who may take the task: resume the run with more workers")
             self._propose(e.Redeal(at=self._now(), round=self.state.round, seat=seat, holder=holder))
-            self._held.setdefault(holder, set()).add(seat)
+            answers.hold(holder, seat)
             again.append(self._assignment(seat))
         return again
 
     def reveal(self) -> None:
         """Reveals the round's secret with all openings; then `disputes` says what the referee must do."""
-        openings = [e.Opening(o, m.update, m.salt) for o, m in sorted(self._opened.items())]
+        openings = [e.Opening(seat, m.update, m.salt) for seat, m in sorted(self._in_round().opened.items())]
         secret = self._chain.secret(self.state.round)
         self._propose(e.Reveal(at=self._now(), round=self.state.round, secret=secret, openings=openings))
-        round = self.state.current
-        assert round is not None and round.roles is not None
+        round = self.state.revealed
         checked = round.roles.checked
         if compare(round.fragment_results(checked), vote=round.open.purpose == "train") is None:
             self._disputes.append(Dispute(checked, "no-majority"))
@@ -255,40 +246,22 @@ class Manager:
         Args:
             referee: fragment -> digest of the manager's own result, for each dispute.
         """
-        round = self.state.current
-        assert round is not None and round.roles is not None
-        verdicts = []
-        for dispute in self._disputes:
-            accepted = referee[dispute.fragment]
-            evicted = differing(round.fragment_results(dispute.fragment), accepted)
-            verdicts.append(self._verdict(dispute.fragment, "referee", dispute.reason, accepted, evicted))
-        if round.roles.checked not in referee:
-            found = compare(round.fragment_results(round.roles.checked), vote=round.open.purpose == "train")
-            assert found is not None
-            verdicts.append(
-                self._verdict(round.roles.checked, found.outcome, "compared", found.accepted, found.evicted)
-            )
-        for verdict in sorted(verdicts, key=lambda v: v.fragment):
+        found = verdicts(self.state.revealed, self._disputes, referee, self._now)
+        for verdict in found:
             self._propose(verdict)
-        return verdicts
+        return found
 
     def uploads(self) -> list[int | None]:
-        """For each fragment, in order, the origin of the task whose upload is to be applied; None for the referee's."""
-        round = self.state.current
-        assert round is not None and round.roles is not None
-        fragments = range(len(round.open.fragments))
-        accepted = [round.accepted(fragment) for fragment in fragments]
-        chosen: dict[int, int] = {}
-        for seat, fragment in sorted(round.roles.seats.items()):
-            if round.results[seat] == accepted[fragment]:
-                chosen.setdefault(fragment, seat)
-        return [chosen.get(fragment) for fragment in fragments]
+        """For each fragment, in order, the seat whose upload is to be applied; None for the referee's."""
+        return self.state.revealed.uploads()
 
     def apply(self, update: bytes, parameters: bytes, loss: float) -> None:
         """The averaged update was applied.
 
         Args:
-            update: digest of the averaged update; parameters: digest of the state after it; loss: mean a line.
+            update: digest of the averaged update.
+            parameters: digest of the state after it.
+            loss: mean a line.
         """
         self._propose(e.Apply(at=self._now(), round=self.state.round, update=update, parameters=parameters, loss=loss))
 
@@ -310,18 +283,18 @@ class Manager:
         """Ends the round with what it pays."""
         transfers = self.state.owed()
         self._propose(e.Pay(at=self._now(), round=self.state.round, transfers=transfers))
-        self._roles = None
+        self._answers = None
         return transfers
 
-    def forget_round(self) -> None:
+    def roll_back_round(self) -> None:
         """Drops the round in progress, of which nothing was written: it will begin anew, with the same secret.
 
         What was proposed before the round stays proposed; who withdrew in it is still gone.
         """
         opened = [i for i, entry in enumerate(self._proposed) if isinstance(entry, e.Open)]
         within = self._proposed[opened[-1] :] if opened and self.state.current is not None else []
-        self.state.forget_round()
-        self._roles = None
+        self.state.roll_back_round()
+        self._answers = None
         del self._proposed[len(self._proposed) - len(within) :]
         for entry in within:
             if isinstance(entry, e.Withdraw):
@@ -336,55 +309,25 @@ class Manager:
     def _now(self) -> int:
         return max(self.state.at, self._clock())
 
-    def _seats(self) -> dict[int, int]:
-        return self._roles.seats if self._roles is not None else {}
+    def _in_round(self) -> RoundAnswers:
+        if self._answers is None:
+            raise LookupError("no round is in progress")
+        return self._answers
 
-    def _is_due(self, seat: int, holder: int) -> bool:
-        round = self.state.current
-        return round is not None and seat in self._seats() and round.holder(seat) == holder
+    def _is_due(self, answers: RoundAnswers, message: Committed) -> bool:
+        round, seat = self.state.current, message.seat
+        return round is not None and seat in answers.roles.seats and round.holder(seat) == message.holder
 
     def _assignment(self, seat: int) -> Assignment:
-        assert self.state.current is not None
-        fragment = self._seats()[seat]
-        return Assignment(seat, self.state.current.holder(seat), fragment, self.state.task(fragment))
+        fragment = self.roles.seats[seat]
+        return Assignment(seat, self.state.in_progress.holder(seat), fragment, self.state.task(fragment))
 
-    def _substitute(self, seat: int) -> int:
-        assert self._redealer is not None
-        holder = self._redealer.deal(seat)
-        if holder is None:
-            raise TooFewWorkersError("nobody is left who may take the task: resume the run with more workers")
-        return holder
-
-    def _replay_withdrawal(self, worker: int) -> None:
-        """Keeps up who left the round and what was dealt again, from the first withdrawal on."""
+    def _redealer_without(self, worker: int) -> Redealer:
+        """What draws who takes over the tasks of a worker that leaves; made when the round's first one does."""
         if self._redealer is None:
-            assert self._roles is not None
-            self._redealer = Redealer(self._chain.secret(self.state.round), self._roles, self.state.roster)
+            self._redealer = Redealer(self._chain.secret(self.state.round), self.roles, self.state.roster)
         self._redealer.leave(worker)
-
-    def _forget_answer(self, seat: int) -> None:
-        self._committed.pop(seat, None)
-        self._opened.pop(seat, None)
-        for waiting in (self._uncommitted, self._unopened, self._unlogged):
-            waiting.discard(seat)
-
-    def _leave_settlement(self, worker: int) -> None:
-        self._forget_answer(worker)
-        assert self._roles is not None
-        self._roles.seats.pop(worker, None)
-        if len(self._roles.seats) < SETTLEMENT_WORKERS:
-            raise TooFewWorkersError("nobody is left to compare with: resume the run with more workers")
-
-    def _verdict(self, fragment: int, outcome: str, reason: str, accepted: bytes, evicted: list[int]) -> e.Verdict:
-        return e.Verdict(
-            at=self._now(),
-            round=self.state.round,
-            fragment=fragment,
-            outcome=outcome,  # type: ignore[arg-type]
-            reason=reason,  # type: ignore[arg-type]
-            accepted=accepted,
-            evicted=evicted,
-        )
+        return self._redealer
 
 
 def _logged(message: Committed) -> e.Commitment:

@@ -23,8 +23,10 @@ class JoinTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a worker signs when it joins a run, besides the run's identity.
 
     Attributes:
-        worker: its number. deposit: credits that the manager holds for it from now on, besides what it held before.
-        seen, root: size and root of the last tree head that it saw.
+        worker: its number.
+        deposit: credits that the manager holds for it from now on, besides what it held before.
+        seen: size of the last tree head that it saw, in entries.
+        root: root of that tree head.
     """
 
     worker: WorkerId

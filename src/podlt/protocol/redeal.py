@@ -22,7 +22,9 @@ class Redealer:
     """Replays who left a round and which tasks were dealt again, in the order of the log.
 
     Args:
-        secret: the round's. roles: who was dealt what. roster: as it was when the round opened.
+        secret: the round's.
+        roles: who was dealt what.
+        roster: as it was when the round opened.
     """
 
     def __init__(self, secret: bytes, roles: Roles, roster: Roster) -> None:

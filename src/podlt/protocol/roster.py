@@ -15,7 +15,8 @@ class WorkerState(msgspec.Struct):
     """A worker as the log knows it; `status` is "active", "withdrawn" or "evicted".
 
     Attributes:
-        joined: index of the entry with which it joined last. checks_passed: how often it was compared, and agreed.
+        joined: index of the entry with which it joined last.
+        checks_passed: how often it was compared, and agreed.
     """
 
     key: bytes

@@ -18,7 +18,7 @@ from podlt.protocol.claims import Claim
 from podlt.protocol.draw import Roles, mix_beacon
 from podlt.protocol.plan import SETTLEMENT_ROUNDS, SETTLEMENT_WORKERS, Upcoming, most_rounds
 from podlt.protocol.redeal import Redealer
-from podlt.protocol.round import Before, Left, Redealt, RoundState
+from podlt.protocol.round import Before, Left, Redealt, RevealedRound, RoundState
 from podlt.protocol.state import RunFacts, most_paid
 from podlt.protocol.verdict import compare, differing
 from podlt.units import MAX_INT
@@ -92,7 +92,7 @@ class RunState(RunFacts):
     def _apply_withdraw(self, entry: e.Withdraw) -> None:
         self._require(self.is_active(entry.worker), Claim.PROGRESS, "no such active worker")
         round = self.current
-        revealed = round is not None and round.roles is not None
+        revealed = isinstance(round, RevealedRound)
         self._require(not revealed, Claim.PROGRESS, "a worker withdraws before the reveal, or between rounds")
         self.workers[entry.worker].status = "withdrawn"
         if round is None:
@@ -180,7 +180,7 @@ class RunState(RunFacts):
                 found,
             )
             results[o.seat] = o.update
-        round.reveal(roles, results)
+        self.current = round.revealed(roles, results)
         self.secret = entry.secret
         self.beacon, self.joined = mix_beacon(round.beacon, *(o.salt for o in entry.openings)), []
 
@@ -205,7 +205,7 @@ class RunState(RunFacts):
 
     def _apply_verdict(self, entry: e.Verdict) -> None:
         round = self._round_after_reveal(entry.round)
-        assert round.roles is not None
+        self._require(not round.applied, Claim.PROGRESS, "the round's update was applied already")
         self._require(entry.fragment < len(round.open.fragments), Claim.VERDICTS, "no such fragment")
         self._require(entry.fragment not in round.verdicts, Claim.VERDICTS, "a second verdict on a fragment")
         results = round.fragment_results(entry.fragment)
@@ -269,11 +269,11 @@ class RunState(RunFacts):
         self._require(
             entry.transfers == owed, Claim.PAYMENTS, "the round pays other than the rules owe", owed, entry.transfers
         )
-        for worker in self._passed():
+        for worker in round.passed():
             self.workers[worker].checks_passed += 1
-        for worker in self._evicted():
+        for worker in round.evicted():
             self.workers[worker].status = "evicted"
-        self.roster.remove([*self._evicted(), *round.departed])
+        self.roster.remove([*round.evicted(), *round.departed])
         self.ledger.post(entry.transfers)
         self.last_open, self.current = opened, None
         self.round += 1
@@ -307,7 +307,7 @@ class RunState(RunFacts):
             self._require(not held, Claim.OUTCOME, "deposits were not returned to their owners", [], held)
         self.closed = entry
 
-    def forget_round(self) -> None:
+    def roll_back_round(self) -> None:
         """Goes back to before the round in progress, of which nothing was written. For the manager only."""
         round = self.current
         if round is None:
@@ -331,27 +331,26 @@ class RunState(RunFacts):
 
     def _round_before_reveal(self, number: int) -> RoundState:
         round = self._round_in_progress(number)
-        self._require(round.roles is None, Claim.PROGRESS, "the round was revealed already")
+        self._require(not isinstance(round, RevealedRound), Claim.PROGRESS, "the round was revealed already")
         return round
 
-    def _round_after_reveal(self, number: int) -> RoundState:
+    def _round_after_reveal(self, number: int) -> RevealedRound:
         round = self._round_in_progress(number)
-        self._require(round.roles is not None, Claim.PROGRESS, "the round was not revealed yet")
-        self._require(not round.applied, Claim.PROGRESS, "the round's update was applied already")
+        if not isinstance(round, RevealedRound):
+            raise InvalidProofError("the round was not revealed yet", step=Claim.PROGRESS)
         return round
 
-    def _judged_round(self, number: int) -> RoundState:
+    def _judged_round(self, number: int) -> RevealedRound:
         round = self._round_in_progress(number)
-        judged = round.roles is not None and round.roles.checked in round.verdicts
-        self._require(judged, Claim.VERDICTS, "the round's check has no verdict")
+        if not isinstance(round, RevealedRound) or round.roles.checked not in round.verdicts:
+            raise InvalidProofError("the round's check has no verdict", step=Claim.VERDICTS)
         return round
 
     def _round_in_progress(self, number: int) -> RoundState:
-        self._require(self.current is not None, Claim.PROGRESS, "no round is in progress")
-        assert self.current is not None
-        self._require(
-            self.current.open.round == number, Claim.PROGRESS, "entry of another round", self.current.open.round, number
-        )
+        if self.current is None:
+            raise InvalidProofError("no round is in progress", step=Claim.PROGRESS)
+        opened = self.current.open.round
+        self._require(opened == number, Claim.PROGRESS, "entry of another round", opened, number)
         return self.current
 
     @staticmethod

@@ -12,7 +12,7 @@ from podlt.protocol.ledger import Ledger
 from podlt.protocol.messages import Task, randomness
 from podlt.protocol.plan import MIN_WORKERS, SETTLEMENT_WORKERS, Upcoming, fragment_bounds, next_lines
 from podlt.protocol.roster import Roster, WorkerState
-from podlt.protocol.round import RoundState
+from podlt.protocol.round import RevealedRound, RoundState
 from podlt.units import MAX_INT
 
 MOST_PAID = 4
@@ -64,6 +64,28 @@ class RunFacts:
         return len(self.roster) - (len(self.current.departed) if self.current is not None else 0)
 
     @property
+    def in_progress(self) -> RoundState:
+        """The round in progress.
+
+        Raises:
+            LookupError: there is none.
+        """
+        if self.current is None:
+            raise LookupError("no round is in progress")
+        return self.current
+
+    @property
+    def revealed(self) -> RevealedRound:
+        """The round in progress, after its reveal.
+
+        Raises:
+            LookupError: there is none, or it was not revealed yet.
+        """
+        if not isinstance(self.current, RevealedRound):
+            raise LookupError("no revealed round is in progress")
+        return self.current
+
+    @property
     def trained(self) -> bool:
         """Whether every epoch is done."""
         return self._begin.epochs <= self.epoch
@@ -93,11 +115,11 @@ class RunFacts:
 
     def roles(self, secret: bytes) -> Roles:
         """Who holds which task of the round in progress, given its secret."""
-        assert self.current is not None
-        fragments = len(self.current.open.fragments)
-        if self.current.open.purpose == "settle":
-            return deal_settlement(secret, self.current.beacon, self.active(), fragments)
-        return deal(secret, self.current.beacon, self.roster, fragments, self._begin.spares)
+        round = self.in_progress
+        fragments = len(round.open.fragments)
+        if round.open.purpose == "settle":
+            return deal_settlement(secret, round.beacon, self.active(), fragments)
+        return deal(secret, round.beacon, self.roster, fragments, self._begin.spares)
 
     def is_active(self, worker: int) -> bool:
         """Whether a worker joined, and neither withdrew nor was evicted."""
@@ -113,27 +135,25 @@ class RunFacts:
         return self._task(fragment)[1]
 
     def _task(self, fragment: int) -> tuple[Task, bytes]:
-        assert self.current is not None
-        tasks = self.current.tasks
+        tasks = self.in_progress.tasks
         if fragment not in tasks:
-            opened, begin = self.current.open, self._begin
-            piece = opened.fragments[fragment]
-            seed = randomness(begin.seed, opened.round, piece)
-            task = Task(self.run, opened.round, begin.program, opened.parameters, piece, seed)
+            opened, begin = self.in_progress.open, self._begin
+            lines = opened.fragments[fragment]
+            seed = randomness(begin.seed, opened.round, lines)
+            task = Task(self.run, opened.round, begin.program, opened.parameters, lines, seed)
             tasks[fragment] = task, task.digest()
         return tasks[fragment]
 
     def owed(self) -> list[e.Transfer]:
         """The transfers with which the round in progress must end."""
-        round = self.current
-        assert round is not None and round.roles is not None
+        round = self.revealed
         bounds = fragment_bounds(round.open.lines, len(round.open.fragments))
         earned: dict[int, int] = {}
         for seat, fragment in round.roles.seats.items():
             start, stop = bounds[fragment]
             holder = round.holder(seat)
             earned[holder] = earned.get(holder, 0) + self._begin.reward * (stop - start)
-        return self.ledger.settle(earned, self._passed(), self._evicted(), last=round.open.purpose == "settle")
+        return self.ledger.settle(earned, round.passed(), round.evicted(), last=round.open.purpose == "settle")
 
     def room(self) -> int:
         """How large a deposit the run can still take, so that no account ever holds more than a number can be."""
@@ -155,12 +175,3 @@ class RunFacts:
     def _begin(self) -> e.Begin:
         assert self.begin is not None, "the run has not begun"
         return self.begin
-
-    def _evicted(self) -> list[int]:
-        assert self.current is not None
-        return sorted({worker for verdict in self.current.verdicts.values() for worker in verdict.evicted})
-
-    def _passed(self) -> list[int]:
-        round = self.current
-        assert round is not None and round.roles is not None
-        return sorted(set(round.fragment_results(round.roles.checked)) - set(self._evicted()))

@@ -20,7 +20,8 @@ def compare(results: Mapping[int, bytes], *, vote: bool) -> Judgement | None:
     """Compares the results of one fragment.
 
     Args:
-        results: who answered -> digest of the update; vote: whether two of three outvote the third (the seed).
+        results: who answered -> digest of the update.
+        vote: whether two of three outvote the third (the seed).
 
     Returns:
         The judgement, or None when comparing cannot name who is wrong and the manager must execute the task itself.

@@ -11,7 +11,9 @@ class Worker:
     """One identity.
 
     Args:
-        number: its number in the run; key: its private key; run: the run's identity.
+        number: its number in the run.
+        key: its private key.
+        run: the run's identity.
     """
 
     def __init__(self, number: int, key: crypto.SigningKey, run: bytes) -> None:
@@ -32,7 +34,8 @@ class Worker:
         commitment, so that a crash never looks like two answers.
 
         Args:
-            seat: whose seat the task was dealt to; update: the digest of the result.
+            seat: whose seat the task was dealt to.
+            update: the digest of the result.
         """
         if task.round != self._round:
             self._openings.clear()

@@ -8,7 +8,7 @@ import msgspec
 
 from podlt.errors import UsageError
 from podlt.protocol import entries as e
-from podlt.protocol.round import RoundState
+from podlt.protocol.round import RevealedRound, RoundState
 from podlt.protocol.rules import RunState
 from podlt.report.fold import Visit, walk
 
@@ -107,7 +107,7 @@ class _Fold:
 
     def _add(self, row: RoundRow, entry: e.Entry, round: RoundState) -> None:
         if isinstance(entry, e.Reveal):
-            assert round.roles is not None
+            assert isinstance(round, RevealedRound)
             row.useful = len(round.open.fragments) if row.purpose == "train" else 0
             row.spare = len(entry.openings) - row.useful
             row.checked = round.roles.checked

@@ -14,7 +14,7 @@ from podlt.protocol import entries as e
 from podlt.protocol.ledger import Account
 from podlt.protocol.plan import fragment_bounds
 from podlt.protocol.roster import WorkerState
-from podlt.protocol.round import Redealt, RoundState
+from podlt.protocol.round import Redealt, RevealedRound, RoundState
 from podlt.protocol.rules import RunState
 from podlt.report.fold import Visit, decode, open_log, walk
 
@@ -74,7 +74,7 @@ def round_record(run: Path, number: int) -> RoundRecord:
         elif isinstance(entry, e.Apply):
             applied = entry
         elif isinstance(entry, e.Pay):
-            assert visit.round is not None
+            assert isinstance(visit.round, RevealedRound)
             record = _record(visit.state, visit.round, visits, secret, applied, len(entry.transfers))
             break
     if record is None:
@@ -83,9 +83,9 @@ def round_record(run: Path, number: int) -> RoundRecord:
 
 
 def _record(
-    state: RunState, round: RoundState, visits: list[int], secret: bytes, applied: e.Apply | None, paid: int
+    state: RunState, round: RevealedRound, visits: list[int], secret: bytes, applied: e.Apply | None, paid: int
 ) -> RoundRecord:
-    assert round.roles is not None and state.begin is not None
+    assert state.begin is not None
     fragment, opened = round.roles.checked, round.open
     start, stop = fragment_bounds(opened.lines, len(opened.fragments))[fragment]
     evicted = {worker for verdict in round.verdicts.values() for worker in verdict.evicted}
@@ -166,7 +166,7 @@ def worker_life(run: Path, worker: int) -> Life:
     for visit in walk(run):
         state, entry = visit.state, visit.entry
         deeds += [Deed(visit.number, getattr(entry, "round", state.round), what) for what in _deeds(visit, worker)]
-        if isinstance(entry, e.Reveal) and visit.round is not None and visit.round.roles is not None:
+        if isinstance(entry, e.Reveal) and isinstance(visit.round, RevealedRound):
             bounds = fragment_bounds(visit.round.open.lines, len(visit.round.open.fragments))
             for seat, fragment in visit.round.roles.seats.items():
                 if visit.round.holder(seat) == worker:
@@ -188,7 +188,7 @@ def _deeds(visit: Visit, worker: int) -> list[str]:
         return [f"withdrew: {entry.reason}"]
     if isinstance(entry, e.Redeal) and entry.holder == worker:
         return [f"took over the task of worker {entry.seat}"]
-    if isinstance(entry, e.Verdict) and round is not None:
+    if isinstance(entry, e.Verdict) and isinstance(round, RevealedRound):
         results = round.fragment_results(entry.fragment)
         if worker not in results:
             return []

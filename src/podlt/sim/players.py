@@ -35,8 +35,11 @@ class Player:
     """An honest worker.
 
     Args:
-        number: its number in the run; key: its private key; dice: its own chance, for what it does at a rate;
-        gossip: what it could learn beside the protocol; rate: how often it does what its class is named for.
+        number: its number in the run.
+        key: its private key.
+        dice: its own chance, for what it does at a rate.
+        gossip: what it could learn beside the protocol.
+        rate: how often it does what its class is named for.
     """
 
     cheats = False
@@ -53,7 +56,7 @@ class Player:
         self.rate = self.default_rate if rate is None else rate
         self.worker: Worker | None = None
 
-    def enter(self, run: bytes, terms: JoinTerms) -> JoinSignatures:
+    def join(self, run: bytes, terms: JoinTerms) -> JoinSignatures:
         """The signatures with which it joins the run, whose identity it learns here, on these terms."""
         if self.worker is None:
             self.worker = Worker(self.number, self.key, run)

@@ -21,11 +21,15 @@ class SimulatedRun(msgspec.Struct, frozen=True):
     """What came of one run.
 
     Args:
-        rounds: how many were played; evicted: cheater -> the round (from 0) that convicted it; honest_evicted: how
-            many honest workers were convicted; at_large: how many cheaters were left at the end;
-        fakes_applied: fragments whose applied update was wrong; vested: credits that became a cheater's own;
-        forfeited: credits that cheaters lost; head: the last tree head; outcome: "complete", "stopped", or "" when
-            the run was left once every cheater was caught.
+        rounds: how many were played.
+        evicted: cheater -> the round (from 0) that convicted it.
+        honest_evicted: how many honest workers were convicted.
+        at_large: how many cheaters were left at the end.
+        fakes_applied: fragments whose applied update was wrong.
+        vested: credits that became a cheater's own.
+        forfeited: credits that cheaters lost.
+        head: the last tree head.
+        outcome: "complete", "stopped", or "" when the run was left once every cheater was caught.
     """
 
     rounds: int
@@ -73,11 +77,15 @@ def simulate(
     """Plays runs of the real rules with digests in the place of tensors.
 
     Args:
-        workers: how many there are in all; cheaters: player ("always", "selective:0.1", ...) -> how many of them;
-        rounds: the length of a run; seed: decides everything; runs: how many, each with its own seed;
-        whole: whether a run goes on to its settlement after the last cheater was caught;
-        fragment_lines: lines a worker gets, or 0 for a line each; deposit: what each brings;
-        tested: whether there is a test set, whose (simulated) figures are logged after the epoch;
+        workers: how many there are in all.
+        cheaters: player ("always", "selective:0.1", ...) -> how many of them.
+        rounds: the length of a run.
+        seed: decides everything.
+        runs: how many, each with its own seed.
+        whole: whether a run goes on to its settlement after the last cheater was caught.
+        fragment_lines: lines a worker gets, or 0 for a line each.
+        deposit: what each brings.
+        tested: whether there is a test set, whose (simulated) figures are logged after the epoch.
         directory: where the log of the (one) run goes, so that `verify` can read it.
 
     Raises:

@@ -94,8 +94,10 @@ class World:
     """One run: a manager, and players who answer it.
 
     Args:
-        scenario: the run's numbers; players: makes the players, given what they can learn of each other;
-        seed: decides everything; log: where the entries go.
+        scenario: the run's numbers.
+        players: makes the players, given what they can learn of each other.
+        seed: decides everything.
+        log: where the entries go.
     """
 
     def __init__(
@@ -156,12 +158,12 @@ class World:
         deposit = max(0, self.scenario.deposit - held)
         seen = TreeSize(self.tree.size, self.tree.root())
         terms = self.manager.join_terms(player.key.public, deposit, seen)
-        self.manager.join(player.key.public, terms, player.enter(self.state.run, terms))
+        self.manager.join(player.key.public, terms, player.join(self.state.run, terms))
 
     def play(self, until: Callable[[World], bool] = lambda world: False) -> None:
         """Plays rounds until the run is complete, stops for want of workers, or `until` is true."""
         while not until(self):
-            self._welcome_back()
+            self.readmit()
             if not self.step():
                 return
 
@@ -181,7 +183,7 @@ class World:
 
     def stop(self, reason: str) -> None:
         """Closes the log so that it can be resumed; a round that cannot be ended is forgotten."""
-        self.manager.forget_round()
+        self.manager.roll_back_round()
         self.manager.close("stopped", reason)
         self.write()
 
@@ -191,8 +193,7 @@ class World:
         self._spread(dealt)
         self._collect(deque(dealt))
         manager.reveal()
-        round = self.state.current
-        assert round is not None
+        round = self.state.revealed
         self.gossip.revealed[:] = [result for _, result in sorted(round.results.items())]
         tasks = [self.state.task(fragment) for fragment in range(plan.fragments)]
         manager.judge({d.fragment: honest_update(tasks[d.fragment]) for d in manager.disputes()})
@@ -216,8 +217,8 @@ class World:
         first = self.tree.size
         for body in bodies:
             self.tree.append(leaf_hash(body))
-        seat = origin_of(self.state.run)
-        self.head = sign_head(Head(seat, self.tree.size, self.tree.root()), self.key)
+        name = origin_of(self.state.run)
+        self.head = sign_head(Head(name, self.tree.size, self.tree.root()), self.key)
         self.log.append(first, bodies, self.head)
 
     # -- helpers -----------------------------------------------------------------------------------------------------
@@ -269,13 +270,12 @@ class World:
         return self._lose(sender, "no opening") if due else []
 
     def _lose(self, worker: int, reason: str) -> list[Assignment]:
-        again = self.manager.lost(worker, reason)
+        again = self.manager.withdraw(worker, reason)
         self._count_shared(again)
         return again
 
     def _holder(self, seat: int) -> int:
-        assert self.state.current is not None
-        return self.state.current.holder(seat)
+        return self.state.in_progress.holder(seat)
 
     def _spread(self, dealt: Sequence[Assignment]) -> None:
         self.gossip.shared.clear()
@@ -288,7 +288,8 @@ class World:
                 task = assignment.task.digest()
                 self.gossip.shared[task] = self.gossip.shared.get(task, 0) + 1
 
-    def _welcome_back(self) -> None:
+    def readmit(self) -> None:
+        """Has the players that withdrew join again, but for those that never return."""
         for number, worker in list(self.state.workers.items()):
             if worker.status == "withdrawn" and self.players[number].returns:
                 self.admit(self.players[number])

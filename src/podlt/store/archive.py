@@ -47,7 +47,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an archive holds.
 
     Attributes:
-        format: `FORMAT`; run: the run's identity; entries: of its log; rounds: how many of them trained.
+        format: `FORMAT`.
+        run: the run's identity.
+        entries: of its log.
+        rounds: how many of them trained.
     """
 
     format: str
@@ -77,7 +80,8 @@ class ArchiveWriter:
         """Adds a file as long as it is now: one that only grows may be written to meanwhile.
 
         Raises:
-            FileNotFoundError: it is not there; StorageError: it became shorter, or there are too many.
+            FileNotFoundError: it is not there.
+            StorageError: it became shorter, or there are too many.
         """
         if len(self.members) == MAX_FILES:
             raise StorageError(f"more than {MAX_FILES} files: they do not go into one backup")
@@ -126,8 +130,8 @@ def unpack(archive: Path, folder: Path) -> Manifest:
     """Unpacks an archive into an empty folder, and compares every file with the manifest.
 
     Raises:
-        UsageError: it is no archive of this format; StorageError: it was cut off or changed,
-        it cannot be read, or the files cannot be written.
+        UsageError: it is no archive of this format.
+        StorageError: it was cut off or changed, it cannot be read, or the files cannot be written.
     """
     try:
         with archive.open("rb") as file:

@@ -41,7 +41,9 @@ class Backup(msgspec.Struct, frozen=True):
     """What went into an archive.
 
     Attributes:
-        path: where it is; size: in bytes; left_out: what is no plain file with a plain name.
+        path: where it is.
+        size: in bytes.
+        left_out: what is no plain file with a plain name.
     """
 
     path: Path
@@ -66,11 +68,14 @@ def backup(run: Path, target: Path, *, history: bool = False) -> Backup:
     """Copies a run that may go on meanwhile into one file, which only its owner can read: it holds the run's keys.
 
     Args:
-        run: its directory; target: a new file; history: whether to take all checkpoints and updates that are kept
-            (which `podlt audit` needs) and not only those from which the run can go on.
+        run: its directory.
+        target: a new file.
+        history: whether to take all checkpoints and updates that are kept (which `podlt audit` needs) and not only
+            those from which the run can go on.
 
     Raises:
-        UsageError: there is no run, or there is a file already; InvalidProofError: the log is damaged;
+        UsageError: there is no run, or there is a file already.
+        InvalidProofError: the log is damaged.
         StorageError: a file is missing, cannot be read, or the disk is full.
     """
     if not (run / "recipe.json").is_file() or not has_log(run):
@@ -173,17 +178,20 @@ def _chosen(run: Path, rounds: list[int], history: bool) -> Iterator[Path]:
             if name != "lock" and not name.endswith(_PASSING):
                 yield path
     checkpoints, updates = run / "checkpoints", run / "updates"
-    kept = sorted(number for path in _numbered(checkpoints) if (number := int(path.stem)) <= len(rounds))
-    if not kept:
+    checkpoint_rounds = sorted(number for path in _numbered(checkpoints) if (number := int(path.stem)) <= len(rounds))
+    if not checkpoint_rounds:
         raise _Gone(f"{checkpoints}: a checkpoint at or before round {len(rounds)}")
     if history:
         yield from (path for path in _numbered(checkpoints) if int(path.stem) <= len(rounds))
         past = set(rounds)
         present = {int(path.stem) for path in _numbered(updates)} & past
     else:
-        yield from (checkpoints / f"{number:08d}.safetensors" for number in sorted({kept[0], kept[-1]}))
+        yield from (
+            checkpoints / f"{number:08d}.safetensors"
+            for number in sorted({checkpoint_rounds[0], checkpoint_rounds[-1]})
+        )
         present = set()
-    yield from (updates / f"{number:08d}.bin" for number in sorted(present | set(rounds[kept[-1] :])))
+    yield from (updates / f"{number:08d}.bin" for number in sorted(present | set(rounds[checkpoint_rounds[-1] :])))
 
 
 def _numbered(folder: Path) -> list[Path]:
@@ -199,8 +207,10 @@ def restore(archive: Path, run: Path, *, store: str = "", base: Path | None = No
     of a round that was done before know what will be compared.
 
     Args:
-        archive: what `backup` wrote; run: a directory that is not there, or is empty; store: the address of a database
-            for the log, which else lies in the directory; base: the folder from which the recipe's paths start.
+        archive: what `backup` wrote.
+        run: a directory that is not there, or is empty.
+        store: the address of a database for the log, which else lies in the directory.
+        base: the folder from which the recipe's paths start.
 
     Raises:
         UsageError: there is something already, or this is no backup.

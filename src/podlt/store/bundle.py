@@ -89,8 +89,8 @@ def write_bundle(
         raise UsageError(f"{out}: there is something already (--force overwrites a file)")
     reports: list[BundleReport] = []
 
-    def make(beside: Path) -> None:
-        with open_run_files(run) as files, beside.open("wb") as file:
+    def make(part: Path) -> None:
+        with open_run_files(run) as files, part.open("wb") as file:
             reports.append(_Writer(files, file, progress or (lambda name, done, total: None)).write(out, updates))
 
     make_whole(out, make)

@@ -123,7 +123,8 @@ class BundleLog:
     """The entries and tree heads in a bundle; leaf hashes are worked out from the entries.
 
     Args:
-        entries, heads: the two members; closed with this object.
+        entries: the member with the entries; closed with this object.
+        heads: the member with the tree heads; closed with this object.
     """
 
     def __init__(self, entries: BinaryIO, heads: BinaryIO) -> None:

@@ -136,7 +136,8 @@ class Section(io.RawIOBase):
 
     Args:
         descriptor: of the whole file; this object keeps a copy of it.
-        offset, size: where the part begins, and how many bytes it has.
+        offset: where the part begins, in bytes.
+        size: how many bytes it has.
     """
 
     def __init__(self, descriptor: int, offset: int, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written beside, flushed to the disk, then renamed."""
+"""Files that are there whole or not at all: written to a `.part` file, flushed to the disk, then renamed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def write_whole(path: Path, data: bytes | memoryview, *, mode: int = 0o644) -> N
     Raises:
         StorageError: it could not be written (a full disk, no permission); no half is left behind.
     """
-    beside = path.with_name(path.name + ".part")
+    part = path.with_name(path.name + ".part")
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(part, path)
         sync_folder(path.parent)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
@@ -37,18 +37,18 @@ def make_whole(path: Path, make: Callable[[Path], None], *, mode: int = 0o644) -
     Raises:
         StorageError: it could not be made; nothing is left behind.
     """
-    beside = path.with_name(path.name + ".part")
+    part = path.with_name(path.name + ".part")
     try:
-        make(beside)
-        beside.chmod(mode)
-        with beside.open("rb") as file:
+        make(part)
+        part.chmod(mode)
+        with part.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(part, path)
         sync_folder(path.parent)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
-        beside.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -39,11 +39,13 @@ class LogStore:
     """The entries of one run.
 
     Args:
-        url: of an SQLite file, or `postgresql://USER@HOST/DATABASE?podlt_run=NAME`; create: whether to make what is
-            missing; readonly: whether to leave the database as it is (an SQLite file: to the last byte).
+        url: of an SQLite file, or `postgresql://USER@HOST/DATABASE?podlt_run=NAME`.
+        create: whether to make what is missing.
+        readonly: whether to leave the database as it is (an SQLite file: to the last byte).
 
     Raises:
-        StorageError: the database cannot be opened; InvalidProofError: it is no log of this format;
+        StorageError: the database cannot be opened.
+        InvalidProofError: it is no log of this format.
         UsageError: the URL is none, or the database's tables are of another version.
     """
 
@@ -102,8 +104,8 @@ class LogStore:
         """Writes entries `first`, `first + 1`, ... (at least one) and the head over all, whole or not at all.
 
         Raises:
-            StorageError: they could not be written (a full disk, another writer, a lost connection); nothing of them
-                is there then, unless the connection was lost while the database was about to confirm.
+            StorageError: they could not be written (a full disk, another writer, a lost connection); nothing of them is
+                there then, unless the connection was lost while the database was about to confirm.
         """
         assert bodies, "no entries to write"
         rows = [{"number": first + i, "leaf": leaf_hash(body), "body": body} for i, body in enumerate(bodies)]
@@ -162,7 +164,8 @@ class LogStore:
         """Number, leaf hash and bytes of each entry from `first` on, in order of number.
 
         Raises:
-            InvalidProofError: a row is not what this format writes; StorageError: the database cannot be read.
+            InvalidProofError: a row is not what this format writes.
+            StorageError: the database cannot be read.
         """
         # Taken as the database holds them: a hostile file may hold a number where bytes belong, and `bytes(number)`
         # takes that much memory.
@@ -185,7 +188,8 @@ class LogStore:
             most: how many of them; all by default.
 
         Raises:
-            InvalidProofError: a row is not what this format writes; StorageError: the database cannot be read.
+            InvalidProofError: a row is not what this format writes.
+            StorageError: the database cannot be read.
         """
         c = self._tables.heads.c
         with self._reading():
@@ -201,7 +205,8 @@ class LogStore:
         """Copies the log as it is at some moment, whole rounds only, to a new SQLite file; writers go on meanwhile.
 
         Raises:
-            StorageError: it cannot be read or written; InvalidProofError: a row is not what this format writes.
+            StorageError: it cannot be read or written.
+            InvalidProofError: a row is not what this format writes.
         """
         if self._shared:
             # Rows are only ever added: what is there up to a head that was read first is one moment's log.

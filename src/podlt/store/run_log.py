@@ -47,7 +47,9 @@ def upgrade_run(run: Path) -> tuple[str, str]:
     """Brings the tables that a run's log is in to the newest version; returns the versions before and after.
 
     Raises:
-        StorageError, UsageError, InvalidProofError: as `upgrade_database`; or there is no log.
+        InvalidProofError: it holds no log.
+        UsageError: its address leads to a host that nobody has named here; or as `upgrade_database`.
+        StorageError: there is no log, or it cannot be read or written.
     """
     address = store_of(run)
     if not address and not (run / FILE).is_file():
@@ -61,7 +63,8 @@ def upgrade_database(url: sa.URL) -> tuple[str, str]:
     """Brings the tables of a database to the newest version; returns the versions before and after.
 
     Raises:
-        InvalidProofError: it holds no log; UsageError: only a newer program knows its version, or alembic is missing;
+        InvalidProofError: it holds no log.
+        UsageError: only a newer program knows its version, or alembic is missing.
         StorageError: it cannot be read or written.
     """
     name, engine = database(url), open_engine(url, readonly=False)
@@ -76,7 +79,8 @@ def open_run_log(run: Path, *, create: bool = False, readonly: bool = False) -> 
     """A run's log. Arguments as those of `LogStore`.
 
     Raises:
-        StorageError: there is none, or it cannot be opened; InvalidProofError: it is no log of this format;
+        StorageError: there is none, or it cannot be opened.
+        InvalidProofError: it is no log of this format.
         UsageError: it is in a database that nobody has named here, or of another version.
     """
     address = store_of(run)

@@ -65,7 +65,8 @@ def require_current(version: str, where: str) -> None:
     """Only tables of the newest version are read and written.
 
     Raises:
-        InvalidProofError: there are none; UsageError: they are older, or newer than this program.
+        InvalidProofError: there are none.
+        UsageError: they are older, or newer than this program.
     """
     if not version:
         raise InvalidProofError(f"{where}: the database holds no log")
@@ -112,7 +113,8 @@ def upgrade(engine: sa.Engine, where: str) -> tuple[str, str]:
     """Brings an existing database to the newest version, in one transaction; returns the versions before and after.
 
     Raises:
-        InvalidProofError: it holds no log; UsageError: only a newer program knows its version, or there is no alembic.
+        InvalidProofError: it holds no log.
+        UsageError: only a newer program knows its version, or there is no alembic.
     """
     with engine.begin() as connection:
         before = version_of(connection, where)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from podlt.protocol import entries as e
-from podlt.protocol.round import RoundState
+from podlt.protocol.round import RevealedRound, RoundState
 from podlt.protocol.rules import RunState
 from podlt.store.run_files import RunLog
 
@@ -58,6 +58,8 @@ def logged(log: RunLog) -> Iterator[LoggedRound | e.Measure]:
 
 
 def _round(current: RoundState, applied: e.Apply | None) -> LoggedRound:
+    if not isinstance(current, RevealedRound):
+        return LoggedRound(current.open, {}, {}, {}, applied)
     results = {fragment: dict(current.fragment_results(fragment)) for fragment in sorted(current.answers)}
     accepted = {fragment: current.accepted(fragment) for fragment in results}
     return LoggedRound(current.open, results, accepted, dict(current.verdicts), applied)

@@ -1,22 +1,12 @@
-"""Verification of a run's log: the numbered steps of docs/SPEC.md, section 6, by anyone, without PyTorch.
-
-One pass: the entries between two tree heads are taken together; they must be in their form and in the tree, the head
-must be the manager's, and then the rule book (`RunState.apply`) must allow each of them. Signatures are independent of
-each other and cost the most, so they are checked by other processes meanwhile. What a claim rests on may be missing
-(a document, the model): then it was not checked, and the report says so.
-"""
+"""The pass over a run's log: each entry in its form, in the tree, under a signed head, and allowed by the rules."""
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
-from podlt.errors import InvalidProofError, NotCheckedError, PodltError, UsageError
+from podlt.errors import InvalidProofError, NotCheckedError, UsageError
 from podlt.log.merkle import EMPTY_ROOT, Tree, leaf_hash
 from podlt.log.tree_head import Head, is_origin, open_head, origin_of
 from podlt.protocol import entries as e
@@ -24,9 +14,8 @@ from podlt.protocol.claims import Checked, Claim, Finding, Outcome
 from podlt.protocol.rules import RunState
 from podlt.protocol.signatures import SignatureCheck, signature_checks
 from podlt.signature_pool import SignaturePool
-from podlt.store.run_files import RunFiles, open_run_files
-from podlt.verify_figures import figure_of
-from podlt.verify_files import Documents, check_model, check_terms
+from podlt.verify.documents import Documents, check_terms
+from podlt.verify.figures import figure_of
 
 Progress = Callable[[int, int], None]
 """Called now and then with the number of entries that were read, and of those that there are."""
@@ -46,9 +35,12 @@ class Verification(Checked, frozen=True):
     """What verifying a log came to.
 
     Attributes:
-        findings: one for each claim, in order, those of `audit` included. failure: the first thing that is wrong, or
-            None. state: the run after the last good entry. head: the last tree head that was checked, as a signed
-            note, or "". counts: what was looked at. documents: recipe and program, as far as they were there.
+        findings: one for each claim, in order, those of `audit` included.
+        failure: the first thing that is wrong, or None.
+        state: the run after the last good entry.
+        head: the last tree head that was checked, as a signed note, or "".
+        counts: what was looked at.
+        documents: recipe and program, as far as they were there.
     """
 
     failure: InvalidProofError | None
@@ -58,87 +50,15 @@ class Verification(Checked, frozen=True):
     documents: Documents
 
 
-def verify(
-    run: Path,
-    *,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-    manager_key: bytes | None = None,
-    trusted_head: str | None = None,
-) -> Verification:
-    """Verifies a run: its log, recipe, program and model.
+class LogVerifier:
+    """The pass over a log.
 
     Args:
-        run: its directory, a bundle of it, or its log alone.
-        jobs: how many processes check signatures; the machine's cores by default.
-        progress: see `Progress`.
-        manager_key: the manager that is expected.
-        trusted_head: a signed tree head that somebody kept.
-
-    Raises:
-        UsageError: there is no run, or `trusted_head` is no tree head.
-        StorageError: the log cannot be read.
-        NotCheckedError: a newer podlt wrote it.
+        documents: recipe and program, as far as they are there.
+        manager_key: the manager that is expected, or None.
+        trusted_head: a signed tree head of before, which the log must contain, or None.
+        progress: called after each tree head.
     """
-    try:
-        with open_run_files(run) as files:
-            return verify_files(files, jobs=jobs, progress=progress, manager_key=manager_key, trusted_head=trusted_head)
-    except InvalidProofError as error:  # not even its container can be read
-        return _Verifier(Documents(None, None), None, None, None).result(_in_form(error))
-
-
-def verify_files(
-    files: RunFiles,
-    *,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-    manager_key: bytes | None = None,
-    trusted_head: str | None = None,
-) -> Verification:
-    """Verifies a run whose files are open. Arguments and errors as `verify`."""
-    documents = Documents(files.document("recipe.json"), files.document("program.json"))
-    try:
-        log = files.log()
-    except InvalidProofError as error:
-        return _Verifier(documents, None, None, None).result(_in_form(error))
-    try:
-        found = verify_log(
-            log, documents, jobs=jobs, progress=progress, manager_key=manager_key, trusted_head=trusted_head
-        )
-    finally:
-        log.close()
-    findings = list(found.findings)
-    findings[Claim.MODEL - 1] = check_model(files, documents, found.state, found.failure is None)
-    return msgspec.structs.replace(found, findings=findings, failure=found.failure or _first_failure(findings))
-
-
-def verify_log(
-    source: LogSource,
-    documents: Documents,
-    *,
-    jobs: int | None = None,
-    progress: Progress | None = None,
-    manager_key: bytes | None = None,
-    trusted_head: str | None = None,
-) -> Verification:
-    """Verifies a log against its recipe and program. Arguments and errors as `verify`."""
-    verifier = _Verifier(documents, manager_key, trusted_head, progress)
-    with SignaturePool(jobs or multiprocessing.cpu_count()) as pool:
-        failure: PodltError | None = None
-        try:
-            verifier.read(source, pool)
-        except (InvalidProofError, NotCheckedError) as error:
-            failure = error
-        # A signature that fails belongs to an entry that was read before; the earliest entry is the one to name.
-        failure = pool.first_failure() or failure
-        if isinstance(failure, NotCheckedError):
-            raise failure
-        assert failure is None or isinstance(failure, InvalidProofError)
-        return verifier.result(failure)
-
-
-class _Verifier:
-    """The pass over a log."""
 
     def __init__(
         self,
@@ -166,7 +86,8 @@ class _Verifier:
 
         Raises:
             InvalidProofError: the first thing that is wrong, but for signatures: those are the pool's.
-            NotCheckedError: a newer podlt wrote it. UsageError: what is to be trusted is no tree head.
+            NotCheckedError: a newer podlt wrote it.
+            UsageError: what is to be trusted is no tree head.
         """
         rows = iter(source.entries())
         heads: deque[tuple[int, str]] = deque(source.heads())
@@ -187,9 +108,9 @@ class _Verifier:
     def result(self, failure: InvalidProofError | None) -> Verification:
         """The report: every claim has a finding. What is wrong with the log's container is wrong with its form."""
         if failure is not None and not failure.step:
-            failure = _in_form(failure)
+            failure = in_form(failure)
         findings = [self._finding(claim, failure) for claim in Claim]
-        failure = failure or _first_failure(findings)
+        failure = failure or first_failure(findings)
         return Verification(findings, failure, self.state, self.head, self.counts, self._documents)
 
     def _finding(self, claim: Claim, failure: InvalidProofError | None) -> Finding:
@@ -352,7 +273,7 @@ def _decode(body: bytes, number: int) -> e.AnyEntry:
         raise
 
 
-def _first_failure(findings: Iterable[Finding]) -> InvalidProofError | None:
+def first_failure(findings: Iterable[Finding]) -> InvalidProofError | None:
     """The first claim that fails, as an error; those of documents and terms are about the first entry."""
     for finding in findings:
         if finding.outcome is Outcome.FAILS:
@@ -361,7 +282,8 @@ def _first_failure(findings: Iterable[Finding]) -> InvalidProofError | None:
     return None
 
 
-def _in_form(error: InvalidProofError) -> InvalidProofError:
+def in_form(error: InvalidProofError) -> InvalidProofError:
+    """The same failure, as one of the log's form."""
     return InvalidProofError(
         error.reason, entry=error.entry, step=Claim.FORM, expected=error.expected, actual=error.actual
     )

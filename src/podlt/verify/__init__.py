@@ -1,0 +1,102 @@
+"""Verification of a run's log: the numbered steps of docs/SPEC.md, section 6, by anyone, without PyTorch.
+
+One pass: the entries between two tree heads are taken together; they must be in their form and in the tree, the head
+must be the manager's, and then the rule book (`RunState.apply`) must allow each of them. Signatures are independent of
+each other and cost the most, so they are checked by other processes meanwhile. What a claim rests on may be missing
+(a document, the model): then it was not checked, and the report says so.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import msgspec
+
+from podlt.errors import InvalidProofError, NotCheckedError, PodltError
+from podlt.protocol.claims import Claim
+from podlt.signature_pool import SignaturePool
+from podlt.store.run_files import RunFiles, open_run_files
+from podlt.verify.documents import Documents, check_model
+from podlt.verify.log import LogSource, LogVerifier, Progress, Verification, first_failure, in_form
+
+__all__ = ["LogSource", "Progress", "Verification", "verify", "verify_files", "verify_log"]
+
+
+def verify(
+    run: Path,
+    *,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    manager_key: bytes | None = None,
+    trusted_head: str | None = None,
+) -> Verification:
+    """Verifies a run: its log, recipe, program and model.
+
+    Args:
+        run: its directory, a bundle of it, or its log alone.
+        jobs: how many processes check signatures; the machine's cores by default.
+        progress: see `Progress`.
+        manager_key: the manager that is expected.
+        trusted_head: a signed tree head that somebody kept.
+
+    Raises:
+        UsageError: there is no run, or `trusted_head` is no tree head.
+        StorageError: the log cannot be read.
+        NotCheckedError: a newer podlt wrote it.
+    """
+    try:
+        with open_run_files(run) as files:
+            return verify_files(files, jobs=jobs, progress=progress, manager_key=manager_key, trusted_head=trusted_head)
+    except InvalidProofError as error:  # not even its container can be read
+        return LogVerifier(Documents(None, None), None, None, None).result(in_form(error))
+
+
+def verify_files(
+    files: RunFiles,
+    *,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    manager_key: bytes | None = None,
+    trusted_head: str | None = None,
+) -> Verification:
+    """Verifies a run whose files are open. Arguments and errors as `verify`."""
+    documents = Documents(files.document("recipe.json"), files.document("program.json"))
+    try:
+        log = files.log()
+    except InvalidProofError as error:
+        return LogVerifier(documents, None, None, None).result(in_form(error))
+    try:
+        found = verify_log(
+            log, documents, jobs=jobs, progress=progress, manager_key=manager_key, trusted_head=trusted_head
+        )
+    finally:
+        log.close()
+    findings = list(found.findings)
+    findings[Claim.MODEL - 1] = check_model(files, documents, found.state, found.failure is None)
+    return msgspec.structs.replace(found, findings=findings, failure=found.failure or first_failure(findings))
+
+
+def verify_log(
+    source: LogSource,
+    documents: Documents,
+    *,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    manager_key: bytes | None = None,
+    trusted_head: str | None = None,
+) -> Verification:
+    """Verifies a log against its recipe and program. Arguments and errors as `verify`."""
+    verifier = LogVerifier(documents, manager_key, trusted_head, progress)
+    with SignaturePool(jobs or multiprocessing.cpu_count()) as pool:
+        failure: PodltError | None = None
+        try:
+            verifier.read(source, pool)
+        except (InvalidProofError, NotCheckedError) as error:
+            failure = error
+        # A signature that fails belongs to an entry that was read before; the earliest entry is the one to name.
+        failure = pool.first_failure() or failure
+        if isinstance(failure, NotCheckedError):
+            raise failure
+        assert failure is None or isinstance(failure, InvalidProofError)
+        return verifier.result(failure)
