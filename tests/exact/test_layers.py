@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from podlt.errors import UsageError
+from podlt.exact.aten.convolution import forward, input_gradient
+from podlt.exact.aten.geometry import Geometry
 from podlt.exact.constants import NonFiniteError
 from podlt.exact.cpu import convolution, normalise, products
+from podlt.exact.cpu.backend import CpuBackend
 from podlt.exact.cpu.table import table
 from podlt.exact.definition import layers as definition
 
@@ -36,45 +39,45 @@ def same(a, b):
 )
 def test_convolutions_and_their_gradients_equal_their_definitions(n, c, h, w, o, k, stride, padding, dilation, digits):
     x, weight = torch.randn(n, c, h, w), torch.randn(o, c, k, k)
-    geometry = convolution.Geometry((stride,) * 2, (padding,) * 2, (dilation,) * 2, 1)
+    geometry = Geometry((stride,) * 2, (padding,) * 2, (dilation,) * 2, 1)
     numbers = (stride, padding, dilation, digits)
-    y = convolution.forward(x, weight, None, geometry, digits)
+    y = forward(CpuBackend(digits), x, weight, None, geometry)
     assert same(y, definition.convolution(x.numpy(), weight.numpy(), *numbers))
     grad = torch.randn(y.shape)
     got = convolution.weight_gradient(grad, x, weight.shape, geometry, digits)
     assert same(got, definition.convolution_weight_gradient(grad.numpy(), x.numpy(), weight.numpy(), *numbers))
-    got = convolution.input_gradient(grad, weight, (h, w), None, geometry, digits)
+    got = input_gradient(CpuBackend(digits), grad, weight, (h, w), None, geometry)
     want = definition.convolution_input_gradient(grad.numpy(), tuple(x.shape), weight.numpy(), *numbers)
     assert same(got, want)
 
 
 @pytest.mark.parametrize("way", ["float32", "float64"])
 def test_convolutions_are_the_same_in_every_way_of_products(way):
-    x, weight, g = torch.randn(5, 4, 9, 9), torch.randn(6, 2, 3, 3), convolution.Geometry((1, 1), (1, 1), (1, 1), 2)
-    y = convolution.forward(x, weight, torch.ones(6), g, 2)
+    x, weight, g = torch.randn(5, 4, 9, 9), torch.randn(6, 2, 3, 3), Geometry((1, 1), (1, 1), (1, 1), 2)
+    y = forward(CpuBackend(2), x, weight, torch.ones(6), g)
     d = convolution.weight_gradient(y, x, weight.shape, g, 2)
     with products.using(way):
-        assert same(convolution.forward(x, weight, torch.ones(6), g, 2), y)
+        assert same(forward(CpuBackend(2), x, weight, torch.ones(6), g), y)
         assert same(convolution.weight_gradient(y, x, weight.shape, g, 2), d)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("power", [-75, -60, 63])
 def test_convolutions_at_the_ends_of_the_range_are_the_same_in_every_way(count, power):
-    g = convolution.Geometry((1, 1), (1, 1), (1, 1), 1)
+    g = Geometry((1, 1), (1, 1), (1, 1), 1)
     x, weight = torch.randn(3, 2, 6, 5) * 2.0**power, torch.randn(4, 2, 3, 3) * 2.0**power
-    want = convolution.forward(x, weight, None, g, count)
+    want = forward(CpuBackend(count), x, weight, None, g)
     with products.using("float64"):
-        assert same(convolution.forward(x, weight, None, g, count), want)
+        assert same(forward(CpuBackend(count), x, weight, None, g), want)
     assert bool((want != 0).any())
 
 
 def test_blocks_of_samples_do_not_change_a_convolution(monkeypatch):
-    x, weight, g = torch.randn(7, 3, 8, 8), torch.randn(4, 3, 3, 3), convolution.Geometry((1, 1), (1, 1), (1, 1), 1)
-    y = convolution.forward(x, weight, None, g, 2)
+    x, weight, g = torch.randn(7, 3, 8, 8), torch.randn(4, 3, 3, 3), Geometry((1, 1), (1, 1), (1, 1), 1)
+    y = forward(CpuBackend(2), x, weight, None, g)
     d = convolution.weight_gradient(y, x, weight.shape, g, 2)
-    monkeypatch.setattr(convolution, "_BLOCK_BYTES", 1)
-    assert same(convolution.forward(x, weight, None, g, 2), y)
+    monkeypatch.setattr(convolution, "BLOCK_BYTES", 1)
+    assert same(forward(CpuBackend(2), x, weight, None, g), y)
     assert same(convolution.weight_gradient(y, x, weight.shape, g, 2), d)
 
 
@@ -82,15 +85,15 @@ def test_softmax_and_its_gradient_equal_their_definitions():
     x = torch.randn(5, 33) * 10
     x[1, 3:9] = -math.inf
     grad = torch.randn(5, 33)
-    for logarithm, forward, backward in (
+    for logarithm, defined, slope in (
         (False, definition.softmax, definition.softmax_backward),
         (True, definition.log_softmax, definition.log_softmax_backward),
     ):
         y = normalise.softmax(x, 1, logarithm, "softmax")
-        assert same(y, forward(x.numpy()))
+        assert same(y, defined(x.numpy()))
         assert same(normalise.softmax(x.t(), 0, logarithm, "softmax").t(), y)
         with np.errstate(all="ignore"):
-            want = backward(grad.numpy(), y.numpy())
+            want = slope(grad.numpy(), y.numpy())
         assert same(normalise.softmax_backward(grad, y, 1, logarithm, "softmax"), want)
 
 
@@ -102,20 +105,22 @@ def test_softmax_refuses_lines_without_a_finite_maximum(row):
 
 def test_layer_and_batch_norm_equal_their_definitions():
     x, weight, bias, grad = torch.randn(6, 10), torch.randn(10), torch.randn(10), torch.randn(6, 10)
-    y, mean, factor = normalise.layer_norm(x, [10], weight, bias, 1e-5)
+    run = table(2)
+    y, mean, factor = run["native_layer_norm.default"](x, [10], weight, bias, 1e-5)
     for got, want in zip(
         (y, mean.flatten(), factor.flatten()),
         definition.layer_norm(x.numpy(), weight.numpy(), bias.numpy(), 1e-5),
         strict=True,
     ):
         assert same(got, want)
-    got_all = normalise.layer_norm_backward(grad, x, [10], mean, factor, weight, bias, [True] * 3)
+    got_all = run["native_layer_norm_backward.default"](grad, x, [10], mean, factor, weight, bias, [True] * 3)
     want_all = definition.layer_norm_backward(
         grad.numpy(), x.numpy(), mean.flatten().numpy(), factor.flatten().numpy(), weight.numpy()
     )
     assert all(same(a, b) for a, b in zip(got_all, want_all, strict=True))
     image = torch.randn(4, 10, 3, 3)
-    got = normalise.batch_norm(image, weight, bias, torch.zeros(10), torch.ones(10), True, 0.1, 1e-5)
+    arguments = (image, weight, bias, torch.zeros(10), torch.ones(10), True, 0.1, 1e-5)
+    got = run["_native_batch_norm_legit_functional.default"](*arguments)
     want = definition.batch_norm(image.reshape(4, 10, 9).numpy(), weight.numpy(), bias.numpy(), 1e-5)
     assert same(got[0].reshape(4, 10, 9), want[0]) and same(got[1], want[1]) and same(got[2], want[2])
 

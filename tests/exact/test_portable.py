@@ -15,6 +15,8 @@ from portable_calls import calls
 from test_every_operation import as_arrays, bits, parts, sampled
 
 from podlt.errors import UnsupportedError, UsageError
+from podlt.exact.aten.convolution import forward, input_gradient
+from podlt.exact.aten.geometry import Geometry
 from podlt.exact.constants import NanError, NonFiniteError
 from podlt.exact.cpu import table as cpu
 from podlt.exact.definition import elementary as definition_elementary
@@ -22,6 +24,7 @@ from podlt.exact.definition import layers
 from podlt.exact.definition import products as definition
 from podlt.exact.definition.table import definitions
 from podlt.exact.portable import convolution, elementary, products, random, reduce
+from podlt.exact.portable.backend import PortableBackend
 from podlt.exact.portable.check import visited
 from podlt.exact.portable.table import table
 from podlt.program.philox import uniform
@@ -116,15 +119,16 @@ def test_convolutions_and_their_gradients_equal_their_definitions(device, digits
     x, weight = x.astype(np.float32), weight.astype(np.float32)
     t, w = torch.from_numpy(x).to(device), torch.from_numpy(weight).to(device)
     g, numbers = (
-        convolution.Geometry((stride,) * 2, (padding,) * 2, (dilation,) * 2, 1),
+        Geometry((stride,) * 2, (padding,) * 2, (dilation,) * 2, 1),
         (stride, padding, dilation, digits),
     )
-    y = convolution.forward(t, w, None, g, digits)
+    b = PortableBackend(digits, t.device)
+    y = forward(b, t, w, None, g)
     assert same(y, layers.convolution(x, weight, *numbers))
     grad = y.flip(0) * 0.37
     got = convolution.weight_gradient(grad, t, weight.shape, g, digits)
     assert same(got, layers.convolution_weight_gradient(grad.cpu().numpy(), x, weight, *numbers))
-    got = convolution.input_gradient(grad, w, (5, 6), None, g, digits)
+    got = input_gradient(b, grad, w, (5, 6), None, g)
     assert same(got, layers.convolution_input_gradient(grad.cpu().numpy(), x.shape, weight, *numbers))
 
 
@@ -173,11 +177,11 @@ def test_square_roots_and_quotients_are_the_ieee_operations(device):
 def test_pieces_blocks_and_ways_do_not_change_a_bit(device, monkeypatch):
     a, b = torch.randn(30, 200, device=device), torch.randn(200, 9, device=device)
     x, weight = torch.randn(7, 4, 8, 8, device=device), torch.randn(6, 2, 3, 3, device=device)
-    g = convolution.Geometry((2, 1), (1, 0), (1, 2), 2)
+    g, backend = Geometry((2, 1), (1, 0), (1, 2), 2), PortableBackend(2, x.device)
 
     def everything():
-        y = convolution.forward(x, weight, None, g, 2)
-        d_x = convolution.input_gradient(y, weight, (8, 8), None, g, 2)
+        y = forward(backend, x, weight, None, g)
+        d_x = input_gradient(backend, y, weight, (8, 8), None, g)
         batches = products.bmm(a.reshape(5, 6, 200), b.expand(5, 200, 9), 3)
         return products.mm(a, b, 2), batches, y, d_x, convolution.weight_gradient(y, x, weight.shape, g, 2)
 

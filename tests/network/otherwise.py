@@ -9,7 +9,7 @@ import torch
 
 from podlt.cli import main
 from podlt.exact import conformance
-from podlt.exact.cpu.elementwise import Operation
+from podlt.exact.aten.backend import Operation
 
 
 def compute_otherwise() -> None:

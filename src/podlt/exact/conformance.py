@@ -22,8 +22,8 @@ from typing import Any
 
 import torch
 
+from podlt.exact.aten.backend import Operation
 from podlt.exact.cpu.average import average
-from podlt.exact.cpu.elementwise import Operation
 from podlt.exact.cpu.table import table
 from podlt.exact.samples.basic import values as values
 from podlt.exact.samples.layers import samples

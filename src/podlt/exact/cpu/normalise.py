@@ -1,9 +1,6 @@
-"""Softmax, layer and batch normalisation, and their gradients. Definitions: `definition_layers`."""
+"""Softmax, layer and batch normalisation, and their gradients, by the loops of `kernels.norms`."""
 
 from __future__ import annotations
-
-import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,24 +8,19 @@ import torch
 from podlt.exact.constants import Array, NonFiniteError, sum_bits
 from podlt.exact.cpu import scratch
 from podlt.exact.cpu.kernels import elementary, norms
-from podlt.exact.cpu.kernels import sums as kernels_sums
 from podlt.exact.cpu.scratch import address
 
+Tensor = torch.Tensor
 _none = np.empty(0, np.float32)
-Tensors3 = tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]
 
 
-def array(x: torch.Tensor | None) -> Array:
+def _array(x: Tensor | None) -> Array:
     """The memory of a tensor, made contiguous where it is not; an empty array for None."""
     return _none if x is None else x.detach().contiguous().numpy()
 
 
-def softmax(x: torch.Tensor, dim: int, logarithm: bool, operation: str) -> torch.Tensor:
-    """Softmax along `dim`, or its logarithm. -inf is a value like any other as long as one is finite in each line.
-
-    Raises:
-        NonFiniteError: a line holds +inf, NaN or nothing but -inf.
-    """
+def softmax(x: Tensor, dim: int, logarithm: bool, operation: str) -> Tensor:
+    """`Backend.softmax`."""
     values = _lines(x, dim)
     out = torch.empty(values.shape)
     if values.numel():
@@ -39,8 +31,8 @@ def softmax(x: torch.Tensor, dim: int, logarithm: bool, operation: str) -> torch
     return _from_lines(out, x, dim)
 
 
-def softmax_backward(grad: torch.Tensor, y: torch.Tensor, dim: int, logarithm: bool, operation: str) -> torch.Tensor:
-    """The gradient of `softmax`'s argument from the gradient of its result `y`."""
+def softmax_backward(grad: Tensor, y: Tensor, dim: int, logarithm: bool, operation: str) -> Tensor:
+    """`Backend.softmax_backward`."""
     given, values = _lines(grad, dim), _lines(y, dim)
     if given.shape != values.shape:
         raise ValueError(f"{operation}: expected a gradient of shape {tuple(y.shape)}, got {tuple(grad.shape)}")
@@ -55,146 +47,96 @@ def softmax_backward(grad: torch.Tensor, y: torch.Tensor, dim: int, logarithm: b
 
 
 def layer_norm(
-    x: torch.Tensor, shape: Sequence[int], weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """As aten::native_layer_norm: (normalised, means, 1/deviations)."""
-    n = math.prod(shape)
-    values = array(x).reshape(-1, n)
-    out = torch.empty(x.shape)
-    stats = torch.empty((2, values.shape[0]))
-    if not norms.layer_norm(
-        values,
-        array(weight).reshape(-1),
-        array(bias).reshape(-1),
-        np.float32(eps),
-        sum_bits(n),
-        out.numpy().reshape(-1, n),
-        stats.numpy(),
-    ):
-        raise NonFiniteError("native_layer_norm")
-    lead = [*x.shape[: x.ndim - len(shape)], *[1] * len(shape)]
-    return out, stats[0].reshape(lead), stats[1].reshape(lead)
+    rows: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, operation: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`Backend.layer_norm`."""
+    (m, n), out = rows.shape, torch.empty(rows.shape)
+    stats = torch.empty((2, m))
+    scale, shift = _array(weight).reshape(-1), _array(bias).reshape(-1)
+    if not norms.layer_norm(_array(rows), scale, shift, np.float32(eps), sum_bits(n), out.numpy(), stats.numpy()):
+        raise NonFiniteError(operation)
+    return out, stats[0], stats[1]
 
 
 def layer_norm_backward(
-    grad: torch.Tensor,
-    x: torch.Tensor,
-    shape: Sequence[int],
-    mean: torch.Tensor,
-    rstd: torch.Tensor,
-    weight: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    mask: Sequence[bool],
-) -> Tensors3:
-    """As aten::native_layer_norm_backward: the gradients of argument, weight and bias that `mask` asks for."""
-    n = math.prod(shape)
-    g = array(grad).reshape(-1, n)
-    values = array(x).reshape(-1, n)
-    out = torch.empty(x.shape)
-    stats = np.stack([array(mean).reshape(-1), array(rstd).reshape(-1)])
-    terms = scratch.take("norm terms", g.shape, np.float32)
-    if not norms.layer_norm_backward(
-        g, values, array(weight).reshape(-1), stats, sum_bits(n), out.numpy().reshape(-1, n), terms
-    ):
-        raise NonFiniteError("native_layer_norm_backward")
-    d_weight = _columns(terms, shape) if mask[1] and weight is not None else None
-    d_bias = _columns(g, shape) if mask[2] and bias is not None else None
-    return out if mask[0] else None, d_weight, d_bias
+    grad: Tensor, rows: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, operation: str
+) -> tuple[Tensor, Tensor]:
+    """`Backend.layer_norm_backward`; the terms are scratch memory."""
+    out = torch.empty(rows.shape)
+    stats = np.stack([_array(mean).reshape(-1), _array(rstd).reshape(-1)])
+    terms = scratch.take("norm terms", tuple(rows.shape), np.float32)
+    scale, bits = _array(weight).reshape(-1), sum_bits(rows.shape[1])
+    if not norms.layer_norm_backward(_array(grad), _array(rows), scale, stats, bits, out.numpy(), terms):
+        raise NonFiniteError(operation)
+    return out, torch.from_numpy(terms)
 
 
 def batch_norm(
-    x: torch.Tensor,
-    weight: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    running_mean: torch.Tensor | None,
-    running_var: torch.Tensor | None,
-    training: bool,
-    momentum: float,
-    eps: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """As aten::_native_batch_norm_legit_functional: result, means, 1/deviations, new running mean and variance.
-
-    A running value becomes (1 - momentum) * old + momentum * new, the variance unbiased.
-    """
-    values = _channels(x)
-    channels = values.shape[1]
-    scale = array(weight) if weight is not None else np.ones(channels, np.float32)
-    shift = array(bias) if bias is not None else np.zeros(channels, np.float32)
-    out = torch.empty(x.shape)
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, operation: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`Backend.batch_norm`."""
+    values, out = _channels(x), torch.empty(x.shape)
+    stats, count = np.empty((3, x.shape[1]), np.float32), values.shape[0] * values.shape[2]
+    scale, shift = _affine(weight, bias, x.shape[1])
     target = out.numpy().reshape(values.shape)
-    if not training:
-        factor = np.empty(channels, np.float32)
-        elementary.unary(elementary.RSQRT, array(running_var) + np.float32(eps), factor)
-        norms.channel_normalise(values, array(running_mean), factor, scale, shift, target)
-        return out, torch.empty(0), torch.empty(0), running_mean, running_var
-    count = values.shape[0] * values.shape[2]
-    stats = np.empty((3, channels), np.float32)
     if not norms.batch_norm(values, scale, shift, np.float32(eps), sum_bits(count), stats, target):
-        raise NonFiniteError("native_batch_norm")
-    mean, squares, factor = stats
-    if running_mean is not None and running_var is not None:
-        keep, take = np.float32(1.0 - momentum), np.float32(momentum)
-        unbiased = squares / np.float32(max(count - 1, 1))
-        running_mean = torch.from_numpy(keep * array(running_mean) + take * mean)
-        running_var = torch.from_numpy(keep * array(running_var) + take * unbiased)
-    return out, torch.from_numpy(mean), torch.from_numpy(factor), running_mean, running_var
+        raise NonFiniteError(operation)
+    unbiased = torch.from_numpy(stats[1] / np.float32(max(count - 1, 1)))
+    return out, torch.from_numpy(stats[0]), unbiased, torch.from_numpy(stats[2])
+
+
+def mixed(old: Tensor, new: Tensor, keep: float, take: float) -> Tensor:
+    """`Backend.mixed`, in NumPy: of so few values torch's calls take longer."""
+    return torch.from_numpy(np.float32(keep) * _array(old) + np.float32(take) * _array(new))
+
+
+def inverse_deviation(variance: Tensor, eps: float) -> Tensor:
+    """`Backend.inverse_deviation`."""
+    out = torch.empty(variance.shape)
+    elementary.unary(elementary.RSQRT, _array(variance) + np.float32(eps), out.numpy())
+    return out
+
+
+def channel_normalise(x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """`Backend.channel_normalise`."""
+    values, out = _channels(x), torch.empty(x.shape)
+    affine = _affine(weight, bias, x.shape[1])
+    norms.channel_normalise(values, _array(mean), _array(rstd), *affine, out.numpy().reshape(values.shape))
+    return out
 
 
 def batch_norm_backward(
-    grad: torch.Tensor,
-    x: torch.Tensor,
-    weight: torch.Tensor | None,
-    running_mean: torch.Tensor | None,
-    running_var: torch.Tensor | None,
-    save_mean: torch.Tensor | None,
-    save_invstd: torch.Tensor | None,
-    training: bool,
-    eps: float,
-    mask: Sequence[bool],
-) -> Tensors3:
-    """As aten::native_batch_norm_backward: the gradients of argument, weight and bias that `mask` asks for."""
-    values, g = _channels(x), _channels(grad)
-    if training:
-        mean, factor = array(save_mean), array(save_invstd)
-    else:
-        mean = array(running_mean)
-        factor = np.empty_like(mean)
-        elementary.unary(elementary.RSQRT, array(running_var) + np.float32(eps), factor)
-    scale = array(weight) if weight is not None else np.ones_like(mean)
-    out = torch.empty(x.shape)
-    target, sums = out.numpy().reshape(values.shape), np.empty((2, len(mean)), np.float32)
-    bits = sum_bits(values.shape[0] * values.shape[2])
-    if not norms.batch_norm_backward(g, values, mean, factor, scale, training, bits, sums, target):
-        raise NonFiniteError("native_batch_norm_backward")
-    return (
-        out if mask[0] else None,
-        torch.from_numpy(sums[0]) if mask[1] else None,
-        torch.from_numpy(sums[1]) if mask[2] else None,
-    )
+    grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, training: bool, operation: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`Backend.batch_norm_backward`."""
+    values, out = _channels(x), torch.empty(x.shape)
+    given = _channels(grad), values, _array(mean), _array(rstd), _affine(weight, None, x.shape[1])[0]
+    bits, sums = sum_bits(values.shape[0] * values.shape[2]), np.empty((2, x.shape[1]), np.float32)
+    if not norms.batch_norm_backward(*given, training, bits, sums, out.numpy().reshape(values.shape)):
+        raise NonFiniteError(operation)
+    return out, torch.from_numpy(sums[0]), torch.from_numpy(sums[1])
 
 
-def _lines(x: torch.Tensor, dim: int) -> torch.Tensor:
+def _affine(weight: Tensor | None, bias: Tensor | None, channels: int) -> tuple[Array, Array]:
+    """Each channel's weight and bias, 1 and 0 where there are none."""
+    scale = np.ones(channels, np.float32) if weight is None else _array(weight)
+    return scale, np.zeros(channels, np.float32) if bias is None else _array(bias)
+
+
+def _channels(x: Tensor) -> Array:
+    """Float32 (n, c, ...) as (n, c, l)."""
+    return _array(x).reshape(x.shape[0], x.shape[1], -1)
+
+
+def _lines(x: Tensor, dim: int) -> Tensor:
     """`x` in contiguous memory with `dim` last."""
     if x.ndim == 0:
         return x.reshape(1)
     return (x if dim in (-1, x.ndim - 1) else x.movedim(dim, -1)).contiguous()
 
 
-def _from_lines(out: torch.Tensor, x: torch.Tensor, dim: int) -> torch.Tensor:
+def _from_lines(out: Tensor, x: Tensor, dim: int) -> Tensor:
     """What lies as `_lines` of `x` lie, in the order of dimensions that `x` has."""
     if x.ndim == 0:
         return out.reshape(())
     return out if dim in (-1, x.ndim - 1) else out.movedim(-1, dim).contiguous()
-
-
-def _columns(values: Array, shape: Sequence[int]) -> torch.Tensor:
-    out = torch.empty(tuple(shape))
-    columns = values.reshape(1, *values.shape)
-    if not kernels_sums.sum_columns(columns, sum_bits(values.shape[0]), out.numpy().reshape(1, -1)):
-        raise NonFiniteError("native_layer_norm_backward")
-    return out
-
-
-def _channels(x: torch.Tensor) -> Array:
-    """Float32 (n, c, ...) as (n, c, l)."""
-    return array(x).reshape(x.shape[0], x.shape[1], -1)

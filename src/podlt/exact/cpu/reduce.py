@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from podlt.exact.aten.tensors import normal_dims
 from podlt.exact.constants import Array, NonFiniteError, sum_bits
 from podlt.exact.cpu.kernels import sums
 from podlt.exact.cpu.scratch import address
@@ -17,17 +18,8 @@ from podlt.exact.cpu.scratch import address
 _nothing = np.empty((0, 0), np.float32)
 
 
-def normal_dims(dims: Sequence[int] | None, ndim: int) -> list[int]:
-    """Sorted non-negative dimensions; all of them for None or an empty list, as ATen reads it."""
-    return sorted({d % ndim if ndim else 0 for d in dims}) if dims else list(range(ndim))
-
-
 def total(x: torch.Tensor, dims: Sequence[int] | None, keepdim: bool, operation: str = "sum") -> torch.Tensor:
-    """The exact sum of float32 `x` over `dims` (None: all), each rounded once. An empty sum is 0.
-
-    Raises:
-        NonFiniteError: a term is an infinity or a NaN. The message names `operation`.
-    """
+    """`Backend.total`."""
     plan = _plan(x.shape, None if dims is None else tuple(dims), keepdim)
     if not x.numel():
         return torch.zeros(plan.shape)
@@ -75,7 +67,7 @@ def _plan(shape: tuple[int, ...], dims: tuple[int, ...] | None, keepdim: bool) -
 
 
 def cumulative(x: torch.Tensor, dim: int) -> torch.Tensor:
-    """The exact sums of the prefixes of float32 `x` along `dim`, each rounded once; one exponent for a whole line."""
+    """`Backend.cumulative`."""
     out = torch.empty(x.shape)
     if x.numel():
         dim = dim % x.ndim if x.ndim else 0
@@ -89,15 +81,7 @@ def cumulative(x: torch.Tensor, dim: int) -> torch.Tensor:
 def scatter_rows(
     base: torch.Tensor | None, index: torch.Tensor, x: torch.Tensor, rows: int, operation: str
 ) -> torch.Tensor:
-    """`base` (rows, width), or zeros, plus each row of `x` (n, width) at `index` (n,), exactly, rounded once.
-
-    One exponent serves the whole operation; the bound on the number of terms is n, and 1 for `base`. A negative
-    index leaves its row out.
-
-    Raises:
-        NonFiniteError: a term is an infinity or a NaN. The message names `operation`.
-        IndexError: an index is not below `rows`.
-    """
+    """`Backend.scatter_rows`."""
     places: Array = index.detach().contiguous().numpy().reshape(-1)
     if len(places) and int(places.max()) >= rows:
         raise IndexError(f"{operation}: expected indices below {rows}, got {int(places.max())}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from podlt.exact.aten.tensors import INFINITY
 from podlt.exact.constants import NonFiniteError
 
 _MAGNITUDE = 0x7FFFFFFF
-_INFINITY = 0x7F800000
 _LOW = 0x7FF
 _STICKY = 0x400
 Tensor = torch.Tensor
@@ -24,7 +24,7 @@ def exponents(tops: Tensor, operation: str) -> Tensor:
     Raises:
         NonFiniteError: one is that of an infinity or a NaN. The message names `operation`.
     """
-    if bool((tops >= _INFINITY).any()):
+    if bool((tops >= INFINITY).any()):
         raise NonFiniteError(operation)
     return (tops >> 23).long() - 126
 
@@ -51,17 +51,12 @@ def rounded(total: Tensor, e: Tensor) -> Tensor:
     return (total.double() * power64(e)).float()
 
 
-def number(value: float, like: Tensor) -> Tensor:
-    """A float32 number on the device of `like`: as a divisor, so that CUDA divides instead of taking a reciprocal."""
-    return torch.full((), value, dtype=torch.float32, device=like.device)
-
-
-def order_keys(x: Tensor) -> Tensor:
-    """Int32 keys in the order of the float32 values, -0 below +0; the same formula on keys gives the bits back."""
-    bits = x.detach().view(torch.int32)
-    return bits ^ ((bits >> 31) & _MAGNITUDE)
+def check_places(index: Tensor, size: int, operation: str, least: int = 0) -> None:
+    """`Backend.check_places`: on CUDA an index beyond its tensor is an assertion that ends the process."""
+    if index.numel() and (int(index.min()) < least or int(index.max()) >= size):
+        raise IndexError(f"{operation}: expected indices from {least} to {size - 1}, got others")
 
 
 def from_order_keys(keys: Tensor) -> Tensor:
-    """The float32 values of `order_keys`."""
+    """The float32 values of `aten.tensors.order_keys`."""
     return (keys ^ ((keys >> 31) & _MAGNITUDE)).view(torch.float32)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from podlt.exact import conformance
+from podlt.exact.aten.backend import Operation
 from podlt.exact.portable.devices import CPU, torch_device
-from podlt.exact.portable.elementwise import Operation
 from podlt.exact.portable.table import table
 
 

@@ -1,90 +1,64 @@
-"""Exact convolutions in one and two dimensions, and their gradients. Definition: `definition_layers.convolution`.
-
-Digits are laid out as a matrix by one strided copy; then a convolution is a product like any other. Exponents are
-shared by whatever one product contracts: a sample and a group of the input, an output channel of the weight (forward);
-a sample of the gradient and an input channel of the weight (gradient of the input); a channel of each (of the weight).
-"""
+"""Exact convolutions: digits are laid out as a matrix by one strided copy, and multiplied like any other."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
 import torch
 
-from podlt.errors import UnsupportedError
+from podlt.exact.aten.geometry import Geometry, Pair
 from podlt.exact.portable.bits import Tensor
 from podlt.exact.portable.products import cut_exponents, cut_planes, level_sum, padded_rows, padded_terms, scaled
 
 BLOCK_BYTES = 2**28
 """What the laid out digits of a block of samples may take."""
 
-Pair = tuple[int, int]
 _LAYOUT_ROWS = (0, 5, 6, 1, 2, 3, 4)  # (n, oh, ow | s, c, kh, kw)
 _LAYOUT_TERMS = (2, 3, 4, 1, 0, 5, 6)  # (c, kh, kw | s, n, oh, ow)
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """Strides, paddings and dilations of a two-dimensional convolution, and its number of groups."""
-
-    stride: Pair
-    padding: Pair
-    dilation: Pair
-    groups: int
-
-    def output(self, size: Pair, taps: Pair) -> Pair:
-        """The output's height and width."""
-        s, p, d = self.stride, self.padding, self.dilation
-        h, w = ((size[i] + 2 * p[i] - d[i] * (taps[i] - 1) - 1) // s[i] + 1 for i in (0, 1))
-        return h, w
+def cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> tuple[Tensor, Tensor]:
+    """`Backend.cut_samples`: most significant digit first."""
+    n, c, h, w = x.shape
+    values = x.reshape(n, groups, c // groups, h, w)
+    if not x.numel():
+        planes = torch.zeros((n, groups, digits, c // groups, h, w), dtype=torch.int8, device=x.device)
+        return planes, torch.zeros((n, groups), dtype=torch.int64, device=x.device)
+    e = cut_exponents(values, [2, 3, 4], operation)
+    return torch.stack(cut_planes(values, e, digits, last_first=False), 2), e.reshape(n, groups)
 
 
-def geometry(
-    x: Tensor, stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], groups: int
-) -> Geometry:
-    """The geometry that ATen's arguments describe; one number may stand for all dimensions.
-
-    Raises:
-        UnsupportedError: `x` is not (n, c, l) or (n, c, h, w).
-    """
-    if x.ndim not in (3, 4):
-        raise UnsupportedError(f"convolution: expected one or two dimensions in space, got {x.ndim - 2}")
-
-    def pair(values: Sequence[int], missing: int) -> Pair:
-        return (missing if x.ndim == 3 else int(values[0])), int(values[-1])
-
-    return Geometry(pair(stride, 1), pair(padding, 0), pair(dilation, 1), groups)
-
-
-def forward(x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry, digits: int) -> Tensor:
-    """The convolution of float32 (n, c, h, w) with (o, c / groups, kh, kw), `+ bias` as one float32 operation."""
-    taps = (weight.shape[2], weight.shape[3])
-    rows = weight.reshape(g.groups, weight.shape[0] // g.groups, -1)
-    size = g.output((x.shape[2], x.shape[3]), taps)
-    planes, e = _cut_samples(x, g.groups, digits, "convolution")
-    return _multiply(planes, e, rows, bias, g, taps, size, digits)
-
-
-def input_gradient(grad: Tensor, weight: Tensor, size: Pair, bias: Tensor | None, g: Geometry, digits: int) -> Tensor:
-    """The gradient of `forward`'s input of height and width `size`; with `bias`, a transposed convolution."""
-    _, o, h, w = grad.shape
-    _, c, *taps = weight.shape
-    flipped = weight.flip(2, 3).reshape(g.groups, o // g.groups, c, taps[0] * taps[1])
-    planes, e = _cut_samples(grad, g.groups, digits, "convolution_backward")
-    if g.stride != (1, 1):
-        spread = ((h - 1) * g.stride[0] + 1, (w - 1) * g.stride[1] + 1) if h and w else (h, w)
-        spaced = torch.zeros((*planes.shape[:-2], *spread), dtype=torch.int8, device=grad.device)
-        spaced[..., :: g.stride[0], :: g.stride[1]] = planes
-        planes = spaced
-    around = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, taps, g.padding, strict=True))
-    turned = replace(g, stride=(1, 1), padding=(around[0], around[1]))
-    rows = flipped.transpose(1, 2).reshape(g.groups, c, -1)
-    return _multiply(planes, e, rows, bias, turned, (taps[0], taps[1]), size, digits)
+def convolve(
+    planes: Tensor,
+    exponents: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    g: Geometry,
+    taps: Pair,
+    size: Pair,
+    digits: int,
+    operation: str,
+) -> Tensor:
+    """`Backend.convolve`."""
+    n, (groups, per, k), length = planes.shape[0], weight.shape, size[0] * size[1]
+    out = torch.zeros((n, groups, per, length), device=planes.device)
+    if weight.numel():
+        eb = cut_exponents(weight, [2], operation)
+        cut = torch.stack(cut_planes(weight, eb, digits, last_first=True), 2)
+        right = torch.zeros((groups, padded_rows(per), digits, padded_terms(k)), dtype=torch.int8, device=planes.device)
+        right[:, :per, :, :k] = cut
+        for group in range(groups if out.numel() else 0):
+            for first, last in _blocks(n, digits * length * k):
+                rows = _laid_out(planes[first:last, group], g, taps, size, _LAYOUT_ROWS)
+                sums = level_sum(rows, right[group].flatten(1), digits)[: (last - first) * length, :per]
+                sums = sums.reshape(last - first, length, per).mT
+                out[first:last, group] = scaled(sums, exponents[first:last, group, None, None], eb[group], digits)
+    out = out.reshape(n, groups * per, *size)
+    return out if bias is None else out + bias.reshape(1, -1, 1, 1)
 
 
 def weight_gradient(grad: Tensor, x: Tensor, shape: Sequence[int], g: Geometry, digits: int) -> Tensor:
-    """The gradient of `forward`'s weight of this shape: one product over all samples and positions."""
+    """`Backend.weight_gradient`."""
     n, c, o = x.shape[0], x.shape[1], grad.shape[1]
     size, taps = (grad.shape[2], grad.shape[3]), (shape[2], shape[3])
     per_o, per_c, length = o // g.groups, c // g.groups, size[0] * size[1]
@@ -105,38 +79,6 @@ def weight_gradient(grad: Tensor, x: Tensor, shape: Sequence[int], g: Geometry, 
         theirs = eb[group * per_c : (group + 1) * per_c].repeat_interleave(taps[0] * taps[1]).unsqueeze(0)
         found.append(scaled(total[:per_o, :k], ours, theirs, digits))
     return torch.stack(found).reshape(tuple(shape))
-
-
-def _multiply(
-    planes: Tensor,
-    e: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    g: Geometry,
-    taps: Pair,
-    size: Pair,
-    digits: int,
-) -> Tensor:
-    """Products of the patches of cut samples with float32 weights (groups, o, k), float32 (n, groups * o, *size).
-
-    Args:
-        planes: int8 (n, groups, digits, c, h, w), most significant first; e: int64 (n, groups).
-    """
-    n, (groups, per, k), length = planes.shape[0], weight.shape, size[0] * size[1]
-    out = torch.zeros((n, groups, per, length), device=planes.device)
-    if weight.numel():
-        eb = cut_exponents(weight, [2], "convolution")
-        cut = torch.stack(cut_planes(weight, eb, digits, last_first=True), 2)
-        right = torch.zeros((groups, padded_rows(per), digits, padded_terms(k)), dtype=torch.int8, device=planes.device)
-        right[:, :per, :, :k] = cut
-        for group in range(groups if out.numel() else 0):
-            for first, last in _blocks(n, digits * length * k):
-                rows = _laid_out(planes[first:last, group], g, taps, size, _LAYOUT_ROWS)
-                sums = level_sum(rows, right[group].flatten(1), digits)[: (last - first) * length, :per]
-                sums = sums.reshape(last - first, length, per).mT
-                out[first:last, group] = scaled(sums, e[first:last, group, None, None], eb[group], digits)
-    out = out.reshape(n, groups * per, *size)
-    return out if bias is None else out + bias.reshape(1, -1, 1, 1)
 
 
 def _laid_out(source: Tensor, g: Geometry, taps: Pair, size: Pair, layout: tuple[int, ...]) -> Tensor:
@@ -171,17 +113,6 @@ def _blocks(n: int, bytes_each: int) -> Iterator[Pair]:
     step = max(1, BLOCK_BYTES // max(bytes_each, 1))
     for first in range(0, n, step):
         yield first, min(n, first + step)
-
-
-def _cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> tuple[Tensor, Tensor]:
-    """Planes int8 (n, groups, digits, c / groups, h, w), most significant first, and exponents (n, groups)."""
-    n, c, h, w = x.shape
-    values = x.reshape(n, groups, c // groups, h, w)
-    if not x.numel():
-        planes = torch.zeros((n, groups, digits, c // groups, h, w), dtype=torch.int8, device=x.device)
-        return planes, torch.zeros((n, groups), dtype=torch.int64, device=x.device)
-    e = cut_exponents(values, [2, 3, 4], operation)
-    return torch.stack(cut_planes(values, e, digits, last_first=False), 2), e.reshape(n, groups)
 
 
 def _cut_channels(x: Tensor, digits: int, last_first: bool) -> tuple[Tensor, Tensor]:

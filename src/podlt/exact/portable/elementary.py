@@ -1,4 +1,4 @@
-"""The elementary functions, line for line as `definition_elementary` writes them, one torch kernel an operation."""
+"""The elementary functions, line for line as `definition.elementary` writes them, one torch kernel an operation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from podlt.exact import coefficients as c
+from podlt.exact.aten.tensors import number
 from podlt.exact.portable.bits import Tensor, power32, power64
 
 
@@ -27,7 +28,7 @@ def divided(a: Tensor | float, b: Tensor | float, like: Tensor) -> Tensor:
 
 
 def exp(x: Tensor) -> Tensor:
-    """e**x; see `definition_elementary.exp`."""
+    """e**x; see `definition.elementary.exp`."""
     bounded = torch.where(x < float(c.EXP_LARGEST), x, float(c.EXP_LARGEST))
     bounded = torch.where(bounded > float(c.EXP_LEAST), bounded, float(c.EXP_LEAST))
     n = torch.round(bounded * float(c.LOG2_E))
@@ -42,7 +43,7 @@ def exp(x: Tensor) -> Tensor:
 
 
 def log(x: Tensor) -> Tensor:
-    """ln x; see `definition_elementary.log`."""
+    """ln x; see `definition.elementary.log`."""
     subnormal = x < 2.0**-126
     y = torch.where(subnormal, x * 2.0**23, x)
     word = y.view(torch.int32)
@@ -62,7 +63,7 @@ def log(x: Tensor) -> Tensor:
 
 
 def log1p(x: Tensor) -> Tensor:
-    """ln(1 + x); see `definition_elementary.log1p`."""
+    """ln(1 + x); see `definition.elementary.log1p`."""
     u = x + 1.0
     d = u - 1.0
     out = log(u) * torch.div(x, torch.where(d == 0, 1.0, d))
@@ -70,7 +71,7 @@ def log1p(x: Tensor) -> Tensor:
 
 
 def expm1(x: Tensor) -> Tensor:
-    """e**x - 1; see `definition_elementary.expm1`."""
+    """e**x - 1; see `definition.elementary.expm1`."""
     bound = float(c.EXPM1_BOUND)
     bounded = torch.where(x < bound, x, bound)
     bounded = torch.where(bounded > -bound, bounded, -bound)
@@ -86,7 +87,7 @@ def expm1(x: Tensor) -> Tensor:
 
 
 def tanh(x: Tensor) -> Tensor:
-    """The hyperbolic tangent; see `definition_elementary.tanh`."""
+    """The hyperbolic tangent; see `definition.elementary.tanh`."""
     size = x.abs()
     z = x * x
     near = (horner(c.TANH, z) * z) * x
@@ -102,7 +103,7 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 def erf(x: Tensor) -> Tensor:
-    """The error function; see `definition_elementary.erf`."""
+    """The error function; see `definition.elementary.erf`."""
     size = x.abs()
     near = horner(c.ERF_NEAR, x * x) * x
     near = near + x
@@ -139,24 +140,24 @@ def silu_slope(x: Tensor) -> Tensor:
 
 
 def gelu(x: Tensor) -> Tensor:
-    """See `definition_elementary.gelu`."""
+    """See `definition.elementary.gelu`."""
     return (x * 0.5) * (erf(x * float(c.SQRT_HALF)) + 1.0)
 
 
 def gelu_slope(x: Tensor) -> Tensor:
-    """See `definition_elementary.gelu_slope`."""
+    """See `definition.elementary.gelu_slope`."""
     area = (erf(x * float(c.SQRT_HALF)) + 1.0) * 0.5
     density = exp((x * x) * -0.5) * float(c.INVERSE_SQRT_TWO_PI)
     return area + x * density
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """See `definition_elementary.gelu_tanh`."""
+    """See `definition.elementary.gelu_tanh`."""
     return (x * 0.5) * (tanh(_gelu_argument(x)) + 1.0)
 
 
 def gelu_tanh_slope(x: Tensor) -> Tensor:
-    """See `definition_elementary.gelu_tanh_slope`."""
+    """See `definition.elementary.gelu_tanh_slope`."""
     t = tanh(_gelu_argument(x))
     left = (t + 1.0) * 0.5
     cubic = float(np.float32(3.0) * c.GELU_CUBIC)
@@ -169,7 +170,7 @@ def _gelu_argument(x: Tensor) -> Tensor:
 
 
 def wave(x: Tensor, quarters: int) -> Tensor:
-    """sin(x + quarters pi/2), for |x| < 2**19; see `definition_elementary.sin`."""
+    """sin(x + quarters pi/2), for |x| < 2**19; see `definition.elementary.sin`."""
     wide = x.double()
     n = torch.round(wide * c.TWO_OVER_PI)
     r = wide - n * c.HALF_PI_HIGH
@@ -182,8 +183,9 @@ def wave(x: Tensor, quarters: int) -> Tensor:
     return torch.where(quadrant >= 2, -value, value).float()
 
 
-def power(x: Tensor, y: Tensor) -> Tensor:
-    """x**y for float32 tensors that broadcast, in binary64 and rounded once; see `definition_elementary.power`."""
+def power(x: Tensor, y: Tensor | float) -> Tensor:
+    """`Backend.power`, in binary64 and rounded once; see `definition.elementary.power`."""
+    y = y if isinstance(y, Tensor) else number(y, x)
     shape = np.broadcast_shapes(x.shape, y.shape)
     a, b = x.double().expand(shape), y.double().expand(shape)
     whole = (b == torch.round(b)) & (b.abs() <= float(c.LARGEST_INTEGER_POWER))

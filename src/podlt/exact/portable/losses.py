@@ -1,135 +1,33 @@
-"""Losses and their gradients under their ATen names. Definitions: `definition_losses`."""
+"""The likelihood of one class a line."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
-from podlt.exact.portable import reduce
-from podlt.exact.portable.bits import Tensor, number
-from podlt.exact.portable.elementary import exp, log1p
-from podlt.exact.portable.elementwise import Operation
-from podlt.exact.portable.structure import check_places
-
-_NONE, _MEAN = 0, 1
+from podlt.exact.portable.bits import Tensor, check_places
+from podlt.exact.portable.reduce import total
 
 
-def _reduced(losses: Tensor, reduction: int, operation: str) -> Tensor:
-    if reduction == _NONE:
-        return losses
-    total = reduce.total(losses, None, False, operation)
-    return torch.div(total, number(losses.numel(), losses)) if reduction == _MEAN else total
+def picked(x: Tensor, target: Tensor, ignore: int, operation: str) -> tuple[Tensor, Tensor]:
+    """`Backend.picked`."""
+    kept, safe = _kept(target, x.shape[1], ignore, operation)
+    terms = torch.where(kept, -x.gather(1, safe.unsqueeze(1)).squeeze(1), 0.0)
+    return total(terms, None, False, operation), kept.sum().float()
 
 
-def _share(grad: Tensor, n: int, reduction: int) -> Tensor:
-    return torch.div(grad, number(n, grad)) if reduction == _MEAN else grad
+def spread(values: Tensor, target: Tensor, shape: Sequence[int], ignore: int, operation: str) -> Tensor:
+    """`Backend.spread`."""
+    kept, safe = _kept(target, shape[1], ignore, operation)
+    each = torch.where(kept, values.expand(target.shape), 0.0)
+    zeros = torch.zeros(tuple(shape), device=values.device)
+    return zeros.scatter(1, safe.unsqueeze(1), each.unsqueeze(1))
 
 
-def _nll_target(x: Tensor, target: Tensor, ignore: int, operation: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of scores, which targets count, and targets that are safe to look up."""
-    rows, lines = (x.unsqueeze(0), target.reshape(1)) if x.ndim == 1 else (x, target)
-    kept = lines != ignore
-    safe = torch.where(kept, lines, 0)
-    check_places(safe, rows.shape[1], operation)
-    return rows, kept, safe
-
-
-def _nll(x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore: int) -> tuple[Tensor, Tensor]:
-    rows, kept, safe = _nll_target(x, target, ignore, "nll_loss_forward")
-    each = torch.ones(safe.shape, device=x.device) if weight is None else weight[safe]
-    each = torch.where(kept, each, 0.0)
-    losses = torch.where(kept, -rows.gather(1, safe.unsqueeze(1)).squeeze(1) * each, 0.0)
-    if reduction == _NONE:
-        return losses.reshape(target.shape), torch.zeros((), device=x.device)
-    weights = reduce.total(each, None, False, "nll_loss_forward")
-    loss = reduce.total(losses, None, False, "nll_loss_forward")
-    return (torch.div(loss, weights) if reduction == _MEAN else loss), weights
-
-
-def _nll_backward(
-    grad: Tensor, x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore: int, total: Tensor
-) -> Tensor:
-    rows, kept, safe = _nll_target(x, target, ignore, "nll_loss_backward")
-    each = -(torch.div(grad, total) if reduction == _MEAN else grad).expand(safe.shape)
-    each = torch.where(kept, each if weight is None else each * weight[safe], 0.0)
-    zeros = torch.zeros(rows.shape, device=x.device)
-    return zeros.scatter(1, safe.unsqueeze(1), each.unsqueeze(1)).reshape(x.shape)
-
-
-def _nll2d(x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore: int) -> tuple[Tensor, Tensor]:
-    rows = x.movedim(1, -1).reshape(-1, x.shape[1])
-    losses, weights = _nll(rows, target.reshape(-1), weight, reduction, ignore)
-    return losses.reshape(target.shape) if reduction == _NONE else losses, weights
-
-
-def _nll2d_backward(
-    grad: Tensor, x: Tensor, target: Tensor, weight: Tensor | None, reduction: int, ignore: int, total: Tensor
-) -> Tensor:
-    moved = x.movedim(1, -1)
-    flat = grad.reshape(-1) if reduction == _NONE else grad
-    rows = moved.reshape(-1, x.shape[1])
-    out = _nll_backward(flat, rows, target.reshape(-1), weight, reduction, ignore, total)
-    return out.reshape(moved.shape).movedim(-1, 1).contiguous()
-
-
-def _mse(x: Tensor, target: Tensor, reduction: int = _MEAN) -> Tensor:
-    d = x - target
-    return _reduced(d * d, reduction, "mse_loss")
-
-
-def _mse_backward(grad: Tensor, x: Tensor, target: Tensor, reduction: int) -> Tensor:
-    d = (x - target) * 2.0
-    return _share(d, d.numel(), reduction) * grad
-
-
-def _smooth_l1(x: Tensor, target: Tensor, reduction: int = _MEAN, beta: float = 1.0) -> Tensor:
-    z, b = (x - target).abs(), number(beta, x)
-    near = torch.div((z * 0.5) * z, b)
-    return _reduced(torch.where(z < b, near, z - b * 0.5), reduction, "smooth_l1_loss")
-
-
-def _smooth_l1_backward(grad: Tensor, x: Tensor, target: Tensor, reduction: int, beta: float) -> Tensor:
-    d, b = x - target, number(beta, x)
-    g = _share(grad, d.numel(), reduction)
-    product = d * g
-    far = torch.where(d > 0, g, torch.where(d < 0, -g, product))
-    return torch.where(d.abs() < b, torch.div(product, b), far)
-
-
-def _huber(x: Tensor, target: Tensor, reduction: int = _MEAN, delta: float = 1.0) -> Tensor:
-    z, b = (x - target).abs(), number(delta, x)
-    return _reduced(torch.where(z <= b, (z * 0.5) * z, b * (z - b * 0.5)), reduction, "huber_loss")
-
-
-def _huber_backward(grad: Tensor, x: Tensor, target: Tensor, reduction: int, delta: float) -> Tensor:
-    d, b = x - target, number(delta, x)
-    g = _share(grad, d.numel(), reduction)
-    return torch.where(d > b, b * g, torch.where(d < -b, -(b * g), d * g))
-
-
-def _bce_with_logits(
-    x: Tensor, target: Tensor, weight: Tensor | None = None, pos_weight: Tensor | None = None, reduction: int = _MEAN
-) -> Tensor:
-    tail = log1p(exp(-x.abs()))
-    if pos_weight is None:
-        losses = (torch.where(x < 0, 0.0, x) - x * target) + tail
-    else:
-        factor = (pos_weight - 1.0) * target + 1.0
-        losses = (1.0 - target) * x + factor * (tail + torch.where(x > 0, 0.0, -x))
-    return _reduced(losses if weight is None else losses * weight, reduction, "binary_cross_entropy_with_logits")
-
-
-def losses() -> dict[str, Operation]:
-    """Every loss of the exact table, by its ATen name."""
-    return {
-        "nll_loss_forward.default": _nll,
-        "nll_loss_backward.default": _nll_backward,
-        "nll_loss2d_forward.default": _nll2d,
-        "nll_loss2d_backward.default": _nll2d_backward,
-        "mse_loss.default": _mse,
-        "mse_loss_backward.default": _mse_backward,
-        "smooth_l1_loss.default": _smooth_l1,
-        "smooth_l1_loss_backward.default": _smooth_l1_backward,
-        "huber_loss.default": _huber,
-        "huber_loss_backward.default": _huber_backward,
-        "binary_cross_entropy_with_logits.default": _bce_with_logits,
-    }
+def _kept(target: Tensor, classes: int, ignore: int, operation: str) -> tuple[Tensor, Tensor]:
+    """Which targets count, and targets that are safe to look up."""
+    kept = target != ignore
+    safe = torch.where(kept, target, 0)
+    check_places(safe, classes, operation)
+    return kept, safe

@@ -7,21 +7,13 @@ from collections.abc import Sequence
 
 import torch
 
+from podlt.exact.aten.tensors import normal_dims
 from podlt.exact.constants import sum_bits
 from podlt.exact.portable.bits import Tensor, exponents, magnitudes, rounded, units
 
 
-def normal_dims(dims: Sequence[int] | None, ndim: int) -> list[int]:
-    """Sorted non-negative dimensions; all of them for None or an empty list, as ATen reads it."""
-    return sorted({d % ndim for d in dims}) if dims and ndim else list(range(ndim))
-
-
 def total(x: Tensor, dims: Sequence[int] | None, keepdim: bool, operation: str = "sum") -> Tensor:
-    """The exact sum of float32 `x` over `dims` (None: all), each rounded once. An empty sum is 0.
-
-    Raises:
-        NonFiniteError: a term is an infinity or a NaN. The message names `operation`.
-    """
+    """`Backend.total`."""
     reduced = normal_dims(dims, x.ndim)
     if not x.numel():
         shape = [1 if d in reduced else n for d, n in enumerate(x.shape) if keepdim or d not in reduced]
@@ -33,7 +25,7 @@ def total(x: Tensor, dims: Sequence[int] | None, keepdim: bool, operation: str =
 
 
 def cumulative(x: Tensor, dim: int) -> Tensor:
-    """The exact sums of the prefixes of float32 `x` along `dim`, each rounded once; one exponent for a whole line."""
+    """`Backend.cumulative`."""
     if not x.numel():
         return torch.empty(x.shape, device=x.device)
     n = x.shape[dim] if x.ndim else 1
@@ -42,15 +34,7 @@ def cumulative(x: Tensor, dim: int) -> Tensor:
 
 
 def scatter_rows(base: Tensor | None, index: Tensor, x: Tensor, rows: int, operation: str) -> Tensor:
-    """`base` (rows, width), or zeros, plus each row of `x` (n, width) at `index` (n,), exactly, rounded once.
-
-    One exponent serves the whole operation; the bound on the number of terms is n, and 1 for `base`. A negative
-    index leaves its row out. Integers are added, so that the order of a device's atomic additions is of no matter.
-
-    Raises:
-        NonFiniteError: a term is an infinity or a NaN. The message names `operation`.
-        IndexError: an index is not below `rows`.
-    """
+    """`Backend.scatter_rows`: integers are added, so the order of a device's atomic additions is of no matter."""
     if len(index) and int(index.max()) >= rows:
         raise IndexError(f"{operation}: expected indices below {rows}, got {int(index.max())}")
     given = [t for t in (x, base) if t is not None and t.numel()]

@@ -1,26 +1,19 @@
-"""The exact table for one device: `exact.table` with the same names, signatures and bits."""
+"""The exact table on any device that torch has, in plain torch operations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from types import MappingProxyType
 
-from podlt.errors import UsageError
-from podlt.exact.constants import MAX_DIGITS
+from podlt.exact.aten.backend import Operation
+from podlt.exact.aten.table import aten_table
+from podlt.exact.portable.backend import PortableBackend
 from podlt.exact.portable.devices import torch_device
-from podlt.exact.portable.elementwise import Operation, elementwise
-from podlt.exact.portable.layers import layers
-from podlt.exact.portable.losses import losses
-from podlt.exact.portable.selection import selection
-from podlt.exact.portable.structure import structure
 
 
 @cache
 def table(digits: int, device: str = "cpu") -> Mapping[str, Operation]:
-    """Each operation that has an exact definition, under its ATen overload's name and with its signature.
-
-    Tensors are float32, int64 or bool on `device`, with any strides; so is what comes out.
+    """`aten_table` of a `PortableBackend`, whose bits are those of the CPU's own.
 
     Args:
         digits: into how many 7-bit digits products cut their operands: 1 (fastest), 2, or 3 (about 1e-6).
@@ -29,7 +22,4 @@ def table(digits: int, device: str = "cpu") -> Mapping[str, Operation]:
     Raises:
         UsageError: `digits` is none of these, or there is no such device.
     """
-    if digits not in range(1, MAX_DIGITS + 1):
-        raise UsageError(f"arithmetic: expected 1, 2 or 3 digits, got {digits}")
-    at = torch_device(device)
-    return MappingProxyType({**structure(at), **selection(at), **elementwise(), **losses(), **layers(digits)})
+    return aten_table(PortableBackend(digits, torch_device(device)))

@@ -1,0 +1,132 @@
+"""Exact convolutions in one and two dimensions, and their gradients. Definition: `definition.layers.convolution`.
+
+A tensor is cut before it is laid out as a matrix, so what is copied is int8. Exponents are shared by whatever one
+product contracts: a sample and a group of the input, an output channel of the weight (forward); a sample of the
+gradient and an input channel of the weight (gradient of the input); a channel of each (gradient of the weight).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from podlt.exact.aten.backend import Backend, Operation, Tensor
+from podlt.exact.aten.geometry import Geometry, Pair, Sizes, geometry
+from podlt.exact.aten.tensors import bound
+
+_BACKWARD = "convolution_backward"
+
+
+def forward(
+    b: Backend, x: Tensor, weight: Tensor, bias: Tensor | None, g: Geometry, operation: str = "convolution"
+) -> Tensor:
+    """The convolution of float32 (n, c, h, w) with (o, c / groups, kh, kw), `+ bias` as one float32 operation.
+
+    Raises:
+        NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
+    """
+    taps = (weight.shape[2], weight.shape[3])
+    planes, exponents = b.cut_samples(x, g.groups, b.digits, operation)
+    rows = weight.reshape(g.groups, weight.shape[0] // g.groups, -1)
+    size = g.output((x.shape[2], x.shape[3]), taps)
+    return b.convolve(planes, exponents, rows, bias, g, taps, size, b.digits, operation)
+
+
+def input_gradient(
+    b: Backend,
+    grad: Tensor,
+    weight: Tensor,
+    size: Pair,
+    bias: Tensor | None,
+    g: Geometry,
+    operation: str = _BACKWARD,
+) -> Tensor:
+    """The gradient of `forward`'s input of height and width `size`; with `bias`, a transposed convolution.
+
+    Raises:
+        NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
+    """
+    _, o, h, w = grad.shape
+    _, c, *taps = weight.shape
+    planes, exponents = b.cut_samples(grad, g.groups, b.digits, operation)
+    if g.stride != (1, 1):
+        apart = ((h - 1) * g.stride[0] + 1, (w - 1) * g.stride[1] + 1) if h and w else (h, w)
+        spaced = torch.zeros((*planes.shape[:-2], *apart), dtype=torch.int8, device=grad.device)
+        spaced[..., :: g.stride[0], :: g.stride[1]] = planes
+        planes = spaced
+    around = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, taps, g.padding, strict=True))
+    turned = replace(g, stride=(1, 1), padding=(around[0], around[1]))
+    flipped = weight.detach().flip(2, 3).reshape(g.groups, o // g.groups, c, taps[0] * taps[1])
+    rows = flipped.transpose(1, 2).reshape(g.groups, c, -1)
+    return b.convolve(planes, exponents, rows, bias, turned, (taps[0], taps[1]), size, b.digits, operation)
+
+
+def _convolution(
+    b: Backend,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+    transposed: bool,
+    output_padding: Sizes,
+    groups: int,
+) -> Tensor:
+    g = geometry(x, stride, padding, dilation, groups)
+    flat = x.ndim == 3
+    if flat:
+        x, weight = x.unsqueeze(2), weight.unsqueeze(2)
+    if transposed:
+        extra = (0 if flat else output_padding[0], output_padding[-1])
+        size = g.input((x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]), extra)
+        out = input_gradient(b, x, weight, size, bias, g, "convolution")
+    else:
+        out = forward(b, x, weight, bias, g)
+    return out.squeeze(2) if flat else out
+
+
+def _convolution_backward(
+    b: Backend,
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias_sizes: Sizes | None,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+    transposed: bool,
+    output_padding: Sizes,
+    groups: int,
+    mask: Sequence[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    g = geometry(x, stride, padding, dilation, groups)
+    shapes = x.shape, weight.shape
+    d_x = d_weight = d_bias = None
+    if mask[2]:
+        d_bias = b.total(grad, [d for d in range(grad.ndim) if d != 1], False, _BACKWARD)
+    if x.ndim == 3:
+        grad, x, weight = grad.unsqueeze(2), x.unsqueeze(2), weight.unsqueeze(2)
+    if mask[0]:
+        if transposed:
+            d_x = forward(b, grad, weight, None, g, _BACKWARD)
+        else:
+            d_x = input_gradient(b, grad, weight, (x.shape[2], x.shape[3]), None, g)
+        d_x = d_x.reshape(shapes[0])
+    if mask[1]:
+        pair = (x, grad) if transposed else (grad, x)
+        d_weight = b.weight_gradient(*pair, weight.shape, g, b.digits).reshape(shapes[1])
+    return d_x, d_weight, d_bias
+
+
+_OPERATIONS: Mapping[str, Operation] = {
+    "convolution.default": _convolution,
+    "convolution_backward.default": _convolution_backward,
+}
+
+
+def convolutions(b: Backend) -> dict[str, Operation]:
+    """Convolution and its gradient, by their ATen names."""
+    return bound(_OPERATIONS, b)

@@ -1,0 +1,59 @@
+"""What ATen's arguments say about windows and convolutions in two dimensions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from podlt.errors import UnsupportedError
+from podlt.exact.aten.backend import Tensor
+
+Sizes = Sequence[int]
+Pair = tuple[int, int]
+
+
+def pair(values: Sizes) -> Pair:
+    """Both dimensions' values; one may stand for both."""
+    return int(values[0]), int(values[-1])
+
+
+def pooled_length(n: int, k: int, s: int, p: int, d: int, ceil: bool) -> int:
+    """How many windows there are over a line of `n` cells."""
+    span = n + 2 * p - d * (k - 1) - 1
+    length = (span + (s - 1 if ceil else 0)) // s + 1
+    return length - 1 if ceil and (length - 1) * s >= n + p else length
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Strides, paddings and dilations of a two-dimensional convolution, and its number of groups."""
+
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    groups: int
+
+    def output(self, size: Pair, taps: Pair) -> Pair:
+        """The output's height and width."""
+        s, p, d = self.stride, self.padding, self.dilation
+        h, w = ((size[i] + 2 * p[i] - d[i] * (taps[i] - 1) - 1) // s[i] + 1 for i in (0, 1))
+        return h, w
+
+    def input(self, size: Pair, taps: Pair, extra: Pair) -> Pair:
+        """Height and width of the input whose output has this `size`, and `extra` cells that no window reaches."""
+        s, p, d = self.stride, self.padding, self.dilation
+        h, w = ((size[i] - 1) * s[i] - 2 * p[i] + d[i] * (taps[i] - 1) + extra[i] + 1 for i in (0, 1))
+        return h, w
+
+
+def geometry(x: Tensor, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> Geometry:
+    """The geometry that ATen's arguments describe, one dimension as the second of two.
+
+    Raises:
+        UnsupportedError: `x` is not (n, c, l) or (n, c, h, w).
+    """
+    if x.ndim not in (3, 4):
+        raise UnsupportedError(f"convolution: expected one or two dimensions in space, got {x.ndim - 2}")
+    if x.ndim == 3:
+        return Geometry((1, int(stride[0])), (0, int(padding[0])), (1, int(dilation[0])), groups)
+    return Geometry(pair(stride), pair(padding), pair(dilation), groups)

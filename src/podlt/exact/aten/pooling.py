@@ -1,0 +1,215 @@
+"""Pooling in two dimensions under ATen's signatures: maxima compare, averages are exact sums divided once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch.nn.functional import pad
+
+from podlt.exact.aten.backend import Backend, Operation, Tensor
+from podlt.exact.aten.geometry import Sizes, pair, pooled_length
+from podlt.exact.aten.tensors import bound, number
+from podlt.exact.constants import sum_bits
+
+
+def _max_pool(
+    b: Backend,
+    x: Tensor,
+    kernel: Sizes,
+    stride: Sizes = (),
+    padding: Sizes = (0,),
+    dilation: Sizes = (1,),
+    ceil: bool = False,
+) -> tuple[Tensor, Tensor]:
+    k, s, p, d = pair(kernel), pair(stride or kernel), pair(padding), pair(dilation)
+    h, w = (pooled_length(x.shape[x.ndim - 2 + i], k[i], s[i], p[i], d[i], ceil) for i in (0, 1))
+    return b.max_pool(x, k, s, p, d, (h, w))  # type: ignore[no-any-return]
+
+
+def _max_pool_backward(
+    b: Backend,
+    grad: Tensor,
+    x: Tensor,
+    kernel: Sizes,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+    ceil: bool,
+    index: Tensor,
+) -> Tensor:
+    """As aten::max_pool2d_with_indices_backward: the exact sum of what each input was the maximum for.
+
+    Raises:
+        NonFiniteError: the gradient holds an infinity or a NaN.
+        IndexError: an index lies outside its plane.
+    """
+    name = "max_pool2d_with_indices_backward"
+    area = x.shape[-2] * x.shape[-1]
+    if not x.numel() or not grad.numel():
+        return torch.zeros(x.shape, device=x.device)
+    if int(index.min()) < 0 or int(index.max()) >= area:
+        raise IndexError(f"{name}: expected indices below {area}")
+    k = pair(kernel)
+    return b.max_pool_backward(grad, index, x.shape, sum_bits(k[0] * k[1]), name)
+
+
+def _average_pool(
+    b: Backend,
+    x: Tensor,
+    kernel: Sizes,
+    stride: Sizes = (),
+    padding: Sizes = (0,),
+    ceil: bool = False,
+    include_pad: bool = True,
+    divisor: int | None = None,
+) -> Tensor:
+    """As aten::avg_pool2d: the exact sum of each window, divided by its number of cells (or by `divisor`)."""
+    return _average(b, x, _windows(x, kernel, stride, padding, ceil, include_pad), divisor, "avg_pool2d")
+
+
+def _average_pool_backward(
+    b: Backend,
+    grad: Tensor,
+    x: Tensor,
+    kernel: Sizes,
+    stride: Sizes,
+    padding: Sizes,
+    ceil: bool,
+    include_pad: bool,
+    divisor: int | None,
+) -> Tensor:
+    """As aten::avg_pool2d_backward: the exact sum of each window's share, one exponent for the tensor."""
+    lines = _windows(x, kernel, stride, padding, ceil, include_pad)
+    return _average_backward(b, grad, x, lines, divisor, "avg_pool2d_backward")
+
+
+def _adaptive_pool(b: Backend, x: Tensor, size: Sizes) -> Tensor:
+    """As aten::_adaptive_avg_pool2d: window i of n over a line of m is from floor(i m / n) to ceil((i + 1) m / n)."""
+    return _average(b, x, _adaptive(x, size), None, "_adaptive_avg_pool2d")
+
+
+def _adaptive_pool_backward(b: Backend, grad: Tensor, x: Tensor) -> Tensor:
+    """As aten::_adaptive_avg_pool2d_backward: see `_average_pool_backward`."""
+    return _average_backward(b, grad, x, _adaptive(x, grad.shape[-2:]), None, "_adaptive_avg_pool2d_backward")
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """The windows along one dimension of `cells`: int64 tensors (windows,).
+
+    start: the first window's first cell.
+    first: each window's first cell; cells outside of the line hold nothing.
+    length: how many cells a window has.
+    stop: the cell after the last that is seen.
+    count: each window's share of the divisor.
+    step: between windows where it is always the same and all of a window's cells are seen, else 0.
+    """
+
+    cells: int
+    start: int
+    first: Tensor
+    length: int
+    stop: Tensor
+    count: Tensor
+    step: int
+
+
+Lines = tuple[_Line, _Line]
+
+
+def _windows(x: Tensor, kernel: Sizes, stride: Sizes, padding: Sizes, ceil: bool, include_pad: bool) -> Lines:
+    k, s, p = pair(kernel), pair(stride or kernel), pair(padding)
+    n, m = (_line(x.shape[x.ndim - 2 + i], k[i], s[i], p[i], ceil, include_pad, x.device) for i in (0, 1))
+    return n, m
+
+
+@lru_cache(maxsize=256)
+def _line(n: int, k: int, s: int, p: int, ceil: bool, include_pad: bool, device: torch.device) -> _Line:
+    """The windows of `k` cells, `s` apart, over a line of `n` cells with `p` more at each end."""
+    first = torch.arange(pooled_length(n, k, s, p, 1, ceil), device=device) * s - p
+    stop = (first + k).clamp(max=n)
+    counted = (first + k).clamp(max=n + p) - first
+    return _Line(n, -p, first, k, stop, counted if include_pad else stop - first.clamp(min=0), s)
+
+
+def _adaptive(x: Tensor, size: Sizes) -> Lines:
+    n, m = (_adaptive_line(x.shape[x.ndim - 2 + i], int(size[i]), x.device) for i in (0, 1))
+    return n, m
+
+
+@lru_cache(maxsize=256)
+def _adaptive_line(m: int, n: int, device: torch.device) -> _Line:
+    """`n` windows over a line of `m` cells."""
+    index = torch.arange(n, device=device)
+    first, stop = index * m // max(n, 1), ((index + 1) * m + n - 1) // max(n, 1)
+    length = int((stop - first).max()) if n else 0
+    return _Line(m, 0, first, length, stop, stop - first, length if n and m % n == 0 else 0)
+
+
+def _cells(x: Tensor, lines: Lines, fill: float) -> Tensor:
+    """What each window sees, (..., windows, windows, cells, cells), with `fill` where it sees nothing."""
+    rows, columns = lines
+    if rows.step and columns.step:
+        padded = pad(x, [*_around(columns), *_around(rows)], value=fill)
+        return _unfolded(_unfolded(padded, x.ndim - 2, rows), x.ndim - 1, columns)
+    padded = pad(x, (0, 1, 0, 1), value=fill)
+    places = []
+    for line in lines:
+        place = line.first[:, None] + torch.arange(line.length, device=x.device)
+        places.append(torch.where((place >= 0) & (place < line.stop[:, None]), place, line.cells))
+    return padded[..., places[0][:, None, :, None], places[1][None, :, None, :]]
+
+
+def _around(line: _Line) -> tuple[int, int]:
+    """How much to pad before and after, so that every window lies within; less than nothing where none comes near."""
+    count = len(line.first)
+    end = line.start + (count - 1) * line.step + line.length if count else line.start
+    return -line.start, end - line.cells
+
+
+def _unfolded(x: Tensor, dim: int, line: _Line) -> Tensor:
+    """The windows along `dim`, their cells in a new last dimension: by slices, which one copy puts together."""
+    n = len(line.first)
+    if line.step == line.length:
+        return x.reshape(*x.shape[:dim], n, line.length, *x.shape[dim + 1 :]).movedim(dim + 1, -1)
+    span = max((n - 1) * line.step + 1, 0)
+    before = (slice(None),) * dim
+    return torch.stack([x[(*before, slice(i, i + span, line.step))] for i in range(line.length)], -1)
+
+
+def _average(b: Backend, x: Tensor, lines: Lines, divisor: int | None, operation: str) -> Tensor:
+    seen = _cells(x, lines, 0.0)
+    total = b.total(seen, [seen.ndim - 2, seen.ndim - 1], False, operation)
+    return torch.div(total, _area(lines, divisor, x))
+
+
+def _average_backward(b: Backend, grad: Tensor, x: Tensor, lines: Lines, divisor: int | None, operation: str) -> Tensor:
+    share = torch.div(grad, _area(lines, divisor, x))
+    places = _cells(torch.arange(x.numel(), device=x.device).reshape(x.shape), lines, -1)
+    shares = share[..., None, None].expand(places.shape).reshape(-1, 1)
+    return b.scatter_rows(None, places.reshape(-1), shares, x.numel(), operation).reshape(x.shape)
+
+
+def _area(lines: Lines, divisor: int | None, like: Tensor) -> Tensor:
+    """By what each window's sum is divided."""
+    if divisor is not None:
+        return number(float(divisor), like)
+    return (lines[0].count[:, None] * lines[1].count).float()
+
+
+_OPERATIONS: Mapping[str, Operation] = {
+    "max_pool2d_with_indices.default": _max_pool,
+    "max_pool2d_with_indices_backward.default": _max_pool_backward,
+    "avg_pool2d.default": _average_pool,
+    "avg_pool2d_backward.default": _average_pool_backward,
+    "_adaptive_avg_pool2d.default": _adaptive_pool,
+    "_adaptive_avg_pool2d_backward.default": _adaptive_pool_backward,
+}
+
+
+def pooling(b: Backend) -> dict[str, Operation]:
+    """Every operation of pooling, by its ATen name."""
+    return bound(_OPERATIONS, b)
