@@ -97,7 +97,7 @@ def weight_gradient(grad: Tensor, x: Tensor, shape: Sequence[int], g: Geometry, 
             total += level_products(*pair, digits)
         exponents = np.repeat(eb[group * per_c : (group + 1) * per_c], taps[0] * taps[1])
         ours = ea[group * per_o : (group + 1) * per_o]
-        kernels_digits.combine(total, ours, exponents, digits, _none, False, flat[group])
+        kernels_digits.combine(total, ours, exponents, digits, _none, flat[group])
     return out
 
 
@@ -141,7 +141,7 @@ def _blocks(n: int, bytes_each: int) -> Iterator[Pair]:
 def _cut(values: Array, planes: Array, digits: int, last_first: bool, operation: str) -> Array:
     """Cut float32 (rows, k) into `planes`, int8 (rows, digits * k); the exponents, int64 (rows,)."""
     exponents = np.empty(len(values), np.int64)
-    if not kernels_digits.cut_rows(values, values.view(np.uint32), planes, exponents, digits, last_first):
+    if not kernels_digits.cut_rows(values, planes, exponents, digits, last_first):
         raise NonFiniteError(operation)
     return exponents
 

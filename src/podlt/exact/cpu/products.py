@@ -92,7 +92,7 @@ def _multiply(
         added = _no_bias if bias is None else bias.detach().numpy()
         for i in range(batches):
             levels = level_products(left.planes[i], right.planes[i], digits)
-            kernels_digits.combine(levels, left.exponents[i], right.exponents[i], digits, added, False, target[i])
+            kernels_digits.combine(levels, left.exponents[i], right.exponents[i], digits, added, target[i])
         ctypes.memmove(out, target.ctypes.data, target.nbytes)
         return
     if not m * n:
