@@ -98,14 +98,16 @@ def _adaptive_pool_backward(b: Backend, grad: Tensor, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """The windows along one dimension of `cells`: int64 tensors (windows,).
+    """The windows along one dimension; cells outside of the line hold nothing. Tensors are int64 (windows,).
 
-    start: the first window's first cell.
-    first: each window's first cell; cells outside of the line hold nothing.
-    length: how many cells a window has.
-    stop: the cell after the last that is seen.
-    count: each window's share of the divisor.
-    step: between windows where it is always the same and all of a window's cells are seen, else 0.
+    Args:
+        cells: how many the line has.
+        start: the first window's first cell.
+        first: each window's first cell.
+        length: how many cells a window has.
+        stop: each window's first cell that is not seen any more.
+        count: each window's share of the divisor.
+        step: between windows that are all of this length, or 0 where they are not.
     """
 
     cells: int

@@ -152,11 +152,14 @@ def combine_narrow(
 def combine_samples(
     levels: Array, ea: Array, eb: Array, digits: int, bias: Array, out: Array, first: int, channel: int
 ) -> None:
-    """As `kernels_digits.combine`, into samples and channels of a larger tensor.
+    """As `kernels.digits.combine`, into samples and channels of a larger tensor.
 
     Args:
-        levels: int32 or float64 (digits, o, count * l); ea: int64 (o,); eb: int64 (count,), one a sample.
-        bias: float32 (o,) or (0,); out: float32 (n, channels, l), written from sample `first` and `channel` on.
+        levels: int32 or float64 (digits, o, count * l).
+        ea: int64 (o,).
+        eb: int64 (count,), one a sample.
+        bias: float32 (o,) or (0,).
+        out: float32 (n, channels, l), written from sample `first` and `channel` on.
     """
     rows = levels.shape[1]
     length = out.shape[2]

@@ -1,6 +1,6 @@
 """Loops on the CPU for softmax and normalisations: elementary functions, exact sums and float32 steps in one pass.
 
-Definitions, step by step: `definition_layers`.
+Definitions, step by step: `definition.layers`.
 """
 
 # Numba compiles this file; NumPy's stubs do not describe how its scalars combine.
@@ -170,7 +170,8 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: np.float32, bits: int,
     """Normalise float32 (n, c, l) by channel, one channel after the other while it is in the cache.
 
     Args:
-        weight, bias: float32 (c,); bits: `rules.sum_bits` of n * l.
+        weight, bias: float32 (c,).
+        bits: `constants.sum_bits` of n * l.
         stats: float32 (3, c), written: the means, the sums of (x - mean)**2, and 1/deviations.
         out: float32 (n, c, l), written.
     """
