@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from podlt.exact.aten.backend import Backend, Operation, Tensor
 from podlt.exact.aten.geometry import Sizes, pair, pooled_length
-from podlt.exact.aten.tensors import bound, number
+from podlt.exact.aten.tensors import number
 from podlt.exact.constants import sum_bits
 
 
@@ -202,7 +202,7 @@ def _area(lines: Lines, divisor: int | None, like: Tensor) -> Tensor:
     return (lines[0].count[:, None] * lines[1].count).float()
 
 
-_OPERATIONS: Mapping[str, Operation] = {
+BY_BACKEND: Mapping[str, Operation] = {
     "max_pool2d_with_indices.default": _max_pool,
     "max_pool2d_with_indices_backward.default": _max_pool_backward,
     "avg_pool2d.default": _average_pool,
@@ -210,8 +210,3 @@ _OPERATIONS: Mapping[str, Operation] = {
     "_adaptive_avg_pool2d.default": _adaptive_pool,
     "_adaptive_avg_pool2d_backward.default": _adaptive_pool_backward,
 }
-
-
-def pooling(b: Backend) -> dict[str, Operation]:
-    """Every operation of pooling, by its ATen name."""
-    return bound(_OPERATIONS, b)
