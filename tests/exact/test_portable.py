@@ -1,4 +1,4 @@
-"""The table in plain torch operations: the CPU twin's bits and the definitions' bits, on the CPU and on CUDA.
+"""The table in plain torch operations: the CPU backend's bits and the definitions' bits, on the CPU and on CUDA.
 
 Without a GPU everything but the tests for CUDA runs, on the CPU; those say that they were skipped.
 """
@@ -61,7 +61,7 @@ def as_list(found):
 
 @on_each_device
 @pytest.mark.parametrize("digits", [1, 2, 3])
-def test_every_call_of_every_operation_gives_the_cpu_twin_s_bits(device, digits):
+def test_every_call_of_every_operation_gives_the_cpu_backend_s_bits(device, digits):
     ours, theirs = table(digits, device), cpu.table(digits)
     for number, (name, arguments, options) in enumerate(calls(products_only=digits != 2)):
         want = as_list(theirs[name](*arguments, **options))
@@ -72,13 +72,13 @@ def test_every_call_of_every_operation_gives_the_cpu_twin_s_bits(device, digits)
             assert a is None or a.device.type == device, (name, "is not on its device")
 
 
-def test_every_operation_of_the_exact_table_has_a_portable_twin():
+def test_both_backends_have_every_sampled_operation():
     assert set(table(2)) == set(cpu.table(2)) == {name for name, _, _ in sampled()}
 
 
 @on_each_device
 def test_every_sample_of_every_operation_gives_the_bits_of_the_definition(device):
-    """The body of the CPU twin's test: the definitions of `definition_table`, over the same samples."""
+    """The body of the CPU's test: the definitions of `definition.table`, over the same samples."""
     run, defined = visited(device, 2), definitions(2)
     for number, (name, arguments, options) in enumerate(sampled()):
         given = as_arrays(arguments), {key: as_arrays(value) for key, value in options.items()}

@@ -13,6 +13,7 @@ from torch.nn import functional
 from podlt.errors import DivergedError, UnsupportedError
 from podlt.exact.conformance import digest
 from podlt.exact.cpu.table import table
+from podlt.exact.portable.table import table as portable_table
 from podlt.program import operations
 from podlt.program.capture import capture
 from podlt.program.execute import Executor
@@ -20,6 +21,7 @@ from podlt.program.ir import FieldSpec
 from podlt.program.layout import update_layout
 
 TABLE = table(2)
+on_both_backends = pytest.mark.parametrize("table", [TABLE, portable_table(2)], ids=["cpu", "portable"])
 SUMS = """
 sum.default sum.dim_IntList mean.default mean.dim var.correction var_mean.correction linalg_vector_norm.default
 cumsum.default _softmax.default _log_softmax.default _softmax_backward_data.default _log_softmax_backward_data.default
@@ -54,11 +56,12 @@ def spread(item):
     return found
 
 
+@on_both_backends
 @pytest.mark.parametrize("name", sorted(TABLE))
-def test_no_operation_minds_how_its_arguments_lie_in_memory(name):
+def test_no_operation_minds_how_its_arguments_lie_in_memory(name, table):
     for _, arguments, options in (call for call in sampled() if call[0] == name):
-        want = digest(TABLE[name](*arguments, **options))
-        assert digest(TABLE[name](*spread(arguments), **options)) == want
+        want = digest(table[name](*arguments, **options))
+        assert digest(table[name](*spread(arguments), **options)) == want
 
 
 def sums_something(name, arguments):
@@ -74,9 +77,10 @@ def sums_something(name, arguments):
     return place is None or arguments[place] != 0
 
 
+@on_both_backends
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("name", SUMS.split())
-def test_a_sum_of_what_is_not_finite_is_refused_by_the_name_of_the_operation(name, value):
+def test_a_sum_of_what_is_not_finite_is_refused_by_the_name_of_the_operation(name, value, table):
     place = TERM.get(name, 0)
     calls = [call for call in sampled() if call[0] == name and sums_something(name, call[1])]
     assert calls
@@ -84,7 +88,7 @@ def test_a_sum_of_what_is_not_finite_is_refused_by_the_name_of_the_operation(nam
         bad = torch.full_like(arguments[place], value) if "nll" in name else arguments[place].contiguous().clone()
         bad.view(-1)[0] = value
         with pytest.raises(DivergedError) as found:
-            TABLE[name](*arguments[:place], bad, *arguments[place + 1 :], **options)
+            table[name](*arguments[:place], bad, *arguments[place + 1 :], **options)
         operation = str(found.value).split(":")[0]
         assert operation.strip("_") in name, (operation, name)
 

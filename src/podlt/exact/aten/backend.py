@@ -111,6 +111,9 @@ class Backend(Protocol):
             NonFiniteError: `x` holds an infinity or a NaN.
         """
 
+    def spaced(self, planes: Tensor, stride: Pair) -> Tensor:
+        """Planes int8 (..., h, w) with zeros between their values, which come to lie `stride` apart."""
+
     def convolve(
         self,
         planes: Tensor,
@@ -126,7 +129,7 @@ class Backend(Protocol):
         """Products of the patches of cut samples with a weight, then `+ bias` as one float32 operation.
 
         Args:
-            planes: int8 (n, groups, digits, c, h, w), of `cut_samples`, perhaps with zeros between.
+            planes: int8 (n, groups, digits, c, h, w), of `cut_samples`, perhaps `spaced`.
             exponents: int64 (n, groups).
             weight: float32 (groups, o, c * taps).
             bias: float32 (groups * o,).

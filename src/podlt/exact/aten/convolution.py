@@ -10,11 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import torch
-
 from podlt.exact.aten.backend import Backend, Operation, Tensor
 from podlt.exact.aten.geometry import Geometry, Pair, Sizes, geometry
-from podlt.exact.aten.tensors import bound
 
 _BACKWARD = "convolution_backward"
 
@@ -48,14 +45,10 @@ def input_gradient(
     Raises:
         NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
     """
-    _, o, h, w = grad.shape
-    _, c, *taps = weight.shape
+    o, (_, c, *taps) = grad.shape[1], weight.shape
     planes, exponents = b.cut_samples(grad, g.groups, b.digits, operation)
     if g.stride != (1, 1):
-        apart = ((h - 1) * g.stride[0] + 1, (w - 1) * g.stride[1] + 1) if h and w else (h, w)
-        spaced = torch.zeros((*planes.shape[:-2], *apart), dtype=torch.int8, device=grad.device)
-        spaced[..., :: g.stride[0], :: g.stride[1]] = planes
-        planes = spaced
+        planes = b.spaced(planes, g.stride)
     around = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, taps, g.padding, strict=True))
     turned = replace(g, stride=(1, 1), padding=(around[0], around[1]))
     flipped = weight.detach().flip(2, 3).reshape(g.groups, o // g.groups, c, taps[0] * taps[1])
@@ -121,12 +114,7 @@ def _convolution_backward(
     return d_x, d_weight, d_bias
 
 
-_OPERATIONS: Mapping[str, Operation] = {
+BY_BACKEND: Mapping[str, Operation] = {
     "convolution.default": _convolution,
     "convolution_backward.default": _convolution_backward,
 }
-
-
-def convolutions(b: Backend) -> dict[str, Operation]:
-    """Convolution and its gradient, by their ATen names."""
-    return bound(_OPERATIONS, b)

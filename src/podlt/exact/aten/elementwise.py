@@ -15,7 +15,7 @@ import torch
 
 from podlt.errors import UnsupportedError
 from podlt.exact.aten.backend import Backend, Operation, Scalar, Tensor
-from podlt.exact.aten.tensors import as_float, bound, named, number
+from podlt.exact.aten.tensors import as_float, named, number
 from podlt.exact.coefficients import ANGLE_LIMIT
 
 Pairwise = Callable[[Tensor, Tensor], Tensor]
@@ -26,7 +26,8 @@ eq.Scalar eq.Tensor ne.Scalar ne.Tensor lt.Scalar lt.Tensor le.Scalar le.Tensor 
 ge.Tensor logical_and.default logical_or.default logical_not.default bitwise_and.Tensor bitwise_or.Tensor
 bitwise_not.default masked_fill.Scalar masked_fill.Tensor floor.default isnan.default isinf.default
 """
-_FUNCTIONS = "sqrt rsqrt exp log log1p expm1 tanh sigmoid erf silu"
+FUNCTIONS = ["sqrt", "rsqrt", "exp", "log", "log1p", "expm1", "tanh", "sigmoid", "erf", "silu"]
+"""The operations that are a backend's functions, as they are."""
 
 
 def add(a: Tensor, b: Tensor | Scalar, alpha: Scalar = 1) -> Tensor:
@@ -190,7 +191,8 @@ def _product(a: Scalar, b: Scalar) -> float:
     return float(np.float32(a) * np.float32(b))
 
 
-_ANYWHERE: Mapping[str, Operation] = {
+ANYWHERE: Mapping[str, Operation] = {
+    **named(_FROM_TORCH),
     **dict.fromkeys(("add.Tensor", "add.Scalar"), add),
     **dict.fromkeys(("sub.Tensor", "sub.Scalar"), sub),
     **dict.fromkeys(("div.Tensor", "div.Scalar"), _divide),
@@ -214,10 +216,11 @@ _ANYWHERE: Mapping[str, Operation] = {
     "_to_copy.default": _to_copy,
     "clone.default": lambda x, **layout: x.clone(),
 }
-_BY_BACKEND: Mapping[str, Operation] = {
+BY_BACKEND: Mapping[str, Operation] = {
     **dict.fromkeys(("pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar"), power),
     "sin.default": partial(_wave, "sin"),
     "cos.default": partial(_wave, "cos"),
+    "silu_backward.default": lambda b, grad, x: b.slopes["silu"](grad, x),
     "gelu.default": _gelu,
     "gelu_backward.default": _gelu_backward,
     "softplus.default": _softplus,
@@ -227,14 +230,3 @@ _BY_BACKEND: Mapping[str, Operation] = {
     "elu.default": _elu,
     "elu_backward.default": _elu_backward,
 }
-
-
-def elementwise(b: Backend) -> dict[str, Operation]:
-    """Every elementwise operation, by its ATen name."""
-    return {
-        **named(_FROM_TORCH),
-        **_ANYWHERE,
-        **{f"{name}.default": b.functions[name] for name in _FUNCTIONS.split()},
-        "silu_backward.default": b.slopes["silu"],
-        **bound(_BY_BACKEND, b),
-    }

@@ -24,6 +24,12 @@ def pooled_length(n: int, k: int, s: int, p: int, d: int, ceil: bool) -> int:
     return length - 1 if ceil and (length - 1) * s >= n + p else length
 
 
+def apart(size: Pair, stride: Pair) -> Pair:
+    """Height and width of a plane of this `size` once its values lie `stride` apart; nothing stays nothing."""
+    h, w = size
+    return ((h - 1) * stride[0] + 1, (w - 1) * stride[1] + 1) if h and w else size
+
+
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """Strides, paddings and dilations of a two-dimensional convolution, and its number of groups."""

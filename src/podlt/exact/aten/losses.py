@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from podlt.exact.aten.backend import Backend, Operation, Tensor
-from podlt.exact.aten.tensors import bound, number
+from podlt.exact.aten.tensors import number, shaped
 
 _NONE, _MEAN = 0, 1
 
@@ -23,13 +23,17 @@ def _share(grad: Tensor, n: int, reduction: int) -> Tensor:
     return torch.div(grad, number(n, grad)) if reduction == _MEAN else grad
 
 
-def _lines(b: Backend, x: Tensor, target: Tensor, ignore: int, operation: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of scores, which targets count, and targets that are safe to look up."""
-    rows, lines = (x.unsqueeze(0), target.reshape(1)) if x.ndim == 1 else (x, target)
+def _lines(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores (m, classes) and targets (m,), of which there may be but one."""
+    return (x.unsqueeze(0), target.reshape(1)) if x.ndim == 1 else (x, target)
+
+
+def _kept(b: Backend, lines: Tensor, classes: int, ignore: int, operation: str) -> tuple[Tensor, Tensor]:
+    """Which targets count, and targets that are safe to look up."""
     kept = lines != ignore
     safe = torch.where(kept, lines, 0)
-    b.check_places(safe, rows.shape[1], operation)
-    return rows, kept, safe
+    b.check_places(safe, classes, operation)
+    return kept, safe
 
 
 def _nll(
@@ -45,7 +49,8 @@ def _nll(
     if weight is None and x.ndim == 2 and reduction != _NONE:
         loss, count = b.picked(x, target, ignore, operation)
         return (torch.div(loss, count) if reduction == _MEAN else loss), count
-    rows, kept, safe = _lines(b, x, target, ignore, operation)
+    rows, lines = _lines(x, target)
+    kept, safe = _kept(b, lines, rows.shape[1], ignore, operation)
     each = torch.ones(safe.shape, device=x.device) if weight is None else weight[safe]
     each = torch.where(kept, each, 0.0)
     losses = torch.where(kept, -rows.gather(1, safe.unsqueeze(1)).squeeze(1) * each, 0.0)
@@ -69,13 +74,10 @@ def _nll_backward(
 ) -> Tensor:
     """As aten::nll_loss_backward; a refusal names `operation`."""
     each = -(torch.div(grad, total) if reduction == _MEAN else grad)
-    if weight is None and x.ndim == 2:
-        return b.spread(each, target, x.shape, ignore, operation)
-    rows, kept, safe = _lines(b, x, target, ignore, operation)
-    each = each.expand(safe.shape)
-    each = torch.where(kept, each if weight is None else each * weight[safe], 0.0)
-    zeros = torch.zeros(rows.shape, device=x.device)
-    return zeros.scatter(1, safe.unsqueeze(1), each.unsqueeze(1)).reshape(x.shape)
+    rows, lines = _lines(x, target)
+    if weight is not None:
+        each = each.expand(lines.shape) * weight[_kept(b, lines, rows.shape[1], ignore, operation)[1]]
+    return shaped(b.spread(each, lines, rows.shape, ignore, operation), x.shape)
 
 
 def _nll2d(
@@ -157,12 +159,12 @@ def _bce_with_logits(
     return _reduced(b, losses, reduction, "binary_cross_entropy_with_logits")
 
 
-_ANYWHERE: Mapping[str, Operation] = {
+ANYWHERE: Mapping[str, Operation] = {
     "mse_loss_backward.default": _mse_backward,
     "smooth_l1_loss_backward.default": _smooth_l1_backward,
     "huber_loss_backward.default": _huber_backward,
 }
-_BY_BACKEND: Mapping[str, Operation] = {
+BY_BACKEND: Mapping[str, Operation] = {
     "nll_loss_forward.default": _nll,
     "nll_loss_backward.default": _nll_backward,
     "nll_loss2d_forward.default": _nll2d,
@@ -172,8 +174,3 @@ _BY_BACKEND: Mapping[str, Operation] = {
     "huber_loss.default": _huber,
     "binary_cross_entropy_with_logits.default": _bce_with_logits,
 }
-
-
-def losses(b: Backend) -> dict[str, Operation]:
-    """Every loss, by its ATen name."""
-    return {**_ANYWHERE, **bound(_BY_BACKEND, b)}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from podlt.exact.aten.backend import Backend, Operation, Statistics, Tensor
-from podlt.exact.aten.tensors import bound, shaped
+from podlt.exact.aten.tensors import shaped
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 """Of argument, weight and bias: those that a mask asks for."""
@@ -163,7 +163,7 @@ def _float32(value: float) -> float:
     return float(np.float32(value))
 
 
-_OPERATIONS: Mapping[str, Operation] = {
+BY_BACKEND: Mapping[str, Operation] = {
     **{
         f"{name}{end}.default": partial(run, logarithm, name + end)
         for end, run in (("", _softmax), ("_backward_data", _softmax_backward))
@@ -176,8 +176,3 @@ _OPERATIONS: Mapping[str, Operation] = {
     "_native_batch_norm_legit_functional.default": _batch_norm,
     "native_batch_norm_backward.default": _batch_norm_backward,
 }
-
-
-def normalise(b: Backend) -> dict[str, Operation]:
-    """Every normalisation, by its ATen name."""
-    return bound(_OPERATIONS, b)

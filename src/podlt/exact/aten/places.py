@@ -10,7 +10,7 @@ import torch
 
 from podlt.errors import UnsupportedError, UsageError
 from podlt.exact.aten.backend import Backend, Operation, Tensor
-from podlt.exact.aten.tensors import bound, named
+from podlt.exact.aten.tensors import named
 
 Indices = Sequence[Tensor | None]
 _AT_PLACES = named("gather.default scatter.value index_select.default")
@@ -115,7 +115,7 @@ def _embedding_backward(b: Backend, grad: Tensor, index: Tensor, rows: int, padd
     return b.scatter_rows(None, places, flat, rows, "embedding_dense_backward")
 
 
-_OPERATIONS: Mapping[str, Operation] = {
+BY_BACKEND: Mapping[str, Operation] = {
     **{name: partial(_at, name) for name in _AT_PLACES},
     "index.Tensor": _index,
     "embedding.default": _embedding,
@@ -125,8 +125,3 @@ _OPERATIONS: Mapping[str, Operation] = {
     "index_add.default": _index_add,
     "embedding_dense_backward.default": _embedding_backward,
 }
-
-
-def places(b: Backend) -> dict[str, Operation]:
-    """Every operation at given places, by its ATen name."""
-    return bound(_OPERATIONS, b)

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 
 from podlt.exact.aten.backend import Backend, Operation, Tensor
 from podlt.exact.aten.geometry import Sizes, pair, pooled_length
-from podlt.exact.aten.tensors import bound, number
+from podlt.exact.aten.tensors import number
 from podlt.exact.constants import sum_bits
 
 
@@ -98,14 +98,16 @@ def _adaptive_pool_backward(b: Backend, grad: Tensor, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """The windows along one dimension of `cells`: int64 tensors (windows,).
+    """The windows along one dimension; cells outside of the line hold nothing. Tensors are int64 (windows,).
 
-    start: the first window's first cell.
-    first: each window's first cell; cells outside of the line hold nothing.
-    length: how many cells a window has.
-    stop: the cell after the last that is seen.
-    count: each window's share of the divisor.
-    step: between windows where it is always the same and all of a window's cells are seen, else 0.
+    Args:
+        cells: how many the line has.
+        start: the first window's first cell.
+        first: each window's first cell.
+        length: how many cells a window has.
+        stop: each window's first cell that is not seen any more.
+        count: each window's share of the divisor.
+        step: between windows that are all of this length, or 0 where they are not.
     """
 
     cells: int
@@ -200,7 +202,7 @@ def _area(lines: Lines, divisor: int | None, like: Tensor) -> Tensor:
     return (lines[0].count[:, None] * lines[1].count).float()
 
 
-_OPERATIONS: Mapping[str, Operation] = {
+BY_BACKEND: Mapping[str, Operation] = {
     "max_pool2d_with_indices.default": _max_pool,
     "max_pool2d_with_indices_backward.default": _max_pool_backward,
     "avg_pool2d.default": _average_pool,
@@ -208,8 +210,3 @@ _OPERATIONS: Mapping[str, Operation] = {
     "_adaptive_avg_pool2d.default": _adaptive_pool,
     "_adaptive_avg_pool2d_backward.default": _adaptive_pool_backward,
 }
-
-
-def pooling(b: Backend) -> dict[str, Operation]:
-    """Every operation of pooling, by its ATen name."""
-    return bound(_OPERATIONS, b)

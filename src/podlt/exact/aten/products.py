@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from podlt.exact.aten.backend import Backend, Operation, Tensor
-from podlt.exact.aten.tensors import bound
 
 
 def _mm(b: Backend, x: Tensor, y: Tensor) -> Tensor:
@@ -39,7 +38,7 @@ def _dot(b: Backend, x: Tensor, y: Tensor) -> Tensor:
     return b.mm(x.unsqueeze(0), y.unsqueeze(1), b.digits, None, "dot").reshape(())
 
 
-_OPERATIONS: Mapping[str, Operation] = {
+BY_BACKEND: Mapping[str, Operation] = {
     "mm.default": _mm,
     "bmm.default": _bmm,
     "addmm.default": _addmm,
@@ -47,8 +46,3 @@ _OPERATIONS: Mapping[str, Operation] = {
     "mv.default": _mv,
     "dot.default": _dot,
 }
-
-
-def products(b: Backend) -> dict[str, Operation]:
-    """Every product of matrices, by its ATen name."""
-    return bound(_OPERATIONS, b)

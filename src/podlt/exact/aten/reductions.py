@@ -10,7 +10,7 @@ import torch
 from podlt.exact.aten.backend import Backend, Operation, Tensor
 from podlt.exact.aten.elementwise import power
 from podlt.exact.aten.selection import largest, least, ordered
-from podlt.exact.aten.tensors import bound, normal_dims, number
+from podlt.exact.aten.tensors import normal_dims, number
 from podlt.exact.constants import NonFiniteError
 
 Dims = Sequence[int] | None
@@ -94,7 +94,8 @@ def _log_sum_exp(b: Backend, x: Tensor, dims: int | Sequence[int], keepdim: bool
     return b.functions["log"](total) + top.reshape(total.shape)
 
 
-_OPERATIONS: Mapping[str, Operation] = {
+ANYWHERE: Mapping[str, Operation] = {"prod.default": _product}
+BY_BACKEND: Mapping[str, Operation] = {
     **dict.fromkeys(("sum.default", "sum.dim_IntList"), _sum),
     **dict.fromkeys(("mean.default", "mean.dim"), _mean),
     "var.correction": _variance,
@@ -103,8 +104,3 @@ _OPERATIONS: Mapping[str, Operation] = {
     "linalg_vector_norm.default": _vector_norm,
     "logsumexp.default": _log_sum_exp,
 }
-
-
-def reductions(b: Backend) -> dict[str, Operation]:
-    """Every operation of sums, by its ATen name."""
-    return {**bound(_OPERATIONS, b), "prod.default": _product}

@@ -13,7 +13,7 @@ import torch
 
 from podlt.errors import UsageError
 from podlt.exact.aten.backend import Backend, Operation, Tensor
-from podlt.exact.aten.tensors import bound, normal_dims
+from podlt.exact.aten.tensors import normal_dims
 from podlt.exact.constants import NanError
 
 
@@ -111,7 +111,7 @@ def _extreme(
 largest = partial(_extreme, True, "amax")
 least = partial(_extreme, False, "amin")
 
-_OPERATIONS: Mapping[str, Operation] = {
+BY_BACKEND: Mapping[str, Operation] = {
     "amax.default": largest,
     "amin.default": least,
     "argmax.default": _argmax,
@@ -120,8 +120,3 @@ _OPERATIONS: Mapping[str, Operation] = {
     "sort.default": sort,
     "topk.default": topk,
 }
-
-
-def selection(b: Backend) -> dict[str, Operation]:
-    """Every operation that selects or orders, by its ATen name."""
-    return bound(_OPERATIONS, b)

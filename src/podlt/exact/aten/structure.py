@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
 from podlt.exact.aten.backend import Backend, Operation, Scalar, Tensor
-from podlt.exact.aten.tensors import bound, named
+from podlt.exact.aten.tensors import named
 
 _FROM_TORCH = """
 permute.default t.default transpose.int expand.default
@@ -19,7 +21,7 @@ slice_backward.default slice_scatter.default select_scatter.default repeat.defau
 zeros_like.default ones_like.default new_zeros.default new_full.default new_ones.default tril.default triu.default
 any.default any.dim all.default
 """
-_FACTORIES = "full.default zeros.default ones.default scalar_tensor.default"
+_FACTORIES = named("full.default zeros.default ones.default scalar_tensor.default")
 
 
 def _reshape(x: Tensor, shape: list[int]) -> Tensor:
@@ -37,14 +39,17 @@ def _arange(
     return torch.from_numpy((start + np.arange(count, dtype=np.float64) * step).astype(np.float32)).to(b.device)
 
 
-def structure(b: Backend) -> dict[str, Operation]:
-    """Every operation that moves values, by its ATen name; tensors from numbers are made on the backend's device."""
-    here = b.device == torch.get_default_device()
-    factories = named(_FACTORIES)
-    return {
-        **named(_FROM_TORCH),
-        **{name: run if here else partial(run, device=b.device) for name, run in factories.items()},
-        **dict.fromkeys(("view.default", "_unsafe_view.default", "reshape.default"), _reshape),
-        **bound(dict.fromkeys(("arange.start", "arange.start_step"), _arange), b),
-        "arange.default": lambda end, **options: _arange(b, 0, end, **options),
-    }
+def _made(name: str, b: Backend, *arguments: Any, **options: Any) -> Tensor:
+    """A tensor from numbers, on the backend's device unless the call says another."""
+    return _FACTORIES[name](*arguments, **{"device": b.device, **options})  # type: ignore[no-any-return]
+
+
+ANYWHERE: Mapping[str, Operation] = {
+    **named(_FROM_TORCH),
+    **dict.fromkeys(("view.default", "_unsafe_view.default", "reshape.default"), _reshape),
+}
+BY_BACKEND: Mapping[str, Operation] = {
+    **{name: partial(_made, name) for name in _FACTORIES},
+    **dict.fromkeys(("arange.start", "arange.start_step"), _arange),
+    "arange.default": lambda b, end, **options: _arange(b, 0, end, **options),
+}

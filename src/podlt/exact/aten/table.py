@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 
 from podlt.errors import UsageError
-from podlt.exact.aten.backend import Backend, Operation
-from podlt.exact.aten.convolution import convolutions
-from podlt.exact.aten.elementwise import elementwise
-from podlt.exact.aten.losses import losses
-from podlt.exact.aten.normalise import normalise
-from podlt.exact.aten.places import places
-from podlt.exact.aten.pooling import pooling
-from podlt.exact.aten.products import products
-from podlt.exact.aten.reductions import reductions
-from podlt.exact.aten.selection import selection
-from podlt.exact.aten.structure import structure
-from podlt.exact.constants import MAX_DIGITS
-
-_FAMILIES = (
-    structure,
-    places,
-    selection,
+from podlt.exact.aten import (
+    convolution,
     elementwise,
-    reductions,
     losses,
     normalise,
-    products,
-    convolutions,
+    places,
     pooling,
+    products,
+    reductions,
+    selection,
+    structure,
 )
+from podlt.exact.aten.backend import Backend, Operation
+from podlt.exact.constants import MAX_DIGITS
+
+_ANYWHERE = {**structure.ANYWHERE, **elementwise.ANYWHERE, **reductions.ANYWHERE, **losses.ANYWHERE}
+"""Single operations of torch, and what is composed of them alone."""
+
+_BY_BACKEND = {
+    **structure.BY_BACKEND,
+    **places.BY_BACKEND,
+    **selection.BY_BACKEND,
+    **elementwise.BY_BACKEND,
+    **reductions.BY_BACKEND,
+    **losses.BY_BACKEND,
+    **normalise.BY_BACKEND,
+    **products.BY_BACKEND,
+    **convolution.BY_BACKEND,
+    **pooling.BY_BACKEND,
+}
+"""Operations that take a backend before ATen's arguments."""
 
 
 def aten_table(b: Backend) -> Mapping[str, Operation]:
@@ -44,7 +51,6 @@ def aten_table(b: Backend) -> Mapping[str, Operation]:
     """
     if b.digits not in range(1, MAX_DIGITS + 1):
         raise UsageError(f"arithmetic: expected 1, 2 or 3 digits, got {b.digits}")
-    found: dict[str, Operation] = {}
-    for family in _FAMILIES:
-        found |= family(b)
-    return MappingProxyType({**found, **b.native})
+    functions = {f"{name}.default": b.functions[name] for name in elementwise.FUNCTIONS}
+    bound = {name: partial(run, b) for name, run in _BY_BACKEND.items()}
+    return MappingProxyType({**_ANYWHERE, **functions, **bound, **b.native})

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 
-from podlt.exact.aten.backend import Backend, Operation, Tensor
+from podlt.exact.aten.backend import Operation, Tensor
 
 INFINITY = 0x7F800000
 """The bits of float32 infinity; those of NaNs are larger."""
@@ -20,11 +19,6 @@ def named(names: str) -> dict[str, Operation]:
         packet, _, overload = name.partition(".")
         found[name] = getattr(getattr(torch.ops.aten, packet), overload)._op  # the overload itself asks Python first
     return found
-
-
-def bound(operations: Mapping[str, Operation], b: Backend) -> dict[str, Operation]:
-    """The operations with a backend as their first argument."""
-    return {name: partial(run, b) for name, run in operations.items()}
 
 
 def number(value: float, like: Tensor) -> Tensor:

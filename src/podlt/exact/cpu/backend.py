@@ -15,6 +15,7 @@ from podlt.exact.cpu import convolution, elementwise, losses, normalise, pooling
 _ONE_KERNEL = """
 div.Tensor div.Scalar threshold_backward.default sign.default clone.default
 gather.default scatter.value index_select.default index.Tensor embedding.default
+full.default zeros.default ones.default scalar_tensor.default
 """
 
 
@@ -50,6 +51,7 @@ class CpuBackend:
     mm = staticmethod(products.mm)
     bmm = staticmethod(products.bmm)
     cut_samples = staticmethod(convolution.cut_samples)
+    spaced = staticmethod(convolution.spaced)
     convolve = staticmethod(convolution.convolve)
     weight_gradient = staticmethod(convolution.weight_gradient)
     softmax = staticmethod(normalise.softmax)

@@ -25,10 +25,12 @@ _local = threading.local()
 class Digits:
     """One operand of products, cut.
 
-    planes: int8 (b, m, digits * k) for a left operand, (b, digits * k, n) for a right one, any strides.
-    exponents: int64 (b, m) or (b, n); place: where they lie.
-    levels: for each matrix, and for each level, the planes that take part in it: the first of a left operand, the last
-    of a right one.
+    Args:
+        planes: int8 (b, m, digits * k) for a left operand, (b, digits * k, n) for a right one, any strides.
+        exponents: int64 (b, m) or (b, n).
+        place: the address of the exponents.
+        levels: for each matrix, the planes that take part in each level: the first of a left operand, the last of a
+            right one.
     """
 
     planes: torch.Tensor

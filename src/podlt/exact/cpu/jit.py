@@ -52,13 +52,6 @@ def float32_at(address: int, count: int) -> Array:
 
 
 @inlined
-def uint32_at(address: int, count: int) -> Array:
-    """As `float32_at`, their bits."""
-    found: Array = numba.carray(_pointer(address), count, np.uint32)  # type: ignore[attr-defined, call-arg]
-    return found
-
-
-@inlined
 def int8_at(address: int, count: int) -> Array:
     """As `float32_at`, for int8."""
     found: Array = numba.carray(_pointer(address), count, np.int8)  # type: ignore[attr-defined, call-arg]

@@ -46,13 +46,13 @@ def mm(
     operation: str = "mm",
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The exact product of float32 (m, k) and (k, n), any strides, then `+ bias` (n,) as one float32 operation.
+    """`Backend.mm`.
 
     Args:
         out: float32 (m, n), contiguous: takes the product, and is returned.
 
     Raises:
-        NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
+        ValueError: `out` has another shape.
     """
     (m, k), n = a.shape, b.shape[1]
     if out is None:
@@ -68,11 +68,7 @@ def mm(
 
 
 def bmm(a: torch.Tensor, b: torch.Tensor, digits: int, operation: str = "bmm") -> torch.Tensor:
-    """The exact products of float32 (b, m, k) and (b, k, n), any strides; each row and column has its own exponent.
-
-    Raises:
-        NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
-    """
+    """`Backend.bmm`."""
     (batches, m, k), n = a.shape, b.shape[2]
     if k == 0:
         return torch.zeros((batches, m, n))
@@ -92,7 +88,7 @@ def _multiply(
         added = _no_bias if bias is None else bias.detach().numpy()
         for i in range(batches):
             levels = level_products(left.planes[i], right.planes[i], digits)
-            kernels_digits.combine(levels, left.exponents[i], right.exponents[i], digits, added, False, target[i])
+            kernels_digits.combine(levels, left.exponents[i], right.exponents[i], digits, added, target[i])
         ctypes.memmove(out, target.ctypes.data, target.nbytes)
         return
     if not m * n:
@@ -121,7 +117,8 @@ def level_products(left: torch.Tensor, right: torch.Tensor, digits: int) -> Arra
     """The sums of the products of digits i and j with i + j = l, for each l < `digits`.
 
     Args:
-        left: int8 (m, digits * k); right: int8 (digits * k, n).
+        left: int8 (m, digits * k).
+        right: int8 (digits * k, n).
 
     Returns:
         (digits, m, n), in scratch memory: int32, or integers in float64 where int32 could overflow

@@ -34,8 +34,11 @@ def total(x: torch.Tensor, dims: Sequence[int] | None, keepdim: bool, operation:
 class _Plan:
     """How a sum is done.
 
-    shape: of the result; order: of the dimensions before it is done, None as they are.
-    columns: whether the middle of three `blocks` of dimensions is summed, and not the outer two; bits: of a term.
+    Args:
+        shape: of the result.
+        order: of the dimensions before it is done, None as they are.
+        columns: whether the middle of three `blocks` of dimensions is summed, and not the outer two.
+        bits: of a term.
     """
 
     shape: tuple[int, ...]

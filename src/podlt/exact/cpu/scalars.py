@@ -1,4 +1,4 @@
-"""The elementary functions of one float32, for kernels to call: each the sequence of `definition_elementary`.
+"""The elementary functions of one float32, for kernels to call: each the sequence of `definition.elementary`.
 
 Every constant is a float32 object: a Python literal would lift the whole expression to binary64.
 """
@@ -55,7 +55,7 @@ def _signed(size: np.float32, x: np.float32) -> np.float32:
 
 @scalar
 def exp(x: np.float32) -> np.float32:
-    """e**x; see `definition_elementary.exp`."""
+    """e**x; see `definition.elementary.exp`."""
     b = x if x < _EXP_LARGEST else _EXP_LARGEST
     b = b if b > _EXP_LEAST else _EXP_LEAST
     n = (b * _LOG2_E + _ROUND32) - _ROUND32
@@ -72,7 +72,7 @@ def exp(x: np.float32) -> np.float32:
 
 @scalar
 def log(x: np.float32) -> np.float32:
-    """ln x; see `definition_elementary.log`."""
+    """ln x; see `definition.elementary.log`."""
     subnormal = x < _SMALLEST_NORMAL
     y = np.float32(x * _TWO_23 if subnormal else x)
     bits = y.view(np.int32)
@@ -94,7 +94,7 @@ def log(x: np.float32) -> np.float32:
 
 @scalar
 def tanh(x: np.float32) -> np.float32:
-    """The hyperbolic tangent; see `definition_elementary.tanh`."""
+    """The hyperbolic tangent; see `definition.elementary.tanh`."""
     size = abs(x)
     z = x * x
     near = ((((((_T0 * z + _T1) * z + _T2) * z + _T3) * z + _T4) * z) * x) + x
@@ -111,7 +111,7 @@ def sigmoid(x: np.float32) -> np.float32:
 
 @scalar
 def erf(x: np.float32) -> np.float32:
-    """The error function; see `definition_elementary.erf`."""
+    """The error function; see `definition.elementary.erf`."""
     size = abs(x)
     s = x * x
     near = (((((_N0 * s + _N1) * s + _N2) * s + _N3) * s + _N4) * s + _N5) * x + x
@@ -124,7 +124,7 @@ def erf(x: np.float32) -> np.float32:
 
 @scalar
 def log1p(x: np.float32) -> np.float32:
-    """ln(1 + x); see `definition_elementary.log1p`."""
+    """ln(1 + x); see `definition.elementary.log1p`."""
     u = x + _1
     d = u - _1
     exact = d == _0
@@ -134,7 +134,7 @@ def log1p(x: np.float32) -> np.float32:
 
 @scalar
 def expm1(x: np.float32) -> np.float32:
-    """e**x - 1; see `definition_elementary.expm1`."""
+    """e**x - 1; see `definition.elementary.expm1`."""
     b = x if x < _EXPM1_BOUND else _EXPM1_BOUND
     b = b if b > -_EXPM1_BOUND else -_EXPM1_BOUND
     n = (b * _LOG2_E + _ROUND32) - _ROUND32
@@ -155,13 +155,13 @@ def rsqrt(x: np.float32) -> np.float32:
 
 @scalar
 def gelu(x: np.float32) -> np.float32:
-    """See `definition_elementary.gelu`."""
+    """See `definition.elementary.gelu`."""
     return (x * _HALF) * (_1 + erf(x * _SQRT_HALF))
 
 
 @scalar
 def gelu_slope(x: np.float32) -> np.float32:
-    """See `definition_elementary.gelu_slope`."""
+    """See `definition.elementary.gelu_slope`."""
     area = _HALF * (_1 + erf(x * _SQRT_HALF))
     density = exp((x * x) * _MINUS_HALF) * _INVERSE_SQRT_TWO_PI
     return area + x * density
@@ -174,13 +174,13 @@ def _gelu_argument(x: np.float32) -> np.float32:
 
 @scalar
 def gelu_tanh(x: np.float32) -> np.float32:
-    """See `definition_elementary.gelu_tanh`."""
+    """See `definition.elementary.gelu_tanh`."""
     return (x * _HALF) * (_1 + tanh(_gelu_argument(x)))
 
 
 @scalar
 def gelu_tanh_slope(x: np.float32) -> np.float32:
-    """See `definition_elementary.gelu_tanh_slope`."""
+    """See `definition.elementary.gelu_tanh_slope`."""
     t = tanh(_gelu_argument(x))
     left = _HALF * (_1 + t)
     inner = _SQRT_TWO_OVER_PI * (_1 + _GELU_CUBIC_3 * (x * x))
@@ -189,7 +189,7 @@ def gelu_tanh_slope(x: np.float32) -> np.float32:
 
 @scalar
 def wave(x: np.float32, quarters: int) -> np.float32:
-    """sin(x + quarters pi/2), for |x| < 2**19; see `definition_elementary.sin`."""
+    """sin(x + quarters pi/2), for |x| < 2**19; see `definition.elementary.sin`."""
     wide = np.float64(x)
     n = (wide * c.TWO_OVER_PI + _ROUND64) - _ROUND64
     r = (wide - n * c.HALF_PI_HIGH) - n * c.HALF_PI_LOW
@@ -203,7 +203,7 @@ def wave(x: np.float32, quarters: int) -> np.float32:
 
 @scalar
 def power(x: np.float64, y: np.float64) -> np.float64:
-    """x**y before its one rounding to float32; see `definition_elementary.power`."""
+    """x**y before its one rounding to float32; see `definition.elementary.power`."""
     if abs(y) <= c.LARGEST_INTEGER_POWER and y == np.rint(y):
         n = int(abs(y))
         total = 1.0

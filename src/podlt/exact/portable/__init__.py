@@ -6,5 +6,5 @@ device, is not used: division by a Python number (CUDA multiplies by the recipro
 `reciprocal`, float32 `sqrt` (a vector library on the CPU), `maximum` and `amax` of zeros of both signs, conversions of
 what does not fit an int64, `exp` and its kin, float32 matrix products (TF32) and sums of floats in any order.
 
-It runs on the CPU as well, slowly, and is tested there, bit for bit against the definitions and the CPU's own twin.
+It runs on the CPU as well, slowly, and is tested there, bit for bit against the definitions and the CPU's own backend.
 """

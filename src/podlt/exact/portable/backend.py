@@ -64,6 +64,7 @@ class PortableBackend:
     mm = staticmethod(products.mm)
     bmm = staticmethod(products.bmm)
     cut_samples = staticmethod(convolution.cut_samples)
+    spaced = staticmethod(convolution.spaced)
     convolve = staticmethod(convolution.convolve)
     weight_gradient = staticmethod(convolution.weight_gradient)
     softmax = staticmethod(normalise.softmax)

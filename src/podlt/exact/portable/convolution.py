@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from podlt.exact.aten.geometry import Geometry, Pair
+from podlt.exact.aten.geometry import Geometry, Pair, apart
 from podlt.exact.portable.bits import Tensor
 from podlt.exact.portable.products import cut_exponents, cut_planes, level_sum, padded_rows, padded_terms, scaled
 
@@ -26,6 +26,14 @@ def cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> tuple[Te
         return planes, torch.zeros((n, groups), dtype=torch.int64, device=x.device)
     e = cut_exponents(values, [2, 3, 4], operation)
     return torch.stack(cut_planes(values, e, digits, last_first=False), 2), e.reshape(n, groups)
+
+
+def spaced(planes: Tensor, stride: Pair) -> Tensor:
+    """`Backend.spaced`."""
+    shape = *planes.shape[:-2], *apart((planes.shape[-2], planes.shape[-1]), stride)
+    out = torch.zeros(shape, dtype=torch.int8, device=planes.device)
+    out[..., :: stride[0], :: stride[1]] = planes
+    return out
 
 
 def convolve(

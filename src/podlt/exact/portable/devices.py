@@ -1,4 +1,4 @@
-"""The names of devices: "cpu" (its own twin), "cuda" and "cuda:N", and "portable": the CPU by the table of a GPU."""
+"""The names of devices: "cpu" (its own backend), "cuda" and "cuda:N", and "portable": the CPU by the table of a GPU."""
 
 from __future__ import annotations
 

@@ -108,21 +108,13 @@ def cut_rows(x: Tensor, digits: int, operation: str, last_first: bool) -> tuple[
 
 
 def mm(a: Tensor, b: Tensor, digits: int, bias: Tensor | None = None, operation: str = "mm") -> Tensor:
-    """The exact product of float32 (m, k) and (k, n), any strides, then `+ bias` (n,) as one float32 operation.
-
-    Raises:
-        NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
-    """
+    """`Backend.mm`."""
     out = bmm(a.unsqueeze(0), b.unsqueeze(0), digits, operation).squeeze(0)
     return out if bias is None else out + bias
 
 
 def bmm(a: Tensor, b: Tensor, digits: int, operation: str = "bmm") -> Tensor:
-    """The exact products of float32 (b, m, k) and (b, k, n), any strides; each row and column has its own exponent.
-
-    Raises:
-        NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
-    """
+    """`Backend.bmm`."""
     batches, m, k = a.shape
     n = b.shape[2]
     if k == 0:
@@ -141,8 +133,8 @@ def level_sum(left: Tensor, right: Tensor, digits: int) -> Tensor:
     """Sum over digits i + j < `digits` of their products' sums, times 128**(digits - 1 - i - j): whole float64.
 
     Args:
-        left: int8 (m, digits * k), most significant plane first; right: int8 (n, digits * k), last plane first;
-            sizes padded as `cut_rows` does.
+        left: int8 (m, digits * k), most significant plane first; sizes padded as `cut_rows` does, here and below.
+        right: int8 (n, digits * k), last plane first.
 
     Returns:
         float64 (m, n), exact while the sum stays below 2**53: k up to 2**26 for three digits.

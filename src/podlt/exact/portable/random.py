@@ -39,7 +39,8 @@ def uniform(seed: int, draw: int, shape: Sequence[int], device: torch.device | s
     """Uniform float32 in [0, 1), multiples of 2**-24.
 
     Args:
-        seed: 64 bits, of the task; draw: the number of the draw within the program.
+        seed: 64 bits, of the task.
+        draw: the number of the draw within the program.
     """
     count = math.prod(shape)
     index = torch.arange(-(-count // 4), device=device)

@@ -55,7 +55,8 @@ def mean(addresses: Array, weights: Array, bits: int, divisor: np.float32, out: 
     """The weighted sum of updates in units of 2**(e - bits), rounded once, over `divisor`; whether all was finite.
 
     Args:
-        addresses: int64 (u,): where the float32 values of each update lie, as many as `out` has; weights: int64 (u,).
+        addresses: int64 (u,): where the float32 values of each update lie, as many as `out` has.
+        weights: int64 (u,).
         bits: so few that the sum of the weights, times 2**bits, is below 2**63.
         out: float32 (n,), written; of no use where not all was finite.
     """

@@ -6,11 +6,8 @@ import numpy as np
 
 from podlt.exact.constants import Array
 from podlt.exact.cpu.jit import kernel, scalar
-from podlt.exact.cpu.kernels.digits import power32, power64, row_exponent
-from podlt.exact.cpu.kernels.sums import is_finite, magnitude
-
-_ROUND32 = np.float32(12582912.0)
-_U7, _U64, _U127 = np.uint32(7), np.uint32(64), np.uint32(127)
+from podlt.exact.cpu.kernels.digits import cut_line, power32, row_exponent
+from podlt.exact.cpu.kernels.sums import is_finite, magnitude, power64
 
 
 @kernel
@@ -30,24 +27,8 @@ def cut_channels(x: Array, planes: Array, exponents: Array, digits: int, reverse
     first, last = (digits - 1, 0) if reverse else (0, digits - 1)
     for i in range(n):
         for j in range(c):
-            row = x[i, j]
-            scale = power32(7 * digits - 1 - exponents[j])
-            high, middle, low = planes[i, first, j], planes[i, min(1, digits - 1), j], planes[i, last, j]
-            if digits == 1:
-                for k in range(length):
-                    high[k] = np.int8(np.float32(row[k] * scale + _ROUND32).view(np.uint32))
-            elif digits == 2:
-                for k in range(length):
-                    u = np.float32(row[k] * scale + _ROUND32).view(np.uint32) + _U64
-                    high[k] = np.int8(u >> _U7)
-                    low[k] = np.int8((u & _U127) - _U64)
-            else:
-                for k in range(length):
-                    u = np.float32(row[k] * scale + _ROUND32).view(np.uint32) + _U64
-                    v = (u >> _U7) + _U64
-                    high[k] = np.int8(v >> _U7)
-                    middle[k] = np.int8((v & _U127) - _U64)
-                    low[k] = np.int8((u & _U127) - _U64)
+            middle = planes[i, min(1, digits - 1), j]
+            cut_line(x[i, j], exponents[j], digits, planes[i, first, j], middle, planes[i, last, j])
     return is_finite(top.max())
 
 
@@ -171,11 +152,14 @@ def combine_narrow(
 def combine_samples(
     levels: Array, ea: Array, eb: Array, digits: int, bias: Array, out: Array, first: int, channel: int
 ) -> None:
-    """As `kernels_digits.combine`, into samples and channels of a larger tensor.
+    """As `kernels.digits.combine`, into samples and channels of a larger tensor.
 
     Args:
-        levels: int32 or float64 (digits, o, count * l); ea: int64 (o,); eb: int64 (count,), one a sample.
-        bias: float32 (o,) or (0,); out: float32 (n, channels, l), written from sample `first` and `channel` on.
+        levels: int32 or float64 (digits, o, count * l).
+        ea: int64 (o,).
+        eb: int64 (count,), one a sample.
+        bias: float32 (o,) or (0,).
+        out: float32 (n, channels, l), written from sample `first` and `channel` on.
     """
     rows = levels.shape[1]
     length = out.shape[2]

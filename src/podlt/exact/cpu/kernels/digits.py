@@ -12,22 +12,15 @@ from __future__ import annotations
 import numpy as np
 
 from podlt.exact.constants import LEAST_EXPONENT, Array
-from podlt.exact.cpu.jit import float32_at, inlined, int8_at, int32_at, int64_at, kernel, uint32_at
+from podlt.exact.cpu.jit import float32_at, inlined, int8_at, int32_at, int64_at, kernel, scalar
+from podlt.exact.cpu.kernels.sums import exponent, is_finite, magnitude, power64
 
 _ROUND32 = np.float32(12582912.0)  # 1.5 * 2**23; its bits are a multiple of 2**21, so digits come out of them unharmed
-_MAGNITUDE = np.uint32(0x7FFFFFFF)
-_INFINITY = np.uint32(0x7F800000)
 _U7, _U64, _U127 = np.uint32(7), np.uint32(64), np.uint32(127)
 _LEAST = LEAST_EXPONENT
 
 NARROW_TERMS = 4031
 """So many terms of two digits, both levels together, sum to less than 2**31: k * (2**19 + 2**13)."""
-
-
-@inlined
-def power64(e: int) -> np.float64:
-    """2**e as a float64, for a normal result, from its bits."""
-    return np.int64((e + 1023) << 52).view(np.float64)
 
 
 @inlined
@@ -39,15 +32,36 @@ def power32(e: int) -> np.float32:
 @inlined
 def row_exponent(top: np.uint32) -> int:
     """The exponent at which a row is cut, from the bits of its largest magnitude."""
-    return max((np.int64(top) >> 23) - 126, _LEAST)
+    return max(exponent(top), _LEAST)
+
+
+@scalar
+def cut_line(row: Array, e: int, digits: int, high: Array, middle: Array, low: Array) -> None:
+    """Cut float32 (k,) below 2**e into int8 (k,) digits; of one or two there is no middle, and of one no low."""
+    scale = power32(7 * digits - 1 - e)
+    if digits == 1:
+        for j in range(len(row)):
+            high[j] = np.int8(np.float32(row[j] * scale + _ROUND32).view(np.uint32))
+    elif digits == 2:
+        for j in range(len(row)):
+            u = np.float32(row[j] * scale + _ROUND32).view(np.uint32) + _U64
+            high[j] = np.int8(u >> _U7)
+            low[j] = np.int8((u & _U127) - _U64)
+    else:
+        for j in range(len(row)):
+            u = np.float32(row[j] * scale + _ROUND32).view(np.uint32) + _U64
+            v = (u >> _U7) + _U64
+            high[j] = np.int8(v >> _U7)
+            middle[j] = np.int8((v & _U127) - _U64)
+            low[j] = np.int8((u & _U127) - _U64)
 
 
 @kernel
-def cut_rows(x: Array, bits: Array, planes: Array, exponents: Array, digits: int, reverse: bool) -> bool:
+def cut_rows(x: Array, planes: Array, exponents: Array, digits: int, reverse: bool) -> bool:
     """Cut each row of `x` into digits that lie side by side in the same row of `planes`; whether all was finite.
 
     Args:
-        x: float32 (m, k), C order; bits: the same memory as uint32.
+        x: float32 (m, k), C order.
         planes: int8 (m, digits * k), written: most significant first, or last when `reverse`.
         exponents: int64 (m,), written.
     """
@@ -56,40 +70,21 @@ def cut_rows(x: Array, bits: Array, planes: Array, exponents: Array, digits: int
     for i in range(m):
         top = np.uint32(0)
         for j in range(k):
-            top = max(top, np.uint32(bits[i, j] & _MAGNITUDE))
+            top = max(top, magnitude(x[i, j]))
         worst = max(worst, top)
-        e = row_exponent(top)
-        exponents[i] = e
-        scale = power32(7 * digits - 1 - e)
-        if digits == 1:
-            for j in range(k):
-                planes[i, j] = np.int8(np.float32(x[i, j] * scale + _ROUND32).view(np.uint32))
-        elif digits == 2:
-            high = planes[i, k:] if reverse else planes[i, :k]
-            low = planes[i, :k] if reverse else planes[i, k:]
-            for j in range(k):
-                u = np.float32(x[i, j] * scale + _ROUND32).view(np.uint32) + _U64
-                high[j] = np.int8(u >> _U7)
-                low[j] = np.int8((u & _U127) - _U64)
-        else:
-            high = planes[i, 2 * k :] if reverse else planes[i, :k]
-            middle = planes[i, k : 2 * k]
-            low = planes[i, :k] if reverse else planes[i, 2 * k :]
-            for j in range(k):
-                u = np.float32(x[i, j] * scale + _ROUND32).view(np.uint32) + _U64
-                v = (u >> _U7) + _U64
-                high[j] = np.int8(v >> _U7)
-                middle[j] = np.int8((v & _U127) - _U64)
-                low[j] = np.int8((u & _U127) - _U64)
-    return bool(worst < _INFINITY)
+        exponents[i] = row_exponent(top)
+        first, last = planes[i, :k], planes[i, (digits - 1) * k :]
+        high, low = (last, first) if reverse else (first, last)
+        cut_line(x[i], exponents[i], digits, high, planes[i, k : 2 * k], low)
+    return is_finite(worst)
 
 
 @kernel
-def cut_columns(x: Array, bits: Array, planes: Array, exponents: Array, digits: int, reverse: bool) -> bool:
+def cut_columns(x: Array, planes: Array, exponents: Array, digits: int, reverse: bool) -> bool:
     """Cut each column of each matrix of `x`; the digits' planes lie below each other. Whether all was finite.
 
     Args:
-        x: float32 (b, k, n), C order; bits: the same memory as uint32.
+        x: float32 (b, k, n), C order.
         planes: int8 (b, digits * k, n), written: most significant first, or last when `reverse`.
         exponents: int64 (b, n), written.
     """
@@ -101,7 +96,7 @@ def cut_columns(x: Array, bits: Array, planes: Array, exponents: Array, digits: 
         top[:] = 0
         for i in range(k):
             for j in range(n):
-                top[j] = max(top[j], np.uint32(bits[b, i, j] & _MAGNITUDE))
+                top[j] = max(top[j], magnitude(x[b, i, j]))
         for j in range(n):
             worst = max(worst, top[j])
             e = row_exponent(top[j])
@@ -127,7 +122,7 @@ def cut_columns(x: Array, bits: Array, planes: Array, exponents: Array, digits: 
                     high[j] = np.int8(v >> _U7)
                     middle[j] = np.int8((v & _U127) - _U64)
                     low[j] = np.int8((u & _U127) - _U64)
-    return bool(worst < _INFINITY)
+    return is_finite(worst)
 
 
 @kernel
@@ -147,18 +142,14 @@ def cut_at(
     Addresses, because a small operand is cut sooner than an array is handed over.
     """
     size = batches * rows * columns
-    values, bits = float32_at(x, size), uint32_at(x, size)
-    cut = int8_at(planes, digits * size)
+    values, cut = float32_at(x, size), int8_at(planes, digits * size)
     if along_rows:
         lines = batches * rows
-        into = cut.reshape((lines, digits * columns))
-        found = int64_at(exponents, lines)
-        return cut_rows(values.reshape((lines, columns)), bits.reshape((lines, columns)), into, found, digits, reverse)
-    shape = (batches, rows, columns)
-    below = cut.reshape((batches, digits * rows, columns))
-    found = int64_at(exponents, batches * columns)
+        beside, found = cut.reshape((lines, digits * columns)), int64_at(exponents, lines)
+        return cut_rows(values.reshape((lines, columns)), beside, found, digits, reverse)
+    below, found = cut.reshape((batches, digits * rows, columns)), int64_at(exponents, batches * columns)
     return cut_columns(
-        values.reshape(shape), bits.reshape(shape), below, found.reshape((batches, columns)), digits, reverse
+        values.reshape((batches, rows, columns)), below, found.reshape((batches, columns)), digits, reverse
     )
 
 
@@ -181,7 +172,7 @@ def combine_at(levels: int, m: int, n: int, k: int, ea: int, eb: int, digits: in
     for i in range(m):
         fits = fits and rows[i] + shift + least >= -126 and rows[i] + shift + most <= 127
     if not (fits and most <= 127):
-        combine(p, rows, columns, digits, added, False, target)
+        combine(p, rows, columns, digits, added, target)
         return
     scale = np.empty(n, np.float32)
     for j in range(n):
@@ -201,13 +192,14 @@ def combine_at(levels: int, m: int, n: int, k: int, ea: int, eb: int, digits: in
 
 
 @kernel
-def combine(levels: Array, ea: Array, eb: Array, digits: int, bias: Array, bias_rows: bool, out: Array) -> None:
+def combine(levels: Array, ea: Array, eb: Array, digits: int, bias: Array, out: Array) -> None:
     """out = float32(sum of levels * powers of 2**7, scaled by both exponents), rounded once, then `+ bias`.
 
     Args:
         levels: int32 or float64 (digits, m, n): level l is the sum of the products of digits i and j with i + j = l.
-        ea: int64 (m,); eb: int64 (n,).
-        bias: float32 (n,), or (m,) when `bias_rows`, or (0,) for none: added as one float32 operation.
+        ea: int64 (m,).
+        eb: int64 (n,).
+        bias: float32 (n,), or (0,) for none: added as one float32 operation.
         out: float32 (m, n), written.
     """
     _, m, n = levels.shape
@@ -233,9 +225,5 @@ def combine(levels: Array, ea: Array, eb: Array, digits: int, bias: Array, bias_
                 v = (np.float64(p0[j]) * seven + np.float64(p1[j])) * seven + np.float64(p2[j])
                 row[j] = np.float32(v * (scale * column[j]))
         if len(bias) > 0:
-            if bias_rows:
-                for j in range(n):
-                    row[j] = row[j] + bias[i]
-            else:
-                for j in range(n):
-                    row[j] = row[j] + bias[j]
+            for j in range(n):
+                row[j] = row[j] + bias[j]

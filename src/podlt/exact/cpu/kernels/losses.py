@@ -19,7 +19,10 @@ def picked_at(x: int, target: int, m: int, n: int, ignore: int, bits: int, loss:
     """loss = the exact sum of -x[i, target[i]] over the lines whose target is not `ignore`; count = how many they are.
 
     Args:
-        x: where float32 (m, n) lies; target: int64 (m,); loss, count: float32 (1,), written; bits: `rules.sum_bits`.
+        x: where float32 (m, n) lies.
+        target: where int64 (m,) lies.
+        bits: `constants.sum_bits`.
+        loss, count: where float32 (1,) lies, written.
     """
     rows, classes = float32_at(x, m * n).reshape((m, n)), int64_at(target, m)
     top = np.uint32(0)
@@ -48,7 +51,9 @@ def spread_at(values: int, each: bool, target: int, m: int, n: int, ignore: int,
     """out[i, target[i]] = values[i] (or values[0] if not `each`) where the target is not `ignore`; 0 elsewhere.
 
     Args:
-        values: where float32 (m,) or (1,) lies; target: int64 (m,); out: float32 (m, n), written.
+        values: where float32 (m,) or (1,) lies.
+        target: where int64 (m,) lies.
+        out: where float32 (m, n) lies, written.
     """
     given, classes = float32_at(values, m if each else 1), int64_at(target, m)
     rows = float32_at(out, m * n).reshape((m, n))

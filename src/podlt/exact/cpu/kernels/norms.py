@@ -1,6 +1,6 @@
 """Loops on the CPU for softmax and normalisations: elementary functions, exact sums and float32 steps in one pass.
 
-Definitions, step by step: `definition_layers`.
+Definitions, step by step: `definition.layers`.
 """
 
 # Numba compiles this file; NumPy's stubs do not describe how its scalars combine.
@@ -20,12 +20,15 @@ _1 = np.float32(1.0)
 
 
 @kernel
-def softmax(x: Array, bits: int, logarithm: bool, out: Array) -> bool:
-    """Rows of float32 (m, n) to their softmax, or its logarithm; False where a row has no finite maximum or a NaN.
+def softmax_at(at: int, m: int, n: int, bits: int, logarithm: bool, to: int) -> bool:
+    """Float32 (m, n) at an address to their softmax, or its logarithm, at another, by rows.
 
     The largest exponential of a row is exactly 1: that is the exponent of the sum, and no pass is spent on it.
+
+    Returns:
+        False where a row has no finite maximum, or a NaN.
     """
-    m, n = x.shape
+    x, out = float32_at(at, m * n).reshape((m, n)), float32_at(to, m * n).reshape((m, n))
     scale = power64(bits - 1)
     fine = True
     for i in range(m):
@@ -59,9 +62,11 @@ def softmax(x: Array, bits: int, logarithm: bool, out: Array) -> bool:
 
 
 @kernel
-def softmax_backward(grad: Array, y: Array, bits: int, logarithm: bool, out: Array) -> bool:
-    """From the gradient of `softmax`'s result `y` to that of its argument, float32 (m, n); whether all was finite."""
-    m, n = y.shape
+def softmax_backward_at(grad_at: int, y_at: int, m: int, n: int, bits: int, logarithm: bool, to: int) -> bool:
+    """From the gradients of `softmax_at`'s results to those of its argument; whether all was finite."""
+    size, shape = m * n, (m, n)
+    grad, y = float32_at(grad_at, size).reshape(shape), float32_at(y_at, size).reshape(shape)
+    out = float32_at(to, size).reshape(shape)
     worst = np.uint32(0)
     for i in range(m):
         g, row, target = grad[i], y[i], out[i]
@@ -82,21 +87,6 @@ def softmax_backward(grad: Array, y: Array, bits: int, logarithm: bool, out: Arr
             for j in range(n):
                 target[j] = row[j] * (g[j] - s)
     return is_finite(worst)
-
-
-@kernel
-def softmax_at(x: int, m: int, n: int, bits: int, logarithm: bool, out: int) -> bool:
-    """`softmax` of the float32 (m, n) at an address, to another."""
-    size = m * n
-    return softmax(float32_at(x, size).reshape((m, n)), bits, logarithm, float32_at(out, size).reshape((m, n)))
-
-
-@kernel
-def softmax_backward_at(grad: int, y: int, m: int, n: int, bits: int, logarithm: bool, out: int) -> bool:
-    """`softmax_backward` of the float32 (m, n) at two addresses, to a third."""
-    shape, size = (m, n), m * n
-    given, result = float32_at(grad, size).reshape(shape), float32_at(y, size).reshape(shape)
-    return softmax_backward(given, result, bits, logarithm, float32_at(out, size).reshape(shape))
 
 
 @kernel
@@ -180,7 +170,8 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: np.float32, bits: int,
     """Normalise float32 (n, c, l) by channel, one channel after the other while it is in the cache.
 
     Args:
-        weight, bias: float32 (c,); bits: `rules.sum_bits` of n * l.
+        weight, bias: float32 (c,).
+        bits: `constants.sum_bits` of n * l.
         stats: float32 (3, c), written: the means, the sums of (x - mean)**2, and 1/deviations.
         out: float32 (n, c, l), written.
     """

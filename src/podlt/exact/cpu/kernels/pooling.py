@@ -14,7 +14,10 @@ def max_pool(x: Array, window: Array, out: Array, index: Array) -> None:
     """The first largest value of each window, in row-major order, and where it is in its plane; NaN is the largest.
 
     Args:
-        x: float32 (b, h, w); window as in `patches`; out: float32 and index: int64 (b, oh, ow), written.
+        x: float32 (b, h, w).
+        window: as in `convolution.patches`.
+        out: float32 (b, oh, ow), written.
+        index: int64 (b, oh, ow), written.
     """
     planes, h, w = x.shape
     kh, kw, sh, sw, ph, pw, dh, dw = window

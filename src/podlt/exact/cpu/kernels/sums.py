@@ -149,8 +149,10 @@ def scatter_rows(base: Array, index: Array, x: Array, bits: int, out: Array) -> 
     """out[r] = the exact sum of base[r] and of every x[i] with index[i] = r, under one exponent; whether all finite.
 
     Args:
-        base: float32 (rows, width), or (0, 0) for zeros; index: int64 (n,), each in [0, rows), or < 0: left out.
-        x: float32 (n, width); out: float32 (rows, width), written.
+        base: float32 (rows, width), or (0, 0) for zeros.
+        index: int64 (n,), each in [0, rows), or < 0: left out.
+        x: float32 (n, width).
+        out: float32 (rows, width), written.
     """
     rows, width = out.shape
     top = np.uint32(0)
