@@ -1,12 +1,11 @@
-"""The house rules that a parser can hold: docstrings, names, sizes of files, and which way imports point.
-
-Only files of `src/podlt` are read; nothing of podlt is imported.
-"""
+"""The house rules that a parser can hold: docstrings, names, sizes of files, imports, and what is never called."""
 
 from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -40,6 +39,12 @@ def modules() -> dict[str, ast.Module]:
     return {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in sorted(ROOT.rglob("*.py"))}
 
 
+@cache
+def nodes(path: str) -> list[ast.AST]:
+    """Every node of a module's tree."""
+    return [*ast.walk(modules()[path])]
+
+
 def in_wings() -> list[str]:
     return [path for path in modules() if path.split("/")[0] in WINGS]
 
@@ -47,7 +52,7 @@ def in_wings() -> list[str]:
 @cache
 def classes() -> dict[str, ast.ClassDef]:
     """Every class of the tree by its name."""
-    return {node.name: node for tree in modules().values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    return {node.name: node for path in modules() for node in nodes(path) if isinstance(node, ast.ClassDef)}
 
 
 # -- docstrings ----------------------------------------------------------------------------------------------------
@@ -100,9 +105,9 @@ def sections(text: str) -> Iterator[tuple[str, list[str]]]:
 
 def faults_of(node: Documented) -> list[str]:
     """What is wrong with the blocks of a docstring."""
-    known = members(node) if isinstance(node, ast.ClassDef) else parameters(node)
     found = []
     for section, block in sections(ast.get_docstring(node) or ""):
+        known = members(node) if isinstance(node, ast.ClassDef) else parameters(node)
         if not block:
             found.append(f"{section}: an empty block, or one that is not indented by four")
         for line in block:
@@ -120,15 +125,12 @@ def faults_of(node: Documented) -> list[str]:
     return found
 
 
-def documented(tree: ast.Module) -> Iterator[Documented]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef | Function))
-
-
 def test_each_argument_attribute_and_error_has_a_line_of_its_own() -> None:
     found = {
         f"{path}:{node.lineno}, {node.name}": faults_of(node)
         for path in in_wings()
-        for node in documented(modules()[path])
+        for node in nodes(path)
+        if isinstance(node, Documented)
     }
     assert {where: faults for where, faults in found.items() if faults} == {}
 
@@ -153,16 +155,16 @@ def test_a_packed_block_an_unknown_name_and_a_paragraph_are_found() -> None:
 def test_a_public_class_name_stands_once_in_the_tree() -> None:
     names = Counter(
         node.name
-        for tree in modules().values()
-        for node in ast.walk(tree)
+        for path in modules()
+        for node in nodes(path)
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
     assert {name for name, count in names.items() if count > 1} - DUPLICATES == set()
 
 
-def identifiers(tree: ast.Module) -> Iterator[tuple[str, int]]:
+def identifiers(path: str) -> Iterator[tuple[str, int]]:
     """Every identifier that a module defines or uses, with its line."""
-    for node in ast.walk(tree):
+    for node in nodes(path):
         match node:
             case ast.Name():
                 yield node.id, node.lineno
@@ -180,10 +182,7 @@ def identifiers(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 def test_no_identifier_is_of_the_private_dialect() -> None:
     found = [
-        f"{path}:{line}: {name}"
-        for path in in_wings()
-        for name, line in identifiers(modules()[path])
-        if DIALECT.search(name)
+        f"{path}:{line}: {name}" for path in in_wings() for name, line in identifiers(path) if DIALECT.search(name)
     ]
     assert found == []
 
@@ -255,3 +254,43 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 def test_a_circle_of_imports_is_found() -> None:
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+
+
+# -- what the core knows, and what nobody calls --------------------------------------------------------------------
+
+PURE = {"protocol", "log", "verify", "signature_pool.py", "canonical.py", "crypto.py", "units.py", "errors.py"}
+IMPURE = {"torch", "time", "datetime", "socket", "random", "os", "secrets", "subprocess", "asyncio", "numpy"}
+CODE_FROM_BYTES = {"pickle", "marshal", "shelve"}
+
+
+def packages(path: str) -> set[str]:
+    """The packages that a module imports anywhere in it."""
+    found: set[str] = set()
+    for node in nodes(path):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def test_the_rules_know_no_clock_dice_socket_or_tensor() -> None:
+    paths = [path for path in modules() if path.split("/")[0] in PURE]
+    assert len(paths) > 15
+    found = {path: packages(path) & (IMPURE | CODE_FROM_BYTES | {"importlib"}) for path in paths}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_verifying_loads_neither_torch_nor_numpy() -> None:
+    code = "import sys, podlt.verify, podlt.sim; print(sorted({'torch', 'numpy', 'numba'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_nothing_that_came_from_elsewhere_is_ever_executed_or_unpickled() -> None:
+    for path in modules():
+        assert not packages(path) & CODE_FROM_BYTES, path
+        calls = [node.func for node in nodes(path) if isinstance(node, ast.Call)]
+        assert not {"eval", "exec"} & {f.id for f in calls if isinstance(f, ast.Name)}, path
+        loads = [f for f in calls if isinstance(f, ast.Attribute) and f.attr == "load"]
+        assert not any(isinstance(f.value, ast.Name) and f.value.id in ("torch", "pickle") for f in loads), path
