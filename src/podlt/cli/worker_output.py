@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 import typer
 
-from podlt.monitoring.setup import Operations, event_log_of
+from podlt.cli.monitoring_options import LogOptions
+from podlt.monitoring.setup import event_log_of
 from podlt.network.worker import events
 
 LOOK_SECONDS = 0.5
@@ -22,15 +23,16 @@ SLOW_SECONDS = 5.0
 
 
 @contextmanager
-def telling(asked: Operations, *, quiet: bool, as_json: bool) -> Iterator[events.Teller]:
+def worker_output(watching: LogOptions) -> Iterator[events.Teller]:
     """Gives what has to be told everything, and passes it on to whoever is there to hear it.
 
     Raises:
         UsageError: an option of the log is malformed, its file cannot be written, or a package is missing.
     """
     with ExitStack() as stack:
-        tellers: list[events.Teller] = [_as_json if as_json else _as_text] if as_json or not quiet else []
-        log = event_log_of(asked, stack)
+        own: events.Teller = _as_json if watching.as_json else _as_text
+        tellers: list[events.Teller] = [own] if watching.as_json or not watching.quiet else []
+        log = event_log_of(watching.monitoring(), stack)
         if log is not None:
 
             def write(event: events.WorkerEvent) -> None:

@@ -86,10 +86,17 @@ class Joined(Event, frozen=True, tag="joined"):
 
 
 class Invited(Event, frozen=True, tag="invited"):
-    """Workers may join now, with this line."""
+    """Workers may join now, with this line.
+
+    Attributes:
+        invitation: what `podlt worker` takes.
+        server: the first address by which workers connect.
+        path: the run's directory.
+    """
 
     invitation: str
     server: str
+    path: str
 
 
 class Connected(Event, frozen=True, tag="connected"):

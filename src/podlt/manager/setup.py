@@ -37,7 +37,7 @@ from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
 from podlt.protocol.plan import SETTLEMENT_ROUNDS, most_rounds
 from podlt.protocol.rules import RunState
-from podlt.recipe import Recipe, check, terms_of
+from podlt.recipe import Recipe, terms_of, with_workers
 from podlt.store.log_store import LogStore
 
 Clock = Callable[[], int]
@@ -279,9 +279,7 @@ class Session:
         Raises:
             UsageError: too few.
         """
-        training = msgspec.structs.replace(self.recipe.training, workers=workers)
-        self.recipe = msgspec.structs.replace(self.recipe, training=training)
-        check(self.recipe)
+        self.recipe = with_workers(self.recipe, workers)
         cheats = {number: cheat for number, cheat in self.settings.cheats.items() if int(number) < workers}
         self.settings = msgspec.structs.replace(self.settings, cheats=cheats)
         self._optimizer = recipe_optimizer(self.recipe, self.data.train.lines)  # a schedule ends with the rounds
