@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from podlt.cli.event_writer import printable
+
 
 @dataclass
 class Options:
@@ -70,7 +72,7 @@ def short(digest: bytes) -> str:
 
 def shown(text: str) -> str:
     """Text that a log brought, as rich may print it: a terminal's control codes and rich's markup are taken out."""
-    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+    return escape(printable(text))
 
 
 def print_facts(facts: dict[str, str], out: Console) -> None:

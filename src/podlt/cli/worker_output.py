@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import msgspec
-import typer
-
+from podlt.cli.event_writer import write_json, write_text
 from podlt.cli.monitoring_options import LogOptions
 from podlt.monitoring.setup import event_log_of
 from podlt.network.worker import events
@@ -30,17 +28,14 @@ def worker_output(watching: LogOptions) -> Iterator[events.Teller]:
         UsageError: an option of the log is malformed, its file cannot be written, or a package is missing.
     """
     with ExitStack() as stack:
-        own: events.Teller = _as_json if watching.as_json else _as_text
-        tellers: list[events.Teller] = [own] if watching.as_json or not watching.quiet else []
+        tellers: list[events.Teller] = []
+        if watching.as_json:
+            tellers.append(write_json)
+        elif not watching.quiet:
+            tellers.append(_write_text)
         log = event_log_of(watching.monitoring(), stack)
         if log is not None:
-
-            def write(event: events.WorkerEvent) -> None:
-                fields = {name: value for name, value in msgspec.to_builtins(event).items() if name != "event"}
-                level = logging.WARNING if isinstance(event, events.WORTH_A_WARNING) else logging.INFO
-                log.say(event.name, level, **fields)
-
-            tellers.append(write)
+            tellers.append(lambda event: log.record(event, _level(event)))
 
         def tell(event: events.WorkerEvent) -> None:
             for teller in tellers:
@@ -54,15 +49,13 @@ def worker_output(watching: LogOptions) -> Iterator[events.Teller]:
             raise
 
 
-def _as_json(event: events.WorkerEvent) -> None:
-    typer.echo(msgspec.json.encode(event).decode())
+def _write_text(event: events.WorkerEvent) -> None:
+    if not (isinstance(event, events.Ended) and event.how in ("refused", "declined")):  # the command's error says it
+        write_text(event)
 
 
-def _as_text(event: events.WorkerEvent) -> None:
-    if isinstance(event, events.Ended) and event.how in ("refused", "declined"):
-        return  # the error that ends the command says it
-    for line in event.lines_for_people:
-        typer.echo("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line))
+def _level(event: events.WorkerEvent) -> int:
+    return logging.WARNING if isinstance(event, events.WORTH_A_WARNING) else logging.INFO
 
 
 def plain(why: str) -> str:
