@@ -22,7 +22,7 @@ from podlt.manager.directory import Entropy, RunDirectory, Settings
 from podlt.manager.result import Result, load_result
 from podlt.manager.resume import check_files
 from podlt.manager.serving import NetworkOptions, remote_machines
-from podlt.manager.setup import Clock, Session, wall_clock
+from podlt.manager.setup import Clock, TrainingRun, wall_clock
 from podlt.recipe import Recipe, check, load_recipe, with_workers
 from podlt.store.address import for_new_run, introduce
 
@@ -248,7 +248,7 @@ def resume(
         raise UsageError(f"{run}: its workers are on your own machines: resume it with podlt train --resume {run}")
     if place is None and settings.engine == NETWORK:
         place = remote_machines(network or NetworkOptions(), listener)
-    session = Session(
+    resumed = TrainingRun.load(
         directory,
         recipe,
         settings,
@@ -258,7 +258,7 @@ def resume(
         cache=cache,
         place=place or _own_machines(settings),
     )
-    return _run(session, lambda: session.resume(workers, entropy))
+    return _run(resumed, lambda: resumed.resume(workers, entropy))
 
 
 def is_served(run: Path) -> bool:
@@ -299,8 +299,8 @@ def _begin(
     """Begins a new run, and trains it."""
     recipe, settings = without_places(asked.recipe, settings)
     path = Path(run) if run is not None else Path("runs") / f"{asked.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    session = Session(RunDirectory.new(path), recipe, settings, model=model, **around)
-    return _run(session, lambda: session.start(entropy))
+    begun = TrainingRun.load(RunDirectory.new(path), recipe, settings, model=model, **around)
+    return _run(begun, lambda: begun.start(entropy))
 
 
 def _moved(settings: Settings, recipe: Recipe, data: Path | str | None, code: Path | str | None) -> Settings:
@@ -330,10 +330,10 @@ def _own_machines(settings: Settings) -> Workplace:
     return RayCluster(settings.address, settings.resources, settings.processes, settings.cheats)
 
 
-def _run(session: Session, go: Callable[[], None]) -> Result:
+def _run(run: TrainingRun, go: Callable[[], None]) -> Result:
     try:
         with one_thread():
             go()
     finally:
-        session.directory.unlock()
-    return load_result(session.directory.path, session.model)
+        run.directory.unlock()
+    return load_result(run.directory.path, run.inputs.model)
