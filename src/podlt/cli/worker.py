@@ -128,7 +128,7 @@ def _work(
     keys = load_or_create_keys(asked.key_file, asked.identities)
     if is_new:
         tell(events.KeyMade(file=str(asked.key_file), public_key=keys[0].public.hex()))
-    options.hint = "try again with the same command: keys and receipts are kept"
+    options.hint = "try again with the same command: your keys and receipts are safe"
     tell(events.Preparing(what="loading PyTorch"))
     import torch
 
@@ -158,9 +158,9 @@ def _work(
     )
     watch = Watch(crew, link, books, tell, leaving.moment, bound.adjust if bound is not None else _nothing)
     try:
-        outcome = crew.run()
+        with watch:
+            outcome = crew.run()
     finally:
-        watch.stop()
         link.close()
         os.close(held)
     tell(watch.ended(outcome.how, outcome.reason))

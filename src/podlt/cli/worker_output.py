@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Self
 
 from podlt.cli.event_writer import write_json, write_text
 from podlt.cli.monitoring_options import LogOptions
@@ -22,7 +22,10 @@ SLOW_SECONDS = 5.0
 
 @contextmanager
 def worker_output(watching: LogOptions) -> Iterator[events.Teller]:
-    """Gives what has to be told everything, and passes it on to whoever is there to hear it.
+    """The listener of a worker process: prints events as the options ask for, and writes the log.
+
+    Args:
+        watching: the options.
 
     Raises:
         UsageError: an option of the log is malformed, its file cannot be written, or a package is missing.
@@ -73,10 +76,16 @@ def plain(why: str) -> str:
 
 
 class Watch:
-    """Tells now and then what a crew does and has earned, and at once that its connection is gone or there again.
+    """Shows now and then what a worker process does and has earned, and at once that its connection is gone or back.
+
+    It does so on a thread of its own, while its context lasts.
 
     Args:
-        crew, link, journal: the worker's; tell: is told; until: when it leaves, in seconds since 1970, 0 for never;
+        crew: the worker process.
+        link: its connection.
+        journal: its books.
+        tell: gets the events.
+        until: when it leaves, in seconds since 1970; 0 for never.
         also: is called about twice a second.
     """
 
@@ -88,10 +97,14 @@ class Watch:
         self._begun = time.monotonic()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="podlt-watch", daemon=True)
-        self._thread.start()
 
-    def stop(self) -> None:
-        """Tells nothing more but the totals that `ended` asks for."""
+    def __enter__(self) -> Self:
+        """Begins to watch."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Shows nothing more but the totals that `ended` asks for."""
         self._stopped.set()
         self._thread.join()
 

@@ -98,8 +98,7 @@ def _serve(address: str, stack: ExitStack, listeners: list[ev.Listener]) -> str:
         "/healthz": health_page(pulse.alive),
         "/readyz": health_page(pulse.ready),
     }
-    server = Server(host, port, pages)
-    stack.callback(server.close)
+    server = stack.enter_context(Server(host, port, pages))
     listeners += [metrics, pulse]
     return server.url
 
