@@ -16,13 +16,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from podlt.api import Result, resume, train
+    from podlt.api import resume, serve, train
     from podlt.data.prepare import prepare
     from podlt.data.spec import DataSpec
     from podlt.errors import InvalidProofError, PodltError, UsageError
     from podlt.manager.audit import audit
+    from podlt.manager.result import Result
     from podlt.recipe import LossSpec, ModelSpec, ProtocolSpec, Recipe, TrainingSpec, load_recipe
-    from podlt.report.summary import Summary, summarise
+    from podlt.report.summary import summarise
     from podlt.sim.simulate import simulate
     from podlt.verify import Verification, verify
 
@@ -34,8 +35,7 @@ _HOMES = {
     "PodltError": "podlt.errors",
     "ProtocolSpec": "podlt.recipe",
     "Recipe": "podlt.recipe",
-    "Result": "podlt.api",
-    "Summary": "podlt.report.summary",
+    "Result": "podlt.manager.result",
     "TrainingSpec": "podlt.recipe",
     "UsageError": "podlt.errors",
     "Verification": "podlt.verify",
@@ -43,6 +43,7 @@ _HOMES = {
     "load_recipe": "podlt.recipe",
     "prepare": "podlt.data.prepare",
     "resume": "podlt.api",
+    "serve": "podlt.api",
     "simulate": "podlt.sim.simulate",
     "summarise": "podlt.report.summary",
     "train": "podlt.api",
@@ -58,7 +59,6 @@ __all__ = [
     "ProtocolSpec",
     "Recipe",
     "Result",
-    "Summary",
     "TrainingSpec",
     "UsageError",
     "Verification",
@@ -66,6 +66,7 @@ __all__ = [
     "load_recipe",
     "prepare",
     "resume",
+    "serve",
     "simulate",
     "summarise",
     "train",

@@ -1,62 +1,46 @@
-"""The public functions: train a recipe, go on with a run, and what comes back."""
+"""The public functions: train a recipe here, serve it to other machines, resume a run."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
-import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from podlt.engine.interface import Workplace
+from podlt.engine.local.workplace import LocalMachine
 from podlt.errors import UsageError
 from podlt.execution.task_executor import one_thread
 from podlt.manager import events as ev
 from podlt.manager.cheats import choose_cheaters
 from podlt.manager.data_source import at_path, refuse_named, without_places
 from podlt.manager.directory import Entropy, RunDirectory, Settings
-from podlt.manager.metrics import load_state
-from podlt.manager.resume import check_files, replay_log
-from podlt.manager.setup import Clock, Session, wall_clock
-from podlt.protocol.ledger import Account
-from podlt.recipe import Recipe, check, load_recipe
-from podlt.store.address import for_new_run
+from podlt.manager.result import Result, load_result
+from podlt.manager.resume import check_files
+from podlt.manager.serving import NetworkOptions, remote_machines
+from podlt.manager.setup import Clock, TrainingRun, wall_clock
+from podlt.recipe import Recipe, check, load_recipe, with_workers
+from podlt.store.address import for_new_run, introduce
+
+NETWORK = "nats"
+"""What the settings of a run with workers on other machines call its engine."""
 
 
-class Result(msgspec.Struct, frozen=True):
-    """What a run came to.
-
-    Attributes:
-        run: its directory; module: the user's module with the trained parameters; metrics: on the test set, after
-            the last epoch; rounds: how many there were; evicted: workers that cheated; ledger: every worker's credits;
-            treasury: the manager's own account; parameters: digest of the final parameters.
-    """
-
-    run: Path
-    module: nn.Module
-    metrics: dict[str, float]
-    rounds: int
-    evicted: list[int]
-    ledger: Mapping[int, Account]
-    treasury: int
-    parameters: bytes
-
-    @property
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """The trained module's state."""
-        return self.module.state_dict()
+def print_invitation(event: ev.Event) -> None:
+    """The listener of whoever gives none: prints the command by which workers join, and nothing else."""
+    if isinstance(event, ev.Invited):
+        print(f"podlt worker {event.invitation}", flush=True)
 
 
 def train(
     recipe: Recipe | Path | str,
     *,
     run: Path | str | None = None,
+    workers: int = 0,
     model: nn.Module | None = None,
     cheats: Sequence[str] = (),
     processes: int = 0,
@@ -70,56 +54,141 @@ def train(
     ray_resources: Mapping[str, float] | None = None,
     store: str = "",
 ) -> Result:
-    """Trains a recipe over many workers, with the proof.
+    """Trains a recipe over many workers of your own, with the proof.
 
     Args:
         recipe: a `Recipe`, or the path of a TOML file; relative paths in it start from the file's folder.
         run: the directory to make; by default runs/NAME-TIME here.
+        workers: how many workers; 0 for what the recipe says.
         model: the module itself, instead of the recipe's `module:callable` (which is then only a name). Its
             parameters are those that the run begins with; the run's recipe names their digest.
         cheats: workers that cheat, such as "3:sign-flip": for demonstrations and tests.
         processes: how many processes host the workers; 0 for one a core.
         listener: is called with every event of `podlt.manager.events`.
-        cache: where prepared data are kept; entropy, clock: where secrets and time come from.
-        place: where the workers are; if not told, `engine` says it: processes of this machine, or a Ray cluster, of
-            which `ray` is the address and `ray_resources` what an actor takes (see `podlt.engine.ray.workplace`).
+        cache: where prepared data are stored; ~/.cache/podlt by default.
+        entropy: where secrets come from.
+        clock: where the time comes from, in milliseconds.
+        place: where the workers are; unless given, as `engine` says.
+        engine: "local" for processes of this machine, "ray" for a Ray cluster (`podlt.engine.ray.workplace`).
+        ray: the address of the Ray cluster, HOST:PORT; by default what RAY_ADDRESS says, or this machine.
+        ray_resources: what a Ray actor takes besides a core, by Ray's names.
         store: the database for the log, postgresql://USER@HOST/DATABASE; by default it is a file of the run.
 
     Raises:
         UsageError: the recipe, the data or the model cannot be used; says where.
-        TooFewWorkersError, DivergedError, StorageError: the run stopped, and can be resumed.
+        TooFewWorkersError: the run stopped, and can be resumed with more workers.
+        DivergedError: the run stopped, as its parameters are not finite any more.
+        StorageError: the run stopped, as its files cannot be written.
     """
     if engine not in ("local", "ray"):
-        raise UsageError(f"engine {engine!r}: expected local or ray (strangers' machines join a podlt manager)")
-    base = Path.cwd()
-    name = "run"
-    if not isinstance(recipe, Recipe):
-        path = Path(recipe)
-        recipe, base, name = load_recipe(path), path.resolve().parent, path.stem
-    check(recipe)
-    cheaters = choose_cheaters(cheats, recipe.training.workers, recipe.training.seed)
-    settings = Settings(
+        raise UsageError(f"engine {engine!r}: expected local or ray (workers on other machines: podlt.serve)")
+    asked = _Asked.of(recipe, workers)
+    settings = asked.settings(
         processes=processes,
-        cheats=cheaters,
-        base=str(base),
+        cheats=choose_cheaters(cheats, asked.recipe.training.workers, asked.recipe.training.seed),
         engine=engine,
         address=ray,
         resources=dict(ray_resources or {}),
-        store=for_new_run(store) if store else "",
+        store=store,
     )
-    recipe, settings = without_places(recipe, settings)
-    path = Path(run) if run is not None else Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    session = Session(
-        RunDirectory.new(path),
-        recipe,
+    return _begin(
+        asked,
         settings,
-        model=model,
+        run,
+        model,
+        entropy,
         listener=listener,
         clock=clock,
         cache=cache,
-        place=place or _workplace(settings),
+        place=place or _own_machines(settings),
     )
-    return _run(session, lambda: session.start(entropy))
+
+
+def serve(
+    recipe: Recipe | Path | str,
+    *,
+    run: Path | str | None = None,
+    workers: int = 0,
+    name: str | Sequence[str] = (),
+    port: int = 0,
+    listen: str = "",
+    websocket: int | None = None,
+    nats: Sequence[str] = (),
+    nats_key: Path | None = None,
+    nats_ca: Path | None = None,
+    blobs: str = "",
+    blobs_port: int = 0,
+    deposit: int | None = None,
+    pay_to: str | None = None,
+    silence_timeout: float | None = None,
+    model: nn.Module | None = None,
+    listener: ev.Listener = print_invitation,
+    cache: Path | None = None,
+    entropy: Entropy = secrets.token_bytes,
+    clock: Clock = wall_clock,
+    store: str = "",
+) -> Result:
+    """Trains a recipe over workers on other machines, with the proof: `podlt manager` as a function.
+
+    Starts the run's server, invites, waits for workers, and returns when the run is complete. The invitation is
+    printed, unless a listener of your own takes it from the event `Invited`; it is in RUN/invitation.txt as well.
+
+    Args:
+        recipe: as in `train`.
+        run: as in `train`.
+        workers: how many workers to wait for; 0 for what the recipe says.
+        name: hosts by which workers reach this machine; its own addresses by default.
+        port: where the server listens; 0 for any free port, which then stays the run's.
+        listen: the address to listen on; all of this machine's by default.
+        websocket: a second port, for WebSocket with TLS; 0 for any free port, None for none.
+        nats: the URLs of a NATS cluster of your own, instead of a server that this process starts.
+        nats_key: the key that `podlt key nats` made for that cluster.
+        nats_ca: the certificate of who signed the cluster's, in PEM; the usual authorities unless given.
+        blobs: how large blobs go: "https" from and to this machine (the default), the URL of an object store
+            (file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...), or "none" for messages only.
+        blobs_port: where large blobs are served by HTTPS; 0 for any free port.
+        deposit: opens the run to any key for which so many credits were deposited (0: to all), instead of inviting.
+        pay_to: payment instructions, shown to workers whose deposit is missing.
+        silence_timeout: seconds without a message after which a worker counts as gone; 15 unless given.
+        model: as in `train`.
+        listener: is called with every event of `podlt.manager.events`.
+        cache: as in `train`.
+        entropy: as in `train`.
+        clock: as in `train`.
+        store: as in `train`.
+
+    Raises:
+        UsageError: the recipe, the data, the model or an address cannot be used; says where.
+        EngineError: the server cannot be started.
+        DivergedError: the run stopped, as its parameters are not finite any more.
+        StorageError: the run stopped, as its files cannot be written.
+    """
+    asked = _Asked.of(recipe, workers)
+    network = NetworkOptions(
+        name=(name,) if isinstance(name, str) else name,
+        port=port,
+        listen=listen,
+        websocket=websocket,
+        nats=nats,
+        nats_key=nats_key,
+        nats_ca=nats_ca,
+        blobs=blobs,
+        blobs_port=blobs_port,
+        deposit=deposit,
+        pay_to=pay_to,
+        silence_timeout=silence_timeout,
+    )
+    return _begin(
+        asked,
+        asked.settings(engine=NETWORK, store=store),
+        run,
+        model,
+        entropy,
+        listener=listener,
+        clock=clock,
+        cache=cache,
+        place=remote_machines(network, listener),
+    )
 
 
 def resume(
@@ -128,17 +197,21 @@ def resume(
     workers: int = 0,
     model: nn.Module | None = None,
     processes: int | None = None,
-    listener: ev.Listener = ev.ignore,
+    listener: ev.Listener = print_invitation,
     cache: Path | None = None,
     entropy: Entropy = secrets.token_bytes,
     clock: Clock = wall_clock,
     place: Workplace | None = None,
     ray: str | None = None,
     ray_resources: Mapping[str, float] | None = None,
+    network: NetworkOptions | None = None,
     data: Path | str | None = None,
     code: Path | str | None = None,
+    store: str = "",
 ) -> Result:
-    """Resumes a run after the last round that is whole in its log; the bits are those of an undisturbed run.
+    """Resumes a run of `train` or `serve` after the last round that is whole in its log.
+
+    The bits at the end are those of an undisturbed run. Workers on other machines come back by themselves.
 
     Args:
         run: its directory.
@@ -146,30 +219,92 @@ def resume(
         model: the module itself, as in `train`.
         processes: how many processes host the workers; as before unless given.
         listener: is called with every event of `podlt.manager.events`.
-        cache: where prepared data are kept.
+        cache: as in `train`.
         entropy: where secrets come from.
         clock: where the time comes from, in milliseconds.
-        place: where the workers are; unless given, where they were: on this machine, or in a Ray cluster.
+        place: where the workers are; unless given, where they were.
         ray: the address of the Ray cluster; as before unless given.
         ray_resources: what a Ray actor takes; as before unless given.
+        network: how workers on other machines reach the run from now on; as before unless given.
         data: where the data are now, if they moved: the source file, or a folder in which the recipe's names are
             looked up. The run remembers it.
         code: the folder of the model's module, if it moved. The run remembers it.
+        store: the address of the run's database with its password, where the environment does not give it.
 
     Raises:
-        UsageError: the data, or the model's module, are not where they were.
+        UsageError: the data, or the model's module, are not where they were; or `network` is given for a run whose
+            workers are not on a network.
         InvalidProofError: a file of the run is not what its log says: reported, not repaired.
     """
+    if store:
+        introduce(store)
     directory = RunDirectory.existing(Path(run))
     check_files(directory)
     recipe = Recipe.from_bytes(directory.document("recipe.json"))
-    settings = directory.settings()
-    if processes is not None:
-        settings = msgspec.structs.replace(settings, processes=processes)
-    if ray is not None:
-        settings = msgspec.structs.replace(settings, address=ray)
-    if ray_resources is not None:
-        settings = msgspec.structs.replace(settings, resources=dict(ray_resources))
+    settings = _moved(directory.settings(), recipe, data, code)
+    changes = {"processes": processes, "address": ray, "resources": ray_resources and dict(ray_resources)}
+    settings = msgspec.structs.replace(settings, **{k: v for k, v in changes.items() if v is not None})
+    if network is not None and settings.engine != NETWORK:
+        raise UsageError(f"{run}: its workers are on your own machines: resume it with podlt train --resume {run}")
+    if place is None and settings.engine == NETWORK:
+        place = remote_machines(network or NetworkOptions(), listener)
+    resumed = TrainingRun.load(
+        directory,
+        recipe,
+        settings,
+        model=model,
+        listener=listener,
+        clock=clock,
+        cache=cache,
+        place=place or _own_machines(settings),
+    )
+    return _run(resumed, lambda: resumed.resume(workers, entropy))
+
+
+def is_served(run: Path) -> bool:
+    """Whether the workers of a run are on other machines.
+
+    Raises:
+        UsageError: there is no run.
+    """
+    return RunDirectory.existing(run).settings().engine == NETWORK
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    """A recipe as it was given, the folder that its paths start from, and what to call a run of it."""
+
+    recipe: Recipe
+    base: Path
+    name: str
+
+    @classmethod
+    def of(cls, recipe: Recipe | Path | str, workers: int) -> _Asked:
+        """Reads a recipe's file, and puts in how many workers are asked for (0: as it says)."""
+        base, name = Path.cwd(), "run"
+        if not isinstance(recipe, Recipe):
+            path = Path(recipe)
+            recipe, base, name = load_recipe(path), path.resolve().parent, path.stem
+        recipe = with_workers(recipe, workers) if workers else recipe
+        check(recipe)
+        return cls(recipe, base, name)
+
+    def settings(self, *, store: str, **others: Any) -> Settings:
+        """The settings of a new run of it."""
+        return Settings(base=str(self.base), store=for_new_run(store) if store else "", **others)
+
+
+def _begin(
+    asked: _Asked, settings: Settings, run: Path | str | None, model: nn.Module | None, entropy: Entropy, **around: Any
+) -> Result:
+    """Begins a new run, and trains it."""
+    recipe, settings = without_places(asked.recipe, settings)
+    path = Path(run) if run is not None else Path("runs") / f"{asked.name}-{datetime.now():%Y%m%d-%H%M%S}"
+    begun = TrainingRun.load(RunDirectory.new(path), recipe, settings, model=model, **around)
+    return _run(begun, lambda: begun.start(entropy))
+
+
+def _moved(settings: Settings, recipe: Recipe, data: Path | str | None, code: Path | str | None) -> Settings:
+    """The settings of a run whose data or code are elsewhere now."""
     if data is not None:
         refuse_named(recipe.data)
         found = at_path(recipe.data, Path(data))
@@ -179,54 +314,26 @@ def resume(
         if not Path(code).is_dir():
             raise UsageError(f"--code {code}: expected a folder")
         settings = msgspec.structs.replace(settings, code=str(Path(code).absolute()))
-    session = Session(
-        directory,
-        recipe,
-        settings,
-        model=model,
-        listener=listener,
-        clock=clock,
-        cache=cache,
-        place=place or _workplace(settings),
-    )
-    return _run(session, lambda: session.resume(workers, entropy))
+    return settings
 
 
-def _workplace(settings: Settings) -> Workplace | None:
-    """Where the workers of a run's settings are, if that is neither this machine nor up to whoever calls.
+def _own_machines(settings: Settings) -> Workplace:
+    """This machine, or the Ray cluster that the settings name.
 
     Raises:
         UsageError: there is no such cluster.
     """
     if settings.engine != "ray":
-        return None
+        return LocalMachine(settings.processes, settings.cheats)
     from podlt.engine.ray.workplace import RayCluster
 
     return RayCluster(settings.address, settings.resources, settings.processes, settings.cheats)
 
 
-def _run(session: Session, go: Callable[[], None]) -> Result:
+def _run(run: TrainingRun, go: Callable[[], None]) -> Result:
     try:
         with one_thread():
             go()
     finally:
-        session.directory.unlock()
-    return load_result(session.directory.path, session.model)
-
-
-def load_result(run: Path, module: nn.Module) -> Result:
-    """What a run came to, read from its directory; `module` takes the trained parameters."""
-    directory = RunDirectory.existing(run)
-    with closing(directory.log()) as store:
-        state, _, _ = replay_log(store)
-    load_state(module, {f"param:{name}": value for name, value in load_file(directory.model).items()})
-    return Result(
-        run=run,
-        module=module,
-        metrics={figure.name: figure.value for figure in state.last_measure.figures} if state.last_measure else {},
-        rounds=state.round,
-        evicted=[number for number, worker in state.workers.items() if worker.status == "evicted"],
-        ledger=state.ledger.accounts,
-        treasury=state.ledger.treasury,
-        parameters=state.parameters,
-    )
+        run.directory.unlock()
+    return load_result(run.directory.path, run.inputs.model)

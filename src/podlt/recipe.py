@@ -176,6 +176,17 @@ def load_recipe(path: Path) -> Recipe:
     return _convert(document, str(path))
 
 
+def with_workers(recipe: Recipe, workers: int) -> Recipe:
+    """The recipe for another number of workers.
+
+    Raises:
+        UsageError: too few.
+    """
+    changed = msgspec.structs.replace(recipe, training=msgspec.structs.replace(recipe.training, workers=workers))
+    check(changed)
+    return changed
+
+
 def _convert(document: Any, where: str) -> Recipe:
     try:
         recipe = msgspec.convert(document, Recipe)

@@ -25,7 +25,7 @@ from podlt.engine.interface import Engine
 from podlt.execution import adversary
 from podlt.manager.blocks import Block, BlockReader
 from podlt.manager.round_driver import RoundDriver
-from podlt.manager.setup import Session
+from podlt.manager.setup import TrainingRun
 from podlt.manager.weights import Average, Weights
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
@@ -159,8 +159,8 @@ def _loss(patch: Patch) -> None:
 
 def _begin(**other: Any) -> Callable[[Patch], None]:
     def lie(patch: Patch) -> None:
-        honest = Session._begin
-        patch.setattr(Session, "_begin", lambda self, *args: msgspec.structs.replace(honest(self, *args), **other))
+        honest = TrainingRun._begin
+        patch.setattr(TrainingRun, "_begin", lambda self, *args: msgspec.structs.replace(honest(self, *args), **other))
 
     return lie
 
@@ -169,19 +169,19 @@ def _begin_as(other: Recipe, lines: int | None = None) -> Callable[[Patch], None
     """Begins with the terms of another recipe, or over fewer lines, with a chain of secrets that fits them."""
 
     def lie(patch: Patch) -> None:
-        def begin(self: Session, *args: Any) -> e.Begin:
+        def begin(self: TrainingRun, *args: Any) -> e.Begin:
             entry = honest(self, *args)
             count = lines or entry.lines
             terms = msgspec.structs.asdict(terms_of(other, count))
             end = self.directory.chain(terms["chain_length"]).end
             return msgspec.structs.replace(entry, lines=count, **terms, chain_end=end)
 
-        def chain(self: Session, length: int) -> HashChain:
-            return self.directory.chain(terms_of(other, lines or self.data.train.lines).chain_length)
+        def chain(self: TrainingRun, length: int) -> HashChain:
+            return self.directory.chain(terms_of(other, lines or self.inputs.data.train.lines).chain_length)
 
-        honest = Session._begin
-        patch.setattr(Session, "_begin", begin)
-        patch.setattr(Session, "_chain", chain)
+        honest = TrainingRun._begin
+        patch.setattr(TrainingRun, "_begin", begin)
+        patch.setattr(TrainingRun, "_chain", chain)
 
     return lie
 
@@ -191,32 +191,32 @@ def _training(**other: Any) -> Recipe:
 
 
 def _other_start(patch: Patch) -> None:
-    honest = Session._capture
+    honest = TrainingRun._capture
 
-    def capture(self: Session, fields: Any) -> Any:
+    def capture(self: TrainingRun, fields: Any) -> Any:
         captured = honest(self, fields)
         for name, value in captured.state.items():
             if name.startswith("param"):
                 value.mul_(0.5).add_(0.01)
         return captured
 
-    patch.setattr(Session, "_capture", capture)
+    patch.setattr(TrainingRun, "_capture", capture)
 
 
 def _other_program(patch: Patch) -> None:
     """Trains another model than the recipe's: with tanh where that has relu."""
-    honest = Session._capture
+    honest = TrainingRun._capture
 
-    def capture(self: Session, fields: Any) -> Any:
-        model = self.model
+    def capture(self: TrainingRun, fields: Any) -> Any:
+        inputs, model = self.inputs, self.inputs.model
         assert isinstance(model, nn.Sequential)
         layers = [nn.Tanh() if isinstance(layer, nn.ReLU) else layer for layer in model]
-        self.model = nn.Sequential(*layers)
+        self.inputs = msgspec.structs.replace(inputs, model=nn.Sequential(*layers))
         captured = honest(self, fields)
-        self.model = model
+        self.inputs = inputs
         return captured
 
-    patch.setattr(Session, "_capture", capture)
+    patch.setattr(TrainingRun, "_capture", capture)
 
 
 # -- lines -----------------------------------------------------------------------------------------------------------

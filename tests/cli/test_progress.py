@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from podlt.cli.progress import EVERY, Bar, Pace, PlainLines, listener, metrics_text
+from podlt.cli.progress import EVERY, Bar, PlainLines, RecentRounds, listener
 from podlt.manager import events as ev
+from podlt.manager.events import metrics_text
 
 
 def round_done(number: int, *, loss: float = 1.0, seconds: float = 0.5) -> ev.RoundDone:
@@ -92,13 +93,13 @@ def test_json_is_one_document_a_line_and_quiet_is_quiet(capsys: pytest.CaptureFi
             assert kinds == ["started", "evicted", "round", "finished"]
 
 
-def test_the_pace_is_that_of_the_last_rounds() -> None:
-    pace = Pace()
-    assert pace.speed == 0.0
+def test_the_speed_is_that_of_the_last_rounds() -> None:
+    recent = RecentRounds()
+    assert recent.speed == 0.0
     for number in range(100):
-        pace.take(round_done(number, seconds=9.0 if number < 80 else 0.25))
-    assert pace.speed == pytest.approx(400)
-    assert pace.left(8) == pytest.approx(2.0)
+        recent.add(round_done(number, seconds=9.0 if number < 80 else 0.25))
+    assert recent.speed == pytest.approx(400)
+    assert recent.left(8) == pytest.approx(2.0)
 
 
 def test_figures_on_the_test_set_begin_with_the_accuracy() -> None:

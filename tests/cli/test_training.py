@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from cli_calls import Outcome, Podlt
 
+from podlt.manager.directory import RunDirectory, Settings
+
 PODLT = [sys.executable, "-c", "from podlt.cli import main; main()"]
 
 RECIPE = """
@@ -62,6 +64,15 @@ def test_a_run_with_a_cheater_tells_its_events_as_json_and_verifies(podlt: Podlt
     assert podlt("verify", run, "--jobs", 1).code == 0
     again = podlt("train", recipe, "--run", run)
     assert again.code == 2 and "there is a run already" in again.err
+
+
+def test_a_run_with_workers_elsewhere_is_resumed_by_the_manager_and_the_other_way_round(
+    podlt: Podlt, run: Path
+) -> None:
+    for engine, wrong, right in (("nats", "train", "manager"), ("local", "manager", "train")):
+        RunDirectory(run).write_settings(Settings(engine=engine))
+        outcome = podlt(wrong, "--resume", run)
+        assert outcome.code == 2 and f"resume it with podlt {right} --resume {run}" in outcome.err
 
 
 @pytest.mark.slow

@@ -177,7 +177,7 @@ def test_a_manager_that_is_stopped_before_anybody_came_says_how_to_go_on_and_inv
         stage.until(lambda: len(stage.events("invited")) == 1)
         stage.manager.send(signal.SIGINT)
         assert stage.manager.end() == 130
-        assert f"go on with: podlt manager --resume {stage.run}" in stage.manager.text
+        assert f"resume with: podlt manager --resume {stage.run}" in stage.manager.text
         stage.start_manager()
         stage.until(lambda: len(stage.events("invited")) == 2)
         first, again = stage.events("invited")

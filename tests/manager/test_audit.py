@@ -27,7 +27,7 @@ from podlt.manager.audit.walk import Walk
 from podlt.manager.blocks import Block, BlockReader
 from podlt.manager.directory import RunDirectory
 from podlt.manager.round_driver import RoundDriver
-from podlt.manager.setup import Session
+from podlt.manager.setup import TrainingRun
 from podlt.manager.weights import Weights, recipe_optimizer
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout
@@ -175,32 +175,34 @@ def other_step(patch: pytest.MonkeyPatch) -> None:
 
 
 def other_start(patch: pytest.MonkeyPatch) -> None:
-    honestly = Session._capture
+    honestly = TrainingRun._capture
 
-    def capture(self: Session, fields: Any) -> Any:
+    def capture(self: TrainingRun, fields: Any) -> Any:
         captured = honestly(self, fields)
         for name, value in captured.state.items():
             if name.startswith("param"):
                 value.mul_(0.5).add_(0.01)
         return captured
 
-    patch.setattr(Session, "_capture", capture)
+    patch.setattr(TrainingRun, "_capture", capture)
 
 
 def other_figures(patch: pytest.MonkeyPatch) -> None:
-    honestly = Session._measure
-    patch.setattr(Session, "_measure", lambda self, weights: {**honestly(self, weights), "accuracy": 0.999})
+    honestly = TrainingRun._measure
+    patch.setattr(TrainingRun, "_measure", lambda self, weights: {**honestly(self, weights), "accuracy": 0.999})
 
 
 def one_figure_more(patch: pytest.MonkeyPatch) -> None:
-    honestly = Session._measure
-    patch.setattr(Session, "_measure", lambda self, weights: {**honestly(self, weights), "auc": 0.999})
+    honestly = TrainingRun._measure
+    patch.setattr(TrainingRun, "_measure", lambda self, weights: {**honestly(self, weights), "auc": 0.999})
 
 
 def other_begin(**fields: bytes) -> Lie:
     def lie(patch: pytest.MonkeyPatch) -> None:
-        honestly = Session._begin
-        patch.setattr(Session, "_begin", lambda self, *rest: msgspec.structs.replace(honestly(self, *rest), **fields))
+        honestly = TrainingRun._begin
+        patch.setattr(
+            TrainingRun, "_begin", lambda self, *rest: msgspec.structs.replace(honestly(self, *rest), **fields)
+        )
 
     return lie
 
@@ -343,16 +345,16 @@ def test_momentum_that_a_manager_signed_before_the_first_round_is_not_believed(r
 
 
 def test_first_parameters_up_to_rounding_hold_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honestly = Session._capture
+    honestly = TrainingRun._capture
 
-    def capture(self: Session, fields: Any) -> Any:
+    def capture(self: TrainingRun, fields: Any) -> Any:
         captured = honestly(self, fields)
         value = next(v for name, v in captured.state.items() if name.startswith("param"))
         value.flatten()[3] *= 1 + 2**-22
         return captured
 
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "_capture", capture)
+        patch.setattr(TrainingRun, "_capture", capture)
         run = train_near(tmp_path / "run", tiny_recipe(), entropy=seeded(6)).result.run
     report = audit(run, 1.0)
     assert report.exit_code == 0 and "up to rounding (largest difference" in report.finding(Claim.START).figure

@@ -13,11 +13,11 @@ from near_hosts import hosts_in_threads, train_near
 from small_runs import Trained, entries, replayed, seeded, tiny_recipe
 
 import podlt.api
-from podlt.cli.progress import metrics_text
 from podlt.errors import StorageError, UsageError
 from podlt.manager import events as ev
 from podlt.manager.audit import audit
 from podlt.manager.directory import RunDirectory
+from podlt.manager.events import metrics_text
 from podlt.protocol import entries as e
 from podlt.recipe import Recipe
 from podlt.report.summary import summarise

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from podlt.errors import StorageError, UsageError
 from podlt.manager import events as ev
 from podlt.monitoring.logs import EVERY, HIDDEN, EventLog, event_log, hidden
-from podlt.monitoring.setup import Operations, operations
+from podlt.monitoring.setup import Monitoring, monitored
 
 RUN = "ab" * 32
 STARTED = ev.Started(
@@ -86,7 +86,7 @@ def test_who_is_connected_is_written_when_it_changes_and_each_rounds_parameters_
 
 def test_no_field_and_no_text_shows_a_secret(tmp_path: Path) -> None:
     def write(log: EventLog) -> None:
-        log(ev.Invited(invitation=INVITATION, server="tls://example.org:4222"))
+        log(ev.Invited(invitation=INVITATION, server="tls://example.org:4222", path="runs/x"))
         log(ev.Withdrawn(worker=1, round=2, reason=f"it said {INVITATION}, {SEED}, {KEY}"))
         log.say("connecting", password="correct horse", url="postgresql://anna:s3cret@db/x", options={"token": "t0ken"})
         log.failed(StorageError("postgresql://anna:s3/cr@t@db/x: password=hunter2 is wrong"))
@@ -161,33 +161,33 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
 
 def test_wrong_options_are_refused_before_anything_begins(tmp_path: Path) -> None:
     wrong = {
-        "expected one of json, text": Operations(log_format="xml"),
-        "cannot be written": Operations(log_file=tmp_path / "no" / "log"),
-        "expected \\[HOST:\\]PORT": Operations(metrics="nowhere"),
+        "expected one of json, text": Monitoring(log_format="xml"),
+        "cannot be written": Monitoring(log_file=tmp_path / "no" / "log"),
+        "expected \\[HOST:\\]PORT": Monitoring(metrics="nowhere"),
     }
     for message, asked in wrong.items():
-        with pytest.raises(UsageError, match=message), operations(asked):
+        with pytest.raises(UsageError, match=message), monitored(asked):
             pytest.fail("it began")
 
 
 @pytest.mark.parametrize(
     ("module", "asked"),
-    [("structlog", Operations(log_format="json")), ("prometheus_client", Operations(metrics="0"))],
+    [("structlog", Monitoring(log_format="json")), ("prometheus_client", Monitoring(metrics="0"))],
 )
 def test_a_package_that_is_missing_is_named_with_its_extra(
-    module: str, asked: Operations, monkeypatch: pytest.MonkeyPatch
+    module: str, asked: Monitoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("podlt.monitoring.setup.find_spec", lambda name: None if name == module else object())
-    with pytest.raises(UsageError, match=rf"{module}.*pip install '\.\[operations\]'"), operations(asked):
+    with pytest.raises(UsageError, match=rf"{module}.*pip install '\.\[operations\]'"), monitored(asked):
         pytest.fail("it began")
 
 
 def test_how_a_run_ended_is_written_and_raised(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    with pytest.raises(StorageError), operations(Operations(log_file=path)) as listen:
+    with pytest.raises(StorageError), monitored(Monitoring(log_file=path)) as listen:
         listen(STARTED)
         raise StorageError("disk is full")
-    with pytest.raises(KeyboardInterrupt), operations(Operations(log_file=path)):
+    with pytest.raises(KeyboardInterrupt), monitored(Monitoring(log_file=path)):
         raise KeyboardInterrupt
     _, failed, interrupted = [json.loads(line) for line in path.read_text().splitlines()]
     assert (failed["event"], failed["level"], failed["exit_code"]) == ("failed", "error", 3)

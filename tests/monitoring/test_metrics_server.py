@@ -20,7 +20,7 @@ def server() -> Iterator[Server]:
     """Two pages, of which one is not well."""
     sick = Health(False, "training", "no round for 999 s", 999.0, 300.0)
     pages = {"/metrics": lambda: (200, "text/plain", b"x 1\n"), "/healthz": health_page(lambda: sick)}
-    with closing(Server("127.0.0.1", 0, pages)) as running:
+    with Server("127.0.0.1", 0, pages) as running:
         yield running
 
 
@@ -48,7 +48,7 @@ def test_what_is_not_well_answers_503_and_says_why(server: Server) -> None:
 def test_peers_that_hold_a_connection_take_a_few_threads_and_no_more() -> None:
     server = Server("127.0.0.1", 0, {"/metrics": lambda: (200, "text/plain", b"x 1\n")})  # whose threads are all free
     with ExitStack() as held:
-        held.enter_context(closing(server))
+        held.enter_context(server)
         slow = [
             held.enter_context(closing(socket.create_connection(("127.0.0.1", server.port)))) for _ in range(THREADS)
         ]
@@ -74,8 +74,11 @@ def test_a_request_that_is_garbage_or_endless_is_refused(server: Server) -> None
 
 
 def test_a_port_that_is_taken_is_said(server: Server) -> None:
-    with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1:{server.port}"):
-        Server("127.0.0.1", server.port, {})
+    with (
+        pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1:{server.port}"),
+        Server("127.0.0.1", server.port, {}),
+    ):
+        pytest.fail("it listens")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from stage import Stage, write_recipe
 
 import podlt.api
 from podlt.manager import events as ev
-from podlt.monitoring.setup import Operations, operations
+from podlt.monitoring.setup import Monitoring, monitored
 from podlt.network.access.invitation import read as read_invitation
 from podlt.network.access.worker_key import load_key
 from podlt.protocol.entries import Redeal
@@ -79,7 +79,7 @@ def test_metrics_and_health_follow_a_run_and_end_with_what_its_log_says(tmp_path
             assert get(f"{url}/healthz")[0] == 200
             during.append(samples(get(f"{url}/metrics")[1]))
 
-    with operations(Operations(metrics="0"), said.append) as listen:
+    with monitored(Monitoring(metrics="0"), said.append) as listen:
 
         def follow(event: ev.Event) -> None:
             listen(event)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from podlt.cli.manager import _Place
 from podlt.errors import StorageError, UsageError
+from podlt.manager.serving import NetworkOptions, remote_machines
 from podlt.network import workplace
 from podlt.network.nats import open_run
 from podlt.network.settings import FILE, NetworkSettings, load_settings, save_settings
@@ -29,9 +29,9 @@ class Started:
         )
 
     def __call__(self, blobs: str = "", silence_timeout: float | None = None) -> tuple[str, float]:
-        where = _Place("127.0.0.1", (), 0, silence_timeout, None, None, blobs, 0, True, None, None)
+        options = NetworkOptions(listen="127.0.0.1", blobs=blobs, silence_timeout=silence_timeout)
         job: Any = SimpleNamespace(directory=self._run, program=SimpleNamespace(arithmetic=""))
-        with where.workplace(lambda event: None).ready(1) as begin:
+        with remote_machines(options, lambda event: None).ready(1) as begin:
             how: Any = begin(job)
         return how["depot"]["bucket"] if how["depot"] is not None else "none", how["silence_timeout"]
 

@@ -12,14 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from podlt.data.spec import DataSpec
 from podlt.engine.interface import Workplace
+from podlt.engine.local.workplace import LocalMachine
 from podlt.errors import UsageError
 from podlt.execution.task_executor import one_thread
 from podlt.manager import events as ev
 from podlt.manager.directory import RunDirectory, Settings
 from podlt.manager.loop import Trainer
-from podlt.manager.setup import Session, wall_clock
+from podlt.manager.setup import TrainingRun, wall_clock
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
 
 SECONDS = 1.5
@@ -116,7 +119,7 @@ def fitting(trainer: Trainer, rounds: int) -> int:
 
 
 @contextmanager
-def started(recipe: Recipe, place: Workplace | None = None) -> Iterator[tuple[Session, Trainer]]:
+def started(recipe: Recipe, place: Workplace | None = None) -> Iterator[tuple[TrainingRun, Trainer]]:
     """A run of a recipe in a temporary directory, its workers joined, about to open its first round.
 
     Args:
@@ -124,7 +127,7 @@ def started(recipe: Recipe, place: Workplace | None = None) -> Iterator[tuple[Se
     """
     with tempfile.TemporaryDirectory(prefix="podlt-bench-") as folder:
         directory = RunDirectory.new(Path(folder) / "run")
-        session = Session(
+        run = TrainingRun.load(
             directory,
             recipe,
             Settings(base=folder),
@@ -132,12 +135,9 @@ def started(recipe: Recipe, place: Workplace | None = None) -> Iterator[tuple[Se
             listener=ev.ignore,
             clock=wall_clock,
             cache=None,
-            place=place,
+            place=place or LocalMachine(0, {}),
         )
         # Figures on the test set after every epoch are no part of a round: no contender takes them.
-        session.data = replace(session.data, test=None)
-        with one_thread(), session.started(secrets.token_bytes) as trainer:
-            try:
-                yield session, trainer
-            finally:
-                trainer.close()
+        run.inputs = msgspec.structs.replace(run.inputs, data=replace(run.inputs.data, test=None))
+        with one_thread(), run.started(secrets.token_bytes) as trainer:
+            yield run, trainer

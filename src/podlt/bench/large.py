@@ -35,7 +35,7 @@ from podlt.errors import PodltError
 from podlt.execution.task_executor import one_thread
 from podlt.manager import events as ev
 from podlt.manager.directory import RunDirectory, Settings
-from podlt.manager.setup import Session, wall_clock
+from podlt.manager.setup import TrainingRun, wall_clock
 from podlt.network.nats.open_run import OpenRun
 from podlt.network.session.publishing import Publication
 from podlt.network.session.thrift import Policy
@@ -125,7 +125,7 @@ class Huge(nn.Module):
         return scores.reshape(-1, 10, self.weight.shape[0] // 10).mean(-1)
 
 
-class HugeSession(Session):
+class HugeRun(TrainingRun):
     """A run of `Huge`: captured small, as capturing a model takes many copies of it."""
 
     rows = FEW
@@ -248,7 +248,7 @@ def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, p
         arithmetic="stock",
     )
     try:
-        session = HugeSession(
+        run = HugeRun.load(
             RunDirectory.new(folder / "run"),
             recipe,
             Settings(base=str(folder)),
@@ -258,20 +258,20 @@ def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, p
             cache=folder / "cache",
             place=place,
         )
-        session.data = replace(session.data, test=None)
-        session.rows = max(1, size // (4 * COLUMNS * 10))
-        capture(Huge(FEW), "cross_entropy", _fields(session), "stock")  # reads its libraries before the watch begins
+        run.inputs = msgspec.structs.replace(run.inputs, data=replace(run.inputs.data, test=None))
+        run.rows = max(1, size // (4 * COLUMNS * 10))
+        capture(Huge(FEW), "cross_entropy", _fields(run), "stock")  # reads its libraries before the watch begins
         watch = MemoryWatch("self")
         watch.start()
         with one_thread():
-            session.start(secrets.token_bytes)
-        pipe.send((watch.result(), published, 4 * COLUMNS * 10 * session.rows))
+            run.start(secrets.token_bytes)
+        pipe.send((watch.result(), published, 4 * COLUMNS * 10 * run.rows))
     except PodltError as error:
         pipe.send(f"failed: {error}")
 
 
-def _fields(session: Session) -> list[FieldSpec]:
-    return [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in session.data.train.fields]
+def _fields(run: TrainingRun) -> list[FieldSpec]:
+    return [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in run.inputs.data.train.fields]
 
 
 def difference(small: LargeRun, big: LargeRun) -> str:

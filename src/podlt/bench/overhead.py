@@ -16,7 +16,7 @@ from podlt.bench.jobs import BenchJob, BenchOptions, fitting, proven_rounds, sta
 from podlt.engine.local import frames
 from podlt.engine.local.engine import LocalEngine
 from podlt.manager.loop import Trainer
-from podlt.manager.setup import Session
+from podlt.manager.setup import TrainingRun
 from podlt.protocol.messages import Assignment, Task
 from podlt.protocol.plan import Upcoming
 
@@ -25,8 +25,8 @@ NOTHING = bytes(32)
 
 def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
     """Interleaves pairs of some rounds each; returns the ratios and what stands behind them."""
-    with started(job.recipe(options.workers)) as (session, trainer):
-        unproven = Unproven(session, trainer, options.workers, job.block_lines)
+    with started(job.recipe(options.workers)) as (run, trainer):
+        unproven = Unproven(run, trainer, options.workers, job.block_lines)
         rounds = fitting(trainer, options.rounds)
         unproven.rounds(2)
         contenders = {"with": lambda: proven_rounds(trainer, rounds), "without": lambda: unproven.rounds(rounds)}
@@ -53,10 +53,10 @@ def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
 class Unproven:
     """The same engine, data and optimiser without any of the proof."""
 
-    def __init__(self, session: Session, trainer: Trainer, workers: int, block_lines: int) -> None:
+    def __init__(self, run: TrainingRun, trainer: Trainer, workers: int, block_lines: int) -> None:
         self._trainer = trainer
         # Its updates go to a twin: the parameters that workers see must stay those that the log names.
-        self._twin = session.weights(trainer.engine.state.copy())
+        self._twin = run.weights(trainer.engine.state.copy())
         lines = trainer.blocks.lines
         self._plans = [
             Upcoming("train", 0, offset, block_lines, workers)

@@ -110,8 +110,8 @@ def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
     """Interleaves proven rounds, plain steps and DDP steps; returns lines a second and the ratios of each pair."""
     wanted, block_lines = job.recipe(options.workers), job.block_lines
     threads = os.cpu_count() or 1
-    with started(wanted) as (session, trainer):
-        images, labels = tensors(session.data.train)
+    with started(wanted) as (run, trainer):
+        images, labels = tensors(run.inputs.data.train)
         step = plain_step(build_model(wanted, {}, Path()))
         ddp = Ddp(job, block_lines, os.environ.get("PODLT_CACHE", ""))
         rounds = fitting(trainer, options.rounds)

@@ -14,8 +14,10 @@ from podlt.cli.audit import audited, not_known, summary
 from podlt.cli.findings import print_findings
 from podlt.cli.options import console, options_of, shown
 from podlt.cli.report import write_report
+from podlt.cli.run_flow import perform
+from podlt.cli.run_options import RunOptions
 from podlt.cli.summary import print_summary
-from podlt.cli.train import perform
+from podlt.cli.train import OwnMachines
 from podlt.cli.verify import verified
 from podlt.errors import ExitCode
 from podlt.protocol.claims import Claim, Finding, Outcome
@@ -44,7 +46,7 @@ def demo(
     out = console()
     path = run if run is not None else Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
     out.print(f"[bold]1. Train[/bold] {recipe} over untrusted workers; told to cheat: {', '.join(CHEATS)}")
-    perform(options_of(context), recipe=recipe, run=path, cheats=CHEATS)
+    perform(options_of(context), RunOptions(recipe, run=path), OwnMachines(cheat=CHEATS))
     print_summary(path, out, following=False)
     _print_damage(path, out)
     out.print("\n[bold]2. Verify[/bold] what the run claims, as anybody can who has its files; no PyTorch is needed")

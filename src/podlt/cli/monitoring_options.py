@@ -1,40 +1,61 @@
-"""The options of commands that go on for long, and what they start: metrics, health, a log."""
+"""The options by which a command that takes long is watched: its output, metrics, health, a log."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from podlt.manager import events as ev
-from podlt.monitoring.setup import Operations, operations
+from podlt.cli.options import JsonOption, QuietOption
+from podlt.monitoring.setup import Monitoring
 
-MetricsOption = Annotated[
-    str,
-    typer.Option(
-        "--metrics",
-        metavar="[HOST:]PORT",
-        help="Serve Prometheus metrics, /healthz and /readyz; HOST is 127.0.0.1 if not told.",
-    ),
-]
-LogFormatOption = Annotated[
-    str, typer.Option("--log-format", metavar="json|text", help="Write a log, an event a line, to standard error.")
-]
-LogFileOption = Annotated[
-    Path | None,
-    typer.Option("--log-file", metavar="FILE", help="Write that log to a file instead; as JSON if not told."),
-]
+PANEL = "Output and monitoring"
 
 
-def operating(asked: Operations, then: ev.Listener, *, silent: bool) -> AbstractContextManager[ev.Listener]:
-    """Starts what the options ask for; gives the listener to run with, which passes every event on to `then`.
+@dataclass(frozen=True)
+class LogOptions:
+    """What a command prints, and the log that it writes besides."""
 
-    Args:
-        silent: whether nothing is to be printed of it on standard output.
+    quiet: QuietOption = False
+    as_json: JsonOption = False
+    log_format: Annotated[
+        str,
+        typer.Option(
+            metavar="json|text", rich_help_panel=PANEL, help="Write a log, one event a line, to standard error."
+        ),
+    ] = ""
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", rich_help_panel=PANEL, help="Write that log to a file instead; as JSON unless given."
+        ),
+    ] = None
 
-    Raises:
-        UsageError: as `podlt.monitoring.setup.operations` says.
-    """
-    return operations(asked, (lambda line: None) if silent else typer.echo, then)
+    @property
+    def silent(self) -> bool:
+        """Whether nothing for people is to be printed on standard output."""
+        return self.quiet or self.as_json
+
+    def monitoring(self) -> Monitoring:
+        """What is to be started besides the command's own output."""
+        return Monitoring(log_format=self.log_format, log_file=self.log_file)
+
+
+@dataclass(frozen=True)
+class MonitoringOptions(LogOptions):
+    """The same, with metrics and health over HTTP."""
+
+    metrics: Annotated[
+        str,
+        typer.Option(
+            metavar="[HOST:]PORT",
+            rich_help_panel=PANEL,
+            help="Serve Prometheus metrics, /healthz and /readyz; HOST is 127.0.0.1 unless given.",
+        ),
+    ] = ""
+
+    def monitoring(self) -> Monitoring:
+        """What is to be started besides the command's own output."""
+        return Monitoring(self.metrics, self.log_format, self.log_file)

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from podlt.cli.event_writer import printable
+
 
 @dataclass
 class Options:
@@ -29,25 +31,23 @@ RunArgument = Annotated[Path, typer.Argument(help="The run's directory, as `podl
 RunFilesArgument = Annotated[
     Path, typer.Argument(help="A run's directory, a bundle of it (`podlt bundle`), or its log.db.", metavar="RUN")
 ]
-NewRecipeArgument = Annotated[
-    str | None, typer.Argument(metavar="RECIPE", help="A TOML file, or the name of one that comes with podlt.")
-]
-NewRunOption = Annotated[
-    Path | None, typer.Option("--run", metavar="DIR", help="Where the run is kept; runs/NAME-TIME by default.")
-]
-ResumeOption = Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that stopped.")]
+MOVED = "Files that moved"
 DataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
         metavar="PATH",
-        help="Where the data are: the source file, or a folder that has the recipe's files in it.",
+        rich_help_panel=MOVED,
+        help="Where the data are now: the source file, or a folder that has the recipe's files in it.",
     ),
 ]
 CodeOption = Annotated[
     Path | None,
     typer.Option(
-        "--code", metavar="DIR", help="The folder that has the model's module, which the recipe names, in it."
+        "--code",
+        metavar="DIR",
+        rich_help_panel=MOVED,
+        help="The folder that has the model's module, which the recipe names, in it now.",
     ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
@@ -72,7 +72,7 @@ def short(digest: bytes) -> str:
 
 def shown(text: str) -> str:
     """Text that a log brought, as rich may print it: a terminal's control codes and rich's markup are taken out."""
-    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+    return escape(printable(text))
 
 
 def print_facts(facts: dict[str, str], out: Console) -> None:

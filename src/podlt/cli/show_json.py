@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +62,28 @@ def _entry(run: Path, number: int) -> dict[str, Any]:
     return {**_plain(record), "included": record.included}
 
 
+@singledispatch
 def _plain(value: Any) -> Any:
-    """Structs as objects, bytes as hexadecimal."""
-    if isinstance(value, msgspec.Struct):
-        return {name: _plain(item) for name, item in named_fields(value)}
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+    """Structs as objects, bytes as hexadecimal; what JSON has as it is."""
     return value
+
+
+@_plain.register
+def _(value: msgspec.Struct) -> dict[str, Any]:
+    return {name: _plain(item) for name, item in named_fields(value)}
+
+
+@_plain.register
+def _(value: bytes) -> str:
+    return value.hex()
+
+
+@_plain.register
+def _(value: dict) -> dict[str, Any]:  # type: ignore[type-arg]
+    return {str(key): _plain(item) for key, item in value.items()}
+
+
+@_plain.register(list)
+@_plain.register(tuple)
+def _(value: list[Any] | tuple[Any, ...]) -> list[Any]:
+    return [_plain(item) for item in value]

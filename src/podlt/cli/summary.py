@@ -43,7 +43,7 @@ def print_summary(run: Path, out: Console, *, following: bool = True) -> None:
 
 
 def _facts(summary: Summary) -> dict[str, str]:
-    from podlt.cli.progress import metrics_text
+    from podlt.manager.events import metrics_text
 
     facts = {}
     if summary.metrics:

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
-from podlt.cli.monitoring_options import LogFileOption, LogFormatOption
-from podlt.cli.options import JsonOption, Options, QuietOption, options_of
-from podlt.cli.worker_output import Watch, telling
+from podlt.cli.groups import grouped
+from podlt.cli.monitoring_options import LogOptions
+from podlt.cli.options import Options, options_of
+from podlt.cli.worker_output import Watch, worker_output
 from podlt.errors import EngineError, UsageError
-from podlt.monitoring.setup import Operations
 from podlt.network.worker import events
 
 FOLDER = ".podlt"
@@ -26,12 +26,13 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _SPAN = re.compile(r"(\d+)([smhd])")
 
 
-def worker(
-    context: typer.Context,
-    invitation: Annotated[
-        str, typer.Argument(metavar="INVITATION|status", help="The line that the manager printed, or a file with it.")
-    ],
-    cpus: Annotated[int, typer.Option(min=0, help="How many cores to give; all by default.")] = 0,
+@dataclass(frozen=True)
+class WorkerOptions:
+    """What a worker gives, and who it is."""
+
+    cpus: Annotated[
+        int, typer.Option(min=0, metavar="N", show_default=False, help="How many cores to give; all by default.")
+    ] = 0
     memory: Annotated[
         str,
         typer.Option(
@@ -39,31 +40,50 @@ def worker(
             help="The most memory to give, such as 8G. On Linux the system refuses this process what goes beyond it "
             "(a task that needs more is given back); elsewhere it bounds only what a task's tensors may take.",
         ),
-    ] = "",
+    ] = ""
     until: Annotated[
         str, typer.Option(metavar="TIME", help="Leave then: 18:30, 2026-01-31T08:00, or after 90m, 8h, 2d.")
-    ] = "",
+    ] = ""
     least_reward: Annotated[
         int,
         typer.Option(
-            min=0, metavar="CREDITS", help="Do not join a run that pays less for a line: ends before it signs anything."
+            min=0,
+            metavar="CREDITS",
+            show_default=False,
+            help="Do not join a run that pays less for a line: ends before it signs anything.",
         ),
-    ] = 0,
-    identities: Annotated[int, typer.Option(min=1, max=1000, help="How many workers this process is.")] = 1,
+    ] = 0
+    identities: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="How many workers this process is.")] = 1
     folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where keys, receipts and status are kept; ~/.podlt by default.")
-    ] = None,
+        Path | None, typer.Option(metavar="DIR", help="Where keys, receipts and status are; ~/.podlt by default.")
+    ] = None
     key: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The key file; FOLDER/worker.key by default.")
-    ] = None,
+        Path | None, typer.Option(metavar="FILE", help="The key file; worker.key in that folder by default.")
+    ] = None
     websocket: Annotated[
         bool, typer.Option("--websocket", help="Connect by WebSocket alone; by default only where nothing else goes.")
-    ] = False,
-    cheat: Annotated[str, typer.Option(hidden=True)] = "",
-    quiet: QuietOption = False,
-    as_json: JsonOption = False,
-    log_format: LogFormatOption = "",
-    log_file: LogFileOption = None,
+    ] = False
+    cheat: Annotated[str, typer.Option(hidden=True)] = ""
+
+    @property
+    def home(self) -> Path:
+        """The folder of keys, receipts and status."""
+        return self.folder or Path.home() / FOLDER
+
+    @property
+    def key_file(self) -> Path:
+        """Where the identities are."""
+        return self.key or self.home / "worker.key"
+
+
+@grouped
+def worker(
+    context: typer.Context,
+    invitation: Annotated[
+        str, typer.Argument(metavar="INVITATION|status", help="The line that the manager printed, or a file with it.")
+    ],
+    given: WorkerOptions,
+    watching: LogOptions,
 ) -> None:
     """Work for a run: needs outbound connections only, and runs no code of the manager's.
 
@@ -77,20 +97,12 @@ def worker(
 
               podlt worker status
     """
-    home = folder or Path.home() / FOLDER
     if invitation == "status":
-        return _status(home, as_json=as_json)
-    leaving, bound = _Leaving(_moment(until, datetime.now())), _bytes(memory)
-    with telling(Operations("", log_format, log_file), quiet=quiet, as_json=as_json) as tell:
-        outcome = _work(
-            _Asked(
-                invitation, home, key or home / "worker.key", identities, cpus, bound, least_reward, cheat, websocket
-            ),
-            options_of(context),
-            leaving,
-            tell,
-        )
-        options_of(context).hint = ""
+        return _status(given.home, as_json=watching.as_json)
+    options, leaving, memory = options_of(context), _Leaving(_moment(given.until, datetime.now())), _bytes(given.memory)
+    with worker_output(watching) as tell:
+        outcome = _work(invitation, given, memory, options, leaving, tell)
+        options.hint = ""
         if outcome.how == "declined":
             raise UsageError(f"did not join: {outcome.reason}; nothing was signed")
         if outcome.how == "refused":
@@ -98,38 +110,25 @@ def worker(
     return None
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What the command line says."""
-
-    invitation: str
-    home: Path
-    key_file: Path
-    identities: int
-    cores: int
-    memory: int | None
-    least_reward: int
-    cheat: str
-    websocket: bool
-
-
-def _work(asked: _Asked, options: Options, leaving: _Leaving, tell: events.Teller) -> Any:
+def _work(
+    invitation: str, asked: WorkerOptions, memory: int | None, options: Options, leaving: _Leaving, tell: events.Teller
+) -> Any:
     """Works until the end; returns the outcome."""
     from podlt.network.access.worker_key import load_or_create_keys
     from podlt.network.nats.open_run import join, read_invitation
     from podlt.network.worker import limits
     from podlt.network.worker.folder import lock, make_folder
 
-    invited = read_invitation(asked.invitation)
-    cores = limits.keep_to_cores(asked.cores)
-    bound = limits.MemoryLimit(asked.memory) if asked.memory is not None else None
+    invited = read_invitation(invitation)
+    cores = limits.keep_to_cores(asked.cpus)
+    bound = limits.MemoryLimit(memory) if memory is not None else None
     make_folder(asked.home)
     held = lock(asked.home)
     is_new = not asked.key_file.exists()
     keys = load_or_create_keys(asked.key_file, asked.identities)
     if is_new:
         tell(events.KeyMade(file=str(asked.key_file), public_key=keys[0].public.hex()))
-    options.hint = "try again with the same command: keys and receipts are kept"
+    options.hint = "try again with the same command: your keys and receipts are safe"
     tell(events.Preparing(what="loading PyTorch"))
     import torch
 
@@ -159,9 +158,9 @@ def _work(asked: _Asked, options: Options, leaving: _Leaving, tell: events.Telle
     )
     watch = Watch(crew, link, books, tell, leaving.moment, bound.adjust if bound is not None else _nothing)
     try:
-        outcome = crew.run()
+        with watch:
+            outcome = crew.run()
     finally:
-        watch.stop()
         link.close()
         os.close(held)
     tell(watch.ended(outcome.how, outcome.reason))

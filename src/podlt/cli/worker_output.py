@@ -7,12 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Self
 
-import msgspec
-import typer
-
-from podlt.monitoring.setup import Operations, event_log_of
+from podlt.cli.event_writer import write_json, write_text
+from podlt.cli.monitoring_options import LogOptions
+from podlt.monitoring.setup import event_log_of
 from podlt.network.worker import events
 
 LOOK_SECONDS = 0.5
@@ -22,23 +21,24 @@ SLOW_SECONDS = 5.0
 
 
 @contextmanager
-def telling(asked: Operations, *, quiet: bool, as_json: bool) -> Iterator[events.Teller]:
-    """Gives what has to be told everything, and passes it on to whoever is there to hear it.
+def worker_output(watching: LogOptions) -> Iterator[events.Teller]:
+    """The listener of a worker process: prints events as the options ask for, and writes the log.
+
+    Args:
+        watching: the options.
 
     Raises:
         UsageError: an option of the log is malformed, its file cannot be written, or a package is missing.
     """
     with ExitStack() as stack:
-        tellers: list[events.Teller] = [_as_json if as_json else _as_text] if as_json or not quiet else []
-        log = event_log_of(asked, stack)
+        tellers: list[events.Teller] = []
+        if watching.as_json:
+            tellers.append(write_json)
+        elif not watching.quiet:
+            tellers.append(_write_text)
+        log = event_log_of(watching.monitoring(), stack)
         if log is not None:
-
-            def write(event: events.WorkerEvent) -> None:
-                fields = {name: value for name, value in msgspec.to_builtins(event).items() if name != "event"}
-                level = logging.WARNING if isinstance(event, events.WORTH_A_WARNING) else logging.INFO
-                log.say(event.name, level, **fields)
-
-            tellers.append(write)
+            tellers.append(lambda event: log.record(event, _level(event)))
 
         def tell(event: events.WorkerEvent) -> None:
             for teller in tellers:
@@ -52,15 +52,13 @@ def telling(asked: Operations, *, quiet: bool, as_json: bool) -> Iterator[events
             raise
 
 
-def _as_json(event: events.WorkerEvent) -> None:
-    typer.echo(msgspec.json.encode(event).decode())
+def _write_text(event: events.WorkerEvent) -> None:
+    if not (isinstance(event, events.Ended) and event.how in ("refused", "declined")):  # the command's error says it
+        write_text(event)
 
 
-def _as_text(event: events.WorkerEvent) -> None:
-    if isinstance(event, events.Ended) and event.how in ("refused", "declined"):
-        return  # the error that ends the command says it
-    for line in event.lines_for_people:
-        typer.echo("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line))
+def _level(event: events.WorkerEvent) -> int:
+    return logging.WARNING if isinstance(event, events.WORTH_A_WARNING) else logging.INFO
 
 
 def plain(why: str) -> str:
@@ -78,10 +76,16 @@ def plain(why: str) -> str:
 
 
 class Watch:
-    """Tells now and then what a crew does and has earned, and at once that its connection is gone or there again.
+    """Shows now and then what a worker process does and has earned, and at once that its connection is gone or back.
+
+    It does so on a thread of its own, while its context lasts.
 
     Args:
-        crew, link, journal: the worker's; tell: is told; until: when it leaves, in seconds since 1970, 0 for never;
+        crew: the worker process.
+        link: its connection.
+        journal: its books.
+        tell: gets the events.
+        until: when it leaves, in seconds since 1970; 0 for never.
         also: is called about twice a second.
     """
 
@@ -93,10 +97,14 @@ class Watch:
         self._begun = time.monotonic()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="podlt-watch", daemon=True)
-        self._thread.start()
 
-    def stop(self) -> None:
-        """Tells nothing more but the totals that `ended` asks for."""
+    def __enter__(self) -> Self:
+        """Begins to watch."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Shows nothing more but the totals that `ended` asks for."""
         self._stopped.set()
         self._thread.join()
 

@@ -1,18 +1,45 @@
-"""What a run tells while it goes on. A command renders it; a script may print it as JSON lines."""
+"""What happens in a run while it is trained: data for programs, and lines for people where people should know.
+
+A listener gets every event, on the thread that trains. `handle` calls what it has for an event's type.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import msgspec
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
-    """Something happened."""
+    """Something happened.
+
+    Attributes:
+        level: how much it deserves attention, as in `logging`.
+    """
+
+    level: ClassVar[int] = logging.INFO
+
+    @property
+    def name(self) -> str:
+        """Its kind, as JSON and the log call it."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as text, in lines; none if a progress bar or a figure shows it."""
+        return []
 
 
 class Preparing(Event, frozen=True, tag="preparing"):
-    """Something long goes on before the first round; `total` is 0 when it is not known."""
+    """Something long goes on before the first round.
+
+    Attributes:
+        what: for people.
+        done: how much of it.
+        total: of how much; 0 where that is unknown.
+    """
 
     what: str
     done: int = 0
@@ -20,7 +47,19 @@ class Preparing(Event, frozen=True, tag="preparing"):
 
 
 class Started(Event, frozen=True, tag="started"):
-    """The first (or next) round begins."""
+    """The first (or next) round begins.
+
+    Attributes:
+        run: the run's identity, hexadecimal.
+        path: its directory.
+        workers: how many are there.
+        processes: in how many processes.
+        parameters: how many numbers are trained.
+        lines: of the training set.
+        epochs: in all.
+        rounds: in all, if nobody leaves.
+        resumed: whether the run had begun before.
+    """
 
     run: str
     path: str
@@ -32,9 +71,28 @@ class Started(Event, frozen=True, tag="started"):
     rounds: int
     resumed: bool
 
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line."""
+        return [
+            f"{'resuming' if self.resumed else 'training'}: {self.lines:,} lines, {self.epochs} epochs, "
+            f"{self.parameters:,} parameters, {self.workers} workers in {self.processes} processes -> {self.path}"
+        ]
+
 
 class RoundDone(Event, frozen=True, tag="round"):
-    """A round was applied and paid; `rounds` is how many there will be with the workers that are left."""
+    """A round was applied and paid.
+
+    Attributes:
+        round: its number, from 0.
+        rounds: how many there will be with the workers that are left.
+        epoch: from 0.
+        loss: the mean over its lines.
+        lines: how many it trained on.
+        seconds: that it took.
+        workers: how many are left.
+        checked: how many fragments were compared.
+    """
 
     round: int
     rounds: int
@@ -47,53 +105,122 @@ class RoundDone(Event, frozen=True, tag="round"):
 
 
 class Evicted(Event, frozen=True, tag="evicted"):
-    """A worker gave another result than the accepted one, and is out; it forfeits what was pending."""
+    """A worker gave another result than the accepted one, and is out.
 
+    Attributes:
+        worker: its number.
+        round: in which it was caught.
+        outcome: "vote" if two others agreed, "referee" if the manager executed the task.
+        forfeited: the credits that it lost.
+    """
+
+    level = logging.WARNING
     worker: int
     round: int
     outcome: str
     forfeited: int
 
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line."""
+        how = {"vote": "two others agree on another result", "referee": "the manager's own execution differs"}
+        return [
+            f"round {self.round}: worker {self.worker} evicted ({how.get(self.outcome, self.outcome)}); it forfeits "
+            f"{self.forfeited:,} credits"
+        ]
+
 
 class Withdrawn(Event, frozen=True, tag="withdrawn"):
-    """A worker is gone without fraud; its task was dealt again."""
+    """A worker is gone without fraud; its task was dealt again.
 
+    Attributes:
+        worker: its number.
+        round: in which.
+        reason: for people; some of it may be the worker's own text.
+    """
+
+    level = logging.WARNING
     worker: int
     round: int
     reason: str
 
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line."""
+        return [f"round {self.round}: worker {self.worker} withdrew: {self.reason}"]
+
 
 class Waiting(Event, frozen=True, tag="waiting"):
-    """Not enough workers are there yet."""
+    """There are too few workers yet; comes twice a second.
+
+    Attributes:
+        workers: how many are there.
+        wanted: how many it takes.
+    """
 
     workers: int
     wanted: int
 
 
 class Gathered(Event, frozen=True, tag="gathered"):
-    """Enough workers are there, after some had to be awaited."""
+    """There are enough workers, after some had to be waited for.
+
+    Attributes:
+        workers: how many are there.
+    """
 
     workers: int
 
 
 class Joined(Event, frozen=True, tag="joined"):
-    """A worker of another machine joined (or came back); `workers` are there now."""
+    """A worker of another machine joined, or came back.
+
+    Attributes:
+        worker: its number.
+        key: its public key, hexadecimal.
+        again: whether it had withdrawn before.
+        workers: how many are there now.
+    """
 
     worker: int
     key: str
     again: bool
     workers: int
 
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line."""
+        verb = "came back" if self.again else "joined"
+        return [f"worker {self.worker} {verb} ({self.key[:16]}); {self.workers} are there"]
+
 
 class Invited(Event, frozen=True, tag="invited"):
-    """Workers may join now, with this line."""
+    """Workers may join now.
+
+    Attributes:
+        invitation: what `podlt worker` takes.
+        server: the first address by which workers connect.
+        path: the run's directory.
+    """
 
     invitation: str
     server: str
+    path: str
+
+    @property
+    def lines_for_people(self) -> list[str]:
+        """The command to send to whoever shall work."""
+        return ["workers join with this line:", "", f"    podlt worker {self.invitation}", ""]
 
 
 class Connected(Event, frozen=True, tag="connected"):
-    """How many workers are connected to the servers, and bytes from and to them since the manager started."""
+    """How many workers are connected, and what went over the servers since the manager started.
+
+    Attributes:
+        workers: how many are connected.
+        received: bytes from workers.
+        sent: bytes to workers.
+    """
 
     workers: int
     received: int
@@ -101,9 +228,14 @@ class Connected(Event, frozen=True, tag="connected"):
 
 
 class Published(Event, frozen=True, tag="published"):
-    """How the parameters of a round went out: `size` bytes as "whole", "delta" or "same", `sent` bytes of them once.
+    """How the parameters of a round went out.
 
-    By "messages", from the manager by "https", or through an object "store"; `seconds`: to find what changed.
+    Attributes:
+        size: bytes of the parameters.
+        sent: bytes that were published, once, however many workers fetch them.
+        form: "whole", "delta" (what changed) or "same".
+        way: "messages", "https" from the manager, or an object "store".
+        seconds: that it took to find what changed.
     """
 
     size: int
@@ -114,34 +246,67 @@ class Published(Event, frozen=True, tag="published"):
 
 
 class Replaced(Event, frozen=True, tag="replaced"):
-    """A worker process had died and was started again."""
+    """A worker process died and was started again.
 
+    Attributes:
+        process: its number.
+        status: with which it ended; negative for a signal.
+        workers: numbers of those that it hosts.
+    """
+
+    level = logging.WARNING
     process: int
     status: int
     workers: list[int]
 
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line."""
+        return [f"process {self.process} ended ({self.status}) and was started again with {len(self.workers)} workers"]
+
 
 class Measured(Event, frozen=True, tag="measured"):
-    """Figures on the test set at the end of an epoch."""
+    """Figures on the test set at the end of an epoch.
+
+    Attributes:
+        epoch: from 0.
+        metrics: by name; empty without a test set.
+    """
 
     epoch: int
     metrics: dict[str, float]
 
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line, if there are figures."""
+        return [f"epoch {self.epoch + 1}: {metrics_text(self.metrics)}"] if self.metrics else []
+
 
 class Unmeasured(Event, frozen=True, tag="unmeasured"):
-    """Figures on the test set could not be had at the end of an epoch; the run goes on without them.
+    """Figures on the test set are missing at the end of an epoch; the run goes on without them.
 
     Attributes:
         epoch: from 0.
         reason: why, and which figures.
     """
 
+    level = logging.WARNING
     epoch: int
     reason: str
 
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line."""
+        return [f"epoch {self.epoch + 1}: {self.reason}"]
+
 
 class Finished(Event, frozen=True, tag="finished"):
-    """The run is complete."""
+    """The run is complete.
+
+    Attributes:
+        rounds: how many there were.
+        seconds: since this process began or resumed it.
+    """
 
     rounds: int
     seconds: float
@@ -149,6 +314,22 @@ class Finished(Event, frozen=True, tag="finished"):
 
 Listener = Callable[[Event], None]
 
+Handlers = Mapping[type[Event], Callable[[Any], None]]
+"""What a listener does, by the type of an event."""
+
+
+def handle(handlers: Handlers, event: Event) -> None:
+    """Calls what there is for an event's type; nothing if there is nothing."""
+    handler = handlers.get(type(event))
+    if handler is not None:
+        handler(event)
+
 
 def ignore(event: Event) -> None:
     """Listens to nothing."""
+
+
+def metrics_text(metrics: Mapping[str, float]) -> str:
+    """Figures on the test set for people, accuracy first, as a share in percent."""
+    order = sorted(metrics, key=lambda name: (name != "accuracy", name == "loss", name))
+    return ", ".join(f"{n} {metrics[n]:.2%}" if n == "accuracy" else f"{n} {metrics[n]:.4f}" for n in order)

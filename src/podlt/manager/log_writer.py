@@ -1,4 +1,4 @@
-"""Writes rounds to the disk beside the training: one thread, in order, each round one transaction.
+"""Writes rounds to the disk while the next one is trained: one thread, in order, each round one transaction.
 
 The next round computes while the last one is written. What fails is raised at the next call, and nothing after it is
 written: the log ends with the last round that is whole.
@@ -26,17 +26,23 @@ class LogWriter:
     """Appends entries to the tree and to the store.
 
     Args:
-        store: where they go; tree: the tree of what is there; key: the manager's.
-
-    Raises:
-        StorageError: another manager writes to this run.
+        store: where they go; `claim` it first.
+        tree: over the entries that are there.
+        key: the manager's, which signs tree heads.
     """
 
     def __init__(self, store: LogStore, tree: Tree, key: SigningKey) -> None:
-        store.claim()  # before anything is computed that could not be written
         self._store, self._tree, self._key = store, tree, key
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="podlt-log")
         self._last: Future[None] | None = None
+
+    def claim(self) -> None:
+        """Takes the store for this manager, before anything is computed that could not be written.
+
+        Raises:
+            StorageError: another manager writes to this run.
+        """
+        self._store.claim()
 
     def write(
         self,

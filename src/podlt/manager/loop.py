@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -22,41 +24,35 @@ from podlt.manager.directory import RunDirectory
 from podlt.manager.log_writer import After, LogWriter, Prove
 from podlt.manager.roster import Membership
 from podlt.manager.round_driver import RoundDriver, RoundTimings
-from podlt.manager.weights import Weights, write_update
+from podlt.manager.round_files import RoundFigures, RoundFiles
+from podlt.manager.weights import Weights
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import TreeSize
 from podlt.protocol.plan import Upcoming
 from podlt.recipe import Recipe
-from podlt.store.files import append_line
 from podlt.store.log_store import LogStore
 
 Measure = Callable[[], dict[str, float]]
 
 
-class RoundFigures(msgspec.Struct, frozen=True):
-    """A line of rounds.jsonl: seconds that a round took, and what was faked where cheats are simulated.
-
-    Attributes:
-        seconds: from opening to payment; compute, proof: summed over processes and threads.
-        faked: who faked; applied: whose fake was applied.
-    """
-
-    round: int
-    seconds: float
-    compute: float
-    proof: float
-    faked: list[int]
-    applied: list[int]
-
-
 class Trainer:
-    """Trains until the recipe's epochs are done.
+    """Trains until the recipe's epochs are done. A context: on entering it claims the log for itself.
 
     Args:
-        recipe: what to do; directory: where the run is kept; manager, weights: as they are after the log so far;
-        engine: started; members: who works; dataset: the lines; tree, store, key: of the log;
-        measure: figures on the test set, now; listener: is told of everything.
+        recipe: what to do.
+        directory: where the run's files are.
+        manager: the rules' side, as it is after the log so far.
+        weights: as they are after the log so far.
+        engine: carries tasks and updates.
+        held: the credits that the run's owner holds as a key's deposit.
+        referee: executes what no comparison can decide.
+        dataset: the lines.
+        tree: of the log's entries so far.
+        store: of the log.
+        key: signs tree heads.
+        measure: figures on the test set, now.
+        listener: is called with every event.
     """
 
     def __init__(
@@ -67,7 +63,7 @@ class Trainer:
         manager: Manager,
         weights: Weights,
         engine: Engine,
-        members: Membership,
+        held: Callable[[bytes], int],
         referee: TaskExecutor,
         dataset: Dataset,
         tree: Tree,
@@ -77,15 +73,33 @@ class Trainer:
         listener: ev.Listener,
     ) -> None:
         assert manager.state.begin is not None
-        self._recipe, self._directory, self.manager = recipe, directory, manager
-        self.engine, self._members = engine, members
-        self.weights, self._listener, self._measure = weights, listener, measure
-        self._key = key
+        self._recipe, self.manager, self._tree = recipe, manager, tree
+        self.weights, self.engine, self._listener, self._measure = weights, engine, listener, measure
         self._evicted = False
-        self._tree = tree
         self._writer = LogWriter(store, tree, key)
+        self._files = RoundFiles(directory, recipe.training, weights, key)
+        self.members = Membership(manager, engine, listener, head=self.head, held=held)
         self.blocks = BlockReader(dataset, engine, recipe.training.block_lines, manager.state.begin.seed)
         self._driver = RoundDriver(manager, engine, referee, weights, listener)
+
+    def __enter__(self) -> Self:
+        """Begins to write.
+
+        Raises:
+            StorageError: another manager writes to this run.
+        """
+        self._writer.claim()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Ends the threads, after what was given to them.
+
+        Raises:
+            StorageError: the last round could not be written.
+        """
+        with ExitStack() as ending:
+            for part in (self._writer, self.blocks, self._driver):  # the last one first
+                ending.callback(part.close)
 
     def train(self) -> None:
         """Runs every round that is left, and closes the run.
@@ -108,18 +122,16 @@ class Trainer:
         except (TooFewWorkersError, DivergedError, EngineError, UsageError) as error:
             self._stop(str(error))
             raise
-        finally:
-            self.close()
         self._listener(ev.Finished(rounds=self.manager.state.round, seconds=time.perf_counter() - started))
 
     def _next(self) -> Upcoming | None:
         """What the next round is, after those who have come were admitted and those who are gone let go."""
-        if self._evicted:  # they are told of it only once they can have seen it in the log
+        if self._evicted:  # the engine refuses them only once they can have seen it in the log
             self._writer.flush()
             self._evicted = False
-        self._members.update()
+        self.members.update()
         if not self.manager.state.trained:
-            self._members.await_more()
+            self.members.await_more()
         return self.manager.upcoming()
 
     def _round_or_wait(self, plan: Upcoming) -> None:
@@ -151,16 +163,6 @@ class Trainer:
         """Waits until every round is on the disk."""
         self._writer.flush()
 
-    def close(self) -> None:
-        """Ends the threads, after what was given to them.
-
-        Raises:
-            StorageError: the last round could not be written.
-        """
-        self._driver.close()
-        self.blocks.close()
-        self._writer.close()
-
     def round(self, plan: Upcoming) -> None:
         """Runs one round, and has it written."""
         started = time.perf_counter()
@@ -184,7 +186,7 @@ class Trainer:
         self.manager.apply(average.digest(), self.weights.digest(), average.loss)
         self._pay(verdicts)
         seconds, took = time.perf_counter() - started, self._driver.figures
-        self._keep(
+        self._save(
             average.data, RoundFigures(number, seconds, took.compute, took.proof, sorted(set(took.faked)), applied)
         )
         self._tell(plan, number, average.loss, seconds, len(verdicts))
@@ -215,29 +217,13 @@ class Trainer:
                     ev.Evicted(worker=worker, round=number, outcome=verdict.outcome, forfeited=lost.get(worker, 0))
                 )
 
-    def _keep(self, data: np.ndarray, figures: RoundFigures) -> None:
-        """Has the round written: figures, the update's file, then the entries, then (every so often) a checkpoint."""
-        number = figures.round
-
-        def before() -> None:
-            append_line(self._directory.path / "rounds.jsonl", canonical.to_json(msgspec.to_builtins(figures)))
-            write_update(self._directory.update(number), data)
-
-        self._write(before)
-        if (number + 1) % self._recipe.training.checkpoint_every == 0:
+    def _save(self, update: np.ndarray, figures: RoundFigures) -> None:
+        """Has the round written: its files, then the entries, then (every so often) a checkpoint."""
+        self._write(lambda: self._files.write(update, figures))
+        rounds = figures.round + 1
+        if self._files.is_checkpoint(rounds):
             self._writer.flush()
-            self.weights.save(self._directory.checkpoint(number + 1), self.manager.state.run, self._key)
-            self._prune(number + 1)
-
-    def _prune(self, rounds: int) -> None:
-        """With `history = "last"`, what lies before the checkpoint before this one goes."""
-        if self._recipe.training.history == "all":
-            return
-        keep = rounds - self._recipe.training.checkpoint_every
-        first = self._directory.checkpoint(0)  # what the log begins with stays
-        for path in [*self._directory.updates.iterdir(), *self._directory.checkpoints.iterdir()]:
-            if path.stem.isdigit() and int(path.stem) < keep and path != first:
-                path.unlink()
+            self._files.checkpoint(rounds, self.manager.state.run)
 
     def _tell(self, plan: Upcoming, number: int, loss: float, seconds: float, checked: int) -> None:
         state = self.manager.state

@@ -8,14 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 import torch
 
 from podlt import crypto
-from podlt.engine.interface import Engine, Lost
+from podlt.engine.interface import Engine, Event, Lost
 from podlt.engine.local import frames
 from podlt.engine.local.engine import Restarted
 from podlt.errors import DivergedError, PeerError, PodltError, UsageError
@@ -57,6 +57,13 @@ class RoundDriver:
         self._weights, self._listener = weights, listener
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="podlt-check")
         self.figures = RoundTimings()
+        self._handlers: dict[type[Event], Callable[[Any], None]] = {
+            frames.Results: self._executed,
+            frames.HostOpenings: lambda event: self._each(event.opened, self._opened),
+            frames.ExecutionFailed: self._failed,
+            Lost: lambda event: self._lose(event.worker, event.reason),
+            Restarted: self._restarted,
+        }
 
     def close(self) -> None:
         """Ends the threads."""
@@ -156,19 +163,16 @@ class RoundDriver:
     def _pump(self) -> None:
         """Takes what has come, and deals again what a failure left."""
         for event in self._engine.events():
-            if isinstance(event, frames.Results):
-                self.figures.compute += _seconds(event.compute_seconds)
-                self.figures.proof += _seconds(event.proof_seconds)
-                self.figures.faked += event.faked
-                self._each(event.committed, self._manager.committed)
-            elif isinstance(event, frames.HostOpenings):
-                self._each(event.opened, self._opened)
-            elif isinstance(event, frames.ExecutionFailed):
-                self._failed(event)
-            elif isinstance(event, Lost):
-                self._lose(event.worker, event.reason)
-            elif isinstance(event, Restarted):
-                self._listener(ev.Replaced(process=event.process, status=event.status, workers=event.workers))
+            self._handlers[type(event)](event)
+
+    def _executed(self, results: frames.Results) -> None:
+        self.figures.compute += _seconds(results.compute_seconds)
+        self.figures.proof += _seconds(results.proof_seconds)
+        self.figures.faked += results.faked
+        self._each(results.committed, self._manager.committed)
+
+    def _restarted(self, event: Restarted) -> None:
+        self._listener(ev.Replaced(process=event.process, status=event.status, workers=event.workers))
 
     def _each(self, messages: Sequence[M], handle: Callable[[M], None]) -> None:
         """Handles messages, hashing and checking signatures on two threads; who breaks the protocol is lost."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -59,30 +61,40 @@ class Books(msgspec.Struct):
     def take(self, entry: e.AnyEntry) -> None:
         """Takes the next entry. It was applied by the rules before it was written; they are not applied again."""
         self.entries, self.at = self.entries + 1, entry.at
-        if isinstance(entry, e.Join):
-            self.returns += entry.worker in self.workers
-            self.workers[entry.worker] = "active"
-            self.deposits += entry.deposit
-        elif isinstance(entry, e.Withdraw):
-            self.withdrawals += 1
-            self.workers[entry.worker] = "withdrawn"
-        elif isinstance(entry, e.Open):
-            self.round_lines, self.epoch = entry.lines, entry.epoch
-        elif isinstance(entry, e.Redeal):
-            self.redeals += 1
-        elif isinstance(entry, e.Verdict):
-            self._judge(entry)
-        elif isinstance(entry, e.Apply):
-            self.rounds, self.lines, self.loss = self.rounds + 1, self.lines + self.round_lines, entry.loss
-        elif isinstance(entry, e.Measure):
-            self.figures = {figure.name: figure.value for figure in entry.figures}
-        elif isinstance(entry, e.Pay | e.Return):
-            for transfer in entry.transfers:
-                self._move(transfer)
-        elif isinstance(entry, e.Close):
-            self.closed = entry.outcome
-        elif isinstance(entry, e.Resume):
-            self.closed = ""
+        take = _TAKERS.get(type(entry))
+        if take is not None:
+            take(self, entry)
+
+    def _join(self, entry: e.Join) -> None:
+        self.returns += entry.worker in self.workers
+        self.workers[entry.worker] = "active"
+        self.deposits += entry.deposit
+
+    def _withdraw(self, entry: e.Withdraw) -> None:
+        self.withdrawals += 1
+        self.workers[entry.worker] = "withdrawn"
+
+    def _open(self, entry: e.Open) -> None:
+        self.round_lines, self.epoch = entry.lines, entry.epoch
+
+    def _redeal(self, entry: e.Redeal) -> None:
+        self.redeals += 1
+
+    def _apply(self, entry: e.Apply) -> None:
+        self.rounds, self.lines, self.loss = self.rounds + 1, self.lines + self.round_lines, entry.loss
+
+    def _measure(self, entry: e.Measure) -> None:
+        self.figures = {figure.name: figure.value for figure in entry.figures}
+
+    def _pay(self, entry: e.Pay | e.Return) -> None:
+        for transfer in entry.transfers:
+            self._move(transfer)
+
+    def _close(self, entry: e.Close) -> None:
+        self.closed = entry.outcome
+
+    def _resume(self, entry: e.Resume) -> None:
+        self.closed = ""
 
     def _judge(self, verdict: e.Verdict) -> None:
         self.agreements += verdict.outcome == "agree"
@@ -99,6 +111,21 @@ class Books(msgspec.Struct):
         self.seized += amount if kind == "seize" else 0
         self.deposits -= amount if kind in ("seize", "return") else 0
         self.returned += amount if kind == "return" else 0
+
+
+_TAKERS: dict[type[Any], Callable[[Books, Any], None]] = {
+    e.Join: Books._join,
+    e.Withdraw: Books._withdraw,
+    e.Open: Books._open,
+    e.Redeal: Books._redeal,
+    e.Verdict: Books._judge,
+    e.Apply: Books._apply,
+    e.Measure: Books._measure,
+    e.Pay: Books._pay,
+    e.Return: Books._pay,
+    e.Close: Books._close,
+    e.Resume: Books._resume,
+}
 
 
 class Spent(msgspec.Struct):

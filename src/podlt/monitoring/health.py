@@ -55,27 +55,31 @@ class Pulse:
         self._state, self._what, self._last = "starting", "starting", clock()
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._run, self._round, self._started = "", -1, False
+        self._handlers: ev.Handlers = {
+            ev.Preparing: lambda event: self._at("starting", event.what),
+            ev.Waiting: lambda event: self._at("waiting", f"{event.workers} of {event.wanted} workers are there"),
+            ev.Gathered: lambda event: self._at(
+                "training" if self._started else "starting", f"{event.workers} workers are there"
+            ),
+            ev.Started: self._start,
+            ev.RoundDone: self._add_round,
+            ev.Measured: lambda event: self._at("training", f"epoch {event.epoch} is measured"),
+            ev.Finished: lambda event: self._at("finished", "the run is complete"),
+        }
 
     def __call__(self, event: ev.Event) -> None:
         """Takes an event."""
         with self._lock:
-            if isinstance(event, ev.Preparing):
-                self._at("starting", event.what)
-            elif isinstance(event, ev.Waiting):
-                self._at("waiting", f"{event.workers} of {event.wanted} workers are there")
-            elif isinstance(event, ev.Gathered):
-                self._at("training" if self._started else "starting", f"{event.workers} workers are there")
-            elif isinstance(event, ev.Started):
-                self._run, self._started = event.run, True
-                self._at("training", "the first round")
-            elif isinstance(event, ev.RoundDone):
-                self._round = event.round
-                self._recent.append(event.seconds)
-                self._at("training", f"round {event.round} is done")
-            elif isinstance(event, ev.Measured):
-                self._at("training", f"epoch {event.epoch} is measured")
-            elif isinstance(event, ev.Finished):
-                self._at("finished", "the run is complete")
+            ev.handle(self._handlers, event)
+
+    def _start(self, event: ev.Started) -> None:
+        self._run, self._started = event.run, True
+        self._at("training", "the first round")
+
+    def _add_round(self, event: ev.RoundDone) -> None:
+        self._round = event.round
+        self._recent.append(event.seconds)
+        self._at("training", f"round {event.round} is done")
 
     def alive(self) -> Health:
         """Whether the manager does something: a round was done, or a worker is awaited, within a sensible time."""

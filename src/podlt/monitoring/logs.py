@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -40,12 +40,6 @@ SECRET_TEXTS = (
 )
 ORDER = ["time", "level", "event", "run", "round", "worker"]
 
-LEVELS: dict[type[ev.Event], int] = {
-    ev.Evicted: logging.WARNING,
-    ev.Withdrawn: logging.WARNING,
-    ev.Replaced: logging.WARNING,
-}
-
 Fields = MutableMapping[str, Any]
 
 
@@ -56,52 +50,82 @@ def hidden(text: str) -> str:
     return text
 
 
+class Loggable(Protocol):
+    """An event of a run or of a worker: a struct, with a name."""
+
+    @property
+    def name(self) -> str:
+        """Its kind."""
+
+
 class EventLog:
     """A listener that writes events as lines.
 
+    What is said again and again is written when it changes, rounds once a second, and how each round's parameters went
+    out never: metrics add that up.
+
     Args:
-        write: takes a level, an event's name and its fields; clock: seconds, monotonic.
+        write: takes a level, an event's name and its fields.
+        clock: seconds, monotonic.
     """
 
     def __init__(self, write: Callable[[int, str, Fields], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._write, self._clock = write, clock
         self._run = ""
-        self._said: object = None
-        self._inside = 0
+        self._stage: object = None
+        self._connected = 0
         self._next, self._unsaid = 0.0, 0
+        self._handlers: ev.Handlers = {
+            ev.Published: ev.ignore,
+            ev.Started: self._started,
+            ev.Preparing: lambda event: self._if_new(event, event.what),
+            ev.Waiting: lambda event: self._if_new(event, (event.workers, event.wanted)),
+            ev.Gathered: self._gathered,
+            ev.Connected: self._counted,
+            ev.RoundDone: self._round,
+            ev.Joined: lambda event: self.say(event.name, **_renamed(_fields(event), "key", "public_key")),
+        }
 
     def __call__(self, event: ev.Event) -> None:
-        """Takes an event. What is said again and again is written when it changes, and rounds at most once a second."""
-        if isinstance(event, ev.Published):
-            return  # each round has one: metrics add them up
-        fields = msgspec.structs.asdict(event)
-        name = str(event.__struct_config__.tag)
-        if isinstance(event, ev.Started):
-            self._run = event.run
-        if isinstance(event, ev.Preparing | ev.Waiting):
-            said = event.what if isinstance(event, ev.Preparing) else (event.workers, event.wanted)
-            if said == self._said:
-                return
-            self._said = said
-        elif isinstance(event, ev.Gathered):
-            self._said = None
-        elif isinstance(event, ev.Connected):
-            if event.workers == self._inside:
-                return
-            self._inside = event.workers
-        elif isinstance(event, ev.RoundDone):
-            self._said = None
-            if self._clock() < self._next and event.round + 1 < event.rounds:
-                self._unsaid += 1
-                return
-            self._next = self._clock() + EVERY
-            fields["rounds_unsaid"], self._unsaid = self._unsaid, 0
-        if isinstance(event, ev.Joined):
-            fields["public_key"] = fields.pop("key")
-        self._write(LEVELS.get(type(event), logging.INFO), name, self._with_run(fields))
+        """Takes an event of a run."""
+        if type(event) in self._handlers:
+            ev.handle(self._handlers, event)
+        else:
+            self.record(event, event.level)
+
+    def record(self, event: Loggable, level: int = logging.INFO) -> None:
+        """Writes an event as it is."""
+        self.say(event.name, level, **_fields(event))
+
+    def _started(self, event: ev.Started) -> None:
+        self._run = event.run
+        self.record(event)
+
+    def _if_new(self, event: ev.Event, stage: object) -> None:
+        if stage != self._stage:
+            self._stage = stage
+            self.record(event)
+
+    def _gathered(self, event: ev.Gathered) -> None:
+        self._stage = None
+        self.record(event)
+
+    def _counted(self, event: ev.Connected) -> None:
+        if event.workers != self._connected:
+            self._connected = event.workers
+            self.record(event)
+
+    def _round(self, event: ev.RoundDone) -> None:
+        self._stage = None
+        if self._clock() < self._next and event.round + 1 < event.rounds:
+            self._unsaid += 1
+            return
+        self._next = self._clock() + EVERY
+        self.say(event.name, **_fields(event), rounds_unsaid=self._unsaid)
+        self._unsaid = 0
 
     def say(self, name: str, level: int = logging.INFO, **fields: object) -> None:
-        """Writes something that is no event of the training."""
+        """Writes something that is no event: its name, and what is to be said of it."""
         self._write(level, name, self._with_run(fields))
 
     def failed(self, error: BaseException) -> None:
@@ -116,6 +140,14 @@ class EventLog:
 
     def _with_run(self, fields: Fields) -> Fields:
         return {"run": self._run, **fields} if self._run else fields
+
+
+def _fields(event: object) -> dict[str, Any]:
+    return msgspec.structs.asdict(event)  # type: ignore[arg-type]
+
+
+def _renamed(fields: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    return {new if name == old else name: value for name, value in fields.items()}
 
 
 @contextmanager

@@ -50,29 +50,20 @@ class Metrics:
         self._replaced = Counter(
             "podlt_processes_replaced", "Worker processes of this machine that died", registry=registry
         )
+        self._handlers: ev.Handlers = {
+            ev.Started: self._started,
+            ev.RoundDone: self._round,
+            ev.Waiting: lambda event: self._wanted.set(event.wanted),
+            ev.Gathered: lambda event: self._wanted.set(0),
+            ev.Connected: self._count,
+            ev.Published: lambda event: self._published.labels(event.form, event.way).inc(event.sent),
+            ev.Replaced: lambda event: self._replaced.inc(),
+        }
         registry.register(self)
 
     def __call__(self, event: ev.Event) -> None:
         """Takes an event."""
-        if isinstance(event, ev.Started):
-            self._started(event)
-        elif isinstance(event, ev.RoundDone):
-            self._seconds.observe(event.seconds)
-            self._number.set(event.round)
-            self._expected.set(event.rounds)
-            self._last.set_to_current_time()
-            self._wanted.set(0)
-        elif isinstance(event, ev.Waiting):
-            self._wanted.set(event.wanted)
-        elif isinstance(event, ev.Gathered):
-            self._wanted.set(0)
-        elif isinstance(event, ev.Connected):
-            self._connected.set(event.workers)
-            self._traffic = (event.received, event.sent)
-        elif isinstance(event, ev.Published):
-            self._published.labels(event.form, event.way).inc(event.sent)
-        elif isinstance(event, ev.Replaced):
-            self._replaced.inc()
+        ev.handle(self._handlers, event)
 
     def text(self) -> bytes:
         """All metrics as Prometheus reads them."""
@@ -93,6 +84,17 @@ class Metrics:
         yield GaugeMetricFamily("podlt_log_read", "Whether the log was read to its end just now", value=float(whole))
         yield from _of_books(self._follower.books)
         yield from _of_spent(self._follower.spent)
+
+    def _round(self, event: ev.RoundDone) -> None:
+        self._seconds.observe(event.seconds)
+        self._number.set(event.round)
+        self._expected.set(event.rounds)
+        self._last.set_to_current_time()
+        self._wanted.set(0)
+
+    def _count(self, event: ev.Connected) -> None:
+        self._connected.set(event.workers)
+        self._traffic = (event.received, event.sent)
 
     def _started(self, event: ev.Started) -> None:
         self._build.clear()

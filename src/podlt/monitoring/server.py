@@ -10,9 +10,9 @@ import logging
 import socket
 import socketserver
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -52,27 +52,40 @@ def health_page(ask: Callable[[], Health]) -> Page:
 
 
 class Server:
-    """An HTTP server on a thread of its own.
+    """An HTTP server on a thread of its own, while its context lasts.
 
     Args:
-        host, port: where it listens, 0 for any free port; pages: path -> page.
+        host: where it listens: a name, or an IPv4 or IPv6 address.
+        port: 0 for any free one.
+        pages: path -> page.
 
-    Raises:
-        UsageError: it cannot listen there.
+    Attributes:
+        port: on which it listens.
+        url: of its root.
     """
 
-    def __init__(self, host: str, port: int, pages: dict[str, Page]) -> None:
+    def __init__(self, host: str, port: int, pages: Mapping[str, Page]) -> None:
+        self._host, self._pages, self.port, self.url = host, pages, port, ""
+
+    def __enter__(self) -> Self:
+        """Begins to listen.
+
+        Raises:
+            UsageError: it cannot listen there.
+        """
+        host = self._host
         try:
-            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self._server = _of_family(family)(address[:2], _handler(pages))
+            family, *_, address = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)[0]
+            self._server = _of_family(family)(address[:2], _handler(self._pages))
         except OSError as error:
-            raise UsageError(f"--metrics: cannot listen on {host}:{port}: {error.strerror}") from None
+            raise UsageError(f"--metrics: cannot listen on {host}:{self.port}: {error.strerror}") from None
         self.port = int(self._server.server_address[1])
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="podlt-metrics", daemon=True)
         self._thread.start()
+        return self
 
-    def close(self) -> None:
+    def __exit__(self, *error: object) -> None:
         """Ends it."""
         self._server.shutdown()
         self._thread.join()
@@ -110,7 +123,7 @@ def _of_family(family: int) -> type[_Bounded]:
     return type("_Listening", (_Bounded,), {"address_family": family})
 
 
-def _handler(pages: dict[str, Page]) -> type[BaseHTTPRequestHandler]:
+def _handler(pages: Mapping[str, Page]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = SECONDS
 

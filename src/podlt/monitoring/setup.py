@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from podlt.monitoring.logs import EventLog
 
 
-class Operations(msgspec.Struct, frozen=True):
-    """What is asked for.
+class Monitoring(msgspec.Struct, frozen=True):
+    """What is to be started.
 
     Attributes:
-        metrics: `[HOST:]PORT` to serve metrics and health on, or empty; log_format: "json", "text" or empty;
-        log_file: where the log goes, standard error if not told; a file alone is written as JSON.
+        metrics: `[HOST:]PORT` to serve metrics and health on, or empty.
+        log_format: "json", "text" or empty.
+        log_file: where the log goes, standard error unless given; a file alone is written as JSON.
     """
 
     metrics: str = ""
@@ -30,17 +31,16 @@ class Operations(msgspec.Struct, frozen=True):
     log_file: Path | None = None
 
 
-NOTHING = Operations()
-
-
 @contextmanager
-def operations(
-    asked: Operations, tell: Callable[[str], object] = lambda line: None, then: ev.Listener = ev.ignore
+def monitored(
+    asked: Monitoring, say: Callable[[str], object] = lambda line: None, then: ev.Listener = ev.ignore
 ) -> Iterator[ev.Listener]:
     """Serves and writes what is asked for, while the context lasts; gives the listener that has to hear all events.
 
     Args:
-        tell: is told where the metrics are; then: a listener that hears every event first.
+        asked: metrics, health, a log; any of them, or none.
+        say: gets one line: where the metrics are.
+        then: a listener that hears every event first.
 
     Raises:
         UsageError: an option is malformed, a port or file cannot be taken, or packages of '.[operations]' are
@@ -53,7 +53,7 @@ def operations(
             listeners.append(log)
         if asked.metrics:
             url = _serve(asked.metrics, stack, listeners)
-            tell(f"metrics at {url}/metrics, health at {url}/healthz and {url}/readyz")
+            say(f"metrics at {url}/metrics, health at {url}/healthz and {url}/readyz")
             if log is not None:
                 log.say("serving", url=url)
 
@@ -69,11 +69,11 @@ def operations(
             raise
 
 
-def event_log_of(asked: Operations, stack: ExitStack) -> EventLog | None:
+def event_log_of(asked: Monitoring, stack: ExitStack) -> EventLog | None:
     """The log that is asked for, until the stack is closed; None if there is none.
 
     Raises:
-        UsageError: as `operations`.
+        UsageError: as `monitored`.
     """
     if not asked.log_format and asked.log_file is None:
         return None
@@ -98,8 +98,7 @@ def _serve(address: str, stack: ExitStack, listeners: list[ev.Listener]) -> str:
         "/healthz": health_page(pulse.alive),
         "/readyz": health_page(pulse.ready),
     }
-    server = Server(host, port, pages)
-    stack.callback(server.close)
+    server = stack.enter_context(Server(host, port, pages))
     listeners += [metrics, pulse]
     return server.url
 

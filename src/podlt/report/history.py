@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from podlt.errors import UsageError
 from podlt.protocol import entries as e
-from podlt.protocol.round import RevealedRound, RoundState
+from podlt.protocol.round import RevealedRound
 from podlt.protocol.rules import RunState
 from podlt.report.fold import Visit, walk
 
@@ -92,36 +94,59 @@ class _Fold:
         self._row: RoundRow | None = None
 
     def take(self, visit: Visit) -> None:
-        entry, row = visit.entry, self._row
-        if isinstance(entry, e.Open):
-            assert visit.round is not None
-            self._row = RoundRow(entry.round, entry.purpose, entry.epoch, entry.lines, visit.round.size, entry.at)
-        elif isinstance(entry, e.Withdraw):
-            self.withdrawn.append((visit.state.round, entry.worker, entry.reason))
-        elif isinstance(entry, e.Measure):
-            self.measured.append(EpochMetrics(entry.epoch, {f.name: f.value for f in entry.figures}))
-        elif isinstance(entry, e.Resume):
-            self.resumed += 1
-        elif row is not None and visit.round is not None:
-            self._add(row, entry, visit.round)
+        """Takes the next entry, with the state after it."""
+        take = _TAKERS.get(type(visit.entry))
+        if take is not None:
+            take(self, visit, visit.entry)
 
-    def _add(self, row: RoundRow, entry: e.Entry, round: RoundState) -> None:
-        if isinstance(entry, e.Reveal):
-            assert isinstance(round, RevealedRound)
-            row.useful = len(round.open.fragments) if row.purpose == "train" else 0
-            row.spare = len(entry.openings) - row.useful
-            row.checked = round.roles.checked
-        elif isinstance(entry, e.Verdict):
-            row.evicted += entry.evicted
-            if entry.fragment == row.checked:
-                row.outcome = entry.outcome
-        elif isinstance(entry, e.Apply):
-            row.loss = entry.loss
-        elif isinstance(entry, e.Pay):
-            row.at = entry.at
-            row.vested = {t.worker: t.amount for t in entry.transfers if t.kind == "vest"}
-            self.rounds.append(row)
-            self._row = None
+    def _open(self, visit: Visit, entry: e.Open) -> None:
+        assert visit.round is not None
+        self._row = RoundRow(entry.round, entry.purpose, entry.epoch, entry.lines, visit.round.size, entry.at)
+
+    def _withdraw(self, visit: Visit, entry: e.Withdraw) -> None:
+        self.withdrawn.append((visit.state.round, entry.worker, entry.reason))
+
+    def _measure(self, visit: Visit, entry: e.Measure) -> None:
+        self.measured.append(EpochMetrics(entry.epoch, {f.name: f.value for f in entry.figures}))
+
+    def _resume(self, visit: Visit, entry: e.Resume) -> None:
+        self.resumed += 1
+
+    def _reveal(self, visit: Visit, entry: e.Reveal) -> None:
+        row, round = self._row, visit.round
+        assert row is not None and isinstance(round, RevealedRound)
+        row.useful = len(round.open.fragments) if row.purpose == "train" else 0
+        row.spare = len(entry.openings) - row.useful
+        row.checked = round.roles.checked
+
+    def _verdict(self, visit: Visit, entry: e.Verdict) -> None:
+        assert self._row is not None
+        self._row.evicted += entry.evicted
+        if entry.fragment == self._row.checked:
+            self._row.outcome = entry.outcome
+
+    def _apply(self, visit: Visit, entry: e.Apply) -> None:
+        assert self._row is not None
+        self._row.loss = entry.loss
+
+    def _pay(self, visit: Visit, entry: e.Pay) -> None:
+        assert self._row is not None
+        self._row.at = entry.at
+        self._row.vested = {t.worker: t.amount for t in entry.transfers if t.kind == "vest"}
+        self.rounds.append(self._row)
+        self._row = None
+
+
+_TAKERS: dict[type[Any], Callable[[_Fold, Visit, Any], None]] = {
+    e.Open: _Fold._open,
+    e.Withdraw: _Fold._withdraw,
+    e.Measure: _Fold._measure,
+    e.Resume: _Fold._resume,
+    e.Reveal: _Fold._reveal,
+    e.Verdict: _Fold._verdict,
+    e.Apply: _Fold._apply,
+    e.Pay: _Fold._pay,
+}
 
 
 def read_history(run: Path) -> History:

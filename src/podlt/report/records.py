@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -179,37 +181,55 @@ def worker_life(run: Path, worker: int) -> Life:
 
 
 def _deeds(visit: Visit, worker: int) -> list[str]:
-    """What an entry tells of a worker, in words; payments of every single round are left to the ledger."""
-    entry, round = visit.entry, visit.round
-    if isinstance(entry, e.Join) and entry.worker == worker:
-        deposit = entry.deposit
-        return [f"joined with a deposit of {deposit} credits" if deposit else "joined"]
-    if isinstance(entry, e.Withdraw) and entry.worker == worker:
-        return [f"withdrew: {entry.reason}"]
-    if isinstance(entry, e.Redeal) and entry.holder == worker:
-        return [f"took over the task of worker {entry.seat}"]
-    if isinstance(entry, e.Verdict) and isinstance(round, RevealedRound):
-        results = round.fragment_results(entry.fragment)
-        if worker not in results:
-            return []
-        others = ", ".join(str(other) for other in sorted(results) if other != worker)
-        beside = f" beside {others}" if others else ""
-        if worker in entry.evicted:
-            return [
-                f"evicted: its result for fragment {entry.fragment} is not the accepted one ({entry.outcome}{beside})"
-            ]
-        return [f"passed the check of fragment {entry.fragment}{beside} ({entry.outcome})"]
-    if isinstance(entry, e.Pay | e.Return):
-        words = {
-            "vest": "own for good",
-            "forfeit": "forfeited",
-            "seize": "of its deposit lost",
-            "return": "of its deposit given back",
-        }
+    """What an entry says of a worker, in words; payments of every single round are left to the ledger."""
+    tell = _DEEDS.get(type(visit.entry))
+    return tell(visit, visit.entry, worker) if tell is not None else []
+
+
+def _joined(visit: Visit, entry: e.Join, worker: int) -> list[str]:
+    joined = f"joined with a deposit of {entry.deposit} credits" if entry.deposit else "joined"
+    return [joined] if entry.worker == worker else []
+
+
+def _withdrew(visit: Visit, entry: e.Withdraw, worker: int) -> list[str]:
+    return [f"withdrew: {entry.reason}"] if entry.worker == worker else []
+
+
+def _took_over(visit: Visit, entry: e.Redeal, worker: int) -> list[str]:
+    return [f"took over the task of worker {entry.seat}"] if entry.holder == worker else []
+
+
+def _was_judged(visit: Visit, entry: e.Verdict, worker: int) -> list[str]:
+    results = visit.round.fragment_results(entry.fragment) if isinstance(visit.round, RevealedRound) else {}
+    if worker not in results:
+        return []
+    others = ", ".join(str(other) for other in sorted(results) if other != worker)
+    compared = f" beside {others}" if others else ""
+    if worker in entry.evicted:
         return [
-            f"{t.amount} credits {words[t.kind]}" for t in entry.transfers if t.worker == worker and t.kind in words
+            f"evicted: its result for fragment {entry.fragment} is not the accepted one ({entry.outcome}{compared})"
         ]
-    return []
+    return [f"passed the check of fragment {entry.fragment}{compared} ({entry.outcome})"]
+
+
+def _was_paid(visit: Visit, entry: e.Pay | e.Return, worker: int) -> list[str]:
+    words = {
+        "vest": "own for good",
+        "forfeit": "forfeited",
+        "seize": "of its deposit lost",
+        "return": "of its deposit given back",
+    }
+    return [f"{t.amount} credits {words[t.kind]}" for t in entry.transfers if t.worker == worker and t.kind in words]
+
+
+_DEEDS: dict[type[Any], Callable[[Visit, Any, int], list[str]]] = {
+    e.Join: _joined,
+    e.Withdraw: _withdrew,
+    e.Redeal: _took_over,
+    e.Verdict: _was_judged,
+    e.Pay: _was_paid,
+    e.Return: _was_paid,
+}
 
 
 class EntryRecord(msgspec.Struct, frozen=True):

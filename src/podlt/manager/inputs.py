@@ -1,0 +1,73 @@
+"""What a run is trained with: its data, the user's model and loss, the optimiser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from torch import nn
+
+from podlt.data.prepare import Prepared
+from podlt.manager import events as ev
+from podlt.manager.data_source import find_for_resume
+from podlt.manager.directory import RunDirectory, Settings
+from podlt.manager.modules import Loss, build_model, code_folder, find_loss
+from podlt.manager.weights import recipe_optimizer
+from podlt.program.optimizer import Optimizer
+from podlt.recipe import Recipe
+
+
+class RunInputs(msgspec.Struct, frozen=True):
+    """Everything that a recipe names, loaded.
+
+    Attributes:
+        data: the training set, and the test set if there is one.
+        settings: of the run, with where the data are now.
+        model: the user's module.
+        loss: a name, or the user's callable.
+        optimizer: with a schedule that ends with the rounds.
+    """
+
+    data: Prepared
+    settings: Settings
+    model: nn.Module
+    loss: Loss
+    optimizer: Optimizer
+
+
+def load_inputs(
+    directory: RunDirectory,
+    recipe: Recipe,
+    settings: Settings,
+    *,
+    model: nn.Module | None,
+    listener: ev.Listener,
+    cache: Path | None,
+) -> RunInputs:
+    """Prepares the data, and imports the user's code.
+
+    Args:
+        directory: of the run, which may not be made yet.
+        recipe: names everything.
+        settings: say where it was.
+        model: the module itself, instead of what the recipe names.
+        listener: gets `Preparing`.
+        cache: where prepared data are stored; the usual folder for None.
+
+    Raises:
+        UsageError: the data, the model or the loss cannot be used; says where.
+    """
+    begun = directory.path.is_dir() and directory.has_entries()
+
+    def progress(what: str, done: int, total: int | None) -> None:
+        listener(ev.Preparing(what=what, done=done, total=total or 0))
+
+    data, settings = find_for_resume(recipe, settings, directory.path, cache, progress, begun)
+    code = code_folder(settings, directory.path)
+    return RunInputs(
+        data=data,
+        settings=settings,
+        model=model if model is not None else build_model(recipe, data.train.info, code),
+        loss=find_loss(recipe, code),
+        optimizer=recipe_optimizer(recipe, data.train.lines),
+    )

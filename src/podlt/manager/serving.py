@@ -1,0 +1,100 @@
+"""The workplace of a run that is served over the network, made of what its operator asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from podlt.errors import UsageError
+from podlt.manager import events as ev
+
+if TYPE_CHECKING:
+    from podlt.engine.interface import Job, Workplace
+    from podlt.network.link import ManagerLink
+    from podlt.network.nats.cluster import NatsCluster
+    from podlt.network.session.publishing import Publication
+
+LONGEST_PAYEE = 400
+"""Characters of the payment instructions that a worker is shown."""
+
+
+class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How workers on other machines reach a run: the arguments of `podlt.serve` of these names, explained there.
+
+    For a run that is resumed, what is left out stays as it was.
+    """
+
+    name: Sequence[str] = ()
+    port: int = 0
+    listen: str = ""
+    websocket: int | None = None
+    nats: Sequence[str] = ()
+    nats_key: Path | None = None
+    nats_ca: Path | None = None
+    blobs: str = ""
+    blobs_port: int = 0
+    deposit: int | None = None
+    pay_to: str | None = None
+    silence_timeout: float | None = None
+
+    def cluster(self) -> NatsCluster | None:
+        """The NATS cluster to use, None for a server of the run's own.
+
+        Raises:
+            UsageError: no server, no key, or a certificate that cannot be read.
+        """
+        if not self.nats:
+            if self.nats_key is not None or self.nats_ca is not None:
+                raise UsageError("--nats-key and --nats-ca are for --nats URL")
+            return None
+        from podlt.network.nats.cluster import cluster_of
+
+        return cluster_of(self.nats, self.nats_key, self.nats_ca, self.name)
+
+
+def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace:
+    """The workplace of a run that strangers join.
+
+    Args:
+        options: where workers find the manager.
+        listener: gets `Invited` once workers may join, then `Connected` and `Published`.
+
+    Raises:
+        UsageError: options that exclude each other, or a cluster that cannot be used.
+    """
+    if options.pay_to is not None and options.deposit is None:
+        raise UsageError("--pay-to is for --open CREDITS")
+    from podlt.network.access.registry import Registry
+    from podlt.network.nats.open_run import OpenRun
+    from podlt.network.workplace import Blobs, RemoteMachines
+
+    def count(workers: int, received: int, sent: int) -> None:
+        listener(ev.Connected(workers=workers, received=received, sent=sent))
+
+    def published(done: Publication) -> None:
+        listener(ev.Published(size=done.size, sent=done.sent, form=done.form, way=done.way, seconds=done.seconds))
+
+    opening = OpenRun(
+        options.listen,
+        options.port,
+        options.name,
+        websocket=options.websocket,
+        cluster=options.cluster(),
+        tell=logging.getLogger("podlt.network").warning,
+        count=count,
+    )
+
+    def connect(job: Job) -> ManagerLink:
+        if options.deposit is not None:
+            payee = options.pay_to and options.pay_to[:LONGEST_PAYEE]
+            Registry(job.directory).change(lambda state: state.open(options.deposit, payee))
+        link = opening.connect(job)
+        listener(ev.Invited(invitation=opening.line, server=opening.urls[0], path=str(job.directory)))
+        return link
+
+    blobs = Blobs(options.listen, options.blobs_port, options.name, options.blobs)
+    return RemoteMachines(connect, options.silence_timeout, blobs=blobs, published=published)
