@@ -46,18 +46,26 @@ def message(digest: bytes, size: int, offset: int, data: Buffer, *, before: byte
     return b"".join((before, HEADER.pack(digest, size, offset), *map(flat, parts)))
 
 
-def ranges(
-    digest: bytes, data: np.ndarray, wanted: Sequence[tuple[int, int]], *, before: bytes = b""
-) -> Iterator[bytes]:
-    """The messages of some pieces, that are asked for by offset and length.
+def offsets(size: int) -> range:
+    """Where the chunks of a blob of so many bytes begin."""
+    return range(0, max(size, 1), PIECE)
+
+
+def offsets_of(size: int, wanted: Sequence[tuple[int, int]]) -> list[int]:
+    """Where the chunks begin that were asked for by offset and length; each once, however often it was asked for.
 
     Raises:
-        InvalidProofError: they are not cut as pieces are.
+        InvalidProofError: a range is not one chunk of a blob of so many bytes.
     """
     for offset, length in wanted:
-        if offset % PIECE or length > PIECE or offset + length > len(data):
-            raise InvalidProofError(f"pieces are cut every {PIECE} bytes; {length} at {offset} were asked for")
-        yield message(digest, len(data), offset, data[offset : offset + length], before=before)
+        if offset not in offsets(size) or length != min(PIECE, size - offset):
+            raise InvalidProofError(f"range of {length} bytes at {offset} is no chunk; expected one of {PIECE} bytes")
+    return list(dict.fromkeys(offset for offset, _ in wanted))
+
+
+def chunk_at(digest: bytes, data: np.ndarray, offset: int, *, before: bytes = b"") -> bytes:
+    """The message of the chunk that begins at an offset; `before` as in `split`."""
+    return message(digest, len(data), offset, data[offset : offset + PIECE], before=before)
 
 
 class Assembler:

@@ -99,7 +99,12 @@ class BlobServer:
         self._expected: set[tuple[bytes, bytes]] = set()
         self._arrived: deque[Uploaded] = deque()
         self._endpoint = endpoint.BlobEndpoint(
-            self.store, certificate, private_key, self._may_read, memory=self._memory
+            self.store,
+            certificate,
+            private_key,
+            self._may_read,
+            is_member=lambda key: key in self.admitted,
+            memory=self._memory,
         )
         self._background = Background("podlt-depot")
         try:

@@ -16,7 +16,7 @@ from podlt.network.nats.login import PREFIX_ACCOUNT, PREFIX_USER, issuer_key, li
 
 SYSTEM_ACCOUNT = "PODLT_SYSTEM"
 MOST_CONNECTIONS = 8192
-MOST_SUBSCRIPTIONS = 16
+MOST_SUBSCRIPTIONS = 8
 """Of one connection."""
 
 MOST_PAYLOAD = 513 * 1024

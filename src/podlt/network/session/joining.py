@@ -14,6 +14,7 @@ from podlt.network import messages as m
 from podlt.network.blobs.server import BlobServer
 from podlt.network.link import ManagerLink
 from podlt.network.run_setup import sign_setup
+from podlt.network.session.outgoing import Outgoing
 from podlt.network.session.peers import ListeningClock, Peer
 from podlt.protocol.entries import Begin, identity
 from podlt.protocol.messages import JoinTerms, TreeSize
@@ -35,13 +36,14 @@ class JoinHandler:
         self,
         job: Job,
         link: ManagerLink,
+        outgoing: Outgoing,
         arithmetic: str,
         clock: ListeningClock,
         beat: float,
         depot: BlobServer | None,
         large: int,
     ) -> None:
-        self._job, self._link, self._arithmetic = job, link, arithmetic
+        self._job, self._link, self._outgoing, self._arithmetic = job, link, outgoing, arithmetic
         self._clock, self._beat, self._depot, self._large = clock, beat, depot, large
         self._run, self._begin, self.head = b"", b"", ""
         self._setup: tuple[str, bytes] | None = None
@@ -68,6 +70,11 @@ class JoinHandler:
         """The program's bytes, by their digest."""
         return self._program if digest == self._blob else None
 
+    @property
+    def need(self) -> int:
+        """How many bytes everybody needs before it can join."""
+        return m.INLINE + (len(self._program) if self._depot is None or len(self._program) <= self._large else 0)
+
     def greet(self, peer: Peer, hello: m.Hello) -> None:
         """Somebody wants to know what there is to do."""
         if hello.version != m.VERSION:
@@ -75,7 +82,8 @@ class JoinHandler:
             self._send(peer, m.JoinRefused(reason=reason))
         elif self._run:
             self._known.add(peer.key)
-            self._link.send(peer.key, self._told())
+            if not self._outgoing.reply(peer, self._told(), self._clock.now):
+                peer.strikes += 1
 
     def join(self, peer: Peer, join: m.JoinRequest) -> None:
         """Takes a wish to join; who was admitted already has lost the answer, or its link for a while."""

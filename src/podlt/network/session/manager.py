@@ -19,10 +19,11 @@ from podlt.engine.interface import DurableEntries, Event, Job, Lost, Member
 from podlt.engine.shared_memory import BlockBuffer, Region
 from podlt.errors import PodltError
 from podlt.network import messages as m
-from podlt.network.blobs.chunks import ranges
 from podlt.network.blobs.server import BlobServer
 from podlt.network.link import ManagerLink
+from podlt.network.session.allowance import Allowance
 from podlt.network.session.joining import JoinHandler
+from podlt.network.session.outgoing import Outgoing
 from podlt.network.session.peers import ListeningClock, Peer
 from podlt.network.session.publishing import Publication, Publisher
 from podlt.network.session.receipts import ReceiptSender
@@ -81,12 +82,16 @@ class NetworkEngine:
         self._block = BlockBuffer(job.fields, job.block_lines)
         self._peers: dict[bytes, Peer] = {}
         self._by_number: dict[int, Peer] = {}
-        self._reception = JoinHandler(job, link, arithmetic, self._time, beat, depot, large)
+        self._outgoing = Outgoing(link, self._blob)
+        self._reception = JoinHandler(job, link, self._outgoing, arithmetic, self._time, beat, depot, large)
         self._payslips = ReceiptSender(job.directory, link, beat / 20)
         self._lost: deque[Lost] = deque()
         self._depot = depot
-        self._publisher = Publisher(self._state.bytes[:size], link, depot, large, DeltaChoice(deltas, clock), tell)
-        self._dealing = RoundInFlight(link, nbytes, silence_timeout, beat, self._publisher.carried, depot, large)
+        choice = DeltaChoice(deltas, clock)
+        self._publisher = Publisher(self._state.bytes[:size], link, self._outgoing, depot, large, choice, tell)
+        self._dealing = RoundInFlight(
+            link, self._outgoing, nbytes, silence_timeout, beat, self._publisher.carried, depot, large
+        )
         self._take: dict[type, Callable[[Peer, Any], Event | None]] = {
             m.Chunk: lambda peer, said: self._dealing.piece(peer, said, self._time.now),
             m.TaskDone: lambda peer, said: self._dealing.answer(peer, said, self._time.now),
@@ -135,7 +140,8 @@ class NetworkEngine:
     def admitted(self, member: Member, number: int) -> None:
         """A member is worker `number` from now on."""
         peer = self._peer(member.key)
-        peer.number = number
+        peer.number, peer.strikes = number, 0
+        peer.allowance.change(self._reception.need + self._publisher.nbytes)
         self._by_number[number] = peer
         self._payslips.admitted(peer.key, number)
         self._reception.admitted(peer, number)
@@ -200,13 +206,17 @@ class NetworkEngine:
                 self._dealing.give(assignment, holder, data, digest, stop - start, self._time.now)
             else:
                 self._lost.append(Lost(assignment.holder, "left before the round began"))
+        for number in {assignment.holder for assignment in assignments} & self._by_number.keys():
+            need = self._reception.need + self._publisher.nbytes + self._dealing.need(number)
+            self._by_number[number].allowance.renew(need)
 
     def _begin(self, assignments: Sequence[Assignment]) -> None:
         self._rounds += 1
         if self._depot is not None and self._rounds > 1:  # the first may be one that was begun before a kill
             self._depot.clear()
-        for peer in self._peers.values():
+        for peer in self._by_number.values():
             peer.strikes = 0
+        self._outgoing.clear()
         self._publisher.publish(assignments[0].task.parameters)
         self._dealing.begin(secrets.token_bytes(8), len(assignments), self._publisher.allowance)
 
@@ -285,6 +295,7 @@ class NetworkEngine:
             if event is not None:
                 yield event
         self._listen()
+        self._outgoing.step(self._time.now)
 
     def _beat(self, peer: Peer, said: m.Heartbeat) -> None:
         peer.deal_id, peer.in_hand, peer.said = said.deal_id, frozenset(said.in_hand), self._time.now
@@ -299,21 +310,23 @@ class NetworkEngine:
                 self._lose(self._peers.get(key), f"uploaded something else than it committed to: {error}")
 
     def _give(self, peer: Peer, want: m.GetChunks) -> None:
-        """Sends pieces that a worker misses, of what it may have."""
-        if not want.ranges:
-            if (said := self._publisher.about(want.digest)) is not None:
-                self._send(peer, said)
-            return
-        blob = self._publisher.blob(want.digest)
-        if blob is None:
-            blob = self._reception.program(want.digest)
-        if blob is None and peer.number is not None:
-            blob = self._dealing.lines(peer.number, want.digest)
-        if blob is None:
-            peer.strikes += 1
-            return
-        for body in ranges(want.digest, blob, want.ranges, before=m.heading()):
-            self._link.send(peer.key, body)
+        """Takes note of chunks that a worker misses, of what it may have."""
+        useful = False
+        if want.ranges:
+            useful = self._outgoing.owe(peer, want.digest, want.ranges)
+        elif peer.number is not None:
+            said = self._publisher.about(want.digest)
+            useful = said is None or self._outgoing.reply(peer, m.record(said), self._time.now)
+        peer.strikes += not useful
+
+    def _blob(self, peer: Peer, digest: bytes) -> np.ndarray | None:
+        """What a worker may have now in chunks, by its digest: before it is admitted, the program alone."""
+        found = self._reception.program(digest)
+        if found is None and peer.number is not None:
+            found = self._publisher.blob(digest)
+            if found is None:
+                found = self._dealing.lines(peer.number, digest)
+        return found
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
@@ -337,13 +350,15 @@ class NetworkEngine:
 
     def _forget(self, peer: Peer) -> None:
         self._reception.forget(peer)
+        self._outgoing.forget(peer.key)
+        peer.allowance.change(self._reception.need)
         if peer.number is not None:
             self._by_number.pop(peer.number, None)
             peer.number = None
 
     def _peer(self, key: bytes) -> Peer:
         if key not in self._peers:
-            self._peers[key] = Peer(key, self._time.now)
+            self._peers[key] = Peer(key, self._time.now, Allowance(self._reception.need))
         return self._peers[key]
 
     def _send(self, peer: Peer, what: m.Message) -> None:

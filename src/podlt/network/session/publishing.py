@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,10 +16,11 @@ from podlt import crypto
 from podlt.errors import PodltError, StorageError
 from podlt.network import messages as m
 from podlt.network.blobs import delta
-from podlt.network.blobs.chunks import split
+from podlt.network.blobs.chunks import chunk_at, offsets
 from podlt.network.blobs.disk import flat, read_exactly, said
 from podlt.network.blobs.server import BlobServer, Stored
 from podlt.network.link import ManagerLink
+from podlt.network.session.outgoing import Outgoing
 from podlt.network.session.thrift import DeltaChoice
 
 
@@ -48,18 +50,21 @@ class Publisher:
 
     Attributes:
         allowance: how many bytes of the last publication each worker has to fetch.
+        nbytes: how many of it are in messages, if a worker asks for the whole.
     """
 
     def __init__(
         self,
         state: np.ndarray,
         link: ManagerLink,
+        outgoing: Outgoing,
         depot: BlobServer | None,
         large: int,
         thrift: DeltaChoice,
         tell: Callable[[Publication], None] = lambda published: None,
     ) -> None:
-        self._state, self._link, self._depot, self._large = state, link, depot, large
+        self._state, self._link, self._outgoing = state, link, outgoing
+        self._depot, self._large = depot, large
         self._thrift, self._tell = thrift, tell
         beside = self._beside(state.nbytes)
         self._base: _File | _Memory = _Memory(state.nbytes)
@@ -71,7 +76,7 @@ class Publisher:
         self._said: m.Parameters | None = None
         self._encoded: dict[bytes, np.ndarray] = {}
         self._pending: tuple[m.Parameters, Future[Stored], Publication] | None = None
-        self.allowance = 0
+        self.allowance = self.nbytes = 0
 
     def publish(self, digest: bytes) -> None:
         """Publishes the parameters, as they are now, under their digest."""
@@ -88,6 +93,7 @@ class Publisher:
         if self._beside(size) and self._depot is not None:
             self._depot.offer(digest, self._state)  # also for those who do not have the base
         self.allowance = size if self._beside(size) else 0
+        self.nbytes = 0 if self._beside(size) else size
         self._carry(record, form, seconds)
         self._keep(digest)
 
@@ -163,9 +169,8 @@ class Publisher:
         if not beside or self._depot is None or not record.length:
             self._say(record)
             if record.length:
-                blob = self._encoded.get(record.blob, self._state)
-                for body in split(record.blob, blob, before=m.heading()):
-                    self._link.publish(body)
+                for offset in offsets(record.length):
+                    self._outgoing.post(None, (record.blob, offset), partial(self._chunk, record.blob, offset))
             self._tell(published)
             return
         data = self._state if form == "whole" else self._encoded.get(record.blob)
@@ -176,6 +181,10 @@ class Publisher:
             self._tell(published)
         else:
             self._pending = record, stored, msgspec.structs.replace(published, way="store")
+
+    def _chunk(self, digest: bytes, offset: int) -> bytes | None:
+        data = self.blob(digest)
+        return None if data is None else chunk_at(digest, data, offset, before=m.heading())
 
     def _say(self, record: m.Parameters) -> None:
         self._said = record

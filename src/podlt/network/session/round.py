@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -10,9 +11,10 @@ from podlt import crypto
 from podlt.data.field import Field
 from podlt.engine.local import frames
 from podlt.network import messages as m
-from podlt.network.blobs.chunks import split
+from podlt.network.blobs.chunks import chunk_at, offsets
 from podlt.network.blobs.server import BlobServer
 from podlt.network.link import ManagerLink
+from podlt.network.session.outgoing import Outgoing
 from podlt.network.session.peers import Deadline, InFlight, Peer
 from podlt.protocol.messages import Assignment
 
@@ -42,6 +44,7 @@ class RoundInFlight:
     def __init__(
         self,
         link: ManagerLink,
+        outgoing: Outgoing,
         update_bytes: int,
         silence_timeout: float,
         beat: float,
@@ -50,7 +53,7 @@ class RoundInFlight:
         large: int = m.LARGE,
     ) -> None:
         self._again = beat
-        self._link, self._update_bytes = link, update_bytes
+        self._link, self._outgoing, self._update_bytes = link, outgoing, update_bytes
         self._depot, self._large = depot, large
         self._uploads = self._is_large(update_bytes)
         self._readers: dict[bytes, set[bytes]] = {}
@@ -122,6 +125,18 @@ class RoundInFlight:
             self._slots.pop(assignment.seat, None)
         self._tasks[assignment.seat] = dealt
         self._send(dealt, now)
+        if self._in_chunks(dealt):
+            for offset in offsets(len(lines)):
+                make = partial(chunk_at, digest, lines, offset, before=m.heading())
+                self._outgoing.post(holder.key, (digest, offset), make)
+
+    def need(self, number: int) -> int:
+        """How many bytes of lines a worker's tasks have in chunks."""
+        return sum(
+            len(dealt.lines)
+            for dealt in self._tasks.values()
+            if dealt.assignment.holder == number and self._in_chunks(dealt)
+        )
 
     def lines(self, number: int, digest: bytes) -> np.ndarray | None:
         """The lines of a worker's task by their digest, if it has one with them."""
@@ -220,7 +235,8 @@ class RoundInFlight:
         known = {opened.seat for opened in said.opened}
         if said.deal_id == self.deal_id:
             for seat, held in self._tasks.items():
-                if held.key == peer.key and held.whole and not held.opened and seat not in known:
+                forgot = held.key == peer.key and held.whole and not held.opened and seat not in known
+                if forgot and now - held.given >= self._again:
                     self._send(held, now)
         for opened in said.opened:
             dealt = self._of(peer, said.deal_id, opened.seat)
@@ -318,11 +334,12 @@ class RoundInFlight:
         )
 
     def _send(self, dealt: InFlight, now: float) -> None:
+        """Sends a task; of its lines, where they come in chunks, the worker asks for those that it misses."""
         dealt.given = now
-        self._link.send(dealt.key, m.record(dealt.work))
-        if not dealt.work.lines and not self._is_large(len(dealt.lines)):
-            for body in split(dealt.work.blob, dealt.lines, before=m.heading()):
-                self._link.send(dealt.key, body)
+        self._outgoing.post(dealt.key, ("task", dealt.assignment.seat), partial(m.record, dealt.work))
+
+    def _in_chunks(self, dealt: InFlight) -> bool:
+        return not dealt.work.lines and not self._is_large(len(dealt.lines))
 
     def _of(self, peer: Peer, deal_id: bytes, seat: int) -> InFlight | None:
         dealt = self._tasks.get(seat)
