@@ -39,7 +39,7 @@ class Hands:
         pass
 
 
-SETUP: Any = SimpleNamespace(most_lines=4, beside=lambda size: False)
+SETUP: Any = SimpleNamespace(most_lines=4)
 
 
 def parameters(seed: int, base: np.ndarray | None = None) -> np.ndarray:
@@ -65,7 +65,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[Inputs, Hands, l
 
     def make() -> tuple[Inputs, Hands, list[str]]:
         hands, said = Hands(), []
-        one = Inputs(SETUP, hands, Replies(lambda size: False), None, lambda: b"k", 0.0, said.append)  # type: ignore[arg-type]
+        one = Inputs(SETUP, hands, Replies(False), None, lambda: b"k", 0.0, said.append)  # type: ignore[arg-type]
         return one, hands, said
 
     return make

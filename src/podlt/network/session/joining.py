@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,7 +27,8 @@ class JoinHandler:
 
     Args:
         job: of the run; link: to the workers; arithmetic: the digest that a worker's own must be; clock: the manager's
-        attention; beat: how often, in seconds, a worker is told to join that does not; depot, large: as the engine's.
+        attention; beat: how often, in seconds, a worker is told to join that does not; depot: as the engine's;
+        as_blob: whether so many bytes go as a blob; updates_as_blobs: whether updates do.
 
     Attributes:
         head: the last tree head that is on the disk, as a signed note; empty while the log is.
@@ -41,10 +43,12 @@ class JoinHandler:
         clock: ListeningClock,
         beat: float,
         depot: BlobServer | None,
-        large: int,
+        as_blob: Callable[[int], bool],
+        updates_as_blobs: bool,
     ) -> None:
         self._job, self._link, self._outgoing, self._arithmetic = job, link, outgoing, arithmetic
-        self._clock, self._beat, self._depot, self._large = clock, beat, depot, large
+        self._clock, self._beat, self._depot = clock, beat, depot
+        self._updates_as_blobs = updates_as_blobs
         self._run, self._begin, self.head = b"", b"", ""
         self._setup: tuple[str, bytes] | None = None
         program = job.program.to_bytes()
@@ -52,7 +56,9 @@ class JoinHandler:
         self._blob = crypto.blob_digest(program)
         self._arrived: dict[bytes, Member] = {}
         self._known: set[bytes] = set()
-        if depot is not None and len(program) > large:
+        self._inline = program if len(program) <= m.INLINE else b""
+        self._program_as_blob = not self._inline and as_blob(len(program))
+        if depot is not None and self._program_as_blob:
             depot.offer(self._blob, self._program, self._known)
 
     def begin(self, begin: Begin, seen: TreeSize) -> None:
@@ -73,7 +79,7 @@ class JoinHandler:
     @property
     def need(self) -> int:
         """How many bytes everybody needs before it can join."""
-        return m.INLINE + (len(self._program) if self._depot is None or len(self._program) <= self._large else 0)
+        return m.INLINE + (0 if self._program_as_blob else len(self._program))
 
     def greet(self, peer: Peer, hello: m.Hello) -> None:
         """Somebody wants to know what there is to do."""
@@ -149,9 +155,10 @@ class JoinHandler:
                 head=head,
                 program_blob=self._blob,
                 program_size=len(self._program),
-                program=self._program.tobytes() if len(self._program) <= m.INLINE else b"",
+                program=self._inline,
                 fields=self._job.fields,
-                large=self._large,
+                program_as_blob=self._program_as_blob,
+                updates_as_blobs=self._updates_as_blobs,
                 blobs=self._depot.urls if self._depot is not None else [],
                 certificate=self._depot.fingerprint if self._depot is not None else b"",
             )

@@ -83,14 +83,20 @@ class NetworkEngine:
         self._peers: dict[bytes, Peer] = {}
         self._by_number: dict[int, Peer] = {}
         self._outgoing = Outgoing(link, self._blob)
-        self._reception = JoinHandler(job, link, self._outgoing, arithmetic, self._time, beat, depot, large)
+
+        def as_blob(size: int) -> bool:
+            return depot is not None and size > large
+
+        self._reception = JoinHandler(
+            job, link, self._outgoing, arithmetic, self._time, beat, depot, as_blob, as_blob(nbytes)
+        )
         self._payslips = ReceiptSender(job.directory, link, beat / 20)
         self._lost: deque[Lost] = deque()
         self._depot = depot
         choice = DeltaChoice(deltas, clock)
-        self._publisher = Publisher(self._state.bytes[:size], link, self._outgoing, depot, large, choice, tell)
+        self._publisher = Publisher(self._state.bytes[:size], link, self._outgoing, depot, as_blob(size), choice, tell)
         self._dealing = RoundInFlight(
-            link, self._outgoing, nbytes, silence_timeout, beat, self._publisher.carried, depot, large
+            link, self._outgoing, nbytes, silence_timeout, beat, self._publisher.carried, depot, as_blob
         )
         self._take: dict[type, Callable[[Peer, Any], Event | None]] = {
             m.Chunk: lambda peer, said: self._dealing.piece(peer, said, self._time.now),
@@ -106,7 +112,7 @@ class NetworkEngine:
             m.Leave: lambda peer, said: self._lose(peer, f"left: {said.reason}" if said.reason else "left"),
         }
         self._rounds, self._complete = 0, False
-        link.allow((2 * nbytes if depot is None or nbytes <= large else 0) + BACKLOG)
+        link.allow((0 if as_blob(nbytes) else 2 * nbytes) + BACKLOG)
 
     # -- who is there ------------------------------------------------------------------------------------------------
 

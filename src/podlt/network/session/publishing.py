@@ -1,4 +1,4 @@
-"""The parameters of a round on their way to all workers: what changed or the whole, in messages or beside them."""
+"""The parameters of a round on their way to all workers: what changed or the whole, in messages or as a blob."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Publisher:
 
     Args:
         state: their bytes (uint8), which change only between rounds; link: to the workers; depot: for large blobs, if
-        there is one; large: from more than how many bytes on a blob is one; thrift: decides what is tried;
+        there is one; as_blob: whether parameters, and what changed in them, go there; thrift: decides what is tried;
         tell: is told of each round.
 
     Attributes:
@@ -59,16 +59,15 @@ class Publisher:
         link: ManagerLink,
         outgoing: Outgoing,
         depot: BlobServer | None,
-        large: int,
+        as_blob: bool,
         thrift: DeltaChoice,
         tell: Callable[[Publication], None] = lambda published: None,
     ) -> None:
         self._state, self._link, self._outgoing = state, link, outgoing
-        self._depot, self._large = depot, large
+        self._depot, self._as_blob = depot, as_blob
         self._thrift, self._tell = thrift, tell
-        beside = self._beside(state.nbytes)
         self._base: _File | _Memory = _Memory(state.nbytes)
-        if beside:
+        if as_blob:
             assert depot is not None
             self._base = _File(depot.store.folder / "base", state.nbytes)
         self._last = b""  # what workers have, if the base is it as well
@@ -82,18 +81,18 @@ class Publisher:
         """Publishes the parameters, as they are now, under their digest."""
         self._encoded.clear()
         size, started = self._state.nbytes, time.perf_counter()
-        record = m.Parameters(digest=digest, size=size, blob=digest, length=size)
+        record = m.Parameters(digest=digest, size=size, blob=digest, length=size, as_blob=self._as_blob)
         form = "whole"
         if digest == self._last:
-            record, form = m.Parameters(digest=digest, size=size, blob=digest, length=0, base=digest), "same"
-        elif self._last and self._thrift.planned and (shorter := self._difference(digest)) is not None:
+            record, form = msgspec.structs.replace(record, length=0, base=digest), "same"
+        elif self._last and self._thrift.planned and (shorter := self._difference(record)) is not None:
             record, form = shorter, "delta"
         seconds = time.perf_counter() - started if form == "delta" else 0.0
         self._now = digest
-        if self._beside(size) and self._depot is not None:
+        if self._as_blob and self._depot is not None:
             self._depot.offer(digest, self._state)  # also for those who do not have the base
-        self.allowance = size if self._beside(size) else 0
-        self.nbytes = 0 if self._beside(size) else size
+        self.allowance = size if self._as_blob else 0
+        self.nbytes = 0 if self._as_blob else size
         self._carry(record, form, seconds)
         self._keep(digest)
 
@@ -140,14 +139,11 @@ class Publisher:
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
-    def _beside(self, size: int) -> bool:
-        return self._depot is not None and size > self._large
-
-    def _difference(self, digest: bytes) -> m.Parameters | None:
+    def _difference(self, whole: m.Parameters) -> m.Parameters | None:
         """What changed, if that is shorter than the whole."""
         size, started = self._state.nbytes, time.perf_counter()
         try:
-            if self._beside(size):
+            if self._as_blob:
                 assert self._depot is not None
                 blob = self._depot.store.put_stream(self._base.renewed(self._state), delta.bound(size))
                 length = self._depot.store.size(blob)
@@ -161,12 +157,12 @@ class Publisher:
         self._thrift.tried(length, time.perf_counter() - started)
         if length >= size:
             return None
-        return m.Parameters(digest=digest, size=size, blob=blob, length=length, base=self._last)
+        return msgspec.structs.replace(whole, blob=blob, length=length, base=self._last)
 
     def _carry(self, record: m.Parameters, form: str, seconds: float) -> None:
-        beside = self._beside(record.size)  # also of what changed in them: whoever fetches asks the same
-        published = Publication(record.size, record.length, form, "https" if beside else "messages", seconds)
-        if not beside or self._depot is None or not record.length:
+        way = "https" if self._as_blob else "messages"
+        published = Publication(record.size, record.length, form, way, seconds)
+        if not self._as_blob or self._depot is None or not record.length:
             self._say(record)
             if record.length:
                 for offset in offsets(record.length):

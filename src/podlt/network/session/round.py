@@ -35,10 +35,14 @@ class RoundInFlight:
     """The tasks of one attempt at a round.
 
     Args:
-        link: to the workers; update_bytes: the size of an update; silence_timeout: what every task has, in seconds;
-        beat: after how many seconds without a sign of it something is sent, or asked for, again; depot: for blobs of
-        more than `large` bytes, if there is one; carried: is told how many seconds of the time until a round's first
-        answer were spent on its way.
+        link: to the workers.
+        outgoing: what waits for room on it.
+        update_bytes: the size of an update.
+        silence_timeout: what every task has, in seconds.
+        beat: after how many seconds without a sign of it something is sent, or asked for, again.
+        carried: is given the seconds of the time until a round's first answer that were spent on its way.
+        depot: for large blobs, if there is one.
+        as_blob: whether so many bytes go there.
     """
 
     def __init__(
@@ -50,12 +54,12 @@ class RoundInFlight:
         beat: float,
         carried: Callable[[float], None] = lambda seconds: None,
         depot: BlobServer | None = None,
-        large: int = m.LARGE,
+        as_blob: Callable[[int], bool] = lambda size: False,
     ) -> None:
         self._again = beat
         self._link, self._outgoing, self._update_bytes = link, outgoing, update_bytes
-        self._depot, self._large = depot, large
-        self._uploads = self._is_large(update_bytes)
+        self._depot, self._as_blob = depot, as_blob
+        self._uploads = as_blob(update_bytes)
         self._readers: dict[bytes, set[bytes]] = {}
         self._allowance = 0.0
         self._tell_carried, self._carried = carried, False
@@ -107,7 +111,8 @@ class RoundInFlight:
         """
         self._opening = None  # what is dealt now must be committed to before anything else is opened
         inline = lines.tobytes() if len(lines) <= m.INLINE else b""
-        if self._depot is not None and not inline and self._is_large(len(lines)):
+        as_blob = not inline and self._as_blob(len(lines))
+        if self._depot is not None and as_blob:
             self._readers.setdefault(digest, set()).add(holder.key)
             self._depot.offer(digest, lines, self._readers[digest])
         work = m.DealTask(
@@ -118,6 +123,7 @@ class RoundInFlight:
             blob=digest,
             size=len(lines),
             lines=inline,
+            as_blob=as_blob,
         )
         dealt = InFlight(assignment, holder.key, work, lines, self._update_bytes, now)
         self._digests.pop(assignment.seat, None)
@@ -125,7 +131,7 @@ class RoundInFlight:
             self._slots.pop(assignment.seat, None)
         self._tasks[assignment.seat] = dealt
         self._send(dealt, now)
-        if self._in_chunks(dealt):
+        if _in_chunks(work):
             for offset in offsets(len(lines)):
                 make = partial(chunk_at, digest, lines, offset, before=m.heading())
                 self._outgoing.post(holder.key, (digest, offset), make)
@@ -135,7 +141,7 @@ class RoundInFlight:
         return sum(
             len(dealt.lines)
             for dealt in self._tasks.values()
-            if dealt.assignment.holder == number and self._in_chunks(dealt)
+            if dealt.assignment.holder == number and _in_chunks(dealt.work)
         )
 
     def lines(self, number: int, digest: bytes) -> np.ndarray | None:
@@ -272,7 +278,7 @@ class RoundInFlight:
                 found.append((dealt, f"did not open its commitment within {self._silence_timeout:.0f} s"))
             elif not dealt.whole and self._uploads and dealt.answer is not None:
                 found += [(dealt, reason)] if (reason := self._too_slow(dealt, now)) else []
-            elif not dealt.whole and taken > limit + self._is_large(len(dealt.lines)) * len(dealt.lines) / SLOWEST:
+            elif not dealt.whole and taken > limit + dealt.work.as_blob * len(dealt.lines) / SLOWEST:
                 found.append((dealt, f"late: no answer after {taken:.0f} s, and {limit:.0f} s would have been long"))
         return found
 
@@ -300,9 +306,6 @@ class RoundInFlight:
             if same and dealt is not asked and now - max(dealt.heard, dealt.asked) < self._again and dealt.asked >= 0:
                 return True
         return False
-
-    def _is_large(self, size: int) -> bool:
-        return self._depot is not None and size > self._large
 
     def repeat(self, present: Mapping[int, Peer], now: float) -> None:
         """Sends again what did not arrive, and asks again for what did not come."""
@@ -338,9 +341,11 @@ class RoundInFlight:
         dealt.given = now
         self._outgoing.post(dealt.key, ("task", dealt.assignment.seat), partial(m.record, dealt.work))
 
-    def _in_chunks(self, dealt: InFlight) -> bool:
-        return not dealt.work.lines and not self._is_large(len(dealt.lines))
-
     def _of(self, peer: Peer, deal_id: bytes, seat: int) -> InFlight | None:
         dealt = self._tasks.get(seat)
         return dealt if dealt is not None and dealt.key == peer.key and deal_id == self.deal_id else None
+
+
+def _in_chunks(work: m.DealTask) -> bool:
+    """Whether the lines of a task come in chunks."""
+    return not work.lines and not work.as_blob
