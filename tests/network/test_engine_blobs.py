@@ -52,7 +52,9 @@ def run(
 ) -> tuple[Trained, list[Publication]]:
     published: list[Publication] = []
     blobs = Blobs("127.0.0.1", names=["127.0.0.1"], bucket=bucket, large=large)
-    elsewhere = RemoteMachines(hub.connect, beat=hub.beat, blobs=blobs, published=published.append, **options)
+    elsewhere = RemoteMachines(
+        hub.connect, heartbeat_seconds=hub.beat, blobs=blobs, published=published.append, **options
+    )
     return train(path, recipe, place=elsewhere, entropy=seeded(1)), published
 
 
@@ -260,7 +262,7 @@ def test_a_full_disk_of_the_manager_stops_the_run_and_nobody_is_let_go_for_it(
     hub = Hub()
     crews(hub, tmp_path, 2, 1)
     blobs = Blobs("127.0.0.1", names=["127.0.0.1"], large=LARGE)
-    elsewhere = RemoteMachines(hub.connect, silence_timeout=1.0, beat=hub.beat, blobs=blobs)
+    elsewhere = RemoteMachines(hub.connect, silence_timeout=1.0, heartbeat_seconds=hub.beat, blobs=blobs)
     with pytest.raises(StorageError, match="no room"):
         podlt.api.train(tiny_recipe(), run=tmp_path / "run", listener=told.append, place=elsewhere, entropy=seeded(1))
     assert not [event for event in told if isinstance(event, ev.Withdrawn)]
@@ -331,10 +333,10 @@ def test_workers_follow_a_manager_that_goes_on_with_another_way_for_what_is_larg
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        first = RemoteMachines(hub.connect, beat=hub.beat, blobs=ways[beside])
+        first = RemoteMachines(hub.connect, heartbeat_seconds=hub.beat, blobs=ways[beside])
         podlt.api.train(small_recipe(epochs=1), run=path, listener=enough, place=first, entropy=seeded(1))
     events: list[ev.Event] = []
-    second = RemoteMachines(lambda job: hub, beat=hub.beat, blobs=ways[not beside])
+    second = RemoteMachines(lambda job: hub, heartbeat_seconds=hub.beat, blobs=ways[not beside])
     result = podlt.api.resume(path, listener=events.append, place=second, entropy=seeded(1))
     unharmed(Trained(result, events), made)
     assert result.parameters == local.result.parameters

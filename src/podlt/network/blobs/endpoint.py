@@ -252,11 +252,11 @@ class BlobEndpoint:
         held: np.ndarray | None,
     ) -> None:
         """Sends a range, as fast as it is taken, but no slower than a MiB in the idle time."""
-        async with asyncio.timeout(self._limits.idle_seconds) as silence_timeout:
+        async with asyncio.timeout(self._limits.idle_seconds) as idle_timeout:
             await response.prepare(request)
             for offset in range(start, stop, STEP):
                 length = min(STEP, stop - offset)
-                await self._pace(key, length, silence_timeout)
+                await self._pace(key, length, idle_timeout)
                 if held is None:
                     data: bytes | memoryview = await in_thread(self._store.read, digest, offset, length)
                 elif self._memory.get(digest) is held:
@@ -289,11 +289,11 @@ class BlobEndpoint:
         """Appends a request's bytes, as they come; checks the blob after the last."""
         with self._store.partial(digest, upload.size, owner=key) as partial:
             upload.trusted = upload.trusted or not partial.resumed
-            async with asyncio.timeout(self._limits.idle_seconds) as silence_timeout:
+            async with asyncio.timeout(self._limits.idle_seconds) as idle_timeout:
                 async for data in request.content.iter_chunked(STEP):
                     await in_thread(partial.append, data)
                     upload.offset = partial.offset
-                    await self._pace(key, len(data), silence_timeout)
+                    await self._pace(key, len(data), idle_timeout)
             if partial.offset < upload.size:
                 return
             if not await in_thread(partial.finish):
@@ -314,7 +314,7 @@ class BlobEndpoint:
         with self._store.partial(digest, upload.size, owner=key) as partial:
             return partial.offset
 
-    async def _pace(self, key: bytes, nbytes: int, silence_timeout: asyncio.Timeout) -> None:
+    async def _pace(self, key: bytes, nbytes: int, idle_timeout: asyncio.Timeout) -> None:
         """Bytes came or went: holds the worker to its rate, and waits the idle time for the next ones."""
         now, seconds, limits = asyncio.get_running_loop().time(), 0.0, self._limits
         rates = [(key, limits.rate)]
@@ -325,7 +325,7 @@ class BlobEndpoint:
             if rate is not None:
                 bucket = self._buckets.setdefault(name, TokenBucket(rate, 2 * STEP))
                 seconds = max(seconds, bucket.take(nbytes, now))
-        silence_timeout.reschedule(now + seconds + self._limits.idle_seconds)
+        idle_timeout.reschedule(now + seconds + self._limits.idle_seconds)
         await asyncio.sleep(seconds)
 
 

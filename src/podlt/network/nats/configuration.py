@@ -47,8 +47,8 @@ def access(key: SigningKey) -> str:
 def sections(key: SigningKey) -> dict[str, str]:
     """What the configuration of a cluster of one's own must hold, by its parts (`podlt manager --nats`).
 
-    Managers come in by the door as workers do, so that the text is the same for all of them; and who is in another
-    account is none of the door's business.
+    Managers come in by the gate as workers do, so that the text is the same for all of them; and who is in another
+    account is none of the gate's business.
 
     Args:
         key: the one that managers on this cluster share; only public keys are in the text.

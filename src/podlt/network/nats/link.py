@@ -100,7 +100,7 @@ class NatsManager:
         self._loop.end(self._connection.close)
 
     def gone(self, key: bytes, reason: str) -> None:
-        """A worker was cut off: as if it had left. For the door, on its thread."""
+        """A worker was cut off: as if it had left. For the gate, on its thread."""
         self._loop.arrive(key, record(Leave(reason=reason[:200])))
 
     def flooded(self, key: bytes) -> None:

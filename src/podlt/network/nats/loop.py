@@ -211,8 +211,8 @@ class NatsConnection:
                 )
                 # nats-py waits for ever for a TLS that was begun and is not answered. Where there is no other way, a
                 # busy server is given more time: hundreds of workers may come at once.
-                silence_timeout = CONNECT_SECONDS * (2 + len(self._ways[way])) * (1 if len(self._ways) > 1 else 4)
-                self.client = await asyncio.wait_for(connecting, silence_timeout)
+                connect_timeout = CONNECT_SECONDS * (2 + len(self._ways[way])) * (1 if len(self._ways) > 1 else 4)
+                self.client = await asyncio.wait_for(connecting, connect_timeout)
                 self.client.options["max_reconnect_attempts"] = AGAIN
                 await begun(self.client)
                 failures, self.refused, self.let_in, self.why = 0, 0, True, ""
