@@ -479,3 +479,29 @@ def test_a_bucket_holds_to_its_rate_whatever_the_clock_does() -> None:
     assert bucket.take(10, 900.0) == pytest.approx(1.1)
     assert bucket.take(0, 901.1) == pytest.approx(0.0)
     assert bucket.take(60, 9999.0) == pytest.approx(0.1)
+
+
+def test_who_is_not_admitted_fetches_at_a_rate_that_all_such_workers_share(
+    tmp_path: Path, pems: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    members: set[bytes] = set()
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    limits = Limits(newcomer_rate=1e5, newcomers_rate=1.5e5)
+    store = BlobStore(tmp_path / "store", 2**30)
+    endpoint = BlobEndpoint(store, *pems, lambda *_: True, is_member=members.__contains__, limits=limits)
+
+    async def case() -> None:
+        async with asyncio.timeout(60) as silence:
+            for key, nbytes in ((b"one", 132_768), (b"two", 32_768), (b"one", 0)):
+                await endpoint._pace(key, nbytes, silence)
+            members.add(b"one")
+            await endpoint._pace(b"one", 10**9, silence)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(http.asyncio, "sleep", sleep)
+        asyncio.run(case())
+    assert waits[:3] == pytest.approx([1.0, 132_768 / 1.5e5, 1.0], abs=0.05) and waits[3] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from podlt.network.session import joining
 from podlt.network.session.peers import Peer
 from podlt.network.session.publishing import Publication
 from podlt.network.workplace import Blobs, RemoteMachines
+from podlt.program.ir import Program
+from podlt.program.layout import update_layout
 from podlt.recipe import Recipe
 
 LARGE = 1000
@@ -49,7 +52,9 @@ def run(
 ) -> tuple[Trained, list[Publication]]:
     published: list[Publication] = []
     blobs = Blobs("127.0.0.1", names=["127.0.0.1"], bucket=bucket, large=large)
-    elsewhere = RemoteMachines(hub.connect, beat=hub.beat, blobs=blobs, published=published.append, **options)
+    elsewhere = RemoteMachines(
+        hub.connect, heartbeat_seconds=hub.beat, blobs=blobs, published=published.append, **options
+    )
     return train(path, recipe, place=elsewhere, entropy=seeded(1)), published
 
 
@@ -135,22 +140,55 @@ def test_an_object_store_that_lies_or_fails_is_done_without(
     assert {one.way for one in published if one.form != "same"} == {"store", "https"} and len(calls) > 3
 
 
-def test_parameters_above_the_limit_and_what_changed_below_it_go_the_same_way(tmp_path: Path) -> None:
-    """Asked of two sizes, "large" had two answers: what changed was put beside the messages and sought in them."""
-    recipe = tiny_recipe(400, workers=5)
-    hub = Hub()
-    crews(hub, tmp_path / "all", 2, 2, 1)
-    first, published = run(hub, tmp_path / "whole", recipe, large=2**30, deltas="always")
-    changed = [one.sent for one in published if one.form == "delta"]
-    limit = published[0].size - 1
-    assert changed and max(changed) < limit
-    hub = Hub()
-    made = crews(hub, tmp_path / "between", 2, 2, 1)
-    trained, published = run(hub, tmp_path / "run", recipe, large=limit, deltas="always")
-    unharmed(trained, made)
-    assert trained.result.parameters == first.result.parameters
-    assert {one.way for one in published if one.form != "same"} == {"https"}
-    assert len([one for one in published if one.form == "delta"]) == len(changed)
+def sizes(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """The largest size of each kind of blob in the runs that follow."""
+    found: dict[str, int] = {}
+    record = messages.record
+
+    def noted(message: messages.Message) -> bytes:
+        now: dict[str, int] = {}
+        if isinstance(message, messages.Setup):
+            now = {"program": message.program_size}
+        elif isinstance(message, messages.Parameters):
+            now = {"parameters": message.size} | ({"difference": message.length} if message.base else {})
+        elif isinstance(message, messages.DealTask):
+            now = {"lines": message.size}
+        found.update({name: max(size, found.get(name, 0)) for name, size in now.items()})
+        return record(message)
+
+    monkeypatch.setattr(messages, "record", noted)
+    return found
+
+
+@pytest.mark.parametrize("momentum", [pytest.param(0.0, marks=pytest.mark.slow), 0.9])
+def test_a_limit_between_any_two_sizes_changes_no_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, momentum: float
+) -> None:
+    """Asked of two sizes, "large" had two answers: a blob was put on the server and sought in messages, for ever."""
+    recipe = msgspec.structs.replace(
+        tiny_recipe(200, workers=3), optimizer={"name": "sgd", "lr": 0.1, "momentum": momentum}
+    )
+    local = train_near(tmp_path / "local", recipe, entropy=seeded(1))
+    found, hub = sizes(monkeypatch), Hub()
+    crews(hub, tmp_path / "all", 2, 1)
+    first, published = run(hub, tmp_path / "messages", recipe, large=2**30, deltas="always")
+    program = Program.from_bytes((first.result.run / "program.json").read_bytes())
+    found["update"] = update_layout(program).nbytes
+    assert first.result.parameters == local.result.parameters
+    assert {one.way for one in published if one.form != "same"} == {"messages"}
+    assert set(found) == {"program", "parameters", "difference", "lines", "update"}
+    ordered = sorted(set(found.values()))
+    limits = [(small + large) // 2 for small, large in pairwise(ordered)]
+    assert len(limits) >= 3
+    for limit in limits:
+        hub = Hub()
+        made = crews(hub, tmp_path / f"{limit}", 2, 1)
+        trained, published = run(hub, tmp_path / f"run{limit}", recipe, large=limit, deltas="always")
+        unharmed(trained, made)
+        assert trained.result.parameters == local.result.parameters
+        way = "https" if found["parameters"] > limit else "messages"
+        assert {one.way for one in published if one.form != "same"} == {way}
+        assert "delta" in {one.form for one in published}
 
 
 @pytest.mark.slow
@@ -224,7 +262,7 @@ def test_a_full_disk_of_the_manager_stops_the_run_and_nobody_is_let_go_for_it(
     hub = Hub()
     crews(hub, tmp_path, 2, 1)
     blobs = Blobs("127.0.0.1", names=["127.0.0.1"], large=LARGE)
-    elsewhere = RemoteMachines(hub.connect, silence_timeout=1.0, beat=hub.beat, blobs=blobs)
+    elsewhere = RemoteMachines(hub.connect, silence_timeout=1.0, heartbeat_seconds=hub.beat, blobs=blobs)
     with pytest.raises(StorageError, match="no room"):
         podlt.api.train(tiny_recipe(), run=tmp_path / "run", listener=told.append, place=elsewhere, entropy=seeded(1))
     assert not [event for event in told if isinstance(event, ev.Withdrawn)]
@@ -295,10 +333,10 @@ def test_workers_follow_a_manager_that_goes_on_with_another_way_for_what_is_larg
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        first = RemoteMachines(hub.connect, beat=hub.beat, blobs=ways[beside])
+        first = RemoteMachines(hub.connect, heartbeat_seconds=hub.beat, blobs=ways[beside])
         podlt.api.train(small_recipe(epochs=1), run=path, listener=enough, place=first, entropy=seeded(1))
     events: list[ev.Event] = []
-    second = RemoteMachines(lambda job: hub, beat=hub.beat, blobs=ways[not beside])
+    second = RemoteMachines(lambda job: hub, heartbeat_seconds=hub.beat, blobs=ways[not beside])
     result = podlt.api.resume(path, listener=events.append, place=second, entropy=seeded(1))
     unharmed(Trained(result, events), made)
     assert result.parameters == local.result.parameters

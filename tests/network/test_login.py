@@ -144,7 +144,7 @@ def test_a_question_of_any_length_costs_nothing() -> None:
         auth.read_request(b"." * 10_000_000)
 
 
-def test_a_worker_has_its_own_subjects_and_the_lobby_none_to_speak_on() -> None:
+def test_a_worker_has_its_own_subjects_and_a_refused_one_none_to_speak_on() -> None:
     name = WORKER.public.hex()
     own = auth.worker_permissions(CHANNEL, WORKER.public)
     assert own.publish == [f"podlt.{CHANNEL}.up.{name}.>"]
@@ -153,5 +153,5 @@ def test_a_worker_has_its_own_subjects_and_the_lobby_none_to_speak_on() -> None:
     assert manager.publish == [f"podlt.{CHANNEL}.down.>", f"podlt.{CHANNEL}.all.>"]
     assert manager.subscribe == [f"podlt.{CHANNEL}.up.>"]
     assert len({one.name for one in (own, manager, auth.worker_permissions("0" * 16, WORKER.public))}) == 3
-    lobby = auth.lobby_permissions(CHANNEL, WORKER.public, 9)
-    assert (lobby.publish, lobby.subscribe, lobby.until) == ([], [f"podlt.{CHANNEL}.down.{name}.>"], 9)
+    refused = auth.refused_permissions(CHANNEL, WORKER.public, 9)
+    assert (refused.publish, refused.subscribe, refused.until) == ([], [f"podlt.{CHANNEL}.down.{name}.>"], 9)

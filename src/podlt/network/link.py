@@ -13,6 +13,10 @@ class ManagerLink(Protocol):
     def connected(self) -> bool:
         """Whether anything can arrive at present."""
 
+    @property
+    def room(self) -> int:
+        """How many bytes may be sent now, so that not too much waits to go; what is sent beyond it may be lost."""
+
     def send(self, key: bytes, message: bytes) -> None:
         """To the worker of this public key."""
 

@@ -19,7 +19,7 @@ from podlt.log.tree_head import MAX_NOTE
 from podlt.protocol.messages import JoinSignatures, JoinTerms, Opened, Task
 from podlt.units import MOST_SECONDS, Count, Digest, Millis, Round, Signature, Text, WorkerId
 
-VERSION = 3  # of these messages: a worker of another version is refused with a reason
+VERSION = 4  # of these messages: a worker of another version is refused with a reason
 
 INLINE = 256 * 1024
 """Lines and programs up to this size travel inside the record; larger ones in pieces."""
@@ -28,7 +28,8 @@ MAX_MESSAGE = 512 * 1024
 """No message is longer."""
 
 LARGE = 8 * 2**20
-"""Blobs longer than this go beside these messages, where the manager has a server for them (see `Setup.blobs`)."""
+"""Longer ones go as blobs, outside these messages, where the manager has a server for them (see `Setup.blobs`). The
+manager decides that once for each, and the message that announces it carries the decision: `as_blob`."""
 
 MOST_URLS = 256  # into how many objects of an object store a blob may be cut
 
@@ -152,8 +153,11 @@ class Setup(Message, frozen=True, tag="setup"):
     Attributes:
         begin: the run's first entry, in its one encoding. head: the last tree head that is on the manager's disk.
         program_blob, program_size: of the program's bytes; program: the bytes, empty where they do not fit in.
-        fields: of each line. large: blobs of more bytes are at the servers `blobs` (all the same one, by different
-            names), whose certificate has the SHA-256 `certificate`; without such servers all come in pieces.
+        fields: of each line.
+        blobs: URLs of the server of large blobs (the same one, by different names); none: all goes in messages.
+        certificate: SHA-256 of its certificate.
+        program_as_blob: the program is there; else it comes in this message or in chunks.
+        updates_as_blobs: updates are uploaded there, when the manager asks for them; else they are sent in chunks.
     """
 
     version: Count
@@ -163,7 +167,8 @@ class Setup(Message, frozen=True, tag="setup"):
     program_size: Count
     program: Annotated[bytes, Meta(max_length=INLINE)]
     fields: list[Field]
-    large: Count = 0
+    program_as_blob: bool = False
+    updates_as_blobs: bool = False
     blobs: Annotated[list[Url], Meta(max_length=8)] = []
     certificate: Annotated[bytes, Meta(max_length=32)] = b""
     signature: bytes = b""
@@ -207,8 +212,9 @@ class Parameters(Message, frozen=True, tag="parameters"):
     """The parameters of the round that begins: their digest and size, and the blob from which they are to be had.
 
     The blob is the parameters themselves (`base` is empty), or what changed since those of the digest `base`; of no
-    bytes where nothing did. Who does not have the base asks for the whole by its digest. A large blob is at `urls` if
-    there are any, cut into parts of `part` bytes; else at the servers of `Setup`; a small one follows in pieces.
+    bytes where nothing did. Who does not have the base asks for the whole by its digest. `as_blob`: the blob, and
+    the whole, are at `urls` if there are any, cut into parts of `part` bytes, else at the servers of `Setup`; if not,
+    they come in chunks.
     """
 
     digest: Digest
@@ -216,12 +222,13 @@ class Parameters(Message, frozen=True, tag="parameters"):
     blob: Digest
     length: Count
     base: Annotated[bytes, Meta(max_length=32)] = b""
+    as_blob: bool = False
     urls: Annotated[list[Url], Meta(max_length=MOST_URLS)] = []
     part: Count = 0
 
 
 class DealTask(Message, frozen=True, tag="task"):
-    """A task. `lines` are the bytes of its fields one after another; empty where they come in pieces."""
+    """A task. `lines` are the bytes of its fields one after another; empty where they come as a blob or in chunks."""
 
     deal_id: Nonce
     seat: WorkerId
@@ -230,6 +237,7 @@ class DealTask(Message, frozen=True, tag="task"):
     blob: Digest
     size: Count
     lines: Annotated[bytes, Meta(max_length=INLINE)]
+    as_blob: bool = False
 
 
 class OpenCommitments(Message, frozen=True, tag="open"):

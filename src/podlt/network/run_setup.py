@@ -32,10 +32,6 @@ class RunSetup(msgspec.Struct, frozen=True):
         """How many lines a task can have."""
         return min(self.begin.block_lines, self.begin.lines)
 
-    def beside(self, size: int) -> bool:
-        """Whether a blob of so many bytes goes beside the messages."""
-        return bool(self.message.blobs) and size > self.message.large
-
 
 def sign_setup(setup: m.Setup, key: SigningKey) -> m.Setup:
     """A setup with the manager's signature over everything else in it."""

@@ -61,5 +61,5 @@ def save_settings(run: Path, **changes: Any) -> None:
     before = load_settings(run)
     now = msgspec.structs.replace(before, **changes)
     if now != before:
-        told = {name: value for name, value in msgspec.structs.asdict(now).items() if value}
-        write_whole(run / FILE, json.dumps(told).encode() + b"\n")
+        given = {name: value for name, value in msgspec.structs.asdict(now).items() if value}
+        write_whole(run / FILE, json.dumps(given).encode() + b"\n")

@@ -216,7 +216,7 @@ class AccessPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """After the run was opened to all who have paid a deposit, or (None) to nobody but those who are invited.
 
         Args:
-            payee: to whom it is to be paid; as before if not told.
+            payee: to whom it is to be paid; as before unless given.
         """
         return msgspec.structs.replace(self, deposit=deposit, payee=self.payee if payee is None else payee)
 

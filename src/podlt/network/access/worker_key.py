@@ -120,18 +120,18 @@ def _check(seed: bytes) -> bytes:
 
 def _create(path: Path, key: SigningKey) -> bool:
     """Makes the file, whole or not at all; returns whether it was not there before."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(backup(key).encode("ascii") + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(beside, path)  # fails where there is a file, unlike a rename
+            os.link(part, path)  # fails where there is a file, unlike a rename
         finally:
-            beside.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
     except FileExistsError:
         return False
     except OSError as error:

@@ -1,7 +1,7 @@
 """A blob as messages that may come late, twice or in any order, and the blob again.
 
-A piece says which blob it is of, how long that is, and where it begins. Whoever takes pieces has been told the blob's
-digest and length beforehand, by a message that it trusts: no piece makes it take memory.
+A chunk says which blob it is of, how long that is, and where it begins. Whoever takes chunks has been told the blob's
+digest and length beforehand, by a message that it trusts: no chunk makes it take memory.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from podlt.network.blobs import sparse
 from podlt.network.blobs.disk import Buffer, flat
 from podlt.network.blobs.transfer import BadBlobError
 
-PIECE = 480 * 1024
+CHUNK = 480 * 1024
 """How many bytes of the blob a message carries: NATS takes 1 MiB a message, and one half of it leaves room."""
 
 HEADER = struct.Struct(f">{DIGEST_BYTES}sQQ")
-"""Digest, length of the blob, where the piece begins."""
+"""Digest, length of the blob, where the chunk begins."""
 
 
 def split(
-    digest: bytes, data: Buffer, piece: int = PIECE, *, before: bytes = b"", thin: bool = False
+    digest: bytes, data: Buffer, chunk: int = CHUNK, *, before: bytes = b"", thin: bool = False
 ) -> Iterator[bytes]:
-    """The messages that carry a blob, each at most `piece` bytes and a header long; an empty blob has one.
+    """The messages that carry a blob, each at most `chunk` bytes and a header long; an empty blob has one.
 
     Args:
         before: bytes that each message begins with; whoever takes it removes them; thin: leaves out zeros where that is
         shorter (see `sparse`).
     """
     view = flat(data)
-    for offset in range(0, max(len(view), 1), piece):
-        part = view[offset : offset + piece]
+    for offset in range(0, max(len(view), 1), chunk):
+        part = view[offset : offset + chunk]
         yield message(digest, len(view), offset, part, before=before, thin=thin)
 
 
@@ -46,33 +46,41 @@ def message(digest: bytes, size: int, offset: int, data: Buffer, *, before: byte
     return b"".join((before, HEADER.pack(digest, size, offset), *map(flat, parts)))
 
 
-def ranges(
-    digest: bytes, data: np.ndarray, wanted: Sequence[tuple[int, int]], *, before: bytes = b""
-) -> Iterator[bytes]:
-    """The messages of some pieces, that are asked for by offset and length.
+def offsets(size: int) -> range:
+    """Where the chunks of a blob of so many bytes begin."""
+    return range(0, max(size, 1), CHUNK)
+
+
+def offsets_of(size: int, wanted: Sequence[tuple[int, int]]) -> list[int]:
+    """Where the chunks begin that were asked for by offset and length; each once, however often it was asked for.
 
     Raises:
-        InvalidProofError: they are not cut as pieces are.
+        InvalidProofError: a range is not one chunk of a blob of so many bytes.
     """
     for offset, length in wanted:
-        if offset % PIECE or length > PIECE or offset + length > len(data):
-            raise InvalidProofError(f"pieces are cut every {PIECE} bytes; {length} at {offset} were asked for")
-        yield message(digest, len(data), offset, data[offset : offset + length], before=before)
+        if offset not in offsets(size) or length != min(CHUNK, size - offset):
+            raise InvalidProofError(f"range of {length} bytes at {offset} is no chunk; expected one of {CHUNK} bytes")
+    return list(dict.fromkeys(offset for offset, _ in wanted))
+
+
+def chunk_at(digest: bytes, data: np.ndarray, offset: int, *, before: bytes = b"") -> bytes:
+    """The message of the chunk that begins at an offset; `before` as in `split`."""
+    return message(digest, len(data), offset, data[offset : offset + CHUNK], before=before)
 
 
 class Assembler:
-    """Puts blobs together from their pieces.
+    """Puts blobs together from their chunks.
 
     Args:
         limit: the longest blob; memory: the most bytes that blobs under way may take together, those excepted
-        for which the caller brings the memory; piece: as the sender splits.
+        for which the caller brings the memory; chunk: as the sender splits.
 
     Attributes:
-        ignored: how many pieces came twice, or of blobs that were not announced.
+        ignored: how many chunks came twice, or of blobs that were not announced.
     """
 
-    def __init__(self, limit: int, memory: int, piece: int = PIECE) -> None:
-        self.limit, self.memory, self.piece = limit, memory, piece
+    def __init__(self, limit: int, memory: int, chunk: int = CHUNK) -> None:
+        self.limit, self.memory, self.chunk = limit, memory, chunk
         self.ignored = 0
         self._blobs: dict[bytes, _Blob] = {}
 
@@ -101,38 +109,38 @@ class Assembler:
                 raise StorageError(f"blob {digest.hex()[:16]}…: {size} bytes, and {free} of {self.memory} are free")
         data = np.empty(size, np.uint8) if into is None else into[:size]
         assert data.nbytes == size and data.dtype == np.uint8
-        self._blobs[digest] = _Blob(data, into is None, bytearray(max(1, -(-size // self.piece))))
+        self._blobs[digest] = _Blob(data, into is None, bytearray(max(1, -(-size // self.chunk))))
 
     def take(self, message: Buffer) -> np.ndarray | None:
         """Takes a message of `split`.
 
         Returns:
-            The blob, uint8, if it is whole now; None if not, and for pieces that came before or were not announced.
+            The blob, uint8, if it is whole now; None if not, and for chunks that came before or were not announced.
 
         Raises:
             InvalidProofError: the message is malformed; BadBlobError: the blob is whole and is not what its digest
-                says: its pieces are forgotten, and may come again.
+                says: its chunks are forgotten, and may come again.
         """
         view = flat(message)
         if len(view) < HEADER.size:
-            raise InvalidProofError("piece of a blob is too short", expected=HEADER.size, actual=len(view))
+            raise InvalidProofError("chunk of a blob is too short", expected=HEADER.size, actual=len(view))
         digest, size, offset = HEADER.unpack_from(view)
         blob = self._blobs.get(digest)
         if blob is not None and size != blob.data.nbytes:
-            name = f"piece of blob {digest.hex()[:16]}…: another length than announced"
+            name = f"chunk of blob {digest.hex()[:16]}…: another length than announced"
             raise InvalidProofError(name, expected=blob.data.nbytes, actual=size)
         return self.fill(digest, offset, view[HEADER.size :])
 
     def fill(self, digest: bytes, offset: int, data: Buffer) -> np.ndarray | None:
-        """Takes one piece, as it is or packed, as `take`; for pieces that were asked for (see `missing`)."""
+        """Takes one chunk, as it is or packed, as `take`; for chunks that were asked for (see `missing`)."""
         blob, view = self._blobs.get(digest), flat(data)
         if blob is None:
             self.ignored += 1
             return None
-        index, rest = divmod(offset, self.piece)
-        expected = min(self.piece, blob.data.nbytes - offset)
+        index, rest = divmod(offset, self.chunk)
+        expected = min(self.chunk, blob.data.nbytes - offset)
         if rest or not 0 <= index < len(blob.present) or len(view) > expected:
-            name = f"piece of blob {digest.hex()[:16]}… at {offset} is not one that its sender cuts"
+            name = f"chunk of blob {digest.hex()[:16]}… at {offset} is not one that its sender cuts"
             raise InvalidProofError(name, expected=expected, actual=len(view))
         if blob.present[index]:
             self.ignored += 1
@@ -143,12 +151,12 @@ class Assembler:
         return self._finished(digest, blob) if blob.count == len(blob.present) else None
 
     def missing(self, digest: bytes, most: int = 64) -> list[tuple[int, int]]:
-        """Offset and length of the first pieces that have not come, `most` of them; none if it is not under way."""
+        """Offset and length of the first chunks that have not come, `most` of them; none if it is not under way."""
         blob, index = self._blobs.get(digest), -1
         found: list[tuple[int, int]] = []
         while blob is not None and len(found) < most and (index := blob.present.find(0, index + 1)) >= 0:
-            offset = index * self.piece
-            found.append((offset, min(self.piece, blob.data.nbytes - offset)))
+            offset = index * self.chunk
+            found.append((offset, min(self.chunk, blob.data.nbytes - offset)))
         return found
 
     def forget(self, digest: bytes) -> None:
@@ -164,7 +172,7 @@ class Assembler:
 
 
 class _Blob:
-    """A blob under way: its memory, and one byte a piece that says whether it came."""
+    """A blob under way: its memory, and one byte a chunk that says whether it came."""
 
     __slots__ = ("count", "data", "owned", "present")
 

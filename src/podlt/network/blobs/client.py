@@ -111,7 +111,7 @@ class BlobTransfers:
         self._failures = 0
         self._stack = AsyncExitStack()
         self._uploads = asyncio.Lock()
-        self._background = Background("podlt-porter")
+        self._background = Background("podlt-transfers")
 
     def fetch(self, key: bytes, digest: bytes, place: Destination, urls: Sequence[str] = (), part: int = 0) -> None:
         """Begins to fetch a blob, or goes on with it; nothing if that is being done already.

@@ -48,11 +48,17 @@ class Limits(msgspec.Struct, frozen=True):
     """What one worker, and all together, may take.
 
     Attributes:
-        rate: bytes a second for each worker, both ways together, or None; requests: of one worker at once;
-        connections: of all; idle_seconds: until a connection is cut on which nothing happens.
+        rate: bytes a second for each worker, both ways together; None for any.
+        newcomer_rate: for each worker that is not admitted.
+        newcomers_rate: for all together that are not admitted.
+        requests: of one worker at once.
+        connections: of all.
+        idle_seconds: until a connection is cut on which nothing happens.
     """
 
     rate: float | None = None
+    newcomer_rate: float = 4 * 2**20
+    newcomers_rate: float = 16 * 2**20
     requests: int = 8
     connections: int = 4096
     idle_seconds: float = 30.0
@@ -90,9 +96,12 @@ class BlobEndpoint:
     """Serves a store.
 
     Args:
-        store: whose blobs; certificate, private_key: files of PEM; may_read: (public key, digest) -> whether that
-        worker may have that blob now: asked for each request; clock: seconds since 1970; memory: blobs (flat uint8)
-        that are served beside the store's, and no longer from when they are taken out of it.
+        store: whose blobs.
+        certificate, private_key: files of PEM.
+        may_read: (public key, digest) -> whether that worker may have that blob now: asked for each request.
+        is_member: whether the worker of a public key is admitted.
+        clock: seconds since 1970.
+        memory: blobs (flat uint8) that are served besides the store's, until they are taken out of it.
     """
 
     def __init__(
@@ -102,11 +111,13 @@ class BlobEndpoint:
         private_key: Path,
         may_read: Callable[[bytes, bytes], bool],
         *,
+        is_member: Callable[[bytes], bool] = lambda key: True,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.time,
         memory: Mapping[bytes, np.ndarray] = MappingProxyType({}),
     ) -> None:
         self._store, self._may_read, self._clock, self._memory = store, may_read, clock, memory
+        self._is_member = is_member
         self._limits = limits or Limits()
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -241,11 +252,11 @@ class BlobEndpoint:
         held: np.ndarray | None,
     ) -> None:
         """Sends a range, as fast as it is taken, but no slower than a MiB in the idle time."""
-        async with asyncio.timeout(self._limits.idle_seconds) as silence_timeout:
+        async with asyncio.timeout(self._limits.idle_seconds) as idle_timeout:
             await response.prepare(request)
             for offset in range(start, stop, STEP):
                 length = min(STEP, stop - offset)
-                await self._pace(key, length, silence_timeout)
+                await self._pace(key, length, idle_timeout)
                 if held is None:
                     data: bytes | memoryview = await in_thread(self._store.read, digest, offset, length)
                 elif self._memory.get(digest) is held:
@@ -278,11 +289,11 @@ class BlobEndpoint:
         """Appends a request's bytes, as they come; checks the blob after the last."""
         with self._store.partial(digest, upload.size, owner=key) as partial:
             upload.trusted = upload.trusted or not partial.resumed
-            async with asyncio.timeout(self._limits.idle_seconds) as silence_timeout:
+            async with asyncio.timeout(self._limits.idle_seconds) as idle_timeout:
                 async for data in request.content.iter_chunked(STEP):
                     await in_thread(partial.append, data)
                     upload.offset = partial.offset
-                    await self._pace(key, len(data), silence_timeout)
+                    await self._pace(key, len(data), idle_timeout)
             if partial.offset < upload.size:
                 return
             if not await in_thread(partial.finish):
@@ -303,13 +314,18 @@ class BlobEndpoint:
         with self._store.partial(digest, upload.size, owner=key) as partial:
             return partial.offset
 
-    async def _pace(self, key: bytes, nbytes: int, silence_timeout: asyncio.Timeout) -> None:
+    async def _pace(self, key: bytes, nbytes: int, idle_timeout: asyncio.Timeout) -> None:
         """Bytes came or went: holds the worker to its rate, and waits the idle time for the next ones."""
-        now, seconds = asyncio.get_running_loop().time(), 0.0
-        if self._limits.rate is not None:
-            bucket = self._buckets.setdefault(key, TokenBucket(self._limits.rate, 2 * STEP))
-            seconds = bucket.take(nbytes, now)
-        silence_timeout.reschedule(now + seconds + self._limits.idle_seconds)
+        now, seconds, limits = asyncio.get_running_loop().time(), 0.0, self._limits
+        rates = [(key, limits.rate)]
+        if not self._is_member(key):
+            rates += [(key, limits.newcomer_rate)] if limits.rate is None else []
+            rates.append((b"", limits.newcomers_rate))
+        for name, rate in rates:
+            if rate is not None:
+                bucket = self._buckets.setdefault(name, TokenBucket(rate, 2 * STEP))
+                seconds = max(seconds, bucket.take(nbytes, now))
+        idle_timeout.reschedule(now + seconds + self._limits.idle_seconds)
         await asyncio.sleep(seconds)
 
 

@@ -61,7 +61,7 @@ class ObjectStore:
         """Copies a blob there, as far as it is not there.
 
         Args:
-            part: how long each object is; as long as `OBJECT` says if not told.
+            part: how long each object is; as long as `OBJECT` says unless given.
 
         Raises:
             StorageError: the blob is not in `store`; TransferError: the object store does not take it.

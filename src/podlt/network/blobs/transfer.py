@@ -21,7 +21,7 @@ RANGE = 2**22
 """How many bytes are asked for at once."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds between one failure and the next deal_id: doubled each time that nothing came in between."""
+"""Seconds between one failure and the next attempt: doubled each time that nothing came in between."""
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")

@@ -123,7 +123,7 @@ def worker_name(channel: str, key: bytes) -> str:
 
 
 def manager_name(channel: str) -> str:
-    """What the servers call the connections of a manager that came in by its own door."""
+    """What the servers call the connections of a manager that came in by its own gate."""
     return f"{channel}.manager"
 
 
@@ -139,9 +139,9 @@ def manager_permissions(channel: str) -> Permissions:
     return Permissions(manager_name(channel), down, [f"podlt.{channel}.up.>"])
 
 
-def lobby_permissions(channel: str, key: bytes, until: int) -> Permissions:
+def refused_permissions(channel: str, key: bytes, until: int) -> Permissions:
     """To be told why one is not let in, and nothing else."""
-    return Permissions(f"lobby {worker_name(channel, key)}", [], [f"podlt.{channel}.down.{key.hex()}.>"], until)
+    return Permissions(f"refused {worker_name(channel, key)}", [], [f"podlt.{channel}.down.{key.hex()}.>"], until)
 
 
 def admit(request: Request, issuer: SigningKey, permissions: Permissions, now: int) -> bytes:

@@ -47,7 +47,7 @@ class NatsCluster(msgspec.Struct, frozen=True):
     names: list[str] = []
 
 
-class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What cluster.json says: no secret, only where it is."""
 
     servers: list[str]
@@ -99,15 +99,15 @@ def remembered(folder: Path) -> NatsCluster | None:
     if not path.is_file():
         return None
     try:
-        kept = msgspec.convert(from_json(read_whole(path, _LONGEST)), _Kept)
+        saved = msgspec.convert(from_json(read_whole(path, _LONGEST)), _Saved)
     except (msgspec.ValidationError, InvalidProofError):
         raise StorageError(f"{path}: malformed; the run's directory was changed") from None
-    key_file = Path(kept.key_file)
+    key_file = Path(saved.key_file)
     if not key_file.is_file():
         raise UsageError(
             f"{key_file}: the key of the NATS cluster that this run is on is not here; give --nats URL --nats-key FILE"
         )
-    return NatsCluster(kept.servers, load_key(key_file), key_file, bytes.fromhex(kept.certificate), kept.names)
+    return NatsCluster(saved.servers, load_key(key_file), key_file, bytes.fromhex(saved.certificate), saved.names)
 
 
 def remember(folder: Path, cluster: NatsCluster) -> None:
@@ -117,8 +117,8 @@ def remember(folder: Path, cluster: NatsCluster) -> None:
         StorageError: it cannot be written.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    kept = _Kept(cluster.servers, str(cluster.key_file), cluster.certificate.hex(), cluster.names)
-    write_whole(folder / FILE, to_json(msgspec.to_builtins(kept)))
+    saved = _Saved(cluster.servers, str(cluster.key_file), cluster.certificate.hex(), cluster.names)
+    write_whole(folder / FILE, to_json(msgspec.to_builtins(saved)))
 
 
 def direct(urls: Sequence[str]) -> list[str]:

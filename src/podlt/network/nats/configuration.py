@@ -16,7 +16,7 @@ from podlt.network.nats.login import PREFIX_ACCOUNT, PREFIX_USER, issuer_key, li
 
 SYSTEM_ACCOUNT = "PODLT_SYSTEM"
 MOST_CONNECTIONS = 8192
-MOST_SUBSCRIPTIONS = 16
+MOST_SUBSCRIPTIONS = 8
 """Of one connection."""
 
 MOST_PAYLOAD = 513 * 1024
@@ -47,8 +47,8 @@ def access(key: SigningKey) -> str:
 def sections(key: SigningKey) -> dict[str, str]:
     """What the configuration of a cluster of one's own must hold, by its parts (`podlt manager --nats`).
 
-    Managers come in by the door as workers do, so that the text is the same for all of them; and who is in another
-    account is none of the door's business.
+    Managers come in by the gate as workers do, so that the text is the same for all of them; and who is in another
+    account is none of the gate's business.
 
     Args:
         key: the one that managers on this cluster share; only public keys are in the text.

@@ -42,7 +42,7 @@ class WorkerConnection(msgspec.Struct, frozen=True):
     """A worker's connection.
 
     Attributes:
-        server, number: which one it is; key: the worker's, as the door admitted it; address: where it comes from;
+        server, number: which one it is; key: the worker's, as the gate admitted it; address: where it comes from;
         messages, nbytes: how many it has sent; taken: bytes that it was sent; seconds: how long it has been there.
     """
 
@@ -145,12 +145,12 @@ class Connections:
         self._client, self._channel, self._several = client, channel, several
 
     async def workers(self, key: bytes | None = None) -> list[WorkerConnection]:
-        """The workers' connections, on all servers; or one worker's. The lobby and managers are not among them."""
+        """The workers' connections, on all servers; or one worker's. Refused workers and managers are not among them."""
         name = worker_name(self._channel, key) if key is not None else None
         return [one for page, entry in await self._entries(name) if (one := self._worker(page, entry)) is not None]
 
     async def managers(self) -> list[str]:
-        """The addresses of managers of this run that came in by the door."""
+        """The addresses of managers of this run that came in by the gate."""
         found = await self._entries(manager_name(self._channel))
         return [entry.ip for _, entry in found if entry.authorized_user == manager_name(self._channel)]
 
@@ -221,7 +221,7 @@ class Traffic:
         self._count = count
         self._known: dict[tuple[str, int], tuple[int, int]] = {}
         self._received = self._sent = 0
-        self._told, self._at = (-1, 0, 0), 0.0
+        self._last, self._at = (-1, 0, 0), 0.0
 
     def take(self, found: Sequence[WorkerConnection], workers: int) -> None:
         """Takes who is connected now, and tells it if it is news."""
@@ -231,10 +231,10 @@ class Traffic:
             self._received += received - before[0]
             self._sent += sent - before[1]
         self._known = known
-        now, told = time.monotonic(), (workers, self._received, self._sent)
-        if workers != self._told[0] or (told != self._told and now - self._at >= COUNT_SECONDS):
-            self._told, self._at = told, now
-            self._count(*told)
+        now, latest = time.monotonic(), (workers, self._received, self._sent)
+        if workers != self._last[0] or (latest != self._last and now - self._at >= COUNT_SECONDS):
+            self._last, self._at = latest, now
+            self._count(*latest)
 
 
 def _page(raw: bytes) -> _Page:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from podlt.crypto import SigningKey
 from podlt.errors import EngineError, InvalidProofError, UsageError
 from podlt.network.nats import configuration
-from podlt.network.nats.authorization import SUBJECT, admit, lobby_permissions, read_request
+from podlt.network.nats.authorization import SUBJECT, admit, read_request, refused_permissions
 from podlt.network.nats.cluster import NatsCluster
 from podlt.network.nats.connections import nats_errors
 from podlt.network.nats.login import Pass, issuer_key, own_options, pass_options, system_key, tls_options
@@ -132,7 +132,7 @@ async def _knock(client: Any, url: str, cluster: NatsCluster) -> None:
         if request.token == options["token"]:
             asked.append("")
             now = int(time.time())
-            permissions = lobby_permissions(channel, key.public, now + 10)
+            permissions = refused_permissions(channel, key.public, now + 10)
             await client.publish(message.reply, admit(request, issuer_key(cluster.key), permissions, now))
 
     await client.subscribe(SUBJECT, cb=answer)

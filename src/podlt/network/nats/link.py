@@ -25,6 +25,9 @@ FIRST_SECONDS = 120.0
 FLOOD = 100
 """How many messages beyond a worker's backlog are a flood."""
 
+ROOM, MOST_QUEUED = 16 * 2**20, 64 * 2**20
+"""Bytes that may wait at the manager to be sent before what is large waits to be made; and before messages are lost."""
+
 _KEY = re.compile("([0-9a-f]{64})[.]m")
 
 
@@ -42,7 +45,8 @@ class NatsManager:
 
     def __init__(self, servers: Sequence[str], channel: str, options: Options) -> None:
         self._up, self._down, self._all = subjects(channel)
-        self._loop = Loop(2**20)
+        self._loop = Loop(2**20, MOST_QUEUED)
+        self._loop.wake_below = ROOM // 2
         self._connection = NatsConnection(servers, options)
         self._dropped: set[bytes] = set()
         self._lost: Counter[bytes] = Counter()
@@ -65,6 +69,11 @@ class NatsManager:
                 self.close()
                 raise EngineError(f"the NATS server cannot be reached: {self._connection.why or 'no answer'}")
             time.sleep(0.02)
+
+    @property
+    def room(self) -> int:
+        """See `ManagerLink`."""
+        return max(0, ROOM - self._loop.queued)
 
     def allow(self, backlog: int) -> None:
         """See `ManagerLink`."""
@@ -91,7 +100,7 @@ class NatsManager:
         self._loop.end(self._connection.close)
 
     def gone(self, key: bytes, reason: str) -> None:
-        """A worker was cut off: as if it had left. For the door, on its thread."""
+        """A worker was cut off: as if it had left. For the gate, on its thread."""
         self._loop.arrive(key, record(Leave(reason=reason[:200])))
 
     def flooded(self, key: bytes) -> None:

@@ -73,7 +73,7 @@ def worker_options(invitation: Invitation, key: SigningKey, deposit: int | None 
 
 
 def pass_options(shown: Pass, key: SigningKey, certificate: bytes) -> Options:
-    """How one connects whom the manager's door is to let in.
+    """How one connects whom the manager's gate is to let in.
 
     Args:
         key: the one that the pass names; certificate: the servers', in DER.
@@ -152,7 +152,7 @@ def manager_options(key: SigningKey, certificate: bytes, *, shared: bool = False
 
     Args:
         key: the manager's; certificate: the servers', in DER; shared: other runs are on the servers, which therefore do
-            not know this manager: it comes in by its own door, and has its run's subjects only.
+            not know this manager: it comes in by its own gate, and has its run's subjects only.
     """
     if shared:
         return pass_options(Pass(channel_of(key.public), key.public), key, certificate)

@@ -41,10 +41,15 @@ class Loop:
 
     Args:
         backlog: how many bytes of one sender may wait.
+        most_queued: how many bytes may wait to be sent; what is posted beyond them is lost.
+
+    Attributes:
+        queued: how many bytes wait to be sent; `receive` returns when they become as few as `wake_below`.
     """
 
-    def __init__(self, backlog: int) -> None:
-        self.backlog = backlog
+    def __init__(self, backlog: int, most_queued: int = 2**62) -> None:
+        self.backlog, self._most_queued, self.queued = backlog, most_queued, 0
+        self.wake_below = -1
         self._inbox: deque[tuple[Any, bytes]] = deque()
         self._waiting: Counter[Any] = Counter()
         self._arrived, self._lock = threading.Event(), threading.Lock()
@@ -90,9 +95,13 @@ class Loop:
         return taken
 
     def post(self, connection: Any, subject: str, message: bytes) -> None:
-        """Sends a message on a connection; if there is none, it is lost."""
+        """Sends a message on a connection; if there is none, or too much waits already, it is lost."""
         if connection is None:
             return
+        with self._lock:
+            if self.queued + len(message) > self._most_queued:
+                return
+            self.queued += len(message)
         self._outbox.append((connection, subject, message))
         with suppress(RuntimeError):  # the loop was closed
             self.loop.call_soon_threadsafe(self._to_send.set)
@@ -131,6 +140,10 @@ class Loop:
                 if connection.is_connected:
                     with suppress(Exception):  # it broke just now: the message is lost, as if it had been under way
                         await connection.publish(subject, message)
+                with self._lock:
+                    self.queued -= len(message)
+                if self.queued <= self.wake_below < self.queued + len(message):
+                    self.wake()
 
 
 class NatsConnection:
@@ -198,8 +211,8 @@ class NatsConnection:
                 )
                 # nats-py waits for ever for a TLS that was begun and is not answered. Where there is no other way, a
                 # busy server is given more time: hundreds of workers may come at once.
-                silence_timeout = CONNECT_SECONDS * (2 + len(self._ways[way])) * (1 if len(self._ways) > 1 else 4)
-                self.client = await asyncio.wait_for(connecting, silence_timeout)
+                connect_timeout = CONNECT_SECONDS * (2 + len(self._ways[way])) * (1 if len(self._ways) > 1 else 4)
+                self.client = await asyncio.wait_for(connecting, connect_timeout)
                 self.client.options["max_reconnect_attempts"] = AGAIN
                 await begun(self.client)
                 failures, self.refused, self.let_in, self.why = 0, 0, True, ""

@@ -175,8 +175,8 @@ class NatsServer:
         self._port = self._port or free_port(self._host)
         if self._websocket == 0:
             self._websocket = free_port(self._host)
-        kept = _Ports(self._host, self._port, self._websocket or 0, self._advertise)
-        write_whole(path, to_json(msgspec.to_builtins(kept)))
+        ports = _Ports(self._host, self._port, self._websocket or 0, self._advertise)
+        write_whole(path, to_json(msgspec.to_builtins(ports)))
 
     def _configuration(self) -> bytes:
         return configuration(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from podlt.network import messages as m
 from podlt.network.blobs.server import BlobServer
 from podlt.network.link import ManagerLink
 from podlt.network.run_setup import sign_setup
+from podlt.network.session.outgoing import Outgoing
 from podlt.network.session.peers import ListeningClock, Peer
 from podlt.protocol.entries import Begin, identity
 from podlt.protocol.messages import JoinTerms, TreeSize
@@ -25,7 +27,8 @@ class JoinHandler:
 
     Args:
         job: of the run; link: to the workers; arithmetic: the digest that a worker's own must be; clock: the manager's
-        attention; beat: how often, in seconds, a worker is told to join that does not; depot, large: as the engine's.
+        attention; heartbeat_seconds: how often, in seconds, a worker is told to join that does not; blob_server: as the engine's;
+        as_blob: whether so many bytes go as a blob; updates_as_blobs: whether updates do.
 
     Attributes:
         head: the last tree head that is on the disk, as a signed note; empty while the log is.
@@ -35,14 +38,17 @@ class JoinHandler:
         self,
         job: Job,
         link: ManagerLink,
+        outgoing: Outgoing,
         arithmetic: str,
         clock: ListeningClock,
-        beat: float,
-        depot: BlobServer | None,
-        large: int,
+        heartbeat_seconds: float,
+        blob_server: BlobServer | None,
+        as_blob: Callable[[int], bool],
+        updates_as_blobs: bool,
     ) -> None:
-        self._job, self._link, self._arithmetic = job, link, arithmetic
-        self._clock, self._beat, self._depot, self._large = clock, beat, depot, large
+        self._job, self._link, self._outgoing, self._arithmetic = job, link, outgoing, arithmetic
+        self._clock, self._heartbeat_seconds, self._blob_server = clock, heartbeat_seconds, blob_server
+        self._updates_as_blobs = updates_as_blobs
         self._run, self._begin, self.head = b"", b"", ""
         self._setup: tuple[str, bytes] | None = None
         program = job.program.to_bytes()
@@ -50,8 +56,10 @@ class JoinHandler:
         self._blob = crypto.blob_digest(program)
         self._arrived: dict[bytes, Member] = {}
         self._known: set[bytes] = set()
-        if depot is not None and len(program) > large:
-            depot.offer(self._blob, self._program, self._known)
+        self._inline = program if len(program) <= m.INLINE else b""
+        self._program_as_blob = not self._inline and as_blob(len(program))
+        if blob_server is not None and self._program_as_blob:
+            blob_server.offer(self._blob, self._program, self._known)
 
     def begin(self, begin: Begin, seen: TreeSize) -> None:
         """Says that the manager is there; who works for this run already will join again."""
@@ -68,6 +76,11 @@ class JoinHandler:
         """The program's bytes, by their digest."""
         return self._program if digest == self._blob else None
 
+    @property
+    def need(self) -> int:
+        """How many bytes everybody needs before it can join."""
+        return m.INLINE + (0 if self._program_as_blob else len(self._program))
+
     def greet(self, peer: Peer, hello: m.Hello) -> None:
         """Somebody wants to know what there is to do."""
         if hello.version != m.VERSION:
@@ -75,7 +88,8 @@ class JoinHandler:
             self._send(peer, m.JoinRefused(reason=reason))
         elif self._run:
             self._known.add(peer.key)
-            self._link.send(peer.key, self._told())
+            if not self._outgoing.reply(peer, self._setup_message(), self._clock.now):
+                peer.strikes += 1
 
     def join(self, peer: Peer, join: m.JoinRequest) -> None:
         """Takes a wish to join; who was admitted already has lost the answer, or its link for a while."""
@@ -111,27 +125,27 @@ class JoinHandler:
 
     def admitted(self, peer: Peer, number: int) -> None:
         """A worker is admitted, as this number: it may fetch what is for all."""
-        if self._depot is not None:
-            self._depot.admitted.add(peer.key)
+        if self._blob_server is not None:
+            self._blob_server.admitted.add(peer.key)
         self._welcome(peer, number)
 
     def _welcome(self, peer: Peer, number: int) -> None:
         self._send(peer, m.Welcome(number=number, at=time.time_ns() // 10**6))
 
     def remind(self, peer: Peer) -> None:
-        """A worker that is not admitted gives a sign of life: it may not know that the manager is there, anew."""
-        due = self._clock.now - peer.asked > self._beat
+        """A worker that is not admitted sends a heartbeat: it may not know that the manager is there, anew."""
+        due = self._clock.now - peer.asked > self._heartbeat_seconds
         if self._run and peer.number is None and peer.key not in self._arrived and due:
             peer.asked = self._clock.now
             self._send(peer, m.ManagerHello(run=self._run))
 
     def forget(self, peer: Peer) -> None:
         """A worker is gone, or shall be: it is not admitted any more, nor waits to be."""
-        if self._depot is not None:
-            self._depot.shut_out(peer.key)
+        if self._blob_server is not None:
+            self._blob_server.shut_out(peer.key)
         self._arrived.pop(peer.key, None)
 
-    def _told(self) -> bytes:
+    def _setup_message(self) -> bytes:
         """What there is to do, as a message; signed anew where the log has grown."""
         head = self.head
         if self._setup is None or self._setup[0] != head:
@@ -141,11 +155,12 @@ class JoinHandler:
                 head=head,
                 program_blob=self._blob,
                 program_size=len(self._program),
-                program=self._program.tobytes() if len(self._program) <= m.INLINE else b"",
+                program=self._inline,
                 fields=self._job.fields,
-                large=self._large,
-                blobs=self._depot.urls if self._depot is not None else [],
-                certificate=self._depot.fingerprint if self._depot is not None else b"",
+                program_as_blob=self._program_as_blob,
+                updates_as_blobs=self._updates_as_blobs,
+                blobs=self._blob_server.urls if self._blob_server is not None else [],
+                certificate=self._blob_server.fingerprint if self._blob_server is not None else b"",
             )
             self._setup = head, m.record(sign_setup(setup, self._job.key))
         return self._setup[1]

@@ -9,6 +9,7 @@ import numpy as np
 
 from podlt.network import messages as m
 from podlt.network.blobs.chunks import Assembler
+from podlt.network.session.allowance import Allowance
 from podlt.protocol.messages import Assignment, Committed
 
 LONGEST_STEP = 1.0
@@ -47,10 +48,12 @@ class Peer:
         number: in the run, once it was admitted; None when it is not, or was let go; process: shared by the identities
             of one process; heard: when it was last heard; in_hand: the tasks of `deal_id` that it said it has, at
             `said`; asked: when it was last told to join; dismissed: how often it was let go for a fault;
-            returns: not before then; strikes: how many of its messages were of no use in this round.
+            returns: not before then; strikes: how many of its messages were of no use in this round, or, while it
+            is not admitted, ever; allowance: what it may be sent on request.
     """
 
     __slots__ = (
+        "allowance",
         "asked",
         "deal_id",
         "dismissed",
@@ -64,8 +67,8 @@ class Peer:
         "strikes",
     )
 
-    def __init__(self, key: bytes, now: float) -> None:
-        self.key = key
+    def __init__(self, key: bytes, now: float, allowance: Allowance) -> None:
+        self.key, self.allowance = key, allowance
         self.number: int | None = None
         self.process = b""
         self.heard = now

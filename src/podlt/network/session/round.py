@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -10,9 +11,10 @@ from podlt import crypto
 from podlt.data.field import Field
 from podlt.engine.local import frames
 from podlt.network import messages as m
-from podlt.network.blobs.chunks import split
+from podlt.network.blobs.chunks import chunk_at, offsets
 from podlt.network.blobs.server import BlobServer
 from podlt.network.link import ManagerLink
+from podlt.network.session.outgoing import Outgoing
 from podlt.network.session.peers import Deadline, InFlight, Peer
 from podlt.protocol.messages import Assignment
 
@@ -33,33 +35,38 @@ class RoundInFlight:
     """The tasks of one attempt at a round.
 
     Args:
-        link: to the workers; update_bytes: the size of an update; silence_timeout: what every task has, in seconds;
-        beat: after how many seconds without a sign of it something is sent, or asked for, again; depot: for blobs of
-        more than `large` bytes, if there is one; carried: is told how many seconds of the time until a round's first
-        answer were spent on its way.
+        link: to the workers.
+        outgoing: what waits for room on it.
+        update_bytes: the size of an update.
+        silence_timeout: what every task has, in seconds.
+        heartbeat_seconds: after how many seconds without a sign of it something is sent, or asked for, again.
+        carried: is given the seconds of the time until a round's first answer that were spent on its way.
+        blob_server: for large blobs, if there is one.
+        as_blob: whether so many bytes go there.
     """
 
     def __init__(
         self,
         link: ManagerLink,
+        outgoing: Outgoing,
         update_bytes: int,
         silence_timeout: float,
-        beat: float,
+        heartbeat_seconds: float,
         carried: Callable[[float], None] = lambda seconds: None,
-        depot: BlobServer | None = None,
-        large: int = m.LARGE,
+        blob_server: BlobServer | None = None,
+        as_blob: Callable[[int], bool] = lambda size: False,
     ) -> None:
-        self._again = beat
-        self._link, self._update_bytes = link, update_bytes
-        self._depot, self._large = depot, large
-        self._uploads = self._is_large(update_bytes)
+        self._again = heartbeat_seconds
+        self._link, self._outgoing, self._update_bytes = link, outgoing, update_bytes
+        self._blob_server, self._as_blob = blob_server, as_blob
+        self._uploads = as_blob(update_bytes)
         self._readers: dict[bytes, set[bytes]] = {}
         self._allowance = 0.0
         self._tell_carried, self._carried = carried, False
         self._slots: dict[int, np.ndarray] = {}
         self._digests: dict[int, bytes] = {}
         self._tasks: dict[int, InFlight] = {}
-        self._pace = Deadline(silence_timeout)
+        self._deadline = Deadline(silence_timeout)
         self.deal_id = b""
         self._silence_timeout = silence_timeout
         self._opening: m.OpenCommitments | None = None
@@ -73,11 +80,11 @@ class RoundInFlight:
             fetched: how many bytes each worker fetches before it can begin.
         """
         self.deal_id, self._tasks, self._opening = deal_id, {}, None
-        self._pace.dealt(count)
+        self._deadline.dealt(count)
         self._allowance, self._carried = fetched / SLOWEST, False
         for digest in self._readers:
-            assert self._depot is not None
-            self._depot.withdraw(digest)
+            assert self._blob_server is not None
+            self._blob_server.withdraw(digest)
         self._readers = {}
         self._digests = {}
         if self._uploads:
@@ -104,9 +111,10 @@ class RoundInFlight:
         """
         self._opening = None  # what is dealt now must be committed to before anything else is opened
         inline = lines.tobytes() if len(lines) <= m.INLINE else b""
-        if self._depot is not None and not inline and self._is_large(len(lines)):
+        as_blob = not inline and self._as_blob(len(lines))
+        if self._blob_server is not None and as_blob:
             self._readers.setdefault(digest, set()).add(holder.key)
-            self._depot.offer(digest, lines, self._readers[digest])
+            self._blob_server.offer(digest, lines, self._readers[digest])
         work = m.DealTask(
             deal_id=self.deal_id,
             seat=assignment.seat,
@@ -115,6 +123,7 @@ class RoundInFlight:
             blob=digest,
             size=len(lines),
             lines=inline,
+            as_blob=as_blob,
         )
         dealt = InFlight(assignment, holder.key, work, lines, self._update_bytes, now)
         self._digests.pop(assignment.seat, None)
@@ -122,6 +131,18 @@ class RoundInFlight:
             self._slots.pop(assignment.seat, None)
         self._tasks[assignment.seat] = dealt
         self._send(dealt, now)
+        if _in_chunks(work):
+            for offset in offsets(len(lines)):
+                make = partial(chunk_at, digest, lines, offset, before=m.heading())
+                self._outgoing.post(holder.key, (digest, offset), make)
+
+    def need(self, number: int) -> int:
+        """How many bytes of lines a worker's tasks have in chunks."""
+        return sum(
+            len(dealt.lines)
+            for dealt in self._tasks.values()
+            if dealt.assignment.holder == number and _in_chunks(dealt.work)
+        )
 
     def lines(self, number: int, digest: bytes) -> np.ndarray | None:
         """The lines of a worker's task by their digest, if it has one with them."""
@@ -149,13 +170,13 @@ class RoundInFlight:
         if dealt.answer is not None:
             return None
         dealt.answer, dealt.heard, dealt.answered = said, now, now
-        self._pace.answered(now - dealt.sent)
+        self._deadline.answered(now - dealt.sent)
         if not self._carried:
             self._carried = True
             self._tell_carried(max(0.0, now - dealt.sent - said.compute_seconds - said.proof_seconds))
-        if not self._uploads or self._depot is None:
+        if not self._uploads or self._blob_server is None:
             dealt.assembler.announce(said.update, self._update_bytes, self.slot(said.seat)[: self._update_bytes])
-        elif self._depot.expect(peer.key, said.update, self._update_bytes):
+        elif self._blob_server.expect(peer.key, said.update, self._update_bytes):
             return self._done(dealt)
         elif not self._is_on_its_way(dealt, now):
             self._ask_for_update(dealt, now)
@@ -164,7 +185,7 @@ class RoundInFlight:
     def uploaded(self, now: float) -> list[tuple[frames.Results | None, bytes, str]]:
         """Uploads that ended: what is whole by that, or else by whom and why not."""
         found: list[tuple[frames.Results | None, bytes, str]] = []
-        for one in self._depot.uploaded() if self._depot is not None else []:
+        for one in self._blob_server.uploaded() if self._blob_server is not None else []:
             for dealt in self._tasks.values():
                 if dealt.key != one.key or dealt.whole or dealt.answer is None or dealt.answer.update != one.digest:
                     continue
@@ -175,8 +196,8 @@ class RoundInFlight:
                     found.append((self._done(dealt), one.key, ""))
         return found
 
-    def piece(self, peer: Peer, said: m.Chunk, now: float) -> frames.Results | None:
-        """A piece of an update came; with the last one the answer is whole."""
+    def chunk(self, peer: Peer, said: m.Chunk, now: float) -> frames.Results | None:
+        """A chunk of an update came; with the last one the answer is whole."""
         dealt = self._tasks.get(said.seat)
         if dealt is None or dealt.key != peer.key or dealt.answer is None or dealt.whole:
             peer.strikes += 1
@@ -191,8 +212,8 @@ class RoundInFlight:
         assert dealt.answer is not None
         dealt.whole = True
         self._digests[dealt.assignment.seat] = dealt.answer.update
-        if self._uploads and self._depot is not None:
-            self._slots[dealt.assignment.seat] = self._depot.open(dealt.answer.update)
+        if self._uploads and self._blob_server is not None:
+            self._slots[dealt.assignment.seat] = self._blob_server.open(dealt.answer.update)
         return frames.Results(
             round=dealt.work.task.round,
             committed=[dealt.committed],
@@ -220,7 +241,8 @@ class RoundInFlight:
         known = {opened.seat for opened in said.opened}
         if said.deal_id == self.deal_id:
             for seat, held in self._tasks.items():
-                if held.key == peer.key and held.whole and not held.opened and seat not in known:
+                forgot = held.key == peer.key and held.whole and not held.opened and seat not in known
+                if forgot and now - held.given >= self._again:
                     self._send(held, now)
         for opened in said.opened:
             dealt = self._of(peer, said.deal_id, opened.seat)
@@ -247,7 +269,7 @@ class RoundInFlight:
         Raises:
             StorageError: updates do not come because there is no room for them here.
         """
-        limit = self._pace.limit() + self._allowance
+        limit = self._deadline.limit() + self._allowance
         found = []
         closed = self._opening is not None and now - self._opened_at > self._silence_timeout
         for dealt in self._tasks.values():
@@ -256,21 +278,21 @@ class RoundInFlight:
                 found.append((dealt, f"did not open its commitment within {self._silence_timeout:.0f} s"))
             elif not dealt.whole and self._uploads and dealt.answer is not None:
                 found += [(dealt, reason)] if (reason := self._too_slow(dealt, now)) else []
-            elif not dealt.whole and taken > limit + self._is_large(len(dealt.lines)) * len(dealt.lines) / SLOWEST:
+            elif not dealt.whole and taken > limit + dealt.work.as_blob * len(dealt.lines) / SLOWEST:
                 found.append((dealt, f"late: no answer after {taken:.0f} s, and {limit:.0f} s would have been long"))
         return found
 
     def _too_slow(self, dealt: InFlight, now: float) -> str:
         """What is wrong with an upload, if anything."""
-        assert self._depot is not None and dealt.answer is not None
-        came = self._depot.progress(dealt.key, dealt.answer.update)
+        assert self._blob_server is not None and dealt.answer is not None
+        came = self._blob_server.progress(dealt.key, dealt.answer.update)
         if came != dealt.came:
             dealt.came, dealt.heard = came, now
         elif self._is_on_its_way(dealt, now):
             dealt.heard = dealt.answered = now
         most = 2 * self._silence_timeout + self._update_bytes / SLOWEST
         if now - dealt.heard > 2 * self._silence_timeout:
-            self._depot.store.check_room(self._update_bytes - came)  # or it is our own fault
+            self._blob_server.store.check_room(self._update_bytes - came)  # or it is our own fault
             return f"late: nothing of its update came for {now - dealt.heard:.0f} s"
         if now - dealt.answered > most:
             return f"late: its update took more than {most:.0f} s"
@@ -284,9 +306,6 @@ class RoundInFlight:
             if same and dealt is not asked and now - max(dealt.heard, dealt.asked) < self._again and dealt.asked >= 0:
                 return True
         return False
-
-    def _is_large(self, size: int) -> bool:
-        return self._depot is not None and size > self._large
 
     def repeat(self, present: Mapping[int, Peer], now: float) -> None:
         """Sends again what did not arrive, and asks again for what did not come."""
@@ -318,12 +337,15 @@ class RoundInFlight:
         )
 
     def _send(self, dealt: InFlight, now: float) -> None:
+        """Sends a task; of its lines, where they come in chunks, the worker asks for those that it misses."""
         dealt.given = now
-        self._link.send(dealt.key, m.record(dealt.work))
-        if not dealt.work.lines and not self._is_large(len(dealt.lines)):
-            for body in split(dealt.work.blob, dealt.lines, before=m.heading()):
-                self._link.send(dealt.key, body)
+        self._outgoing.post(dealt.key, ("task", dealt.assignment.seat), partial(m.record, dealt.work))
 
     def _of(self, peer: Peer, deal_id: bytes, seat: int) -> InFlight | None:
         dealt = self._tasks.get(seat)
         return dealt if dealt is not None and dealt.key == peer.key and deal_id == self.deal_id else None
+
+
+def _in_chunks(work: m.DealTask) -> bool:
+    """Whether the lines of a task come in chunks."""
+    return not work.lines and not work.as_blob

@@ -71,7 +71,7 @@ class Hands:
         self._executor = TaskExecutor(parsed, begin.local_steps, begin.local_lr)
         layout, update = state_layout(parsed), update_layout(parsed)
         self._update_bytes = update.nbytes
-        self._folder = folder if setup.beside(update.nbytes) else None
+        self._folder = folder if setup.message.updates_as_blobs else None
         self._region = Region(layout.nbytes)
         self.state = self._region.bytes[: layout.nbytes]
         self._views = layout.views(self._region.bytes)

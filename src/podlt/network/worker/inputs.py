@@ -80,7 +80,11 @@ class Inputs:
             self._expected = b""
         if said.digest == self.held:
             self._stop()
-        elif self._said is None or self._said.digest != said.digest or self._said.blob not in (said.blob, said.digest):
+        elif (
+            self._said is None
+            or (self._said.digest, self._said.as_blob) != (said.digest, said.as_blob)
+            or self._said.blob not in (said.blob, said.digest)
+        ):
             if said.base == self.held and said.base and said.length:
                 self._begin(said)
             elif not said.base:
@@ -88,7 +92,7 @@ class Inputs:
                     raise InvalidProofError("parameters are announced as another blob", expected=said.digest)
                 self._begin(said)
             else:
-                self._begin_whole(said.digest)
+                self._begin_whole(said)
 
     def needed(self, digest: bytes) -> None:
         """A task names parameters; if nothing is heard of them, it will be asked how they come."""
@@ -100,7 +104,7 @@ class Inputs:
         self._stop()
         self._said, self._heard = said, time.monotonic()
         state, porter = self._hands.state, self._porter
-        if porter is not None and self._setup.beside(said.size):
+        if porter is not None and said.as_blob:
             self._place = Changed(state, said.length, said.digest) if said.base else Whole(state)
         elif said.base:
             self._assembler.announce(said.blob, said.length)
@@ -111,10 +115,10 @@ class Inputs:
         self.held = b""
         self._fetch()
 
-    def _begin_whole(self, digest: bytes) -> None:
+    def _begin_whole(self, said: m.Parameters) -> None:
         """Asks for the whole, at once."""
-        size = len(self._hands.state)
-        self._begin(m.Parameters(digest=digest, size=size, blob=digest, length=size))
+        digest, size = said.digest, len(self._hands.state)
+        self._begin(m.Parameters(digest=digest, size=size, blob=digest, length=size, as_blob=said.as_blob))
         self._heard = self._asked = -1e9
 
     def _stop(self) -> None:
@@ -141,7 +145,7 @@ class Inputs:
                 delta.decode(encoded, state, state, said.digest)
             except InvalidProofError as error:
                 self._tell(f"asked for all parameters: {error}")
-                self._begin_whole(said.digest)
+                self._begin_whole(said)
                 return
         self._said = self._place = None
         self.held = said.digest
@@ -155,7 +159,7 @@ class Inputs:
         if work.blob in self._lines:
             return
         place = None
-        if self._porter is not None and self._setup.beside(work.size):
+        if self._porter is not None and work.as_blob:
             place = Whole(np.empty(work.size, np.uint8))
             self._porter.fetch(asked.key, work.blob, place)
         else:
@@ -198,7 +202,7 @@ class Inputs:
                 self._complete()
             elif isinstance(ended.place, Changed) and isinstance(ended.error, InvalidProofError):
                 self._tell(f"asked for all parameters: {ended.error}")
-                self._begin_whole(self._said.digest)
+                self._begin_whole(self._said)
             else:  # by `wants`, in a moment; perhaps they come otherwise now
                 self._expected, self._since = self._said.digest, 0.0
         elif ended.digest in self._lines and self._lines[ended.digest][1] is ended.place and ended.error is None:
@@ -248,7 +252,7 @@ class ProgramInput:
         self._assembler, self._asked = Assembler(limit, limit), -1e9
         self._place: Whole | None = None
         self.program = said.program
-        if not self.program and porter is not None and setup.beside(said.program_size):
+        if not self.program and porter is not None and said.program_as_blob:
             self._place = Whole(np.empty(said.program_size, np.uint8))
         elif not self.program:
             self._assembler.announce(said.program_blob, said.program_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -30,9 +30,9 @@ class _Answered:
     def __init__(self, task: bytes, answer: m.TaskDone, update: np.ndarray) -> None:
         self.task, self.answer, self.update = task, answer, update
 
-    def messages(self, beside: bool) -> Iterator[bytes]:
+    def messages(self, as_blob: bool) -> Iterator[bytes]:
         yield m.record(self.answer)
-        if not beside:
+        if not as_blob:
             yield from split(self.answer.update, self.update, before=m.heading(self.answer.seat), thin=True)
 
 
@@ -40,11 +40,11 @@ class Replies:
     """What the identities of a process were asked and answered in the last round. `in_hand` is for any thread.
 
     Args:
-        beside: whether an update of so many bytes goes beside the messages, when it is asked for.
+        as_blobs: updates are uploaded when they are asked for, instead of sent in chunks.
     """
 
-    def __init__(self, beside: Callable[[int], bool]) -> None:
-        self._beside = beside
+    def __init__(self, as_blobs: bool) -> None:
+        self._as_blobs = as_blobs
         self._round = -1
         self._attempt = b""
         self._asked: dict[tuple[bytes, int], Requested] = {}
@@ -89,7 +89,7 @@ class Replies:
             proof_seconds=known.answer.proof_seconds,
             compute_seconds=known.answer.compute_seconds,
         )
-        return list(known.messages(self._beside(len(known.update))))
+        return list(known.messages(self._as_blobs))
 
     def ready(self, held: bytes) -> Requested | None:
         """The next task whose lines are here and whose parameters are those at hand, if there is one."""
@@ -131,12 +131,12 @@ class Replies:
         answered = _Answered(asked.work.task.digest(), answer, done.update)
         self._answered[asked.key, asked.work.seat] = answered
         self.failed(asked)
-        return answered.messages(self._beside(len(done.update)))
+        return answered.messages(self._as_blobs)
 
     def large(self, key: bytes, wanted: m.ResendUpdate) -> tuple[bytes, np.ndarray] | None:
-        """Digest and bytes of the update that the manager asks for, if it goes beside the messages."""
+        """Digest and bytes of the update that the manager asks for, if it goes as a blob."""
         known = self._answered.get((key, wanted.seat))
-        if known is None or known.answer.deal_id != wanted.deal_id or not self._beside(len(known.update)):
+        if known is None or known.answer.deal_id != wanted.deal_id or not self._as_blobs:
             return None
         return known.answer.update, known.update
 

@@ -57,7 +57,7 @@ class WorkerRun:
         self.setup = setup
         self._folder, self._memory, self._every, self._warn = folder, memory, every, warn
         self._anybody, self._failures, self._in_a_row = anybody, 0, 0
-        self.answers = Replies(setup.beside)
+        self.answers = Replies(setup.message.updates_as_blobs)
         self.hands: Hands | None = None
         said = setup.message
         self._porter = BlobTransfers(said.blobs, said.certificate, keys) if said.blobs else None
@@ -113,7 +113,7 @@ class WorkerRun:
     def moved(self, setup: RunSetup) -> bool:
         """The manager says where its server of large blobs is now; whether this bench is still of use then."""
         new, old = setup.message, self.setup.message
-        if (bool(new.blobs), new.large) != (bool(old.blobs), old.large):
+        if (bool(new.blobs), new.updates_as_blobs) != (bool(old.blobs), old.updates_as_blobs):
             return False
         now, before = (new.blobs, new.certificate), (old.blobs, old.certificate)
         if self._porter is not None and now != before:
