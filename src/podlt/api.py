@@ -71,7 +71,7 @@ def train(
         place: where the workers are; unless given, as `engine` says.
         engine: "local" for processes of this machine, "ray" for a Ray cluster (`podlt.engine.ray.workplace`).
         ray: the address of the Ray cluster, HOST:PORT; by default what RAY_ADDRESS says, or this machine.
-        ray_resources: what a Ray actor takes besides a core, by Ray's names.
+        ray_resources: what a Ray actor takes in addition to a core, by Ray's names.
         store: the database for the log, postgresql://USER@HOST/DATABASE; by default it is a file of the run.
 
     Raises:
@@ -215,7 +215,7 @@ def resume(
 
     Args:
         run: its directory.
-        workers: how many workers there shall be at least, besides those that were evicted.
+        workers: how many workers there shall be at least, apart from those that were evicted.
         model: the module itself, as in `train`.
         processes: how many processes host the workers; as before unless given.
         listener: is called with every event of `podlt.manager.events`.

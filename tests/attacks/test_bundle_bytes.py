@@ -138,6 +138,6 @@ def test_a_changed_byte_of_what_no_entry_binds_changes_no_claim_and_is_shown_as_
         return
     for said, marked in (
         ("lines a second", escape(f"lines a second {UNPROVEN}")),
-        ("told to cheat", "no part of the proof"),
+        ("Who simulated a cheat", "no part of the proof"),
     ):
         assert said not in shown or marked in shown

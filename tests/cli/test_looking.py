@@ -228,7 +228,7 @@ def test_a_half_line_of_figures_as_a_kill_leaves_it_is_passed_over(run: Path) ->
 
 
 def test_figures_of_however_many_rounds_take_no_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "MOST_KEPT", 8)
+    monkeypatch.setattr(figures, "MOST_ITEMS", 8)
     (tmp_path / "recipe.json").touch()
     with (tmp_path / "rounds.jsonl").open("w") as file:
         for number in range(1000):

@@ -65,7 +65,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[PodltError], str]] = {
     "a model that fails": ({"model": ModelSpec("odd_models:failing")}, UsageError, "KeyError.*no such layer"),
     "a model that is none": ({"model": ModelSpec("odd_models:number")}, UsageError, "expected an nn.Module, got int"),
     "an argument too many": ({"model": ModelSpec("odd_models:Odd", {"x": 1})}, UsageError, "cannot be built.*'x'"),
-    "an unknown fact": ({"model": ModelSpec("odd_models:Odd", {"x": "@size"})}, UsageError, "nothing named @size"),
+    "an unknown fact": ({"model": ModelSpec("odd_models:Odd", {"x": "@size"})}, UsageError, "data property @size"),
     "an unknown operation": ({"model": ModelSpec("odd_models:Odd")}, UnsupportedError, r"svd.*odd_models\.py"),
     "an unknown loss": ({"loss": LossSpec("hinge")}, UsageError, "cross_entropy.*hinge"),
     "an unknown optimiser": ({"optimizer": {"name": "adam"}}, UsageError, "sgd, adamw.*adam"),

@@ -238,7 +238,7 @@ def names(eventful: Path) -> set[str]:
         )
     )
     assert metrics._follower is not None
-    metrics._follower.books.figures = {"accuracy": 0.5}  # the simulated run has no test set
+    metrics._follower.totals.figures = {"accuracy": 0.5}  # the simulated run has no test set
     metrics(ev.Published(size=10, sent=5, form="delta", way="messages", seconds=0.0))
     text = metrics.text().decode()
     metrics.close()

@@ -1,4 +1,4 @@
-"""What a run's metrics say of its events. Those that come from its log: test_books.py, test_operated_runs.py."""
+"""What a run's metrics say of its events. Those that come from its log: test_log_totals.py, test_operated_runs.py."""
 
 from __future__ import annotations
 

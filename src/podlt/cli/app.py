@@ -161,7 +161,7 @@ def _failed(error: BaseException, name: str, argv: Sequence[str], options: Optio
 
 
 def _is_nobody_reading(error: BaseException) -> bool:
-    """Whether standard output's reader has gone (`| head`): then nobody was told how it ended, and 0 would be a lie.
+    """Whether standard output's reader has gone (`| head`): then nobody has read how it ended, and 0 would be a lie.
 
     Typer and rich make a SystemExit of it, with Python's code 1.
     """

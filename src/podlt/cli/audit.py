@@ -30,7 +30,7 @@ def audit(
     data: DataOption = None,
     code: CodeOption = None,
     head: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A tree head that you kept: the log must continue it.")
+        Path | None, typer.Option(metavar="FILE", help="A tree head that you saved: the log must continue it.")
     ] = None,
     manager_key: Annotated[
         str | None, typer.Option(metavar="HEX", help="The key of the manager whose run this is said to be.")

@@ -23,7 +23,7 @@ def bundle(
     run: RunFilesArgument,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where to; the run's name with .podlt, beside the run, by default."),
+        typer.Option(metavar="FILE", help="Where to; the run's name with .podlt, next to the run, by default."),
     ] = None,
     updates: Annotated[
         bool,
@@ -83,7 +83,7 @@ _WHAT = {
     "program.json": "the training step",
     "model.safetensors": "the trained parameters",
     "unproven/rounds.jsonl": "the manager's figures; not part of the proof",
-    "unproven/cheats.json": "who was told to cheat, in a demonstration; not part of the proof",
+    "unproven/cheats.json": "which workers simulated a cheat, in a demonstration; not part of the proof",
     "checkpoints/00000000.safetensors": "the first parameters, for podlt audit",
 }
 

@@ -31,7 +31,7 @@ FRACTION = 0.01
 def demo(
     context: typer.Context,
     run: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where the run is kept; runs/demo-TIME by default.")
+        Path | None, typer.Option(metavar="DIR", help="The directory to make; runs/demo-TIME by default.")
     ] = None,
     recipe: Annotated[str, typer.Option(metavar="RECIPE", help="What to train.")] = "mnist-mlp",
 ) -> None:
@@ -45,7 +45,7 @@ def demo(
     """
     out = console()
     path = run if run is not None else Path("runs") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
-    out.print(f"[bold]1. Train[/bold] {recipe} over untrusted workers; told to cheat: {', '.join(CHEATS)}")
+    out.print(f"[bold]1. Train[/bold] {recipe} over untrusted workers; simulated cheats: {', '.join(CHEATS)}")
     perform(options_of(context), RunOptions(recipe, run=path), OwnMachines(cheat=CHEATS))
     print_summary(path, out, following=False)
     _print_damage(path, out)

@@ -49,7 +49,7 @@ def nats_cluster(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The key file; made if it is not there.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Print what the servers of a NATS cluster must be told, once, so that runs can be on it.
+    """Print what must be in the configuration of a NATS cluster's servers, once, so that runs can be on it.
 
     The lines hold public keys alone. The file is what managers show: podlt manager RECIPE --nats URL --nats-key FILE.
     Managers that share it share the cluster, each with its own workers; whoever has it may admit and cut off anybody's.
@@ -68,7 +68,7 @@ def nats_cluster(
         "# is in these blocks into those: of two blocks of one name, only the last counts. Where there is a system\n"
         "# account already, put the user there, and its name wherever PODLT_SYSTEM is. Besides, a certificate and\n"
         "#   tls { cert_file: ..., key_file: ..., handshake_first: auto }\n"
-        f"#   max_payload: at least {MOST_PAYLOAD} (1MB if not told)\n" + "".join(parts.values()),
+        f"#   max_payload: at least {MOST_PAYLOAD} (1 MB unless given)\n" + "".join(parts.values()),
         nl=False,
     )
     typer.echo(f"then: podlt manager RECIPE --nats tls://HOST:4222 --nats-key {file}", err=True)
@@ -95,7 +95,7 @@ def restore(
 ) -> None:
     """Make the key file from a line that `podlt key backup` printed. An existing key is never overwritten.
 
-    The line is not taken as an argument: arguments are seen by everybody on a machine, and kept in histories.
+    The line is not taken as an argument: arguments are seen by everybody on a machine, and stay in histories.
 
     Example: podlt key restore /media/usb/podlt-key.txt
     """

@@ -74,7 +74,7 @@ def _print(rows: list[dict[str, Any]], treasury: int, total: int, *, deposits: b
     table.add_row("", "all", "", *(f"{value:,}" for value in sums.values()), style="bold")
     out = console()
     out.print(table)
-    kept = [name for name in names if name not in ("forfeited", "seized")]
-    what = ", ".join(kept[:-1]) + f" and {kept[-1]}"
-    out.print(f"\ntreasury {treasury:,}, workers {sum(sums[name] for name in kept):,} ({what}): sum {total}")
+    summed = [name for name in names if name not in ("forfeited", "seized")]
+    what = ", ".join(summed[:-1]) + f" and {summed[-1]}"
+    out.print(f"\ntreasury {treasury:,}, workers {sum(sums[name] for name in summed):,} ({what}): sum {total}")
     out.print("[dim]forfeited and seized credits went to the treasury[/dim]")

@@ -16,7 +16,7 @@ PANEL = "Output and monitoring"
 
 @dataclass(frozen=True)
 class LogOptions:
-    """What a command prints, and the log that it writes besides."""
+    """What a command prints, and the log that it writes."""
 
     quiet: QuietOption = False
     as_json: JsonOption = False
@@ -39,7 +39,7 @@ class LogOptions:
         return self.quiet or self.as_json
 
     def monitoring(self) -> Monitoring:
-        """What is to be started besides the command's own output."""
+        """What is to be started."""
         return Monitoring(log_format=self.log_format, log_file=self.log_file)
 
 
@@ -57,5 +57,5 @@ class MonitoringOptions(LogOptions):
     ] = ""
 
     def monitoring(self) -> Monitoring:
-        """What is to be started besides the command's own output."""
+        """What is to be started."""
         return Monitoring(self.metrics, self.log_format, self.log_file)

@@ -20,7 +20,8 @@ class Options:
     """What holds for the whole command line.
 
     Attributes:
-        debug: show tracebacks; hint: what to try next if the command ends with an error.
+        debug: show tracebacks.
+        hint: what to try next if the command ends with an error.
     """
 
     debug: bool = False

@@ -1,4 +1,4 @@
-"""`podlt receipts`: whether a published log is the one that its manager told a worker of."""
+"""`podlt receipts`: whether a published log is the one that its manager showed to a worker."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def receipts(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the receipts that a worker has kept with a log that its manager publishes.
+    """Compare the receipts that a worker has with a log that its manager publishes.
 
     Each receipt has a head that the manager signed over the whole log at that time. If the log that it publishes is
     another one, the two signed heads are evidence against it (exit code 1). Run podlt verify as well: this command
@@ -40,7 +40,7 @@ def receipts(
 
     Example: podlt receipts runs/theirs --evidence evidence.json
     """
-    from podlt.network import receipts as kept
+    from podlt.network import receipts as stored
     from podlt.protocol import entries as e
     from podlt.report.fold import decode, open_log
 
@@ -55,7 +55,7 @@ def receipts(
         if not heads:
             raise UsageError(f"{run}: the log has no signed head yet")
         note = heads[-1][1]
-        found = kept.compare(kept.read(home, identity), store.entries(), note, begin.manager, identity)
+        found = stored.compare(stored.read(home, identity), store.entries(), note, begin.manager, identity)
     document = {
         "run": identity.hex(),
         "manager": begin.manager.hex(),
@@ -84,5 +84,5 @@ def receipts(
         )
     if not as_json:
         typer.echo(
-            f"all {found.receipts:,} receipts are in this log; it is the one that the manager told its worker of"
+            f"all {found.receipts:,} receipts are in this log; it is the one that the manager showed to its worker"
         )

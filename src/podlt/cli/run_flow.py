@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 SHOWN = MonitoringOptions()
-"""Output for people, and nothing besides."""
+"""Output for people, and nothing else."""
 
 
 class Machines(Protocol):

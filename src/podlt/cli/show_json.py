@@ -18,7 +18,8 @@ def document(run: Path, what: str | None, number: int | None) -> dict[str, Any]:
     """The document of a run, or of one round, worker or entry of it.
 
     Raises:
-        UsageError: there is no such thing; InvalidProofError: the log breaks the rules.
+        UsageError: there is no such thing.
+        InvalidProofError: the log breaks the rules.
     """
     make = {None: _run, "round": _round, "worker": _worker, "entry": _entry}[what]
     found: dict[str, Any] = make(run, number or 0)

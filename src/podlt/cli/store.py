@@ -29,7 +29,7 @@ def backup(
     run: RunArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file; nothing is overwritten.")],
     history: Annotated[
-        bool, typer.Option("--history", help="With all updates and checkpoints that are kept, for podlt audit.")
+        bool, typer.Option("--history", help="With all updates and checkpoints that are there, for podlt audit.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -75,7 +75,7 @@ def restore(
     done = unpack(file, run, store=store, base=base)
     out = console()
     out.print(f"{shown(str(run))}: run {done.run[:16]}, up to round {done.rounds} (entry {done.entries})")
-    out.print(f"go on with: podlt train --resume {shown(str(run))} (or podlt manager --resume, where it was that)")
+    out.print(f"resume with: podlt train --resume {shown(str(run))} (or podlt manager --resume, where it was that)")
     out.print("never let the original go on as well: two logs of one run would be a forgery")
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 UNPROVEN = "the manager's word"
-"""What stands beside a figure that no entry of the log binds."""
+"""What stands next to a figure that no entry of the log binds."""
 
 
 def print_summary(run: Path, out: Console, *, following: bool = True) -> None:
@@ -64,7 +64,7 @@ def _facts(summary: Summary) -> dict[str, str]:
             "podlt bench overhead compares with and without)"
         )
     if summary.demonstration:
-        facts["cheats"] = f"told to {len(summary.cheaters)} workers, for a demonstration ({UNPROVEN})"
+        facts["cheats"] = f"simulated by {len(summary.cheaters)} workers, for a demonstration ({UNPROVEN})"
         for cheater in summary.cheaters:
             facts[f"worker {cheater.worker}"] = _fate(cheater)
         facts["honest"] = _honest(summary)

@@ -69,7 +69,7 @@ class OwnMachines:
         typer.Option(
             metavar="NAME=AMOUNT",
             rich_help_panel=PANEL,
-            help="What each Ray actor takes besides a core. May be repeated.",
+            help="What each Ray actor takes in addition to a core. May be repeated.",
         ),
     ] = None
 

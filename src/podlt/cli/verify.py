@@ -29,7 +29,7 @@ def verify(
     ] = None,
     head: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A tree head that you kept: the log must continue it."),
+        typer.Option(metavar="FILE", help="A tree head that you saved: the log must continue it."),
     ] = None,
 ) -> None:
     """Verify what a run claims: every draw, signature, verdict, payment and Merkle head; its terms and its model.

@@ -30,7 +30,7 @@ _LEAST_DIGITS = 8
 Worker = Annotated[
     str, typer.Argument(metavar="WORKER", help="A number in the run, a public key, or the first 8 digits of it.")
 ]
-Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why: the worker is told.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; shown to the worker.")]
 
 
 @workers_app.command("list")
@@ -180,7 +180,8 @@ def open_run(
     run: RunArgument,
     deposit: Annotated[int, typer.Option(min=0, help="Credits that somebody must have paid for the key.")] = 0,
     to: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="To whom, and how: told to whoever has not paid.")
+        str | None,
+        typer.Option(metavar="TEXT", help="Payment instructions, shown to workers whose deposit is missing."),
     ] = None,
     close: Annotated[bool, typer.Option("--close", help="Open to invited and allowed workers only, again.")] = False,
     as_json: JsonOption = False,

@@ -26,7 +26,10 @@ class BlockReader:
     """Fills the block buffer, one round ahead of the training.
 
     Args:
-        dataset: the prepared lines; engine: whose buffer it fills; block_lines, seed: what fixes the epochs' order.
+        dataset: the prepared lines.
+        engine: whose buffer it fills.
+        block_lines: how many lines a round takes at most.
+        seed: fixes the epochs' order, with `block_lines`.
     """
 
     def __init__(self, dataset: Dataset, engine: Engine, block_lines: int, seed: bytes) -> None:

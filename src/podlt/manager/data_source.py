@@ -29,16 +29,16 @@ def without_places(recipe: Recipe, settings: Settings) -> tuple[Recipe, Settings
         recipe: as the user wrote it: absolute paths, `~` and `..` may be in it.
         settings: of the new run.
     """
-    data, kept = recipe.data, settings
+    data, changed = recipe.data, settings
     if data.source in NAMED:
         return recipe, settings
     if _is_place(data.source):
-        kept = msgspec.structs.replace(kept, source=_absolute(data.source, settings.base))
+        changed = msgspec.structs.replace(changed, source=_absolute(data.source, settings.base))
         data = msgspec.structs.replace(data, source=Path(data.source).name)
     if data.test is not None and _is_place(data.test):
-        kept = msgspec.structs.replace(kept, test=_absolute(data.test, settings.base))
+        changed = msgspec.structs.replace(changed, test=_absolute(data.test, settings.base))
         data = msgspec.structs.replace(data, test=Path(data.test).name)
-    return msgspec.structs.replace(recipe, data=data), kept
+    return msgspec.structs.replace(recipe, data=data), changed
 
 
 def _is_place(name: str) -> bool:
@@ -74,7 +74,7 @@ def at_path(spec: DataSpec, path: Path) -> DataFiles:
         DataError: a file is not there.
     """
     if path.is_file():
-        return DataFiles(path.absolute(), _beside(spec, path.absolute()) if spec.test is not None else None)
+        return DataFiles(path.absolute(), _test_file(spec, path.absolute()) if spec.test is not None else None)
     found = in_folder(spec, path.absolute())
     if found is None:
         names = spec.source if spec.test is None else f"{spec.source} and {spec.test}"
@@ -82,11 +82,11 @@ def at_path(spec: DataSpec, path: Path) -> DataFiles:
     return found
 
 
-def _beside(spec: DataSpec, source: Path) -> Path:
+def _test_file(spec: DataSpec, source: Path) -> Path:
     assert spec.test is not None
     found = next((p for p in (source.parent / spec.test, source.parent / Path(spec.test).name) if p.is_file()), None)
     if found is None:
-        raise DataError(str(source), None, f"expected the test file {Path(spec.test).name} beside it")
+        raise DataError(str(source), None, f"expected the test file {Path(spec.test).name} in the same folder")
     return found
 
 
@@ -141,7 +141,9 @@ def find_for_resume(
         begun: whether the run has entries: then its folder may have moved, and its data are looked for around it.
 
     Raises:
-        DataError: they are nowhere, or malformed. UsageError, StorageError: as `prepare`.
+        DataError: they are nowhere, or malformed.
+        UsageError: as `prepare`.
+        StorageError: as `prepare`.
     """
     spec = recipe.data
     if spec.source in NAMED:
@@ -158,10 +160,10 @@ def find_for_resume(
         raise DataError(spec.source, None, nowhere(settings, folders))
     if files.source.is_relative_to(base) and not settings.source:
         return files.prepared(spec, cache, progress), settings
-    kept = msgspec.structs.replace(
+    changed = msgspec.structs.replace(
         settings, source=str(files.source), test=str(files.test) if files.test is not None else ""
     )
-    return files.prepared(spec, cache, progress), kept
+    return files.prepared(spec, cache, progress), changed
 
 
 def nowhere(settings: Settings, folders: Sequence[Path]) -> str:

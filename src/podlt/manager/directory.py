@@ -53,7 +53,7 @@ Entropy = Callable[[int], bytes]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a run needs besides its recipe and is no part of the proof: processes, simulated cheats, where from.
+    """What a run needs in addition to its recipe and is no part of the proof: processes, simulated cheats, where from.
 
     Args:
         processes: how many processes host workers; 0 for one a core.
@@ -64,7 +64,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         test: the same for the test file.
         engine: where the workers are.
         address: of the engine `ray`: the cluster.
-        resources: what an actor of `ray` takes besides a core.
+        resources: what an actor of `ray` takes in addition to a core.
         store: the address of the database that the log is in (`podlt.store.address`), "" for log.db.
     """
 
@@ -120,7 +120,7 @@ class RunDirectory:
         """
         if path.exists():
             if cls(path).has_entries():
-                raise UsageError(f"{path}: there is a run already; go on with it by --resume {path}")
+                raise UsageError(f"{path}: there is a run already; resume it with --resume {path}")
             early = path.is_dir() and all(p.name in _EARLY or p.suffix == ".part" for p in path.iterdir())
             if not early or cls(path).was_trained():
                 raise UsageError(f"{path}: there is something already, and it is no run")

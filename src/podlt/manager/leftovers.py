@@ -1,4 +1,4 @@
-"""The files that a run leaves beside its log: what must fit it when it is resumed, and the model at its end."""
+"""The files that a run leaves next to its log: what must fit it when it is resumed, and the model at its end."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def write_trained(directory: RunDirectory, program: Program, weights: Weights) -
     """Writes the trained module's state, or checks that it is what the log says.
 
     Raises:
-        InvalidProofError: there is another model. StorageError: it cannot be written.
+        InvalidProofError: there is another model.
+        StorageError: it cannot be written.
     """
     path = directory.model
     if not path.exists():

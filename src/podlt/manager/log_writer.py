@@ -54,8 +54,11 @@ class LogWriter:
         """Writes entries in one transaction.
 
         Args:
-            before: writes the files that the entries speak of; after: is called once the entries are on the disk, with
-                the number of the first one, the signed head over all of them, and what proves that one is under it.
+            run: the run's identity.
+            entries: the next ones of the log.
+            before: writes the files that the entries speak of.
+            after: is called once the entries are on the disk, with the number of the first one, the signed head over
+                all of them, and what proves that one is under it.
 
         Raises:
             StorageError: an earlier transaction failed.

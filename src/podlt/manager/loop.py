@@ -105,9 +105,11 @@ class Trainer:
         """Runs every round that is left, and closes the run.
 
         Raises:
-            TooFewWorkersError, DivergedError, EngineError: the run was stopped, and can be resumed.
+            TooFewWorkersError: the run was stopped, and can be resumed with more workers.
+            DivergedError: the run was stopped, as the parameters are not finite any more.
+            EngineError: the run was stopped, as the engine cannot go on; it can be resumed.
             UsageError: a line of the data is none that the model takes.
-            StorageError: it could not go on; everything up to the last whole round is on the disk.
+            StorageError: a file cannot be written; everything up to the last whole round is on the disk.
         """
         started = time.perf_counter()
         self._write()

@@ -23,7 +23,7 @@ def load_state(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
 
 
 def evaluate(module: nn.Module, loss: Loss, dataset: Dataset) -> dict[str, float]:
-    """Loss a line, and what the loss's kind has besides: accuracy, area under the ROC curve for two classes.
+    """Loss a line, and what else the loss's kind has: accuracy, area under the ROC curve for two classes.
 
     A figure that is not finite is left out: a module may overflow on test lines only, and then there is no such figure.
 

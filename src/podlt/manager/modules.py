@@ -34,7 +34,7 @@ def build_model(recipe: Recipe, info: Mapping[str, Any], base: Path) -> nn.Modul
 
     Args:
         recipe: which model, and the seed.
-        info: what the data say of themselves, for arguments written "@name".
+        info: properties of the data, for arguments written "@name".
         base: the folder that the user's modules are looked for in first.
 
     Raises:
@@ -172,15 +172,15 @@ def _resolve(key: str, value: Any, info: Mapping[str, Any]) -> Any:
     if not (isinstance(value, str) and value.startswith("@")):
         return value
     if value[1:] not in info:
-        known = ", ".join(f"@{name}" for name in sorted(info))
-        raise UsageError(f"model.args.{key}: the data say nothing named {value}; they say {known}")
+        known = ", ".join(f"@{name}" for name in sorted(info)) or "none"
+        raise UsageError(f"model.args.{key}: unknown data property {value}; available: {known or 'none'}")
     return info[value[1:]]
 
 
 def code_folder(settings: Settings, run: Path) -> Path:
     """The folder of a run's own modules: as the settings say, or here if that folder has moved."""
-    told = [Path(place) for place in (settings.code, settings.base) if place]
-    return next((folder for folder in [*told, Path.cwd()] if folder.is_dir()), run.absolute().parent)
+    named = [Path(place) for place in (settings.code, settings.base) if place]
+    return next((folder for folder in [*named, Path.cwd()] if folder.is_dir()), run.absolute().parent)
 
 
 @contextmanager

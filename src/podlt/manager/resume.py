@@ -35,7 +35,8 @@ def replay_log(store: LogStore) -> tuple[RunState, list[AppliedRound], Tree]:
     Signatures of workers are not checked again: the head over all entries is the manager's own.
 
     Raises:
-        InvalidProofError: an entry was changed, or the last head is not over these entries; UsageError: no entries.
+        InvalidProofError: an entry was changed, or the last head is not over these entries.
+        UsageError: there are no entries.
     """
     state, tree, applied = RunState(), Tree(), []
     for number, leaf, body in store.entries():
@@ -84,10 +85,11 @@ def check_secrets(state: RunState, directory: RunDirectory, *, workers: bool = T
     """The keys that are there must be those of the run: others would sign what nobody could verify.
 
     Args:
-        workers: whether the workers' keys are kept here.
+        workers: whether the workers' keys are here.
 
     Raises:
-        UsageError: a key file was changed, or is another run's; StorageError: it is malformed.
+        UsageError: a key file was changed, or is another run's.
+        StorageError: a key file is malformed.
     """
     begin = state.begin
     assert begin is not None
@@ -126,10 +128,14 @@ def restore_weights(weights: Weights, directory: RunDirectory, state: RunState, 
     """Brings parameters and optimiser to where they were after the log's last round.
 
     Args:
-        state: the run after its log; applied: what the log says of each round.
+        weights: are changed in place.
+        directory: of the run.
+        state: the run after its log.
+        applied: what the log says of each round.
 
     Raises:
-        StorageError: a file is missing; InvalidProofError: a file is not what the log says.
+        StorageError: a file is missing.
+        InvalidProofError: a file is not what the log says.
     """
     wanted, begin = len(applied), state.begin
     assert begin is not None

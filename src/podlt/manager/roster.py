@@ -14,10 +14,10 @@ from podlt.protocol.messages import JoinTerms, TreeSize
 from podlt.protocol.plan import MIN_WORKERS
 
 RETURN_SECONDS = 20.0
-"""How long a run that goes on waits for workers that were in it before, and do not come back."""
+"""How long a run that is resumed waits for workers that were in it before, and do not come back."""
 
 OFFER_SECONDS = 60.0
-"""How long a number is kept for a worker that was offered terms."""
+"""How long a number is reserved for a worker that was offered terms."""
 
 _STEP = 0.5
 
@@ -28,9 +28,12 @@ class Membership:
     """The workers of a run, as the log and the engine know them.
 
     Args:
-        manager: proposes what the log says of them; engine: where they are; listener: is told who comes and goes;
-        head: gives the last tree head; it is over at least so many entries, which are written if need be;
-        held: the credits that the run's owner holds as a key's deposit; clock: seconds, monotonic.
+        manager: proposes what the log says of them.
+        engine: where they are.
+        listener: hears who comes and goes.
+        head: gives the last tree head; it is over at least so many entries, which are written if need be.
+        held: the credits that the run's owner holds as a key's deposit.
+        clock: seconds, monotonic.
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class Membership:
             self._listener(ev.Waiting(workers=self._manager.state.active_count, wanted=self._fewest()))
             self._admit(self._engine.arrivals(_STEP))
             self._release(self._engine.departures())
-        if waited:  # the next sign of life is a whole round away
+        if waited:  # the next event is a whole round away
             self._listener(ev.Gathered(workers=self._manager.state.active_count))
         return True
 

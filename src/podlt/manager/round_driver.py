@@ -46,8 +46,11 @@ class RoundDriver:
     """Drives rounds over an engine.
 
     Args:
-        manager: the rules' side; engine: where the workers are; referee: executes what no comparison can decide;
-        weights: averages the updates; listener: is told of withdrawals and replaced processes.
+        manager: the rules' side.
+        engine: where the workers are.
+        referee: executes what no comparison can decide.
+        weights: average the updates.
+        listener: hears of withdrawals and replaced processes.
     """
 
     def __init__(
@@ -73,7 +76,8 @@ class RoundDriver:
         """Has the tasks executed; returns when every commitment is in and opened, and nobody writes updates any more.
 
         Raises:
-            TooFewWorkersError: a task is left that nobody may take; EngineError: processes die again and again.
+            TooFewWorkersError: a task is left that nobody may take.
+            EngineError: processes die again and again.
         """
         self.figures = RoundTimings()
         self._block = block
@@ -211,7 +215,7 @@ class RoundDriver:
     def _lose(self, worker: int, reason: str) -> None:
         if self._manager.state.workers[worker].status != "active":
             return
-        # Told first: nobody may be left who takes its task, and then the round ends here.
+        # The listener first: nobody may be left who takes its task, and then the round ends here.
         self._listener(ev.Withdrawn(worker=worker, round=self._manager.state.round, reason=reason))
         again = self._manager.withdraw(worker, reason)
         self._tasks.update({a.seat: a for a in again})

@@ -1,6 +1,6 @@
-"""The manager's parameters and optimiser: average, apply, keep, and come back to the same bits after a crash.
+"""The manager's parameters and optimiser: average, apply, save, and come back to the same bits after a crash.
 
-The averaged update of every round is kept as a file, and parameters with the optimiser's state every so many rounds:
+The averaged update of every round is saved as a file, and parameters with the optimiser's state every so many rounds:
 any round's parameters are the last checkpoint before it and the updates since, applied again.
 """
 
@@ -37,7 +37,7 @@ STEP = 2**22
 
 
 class _Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a checkpoint's file says besides its tensors, in one field: safetensors writes several in any order."""
+    """What a checkpoint's file says apart from its tensors, in one field: safetensors writes several in any order."""
 
     signature: str
     steps: Annotated[int, Meta(ge=0, lt=2**40)]
@@ -47,7 +47,9 @@ class Average(msgspec.Struct, frozen=True):
     """The average of a round's updates.
 
     Attributes:
-        data: uint8 bytes in the update's layout; loss: the mean over the round's lines; finite: whether all is.
+        data: uint8 bytes in the update's layout.
+        loss: the mean over the round's lines.
+        finite: whether all is.
     """
 
     data: np.ndarray
@@ -63,8 +65,9 @@ class Weights:
     """Parameters, buffers and optimiser state.
 
     Args:
-        program: whose layouts they follow; optimizer: how an average is applied; state: uint8 bytes of the state's
-            layout, shared with the workers, changed in place.
+        program: whose layouts they follow.
+        optimizer: how an average is applied.
+        state: uint8 bytes of the state's layout, shared with the workers, changed in place.
     """
 
     def __init__(self, program: Program, optimizer: Optimizer, state: np.ndarray) -> None:
@@ -109,7 +112,7 @@ class Weights:
     def apply(self, data: np.ndarray) -> None:
         """Applies an average: one step of the optimiser, and the buffers' new values.
 
-        Part by part, as what the optimiser needs besides is as long as what it is given; each element is its own.
+        Part by part, as what the optimiser needs in addition is as long as what it is given; each element is its own.
         """
         gradient = _floats(data, self._gradient)
         for start in range(0, self._flat.numel(), STEP):
@@ -141,10 +144,13 @@ class Weights:
         """Takes a checkpoint.
 
         Args:
-            run: whose it must be; manager: the public key that must have signed it.
+            path: of the checkpoint.
+            run: whose it must be.
+            manager: the public key that must have signed it.
 
         Raises:
-            StorageError: it cannot be read; InvalidProofError: it is none of this run, or was changed.
+            StorageError: it cannot be read.
+            InvalidProofError: it is none of this run, or was changed.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -219,13 +225,16 @@ class Weights:
         """Applies the update of a past round again, and checks it against the log.
 
         Args:
-            path: the file of the averaged update; update, parameters: the digests that the log has.
+            path: the file of the averaged update.
+            update: the digest that the log has of it.
+            parameters: the digest that the log has of the parameters after it.
 
         Returns:
             The averaged update.
 
         Raises:
-            StorageError: the file is missing; InvalidProofError: the file or the result is not what the log says.
+            StorageError: the file is missing.
+            InvalidProofError: the file or the result is not what the log says.
         """
         data = np.frombuffer(bytearray(read_whole(path, self.update_layout.nbytes)), np.uint8)
         if len(data) != self.update_layout.nbytes or crypto.blob_digest(data.data) != update:
@@ -270,9 +279,9 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
         StorageError: it could not be written.
     """
 
-    def make(beside: Path) -> None:
+    def make(path: Path) -> None:
         try:
-            save_file(dict(tensors), beside, dict(metadata) if metadata is not None else None)
+            save_file(dict(tensors), path, dict(metadata) if metadata is not None else None)
         except SafetensorError as error:
             raise StorageError(f"{path}: cannot be written: {error}") from None
 

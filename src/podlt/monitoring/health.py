@@ -30,8 +30,13 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True):
     """An answer: `ok`, why, and what for (as JSON, for whoever asks).
 
     Attributes:
-        state: "starting", "waiting", "training", "finished"; since: seconds since the last sign of life;
+        ok: whether all is well.
+        state: "starting", "waiting", "training" or "finished".
+        reason: for people.
+        since: seconds since the last sign of progress.
         limit: how many of them are allowed.
+        run: the run's identity, hexadecimal.
+        round: the last one that is done; -1 before.
     """
 
     ok: bool
@@ -43,7 +48,7 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True):
     round: int = -1
 
 
-class Pulse:
+class HealthCheck:
     """A listener that knows how the run is.
 
     Args:
@@ -87,7 +92,7 @@ class Pulse:
             since, limit = self._clock() - self._last, self._limit()
             if since <= limit:
                 return self._health(True, self._what, since, limit)
-            missing = "no round" if self._state == "training" else "no sign of life"
+            missing = "no round" if self._state == "training" else "no progress"
             return self._health(False, f"{missing} for {since:.0f} s ({self._what})", since, limit)
 
     def ready(self) -> Health:

@@ -1,6 +1,6 @@
 """A log that programs read: one event a line, with its run, round and worker, and no secret in it.
 
-Secrets are kept out three times: an event's field that holds one is never taken; fields are dropped by name; and what
+Secrets are left out three times: an event's field that holds one is never taken; fields are dropped by name; and what
 looks like an invitation, a NATS seed or a password in a URL is blotted out of every text, other libraries' included.
 """
 

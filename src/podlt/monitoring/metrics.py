@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from podlt.manager import events as ev
-from podlt.monitoring.books import Books, Follower, Spent
+from podlt.monitoring.log_totals import LogFollower, LogTotals, ProcessorSeconds
 
 BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 STATUSES = ("active", "withdrawn", "evicted")
@@ -25,7 +25,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self._follower: Follower | None = None
+        self._follower: LogFollower | None = None
         self._build = Gauge(
             "podlt_build_info", "Always 1: the versions, and the run", ["version", "python", "run"], registry=registry
         )
@@ -82,8 +82,8 @@ class Metrics:
             return
         whole = self._follower.catch_up()
         yield GaugeMetricFamily("podlt_log_read", "Whether the log was read to its end just now", value=float(whole))
-        yield from _of_books(self._follower.books)
-        yield from _of_spent(self._follower.spent)
+        yield from _of_totals(self._follower.totals)
+        yield from _of_processors(self._follower.spent)
 
     def _round(self, event: ev.RoundDone) -> None:
         self._seconds.observe(event.seconds)
@@ -102,44 +102,44 @@ class Metrics:
         self._expected.set(event.rounds)
         self._wanted.set(0)
         self.close()
-        self._follower = Follower(Path(event.path).absolute())
+        self._follower = LogFollower(Path(event.path).absolute())
 
 
-def _of_books(books: Books) -> Iterator[Metric]:
+def _of_totals(totals: LogTotals) -> Iterator[Metric]:
     for name, text, total in (
-        ("rounds", "Rounds that trained, since the run began", books.rounds),
-        ("lines", "Lines that were trained on, over all epochs", books.lines),
-        ("withdrawals", "Workers that went without fraud", books.withdrawals),
-        ("returns", "Workers that came back after a withdrawal", books.returns),
-        ("redeals", "Tasks that were dealt again", books.redeals),
-        ("agreements", "Checks in which all results were the same", books.agreements),
-        ("log_entries", "Entries of the log that are on the disk", books.entries),
+        ("rounds", "Rounds that trained, since the run began", totals.rounds),
+        ("lines", "Lines that were trained on, over all epochs", totals.lines),
+        ("withdrawals", "Workers that went without fraud", totals.withdrawals),
+        ("returns", "Workers that came back after a withdrawal", totals.returns),
+        ("redeals", "Tasks that were dealt again", totals.redeals),
+        ("agreements", "Checks in which all results were the same", totals.agreements),
+        ("log_entries", "Entries of the log that are on the disk", totals.entries),
     ):
         yield CounterMetricFamily(f"podlt_{name}", text, value=total)
-    yield GaugeMetricFamily("podlt_epoch", "The epoch of the last round, from 0", value=books.epoch)
-    yield GaugeMetricFamily("podlt_run_stopped", "1 after the log was closed", value=float(bool(books.closed)))
-    if books.loss is not None:
-        yield GaugeMetricFamily("podlt_loss", "Training loss of the last round", value=books.loss)
+    yield GaugeMetricFamily("podlt_epoch", "The epoch of the last round, from 0", value=totals.epoch)
+    yield GaugeMetricFamily("podlt_run_stopped", "1 after the log was closed", value=float(bool(totals.closed)))
+    if totals.loss is not None:
+        yield GaugeMetricFamily("podlt_loss", "Training loss of the last round", value=totals.loss)
     figures = GaugeMetricFamily("podlt_test_figure", "On the test set, by the last epoch", labels=["name"])
-    for name, value in books.figures.items():  # one that is not finite any more is not there
+    for name, value in totals.figures.items():  # one that is not finite any more is not there
         figures.add_metric([name], value)
     yield figures
     workers = GaugeMetricFamily("podlt_workers", "Workers by what became of them", labels=["status"])
-    found = list(books.workers.values())
+    found = list(totals.workers.values())
     for status in STATUSES:
         workers.add_metric([status], found.count(status))
     yield workers
     evictions = CounterMetricFamily("podlt_evictions", "Evicted workers by the verdict's outcome", labels=["outcome"])
     for outcome in OUTCOMES:
-        evictions.add_metric([outcome], books.evictions.get(outcome, 0))
+        evictions.add_metric([outcome], totals.evictions.get(outcome, 0))
     yield evictions
     credits = GaugeMetricFamily("podlt_credits", "Credits of all workers", labels=["state"])
     for state in ("pending", "vested", "forfeited", "deposits", "returned", "seized"):
-        credits.add_metric([state], getattr(books, state))
+        credits.add_metric([state], getattr(totals, state))
     yield credits
 
 
-def _of_spent(spent: Spent) -> Iterator[Metric]:
+def _of_processors(spent: ProcessorSeconds) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "podlt_proof_seconds", "Hashes, signatures, comparisons; summed over processes and threads", value=spent.proof
     )

@@ -84,22 +84,22 @@ def event_log_of(asked: Monitoring, stack: ExitStack) -> EventLog | None:
 
 
 def _serve(address: str, stack: ExitStack, listeners: list[ev.Listener]) -> str:
-    from podlt.monitoring.health import Pulse
+    from podlt.monitoring.health import HealthCheck
     from podlt.monitoring.server import Server, health_page, parse_address
 
     host, port = parse_address(address)
     _require("prometheus_client", "--metrics")
     from podlt.monitoring.metrics import Metrics
 
-    metrics, pulse = Metrics(), Pulse()
+    metrics, check = Metrics(), HealthCheck()
     stack.callback(metrics.close)
     pages = {
         "/metrics": lambda: (200, "text/plain; version=0.0.4; charset=utf-8", metrics.text()),
-        "/healthz": health_page(pulse.alive),
-        "/readyz": health_page(pulse.ready),
+        "/healthz": health_page(check.alive),
+        "/readyz": health_page(check.ready),
     }
     server = stack.enter_context(Server(host, port, pages))
-    listeners += [metrics, pulse]
+    listeners += [metrics, check]
     return server.url
 
 

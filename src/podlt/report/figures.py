@@ -1,4 +1,4 @@
-"""Figures beside the log: what was measured, and (in a demonstration) who was told to cheat. No part of the proof."""
+"""Figures that no entry binds: what was measured and, in demonstrations, who cheated. No part of the proof."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from podlt.store.run_files import open_run_files
 LONGEST_LINE = 2**20
 """A run may have twenty million rounds, of which no more than a line is in memory at once."""
 
-MOST_KEPT = 2**13
-"""How many rounds, or epochs, are kept one by one: a plot shows no more."""
+MOST_ITEMS = 2**13
+"""How many rounds, or epochs, there are one by one: a plot shows no more."""
 
 Item = TypeVar("Item")
 
@@ -44,7 +44,11 @@ class Spent(msgspec.Struct):
     """What all rounds took together.
 
     Attributes:
-        seconds, compute, proof: sums; each: the seconds of every `step`-th round, beginning with the first.
+        seconds: of all rounds.
+        compute: seconds of executing tasks, over processes and threads.
+        proof: seconds of hashes, signatures and comparisons, likewise.
+        each: the seconds of every `step`-th round, beginning with the first.
+        step: see `each`.
     """
 
     seconds: float = 0.0
@@ -58,8 +62,9 @@ class Figures(msgspec.Struct, frozen=True):
     """All figures of a run.
 
     Attributes:
-        cheats: worker -> what it was told
-        to do; fakes: of those workers.
+        spent: what the rounds took.
+        cheats: worker -> how it was to cheat.
+        fakes: of those workers.
     """
 
     spent: Spent
@@ -101,28 +106,29 @@ def _rounds(file: BinaryIO | None, name: str, cheats: dict[int, str]) -> tuple[S
             known.given += 1
         for worker in fakes.keys() & one.applied:
             fakes[worker].applied += 1
-    spent.each, spent.step = seconds.kept, seconds.step
+    spent.each, spent.step = seconds.items, seconds.step
     return spent, fakes
 
 
 class _Thinned(Generic[Item]):
-    """Every n-th of a sequence, however long it becomes: `MOST_KEPT` at most.
+    """Every n-th of a sequence, however long it becomes: `MOST_ITEMS` at most.
 
     Attributes:
-        kept: those; step: n.
+        items: those.
+        step: n.
     """
 
     def __init__(self) -> None:
-        self.kept: list[Item] = []
+        self.items: list[Item] = []
         self.step, self._count = 1, 0
 
     def add(self, item: Item) -> None:
         """Takes the next one."""
         if self._count % self.step == 0:
-            if len(self.kept) == MOST_KEPT:
-                self.kept, self.step = self.kept[::2], 2 * self.step
+            if len(self.items) == MOST_ITEMS:
+                self.items, self.step = self.items[::2], 2 * self.step
             if self._count % self.step == 0:
-                self.kept.append(item)
+                self.items.append(item)
         self._count += 1
 
 

@@ -19,8 +19,10 @@ class Visit(msgspec.Struct, frozen=True):
     """An entry of the log, and the run around it.
 
     Attributes:
-        number: its place in the log; entry: what it says; state: the run just after it (it changes as the walk goes
-            on); round: the round that the entry belongs to, or None between rounds.
+        number: its place in the log.
+        entry: what it says.
+        state: the run just after it; it changes as the walk goes on.
+        round: the round that the entry belongs to, or None between rounds.
     """
 
     number: int
@@ -45,7 +47,8 @@ def walk(run: Path) -> Iterator[Visit]:
     """Every entry of a run's log, as the rules take it. Signatures and tree heads are `verify`'s.
 
     Raises:
-        UsageError: there is no run; InvalidProofError: the rules do not allow an entry, or it is malformed.
+        UsageError: there is no run.
+        InvalidProofError: the rules do not allow an entry, or it is malformed.
     """
     state = RunState()
     with closing(open_log(run)) as store:

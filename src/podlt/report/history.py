@@ -19,9 +19,20 @@ class RoundRow(msgspec.Struct):
     """One round that was paid.
 
     Attributes:
-        workers: how many were active when it opened; checked: the fragment that was compared, and `outcome` what came
-            of it; evicted, vested: in this round; useful, spare: tasks, `spare` those that only repeat another;
-        at: milliseconds of the manager's clock when it was paid; started: when it opened.
+        number: from 0.
+        purpose: "train" or "settle".
+        epoch: from 0.
+        lines: that it trained on.
+        workers: how many were active when it opened.
+        started: milliseconds of the manager's clock when it opened.
+        useful: tasks whose results were to be applied.
+        spare: tasks that only repeat another.
+        loss: the mean over its lines.
+        checked: the fragment that was compared.
+        outcome: what came of the comparison.
+        evicted: workers that it convicted.
+        vested: worker -> credits that became its own.
+        at: milliseconds of the manager's clock when it was paid.
     """
 
     number: int
@@ -51,9 +62,15 @@ class History(msgspec.Struct):
     """What a log says, up to its last entry.
 
     Attributes:
-        begin: the first entry. state: the run after the last. rounds: those that were paid. measured: figures of each
-            epoch. entries: how many there are. withdrawn: (round, worker, reason) of every one who left without
-            fraud. resumed: how often the run was resumed. started, ended: milliseconds of the manager's clock.
+        begin: the first entry.
+        state: the run after the last.
+        rounds: those that were paid.
+        measured: figures of each epoch.
+        entries: how many there are.
+        withdrawn: (round, worker, reason) of every one who left without fraud.
+        resumed: how often the run was resumed.
+        started: milliseconds of the manager's clock at the first entry.
+        ended: milliseconds of the manager's clock at the last entry.
     """
 
     begin: e.Begin
@@ -153,7 +170,8 @@ def read_history(run: Path) -> History:
     """The history of a run, from its directory, bundle or log.
 
     Raises:
-        UsageError: there is no run; InvalidProofError: its log breaks the rules.
+        UsageError: there is no run.
+        InvalidProofError: its log breaks the rules.
     """
     fold, visit, started = _Fold(), None, 0
     for visit in walk(run):

@@ -14,10 +14,10 @@ from podlt.report.summary import SimulatedCheater, Summary, summary_of
 from podlt.verify import Verification
 
 LOGGED = "(logged, not checked here)"
-"""What stands beside a figure that only the audit checks."""
+"""What stands next to a figure that only the audit checks."""
 
 UNPROVEN = "(the manager's word)"
-"""What stands beside a figure that no entry of the log binds."""
+"""What stands next to a figure that no entry of the log binds."""
 
 STYLE = Path(__file__).with_name("page.css")
 
@@ -26,7 +26,10 @@ def page(name: str, history: History, figures: Figures, verification: Verificati
     """The page.
 
     Args:
-        name: what the run is called; verification: of the same run, just now.
+        name: what the run is called.
+        history: what its log says.
+        figures: that no entry binds.
+        verification: of the same run, just now.
     """
     summary = summary_of(history, figures)
     parts = [
@@ -102,7 +105,7 @@ def _cheaters(summary: Summary) -> str:
     else:
         honest = "<p>No honest worker was evicted.</p>"
     return (
-        "<h2>Who was told to cheat</h2>"
+        "<h2>Who simulated a cheat</h2>"
         '<div class="card scroll"><p class="soft">From files of the demonstration that no entry of the log binds: the '
         "manager's word, no part of the proof. An audit finds fakes by executing their tasks again.</p>"
         '<table><tr><th>worker<th>cheat<th class="number">caught in round'

@@ -36,8 +36,20 @@ class RoundRecord(msgspec.Struct, frozen=True):
     """A round and its proof record: the inputs (digests), who answered what, and what came of it.
 
     Attributes:
-        entries: the numbers of the round's entries in the log; fragment: the one that was compared; first, last: its
-            lines, in the order of the epoch; secret: what the draws follow from; verdicts: all of the round's.
+        opened: the round's first entry.
+        entries: the numbers of the round's entries in the log.
+        fragment: the one that was compared.
+        first: its first line, in the order of the epoch.
+        last: its last line.
+        task: digest of its task.
+        program: digest of the training step.
+        randomness: that the task was given.
+        secret: what the draws follow from.
+        answers: of everybody who had that fragment.
+        verdicts: all of the round's.
+        redealt: (seat, worker) of tasks that were dealt again.
+        applied: what was applied, if anything.
+        paid: how many transfers there were.
     """
 
     opened: e.Open
@@ -143,8 +155,13 @@ class Life(msgspec.Struct, frozen=True):
     """A worker from joining to the log's end.
 
     Attributes:
-        account: its credits; tasks, checks: how many tasks it executed, and how many of them were compared;
-        deeds: what is worth telling.
+        worker: its number.
+        state: what it is at the end.
+        account: its credits.
+        tasks: how many it executed.
+        checks: how many of them were compared.
+        lines: how many it computed.
+        deeds: what else the log says of it.
     """
 
     worker: int
@@ -204,7 +221,7 @@ def _was_judged(visit: Visit, entry: e.Verdict, worker: int) -> list[str]:
     if worker not in results:
         return []
     others = ", ".join(str(other) for other in sorted(results) if other != worker)
-    compared = f" beside {others}" if others else ""
+    compared = f" with {others}" if others else ""
     if worker in entry.evicted:
         return [
             f"evicted: its result for fragment {entry.fragment} is not the accepted one ({entry.outcome}{compared})"
@@ -249,7 +266,8 @@ def entry_record(run: Path, number: int) -> EntryRecord:
     """An entry with its inclusion proof.
 
     Raises:
-        UsageError: no such entry; InvalidProofError: the last tree head is not the manager's.
+        UsageError: no such entry.
+        InvalidProofError: the last tree head is not the manager's.
     """
     with closing(open_log(run)) as store:
         heads = store.heads()

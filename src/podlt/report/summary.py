@@ -11,12 +11,16 @@ from podlt.report.history import History, read_history
 
 
 class SimulatedCheater(msgspec.Struct, frozen=True):
-    """A worker that was told to cheat, in a demonstration.
+    """A worker that simulated a cheat, in a demonstration.
 
     Attributes:
-        began: the round of its first fake, or None if it never got to one; evicted: the round that convicted it;
-        fakes, applied: how many it gave, and how many went into the parameters; vested: credits that became its own
-            from its first fake on.
+        worker: its number.
+        kind: of cheat.
+        began: the round of its first fake, or None if it never got to one.
+        evicted: the round that convicted it, if any.
+        fakes: how many it gave.
+        applied: how many of them went into the parameters.
+        vested: credits that became its own from its first fake on.
     """
 
     worker: int
@@ -37,12 +41,23 @@ class Summary(msgspec.Struct, frozen=True):
     """A run's figures.
 
     Attributes:
-        metrics: on the test set, after the last epoch; rounds: that were trained; updates: fragments' results that
-            went into the model; lines: that were trained on;
-        seconds: of training, 0 if it was not measured; workers, left: in all, and those still active;
-        spare_share: tasks that only repeat another, of all; proof_share: of the measured work, what went to hashes,
-            signatures and the log; cheaters: who was told to cheat; honest_evicted: workers that were convicted
-            without having been told to cheat; disputes: rounds in which the results were not all the same.
+        status: how far the run is, for people.
+        metrics: on the test set, after the last epoch.
+        epochs: how many are whole.
+        rounds: that were trained.
+        updates: fragments' results that went into the model.
+        lines: that were trained on.
+        seconds: of training, 0 if it was not measured.
+        workers: in all.
+        left: workers that are still active.
+        spare_share: tasks that only repeat another, of all.
+        proof_share: of the measured work, what went to hashes, signatures and the log.
+        proofs: fragments whose results are all the same.
+        disputes: rounds in which the results were not all the same.
+        evicted: numbers of workers.
+        cheaters: workers that simulate cheats.
+        honest_evicted: workers that were convicted and simulate no cheat.
+        withdrawn: how many withdrawals there were.
     """
 
     status: str
@@ -70,7 +85,7 @@ class Summary(msgspec.Struct, frozen=True):
 
     @property
     def demonstration(self) -> bool:
-        """Whether workers were told to cheat."""
+        """Whether workers simulated cheats."""
         return bool(self.cheaters)
 
 
@@ -78,7 +93,8 @@ def summarise(run: Path) -> Summary:
     """The summary of a run, from its directory, bundle or log.
 
     Raises:
-        UsageError: there is no run; InvalidProofError: its log breaks the rules.
+        UsageError: there is no run.
+        InvalidProofError: its log breaks the rules.
     """
     return summary_of(read_history(run), read_figures(run))
 

@@ -1,4 +1,4 @@
-"""`podlt recipe`, and the recipes that come with podlt, one TOML file each beside this."""
+"""`podlt recipe`, and the recipes that come with podlt, one TOML file each in this folder."""
 
 from __future__ import annotations
 

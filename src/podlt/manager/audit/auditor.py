@@ -49,14 +49,14 @@ def audit(
 ) -> AuditReport:
     """Verifies a run, and executes a drawn fraction of its tasks again, one whole round among them.
 
-    Every conviction is executed again whatever the fraction, every fragment is hashed, and every update that is kept is
-    applied again. With a fraction of 1 nothing is left out but what is not here.
+    Every conviction is executed again whatever the fraction, every fragment is hashed, and every update that is here
+    is applied again. With a fraction of 1 nothing is left out but what is not here.
 
     Args:
         run: its directory, or a bundle of it that was made with updates.
         fraction: of all tasks, in (0, 1].
         seed: of the draw; unforeseeable unless given.
-        cache: where prepared data are kept.
+        cache: where prepared data are stored.
         data: where the run's data are: the source file, or a folder with the recipe's files in it. Looked for where
             they were, here, and around the run unless given.
         code: a folder whose code the caller vouches for: a model of the recipe's author is built from it, and from
@@ -64,7 +64,7 @@ def audit(
         jobs: how many processes check signatures; the machine's cores by default.
         progress: see `Progress`.
         manager_key: the manager that is expected.
-        trusted_head: a signed tree head that somebody kept.
+        trusted_head: a signed tree head that somebody saved.
 
     Raises:
         UsageError: no such run, a fraction that is none, or a tree head or folder that is none.
@@ -180,7 +180,7 @@ class _Auditor:
         """Claim START, whether `weights` now hold the first parameters, and the model."""
         info = data.train.info if data.train is not None else None
         rebuilt = rebuild(recipe, weights, info, self._code)
-        kept, fault = "the first checkpoint is not here", ""
+        missing, fault = "the first checkpoint is not here", ""
         file = self._files.checkpoint(0)
         if file is not None:
             with file:
@@ -192,10 +192,10 @@ class _Auditor:
             except InvalidProofError as error:
                 fault = str(error)
             weights.refresh()  # nothing but the parameters is bound by the log
-            kept = "" if weights.digest() == self._begin.parameters else "the first checkpoint is not the log's"
-            if kept and not fault:
+            missing = "" if weights.digest() == self._begin.parameters else "the first checkpoint is not the log's"
+            if missing and not fault:
                 fault = "the first checkpoint is not the parameters that the log begins with"
-        finding = check_start(recipe, self._begin, weights, kept, rebuilt, self._code_remedy())
+        finding = check_start(recipe, self._begin, weights, missing, rebuilt, self._code_remedy())
         if fault:
             finding = Finding(Claim.START, Outcome.FAILS, why=fault)
         return finding, weights.digest() == self._begin.parameters, rebuilt

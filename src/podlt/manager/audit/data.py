@@ -34,7 +34,7 @@ class AuditData(msgspec.Struct, frozen=True):
     why: str = ""
 
 
-def find_data(recipe: Recipe, begin: e.Begin, files: RunFiles, cache: Path | None, told: Path | None) -> AuditData:
+def find_data(recipe: Recipe, begin: e.Begin, files: RunFiles, cache: Path | None, given: Path | None) -> AuditData:
     """Looks for a run's data, and compares them with the first entry.
 
     Args:
@@ -42,17 +42,17 @@ def find_data(recipe: Recipe, begin: e.Begin, files: RunFiles, cache: Path | Non
         begin: its first entry.
         files: the run; a directory's settings may say where its data were.
         cache: of prepared data.
-        told: where the user says that they are; else they are looked for where they were, here, and around the run.
+        given: where the user says that they are; else they are looked for where they were, here, and around the run.
 
     Raises:
-        UsageError: the run's data have no place that could be told.
+        UsageError: the run's data are a named set, which has no place.
     """
     remedy = f"podlt audit {files.path} --data PATH"
-    if told is not None:
+    if given is not None:
         refuse_named(recipe.data)
     try:
         first: AuditData | None = None
-        for prepared, where in _prepared(recipe, files, cache, told):
+        for prepared, where in _prepared(recipe, files, cache, given):
             found = _compared(prepared, begin, where)
             if found.finding.outcome is Outcome.HOLDS:
                 return found
@@ -64,16 +64,17 @@ def find_data(recipe: Recipe, begin: e.Begin, files: RunFiles, cache: Path | Non
         return AuditData(Finding(Claim.DATA, Outcome.NOT_CHECKED, why=why, remedy=remedy), why="the data are not here")
 
 
-def _prepared(recipe: Recipe, files: RunFiles, cache: Path | None, told: Path | None) -> list[tuple[Prepared, str]]:
+def _prepared(recipe: Recipe, files: RunFiles, cache: Path | None, given: Path | None) -> list[tuple[Prepared, str]]:
     """All data that could be the run's, best first: one at least.
 
     Raises:
-        DataError: there are none. PodltError: they are malformed, or cannot be fetched or kept.
+        DataError: there are none.
+        PodltError: they are malformed, or cannot be fetched or stored.
     """
     if recipe.data.source in NAMED:
         return [(prepare(recipe.data, cache), recipe.data.source)]
-    if told is not None:
-        where = at_path(recipe.data, told)
+    if given is not None:
+        where = at_path(recipe.data, given)
         return [(where.prepared(recipe.data, cache, None), str(where.source))]
     settings = _settings(files)
     folders = folders_of(files.path, settings)

@@ -77,14 +77,16 @@ def _require_shapes(module: nn.Module, weights: Weights) -> None:
             raise UsageError(f"the model that was built has no {name} of shape {tuple(view.shape)}, as the program has")
 
 
-def check_start(recipe: Recipe, begin: e.Begin, weights: Weights, kept: str, rebuilt: Rebuilt, remedy: str) -> Finding:
+def check_start(
+    recipe: Recipe, begin: e.Begin, weights: Weights, missing: str, rebuilt: Rebuilt, remedy: str
+) -> Finding:
     """Claim START. Afterwards `weights` hold the first parameters, if anything here has them.
 
     Args:
         recipe: the run's.
         begin: its first entry.
         weights: hold the first checkpoint, if it is there and is the log's.
-        kept: "" if they do, else why not.
+        missing: "" if they do, else why not.
         rebuilt: the model from the recipe's seed.
         remedy: the command that would have built it.
     """
@@ -98,8 +100,8 @@ def check_start(recipe: Recipe, begin: e.Begin, weights: Weights, kept: str, reb
         return Finding(Claim.START, Outcome.HOLDS, f"from seed {recipe.training.seed}: the same bits")
     for name, view in weights.views.items():
         view.copy_(before[name])
-    if kept:
-        why = f"the seed gives other bits on this machine, and {kept}: nothing to compare them with"
+    if missing:
+        why = f"the seed gives other bits on this machine, and {missing}: nothing to compare them with"
         return Finding(Claim.START, Outcome.NOT_CHECKED, why=why, remedy="give the run or a bundle made with --updates")
     worst, name = _distance(before, first)
     if name:

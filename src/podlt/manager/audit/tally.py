@@ -42,7 +42,7 @@ class Tally(msgspec.Struct):
 
 
 def sentences(faults: list[str]) -> str:
-    """The first faults, and how many there are besides."""
+    """The first faults, and how many more there are."""
     more = len(faults) - MOST_NAMED
     return "; ".join(faults[:MOST_NAMED]) + (f"; and {more:,} more" if more > 0 else "")
 

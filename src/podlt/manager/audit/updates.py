@@ -1,4 +1,4 @@
-"""The averaged updates that a run keeps, as far as they are here."""
+"""The averaged updates that a run stores, as far as they are here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NEAR_RELATIVE, NEAR_ABSOLUTE = 1e-3, 1e-4
 largest."""
 
 
-class KeptUpdates:
+class StoredUpdates:
     """The updates of a run.
 
     Args:
@@ -24,7 +24,7 @@ class KeptUpdates:
     def __init__(self, files: RunFiles, weights: Weights) -> None:
         self._files, self._layout = files, weights.update_layout
 
-    def kept(self, round: int) -> np.ndarray | None:
+    def read(self, round: int) -> np.ndarray | None:
         """The bytes (uint8) of a round's update; one that is too long is cut, and so is not what the log names.
 
         Raises:
@@ -41,7 +41,7 @@ class KeptUpdates:
 
     def is_near(self, round: int, average: Average) -> bool:
         """Whether what was applied differs from an average by no more than another machine's rounding."""
-        raw, size = self.kept(round), self._layout.float_bytes
+        raw, size = self.read(round), self._layout.float_bytes
         if raw is None or len(raw) != len(average.data):
             return False
         applied, here = (data[:size].view(np.float32) for data in (raw, average.data))

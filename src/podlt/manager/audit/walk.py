@@ -16,7 +16,7 @@ from podlt.manager.audit.logged import LoggedRound
 from podlt.manager.audit.model import Rebuilt, compare_figures
 from podlt.manager.audit.report import Fake, FalseConviction, Mismatch, NotAveraged
 from podlt.manager.audit.tally import Tally
-from podlt.manager.audit.updates import KeptUpdates
+from podlt.manager.audit.updates import StoredUpdates
 from podlt.manager.blocks import line_ids
 from podlt.manager.weights import Average, Weights
 from podlt.protocol import entries as e
@@ -26,7 +26,7 @@ from podlt.protocol.plan import Upcoming, fragment_bounds
 from podlt.store.run_files import RunFiles
 
 MOST_HEADER = 2**24
-"""How many bytes a checkpoint may have besides its tensors."""
+"""How many bytes a checkpoint may have apart from its tensors."""
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -89,7 +89,7 @@ class Walk:
         self._subject, self._begin = subject, subject.begin
         self._weights, self._execute_task = weights, execute
         self._drawn, self._known = drawn, known
-        self._updates = KeptUpdates(subject.files, weights)
+        self._updates = StoredUpdates(subject.files, weights)
         self._orders: dict[int, EpochOrder] = {}
         self.tallies = {claim: Tally() for claim in WALKED}
         self.rounds = self.applied = self.applied_tasks = self.executed = self.agreeing = self.fakes_among = 0
@@ -275,10 +275,10 @@ class Walk:
     def _apply(self, logged: LoggedRound, apply: e.Apply, average: Average | None) -> None:
         """Applies the round's update again, from its file or from the average that was just worked out."""
         losses, parameters = self.tallies[Claim.LOSSES], self.tallies[Claim.PARAMETERS]
-        kept = self._updates.kept(logged.number)
-        named = kept is not None and crypto.blob_digest(kept.data) == apply.update
-        data = kept if named and kept is not None and len(kept) == self._weights.update_layout.nbytes else None
-        if kept is not None and data is None:
+        stored = self._updates.read(logged.number)
+        named = stored is not None and crypto.blob_digest(stored.data) == apply.update
+        data = stored if named and stored is not None and len(stored) == self._weights.update_layout.nbytes else None
+        if stored is not None and data is None:
             parameters.faults.append(f"round {logged.number}: the file of its update is not what the log names")
         if data is None and average is not None:
             data = average.data

@@ -1,4 +1,4 @@
-"""Totals over a run's own log, read beside the manager: what is counted here is on the disk, and survives a restart.
+"""Totals over a run's own log, read while the manager writes it: of what is on the disk, so they survive a restart.
 
 Events tell what happens now, and begin anew with every process. Credits, evictions and tasks that were dealt again are
 in the log, so they are read from there: a manager that was killed goes on with the totals that it had.
@@ -24,16 +24,31 @@ FIGURES = "rounds.jsonl"
 LONGEST_LINE = 2**20
 
 
-class Books(msgspec.Struct):
+class LogTotals(msgspec.Struct):
     """What a log comes to, up to some entry.
 
     Attributes:
-        entries: how many were read; rounds: those that trained; lines: over all epochs; loss: of the last round;
-        figures: on the test set, of the last epoch that was measured;
-        workers: number -> "active", "withdrawn" or "evicted"; evictions: by a verdict's outcome; redeals: tasks that
-            were dealt again; returns: of workers that had withdrawn;
-        pending, vested, forfeited: credits; at: the manager's clock at the last entry, in milliseconds;
+        entries: how many were read.
+        rounds: how many trained.
+        lines: that were trained on, over all epochs.
+        epoch: of the last round, from 0.
+        loss: of the last round.
+        figures: on the test set, of the last epoch that was measured.
+        workers: number -> "active", "withdrawn" or "evicted".
+        evictions: workers by a verdict's outcome.
+        withdrawals: of workers that went without fraud.
+        returns: of workers that had withdrawn.
+        redeals: tasks that were dealt again.
+        agreements: checks in which all results were the same.
+        pending: credits that wait for a check.
+        vested: credits that are earned for good.
+        forfeited: credits that evicted workers lost.
+        deposits: credits that are held.
+        returned: credits of deposits that were given back.
+        seized: credits of deposits that were lost.
+        at: the manager's clock at the last entry, in milliseconds.
         closed: "complete" or "stopped", and empty while the run goes on.
+        round_lines: of the round in progress.
     """
 
     entries: int = 0
@@ -113,29 +128,29 @@ class Books(msgspec.Struct):
         self.returned += amount if kind == "return" else 0
 
 
-_TAKERS: dict[type[Any], Callable[[Books, Any], None]] = {
-    e.Join: Books._join,
-    e.Withdraw: Books._withdraw,
-    e.Open: Books._open,
-    e.Redeal: Books._redeal,
-    e.Verdict: Books._judge,
-    e.Apply: Books._apply,
-    e.Measure: Books._measure,
-    e.Pay: Books._pay,
-    e.Return: Books._pay,
-    e.Close: Books._close,
-    e.Resume: Books._resume,
+_TAKERS: dict[type[Any], Callable[[LogTotals, Any], None]] = {
+    e.Join: LogTotals._join,
+    e.Withdraw: LogTotals._withdraw,
+    e.Open: LogTotals._open,
+    e.Redeal: LogTotals._redeal,
+    e.Verdict: LogTotals._judge,
+    e.Apply: LogTotals._apply,
+    e.Measure: LogTotals._measure,
+    e.Pay: LogTotals._pay,
+    e.Return: LogTotals._pay,
+    e.Close: LogTotals._close,
+    e.Resume: LogTotals._resume,
 }
 
 
-class Spent(msgspec.Struct):
+class ProcessorSeconds(msgspec.Struct):
     """Seconds, summed over processes and threads: of computing, and of hashes, signatures and comparisons."""
 
     compute: float = 0.0
     proof: float = 0.0
 
 
-class Follower:
+class LogFollower:
     """Follows the log of a run that goes on.
 
     Args:
@@ -144,7 +159,7 @@ class Follower:
 
     def __init__(self, run: Path) -> None:
         self._run = run
-        self.books, self.spent = Books(), Spent()
+        self.totals, self.spent = LogTotals(), ProcessorSeconds()
         self.problem = ""
         self._store: RunLog | None = None
         self._offset = 0
@@ -160,8 +175,8 @@ class Follower:
             self.problem = ""
             try:
                 self._store = self._store or open_log(self._run)
-                for number, _, body in self._store.entries(self.books.entries):
-                    self.books.take(decode(number, body))
+                for number, _, body in self._store.entries(self.totals.entries):
+                    self.totals.take(decode(number, body))
                     if time.monotonic() > until:
                         return False
                 self._read_figures()
@@ -187,7 +202,7 @@ class Follower:
             while (line := file.readline(LONGEST_LINE)).endswith(b"\n"):
                 self._offset += len(line)
                 try:
-                    found = msgspec.json.decode(line, type=Spent)
+                    found = msgspec.json.decode(line, type=ProcessorSeconds)
                 except UNREADABLE:
                     continue
                 self.spent.compute += found.compute

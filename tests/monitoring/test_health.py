@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podlt.manager import events as ev
-from podlt.monitoring.health import AWAITING, LEAST, STARTING, TIMES, Pulse
+from podlt.monitoring.health import AWAITING, LEAST, STARTING, TIMES, HealthCheck
 
 STARTED = ev.Started(
     run="ab", path="runs/x", workers=10, processes=2, parameters=1234, lines=1000, epochs=1, rounds=10, resumed=False
@@ -29,93 +29,93 @@ def done(number: int, seconds: float = 1.0) -> ev.RoundDone:
 
 
 def test_a_start_may_take_long_but_not_for_ever() -> None:
-    pulse = Pulse(clock := Clock())
-    pulse(ev.Preparing(what="fetching"))
+    check = HealthCheck(clock := Clock())
+    check(ev.Preparing(what="fetching"))
     clock.now += STARTING
-    assert pulse.alive().ok and not pulse.ready().ok
+    assert check.alive().ok and not check.ready().ok
     clock.now += 1
-    health = pulse.alive()
+    health = check.alive()
     assert not health.ok and "fetching" in health.reason and health.state == "starting"
 
 
 def test_whoever_awaits_workers_is_alive_as_long_as_it_says_so_and_not_ready() -> None:
-    pulse = Pulse(clock := Clock())
+    check = HealthCheck(clock := Clock())
     for _ in range(1000):
-        pulse(ev.Waiting(workers=1, wanted=3))
+        check(ev.Waiting(workers=1, wanted=3))
         clock.now += AWAITING
-        assert pulse.alive().ok
-        health = pulse.ready()
+        assert check.alive().ok
+        health = check.ready()
         assert not health.ok and health.reason == "1 of 3 workers are there"
     clock.now += 1
-    assert not pulse.alive().ok
+    assert not check.alive().ok
 
 
 def test_a_run_that_trains_is_ready_until_no_round_comes() -> None:
-    pulse = Pulse(clock := Clock())
-    pulse(STARTED)
-    assert pulse.ready().ok
-    pulse(done(0))
+    check = HealthCheck(clock := Clock())
+    check(STARTED)
+    assert check.ready().ok
+    check(done(0))
     clock.now += LEAST
-    assert pulse.ready().ok and pulse.ready().round == 0 and pulse.ready().run == "ab"
+    assert check.ready().ok and check.ready().round == 0 and check.ready().run == "ab"
     clock.now += 1
-    for health in (pulse.alive(), pulse.ready()):
+    for health in (check.alive(), check.ready()):
         assert not health.ok and health.reason == "no round for 301 s (round 0 is done)"
-    pulse(done(1))
-    assert pulse.ready().ok
+    check(done(1))
+    assert check.ready().ok
 
 
 def test_a_run_that_waits_for_workers_again_is_alive_and_not_ready() -> None:
-    pulse = Pulse(Clock())
+    check = HealthCheck(Clock())
     for event in (STARTED, done(0), ev.Waiting(workers=2, wanted=3)):
-        pulse(event)
-    assert pulse.alive().ok and not pulse.ready().ok
-    pulse(done(1))
-    assert pulse.ready().ok
+        check(event)
+    assert check.alive().ok and not check.ready().ok
+    check(done(1))
+    assert check.ready().ok
 
 
 def test_a_run_that_has_waited_for_workers_has_as_long_for_its_next_round_as_any_other() -> None:
-    pulse = Pulse(clock := Clock())
+    check = HealthCheck(clock := Clock())
     for event in (STARTED, done(0, 120.0), ev.Waiting(workers=2, wanted=3), ev.Gathered(workers=3)):
-        pulse(event)
+        check(event)
     clock.now += TIMES * 120
-    assert pulse.ready().ok and pulse.alive().reason == "3 workers are there"
+    assert check.ready().ok and check.alive().reason == "3 workers are there"
     clock.now += 1
-    assert not pulse.alive().ok
+    assert not check.alive().ok
 
 
 def test_a_start_that_has_waited_for_workers_may_take_long_again() -> None:
-    pulse = Pulse(clock := Clock())
+    check = HealthCheck(clock := Clock())
     for event in (ev.Waiting(workers=2, wanted=3), ev.Gathered(workers=3)):
-        pulse(event)
+        check(event)
     clock.now += AWAITING + 1  # figures are measured before a run goes on
-    assert pulse.alive().ok and not pulse.ready().ok and pulse.alive().state == "starting"
+    assert check.alive().ok and not check.ready().ok and check.alive().state == "starting"
 
 
 def test_a_worker_that_goes_is_no_sign_of_life() -> None:
-    pulse = Pulse(clock := Clock())
-    pulse(STARTED)
-    pulse(done(0))
+    check = HealthCheck(clock := Clock())
+    check(STARTED)
+    check(done(0))
     clock.now += LEAST + 1
-    pulse(ev.Withdrawn(worker=1, round=1, reason="gone"))
-    assert not pulse.alive().ok
+    check(ev.Withdrawn(worker=1, round=1, reason="gone"))
+    assert not check.alive().ok
 
 
 def test_a_finished_run_is_alive_and_trains_no_more() -> None:
-    pulse = Pulse(clock := Clock())
+    check = HealthCheck(clock := Clock())
     for event in (STARTED, done(0), ev.Finished(rounds=1, seconds=1.0)):
-        pulse(event)
+        check(event)
     clock.now += 10**6
-    assert pulse.alive().ok and not pulse.ready().ok
+    assert check.alive().ok and not check.ready().ok
 
 
 @given(st.lists(st.floats(0.001, 10_000), min_size=1, max_size=40), st.floats(0, 10**6))
 def test_the_limit_follows_the_longest_of_the_last_rounds(seconds: list[float], pause: float) -> None:
-    pulse = Pulse(clock := Clock())
-    pulse(STARTED)
+    check = HealthCheck(clock := Clock())
+    check(STARTED)
     for number, each in enumerate(seconds):
         clock.now += each
-        pulse(done(number, each))
+        check(done(number, each))
     clock.now += pause
-    health = pulse.alive()
+    health = check.alive()
     assert health.limit == pytest.approx(max(LEAST, TIMES * max(seconds[-20:])))
     assert health.ok == (clock.now - (clock.now - pause) <= health.limit) or pause == pytest.approx(health.limit)

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from podlt.monitoring.books import Books, Follower
+from podlt.monitoring.log_totals import LogFollower, LogTotals
 from podlt.protocol import entries as e
 from podlt.report.fold import walk
 from podlt.store.log_store import LogStore
 
 
 def test_totals_are_those_that_the_rules_come_to(eventful: Path) -> None:
-    follower = Follower(eventful)
+    follower = LogFollower(eventful)
     assert follower.catch_up(60) and follower.problem == ""
-    books = follower.books
+    totals = follower.totals
     follower.close()
     kinds: Counter[type[e.Entry]] = Counter()
     lines = 0
@@ -29,25 +29,25 @@ def test_totals_are_those_that_the_rules_come_to(eventful: Path) -> None:
             lines += visit.round.open.lines
         state = visit.state
     accounts = state.ledger.accounts.values()
-    assert books.pending == sum(a.pending for a in accounts)
-    assert books.vested == sum(a.vested for a in accounts) > 0
-    assert books.forfeited == sum(a.forfeited for a in accounts) > 0
-    assert books.deposits == sum(a.deposit for a in accounts) == 0
-    assert books.returned == sum(a.returned for a in accounts) > 0
-    assert books.seized == sum(a.seized for a in accounts) == 60
-    assert books.pending + books.vested + books.returned == -state.ledger.treasury
-    assert books.workers == {number: worker.status for number, worker in state.workers.items()}
-    assert sum(books.evictions.values()) == sum(w.status == "evicted" for w in state.workers.values()) == 2
-    assert (books.redeals, books.withdrawals) == (kinds[e.Redeal], kinds[e.Withdraw])
-    assert books.redeals > 0 and books.returns == kinds[e.Join] - len(state.workers) > 0
-    assert books.entries == kinds.total() and books.rounds == kinds[e.Apply] and books.lines == lines
-    assert books.closed == "complete"
+    assert totals.pending == sum(a.pending for a in accounts)
+    assert totals.vested == sum(a.vested for a in accounts) > 0
+    assert totals.forfeited == sum(a.forfeited for a in accounts) > 0
+    assert totals.deposits == sum(a.deposit for a in accounts) == 0
+    assert totals.returned == sum(a.returned for a in accounts) > 0
+    assert totals.seized == sum(a.seized for a in accounts) == 60
+    assert totals.pending + totals.vested + totals.returned == -state.ledger.treasury
+    assert totals.workers == {number: worker.status for number, worker in state.workers.items()}
+    assert sum(totals.evictions.values()) == sum(w.status == "evicted" for w in state.workers.values()) == 2
+    assert (totals.redeals, totals.withdrawals) == (kinds[e.Redeal], kinds[e.Withdraw])
+    assert totals.redeals > 0 and totals.returns == kinds[e.Join] - len(state.workers) > 0
+    assert totals.entries == kinds.total() and totals.rounds == kinds[e.Apply] and totals.lines == lines
+    assert totals.closed == "complete"
 
 
 def test_a_log_that_grows_is_followed_from_where_it_was_left(eventful: Path, tmp_path: Path) -> None:
     with closing(LogStore.at(eventful / "log.db", readonly=True)) as store:
         bodies, heads = [body for _, _, body in store.entries()], store.heads()
-    follower = Follower(tmp_path)
+    follower = LogFollower(tmp_path)
     assert not follower.catch_up() and "no run here" in follower.problem
     written, steps = 0, []
     with closing(LogStore.at(tmp_path / "log.db", create=True)) as store:
@@ -55,35 +55,35 @@ def test_a_log_that_grows_is_followed_from_where_it_was_left(eventful: Path, tmp
             store.append(written, bodies[written:size], note)
             written = size
             assert follower.catch_up(60)
-            assert follower.books.entries == size
-            steps.append(follower.books.vested)
+            assert follower.totals.entries == size
+            steps.append(follower.totals.vested)
     assert steps == sorted(steps) and follower.problem == ""
-    whole = Follower(eventful)
+    whole = LogFollower(eventful)
     whole.catch_up(60)
-    assert follower.books == whole.books
+    assert follower.totals == whole.totals
     follower.close()
     whole.close()
 
 
 def test_a_long_log_is_read_a_piece_at_a_time(eventful: Path) -> None:
-    follower = Follower(eventful)
+    follower = LogFollower(eventful)
     assert not follower.catch_up(0.0)
-    first = follower.books.entries
+    first = follower.totals.entries
     assert first == 1
     while not follower.catch_up(0.0):
-        assert follower.books.entries == first + 1
+        assert follower.totals.entries == first + 1
         first += 1
-    assert follower.books.closed == "complete"
+    assert follower.totals.closed == "complete"
     follower.close()
 
 
 def test_a_worker_that_two_verdicts_name_is_evicted_once() -> None:
-    books = Books()
-    books.take(
+    totals = LogTotals()
+    totals.take(
         e.Join(at=1, worker=0, key=bytes(32), deposit=0, seen=0, root=bytes(32), signature=bytes(64), share=bytes(64))
     )
     for fragment in (0, 1):
-        books.take(
+        totals.take(
             e.Verdict(
                 at=2,
                 round=0,
@@ -94,22 +94,22 @@ def test_a_worker_that_two_verdicts_name_is_evicted_once() -> None:
                 evicted=[0],
             )
         )
-    assert books.evictions == {"referee": 1} and books.workers == {0: "evicted"}
+    assert totals.evictions == {"referee": 1} and totals.workers == {0: "evicted"}
 
 
 def test_a_figure_that_the_last_epoch_lacks_is_not_that_of_an_earlier_one() -> None:
-    books = Books()
+    totals = LogTotals()
     for epoch, figures in enumerate(({"accuracy": 0.5, "loss": 1.5}, {"accuracy": 0.25})):
         named = [e.Figure(name, value) for name, value in figures.items()]
-        books.take(e.Measure(at=1, epoch=epoch, test=bytes(32), parameters=bytes(32), figures=named))
-    assert books.figures == {"accuracy": 0.25}
+        totals.take(e.Measure(at=1, epoch=epoch, test=bytes(32), parameters=bytes(32), figures=named))
+    assert totals.figures == {"accuracy": 0.25}
 
 
 def test_figures_are_taken_by_whole_lines_and_others_left_out(eventful: Path, tmp_path: Path) -> None:
     with closing(LogStore.at(tmp_path / "log.db", create=True)):
         pass
     figures = tmp_path / "rounds.jsonl"
-    follower = Follower(tmp_path)
+    follower = LogFollower(tmp_path)
     figures.write_text('{"round":0,"compute":1.5,"proof":0.25}\nnot json\n{"round":1,"compute":2.0,"pro')
     follower.catch_up()
     assert (follower.spent.compute, follower.spent.proof) == (1.5, 0.25)
@@ -127,9 +127,9 @@ def test_a_log_that_is_spoiled_is_a_problem_and_no_exception(eventful: Path, tmp
     with closing(sqlite3.connect(path)) as database:
         database.execute("UPDATE entries SET body = x'c1' WHERE number = 5")
         database.commit()
-    follower = Follower(tmp_path)
+    follower = LogFollower(tmp_path)
     assert not follower.catch_up(60)
-    assert "entry 5" in follower.problem and follower.books.entries == 5
+    assert "entry 5" in follower.problem and follower.totals.entries == 5
     follower.close()
 
 
