@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
-from near_hosts import train_near
+from near_hosts import audits_that_capture_once, train_near
 from small_runs import ALWAYS, Trained, seeded, small_recipe
+
+
+@pytest.fixture(scope="package", autouse=True)
+def capturing_once() -> Iterator[None]:
+    """Each audit captures the program again, which costs more than all else that it does with a small run."""
+    with audits_that_capture_once():
+        yield
 
 
 @pytest.fixture(scope="session")

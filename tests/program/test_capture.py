@@ -100,7 +100,7 @@ def test_a_draw_depends_on_the_seed_and_on_nothing_else(captured: Get) -> None:
 
 
 def test_tied_weights_are_one_parameter_with_one_gradient(captured: Get) -> None:
-    state = captured("gpt").state
+    state = captured("gpt-dropout").state
     assert "param:tokens.weight" in state and "param:head.weight" not in state
 
 

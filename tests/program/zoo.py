@@ -15,6 +15,9 @@ from podlt.program.ir import FieldSpec, Program
 
 PIXELS = [FieldSpec("x", "u8", (64,), 1 / 255, "input"), FieldSpec("y", "i64", (), None, "label")]
 TOKENS = [FieldSpec("x", "i64", (6,), None, "input"), FieldSpec("y", "i64", (6,), None, "label")]
+FEW_TOKENS = [FieldSpec("x", "i64", (3,), None, "input"), FieldSpec("y", "i64", (3,), None, "label")]
+"""For programs that grow with the positions of a line."""
+
 TABLE = [
     FieldSpec("numeric", "f32", (4,), None, "input"),
     FieldSpec("categorical", "i64", (3,), None, "input"),
@@ -61,8 +64,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str, list[FieldSpec]]] = {
     "table": (lambda: models.embedding_mlp([2, 9, 3], 4, 8), "cross_entropy", TABLE),
     "gpt": (lambda: models.gpt(12, 6, 1, 2, 8), "cross_entropy", TOKENS),
     "gpt-dropout": (lambda: models.gpt(12, 6, 1, 2, 8, 0.2), "cross_entropy", TOKENS),
-    "lstm": (lambda: models.lstm(12, 4), "cross_entropy", TOKENS),
-    "gru": (lambda: models.gru(12, 4), "cross_entropy", TOKENS),
+    "lstm": (lambda: models.lstm(12, 4), "cross_entropy", FEW_TOKENS),
+    "gru": (lambda: models.gru(12, 4), "cross_entropy", FEW_TOKENS),
     "normalised": (Normalised, "mse", NUMBERS),
     "binary": (lambda: nn.Linear(4, 3), "bce", NUMBERS),
 }

@@ -90,6 +90,14 @@ def captured_once(model: nn.Module, loss: Any, fields: Sequence[FieldSpec], arit
     return Captured(_programs[looks], capturing.state_of(model))
 
 
+@contextmanager
+def audits_that_capture_once() -> Iterator[None]:
+    """Lets audits, which capture a run's program again, use what was captured before of a model that looks the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("podlt.manager.audit.program.capture", captured_once)
+        yield
+
+
 def train_near(path: Path, recipe: Recipe, **options: Any) -> Trained:
     """`small_runs.train` with hosts in threads."""
     with hosts_in_threads():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
 import msgspec
+import nacl.bindings
 import second_verifier
 
 from podlt.protocol.claims import Claim, Outcome
@@ -44,6 +46,15 @@ def verify_log(source: LogSource, documents: Documents, **options: Any) -> Verif
     return found
 
 
+SIGNATURES = 2**16
+"""How many signatures are remembered."""
+
+
 def install() -> None:
-    """Has every call go to both. To be called before a test module imports the function."""
+    """Has every call go to both. To be called before a test module imports the function.
+
+    Both check signatures by libsodium. Most tests verify one log, changed in a place: a signature that holds
+    is remembered with its key and message, instead of being worked out hundreds of times.
+    """
     MODULE.verify_log = verify_log  # type: ignore[attr-defined]
+    nacl.bindings.crypto_sign_open = lru_cache(SIGNATURES)(nacl.bindings.crypto_sign_open)
