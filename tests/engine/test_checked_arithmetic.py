@@ -15,6 +15,7 @@ from podlt.engine.local.engine import LocalEngine
 from podlt.errors import EngineError
 from podlt.exact import conformance as golden
 from podlt.execution.conformance import Conformance, conformance
+from podlt.execution.setup import ExecutionSetup
 from podlt.protocol.messages import TreeSize
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
 
@@ -49,7 +50,7 @@ def test_a_worker_process_that_computes_something_else_is_refused(monkeypatch: p
     wrong = frames.Ready(joins=[bytes(64)], conformance=Conformance(WRONG.digest, WRONG.differing or ""))
     monkeypatch.setattr(HostThread, "ready", lambda self: wrong)
     setup = frames.HostSetup(
-        run=b"", seen=NOTHING, program=b"", workers=[], fields=[], block_lines=1, slots=1, local_steps=1, local_lr=None
+        execution=ExecutionSetup(b"", [], 1, 1, None), program=b"", seen=NOTHING, workers=[], slots=1
     )
     engine = LocalEngine(setup, 64, 64, [frames.Hosted(0, bytes(32))], [HostThread()])
     try:

@@ -113,7 +113,7 @@ class _Asked:
     websocket: bool
 
 
-def _work(asked: _Asked, options: Options, leaving: _Leaving, tell: events.Teller) -> Any:
+def _work(asked: _Asked, options: Options, leaving: _Leaving, tell: events.WorkerListener) -> Any:
     """Works until the end; returns the outcome."""
     from podlt.network.access.worker_key import load_or_create_keys
     from podlt.network.nats.open_run import join, read_invitation
@@ -121,7 +121,7 @@ def _work(asked: _Asked, options: Options, leaving: _Leaving, tell: events.Telle
     from podlt.network.worker.folder import lock, make_folder
 
     invited = read_invitation(asked.invitation)
-    cores = limits.keep_to_cores(asked.cores)
+    cores = limits.bind_to_cores(asked.cores)
     bound = limits.MemoryLimit(asked.memory) if asked.memory is not None else None
     make_folder(asked.home)
     held = lock(asked.home)
@@ -130,36 +130,29 @@ def _work(asked: _Asked, options: Options, leaving: _Leaving, tell: events.Telle
     if is_new:
         tell(events.KeyMade(file=str(asked.key_file), public_key=keys[0].public.hex()))
     options.hint = "try again with the same command: keys and receipts are kept"
-    tell(events.Preparing(what="loading PyTorch"))
+    tell(events.StepStarted(what="loading PyTorch"))
     import torch
 
     from podlt.network.worker.books import WorkerBooks
+    from podlt.network.worker.identity import OwnerSettings
     from podlt.network.worker.preflight import check_disk
     from podlt.network.worker.process import WorkerProcess
+    from podlt.network.worker.session import WorkerSession
     from podlt.program.validate import MAX_BYTES
 
     torch.set_grad_enabled(False)
     check_disk(asked.home)
-    books = WorkerBooks(asked.home, [key.public for key in keys], invited.manager)
+    books = WorkerBooks.open(asked.home, [key.public for key in keys], invited.manager)
     public = [key.public.hex() for key in keys]
     servers = invited.urls(websocket=True) if asked.websocket else invited.servers
-    tell(events.Invited(servers=servers, manager=invited.manager.hex(), public_keys=public))
+    tell(events.Connecting(servers=servers, manager=invited.manager.hex(), public_keys=public))
     link = join(invited, keys, websocket=asked.websocket)
-    crew = WorkerProcess(
-        keys,
-        link,
-        invited.manager,
-        books,
-        tell=tell,
-        memory=MAX_BYTES if bound is None else min(MAX_BYTES, bound.left),
-        threads=cores,
-        least_reward=asked.least_reward,
-        cheat=asked.cheat,
-        leaving=leaving,
-    )
-    watch = Watch(crew, link, books, tell, leaving.moment, bound.adjust if bound is not None else _nothing)
+    memory = MAX_BYTES if bound is None else min(MAX_BYTES, bound.left)
+    settings = OwnerSettings(memory, cores, asked.least_reward, asked.cheat)
+    session = WorkerSession(keys, link, invited.manager, books, settings, listener=tell, leaving=leaving)
+    watch = Watch(session, link, books, tell, leaving.moment, bound.adjust if bound is not None else _nothing)
     try:
-        outcome = crew.run()
+        outcome = WorkerProcess(session).run()
     finally:
         watch.stop()
         link.close()

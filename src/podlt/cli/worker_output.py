@@ -22,14 +22,14 @@ SLOW_SECONDS = 5.0
 
 
 @contextmanager
-def telling(asked: Operations, *, quiet: bool, as_json: bool) -> Iterator[events.Teller]:
+def telling(asked: Operations, *, quiet: bool, as_json: bool) -> Iterator[events.WorkerListener]:
     """Gives what has to be told everything, and passes it on to whoever is there to hear it.
 
     Raises:
         UsageError: an option of the log is malformed, its file cannot be written, or a package is missing.
     """
     with ExitStack() as stack:
-        tellers: list[events.Teller] = [_as_json if as_json else _as_text] if as_json or not quiet else []
+        tellers: list[events.WorkerListener] = [_as_json if as_json else _as_text] if as_json or not quiet else []
         log = event_log_of(asked, stack)
         if log is not None:
 
@@ -86,7 +86,7 @@ class Watch:
     """
 
     def __init__(
-        self, crew: Any, link: Any, journal: Any, tell: events.Teller, until: float, also: Callable[[], None]
+        self, crew: Any, link: Any, journal: Any, tell: events.WorkerListener, until: float, also: Callable[[], None]
     ) -> None:
         self._crew, self._link, self._journal = crew, link, journal
         self._tell, self._until, self._also = tell, until, also
@@ -120,12 +120,10 @@ class Watch:
             self._also()
             now, connected = time.monotonic(), self._link.connected
             if connected != was:
-                self._tell(
-                    events.Connected(again=ever) if connected else events.Disconnected(reason=plain(self._link.why))
-                )
+                self._tell(events.LinkUp(again=ever) if connected else events.LinkDown(reason=plain(self._link.why)))
                 was, ever = connected, ever or connected
             elif not ever and not said and now - self._begun > SLOW_SECONDS:
-                self._tell(events.Disconnected(reason=plain(self._link.why) or "no answer yet"))
+                self._tell(events.LinkDown(reason=plain(self._link.why) or "no answer yet"))
                 said = True
             if now - shown >= SHOW_SECONDS and ever:
                 shown, progress = now, self._progress(connected)

@@ -65,12 +65,12 @@ class _Seat:
         self.deals.append(deal)
         if not self.working:
             self.heard = time.monotonic()
-        self.working.update(piece.seat for piece in deal.pieces)
+        self.working.update(piece.seat for piece in deal.tasks)
         self.host.send(deal)
 
     def drop(self, origins: set[int]) -> None:
         """Forgets tasks that others have now: a process that takes over must not execute them."""
-        self.deals = [rest for deal in self.deals if (rest := _without(deal, origins)).pieces]
+        self.deals = [rest for deal in self.deals if (rest := _without(deal, origins)).tasks]
 
     def answered(self, message: frames.Results | frames.ExecutionFailed) -> None:
         """Takes note of tasks that are done, or that failed."""
@@ -80,7 +80,7 @@ class _Seat:
 
 def _without(deal: frames.Deal, origins: set[int]) -> frames.Deal:
     """A deal without some of its tasks."""
-    return msgspec.structs.replace(deal, pieces=[p for p in deal.pieces if p.seat not in origins])
+    return msgspec.structs.replace(deal, tasks=[p for p in deal.tasks if p.seat not in origins])
 
 
 class LocalEngine:
@@ -105,7 +105,7 @@ class LocalEngine:
     ) -> None:
         self._state = Region(state_bytes)
         self._slots = Region(setup.slots * update_bytes)
-        self._block = BlockBuffer(setup.fields, setup.block_lines)
+        self._block = BlockBuffer(setup.execution.fields, setup.execution.block_lines)
         self._update_bytes = update_bytes
         self._setup = setup
         taken, hosts[:] = list(hosts), []
@@ -137,7 +137,8 @@ class LocalEngine:
         Raises:
             EngineError: a process did not start; says what it wrote.
         """
-        self._setup = msgspec.structs.replace(self._setup, run=run, seen=seen)
+        execution = msgspec.structs.replace(self._setup.execution, run=run)
+        self._setup = msgspec.structs.replace(self._setup, execution=execution, seen=seen)
         for seat in self._seats:
             self._set_up(seat)
         joins: dict[int, JoinSignatures] = {}
@@ -183,7 +184,7 @@ class LocalEngine:
             origins = {a.seat for a in assignments}
             for seat in self._seats:
                 seat.drop(origins)
-            self._waiting = [(seat, rest) for seat, deal in self._waiting if (rest := _without(deal, origins)).pieces]
+            self._waiting = [(seat, rest) for seat, deal in self._waiting if (rest := _without(deal, origins)).tasks]
         else:
             self._round, self._waiting = assignments[0].task.round, []
             for seat in self._seats:
@@ -194,7 +195,7 @@ class LocalEngine:
             pieces.setdefault(self._home[a.holder].number, []).append(piece)
         for number, dealt in pieces.items():
             self._waiting.append(
-                (self._seats[number], frames.Deal(buffer=buffer, lines=lines, pieces=dealt, proof=proof))
+                (self._seats[number], frames.Deal(buffer=buffer, lines=lines, tasks=dealt, proof=proof))
             )
         self._give_waiting()
 
@@ -296,7 +297,7 @@ class LocalEngine:
         """Deals what waits, except tasks that another process still executes: it would write to the same slot."""
         still: list[tuple[_Seat, frames.Deal]] = []
         for seat, deal in self._waiting:
-            origins = {piece.seat for piece in deal.pieces}
+            origins = {piece.seat for piece in deal.tasks}
             if any(other.working.keys() & origins for other in self._seats if other is not seat):
                 still.append((seat, deal))
             else:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import msgspec
 
 from podlt.canonical import MAX_RECORD, Decoder, encode
-from podlt.data.field import Field
 from podlt.errors import EngineError, InvalidProofError
 from podlt.execution.conformance import Conformance
+from podlt.execution.setup import ExecutionSetup
 from podlt.protocol.messages import Committed, JoinSignatures, Opened, Task, TreeSize
 
 MAX_FRAME = MAX_RECORD
@@ -38,15 +38,11 @@ class HostSetup(Frame, frozen=True, tag="setup"):
     `seen` is the last tree head: workers sign it when they join.
     """
 
-    run: bytes
-    seen: TreeSize
+    execution: ExecutionSetup
     program: bytes
+    seen: TreeSize
     workers: list[Hosted]
-    fields: list[Field]
-    block_lines: int
     slots: int
-    local_steps: int
-    local_lr: float | None
 
 
 class Ready(Frame, frozen=True, tag="ready"):
@@ -75,7 +71,7 @@ class Deal(Frame, frozen=True, tag="deal"):
 
     buffer: int
     lines: int
-    pieces: list[DealtTask]
+    tasks: list[DealtTask]
     proof: bool = True
 
 

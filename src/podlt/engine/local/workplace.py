@@ -12,6 +12,7 @@ from podlt.engine.local import frames
 from podlt.engine.local.engine import LocalEngine
 from podlt.engine.local.process import HostProcess, starting
 from podlt.engine.members import FixedMembers
+from podlt.execution.setup import ExecutionSetup
 from podlt.log.merkle import EMPTY_ROOT
 from podlt.program.layout import state_layout, update_layout
 from podlt.protocol.entries import Begin, identity
@@ -30,15 +31,11 @@ class LocalWorkers(FixedMembers, LocalEngine):
 
     def __init__(self, job: Job, cheats: Mapping[str, str], hosts: list[HostProcess]) -> None:
         setup = frames.HostSetup(
-            run=b"",
-            seen=TreeSize(0, EMPTY_ROOT),
+            execution=ExecutionSetup(b"", job.fields, job.block_lines, job.local_steps, job.local_lr),
             program=job.program.to_bytes(),
+            seen=TreeSize(0, EMPTY_ROOT),
             workers=[],
-            fields=job.fields,
-            block_lines=job.block_lines,
             slots=len(job.seeds),
-            local_steps=job.local_steps,
-            local_lr=job.local_lr,
         )
         hosted = [frames.Hosted(number, seed, cheats.get(str(number), "")) for number, seed in enumerate(job.seeds)]
         super().__init__(setup, state_layout(job.program).nbytes, update_layout(job.program).nbytes, hosted, hosts)

@@ -112,11 +112,9 @@ class ActorSlot:
 
     def drop(self, origins: set[int]) -> None:
         """Forgets tasks that others have now: whoever takes over must not execute them."""
-        left = ([p for p in deal.pieces if p.seat not in origins] for deal in self.deals)
+        left = ([p for p in deal.tasks if p.seat not in origins] for deal in self.deals)
         self.deals = [
-            msgspec.structs.replace(deal, pieces=pieces)
-            for deal, pieces in zip(self.deals, left, strict=True)
-            if pieces
+            msgspec.structs.replace(deal, tasks=tasks) for deal, tasks in zip(self.deals, left, strict=True) if tasks
         ]
 
     def renew(self, terms: ActorOptions) -> None:

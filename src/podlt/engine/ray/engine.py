@@ -35,6 +35,7 @@ from podlt.engine.ray.actors import (
 from podlt.engine.ray.host import pack_lines, read_answer, read_here, tasks_a_call
 from podlt.engine.shared_memory import BlockBuffer, Region
 from podlt.errors import EngineError, InvalidProofError
+from podlt.execution.setup import ExecutionSetup
 from podlt.log.merkle import EMPTY_ROOT
 from podlt.program.layout import state_layout, update_layout
 from podlt.protocol.entries import Begin, identity
@@ -75,15 +76,11 @@ class RayEngine(FixedMembers):
     ) -> None:
         self._terms, self._silence_timeout, self._clock = terms, silence_timeout, clock
         self._setup = frames.HostSetup(
-            run=b"",
-            seen=TreeSize(0, EMPTY_ROOT),
+            execution=ExecutionSetup(b"", job.fields, job.block_lines, job.local_steps, job.local_lr),
             program=job.program.to_bytes(),
+            seen=TreeSize(0, EMPTY_ROOT),
             workers=[],
-            fields=job.fields,
-            block_lines=job.block_lines,
             slots=len(job.seeds),
-            local_steps=job.local_steps,
-            local_lr=job.local_lr,
         )
         self._update_bytes = update_layout(job.program).nbytes
         self._state = Region(state_layout(job.program).nbytes)
@@ -117,7 +114,8 @@ class RayEngine(FixedMembers):
         Raises:
             EngineError: the cluster has no room for any actor, or none can host a worker; says why.
         """
-        self._setup = msgspec.structs.replace(self._setup, run=identity(begin), seen=seen)
+        execution = msgspec.structs.replace(self._setup.execution, run=identity(begin))
+        self._setup = msgspec.structs.replace(self._setup, execution=execution, seen=seen)
         for slot_ in self._actor_slots:
             self._welcome(slot_)
         while any(slot_.calls for slot_ in self._actor_slots):
@@ -167,7 +165,7 @@ class RayEngine(FixedMembers):
             self._holders, self._inputs = {}, []  # the store may have the memory of the last round's
             self._inputs = [
                 shared(self._state.bytes),
-                shared(pack_lines(self._setup.fields, self.block(buffer, lines))),
+                shared(pack_lines(self._setup.execution.fields, self.block(buffer, lines))),
             ]
             for slot_ in self._actor_slots:
                 slot_.deals, slot_.deaths = [], 0
@@ -180,7 +178,7 @@ class RayEngine(FixedMembers):
         for slot_ in self._actor_slots:
             dealt = pieces.get(slot_.number, [])
             for i in range(0, len(dealt), size):
-                self._give(slot_, frames.Deal(buffer=buffer, lines=lines, pieces=dealt[i : i + size]))
+                self._give(slot_, frames.Deal(buffer=buffer, lines=lines, tasks=dealt[i : i + size]))
 
     def open(self, round: int) -> None:
         """Asks all workers to open their commitments of a round."""
@@ -247,10 +245,10 @@ class RayEngine(FixedMembers):
             begun = slot_.actor.call("begin", self._round, *self._inputs, self._lines, name=at)
             self._call(slot_, PendingCall("begin", begun, self._round))
         slot_.deals.append(deal)
-        origins = [piece.seat for piece in deal.pieces]
+        origins = [piece.seat for piece in deal.tasks]
         name = f"{at}, {len(origins)} tasks from {origins[0]}"
         refs = slot_.actor.call("work", frames.pack(deal), name=name, returns=2)
-        self._call(slot_, PendingCall("work", refs, self._round, list(deal.pieces)))
+        self._call(slot_, PendingCall("work", refs, self._round, list(deal.tasks)))
 
     def _ask_to_open(self, slot_: ActorSlot) -> None:
         if slot_.deals:

@@ -24,7 +24,7 @@ from podlt.engine.shared_memory import ALIGNMENT, Region
 from podlt.errors import EngineError
 
 if TYPE_CHECKING:
-    from podlt.execution.worker_runtime import WorkerRuntime
+    from podlt.engine.hosting import HostedWorkers
 
 CALL_TASKS, CALL_BYTES = 8, 64 * 2**20
 """How many tasks, and at most how many bytes of updates (but at least one), go through one call of an actor."""
@@ -126,7 +126,7 @@ class RayHost:
         from ray.util.metrics import Counter, Gauge
 
         self._label = label
-        self._crew: WorkerRuntime | None = None
+        self._workers: HostedWorkers | None = None
         self._inputs = ExitStack()
         self._tags = {"actor": label}
         self._at = Gauge("podlt_round", description="The round that workers are in.", tag_keys=("actor",))
@@ -150,20 +150,19 @@ class RayHost:
         """
         import torch
 
-        from podlt.execution.worker_runtime import WorkerRuntime
+        from podlt.engine.hosting import HostedWorkers
 
         setup = frames.unpack(raw)
         assert isinstance(setup, frames.HostSetup)
-        if self._crew is None:
+        if self._workers is None:
             torch.set_num_threads(1)
             torch.set_grad_enabled(False)
             # Arrays of the object store cannot be written, and PyTorch has no such thing; nobody writes to inputs.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
-            self._crew = WorkerRuntime(setup)
-            self._fields = setup.fields
-            self._updates = Region(tasks_a_call(self._crew.update_bytes) * self._crew.update_bytes)
-        joins = self._crew.join(setup.workers)
-        return frames.pack(frames.Ready(joins=joins, conformance=self._crew.conformance))
+            self._workers = HostedWorkers.load(setup)
+            self._fields = setup.execution.fields
+            self._updates = Region(tasks_a_call(self._workers.update_bytes) * self._workers.update_bytes)
+        return frames.pack(self._workers.join(setup.workers))
 
     def begin(self, round: int, parameters: np.ndarray, packed: np.ndarray, lines: int) -> None:
         """Takes what the tasks of a round start from: the parameters' bytes, and so many lines.
@@ -171,23 +170,23 @@ class RayHost:
         Raises:
             EngineError: there are not as many bytes as there must be.
         """
-        assert self._crew is not None
+        assert self._workers is not None
         self._inputs.close()  # gives back what the last round started from
-        if parameters.dtype != np.uint8 or parameters.nbytes < self._crew.state_bytes:
-            raise EngineError(f"parameters of {parameters.nbytes} bytes; expected {self._crew.state_bytes}")
+        if parameters.dtype != np.uint8 or parameters.nbytes < self._workers.state_bytes:
+            raise EngineError(f"parameters of {parameters.nbytes} bytes; expected {self._workers.state_bytes}")
         block = unpack_lines(self._fields, packed, lines)
-        self._inputs.enter_context(self._crew.inputs(aligned(parameters), block))
+        self._inputs.enter_context(self._workers.inputs(aligned(parameters), block))
         self._at.set(round, tags=self._tags)
 
     def work(self, raw: bytes) -> tuple[bytes, np.ndarray]:
         """Executes tasks of the round that was begun; returns an `HostReply`, and their updates one after another."""
         deal = frames.unpack(raw)
-        assert self._crew is not None and isinstance(deal, frames.Deal)
-        size = self._crew.update_bytes
-        updates = self._updates.bytes[: len(deal.pieces) * size]
-        places = {piece.seat: updates[i * size : (i + 1) * size] for i, piece in enumerate(deal.pieces)}
+        assert self._workers is not None and isinstance(deal, frames.Deal)
+        size = self._workers.update_bytes
+        updates = self._updates.bytes[: len(deal.tasks) * size]
+        places = {dealt.seat: updates[i * size : (i + 1) * size] for i, dealt in enumerate(deal.tasks)}
         said: list[Any] = []
-        self._crew.work(deal, lambda piece: places[piece.seat], said.append)
+        self._workers.work(deal, lambda dealt: places[dealt.seat], said.append)
         results = [message for message in said if isinstance(message, frames.Results)]
         failed = [message for message in said if isinstance(message, frames.ExecutionFailed)]
         if results:
@@ -196,5 +195,5 @@ class RayHost:
 
     def open(self, round: int) -> bytes:
         """Every opening that its workers owe in a round: an `Openings`."""
-        assert self._crew is not None
-        return frames.pack(frames.HostOpenings(round=round, opened=self._crew.open(round)))
+        assert self._workers is not None
+        return frames.pack(self._workers.open(round))

@@ -1,4 +1,4 @@
-"""What a worker tells its owner while it goes on: a line for people, the same as JSON for scripts."""
+"""What happens in a worker process: a line for its owner, the same as JSON for scripts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class WorkerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
         return [str(self)]
 
 
-class Preparing(WorkerEvent, frozen=True, tag="preparing"):
+class StepStarted(WorkerEvent, frozen=True, tag="preparing"):
     """Something goes on that may take a while."""
 
     what: str
@@ -44,7 +44,7 @@ class KeyMade(WorkerEvent, frozen=True, tag="key_made"):
         )
 
 
-class Invited(WorkerEvent, frozen=True, tag="invited"):
+class Connecting(WorkerEvent, frozen=True, tag="invited"):
     """Whom this worker is about to work for, and as whom."""
 
     servers: list[str]
@@ -57,7 +57,7 @@ class Invited(WorkerEvent, frozen=True, tag="invited"):
         return f"{mine}: connecting to {' or '.join(self.servers)}"
 
 
-class Connected(WorkerEvent, frozen=True, tag="connected"):
+class LinkUp(WorkerEvent, frozen=True, tag="connected"):
     """There is a connection, for the first time or again."""
 
     again: bool
@@ -66,7 +66,7 @@ class Connected(WorkerEvent, frozen=True, tag="connected"):
         return "connected again" if self.again else "connected; waiting for the manager to say what there is to do"
 
 
-class Disconnected(WorkerEvent, frozen=True, tag="disconnected"):
+class LinkDown(WorkerEvent, frozen=True, tag="disconnected"):
     """There is no connection (any more); it is tried on."""
 
     reason: str
@@ -139,7 +139,7 @@ class Signed(WorkerEvent, frozen=True, tag="signed"):
         )
 
 
-class Joined(WorkerEvent, frozen=True, tag="joined"):
+class WorkerJoined(WorkerEvent, frozen=True, tag="joined"):
     """An identity is a worker of the run."""
 
     worker: int
@@ -257,19 +257,19 @@ class Ended(WorkerEvent, frozen=True, tag="ended"):
         return f"{how}{why}; {self.tasks:,} tasks done in {_span(self.seconds)}, {_credits(self)}"
 
 
-WORTH_A_WARNING = (Disconnected, LetGo, Refused, Failed, Warned, Stopped)
+WORTH_A_WARNING = (LinkDown, LetGo, Refused, Failed, Warned, Stopped)
 
-Teller = Callable[[WorkerEvent], object]
-
-
-def nobody(told: WorkerEvent) -> None:
-    """Listens to nothing."""
+WorkerListener = Callable[[WorkerEvent], object]
 
 
-def _credits(told: Progress | Ended) -> str:
-    line = f"{told.vested:,} credits earned"
-    line += f", {told.pending:,} more once they are checked" if told.pending else ""
-    return line + (f", {told.forfeited:,} forfeited" if told.forfeited else "")
+def ignore(event: WorkerEvent) -> None:
+    """A listener for nothing."""
+
+
+def _credits(event: Progress | Ended) -> str:
+    line = f"{event.vested:,} credits earned"
+    line += f", {event.pending:,} more once they are checked" if event.pending else ""
+    return line + (f", {event.forfeited:,} forfeited" if event.forfeited else "")
 
 
 def _span(seconds: float) -> str:

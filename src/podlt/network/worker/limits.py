@@ -19,8 +19,8 @@ LIBRARIES = 512 * 2**20
 _STATUS = Path("/proc/self/status")
 
 
-def keep_to_cores(cores: int) -> int:
-    """Keeps this process to so many cores (0: to those that it has); returns how many it has."""
+def bind_to_cores(cores: int) -> int:
+    """Binds this process to so many cores (0: to those that it has); returns how many it has then."""
     if not hasattr(os, "sched_setaffinity"):
         return cores or os.cpu_count() or 1
     mine = sorted(os.sched_getaffinity(0))
