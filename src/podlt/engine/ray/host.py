@@ -1,6 +1,6 @@
 """An actor that hosts workers: what Ray executes on a machine of the cluster. It never imports the user's code.
 
-What is said goes as canonical records in bytes; parameters, lines and updates go as flat arrays of bytes. Ray's object
+Messages are canonical records in bytes; parameters, lines and updates go as flat arrays of bytes. Ray's object
 store keeps those in memory that all actors of a machine share: they are read where they lie.
 """
 
@@ -11,7 +11,7 @@ import socket
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -31,7 +31,13 @@ CALL_TASKS, CALL_BYTES = 8, 64 * 2**20
 
 
 class Here(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where an actor is: its process, the name of its machine, and Ray's name for that."""
+    """Where an actor is.
+
+    Attributes:
+        pid: its process.
+        host: the name of its machine.
+        node: Ray's name for that.
+    """
 
     pid: int
     host: str
@@ -39,14 +45,14 @@ class Here(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HostReply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What came of the tasks of one call; their updates come beside it, one after another in the order of the call."""
+    """What came of the tasks of one call; their updates come with it, one after another in the order of the call."""
 
     results: list[frames.Results]
     failed: list[frames.ExecutionFailed]
 
 
 _here: Decoder[Here] = Decoder(Here)
-_answer: Decoder[HostReply] = Decoder(HostReply)
+_reply: Decoder[HostReply] = Decoder(HostReply)
 
 
 def read_here(raw: bytes) -> Here:
@@ -58,13 +64,13 @@ def read_here(raw: bytes) -> Here:
     return _here.decode(raw)
 
 
-def read_answer(raw: bytes) -> HostReply:
+def read_reply(raw: bytes) -> HostReply:
     """What `RayHost.work` says.
 
     Raises:
         InvalidProofError: malformed.
     """
-    return _answer.decode(raw)
+    return _reply.decode(raw)
 
 
 def tasks_a_call(update_bytes: int) -> int:
@@ -146,7 +152,8 @@ class RayHost:
         """Hosts the workers of a setup, besides those that it has; returns a `Ready`.
 
         Raises:
-            PodltError: the program is none that may be executed; no memory for the updates.
+            InvalidProofError: the program is none that may be executed.
+            EngineError: no memory for the updates.
         """
         import torch
 
@@ -165,7 +172,13 @@ class RayHost:
         return frames.pack(self._workers.join(setup.workers))
 
     def begin(self, round: int, parameters: np.ndarray, packed: np.ndarray, lines: int) -> None:
-        """Takes what the tasks of a round start from: the parameters' bytes, and so many lines.
+        """Takes what the tasks of a round start from.
+
+        Args:
+            round: its number.
+            parameters: the state's bytes (uint8).
+            packed: the lines (`pack_lines`).
+            lines: how many.
 
         Raises:
             EngineError: there are not as many bytes as there must be.
@@ -179,21 +192,21 @@ class RayHost:
         self._at.set(round, tags=self._tags)
 
     def work(self, raw: bytes) -> tuple[bytes, np.ndarray]:
-        """Executes tasks of the round that was begun; returns an `HostReply`, and their updates one after another."""
+        """Executes tasks of the round that was begun; returns a `HostReply`, and their updates one after another."""
         deal = frames.unpack(raw)
         assert self._workers is not None and isinstance(deal, frames.Deal)
         size = self._workers.update_bytes
         updates = self._updates.bytes[: len(deal.tasks) * size]
-        places = {dealt.seat: updates[i * size : (i + 1) * size] for i, dealt in enumerate(deal.tasks)}
-        said: list[Any] = []
-        self._workers.work(deal, lambda dealt: places[dealt.seat], said.append)
-        results = [message for message in said if isinstance(message, frames.Results)]
-        failed = [message for message in said if isinstance(message, frames.ExecutionFailed)]
+        slots = {dealt.seat: updates[i * size : (i + 1) * size] for i, dealt in enumerate(deal.tasks)}
+        emitted: list[frames.Results | frames.ExecutionFailed] = []
+        self._workers.work(deal, lambda dealt: slots[dealt.seat], emitted.append)
+        results = [message for message in emitted if isinstance(message, frames.Results)]
+        failed = [message for message in emitted if isinstance(message, frames.ExecutionFailed)]
         if results:
             self._done.inc(sum(len(message.done) for message in results), tags=self._tags)
         return encode(HostReply(results, failed)), updates
 
     def open(self, round: int) -> bytes:
-        """Every opening that its workers owe in a round: an `Openings`."""
+        """Every opening that its workers owe in a round: a `HostOpenings`."""
         assert self._workers is not None
         return frames.pack(self._workers.open(round))
