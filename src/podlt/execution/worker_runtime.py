@@ -146,7 +146,9 @@ class WorkerRuntime:
 
         Raises:
             PodltError: the task names other inputs than those at hand, or the program fails on them.
-            RuntimeError, IndexError, ValueError: PyTorch fails on them.
+            RuntimeError: PyTorch fails on them.
+            IndexError: as RuntimeError.
+            ValueError: as RuntimeError.
         """
         started = time.perf_counter()
         self._check_inputs(task, lines)

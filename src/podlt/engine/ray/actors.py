@@ -116,9 +116,9 @@ def fetched(refs: Sequence[Any], seconds: float) -> list[Any]:
     except RayError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         # A failure within the actor ends with what was raised; that of an actor begins with what happened to it.
-        said = lines[-1 if isinstance(error, ray.exceptions.RayTaskError) else 0] if lines else ""
+        cause = lines[-1 if isinstance(error, ray.exceptions.RayTaskError) else 0] if lines else ""
         kind = Died if isinstance(error, ray.exceptions.RayActorError) else Fault
-        raise kind(f"{type(error).__name__}: {said}"[:1000]) from None
+        raise kind(f"{type(error).__name__}: {cause}"[:1000]) from None
 
 
 def shared(value: Any) -> Any:

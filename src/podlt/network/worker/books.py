@@ -70,7 +70,7 @@ class WorkerBooks:
         folder: exists.
         keys: the public keys of its identities.
         manager: the public key of the run's manager.
-        before: what the status file says until there is a run; None: nothing.
+        before: what the status file says until there is a run, if anything.
 
     Attributes:
         settled: the last round that is known to be in the log, -1 if none is.
@@ -209,7 +209,7 @@ class WorkerBooks:
         return moved
 
     def expect(self, entries: int) -> None:
-        """The log is said to have so many entries."""
+        """The manager says that the log has so many entries."""
         with self._lock:
             self._size = max(self._size, entries)
 

@@ -47,7 +47,7 @@ class Inputs:
         transfers: for large blobs, where there is a server of them.
         any_key: gives the key of an identity, for what is not one's own.
         heartbeat: seconds between two heartbeats.
-        warn: is told of what was wrong.
+        warn: is called with what was wrong.
 
     Attributes:
         held: digest of the parameters in `state`; empty while they are not whole.

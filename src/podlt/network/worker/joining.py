@@ -85,7 +85,7 @@ class Joining:
         self.arithmetic = preflight.measured(arithmetic)
 
     def ask(self, identity: Identity, run: bytes) -> None:
-        """Asks for an identity to be admitted; not while it was let go for a time."""
+        """Asks for an identity to be admitted; not while it is suspended."""
         if time.monotonic() < identity.returns:
             return
         request = m.JoinRequest(
@@ -100,8 +100,8 @@ class Joining:
         """Signs the terms that an identity is offered.
 
         Raises:
-            InvalidProofError: they name another head than the one that comes with them, which must be the manager's
-                and over no fewer entries than any before.
+            InvalidProofError: the terms name another head than the one that comes with them, which must be the
+                manager's and over no fewer entries than any before.
             StorageError: what is signed cannot be remembered.
         """
         if offer.run != setup.run:

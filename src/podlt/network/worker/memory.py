@@ -18,7 +18,7 @@ class UpdateMemory:
 
     Args:
         nbytes: size of an update.
-        folder: where large updates lie, in files without a name; None: in this process's memory.
+        folder: where large updates lie, in files without a name; in this process's memory where there is none.
     """
 
     def __init__(self, nbytes: int, folder: Path | None) -> None:

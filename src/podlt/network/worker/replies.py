@@ -28,7 +28,7 @@ class Requested:
 
 
 class _Replied:
-    """A task that was executed: the message that said so, and the update."""
+    """A task that was executed: the message that reported it, and the update."""
 
     __slots__ = ("done", "task", "update")
 
@@ -77,7 +77,7 @@ class Replies:
             self._requested.setdefault((requested.key, requested.work.seat), requested)
 
     def repeat(self, key: bytes, work: m.DealTask) -> list[bytes]:
-        """The messages that answer a task which was executed before; none if it was not."""
+        """The messages that reply to a task which was executed before; none if it was not."""
         known = self._replied.get((key, work.seat))
         if known is None or known.task != work.task.digest():
             return []
@@ -113,7 +113,7 @@ class Replies:
             self._requested.pop((requested.key, requested.work.seat), None)
 
     def done(self, requested: Requested, executed: Executed) -> Iterator[bytes]:
-        """A task was executed; returns the messages that answer it."""
+        """A task was executed; returns the messages that reply."""
         work, committed = requested.work, executed.committed
         done = m.TaskDone(
             deal_id=work.deal_id,
@@ -147,11 +147,11 @@ class Replies:
         return found
 
     def seats(self, key: bytes, deal_id: bytes) -> set[int]:
-        """The tasks, by their seats, that an identity answered in a deal."""
+        """The tasks, by their seats, that an identity has done in a deal."""
         return {seat for (k, seat), known in self._replied.items() if k == key and known.done.deal_id == deal_id}
 
     def in_hand(self, key: bytes) -> tuple[bytes, list[int]]:
-        """The deal at work, and the tasks of it that an identity has not answered."""
+        """The deal at work, and the tasks of it that an identity has not done."""
         with self._lock:
             return self._deal_id, sorted(seat for k, seat in self._requested if k == key)
 

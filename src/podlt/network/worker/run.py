@@ -58,7 +58,7 @@ class WorkerRun:
         memory: the most bytes that a task's tensors may take.
         heartbeat: seconds between two heartbeats.
         any_key: gives the key of an identity for what is for all, another for another number of failures.
-        warn: is told of what was wrong.
+        warn: is called with what was wrong.
 
     Attributes:
         replies: what was requested and replied.
@@ -179,7 +179,7 @@ class WorkerRun:
     # -- tasks -------------------------------------------------------------------------------------------------------
 
     def dealt(self, key: bytes, work: m.DealTask) -> list[bytes]:
-        """An identity was dealt a task; the messages that answer it, if it was done before.
+        """An identity was dealt a task; returns the messages that reply, if it was done before.
 
         Raises:
             InvalidProofError: no task of this run.

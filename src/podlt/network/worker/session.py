@@ -111,7 +111,7 @@ class WorkerSession:
         """Takes a message.
 
         Args:
-            key: of the identity that it is for; None: it is for all.
+            key: of the identity that it is for, if it is not for all.
             raw: its bytes; none where a link was made (anew).
 
         Raises:
