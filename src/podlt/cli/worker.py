@@ -122,7 +122,7 @@ def _work(asked: _Asked, options: Options, leaving: _Leaving, tell: events.Worke
 
     invited = read_invitation(asked.invitation)
     cores = limits.bind_to_cores(asked.cores)
-    bound = limits.MemoryLimit(asked.memory) if asked.memory is not None else None
+    bound = limits.MemoryLimit.impose(asked.memory) if asked.memory is not None else None
     make_folder(asked.home)
     held = lock(asked.home)
     is_new = not asked.key_file.exists()

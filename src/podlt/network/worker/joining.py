@@ -10,7 +10,10 @@ import secrets
 import time
 from collections.abc import Iterable
 
+import torch
+
 from podlt.errors import InvalidProofError
+from podlt.execution.worker_runtime import WorkerRuntime
 from podlt.network import messages as m
 from podlt.network.link import WorkerLink
 from podlt.network.run_setup import RunSetup
@@ -70,14 +73,16 @@ class Joining:
             return f"it pays {begin.reward:,} credits a line, and --least-reward is {self._least_reward:,}"
         return ""
 
-    def check_machine(self, setup: RunSetup, state: int, arithmetic: str) -> None:
-        """Says what there is to do, and measures what this machine computes.
+    def check_machine(self, setup: RunSetup, runtime: WorkerRuntime, threads: int) -> None:
+        """Shows what there is to do, and measures what this machine computes.
 
         Args:
             setup: of the run.
-            state: size of parameters and the optimiser's state, in bytes.
-            arithmetic: the program's.
+            runtime: for its program.
+            threads: how many PyTorch may use from now on, where the arithmetic allows it.
         """
+        state, arithmetic = runtime.state_bytes, runtime.arithmetic
+        torch.set_num_threads(threads if arithmetic.startswith(preflight.EXACT) else 1)
         self._emit(events.StepStarted(what="checking this machine"))
         self._emit(
             events.Learned(run=setup.run.hex(), state=state, block_lines=setup.most_lines, arithmetic=arithmetic)

@@ -41,17 +41,27 @@ class MemoryLimit:
 
     Args:
         nbytes: the bound.
-
-    Raises:
-        UsageError: it is too low for any work.
+        bounds: whether the system can be asked to hold it.
     """
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, nbytes: int, bounds: bool) -> None:
+        self.nbytes, self.bounds = nbytes, bounds
+
+    @classmethod
+    def impose(cls, nbytes: int) -> MemoryLimit:
+        """Bounds this process from now on.
+
+        Args:
+            nbytes: the bound.
+
+        Raises:
+            UsageError: it is too low for any work.
+        """
         if nbytes < LEAST:
             raise UsageError(f"--memory: {nbytes >> 20} MiB are too few; expected at least {LEAST >> 20} MiB")
-        self.nbytes = nbytes
-        self.bounds = sys.platform == "linux" and _STATUS.is_file()
-        self.adjust()
+        limit = cls(nbytes, sys.platform == "linux" and _STATUS.is_file())
+        limit.adjust()
+        return limit
 
     def adjust(self) -> None:
         """Takes into account what is shared and mapped by now."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from podlt.crypto import SigningKey
 from podlt.engine.shared_memory import Region
 from podlt.errors import InvalidProofError, StorageError
 from podlt.execution.worker_runtime import EXECUTION_ERRORS, Executed, WorkerRuntime
@@ -53,7 +52,7 @@ class WorkerRun:
 
     Args:
         setup: of the run.
-        keys: of the identities.
+        transfers: for large blobs, where there is a server of them; closed with the run.
         folder: for large updates.
         memory: the most bytes that a task's tensors may take.
         heartbeat: seconds between two heartbeats.
@@ -65,13 +64,12 @@ class WorkerRun:
 
     Raises:
         InvalidProofError: a program that is too long.
-        UsageError: packages are missing.
     """
 
     def __init__(
         self,
         setup: RunSetup,
-        keys: Sequence[SigningKey],
+        transfers: BlobTransfers | None,
         folder: Path,
         memory: int,
         heartbeat: float,
@@ -82,9 +80,8 @@ class WorkerRun:
         self._folder, self._memory, self._heartbeat, self._warn = folder, memory, heartbeat, warn
         self._any_key, self._failures, self._in_a_row = any_key, 0, 0
         self.replies = Replies(setup.beside)
-        message = setup.message
-        self._transfers = BlobTransfers(message.blobs, message.certificate, keys) if message.blobs else None
-        self._program = ProgramInput(setup, self._transfers, keys[0].public)
+        self._transfers = transfers
+        self._program = ProgramInput(setup, transfers, any_key(0))
         self._loaded: _Loaded | None = None
 
     # -- what is here ------------------------------------------------------------------------------------------------

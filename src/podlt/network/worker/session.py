@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
-
 from podlt.crypto import SigningKey
 from podlt.execution.worker_runtime import WorkerRuntime
 from podlt.network import messages as m
+from podlt.network.blobs.client import BlobTransfers
 from podlt.network.link import WorkerLink
 from podlt.network.run_setup import open_setup
-from podlt.network.worker import events, preflight
+from podlt.network.worker import events
 from podlt.network.worker.books import WorkerBooks
 from podlt.network.worker.catching_up import NEVER, CatchingUp
 from podlt.network.worker.identity import Identities, Identity, OwnerSettings, WorkerExit
@@ -66,7 +65,7 @@ class WorkerSession:
         heartbeat: float = m.HEARTBEAT_SECONDS,
     ) -> None:
         self.link, self._manager, self.books, self._emit = link, manager, books, listener
-        self._settings, self._leaving, self.heartbeat = settings, leaving, heartbeat
+        self._settings, self.heartbeat = settings, heartbeat
         self._identities = Identities(keys)
         self._joining = Joining(link, books, listener, settings.least_reward)
         self._run: WorkerRun | None = None
@@ -75,7 +74,7 @@ class WorkerSession:
         self.outcome: WorkerExit | None = None
         self._greeted = NEVER
         self._last_round = -1
-        self._shutdown = GracefulShutdown(books, listener)
+        self._shutdown = GracefulShutdown(leaving, books, listener)
         self._receipts = CatchingUp(link, books, heartbeat)
         self.doing = "connecting"
         self._handlers: Mapping[type, Callable[[Identity | None, Any], None]] = {
@@ -139,11 +138,8 @@ class WorkerSession:
         if self._run is not None and (requested := self._run.ready()) is not None:
             self._work(self._run, requested)
         self._request()
-        self.outcome = self._receipts.ask(self._identities) or self.outcome
-        if reason := self._leaving():
-            self._shutdown.begin(reason, self._last_round)
-            if self._shutdown.is_over() or not self.link.connected:
-                self.outcome = WorkerExit("left", reason)
+        complete = self._receipts.ask(self._identities) or self.outcome
+        self.outcome = self._shutdown.check(self._last_round, self.link.connected) or complete
 
     def send_heartbeats(self) -> None:
         """Says that it is there, and writes the status file; on any thread."""
@@ -238,9 +234,9 @@ class WorkerSession:
                 self.outcome = WorkerExit("declined", reason)
                 return
         keys = [identity.key for identity in self._identities.values()]
-        folder = self.books.folder
-        memory, any_key = self._settings.memory, self._identities.any_key
-        self._run = WorkerRun(setup, keys, folder, memory, self.heartbeat, any_key, self._warn)
+        transfers = BlobTransfers(message.blobs, message.certificate, keys) if message.blobs else None
+        folder, memory, any_key = self.books.folder, self._settings.memory, self._identities.any_key
+        self._run = WorkerRun(setup, transfers, folder, memory, self.heartbeat, any_key, self._warn)
         self._load(self._run)
 
     def _load(self, run: WorkerRun) -> None:
@@ -250,8 +246,7 @@ class WorkerSession:
         runtime = run.runtime
         assert runtime is not None
         self.doing = "checking this machine"
-        torch.set_num_threads(self._settings.threads if runtime.arithmetic.startswith(preflight.EXACT) else 1)
-        self._joining.check_machine(run.setup, runtime.state_bytes, runtime.arithmetic)
+        self._joining.check_machine(run.setup, runtime, self._settings.threads)
         for identity in self._identities.values():
             self._add(runtime, identity)
             self._ask_to_join(identity)
