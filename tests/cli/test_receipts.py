@@ -35,13 +35,13 @@ def folder(theirs: Path, tmp_path: Path) -> Path:
     history = read_history(theirs)
     key = history.state.workers[1].key
     (tmp_path / "folder").mkdir()
-    journal, past = WorkerBooks(tmp_path / "folder", [key], history.begin.manager), ReceiptHistory(theirs)
-    journal.begin(history.state.run)
-    journal.admitted(key, 1)
+    books, past = WorkerBooks.open(tmp_path / "folder", [key], history.begin.manager), ReceiptHistory(theirs)
+    books.begin(history.state.run)
+    books.admitted(key, 1)
     missed = past.missed(1, 0)
     assert missed is not None and missed.upto == history.entries
-    journal.missed(key, missed)
-    journal.save("waiting", True)
+    books.missed(key, missed)
+    books.save("waiting", True)
     past.close()
     return tmp_path / "folder"
 

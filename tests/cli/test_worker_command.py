@@ -23,13 +23,13 @@ def test_every_event_is_one_line_for_people_and_for_programs() -> None:
     key = "ab" * 32
     events = [
         told.KeyMade(file="/home/me/.podlt/worker.key", public_key=key),
-        told.Invited(servers=["tls://a:1", "wss://a:2"], manager="cd" * 32, public_keys=[key, key]),
-        told.Connected(again=False),
-        told.Disconnected(reason=""),
+        told.Connecting(servers=["tls://a:1", "wss://a:2"], manager="cd" * 32, public_keys=[key, key]),
+        told.LinkUp(again=False),
+        told.LinkDown(reason=""),
         told.Learned(run="ef" * 32, state=3 * 2**30, block_lines=512, arithmetic="exact/3"),
         told.RunTerms(run="ef" * 32, manager=key, preset="classic", reward=3, lines=9, epochs=2, rounds=4, entries=7),
         told.Signed(worker=7, public_key=key, deposit=40, entries=7),
-        told.Joined(worker=7, public_key=key),
+        told.WorkerJoined(worker=7, public_key=key),
         told.Progress(doing="waiting for a task", connected=True, tasks=3, vested=10, pending=2, forfeited=0),
         told.LetGo(public_key=key, seconds=20, reason="was silent"),
         told.Refused(public_key=key, reason="revoked: its owner asked for it"),

@@ -30,28 +30,28 @@ def strike(monkeypatch: pytest.MonkeyPatch, method: str, round: int, how: Strike
 
     def wrapped(self: RayEngine, *args: Any, **options: Any) -> None:
         original(self, *args, **options)
-        if self._round == round and not struck:
+        if self._inputs.round == round and not struck:
             struck.append(round)
             how(self)
 
     monkeypatch.setattr(RayEngine, method, wrapped)
 
 
-def where(engine: RayEngine, slot_: int) -> Any:
-    """Process and node of the actor at a seat."""
+def where(engine: RayEngine, host: int) -> Any:
+    """Process and node of a host's actor."""
     import ray
 
-    (ref,) = engine._actor_slots[slot_].actor.call("hello", name="where")
+    (ref,) = engine._hosts[host].actor.call("hello", name="where")
     return read_here(ray.get(ref))
 
 
-def ended(engine: RayEngine, slot_: int) -> None:
-    """Returns when Ray knows that the actor at a seat is dead: rounds are short, and a kill takes a while."""
+def ended(engine: RayEngine, host: int) -> None:
+    """Returns when Ray knows that a host's actor is dead: rounds are short, and a kill takes a while."""
     from podlt.engine.ray.actors import Died, fetched
 
     for _ in range(600):
         try:
-            fetched(engine._actor_slots[slot_].actor.call("hello", name="still there"), 60.0)
+            fetched(engine._hosts[host].actor.call("hello", name="still there"), 60.0)
         except Died:
             return
         time.sleep(0.1)

@@ -12,14 +12,22 @@ import podlt.api
 from podlt.data.spec import DataSpec
 from podlt.engine.local import frames
 from podlt.engine.local.engine import LocalEngine
+from podlt.engine.shared_memory import RunMemory
 from podlt.errors import EngineError
 from podlt.exact import conformance as golden
 from podlt.execution.conformance import Conformance, conformance
+from podlt.execution.setup import ExecutionSetup
+from podlt.protocol import entries as e
 from podlt.protocol.messages import TreeSize
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
 
 NOTHING = TreeSize(0, bytes(32))
 WRONG = golden.Report("ab" * 32, "mm int8")
+_DIGESTS = ("manager", "nonce", "recipe", "program", "arithmetic", "data", "parameters", "seed", "chain_end")
+_NUMBERS = ("at", "lines", "epochs", "block_lines", "fragment_lines", "local_steps", "spares", "reward", "chain_length")
+BEGIN = e.Begin(
+    preset="classic", test=e.NO_TEST, local_lr=None, **dict.fromkeys(_DIGESTS, bytes(32)), **dict.fromkeys(_NUMBERS, 1)
+)
 
 
 def test_stock_arithmetic_promises_nothing_and_checks_nothing() -> None:
@@ -49,12 +57,13 @@ def test_a_worker_process_that_computes_something_else_is_refused(monkeypatch: p
     wrong = frames.Ready(joins=[bytes(64)], conformance=Conformance(WRONG.digest, WRONG.differing or ""))
     monkeypatch.setattr(HostThread, "ready", lambda self: wrong)
     setup = frames.HostSetup(
-        run=b"", seen=NOTHING, program=b"", workers=[], fields=[], block_lines=1, slots=1, local_steps=1, local_lr=None
+        execution=ExecutionSetup(b"", [], 1, 1, None), program=b"", seen=NOTHING, workers=[], slots=1
     )
-    engine = LocalEngine(setup, 64, 64, [frames.Hosted(0, bytes(32))], [HostThread()])
+    memory = RunMemory.allocate(64, 64, 1, [], 1)
+    engine = LocalEngine(setup, [frames.Hosted(0, bytes(32))], memory, [HostThread.start()])
     try:
         with pytest.raises(EngineError, match="worker process 0 computes 'mm int8' otherwise"):
-            engine.start(bytes(32), NOTHING)
+            engine.members(BEGIN, NOTHING)
     finally:
         engine.close()
 

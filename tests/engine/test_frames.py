@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from podlt.engine.local import frames
 from podlt.errors import EngineError, InvalidProofError
+from podlt.execution.setup import ExecutionSetup
 from podlt.protocol.messages import Committed, TreeSize
 
 NOTHING = TreeSize(0, bytes(32))
@@ -82,15 +83,7 @@ def test_half_a_frame_is_the_end(pair: tuple[socket.socket, socket.socket]) -> N
 def test_descriptors_follow_a_setup(pair: tuple[socket.socket, socket.socket]) -> None:
     first, second = pair
     setup = frames.HostSetup(
-        run=b"",
-        seen=NOTHING,
-        program=b"{}",
-        workers=[],
-        fields=[],
-        block_lines=1,
-        slots=1,
-        local_steps=1,
-        local_lr=None,
+        execution=ExecutionSetup(b"", [], 1, 1, None), program=b"{}", seen=NOTHING, workers=[], slots=1
     )
     ends = [os.pipe() for _ in range(frames.REGIONS)]
     frames.send_setup(first, setup, [reading for reading, _ in ends])

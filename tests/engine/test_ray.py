@@ -21,6 +21,7 @@ from small_runs import Trained, seeded, small_recipe, train  # noqa: E402
 import podlt.api  # noqa: E402
 from podlt.engine.ray import actors  # noqa: E402
 from podlt.engine.ray import engine as ray_engine  # noqa: E402
+from podlt.engine.ray.actor_host import ActorHost, PendingCall  # noqa: E402
 from podlt.engine.ray.engine import RayEngine  # noqa: E402
 from podlt.engine.ray.workplace import RayCluster  # noqa: E402
 from podlt.errors import EngineError  # noqa: E402
@@ -84,7 +85,7 @@ def test_actors_that_are_killed_within_rounds_cost_nobody_anything(
     tmp_path: Path, local: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def by_ray(engine: RayEngine) -> None:
-        engine._actor_slots[0].actor.kill()
+        engine._hosts[0].actor.kill()
         ended(engine, 0)
 
     def by_the_system(engine: RayEngine) -> None:
@@ -100,10 +101,10 @@ def test_actors_that_are_killed_within_rounds_cost_nobody_anything(
 
 def test_an_actor_that_hangs_is_replaced(tmp_path: Path, local: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(engine: RayEngine) -> None:
-        engine._longest = 0.01  # what a slow first round was like does not matter here
+        engine._timeout._longest = 0.01  # what a slow first round was like does not matter here
         os.kill(where(engine, 0).pid, signal.SIGSTOP)
 
-    monkeypatch.setattr(ray_engine, "PATIENCE_TIMES", 0.0)
+    monkeypatch.setattr("podlt.engine.timeouts.LONGEST_TIMES", 0.0)
     strike(monkeypatch, "open", 4, stop)
     trained = impatient(tmp_path / "run", silence_timeout=5.0)
     assert -signal.SIGKILL in {event.status for event in trained.of(ev.Replaced)}
@@ -113,21 +114,22 @@ def test_an_actor_that_hangs_is_replaced(tmp_path: Path, local: Trained, monkeyp
 def test_where_there_is_no_room_for_another_actor_the_others_take_its_workers_in(
     tmp_path: Path, local: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = actors.Actor.__init__
+    start = actors.Actor.start
 
-    def elsewhere(self: actors.Actor, terms: actors.ActorOptions, label: str, attempt: int) -> None:
-        made(self, terms if attempt == 1 else actors.ActorOptions({"nowhere": 1.0}, terms.namespace), label, attempt)
+    def elsewhere(options: actors.ActorOptions, label: str, attempt: int) -> actors.Actor:
+        nowhere = actors.ActorOptions({"nowhere": 1.0}, options.namespace)
+        return start(options if attempt == 1 else nowhere, label, attempt)
 
-    monkeypatch.setattr(actors.Actor, "__init__", elsewhere)
+    monkeypatch.setattr(actors.Actor, "start", elsewhere)
     left = []
 
     def kill(engine: RayEngine) -> None:
         monkeypatch.setattr(ray_engine, "ROOM_SECONDS", 3.0)
-        engine._actor_slots[0].actor.kill()
+        engine._hosts[0].actor.kill()
         ended(engine, 0)
 
     strike(monkeypatch, "deal", 3, kill)
-    at_close(monkeypatch, lambda engine: left.append([len(slot_.workers) for slot_ in engine._actor_slots]))
+    at_close(monkeypatch, lambda engine: left.append([len(host.workers) for host in engine._hosts]))
     same(on_ray(tmp_path / "run"), local)
     assert left == [[8]]
 
@@ -137,10 +139,10 @@ def test_a_task_that_ends_every_actor_stops_the_run_which_can_go_on(
 ) -> None:
     take = RayEngine._take
 
-    def deadly(self: RayEngine, slot_: actors.ActorSlot, call: actors.PendingCall) -> Any:
-        events = take(self, slot_, call)
-        if (call.method, call.round, slot_.number) == ("begin", 2, 0):
-            slot_.actor.kill()
+    def deadly(self: RayEngine, host: ActorHost, call: PendingCall) -> Any:
+        events = take(self, host, call)
+        if (call.method, call.round, host.number) == ("begin", 2, 0):
+            host.actor.kill()
         return events
 
     with monkeypatch.context() as patch:

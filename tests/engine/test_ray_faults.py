@@ -22,12 +22,12 @@ from podlt.engine.local import frames
 from podlt.engine.ray import engine
 from podlt.engine.ray.actors import Actor, ActorOptions, Died
 from podlt.engine.ray.engine import RayEngine
-from podlt.engine.ray.host import Here, HostReply, RayHost, read_answer
+from podlt.engine.ray.host import Here, HostReply, RayHost, read_reply
 from podlt.errors import EngineError
 from podlt.execution.conformance import Conformance
 from podlt.manager import events as ev
 
-TERMS = ActorOptions({}, "test")
+OPTIONS = ActorOptions({}, "test")
 
 Twist = Callable[["Near", str, list[Any]], list[Any]]
 
@@ -44,8 +44,13 @@ class Near:
 
     twist: Twist = staticmethod(lambda actor, method, values: values)
 
-    def __init__(self, terms: ActorOptions, label: str, attempt: int) -> None:
-        self.label, self.attempt, self.host, self.dead = label, attempt, RayHost(label), False
+    def __init__(self, label: str) -> None:
+        self.label, self.host, self.dead = label, RayHost(label), False
+
+    @classmethod
+    def start(cls, options: ActorOptions, label: str, attempt: int) -> Near:
+        """It is there at once."""
+        return cls(label)
 
     def call(self, method: str, *args: Any, name: str, returns: int = 1) -> list[Any]:
         """Does it at once."""
@@ -78,8 +83,8 @@ class NearPlace:
 
     @contextmanager
     def ready(self, workers: int) -> Iterator[Callable[[Job], Engine]]:
-        actors: list[Any] = [Near(TERMS, f"podlt worker {n}", 1) for n in range(2)]
-        yield lambda job: RayEngine(job, {}, TERMS, actors)
+        actors: list[Any] = [Near(f"podlt worker {n}") for n in range(2)]
+        yield lambda job: RayEngine.for_job(job, {}, OPTIONS, actors)
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +93,7 @@ def near(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "fetched", fetched)
     monkeypatch.setattr(engine, "waited_for", lambda refs, seconds: set(refs))
     monkeypatch.setattr(engine, "shared", lambda array: array.copy())
-    monkeypatch.setattr("podlt.engine.ray.actors.Actor", Near)
+    monkeypatch.setattr(engine, "Actor", Near)
     monkeypatch.setattr("podlt.manager.setup.capture", captured_once)
 
 
@@ -144,7 +149,7 @@ def test_where_all_machines_compute_otherwise_the_error_names_the_operation(
 
 def without_a_task(values: list[Any]) -> list[Any]:
     """An answer that is silent about what it was dealt."""
-    return [encode(HostReply([], read_answer(values[0]).failed)), values[1]]
+    return [encode(HostReply([], read_reply(values[0]).failed)), values[1]]
 
 
 @pytest.mark.parametrize(
@@ -181,12 +186,15 @@ def test_a_worker_that_never_opens_stops_the_run_instead_of_holding_it_for_ever(
         return [frames.pack(frames.HostOpenings(round=0, opened=[]))] if method == "open" else values
 
     monkeypatch.setattr(Near, "twist", staticmethod(hide))
-    with pytest.raises(EngineError, match="round 0: a worker said neither"):
+    with pytest.raises(EngineError, match="round 0: every call was answered, and a worker neither"):
         run(tmp_path / "run")
 
 
 def test_near_actors_are_called_as_those_of_ray_are() -> None:
     import inspect
 
-    for method in ("__init__", "call", "kill"):
-        assert inspect.signature(getattr(Near, method)) == inspect.signature(getattr(Actor, method))
+    def parameters(kind: type, method: str) -> Any:
+        return inspect.signature(getattr(kind, method)).parameters
+
+    for method in ("start", "call", "kill"):
+        assert parameters(Near, method) == parameters(Actor, method)

@@ -47,7 +47,7 @@ def test_a_node_that_dies_within_a_round_costs_nobody_anything(
     seen: list[set[str]] = []
 
     def look(engine: RayEngine) -> None:
-        seen.append({where(engine, slot_).node for slot_ in range(2)})
+        seen.append({where(engine, host).node for host in range(2)})
 
     def fell(engine: RayEngine) -> None:
         look(engine)

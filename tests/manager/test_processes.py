@@ -61,7 +61,7 @@ def test_processes_that_are_killed_within_rounds_cost_nobody_anything(
 
 @pytest.mark.slow
 def test_a_process_that_hangs_is_replaced(tmp_path: Path, cheated: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "LEAST_PATIENCE", 8.0)
+    monkeypatch.setattr(engine, "LEAST_TIMEOUT", 8.0)
     strike(monkeypatch, "deal", {3}, slice(0, 1), signal.SIGSTOP)
     trained = train(tmp_path / "run", small_recipe(), cheats=["2:sign-flip"], processes=2, entropy=seeded(1))
     assert [event.status for event in trained.of(ev.Replaced)] == [-signal.SIGKILL]

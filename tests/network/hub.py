@@ -15,8 +15,9 @@ from podlt.engine.interface import Job
 from podlt.network.link import ManagerLink
 from podlt.network.worker.books import WorkerBooks
 from podlt.network.worker.events import WorkerEvent
-from podlt.network.worker.identity import WorkerExit
+from podlt.network.worker.identity import OwnerSettings, WorkerExit
 from podlt.network.worker.process import WorkerProcess
+from podlt.network.worker.session import WorkerSession
 
 BEAT = 0.2
 """Seconds between two signs of life: ten times as often as in earnest, so that tests need not wait."""
@@ -121,8 +122,8 @@ class CrewLink:
     def __init__(
         self, hub: Hub, keys: Sequence[SigningKey], folder: Path, cheat: str = "", *, least_reward: int = 0
     ) -> None:
-        self._hub, self._all, self._folder, self._cheat = hub, list(keys), folder, cheat
-        self._least_reward = least_reward
+        self._hub, self._all, self._folder = hub, list(keys), folder
+        self._settings = OwnerSettings(least_reward=least_reward, cheat=cheat)
         self.keys = {key.public for key in keys}
         self.box = _Box()
         self.cut = False
@@ -130,24 +131,23 @@ class CrewLink:
         self.told: list[WorkerEvent] = []
         self.outcome: WorkerExit | None = None
         self.error: BaseException | None = None
-        self.journal: WorkerBooks | None = None
+        self.books: WorkerBooks | None = None
         self._thread: threading.Thread | None = None
         hub.crews.append(self)
 
     def begin(self, manager: bytes) -> None:
         """Starts the crew for a manager."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.journal = WorkerBooks(self._folder, [key.public for key in self._all], manager)
-        self.crew = WorkerProcess(
+        self.books = WorkerBooks.open(self._folder, [key.public for key in self._all], manager)
+        self.session = WorkerSession(
             self._all,
             self,
             manager,
-            self.journal,
-            tell=self.told.append,
-            cheat=self._cheat,
-            least_reward=self._least_reward,
+            self.books,
+            self._settings,
+            listener=self.told.append,
             leaving=lambda: self.gone,
-            beat=self._hub.beat,
+            heartbeat=self._hub.beat,
         )
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -162,7 +162,7 @@ class CrewLink:
 
     def _run(self) -> None:
         try:
-            self.outcome = self.crew.run()
+            self.outcome = WorkerProcess(self.session).run()
         except BaseException as error:
             self.error = error
 

@@ -70,8 +70,8 @@ def test_receipts_add_up_to_what_the_ledger_says(tmp_path: Path) -> None:
     vested = 0
     for crew in made:
         crew.join()
-        assert crew.journal is not None
-        for earned in crew.journal.status.workers.values():
+        assert crew.books is not None
+        for earned in crew.books.status.workers.values():
             assert earned.vested == trained.result.ledger[earned.number].vested
             assert earned.pending == 0
             vested += earned.vested

@@ -14,13 +14,14 @@ from small_runs import seeded, small_recipe, tiny_recipe, train
 from test_engine import crews, keys, run, whole
 
 from podlt.errors import InvalidProofError
+from podlt.execution.worker_runtime import WorkerRuntime
 from podlt.manager import events as ev
 from podlt.network import messages as m
 from podlt.network.session.peers import Deadline, ListeningClock
 from podlt.network.worker import preflight
 from podlt.network.worker.books import WorkerBooks
-from podlt.network.worker.hands import Hands
 from podlt.network.worker.process import WorkerProcess
+from podlt.network.worker.session import WorkerSession
 from podlt.network.workplace import RemoteMachines
 from podlt.protocol.messages import JoinSignatures, JoinTerms, Task
 
@@ -96,16 +97,16 @@ def test_too_few_workers_wait_for_others_instead_of_stopping(tmp_path: Path) -> 
 def test_who_leaves_is_paid_for_what_it_has_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = Hub()
     made = crews(hub, tmp_path, 4, 2)
-    execute = Hands.execute
+    execute = WorkerRuntime.execute
     at_work: list[int] = []
 
-    def executed(self: Hands, task: Task, *rest: Any) -> Any:
-        if self is getattr(made[1].crew._bench, "hands", None) and task.round >= 2:
+    def executed(self: WorkerRuntime, seat: int, holder: int, task: Task, *rest: Any) -> Any:
+        if self is made[1].session._runtime and task.round >= 2:
             made[1].gone = "stopped by its owner"  # in the middle of a task
             at_work.append(task.round)
-        return execute(self, task, *rest)
+        return execute(self, seat, holder, task, *rest)
 
-    monkeypatch.setattr(Hands, "execute", executed)
+    monkeypatch.setattr(WorkerRuntime, "execute", executed)
     trained = train(
         tmp_path / "run",
         small_recipe(workers=6),
@@ -114,10 +115,10 @@ def test_who_leaves_is_paid_for_what_it_has_done(tmp_path: Path, monkeypatch: py
     )
     outcome = made[1].join()
     assert outcome is not None and (outcome.how, outcome.reason) == ("left", "stopped by its owner")
-    journal = made[1].journal
-    assert journal is not None and len(set(at_work)) == 1 and journal.settled == at_work[0]
+    books = made[1].books
+    assert books is not None and len(set(at_work)) == 1 and books.settled == at_work[0]
     assert sum("stopped by its owner" in event.reason for event in trained.of(ev.Withdrawn)) == 2
-    for earned in journal.status.workers.values():
+    for earned in books.status.workers.values():
         assert earned.tasks == at_work[0] + 1
         account = trained.result.ledger[earned.number]
         assert earned.vested + earned.pending == account.vested + account.pending > 0
@@ -128,17 +129,19 @@ def test_who_is_refused_while_parameters_come_hears_why(tmp_path: Path) -> None:
     hub = Hub()
     (link,) = crews(hub, tmp_path, 1)
     (key,) = link.keys
-    bench = Mock(silence_timeout=lambda: 0.0, announced=lambda said: crew._anybody(0), ready=lambda: None)
-    bench.answers.in_hand = lambda key: (b"", [])
-    crew = WorkerProcess(keys(1, 0), link, bytes(32), WorkerBooks(tmp_path, [key], bytes(32)))
-    crew._bench = bench
+    begun = Mock(
+        receive_seconds=lambda: 0.0, announced=lambda coming: session._identities.any_key(), ready=lambda: None
+    )
+    begun.replies.in_hand = lambda key: (b"", [])
+    session = WorkerSession(keys(1, 0), link, bytes(32), WorkerBooks.open(tmp_path, [key], bytes(32)))
+    session._run = begun
     refused, parameters = (
         m.JoinRefused(reason="evicted"),
         m.Parameters(digest=bytes(32), size=8, blob=bytes(32), length=8),
     )
     link.box.put(key, m.record(refused))
     link.box.put(None, m.record(parameters))
-    outcome = crew.run()
+    outcome = WorkerProcess(session).run()
     assert (outcome.how, outcome.reason) == ("refused", "evicted")
 
 

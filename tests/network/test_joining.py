@@ -111,11 +111,11 @@ class Desk:
 
     def __init__(self, folder: Path, least_reward: int = 0) -> None:
         self.sent: list[m.Up | m.Chunk] = []
-        self.told: list[events.WorkerEvent] = []
-        self.journal = WorkerBooks(folder, [WORKER.public], MANAGER.public)
-        self.journal.begin(RUN)
+        self.events: list[events.WorkerEvent] = []
+        self.books = WorkerBooks.open(folder, [WORKER.public], MANAGER.public)
+        self.books.begin(RUN)
         self.identity = Identity(WORKER)
-        self.joining = Joining(self, self.journal, self.told.append, least_reward)  # type: ignore[arg-type]
+        self.joining = Joining(self, self.books, self.events.append, least_reward)  # type: ignore[arg-type]
 
     def send(self, key: bytes, message: bytes) -> None:
         self.sent.append(m.from_worker(message))
@@ -135,7 +135,7 @@ def test_terms_over_the_managers_last_head_are_signed_and_shown(tmp_path: Path, 
     first, again = desk.sent
     assert isinstance(first, m.SignedJoin) and first == again
     assert all(check.holds() for check in join_checks(RUN, WORKER.public, first.terms, first.signatures))
-    (event,) = desk.told
+    (event,) = desk.events
     assert isinstance(event, events.Signed) and (event.worker, event.deposit, event.entries) == (5, 40, size)
     assert "worker 5" in str(event) and "deposit of 40 credits" in str(event)
 
@@ -158,7 +158,7 @@ def test_terms_over_another_head_than_one_that_the_manager_signed_are_not_signed
     desk = Desk(tmp_path)
     with pytest.raises(InvalidProofError):
         bad(desk)
-    assert not desk.sent and not desk.told
+    assert not desk.sent and not desk.events
     desk.offered(8)
     assert len(desk.sent) == 1
 
@@ -173,7 +173,7 @@ def test_terms_of_another_run_are_not_signed(tmp_path: Path) -> None:
 def test_a_log_that_is_shorter_than_it_was_is_not_signed(tmp_path: Path, how: str) -> None:
     desk = Desk(tmp_path)
     if how == "paid":
-        desk.journal.paid(m.Receipts(first=0, head=note(9), receipts=[]))
+        desk.books.paid(m.Receipts(first=0, head=note(9), receipts=[]))
     elif how == "set up":
         desk.joining.begin(open_setup(setup_of(head=note(9)), MANAGER.public), [desk.identity])
     else:
@@ -203,8 +203,8 @@ def test_two_logs_that_are_as_long_are_evidence_and_nothing_is_signed(tmp_path: 
 def test_the_last_head_is_kept_as_verify_reads_it(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.offered(9)
-    desk.journal.paid(m.Receipts(first=9, head=note(11), receipts=[]))
-    desk.journal.save("waiting", True)
+    desk.books.paid(m.Receipts(first=9, head=note(11), receipts=[]))
+    desk.books.save("waiting", True)
     (kept,) = tmp_path.glob("head-*.txt")
     assert kept.read_text() == note(11)
 
@@ -220,7 +220,7 @@ def test_terms_are_shown_in_words_and_too_little_pay_is_declined(tmp_path: Path)
         why = desk.joining.begin(setup, [desk.identity])
         assert bool(why) == declined and not desk.sent
     assert why == "it pays 3 credits a line, and --least-reward is 4"
-    (event,) = desk.told
+    (event,) = desk.events
     for part in (
         "3 credits a line", "epochs: 2 of 100 lines", "4 rounds at most", "classic", "9 entries", "pending",
         "deposit", "public key", "address",

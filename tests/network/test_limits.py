@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the s
 
 def in_a_process(body: str) -> str:
     """What a process prints that bounds itself to 700 MiB, and then does something."""
-    script = f"from podlt.network.worker.limits import *\nimport torch\nbound = Memory(700 * 2**20)\n{body}"
+    script = f"from podlt.network.worker.limits import *\nimport torch\nbound = MemoryLimit.impose(700 * 2**20)\n{body}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -54,7 +54,7 @@ def test_shared_memory_is_no_way_around_the_bound() -> None:
 
 def test_a_bound_that_leaves_nothing_to_work_with_is_an_error_of_usage() -> None:
     with pytest.raises(UsageError, match=f"expected at least {LEAST >> 20} MiB"):
-        MemoryLimit(LEAST - 1)
+        MemoryLimit.impose(LEAST - 1)
 
 
 def test_the_status_file_is_read_as_the_system_writes_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_the_status_file_is_read_as_the_system_writes_it(monkeypatch: pytest.Mon
     asked: list[tuple[int, tuple[int, int]]] = []
     monkeypatch.setattr("podlt.network.worker.limits._STATUS", status)
     monkeypatch.setattr("resource.setrlimit", lambda which, limits: asked.append((which, limits)))
-    bound = MemoryLimit(2**30)
+    bound = MemoryLimit.impose(2**30)
     assert asked[-1][1][0] == 2**30 - (1024 + 512) * 1024
     assert bound.left == 2**30 - (2048 + 1024 + 512) * 1024
     status.write_text("VmData:\t  2048 kB\nRssFile:\t 9000000 kB\nRssShmem:\t 512 kB\n")

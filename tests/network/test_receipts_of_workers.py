@@ -77,14 +77,14 @@ class Simulated:
             for leaf in leaves:
                 tree.append(leaf)
 
-    def journal(self, folder: Path, *numbers: int) -> WorkerBooks:
+    def books(self, folder: Path, *numbers: int) -> WorkerBooks:
         folder.mkdir(parents=True, exist_ok=True)
         keys = [self.history.state.workers[n].key for n in numbers]
-        journal = WorkerBooks(folder, keys, self.begin.manager)
-        journal.begin(self.run)
+        books = WorkerBooks.open(folder, keys, self.begin.manager)
+        books.begin(self.run)
         for number, key in zip(numbers, keys, strict=True):
-            journal.admitted(key, number)
-        return journal
+            books.admitted(key, number)
+        return books
 
     def account(self, number: int) -> Account:
         return self.history.state.ledger.accounts[number]
@@ -104,13 +104,13 @@ def credits(earned: Account) -> list[int]:
 
 def test_who_heard_all_knows_what_the_ledger_says_deposits_and_evictions_too(sim: Simulated, tmp_path: Path) -> None:
     everybody = list(sim.history.state.workers)
-    journal = sim.journal(tmp_path, *everybody)
+    books = sim.books(tmp_path, *everybody)
     for paid in sim.told:
-        journal.paid(paid)
-        journal.paid(paid)  # twice is as once
+        books.paid(paid)
+        books.paid(paid)  # twice is as once
     for number in everybody:
-        assert credits(journal.status.workers[sim.key(number).hex()]) == credits(sim.account(number))
-    assert not journal.behind() and {sim.account(n).returned for n in everybody} == {0, 25}
+        assert credits(books.status.workers[sim.key(number).hex()]) == credits(sim.account(number))
+    assert not books.behind() and {sim.account(n).returned for n in everybody} == {0, 25}
 
 
 @given(st.data())
@@ -121,26 +121,26 @@ def test_what_was_missed_is_asked_for_and_then_all_is_as_the_ledger_says(
     folder = tmp_path_factory.mktemp("folder")
     number = data.draw(st.sampled_from(sorted(sim.history.state.workers)))
     key = sim.key(number)
-    journal, past = sim.journal(folder, number), ReceiptHistory(sim.path)
+    books, past = sim.books(folder, number), ReceiptHistory(sim.path)
     for at, paid in enumerate(sim.told):
         if data.draw(st.booleans()):
-            journal.paid(paid)
+            books.paid(paid)
         elif data.draw(st.integers(0, 3)) == 0:
-            journal.paid(sim.told[max(0, at - 2)])
+            books.paid(sim.told[max(0, at - 2)])
         if data.draw(st.integers(0, 3)) == 0:
-            journal = sim.journal(folder, number)
-        if data.draw(st.booleans()) and (first := journal.behind().get(key)) is not None:
+            books = sim.books(folder, number)
+        if data.draw(st.booleans()) and (first := books.behind().get(key)) is not None:
             missed = past.missed(number, first)
             assert missed is not None
-            journal.missed(key, missed)
-    journal.expect(len(sim.rows))
-    while (first := journal.behind().get(key)) is not None:
+            books.missed(key, missed)
+    books.expect(len(sim.rows))
+    while (first := books.behind().get(key)) is not None:
         missed = past.missed(number, first)
         assert missed is not None and missed.upto > first
-        journal.missed(key, missed)
-        assert journal.missed(key, missed) == {}  # again: nothing moves
+        books.missed(key, missed)
+        assert books.missed(key, missed) == {}  # again: nothing moves
     past.close()
-    assert credits(journal.status.workers[key.hex()]) == credits(sim.account(number))
+    assert credits(books.status.workers[key.hex()]) == credits(sim.account(number))
     kept = receipts.read(folder, sim.run)
     found = receipts.compare(kept, sim.rows, sim.heads[len(sim.rows)], sim.begin.manager, sim.run)
     assert found.receipts >= 2 and not found.contradictions and not found.beyond
@@ -151,15 +151,15 @@ def test_what_was_missed_comes_in_pages_that_fit_into_a_message(
 ) -> None:
     monkeypatch.setattr("podlt.network.session.receipts.PAGE_BYTES", 1500)
     monkeypatch.setattr("podlt.network.session.receipts.MARK", 8)
-    journal, past, pages = sim.journal(tmp_path, 2), ReceiptHistory(sim.path), 0
-    journal.expect(len(sim.rows))
-    while (first := journal.behind().get(sim.key(2))) is not None:
+    books, past, pages = sim.books(tmp_path, 2), ReceiptHistory(sim.path), 0
+    books.expect(len(sim.rows))
+    while (first := books.behind().get(sim.key(2))) is not None:
         missed = past.missed(2, first)
         assert missed is not None and len(m.record(missed)) < 1500 + 1000
-        journal.missed(sim.key(2), missed)
+        books.missed(sim.key(2), missed)
         pages += 1
     past.close()
-    assert pages > 5 and credits(journal.status.workers[sim.key(2).hex()]) == credits(sim.account(2))
+    assert pages > 5 and credits(books.status.workers[sim.key(2).hex()]) == credits(sim.account(2))
 
 
 def test_where_there_is_nothing_more_or_no_log_nothing_is_told(sim: Simulated, tmp_path: Path) -> None:
@@ -205,32 +205,32 @@ def spoiled(paid: m.Receipts, what: str) -> m.Receipts:
     ],
 )  # fmt: skip
 def test_a_receipt_that_does_not_prove_itself_moves_nothing(sim: Simulated, tmp_path: Path, what: str) -> None:
-    journal = sim.journal(tmp_path, 0, 1)
+    books = sim.books(tmp_path, 0, 1)
     for paid in sim.told[:3]:
-        journal.paid(paid)
-    before = msgspec.to_builtins(journal.status.workers)
+        books.paid(paid)
+    before = msgspec.to_builtins(books.status.workers)
     with pytest.raises(InvalidProofError):
-        journal.paid(spoiled(sim.told[3], what))
+        books.paid(spoiled(sim.told[3], what))
     with pytest.raises(InvalidProofError):
         first = sim.told[3].first
         bad = m.MissedReceipts(first=first, upto=first + 99, paid=[spoiled(sim.told[3], what)])
-        journal.missed(sim.key(0), bad)
-    assert msgspec.to_builtins(journal.status.workers) == before
-    assert journal.paid(sim.told[3])
+        books.missed(sim.key(0), bad)
+    assert msgspec.to_builtins(books.status.workers) == before
+    assert books.paid(sim.told[3])
 
 
 def test_missed_receipts_out_of_order_or_from_elsewhere_move_nothing(sim: Simulated, tmp_path: Path) -> None:
-    journal = sim.journal(tmp_path, 0)
+    books = sim.books(tmp_path, 0)
     pages = sim.told[:4]
     end = sim.told[4].first
     for wrong in (list(reversed(pages)), [pages[0], pages[0]], [*pages, sim.told[6]]):
         with pytest.raises(InvalidProofError):
-            journal.missed(sim.key(0), m.MissedReceipts(first=0, upto=end, paid=wrong))
-    assert journal.missed(sim.key(0), m.MissedReceipts(first=5, upto=end, paid=[])) == {}
-    assert journal.missed(sim.key(0), m.MissedReceipts(first=0, upto=0, paid=[])) == {}
-    assert credits(journal.status.workers[sim.key(0).hex()]) == [0] * 6
-    journal.missed(sim.key(0), m.MissedReceipts(first=0, upto=end, paid=pages))
-    assert journal.status.workers[sim.key(0).hex()].upto == end
+            books.missed(sim.key(0), m.MissedReceipts(first=0, upto=end, paid=wrong))
+    assert books.missed(sim.key(0), m.MissedReceipts(first=5, upto=end, paid=[])) == {}
+    assert books.missed(sim.key(0), m.MissedReceipts(first=0, upto=0, paid=[])) == {}
+    assert credits(books.status.workers[sim.key(0).hex()]) == [0] * 6
+    books.missed(sim.key(0), m.MissedReceipts(first=0, upto=end, paid=pages))
+    assert books.status.workers[sim.key(0).hex()].upto == end
 
 
 # -- a manager that tells two stories --------------------------------------------------------------------------------
@@ -257,9 +257,9 @@ class Forked:
 
 
 def test_kept_receipts_convict_a_manager_that_publishes_another_log(sim: Simulated, tmp_path: Path) -> None:
-    journal = sim.journal(tmp_path, 0, 1, 2)
+    books = sim.books(tmp_path, 0, 1, 2)
     for paid in sim.told:
-        journal.paid(paid)
+        books.paid(paid)
     kept = receipts.read(tmp_path, sim.run)
     last_join = 6
     fork = Forked(sim, last_join + 1)
@@ -275,12 +275,12 @@ def test_kept_receipts_convict_a_manager_that_publishes_another_log(sim: Simulat
 
 
 def test_two_heads_over_as_many_entries_are_kept_as_evidence_at_once(sim: Simulated, tmp_path: Path) -> None:
-    journal = sim.journal(tmp_path, 0)
+    books = sim.books(tmp_path, 0)
     for paid in sim.told:
-        journal.paid(paid)
+        books.paid(paid)
     fork = Forked(sim, len(sim.rows) - 1)
     with pytest.raises(InvalidProofError, match="two different logs"):
-        journal.paid(m.Receipts(first=sim.told[-1].first, head=fork.head, receipts=[]))
+        books.paid(m.Receipts(first=sim.told[-1].first, head=fork.head, receipts=[]))
     (evidence,) = tmp_path.glob("evidence-*.json")
     document = msgspec.json.decode(evidence.read_bytes())
     assert document["heads"] == [sim.told[-1].head, fork.head] and document["run"] == sim.run.hex()
@@ -289,9 +289,9 @@ def test_two_heads_over_as_many_entries_are_kept_as_evidence_at_once(sim: Simula
 def test_receipts_of_which_a_kill_left_a_part_are_read_and_spoiled_ones_are_named(
     sim: Simulated, tmp_path: Path
 ) -> None:
-    journal = sim.journal(tmp_path, 0)
+    books = sim.books(tmp_path, 0)
     for paid in sim.told[:4]:
-        journal.paid(paid)
+        books.paid(paid)
     path = receipts.path_of(tmp_path, sim.run)
     whole = receipts.read(tmp_path, sim.run)
     path.write_bytes(path.read_bytes() + b'{"first":7,"head')
@@ -304,14 +304,14 @@ def test_receipts_of_which_a_kill_left_a_part_are_read_and_spoiled_ones_are_name
 
 
 def test_what_a_crash_left_of_a_receipt_does_not_spoil_those_that_come_after_it(sim: Simulated, tmp_path: Path) -> None:
-    journal = sim.journal(tmp_path, 0)
+    books = sim.books(tmp_path, 0)
     for paid in sim.told[:4]:
-        journal.paid(paid)
+        books.paid(paid)
     path = receipts.path_of(tmp_path, sim.run)
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"first":7,"head' * 10_000)
     for paid in sim.told[4:]:
-        journal.paid(paid)
+        books.paid(paid)
     kept = path.read_bytes()
     assert kept.startswith(whole) and len(kept) > len(whole)
     assert len(receipts.read(tmp_path, sim.run)) == kept.count(b"\n")
@@ -320,11 +320,11 @@ def test_what_a_crash_left_of_a_receipt_does_not_spoil_those_that_come_after_it(
 def test_what_a_full_disk_does_not_take_is_not_booked_and_counts_as_missed(
     sim: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal, past = sim.journal(tmp_path, 0), ReceiptHistory(sim.path)
+    books, past = sim.books(tmp_path, 0), ReceiptHistory(sim.path)
     key = sim.key(0)
     first = next(i for i, paid in enumerate(sim.told) if paid.receipts)
     for paid in sim.told[:first]:
-        journal.paid(paid)
+        books.paid(paid)
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -333,40 +333,40 @@ def test_what_a_full_disk_does_not_take_is_not_booked_and_counts_as_missed(
         patch.setattr(os, "fsync", full)
         for paid in sim.told[first:]:
             with suppress(StorageError):
-                journal.paid(paid)
-        assert journal.status.workers[key.hex()].upto == sim.told[first].first
-        assert credits(journal.status.workers[key.hex()]) == [0] * 6
-    while key in (behind := journal.behind()):
+                books.paid(paid)
+        assert books.status.workers[key.hex()].upto == sim.told[first].first
+        assert credits(books.status.workers[key.hex()]) == [0] * 6
+    while key in (behind := books.behind()):
         missed = past.missed(0, behind[key])
         assert missed is not None
-        journal.missed(key, missed)
+        books.missed(key, missed)
     past.close()
-    assert credits(journal.status.workers[key.hex()]) == credits(sim.account(0))
+    assert credits(books.status.workers[key.hex()]) == credits(sim.account(0))
     assert {r.index for paid in receipts.read(tmp_path, sim.run) for r in paid.receipts} != set()
 
 
 def test_a_worker_that_starts_with_fewer_identities_forgets_nothing_of_the_others(
     sim: Simulated, tmp_path: Path
 ) -> None:
-    journal = sim.journal(tmp_path, 0, 1)
+    books = sim.books(tmp_path, 0, 1)
     for paid in sim.told:
-        journal.paid(paid)
-    journal.save("ended", False)
-    journal = sim.journal(tmp_path, 0)
-    journal.save("ended", False)
-    journal = sim.journal(tmp_path, 0, 1)
+        books.paid(paid)
+    books.save("ended", False)
+    books = sim.books(tmp_path, 0)
+    books.save("ended", False)
+    books = sim.books(tmp_path, 0, 1)
     for number in (0, 1):
-        assert credits(journal.status.workers[sim.key(number).hex()]) == credits(sim.account(number))
+        assert credits(books.status.workers[sim.key(number).hex()]) == credits(sim.account(number))
 
 
 def test_until_it_is_known_what_there_is_to_do_the_status_says_what_was_earned_last(
     sim: Simulated, tmp_path: Path
 ) -> None:
-    journal = sim.journal(tmp_path, 0)
+    books = sim.books(tmp_path, 0)
     for paid in sim.told:
-        journal.paid(paid)
-    journal.save("ended", False)
-    again = WorkerBooks(tmp_path, [sim.key(0)], sim.begin.manager)
+        books.paid(paid)
+    books.save("ended", False)
+    again = WorkerBooks.open(tmp_path, [sim.key(0)], sim.begin.manager)
     again.save("connecting", False)
     status, _ = read_status(tmp_path)
     assert (status.doing, status.run) == ("connecting", sim.run.hex())
@@ -381,8 +381,8 @@ def settled(trained: Trained, made: list[CrewLink]) -> None:
     """Every worker's own books must be those of the ledger."""
     for crew in made:
         crew.join()
-        assert crew.journal is not None
-        for earned in crew.journal.status.workers.values():
+        assert crew.books is not None
+        for earned in crew.books.status.workers.values():
             assert isinstance(earned, Earned) and earned.number >= 0
             assert credits(earned) == credits(trained.result.ledger[earned.number]), crew.lines
 
@@ -474,15 +474,15 @@ def test_who_left_is_paid_back_in_the_log_before_the_next_round(tmp_path: Path) 
 
 
 def test_what_an_older_podlt_wrote_of_a_worker_is_not_counted_twice(sim: Simulated, tmp_path: Path) -> None:
-    journal = sim.journal(tmp_path, 1)
-    path = journal._earned_path()
+    books = sim.books(tmp_path, 1)
+    path = books._earned_path()
     old = {sim.key(1).hex(): {"number": 1, "pending": 9, "vested": 99, "forfeited": 0, "tasks": 5, "round": 3}}
     path.write_bytes(msgspec.json.encode(old))
-    journal = sim.journal(tmp_path, 1)
-    assert journal.status.workers[sim.key(1).hex()].tasks == 5
+    books = sim.books(tmp_path, 1)
+    assert books.status.workers[sim.key(1).hex()].tasks == 5
     for paid in sim.told:
-        journal.paid(paid)
-    assert credits(journal.status.workers[sim.key(1).hex()]) == credits(sim.account(1))
+        books.paid(paid)
+    assert credits(books.status.workers[sim.key(1).hex()]) == credits(sim.account(1))
 
 
 def test_who_asks_for_the_past_and_was_never_admitted_is_told_nothing(tmp_path: Path) -> None:

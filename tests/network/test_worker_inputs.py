@@ -24,19 +24,23 @@ from podlt.network.worker.replies import Replies
 SIZE = 3 * CHUNK + 100
 
 
-class Hands:
-    """What an intake needs of `podlt.network.worker.hands.Hands`."""
+class Runtime:
+    """What `Inputs` needs of `podlt.execution.worker_runtime.WorkerRuntime`."""
+
+    line_bytes = 10
 
     def __init__(self) -> None:
         self.state = np.zeros(SIZE, np.uint8)
-        self.line_bytes = 10
-        self.held = 0
+        self.holds: list[bytes] = []
+        self.held = b""
 
-    def hold(self) -> None:
-        self.held += 1
+    def hold(self, parameters: np.ndarray, digest: bytes) -> None:
+        assert parameters is self.state and blob_digest(parameters.data) == digest
+        self.holds.append(digest)
+        self.held = digest
 
-    def let_go(self) -> None:
-        pass
+    def release(self) -> None:
+        self.held = b""
 
 
 SETUP: Any = SimpleNamespace(most_lines=4)
@@ -60,75 +64,76 @@ def changed(data: np.ndarray, base: np.ndarray, encoded: bytes) -> m.Parameters:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[Inputs, Hands, list[str]]]:
-    monkeypatch.setattr(inputs, "PATIENCE", 0)
+def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[Inputs, Runtime, list[str]]]:
+    monkeypatch.setattr(inputs, "SILENT_HEARTBEATS", 0)
 
-    def make() -> tuple[Inputs, Hands, list[str]]:
-        hands, said = Hands(), []
-        one = Inputs(SETUP, hands, Replies(False), None, lambda: b"k", 0.0, said.append)  # type: ignore[arg-type]
-        return one, hands, said
+    def make() -> tuple[Inputs, Runtime, list[str]]:
+        runtime, warnings = Runtime(), []
+        replies: Any = Replies(False)
+        one = Inputs(SETUP, runtime, runtime.state, replies, None, lambda: b"k", 0.0, warnings.append)  # type: ignore[arg-type]
+        return one, runtime, warnings
 
     return make
 
 
 def test_what_changed_is_applied_to_what_is_there(made: Any) -> None:
-    taken, hands, _ = made()
+    taken, runtime, _ = made()
     old = parameters(1)
     new = parameters(2, old)
     taken.announced(whole(old))
     for body in split(blob_digest(old.data), old):
-        taken.piece(memoryview(body))
-    assert taken.held == blob_digest(old.data) and hands.held == 1
+        taken.chunk(memoryview(body))
+    assert taken.held == blob_digest(old.data) and runtime.holds == [taken.held]
     encoded = b"".join(delta.encode(new, old))
     said = changed(new, old, encoded)
     taken.announced(said)
     assert taken.held == said.base, "what is there stays until all of the change has come"
     taken.announced(said)
     for body in [*split(said.blob, encoded)][::-1]:
-        taken.piece(memoryview(body))
-    assert taken.held == said.digest and np.array_equal(hands.state, new)
+        taken.chunk(memoryview(body))
+    assert taken.held == runtime.held == said.digest and np.array_equal(runtime.state, new)
 
 
 def test_who_has_another_base_asks_for_the_whole_at_once(made: Any) -> None:
-    taken, hands, _ = made()
+    taken, runtime, _ = made()
     old = parameters(1)
     new = parameters(2, old)
     said = changed(new, old, b"".join(delta.encode(new, old)))
     taken.announced(said)
-    asked = [want for _, want in taken.wants() if want.ranges]
-    assert [want.digest for want in asked] == [said.digest] and len(asked[0].ranges) == 4
+    asked = [request for _, request in taken.requests() if request.ranges]
+    assert [request.digest for request in asked] == [said.digest] and len(asked[0].ranges) == 4
     taken.announced(said)
     for offset, length in asked[0].ranges:
-        taken.piece(memoryview(message(said.digest, SIZE, offset, new[offset : offset + length])))
-    assert taken.held == said.digest and np.array_equal(hands.state, new)
+        taken.chunk(memoryview(message(said.digest, SIZE, offset, new[offset : offset + length])))
+    assert taken.held == runtime.held == said.digest and np.array_equal(runtime.state, new)
 
 
 def test_a_change_that_leads_elsewhere_is_found_out_and_the_whole_is_asked_for(made: Any) -> None:
-    taken, hands, told = made()
+    taken, runtime, warnings = made()
     old = parameters(1)
     new, other = parameters(2, old), parameters(3, old)
     taken.announced(whole(old))
     for body in split(blob_digest(old.data), old):
-        taken.piece(memoryview(body))
+        taken.chunk(memoryview(body))
     encoded = b"".join(delta.encode(other, old))
     said = changed(new, old, encoded)
     taken.announced(said)
     for body in split(said.blob, encoded):
-        taken.piece(memoryview(body))
-    assert taken.held == b"" and "asked for all parameters" in told[0]
-    assert said.digest in [want.digest for _, want in taken.wants()]
+        taken.chunk(memoryview(body))
+    assert taken.held == b"" and "asked for all parameters" in warnings[0]
+    assert said.digest in [request.digest for _, request in taken.requests()]
     for body in split(said.digest, new):
-        taken.piece(memoryview(body))
-    assert taken.held == said.digest and np.array_equal(hands.state, new)
+        taken.chunk(memoryview(body))
+    assert taken.held == runtime.held == said.digest and np.array_equal(runtime.state, new)
 
 
 def test_parameters_that_a_task_names_and_nobody_announced_are_asked_about(made: Any) -> None:
     taken, _, _ = made()
     new = parameters(1)
     taken.needed(blob_digest(new.data))
-    assert [want for _, want in taken.wants()] == [m.GetChunks(digest=blob_digest(new.data), ranges=[])]
+    assert [request for _, request in taken.requests()] == [m.GetChunks(digest=blob_digest(new.data), ranges=[])]
     taken.announced(whole(new))
-    assert all(want.digest == blob_digest(new.data) for _, want in taken.wants())
+    assert all(request.digest == blob_digest(new.data) for _, request in taken.requests())
 
 
 @pytest.mark.parametrize(

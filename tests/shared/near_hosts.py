@@ -32,10 +32,11 @@ from podlt.recipe import Recipe
 class HostThread(HostProcess):
     """A host in a thread, with the same messages over the same kind of socket."""
 
-    def __init__(self) -> None:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
-        self.connection, theirs = socket.socketpair()
-        self._popen = _Thread(theirs, self._log)  # type: ignore[assignment]
+    @classmethod
+    def start(cls) -> HostThread:
+        log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
+        ours, theirs = socket.socketpair()
+        return cls(_Thread(theirs, log), ours, log)  # type: ignore[arg-type]
 
 
 class _Thread:

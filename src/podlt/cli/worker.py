@@ -111,7 +111,12 @@ def worker(
 
 
 def _work(
-    invitation: str, asked: WorkerOptions, memory: int | None, options: Options, leaving: _Leaving, tell: events.Teller
+    invitation: str,
+    asked: WorkerOptions,
+    memory: int | None,
+    options: Options,
+    leaving: _Leaving,
+    tell: events.WorkerListener,
 ) -> Any:
     """Works until the end; returns the outcome."""
     from podlt.network.access.worker_key import load_or_create_keys
@@ -120,8 +125,8 @@ def _work(
     from podlt.network.worker.folder import lock, make_folder
 
     invited = read_invitation(invitation)
-    cores = limits.keep_to_cores(asked.cpus)
-    bound = limits.MemoryLimit(memory) if memory is not None else None
+    cores = limits.bind_to_cores(asked.cpus)
+    bound = limits.MemoryLimit.impose(memory) if memory is not None else None
     make_folder(asked.home)
     held = lock(asked.home)
     is_new = not asked.key_file.exists()
@@ -129,37 +134,30 @@ def _work(
     if is_new:
         tell(events.KeyMade(file=str(asked.key_file), public_key=keys[0].public.hex()))
     options.hint = "try again with the same command: your keys and receipts are safe"
-    tell(events.Preparing(what="loading PyTorch"))
+    tell(events.StepStarted(what="loading PyTorch"))
     import torch
 
     from podlt.network.worker.books import WorkerBooks
+    from podlt.network.worker.identity import OwnerSettings
     from podlt.network.worker.preflight import check_disk
     from podlt.network.worker.process import WorkerProcess
+    from podlt.network.worker.session import WorkerSession
     from podlt.program.validate import MAX_BYTES
 
     torch.set_grad_enabled(False)
     check_disk(asked.home)
-    books = WorkerBooks(asked.home, [key.public for key in keys], invited.manager)
+    books = WorkerBooks.open(asked.home, [key.public for key in keys], invited.manager)
     public = [key.public.hex() for key in keys]
     servers = invited.urls(websocket=True) if asked.websocket else invited.servers
-    tell(events.Invited(servers=servers, manager=invited.manager.hex(), public_keys=public))
+    tell(events.Connecting(servers=servers, manager=invited.manager.hex(), public_keys=public))
     link = join(invited, keys, websocket=asked.websocket)
-    crew = WorkerProcess(
-        keys,
-        link,
-        invited.manager,
-        books,
-        tell=tell,
-        memory=MAX_BYTES if bound is None else min(MAX_BYTES, bound.left),
-        threads=cores,
-        least_reward=asked.least_reward,
-        cheat=asked.cheat,
-        leaving=leaving,
-    )
-    watch = Watch(crew, link, books, tell, leaving.moment, bound.adjust if bound is not None else _nothing)
+    allowed = MAX_BYTES if bound is None else min(MAX_BYTES, bound.left)
+    settings = OwnerSettings(allowed, cores, asked.least_reward, asked.cheat)
+    session = WorkerSession(keys, link, invited.manager, books, settings, listener=tell, leaving=leaving)
+    watch = Watch(session, link, books, tell, leaving.moment, bound.adjust if bound is not None else _nothing)
     try:
         with watch:
-            outcome = crew.run()
+            outcome = WorkerProcess(session).run()
     finally:
         link.close()
         os.close(held)

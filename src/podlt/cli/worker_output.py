@@ -21,7 +21,7 @@ SLOW_SECONDS = 5.0
 
 
 @contextmanager
-def worker_output(watching: LogOptions) -> Iterator[events.Teller]:
+def worker_output(watching: LogOptions) -> Iterator[events.WorkerListener]:
     """The listener of a worker process: prints events as the options ask for, and writes the log.
 
     Args:
@@ -31,7 +31,7 @@ def worker_output(watching: LogOptions) -> Iterator[events.Teller]:
         UsageError: an option of the log is malformed, its file cannot be written, or a package is missing.
     """
     with ExitStack() as stack:
-        tellers: list[events.Teller] = []
+        tellers: list[events.WorkerListener] = []
         if watching.as_json:
             tellers.append(write_json)
         elif not watching.quiet:
@@ -90,7 +90,7 @@ class Watch:
     """
 
     def __init__(
-        self, crew: Any, link: Any, journal: Any, tell: events.Teller, until: float, also: Callable[[], None]
+        self, crew: Any, link: Any, journal: Any, tell: events.WorkerListener, until: float, also: Callable[[], None]
     ) -> None:
         self._crew, self._link, self._journal = crew, link, journal
         self._tell, self._until, self._also = tell, until, also
@@ -128,12 +128,10 @@ class Watch:
             self._also()
             now, connected = time.monotonic(), self._link.connected
             if connected != was:
-                self._tell(
-                    events.Connected(again=ever) if connected else events.Disconnected(reason=plain(self._link.why))
-                )
+                self._tell(events.LinkUp(again=ever) if connected else events.LinkDown(reason=plain(self._link.why)))
                 was, ever = connected, ever or connected
             elif not ever and not said and now - self._begun > SLOW_SECONDS:
-                self._tell(events.Disconnected(reason=plain(self._link.why) or "no answer yet"))
+                self._tell(events.LinkDown(reason=plain(self._link.why) or "no answer yet"))
                 said = True
             if now - shown >= SHOW_SECONDS and ever:
                 shown, progress = now, self._progress(connected)

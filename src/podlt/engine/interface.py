@@ -1,4 +1,4 @@
-"""What a run needs of an engine, wherever its workers are: tasks out, answers in, and who comes and goes."""
+"""What a run needs of an engine, wherever its workers are: tasks out, replies in, and who comes and goes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import numpy as np
 from podlt.crypto import SigningKey
 from podlt.data.field import Field
 from podlt.engine.local import frames
-from podlt.engine.local.engine import Restarted
 from podlt.program.ir import Program
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinSignatures, JoinTerms, TreeSize
@@ -23,7 +22,9 @@ class Member(msgspec.Struct, frozen=True):
     """Somebody who asks to be admitted.
 
     Attributes:
-        key: its public key. terms: those that it signed, or None if it was offered none yet. signatures: on these.
+        key: its public key.
+        terms: those that it signed, or None if it was offered none yet.
+        signatures: on these.
     """
 
     key: bytes
@@ -32,14 +33,39 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """A worker is gone, or too late, without fraud: what it holds is to be dealt again."""
+    """A worker is gone, or too late, without fraud: what it holds is to be dealt again.
+
+    Attributes:
+        worker: its number.
+        reason: in words.
+    """
 
     worker: int
     reason: str
 
 
+class Restarted(msgspec.Struct, frozen=True):
+    """A host of workers had died or hung, and was replaced.
+
+    Attributes:
+        process: its number among the hosts.
+        status: its exit status.
+        workers: the numbers of those that it hosts.
+    """
+
+    process: int
+    status: int
+    workers: list[int]
+
+
 class Moved(msgspec.Struct, frozen=True):
-    """An entry that moved credits: its number in the log, its bytes, and its audit path to the root of the head."""
+    """An entry that moved credits.
+
+    Attributes:
+        index: its number in the log.
+        entry: its bytes.
+        proof: its audit path to the root of the head.
+    """
 
     index: int
     entry: bytes
@@ -50,8 +76,10 @@ class DurableEntries(msgspec.Struct, frozen=True):
     """Entries of the log that are on the disk now: those from number `first` to the end of the head.
 
     Attributes:
-        size: how many entries the head is over; head: a signed note (`podlt.log.tree_head`); moved: those among them
-            that moved credits.
+        first: the number of the first of them.
+        size: how many entries the head is over.
+        head: a signed note (`podlt.log.tree_head`).
+        moved: those among them that moved credits.
     """
 
     first: int
@@ -64,7 +92,7 @@ Event = frames.Results | frames.ExecutionFailed | frames.HostOpenings | Restarte
 
 
 class Engine(Protocol):
-    """Carries tasks to workers, and their answers back. One thread calls it, but `receipt` may come from another."""
+    """Carries tasks to workers, and their replies back. One thread calls it, but `receipt` may come from another."""
 
     @property
     def processes(self) -> int:
@@ -82,6 +110,7 @@ class Engine(Protocol):
         """Begins to work for a run; returns who is there at once.
 
         Args:
+            begin: the run's first entry.
             seen: the last tree head, for workers to sign.
 
         Raises:
@@ -127,7 +156,10 @@ class Engine(Protocol):
         """Sends tasks to their holders.
 
         Args:
-            buffer, lines: where the round's lines lie; bounds: where each fragment begins and ends among them;
+            buffer: which of the two block buffers holds the round's lines.
+            lines: how many they are.
+            bounds: where each fragment begins and ends among them.
+            assignments: the tasks, at least one.
             again: whether these tasks come on top of others of the same round.
         """
 
@@ -145,10 +177,10 @@ class Engine(Protocol):
         """
 
     def receipt(self, receipt: DurableEntries) -> None:
-        """Entries are durable: workers may be told. Called on any thread, in the order of the log."""
+        """Entries are durable: receipts may go to workers. Called on any thread, in the order of the log."""
 
     def finish(self, outcome: str, reason: str) -> None:
-        """The run ended ("complete") or stopped ("stopped"): tells the workers."""
+        """The run ended ("complete") or stopped ("stopped"): informs the workers."""
 
     def close(self) -> None:
         """Ends what was started."""
@@ -158,8 +190,15 @@ class Job(msgspec.Struct, frozen=True):
     """What an engine has to know of a run before it starts.
 
     Attributes:
-        directory: of the run, already made; key: the manager's; seeds: the private keys of this machine's workers;
-        workers: how many the recipe asks for; block_lines: the most lines of a block.
+        directory: of the run, already made.
+        key: the manager's.
+        seeds: the private keys of this machine's workers.
+        workers: how many the recipe asks for.
+        program: the training step.
+        fields: the fields of a line.
+        block_lines: the most lines of a block.
+        local_steps: optimizer steps within a task, at least 1.
+        local_lr: their learning rate; None where there is one step.
     """
 
     directory: Path
@@ -177,7 +216,8 @@ class Workplace(Protocol):
     """Where the workers of a run are.
 
     Attributes:
-        name: what the run's settings say; keeps_keys: whether the workers' private keys are in the run's directory.
+        name: what the run's settings say.
+        keeps_keys: whether the workers' private keys are in the run's directory.
     """
 
     name: str

@@ -1,21 +1,98 @@
-"""Workers that neither come nor go: their keys are the run's, and whatever hosts them is replaced when it dies."""
+"""What the engines `local` and `ray` share: workers that neither come nor go, and the memory of their rounds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from podlt.engine.interface import DurableEntries, Lost, Member
+import msgspec
+import numpy as np
+
+from podlt.crypto import SigningKey, blob_digest
+from podlt.engine.interface import DurableEntries, Job, Lost, Member
+from podlt.engine.local import frames
+from podlt.engine.shared_memory import RunMemory
+from podlt.execution.setup import ExecutionSetup
+from podlt.log.merkle import EMPTY_ROOT
+from podlt.program.layout import state_layout, update_layout
+from podlt.protocol.entries import Begin, identity
 from podlt.protocol.messages import JoinSignatures, JoinTerms, TreeSize
 
 
+def host_setup(job: Job) -> frames.HostSetup:
+    """What hosts need of a job, before there is a run, and without their workers."""
+    return frames.HostSetup(
+        execution=ExecutionSetup(b"", job.fields, job.block_lines, job.local_steps, job.local_lr),
+        program=job.program.to_bytes(),
+        seen=TreeSize(0, EMPTY_ROOT),
+        workers=[],
+        slots=len(job.seeds),
+    )
+
+
+def hosted_workers(job: Job, cheats: Mapping[str, str]) -> list[frames.Hosted]:
+    """The workers of a job, in the order of their numbers.
+
+    Args:
+        job: has their keys.
+        cheats: worker number (as text) -> what it does.
+    """
+    return [frames.Hosted(number, seed, cheats.get(str(number), "")) for number, seed in enumerate(job.seeds)]
+
+
+def run_memory(job: Job) -> RunMemory:
+    """Memory for a job's parameters, updates and lines.
+
+    Raises:
+        EngineError: there is not enough.
+    """
+    state, update = state_layout(job.program).nbytes, update_layout(job.program).nbytes
+    return RunMemory.allocate(state, update, len(job.seeds), job.fields, job.block_lines)
+
+
 class FixedMembers:
-    """What an `Engine` of such workers says of who is there; `_keys` are theirs, in the order of their numbers."""
+    """The part of an `Engine` that is about who is there, and about memory. What hosts a worker and dies is replaced.
+
+    Args:
+        setup: what every host needs, without its workers.
+        workers: all of them, in the order of their numbers.
+        memory: of the run.
+    """
 
     elastic = False
-    _keys: list[bytes]
 
-    def _signed(self, joins: Mapping[int, JoinSignatures], seen: TreeSize) -> list[Member]:
+    def __init__(self, setup: frames.HostSetup, workers: Sequence[frames.Hosted], memory: RunMemory) -> None:
+        self._setup, self._memory = setup, memory
+        self._keys = [SigningKey(worker.seed).public for worker in workers]
+
+    # -- memory ------------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> np.ndarray:
+        """The parameters' bytes (uint8); the manager alone writes them, between rounds."""
+        return self._memory.state.bytes
+
+    def block(self, buffer: int, lines: int) -> dict[str, np.ndarray]:
+        """Where the lines of a block go, field by field."""
+        return self._memory.block.views(buffer, lines)
+
+    def slot(self, seat: int) -> np.ndarray:
+        """The update (uint8 bytes) of the task that was dealt to `seat`."""
+        return self._memory.slot(seat)
+
+    def digest(self, seat: int) -> bytes:
+        """The digest of that update."""
+        return blob_digest(self.slot(seat).data)
+
+    # -- members -----------------------------------------------------------------------------------------------------
+
+    def _enter_run(self, begin: Begin, seen: TreeSize) -> None:
+        """From now on hosts are set up for a run."""
+        execution = msgspec.structs.replace(self._setup.execution, run=identity(begin))
+        self._setup = msgspec.structs.replace(self._setup, execution=execution, seen=seen)
+
+    def _signed(self, joins: Mapping[int, JoinSignatures]) -> list[Member]:
         """All workers, with what each signed: its number, no deposit, and the tree head that was there."""
+        seen = self._setup.seen
         terms = [JoinTerms(number, 0, seen.size, seen.root) for number in range(len(self._keys))]
         return [Member(key, terms[number], joins[number]) for number, key in enumerate(self._keys)]
 
@@ -28,7 +105,7 @@ class FixedMembers:
         return []
 
     def departures(self) -> list[Lost]:
-        """Nobody leaves: what hosts a worker and dies is replaced."""
+        """Nobody leaves."""
         return []
 
     def admitted(self, member: Member, number: int) -> None:

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import numpy as np
 
@@ -22,10 +23,14 @@ class Region:
     """Anonymous shared memory, given to child processes by its file descriptor.
 
     Args:
-        nbytes: its size; descriptor: of a region that another process made.
+        nbytes: its size.
+        descriptor: of a region that another process made.
+
+    Attributes:
+        bytes: the memory (uint8); at least `ALIGNMENT` of them.
 
     Raises:
-        EngineError: there is not enough memory; said before anything is written to it.
+        EngineError: there is not enough memory; raised before anything is written to it.
     """
 
     def __init__(self, nbytes: int, descriptor: int | None = None) -> None:
@@ -75,7 +80,9 @@ class BlockBuffer:
     """Room for the lines of two blocks (one is filled while the other is worked on), field by field.
 
     Args:
-        fields: the fields of a line; lines: the most lines that a block holds.
+        fields: the fields of a line.
+        lines: the most lines that a block holds.
+        descriptor: of a buffer that another process made.
     """
 
     def __init__(self, fields: Sequence[Field], lines: int, descriptor: int | None = None) -> None:
@@ -96,3 +103,56 @@ class BlockBuffer:
             raw = self.region.bytes[start : start + width * lines]
             result[field.name] = raw.view(DTYPES[field.dtype]).reshape(lines, *field.shape)
         return result
+
+
+class RunMemory:
+    """What a run's manager shares with the hosts of its workers.
+
+    Args:
+        state: the parameters.
+        updates: one update after another, a slot for each seat.
+        block: the lines of two blocks.
+        update_bytes: size of an update.
+    """
+
+    def __init__(self, state: Region, updates: Region, block: BlockBuffer, update_bytes: int) -> None:
+        self.state, self.updates, self.block, self.update_bytes = state, updates, block, update_bytes
+
+    @classmethod
+    def allocate(
+        cls, state_bytes: int, update_bytes: int, slots: int, fields: Sequence[Field], lines: int
+    ) -> RunMemory:
+        """Memory for a run.
+
+        Args:
+            state_bytes: size of the parameters' layout.
+            update_bytes: size of an update's layout.
+            slots: how many updates there are in a round.
+            fields: the fields of a line.
+            lines: the most lines that a block holds.
+
+        Raises:
+            EngineError: there is not enough.
+        """
+        with ExitStack() as undo:  # what was taken is given back where the rest cannot be had
+            state = Region(state_bytes)
+            undo.callback(state.close)
+            updates = Region(slots * update_bytes)
+            undo.callback(updates.close)
+            memory = cls(state, updates, BlockBuffer(fields, lines), update_bytes)
+            undo.pop_all()
+        return memory
+
+    @property
+    def descriptors(self) -> list[int]:
+        """Of the parameters, the block and the updates, as hosts take them."""
+        return [self.state.descriptor, self.block.region.descriptor, self.updates.descriptor]
+
+    def slot(self, seat: int) -> np.ndarray:
+        """The update (uint8) of a seat."""
+        return self.updates.bytes[seat * self.update_bytes : (seat + 1) * self.update_bytes]
+
+    def close(self) -> None:
+        """Gives the memory back."""
+        for region in (self.state, self.updates, self.block.region):
+            region.close()

@@ -16,7 +16,15 @@ from podlt.protocol.messages import Task
 
 @dataclass
 class Execution:
-    """One execution: the task, its inputs, and where the update goes (uint8 bytes of the update's layout)."""
+    """One execution.
+
+    Attributes:
+        task: names the inputs.
+        state: parameters and buffers by name.
+        batch: the fragment's fields.
+        out: where the update goes (uint8 bytes of its layout).
+        faked: whether a cheater wrote something else there.
+    """
 
     task: Task
     state: Mapping[str, torch.Tensor]
@@ -56,15 +64,15 @@ def random(honest: Execute, seed: bytes) -> Execute:
 
 def stale(honest: Execute, seed: bytes) -> Execute:
     """Works once, and returns that update for ever."""
-    kept: list[np.ndarray] = []
+    first: list[np.ndarray] = []
 
     def execute(work: Execution) -> None:
-        if kept:
-            work.out[:] = kept[0]
+        if first:
+            work.out[:] = first[0]
             work.faked = True
         else:
             honest(work)
-            kept.append(work.out.copy())
+            first.append(work.out.copy())
 
     return execute
 
@@ -188,7 +196,9 @@ def cheating(spec: str, honest: Execute, seed: bytes) -> Execute:
 
     Args:
         spec: a name of `CHEATS`, "selective:RATE" with a rate in (0, 1], or "coalition": sign-flips that are the same
-            for all of them; seed: its own secret, to draw from.
+            for all of them.
+        honest: the execution that it wraps.
+        seed: its own secret, to draw from.
 
     Raises:
         UsageError: no such cheat.

@@ -13,11 +13,11 @@ from podlt.program.operations import EXACT_ARITHMETIC
 
 
 class Conformance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a machine says of its arithmetic.
+    """What a machine computes. Empty where the arithmetic is PyTorch's own, which promises nothing between machines.
 
     Attributes:
-        digest: over the golden vectors as it computes them, hex; differing: the first that differs, or nothing.
-            Both are empty where the arithmetic is PyTorch's own, which promises nothing between machines.
+        digest: over the golden vectors as it computes them, hex.
+        differing: the first that differs, or nothing.
     """
 
     digest: str = ""

@@ -19,7 +19,9 @@ class TaskExecutor:
     """A pure function of parameters, lines and randomness, as a program defines it.
 
     Args:
-        program: a validated program; local_steps, local_lr: the recipe's.
+        program: a validated program.
+        local_steps: optimizer steps within a task, at least 1.
+        local_lr: their learning rate; None where there is one step.
     """
 
     def __init__(self, program: Program, local_steps: int, local_lr: float | None) -> None:
@@ -47,8 +49,10 @@ class TaskExecutor:
         """Writes the update of a fragment.
 
         Args:
-            state: parameters and buffers by name; batch: the fragment's fields (see `as_batch`);
-            randomness: the task's 32 bytes; out: uint8 bytes in the update's layout.
+            state: parameters and buffers by name.
+            batch: the fragment's fields (see `as_batch`).
+            randomness: the task's 32 bytes.
+            out: uint8 bytes in the update's layout.
         """
         seed, views = int.from_bytes(randomness[:8], "big"), self._layout.views(out)
         if self._local_steps > 1:

@@ -1,4 +1,4 @@
-"""The workers of one process, whatever brings their tasks and takes their updates: they check, execute, sign and open.
+"""The runtime of workers, whatever brings their tasks: checks a task's inputs, executes it, commits to the update.
 
 A process executes its workers' tasks one after another on one thread, on one copy of the parameters.
 """
@@ -6,162 +6,184 @@ A process executes its workers' tasks one after another on one thread, on one co
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 
+import msgspec
 import numpy as np
+import torch
 
 from podlt import crypto
 from podlt.data.dataset import fragment_digest_of
-from podlt.engine.local import frames
-from podlt.errors import PodltError
+from podlt.errors import EngineError, InvalidProofError, PodltError
 from podlt.execution.adversary import Execute, Execution, cheating, watched
-from podlt.execution.conformance import conformance
+from podlt.execution.setup import ExecutionSetup
 from podlt.execution.task_executor import TaskExecutor, as_batch
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
-from podlt.program.validate import validate
-from podlt.protocol.messages import Committed, JoinSignatures, JoinTerms, Opened, Task
+from podlt.program.validate import MAX_BYTES, check_lines, validate
+from podlt.protocol.messages import Committed, Opened, Task
 from podlt.protocol.worker import Worker
 
-BATCH = 8
-"""How many commitments travel together."""
+EXECUTION_ERRORS = (PodltError, RuntimeError, IndexError, ValueError)
+"""What executing a validated program on lines of the right form may raise: such a task fails, and no process ends."""
 
-Slot = Callable[[frames.DealtTask], np.ndarray]
-Tell = Callable[[frames.Results | frames.ExecutionFailed], None]
+
+class Executed(msgspec.Struct, frozen=True):
+    """A task that was executed and committed to.
+
+    Attributes:
+        update: uint8 bytes in the update's layout.
+        digest: of these.
+        committed: the worker's signed commitment to it.
+        faked: whether the worker cheated.
+        proof: seconds for checking, hashing and committing.
+        compute: seconds for the task itself.
+    """
+
+    update: np.ndarray
+    digest: bytes
+    committed: Committed
+    faked: bool
+    proof: float
+    compute: float
 
 
 class WorkerRuntime:
-    """Identities that share a process, a program and its parameters.
+    """Executes tasks of one run for the workers of one process.
 
     Args:
-        setup: of the run; its workers join by `join`.
+        program: a validated program.
+        setup: of the run.
 
     Attributes:
-        conformance: what this machine says of its arithmetic; state_bytes, update_bytes: the sizes of the layouts.
-
-    Raises:
-        InvalidProofError: the program is none that may be executed.
+        arithmetic: the program's.
+        state_bytes: size of the parameters' layout.
+        update_bytes: size of an update's layout.
+        line_bytes: size of one line.
     """
 
-    def __init__(self, setup: frames.HostSetup) -> None:
-        program = Program.from_bytes(setup.program)
-        validate(program, lines=setup.block_lines)
-        self._run, self._seen = setup.run, setup.seen
-        self._program_digest, self._fields = program.digest, setup.fields
-        self.conformance = conformance(program.arithmetic)
+    def __init__(self, program: Program, setup: ExecutionSetup) -> None:
+        self._run, self._program_digest, self._fields = setup.run, program.digest, setup.fields
         self._executor = TaskExecutor(program, setup.local_steps, setup.local_lr)
-        self._layout, self._update = state_layout(program), update_layout(program)
-        self.state_bytes, self.update_bytes = self._layout.nbytes, self._update.nbytes
+        self._layout, self._update_layout = state_layout(program), update_layout(program)
+        self.arithmetic = program.arithmetic
+        self.state_bytes, self.update_bytes = self._layout.nbytes, self._update_layout.nbytes
+        self.line_bytes = sum(field.row_bytes for field in setup.fields)
         self._workers: dict[int, Worker] = {}
-        self._execute: dict[int, Execute] = {}
-        self._copied = False
-        self._parameters, self._hashing = b"", 0.0
+        self._cheats: dict[int, Execute] = {}
+        self._honest: Execute = self._execute_program
+        self._state: Mapping[str, torch.Tensor] = {}
+        self._parameters = b""
+        self._unchanging = ExitStack()
 
-    def join(self, workers: Sequence[frames.Hosted]) -> list[JoinSignatures]:
-        """Takes identities in; returns their signatures on joining the run, without a deposit."""
-        self._copied = self._copied or any(h.cheat == "copycat" for h in workers)
-        honest = watched(self.execute) if self._copied else self.execute
-        for h in workers:
-            self._workers[h.number] = Worker(h.number, crypto.SigningKey(h.seed), self._run)
-            self._execute[h.number] = cheating(h.cheat, self.execute, h.seed) if h.cheat else honest
-        size, root = self._seen.size, self._seen.root
-        return [self._workers[h.number].join(JoinTerms(h.number, 0, size, root)) for h in workers]
-
-    def execute(self, work: Execution) -> None:
-        """The honest execution: writes the update of a fragment, a pure function of the task."""
-        self._executor(work.state, work.batch, work.task.randomness, work.out)
-
-    @contextmanager
-    def inputs(self, parameters: np.ndarray, block: Mapping[str, np.ndarray], *, proof: bool = True) -> Iterator[None]:
-        """What tasks within start from: nobody writes to it.
+    @classmethod
+    def load(cls, program: Program, setup: ExecutionSetup, memory: int = MAX_BYTES) -> WorkerRuntime:
+        """A runtime for a program that came from elsewhere.
 
         Args:
-            parameters: the state's bytes (uint8), beginning at a multiple of 64; block: the round's lines, by field;
-            proof: false only for measuring.
+            program: as it was decoded.
+            setup: of the run.
+            memory: the most bytes that a task's tensors may take.
+
+        Raises:
+            InvalidProofError: the program is none that may be executed.
+            EngineError: a task of it takes more memory than that.
+        """
+        validate(program, lines=setup.block_lines)
+        if memory < MAX_BYTES:
+            try:
+                check_lines(program, setup.block_lines, memory)
+            except InvalidProofError as error:
+                raise EngineError(
+                    f"this run needs more memory than the {memory >> 20} MiB that are left of --memory: {error.reason}"
+                ) from None
+        return cls(program, setup)
+
+    def add(self, worker: Worker, *, cheat: str = "", secret: bytes = b"") -> None:
+        """Takes a worker in; one of the same number makes way for it.
+
+        Args:
+            worker: its side of the protocol.
+            cheat: what it does instead of working (`podlt.execution.adversary`).
+            secret: the cheater's own, to draw from.
+
+        Raises:
+            UsageError: no such cheat.
+        """
+        self._workers[worker.number] = worker
+        self._cheats.pop(worker.number, None)
+        if cheat:
+            self._cheats[worker.number] = cheating(cheat, self._execute_program, secret)
+        if cheat == "copycat":
+            self._honest = watched(self._execute_program)
+
+    def hold(self, parameters: np.ndarray, digest: bytes) -> None:
+        """Tasks start from these parameters, which nobody writes to until `release`.
+
+        Args:
+            parameters: the state's bytes (uint8), beginning at a multiple of 64; there may be more behind them.
+            digest: of these, as tasks name it.
+        """
+        self.release()
+        self._parameters, self._state = digest, self._layout.views(parameters)
+        self._unchanging.enter_context(self._executor.unchanging(self._state))
+
+    def release(self) -> None:
+        """The parameters may be written to: no task can be executed until `hold`."""
+        self._unchanging.close()
+        self._parameters, self._state = b"", {}
+
+    def execute(self, seat: int, holder: int, task: Task, lines: Mapping[str, np.ndarray], out: np.ndarray) -> Executed:
+        """Executes a task after a look at its inputs, and commits to the update.
+
+        Args:
+            seat: the worker that the task was dealt to at first.
+            holder: the worker that executes it.
+            task: names its inputs.
+            lines: the fragment, by field: (lines, *shape).
+            out: where the update goes (uint8), `update_bytes` long.
+
+        Raises:
+            PodltError: the task names other inputs than those at hand, or the program fails on them.
+            RuntimeError: PyTorch fails on them.
+            IndexError: as RuntimeError.
+            ValueError: as RuntimeError.
         """
         started = time.perf_counter()
-        self._parameters = crypto.blob_digest(parameters.data) if proof else b""
-        self._hashing = time.perf_counter() - started
-        self._block, self._state = block, self._layout.views(parameters)
-        try:
-            with self._executor.unchanging(self._state):
-                yield
-        finally:
-            self._block, self._state = {}, {}
+        self._check_inputs(task, lines)
+        checked = time.perf_counter()
+        faked = self.compute(holder, task, lines, out)
+        computed = time.perf_counter()
+        digest = crypto.blob_digest(out.data)
+        committed = self._workers[holder].commit(seat, task, digest)
+        proof = checked - started + time.perf_counter() - computed
+        return Executed(out, digest, committed, faked, proof, computed - checked)
 
-    def work(self, deal: frames.Deal, slot: Slot, tell: Tell) -> None:
-        """Executes tasks within `inputs`.
-
-        Args:
-            slot: where the update of a task goes (uint8); it is whole when its commitment is told;
-            tell: takes the answers, a few commitments at a time.
-        """
-        batch = _Batch(deal.pieces[0].task.round, self._hashing)
-        self._hashing = 0.0
-        for piece in deal.pieces:
-            try:
-                self._piece(piece, slot(piece), batch, proof=deal.proof)
-            except (PodltError, RuntimeError, IndexError, ValueError) as error:
-                place = {"round": piece.task.round, "seat": piece.seat, "holder": piece.holder}
-                tell(frames.ExecutionFailed(**place, message=str(error)))
-            if len(batch.done) >= BATCH:
-                tell(batch.take())
-        if batch.done:
-            tell(batch.take())
+    def compute(self, holder: int, task: Task, lines: Mapping[str, np.ndarray], out: np.ndarray) -> bool:
+        """Writes the update of a fragment, without any proof; returns whether it was faked. As `execute`."""
+        self._update_layout.clear_gaps(out)  # they count for the digest
+        work = Execution(task, self._state, as_batch(lines), out)
+        self._cheats.get(holder, self._honest)(work)
+        return work.faked
 
     def open(self, round: int) -> list[Opened]:
         """Every opening that the workers owe in a round."""
         return [opened for worker in self._workers.values() for opened in worker.open(round)]
 
-    def _piece(self, piece: frames.DealtTask, slot: np.ndarray, batch: _Batch, *, proof: bool) -> None:
-        started = time.perf_counter()
-        arrays = {name: values[piece.start : piece.stop] for name, values in self._block.items()}
-        if proof:
-            self._check_inputs(piece.task, arrays)
-        checked = time.perf_counter()
-        self._update.clear_gaps(slot)  # they count for the digest
-        work = Execution(piece.task, self._state, as_batch(arrays), slot)
-        self._execute[piece.holder](work)
-        executed = time.perf_counter()
-        if proof:
-            digest = crypto.blob_digest(slot.data)
-            batch.committed.append(self._workers[piece.holder].commit(piece.seat, piece.task, digest))
-        batch.done.append(piece.seat)
-        batch.faked.extend([piece.seat] if work.faked else [])
-        batch.compute += executed - checked
-        batch.proof += checked - started + time.perf_counter() - executed
+    def _execute_program(self, work: Execution) -> None:
+        """The honest execution: a pure function of the task."""
+        self._executor(work.state, work.batch, work.task.randomness, work.out)
 
-    def _check_inputs(self, task: Task, arrays: Mapping[str, np.ndarray]) -> None:
+    def _check_inputs(self, task: Task, lines: Mapping[str, np.ndarray]) -> None:
         """A worker signs only what it has seen: the task must be about the program, parameters and lines at hand."""
-        fragment = fragment_digest_of(self._fields, arrays)
-        expected = (self._run, self._program_digest, self._parameters, fragment)
-        if (task.run, task.program, task.parameters, task.fragment) != expected:
-            raise PodltError("the task names other inputs than those that arrived")
-
-
-class _Batch:
-    """Answers that wait to be sent together."""
-
-    def __init__(self, round: int, proof: float) -> None:
-        self.round = round
-        self._reset()
-        self.proof = proof
-
-    def _reset(self) -> None:
-        self.committed: list[Committed] = []
-        self.done: list[int] = []
-        self.faked: list[int] = []
-        self.proof = self.compute = 0.0
-
-    def take(self) -> frames.Results:
-        results = frames.Results(
-            round=self.round,
-            committed=self.committed,
-            done=self.done,
-            faked=self.faked,
-            proof_seconds=self.proof,
-            compute_seconds=self.compute,
-        )
-        self._reset()
-        return results
+        for name, named, found in (
+            ("run", task.run, self._run),
+            ("program", task.program, self._program_digest),
+            ("parameters", task.parameters, self._parameters),
+            ("fragment", task.fragment, fragment_digest_of(self._fields, lines)),
+        ):
+            if named != found:
+                raise InvalidProofError(
+                    f"inputs differ from those that the task names: {name}", expected=named, actual=found
+                )

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 
 from podlt import crypto
-from podlt.engine.interface import Engine, Event, Lost
+from podlt.engine.interface import Engine, Event, Lost, Restarted
 from podlt.engine.local import frames
-from podlt.engine.local.engine import Restarted
 from podlt.errors import DivergedError, PeerError, PodltError, UsageError
 from podlt.execution.task_executor import TaskExecutor, as_batch, one_thread
 from podlt.manager import events as ev

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import msgspec
 
 from podlt.canonical import MAX_RECORD, Decoder, encode
-from podlt.data.field import Field
 from podlt.errors import EngineError, InvalidProofError
 from podlt.execution.conformance import Conformance
+from podlt.execution.setup import ExecutionSetup
 from podlt.protocol.messages import Committed, JoinSignatures, Opened, Task, TreeSize
 
 MAX_FRAME = MAX_RECORD
@@ -25,7 +25,13 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Hosted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An identity that a process hosts; `cheat` turns it into an adversary (demonstrations and tests)."""
+    """An identity that a process hosts.
+
+    Attributes:
+        number: in the run.
+        seed: its private key.
+        cheat: turns it into an adversary (demonstrations and tests).
+    """
 
     number: int
     seed: bytes
@@ -33,20 +39,21 @@ class Hosted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HostSetup(Frame, frozen=True, tag="setup"):
-    """Everything a process needs before the first round, besides the shared regions' file descriptors.
+    """Everything a process needs before the first round, except the shared regions' file descriptors.
 
-    `seen` is the last tree head: workers sign it when they join.
+    Attributes:
+        execution: what executing needs, except the program.
+        program: its bytes.
+        seen: the last tree head: workers sign it when they join.
+        workers: those to host.
+        slots: how many updates there are in a round.
     """
 
-    run: bytes
-    seen: TreeSize
+    execution: ExecutionSetup
     program: bytes
+    seen: TreeSize
     workers: list[Hosted]
-    fields: list[Field]
-    block_lines: int
     slots: int
-    local_steps: int
-    local_lr: float | None
 
 
 class Ready(Frame, frozen=True, tag="ready"):
@@ -54,6 +61,7 @@ class Ready(Frame, frozen=True, tag="ready"):
 
     Attributes:
         joins: the workers' signatures on joining.
+        conformance: of this machine's arithmetic.
     """
 
     joins: list[JoinSignatures]
@@ -61,7 +69,15 @@ class Ready(Frame, frozen=True, tag="ready"):
 
 
 class DealtTask(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A task as it reaches a process: whose seat, who executes it, and where its lines lie in the block."""
+    """A task as it reaches a process.
+
+    Attributes:
+        seat: the worker that it was dealt to at first.
+        holder: the worker that executes it.
+        start: where its lines begin in the block.
+        stop: where they end.
+        task: names its inputs.
+    """
 
     seat: int
     holder: int
@@ -71,16 +87,32 @@ class DealtTask(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 
 
 class Deal(Frame, frozen=True, tag="deal"):
-    """Tasks of one round; `buffer` says which of the two block buffers holds its `lines` lines."""
+    """Tasks of one round.
+
+    Attributes:
+        buffer: which of the two block buffers holds the round's lines.
+        lines: how many they are.
+        tasks: at least one.
+        proof: false only for measuring.
+    """
 
     buffer: int
     lines: int
-    pieces: list[DealtTask]
+    tasks: list[DealtTask]
     proof: bool = True
 
 
 class Results(Frame, frozen=True, tag="results"):
-    """Commitments to finished tasks. `faked` and the seconds are for the summary only: no rule rests on them."""
+    """Commitments to finished tasks.
+
+    Attributes:
+        round: of the tasks.
+        committed: one a task; none without the proof.
+        done: the tasks, by their seats.
+        faked: those of them that a cheater faked; for the summary only, as the seconds are: no rule rests on it.
+        proof_seconds: what the proof took.
+        compute_seconds: what the tasks took.
+    """
 
     round: int
     committed: list[Committed]
@@ -91,7 +123,14 @@ class Results(Frame, frozen=True, tag="results"):
 
 
 class ExecutionFailed(Frame, frozen=True, tag="failed"):
-    """A worker could not execute a task; `message` says why."""
+    """A worker could not execute a task.
+
+    Attributes:
+        round: of the task.
+        seat: of the task.
+        holder: the worker.
+        message: says why.
+    """
 
     round: int
     seat: int
@@ -146,7 +185,8 @@ def send(connection: socket.socket, message: Frame) -> None:
     """Sends one frame.
 
     Raises:
-        OSError: the other side is gone; EngineError: the message is longer than a frame may be.
+        OSError: the other side is gone.
+        EngineError: the message is longer than a frame may be.
     """
     body = pack(message)
     connection.sendall(len(body).to_bytes(4, "big") + body)
@@ -172,7 +212,8 @@ def send_setup(connection: socket.socket, setup: HostSetup, descriptors: Sequenc
     """Sends a setup, and after it the descriptors of the shared regions.
 
     Raises:
-        OSError: the other side is gone; EngineError: the program is longer than a frame may be.
+        OSError: the other side is gone.
+        EngineError: the program is longer than a frame may be.
     """
     assert len(descriptors) == REGIONS
     send(connection, setup)

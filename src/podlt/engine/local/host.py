@@ -16,42 +16,57 @@ from contextlib import suppress
 import numpy as np
 import torch
 
+from podlt.engine.hosting import HostedWorkers
 from podlt.engine.local import frames
 from podlt.engine.shared_memory import BlockBuffer, Region
-from podlt.execution.worker_runtime import WorkerRuntime
 
 
 class Host:
     """The workers of one process.
 
     Args:
-        setup: what the manager sent; descriptors: of the shared regions: parameters, block, updates.
+        workers: those that it hosts.
+        state: shared region of the parameters.
+        block: shared region of the lines.
+        slots: shared region of the updates.
     """
 
-    def __init__(self, setup: frames.HostSetup, descriptors: Sequence[int]) -> None:
-        self._crew = WorkerRuntime(setup)
-        self._joins = self._crew.join(setup.workers)
-        self._state = Region(self._crew.state_bytes, descriptors[0])
-        self._block = BlockBuffer(setup.fields, setup.block_lines, descriptors[1])
-        self._slots = Region(setup.slots * self._crew.update_bytes, descriptors[2])
+    def __init__(self, workers: HostedWorkers, state: Region, block: BlockBuffer, slots: Region) -> None:
+        self._workers, self._state, self._block, self._slots = workers, state, block, slots
 
-    def ready(self) -> frames.Ready:
-        """The workers' signatures on joining the run, and what this machine says of its arithmetic."""
-        return frames.Ready(joins=self._joins, conformance=self._crew.conformance)
+    @classmethod
+    def load(cls, setup: frames.HostSetup, descriptors: Sequence[int]) -> Host:
+        """A host for a setup.
+
+        Args:
+            setup: what the manager sent.
+            descriptors: of the shared regions: parameters, block, updates.
+
+        Raises:
+            InvalidProofError: the program is none that may be executed.
+        """
+        workers = HostedWorkers.load(setup)
+        state = Region(workers.state_bytes, descriptors[0])
+        block = BlockBuffer(setup.execution.fields, setup.execution.block_lines, descriptors[1])
+        return cls(workers, state, block, Region(setup.slots * workers.update_bytes, descriptors[2]))
+
+    def join(self, workers: Sequence[frames.Hosted]) -> frames.Ready:
+        """As `HostedWorkers.join`."""
+        return self._workers.join(workers)
 
     def deal(self, deal: frames.Deal, connection: socket.socket) -> None:
-        """Executes the tasks of a round, and answers."""
+        """Executes the tasks of a round, and sends the results."""
         block = self._block.views(deal.buffer, deal.lines)
-        with self._crew.inputs(self._state.bytes, block, proof=deal.proof):
-            self._crew.work(deal, self._slot, lambda answer: frames.send(connection, answer))
+        with self._workers.inputs(self._state.bytes, block, proof=deal.proof):
+            self._workers.work(deal, self._slot, lambda results: frames.send(connection, results))
 
     def open(self, round: int) -> frames.HostOpenings:
         """Every opening that its workers owe in a round."""
-        return frames.HostOpenings(round=round, opened=self._crew.open(round))
+        return self._workers.open(round)
 
-    def _slot(self, piece: frames.DealtTask) -> np.ndarray:
-        start = piece.seat * self._crew.update_bytes
-        return self._slots.bytes[start : start + self._crew.update_bytes]
+    def _slot(self, dealt: frames.DealtTask) -> np.ndarray:
+        start = dealt.seat * self._workers.update_bytes
+        return self._slots.bytes[start : start + self._workers.update_bytes]
 
 
 def serve(connection: socket.socket) -> None:
@@ -62,8 +77,8 @@ def serve(connection: socket.socket) -> None:
         if message is None or isinstance(message, frames.Stop):
             return
         if isinstance(message, frames.HostSetup):
-            host = Host(message, frames.receive_descriptors(connection))
-            frames.send(connection, host.ready())
+            host = Host.load(message, frames.receive_descriptors(connection))
+            frames.send(connection, host.join(message.workers))
         elif isinstance(message, frames.Deal) and host is not None:
             host.deal(message, connection)
         elif isinstance(message, frames.OpenRound) and host is not None:

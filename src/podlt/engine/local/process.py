@@ -1,4 +1,4 @@
-"""A process that hosts workers, as the manager sees it: started early, told later what to host."""
+"""A process that hosts workers, as the manager sees it: started early, set up later."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import IO
 
 from podlt.engine.local import frames
 from podlt.errors import EngineError, InvalidProofError
@@ -22,28 +23,40 @@ END_SECONDS = 5.0
 class HostProcess:
     """One process and the socket to it; it ends by itself when the manager is gone, as it reads the end of the socket.
 
-    Raises:
-        EngineError: it cannot be started.
+    Args:
+        popen: the process.
+        connection: the manager's end of the socket.
+        log: what it writes to its standard error.
     """
 
-    def __init__(self) -> None:
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
-        self.connection, theirs = socket.socketpair()
+    def __init__(self, popen: subprocess.Popen[bytes], connection: socket.socket, log: IO[bytes]) -> None:
+        self._popen, self.connection, self._log = popen, connection, log
+
+    @classmethod
+    def start(cls) -> HostProcess:
+        """Starts one.
+
+        Raises:
+            EngineError: it cannot be started.
+        """
+        log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
+        ours, theirs = socket.socketpair()
         # -P: the folder that the user happens to be in is no place to import modules from.
         command = [sys.executable, "-P", "-m", "podlt.engine.local.host", str(theirs.fileno())]
         try:
             with theirs:
-                self._popen = subprocess.Popen(
+                popen = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    stderr=self._log,
+                    stderr=log,
                     pass_fds=(theirs.fileno(),),
                 )
         except OSError as error:
-            self.connection.close()
-            self._log.close()
+            ours.close()
+            log.close()
             raise EngineError(f"a worker process cannot be started: {error.strerror}") from None
+        return cls(popen, ours, log)
 
     @property
     def pid(self) -> int:
@@ -51,15 +64,15 @@ class HostProcess:
         return self._popen.pid
 
     def set_up(self, setup: frames.HostSetup, descriptors: Sequence[int]) -> None:
-        """Tells it what to host, and gives it the shared regions; `ready` waits until it has taken them."""
-        with suppress(OSError):  # it died: `ready` says so
+        """Says what it is to host, and gives it the shared regions; `ready` waits until it has taken them."""
+        with suppress(OSError):  # it died: `ready` raises
             frames.send_setup(self.connection, setup, descriptors)
 
     def ready(self) -> frames.Ready:
-        """Its first answer.
+        """Its first message.
 
         Raises:
-            EngineError: it died, or said something else; says what it wrote.
+            EngineError: it died, or sent something else; says what it wrote.
         """
         self.connection.settimeout(START_SECONDS)
         message = self.receive()
@@ -112,12 +125,12 @@ def starting(count: int) -> Iterator[list[HostProcess]]:
 
     Who takes one out of the list has to close it.
     """
-    hosts: list[HostProcess] = []
+    processes: list[HostProcess] = []
     try:
         for _ in range(count):
-            hosts.append(HostProcess())
-        yield hosts
+            processes.append(HostProcess.start())
+        yield processes
     finally:
-        for host in hosts:
-            host.kill()
-            host.close()
+        for process in processes:
+            process.kill()
+            process.close()

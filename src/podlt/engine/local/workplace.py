@@ -1,4 +1,4 @@
-"""The workers of one's own machine, as an engine: all there from the beginning, with keys that the run keeps."""
+"""The workers of one's own machine: all there from the beginning, with keys that are in the run's directory."""
 
 from __future__ import annotations
 
@@ -6,54 +6,17 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from podlt.crypto import SigningKey
-from podlt.engine.interface import Engine, Job, Member
-from podlt.engine.local import frames
+from podlt.engine.interface import Engine, Job
 from podlt.engine.local.engine import LocalEngine
-from podlt.engine.local.process import HostProcess, starting
-from podlt.engine.members import FixedMembers
-from podlt.log.merkle import EMPTY_ROOT
-from podlt.program.layout import state_layout, update_layout
-from podlt.protocol.entries import Begin, identity
-from podlt.protocol.messages import TreeSize
-
-
-class LocalWorkers(FixedMembers, LocalEngine):
-    """The engine `local`, whose workers neither come nor go.
-
-    Args:
-        job: of the run; cheats: worker number (as text) -> what it does; hosts: processes, taken out of the list.
-
-    Raises:
-        EngineError: there is not enough memory for the shared regions.
-    """
-
-    def __init__(self, job: Job, cheats: Mapping[str, str], hosts: list[HostProcess]) -> None:
-        setup = frames.HostSetup(
-            run=b"",
-            seen=TreeSize(0, EMPTY_ROOT),
-            program=job.program.to_bytes(),
-            workers=[],
-            fields=job.fields,
-            block_lines=job.block_lines,
-            slots=len(job.seeds),
-            local_steps=job.local_steps,
-            local_lr=job.local_lr,
-        )
-        hosted = [frames.Hosted(number, seed, cheats.get(str(number), "")) for number, seed in enumerate(job.seeds)]
-        super().__init__(setup, state_layout(job.program).nbytes, update_layout(job.program).nbytes, hosted, hosts)
-        self._keys = [SigningKey(seed).public for seed in job.seeds]
-
-    def members(self, begin: Begin, seen: TreeSize) -> list[Member]:
-        """Starts the workers in a run; they are all there, in the order of their numbers."""
-        return self._signed(self.start(identity(begin), seen), seen)
+from podlt.engine.local.process import starting
 
 
 class LocalMachine:
     """The workplace `local`.
 
     Args:
-        processes: how many host workers, 0 for one a core; cheats: worker number (as text) -> what it does.
+        processes: how many host workers, 0 for one a core.
+        cheats: worker number (as text) -> what it does.
     """
 
     name = "local"
@@ -66,5 +29,5 @@ class LocalMachine:
     def ready(self, workers: int) -> Iterator[Callable[[Job], Engine]]:
         """Processes that import PyTorch while the manager captures the program."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        with starting(min(self._processes or cores, workers)) as hosts:
-            yield lambda job: LocalWorkers(job, self._cheats, hosts)
+        with starting(min(self._processes or cores, workers)) as processes:
+            yield lambda job: LocalEngine.for_job(job, self._cheats, processes)

@@ -1,9 +1,8 @@
-"""Actors as the manager sees them: made where the cluster has room, called in order, each answer waited for in turn."""
+"""Actors as the manager sees them: made where the cluster has room, called in order."""
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, cast
@@ -12,7 +11,6 @@ import msgspec
 import ray
 from ray.exceptions import RayError
 
-from podlt.engine.local import frames
 from podlt.engine.ray.host import RayHost
 from podlt.errors import EngineError
 
@@ -28,17 +26,17 @@ class Died(Fault):
 
 
 class ActorOptions(msgspec.Struct, frozen=True):
-    """On what terms actors are made.
+    """How actors are made.
 
     Attributes:
-        resources: what each takes of its node besides one core, by Ray's names; namespace: keeps the names of two runs
-            apart.
+        resources: what each takes of its node besides one core, by Ray's names.
+        namespace: holds the names of two runs apart.
     """
 
     resources: Mapping[str, float]
     namespace: str
 
-    def words(self) -> str:
+    def description(self) -> str:
         """What an actor takes, for people."""
         return ", ".join(f"{name} {amount:g}" for name, amount in {"CPU": 1.0, **self.resources}.items())
 
@@ -47,24 +45,32 @@ class Actor:
     """One `RayHost`, somewhere in the cluster.
 
     Args:
-        terms: what it takes; label: what the dashboard shows; attempt: which one of this label it is, from 1.
+        handle: Ray's, of the actor.
     """
 
-    def __init__(self, terms: ActorOptions, label: str, attempt: int) -> None:
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    @classmethod
+    def start(cls, options: ActorOptions, label: str, attempt: int) -> Actor:
+        """Has Ray make an actor as soon as a node has room for it.
+
+        Args:
+            options: what it takes.
+            label: what the dashboard shows.
+            attempt: which one of this label it is, from 1.
+        """
         # Ray must not make it anew by itself: an actor that knows nothing would take calls that are for another.
-        self._handle: Any = (
-            ray.remote(RayHost)
-            .options(
-                num_cpus=1,
-                resources=dict(terms.resources) or None,
-                max_restarts=0,
-                max_task_retries=0,
-                scheduling_strategy="SPREAD",
-                name=label if attempt == 1 else f"{label} ({attempt})",
-                namespace=terms.namespace,
-            )
-            .remote(label)
+        remote = ray.remote(RayHost).options(
+            num_cpus=1,
+            resources=dict(options.resources) or None,
+            max_restarts=0,
+            max_task_retries=0,
+            scheduling_strategy="SPREAD",
+            name=label if attempt == 1 else f"{label} ({attempt})",
+            namespace=options.namespace,
         )
+        return cls(remote.remote(label))
 
     def call(self, method: str, *args: Any, name: str, returns: int = 1) -> list[Any]:
         """Calls a method; what it gives comes by the references. The dashboard shows the call by its name."""
@@ -74,57 +80,6 @@ class Actor:
     def kill(self) -> None:
         """Ends it at once, wherever it is."""
         ray.kill(self._handle, no_restart=True)
-
-
-class PendingCall(msgspec.Struct):
-    """A call that was not answered yet.
-
-    Attributes:
-        method: of `RayHost`; refs: what it gives; round: that it is about; pieces: the tasks of a `work`;
-        workers: of a `set_up`; since: when it became the first of its actor's calls (seconds).
-    """
-
-    method: str
-    refs: list[Any]
-    round: int = -1
-    pieces: list[frames.DealtTask] = []
-    workers: list[frames.Hosted] = []
-    since: float = 0.0
-
-
-class ActorSlot:
-    """The place of one actor: whose workers it hosts, what they were dealt this round, and who sits there now.
-
-    Attributes:
-        deals: of this round, to be sent again to whoever takes over; calls: not answered yet, in their order;
-        begun: the round whose inputs the actor has; ready: whether it hosted workers already; deaths: how many actors
-        were lost here in this round; attempt: how many there were in all.
-    """
-
-    def __init__(self, number: int, workers: list[frames.Hosted], actor: Actor, label: str) -> None:
-        self.number, self.workers, self.actor, self.label = number, workers, actor, label
-        self.deals: list[frames.Deal] = []
-        self.calls: deque[PendingCall] = deque()
-        self.begun = -1
-        self.ready = False
-        self.deaths = 0
-        self.attempt = 1
-
-    def drop(self, origins: set[int]) -> None:
-        """Forgets tasks that others have now: whoever takes over must not execute them."""
-        left = ([p for p in deal.pieces if p.seat not in origins] for deal in self.deals)
-        self.deals = [
-            msgspec.structs.replace(deal, pieces=pieces)
-            for deal, pieces in zip(self.deals, left, strict=True)
-            if pieces
-        ]
-
-    def renew(self, terms: ActorOptions) -> None:
-        """Another actor takes the place; calls to the one before are forgotten."""
-        self.attempt += 1
-        self.actor = Actor(terms, self.label, self.attempt)
-        self.calls.clear()
-        self.begun, self.ready = -1, False
 
 
 def label_of(numbers: Sequence[int]) -> str:
@@ -153,16 +108,17 @@ def fetched(refs: Sequence[Any], seconds: float) -> list[Any]:
     """The values of references that are here.
 
     Raises:
-        Died: its actor or node is gone; Fault: the call failed.
+        Died: its actor or node is gone.
+        Fault: the call failed.
     """
     try:
         return list(ray.get(list(refs), timeout=seconds))
     except RayError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         # A failure within the actor ends with what was raised; that of an actor begins with what happened to it.
-        said = lines[-1 if isinstance(error, ray.exceptions.RayTaskError) else 0] if lines else ""
+        cause = lines[-1 if isinstance(error, ray.exceptions.RayTaskError) else 0] if lines else ""
         kind = Died if isinstance(error, ray.exceptions.RayActorError) else Fault
-        raise kind(f"{type(error).__name__}: {said}"[:1000]) from None
+        raise kind(f"{type(error).__name__}: {cause}"[:1000]) from None
 
 
 def shared(value: Any) -> Any:
@@ -196,6 +152,6 @@ def room(resources: Mapping[str, float]) -> int:
     total = sum(holds(node["Resources"]) for node in cluster.nodes() if node["Alive"])
     if not total:
         raise EngineError(
-            f"no node of the Ray cluster has what a worker's actor takes ({ActorOptions(resources, '').words()})"
+            f"no node of the Ray cluster has what a worker's actor takes ({ActorOptions(resources, '').description()})"
         )
     return max(1, min(total, holds(cluster.available_resources())))

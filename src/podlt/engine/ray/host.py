@@ -1,6 +1,6 @@
 """An actor that hosts workers: what Ray executes on a machine of the cluster. It never imports the user's code.
 
-What is said goes as canonical records in bytes; parameters, lines and updates go as flat arrays of bytes. Ray's object
+Messages are canonical records in bytes; parameters, lines and updates go as flat arrays of bytes. Ray's object
 store keeps those in memory that all actors of a machine share: they are read where they lie.
 """
 
@@ -11,7 +11,7 @@ import socket
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -24,14 +24,20 @@ from podlt.engine.shared_memory import ALIGNMENT, Region
 from podlt.errors import EngineError
 
 if TYPE_CHECKING:
-    from podlt.execution.worker_runtime import WorkerRuntime
+    from podlt.engine.hosting import HostedWorkers
 
 CALL_TASKS, CALL_BYTES = 8, 64 * 2**20
 """How many tasks, and at most how many bytes of updates (but at least one), go through one call of an actor."""
 
 
 class Here(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where an actor is: its process, the name of its machine, and Ray's name for that."""
+    """Where an actor is.
+
+    Attributes:
+        pid: its process.
+        host: the name of its machine.
+        node: Ray's name for that.
+    """
 
     pid: int
     host: str
@@ -39,14 +45,14 @@ class Here(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HostReply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What came of the tasks of one call; their updates come beside it, one after another in the order of the call."""
+    """What came of the tasks of one call; their updates come with it, one after another in the order of the call."""
 
     results: list[frames.Results]
     failed: list[frames.ExecutionFailed]
 
 
 _here: Decoder[Here] = Decoder(Here)
-_answer: Decoder[HostReply] = Decoder(HostReply)
+_reply: Decoder[HostReply] = Decoder(HostReply)
 
 
 def read_here(raw: bytes) -> Here:
@@ -58,13 +64,13 @@ def read_here(raw: bytes) -> Here:
     return _here.decode(raw)
 
 
-def read_answer(raw: bytes) -> HostReply:
+def read_reply(raw: bytes) -> HostReply:
     """What `RayHost.work` says.
 
     Raises:
         InvalidProofError: malformed.
     """
-    return _answer.decode(raw)
+    return _reply.decode(raw)
 
 
 def tasks_a_call(update_bytes: int) -> int:
@@ -126,7 +132,7 @@ class RayHost:
         from ray.util.metrics import Counter, Gauge
 
         self._label = label
-        self._crew: WorkerRuntime | None = None
+        self._workers: HostedWorkers | None = None
         self._inputs = ExitStack()
         self._tags = {"actor": label}
         self._at = Gauge("podlt_round", description="The round that workers are in.", tag_keys=("actor",))
@@ -146,55 +152,61 @@ class RayHost:
         """Hosts the workers of a setup, besides those that it has; returns a `Ready`.
 
         Raises:
-            PodltError: the program is none that may be executed; no memory for the updates.
+            InvalidProofError: the program is none that may be executed.
+            EngineError: no memory for the updates.
         """
         import torch
 
-        from podlt.execution.worker_runtime import WorkerRuntime
+        from podlt.engine.hosting import HostedWorkers
 
         setup = frames.unpack(raw)
         assert isinstance(setup, frames.HostSetup)
-        if self._crew is None:
+        if self._workers is None:
             torch.set_num_threads(1)
             torch.set_grad_enabled(False)
             # Arrays of the object store cannot be written, and PyTorch has no such thing; nobody writes to inputs.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
-            self._crew = WorkerRuntime(setup)
-            self._fields = setup.fields
-            self._updates = Region(tasks_a_call(self._crew.update_bytes) * self._crew.update_bytes)
-        joins = self._crew.join(setup.workers)
-        return frames.pack(frames.Ready(joins=joins, conformance=self._crew.conformance))
+            self._workers = HostedWorkers.load(setup)
+            self._fields = setup.execution.fields
+            self._updates = Region(tasks_a_call(self._workers.update_bytes) * self._workers.update_bytes)
+        return frames.pack(self._workers.join(setup.workers))
 
     def begin(self, round: int, parameters: np.ndarray, packed: np.ndarray, lines: int) -> None:
-        """Takes what the tasks of a round start from: the parameters' bytes, and so many lines.
+        """Takes what the tasks of a round start from.
+
+        Args:
+            round: its number.
+            parameters: the state's bytes (uint8).
+            packed: the lines (`pack_lines`).
+            lines: how many.
 
         Raises:
             EngineError: there are not as many bytes as there must be.
         """
-        assert self._crew is not None
+        assert self._workers is not None
         self._inputs.close()  # gives back what the last round started from
-        if parameters.dtype != np.uint8 or parameters.nbytes < self._crew.state_bytes:
-            raise EngineError(f"parameters of {parameters.nbytes} bytes; expected {self._crew.state_bytes}")
+        if parameters.dtype != np.uint8 or parameters.nbytes < self._workers.state_bytes:
+            raise EngineError(f"parameters of {parameters.nbytes} bytes; expected {self._workers.state_bytes}")
         block = unpack_lines(self._fields, packed, lines)
-        self._inputs.enter_context(self._crew.inputs(aligned(parameters), block))
+        self._inputs.enter_context(self._workers.inputs(aligned(parameters), block))
         self._at.set(round, tags=self._tags)
 
     def work(self, raw: bytes) -> tuple[bytes, np.ndarray]:
-        """Executes tasks of the round that was begun; returns an `HostReply`, and their updates one after another."""
+        """Executes tasks of the round that was begun; returns a `HostReply`, and their updates one after another."""
         deal = frames.unpack(raw)
-        assert self._crew is not None and isinstance(deal, frames.Deal)
-        size = self._crew.update_bytes
-        updates = self._updates.bytes[: len(deal.pieces) * size]
-        places = {piece.seat: updates[i * size : (i + 1) * size] for i, piece in enumerate(deal.pieces)}
-        said: list[Any] = []
-        self._crew.work(deal, lambda piece: places[piece.seat], said.append)
-        results = [message for message in said if isinstance(message, frames.Results)]
-        failed = [message for message in said if isinstance(message, frames.ExecutionFailed)]
+        assert self._workers is not None and isinstance(deal, frames.Deal)
+        size = self._workers.update_bytes
+        updates = self._updates.bytes[: len(deal.tasks) * size]
+        slots = {dealt.seat: updates[i * size : (i + 1) * size] for i, dealt in enumerate(deal.tasks)}
+        emitted: list[frames.Results | frames.ExecutionFailed] = []
+        self._workers.work(deal, lambda dealt: slots[dealt.seat], emitted.append)
+        results = [message for message in emitted if isinstance(message, frames.Results)]
+        failed = [message for message in emitted if isinstance(message, frames.ExecutionFailed)]
         if results:
             self._done.inc(sum(len(message.done) for message in results), tags=self._tags)
         return encode(HostReply(results, failed)), updates
 
     def open(self, round: int) -> bytes:
-        """Every opening that its workers owe in a round: an `Openings`."""
-        assert self._crew is not None
-        return frames.pack(frames.HostOpenings(round=round, opened=self._crew.open(round)))
+        """Every opening that its workers owe in a round: a `HostOpenings`."""
+        assert self._workers is not None
+        return frames.pack(self._workers.open(round))

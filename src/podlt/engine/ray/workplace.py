@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from types import ModuleType
 
 from podlt.engine.interface import Engine, Job
-from podlt.engine.local.engine import LEAST_PATIENCE
+from podlt.engine.timeouts import LEAST_TIMEOUT
 from podlt.errors import EngineError, UsageError
 from podlt.extras import needed_by
 from podlt.program.operations import EXACT_ARITHMETIC
@@ -37,10 +37,10 @@ class RayCluster:
     """The workplace `ray`. A Ray that the program has started or joined already is used as it is.
 
     Args:
-        address: of the cluster, as HOST:PORT; by default what RAY_ADDRESS says, or else this machine alone;
-        resources: what every actor takes of its node besides one core, by Ray's names: so actors land where those are;
-        processes: how many actors, 0 for as many as the cluster has room for now;
-        cheats: worker number (as text) -> what it does;
+        address: of the cluster, as HOST:PORT; by default what RAY_ADDRESS says, or else this machine alone.
+        resources: what every actor takes of its node besides one core, by Ray's names: so actors land where those are.
+        processes: how many actors, 0 for as many as the cluster has room for now.
+        cheats: worker number (as text) -> what it does.
         silence_timeout: the least seconds after which an actor that says nothing is taken for hung.
 
     Raises:
@@ -57,7 +57,7 @@ class RayCluster:
         processes: int = 0,
         cheats: Mapping[str, str] | None = None,
         *,
-        silence_timeout: float = LEAST_PATIENCE,
+        silence_timeout: float = LEAST_TIMEOUT,
     ) -> None:
         if address and not re.fullmatch(r"auto|[^/@\s]+:\d{1,5}", address):
             raise UsageError(f"{address}: expected HOST:PORT; the manager has to run on a machine of the cluster")
@@ -76,7 +76,8 @@ class RayCluster:
         """Joins the cluster, or starts one here, and has actors find their places while the manager captures.
 
         Raises:
-            UsageError: Ray is not installed; EngineError: there is no such cluster, or no node has what actors take.
+            UsageError: Ray is not installed.
+            EngineError: there is no such cluster, or no node has what actors take.
         """
         ray = _ray()
         started = not ray.is_initialized()
@@ -86,10 +87,10 @@ class RayCluster:
             from podlt.engine.ray.actors import Actor, ActorOptions, label_of, room, shares
             from podlt.engine.ray.engine import RayEngine
 
-            terms = ActorOptions(self._resources, f"podlt-{secrets.token_hex(8)}")
-            free = room(self._resources)  # also where it is told how many: nobody waits for what no node has
+            options = ActorOptions(self._resources, f"podlt-{secrets.token_hex(8)}")
+            free = room(self._resources)  # also where `processes` says how many: nobody waits for what no node has
             count = min(self._processes or free, workers)
-            actors = [Actor(terms, label_of(share), 1) for share in shares(workers, count)]
+            actors = [Actor.start(options, label_of(share), 1) for share in shares(workers, count)]
             nodes = sum(node["Alive"] for node in ray.nodes())
 
             def make(job: Job) -> Engine:
@@ -97,7 +98,7 @@ class RayCluster:
                     raise UsageError(
                         'arithmetic = "stock" gives other bits on other machines: a cluster needs arithmetic = "exact"'
                     )
-                return RayEngine(job, self._cheats, terms, actors, silence_timeout=self._silence_timeout)
+                return RayEngine.for_job(job, self._cheats, options, actors, silence_timeout=self._silence_timeout)
 
             try:
                 yield make
@@ -131,15 +132,15 @@ def _ray() -> ModuleType:
 def _begin(ray: ModuleType, address: str) -> None:
     if ":" in address:
         _knock(address)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody asked for telling others
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody asked for reports to others
     # Ray would hide accelerators from actors that take none, and warns that it will not do so one day.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         ray.init(address=address or None, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # whatever Ray fails with, a slow start too, it says by classes of no use to anybody
         where = address or "this machine"
-        said = str(error).strip().splitlines()
-        raise EngineError(f"no Ray cluster at {where}: {said[0] if said else type(error).__name__}") from None
+        lines = str(error).strip().splitlines()
+        raise EngineError(f"no Ray cluster at {where}: {lines[0] if lines else type(error).__name__}") from None
 
 
 def _knock(address: str) -> None:

@@ -1,4 +1,4 @@
-"""What a worker keeps for its owner: a small status file, and the receipts of what it was paid."""
+"""A worker's files for its owner: a small status file, and the receipts of what it was paid."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ class Earned(Account):
     """What one identity earned in a run, and its deposit, by its receipts.
 
     Attributes:
-        number: in the run, -1 before it was admitted; tasks: that it did; upto: how many entries of the log it knows
-            all of that moved its credits.
+        number: in the run, -1 before it was admitted.
+        tasks: how many it did.
+        upto: of so many first entries of the log it knows all that moved its credits.
     """
 
     number: int = -1
@@ -43,7 +44,16 @@ class Earned(Account):
 
 
 class Status(msgspec.Struct):
-    """What the status file says; `workers` by public key in hexadecimal, `at` in seconds since 1970."""
+    """What the status file says.
+
+    Attributes:
+        pid: the worker's process.
+        at: when it was written, in seconds since 1970.
+        doing: what the worker did then.
+        run: the run's identity in hexadecimal; empty while there is none.
+        connected: whether there was a connection.
+        workers: the identities by public key in hexadecimal.
+    """
 
     pid: int
     at: float
@@ -57,13 +67,17 @@ class WorkerBooks:
     """The files of a worker's folder that its owner looks at.
 
     Args:
-        folder: exists; keys: the public keys of its identities; manager: the public key of the run's manager.
+        folder: exists.
+        keys: the public keys of its identities.
+        manager: the public key of the run's manager.
+        before: what the status file says until there is a run, if anything.
 
     Attributes:
         settled: the last round that is known to be in the log, -1 if none is.
+        status: what the status file says next.
     """
 
-    def __init__(self, folder: Path, keys: list[bytes], manager: bytes) -> None:
+    def __init__(self, folder: Path, keys: list[bytes], manager: bytes, before: Status | None = None) -> None:
         self._folder, self._manager = folder, manager
         self._lock = threading.Lock()
         self._keys = [key.hex() for key in keys]
@@ -72,11 +86,17 @@ class WorkerBooks:
         self._others: dict[str, Earned] = {}
         self.settled = -1
         self._heads: dict[int, tuple[bytes, str]] = {}
-        self._last, self._kept = "", ""
+        self._last, self._saved = "", ""
         self.status = Status(os.getpid(), time.time(), "starting", workers={key: Earned() for key in self._keys})
-        self._before = self.status
+        self._before = before if before is not None else self.status
+
+    @classmethod
+    def open(cls, folder: Path, keys: list[bytes], manager: bytes) -> WorkerBooks:
+        """The files of a folder, with the status that is there. Arguments as of the class."""
+        before = None
         with suppress(StorageError, msgspec.DecodeError):
-            self._before = msgspec.json.decode(read_whole(folder / STATUS, MAX_STATUS), type=Status)
+            before = msgspec.json.decode(read_whole(folder / STATUS, MAX_STATUS), type=Status)
+        return cls(folder, keys, manager, before)
 
     @property
     def folder(self) -> Path:
@@ -88,10 +108,10 @@ class WorkerBooks:
         with self._lock:
             self._run, self.status.run = run, run.hex()
             self._size, self._heads, self._others, self.settled = 0, {}, {}, -1
-            self._last = self._kept = ""
+            self._last = self._saved = ""
             with suppress(StorageError, InvalidProofError, UnicodeDecodeError):  # there is none, or none of ours
-                self._kept = read_whole(self._head_path(), MAX_NOTE).decode()
-                self._compare(open_head(self._kept, self._manager, origin_of(run)), self._kept)
+                self._saved = read_whole(self._head_path(), MAX_NOTE).decode()
+                self._compare(open_head(self._saved, self._manager, origin_of(run)), self._saved)
             with suppress(StorageError, msgspec.DecodeError, ValueError):
                 known = msgspec.json.decode(read_whole(self._earned_path(), MAX_STATUS), type=dict[str, Earned])
                 self.status.workers |= {key: _whole(known[key]) for key in self._keys if key in known}
@@ -111,7 +131,7 @@ class WorkerBooks:
         """Takes a signed tree head; an empty one is of an empty log.
 
         Raises:
-            InvalidProofError: it is not the manager's, or contradicts one that it signed before: both are kept.
+            InvalidProofError: it is not the manager's, or contradicts one that it signed before: both are saved.
         """
         if not note:
             return Head(origin_of(self._run), 0, EMPTY_ROOT)
@@ -125,48 +145,49 @@ class WorkerBooks:
 
         Raises:
             InvalidProofError: as `shown`, or a head over more entries was shown before.
-            StorageError: it cannot be kept.
+            StorageError: it cannot be saved.
         """
         head = self.shown(note)
         with self._lock:
             most = max(self._heads, default=0)
             if head.size < most:
                 raise InvalidProofError("the manager's log is shorter than it was", expected=most, actual=head.size)
-            self._keep_head()
+            self._save_head()
         return head
 
     def paid(self, paid: m.Receipts) -> dict[str, int]:
-        """Takes what all workers are told of new entries: checks it, and keeps it if it is about an identity.
+        """Takes receipts for new entries, as all workers get them: checks them, saves those about an identity.
 
-        Who has missed entries before these is told later, by `missed`, and nothing is booked for it now.
+        An identity that has missed entries before these gets them later, by `missed`: nothing is booked for it now.
 
         Returns:
             Key in hexadecimal -> what these entries moved for it: earned credits, less what they forfeit.
 
         Raises:
-            InvalidProofError: a receipt does not prove what it says. NotCheckedError: a newer podlt wrote it.
-            StorageError: it cannot be kept, and nothing is booked: it counts as missed.
+            InvalidProofError: a receipt does not prove what it says.
+            NotCheckedError: a newer podlt wrote it.
+            StorageError: it cannot be saved, and nothing is booked: it counts as missed.
         """
-        told = receipts.check(paid, self._manager, self._run)
+        verified = receipts.check(paid, self._manager, self._run)
         with self._lock:
-            self._compare(told.head, paid.head)
+            self._compare(verified.head, paid.head)
             mine = {w.number: key for key, w in self.status.workers.items() if w.number >= 0 and w.upto == paid.first}
-            accounts, moved = self._booked(told, mine)
+            accounts, moved = self._booked(verified, mine)
             if moved:
                 receipts.keep(self._folder, self._run, [paid])
             self.status.workers |= accounts
-            self._settle(told)
+            self._settle(verified)
             for key in mine.values():
-                self.status.workers[key].upto = told.head.size
+                self.status.workers[key].upto = verified.head.size
             if moved:
                 self._save_earned()
         return moved
 
     def missed(self, key: bytes, missed: m.MissedReceipts) -> dict[str, int]:
         """Takes what one identity has missed, if it is what it misses first. Returns and raises as `paid`."""
-        told = [receipts.check(paid, self._manager, self._run) for paid in missed.paid]
+        verified = [receipts.check(paid, self._manager, self._run) for paid in missed.paid]
         last = missed.first
-        for paid, one in zip(missed.paid, told, strict=True):
+        for paid, one in zip(missed.paid, verified, strict=True):
             if not last <= paid.first < one.head.size <= missed.upto:
                 raise InvalidProofError("receipts out of order", expected=last, actual=paid.first)
             last = one.head.size
@@ -176,7 +197,7 @@ class WorkerBooks:
                 return {}
             receipts.keep(self._folder, self._run, missed.paid)
             moved: dict[str, int] = {}
-            for one in told:
+            for one in verified:
                 accounts, amounts = self._booked(one, {account.number: key.hex()})
                 self.status.workers |= accounts
                 self._settle(one)
@@ -188,7 +209,7 @@ class WorkerBooks:
         return moved
 
     def expect(self, entries: int) -> None:
-        """The log is said to have so many entries."""
+        """The manager says that the log has so many entries."""
         with self._lock:
             self._size = max(self._size, entries)
 
@@ -205,7 +226,7 @@ class WorkerBooks:
             if self._run:
                 write_whole(self._folder / STATUS, msgspec.json.encode(self.status))
                 self._save_earned()
-                self._keep_head()
+                self._save_head()
             else:  # what it earned last is shown until it is known what there is to do now
                 before = self._before
                 shown = msgspec.structs.replace(self.status, run=before.run, workers=before.workers)
@@ -218,12 +239,12 @@ class WorkerBooks:
             return sum(w.pending for w in found), sum(w.vested for w in found), sum(w.forfeited for w in found)
 
     def _booked(
-        self, told: receipts.VerifiedReceipts, mine: Mapping[int, str]
+        self, verified: receipts.VerifiedReceipts, mine: Mapping[int, str]
     ) -> tuple[dict[str, Earned], dict[str, int]]:
         """The accounts of identities (number -> key) after some entries, and what these moved, by key."""
         accounts = {number: msgspec.structs.replace(self.status.workers[key]) for number, key in mine.items()}
         moved: dict[str, int] = {}
-        for _, entry in told.entries:
+        for _, entry in verified.entries:
             if isinstance(entry, e.Join) and entry.worker in mine:
                 accounts[entry.worker].deposit += entry.deposit
                 moved.setdefault(mine[entry.worker], 0)
@@ -236,11 +257,11 @@ class WorkerBooks:
                         moved[key] = moved.get(key, 0) + sign * transfer.amount
         return {mine[number]: account for number, account in accounts.items()}, moved
 
-    def _settle(self, told: receipts.VerifiedReceipts) -> None:
-        self.settled = max([self.settled, *(entry.round for _, entry in told.entries if isinstance(entry, e.Pay))])
+    def _settle(self, verified: receipts.VerifiedReceipts) -> None:
+        self.settled = max([self.settled, *(entry.round for _, entry in verified.entries if isinstance(entry, e.Pay))])
 
     def _compare(self, head: Head, note: str) -> None:
-        """Keeps two heads that cannot both be of one log, as evidence against the manager."""
+        """Saves two heads that cannot both be of one log, as evidence against the manager."""
         self._size = max(self._size, head.size)
         other = self._heads.get(head.size)
         if other is not None and other[0] != head.root:
@@ -248,7 +269,7 @@ class WorkerBooks:
             with suppress(StorageError):
                 write_whole(self._folder / f"evidence-{self._run.hex()[:16]}.json", msgspec.json.encode(document))
             raise InvalidProofError(
-                f"the manager signed two different logs of {head.size} entries; both heads are kept as evidence",
+                f"the manager signed two different logs of {head.size} entries; both heads are saved as evidence",
                 expected=other[0],
                 actual=head.root,
             )
@@ -258,11 +279,11 @@ class WorkerBooks:
         if len(self._heads) > MOST_HEADS:
             del self._heads[min(self._heads)]
 
-    def _keep_head(self) -> None:
+    def _save_head(self) -> None:
         """Writes the last head, if it is not there: `podlt verify --head` reads it too."""
-        if self._last != self._kept:
+        if self._last != self._saved:
             write_whole(self._head_path(), self._last.encode())
-            self._kept = self._last
+            self._saved = self._last
 
     def _head_path(self) -> Path:
         return self._folder / f"head-{self._run.hex()[:16]}.txt"

@@ -1,4 +1,4 @@
-"""What a worker tells its owner while it goes on: a line for people, the same as JSON for scripts."""
+"""What happens in a worker process: a line for its owner, the same as JSON for scripts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class WorkerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
-    """Something happened. As text, it is a line for people."""
+    """Something happened in a worker process. As text, it is a line for people."""
 
     @property
     def name(self) -> str:
@@ -22,8 +22,8 @@ class WorkerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
         return [str(self)]
 
 
-class Preparing(WorkerEvent, frozen=True, tag="preparing"):
-    """Something goes on that may take a while."""
+class StepStarted(WorkerEvent, frozen=True, tag="preparing"):
+    """A step begins that may take a while."""
 
     what: str
 
@@ -39,13 +39,19 @@ class KeyMade(WorkerEvent, frozen=True, tag="key_made"):
 
     def __str__(self) -> str:
         return (
-            f"made a new key, {self.file}: it is who you are, and what you earn is its own. Keep a copy of what this "
-            f"prints: podlt key backup --key {self.file}"
+            f"made a new key, {self.file}: it identifies you, and only with it can you claim what you earn. Back up "
+            f"what this prints: podlt key backup --key {self.file}"
         )
 
 
-class Invited(WorkerEvent, frozen=True, tag="invited"):
-    """Whom this worker is about to work for, and as whom."""
+class Connecting(WorkerEvent, frozen=True, tag="invited"):
+    """A connection is about to be made.
+
+    Attributes:
+        servers: URLs, each tried in turn.
+        manager: the public key of the run's manager, hexadecimal.
+        public_keys: those of this worker, hexadecimal.
+    """
 
     servers: list[str]
     manager: str
@@ -57,26 +63,33 @@ class Invited(WorkerEvent, frozen=True, tag="invited"):
         return f"{mine}: connecting to {' or '.join(self.servers)}"
 
 
-class Connected(WorkerEvent, frozen=True, tag="connected"):
+class LinkUp(WorkerEvent, frozen=True, tag="connected"):
     """There is a connection, for the first time or again."""
 
     again: bool
 
     def __str__(self) -> str:
-        return "connected again" if self.again else "connected; waiting for the manager to say what there is to do"
+        return "connected again" if self.again else "connected; waiting for the manager to describe the run"
 
 
-class Disconnected(WorkerEvent, frozen=True, tag="disconnected"):
-    """There is no connection (any more); it is tried on."""
+class LinkDown(WorkerEvent, frozen=True, tag="disconnected"):
+    """There is no connection (any more); it is retried."""
 
     reason: str
 
     def __str__(self) -> str:
-        return f"no connection{': ' + self.reason if self.reason else ''}; trying on"
+        return f"no connection{': ' + self.reason if self.reason else ''}; retrying"
 
 
 class Learned(WorkerEvent, frozen=True, tag="learned"):
-    """What there is to do: `state` is the size of parameters and the optimiser's state, in bytes."""
+    """What there is to do.
+
+    Attributes:
+        run: the run's identity, hexadecimal.
+        state: size of parameters and the optimiser's state, in bytes.
+        block_lines: the most lines of a task.
+        arithmetic: the program's.
+    """
 
     run: str
     state: int
@@ -92,9 +105,17 @@ class Learned(WorkerEvent, frozen=True, tag="learned"):
 
 
 class RunTerms(WorkerEvent, frozen=True, tag="terms"):
-    """The terms of the run, before anything is signed: `reward` is in credits a line, `rounds` how many at most.
+    """The terms of the run, before anything is signed.
 
-    `entries`: how many the run's log has.
+    Attributes:
+        run: the run's identity, hexadecimal.
+        manager: its public key, hexadecimal.
+        preset: of the rules.
+        reward: credits a line.
+        lines: of the training set.
+        epochs: how many.
+        rounds: how many at most.
+        entries: how many the run's log has.
     """
 
     run: str
@@ -124,7 +145,14 @@ class RunTerms(WorkerEvent, frozen=True, tag="terms"):
 
 
 class Signed(WorkerEvent, frozen=True, tag="signed"):
-    """An identity signs the terms on which it joins: `deposit` is what the manager holds for it from then on."""
+    """An identity signs the terms on which it joins.
+
+    Attributes:
+        worker: its number.
+        public_key: hexadecimal.
+        deposit: credits that the manager holds for it from then on.
+        entries: how many of the log the signed tree head is over.
+    """
 
     worker: int
     public_key: str
@@ -139,8 +167,13 @@ class Signed(WorkerEvent, frozen=True, tag="signed"):
         )
 
 
-class Joined(WorkerEvent, frozen=True, tag="joined"):
-    """An identity is a worker of the run."""
+class WorkerJoined(WorkerEvent, frozen=True, tag="joined"):
+    """An identity is a worker of the run.
+
+    Attributes:
+        worker: its number.
+        public_key: hexadecimal.
+    """
 
     worker: int
     public_key: str
@@ -160,55 +193,91 @@ class FirstTask(WorkerEvent, frozen=True, tag="first_task"):
         return f"did its first task: {self.lines:,} lines of round {self.round} in {self.seconds * 1e3:,.0f} ms"
 
 
-class Progress(WorkerEvent, frozen=True, tag="progress"):
-    """How it goes; credits are earned for good once they are `vested`, and `until` is when it leaves (0: never)."""
+class Totals(WorkerEvent, frozen=True):
+    """What all identities did and earned in this run.
 
-    doing: str
-    connected: bool
+    Attributes:
+        tasks: done.
+        vested: credits earned for good.
+        pending: credits that a check may still forfeit.
+        forfeited: credits lost.
+    """
+
     tasks: int
     vested: int
     pending: int
     forfeited: int
+
+    @property
+    def credits(self) -> str:
+        """Credits, for people."""
+        line = f"{self.vested:,} credits earned"
+        line += f", {self.pending:,} more once they are checked" if self.pending else ""
+        return line + (f", {self.forfeited:,} forfeited" if self.forfeited else "")
+
+
+class Progress(Totals, frozen=True, tag="progress"):
+    """The state of this process, now and then.
+
+    Attributes:
+        doing: for people.
+        connected: whether there is a connection.
+        until: when it leaves, in seconds since 1970; 0 for never.
+    """
+
+    doing: str
+    connected: bool
     until: float = 0.0
 
     def __str__(self) -> str:
-        line = f"{self.doing}; {self.tasks:,} tasks done, {_credits(self)}"
+        line = f"{self.doing}; {self.tasks:,} tasks done, {self.credits}"
         return line + (f"; leaves at {datetime.fromtimestamp(self.until):%Y-%m-%d %H:%M}" if self.until else "")
 
 
 class LetGo(WorkerEvent, frozen=True, tag="let_go"):
-    """An identity may not work for a while."""
+    """An identity may not work for a while.
+
+    Attributes:
+        public_key: hexadecimal.
+        seconds: how long.
+        reason: the manager's.
+    """
 
     public_key: str
     seconds: int
     reason: str
 
     def __str__(self) -> str:
-        return f"worker {self.public_key[:16]} was let go for {self.seconds} s: {self.reason}; it comes back by itself"
+        return f"worker {self.public_key[:16]} is suspended for {self.seconds} s: {self.reason}; it rejoins by itself"
 
 
 class Refused(WorkerEvent, frozen=True, tag="refused"):
-    """An identity may not work for this run."""
+    """An identity may not work for this run.
+
+    Attributes:
+        public_key: hexadecimal.
+        reason: the manager's.
+    """
 
     public_key: str
     reason: str
 
     def __str__(self) -> str:
-        return f"worker {self.public_key[:16]} may not work for this run: {self.reason}"
+        return f"worker {self.public_key[:16]} was refused: {self.reason}"
 
 
 class Failed(WorkerEvent, frozen=True, tag="failed"):
-    """A task could not be done here; the manager deals it to somebody else."""
+    """A task could not be done here; the manager deals it to another worker."""
 
     round: int
     reason: str
 
     def __str__(self) -> str:
-        return f"round {self.round}: could not do a task: {self.reason}"
+        return f"round {self.round}: a task failed: {self.reason}"
 
 
 class Warned(WorkerEvent, frozen=True, tag="warning"):
-    """Something is not as it should be, and does not stop the work."""
+    """A fault that does not stop the work."""
 
     reason: str
 
@@ -217,59 +286,60 @@ class Warned(WorkerEvent, frozen=True, tag="warning"):
 
 
 class Stopped(WorkerEvent, frozen=True, tag="stopped"):
-    """The manager stopped the run, and may go on with it."""
+    """The manager stopped the run, and may resume it."""
 
     reason: str
 
     def __str__(self) -> str:
         return (
-            f"the manager stopped the run: {self.reason or 'no reason given'}; waiting for it to go on (Ctrl-C: leave)"
+            f"the manager stopped the run: {self.reason or 'no reason given'}; waiting for it to resume (Ctrl-C: leave)"
         )
 
 
 class Leaving(WorkerEvent, frozen=True, tag="leaving"):
-    """It begins nothing more, and waits for the pay of what is done, for so many seconds at most."""
+    """It begins nothing more, and waits for the pay of what is done.
+
+    Attributes:
+        reason: why it leaves.
+        seconds: how long it waits at most.
+    """
 
     reason: str
     seconds: float
 
     def __str__(self) -> str:
         return (
-            f"leaving ({self.reason}) once what is done is in the log, in {self.seconds:,.0f} s at the latest "
+            f"leaving ({self.reason}) when the finished tasks are in the log, after {self.seconds:,.0f} s at most "
             "(Ctrl-C again: at once)"
         )
 
 
-class Ended(WorkerEvent, frozen=True, tag="ended"):
-    """The end: "complete", "left" (by itself), "refused" or "declined"; and what was earned in this run."""
+class Ended(Totals, frozen=True, tag="ended"):
+    """The end.
+
+    Attributes:
+        how: "complete", "left" (by itself), "refused" or "declined".
+        reason: in words; may be empty.
+        seconds: since the worker began.
+    """
 
     how: str
     reason: str
     seconds: float
-    tasks: int
-    vested: int
-    pending: int
-    forfeited: int
 
     def __str__(self) -> str:
         how = {"complete": "the run is complete", "left": "left"}.get(self.how, self.how)
         why = f": {self.reason}" if self.reason else ""
-        return f"{how}{why}; {self.tasks:,} tasks done in {_span(self.seconds)}, {_credits(self)}"
+        return f"{how}{why}; {self.tasks:,} tasks done in {_span(self.seconds)}, {self.credits}"
 
 
-WORTH_A_WARNING = (Disconnected, LetGo, Refused, Failed, Warned, Stopped)
+WORTH_A_WARNING = (LinkDown, LetGo, Refused, Failed, Warned, Stopped)
 
-Teller = Callable[[WorkerEvent], object]
-
-
-def nobody(told: WorkerEvent) -> None:
-    """Listens to nothing."""
+WorkerListener = Callable[[WorkerEvent], object]
 
 
-def _credits(told: Progress | Ended) -> str:
-    line = f"{told.vested:,} credits earned"
-    line += f", {told.pending:,} more once they are checked" if told.pending else ""
-    return line + (f", {told.forfeited:,} forfeited" if told.forfeited else "")
+def ignore(event: WorkerEvent) -> None:
+    """A listener for nothing."""
 
 
 def _span(seconds: float) -> str:

@@ -22,7 +22,7 @@ def make_folder(path: Path) -> None:
 
 
 def lock(folder: Path) -> int:
-    """Keeps a second worker out of a folder for as long as this process lives; returns the descriptor that does.
+    """Locks a folder against a second worker while this process lives; returns the descriptor that does.
 
     Raises:
         UsageError: another worker runs there.

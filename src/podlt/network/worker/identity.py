@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from podlt.crypto import SigningKey
-from podlt.execution.adversary import Execute
+from podlt.program.validate import MAX_BYTES
 from podlt.protocol.messages import JoinTerms
 from podlt.protocol.worker import Worker
 
@@ -13,15 +15,19 @@ from podlt.protocol.worker import Worker
 class Identity:
     """One of the identities: its key, and what it is in the run.
 
+    Args:
+        key: its private key.
+
     Attributes:
-        worker: its side of the protocol, once it was admitted. signed: the terms that it signed last.
+        public: its public key.
+        worker: its side of the protocol, once it was admitted.
+        signed: the terms that it signed last.
         returns: not to join before then (seconds, monotonic).
     """
 
     def __init__(self, key: SigningKey) -> None:
         self.key, self.public = key, key.public
         self.worker: Worker | None = None
-        self.execute: Execute
         self.signed: JoinTerms | None = None
         self.returns = 0.0
 
@@ -30,10 +36,50 @@ class Identity:
         self.worker = self.signed = None
 
 
-class WorkerExit(msgspec.Struct, frozen=True):
-    """How a worker process ended: "complete", "left" (by itself), "refused" (by the manager) or "declined".
+class Identities(dict[bytes, Identity]):
+    """The identities that may still work for the manager, by public key.
 
-    Who declined did so on its owner's conditions, before anything was signed.
+    Args:
+        keys: their private keys.
+    """
+
+    def __init__(self, keys: Sequence[SigningKey]) -> None:
+        super().__init__({key.public: Identity(key) for key in keys})
+
+    def any_key(self, failures: int = 0) -> bytes:
+        """The key of one of them, for what is for all: of one that was admitted, if any was.
+
+        Args:
+            failures: another one for another number of failures.
+        """
+        admitted = [key for key, identity in self.items() if identity.worker is not None]
+        among = admitted or list(self)
+        return among[failures % len(among)]
+
+
+class OwnerSettings(msgspec.Struct, frozen=True):
+    """What a worker's owner gives, and asks for.
+
+    Attributes:
+        memory: the most bytes that a task's tensors may take.
+        threads: how many PyTorch may use, where the arithmetic allows it.
+        least_reward: credits a line below which it does not join.
+        cheat: what all identities do instead of working (tests and demonstrations).
+    """
+
+    memory: int = MAX_BYTES
+    threads: int = 1
+    least_reward: int = 0
+    cheat: str = ""
+
+
+class WorkerExit(msgspec.Struct, frozen=True):
+    """How a worker process ended.
+
+    Attributes:
+        how: "complete", "left" (by itself), "refused" (by the manager) or "declined" (on its owner's conditions, before
+            anything was signed).
+        reason: in words; may be empty.
     """
 
     how: str

@@ -1,6 +1,6 @@
 """What a worker process needs before it can compute: parameters and lines, on their way in.
 
-Parameters come whole or as what changed, in pieces or from a server, and end in the one place where tasks read them.
+Parameters come whole or as what changed, in chunks or from a server, and end in the one place where tasks read them.
 Whatever is lost, late, or wrong is asked for again, in the end as a whole: what counts is the digest of the result.
 """
 
@@ -12,225 +12,251 @@ from collections.abc import Callable
 import numpy as np
 
 from podlt.errors import InvalidProofError
+from podlt.execution.worker_runtime import WorkerRuntime
 from podlt.network import messages as m
 from podlt.network.blobs import delta
 from podlt.network.blobs.chunks import Assembler
 from podlt.network.blobs.client import BlobTransfers, Changed, Destination, TransferEnded, Whole
 from podlt.network.run_setup import RunSetup
-from podlt.network.worker.hands import Hands
 from podlt.network.worker.replies import Replies, Requested
 
-Wanted = tuple[bytes, m.GetChunks]
-"""Whose question it is, and the question."""
+ChunkRequest = tuple[bytes, m.GetChunks]
+"""The key of the identity that asks, and what it asks for."""
 
-PATIENCE = 3
-"""After how many signs of life without a piece to ask how the parameters come."""
+SILENT_HEARTBEATS = 3
+"""After how many heartbeats' time without a chunk to ask how the parameters come."""
 
+MAX_PROGRAM = 16 * 2**20
+"""Bytes of the longest program that a worker takes."""
 
 PROGRAM_SECONDS = 1.0
-"""After how many seconds the pieces of a program are asked for again."""
+"""After how many seconds the chunks of a program are asked for again."""
+
+NEVER = -1e9
+"""Seconds on the monotonic clock, long ago."""
 
 
 class Inputs:
     """One run's parameters and lines, for all identities of a process.
 
     Args:
-        setup: of the run; hands: where parameters go; answers: where lines go; porter: for large blobs, if there is a
-        server of them; anybody: gives the key of an identity, for what is not one's own; every: seconds between two
-        signs of life; tell: is told of what was wrong.
+        setup: of the run.
+        runtime: what executes tasks on the parameters.
+        state: where the parameters go: uint8, as long as their layout.
+        replies: where lines go.
+        transfers: for large blobs, where there is a server of them.
+        any_key: gives the key of an identity, for what is not one's own.
+        heartbeat: seconds between two heartbeats.
+        warn: is called with what was wrong.
 
     Attributes:
-        held: the digest of the parameters that are there, whole; empty while they are not.
+        held: digest of the parameters in `state`; empty while they are not whole.
     """
 
     def __init__(
         self,
         setup: RunSetup,
-        hands: Hands,
-        answers: Replies,
-        porter: BlobTransfers | None,
-        anybody: Callable[[], bytes],
-        every: float,
-        tell: Callable[[str], object] = lambda line: None,
+        runtime: WorkerRuntime,
+        state: np.ndarray,
+        replies: Replies,
+        transfers: BlobTransfers | None,
+        any_key: Callable[[], bytes],
+        heartbeat: float,
+        warn: Callable[[str], object] = lambda reason: None,
     ) -> None:
-        self._setup, self._hands, self._answers, self._porter = setup, hands, answers, porter
-        self._anybody, self._every, self._tell = anybody, every, tell
-        most, size = hands.line_bytes * setup.most_lines, len(hands.state)
-        self._assembler = Assembler(max(delta.bound(size), most), delta.bound(size) + 4 * most + 2**20)
+        self._setup, self._runtime, self._state, self._replies = setup, runtime, state, replies
+        self._transfers, self._any_key, self._heartbeat, self._warn = transfers, any_key, heartbeat, warn
+        most, whole = runtime.line_bytes * setup.most_lines, delta.bound(len(state))
+        self._assembler = Assembler(max(whole, most), whole + 4 * most + 2**20)
         self.held = b""
-        self._said: m.Parameters | None = None  # what is coming, and in which form
-        self._place: Destination | None = None  # where it goes, if it comes from a server
+        self._coming: m.Parameters | None = None
+        self._destination: Destination | None = None  # of the parameters, if they come from a server
         self._expected, self._since = b"", 0.0
         self._lines: dict[bytes, tuple[bytes, Whole | None]] = {}
         self._heard = time.monotonic()
-        self._asked = -1e9
+        self._asked = NEVER
 
     # -- parameters --------------------------------------------------------------------------------------------------
 
-    def announced(self, said: m.Parameters) -> None:
+    def announced(self, coming: m.Parameters) -> None:
         """Parameters come; what they overwrite is not needed any more.
 
         Raises:
             InvalidProofError: of another size.
         """
-        size = len(self._hands.state)
-        if said.size != size or said.length > delta.bound(size):
-            raise InvalidProofError("parameters of another size", expected=size, actual=max(said.size, said.length))
-        if self._expected == said.digest:
+        size = len(self._state)
+        if coming.size != size or coming.length > delta.bound(size):
+            actual = max(coming.size, coming.length)
+            raise InvalidProofError("parameters of another size", expected=size, actual=actual)
+        if self._expected == coming.digest:
             self._expected = b""
-        if said.digest == self.held:
+        if coming.digest == self.held:
             self._stop()
-        elif (
-            self._said is None
-            or (self._said.digest, self._said.as_blob) != (said.digest, said.as_blob)
-            or self._said.blob not in (said.blob, said.digest)
-        ):
-            if said.base == self.held and said.base and said.length:
-                self._begin(said)
-            elif not said.base:
-                if (said.blob, said.length) != (said.digest, said.size):
-                    raise InvalidProofError("parameters are announced as another blob", expected=said.digest)
-                self._begin(said)
+        elif self._is_new(coming):
+            if coming.base == self.held and coming.base and coming.length:
+                self._begin(coming)
+            elif not coming.base:
+                if (coming.blob, coming.length) != (coming.digest, coming.size):
+                    raise InvalidProofError("parameters are announced as another blob", expected=coming.digest)
+                self._begin(coming)
             else:
-                self._begin_whole(said)
+                self._begin_whole(coming)
 
     def needed(self, digest: bytes) -> None:
-        """A task names parameters; if nothing is heard of them, it will be asked how they come."""
-        coming = self._said.digest if self._said is not None else b""
+        """A task names parameters; if they are not announced, it will be asked how they come."""
+        coming = self._coming.digest if self._coming is not None else b""
         if digest not in (self.held, coming, self._expected):
             self._expected, self._since = digest, time.monotonic()
 
-    def _begin(self, said: m.Parameters) -> None:
+    def _is_new(self, other: m.Parameters) -> bool:
+        """Whether an announcement is of something else than what is coming already, or its whole."""
+        known = self._coming
+        if known is None or (known.digest, known.as_blob) != (other.digest, other.as_blob):
+            return True
+        return known.blob not in (other.blob, other.digest)
+
+    def _begin(self, coming: m.Parameters) -> None:
         self._stop()
-        self._said, self._heard = said, time.monotonic()
-        state, porter = self._hands.state, self._porter
-        if porter is not None and said.as_blob:
-            self._place = Changed(state, said.length, said.digest) if said.base else Whole(state)
-        elif said.base:
-            self._assembler.announce(said.blob, said.length)
+        self._coming, self._heard = coming, time.monotonic()
+        if self._transfers is not None and coming.as_blob:
+            base = bool(coming.base)
+            self._destination = Changed(self._state, coming.length, coming.digest) if base else Whole(self._state)
+        elif coming.base:
+            self._assembler.announce(coming.blob, coming.length)
             return  # what is there stays until all of it has come
         else:
-            self._assembler.announce(said.digest, said.size, state)
-        self._hands.let_go()
-        self.held = b""
+            self._assembler.announce(coming.digest, coming.size, self._state)
+        self._release()
         self._fetch()
 
-    def _begin_whole(self, said: m.Parameters) -> None:
+    def _begin_whole(self, changed: m.Parameters) -> None:
         """Asks for the whole, at once."""
-        digest, size = said.digest, len(self._hands.state)
-        self._begin(m.Parameters(digest=digest, size=size, blob=digest, length=size, as_blob=said.as_blob))
-        self._heard = self._asked = -1e9
+        digest, size = changed.digest, len(self._state)
+        self._begin(m.Parameters(digest=digest, size=size, blob=digest, length=size, as_blob=changed.as_blob))
+        self._heard = self._asked = NEVER
+
+    def _release(self) -> None:
+        """The parameters are about to be overwritten."""
+        self._runtime.release()
+        self.held = b""
 
     def _stop(self) -> None:
         """What was coming is not needed any more."""
-        if self._said is None:
+        if self._coming is None:
             return
-        self._assembler.forget(self._said.blob)
-        if self._place is not None and self._porter is not None:
-            self._porter.cancel(b"", self._said.blob)
-        self._said = self._place = None
+        self._assembler.forget(self._coming.blob)
+        if self._destination is not None and self._transfers is not None:
+            self._transfers.cancel(b"", self._coming.blob)
+        self._coming = self._destination = None
 
     def _fetch(self) -> None:
-        if self._place is not None and self._porter is not None and self._said is not None:
-            self._porter.fetch(self._anybody(), self._said.blob, self._place, self._said.urls, self._said.part)
+        if self._destination is not None and self._transfers is not None and self._coming is not None:
+            coming = self._coming
+            self._transfers.fetch(self._any_key(), coming.blob, self._destination, coming.urls, coming.part)
 
-    def _complete(self, encoded: np.ndarray | None = None) -> None:
+    def _complete(self, coming: m.Parameters, encoded: np.ndarray | None = None) -> None:
         """The parameters, or what changed in them, are there."""
-        assert self._said is not None
-        said, state = self._said, self._hands.state
-        if encoded is not None and said.base:
-            self._hands.let_go()
-            self.held = b""
+        if encoded is not None and coming.base:
+            self._release()
             try:
-                delta.decode(encoded, state, state, said.digest)
+                delta.decode(encoded, self._state, self._state, coming.digest)
             except InvalidProofError as error:
-                self._tell(f"asked for all parameters: {error}")
-                self._begin_whole(said)
+                self._warn(f"asked for all parameters: {error}")
+                self._begin_whole(coming)
                 return
-        self._said = self._place = None
-        self.held = said.digest
-        self._hands.hold()
+        self._coming = self._destination = None
+        self.held = coming.digest
+        self._runtime.hold(self._state, coming.digest)
 
     # -- lines -------------------------------------------------------------------------------------------------------
 
-    def lines(self, asked: Requested) -> None:
+    def expect_lines(self, requested: Requested) -> None:
         """The lines of a task are to come."""
-        work = asked.work
+        work = requested.work
         if work.blob in self._lines:
             return
-        place = None
-        if self._porter is not None and work.as_blob:
-            place = Whole(np.empty(work.size, np.uint8))
-            self._porter.fetch(asked.key, work.blob, place)
+        destination = None
+        if self._transfers is not None and work.as_blob:
+            destination = Whole(np.empty(work.size, np.uint8))
+            self._transfers.fetch(requested.key, work.blob, destination)
         else:
             self._assembler.announce(work.blob, work.size)
-        self._lines[work.blob] = asked.key, place
+        self._lines[work.blob] = requested.key, destination
         self._heard = time.monotonic()
 
-    def turn(self) -> None:
+    def end_round(self) -> None:
         """A round is over: lines that did not come are not needed any more."""
-        for digest, (_, place) in self._lines.items():
+        for digest, (_, destination) in self._lines.items():
             self._assembler.forget(digest)
-            if place is not None and self._porter is not None:
-                self._porter.cancel(b"", digest)
+            if destination is not None and self._transfers is not None:
+                self._transfers.cancel(b"", digest)
         self._lines = {}
 
     # -- what comes, and what does not -------------------------------------------------------------------------------
 
-    def piece(self, data: memoryview) -> None:
-        """Takes a piece.
+    def chunk(self, data: memoryview) -> None:
+        """Takes a chunk.
 
         Raises:
-            InvalidProofError: malformed; BadBlobError: a blob is whole and wrong, and will be asked for again.
+            InvalidProofError: malformed.
+            BadBlobError: a blob is whole and wrong, and will be asked for again.
         """
         self._heard = time.monotonic()
         whole = self._assembler.take(data)
         if whole is None:
             return
         digest = bytes(data[:32])
-        if self._said is not None and digest == self._said.blob:
-            self._complete(whole)
+        if self._coming is not None and digest == self._coming.blob:
+            self._complete(self._coming, whole)
         else:
             self._lines.pop(digest, None)
-            self._answers.lines(digest, whole)
+            self._replies.lines(digest, whole)
 
-    def ended(self, ended: TransferEnded) -> None:
+    def transferred(self, ended: TransferEnded) -> None:
         """A fetch ended."""
         self._heard = time.monotonic()
-        if ended.place is self._place and self._said is not None:
+        if ended.place is self._destination and self._coming is not None:
             if ended.error is None:
-                self._complete()
+                self._complete(self._coming)
             elif isinstance(ended.place, Changed) and isinstance(ended.error, InvalidProofError):
-                self._tell(f"asked for all parameters: {ended.error}")
-                self._begin_whole(self._said)
-            else:  # by `wants`, in a moment; perhaps they come otherwise now
-                self._expected, self._since = self._said.digest, 0.0
-        elif ended.digest in self._lines and self._lines[ended.digest][1] is ended.place and ended.error is None:
-            _, place = self._lines.pop(ended.digest)
-            assert place is not None
-            self._answers.lines(ended.digest, place.data)
+                self._warn(f"asked for all parameters: {ended.error}")
+                self._begin_whole(self._coming)
+            else:  # by `requests`, in a moment; perhaps they come otherwise now
+                self._expected, self._since = self._coming.digest, 0.0
+        elif ended.digest in self._lines and ended.error is None:
+            _, destination = self._lines[ended.digest]
+            if destination is not None and destination is ended.place:
+                del self._lines[ended.digest]
+                self._replies.lines(ended.digest, destination.data)
 
-    def wants(self) -> list[Wanted]:
-        """What should have come: fetches are begun again, and for the rest the questions are returned."""
+    def requests(self) -> list[ChunkRequest]:
+        """What should have come: fetches are begun again, and requests for the rest are returned."""
         now = time.monotonic()
-        if now - max(self._heard, self._asked) < self._every / 2:
+        if now - max(self._heard, self._asked) < self._heartbeat / 2:
             return []
-        found = []
-        if self._expected and now - self._since > self._every / 2:
-            found.append((self._anybody(), m.GetChunks(digest=self._expected, ranges=[])))
-        if self._said is not None:
-            if ranges := self._assembler.missing(self._said.blob):
-                found.append((self._anybody(), m.GetChunks(digest=self._said.blob, ranges=ranges)))
-                if now - self._heard > PATIENCE * self._every:
-                    found.append((self._anybody(), m.GetChunks(digest=self._said.digest, ranges=[])))
+        found: list[ChunkRequest] = []
+        if self._expected and now - self._since > self._heartbeat / 2:
+            found.append((self._any_key(), m.GetChunks(digest=self._expected, ranges=[])))
+        if self._coming is not None:
+            found += self._parameter_requests(self._coming, now)
             self._fetch()
-        for digest, (key, place) in self._lines.items():
-            if place is not None and self._porter is not None:
-                self._porter.fetch(key, digest, place)
+        for digest, (key, destination) in self._lines.items():
+            if destination is not None and self._transfers is not None:
+                self._transfers.fetch(key, digest, destination)
             elif ranges := self._assembler.missing(digest):
                 found.append((key, m.GetChunks(digest=digest, ranges=ranges)))
-        if found or self._place is not None:
+        if found or self._destination is not None:
             self._asked = now
+        return found
+
+    def _parameter_requests(self, coming: m.Parameters, now: float) -> list[ChunkRequest]:
+        """Chunks that are missing; and how the parameters come at all, if nothing came for long."""
+        ranges = self._assembler.missing(coming.blob)
+        if not ranges:
+            return []
+        found = [(self._any_key(), m.GetChunks(digest=coming.blob, ranges=ranges))]
+        if now - self._heard > SILENT_HEARTBEATS * self._heartbeat:
+            found.append((self._any_key(), m.GetChunks(digest=coming.digest, ranges=[])))
         return found
 
 
@@ -238,44 +264,49 @@ class ProgramInput:
     """The program of a run, before anything else can be known.
 
     Args:
-        setup: names it; porter: for a large one; limit: the longest that is taken.
+        setup: names it.
+        transfers: for a large one, where there is a server.
+        key: of the identity that asks for it.
+
+    Attributes:
+        program: its bytes; empty until they have come.
 
     Raises:
-        InvalidProofError: it is longer than that.
+        InvalidProofError: it is longer than `MAX_PROGRAM`.
     """
 
-    def __init__(self, setup: RunSetup, porter: BlobTransfers | None, key: bytes, limit: int) -> None:
-        said = setup.message
-        if said.program_size > limit:
-            raise InvalidProofError(f"a program of {said.program_size} bytes is longer than {limit}")
-        self._setup, self._porter, self._key = said, porter, key
-        self._assembler, self._asked = Assembler(limit, limit), -1e9
-        self._place: Whole | None = None
-        self.program = said.program
-        if not self.program and porter is not None and said.program_as_blob:
-            self._place = Whole(np.empty(said.program_size, np.uint8))
+    def __init__(self, setup: RunSetup, transfers: BlobTransfers | None, key: bytes) -> None:
+        message = setup.message
+        if message.program_size > MAX_PROGRAM:
+            raise InvalidProofError(f"a program of {message.program_size} bytes is longer than {MAX_PROGRAM}")
+        self._setup, self._transfers, self._key = message, transfers, key
+        self._assembler, self._asked = Assembler(MAX_PROGRAM, MAX_PROGRAM), NEVER
+        self._destination: Whole | None = None
+        self.program = message.program
+        if not self.program and transfers is not None and message.program_as_blob:
+            self._destination = Whole(np.empty(message.program_size, np.uint8))
         elif not self.program:
-            self._assembler.announce(said.program_blob, said.program_size)
+            self._assembler.announce(message.program_blob, message.program_size)
 
-    def piece(self, data: memoryview) -> None:
-        """Takes a piece; errors as `Inputs.piece`."""
+    def chunk(self, data: memoryview) -> None:
+        """Takes a chunk; errors as `Inputs.chunk`."""
         whole = self._assembler.take(data)
         if whole is not None:
             self.program = whole.tobytes()
 
-    def ended(self, ended: TransferEnded) -> None:
+    def transferred(self, ended: TransferEnded) -> None:
         """A fetch ended."""
-        if ended.place is self._place and ended.error is None and self._place is not None:
-            self.program = self._place.data.tobytes()
+        if ended.place is self._destination and ended.error is None and self._destination is not None:
+            self.program = self._destination.data.tobytes()
 
-    def wants(self) -> list[Wanted]:
-        """As `Inputs.wants`."""
+    def requests(self) -> list[ChunkRequest]:
+        """As `Inputs.requests`."""
         now = time.monotonic()
         if self.program or now - self._asked < PROGRAM_SECONDS:
             return []
         self._asked = now
-        if self._place is not None and self._porter is not None:
-            self._porter.fetch(self._key, self._setup.program_blob, self._place)
+        if self._destination is not None and self._transfers is not None:
+            self._transfers.fetch(self._key, self._setup.program_blob, self._destination)
             return []
         ranges = self._assembler.missing(self._setup.program_blob)
         return [(self._key, m.GetChunks(digest=self._setup.program_blob, ranges=ranges))] if ranges else []

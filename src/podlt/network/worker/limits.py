@@ -19,8 +19,8 @@ LIBRARIES = 512 * 2**20
 _STATUS = Path("/proc/self/status")
 
 
-def keep_to_cores(cores: int) -> int:
-    """Keeps this process to so many cores (0: to those that it has); returns how many it has."""
+def bind_to_cores(cores: int) -> int:
+    """Binds this process to so many cores (0: to those that it has); returns how many it has then."""
     if not hasattr(os, "sched_setaffinity"):
         return cores or os.cpu_count() or 1
     mine = sorted(os.sched_getaffinity(0))
@@ -41,17 +41,27 @@ class MemoryLimit:
 
     Args:
         nbytes: the bound.
-
-    Raises:
-        UsageError: it is too low for any work.
+        bounds: whether the system can be asked to hold it.
     """
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, nbytes: int, bounds: bool) -> None:
+        self.nbytes, self.bounds = nbytes, bounds
+
+    @classmethod
+    def impose(cls, nbytes: int) -> MemoryLimit:
+        """Bounds this process from now on.
+
+        Args:
+            nbytes: the bound.
+
+        Raises:
+            UsageError: it is too low for any work.
+        """
         if nbytes < LEAST:
             raise UsageError(f"--memory: {nbytes >> 20} MiB are too few; expected at least {LEAST >> 20} MiB")
-        self.nbytes = nbytes
-        self.bounds = sys.platform == "linux" and _STATUS.is_file()
-        self.adjust()
+        limit = cls(nbytes, sys.platform == "linux" and _STATUS.is_file())
+        limit.adjust()
+        return limit
 
     def adjust(self) -> None:
         """Takes into account what is shared and mapped by now."""

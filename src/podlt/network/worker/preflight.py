@@ -29,7 +29,12 @@ CLOCK_SECONDS = 60.0
 
 
 class Arithmetic(msgspec.Struct, frozen=True):
-    """What a machine computes: a digest that must be the manager's, and the first operation that is wrong, if any."""
+    """What a machine computes.
+
+    Attributes:
+        digest: must be the manager's.
+        differing: the first operation that is wrong, if any.
+    """
 
     digest: str
     differing: str = ""
@@ -64,7 +69,12 @@ def check_disk(folder: Path) -> None:
 
 
 def clock_warning(manager_at: int, here_at: int) -> str | None:
-    """What to say of a clock that differs from the manager's (milliseconds since 1970)."""
+    """A warning about a clock that differs from the manager's, if it does.
+
+    Args:
+        manager_at: the manager's time, in milliseconds since 1970.
+        here_at: this machine's.
+    """
     seconds = (here_at - manager_at) / 1000
     if abs(seconds) <= CLOCK_SECONDS:
         return None
