@@ -43,7 +43,7 @@ def print_summary(run: Path, out: Console, *, following: bool = True) -> None:
 
 
 def _facts(summary: Summary) -> dict[str, str]:
-    from podlt.manager.events import metrics_text
+    from podlt.manager.events import counted, metrics_text
 
     facts = {}
     if summary.metrics:
@@ -64,7 +64,7 @@ def _facts(summary: Summary) -> dict[str, str]:
             "podlt bench overhead compares with and without)"
         )
     if summary.demonstration:
-        facts["cheats"] = f"simulated by {len(summary.cheaters)} workers, for a demonstration ({UNPROVEN})"
+        facts["cheats"] = f"simulated by {counted(len(summary.cheaters), 'worker')}, for a demonstration ({UNPROVEN})"
         for cheater in summary.cheaters:
             facts[f"worker {cheater.worker}"] = _fate(cheater)
         facts["honest"] = _honest(summary)

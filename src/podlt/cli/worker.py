@@ -100,6 +100,7 @@ def worker(
     if invitation == "status":
         return _status(given.home, as_json=watching.as_json)
     options, leaving, memory = options_of(context), _Leaving(_moment(given.until, datetime.now())), _bytes(given.memory)
+    leaving.take_signals()
     with worker_output(watching) as tell:
         outcome = _work(invitation, given, memory, options, leaving, tell)
         options.hint = ""
@@ -174,6 +175,9 @@ class _Leaving:
 
     def __init__(self, moment: float | None) -> None:
         self.moment, self._reason = moment or 0.0, ""
+
+    def take_signals(self) -> None:
+        """Takes Ctrl-C and a polite kill as a wish to leave."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
 

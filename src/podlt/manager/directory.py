@@ -123,7 +123,7 @@ class RunDirectory:
                 raise UsageError(f"{path}: there is a run already; resume it with --resume {path}")
             early = path.is_dir() and all(p.name in _EARLY or p.suffix == ".part" for p in path.iterdir())
             if not early or cls(path).was_trained():
-                raise UsageError(f"{path}: there is something already, and it is no run")
+                raise UsageError(f"{path}: there is something already, and it is no run: choose another directory")
         return cls(path)
 
     def make(self) -> None:
@@ -186,7 +186,9 @@ class RunDirectory:
         except OSError:
             os.close(self._lock)
             self._lock = None
-            raise UsageError(f"{self.path}: another process works on this run") from None
+            raise UsageError(
+                f"{self.path}: another process works on this run: stop it first, or wait until it ends"
+            ) from None
 
     def unlock(self) -> None:
         """Lets others in."""

@@ -75,8 +75,9 @@ class Started(Event, frozen=True, tag="started"):
     def lines_for_people(self) -> list[str]:
         """It as a line."""
         return [
-            f"{'resuming' if self.resumed else 'training'}: {self.lines:,} lines, {self.epochs} epochs, "
-            f"{self.parameters:,} parameters, {self.workers} workers in {self.processes} processes -> {self.path}"
+            f"{'resuming' if self.resumed else 'training'}: {counted(self.lines, 'line')}, "
+            f"{counted(self.epochs, 'epoch')}, {counted(self.parameters, 'parameter')}, "
+            f"{counted(self.workers, 'worker')} in {counted(self.processes, 'process', 'es')} -> {self.path}"
         ]
 
 
@@ -191,7 +192,7 @@ class Joined(Event, frozen=True, tag="joined"):
     def lines_for_people(self) -> list[str]:
         """It as a line."""
         verb = "came back" if self.again else "joined"
-        return [f"worker {self.worker} {verb} ({self.key[:16]}); {self.workers} are there"]
+        return [f"worker {self.worker} {verb} ({self.key[:16]}); workers now: {self.workers}"]
 
 
 class Invited(Event, frozen=True, tag="invited"):
@@ -262,7 +263,10 @@ class Replaced(Event, frozen=True, tag="replaced"):
     @property
     def lines_for_people(self) -> list[str]:
         """It as a line."""
-        return [f"process {self.process} ended ({self.status}) and was started again with {len(self.workers)} workers"]
+        return [
+            f"process {self.process} ended ({self.status}) and was started again with "
+            f"{counted(len(self.workers), 'worker')}"
+        ]
 
 
 class Measured(Event, frozen=True, tag="measured"):
@@ -327,6 +331,11 @@ def handle(handlers: Handlers, event: Event) -> None:
 
 def ignore(event: Event) -> None:
     """Listens to nothing."""
+
+
+def counted(number: int, noun: str, ending: str = "s") -> str:
+    """A number of things, for people."""
+    return f"{number:,} {noun}{'' if number == 1 else ending}"
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:

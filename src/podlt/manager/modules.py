@@ -173,7 +173,7 @@ def _resolve(key: str, value: Any, info: Mapping[str, Any]) -> Any:
         return value
     if value[1:] not in info:
         known = ", ".join(f"@{name}" for name in sorted(info)) or "none"
-        raise UsageError(f"model.args.{key}: unknown data property {value}; available: {known or 'none'}")
+        raise UsageError(f"model.args.{key}: unknown data property {value}; available: {known}")
     return info[value[1:]]
 
 

@@ -205,37 +205,41 @@ class TrainingRun:
             self.start(entropy)
             return
         self._check_machine()
-        program = self._program()
         with closing(self.directory.log()) as store:
-            state, applied, tree = replay_log(store)
-            begin = state.begin
-            assert begin is not None
-            self._chain(begin.chain_length)
-            check_documents(begin, self.directory.document("recipe.json"), program, self._train)
-            check_secrets(state, self.directory, workers=self._place.keeps_keys)
-            self._remember_places()
-            if state.closed is not None and state.closed.outcome == "complete":
-                weights = self.weights(np.zeros(state_layout(program).nbytes, np.uint8))
-                restore_weights(weights, self.directory, state, applied)
-                write_trained(self.directory, program, weights)
-                return
+            self._resume_logged(store, workers, entropy)
+
+    def _resume_logged(self, store: LogStore, workers: int, entropy: Entropy) -> None:
+        """Replays the log, holds the run's files against it, and trains what is left."""
+        program = self._program()
+        state, applied, tree = replay_log(store)
+        begin = state.begin
+        assert begin is not None
+        self._chain(begin.chain_length)
+        check_documents(begin, self.directory.document("recipe.json"), program, self._train)
+        check_secrets(state, self.directory, workers=self._place.keeps_keys)
+        self._remember_places()
+        if state.closed is not None and state.closed.outcome == "complete":
+            weights = self.weights(np.zeros(state_layout(program).nbytes, np.uint8))
+            restore_weights(weights, self.directory, state, applied)
+            write_trained(self.directory, program, weights)
+            return
+        if self._place.keeps_keys:
             evicted = sum(worker.status == "evicted" for worker in state.workers.values())
-            if self._place.keeps_keys:
-                self.directory.make_keys(max(workers + evicted, len(state.workers)), entropy)
-            manager = Manager(state, self.directory.chain(begin.chain_length), self._clock)
-            with (
-                self._place.ready(len(self.directory.worker_seeds())) as make,
-                closing(make(self._job(program))) as engine,
-            ):
-                weights = Weights(program, self.inputs.optimizer, engine.state)
-                restore_weights(weights, self.directory, state, applied)
-                manager.resume()
-                with self._trainer(manager, weights, engine, program, tree, store) as trainer:
-                    trainer.members.begin(workers)
-                    drop_later_figures(self.directory, state)
-                    self._tell_started(trainer, resumed=True)
-                    trainer.train()
-                write_trained(self.directory, program, weights)
+            self.directory.make_keys(max(workers + evicted, len(state.workers)), entropy)
+        manager = Manager(state, self.directory.chain(begin.chain_length), self._clock)
+        with (
+            self._place.ready(len(self.directory.worker_seeds())) as make,
+            closing(make(self._job(program))) as engine,
+        ):
+            weights = Weights(program, self.inputs.optimizer, engine.state)
+            restore_weights(weights, self.directory, state, applied)
+            manager.resume()
+            with self._trainer(manager, weights, engine, program, tree, store) as trainer:
+                trainer.members.begin(workers)
+                drop_later_figures(self.directory, state)
+                self._tell_started(trainer, resumed=True)
+                trainer.train()
+            write_trained(self.directory, program, weights)
 
     def _remember_places(self) -> None:
         """Writes down where the data and the code are now, once the data have been found to be the run's."""

@@ -151,7 +151,7 @@ class ProcessorSeconds(msgspec.Struct):
 
 
 class LogFollower:
-    """Follows the log of a run that goes on.
+    """Follows the log of a run in progress.
 
     Args:
         run: its directory.

@@ -18,8 +18,10 @@ from podlt.manager.audit.data import AuditData, find_data
 from podlt.manager.audit.logged import LoggedRound, logged
 from podlt.manager.audit.model import Rebuilt, check_start, rebuild
 from podlt.manager.audit.program import check_program
+from podlt.manager.audit.replay import MOST_HEADER
 from podlt.manager.audit.report import AuditReport
-from podlt.manager.audit.walk import MOST_HEADER, Subject, Walk, walked
+from podlt.manager.audit.subject import Subject
+from podlt.manager.audit.walk import Walk, walked
 from podlt.manager.weights import Weights, recipe_optimizer
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout

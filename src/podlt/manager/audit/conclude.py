@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from podlt.manager.audit.report import AuditReport
+from podlt.manager.audit.subject import Subject
 from podlt.manager.audit.tally import rounds_text, sentences
-from podlt.manager.audit.walk import Subject, Walk
+from podlt.manager.audit.walk import Walk
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim, Finding, Outcome
 from podlt.verify import Verification
@@ -72,9 +73,9 @@ def conclude(
         seed=seed,
         tasks=tasks,
         executed=walk.executed,
-        rounds=walk.rounds,
-        averaged=walk.averaged,
-        not_averaged=walk.not_averaged,
+        rounds=walk.replay.applied_again,
+        averaged=walk.replay.averaged,
+        not_averaged=walk.replay.not_averaged,
         mismatches=walk.mismatches,
         false_convictions=walk.false_convictions,
         fakes=walk.fakes,
@@ -86,7 +87,7 @@ def _is_other_rounding(walk: Walk) -> bool:
 
     Fakes that all agree are not near, so that they are not excused by it.
     """
-    return bool(walk.mismatches) and not walk.agreeing and bool(walk.near) and all(walk.near)
+    return bool(walk.mismatches) and not walk.agreeing and bool(walk.replay.near) and all(walk.replay.near)
 
 
 def _of_a_part(finding: Finding) -> Finding:
@@ -112,16 +113,16 @@ class _Findings:
             Claim.FRAGMENTS: f"{tallies[Claim.FRAGMENTS].done:,} fragments of {self._rounds:,} rounds",
             Claim.RESULTS: f"{walk.executed:,} of {self._tasks:,} tasks executed again",
             Claim.CONVICTIONS: f"{convictions:,} convictions and executions of the manager's, all executed again",
-            Claim.AVERAGES: f"{len(walk.averaged):,} of {walk.applied:,} averages worked out again",
+            Claim.AVERAGES: f"{len(walk.replay.averaged):,} of {walk.applied:,} averages worked out again",
             Claim.LOSSES: f"{tallies[Claim.LOSSES].done:,} of {walk.applied:,} losses",
-            Claim.PARAMETERS: f"{walk.rounds:,} of {walk.applied:,} updates applied again",
+            Claim.PARAMETERS: f"{walk.replay.applied_again:,} of {walk.applied:,} updates applied again",
         }
         found = {claim: tallies[claim].finding(claim, figure, self._remedy(claim)) for claim, figure in figures.items()}
         found[Claim.NO_FAKES] = self._fakes()
         found[Claim.FIGURES] = self._figures()
         whole = {
             Claim.RESULTS: walk.executed == self._tasks,
-            Claim.AVERAGES: len(walk.averaged) == walk.applied,
+            Claim.AVERAGES: len(walk.replay.averaged) == walk.applied,
             Claim.NO_FAKES: walk.fakes_among == walk.applied_tasks,
         }
         return found | {claim: _of_a_part(found[claim]) for claim, is_whole in whole.items() if not is_whole}

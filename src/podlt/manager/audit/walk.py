@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import msgspec
 import numpy as np
 
 from podlt import crypto
-from podlt.data.dataset import Dataset, fragment_digest_of
+from podlt.data.dataset import fragment_digest_of
 from podlt.data.order import EpochOrder
-from podlt.errors import DivergedError, InvalidProofError, PodltError
+from podlt.errors import DivergedError, PodltError
 from podlt.execution.task_executor import TaskExecutor, as_batch
 from podlt.manager.audit.logged import LoggedRound
-from podlt.manager.audit.model import Rebuilt, compare_figures
-from podlt.manager.audit.report import Fake, FalseConviction, Mismatch, NotAveraged
+from podlt.manager.audit.model import compare_figures
+from podlt.manager.audit.replay import Replay
+from podlt.manager.audit.report import Fake, FalseConviction, Mismatch
+from podlt.manager.audit.subject import Subject
 from podlt.manager.audit.tally import Tally
-from podlt.manager.audit.updates import StoredUpdates
 from podlt.manager.blocks import line_ids
-from podlt.manager.weights import Average, Weights
+from podlt.manager.weights import Weights
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.protocol.messages import randomness
 from podlt.protocol.plan import Upcoming, fragment_bounds
-from podlt.store.run_files import RunFiles
-
-MOST_HEADER = 2**24
-"""How many bytes a checkpoint may have apart from its tensors."""
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -34,36 +30,9 @@ WALKED = (
     Claim.FRAGMENTS,
     Claim.RESULTS,
     Claim.CONVICTIONS,
-    Claim.AVERAGES,
-    Claim.LOSSES,
-    Claim.PARAMETERS,
     Claim.NO_FAKES,
     Claim.FIGURES,
 )
-
-
-class Subject(msgspec.Struct, frozen=True):
-    """What is audited.
-
-    Attributes:
-        begin: the first entry.
-        files: the run.
-        evicted: who was evicted, at whatever time.
-        train: the training set, None if it is not here.
-        test: the test set, None if it is not here.
-        no_data: why one of them is None.
-        no_execution: why this machine cannot execute tasks as the run's did; "" if it can.
-        rebuilt: the model, for figures.
-    """
-
-    begin: e.Begin
-    files: RunFiles
-    evicted: frozenset[int]
-    train: Dataset | None
-    test: Dataset | None
-    no_data: str
-    no_execution: str
-    rebuilt: Rebuilt
 
 
 class Walk:
@@ -88,14 +57,11 @@ class Walk:
     ) -> None:
         self._subject, self._begin = subject, subject.begin
         self._weights, self._execute_task = weights, execute
-        self._drawn, self._known = drawn, known
-        self._updates = StoredUpdates(subject.files, weights)
+        self._drawn = drawn
+        self.replay = Replay(subject, weights, known=known)
         self._orders: dict[int, EpochOrder] = {}
-        self.tallies = {claim: Tally() for claim in WALKED}
-        self.rounds = self.applied = self.applied_tasks = self.executed = self.agreeing = self.fakes_among = 0
-        self.averaged: list[int] = []
-        self.not_averaged: list[NotAveraged] = []
-        self.near: list[bool] = []
+        self.tallies = {claim: Tally() for claim in WALKED} | self.replay.tallies
+        self.applied = self.applied_tasks = self.executed = self.agreeing = self.fakes_among = 0
         self.mismatches: list[Mismatch] = []
         self.false_convictions: list[FalseConviction] = []
         self.fakes: list[Fake] = []
@@ -108,7 +74,7 @@ class Walk:
             place: of the round in the log, from 0.
             logged: what the log says of it.
         """
-        self._reach(logged)
+        self.replay.reach(logged)
         tasks, problem = self._tasks(logged)
         wanted = sorted(self._drawn.get(place, ()))
         executed = self._execute(logged, tasks, wanted, problem)
@@ -119,7 +85,8 @@ class Walk:
             self.applied += 1
             self.applied_tasks += len(logged.results)
             self._fakes(logged, digests)
-            self._apply(logged, logged.apply, self._average(logged, logged.apply, executed, digests, wanted))
+            average = self.replay.average(logged, logged.apply, executed, digests, wanted)
+            self.replay.apply(logged, logged.apply, average)
 
     def measure(self, entry: e.Measure) -> None:
         """Checks the figures of an epoch."""
@@ -127,7 +94,7 @@ class Walk:
         if subject.test is None or subject.rebuilt.module is None or subject.rebuilt.loss is None:
             why = subject.no_data or subject.rebuilt.why
             tally.missing.setdefault(why, [])
-        elif not self._known or self._weights.digest() != entry.parameters:
+        elif not self.replay.known or self._weights.digest() != entry.parameters:
             tally.missing.setdefault("the parameters after the epochs are not known here", [])
         else:
             faults, equal = compare_figures(entry, subject.rebuilt, self._weights, subject.test)
@@ -170,7 +137,7 @@ class Walk:
         with self._execute_task.unchanging(self._weights.views):
             for fragment in wanted:
                 why = self._subject.no_execution
-                if not self._known:
+                if not self.replay.known:
                     why = "the round's parameters are not known"
                 elif fragment not in tasks:
                     why = problem
@@ -237,87 +204,6 @@ class Walk:
             if accepted != digest:
                 workers = sorted(w for w, result in logged.results[fragment].items() if result == accepted)
                 self.fakes.append(Fake(logged.number, fragment, workers))
-
-    def _average(
-        self,
-        logged: LoggedRound,
-        apply: e.Apply,
-        executed: Mapping[int, np.ndarray | None],
-        digests: Mapping[int, bytes],
-        wanted: list[int],
-    ) -> Average | None:
-        """The round's average, if all of its results are known; compares it with what was applied."""
-        tally, fragments = self.tallies[Claim.AVERAGES], range(len(logged.open.fragments))
-        if wanted != list(fragments):
-            return None
-        updates = [update for f in fragments if (update := executed.get(f)) is not None]
-        whole = self._weights.average(updates, logged.open.lines) if len(updates) == len(fragments) else None
-        fakes = [f for f in fragments if f in digests and digests[f] != logged.accepted[f]]
-        if whole is None or fakes:
-            why = "not all of its tasks could be executed"
-            if fakes:
-                why = "a fake is among the accepted results, and its bytes are nowhere"
-            self.not_averaged.append(NotAveraged(logged.number, why))
-            tally.miss(why, logged.number)
-            if whole is not None:
-                self.near.append(self._updates.is_near(logged.number, whole))
-            return None
-        tally.done += 1
-        self.averaged.append(logged.number)
-        if whole.digest() == apply.update:
-            return whole
-        tally.faults.append(
-            f"round {logged.number}: {apply.update.hex()[:16]} was applied, the average of the tasks' results is "
-            f"{whole.digest().hex()[:16]}"
-        )
-        return None
-
-    def _apply(self, logged: LoggedRound, apply: e.Apply, average: Average | None) -> None:
-        """Applies the round's update again, from its file or from the average that was just worked out."""
-        losses, parameters = self.tallies[Claim.LOSSES], self.tallies[Claim.PARAMETERS]
-        stored = self._updates.read(logged.number)
-        named = stored is not None and crypto.blob_digest(stored.data) == apply.update
-        data = stored if named and stored is not None and len(stored) == self._weights.update_layout.nbytes else None
-        if stored is not None and data is None:
-            parameters.faults.append(f"round {logged.number}: the file of its update is not what the log names")
-        if data is None and average is not None:
-            data = average.data
-        if data is None:
-            why = "its update is not here"
-            losses.miss(why, logged.number)
-            parameters.miss(why, logged.number)
-            self._known = False
-            return
-        losses.done += 1
-        loss = float(data[:4].view(np.float32)[0])
-        if loss != apply.loss:
-            losses.faults.append(f"round {logged.number}: the log says {apply.loss!r}, the update's loss is {loss!r}")
-        if not self._known:
-            parameters.miss("the parameters before it are not known", logged.number)
-            return
-        self._weights.apply(data)
-        self.rounds += 1
-        parameters.done += 1
-        if self._weights.digest() != apply.parameters:
-            self._known = False
-            parameters.faults.append(
-                f"round {logged.number}: applying its update gives other parameters than the log's"
-            )
-
-    def _reach(self, logged: LoggedRound) -> None:
-        """Takes a later checkpoint where parameters are not known any more: those in it are bound by the log."""
-        if self._known:
-            return
-        file = self._subject.files.checkpoint(logged.number)
-        if file is None:
-            return
-        try:
-            with file:
-                raw = file.read(self._weights.checkpoint_bytes + MOST_HEADER)
-            self._weights.load_bytes(raw, f"checkpoint {logged.number}", e.identity(self._begin), self._begin.manager)
-        except (InvalidProofError, OSError):
-            return  # nothing rests on it: the rounds after it stay unchecked
-        self._known = self._weights.digest() == logged.open.parameters and self._weights.steps == logged.number
 
 
 _RULES = {"vote": "a vote", "referee": "the manager's own word", "agree": "agreement"}
