@@ -84,7 +84,7 @@ class Trainer:
         self._evicted = False
         self._tree = tree
         self._writer = LogWriter(store, tree, key)
-        self.blocks = BlockReader(dataset, engine, recipe.training.block_lines, manager.state.begin.seed)
+        self.blocks = BlockReader(dataset, engine, manager.state.begin.seed)
         self._driver = RoundDriver(manager, engine, referee, weights, listener)
 
     def train(self) -> None:
