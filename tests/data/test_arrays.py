@@ -80,7 +80,7 @@ def test_a_label_that_is_a_number_stays_one(ready):
 
 
 def test_the_last_part_is_held_out_and_nothing_is_lost(ready):
-    prepared = ready({"x": X, "y": Y}, test_fraction=0.25)
+    prepared = ready({"x": X, "y": Y}, test_fraction=0.25, split="last")
     assert (prepared.train.lines, prepared.test.lines) == (8, 2)
     both = np.concatenate([everything(prepared.train)["x"], everything(prepared.test)["x"]])
     assert (both == X).all()

@@ -4,17 +4,27 @@ import hashlib
 import math
 
 import numpy as np
+import pytest
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from podlt.data import order as order_module
 from podlt.data.order import EpochOrder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_windows():
+    """Runs of 8 lines and windows of 4 runs, so that a few hundred lines have several windows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order_module, "RUN_LINES", 8)
+        patch.setattr(order_module, "WINDOW_RUNS", 4)
+        yield
 
 
 @st.composite
 def epochs(draw):
-    lines = draw(st.integers(1, 400))
-    block_lines = draw(st.one_of(st.integers(1, 450), st.sampled_from([1, lines, lines + 1])))
-    return EpochOrder(lines, block_lines, draw(st.binary(max_size=40)), draw(st.integers(0, 2**40)))
+    return EpochOrder(draw(st.integers(1, 400)), draw(st.binary(max_size=40)), draw(st.integers(0, 2**40)))
 
 
 @given(epochs(), st.data())
@@ -29,15 +39,12 @@ def test_every_line_is_used_exactly_once_whatever_the_rounds_take(order, data):
     assert sorted(used) == list(range(order.lines))
 
 
-@given(epochs())
-def test_blocks_stay_whole_and_the_short_one_stays_last(order):
-    ids = order.ids(0, order.lines)
-    full = order.lines // order.block_lines * order.block_lines
-    for start in range(0, full, order.block_lines):
-        block = ids[start : start + order.block_lines]
-        assert block[0] % order.block_lines == 0
-        assert (block == block[0] + np.arange(order.block_lines)).all()
-    assert (ids[full:] == np.arange(full, order.lines)).all()
+@given(st.integers(1, 50), st.binary(max_size=8))
+def test_the_lines_of_a_window_are_those_of_whole_runs(runs, seed):
+    ids = EpochOrder(8 * runs, seed, 0).ids(0, 8 * runs)
+    for start in range(0, 8 * runs, 32):
+        window = ids[start : start + 32]
+        assert len(set((window // 8).tolist())) == len(window) / 8
 
 
 @given(epochs(), st.integers(0, 400), st.integers(0, 400))
@@ -46,46 +53,58 @@ def test_a_range_is_the_same_whether_read_alone_or_with_others(order, first, sec
     assert (order.ids(low, high - low) == order.ids(0, order.lines)[low:high]).all()
 
 
-def naive_shuffle(blocks, seed, epoch):
-    """The definition in order.py's docstring, from hashlib and integers alone."""
+def naive_words(seed, epoch, number, count):
+    """The words of SPEC 2.4, from hashlib and BLAKE3 alone."""
 
     def part(data):
         return len(data).to_bytes(8, "big") + data
 
-    counter, words, order = 0, [], list(range(blocks))
-    name = b"podlt/order/1"
-    for last in reversed(range(1, blocks)):
-        while True:
-            if not words:
-                message = bytes([len(name)]) + name + part(seed)
-                message += part(epoch.to_bytes(8, "big")) + part(counter.to_bytes(8, "big"))
-                block, counter = hashlib.sha256(message).digest(), counter + 1
-                words = [int.from_bytes(block[i : i + 8], "big") for i in (0, 8, 16, 24)]
-            word = words.pop(0)
-            if word < (2**64 // (last + 1)) * (last + 1):
-                break
-        other = word % (last + 1)
-        order[last], order[other] = order[other], order[last]
-    return order
+    name = b"podlt/order/2"
+    message = bytes([len(name)]) + name + part(seed) + part(epoch.to_bytes(8, "big")) + part(number.to_bytes(8, "big"))
+    stream = blake3(hashlib.sha256(message).digest()).digest(8 * count)
+    return [int.from_bytes(stream[at : at + 8], "little") for at in range(0, 8 * count, 8)]
+
+
+def naive_permutation(items, words):
+    return [item for _, item in sorted(zip(words, items, strict=True), key=lambda pair: pair[0])]
+
+
+def naive_order(lines, seed, epoch):
+    """The definition of SPEC 2.4, with runs of 8 lines and windows of 4 runs."""
+    runs = [list(range(start, min(lines, start + 8))) for start in range(0, lines, 8)]
+    runs, found = naive_permutation(runs, naive_words(seed, epoch, 0, len(runs))), []
+    for number, start in enumerate(range(0, len(runs), 4), 1):
+        window = [line for run in runs[start : start + 4] for line in run]
+        found += naive_permutation(window, naive_words(seed, epoch, number, len(window)))
+    return found
 
 
 @given(st.integers(1, 300), st.binary(max_size=32), st.integers(0, 1000))
-def test_the_order_can_be_derived_again_from_the_definition_alone(blocks, seed, epoch):
-    assert EpochOrder(blocks, 1, seed, epoch).ids(0, blocks).tolist() == naive_shuffle(blocks, seed, epoch)
+def test_the_order_can_be_derived_again_from_the_definition_alone(lines, seed, epoch):
+    assert EpochOrder(lines, seed, epoch).ids(0, lines).tolist() == naive_order(lines, seed, epoch)
 
 
-GOLDEN = [16, 17, 14, 15, 18, 19, 20, 21, 6, 7, 12, 13, 2, 3, 8, 9, 4, 5, 10, 11, 0, 1, 22]
+GOLDEN = [6, 30, 34, 1, 29, 33, 7, 13, 12, 35, 24, 3, 38, 25, 36, 10, 37, 28, 39, 0]
+GOLDEN += [8, 26, 5, 14, 31, 32, 11, 15, 4, 2, 27, 9, 21, 23, 18, 22, 20, 16, 19, 17]
 
 
 def test_the_order_of_a_known_seed_never_changes():
-    assert EpochOrder(23, 2, b"seed", 1).ids(0, 23).tolist() == GOLDEN
+    assert EpochOrder(40, b"seed", 1).ids(0, 40).tolist() == GOLDEN
 
 
-def test_all_orders_of_four_blocks_are_equally_likely():
+def test_a_file_sorted_by_label_is_dealt_as_if_it_were_shuffled(monkeypatch):
+    monkeypatch.setattr(order_module, "RUN_LINES", 2**12)
+    monkeypatch.setattr(order_module, "WINDOW_RUNS", 2**5)
+    labels = EpochOrder(100_000, b"seed", 0).ids(0, 100_000) // 10_000
+    shares = np.array([np.bincount(block, minlength=10) for block in np.split(labels, 100)]) / 1000
+    assert np.abs(shares - 0.1).max() < 0.05  # five standard deviations of a block of 1,000 drawn lines
+
+
+def test_all_orders_of_four_lines_are_equally_likely():
     # 24 orders, 4800 seeds: chi-squared with 23 degrees of freedom stays below 60 but for one seed set in 30,000.
     counts: dict[tuple[int, ...], int] = {}
     for number in range(4800):
-        order = tuple(EpochOrder(4, 1, number.to_bytes(4, "big"), 0).ids(0, 4).tolist())
+        order = tuple(EpochOrder(4, number.to_bytes(4, "big"), 0).ids(0, 4).tolist())
         counts[order] = counts.get(order, 0) + 1
     assert len(counts) == math.factorial(4)
     assert sum((count - 200) ** 2 / 200 for count in counts.values()) < 60

@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from podlt.data.prepare import default_cache, describe, prepare
+from podlt.data.describe import describe
+from podlt.data.prepare import default_cache, prepare
 from podlt.data.spec import DataSpec
 from podlt.errors import DataError, StorageError, UsageError
 
@@ -62,7 +63,7 @@ def test_another_option_is_another_entry(source):
     assert "preparing" in stages and prepared.train.lines == 300
 
 
-@pytest.mark.parametrize("name", ["train/x.bin", "test/y.bin", "train/leaves.bin", "train/meta.json", "parts.json"])
+@pytest.mark.parametrize("name", ["train/x.bin", "test/y.bin", "train/leaves.bin", "train/meta.json", "contents.json"])
 @pytest.mark.parametrize("harm", ["flipped", "shorter", "gone"])
 def test_a_damaged_cache_is_built_again(source, name, harm):
     whole, _ = run(source)

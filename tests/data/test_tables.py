@@ -97,7 +97,7 @@ def test_whatever_csv_quoting_protects_comes_through(tmp_path_factory, rows):
     with (folder / "data.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, quoting=csv.QUOTE_ALL)
         writer.writerows([(repr(number), text, place % 2) for place, (number, text) in enumerate(rows)])
-    spec = DataSpec("data.csv", header=False, label=2, categorical=(1,), standardise=False)
+    spec = DataSpec("data.csv", header=False, label=2, categorical=(1,), standardise=False, missing="category")
     train = prepare(spec, cache=folder / "cache", base=folder).train
     lines = everything(train)
     assert (lines["numeric"][:, 0] == np.array([number for number, _ in rows], np.float32)).all()
@@ -205,7 +205,7 @@ def test_a_class_that_the_training_lines_lack_is_refused_in_the_test_file(ready)
 
 
 def test_what_is_held_out_has_no_say_in_the_encoding(ready):
-    prepared = ready(csv_of([*ROWS, ("1000", "violet", "1", "no")]), test_fraction=0.2)
+    prepared = ready(csv_of([*ROWS, ("1000", "violet", "1", "no")]), test_fraction=0.2, split="last")
     assert (prepared.train.lines, prepared.test.lines) == (4, 1)
     assert prepared.train.info["numeric"][0]["mean"] == 12.0
     assert everything(prepared.test)["category"][0, 0] == 0
@@ -240,7 +240,7 @@ def test_a_limit_stops_reading_before_a_later_fault(ready):
 
 
 def test_a_category_with_too_many_values_is_refused_at_the_line_that_is_one_too_many(ready, monkeypatch):
-    monkeypatch.setattr("podlt.data.encode.MAX_CLASSES", 2)
+    monkeypatch.setattr("podlt.data.spool.MAX_CLASSES", 2)
     with pytest.raises(DataError, match="line 5: column 'colour': expected at most 2 different values, got 'green'"):
         ready(csv_of(ROWS))
 
@@ -322,7 +322,7 @@ def many_rows(count):
 def test_many_chunks_give_the_same_root_as_one(ready, monkeypatch):
     whole = ready(csv_of(many_rows(1000)), test_fraction=0.3)
     monkeypatch.setattr("podlt.data.tables.CHUNK_LINES", 17)
-    monkeypatch.setattr("podlt.data.encode.STEP", 13)
+    monkeypatch.setattr("podlt.data.spool.STEP", 13)
     monkeypatch.setattr("podlt.data.dataset._CHUNK_BYTES", 100)
     parts = ready(csv_of(many_rows(1000)), test_fraction=0.3, classes=("no", "yes"))
     assert (whole.train.root, whole.test.root) == (parts.train.root, parts.test.root)
@@ -332,7 +332,7 @@ def test_many_chunks_give_the_same_root_as_one(ready, monkeypatch):
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, suffix):
     monkeypatch.setattr("podlt.data.tables.CHUNK_LINES", 200)
-    monkeypatch.setattr("podlt.data.encode.STEP", 200)
+    monkeypatch.setattr("podlt.data.spool.STEP", 200)
     monkeypatch.setattr("podlt.data.dataset._CHUNK_BYTES", 10_000)
 
     def peak(count):

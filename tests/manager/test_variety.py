@@ -49,7 +49,7 @@ def used_lines(run: Path) -> dict[int, Counter[int]]:
     for opened in log:
         if isinstance(opened, e.Open) and opened.purpose == "train":
             plan = Upcoming("train", opened.epoch, opened.offset, opened.lines, len(opened.fragments))
-            ids = line_ids(orders, begin.lines, begin.block_lines, begin.seed, plan)
+            ids = line_ids(orders, begin.lines, begin.seed, plan)
             found.setdefault(opened.epoch, Counter()).update(ids.tolist())
     return found
 

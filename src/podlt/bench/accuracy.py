@@ -129,7 +129,7 @@ def run(name: str, arithmetic: str, seed: int, data: Prepared) -> StudyResult:
     source = seed.to_bytes(8, "big")
     rounds = train.lines // block
     for step in range(study.steps):
-        order = EpochOrder(train.lines, block, source, step // rounds)
+        order = EpochOrder(train.lines, source, step // rounds)
         batch = as_batch(train.read(order.ids(step % rounds * block, block)))
         randomness = crypto.digest("randomness/1", source, step.to_bytes(8, "big"))
         execute(weights.views, batch, randomness, update)

@@ -37,7 +37,7 @@ def describe(source: Source) -> None:
 
     Example: podlt data describe my.toml
     """
-    from podlt.data.prepare import describe as describe_prepared
+    from podlt.data.describe import describe as describe_prepared
 
     prepared = _prepare(source)
     typer.echo(describe_prepared(prepared))

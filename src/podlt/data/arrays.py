@@ -1,20 +1,21 @@
-"""Writes arrays as prepared parts, every value checked on its way: the builder of .npz files and image sets."""
+"""Arrays as a source of lines, every value checked on its way: the builder of .npz files and image sets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from pathlib import Path
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from podlt.data.dataset import DTYPES, MAX_ROW_BYTES
+from podlt.data.faults import Faults
 from podlt.data.field import Field
-from podlt.data.spec import MAX_CLASSES, DataSpec, parts_of
-from podlt.data.streams import Stream, npz_streams
-from podlt.data.writer import DatasetWriter
+from podlt.data.moments import Moments, moments
+from podlt.data.spec import MAX_CLASSES
+from podlt.data.streams import Stream
 from podlt.errors import DataError, UsageError
 
 Progress = Callable[[str, int, int | None], None]
@@ -35,8 +36,8 @@ _STORED: dict[str, Literal["u8", "f32", "i32", "i64"]] = {
 }
 
 
-class ArrayWriter:
-    """Writes streams of equal length as prepared parts, checking every value on the way.
+class ArraySource:
+    """Streams of equal length as lines.
 
     Args:
         inputs: what the model is given.
@@ -44,6 +45,19 @@ class ArrayWriter:
         scale: the factor by which the model's inputs are multiplied, or None.
         target: what the label is, "class" or "number".
         classes: how many there are, or None for the highest code that is found, plus one.
+        standardise: whether the places of arrays of floats are to be standardised, once `fit` was called.
+
+    Attributes:
+        lines: how many there are.
+        fields: what each holds.
+        bound: how many classes there may be, or None.
+        highest: the highest class found so far, -1 before the first.
+        label: the stream of the label where it is a class of the whole line, or None.
+        label_changes: how many lines had another class than the one before, in the last pass.
+
+    Raises:
+        DataError: a stream has another length, or values that no field can hold.
+        UsageError: there is nothing to standardise.
     """
 
     def __init__(
@@ -54,13 +68,18 @@ class ArrayWriter:
         scale: float | None = None,
         target: str = "class",
         classes: int | None = None,
+        standardise: bool = False,
     ) -> None:
         self._streams = [*inputs, label] if label else list(inputs)
-        self._label = label.name if label and target == "class" else None
+        self._class = label.name if label and target == "class" else None
+        self.label = label if label and target == "class" and not label.shape else None
         self.bound = classes
         self.highest = -1
+        self.label_changes = 0
         self.lines = self._streams[0].lines
         self.fields = tuple(self._field(stream, label, scale, target) for stream in self._streams)
+        self.moments: dict[str, Moments] = {}
+        self._floats = [s for s in inputs if standardise and s.dtype.kind == "f"]
         for stream in self._streams:
             if stream.lines != self.lines or not stream.lines:
                 raise DataError(
@@ -68,6 +87,8 @@ class ArrayWriter:
                     None,
                     f"array {stream.name!r}: expected {self.lines or 'at least 1'} lines, got {stream.lines}",
                 )
+        if standardise and not self._floats:
+            raise UsageError(f"data: {inputs[0].source}: standardise: no input is an array of floats")
 
     def _field(self, stream: Stream, label: Stream | None, scale: float | None, target: str) -> Field:
         if stream.row_bytes > MAX_ROW_BYTES or not stream.row_bytes:
@@ -85,113 +106,103 @@ class ArrayWriter:
             return Field(stream.name, "f32", stream.shape, "label")
         if stored == "f32":
             raise DataError(
-                stream.source, None, f"array {stream.name!r}: expected whole numbers as classes, got {stream.dtype}"
+                stream.source,
+                None,
+                f"array {stream.name!r}: expected whole numbers as classes, got {stream.dtype}; "
+                'store it as int64, or set target = "number"',
             )
         return Field(stream.name, "i64", stream.shape, "label")
 
-    def write(self, parts: Sequence[tuple[Path, int]], progress: Callable[[int, int], None]) -> list[DatasetWriter]:
-        """Writes consecutive parts, each its folder and number of lines; returns their writers, still to be finished.
+    def class_counts(self, lines: int) -> npt.NDArray[np.int64]:
+        """How many of the first `lines` lines each class has; one count where the label is no class of the line."""
+        if self.label is None:
+            return np.array([lines], np.int64)
+        counts = np.zeros(1, np.int64)
+        for values in self.label.chunks(self._step, lines):
+            known = values[(values >= 0) & (values < MAX_CLASSES)].astype(np.int64)
+            found = np.bincount(known, minlength=len(counts))
+            found[: len(counts)] += counts
+            counts = found
+        return counts
+
+    def fit(self, lines: int, selected: Callable[[], Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]]]) -> None:
+        """Takes the moments of the inputs that are to be standardised.
 
         Args:
-            progress: called with the lines written and the lines in all.
+            lines: of how many lines.
+            selected: gives, for each pass, what says which of the next lines count, by their labels.
+        """
+
+        def rows(stream: Stream) -> Iterator[npt.NDArray[np.float64]]:
+            keep = selected()
+            labels = self.label or stream
+            for values, classes in zip(stream.chunks(self._step, lines), labels.chunks(self._step, lines), strict=True):
+                yield values[keep(classes)].astype(np.float64).reshape(-1, math.prod(stream.shape))
+
+        for stream in self._floats:
+            self.moments[stream.name] = moments(partial(rows, stream), math.prod(stream.shape))
+
+    def take_moments(self, other: ArraySource) -> None:
+        """Standardises as another source does."""
+        self.moments = other.moments
+
+    def chunks(self, lines: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """The first `lines` lines as fields, every value checked.
 
         Raises:
-            DataError: a value is not finite, too large for its dtype or no class; a stream ends early.
+            DataError: values are not finite, too large for their dtype or no class; names all such lines. A stream
+                ends early.
         """
-        writers = [DatasetWriter(folder, self.fields) for folder, _ in parts]
-        total = sum(count for _, count in parts)
-        ends = np.cumsum([count for _, count in parts]).tolist()
-        step = max(1, _CHUNK_BYTES // max(stream.row_bytes for stream in self._streams))
-        first = 0
-        with ExitStack() as stack:
-            for writer in writers:
-                stack.callback(writer.close)
-            for chunks in zip(*(stream.chunks(step, total) for stream in self._streams), strict=True):
-                arrays = {s.name: self._converted(s, c, first) for s, c in zip(self._streams, chunks, strict=True)}
-                last = first + len(chunks[0])
-                for writer, start, end in zip(writers, [0, *ends[:-1]], ends, strict=True):
-                    low, high = max(first, start) - first, min(last, end) - first
-                    if low < high:
-                        writer.write({name: values[low:high] for name, values in arrays.items()})
-                first = last
-                progress(first, total)
-            stack.pop_all()
-        return writers
+        faults, first, last = Faults(self._streams[0].source), 0, None
+        self.label_changes = 0
+        for chunks in zip(*(stream.chunks(self._step, lines) for stream in self._streams), strict=True):
+            pairs = zip(self._streams, chunks, strict=True)
+            arrays = {s.name: self._converted(s, values, first, faults) for s, values in pairs}
+            if self.label is not None:
+                labels = arrays[self.label.name]
+                self.label_changes += int((labels[1:] != labels[:-1]).sum()) + int(labels[0] != last)
+                last = labels[-1]
+            first += len(chunks[0])
+            yield arrays
+        faults.check()
 
-    def _converted(self, stream: Stream, values: npt.NDArray[Any], first: int) -> npt.NDArray[Any]:
+    @property
+    def _step(self) -> int:
+        return max(1, _CHUNK_BYTES // max(stream.row_bytes for stream in self._streams))
+
+    def _converted(self, stream: Stream, values: npt.NDArray[Any], first: int, faults: Faults) -> npt.NDArray[Any]:
         field = next(field for field in self.fields if field.name == stream.name)
-        with np.errstate(over="ignore"):
-            stored = values.astype(DTYPES[field.dtype])
+        with np.errstate(over="ignore", invalid="ignore"):
+            stored = self._standardised(stream, values).astype(DTYPES[field.dtype])
         if field.dtype == "f32":
-            _refuse(stream, values, ~np.isfinite(stored), first, "a finite number in the range of float32")
-        if stream.name == self._label:
+            expected = "a finite number in the range of float32"
+            if stream.name in self.moments and np.isfinite(values).all():
+                expected += " once it is standardised"
+            _refuse(stream, values, ~np.isfinite(stored), first, expected, faults)
+        if stream.name == self._class:
             bound = self.bound if self.bound is not None else MAX_CLASSES
-            _refuse(stream, values, (stored < 0) | (stored >= bound), first, f"a class in 0..{bound - 1}")
+            _refuse(stream, values, (stored < 0) | (stored >= bound), first, f"a class in 0..{bound - 1}", faults)
             self.highest = max(self.highest, int(stored.max()))
         return stored
 
-
-def _refuse(stream: Stream, values: npt.NDArray[Any], wrong: npt.NDArray[np.bool_], first: int, expected: str) -> None:
-    if wrong.any():
-        place = np.argwhere(wrong)[0]
-        raise DataError(
-            stream.source,
-            first + int(place[0]) + 1,
-            f"array {stream.name!r}: expected {expected}, got {values[tuple(place)]}",
-        )
+    def _standardised(self, stream: Stream, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        found = self.moments.get(stream.name)
+        if found is None:
+            return values
+        flat = values.astype(np.float64).reshape(len(values), -1)
+        result: npt.NDArray[Any] = ((flat - found.means) / found.deviations).reshape(values.shape)
+        return result
 
 
-def build_arrays(
-    spec: DataSpec, train: ArrayWriter, test: ArrayWriter | None, folder: Path, progress: Progress
+def _refuse(
+    stream: Stream, values: npt.NDArray[Any], wrong: npt.NDArray[np.bool_], first: int, expected: str, faults: Faults
 ) -> None:
-    """Writes folder/train and, where there are lines for it, folder/test.
+    if wrong.any():
+        flat = wrong.reshape(len(wrong), -1)
+        numbers = range(first + 1, first + 1 + len(values))
 
-    Args:
-        spec: for limits, the part held out and the classes' names.
-        train: the lines to train on, and those held out of them.
-        test: lines of a test source of their own, or None.
-        folder: where `train` and `test` are made.
-        progress: called with what is done, the lines written and the lines in all.
+        def say(row: int) -> str:
+            value = values.reshape(len(wrong), -1)[row, int(np.argmax(flat[row]))]
+            return f"array {stream.name!r}: expected {expected}, got {value}"
 
-    Raises:
-        DataError: a value is refused, or the test part has other fields.
-        UsageError: nothing would be held out.
-    """
-    lines, held = parts_of(spec, train.lines)
-    parts = [(folder / "train", lines)] + ([(folder / "test", held)] if held else [])
-    writers = train.write(parts, lambda done, total: progress("preparing", done, total))
-    names = class_names(spec.classes, train.highest)
-    if test is not None:
-        if test.fields != train.fields:
-            raise DataError(str(spec.test), None, f"expected fields {train.fields}, got {test.fields}")
-        test.bound = len(names) or None
-        count = min(test.lines, spec.test_limit or test.lines)
-        report = lambda done, total: progress("preparing the test part", done, total)  # noqa: E731
-        writers += test.write([(folder / "test", count)], report)
-    info = {"kind": "arrays", "classes": names or None, "cardinalities": []}
-    for writer in writers:
-        writer.finish(info)
-
-
-def build_npz(spec: DataSpec, source: Path, test: Path | None, folder: Path, progress: Progress) -> None:
-    """Prepares an .npz archive: the arrays that `spec.inputs` and `spec.label` name, [lines, ...] each."""
-    if not spec.inputs:
-        raise UsageError(f'data: {spec.source}: name the arrays that the model is given, as in inputs = ["x"]')
-    if spec.label is not None and not isinstance(spec.label, str):
-        raise UsageError(f"data: {spec.source}: expected the name of an array as label, got {spec.label}")
-    label = spec.label
-
-    def opened(name: str, path: Path) -> ArrayWriter:
-        inputs = npz_streams(name, path, spec.inputs)
-        labels = npz_streams(name, path, [label]) if label is not None else [None]
-        bound = spec.classes if isinstance(spec.classes, int) else len(spec.classes) if spec.classes else None
-        return ArrayWriter(inputs, labels[0], scale=spec.scale, target=spec.target, classes=bound)
-
-    build_arrays(spec, opened(spec.source, source), opened(str(spec.test), test) if test else None, folder, progress)
-
-
-def class_names(classes: int | tuple[str, ...] | None, highest: int) -> list[str]:
-    """The classes' names in the order of their codes: given, counted, or up to the highest code that was found."""
-    if isinstance(classes, tuple):
-        return list(classes)
-    return [str(code) for code in range(classes if classes is not None else highest + 1)]
+        faults.add_rows(numbers, np.logical_or.reduce(flat, axis=1), say)

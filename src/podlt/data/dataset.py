@@ -81,7 +81,7 @@ def leaf_hashes(fields: Sequence[Field], arrays: Arrays) -> npt.NDArray[np.uint8
     Raises:
         DataError: a field is missing, or has another dtype, shape or number of lines.
     """
-    columns = _byte_columns(fields, arrays)
+    columns = byte_columns(fields, arrays)
     lines = len(columns[0]) if columns else 0
     width = 1 + sum(field.row_bytes for field in fields)
     step = max(1, _CHUNK_BYTES // width)
@@ -94,7 +94,7 @@ def leaf_hashes(fields: Sequence[Field], arrays: Arrays) -> npt.NDArray[np.uint8
     return np.frombuffer(hashes, np.uint8).reshape(lines, 32)
 
 
-def _byte_columns(fields: Sequence[Field], arrays: Arrays) -> list[npt.NDArray[np.uint8]]:
+def byte_columns(fields: Sequence[Field], arrays: Arrays) -> list[npt.NDArray[np.uint8]]:
     """The values of all fields, each as uint8[n, row_bytes], after their forms were checked."""
     columns = [_byte_rows(field, arrays) for field in fields]
     if any(len(column) != len(columns[0]) for column in columns):
@@ -130,7 +130,7 @@ def fragment_digest_of(fields: Sequence[Field], arrays: Arrays) -> bytes:
     Raises:
         DataError: a field is missing, or has another dtype, shape or number of lines.
     """
-    columns = _byte_columns(fields, arrays)
+    columns = byte_columns(fields, arrays)
     lines = len(columns[0]) if columns else 0
     return digest("fragment/2", lines.to_bytes(8, "big"), *[blob_digest(c.reshape(-1).data) for c in columns])
 

@@ -1,50 +1,24 @@
-"""From a table's columns to numbers: texts become codes, numbers are standardised by the training lines.
-
-The source is read once. Each chunk's values go, checked but not yet encoded, to a spool on disk; only then are the
-vocabularies, means and deviations known, and the spool is encoded into the prepared part. Sums are exact
-(`math.fsum`), so that the same file gives the same bytes and the same root on every machine.
-"""
+"""From a spool's values to numbers: texts become codes, numbers are standardised, fitted on the training lines."""
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from podlt.data.spec import MAX_CLASSES, Column, DataSpec
-from podlt.data.tables import TableChunk
+from podlt.data.cells import Kind, kind_of, name_as
+from podlt.data.moments import moments
+from podlt.data.spec import DataSpec
+from podlt.data.split import TRAIN
+from podlt.data.spool import ColumnRoles, Names, Spool, Spooled
 from podlt.errors import DataError
 
-STEP = 2**15
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
-
-Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
-Names = dict[str, int]
-
-
-class ColumnRoles(NamedTuple):
-    """Which of a table's columns play which part."""
-
-    numeric: tuple[Column, ...]
-    categorical: tuple[Column, ...]
-    label: Column
-
-
-class Spooled(NamedTuple):
-    """Some lines of a spool, before they are encoded: codes are in the order in which values were first seen."""
-
-    numeric: Float64
-    codes: npt.NDArray[np.int32]
-    labels: npt.NDArray[Any]
+Parts = npt.NDArray[np.uint8]
 
 
 @dataclass
@@ -52,22 +26,29 @@ class Encoding:
     """How a table's values become numbers: fitted on the training lines, and kept in `Dataset.info`.
 
     Attributes:
-        means: of each numeric column, in its own unit.
-        deviations: the standard deviation of each numeric column, in its own unit.
+        roles: which columns play which part.
+        means: of each numeric column, in its own unit; what a missing number becomes.
+        shifts: what is subtracted from each numeric column: its mean, or 0 if it is not standardised.
+        deviations: what it is divided by then: its standard deviation, or 1.
         values: the known values of each categorical column, code 1 on; code 0 stands for every value that the training
             lines do not hold.
+        kinds: what the cells of each categorical column mean.
         classes: names in the order of their codes, or None where the label is a number.
+        label: what the cells of the label mean.
     """
 
     roles: ColumnRoles
     means: list[float]
+    shifts: list[float]
     deviations: list[float]
     values: list[list[str]]
+    kinds: list[Kind]
     classes: list[str] | None
+    label: Kind
 
     def info(self) -> dict[str, Any]:
         """The encoding as JSON values."""
-        numeric = zip(self.roles.numeric, self.means, self.deviations, strict=True)
+        numeric = zip(self.roles.numeric, self.shifts, self.deviations, strict=True)
         categorical = zip(self.roles.categorical, self.values, strict=True)
         return {
             "kind": "table",
@@ -78,216 +59,163 @@ class Encoding:
         }
 
 
-@dataclass
-class Spool:
-    """The checked values of a table's lines, on disk.
-
-    Args:
-        source: the file's name in errors.
-        folder: an empty folder of its own.
-        roles: which columns are wanted.
-        target: as in `DataSpec`.
-        classes: how many, their names, or None to collect them.
-        positive: as in `DataSpec`.
-    """
-
-    source: str
-    folder: Path
-    roles: ColumnRoles
-    target: str
-    classes: int | Sequence[str] | None
-    positive: str | None = None
-    lines: int = 0
-    seen: list[Names] = field(default_factory=list)
-    labels_seen: Names = field(default_factory=dict)
-
-    def fill(self, chunks: Iterator[TableChunk], limit: int | None) -> Iterator[int]:
-        """Stores the first `limit` lines; yields the number of lines after each chunk.
-
-        Raises:
-            DataError: a value is malformed; names the line.
-        """
-        self.seen = [{} for _ in self.roles.categorical]
-        with (
-            (self.folder / "numeric").open("wb") as numeric,
-            (self.folder / "codes").open("wb") as codes,
-            (self.folder / "labels").open("wb") as labels,
-        ):
-            for chunk in chunks:
-                rows = len(chunk.numbers) if limit is None else min(len(chunk.numbers), limit - self.lines)
-                part = self._checked(TableChunk(chunk.numbers[:rows], [column[:rows] for column in chunk.columns]))
-                numeric.write(part.numeric.data)
-                codes.write(part.codes.data)
-                labels.write(part.labels.data)
-                self.lines += rows
-                yield self.lines
-                if self.lines == limit:
-                    return
-
-    def parts(self, start: int, stop: int) -> Iterator[Spooled]:
-        """The lines [start, stop), STEP at a time."""
-        numeric = self._map("numeric", np.float64, len(self.roles.numeric))
-        codes = self._map("codes", np.int32, len(self.roles.categorical))
-        labels = self._map("labels", np.float64 if self.target == "number" else np.int64, 1)[:, 0]
-        for first in range(start, stop, STEP):
-            lines = slice(first, min(first + STEP, stop))
-            yield Spooled(numeric[lines], codes[lines], labels[lines])
-
-    def _map(self, name: str, dtype: npt.DTypeLike, width: int) -> npt.NDArray[Any]:
-        if not width:
-            return np.empty((self.lines, 0), dtype)
-        return np.asarray(np.memmap(self.folder / name, dtype, "r", shape=(self.lines, width)))
-
-    def _checked(self, chunk: TableChunk) -> Spooled:
-        """A chunk's values: float64[n, k], int32[n, m] and the labels [n], all C-contiguous."""
-        split = len(self.roles.numeric)
-        numeric = np.empty((len(chunk.numbers), split), np.float64)
-        for place, column in enumerate(self.roles.numeric):
-            numeric[:, place] = self._numbers(column, chunk.columns[place], chunk.numbers)
-        codes = np.empty((len(chunk.numbers), len(self.roles.categorical)), np.int32)
-        for place, column in enumerate(self.roles.categorical):
-            values = chunk.columns[split + place]
-            codes[:, place] = self._codes(column, values, chunk.numbers, self.seen[place])
-        return Spooled(numeric, codes, self._labels(chunk.columns[-1], chunk.numbers))
-
-    def _numbers(self, column: Column, values: pa.Array, numbers: Sequence[int]) -> Float64:
-        if pa.types.is_string(values.type):
-            try:
-                parsed = values.cast(pa.float64())
-            except pa.ArrowInvalid:
-                parsed = self._parse(column, values, numbers)
-        else:
-            parsed = values.cast(pa.float64(), safe=False)
-        result: Float64 = parsed.to_numpy(zero_copy_only=False)
-        wrong = ~(np.abs(result) <= _FLOAT32_MAX)  # a NaN compares false, and so is refused too
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise self._refuse(column, numbers[row], "a finite number in the range of float32", values[row].as_py())
-        return result
-
-    def _parse(self, column: Column, values: pa.Array, numbers: Sequence[int]) -> pa.Array:
-        """The slow way: allows a plus sign, which the fast parser does not, and names the line that is no number."""
-        plain = pc.replace_substring_regex(values, r"^\+([0-9.])", r"\1")
-        for row, value in enumerate(plain):
-            try:
-                value.cast(pa.float64())
-            except pa.ArrowInvalid:
-                raise self._refuse(column, numbers[row], "a number", values[row].as_py()) from None
-        return plain.cast(pa.float64())
-
-    def _codes(self, column: Column, values: pa.Array, numbers: Sequence[int], seen: Names) -> npt.NDArray[np.int32]:
-        encoded = values.cast(pa.string()).dictionary_encode()
-        table = [seen.setdefault(value, len(seen)) for value in encoded.dictionary.to_pylist()]
-        codes: npt.NDArray[np.int32] = np.array(table, np.int32)[encoded.indices.to_numpy(zero_copy_only=False)]
-        if len(seen) > MAX_CLASSES:
-            row = int(np.flatnonzero(codes >= MAX_CLASSES)[0])
-            raise self._refuse(column, numbers[row], f"at most {MAX_CLASSES} different values", values[row].as_py())
-        return codes
-
-    def _labels(self, values: pa.Array, numbers: Sequence[int]) -> npt.NDArray[Any]:
-        column = self.roles.label
-        if self.target == "number":
-            return self._numbers(column, values, numbers)
-        texts = values.cast(pa.string())
-        codes = self._codes(column, texts, numbers, self.labels_seen)
-        if "" in self.labels_seen:
-            row = int(np.flatnonzero(codes == self.labels_seen[""])[0])
-            raise DataError(self.source, numbers[row], f"column {column!r}: expected a label, got nothing")
-        known = self._known()
-        if known is None:
-            return codes.astype(np.int64)
-        final = np.array([known.get(text, -1) for text in self.labels_seen], np.int64)[codes]
-        if (final < 0).any():
-            row = int(np.flatnonzero(final < 0)[0])
-            names = list(known)
-            expected = f"one of {', '.join(names[:10])}" if len(names) <= 10 else f"one of {names[0]}..{names[-1]}"
-            raise self._refuse(column, numbers[row], expected, texts[row].as_py())
-        return final
-
-    def _known(self) -> Names | None:
-        """The code of each label text, where that is known before the data is read."""
-        if self.positive is not None:
-            return {text: int(text == self.positive) for text in self.labels_seen}
-        if self.classes is None:
-            return None
-        names = map(str, range(self.classes)) if isinstance(self.classes, int) else self.classes
-        return {name: code for code, name in enumerate(names)}
-
-    def _refuse(self, column: Column, number: int, expected: str, got: object) -> DataError:
-        return DataError(self.source, number, f"column {column!r}: expected {expected}, got {got!r}")
-
-
-def fit(spool: Spool, lines: int, spec: DataSpec) -> tuple[Encoding, Int64 | None]:
-    """The encoding that the first `lines` lines call for, and the class of each label in the order of first sight.
-
-    The second is None where the spool's labels are final: numbers, or classes that were known before.
+def label_classes(spool: Spool, spec: DataSpec) -> tuple[Kind, list[str] | None]:
+    """What the label's cells mean, and the names of its classes in the order of their codes (None for a number).
 
     Raises:
-        DataError: there is no second class, or no line has the positive value.
+        DataError: there is no second class, no line has the positive value, or the classes are no whole numbers.
     """
-    means, deviations = [], []
-    for place in range(len(spool.roles.numeric)):
-        mean, deviation = _moments(spool, lines, place) if spec.standardise else (0.0, 1.0)
-        means.append(mean)
-        deviations.append(deviation)
-    values = []
-    for place, seen in enumerate(spool.seen):
-        used = np.zeros(len(seen), np.bool_)
-        for part in spool.parts(0, lines):
-            used[part.codes[:, place]] = True
-        values.append(sorted(value for value, code in seen.items() if used[code]))
-    classes, order = _classes(spool)
-    return Encoding(spool.roles, means, deviations, values, classes), order
+    if spec.target == "number":
+        return "number", None
+    seen, source = list(spool.labels_seen), spec.source
+    if spec.positive is not None:
+        kind = kind_of([*seen, spec.positive])
+        positive = name_as(kind, spec.positive)
+        if all(name_as(kind, text) != positive for text in seen):
+            raise DataError(source, None, f"expected a line with the positive label {spec.positive!r}, got none")
+        return kind, [f"not {spec.positive}", spec.positive]
+    if spec.classes is not None:
+        names = [*map(str, range(spec.classes))] if isinstance(spec.classes, int) else [*spec.classes]
+        kind = kind_of(names)
+        return ("text", names) if len({name_as(kind, name) for name in names}) < len(names) else (kind, names)
+    kind = kind_of(seen)
+    found = sorted({name_as(kind, text) for text in seen}, key=Decimal if kind == "number" else None)
+    if kind == "number":
+        _refuse_fractions(spool, found, source)
+    if len(found) < 2:
+        raise DataError(source, None, f"expected at least two classes, got only {found[0]!r}")
+    return kind, found
 
 
-def _moments(spool: Spool, lines: int, place: int) -> tuple[float, float]:
-    """Mean and standard deviation of a numeric column, from correctly rounded sums; deviation 1 for a constant."""
-
-    def summed(center: float, power: int) -> float:
-        parts = ((part.numeric[:, place] - center) for part in spool.parts(0, lines))
-        return math.fsum(
-            itertools.chain.from_iterable((part * part if power == 2 else part).tolist() for part in parts)
-        )
-
-    mean = summed(0.0, 1) / lines
-    return mean, math.sqrt(summed(mean, 2) / lines) or 1.0
+def _refuse_fractions(spool: Spool, names: Sequence[str], source: str) -> None:
+    broken = next((name for name in names if Decimal(name) % 1), None)
+    if broken is not None:
+        code = next(code for text, code in spool.labels_seen.items() if name_as("number", text) == broken)
+        column = spool.roles.label
+        message = f"column {column!r}: expected whole numbers as classes, got {broken!r}"
+        cure = 'target = "number" predicts a number, classes = [...] names such classes'
+        raise DataError(source, spool.first_line_with(code), f"{message}; {cure}")
 
 
-def _classes(spool: Spool) -> tuple[list[str] | None, Int64 | None]:
-    if spool.target == "number":
-        return None, None
-    if spool.positive is not None:
-        if spool.positive not in spool.labels_seen:
-            raise DataError(spool.source, None, f"expected a line with the positive label {spool.positive!r}, got none")
-        return [f"not {spool.positive}", spool.positive], None
-    if spool.classes is not None:
-        names = map(str, range(spool.classes)) if isinstance(spool.classes, int) else spool.classes
-        return list(names), None
-    seen = list(spool.labels_seen)
-    if len(seen) < 2:
-        raise DataError(spool.source, None, f"expected at least two classes, got only {seen[0]!r}")
-    whole = all(text.lstrip("-").isdecimal() for text in seen)
-    names_in_order = sorted(seen, key=int) if whole else sorted(seen)
-    place_of = {name: place for place, name in enumerate(names_in_order)}
-    return names_in_order, np.array([place_of[text] for text in seen], np.int64)
+def class_table(spool: Spool, spec: DataSpec, kind: Kind, names: Sequence[str]) -> Int64:
+    """The class of each label that a spool has seen, -1 for one that is no class.
+
+    Args:
+        spool: whose labels.
+        spec: whether one value is positive and every other is not.
+        kind: what the label's cells mean.
+        names: the classes.
+    """
+    seen = [name_as(kind, text) for text in spool.labels_seen]
+    if spec.positive is not None:
+        positive = name_as(kind, spec.positive)
+        return np.array([text == positive for text in seen], np.int64)
+    code_of = {name_as(kind, name): code for code, name in enumerate(names)}
+    return np.array([code_of.get(text, -1) for text in seen], np.int64)
 
 
-def encoded(
-    spool: Spool, start: int, stop: int, encoding: Encoding, order: Int64 | None
-) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """The lines [start, stop) of a spool as fields: numeric f32[n, k], category i64[n, m], label i64 or f32 [n]."""
+def check_classes(spool: Spool, table: Int64, names: Sequence[str]) -> None:
+    """Refuses the lines whose label is no class.
+
+    Raises:
+        DataError: names all such lines.
+    """
+    if not (table < 0).any():
+        return
+    texts = list(spool.labels_seen)
+    expected = f"one of {', '.join(names[:10])}" if len(names) <= 10 else f"one of {names[0]}..{names[-1]}"
+    for part in spool.parts():
+        wrong = table[part.labels] < 0
+        if wrong.any():
+            got = [texts[code] for code in part.labels.tolist()]
+            spool.refuse(part.places, wrong, spool.roles.label, expected, got)
+    spool.check()
+
+
+def fit(spool: Spool, parts: Parts, spec: DataSpec, label: Kind, classes: list[str] | None) -> Encoding:
+    """The encoding that the training lines call for.
+
+    Args:
+        spool: all lines of the source.
+        parts: uint8[lines], the part of each.
+        spec: whether numbers are standardised.
+        label: what the label's cells mean.
+        classes: the names of the classes, or None.
+
+    Raises:
+        DataError: a numeric column has no value at all.
+    """
+    width = len(spool.roles.numeric)
+    found = moments(lambda: (part.numeric for part in training(spool, parts)), width)
+    empty = np.flatnonzero(found.counts == 0)
+    if len(empty):
+        raise DataError(spec.source, None, f"column {spool.roles.numeric[empty[0]]!r}: every value is missing")
+    plain = spec.standardise is False
+    used = [np.zeros(len(seen), np.bool_) for seen in spool.seen]
+    for part in training(spool, parts):
+        for place, flags in enumerate(used):
+            flags[part.codes[:, place]] = True
+    kinds = [kind_of(seen) for seen in spool.seen]
+    return Encoding(
+        spool.roles,
+        found.means.tolist(),
+        [0.0] * width if plain else found.means.tolist(),
+        [1.0] * width if plain else found.deviations.tolist(),
+        [_values(*column) for column in zip(kinds, spool.seen, used, strict=True)],
+        kinds,
+        classes,
+        label,
+    )
+
+
+def training(spool: Spool, parts: Parts) -> Iterator[Spooled]:
+    """The lines of a spool that are for training."""
+    first = 0
+    for part in spool.parts():
+        mask = parts[first : first + len(part.places)] == TRAIN
+        first += len(part.places)
+        yield part if mask.all() else Spooled(*(values[mask] for values in part))
+
+
+def _values(kind: Kind, seen: Names, used: npt.NDArray[np.bool_]) -> list[str]:
+    return sorted({name_as(kind, value) for value, code in seen.items() if used[code]})
+
+
+def encoded(spool: Spool, encoding: Encoding, classes: Int64 | None) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """The lines of a spool as fields: numeric f32[n, k], category i64[n, m], label i64 or f32 [n].
+
+    Args:
+        spool: whose.
+        encoding: fitted on the training lines.
+        classes: the class of each label in the order of first sight, or None where the label is a number.
+
+    Raises:
+        DataError: a number that is finite leaves the range of float32 once it is standardised; names the lines.
+    """
     tables = []
-    for seen, values in zip(spool.seen, encoding.values, strict=True):
+    for kind, seen, values in zip(encoding.kinds, spool.seen, encoding.values, strict=True):
         code_of = {value: code for code, value in enumerate(values, 1)}
-        tables.append(np.array([code_of.get(value, 0) for value in seen], np.int64))
-    means, deviations = np.array(encoding.means), np.array(encoding.deviations)
-    for part in spool.parts(start, stop):
+        tables.append(np.array([code_of.get(name_as(kind, value), 0) for value in seen], np.int64))
+    for part in spool.parts():
         fields: dict[str, npt.NDArray[Any]] = {}
-        if means.size:
-            fields["numeric"] = ((part.numeric - means) / deviations).astype(np.float32)
+        if encoding.roles.numeric:
+            fields["numeric"] = _standardised(spool, part, encoding)
         if tables:
             columns = [table[part.codes[:, place]] for place, table in enumerate(tables)]
             fields["category"] = np.ascontiguousarray(np.stack(columns, axis=1))
-        labels = part.labels if order is None else order[part.labels]
-        fields["label"] = labels.astype(np.float32 if encoding.classes is None else np.int64)
+        fields["label"] = part.labels.astype(np.float32) if classes is None else classes[part.labels]
         yield fields
+    spool.check()
+
+
+def _standardised(spool: Spool, part: Spooled, encoding: Encoding) -> npt.NDArray[np.float32]:
+    values = np.where(np.isnan(part.numeric), encoding.means, part.numeric)
+    with np.errstate(over="ignore"):
+        result: npt.NDArray[np.float32] = ((values - encoding.shifts) / encoding.deviations).astype(np.float32)
+    infinite = ~np.isfinite(result)
+    for place in np.flatnonzero(infinite.any(axis=0)).tolist():
+        shift, deviation = encoding.shifts[place], encoding.deviations[place]
+        scaled = f"of a size that float32 can hold, less the mean {shift:g}, over the deviation {deviation:g}"
+        column = encoding.roles.numeric[place]
+        spool.refuse(part.places, infinite[:, place], column, f"a number {scaled}", part.numeric[:, place].tolist())
+    return result

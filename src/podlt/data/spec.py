@@ -7,8 +7,6 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from podlt.errors import UsageError
-
 Column = str | Annotated[int, Meta(ge=0)]
 """A column of a table: its name, or its number from 0 where a file has no header."""
 
@@ -25,7 +23,11 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         source: a named set (digits, mnist, fashion, census, austen), or a path to a .csv, .parquet, .jsonl, .txt or
             .npz file. A relative path is resolved by `prepare`.
         test: a file of the same form to test on. Named sets bring their own.
-        test_fraction: without a test file, the last part of the source that is held out, in [0, 1).
+        test_fraction: without a test file, the part of the source that is held out, in [0, 1).
+        validation_fraction: a second part that is held out, in [0, 1), to choose a model by.
+        split: which lines are held out: "random" draws them by `seed`, each class in its proportion; "last" takes those
+            at the end, as for a series in time. Texts are always cut at the end.
+        seed: draws the lines that are held out, and the order in which those to train on are stored.
         limit: use only the first so many lines of the source (before anything is held out).
         test_limit: use only the first so many lines of the test part.
         label: the column, or the array of an npz, that is to be predicted.
@@ -34,8 +36,14 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         positive: for two classes: the label value that is class 1, every other value being class 0.
         numeric: tables: the columns of numbers. Not given: every column that is named nowhere else.
         categorical: tables: the columns of texts with a code each.
+        dates: tables: columns of ISO 8601 dates or times, taken as numbers of days since 1970.
         drop: tables: columns to leave out.
-        standardise: tables: shift and scale each numeric column to mean 0 and deviation 1 (of the training lines).
+        missing: tables: what becomes of a missing value (an empty text, null, or what pandas reads as NaN). "error"
+            refuses it; "drop" leaves its line out; "mean" takes the mean of the training lines for a number, and a
+            category of its own for a text; "category" does so for a text, and refuses a number. A missing label is
+            refused, unless its line is dropped.
+        standardise: shift and scale each number to mean 0 and deviation 1 (of the training lines). Tables: each numeric
+            column, unless it is false. npz: each place of every array of floats, if it is true.
         delimiter: csv: the separator of columns, one character.
         header: csv: whether the first line names the columns.
         inputs: npz: the arrays that the model is given, [lines, ...] each.
@@ -46,6 +54,9 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: Annotated[str, Meta(min_length=1)]
     test: str | None = None
     test_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    validation_fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    split: Literal["random", "last"] = "random"
+    seed: Annotated[int, Meta(ge=0, lt=2**62)] = 0
     limit: Positive | None = None
     test_limit: Positive | None = None
     label: Column | None = None
@@ -54,8 +65,10 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     positive: str | None = None
     numeric: tuple[Column, ...] | None = None
     categorical: tuple[Column, ...] = ()
+    dates: tuple[Column, ...] = ()
     drop: tuple[Column, ...] = ()
-    standardise: bool = True
+    missing: Literal["error", "drop", "mean", "category"] = "error"
+    standardise: bool | None = None
     delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
     header: bool = True
     inputs: tuple[str, ...] = ()
@@ -66,16 +79,3 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The names of the fields that differ from their defaults, `source` left out."""
         plain = DataSpec(self.source)
         return {name for name in self.__struct_fields__ if getattr(self, name) != getattr(plain, name)}
-
-
-def parts_of(spec: DataSpec, lines: int) -> tuple[int, int]:
-    """How many of a source's lines are for training, and how many of those after them are held out for testing.
-
-    Raises:
-        UsageError: a part is to be held out, but the source is too short for one line of it.
-    """
-    used = min(lines, spec.limit or lines)
-    held = int(used * spec.test_fraction)
-    if spec.test_fraction and not held:
-        raise UsageError(f"data: {spec.source}: test_fraction {spec.test_fraction} of {used} lines is no line")
-    return used - held, min(held, spec.test_limit or held)

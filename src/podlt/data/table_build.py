@@ -1,44 +1,53 @@
-"""Prepares a table: which column plays which part, then spool, fit, encode, write."""
+"""Prepares a table: which column plays which part, then spool, split, fit, encode, write."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from podlt.data.arrays import Progress
-from podlt.data.encode import ColumnRoles, Encoding, Int64, Spool, encoded, fit
+from podlt.data.arrow_tables import Files, open_table
+from podlt.data.encode import Encoding, Int64, Parts, check_classes, class_table, encoded, fit, label_classes
 from podlt.data.field import Field
-from podlt.data.spec import Column, DataSpec, parts_of
-from podlt.data.tables import Table, open_table
+from podlt.data.mix import LineWriter, training_writer
+from podlt.data.notes import table_notes
+from podlt.data.spec import Column, DataSpec
+from podlt.data.split import PART_NAMES, TEST, TRAIN, Split, seed_of
+from podlt.data.spool import ColumnRoles, Spool
+from podlt.data.tables import Table
 from podlt.data.writer import DatasetWriter, storing
 from podlt.errors import DataError, UsageError
 
 
-def build_table(spec: DataSpec, source: Path, test: Path | None, folder: Path, progress: Progress) -> None:
-    """Writes folder/train and, where there are lines for it, folder/test.
+def build_table(spec: DataSpec, source: Files, test: Files | None, folder: Path, progress: Progress) -> list[str]:
+    """Writes the parts train, test and validation below a folder, those that have lines; returns what to tell.
 
     Raises:
-        DataError: a line is malformed; names it as an editor does.
+        DataError: lines are malformed; names each as an editor does.
         UsageError: the columns are not well chosen.
         StorageError: the disk is full.
     """
-    table = open_table(spec, spec.source, source)
+    table = open_table(spec, source)
     roles = choose(spec, table)
     aside = folder / "spool"
     with storing(folder):
         try:
-            spool = _spooled(spec, table, roles, aside / "train", spec.limit, spec.classes, progress)
-            lines, held = parts_of(spec, spool.lines)
-            encoding, order = fit(spool, lines, spec)
-            _write(folder / "train", spool, 0, lines, encoding, order, progress)
-            if held:
-                _write(folder / "test", spool, lines, lines + held, encoding, order, progress)
+            spool = _spooled(spec, table, roles, aside / "train", spec.limit, progress)
+            kind, names = label_classes(spool, spec)
+            classes = None if names is None else class_table(spool, spec, kind, names)
+            if classes is not None and names is not None:
+                check_classes(spool, classes, names)
+            split, parts = _parts(spec, spool, classes, len(names) if names else 1)
+            encoding = fit(spool, parts, spec, kind, names)
+            _write(spec, folder, spool, split, parts, encoding, classes, progress)
             if test is not None:
-                other = open_table(spec, str(spec.test), test)
-                classes = encoding.classes if spec.positive is None else None
-                spool = _spooled(spec, other, roles, aside / "test", spec.test_limit, classes, progress)
-                _write(folder / "test", spool, 0, spool.lines, encoding, None, progress)
+                other = _spooled(spec, open_table(spec, test), roles, aside / "test", spec.test_limit, progress)
+                _write_test(spec, folder, other, encoding, progress)
+            return table_notes(spec, table, spool, encoding, kind)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
@@ -55,18 +64,21 @@ def choose(spec: DataSpec, table: Table) -> ColumnRoles:
     label = _column(table, spec.label)
     categorical = tuple(_column(table, column) for column in spec.categorical)
     drop = tuple(_column(table, column) for column in spec.drop)
+    dates = tuple(_column(table, column) for column in spec.dates)
     named = [label, *categorical, *drop]
     if spec.numeric is not None:
-        numeric = tuple(_column(table, column) for column in spec.numeric)
+        numeric = (*(_column(table, column) for column in spec.numeric), *dates)
     else:
-        numeric = tuple(column for column in table.columns if column not in named)
-    every = [*named, *numeric]
+        numeric = tuple(column for column in table.columns if column not in named and column not in table.index)
+    every = [*named, *numeric, *(column for column in dates if column not in numeric)]
     twice = next((column for column in every if every.count(column) > 1), None)
+    if twice is None:
+        twice = next((column for column in dates if column in named), None)
     if twice is not None:
         raise UsageError(f"data: {spec.source}: column {twice!r} is named for two parts")
     if not numeric and not categorical:
         raise UsageError(f"data: {spec.source}: no column is left to predict {label!r} from")
-    return ColumnRoles(numeric, categorical, label)
+    return ColumnRoles(numeric, categorical, label, frozenset(dates))
 
 
 def _column(table: Table, wanted: Column) -> Column:
@@ -79,43 +91,93 @@ def _column(table: Table, wanted: Column) -> Column:
 
 
 def _spooled(
-    spec: DataSpec,
-    table: Table,
-    roles: ColumnRoles,
-    folder: Path,
-    limit: int | None,
-    classes: int | Sequence[str] | None,
-    progress: Progress,
+    spec: DataSpec, table: Table, roles: ColumnRoles, folder: Path, limit: int | None, progress: Progress
 ) -> Spool:
     """The checked lines of a table, on disk."""
     folder.mkdir(parents=True)
     wanted = [
         table.columns.index(_column(table, column)) for column in (*roles.numeric, *roles.categorical, roles.label)
     ]
-    spool = Spool(table.source, folder, roles, spec.target, classes, spec.positive)
-    for lines in spool.fill(table.chunks(wanted), limit):
+    spool = Spool(folder, roles, spec)
+    for lines in spool.fill(table.chunks(wanted, limit)):
         progress(f"reading {table.source}", lines, limit)
     if not spool.lines:
-        raise DataError(table.source, None, "expected at least one line, got none")
+        found = f"{spool.dropped:,} that all lack a value" if spool.dropped else "none"
+        raise DataError(table.source, None, f"expected at least one line, got {found}")
     return spool
 
 
+def _parts(spec: DataSpec, spool: Spool, classes: Int64 | None, names: int) -> tuple[Split, Parts]:
+    """The part of each line of a spool, a byte a line."""
+
+    def coded(labels: npt.NDArray[Any]) -> Int64:
+        return np.zeros(len(labels), np.int64) if classes is None else classes[labels]
+
+    counts = np.zeros(names, np.int64)
+    for part in spool.parts():
+        counts += np.bincount(coded(part.labels), minlength=names)
+    split = Split(spec, counts)
+    return split, np.concatenate([split.of(coded(part.labels)) for part in spool.parts()])
+
+
 def _write(
-    folder: Path, spool: Spool, start: int, stop: int, encoding: Encoding, order: Int64 | None, progress: Progress
+    spec: DataSpec,
+    folder: Path,
+    spool: Spool,
+    split: Split,
+    parts: Parts,
+    encoding: Encoding,
+    classes: Int64 | None,
+    progress: Progress,
 ) -> None:
-    """Writes the lines [start, stop) of a spool as a prepared part."""
-    roles = spool.roles
-    fields = []
+    """Writes the lines of a spool, each to its part."""
+    fields = _fields(encoding)
+    writers: dict[int, LineWriter] = {}
+    first = 0
+    try:
+        for part in split.parts:
+            name, lines = PART_NAMES[part], split.sizes[part]
+            writers[part] = (
+                training_writer(folder / name, fields, lines, seed_of(spec))
+                if part == TRAIN
+                else DatasetWriter(folder / name, fields)
+            )
+        for arrays in encoded(spool, encoding, classes):
+            here = parts[first : first + len(arrays["label"])]
+            for part, writer in writers.items():
+                mask = here == part
+                if mask.any():
+                    writer.write({name: values[mask] for name, values in arrays.items()})
+            first += len(here)
+            progress("preparing", first, spool.lines)
+        for writer in writers.values():
+            writer.finish(encoding.info())
+    finally:
+        for writer in writers.values():
+            writer.close()
+
+
+def _write_test(spec: DataSpec, folder: Path, spool: Spool, encoding: Encoding, progress: Progress) -> None:
+    """Writes a test file's lines, encoded by the training lines."""
+    classes = None
+    if encoding.classes is not None:
+        classes = class_table(spool, spec, encoding.label, encoding.classes)
+        check_classes(spool, classes, encoding.classes)
+    writer = DatasetWriter(folder / PART_NAMES[TEST], _fields(encoding))
+    try:
+        for arrays in encoded(spool, encoding, classes):
+            writer.write(arrays)
+            progress("preparing the test part", writer.lines, spool.lines)
+        writer.finish(encoding.info())
+    finally:
+        writer.close()
+
+
+def _fields(encoding: Encoding) -> list[Field]:
+    roles, fields = encoding.roles, []
     if roles.numeric:
         fields.append(Field("numeric", "f32", (len(roles.numeric),), "input"))
     if roles.categorical:
         fields.append(Field("category", "i64", (len(roles.categorical),), "input"))
     fields.append(Field("label", "i64" if encoding.classes is not None else "f32", (), "label"))
-    writer = DatasetWriter(folder, fields)
-    try:
-        for arrays in encoded(spool, start, stop, encoding, order):
-            writer.write(arrays)
-            progress(f"preparing {folder.name}", writer.lines, stop - start)
-        writer.finish(encoding.info())
-    finally:
-        writer.close()
+    return fields

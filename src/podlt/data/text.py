@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from podlt.data.arrays import Progress
+from podlt.data.arrow_tables import Files
 from podlt.data.field import Field
-from podlt.data.spec import DataSpec, parts_of
+from podlt.data.mix import LineWriter, training_writer
+from podlt.data.spec import DataSpec
+from podlt.data.split import PART_NAMES, TEST, TRAIN, VALIDATION, Split, seed_of
 from podlt.data.writer import DatasetWriter, storing
 from podlt.errors import DataError
 
@@ -25,11 +29,12 @@ _BLOCK_BYTES = 2**20
 Codes = npt.NDArray[np.uint32]
 
 
-def build_text(spec: DataSpec, source: Path, test: Path | None, folder: Path, progress: Progress) -> None:
-    """Writes folder/train and, where there are lines for it, folder/test.
+def build_text(spec: DataSpec, source: Files, test: Files | None, folder: Path, progress: Progress) -> list[str]:
+    """Writes the parts train, test and validation below a folder, those that have lines; there is nothing to tell.
 
-    Windows do not overlap. What is left at the end, shorter than a window, is no line and is not used. Codes are
-    places in the sorted vocabulary from 1; code 0 stands for every character that the training windows do not hold.
+    Windows do not overlap, and what is held out is taken at the end: a window says much of those beside it. What is
+    left at the end, shorter than a window, is no line and is not used. Codes are places in the sorted vocabulary from
+    1; code 0 stands for every character that the training windows do not hold.
 
     Raises:
         DataError: not UTF-8, with the line's number, or too short.
@@ -40,17 +45,30 @@ def build_text(spec: DataSpec, source: Path, test: Path | None, folder: Path, pr
     with storing(folder):
         aside.mkdir()
         try:
-            characters = _spooled(spec.source, source, aside / "train", window, progress)
-            lines, held = parts_of(spec, len(characters))
-            vocabulary = _vocabulary(characters[:lines])
-            _write(folder / "train", characters[:lines], vocabulary, progress)
-            if held:
-                _write(folder / "test", characters[lines : lines + held], vocabulary, progress)
+            characters = _spooled(*source[0], aside / "train", window, progress)
+            used = min(len(characters), spec.limit or len(characters))
+            split = Split(msgspec.structs.replace(spec, split="last"), [used])
+            vocabulary = _vocabulary(characters[: split.sizes[TRAIN]])
+            start = 0
+            for part in (TRAIN, VALIDATION, TEST):
+                lines = split.sizes[part]
+                fields = _fields(window - 1)
+                if lines:
+                    path = folder / PART_NAMES[part]
+                    writer = (
+                        training_writer(path, fields, lines, seed_of(spec))
+                        if part == TRAIN
+                        else DatasetWriter(path, fields)
+                    )
+                    _write(writer, characters[start : start + lines], vocabulary, progress)
+                start += lines
             if test is not None:
-                characters = _spooled(str(spec.test), test, aside / "test", window, progress)
-                _write(folder / "test", characters[: spec.test_limit], vocabulary, progress)
+                characters = _spooled(*test[0], aside / "test", window, progress)
+                test_writer = DatasetWriter(folder / PART_NAMES[TEST], _fields(window - 1))
+                _write(test_writer, characters[: spec.test_limit], vocabulary, progress)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+    return []
 
 
 def _spooled(source: str, path: Path, target: Path, window: int, progress: Progress) -> Codes:
@@ -97,10 +115,12 @@ def _vocabulary(windows: Codes) -> Codes:
     return found.astype(np.uint32)
 
 
-def _write(folder: Path, windows: Codes, vocabulary: Codes, progress: Progress) -> None:
+def _fields(context: int) -> list[Field]:
+    return [Field("tokens", "i64", (context,), "input"), Field("label", "i64", (context,), "label")]
+
+
+def _write(writer: LineWriter, windows: Codes, vocabulary: Codes, progress: Progress) -> None:
     """Writes windows as a prepared part: tokens are all characters but the last, labels all but the first."""
-    context = windows.shape[1] - 1
-    fields = [Field("tokens", "i64", (context,), "input"), Field("label", "i64", (context,), "label")]
     info: dict[str, Any] = {
         "kind": "text",
         "classes": None,
@@ -108,12 +128,11 @@ def _write(folder: Path, windows: Codes, vocabulary: Codes, progress: Progress) 
         "vocabulary_size": len(vocabulary) + 1,
         "cardinalities": [len(vocabulary) + 1],
     }
-    writer = DatasetWriter(folder, fields)
     try:
         for start in range(0, len(windows), _step(windows)):
             codes = _coded(windows[start : start + _step(windows)], vocabulary)
             writer.write({"tokens": codes[:, :-1], "label": codes[:, 1:]})
-            progress(f"preparing {folder.name}", writer.lines, len(windows))
+            progress("preparing", writer.lines, len(windows))
         writer.finish(info)
     finally:
         writer.close()

@@ -28,13 +28,12 @@ class BlockReader:
     Args:
         dataset: the prepared lines.
         engine: whose buffer it fills.
-        block_lines: how many lines a round takes at most.
-        seed: fixes the epochs' order, with `block_lines`.
+        seed: what fixes the epochs' order.
     """
 
-    def __init__(self, dataset: Dataset, engine: Engine, block_lines: int, seed: bytes) -> None:
+    def __init__(self, dataset: Dataset, engine: Engine, seed: bytes) -> None:
         self._dataset, self._engine = dataset, engine
-        self._block_lines, self._seed = block_lines, seed
+        self._seed = seed
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="podlt-block")
         self._orders: dict[int, EpochOrder] = {}
         self._ahead: tuple[Upcoming, Future[Block]] | None = None
@@ -66,7 +65,7 @@ class BlockReader:
 
     def ids(self, plan: Upcoming) -> np.ndarray:
         """The numbers of the lines that a round takes."""
-        return line_ids(self._orders, self._dataset.lines, self._block_lines, self._seed, plan)
+        return line_ids(self._orders, self._dataset.lines, self._seed, plan)
 
     def _next_half(self) -> int:
         self._half = 1 - self._half
@@ -81,9 +80,9 @@ class BlockReader:
         return Block(plan, buffer, bounds, [fragment_digest_of(fields, piece) for piece in pieces])
 
 
-def line_ids(orders: dict[int, EpochOrder], lines: int, block_lines: int, seed: bytes, plan: Upcoming) -> np.ndarray:
+def line_ids(orders: dict[int, EpochOrder], lines: int, seed: bytes, plan: Upcoming) -> np.ndarray:
     """The numbers of the lines that a round takes; `orders` keeps the epoch's order between calls."""
     if plan.epoch not in orders:
         orders.clear()
-        orders[plan.epoch] = EpochOrder(lines, block_lines, seed, plan.epoch)
+        orders[plan.epoch] = EpochOrder(lines, seed, plan.epoch)
     return orders[plan.epoch].ids(plan.offset, plan.lines)

@@ -79,7 +79,7 @@ class Trainer:
         self._writer = LogWriter(store, tree, key)
         self._files = RoundFiles(directory, recipe.training, weights, key)
         self.members = Membership(manager, engine, listener, head=self.head, held=held)
-        self.blocks = BlockReader(dataset, engine, recipe.training.block_lines, manager.state.begin.seed)
+        self.blocks = BlockReader(dataset, engine, manager.state.begin.seed)
         self._driver = RoundDriver(manager, engine, referee, weights, listener)
 
     def __enter__(self) -> Self:

@@ -112,7 +112,7 @@ class Walk:
             tally.miss(self._subject.no_data, logged.number)
             return {}, self._subject.no_data
         plan = Upcoming(opened.purpose, opened.epoch, opened.offset, opened.lines, len(opened.fragments))
-        ids = line_ids(self._orders, train.lines, self._begin.block_lines, self._begin.seed, plan)
+        ids = line_ids(self._orders, train.lines, self._begin.seed, plan)
         lines = train.read(ids)
         found: dict[int, Arrays] = {}
         for fragment, (start, stop) in enumerate(fragment_bounds(opened.lines, len(opened.fragments))):

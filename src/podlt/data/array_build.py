@@ -1,0 +1,142 @@
+"""Prepares arrays: split, fit, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from podlt.data.arrays import ArraySource, Progress
+from podlt.data.arrow_tables import Files
+from podlt.data.mix import LineWriter, training_writer
+from podlt.data.notes import array_notes
+from podlt.data.spec import DataSpec
+from podlt.data.split import PART_NAMES, TEST, TRAIN, Split, seed_of
+from podlt.data.streams import npz_streams
+from podlt.data.writer import DatasetWriter
+from podlt.errors import DataError, UsageError
+
+
+def build_arrays(
+    spec: DataSpec, train: ArraySource, test: ArraySource | None, folder: Path, progress: Progress
+) -> list[str]:
+    """Writes the parts train, test and validation below a folder, those that have lines; returns what to tell.
+
+    Args:
+        spec: for limits, the parts held out and the classes' names.
+        train: the lines to train on, and those held out of them.
+        test: lines of a test source of their own, or None.
+        folder: where the parts are made.
+        progress: called with what is done, the lines written and the lines in all.
+
+    Raises:
+        DataError: a value is refused, or the test part has other fields.
+        UsageError: nothing would be held out.
+    """
+    lines = min(train.lines, spec.limit or train.lines)
+    drawn = spec.split == "random" and (spec.test_fraction or spec.validation_fraction)
+    counts = train.class_counts(lines) if drawn else np.array([lines], np.int64)
+
+    def is_training() -> Callable[[npt.NDArray[Any]], npt.NDArray[np.bool_]]:
+        split = Split(spec, counts)
+        return lambda labels: split.of(labels) == TRAIN
+
+    train.fit(lines, is_training)
+    writers = _write(spec, train, Split(spec, counts), folder, progress)
+    names = class_names(spec.classes, train.highest)
+    if test is not None:
+        writers.append(_write_test(spec, train, test, len(names), folder, progress))
+    info: dict[str, Any] = {"kind": "arrays", "classes": names or None, "cardinalities": []}
+    if train.moments:
+        info["standardised"] = {
+            name: {"mean": found.means.tolist(), "std": found.deviations.tolist()}
+            for name, found in train.moments.items()
+        }
+    for writer in writers:
+        writer.finish(info)
+    return array_notes(train, lines)
+
+
+def _write(spec: DataSpec, source: ArraySource, split: Split, folder: Path, progress: Progress) -> list[LineWriter]:
+    """Writes a source's lines, each to its part; returns the writers, still to be finished."""
+    writers: dict[int, LineWriter] = {}
+    done = 0
+    try:
+        for part in split.parts:
+            name, lines = PART_NAMES[part], split.sizes[part]
+            writers[part] = (
+                training_writer(folder / name, source.fields, lines, seed_of(spec))
+                if part == TRAIN
+                else DatasetWriter(folder / name, source.fields)
+            )
+        for arrays in source.chunks(split.lines):
+            first = next(iter(arrays.values()))
+            parts = split.of(arrays[source.label.name] if source.label else first)
+            for part, writer in writers.items():
+                mask = parts == part
+                if mask.any():
+                    writer.write({name: values[mask] for name, values in arrays.items()})
+            done += len(first)
+            progress("preparing", done, split.lines)
+    except BaseException:
+        for writer in writers.values():
+            writer.close()
+        raise
+    return list(writers.values())
+
+
+def _write_test(
+    spec: DataSpec, train: ArraySource, test: ArraySource, classes: int, folder: Path, progress: Progress
+) -> LineWriter:
+    """Writes the lines of a test source."""
+    if test.fields != train.fields:
+        raise DataError(str(spec.test), None, f"expected fields {train.fields}, got {test.fields}")
+    test.bound = classes or None
+    test.take_moments(train)
+    lines = min(test.lines, spec.test_limit or test.lines)
+    writer = DatasetWriter(folder / PART_NAMES[TEST], test.fields)
+    try:
+        for arrays in test.chunks(lines):
+            writer.write(arrays)
+            progress("preparing the test part", writer.lines, lines)
+    except BaseException:
+        writer.close()
+        raise
+    return writer
+
+
+def build_npz(spec: DataSpec, source: Files, test: Files | None, folder: Path, progress: Progress) -> list[str]:
+    """Prepares an .npz archive: the arrays that `spec.inputs` and `spec.label` name, [lines, ...] each."""
+    if not spec.inputs:
+        raise UsageError(f'data: {spec.source}: name the arrays that the model is given, as in inputs = ["x"]')
+    if spec.label is not None and not isinstance(spec.label, str):
+        raise UsageError(f"data: {spec.source}: expected the name of an array as label, got {spec.label}")
+    if spec.standardise and spec.scale is not None:
+        raise UsageError("data: expected only one of scale and standardise, got both")
+    label = spec.label
+
+    def opened(files: Files) -> ArraySource:
+        name, path = files[0]
+        inputs = npz_streams(name, path, spec.inputs)
+        labels = npz_streams(name, path, [label]) if label is not None else [None]
+        bound = spec.classes if isinstance(spec.classes, int) else len(spec.classes) if spec.classes else None
+        return ArraySource(
+            inputs,
+            labels[0],
+            scale=spec.scale,
+            target=spec.target,
+            classes=bound,
+            standardise=bool(spec.standardise),
+        )
+
+    return build_arrays(spec, opened(source), opened(test) if test else None, folder, progress)
+
+
+def class_names(classes: int | tuple[str, ...] | None, highest: int) -> list[str]:
+    """The classes' names in the order of their codes: given, counted, or up to the highest code that was found."""
+    if isinstance(classes, tuple):
+        return list(classes)
+    return [str(code) for code in range(classes if classes is not None else highest + 1)]

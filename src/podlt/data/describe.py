@@ -1,0 +1,117 @@
+"""Prepared lines described for a person: how many, what is in them, what looks wrong, and who will see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from podlt.data.dataset import Dataset
+from podlt.data.field import Field
+from podlt.data.prepare import Prepared
+
+_SAMPLE = 2**14
+_LEAVES = 2**20
+_UNEQUAL = 1000.0
+
+
+def describe(prepared: Prepared) -> str:
+    """A few lines: how many lines there are, what is in them, and the root that names them."""
+    train, test, validation = prepared.train, prepared.test, prepared.validation
+    held = f"{test.lines if test else 0:,} to test on"
+    if validation is not None:
+        held += f", {validation.lines:,} to choose a model by"
+    lines = [f"{prepared.source}: {train.lines:,} lines to train on, {held}"]
+    for field in train.fields:
+        shape = f"[{', '.join(map(str, field.shape))}]" if field.shape else ""
+        scale = f", times {field.scale:.6g}" if field.scale is not None else ""
+        lines.append(f"  {field.role:5}  {field.name}: {field.dtype}{shape}{scale}")
+    classes = train.info.get("classes")
+    if classes:
+        shown = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+        lines.append(f"  classes: {len(classes)} ({shown})")
+    if "vocabulary" in train.info:
+        lines.append(f"  characters: {len(train.info['vocabulary'])}, and one code for any other")
+    lines.append(f"  root: {train.root.hex()}")
+    lines += [f"  note: {note}" for note in prepared.notes]
+    lines += [f"  warning: {warning}" for warning in warnings_of(prepared)]
+    bytes_a_line = sum(field.row_bytes for field in train.fields)
+    lines.append(
+        f"  privacy: a worker sees the whole model, and each line that it is dealt, label included "
+        f"({bytes_a_line:,} bytes a line, without names of columns)"
+    )
+    return "\n".join(lines)
+
+
+def warnings_of(prepared: Prepared) -> list[str]:
+    """What in the prepared lines looks like a mistake, a sentence each with its cure."""
+    parts = {"train": prepared.train, "test": prepared.test, "validation": prepared.validation}
+    there = {name: part for name, part in parts.items() if part is not None}
+    found = [warning for name, part in there.items() for warning in _class_warnings(name, part)]
+    found += [warning for field in prepared.train.fields for warning in _scale_warnings(prepared.train, field)]
+    return found + _duplicates(there)
+
+
+def _class_warnings(name: str, part: Dataset) -> Iterator[str]:
+    label = next((f for f in part.fields if f.role == "label" and f.dtype == "i64" and not f.shape), None)
+    classes = part.info.get("classes")
+    if label is None or not classes or len(classes) < 2:
+        return
+    counts = np.zeros(len(classes), np.int64)
+    for start in range(0, part.lines, _LEAVES):
+        ids = np.arange(start, min(part.lines, start + _LEAVES))
+        counts += np.bincount(part.read(ids)[label.name], minlength=len(classes))
+    present = np.flatnonzero(counts)
+    if len(present) == 1:
+        yield f"the {name} part has only lines of class {classes[present[0]]!r}"
+    elif name == "train" and len(present) < len(classes):
+        absent = [classes[code] for code in np.flatnonzero(counts == 0)]
+        shown = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
+        yield f"no line to train on is of class {shown}"
+
+
+def _scale_warnings(train: Dataset, field: Field) -> Iterator[str]:
+    """Inputs of very unequal size: an exact product keeps few digits beside its largest factor; training is slow."""
+    if field.role != "input" or field.dtype not in ("f32", "i32", "u8"):
+        return
+    values = train.read(_sampled(train.lines))[field.name].reshape(min(train.lines, _SAMPLE), -1).astype(np.float64)
+    if values.shape[1] < 2:
+        return
+    constant = np.flatnonzero(values.min(axis=0) == values.max(axis=0))
+    deviations = np.delete(values.std(axis=0), constant)
+    columns = [column["column"] for column in train.info.get("numeric", [])] if field.name == "numeric" else []
+    if columns and len(constant):
+        names = ", ".join(repr(columns[place]) for place in constant[:10])
+        yield f"constant: {names}; `drop` leaves it out"
+    if field.dtype == "f32" and len(deviations) > 1 and deviations.max() > _UNEQUAL * deviations.min():
+        yield (
+            f"inputs of unequal scales: the deviations in {field.name!r} go from {deviations.min():.3g} to "
+            f"{deviations.max():.3g}; standardise = true makes them alike"
+        )
+
+
+def _duplicates(parts: dict[str, Dataset]) -> list[str]:
+    """Lines that occur again, by their leaf hashes: within a part, and in another one."""
+    found = []
+    leaves = {name: _leaves(part) for name, part in parts.items()}
+    train = np.unique(leaves["train"])
+    again = len(leaves["train"]) - len(train)
+    if again > len(leaves["train"]) // 100:
+        found.append(f"{again:,} of {len(leaves['train']):,} lines to train on occur more than once")
+    for name in parts.keys() - {"train"}:
+        both = int(np.isin(leaves[name], train).sum())
+        if both:
+            found.append(f"{both:,} of {len(leaves[name]):,} lines of the {name} part are among those to train on")
+    return found
+
+
+def _leaves(part: Dataset) -> npt.NDArray[np.uint64]:
+    """The first 64 bits of the leaf hash of each of the first lines."""
+    ids = np.arange(min(part.lines, _LEAVES), dtype=np.int64)
+    return np.ascontiguousarray(part.leaves(ids)[:, :8]).view("<u8")[:, 0]
+
+
+def _sampled(lines: int) -> npt.NDArray[np.int64]:
+    """Up to `_SAMPLE` numbers of lines, evenly spread."""
+    return np.arange(min(lines, _SAMPLE), dtype=np.int64) * lines // min(lines, _SAMPLE)

@@ -1,0 +1,59 @@
+"""All faults of a source in one report: a person repairs a file once, and not once a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from podlt.errors import DataError
+
+SHOWN = 20
+
+
+class Faults:
+    """Collects what is wrong with a source's lines: the first ones word for word, all of them by number.
+
+    Args:
+        source: the file's name, as the user gave it.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.count = 0
+        self._first: list[tuple[int, str]] = []
+
+    def add(self, line: int, message: str) -> None:
+        """Takes the fault of one line."""
+        self.count += 1
+        self._first = sorted([*self._first, (line, message)], key=lambda fault: fault[0])[:SHOWN]
+
+    def add_rows(self, numbers: Sequence[int], wrong: npt.NDArray[np.bool_], say: Callable[[int], str]) -> None:
+        """Takes the faults of some rows.
+
+        Args:
+            numbers: the line's number of each row.
+            wrong: bool[rows], which of them have a fault.
+            say: the message for a row.
+        """
+        rows = np.flatnonzero(wrong)
+        for row in rows[:SHOWN].tolist():
+            self.add(int(numbers[row]), say(row))
+        self.count += len(rows[SHOWN:])
+
+    def check(self) -> None:
+        """Returns only if there was no fault.
+
+        Raises:
+            DataError: all faults, the line being that of the first.
+        """
+        if not self.count:
+            return
+        line, message = self._first[0]
+        if self.count == 1:
+            raise DataError(self.source, line, message)
+        others = "".join(f"\n  line {number}: {text}" for number, text in self._first[1:])
+        hidden = self.count - len(self._first)
+        more = f"\n  and {hidden:,} more" if hidden else ""
+        raise DataError(self.source, line, f"{message} (the first of {self.count:,} faults){others}{more}")
