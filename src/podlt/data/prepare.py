@@ -128,7 +128,8 @@ def _file_job(spec: DataSpec, base: Path, progress: Progress) -> _Job:
     suffix = Path(spec.source).suffix.lower()
     if suffix not in BUILDERS:
         kinds, names = ", ".join(sorted(BUILDERS)), ", ".join(sorted(NAMED))
-        raise UsageError(f"data: {spec.source}: expected a file ({kinds}) or a named set ({names})")
+        hint = "; JSON: one object a line, as .jsonl" if suffix == ".json" else ""
+        raise UsageError(f"data: {spec.source}: expected a file ({kinds}) or a named set ({names}){hint}")
     builder, options = BUILDERS[suffix]
     _refuse_others(spec, options, f"a {suffix} file")
     _refuse_pairs(spec)

@@ -86,8 +86,10 @@ def _column(table: Table, wanted: Column) -> Column:
         return wanted
     if isinstance(wanted, int) and wanted < len(table.columns):
         return table.columns[wanted]
-    found = ", ".join(map(str, table.columns[:50]))
-    raise DataError(table.source, None, f"expected a column {wanted!r}, got {found}")
+    found = ", ".join(map(str, table.columns[:50]))[:500]
+    other = next((mark for mark in ";\t|" if len(table.columns) == 1 and mark in str(table.columns[0])), None)
+    hint = f"\n  hint: delimiter = {other!r}" if other is not None else ""
+    raise DataError(table.source, None, f"expected a column {wanted!r}, got {found}{hint}")
 
 
 def _spooled(
