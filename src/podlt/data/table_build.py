@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from podlt.data.arrays import Progress
-from podlt.data.arrow_tables import Files, open_table
+from podlt.data.arrow_tables import open_table
 from podlt.data.encode import Encoding, Int64, Parts, check_classes, class_table, encoded, fit, label_classes
 from podlt.data.field import Field
+from podlt.data.files import Files
 from podlt.data.mix import LineWriter, training_writer
 from podlt.data.notes import table_notes
 from podlt.data.spec import Column, DataSpec
