@@ -228,3 +228,52 @@ def test_a_truncated_idx_file_names_the_line(tmp_path):
     path.write_bytes(bytes([0, 0, 8, 2, 0, 0, 0, 3, 0, 0, 0, 4]) + bytes(10))
     with pytest.raises(DataError, match="set, line 3: array 'image' is truncated: expected 3 lines"):
         list(idx_stream("set", "image", path, (4,)).chunks(2, 3))
+
+
+def test_arrays_of_floats_are_standardised_by_the_training_lines_if_asked(ready):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(5, [1, 100, 1e-6], size=(50, 3)), np.arange(50) % 2
+    prepared = ready({"x": x, "y": y}, {"x": x[:5] + 1, "y": y[:5]}, standardise=True)
+    lines = everything(prepared.train)["x"]
+    assert np.allclose(lines, (x - x.mean(axis=0)) / x.std(axis=0), atol=1e-4)
+    assert np.allclose(everything(prepared.test)["x"], (x[:5] + 1 - x.mean(axis=0)) / x.std(axis=0), rtol=1e-4)
+    assert prepared.train.info["standardised"]["x"]["mean"] == pytest.approx(x.mean(axis=0).tolist())
+    held = ready({"x": x, "y": y}, standardise=True, test_fraction=0.2, split="last").train
+    assert held.info["standardised"]["x"]["mean"] == pytest.approx(x[:40].mean(axis=0).tolist())
+
+
+def test_a_constant_place_of_an_array_is_zero(ready):
+    prepared = ready({"x": np.full((10, 2), 123456.789), "y": Y}, standardise=True)
+    assert not everything(prepared.train)["x"].any()
+
+
+def test_standardising_arrays_needs_floats_and_no_scale(ready):
+    with pytest.raises(UsageError, match="no input is an array of floats"):
+        ready({"x": np.zeros((10, 2), np.uint8), "y": Y}, standardise=True)
+    with pytest.raises(UsageError, match="only one of scale and standardise"):
+        ready({"x": X, "y": Y}, standardise=True, scale=0.5)
+
+
+def test_a_test_value_that_overflows_once_it_is_standardised_is_named(ready):
+    train, test = {"x": np.array([[1e-30], [2e-30]]), "y": Y[:2]}, {"x": np.array([[1.0], [3e38]]), "y": Y[:2]}
+    with pytest.raises(DataError, match=r"test\.npz, line 2: array 'x': .*range of float32 once it is standardised"):
+        ready(train, test, standardise=True)
+
+
+def test_all_faults_of_arrays_are_in_one_report(ready):
+    x = changed(changed(X, (6, 1, 2), np.nan), (2, 0, 0), np.inf)
+    with pytest.raises(DataError) as caught:
+        ready({"x": x, "y": changed(Y, 4, -1)})
+    assert [line.split(":")[0].strip() for line in str(caught.value).splitlines()] == [
+        "data.npz, line 3",
+        "line 5",
+        "line 7",
+    ]
+
+
+def test_each_class_of_arrays_is_held_out_in_its_proportion(ready):
+    x, y = np.arange(100.0), np.repeat([0, 1], [80, 20])
+    prepared = ready({"x": x, "y": y}, test_fraction=0.2)
+    train, test = everything(prepared.train), everything(prepared.test)
+    assert np.bincount(test["y"]).tolist() == [16, 4]
+    assert sorted([*train["x"], *test["x"]]) == x.tolist()

@@ -264,14 +264,15 @@ def test_all_faults_of_a_file_are_in_one_report(ready):
         ready(bad)
     report = str(caught.value).splitlines()
     assert report[0] == "data.csv, line 2: column 'a': expected a number, got 'x' (the first of 5 faults)"
-    assert [line.split(":")[0] for line in report[1:]] == ["  line 3", "  line 4", "  line 5", "  line 5"]
+    assert [line.split(":")[0] for line in report[1:5]] == ["  line 3", "  line 4", "  line 5", "  line 5"]
+    assert report[5:] == ["  hint: column 'a': a column of texts belongs in `categorical`, or in `drop`"]
 
 
 def test_of_many_faults_the_first_twenty_are_shown_and_the_rest_counted(ready):
     with pytest.raises(DataError) as caught:
         ready("a,y\n" + "x,p\n" * 50)
     report = str(caught.value).splitlines()
-    assert report[0].endswith("(the first of 50 faults)") and report[-1] == "  and 30 more" and len(report) == 21
+    assert report[0].endswith("(the first of 50 faults)") and report[20] == "  and 30 more" and len(report) == 22
 
 
 def test_faults_of_jsonl_and_of_bytes_that_are_no_text_are_in_the_report_too(ready):
@@ -279,3 +280,17 @@ def test_faults_of_jsonl_and_of_bytes_that_are_no_text_are_in_the_report_too(rea
         ready('{"x": 1, "y": 1}\n[]\n{"x": "u", "y": 0}\n', suffix=".jsonl")
     with pytest.raises(DataError, match=r"line 2: expected UTF-8, got byte 0xe9 .*\n  line 3: column 'x'"):
         ready("x,y\n1,é\nu,p\n".encode("latin-1"))
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "hint"),
+    [
+        ("a;y\n1;p\n", {}, "hint: delimiter = ';'"),
+        ('a,y\n"1,5",p\n', {}, "hint: column 'a': numbers are written as 1234.5, without commas"),
+        ("a,y\nred,p\n", {}, "hint: column 'a': a column of texts belongs in `categorical`"),
+        ("a,y\n1,é\n".encode("latin-1"), {}, "hint: iconv -f latin1"),
+    ],
+)
+def test_a_usual_mistake_is_told_with_its_cure(ready, text, options, hint):
+    with pytest.raises(DataError, match=hint):
+        ready(text, **options)

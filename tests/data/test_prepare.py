@@ -182,7 +182,7 @@ RACE = """
     ("spec", "kind", "message"),
     [
         (DataSpec("none.csv", label="y"), DataError, "none.csv: no such file"),
-        (DataSpec("folder.csv", label="y"), DataError, "expected a file, got a folder"),
+        (DataSpec("folder.csv", label="y"), DataError, "folder.csv: expected files in this folder, got none"),
         (DataSpec("data.npy"), UsageError, "expected a file .*or a named set .*mnist"),
         (DataSpec("data.npz", inputs=("x",), header=False), UsageError, "header has no meaning for a .npz file"),
         (DataSpec("digits", label="y", scale=1.0), UsageError, "label, scale has no meaning for the named set digits"),

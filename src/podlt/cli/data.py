@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 if TYPE_CHECKING:
     from podlt.data.prepare import Prepared
+    from podlt.recipe import TrainingSpec
 
 data_app = typer.Typer(no_args_is_help=True, help="Fetch and describe the lines that a recipe trains on.")
 
@@ -27,7 +28,7 @@ def fetch(source: Source) -> None:
 
     Example: podlt data fetch mnist
     """
-    prepared = _prepare(source)
+    prepared, _ = _prepare(source)
     typer.echo(f"{prepared.source}: ready, root {prepared.train.root.hex()}")
 
 
@@ -39,27 +40,53 @@ def describe(source: Source) -> None:
     """
     from podlt.data.describe import describe as describe_prepared
 
-    prepared = _prepare(source)
+    prepared, training = _prepare(source)
     typer.echo(describe_prepared(prepared))
+    for sentence in _dealt(prepared, training) if training is not None else []:
+        typer.echo(f"  {sentence}")
     typer.echo("  for a recipe's model.args: " + ", ".join(f"@{name}" for name in sorted(prepared.train.info)))
 
 
-def _prepare(source: str) -> Prepared:
+def _dealt(prepared: Prepared, training: TrainingSpec) -> list[str]:
+    """What a recipe makes of the lines: how many go to a worker at once, and in a whole run."""
+    lines, useful = prepared.train.lines, max(1, training.workers - 2)
+    block = min(training.block_lines, lines)
+    if training.fragment_lines:
+        block = min(block, useful * training.fragment_lines)
+    sentences = []
+    if block < 2 * useful:
+        sentences.append(
+            f"warning: fragments of one line: {block:,} lines a round over {useful:,} useful workers; what needs "
+            "several lines at once (BatchNorm) will not train: raise training.block_lines, or lower training.workers"
+        )
+    dealt = lines * training.epochs * (useful + 2) // useful  # a random fragment is dealt to two more
+    seen = dealt // training.workers
+    sentences.append(
+        f"dealt: {-(-block // useful):,} lines to a worker a round, about {seen:,} in the whole run "
+        f"({training.epochs:,} epochs, {training.workers:,} workers)"
+    )
+    return sentences
+
+
+def _prepare(source: str) -> tuple[Prepared, TrainingSpec | None]:
+    """The prepared lines of a named set, or of a recipe with what it says of the training."""
     from podlt.cli.recipes import find_recipe
     from podlt.data.named import NAMED
     from podlt.data.prepare import prepare
     from podlt.data.spec import DataSpec
     from podlt.recipe import load_recipe
 
-    spec, base = DataSpec(source), Path()
+    spec, base, training = DataSpec(source), Path(), None
     if source not in NAMED:
         path = find_recipe(source)
-        spec, base = load_recipe(path).data, path.resolve().parent
+        recipe = load_recipe(path)
+        spec, base, training = recipe.data, path.resolve().parent, recipe.training
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("preparing", total=None)
-        return prepare(
+        prepared = prepare(
             spec,
             None,
             lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
             base,
         )
+    return prepared, training

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from podlt.data.arrays import ArraySource, Progress
-from podlt.data.arrow_tables import Files
+from podlt.data.files import Files
 from podlt.data.mix import LineWriter, training_writer
 from podlt.data.notes import array_notes
 from podlt.data.spec import DataSpec

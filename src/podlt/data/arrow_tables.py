@@ -12,12 +12,10 @@ import pyarrow.parquet as pq
 
 from podlt.data import tables
 from podlt.data.faults import Faults
+from podlt.data.files import Files
 from podlt.data.spec import Column, DataSpec
 from podlt.data.tables import Csv, Jsonl, Table, TableChunk
 from podlt.errors import DataError
-
-Files = Sequence[tuple[str, Path]]
-"""The files of a source, each with the name that errors give it."""
 
 
 def open_table(spec: DataSpec, files: Files) -> Table:

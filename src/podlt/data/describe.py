@@ -11,7 +11,8 @@ from podlt.data.dataset import Dataset
 from podlt.data.field import Field
 from podlt.data.prepare import Prepared
 
-_SAMPLE = 2**14
+_SAMPLE_LINES = 2**14
+_SAMPLE_BYTES = 2**26
 _LEAVES = 2**20
 _UNEQUAL = 1000.0
 
@@ -73,21 +74,21 @@ def _class_warnings(name: str, part: Dataset) -> Iterator[str]:
 
 def _scale_warnings(train: Dataset, field: Field) -> Iterator[str]:
     """Inputs of very unequal size: an exact product keeps few digits beside its largest factor; training is slow."""
-    if field.role != "input" or field.dtype not in ("f32", "i32", "u8"):
+    if field.role != "input" or field.dtype != "f32":
         return
-    values = train.read(_sampled(train.lines))[field.name].reshape(min(train.lines, _SAMPLE), -1).astype(np.float64)
-    if values.shape[1] < 2:
-        return
-    constant = np.flatnonzero(values.min(axis=0) == values.max(axis=0))
-    deviations = np.delete(values.std(axis=0), constant)
+    sample = _sampled(train.lines, field.row_bytes)
+    values = train.read(sample)[field.name].reshape(len(sample), -1).astype(np.float64)
+    ranges = values.max(axis=0) - values.min(axis=0)
+    constant = np.flatnonzero(ranges == 0)
     columns = [column["column"] for column in train.info.get("numeric", [])] if field.name == "numeric" else []
     if columns and len(constant):
         names = ", ".join(repr(columns[place]) for place in constant[:10])
         yield f"constant: {names}; `drop` leaves it out"
-    if field.dtype == "f32" and len(deviations) > 1 and deviations.max() > _UNEQUAL * deviations.min():
+    varied = ranges[ranges > 0]
+    if len(varied) > 1 and varied.max() > _UNEQUAL * varied.min():
         yield (
-            f"inputs of unequal scales: the deviations in {field.name!r} go from {deviations.min():.3g} to "
-            f"{deviations.max():.3g}; standardise = true makes them alike"
+            f"inputs of unequal scales: the ranges in {field.name!r} go from {varied.min():.3g} to {varied.max():.3g}; "
+            "standardise = true makes them alike"
         )
 
 
@@ -112,6 +113,7 @@ def _leaves(part: Dataset) -> npt.NDArray[np.uint64]:
     return np.ascontiguousarray(part.leaves(ids)[:, :8]).view("<u8")[:, 0]
 
 
-def _sampled(lines: int) -> npt.NDArray[np.int64]:
-    """Up to `_SAMPLE` numbers of lines, evenly spread."""
-    return np.arange(min(lines, _SAMPLE), dtype=np.int64) * lines // min(lines, _SAMPLE)
+def _sampled(lines: int, row_bytes: int) -> npt.NDArray[np.int64]:
+    """The numbers of some lines, evenly spread."""
+    count = max(1, min(lines, _SAMPLE_LINES, _SAMPLE_BYTES // row_bytes))
+    return np.arange(count, dtype=np.int64) * lines // count

@@ -23,6 +23,7 @@ class Faults:
         self.source = source
         self.count = 0
         self._first: list[tuple[int, str]] = []
+        self._hints: list[str] = []
 
     def add(self, line: int, message: str) -> None:
         """Takes the fault of one line."""
@@ -42,6 +43,11 @@ class Faults:
             self.add(int(numbers[row]), say(row))
         self.count += len(rows[SHOWN:])
 
+    def hint(self, text: str) -> None:
+        """Adds what a person may do about a fault, once, at the end of the report."""
+        if text not in self._hints and len(self._hints) < SHOWN:
+            self._hints.append(text)
+
     def check(self) -> None:
         """Returns only if there was no fault.
 
@@ -51,9 +57,10 @@ class Faults:
         if not self.count:
             return
         line, message = self._first[0]
+        hints = "".join(f"\n  hint: {hint}" for hint in self._hints)
         if self.count == 1:
-            raise DataError(self.source, line, message)
+            raise DataError(self.source, line, message + hints)
         others = "".join(f"\n  line {number}: {text}" for number, text in self._first[1:])
         hidden = self.count - len(self._first)
         more = f"\n  and {hidden:,} more" if hidden else ""
-        raise DataError(self.source, line, f"{message} (the first of {self.count:,} faults){others}{more}")
+        raise DataError(self.source, line, f"{message} (the first of {self.count:,} faults){others}{more}{hints}")

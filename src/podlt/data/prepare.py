@@ -20,9 +20,9 @@ from podlt.canonical import from_json, to_json
 from podlt.crypto import digest
 from podlt.data.array_build import build_npz
 from podlt.data.arrays import Progress
-from podlt.data.arrow_tables import Files
 from podlt.data.dataset import Dataset
 from podlt.data.fetch import fetch, file_sha256
+from podlt.data.files import Files, files_of, is_source
 from podlt.data.named import NAMED
 from podlt.data.spec import DataSpec
 from podlt.data.table_build import build_table
@@ -125,20 +125,35 @@ def _named_job(spec: DataSpec, cache: Path, progress: Progress) -> _Job:
 
 
 def _file_job(spec: DataSpec, base: Path, progress: Progress) -> _Job:
-    suffix = Path(spec.source).suffix.lower()
+    named = Path(spec.source).suffix.lower()
+    if named not in BUILDERS and not is_source(base / Path(spec.source).expanduser()):
+        raise UsageError(_unknown(spec.source, named))
+    source = files_of(spec.source, base)
+    suffix = source[0][1].suffix.lower()
     if suffix not in BUILDERS:
-        kinds, names = ", ".join(sorted(BUILDERS)), ", ".join(sorted(NAMED))
-        raise UsageError(f"data: {spec.source}: expected a file ({kinds}) or a named set ({names})")
+        raise UsageError(_unknown(spec.source, suffix))
     builder, options = BUILDERS[suffix]
     _refuse_others(spec, options, f"a {suffix} file")
     _refuse_pairs(spec)
-    if spec.test is not None and Path(spec.test).suffix.lower() != suffix:
+    if spec.test is not None and Path(spec.test).suffix.lower() in BUILDERS.keys() - {suffix}:
         raise UsageError(f"data: expected a {suffix} file as test, as the source is one, got {spec.test}")
-    source = [(spec.source, _existing(spec.source, base))]
-    test = [(spec.test, _existing(spec.test, base))] if spec.test is not None else None
+    test = files_of(spec.test, base) if spec.test is not None else None
+    for files in (source, test or []):
+        if len(files) > 1 and builder is not build_table:
+            raise UsageError(f"data: {spec.source}: expected one {suffix} file, got {len(files)}")
+        if any(path.suffix.lower() != suffix for _, path in files):
+            raise UsageError(f"data: expected {suffix} files as test, as the source is one, got {spec.test}")
     progress("reading " + spec.source, 0, None)
-    contents = [_digest_of(name, path) for name, path in (*source, *(test or ()))]
-    return _Job(_key(spec, " ".join([suffix, *contents])), lambda folder: builder(spec, source, test, folder, progress))
+    contents = [_digest_of(name, path) for name, path in source]
+    tested = [_digest_of(name, path) for name, path in test or ()]
+    identity = " ".join([suffix, *contents, "test", *tested])
+    return _Job(_key(spec, identity), lambda folder: builder(spec, source, test, folder, progress))
+
+
+def _unknown(source: str, suffix: str) -> str:
+    kinds, names = ", ".join(sorted(BUILDERS)), ", ".join(sorted(NAMED))
+    hint = "; JSON: one object a line, as .jsonl" if suffix == ".json" else ""
+    return f"data: {source}: expected a file ({kinds}) or a named set ({names}){hint}"
 
 
 def _key(spec: DataSpec, identity: str) -> str:
@@ -169,15 +184,6 @@ def _refuse_pairs(spec: DataSpec) -> None:
     for pair in ({"test", "test_fraction"}, {"classes", "positive"}, {"target", "classes"}, {"target", "positive"}):
         if pair <= set_here:
             raise UsageError(f"data: expected only one of {' and '.join(sorted(pair))}, got both")
-
-
-def _existing(name: str, base: Path) -> Path:
-    path = base / Path(name).expanduser()
-    if not path.is_file():
-        raise DataError(name, None, "expected a file, got a folder" if path.is_dir() else "no such file")
-    if path.stat().st_size == 0:
-        raise DataError(name, None, "expected at least one line, got an empty file")
-    return path
 
 
 def _digest_of(name: str, path: Path) -> str:

@@ -6,6 +6,7 @@ vocabularies, means and deviations, and encodes the spool into the prepared part
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,6 +203,8 @@ class Spool:
         else:
             found, expected = numbers_of(values), "a number"
         self._refuse(column, chunk, values, found.wrong, expected)
+        if found.wrong.any():
+            _hint(chunk.faults, column, values[int(np.flatnonzero(found.wrong)[0])].as_py())
         outside = ~(np.abs(found.values) <= _FLOAT32_MAX) & ~found.missing & ~found.wrong
         self._refuse(column, chunk, values, outside, "a finite number in the range of float32")
         present = ~(found.missing | found.wrong)
@@ -266,6 +269,14 @@ class Spool:
             return f"column {column!r}: expected a {expected}, got {got}; missing = {cure} takes missing values"
 
         chunk.faults.add_rows(chunk.numbers, missing, say)
+
+
+def _hint(faults: Faults, column: Column, cell: Any) -> None:
+    """What a person may do about a cell that is no number."""
+    if re.fullmatch(r"[+-]?\d+,\d+", str(cell)):
+        faults.hint(f"column {column!r}: numbers are written as 1234.5, without commas")
+    elif not re.search(r"\d", str(cell)):
+        faults.hint(f"column {column!r}: a column of texts belongs in `categorical`, or in `drop`")
 
 
 def _not_a_number(found: str) -> str:

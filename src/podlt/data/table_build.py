@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from podlt.data.arrays import Progress
-from podlt.data.arrow_tables import Files, open_table
+from podlt.data.arrow_tables import open_table
 from podlt.data.encode import Encoding, Int64, Parts, check_classes, class_table, encoded, fit, label_classes
 from podlt.data.field import Field
+from podlt.data.files import Files
 from podlt.data.mix import LineWriter, training_writer
 from podlt.data.notes import table_notes
 from podlt.data.spec import Column, DataSpec
@@ -86,8 +87,10 @@ def _column(table: Table, wanted: Column) -> Column:
         return wanted
     if isinstance(wanted, int) and wanted < len(table.columns):
         return table.columns[wanted]
-    found = ", ".join(map(str, table.columns[:50]))
-    raise DataError(table.source, None, f"expected a column {wanted!r}, got {found}")
+    found = ", ".join(map(str, table.columns[:50]))[:500]
+    other = next((mark for mark in ";\t|" if len(table.columns) == 1 and mark in str(table.columns[0])), None)
+    hint = f"\n  hint: delimiter = {other!r}" if other is not None else ""
+    raise DataError(table.source, None, f"expected a column {wanted!r}, got {found}{hint}")
 
 
 def _spooled(

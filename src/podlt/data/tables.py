@@ -79,6 +79,7 @@ def text_lines(path: Path, faults: Faults) -> Iterator[str]:
                 yield data.decode(coding)
             except UnicodeDecodeError as error:
                 faults.add(number, f"expected UTF-8, got byte 0x{data[error.start]:02x}")
+                faults.hint(f"iconv -f latin1 -t utf-8 {path.name} converts a file of an older Windows or Mac")
                 yield data.decode(coding, errors="replace")
 
 
@@ -175,9 +176,15 @@ class Jsonl:
         names = [str(self.columns[place]) for place in wanted]
         faults = Faults(self.source)
         for numbers, documents in batches(self._objects(faults), limit):
-            pairs = list(zip(numbers, documents, strict=True))
-            columns = [[self._text(faults, number, document, name) for number, document in pairs] for name in names]
-            yield TableChunk(faults, numbers, [pa.array(column, pa.string()) for column in columns])
+            rows = []
+            for number, document in zip(numbers, documents, strict=True):
+                before = faults.count
+                row = [self._text(faults, number, document, name) for name in names]
+                if faults.count == before:
+                    rows.append((number, row))
+            columns = list(zip(*(row for _, row in rows), strict=True)) or [()] * len(names)
+            texts = [pa.array(column, pa.string()) for column in columns]
+            yield TableChunk(faults, [number for number, _ in rows], texts)
         yield TableChunk(faults, [], [pa.array([], pa.string()) for _ in wanted])
 
     def _objects(self, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -193,7 +200,6 @@ class Jsonl:
     def _text(self, faults: Faults, number: int, document: dict[str, Any], name: str) -> str | None:
         if name not in document and self._complete:
             faults.add(number, f"expected a value for {name!r}, got none")
-            return ""
         value = document.get(name)
         if isinstance(value, bool):
             return str(value).lower()
@@ -204,7 +210,6 @@ class Jsonl:
         if value is not None:
             kind = type(value).__name__
             faults.add(number, f"column {name!r}: expected a text or a number, got {kind}")
-            return ""
         return None
 
 

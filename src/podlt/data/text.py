@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from podlt.data.arrays import Progress
-from podlt.data.arrow_tables import Files
 from podlt.data.field import Field
+from podlt.data.files import Files
 from podlt.data.mix import LineWriter, training_writer
 from podlt.data.spec import DataSpec
 from podlt.data.split import PART_NAMES, TEST, TRAIN, VALIDATION, Split, seed_of

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from podlt.data.arrays import Progress
+from podlt.data.files import is_source
 from podlt.data.named import NAMED
 from podlt.data.prepare import Prepared, prepare
 from podlt.data.spec import DataSpec
@@ -84,7 +85,7 @@ def at_path(spec: DataSpec, path: Path) -> DataFiles:
 
 def _test_file(spec: DataSpec, source: Path) -> Path:
     assert spec.test is not None
-    found = next((p for p in (source.parent / spec.test, source.parent / Path(spec.test).name) if p.is_file()), None)
+    found = next((p for p in (source.parent / spec.test, source.parent / Path(spec.test).name) if is_source(p)), None)
     if found is None:
         raise DataError(str(source), None, f"expected the test file {Path(spec.test).name} in the same folder")
     return found
@@ -100,7 +101,7 @@ def in_folder(spec: DataSpec, folder: Path) -> DataFiles | None:
 
 def _below(folder: Path, name: str) -> Path | None:
     path = Path(name).expanduser()
-    return next((p for p in (folder / path, folder / path.name) if p.is_file()), None)
+    return next((p for p in (folder / path, folder / path.name) if is_source(p)), None)
 
 
 def folders_of(run: Path, settings: Settings) -> list[Path]:
@@ -117,7 +118,7 @@ def candidates(spec: DataSpec, settings: Settings, folders: Sequence[Path]) -> I
         test = Path(settings.test) if settings.test else None
         if test is None and spec.test is not None:
             test = _below(Path(settings.base), spec.test)
-        if Path(settings.source).is_file() and (spec.test is None or (test is not None and test.is_file())):
+        if is_source(Path(settings.source)) and (spec.test is None or (test is not None and is_source(test))):
             found = DataFiles(Path(settings.source), test)
             seen.add(found)
             yield found
