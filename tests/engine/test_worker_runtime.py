@@ -1,4 +1,4 @@
-"""The one runtime of workers: what it refuses and holds, and that an update depends on nothing that was there before."""
+"""The one runtime of workers: what it refuses and holds, and that an update does not depend on what was there."""
 
 from __future__ import annotations
 
