@@ -136,7 +136,8 @@ def test_the_demo_trains_verifies_and_writes_its_report(tmp_path: Path) -> None:
     started = time.monotonic()
     outcome = process("demo", "--recipe", "digits", "--run", tmp_path / "run")
     assert outcome.code == 0, (outcome.err, time.monotonic() - started)
-    assert "sound: the log is a proof" in outcome.out
+    checked = outcome.out.partition("2. Verify")[2].partition("3. Audit")[0]
+    assert " fails " not in checked and "the tree heads are signed by the run's manager" in checked
     assert (tmp_path / "run" / "report.html").is_file()
     assert outcome.out.count("sign-flip: caught") == 3
 
@@ -150,7 +151,8 @@ def test_an_audit_executes_drawn_tasks_again(recipe: Path, tmp_path: Path) -> No
     found = json.loads(outcome.out)
     assert found["holds"] and found["rounds"] == 10 and found["executed"] >= 12 and len(found["averaged"]) == 1
     assert len(found["claims"]) == 26 and {claim["outcome"] for claim in found["claims"]} == {"holds", "not checked"}
-    (run / "updates" / "00000002.bin").unlink()
+    for number in (2, 3):  # one of them may be averaged anew, and needs no file then
+        (run / "updates" / f"0000000{number}.bin").unlink()
     outcome = process("audit", run, "--fraction", "0.01", "--seed", "5")
     assert outcome.code == 4 and "its update is not here" in outcome.out
     assert process("audit", run, "--fraction", "1.5").code == 2

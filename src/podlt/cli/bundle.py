@@ -38,7 +38,7 @@ def bundle(
     no key, no setting and no path of this machine. It is an uncompressed tar: tar tf FILE lists it. A run may go on
     meanwhile: the file has its log up to the last signed head.
 
-    It is not what a run goes on from: that is podlt backup, whose file is secret.
+    A run cannot be resumed from it; podlt backup is for that, and its file is secret.
 
     Example: podlt bundle runs/mnist --out mnist.podlt
     """

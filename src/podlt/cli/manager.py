@@ -159,8 +159,8 @@ def manager(context: typer.Context, which: RunOptions, machines: OtherMachines, 
     """Train a recipe over workers on other machines, with the proof; or resume such a run.
 
     Prints one line to send to whoever shall work: podlt worker INVITATION. Workers may come and go at any time. A
-    manager that was killed goes on with --resume: nothing that was logged is lost, and workers come back by themselves.
-    It is then at the same address and port, with the same --blobs and --silence-timeout, unless given another.
+    manager that was killed is resumed with --resume: nothing that was logged is lost, and workers come back by
+    themselves. Address, port, --blobs and --silence-timeout then stay as they were, unless given.
 
     Examples: podlt manager digits --name 127.0.0.1 --workers 3 (then, in another terminal: podlt worker podlt1-...
     --identities 3)

@@ -33,7 +33,7 @@ def backup(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy a run into one file, also while it goes on: log, keys, documents, and what it needs to go on from there.
+    """Copy a run into one file, also while it trains: log, keys, documents, and what it needs to be resumed from there.
 
     The file holds the run's secret keys: it is made for your eyes only (0600). Keep it so.
 

@@ -42,7 +42,7 @@ def verify(
 
     Examples: podlt verify runs/mnist
 
-              podlt verify mnist.podlt --head kept.head --json
+              podlt verify mnist.podlt --head saved.head --json
     """
     trusted = read_note(head) if head is not None else None
     key = read_key(manager_key) if manager_key is not None else None

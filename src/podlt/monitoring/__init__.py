@@ -1,1 +1,1 @@
-"""What a run needs that goes on for weeks: metrics, health, and a log that programs read."""
+"""What a run of weeks needs: metrics, health, and a log that programs read."""

@@ -1,7 +1,7 @@
 """Totals over a run's own log, read while the manager writes it: of what is on the disk, so they survive a restart.
 
 Events tell what happens now, and begin anew with every process. Credits, evictions and tasks that were dealt again are
-in the log, so they are read from there: a manager that was killed goes on with the totals that it had.
+in the log, so they are read from there: a manager that was killed and resumed has the totals that it had.
 """
 
 from __future__ import annotations
