@@ -280,7 +280,7 @@ def test_a_damaged_head_is_an_error_of_whoever_gives_it(run: Path) -> None:
         note + "x",
         forged,
     ):
-        with pytest.raises(UsageError, match="no signed tree head of this run") as caught:
+        with pytest.raises(UsageError, match="not a signed tree head of this run") as caught:
             verify(run, jobs=1, trusted_head=damaged)
         assert caught.value.exit_code == 2
 
