@@ -280,7 +280,7 @@ def test_a_damaged_head_is_an_error_of_whoever_gives_it(run: Path) -> None:
         note + "x",
         forged,
     ):
-        with pytest.raises(UsageError, match="no signed tree head of this run") as caught:
+        with pytest.raises(UsageError, match="not a signed tree head of this run") as caught:
             verify(run, jobs=1, trusted_head=damaged)
         assert caught.value.exit_code == 2
 
@@ -372,10 +372,11 @@ def test_nothing_but_a_failure_ends_with_1_and_nothing_unchecked_with_0() -> Non
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small real run: only such a one has a model."""
-    from small_runs import seeded, tiny_recipe, train
+    from near_hosts import train_near
+    from small_runs import seeded, tiny_recipe
 
     path = tmp_path_factory.mktemp("trained") / "run"
-    train(path, tiny_recipe(), entropy=seeded(3), processes=1)
+    train_near(path, tiny_recipe(), entropy=seeded(3))
     return path
 
 

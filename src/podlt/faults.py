@@ -1,4 +1,4 @@
-"""Faults of podlt itself: a crash is told from a finding, by words and by its exit code, and leaves its traceback."""
+"""Faults of podlt itself: a crash differs from a finding by words and exit code, and leaves its traceback."""
 
 from __future__ import annotations
 

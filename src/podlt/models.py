@@ -38,7 +38,7 @@ def cnn(side: int = 28, channels: int = 1, outputs: int = 10) -> nn.Module:
 
 
 class EmbeddingMLP(nn.Module):
-    """Categories as embeddings beside numbers: (n, columns) whole numbers and (n, numeric) floats -> (n, outputs)."""
+    """Embeddings of categories, and numbers: (n, columns) whole numbers and (n, numeric) floats -> (n, outputs)."""
 
     def __init__(self, cardinalities: list[int], numeric: int, hidden: int = 64, outputs: int = 2) -> None:
         super().__init__()

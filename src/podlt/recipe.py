@@ -204,16 +204,16 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
     """
     training = recipe.training
     if ":" not in recipe.model.name:
-        raise UsageError(f"{where}: model.name must be module:callable, got {recipe.model.name!r}")
+        raise UsageError(f"{where}: model.name: expected module:callable, got {recipe.model.name!r}")
     if training.workers < recipe.protocol.spares + 1:
         least = recipe.protocol.spares + 1
         raise UsageError(
-            f"{where}: training.workers must be at least {least} (one and two spares), got {training.workers}"
+            f"{where}: training.workers: expected at least {least} (one and two spares), got {training.workers}"
         )
     if training.fragment_lines > training.block_lines:
         raise UsageError(
-            f"{where}: training.fragment_lines {training.fragment_lines} is more than a block's "
-            f"{training.block_lines} lines"
+            f"{where}: training.fragment_lines: expected at most training.block_lines ({training.block_lines}), "
+            f"got {training.fragment_lines}"
         )
     if training.local_steps > 1 and training.local_lr is None:
         raise UsageError(f"{where}: training.local_steps = {training.local_steps} needs training.local_lr")

@@ -1,4 +1,4 @@
-"""Checks many signatures beside other work: they are independent of each other, and most of what verifying costs."""
+"""Checks many signatures in parallel: they are independent of each other, and most of what verifying costs."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def test_files_that_no_entry_binds_are_no_findings(podlt: Podlt, run: Path, tmp_
     whole = (tmp_path / "copy.tar").read_bytes()
     (tmp_path / "copy.tar").write_bytes(whole[: len(whole) // 2])
     outcome = podlt("restore", "copy.tar", "restored")
-    assert outcome.code == ExitCode.STOPPED and "cut off" in outcome.err
+    assert outcome.code == ExitCode.STOPPED and "truncated" in outcome.err
 
 
 def test_every_error_of_podlt_has_a_code_of_the_table_and_one_alone_says_that_something_fails() -> None:

@@ -101,7 +101,7 @@ def test_verify_holds_the_log_to_a_manager_and_to_a_head_that_was_kept(podlt: Po
     for broken in ("", "\0", note[:-5], note.replace(name, "0" + name), note.replace(name, "0" * 64, 1)):
         kept.write_text(broken, encoding="utf-8")
         damaged = podlt("verify", run, "--head", kept)
-        assert damaged.code == 2 and "no signed tree head of this run" in damaged.err and damaged.out == ""
+        assert damaged.code == 2 and "not a signed tree head of this run" in damaged.err and damaged.out == ""
     kept.write_bytes(b"\xff\xfe")
     assert podlt("verify", run, "--head", kept).code == 2
     assert podlt("verify", run, "--head", tmp_path / "nowhere").code == 2

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cli_calls import Outcome, Podlt
+from near_hosts import hosts_in_threads
 
 from podlt.manager.directory import RunDirectory, Settings
 
@@ -53,7 +54,8 @@ def process(*argv: object) -> Outcome:
 
 def test_a_run_with_a_cheater_tells_its_events_as_json_and_verifies(podlt: Podlt, recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    outcome = podlt("train", recipe, "--run", run, "--cheat", "1:random", "--json", "--processes", 1)
+    with hosts_in_threads():  # a user's processes: the slow tests below
+        outcome = podlt("train", recipe, "--run", run, "--cheat", "1:random", "--json")
     assert outcome.code == 0, outcome.err
     events = [json.loads(line) for line in outcome.out.splitlines()]
     kinds = [event["event"] for event in events]

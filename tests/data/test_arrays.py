@@ -124,7 +124,7 @@ def changed(values, place, value):
         ({"x": X, "z": Y}, {}, "expected an array 'y', got x, z"),
         ({"x": np.array(["a"] * 10), "y": Y}, {}, "array 'x': expected numbers, got dtype"),
         ({"x": X.astype(np.complex64), "y": Y}, {}, "array 'x': expected numbers"),
-        ({"x": Y.astype(np.uint64), "y": Y}, {}, "no exact store for dtype uint64"),
+        ({"x": Y.astype(np.uint64), "y": Y}, {}, "unsupported dtype uint64"),
         ({"x": X.copy(order="F"), "y": Y}, {}, "in C order"),
         ({"x": np.float32(1), "y": Y}, {}, r"expected \[lines, ...\]"),
         ({"x": np.zeros((10, 0), np.float32), "y": Y}, {}, "expected lines of 1 to .* got shape"),

@@ -98,7 +98,7 @@ def test_what_is_not_as_pinned_is_refused_and_not_kept(registry, tmp_path, membe
 def test_a_missing_client_is_named(tmp_path, monkeypatch, client, name):
     monkeypatch.setenv("PATH", str(tmp_path))
     package = RegistryPackage(client, "set", "00" * 32, (ArchiveMember("x", "x", "00" * 32),))
-    with pytest.raises(UsageError, match=f"needs {name}, which is not installed"):
+    with pytest.raises(UsageError, match=f"needs {name}: install it"):
         fetch(package, tmp_path / "kept", quiet)
 
 

@@ -178,8 +178,8 @@ def test_only_named_columns_are_used(ready):
     ("options", "message"),
     [
         ({"label": None}, "name the column to predict"),
-        ({"numeric": ("age", "colour")}, "'colour' is named for two parts"),
-        ({"numeric": (), "categorical": ()}, "no column is left"),
+        ({"numeric": ("age", "colour")}, "'colour': expected as one of"),
+        ({"numeric": (), "categorical": ()}, "no input columns"),
         ({"classes": ("no", "yes"), "positive": "yes"}, "only one of classes and positive"),
         ({"target": "number", "positive": "yes"}, "only one of positive and target"),
         ({"test_fraction": 0.1}, "test_fraction 0.1 of 4 lines is no line"),

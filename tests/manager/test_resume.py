@@ -153,6 +153,6 @@ def test_too_few_workers_asked_for_before_the_first_entry_are_refused_and_change
     run = tmp_path / "run"
     begun(ev.Started, run, tiny_recipe())
     before = files(run)
-    with pytest.raises(UsageError, match=r"training\.workers must be at least 3"):
+    with pytest.raises(UsageError, match=r"training\.workers: expected at least 3"):
         podlt.api.resume(run, workers=2)
     assert files(run) == before

@@ -161,16 +161,16 @@ def test_a_hostile_archive_is_refused_and_writes_nothing_outside(tmp_path: Path,
 def test_a_file_that_the_manifest_does_not_name_is_refused(tmp_path: Path) -> None:
     path = packed(tmp_path, one=b"1")
     path.write_bytes(member("more") + path.read_bytes())
-    with pytest.raises(StorageError, match="other files than its manifest names"):
+    with pytest.raises(StorageError, match="its files are not those of its manifest"):
         unpacked(path)
 
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = packed(tmp_path, one=b"1", two=b"2")
     monkeypatch.setattr(a, "MAX_FILES", 1)
-    with pytest.raises(StorageError, match="too many files"):
-        unpacked(path)
     with pytest.raises(StorageError, match="more than 1 files"):
+        unpacked(path)
+    with pytest.raises(StorageError, match="at most 1"):
         packed(fresh(tmp_path, 1), one=b"1", two=b"2")
 
 
@@ -180,7 +180,7 @@ def test_a_disk_that_is_too_small_is_seen_before_anything_is_written(
     path = packed(tmp_path, one=b"1")
     statvfs: Callable[..., object] = lambda _: type("Room", (), {"f_bavail": 1, "f_frsize": 512})  # noqa: E731
     monkeypatch.setattr("podlt.store.archive.os.statvfs", statvfs)
-    with pytest.raises(StorageError, match="are needed, and 512 are free"):
+    with pytest.raises(StorageError, match=r"not enough space: .* got 512"):
         unpacked(path)
     assert list((tmp_path / "unpacked").iterdir()) == []
 

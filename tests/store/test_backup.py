@@ -210,7 +210,7 @@ def test_a_changed_archive_makes_no_directory(archive: Path, tmp_path: Path) -> 
 def test_nothing_is_overwritten(archive: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "precious").touch()
-    with pytest.raises(UsageError, match="something already"):
+    with pytest.raises(UsageError, match="not empty"):
         restore(archive, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["precious"]
     (tmp_path / "run" / "precious").unlink()

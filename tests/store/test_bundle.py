@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_runs import seeded, tiny_recipe, train
+from near_hosts import train_near
+from small_runs import seeded, tiny_recipe
 
 from podlt.canonical import MAX_RECORD
 from podlt.errors import InvalidProofError, StorageError, UsageError
@@ -29,7 +30,7 @@ from podlt.store.run_files import open_run_files
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small finished run with a cheat."""
     run = tmp_path_factory.mktemp("bundled") / "the-run"
-    train(run, tiny_recipe(workers=4), cheats=["1:zero"], entropy=seeded(5), processes=1)
+    train_near(run, tiny_recipe(workers=4), cheats=["1:zero"], entropy=seeded(5))
     return run
 
 

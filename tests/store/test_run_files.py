@@ -101,7 +101,7 @@ def test_a_bundle_whose_name_was_changed_is_still_a_bundle_that_was_changed(each
 
 def test_a_directory_without_its_log_says_so(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").touch()
-    with open_run_files(tmp_path) as files, pytest.raises(StorageError, match="no log here"):
+    with open_run_files(tmp_path) as files, pytest.raises(StorageError, match="no such log"):
         files.log()
 
 

@@ -4,7 +4,7 @@ The captured program is executed as workers and manager execute it (a task's exe
 whole blocks as one fragment, on one thread: only the protocol is left out, which changes no bit of an exact run. A seed
 fixes the first weights and the order of the lines, so runs of one seed differ in their arithmetic alone.
 
-Each finished run is a line of the results file: a study that was interrupted goes on where it was. A line counts as
+Each finished run is a line of the results file: a study that was interrupted resumes where it was. A line counts as
 long as its recipe and its length are still the study's.
 """
 
@@ -163,7 +163,7 @@ def runs(todo: Sequence[tuple[str, str, int]], processes: int) -> Iterator[Study
 
 
 def read_results(path: Path) -> dict[tuple[str, str, int], StudyResult]:
-    """What a results file holds; a half line at its end is left out, and so is what was trained otherwise.
+    """What a results file holds; an unfinished line at its end is left out, and so is what was trained otherwise.
 
     Raises:
         UsageError: it cannot be read.

@@ -146,7 +146,7 @@ def _stepped(part: np.ndarray, dice: np.random.Generator) -> np.ndarray:
 
 
 def _serve(job: TransferJob, pipe: Connection) -> TransferResult:
-    """The manager's end, until it is told to stop."""
+    """The manager's end, until it is asked to stop."""
 
     async def run() -> TransferResult:
         store, memory = job.store("manager"), PeakMemory()
@@ -208,7 +208,7 @@ def _decode(job: TransferJob, pipe: Connection) -> TransferResult:
 
 @contextmanager
 def _child(work: Callable[[TransferJob, Connection], TransferResult], job: TransferJob) -> Iterator[Connection]:
-    """A process of its own for one piece of work; its result is the last thing that its pipe says."""
+    """A process of its own for one job; its result is the last message of its pipe."""
     context = mp.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=_work, args=(work, job, there))

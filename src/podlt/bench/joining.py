@@ -44,7 +44,7 @@ _TORCH_FIRST = 'import torch; print(\'{"event": "torch"}\', flush=True); ' + COD
 
 
 class Command:
-    """A podlt command in a process of its own, and what it tells as JSON, with the time of each line."""
+    """A podlt command in a process of its own, and its events (JSON lines), each with its time."""
 
     def __init__(self, log: Path, needs: Sequence[Command], *arguments: object, code: str = CODE) -> None:
         self._log, self.needs = log, needs

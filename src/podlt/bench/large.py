@@ -90,7 +90,7 @@ class LargeRun(msgspec.Struct, frozen=True):
 
 
 class MemoryWatch(threading.Thread):
-    """Watches the memory of a process, from its start or a moment that is told."""
+    """Watches the memory of a process, from its start, or from a given moment."""
 
     def __init__(self, pid: int | str) -> None:
         super().__init__(daemon=True)
@@ -222,7 +222,7 @@ def _manager(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str) 
 
 
 def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, pipe: Connection) -> None:
-    """The manager's process: tells the invitation, the seconds of each round, and what it found."""
+    """The manager's process: sends the invitation, the seconds of each round, and what it measured."""
     published: list[Publication] = []
 
     def listen(event: ev.Event) -> None:

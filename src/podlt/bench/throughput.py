@@ -59,7 +59,7 @@ def run_plain(step: Step, images: torch.Tensor, labels: torch.Tensor, batch: int
 
 
 def _ddp_worker(rank: int, port: int, cache: str, job: BenchJob, batch: int, pipe: Connection) -> None:
-    """One of two processes; runs as many steps as it is told, and says how long they took."""
+    """One of two processes; runs as many steps as it is asked for, and sends how long they took."""
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", rank=rank, world_size=2)

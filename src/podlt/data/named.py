@@ -37,7 +37,7 @@ class NamedSet:
         package: what holds its files, or None where they come with a library.
         version: changed whenever the same files are turned into other lines.
         build: writes the parts: (spec, files by name, folder, progress).
-        options: what a recipe may set beside `source`.
+        options: what a recipe may set besides `source`.
     """
 
     package: RegistryPackage | None
@@ -47,7 +47,7 @@ class NamedSet:
 
     @property
     def identity(self) -> str:
-        """What the prepared lines depend on, beside the options."""
+        """What the prepared lines depend on, besides the options."""
         digests = [member.sha256 for member in self.package.members] if self.package else []
         return " ".join([self.version, *digests])
 

@@ -109,7 +109,7 @@ def prepare(
 
 
 def default_cache() -> Path:
-    """Where prepared sets are kept unless told otherwise: $PODLT_CACHE, or ~/.cache/podlt."""
+    """Where prepared sets are kept by default: $PODLT_CACHE, or ~/.cache/podlt."""
     return Path(os.environ.get("PODLT_CACHE") or Path.home() / ".cache" / "podlt")
 
 
@@ -165,7 +165,7 @@ def _key(spec: DataSpec, identity: str) -> str:
 def _refuse_others(spec: DataSpec, options: frozenset[str], kind: str) -> None:
     others = sorted(spec.changed() - options)
     if others:
-        raise UsageError(f"data: {', '.join(others)} has no meaning for {kind}")
+        raise UsageError(f"data: unsupported options for {kind}: {', '.join(others)}")
 
 
 def _validate(spec: DataSpec) -> None:

@@ -32,7 +32,7 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         test_limit: use only the first so many lines of the test part.
         label: the column, or the array of an npz, that is to be predicted.
         target: whether the label is one of a set of classes, or a number.
-        classes: the classes: how many (labels are 0..n-1) or their names in order; found in the data if not given.
+        classes: the classes: how many (labels are 0..n-1) or their names in order; found in the data unless given.
         positive: for two classes: the label value that is class 1, every other value being class 0.
         numeric: tables: the columns of numbers. Not given: every column that is named nowhere else.
         categorical: tables: the columns of texts with a code each.

@@ -76,9 +76,11 @@ def choose(spec: DataSpec, table: Table) -> ColumnRoles:
     if twice is None:
         twice = next((column for column in dates if column in named), None)
     if twice is not None:
-        raise UsageError(f"data: {spec.source}: column {twice!r} is named for two parts")
+        raise UsageError(
+            f"data: {spec.source}: column {twice!r}: expected as one of label, numeric, categorical and drop, got two"
+        )
     if not numeric and not categorical:
-        raise UsageError(f"data: {spec.source}: no column is left to predict {label!r} from")
+        raise UsageError(f"data: {spec.source}: no input columns: expected at least one besides the label {label!r}")
     return ColumnRoles(numeric, categorical, label, frozenset(dates))
 
 

@@ -80,7 +80,11 @@ class DatasetWriter:
         meta = Meta(format=FORMAT, lines=self.lines, fields=self.fields, root=self._tree.root().hex(), info=info)
         document = to_json(msgspec.to_builtins(meta))
         if len(document) > MAX_RECORD:
-            raise DataError(self.folder.name, None, f"vocabularies of {len(document)} bytes are above {MAX_RECORD}")
+            raise DataError(
+                self.folder.name,
+                None,
+                f"vocabulary too large: expected at most {MAX_RECORD} bytes, got {len(document)}",
+            )
         with storing(self.folder):
             for file in self._files.values():
                 file.flush()

@@ -223,7 +223,7 @@ class Return(Entry, frozen=True, tag="return/3"):
 
 
 class Resume(Entry, frozen=True, tag="resume/3"):
-    """The manager goes on with a run that had stopped."""
+    """The manager resumes a run that had stopped."""
 
 
 class Close(Entry, frozen=True, tag="close/3"):

@@ -36,33 +36,33 @@ class Roster:
         self.workers: dict[int, WorkerState] = {}
         self._numbers: dict[bytes, int] = {}
         self._order: list[bytes] = []
-        self._came: set[bytes] = set()
-        self._went: set[bytes] = set()
+        self._added: set[bytes] = set()
+        self._removed: set[bytes] = set()
 
     @property
     def order(self) -> list[bytes]:
         """The keys in order."""
-        if self._came or self._went:
+        if self._added or self._removed:
             self._settle()
         return self._order
 
     def _settle(self) -> None:
         """Puts who came and went since the order was last asked for into its place, all at once."""
-        if len(self._went) > FEW:
-            self._order = [key for key in self._order if key not in self._went]
+        if len(self._removed) > FEW:
+            self._order = [key for key in self._order if key not in self._removed]
         else:
-            for key in self._went:
+            for key in self._removed:
                 del self._order[bisect_left(self._order, key)]
-        if len(self._came) > FEW:
-            self._order = sorted([*self._order, *self._came])
+        if len(self._added) > FEW:
+            self._order = sorted([*self._order, *self._added])
         else:
-            for key in self._came:
+            for key in self._added:
                 insort(self._order, key)
-        self._came.clear()
-        self._went.clear()
+        self._added.clear()
+        self._removed.clear()
 
     def __len__(self) -> int:
-        return len(self._order) + len(self._came) - len(self._went)
+        return len(self._order) + len(self._added) - len(self._removed)
 
     def number(self, key: bytes) -> int | None:
         """The number of the worker with this key, whatever its status."""
@@ -79,19 +79,19 @@ class Roster:
             known = self.workers[number] = WorkerState(key)
             self._numbers[key] = number
         known.status, known.joined = "active", entry
-        if key in self._went:
-            self._went.remove(key)
+        if key in self._removed:
+            self._removed.remove(key)
         else:
-            self._came.add(key)
+            self._added.add(key)
 
     def remove(self, numbers: Iterable[int]) -> None:
         """Workers that are in the order leave it; their status is set elsewhere."""
         for number in numbers:
             key = self.workers[number].key
-            if key in self._came:
-                self._came.remove(key)
+            if key in self._added:
+                self._added.remove(key)
             else:
-                self._went.add(key)
+                self._removed.add(key)
 
     def active(self) -> list[int]:
         """The numbers of the active workers, ascending."""

@@ -1,7 +1,7 @@
 """The rule book: `RunState.apply` is the only code that says what may happen next in a run.
 
 The manager proposes an entry and applies it before it writes it; the verifier applies it again from the log; a page
-or a command that shows a run is a fold over the same entries. Signatures are checked beside it (`signatures.py`),
+or a command that shows a run is a fold over the same entries. Signatures are checked apart from it (`signatures.py`),
 as they can be checked in any order and in parallel. Each `require` names the step of docs/SPEC.md that it belongs to.
 """
 

@@ -94,7 +94,7 @@ class Equivocator(Cheater):
     """13: opens its commitment to the honest result, and uploads another update to be applied."""
 
     def open(self, round: int) -> list[tuple[Opened, bytes]]:
-        """The right digest beside the wrong upload."""
+        """The right digest, and another upload."""
         return [(opened, digest("sim-upload/1", opened.update)) for opened, _ in super().open(round)]
 
 
@@ -169,7 +169,7 @@ def player_named(spec: str) -> tuple[type[Player], float | None]:
     """
     name, colon, text = spec.partition(":")
     if name not in PLAYERS:
-        raise UsageError(f"no player named {name!r}: expected one of {', '.join(PLAYERS)}")
+        raise UsageError(f"unknown player {name!r}; available: {', '.join(PLAYERS)}")
     if not colon:
         return PLAYERS[name], None
     try:
@@ -177,5 +177,5 @@ def player_named(spec: str) -> tuple[type[Player], float | None]:
     except ValueError:
         rate = 0.0
     if not 0 < rate <= 1:
-        raise UsageError(f"{spec!r}: expected a rate above 0, up to 1")
+        raise UsageError(f"{spec!r}: expected a rate above 0, at most 1")
     return PLAYERS[name], rate

@@ -20,7 +20,7 @@ def honest_update(task: Task) -> bytes:
 
 
 class Gossip(msgspec.Struct):
-    """What players could learn beside the protocol: cheaters tell each other their tasks, and overhear messages.
+    """What players could learn out of band: cheaters tell each other their tasks, and overhear messages.
 
     `shared` counts, for each task's digest, how many cheaters were dealt it this round; `commitments` are those sent
     so far in this round; `revealed` are the updates that were opened in the rounds before.
@@ -38,7 +38,7 @@ class Player:
         number: its number in the run.
         key: its private key.
         dice: its own chance, for what it does at a rate.
-        gossip: what it could learn beside the protocol.
+        gossip: what it could learn out of band.
         rate: how often it does what its class is named for.
     """
 

@@ -97,7 +97,7 @@ def simulate(
     if deposit < 0:
         raise UsageError(f"expected a deposit of 0 credits or more, got {deposit}")
     if directory is not None and runs != 1:
-        raise UsageError(f"a directory holds one run, got {runs}")
+        raise UsageError(f"expected one run for a directory, got {runs}")
     scenario = Scenario(
         lines=workers * rounds,
         block_lines=workers,
@@ -122,7 +122,7 @@ def _cast(workers: int, cheaters: Mapping[str, int]) -> list[tuple[type[Player],
         raise UsageError(f"expected at least {MIN_WORKERS} workers, got {workers}")
     cast = [player_named(spec) for spec, count in cheaters.items() for _ in range(count)]
     if len(cast) > workers:
-        raise UsageError(f"{len(cast)} cheaters are more than {workers} workers")
+        raise UsageError(f"expected at most {workers} cheaters, as many as workers, got {len(cast)}")
     return cast
 
 

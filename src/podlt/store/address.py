@@ -56,11 +56,16 @@ def parse(text: str) -> sa.URL:
     if url.get_backend_name() == "sqlite":
         return url
     if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
-        raise UsageError(f"a database that podlt does not know (expected {_FORM})")
+        raise UsageError(f"unsupported database: expected {_FORM}")
     if _SECRET & set(url.query):
-        raise UsageError(f"a password among the options (expected it in PGPASSWORD, a passfile, or {_FORM})")
+        raise UsageError(
+            f"a password among the options of a database's address: expected it in PGPASSWORD, a passfile, or {_FORM}"
+        )
     if unknown := set(url.query) - _ALLOWED:
-        raise UsageError(f"options of the database's address that are not known: {', '.join(sorted(unknown))}")
+        raise UsageError(
+            f"unknown options of a database's address: {', '.join(sorted(unknown))}; "
+            f"available: {', '.join(sorted(_ALLOWED - {RUN}))}"
+        )
     if not url.database:
         raise UsageError(f"the database has no name (expected {_FORM})")
     return url.set(drivername="postgresql+psycopg")
@@ -138,7 +143,7 @@ def require_known(url: sa.URL) -> None:
         UsageError: it leads elsewhere.
     """
     if url.get_backend_name() == "sqlite":
-        raise UsageError("the settings of a run name a file of their own as its log")
+        raise UsageError(f"settings.json: unsupported store: expected {_FORM}, got a file of SQLite")
     strange = [host for host in _hosts(url) if not _is_here(host)]
     if not strange:
         return
@@ -146,7 +151,7 @@ def require_known(url: sa.URL) -> None:
         introduce(os.environ[VARIABLE])
     if set(strange) - _known_hosts():
         raise UsageError(
-            f"the run says that its log is in {database(url)}, a host that nobody has named on this account: "
+            f"untrusted host: the run's settings put its log in {database(url)}, never given on this account: "
             f"if it is yours, set {VARIABLE} to this address"
         )
 

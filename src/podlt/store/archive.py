@@ -84,7 +84,7 @@ class ArchiveWriter:
             StorageError: it became shorter, or there are too many.
         """
         if len(self.members) == MAX_FILES:
-            raise StorageError(f"more than {MAX_FILES} files: they do not go into one backup")
+            raise StorageError(f"too many files for one backup: expected at most {MAX_FILES}")
         with path.open("rb") as source:
             status = os.fstat(source.fileno())
             secret = not status.st_mode & 0o077
@@ -93,7 +93,7 @@ class ArchiveWriter:
             while left:
                 data = source.read(min(_STEP, left))
                 if not data:
-                    raise StorageError(f"{path}: became shorter while it was copied")
+                    raise StorageError(f"{path}: became shorter while it was copied: run the backup again")
                 state.update(data)
                 self._file.write(data)
                 left -= len(data)
@@ -109,7 +109,7 @@ class ArchiveWriter:
         manifest = Manifest(FORMAT, run.hex(), entries, rounds, self.members)
         data = to_json(msgspec.to_builtins(manifest))
         if len(data) > MAX_MANIFEST:
-            raise StorageError(f"a manifest of {len(data)} bytes is longer than {MAX_MANIFEST}")
+            raise StorageError(f"manifest too long: expected at most {MAX_MANIFEST} bytes, got {len(data)}")
         self._header(MANIFEST, len(data), False)
         self._file.write(data)
         self._pad(len(data))
@@ -141,11 +141,11 @@ def unpack(archive: Path, folder: Path) -> Manifest:
                 if name == MANIFEST:
                     return _checked(archive, folder, _manifest(archive, _exactly(file, size, archive)), found)
                 if name in found or len(found) == MAX_FILES:
-                    raise StorageError(f"{archive}: {name} is there twice, or there are too many files")
+                    raise StorageError(f"{archive}: duplicate file {name}, or more than {MAX_FILES} files")
                 found[name] = size, _extract(file, archive, folder / name, size)
     except OSError as error:
         raise StorageError(f"{error.filename or archive}: {error.strerror or error}") from None
-    raise StorageError(f"{archive}: cut off: there is no manifest at its end")
+    raise StorageError(f"{archive}: truncated: no manifest at its end")
 
 
 def _headers(file: IO[bytes], archive: Path) -> Iterator[tuple[str, int]]:
@@ -189,10 +189,10 @@ def _extract(file: IO[bytes], archive: Path, target: Path, size: int) -> str:
 
 def _exactly(file: IO[bytes], size: int, archive: Path) -> bytes:
     if size > MAX_MANIFEST:
-        raise StorageError(f"{archive}: a manifest of {size} bytes is longer than {MAX_MANIFEST}")
+        raise StorageError(f"{archive}: manifest too long: expected at most {MAX_MANIFEST} bytes, got {size}")
     data = file.read(size)
     if len(data) < size:
-        raise StorageError(f"{archive}: cut off in the middle of a file")
+        raise StorageError(f"{archive}: truncated within a file")
     return data
 
 
@@ -200,9 +200,9 @@ def _manifest(archive: Path, data: bytes) -> Manifest:
     try:
         manifest = msgspec.convert(from_json(data), Manifest)
     except (InvalidProofError, msgspec.ValidationError) as error:
-        raise StorageError(f"{archive}: the manifest is malformed: {error}") from None
+        raise StorageError(f"{archive}: malformed manifest: {error}") from None
     if manifest.format != FORMAT:
-        raise UsageError(f"{archive}: a backup of another format (expected {FORMAT}, got {manifest.format[:100]!r})")
+        raise UsageError(f"{archive}: unsupported format of a backup: expected {FORMAT}, got {manifest.format[:100]!r}")
     return manifest
 
 
@@ -211,10 +211,10 @@ def _checked(archive: Path, folder: Path, manifest: Manifest, found: dict[str, t
     named = {member.path: (member.size, member.digest) for member in manifest.files}
     if len(named) != len(manifest.files) or named.keys() != found.keys():
         wrong: list[Any] = sorted(named.keys() ^ found.keys())
-        raise StorageError(f"{archive}: other files than its manifest names: {wrong[:5]}")
+        raise StorageError(f"{archive}: its files are not those of its manifest: {wrong[:5]}")
     for name, expected in named.items():
         if found[name] != expected:
-            raise StorageError(f"{archive}: {name} was changed (expected {expected[1]}, got {found[name][1]})")
+            raise StorageError(f"{archive}: {name} was changed: expected digest {expected[1]}, got {found[name][1]}")
     for member in manifest.files:
         if not member.secret:
             (folder / member.path).chmod(0o644)
@@ -225,4 +225,4 @@ def _check_room(size: int, folder: Path) -> None:
     """All files together are shorter than the archive."""
     room = os.statvfs(folder)
     if room.f_bavail * room.f_frsize < size:
-        raise StorageError(f"{folder}: {size} bytes are needed, and {room.f_bavail * room.f_frsize} are free")
+        raise StorageError(f"{folder}: not enough space: expected {size} bytes, got {room.f_bavail * room.f_frsize}")

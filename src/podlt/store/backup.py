@@ -86,7 +86,9 @@ def backup(run: Path, target: Path, *, history: bool = False) -> Backup:
             return _attempt(run, target, history)
         except _Gone as error:
             if not left:
-                raise StorageError(f"{error}: missing, or the run deletes files faster than they are copied") from None
+                raise StorageError(
+                    f"{error}: missing, or deleted by the run while it was copied: run the backup again"
+                ) from None
         except OSError as error:
             raise StorageError(f"{error.filename or target}: {error.strerror or error}") from None
     raise AssertionError
@@ -124,12 +126,12 @@ def _attempt(run: Path, target: Path, history: bool) -> Backup:
 
 def _require_new(target: Path) -> None:
     if target.exists() or target.is_symlink():
-        raise UsageError(f"{target}: there is a file already, and backups overwrite nothing")
+        raise UsageError(f"{target}: the file exists: choose another name (a backup overwrites nothing)")
 
 
 def _require(run: Path, archive: ArchiveWriter) -> None:
     if missing := set(NEEDED) - {member.path for member in archive.members}:
-        raise StorageError(f"{run}: {', '.join(sorted(missing))} missing: nobody could go on with this copy")
+        raise StorageError(f"{run}: missing {', '.join(sorted(missing))}: the run could not be resumed from this copy")
 
 
 def _read(log: Path) -> _Content:
@@ -153,7 +155,7 @@ def _read(log: Path) -> _Content:
                 rounds.append(entry.round)
         heads = store.heads()
     if begin is None or not heads:
-        raise UsageError("the run has not begun: there is nothing to copy yet")
+        raise UsageError("the run has not begun: nothing to back up yet")
     run = e.identity(begin)
     head = open_head(heads[-1][1], begin.manager, origin_of(run))
     if (head.size, head.root) != (tree.size, tree.root()):
@@ -217,7 +219,7 @@ def restore(archive: Path, run: Path, *, store: str = "", base: Path | None = No
         StorageError: it was changed or cut off, files cannot be read or written, or the same run is in the database.
     """
     if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise UsageError(f"{run}: there is something already, and nothing is overwritten")
+        raise UsageError(f"{run}: not empty: choose a new directory (restoring overwrites nothing)")
     try:
         run.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{run.name}-", dir=run.parent) as folder:
@@ -241,11 +243,11 @@ def _check(archive: Path, run: Path, manifest: Manifest) -> None:
     """Raises: StorageError: the log in it is not the one that the manifest speaks of."""
     missing = [name for name in NEEDED if not (run / name).is_file()]
     if missing:
-        raise StorageError(f"{archive}: without {', '.join(missing)}, nobody can go on with the run")
+        raise StorageError(f"{archive}: missing {', '.join(missing)}: the run could not be resumed")
     content = _read(run / FILE)
     found = content.run.hex(), content.entries, len(content.rounds)
     if found != (manifest.run, manifest.entries, manifest.rounds):
-        raise StorageError(f"{archive}: the log is not the one that its manifest names")
+        raise StorageError(f"{archive}: the log is not that of its manifest")
 
 
 def _settle(run: Path, store: str, base: Path | None) -> None:

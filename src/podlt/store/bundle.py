@@ -86,7 +86,7 @@ def write_bundle(
         StorageError: a file cannot be read or written.
     """
     if out.is_dir() or (out.exists() and not force):
-        raise UsageError(f"{out}: there is something already (--force overwrites a file)")
+        raise UsageError(f"{out}: the file exists (--force overwrites it)")
     reports: list[BundleReport] = []
 
     def make(part: Path) -> None:
@@ -137,7 +137,7 @@ class _Writer:
         for covered, _ in _heads(log):
             size, count = covered, count + 1
         if not size:
-            raise UsageError(f"{self._files.path}: the run has not begun: there is nothing to bundle yet")
+            raise UsageError(f"{self._files.path}: the run has not begun: nothing to bundle yet")
         with self._container.member(ENTRIES) as member:
             expected = 0
             for number, _, body in log.entries():
@@ -185,7 +185,7 @@ class _Writer:
             while left:
                 data = source.read(min(STEP, left))
                 if not data:
-                    raise StorageError(f"{self._files.path}: {name} became shorter while it was copied")
+                    raise StorageError(f"{self._files.path}: {name} became shorter while it was copied: bundle again")
                 member.write(data)
                 left -= len(data)
                 self._progress(name, total - left, total)

@@ -4,7 +4,7 @@ A bundle is a container (`podlt.store.container`) with these members in this ord
 
 podlt-bundle            the format's name         log/entries   each entry: its length (4 bytes, big-endian), its bytes
 log/heads               the signed notes          [recipe.json] [program.json] [model.safetensors]
-[unproven/rounds.jsonl]   figures of the manager's  [unproven/cheats.json]   who was told to cheat, in a demonstration
+[unproven/rounds.jsonl]   figures of the manager's  [unproven/cheats.json]   simulated cheats, in a demonstration
 [checkpoints/00000000.safetensors] [updates/NNNNNNNN.bin ...]   what `podlt audit` applies again
 
 Claims are not part of the proof: no entry of the log binds them.

@@ -86,15 +86,15 @@ def storage_errors(name: str) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        said = " ".join(str(error.orig).split())
-        if isinstance(error.orig, sqlite3.DatabaseError) and ("malformed" in said or "not a database" in said):
-            raise InvalidProofError(f"{name}: the log is damaged: {said}") from None
+        reason = " ".join(str(error.orig).split())
+        if isinstance(error.orig, sqlite3.DatabaseError) and ("malformed" in reason or "not a database" in reason):
+            raise InvalidProofError(f"{name}: the log is damaged: {reason}") from None
         if getattr(error.orig, "sqlstate", None) == _LOCKED:
-            raise StorageError(f"{name}: another manager writes to this run") from None
+            raise StorageError(f"{name}: locked: another manager writes to this run") from None
         if error.connection_invalidated:
             raise StorageError(
-                f"{name}: the connection to the database was lost; nothing that was logged is: {said}"
+                f"{name}: connection to the database lost; no entry that was logged is: {reason}"
             ) from None
-        raise StorageError(f"{name}: {said}") from None
+        raise StorageError(f"{name}: {reason}") from None
     except SQLAlchemyError as error:
         raise StorageError(f"{name}: {error}") from None

@@ -12,10 +12,10 @@ from podlt.errors import StorageError
 
 
 def write_whole(path: Path, data: bytes | memoryview, *, mode: int = 0o644) -> None:
-    """Writes a file so that a crash leaves the old one or the new one, never a half.
+    """Writes a file so that a crash leaves the old one or the new one, never a part.
 
     Raises:
-        StorageError: it could not be written (a full disk, no permission); no half is left behind.
+        StorageError: it could not be written (a full disk, no permission); no part is left behind.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -76,7 +76,7 @@ def read_whole(path: Path, limit: int) -> bytes:
 
 
 def append_lines(path: Path, lines: Sequence[bytes]) -> None:
-    """Adds lines to a file, all on the disk when this returns, in the place of half a line that a crash has left.
+    """Adds lines to a file, all on the disk when this returns, in place of an unfinished line that a crash has left.
 
     Raises:
         StorageError: they could not be written; the file is then as it was.

@@ -74,7 +74,7 @@ class LogStore:
             StorageError: the file is missing, and `create` is false.
         """
         if not create and not path.is_file():
-            raise StorageError(f"{path}: no log here")
+            raise StorageError(f"{path}: no such log")
         if not readonly:
             return cls(f"sqlite:///{path}", create=create)
         place = quote(str(path.absolute()))
@@ -83,7 +83,7 @@ class LogStore:
         except StorageError:
             if path.with_name(path.name + "-wal").exists():
                 raise
-            # Where nothing may be written beside it (a mounted image), SQLite reads a log that nobody writes so.
+            # Where nothing may be written to its folder (a mounted image), SQLite reads a log that nobody writes so.
             return cls(f"sqlite:///file:{place}?mode=ro&immutable=1&uri=true", readonly=True)
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ class LogStore:
         following = 0 if last is None else last + 1 if isinstance(last, int) else last
         if following != first:
             raise StorageError(
-                f"{self.name}: entry {following!r} would be next, not {first}: another manager wrote here"
+                f"{self.name}: another manager wrote here: expected entry {first} to be the next, got {following!r}"
             )
 
     def _hold(self) -> None:
@@ -170,7 +170,7 @@ class LogStore:
         # Taken as the database holds them: a hostile file may hold a number where bytes belong, and `bytes(number)`
         # takes that much memory.
         c = self._tables.entries.c
-        rows = sa.select(c.number, _as_it_is(c.leaf), _as_it_is(c.body)).order_by(c.number)
+        rows = sa.select(c.number, _untyped(c.leaf), _untyped(c.body)).order_by(c.number)
         while True:
             with self._reading():
                 last = self._page_end(first)
@@ -196,7 +196,7 @@ class LogStore:
             longest = self._connection.execute(self._mine(sa.select(sa.func.max(sa.func.length(c.note))))).scalar()
             if longest is not None and longest > MAX_NOTE:
                 raise InvalidProofError("a tree head is too long", expected=MAX_NOTE, actual=longest)
-            wanted = sa.select(c.size, _as_it_is(c.note)).order_by(c.size).limit(most)
+            wanted = sa.select(c.size, _untyped(c.note)).order_by(c.size).limit(most)
             wanted = wanted.where(c.size > above) if above else wanted
             rows = self._connection.execute(self._mine(wanted)).all()
         return [(_expect(size, int), _expect(note, str)) for size, note in rows]
@@ -219,14 +219,14 @@ class LogStore:
                 driver: Any = self._connection.connection.driver_connection
             with _sqlite_errors(self.name), closing(sqlite3.connect(path)) as file:
                 driver.backup(file)
-        # One file, without the two that a write-ahead log has beside it.
+        # One file, without the two files of a write-ahead log.
         with _sqlite_errors(str(path)), closing(sqlite3.connect(path)) as file:
             file.execute("PRAGMA journal_mode=DELETE")
 
     def _page_end(self, first: int) -> int:
         """The last number of the next page: at most PAGE entries, and PAGE_BYTES unless one entry is longer."""
         c = self._tables.entries.c
-        sizes = sa.select(c.number, sa.func.length(_as_it_is(c.body))).where(first <= c.number)
+        sizes = sa.select(c.number, sa.func.length(_untyped(c.body))).where(first <= c.number)
         total, last = 0, first - 1
         for number, size in self._connection.execute(self._mine(sizes.order_by(c.number).limit(PAGE))):
             if _expect(size, int) > MAX_RECORD:
@@ -269,12 +269,12 @@ class LogStore:
                 self._insert(meta, [{"format": FORMAT}])
                 formats = [FORMAT]
         if self._shared and not formats:
-            raise StorageError(f"{self.name}: no log of this run here")
+            raise StorageError(f"{self.name}: no log of this run")
         if formats != [FORMAT]:
             raise InvalidProofError("log of another format", expected=FORMAT, actual=formats)
 
 
-def _as_it_is(column: sa.Column[Any]) -> sa.TypeCoerce[Any]:
+def _untyped(column: sa.Column[Any]) -> sa.TypeCoerce[Any]:
     return sa.type_coerce(column, sa.types.NULLTYPE)
 
 

@@ -115,7 +115,7 @@ class RunFiles(ABC):
 
     @abstractmethod
     def cheats(self) -> dict[int, str]:
-        """Worker -> what it was told to do, in a demonstration.
+        """Worker -> how it was configured to cheat, in a demonstration.
 
         Raises:
             StorageError: malformed.

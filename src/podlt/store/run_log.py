@@ -53,7 +53,7 @@ def upgrade_run(run: Path) -> tuple[str, str]:
     """
     address = store_of(run)
     if not address and not (run / FILE).is_file():
-        raise StorageError(f"{run / FILE}: no log here")
+        raise StorageError(f"{run / FILE}: no such log")
     if address:
         require_known(parse(address))
     return upgrade_database(parse(address or f"sqlite:///{run / FILE}"))

@@ -74,10 +74,10 @@ def require_current(version: str, where: str) -> None:
         return
     if version in VERSIONS:
         raise UsageError(
-            f"{where}: its tables are of version {version}, and this podlt's are {VERSIONS[-1]}: "
-            "stop whoever writes to it, then podlt store upgrade"
+            f"{where}: old version of the tables: expected {VERSIONS[-1]}, got {version}: "
+            "stop the manager that writes to it, then run podlt store upgrade"
         )
-    raise UsageError(f"{where}: its tables are of version {version}, which only a newer podlt knows ({VERSIONS[-1]})")
+    raise UsageError(f"{where}: newer version of the tables: expected {VERSIONS[-1]}, got {version}: upgrade podlt")
 
 
 def create(connection: sa.Connection) -> None:

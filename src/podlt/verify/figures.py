@@ -1,4 +1,4 @@
-"""What `verify` says beside a claim that holds: how much it looked at."""
+"""What `verify` reports with a claim that holds: how much it looked at."""
 
 from __future__ import annotations
 

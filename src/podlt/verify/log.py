@@ -200,7 +200,7 @@ class LogVerifier:
                 message = "the head that you kept is another run's"
                 found = InvalidProofError(message, step=Claim.CONTINUITY, expected=error.actual, actual=error.expected)
                 raise found from None
-            raise UsageError(f"the head that was given is no signed tree head of this run: {error}") from None
+            raise UsageError(f"trusted head (--head): not a signed tree head of this run: {error}") from None
 
     def _check_head(self, first: int, size: int, note: str) -> None:
         try:
@@ -229,7 +229,7 @@ class LogVerifier:
         return found
 
     def _count(self, entry: e.AnyEntry) -> None:
-        """Counts what the summary tells; `self.state` is the run before the entry."""
+        """Counts what the summary shows; `self.state` is the run before the entry."""
         self.counts[e.kind_of(type(entry))] += 1
         round = self.state.current
         if isinstance(entry, e.Withdraw):
