@@ -56,8 +56,15 @@ def main() -> None:
             rate = options.lines / found.seconds
             memory = f"{found.anonymous / _MIB:12.0f}{found.resident / _MIB:10.0f}"
             print(f"{found.stage:10}{found.seconds:9.1f}{rate:11,.0f}{memory}", flush=True)
-        share = 1 / CLASSES + 5 * np.sqrt((1 - 1 / CLASSES) / CLASSES / options.block_lines)
-        print(f"largest share of a class in a block: {found.largest:.3f} (five deviations of drawn lines: {share:.3f})")
+        low, high = drawn_shares(options.lines * 4 // 5 // options.block_lines, options.block_lines)
+        print(f"largest share of a class in a block: {found.largest:.3f} (drawn lines: {low:.3f} to {high:.3f})")
+
+
+def drawn_shares(blocks: int, block_lines: int, times: int = 20) -> tuple[float, float]:
+    """The least and the largest of what the largest share is where lines are drawn, each time anew."""
+    dice, even = np.random.default_rng(2), np.full(CLASSES, 1 / CLASSES)
+    found = [int(dice.multinomial(block_lines, even, size=blocks).max()) for _ in range(times)]
+    return min(found) / block_lines, max(found) / block_lines
 
 
 def write_sorted(path: Path, lines: int) -> None:
