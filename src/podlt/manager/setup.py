@@ -19,6 +19,7 @@ from podlt.execution.conformance import arithmetic_digest, conformance
 from podlt.execution.task_executor import TaskExecutor
 from podlt.log.merkle import Tree
 from podlt.manager import events as ev
+from podlt.manager.capture_inputs import require_lines, tried_lines
 from podlt.manager.data_source import find_for_resume
 from podlt.manager.directory import Entropy, RunDirectory, Settings
 from podlt.manager.leftovers import drop_later_figures, require_untrained, write_trained
@@ -32,6 +33,7 @@ from podlt.network.access.registry import Registry
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import state_layout
+from podlt.program.preparation import unwrapped
 from podlt.program.validate import validate
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
@@ -88,7 +90,7 @@ class Session:
 
         self.data, self.settings = find_for_resume(recipe, settings, directory.path, cache, progress, begun)
         code = code_folder(self.settings, directory.path)
-        self.model = model if model is not None else build_model(recipe, self.data.train.info, code)
+        self.model = unwrapped(model) if model is not None else build_model(recipe, self.data.train.info, code)
         self.loss = find_loss(recipe, code)
         self._optimizer = recipe_optimizer(recipe, self.data.train.lines)
 
@@ -115,6 +117,9 @@ class Session:
             captured = self._capture(fields)
             program = captured.program
             validate(program, lines=self.recipe.training.block_lines)
+            require_lines(program, self.recipe, self.data.train.lines)
+            for notice in captured.notices:
+                self._listener(ev.Preparing(what=notice))
             self._name_given(program, captured)
             self._make(program, entropy)
             manager = Manager(RunState(), self._chain(length), self._clock)
@@ -132,7 +137,8 @@ class Session:
 
     def _capture(self, fields: list[FieldSpec]) -> Captured:
         """The program, and the parameters that the run begins with."""
-        return capture(self.model, self.loss, fields, self.recipe.program_arithmetic)
+        lines = tried_lines(self.recipe, self.data.train)
+        return capture(self.model, self.loss, fields, self.recipe.program_arithmetic, lines)
 
     def _name_given(self, program: Program, captured: Captured) -> None:
         """Has the recipe name the first parameters where no seed gives them, so that its terms bind them.
