@@ -41,7 +41,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LossSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`cross_entropy`, `mse`, `bce` (with logits), or `module:callable` taking (model, *batch)."""
+    """A name of `podlt.program.losses.NAMED`, or `module:callable` taking (model, *batch)."""
 
     name: str = "cross_entropy"
 

@@ -39,7 +39,8 @@ from podlt.manager.weights import Weights, recipe_optimizer
 from podlt.program.capture import capture
 from podlt.program.ir import FieldSpec
 from podlt.program.layout import state_layout, update_layout
-from podlt.recipe import ModelSpec, Recipe, TrainingSpec
+from podlt.program.losses import CLASSES_LAST
+from podlt.recipe import LossSpec, ModelSpec, Recipe, TrainingSpec
 from podlt.store.files import append_line
 
 ARITHMETICS = ("stock", "exact/1", "exact/2", "exact/3")
@@ -59,6 +60,7 @@ def _recipe(data: DataSpec, model: ModelSpec, lr: float, steps: int, lines: int)
     return Recipe(
         data=data,
         model=model,
+        loss=LossSpec(CLASSES_LAST if model.name == "podlt.models:gpt" else "cross_entropy"),
         optimizer={"name": "adamw", "lr": lr, "schedule": "cosine", "steps": steps},
         training=TrainingSpec(block_lines=lines, workers=3),
     )

@@ -32,6 +32,7 @@ from podlt.execution.task_executor import one_thread
 from podlt.program.capture import capture
 from podlt.program.execute import Executor
 from podlt.program.ir import FieldSpec
+from podlt.program.losses import CLASSES_LAST
 from podlt.program.update import mean
 
 MARK = "arithmetic"
@@ -50,6 +51,7 @@ class StepJob:
     fields: list[FieldSpec]
     lines: int
     update: bool = True
+    loss: str = "cross_entropy"
 
 
 def pooled_cnn() -> nn.Module:
@@ -78,7 +80,9 @@ def wide_mlp() -> nn.Module:
 JOBS: dict[str, StepJob] = {
     "MLP 784-1024-1024-10, 256 lines": StepJob(wide_mlp, _PIXELS, 256),
     "CNN with batch norm and pooling, 64 lines": StepJob(pooled_cnn, _PIXELS, 64),
-    "GPT 4 layers, width 256, context 128, 8 lines": StepJob(lambda: models.gpt(96, 128, 4, 8, 256), _WORDS, 8),
+    "GPT 4 layers, width 256, context 128, 8 lines": StepJob(
+        lambda: models.gpt(96, 128, 4, 8, 256), _WORDS, 8, loss=CLASSES_LAST
+    ),
     "MLP 784-128-10, 20 lines, weights kept": StepJob(lambda: models.mlp(784, 128, 10), _PIXELS, 20, update=False),
     "MLP 784-128-10, 100 lines, weights kept": StepJob(lambda: models.mlp(784, 128, 10), _PIXELS, 100, update=False),
 }
@@ -112,7 +116,7 @@ def contenders(job: StepJob, digits: Sequence[int]) -> dict[str, Contender]:
                     p.sub_(g, alpha=RATE)
 
     def programmed(arithmetic: str) -> Contender:
-        captured = capture(model, "cross_entropy", job.fields, arithmetic=arithmetic)
+        captured = capture(model, job.loss, job.fields, arithmetic=arithmetic)
         executor = Executor(captured.program)
         state = {name: value.clone() for name, value in captured.state.items()}
         out = {name: torch.empty(()) if name == "loss" else _like(name, state) for name, _ in captured.program.outputs}

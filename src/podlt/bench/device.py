@@ -118,7 +118,7 @@ def step_contenders(job: StepJob, digits: Sequence[int], device: str) -> dict[st
             p.data.sub_(g, alpha=RATE)
 
     def programmed(arithmetic: str) -> Contender:
-        captured = capture(original, "cross_entropy", job.fields, arithmetic=arithmetic)
+        captured = capture(original, job.loss, job.fields, arithmetic=arithmetic)
         executor = Executor(captured.program, device=device)
         state = {name: value.detach().to(at, copy=True) for name, value in captured.state.items()}
         out = {

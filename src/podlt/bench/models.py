@@ -32,6 +32,7 @@ from podlt.execution.task_executor import as_batch
 from podlt.program.capture import capture
 from podlt.program.execute import Executor
 from podlt.program.ir import FieldSpec
+from podlt.program.losses import CLASSES_LAST
 
 PIXELS = [FieldSpec("x", "f32", (256,), None, "input"), FieldSpec("y", "i64", (), None, "label")]
 WORDS = [FieldSpec("x", "i64", (16,), None, "input"), FieldSpec("y", "i64", (16,), None, "label")]
@@ -52,6 +53,7 @@ class Golden:
     fields: list[FieldSpec] | None = None
     data: DataSpec | None = None
     lines: int = LINES
+    loss: str = "cross_entropy"
 
 
 MNIST, AUSTEN = DataSpec("mnist"), DataSpec("austen", context=64)
@@ -60,12 +62,12 @@ MODELS: dict[str, Golden] = {
     "cnn": Golden(lambda: models.cnn(16), PIXELS),
     "cnn with batch norm": Golden(pooled, PIXELS),
     "resnet": Golden(lambda: models.resnet(16, width=4, blocks=1), PIXELS),
-    "gpt": Golden(lambda: models.gpt(23, 16, 4, 2, 16, 0.1), WORDS),
-    "lstm": Golden(lambda: models.lstm(23, 8), WORDS),
-    "gru": Golden(lambda: models.gru(23, 8), WORDS),
+    "gpt": Golden(lambda: models.gpt(23, 16, 4, 2, 16, 0.1), WORDS, loss=CLASSES_LAST),
+    "lstm": Golden(lambda: models.lstm(23, 8), WORDS, loss=CLASSES_LAST),
+    "gru": Golden(lambda: models.gru(23, 8), WORDS, loss=CLASSES_LAST),
     "mnist mlp": Golden(lambda: models.mlp(784, 128, 10), data=MNIST, lines=20),
     "mnist cnn": Golden(lambda: models.cnn(28), data=MNIST, lines=20),
-    "austen gpt": Golden(lambda: models.gpt(100, 64, 4, 4, 64, 0.1), data=AUSTEN),
+    "austen gpt": Golden(lambda: models.gpt(100, 64, 4, 4, 64, 0.1), data=AUSTEN, loss=CLASSES_LAST),
 }
 NO_DATA = [name for name, golden in MODELS.items() if golden.data is None]
 """The models that need nothing fetched."""
@@ -104,7 +106,7 @@ def train(name: str, arithmetic: str = "exact/2", device: str = "cpu") -> str:
     """
     golden = MODELS[name]
     fields, batch = source(golden)
-    captured = capture(golden.make(), "cross_entropy", fields, arithmetic=arithmetic)
+    captured = capture(golden.make(), golden.loss, fields, arithmetic=arithmetic)
     executor = Executor(captured.program, device=device)
     state = {k: v.clone() for k, v in captured.state.items()}
     for number, (key, tensor) in enumerate(sorted(state.items())):

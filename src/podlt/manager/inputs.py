@@ -14,6 +14,7 @@ from podlt.manager.directory import RunDirectory, Settings
 from podlt.manager.modules import Loss, build_model, code_folder, find_loss
 from podlt.manager.weights import recipe_optimizer
 from podlt.program.optimizer import Optimizer
+from podlt.program.preparation import unwrapped
 from podlt.recipe import Recipe
 
 
@@ -67,7 +68,7 @@ def load_inputs(
     return RunInputs(
         data=data,
         settings=settings,
-        model=model if model is not None else build_model(recipe, data.train.info, code),
+        model=unwrapped(model) if model is not None else build_model(recipe, data.train.info, code),
         loss=find_loss(recipe, code),
         optimizer=recipe_optimizer(recipe, data.train.lines),
     )

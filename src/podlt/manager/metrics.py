@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from podlt.data.dataset import Dataset
 from podlt.errors import UsageError
-from podlt.manager.modules import Loss
+from podlt.program.losses import CLASS_DIMENSION, NAMED, scores
+from podlt.program.step import Loss, is_mean, loss_value
 
 BATCH = 1000
 
@@ -50,35 +50,42 @@ def evaluate_all(module: nn.Module, loss: Loss, dataset: Dataset) -> dict[str, f
 def _evaluate(module: nn.Module, loss: Loss, dataset: Dataset) -> dict[str, float]:
     module.eval()
     total, correct, decided = 0.0, 0, 0
-    scores: list[np.ndarray] = []
+    scored: list[np.ndarray] = []
     truths: list[np.ndarray] = []
+    mean: bool | None = None
     for batch, label in _batches(dataset):
-        if callable(loss):
-            value = loss(module, *batch, *label)
-            total += float(value.sum()) if value.ndim else float(value)
+        if not isinstance(loss, str):
+            if mean is None:
+                mean = is_mean(loss, module, [v[:2] for v in batch], [v[:2] for v in label])
+            value = loss_value(loss, module, batch, label)
+            total += float(value.sum()) * (len(batch[0]) if mean and not value.ndim else 1)
             continue
-        output, target = module(*batch), label[0]
-        total += float(_loss(loss, output, target))
-        if loss == "mse":
+        output, target = scores(module(*batch)), label[0]
+        total += float(NAMED[loss](output, target))
+        guess = _guess(loss, output, target)
+        if guess is None:
             continue
-        guess = _guess(output) if loss == "cross_entropy" else (output.reshape(target.shape) > 0).to(target.dtype)
         correct += int((guess == target).sum())
         decided += target.numel()
         score = _binary_score(loss, output)
         if score is not None:
-            scores.append(score.reshape(-1).numpy())
+            scored.append(score.reshape(-1).numpy())
             truths.append(target.reshape(-1).numpy())
     figures = {"loss": total / dataset.lines}
     if decided:
         figures["accuracy"] = correct / decided
-    if scores and len(np.unique(np.concatenate(truths))) == 2:
-        figures["auc"] = _area(np.concatenate(truths), np.concatenate(scores))
+    if scored and len(np.unique(np.concatenate(truths))) == 2:
+        figures["auc"] = _area(np.concatenate(truths), np.concatenate(scored))
     return figures
 
 
-def _guess(output: torch.Tensor) -> torch.Tensor:
-    """The likeliest class: of scores (n, classes), (n, positions, classes), or (n, classes, height, width, ...)."""
-    return output.argmax(1) if output.ndim > 3 else output.argmax(-1)
+def _guess(loss: str, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor | None:
+    """The likeliest class of each label; None where labels are numbers."""
+    if loss == "bce":
+        return (output.reshape(target.shape) > 0).to(target.dtype)
+    if loss not in CLASS_DIMENSION or target.is_floating_point():
+        return None
+    return output.argmax(CLASS_DIMENSION[loss])
 
 
 def _area(truths: np.ndarray, scores: np.ndarray) -> float:
@@ -104,22 +111,9 @@ def _batches(dataset: Dataset) -> Iterator[tuple[list[torch.Tensor], list[torch.
         yield inputs, labels
 
 
-def _loss(loss: str, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Summed over lines; over a line's positions the mean."""
-    if loss == "cross_entropy":
-        if output.ndim == 3:
-            output, flat = output.flatten(0, 1), target.flatten()
-            return functional.cross_entropy(output, flat, reduction="sum") / target.shape[1]
-        return functional.cross_entropy(output, target, reduction="sum") / target[0].numel()
-    flat, wanted = output.reshape(len(target), -1), target.reshape(len(target), -1).to(torch.float32)
-    if loss == "bce":
-        return functional.binary_cross_entropy_with_logits(flat, wanted, reduction="sum") / wanted.shape[1]
-    return functional.mse_loss(flat, wanted, reduction="sum") / wanted.shape[1]
-
-
 def _binary_score(loss: str, output: torch.Tensor) -> torch.Tensor | None:
+    """How much likelier the second of two classes is; None where there are others."""
     if loss == "bce":
         return output
-    if output.ndim > 3:
-        return output[:, 1] - output[:, 0] if output.shape[1] == 2 else None
-    return output[..., 1] - output[..., 0] if output.shape[-1] == 2 else None
+    first, *others = output.unbind(CLASS_DIMENSION[loss])
+    return others[0] - first if len(others) == 1 else None

@@ -22,11 +22,10 @@ from torch import nn
 from podlt import models
 from podlt.errors import NotCheckedError, UsageError
 from podlt.manager.directory import Settings
+from podlt.program.losses import NAMED
+from podlt.program.preparation import unwrapped
+from podlt.program.step import Loss
 from podlt.recipe import Recipe
-
-Loss = str | Callable[..., torch.Tensor]
-
-NAMED_LOSSES = ("cross_entropy", "mse", "bce")
 
 
 def build_model(recipe: Recipe, info: Mapping[str, Any], base: Path) -> nn.Module:
@@ -55,7 +54,7 @@ def call_factory(factory: Callable[..., Any], recipe: Recipe, info: Mapping[str,
             raise UsageError(f"model.name {name}: cannot be built: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise UsageError(f"model.name {name}: expected an nn.Module, got {type(model).__name__}")
-    return model
+    return unwrapped(model)
 
 
 def find_loss(recipe: Recipe, base: Path) -> Loss:
@@ -80,8 +79,8 @@ def named_loss(recipe: Recipe) -> str | None:
     name = recipe.loss.name
     if ":" in name:
         return None
-    if name not in NAMED_LOSSES:
-        known = ", ".join(NAMED_LOSSES)
+    if name not in NAMED:
+        known = ", ".join(NAMED)
         raise UsageError(f"loss.name: expected one of {known}, or module:callable, got {name!r}")
     return name
 

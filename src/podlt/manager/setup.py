@@ -20,6 +20,7 @@ from podlt.execution.conformance import conformance
 from podlt.execution.task_executor import TaskExecutor
 from podlt.log.merkle import Tree
 from podlt.manager import events as ev
+from podlt.manager.capture_inputs import require_lines, tried_lines
 from podlt.manager.directory import Entropy, RunDirectory, Settings
 from podlt.manager.first_entry import MANY_ROUNDS, chain_length, first_entry, naming_parameters
 from podlt.manager.inputs import RunInputs, load_inputs
@@ -118,6 +119,9 @@ class TrainingRun:
             captured = self._capture(fields)
             program = captured.program
             validate(program, lines=self.recipe.training.block_lines)
+            require_lines(program, self.recipe, self.inputs.data.train.lines)
+            for notice in captured.notices:
+                self._listener(ev.Preparing(what=notice))
             if self._given or self.recipe.model.parameters:
                 self.recipe = naming_parameters(self.recipe, first_digest(program, captured.state).hex())
             self._make(program, entropy)
@@ -138,7 +142,8 @@ class TrainingRun:
 
     def _capture(self, fields: list[FieldSpec]) -> Captured:
         """The program, and the parameters that the run begins with."""
-        return capture(self.inputs.model, self.inputs.loss, fields, self.recipe.program_arithmetic)
+        lines = tried_lines(self.recipe, self.inputs.data.train)
+        return capture(self.inputs.model, self.inputs.loss, fields, self.recipe.program_arithmetic, lines)
 
     def _make(self, program: Program, entropy: Entropy) -> None:
         """Makes the directory, once nothing that the user gave can be wrong any more."""

@@ -1,31 +1,32 @@
 """Captures a training step once, on the manager: an `nn.Module` and its loss become a `Program`.
 
 The step is captured for three numbers of lines. The first two fix how every integer depends on it, the third must
-then be what they predict: so there is one program, with one digest, for fragments of any size. Python-level state that
-a trace bakes in (a random depth, a counter) differs between captures, and is refused that way.
+then be what they predict: so there is one program, with one digest, for fragments of any size. Before that the module
+is tried (`trial`), and afterwards the program is held against it (`capture_check`): nothing is believed.
 """
 
 from __future__ import annotations
 
 import copy
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from podlt.errors import InvalidProofError, UnsupportedError
-from podlt.program.capture_check import NO_SUM, admit, example
+from podlt.program.capture_check import NO_SUM, check_numbers, check_sums, example
 from podlt.program.ir import FieldSpec, Program
-from podlt.program.layout import TORCH_DTYPES
-from podlt.program.losses import NAMED
+from podlt.program.line_sums import LINES
 from podlt.program.lower import Lowering
+from podlt.program.needs import least_lines
 from podlt.program.operations import STOCK_ARITHMETIC
+from podlt.program.preparation import check_module, own_copy, state_of, unwrapped
 from podlt.program.simplify import simplify
+from podlt.program.step import Loss, SummedLoss
 from podlt.program.trace import WithLoss, trace
+from podlt.program.trial import python_seeds, try_out
 from podlt.program.validate import validate
 
 SIZES = (5, 7, 11)
@@ -34,107 +35,121 @@ SIZES = (5, 7, 11)
 
 @dataclass(frozen=True)
 class Captured:
-    """A program, and the state (inputs' names to tensors) that the module began with."""
+    """A program, and what it begins with.
+
+    Attributes:
+        program: the step.
+        state: inputs' names to the tensors that the module began with.
+        notices: what its user should know, a sentence each.
+    """
 
     program: Program
     state: dict[str, torch.Tensor]
+    notices: tuple[str, ...] = ()
 
 
 @torch.enable_grad()  # a user may have switched gradients off
 def capture(
     model: nn.Module,
-    loss: str | Callable[..., torch.Tensor],
+    loss: Loss,
     fields: Sequence[FieldSpec],
     arithmetic: str = STOCK_ARITHMETIC,
+    lines: Mapping[str, torch.Tensor] | None = None,
 ) -> Captured:
     """The training step of a model as a program.
 
     Args:
-        model: called with the inputs in the order of the fields, in train mode; a copy is, it stays as it was.
-        loss: "cross_entropy", "mse", "bce" (with logits), each a sum over lines, or a callable taking
-            (model, *inputs, *labels) that gives a loss a line (n,), or their sum.
-        fields: inputs and labels; arithmetic: whose operations the program may hold.
+        model: called with the inputs in the order of the fields. A copy is, in the modes that `preparation.own_copy`
+            says; it stays as it was.
+        loss: a name of `losses.NAMED`, a module of PyTorch's kind, or a callable taking (model, *inputs, *labels) that
+            gives one value a line (n,), their sum or their mean, or an output with one of these as its loss.
+        fields: inputs and labels.
+        arithmetic: whose operations the program may hold.
+        lines: some lines of the data, on which the program is held against the module; made up where there are none.
 
     Raises:
         UnsupportedError: the step cannot be held by a program; names the operation and the place in the user's code.
     """
-    model = _own_copy(model)
-    _check_parameters(model)
-    state, untouched = state_of(model), WithLoss(_own_copy(model), _step(loss, fields))
-    module = WithLoss(model, _step(loss, fields))
-    documents = []
+    model = unwrapped(model)
+    check_module(model)
+    model = own_copy(model)
+    tried_on = _enough(lines) if lines else example(fields, LINES)
+    with torch.compiler.set_stance("force_eager"):
+        trial = try_out(WithLoss(model, SummedLoss(loss, fields)), tried_on)
+        for name, parameter in model.named_parameters():
+            if name in trial.unused:
+                parameter.requires_grad_(False)  # as PyTorch's optimisers skip it: no decay, no state
+        state = state_of(model)
+        draft = _draft(model, SummedLoss(loss, fields, mean=trial.mean), fields, arithmetic)
+        program, least = draft.program(type(model).__name__)
+        fault = check_sums(draft.whole, draft.place, state, tried_on, least)
+        if fault:
+            raise UnsupportedError(f"{type(model).__name__} cannot be captured: {fault}")
+        sizes = sorted({*(n for n in (1, 2) if n >= least), LINES, len(next(iter(tried_on.values())))})
+        check_numbers(program, draft.module, state, sizes, tried_on)
+    return Captured(program, state, _notices(trial.unused))
+
+
+def _enough(lines: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Lines of the data, repeated where there are too few to be cut."""
+    count = len(next(iter(lines.values())))
+    return {name: value.repeat(-(-LINES // count), *[1] * (value.ndim - 1)) for name, value in lines.items()}
+
+
+def _notices(unused: Sequence[str]) -> tuple[str, ...]:
+    if not unused:
+        return ()
+    shown = ", ".join(unused[:3]) + (f" and {len(unused) - 3} more" if len(unused) > 3 else "")
+    return (
+        f"the loss does not use {shown}: kept as they are, as PyTorch's optimizers keep parameters without gradient",
+    )
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A step as it was captured, with the places of its nodes in the user's code."""
+
+    module: WithLoss
+    whole: Program
+    places: Sequence[str]
+
+    def place(self, node: int) -> str:
+        """Which operation a node is, and where."""
+        return f"{self.whole.nodes[node].operation}{self.places[node]}"
+
+    def program(self, name: str) -> tuple[Program, int]:
+        """The program, made smaller and validated, and of how few lines it can be run.
+
+        Raises:
+            UnsupportedError: it is none.
+        """
+        program = simplify(self.whole)
+        try:
+            validate(program)
+        except InvalidProofError as error:
+            raise UnsupportedError(f"{name} cannot be captured: {error}") from error
+        return program, least_lines(program)[0]
+
+
+def _draft(model: nn.Module, step: SummedLoss, fields: Sequence[FieldSpec], arithmetic: str) -> _Draft:
+    """One document for any number of lines.
+
+    Raises:
+        UnsupportedError: there is none.
+    """
+    documents, places = [], []
     for size in SIZES:
-        _reseed(size)
-        batch = example(fields, size)
-        traced = trace(module, batch, [f.name for f in fields], arithmetic)
-        documents.append(Lowering(traced, arithmetic).document())
+        with python_seeds(size):  # what Python code bakes in by chance differs between captures
+            batch = list(example(fields, size).values())
+            # A trace leaves its marks on a module.
+            traced = trace(WithLoss(copy.deepcopy(model), step), batch, [f.name for f in fields], arithmetic)
+        lowering = Lowering(traced, arithmetic)
+        documents.append(lowering.document())
+        places.append(lowering.places)
     merged = _merge(documents[0], documents[1])
     if _at(merged, SIZES[2]) != documents[2]:
         raise UnsupportedError(f"{NOT_THE_SAME}, or does not grow evenly with the number of lines")
-    program = simplify(Program.from_document(merged))
-    try:
-        validate(program)
-    except InvalidProofError as error:
-        raise UnsupportedError(f"{type(model).__name__} cannot be captured: {error}") from error
-    admit(program, untouched, state, fields)
-    return Captured(program, state)
-
-
-def _own_copy(model: nn.Module) -> nn.Module:
-    """The model in train mode, to be traced: a trace leaves its marks, the user's own model stays as it is."""
-    try:
-        return copy.deepcopy(model).train()
-    except Exception as error:
-        raise UnsupportedError(f"{type(model).__name__} cannot be copied: {error}") from error
-
-
-def _step(loss: str | Callable[..., torch.Tensor], fields: Sequence[FieldSpec]) -> Callable[..., torch.Tensor]:
-    """The loss of a batch as a scalar sum, fields scaled as they say."""
-    if isinstance(loss, str) and loss not in NAMED:
-        raise UnsupportedError(f"no loss named {loss!r}: expected one of {', '.join(NAMED)}, or a callable")
-    user = NAMED[loss] if isinstance(loss, str) else loss
-
-    def step(model: nn.Module, *batch: torch.Tensor) -> torch.Tensor:
-        inputs: list[torch.Tensor] = []
-        labels: list[torch.Tensor] = []
-        for field, value in zip(fields, batch, strict=True):
-            scaled = value if field.scale is None else value.to(torch.get_default_dtype()) * field.scale
-            (inputs if field.role == "input" else labels).append(scaled)
-        value = user(model, *inputs, *labels)
-        if not isinstance(value, torch.Tensor) or value.ndim > 1:
-            raise UnsupportedError("the loss must be a tensor: one value a line, or their sum")
-        return value.sum() if value.ndim else value
-
-    return step
-
-
-def _check_parameters(model: nn.Module) -> None:
-    named = dict(model.named_parameters())
-    if not any(p.requires_grad for p in named.values()):
-        raise UnsupportedError(f"{type(model).__name__} has no parameter to train")
-    wrong = [n for n, p in named.items() if p.dtype != torch.float32]
-    if wrong:
-        raise UnsupportedError(f"parameter {wrong[0]} is {named[wrong[0]].dtype}: parameters must be float32")
-    for n, b in model.named_buffers():
-        if b.dtype not in TORCH_DTYPES.values():
-            raise UnsupportedError(f"buffer {n} is {b.dtype}: expected one of {', '.join(TORCH_DTYPES)}")
-    uninitialised = [n for n, p in named.items() if isinstance(p, nn.parameter.UninitializedParameter)]
-    if uninitialised:
-        raise UnsupportedError(f"parameter {uninitialised[0]} has no shape yet: call the model once before")
-
-
-def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Copies of a model's parameters and buffers, as a program names them: "param:", "frozen:", "buffer:" and name."""
-    state = {
-        ("param:" if p.requires_grad else "frozen:") + name: p.detach().clone() for name, p in model.named_parameters()
-    }
-    return state | {"buffer:" + name: b.detach().clone() for name, b in model.named_buffers()}
-
-
-def _reseed(number: int) -> None:
-    """Another state of the generators that Python code may draw from: what it bakes in differs between captures."""
-    random.seed(number)
-    np.random.seed(number)
+    return _Draft(WithLoss(model, step), Program.from_document(merged), places[0])
 
 
 NOT_THE_SAME = (
@@ -156,7 +171,8 @@ def _merge(first: Any, second: Any) -> Any:
         if rest == 0:
             return {"B": [slope, first - slope * SIZES[0]]}
     if isinstance(first, float) and isinstance(second, float) and first * SIZES[0] == second * SIZES[1]:
-        raise UnsupportedError(NO_SUM)
+        why, cure = "it divides by the number of lines in a way that no program holds", "Give one value a line"
+        raise UnsupportedError(NO_SUM.format(why=why, cure=cure))
     raise UnsupportedError(NOT_THE_SAME)
 
 

@@ -130,7 +130,8 @@ def _pool_backward(call: Call) -> None:
             given = other.arguments + _POOL_DEFAULTS[len(other.arguments) - 1 :]
             given[2] = given[2] or given[1]
             _require(not other.keywords and len(given) == 6, "the forward pass must have no keywords")
-            wanted = [arguments[1], *_pairs(arguments[2:6]), arguments[6]]
+            kernel, stride, *others = _pairs(arguments[2:6])
+            wanted = [arguments[1], kernel, stride or kernel, *others, arguments[6]]
             _require([given[0], *_pairs(given[1:5]), given[5]] == wanted, "not the arguments of its forward pass")
             return
     raise ValueError("its indices must come from max_pool2d_with_indices")

@@ -18,7 +18,7 @@ from podlt.program.validate import MAX_CONSTANT
 _DTYPES = {torch.float32: "f32", torch.int64: "i64", torch.int32: "i32", torch.uint8: "u8", torch.bool: "b1"}
 _IGNORED_KEYWORDS = {"layout", "device", "pin_memory", "memory_format", "non_blocking"}
 _SAME_VALUE = {"detach", "alias", "lift_fresh", "lift_fresh_copy", "contiguous"}
-_EMPTY = {"empty", "empty_like", "empty_permuted", "new_empty"}
+_EMPTY = {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
 """Memory as it was found: some decompositions use its shape. Zeros here, so that nothing depends on what lay there."""
 _AS_VIEW = {
     "view_copy",
@@ -49,6 +49,9 @@ class Lowering:
         self._values: dict[fx.Node, Any] = {}
         self._types: list[list[Any]] = []
         self._nodes: list[list[Any]] = []
+        self._line = ""
+        self.places: list[str] = []
+        """Where in the user's code each node of the document comes from: " at FILE:LINE", or "" where nobody knows."""
         self._draws = 0
 
     def document(self) -> dict[str, Any]:
@@ -59,6 +62,7 @@ class Lowering:
         """
         outputs: list[list[Any]] = []
         for node in self._traced.graph.graph.nodes:
+            self._line = line_of(node)
             if node.op == "placeholder":
                 self._values[node] = self._define(node.meta["val"])
             elif node.op == "get_attr":
@@ -88,6 +92,7 @@ class Lowering:
     def _emit(self, operation: str, arguments: list[Any], keywords: dict[str, Any], kinds: list[Any]) -> list[int]:
         outputs = [self._define(kind) for kind in kinds]
         self._nodes.append([operation, arguments, keywords, outputs])
+        self.places.append(self._line)
         return outputs
 
     def _unchanged(self, name: str, value: fx.Node) -> bool:
@@ -115,11 +120,11 @@ class Lowering:
         self._values[node] = self._emit("constant", [{"t": kind}, list(value.shape), flat], {}, [value])[0]
 
     def _call(self, node: fx.Node) -> None:
-        target: Any = node.target
-        if target is torch.ops.aten._assert_tensor_metadata.default:
-            return
-        name = operation_name(target)
+        name = operation_name(node.target)
         packet = name.split(".")[0]
+        if packet == "copy":
+            self._copy(node)
+            return
         if packet.removesuffix("_copy") in _SAME_VALUE:
             self._values[node] = self._values[node.args[0]]  # type: ignore[index]
             return
@@ -150,6 +155,18 @@ class Lowering:
             self._values[node] = self._emit(name, arguments, keywords, kinds)
         else:
             self._values[node] = self._emit(name, arguments, keywords, [result])[0]
+
+    def _copy(self, node: fx.Node) -> None:
+        """What is copied onto a tensor is that value, in the tensor's type and shape."""
+        value, source, kind = self._values[node.args[1]], node.args[1].meta["val"], node.meta["val"]  # type: ignore[index, union-attr]
+        if source.dtype != kind.dtype:
+            cast = torch.empty(source.shape, dtype=kind.dtype, device="meta")
+            value = self._emit("_to_copy.default", [{"v": value}], {"dtype": self._argument(kind.dtype, node)}, [cast])[
+                0
+            ]
+        if source.shape != kind.shape:
+            value = self._emit("expand.default", [{"v": value}, [int(dim) for dim in kind.shape]], {}, [kind])[0]
+        self._values[node] = value
 
     def _random(self, node: fx.Node, packet: str) -> bool:
         """Random draws become numbered uniform draws, and dropout what it is made of."""

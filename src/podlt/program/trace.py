@@ -6,10 +6,14 @@ manager, and nowhere else.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from traceback import StackSummary
 from typing import Any
 
 import torch
@@ -17,8 +21,11 @@ from torch import fx, nn
 from torch._decomp import core_aten_decompositions
 from torch._dispatch.python import enable_python_dispatcher
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.proxy import TracerBase
 from torch.fx.traceback import preserve_node_meta
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from podlt.errors import UnsupportedError
@@ -42,6 +49,35 @@ class WithLoss(nn.Module):
         """The loss of a batch, a scalar, and the buffers after it: Python code may have put others in their place."""
         loss = self._loss(self.model, *batch)
         return loss, {name: buffer.detach() for name, buffer in self.model.named_buffers()}
+
+
+class UncheckedVariance(TorchFunctionMode):
+    """Lets `gaussian_nll_loss` do without a look at its variances, which no graph can branch on."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        known = _gaussian_nll if func is functional.gaussian_nll_loss else func
+        return known(*args, **(kwargs or {}))
+
+
+def _gaussian_nll(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    var: torch.Tensor | float,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> torch.Tensor:
+    """`torch.nn.functional.gaussian_nll_loss`; a variance below zero counts as `eps`."""
+    spread = torch.full_like(input, var) if isinstance(var, float) else var
+    if spread.shape != input.shape and spread.shape == input.shape[:-1]:
+        spread = spread.unsqueeze(-1)
+    spread = spread + (spread.clamp(min=eps) - spread).detach()  # gradients pass as if nothing were cut off
+    loss = 0.5 * (torch.log(spread) + (input - target) ** 2 / spread)
+    if full:
+        loss = loss + 0.5 * math.log(2 * math.pi)
+    return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
 
 
 class _NoDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -108,34 +144,73 @@ def trace(module: WithLoss, batch: Sequence[torch.Tensor], names: Sequence[str],
         list(batch),
     )
     plain = ([p.detach() for p in arguments[0]], *arguments[1:])
-    rules: dict[Any, Any] = dict(core_aten_decompositions())
-    known = table(arithmetic)
-    split = {op: rule for op, rule in rules.items() if operation_name(op) not in known and op not in _NEVER_DECOMPOSE}
+    split = _decompositions(frozenset(table(arithmetic)))
     try:
-        with sdpa_kernel(SDPBackend.MATH), enable_python_dispatcher(), torch.random.fork_rng(devices=[]):
+        with (
+            sdpa_kernel(SDPBackend.MATH),
+            enable_python_dispatcher(),
+            torch.random.fork_rng(devices=[]),
+            UncheckedVariance(),
+            _users_stacks(),
+            torch._dynamo.config.patch(error_on_nested_fx_trace=False),  # compiled parts are run as written
+        ):
             first = make_fx(joint, tracing_mode="fake", _allow_non_fake_inputs=True, record_stack_traces=True)(
                 *arguments
             )
-        first.graph.eliminate_dead_code()
-        first.recompile()
+        _drop_dead(first)
         again = fx.Interpreter(first)  # carries each node's line in the user's code over to what it becomes
         with torch.no_grad(), enable_python_dispatcher(), preserve_node_meta():
             graph = make_fx(
                 torch.func.functionalize(lambda *x: again.run(*x), remove="mutations"),
                 tracing_mode="fake",
-                decomposition_table=split,
+                decomposition_table=dict(split),
                 _allow_non_fake_inputs=True,
             )(*plain)
     except UnsupportedError:
         raise
     except Exception as error:
         raise UnsupportedError(explain(error, module.model)) from error
-    graph.graph.eliminate_dead_code()
+    _drop_dead(graph)
     _check_random(first, graph)
     inputs = [f"param:{n}" for n in trained] + [f"frozen:{n}" for n in frozen]
     inputs += [f"buffer:{n}" for n in buffers] + [f"batch:{n}" for n in names]
     outputs = ["loss", *(f"grad:{n}" for n in trained), *(f"buffer:{n}" for n in buffers)]
     return Traced(graph, inputs, outputs, [v for group in plain for v in group])
+
+
+def _fixed_batch_norm(
+    x: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    mean: torch.Tensor,
+    var: torch.Tensor,
+    momentum: float,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A batch norm in eval mode: its statistics are numbers like others."""
+    shape = [1, mean.shape[0], *[1] * (x.ndim - 2)]
+    factor = torch.rsqrt(var + eps)
+    out = (x - mean.view(shape)) * factor.view(shape)
+    if weight is not None:
+        out = out * weight.view(shape)
+    return out if bias is None else out + bias.view(shape), mean, factor
+
+
+@cache
+def _decompositions(known: frozenset[str]) -> Mapping[Any, Any]:
+    """What becomes of operations that an arithmetic does not know."""
+    rules: dict[Any, Any] = dict(core_aten_decompositions())
+    rules[aten._native_batch_norm_legit_no_training.default] = _fixed_batch_norm
+    return {op: rule for op, rule in rules.items() if operation_name(op) not in known and op not in _NEVER_DECOMPOSE}
+
+
+def _drop_dead(graph: fx.GraphModule) -> None:
+    """Drops what nothing uses, and assertions on values: a kernel that would read outside its memory looks itself."""
+    for node in list(graph.graph.nodes):
+        if node.op == "call_function" and operation_name(node.target).startswith("_assert_"):
+            graph.graph.erase_node(node)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
 
 
 _RANDOM = ("bernoulli", "native_dropout", "rand", "randn", "uniform", "normal", "randint", "randperm", "multinomial")
@@ -165,8 +240,6 @@ def explain(error: Exception, model: nn.Module) -> str:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if "item" in str(error).lower() or "data-dependent" in str(error).lower() or "bool(" in str(error):
         reason = f"the step depends on a value of its data (.item(), if on a tensor, nonzero): {reason}"
-    if "does not require grad" in reason:
-        reason = "no gradient leads from the loss to the parameters (a detach, or an operation without a derivative)"
     return f"{type(model).__name__} cannot be captured{_place(error)}: {reason[:500]}"
 
 
@@ -190,6 +263,22 @@ def line_of(node: fx.Node) -> str:
 
 def _is_users(filename: str) -> bool:
     return not filename.startswith(("<", *_NOT_THE_USERS))
+
+
+@contextmanager
+def _users_stacks() -> Iterator[None]:
+    """Has nodes remember the user's own frames, of loss and helpers too: PyTorch keeps those called "forward" only."""
+    before = TracerBase._filter_traceback_frames
+
+    def users(tracer: TracerBase, summary: StackSummary) -> StackSummary:
+        step = (i for i, frame in enumerate(summary) if frame.filename == __file__ and frame.name == "forward")
+        return StackSummary.from_list([frame for frame in summary[next(step, 0) :] if _is_users(frame.filename)])
+
+    TracerBase._filter_traceback_frames = users  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        TracerBase._filter_traceback_frames = before  # type: ignore[method-assign]
 
 
 _NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))

@@ -14,9 +14,10 @@ from podlt import models
 from podlt.data.dataset import Dataset
 from podlt.errors import NotCheckedError, PodltError, UsageError
 from podlt.manager.metrics import evaluate, load_state
-from podlt.manager.modules import Loss, call_factory, load_vouched, named_loss
+from podlt.manager.modules import call_factory, load_vouched, named_loss
 from podlt.manager.weights import Weights
-from podlt.program.capture import state_of
+from podlt.program.preparation import state_of
+from podlt.program.step import Loss
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim, Finding, Outcome
 from podlt.recipe import Recipe
@@ -71,7 +72,7 @@ def rebuild(recipe: Recipe, weights: Weights, info: Mapping[str, Any] | None, co
 
 
 def _require_shapes(module: nn.Module, weights: Weights) -> None:
-    has = {name: (value.shape, value.dtype) for name, value in state_of(module).items()}
+    has = {name: (value.shape, value.dtype) for name, value in state_of(module, weights.views).items()}
     for name, view in weights.views.items():
         if has.get(name) != (view.shape, view.dtype):
             raise UsageError(f"the model that was built has no {name} of shape {tuple(view.shape)}, as the program has")
@@ -94,7 +95,10 @@ def check_start(
         return Finding(Claim.START, Outcome.HOLDS, f"a given input: the recipe names {recipe.model.parameters[:16]}")
     if rebuilt.module is None:
         return Finding(Claim.START, Outcome.NOT_CHECKED, why=rebuilt.why, remedy=remedy)
-    first, before = state_of(rebuilt.module), {name: view.clone() for name, view in weights.views.items()}
+    first, before = (
+        state_of(rebuilt.module, weights.views),
+        {name: view.clone() for name, view in weights.views.items()},
+    )
     weights.set(first)
     if weights.digest() == begin.parameters:
         return Finding(Claim.START, Outcome.HOLDS, f"from seed {recipe.training.seed}: the same bits")

@@ -10,6 +10,7 @@ from podlt.data.dataset import Dataset
 from podlt.errors import PodltError
 from podlt.execution.task_executor import TaskExecutor, as_batch
 from podlt.manager.audit.model import Rebuilt
+from podlt.manager.capture_inputs import tried_lines
 from podlt.manager.weights import Weights
 from podlt.program.capture import capture
 from podlt.program.ir import FieldSpec, Program
@@ -45,7 +46,8 @@ def check_program(
         return _not_checked("the data, whose fields it takes, are not here", "")
     fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in train.fields]
     try:
-        again = capture(rebuilt.module, rebuilt.loss, fields, program.arithmetic).program
+        lines = tried_lines(recipe, train)
+        again = capture(rebuilt.module, rebuilt.loss, fields, program.arithmetic, lines).program
     except Exception as error:  # the model may be its author's code
         return _not_checked(f"the recipe's model could not be captured here: {error}", "")
     if again.digest == program.digest:

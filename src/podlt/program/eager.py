@@ -1,0 +1,103 @@
+"""The user's own module, run by PyTorch as it is: what a captured program is held against."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from podlt.program.execute import Draw
+from podlt.program.trace import WithLoss, operation_name
+
+
+class GivenDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Has PyTorch draw what a program draws: the k-th uniform tensor for a seed.
+
+    Args:
+        seed: of the draws.
+        draw: gives a tensor of uniform numbers for a seed, a number and a shape.
+    """
+
+    def __init__(self, seed: int, draw: Draw) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._seed, self._draw, self._count = seed, draw, 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = operation_name(func)
+        packet = name.split(".")[0]
+        if packet == "native_dropout":
+            kept = self._uniform(args[0].shape) < 1.0 - args[1]
+            scale = 1.0 / (1.0 - args[1]) if args[1] < 1 else 0.0
+            return args[0] * kept.to(args[0].dtype) * scale, kept
+        if name in ("bernoulli.p", "bernoulli_.float"):
+            kept = (self._uniform(args[0].shape) < _probability(args, kwargs)).to(args[0].dtype)
+            return args[0].copy_(kept) if packet == "bernoulli_" else kept
+        if packet in ("rand", "rand_like"):
+            like = packet == "rand_like"
+            dtype = (kwargs or {}).get("dtype") or (args[0].dtype if like else torch.get_default_dtype())
+            return self._uniform(args[0].shape if like else args[0]).to(dtype)
+        return func(*args, **(kwargs or {}))
+
+    def _uniform(self, shape: Sequence[int]) -> torch.Tensor:
+        self._count += 1
+        return self._draw(self._seed, self._count - 1, list(shape))
+
+
+def _probability(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> float:
+    """Of a Bernoulli draw: PyTorch leaves out an argument that has its default."""
+    return float(args[1] if len(args) > 1 else (kwargs or {}).get("p", 0.5))
+
+
+def eager_step(
+    module: WithLoss, batch: Mapping[str, torch.Tensor], draws: GivenDraws, dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
+    """Loss, gradients and buffers of the module itself, on a copy of it; float buffers times the lines, as an update's.
+
+    Args:
+        module: in the modes that it is trained in.
+        batch: the lines.
+        draws: what it draws.
+        dtype: float32 as it stands, or float64, in which its parameters, buffers and lines are made wide.
+
+    Raises:
+        Exception: whatever the module raises, as one that makes float32 tensors of its own does in float64.
+    """
+    twin, lines = copy.deepcopy(module), len(next(iter(batch.values())))
+    if dtype == torch.float64:
+        twin = twin.double()
+    with _default_dtype(dtype), sdpa_kernel(SDPBackend.MATH), draws:
+        loss, buffers = twin(*(widened(value, dtype) for value in batch.values()))
+        named = {n: p for n, p in twin.model.named_parameters() if p.requires_grad}
+        gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True, materialize_grads=True)
+    return {
+        "loss": loss.detach(),
+        **{f"grad:{n}": g for n, g in zip(named, gradients, strict=True)},
+        **{f"buffer:{n}": b * lines if b.is_floating_point() else b for n, b in buffers.items()},
+    }
+
+
+def widened(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A copy of a tensor, in the given type if it is a float one."""
+    return value.to(dtype, copy=True) if value.is_floating_point() else value.clone()
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(default)
+
+
+def constant_draw(value: float) -> Callable[[int, int, list[int]], torch.Tensor]:
+    """A stand-in for random draws that is the same for every line: dropout then keeps all of them."""
+    return lambda seed, draw, shape: torch.full(shape, value)

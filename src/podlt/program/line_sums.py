@@ -1,0 +1,195 @@
+"""Whether an update is a sum over lines: however a batch is cut, its parts together must give what the whole gives.
+
+A batch normalisation is the one thing through which lines of a fragment may see each other: here its means and
+variances are those of the whole batch, and then its update must be such a sum too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from podlt.program.eager import constant_draw
+from podlt.program.execute import Executor, Trace
+from podlt.program.ir import Program, TensorType
+from podlt.program.layout import TORCH_DTYPES
+from podlt.program.trial import KEPT
+
+LINES = 7
+CUTS = ((1, 6), (2, 5), (4, 3), (1,) * LINES)
+"""How the lines are cut; the parts are uneven, as a mean hides how many lines it is of."""
+
+TOLERANCE = 1e-8
+
+BATCH_NORM = "_native_batch_norm_legit_functional.default"
+BATCH_NORM_BACKWARD = "native_batch_norm_backward.default"
+
+Lines = Mapping[str, torch.Tensor]
+
+
+def run_program(
+    executor: Executor, state: Lines, batch: Lines, seed: int = 0, *, double: bool = True, trace: Trace | None = None
+) -> dict[str, torch.Tensor]:
+    """A program's update of some lines, by name.
+
+    Args:
+        executor: of the program.
+        state: parameters and buffers, wide if it computes in float64.
+        batch: the lines, wide as well.
+        seed: of its draws.
+        double: whether it computes in float64.
+        trace: as for `Executor.run`.
+    """
+    program, lines = executor.program, len(next(iter(batch.values())))
+    out = {}
+    for name, value in program.outputs:
+        kind = program.types[value]
+        dtype = torch.float64 if double and kind.dtype == "f32" else TORCH_DTYPES[kind.dtype]
+        out[name] = torch.empty(kind.at(lines), dtype=dtype)
+    executor.run(state, batch, seed, out, trace)
+    return out
+
+
+class _GivenNorms(Executor):
+    """Executes in float64 with draws that are the same for every line, and batch norms with the statistics of the
+    first run, which must be of all lines."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program, double=True, draw=constant_draw(KEPT))
+        table: Any = self._table
+        self._forward, self._backward = table[BATCH_NORM], table[BATCH_NORM_BACKWARD]
+        self._table = table | {BATCH_NORM: self._normalise, BATCH_NORM_BACKWARD: self._normalise_backward}
+        norms = [node for node in program.nodes if node.operation == BATCH_NORM]
+        # With a channel for each line of the batch it is an instance norm, through which no lines see each other.
+        self._shared = [not isinstance(program.types[n.arguments[0]["v"]].shape[1], dict) for n in norms]
+        self._known: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._next, self._first = 0, True
+
+    def update(self, state: Lines, batch: Lines, trace: Trace | None = None) -> dict[str, torch.Tensor]:
+        """The update of some lines."""
+        if self._first:
+            run_program(self, state, batch)
+            self._first = False
+        self._next = 0
+        return run_program(self, state, batch, trace=trace)
+
+    def _normalise(self, x: torch.Tensor, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any) -> Any:
+        training, _, eps = rest
+        number, self._next = self._next, self._next + 1
+        if self._first:
+            found = self._forward(x, weight, bias, mean, var, *rest)
+            self._known.append((found[1], found[2]))
+            return found
+        if not training or not self._shared[number]:
+            return self._forward(x, weight, bias, mean, var, *rest)
+        known_mean, known_factor = self._known[number]
+        spread = known_factor.pow(-2) - eps
+        out = functional.batch_norm(x, known_mean, spread, weight, bias, training=False, eps=eps)
+        return out, known_mean, known_factor, mean, var
+
+    def _normalise_backward(self, gradient: torch.Tensor, x: torch.Tensor, weight: Any, *rest: Any) -> Any:
+        _, _, saved_mean, saved_factor, training, eps, wanted = rest
+        if self._first or not training or not any(saved_mean is known for known, _ in self._known):
+            return self._backward(gradient, x, weight, *rest)
+        spread = saved_factor.pow(-2) - eps
+        return self._backward(gradient, x, weight, saved_mean, spread, None, None, False, eps, wanted)
+
+
+class LineSums:
+    """A program's updates of a batch and of its parts.
+
+    Args:
+        program: any that has the form of one.
+        state: its parameters and buffers, wide.
+        batch: `LINES` lines, wide.
+        least: of how few lines the program can be run, batch norms apart.
+    """
+
+    def __init__(self, program: Program, state: Lines, batch: Lines, least: int) -> None:
+        self._executor, self._state, self._batch = _GivenNorms(program), state, batch
+        self._cuts = [cut for cut in CUTS if min(cut) >= least]
+        self._whole = self._executor.update(state, batch)
+
+    def fault(self) -> str:
+        """The name of an output that depends on how the lines are cut, "" if none does."""
+        for cut in self._cuts:
+            parts = [self._executor.update(self._state, part) for part in self._cut(cut)]
+            for name, whole in self._whole.items():
+                if not _is_sum(whole, [part[name] for part in parts]):
+                    return name
+        return ""
+
+    def has_term_beside(self) -> bool:
+        """Whether the loss is a sum over lines and something that each part has once more."""
+        excess = [
+            (sum(float(self._executor.update(self._state, part)["loss"]) for part in self._cut(cut)), len(cut))
+            for cut in self._cuts
+        ]
+        whole = float(self._whole["loss"])
+        terms = [(total - whole) / (count - 1) for total, count in excess]
+        return max(terms) - min(terms) <= TOLERANCE * (abs(whole) + max(map(abs, terms)))
+
+    def first_difference(self) -> tuple[int, bool]:
+        """The number of the first node that gives a line something else in another batch, and whether lines then
+        differ before the loss is made of them."""
+        program = self._executor.program
+        whole = self._values(self._batch)
+        agree = [True] * len(program.types)
+        for rows in ((1, 4), (3, 6)):  # in the middle, and not all of the same neighbours
+            part = self._values(_rows(self._batch, *rows))
+            for value, kind in enumerate(program.types):
+                expected = _narrowed(whole[value], kind, *rows)
+                agree[value] &= expected.shape == part[value].shape and _close(expected, part[value])
+        end = next(i for i, n in enumerate(program.nodes) if dict(program.outputs)["loss"] in n.outputs)
+        off = [i for i, n in enumerate(program.nodes[: end + 1]) if not all(agree[o] for o in n.outputs)]
+        lines = any(_has_lines(program, o) and not agree[o] for i in off for o in program.nodes[i].outputs)
+        return off[0] if off else end, lines
+
+    def _values(self, batch: Lines) -> list[torch.Tensor]:
+        program = self._executor.program
+        values = [(batch[n[6:]] if n.startswith("batch:") else self._state[n]) for n in program.inputs]
+        values += [torch.empty(0)] * (len(program.types) - len(values))
+
+        def keep(number: int, outputs: Sequence[torch.Tensor]) -> None:
+            for output, value in zip(program.nodes[number].outputs, outputs, strict=True):
+                values[output] = torch.empty(0) if value is None else value.clone()
+
+        self._executor.update(self._state, batch, keep)
+        return values
+
+    def _cut(self, cut: Sequence[int]) -> list[dict[str, torch.Tensor]]:
+        starts = [sum(cut[:i]) for i in range(len(cut))]
+        return [_rows(self._batch, start, start + size) for start, size in zip(starts, cut, strict=True)]
+
+
+def _rows(batch: Lines, start: int, stop: int) -> dict[str, torch.Tensor]:
+    return {name: value[start:stop].clone() for name, value in batch.items()}
+
+
+def _narrowed(value: torch.Tensor, kind: TensorType, start: int, stop: int) -> torch.Tensor:
+    """What a value of the whole batch has of some lines."""
+    for place, dim in enumerate(kind.shape):
+        if isinstance(dim, dict) and dim["B"][1] == 0:
+            value = value.narrow(place, dim["B"][0] * start, dim["B"][0] * (stop - start))
+    return value
+
+
+def _is_sum(whole: torch.Tensor, parts: Sequence[torch.Tensor]) -> bool:
+    if not whole.is_floating_point():
+        return all(torch.equal(whole, part) for part in parts)
+    total = torch.stack(list(parts)).sum(0)
+    size = sum(float(part.abs().max()) for part in parts) if whole.numel() else 0.0
+    return not whole.numel() or bool((whole - total).abs().max() <= TOLERANCE * size + 1e-300)
+
+
+def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if not a.is_floating_point():
+        return torch.equal(a, b)
+    return torch.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
+
+
+def _has_lines(program: Program, value: int) -> bool:
+    return any(isinstance(dim, dict) for dim in program.types[value].shape)

@@ -1,0 +1,116 @@
+"""What a user's module must be before it is captured, and the copy that is traced in its place."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from podlt.errors import UnsupportedError
+from podlt.program.layout import TORCH_DTYPES
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The user's own module inside of `torch.compile`, `DataParallel` and `DistributedDataParallel`.
+
+    They change how a module is run, and what its parameters are called, but not what it computes.
+    """
+    while True:
+        name = "module" if isinstance(model, (nn.DataParallel, DistributedDataParallel)) else "_orig_mod"
+        inner = getattr(model, name, None)
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def own_copy(model: nn.Module) -> nn.Module:
+    """A copy to be traced, in the modes that it is trained in; the user's own module stays as it was.
+
+    The rule is PyTorch's own habit: a model in eval mode as a whole (as `from_pretrained` gives it) is put into train
+    mode as `model.train()` does it. A model in train mode is taken as it is: a part that its user has put into eval
+    mode (frozen BatchNorm, dropout switched off) stays in it.
+
+    Raises:
+        UnsupportedError: it cannot be copied.
+    """
+    try:
+        found = copy.deepcopy(model)
+    except Exception as error:
+        raise UnsupportedError(f"{type(model).__name__} cannot be copied: {error}") from error
+    return found if model.training else found.train()
+
+
+def state_of(model: nn.Module, names: Iterable[str] = ()) -> dict[str, torch.Tensor]:
+    """Copies of a model's parameters and buffers, as a program names them: "param:", "frozen:", "buffer:" and name.
+
+    Args:
+        model: the module.
+        names: how a program names them: a parameter that its loss does not use is a frozen one there. Without, those
+            with `requires_grad` are trained.
+    """
+    frozen = {name.partition(":")[2] for name in names if name.startswith("frozen:")}
+    state = {
+        ("param:" if p.requires_grad and name not in frozen else "frozen:") + name: p.detach().clone()
+        for name, p in model.named_parameters()
+    }
+    return state | {"buffer:" + name: b.detach().clone() for name, b in model.named_buffers()}
+
+
+def check_module(model: nn.Module) -> None:
+    """Refuses parameters and buffers that no program holds, and hooks that a program would lose.
+
+    Raises:
+        UnsupportedError: names the parameter, buffer or module, and says what to do.
+    """
+    named = dict(model.named_parameters())
+    uninitialised = [n for n, p in named.items() if isinstance(p, nn.parameter.UninitializedParameter)]
+    if uninitialised:
+        raise UnsupportedError(f"parameter {uninitialised[0]} has no shape yet: call the model once before")
+    if not any(p.requires_grad for p in named.values()):
+        raise UnsupportedError(f"{type(model).__name__} has no parameter to train")
+    wrong = [n for n, p in named.items() if p.dtype != torch.float32]
+    if wrong:
+        raise UnsupportedError(
+            f"parameter {wrong[0]} is {named[wrong[0]].dtype}: parameters must be float32 (model.float())"
+        )
+    for n, b in model.named_buffers():
+        if b.dtype not in TORCH_DTYPES.values():
+            raise UnsupportedError(f"buffer {n} is {b.dtype}: expected one of {', '.join(TORCH_DTYPES)}")
+    _refuse_hooks(model)
+
+
+_PARAMETER_HOOKS = {
+    "_backward_hooks": "register_hook",
+    "_post_accumulate_grad_hooks": "register_post_accumulate_grad_hook",
+}
+_MODULE_HOOKS = {
+    "_backward_hooks": "register_full_backward_hook",
+    "_backward_pre_hooks": "register_full_backward_pre_hook",
+}
+
+
+def _refuse_hooks(model: nn.Module) -> None:
+    """Hooks run in Python while PyTorch works out gradients: a worker has none, and a copy of a parameter neither."""
+    for name, parameter in model.named_parameters():
+        for attribute, registered in _PARAMETER_HOOKS.items():
+            if hooks := getattr(parameter, attribute, None):
+                raise UnsupportedError(
+                    f"parameter {name} has a hook ({_name_of(hooks)}, by {registered}), which workers would not run: "
+                    "remove it (handle.remove()), and say in the loss or in forward what it does to gradients"
+                )
+    for name, module in model.named_modules():
+        for attribute, registered in _MODULE_HOOKS.items():
+            if hooks := getattr(module, attribute, None):
+                raise UnsupportedError(
+                    f"module {name or type(module).__name__} has a backward hook ({_name_of(hooks)}, by {registered}), "
+                    "which workers would not run: remove it (handle.remove()), and say in forward what it does to "
+                    "gradients"
+                )
+
+
+def _name_of(hooks: dict[int, Callable[..., object]]) -> str:
+    first = next(iter(hooks.values()))
+    return getattr(first, "__qualname__", type(first).__name__)

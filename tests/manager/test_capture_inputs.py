@@ -1,0 +1,106 @@
+"""What a run asks of its captured program before the first round, and what its user hears of it."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from near_hosts import train_near
+from small_runs import tiny_recipe
+from torch import nn
+from torch.nn import functional
+
+from podlt.data.prepare import prepare
+from podlt.errors import UsageError
+from podlt.manager import events as ev
+from podlt.manager.capture_inputs import require_lines, tried_lines
+from podlt.manager.metrics import evaluate
+from podlt.program.capture import capture
+from podlt.program.ir import FieldSpec, Program
+
+PIXELS = [FieldSpec("x", "f32", (64,), None, "input"), FieldSpec("y", "i64", (), None, "label")]
+
+
+@cache
+def normed() -> Program:
+    """A model that needs two lines."""
+    model = nn.Sequential(nn.Linear(64, 4), nn.BatchNorm1d(4), nn.Linear(4, 10))
+    return capture(model, "cross_entropy", PIXELS).program
+
+
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [
+        ({"workers": 8, "block_lines": 6}, r"would have 1 of 200 lines.*needs 2: BatchNorm.*block_lines = 17,"),
+        ({"workers": 8, "block_lines": 97}, r"block_lines = 97: the smallest fragment would have 1 of"),
+        ({"workers": 8, "block_lines": 100, "fragment_lines": 1}, r"fragment_lines = 1:.*fragment_lines = 5,"),
+        ({"workers": 8, "block_lines": 100, "local_steps": 16, "local_lr": 0.1}, r"would have 1 of 200 lines"),
+    ],
+)
+def test_fragments_of_one_line_are_refused_for_a_model_with_batch_norm(training: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        require_lines(normed(), tiny_recipe(**training), 200)
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"workers": 8, "block_lines": 100},
+        {"workers": 8, "block_lines": 20},
+        {"workers": 8, "block_lines": 100, "fragment_lines": 5},
+        {"workers": 8, "block_lines": 100, "local_steps": 8, "local_lr": 0.1},
+    ],
+)
+def test_fragments_of_two_lines_are_enough(training: dict[str, Any]) -> None:
+    require_lines(normed(), tiny_recipe(**training), 200)
+
+
+def test_a_model_without_batch_norm_may_have_fragments_of_one_line() -> None:
+    program = capture(nn.Linear(64, 10), "cross_entropy", PIXELS).program
+    require_lines(program, tiny_recipe(workers=8, block_lines=6), 200)
+
+
+def test_a_program_is_tried_on_lines_from_all_over_the_data() -> None:
+    train = prepare(tiny_recipe().data, None, None, Path()).train
+    for block, count in ((3, 7), (20, 20), (500, 32)):
+        lines = tried_lines(tiny_recipe(block_lines=block), train)
+        assert {len(value) for value in lines.values()} == {count}
+    assert len(lines["label"].unique()) > 5
+
+
+class WithLater(nn.Module):
+    """A model with a layer that its loss does not use, trained by a mean loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.line, self.later = nn.Linear(64, 10), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.line(x)
+
+
+def test_parameters_that_the_loss_does_not_use_come_out_as_they_went_in(tmp_path: Path) -> None:
+    recipe = msgspec.structs.replace(tiny_recipe(), optimizer={"name": "adamw", "lr": 0.05, "weight_decay": 0.1})
+    run = train_near(tmp_path / "run", recipe, model=nn.DataParallel(WithLater()), processes=1)
+    first, trained = WithLater(), run.result.module
+    assert isinstance(trained, WithLater)
+    assert torch.equal(trained.later.weight, first.later.weight)
+    assert not torch.equal(trained.line.weight, first.line.weight)
+    notices = [event.what for event in run.of(ev.Preparing) if "does not use" in event.what]
+    assert len(notices) == 1 and "later.weight, later.bias" in notices[0]
+
+
+def test_figures_of_a_mean_loss_are_those_of_its_sum() -> None:
+    test = prepare(tiny_recipe().data, None, None, Path()).test
+    assert test is not None
+    module = WithLater()
+
+    def mean(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(model(x), y)
+
+    assert evaluate(module, mean, test)["loss"] == pytest.approx(evaluate(module, "cross_entropy", test)["loss"])

@@ -1,0 +1,84 @@
+"""A captured step beside what plain PyTorch gives for the same lines: loss, gradients and buffers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from podlt.program.capture import Captured, capture
+from podlt.program.execute import Executor
+from podlt.program.ir import FieldSpec
+from podlt.program.line_sums import run_program
+from podlt.program.step import Loss
+
+FOUR = [FieldSpec("x", "f32", (4,), None, "input"), FieldSpec("y", "i64", (), None, "label")]
+NUMBER = [FOUR[0], FieldSpec("y", "f32", (), None, "label")]
+IMAGE = [FieldSpec("x", "f32", (1, 8, 8), None, "input"), FOUR[1]]
+WORDS = [FieldSpec("x", "i64", (6,), None, "input"), FOUR[1]]
+
+Lines = Mapping[str, torch.Tensor]
+
+
+def lines_of(fields: Sequence[FieldSpec], count: int, below: int = 2) -> dict[str, torch.Tensor]:
+    """Lines of the right types, whole numbers below a bound."""
+    generator = torch.Generator().manual_seed(count)
+    return {
+        f.name: torch.randn((count, *f.shape), generator=generator)
+        if f.dtype == "f32"
+        else torch.randint(0, below, (count, *f.shape), generator=generator)
+        for f in fields
+    }
+
+
+def update(captured: Captured, batch: Lines) -> dict[str, torch.Tensor]:
+    """The program's update in float64."""
+    wide = [{n: v.double() if v.is_floating_point() else v for n, v in m.items()} for m in (captured.state, batch)]
+    return run_program(Executor(captured.program, double=True), wide[0], wide[1], 1)
+
+
+def plain(model: nn.Module, total: Callable[[nn.Module, Lines], torch.Tensor], batch: Lines, double: bool) -> Lines:
+    """What PyTorch's `backward` leaves behind, in float64 or as the module is; `total` gives the loss of all lines."""
+    twin = copy.deepcopy(model)
+    if double:
+        twin, batch = twin.double(), {n: v.double() if v.is_floating_point() else v for n, v in batch.items()}
+    loss = total(twin, batch)
+    loss.backward()
+    found = {"loss": loss.detach()}
+    found |= {f"grad:{n}": p.grad for n, p in twin.named_parameters() if p.grad is not None}
+    count = len(next(iter(batch.values())))
+    return found | {f"buffer:{n}": b * count if b.is_floating_point() else b for n, b in twin.named_buffers()}
+
+
+def assert_as_pytorch(
+    model: nn.Module,
+    loss: Loss,
+    fields: Sequence[FieldSpec],
+    total: Callable[[nn.Module, Lines], torch.Tensor],
+    *,
+    below: int = 2,
+    double: bool = True,
+    counts: Sequence[int] = (3, 8),
+) -> Captured:
+    """Captures a model, and compares its updates of some lines with PyTorch's.
+
+    Args:
+        model: as its user has it.
+        loss: what is captured.
+        fields: of a line.
+        total: the loss of all lines, by plain PyTorch.
+        below: the bound of whole numbers.
+        double: whether PyTorch can compute it in float64.
+        counts: numbers of lines.
+    """
+    captured = capture(model, loss, fields)
+    tolerance = 1e-10 if double else 2e-5
+    for count in counts:
+        batch = lines_of(fields, count, below)
+        expected, found = plain(model, total, batch, double), update(captured, batch)
+        assert {n for n in expected if n.startswith("grad:")} == {n for n in found if n.startswith("grad:")}
+        for name, value in found.items():
+            torch.testing.assert_close(value.double(), expected[name].double(), rtol=tolerance, atol=tolerance)
+    return captured
