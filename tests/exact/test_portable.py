@@ -20,7 +20,7 @@ from podlt.exact.cpu import table as cpu
 from podlt.exact.definition import elementary as definition_elementary
 from podlt.exact.definition import layers
 from podlt.exact.definition import products as definition
-from podlt.exact.definition.table import definitions
+from podlt.exact.operations import definitions
 from podlt.exact.portable import convolution, elementary, products, random, reduce
 from podlt.exact.portable.check import visited
 from podlt.exact.portable.table import table
@@ -75,7 +75,7 @@ def test_every_operation_of_the_exact_table_has_a_portable_twin():
 
 @on_each_device
 def test_every_sample_of_every_operation_gives_the_bits_of_the_definition(device):
-    """The body of the CPU twin's test: the definitions of `definition_table`, over the same samples."""
+    """The body of the CPU twin's test: the definitions, over the same samples."""
     run, defined = visited(device, 2), definitions(2)
     for number, (name, arguments, options) in enumerate(sampled()):
         given = as_arrays(arguments), {key: as_arrays(value) for key, value in options.items()}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from podlt.exact.cpu.table import table
-from podlt.exact.samples.layers import samples
+from podlt.exact.operations import samples
 
 EXACT = table(3)
 ATEN = torch.ops.aten

@@ -13,7 +13,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -23,16 +23,16 @@ from typing import Any
 import torch
 
 from podlt.exact.cpu.average import average
-from podlt.exact.cpu.elementwise import Operation
 from podlt.exact.cpu.table import table
-from podlt.exact.samples.basic import values as values
-from podlt.exact.samples.layers import samples
+from podlt.exact.operations import samples
+from podlt.exact.operations.row import Table
+from podlt.exact.samples import values as values
 
 VECTORS = "vectors.json"
 _EDGES = [0.0, -0.0, 1e-45, -1e-40, 2.0**-126, 1.0, -1.0, 0.625, 0.92773438, 88.7, -103.9]
 _WINDOW: tuple[list[int], ...] = ([3, 3], [2, 2], [1, 1])
 Case = Callable[[], Any]
-Tables = Callable[[int], Mapping[str, Operation]]
+Tables = Callable[[int], Table]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def total(digests: dict[str, str]) -> str:
     return hashlib.sha256("".join(f"{k} {digests[k]}\n" for k in sorted(digests)).encode()).hexdigest()
 
 
-def _samples(t: Mapping[str, Operation]) -> dict[str, str]:
+def _samples(t: Table) -> dict[str, str]:
     """One digest an operation, over the results of all its samples; none where the table lacks it."""
     found: dict[str, Any] = {}
     for name, arguments, options in samples(t):
@@ -83,7 +83,7 @@ def _cases(tables: Tables) -> Iterator[tuple[str, Case]]:
     yield from _layers(tables(2))
 
 
-def _products(t: Mapping[str, Operation]) -> Iterator[tuple[str, Case]]:
+def _products(t: Table) -> Iterator[tuple[str, Case]]:
     yield "mm", lambda: t["mm.default"](values(1, 37, 300), values(2, 41, 300).t())
     yield "mm wide", lambda: t["mm.default"](values(3, 3, 5000) * values(4, 3, 1), values(5, 5000, 2))
     yield "mm edges", lambda: t["mm.default"](torch.diag(torch.tensor(_EDGES)), values(6, 11, 9) * 1e30)
@@ -185,8 +185,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="recompute the golden vectors of podlt's exact arithmetic")
     parser.add_argument("--write", action="store_true", help="rewrite the golden vectors")
     if parser.parse_args().write:
-        found = compute()
-        Path(__file__).with_name(VECTORS).write_text(json.dumps(found, indent=1) + "\n")
+        found, path = compute(), Path(__file__).with_name(VECTORS)
+        kept = [name for name in json.loads(path.read_text()) if name in found]  # what is new is appended
+        path.write_text(json.dumps({name: found[name] for name in [*kept, *found]}, indent=1) + "\n")
         print(total(found))
         return 0
     report = check()

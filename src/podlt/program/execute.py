@@ -8,14 +8,18 @@ from typing import Any
 import torch
 
 from podlt.errors import UsageError
+from podlt.exact.operations import named
+from podlt.exact.operations.row import Family
 from podlt.exact.portable.devices import CPU, torch_device
 from podlt.program.ir import Program, resolve
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.liveness import last_uses, references
-from podlt.program.operations import FACTORIES, STOCK_ARITHMETIC, table, writing
+from podlt.program.operations import STOCK_ARITHMETIC, table, writing
 
 Trace = Callable[[int, Sequence[torch.Tensor]], None]
 Draw = Callable[[int, int, list[int]], torch.Tensor]
+
+_FACTORIES = named(Family.FACTORY)
 
 MAX_CACHED = 64
 """For how many numbers of lines the resolved steps are kept."""
@@ -158,7 +162,7 @@ class Executor:
         node = self.program.nodes[number]
         operation = self._table[node.operation]
         fixed = {key: self._constant(a, lines) for key, a in node.keywords.items()}
-        if meta and node.operation in FACTORIES:
+        if meta and node.operation in _FACTORIES:
             fixed["device"] = torch.device("meta")
         if node.operation == "uniform":
             return _drawing(operation, [self._constant(a, lines) for a in node.arguments], node.outputs[0])

@@ -87,13 +87,15 @@ def rsqrt(x: Array) -> Array:
     return _1 / np.sqrt(x)
 
 
-def gelu(x: Array) -> Array:
-    """(x / 2) (1 + erf(x sqrt(1/2)))."""
-    return (x * _HALF) * (_1 + erf(x * c.SQRT_HALF))
+def gelu(x: Array, approximate: str = "none") -> Array:
+    """(x / 2) (1 + erf(x sqrt(1/2))), or `gelu_tanh`."""
+    return gelu_tanh(x) if approximate == "tanh" else (x * _HALF) * (_1 + erf(x * c.SQRT_HALF))
 
 
-def gelu_slope(x: Array) -> Array:
+def gelu_slope(x: Array, approximate: str = "none") -> Array:
     """The derivative of `gelu`: Phi(x) + x phi(x)."""
+    if approximate == "tanh":
+        return gelu_tanh_slope(x)
     area = _HALF * (_1 + erf(x * c.SQRT_HALF))
     density = exp((x * x) * -_HALF) * c.INVERSE_SQRT_TWO_PI
     return area + x * density
@@ -131,6 +133,14 @@ def power(x: Array, y: Array) -> Array:
     return out
 
 
+def raised(x: Array | float, y: Array | float) -> Array:
+    """aten::pow: `power` of floats, and what integers give where both are."""
+    given = [np.asarray(value) for value in (x, y)]
+    if all(value.dtype.kind == "i" for value in given):
+        return np.asarray(np.power(*given))
+    return power(*np.broadcast_arrays(*[value.astype(np.float32) for value in given]))
+
+
 def log1p(x: Array) -> Array:
     """ln(1 + x): with u = 1 + x, log(u) (x / (u - 1)), where u is not 1; else x. -inf at -1, NaN below.
 
@@ -155,7 +165,7 @@ def expm1(x: Array) -> Array:
     return np.where((x == 0) | np.isnan(x), x, out)
 
 
-def softplus(x: Array, beta: float, threshold: float) -> Array:
+def softplus(x: Array, beta: float = 1, threshold: float = 20) -> Array:
     """log1p(exp(x beta)) / beta, or x where x beta > threshold."""
     t = x * np.float32(beta)
     return np.where(t > np.float32(threshold), x, log1p(exp(t)) / np.float32(beta))
@@ -190,7 +200,7 @@ def silu_slope(x: Array) -> Array:
     return out
 
 
-def elu(x: Array, alpha: float, scale: float, input_scale: float) -> Array:
+def elu(x: Array, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Array:
     """(alpha scale) expm1(x input_scale) where x <= 0, else x scale."""
     below = expm1(x * np.float32(input_scale)) * (np.float32(alpha) * np.float32(scale))
     return np.where(x <= 0, below, x * np.float32(scale))

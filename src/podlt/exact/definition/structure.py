@@ -82,6 +82,11 @@ def where(condition: Array, a: Array | Number, b: Array | Number) -> Array:
     return found
 
 
+def filled(x: Array, mask: Array, value: Array | Number) -> Array:
+    """`value` where the mask holds, else x."""
+    return np.where(mask, np.asarray(value).astype(x.dtype), x)
+
+
 def cast(x: Array, *, dtype: Any) -> Array:
     """To another type: whole numbers by cutting fractions off, int64 to binary32 rounded to nearest, ties to even."""
     if x.dtype.kind == "f" and np.dtype(dtype).kind in "iu":
@@ -89,8 +94,12 @@ def cast(x: Array, *, dtype: Any) -> Array:
     return x.astype(dtype)
 
 
-def arange(start: Number, end: Number, step: Number = 1, *, dtype: Any = None) -> Array:
-    """start + i step while it is before `end`; floats in binary64, each operation rounded, and then to binary32."""
+def arange(*numbers: Number, dtype: Any = None) -> Array:
+    """start (0), end, step (1): start + i step while it is before `end`.
+
+    Floats are computed in binary64, each operation rounded, and then rounded to binary32.
+    """
+    start, end, step = (*((0, *numbers) if len(numbers) == 1 else numbers), 1)[:3]
     count = int(np.ceil((np.float64(end) - np.float64(start)) / np.float64(step)))
     whole = all(isinstance(value, int) for value in (start, end, step))
     if whole and dtype in (None, np.int64):
@@ -132,6 +141,24 @@ def replaced(x: Array, source: Array, dim: int, place: Any) -> Array:
     out = x.copy()
     out[window(x.ndim, dim, place)] = source
     return out
+
+
+def expand(x: Array, shape: Sequence[int]) -> Array:
+    """`x` repeated to a shape, in which -1 stands for its own size."""
+    own = [1] * (len(shape) - x.ndim) + list(x.shape)
+    return np.broadcast_to(x, [o if n == -1 else n for o, n in zip(own, shape, strict=True)])
+
+
+def squeeze(x: Array, dims: int | Sequence[int]) -> Array:
+    """`x` without those of these dimensions that are 1."""
+    asked = [dims] if isinstance(dims, int) else dims
+    return np.squeeze(x, tuple(d % x.ndim for d in asked if x.shape[d] == 1))
+
+
+def split(x: Array, size: int, dim: int = 0) -> list[Array]:
+    """`x` cut along `dim` into pieces of one size, the last of what is left."""
+    n = x.shape[dim]
+    return pieces(x, [min(size, n - i) for i in range(0, n, size)], dim)
 
 
 def pieces(x: Array, sizes: Sequence[int], dim: int = 0) -> list[Array]:
