@@ -16,6 +16,7 @@ from podlt.errors import UnsupportedError
 from podlt.exact.coefficients import ANGLE_LIMIT
 from podlt.exact.constants import Array
 from podlt.exact.cpu.kernels import elementary as loops
+from podlt.exact.quotients import quotients
 
 Operation = Callable[..., Any]
 Scalar = float | int
@@ -26,7 +27,7 @@ abs.default mul.Tensor mul.Scalar div.Tensor div.Scalar neg.default where.self w
 eq.Scalar eq.Tensor ne.Scalar ne.Tensor lt.Scalar lt.Tensor le.Scalar le.Tensor gt.Scalar gt.Tensor ge.Scalar
 ge.Tensor logical_and.default logical_or.default logical_not.default bitwise_and.Tensor bitwise_or.Tensor
 bitwise_not.default masked_fill.Scalar masked_fill.Tensor clone.default sign.default floor.default
-isnan.default isinf.default threshold_backward.default
+isnan.default isinf.default threshold_backward.default round.default
 """
 
 
@@ -84,6 +85,13 @@ def square_root(x: torch.Tensor) -> torch.Tensor:
     """The IEEE square root of each element."""
     out = torch.empty(x.shape)
     loops.square_root(flat(_float(x)), out.numpy().reshape(-1))
+    return out
+
+
+def fmod(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """a - b trunc(a / b) with the sign of a, for float32 of one shape: exact."""
+    out = torch.empty(a.shape)
+    loops.fmod(flat(a), flat(b), out.numpy().reshape(-1))
     return out
 
 
@@ -285,6 +293,10 @@ def elementwise() -> dict[str, Operation]:
         "tanh.default": unary(loops.TANH),
         "sigmoid.default": unary(loops.SIGMOID),
         "erf.default": unary(loops.ERF),
+        "log2.default": unary(loops.LOG2),
+        "erfc.default": unary(loops.ERFC),
+        "atan.default": unary(loops.ATAN),
+        **quotients(fmod, torch.div),
         "sin.default": _angle(loops.SIN, "sin"),
         "cos.default": _angle(loops.COS, "cos"),
         "silu.default": unary(loops.SILU),

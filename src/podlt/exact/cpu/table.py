@@ -16,13 +16,14 @@ from podlt.exact.cpu import selection
 from podlt.exact.cpu.elementwise import Operation, Scalar, elementwise, named
 from podlt.exact.cpu.layers import layers
 from podlt.exact.cpu.losses import losses
+from podlt.exact.quotients import cumprod
 
 _STRUCTURE = """
 view.default reshape.default _unsafe_view.default permute.default t.default transpose.int expand.default
 unsqueeze.default squeeze.default squeeze.dim squeeze.dims select.int slice.Tensor cat.default stack.default
 split.Tensor split_with_sizes.default unbind.int constant_pad_nd.default flip.default select_backward.default
 slice_backward.default slice_scatter.default select_scatter.default repeat.default full.default full_like.default
-zeros.default zeros_like.default ones.default ones_like.default
+roll.default zeros.default zeros_like.default ones.default ones_like.default
 scalar_tensor.default new_zeros.default new_full.default new_ones.default tril.default triu.default
 gather.default scatter.value index.Tensor index_select.default embedding.default
 any.default any.dim all.default
@@ -57,6 +58,7 @@ def _selection() -> dict[str, Operation]:
         "sort.default": selection.sort,
         "topk.default": selection.topk,
         "prod.default": selection.product,
+        "cumprod.default": cumprod,
         "logsumexp.default": selection.log_sum_exp,
         "scatter.src": selection.scatter,
     }

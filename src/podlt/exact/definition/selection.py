@@ -115,6 +115,15 @@ def prod(x: Array) -> Array:
     return values.reshape(())
 
 
+def cumprod(x: Array, dim: int) -> Array:
+    """The products of the prefixes along `dim`, from the first value on: one float32 operation each."""
+    out = x.astype(np.float32 if x.dtype.kind == "f" else np.int64)
+    lines = np.moveaxis(out, dim, 0) if out.ndim else out.reshape(1)
+    for i in range(1, len(lines)):
+        lines[i] = lines[i - 1] * lines[i]
+    return out
+
+
 def logsumexp(x: Array, dims: Sequence[int], keepdim: bool = False) -> Array:
     """max + log(exact sum of exp(x - max)) over `dims` (none: all); -inf where there is nothing but -inf, or nothing.
 

@@ -6,6 +6,7 @@ A float is binary32, a whole number int64, and a pair of both is taken as floats
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,51 @@ def mul(a: Array, b: Array | Number) -> Array:
 def div(a: Array, b: Array | Number) -> Array:
     """a / b in binary32."""
     return np.asarray(a.astype(np.float32) / np.asarray(b).astype(np.float32))
+
+
+def fmod(a: Array, b: Array) -> Array:
+    """a - b trunc(a / b) with the sign of a: exact. NaN for an infinite a or a b of 0."""
+    x, y = np.broadcast_arrays(a, b)
+    out = np.full(x.shape, np.nan, np.float32)
+    for i in np.ndindex(x.shape):
+        if np.isinf(y[i]) and np.isfinite(x[i]):
+            out[i] = x[i]
+        elif np.isfinite(x[i]) and np.isfinite(y[i]) and y[i] != 0:
+            p, q = Fraction(float(x[i])), Fraction(float(y[i]))
+            out[i] = np.copysign(np.float32(float(p - q * int(p / q))), x[i])
+    return out
+
+
+def remainder(a: Array, b: Array | Number) -> Array:
+    """a - b floor(a / b), with the sign of b: `fmod`, plus b if that has the other sign."""
+    x, y = common(a, b)
+    if x.dtype.kind != "f":
+        return np.asarray(np.mod(x, y))
+    r = fmod(x, y)
+    return np.where((r != 0) & ((r < 0) != (y < 0)), r + y, r)
+
+
+def quotient(a: Array, b: Array, *, rounding_mode: str | None) -> Array:
+    """a / b, or the whole number next to it towards 0 ("trunc") or below ("floor": by `fmod`, as ATen has it)."""
+    if rounding_mode is None:
+        return div(a, b)
+    x, y = common(a, b)
+    if x.dtype.kind != "f":
+        return np.asarray(x // y if rounding_mode == "floor" else (x - np.fmod(x, y)) // y)
+    if rounding_mode == "trunc":
+        return np.asarray(np.trunc(x / y))
+    r, one = fmod(x, y), np.float32(1.0)
+    q = (x - r) / y
+    q = np.where((r != 0) & ((r < 0) != (y < 0)), q - one, q)
+    whole = np.floor(q)
+    whole = np.where(q - whole > np.float32(0.5), whole + one, whole)
+    whole = np.where(q == 0, np.copysign(np.float32(0.0), x / y), whole)
+    return np.asarray(np.where(y == 0, x / y, whole))
+
+
+def rounded(x: Array) -> Array:
+    """The nearest whole number, ties to even."""
+    return np.asarray(np.rint(x) if x.dtype.kind == "f" else x)
 
 
 def maximum(a: Array, b: Array) -> Array:
@@ -159,6 +205,11 @@ def split(x: Array, size: int, dim: int = 0) -> list[Array]:
     """`x` cut along `dim` into pieces of one size, the last of what is left."""
     n = x.shape[dim]
     return pieces(x, [min(size, n - i) for i in range(0, n, size)], dim)
+
+
+def roll(x: Array, shifts: Sequence[int], dims: Sequence[int] = ()) -> Array:
+    """The values moved on by so many places along each of `dims` (none: in row-major order), the last to the front."""
+    return np.roll(x, tuple(shifts), tuple(dims)) if dims else np.roll(x, shifts[0])
 
 
 def pieces(x: Array, sizes: Sequence[int], dim: int = 0) -> list[Array]:

@@ -44,6 +44,17 @@ _EXTREMES: list[Sample] = [
     (wild, const([NAN, 1.0, 2.0, -INF, INF] * 7)),
     (_table, of(_table, lambda x: x.flip(1))),
 ]
+_HALVES = const([0.5, -0.5, 1.5, 2.5, -2.5, 8388607.5, 0.49999997])
+_REMAINDERS: list[Sample] = [
+    *_TWO[:3],
+    (wild, const([0.0, -0.0, 3.0, -INF, INF] * 7)),
+    (of(edges, lambda x: x * 1e30), const(-0.37)),
+    (_table, ints(119, 1, 5, 4)),
+    (_table, ints(119, -5, 0, 4)),
+]
+_QUOTIENTS: list[Sample] = [
+    (*call, {"rounding_mode": mode}) for mode in ("floor", "trunc", None) for call in _REMAINDERS
+]
 _CASTS: list[Sample] = [
     (edges, {"dtype": torch.bool}),
     (of(floats(118, 9), lambda x: x * 100), {"dtype": torch.int64}),
@@ -105,7 +116,10 @@ ROWS = (
     _real("expm1", elementary.expm1),
     _real("tanh", elementary.tanh),
     _real("sigmoid", elementary.sigmoid),
+    _real("log2", elementary.log2),
     _real("erf", elementary.erf),
+    _real("erfc", elementary.erfc),
+    _real("atan", elementary.atan),
     _wave("sin", elementary.sin),
     _wave("cos", elementary.cos),
     _real("sqrt", np.sqrt),
@@ -156,6 +170,9 @@ ROWS = (
     *_pairwise("sub", d.sub, *_SCALED),
     *_pairwise("mul", d.mul),
     *_pairwise("div", d.div),
+    elementwise("remainder.Tensor", d.remainder, _REMAINDERS, _BOTH),
+    elementwise("remainder.Scalar", d.remainder, [(edges, 0.7), (edges, -3.0), (_table, 4), (_table, 0.3)], _NUMBER),
+    elementwise("div.Tensor_mode", d.quotient, _QUOTIENTS),
     elementwise(
         "rsub.Scalar",
         lambda a, b, alpha=1: d.sub(b, a, alpha),
@@ -174,6 +191,7 @@ ROWS = (
     _function("square", lambda x: x * x),
     _function("sign", lambda x: np.where(x > 0, _1, np.where(x < 0, -_1, _0))),
     _function("floor", np.floor),
+    _function("round", d.rounded, (_HALVES,)),
     _function("isnan", np.isnan, types=_TEST),
     _function("isinf", np.isinf, types=_TEST),
     _function("clone", np.copy),

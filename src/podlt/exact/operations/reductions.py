@@ -116,6 +116,12 @@ ROWS = (
         "f32[*s] axis -> f32[*s]",
     ),
     reduction(
+        "cumprod.default",
+        selection.cumprod,
+        [(_block, 1), (_turned, -1), (_table, 1), (_scalar, 0), (of(_far, lambda x: x * 1e10), 0)],
+        "f32[*s] axis -> f32[*s]",
+    ),
+    reduction(
         "prod.default",
         selection.prod,
         [

@@ -53,6 +53,7 @@ ROWS = (
     ),
     structure("constant_pad_nd.default", d.pad, [(_cube, [1, 0, -1, 2], -0.5)]),
     structure("flip.default", lambda x, dims: np.flip(x, dims), [(_cube, [0, 2])]),
+    structure("roll.default", d.roll, [(_cube, [5]), (_cube, [1, -3], [0, -2]), (_thin, [2], [1])]),
     structure("repeat.default", np.tile, [(_cube, [2, 1, 1, 3])]),
     structure("tril.default", np.tril, [(_cube, -1)], _TRIANGLE),
     structure("triu.default", np.triu, [(_cube, 1)], _TRIANGLE),

@@ -15,6 +15,7 @@ from podlt.errors import UnsupportedError
 from podlt.exact.coefficients import ANGLE_LIMIT
 from podlt.exact.portable import elementary
 from podlt.exact.portable.bits import Tensor, number
+from podlt.exact.quotients import quotients
 
 Operation = Callable[..., Any]
 Scalar = float | int
@@ -26,6 +27,7 @@ abs.default mul.Tensor mul.Scalar neg.default where.self where.ScalarSelf where.
 eq.Scalar eq.Tensor ne.Scalar ne.Tensor lt.Scalar lt.Tensor le.Scalar le.Tensor gt.Scalar gt.Tensor ge.Scalar
 ge.Tensor logical_and.default logical_or.default logical_not.default bitwise_and.Tensor bitwise_or.Tensor
 bitwise_not.default masked_fill.Scalar masked_fill.Tensor floor.default isnan.default isinf.default
+round.default
 """
 
 
@@ -220,6 +222,10 @@ def elementwise() -> dict[str, Operation]:
         "tanh.default": _unary(elementary.tanh),
         "sigmoid.default": _unary(elementary.sigmoid),
         "erf.default": _unary(elementary.erf),
+        "log2.default": _unary(elementary.log2),
+        "erfc.default": _unary(elementary.erfc),
+        "atan.default": _unary(elementary.atan),
+        **quotients(elementary.fmod, torch.div),
         "sin.default": _angle(0, "sin"),
         "cos.default": _angle(1, "cos"),
         "silu.default": _unary(elementary.silu),

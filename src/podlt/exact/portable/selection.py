@@ -18,6 +18,7 @@ from podlt.exact.portable.bits import Tensor, from_order_keys, order_keys
 from podlt.exact.portable.elementary import exp, log
 from podlt.exact.portable.elementwise import Operation, Scalar
 from podlt.exact.portable.structure import check_places
+from podlt.exact.quotients import cumprod
 
 Extreme = Callable[..., Tensor]
 
@@ -203,6 +204,7 @@ def selection(device: torch.device) -> dict[str, Operation]:
         "sort.default": sort,
         "topk.default": topk,
         "prod.default": product,
+        "cumprod.default": cumprod,
         "logsumexp.default": log_sum_exp,
         "scatter.src": scatter,
     }

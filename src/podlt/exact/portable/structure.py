@@ -17,7 +17,7 @@ _STRUCTURE = """
 permute.default t.default transpose.int expand.default
 unsqueeze.default squeeze.default squeeze.dim squeeze.dims select.int slice.Tensor cat.default stack.default
 split.Tensor split_with_sizes.default unbind.int constant_pad_nd.default flip.default select_backward.default
-slice_backward.default slice_scatter.default select_scatter.default repeat.default full_like.default
+slice_backward.default slice_scatter.default select_scatter.default repeat.default roll.default full_like.default
 zeros_like.default ones_like.default new_zeros.default new_full.default new_ones.default tril.default triu.default
 any.default any.dim all.default
 """
