@@ -34,14 +34,12 @@ def quotients(fmod: Binary, divide: Binary) -> dict[str, Callable[..., Any]]:
         r = fmod(x, y)
         return torch.where(_apart(r, y), r + y, r)
 
-    def quotient(a: Tensor, b: Tensor, *, rounding_mode: str | None) -> Tensor:
+    def floor_quotient(a: Tensor, b: Tensor, *, rounding_mode: str) -> Tensor:
+        if rounding_mode != "floor":
+            raise UnsupportedError(f"div: expected the rounding mode floor, got {rounding_mode!r}")
         x, y = common(a, b)
-        if rounding_mode is None:
-            return divide(x, y)
         if not x.is_floating_point():
-            return torch.div(x, y, rounding_mode=rounding_mode)
-        if rounding_mode == "trunc":
-            return torch.trunc(divide(x, y))
+            return torch.div(x, y, rounding_mode="floor")
         r = fmod(x, y)
         q = divide(x - r, y)
         q = torch.where(_apart(r, y), q - 1.0, q)
@@ -51,7 +49,7 @@ def quotients(fmod: Binary, divide: Binary) -> dict[str, Callable[..., Any]]:
         whole = torch.where(q == 0, torch.copysign(torch.zeros_like(q), plain), whole)
         return torch.where(y == 0, plain, whole)
 
-    return {"remainder.Tensor": remainder, "remainder.Scalar": remainder, "div.Tensor_mode": quotient}
+    return {"remainder.Tensor": remainder, "remainder.Scalar": remainder, "div.Tensor_mode": floor_quotient}
 
 
 def _apart(r: Tensor, y: Tensor) -> Tensor:

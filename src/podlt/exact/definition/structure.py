@@ -77,15 +77,11 @@ def remainder(a: Array, b: Array | Number) -> Array:
     return np.where((r != 0) & ((r < 0) != (y < 0)), r + y, r)
 
 
-def quotient(a: Array, b: Array, *, rounding_mode: str | None) -> Array:
-    """a / b, or the whole number next to it towards 0 ("trunc") or below ("floor": by `fmod`, as ATen has it)."""
-    if rounding_mode is None:
-        return div(a, b)
+def floor_quotient(a: Array, b: Array, *, rounding_mode: str) -> Array:
+    """The whole number at or below a / b, by `fmod`: ATen's sequence, exact as long as the quotient is."""
     x, y = common(a, b)
     if x.dtype.kind != "f":
-        return np.asarray(x // y if rounding_mode == "floor" else (x - np.fmod(x, y)) // y)
-    if rounding_mode == "trunc":
-        return np.asarray(np.trunc(x / y))
+        return np.asarray(x // y)
     r, one = fmod(x, y), np.float32(1.0)
     q = (x - r) / y
     q = np.where((r != 0) & ((r < 0) != (y < 0)), q - one, q)

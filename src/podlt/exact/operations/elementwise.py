@@ -52,9 +52,6 @@ _REMAINDERS: list[Sample] = [
     (_table, ints(119, 1, 5, 4)),
     (_table, ints(119, -5, 0, 4)),
 ]
-_QUOTIENTS: list[Sample] = [
-    (*call, {"rounding_mode": mode}) for mode in ("floor", "trunc", None) for call in _REMAINDERS
-]
 _CASTS: list[Sample] = [
     (edges, {"dtype": torch.bool}),
     (of(floats(118, 9), lambda x: x * 100), {"dtype": torch.int64}),
@@ -172,7 +169,7 @@ ROWS = (
     *_pairwise("div", d.div),
     elementwise("remainder.Tensor", d.remainder, _REMAINDERS, _BOTH),
     elementwise("remainder.Scalar", d.remainder, [(edges, 0.7), (edges, -3.0), (_table, 4), (_table, 0.3)], _NUMBER),
-    elementwise("div.Tensor_mode", d.quotient, _QUOTIENTS),
+    elementwise("div.Tensor_mode", d.floor_quotient, [(*call, {"rounding_mode": "floor"}) for call in _REMAINDERS]),
     elementwise(
         "rsub.Scalar",
         lambda a, b, alpha=1: d.sub(b, a, alpha),
