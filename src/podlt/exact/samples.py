@@ -7,8 +7,6 @@ not contiguous. Which calls there are of an operation stands in its row (`exact/
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,34 +40,18 @@ def ties(key: int, *shape: int) -> Tensor:
     return few[whole(key, 0, 8, *shape)]
 
 
-def floats(key: int, *shape: int) -> Made:
-    """Stands for `values`."""
-    return partial(values, key, *shape)
+def _later(make: Callable[..., Tensor]) -> Callable[..., Made]:
+    """Stands for the tensor that a function makes of its arguments."""
+    return lambda *arguments: lambda: make(*arguments)
 
 
-def ints(key: int, low: int, high: int, *shape: int) -> Made:
-    """Stands for `whole`."""
-    return partial(whole, key, low, high, *shape)
-
-
-def tied(key: int, *shape: int) -> Made:
-    """Stands for `ties`."""
-    return partial(ties, key, *shape)
+floats, ints, tied = _later(values), _later(whole), _later(ties)
+const, empty = _later(torch.tensor), _later(torch.empty)
 
 
 def bools(key: int) -> Made:
     """Stands for bools (5, 3)."""
     return lambda: whole(key, 0, 2, 5, 3) > 0
-
-
-def const(numbers: Any) -> Made:
-    """Stands for a tensor of these numbers."""
-    return partial(torch.tensor, numbers)
-
-
-def empty(*shape: int) -> Made:
-    """Stands for a tensor without elements."""
-    return partial(torch.empty, *shape)
 
 
 def of(make: Made, change: Callable[[Tensor], Tensor]) -> Made:

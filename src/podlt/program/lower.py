@@ -29,7 +29,8 @@ class Lowering:
     """One pass over a graph.
 
     Args:
-        traced: the graph with the names of its inputs and outputs; arithmetic: whose operations it may hold.
+        traced: the graph with the names of its inputs and outputs.
+        arithmetic: whose operations it may hold.
     """
 
     def __init__(self, traced: Traced, arithmetic: str) -> None:

@@ -68,10 +68,12 @@ def table(arithmetic: str, device: str = CPU) -> Mapping[str, Callable[..., Any]
     """The operations of an arithmetic, by name; those of exact ones give the same bits on every device.
 
     Args:
+        arithmetic: "stock", or one of `EXACT_ARITHMETIC`.
         device: as `exact.portable.devices` names it; all but the CPU are for exact arithmetics.
 
     Raises:
-        UnsupportedError: there is no such arithmetic here, or not on this device. UsageError: no such device here.
+        UnsupportedError: there is no such arithmetic here, or not on this device.
+        UsageError: no such device here.
     """
     if device != CPU:
         return _device_table(arithmetic, device)

@@ -128,7 +128,8 @@ def logsumexp(x: Array, dims: Sequence[int], keepdim: bool = False) -> Array:
     """max + log(exact sum of exp(x - max)) over `dims` (none: all); -inf where there is nothing but -inf, or nothing.
 
     Raises:
-        NonFiniteError: a value is +inf. NanError: one is a NaN.
+        NonFiniteError: a value is +inf.
+        NanError: a value is a NaN.
     """
     ordered(x, "logsumexp")
     if (x == np.inf).any():
