@@ -7,6 +7,7 @@ not contiguous. Which calls there are of an operation stands in its row (`exact/
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
@@ -59,11 +60,13 @@ def of(make: Made, change: Callable[[Tensor], Tensor]) -> Made:
     return lambda: change(make())
 
 
+@cache
 def edges(key: int = 100) -> Tensor:
     """Float32 (274,): zeros, subnormals, borders of the elementary functions, and ordinary values of both signs."""
     return torch.cat([torch.tensor(EDGES), values(key, 200), values(key + 1, 60) * 16])
 
 
+@cache
 def others() -> Tensor:
     """Float32 (274,): more of them, in the opposite order."""
     return edges(110).flip(0)
