@@ -53,7 +53,8 @@ def capture(
         model: called with the inputs in the order of the fields, in train mode; a copy is, it stays as it was.
         loss: "cross_entropy", "mse", "bce" (with logits), each a sum over lines, or a callable taking
             (model, *inputs, *labels) that gives a loss a line (n,), or their sum.
-        fields: inputs and labels; arithmetic: whose operations the program may hold.
+        fields: inputs and labels.
+        arithmetic: whose operations the program may hold.
 
     Raises:
         UnsupportedError: the step cannot be held by a program; names the operation and the place in the user's code.
