@@ -17,7 +17,7 @@ from typing import BinaryIO
 from podlt.crypto import BlobHasher
 from podlt.errors import InvalidProofError
 from podlt.program.ir import Program
-from podlt.program.places import ALIGNMENT, Place, Places, state_fields
+from podlt.program.places import ALIGNMENT, Places, TensorPlace, state_fields
 from podlt.store.files import make_whole
 
 MAX_HEADER = 16 * 2**20
@@ -156,7 +156,7 @@ def _hash_next(file: BinaryIO, size: int, state: BlobHasher) -> None:
         size -= len(data)
 
 
-def _in_file_order(places: Places) -> list[tuple[str, Place]]:
+def _in_file_order(places: Places) -> list[tuple[str, TensorPlace]]:
     return sorted(places.items(), key=lambda item: (_RANKS[item[1].dtype], _short(item[0])))
 
 

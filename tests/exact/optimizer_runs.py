@@ -7,7 +7,7 @@ import json
 
 import torch
 
-from podlt.exact.samples.basic import EDGES, values
+from podlt.exact.samples import EDGES, values
 from podlt.program.optimizer import optimizer_from
 
 STEPS = 20

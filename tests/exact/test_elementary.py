@@ -10,8 +10,11 @@ from podlt.errors import UnsupportedError
 from podlt.exact.cpu.kernels import elementary as loops
 from podlt.exact.cpu.table import table
 from podlt.exact.definition import elementary as definition
+from podlt.exact.definition import structure
+from podlt.exact.portable.table import table as portable_table
 
-NAMES = ("exp", "log", "log1p", "expm1", "tanh", "sigmoid", "erf", "rsqrt", "gelu", "gelu_tanh", "silu", "sin", "cos")
+NAMES = ["exp", "log", "log2", "log1p", "expm1", "tanh", "sigmoid", "erf", "erfc", "atan", "rsqrt", "gelu", "gelu_tanh"]
+NAMES += ["silu", "sin", "cos"]
 BOUNDED = [88.7, 89, 90, -87.4, -103.9, -104, 0.625, -0.625, 0.927734375, -0.9277344, 3.99, 4, 0.70710677, 0.70710678]
 EXTREME = [0, -0.0, 1e-45, -1e-45, 1.1754944e-38, 1, -1, -1e30, 1e30, 3.4e38, np.inf, -np.inf, np.nan]
 EDGES = np.array(BOUNDED + EXTREME, np.float32)
@@ -43,6 +46,11 @@ def test_functions_equal_their_written_sequence_over_all_exponents(name):
     [
         ("exp", -87, 88, 1e-7),
         ("log", 1e-30, 100, 1e-7),
+        ("log2", 1e-30, 100, 2e-7),
+        ("log2", 0.9, 1.1, 3e-7),
+        ("erfc", -5, 9, 1e-7),
+        ("atan", -20, 20, 2e-7),
+        ("atan", -1e-3, 1e-3, 1e-7),
         ("log1p", -0.999, 100, 3e-7),
         ("log1p", -1e-3, 1e-3, 2e-7),
         ("expm1", -30, 88, 2e-7),
@@ -82,6 +90,10 @@ def test_small_arguments_of_log1p_and_expm1_are_their_own_image(name):
     ("name", "given", "want"),
     [
         ("log1p", [-1.0, -1.5, np.inf, np.nan], [-np.inf, np.nan, np.inf, np.nan]),
+        ("log2", [0.0, -1.0, 2.0**-149, 2.0**127, np.inf, np.nan], [-np.inf, np.nan, -149.0, 127.0, np.inf, np.nan]),
+        ("erfc", [-np.inf, -0.0, 0.0, 10.4, np.inf, np.nan], [2.0, 1.0, 1.0, 0.0, 0.0, np.nan]),
+        ("atan", [-np.inf, -0.0, 1e-45, np.inf, np.nan], [-np.pi / 2, -0.0, 1e-45, np.pi / 2, np.nan]),
+        ("round", [0.5, -0.5, 1.5, 2.5, np.inf, np.nan], [0.0, -0.0, 2.0, 2.0, np.inf, np.nan]),
         ("expm1", [-np.inf, -104.0, 89.0, np.inf, np.nan], [-1.0, -1.0, np.inf, np.inf, np.nan]),
         ("softplus", [-np.inf, np.inf, np.nan], [0.0, np.inf, np.nan]),
         ("elu", [-np.inf, np.inf, np.nan, -0.0], [-1.0, np.inf, np.nan, -0.0]),
@@ -138,3 +150,28 @@ def test_square_roots_and_quotients_are_the_ieee_operations():
 def test_angles_beyond_the_reduction_are_refused_by_name():
     with pytest.raises(UnsupportedError, match=r"^sin"):
         table(2)["sin.default"](torch.tensor([6e5]))
+
+
+def any_bits(seed):
+    return np.random.default_rng(seed).integers(0, 2**32, 200_000, dtype=np.uint32).view(np.float32)
+
+
+def test_remainders_of_any_two_floats_are_exact_on_both_backends():
+    a, b = any_bits(4), any_bits(5)
+    x, y = torch.from_numpy(a), torch.from_numpy(b)
+    got = table(2)["remainder.Tensor"](x, y).numpy()
+    assert agree(portable_table(2)["remainder.Tensor"](x, y).numpy(), got)
+    with np.errstate(all="ignore"):
+        assert agree(got[:3000], structure.remainder(a[:3000], b[:3000]))
+
+
+def test_a_remainder_has_the_sign_of_its_divisor():
+    got = table(2)["remainder.Scalar"](torch.tensor([5.5, -5.5, 4.0, -4.0]), -2.0)
+    assert agree(got.numpy(), np.array([-0.5, -1.5, 0.0, -0.0], np.float32))
+    assert table(2)["remainder.Scalar"](torch.tensor([5, -5]), 3).tolist() == [2, 1]
+
+
+def test_a_product_of_prefixes_is_taken_from_the_first_value_on():
+    big, small = 2.0**100, 2.0**-100
+    got = table(2)["cumprod.default"](torch.tensor([big, small, big, big, small]), 0)
+    assert got.tolist() == [big, 1.0, big, float("inf"), float("inf")]

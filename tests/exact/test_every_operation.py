@@ -1,4 +1,4 @@
-"""Every operation that a program can hold has a definition, and the table returns its bits for every sample."""
+"""Every operation has one row, and the table returns the bits of the row's definition for each of its samples."""
 
 from functools import cache
 
@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from podlt.exact.cpu.table import table
-from podlt.exact.definition.table import definitions
-from podlt.exact.samples.layers import samples
+from podlt.exact.operations import ROWS, definitions, elementwise, layers, reductions, samples, structure
 from podlt.program.operations import STOCK
 
 TYPES = {torch.float32: np.float32, torch.int64: np.int64, torch.bool: np.bool_}
@@ -42,6 +41,10 @@ def bits(value):
 
 def parts(found):
     return list(found) if isinstance(found, tuple | list) else [found]
+
+
+def test_no_operation_has_two_rows():
+    assert len(ROWS) == sum(len(part.ROWS) for part in (elementwise, structure, reductions, layers))
 
 
 def test_a_program_holds_nothing_without_a_definition_a_twin_and_a_sample():

@@ -22,7 +22,7 @@ from podlt.exact.cpu import table as cpu
 from podlt.exact.definition import elementary as definition_elementary
 from podlt.exact.definition import layers
 from podlt.exact.definition import products as definition
-from podlt.exact.definition.table import definitions
+from podlt.exact.operations import definitions
 from podlt.exact.portable import convolution, elementary, products, random, reduce
 from podlt.exact.portable.backend import PortableBackend
 from podlt.exact.portable.check import visited
@@ -78,7 +78,7 @@ def test_both_backends_have_every_sampled_operation():
 
 @on_each_device
 def test_every_sample_of_every_operation_gives_the_bits_of_the_definition(device):
-    """The body of the CPU's test: the definitions of `definition.table`, over the same samples."""
+    """The body of the CPU's test: the definitions, over the same samples."""
     run, defined = visited(device, 2), definitions(2)
     for number, (name, arguments, options) in enumerate(sampled()):
         given = as_arrays(arguments), {key: as_arrays(value) for key, value in options.items()}

@@ -16,7 +16,7 @@ _NOT = """
 neg.default abs.default round.default floor.default trunc.default isnan.default isinf.default where.self
 eq.Scalar eq.Tensor ne.Scalar ne.Tensor lt.Scalar lt.Tensor le.Scalar le.Tensor gt.Scalar gt.Tensor ge.Scalar ge.Tensor
 alias.default cat.default clone.default constant_pad_nd.default copy_.default detach.default empty.memory_format
-expand.default flip.default full.default full_like.default gather.default index.Tensor index_copy.default
+expand.default flip.default roll.default full.default full_like.default gather.default index.Tensor index_copy.default
 index_select.default lift_fresh.default masked_fill.Scalar masked_fill.Tensor new_full.default new_ones.default
 new_zeros.default ones.default ones_like.default permute.default repeat.default scalar_tensor.default scatter.src
 scatter.value select.int select_backward.default select_scatter.default slice.Tensor slice_backward.default

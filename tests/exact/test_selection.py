@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from podlt.errors import UnsupportedError, UsageError
 from podlt.exact.constants import NanError, NonFiniteError
 from podlt.exact.cpu.table import table
-from podlt.exact.definition.table import definitions
+from podlt.exact.operations import definitions
 
 TABLE, DEFINED = table(2), definitions(2)
 VALUES = [-math.inf, -1.0, -0.0, 0.0, 1e-45, math.inf]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,11 +17,13 @@ import torch
 from hypothesis import given, settings
 
 from podlt.errors import InvalidProofError
+from podlt.exact.cpu.table import table as exact_table
+from podlt.exact.operations import samples
+from podlt.exact.operations.types import Type
 from podlt.program.ir import TensorType
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.operations import STOCK_ARITHMETIC, table
 from podlt.program.shapes import RULES, given_types, infer
-from podlt.program.types import Type
 from podlt.program.validate import validate
 
 from .zoo import Case, case
@@ -74,7 +77,22 @@ def seeds() -> list[tuple[str, list[Any]]]:
             if node.operation in RULES and not node.keywords:
                 call = (node.operation, [given_types(program, item, LINES) for item in node.arguments])
                 found[str(call)] = call
+    for operation, arguments, options in samples(exact_table(2)):
+        if operation in RULES and not options:
+            call = (operation, [as_given(item) for item in arguments])
+            found[str(call)] = call
     return [*found.values(), *MORE]
+
+
+def as_given(item: Any) -> Any:
+    """A sample's argument as rules take it."""
+    if isinstance(item, torch.Tensor):
+        return SHORT[item.dtype], tuple(item.shape)
+    if isinstance(item, list):
+        return [as_given(part) for part in item]
+    if isinstance(item, torch.dtype):
+        return {"t": SHORT[item]}
+    return {"f": str(item)} if isinstance(item, float) and not math.isfinite(item) else item
 
 
 def by_pytorch(operation: str, call: list[Any]) -> list[Type | None]:

@@ -165,6 +165,16 @@ def test_calls_that_a_kernel_would_not_survive_are_refused(
         check(image([[operation, arguments, {}, outputs]], kinds))
 
 
+@pytest.mark.parametrize("mode", ["trunc", None, "ceil"])
+def test_whole_numbers_are_divided_towards_minus_infinity_only(mode: Any) -> None:
+    """The least integer over -1, cut towards 0, ends PyTorch's process."""
+    node = ["div.Tensor_mode", [{"v": 3}, {"v": 3}], {"rounding_mode": mode}, [6]]
+    with pytest.raises(InvalidProofError, match="rounding mode must be floor"):
+        check(image([node], [["i64", [B, 4, 2, 2]]]))
+    node[2] = {"rounding_mode": "floor"}
+    check(image([node], [["i64", [B, 4, 2, 2]]]))
+
+
 def test_a_million_views_of_nothing_are_refused() -> None:
     nodes = [["zeros.default", [[10**9, 0]], {}, [3]], ["unbind.int", [{"v": 3}], {}, [4]]]
     with pytest.raises(InvalidProofError, match="parts"):

@@ -1,8 +1,9 @@
 """The constants of the elementary functions: part of their definition, each exactly a binary32 or binary64 value.
 
-Highest power first. Sources: Cephes 2.8 single precision (expf, logf, tanhf: S. Moshier); N. Juffa's erff
-(stackoverflow.com/a/35966120, 2016), evaluated here without fused operations; FreeBSD msun
-(k_sinf.c, k_cosf.c, e_rem_pio2f.c) for sin and cos.
+Highest power first. Sources: Cephes 2.8 single precision (expf, logf, log2f, tanhf, atanf: S. Moshier); N. Juffa's
+erff (stackoverflow.com/a/35966120, 2016), evaluated here without fused operations; FreeBSD msun (k_sinf.c, k_cosf.c,
+e_rem_pio2f.c) for sin and cos; for erfc our own interpolation at Chebyshev nodes, in the variable of Shepherd and
+Laframboise (Mathematics of Computation 36, 1981).
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ LOG = _float32(
     3.3333331174e-1,
 )
 
+LOG2_E_FRACTION = np.float32(0.44269504088896340736)  # log2(e) - 1
+
 TANH_SMALL = np.float32(0.625)
 TANH = _float32(-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
 
@@ -47,6 +50,27 @@ ERF_NEAR = _float32(
 ERF_FAR = _float32(
     -1.72853470e-5, 3.83197126e-4, -3.88396438e-3, 2.42546219e-2, -1.06777877e-1, -6.34846687e-1, -1.28717512e-1
 )  # erf(x) = 1 - exp(P(x) * x - x) for x > 0
+
+ERFC_LARGEST = 10.5  # beyond: below half of the least float32
+ERFC = (
+    1.9226664485216818e-05,
+    0.00011888200833522489,
+    0.0001660563550600092,
+    -0.0004490260657812306,
+    -0.0014343819948141434,
+    0.0012743819860502057,
+    0.008717123475845474,
+    -0.008035221724056732,
+    -0.05421938488710231,
+    0.16405141219247893,
+    -0.1660304232740695,
+    -0.09276383020458598,
+    1.2769783817334728,
+)  # (1 + 2 x) exp(x * x) erfc(x) = P((x - 2) / (x + 2)) for x >= 0, to 3.7e-10
+
+ATAN_LARGE, ATAN_MIDDLE = np.float32(2.414213562373095), np.float32(0.414213562373095)
+HALF_PI, QUARTER_PI = np.float32(1.5707963267948966), np.float32(0.7853981633974483)
+ATAN = _float32(8.05374449538e-2, -1.38776856032e-1, 1.99777106478e-1, -3.33329491539e-1)
 
 SQRT_TWO_OVER_PI = np.float32(0.797884560802865356)
 INVERSE_SQRT_TWO_PI = np.float32(0.398942280401432678)

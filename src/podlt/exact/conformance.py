@@ -13,33 +13,36 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from podlt.exact.aten.backend import Operation
 from podlt.exact.cpu.average import average
 from podlt.exact.cpu.table import table
-from podlt.exact.samples.basic import values as values
-from podlt.exact.samples.layers import samples
+from podlt.exact.operations import samples
+from podlt.exact.operations.row import Table
+from podlt.exact.samples import values as values
 
 VECTORS = "vectors.json"
 _EDGES = [0.0, -0.0, 1e-45, -1e-40, 2.0**-126, 1.0, -1.0, 0.625, 0.92773438, 88.7, -103.9]
 _WINDOW: tuple[list[int], ...] = ([3, 3], [2, 2], [1, 1])
-Case = Callable[[], Any]
-Tables = Callable[[int], Mapping[str, Operation]]
+Case = tuple[str, Any]
+"""A name, and what was computed under it."""
+
+Tables = Callable[[int], Table]
 
 
 @dataclass(frozen=True)
 class Report:
     """What this machine computed.
 
-    digest: SHA-256 over all cases, hex; differing: the first case that differs from the golden vectors, or None.
+    Attributes:
+        digest: SHA-256 over all cases, hex.
+        differing: the first case that differs from the golden vectors, or None.
     """
 
     digest: str
@@ -56,7 +59,7 @@ def check(tables: Tables = table) -> Report:
 
 def compute(tables: Tables = table) -> dict[str, str]:
     """Each case's SHA-256, hex, over the types, shapes and bytes of what it returns."""
-    return {name: digest(case()) for name, case in _cases(tables)} | _samples(tables(2))
+    return {name: digest(found) for name, found in _cases(tables)} | _samples(tables(2))
 
 
 def total(digests: dict[str, str]) -> str:
@@ -64,7 +67,7 @@ def total(digests: dict[str, str]) -> str:
     return hashlib.sha256("".join(f"{k} {digests[k]}\n" for k in sorted(digests)).encode()).hexdigest()
 
 
-def _samples(t: Mapping[str, Operation]) -> dict[str, str]:
+def _samples(t: Table) -> dict[str, str]:
     """One digest an operation, over the results of all its samples; none where the table lacks it."""
     found: dict[str, Any] = {}
     for name, arguments, options in samples(t):
@@ -74,97 +77,87 @@ def _samples(t: Mapping[str, Operation]) -> dict[str, str]:
     return {name: sha.hexdigest() for name, sha in found.items()}
 
 
-def _cases(tables: Tables) -> Iterator[tuple[str, Case]]:
+def _cases(tables: Tables) -> Iterator[Case]:
     for digits in (1, 2, 3):
-        for name, case in _products(tables(digits)):
-            yield f"{name} digits={digits}", case
+        for name, found in _products(tables(digits)):
+            yield f"{name} digits={digits}", found
     yield from _elementwise(tables(2))
     yield from _reductions(tables(2))
     yield from _layers(tables(2))
 
 
-def _products(t: Mapping[str, Operation]) -> Iterator[tuple[str, Case]]:
-    yield "mm", lambda: t["mm.default"](values(1, 37, 300), values(2, 41, 300).t())
-    yield "mm wide", lambda: t["mm.default"](values(3, 3, 5000) * values(4, 3, 1), values(5, 5000, 2))
-    yield "mm edges", lambda: t["mm.default"](torch.diag(torch.tensor(_EDGES)), values(6, 11, 9) * 1e30)
-    yield "addmm", lambda: t["addmm.default"](values(7, 33), values(8, 20, 65), values(9, 65, 33))
-    yield "bmm", lambda: t["bmm.default"](values(10, 3, 17, 20), values(11, 3, 19, 20).mT)
+def _products(t: Table) -> Iterator[Case]:
+    yield "mm", t["mm.default"](values(1, 37, 300), values(2, 41, 300).t())
+    yield "mm wide", t["mm.default"](values(3, 3, 5000) * values(4, 3, 1), values(5, 5000, 2))
+    yield "mm edges", t["mm.default"](torch.diag(torch.tensor(_EDGES)), values(6, 11, 9) * 1e30)
+    yield "addmm", t["addmm.default"](values(7, 33), values(8, 20, 65), values(9, 65, 33))
+    yield "bmm", t["bmm.default"](values(10, 3, 17, 20), values(11, 3, 19, 20).mT)
     image, weight, grad = values(12, 3, 4, 9, 11), values(13, 6, 2, 3, 3), values(14, 3, 6, 5, 6)
     shape = ([2, 2], [1, 1], [1, 1], False, [0, 0], 2)
-    yield "convolution", lambda: t["convolution.default"](image, weight, values(15, 6), *shape)
-    yield (
-        "convolution_backward",
-        lambda: t["convolution_backward.default"](grad, image, weight, [6], *shape, [True] * 3),
-    )
+    yield "convolution", t["convolution.default"](image, weight, values(15, 6), *shape)
+    yield ("convolution_backward", t["convolution_backward.default"](grad, image, weight, [6], *shape, [True] * 3))
 
 
-def _elementwise(t: Any) -> Iterator[tuple[str, Case]]:
+def _elementwise(t: Table) -> Iterator[Case]:
     x = torch.cat([values(20, 5000), values(21, 500) * 20, torch.tensor(_EDGES)])
     y = values(22, x.numel())
     for name in ("exp", "tanh", "sigmoid", "erf", "sin", "cos", "gelu", "silu", "reciprocal"):
-        yield name, partial(t[f"{name}.default"], x)
+        yield name, t[f"{name}.default"](x)
     for name in ("log", "sqrt", "rsqrt"):
-        yield name, partial(t[f"{name}.default"], x.abs())
+        yield name, t[f"{name}.default"](x.abs())
     for name in ("add", "sub", "mul", "div"):
-        yield name, partial(t[f"{name}.Tensor"], x, y)
-    yield "div scalar", lambda: t["div.Scalar"](x, 3.0)
-    yield "add alpha", lambda: t["add.Tensor"](x, y, alpha=0.3)
-    yield "addcmul", lambda: t["addcmul.default"](x, y, y, value=0.7)
-    yield "gelu tanh", lambda: t["gelu.default"](x, approximate="tanh")
-    yield "gelu_backward", lambda: t["gelu_backward.default"](y, x)
-    yield "silu_backward", lambda: t["silu_backward.default"](y, x)
+        yield name, t[f"{name}.Tensor"](x, y)
+    yield "div scalar", t["div.Scalar"](x, 3.0)
+    yield "add alpha", t["add.Tensor"](x, y, alpha=0.3)
+    yield "addcmul", t["addcmul.default"](x, y, y, value=0.7)
+    yield "gelu tanh", t["gelu.default"](x, approximate="tanh")
+    yield "gelu_backward", t["gelu_backward.default"](y, x)
+    yield "silu_backward", t["silu_backward.default"](y, x)
     for exponent in (-0.5, 0.5, 1.7, 3, -7):
-        yield f"pow {exponent}", partial(t["pow.Tensor_Scalar"], x.abs(), exponent)
+        yield f"pow {exponent}", t["pow.Tensor_Scalar"](x.abs(), exponent)
 
 
-def _reductions(t: Any) -> Iterator[tuple[str, Case]]:
+def _reductions(t: Table) -> Iterator[Case]:
     x, grad = values(30, 7, 50, 6), values(31, 7, 50, 6)
     for dims in ([0], [1], [2], [0, 2], [0, 1, 2]):
-        yield f"sum {dims}", partial(t["sum.dim_IntList"], x, dims, False)
-    yield "mean", lambda: t["mean.default"](x)
-    yield "cumsum", lambda: t["cumsum.default"](x, 1)
-    yield "var_mean", lambda: t["var_mean.correction"](x, [1], correction=1)
+        yield f"sum {dims}", t["sum.dim_IntList"](x, dims, False)
+    yield "mean", t["mean.default"](x)
+    yield "cumsum", t["cumsum.default"](x, 1)
+    yield "var_mean", t["var_mean.correction"](x, [1], correction=1)
     for dim in (1, 2):
-        yield f"softmax {dim}", partial(t["_softmax.default"], x, dim, False)
-        yield f"log_softmax {dim}", partial(t["_log_softmax.default"], x, dim, False)
+        yield f"softmax {dim}", t["_softmax.default"](x, dim, False)
+        yield f"log_softmax {dim}", t["_log_softmax.default"](x, dim, False)
     y = t["_softmax.default"](x, 1, False)
-    yield "softmax_backward", lambda: t["_softmax_backward_data.default"](grad, y, 1, torch.float32)
-    yield "log_softmax_backward", lambda: t["_log_softmax_backward_data.default"](grad, y, 1, torch.float32)
+    yield "softmax_backward", t["_softmax_backward_data.default"](grad, y, 1, torch.float32)
+    yield "log_softmax_backward", t["_log_softmax_backward_data.default"](grad, y, 1, torch.float32)
     index = torch.arange(40) * 7 % 11
-    yield "embedding_backward", lambda: t["embedding_dense_backward.default"](values(32, 40, 9), index, 11, 3, False)
-    yield "index_put", lambda: t["index_put.default"](values(33, 11), [index], values(34, 40), True)
-    yield "average", lambda: average([values(k, 100) for k in range(35, 42)], [1, 2, 3, 4, 5, 6, 7])
+    yield "embedding_backward", t["embedding_dense_backward.default"](values(32, 40, 9), index, 11, 3, False)
+    yield "index_put", t["index_put.default"](values(33, 11), [index], values(34, 40), True)
+    yield "average", average([values(k, 100) for k in range(35, 42)], [1, 2, 3, 4, 5, 6, 7])
 
 
-def _layers(t: Any) -> Iterator[tuple[str, Case]]:
+def _layers(t: Table) -> Iterator[Case]:
     x, grad, w, b = values(50, 9, 70), values(51, 9, 70), values(52, 70), values(53, 70)
     normal = t["native_layer_norm.default"](x, [70], w, b, 1e-5)
-    yield "layer_norm", lambda: normal
-    yield (
-        "layer_norm_backward",
-        lambda: t["native_layer_norm_backward.default"](grad, x, [70], *normal[1:], w, b, [True] * 3),
-    )
+    yield "layer_norm", normal
+    yield ("layer_norm_backward", t["native_layer_norm_backward.default"](grad, x, [70], *normal[1:], w, b, [True] * 3))
     image, back, s = values(54, 5, 4, 7, 7), values(55, 5, 4, 7, 7), values(56, 4)
     running = values(57, 4), values(58, 4).abs()
     batch = t["_native_batch_norm_legit_functional.default"](image, s, s, *running, True, 0.1, 1e-5)
-    yield "batch_norm", lambda: batch
+    yield "batch_norm", batch
     yield (
         "batch_norm_backward",
-        lambda: t["native_batch_norm_backward.default"](
-            back, image, s, *running, batch[1], batch[2], True, 1e-5, [True] * 3
-        ),
+        t["native_batch_norm_backward.default"](back, image, s, *running, batch[1], batch[2], True, 1e-5, [True] * 3),
     )
     pooled, index = t["max_pool2d_with_indices.default"](image, *_WINDOW)
-    yield "max_pool", lambda: (pooled, index)
+    yield "max_pool", (pooled, index)
     yield (
         "max_pool_backward",
-        lambda: t["max_pool2d_with_indices_backward.default"](
-            values(59, *pooled.shape), image, *_WINDOW, [1, 1], False, index
-        ),
+        t["max_pool2d_with_indices_backward.default"](values(59, *pooled.shape), image, *_WINDOW, [1, 1], False, index),
     )
-    yield "avg_pool", lambda: t["avg_pool2d.default"](image, [3, 3], [2, 2])
+    yield "avg_pool", t["avg_pool2d.default"](image, [3, 3], [2, 2])
     target = torch.arange(9)
-    yield "nll_loss", lambda: t["nll_loss_forward.default"](x, target, w.abs(), 1, -100)
+    yield "nll_loss", t["nll_loss_forward.default"](x, target, w.abs(), 1, -100)
 
 
 def digest(found: Any) -> str:
@@ -185,8 +178,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="recompute the golden vectors of podlt's exact arithmetic")
     parser.add_argument("--write", action="store_true", help="rewrite the golden vectors")
     if parser.parse_args().write:
-        found = compute()
-        Path(__file__).with_name(VECTORS).write_text(json.dumps(found, indent=1) + "\n")
+        found, path = compute(), Path(__file__).with_name(VECTORS)
+        kept = [name for name in json.loads(path.read_text()) if name in found]  # what is new is appended
+        path.write_text(json.dumps({name: found[name] for name in [*kept, *found]}, indent=1) + "\n")
         print(total(found))
         return 0
     report = check()

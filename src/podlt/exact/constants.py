@@ -33,7 +33,7 @@ FLOAT64_TERMS = 2**41
 """So many products of two digits sum to at most 2**53."""
 
 SUM_BITS = 50
-"""A sum's terms keep at most so many bits below the largest: they fit the 52-bit trick of `kernels.sums`."""
+"""A sum's terms keep at most so many bits below the largest: they fit the 52-bit trick of `cpu.kernels.sums`."""
 
 ACCUMULATOR_BITS = 62
 """A sum's accumulator, in bits, without its sign."""

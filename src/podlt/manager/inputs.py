@@ -11,10 +11,11 @@ from podlt.data.prepare import Prepared
 from podlt.manager import events as ev
 from podlt.manager.data_source import find_for_resume
 from podlt.manager.directory import RunDirectory, Settings
-from podlt.manager.modules import Loss, build_model, code_folder, find_loss
+from podlt.manager.modules import build_model, code_folder, find_loss
 from podlt.manager.weights import recipe_optimizer
 from podlt.program.optimizer import Optimizer
 from podlt.program.preparation import unwrapped
+from podlt.program.step import Loss
 from podlt.recipe import Recipe
 
 

@@ -8,14 +8,18 @@ from typing import Any
 import torch
 
 from podlt.errors import UsageError
+from podlt.exact.operations import named
+from podlt.exact.operations.row import Family
 from podlt.exact.portable.devices import CPU, torch_device
 from podlt.program.ir import Program, resolve
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.liveness import last_uses, references
-from podlt.program.operations import FACTORIES, STOCK_ARITHMETIC, table, writing
+from podlt.program.operations import STOCK_ARITHMETIC, table, writing
 
 Trace = Callable[[int, Sequence[torch.Tensor]], None]
 Draw = Callable[[int, int, list[int]], torch.Tensor]
+
+_FACTORIES = named(Family.FACTORY)
 
 MAX_CACHED = 64
 """For how many numbers of lines the resolved steps are kept."""
@@ -27,8 +31,9 @@ class Executor:
     """Runs one program for any number of lines.
 
     Args:
-        program: a validated program; double: compute in float64 instead of float32, with PyTorch's kernels; draw:
-            stands in for the program's random draws (both for the admission test of capture).
+        program: a validated program.
+        double: compute in float64 instead of float32, with PyTorch's kernels (for the admission test of capture).
+        draw: stands in for the program's random draws (for the same test).
         check: is called once with each number of lines before the first run with it, and raises if the program does
             not hold for it (`validate.check_lines`).
         arithmetic: another than the program's (to infer shapes, which are PyTorch's in every arithmetic).
@@ -70,9 +75,11 @@ class Executor:
         """Writes the update of a fragment: loss and gradients summed over its lines.
 
         Args:
-            state: "param:…", "frozen:…", "buffer:…"; batch: the fragment's fields by name, one row a line;
-            seed: 64 bits for the program's random draws; out: "loss", "grad:…", and the buffers that change; a float
-            buffer is written times the number of lines, so that a sum over fragments divided by all lines is its mean.
+            state: "param:…", "frozen:…", "buffer:…".
+            batch: the fragment's fields by name, one row a line.
+            seed: 64 bits for the program's random draws.
+            out: "loss", "grad:…", and the buffers that change; a float buffer is written times the number of lines, so
+                that a sum over fragments divided by all lines is its mean.
             trace: is called after each node with its number and its outputs.
         """
         lines = next(iter(batch.values())).shape[0]
@@ -101,7 +108,12 @@ class Executor:
         """Writes the change of the parameters after `steps` SGD steps over parts of the fragment, times its lines.
 
         Args:
-            steps: into how many parts the fragment is cut (its lines, if it has fewer); lr: of the steps.
+            state: as for `run`; it stays as it is.
+            batch: as for `run`.
+            seed: of the first step; each further one has the next number.
+            out: as for `run`.
+            steps: into how many parts the fragment is cut (its lines, if it has fewer).
+            lr: the steps' learning rate.
 
         As "loss" the sum of the losses that were met; "grad:…" is lines x (start - end).
         """
@@ -152,13 +164,15 @@ class Executor:
         """A node with everything looked up beforehand that does not change from run to run.
 
         Args:
-            meta: what the node makes from nothing is made on the meta device, where it takes no memory; direct: a
-            gradient is written where the update wants it, which `run` keeps after the values.
+            number: of the node.
+            lines: the number of lines.
+            meta: what the node makes from nothing is made on the meta device, where it takes no memory.
+            direct: a gradient is written where the update wants it, which `run` keeps after the values.
         """
         node = self.program.nodes[number]
         operation = self._table[node.operation]
         fixed = {key: self._constant(a, lines) for key, a in node.keywords.items()}
-        if meta and node.operation in FACTORIES:
+        if meta and node.operation in _FACTORIES:
             fixed["device"] = torch.device("meta")
         if node.operation == "uniform":
             return _drawing(operation, [self._constant(a, lines) for a in node.arguments], node.outputs[0])

@@ -31,8 +31,11 @@ class FieldSpec:
     """A field of a line, as the model is given it.
 
     Attributes:
-        name: its name; dtype: "u8", "f32", "i64" or "i32"; shape: of one line; scale: inputs are cast to float32 and
-            multiplied by it inside the program, or None; role: "input" or "label".
+        name: its name.
+        dtype: "u8", "f32", "i64" or "i32".
+        shape: of one line.
+        scale: inside the program inputs are cast to float32 and multiplied by it; None leaves them as they are.
+        role: "input" or "label".
     """
 
     name: str

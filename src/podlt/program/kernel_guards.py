@@ -19,11 +19,13 @@ MAX_PARTS = 64
 Shape = tuple[int, ...]
 
 
-class Call:
+class KernelCall:
     """One node with the shapes of what it is given.
 
     Args:
-        program: whose types are declared; number: of the node; lines: the number of lines.
+        program: whose types are declared.
+        number: of the node.
+        lines: the number of lines.
     """
 
     def __init__(self, program: Program, number: int, lines: int) -> None:
@@ -35,6 +37,28 @@ class Call:
         if isinstance(item, dict) and "v" in item:
             return self.program.types[item["v"]].at(self.lines)
         return None
+
+    def tensor(self, position: int) -> Shape:
+        """The shape of an argument that must be a tensor.
+
+        Raises:
+            ValueError: it is none.
+        """
+        shape = self.shape(position)
+        if shape is None:
+            raise ValueError(f"argument {position} must be a tensor")
+        return shape
+
+    def axis(self, position: int) -> int:
+        """A dimension of the first argument, 0 where it is left out.
+
+        Raises:
+            ValueError: the first argument has no such dimension.
+        """
+        rank = len(self.tensor(0))
+        axis = self.integers(position)[0] if position < len(self.node.arguments) else 0
+        _require(-rank <= axis < rank, "the input has no such dimension")
+        return axis
 
     def argument(self, position: int) -> Any:
         """An argument as the document has it, or None where it is left out."""
@@ -53,11 +77,11 @@ def check_kernel(program: Program, number: int, lines: int) -> None:
     """Holds a node to the rule of its kernel, if it has one.
 
     Raises:
-        ValueError: it breaks it; says how.
+        ValueError: it breaks it; the message says how.
     """
     rule = _RULES.get(program.nodes[number].operation)
     if rule is not None:
-        rule(Call(program, number, lines))
+        rule(KernelCall(program, number, lines))
 
 
 def scratch_bytes(program: Program, number: int, lines: int) -> int:
@@ -65,7 +89,7 @@ def scratch_bytes(program: Program, number: int, lines: int) -> int:
     node = program.nodes[number]
     if node.operation not in ("convolution.default", "convolution_backward.default"):
         return 0
-    call = Call(program, number, lines)
+    call = KernelCall(program, number, lines)
     forward = node.operation == "convolution.default"
     values, weight = call.shape(0 if forward else 1), call.shape(1 if forward else 2)
     shapes = [program.types[output].at(lines) for output in node.outputs[:1]] if forward else [call.shape(0)]
@@ -81,46 +105,40 @@ def _require(holds: bool, message: str) -> None:
         raise ValueError(message)
 
 
-def _layer_norm_backward(call: Call) -> None:
-    values, inner = call.shape(1), tuple(call.integers(2))
-    _require(values is not None and call.shape(0) == values, "gradient and input must have one shape")
-    assert values is not None
+def _layer_norm_backward(call: KernelCall) -> None:
+    values, inner = call.tensor(1), tuple(call.integers(2))
+    _require(call.shape(0) == values, "gradient and input must have one shape")
     _require(0 < len(inner) <= len(values) and values[len(values) - len(inner) :] == inner, "not the shape's end")
     rows = prod(values[: len(values) - len(inner)])
     for position in (3, 4):
-        found = call.shape(position)
-        _require(found is not None and prod(found) == rows, f"argument {position} must have one number a row")
+        _require(prod(call.tensor(position)) == rows, f"argument {position} must have one number a row")
     for position in (5, 6):
         _require(call.shape(position) in (None, inner), f"argument {position} must have the normalised shape")
 
 
-def _per_channel(*positions: int, values: int) -> Callable[[Call], None]:
+def _per_channel(*positions: int, values: int) -> Callable[[KernelCall], None]:
     """The arguments at these positions must be absent, or have one number a channel."""
 
-    def rule(call: Call) -> None:
-        shape = call.shape(values)
-        _require(shape is not None and len(shape) >= 2, "the input must have lines and channels")
-        assert shape is not None
+    def rule(call: KernelCall) -> None:
+        shape = call.tensor(values)
+        _require(len(shape) >= 2, "the input must have lines and channels")
         _require(values == 0 or call.shape(0) == shape, "gradient and input must have one shape")
         for position in positions:
-            found = call.shape(position)
-            _require(found in (None, (shape[1],)), f"argument {position} must have one number a channel")
+            _require(call.shape(position) in (None, (shape[1],)), f"argument {position} must have one number a channel")
 
     return rule
 
 
-def _same_shape(call: Call) -> None:
+def _same_shape(call: KernelCall) -> None:
     _require(call.shape(0) == call.shape(1), "gradient and output must have one shape")
 
 
-def _same_lines_and_channels(call: Call) -> None:
-    gradient, values = call.shape(0), call.shape(1)
-    _require(gradient is not None and values is not None, "gradient and input must be tensors")
-    assert gradient is not None and values is not None
+def _same_lines_and_channels(call: KernelCall) -> None:
+    gradient, values = call.tensor(0), call.tensor(1)
     _require(len(gradient) == len(values) and gradient[:-2] == values[:-2], "gradient and input must agree")
 
 
-def _pool_backward(call: Call) -> None:
+def _pool_backward(call: KernelCall) -> None:
     """Its indices are written to without a look: they must be those of the same pooling's forward pass."""
     arguments = call.node.arguments
     _require(len(arguments) == 8, "all eight arguments must be given")
@@ -146,30 +164,26 @@ def _pairs(items: list[Any]) -> list[Any]:
     return [item * 2 if isinstance(item, list) and len(item) == 1 else item for item in items]
 
 
-def _unbind(call: Call) -> None:
-    shape = call.shape(0)
-    _require(shape is not None and len(shape) > 0, "the input must have a dimension")
-    assert shape is not None
-    axis = call.integers(1)[0] if len(call.node.arguments) > 1 else 0
-    _require(-len(shape) <= axis < len(shape), "no such dimension")
-    _require(shape[axis] == len(call.node.outputs) <= MAX_PARTS, f"more than {MAX_PARTS} parts")
+def _unbind(call: KernelCall) -> None:
+    _require(call.tensor(0)[call.axis(1)] == len(call.node.outputs) <= MAX_PARTS, f"more than {MAX_PARTS} parts")
 
 
-def _split(call: Call) -> None:
-    shape = call.shape(0)
-    _require(shape is not None and len(shape) > 0, "the input must have a dimension")
-    assert shape is not None
-    axis = call.integers(2)[0] if len(call.node.arguments) > 2 else 0
+def _split(call: KernelCall) -> None:
     size = call.integers(1)[0]
-    _require(-len(shape) <= axis < len(shape) and size > 0, "no such dimension, or parts of no size")
-    _require(-(-shape[axis] // size) <= MAX_PARTS, f"more than {MAX_PARTS} parts")
+    _require(size > 0, "parts of no size")
+    _require(-(-call.tensor(0)[call.axis(2)] // size) <= MAX_PARTS, f"more than {MAX_PARTS} parts")
 
 
-def _embedding_backward(call: Call) -> None:
+def _embedding_backward(call: KernelCall) -> None:
     _require(not call.argument(4), "gradients scaled by frequency are not supported")  # counts without looking
 
 
-_RULES: dict[str, Callable[[Call], None]] = {
+def _floor_division(call: KernelCall) -> None:
+    """Cutting the least integer over -1 towards 0 ends the process with SIGFPE (torch 2.13)."""
+    _require(call.node.keywords == {"rounding_mode": "floor"}, "the rounding mode must be floor")
+
+
+_RULES: dict[str, Callable[[KernelCall], None]] = {
     "native_layer_norm_backward.default": _layer_norm_backward,
     "_native_batch_norm_legit_functional.default": _per_channel(1, 2, 3, 4, values=0),
     "native_batch_norm_backward.default": _per_channel(2, 3, 4, 5, 6, values=1),
@@ -179,6 +193,7 @@ _RULES: dict[str, Callable[[Call], None]] = {
     "avg_pool2d_backward.default": _same_lines_and_channels,
     "_adaptive_avg_pool2d_backward.default": _same_lines_and_channels,
     "embedding_dense_backward.default": _embedding_backward,
+    "div.Tensor_mode": _floor_division,
     "unbind.int": _unbind,
     "split.Tensor": _split,
 }

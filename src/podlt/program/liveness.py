@@ -4,28 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from podlt.exact.operations import named
+from podlt.exact.operations.row import Family
 from podlt.program.ir import Program
 
-VIEWS = frozenset(
-    [
-        "view.default",
-        "reshape.default",
-        "_unsafe_view.default",
-        "permute.default",
-        "t.default",
-        "transpose.int",
-        "expand.default",
-        "unsqueeze.default",
-        "squeeze.default",
-        "squeeze.dim",
-        "squeeze.dims",
-        "select.int",
-        "slice.Tensor",
-        "split.Tensor",
-        "split_with_sizes.default",
-        "unbind.int",
-    ]
-)
+VIEWS = named(Family.VIEW)
 """Operations whose outputs lie in the memory of their first argument."""
 
 

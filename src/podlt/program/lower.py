@@ -11,36 +11,26 @@ from torch import fx
 
 from podlt.errors import UnsupportedError
 from podlt.program.ir import VERSION
+from podlt.program.layout import TORCH_DTYPES
+from podlt.program.liveness import VIEWS
 from podlt.program.operations import STOCK, table
 from podlt.program.trace import Traced, line_of, operation_name
 from podlt.program.validate import MAX_CONSTANT
 
-_DTYPES = {torch.float32: "f32", torch.int64: "i64", torch.int32: "i32", torch.uint8: "u8", torch.bool: "b1"}
+_DTYPES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 _IGNORED_KEYWORDS = {"layout", "device", "pin_memory", "memory_format", "non_blocking"}
 _SAME_VALUE = {"detach", "alias", "lift_fresh", "lift_fresh_copy", "contiguous"}
 _EMPTY = {"empty", "empty_like", "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
 """Memory as it was found: some decompositions use its shape. Zeros here, so that nothing depends on what lay there."""
-_AS_VIEW = {
-    "view_copy",
-    "permute_copy",
-    "t_copy",
-    "transpose_copy",
-    "expand_copy",
-    "unsqueeze_copy",
-    "squeeze_copy",
-    "select_copy",
-    "slice_copy",
-    "split_copy",
-    "split_with_sizes_copy",
-    "unbind_copy",
-}
+_AS_VIEW = {f"{name.partition('.')[0]}_copy" for name in VIEWS}
 
 
 class Lowering:
     """One pass over a graph.
 
     Args:
-        traced: the graph with the names of its inputs and outputs; arithmetic: whose operations it may hold.
+        traced: the graph with the names of its inputs and outputs.
+        arithmetic: whose operations it may hold.
     """
 
     def __init__(self, traced: Traced, arithmetic: str) -> None:

@@ -18,7 +18,8 @@ def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     """Four random words for each counter.
 
     Args:
-        counter: uint32 (n, 4); key: two 32-bit words.
+        counter: uint32 (n, 4).
+        key: two 32-bit words.
 
     Returns:
         uint32 (n, 4).
@@ -41,7 +42,9 @@ def uniform(seed: int, draw: int, count: int) -> np.ndarray:
     """Uniform float32 in [0, 1), multiples of 2**-24.
 
     Args:
-        seed: 64 bits, of the task; draw: the number of the draw within the program; count: how many.
+        seed: of the task, 64 bits.
+        draw: the number of the draw within the program, from 0.
+        count: how many.
     """
     blocks = -(-count // 4)
     counter = np.zeros((blocks, 4), np.uint32)

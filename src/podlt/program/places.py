@@ -17,7 +17,7 @@ ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
-class Place:
+class TensorPlace:
     """Where one tensor lies.
 
     Attributes:
@@ -58,21 +58,21 @@ class Places:
     """
 
     def __init__(self, fields: Sequence[tuple[str, TensorType]]) -> None:
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, TensorPlace] = {}
         offset = self.float_bytes = 0
         only_floats = True
         for name, kind in fields:
             shape = kind.at(0)
             if min(shape, default=0) < 0:
                 raise InvalidProofError(f"program: {name} has a dimension below zero", actual=shape)
-            place = Place(offset, kind.dtype, shape, math.prod(shape))
+            place = TensorPlace(offset, kind.dtype, shape, math.prod(shape))
             self._places[name] = place
             offset = -(-place.end // ALIGNMENT) * ALIGNMENT
             only_floats = only_floats and kind.dtype == "f32"
             self.float_bytes = offset if only_floats else self.float_bytes
         self.nbytes = offset
 
-    def items(self) -> Iterator[tuple[str, Place]]:
+    def items(self) -> Iterator[tuple[str, TensorPlace]]:
         """Name and place of each tensor, in order."""
         yield from self._places.items()
 

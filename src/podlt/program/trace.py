@@ -108,8 +108,10 @@ def trace(module: WithLoss, batch: Sequence[torch.Tensor], names: Sequence[str],
     """One joint graph of loss, gradients and changed buffers.
 
     Args:
-        module: in train mode; batch: an example, one tensor a field; names: the fields' names; arithmetic: what it does
-            not know is decomposed.
+        module: in train mode.
+        batch: an example, one tensor a field.
+        names: the fields' names.
+        arithmetic: what it does not know is decomposed.
 
     Raises:
         UnsupportedError: the module does something that no graph can hold; names the place in the user's code.

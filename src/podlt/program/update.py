@@ -13,7 +13,8 @@ def combine(updates: Sequence[torch.Tensor], out: torch.Tensor) -> None:
     """The sum of float32 vectors, in the given order, each element by one IEEE addition after another.
 
     Args:
-        updates: at least one, all of one length; out: takes the sum.
+        updates: at least one, all of one length.
+        out: takes the sum.
     """
     out.copy_(updates[0])
     for update in updates[1:]:
@@ -26,7 +27,10 @@ def mean(updates: Sequence[torch.Tensor], divisor: int, arithmetic: str, out: to
     Stock programs add in the given order; exact ones add without any, so that a tree of aggregators gives the same.
 
     Args:
-        updates: float32 vectors of one length; divisor: lines; arithmetic: the program's; out: takes the mean.
+        updates: float32 vectors of one length.
+        divisor: the number of lines.
+        arithmetic: the program's.
+        out: takes the mean.
 
     Returns:
         Whether all of it is finite; `out` is of no use if not.

@@ -2,7 +2,7 @@
 
 Everything is checked against declared types before any memory is taken: shapes are inferred by rules (`shapes`), and
 by PyTorch on meta tensors, which have no memory of their own. What inference lets pass and a kernel would not survive
-is in `kernels`.
+is in `kernel_guards`.
 """
 
 from __future__ import annotations
@@ -34,10 +34,13 @@ def validate(program: Program, *, max_bytes: int = MAX_BYTES, lines: int = MAX_L
     """Checks a whole program.
 
     Args:
-        max_bytes: how much memory its values may take at any one time; lines: of the largest fragment that it will run.
+        program: of a known form, but possibly from a stranger.
+        max_bytes: how much memory its values may take at any one time.
+        lines: of the largest fragment that it will run.
 
     Raises:
-        InvalidProofError: it is malformed; UnsupportedError: an operation that is not in the table.
+        InvalidProofError: it is malformed.
+        UnsupportedError: an operation that is not in the table.
     """
     try:
         operations = table(program.arithmetic)

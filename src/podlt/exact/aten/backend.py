@@ -51,6 +51,9 @@ class Backend(Protocol):
     def power(self, x: Tensor, y: Tensor | float) -> Tensor:
         """x ** y of float32 tensors that broadcast, or of a tensor and a number."""
 
+    def fmod(self, a: Tensor, b: Tensor) -> Tensor:
+        """a - b trunc(a / b) with the sign of a, exactly, for float32 of one shape."""
+
     def check_places(self, index: Tensor, size: int, operation: str, least: int = 0) -> None:
         """Hold every index to [least, size), where the kernels that read there do not look themselves.
 

@@ -24,9 +24,9 @@ _FROM_TORCH = """
 abs.default mul.Tensor mul.Scalar neg.default where.self where.ScalarSelf where.ScalarOther
 eq.Scalar eq.Tensor ne.Scalar ne.Tensor lt.Scalar lt.Tensor le.Scalar le.Tensor gt.Scalar gt.Tensor ge.Scalar
 ge.Tensor logical_and.default logical_or.default logical_not.default bitwise_and.Tensor bitwise_or.Tensor
-bitwise_not.default masked_fill.Scalar masked_fill.Tensor floor.default isnan.default isinf.default
+bitwise_not.default masked_fill.Scalar masked_fill.Tensor floor.default round.default isnan.default isinf.default
 """
-FUNCTIONS = ["sqrt", "rsqrt", "exp", "log", "log1p", "expm1", "tanh", "sigmoid", "erf", "silu"]
+FUNCTIONS = ["sqrt", "rsqrt", "exp", "log", "log1p", "expm1", "tanh", "sigmoid", "log2", "erf", "erfc", "atan", "silu"]
 """The operations that are a backend's functions, as they are."""
 
 
@@ -52,6 +52,43 @@ def _addcmul(a: Tensor, b: Tensor, c: Tensor, value: Scalar = 1) -> Tensor:
 def _divide(a: Tensor, b: Tensor | Scalar) -> Tensor:
     """a / b, one division: a number becomes a tensor of the device, since CUDA multiplies by a number's reciprocal."""
     return torch.div(a, b.to(a.device) if isinstance(b, Tensor) else number(float(b), a))
+
+
+def _remainder(b: Backend, x: Tensor, y: Tensor | Scalar) -> Tensor:
+    x, y = _common(x, y)
+    if not x.is_floating_point():
+        return torch.remainder(x, y)
+    r = b.fmod(x, y)
+    return torch.where(_apart(r, y), r + y, r)
+
+
+def _floor_quotient(b: Backend, x: Tensor, y: Tensor | Scalar, *, rounding_mode: str) -> Tensor:
+    if rounding_mode != "floor":
+        raise UnsupportedError(f"div: expected the rounding mode floor, got {rounding_mode!r}")
+    x, y = _common(x, y)
+    if not x.is_floating_point():
+        return torch.div(x, y, rounding_mode="floor")
+    r = b.fmod(x, y)
+    q = torch.div(x - r, y)
+    q = torch.where(_apart(r, y), q - 1.0, q)
+    whole = torch.floor(q)
+    whole = torch.where(q - whole > 0.5, whole + 1.0, whole)
+    plain = torch.div(x, y)
+    whole = torch.where(q == 0, torch.copysign(torch.zeros_like(q), plain), whole)
+    return torch.where(y == 0, plain, whole)
+
+
+def _common(x: Tensor, y: Tensor | Scalar) -> tuple[Tensor, Tensor]:
+    """Two tensors of one type and shape."""
+    dtype = torch.result_type(x, y)
+    other = y if isinstance(y, Tensor) else torch.full((), y, dtype=dtype, device=x.device)
+    a, b = torch.broadcast_tensors(x.to(dtype), other.to(dtype))  # type: ignore[no-untyped-call]
+    return a, b
+
+
+def _apart(r: Tensor, y: Tensor) -> Tensor:
+    """Where a remainder is not 0 and has another sign than the divisor."""
+    return (r != 0) & ((r < 0) != (y < 0))
 
 
 def maximum(a: Tensor, b: Tensor) -> Tensor:
@@ -218,6 +255,8 @@ ANYWHERE: Mapping[str, Operation] = {
 }
 BY_BACKEND: Mapping[str, Operation] = {
     **dict.fromkeys(("pow.Tensor_Scalar", "pow.Tensor_Tensor", "pow.Scalar"), power),
+    **dict.fromkeys(("remainder.Tensor", "remainder.Scalar"), _remainder),
+    "div.Tensor_mode": _floor_quotient,
     "sin.default": partial(_wave, "sin"),
     "cos.default": partial(_wave, "cos"),
     "silu_backward.default": lambda b, grad, x: b.slopes["silu"](grad, x),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from podlt.errors import UnsupportedError
 from podlt.exact.aten.backend import Backend, Operation, Tensor
 from podlt.exact.aten.elementwise import power
 from podlt.exact.aten.selection import largest, least, ordered
@@ -75,6 +76,17 @@ def _product(x: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
     return values.reshape(())
 
 
+def _cumulative_product(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """As aten::cumprod: the products of the prefixes along `dim`, from the first value on, one operation each."""
+    if dtype not in (None, x.dtype):
+        raise UnsupportedError(f"cumprod: expected no other dtype, got {dtype}")
+    out = x.clone() if x.is_floating_point() else x.long().clone()
+    lines = out.movedim(dim, 0) if out.ndim else out.reshape(1)
+    for i in range(1, len(lines)):
+        lines[i] = lines[i - 1] * lines[i]
+    return out
+
+
 def _log_sum_exp(b: Backend, x: Tensor, dims: int | Sequence[int], keepdim: bool = False) -> Tensor:
     """As aten::logsumexp; -inf where there is nothing but -inf, or nothing.
 
@@ -94,7 +106,7 @@ def _log_sum_exp(b: Backend, x: Tensor, dims: int | Sequence[int], keepdim: bool
     return b.functions["log"](total) + top.reshape(total.shape)
 
 
-ANYWHERE: Mapping[str, Operation] = {"prod.default": _product}
+ANYWHERE: Mapping[str, Operation] = {"prod.default": _product, "cumprod.default": _cumulative_product}
 BY_BACKEND: Mapping[str, Operation] = {
     **dict.fromkeys(("sum.default", "sum.dim_IntList"), _sum),
     **dict.fromkeys(("mean.default", "mean.dim"), _mean),

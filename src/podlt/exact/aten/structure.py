@@ -14,12 +14,12 @@ from podlt.exact.aten.backend import Backend, Operation, Scalar, Tensor
 from podlt.exact.aten.tensors import named
 
 _FROM_TORCH = """
-permute.default t.default transpose.int expand.default
-unsqueeze.default squeeze.default squeeze.dim squeeze.dims select.int slice.Tensor cat.default stack.default
-split.Tensor split_with_sizes.default unbind.int constant_pad_nd.default flip.default select_backward.default
-slice_backward.default slice_scatter.default select_scatter.default repeat.default full_like.default
-zeros_like.default ones_like.default new_zeros.default new_full.default new_ones.default tril.default triu.default
-any.default any.dim all.default
+permute.default t.default transpose.int expand.default unsqueeze.default squeeze.default squeeze.dim
+squeeze.dims select.int slice.Tensor cat.default stack.default split.Tensor split_with_sizes.default
+unbind.int constant_pad_nd.default flip.default roll.default select_backward.default slice_backward.default
+slice_scatter.default select_scatter.default repeat.default full_like.default zeros_like.default
+ones_like.default new_zeros.default new_full.default new_ones.default tril.default triu.default any.default
+any.dim all.default
 """
 _FACTORIES = named("full.default zeros.default ones.default scalar_tensor.default")
 

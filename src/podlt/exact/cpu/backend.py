@@ -44,6 +44,7 @@ class CpuBackend:
     slopes = elementwise.SLOPES
 
     power = staticmethod(elementwise.power)
+    fmod = staticmethod(elementwise.fmod)
     check_places = staticmethod(_check_places)
     total = staticmethod(reduce.total)
     cumulative = staticmethod(reduce.cumulative)

@@ -11,7 +11,7 @@ import torch
 from podlt.exact.constants import Array
 from podlt.exact.cpu.kernels import elementary as loops
 
-_NAMES = "exp log log1p expm1 tanh sigmoid erf rsqrt gelu gelu_tanh silu sin cos"
+_NAMES = "exp log log1p expm1 tanh sigmoid erf rsqrt gelu gelu_tanh silu sin cos log2 erfc atan"
 _SLOPES = "gelu gelu_tanh silu"
 
 
@@ -36,6 +36,13 @@ def _slope(which: int, grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 def _square_root(x: torch.Tensor) -> torch.Tensor:
     out = torch.empty(x.shape)
     loops.square_root(_flat(x), out.numpy().reshape(-1))
+    return out
+
+
+def fmod(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """`Backend.fmod`."""
+    out = torch.empty(a.shape)
+    loops.fmod(_flat(a), _flat(b), out.numpy().reshape(-1))
     return out
 
 

@@ -28,6 +28,10 @@ _N0, _N1, _N2, _N3, _N4, _N5 = c.ERF_NEAR
 _F0, _F1, _F2, _F3, _F4, _F5, _F6 = c.ERF_FAR
 _S0, _S1, _S2, _S3 = c.SIN
 _C0, _C1, _C2, _C3 = c.COS
+_LOG2_E_FRACTION = c.LOG2_E_FRACTION
+_A0, _A1, _A2, _A3 = c.ATAN
+_ATAN_LARGE, _ATAN_MIDDLE, _HALF_PI, _QUARTER_PI = c.ATAN_LARGE, c.ATAN_MIDDLE, c.HALF_PI, c.QUARTER_PI
+_ERFC = np.array(c.ERFC)
 _LOG2_E, _LN2_HIGH, _LN2_LOW = c.LOG2_E, c.LN2_HIGH, c.LN2_LOW
 _EXP_LARGEST, _EXP_LEAST, _SQRT_HALF = c.EXP_LARGEST, c.EXP_LEAST, c.SQRT_HALF
 _EXPM1_BOUND = c.EXPM1_BOUND
@@ -73,6 +77,17 @@ def exp(x: np.float32) -> np.float32:
 @scalar
 def log(x: np.float32) -> np.float32:
     """ln x; see `definition.elementary.log`."""
+    return _logarithm(x, False)
+
+
+@scalar
+def log2(x: np.float32) -> np.float32:
+    """log2 x; see `definition.elementary.log2`."""
+    return _logarithm(x, True)
+
+
+@scalar
+def _logarithm(x: np.float32, base_2: bool) -> np.float32:
     subnormal = x < _SMALLEST_NORMAL
     y = np.float32(x * _TWO_23 if subnormal else x)
     bits = y.view(np.int32)
@@ -84,9 +99,13 @@ def log(x: np.float32) -> np.float32:
     z = f * f
     t = (((((((_L0 * f + _L1) * f + _L2) * f + _L3) * f + _L4) * f + _L5) * f + _L6) * f + _L7) * f + _L8
     t = (t * f) * z
-    t = t + nf * _LN2_LOW
-    t = t - _HALF * z
-    out = (f + t) + nf * _LN2_HIGH
+    if base_2:
+        t = t - _HALF * z
+        out = ((t * _LOG2_E_FRACTION + f * _LOG2_E_FRACTION) + t + f) + nf
+    else:
+        t = t + nf * _LN2_LOW
+        t = t - _HALF * z
+        out = (f + t) + nf * _LN2_HIGH
     out = x if x == _INF else out
     out = -_INF if x == _0 else out
     return out if x >= _0 else _NAN
@@ -249,3 +268,28 @@ def _exp64(x: np.float64) -> np.float64:
     for k in range(12, 0, -1):
         total = total * r / np.float64(k) + 1.0
     return total * np.int64((np.int64(n) + 1023) << 52).view(np.float64)
+
+
+@scalar
+def erfc(x: np.float32) -> np.float32:
+    """1 - erf(x); see `definition.elementary.erfc`."""
+    size = abs(np.float64(x))
+    size = size if size < c.ERFC_LARGEST else c.ERFC_LARGEST
+    q = (size - 2.0) / (size + 2.0)
+    p = _ERFC[0]
+    for i in range(1, len(_ERFC)):
+        p = p * q + _ERFC[i]
+    tail = (p / (1.0 + size * 2.0)) * _exp64(-(size * size))
+    return x if x != x else np.float32(2.0 - tail if x < _0 else tail)
+
+
+@scalar
+def atan(x: np.float32) -> np.float32:
+    """The inverse tangent; see `definition.elementary.atan`."""
+    size = abs(x)
+    large, middle = size > _ATAN_LARGE, size > _ATAN_MIDDLE
+    start = _either(large, _HALF_PI, _either(middle, _QUARTER_PI, _0))
+    b = _either(large, -_1, _either(middle, size - _1, size)) / _either(large, size, _either(middle, size + _1, _1))
+    z = b * b
+    out = start + (((((_A0 * z + _A1) * z + _A2) * z + _A3) * z) * b + b)
+    return _either(x == x, _signed(out, x), x)

@@ -1,6 +1,6 @@
 """The definitions of sums, products and normalisations under ATen's signatures: dimensions, groups, optional parts.
 
-The steps themselves are in `definition` and `definition_layers`.
+The steps themselves are in `products` and `layers`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import numpy as np
 from podlt.exact.constants import Array
 from podlt.exact.definition import layers as steps
 from podlt.exact.definition.elementary import power, rsqrt
-from podlt.exact.definition.pooling import scatter_sum
 from podlt.exact.definition.products import exact_sum, exponent_of, mm
 from podlt.exact.definition.selection import extremum
 from podlt.exact.definition.structure import scaled
@@ -95,7 +94,7 @@ def along(step: Callable[..., Array], dim: int, *tensors: Array) -> Array:
 def layer_norm(
     x: Array, shape: Sequence[int], weight: Array | None, bias: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:
-    """`definition_layers.layer_norm` over the last dimensions."""
+    """`layers.layer_norm` over the last dimensions."""
     n = int(np.prod(shape))
     scale, shift = (None if t is None else t.reshape(-1) for t in (weight, bias))
     y, middle, factor = steps.layer_norm(x.reshape(-1, n), scale, shift, eps)
@@ -208,20 +207,24 @@ def batch_norm_backward(
     return _masked((out, d_weight, d_bias), mask)
 
 
-def addmm(digits: int, c: Array, a: Array, b: Array, *, beta: float = 1, alpha: float = 1) -> Array:
+def bmm(a: Array, b: Array, digits: int) -> Array:
+    """The product of each pair of matrices."""
+    return np.stack([mm(x, y, digits) for x, y in zip(a, b, strict=True)])
+
+
+def addmm(c: Array, a: Array, b: Array, *, beta: float = 1, alpha: float = 1, digits: int) -> Array:
     """beta c + alpha (a b): the product is rounded, then scaled, then added to. Also by batches."""
-    product = np.stack([mm(p, q, digits) for p, q in zip(a, b, strict=True)]) if a.ndim == 3 else mm(a, b, digits)
-    product = np.asarray(scaled(product, alpha))
+    product = np.asarray(scaled((bmm if a.ndim == 3 else mm)(a, b, digits), alpha))
     return product if beta == 0 else product + scaled(c, beta)
 
 
-def convolution(digits: int, x: Array, weight: Array, bias: Array | None, *shape: Any) -> Array:
+def convolution(x: Array, weight: Array, bias: Array | None, *shape: Any, digits: int) -> Array:
     """aten::convolution in one or two dimensions; a transposed one is the gradient of the other one's input."""
     stride, padding, dilation, transposed, extra, groups = shape
     if x.ndim == 3:
         flat = [0, *stride][-2:], [0, *padding][-2:], [0, *dilation][-2:], transposed, [0, *extra][-2:], groups
         flat[0][0] = flat[2][0] = 1
-        return convolution(digits, x[:, :, None], weight[:, :, None], bias, *flat)[:, :, 0]
+        return convolution(x[:, :, None], weight[:, :, None], bias, *flat, digits=digits)[:, :, 0]
     parts = []
     for xs, ws in zip(np.split(x, groups, 1), np.split(weight, groups, 0), strict=True):
         if transposed:
@@ -237,14 +240,14 @@ def convolution(digits: int, x: Array, weight: Array, bias: Array | None, *shape
     return out if bias is None else out + bias[:, None, None]
 
 
-def convolution_backward(digits: int, grad: Array, x: Array, weight: Array, sizes: object, *rest: Any) -> Triple:
+def convolution_backward(grad: Array, x: Array, weight: Array, sizes: object, *rest: Any, digits: int) -> Triple:
     """The gradients of `convolution`'s input, weight and bias."""
     stride, padding, dilation, transposed, extra, groups, mask = rest
     d_bias = total(grad, [d for d in range(grad.ndim) if d != 1])
     if x.ndim == 3:
         flat = [1, *stride], [0, *padding], [1, *dilation], transposed, [0, *extra], groups, [True, True, False]
         lifted = (t[:, :, None] for t in (grad, x, weight))
-        d_x, d_weight, _ = convolution_backward(digits, *lifted, None, *flat)
+        d_x, d_weight, _ = convolution_backward(*lifted, None, *flat, digits=digits)
         assert d_x is not None and d_weight is not None
         return _masked((d_x[:, :, 0], d_weight[:, :, 0], d_bias), mask)
     numbers = (stride, padding, dilation, digits)
@@ -257,26 +260,6 @@ def convolution_backward(digits: int, grad: Array, x: Array, weight: Array, size
             d_xs.append(steps.convolution_input_gradient(g, xs.shape, ws, *numbers))
             d_weights.append(steps.convolution_weight_gradient(g, xs, ws, *numbers))
     return _masked((np.concatenate(d_xs, 1), np.concatenate(d_weights, 0), d_bias), mask)
-
-
-def embedding_backward(grad: Array, index: Array, rows: int, padding: int, by_frequency: bool) -> Array:
-    """The exact sum of each row's gradients, but for `padding`: one exponent, len(index) + 1 terms."""
-    places, flat = index.reshape(-1), grad.reshape(index.size, -1)
-    exponent = exponent_of(flat)
-    out = np.zeros((rows, flat.shape[1]), np.float32)
-    for row, column in np.ndindex(out.shape):
-        if row != padding:
-            out[row, column] = exact_sum(flat[places == row, column], exponent, index.size + 1)
-    return out
-
-
-def added_at(x: Array, places: Array, source: Array) -> Array:
-    """`x` with each element of `source` added at its flat place: exactly where floats, see `scatter_sum`."""
-    if x.dtype.kind != "f":
-        out = x.reshape(-1).copy()
-        np.add.at(out, places.reshape(-1), source.reshape(-1))
-        return out.reshape(x.shape)
-    return scatter_sum(x.reshape(-1), places.reshape(-1).tolist(), source.reshape(-1)).reshape(x.shape)
 
 
 def _moments(rows: Array) -> tuple[Array, Array]:

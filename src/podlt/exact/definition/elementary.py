@@ -1,7 +1,8 @@
 """The definition of the elementary functions: written sequences of IEEE 754 operations, in NumPy.
 
-Each line of arithmetic is one binary32 operation an element (binary64 in `sin`, `cos`, `power`), rounded to nearest,
-ties to even. The machine's own libm is never asked. Relative errors against the true value are tested: below 3e-7.
+Each line of arithmetic is one binary32 operation an element (binary64 in `sin`, `cos`, `erfc`, `power`), rounded to
+nearest, ties to even. The machine's own libm is never asked. Relative errors against the true value are tested: below
+3e-7.
 """
 
 from __future__ import annotations
@@ -40,23 +41,19 @@ def exp(x: Array) -> Array:
 
 
 def log(x: Array) -> Array:
-    """ln x: x = m 2**n with sqrt(1/2) <= m < sqrt(2), a polynomial in m - 1. -inf at 0, NaN below."""
-    subnormal = x < np.float32(2.0**-126)
-    y = np.where(subnormal, x * np.float32(2.0**23), x)
-    bits = y.view(np.int32)
-    n = (bits >> 23) - 126 - np.where(subnormal, 23, 0)
-    m = ((bits & 0x7FFFFF) | 0x3F000000).astype(np.int32).view(np.float32)
-    small = m < c.SQRT_HALF
-    f = np.where(small, m + m, m) - _1
-    nf = (n - small).astype(np.float32)
-    z = f * f
-    t = (horner(c.LOG, f) * f) * z
-    t = t + nf * c.LN2_LOW
+    """ln x: x = m 2**n with sqrt(1/2) <= m < sqrt(2), a polynomial in f = m - 1. -inf at 0, NaN below."""
+    n, f, z, t = _fraction(x)
+    t = t + n * c.LN2_LOW
     t = t - _HALF * z
-    out = (f + t) + nf * c.LN2_HIGH
-    out = np.where(x == np.inf, x, out)
-    out = np.where(x == 0, np.float32(-np.inf), out)
-    return np.where((x < 0) | np.isnan(x), np.float32(np.nan), out)
+    return _log_edges(x, (f + t) + n * c.LN2_HIGH)
+
+
+def log2(x: Array) -> Array:
+    """log2 x by the parts of `log`: n + ln(m) log2(e), the largest addends last."""
+    n, f, z, t = _fraction(x)
+    t = t - _HALF * z
+    out = t * c.LOG2_E_FRACTION + f * c.LOG2_E_FRACTION
+    return _log_edges(x, ((out + t) + f) + n)
 
 
 def tanh(x: Array) -> Array:
@@ -82,18 +79,41 @@ def erf(x: Array) -> Array:
     return np.where(np.isnan(x), x, np.where(size <= c.ERF_SMALL, near, far))
 
 
+def erfc(x: Array) -> Array:
+    """1 - erf(x), in binary64 and rounded once: P(q) / (1 + 2|x|) exp(-x*x) with q = (|x| - 2) / (|x| + 2)."""
+    wide = x.astype(np.float64)
+    size = np.abs(wide)
+    size = np.where(size < c.ERFC_LARGEST, size, c.ERFC_LARGEST)
+    p = horner([np.float64(v) for v in c.ERFC], (size - 2.0) / (size + 2.0))
+    tail = (p / (1.0 + size * 2.0)) * np.array([_exp64(-v) for v in (size * size).reshape(-1)]).reshape(x.shape)
+    return np.where(np.isnan(x), x, np.where(wide < 0, 2.0 - tail, tail).astype(np.float32))
+
+
+def atan(x: Array) -> Array:
+    """The inverse tangent: |x| as b, or by (|x| - 1) / (|x| + 1) or -1 / |x| from pi/4 or pi/2; then b + b z P(z)."""
+    size = np.abs(x)
+    large, middle = size > c.ATAN_LARGE, size > c.ATAN_MIDDLE
+    start = np.where(large, c.HALF_PI, np.where(middle, c.QUARTER_PI, np.float32(0.0)))
+    b = np.where(large, -_1 / size, np.where(middle, (size - _1) / (size + _1), size))
+    z = b * b
+    out = start + ((horner(c.ATAN, z) * z) * b + b)
+    return np.where(np.isnan(x), x, np.copysign(out, x))
+
+
 def rsqrt(x: Array) -> Array:
     """1 / sqrt(x), each rounded."""
     return _1 / np.sqrt(x)
 
 
-def gelu(x: Array) -> Array:
-    """(x / 2) (1 + erf(x sqrt(1/2)))."""
-    return (x * _HALF) * (_1 + erf(x * c.SQRT_HALF))
+def gelu(x: Array, approximate: str = "none") -> Array:
+    """(x / 2) (1 + erf(x sqrt(1/2))), or `gelu_tanh`."""
+    return gelu_tanh(x) if approximate == "tanh" else (x * _HALF) * (_1 + erf(x * c.SQRT_HALF))
 
 
-def gelu_slope(x: Array) -> Array:
+def gelu_slope(x: Array, approximate: str = "none") -> Array:
     """The derivative of `gelu`: Phi(x) + x phi(x)."""
+    if approximate == "tanh":
+        return gelu_tanh_slope(x)
     area = _HALF * (_1 + erf(x * c.SQRT_HALF))
     density = exp((x * x) * -_HALF) * c.INVERSE_SQRT_TWO_PI
     return area + x * density
@@ -131,6 +151,14 @@ def power(x: Array, y: Array) -> Array:
     return out
 
 
+def raised(x: Array | float, y: Array | float) -> Array:
+    """aten::pow: `power` of floats, and what integers give where both are."""
+    given = [np.asarray(value) for value in (x, y)]
+    if all(value.dtype.kind == "i" for value in given):
+        return np.asarray(np.power(*given))
+    return power(*np.broadcast_arrays(*[value.astype(np.float32) for value in given]))
+
+
 def log1p(x: Array) -> Array:
     """ln(1 + x): with u = 1 + x, log(u) (x / (u - 1)), where u is not 1; else x. -inf at -1, NaN below.
 
@@ -155,7 +183,7 @@ def expm1(x: Array) -> Array:
     return np.where((x == 0) | np.isnan(x), x, out)
 
 
-def softplus(x: Array, beta: float, threshold: float) -> Array:
+def softplus(x: Array, beta: float = 1, threshold: float = 20) -> Array:
     """log1p(exp(x beta)) / beta, or x where x beta > threshold."""
     t = x * np.float32(beta)
     return np.where(t > np.float32(threshold), x, log1p(exp(t)) / np.float32(beta))
@@ -190,7 +218,7 @@ def silu_slope(x: Array) -> Array:
     return out
 
 
-def elu(x: Array, alpha: float, scale: float, input_scale: float) -> Array:
+def elu(x: Array, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Array:
     """(alpha scale) expm1(x input_scale) where x <= 0, else x scale."""
     below = expm1(x * np.float32(input_scale)) * (np.float32(alpha) * np.float32(scale))
     return np.where(x <= 0, below, x * np.float32(scale))
@@ -203,6 +231,25 @@ def elu_backward(grad: Array, alpha: float, scale: float, input_scale: float, is
     from_argument = (scaled * negative) * exp(value * np.float32(input_scale))
     below = scaled * (value + negative) if is_result else from_argument
     return np.where(value <= 0, below, grad * np.float32(scale))
+
+
+def _fraction(x: Array) -> tuple[Array, Array, Array, Array]:
+    """n, f = m - 1, f*f, and the polynomial's part of ln m, where x = m 2**n with sqrt(1/2) <= m < sqrt(2)."""
+    subnormal = x < np.float32(2.0**-126)
+    bits = np.where(subnormal, x * np.float32(2.0**23), x).view(np.int32)
+    n = (bits >> 23) - 126 - np.where(subnormal, 23, 0)
+    m = ((bits & 0x7FFFFF) | 0x3F000000).astype(np.int32).view(np.float32)
+    small = m < c.SQRT_HALF
+    f = np.where(small, m + m, m) - _1
+    z = f * f
+    return (n - small).astype(np.float32), f, z, (horner(c.LOG, f) * f) * z
+
+
+def _log_edges(x: Array, out: Array) -> Array:
+    """Logarithms of infinity, of 0, and of what has none."""
+    out = np.where(x == np.inf, x, out)
+    out = np.where(x == 0, np.float32(-np.inf), out)
+    return np.where((x < 0) | np.isnan(x), np.float32(np.nan), out)
 
 
 def _gelu_argument(x: Array) -> Array:

@@ -1,6 +1,6 @@
 """The definition of exact products and sums, in Python integers: slow, and read as the specification.
 
-Nothing here is used to train. Every fast twin must return these bits, on every machine.
+Nothing here is used to train. Every backend must return these bits, on every machine.
 """
 
 from __future__ import annotations
@@ -56,9 +56,11 @@ def dot(a: Array, b: Array, digits: int, exponent_a: int | None = None, exponent
     """The product of two rows: digits i of `a` and j of `b` with i + j < `digits` only, summed exactly, rounded once.
 
     Args:
-        a, b: float32 (k,).
+        a: float32 (k,).
+        b: float32 (k,).
         digits: how many digits a value is cut into.
-        exponent_a, exponent_b: given where several rows share one exponent (convolutions).
+        exponent_a: of `a`, given where several rows share one (convolutions).
+        exponent_b: of `b`.
 
     Raises:
         NonFiniteError: a value is an infinity or a NaN.
@@ -90,8 +92,8 @@ def exact_sum(values: Array | Sequence[float], exponent: int | None = None, term
 
     Args:
         values: float32, any shape.
-        exponent, terms: given where several sums share them (scatter-add, cumulative sums): the e of
-            max|x| < 2**e, and the bound on the number of terms that `rules.sum_bits` takes.
+        exponent: the e of max|x| < 2**e, given where several sums share one (scatter-add, cumulative sums).
+        terms: the number of terms that `constants.sum_bits` takes, given where several sums share it.
 
     Raises:
         NonFiniteError: a value is an infinity or a NaN.

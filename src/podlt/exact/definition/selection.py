@@ -1,7 +1,8 @@
 """The definition of what selects, orders or places values, and of the two reductions that are neither sum nor product.
 
-Nothing here rounds, except `prod` and `logsumexp`. Where not said otherwise values compare as in IEEE 754: -0 equals
-+0, an infinity is a value like any other, and a NaN has no place in an order: an error that names the operation.
+Nothing here rounds, except `prod`, `logsumexp` and what is added at places. Where not said otherwise values compare
+as in IEEE 754: -0 equals +0, an infinity is a value like any other, and a NaN has no place in an order: an error that
+names the operation.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import numpy as np
 from podlt.errors import UsageError
 from podlt.exact.constants import Array, NanError, NonFiniteError
 from podlt.exact.definition.elementary import exp, log
-from podlt.exact.definition.products import exact_sum
+from podlt.exact.definition.pooling import scatter_sum
+from podlt.exact.definition.products import exact_sum, exponent_of
+from podlt.exact.definition.structure import gather, scaled
 
 Line = Callable[[Array], Array]
 
@@ -112,11 +115,21 @@ def prod(x: Array) -> Array:
     return values.reshape(())
 
 
+def cumprod(x: Array, dim: int) -> Array:
+    """The products of the prefixes along `dim`, from the first value on: one float32 operation each."""
+    out = x.astype(np.float32 if x.dtype.kind == "f" else np.int64)
+    lines = np.moveaxis(out, dim, 0) if out.ndim else out.reshape(1)
+    for i in range(1, len(lines)):
+        lines[i] = lines[i - 1] * lines[i]
+    return out
+
+
 def logsumexp(x: Array, dims: Sequence[int], keepdim: bool = False) -> Array:
     """max + log(exact sum of exp(x - max)) over `dims` (none: all); -inf where there is nothing but -inf, or nothing.
 
     Raises:
-        NonFiniteError: a value is +inf. NanError: one is a NaN.
+        NonFiniteError: a value is +inf.
+        NanError: a value is a NaN.
     """
     ordered(x, "logsumexp")
     if (x == np.inf).any():
@@ -147,6 +160,56 @@ def scatter(x: Array, dim: int, index: Array, source: Array | float) -> Array:
         met.add(tuple(target))
         out[tuple(target)] = source[place] if isinstance(source, np.ndarray) else source
     return out
+
+
+def at(x: Array, indices: Sequence[Array | None]) -> Array:
+    """What stands where `indices` say for the first dimensions, None for all of one."""
+    found: Array = x[tuple(slice(None) if index is None else index for index in indices)]
+    return found
+
+
+def index_put(x: Array, indices: Sequence[Array | None], source: Array, accumulate: bool = False) -> Array:
+    """`x` with `source` where `indices` say, or added there."""
+    places = at(_numbers(x), indices)
+    source = np.broadcast_to(source, places.shape)
+    if accumulate:
+        return _added(x, places, source)
+    return scatter(x.reshape(-1), 0, places.reshape(-1), source.reshape(-1)).reshape(x.shape)
+
+
+def scatter_add(x: Array, dim: int, index: Array, source: Array) -> Array:
+    """`x` with `source` added at the places that `index` names along `dim`."""
+    return _added(x, gather(_numbers(x), dim, index), source[tuple(slice(0, n) for n in index.shape)])
+
+
+def index_add(x: Array, dim: int, index: Array, source: Array, *, alpha: float = 1) -> Array:
+    """`x` with `alpha` times each slice of `source` added to the slice that `index` names."""
+    return _added(x, np.take(_numbers(x), index, dim), np.asarray(scaled(source, alpha)))
+
+
+def embedding_backward(grad: Array, index: Array, rows: int, padding: int, by_frequency: bool) -> Array:
+    """The exact sum of each row's gradients, but for `padding`: one exponent, len(index) + 1 terms."""
+    places, flat = index.reshape(-1), grad.reshape(index.size, -1)
+    exponent = exponent_of(flat)
+    out = np.zeros((rows, flat.shape[1]), np.float32)
+    for row, column in np.ndindex(out.shape):
+        if row != padding:
+            out[row, column] = exact_sum(flat[places == row, column], exponent, index.size + 1)
+    return out
+
+
+def _numbers(x: Array) -> Array:
+    """The place of each element in row-major order."""
+    return np.arange(x.size).reshape(x.shape)
+
+
+def _added(x: Array, places: Array, source: Array) -> Array:
+    """`x` with each element of `source` added at its flat place: exactly where floats, see `scatter_sum`."""
+    if x.dtype.kind != "f":
+        out = x.reshape(-1).copy()
+        np.add.at(out, places.reshape(-1), source.reshape(-1))
+        return out.reshape(x.shape)
+    return scatter_sum(x.reshape(-1), places.reshape(-1).tolist(), source.reshape(-1)).reshape(x.shape)
 
 
 def _log_of_sum(row: Array) -> np.float32:

@@ -6,6 +6,7 @@ A float is binary32, a whole number int64, and a pair of both is taken as floats
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,47 @@ def div(a: Array, b: Array | Number) -> Array:
     return np.asarray(a.astype(np.float32) / np.asarray(b).astype(np.float32))
 
 
+def fmod(a: Array, b: Array) -> Array:
+    """a - b trunc(a / b) with the sign of a: exact. NaN for an infinite a or a b of 0."""
+    x, y = np.broadcast_arrays(a, b)
+    out = np.full(x.shape, np.nan, np.float32)
+    for i in np.ndindex(x.shape):
+        if np.isinf(y[i]) and np.isfinite(x[i]):
+            out[i] = x[i]
+        elif np.isfinite(x[i]) and np.isfinite(y[i]) and y[i] != 0:
+            p, q = Fraction(float(x[i])), Fraction(float(y[i]))
+            out[i] = np.copysign(np.float32(float(p - q * int(p / q))), x[i])
+    return out
+
+
+def remainder(a: Array, b: Array | Number) -> Array:
+    """a - b floor(a / b), with the sign of b: `fmod`, plus b if that has the other sign."""
+    x, y = common(a, b)
+    if x.dtype.kind != "f":
+        return np.asarray(np.mod(x, y))
+    r = fmod(x, y)
+    return np.where((r != 0) & ((r < 0) != (y < 0)), r + y, r)
+
+
+def floor_quotient(a: Array, b: Array, *, rounding_mode: str) -> Array:
+    """The whole number at or below a / b, by `fmod`: ATen's sequence, exact as long as the quotient is."""
+    x, y = common(a, b)
+    if x.dtype.kind != "f":
+        return np.asarray(x // y)
+    r, one = fmod(x, y), np.float32(1.0)
+    q = (x - r) / y
+    q = np.where((r != 0) & ((r < 0) != (y < 0)), q - one, q)
+    whole = np.floor(q)
+    whole = np.where(q - whole > np.float32(0.5), whole + one, whole)
+    whole = np.where(q == 0, np.copysign(np.float32(0.0), x / y), whole)
+    return np.asarray(np.where(y == 0, x / y, whole))
+
+
+def rounded(x: Array) -> Array:
+    """The nearest whole number, ties to even."""
+    return np.asarray(np.rint(x) if x.dtype.kind == "f" else x)
+
+
 def maximum(a: Array, b: Array) -> Array:
     """IEEE 754-2019, 9.6: the larger, +0 above -0, a NaN wins."""
     found = np.maximum(a, b)
@@ -82,6 +124,11 @@ def where(condition: Array, a: Array | Number, b: Array | Number) -> Array:
     return found
 
 
+def filled(x: Array, mask: Array, value: Array | Number) -> Array:
+    """`value` where the mask holds, else x."""
+    return np.where(mask, np.asarray(value).astype(x.dtype), x)
+
+
 def cast(x: Array, *, dtype: Any) -> Array:
     """To another type: whole numbers by cutting fractions off, int64 to binary32 rounded to nearest, ties to even."""
     if x.dtype.kind == "f" and np.dtype(dtype).kind in "iu":
@@ -89,8 +136,12 @@ def cast(x: Array, *, dtype: Any) -> Array:
     return x.astype(dtype)
 
 
-def arange(start: Number, end: Number, step: Number = 1, *, dtype: Any = None) -> Array:
-    """start + i step while it is before `end`; floats in binary64, each operation rounded, and then to binary32."""
+def arange(*numbers: Number, dtype: Any = None) -> Array:
+    """start (0), end, step (1): start + i step while it is before `end`.
+
+    Floats are computed in binary64, each operation rounded, and then rounded to binary32.
+    """
+    start, end, step = (*((0, *numbers) if len(numbers) == 1 else numbers), 1)[:3]
     count = int(np.ceil((np.float64(end) - np.float64(start)) / np.float64(step)))
     whole = all(isinstance(value, int) for value in (start, end, step))
     if whole and dtype in (None, np.int64):
@@ -132,6 +183,29 @@ def replaced(x: Array, source: Array, dim: int, place: Any) -> Array:
     out = x.copy()
     out[window(x.ndim, dim, place)] = source
     return out
+
+
+def expand(x: Array, shape: Sequence[int]) -> Array:
+    """`x` repeated to a shape, in which -1 stands for its own size."""
+    own = [1] * (len(shape) - x.ndim) + list(x.shape)
+    return np.broadcast_to(x, [o if n == -1 else n for o, n in zip(own, shape, strict=True)])
+
+
+def squeeze(x: Array, dims: int | Sequence[int]) -> Array:
+    """`x` without those of these dimensions that are 1."""
+    asked = [dims] if isinstance(dims, int) else dims
+    return np.squeeze(x, tuple(d % x.ndim for d in asked if x.shape[d] == 1))
+
+
+def split(x: Array, size: int, dim: int = 0) -> list[Array]:
+    """`x` cut along `dim` into pieces of one size, the last of what is left."""
+    n = x.shape[dim]
+    return pieces(x, [min(size, n - i) for i in range(0, n, size)], dim)
+
+
+def roll(x: Array, shifts: Sequence[int], dims: Sequence[int] = ()) -> Array:
+    """The values moved on by so many places along each of `dims` (none: in row-major order), the last to the front."""
+    return np.roll(x, tuple(shifts), tuple(dims)) if dims else np.roll(x, shifts[0])
 
 
 def pieces(x: Array, sizes: Sequence[int], dim: int = 0) -> list[Array]:

@@ -15,11 +15,9 @@ from podlt.exact.portable import convolution, elementary, losses, normalise, poo
 from podlt.exact.portable.bits import check_places
 
 Function = Callable[[Tensor], Tensor]
+_NAMES = "exp log log1p expm1 tanh sigmoid log2 erf erfc atan rsqrt silu gelu gelu_tanh"
 _FUNCTIONS: Mapping[str, Function] = {
-    **{
-        name: getattr(elementary, name)
-        for name in ["exp", "log", "log1p", "expm1", "tanh", "sigmoid", "erf", "rsqrt", "silu", "gelu", "gelu_tanh"]
-    },
+    **{name: getattr(elementary, name) for name in _NAMES.split()},
     "sqrt": elementary.square_root,
     "sin": partial(elementary.wave, quarters=0),
     "cos": partial(elementary.wave, quarters=1),
@@ -57,6 +55,7 @@ class PortableBackend:
     }
 
     power = staticmethod(elementary.power)
+    fmod = staticmethod(elementary.fmod)
     check_places = staticmethod(check_places)
     total = staticmethod(reduce.total)
     cumulative = staticmethod(reduce.cumulative)

@@ -44,6 +44,22 @@ def exp(x: Tensor) -> Tensor:
 
 def log(x: Tensor) -> Tensor:
     """ln x; see `definition.elementary.log`."""
+    n, f, z, t = _fraction(x)
+    t = t + n * float(c.LN2_LOW)
+    t = t - z * 0.5
+    return _log_edges(x, (f + t) + n * float(c.LN2_HIGH))
+
+
+def log2(x: Tensor) -> Tensor:
+    """log2 x; see `definition.elementary.log2`."""
+    n, f, z, t = _fraction(x)
+    t = t - z * 0.5
+    out = t * float(c.LOG2_E_FRACTION) + f * float(c.LOG2_E_FRACTION)
+    return _log_edges(x, ((out + t) + f) + n)
+
+
+def _fraction(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As in `definition.elementary`."""
     subnormal = x < 2.0**-126
     y = torch.where(subnormal, x * 2.0**23, x)
     word = y.view(torch.int32)
@@ -51,12 +67,11 @@ def log(x: Tensor) -> Tensor:
     m = ((word & 0x7FFFFF) | 0x3F000000).view(torch.float32)
     small = m < float(c.SQRT_HALF)
     f = torch.where(small, m + m, m) - 1.0
-    nf = (n - torch.where(small, 1, 0)).float()
     z = f * f
-    t = (horner(c.LOG, f) * f) * z
-    t = t + nf * float(c.LN2_LOW)
-    t = t - z * 0.5
-    out = (f + t) + nf * float(c.LN2_HIGH)
+    return (n - torch.where(small, 1, 0)).float(), f, z, (horner(c.LOG, f) * f) * z
+
+
+def _log_edges(x: Tensor, out: Tensor) -> Tensor:
     out = torch.where(x == np.inf, x, out)
     out = torch.where(x == 0, -np.inf, out)
     return torch.where((x < 0) | torch.isnan(x), np.nan, out)
@@ -237,3 +252,50 @@ def _exp64(x: Tensor) -> Tensor:
     for k in range(12, 0, -1):
         total = divided(total * r, float(k), x) + 1.0
     return total * power64(n.long())
+
+
+def erfc(x: Tensor) -> Tensor:
+    """1 - erf(x); see `definition.elementary.erfc`."""
+    wide = x.double()
+    size = wide.abs()
+    size = torch.where(size < c.ERFC_LARGEST, size, c.ERFC_LARGEST)
+    p = horner(c.ERFC, torch.div(size - 2.0, size + 2.0))
+    tail = torch.div(p, size * 2.0 + 1.0) * _exp64(-(size * size))
+    return torch.where(torch.isnan(x), x, torch.where(wide < 0, 2.0 - tail, tail).float())
+
+
+def atan(x: Tensor) -> Tensor:
+    """The inverse tangent; see `definition.elementary.atan`."""
+    size = x.abs()
+    large, middle = size > float(c.ATAN_LARGE), size > float(c.ATAN_MIDDLE)
+    start = torch.where(large, float(c.HALF_PI), torch.where(middle, float(c.QUARTER_PI), 0.0)).float()
+    b = torch.where(middle, torch.div(size - 1.0, size + 1.0), size)
+    b = torch.where(large, divided(-1.0, size, x), b)
+    z = b * b
+    out = (horner(c.ATAN, z) * z) * b
+    out = start + (out + b)
+    return torch.where(torch.isnan(x), x, torch.copysign(out, x))
+
+
+def fmod(a: Tensor, b: Tensor) -> Tensor:
+    """`Backend.fmod`, as long division of whole mantissas."""
+    x, y = a.abs(), b.abs()
+    (mx, ex), (my, ey) = _mantissa(x), _mantissa(y)
+    low = torch.minimum(ex, ey)
+    divisor = my << (ey - low).clamp(max=24)  # shifted by more, y is larger than x
+    divisor = torch.where(divisor == 0, 1, divisor)
+    r, left = mx % divisor, ex - low
+    for _ in range(7):  # 7 * 39 bits are more than the exponents' range
+        step = left.clamp(max=39)
+        r, left = (r << step) % divisor, left - step
+    out = (r.double() * power64(low - 150)).float()
+    out = torch.where(x < y, x, out)
+    refused = torch.isnan(a) | torch.isnan(b) | (x == np.inf) | (y == 0)
+    return torch.where(refused, np.nan, torch.copysign(out, a))
+
+
+def _mantissa(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Int64 m and e with x = m 2**(e - 150), for x >= 0."""
+    word = x.view(torch.int32).long()
+    e = word >> 23
+    return torch.where(e == 0, word, (word & 0x7FFFFF) | 0x800000), e.clamp(min=1)

@@ -8,7 +8,7 @@ from podlt.exact.constants import Array
 from podlt.exact.cpu import scalars
 from podlt.exact.cpu.jit import kernel
 
-EXP, LOG, TANH, SIGMOID, ERF, RSQRT, GELU, GELU_TANH, SIN, COS, SILU, LOG1P, EXPM1 = range(13)
+EXP, LOG, TANH, SIGMOID, ERF, RSQRT, GELU, GELU_TANH, SIN, COS, SILU, LOG1P, EXPM1, LOG2, ERFC, ATAN = range(16)
 
 
 @kernel
@@ -51,6 +51,15 @@ def unary(which: int, x: Array, out: Array) -> None:
     elif which == EXPM1:
         for i in range(n):
             out[i] = scalars.expm1(x[i])
+    elif which == LOG2:
+        for i in range(n):
+            out[i] = scalars.log2(x[i])
+    elif which == ERFC:
+        for i in range(n):
+            out[i] = scalars.erfc(x[i])
+    elif which == ATAN:
+        for i in range(n):
+            out[i] = scalars.atan(x[i])
     else:
         for i in range(n):
             out[i] = x[i] * scalars.sigmoid(x[i])
@@ -85,3 +94,10 @@ def square_root(x: Array, out: Array) -> None:
     """out[i] = sqrt(x[i]), the IEEE operation: torch may ask a vector library that rounds otherwise."""
     for i in range(len(x)):
         out[i] = np.sqrt(x[i])
+
+
+@kernel
+def fmod(x: Array, y: Array, out: Array) -> None:
+    """out[i] = fmod(x[i], y[i]) for float32 (n,) arrays: C's is exact."""
+    for i in range(len(x)):
+        out[i] = np.float32(np.fmod(np.float64(x[i]), np.float64(y[i])))

@@ -1,1 +1,0 @@
-"""Sample arguments for each operation: small inputs with the special values, for tests and golden vectors."""
