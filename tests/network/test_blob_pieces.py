@@ -83,7 +83,7 @@ def test_a_piece_that_the_sender_would_not_cut_is_refused(data: bytes, junk: byt
     digest, into = blob_digest(data), np.full(len(data), 7, np.uint8)
     cuts = {start: min(CHUNK, len(data) - start) for start in range(0, max(1, len(data)), CHUNK)}
     assume(cuts.get(offset) != len(junk) and not is_packed(junk, cuts.get(offset, 0)))
-    with pytest.raises(InvalidProofError, match=r"not one that its sender cuts|not a packed piece"):
+    with pytest.raises(InvalidProofError, match=r"invalid offset or length|not a packed chunk"):
         announced(data, into).take(message(digest, len(data), offset, junk))
     with pytest.raises(InvalidProofError, match="another length than announced"):
         announced(data, into).take(message(digest, len(data) + 1, offset, junk))
@@ -107,11 +107,11 @@ def test_a_blob_that_was_not_announced_takes_no_memory() -> None:
 
 def test_limits_hold_before_memory_is_taken() -> None:
     assembler = Assembler(1000, 1500, CHUNK)
-    with pytest.raises(StorageError, match="limit of 1000"):
+    with pytest.raises(StorageError, match="limit 1000"):
         assembler.announce(b"\1" * 32, 2**60)
     assembler.announce(b"\1" * 32, 1000)
     assembler.announce(b"\1" * 32, 1000)
-    with pytest.raises(StorageError, match="500 of 1500 are free"):
+    with pytest.raises(StorageError, match="500 of 1500 free"):
         assembler.announce(b"\2" * 32, 501)
     assembler.announce(b"\2" * 32, 501, np.empty(501, np.uint8))  # brought along: not ours
     assembler.forget(b"\1" * 32)

@@ -21,7 +21,7 @@ from podlt.errors import StorageError
 from podlt.manager import events as ev
 from podlt.network import messages, workplace
 from podlt.network.blobs import client, http_client, object_store, transfer
-from podlt.network.blobs import server as depot
+from podlt.network.blobs import server as blob_server
 from podlt.network.blobs.store import BlobStore
 from podlt.network.session import joining
 from podlt.network.session.peers import Peer
@@ -102,7 +102,7 @@ def test_what_goes_by_https_comes_to_the_same_bits(
     assert all(one.sent < one.size for one in changed)
     assert (len(changed) >= len(published) - 3) if deltas == "always" else not changed
     assert not [line for crew in made for line in crew.told if "ignored" in str(line)]
-    assert not [path for path in (tmp_path / "run" / depot.FOLDER).glob("??/*")]
+    assert not [path for path in (tmp_path / "run" / blob_server.FOLDER).glob("??/*")]
 
 
 def test_parameters_go_through_an_object_store_once(tmp_path: Path, carried: dict[str, set[bytes]]) -> None:
@@ -208,7 +208,7 @@ def test_a_wire_that_is_cut_again_and_again_loses_nothing(
 ) -> None:
     wires: list[Wire] = []
 
-    class Slow(depot.BlobServer):
+    class Slow(blob_server.BlobServer):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             wires.append(Wire(int(self.urls[0].rpartition(":")[2]), [5000 * n for n in range(1, 30)]))
@@ -242,7 +242,7 @@ def test_who_uploads_something_else_is_let_go_and_the_run_ends(tmp_path: Path, m
     whole(trained, [gone.worker for gone in withdrawn])
     if spoilt:  # else others had sent the same before
         (gone,) = withdrawn
-        assert "something else than it committed to" in gone.reason
+        assert "does not match its commitment" in gone.reason
     assert not trained.result.evicted
 
 

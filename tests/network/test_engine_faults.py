@@ -43,7 +43,7 @@ def test_a_machine_that_computes_other_bits_is_refused_with_the_operation_that_d
     whole(trained)
     assert len(trained.state.workers) == 3
     (refused,) = [crew for crew in made if (outcome := crew.join()) is not None and outcome.how == "refused"]
-    assert refused.outcome is not None and refused.outcome.reason.endswith("the first operation that differs is gelu")
+    assert refused.outcome is not None and refused.outcome.reason.endswith("first differing operation: gelu")
 
 
 def test_a_worker_that_falls_silent_is_let_go_and_its_task_is_dealt_again(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_worker_that_falls_silent_is_let_go_and_its_task_is_dealt_again(tmp_pa
     place = RemoteMachines(hub.connect, silence_timeout=1.5, heartbeat_seconds=hub.beat)
     result = podlt.api.train(small_recipe(), run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     withdrawn = [event for event in events if isinstance(event, ev.Withdrawn)]
-    assert len(withdrawn) == 4 and all("silent" in event.reason for event in withdrawn)
+    assert len(withdrawn) == 4 and all("not heard" in event.reason for event in withdrawn)
     assert cut and not result.evicted
 
 
@@ -250,7 +250,7 @@ def test_a_worker_that_lies_about_its_seconds_is_let_go_and_the_run_goes_on(tmp_
     trained = run(hub, tmp_path / "run", tiny_recipe(workers=4))
     withdrawn = trained.of(ev.Withdrawn)
     whole(trained, gone={event.worker for event in withdrawn})
-    assert withdrawn and all("what is no message" in event.reason for event in withdrawn)
+    assert withdrawn and all("malformed message" in event.reason for event in withdrawn)
 
 
 @pytest.mark.slow

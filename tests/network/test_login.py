@@ -74,7 +74,7 @@ def test_any_other_pass_is_refused_without_a_crash(token: str, signature: str) -
 
 
 def test_a_pass_of_any_length_costs_nothing() -> None:
-    with pytest.raises(InvalidProofError, match="longer"):
+    with pytest.raises(InvalidProofError, match="too long"):
         login.check_login("A" * 10_000_000, "", NONCE, CHANNEL, b"")
 
 
@@ -140,7 +140,7 @@ def test_a_malformed_question_is_refused_without_a_crash(data: bytes) -> None:
 
 
 def test_a_question_of_any_length_costs_nothing() -> None:
-    with pytest.raises(InvalidProofError, match="longer"):
+    with pytest.raises(InvalidProofError, match="too long"):
         auth.read_request(b"." * 10_000_000)
 
 

@@ -266,11 +266,11 @@ def test_kept_receipts_convict_a_manager_that_publishes_another_log(sim: Simulat
     found = receipts.compare(kept, fork.rows, fork.head, sim.begin.manager, sim.run)
     assert found.contradictions and not found.beyond
     one = found.contradictions[0]
-    assert one.kept in {paid.head for paid in kept} and one.expected != one.published
+    assert one.note in {paid.head for paid in kept} and one.expected != one.published
     size = sim.told[5].first
     cut = receipts.compare(kept, sim.rows[:size], sim.heads[size], sim.begin.manager, sim.run)
     assert cut.beyond and cut.receipts and not cut.contradictions
-    with pytest.raises(InvalidProofError, match="its own last head"):  # somebody else changed it: nobody is convicted
+    with pytest.raises(InvalidProofError, match="its last tree head"):  # somebody else changed it: nobody is convicted
         receipts.compare(kept, fork.rows, sim.heads[len(sim.rows)], sim.begin.manager, sim.run)
 
 

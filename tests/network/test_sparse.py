@@ -81,6 +81,6 @@ def test_a_piece_that_is_cut_short_is_refused() -> None:
     assembler.announce(digest, 4000)
     (only,) = split(digest, update, thin=True)
     for cut in (len(only) - 4, HEADER.size + 10, HEADER.size):
-        with pytest.raises(InvalidProofError, match="packed piece of 4000"):
+        with pytest.raises(InvalidProofError, match="packed chunk of 4000"):
             assembler.take(only[:cut])
     assert assembler.take(only) is not None

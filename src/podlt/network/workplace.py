@@ -22,13 +22,15 @@ from podlt.network.worker.preflight import expected
 
 
 class Blobs(msgspec.Struct, frozen=True):
-    """How large blobs go beside the messages: by HTTPS from and to the manager.
+    """How large blobs go outside the messages: by HTTPS from and to the manager.
 
     Attributes:
-        host: the address to listen on; port: 0 for any, and then always the same for a run; names: hosts by which
-        workers reach this machine (both: if not told, as the run's NATS server has it); bucket: the URL of an object
-        store, through which parameters go then (file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...), "https" for none,
-        or "none": no large blobs either, all goes in messages (if not told, as it was for the run; at first "https");
+        host: the address to listen on.
+        port: 0 for any, and then always the same for a run.
+        names: hosts by which workers reach this machine (host and names: unless given, those of the run's NATS server).
+        bucket: the URL of an object store, through which parameters go then (file:///DIR, s3://BUCKET/PREFIX, gs://...,
+            az://...), "https" for none, or "none": no large blobs either, all goes in messages (unless given, as it was
+            for the run; at first "https").
         large: from more than how many bytes on a blob is one.
     """
 
@@ -43,12 +45,13 @@ class RemoteMachines:
     """Other machines.
 
     Args:
-        connect: makes the manager's link for a run, once its directory and keys are there;
-        silence_timeout: seconds of silence after which a worker is gone (unless given, as it was, at first 15);
-        heartbeat_seconds: how often workers sends a heartbeat; blobs: how large blobs go; None: through the link, in pieces, as
-        all others do, and then they take memory; deltas: whether what changed in the parameters is published instead of
-        the whole: "auto", as it pays, "always" where it is shorter, or "never"; published: is told how the parameters
-        of each round went out.
+        connect: makes the manager's link for a run, once its directory and keys are there.
+        silence_timeout: seconds of silence after which a worker is gone (unless given, as it was, at first 15).
+        heartbeat_seconds: seconds between two heartbeats of a worker.
+        blobs: how large blobs go; None: in messages, as all others do, and then they take memory.
+        deltas: whether what changed in the parameters is published instead of the whole: "auto", as it pays, "always"
+            where it is shorter, or "never".
+        published: called with how the parameters of each round went out.
     """
 
     name = "nats"
@@ -100,7 +103,7 @@ class RemoteMachines:
             raise
 
     def _way(self, before: NetworkSettings) -> str:
-        """The way of large blobs: what was told, or else as it was."""
+        """The way of large blobs; unless given, as it was."""
         return before.blobs if self._blobs is None else self._blobs.bucket or before.blobs or HTTPS
 
     def _blob_server(self, job: Job, one: Blobs, way: str) -> BlobServer:

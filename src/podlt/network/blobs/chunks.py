@@ -1,7 +1,7 @@
 """A blob as messages that may come late, twice or in any order, and the blob again.
 
-A chunk says which blob it is of, how long that is, and where it begins. Whoever takes chunks has been told the blob's
-digest and length beforehand, by a message that it trusts: no chunk makes it take memory.
+A chunk says which blob it is of, how long that is, and where it begins. Whoever takes chunks knows the blob's
+digest and length beforehand, from a message that it trusts: no chunk makes it take memory.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def split(
     """The messages that carry a blob, each at most `chunk` bytes and a header long; an empty blob has one.
 
     Args:
-        before: bytes that each message begins with; whoever takes it removes them; thin: leaves out zeros where that is
-        shorter (see `sparse`).
+        before: bytes that each message begins with; whoever takes it removes them.
+        thin: leaves out zeros where that is shorter (see `sparse`).
     """
     view = flat(data)
     for offset in range(0, max(len(view), 1), chunk):
@@ -59,7 +59,7 @@ def offsets_of(size: int, wanted: Sequence[tuple[int, int]]) -> list[int]:
     """
     for offset, length in wanted:
         if offset not in offsets(size) or length != min(CHUNK, size - offset):
-            raise InvalidProofError(f"range of {length} bytes at {offset} is no chunk; expected one of {CHUNK} bytes")
+            raise InvalidProofError(f"invalid range: expected one chunk of {CHUNK} bytes, got {length} at {offset}")
     return list(dict.fromkeys(offset for offset, _ in wanted))
 
 
@@ -72,8 +72,10 @@ class Assembler:
     """Puts blobs together from their chunks.
 
     Args:
-        limit: the longest blob; memory: the most bytes that blobs under way may take together, those excepted
-        for which the caller brings the memory; chunk: as the sender splits.
+        limit: the longest blob.
+        memory: the most bytes that blobs under way may take together, those excepted for which the caller brings the
+            memory.
+        chunk: as the sender splits.
 
     Attributes:
         ignored: how many chunks came twice, or of blobs that were not announced.
@@ -91,7 +93,7 @@ class Assembler:
             into: uint8 memory of at least `size` bytes to put it into.
 
         Raises:
-            StorageError: longer than the limit, or no memory left for it: said before any is taken;
+            StorageError: longer than the limit, or no memory left for it: said before any is taken.
             InvalidProofError: announced before with another length.
         """
         known = self._blobs.get(digest)
@@ -101,12 +103,14 @@ class Assembler:
                 raise InvalidProofError(message, expected=known.data.nbytes, actual=size)
             return
         if not 0 <= size <= self.limit:
-            raise StorageError(f"blob {digest.hex()[:16]}…: {size} bytes are more than the limit of {self.limit}")
+            raise StorageError(f"blob {digest.hex()[:16]}…: too large: {size} bytes (limit {self.limit})")
         if into is None:
             taken = sum(blob.data.nbytes for blob in self._blobs.values() if blob.owned)
             if taken + size > self.memory:
                 free = self.memory - taken
-                raise StorageError(f"blob {digest.hex()[:16]}…: {size} bytes, and {free} of {self.memory} are free")
+                raise StorageError(
+                    f"blob {digest.hex()[:16]}…: not enough memory: {size} bytes needed, {free} of {self.memory} free"
+                )
         data = np.empty(size, np.uint8) if into is None else into[:size]
         assert data.nbytes == size and data.dtype == np.uint8
         self._blobs[digest] = _Blob(data, into is None, bytearray(max(1, -(-size // self.chunk))))
@@ -118,12 +122,13 @@ class Assembler:
             The blob, uint8, if it is whole now; None if not, and for chunks that came before or were not announced.
 
         Raises:
-            InvalidProofError: the message is malformed; BadBlobError: the blob is whole and is not what its digest
-                says: its chunks are forgotten, and may come again.
+            InvalidProofError: the message is malformed.
+            BadBlobError: the blob is whole and is not what its digest says: its chunks are forgotten, and may come
+                again.
         """
         view = flat(message)
         if len(view) < HEADER.size:
-            raise InvalidProofError("chunk of a blob is too short", expected=HEADER.size, actual=len(view))
+            raise InvalidProofError("chunk too short", expected=HEADER.size, actual=len(view))
         digest, size, offset = HEADER.unpack_from(view)
         blob = self._blobs.get(digest)
         if blob is not None and size != blob.data.nbytes:
@@ -140,7 +145,7 @@ class Assembler:
         index, rest = divmod(offset, self.chunk)
         expected = min(self.chunk, blob.data.nbytes - offset)
         if rest or not 0 <= index < len(blob.present) or len(view) > expected:
-            name = f"chunk of blob {digest.hex()[:16]}… at {offset} is not one that its sender cuts"
+            name = f"chunk of blob {digest.hex()[:16]}… at {offset}: invalid offset or length"
             raise InvalidProofError(name, expected=expected, actual=len(view))
         if blob.present[index]:
             self.ignored += 1
@@ -168,7 +173,7 @@ class Assembler:
             del self._blobs[digest]
             return blob.data
         blob.present, blob.count = bytearray(len(blob.present)), 0
-        raise BadBlobError(f"{blob.data.nbytes} bytes that are not it", digest)
+        raise BadBlobError(f"digest mismatch after {blob.data.nbytes} bytes", digest)
 
 
 class _Blob:

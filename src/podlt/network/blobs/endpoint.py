@@ -68,7 +68,7 @@ class _Upload:
     """What is expected of a worker.
 
     Attributes:
-        trusted: whether all its bytes came to this process, so that wrong ones are the worker's own fault;
+        trusted: whether all its bytes came to this process, so that wrong ones are the worker's own fault.
         offset: how many bytes have come, as far as is known.
     """
 
@@ -166,7 +166,8 @@ class BlobEndpoint:
         """Lets a worker upload a blob; to expect the same twice is to expect it once.
 
         Args:
-            key: its public key; digest, size: what it committed to.
+            key: its public key.
+            digest, size: what it committed to.
 
         Returns:
             Done when the blob is in the store; fails with BadBlobError, that names the key, if it sent another.
@@ -216,7 +217,9 @@ class BlobEndpoint:
         except StorageError as error:
             raise _last(web.HTTPInsufficientStorage(text=str(error))) from None
         except TimeoutError:
-            raise _last(web.HTTPRequestTimeout(text="no byte came or went for too long")) from None
+            raise _last(
+                web.HTTPRequestTimeout(text=f"timed out: no bytes for {self._limits.idle_seconds:.0f} s")
+            ) from None
         finally:
             self._busy[key] -= 1
             if not self._busy[key]:
@@ -262,7 +265,7 @@ class BlobEndpoint:
                 elif self._memory.get(digest) is held:
                     data = held[offset : offset + length].data
                 else:
-                    raise StorageError("the blob is not served any more")
+                    raise StorageError("blob withdrawn")
                 await response.write(data)
             await response.write_eof()
 
@@ -299,7 +302,7 @@ class BlobEndpoint:
             if not await in_thread(partial.finish):
                 if not upload.trusted:  # some of it was here before this process: nobody can be blamed
                     raise _last(web.HTTPConflict(text=f"0 of {upload.size} bytes are here"))
-                error = BadBlobError(f"{upload.size} bytes that are not it", digest, key.hex())
+                error = BadBlobError(f"digest mismatch after {upload.size} bytes", digest, key.hex())
                 if not upload.done.done():
                     upload.done.set_exception(error)
                 raise _last(web.HTTPUnprocessableEntity(text=str(error)))

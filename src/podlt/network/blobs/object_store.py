@@ -64,7 +64,8 @@ class ObjectStore:
             part: how long each object is; as long as `OBJECT` says unless given.
 
         Raises:
-            StorageError: the blob is not in `store`; TransferError: the object store does not take it.
+            StorageError: the blob is not in `store`.
+            TransferError: the object store does not take it.
         """
         size, part = store.size(digest), part or OBJECT
         for number, start in enumerate(range(0, max(size, 1), part)):

@@ -62,17 +62,22 @@ class BlobServer:
     """Serves and takes large blobs for one run, from when it is made.
 
     Args:
-        folder: the run's directory; certificate, private_key: files of PEM; host, port: where to listen, 0 for any port
-        that is free, and then always the same one; names: hosts by which workers reach this machine;
+        folder: the run's directory.
+        certificate, private_key: files of PEM.
+        host, port: where to listen, 0 for any port that is free, and then always the same one.
+        names: hosts by which workers reach this machine.
         bucket: the URL of an object store, if parameters go through one.
 
     Attributes:
-        store: what is on the disk; used: whether anything may be there since `clear`; admitted: the keys that may fetch
-        what is for all; urls: of the server;
+        store: what is on the disk.
+        used: whether anything may be there since `clear`.
+        admitted: the keys that may fetch what is for all.
+        urls: of the server.
         fingerprint: SHA-256 of its certificate.
 
     Raises:
-        UsageError: it cannot listen there, or the object store is none; StorageError: no folder.
+        UsageError: it cannot listen there, or the object store is none.
+        StorageError: no folder.
     """
 
     def __init__(
@@ -121,7 +126,7 @@ class BlobServer:
         """Lets workers fetch a blob.
 
         Args:
-            data: its bytes (uint8), which must not change until `withdraw`; None if it is in the store;
+            data: its bytes (uint8), which must not change until `withdraw`; None if it is in the store.
             readers: whose keys may; those of all admitted workers unless given.
         """
         if data is not None:
@@ -274,7 +279,7 @@ class BlobServer:
                 break
             except OSError as error:
                 if attempt + 1 == tries or not known:
-                    what = f"port {known} is taken by another program, and workers know this run by it"
+                    what = f"port {known} is used by another program, and workers know this run by it: stop that one"
                     raise UsageError(f"large blobs cannot be served on {host}: {what if known else error}") from None
                 threading.Event().wait(0.1)
         save_settings(run, port=found)

@@ -42,7 +42,8 @@ def unpack(data: Buffer, out: np.ndarray) -> None:
     """Writes the chunk that `packed` was given.
 
     Args:
-        data: its bytes, joined; out: uint8, as long as the chunk.
+        data: its bytes, joined.
+        out: uint8, as long as the chunk.
 
     Raises:
         InvalidProofError: it is no chunk of this length.

@@ -35,8 +35,10 @@ class NatsCluster(msgspec.Struct, frozen=True):
     """Servers that somebody else starts.
 
     Attributes:
-        servers: URLs, as workers reach them too; key: that the servers' configuration was made from; key_file: where
-        it is; certificate: in DER, the servers' own or their authority's; empty: a usual authority signed theirs;
+        servers: URLs, as workers reach them too.
+        key: that the servers' configuration was made from.
+        key_file: where it is.
+        certificate: in DER, the servers' own or their authority's; empty if a usual authority signed theirs.
         names: hosts by which workers reach the manager itself, for large blobs.
     """
 
@@ -62,7 +64,9 @@ def cluster_of(
     """What the options of a command say.
 
     Args:
-        urls: each may be several with commas between; authority: a certificate in PEM; names: of the manager's machine.
+        urls: each may be several with commas between.
+        authority: a certificate in PEM.
+        names: of the manager's machine.
 
     Raises:
         UsageError: no TLS, too many servers, no key, or a certificate that is none.
@@ -72,7 +76,7 @@ def cluster_of(
         raise UsageError(f"--nats: expected 1 to {MOST_SERVERS} servers, got {len(servers)}; workers find the others")
     if key_file is None:
         raise UsageError(
-            "--nats needs --nats-key FILE: podlt key nats FILE makes it, and prints what the servers must be told"
+            "--nats needs --nats-key FILE: podlt key nats FILE makes it, and prints what their configuration must hold"
         )
     certificate = b""
     if authority is not None:
@@ -93,7 +97,8 @@ def remembered(folder: Path) -> NatsCluster | None:
         folder: `RUN/nats`.
 
     Raises:
-        UsageError: its key is not where it was; StorageError: malformed.
+        UsageError: its key is not where it was.
+        StorageError: malformed.
     """
     path = folder / FILE
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Looks at a cluster before a run begins there: was it told what it must be, and if not, which lines are missing?
+"""Looks at a cluster before a run begins there: is it configured as it must be, and if not, which lines are missing?
 
 Only servers know their configuration; so each is tried as it will be used: by the manager's key, as the administrator
 who is asked about connections, and by a connection that it has to ask about.
@@ -36,10 +36,11 @@ class _Unreachable(Exception):
 
 
 def examine(cluster: NatsCluster, tell: Callable[[str], object] = lambda line: None) -> None:
-    """Returns if the cluster can be used; servers that are away are told, as long as one is there.
+    """Returns if the cluster can be used; servers that cannot be reached are reported, as long as one can.
 
     Raises:
-        EngineError: none can be reached; UsageError: one was not told what it must be: says which lines are missing.
+        EngineError: none can be reached.
+        UsageError: one is not configured as it must be: says which lines are missing.
     """
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of connections that end early, it has much to say
     away = asyncio.run(_examine(cluster))

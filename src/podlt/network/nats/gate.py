@@ -39,7 +39,7 @@ from podlt.network.nats.login import Options, Pass, check_login, issuer_key, man
 from podlt.network.nats.refusals import MOST_CONNECTIONS, Penalties, Refusals
 
 MESSAGES_PER_SECOND = 1000
-"""What no honest worker sends: pieces are large, and records few. Bytes are for the link to limit, which knows how
+"""What no honest worker sends: chunks are large, and records few. Bytes are for the link to limit, which knows how
 many are due."""
 
 LARGE = 64 * 1024
@@ -59,12 +59,16 @@ class Gate:
     """Lets workers in.
 
     Args:
-        register: of the run; key: its manager's; servers: URLs; certificate: theirs, in DER (empty: an authority's);
-        gone: is called, on the gate's thread, with the key of a worker that was cut off, and the reason;
-        count: is called there with the number of workers that are connected, and bytes from and to them so far;
-        tell: is called with a line for each thing worth one; clock: milliseconds since 1970;
-        cluster: the key that the servers' configuration was made from, where other managers share them; by default
-        the servers are this manager's alone.
+        register: of the run.
+        key: its manager's.
+        servers: URLs.
+        certificate: theirs, in DER (empty: an authority's).
+        gone: is called, on the gate's thread, with the key of a worker that was cut off, and the reason.
+        count: is called there with the number of workers that are connected, and bytes from and to them so far.
+        tell: is called with a line for each thing worth one.
+        clock: milliseconds since 1970.
+        cluster: the key that the servers' configuration was made from, where other managers share them; by default the
+            servers are this manager's alone.
     """
 
     def __init__(
@@ -189,7 +193,7 @@ class Gate:
                 await asyncio.sleep(0.1)
 
     async def _be_alone(self) -> None:
-        """Refuses to stand beside another manager of the same run: workers would be told two things.
+        """Refuses to serve a run that another manager serves: workers would hear two things.
 
         Raises:
             EngineError: there is one.
@@ -227,14 +231,14 @@ class Gate:
         try:
             request = read_request(message.data)
         except InvalidProofError as error:
-            self._tell(f"ignored a question of the NATS server: {error}")
+            self._tell(f"ignored an auth request of the NATS server: {error}")
             return
         try:
             answer = self._judge(request, now)
         except InvalidProofError as error:
             answer = refuse(request, self._issuer, str(error), now)
         except PodltError as error:  # a full disk, a spoiled file: nobody comes in, and those inside work on
-            self._tell(f"nobody can be let in: {error}")
+            self._tell(f"no worker can be admitted: {error}")
             answer = refuse(request, self._issuer, "the manager cannot decide", now)
         if answer is not None:
             await self._system.publish(message.reply, answer)
@@ -275,9 +279,9 @@ class Gate:
                     await self._open(LOOK_SECONDS)
                 await self._look()
             except PodltError as error:
-                self._tell(f"cannot look who is connected: {error}")
+                self._tell(f"cannot list the connections: {error}")
             except Exception as error:  # the server is away at this moment
-                self._tell(f"cannot look who is connected: {type(error).__name__}")
+                self._tell(f"cannot list the connections: {type(error).__name__}")
 
     async def _look(self) -> None:
         """Cuts off who may not be connected any more, sends too much, or is connected too often."""
@@ -297,7 +301,7 @@ class Gate:
             if barred is not None:
                 await self._cut(connections, key, barred.reason)
             elif sent > MESSAGES_PER_SECOND * max(passed, LOOK_SECONDS):
-                reason = f"sent {sent} small messages in {passed:.1f} s"
+                reason = f"rate limit: {sent} small messages in {passed:.1f} s (limit {MESSAGES_PER_SECOND} a second)"
                 self._penalties.put(key, reason)
                 await self._cut(connections, key, reason)
             elif len(connections) > MOST_CONNECTIONS:

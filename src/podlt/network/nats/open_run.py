@@ -36,11 +36,16 @@ class OpenRun:
     """A run's servers, its gate, and the manager's link.
 
     Args:
-        host: the address that a server of the run's own listens on; port: 0 for any; advertise: hosts by which workers
-        reach this machine; websocket: a port for WebSocket, 0 for any, None for none (what is not told stays as it was
-        when the run began); cluster: servers that are there already, instead of an own one; by default those that the
-        run is on already, if it is; uses: for how many workers the first invitation is; tell: is called with a line
-        for each thing worth one; count: see `Gate`.
+        host: the address that a server of the run's own listens on.
+        port: 0 for any.
+        advertise: hosts by which workers reach this machine.
+        websocket: a port for WebSocket, 0 for any, None for none (unless given, host, port and names stay as they were
+            when the run began).
+        cluster: servers that are there already, instead of an own one; by default those that the run is on already, if
+            it is.
+        uses: for how many workers the first invitation is.
+        tell: is called with a line for each thing worth one.
+        count: see `Gate`.
     """
 
     def __init__(
@@ -174,7 +179,7 @@ class _Link(NatsManager):
 
     def flooded(self, key: bytes) -> None:
         """A worker sent far more than can be read: it is shut out for a while, and its backlog is as it was."""
-        self.gate.kick(key, "more messages than anybody can read", SHUT_OUT_SECONDS)
+        self.gate.kick(key, "inbox full: more messages than the manager can read", SHUT_OUT_SECONDS)
 
     def close(self) -> None:
         """Ends the link, the gate and the server."""
@@ -187,12 +192,13 @@ def read_invitation(text: str) -> inv.Invitation:
     """An invitation from its line, or from a file with it.
 
     Raises:
-        UsageError: it is none, or was changed on its way; StorageError: the file cannot be read.
+        UsageError: it is none, or was changed on its way.
+        StorageError: the file cannot be read.
     """
     if not text.strip().startswith(inv.PREFIX):
         path = Path(text)
         if len(text) > LONGEST_NAME or not _is_file(path):
-            raise UsageError(f"{text[:80]}: no invitation ({inv.PREFIX}...), and no file with one")
+            raise UsageError(f"{text[:80]}: expected an invitation ({inv.PREFIX}...) or a file with one")
         text = read_whole(path, MAX_INVITATION).decode("ascii", errors="replace")
     return inv.read(text.strip())
 

@@ -1,4 +1,4 @@
-"""How workers come to a run: they are told what there is to do, ask to be admitted, and sign the terms they get."""
+"""How workers join a run: they get its setup, ask to be admitted, and sign the terms they are offered."""
 
 from __future__ import annotations
 
@@ -26,9 +26,14 @@ class JoinHandler:
     """Greets whoever comes, and keeps who wants to be admitted.
 
     Args:
-        job: of the run; link: to the workers; arithmetic: the digest that a worker's own must be; clock: the manager's
-        attention; heartbeat_seconds: how often, in seconds, a worker is told to join that does not; blob_server: as the engine's;
-        as_blob: whether so many bytes go as a blob; updates_as_blobs: whether updates do.
+        job: of the run.
+        link: to the workers.
+        arithmetic: the digest that a worker's own must be.
+        clock: the manager's attention.
+        heartbeat_seconds: how often a worker that did not join is asked to.
+        blob_server: as the engine's.
+        as_blob: whether so many bytes go as a blob.
+        updates_as_blobs: whether updates do.
 
     Attributes:
         head: the last tree head that is on the disk, as a signed note; empty while the log is.
@@ -82,9 +87,10 @@ class JoinHandler:
         return m.INLINE + (0 if self._program_as_blob else len(self._program))
 
     def greet(self, peer: Peer, hello: m.Hello) -> None:
-        """Somebody wants to know what there is to do."""
+        """Sends the setup, as far as the allowance of whoever asks goes."""
         if hello.version != m.VERSION:
-            reason = f"this manager speaks version {m.VERSION}, and the worker version {hello.version}: update podlt"
+            got = f"expected {m.VERSION}, got {hello.version}"
+            reason = f"unsupported version of the messages: {got}; install the podlt that the manager uses"
             self._send(peer, m.JoinRefused(reason=reason))
         elif self._run:
             self._known.add(peer.key)
@@ -96,8 +102,9 @@ class JoinHandler:
         if join.run != self._run or self._clock.now < peer.returns:
             return
         if join.arithmetic != self._arithmetic or join.differing:
-            where = f"; the first operation that differs is {join.differing}" if join.differing else ""
-            self._send(peer, m.JoinRefused(reason=f"this machine computes other bits than the run needs{where}"))
+            where = f"; first differing operation: {join.differing}" if join.differing else ""
+            got = f"expected {self._arithmetic}, got {join.arithmetic}"
+            self._send(peer, m.JoinRefused(reason=f"this machine computes other bits: {got}{where}"))
             return
         peer.process = join.process
         if peer.number is not None:
@@ -117,7 +124,7 @@ class JoinHandler:
         if peer.number is not None:
             self._welcome(peer, peer.number)
         elif not all(check.holds() for check in join_checks(self._run, peer.key, said.terms, said.signatures)):
-            self._send(peer, m.JoinRefused(reason="the signature on joining does not hold"))
+            self._send(peer, m.JoinRefused(reason="invalid signature on the join terms"))
         else:
             known = self._arrived.get(peer.key)
             if known is None or known.terms is None or known.terms.seen <= said.terms.seen:
@@ -146,7 +153,7 @@ class JoinHandler:
         self._arrived.pop(peer.key, None)
 
     def _setup_message(self) -> bytes:
-        """What there is to do, as a message; signed anew where the log has grown."""
+        """The setup; signed anew where the log has grown."""
         head = self.head
         if self._setup is None or self._setup[0] != head:
             setup = m.Setup(

@@ -1,8 +1,8 @@
 """The engine `nats`: workers on machines of strangers. The manager's side, over any link that may lose messages.
 
-Nothing rests on a message arriving. A worker says every two seconds which tasks it has: what it does not have is sent
-again; pieces that are missing are asked for; openings are asked for until they come. Workers answer a task that they
-did already from memory, with the same commitment. So links, servers and the manager itself may fail at any moment.
+Nothing rests on a message arriving. A worker's heartbeats name the tasks that it has: others are sent again;
+missing chunks are asked for; openings are asked for until they come. Workers answer a task that they did already from
+memory, with the same commitment. So links, servers and the manager itself may fail at any moment.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SILENCE_TIMEOUT = 15.0
 """Seconds of silence after which a worker counts as gone."""
 
 STEP, SHORT_STEP = 0.25, 0.02
-"""How long the engine waits for messages at a time, in seconds; and while something comes beside them."""
+"""How long the engine waits for messages at a time, in seconds; and while updates are uploaded."""
 
 MOST_STRIKES = 2000  # useless messages that a round may bring from one worker before it is shut out
 BACKLOG = 2**20
@@ -49,10 +49,16 @@ class NetworkEngine:
     """Carries tasks to workers that come and go.
 
     Args:
-        job: of the run; link: to the workers; arithmetic: the digest that a worker's own must be (see `checks`);
-        silence_timeout: seconds of silence after which a worker is gone; heartbeat_seconds: how often workers sends a heartbeat;
-        blob_server: for large blobs, else in pieces through the link; large: from more than how many bytes on a blob is one;
-        deltas: whether to publish what changed; tell: is told how parameters went out; clock: seconds, monotonic.
+        job: of the run.
+        link: to the workers.
+        arithmetic: the digest that a worker's own must be (see `worker.preflight`).
+        silence_timeout: seconds of silence after which a worker is gone.
+        heartbeat_seconds: seconds between two heartbeats of a worker.
+        blob_server: for large blobs, else all goes in messages.
+        large: more bytes than these go as a blob.
+        deltas: whether to publish what changed.
+        tell: called with how the parameters of each round went out.
+        clock: seconds, monotonic.
 
     Raises:
         EngineError: there is not enough memory for the parameters and the block.
@@ -298,6 +304,8 @@ class NetworkEngine:
         """Takes what has come."""
         for key, raw in self._link.receive(seconds):
             peer = self._peer(key)
+            if peer.strikes > MOST_STRIKES:  # it was dropped: what had come before that
+                continue
             peer.heard = self._time.now
             try:
                 said = m.from_worker(raw)
@@ -305,10 +313,11 @@ class NetworkEngine:
             except PodltError as error:
                 peer.strikes += 1
                 event = None
-                self._lose(peer, f"sent what is no message: {error}")
+                self._lose(peer, f"malformed message: {error}")
             if peer.strikes > MOST_STRIKES:
-                self.refused(Member(key), "too many useless messages")
-                self._lose(peer, "too many useless messages")
+                reason = f"too many useless messages (limit {MOST_STRIKES} a round)"
+                self._lose(peer, reason)
+                self.refused(Member(key), reason)
                 self._link.drop(key)
             if event is not None:
                 yield event
@@ -320,12 +329,12 @@ class NetworkEngine:
         self._joining.remind(peer)
 
     def _uploads(self) -> Iterator[Event]:
-        """Updates that came beside the messages."""
+        """Updates that were uploaded."""
         for event, key, error in self._round.uploaded(self._time.now):
             if event is not None:
                 yield event
             else:
-                self._lose(self._peers.get(key), f"uploaded something else than it committed to: {error}")
+                self._lose(self._peers.get(key), f"upload does not match its commitment: {error}")
 
     def _give(self, peer: Peer, want: m.GetChunks) -> None:
         """Takes note of chunks that a worker misses, of what it may have."""
@@ -354,7 +363,7 @@ class NetworkEngine:
     def _find_silent(self) -> None:
         for peer in list(self._by_number.values()):
             if self._time.now - peer.heard > self._silence_timeout:
-                self._lose(peer, f"was silent for {self._silence_timeout:.0f} s")
+                self._lose(peer, f"timed out: not heard for {self._silence_timeout:.0f} s")
 
     def _lose(self, peer: Peer | None, reason: str) -> None:
         if peer is None:

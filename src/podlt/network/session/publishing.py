@@ -48,8 +48,10 @@ class Publication(msgspec.Struct, frozen=True):
     """How the parameters of a round went out.
 
     Attributes:
-        size: of the parameters in bytes; sent: of what was published instead, once, however many fetch it;
-        form: "whole", "delta", or "same" where nothing had changed; way: "messages", "https" or "store";
+        size: of the parameters in bytes.
+        sent: of what was published instead, once, however many fetch it.
+        form: "whole", "delta", or "same" where nothing had changed.
+        way: "messages", "https" or "store".
         seconds: that it took to find what changed.
     """
 
@@ -64,9 +66,12 @@ class Publisher:
     """Publishes the parameters of each round.
 
     Args:
-        state: their bytes (uint8), which change only between rounds; link: to the workers; blob_server: for large blobs, if
-        there is one; as_blob: whether parameters, and what changed in them, go there; choice: decides what is tried;
-        tell: is told of each round.
+        state: their bytes (uint8), which change only between rounds.
+        link: to the workers.
+        blob_server: for large blobs, if there is one.
+        as_blob: whether parameters, and what changed in them, go there.
+        choice: decides what is tried.
+        tell: called for each round.
 
     Attributes:
         allowance: how many bytes of the last publication each worker has to fetch.
@@ -148,7 +153,7 @@ class Publisher:
         return self._said if digest == self._now else None
 
     def blob(self, digest: bytes) -> np.ndarray | None:
-        """A blob that comes in pieces, if workers may have it now."""
+        """A blob that comes in chunks, if workers may have it now."""
         if digest == self._now:
             return self._state
         return self._encoded.get(digest)
@@ -224,7 +229,8 @@ class DeltaChoice:
     """Decides a round ahead whether to try.
 
     Args:
-        policy: "auto" as it pays, or "always" or "never"; clock: seconds, monotonic.
+        policy: "auto" as it pays, or "always" or "never".
+        clock: seconds, monotonic.
 
     Attributes:
         planned: whether the next round's parameters are to be encoded as what changed.

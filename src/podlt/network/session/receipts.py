@@ -36,11 +36,13 @@ class ReceiptSender:
     """Receipts of one run.
 
     Args:
-        run: its directory; link: to the workers; pause: seconds between two answers to one worker;
+        run: its directory.
+        link: to the workers.
+        pause: seconds between two answers to one worker.
         clock: seconds, monotonic.
 
     Attributes:
-        logged: how many entries the log has, as far as workers were told.
+        logged: how many entries of the log workers have heard of.
     """
 
     def __init__(self, run: Path, link: ManagerLink, pause: float, clock: Callable[[], float] = time.monotonic) -> None:

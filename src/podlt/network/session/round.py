@@ -76,7 +76,8 @@ class RoundInFlight:
         """A round begins: what came in the one before is not needed any more.
 
         Args:
-            deal_id: tells its messages from those of an earlier attempt at the same round; count: of the tasks;
+            deal_id: tells its messages from those of an earlier attempt at the same round.
+            count: of the tasks.
             fetched: how many bytes each worker fetches before it can begin.
         """
         self.deal_id, self._tasks, self._opening = deal_id, {}, None
@@ -107,7 +108,9 @@ class RoundInFlight:
         """Sends a task to its holder.
 
         Args:
-            lines: their bytes; digest: of these, where they are too long to go with the task; count: of lines.
+            lines: their bytes.
+            digest: of these, where they are too long to go with the task.
+            count: of lines.
         """
         self._opening = None  # what is dealt now must be committed to before anything else is opened
         inline = lines.tobytes() if len(lines) <= m.INLINE else b""
@@ -275,11 +278,11 @@ class RoundInFlight:
         for dealt in self._tasks.values():
             taken = now - dealt.sent
             if closed and dealt.whole and not dealt.opened:
-                found.append((dealt, f"did not open its commitment within {self._silence_timeout:.0f} s"))
+                found.append((dealt, f"timed out: commitment not opened within {self._silence_timeout:.0f} s"))
             elif not dealt.whole and self._uploads and dealt.answer is not None:
                 found += [(dealt, reason)] if (reason := self._too_slow(dealt, now)) else []
             elif not dealt.whole and taken > limit + dealt.work.as_blob * len(dealt.lines) / SLOWEST:
-                found.append((dealt, f"late: no answer after {taken:.0f} s, and {limit:.0f} s would have been long"))
+                found.append((dealt, f"timed out: no answer after {taken:.0f} s (limit {limit:.0f} s)"))
         return found
 
     def _too_slow(self, dealt: InFlight, now: float) -> str:
@@ -293,9 +296,10 @@ class RoundInFlight:
         most = 2 * self._silence_timeout + self._update_bytes / SLOWEST
         if now - dealt.heard > 2 * self._silence_timeout:
             self._blob_server.store.check_room(self._update_bytes - came)  # or it is our own fault
-            return f"late: nothing of its update came for {now - dealt.heard:.0f} s"
+            limit = 2 * self._silence_timeout
+            return f"timed out: no byte of its update for {now - dealt.heard:.0f} s (limit {limit:.0f} s)"
         if now - dealt.answered > most:
-            return f"late: its update took more than {most:.0f} s"
+            return f"timed out: its update is incomplete after {now - dealt.answered:.0f} s (limit {most:.0f} s)"
         return ""
 
     def _is_on_its_way(self, asked: InFlight, now: float) -> bool:
