@@ -90,7 +90,7 @@ def test_what_cannot_be_used_is_named_before_anything_is_made(folder: Path, faul
         ("[training]\nworkers = 2\n", "at least 3"),
         ("[training]\nworkers = 12\nworkerz = 3\n", "workerz"),
         ("[training]\nblock_lines = 0\n", "block_lines"),
-        ("[training]\nblock_lines = 10\nfragment_lines = 11\n", "fragment_lines 11"),
+        ("[training]\nblock_lines = 10\nfragment_lines = 11\n", "fragment_lines: expected at most"),
         ("[training]\nlocal_steps = 3\n", "local_lr"),
         ("[protocol]\npreset = 'lenient'\n", "lenient|preset"),
         ("[speed]\nfast = true\n", "speed"),
