@@ -24,7 +24,7 @@ def combine(updates: Sequence[torch.Tensor], out: torch.Tensor) -> None:
 def mean(updates: Sequence[torch.Tensor], divisor: int, arithmetic: str, out: torch.Tensor) -> bool:
     """The sum of updates over a number of lines.
 
-    Stock programs add in the given order; exact ones add without any, so that a tree of aggregators gives the same.
+    Stock programs add in the given order; exact ones add without any.
 
     Args:
         updates: float32 vectors of one length.

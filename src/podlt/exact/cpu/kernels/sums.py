@@ -177,27 +177,3 @@ def scatter_rows(base: Array, index: Array, x: Array, bits: int, out: Array) -> 
         for j in range(width):
             out[i, j] = rounded(total[i, j], e)
     return is_finite(top)
-
-
-@kernel
-def add_weighted(x: Array, weight: int, e: int, bits: int, total: Array) -> None:
-    """total[i] += weight * the units of x[i], of 2**(e - bits) each, for float32 (n,) and int64 (n,): see `average`."""
-    scale = power64(bits - e)
-    for i in range(len(x)):
-        total[i] += weight * units(x[i], scale)
-
-
-@kernel
-def largest(x: Array) -> np.uint32:
-    """The bits of the largest magnitude of float32 (n,)."""
-    top = np.uint32(0)
-    for i in range(len(x)):
-        top = max(top, magnitude(x[i]))
-    return top
-
-
-@kernel
-def round_units(total: Array, e: int, out: Array) -> None:
-    """out[i] = total[i] * 2**e, rounded to float32 once; int64 (n,) to float32 (n,)."""
-    for i in range(len(total)):
-        out[i] = rounded(total[i], e)
