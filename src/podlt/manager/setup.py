@@ -138,7 +138,8 @@ class Session:
     def _capture(self, fields: list[FieldSpec]) -> Captured:
         """The program, and the parameters that the run begins with."""
         lines = tried_lines(self.recipe, self.data.train)
-        return capture(self.model, self.loss, fields, self.recipe.program_arithmetic, lines)
+        arithmetic, most = self.recipe.program_arithmetic, min(self.recipe.training.block_lines, self.data.train.lines)
+        return capture(self.model, self.loss, fields, arithmetic, lines, most)
 
     def _name_given(self, program: Program, captured: Captured) -> None:
         """Has the recipe name the first parameters where no seed gives them, so that its terms bind them.
