@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from pinned_recipe import with_data_of_the_vector
+
 from podlt.canonical import encode
 from podlt.crypto import SigningKey, digest
 from podlt.log.merkle import EMPTY_ROOT, Tree, leaf_hash
@@ -43,6 +45,7 @@ def honest_run() -> tuple[World, MemoryLog]:
         return [make_player(Always if i == CHEATER else Player, i, SEED, gossip) for i in range(WORKERS)]
 
     world = World(Scenario(lines=60, epochs=2, block_lines=6, deposit=5, tested=True), players, SEED, log)
+    world.recipe = with_data_of_the_vector(world.recipe)
     world.begin()
     world.play()
     return world, log
@@ -83,7 +86,7 @@ def signed(bodies: Bodies) -> MemoryLog:
         batch, at = bodies[start:size], start
         for body in batch:
             tree.append(leaf_hash(body))
-        log.append(at, batch, sign_head(Head(seat, size, tree.root()), WORLD.key))
+        log.append(at, batch, sign_head(Head(origin, size, tree.root()), WORLD.key))
         start = size
     return log
 

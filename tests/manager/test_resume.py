@@ -92,7 +92,7 @@ def test_a_run_that_was_interrupted_before_its_first_round_begins_when_it_is_res
 def test_a_figure_that_is_not_finite_neither_stops_a_run_nor_goes_unsaid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podlt.manager.metrics._loss", lambda *_: torch.tensor(float("nan")))
+    monkeypatch.setattr("podlt.manager.metrics.NAMED", {"cross_entropy": lambda *_: torch.tensor(float("nan"))})
     trained = train_near(tmp_path / "run", tiny_recipe(epochs=2), entropy=seeded(1))
     assert set(trained.result.metrics) == {"accuracy"}
     assert [event.epoch for event in trained.of(ev.Unmeasured)] == [0, 1]
@@ -107,7 +107,7 @@ def test_figures_that_fail_do_not_stop_a_run(tmp_path: Path, monkeypatch: pytest
     def fails(*_: object) -> None:
         raise RuntimeError("the size of tensor a must match")
 
-    monkeypatch.setattr("podlt.manager.metrics._loss", fails)
+    monkeypatch.setattr("podlt.manager.metrics.NAMED", {"cross_entropy": fails})
     trained = train_near(tmp_path / "run", tiny_recipe(epochs=2), entropy=seeded(1))
     assert trained.result.metrics == {}
     assert [entry.figures for entry in entries(tmp_path / "run") if isinstance(entry, e.Measure)] == [[], []]

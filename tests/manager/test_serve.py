@@ -98,7 +98,7 @@ def test_a_run_of_own_machines_takes_no_address(tmp_path: Path) -> None:
     [
         ({"pay_to": "anna"}, "--pay-to is for --open"),
         ({"nats_key": Path("x")}, "are for --nats URL"),
-        ({"workers": 2}, "training.workers must be at least 3"),
+        ({"workers": 2}, "training.workers: expected at least 3"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused_before_anything_is_made(

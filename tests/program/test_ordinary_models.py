@@ -228,6 +228,18 @@ def test_a_branch_on_the_number_of_lines_is_refused_where_lines_of_the_data_show
         capture(model, "cross_entropy", FOUR, lines=lines_of(FOUR, 24))
 
 
+def test_a_branch_on_the_number_of_lines_is_refused_where_the_largest_fragment_shows_it() -> None:
+    model = layer(lambda self, x: inner(self, x) * (2 if x.shape[0] > 200 else 1))
+    capture(model, "cross_entropy", FOUR, most=200)
+    with pytest.raises(UnsupportedError, match="on a batch of 201"):
+        capture(model, "cross_entropy", FOUR, most=201)
+
+
+def test_a_step_that_is_written_otherwise_for_many_lines_and_computes_the_same_is_taken() -> None:
+    model = layer(lambda self, x: inner(self, x) * 2 if x.shape[0] > 200 else inner(self, x) + inner(self, x))
+    capture(model, "cross_entropy", FOUR, most=300)
+
+
 def test_a_class_out_of_range_is_found_in_lines_of_the_data() -> None:
     with pytest.raises(UnsupportedError, match="out of bounds"):
         capture(nn.Linear(4, 3), "cross_entropy", FOUR, lines={"x": torch.rand(2, 4), "y": torch.tensor([0, 3])})

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 
 import hypothesis.strategies as st
 import msgspec
+from pinned_recipe import with_data_of_the_vector
 
-from podlt.canonical import from_json, to_json
 from podlt.crypto import SigningKey, digest
 from podlt.dice import Dice
 from podlt.protocol import entries as e
@@ -22,7 +20,6 @@ from podlt.verify import Verification, verify_log
 from podlt.verify.documents import Documents
 
 SEED = digest("test/1", b"scripted")
-VECTOR = Path(__file__).parents[1] / "vectors" / "log-3.json"
 
 
 class Scripted(Player):
@@ -53,12 +50,6 @@ def scripted_world(scenario: Scenario, workers: int, seed: bytes = SEED) -> tupl
     world.recipe = with_data_of_the_vector(world.recipe)
     world.begin()
     return world, log
-
-
-def with_data_of_the_vector(recipe: bytes) -> bytes:
-    """A simulated run has no data: what data sections gained since the vector was written changes no transcript."""
-    vector = json.loads(json.loads(VECTOR.read_text())["recipe"])
-    return to_json({**from_json(recipe), "data": vector["data"]})
 
 
 SCENARIO = Scenario(lines=90, epochs=2, block_lines=20, fragment_lines=3, deposit=40, tested=True)

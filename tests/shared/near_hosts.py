@@ -81,13 +81,13 @@ def hosts_in_threads() -> Iterator[None]:
 _programs: dict[tuple[Any, ...], Program] = {}
 
 
-def captured_once(model: nn.Module, loss: Any, fields: Sequence[FieldSpec], arithmetic: str, lines: Any) -> Captured:
+def captured_once(model: nn.Module, loss: Any, fields: Sequence[FieldSpec], arithmetic: str, *tried: Any) -> Captured:
     """`podlt.program.capture.capture`, which takes a model that looks the same for the same."""
     if type(model) is not nn.Sequential:  # it has code of its own
-        return capturing.capture(model, loss, fields, arithmetic, lines)
+        return capturing.capture(model, loss, fields, arithmetic, *tried)
     looks = (str(model), loss, tuple(fields), arithmetic)
     if looks not in _programs:
-        _programs[looks] = capturing.capture(model, loss, fields, arithmetic, lines).program
+        _programs[looks] = capturing.capture(model, loss, fields, arithmetic, *tried).program
     return Captured(_programs[looks], capturing.state_of(model))
 
 

@@ -142,8 +142,10 @@ class TrainingRun:
 
     def _capture(self, fields: list[FieldSpec]) -> Captured:
         """The program, and the parameters that the run begins with."""
-        lines = tried_lines(self.recipe, self.inputs.data.train)
-        return capture(self.inputs.model, self.inputs.loss, fields, self.recipe.program_arithmetic, lines)
+        train, arithmetic = self.inputs.data.train, self.recipe.program_arithmetic
+        most = min(self.recipe.training.block_lines, train.lines)
+        lines = tried_lines(self.recipe, train)
+        return capture(self.inputs.model, self.inputs.loss, fields, arithmetic, lines, most)
 
     def _make(self, program: Program, entropy: Entropy) -> None:
         """Makes the directory, once nothing that the user gave can be wrong any more."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
@@ -31,6 +32,9 @@ from podlt.program.validate import validate
 
 SIZES = (5, 7, 11)
 """The numbers of lines of the three captures: pairwise different, and no common size of a model's layers."""
+
+TRIED_BYTES = 2**28
+"""How large the lines may be with which the largest fragment is traced."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ def capture(
     fields: Sequence[FieldSpec],
     arithmetic: str = STOCK_ARITHMETIC,
     lines: Mapping[str, torch.Tensor] | None = None,
+    most: int = 0,
 ) -> Captured:
     """The training step of a model as a program.
 
@@ -66,6 +71,7 @@ def capture(
         fields: inputs and labels.
         arithmetic: whose operations the program may hold.
         lines: some lines of the data, on which the program is held against the module; made up where there are none.
+        most: how many lines a fragment may have at most: the step is traced at this size too.
 
     Raises:
         UnsupportedError: the step cannot be held by a program; names the operation and the place in the user's code.
@@ -73,27 +79,30 @@ def capture(
     model = unwrapped(model)
     check_module(model)
     model = own_copy(model)
-    tried_on = _enough(lines) if lines else example(fields, LINES)
+    tried_on = _enough(lines, LINES) if lines else example(fields, LINES)
     with torch.compiler.set_stance("force_eager"):
         trial = try_out(WithLoss(model, SummedLoss(loss, fields)), tried_on)
         for name, parameter in model.named_parameters():
             if name in trial.unused:
                 parameter.requires_grad_(False)  # as PyTorch's optimisers skip it: no decay, no state
         state = state_of(model)
-        draft = _draft(model, SummedLoss(loss, fields, mean=trial.mean), fields, arithmetic)
-        program, least = draft.program(type(model).__name__)
+        draft = _Draft(model, SummedLoss(loss, fields, mean=trial.mean), fields, arithmetic)
+        program, least = draft.program()
         fault = check_sums(draft.whole, draft.place, state, tried_on, least)
         if fault:
             raise UnsupportedError(f"{type(model).__name__} cannot be captured: {fault}")
-        sizes = sorted({*(n for n in (1, 2) if n >= least), LINES, len(next(iter(tried_on.values())))})
-        check_numbers(program, draft.module, state, sizes, tried_on)
+        sizes = {*(n for n in (1, 2) if n >= least), LINES, len(next(iter(tried_on.values())))}
+        most = min(most, TRIED_BYTES // sum(8 * prod(field.shape) for field in fields))
+        if most > max(SIZES) and draft.at(most) != draft.document(most):
+            sizes.add(most)  # traced otherwise there: its numbers decide
+        check_numbers(program, draft.module, state, sorted(sizes), _enough(tried_on, max(sizes)))
     return Captured(program, state, _notices(trial.unused))
 
 
-def _enough(lines: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Lines of the data, repeated where there are too few to be cut."""
+def _enough(lines: Mapping[str, torch.Tensor], wanted: int) -> dict[str, torch.Tensor]:
+    """Lines of the data, repeated where there are too few."""
     count = len(next(iter(lines.values())))
-    return {name: value.repeat(-(-LINES // count), *[1] * (value.ndim - 1)) for name, value in lines.items()}
+    return {name: value.repeat(-(-wanted // count), *[1] * (value.ndim - 1)) for name, value in lines.items()}
 
 
 def _notices(unused: Sequence[str]) -> tuple[str, ...]:
@@ -105,19 +114,48 @@ def _notices(unused: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-@dataclass(frozen=True)
 class _Draft:
-    """A step as it was captured, with the places of its nodes in the user's code."""
+    """A step as it is traced, for any number of lines.
 
-    module: WithLoss
-    whole: Program
-    places: Sequence[str]
+    Args:
+        model: stays as it is.
+        step: its loss, summed over lines.
+        fields: inputs and labels.
+        arithmetic: whose operations a program may hold.
+
+    Raises:
+        UnsupportedError: there is no one document for any number of lines.
+    """
+
+    def __init__(self, model: nn.Module, step: SummedLoss, fields: Sequence[FieldSpec], arithmetic: str) -> None:
+        self.module, self._fields, self._arithmetic = WithLoss(model, step), fields, arithmetic
+        self._places: list[str] = []
+        documents = [self.document(size) for size in SIZES]
+        self._merged = _merge(documents[0], documents[1])
+        if self.at(SIZES[2]) != documents[2]:
+            raise UnsupportedError(f"{NOT_THE_SAME}, or does not grow evenly with the number of lines")
+        self.whole = Program.from_document(self._merged)
+
+    def document(self, lines: int) -> Any:
+        """What a trace for so many lines gives."""
+        with python_seeds(lines):  # what Python code bakes in by chance differs between captures
+            batch = list(example(self._fields, lines).values())
+            # A trace leaves its marks on a module.
+            traced = trace(copy.deepcopy(self.module), batch, [f.name for f in self._fields], self._arithmetic)
+        lowering = Lowering(traced, self._arithmetic)
+        found = lowering.document()
+        self._places = self._places or lowering.places
+        return found
+
+    def at(self, lines: int) -> Any:
+        """What the document for any number of lines says of so many."""
+        return _at(self._merged, lines)
 
     def place(self, node: int) -> str:
-        """Which operation a node is, and where."""
-        return f"{self.whole.nodes[node].operation}{self.places[node]}"
+        """Which operation a node is, and where in the user's code."""
+        return f"{self.whole.nodes[node].operation}{self._places[node]}"
 
-    def program(self, name: str) -> tuple[Program, int]:
+    def program(self) -> tuple[Program, int]:
         """The program, made smaller and validated, and of how few lines it can be run.
 
         Raises:
@@ -127,29 +165,8 @@ class _Draft:
         try:
             validate(program)
         except InvalidProofError as error:
-            raise UnsupportedError(f"{name} cannot be captured: {error}") from error
+            raise UnsupportedError(f"{type(self.module.model).__name__} cannot be captured: {error}") from error
         return program, least_lines(program)[0]
-
-
-def _draft(model: nn.Module, step: SummedLoss, fields: Sequence[FieldSpec], arithmetic: str) -> _Draft:
-    """One document for any number of lines.
-
-    Raises:
-        UnsupportedError: there is none.
-    """
-    documents, places = [], []
-    for size in SIZES:
-        with python_seeds(size):  # what Python code bakes in by chance differs between captures
-            batch = list(example(fields, size).values())
-            # A trace leaves its marks on a module.
-            traced = trace(WithLoss(copy.deepcopy(model), step), batch, [f.name for f in fields], arithmetic)
-        lowering = Lowering(traced, arithmetic)
-        documents.append(lowering.document())
-        places.append(lowering.places)
-    merged = _merge(documents[0], documents[1])
-    if _at(merged, SIZES[2]) != documents[2]:
-        raise UnsupportedError(f"{NOT_THE_SAME}, or does not grow evenly with the number of lines")
-    return _Draft(WithLoss(model, step), Program.from_document(merged), places[0])
 
 
 NOT_THE_SAME = (
