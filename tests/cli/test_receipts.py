@@ -14,7 +14,7 @@ from podlt.canonical import encode
 from podlt.crypto import SigningKey, digest
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.log.tree_head import Head, origin_of, sign_head
-from podlt.network.session.past import ReceiptHistory
+from podlt.network.session.receipts import ReceiptHistory
 from podlt.network.worker.books import WorkerBooks
 from podlt.protocol import entries as e
 from podlt.report.fold import open_log
@@ -86,7 +86,7 @@ def test_another_log_convicts_its_manager_and_the_evidence_can_be_kept(
     assert outcome.code == 1 and "signed another log" in outcome.err
     document = json.loads((tmp_path / "evidence.json").read_text())
     kept = document["contradictions"][0]
-    assert kept["kept"] != document["published_head"] and kept["expected"] != kept["published"]
+    assert kept["note"] != document["published_head"] and kept["expected"] != kept["published"]
     assert podlt("verify", forked, "--jobs", 1).code == 0  # each log alone is sound: only the receipts tell
 
 

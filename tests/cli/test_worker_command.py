@@ -77,9 +77,9 @@ def test_a_time_to_leave_is_a_clock_a_date_or_a_span() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("no-such-file",), "no-such-file: no invitation (podlt1-...), and no file with one"),
-        (("odlt1-" + "A" * 600,), "no invitation (podlt1-...), and no file with one"),
-        (("podlt1-abc",), "damaged or was not copied whole"),
+        (("no-such-file",), "no-such-file: expected an invitation (podlt1-...) or a file with one"),
+        (("odlt1-" + "A" * 600,), "expected an invitation (podlt1-...) or a file with one"),
+        (("podlt1-abc",), "damaged, or not copied completely"),
         (("podlt1-abc", "--memory", "lots"), "expected a size such as 512M or 8G"),
     ],
 )

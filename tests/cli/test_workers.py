@@ -156,7 +156,7 @@ def test_what_cannot_be_done_is_an_error_of_usage(podlt: Podlt, invited: Path, t
 
 @pytest.fixture
 def live(invited: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A run whose server and door work; the door looks often who is connected."""
+    """A run whose server and gate work; the gate looks often who is connected."""
     monkeypatch.setattr("podlt.network.nats.gate.LOOK_SECONDS", 0.2)
     from podlt.network.nats.gate import Gate
     from podlt.network.nats.server import NatsServer
@@ -165,10 +165,10 @@ def live(invited: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     server = NatsServer(invited / "nats", key, host="127.0.0.1")
     server.start()
     register.set_place(server.urls, server.certificate)
-    door = Gate(register, key, [server.url], server.certificate)
-    door.start()
+    gate = Gate(register, key, [server.url], server.certificate)
+    gate.start()
     yield invited
-    door.close()
+    gate.close()
     server.stop()
 
 

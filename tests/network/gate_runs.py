@@ -1,4 +1,4 @@
-"""A run's directory, server and door as a manager has them, and clients: honest ones, and ones that write raw bytes."""
+"""A run's directory, server and gate as a manager has them, and clients: honest ones, and ones that write raw bytes."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class GateRun:
         self.server.start()
         self.register = Registry(run)
         self.register.set_place(self.server.urls, self.server.certificate)
-        self.door = self.new_door()
+        self.gate = self.new_gate()
 
-    def new_door(self) -> Gate:
-        door = Gate(
+    def new_gate(self) -> Gate:
+        gate = Gate(
             self.register,
             MANAGER,
             [self.server.url],
@@ -55,8 +55,8 @@ class GateRun:
             gone=lambda key, reason: self.gone.append((key, reason)),
             tell=self.said.append,
         )
-        door.start()
-        return door
+        gate.start()
+        return gate
 
     def invite(self, uses: int = 100, **options: Any) -> Invitation:
         return self.register.invite(MANAGER, uses=uses, now=milliseconds(), **options)
@@ -70,7 +70,7 @@ class GateRun:
         return await nats.connect(self.server.url, connect_timeout=30, **options)
 
     def close(self) -> None:
-        self.door.close()
+        self.gate.close()
         self.server.stop()
 
 

@@ -177,7 +177,7 @@ def test_another_certificate_than_the_invitations_is_not_talked_to(play: Play) -
     async def case(place: Place) -> None:
         place.fingerprint = bytes(32)
         async with place.client() as client:
-            with pytest.raises(TransferError, match="certificate is not the invitation's"):
+            with pytest.raises(TransferError, match="certificate is not the one that the setup names"):
                 await client.fetch_range(DIGEST, 0, 10)
 
     play(case)
@@ -213,7 +213,7 @@ def test_only_a_pass_for_this_blob_this_purpose_and_this_server_counts() -> None
         with pytest.raises(InvalidProofError, match="not signed"):
             tokens.check(line, purpose, blob, place, now)  # type: ignore[arg-type]
     for late in (now + tokens.LIFETIME // 2, now - tokens.LIFETIME // 2 - 1, now + 10**10):
-        with pytest.raises(InvalidProofError, match="expired, or good for too long"):
+        with pytest.raises(InvalidProofError, match="expired, or valid for too long"):
             tokens.check(line, "read", DIGEST, server, late)
 
 

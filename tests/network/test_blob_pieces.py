@@ -13,12 +13,12 @@ from podlt.network.blobs import sparse
 from podlt.network.blobs.chunks import HEADER, Assembler, message, split
 from podlt.network.blobs.transfer import BadBlobError
 
-PIECE = 64
-blobs = st.binary(max_size=PIECE * 6)
+CHUNK = 64
+blobs = st.binary(max_size=CHUNK * 6)
 
 
 def announced(data: bytes, into: np.ndarray | None = None) -> Assembler:
-    assembler = Assembler(2**20, 2**20, PIECE)
+    assembler = Assembler(2**20, 2**20, CHUNK)
     assembler.announce(blob_digest(data), len(data), into)
     return assembler
 
@@ -27,7 +27,7 @@ def announced(data: bytes, into: np.ndarray | None = None) -> Assembler:
 def test_pieces_in_any_order_and_many_times_make_the_blob_once(data: bytes, dice: object, own: bool) -> None:
     digest = blob_digest(data)
     into = np.full(len(data) + 5, 7, np.uint8) if own else None
-    assembler, pieces = announced(data, into), list(split(digest, data, PIECE))
+    assembler, pieces = announced(data, into), list(split(digest, data, CHUNK))
     sent = pieces + dice.choices(pieces, k=4)  # type: ignore[attr-defined]
     dice.shuffle(sent)  # type: ignore[attr-defined]
     results = [result for piece in sent if (result := assembler.take(piece)) is not None]
@@ -38,24 +38,24 @@ def test_pieces_in_any_order_and_many_times_make_the_blob_once(data: bytes, dice
         assert into.tobytes() == data + b"\7" * 5
 
 
-@given(data=st.binary(min_size=1, max_size=PIECE * 6), dice=st.randoms(use_true_random=False))
+@given(data=st.binary(min_size=1, max_size=CHUNK * 6), dice=st.randoms(use_true_random=False))
 def test_what_is_missing_is_named_and_can_be_filled(data: bytes, dice: object) -> None:
     digest = blob_digest(data)
-    assembler, pieces = announced(data), list(split(digest, data, PIECE))
+    assembler, pieces = announced(data), list(split(digest, data, CHUNK))
     lost = set(dice.sample(range(len(pieces)), dice.randint(1, len(pieces))))  # type: ignore[attr-defined]
     for index, piece in enumerate(pieces):
         assert index in lost or assembler.take(piece) is None
     missing = assembler.missing(digest)
-    assert [offset // PIECE for offset, _ in missing] == sorted(lost)
+    assert [offset // CHUNK for offset, _ in missing] == sorted(lost)
     assert assembler.missing(digest, most=1) == missing[:1]
     results = [assembler.fill(digest, offset, data[offset : offset + length]) for offset, length in missing]
     assert results[-1] is not None and results[-1].tobytes() == data and results[:-1] == [None] * (len(missing) - 1)
 
 
-@given(data=st.binary(min_size=1, max_size=PIECE * 4), dice=st.randoms(use_true_random=False))
+@given(data=st.binary(min_size=1, max_size=CHUNK * 4), dice=st.randoms(use_true_random=False))
 def test_a_changed_piece_is_found_at_the_end_and_the_blob_may_come_again(data: bytes, dice: object) -> None:
     digest = blob_digest(data)
-    assembler, pieces = announced(data), list(split(digest, data, PIECE))
+    assembler, pieces = announced(data), list(split(digest, data, CHUNK))
     which = dice.randrange(len(pieces))  # type: ignore[attr-defined]
     forged = bytearray(pieces[which])
     where = dice.randrange(HEADER.size, len(forged))  # type: ignore[attr-defined]
@@ -65,7 +65,7 @@ def test_a_changed_piece_is_found_at_the_end_and_the_blob_may_come_again(data: b
             assembler.take(piece)
     assert caught.value.digest == digest
     assert assembler.missing(digest, 99) == [
-        (start, min(PIECE, len(data) - start)) for start in range(0, len(data), PIECE)
+        (start, min(CHUNK, len(data) - start)) for start in range(0, len(data), CHUNK)
     ]
     assert [assembler.take(piece) for piece in pieces][-1] is not None
 
@@ -78,40 +78,40 @@ def is_packed(data: bytes, length: int) -> bool:
     return True
 
 
-@given(data=blobs, junk=st.binary(max_size=2 * PIECE), offset=st.integers(0, 8 * PIECE) | st.integers(0, 2**64 - 1))
+@given(data=blobs, junk=st.binary(max_size=2 * CHUNK), offset=st.integers(0, 8 * CHUNK) | st.integers(0, 2**64 - 1))
 def test_a_piece_that_the_sender_would_not_cut_is_refused(data: bytes, junk: bytes, offset: int) -> None:
     digest, into = blob_digest(data), np.full(len(data), 7, np.uint8)
-    cuts = {start: min(PIECE, len(data) - start) for start in range(0, max(1, len(data)), PIECE)}
+    cuts = {start: min(CHUNK, len(data) - start) for start in range(0, max(1, len(data)), CHUNK)}
     assume(cuts.get(offset) != len(junk) and not is_packed(junk, cuts.get(offset, 0)))
-    with pytest.raises(InvalidProofError, match=r"not one that its sender cuts|not a packed piece"):
+    with pytest.raises(InvalidProofError, match=r"invalid offset or length|not a packed chunk"):
         announced(data, into).take(message(digest, len(data), offset, junk))
     with pytest.raises(InvalidProofError, match="another length than announced"):
         announced(data, into).take(message(digest, len(data) + 1, offset, junk))
     assert into.tobytes() == b"\7" * len(data)
 
 
-@pytest.mark.parametrize("cut", [0, 1, HEADER.size - 1, HEADER.size, HEADER.size + PIECE - 1])
+@pytest.mark.parametrize("cut", [0, 1, HEADER.size - 1, HEADER.size, HEADER.size + CHUNK - 1])
 def test_a_message_that_is_cut_short_is_refused(cut: int) -> None:
     data = bytes(range(200))
-    piece = next(split(blob_digest(data), data, PIECE))
+    piece = next(split(blob_digest(data), data, CHUNK))
     with pytest.raises(InvalidProofError):
         announced(data).take(piece[:cut])
 
 
 def test_a_blob_that_was_not_announced_takes_no_memory() -> None:
-    assembler = Assembler(2**20, 2**20, PIECE)
-    for piece in split(blob_digest(b"x" * 500), b"x" * 500, PIECE):
+    assembler = Assembler(2**20, 2**20, CHUNK)
+    for piece in split(blob_digest(b"x" * 500), b"x" * 500, CHUNK):
         assert assembler.take(piece) is None
     assert assembler.ignored == 8 and not assembler.missing(blob_digest(b"x" * 500))
 
 
 def test_limits_hold_before_memory_is_taken() -> None:
-    assembler = Assembler(1000, 1500, PIECE)
-    with pytest.raises(StorageError, match="limit of 1000"):
+    assembler = Assembler(1000, 1500, CHUNK)
+    with pytest.raises(StorageError, match="limit 1000"):
         assembler.announce(b"\1" * 32, 2**60)
     assembler.announce(b"\1" * 32, 1000)
     assembler.announce(b"\1" * 32, 1000)
-    with pytest.raises(StorageError, match="500 of 1500 are free"):
+    with pytest.raises(StorageError, match="500 of 1500 free"):
         assembler.announce(b"\2" * 32, 501)
     assembler.announce(b"\2" * 32, 501, np.empty(501, np.uint8))  # brought along: not ours
     assembler.forget(b"\1" * 32)

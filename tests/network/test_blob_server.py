@@ -141,7 +141,7 @@ def test_only_what_was_committed_to_is_taken(server: BlobServer, carriers: Calla
     wrong[SIZE // 2] ^= 1
     carrier.send(WORKER.public, digest, wrong)
     (refused,) = until(lambda: server.uploaded() or None)  # type: ignore[misc]
-    assert refused.key == WORKER.public and "are not it" in refused.error
+    assert refused.key == WORKER.public and "digest mismatch" in refused.error
     assert not server.store.has(digest)
 
 
@@ -307,5 +307,5 @@ def test_a_port_that_somebody_else_has_is_said(
     tmp_path: Path, server: BlobServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module, "PORT_SECONDS", 0.3)
-    with pytest.raises(UsageError, match="is taken by another program"):
+    with pytest.raises(UsageError, match="is used by another program"):
         made(tmp_path / "other", port=port_of(server))

@@ -186,7 +186,7 @@ def test_the_example_of_a_server_is_one_that_nats_takes_and_podlt_too(tmp_path: 
 
 @pytest.fixture
 def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The door looks more often who is connected, and waits for one server only."""
+    """The gate looks more often who is connected, and waits for one server only."""
     monkeypatch.setattr("podlt.network.nats.gate.LOOK_SECONDS", 0.2)
     monkeypatch.setattr("podlt.network.nats.connections.OTHERS_SECONDS", 0.05)
 
@@ -195,7 +195,7 @@ def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Standing:
-    """A manager's door on a cluster, with its run's register."""
+    """A manager's gate on a cluster, with its run's register."""
 
     def __init__(self, run: Path, key: SigningKey, cluster: c.NatsCluster) -> None:
         self.run, self.key, self.cluster = run, key, cluster
@@ -204,7 +204,7 @@ class Standing:
         self.register = Registry(run)
         self.register.set_place(cluster.servers, cluster.certificate)
         c.remember(run / "nats", cluster)
-        self.door = Gate(
+        self.gate = Gate(
             self.register,
             key,
             cluster.servers,
@@ -212,7 +212,7 @@ class Standing:
             gone=lambda key, reason: self.gone.append(key),
             cluster=cluster.key,
         )
-        self.door.start()
+        self.gate.start()
 
     async def link(self) -> Any:
         options = manager_options(self.key, self.cluster.certificate, shared=True)
@@ -234,7 +234,7 @@ def standing(run: Path, key: SigningKey, cluster: c.NatsCluster) -> Iterator[Sta
     try:
         yield stands
     finally:
-        stands.door.close()
+        stands.gate.close()
 
 
 @pytest.mark.usefixtures("attentive")
@@ -294,7 +294,7 @@ def test_nobody_comes_in_as_the_manager_of_a_run_without_its_key(one_server: Tow
             await client.publish(f"podlt.{channel}.all.m", b"from the manager")
             await eventually(lambda: len(asked) >= 2)
             assert all("permissions violation" in text.lower() for text in asked)
-            assert await asyncio.to_thread(a.door.connections) == []  # it waits in the lobby, to be told why not
+            assert await asyncio.to_thread(a.gate.connections) == []  # it waits in the refused, to be told why not
             await client.close()
 
     run(test())
@@ -309,7 +309,7 @@ def test_a_second_manager_of_the_same_run_is_refused_while_the_first_is_there(
     with standing(tmp_path / "a", ONE, cluster), pytest.raises(EngineError, match="another manager of this run"):
         Standing(tmp_path / "copy", ONE, cluster)
     with standing(tmp_path / "copy", ONE, cluster) as later:
-        assert later.door.connections() == []
+        assert later.gate.connections() == []
 
 
 def test_a_run_keeps_which_cluster_it_is_on_and_no_secret_of_it(one_server: Town, tmp_path: Path) -> None:

@@ -33,7 +33,9 @@ def crews(hub: Hub, folder: Path, *sizes: int, cheats: dict[int, str] | None = N
 
 
 def run(hub: Hub, path: Path, recipe: Recipe, **options: Any) -> Trained:
-    return train(path, recipe, place=RemoteMachines(hub.connect, beat=hub.beat), entropy=seeded(1), **options)
+    return train(
+        path, recipe, place=RemoteMachines(hub.connect, heartbeat_seconds=hub.beat), entropy=seeded(1), **options
+    )
 
 
 def whole(trained: Trained, gone: Collection[int] = ()) -> None:

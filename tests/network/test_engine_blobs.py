@@ -21,7 +21,7 @@ from podlt.errors import StorageError
 from podlt.manager import events as ev
 from podlt.network import messages, workplace
 from podlt.network.blobs import client, http_client, object_store, transfer
-from podlt.network.blobs import server as depot
+from podlt.network.blobs import server as blob_server
 from podlt.network.blobs.store import BlobStore
 from podlt.network.session import joining
 from podlt.network.session.peers import Peer
@@ -52,7 +52,9 @@ def run(
 ) -> tuple[Trained, list[Publication]]:
     published: list[Publication] = []
     blobs = Blobs("127.0.0.1", names=["127.0.0.1"], bucket=bucket, large=large)
-    elsewhere = RemoteMachines(hub.connect, beat=hub.beat, blobs=blobs, published=published.append, **options)
+    elsewhere = RemoteMachines(
+        hub.connect, heartbeat_seconds=hub.beat, blobs=blobs, published=published.append, **options
+    )
     return train(path, recipe, place=elsewhere, entropy=seeded(1)), published
 
 
@@ -100,7 +102,7 @@ def test_what_goes_by_https_comes_to_the_same_bits(
     assert all(one.sent < one.size for one in changed)
     assert (len(changed) >= len(published) - 3) if deltas == "always" else not changed
     assert not [line for crew in made for line in crew.told if "ignored" in str(line)]
-    assert not [path for path in (tmp_path / "run" / depot.FOLDER).glob("??/*")]
+    assert not [path for path in (tmp_path / "run" / blob_server.FOLDER).glob("??/*")]
 
 
 def test_parameters_go_through_an_object_store_once(tmp_path: Path, carried: dict[str, set[bytes]]) -> None:
@@ -206,7 +208,7 @@ def test_a_wire_that_is_cut_again_and_again_loses_nothing(
 ) -> None:
     wires: list[Wire] = []
 
-    class Slow(depot.BlobServer):
+    class Slow(blob_server.BlobServer):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             wires.append(Wire(int(self.urls[0].rpartition(":")[2]), [5000 * n for n in range(1, 30)]))
@@ -240,7 +242,7 @@ def test_who_uploads_something_else_is_let_go_and_the_run_ends(tmp_path: Path, m
     whole(trained, [gone.worker for gone in withdrawn])
     if spoilt:  # else others had sent the same before
         (gone,) = withdrawn
-        assert "something else than it committed to" in gone.reason
+        assert "does not match its commitment" in gone.reason
     assert not trained.result.evicted
 
 
@@ -260,7 +262,7 @@ def test_a_full_disk_of_the_manager_stops_the_run_and_nobody_is_let_go_for_it(
     hub = Hub()
     crews(hub, tmp_path, 2, 1)
     blobs = Blobs("127.0.0.1", names=["127.0.0.1"], large=LARGE)
-    elsewhere = RemoteMachines(hub.connect, silence_timeout=1.0, beat=hub.beat, blobs=blobs)
+    elsewhere = RemoteMachines(hub.connect, silence_timeout=1.0, heartbeat_seconds=hub.beat, blobs=blobs)
     with pytest.raises(StorageError, match="no room"):
         podlt.api.train(tiny_recipe(), run=tmp_path / "run", listener=told.append, place=elsewhere, entropy=seeded(1))
     assert not [event for event in told if isinstance(event, ev.Withdrawn)]
@@ -331,10 +333,10 @@ def test_workers_follow_a_manager_that_goes_on_with_another_way_for_what_is_larg
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        first = RemoteMachines(hub.connect, beat=hub.beat, blobs=ways[beside])
+        first = RemoteMachines(hub.connect, heartbeat_seconds=hub.beat, blobs=ways[beside])
         podlt.api.train(small_recipe(epochs=1), run=path, listener=enough, place=first, entropy=seeded(1))
     events: list[ev.Event] = []
-    second = RemoteMachines(lambda job: hub, beat=hub.beat, blobs=ways[not beside])
+    second = RemoteMachines(lambda job: hub, heartbeat_seconds=hub.beat, blobs=ways[not beside])
     result = podlt.api.resume(path, listener=events.append, place=second, entropy=seeded(1))
     unharmed(Trained(result, events), made)
     assert result.parameters == local.result.parameters

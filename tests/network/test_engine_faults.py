@@ -42,7 +42,7 @@ def test_a_machine_that_computes_other_bits_is_refused_with_the_operation_that_d
     whole(trained)
     assert len(trained.state.workers) == 3
     (refused,) = [crew for crew in made if (outcome := crew.join()) is not None and outcome.how == "refused"]
-    assert refused.outcome is not None and refused.outcome.reason.endswith("the first operation that differs is gelu")
+    assert refused.outcome is not None and refused.outcome.reason.endswith("first differing operation: gelu")
 
 
 def test_a_worker_that_falls_silent_is_let_go_and_its_task_is_dealt_again(tmp_path: Path) -> None:
@@ -59,10 +59,10 @@ def test_a_worker_that_falls_silent_is_let_go_and_its_task_is_dealt_again(tmp_pa
     events: list[ev.Event] = []
     import podlt.api
 
-    place = RemoteMachines(hub.connect, silence_timeout=1.5, beat=hub.beat)
+    place = RemoteMachines(hub.connect, silence_timeout=1.5, heartbeat_seconds=hub.beat)
     result = podlt.api.train(small_recipe(), run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     withdrawn = [event for event in events if isinstance(event, ev.Withdrawn)]
-    assert len(withdrawn) == 4 and all("silent" in event.reason for event in withdrawn)
+    assert len(withdrawn) == 4 and all("not heard" in event.reason for event in withdrawn)
     assert cut and not result.evicted
 
 
@@ -84,7 +84,7 @@ def test_too_few_workers_wait_for_others_instead_of_stopping(tmp_path: Path) -> 
 
     import podlt.api
 
-    place = RemoteMachines(hub.connect, beat=hub.beat)
+    place = RemoteMachines(hub.connect, heartbeat_seconds=hub.beat)
     result = podlt.api.train(tiny_recipe(), run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     assert came and not result.evicted
     assert len(result.ledger) == 5
@@ -107,7 +107,10 @@ def test_who_leaves_is_paid_for_what_it_has_done(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(Hands, "execute", executed)
     trained = train(
-        tmp_path / "run", small_recipe(workers=6), place=RemoteMachines(hub.connect, beat=hub.beat), entropy=seeded(1)
+        tmp_path / "run",
+        small_recipe(workers=6),
+        place=RemoteMachines(hub.connect, heartbeat_seconds=hub.beat),
+        entropy=seeded(1),
     )
     outcome = made[1].join()
     assert outcome is not None and (outcome.how, outcome.reason) == ("left", "stopped by its owner")
@@ -196,7 +199,9 @@ def test_noise_from_a_stranger_changes_nothing(tmp_path: Path) -> None:
     trained = train(
         tmp_path / "run",
         tiny_recipe(workers=4),
-        place=RemoteMachines(lambda job: (hub.connect(job), listen(ev.Preparing(what="")))[0], beat=hub.beat),
+        place=RemoteMachines(
+            lambda job: (hub.connect(job), listen(ev.Preparing(what="")))[0], heartbeat_seconds=hub.beat
+        ),
         entropy=seeded(1),
     )
     whole(trained)
@@ -242,7 +247,7 @@ def test_a_worker_that_lies_about_its_seconds_is_let_go_and_the_run_goes_on(tmp_
     trained = run(hub, tmp_path / "run", tiny_recipe(workers=4))
     withdrawn = trained.of(ev.Withdrawn)
     whole(trained, gone={event.worker for event in withdrawn})
-    assert withdrawn and all("what is no message" in event.reason for event in withdrawn)
+    assert withdrawn and all("malformed message" in event.reason for event in withdrawn)
 
 
 @pytest.mark.slow
@@ -268,7 +273,7 @@ def test_what_is_said_to_all_before_a_worker_knows_the_run_does_it_no_harm(tmp_p
 
     import podlt.api
 
-    place = RemoteMachines(hub.connect, beat=hub.beat)
+    place = RemoteMachines(hub.connect, heartbeat_seconds=hub.beat)
     recipe = small_recipe(workers=3, epochs=12)
     result = podlt.api.train(recipe, run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     for crew in [*made, late]:
@@ -319,7 +324,7 @@ def test_a_worker_that_comes_back_is_not_asked_to_wait(tmp_path: Path) -> None:
 
     import podlt.api
 
-    place = RemoteMachines(hub.connect, silence_timeout=1.0, beat=hub.beat)
+    place = RemoteMachines(hub.connect, silence_timeout=1.0, heartbeat_seconds=hub.beat)
     recipe = small_recipe(workers=5, epochs=8)
     result = podlt.api.train(recipe, run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     back = {event.worker for event in events if isinstance(event, ev.Joined) and event.again}

@@ -14,7 +14,7 @@ from test_engine import crews, keys, whole
 import podlt.api
 from podlt.manager import events as ev
 from podlt.network import messages as m
-from podlt.network.blobs.chunks import HEADER, PIECE
+from podlt.network.blobs.chunks import CHUNK, HEADER
 from podlt.network.session.allowance import SMALLEST_NEED, TIMES
 from podlt.network.workplace import RemoteMachines
 
@@ -60,7 +60,7 @@ class Open(Hub):
             self.up.put(key, m.record(m.Hello(version=m.VERSION)))
             self.up.put(key, m.record(m.GetReceipts(first=0)))
             for digest, size in list(self.known.items()):
-                self.up.put(key, m.record(m.GetChunks(digest=digest, ranges=[(0, min(PIECE, size))] * 64)))
+                self.up.put(key, m.record(m.GetChunks(digest=digest, ranges=[(0, min(CHUNK, size))] * 64)))
                 self.up.put(key, m.record(m.GetChunks(digest=digest, ranges=[])))
 
 
@@ -80,7 +80,7 @@ def flooded(hub: Open, path: Path, key: bytes) -> Trained:
         if isinstance(event, ev.RoundDone):
             hub.flood(key)
 
-    place = RemoteMachines(hub.connect, beat=hub.beat)
+    place = RemoteMachines(hub.connect, heartbeat_seconds=hub.beat)
     result = podlt.api.train(small_recipe(epochs=1), run=path, listener=listen, place=place, entropy=seeded(1))
     return Trained(result, events)
 

@@ -1,4 +1,4 @@
-"""The door with a real NATS server: who comes in, who is told why not, and who is cut off."""
+"""The gate with a real NATS server: who comes in, who is told why not, and who is cut off."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from podlt.network.nats.gate import Gate
 
 @pytest.fixture(autouse=True)
 def told_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits in the lobby is told why several times: a busy machine subscribes late."""
+    """Who waits in the refused is told why several times: a busy machine subscribes late."""
     monkeypatch.setattr("podlt.network.nats.refusals.TELL_AT", (0.1, 0.3, 1.0, 2.0, 3.0))
 
 
 @pytest.fixture
 def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The door looks more often who is connected."""
+    """The gate looks more often who is connected."""
     monkeypatch.setattr("podlt.network.nats.gate.LOOK_SECONDS", 0.2)
 
 
 async def reason(client: Any, key: Any) -> m.Down | m.Chunk:
-    """What a worker in the lobby is told."""
+    """What a worker in the refused is told."""
     subscription = await client.subscribe(down(key))
     return m.from_manager((await subscription.next_msg(30)).data)
 
@@ -66,7 +66,7 @@ def test_an_invited_worker_and_the_manager_hear_each_other(tmp_path: Path, webso
 def test_who_is_not_let_in_is_told_why_may_say_nothing_and_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podlt.network.nats.refusals.LOBBY_SECONDS", 2)  # whole seconds: one could be over at once
+    monkeypatch.setattr("podlt.network.nats.refusals.REFUSAL_SECONDS", 2)  # whole seconds: one could be over at once
     monkeypatch.setattr("podlt.network.nats.refusals.TELL_AT", (0.1, 0.3, 1.0, 1.8))
 
     async def test() -> None:
@@ -172,7 +172,7 @@ def test_a_kicked_worker_stays_out_for_the_time_that_was_said(tmp_path: Path) ->
         with gate_run(tmp_path) as stands:
             invitation, key = stands.invite(), worker_key(1)
             client = await enter(invitation, key)
-            stands.door.kick(key.public, "beyond its backlog", 100)
+            stands.gate.kick(key.public, "beyond its backlog", 100)
             await eventually(lambda: not client.is_connected)
             waiting = await enter(invitation, key)
             said = await reason(waiting, key)
@@ -189,12 +189,12 @@ def test_connections_stay_while_the_manager_is_away_and_the_next_one_can_still_c
         with gate_run(tmp_path) as stands:
             key = worker_key(1)
             client = await enter(stands.invite(), key)
-            stands.door.close()
+            stands.gate.close()
             with pytest.raises(Exception, match=r"(?i)authorization|timeout"):
                 await enter(stands.invite(), worker_key(2))
             assert client.is_connected
             stands.change("revoke", key.public.hex(), "while nobody looked")
-            stands.door = stands.new_door()
+            stands.gate = stands.new_gate()
             await eventually(lambda: not client.is_connected)
 
     run(test())
@@ -205,7 +205,7 @@ def test_the_roll_names_who_is_connected_by_what_the_door_knows_not_by_what_they
         with gate_run(tmp_path) as stands:
             key = worker_key(1)
             client = await enter(stands.invite(), key, name=worker_key(2).public.hex())
-            found = await asyncio.to_thread(stands.door.connections)
+            found = await asyncio.to_thread(stands.gate.connections)
             assert [one.key for one in found] == [key.public]
             assert found[0].address == "127.0.0.1" and 0 <= found[0].seconds < 60
             await client.close()
@@ -281,9 +281,9 @@ def test_the_door_says_when_it_cannot_reach_its_server(tmp_path: Path) -> None:
     (tmp_path / "nats").mkdir()
     with gate_run(tmp_path / "other") as stands:
         certificate = stands.server.certificate
-    door = Gate(Registry(tmp_path), MANAGER, ["tls://127.0.0.1:1"], certificate)
+    gate = Gate(Registry(tmp_path), MANAGER, ["tls://127.0.0.1:1"], certificate)
     with pytest.raises(EngineError, match="cannot be reached"):
-        door.start(0.2)
+        gate.start(0.2)
 
 
 def test_an_invitation_expires_by_the_managers_clock(tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_two_hundred_workers_come_in_at_once_and_none_twice(tmp_path: Path) -> N
 
             clients = await asyncio.gather(*(come(number) for number in range(200)))
             print(f"200 workers came in within {time.monotonic() - begun:.1f} s")
-            inside = await asyncio.to_thread(stands.door.connections)
+            inside = await asyncio.to_thread(stands.gate.connections)
             assert {one.key for one in inside} == {worker_key(number).public for number in range(200)}
             state = stands.register.state
             assert len(state.members) == state.invitations[invitation.name].used == 200

@@ -1,4 +1,4 @@
-"""Clients that mean harm, against a real server and door: the manager and the other workers go on."""
+"""Clients that mean harm, against a real server and gate: the manager and the other workers go on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gate_runs import CHANNEL, MANAGER, GateRun, Raw, down, enter, eventually, g
 from podlt.crypto import SigningKey
 from podlt.network.nats import login
 from podlt.network.nats.configuration import MOST_PAYLOAD, MOST_SUBSCRIPTIONS
-from podlt.network.nats.refusals import LOBBY, MOST_CONNECTIONS
+from podlt.network.nats.refusals import MOST_CONNECTIONS, MOST_STRANGERS
 from podlt.network.nats.server import PID
 
 VICTIM, HOSTILE = worker_key(1), worker_key(666)
@@ -239,7 +239,7 @@ def test_who_names_another_beside_a_good_pass_comes_in_as_itself_or_not_at_all(s
     async def test() -> None:
         hostile, raw = fresh(), await Raw.connect(shared.server)
         said = await raw.log_in(shared.invite(), hostile, user=user, name=user, **{"pass": ""})
-        inside = await asyncio.to_thread(shared.door.connections)
+        inside = await asyncio.to_thread(shared.gate.connections)
         assert VICTIM.public not in {one.key for one in inside}
         if b"PONG" in said:
             assert hostile.public in {one.key for one in inside}
@@ -411,7 +411,7 @@ def test_a_worker_has_few_subscriptions_and_few_connections(tmp_path: Path, monk
                 many.append(one)
 
             def mine() -> int:
-                return sum(one.key == HOSTILE.public for one in stands.door.connections())
+                return sum(one.key == HOSTILE.public for one in stands.gate.connections())
 
             deadline = time.monotonic() + 60
             while await asyncio.to_thread(mine) > MOST_CONNECTIONS:
@@ -424,10 +424,12 @@ def test_a_worker_has_few_subscriptions_and_few_connections(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("paused", [False, True])
-def test_a_crowd_of_strangers_cannot_fill_the_lobby_and_the_house(
+def test_a_crowd_of_strangers_cannot_fill_the_refusals_and_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paused: bool
 ) -> None:
-    monkeypatch.setattr("podlt.network.nats.refusals.LOBBY_SECONDS", 60)  # else the first may go before the last knock
+    monkeypatch.setattr(
+        "podlt.network.nats.refusals.REFUSAL_SECONDS", 60
+    )  # else the first may go before the last knock
 
     async def test() -> None:
         with gate_run(tmp_path) as stands:
@@ -440,8 +442,8 @@ def test_a_crowd_of_strangers_cannot_fill_the_lobby_and_the_house(
                 raw = await Raw.connect(stands.server)
                 return b"PONG" in await raw.log_in(address, worker_key(5000 + number))
 
-            let_in = await asyncio.gather(*(knock(number) for number in range(LOBBY + 40)))
-            assert 0 < sum(let_in) <= LOBBY
+            let_in = await asyncio.gather(*(knock(number) for number in range(MOST_STRANGERS + 40)))
+            assert 0 < sum(let_in) <= MOST_STRANGERS
             if paused:
                 stands.change("pause_everybody", False)
                 others = await Others.begin(stands)
@@ -473,7 +475,7 @@ def test_a_reader_that_never_reads_is_cut_off_and_the_others_miss_nothing(tmp_pa
                 assert len((await everybody.next_msg(30)).data) == len(piece)
 
             def there() -> bool:
-                return any(one.key == HOSTILE.public for one in stands.door.connections())
+                return any(one.key == HOSTILE.public for one in stands.gate.connections())
 
             await eventually(lambda: memory(stands) < 400 * 2**20)
             deadline = time.monotonic() + 60

@@ -84,8 +84,8 @@ def test_a_setup_says_of_the_run_what_its_first_entry_says() -> None:
         (setup_of(key=STRANGER), "not signed by the manager of the invitation"),
         (msgspec.structs.replace(setup_of(), head=note(3)), "not signed by the manager of the invitation"),
         (setup_of(version=m.VERSION + 1), "not signed by the manager of the invitation"),
-        (setup_of(encode(msgspec.structs.replace(BEGIN, manager=STRANGER.public))), "of another manager"),
-        (setup_of(encode(e.Resume(at=1))), "not the first entry of a run"),
+        (setup_of(encode(msgspec.structs.replace(BEGIN, manager=STRANGER.public))), "run of another manager"),
+        (setup_of(encode(e.Resume(at=1))), "without the first entry of a run"),
         (setup_of(encode(BEGIN) + b"\0"), "malformed"),
         (setup_of(b""), "malformed"),
     ],
@@ -266,7 +266,7 @@ def test_who_was_let_go_and_comes_back_signs_anew(tmp_path: Path) -> None:
         if isinstance(event, ev.Joined) and event.again:
             back.append(event.worker)
 
-    place = RemoteMachines(hub.connect, silence_timeout=1.0, beat=hub.beat)
+    place = RemoteMachines(hub.connect, silence_timeout=1.0, heartbeat_seconds=hub.beat)
     recipe = small_recipe(workers=4, epochs=6)
     result = podlt.api.train(recipe, run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     whole(Trained(result, []))
@@ -317,7 +317,10 @@ def test_nobody_joins_on_other_terms_than_those_it_was_offered(tmp_path: Path, c
     crews(hub, tmp_path, 3)
     Liar(hub, [key], tmp_path / "liar")
     trained = train(
-        tmp_path / "run", tiny_recipe(), place=RemoteMachines(hub.connect, beat=hub.beat), entropy=seeded(1)
+        tmp_path / "run",
+        tiny_recipe(),
+        place=RemoteMachines(hub.connect, heartbeat_seconds=hub.beat),
+        entropy=seeded(1),
     )
     whole(trained)
     assert lies and len(trained.state.workers) == 3

@@ -13,13 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podlt.errors import InvalidProofError
-from podlt.network.blobs.chunks import PIECE, offsets_of
+from podlt.network.blobs.chunks import CHUNK, offsets_of
 from podlt.network.nats.loop import Loop
 from podlt.network.session.allowance import TIMES, Allowance
 from podlt.network.session.outgoing import MOST_OWED, NEWCOMERS_BURST, Outgoing
 from podlt.network.session.peers import Peer
 
-CHUNK = PIECE
 NEED = 10 * CHUNK
 DIGEST = bytes(32)
 BLOB = np.zeros(2 * MOST_OWED * CHUNK, np.uint8)
@@ -59,15 +58,15 @@ def peer(name: int, number: int | None = None, need: int = NEED) -> Peer:
 
 @given(st.lists(st.integers(0, 3), max_size=64))
 def test_ranges_that_are_asked_for_again_and_again_count_once(chunks: list[int]) -> None:
-    size = 3 * PIECE + 5
-    wanted = [(chunk * PIECE, min(PIECE, size - chunk * PIECE)) for chunk in chunks]
+    size = 3 * CHUNK + 5
+    wanted = [(chunk * CHUNK, min(CHUNK, size - chunk * CHUNK)) for chunk in chunks]
     assert sorted(offsets_of(size, wanted)) == sorted({offset for offset, _ in wanted})
 
 
-@pytest.mark.parametrize("wanted", [(1, PIECE), (0, 1), (0, PIECE + 1), (PIECE, PIECE), (2 * PIECE, 1), (0, 0)])
+@pytest.mark.parametrize("wanted", [(1, CHUNK), (0, 1), (0, CHUNK + 1), (CHUNK, CHUNK), (2 * CHUNK, 1), (0, 0)])
 def test_a_range_that_is_no_chunk_is_malformed(wanted: tuple[int, int]) -> None:
-    with pytest.raises(InvalidProofError, match="is no chunk"):
-        offsets_of(2 * PIECE - 1, [wanted])
+    with pytest.raises(InvalidProofError, match="invalid range"):
+        offsets_of(2 * CHUNK - 1, [wanted])
 
 
 def test_a_flood_of_requests_is_sent_a_few_times_what_the_worker_needs() -> None:
@@ -182,6 +181,6 @@ def test_a_queue_that_does_not_move_takes_no_more_than_its_bound_and_recovers() 
 def test_arrays_are_cut_as_they_are_asked_for() -> None:
     from podlt.network.blobs.chunks import HEADER, chunk_at
 
-    data = np.arange(PIECE + 7, dtype=np.uint64).view(np.uint8)
-    for offset in offsets_of(len(data), [(0, PIECE), (PIECE, PIECE)]):
-        assert chunk_at(DIGEST, data, offset, before=b"x")[1 + HEADER.size :] == data[offset:][:PIECE].tobytes()
+    data = np.arange(CHUNK + 7, dtype=np.uint64).view(np.uint8)
+    for offset in offsets_of(len(data), [(0, CHUNK), (CHUNK, CHUNK)]):
+        assert chunk_at(DIGEST, data, offset, before=b"x")[1 + HEADER.size :] == data[offset:][:CHUNK].tobytes()

@@ -26,8 +26,7 @@ from podlt.manager import events as ev
 from podlt.network import messages as m
 from podlt.network import receipts
 from podlt.network.access.registry import Registry
-from podlt.network.session.past import ReceiptHistory
-from podlt.network.session.receipts import SHARE, ReceiptSender
+from podlt.network.session.receipts import SHARE, ReceiptHistory, ReceiptSender
 from podlt.network.worker.books import Earned, WorkerBooks, read_status
 from podlt.network.workplace import RemoteMachines
 from podlt.protocol import entries as e
@@ -150,8 +149,8 @@ def test_what_was_missed_is_asked_for_and_then_all_is_as_the_ledger_says(
 def test_what_was_missed_comes_in_pages_that_fit_into_a_message(
     sim: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podlt.network.session.past.PAGE_BYTES", 1500)
-    monkeypatch.setattr("podlt.network.session.past.MARK", 8)
+    monkeypatch.setattr("podlt.network.session.receipts.PAGE_BYTES", 1500)
+    monkeypatch.setattr("podlt.network.session.receipts.MARK", 8)
     journal, past, pages = sim.journal(tmp_path, 2), ReceiptHistory(sim.path), 0
     journal.expect(len(sim.rows))
     while (first := journal.behind().get(sim.key(2))) is not None:
@@ -267,11 +266,11 @@ def test_kept_receipts_convict_a_manager_that_publishes_another_log(sim: Simulat
     found = receipts.compare(kept, fork.rows, fork.head, sim.begin.manager, sim.run)
     assert found.contradictions and not found.beyond
     one = found.contradictions[0]
-    assert one.kept in {paid.head for paid in kept} and one.expected != one.published
+    assert one.note in {paid.head for paid in kept} and one.expected != one.published
     size = sim.told[5].first
     cut = receipts.compare(kept, sim.rows[:size], sim.heads[size], sim.begin.manager, sim.run)
     assert cut.beyond and cut.receipts and not cut.contradictions
-    with pytest.raises(InvalidProofError, match="its own last head"):  # somebody else changed it: nobody is convicted
+    with pytest.raises(InvalidProofError, match="its last tree head"):  # somebody else changed it: nobody is convicted
         receipts.compare(kept, fork.rows, sim.heads[len(sim.rows)], sim.begin.manager, sim.run)
 
 
@@ -399,7 +398,7 @@ def test_workers_that_lose_messages_end_with_what_the_ledger_says(tmp_path: Path
 
     import podlt.api
 
-    place = RemoteMachines(hub.connect, beat=hub.beat)
+    place = RemoteMachines(hub.connect, heartbeat_seconds=hub.beat)
     settled(Trained(podlt.api.train(tiny_recipe(), run=tmp_path / "run", listener=listen, place=place), []), made)
 
 
@@ -415,7 +414,7 @@ def test_a_worker_that_was_cut_off_gets_the_receipts_that_it_missed(tmp_path: Pa
 
     import podlt.api
 
-    place = RemoteMachines(hub.connect, silence_timeout=0.8, beat=hub.beat)
+    place = RemoteMachines(hub.connect, silence_timeout=0.8, heartbeat_seconds=hub.beat)
     recipe = small_recipe(workers=4, epochs=4)
     result = podlt.api.train(recipe, run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1))
     settled(Trained(result, []), made)
@@ -433,7 +432,9 @@ def test_deposits_go_through_the_log_to_the_workers_own_books(tmp_path: Path) ->
         return hub.connect(job)  # type: ignore[return-value]
 
     recipe = small_recipe(workers=4, epochs=4)
-    trained = train(tmp_path / "run", recipe, place=RemoteMachines(connect, beat=hub.beat), entropy=seeded(1))
+    trained = train(
+        tmp_path / "run", recipe, place=RemoteMachines(connect, heartbeat_seconds=hub.beat), entropy=seeded(1)
+    )
     settled(trained, made)
     accounts = trained.result.ledger
     assert len(trained.result.evicted) == 1
@@ -459,7 +460,7 @@ def test_who_left_is_paid_back_in_the_log_before_the_next_round(tmp_path: Path) 
 
     import podlt.api
 
-    place = RemoteMachines(connect, beat=hub.beat)
+    place = RemoteMachines(connect, heartbeat_seconds=hub.beat)
     result = podlt.api.train(small_recipe(workers=5, epochs=4), run=path, listener=listen, place=place)
     number = next(n for n, worker in read_history(path).state.workers.items() if worker.key.hex() == leaver)
     store = open_log(path)
@@ -508,7 +509,10 @@ def test_who_asks_for_the_past_and_was_never_admitted_is_told_nothing(tmp_path: 
     import podlt.api
 
     podlt.api.train(
-        tiny_recipe(), run=tmp_path / "run", listener=listen, place=RemoteMachines(hub.connect, beat=hub.beat)
+        tiny_recipe(),
+        run=tmp_path / "run",
+        listener=listen,
+        place=RemoteMachines(hub.connect, heartbeat_seconds=hub.beat),
     )
     assert not sent
 
@@ -523,7 +527,7 @@ def test_workers_that_ask_without_end_take_a_share_of_the_managers_time_and_no_m
         answers.append(now[0])
         now[0] += 0.03
 
-    slips._past.missed = missed  # type: ignore[assignment,method-assign]
+    slips._history.missed = missed  # type: ignore[assignment,method-assign]
     for asked in range(6000):
         slips.remind(sim.key(asked % 6), m.GetReceipts(first=0))
         now[0] += 0.001

@@ -127,7 +127,7 @@ def test_a_port_that_another_program_took_is_an_error_that_names_it(
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(UsageError, match=f"port {port} is taken"):
+        with pytest.raises(UsageError, match=f"port {port} is used"):
             server(tmp_path, port=port).start()
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from podlt.crypto import blob_digest
 from podlt.errors import InvalidProofError
 from podlt.network.blobs import sparse
-from podlt.network.blobs.chunks import HEADER, PIECE, Assembler, message, split
+from podlt.network.blobs.chunks import CHUNK, HEADER, Assembler, message, split
 
 words = st.lists(st.sampled_from([0, 0, 0, 1, 0x80000000, 0x3F800000, 0xFFFFFFFF]), max_size=200)
 
@@ -58,7 +58,7 @@ def test_bytes_that_are_no_packed_piece_are_refused_or_fill_it(data: bytes, leng
 
 
 def test_an_update_arrives_in_packed_pieces_in_any_order() -> None:
-    update = np.zeros(2 * PIECE + 400, np.uint8)
+    update = np.zeros(2 * CHUNK + 400, np.uint8)
     update[::4][:1000] = 9  # the first piece has few numbers, the others none
     update[-4:] = 1
     digest = blob_digest(update.data)
@@ -81,6 +81,6 @@ def test_a_piece_that_is_cut_short_is_refused() -> None:
     assembler.announce(digest, 4000)
     (only,) = split(digest, update, thin=True)
     for cut in (len(only) - 4, HEADER.size + 10, HEADER.size):
-        with pytest.raises(InvalidProofError, match="packed piece of 4000"):
+        with pytest.raises(InvalidProofError, match="packed chunk of 4000"):
             assembler.take(only[:cut])
     assert assembler.take(only) is not None

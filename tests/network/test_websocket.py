@@ -40,7 +40,7 @@ def test_a_worker_goes_by_websocket_where_the_other_port_cannot_be_reached(tmp_p
         link = open_run.join(inv.read(inv.write(stands.invite())), [key])
         try:
             until_connected(link)
-            assert [one.key for one in stands.door.connections()] == [key.public]
+            assert [one.key for one in stands.gate.connections()] == [key.public]
 
             async def hear() -> None:
                 manager = await stands.link()

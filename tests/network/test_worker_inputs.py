@@ -15,13 +15,13 @@ from podlt.crypto import blob_digest
 from podlt.errors import InvalidProofError
 from podlt.network import messages as m
 from podlt.network.blobs import delta
-from podlt.network.blobs.chunks import PIECE, message, split
-from podlt.network.session.thrift import REST, DeltaChoice
+from podlt.network.blobs.chunks import CHUNK, message, split
+from podlt.network.session.publishing import REST, DeltaChoice
 from podlt.network.worker import inputs
 from podlt.network.worker.inputs import Inputs
 from podlt.network.worker.replies import Replies
 
-SIZE = 3 * PIECE + 100
+SIZE = 3 * CHUNK + 100
 
 
 class Hands:
@@ -146,14 +146,14 @@ def test_announcements_that_cannot_be_are_refused(made: Any, changes: dict[str, 
 @given(st.lists(st.tuples(st.floats(0, 1.5), st.floats(0, 5), st.floats(0.01, 100)), max_size=40))
 def test_what_is_not_worth_it_is_rested_from_and_tried_again(rounds: list[tuple[float, float, float]]) -> None:
     now = [0.0]
-    thrift, since = DeltaChoice("auto", lambda: now[0]), REST
+    choice, since = DeltaChoice("auto", lambda: now[0]), REST
     for ratio, carry, seconds in rounds:
-        if thrift.planned:
+        if choice.planned:
             assert since >= REST or since < 0
-            thrift.tried(int(ratio * 1e6), 0.01)
+            choice.tried(int(ratio * 1e6), 0.01)
             since = 0 if ratio > 0.9 else -(10**6)
-        thrift.published(10**6)
-        thrift.carried(carry)
+        choice.published(10**6)
+        choice.carried(carry)
         now[0] += seconds
         since += 1
 
@@ -162,12 +162,12 @@ def test_it_is_tried_where_rounds_are_long_or_ways_are_slow_and_only_there() -> 
     now = [0.0]
 
     def planned(seconds: float, carry: float, policy: Any = "auto") -> bool:
-        thrift = DeltaChoice(policy, lambda: now[0])
+        choice = DeltaChoice(policy, lambda: now[0])
         for _ in range(2):
-            thrift.carried(carry)
-            thrift.published(400_000)
+            choice.carried(carry)
+            choice.published(400_000)
             now[0] += seconds
-        return thrift.planned
+        return choice.planned
 
     assert not planned(0.05, 0.001) and planned(5.0, 0.001) and planned(0.05, 0.04)
     assert planned(0.05, 0.001, "always") and not planned(5.0, 1.0, "never")

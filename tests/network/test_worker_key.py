@@ -51,7 +51,7 @@ def test_a_file_that_is_no_key_is_refused_and_not_shown(tmp_path: Path) -> None:
     good = worker_key.backup(SigningKey(bytes(32)))
     path.write_text(good[:-1])
     path.chmod(0o600)
-    with pytest.raises(UsageError, match="no key file") as caught:
+    with pytest.raises(UsageError, match="not a key file") as caught:
         worker_key.load_key(path)
     assert good[20:30] not in str(caught.value)
 

@@ -37,8 +37,7 @@ from podlt.manager import events as ev
 from podlt.manager.directory import RunDirectory, Settings
 from podlt.manager.setup import Session, wall_clock
 from podlt.network.nats.open_run import OpenRun
-from podlt.network.session.publishing import Publication
-from podlt.network.session.thrift import Policy
+from podlt.network.session.publishing import Policy, Publication
 from podlt.network.workplace import Blobs, RemoteMachines
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program

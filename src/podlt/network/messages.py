@@ -1,6 +1,6 @@
-"""What manager and workers say to each other over a network: canonical records, and pieces of blobs.
+"""What manager and workers say to each other over a network: canonical records, and chunks of blobs.
 
-A message is one byte that says which of the two it is, and then the record or the piece. Who sent it is known from the
+A message is one byte that says which of the two it is, and then the record or the chunk. Who sent it is known from the
 link that it came on, never from what it says: a record names no key, and a number only where a signature covers it.
 """
 
@@ -22,7 +22,7 @@ from podlt.units import MOST_SECONDS, Count, Digest, Millis, Round, Signature, T
 VERSION = 4  # of these messages: a worker of another version is refused with a reason
 
 INLINE = 256 * 1024
-"""Lines and programs up to this size travel inside the record; larger ones in pieces."""
+"""Lines and programs up to this size travel inside the record; larger ones in chunks, or as a blob."""
 
 MAX_MESSAGE = 512 * 1024
 """No message is longer."""
@@ -34,7 +34,7 @@ manager decides that once for each, and the message that announces it carries th
 MOST_URLS = 256  # into how many objects of an object store a blob may be cut
 
 HEARTBEAT_SECONDS = 2.0
-"""Seconds between two signs of life of a worker. What is missing after as long is sent, or asked for, again."""
+"""Seconds between two heartbeats of a worker. What is missing after as long is sent, or asked for, again."""
 
 Nonce = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Seconds = Annotated[float, Meta(ge=0.0, le=MOST_SECONDS)]
@@ -46,8 +46,8 @@ Url = Annotated[str, Meta(max_length=1500)]
 Note = Annotated[str, Meta(max_length=MAX_NOTE)]
 """A signed tree head; empty while the log is."""
 
-_RECORD, _PIECE = b"\0", b"\1"
-_ORIGIN = struct.Struct(">I")
+_RECORD, _CHUNK = b"\0", b"\1"
+_SEAT = struct.Struct(">I")
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -94,10 +94,10 @@ class Heartbeat(Message, frozen=True, tag="heartbeat"):
 
 
 class TaskDone(Message, frozen=True, tag="done"):
-    """A worker commits to the result of a task, and will send it: the update follows in pieces, or, where it is large,
+    """A worker commits to the result of a task, and will send it: the update follows in chunks, or, where it is large,
     the manager asks for it by `ResendUpdate`.
 
-    `update` is its digest. It is sent at once, to the manager alone, beside what other workers still compute: the
+    `update` is its digest. It is sent at once, to the manager alone, while other workers still compute: the
     manager knows who is checked anyway, so that it learns nothing by it that it could abuse.
     """
 
@@ -126,7 +126,7 @@ class Openings(Message, frozen=True, tag="openings"):
 
 
 class GetChunks(Message, frozen=True, tag="get_chunks"):
-    """Pieces that did not come: offset and length of each. Without any: how the parameters of this digest come."""
+    """Chunks that did not come: offset and length of each. Without any: how the parameters of this digest come."""
 
     digest: Digest
     ranges: Ranges
@@ -151,10 +151,12 @@ class Setup(Message, frozen=True, tag="setup"):
     What the run's first entry says is taken from there alone (`podlt.network.run_setup`).
 
     Attributes:
-        begin: the run's first entry, in its one encoding. head: the last tree head that is on the manager's disk.
-        program_blob, program_size: of the program's bytes; program: the bytes, empty where they do not fit in.
+        begin: the run's first entry, in its one encoding.
+        head: the last tree head that is on the manager's disk.
+        program_blob, program_size: of the program's bytes.
+        program: the bytes, empty where they do not fit in.
         fields: of each line.
-        blobs: URLs of the server of large blobs (the same one, by different names); none: all goes in messages.
+        blobs: URLs of the server of large blobs (the same one, by different names); without any, all goes in messages.
         certificate: SHA-256 of its certificate.
         program_as_blob: the program is there; else it comes in this message or in chunks.
         updates_as_blobs: updates are uploaded there, when the manager asks for them; else they are sent in chunks.
@@ -248,7 +250,7 @@ class OpenCommitments(Message, frozen=True, tag="open"):
 
 
 class ResendUpdate(Message, frozen=True, tag="resend"):
-    """Pieces of the update of a task did not come; without any: the update is to be uploaded."""
+    """Chunks of the update of a task did not come; without any: the update is to be uploaded."""
 
     deal_id: Nonce
     seat: WorkerId
@@ -305,7 +307,7 @@ _down: Decoder[Down] = Decoder(Down)
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """A piece of a blob (see `pieces`); `seat` says of which task's update it is, where a worker sent it."""
+    """A chunk of a blob (see `blobs.chunks`); `seat` says of which task's update it is, where a worker sent it."""
 
     seat: int
     data: memoryview
@@ -320,13 +322,13 @@ def record(message: Message) -> bytes:
 
 
 def chunk(data: bytes, seat: int = 0) -> bytes:
-    """A piece as a message."""
+    """A chunk as a message."""
     return heading(seat) + data
 
 
 def heading(seat: int = 0) -> bytes:
-    """What the message of a piece begins with, for `pieces.split`."""
-    return _PIECE + _ORIGIN.pack(seat)
+    """What the message of a chunk begins with, for `chunks.split`."""
+    return _CHUNK + _SEAT.pack(seat)
 
 
 def from_worker(message: bytes) -> Up | Chunk:
@@ -352,6 +354,6 @@ def _parse(message: bytes, decoder: Decoder[M]) -> M | Chunk:
         raise InvalidProofError(f"message of {len(message)} bytes; expected 1 to {MAX_MESSAGE}")
     if message[:1] == _RECORD:
         return decoder.decode(message[1:])
-    if message[:1] != _PIECE or len(message) < 1 + _ORIGIN.size:
-        raise InvalidProofError("message is neither a record nor a piece")
-    return Chunk(_ORIGIN.unpack_from(message, 1)[0], memoryview(message)[1 + _ORIGIN.size :])
+    if message[:1] != _CHUNK or len(message) < 1 + _SEAT.size:
+        raise InvalidProofError("malformed message: neither a record nor a chunk")
+    return Chunk(_SEAT.unpack_from(message, 1)[0], memoryview(message)[1 + _SEAT.size :])

@@ -1,7 +1,7 @@
 """Receipts that prove themselves: an entry, its place in the log, and the head that the manager signed over both.
 
 A worker takes no word of what it was paid, only entries of the log with their audit paths. What it keeps shows later
-whether the log that a manager publishes is the one that it told its workers of.
+whether the log that a manager publishes is the one whose heads it signed for its workers.
 """
 
 from __future__ import annotations
@@ -34,22 +34,23 @@ def check(paid: m.Receipts, manager: bytes, run: bytes) -> VerifiedReceipts:
     """Checks that all receipts of a message are under a head of the run's manager.
 
     Raises:
-        InvalidProofError: a receipt does not prove what it says. NotCheckedError: a newer podlt wrote the entry.
+        InvalidProofError: a receipt does not prove what it says.
+        NotCheckedError: a newer podlt wrote the entry.
     """
     head = open_head(paid.head, manager, origin_of(run))
     last, found = paid.first - 1, []
     for receipt in paid.receipts:
         if not last < receipt.index < head.size:
-            raise InvalidProofError("a receipt out of its place", entry=receipt.index)
+            raise InvalidProofError("receipt out of order", entry=receipt.index)
         if not is_included(leaf_hash(receipt.entry), receipt.index, head.size, receipt.proof, head.root):
-            raise InvalidProofError("a receipt for an entry that is not in the log", entry=receipt.index)
+            raise InvalidProofError("receipt for an entry that is not in the log", entry=receipt.index)
         entry = e.decode(receipt.entry)
         if not e.moves_credits(entry):
-            raise InvalidProofError("a receipt for an entry that moves no credits", entry=receipt.index)
+            raise InvalidProofError("receipt for an entry that moves no credits", entry=receipt.index)
         found.append((receipt.index, entry))
         last = receipt.index
     if paid.first >= head.size:
-        raise InvalidProofError("receipts beyond their own head", expected=head.size, actual=paid.first)
+        raise InvalidProofError("receipts beyond their tree head", expected=head.size, actual=paid.first)
     return VerifiedReceipts(head, found)
 
 
@@ -68,7 +69,7 @@ def keep(folder: Path, run: bytes, paid: Sequence[m.Receipts]) -> None:
 
 
 def read(folder: Path, run: bytes) -> list[m.Receipts]:
-    """All receipts that are kept of a run, in the order in which they came; of the last, a kill may have left a part.
+    """All receipts of a run, in the order in which they came; of the last, a kill may have left a part.
 
     Raises:
         StorageError: there are none, or a line is no receipt.
@@ -90,13 +91,16 @@ class Contradiction(msgspec.Struct, frozen=True):
     """Two things that the manager signed, and that cannot both be.
 
     Attributes:
-        reason: in words; size: over how many entries the kept head is; kept: the signed note that a worker was given;
-            expected: the root that it is over, in hexadecimal; published: the log's own root over as many entries.
+        reason: in words.
+        size: over how many entries the head is.
+        note: the signed note that a worker was given.
+        expected: the root that it is over, in hexadecimal.
+        published: the log's own root over as many entries.
     """
 
     reason: str
     size: int
-    kept: str
+    note: str
     expected: str
     published: str
 
@@ -105,8 +109,9 @@ class Comparison(msgspec.Struct, frozen=True):
     """What comparing receipts with a published log came to.
 
     Attributes:
-        receipts: how many entries were compared and are there; beyond: how many heads are over more entries than the
-            log has; contradictions: the heads that are over another log.
+        receipts: how many entries were compared and are there.
+        beyond: how many heads are over more entries than the log has.
+        contradictions: the heads that are over another log.
     """
 
     receipts: int
@@ -114,34 +119,35 @@ class Comparison(msgspec.Struct, frozen=True):
     contradictions: list[Contradiction]
 
 
-def compare(kept: Sequence[m.Receipts], log: Iterable[Row], note: str, manager: bytes, run: bytes) -> Comparison:
-    """Compares receipts with a log: each kept head must be over a prefix of it.
+def compare(receipts: Sequence[m.Receipts], log: Iterable[Row], note: str, manager: bytes, run: bytes) -> Comparison:
+    """Compares receipts with a log: each of their heads must be over a prefix of it.
 
     Args:
-        log: number, leaf hash and bytes of each entry; note: the log's last head; manager, run: key and identity, as
-        the log's first entry says.
+        log: number, leaf hash and bytes of each entry.
+        note: the log's last head.
+        manager, run: key and identity, as the log's first entry says.
 
     Raises:
         InvalidProofError: a receipt does not prove itself, or the log is not what its own manager signed: then
             comparing them shows nothing.
     """
     published = open_head(note, manager, origin_of(run))
-    told = [(paid, check(paid, manager, run)) for paid in kept]
+    checked = [(paid, check(paid, manager, run)) for paid in receipts]
     roots: dict[int, bytes] = {}
-    wanted, tree = {published.size, *(one.head.size for _, one in told)}, Tree()
+    wanted, tree = {published.size, *(one.head.size for _, one in checked)}, Tree()
     for _, _, body in log:
         tree.append(leaf_hash(body))
         if tree.size in wanted:
             roots[tree.size] = tree.root()
     if roots.get(published.size) != published.root:
-        raise InvalidProofError("the log is not what its own last head is over: see podlt verify")
-    found, receipts, beyond = [], 0, 0
-    for paid, one in told:
+        raise InvalidProofError("the log does not match its last tree head; run podlt verify")
+    found, count, beyond = [], 0, 0
+    for paid, one in checked:
         root = roots.get(one.head.size)
         if root is None:
             beyond += 1
         elif root == one.head.root:
-            receipts += len(paid.receipts)
+            count += len(paid.receipts)
         else:
             found.append(
                 Contradiction(
@@ -152,4 +158,4 @@ def compare(kept: Sequence[m.Receipts], log: Iterable[Row], note: str, manager: 
                     root.hex(),
                 )
             )
-    return Comparison(receipts, beyond, found)
+    return Comparison(count, beyond, found)

@@ -1,4 +1,4 @@
-"""What a worker is told of a run before it joins: signed by the manager, and checked before anything is believed.
+"""The setup of a run, which a worker gets before it joins: signed by the manager, and checked first.
 
 All that the run's first entry says is taken from the entry itself: a worker joins the run whose identity it worked out.
 """
@@ -20,7 +20,9 @@ class RunSetup(msgspec.Struct, frozen=True):
     """A setup whose signature and first entry were checked.
 
     Attributes:
-        message: as the manager sent it. begin: the run's first entry. run: the run's identity, which follows from it.
+        message: as the manager sent it.
+        begin: the run's first entry.
+        run: the run's identity, which follows from it.
     """
 
     message: m.Setup
@@ -49,12 +51,12 @@ def open_setup(setup: m.Setup, manager: bytes) -> RunSetup:
         NotCheckedError: a newer podlt wrote the entry.
     """
     if setup.version != m.VERSION or not is_signed(manager, _DOMAIN, _bare(setup), setup.signature):
-        raise InvalidProofError("what there is to do is not signed by the manager of the invitation")
+        raise InvalidProofError("setup not signed by the manager of the invitation")
     begin = e.decode(setup.begin)
     if not isinstance(begin, e.Begin):
-        raise InvalidProofError("what the manager shows is not the first entry of a run", actual=e.tag_of(type(begin)))
+        raise InvalidProofError("setup without the first entry of a run", actual=e.tag_of(type(begin)))
     if begin.manager != manager:
-        raise InvalidProofError("the run is of another manager", expected=manager, actual=begin.manager)
+        raise InvalidProofError("run of another manager", expected=manager, actual=begin.manager)
     return RunSetup(setup, begin, e.identity(begin))
 
 

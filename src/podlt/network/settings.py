@@ -1,4 +1,4 @@
-"""How a run's workers are served, beside what its NATS server keeps: so again when the run goes on, if not told."""
+"""How a run's workers are served, besides what its NATS server keeps: used again on resume, unless given."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ FILE = "blobs.json"
 """In a run's directory."""
 
 HTTPS, NONE = "https", "none"
-"""Ways of large blobs, beside the URL of an object store: the manager's own server alone, and only messages."""
+"""Ways of large blobs, besides the URL of an object store: the manager's own server alone, and only messages."""
 
 _LONGEST = 2**16
 
 
 class NetworkSettings(msgspec.Struct, frozen=True):
-    """What the file keeps; what was never told is empty.
+    """What the file holds; what was never given is empty.
 
     Attributes:
-        port: at which workers find the server of large blobs; blobs: the way of these (see above);
+        port: at which workers find the server of large blobs.
+        blobs: the way of these (see above).
         silence_timeout: seconds of silence after which a worker is gone.
     """
 
@@ -61,5 +62,5 @@ def save_settings(run: Path, **changes: Any) -> None:
     before = load_settings(run)
     now = msgspec.structs.replace(before, **changes)
     if now != before:
-        told = {name: value for name, value in msgspec.structs.asdict(now).items() if value}
-        write_whole(run / FILE, json.dumps(told).encode() + b"\n")
+        given = {name: value for name, value in msgspec.structs.asdict(now).items() if value}
+        write_whole(run / FILE, json.dumps(given).encode() + b"\n")

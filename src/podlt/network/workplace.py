@@ -15,21 +15,22 @@ from podlt.network.link import ManagerLink
 from podlt.network.messages import HEARTBEAT_SECONDS, LARGE
 from podlt.network.nats.cluster import remembered
 from podlt.network.nats.server import ANYWHERE, listening
-from podlt.network.session.manager import PATIENCE, NetworkEngine
-from podlt.network.session.publishing import Publication
-from podlt.network.session.thrift import Policy
+from podlt.network.session.manager import SILENCE_TIMEOUT, NetworkEngine
+from podlt.network.session.publishing import Policy, Publication
 from podlt.network.settings import HTTPS, NONE, NetworkSettings, load_settings, save_settings
 from podlt.network.worker.preflight import expected
 
 
 class Blobs(msgspec.Struct, frozen=True):
-    """How large blobs go beside the messages: by HTTPS from and to the manager.
+    """How large blobs go outside the messages: by HTTPS from and to the manager.
 
     Attributes:
-        host: the address to listen on; port: 0 for any, and then always the same for a run; names: hosts by which
-        workers reach this machine (both: if not told, as the run's NATS server has it); bucket: the URL of an object
-        store, through which parameters go then (file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...), "https" for none,
-        or "none": no large blobs either, all goes in messages (if not told, as it was for the run; at first "https");
+        host: the address to listen on.
+        port: 0 for any, and then always the same for a run.
+        names: hosts by which workers reach this machine (host and names: unless given, those of the run's NATS server).
+        bucket: the URL of an object store, through which parameters go then (file:///DIR, s3://BUCKET/PREFIX, gs://...,
+            az://...), "https" for none, or "none": no large blobs either, all goes in messages (unless given, as it was
+            for the run; at first "https").
         large: from more than how many bytes on a blob is one.
     """
 
@@ -44,12 +45,13 @@ class RemoteMachines:
     """Other machines.
 
     Args:
-        connect: makes the manager's link for a run, once its directory and keys are there;
-        silence_timeout: seconds of silence after which a worker is gone (unless given, as it was, at first 15);
-        beat: how often workers give a sign of life; blobs: how large blobs go; None: through the link, in pieces, as
-        all others do, and then they take memory; deltas: whether what changed in the parameters is published instead of
-        the whole: "auto", as it pays, "always" where it is shorter, or "never"; published: is told how the parameters
-        of each round went out.
+        connect: makes the manager's link for a run, once its directory and keys are there.
+        silence_timeout: seconds of silence after which a worker is gone (unless given, as it was, at first 15).
+        heartbeat_seconds: seconds between two heartbeats of a worker.
+        blobs: how large blobs go; None: in messages, as all others do, and then they take memory.
+        deltas: whether what changed in the parameters is published instead of the whole: "auto", as it pays, "always"
+            where it is shorter, or "never".
+        published: called with how the parameters of each round went out.
     """
 
     name = "nats"
@@ -59,13 +61,13 @@ class RemoteMachines:
         self,
         connect: Callable[[Job], ManagerLink],
         silence_timeout: float | None = None,
-        beat: float = HEARTBEAT_SECONDS,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
         *,
         blobs: Blobs | None = None,
         deltas: Policy = "auto",
         published: Callable[[Publication], None] = lambda published: None,
     ) -> None:
-        self._connect, self._silence_timeout, self._beat = connect, silence_timeout, beat
+        self._connect, self._silence_timeout, self._heartbeat_seconds = connect, silence_timeout, heartbeat_seconds
         self._blobs, self._deltas, self._published = blobs, deltas, published
 
     @contextmanager
@@ -76,8 +78,8 @@ class RemoteMachines:
     def _engine(self, job: Job) -> Engine:
         arithmetic = expected(job.program.arithmetic)
         before = load_settings(job.directory)
-        way, silence_timeout = self._way(before), self._silence_timeout or before.silence_timeout or PATIENCE
-        depot = self._depot(job, self._blobs, way) if self._blobs is not None and way != NONE else None
+        way, silence_timeout = self._way(before), self._silence_timeout or before.silence_timeout or SILENCE_TIMEOUT
+        blob_server = self._blob_server(job, self._blobs, way) if self._blobs is not None and way != NONE else None
         link = None
         try:
             save_settings(job.directory, blobs=way, silence_timeout=self._silence_timeout or before.silence_timeout)
@@ -87,8 +89,8 @@ class RemoteMachines:
                 link,
                 arithmetic,
                 silence_timeout=silence_timeout,
-                beat=self._beat,
-                depot=depot,
+                heartbeat_seconds=self._heartbeat_seconds,
+                blob_server=blob_server,
                 large=self._blobs.large if self._blobs is not None else LARGE,
                 deltas=self._deltas,
                 tell=self._published,
@@ -96,15 +98,15 @@ class RemoteMachines:
         except BaseException:
             if link is not None:
                 link.close()
-            if depot is not None:
-                depot.close()
+            if blob_server is not None:
+                blob_server.close()
             raise
 
     def _way(self, before: NetworkSettings) -> str:
-        """The way of large blobs: what was told, or else as it was."""
+        """The way of large blobs; unless given, as it was."""
         return before.blobs if self._blobs is None else self._blobs.bucket or before.blobs or HTTPS
 
-    def _depot(self, job: Job, one: Blobs, way: str) -> BlobServer:
+    def _blob_server(self, job: Job, one: Blobs, way: str) -> BlobServer:
         """The server of large blobs; it shows the certificate that the run's NATS server has, if that is its own."""
         folder = job.directory / FOLDER
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

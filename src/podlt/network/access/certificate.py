@@ -16,7 +16,7 @@ _LONGEST = 16 * 1024
 _BEGIN = "-----BEGIN CERTIFICATE-----"
 
 # A certificate that is pinned needs no life span: what counts is the invitation's. And a worker whose clock is wrong by
-# years (without a battery it begins in 1970) is told so by the manager, which it could not be if TLS failed first.
+# years (without a battery it begins in 1970) learns so from the manager, which it could not if TLS failed first.
 _FROM, _UNTIL = datetime.datetime(1950, 1, 1), datetime.datetime(2199, 12, 31)
 
 
@@ -24,7 +24,8 @@ def load_or_create(folder: Path) -> bytes:
     """The certificate of a folder in DER; a new one with its key (0600), if there is none.
 
     Raises:
-        UsageError: the files hold none, or `cryptography` is not installed; StorageError: they cannot be read or made.
+        UsageError: the files hold none, or `cryptography` is not installed.
+        StorageError: they cannot be read or made.
     """
     certificate, private_key = folder / CERTIFICATE, folder / PRIVATE_KEY
     if not (certificate.is_file() and private_key.is_file()):
@@ -35,7 +36,7 @@ def load_or_create(folder: Path) -> bytes:
     try:
         return ssl.PEM_cert_to_DER_cert(read_whole(certificate, _LONGEST).decode("ascii"))
     except ValueError:
-        raise UsageError(f"{certificate}: is no certificate; workers could not be invited by it") from None
+        raise UsageError(f"{certificate}: malformed certificate: workers could not be invited by it") from None
 
 
 def load(path: Path) -> bytes:

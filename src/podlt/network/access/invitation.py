@@ -36,10 +36,13 @@ class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an invitation says.
 
     Attributes:
-        servers: URLs, `tls://` or `wss://` (the same by WebSocket); manager: the run's public key; certificate: in DER,
-            the only one that the servers may show, or empty for one that the usual authorities signed;
-        secret: 16 bytes, empty for an address alone; uses: for how many workers; expires: milliseconds since 1970, 0
-            for never; deposit: credits that an open run asks for.
+        servers: URLs, `tls://` or `wss://` (the same by WebSocket).
+        manager: the run's public key.
+        certificate: in DER, the only one that the servers may show, or empty for one that the usual authorities signed.
+        secret: 16 bytes, empty for an address alone.
+        uses: for how many workers.
+        expires: milliseconds since 1970, 0 for never.
+        deposit: credits that an open run asks for.
     """
 
     servers: Annotated[list[Url], Meta(min_length=1, max_length=8)]
@@ -97,14 +100,14 @@ def read(line: str) -> Invitation:
     """
     text = "".join(line.split())
     if not text.startswith(PREFIX):
-        raise UsageError(f"no invitation: expected a line that begins with {PREFIX}")
+        raise UsageError(f"malformed invitation: expected a line that begins with {PREFIX}")
     if len(text) > LONGEST:
-        raise UsageError(f"no invitation: {len(text)} characters are more than {LONGEST}")
+        raise UsageError(f"malformed invitation: {len(text)} characters (limit {LONGEST})")
     body = text.removeprefix(PREFIX)
     try:
         invitation = _decoder.decode(base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True))
     except (binascii.Error, ValueError, InvalidProofError):
-        raise UsageError("the invitation is damaged or was not copied whole") from None
+        raise UsageError("malformed invitation: damaged, or not copied completely") from None
     if not is_signed(invitation.manager, _DOMAIN, _unsigned(invitation), invitation.signature):
         raise UsageError("the invitation is not signed by the manager that it names: it was changed")
     if len(invitation.secret) not in (0, SECRET_BYTES):

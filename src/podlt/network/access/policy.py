@@ -34,8 +34,11 @@ class Issued(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An invitation that was given out.
 
     Attributes:
-        uses: for how many workers; used: how many came; issued, expires: milliseconds since 1970, 0 for never;
-            revoked: whether it is no longer good; note: the operator's own words, who it is for.
+        uses: for how many workers.
+        used: how many came.
+        issued, expires: milliseconds since 1970, 0 for never.
+        revoked: whether it is no longer good.
+        note: the operator's own words, who it is for.
     """
 
     uses: Count
@@ -58,7 +61,9 @@ class Payment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A deposit that somebody paid, or (`back`) that was paid back, outside of podlt: the word of the run's owner.
 
     Attributes:
-        amount: in credits; at: milliseconds since 1970; reference: the owner's own words, by which it is found again.
+        amount: in credits.
+        at: milliseconds since 1970.
+        reference: the owner's own words, by which it is found again.
     """
 
     amount: Annotated[int, Meta(ge=1, lt=2**62)]
@@ -89,10 +94,14 @@ class AccessPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a manager knows of who may work for its run. Keys are in hexadecimal digits.
 
     Attributes:
-        invitations: by their names; members: keys that were let in by one or by the allowlist;
-        allowed: keys that need none; revoked, paused: keys that may not, and why;
-        everybody_paused: nobody may for now; deposit: credits that a run open to all asks for, None if it is not open;
-        payee: to whom they are to be paid; payments: what was paid as a deposit, by key.
+        invitations: by their names.
+        members: keys that were let in by one or by the allowlist.
+        allowed: keys that need none.
+        revoked, paused: keys that may not, and why.
+        everybody_paused: nobody may for now.
+        deposit: credits that a run open to all asks for, None if it is not open.
+        payee: to whom they are to be paid.
+        payments: what was paid as a deposit, by key.
     """
 
     invitations: dict[Name, Issued] = {}
@@ -122,8 +131,10 @@ class AccessPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Whether a key is let in.
 
         Args:
-            key: that the worker has shown to hold; invitation: the name of the one that it brought, or empty;
-            now: milliseconds since 1970; deposit: credits that it agrees to have at stake (it has signed so).
+            key: that the worker has shown to hold.
+            invitation: the name of the one that it brought, or empty.
+            now: milliseconds since 1970.
+            deposit: credits that it agrees to have at stake (it has signed so).
         """
         barred = self.barred(key)
         if barred is not None:
@@ -216,7 +227,7 @@ class AccessPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """After the run was opened to all who have paid a deposit, or (None) to nobody but those who are invited.
 
         Args:
-            payee: to whom it is to be paid; as before if not told.
+            payee: to whom it is to be paid; as before unless given.
         """
         return msgspec.structs.replace(self, deposit=deposit, payee=self.payee if payee is None else payee)
 

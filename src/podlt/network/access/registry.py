@@ -63,7 +63,8 @@ class Registry:
         """Changes the file; on the disk before this returns.
 
         Raises:
-            UsageError: what `what` raises; StorageError: it cannot be written.
+            UsageError: what `what` raises.
+            StorageError: it cannot be written.
         """
         with self._mutex, self._locked():
             before = self._read()
@@ -73,7 +74,7 @@ class Registry:
             return self._read()
 
     def admit(self, key: bytes, invitation: str, now: int, deposit: int = 0) -> Admitted | Refusal:
-        """Decides, and keeps what follows from it before anybody is told (a use that was counted stays counted).
+        """Decides, and keeps what follows from it before anybody hears of it (a use that was counted stays counted).
 
         Args and Raises: as `AccessPolicy.decide` and `change`.
         """
@@ -101,8 +102,11 @@ class Registry:
         """Gives out an invitation; its secret is in what is returned, and nowhere else.
 
         Args:
-            key: the manager's; uses: for how many workers; expires: milliseconds since 1970, 0 for never; note: who it
-            is for; address: without a secret, for keys that are allowed and for open runs.
+            key: the manager's.
+            uses: for how many workers.
+            expires: milliseconds since 1970, 0 for never.
+            note: who it is for.
+            address: without a secret, for keys that are allowed and for open runs.
 
         Raises:
             UsageError: there is no place to invite anybody to yet, or the invitation would let nobody in.
@@ -110,7 +114,7 @@ class Registry:
         place = self.place()
         secret = b"" if address else secrets.token_bytes(inv.SECRET_BYTES)
         if not address and (uses < 1 or (expires and expires <= now)):
-            raise UsageError("an invitation for no use, or that has expired already, lets nobody in")
+            raise UsageError("invitation would admit nobody: expected at least one use, and an expiry in the future")
         invitation = inv.Invitation(
             servers=place.servers,
             manager=key.public,
@@ -129,7 +133,8 @@ class Registry:
         """Where workers find the run.
 
         Raises:
-            UsageError: it was never started for workers on other machines; StorageError: malformed.
+            UsageError: it was never started for workers on other machines.
+            StorageError: malformed.
         """
         path = self.run / FOLDER / PLACE
         if not path.is_file():
@@ -145,7 +150,8 @@ class Registry:
         """Says where workers find the run.
 
         Raises:
-            UsageError: a URL that no worker would take; StorageError: it cannot be written.
+            UsageError: a URL that no worker would take.
+            StorageError: it cannot be written.
         """
         for url in servers:
             inv.check_url(url)

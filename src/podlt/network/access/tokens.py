@@ -43,7 +43,9 @@ def write(key: crypto.SigningKey, purpose: Purpose, blob: bytes, server: bytes, 
     """The line for one blob.
 
     Args:
-        blob: its digest; server: the SHA-256 of its certificate; now: its time, in milliseconds.
+        blob: its digest.
+        server: the SHA-256 of its certificate.
+        now: its time, in milliseconds.
     """
     expires = now + LIFETIME // 2  # half: the other half is for clocks that go apart
     signature = key.sign(DOMAIN, canonical.encode(_Pass(purpose, blob, server, expires)))
@@ -64,7 +66,7 @@ def check(line: str, purpose: Purpose, blob: bytes, server: bytes, now: int) -> 
     except ValueError:
         raise InvalidProofError("malformed pass") from None
     if scheme != SCHEME or not now < expires <= now + LIFETIME:
-        raise InvalidProofError("pass is expired, or good for too long")
+        raise InvalidProofError("pass expired, or valid for too long")
     if not crypto.is_signed(key, DOMAIN, canonical.encode(_Pass(purpose, blob, server, expires)), signature):
         raise InvalidProofError("pass is not signed by its key")
     return key

@@ -25,7 +25,7 @@ _LONGEST = 4096
 
 
 def default_path() -> Path:
-    """Where a worker's key is, unless it is told."""
+    """Where a worker's key is, unless given."""
     return Path.home() / ".podlt" / "worker.key"
 
 
@@ -35,7 +35,8 @@ def load_or_create_key(path: Path) -> SigningKey:
     Two processes that begin at once get the same key: the file has its name only once it is whole, and only one wins.
 
     Raises:
-        UsageError: others may read the file, or it holds no key; StorageError: it cannot be read or made.
+        UsageError: others may read the file, or it holds no key.
+        StorageError: it cannot be read or made.
     """
     if not path.exists():
         _create(path, SigningKey(secrets.token_bytes(KEY_BYTES)))
@@ -46,7 +47,8 @@ def load_key(path: Path) -> SigningKey:
     """The key of a file that is there.
 
     Raises:
-        UsageError: missing, others may read the file, or it holds no key; StorageError: it cannot be read.
+        UsageError: missing, others may read the file, or it holds no key.
+        StorageError: it cannot be read.
     """
     try:
         found = path.stat()
@@ -62,7 +64,7 @@ def load_key(path: Path) -> SigningKey:
     try:
         return restore(read_whole(path, _LONGEST).decode("ascii"))
     except (UsageError, UnicodeDecodeError):
-        raise UsageError(f"{path}: is no key file") from None
+        raise UsageError(f"{path}: not a key file") from None
 
 
 def load_or_create_keys(path: Path, count: int) -> list[SigningKey]:
@@ -79,7 +81,8 @@ def save_key(path: Path, key: SigningKey) -> None:
     """Writes a key to a new file, mode 0600.
 
     Raises:
-        UsageError: there is a file already: a key is never overwritten; StorageError: it cannot be written.
+        UsageError: there is a file already: a key is never overwritten.
+        StorageError: it cannot be written.
     """
     if not _create(path, key):
         raise UsageError(f"{path}: there is a key already; move it away first, what it earned is lost without it")
@@ -100,17 +103,17 @@ def restore(text: str) -> SigningKey:
     """
     plain = "".join(text.split()).lower()
     if not plain.startswith(PREFIX):
-        raise UsageError(f"no key: expected a line that begins with {PREFIX}")
+        raise UsageError(f"malformed key: expected a line that begins with {PREFIX}")
     body = plain.removeprefix(PREFIX).replace("-", "").upper()
     try:
         raw = base64.b32decode(body + "=" * (-len(body) % 8))
     except (binascii.Error, ValueError):
-        raise UsageError("no key: it holds a character that no key has, or is not whole") from None
+        raise UsageError("malformed key: invalid character, or incomplete") from None
     seed, check = raw[:KEY_BYTES], raw[KEY_BYTES:]
     if len(raw) != KEY_BYTES + _CHECK_BYTES:
-        raise UsageError(f"no key: expected {KEY_BYTES + _CHECK_BYTES} bytes, got {len(raw)}")
+        raise UsageError(f"malformed key: expected {KEY_BYTES + _CHECK_BYTES} bytes, got {len(raw)}")
     if check != _check(seed):
-        raise UsageError("no key: the checksum is wrong, so that it was copied with a mistake")
+        raise UsageError("malformed key: wrong checksum: copied with a mistake")
     return SigningKey(seed)
 
 
@@ -120,18 +123,18 @@ def _check(seed: bytes) -> bytes:
 
 def _create(path: Path, key: SigningKey) -> bool:
     """Makes the file, whole or not at all; returns whether it was not there before."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(backup(key).encode("ascii") + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(beside, path)  # fails where there is a file, unlike a rename
+            os.link(part, path)  # fails where there is a file, unlike a rename
         finally:
-            beside.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
     except FileExistsError:
         return False
     except OSError as error:

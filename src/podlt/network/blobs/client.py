@@ -54,14 +54,16 @@ class Whole:
         """See `Destination`."""
         if blob_digest(self.data.data) != digest:
             self.offset = 0
-            raise BadBlobError(f"{self.size} bytes that are not it", digest)
+            raise BadBlobError(f"digest mismatch after {self.size} bytes", digest)
 
 
 class Changed:
     """Parameters that take what changed in them; what they were before is lost as it comes.
 
     Args:
-        state: the parameters, uint8; size: of the encoding; result: the digest of the parameters after it.
+        state: the parameters, uint8.
+        size: of the encoding.
+        result: the digest of the parameters after it.
     """
 
     def __init__(self, state: np.ndarray, size: int, result: bytes) -> None:
@@ -98,7 +100,9 @@ class BlobTransfers:
     """Carries blobs between a manager's server and this process.
 
     Args:
-        urls: of the server, by different names; fingerprint: SHA-256 of its certificate; keys: of the identities.
+        urls: of the server, by different names.
+        fingerprint: SHA-256 of its certificate.
+        keys: of the identities.
     """
 
     def __init__(self, urls: Sequence[str], fingerprint: bytes, keys: Iterable[SigningKey]) -> None:
@@ -111,14 +115,16 @@ class BlobTransfers:
         self._failures = 0
         self._stack = AsyncExitStack()
         self._uploads = asyncio.Lock()
-        self._background = Background("podlt-porter")
+        self._background = Background("podlt-transfers")
 
     def fetch(self, key: bytes, digest: bytes, place: Destination, urls: Sequence[str] = (), part: int = 0) -> None:
         """Begins to fetch a blob, or goes on with it; nothing if that is being done already.
 
         Args:
-            key: whose it is, for the manager; place: takes it; urls, part: its objects in an object store, if it is
-            there; the manager's own server is asked if not, or if it cannot be had there.
+            key: whose it is, for the manager.
+            place: takes it.
+            urls, part: its objects in an object store, if it is there; the manager's own server is asked if not, or if
+                it cannot be had there.
         """
         self._do((b"", digest), lambda: self._fetch(key, digest, place, urls, part), place)
 
@@ -181,7 +187,7 @@ class BlobTransfers:
                 await self._from(await self._bucket(urls, part), digest, place)
                 return
             if isinstance(place, Changed):  # half of it may be there, and wrong: the whole is asked for then
-                raise InvalidProofError("what changed could not be had from the object store")
+                raise InvalidProofError("the delta cannot be fetched from the object store")
         client = await self._client(key)
         await self._from(client.fetch_range, digest, place)
 

@@ -68,8 +68,9 @@ def encode(new: np.ndarray, base: Base | None) -> Iterator[bytes]:
     """The encoding of parameters, part by part: for `BlobStore.put_stream`, or to be joined.
 
     Args:
-        new: flat uint8; base: what the receiver has, of the same length, or None if it has nothing; a part of it may
-        be overwritten as soon as its record was given.
+        new: flat uint8.
+        base: what the receiver has, of the same length, or None if it has nothing; a part of it may be overwritten as
+            soon as its record was given.
     """
     assert base is None or base.nbytes == new.nbytes
     yield HEADER.pack(MAGIC, new.nbytes)
@@ -84,9 +85,11 @@ def decode(encoded: Buffer, base: np.ndarray | None, out: np.ndarray, digest: by
     """Writes the parameters that an encoding stands for.
 
     Args:
-        encoded: all of it, such as a memory map; base: flat uint8, what the sender was told that we have;
-        out: flat uint8, of the length that the parameters must have; may be `base` itself, which is lost then if
-        this raises; digest: of the parameters.
+        encoded: all of it, such as a memory map.
+        base: flat uint8, what the sender believes that we have.
+        out: flat uint8, of the length that the parameters must have; may be `base` itself, which is lost then if this
+            raises.
+        digest: of the parameters.
 
     Raises:
         InvalidProofError: malformed, for another length, larger than it says, or the result is not what it must be.
@@ -102,7 +105,8 @@ def decode_to(store: BlobStore, encoded: Buffer, base: np.ndarray | None, size: 
     """Like `decode`, into a store of blobs: for parameters that need not fit into memory.
 
     Raises:
-        InvalidProofError: as `decode`, and nothing is left in the store; StorageError: no room.
+        InvalidProofError: as `decode`, and nothing is left in the store.
+        StorageError: no room.
     """
     found = store.put_stream(parts(encoded, base, size), size)
     if found != digest:
@@ -134,7 +138,7 @@ class DeltaDecoder:
     What it keeps of the encoding is less than a record, however long that is.
 
     Args:
-        base: flat uint8, of `size` bytes; a part of it may be overwritten as soon as its successor was given;
+        base: flat uint8, of `size` bytes; a part of it may be overwritten as soon as its successor was given.
         size: of the parameters.
 
     Raises:
@@ -150,7 +154,7 @@ class DeltaDecoder:
         self._decompressor = zstandard.ZstdDecompressor(max_window_size=WINDOW)
 
     def feed(self, data: Buffer) -> Iterator[np.ndarray]:
-        """The next parts (uint8), as far as they can be told now.
+        """The next parts (uint8), as far as they are known now.
 
         Raises:
             InvalidProofError: malformed, for another length than `size`, or larger than it says.

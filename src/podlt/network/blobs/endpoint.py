@@ -68,7 +68,7 @@ class _Upload:
     """What is expected of a worker.
 
     Attributes:
-        trusted: whether all its bytes came to this process, so that wrong ones are the worker's own fault;
+        trusted: whether all its bytes came to this process, so that wrong ones are the worker's own fault.
         offset: how many bytes have come, as far as is known.
     """
 
@@ -166,7 +166,8 @@ class BlobEndpoint:
         """Lets a worker upload a blob; to expect the same twice is to expect it once.
 
         Args:
-            key: its public key; digest, size: what it committed to.
+            key: its public key.
+            digest, size: what it committed to.
 
         Returns:
             Done when the blob is in the store; fails with BadBlobError, that names the key, if it sent another.
@@ -216,7 +217,9 @@ class BlobEndpoint:
         except StorageError as error:
             raise _last(web.HTTPInsufficientStorage(text=str(error))) from None
         except TimeoutError:
-            raise _last(web.HTTPRequestTimeout(text="no byte came or went for too long")) from None
+            raise _last(
+                web.HTTPRequestTimeout(text=f"timed out: no bytes for {self._limits.idle_seconds:.0f} s")
+            ) from None
         finally:
             self._busy[key] -= 1
             if not self._busy[key]:
@@ -252,17 +255,17 @@ class BlobEndpoint:
         held: np.ndarray | None,
     ) -> None:
         """Sends a range, as fast as it is taken, but no slower than a MiB in the idle time."""
-        async with asyncio.timeout(self._limits.idle_seconds) as silence_timeout:
+        async with asyncio.timeout(self._limits.idle_seconds) as idle_timeout:
             await response.prepare(request)
             for offset in range(start, stop, STEP):
                 length = min(STEP, stop - offset)
-                await self._pace(key, length, silence_timeout)
+                await self._pace(key, length, idle_timeout)
                 if held is None:
                     data: bytes | memoryview = await in_thread(self._store.read, digest, offset, length)
                 elif self._memory.get(digest) is held:
                     data = held[offset : offset + length].data
                 else:
-                    raise StorageError("the blob is not served any more")
+                    raise StorageError("blob withdrawn")
                 await response.write(data)
             await response.write_eof()
 
@@ -289,17 +292,17 @@ class BlobEndpoint:
         """Appends a request's bytes, as they come; checks the blob after the last."""
         with self._store.partial(digest, upload.size, owner=key) as partial:
             upload.trusted = upload.trusted or not partial.resumed
-            async with asyncio.timeout(self._limits.idle_seconds) as silence_timeout:
+            async with asyncio.timeout(self._limits.idle_seconds) as idle_timeout:
                 async for data in request.content.iter_chunked(STEP):
                     await in_thread(partial.append, data)
                     upload.offset = partial.offset
-                    await self._pace(key, len(data), silence_timeout)
+                    await self._pace(key, len(data), idle_timeout)
             if partial.offset < upload.size:
                 return
             if not await in_thread(partial.finish):
                 if not upload.trusted:  # some of it was here before this process: nobody can be blamed
                     raise _last(web.HTTPConflict(text=f"0 of {upload.size} bytes are here"))
-                error = BadBlobError(f"{upload.size} bytes that are not it", digest, key.hex())
+                error = BadBlobError(f"digest mismatch after {upload.size} bytes", digest, key.hex())
                 if not upload.done.done():
                     upload.done.set_exception(error)
                 raise _last(web.HTTPUnprocessableEntity(text=str(error)))
@@ -314,7 +317,7 @@ class BlobEndpoint:
         with self._store.partial(digest, upload.size, owner=key) as partial:
             return partial.offset
 
-    async def _pace(self, key: bytes, nbytes: int, silence_timeout: asyncio.Timeout) -> None:
+    async def _pace(self, key: bytes, nbytes: int, idle_timeout: asyncio.Timeout) -> None:
         """Bytes came or went: holds the worker to its rate, and waits the idle time for the next ones."""
         now, seconds, limits = asyncio.get_running_loop().time(), 0.0, self._limits
         rates = [(key, limits.rate)]
@@ -325,7 +328,7 @@ class BlobEndpoint:
             if rate is not None:
                 bucket = self._buckets.setdefault(name, TokenBucket(rate, 2 * STEP))
                 seconds = max(seconds, bucket.take(nbytes, now))
-        silence_timeout.reschedule(now + seconds + self._limits.idle_seconds)
+        idle_timeout.reschedule(now + seconds + self._limits.idle_seconds)
         await asyncio.sleep(seconds)
 
 

@@ -75,8 +75,10 @@ class BlobClient:
     An asynchronous context manager.
 
     Args:
-        url: such as "https://manager.example:4430"; fingerprint: the SHA-256 of the server's certificate;
-        key: whose passes it writes; clock: seconds since 1970; may be wrong: the server's time is learnt from it.
+        url: such as "https://manager.example:4430".
+        fingerprint: the SHA-256 of the server's certificate.
+        key: whose passes it writes.
+        clock: seconds since 1970; may be wrong: the server's time is learnt from it.
 
     Attributes:
         moved: how many bytes came and went.
@@ -112,7 +114,7 @@ class BlobClient:
         """One range of a blob.
 
         Raises:
-            OSError: the link is cut, or the server is busy: worth another attempt;
+            OSError: the link is cut, or the server is busy: worth another attempt.
             TransferError: it refuses, or is another server.
         """
         headers = {"Range": f"bytes={offset}-{offset + length - 1}"}
@@ -132,7 +134,8 @@ class BlobClient:
         """The next bytes of an upload.
 
         Raises:
-            OSError, TransferError: as `fetch_range`; BadBlobError: these were the last, and it is another blob.
+            OSError, TransferError: as `fetch_range`.
+            BadBlobError: these were the last, and it is another blob.
         """
         await self._ask("PATCH", "write", digest, {OFFSET: str(offset)}, data=data)
         self.moved += len(data)
@@ -154,13 +157,15 @@ class BlobClient:
                 if status != 401 or deal_id:
                     break
         except aiohttp.ServerFingerprintMismatch:
-            raise TransferError("the server's certificate is not the invitation's", digest, self._url) from None
+            raise TransferError(
+                "the server's certificate is not the one that the setup names", digest, self._url
+            ) from None
         except (aiohttp.ClientError, asyncio.IncompleteReadError) as error:
             raise ConnectionError(f"{type(error).__name__}: {error}") from None
         if status in AGAIN:
             raise ConnectionError(f"{self._url} answers {status}: {answer.decode(errors='replace')}")
         if status == 422:
-            raise BadBlobError("the server says that our bytes are not it", digest)
+            raise BadBlobError("digest mismatch, as the server computed it", digest)
         if not 200 <= status < 300:
             raise TransferError(f"refused with {status}: {answer.decode(errors='replace')}", digest, self._url)
         return offset, answer

@@ -34,7 +34,7 @@ class ObjectClient:
 
     Args:
         private: whether servers with addresses that only a local network has may be asked; called only when there is
-        such an address, and not again once it may.
+            such an address, and not again once it may.
 
     Attributes:
         moved: how many bytes came.
@@ -64,7 +64,8 @@ class ObjectClient:
         """One range of a blob that lies at `urls`, in objects of `part` bytes.
 
         Raises:
-            OSError: it did not come: worth another attempt; TransferError: it cannot be had there.
+            OSError: it did not come: worth another attempt.
+            TransferError: it cannot be had there.
         """
         found = []
         while length > 0:
@@ -140,7 +141,8 @@ class _Resolver(AbstractResolver):
         """The addresses of a host.
 
         Raises:
-            _InsideError: one of them may not be connected to; OSError: its name is not known at present.
+            _InsideError: one of them may not be connected to.
+            OSError: its name is not known at present.
         """
         found = await self._plain.resolve(host, port, family)
         if not all(is_global(one["host"]) for one in found) and not await self._private():

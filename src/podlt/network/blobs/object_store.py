@@ -61,10 +61,11 @@ class ObjectStore:
         """Copies a blob there, as far as it is not there.
 
         Args:
-            part: how long each object is; as long as `OBJECT` says if not told.
+            part: how long each object is; as long as `OBJECT` says unless given.
 
         Raises:
-            StorageError: the blob is not in `store`; TransferError: the object store does not take it.
+            StorageError: the blob is not in `store`.
+            TransferError: the object store does not take it.
         """
         size, part = store.size(digest), part or OBJECT
         for number, start in enumerate(range(0, max(size, 1), part)):

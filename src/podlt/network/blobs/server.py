@@ -62,17 +62,22 @@ class BlobServer:
     """Serves and takes large blobs for one run, from when it is made.
 
     Args:
-        folder: the run's directory; certificate, private_key: files of PEM; host, port: where to listen, 0 for any port
-        that is free, and then always the same one; names: hosts by which workers reach this machine;
+        folder: the run's directory.
+        certificate, private_key: files of PEM.
+        host, port: where to listen, 0 for any port that is free, and then always the same one.
+        names: hosts by which workers reach this machine.
         bucket: the URL of an object store, if parameters go through one.
 
     Attributes:
-        store: what is on the disk; used: whether anything may be there since `clear`; admitted: the keys that may fetch
-        what is for all; urls: of the server;
+        store: what is on the disk.
+        used: whether anything may be there since `clear`.
+        admitted: the keys that may fetch what is for all.
+        urls: of the server.
         fingerprint: SHA-256 of its certificate.
 
     Raises:
-        UsageError: it cannot listen there, or the object store is none; StorageError: no folder.
+        UsageError: it cannot listen there, or the object store is none.
+        StorageError: no folder.
     """
 
     def __init__(
@@ -90,7 +95,7 @@ class BlobServer:
         self.store = BlobStore(folder / FOLDER, 2**60)
         self._bucket = object_store.ObjectStore(bucket) if bucket else None
         self._objects = object_store
-        self._kept: list[tuple[bytes, int, int]] = []
+        self._stored: list[tuple[bytes, int, int]] = []
         self.admitted: set[bytes] = set()
         self.used = True
         self.fingerprint = tokens.fingerprint(certificate.read_bytes())
@@ -106,7 +111,7 @@ class BlobServer:
             is_member=lambda key: key in self.admitted,
             memory=self._memory,
         )
-        self._background = Background("podlt-depot")
+        self._background = Background("podlt-blobs")
         try:
             port = self._listen(folder, host, port)
         except BaseException:
@@ -121,8 +126,8 @@ class BlobServer:
         """Lets workers fetch a blob.
 
         Args:
-            data: its bytes (uint8), which must not change until `withdraw`; None if it is in the store;
-            readers: whose keys may; those of all admitted workers if not told.
+            data: its bytes (uint8), which must not change until `withdraw`; None if it is in the store.
+            readers: whose keys may; those of all admitted workers unless given.
         """
         if data is not None:
             self._memory[digest] = data
@@ -197,7 +202,7 @@ class BlobServer:
         with path.open("rb") as file:
             return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
 
-    def clear(self, save_settings: Iterable[bytes] = ()) -> None:
+    def clear(self, keep: Iterable[bytes] = ()) -> None:
         """A round is over: nothing is expected any more, and blobs that nobody needs are deleted."""
         if not self.used:
             return
@@ -209,9 +214,12 @@ class BlobServer:
 
         self._background.call(cancel(set(self._endpoint.expected())))
         self._expected, self._arrived = set(), deque()
-        self.store.keep(save_settings)
+        self.store.keep(keep)
         if self._bucket is not None:
-            old, self._kept = self._kept[:-1], self._kept[-1:]  # of the last, somebody may be fetching the end still
+            old, self._stored = (
+                self._stored[:-1],
+                self._stored[-1:],
+            )  # of the last, somebody may be fetching the end still
             for digest, size, part in old:
                 self._background.start(self._bucket.remove(digest, size, part))
 
@@ -231,7 +239,7 @@ class BlobServer:
         part, self.used = self._objects.part_of(size), True
 
         async def put() -> Stored:
-            self._kept.append((digest, size, part))
+            self._stored.append((digest, size, part))
             await bucket.put(source, digest, part)
             return Stored(await bucket.urls(digest, size, part), part)
 
@@ -239,7 +247,7 @@ class BlobServer:
 
     def spoiled(self, digest: bytes) -> None:
         """What is in the object store may not be the blob: it must not be found there again."""
-        for known, size, part in self._kept:
+        for known, size, part in self._stored:
             if known == digest and self._bucket is not None:
                 self._background.call(self._bucket.remove(digest, size, part))
 
@@ -254,7 +262,7 @@ class BlobServer:
         with suppress(PodltError, OSError, TimeoutError):
             self._background.start(self._endpoint.stop()).result(CLOSE_SECONDS)
             if empty and self._bucket is not None:
-                for one in self._kept:
+                for one in self._stored:
                     self._background.start(self._bucket.remove(*one)).result(CLOSE_SECONDS)
         if empty:
             with suppress(StorageError):
@@ -265,13 +273,13 @@ class BlobServer:
         """Listens at the port of before, if there is one; returns the port, which is kept."""
         known = port or load_settings(run).port
         tries = int(PORT_SECONDS / 0.1)
-        for deal_id in range(tries):
+        for attempt in range(tries):
             try:
                 found = self._background.call(self._endpoint.start(host, known))
                 break
             except OSError as error:
-                if deal_id + 1 == tries or not known:
-                    what = f"port {known} is taken by another program, and workers know this run by it"
+                if attempt + 1 == tries or not known:
+                    what = f"port {known} is used by another program, and workers know this run by it: stop that one"
                     raise UsageError(f"large blobs cannot be served on {host}: {what if known else error}") from None
                 threading.Event().wait(0.1)
         save_settings(run, port=found)

@@ -1,10 +1,10 @@
-"""Pieces of an update without their zero words: a bit for each word says whether it follows.
+"""Chunks of an update without their zero words: a bit for each word says whether it follows.
 
 Gradients have many zeros: of pixels that are black in all lines of a task, of units that were not active, of words that
 did not occur. Half of an MNIST perceptron's update of 20 lines is zeros, nearly all of a large embedding's. To leave
 them out takes a tenth of the time that it takes to encrypt and send them twice; a compressor takes ten times as long.
 
-    packed piece = bits (one a word, the first in the lowest bit; whole bytes), the words that are not zero
+    packed chunk = bits (one a word, the first in the lowest bit; whole bytes), the words that are not zero
 
 Negative zero is a word of its own: what comes out has the same bits.
 """
@@ -19,33 +19,34 @@ from podlt.network.blobs.disk import Buffer, flat
 WORD = 4
 
 WORTH = 0.9
-"""Only what is shorter than this part of the piece is packed."""
+"""Only what is shorter than this part of the chunk is packed."""
 
 
-def packed(piece: np.ndarray) -> list[Buffer]:
-    """A piece in as few bytes as it takes: its buffers, one after another.
+def packed(chunk: np.ndarray) -> list[Buffer]:
+    """A chunk in as few bytes as it takes: its buffers, one after another.
 
     Args:
-        piece: uint8; it goes as it is if it has no whole number of words, or too few zeros.
+        chunk: uint8; it goes as it is if it has no whole number of words, or too few zeros.
     """
-    if piece.nbytes % WORD or not piece.nbytes:
-        return [piece]
-    words = piece.view("<u4")
+    if chunk.nbytes % WORD or not chunk.nbytes:
+        return [chunk]
+    words = chunk.view("<u4")
     there = words != 0
     bits = np.packbits(there, bitorder="little")
-    if bits.nbytes + WORD * int(np.count_nonzero(there)) >= WORTH * piece.nbytes:
-        return [piece]
+    if bits.nbytes + WORD * int(np.count_nonzero(there)) >= WORTH * chunk.nbytes:
+        return [chunk]
     return [bits, words[there]]
 
 
 def unpack(data: Buffer, out: np.ndarray) -> None:
-    """Writes the piece that `packed` was given.
+    """Writes the chunk that `packed` was given.
 
     Args:
-        data: its bytes, joined; out: uint8, as long as the piece.
+        data: its bytes, joined.
+        out: uint8, as long as the chunk.
 
     Raises:
-        InvalidProofError: it is no piece of this length.
+        InvalidProofError: it is no chunk of this length.
     """
     view = flat(data)
     if len(view) == out.nbytes:
@@ -65,4 +66,4 @@ def unpack(data: Buffer, out: np.ndarray) -> None:
 
 
 def _malformed(length: int, actual: int) -> InvalidProofError:
-    return InvalidProofError(f"{actual} bytes are not a packed piece of {length}")
+    return InvalidProofError(f"{actual} bytes are not a packed chunk of {length}")

@@ -40,7 +40,8 @@ class BlobStore:
     """A folder of blobs.
 
     Args:
-        folder: made if it is not there; limit: the most bytes that it may hold, partial files included;
+        folder: made if it is not there.
+        limit: the most bytes that it may hold, partial files included.
         reserve: free bytes that are always left on its disk.
 
     Raises:
@@ -231,7 +232,8 @@ class Partial:
     """The first bytes of a blob, in a file that outlives its process; a context manager that holds the file alone.
 
     Attributes:
-        offset: how many bytes are there; resumed: whether some were when it was opened.
+        offset: how many bytes are there.
+        resumed: whether some were when it was opened.
     """
 
     def __init__(self, store: BlobStore, path: Path, digest: bytes, size: int) -> None:

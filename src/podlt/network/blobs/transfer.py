@@ -21,7 +21,7 @@ RANGE = 2**22
 """How many bytes are asked for at once."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds between one failure and the next deal_id: doubled each time that nothing came in between."""
+"""Seconds between one failure and the next attempt: doubled each time that nothing came in between."""
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -34,7 +34,8 @@ class TransferError(PodltError):
     """A blob could not be fetched or sent; what came of it stays, to be gone on with.
 
     Attributes:
-        digest: of the blob; sender: whoever it should have come from, as the caller named it.
+        digest: of the blob.
+        sender: whoever it should have come from, as the caller named it.
     """
 
     def __init__(self, message: str, digest: bytes, sender: str = "") -> None:
@@ -105,16 +106,19 @@ async def download(
     """Fetches a blob into a store, unless it is there.
 
     Args:
-        digest, size: as announced; limit: the longest blob that is taken from this sender;
-        sender: its name, for errors; window: how many ranges are asked for ahead; attempts: how many failures in a
-        row, with no byte between them, are one too many.
+        digest, size: as announced.
+        limit: the longest blob that is taken from this sender.
+        sender: its name, for errors.
+        window: how many ranges are asked for ahead.
+        attempts: how many failures in a row, with no byte between them, are one too many.
 
     Raises:
-        StorageError: longer than the limit, or no room: said before a byte is asked for;
-        TransferError: the sender is gone for too long; BadBlobError: it sent something else.
+        StorageError: longer than the limit, or no room: said before a byte is asked for.
+        TransferError: the sender is gone for too long.
+        BadBlobError: it sent something else.
     """
     if not 0 <= size <= limit:
-        raise StorageError(f"blob {digest.hex()[:16]}…: {size} bytes were announced, and at most {limit} are taken")
+        raise StorageError(f"blob {digest.hex()[:16]}…: too large: {size} bytes announced (limit {limit})")
     while not store.has(digest):
         with store.partial(digest, size) as partial:
             resumed = partial.resumed
@@ -122,7 +126,7 @@ async def download(
             if await in_thread(partial.finish):
                 return
         if not resumed:  # else the first bytes may be another sender's fault, or a power cut's: all of it once more
-            raise BadBlobError(f"{size} bytes that are not it", digest, sender)
+            raise BadBlobError(f"digest mismatch after {size} bytes", digest, sender)
 
 
 async def fetch_rest(
@@ -159,7 +163,7 @@ async def _fetch_in_order(partial: Taker, digest: bytes, fetch_range: FetchRange
             data = await task
             ahead.popleft()
             if len(data) != length:
-                raise BadBlobError(f"{len(data)} bytes came for a range of {length}", digest, sender)
+                raise BadBlobError(f"range of wrong length: expected {length} bytes, got {len(data)}", digest, sender)
             await in_thread(partial.append, data)
     finally:
         for _, task in ahead:
@@ -175,7 +179,8 @@ async def upload(store: Source, digest: bytes, sink: Sink, *, attempts: int = 5)
     """Sends a blob, from where the other end says that it has come.
 
     Raises:
-        StorageError: the blob is not here; TransferError: the other end is gone for too long, or refuses it.
+        StorageError: the blob is not here.
+        TransferError: the other end is gone for too long, or refuses it.
     """
     size, failures, best = store.size(digest), 0, -1
     while True:

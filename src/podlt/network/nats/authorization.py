@@ -60,8 +60,12 @@ class Request(msgspec.Struct, frozen=True):
     """Who knocks.
 
     Attributes:
-        server: its identifier; user: the key that it made for this connection; connection: its number there;
-        host: the client's address; nonce: what it was to sign; token, signature: what it showed.
+        server: its identifier.
+        user: the key that it made for this connection.
+        connection: its number there.
+        host: the client's address.
+        nonce: what it was to sign.
+        token, signature: what it showed.
     """
 
     server: str
@@ -77,7 +81,8 @@ class Permissions(msgspec.Struct, frozen=True):
     """What a connection may do: publish to and subscribe to these subjects (none: to nothing), until a time.
 
     Attributes:
-        name: what the server calls the connection; until: seconds since 1970 when it ends it; 0 for never.
+        name: what the server calls the connection.
+        until: seconds since 1970 when it ends it; 0 for never.
     """
 
     name: str
@@ -93,18 +98,18 @@ def read_request(data: bytes) -> Request:
         InvalidProofError: malformed, too long, or not signed by the server that it names.
     """
     if len(data) > LONGEST_REQUEST:
-        raise InvalidProofError(f"a question of {len(data)} bytes is longer than {LONGEST_REQUEST}")
+        raise InvalidProofError(f"auth request too long: {len(data)} bytes (limit {LONGEST_REQUEST})")
     try:
         header, claims, signature = data.decode("ascii").split(".")
         found = msgspec.json.decode(_bytes(claims), type=_Claims)
         signed = _bytes(signature)
     except (ValueError, binascii.Error, msgspec.DecodeError) as error:
-        raise InvalidProofError(f"malformed question: {type(error).__name__}") from None
+        raise InvalidProofError(f"malformed auth request: {type(error).__name__}") from None
     body = found.nats
     if found.iss != body.server_id.id:
-        raise InvalidProofError("the question is signed by another than the server that asks")
+        raise InvalidProofError("the auth request is signed by another than the server that asks")
     if not is_signed_raw(from_nkey(PREFIX_SERVER, found.iss), f"{header}.{claims}".encode(), signed):
-        raise InvalidProofError("the question is not signed by the server that asks")
+        raise InvalidProofError("the auth request is not signed by the server that asks")
     client, shown = body.client_info, body.connect_opts
     return Request(
         server=body.server_id.id,
@@ -123,7 +128,7 @@ def worker_name(channel: str, key: bytes) -> str:
 
 
 def manager_name(channel: str) -> str:
-    """What the servers call the connections of a manager that came in by its own door."""
+    """What the servers call the connections of a manager that came in by its own gate."""
     return f"{channel}.manager"
 
 
@@ -139,16 +144,17 @@ def manager_permissions(channel: str) -> Permissions:
     return Permissions(manager_name(channel), down, [f"podlt.{channel}.up.>"])
 
 
-def lobby_permissions(channel: str, key: bytes, until: int) -> Permissions:
-    """To be told why one is not let in, and nothing else."""
-    return Permissions(f"lobby {worker_name(channel, key)}", [], [f"podlt.{channel}.down.{key.hex()}.>"], until)
+def refused_permissions(channel: str, key: bytes, until: int) -> Permissions:
+    """To hear why one is refused, and nothing else."""
+    return Permissions(f"refused {worker_name(channel, key)}", [], [f"podlt.{channel}.down.{key.hex()}.>"], until)
 
 
 def admit(request: Request, issuer: SigningKey, permissions: Permissions, now: int) -> bytes:
     """The answer that lets a connection in.
 
     Args:
-        issuer: see `login.issuer_key`; now: seconds since 1970.
+        issuer: see `login.issuer_key`.
+        now: seconds since 1970.
     """
     user: dict[str, Any] = {
         "pub": {"allow": list(permissions.publish)} if permissions.publish else {"deny": [">"]},

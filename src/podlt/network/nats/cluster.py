@@ -35,8 +35,10 @@ class NatsCluster(msgspec.Struct, frozen=True):
     """Servers that somebody else starts.
 
     Attributes:
-        servers: URLs, as workers reach them too; key: that the servers' configuration was made from; key_file: where
-        it is; certificate: in DER, the servers' own or their authority's; empty: a usual authority signed theirs;
+        servers: URLs, as workers reach them too.
+        key: that the servers' configuration was made from.
+        key_file: where it is.
+        certificate: in DER, the servers' own or their authority's; empty if a usual authority signed theirs.
         names: hosts by which workers reach the manager itself, for large blobs.
     """
 
@@ -47,7 +49,7 @@ class NatsCluster(msgspec.Struct, frozen=True):
     names: list[str] = []
 
 
-class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What cluster.json says: no secret, only where it is."""
 
     servers: list[str]
@@ -62,7 +64,9 @@ def cluster_of(
     """What the options of a command say.
 
     Args:
-        urls: each may be several with commas between; authority: a certificate in PEM; names: of the manager's machine.
+        urls: each may be several with commas between.
+        authority: a certificate in PEM.
+        names: of the manager's machine.
 
     Raises:
         UsageError: no TLS, too many servers, no key, or a certificate that is none.
@@ -72,7 +76,7 @@ def cluster_of(
         raise UsageError(f"--nats: expected 1 to {MOST_SERVERS} servers, got {len(servers)}; workers find the others")
     if key_file is None:
         raise UsageError(
-            "--nats needs --nats-key FILE: podlt key nats FILE makes it, and prints what the servers must be told"
+            "--nats needs --nats-key FILE: podlt key nats FILE makes it, and prints what their configuration must hold"
         )
     certificate = b""
     if authority is not None:
@@ -93,21 +97,22 @@ def remembered(folder: Path) -> NatsCluster | None:
         folder: `RUN/nats`.
 
     Raises:
-        UsageError: its key is not where it was; StorageError: malformed.
+        UsageError: its key is not where it was.
+        StorageError: malformed.
     """
     path = folder / FILE
     if not path.is_file():
         return None
     try:
-        kept = msgspec.convert(from_json(read_whole(path, _LONGEST)), _Kept)
+        saved = msgspec.convert(from_json(read_whole(path, _LONGEST)), _Saved)
     except (msgspec.ValidationError, InvalidProofError):
         raise StorageError(f"{path}: malformed; the run's directory was changed") from None
-    key_file = Path(kept.key_file)
+    key_file = Path(saved.key_file)
     if not key_file.is_file():
         raise UsageError(
             f"{key_file}: the key of the NATS cluster that this run is on is not here; give --nats URL --nats-key FILE"
         )
-    return NatsCluster(kept.servers, load_key(key_file), key_file, bytes.fromhex(kept.certificate), kept.names)
+    return NatsCluster(saved.servers, load_key(key_file), key_file, bytes.fromhex(saved.certificate), saved.names)
 
 
 def remember(folder: Path, cluster: NatsCluster) -> None:
@@ -117,8 +122,8 @@ def remember(folder: Path, cluster: NatsCluster) -> None:
         StorageError: it cannot be written.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    kept = _Kept(cluster.servers, str(cluster.key_file), cluster.certificate.hex(), cluster.names)
-    write_whole(folder / FILE, to_json(msgspec.to_builtins(kept)))
+    saved = _Saved(cluster.servers, str(cluster.key_file), cluster.certificate.hex(), cluster.names)
+    write_whole(folder / FILE, to_json(msgspec.to_builtins(saved)))
 
 
 def direct(urls: Sequence[str]) -> list[str]:

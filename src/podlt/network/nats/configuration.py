@@ -1,4 +1,4 @@
-"""What a NATS server is told: TLS from the first byte, who may ask it what, and that all others are asked about.
+"""The configuration of a NATS server: TLS from the first byte, who may ask what, and who decides on all others.
 
 Accounts are walls inside the server: workers and the manager's link are in one, and have only their subjects there;
 the system's account, where connections are admitted, counted and cut, is the manager's alone.
@@ -47,8 +47,8 @@ def access(key: SigningKey) -> str:
 def sections(key: SigningKey) -> dict[str, str]:
     """What the configuration of a cluster of one's own must hold, by its parts (`podlt manager --nats`).
 
-    Managers come in by the door as workers do, so that the text is the same for all of them; and who is in another
-    account is none of the door's business.
+    Managers come in by the gate as workers do, so that the text is the same for all of them; and who is in another
+    account is none of the gate's business.
 
     Args:
         key: the one that managers on this cluster share; only public keys are in the text.
@@ -86,7 +86,8 @@ def configuration(
     """The configuration of a manager's own server.
 
     Args:
-        key: the manager's; certificate, private_key, log, pid: absolute paths.
+        key: the manager's.
+        certificate, private_key, log, pid: absolute paths.
     """
     tls = f"cert_file: {_quoted(certificate)}, key_file: {_quoted(private_key)}, timeout: 5"
     text = f"""\

@@ -30,7 +30,7 @@ OTHERS_SECONDS = 0.4
 """How long to wait for one more server of a cluster to answer, after another did."""
 
 COUNT_SECONDS = 5.0
-"""How often it is told who is connected, while nobody comes or goes."""
+"""How often the traffic is reported while nobody comes or goes."""
 
 Counted = Callable[[int, int, int], None]
 
@@ -42,8 +42,12 @@ class WorkerConnection(msgspec.Struct, frozen=True):
     """A worker's connection.
 
     Attributes:
-        server, number: which one it is; key: the worker's, as the door admitted it; address: where it comes from;
-        messages, nbytes: how many it has sent; taken: bytes that it was sent; seconds: how long it has been there.
+        server, number: which one it is.
+        key: the worker's, as the gate admitted it.
+        address: where it comes from.
+        messages, nbytes: how many it has sent.
+        taken: bytes that it was sent.
+        seconds: how long it has been there.
     """
 
     server: str
@@ -60,7 +64,8 @@ def connected(run: Path, key: SigningKey) -> list[WorkerConnection] | None:
     """The workers' connections of a run, asked from outside its manager; None if its server cannot be reached.
 
     Args:
-        run: its directory; key: its manager's.
+        run: its directory.
+        key: its manager's.
 
     Raises:
         UsageError: the run was never started for workers on other machines, or a package is missing.
@@ -134,8 +139,9 @@ class Connections:
     """The connections of one run, as its servers tell.
 
     Args:
-        client: of nats-py, connected to the system's account; channel: the run's; several: whether other servers than
-            the one that it is connected to may answer too.
+        client: of nats-py, connected to the system's account.
+        channel: the run's.
+        several: whether other servers than the one that it is connected to may answer too.
 
     Raises (all methods):
         InvalidProofError: a server's answer is malformed; nats.errors.Error, TimeoutError: no server answers.
@@ -145,12 +151,12 @@ class Connections:
         self._client, self._channel, self._several = client, channel, several
 
     async def workers(self, key: bytes | None = None) -> list[WorkerConnection]:
-        """The workers' connections, on all servers; or one worker's. The lobby and managers are not among them."""
+        """The connections of admitted workers, on all servers; or of one."""
         name = worker_name(self._channel, key) if key is not None else None
         return [one for page, entry in await self._entries(name) if (one := self._worker(page, entry)) is not None]
 
     async def managers(self) -> list[str]:
-        """The addresses of managers of this run that came in by the door."""
+        """The addresses of managers of this run that came in by the gate."""
         found = await self._entries(manager_name(self._channel))
         return [entry.ip for _, entry in found if entry.authorized_user == manager_name(self._channel)]
 
@@ -214,27 +220,27 @@ class Traffic:
     """Adds up what connections have sent and taken: each counts from its own beginning.
 
     Args:
-        count: is told how many workers are connected, and bytes from and to them so far.
+        count: called with how many workers are connected, and bytes from and to them so far.
     """
 
     def __init__(self, count: Counted) -> None:
         self._count = count
         self._known: dict[tuple[str, int], tuple[int, int]] = {}
         self._received = self._sent = 0
-        self._told, self._at = (-1, 0, 0), 0.0
+        self._last, self._at = (-1, 0, 0), 0.0
 
     def take(self, found: Sequence[WorkerConnection], workers: int) -> None:
-        """Takes who is connected now, and tells it if it is news."""
+        """Takes who is connected now, and reports it if it is news."""
         known = {(one.server, one.number): (one.nbytes, one.taken) for one in found}
         for name, (received, sent) in known.items():
             before = self._known.get(name, (0, 0))
             self._received += received - before[0]
             self._sent += sent - before[1]
         self._known = known
-        now, told = time.monotonic(), (workers, self._received, self._sent)
-        if workers != self._told[0] or (told != self._told and now - self._at >= COUNT_SECONDS):
-            self._told, self._at = told, now
-            self._count(*told)
+        now, latest = time.monotonic(), (workers, self._received, self._sent)
+        if workers != self._last[0] or (latest != self._last and now - self._at >= COUNT_SECONDS):
+            self._last, self._at = latest, now
+            self._count(*latest)
 
 
 def _page(raw: bytes) -> _Page:

@@ -1,4 +1,4 @@
-"""Looks at a cluster before a run begins there: was it told what it must be, and if not, which lines are missing?
+"""Looks at a cluster before a run begins there: is it configured as it must be, and if not, which lines are missing?
 
 Only servers know their configuration; so each is tried as it will be used: by the manager's key, as the administrator
 who is asked about connections, and by a connection that it has to ask about.
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from podlt.crypto import SigningKey
 from podlt.errors import EngineError, InvalidProofError, UsageError
 from podlt.network.nats import configuration
-from podlt.network.nats.authorization import SUBJECT, admit, lobby_permissions, read_request
+from podlt.network.nats.authorization import SUBJECT, admit, read_request, refused_permissions
 from podlt.network.nats.cluster import NatsCluster
 from podlt.network.nats.connections import nats_errors
 from podlt.network.nats.login import Pass, issuer_key, own_options, pass_options, system_key, tls_options
@@ -36,10 +36,11 @@ class _Unreachable(Exception):
 
 
 def examine(cluster: NatsCluster, tell: Callable[[str], object] = lambda line: None) -> None:
-    """Returns if the cluster can be used; servers that are away are told, as long as one is there.
+    """Returns if the cluster can be used; servers that cannot be reached are reported, as long as one can.
 
     Raises:
-        EngineError: none can be reached; UsageError: one was not told what it must be: says which lines are missing.
+        EngineError: none can be reached.
+        UsageError: one is not configured as it must be: says which lines are missing.
     """
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of connections that end early, it has much to say
     away = asyncio.run(_examine(cluster))
@@ -132,7 +133,7 @@ async def _knock(client: Any, url: str, cluster: NatsCluster) -> None:
         if request.token == options["token"]:
             asked.append("")
             now = int(time.time())
-            permissions = lobby_permissions(channel, key.public, now + 10)
+            permissions = refused_permissions(channel, key.public, now + 10)
             await client.publish(message.reply, admit(request, issuer_key(cluster.key), permissions, now))
 
     await client.subscribe(SUBJECT, cb=answer)

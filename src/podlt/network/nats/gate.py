@@ -1,10 +1,10 @@
-"""The manager's door: answers the NATS server's question about each connection, and ends connections that may not be.
+"""The manager's gate: answers the NATS server's question about each connection, and ends connections that may not be.
 
 It has a thread and connections of its own, so that no flood on a run's subjects keeps anybody waiting outside. Once a
 second it looks at who is connected: keys that were revoked or paused meanwhile, and connections that send more than
 any worker needs to, are cut off; the server tells, so that a manager that was killed and came back knows it too.
 
-Several managers may stand at the doors of one cluster. Each is asked about every connection, and answers for its own
+Several managers may stand at the gates of one cluster. Each is asked about every connection, and answers for its own
 run alone.
 """
 
@@ -28,10 +28,10 @@ from podlt.network.nats.authorization import (
     SUBJECT,
     Request,
     admit,
-    lobby_permissions,
     manager_permissions,
     read_request,
     refuse,
+    refused_permissions,
     worker_permissions,
 )
 from podlt.network.nats.connections import Connections, Counted, Traffic, WorkerConnection
@@ -39,7 +39,7 @@ from podlt.network.nats.login import Options, Pass, check_login, issuer_key, man
 from podlt.network.nats.refusals import MOST_CONNECTIONS, Penalties, Refusals
 
 MESSAGES_PER_SECOND = 1000
-"""What no honest worker sends: pieces are large, and records few. Bytes are for the link to limit, which knows how
+"""What no honest worker sends: chunks are large, and records few. Bytes are for the link to limit, which knows how
 many are due."""
 
 LARGE = 64 * 1024
@@ -59,12 +59,16 @@ class Gate:
     """Lets workers in.
 
     Args:
-        register: of the run; key: its manager's; servers: URLs; certificate: theirs, in DER (empty: an authority's);
-        gone: is called, on the door's thread, with the key of a worker that was cut off, and the reason;
-        count: is called there with the number of workers that are connected, and bytes from and to them so far;
-        tell: is called with a line for each thing worth one; clock: milliseconds since 1970;
-        cluster: the key that the servers' configuration was made from, where other managers share them; by default
-        the servers are this manager's alone.
+        register: of the run.
+        key: its manager's.
+        servers: URLs.
+        certificate: theirs, in DER (empty: an authority's).
+        gone: is called, on the gate's thread, with the key of a worker that was cut off, and the reason.
+        count: is called there with the number of workers that are connected, and bytes from and to them so far.
+        tell: is called with a line for each thing worth one.
+        clock: milliseconds since 1970.
+        cluster: the key that the servers' configuration was made from, where other managers share them; by default the
+            servers are this manager's alone.
     """
 
     def __init__(
@@ -87,13 +91,13 @@ class Gate:
         self._channel, self._issuer = channel_of(key.public), issuer_key(self._root)
         self._system: Any = None
         self._link: Any = None
-        self._penalties, self._lobby = Penalties(), Refusals(self._send)
+        self._penalties, self._refusals = Penalties(), Refusals(self._send)
         self._logins: Counter[bytes] = Counter()
         self._before: dict[tuple[str, int], int] = {}
         self._looked = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, name="podlt-door", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="podlt-gate", daemon=True)
 
     # -- for the manager, on any thread ------------------------------------------------------------------------------
 
@@ -125,7 +129,7 @@ class Gate:
         """Ends a worker's connections; with `seconds`, it is not let in again before then."""
         if seconds:
             self._penalties.put(key, reason, seconds)
-        with suppress(RuntimeError):  # the door was closed
+        with suppress(RuntimeError):  # the gate was closed
             asyncio.run_coroutine_threadsafe(self._shut_out(key, reason), self._loop)
 
     def connections(self) -> list[WorkerConnection]:
@@ -135,7 +139,7 @@ class Gate:
             EngineError: the server does not answer.
         """
         try:
-            return asyncio.run_coroutine_threadsafe(self._roll.workers(), self._loop).result(10)
+            return asyncio.run_coroutine_threadsafe(self._connections.workers(), self._loop).result(10)
         except Exception as error:
             raise EngineError(f"the NATS server does not answer: {error or type(error).__name__}") from None
 
@@ -156,7 +160,7 @@ class Gate:
         self._tasks.add(task)  # the loop itself holds tasks weakly
 
     async def _open(self, seconds: float, *, first: bool = False) -> None:
-        """Connects, as administrator and on the run's subjects; the latter by this door, where servers are shared."""
+        """Connects, as administrator and on the run's subjects; the latter by this gate, where servers are shared."""
         nats = _nats()
         how: dict[str, Any] = {
             "servers": self._servers,
@@ -176,7 +180,7 @@ class Gate:
                     self._system = await self._connect(
                         nats, how, own_options(system_key(self._root), self._certificate)
                     )
-                    self._roll = Connections(self._system, self._channel, several=self._shared)
+                    self._connections = Connections(self._system, self._channel, several=self._shared)
                     if first and self._shared:
                         await self._be_alone()
                     await self._system.subscribe(SUBJECT, cb=self._knock)
@@ -189,13 +193,13 @@ class Gate:
                 await asyncio.sleep(0.1)
 
     async def _be_alone(self) -> None:
-        """Refuses to stand beside another manager of the same run: workers would be told two things.
+        """Refuses to serve a run that another manager serves: workers would hear two things.
 
         Raises:
             EngineError: there is one.
         """
         deadline = time.monotonic() + OTHER_SECONDS
-        while others := await self._roll.managers():
+        while others := await self._connections.managers():
             if time.monotonic() > deadline:
                 raise EngineError(
                     f"another manager of this run is connected from {others[0]}: stop it first. If that machine is "
@@ -227,14 +231,14 @@ class Gate:
         try:
             request = read_request(message.data)
         except InvalidProofError as error:
-            self._tell(f"ignored a question of the NATS server: {error}")
+            self._tell(f"ignored an auth request of the NATS server: {error}")
             return
         try:
             answer = self._judge(request, now)
         except InvalidProofError as error:
             answer = refuse(request, self._issuer, str(error), now)
         except PodltError as error:  # a full disk, a spoiled file: nobody comes in, and those inside work on
-            self._tell(f"nobody can be let in: {error}")
+            self._tell(f"no worker can be admitted: {error}")
             answer = refuse(request, self._issuer, "the manager cannot decide", now)
         if answer is not None:
             await self._system.publish(message.reply, answer)
@@ -253,10 +257,10 @@ class Gate:
         if refused is None:
             return admit(request, self._issuer, worker_permissions(self._channel, shown.key), now)
         known = shown.key.hex() in self._register.state.members or shown.key in self._penalties
-        stay = self._lobby.take(shown.key, refused, known=known)
+        stay = self._refusals.take(shown.key, refused, known=known)
         if stay is None:
             return refuse(request, self._issuer, refused.reason, now)
-        return admit(request, self._issuer, lobby_permissions(self._channel, shown.key, now + stay), now)
+        return admit(request, self._issuer, refused_permissions(self._channel, shown.key, now + stay), now)
 
     def _decide(self, shown: Pass) -> Refusal | None:
         if (penalty := self._penalties.of(shown.key)) is not None:
@@ -275,13 +279,13 @@ class Gate:
                     await self._open(LOOK_SECONDS)
                 await self._look()
             except PodltError as error:
-                self._tell(f"cannot look who is connected: {error}")
+                self._tell(f"cannot list the connections: {error}")
             except Exception as error:  # the server is away at this moment
-                self._tell(f"cannot look who is connected: {type(error).__name__}")
+                self._tell(f"cannot list the connections: {type(error).__name__}")
 
     async def _look(self) -> None:
         """Cuts off who may not be connected any more, sends too much, or is connected too often."""
-        found = await self._roll.workers()
+        found = await self._connections.workers()
         state = self._register.state  # read after it: who came in meanwhile was let in by a newer one
         passed = time.monotonic() - self._looked
         self._looked = time.monotonic()
@@ -297,20 +301,20 @@ class Gate:
             if barred is not None:
                 await self._cut(connections, key, barred.reason)
             elif sent > MESSAGES_PER_SECOND * max(passed, LOOK_SECONDS):
-                reason = f"sent {sent} small messages in {passed:.1f} s"
+                reason = f"rate limit: {sent} small messages in {passed:.1f} s (limit {MESSAGES_PER_SECOND} a second)"
                 self._penalties.put(key, reason)
                 await self._cut(connections, key, reason)
             elif len(connections) > MOST_CONNECTIONS:
                 for one in sorted(connections, key=lambda one: one.seconds)[MOST_CONNECTIONS:]:
-                    await self._roll.cut(one)
+                    await self._connections.cut(one)
 
     async def _shut_out(self, key: bytes, reason: str) -> None:
         with suppress(Exception):
-            await self._cut(await self._roll.workers(key), key, reason)
+            await self._cut(await self._connections.workers(key), key, reason)
 
     async def _cut(self, connections: Sequence[WorkerConnection], key: bytes, reason: str) -> None:
         for one in connections:
-            await self._roll.cut(one)
+            await self._connections.cut(one)
         if connections:
             self._tell(f"worker {key.hex()[:16]} was disconnected: {reason}")
             self._gone(key, reason)

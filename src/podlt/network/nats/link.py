@@ -40,7 +40,9 @@ class NatsManager:
     """The manager's link.
 
     Args:
-        servers: URLs; channel: the run's; options: how the manager connects.
+        servers: URLs.
+        channel: the run's.
+        options: how the manager connects.
     """
 
     def __init__(self, servers: Sequence[str], channel: str, options: Options) -> None:
@@ -100,7 +102,7 @@ class NatsManager:
         self._loop.end(self._connection.close)
 
     def gone(self, key: bytes, reason: str) -> None:
-        """A worker was cut off: as if it had left. For the door, on its thread."""
+        """A worker was cut off: as if it had left. For the gate, on its thread."""
         self._loop.arrive(key, record(Leave(reason=reason[:200])))
 
     def flooded(self, key: bytes) -> None:
@@ -128,7 +130,9 @@ class NatsWorker:
     """A worker process's link.
 
     Args:
-        servers: URLs; channel: the run's; options: how each identity connects, by its public key.
+        servers: URLs.
+        channel: the run's.
+        options: how each identity connects, by its public key.
         backlog: how many bytes may wait to be received.
     """
 
@@ -169,9 +173,9 @@ class NatsWorker:
             why = connections[0].why or "no answer"
             waited = time.monotonic() - self._since
             if waited > FIRST_SECONDS / 2 and all(c.refused >= REFUSALS for c in connections):
-                raise EngineError(f"the manager does not let this worker in: {why}")
+                raise EngineError(f"the manager refuses this worker: {why}")
             if not self._let_in and waited > FIRST_SECONDS:
-                raise EngineError(f"the manager cannot be reached at {self._servers}: {why}; does the run still go on?")
+                raise EngineError(f"the manager cannot be reached at {self._servers}: {why}; is the run over?")
         return self._loop.receive(seconds)
 
     def drop(self, key: bytes) -> None:

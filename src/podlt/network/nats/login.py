@@ -73,10 +73,11 @@ def worker_options(invitation: Invitation, key: SigningKey, deposit: int | None 
 
 
 def pass_options(shown: Pass, key: SigningKey, certificate: bytes) -> Options:
-    """How one connects whom the manager's door is to let in.
+    """How one connects whom the manager's gate is to let in.
 
     Args:
-        key: the one that the pass names; certificate: the servers', in DER.
+        key: the one that the pass names.
+        certificate: the servers', in DER.
     """
     token = _base64(encode(shown))
     fingerprint = hashlib.sha256(certificate).digest()
@@ -92,17 +93,19 @@ def check_login(token: str, signature: str, nonce: str, channel: str, certificat
     """What a worker has shown, once its signature holds; None if it is for another run's manager to answer.
 
     Args:
-        token, signature: as it sent them; nonce: the server's, of this connection; certificate: in DER.
+        token, signature: as it sent them.
+        nonce: the server's, of this connection.
+        certificate: in DER.
 
     Raises:
         InvalidProofError: malformed, or not signed by the key that it names for this server and this connection.
     """
     if len(token) > LONGEST_TOKEN:
-        raise InvalidProofError(f"a pass of {len(token)} characters is longer than {LONGEST_TOKEN}")
+        raise InvalidProofError(f"login token too long: {len(token)} characters (limit {LONGEST_TOKEN})")
     try:
         shown, signed = _passes.decode(_bytes(token)), _bytes(signature)
     except (binascii.Error, ValueError):
-        raise InvalidProofError("the pass is not base64") from None
+        raise InvalidProofError("malformed login token: not base64") from None
     if shown.channel != channel:
         return None
     statement = encode(_Statement(channel, hashlib.sha256(certificate).digest(), nonce, token))
@@ -151,8 +154,10 @@ def manager_options(key: SigningKey, certificate: bytes, *, shared: bool = False
     """How a run's manager connects to its subjects.
 
     Args:
-        key: the manager's; certificate: the servers', in DER; shared: other runs are on the servers, which therefore do
-            not know this manager: it comes in by its own door, and has its run's subjects only.
+        key: the manager's.
+        certificate: the servers', in DER.
+        shared: other runs are on the servers, which therefore do not know this manager: it comes in by its own gate,
+            and has its run's subjects only.
     """
     if shared:
         return pass_options(Pass(channel_of(key.public), key.public), key, certificate)

@@ -150,8 +150,10 @@ class NatsConnection:
     """A connection that is made again whenever it ends, by WebSocket where there is no other way.
 
     Attributes:
-        client: of nats-py, while there is one; refused: how often it was not let in since it last was; why: what the
-            last attempt came to; let_in: whether it ever was.
+        client: of nats-py, while there is one.
+        refused: how often it was not let in since it last was.
+        why: what the last attempt came to.
+        let_in: whether it ever was.
     """
 
     def __init__(self, servers: Sequence[str], options: Options) -> None:
@@ -175,7 +177,8 @@ class NatsConnection:
         """Connects, and connects again, until `close`.
 
         Args:
-            begun: subscribes; again: is called when a connection is there anew.
+            begun: subscribes.
+            again: is called when a connection is there anew.
         """
         nats = _nats()
         failures = way = 0
@@ -211,15 +214,15 @@ class NatsConnection:
                 )
                 # nats-py waits for ever for a TLS that was begun and is not answered. Where there is no other way, a
                 # busy server is given more time: hundreds of workers may come at once.
-                silence_timeout = CONNECT_SECONDS * (2 + len(self._ways[way])) * (1 if len(self._ways) > 1 else 4)
-                self.client = await asyncio.wait_for(connecting, silence_timeout)
+                connect_timeout = CONNECT_SECONDS * (2 + len(self._ways[way])) * (1 if len(self._ways) > 1 else 4)
+                self.client = await asyncio.wait_for(connecting, connect_timeout)
                 self.client.options["max_reconnect_attempts"] = AGAIN
                 await begun(self.client)
                 failures, self.refused, self.let_in, self.why = 0, 0, True, ""
                 again()
                 await self._until_ended(self.client)
             except Exception as error:
-                if not (isinstance(error, nats.errors.NoServersError) and self.why):  # why none is left was told before
+                if not (isinstance(error, nats.errors.NoServersError) and self.why):  # the reason is known already
                     self.why = str(error) or self.why or type(error).__name__
                 if "authorization" in self.why.lower():  # the server is there: no other way leads further
                     self.refused += 1
@@ -234,7 +237,7 @@ class NatsConnection:
         """Waits until a connection has ended, or hangs.
 
         After a network was cut, or has changed, nats-py takes leave of the peer that is gone before it connects again:
-        by TLS, for half a minute. That is done beside the new connection.
+        by TLS, for half a minute. That is done in the background of the new connection.
         """
         hangs = 0
         while not self._ended.is_set() and hangs < HANGS:

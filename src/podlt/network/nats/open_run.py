@@ -1,4 +1,4 @@
-"""The way into a run, put together: its NATS server, the door that admits workers, the links of both sides."""
+"""The way into a run, put together: its NATS server, the gate that admits workers, the links of both sides."""
 
 from __future__ import annotations
 
@@ -33,14 +33,19 @@ SHUT_OUT_SECONDS = 600
 
 
 class OpenRun:
-    """A run's servers, its door, and the manager's link.
+    """A run's servers, its gate, and the manager's link.
 
     Args:
-        host: the address that a server of the run's own listens on; port: 0 for any; advertise: hosts by which workers
-        reach this machine; websocket: a port for WebSocket, 0 for any, None for none (what is not told stays as it was
-        when the run began); cluster: servers that are there already, instead of an own one; by default those that the
-        run is on already, if it is; uses: for how many workers the first invitation is; tell: is called with a line
-        for each thing worth one; count: see `Gate`.
+        host: the address that a server of the run's own listens on.
+        port: 0 for any.
+        advertise: hosts by which workers reach this machine.
+        websocket: a port for WebSocket, 0 for any, None for none (unless given, host, port and names stay as they were
+            when the run began).
+        cluster: servers that are there already, instead of an own one; by default those that the run is on already, if
+            it is.
+        uses: for how many workers the first invitation is.
+        tell: is called with a line for each thing worth one.
+        count: see `Gate`.
     """
 
     def __init__(
@@ -62,7 +67,7 @@ class OpenRun:
         self.urls: list[str] = []
 
     def connect(self, job: Job) -> NatsManager:
-        """Starts the server, or takes over the one that a manager which was killed has left, and opens the door.
+        """Starts the server, or takes over the one that a manager which was killed has left, and opens the gate.
 
         Raises:
             EngineError, UsageError, StorageError: it cannot be started; says why.
@@ -109,13 +114,13 @@ class OpenRun:
         cluster: SigningKey | None = None,
         ending: Callable[[], None] = lambda: None,
     ) -> NatsManager:
-        def door(gone: Gone) -> Gate:
+        def gate(gone: Gone) -> Gate:
             return Gate(
                 register, key, servers, certificate, gone=gone, count=self._count, tell=self._tell, cluster=cluster
             )
 
         options = manager_options(key, certificate, shared=cluster is not None)
-        return _Link(servers, inv.channel_of(key.public), options, door, ending)
+        return _Link(servers, inv.channel_of(key.public), options, gate, ending)
 
     def _stand(self, job: Job, urls: list[str], certificate: bytes) -> Registry:
         """Says where workers find the run, and invites them."""
@@ -141,26 +146,26 @@ class OpenRun:
 
 
 class _Link(NatsManager):
-    """A link behind a door of its own; closing it shuts the door, and ends the server where it is the run's own."""
+    """A link behind a gate of its own; closing it shuts the gate, and ends the server where it is the run's own."""
 
     def __init__(
         self,
         servers: Sequence[str],
         channel: str,
         options: Options,
-        door: Callable[[Gone], Gate],
+        gate: Callable[[Gone], Gate],
         ending: Callable[[], None],
     ) -> None:
         self._ending, self._begun_yet = ending, False
-        # The door first: where servers are shared, it is the one that lets the link in.
-        self.door = door(self._cut_off)
-        self.door.start()
+        # The gate first: where servers are shared, it is the one that lets the link in.
+        self.gate = gate(self._cut_off)
+        self.gate.start()
         try:
             super().__init__(servers, channel, options)
             self._begun_yet = True
             self.await_connection(START_SECONDS)
         except BaseException:
-            self.door.close()
+            self.gate.close()
             raise
 
     def _cut_off(self, key: bytes, reason: str) -> None:
@@ -170,16 +175,16 @@ class _Link(NatsManager):
     def drop(self, key: bytes) -> None:
         """Shuts a worker out for a while."""
         super().drop(key)
-        self.door.kick(key, "too many useless messages", SHUT_OUT_SECONDS)
+        self.gate.kick(key, "too many useless messages", SHUT_OUT_SECONDS)
 
     def flooded(self, key: bytes) -> None:
         """A worker sent far more than can be read: it is shut out for a while, and its backlog is as it was."""
-        self.door.kick(key, "more messages than anybody can read", SHUT_OUT_SECONDS)
+        self.gate.kick(key, "inbox full: more messages than the manager can read", SHUT_OUT_SECONDS)
 
     def close(self) -> None:
-        """Ends the link, the door and the server."""
+        """Ends the link, the gate and the server."""
         super().close()
-        self.door.close()
+        self.gate.close()
         self._ending()
 
 
@@ -187,12 +192,13 @@ def read_invitation(text: str) -> inv.Invitation:
     """An invitation from its line, or from a file with it.
 
     Raises:
-        UsageError: it is none, or was changed on its way; StorageError: the file cannot be read.
+        UsageError: it is none, or was changed on its way.
+        StorageError: the file cannot be read.
     """
     if not text.strip().startswith(inv.PREFIX):
         path = Path(text)
         if len(text) > LONGEST_NAME or not _is_file(path):
-            raise UsageError(f"{text[:80]}: no invitation ({inv.PREFIX}...), and no file with one")
+            raise UsageError(f"{text[:80]}: expected an invitation ({inv.PREFIX}...) or a file with one")
         text = read_whole(path, MAX_INVITATION).decode("ascii", errors="replace")
     return inv.read(text.strip())
 

@@ -1,4 +1,4 @@
-"""Where workers wait that are not let in, until they were told why; and who is shut out for how long."""
+"""How workers that are refused learn why; and who is shut out for how long."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from podlt.network import messages as m
 from podlt.network.access.policy import Refusal
 
 MOST_CONNECTIONS = 3
-"""Of one key at once: a connection that was lost may be there for a while beside the one that replaces it."""
+"""Of one key at once: a connection that was lost may be there for a while besides the one that replaces it."""
 
-LOBBY = 64
-"""How many strangers may wait at once to be told why they are not let in."""
+MOST_STRANGERS = 64
+"""How many strangers may wait at once for the reason of their refusal."""
 
-LOBBY_SECONDS = 4
+REFUSAL_SECONDS = 4
 LONGEST_STAY = 30
-"""Seconds that a worker which may come back waits in the lobby."""
+"""Seconds that a worker which may come back waits connected."""
 
 TELL_AT = (0.1, 1.5)
-"""When a refused worker is told why, in seconds after it was let into the lobby: it needs a moment to subscribe."""
+"""When a refused worker is sent the reason, in seconds after it was connected: it needs a moment to subscribe."""
 
 FIRST_PENALTY, LONGEST_PENALTY = 10, 3600
 
@@ -47,9 +47,9 @@ class Refusals:
         may be any number, go.
         """
         waits = refused.seconds is not None and known
-        if (not waits and self._strangers >= LOBBY) or self._waiting[key] >= MOST_CONNECTIONS:
+        if (not waits and self._strangers >= MOST_STRANGERS) or self._waiting[key] >= MOST_CONNECTIONS:
             return None
-        stay = min(refused.seconds or 0, LONGEST_STAY) if waits else LOBBY_SECONDS
+        stay = min(refused.seconds or 0, LONGEST_STAY) if waits else REFUSAL_SECONDS
         self._strangers += not waits
         self._waiting[key] += 1
         task = asyncio.get_running_loop().create_task(self._tell(key, refused, stay, stranger=not waits))

@@ -54,13 +54,15 @@ class NatsServer:
     """A NATS server of one run.
 
     Args:
-        folder: its files, `RUN/nats`; key: the run's manager's;
-        host: the address that it listens on; port: 0 for any that is free;
-        websocket: a port for WebSocket with TLS, 0 for any, None for none;
+        folder: its files, `RUN/nats`.
+        key: the run's manager's.
+        host: the address that it listens on.
+        port: 0 for any that is free.
+        websocket: a port for WebSocket with TLS, 0 for any, None for none.
         advertise: hosts by which workers reach this machine; by default its own address on the network.
         tell: is called with a line for each thing worth one.
 
-    What is not told is as it was when the run began: workers know it.
+    Unless given, all of these are as they were when the run began: workers know them.
     """
 
     def __init__(
@@ -88,8 +90,9 @@ class NatsServer:
         """Takes over the server that runs already, or starts one; returns when it can be connected to.
 
         Raises:
-            UsageError: the port that workers know is another program's, or a package is missing;
-            EngineError: it does not start; StorageError: its files cannot be written.
+            UsageError: the port that workers know is another program's, or a package is missing.
+            EngineError: it does not start.
+            StorageError: its files cannot be written.
         """
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -175,8 +178,8 @@ class NatsServer:
         self._port = self._port or free_port(self._host)
         if self._websocket == 0:
             self._websocket = free_port(self._host)
-        kept = _Ports(self._host, self._port, self._websocket or 0, self._advertise)
-        write_whole(path, to_json(msgspec.to_builtins(kept)))
+        ports = _Ports(self._host, self._port, self._websocket or 0, self._advertise)
+        write_whole(path, to_json(msgspec.to_builtins(ports)))
 
     def _configuration(self) -> bytes:
         return configuration(
@@ -209,7 +212,7 @@ class NatsServer:
         self._await_port()
         descriptor = self._lock()
         if descriptor is None:
-            raise EngineError(f"{self.folder}: another NATS server of this run does not end")
+            raise EngineError(f"{self.folder}: another NATS server of this run does not stop")
         (self.folder / PID).unlink(missing_ok=True)
         with (self.folder / "start.log").open("wb") as said:
             try:
@@ -240,7 +243,9 @@ class NatsServer:
         for port in (self._port, self._websocket):
             while port is not None and not is_free(self._host, port):
                 if time.monotonic() > deadline:
-                    raise UsageError(f"port {port} is taken by another program, and workers know this run by it")
+                    raise UsageError(
+                        f"port {port} is used by another program, and workers know this run by it: stop that program"
+                    )
                 time.sleep(0.1)
 
     def _answers(self) -> bool:
@@ -283,13 +288,13 @@ class NatsServer:
             if self.running:
                 pause = 0.0
                 continue
-            self._tell("the NATS server ended unexpectedly; starting it again")
+            self._tell("the NATS server ended; restarting it")
             try:
                 self._spawn()
                 self.restarts += 1
             except (EngineError, UsageError, StorageError) as error:
                 pause = min(2 * pause + LOOK_SECONDS, _LONGEST_PAUSE)
-                self._tell(f"{error}; trying again")
+                self._tell(f"{error}; retrying")
 
     def _last_words(self) -> str:
         """What it printed last."""
@@ -302,7 +307,7 @@ class NatsServer:
 
 
 def listening(folder: Path) -> tuple[str, list[str]]:
-    """Where a run's own server listens, and by which names workers were told to reach it; empty if it never had one.
+    """Where a run's own server listens, and by which names workers reach it; empty if it never had one.
 
     Args:
         folder: `RUN/nats`.

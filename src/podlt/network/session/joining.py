@@ -1,4 +1,4 @@
-"""How workers come to a run: they are told what there is to do, ask to be admitted, and sign the terms they get."""
+"""How workers join a run: they get its setup, ask to be admitted, and sign the terms they are offered."""
 
 from __future__ import annotations
 
@@ -26,9 +26,14 @@ class JoinHandler:
     """Greets whoever comes, and keeps who wants to be admitted.
 
     Args:
-        job: of the run; link: to the workers; arithmetic: the digest that a worker's own must be; clock: the manager's
-        attention; beat: how often, in seconds, a worker is told to join that does not; depot: as the engine's;
-        as_blob: whether so many bytes go as a blob; updates_as_blobs: whether updates do.
+        job: of the run.
+        link: to the workers.
+        arithmetic: the digest that a worker's own must be.
+        clock: the manager's attention.
+        heartbeat_seconds: how often a worker that did not join is asked to.
+        blob_server: as the engine's.
+        as_blob: whether so many bytes go as a blob.
+        updates_as_blobs: whether updates do.
 
     Attributes:
         head: the last tree head that is on the disk, as a signed note; empty while the log is.
@@ -41,13 +46,13 @@ class JoinHandler:
         outgoing: Outgoing,
         arithmetic: str,
         clock: ListeningClock,
-        beat: float,
-        depot: BlobServer | None,
+        heartbeat_seconds: float,
+        blob_server: BlobServer | None,
         as_blob: Callable[[int], bool],
         updates_as_blobs: bool,
     ) -> None:
         self._job, self._link, self._outgoing, self._arithmetic = job, link, outgoing, arithmetic
-        self._clock, self._beat, self._depot = clock, beat, depot
+        self._clock, self._heartbeat_seconds, self._blob_server = clock, heartbeat_seconds, blob_server
         self._updates_as_blobs = updates_as_blobs
         self._run, self._begin, self.head = b"", b"", ""
         self._setup: tuple[str, bytes] | None = None
@@ -58,8 +63,8 @@ class JoinHandler:
         self._known: set[bytes] = set()
         self._inline = program if len(program) <= m.INLINE else b""
         self._program_as_blob = not self._inline and as_blob(len(program))
-        if depot is not None and self._program_as_blob:
-            depot.offer(self._blob, self._program, self._known)
+        if blob_server is not None and self._program_as_blob:
+            blob_server.offer(self._blob, self._program, self._known)
 
     def begin(self, begin: Begin, seen: TreeSize) -> None:
         """Says that the manager is there; who works for this run already will join again."""
@@ -82,13 +87,14 @@ class JoinHandler:
         return m.INLINE + (0 if self._program_as_blob else len(self._program))
 
     def greet(self, peer: Peer, hello: m.Hello) -> None:
-        """Somebody wants to know what there is to do."""
+        """Sends the setup, as far as the allowance of whoever asks goes."""
         if hello.version != m.VERSION:
-            reason = f"this manager speaks version {m.VERSION}, and the worker version {hello.version}: update podlt"
+            got = f"expected {m.VERSION}, got {hello.version}"
+            reason = f"unsupported version of the messages: {got}; install the podlt that the manager uses"
             self._send(peer, m.JoinRefused(reason=reason))
         elif self._run:
             self._known.add(peer.key)
-            if not self._outgoing.reply(peer, self._told(), self._clock.now):
+            if not self._outgoing.reply(peer, self._setup_message(), self._clock.now):
                 peer.strikes += 1
 
     def join(self, peer: Peer, join: m.JoinRequest) -> None:
@@ -96,8 +102,9 @@ class JoinHandler:
         if join.run != self._run or self._clock.now < peer.returns:
             return
         if join.arithmetic != self._arithmetic or join.differing:
-            where = f"; the first operation that differs is {join.differing}" if join.differing else ""
-            self._send(peer, m.JoinRefused(reason=f"this machine computes other bits than the run needs{where}"))
+            where = f"; first differing operation: {join.differing}" if join.differing else ""
+            got = f"expected {self._arithmetic}, got {join.arithmetic}"
+            self._send(peer, m.JoinRefused(reason=f"this machine computes other bits: {got}{where}"))
             return
         peer.process = join.process
         if peer.number is not None:
@@ -117,7 +124,7 @@ class JoinHandler:
         if peer.number is not None:
             self._welcome(peer, peer.number)
         elif not all(check.holds() for check in join_checks(self._run, peer.key, said.terms, said.signatures)):
-            self._send(peer, m.JoinRefused(reason="the signature on joining does not hold"))
+            self._send(peer, m.JoinRefused(reason="invalid signature on the join terms"))
         else:
             known = self._arrived.get(peer.key)
             if known is None or known.terms is None or known.terms.seen <= said.terms.seen:
@@ -125,28 +132,28 @@ class JoinHandler:
 
     def admitted(self, peer: Peer, number: int) -> None:
         """A worker is admitted, as this number: it may fetch what is for all."""
-        if self._depot is not None:
-            self._depot.admitted.add(peer.key)
+        if self._blob_server is not None:
+            self._blob_server.admitted.add(peer.key)
         self._welcome(peer, number)
 
     def _welcome(self, peer: Peer, number: int) -> None:
         self._send(peer, m.Welcome(number=number, at=time.time_ns() // 10**6))
 
     def remind(self, peer: Peer) -> None:
-        """A worker that is not admitted gives a sign of life: it may not know that the manager is there, anew."""
-        due = self._clock.now - peer.asked > self._beat
+        """A worker that is not admitted sends a heartbeat: it may not know that the manager is there, anew."""
+        due = self._clock.now - peer.asked > self._heartbeat_seconds
         if self._run and peer.number is None and peer.key not in self._arrived and due:
             peer.asked = self._clock.now
             self._send(peer, m.ManagerHello(run=self._run))
 
     def forget(self, peer: Peer) -> None:
         """A worker is gone, or shall be: it is not admitted any more, nor waits to be."""
-        if self._depot is not None:
-            self._depot.shut_out(peer.key)
+        if self._blob_server is not None:
+            self._blob_server.shut_out(peer.key)
         self._arrived.pop(peer.key, None)
 
-    def _told(self) -> bytes:
-        """What there is to do, as a message; signed anew where the log has grown."""
+    def _setup_message(self) -> bytes:
+        """The setup; signed anew where the log has grown."""
         head = self.head
         if self._setup is None or self._setup[0] != head:
             setup = m.Setup(
@@ -159,8 +166,8 @@ class JoinHandler:
                 fields=self._job.fields,
                 program_as_blob=self._program_as_blob,
                 updates_as_blobs=self._updates_as_blobs,
-                blobs=self._depot.urls if self._depot is not None else [],
-                certificate=self._depot.fingerprint if self._depot is not None else b"",
+                blobs=self._blob_server.urls if self._blob_server is not None else [],
+                certificate=self._blob_server.fingerprint if self._blob_server is not None else b"",
             )
             self._setup = head, m.record(sign_setup(setup, self._job.key))
         return self._setup[1]

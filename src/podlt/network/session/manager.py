@@ -1,8 +1,8 @@
 """The engine `nats`: workers on machines of strangers. The manager's side, over any link that may lose messages.
 
-Nothing rests on a message arriving. A worker says every two seconds which tasks it has: what it does not have is sent
-again; pieces that are missing are asked for; openings are asked for until they come. Workers answer a task that they
-did already from memory, with the same commitment. So links, servers and the manager itself may fail at any moment.
+Nothing rests on a message arriving. A worker's heartbeats name the tasks that it has: others are sent again;
+missing chunks are asked for; openings are asked for until they come. Workers answer a task that they did already from
+memory, with the same commitment. So links, servers and the manager itself may fail at any moment.
 """
 
 from __future__ import annotations
@@ -25,19 +25,18 @@ from podlt.network.session.allowance import Allowance
 from podlt.network.session.joining import JoinHandler
 from podlt.network.session.outgoing import Outgoing
 from podlt.network.session.peers import ListeningClock, Peer
-from podlt.network.session.publishing import Publication, Publisher
+from podlt.network.session.publishing import DeltaChoice, Policy, Publication, Publisher
 from podlt.network.session.receipts import ReceiptSender
 from podlt.network.session.round import RoundInFlight, lines_of
-from podlt.network.session.thrift import DeltaChoice, Policy
 from podlt.program.layout import state_layout, update_layout
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
 
-PATIENCE = 15.0
+SILENCE_TIMEOUT = 15.0
 """Seconds of silence after which a worker counts as gone."""
 
 STEP, SHORT_STEP = 0.25, 0.02
-"""How long the engine waits for messages at a time, in seconds; and while something comes beside them."""
+"""How long the engine waits for messages at a time, in seconds; and while updates are uploaded."""
 
 MOST_STRIKES = 2000  # useless messages that a round may bring from one worker before it is shut out
 BACKLOG = 2**20
@@ -50,10 +49,16 @@ class NetworkEngine:
     """Carries tasks to workers that come and go.
 
     Args:
-        job: of the run; link: to the workers; arithmetic: the digest that a worker's own must be (see `checks`);
-        silence_timeout: seconds of silence after which a worker is gone; beat: how often workers give a sign of life;
-        depot: for large blobs, else in pieces through the link; large: from more than how many bytes on a blob is one;
-        deltas: whether to publish what changed; tell: is told how parameters went out; clock: seconds, monotonic.
+        job: of the run.
+        link: to the workers.
+        arithmetic: the digest that a worker's own must be (see `worker.preflight`).
+        silence_timeout: seconds of silence after which a worker is gone.
+        heartbeat_seconds: seconds between two heartbeats of a worker.
+        blob_server: for large blobs, else all goes in messages.
+        large: more bytes than these go as a blob.
+        deltas: whether to publish what changed.
+        tell: called with how the parameters of each round went out.
+        clock: seconds, monotonic.
 
     Raises:
         EngineError: there is not enough memory for the parameters and the block.
@@ -67,16 +72,20 @@ class NetworkEngine:
         link: ManagerLink,
         arithmetic: str,
         *,
-        silence_timeout: float = PATIENCE,
-        beat: float = m.HEARTBEAT_SECONDS,
-        depot: BlobServer | None = None,
+        silence_timeout: float = SILENCE_TIMEOUT,
+        heartbeat_seconds: float = m.HEARTBEAT_SECONDS,
+        blob_server: BlobServer | None = None,
         large: int = m.LARGE,
         deltas: Policy = "auto",
         tell: Callable[[Publication], None] = lambda published: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._job, self._link = job, link
-        self._silence_timeout, self._every, self._time = silence_timeout, beat, ListeningClock(clock)
+        self._silence_timeout, self._heartbeat_seconds, self._time = (
+            silence_timeout,
+            heartbeat_seconds,
+            ListeningClock(clock),
+        )
         size, nbytes = state_layout(job.program).nbytes, update_layout(job.program).nbytes
         self._state = Region(size)
         self._block = BlockBuffer(job.fields, job.block_lines)
@@ -85,30 +94,39 @@ class NetworkEngine:
         self._outgoing = Outgoing(link, self._blob)
 
         def as_blob(size: int) -> bool:
-            return depot is not None and size > large
+            return blob_server is not None and size > large
 
-        self._reception = JoinHandler(
-            job, link, self._outgoing, arithmetic, self._time, beat, depot, as_blob, as_blob(nbytes)
+        self._joining = JoinHandler(
+            job, link, self._outgoing, arithmetic, self._time, heartbeat_seconds, blob_server, as_blob, as_blob(nbytes)
         )
-        self._payslips = ReceiptSender(job.directory, link, beat / 20)
+        self._receipts = ReceiptSender(job.directory, link, heartbeat_seconds / 20)
         self._lost: deque[Lost] = deque()
-        self._depot = depot
+        self._blob_server = blob_server
         choice = DeltaChoice(deltas, clock)
-        self._publisher = Publisher(self._state.bytes[:size], link, self._outgoing, depot, as_blob(size), choice, tell)
-        self._dealing = RoundInFlight(
-            link, self._outgoing, nbytes, silence_timeout, beat, self._publisher.carried, depot, as_blob
+        self._publisher = Publisher(
+            self._state.bytes[:size], link, self._outgoing, blob_server, as_blob(size), choice, tell
+        )
+        self._round = RoundInFlight(
+            link,
+            self._outgoing,
+            nbytes,
+            silence_timeout,
+            heartbeat_seconds,
+            self._publisher.carried,
+            blob_server,
+            as_blob,
         )
         self._take: dict[type, Callable[[Peer, Any], Event | None]] = {
-            m.Chunk: lambda peer, said: self._dealing.piece(peer, said, self._time.now),
-            m.TaskDone: lambda peer, said: self._dealing.answer(peer, said, self._time.now),
-            m.Openings: lambda peer, said: self._dealing.openings(peer, said, self._time.now),
-            m.TaskFailed: self._dealing.failed,
-            m.Hello: self._reception.greet,
-            m.JoinRequest: self._reception.join,
-            m.SignedJoin: self._reception.signed,
-            m.GetReceipts: lambda peer, said: self._payslips.remind(peer.key, said),
+            m.Chunk: lambda peer, said: self._round.chunk(peer, said, self._time.now),
+            m.TaskDone: lambda peer, said: self._round.answer(peer, said, self._time.now),
+            m.Openings: lambda peer, said: self._round.openings(peer, said, self._time.now),
+            m.TaskFailed: self._round.failed,
+            m.Hello: self._joining.greet,
+            m.JoinRequest: self._joining.join,
+            m.SignedJoin: self._joining.signed,
+            m.GetReceipts: lambda peer, said: self._receipts.remind(peer.key, said),
             m.GetChunks: self._give,
-            m.Heartbeat: self._beat,
+            m.Heartbeat: self._heartbeat,
             m.Leave: lambda peer, said: self._lose(peer, f"left: {said.reason}" if said.reason else "left"),
         }
         self._rounds, self._complete = 0, False
@@ -123,19 +141,19 @@ class NetworkEngine:
 
     def members(self, begin: Begin, seen: TreeSize) -> list[Member]:
         """Begins to work for a run; who is there already will join again."""
-        self._reception.begin(begin, seen)
+        self._joining.begin(begin, seen)
         return []
 
     def offer(self, member: Member, terms: JoinTerms) -> None:
         """Asks somebody to sign the terms on which it may join."""
-        self._reception.offer(self._peer(member.key), terms)
+        self._joining.offer(self._peer(member.key), terms)
 
     def arrivals(self, seconds: float) -> list[Member]:
         """Who asked to be admitted, or signed the terms for it, and is not yet."""
         self._publisher.withdraw()
         for _ in self._pump(seconds):
             pass  # between rounds no answer is of use
-        return self._reception.arrived()
+        return self._joining.arrived()
 
     def departures(self) -> list[Lost]:
         """Admitted workers that are gone."""
@@ -147,10 +165,10 @@ class NetworkEngine:
         """A member is worker `number` from now on."""
         peer = self._peer(member.key)
         peer.number, peer.strikes = number, 0
-        peer.allowance.change(self._reception.need + self._publisher.nbytes)
+        peer.allowance.change(self._joining.need + self._publisher.nbytes)
         self._by_number[number] = peer
-        self._payslips.admitted(peer.key, number)
-        self._reception.admitted(peer, number)
+        self._receipts.admitted(peer.key, number)
+        self._joining.admitted(peer, number)
 
     def refused(self, member: Member, reason: str) -> None:
         """A member may not work for this run."""
@@ -181,11 +199,11 @@ class NetworkEngine:
 
     def slot(self, seat: int) -> np.ndarray:
         """The update of the task that was dealt to `seat`."""
-        return self._dealing.slot(seat)
+        return self._round.slot(seat)
 
     def digest(self, seat: int) -> bytes:
         """The digest of that update."""
-        return self._dealing.digest(seat)
+        return self._round.digest(seat)
 
     def deal(
         self,
@@ -209,40 +227,40 @@ class NetworkEngine:
             data, digest = cut[assignment.fragment]
             holder = self._by_number.get(assignment.holder)
             if holder is not None:
-                self._dealing.give(assignment, holder, data, digest, stop - start, self._time.now)
+                self._round.give(assignment, holder, data, digest, stop - start, self._time.now)
             else:
                 self._lost.append(Lost(assignment.holder, "left before the round began"))
         for number in {assignment.holder for assignment in assignments} & self._by_number.keys():
-            need = self._reception.need + self._publisher.nbytes + self._dealing.need(number)
+            need = self._joining.need + self._publisher.nbytes + self._round.need(number)
             self._by_number[number].allowance.renew(need)
 
     def _begin(self, assignments: Sequence[Assignment]) -> None:
         self._rounds += 1
-        if self._depot is not None and self._rounds > 1:  # the first may be one that was begun before a kill
-            self._depot.clear()
+        if self._blob_server is not None and self._rounds > 1:  # the first may be one that was begun before a kill
+            self._blob_server.clear()
         for peer in self._by_number.values():
             peer.strikes = 0
         self._outgoing.clear()
         self._publisher.publish(assignments[0].task.parameters)
-        self._dealing.begin(secrets.token_bytes(8), len(assignments), self._publisher.allowance)
+        self._round.begin(secrets.token_bytes(8), len(assignments), self._publisher.allowance)
 
     def open(self, round: int) -> None:
         """Asks all workers to open their commitments of a round."""
-        self._dealing.open(round, self._time.now)
+        self._round.open(round, self._time.now)
 
     def idle(self) -> bool:
         """Whether every task was answered, or its holder is gone."""
-        return self._dealing.idle()
+        return self._round.idle()
 
     def events(self) -> Iterator[Event]:
         """Waits for a while until something comes, and gives it; errors as `RoundInFlight.overdue`."""
-        yield from self._pump(SHORT_STEP if self._depot is not None and self._depot.waiting else STEP)
+        yield from self._pump(SHORT_STEP if self._blob_server is not None and self._blob_server.waiting else STEP)
         self._publisher.step()
         yield from self._uploads()
         self._find_silent()
-        for dealt, reason in self._dealing.overdue(self._time.now):
+        for dealt, reason in self._round.overdue(self._time.now):
             self._lose(self._by_number.get(dealt.assignment.holder), reason)
-        self._dealing.repeat(self._by_number, self._time.now)
+        self._round.repeat(self._by_number, self._time.now)
         while self._lost:
             yield self._lost.popleft()
 
@@ -250,33 +268,33 @@ class NetworkEngine:
 
     def receipt(self, receipt: DurableEntries) -> None:
         """Tells all workers what is in the log now."""
-        self._reception.head = receipt.head
-        self._payslips.publish(receipt)
+        self._joining.head = receipt.head
+        self._receipts.publish(receipt)
 
     def finish(self, outcome: str, reason: str) -> None:
         """Tells all workers that the run ended."""
         self._complete = outcome == "complete"
-        said = m.record(m.RunFinished(outcome=outcome, reason=reason[:1000], entries=self._payslips.logged))
+        said = m.record(m.RunFinished(outcome=outcome, reason=reason[:1000], entries=self._receipts.logged))
         self._link.publish(said)
         if outcome == "complete":
             self._see_off(said)
 
     def _see_off(self, said: bytes) -> None:
         """Answers who has missed something, until everybody has left."""
-        again, until = time.monotonic() + self._every, time.monotonic() + SEEING_OFF
+        again, until = time.monotonic() + self._heartbeat_seconds, time.monotonic() + SEEING_OFF
         while self._by_number and time.monotonic() < until:
             for _ in self._pump(STEP):
                 pass  # answers are of no use any more
             if time.monotonic() > again:
-                again = time.monotonic() + self._every
+                again = time.monotonic() + self._heartbeat_seconds
                 self._link.publish(said)
 
     def close(self) -> None:
         """Ends the link."""
         self._link.close()
-        self._payslips.close()
-        if self._depot is not None:
-            self._depot.close(empty=self._complete)
+        self._receipts.close()
+        if self._blob_server is not None:
+            self._blob_server.close(empty=self._complete)
         for region in (self._state, self._block.region):
             region.close()
 
@@ -286,6 +304,8 @@ class NetworkEngine:
         """Takes what has come."""
         for key, raw in self._link.receive(seconds):
             peer = self._peer(key)
+            if peer.strikes > MOST_STRIKES:  # it was dropped: what had come before that
+                continue
             peer.heard = self._time.now
             try:
                 said = m.from_worker(raw)
@@ -293,27 +313,28 @@ class NetworkEngine:
             except PodltError as error:
                 peer.strikes += 1
                 event = None
-                self._lose(peer, f"sent what is no message: {error}")
+                self._lose(peer, f"malformed message: {error}")
             if peer.strikes > MOST_STRIKES:
-                self.refused(Member(key), "too many useless messages")
-                self._lose(peer, "too many useless messages")
+                reason = f"too many useless messages (limit {MOST_STRIKES} a round)"
+                self._lose(peer, reason)
+                self.refused(Member(key), reason)
                 self._link.drop(key)
             if event is not None:
                 yield event
         self._listen()
         self._outgoing.step(self._time.now)
 
-    def _beat(self, peer: Peer, said: m.Heartbeat) -> None:
+    def _heartbeat(self, peer: Peer, said: m.Heartbeat) -> None:
         peer.deal_id, peer.in_hand, peer.said = said.deal_id, frozenset(said.in_hand), self._time.now
-        self._reception.remind(peer)
+        self._joining.remind(peer)
 
     def _uploads(self) -> Iterator[Event]:
-        """Updates that came beside the messages."""
-        for event, key, error in self._dealing.uploaded(self._time.now):
+        """Updates that were uploaded."""
+        for event, key, error in self._round.uploaded(self._time.now):
             if event is not None:
                 yield event
             else:
-                self._lose(self._peers.get(key), f"uploaded something else than it committed to: {error}")
+                self._lose(self._peers.get(key), f"upload does not match its commitment: {error}")
 
     def _give(self, peer: Peer, want: m.GetChunks) -> None:
         """Takes note of chunks that a worker misses, of what it may have."""
@@ -327,11 +348,11 @@ class NetworkEngine:
 
     def _blob(self, peer: Peer, digest: bytes) -> np.ndarray | None:
         """What a worker may have now in chunks, by its digest: before it is admitted, the program alone."""
-        found = self._reception.program(digest)
+        found = self._joining.program(digest)
         if found is None and peer.number is not None:
             found = self._publisher.blob(digest)
             if found is None:
-                found = self._dealing.lines(peer.number, digest)
+                found = self._round.lines(peer.number, digest)
         return found
 
     # -- helpers -----------------------------------------------------------------------------------------------------
@@ -342,29 +363,29 @@ class NetworkEngine:
     def _find_silent(self) -> None:
         for peer in list(self._by_number.values()):
             if self._time.now - peer.heard > self._silence_timeout:
-                self._lose(peer, f"was silent for {self._silence_timeout:.0f} s")
+                self._lose(peer, f"timed out: not heard for {self._silence_timeout:.0f} s")
 
     def _lose(self, peer: Peer | None, reason: str) -> None:
         if peer is None:
             return
         if peer.number is None:
-            self._reception.forget(peer)  # it may have waited to be admitted
+            self._joining.forget(peer)  # it may have waited to be admitted
             return
         self._lost.append(Lost(peer.number, reason[:1000]))
-        self._dealing.gone(peer.number)
+        self._round.gone(peer.number)
         self._forget(peer)
 
     def _forget(self, peer: Peer) -> None:
-        self._reception.forget(peer)
+        self._joining.forget(peer)
         self._outgoing.forget(peer.key)
-        peer.allowance.change(self._reception.need)
+        peer.allowance.change(self._joining.need)
         if peer.number is not None:
             self._by_number.pop(peer.number, None)
             peer.number = None
 
     def _peer(self, key: bytes) -> Peer:
         if key not in self._peers:
-            self._peers[key] = Peer(key, self._time.now, Allowance(self._reception.need))
+            self._peers[key] = Peer(key, self._time.now, Allowance(self._joining.need))
         return self._peers[key]
 
     def _send(self, peer: Peer, what: m.Message) -> None:

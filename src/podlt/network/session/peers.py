@@ -45,11 +45,15 @@ class Peer:
     """A worker as the engine knows it.
 
     Attributes:
-        number: in the run, once it was admitted; None when it is not, or was let go; process: shared by the identities
-            of one process; heard: when it was last heard; in_hand: the tasks of `deal_id` that it said it has, at
-            `said`; asked: when it was last told to join; dismissed: how often it was let go for a fault;
-            returns: not before then; strikes: how many of its messages were of no use in this round, or, while it
-            is not admitted, ever; allowance: what it may be sent on request.
+        number: in the run, once it was admitted; None when it is not, or was let go.
+        process: shared by the identities of one process.
+        heard: when a message of it came last.
+        in_hand: the tasks of `deal_id` that it said it has, at `said`.
+        asked: when it was last asked to join.
+        dismissed: how often it was let go for a fault.
+        returns: when it may join again.
+        strikes: how many of its messages were of no use in this round, or, while it is not admitted, ever.
+        allowance: what it may be sent on request.
     """
 
     __slots__ = (
@@ -85,10 +89,13 @@ class InFlight:
     """A task that was dealt in the round in progress.
 
     Attributes:
-        sent, given: when it was dealt, and when it was last sent; answer: what its holder committed to; answered: when;
-            whole: whether the update has arrived; heard: when something of the update came last; asked: when it was
-            last asked for, came: how many bytes of it have come, where it is uploaded; opened: whether the
-            commitment is.
+        sent, given: when it was dealt, and when it was last sent.
+        answer: what its holder committed to.
+        answered: when.
+        whole: whether the update has arrived.
+        heard: when something of the update came last.
+        asked, came: when it was last asked for, and how many bytes of it have come, where it is uploaded.
+        opened: whether the commitment is.
     """
 
     __slots__ = (

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -21,15 +22,36 @@ from podlt.network.blobs.disk import flat, read_exactly, said
 from podlt.network.blobs.server import BlobServer, Stored
 from podlt.network.link import ManagerLink
 from podlt.network.session.outgoing import Outgoing
-from podlt.network.session.thrift import DeltaChoice
+
+FIRST_COST = 1 / 200e6
+"""Seconds a byte that encoding and decoding are thought to take until they were measured."""
+
+FIRST_RATIO = 0.7
+"""How long a difference is thought to be, in parts of the whole."""
+
+WORTH = 0.9
+"""A difference that is longer than this part of the whole is not worth its trouble."""
+
+SHARE = 0.01
+"""A part of a round that finding out may take in any case: bytes cost somebody something."""
+
+GAIN = 2.0
+"""How many times as many seconds must be saved, beyond that part, as it takes: they are guessed."""
+
+REST = 16
+"""After how many rounds it is tried again where it was not worth it."""
+
+Policy = Literal["auto", "always", "never"]
 
 
 class Publication(msgspec.Struct, frozen=True):
     """How the parameters of a round went out.
 
     Attributes:
-        size: of the parameters in bytes; sent: of what was published instead, once, however many fetch it;
-        form: "whole", "delta", or "same" where nothing had changed; way: "messages", "https" or "store";
+        size: of the parameters in bytes.
+        sent: of what was published instead, once, however many fetch it.
+        form: "whole", "delta", or "same" where nothing had changed.
+        way: "messages", "https" or "store".
         seconds: that it took to find what changed.
     """
 
@@ -44,9 +66,12 @@ class Publisher:
     """Publishes the parameters of each round.
 
     Args:
-        state: their bytes (uint8), which change only between rounds; link: to the workers; depot: for large blobs, if
-        there is one; as_blob: whether parameters, and what changed in them, go there; thrift: decides what is tried;
-        tell: is told of each round.
+        state: their bytes (uint8), which change only between rounds.
+        link: to the workers.
+        blob_server: for large blobs, if there is one.
+        as_blob: whether parameters, and what changed in them, go there.
+        choice: decides what is tried.
+        tell: called for each round.
 
     Attributes:
         allowance: how many bytes of the last publication each worker has to fetch.
@@ -58,18 +83,18 @@ class Publisher:
         state: np.ndarray,
         link: ManagerLink,
         outgoing: Outgoing,
-        depot: BlobServer | None,
+        blob_server: BlobServer | None,
         as_blob: bool,
-        thrift: DeltaChoice,
+        choice: DeltaChoice,
         tell: Callable[[Publication], None] = lambda published: None,
     ) -> None:
         self._state, self._link, self._outgoing = state, link, outgoing
-        self._depot, self._as_blob = depot, as_blob
-        self._thrift, self._tell = thrift, tell
+        self._blob_server, self._as_blob = blob_server, as_blob
+        self._choice, self._tell = choice, tell
         self._base: _File | _Memory = _Memory(state.nbytes)
         if as_blob:
-            assert depot is not None
-            self._base = _File(depot.store.folder / "base", state.nbytes)
+            assert blob_server is not None
+            self._base = _File(blob_server.store.folder / "base", state.nbytes)
         self._last = b""  # what workers have, if the base is it as well
         self._now = b""  # what they may have now
         self._said: m.Parameters | None = None
@@ -85,12 +110,12 @@ class Publisher:
         form = "whole"
         if digest == self._last:
             record, form = msgspec.structs.replace(record, length=0, base=digest), "same"
-        elif self._last and self._thrift.planned and (shorter := self._difference(record)) is not None:
+        elif self._last and self._choice.planned and (shorter := self._difference(record)) is not None:
             record, form = shorter, "delta"
         seconds = time.perf_counter() - started if form == "delta" else 0.0
         self._now = digest
-        if self._as_blob and self._depot is not None:
-            self._depot.offer(digest, self._state)  # also for those who do not have the base
+        if self._as_blob and self._blob_server is not None:
+            self._blob_server.offer(digest, self._state)  # also for those who do not have the base
         self.allowance = size if self._as_blob else 0
         self.nbytes = 0 if self._as_blob else size
         self._carry(record, form, seconds)
@@ -116,11 +141,11 @@ class Publisher:
             record, future, _ = self._pending
             self._pending = None
             future.cancel()
-            if self._depot is not None:
-                self._depot.spoiled(record.blob)
-        if self._depot is not None:
+            if self._blob_server is not None:
+                self._blob_server.spoiled(record.blob)
+        if self._blob_server is not None:
             for digest in (self._now, *([self._said.blob] if self._said is not None else [])):
-                self._depot.withdraw(digest)
+                self._blob_server.withdraw(digest)
         self._now, self._said = b"", None
 
     def about(self, digest: bytes) -> m.Parameters | None:
@@ -128,14 +153,14 @@ class Publisher:
         return self._said if digest == self._now else None
 
     def blob(self, digest: bytes) -> np.ndarray | None:
-        """A blob that comes in pieces, if workers may have it now."""
+        """A blob that comes in chunks, if workers may have it now."""
         if digest == self._now:
             return self._state
         return self._encoded.get(digest)
 
     def carried(self, seconds: float) -> None:
         """A worker had the parameters after so many seconds, or less."""
-        self._thrift.carried(seconds)
+        self._choice.carried(seconds)
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
@@ -144,9 +169,9 @@ class Publisher:
         size, started = self._state.nbytes, time.perf_counter()
         try:
             if self._as_blob:
-                assert self._depot is not None
-                blob = self._depot.store.put_stream(self._base.renewed(self._state), delta.bound(size))
-                length = self._depot.store.size(blob)
+                assert self._blob_server is not None
+                blob = self._blob_server.store.put_stream(self._base.renewed(self._state), delta.bound(size))
+                length = self._blob_server.store.size(blob)
             else:
                 data = b"".join(self._base.renewed(self._state))
                 blob, length = crypto.blob_digest(data), len(data)
@@ -154,7 +179,7 @@ class Publisher:
         except StorageError:  # no room for it: the whole needs none
             self._last = b""
             return None
-        self._thrift.tried(length, time.perf_counter() - started)
+        self._choice.tried(length, time.perf_counter() - started)
         if length >= size:
             return None
         return msgspec.structs.replace(whole, blob=blob, length=length, base=self._last)
@@ -162,7 +187,7 @@ class Publisher:
     def _carry(self, record: m.Parameters, form: str, seconds: float) -> None:
         way = "https" if self._as_blob else "messages"
         published = Publication(record.size, record.length, form, way, seconds)
-        if not self._as_blob or self._depot is None or not record.length:
+        if not self._as_blob or self._blob_server is None or not record.length:
             self._say(record)
             if record.length:
                 for offset in offsets(record.length):
@@ -170,8 +195,8 @@ class Publisher:
             self._tell(published)
             return
         data = self._state if form == "whole" else self._encoded.get(record.blob)
-        self._depot.offer(record.blob, data)
-        stored = self._depot.carry(record.blob, data)
+        self._blob_server.offer(record.blob, data)
+        stored = self._blob_server.carry(record.blob, data)
         if stored is None:
             self._say(record)
             self._tell(published)
@@ -188,16 +213,59 @@ class Publisher:
 
     def _keep(self, digest: bytes) -> None:
         """Keeps what was published, if the next round is to say what changed since."""
-        self._thrift.published(self._state.nbytes)
+        self._choice.published(self._state.nbytes)
         if digest == self._last:
             return
         self._last = b""
-        if self._thrift.planned:
+        if self._choice.planned:
             try:
                 self._base.take(self._state)
                 self._last = digest
             except StorageError:  # the whole next time
                 pass
+
+
+class DeltaChoice:
+    """Decides a round ahead whether to try.
+
+    Args:
+        policy: "auto" as it pays, or "always" or "never".
+        clock: seconds, monotonic.
+
+    Attributes:
+        planned: whether the next round's parameters are to be encoded as what changed.
+    """
+
+    def __init__(self, policy: Policy = "auto", clock: Callable[[], float] = time.monotonic) -> None:
+        self._policy, self._clock = policy, clock
+        self._cost, self._ratio = FIRST_COST, FIRST_RATIO
+        self._carry = self._round = 0.0
+        self._then: float | None = None
+        self._rest = 0
+        self._size = 1
+        self.planned = False
+
+    def tried(self, length: int, seconds: float) -> None:
+        """An encoding has this length, and took so long."""
+        self._cost, self._ratio = 1.5 * seconds / self._size, length / self._size  # to decode takes half as long
+        self._rest = REST if self._ratio > WORTH else 0
+
+    def carried(self, seconds: float) -> None:
+        """The last publication was with a worker after so many seconds, or less."""
+        self._carry = seconds
+
+    def published(self, size: int) -> None:
+        """Parameters of this size were published: decides about the next."""
+        now = self._clock()
+        self._round = now - self._then if self._then is not None else 0.0
+        self._then, self._size = now, max(1, size)
+        self._rest = max(0, self._rest - 1)
+        self.planned = self._policy == "always" or (self._policy == "auto" and not self._rest and self._pays())
+
+    def _pays(self) -> bool:
+        seconds = self._cost * self._size
+        saved = self._carry * (1 - self._ratio)
+        return seconds < SHARE * self._round or GAIN * seconds < saved
 
 
 class _Memory:

@@ -39,9 +39,9 @@ class RoundInFlight:
         outgoing: what waits for room on it.
         update_bytes: the size of an update.
         silence_timeout: what every task has, in seconds.
-        beat: after how many seconds without a sign of it something is sent, or asked for, again.
+        heartbeat_seconds: after how many seconds without a sign of it something is sent, or asked for, again.
         carried: is given the seconds of the time until a round's first answer that were spent on its way.
-        depot: for large blobs, if there is one.
+        blob_server: for large blobs, if there is one.
         as_blob: whether so many bytes go there.
     """
 
@@ -51,14 +51,14 @@ class RoundInFlight:
         outgoing: Outgoing,
         update_bytes: int,
         silence_timeout: float,
-        beat: float,
+        heartbeat_seconds: float,
         carried: Callable[[float], None] = lambda seconds: None,
-        depot: BlobServer | None = None,
+        blob_server: BlobServer | None = None,
         as_blob: Callable[[int], bool] = lambda size: False,
     ) -> None:
-        self._again = beat
+        self._again = heartbeat_seconds
         self._link, self._outgoing, self._update_bytes = link, outgoing, update_bytes
-        self._depot, self._as_blob = depot, as_blob
+        self._blob_server, self._as_blob = blob_server, as_blob
         self._uploads = as_blob(update_bytes)
         self._readers: dict[bytes, set[bytes]] = {}
         self._allowance = 0.0
@@ -66,7 +66,7 @@ class RoundInFlight:
         self._slots: dict[int, np.ndarray] = {}
         self._digests: dict[int, bytes] = {}
         self._tasks: dict[int, InFlight] = {}
-        self._pace = Deadline(silence_timeout)
+        self._deadline = Deadline(silence_timeout)
         self.deal_id = b""
         self._silence_timeout = silence_timeout
         self._opening: m.OpenCommitments | None = None
@@ -76,15 +76,16 @@ class RoundInFlight:
         """A round begins: what came in the one before is not needed any more.
 
         Args:
-            deal_id: tells its messages from those of an earlier attempt at the same round; count: of the tasks;
+            deal_id: tells its messages from those of an earlier attempt at the same round.
+            count: of the tasks.
             fetched: how many bytes each worker fetches before it can begin.
         """
         self.deal_id, self._tasks, self._opening = deal_id, {}, None
-        self._pace.dealt(count)
+        self._deadline.dealt(count)
         self._allowance, self._carried = fetched / SLOWEST, False
         for digest in self._readers:
-            assert self._depot is not None
-            self._depot.withdraw(digest)
+            assert self._blob_server is not None
+            self._blob_server.withdraw(digest)
         self._readers = {}
         self._digests = {}
         if self._uploads:
@@ -107,14 +108,16 @@ class RoundInFlight:
         """Sends a task to its holder.
 
         Args:
-            lines: their bytes; digest: of these, where they are too long to go with the task; count: of lines.
+            lines: their bytes.
+            digest: of these, where they are too long to go with the task.
+            count: of lines.
         """
         self._opening = None  # what is dealt now must be committed to before anything else is opened
         inline = lines.tobytes() if len(lines) <= m.INLINE else b""
         as_blob = not inline and self._as_blob(len(lines))
-        if self._depot is not None and as_blob:
+        if self._blob_server is not None and as_blob:
             self._readers.setdefault(digest, set()).add(holder.key)
-            self._depot.offer(digest, lines, self._readers[digest])
+            self._blob_server.offer(digest, lines, self._readers[digest])
         work = m.DealTask(
             deal_id=self.deal_id,
             seat=assignment.seat,
@@ -170,13 +173,13 @@ class RoundInFlight:
         if dealt.answer is not None:
             return None
         dealt.answer, dealt.heard, dealt.answered = said, now, now
-        self._pace.answered(now - dealt.sent)
+        self._deadline.answered(now - dealt.sent)
         if not self._carried:
             self._carried = True
             self._tell_carried(max(0.0, now - dealt.sent - said.compute_seconds - said.proof_seconds))
-        if not self._uploads or self._depot is None:
+        if not self._uploads or self._blob_server is None:
             dealt.assembler.announce(said.update, self._update_bytes, self.slot(said.seat)[: self._update_bytes])
-        elif self._depot.expect(peer.key, said.update, self._update_bytes):
+        elif self._blob_server.expect(peer.key, said.update, self._update_bytes):
             return self._done(dealt)
         elif not self._is_on_its_way(dealt, now):
             self._ask_for_update(dealt, now)
@@ -185,7 +188,7 @@ class RoundInFlight:
     def uploaded(self, now: float) -> list[tuple[frames.Results | None, bytes, str]]:
         """Uploads that ended: what is whole by that, or else by whom and why not."""
         found: list[tuple[frames.Results | None, bytes, str]] = []
-        for one in self._depot.uploaded() if self._depot is not None else []:
+        for one in self._blob_server.uploaded() if self._blob_server is not None else []:
             for dealt in self._tasks.values():
                 if dealt.key != one.key or dealt.whole or dealt.answer is None or dealt.answer.update != one.digest:
                     continue
@@ -196,8 +199,8 @@ class RoundInFlight:
                     found.append((self._done(dealt), one.key, ""))
         return found
 
-    def piece(self, peer: Peer, said: m.Chunk, now: float) -> frames.Results | None:
-        """A piece of an update came; with the last one the answer is whole."""
+    def chunk(self, peer: Peer, said: m.Chunk, now: float) -> frames.Results | None:
+        """A chunk of an update came; with the last one the answer is whole."""
         dealt = self._tasks.get(said.seat)
         if dealt is None or dealt.key != peer.key or dealt.answer is None or dealt.whole:
             peer.strikes += 1
@@ -212,8 +215,8 @@ class RoundInFlight:
         assert dealt.answer is not None
         dealt.whole = True
         self._digests[dealt.assignment.seat] = dealt.answer.update
-        if self._uploads and self._depot is not None:
-            self._slots[dealt.assignment.seat] = self._depot.open(dealt.answer.update)
+        if self._uploads and self._blob_server is not None:
+            self._slots[dealt.assignment.seat] = self._blob_server.open(dealt.answer.update)
         return frames.Results(
             round=dealt.work.task.round,
             committed=[dealt.committed],
@@ -269,33 +272,34 @@ class RoundInFlight:
         Raises:
             StorageError: updates do not come because there is no room for them here.
         """
-        limit = self._pace.limit() + self._allowance
+        limit = self._deadline.limit() + self._allowance
         found = []
         closed = self._opening is not None and now - self._opened_at > self._silence_timeout
         for dealt in self._tasks.values():
             taken = now - dealt.sent
             if closed and dealt.whole and not dealt.opened:
-                found.append((dealt, f"did not open its commitment within {self._silence_timeout:.0f} s"))
+                found.append((dealt, f"timed out: commitment not opened within {self._silence_timeout:.0f} s"))
             elif not dealt.whole and self._uploads and dealt.answer is not None:
                 found += [(dealt, reason)] if (reason := self._too_slow(dealt, now)) else []
             elif not dealt.whole and taken > limit + dealt.work.as_blob * len(dealt.lines) / SLOWEST:
-                found.append((dealt, f"late: no answer after {taken:.0f} s, and {limit:.0f} s would have been long"))
+                found.append((dealt, f"timed out: no answer after {taken:.0f} s (limit {limit:.0f} s)"))
         return found
 
     def _too_slow(self, dealt: InFlight, now: float) -> str:
         """What is wrong with an upload, if anything."""
-        assert self._depot is not None and dealt.answer is not None
-        came = self._depot.progress(dealt.key, dealt.answer.update)
+        assert self._blob_server is not None and dealt.answer is not None
+        came = self._blob_server.progress(dealt.key, dealt.answer.update)
         if came != dealt.came:
             dealt.came, dealt.heard = came, now
         elif self._is_on_its_way(dealt, now):
             dealt.heard = dealt.answered = now
         most = 2 * self._silence_timeout + self._update_bytes / SLOWEST
         if now - dealt.heard > 2 * self._silence_timeout:
-            self._depot.store.check_room(self._update_bytes - came)  # or it is our own fault
-            return f"late: nothing of its update came for {now - dealt.heard:.0f} s"
+            self._blob_server.store.check_room(self._update_bytes - came)  # or it is our own fault
+            limit = 2 * self._silence_timeout
+            return f"timed out: no byte of its update for {now - dealt.heard:.0f} s (limit {limit:.0f} s)"
         if now - dealt.answered > most:
-            return f"late: its update took more than {most:.0f} s"
+            return f"timed out: its update is incomplete after {now - dealt.answered:.0f} s (limit {most:.0f} s)"
         return ""
 
     def _is_on_its_way(self, asked: InFlight, now: float) -> bool:
