@@ -40,7 +40,9 @@ def made(run: Path, **options: object) -> BlobServer:
     folder = run / "nats"
     folder.mkdir(parents=True, exist_ok=True)
     tls.load_or_create(folder)
-    return BlobServer(run, folder / tls.CERTIFICATE, folder / tls.PRIVATE_KEY, host="127.0.0.1", **options)  # type: ignore[arg-type]
+    one = BlobServer(run, folder / tls.CERTIFICATE, folder / tls.PRIVATE_KEY, host="127.0.0.1", **options)  # type: ignore[arg-type]
+    one.start()
+    return one
 
 
 @pytest.fixture

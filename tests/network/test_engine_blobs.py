@@ -209,8 +209,8 @@ def test_a_wire_that_is_cut_again_and_again_loses_nothing(
     wires: list[Wire] = []
 
     class Slow(blob_server.BlobServer):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options)
+        def start(self) -> None:
+            super().start()
             wires.append(Wire(int(self.urls[0].rpartition(":")[2]), [5000 * n for n in range(1, 30)]))
             self.urls = [f"https://127.0.0.1:{wires[0].port}"]
 

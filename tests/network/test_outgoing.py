@@ -162,6 +162,7 @@ def test_a_queue_that_does_not_move_takes_no_more_than_its_bound_and_recovers() 
 
     loop, client = Loop(2**20, 1000), Client()
     loop.wake_below = 500
+    loop.start()
     try:
         for _ in range(1000):
             loop.post(client, "subject", bytes(100))

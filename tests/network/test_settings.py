@@ -23,7 +23,7 @@ class Started:
         run.mkdir()
         monkeypatch.setattr(workplace, "expected", lambda arithmetic: None)
         monkeypatch.setattr(workplace, "NetworkEngine", lambda *args, **how: how)
-        monkeypatch.setattr(workplace, "BlobServer", lambda *args, **how: how)
+        monkeypatch.setattr(workplace, "BlobServer", lambda *args, **how: SimpleNamespace(**how, start=lambda: None))
         monkeypatch.setattr(
             open_run, "OpenRun", lambda *args, **how: SimpleNamespace(connect=lambda job: None, line="", urls=[""])
         )
@@ -33,7 +33,7 @@ class Started:
         job: Any = SimpleNamespace(directory=self._run, program=SimpleNamespace(arithmetic=""))
         with remote_machines(options, lambda event: None).ready(1) as begin:
             how: Any = begin(job)
-        return how["blob_server"]["bucket"] if how["blob_server"] is not None else "none", how["silence_timeout"]
+        return how["blob_server"].bucket if how["blob_server"] is not None else "none", how["silence_timeout"]
 
 
 def test_what_is_not_told_at_resume_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,18 +15,18 @@ from podlt.network.blobs.chunks import CHUNK, HEADER, Assembler, message, split
 words = st.lists(st.sampled_from([0, 0, 0, 1, 0x80000000, 0x3F800000, 0xFFFFFFFF]), max_size=200)
 
 
-def joined(piece: np.ndarray) -> bytes:
-    return b"".join(bytes(part) for part in sparse.packed(piece))
+def joined(chunk: np.ndarray) -> bytes:
+    return b"".join(bytes(part) for part in sparse.packed(chunk))
 
 
 @given(words=words, rest=st.binary(max_size=3))
-def test_a_piece_comes_out_as_it_went_in_and_is_never_longer(words: list[int], rest: bytes) -> None:
-    piece = np.frombuffer(np.array(words, "<u4").tobytes() + rest, np.uint8)
-    out = np.full(len(piece), 7, np.uint8)
-    packed = joined(piece)
+def test_a_chunk_comes_out_as_it_went_in_and_is_never_longer(words: list[int], rest: bytes) -> None:
+    chunk = np.frombuffer(np.array(words, "<u4").tobytes() + rest, np.uint8)
+    out = np.full(len(chunk), 7, np.uint8)
+    packed = joined(chunk)
     sparse.unpack(packed, out)
-    assert out.tobytes() == piece.tobytes()
-    assert len(packed) <= len(piece)
+    assert out.tobytes() == chunk.tobytes()
+    assert len(packed) <= len(chunk)
 
 
 def test_what_is_half_zeros_takes_little_more_than_half() -> None:
@@ -46,7 +46,7 @@ def test_negative_zeros_are_kept() -> None:
 
 
 @given(data=st.binary(max_size=100), length=st.integers(0, 120))
-def test_bytes_that_are_no_packed_piece_are_refused_or_fill_it(data: bytes, length: int) -> None:
+def test_bytes_that_are_no_packed_chunk_are_refused_or_fill_it(data: bytes, length: int) -> None:
     out = np.full(length, 7, np.uint8)
     try:
         sparse.unpack(data, out)
@@ -57,9 +57,9 @@ def test_bytes_that_are_no_packed_piece_are_refused_or_fill_it(data: bytes, leng
     assert again.tobytes() == out.tobytes()
 
 
-def test_an_update_arrives_in_packed_pieces_in_any_order() -> None:
+def test_an_update_arrives_in_packed_chunks_in_any_order() -> None:
     update = np.zeros(2 * CHUNK + 400, np.uint8)
-    update[::4][:1000] = 9  # the first piece has few numbers, the others none
+    update[::4][:1000] = 9  # the first chunk has few numbers, the others none
     update[-4:] = 1
     digest = blob_digest(update.data)
     parts = list(split(digest, update, thin=True))
@@ -73,7 +73,7 @@ def test_an_update_arrives_in_packed_pieces_in_any_order() -> None:
     assert whole is not None and whole.tobytes() == update.tobytes()
 
 
-def test_a_piece_that_is_cut_short_is_refused() -> None:
+def test_a_chunk_that_is_cut_short_is_refused() -> None:
     update = np.zeros(4000, np.uint8)
     update[:8] = 1
     digest = blob_digest(update.data)

@@ -16,20 +16,25 @@ Result = TypeVar("Result")
 
 
 class Background:
-    """Runs coroutines, from when it is made.
+    """Runs coroutines; its thread begins with the first.
 
     Args:
         name: of the thread.
     """
 
     def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
-        self._thread.start()
+        self._name = name
+        self._begun: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
+        self._lock = threading.Lock()
 
     def start(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
         """Begins with something."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._lock:
+            if self._begun is None:
+                loop = asyncio.new_event_loop()
+                self._begun = loop, threading.Thread(target=loop.run_forever, name=self._name, daemon=True)
+                self._begun[1].start()
+        return asyncio.run_coroutine_threadsafe(work, self._begun[0])
 
     def call(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Does something, and waits for it; raises what it raises."""
@@ -46,9 +51,12 @@ class Background:
             if last is not None:
                 await last()
 
+        if self._begun is None:
+            return
+        loop, thread = self._begun
         with suppress(Exception):
             self.start(ending()).result(CLOSE_SECONDS)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CLOSE_SECONDS)
-        if not self._thread.is_alive():
-            self._loop.close()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(CLOSE_SECONDS)
+        if not thread.is_alive():
+            loop.close()

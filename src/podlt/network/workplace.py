@@ -114,7 +114,7 @@ class RemoteMachines:
         host, names = listening(folder)
         if (cluster := remembered(folder)) is not None:
             names = cluster.names
-        return BlobServer(
+        server = BlobServer(
             job.directory,
             folder / tls.CERTIFICATE,
             folder / tls.PRIVATE_KEY,
@@ -123,3 +123,5 @@ class RemoteMachines:
             names=one.names or names,
             bucket="" if way == HTTPS else way,
         )
+        server.start()
+        return server

@@ -118,7 +118,7 @@ class BlobTransfers:
         self._background = Background("podlt-transfers")
 
     def fetch(self, key: bytes, digest: bytes, place: Destination, urls: Sequence[str] = (), part: int = 0) -> None:
-        """Begins to fetch a blob, or goes on with it; nothing if that is being done already.
+        """Begins to fetch a blob, or resumes it; nothing if that is being done already.
 
         Args:
             key: whose it is, for the manager.
@@ -129,7 +129,7 @@ class BlobTransfers:
         self._do((b"", digest), lambda: self._fetch(key, digest, place, urls, part), place)
 
     def send(self, key: bytes, digest: bytes, data: np.ndarray) -> None:
-        """Begins to upload a blob, or goes on with it; nothing if that is being done already.
+        """Begins to upload a blob, or resumes it; nothing if that is being done already.
 
         Args:
             data: its bytes (uint8), which must not change until the upload ended or was cancelled.

@@ -119,10 +119,8 @@ class BlobEndpoint:
         self._store, self._may_read, self._clock, self._memory = store, may_read, clock, memory
         self._is_member = is_member
         self._limits = limits or Limits()
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._tls.minimum_version = ssl.TLSVersion.TLSv1_3
-        self._tls.load_cert_chain(certificate, private_key)
-        self._fingerprint = tokens.fingerprint(certificate.read_bytes())
+        self._certificate, self._private_key = certificate, private_key
+        self._fingerprint = b""
         self._uploads: dict[tuple[bytes, bytes], _Upload] = {}
         self._busy: Counter[bytes] = Counter()
         self._buckets: dict[bytes, TokenBucket] = {}
@@ -130,7 +128,15 @@ class BlobEndpoint:
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str = "0.0.0.0", port: int = 0) -> int:
-        """Listens, and returns the port."""
+        """Listens, and returns the port.
+
+        Raises:
+            OSError: a file cannot be read, or it cannot listen there.
+        """
+        secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        secure.minimum_version = ssl.TLSVersion.TLSv1_3
+        secure.load_cert_chain(self._certificate, self._private_key)
+        self._fingerprint = tokens.fingerprint(self._certificate.read_bytes())
         application = web.Application()
         blob = "{digest:[0-9a-f]{64}}"
         application.router.add_get(f"/blobs/{blob}", self._get, allow_head=False)
@@ -147,7 +153,7 @@ class BlobEndpoint:
         await self._runner.setup()
         try:
             self._server = await asyncio.get_running_loop().create_server(
-                self._connect, host, port, ssl=self._tls, ssl_handshake_timeout=HANDSHAKE_SECONDS
+                self._connect, host, port, ssl=secure, ssl_handshake_timeout=HANDSHAKE_SECONDS
             )
         except OSError:
             await self._runner.cleanup()

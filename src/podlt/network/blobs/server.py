@@ -59,7 +59,7 @@ class _Offered(NamedTuple):
 
 
 class BlobServer:
-    """Serves and takes large blobs for one run, from when it is made.
+    """Serves and takes large blobs for one run, from `start` to `close`.
 
     Args:
         folder: the run's directory.
@@ -74,11 +74,9 @@ class BlobServer:
         admitted: the keys that may fetch what is for all.
         urls: of the server.
         fingerprint: SHA-256 of its certificate.
-
-    Raises:
-        UsageError: it cannot listen there, or the object store is none.
-        StorageError: no folder.
     """
+
+    store: BlobStore
 
     def __init__(
         self,
@@ -91,33 +89,46 @@ class BlobServer:
         names: Sequence[str] = (),
         bucket: str = "",
     ) -> None:
-        endpoint, object_store = _modules()
-        self.store = BlobStore(folder / FOLDER, 2**60)
-        self._bucket = object_store.ObjectStore(bucket) if bucket else None
-        self._objects = object_store
+        self._folder, self._certificate, self._private_key = folder, certificate, private_key
+        self._host, self._port, self._names, self._bucket_url = host, port, list(names), bucket
+        self._bucket: Any = None
+        self._objects: Any = None
+        self._endpoint: Any = None
         self._stored: list[tuple[bytes, int, int]] = []
         self.admitted: set[bytes] = set()
         self.used = True
-        self.fingerprint = tokens.fingerprint(certificate.read_bytes())
+        self.fingerprint, self.urls = b"", list[str]()
         self._offered: dict[bytes, _Offered] = {}
         self._memory: dict[bytes, np.ndarray] = {}
         self._expected: set[tuple[bytes, bytes]] = set()
         self._arrived: deque[Uploaded] = deque()
+        self._background = Background("podlt-blobs")
+
+    def start(self) -> None:
+        """Listens.
+
+        Raises:
+            UsageError: it cannot listen there, the object store is none, or a package is missing.
+            StorageError: the folder cannot be made.
+        """
+        endpoint, self._objects = _modules()
+        self.store = BlobStore(self._folder / FOLDER, 2**60)
+        self._bucket = self._objects.ObjectStore(self._bucket_url) if self._bucket_url else None
+        self.fingerprint = tokens.fingerprint(self._certificate.read_bytes())
         self._endpoint = endpoint.BlobEndpoint(
             self.store,
-            certificate,
-            private_key,
+            self._certificate,
+            self._private_key,
             self._may_read,
             is_member=lambda key: key in self.admitted,
             memory=self._memory,
         )
-        self._background = Background("podlt-blobs")
         try:
-            port = self._listen(folder, host, port)
+            port = self._listen(self._folder, self._host, self._port)
         except BaseException:
             self._background.end()
             raise
-        known = list(names) or [own_address() if is_any(host) else host]
+        known = self._names or [own_address() if is_any(self._host) else self._host]
         self.urls = [f"https://{bracketed(name)}:{port}" for name in known]
 
     # -- what may be fetched -----------------------------------------------------------------------------------------

@@ -283,7 +283,7 @@ class Partial:
         self.offset, self.resumed = 0, False
 
     def _close(self) -> None:
-        if not self.offset:  # nothing to go on with
+        if not self.offset:  # nothing to resume
             self._path.unlink(missing_ok=True)
         self._file.close()
 

@@ -14,9 +14,10 @@ import asyncio
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from podlt.crypto import SigningKey
 from podlt.errors import EngineError, InvalidProofError, PodltError, UsageError
@@ -53,6 +54,7 @@ OTHER_SECONDS = 10.0
 """How long the connection of a manager that was killed may last, before it is taken for a manager that lives."""
 
 Gone = Callable[[bytes, str], None]
+Result = TypeVar("Result")
 
 
 class Gate:
@@ -96,8 +98,8 @@ class Gate:
         self._before: dict[tuple[str, int], int] = {}
         self._looked = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, name="podlt-gate", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
 
     # -- for the manager, on any thread ------------------------------------------------------------------------------
 
@@ -107,9 +109,11 @@ class Gate:
         Raises:
             EngineError: the server cannot be reached, or does not know this manager.
         """
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, args=(self._loop,), name="podlt-gate", daemon=True)
         self._thread.start()
         try:
-            asyncio.run_coroutine_threadsafe(self._begin(seconds), self._loop).result(2 * seconds)
+            self._run(self._begin(seconds)).result(2 * seconds)
         except (UsageError, EngineError):
             self.close()
             raise
@@ -119,9 +123,9 @@ class Gate:
 
     def close(self) -> None:
         """Answers nobody any more; who is connected stays so."""
-        if self._thread.is_alive():
+        if self._loop is not None and self._thread is not None and self._thread.is_alive():
             with suppress(Exception):
-                asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(5)
+                self._run(self._end()).result(5)
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5)
 
@@ -130,7 +134,7 @@ class Gate:
         if seconds:
             self._penalties.put(key, reason, seconds)
         with suppress(RuntimeError):  # the gate was closed
-            asyncio.run_coroutine_threadsafe(self._shut_out(key, reason), self._loop)
+            self._run(self._shut_out(key, reason))
 
     def connections(self) -> list[WorkerConnection]:
         """The workers' connections at this moment.
@@ -139,24 +143,31 @@ class Gate:
             EngineError: the server does not answer.
         """
         try:
-            return asyncio.run_coroutine_threadsafe(self._connections.workers(), self._loop).result(10)
+            return self._run(self._connections.workers()).result(10)
         except Exception as error:
             raise EngineError(f"the NATS server does not answer: {error or type(error).__name__}") from None
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        for task in asyncio.all_tasks(self._loop):
+    def _run(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
+        """Runs something on the thread. Raises: RuntimeError: the gate is closed."""
+        if self._loop is None or self._loop.is_closed():
+            work.close()
+            raise RuntimeError("the gate is closed")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_forever()
+        for task in asyncio.all_tasks(loop):
             task.cancel()
         with suppress(Exception):
-            self._loop.run_until_complete(asyncio.sleep(0.05))
-        self._loop.close()
+            loop.run_until_complete(asyncio.sleep(0.05))
+        loop.close()
 
     async def _begin(self, seconds: float) -> None:
         await self._open(seconds, first=True)
-        task = self._loop.create_task(self._watch())
+        task = asyncio.get_running_loop().create_task(self._watch())
         self._tasks.add(task)  # the loop itself holds tasks weakly
 
     async def _open(self, seconds: float, *, first: bool = False) -> None:

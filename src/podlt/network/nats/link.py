@@ -52,7 +52,11 @@ class NatsManager:
         self._connection = NatsConnection(servers, options)
         self._dropped: set[bytes] = set()
         self._lost: Counter[bytes] = Counter()
-        self._loop.start(self._connection.keep(self._begun, self._loop.wake))
+
+    def start(self) -> None:
+        """Begins to connect."""
+        self._loop.start()
+        self._loop.run(self._connection.keep(self._begun, self._loop.wake))
 
     @property
     def connected(self) -> bool:
@@ -145,9 +149,14 @@ class NatsWorker:
         self._connections = {key: NatsConnection(servers, own) for key, own in options.items()}
         self._listener: bytes | None = None
         self._let_in = False
+        self._since = 0.0
+
+    def start(self) -> None:
+        """Begins to connect."""
         self._since = time.monotonic()
+        self._loop.start()
         for key, connection in self._connections.items():
-            self._loop.start(connection.keep(self._begun(key), lambda key=key: self._loop.arrived(key)))  # type: ignore[misc]
+            self._loop.run(connection.keep(self._begun(key), lambda key=key: self._loop.arrived(key)))  # type: ignore[misc]
 
     @property
     def connected(self) -> bool:
@@ -182,9 +191,9 @@ class NatsWorker:
         """See `WorkerLink`."""
         connection = self._connections.pop(key, None)
         if connection is not None:
-            self._loop.start(connection.close())
+            self._loop.run(connection.close())
             if self._listener == key:
-                self._loop.start(self._listen_again())
+                self._loop.run(self._listen_again())
 
     def close(self) -> None:
         """See `WorkerLink`."""

@@ -37,7 +37,7 @@ Options = Mapping[str, Any]
 
 
 class Loop:
-    """An event loop in a thread, and what its connections have received.
+    """An event loop in a thread, from `start` to `end`, and what its connections have received.
 
     Args:
         backlog: how many bytes of one sender may wait.
@@ -54,16 +54,22 @@ class Loop:
         self._waiting: Counter[Any] = Counter()
         self._arrived, self._lock = threading.Event(), threading.Lock()
         self._outbox: deque[tuple[Any, str, bytes]] = deque()
+        self._to_send = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Starts the thread."""
         for name in ("asyncio", "nats"):  # a link that breaks is no news here: it is made again
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        self.loop = asyncio.new_event_loop()
-        self._to_send = asyncio.Event()
-        self._thread = threading.Thread(target=self._serve, name="podlt-nats", daemon=True)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, args=(self._loop,), name="podlt-nats", daemon=True)
         self._thread.start()
 
-    def start(self, task: Coroutine[Any, Any, None]) -> None:
+    def run(self, task: Coroutine[Any, Any, None]) -> None:
         """Runs something on the loop."""
-        asyncio.run_coroutine_threadsafe(task, self.loop)
+        assert self._loop is not None, "it was not started"
+        asyncio.run_coroutine_threadsafe(task, self._loop)
 
     def arrive(self, sender: Any, message: bytes) -> bool:
         """A message came; what is beyond its sender's backlog is lost. Returns whether it was taken."""
@@ -96,7 +102,7 @@ class Loop:
 
     def post(self, connection: Any, subject: str, message: bytes) -> None:
         """Sends a message on a connection; if there is none, or too much waits already, it is lost."""
-        if connection is None:
+        if connection is None or self._loop is None:
             return
         with self._lock:
             if self.queued + len(message) > self._most_queued:
@@ -104,10 +110,12 @@ class Loop:
             self.queued += len(message)
         self._outbox.append((connection, subject, message))
         with suppress(RuntimeError):  # the loop was closed
-            self.loop.call_soon_threadsafe(self._to_send.set)
+            self._loop.call_soon_threadsafe(self._to_send.set)
 
     def end(self, closing: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Sends what is left, closes, and ends the thread."""
+        if self._loop is None or self._thread is None:
+            return
 
         async def last() -> None:
             deadline = time.monotonic() + CLOSE_SECONDS
@@ -116,20 +124,20 @@ class Loop:
             await closing()
 
         with suppress(Exception):
-            asyncio.run_coroutine_threadsafe(last(), self.loop).result(2 * CLOSE_SECONDS)
-        self.loop.call_soon_threadsafe(self.loop.stop)
+            asyncio.run_coroutine_threadsafe(last(), self._loop).result(2 * CLOSE_SECONDS)
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CLOSE_SECONDS)
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        sender = self.loop.create_task(self._send())
-        self.loop.run_forever()
-        tasks = [task for task in asyncio.all_tasks(self.loop) if task is not sender]
+    def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        sender = loop.create_task(self._send())
+        loop.run_forever()
+        tasks = [task for task in asyncio.all_tasks(loop) if task is not sender]
         for task in [sender, *tasks]:
             task.cancel()
         with suppress(Exception):
-            self.loop.run_until_complete(asyncio.gather(sender, *tasks, return_exceptions=True))
-        self.loop.close()
+            loop.run_until_complete(asyncio.gather(sender, *tasks, return_exceptions=True))
+        loop.close()
 
     async def _send(self) -> None:
         while True:

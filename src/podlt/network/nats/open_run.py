@@ -120,7 +120,9 @@ class OpenRun:
             )
 
         options = manager_options(key, certificate, shared=cluster is not None)
-        return _Link(servers, inv.channel_of(key.public), options, gate, ending)
+        link = _Link(servers, inv.channel_of(key.public), options, gate, ending)
+        link.start()
+        return link
 
     def _stand(self, job: Job, urls: list[str], certificate: bytes) -> Registry:
         """Says where workers find the run, and invites them."""
@@ -156,21 +158,19 @@ class _Link(NatsManager):
         gate: Callable[[Gone], Gate],
         ending: Callable[[], None],
     ) -> None:
-        self._ending, self._begun_yet = ending, False
-        # The gate first: where servers are shared, it is the one that lets the link in.
-        self.gate = gate(self._cut_off)
+        super().__init__(servers, channel, options)
+        self._ending = ending
+        self.gate = gate(self.gone)
+
+    def start(self) -> None:
+        """Opens the gate and connects, in this order: where servers are shared, the gate is what lets the link in."""
         self.gate.start()
         try:
-            super().__init__(servers, channel, options)
-            self._begun_yet = True
+            super().start()
             self.await_connection(START_SECONDS)
         except BaseException:
             self.gate.close()
             raise
-
-    def _cut_off(self, key: bytes, reason: str) -> None:
-        if self._begun_yet:
-            self.gone(key, reason)
 
     def drop(self, key: bytes) -> None:
         """Shuts a worker out for a while."""
@@ -220,4 +220,6 @@ def join(invitation: inv.Invitation, keys: Sequence[SigningKey], *, websocket: b
     if not servers:
         raise UsageError("this run has no WebSocket: its manager was started without --websocket")
     options = {key.public: worker_options(invitation, key) for key in keys}
-    return NatsWorker(servers, invitation.channel, options)
+    link = NatsWorker(servers, invitation.channel, options)
+    link.start()
+    return link

@@ -29,7 +29,7 @@ class JoinHandler:
         job: of the run.
         link: to the workers.
         arithmetic: the digest that a worker's own must be.
-        clock: the manager's attention.
+        clock: seconds during which the manager listens.
         heartbeat_seconds: how often a worker that did not join is asked to.
         blob_server: as the engine's.
         as_blob: whether so many bytes go as a blob.

@@ -21,10 +21,9 @@ from podlt.errors import PodltError
 from podlt.network import messages as m
 from podlt.network.blobs.server import BlobServer
 from podlt.network.link import ManagerLink
-from podlt.network.session.allowance import Allowance
 from podlt.network.session.joining import JoinHandler
 from podlt.network.session.outgoing import Outgoing
-from podlt.network.session.peers import ListeningClock, Peer
+from podlt.network.session.peers import ListeningClock, Peer, PeerTable
 from podlt.network.session.publishing import DeltaChoice, Policy, Publication, Publisher
 from podlt.network.session.receipts import ReceiptSender
 from podlt.network.session.round import RoundInFlight, lines_of
@@ -81,16 +80,11 @@ class NetworkEngine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._job, self._link = job, link
-        self._silence_timeout, self._heartbeat_seconds, self._time = (
-            silence_timeout,
-            heartbeat_seconds,
-            ListeningClock(clock),
-        )
+        self._silence_timeout, self._heartbeat_seconds = silence_timeout, heartbeat_seconds
+        self._time, self._peers = ListeningClock(clock), PeerTable()
         size, nbytes = state_layout(job.program).nbytes, update_layout(job.program).nbytes
         self._state = Region(size)
         self._block = BlockBuffer(job.fields, job.block_lines)
-        self._peers: dict[bytes, Peer] = {}
-        self._by_number: dict[int, Peer] = {}
         self._outgoing = Outgoing(link, self._blob)
 
         def as_blob(size: int) -> bool:
@@ -106,16 +100,8 @@ class NetworkEngine:
         self._publisher = Publisher(
             self._state.bytes[:size], link, self._outgoing, blob_server, as_blob(size), choice, tell
         )
-        self._round = RoundInFlight(
-            link,
-            self._outgoing,
-            nbytes,
-            silence_timeout,
-            heartbeat_seconds,
-            self._publisher.carried,
-            blob_server,
-            as_blob,
-        )
+        timing = (silence_timeout, heartbeat_seconds, self._publisher.carried)
+        self._round = RoundInFlight(link, self._outgoing, nbytes, *timing, blob_server, as_blob)
         self._take: dict[type, Callable[[Peer, Any], Event | None]] = {
             m.Chunk: lambda peer, said: self._round.chunk(peer, said, self._time.now),
             m.TaskDone: lambda peer, said: self._round.answer(peer, said, self._time.now),
@@ -137,7 +123,7 @@ class NetworkEngine:
     @property
     def processes(self) -> int:
         """How many processes host the workers that are there."""
-        return len({peer.process for peer in self._by_number.values()})
+        return self._peers.processes
 
     def members(self, begin: Begin, seen: TreeSize) -> list[Member]:
         """Begins to work for a run; who is there already will join again."""
@@ -164,9 +150,8 @@ class NetworkEngine:
     def admitted(self, member: Member, number: int) -> None:
         """A member is worker `number` from now on."""
         peer = self._peer(member.key)
-        peer.number, peer.strikes = number, 0
+        self._peers.admit(peer, number)
         peer.allowance.change(self._joining.need + self._publisher.nbytes)
-        self._by_number[number] = peer
         self._receipts.admitted(peer.key, number)
         self._joining.admitted(peer, number)
 
@@ -178,7 +163,7 @@ class NetworkEngine:
 
     def released(self, number: int, reason: str) -> None:
         """A worker was withdrawn for a fault: it may come again, later each time."""
-        peer = self._by_number.get(number)
+        peer = self._peers.members.get(number)
         if peer is not None:
             self._forget(peer)
             peer.dismissed += 1
@@ -225,20 +210,20 @@ class NetworkEngine:
             if assignment.fragment not in cut:
                 cut[assignment.fragment] = lines_of(self._job.fields, block, start, stop)
             data, digest = cut[assignment.fragment]
-            holder = self._by_number.get(assignment.holder)
+            holder = self._peers.members.get(assignment.holder)
             if holder is not None:
                 self._round.give(assignment, holder, data, digest, stop - start, self._time.now)
             else:
                 self._lost.append(Lost(assignment.holder, "left before the round began"))
-        for number in {assignment.holder for assignment in assignments} & self._by_number.keys():
+        for number in {assignment.holder for assignment in assignments} & self._peers.members.keys():
             need = self._joining.need + self._publisher.nbytes + self._round.need(number)
-            self._by_number[number].allowance.renew(need)
+            self._peers.members[number].allowance.renew(need)
 
     def _begin(self, assignments: Sequence[Assignment]) -> None:
         self._rounds += 1
         if self._blob_server is not None and self._rounds > 1:  # the first may be one that was begun before a kill
             self._blob_server.clear()
-        for peer in self._by_number.values():
+        for peer in self._peers.members.values():
             peer.strikes = 0
         self._outgoing.clear()
         self._publisher.publish(assignments[0].task.parameters)
@@ -259,8 +244,8 @@ class NetworkEngine:
         yield from self._uploads()
         self._find_silent()
         for dealt, reason in self._round.overdue(self._time.now):
-            self._lose(self._by_number.get(dealt.assignment.holder), reason)
-        self._round.repeat(self._by_number, self._time.now)
+            self._lose(self._peers.members.get(dealt.assignment.holder), reason)
+        self._round.repeat(self._peers.members, self._time.now)
         while self._lost:
             yield self._lost.popleft()
 
@@ -282,7 +267,7 @@ class NetworkEngine:
     def _see_off(self, said: bytes) -> None:
         """Answers who has missed something, until everybody has left."""
         again, until = time.monotonic() + self._heartbeat_seconds, time.monotonic() + SEEING_OFF
-        while self._by_number and time.monotonic() < until:
+        while self._peers.members and time.monotonic() < until:
             for _ in self._pump(STEP):
                 pass  # answers are of no use any more
             if time.monotonic() > again:
@@ -361,9 +346,8 @@ class NetworkEngine:
         self._time.tick(self._link.connected)
 
     def _find_silent(self) -> None:
-        for peer in list(self._by_number.values()):
-            if self._time.now - peer.heard > self._silence_timeout:
-                self._lose(peer, f"timed out: not heard for {self._silence_timeout:.0f} s")
+        for peer in self._peers.silent(self._time.now, self._silence_timeout):
+            self._lose(peer, f"timed out: not heard for {self._silence_timeout:.0f} s")
 
     def _lose(self, peer: Peer | None, reason: str) -> None:
         if peer is None:
@@ -379,14 +363,10 @@ class NetworkEngine:
         self._joining.forget(peer)
         self._outgoing.forget(peer.key)
         peer.allowance.change(self._joining.need)
-        if peer.number is not None:
-            self._by_number.pop(peer.number, None)
-            peer.number = None
+        self._peers.remove(peer)
 
     def _peer(self, key: bytes) -> Peer:
-        if key not in self._peers:
-            self._peers[key] = Peer(key, self._time.now, Allowance(self._joining.need))
-        return self._peers[key]
+        return self._peers.of(key, self._time.now, self._joining.need)
 
     def _send(self, peer: Peer, what: m.Message) -> None:
         self._link.send(peer.key, m.record(what))

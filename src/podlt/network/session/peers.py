@@ -85,6 +85,48 @@ class Peer:
         self.strikes = 0
 
 
+class PeerTable:
+    """All keys that said something, and which of them are admitted.
+
+    Attributes:
+        members: the admitted ones, by number.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Peer] = {}
+        self.members: dict[int, Peer] = {}
+
+    def of(self, key: bytes, now: float, need: int) -> Peer:
+        """The peer of a key; a new one, which needs so many bytes to join, if nothing came from it before."""
+        if key not in self._known:
+            self._known[key] = Peer(key, now, Allowance(need))
+        return self._known[key]
+
+    def get(self, key: bytes) -> Peer | None:
+        """The peer of a key, if anything came from it."""
+        return self._known.get(key)
+
+    @property
+    def processes(self) -> int:
+        """How many processes host the admitted ones."""
+        return len({peer.process for peer in self.members.values()})
+
+    def admit(self, peer: Peer, number: int) -> None:
+        """A peer is worker `number` from now on."""
+        peer.number, peer.strikes = number, 0
+        self.members[number] = peer
+
+    def remove(self, peer: Peer) -> None:
+        """A peer is not admitted any more."""
+        if peer.number is not None:
+            self.members.pop(peer.number, None)
+            peer.number = None
+
+    def silent(self, now: float, seconds: float) -> list[Peer]:
+        """Admitted ones of which nothing came for longer than so many seconds."""
+        return [peer for peer in self.members.values() if now - peer.heard > seconds]
+
+
 class InFlight:
     """A task that was dealt in the round in progress.
 

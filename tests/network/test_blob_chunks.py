@@ -1,4 +1,4 @@
-"""Blobs in pieces: any order, any number of times, and nothing that was not announced."""
+"""Blobs in chunks: any order, any number of times, and nothing that was not announced."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def announced(data: bytes, into: np.ndarray | None = None) -> Assembler:
 
 
 @given(data=blobs, dice=st.randoms(use_true_random=False), own=st.booleans())
-def test_pieces_in_any_order_and_many_times_make_the_blob_once(data: bytes, dice: object, own: bool) -> None:
+def test_chunks_in_any_order_and_many_times_make_the_blob_once(data: bytes, dice: object, own: bool) -> None:
     digest = blob_digest(data)
     into = np.full(len(data) + 5, 7, np.uint8) if own else None
-    assembler, pieces = announced(data, into), list(split(digest, data, CHUNK))
-    sent = pieces + dice.choices(pieces, k=4)  # type: ignore[attr-defined]
+    assembler, chunks = announced(data, into), list(split(digest, data, CHUNK))
+    sent = chunks + dice.choices(chunks, k=4)  # type: ignore[attr-defined]
     dice.shuffle(sent)  # type: ignore[attr-defined]
-    results = [result for piece in sent if (result := assembler.take(piece)) is not None]
+    results = [result for chunk in sent if (result := assembler.take(chunk)) is not None]
     assert [result.tobytes() for result in results] == [data]
     assert assembler.ignored == 4 and not assembler.missing(digest)
     if into is not None:
@@ -41,10 +41,10 @@ def test_pieces_in_any_order_and_many_times_make_the_blob_once(data: bytes, dice
 @given(data=st.binary(min_size=1, max_size=CHUNK * 6), dice=st.randoms(use_true_random=False))
 def test_what_is_missing_is_named_and_can_be_filled(data: bytes, dice: object) -> None:
     digest = blob_digest(data)
-    assembler, pieces = announced(data), list(split(digest, data, CHUNK))
-    lost = set(dice.sample(range(len(pieces)), dice.randint(1, len(pieces))))  # type: ignore[attr-defined]
-    for index, piece in enumerate(pieces):
-        assert index in lost or assembler.take(piece) is None
+    assembler, chunks = announced(data), list(split(digest, data, CHUNK))
+    lost = set(dice.sample(range(len(chunks)), dice.randint(1, len(chunks))))  # type: ignore[attr-defined]
+    for index, chunk in enumerate(chunks):
+        assert index in lost or assembler.take(chunk) is None
     missing = assembler.missing(digest)
     assert [offset // CHUNK for offset, _ in missing] == sorted(lost)
     assert assembler.missing(digest, most=1) == missing[:1]
@@ -53,21 +53,21 @@ def test_what_is_missing_is_named_and_can_be_filled(data: bytes, dice: object) -
 
 
 @given(data=st.binary(min_size=1, max_size=CHUNK * 4), dice=st.randoms(use_true_random=False))
-def test_a_changed_piece_is_found_at_the_end_and_the_blob_may_come_again(data: bytes, dice: object) -> None:
+def test_a_changed_chunk_is_found_at_the_end_and_the_blob_may_come_again(data: bytes, dice: object) -> None:
     digest = blob_digest(data)
-    assembler, pieces = announced(data), list(split(digest, data, CHUNK))
-    which = dice.randrange(len(pieces))  # type: ignore[attr-defined]
-    forged = bytearray(pieces[which])
+    assembler, chunks = announced(data), list(split(digest, data, CHUNK))
+    which = dice.randrange(len(chunks))  # type: ignore[attr-defined]
+    forged = bytearray(chunks[which])
     where = dice.randrange(HEADER.size, len(forged))  # type: ignore[attr-defined]
     forged[where] ^= 1 << dice.randrange(8)  # type: ignore[attr-defined]
     with pytest.raises(BadBlobError) as caught:
-        for piece in [*pieces[:which], bytes(forged), *pieces[which + 1 :]]:
-            assembler.take(piece)
+        for chunk in [*chunks[:which], bytes(forged), *chunks[which + 1 :]]:
+            assembler.take(chunk)
     assert caught.value.digest == digest
     assert assembler.missing(digest, 99) == [
         (start, min(CHUNK, len(data) - start)) for start in range(0, len(data), CHUNK)
     ]
-    assert [assembler.take(piece) for piece in pieces][-1] is not None
+    assert [assembler.take(chunk) for chunk in chunks][-1] is not None
 
 
 def is_packed(data: bytes, length: int) -> bool:
@@ -79,7 +79,7 @@ def is_packed(data: bytes, length: int) -> bool:
 
 
 @given(data=blobs, junk=st.binary(max_size=2 * CHUNK), offset=st.integers(0, 8 * CHUNK) | st.integers(0, 2**64 - 1))
-def test_a_piece_that_the_sender_would_not_cut_is_refused(data: bytes, junk: bytes, offset: int) -> None:
+def test_a_chunk_that_the_sender_would_not_cut_is_refused(data: bytes, junk: bytes, offset: int) -> None:
     digest, into = blob_digest(data), np.full(len(data), 7, np.uint8)
     cuts = {start: min(CHUNK, len(data) - start) for start in range(0, max(1, len(data)), CHUNK)}
     assume(cuts.get(offset) != len(junk) and not is_packed(junk, cuts.get(offset, 0)))
@@ -93,15 +93,15 @@ def test_a_piece_that_the_sender_would_not_cut_is_refused(data: bytes, junk: byt
 @pytest.mark.parametrize("cut", [0, 1, HEADER.size - 1, HEADER.size, HEADER.size + CHUNK - 1])
 def test_a_message_that_is_cut_short_is_refused(cut: int) -> None:
     data = bytes(range(200))
-    piece = next(split(blob_digest(data), data, CHUNK))
+    chunk = next(split(blob_digest(data), data, CHUNK))
     with pytest.raises(InvalidProofError):
-        announced(data).take(piece[:cut])
+        announced(data).take(chunk[:cut])
 
 
 def test_a_blob_that_was_not_announced_takes_no_memory() -> None:
     assembler = Assembler(2**20, 2**20, CHUNK)
-    for piece in split(blob_digest(b"x" * 500), b"x" * 500, CHUNK):
-        assert assembler.take(piece) is None
+    for chunk in split(blob_digest(b"x" * 500), b"x" * 500, CHUNK):
+        assert assembler.take(chunk) is None
     assert assembler.ignored == 8 and not assembler.missing(blob_digest(b"x" * 500))
 
 
