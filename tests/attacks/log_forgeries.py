@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-
 from pinned_recipe import with_data_of_the_vector
 
 from podlt.canonical import encode
@@ -81,7 +80,7 @@ def signed(bodies: Bodies) -> MemoryLog:
         first = e.decode(bodies[0])
     except Exception:
         first = ENTRIES[0]
-    seat = origin_of(e.identity(first if isinstance(first, e.Begin) else ENTRIES[0]))  # type: ignore[arg-type]
+    origin = origin_of(e.identity(first if isinstance(first, e.Begin) else ENTRIES[0]))  # type: ignore[arg-type]
     for size in sorted(sizes):
         batch, at = bodies[start:size], start
         for body in batch:

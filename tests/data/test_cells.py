@@ -184,7 +184,7 @@ def test_dates_are_refused_with_the_cure_and_are_days_since_1970_if_asked(ready)
     assert lines_of(ready(text, numeric=(), dates=("when",), standardise=False).train)["numeric"].shape == (3, 1)
     with pytest.raises(DataError, match="line 3: column 'when': expected a date such as 2026-01-31, got '1970-02-30'"):
         ready("when,y\n1970-01-02,a\n1970-02-30,b\n", dates=("when",))
-    with pytest.raises(UsageError, match="column 'when': expected as one of .* got two"):
+    with pytest.raises(UsageError, match=r"column 'when': expected as one of .* got two"):
         ready(text, dates=("when",), drop=("when",))
 
 

@@ -151,9 +151,9 @@ def test_what_was_missed_comes_in_pages_that_fit_into_a_message(
 ) -> None:
     monkeypatch.setattr("podlt.network.session.receipts.PAGE_BYTES", 1500)
     monkeypatch.setattr("podlt.network.session.receipts.MARK", 8)
-    journal, past, pages = sim.journal(tmp_path, 2), ReceiptHistory(sim.path), 0
-    journal.expect(len(sim.rows))
-    while (first := journal.behind().get(sim.key(2))) is not None:
+    books, past, pages = sim.books(tmp_path, 2), ReceiptHistory(sim.path), 0
+    books.expect(len(sim.rows))
+    while (first := books.behind().get(sim.key(2))) is not None:
         missed = past.missed(2, first)
         assert missed is not None and len(m.record(missed)) < 1500 + 1000
         books.missed(sim.key(2), missed)
