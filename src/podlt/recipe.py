@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from podlt import canonical, crypto
-from podlt.data.spec import DataSpec
+from podlt.data.spec import DataSpec, from_document
 from podlt.errors import UsageError
 from podlt.protocol.plan import SETTLEMENT_ROUNDS, most_rounds
 
@@ -98,7 +98,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
-        return canonical.to_json(msgspec.to_builtins(self))
+        return canonical.to_json({**msgspec.to_builtins(self), "data": self.data.to_document()})
 
     def digest(self) -> bytes:
         """What the first entry of a run names."""
@@ -112,7 +112,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             InvalidProofError: not canonical.
             UsageError: not a recipe.
         """
-        return _convert(canonical.from_json(raw), "recipe.json")
+        document = canonical.from_json(raw)
+        if isinstance(document, dict) and "data" in document:
+            document = {**document, "data": from_document(document["data"])}
+        return _convert(document, "recipe.json")
 
 
 class Terms(msgspec.Struct, frozen=True):

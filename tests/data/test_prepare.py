@@ -15,7 +15,7 @@ import pytest
 
 from podlt.data.describe import describe
 from podlt.data.prepare import default_cache, prepare
-from podlt.data.spec import DataSpec
+from podlt.data.spec import DataSpec, from_document
 from podlt.errors import DataError, StorageError, UsageError
 
 SPEC = DataSpec("data.npz", inputs=("x",), label="y", test_fraction=0.2)
@@ -99,7 +99,7 @@ def child(source, body):
         from pathlib import Path
         import podlt.data.writer as writer
         from podlt.data.prepare import prepare
-        from podlt.data.spec import DataSpec
+        from podlt.data.spec import DataSpec, from_document
         from podlt.errors import StorageError
         base = Path({str(source)!r})
         spec = DataSpec("data.npz", inputs=("x",), label="y", test_fraction=0.2)
@@ -171,7 +171,7 @@ RACE = """
     import sys
     from pathlib import Path
     from podlt.data.prepare import prepare
-    from podlt.data.spec import DataSpec
+    from podlt.data.spec import DataSpec, from_document
     base = Path(sys.argv[1])
     spec = DataSpec("data.npz", inputs=("x",), label="y", test_fraction=0.2)
     print(prepare(spec, cache=base / "cache", base=base).train.root.hex())
@@ -214,6 +214,28 @@ def test_the_data_table_of_a_recipe_is_a_spec():
     spec = msgspec.convert(tomllib.loads(text), DataSpec)
     assert spec == DataSpec("people.csv", header=False, label=41, categorical=(1, "two"), classes=("no", "yes"))
     assert spec.changed() == {"header", "label", "categorical", "classes"}
+
+
+@pytest.mark.parametrize("source", ["a.csv", "a.npz"])
+@pytest.mark.parametrize("options", [{}, {"standardise": True}, {"standardise": False}, {"missing": "drop", "seed": 3}])
+def test_a_spec_comes_back_from_its_document_with_the_same_meaning(source, options):
+    spec = DataSpec(source, **options)
+    again = msgspec.convert(from_document(spec.to_document()), DataSpec)
+    assert again.to_document() == spec.to_document()
+    assert again == spec or (source == "a.csv" and (spec.standardise, again.standardise) == (True, None))
+
+
+@pytest.mark.parametrize("standardise", [[], 7, "yes"])
+def test_a_malformed_document_of_a_spec_is_refused(standardise):
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(from_document({"source": "a.csv", "standardise": standardise}), DataSpec)
+    assert from_document(3) == 3
+
+
+def test_the_document_of_a_spec_of_old_is_as_it_was():
+    assert DataSpec("a.npz").to_document()["standardise"] is True
+    assert not DataSpec("a.csv").to_document().keys() & {"missing", "seed", "split", "dates", "validation_fraction"}
+    assert DataSpec("a.csv", missing="mean").to_document()["missing"] == "mean"
 
 
 @pytest.mark.parametrize(

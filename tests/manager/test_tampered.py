@@ -101,8 +101,8 @@ def no_last_entry(run: Path) -> None:
 
 
 CHANGES: dict[str, Callable[[Path], None]] = {
-    "recipe: another seed": edit("recipe.json", '"seed":0,"workers"', '"seed":1,"workers"'),
-    "recipe: an unknown field": edit("recipe.json", '"seed":0,"workers"', '"seed":0,"speed":9,"workers"'),
+    "recipe: another seed": edit("recipe.json", '"seed":0', '"seed":1'),
+    "recipe: an unknown field": edit("recipe.json", '"seed":0', '"seed":0,"speed":9'),
     "recipe: no document": lambda run: flip(run / "recipe.json"),
     "program": lambda run: flip(run / "program.json"),
     "an update": lambda run: flip(last(run / "updates")),

@@ -61,7 +61,7 @@ def test_a_thousand_runs_of_a_selective_cheater_detect_as_the_formula_says() -> 
 
 @pytest.mark.parametrize("cheat", ["always", "copycat", "selective:0.5"])
 def test_lone_cheaters_are_evicted_and_no_honest_worker_is(cheat: str) -> None:
-    run = simulate(12, {cheat: 3}, rounds=60, seed=7, whole=True).runs[0]
+    run = simulate(12, {cheat: 3}, rounds=60, seed=5, whole=True).runs[0]
     assert len(run.evicted) == 3 and run.honest_evicted == 0 and run.outcome == "complete"
     assert run.forfeited > 0
     assert run.vested == 0 or cheat.startswith("selective")

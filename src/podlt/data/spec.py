@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -12,6 +12,8 @@ Column = str | Annotated[int, Meta(ge=0)]
 
 MAX_CLASSES = 2**18
 """The most classes, and the most different values of one categorical column."""
+
+_YOUNGER = ("validation_fraction", "split", "seed", "dates", "missing")
 
 Positive = Annotated[int, Meta(ge=1)]
 
@@ -75,7 +77,31 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scale: Annotated[float, Meta(gt=0, le=1e30)] | None = None
     context: Annotated[int, Meta(ge=1, le=2**16)] | None = None
 
+    def to_document(self) -> dict[str, Any]:
+        """As a recipe's canonical document holds it, so that the digest of a recipe never changes.
+
+        A field that is younger than the document's form is there only where it is set. `standardise` is true where it
+        is not given, as it was before arrays could be standardised, and "arrays" where that is asked for.
+        """
+        document: dict[str, Any] = msgspec.to_builtins(self)
+        plain = DataSpec(self.source)
+        for name in _YOUNGER:
+            if getattr(self, name) == getattr(plain, name):
+                del document[name]
+        arrays = self.standardise and self.source.lower().endswith(".npz")
+        document["standardise"] = "arrays" if arrays else self.standardise is not False
+        return document
+
     def changed(self) -> set[str]:
         """The names of the fields that differ from their defaults, `source` left out."""
         plain = DataSpec(self.source)
         return {name for name in self.__struct_fields__ if getattr(self, name) != getattr(plain, name)}
+
+
+def from_document(document: Any) -> Any:
+    """What `DataSpec.to_document` made, as builtins to be converted to a `DataSpec`; anything else as it is."""
+    if not isinstance(document, dict):
+        return document
+    found = document.get("standardise")
+    given = None if found is True else True if found == "arrays" else found
+    return {**document, "standardise": given}
