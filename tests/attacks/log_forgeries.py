@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-from pinned_recipe import with_data_of_the_vector
 
 from podlt.canonical import encode
 from podlt.crypto import SigningKey, digest
@@ -44,7 +43,6 @@ def honest_run() -> tuple[World, MemoryLog]:
         return [make_player(Always if i == CHEATER else Player, i, SEED, gossip) for i in range(WORKERS)]
 
     world = World(Scenario(lines=60, epochs=2, block_lines=6, deposit=5, tested=True), players, SEED, log)
-    world.recipe = with_data_of_the_vector(world.recipe)
     world.begin()
     world.play()
     return world, log

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import hypothesis.strategies as st
 import msgspec
-from pinned_recipe import with_data_of_the_vector
 
 from podlt.crypto import SigningKey, digest
 from podlt.dice import Dice
@@ -47,7 +46,6 @@ def scripted(number: int, gossip: Gossip, seed: bytes = SEED) -> Scripted:
 def scripted_world(scenario: Scenario, workers: int, seed: bytes = SEED) -> tuple[World, MemoryLog]:
     log = MemoryLog()
     world = World(scenario, lambda gossip: [scripted(i, gossip, seed) for i in range(workers)], seed, log)
-    world.recipe = with_data_of_the_vector(world.recipe)
     world.begin()
     return world, log
 
