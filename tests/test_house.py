@@ -14,16 +14,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1] / "src" / "podlt"
 MAX_LINES = 400
 
-WINGS = {
-    *("bench", "data", "log", "protocol", "sim", "store", "verify"),
-    *("canonical.py", "crypto.py", "dice.py", "errors.py", "extras.py", "faults.py", "model_file.py", "models.py"),
-    *("recipe.py", "signature_pool.py", "units.py"),
-}
-"""Folders and modules whose docstrings and identifiers are in the house's form; grows until it is the whole tree."""
-
-DUPLICATES = {"Connected", "Geometry", "Invited", "Joined", "Preparing", "Spent"}
-"""Public classes that share a name with another one; the lead empties this when the last renames are merged."""
-
 SECTION = re.compile(r"(?P<indent> *)(?P<name>Args|Attributes|Raises):")
 ENTRY = re.compile(r"\*{0,2}(?P<name>[A-Za-z_]\w*): \S")
 PACKED = re.compile(r"; (?P<name>[A-Za-z_]\w*): ")
@@ -43,10 +33,6 @@ def modules() -> dict[str, ast.Module]:
 def nodes(path: str) -> list[ast.AST]:
     """Every node of a module's tree."""
     return [*ast.walk(modules()[path])]
-
-
-def in_wings() -> list[str]:
-    return [path for path in modules() if path.split("/")[0] in WINGS]
 
 
 @cache
@@ -128,7 +114,7 @@ def faults_of(node: Documented) -> list[str]:
 def test_each_argument_attribute_and_error_has_a_line_of_its_own() -> None:
     found = {
         f"{path}:{node.lineno}, {node.name}": faults_of(node)
-        for path in in_wings()
+        for path in modules()
         for node in nodes(path)
         if isinstance(node, Documented)
     }
@@ -159,7 +145,7 @@ def test_a_public_class_name_stands_once_in_the_tree() -> None:
         for node in nodes(path)
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
-    assert {name for name, count in names.items() if count > 1} - DUPLICATES == set()
+    assert {name for name, count in names.items() if count > 1} == set()
 
 
 def identifiers(path: str) -> Iterator[tuple[str, int]]:
@@ -181,14 +167,8 @@ def identifiers(path: str) -> Iterator[tuple[str, int]]:
 
 
 def test_no_identifier_is_of_the_private_dialect() -> None:
-    found = [
-        f"{path}:{line}: {name}" for path in in_wings() for name, line in identifiers(path) if DIALECT.search(name)
-    ]
+    found = [f"{path}:{line}: {name}" for path in modules() for name, line in identifiers(path) if DIALECT.search(name)]
     assert found == []
-
-
-def test_every_wing_that_is_done_is_there() -> None:
-    assert {path.split("/")[0] for path in in_wings()} == WINGS
 
 
 # -- files and imports ---------------------------------------------------------------------------------------------

@@ -153,7 +153,8 @@ class Setup(Message, frozen=True, tag="setup"):
     Attributes:
         begin: the run's first entry, in its one encoding.
         head: the last tree head that is on the manager's disk.
-        program_blob, program_size: of the program's bytes.
+        program_blob: the digest of the program's bytes.
+        program_size: how many they are.
         program: the bytes, empty where they do not fit in.
         fields: of each line.
         blobs: URLs of the server of large blobs (the same one, by different names); without any, all goes in messages.

@@ -125,7 +125,8 @@ def compare(receipts: Sequence[m.Receipts], log: Iterable[Row], note: str, manag
     Args:
         log: number, leaf hash and bytes of each entry.
         note: the log's last head.
-        manager, run: key and identity, as the log's first entry says.
+        manager: the manager's key, as the log's first entry says.
+        run: the run's identity, as the log's first entry says.
 
     Raises:
         InvalidProofError: a receipt does not prove itself, or the log is not what its own manager signed: then

@@ -48,7 +48,7 @@ class RemoteMachines:
         connect: makes the manager's link for a run, once its directory and keys are there.
         silence_timeout: seconds of silence after which a worker is gone (unless given, as it was, at first 15).
         heartbeat_seconds: seconds between two heartbeats of a worker.
-        blobs: how large blobs go; None: in messages, as all others do, and then they take memory.
+        blobs: how large blobs go. Without it they go in messages, as all others do, and take memory.
         deltas: whether what changed in the parameters is published instead of the whole: "auto", as it pays, "always"
             where it is shorter, or "never".
         published: called with how the parameters of each round went out.

@@ -136,7 +136,7 @@ def check_sums(program: Program, places: Place, state: Lines, lines: Lines, leas
             "dealt to workers, which BatchNorm alone may do. Use BatchNorm, LayerNorm or GroupNorm, or numbers worked "
             "out beforehand and kept in a buffer"
         )
-    if sums.has_term_beside():
+    if sums.has_other_term():
         cure = "Give the mean over lines with the term, or use the optimizer's weight_decay"
         return NO_SUM.format(why="there is a term beside the lines (a penalty on weights?)", cure=cure)
     why = f"{places(node)} divides by something that depends on the data (class weights, tokens or labels counted?)"

@@ -33,12 +33,12 @@ class GivenDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = operation_name(func)
         packet = name.split(".")[0]
         if packet == "native_dropout":
-            kept = self._uniform(args[0].shape) < 1.0 - args[1]
+            mask = self._uniform(args[0].shape) < 1.0 - args[1]
             scale = 1.0 / (1.0 - args[1]) if args[1] < 1 else 0.0
-            return args[0] * kept.to(args[0].dtype) * scale, kept
+            return args[0] * mask.to(args[0].dtype) * scale, mask
         if name in ("bernoulli.p", "bernoulli_.float"):
-            kept = (self._uniform(args[0].shape) < _probability(args, kwargs)).to(args[0].dtype)
-            return args[0].copy_(kept) if packet == "bernoulli_" else kept
+            mask = (self._uniform(args[0].shape) < _probability(args, kwargs)).to(args[0].dtype)
+            return args[0].copy_(mask) if packet == "bernoulli_" else mask
         if packet in ("rand", "rand_like"):
             like = packet == "rand_like"
             dtype = (kwargs or {}).get("dtype") or (args[0].dtype if like else torch.get_default_dtype())

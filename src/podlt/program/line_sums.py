@@ -16,7 +16,7 @@ from podlt.program.eager import constant_draw
 from podlt.program.execute import Executor, Trace
 from podlt.program.ir import Program, TensorType
 from podlt.program.layout import TORCH_DTYPES
-from podlt.program.trial import KEPT
+from podlt.program.trial import NO_DROPOUT
 
 LINES = 7
 CUTS = ((1, 6), (2, 5), (4, 3), (1,) * LINES)
@@ -58,7 +58,7 @@ class _GivenNorms(Executor):
     first run, which must be of all lines."""
 
     def __init__(self, program: Program) -> None:
-        super().__init__(program, double=True, draw=constant_draw(KEPT))
+        super().__init__(program, double=True, draw=constant_draw(NO_DROPOUT))
         table: Any = self._table
         self._forward, self._backward = table[BATCH_NORM], table[BATCH_NORM_BACKWARD]
         self._table = table | {BATCH_NORM: self._normalise, BATCH_NORM_BACKWARD: self._normalise_backward}
@@ -122,7 +122,7 @@ class LineSums:
                     return name
         return ""
 
-    def has_term_beside(self) -> bool:
+    def has_other_term(self) -> bool:
         """Whether the loss is a sum over lines and something that each part has once more."""
         excess = [
             (sum(float(self._executor.update(self._state, part)["loss"]) for part in self._cut(cut)), len(cut))

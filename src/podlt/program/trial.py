@@ -21,7 +21,7 @@ NOT_THE_SAME = (
     "a random choice, a counter or random constants in Python code; draw by torch (dropout, rand), and keep what "
     "changes in a buffer (register_buffer)"
 )
-KEPT = 2.0**-10
+NO_DROPOUT = 2.0**-10
 """A draw for which every dropout keeps its element."""
 
 CLOSE = 1e-5
@@ -84,7 +84,7 @@ def try_out(module: WithLoss, batch: Mapping[str, torch.Tensor]) -> Trial:
 
 def _call(module: WithLoss, batch: Mapping[str, torch.Tensor], number: int) -> torch.Tensor:
     """The loss, with PyTorch's draws the same in every call, and those of Python and NumPy others."""
-    with python_seeds(number), torch.random.fork_rng(devices=[]), GivenDraws(0, constant_draw(KEPT)):
+    with python_seeds(number), torch.random.fork_rng(devices=[]), GivenDraws(0, constant_draw(NO_DROPOUT)):
         torch.manual_seed(0)
         loss: torch.Tensor = module(*(value.clone() for value in batch.values()))[0]
         return loss
@@ -97,7 +97,7 @@ def _unused(module: WithLoss, loss: torch.Tensor) -> tuple[str, ...]:
             f"{type(module.model).__name__} cannot be captured: no gradient leads from the loss to any parameter: a "
             "detach, no_grad, argmax or rounding lies between, or the loss does not use the model's output"
         )
-    with python_seeds(0), torch.random.fork_rng(devices=[]), GivenDraws(0, constant_draw(KEPT)):
+    with python_seeds(0), torch.random.fork_rng(devices=[]), GivenDraws(0, constant_draw(NO_DROPOUT)):
         found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     unused = tuple(name for name, gradient in zip(named, found, strict=True) if gradient is None)
     if len(unused) == len(named):

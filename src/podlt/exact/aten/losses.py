@@ -28,12 +28,12 @@ def _lines(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return (x.unsqueeze(0), target.reshape(1)) if x.ndim == 1 else (x, target)
 
 
-def _kept(b: Backend, lines: Tensor, classes: int, ignore: int, operation: str) -> tuple[Tensor, Tensor]:
+def _counted(b: Backend, lines: Tensor, classes: int, ignore: int, operation: str) -> tuple[Tensor, Tensor]:
     """Which targets count, and targets that are safe to look up."""
-    kept = lines != ignore
-    safe = torch.where(kept, lines, 0)
+    counted = lines != ignore
+    safe = torch.where(counted, lines, 0)
     b.check_places(safe, classes, operation)
-    return kept, safe
+    return counted, safe
 
 
 def _nll(
@@ -50,10 +50,10 @@ def _nll(
         loss, count = b.picked(x, target, ignore, operation)
         return (torch.div(loss, count) if reduction == _MEAN else loss), count
     rows, lines = _lines(x, target)
-    kept, safe = _kept(b, lines, rows.shape[1], ignore, operation)
+    counted, safe = _counted(b, lines, rows.shape[1], ignore, operation)
     each = torch.ones(safe.shape, device=x.device) if weight is None else weight[safe]
-    each = torch.where(kept, each, 0.0)
-    losses = torch.where(kept, -rows.gather(1, safe.unsqueeze(1)).squeeze(1) * each, 0.0)
+    each = torch.where(counted, each, 0.0)
+    losses = torch.where(counted, -rows.gather(1, safe.unsqueeze(1)).squeeze(1) * each, 0.0)
     if reduction == _NONE:
         return losses.reshape(target.shape), torch.zeros((), device=x.device)
     weights = b.total(each, None, False, operation)
@@ -76,7 +76,7 @@ def _nll_backward(
     each = -(torch.div(grad, total) if reduction == _MEAN else grad)
     rows, lines = _lines(x, target)
     if weight is not None:
-        each = each.expand(lines.shape) * weight[_kept(b, lines, rows.shape[1], ignore, operation)[1]]
+        each = each.expand(lines.shape) * weight[_counted(b, lines, rows.shape[1], ignore, operation)[1]]
     return shaped(b.spread(each, lines, rows.shape, ignore, operation), x.shape)
 
 

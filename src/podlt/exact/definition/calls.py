@@ -24,10 +24,10 @@ Triple = tuple[Array | None, Array | None, Array | None]
 def rows_over(x: Array, dims: Dims) -> tuple[Array, list[int]]:
     """What lies along `dims` (none: all) as rows, and those dimensions."""
     axes = sorted({d % x.ndim for d in dims}) if dims and x.ndim else list(range(x.ndim))
-    kept = [d for d in range(x.ndim) if d not in axes]
-    count = int(np.prod([x.shape[d] for d in kept], dtype=np.int64))
+    remaining = [d for d in range(x.ndim) if d not in axes]
+    count = int(np.prod([x.shape[d] for d in remaining], dtype=np.int64))
     length = int(np.prod([x.shape[d] for d in axes], dtype=np.int64))
-    return x.transpose(*kept, *axes).reshape(count, length), axes
+    return x.transpose(*remaining, *axes).reshape(count, length), axes
 
 
 def shaped(found: Array, x: Array, axes: list[int], keepdim: bool) -> Array:
@@ -116,9 +116,9 @@ def layer_norm_backward(
     n = int(np.prod(shape))
     given = grad.reshape(-1, n), x.reshape(-1, n), middle.reshape(-1), factor.reshape(-1)
     d_x, d_weight, d_bias = steps.layer_norm_backward(*given, None if weight is None else weight.reshape(-1))
-    kept = mask[0], mask[1] and weight is not None, mask[2] and bias is not None
+    remaining = mask[0], mask[1] and weight is not None, mask[2] and bias is not None
     found = d_x.reshape(x.shape), d_weight.reshape(tuple(shape)), d_bias.reshape(tuple(shape))
-    return _masked(found, kept)
+    return _masked(found, remaining)
 
 
 def group_norm(

@@ -135,10 +135,10 @@ def logsumexp(x: Array, dims: Sequence[int], keepdim: bool = False) -> Array:
     if (x == np.inf).any():
         raise NonFiniteError("logsumexp")
     axes = sorted({d % x.ndim for d in dims}) if dims and x.ndim else list(range(x.ndim))
-    kept = [d for d in range(x.ndim) if d not in axes]
+    remaining = [d for d in range(x.ndim) if d not in axes]
     n = int(np.prod([x.shape[d] for d in axes], dtype=np.int64))
-    shape = [x.shape[d] for d in kept]
-    rows = x.transpose(*kept, *axes).reshape(int(np.prod(shape, dtype=np.int64)), n)
+    shape = [x.shape[d] for d in remaining]
+    rows = x.transpose(*remaining, *axes).reshape(int(np.prod(shape, dtype=np.int64)), n)
     out = np.array([_log_of_sum(row) for row in rows], np.float32)
     return out.reshape([1 if d in axes else x.shape[d] for d in range(x.ndim)] if keepdim else shape)
 

@@ -24,14 +24,14 @@ def reduced(dtype: str) -> Rule:
     def rule(given: Given) -> Types | None:
         if not 2 <= len(given) <= 3 or not is_tensor(given[0], dtype):
             return None
-        if not all(isinstance(kept, bool) for kept in given[2:]):
+        if not all(isinstance(remaining, bool) for remaining in given[2:]):
             return None
         shape, asked = given[0][1], given[1] if isinstance(given[1], list) else [given[1]]
         axes = [axis_of(item, len(shape)) for item in asked]
         if not axes or None in axes or len(set(axes)) != len(axes):
             return None
-        kept = given[2:] == [True]
-        return [(dtype, tuple(1 if i in axes else size for i, size in enumerate(shape) if kept or i not in axes))]
+        remaining = given[2:] == [True]
+        return [(dtype, tuple(1 if i in axes else size for i, size in enumerate(shape) if remaining or i not in axes))]
 
     return rule
 
@@ -82,8 +82,8 @@ def _convolved(values: Any, weight: Any, settings: Given) -> Shape | None:
     if 0 in (*values[1], *weight[1]) or share * groups != channels or outputs % groups:
         return None
     sizes = [
-        (size + 2 * beside - apart * (reach - 1) - 1) // step + 1
-        for size, reach, step, beside, apart in zip(image, kernel, stride, padding, dilation, strict=True)
+        (size + 2 * pad - apart * (reach - 1) - 1) // step + 1
+        for size, reach, step, pad, apart in zip(image, kernel, stride, padding, dilation, strict=True)
     ]
     return (lines, outputs, *sizes) if min(sizes) >= 1 else None
 

@@ -36,7 +36,8 @@ class Issued(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         uses: for how many workers.
         used: how many came.
-        issued, expires: milliseconds since 1970, 0 for never.
+        issued: when, in milliseconds since 1970.
+        expires: until when, in milliseconds since 1970; 0 for never.
         revoked: whether it is no longer good.
         note: the operator's own words, who it is for.
     """
@@ -97,7 +98,8 @@ class AccessPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         invitations: by their names.
         members: keys that were let in by one or by the allowlist.
         allowed: keys that need none.
-        revoked, paused: keys that may not, and why.
+        revoked: keys that may never again, and why.
+        paused: keys that may not for now, and why.
         everybody_paused: nobody may for now.
         deposit: credits that a run open to all asks for, None if it is not open.
         payee: to whom they are to be paid.

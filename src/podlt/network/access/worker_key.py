@@ -71,7 +71,8 @@ def load_or_create_keys(path: Path, count: int) -> list[SigningKey]:
     """The keys of several identities, the same each time: the file's own, and others that are derived from it.
 
     Raises:
-        UsageError, StorageError: as `load_or_create_key`.
+        UsageError: as `load_or_create_key`.
+        StorageError: as `load_or_create_key`.
     """
     first = load_or_create_key(path)
     return [first, *(SigningKey(first.derive(_IDENTITY, number.to_bytes(4, "big"))) for number in range(1, count))]

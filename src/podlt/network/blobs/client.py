@@ -123,8 +123,9 @@ class BlobTransfers:
         Args:
             key: whose it is, for the manager.
             place: takes it.
-            urls, part: its objects in an object store, if it is there; the manager's own server is asked if not, or if
-                it cannot be had there.
+            urls: of its objects in an object store, if it is there.
+            part: bytes of each of these objects. The manager's own server is asked where there are none, or where one
+                cannot be had.
         """
         self._do((b"", digest), lambda: self._fetch(key, digest, place, urls, part), place)
 

@@ -97,7 +97,8 @@ class BlobEndpoint:
 
     Args:
         store: whose blobs.
-        certificate, private_key: files of PEM.
+        certificate: a file of PEM.
+        private_key: a file of PEM.
         may_read: (public key, digest) -> whether that worker may have that blob now: asked for each request.
         is_member: whether the worker of a public key is admitted.
         clock: seconds since 1970.
@@ -173,7 +174,8 @@ class BlobEndpoint:
 
         Args:
             key: its public key.
-            digest, size: what it committed to.
+            digest: of the update that it committed to.
+            size: of the update, in bytes.
 
         Returns:
             Done when the blob is in the store; fails with BadBlobError, that names the key, if it sent another.

@@ -126,7 +126,8 @@ class BlobClient:
         """How many bytes of an upload the server has.
 
         Raises:
-            OSError, TransferError: as `fetch_range`.
+            OSError: as `fetch_range`.
+            TransferError: as `fetch_range`.
         """
         return (await self._ask("HEAD", "write", digest, {}))[0]
 
@@ -134,7 +135,8 @@ class BlobClient:
         """The next bytes of an upload.
 
         Raises:
-            OSError, TransferError: as `fetch_range`.
+            OSError: as `fetch_range`.
+            TransferError: as `fetch_range`.
             BadBlobError: these were the last, and it is another blob.
         """
         await self._ask("PATCH", "write", digest, {OFFSET: str(offset)}, data=data)

@@ -63,8 +63,10 @@ class BlobServer:
 
     Args:
         folder: the run's directory.
-        certificate, private_key: files of PEM.
-        host, port: where to listen, 0 for any port that is free, and then always the same one.
+        certificate: a file of PEM.
+        private_key: a file of PEM.
+        host: where to listen.
+        port: where to listen, 0 for any port that is free, and then always the same one.
         names: hosts by which workers reach this machine.
         bucket: the URL of an object store, if parameters go through one.
 

@@ -106,7 +106,8 @@ async def download(
     """Fetches a blob into a store, unless it is there.
 
     Args:
-        digest, size: as announced.
+        digest: of the blob, as announced.
+        size: of the blob, in bytes, as announced.
         limit: the longest blob that is taken from this sender.
         sender: its name, for errors.
         window: how many ranges are asked for ahead.

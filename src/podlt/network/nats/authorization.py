@@ -65,7 +65,8 @@ class Request(msgspec.Struct, frozen=True):
         connection: its number there.
         host: the client's address.
         nonce: what it was to sign.
-        token, signature: what it showed.
+        token: what it showed.
+        signature: what it showed.
     """
 
     server: str

@@ -87,7 +87,10 @@ def configuration(
 
     Args:
         key: the manager's.
-        certificate, private_key, log, pid: absolute paths.
+        certificate: the absolute path of a PEM file.
+        private_key: the absolute path of a PEM file.
+        log: the absolute path of the log to write.
+        pid: the absolute path of the file for the process's number.
     """
     tls = f"cert_file: {_quoted(certificate)}, key_file: {_quoted(private_key)}, timeout: 5"
     text = f"""\

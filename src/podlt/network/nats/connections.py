@@ -42,10 +42,12 @@ class WorkerConnection(msgspec.Struct, frozen=True):
     """A worker's connection.
 
     Attributes:
-        server, number: which one it is.
+        server: whose connection it is.
+        number: of the connection at that server.
         key: the worker's, as the gate admitted it.
         address: where it comes from.
-        messages, nbytes: how many it has sent.
+        messages: how many it has sent.
+        nbytes: how many bytes it has sent.
         taken: bytes that it was sent.
         seconds: how long it has been there.
     """

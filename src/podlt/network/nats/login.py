@@ -93,7 +93,8 @@ def check_login(token: str, signature: str, nonce: str, channel: str, certificat
     """What a worker has shown, once its signature holds; None if it is for another run's manager to answer.
 
     Args:
-        token, signature: as it sent them.
+        token: as it sent it.
+        signature: as it sent it.
         nonce: the server's, of this connection.
         certificate: in DER.
 

@@ -70,7 +70,9 @@ class OpenRun:
         """Starts the server, or takes over the one that a manager which was killed has left, and opens the gate.
 
         Raises:
-            EngineError, UsageError, StorageError: it cannot be started; says why.
+            EngineError: the server does not start, or refuses the manager.
+            UsageError: a port is taken by another program, or an option does not fit the run.
+            StorageError: a file of the server cannot be written.
         """
         folder = job.directory / FOLDER
         cluster = self._cluster or remembered(folder)

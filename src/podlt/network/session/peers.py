@@ -131,12 +131,14 @@ class InFlight:
     """A task that was dealt in the round in progress.
 
     Attributes:
-        sent, given: when it was dealt, and when it was last sent.
+        sent: when it was dealt.
+        given: when it was last sent.
         answer: what its holder committed to.
         answered: when.
         whole: whether the update has arrived.
         heard: when something of the update came last.
-        asked, came: when it was last asked for, and how many bytes of it have come, where it is uploaded.
+        asked: when it was last asked for.
+        came: how many bytes of it have come, where it is uploaded.
         opened: whether the commitment is.
     """
 

@@ -112,7 +112,8 @@ class ReceiptHistory:
             Receipts, each with the head of its own batch; None if nothing (more) is on the disk.
 
         Raises:
-            StorageError, InvalidProofError: the log cannot be read.
+            StorageError: the log cannot be read.
+            InvalidProofError: the log is malformed.
         """
         if self._store is None:
             if not has_log(self._run):

@@ -67,7 +67,8 @@ def patches(
     Args:
         source: int8 (b, s, c, h, w), C order; samples first, first + every, ... are taken, `count` of them.
         window: int64 (kh, kw, sh, sw, ph, pw, dh, dw): taps, strides, paddings (may be negative), dilations.
-        height, width: of the output.
+        height: of the output.
+        width: of the output.
         places: int64 (3,): how far apart in `out` two planes, two rows and two samples lie.
         out: int8, flat, written.
     """

@@ -145,8 +145,8 @@ def cut_at(
     values, cut = float32_at(x, size), int8_at(planes, digits * size)
     if along_rows:
         lines = batches * rows
-        beside, found = cut.reshape((lines, digits * columns)), int64_at(exponents, lines)
-        return cut_rows(values.reshape((lines, columns)), beside, found, digits, reverse)
+        digit_rows, found = cut.reshape((lines, digits * columns)), int64_at(exponents, lines)
+        return cut_rows(values.reshape((lines, columns)), digit_rows, found, digits, reverse)
     below, found = cut.reshape((batches, digits * rows, columns)), int64_at(exponents, batches * columns)
     return cut_columns(
         values.reshape((batches, rows, columns)), below, found.reshape((batches, columns)), digits, reverse
