@@ -12,8 +12,7 @@ from podlt.exact.aten.convolution import forward, input_gradient
 from podlt.exact.aten.geometry import Geometry
 from podlt.exact.constants import NonFiniteError
 from podlt.exact.cpu import convolution, normalise, products
-from podlt.exact.cpu.backend import CpuBackend
-from podlt.exact.cpu.table import table
+from podlt.exact.cpu.backend import CpuBackend, table
 from podlt.exact.definition import layers as definition
 
 

@@ -229,7 +229,7 @@ def _product(a: Scalar, b: Scalar) -> float:
 
 
 ANYWHERE: Mapping[str, Operation] = {
-    **named(_FROM_TORCH),
+    **named(_FROM_TORCH.split()),
     **dict.fromkeys(("add.Tensor", "add.Scalar"), add),
     **dict.fromkeys(("sub.Tensor", "sub.Scalar"), sub),
     **dict.fromkeys(("div.Tensor", "div.Scalar"), _divide),

@@ -13,7 +13,7 @@ from podlt.exact.aten.backend import Backend, Operation, Tensor
 from podlt.exact.aten.tensors import named
 
 Indices = Sequence[Tensor | None]
-_AT_PLACES = named("gather.default scatter.value index_select.default")
+_AT_PLACES = named(["gather.default", "scatter.value", "index_select.default"])
 
 
 def _at(name: str, b: Backend, x: Tensor, dim: int, index: Tensor, *rest: Any) -> Tensor:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar
 
 import torch
 
 from podlt.exact.aten.backend import Operation, Tensor
+from podlt.exact.aten.table import aten_table
 from podlt.exact.aten.tensors import named
 from podlt.exact.cpu import convolution, elementwise, losses, normalise, pooling, products, reduce, selection
 
@@ -39,7 +41,7 @@ class CpuBackend:
 
     digits: int
     device: ClassVar[torch.device] = torch.device("cpu")
-    native: ClassVar[Mapping[str, Operation]] = {**named(_ONE_KERNEL), "relu.default": _relu}
+    native: ClassVar[Mapping[str, Operation]] = {**named(_ONE_KERNEL.split()), "relu.default": _relu}
     functions = elementwise.FUNCTIONS
     slopes = elementwise.SLOPES
 
@@ -71,3 +73,9 @@ class CpuBackend:
     sort = staticmethod(selection.sort)
     first = staticmethod(selection.first)
     extreme = staticmethod(selection.extreme)
+
+
+@cache
+def table(digits: int) -> Mapping[str, Operation]:
+    """`aten_table` of a `CpuBackend`."""
+    return aten_table(CpuBackend(digits))

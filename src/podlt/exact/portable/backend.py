@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import ClassVar
 
 import torch
 
 from podlt.exact.aten.backend import Operation, Tensor
+from podlt.exact.aten.table import aten_table
 from podlt.exact.aten.tensors import as_float
 from podlt.exact.portable import convolution, elementary, losses, normalise, pooling, products, reduce, selection
 from podlt.exact.portable.bits import check_places
+from podlt.exact.portable.devices import PORTABLE, torch_device
 
 Function = Callable[[Tensor], Tensor]
 _NAMES = "exp log log1p expm1 tanh sigmoid log2 erf erfc atan rsqrt silu gelu gelu_tanh"
@@ -82,3 +84,13 @@ class PortableBackend:
     sort = staticmethod(selection.sort)
     first = staticmethod(selection.first)
     extreme = staticmethod(selection.extreme)
+
+
+@cache
+def table(digits: int, device: str = PORTABLE) -> Mapping[str, Operation]:
+    """`aten_table` of a `PortableBackend`, on a device that `torch_device` names.
+
+    Raises:
+        UsageError: `digits` is none of 1, 2 and 3, or there is no such device.
+    """
+    return aten_table(PortableBackend(digits, torch_device(device)))
