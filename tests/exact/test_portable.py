@@ -24,7 +24,7 @@ from podlt.exact.definition import layers
 from podlt.exact.definition import products as definition
 from podlt.exact.operations import definitions
 from podlt.exact.portable import convolution, elementary, products, reduce
-from podlt.exact.portable.backend import PortableBackend, table
+from podlt.exact.portable.backend import backend, table
 from podlt.exact.portable.check import visited
 from podlt.program.philox import philox, uniform
 
@@ -126,7 +126,7 @@ def test_convolutions_and_their_gradients_equal_their_definitions(device, digits
         Geometry((stride,) * 2, (padding,) * 2, (dilation,) * 2, 1),
         (stride, padding, dilation, digits),
     )
-    b = PortableBackend(digits, t.device)
+    b = backend(digits, t.device)
     y = forward(b, t, w, None, g)
     assert same(y, layers.convolution(x, weight, *numbers))
     grad = y.flip(0) * 0.37
@@ -181,11 +181,11 @@ def test_square_roots_and_quotients_are_the_ieee_operations(device):
 def test_pieces_blocks_and_ways_do_not_change_a_bit(device, monkeypatch):
     a, b = torch.randn(30, 200, device=device), torch.randn(200, 9, device=device)
     x, weight = torch.randn(7, 4, 8, 8, device=device), torch.randn(6, 2, 3, 3, device=device)
-    g, backend = Geometry((2, 1), (1, 0), (1, 2), 2), PortableBackend(2, x.device)
+    g, one = Geometry((2, 1), (1, 0), (1, 2), 2), backend(2, x.device)
 
     def everything():
-        y = forward(backend, x, weight, None, g)
-        d_x = input_gradient(backend, y, weight, (8, 8), None, g)
+        y = forward(one, x, weight, None, g)
+        d_x = input_gradient(one, y, weight, (8, 8), None, g)
         batches = products.bmm(a.reshape(5, 6, 200), b.expand(5, 200, 9), 3)
         return products.mm(a, b, 2), batches, y, d_x, convolution.weight_gradient(y, x, weight.shape, g, 2)
 
