@@ -9,11 +9,11 @@ import torch
 
 from podlt.errors import UsageError
 from podlt.exact.aten.convolution import forward, input_gradient
-from podlt.exact.aten.geometry import Geometry
 from podlt.exact.constants import NonFiniteError
 from podlt.exact.cpu import convolution, normalise, products
 from podlt.exact.cpu.backend import backend, table
 from podlt.exact.definition import layers as definition
+from podlt.exact.geometry import Geometry
 
 
 @pytest.fixture(autouse=True)

@@ -16,12 +16,12 @@ from test_every_operation import as_arrays, bits, parts, sampled
 
 from podlt.errors import UnsupportedError, UsageError
 from podlt.exact.aten.convolution import forward, input_gradient
-from podlt.exact.aten.geometry import Geometry
 from podlt.exact.constants import NanError, NonFiniteError
 from podlt.exact.cpu import backend as cpu
 from podlt.exact.definition import elementary as definition_elementary
 from podlt.exact.definition import layers
 from podlt.exact.definition import products as definition
+from podlt.exact.geometry import Geometry
 from podlt.exact.operations import definitions
 from podlt.exact.portable import convolution, elementary, products, reduce
 from podlt.exact.portable.backend import backend, table

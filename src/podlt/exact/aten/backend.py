@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 if TYPE_CHECKING:
-    from podlt.exact.aten.geometry import Geometry, Pair
+    from podlt.exact.geometry import Geometry, Pair
 
 Tensor = torch.Tensor
 Scalar = float | int

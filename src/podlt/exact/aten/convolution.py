@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from podlt.exact.aten.backend import Backend, Operation, Tensor
-from podlt.exact.aten.geometry import Geometry, Pair, Sizes, geometry
+from podlt.exact.geometry import Geometry, Pair, Sizes, geometry
 
 _BACKWARD = "convolution_backward"
 
@@ -68,7 +68,7 @@ def _convolution(
     output_padding: Sizes,
     groups: int,
 ) -> Tensor:
-    g = geometry(x, stride, padding, dilation, groups)
+    g = geometry(x.ndim, stride, padding, dilation, groups)
     flat = x.ndim == 3
     if flat:
         x, weight = x.unsqueeze(2), weight.unsqueeze(2)
@@ -95,7 +95,7 @@ def _convolution_backward(
     groups: int,
     mask: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    g = geometry(x, stride, padding, dilation, groups)
+    g = geometry(x.ndim, stride, padding, dilation, groups)
     shapes = x.shape, weight.shape
     d_x = d_weight = d_bias = None
     if mask[2]:

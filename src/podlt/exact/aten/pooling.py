@@ -10,9 +10,9 @@ import torch
 from torch.nn.functional import pad
 
 from podlt.exact.aten.backend import Backend, Operation, Tensor
-from podlt.exact.aten.geometry import Sizes, pair, pooled_length
 from podlt.exact.aten.tensors import number
 from podlt.exact.constants import sum_bits
+from podlt.exact.geometry import Sizes, pair, pooled_length
 
 
 def _max_pool(

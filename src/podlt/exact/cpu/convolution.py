@@ -8,12 +8,12 @@ from functools import partial
 import numpy as np
 import torch
 
-from podlt.exact.aten.geometry import Geometry, Pair, apart
 from podlt.exact.constants import Array, NonFiniteError
 from podlt.exact.cpu import scratch
 from podlt.exact.cpu.kernels import convolution
 from podlt.exact.cpu.kernels import digits as kernels_digits
 from podlt.exact.cpu.products import level_products, narrow
+from podlt.exact.geometry import Geometry, Pair, apart
 
 BLOCK_BYTES = 2**20
 """What a block of samples may take: its patches and its integer products stay in the cache."""

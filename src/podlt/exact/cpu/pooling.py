@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from podlt.exact.aten.geometry import Pair
 from podlt.exact.constants import Array, NonFiniteError
 from podlt.exact.cpu.kernels import pooling
+from podlt.exact.geometry import Pair
 
 
 def max_pool(

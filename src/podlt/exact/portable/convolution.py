@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from podlt.exact.aten.geometry import Geometry, Pair, apart
+from podlt.exact.geometry import Geometry, Pair, apart
 from podlt.exact.portable.bits import Tensor
 from podlt.exact.portable.products import cut_exponents, cut_planes, level_sum, padded_rows, padded_terms, scaled
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import pad
 
-from podlt.exact.aten.geometry import Pair
+from podlt.exact.geometry import Pair
 from podlt.exact.portable.bits import Tensor, exponents, magnitudes, rounded, units
 
 
