@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podlt.errors import UnsupportedError
+from podlt.exact.cpu.backend import table
 from podlt.exact.cpu.kernels import elementary as loops
-from podlt.exact.cpu.table import table
 from podlt.exact.definition import elementary as definition
 from podlt.exact.definition import structure
-from podlt.exact.portable.table import table as portable_table
+from podlt.exact.portable.backend import table as portable_table
 
 NAMES = ["exp", "log", "log2", "log1p", "expm1", "tanh", "sigmoid", "erf", "erfc", "atan", "rsqrt", "gelu", "gelu_tanh"]
 NAMES += ["silu", "sin", "cos"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from podlt.exact.cpu.table import table
+from podlt.exact.cpu.backend import table
 from podlt.exact.operations import ROWS, definitions, elementwise, layers, reductions, samples, structure
 from podlt.program.operations import STOCK
 

@@ -9,12 +9,11 @@ import torch
 
 from podlt.errors import UsageError
 from podlt.exact.aten.convolution import forward, input_gradient
-from podlt.exact.aten.geometry import Geometry
 from podlt.exact.constants import NonFiniteError
 from podlt.exact.cpu import convolution, normalise, products
-from podlt.exact.cpu.backend import CpuBackend
-from podlt.exact.cpu.table import table
+from podlt.exact.cpu.backend import backend, table
 from podlt.exact.definition import layers as definition
+from podlt.exact.geometry import Geometry
 
 
 @pytest.fixture(autouse=True)
@@ -41,12 +40,12 @@ def test_convolutions_and_their_gradients_equal_their_definitions(n, c, h, w, o,
     x, weight = torch.randn(n, c, h, w), torch.randn(o, c, k, k)
     geometry = Geometry((stride,) * 2, (padding,) * 2, (dilation,) * 2, 1)
     numbers = (stride, padding, dilation, digits)
-    y = forward(CpuBackend(digits), x, weight, None, geometry)
+    y = forward(backend(digits), x, weight, None, geometry)
     assert same(y, definition.convolution(x.numpy(), weight.numpy(), *numbers))
     grad = torch.randn(y.shape)
     got = convolution.weight_gradient(grad, x, weight.shape, geometry, digits)
     assert same(got, definition.convolution_weight_gradient(grad.numpy(), x.numpy(), weight.numpy(), *numbers))
-    got = input_gradient(CpuBackend(digits), grad, weight, (h, w), None, geometry)
+    got = input_gradient(backend(digits), grad, weight, (h, w), None, geometry)
     want = definition.convolution_input_gradient(grad.numpy(), tuple(x.shape), weight.numpy(), *numbers)
     assert same(got, want)
 
@@ -54,10 +53,10 @@ def test_convolutions_and_their_gradients_equal_their_definitions(n, c, h, w, o,
 @pytest.mark.parametrize("way", ["float32", "float64"])
 def test_convolutions_are_the_same_in_every_way_of_products(way):
     x, weight, g = torch.randn(5, 4, 9, 9), torch.randn(6, 2, 3, 3), Geometry((1, 1), (1, 1), (1, 1), 2)
-    y = forward(CpuBackend(2), x, weight, torch.ones(6), g)
+    y = forward(backend(2), x, weight, torch.ones(6), g)
     d = convolution.weight_gradient(y, x, weight.shape, g, 2)
     with products.using(way):
-        assert same(forward(CpuBackend(2), x, weight, torch.ones(6), g), y)
+        assert same(forward(backend(2), x, weight, torch.ones(6), g), y)
         assert same(convolution.weight_gradient(y, x, weight.shape, g, 2), d)
 
 
@@ -66,18 +65,18 @@ def test_convolutions_are_the_same_in_every_way_of_products(way):
 def test_convolutions_at_the_ends_of_the_range_are_the_same_in_every_way(count, power):
     g = Geometry((1, 1), (1, 1), (1, 1), 1)
     x, weight = torch.randn(3, 2, 6, 5) * 2.0**power, torch.randn(4, 2, 3, 3) * 2.0**power
-    want = forward(CpuBackend(count), x, weight, None, g)
+    want = forward(backend(count), x, weight, None, g)
     with products.using("float64"):
-        assert same(forward(CpuBackend(count), x, weight, None, g), want)
+        assert same(forward(backend(count), x, weight, None, g), want)
     assert bool((want != 0).any())
 
 
 def test_blocks_of_samples_do_not_change_a_convolution(monkeypatch):
     x, weight, g = torch.randn(7, 3, 8, 8), torch.randn(4, 3, 3, 3), Geometry((1, 1), (1, 1), (1, 1), 1)
-    y = forward(CpuBackend(2), x, weight, None, g)
+    y = forward(backend(2), x, weight, None, g)
     d = convolution.weight_gradient(y, x, weight.shape, g, 2)
     monkeypatch.setattr(convolution, "BLOCK_BYTES", 1)
-    assert same(forward(CpuBackend(2), x, weight, None, g), y)
+    assert same(forward(backend(2), x, weight, None, g), y)
     assert same(convolution.weight_gradient(y, x, weight.shape, g, 2), d)
 
 

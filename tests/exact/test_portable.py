@@ -16,18 +16,17 @@ from test_every_operation import as_arrays, bits, parts, sampled
 
 from podlt.errors import UnsupportedError, UsageError
 from podlt.exact.aten.convolution import forward, input_gradient
-from podlt.exact.aten.geometry import Geometry
 from podlt.exact.constants import NanError, NonFiniteError
-from podlt.exact.cpu import table as cpu
+from podlt.exact.cpu import backend as cpu
 from podlt.exact.definition import elementary as definition_elementary
 from podlt.exact.definition import layers
 from podlt.exact.definition import products as definition
+from podlt.exact.geometry import Geometry
 from podlt.exact.operations import definitions
-from podlt.exact.portable import convolution, elementary, products, random, reduce
-from podlt.exact.portable.backend import PortableBackend
+from podlt.exact.portable import convolution, elementary, products, reduce
+from podlt.exact.portable.backend import backend, table
 from podlt.exact.portable.check import visited
-from podlt.exact.portable.table import table
-from podlt.program.philox import uniform
+from podlt.program.philox import philox, uniform
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA: no GPU on this machine, so nothing ran on one")
 DEVICES = ["cpu", pytest.param("cuda", marks=NO_GPU)]
@@ -53,6 +52,11 @@ def same(a, b):
         return torch.equal(a, b)
     bits = a.contiguous().view(torch.int32) == b.contiguous().view(torch.int32)
     return bool((bits | (torch.isnan(a) & torch.isnan(b))).all())
+
+
+def counters(draw, count, device):
+    index = torch.arange(-(-count // 4), device=device)
+    return [index, index * 0, index * 0 + draw, index * 0]
 
 
 def as_list(found):
@@ -122,7 +126,7 @@ def test_convolutions_and_their_gradients_equal_their_definitions(device, digits
         Geometry((stride,) * 2, (padding,) * 2, (dilation,) * 2, 1),
         (stride, padding, dilation, digits),
     )
-    b = PortableBackend(digits, t.device)
+    b = backend(digits, t.device)
     y = forward(b, t, w, None, g)
     assert same(y, layers.convolution(x, weight, *numbers))
     grad = y.flip(0) * 0.37
@@ -177,11 +181,11 @@ def test_square_roots_and_quotients_are_the_ieee_operations(device):
 def test_pieces_blocks_and_ways_do_not_change_a_bit(device, monkeypatch):
     a, b = torch.randn(30, 200, device=device), torch.randn(200, 9, device=device)
     x, weight = torch.randn(7, 4, 8, 8, device=device), torch.randn(6, 2, 3, 3, device=device)
-    g, backend = Geometry((2, 1), (1, 0), (1, 2), 2), PortableBackend(2, x.device)
+    g, one = Geometry((2, 1), (1, 0), (1, 2), 2), backend(2, x.device)
 
     def everything():
-        y = forward(backend, x, weight, None, g)
-        d_x = input_gradient(backend, y, weight, (8, 8), None, g)
+        y = forward(one, x, weight, None, g)
+        d_x = input_gradient(one, y, weight, (8, 8), None, g)
         batches = products.bmm(a.reshape(5, 6, 200), b.expand(5, 200, 9), 3)
         return products.mm(a, b, 2), batches, y, d_x, convolution.weight_gradient(y, x, weight.shape, g, 2)
 
@@ -273,15 +277,17 @@ def test_what_depends_on_order_is_refused(device):
 
 
 @on_each_device
-def test_draws_are_those_of_the_program_s_generator(device):
+def test_draws_are_the_cpu_s(device):
     for seed, draw, shape in (
         (0, 0, (5,)),
         (2**64 - 1, 2**31, (3, 7)),
         (0x0123456789ABCDEF, 9, (4, 1, 2)),
         (1, 1, (0,)),
     ):
-        want = torch.from_numpy(uniform(seed, draw, math.prod(shape))).reshape(shape)
-        assert same(random.uniform(seed, draw, shape, device), want)
+        words = philox(counters(draw, math.prod(shape), device), (seed % 2**32, seed >> 32))  # by torch on the CPU too
+        drawn = (torch.stack(words, 1).reshape(-1)[: math.prod(shape)].reshape(shape) >> 8).float() / 2.0**24
+        assert same(drawn, uniform(seed, draw, shape))
+        assert same(uniform(seed, draw, shape, device), uniform(seed, draw, shape))
 
 
 @on_each_device

@@ -9,7 +9,7 @@ import torch
 from test_every_operation import sampled
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from podlt.exact.portable.table import table
+from podlt.exact.portable.backend import table
 
 _ONCE = "add.Tensor sub.Tensor rsub.Scalar mul.Tensor mul.Scalar copysign.Tensor _to_copy.default"
 _NOT = """

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from podlt.errors import DivergedError, UnsupportedError
 from podlt.exact.conformance import digest
-from podlt.exact.cpu.table import table
-from podlt.exact.portable.table import table as portable_table
+from podlt.exact.cpu.backend import table
+from podlt.exact.portable.backend import table as portable_table
 from podlt.program import operations
 from podlt.program.capture import capture
 from podlt.program.execute import Executor
@@ -202,7 +202,7 @@ def test_a_model_with_an_operation_that_has_no_definition_is_refused_with_its_pl
 def test_a_definition_that_is_missing_is_told_from_an_operation_that_is_not_supported(monkeypatch):
     """No operation lacks a definition today; a table that lost one must say so, and never fall back to PyTorch's."""
     lacking = {name: run for name, run in table(2).items() if name != "topk.default"}
-    monkeypatch.setattr("podlt.exact.cpu.table.table", lambda digits: lacking)
+    monkeypatch.setattr("podlt.exact.cpu.backend.table", lambda digits: lacking)
     operations.table.cache_clear()
     try:
         with pytest.raises(UnsupportedError, match=r"topk\.default has no exact definition") as found:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from podlt.errors import UnsupportedError, UsageError
 from podlt.exact.constants import NanError, NonFiniteError
-from podlt.exact.cpu.table import table
+from podlt.exact.cpu.backend import table
 from podlt.exact.operations import definitions
 
 TABLE, DEFINED = table(2), definitions(2)

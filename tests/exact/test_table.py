@@ -6,7 +6,7 @@ This checks meaning, not bits: bits are checked against the definitions.
 import pytest
 import torch
 
-from podlt.exact.cpu.table import table
+from podlt.exact.cpu.backend import table
 from podlt.exact.operations import samples
 
 EXACT = table(3)

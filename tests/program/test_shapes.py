@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 
 from podlt.errors import InvalidProofError
-from podlt.exact.cpu.table import table as exact_table
+from podlt.exact.cpu.backend import table as exact_table
 from podlt.exact.operations import samples
 from podlt.exact.operations.types import Type
 from podlt.program.ir import TensorType

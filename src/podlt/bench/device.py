@@ -27,9 +27,9 @@ from podlt.bench.arithmetic import JOBS, RATE, Contender, StepJob, random_batch,
 from podlt.bench.models import MODELS, NO_DATA, train
 from podlt.errors import UsageError
 from podlt.exact.portable import products
+from podlt.exact.portable.backend import table
 from podlt.exact.portable.check import check
 from podlt.exact.portable.devices import torch_device
-from podlt.exact.portable.table import table
 from podlt.program.capture import capture
 from podlt.program.execute import Executor
 

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from podlt.exact.cpu.average import average
-from podlt.exact.cpu.table import table
+from podlt.exact.cpu.backend import table
 from podlt.exact.operations import samples
 from podlt.exact.operations.row import Table
 from podlt.exact.samples import values as values

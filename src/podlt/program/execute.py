@@ -182,7 +182,7 @@ class Executor:
         template = [None if i in variable else self._constant(a, lines) for i, a in enumerate(node.arguments)]
         target = self._direct.get(node.outputs[0])
         if direct and node.operation in self._writes_out and target is not None and not fixed:
-            return _into(self._writes_out[node.operation], template, slots, node.outputs[0], target)
+            return _single(self._writes_out[node.operation], template, slots, node.outputs[0], target)
         if len(node.outputs) == 1 and not nested and not fixed:
             return _single(operation, template, slots, node.outputs[0])
         return _general(operation, template, slots, nested, fixed, node.outputs)
@@ -230,8 +230,18 @@ def _drawing(operation: Callable[..., Any], arguments: list[Any], output: int) -
     return step
 
 
-def _single(operation: Callable[..., Any], template: list[Any], slots: list[tuple[int, int]], output: int) -> Step:
-    """A call with one result (or a list of one) and nothing but tensors and constants: most of them."""
+def _single(
+    operation: Callable[..., Any],
+    template: list[Any],
+    slots: list[tuple[int, int]],
+    output: int,
+    target: int | None = None,
+) -> Step:
+    """A call with one result (or a list of one) and nothing but tensors and constants: most of them.
+
+    Args:
+        target: into which value the operation writes its result, if it does.
+    """
     if len(slots) == 1 and len(template) == 1:
         only = slots[0][1]
 
@@ -245,22 +255,8 @@ def _single(operation: Callable[..., Any], template: list[Any], slots: list[tupl
         given = template.copy()
         for place, number in slots:
             given[place] = values[number]
-        result = operation(*given)
+        result = operation(*given) if target is None else operation(*given, out=values[target])
         values[output] = result[0] if isinstance(result, (tuple, list)) else result
-
-    return step
-
-
-def _into(
-    operation: Callable[..., Any], template: list[Any], slots: list[tuple[int, int]], output: int, target: int
-) -> Step:
-    """A call that writes its result into the update."""
-
-    def step(values: list[Any], seed: int) -> None:
-        given = template.copy()
-        for place, number in slots:
-            given[place] = values[number]
-        values[output] = operation(*given, out=values[target])
 
     return step
 

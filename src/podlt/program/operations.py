@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from podlt.errors import UnsupportedError
+from podlt.exact.aten.tensors import named
 from podlt.exact.operations import ROWS
 from podlt.exact.portable.devices import CPU, torch_device
 from podlt.program.philox import uniform
@@ -41,17 +42,11 @@ _RESHAPES = {"view.default", "_unsafe_view.default", "reshape.default"}
 """On row-major values these are one operation: a program knows no strides."""
 
 
-def draw_uniform(seed: int, draw: int, shape: list[int]) -> torch.Tensor:
-    """A tensor of uniform float32 in [0, 1): the program's `draw`-th, for the task's seed."""
-    count = 1
-    for dim in shape:
-        count *= dim
-    return torch.from_numpy(uniform(seed, draw, count)).reshape(shape)
-
-
-def constant(dtype: torch.dtype, shape: list[int], values: list[Any]) -> torch.Tensor:
+def constant(
+    dtype: torch.dtype, shape: list[int], values: list[Any], device: torch.device | None = None
+) -> torch.Tensor:
     """A small constant that the model holds."""
-    return torch.tensor(values, dtype=dtype).reshape(shape)
+    return torch.tensor(values, dtype=dtype).reshape(shape).to(device)
 
 
 def _make_contiguous_reshape(value: torch.Tensor, shape: list[int]) -> torch.Tensor:
@@ -75,25 +70,18 @@ def table(arithmetic: str, device: str = CPU) -> Mapping[str, Callable[..., Any]
         UnsupportedError: there is no such arithmetic here, or not on this device.
         UsageError: no such device here.
     """
-    if device != CPU:
-        return _device_table(arithmetic, device)
-    if arithmetic == STOCK_ARITHMETIC:
-        found: dict[str, Callable[..., Any]] = {name: _overload(name)._op for name in STOCK - _RESHAPES}
-        found |= _BOUND
-        found |= dict.fromkeys(_RESHAPES, _make_contiguous_reshape)
-    elif arithmetic in EXACT_ARITHMETIC:
-        from podlt.exact.cpu.table import (
-            table as exact_table,  # brings a compiler along: only who needs it waits for it
-        )
-
-        exact = exact_table(EXACT_ARITHMETIC[arithmetic])
+    if arithmetic in EXACT_ARITHMETIC:
+        exact = _exact_table(EXACT_ARITHMETIC[arithmetic], device)
         found = {name: operation for name, operation in exact.items() if name in STOCK}
+    elif device != CPU:
+        raise UnsupportedError(f"device {device}: expected an exact arithmetic, got {arithmetic!r}")
+    elif arithmetic == STOCK_ARITHMETIC:
+        found = {**named(STOCK - _RESHAPES), **_BOUND, **dict.fromkeys(_RESHAPES, _make_contiguous_reshape)}
     else:
         known = ", ".join([STOCK_ARITHMETIC, *EXACT_ARITHMETIC])
         raise UnsupportedError(f"no arithmetic named {arithmetic!r}: expected one of {known}")
-    found["uniform"] = draw_uniform
-    found["constant"] = constant
-    return found
+    at = torch_device(device)
+    return found | {"uniform": partial(uniform, device=at), "constant": partial(constant, device=at)}
 
 
 def writing(arithmetic: str, device: str = CPU) -> Mapping[str, Callable[..., Any]]:
@@ -107,22 +95,11 @@ def writing(arithmetic: str, device: str = CPU) -> Mapping[str, Callable[..., An
     return {"mm.default": partial(mm, digits=EXACT_ARITHMETIC[arithmetic])}
 
 
-def _device_table(arithmetic: str, device: str) -> Mapping[str, Callable[..., Any]]:
-    if arithmetic not in EXACT_ARITHMETIC:
-        raise UnsupportedError(
-            f"device {device}: expected an exact arithmetic, got {arithmetic!r}, which is the CPU's own"
-        )
-    from podlt.exact.portable.random import uniform as uniform_there
-    from podlt.exact.portable.table import table as portable_table
+def _exact_table(digits: int, device: str) -> Mapping[str, Callable[..., Any]]:
+    if device == CPU:
+        from podlt.exact.cpu.backend import table  # brings a compiler along: only who needs it waits for it
 
-    at = torch_device(device)
-    portable = portable_table(EXACT_ARITHMETIC[arithmetic], device)
-    found = {name: operation for name, operation in portable.items() if name in STOCK}
-    found["uniform"] = lambda seed, draw, shape: uniform_there(seed, draw, shape, at)
-    found["constant"] = lambda dtype, shape, values: constant(dtype, shape, values).to(at)
-    return found
+        return table(digits)
+    from podlt.exact.portable.backend import table as portable_table
 
-
-def _overload(name: str) -> Any:
-    packet, _, overload = name.partition(".")
-    return getattr(getattr(torch.ops.aten, packet), overload)
+    return portable_table(digits, device)

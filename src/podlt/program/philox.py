@@ -1,55 +1,54 @@
-"""Randomness without a state: Philox 4x32-10, the same numbers on every machine.
+"""Randomness without a state: Philox 4x32-10, the same numbers on every machine and device.
 
-Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (2011).
+Words are 32 bits in int64: products wrap modulo 2**64 like unsigned ones, and shifted words are masked, so signs are of
+no matter. Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (2011).
 """
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from collections.abc import Sequence
+from typing import Any
 
-_MULTIPLY = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+import torch
+
+_MULTIPLY = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
-_LOW = np.uint64(0xFFFFFFFF)
-_HALF = np.uint64(32)
+_LOW = 0xFFFFFFFF
 ROUNDS = 10
 
 
-def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
+def philox(counter: Sequence[Any], key: tuple[int, int]) -> list[Any]:
     """Four random words for each counter.
 
     Args:
-        counter: uint32 (n, 4).
+        counter: four int64 arrays or tensors (n,) of 32-bit words.
         key: two 32-bit words.
 
     Returns:
-        uint32 (n, 4).
+        As `counter`.
     """
-    words = [counter[:, i].astype(np.uint64) for i in range(4)]
+    words = list(counter)
     first, second = key
     for _ in range(ROUNDS):
         a, b = words[0] * _MULTIPLY[0], words[2] * _MULTIPLY[1]
-        words = [
-            (b >> _HALF) ^ words[1] ^ np.uint64(first),
-            b & _LOW,
-            (a >> _HALF) ^ words[3] ^ np.uint64(second),
-            a & _LOW,
-        ]
+        words = [((b >> 32) & _LOW) ^ (words[1] ^ first), b & _LOW, ((a >> 32) & _LOW) ^ (words[3] ^ second), a & _LOW]
         first, second = (first + _WEYL[0]) % 2**32, (second + _WEYL[1]) % 2**32
-    return np.stack(words, axis=1).astype(np.uint32)
+    return words
 
 
-def uniform(seed: int, draw: int, count: int) -> np.ndarray:
+def uniform(seed: int, draw: int, shape: Sequence[int], device: torch.device | str = "cpu") -> torch.Tensor:
     """Uniform float32 in [0, 1), multiples of 2**-24.
 
     Args:
         seed: of the task, 64 bits.
         draw: the number of the draw within the program, from 0.
-        count: how many.
+        shape: of the result.
+        device: where it lies.
     """
-    blocks = -(-count // 4)
-    counter = np.zeros((blocks, 4), np.uint32)
-    index = np.arange(blocks, dtype=np.uint64)
-    counter[:, 0], counter[:, 1] = (index & _LOW).astype(np.uint32), (index >> _HALF).astype(np.uint32)
-    counter[:, 2] = draw
-    words = philox(counter, (seed % 2**32, seed // 2**32 % 2**32)).reshape(-1)[:count]
-    return (words >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+    count = math.prod(shape)
+    index: Any = torch.arange(-(-count // 4), device=device)
+    index = index.numpy() if index.is_cpu else index  # NumPy's calls take half of torch's time
+    words = philox([index & _LOW, index >> 32, index * 0 + draw, index * 0], (seed % 2**32, seed // 2**32 % 2**32))
+    flat = torch.stack([torch.as_tensor(word) for word in words], 1).reshape(-1)[:count]
+    return ((flat >> 8).float() * 2.0**-24).reshape(tuple(shape))

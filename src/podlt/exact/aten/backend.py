@@ -1,18 +1,21 @@
 """What a backend computes: the primitives that differ between devices, each with the same bits from every backend.
 
 Everything else is composed from them, and from single torch operations that round once, in this package. A backend's
-functions say how they compute; what they return, and when they refuse, is said here.
+functions say how they compute; what they return, and when they refuse, is said here. Whatever sums or multiplies raises
+`NonFiniteError` of a term that is an infinity or a NaN, and whatever takes indices or classes `IndexError` of one that
+lies outside. `operation` is always the name that a refusal is given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 if TYPE_CHECKING:
-    from podlt.exact.aten.geometry import Geometry, Pair
+    from podlt.exact.geometry import Geometry, Pair
 
 Tensor = torch.Tensor
 Scalar = float | int
@@ -22,31 +25,8 @@ Operation = Callable[..., Any]
 Statistics = tuple[Tensor, Tensor, Tensor]
 
 
-class Backend(Protocol):
-    """The primitives of a table. `operation` is always the name that a refusal is given."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where tensors lie that are made from numbers."""
-
-    @property
-    def digits(self) -> int:
-        """Into how many 7-bit digits products cut their operands."""
-
-    @property
-    def native(self) -> Mapping[str, Operation]:
-        """Operations that the backend has in one kernel, with ATen's signature, in place of those composed here."""
-
-    @property
-    def functions(self) -> Mapping[str, Callable[[Tensor], Tensor]]:
-        """The elementary functions of a tensor of any shape, by their names in `definition.elementary`.
-
-        Whole numbers are taken as float32.
-        """
-
-    @property
-    def slopes(self) -> Mapping[str, Callable[[Tensor, Tensor], Tensor]]:
-        """(grad, x) to grad f'(x), of silu, gelu and gelu_tanh."""
+class Elementwise(Protocol):
+    """Functions of each element."""
 
     def power(self, x: Tensor, y: Tensor | float) -> Tensor:
         """x ** y of float32 tensors that broadcast, or of a tensor and a number."""
@@ -54,26 +34,15 @@ class Backend(Protocol):
     def fmod(self, a: Tensor, b: Tensor) -> Tensor:
         """a - b trunc(a / b) with the sign of a, exactly, for float32 of one shape."""
 
-    def check_places(self, index: Tensor, size: int, operation: str, least: int = 0) -> None:
-        """Hold every index to [least, size), where the kernels that read there do not look themselves.
 
-        Raises:
-            IndexError: one lies outside.
-        """
+class Sums(Protocol):
+    """Exact sums, each rounded once."""
 
     def total(self, x: Tensor, dims: Sequence[int] | None, keepdim: bool, operation: str = "sum") -> Tensor:
-        """The exact sum of float32 `x` over `dims` (None or empty: all), each rounded once. An empty sum is 0.
-
-        Raises:
-            NonFiniteError: a term is an infinity or a NaN.
-        """
+        """The exact sum of float32 `x` over `dims` (None or empty: all), each rounded once. An empty sum is 0."""
 
     def cumulative(self, x: Tensor, dim: int) -> Tensor:
-        """The exact sums of the prefixes of float32 `x` along `dim`, each rounded once; one exponent for a line.
-
-        Raises:
-            NonFiniteError: a term is an infinity or a NaN.
-        """
+        """The exact sums of the prefixes of float32 `x` along `dim`, each rounded once; one exponent for a line."""
 
     def scatter_rows(self, base: Tensor | None, index: Tensor, x: Tensor, rows: int, operation: str) -> Tensor:
         """`base`, or zeros, plus each row of `x` at `index`, exactly, rounded once.
@@ -84,34 +53,27 @@ class Backend(Protocol):
             base: float32 (rows, width).
             index: int64 (n,); a negative one leaves its row out.
             x: float32 (n, width).
-
-        Raises:
-            NonFiniteError: a term is an infinity or a NaN.
-            IndexError: an index is not below `rows`.
         """
+
+
+class Products(Protocol):
+    """Exact products of matrices, each element rounded once."""
 
     def mm(self, a: Tensor, b: Tensor, digits: int, bias: Tensor | None = None, operation: str = "mm") -> Tensor:
-        """The exact product of float32 (m, k) and (k, n), any strides, then `+ bias` (n,) as one float32 operation.
-
-        Raises:
-            NonFiniteError: an operand holds an infinity or a NaN.
-        """
+        """The exact product of float32 (m, k) and (k, n), any strides, then `+ bias` (n,) as one float32 operation."""
 
     def bmm(self, a: Tensor, b: Tensor, digits: int, operation: str = "bmm") -> Tensor:
-        """The exact products of float32 (b, m, k) and (b, k, n), any strides; each row and column has its own exponent.
+        """The exact products of float32 (b, m, k) and (b, k, n), any strides; an exponent for each row and column."""
 
-        Raises:
-            NonFiniteError: an operand holds an infinity or a NaN.
-        """
+
+class Convolutions(Protocol):
+    """Products of digits that are cut before they are laid out."""
 
     def cut_samples(self, x: Tensor, groups: int, digits: int, operation: str) -> tuple[Tensor, Tensor]:
         """The digits of float32 (n, c, h, w), for `convolve` to lay out: one exponent for a sample's group.
 
         Returns:
             int8 (n, groups, digits, c / groups, h, w); exponents int64 (n, groups).
-
-        Raises:
-            NonFiniteError: `x` holds an infinity or a NaN.
         """
 
     def spaced(self, planes: Tensor, stride: Pair) -> Tensor:
@@ -140,40 +102,25 @@ class Backend(Protocol):
 
         Returns:
             float32 (n, groups * o, *size).
-
-        Raises:
-            NonFiniteError: the weight holds an infinity or a NaN.
         """
 
     def weight_gradient(self, grad: Tensor, x: Tensor, shape: Sequence[int], g: Geometry, digits: int) -> Tensor:
-        """The gradient of a convolution's weight of this shape: one product over all samples and positions.
+        """The gradient of a convolution's weight of this shape: one product over all samples and positions."""
 
-        Raises:
-            NonFiniteError: an operand holds an infinity or a NaN.
-        """
+
+class Norms(Protocol):
+    """Softmax and normalisations."""
 
     def softmax(self, x: Tensor, dim: int, logarithm: bool, operation: str) -> Tensor:
-        """Softmax along `dim`, or its logarithm. -inf is a value like any other if one is finite in each line.
-
-        Raises:
-            NonFiniteError: a line holds +inf, NaN or nothing but -inf.
-        """
+        """Softmax along `dim`, or its logarithm. -inf is a value as long as one of its line is finite."""
 
     def softmax_backward(self, grad: Tensor, y: Tensor, dim: int, logarithm: bool, operation: str) -> Tensor:
-        """The gradient of `softmax`'s argument from the gradient of its result `y`.
-
-        Raises:
-            NonFiniteError: a term is an infinity or a NaN.
-        """
+        """The gradient of `softmax`'s argument from the gradient of its result `y`."""
 
     def layer_norm(
         self, rows: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, operation: str
     ) -> Statistics:
-        """Rows (m, n) normalised, times weight, plus bias (n values each); their means (m,) and 1/deviations (m,).
-
-        Raises:
-            NonFiniteError: a term is an infinity or a NaN.
-        """
+        """Rows (m, n) normalised, times weight, plus bias (n values each); their means (m,) and 1/deviations (m,)."""
 
     def layer_norm_backward(
         self, grad: Tensor, rows: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, operation: str
@@ -182,25 +129,12 @@ class Backend(Protocol):
 
         Args:
             mean: m values of any shape, and so for `rstd`.
-
-        Raises:
-            NonFiniteError: a term is an infinity or a NaN.
         """
 
     def batch_norm(
         self, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, operation: str
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Channels of (n, c, ...) normalised; their means, unbiased variances and 1/deviations (c,).
-
-        Raises:
-            NonFiniteError: a term is an infinity or a NaN.
-        """
-
-    def mixed(self, old: Tensor, new: Tensor, keep: float, take: float) -> Tensor:
-        """old * keep + new * take, each operation rounded, for float32 (c,) and two float32 numbers."""
-
-    def inverse_deviation(self, variance: Tensor, eps: float) -> Tensor:
-        """1 / sqrt(variance + eps), each operation rounded, for float32 (c,) and a float32 number."""
+        """Channels of (n, c, ...) normalised; their means, unbiased variances and 1/deviations (c,)."""
 
     def channel_normalise(
         self, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
@@ -217,11 +151,11 @@ class Backend(Protocol):
         training: bool,
         operation: str,
     ) -> Statistics:
-        """The gradients of `batch_norm`'s argument (n, c, ...), weight (c,) and bias (c,).
+        """The gradients of `batch_norm`'s argument (n, c, ...), weight (c,) and bias (c,)."""
 
-        Raises:
-            NonFiniteError: a term is an infinity or a NaN.
-        """
+
+class Pooling(Protocol):
+    """Maximum pooling."""
 
     def max_pool(self, x: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, size: Pair) -> Any:
         """The maxima of windows of float32 (..., h, w), (..., *size), and where each stands in its plane, int64.
@@ -234,25 +168,21 @@ class Backend(Protocol):
 
         Args:
             bits: how many a term keeps below the largest.
-
-        Raises:
-            NonFiniteError: a term is an infinity or a NaN.
         """
+
+
+class Likelihoods(Protocol):
+    """The likelihood of one class a line."""
 
     def picked(self, x: Tensor, target: Tensor, ignore: int, operation: str) -> tuple[Tensor, Tensor]:
-        """The exact sum of -x[i, target[i]], each line's whose target is not `ignore`, and how many they are.
-
-        Raises:
-            NonFiniteError: a term is an infinity or a NaN.
-            IndexError: a target is no column.
-        """
+        """The exact sum of -x[i, target[i]], each line's whose target is not `ignore`, and how many they are."""
 
     def spread(self, values: Tensor, target: Tensor, shape: Sequence[int], ignore: int, operation: str) -> Tensor:
-        """Zeros of this shape, but `values` (one, or one a line) at the targets that are not `ignore`.
+        """Zeros of this shape, but `values` (one, or one a line) at the targets that are not `ignore`."""
 
-        Raises:
-            IndexError: a target is no column.
-        """
+
+class Selection(Protocol):
+    """Order, extremes and places."""
 
     def sort(self, x: Tensor, dim: int, descending: bool) -> tuple[Tensor, Tensor]:
         """Values without NaNs in order, and where each stood; equal values (-0 and +0 are) keep their order."""
@@ -262,3 +192,33 @@ class Backend(Protocol):
 
     def extreme(self, x: Tensor, dims: list[int], keepdim: bool, largest: bool) -> Tensor:
         """The largest or least values over `dims`; -0 is below +0, and a NaN wins."""
+
+    def check_places(self, index: Tensor, size: int, operation: str, least: int = 0) -> None:
+        """Hold every index to [least, size), where the kernels that read there do not look themselves."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The primitives of one device, each family a module.
+
+    Args:
+        device: where tensors lie that are made from numbers.
+        digits: into how many 7-bit digits products cut their operands: 1 (fastest), 2, or 3 (about 1e-6).
+        native: operations that it has in one kernel, with ATen's signature, in place of those composed here.
+        functions: of a tensor of any shape, by their names in `definition.elementary`; whole numbers become float32.
+        slopes: (grad, x) to grad f'(x), of silu, gelu and gelu_tanh.
+    """
+
+    device: torch.device
+    digits: int
+    native: Mapping[str, Operation]
+    functions: Mapping[str, Callable[[Tensor], Tensor]]
+    slopes: Mapping[str, Callable[[Tensor, Tensor], Tensor]]
+    elementwise: Elementwise
+    sums: Sums
+    products: Products
+    convolutions: Convolutions
+    norms: Norms
+    pooling: Pooling
+    losses: Likelihoods
+    selection: Selection

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from podlt.exact.aten.backend import Backend, Operation, Tensor
-from podlt.exact.aten.geometry import Geometry, Pair, Sizes, geometry
+from podlt.exact.geometry import Geometry, Pair, Sizes, geometry
 
 _BACKWARD = "convolution_backward"
 
@@ -25,10 +25,10 @@ def forward(
         NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
     """
     taps = (weight.shape[2], weight.shape[3])
-    planes, exponents = b.cut_samples(x, g.groups, b.digits, operation)
+    planes, exponents = b.convolutions.cut_samples(x, g.groups, b.digits, operation)
     rows = weight.reshape(g.groups, weight.shape[0] // g.groups, -1)
     size = g.output((x.shape[2], x.shape[3]), taps)
-    return b.convolve(planes, exponents, rows, bias, g, taps, size, b.digits, operation)
+    return b.convolutions.convolve(planes, exponents, rows, bias, g, taps, size, b.digits, operation)
 
 
 def input_gradient(
@@ -46,14 +46,14 @@ def input_gradient(
         NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
     """
     o, (_, c, *taps) = grad.shape[1], weight.shape
-    planes, exponents = b.cut_samples(grad, g.groups, b.digits, operation)
+    planes, exponents = b.convolutions.cut_samples(grad, g.groups, b.digits, operation)
     if g.stride != (1, 1):
-        planes = b.spaced(planes, g.stride)
+        planes = b.convolutions.spaced(planes, g.stride)
     around = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, taps, g.padding, strict=True))
     turned = replace(g, stride=(1, 1), padding=(around[0], around[1]))
     flipped = weight.detach().flip(2, 3).reshape(g.groups, o // g.groups, c, taps[0] * taps[1])
     rows = flipped.transpose(1, 2).reshape(g.groups, c, -1)
-    return b.convolve(planes, exponents, rows, bias, turned, (taps[0], taps[1]), size, b.digits, operation)
+    return b.convolutions.convolve(planes, exponents, rows, bias, turned, (taps[0], taps[1]), size, b.digits, operation)
 
 
 def _convolution(
@@ -68,7 +68,7 @@ def _convolution(
     output_padding: Sizes,
     groups: int,
 ) -> Tensor:
-    g = geometry(x, stride, padding, dilation, groups)
+    g = geometry(x.ndim, stride, padding, dilation, groups)
     flat = x.ndim == 3
     if flat:
         x, weight = x.unsqueeze(2), weight.unsqueeze(2)
@@ -95,11 +95,11 @@ def _convolution_backward(
     groups: int,
     mask: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    g = geometry(x, stride, padding, dilation, groups)
+    g = geometry(x.ndim, stride, padding, dilation, groups)
     shapes = x.shape, weight.shape
     d_x = d_weight = d_bias = None
     if mask[2]:
-        d_bias = b.total(grad, [d for d in range(grad.ndim) if d != 1], False, _BACKWARD)
+        d_bias = b.sums.total(grad, [d for d in range(grad.ndim) if d != 1], False, _BACKWARD)
     if x.ndim == 3:
         grad, x, weight = grad.unsqueeze(2), x.unsqueeze(2), weight.unsqueeze(2)
     if mask[0]:
@@ -110,7 +110,7 @@ def _convolution_backward(
         d_x = d_x.reshape(shapes[0])
     if mask[1]:
         pair = (x, grad) if transposed else (grad, x)
-        d_weight = b.weight_gradient(*pair, weight.shape, g, b.digits).reshape(shapes[1])
+        d_weight = b.convolutions.weight_gradient(*pair, weight.shape, g, b.digits).reshape(shapes[1])
     return d_x, d_weight, d_bias
 
 

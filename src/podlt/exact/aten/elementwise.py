@@ -58,7 +58,7 @@ def _remainder(b: Backend, x: Tensor, y: Tensor | Scalar) -> Tensor:
     x, y = _common(x, y)
     if not x.is_floating_point():
         return torch.remainder(x, y)
-    r = b.fmod(x, y)
+    r = b.elementwise.fmod(x, y)
     return torch.where(_apart(r, y), r + y, r)
 
 
@@ -68,7 +68,7 @@ def _floor_quotient(b: Backend, x: Tensor, y: Tensor | Scalar, *, rounding_mode:
     x, y = _common(x, y)
     if not x.is_floating_point():
         return torch.div(x, y, rounding_mode="floor")
-    r = b.fmod(x, y)
+    r = b.elementwise.fmod(x, y)
     q = torch.div(x - r, y)
     q = torch.where(_apart(r, y), q - 1.0, q)
     whole = torch.floor(q)
@@ -150,11 +150,11 @@ def power(b: Backend, x: Tensor | Scalar, y: Tensor | Scalar) -> Tensor:
         if not x.is_floating_point() and not isinstance(y, float):
             return torch.pow(x, y)
         x = as_float(x)
-        return x * x if y == 2 else b.power(x, float(y))
+        return x * x if y == 2 else b.elementwise.power(x, float(y))
     assert isinstance(y, Tensor)
     if not torch.result_type(x, y).is_floating_point:
         return torch.pow(x, y)
-    return b.power(as_float(x) if isinstance(x, Tensor) else number(x, y), as_float(y))
+    return b.elementwise.power(as_float(x) if isinstance(x, Tensor) else number(x, y), as_float(y))
 
 
 def _wave(name: str, b: Backend, x: Tensor) -> Tensor:
@@ -229,7 +229,7 @@ def _product(a: Scalar, b: Scalar) -> float:
 
 
 ANYWHERE: Mapping[str, Operation] = {
-    **named(_FROM_TORCH),
+    **named(_FROM_TORCH.split()),
     **dict.fromkeys(("add.Tensor", "add.Scalar"), add),
     **dict.fromkeys(("sub.Tensor", "sub.Scalar"), sub),
     **dict.fromkeys(("div.Tensor", "div.Scalar"), _divide),

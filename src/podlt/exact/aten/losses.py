@@ -15,7 +15,7 @@ _NONE, _MEAN = 0, 1
 def _reduced(b: Backend, losses: Tensor, reduction: int, operation: str) -> Tensor:
     if reduction == _NONE:
         return losses
-    total = b.total(losses, None, False, operation)
+    total = b.sums.total(losses, None, False, operation)
     return torch.div(total, number(losses.numel(), losses)) if reduction == _MEAN else total
 
 
@@ -30,10 +30,10 @@ def _lines(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 def _counted(b: Backend, lines: Tensor, classes: int, ignore: int, operation: str) -> tuple[Tensor, Tensor]:
     """Which targets count, and targets that are safe to look up."""
-    counted = lines != ignore
-    safe = torch.where(counted, lines, 0)
-    b.check_places(safe, classes, operation)
-    return counted, safe
+    kept = lines != ignore
+    safe = torch.where(kept, lines, 0)
+    b.selection.check_places(safe, classes, operation)
+    return kept, safe
 
 
 def _nll(
@@ -47,7 +47,7 @@ def _nll(
 ) -> tuple[Tensor, Tensor]:
     """As aten::nll_loss_forward; a refusal names `operation`."""
     if weight is None and x.ndim == 2 and reduction != _NONE:
-        loss, count = b.picked(x, target, ignore, operation)
+        loss, count = b.losses.picked(x, target, ignore, operation)
         return (torch.div(loss, count) if reduction == _MEAN else loss), count
     rows, lines = _lines(x, target)
     counted, safe = _counted(b, lines, rows.shape[1], ignore, operation)
@@ -56,8 +56,8 @@ def _nll(
     losses = torch.where(counted, -rows.gather(1, safe.unsqueeze(1)).squeeze(1) * each, 0.0)
     if reduction == _NONE:
         return losses.reshape(target.shape), torch.zeros((), device=x.device)
-    weights = b.total(each, None, False, operation)
-    loss = b.total(losses, None, False, operation)
+    weights = b.sums.total(each, None, False, operation)
+    loss = b.sums.total(losses, None, False, operation)
     return (torch.div(loss, weights) if reduction == _MEAN else loss), weights
 
 
@@ -76,8 +76,8 @@ def _nll_backward(
     each = -(torch.div(grad, total) if reduction == _MEAN else grad)
     rows, lines = _lines(x, target)
     if weight is not None:
-        each = each.expand(lines.shape) * weight[_counted(b, lines, rows.shape[1], ignore, operation)[1]]
-    return shaped(b.spread(each, lines, rows.shape, ignore, operation), x.shape)
+        each = each.expand(lines.shape) * weight[_kept(b, lines, rows.shape[1], ignore, operation)[1]]
+    return shaped(b.losses.spread(each, lines, rows.shape, ignore, operation), x.shape)
 
 
 def _nll2d(

@@ -17,20 +17,20 @@ Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 def _softmax(logarithm: bool, operation: str, b: Backend, x: Tensor, dim: int, half_to_float: bool) -> Tensor:
-    return b.softmax(x, dim, logarithm, operation)
+    return b.norms.softmax(x, dim, logarithm, operation)
 
 
 def _softmax_backward(
     logarithm: bool, operation: str, b: Backend, grad: Tensor, y: Tensor, dim: int, input_dtype: torch.dtype
 ) -> Tensor:
-    return b.softmax_backward(grad, y, dim, logarithm, operation)
+    return b.norms.softmax_backward(grad, y, dim, logarithm, operation)
 
 
 def _layer_norm(
     b: Backend, x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Statistics:
     """As aten::native_layer_norm: (normalised, means, 1/deviations)."""
-    out, mean, rstd = b.layer_norm(_rows(x, math.prod(shape)), weight, bias, _float32(eps), "native_layer_norm")
+    out, mean, rstd = b.norms.layer_norm(_rows(x, math.prod(shape)), weight, bias, _float32(eps), "native_layer_norm")
     lead = [*x.shape[: x.ndim - len(shape)], *[1] * len(shape)]
     return shaped(out, x.shape), mean.reshape(lead), rstd.reshape(lead)
 
@@ -48,9 +48,9 @@ def _layer_norm_backward(
 ) -> Gradients:
     n, name = math.prod(shape), "native_layer_norm_backward"
     given, rows = _rows(grad, n), _rows(x, n)
-    d_x, terms = b.layer_norm_backward(given, rows, mean, rstd, weight, name)
-    d_weight = shaped(b.total(terms, [0], False, name), shape) if mask[1] and weight is not None else None
-    d_bias = shaped(b.total(given, [0], False, name), shape) if mask[2] and bias is not None else None
+    d_x, terms = b.norms.layer_norm_backward(given, rows, mean, rstd, weight, name)
+    d_weight = shaped(b.sums.total(terms, [0], False, name), shape) if mask[1] and weight is not None else None
+    d_bias = shaped(b.sums.total(given, [0], False, name), shape) if mask[2] and bias is not None else None
     return shaped(d_x, x.shape) if mask[0] else None, d_weight, d_bias
 
 
@@ -67,7 +67,7 @@ def _group_norm(
 ) -> Statistics:
     """As aten::native_group_norm: (normalised, means, 1/deviations)."""
     rows = x.reshape(n * groups, -1)
-    out, mean, rstd = b.layer_norm(rows, None, None, _float32(eps), "native_group_norm")
+    out, mean, rstd = b.norms.layer_norm(rows, None, None, _float32(eps), "native_group_norm")
     out = out.reshape(n, c, length)
     out = out if weight is None else out * weight.reshape(1, c, 1)
     out = out if bias is None else out + bias.reshape(1, c, 1)
@@ -91,10 +91,10 @@ def _group_norm_backward(
     g = grad.reshape(n, c, length)
     given = (g if weight is None else g * weight.reshape(1, c, 1)).reshape(n * groups, -1)
     rows = x.reshape(n * groups, -1)
-    d_x, _ = b.layer_norm_backward(given, rows, mean, rstd, None, name)
+    d_x, _ = b.norms.layer_norm_backward(given, rows, mean, rstd, None, name)
     normal = ((rows - mean.reshape(-1, 1)) * rstd.reshape(-1, 1)).reshape(n, c, length)
-    d_weight = b.total(g * normal, [0, 2], False, name) if mask[1] else None
-    d_bias = b.total(g, [0, 2], False, name) if mask[2] else None
+    d_weight = b.sums.total(g * normal, [0, 2], False, name) if mask[1] else None
+    d_bias = b.sums.total(g, [0, 2], False, name) if mask[2] else None
     return d_x.reshape(x.shape) if mask[0] else None, d_weight, d_bias
 
 
@@ -115,14 +115,14 @@ def _batch_norm(
     """
     if not training:
         mean, rstd = _running(b, running_mean, running_var, eps)
-        out = b.channel_normalise(x, mean, rstd, weight, bias)
+        out = b.norms.channel_normalise(x, mean, rstd, weight, bias)
         saved = torch.empty(0, device=x.device), torch.empty(0, device=x.device)
         return out, *saved, running_mean, running_var
-    out, mean, unbiased, rstd = b.batch_norm(x, weight, bias, _float32(eps), "native_batch_norm")
+    out, mean, unbiased, rstd = b.norms.batch_norm(x, weight, bias, _float32(eps), "native_batch_norm")
     if running_mean is not None and running_var is not None:
         keep, take = _float32(1.0 - momentum), _float32(momentum)
-        running_mean = b.mixed(running_mean, mean, keep, take)
-        running_var = b.mixed(running_var, unbiased, keep, take)
+        running_mean = running_mean * keep + mean * take
+        running_var = running_var * keep + unbiased * take
     return out, mean, rstd, running_mean, running_var
 
 
@@ -143,7 +143,8 @@ def _batch_norm_backward(
     if not training:
         mean, rstd = _running(b, running_mean, running_var, eps)
     assert mean is not None and rstd is not None
-    d_x, d_weight, d_bias = b.batch_norm_backward(grad, x, mean, rstd, weight, training, "native_batch_norm_backward")
+    name = "native_batch_norm_backward"
+    d_x, d_weight, d_bias = b.norms.batch_norm_backward(grad, x, mean, rstd, weight, training, name)
     return d_x if mask[0] else None, d_weight if mask[1] else None, d_bias if mask[2] else None
 
 
@@ -155,7 +156,7 @@ def _rows(x: Tensor, n: int) -> Tensor:
 def _running(b: Backend, mean: Tensor | None, variance: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
     """Means and 1/deviations from running values."""
     assert mean is not None and variance is not None
-    return mean, b.inverse_deviation(variance, _float32(eps))
+    return mean, b.functions["rsqrt"](variance + _float32(eps))
 
 
 def _float32(value: float) -> float:

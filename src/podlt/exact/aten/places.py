@@ -13,7 +13,7 @@ from podlt.exact.aten.backend import Backend, Operation, Tensor
 from podlt.exact.aten.tensors import named
 
 Indices = Sequence[Tensor | None]
-_AT_PLACES = named("gather.default scatter.value index_select.default")
+_AT_PLACES = named(["gather.default", "scatter.value", "index_select.default"])
 
 
 def _at(name: str, b: Backend, x: Tensor, dim: int, index: Tensor, *rest: Any) -> Tensor:
@@ -23,7 +23,7 @@ def _at(name: str, b: Backend, x: Tensor, dim: int, index: Tensor, *rest: Any) -
 
 
 def _check(b: Backend, x: Tensor, dim: int, index: Tensor, operation: str) -> None:
-    b.check_places(index, x.shape[dim] if x.ndim else 1, operation)
+    b.selection.check_places(index, x.shape[dim] if x.ndim else 1, operation)
 
 
 def _check_indices(b: Backend, x: Tensor, indices: Indices, operation: str) -> None:
@@ -35,7 +35,7 @@ def _check_indices(b: Backend, x: Tensor, indices: Indices, operation: str) -> N
         elif index.dtype == torch.bool:
             dim += index.ndim
         else:
-            b.check_places(index, x.shape[dim], operation, -x.shape[dim])
+            b.selection.check_places(index, x.shape[dim], operation, -x.shape[dim])
             dim += 1
 
 
@@ -45,7 +45,7 @@ def _index(b: Backend, x: Tensor, indices: Indices) -> Tensor:
 
 
 def _embedding(b: Backend, weight: Tensor, index: Tensor, *options: Any) -> Tensor:
-    b.check_places(index, weight.shape[0], "embedding")
+    b.selection.check_places(index, weight.shape[0], "embedding")
     return weight[index]
 
 
@@ -102,7 +102,7 @@ def _index_add(b: Backend, x: Tensor, dim: int, index: Tensor, source: Tensor, *
 
 def _added(b: Backend, x: Tensor, places: Tensor, values: Tensor, operation: str) -> Tensor:
     """`x` with the exact sums of `values` at flat `places`."""
-    rows = b.scatter_rows(x.reshape(-1, 1), places.reshape(-1), values.reshape(-1, 1), x.numel(), operation)
+    rows = b.sums.scatter_rows(x.reshape(-1, 1), places.reshape(-1), values.reshape(-1, 1), x.numel(), operation)
     return rows.reshape(x.shape)
 
 
@@ -112,7 +112,7 @@ def _embedding_backward(b: Backend, grad: Tensor, index: Tensor, rows: int, padd
     places = index.reshape(-1)
     places = torch.where(places == padding, -1, places)
     flat = grad.reshape(places.numel(), grad.shape[-1])
-    return b.scatter_rows(None, places, flat, rows, "embedding_dense_backward")
+    return b.sums.scatter_rows(None, places, flat, rows, "embedding_dense_backward")
 
 
 BY_BACKEND: Mapping[str, Operation] = {

@@ -10,9 +10,9 @@ import torch
 from torch.nn.functional import pad
 
 from podlt.exact.aten.backend import Backend, Operation, Tensor
-from podlt.exact.aten.geometry import Sizes, pair, pooled_length
 from podlt.exact.aten.tensors import number
 from podlt.exact.constants import sum_bits
+from podlt.exact.geometry import Sizes, pair, pooled_length
 
 
 def _max_pool(
@@ -26,7 +26,7 @@ def _max_pool(
 ) -> tuple[Tensor, Tensor]:
     k, s, p, d = pair(kernel), pair(stride or kernel), pair(padding), pair(dilation)
     h, w = (pooled_length(x.shape[x.ndim - 2 + i], k[i], s[i], p[i], d[i], ceil) for i in (0, 1))
-    return b.max_pool(x, k, s, p, d, (h, w))  # type: ignore[no-any-return]
+    return b.pooling.max_pool(x, k, s, p, d, (h, w))  # type: ignore[no-any-return]
 
 
 def _max_pool_backward(
@@ -53,7 +53,7 @@ def _max_pool_backward(
     if int(index.min()) < 0 or int(index.max()) >= area:
         raise IndexError(f"{name}: expected indices below {area}")
     k = pair(kernel)
-    return b.max_pool_backward(grad, index, x.shape, sum_bits(k[0] * k[1]), name)
+    return b.pooling.max_pool_backward(grad, index, x.shape, sum_bits(k[0] * k[1]), name)
 
 
 def _average_pool(
@@ -184,7 +184,7 @@ def _unfolded(x: Tensor, dim: int, line: _Line) -> Tensor:
 
 def _average(b: Backend, x: Tensor, lines: Lines, divisor: int | None, operation: str) -> Tensor:
     seen = _cells(x, lines, 0.0)
-    total = b.total(seen, [seen.ndim - 2, seen.ndim - 1], False, operation)
+    total = b.sums.total(seen, [seen.ndim - 2, seen.ndim - 1], False, operation)
     return torch.div(total, _area(lines, divisor, x))
 
 
@@ -192,7 +192,7 @@ def _average_backward(b: Backend, grad: Tensor, x: Tensor, lines: Lines, divisor
     share = torch.div(grad, _area(lines, divisor, x))
     places = _cells(torch.arange(x.numel(), device=x.device).reshape(x.shape), lines, -1)
     shares = share[..., None, None].expand(places.shape).reshape(-1, 1)
-    return b.scatter_rows(None, places.reshape(-1), shares, x.numel(), operation).reshape(x.shape)
+    return b.sums.scatter_rows(None, places.reshape(-1), shares, x.numel(), operation).reshape(x.shape)
 
 
 def _area(lines: Lines, divisor: int | None, like: Tensor) -> Tensor:

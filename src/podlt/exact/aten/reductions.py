@@ -21,15 +21,15 @@ _NORM = "linalg_vector_norm"
 def _sum(b: Backend, x: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
     if not x.is_floating_point():
         return x.sum(dim=list(dim) if dim else None, keepdim=keepdim) if x.ndim else x.sum()
-    return b.total(x, dim, keepdim)
+    return b.sums.total(x, dim, keepdim)
 
 
 def _cumsum(b: Backend, x: Tensor, dim: int, dtype: object = None) -> Tensor:
-    return b.cumulative(x, dim) if x.is_floating_point() else x.cumsum(dim)
+    return b.sums.cumulative(x, dim) if x.is_floating_point() else x.cumsum(dim)
 
 
 def _mean(b: Backend, x: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: object = None) -> Tensor:
-    return torch.div(b.total(x, dim, keepdim, "mean"), number(_count(x, dim), x))
+    return torch.div(b.sums.total(x, dim, keepdim, "mean"), number(_count(x, dim), x))
 
 
 def _count(x: Tensor, dim: Dims) -> int:
@@ -40,10 +40,10 @@ def _variance_mean(
     b: Backend, x: Tensor, dim: Dims = None, *, correction: float | None = None, keepdim: bool = False
 ) -> tuple[Tensor, Tensor]:
     n = _count(x, dim)
-    mean = torch.div(b.total(x, dim, True, "var"), number(n, x))
+    mean = torch.div(b.sums.total(x, dim, True, "var"), number(n, x))
     d = x - mean
     divisor = number(max(n - (1 if correction is None else correction), 0), x)
-    variance = torch.div(b.total(d * d, dim, keepdim, "var"), divisor)
+    variance = torch.div(b.sums.total(d * d, dim, keepdim, "var"), divisor)
     return variance, mean if keepdim else mean.reshape(variance.shape)
 
 
@@ -58,10 +58,10 @@ def _vector_norm(
     if ord in (math.inf, -math.inf):
         return (largest if ord > 0 else least)(b, size, dim or (), keepdim)
     if ord == 2:
-        return b.functions["sqrt"](b.total(x * x, dim, keepdim, _NORM))
+        return b.functions["sqrt"](b.sums.total(x * x, dim, keepdim, _NORM))
     if ord in (0, 1):
-        return b.total(size if ord else (x != 0).float(), dim, keepdim, _NORM)
-    return power(b, b.total(power(b, size, float(ord)), dim, keepdim, _NORM), 1.0 / ord)
+        return b.sums.total(size if ord else (x != 0).float(), dim, keepdim, _NORM)
+    return power(b, b.sums.total(power(b, size, float(ord)), dim, keepdim, _NORM), 1.0 / ord)
 
 
 def _product(x: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
@@ -96,13 +96,13 @@ def _log_sum_exp(b: Backend, x: Tensor, dims: int | Sequence[int], keepdim: bool
     """
     reduced = normal_dims([dims] if isinstance(dims, int) else dims, x.ndim)
     if x.ndim and any(x.shape[d] == 0 for d in reduced):
-        return torch.full_like(b.total(x, reduced, keepdim), -math.inf)
-    top = b.extreme(x, reduced, True, True) if x.ndim else x
+        return torch.full_like(b.sums.total(x, reduced, keepdim), -math.inf)
+    top = b.selection.extreme(x, reduced, True, True) if x.ndim else x
     ordered(top, "logsumexp")
     if bool((top == math.inf).any()):
         raise NonFiniteError("logsumexp")
     shifted = x - torch.where(top == -math.inf, 0.0, top)
-    total = b.total(b.functions["exp"](shifted), reduced, keepdim, "logsumexp")
+    total = b.sums.total(b.functions["exp"](shifted), reduced, keepdim, "logsumexp")
     return b.functions["log"](total) + top.reshape(total.shape)
 
 

@@ -41,7 +41,7 @@ def sort(
         NanError: a value is a NaN. The message names `operation`.
     """
     ordered(x, operation)
-    return b.sort(x, dim, descending)
+    return b.selection.sort(x, dim, descending)
 
 
 def topk(
@@ -73,7 +73,7 @@ def _first(b: Backend, x: Tensor, dim: int, largest: bool, operation: str) -> Te
     if not x.ndim:
         return torch.zeros((), dtype=torch.int64, device=x.device)
     _at_least_one(x, [dim], operation)
-    return b.first(x, dim, largest)
+    return b.selection.first(x, dim, largest)
 
 
 def _argmax(b: Backend, x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
@@ -105,7 +105,7 @@ def _extreme(
         return x.clone()
     reduced = normal_dims([dims] if isinstance(dims, int) else dims, x.ndim)
     _at_least_one(x, reduced, operation)
-    return b.extreme(x, reduced, keepdim, is_largest)
+    return b.selection.extreme(x, reduced, keepdim, is_largest)
 
 
 largest = partial(_extreme, True, "amax")

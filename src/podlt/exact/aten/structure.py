@@ -10,18 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from podlt.exact import operations
 from podlt.exact.aten.backend import Backend, Operation, Scalar, Tensor
 from podlt.exact.aten.tensors import named
+from podlt.exact.operations.row import Family
 
-_FROM_TORCH = """
-permute.default t.default transpose.int expand.default unsqueeze.default squeeze.default squeeze.dim
-squeeze.dims select.int slice.Tensor cat.default stack.default split.Tensor split_with_sizes.default
-unbind.int constant_pad_nd.default flip.default roll.default select_backward.default slice_backward.default
-slice_scatter.default select_scatter.default repeat.default full_like.default zeros_like.default
-ones_like.default new_zeros.default new_full.default new_ones.default tril.default triu.default any.default
-any.dim all.default
-"""
-_FACTORIES = named("full.default zeros.default ones.default scalar_tensor.default")
+_FACTORIES = named(operations.named(Family.FACTORY))
+_TRUTHS = ["any.default", "any.dim", "all.default"]
 
 
 def _reshape(x: Tensor, shape: list[int]) -> Tensor:
@@ -45,7 +40,7 @@ def _made(name: str, b: Backend, *arguments: Any, **options: Any) -> Tensor:
 
 
 ANYWHERE: Mapping[str, Operation] = {
-    **named(_FROM_TORCH),
+    **named([*operations.named(Family.VIEW, Family.STRUCTURE), *_TRUTHS]),
     **dict.fromkeys(("view.default", "_unsafe_view.default", "reshape.default"), _reshape),
 }
 BY_BACKEND: Mapping[str, Operation] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -12,10 +12,10 @@ INFINITY = 0x7F800000
 """The bits of float32 infinity; those of NaNs are larger."""
 
 
-def named(names: str) -> dict[str, Operation]:
+def named(names: Iterable[str]) -> dict[str, Operation]:
     """The ATen overloads of these names, as torch computes them on any device."""
     found: dict[str, Operation] = {}
-    for name in names.split():
+    for name in names:
         packet, _, overload = name.partition(".")
         found[name] = getattr(getattr(torch.ops.aten, packet), overload)._op  # the overload itself asks Python first
     return found

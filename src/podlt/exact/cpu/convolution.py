@@ -8,12 +8,12 @@ from functools import partial
 import numpy as np
 import torch
 
-from podlt.exact.aten.geometry import Geometry, Pair, apart
 from podlt.exact.constants import Array, NonFiniteError
 from podlt.exact.cpu import scratch
 from podlt.exact.cpu.kernels import convolution
 from podlt.exact.cpu.kernels import digits as kernels_digits
 from podlt.exact.cpu.products import level_products, narrow
+from podlt.exact.geometry import Geometry, Pair, apart
 
 BLOCK_BYTES = 2**20
 """What a block of samples may take: its patches and its integer products stay in the cache."""
@@ -24,7 +24,7 @@ _ONE = np.array([1, 1, 1, 1, 0, 0, 1, 1], np.int64)
 
 
 def cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> tuple[Tensor, Tensor]:
-    """`Backend.cut_samples`: last digit first, in scratch memory."""
+    """`Convolutions.cut_samples`: last digit first, in scratch memory."""
     n, c, h, w = x.shape
     values: Array = x.detach().contiguous().numpy().reshape(n * groups, -1)
     planes = scratch.take("cut right", (values.shape[0], digits * values.shape[1]), np.int8)
@@ -34,7 +34,7 @@ def cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> tuple[Te
 
 
 def spaced(planes: Tensor, stride: Pair) -> Tensor:
-    """`Backend.spaced`, in NumPy, which copies bytes with steps in half of torch's time."""
+    """`Convolutions.spaced`, in NumPy, which copies bytes with steps in half of torch's time."""
     out = np.zeros((*planes.shape[:-2], *apart((planes.shape[-2], planes.shape[-1]), stride)), np.int8)
     out[..., :: stride[0], :: stride[1]] = planes.numpy()
     return torch.from_numpy(out)
@@ -51,7 +51,7 @@ def convolve(
     digits: int,
     operation: str,
 ) -> Tensor:
-    """`Backend.convolve`."""
+    """`Convolutions.convolve`."""
     n, (groups, per, k), length = planes.shape[0], weight.shape, size[0] * size[1]
     values: Array = weight.detach().contiguous().numpy().reshape(groups * per, k)
     cut = np.empty((groups * per, digits * k), np.int8)
@@ -81,7 +81,7 @@ def convolve(
 
 
 def weight_gradient(grad: Tensor, x: Tensor, shape: Sequence[int], g: Geometry, digits: int) -> Tensor:
-    """`Backend.weight_gradient`."""
+    """`Convolutions.weight_gradient`."""
     n, c = x.shape[:2]
     o, size, taps = grad.shape[1], (grad.shape[2], grad.shape[3]), (shape[2], shape[3])
     per_o, per_c, length = o // g.groups, c // g.groups, size[0] * size[1]

@@ -40,14 +40,14 @@ def _square_root(x: torch.Tensor) -> torch.Tensor:
 
 
 def fmod(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """`Backend.fmod`."""
+    """`Elementwise.fmod`."""
     out = torch.empty(a.shape)
     loops.fmod(_flat(a), _flat(b), out.numpy().reshape(-1))
     return out
 
 
 def power(x: torch.Tensor, y: torch.Tensor | float) -> torch.Tensor:
-    """`Backend.power`: in binary64, rounded once."""
+    """`Elementwise.power`: in binary64, rounded once."""
     if isinstance(y, torch.Tensor):
         shape = np.broadcast_shapes(x.shape, y.shape)
         x, exponents = x.expand(shape), _flat(y.expand(shape))

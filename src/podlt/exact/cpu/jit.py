@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
-import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -45,28 +44,7 @@ def _pointer(typing_context: Any, address: Any) -> Any:
 
 
 @inlined
-def float32_at(address: int, count: int) -> Array:
-    """Inside a kernel: the float32 (count,) that lie at an address, for loops over any number of arrays."""
-    found: Array = numba.carray(_pointer(address), count, np.float32)  # type: ignore[attr-defined, call-arg]
-    return found
-
-
-@inlined
-def int8_at(address: int, count: int) -> Array:
-    """As `float32_at`, for int8."""
-    found: Array = numba.carray(_pointer(address), count, np.int8)  # type: ignore[attr-defined, call-arg]
-    return found
-
-
-@inlined
-def int32_at(address: int, count: int) -> Array:
-    """As `float32_at`, for int32."""
-    found: Array = numba.carray(_pointer(address), count, np.int32)  # type: ignore[attr-defined, call-arg]
-    return found
-
-
-@inlined
-def int64_at(address: int, count: int) -> Array:
-    """As `float32_at`, for int64."""
-    found: Array = numba.carray(_pointer(address), count, np.int64)  # type: ignore[attr-defined, call-arg]
+def array_at(address: int, count: int, dtype: Any) -> Array:
+    """Inside a kernel: the values (count,) that lie at an address, for loops over any number of arrays."""
+    found: Array = numba.carray(_pointer(address), count, dtype)  # type: ignore[attr-defined, call-arg]
     return found

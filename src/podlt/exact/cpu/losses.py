@@ -14,7 +14,7 @@ Tensor = torch.Tensor
 
 
 def picked(x: Tensor, target: Tensor, ignore: int, operation: str) -> tuple[Tensor, Tensor]:
-    """`Backend.picked`, in one pass that writes nothing but the sum and the count."""
+    """`Likelihoods.picked`, in one pass that writes nothing but the sum and the count."""
     (m, n), out = x.shape, torch.empty(2)
     if target.shape != (m,):
         raise ValueError(f"{operation}: expected {m} classes, got {tuple(target.shape)}")
@@ -27,7 +27,7 @@ def picked(x: Tensor, target: Tensor, ignore: int, operation: str) -> tuple[Tens
 
 
 def spread(values: Tensor, target: Tensor, shape: Sequence[int], ignore: int, operation: str) -> Tensor:
-    """`Backend.spread`, in one pass."""
+    """`Likelihoods.spread`, in one pass."""
     (m, n), out = shape, torch.empty(tuple(shape))
     each = values.numel() != 1 or m == 1
     if target.shape != (m,) or values.numel() not in (1, m):

@@ -7,7 +7,7 @@ import torch
 
 from podlt.exact.constants import Array, NonFiniteError, sum_bits
 from podlt.exact.cpu import scratch
-from podlt.exact.cpu.kernels import elementary, norms
+from podlt.exact.cpu.kernels import norms
 from podlt.exact.cpu.scratch import address
 
 Tensor = torch.Tensor
@@ -20,7 +20,7 @@ def _array(x: Tensor | None) -> Array:
 
 
 def softmax(x: Tensor, dim: int, logarithm: bool, operation: str) -> Tensor:
-    """`Backend.softmax`."""
+    """`Norms.softmax`."""
     values = _lines(x, dim)
     out = torch.empty(values.shape)
     if values.numel():
@@ -32,7 +32,7 @@ def softmax(x: Tensor, dim: int, logarithm: bool, operation: str) -> Tensor:
 
 
 def softmax_backward(grad: Tensor, y: Tensor, dim: int, logarithm: bool, operation: str) -> Tensor:
-    """`Backend.softmax_backward`."""
+    """`Norms.softmax_backward`."""
     given, values = _lines(grad, dim), _lines(y, dim)
     if given.shape != values.shape:
         raise ValueError(f"{operation}: expected a gradient of shape {tuple(y.shape)}, got {tuple(grad.shape)}")
@@ -49,7 +49,7 @@ def softmax_backward(grad: Tensor, y: Tensor, dim: int, logarithm: bool, operati
 def layer_norm(
     rows: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, operation: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`Backend.layer_norm`."""
+    """`Norms.layer_norm`."""
     (m, n), out = rows.shape, torch.empty(rows.shape)
     stats = torch.empty((2, m))
     scale, shift = _array(weight).reshape(-1), _array(bias).reshape(-1)
@@ -61,7 +61,7 @@ def layer_norm(
 def layer_norm_backward(
     grad: Tensor, rows: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, operation: str
 ) -> tuple[Tensor, Tensor]:
-    """`Backend.layer_norm_backward`; the terms are scratch memory."""
+    """`Norms.layer_norm_backward`; the terms are scratch memory."""
     out = torch.empty(rows.shape)
     stats = np.stack([_array(mean).reshape(-1), _array(rstd).reshape(-1)])
     terms = scratch.take("norm terms", tuple(rows.shape), np.float32)
@@ -74,7 +74,7 @@ def layer_norm_backward(
 def batch_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, operation: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`Backend.batch_norm`."""
+    """`Norms.batch_norm`."""
     values, out = _channels(x), torch.empty(x.shape)
     stats, count = np.empty((3, x.shape[1]), np.float32), values.shape[0] * values.shape[2]
     scale, shift = _affine(weight, bias, x.shape[1])
@@ -85,20 +85,8 @@ def batch_norm(
     return out, torch.from_numpy(stats[0]), unbiased, torch.from_numpy(stats[2])
 
 
-def mixed(old: Tensor, new: Tensor, keep: float, take: float) -> Tensor:
-    """`Backend.mixed`, in NumPy: of so few values torch's calls take longer."""
-    return torch.from_numpy(np.float32(keep) * _array(old) + np.float32(take) * _array(new))
-
-
-def inverse_deviation(variance: Tensor, eps: float) -> Tensor:
-    """`Backend.inverse_deviation`."""
-    out = torch.empty(variance.shape)
-    elementary.unary(elementary.RSQRT, _array(variance) + np.float32(eps), out.numpy())
-    return out
-
-
 def channel_normalise(x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """`Backend.channel_normalise`."""
+    """`Norms.channel_normalise`."""
     values, out = _channels(x), torch.empty(x.shape)
     affine = _affine(weight, bias, x.shape[1])
     norms.channel_normalise(values, _array(mean), _array(rstd), *affine, out.numpy().reshape(values.shape))
@@ -108,7 +96,7 @@ def channel_normalise(x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | No
 def batch_norm_backward(
     grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, training: bool, operation: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`Backend.batch_norm_backward`."""
+    """`Norms.batch_norm_backward`."""
     values, out = _channels(x), torch.empty(x.shape)
     given = _channels(grad), values, _array(mean), _array(rstd), _affine(weight, None, x.shape[1])[0]
     bits, sums = sum_bits(values.shape[0] * values.shape[2]), np.empty((2, x.shape[1]), np.float32)

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from podlt.exact.aten.geometry import Pair
 from podlt.exact.constants import Array, NonFiniteError
 from podlt.exact.cpu.kernels import pooling
+from podlt.exact.geometry import Pair
 
 
 def max_pool(
     x: torch.Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, size: Pair
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`Backend.max_pool`."""
+    """`Pooling.max_pool`."""
     values: Array = x.detach().contiguous().numpy().reshape(-1, x.shape[-2], x.shape[-1])
     out = torch.empty((*x.shape[:-2], *size))
     index = torch.empty(out.shape, dtype=torch.int64)
@@ -28,7 +28,7 @@ def max_pool(
 def max_pool_backward(
     grad: torch.Tensor, index: torch.Tensor, shape: Sequence[int], bits: int, operation: str
 ) -> torch.Tensor:
-    """`Backend.max_pool_backward`."""
+    """`Pooling.max_pool_backward`."""
     out = torch.empty(tuple(shape))
     sums = out.numpy().reshape(-1, shape[-2] * shape[-1])
     values: Array = grad.detach().contiguous().numpy().reshape(len(sums), -1)

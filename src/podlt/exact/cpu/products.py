@@ -46,7 +46,7 @@ def mm(
     operation: str = "mm",
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """`Backend.mm`.
+    """`Products.mm`.
 
     Args:
         out: float32 (m, n), contiguous: takes the product, and is returned.
@@ -68,7 +68,7 @@ def mm(
 
 
 def bmm(a: torch.Tensor, b: torch.Tensor, digits: int, operation: str = "bmm") -> torch.Tensor:
-    """`Backend.bmm`."""
+    """`Products.bmm`."""
     (batches, m, k), n = a.shape, b.shape[2]
     if k == 0:
         return torch.zeros((batches, m, n))

@@ -19,7 +19,7 @@ _nothing = np.empty((0, 0), np.float32)
 
 
 def total(x: torch.Tensor, dims: Sequence[int] | None, keepdim: bool, operation: str = "sum") -> torch.Tensor:
-    """`Backend.total`."""
+    """`Sums.total`."""
     plan = _plan(x.shape, None if dims is None else tuple(dims), keepdim)
     if not x.numel():
         return torch.zeros(plan.shape)
@@ -72,7 +72,7 @@ def _plan(shape: tuple[int, ...], dims: tuple[int, ...] | None, keepdim: bool) -
 
 
 def cumulative(x: torch.Tensor, dim: int) -> torch.Tensor:
-    """`Backend.cumulative`."""
+    """`Sums.cumulative`."""
     out = torch.empty(x.shape)
     if x.numel():
         dim = dim % x.ndim if x.ndim else 0
@@ -86,7 +86,7 @@ def cumulative(x: torch.Tensor, dim: int) -> torch.Tensor:
 def scatter_rows(
     base: torch.Tensor | None, index: torch.Tensor, x: torch.Tensor, rows: int, operation: str
 ) -> torch.Tensor:
-    """`Backend.scatter_rows`."""
+    """`Sums.scatter_rows`."""
     places: Array = index.detach().contiguous().numpy().reshape(-1)
     if len(places) and int(places.max()) >= rows:
         raise IndexError(f"{operation}: expected indices below {rows}, got {int(places.max())}")

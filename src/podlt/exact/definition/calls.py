@@ -15,25 +15,10 @@ from podlt.exact.definition import layers as steps
 from podlt.exact.definition.elementary import power, rsqrt
 from podlt.exact.definition.products import exact_sum, exponent_of, mm
 from podlt.exact.definition.selection import extremum
-from podlt.exact.definition.structure import scaled
+from podlt.exact.definition.structure import rows_over, scaled, shaped
 
 Dims = Sequence[int] | None
 Triple = tuple[Array | None, Array | None, Array | None]
-
-
-def rows_over(x: Array, dims: Dims) -> tuple[Array, list[int]]:
-    """What lies along `dims` (none: all) as rows, and those dimensions."""
-    axes = sorted({d % x.ndim for d in dims}) if dims and x.ndim else list(range(x.ndim))
-    remaining = [d for d in range(x.ndim) if d not in axes]
-    count = int(np.prod([x.shape[d] for d in remaining], dtype=np.int64))
-    length = int(np.prod([x.shape[d] for d in axes], dtype=np.int64))
-    return x.transpose(*remaining, *axes).reshape(count, length), axes
-
-
-def shaped(found: Array, x: Array, axes: list[int], keepdim: bool) -> Array:
-    """One value a row of `rows_over`, in the shape that is left of `x`."""
-    sizes = [1 if d in axes else n for d, n in enumerate(x.shape) if keepdim or d not in axes]
-    return np.asarray(found).reshape(sizes)
 
 
 def total(x: Array, dims: Dims = None, keepdim: bool = False) -> Array:

@@ -16,7 +16,7 @@ from podlt.exact.constants import Array, NanError, NonFiniteError
 from podlt.exact.definition.elementary import exp, log
 from podlt.exact.definition.pooling import scatter_sum
 from podlt.exact.definition.products import exact_sum, exponent_of
-from podlt.exact.definition.structure import gather, scaled
+from podlt.exact.definition.structure import gather, rows_over, scaled, shaped
 
 Line = Callable[[Array], Array]
 
@@ -134,13 +134,8 @@ def logsumexp(x: Array, dims: Sequence[int], keepdim: bool = False) -> Array:
     ordered(x, "logsumexp")
     if (x == np.inf).any():
         raise NonFiniteError("logsumexp")
-    axes = sorted({d % x.ndim for d in dims}) if dims and x.ndim else list(range(x.ndim))
-    remaining = [d for d in range(x.ndim) if d not in axes]
-    n = int(np.prod([x.shape[d] for d in axes], dtype=np.int64))
-    shape = [x.shape[d] for d in remaining]
-    rows = x.transpose(*remaining, *axes).reshape(int(np.prod(shape, dtype=np.int64)), n)
-    out = np.array([_log_of_sum(row) for row in rows], np.float32)
-    return out.reshape([1 if d in axes else x.shape[d] for d in range(x.ndim)] if keepdim else shape)
+    rows, axes = rows_over(x, dims)
+    return shaped(np.array([_log_of_sum(row) for row in rows], np.float32), x, axes, keepdim)
 
 
 def scatter(x: Array, dim: int, index: Array, source: Array | float) -> Array:

@@ -223,5 +223,20 @@ def gather(x: Array, dim: int, index: Array) -> Array:
     return out
 
 
+def rows_over(x: Array, dims: Sequence[int] | None) -> tuple[Array, list[int]]:
+    """What lies along `dims` (none: all) as rows, and those dimensions."""
+    axes = sorted({d % x.ndim for d in dims}) if dims and x.ndim else list(range(x.ndim))
+    kept = [d for d in range(x.ndim) if d not in axes]
+    count = int(np.prod([x.shape[d] for d in kept], dtype=np.int64))
+    length = int(np.prod([x.shape[d] for d in axes], dtype=np.int64))
+    return x.transpose(*kept, *axes).reshape(count, length), axes
+
+
+def shaped(found: Array, x: Array, axes: list[int], keepdim: bool) -> Array:
+    """One value a row of `rows_over`, in the shape that is left of `x`."""
+    sizes = [1 if d in axes else n for d, n in enumerate(x.shape) if keepdim or d not in axes]
+    return np.asarray(found).reshape(sizes)
+
+
 def _zeros(x: Array, negative: Array) -> Array:
     return np.where(x == 0, np.where(negative, np.float32(-0.0), np.float32(0.0)), x)

@@ -26,7 +26,8 @@ class Family(Enum):
 
     ELEMENTWISE = auto()  # computes each element from one of each argument
     VIEW = auto()  # its results lie in the memory of its first argument
-    STRUCTURE = auto()  # moves, selects and orders values
+    STRUCTURE = auto()  # moves values, as torch does it on every device
+    PLACE = auto()  # orders values, or reads and writes at given places
     FACTORY = auto()  # makes a tensor from numbers alone
     REDUCTION = auto()  # makes one value of several, by exact sums and by extremes
     PRODUCT = auto()  # sums products; its definition takes `digits`
@@ -68,7 +69,7 @@ class Row:
             yield tuple(_made(item) for item in sample if item is not options), options
 
 
-elementwise, view, structure, factory, reduction, product = (partial(Row, family) for family in Family)
+elementwise, view, structure, place, factory, reduction, product = (partial(Row, family) for family in Family)
 
 
 def _made(item: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from podlt.exact.geometry import Geometry, pair, pooled_length
 from podlt.exact.operations.types import (
     Given,
     Rule,
@@ -81,10 +82,8 @@ def _convolved(values: Any, weight: Any, settings: Given) -> Shape | None:
     (lines, channels, *image), (outputs, share, *kernel) = values[1], weight[1]
     if 0 in (*values[1], *weight[1]) or share * groups != channels or outputs % groups:
         return None
-    sizes = [
-        (size + 2 * pad - apart * (reach - 1) - 1) // step + 1
-        for size, reach, step, pad, apart in zip(image, kernel, stride, padding, dilation, strict=True)
-    ]
+    g = Geometry(pair(stride), pair(padding), pair(dilation), groups)
+    sizes = g.output(pair(image), pair(kernel))
     return (lines, outputs, *sizes) if min(sizes) >= 1 else None
 
 
@@ -122,7 +121,7 @@ def _pooled(values: Any, kernel: Any, stride: Any) -> Shape | None:
         or not are_wholes(stride, 2, 1)
     ):
         return None
-    sizes = [(size - reach) // step + 1 for size, reach, step in zip(values[1][2:], kernel, stride, strict=True)]
+    sizes = [pooled_length(n, k, s, 0, 1, False) for n, k, s in zip(values[1][2:], kernel, stride, strict=True)]
     return (*values[1][:2], *sizes) if min(sizes) >= 1 else None
 
 

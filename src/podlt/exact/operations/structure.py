@@ -8,7 +8,7 @@ import torch
 from podlt.exact.definition import selection
 from podlt.exact.definition import structure as d
 from podlt.exact.operations import rules
-from podlt.exact.operations.row import Sample, factory, structure, view
+from podlt.exact.operations.row import Sample, factory, place, structure, view
 from podlt.exact.samples import ORDERED, const, empty, floats, ints, of, tied
 
 _SAME = "f32[*s] -> f32[*s]"
@@ -90,9 +90,9 @@ ROWS = (
     factory("arange.default", d.arange, [(5,), (5, {"dtype": torch.float32})], rules.arange),
     factory("arange.start", d.arange, [(-2, 9)]),
     factory("arange.start_step", d.arange, [(9, -3, -2), (0.1, 30.0, 0.7), (0, 64, 2, {"dtype": torch.float32})]),
-    structure("gather.default", d.gather, [(_cube, 1, _places)]),
-    structure("scatter.value", selection.scatter, [(_cube, 1, ints(126, 0, 4, 2, 3, 2), -0.0)]),
-    structure(
+    place("gather.default", d.gather, [(_cube, 1, _places)]),
+    place("scatter.value", selection.scatter, [(_cube, 1, ints(126, 0, 4, 2, 3, 2), -0.0)]),
+    place(
         "scatter.src",
         selection.scatter,
         [
@@ -100,11 +100,11 @@ ROWS = (
             (_cube, 0, of(empty(0, 4, 2), lambda x: x.long()), _cube),
         ],
     ),
-    structure("scatter_add.default", selection.scatter_add, [(_cube, 1, _places, floats(128, 2, 6, 2))]),
-    structure("index_add.default", selection.index_add, [(_cube, 0, _rows, _slabs, {"alpha": 0.3})], in_programs=False),
-    structure("index.Tensor", selection.at, [(_cube, [_rows]), (_cube, [None, ints(126, -4, 4, 2, 2)])]),
-    structure("index_select.default", lambda x, dim, index: np.take(x, index, dim), [(_cube, 0, _rows)]),
-    structure(
+    place("scatter_add.default", selection.scatter_add, [(_cube, 1, _places, floats(128, 2, 6, 2))]),
+    place("index_add.default", selection.index_add, [(_cube, 0, _rows, _slabs, {"alpha": 0.3})], in_programs=False),
+    place("index.Tensor", selection.at, [(_cube, [_rows]), (_cube, [None, ints(126, -4, 4, 2, 2)])]),
+    place("index_select.default", lambda x, dim, index: np.take(x, index, dim), [(_cube, 0, _rows)]),
+    place(
         "index_put.default",
         selection.index_put,
         [
@@ -113,23 +113,23 @@ ROWS = (
             (_cube, [None, const([1, 3])], const(0.3)),
         ],
     ),
-    structure(
+    place(
         "embedding.default",
         lambda weight, index: weight[index],
         [(floats(131, 6, 3), _words)],
         "f32[rows n] i64[*s] -> f32[*s n]",
     ),
-    structure(
+    place(
         "embedding_dense_backward.default",
         selection.embedding_backward,
         [(_embedded, _words, 6, padding, False) for padding in (2, -1)],
     ),
-    structure(
+    place(
         "argmax.default",
         selection.argmax,
         [(x, *rest) for x, dim in ORDERED for rest in ((dim,), (dim, True), ())],
     ),
-    structure(
+    place(
         "sort.default",
         selection.sort,
         [
@@ -138,7 +138,7 @@ ROWS = (
             (empty(0, 3), 1),
         ],
     ),
-    structure(
+    place(
         "topk.default",
         selection.topk,
         [
@@ -147,6 +147,6 @@ ROWS = (
             (tied(200, 3, 40, 2), 0, 1),
         ],
     ),
-    structure("max.dim", lambda x, dim, keepdim=False: selection.extreme(x, dim, keepdim, 1, "max"), _EXTREMES),
-    structure("min.dim", lambda x, dim, keepdim=False: selection.extreme(x, dim, keepdim, -1, "min"), _EXTREMES),
+    place("max.dim", lambda x, dim, keepdim=False: selection.extreme(x, dim, keepdim, 1, "max"), _EXTREMES),
+    place("min.dim", lambda x, dim, keepdim=False: selection.extreme(x, dim, keepdim, -1, "min"), _EXTREMES),
 )

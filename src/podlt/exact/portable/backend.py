@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import ClassVar
+from functools import cache, partial
 
 import torch
 
-from podlt.exact.aten.backend import Operation, Tensor
+from podlt.exact.aten.backend import Backend, Operation, Tensor
+from podlt.exact.aten.table import aten_table
 from podlt.exact.aten.tensors import as_float
 from podlt.exact.portable import convolution, elementary, losses, normalise, pooling, products, reduce, selection
-from podlt.exact.portable.bits import check_places
+from podlt.exact.portable.devices import PORTABLE, torch_device
 
 Function = Callable[[Tensor], Tensor]
 _NAMES = "exp log log1p expm1 tanh sigmoid log2 erf erfc atan rsqrt silu gelu gelu_tanh"
@@ -37,48 +36,31 @@ def _of_gradient(slope: Function) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda grad, x: grad * slope(x)
 
 
-@dataclass(frozen=True)
-class PortableBackend:
-    """`aten.backend.Backend` on one device.
+@cache
+def backend(digits: int, device: torch.device) -> Backend:
+    """The primitives on one device."""
+    return Backend(
+        device=device,
+        digits=digits,
+        native={},
+        functions={name: _of_floats(run) for name, run in _FUNCTIONS.items()},
+        slopes={name: _of_gradient(slope) for name, slope in _SLOPES.items()},
+        elementwise=elementary,
+        sums=reduce,
+        products=products,
+        convolutions=convolution,
+        norms=normalise,
+        pooling=pooling,
+        losses=losses,
+        selection=selection,
+    )
 
-    Args:
-        digits: into how many 7-bit digits products cut their operands.
-        device: where it computes.
+
+@cache
+def table(digits: int, device: str = PORTABLE) -> Mapping[str, Operation]:
+    """`aten_table` of this backend, on a device that `torch_device` names.
+
+    Raises:
+        UsageError: `digits` is none of 1, 2 and 3, or there is no such device.
     """
-
-    digits: int
-    device: torch.device
-    native: ClassVar[Mapping[str, Operation]] = {}
-    functions: ClassVar[Mapping[str, Function]] = {name: _of_floats(run) for name, run in _FUNCTIONS.items()}
-    slopes: ClassVar[Mapping[str, Callable[[Tensor, Tensor], Tensor]]] = {
-        name: _of_gradient(slope) for name, slope in _SLOPES.items()
-    }
-
-    power = staticmethod(elementary.power)
-    fmod = staticmethod(elementary.fmod)
-    check_places = staticmethod(check_places)
-    total = staticmethod(reduce.total)
-    cumulative = staticmethod(reduce.cumulative)
-    scatter_rows = staticmethod(reduce.scatter_rows)
-    mm = staticmethod(products.mm)
-    bmm = staticmethod(products.bmm)
-    cut_samples = staticmethod(convolution.cut_samples)
-    spaced = staticmethod(convolution.spaced)
-    convolve = staticmethod(convolution.convolve)
-    weight_gradient = staticmethod(convolution.weight_gradient)
-    softmax = staticmethod(normalise.softmax)
-    softmax_backward = staticmethod(normalise.softmax_backward)
-    layer_norm = staticmethod(normalise.layer_norm)
-    layer_norm_backward = staticmethod(normalise.layer_norm_backward)
-    batch_norm = staticmethod(normalise.batch_norm)
-    mixed = staticmethod(normalise.mixed)
-    inverse_deviation = staticmethod(normalise.inverse_deviation)
-    channel_normalise = staticmethod(normalise.channel_normalise)
-    batch_norm_backward = staticmethod(normalise.batch_norm_backward)
-    max_pool = staticmethod(pooling.max_pool)
-    max_pool_backward = staticmethod(pooling.max_pool_backward)
-    picked = staticmethod(losses.picked)
-    spread = staticmethod(losses.spread)
-    sort = staticmethod(selection.sort)
-    first = staticmethod(selection.first)
-    extreme = staticmethod(selection.extreme)
+    return aten_table(backend(digits, torch_device(device)))

@@ -51,12 +51,6 @@ def rounded(total: Tensor, e: Tensor) -> Tensor:
     return (total.double() * power64(e)).float()
 
 
-def check_places(index: Tensor, size: int, operation: str, least: int = 0) -> None:
-    """`Backend.check_places`: on CUDA an index beyond its tensor is an assertion that ends the process."""
-    if index.numel() and (int(index.min()) < least or int(index.max()) >= size):
-        raise IndexError(f"{operation}: expected indices from {least} to {size - 1}, got others")
-
-
 def from_order_keys(keys: Tensor) -> Tensor:
     """The float32 values of `aten.tensors.order_keys`."""
     return (keys ^ ((keys >> 31) & _MAGNITUDE)).view(torch.float32)

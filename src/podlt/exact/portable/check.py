@@ -10,8 +10,8 @@ import torch
 
 from podlt.exact import conformance
 from podlt.exact.aten.backend import Operation
+from podlt.exact.portable.backend import table
 from podlt.exact.portable.devices import CPU, torch_device
-from podlt.exact.portable.table import table
 
 
 def check(device: str) -> conformance.Report:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from podlt.exact.aten.geometry import Geometry, Pair, apart
+from podlt.exact.geometry import Geometry, Pair, apart
 from podlt.exact.portable.bits import Tensor
 from podlt.exact.portable.products import cut_exponents, cut_planes, level_sum, padded_rows, padded_terms, scaled
 
@@ -18,7 +18,7 @@ _LAYOUT_TERMS = (2, 3, 4, 1, 0, 5, 6)  # (c, kh, kw | s, n, oh, ow)
 
 
 def cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> tuple[Tensor, Tensor]:
-    """`Backend.cut_samples`: most significant digit first."""
+    """`Convolutions.cut_samples`: most significant digit first."""
     n, c, h, w = x.shape
     values = x.reshape(n, groups, c // groups, h, w)
     if not x.numel():
@@ -29,7 +29,7 @@ def cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> tuple[Te
 
 
 def spaced(planes: Tensor, stride: Pair) -> Tensor:
-    """`Backend.spaced`."""
+    """`Convolutions.spaced`."""
     shape = *planes.shape[:-2], *apart((planes.shape[-2], planes.shape[-1]), stride)
     out = torch.zeros(shape, dtype=torch.int8, device=planes.device)
     out[..., :: stride[0], :: stride[1]] = planes
@@ -47,7 +47,7 @@ def convolve(
     digits: int,
     operation: str,
 ) -> Tensor:
-    """`Backend.convolve`."""
+    """`Convolutions.convolve`."""
     n, (groups, per, k), length = planes.shape[0], weight.shape, size[0] * size[1]
     out = torch.zeros((n, groups, per, length), device=planes.device)
     if weight.numel():
@@ -66,7 +66,7 @@ def convolve(
 
 
 def weight_gradient(grad: Tensor, x: Tensor, shape: Sequence[int], g: Geometry, digits: int) -> Tensor:
-    """`Backend.weight_gradient`."""
+    """`Convolutions.weight_gradient`."""
     n, c, o = x.shape[0], x.shape[1], grad.shape[1]
     size, taps = (grad.shape[2], grad.shape[3]), (shape[2], shape[3])
     per_o, per_c, length = o // g.groups, c // g.groups, size[0] * size[1]

@@ -199,7 +199,7 @@ def wave(x: Tensor, quarters: int) -> Tensor:
 
 
 def power(x: Tensor, y: Tensor | float) -> Tensor:
-    """`Backend.power`, in binary64 and rounded once; see `definition.elementary.power`."""
+    """`Elementwise.power`, in binary64 and rounded once; see `definition.elementary.power`."""
     y = y if isinstance(y, Tensor) else number(y, x)
     shape = np.broadcast_shapes(x.shape, y.shape)
     a, b = x.double().expand(shape), y.double().expand(shape)
@@ -278,7 +278,7 @@ def atan(x: Tensor) -> Tensor:
 
 
 def fmod(a: Tensor, b: Tensor) -> Tensor:
-    """`Backend.fmod`, as long division of whole mantissas."""
+    """`Elementwise.fmod`, as long division of whole mantissas."""
     x, y = a.abs(), b.abs()
     (mx, ex), (my, ey) = _mantissa(x), _mantissa(y)
     low = torch.minimum(ex, ey)

@@ -12,7 +12,7 @@ from podlt.exact.portable.reduce import total
 
 
 def softmax(x: Tensor, dim: int, logarithm: bool, operation: str) -> Tensor:
-    """`Backend.softmax`."""
+    """`Norms.softmax`."""
     if not x.numel():
         return torch.empty(x.shape, device=x.device)
     largest = from_order_keys(order_keys(x).amax(dim=dim, keepdim=True))
@@ -27,7 +27,7 @@ def softmax(x: Tensor, dim: int, logarithm: bool, operation: str) -> Tensor:
 
 
 def softmax_backward(grad: Tensor, y: Tensor, dim: int, logarithm: bool, operation: str) -> Tensor:
-    """`Backend.softmax_backward`."""
+    """`Norms.softmax_backward`."""
     if not y.numel():
         return torch.empty(y.shape, device=y.device)
     if logarithm:
@@ -38,11 +38,11 @@ def softmax_backward(grad: Tensor, y: Tensor, dim: int, logarithm: bool, operati
 def layer_norm(
     rows: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, operation: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`Backend.layer_norm`."""
+    """`Norms.layer_norm`."""
     count = number(rows.shape[1], rows)
     mean = torch.div(total(rows, [1], True, operation), count)
     d = rows - mean
-    rstd = inverse_deviation(torch.div(total(d * d, [1], True, operation), count), eps)
+    rstd = rsqrt(torch.div(total(d * d, [1], True, operation), count) + eps)
     out = d * rstd
     if weight is not None:
         out = out * weight.reshape(1, -1)
@@ -54,7 +54,7 @@ def layer_norm(
 def layer_norm_backward(
     grad: Tensor, rows: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, operation: str
 ) -> tuple[Tensor, Tensor]:
-    """`Backend.layer_norm_backward`."""
+    """`Norms.layer_norm_backward`."""
     count = number(rows.shape[1], rows)
     rstd = rstd.reshape(-1, 1)
     h = (rows - mean.reshape(-1, 1)) * rstd
@@ -67,30 +67,20 @@ def layer_norm_backward(
 def batch_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, operation: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`Backend.batch_norm`."""
+    """`Norms.batch_norm`."""
     values = _channels(x)
     terms = values.shape[0] * values.shape[2]
     count = number(terms, x)
     mean = torch.div(total(values, [0, 2], False, operation), count)
     d = values - mean[:, None]
     squares = total(d * d, [0, 2], False, operation)
-    rstd = inverse_deviation(torch.div(squares, count), eps)
+    rstd = rsqrt(torch.div(squares, count) + eps)
     unbiased = torch.div(squares, number(max(terms - 1, 1), x))
     return channel_normalise(x, mean, rstd, weight, bias), mean, unbiased, rstd
 
 
-def mixed(old: Tensor, new: Tensor, keep: float, take: float) -> Tensor:
-    """`Backend.mixed`."""
-    return old * keep + new * take
-
-
-def inverse_deviation(variance: Tensor, eps: float) -> Tensor:
-    """`Backend.inverse_deviation`."""
-    return rsqrt(variance + eps)
-
-
 def channel_normalise(x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """`Backend.channel_normalise`; without a weight and a bias, by 1 and 0."""
+    """`Norms.channel_normalise`; without a weight and a bias, by 1 and 0."""
     out = ((_channels(x) - mean[:, None]) * rstd[:, None]) * (1.0 if weight is None else weight[:, None])
     return (out + (0.0 if bias is None else bias[:, None])).reshape(x.shape)
 
@@ -98,7 +88,7 @@ def channel_normalise(x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | No
 def batch_norm_backward(
     grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, training: bool, operation: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`Backend.batch_norm_backward`."""
+    """`Norms.batch_norm_backward`."""
     values, g = _channels(x), _channels(grad)
     h = (values - mean[:, None]) * rstd[:, None]
     d_weight, d_bias = total(g * h, [0, 2], False, operation), total(g, [0, 2], False, operation)

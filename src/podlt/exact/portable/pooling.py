@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch.nn.functional import pad
 
-from podlt.exact.aten.geometry import Pair
+from podlt.exact.geometry import Pair
 from podlt.exact.portable.bits import Tensor, exponents, magnitudes, rounded, units
 
 
 def max_pool(x: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, size: Pair) -> tuple[Tensor, Tensor]:
-    """`Backend.max_pool`."""
+    """`Pooling.max_pool`."""
     k, s, p, d = kernel, stride, padding, dilation
     h, w = x.shape[-2:]
     more = [max((size[i] - 1) * s[i] + d[i] * (k[i] - 1) + 1 - (h, w)[i] - p[i], 0) for i in (0, 1)]
@@ -32,7 +32,7 @@ def max_pool(x: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pai
 
 
 def max_pool_backward(grad: Tensor, index: Tensor, shape: Sequence[int], bits: int, operation: str) -> Tensor:
-    """`Backend.max_pool_backward`."""
+    """`Pooling.max_pool_backward`."""
     area = shape[-2] * shape[-1]
     planes = math.prod(shape) // area
     values, places = grad.reshape(planes, -1), index.reshape(planes, -1)

@@ -108,13 +108,13 @@ def cut_rows(x: Tensor, digits: int, operation: str, last_first: bool) -> tuple[
 
 
 def mm(a: Tensor, b: Tensor, digits: int, bias: Tensor | None = None, operation: str = "mm") -> Tensor:
-    """`Backend.mm`."""
+    """`Products.mm`."""
     out = bmm(a.unsqueeze(0), b.unsqueeze(0), digits, operation).squeeze(0)
     return out if bias is None else out + bias
 
 
 def bmm(a: Tensor, b: Tensor, digits: int, operation: str = "bmm") -> Tensor:
-    """`Backend.bmm`."""
+    """`Products.bmm`."""
     batches, m, k = a.shape
     n = b.shape[2]
     if k == 0:

@@ -13,7 +13,7 @@ from podlt.exact.portable.bits import Tensor, exponents, magnitudes, rounded, un
 
 
 def total(x: Tensor, dims: Sequence[int] | None, keepdim: bool, operation: str = "sum") -> Tensor:
-    """`Backend.total`."""
+    """`Sums.total`."""
     reduced = normal_dims(dims, x.ndim)
     if not x.numel():
         shape = [1 if d in reduced else n for d, n in enumerate(x.shape) if keepdim or d not in reduced]
@@ -25,7 +25,7 @@ def total(x: Tensor, dims: Sequence[int] | None, keepdim: bool, operation: str =
 
 
 def cumulative(x: Tensor, dim: int) -> Tensor:
-    """`Backend.cumulative`."""
+    """`Sums.cumulative`."""
     if not x.numel():
         return torch.empty(x.shape, device=x.device)
     n = x.shape[dim] if x.ndim else 1
@@ -34,7 +34,7 @@ def cumulative(x: Tensor, dim: int) -> Tensor:
 
 
 def scatter_rows(base: Tensor | None, index: Tensor, x: Tensor, rows: int, operation: str) -> Tensor:
-    """`Backend.scatter_rows`: integers are added, so the order of a device's atomic additions is of no matter."""
+    """`Sums.scatter_rows`: integers are added, so the order of a device's atomic additions is of no matter."""
     if len(index) and int(index.max()) >= rows:
         raise IndexError(f"{operation}: expected indices below {rows}, got {int(index.max())}")
     given = [t for t in (x, base) if t is not None and t.numel()]

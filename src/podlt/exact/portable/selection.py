@@ -22,13 +22,13 @@ def _keys(x: Tensor) -> Tensor:
 
 
 def sort(x: Tensor, dim: int, descending: bool) -> tuple[Tensor, Tensor]:
-    """`Backend.sort`."""
+    """`Selection.sort`."""
     index = torch.sort(_keys(x), dim=dim, descending=descending, stable=True)[1]
     return (torch.gather(x, dim, index) if x.ndim else x.clone()), index.contiguous()
 
 
 def first(x: Tensor, dim: int, largest: bool) -> Tensor:
-    """`Backend.first`."""
+    """`Selection.first`."""
     keys, n = _keys(x), x.shape[dim]
     best = keys.amax(dim, True) if largest else keys.amin(dim, True)
     places = torch.arange(n, device=x.device).reshape([n if d == dim % x.ndim else 1 for d in range(x.ndim)])
@@ -36,10 +36,16 @@ def first(x: Tensor, dim: int, largest: bool) -> Tensor:
 
 
 def extreme(x: Tensor, dims: list[int], keepdim: bool, largest: bool) -> Tensor:
-    """`Backend.extreme`."""
+    """`Selection.extreme`."""
     of = torch.amax if largest else torch.amin
     if not x.is_floating_point():
         return of(x, dims, keepdim)
     found = from_order_keys(of(order_keys(x), dims, keepdim))
     nan = torch.where(torch.isnan(x), 1, 0).amax(dims, keepdim) == 1
     return torch.where(nan, math.nan, found)
+
+
+def check_places(index: Tensor, size: int, operation: str, least: int = 0) -> None:
+    """`Selection.check_places`: on CUDA an index beyond its tensor is an assertion that ends the process."""
+    if index.numel() and (int(index.min()) < least or int(index.max()) >= size):
+        raise IndexError(f"{operation}: expected indices from {least} to {size - 1}, got others")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from podlt.exact.constants import Array
-from podlt.exact.cpu.jit import float32_at, kernel
+from podlt.exact.cpu.jit import array_at, kernel
 from podlt.exact.cpu.kernels.sums import ROUND64, exponent, is_finite, magnitude, power64, rounded
 
 STRETCH = 4096
@@ -25,7 +25,7 @@ _ROUND64_BITS = np.int64(ROUND64.view(np.int64))
 def _largest(addresses: Array, start: int, count: int) -> np.uint32:
     top = np.uint32(0)
     for u in range(len(addresses)):
-        x = float32_at(addresses[u] + 4 * start, count)
+        x = array_at(addresses[u] + 4 * start, count, np.float32)
         for j in range(count):
             top = max(top, magnitude(x[j]))
     return top
@@ -38,7 +38,7 @@ def _add(addresses: Array, weights: Array, start: int, e: int, divisor: np.float
     scale = power64(-e)
     total[:count] = 0
     for u in range(len(addresses)):
-        x = float32_at(addresses[u] + 4 * start, count)
+        x = array_at(addresses[u] + 4 * start, count, np.float32)
         weight = weights[u]
         if weight == 1:
             for j in range(count):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from podlt.exact.constants import LEAST_EXPONENT, Array
-from podlt.exact.cpu.jit import float32_at, inlined, int8_at, int32_at, int64_at, kernel, scalar
+from podlt.exact.cpu.jit import array_at, inlined, kernel, scalar
 from podlt.exact.cpu.kernels.sums import exponent, is_finite, magnitude, power64
 
 _ROUND32 = np.float32(12582912.0)  # 1.5 * 2**23; its bits are a multiple of 2**21, so digits come out of them unharmed
@@ -142,12 +142,12 @@ def cut_at(
     Addresses, because a small operand is cut sooner than an array is handed over.
     """
     size = batches * rows * columns
-    values, cut = float32_at(x, size), int8_at(planes, digits * size)
+    values, cut = array_at(x, size, np.float32), array_at(planes, digits * size, np.int8)
     if along_rows:
         lines = batches * rows
-        digit_rows, found = cut.reshape((lines, digits * columns)), int64_at(exponents, lines)
-        return cut_rows(values.reshape((lines, columns)), digit_rows, found, digits, reverse)
-    below, found = cut.reshape((batches, digits * rows, columns)), int64_at(exponents, batches * columns)
+        beside, found = cut.reshape((lines, digits * columns)), array_at(exponents, lines, np.int64)
+        return cut_rows(values.reshape((lines, columns)), beside, found, digits, reverse)
+    below, found = cut.reshape((batches, digits * rows, columns)), array_at(exponents, batches * columns, np.int64)
     return cut_columns(
         values.reshape((batches, rows, columns)), below, found.reshape((batches, columns)), digits, reverse
     )
@@ -160,10 +160,10 @@ def combine_at(levels: int, m: int, n: int, k: int, ea: int, eb: int, digits: in
     While the integers of all levels fit an int32 together, and no result can be below the normal float32, converting
     them rounds once, and scaling them is exact: a quarter of the time of binary64.
     """
-    p = int32_at(levels, digits * m * n).reshape((digits, m, n))
-    rows, columns = int64_at(ea, m), int64_at(eb, n)
-    target = float32_at(out, m * n).reshape((m, n))
-    added = float32_at(bias, n if bias != 0 else 0)
+    p = array_at(levels, digits * m * n, np.int32).reshape((digits, m, n))
+    rows, columns = array_at(ea, m, np.int64), array_at(eb, n, np.int64)
+    target = array_at(out, m * n, np.float32).reshape((m, n))
+    added = array_at(bias, n if bias != 0 else 0, np.float32)
     shift = 7 * (digits - 1) - 2 * (7 * digits - 1)
     least, most = np.int64(0), np.int64(0)
     if n > 0:

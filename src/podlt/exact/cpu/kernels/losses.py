@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from podlt.exact.cpu.jit import float32_at, int64_at, kernel
+from podlt.exact.cpu.jit import array_at, kernel
 from podlt.exact.cpu.kernels.sums import exponent, is_finite, magnitude, power64, rounded, units
 
 FINITE, NOT_FINITE, OUTSIDE = range(3)
@@ -25,7 +25,7 @@ def picked_at(x: int, target: int, m: int, n: int, ignore: int, bits: int, loss:
         loss: where the sum lies, float32 (1,), written.
         count: where the number of terms lies, float32 (1,), written.
     """
-    rows, classes = float32_at(x, m * n).reshape((m, n)), int64_at(target, m)
+    rows, classes = array_at(x, m * n, np.float32).reshape((m, n)), array_at(target, m, np.int64)
     top = np.uint32(0)
     for i in range(m):
         c = classes[i]
@@ -41,9 +41,9 @@ def picked_at(x: int, target: int, m: int, n: int, ignore: int, bits: int, loss:
         c = classes[i]
         if c != ignore:
             total += units(-rows[i, c], scale)
-            counted += 1
-    float32_at(loss, 1)[0] = rounded(total, exponent(top) - bits)
-    float32_at(count, 1)[0] = np.float32(counted)
+            kept += 1
+    array_at(loss, 1, np.float32)[0] = rounded(total, exponent(top) - bits)
+    array_at(count, 1, np.float32)[0] = np.float32(kept)
     return FINITE
 
 
@@ -56,8 +56,8 @@ def spread_at(values: int, each: bool, target: int, m: int, n: int, ignore: int,
         target: where int64 (m,) lies.
         out: where float32 (m, n) lies, written.
     """
-    given, classes = float32_at(values, m if each else 1), int64_at(target, m)
-    rows = float32_at(out, m * n).reshape((m, n))
+    given, classes = array_at(values, m if each else 1, np.float32), array_at(target, m, np.int64)
+    rows = array_at(out, m * n, np.float32).reshape((m, n))
     for i in range(m):
         row, c = rows[i], classes[i]
         row[:] = np.float32(0.0)

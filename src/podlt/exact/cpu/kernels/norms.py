@@ -12,7 +12,7 @@ import numpy as np
 
 from podlt.exact.constants import Array
 from podlt.exact.cpu import scalars
-from podlt.exact.cpu.jit import float32_at, kernel
+from podlt.exact.cpu.jit import array_at, kernel
 from podlt.exact.cpu.kernels.sums import exponent, is_finite, magnitude, power64, rounded, units
 
 _INFINITE = np.uint32(0x7F800000)
@@ -28,7 +28,7 @@ def softmax_at(at: int, m: int, n: int, bits: int, logarithm: bool, to: int) -> 
     Returns:
         False where a row has no finite maximum, or a NaN.
     """
-    x, out = float32_at(at, m * n).reshape((m, n)), float32_at(to, m * n).reshape((m, n))
+    x, out = array_at(at, m * n, np.float32).reshape((m, n)), array_at(to, m * n, np.float32).reshape((m, n))
     scale = power64(bits - 1)
     fine = True
     for i in range(m):
@@ -65,8 +65,8 @@ def softmax_at(at: int, m: int, n: int, bits: int, logarithm: bool, to: int) -> 
 def softmax_backward_at(grad_at: int, y_at: int, m: int, n: int, bits: int, logarithm: bool, to: int) -> bool:
     """From the gradients of `softmax_at`'s results to those of its argument; whether all was finite."""
     size, shape = m * n, (m, n)
-    grad, y = float32_at(grad_at, size).reshape(shape), float32_at(y_at, size).reshape(shape)
-    out = float32_at(to, size).reshape(shape)
+    grad, y = array_at(grad_at, size, np.float32).reshape(shape), array_at(y_at, size, np.float32).reshape(shape)
+    out = array_at(to, size, np.float32).reshape(shape)
     worst = np.uint32(0)
     for i in range(m):
         g, row, target = grad[i], y[i], out[i]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from podlt.exact.constants import Array
-from podlt.exact.cpu.jit import float32_at, inlined, kernel
+from podlt.exact.cpu.jit import array_at, inlined, kernel
 
 ROUND64 = np.float64(6755399441055744.0)
 _ROUND64_BITS = np.int64(ROUND64.view(np.int64))
@@ -115,10 +115,10 @@ def sum_columns(x: Array, bits: int, out: Array) -> bool:
 @kernel
 def sum_at(x: int, columns: bool, outer: int, middle: int, inner: int, bits: int, out: int) -> bool:
     """`sum_columns`, or else `sum_blocks`, of the float32 (outer, middle, inner) at an address, to another."""
-    values = float32_at(x, outer * middle * inner).reshape((outer, middle, inner))
+    values = array_at(x, outer * middle * inner, np.float32).reshape((outer, middle, inner))
     if columns:
-        return sum_columns(values, bits, float32_at(out, outer * inner).reshape((outer, inner)))
-    return sum_blocks(values, bits, float32_at(out, middle))
+        return sum_columns(values, bits, array_at(out, outer * inner, np.float32).reshape((outer, inner)))
+    return sum_blocks(values, bits, array_at(out, middle, np.float32))
 
 
 @kernel

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from podlt.errors import UnsupportedError
-from podlt.exact.aten.backend import Tensor
 
 Sizes = Sequence[int]
 Pair = tuple[int, int]
@@ -52,14 +51,14 @@ class Geometry:
         return h, w
 
 
-def geometry(x: Tensor, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> Geometry:
+def geometry(ndim: int, stride: Sizes, padding: Sizes, dilation: Sizes, groups: int) -> Geometry:
     """The geometry that ATen's arguments describe, one dimension as the second of two.
 
     Raises:
-        UnsupportedError: `x` is not (n, c, l) or (n, c, h, w).
+        UnsupportedError: the tensor's `ndim` dimensions are not (n, c, l) or (n, c, h, w).
     """
-    if x.ndim not in (3, 4):
-        raise UnsupportedError(f"convolution: expected one or two dimensions in space, got {x.ndim - 2}")
-    if x.ndim == 3:
+    if ndim not in (3, 4):
+        raise UnsupportedError(f"convolution: expected one or two dimensions in space, got {ndim - 2}")
+    if ndim == 3:
         return Geometry((1, int(stride[0])), (0, int(padding[0])), (1, int(dilation[0])), groups)
     return Geometry(pair(stride), pair(padding), pair(dilation), groups)
