@@ -30,10 +30,10 @@ def _lines(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 def _counted(b: Backend, lines: Tensor, classes: int, ignore: int, operation: str) -> tuple[Tensor, Tensor]:
     """Which targets count, and targets that are safe to look up."""
-    kept = lines != ignore
-    safe = torch.where(kept, lines, 0)
+    counted = lines != ignore
+    safe = torch.where(counted, lines, 0)
     b.selection.check_places(safe, classes, operation)
-    return kept, safe
+    return counted, safe
 
 
 def _nll(
@@ -76,7 +76,7 @@ def _nll_backward(
     each = -(torch.div(grad, total) if reduction == _MEAN else grad)
     rows, lines = _lines(x, target)
     if weight is not None:
-        each = each.expand(lines.shape) * weight[_kept(b, lines, rows.shape[1], ignore, operation)[1]]
+        each = each.expand(lines.shape) * weight[_counted(b, lines, rows.shape[1], ignore, operation)[1]]
     return shaped(b.losses.spread(each, lines, rows.shape, ignore, operation), x.shape)
 
 

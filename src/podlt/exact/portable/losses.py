@@ -13,15 +13,15 @@ from podlt.exact.portable.selection import check_places
 
 def picked(x: Tensor, target: Tensor, ignore: int, operation: str) -> tuple[Tensor, Tensor]:
     """`Likelihoods.picked`."""
-    kept, safe = _kept(target, x.shape[1], ignore, operation)
-    terms = torch.where(kept, -x.gather(1, safe.unsqueeze(1)).squeeze(1), 0.0)
-    return total(terms, None, False, operation), kept.sum().float()
+    counted, safe = _counted(target, x.shape[1], ignore, operation)
+    terms = torch.where(counted, -x.gather(1, safe.unsqueeze(1)).squeeze(1), 0.0)
+    return total(terms, None, False, operation), counted.sum().float()
 
 
 def spread(values: Tensor, target: Tensor, shape: Sequence[int], ignore: int, operation: str) -> Tensor:
     """`Likelihoods.spread`."""
-    kept, safe = _kept(target, shape[1], ignore, operation)
-    each = torch.where(kept, values.expand(target.shape), 0.0)
+    counted, safe = _counted(target, shape[1], ignore, operation)
+    each = torch.where(counted, values.expand(target.shape), 0.0)
     zeros = torch.zeros(tuple(shape), device=values.device)
     return zeros.scatter(1, safe.unsqueeze(1), each.unsqueeze(1))
 

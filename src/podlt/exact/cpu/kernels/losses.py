@@ -41,9 +41,9 @@ def picked_at(x: int, target: int, m: int, n: int, ignore: int, bits: int, loss:
         c = classes[i]
         if c != ignore:
             total += units(-rows[i, c], scale)
-            kept += 1
+            counted += 1
     array_at(loss, 1, np.float32)[0] = rounded(total, exponent(top) - bits)
-    array_at(count, 1, np.float32)[0] = np.float32(kept)
+    array_at(count, 1, np.float32)[0] = np.float32(counted)
     return FINITE
 
 
