@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -20,6 +22,11 @@ IMAGE = [FieldSpec("x", "f32", (1, 8, 8), None, "input"), FOUR[1]]
 WORDS = [FieldSpec("x", "i64", (6,), None, "input"), FOUR[1]]
 
 Lines = Mapping[str, torch.Tensor]
+
+
+def some_fast(names: Iterable[str], fast: Sequence[str]) -> list[Any]:
+    """Parameters of a test of which all but a few kinds run with the slow ones: a capture takes a while."""
+    return [pytest.param(name, marks=() if name in fast else pytest.mark.slow) for name in names]
 
 
 def lines_of(fields: Sequence[FieldSpec], count: int, below: int = 2) -> dict[str, torch.Tensor]:

@@ -16,7 +16,7 @@ from podlt.program.execute import Executor
 from podlt.program.ir import FieldSpec
 from podlt.program.line_sums import run_program
 
-from .against_pytorch import FOUR, IMAGE, NUMBER, WORDS, assert_as_pytorch, lines_of
+from .against_pytorch import FOUR, IMAGE, NUMBER, WORDS, assert_as_pytorch, lines_of, some_fast
 
 
 def total(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -97,7 +97,7 @@ WIDE: dict[str, tuple[Callable[[], nn.Module], list[FieldSpec]]] = {
 }
 
 
-@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("name", some_fast(WIDE, ("a slice changed in place", "max_pool2d without stride", "a cache")))
 def test_it_gives_what_pytorch_gives_in_float64(name: str) -> None:
     make, fields = WIDE[name]
     torch.manual_seed(0)
@@ -113,7 +113,7 @@ NARROW: dict[str, tuple[Callable[[], nn.Module], list[FieldSpec]]] = {
 }
 
 
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("name", some_fast(NARROW, ("float()", "RMSNorm with its own eps")))
 def test_it_gives_what_pytorch_gives_in_float32_where_it_makes_float32_itself(name: str) -> None:
     make, fields = NARROW[name]
     torch.manual_seed(0)
@@ -127,7 +127,7 @@ def test_one_hot_does_not_stop_at_its_own_assertions() -> None:
     assert_as_pytorch(nn.Linear(4, 3), brier, FOUR, lambda m, b: brier(m, b["x"], b["y"]).sum(), below=3)
 
 
-@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("reduction", some_fast(["none", "mean", "sum"], ["mean"]))
 def test_gaussian_nll_is_captured_without_its_look_at_the_variances(reduction: str) -> None:
     def loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         out = model(x)
@@ -164,7 +164,7 @@ def test_a_gradient_that_dropout_hides_is_found() -> None:
         capture(model, "cross_entropy", FOUR)
 
 
-@pytest.mark.parametrize("arithmetic", ["exact/2", "exact/3"])
+@pytest.mark.parametrize("arithmetic", some_fast(["exact/2", "exact/3"], ["exact/2"]))
 def test_pooling_without_stride_is_exact_as_well(arithmetic: str) -> None:
     torch.manual_seed(0)
     model = convolutional(lambda x: functional.max_pool2d(x, 2))

@@ -61,7 +61,7 @@ def _evaluate(module: nn.Module, loss: Loss, dataset: Dataset) -> dict[str, floa
             total += float(value.sum()) * (len(batch[0]) if mean and not value.ndim else 1)
             continue
         output, target = scores(module(*batch)), label[0]
-        total += float(NAMED[loss](output, target))
+        total += float(_loss(loss, output, target))
         guess = _guess(loss, output, target)
         if guess is None:
             continue
@@ -109,6 +109,11 @@ def _batches(dataset: Dataset) -> Iterator[tuple[list[torch.Tensor], list[torch.
                 value = value.to(torch.float32) * torch.tensor(field.scale, dtype=torch.float32)
             (inputs if field.role == "input" else labels).append(value)
         yield inputs, labels
+
+
+def _loss(loss: str, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Summed over lines."""
+    return NAMED[loss](output, target)
 
 
 def _binary_score(loss: str, output: torch.Tensor) -> torch.Tensor | None:
