@@ -13,7 +13,8 @@ from podlt.program.execute import Executor
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.line_sums import LINES, LineSums, run_program
-from podlt.program.operations import STOCK_ARITHMETIC, draw_uniform
+from podlt.program.operations import STOCK_ARITHMETIC
+from podlt.program.philox import uniform
 from podlt.program.trace import WithLoss, explain
 
 TOLERANCE = 1e-11
@@ -67,7 +68,7 @@ def check_numbers(program: Program, module: WithLoss, state: Lines, sizes: Seque
 
 def _differs_wide(found: Lines, module: WithLoss, wide: Lines, batch: Lines) -> bool:
     try:
-        eager = eager_step(module, batch, GivenDraws(SEED, draw_uniform), torch.float64)
+        eager = eager_step(module, batch, GivenDraws(SEED, uniform), torch.float64)
     except Exception:  # it makes float32 tensors of its own: it is tried in float32
         return True
     return bool(_worst(found, eager, wide, len(next(iter(batch.values()))), lambda name, size: TOLERANCE * (1 + size)))
@@ -76,7 +77,7 @@ def _differs_wide(found: Lines, module: WithLoss, wide: Lines, batch: Lines) -> 
 def _differs_narrow(found: Lines, program: Program, module: WithLoss, state: Lines, batch: Lines) -> str:
     """What differs in float32, and by how much; "" if nothing does."""
     try:
-        eager = eager_step(module, batch, GivenDraws(SEED, draw_uniform), torch.float32)
+        eager = eager_step(module, batch, GivenDraws(SEED, uniform), torch.float32)
     except Exception as error:
         raise UnsupportedError(explain(error, module.model)) from error
     narrow = run_program(Executor(program, arithmetic=STOCK_ARITHMETIC), state, batch, SEED, double=False)
