@@ -207,6 +207,7 @@ class Backend:
         native: operations that it has in one kernel, with ATen's signature, in place of those composed here.
         functions: of a tensor of any shape, by their names in `definition.elementary`; whole numbers become float32.
         slopes: (grad, x) to grad f'(x), of silu, gelu and gelu_tanh.
+        losses: in one pass; None leaves them to be composed.
     """
 
     device: torch.device
@@ -220,5 +221,5 @@ class Backend:
     convolutions: Convolutions
     norms: Norms
     pooling: Pooling
-    losses: Likelihoods
+    losses: Likelihoods | None
     selection: Selection

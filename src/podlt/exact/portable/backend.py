@@ -10,7 +10,7 @@ import torch
 from podlt.exact.aten.backend import Backend, Operation, Tensor
 from podlt.exact.aten.table import aten_table
 from podlt.exact.aten.tensors import as_float
-from podlt.exact.portable import convolution, elementary, losses, normalise, pooling, products, reduce, selection
+from podlt.exact.portable import convolution, elementary, normalise, pooling, products, reduce, selection
 from podlt.exact.portable.devices import PORTABLE, torch_device
 
 Function = Callable[[Tensor], Tensor]
@@ -51,7 +51,7 @@ def backend(digits: int, device: torch.device) -> Backend:
         convolutions=convolution,
         norms=normalise,
         pooling=pooling,
-        losses=losses,
+        losses=None,
         selection=selection,
     )
 
