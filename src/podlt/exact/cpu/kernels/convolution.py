@@ -6,7 +6,7 @@ import numpy as np
 
 from podlt.exact.constants import Array
 from podlt.exact.cpu.jit import kernel, scalar
-from podlt.exact.cpu.kernels.digits import cut_line, power32, row_exponent
+from podlt.exact.cpu.kernels.digits import cut_line, narrow_sum, power32, row_exponent, wide_sum
 from podlt.exact.cpu.kernels.sums import is_finite, magnitude, power64
 
 
@@ -136,12 +136,8 @@ def combine_narrow(
             target = out[first + i, channel + o]
             high = levels[0, o, i * length : (i + 1) * length]
             low = levels[digits - 1, o, i * length : (i + 1) * length]
-            if digits == 1:
-                for k in range(length):
-                    target[k] = np.float32(high[k]) * scale
-            else:
-                for k in range(length):
-                    target[k] = np.float32(np.int32((high[k] << 7) + low[k])) * scale
+            for k in range(length):
+                target[k] = narrow_sum(high[k], low[k], digits) * scale
             if len(bias) > 0:
                 for k in range(length):
                     target[k] = target[k] + added
@@ -164,7 +160,6 @@ def combine_samples(
     rows = levels.shape[1]
     length = out.shape[2]
     shift = 7 * (digits - 1) - 2 * (7 * digits - 1)
-    seven = np.float64(128.0)
     for o in range(rows):
         added = bias[o] if len(bias) > 0 else np.float32(0.0)
         for i in range(len(eb)):
@@ -173,16 +168,8 @@ def combine_samples(
             p0 = levels[0, o, i * length : (i + 1) * length]
             p1 = levels[min(1, digits - 1), o, i * length : (i + 1) * length]
             p2 = levels[digits - 1, o, i * length : (i + 1) * length]
-            if digits == 1:
-                for k in range(length):
-                    target[k] = np.float32(np.float64(p0[k]) * scale)
-            elif digits == 2:
-                for k in range(length):
-                    target[k] = np.float32((np.float64(p0[k]) * seven + np.float64(p1[k])) * scale)
-            else:
-                for k in range(length):
-                    v = (np.float64(p0[k]) * seven + np.float64(p1[k])) * seven + np.float64(p2[k])
-                    target[k] = np.float32(v * scale)
+            for k in range(length):
+                target[k] = np.float32(wide_sum(p0[k], p1[k], p2[k], digits) * scale)
             if len(bias) > 0:
                 for k in range(length):
                     target[k] = target[k] + added

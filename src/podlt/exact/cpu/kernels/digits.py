@@ -16,6 +16,7 @@ from podlt.exact.cpu.jit import array_at, inlined, kernel, scalar
 from podlt.exact.cpu.kernels.sums import exponent, is_finite, magnitude, power64
 
 _ROUND32 = np.float32(12582912.0)  # 1.5 * 2**23; its bits are a multiple of 2**21, so digits come out of them unharmed
+_128 = np.float64(128.0)
 _U7, _U64, _U127 = np.uint32(7), np.uint32(64), np.uint32(127)
 _LEAST = LEAST_EXPONENT
 
@@ -153,6 +154,21 @@ def cut_at(
     )
 
 
+@scalar
+def narrow_sum(high: np.int32, low: np.int32, digits: int) -> np.float32:
+    """The levels of one or two digits in units of the last, where they fit an int32 together."""
+    return np.float32(high if digits == 1 else np.int32((high << 7) + low))
+
+
+@scalar
+def wide_sum(first: np.float64, second: np.float64, third: np.float64, digits: int) -> np.float64:
+    """The levels in units of the last: whole, exact below 2**53."""
+    total = np.float64(first)
+    if digits > 1:
+        total = total * _128 + np.float64(second)
+    return total * _128 + np.float64(third) if digits > 2 else total
+
+
 @kernel
 def combine_at(levels: int, m: int, n: int, k: int, ea: int, eb: int, digits: int, bias: int, out: int) -> None:
     """`combine` of int32 levels over k terms, at addresses; the bias, if there is any (not 0), is that of columns.
@@ -180,12 +196,8 @@ def combine_at(levels: int, m: int, n: int, k: int, ea: int, eb: int, digits: in
     for i in range(m):
         own = power32(rows[i] + shift)
         row, high, low = target[i], p[0, i], p[digits - 1, i]
-        if digits == 1:
-            for j in range(n):
-                row[j] = np.float32(high[j]) * (own * scale[j])
-        else:
-            for j in range(n):
-                row[j] = np.float32(np.int32((high[j] << 7) + low[j])) * (own * scale[j])
+        for j in range(n):
+            row[j] = narrow_sum(high[j], low[j], digits) * (own * scale[j])
         if bias != 0:
             for j in range(n):
                 row[j] = row[j] + added[j]
@@ -207,23 +219,14 @@ def combine(levels: Array, ea: Array, eb: Array, digits: int, bias: Array, out: 
     column = np.empty(n, np.float64)
     for j in range(n):
         column[j] = power64(eb[j])
-    seven = np.float64(128.0)
     for i in range(m):
         scale = power64(ea[i] + shift)
         row = out[i]
         p0 = levels[0, i]
         p1 = levels[min(1, digits - 1), i]
         p2 = levels[digits - 1, i]
-        if digits == 1:
-            for j in range(n):
-                row[j] = np.float32(np.float64(p0[j]) * (scale * column[j]))
-        elif digits == 2:
-            for j in range(n):
-                row[j] = np.float32((np.float64(p0[j]) * seven + np.float64(p1[j])) * (scale * column[j]))
-        else:
-            for j in range(n):
-                v = (np.float64(p0[j]) * seven + np.float64(p1[j])) * seven + np.float64(p2[j])
-                row[j] = np.float32(v * (scale * column[j]))
+        for j in range(n):
+            row[j] = np.float32(wide_sum(p0[j], p1[j], p2[j], digits) * (scale * column[j]))
         if len(bias) > 0:
             for j in range(n):
                 row[j] = row[j] + bias[j]
