@@ -206,8 +206,8 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="rewrite the golden vectors")
     if parser.parse_args().write:
         found, path = compute(), Path(__file__).with_name(VECTORS)
-        kept = [name for name in json.loads(path.read_text()) if name in found]  # what is new is appended
-        path.write_text(json.dumps({name: found[name] for name in [*kept, *found]}, indent=1) + "\n")
+        known = [name for name in json.loads(path.read_text()) if name in found]  # what is new is appended
+        path.write_text(json.dumps({name: found[name] for name in [*known, *found]}, indent=1) + "\n")
         print(total(found))
         return 0
     report = check()

@@ -28,12 +28,12 @@ def _lines(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return (x.unsqueeze(0), target.reshape(1)) if x.ndim == 1 else (x, target)
 
 
-def _kept(b: Backend, lines: Tensor, classes: int, ignore: int, operation: str) -> tuple[Tensor, Tensor]:
+def _counted(b: Backend, lines: Tensor, classes: int, ignore: int, operation: str) -> tuple[Tensor, Tensor]:
     """Which targets count, and targets that are safe to look up."""
-    kept = lines != ignore
-    safe = torch.where(kept, lines, 0)
+    counted = lines != ignore
+    safe = torch.where(counted, lines, 0)
     b.selection.check_places(safe, classes, operation)
-    return kept, safe
+    return counted, safe
 
 
 def _nll(
@@ -50,10 +50,10 @@ def _nll(
         loss, count = b.losses.picked(x, target, ignore, operation)
         return (torch.div(loss, count) if reduction == _MEAN else loss), count
     rows, lines = _lines(x, target)
-    kept, safe = _kept(b, lines, rows.shape[1], ignore, operation)
+    counted, safe = _counted(b, lines, rows.shape[1], ignore, operation)
     each = torch.ones(safe.shape, device=x.device) if weight is None else weight[safe]
-    each = torch.where(kept, each, 0.0)
-    losses = torch.where(kept, -rows.gather(1, safe.unsqueeze(1)).squeeze(1) * each, 0.0)
+    each = torch.where(counted, each, 0.0)
+    losses = torch.where(counted, -rows.gather(1, safe.unsqueeze(1)).squeeze(1) * each, 0.0)
     if reduction == _NONE:
         return losses.reshape(target.shape), torch.zeros((), device=x.device)
     weights = b.sums.total(each, None, False, operation)
@@ -77,10 +77,10 @@ def _nll_backward(
     rows, lines = _lines(x, target)
     if b.losses is not None and weight is None:
         return shaped(b.losses.spread(each, lines, rows.shape, ignore, operation), x.shape)
-    kept, safe = _kept(b, lines, rows.shape[1], ignore, operation)
+    counted, safe = _counted(b, lines, rows.shape[1], ignore, operation)
     each = each.expand(lines.shape) if weight is None else each.expand(lines.shape) * weight[safe]
     out = torch.zeros(rows.shape, device=x.device)
-    return out.scatter(1, safe.unsqueeze(1), torch.where(kept, each, 0.0).unsqueeze(1)).reshape(x.shape)
+    return out.scatter(1, safe.unsqueeze(1), torch.where(counted, each, 0.0).unsqueeze(1)).reshape(x.shape)
 
 
 def _nll2d(

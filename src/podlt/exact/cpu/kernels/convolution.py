@@ -27,8 +27,8 @@ def cut_channels(x: Array, planes: Array, exponents: Array, digits: int, reverse
     first, last = (digits - 1, 0) if reverse else (0, digits - 1)
     for i in range(n):
         for j in range(c):
-            middle = planes[i, min(1, digits - 1), j]
-            cut_line(x[i, j], exponents[j], digits, planes[i, first, j], middle, planes[i, last, j])
+            scale, middle = power32(7 * digits - 1 - exponents[j]), planes[i, min(1, digits - 1), j]
+            cut_line(x[i, j], scale, digits, planes[i, first, j], middle, planes[i, last, j])
     return is_finite(top.max())
 
 
@@ -67,7 +67,8 @@ def patches(
     Args:
         source: int8 (b, s, c, h, w), C order; samples first, first + every, ... are taken, `count` of them.
         window: int64 (kh, kw, sh, sw, ph, pw, dh, dw): taps, strides, paddings (may be negative), dilations.
-        height, width: of the output.
+        height: of the output.
+        width: of the output.
         places: int64 (3,): how far apart in `out` two planes, two rows and two samples lie.
         out: int8, flat, written.
     """

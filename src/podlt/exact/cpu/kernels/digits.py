@@ -37,24 +37,19 @@ def row_exponent(top: np.uint32) -> int:
 
 
 @scalar
-def cut_line(row: Array, e: int, digits: int, high: Array, middle: Array, low: Array) -> None:
-    """Cut float32 (k,) below 2**e into int8 (k,) digits; of one or two there is no middle, and of one no low."""
-    scale = power32(7 * digits - 1 - e)
-    if digits == 1:
-        for j in range(len(row)):
-            high[j] = np.int8(np.float32(row[j] * scale + _ROUND32).view(np.uint32))
-    elif digits == 2:
-        for j in range(len(row)):
-            u = np.float32(row[j] * scale + _ROUND32).view(np.uint32) + _U64
-            high[j] = np.int8(u >> _U7)
+def cut_line(row: Array, scale: np.float32, digits: int, high: Array, middle: Array, low: Array) -> None:
+    """Cut float32 (k,) times `scale` into int8 (k,) digits; of one or two there is no middle, and of one no low."""
+    for j in range(len(row)):
+        u = np.float32(row[j] * scale + _ROUND32).view(np.uint32)
+        if digits > 1:
+            u = u + _U64
             low[j] = np.int8((u & _U127) - _U64)
-    else:
-        for j in range(len(row)):
-            u = np.float32(row[j] * scale + _ROUND32).view(np.uint32) + _U64
-            v = (u >> _U7) + _U64
-            high[j] = np.int8(v >> _U7)
-            middle[j] = np.int8((v & _U127) - _U64)
-            low[j] = np.int8((u & _U127) - _U64)
+            u = u >> _U7
+        if digits > 2:
+            u = u + _U64
+            middle[j] = np.int8((u & _U127) - _U64)
+            u = u >> _U7
+        high[j] = np.int8(u)
 
 
 @kernel
@@ -76,7 +71,7 @@ def cut_rows(x: Array, planes: Array, exponents: Array, digits: int, reverse: bo
         exponents[i] = row_exponent(top)
         first, last = planes[i, :k], planes[i, (digits - 1) * k :]
         high, low = (last, first) if reverse else (first, last)
-        cut_line(x[i], exponents[i], digits, high, planes[i, k : 2 * k], low)
+        cut_line(x[i], power32(7 * digits - 1 - exponents[i]), digits, high, planes[i, k : 2 * k], low)
     return is_finite(worst)
 
 
@@ -91,7 +86,7 @@ def cut_columns(x: Array, planes: Array, exponents: Array, digits: int, reverse:
     """
     batches, k, n = x.shape
     top = np.empty(n, np.uint32)
-    scale = np.empty(n, np.float32)
+    scale, scaled, one = np.empty(n, np.float32), np.empty(n, np.float32), np.float32(1.0)
     worst = np.uint32(0)
     for b in range(batches):
         top[:] = 0
@@ -107,22 +102,10 @@ def cut_columns(x: Array, planes: Array, exponents: Array, digits: int, reverse:
             row = x[b, i]
             high = planes[b, (digits - 1) * k + i if reverse else i]
             low = planes[b, i if reverse else (digits - 1) * k + i]
-            if digits == 1:
-                for j in range(n):
-                    high[j] = np.int8(np.float32(row[j] * scale[j] + _ROUND32).view(np.uint32))
-            elif digits == 2:
-                for j in range(n):
-                    u = np.float32(row[j] * scale[j] + _ROUND32).view(np.uint32) + _U64
-                    high[j] = np.int8(u >> _U7)
-                    low[j] = np.int8((u & _U127) - _U64)
-            else:
-                middle = planes[b, k + i]
-                for j in range(n):
-                    u = np.float32(row[j] * scale[j] + _ROUND32).view(np.uint32) + _U64
-                    v = (u >> _U7) + _U64
-                    high[j] = np.int8(v >> _U7)
-                    middle[j] = np.int8((v & _U127) - _U64)
-                    low[j] = np.int8((u & _U127) - _U64)
+            middle = planes[b, min(k, (digits - 1) * k) + i]
+            for j in range(n):
+                scaled[j] = row[j] * scale[j]
+            cut_line(scaled, one, digits, high, middle, low)
     return is_finite(worst)
 
 
@@ -146,8 +129,8 @@ def cut_at(
     values, cut = array_at(x, size, np.float32), array_at(planes, digits * size, np.int8)
     if along_rows:
         lines = batches * rows
-        beside, found = cut.reshape((lines, digits * columns)), array_at(exponents, lines, np.int64)
-        return cut_rows(values.reshape((lines, columns)), beside, found, digits, reverse)
+        by_row, found = cut.reshape((lines, digits * columns)), array_at(exponents, lines, np.int64)
+        return cut_rows(values.reshape((lines, columns)), by_row, found, digits, reverse)
     below, found = cut.reshape((batches, digits * rows, columns)), array_at(exponents, batches * columns, np.int64)
     return cut_columns(
         values.reshape((batches, rows, columns)), below, found.reshape((batches, columns)), digits, reverse

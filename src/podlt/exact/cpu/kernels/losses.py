@@ -22,7 +22,8 @@ def picked_at(x: int, target: int, m: int, n: int, ignore: int, bits: int, loss:
         x: where float32 (m, n) lies.
         target: where int64 (m,) lies.
         bits: `constants.sum_bits`.
-        loss, count: where float32 (1,) lies, written.
+        loss: where float32 (1,) lies, written.
+        count: where float32 (1,) lies, written.
     """
     rows, classes = array_at(x, m * n, np.float32).reshape((m, n)), array_at(target, m, np.int64)
     top = np.uint32(0)
@@ -35,14 +36,14 @@ def picked_at(x: int, target: int, m: int, n: int, ignore: int, bits: int, loss:
     if not is_finite(top):
         return NOT_FINITE
     scale = power64(bits - exponent(top))
-    total, kept = np.int64(0), np.int64(0)
+    total, counted = np.int64(0), np.int64(0)
     for i in range(m):
         c = classes[i]
         if c != ignore:
             total += units(-rows[i, c], scale)
-            kept += 1
+            counted += 1
     array_at(loss, 1, np.float32)[0] = rounded(total, exponent(top) - bits)
-    array_at(count, 1, np.float32)[0] = np.float32(kept)
+    array_at(count, 1, np.float32)[0] = np.float32(counted)
     return FINITE
 
 

@@ -170,7 +170,8 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: np.float32, bits: int,
     """Normalise float32 (n, c, l) by channel, one channel after the other while it is in the cache.
 
     Args:
-        weight, bias: float32 (c,).
+        weight: float32 (c,).
+        bias: float32 (c,).
         bits: `constants.sum_bits` of n * l.
         stats: float32 (3, c), written: the means, the sums of (x - mean)**2, and 1/deviations.
         out: float32 (n, c, l), written.
