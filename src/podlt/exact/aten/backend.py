@@ -22,6 +22,10 @@ Scalar = float | int
 Operation = Callable[..., Any]
 """An operation under its ATen overload's name, with that overload's signature."""
 
+AS_THEY_ARE = ["exp", "log", "log1p", "expm1", "tanh", "sigmoid", "log2", "erf", "erfc", "atan", "sqrt", "rsqrt"]
+OTHERS = ["silu", "gelu", "gelu_tanh", "sin", "cos"]
+"""A backend's functions: those that are ATen operations as they stand, and the others."""
+
 Statistics = tuple[Tensor, Tensor, Tensor]
 
 

@@ -117,37 +117,16 @@ def patches(
 
 
 @kernel
-def combine_narrow(
-    levels: Array, ea: Array, eb: Array, digits: int, bias: Array, out: Array, first: int, channel: int
-) -> bool:
-    """`combine_samples` of one or two int32 levels that fit an int32 together; False, before anything is written, where
-    a result could lie below the normal float32: else converting rounds once, and scaling is exact."""
-    rows = levels.shape[1]
-    length = out.shape[2]
-    shift = 7 * (digits - 1) - 2 * (7 * digits - 1)
-    for o in range(rows):
-        for i in range(len(eb)):
-            e = ea[o] + eb[i] + shift
-            if e < -126 or e > 127:
-                return False
-    for o in range(rows):
-        added = bias[o] if len(bias) > 0 else np.float32(0.0)
-        for i in range(len(eb)):
-            scale = power32(ea[o] + eb[i] + shift)
-            target = out[first + i, channel + o]
-            high = levels[0, o, i * length : (i + 1) * length]
-            low = levels[digits - 1, o, i * length : (i + 1) * length]
-            for k in range(length):
-                target[k] = narrow_sum(high[k], low[k], digits) * scale
-            if len(bias) > 0:
-                for k in range(length):
-                    target[k] = target[k] + added
-    return True
-
-
-@kernel
 def combine_samples(
-    levels: Array, ea: Array, eb: Array, digits: int, bias: Array, out: Array, first: int, channel: int
+    levels: Array,
+    ea: Array,
+    eb: Array,
+    digits: int,
+    narrow: bool,
+    bias: Array,
+    out: Array,
+    first: int,
+    channel: int,
 ) -> None:
     """As `kernels.digits.combine`, into samples and channels of a larger tensor.
 
@@ -155,22 +134,30 @@ def combine_samples(
         levels: int32 or float64 (digits, o, count * l).
         ea: int64 (o,).
         eb: int64 (count,), one a sample.
+        narrow: whether there are one or two levels, which fit an int32 together: unless a result could lie below the
+            normal float32, converting them rounds once, and scaling is exact.
         bias: float32 (o,) or (0,).
         out: float32 (n, channels, l), written from sample `first` and `channel` on.
     """
-    rows = levels.shape[1]
-    length = out.shape[2]
+    rows, length = levels.shape[1], out.shape[2]
     shift = 7 * (digits - 1) - 2 * (7 * digits - 1)
     for o in range(rows):
-        added = bias[o] if len(bias) > 0 else np.float32(0.0)
         for i in range(len(eb)):
-            scale = power64(ea[o] + shift) * power64(eb[i])
+            narrow = narrow and -126 <= ea[o] + eb[i] + shift <= 127
+    for o in range(rows):
+        for i in range(len(eb)):
             target = out[first + i, channel + o]
             p0 = levels[0, o, i * length : (i + 1) * length]
             p1 = levels[min(1, digits - 1), o, i * length : (i + 1) * length]
             p2 = levels[digits - 1, o, i * length : (i + 1) * length]
-            for k in range(length):
-                target[k] = np.float32(wide_sum(p0[k], p1[k], p2[k], digits) * scale)
+            if narrow:
+                factor = power32(ea[o] + eb[i] + shift)
+                for k in range(length):
+                    target[k] = narrow_sum(np.int32(p0[k]), np.int32(p2[k]), digits) * factor
+            else:
+                scale = power64(ea[o] + shift) * power64(eb[i])
+                for k in range(length):
+                    target[k] = np.float32(wide_sum(p0[k], p1[k], p2[k], digits) * scale)
             if len(bias) > 0:
                 for k in range(length):
-                    target[k] = target[k] + added
+                    target[k] = target[k] + bias[o]
