@@ -145,17 +145,17 @@ class Lowering:
         """Random draws become numbered uniform draws, and dropout what it is made of."""
         if packet == "native_dropout":
             value, rate = self._values[node.args[0]], float(node.args[1])  # type: ignore[index, arg-type]
-            chosen = self._mask(node, node.meta["val"][0], 1.0 - rate)
+            kept = self._mask(node, node.meta["val"][0], 1.0 - rate)
             kind = node.meta["val"][0]
-            mask = self._emit("_to_copy.default", [{"v": chosen}], {"dtype": {"t": "f32"}}, [kind])[0]
+            mask = self._emit("_to_copy.default", [{"v": kept}], {"dtype": {"t": "f32"}}, [kind])[0]
             product = self._emit("mul.Tensor", [{"v": value}, {"v": mask}], {}, [kind])[0]
             scale = 1.0 / (1.0 - rate) if rate < 1 else 0.0
-            self._values[node] = [self._emit("mul.Tensor", [{"v": product}, scale], {}, [kind])[0], chosen]
+            self._values[node] = [self._emit("mul.Tensor", [{"v": product}, scale], {}, [kind])[0], kept]
             return True
         if packet == "bernoulli" and len(node.args) > 1 and isinstance(node.args[1], float):
-            chosen = self._mask(node, node.meta["val"], node.args[1])
+            kept = self._mask(node, node.meta["val"], node.args[1])
             kind = node.meta["val"]
-            self._values[node] = self._emit("_to_copy.default", [{"v": chosen}], {"dtype": {"t": "f32"}}, [kind])[0]
+            self._values[node] = self._emit("_to_copy.default", [{"v": kept}], {"dtype": {"t": "f32"}}, [kind])[0]
             return True
         if packet in ("rand", "rand_like"):
             self._values[node] = self._uniform(node.meta["val"])

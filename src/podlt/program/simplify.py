@@ -67,20 +67,20 @@ def _merge_repeats(program: Program) -> Program:
 
 def _drop_dead(program: Program) -> Program:
     needed = {value for _, value in program.outputs}
-    live = []
+    kept = []
     for node in reversed(program.nodes):
         if needed & set(node.outputs):
-            live.append(node)
+            kept.append(node)
             needed |= set(references(node.arguments))
     number = {i: i for i in range(len(program.inputs))}
     types = list(program.types[: len(program.inputs)])
-    for node in reversed(live):
+    for node in reversed(kept):
         for output in node.outputs:
             number[output] = len(types)
             types.append(program.types[output])
     nodes = tuple(
         Node(n.operation, _renamed(n.arguments, number), n.keywords, tuple(number[o] for o in n.outputs))
-        for n in reversed(live)
+        for n in reversed(kept)
     )
     outputs = tuple((name, number[value]) for name, value in program.outputs)
     return Program(program.arithmetic, tuple(types), program.inputs, nodes, outputs)

@@ -50,22 +50,22 @@ class _Plan:
 
 @lru_cache(maxsize=512)
 def _plan(shape: tuple[int, ...], dims: tuple[int, ...] | None, keepdim: bool) -> _Plan:
-    """Choose the loop by where the reduced dimensions lie: together, or leading and trailing around the others."""
+    """Choose the loop by where the reduced dimensions lie: together, or leading and trailing around kept ones."""
     ndim = len(shape)
     reduced = normal_dims(dims, ndim)
-    left = [d for d in range(ndim) if d not in reduced]
-    result = tuple(1 if d in reduced else n for d, n in enumerate(shape)) if keepdim else tuple(shape[d] for d in left)
+    kept = [d for d in range(ndim) if d not in reduced]
+    result = tuple(1 if d in reduced else n for d, n in enumerate(shape)) if keepdim else tuple(shape[d] for d in kept)
     n = math.prod(shape[d] for d in reduced)
     order, columns = None, False
-    if not left or left == list(range(left[0], left[-1] + 1)):
-        first, last = (left[0], left[-1]) if left else (ndim, ndim - 1)
+    if not kept or kept == list(range(kept[0], kept[-1] + 1)):
+        first, last = (kept[0], kept[-1]) if kept else (ndim, ndim - 1)
         blocks = _around(shape, first, last)
         if blocks[2] == 1 and blocks[1] > 1:
             columns, blocks = True, (1, blocks[0], blocks[1])
     elif reduced == list(range(reduced[0], reduced[-1] + 1)):
         columns, blocks = True, _around(shape, reduced[0], reduced[-1])
     else:
-        order, blocks = (*left, *reduced), (1, math.prod(shape[d] for d in left), n)
+        order, blocks = (*kept, *reduced), (1, math.prod(shape[d] for d in kept), n)
     return _Plan(result, order, columns, blocks, sum_bits(n))
 
 

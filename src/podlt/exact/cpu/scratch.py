@@ -24,12 +24,12 @@ def take(name: str, shape: tuple[int, ...], dtype: type[np.generic]) -> Array:
 
     What an earlier `take` of the same name returned is overwritten: results never live here.
     """
-    blocks: dict[str, torch.Tensor] = _local.__dict__.setdefault("blocks", {})
+    kept: dict[str, torch.Tensor] = _local.__dict__.setdefault("kept", {})
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    if name not in blocks or blocks[name].numel() < size:
-        blocks[name] = torch.empty(max(size, 64), dtype=torch.uint8)
+    if name not in kept or kept[name].numel() < size:
+        kept[name] = torch.empty(max(size, 64), dtype=torch.uint8)
         _local.__dict__.get("views", {}).clear()
-    array: Array = blocks[name].numpy()[:size].view(dtype).reshape(shape)
+    array: Array = kept[name].numpy()[:size].view(dtype).reshape(shape)
     return array
 
 

@@ -101,9 +101,9 @@ def layer_norm_backward(
     n = int(np.prod(shape))
     given = grad.reshape(-1, n), x.reshape(-1, n), middle.reshape(-1), factor.reshape(-1)
     d_x, d_weight, d_bias = steps.layer_norm_backward(*given, None if weight is None else weight.reshape(-1))
-    wanted = mask[0], mask[1] and weight is not None, mask[2] and bias is not None
+    kept = mask[0], mask[1] and weight is not None, mask[2] and bias is not None
     found = d_x.reshape(x.shape), d_weight.reshape(tuple(shape)), d_bias.reshape(tuple(shape))
-    return _masked(found, wanted)
+    return _masked(found, kept)
 
 
 def group_norm(

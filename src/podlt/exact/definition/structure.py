@@ -226,10 +226,10 @@ def gather(x: Array, dim: int, index: Array) -> Array:
 def rows_over(x: Array, dims: Sequence[int] | None) -> tuple[Array, list[int]]:
     """What lies along `dims` (none: all) as rows, and those dimensions."""
     axes = sorted({d % x.ndim for d in dims}) if dims and x.ndim else list(range(x.ndim))
-    left = [d for d in range(x.ndim) if d not in axes]
-    count = int(np.prod([x.shape[d] for d in left], dtype=np.int64))
+    kept = [d for d in range(x.ndim) if d not in axes]
+    count = int(np.prod([x.shape[d] for d in kept], dtype=np.int64))
     length = int(np.prod([x.shape[d] for d in axes], dtype=np.int64))
-    return x.transpose(*left, *axes).reshape(count, length), axes
+    return x.transpose(*kept, *axes).reshape(count, length), axes
 
 
 def shaped(found: Array, x: Array, axes: list[int], keepdim: bool) -> Array:

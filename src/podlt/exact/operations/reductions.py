@@ -26,9 +26,9 @@ _bits = bools(111)
 
 _TOTALS: list[Sample] = [(_block,), (_turned,), (of(_far, lambda x: x * 1e-20),), (_scalar,)]
 _ALL: list[Sample] = [*_TOTALS, (empty(0),)]
-_ALONG: list[Sample] = [(_block, dims, *keepdim) for dims in _DIMS for keepdim in ((), (True,))]
+_ALONG: list[Sample] = [(_block, dims, *kept) for dims in _DIMS for kept in ((), (True,))]
 _EXTREMES: list[Sample] = [
-    *((x, dims, *keepdim) for x, dim in ORDERED for dims, keepdim in (([dim], ()), ([], (True,)))),
+    *((x, dims, *kept) for x, dim in ORDERED for dims, kept in (([dim], ()), ([], (True,)))),
     (_zeros, [1]),
     (of(_zeros, lambda x: x[:3]), [0, 1]),
 ]

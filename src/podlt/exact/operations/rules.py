@@ -20,19 +20,19 @@ from podlt.exact.operations.types import (
 
 
 def reduced(dtype: str) -> Rule:
-    """A tensor, its dimensions that become one, and whether they stay with size 1."""
+    """A tensor, its dimensions that become one, and whether they are kept."""
 
     def rule(given: Given) -> Types | None:
         if not 2 <= len(given) <= 3 or not is_tensor(given[0], dtype):
             return None
-        if not all(isinstance(keepdim, bool) for keepdim in given[2:]):
+        if not all(isinstance(kept, bool) for kept in given[2:]):
             return None
         shape, asked = given[0][1], given[1] if isinstance(given[1], list) else [given[1]]
         axes = [axis_of(item, len(shape)) for item in asked]
         if not axes or None in axes or len(set(axes)) != len(axes):
             return None
-        keepdim = given[2:] == [True]
-        return [(dtype, tuple(1 if i in axes else size for i, size in enumerate(shape) if keepdim or i not in axes))]
+        kept = given[2:] == [True]
+        return [(dtype, tuple(1 if i in axes else size for i, size in enumerate(shape) if kept or i not in axes))]
 
     return rule
 

@@ -129,8 +129,8 @@ def cut_at(
     values, cut = array_at(x, size, np.float32), array_at(planes, digits * size, np.int8)
     if along_rows:
         lines = batches * rows
-        by_row, found = cut.reshape((lines, digits * columns)), array_at(exponents, lines, np.int64)
-        return cut_rows(values.reshape((lines, columns)), by_row, found, digits, reverse)
+        digit_rows, found = cut.reshape((lines, digits * columns)), array_at(exponents, lines, np.int64)
+        return cut_rows(values.reshape((lines, columns)), digit_rows, found, digits, reverse)
     below, found = cut.reshape((batches, digits * rows, columns)), array_at(exponents, batches * columns, np.int64)
     return cut_columns(
         values.reshape((batches, rows, columns)), below, found.reshape((batches, columns)), digits, reverse

@@ -22,8 +22,8 @@ def picked_at(x: int, target: int, m: int, n: int, ignore: int, bits: int, loss:
         x: where float32 (m, n) lies.
         target: where int64 (m,) lies.
         bits: `constants.sum_bits`.
-        loss: where float32 (1,) lies, written.
-        count: where float32 (1,) lies, written.
+        loss: where the sum lies, float32 (1,), written.
+        count: where the number of terms lies, float32 (1,), written.
     """
     rows, classes = array_at(x, m * n, np.float32).reshape((m, n)), array_at(target, m, np.int64)
     top = np.uint32(0)

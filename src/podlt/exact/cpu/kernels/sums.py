@@ -58,8 +58,8 @@ def rounded(total: np.int64, e: int) -> np.float32:
     """total * 2**e, rounded to float32 once: beyond 2**53 the lowest bits become one sticky bit first."""
     sticky = _STICKY if total & _LOW else np.int64(0)
     large = (total >= _EXACT) | (total <= -_EXACT)
-    shortened = (total & ~_LOW) | sticky if large else total  # choices, not branches: loops over this vectorise
-    return np.float32(np.float64(shortened) * power64(e))
+    high = (total & ~_LOW) | sticky if large else total  # choices, not branches: loops over this vectorise
+    return np.float32(np.float64(high) * power64(e))
 
 
 @scalar
