@@ -16,6 +16,7 @@ from test_every_operation import as_arrays, bits, parts, sampled
 
 from podlt.errors import UnsupportedError, UsageError
 from podlt.exact.aten.convolution import forward, input_gradient
+from podlt.exact.conformance import visited
 from podlt.exact.constants import NanError, NonFiniteError
 from podlt.exact.cpu import backend as cpu
 from podlt.exact.definition import elementary as definition_elementary
@@ -25,7 +26,6 @@ from podlt.exact.geometry import Geometry
 from podlt.exact.operations import definitions
 from podlt.exact.portable import convolution, elementary, products, reduce
 from podlt.exact.portable.backend import backend, table
-from podlt.exact.portable.check import visited
 from podlt.program.philox import philox, uniform
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA: no GPU on this machine, so nothing ran on one")

@@ -15,7 +15,6 @@ from podlt.cli.app import run
 from podlt.errors import UnsupportedError, UsageError
 from podlt.exact import conformance
 from podlt.exact.conformance import values
-from podlt.exact.portable import check as checks
 from podlt.exact.portable.devices import torch_device
 from podlt.program.capture import capture
 from podlt.program.execute import Executor
@@ -73,7 +72,7 @@ def test_a_device_gives_the_digest_of_the_golden_vectors_and_the_command_says_so
 
 def test_what_a_device_computes_is_what_the_check_sees(monkeypatch):
     """A table that is wrong in one place is found, and named."""
-    honest = checks.table
+    honest = conformance.portable_table
 
     def wrong(digits, device):
         run = dict(honest(digits, device))
@@ -81,11 +80,11 @@ def test_what_a_device_computes_is_what_the_check_sees(monkeypatch):
         run["cumsum.default"] = lambda x, dim: exact(x, dim) * (1.0 + 2.0**-23)
         return run
 
-    monkeypatch.setattr(checks, "table", wrong)
+    monkeypatch.setattr(conformance, "portable_table", wrong)
     monkeypatch.setattr(conformance, "_products", lambda table: iter(()))
     monkeypatch.setattr(conformance, "_samples", lambda table: {})
     golden = json.loads(VECTORS.read_text())
-    found = conformance.compute(lambda digits: checks.visited("cpu", digits))
+    found = conformance.compute("portable")
     assert [name for name in found if found[name] != golden[name]] == ["cumsum"]
 
 

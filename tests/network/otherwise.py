@@ -26,7 +26,7 @@ def compute_otherwise() -> None:
         operations["silu.default"] = silu
         return operations
 
-    conformance.check.__defaults__ = (wrong,)
+    conformance.table = wrong
 
 
 if __name__ == "__main__":

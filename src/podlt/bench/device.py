@@ -26,9 +26,9 @@ from torch import nn
 from podlt.bench.arithmetic import JOBS, RATE, Contender, StepJob, random_batch, ratios
 from podlt.bench.models import MODELS, NO_DATA, train
 from podlt.errors import UsageError
+from podlt.exact.conformance import check
 from podlt.exact.portable import products
 from podlt.exact.portable.backend import table
-from podlt.exact.portable.check import check
 from podlt.exact.portable.devices import torch_device
 from podlt.program.capture import capture
 from podlt.program.execute import Executor

@@ -23,7 +23,7 @@ def conformance(device: DeviceOption = "cpu", as_json: JsonOption = False) -> No
 
     Example: podlt conformance --device cuda
     """
-    from podlt.exact.portable.check import check
+    from podlt.exact.conformance import check
 
     report = check(device)
     if as_json:

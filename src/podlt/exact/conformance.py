@@ -13,7 +13,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -24,7 +24,9 @@ import torch
 from podlt.exact.cpu.average import average
 from podlt.exact.cpu.backend import table
 from podlt.exact.operations import samples
-from podlt.exact.operations.row import Table
+from podlt.exact.operations.row import Definition, Table
+from podlt.exact.portable.backend import table as portable_table
+from podlt.exact.portable.devices import CPU, torch_device
 from podlt.exact.samples import values as values
 
 VECTORS = "vectors.json"
@@ -32,8 +34,6 @@ _EDGES = [0.0, -0.0, 1e-45, -1e-40, 2.0**-126, 1.0, -1.0, 0.625, 0.92773438, 88.
 _WINDOW: tuple[list[int], ...] = ([3, 3], [2, 2], [1, 1])
 Case = tuple[str, Any]
 """A name, and what was computed under it."""
-
-Tables = Callable[[int], Table]
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,22 @@ class Report:
     differing: str | None
 
 
-def check(tables: Tables = table) -> Report:
-    """Recompute every golden vector on this machine, by the table that `tables` gives for a number of digits."""
+def check(device: str = CPU) -> Report:
+    """Recompute every golden vector: "cpu", "portable", "cuda" or "cuda:N".
+
+    Raises:
+        UsageError: there is no such device here.
+    """
     golden = json.loads(resources.files("podlt.exact").joinpath(VECTORS).read_text())
-    found = compute(tables)
+    found = compute(device)
     differing = next((name for name in {**golden, **found} if golden.get(name) != found.get(name)), None)
     return Report(total(found), differing)
 
 
-def compute(tables: Tables = table) -> dict[str, str]:
+def compute(device: str = CPU) -> dict[str, str]:
     """Each case's SHA-256, hex, over the types, shapes and bytes of what it returns."""
-    return {name: digest(found) for name, found in _cases(tables)} | _samples(tables(2))
+    tables = {digits: table(digits) if device == CPU else visited(device, digits) for digits in (1, 2, 3)}
+    return {name: digest(found) for name, found in _cases(tables)} | _samples(tables[2])
 
 
 def total(digests: dict[str, str]) -> str:
@@ -77,13 +82,13 @@ def _samples(t: Table) -> dict[str, str]:
     return {name: sha.hexdigest() for name, sha in found.items()}
 
 
-def _cases(tables: Tables) -> Iterator[Case]:
-    for digits in (1, 2, 3):
-        for name, found in _products(tables(digits)):
+def _cases(tables: Mapping[int, Table]) -> Iterator[Case]:
+    for digits, t in tables.items():
+        for name, found in _products(t):
             yield f"{name} digits={digits}", found
-    yield from _elementwise(tables(2))
-    yield from _reductions(tables(2))
-    yield from _layers(tables(2))
+    yield from _elementwise(tables[2])
+    yield from _reductions(tables[2])
+    yield from _layers(tables[2])
 
 
 def _products(t: Table) -> Iterator[Case]:
@@ -171,6 +176,28 @@ def digest(found: Any) -> str:
         sha.update(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
         sha.update(tensor.contiguous().numpy().tobytes())
     return sha.hexdigest()
+
+
+def visited(device: str, digits: int) -> Table:
+    """The portable table of a device for tensors on the CPU: they go there, and what comes out comes back."""
+    at = torch_device(device)
+    return {name: _visiting(run, at) for name, run in portable_table(digits, device).items()}
+
+
+def _visiting(run: Definition, device: torch.device) -> Callable[..., Any]:
+    def call(*arguments: Any, **options: Any) -> Any:
+        return moved(run(*moved(arguments, device), **moved(options, device)), torch.device(CPU))
+
+    return call
+
+
+def moved(item: Any, device: torch.device) -> Any:
+    """`item` with every tensor in it on `device`."""
+    if isinstance(item, torch.Tensor):
+        return item.to(device)
+    if isinstance(item, dict):
+        return {key: moved(value, device) for key, value in item.items()}
+    return type(item)(moved(part, device) for part in item) if isinstance(item, list | tuple) else item
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from podlt.errors import UnsupportedError
+from podlt.exact.aten.structure import RESHAPES, reshape
 from podlt.exact.aten.tensors import named
 from podlt.exact.operations import ROWS
 from podlt.exact.portable.devices import CPU, torch_device
@@ -38,19 +39,12 @@ _BOUND: Mapping[str, Callable[..., Any]] = {
 }
 """The same kernels by PyTorch's own binding, which reads its arguments in a third less time than the registry's."""
 
-_RESHAPES = {"view.default", "_unsafe_view.default", "reshape.default"}
-"""On row-major values these are one operation: a program knows no strides."""
-
 
 def constant(
     dtype: torch.dtype, shape: list[int], values: list[Any], device: torch.device | None = None
 ) -> torch.Tensor:
     """A small constant that the model holds."""
     return torch.tensor(values, dtype=dtype).reshape(shape).to(device)
-
-
-def _make_contiguous_reshape(value: torch.Tensor, shape: list[int]) -> torch.Tensor:
-    return value.reshape(shape)
 
 
 STOCK_ARITHMETIC = "stock"
@@ -76,7 +70,7 @@ def table(arithmetic: str, device: str = CPU) -> Mapping[str, Callable[..., Any]
     elif device != CPU:
         raise UnsupportedError(f"device {device}: expected an exact arithmetic, got {arithmetic!r}")
     elif arithmetic == STOCK_ARITHMETIC:
-        found = {**named(STOCK - _RESHAPES), **_BOUND, **dict.fromkeys(_RESHAPES, _make_contiguous_reshape)}
+        found = {**named(STOCK), **_BOUND, **dict.fromkeys(RESHAPES, reshape)}
     else:
         known = ", ".join([STOCK_ARITHMETIC, *EXACT_ARITHMETIC])
         raise UnsupportedError(f"no arithmetic named {arithmetic!r}: expected one of {known}")

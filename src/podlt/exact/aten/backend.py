@@ -22,6 +22,10 @@ Scalar = float | int
 Operation = Callable[..., Any]
 """An operation under its ATen overload's name, with that overload's signature."""
 
+AS_THEY_ARE = ["exp", "log", "log1p", "expm1", "tanh", "sigmoid", "log2", "erf", "erfc", "atan", "sqrt", "rsqrt"]
+OTHERS = ["silu", "gelu", "gelu_tanh", "sin", "cos"]
+"""A backend's functions: those that are ATen operations as they stand, and the others."""
+
 Statistics = tuple[Tensor, Tensor, Tensor]
 
 
@@ -207,6 +211,7 @@ class Backend:
         native: operations that it has in one kernel, with ATen's signature, in place of those composed here.
         functions: of a tensor of any shape, by their names in `definition.elementary`; whole numbers become float32.
         slopes: (grad, x) to grad f'(x), of silu, gelu and gelu_tanh.
+        losses: in one pass; None leaves them to be composed.
     """
 
     device: torch.device
@@ -220,5 +225,5 @@ class Backend:
     convolutions: Convolutions
     norms: Norms
     pooling: Pooling
-    losses: Likelihoods
+    losses: Likelihoods | None
     selection: Selection

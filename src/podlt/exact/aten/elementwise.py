@@ -26,8 +26,6 @@ eq.Scalar eq.Tensor ne.Scalar ne.Tensor lt.Scalar lt.Tensor le.Scalar le.Tensor 
 ge.Tensor logical_and.default logical_or.default logical_not.default bitwise_and.Tensor bitwise_or.Tensor
 bitwise_not.default masked_fill.Scalar masked_fill.Tensor floor.default round.default isnan.default isinf.default
 """
-FUNCTIONS = ["sqrt", "rsqrt", "exp", "log", "log1p", "expm1", "tanh", "sigmoid", "log2", "erf", "erfc", "atan", "silu"]
-"""The operations that are a backend's functions, as they are."""
 
 
 def add(a: Tensor, b: Tensor | Scalar, alpha: Scalar = 1) -> Tensor:
@@ -259,6 +257,7 @@ BY_BACKEND: Mapping[str, Operation] = {
     "div.Tensor_mode": _floor_quotient,
     "sin.default": partial(_wave, "sin"),
     "cos.default": partial(_wave, "cos"),
+    "silu.default": lambda b, x: b.functions["silu"](x),
     "silu_backward.default": lambda b, grad, x: b.slopes["silu"](grad, x),
     "gelu.default": _gelu,
     "gelu_backward.default": _gelu_backward,

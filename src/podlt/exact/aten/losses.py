@@ -46,7 +46,7 @@ def _nll(
     operation: str = "nll_loss_forward",
 ) -> tuple[Tensor, Tensor]:
     """As aten::nll_loss_forward; a refusal names `operation`."""
-    if weight is None and x.ndim == 2 and reduction != _NONE:
+    if b.losses is not None and weight is None and x.ndim == 2 and reduction != _NONE:
         loss, count = b.losses.picked(x, target, ignore, operation)
         return (torch.div(loss, count) if reduction == _MEAN else loss), count
     rows, lines = _lines(x, target)
@@ -75,9 +75,12 @@ def _nll_backward(
     """As aten::nll_loss_backward; a refusal names `operation`."""
     each = -(torch.div(grad, total) if reduction == _MEAN else grad)
     rows, lines = _lines(x, target)
-    if weight is not None:
-        each = each.expand(lines.shape) * weight[_counted(b, lines, rows.shape[1], ignore, operation)[1]]
-    return shaped(b.losses.spread(each, lines, rows.shape, ignore, operation), x.shape)
+    if b.losses is not None and weight is None:
+        return shaped(b.losses.spread(each, lines, rows.shape, ignore, operation), x.shape)
+    counted, safe = _counted(b, lines, rows.shape[1], ignore, operation)
+    each = each.expand(lines.shape) if weight is None else each.expand(lines.shape) * weight[safe]
+    out = torch.zeros(rows.shape, device=x.device)
+    return out.scatter(1, safe.unsqueeze(1), torch.where(counted, each, 0.0).unsqueeze(1)).reshape(x.shape)
 
 
 def _nll2d(

@@ -16,10 +16,12 @@ from podlt.exact.aten.tensors import named
 from podlt.exact.operations.row import Family
 
 _FACTORIES = named(operations.named(Family.FACTORY))
+RESHAPES = ("view.default", "_unsafe_view.default", "reshape.default")
 _TRUTHS = ["any.default", "any.dim", "all.default"]
 
 
-def _reshape(x: Tensor, shape: list[int]) -> Tensor:
+def reshape(x: Tensor, shape: list[int]) -> Tensor:
+    """As aten::reshape and its views: on row-major values these are one operation, and programs know no strides."""
     return x.reshape(shape)
 
 
@@ -41,7 +43,7 @@ def _made(name: str, b: Backend, *arguments: Any, **options: Any) -> Tensor:
 
 ANYWHERE: Mapping[str, Operation] = {
     **named([*operations.named(Family.VIEW, Family.STRUCTURE), *_TRUTHS]),
-    **dict.fromkeys(("view.default", "_unsafe_view.default", "reshape.default"), _reshape),
+    **dict.fromkeys(RESHAPES, reshape),
 }
 BY_BACKEND: Mapping[str, Operation] = {
     **{name: partial(_made, name) for name in _FACTORIES},

@@ -19,7 +19,7 @@ from podlt.exact.aten import (
     selection,
     structure,
 )
-from podlt.exact.aten.backend import Backend, Operation
+from podlt.exact.aten.backend import AS_THEY_ARE, Backend, Operation
 from podlt.exact.constants import MAX_DIGITS
 
 _ANYWHERE = {**structure.ANYWHERE, **elementwise.ANYWHERE, **reductions.ANYWHERE, **losses.ANYWHERE}
@@ -51,6 +51,6 @@ def aten_table(b: Backend) -> Mapping[str, Operation]:
     """
     if b.digits not in range(1, MAX_DIGITS + 1):
         raise UsageError(f"arithmetic: expected 1, 2 or 3 digits, got {b.digits}")
-    functions = {f"{name}.default": b.functions[name] for name in elementwise.FUNCTIONS}
+    functions = {f"{name}.default": b.functions[name] for name in AS_THEY_ARE}
     bound = {name: partial(run, b) for name, run in _BY_BACKEND.items()}
     return MappingProxyType({**_ANYWHERE, **functions, **bound, **b.native})

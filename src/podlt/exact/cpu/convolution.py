@@ -73,10 +73,9 @@ def convolve(
             start = first * groups + group
             convolution.patches(source, start, count, groups, window, *size, block.places, block.columns)
             samples = shared[first : first + count, group].copy()
-            given = (rows[group], samples, digits, ours, target, first, group * per)
-            levels = block.multiply(firsts) if narrow(digits, k) else None
-            if levels is None or not convolution.combine_narrow(levels, *given):
-                convolution.combine_samples(level_products(weights, block.right, digits), *given)
+            fits = narrow(digits, k)
+            levels = block.multiply(firsts) if fits else level_products(weights, block.right, digits)
+            convolution.combine_samples(levels, rows[group], samples, digits, fits, ours, target, first, group * per)
     return out
 
 

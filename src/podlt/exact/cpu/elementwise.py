@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 import torch
 
+from podlt.exact.aten.backend import AS_THEY_ARE, OTHERS
 from podlt.exact.constants import Array
 from podlt.exact.cpu.kernels import elementary as loops
 
-_NAMES = "exp log log1p expm1 tanh sigmoid erf rsqrt gelu gelu_tanh silu sin cos log2 erfc atan"
 _SLOPES = "gelu gelu_tanh silu"
 
 
@@ -30,12 +30,6 @@ def _unary(which: int, x: torch.Tensor) -> torch.Tensor:
 def _slope(which: int, grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     out = torch.empty(x.shape)
     loops.slope(which, _flat(grad.expand(x.shape)), _flat(x), out.numpy().reshape(-1))
-    return out
-
-
-def _square_root(x: torch.Tensor) -> torch.Tensor:
-    out = torch.empty(x.shape)
-    loops.square_root(_flat(x), out.numpy().reshape(-1))
     return out
 
 
@@ -59,8 +53,7 @@ def power(x: torch.Tensor, y: torch.Tensor | float) -> torch.Tensor:
 
 
 FUNCTIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    **{name: partial(_unary, getattr(loops, name.upper())) for name in _NAMES.split()},
-    "sqrt": _square_root,
+    name: partial(_unary, getattr(loops, name.upper())) for name in (*AS_THEY_ARE, *OTHERS)
 }
 SLOPES: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     name: partial(_slope, getattr(loops, name.upper())) for name in _SLOPES.split()

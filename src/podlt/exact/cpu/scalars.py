@@ -21,17 +21,10 @@ _ROUND64_BITS = np.int64(np.float64(6755399441055744.0).view(np.int64))
 _0, _1, _2, _HALF, _3, _4 = (np.float32(v) for v in (0.0, 1.0, 2.0, 0.5, 3.0, 4.0))
 _MINUS_HALF = np.float32(-0.5)
 _INF, _NAN = np.float32(np.inf), np.float32(np.nan)
-_E0, _E1, _E2, _E3, _E4, _E5 = c.EXP
-_L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8 = c.LOG
-_T0, _T1, _T2, _T3, _T4 = c.TANH
-_N0, _N1, _N2, _N3, _N4, _N5 = c.ERF_NEAR
-_F0, _F1, _F2, _F3, _F4, _F5, _F6 = c.ERF_FAR
-_S0, _S1, _S2, _S3 = c.SIN
-_C0, _C1, _C2, _C3 = c.COS
 _LOG2_E_FRACTION = c.LOG2_E_FRACTION
-_A0, _A1, _A2, _A3 = c.ATAN
 _ATAN_LARGE, _ATAN_MIDDLE, _HALF_PI, _QUARTER_PI = c.ATAN_LARGE, c.ATAN_MIDDLE, c.HALF_PI, c.QUARTER_PI
-_ERFC = np.array(c.ERFC)
+_EXP, _LOG, _TANH, _ERF_NEAR, _ERF_FAR, _ERFC = c.EXP, c.LOG, c.TANH, c.ERF_NEAR, c.ERF_FAR, c.ERFC
+_SIN, _COS, _ATAN = c.SIN, c.COS, c.ATAN
 _LOG2_E, _LN2_HIGH, _LN2_LOW = c.LOG2_E, c.LN2_HIGH, c.LN2_LOW
 _EXP_LARGEST, _EXP_LEAST, _SQRT_HALF = c.EXP_LARGEST, c.EXP_LEAST, c.SQRT_HALF
 _EXPM1_BOUND = c.EXPM1_BOUND
@@ -58,13 +51,22 @@ def _signed(size: np.float32, x: np.float32) -> np.float32:
 
 
 @scalar
+def _horner(coefficients: tuple[np.float32, ...], x: np.float32) -> np.float32:
+    """The polynomial with these coefficients, highest power first: one product and one sum a step, each rounded."""
+    total = coefficients[0]
+    for coefficient in coefficients[1:]:
+        total = total * x + coefficient
+    return total
+
+
+@scalar
 def exp(x: np.float32) -> np.float32:
     """e**x; see `definition.elementary.exp`."""
     b = x if x < _EXP_LARGEST else _EXP_LARGEST
     b = b if b > _EXP_LEAST else _EXP_LEAST
     n = (b * _LOG2_E + _ROUND32) - _ROUND32
     r = (b - n * _LN2_HIGH) - n * _LN2_LOW
-    p = ((((_E0 * r + _E1) * r + _E2) * r + _E3) * r + _E4) * r + _E5
+    p = _horner(_EXP, r)
     p = (p * (r * r) + r) + _1
     whole = np.int32(n)
     half = whole >> 1
@@ -97,7 +99,7 @@ def _logarithm(x: np.float32, base_2: bool) -> np.float32:
     f = (m + m if small else m) - _1
     nf = np.float32(np.int32(n - (1 if small else 0)))
     z = f * f
-    t = (((((((_L0 * f + _L1) * f + _L2) * f + _L3) * f + _L4) * f + _L5) * f + _L6) * f + _L7) * f + _L8
+    t = _horner(_LOG, f)
     t = (t * f) * z
     if base_2:
         t = t - _HALF * z
@@ -116,7 +118,7 @@ def tanh(x: np.float32) -> np.float32:
     """The hyperbolic tangent; see `definition.elementary.tanh`."""
     size = abs(x)
     z = x * x
-    near = ((((((_T0 * z + _T1) * z + _T2) * z + _T3) * z + _T4) * z) * x) + x
+    near = (_horner(_TANH, z) * z) * x + x
     far = _1 - _2 / (exp(size + size) + _1)
     out = _either(size < _TANH_SMALL, near, _signed(far, x))
     return _either(x == x, out, x)
@@ -133,9 +135,9 @@ def erf(x: np.float32) -> np.float32:
     """The error function; see `definition.elementary.erf`."""
     size = abs(x)
     s = x * x
-    near = (((((_N0 * s + _N1) * s + _N2) * s + _N3) * s + _N4) * s + _N5) * x + x
+    near = _horner(_ERF_NEAR, s) * x + x
     b = size if size < _4 else _4
-    q = (((((_F0 * b + _F1) * b + _F2) * b + _F3) * b + _F4) * b + _F5) * b + _F6
+    q = _horner(_ERF_FAR, b)
     far = _1 - exp(q * b - b)
     out = _either(size <= _ERF_SMALL, near, _signed(far, x))
     return _either(x == x, out, x)
@@ -158,7 +160,7 @@ def expm1(x: np.float32) -> np.float32:
     b = b if b > -_EXPM1_BOUND else -_EXPM1_BOUND
     n = (b * _LOG2_E + _ROUND32) - _ROUND32
     r = (b - n * _LN2_HIGH) - n * _LN2_LOW
-    q = ((((_E0 * r + _E1) * r + _E2) * r + _E3) * r + _E4) * r + _E5
+    q = _horner(_EXP, r)
     q = q * (r * r) + r
     power = np.int32((np.int32(n) + 127) << 23).view(np.float32)
     near = q * power + (power - _1)
@@ -213,8 +215,8 @@ def wave(x: np.float32, quarters: int) -> np.float32:
     n = (wide * c.TWO_OVER_PI + _ROUND64) - _ROUND64
     r = (wide - n * c.HALF_PI_HIGH) - n * c.HALF_PI_LOW
     z = r * r
-    sine = r + (r * z) * (((_S0 * z + _S1) * z + _S2) * z + _S3)
-    cosine = 1.0 + z * (((_C0 * z + _C1) * z + _C2) * z + _C3)
+    sine = r + (r * z) * _horner(_SIN, z)
+    cosine = 1.0 + z * _horner(_COS, z)
     quadrant = (np.float64(n + _ROUND64).view(np.int64) - _ROUND64_BITS + quarters) & _I64_3
     value = cosine if quadrant & _I64_1 == _I64_1 else sine
     return np.float32(-value if quadrant >= _I64_2 else value)
@@ -276,10 +278,7 @@ def erfc(x: np.float32) -> np.float32:
     size = abs(np.float64(x))
     size = size if size < c.ERFC_LARGEST else c.ERFC_LARGEST
     q = (size - 2.0) / (size + 2.0)
-    p = _ERFC[0]
-    for i in range(1, len(_ERFC)):
-        p = p * q + _ERFC[i]
-    tail = (p / (1.0 + size * 2.0)) * _exp64(-(size * size))
+    tail = (_horner(_ERFC, q) / (1.0 + size * 2.0)) * _exp64(-(size * size))
     return x if x != x else np.float32(2.0 - tail if x < _0 else tail)
 
 
@@ -291,5 +290,5 @@ def atan(x: np.float32) -> np.float32:
     start = _either(large, _HALF_PI, _either(middle, _QUARTER_PI, _0))
     b = _either(large, -_1, _either(middle, size - _1, size)) / _either(large, size, _either(middle, size + _1, _1))
     z = b * b
-    out = start + (((((_A0 * z + _A1) * z + _A2) * z + _A3) * z) * b + b)
+    out = start + ((_horner(_ATAN, z) * z) * b + b)
     return _either(x == x, _signed(out, x), x)

@@ -71,13 +71,6 @@ def layer_norm_backward(
     return ((g - a[:, None]) - h * b[:, None]) * factor[:, None], row_sums((grad * h).T), row_sums(grad.T)
 
 
-def batch_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
-    """`layer_norm`'s steps over each channel of float32 (n, c, l), with that channel's `weight` and `bias`."""
-    rows = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
-    y, mean, factor = layer_norm(rows, weight[:, None], bias[:, None], eps)
-    return np.moveaxis(y.reshape(x.shape[1], x.shape[0], -1), 0, 1), mean, factor
-
-
 def convolution(x: Array, weight: Array, stride: Pair, padding: Pair, dilation: Pair, digits: int) -> Array:
     """Float32 (n, c, h, w) * (o, c, kh, kw): a `dot` each; exponents by sample and by output channel."""
     patches, height, width = _patches(x, weight.shape, stride, padding, dilation)

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import cache
 
 import torch
 
-from podlt.exact.aten.backend import Backend, Operation, Tensor
+from podlt.exact.aten.backend import AS_THEY_ARE, OTHERS, Backend, Operation, Tensor
 from podlt.exact.aten.table import aten_table
 from podlt.exact.aten.tensors import as_float
-from podlt.exact.portable import convolution, elementary, losses, normalise, pooling, products, reduce, selection
+from podlt.exact.portable import convolution, elementary, normalise, pooling, products, reduce, selection
 from podlt.exact.portable.devices import PORTABLE, torch_device
 
 Function = Callable[[Tensor], Tensor]
-_NAMES = "exp log log1p expm1 tanh sigmoid log2 erf erfc atan rsqrt silu gelu gelu_tanh"
-_FUNCTIONS: Mapping[str, Function] = {
-    **{name: getattr(elementary, name) for name in _NAMES.split()},
-    "sqrt": elementary.square_root,
-    "sin": partial(elementary.wave, quarters=0),
-    "cos": partial(elementary.wave, quarters=1),
-}
 _SLOPES: Mapping[str, Function] = {
     "silu": elementary.silu_slope,
     "gelu": elementary.gelu_slope,
@@ -43,7 +36,7 @@ def backend(digits: int, device: torch.device) -> Backend:
         device=device,
         digits=digits,
         native={},
-        functions={name: _of_floats(run) for name, run in _FUNCTIONS.items()},
+        functions={name: _of_floats(getattr(elementary, name)) for name in (*AS_THEY_ARE, *OTHERS)},
         slopes={name: _of_gradient(slope) for name, slope in _SLOPES.items()},
         elementwise=elementary,
         sums=reduce,
@@ -51,7 +44,7 @@ def backend(digits: int, device: torch.device) -> Backend:
         convolutions=convolution,
         norms=normalise,
         pooling=pooling,
-        losses=losses,
+        losses=None,
         selection=selection,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -128,7 +129,7 @@ def erf(x: Tensor) -> Tensor:
     return torch.where(torch.isnan(x), x, torch.where(size <= float(c.ERF_SMALL), near, far))
 
 
-def square_root(x: Tensor) -> Tensor:
+def sqrt(x: Tensor) -> Tensor:
     """The IEEE square root of float32.
 
     By float64: a root that is no float32 lies more than 2**-50 of itself from the middle of two, so that even a
@@ -139,7 +140,7 @@ def square_root(x: Tensor) -> Tensor:
 
 def rsqrt(x: Tensor) -> Tensor:
     """1 / sqrt(x), each rounded."""
-    return divided(1.0, square_root(x), x)
+    return divided(1.0, sqrt(x), x)
 
 
 def silu(x: Tensor) -> Tensor:
@@ -196,6 +197,9 @@ def wave(x: Tensor, quarters: int) -> Tensor:
     quadrant = (n.long() + quarters) & 3
     value = torch.where((quadrant & 1) == 1, cosine, sine)
     return torch.where(quadrant >= 2, -value, value).float()
+
+
+sin, cos = partial(wave, quarters=0), partial(wave, quarters=1)
 
 
 def power(x: Tensor, y: Tensor | float) -> Tensor:

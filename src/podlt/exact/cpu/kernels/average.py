@@ -13,12 +13,10 @@ import numpy as np
 
 from podlt.exact.constants import Array
 from podlt.exact.cpu.jit import array_at, kernel
-from podlt.exact.cpu.kernels.sums import ROUND64, exponent, is_finite, magnitude, power64, rounded
+from podlt.exact.cpu.kernels.sums import exponent, is_finite, magnitude, power64, rounded, units
 
 STRETCH = 4096
 """Values of each update that are added up together: their sums lie in the first cache, their terms in the second."""
-
-_ROUND64_BITS = np.int64(ROUND64.view(np.int64))
 
 
 @kernel
@@ -42,10 +40,10 @@ def _add(addresses: Array, weights: Array, start: int, e: int, divisor: np.float
         weight = weights[u]
         if weight == 1:
             for j in range(count):
-                total[j] += np.float64(np.float64(x[j]) * scale + ROUND64).view(np.int64) - _ROUND64_BITS
+                total[j] += units(x[j], scale)
         else:
             for j in range(count):
-                total[j] += weight * (np.float64(np.float64(x[j]) * scale + ROUND64).view(np.int64) - _ROUND64_BITS)
+                total[j] += weight * units(x[j], scale)
     for j in range(count):
         out[j] = rounded(total[j], e) / divisor
 

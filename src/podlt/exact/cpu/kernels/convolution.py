@@ -6,7 +6,7 @@ import numpy as np
 
 from podlt.exact.constants import Array
 from podlt.exact.cpu.jit import kernel, scalar
-from podlt.exact.cpu.kernels.digits import cut_line, power32, row_exponent
+from podlt.exact.cpu.kernels.digits import cut_line, narrow_sum, power32, row_exponent, wide_sum
 from podlt.exact.cpu.kernels.sums import is_finite, magnitude, power64
 
 
@@ -27,8 +27,8 @@ def cut_channels(x: Array, planes: Array, exponents: Array, digits: int, reverse
     first, last = (digits - 1, 0) if reverse else (0, digits - 1)
     for i in range(n):
         for j in range(c):
-            middle = planes[i, min(1, digits - 1), j]
-            cut_line(x[i, j], exponents[j], digits, planes[i, first, j], middle, planes[i, last, j])
+            scale, middle = power32(7 * digits - 1 - exponents[j]), planes[i, min(1, digits - 1), j]
+            cut_line(x[i, j], scale, digits, planes[i, first, j], middle, planes[i, last, j])
     return is_finite(top.max())
 
 
@@ -117,41 +117,16 @@ def patches(
 
 
 @kernel
-def combine_narrow(
-    levels: Array, ea: Array, eb: Array, digits: int, bias: Array, out: Array, first: int, channel: int
-) -> bool:
-    """`combine_samples` of one or two int32 levels that fit an int32 together; False, before anything is written, where
-    a result could lie below the normal float32: else converting rounds once, and scaling is exact."""
-    rows = levels.shape[1]
-    length = out.shape[2]
-    shift = 7 * (digits - 1) - 2 * (7 * digits - 1)
-    for o in range(rows):
-        for i in range(len(eb)):
-            e = ea[o] + eb[i] + shift
-            if e < -126 or e > 127:
-                return False
-    for o in range(rows):
-        added = bias[o] if len(bias) > 0 else np.float32(0.0)
-        for i in range(len(eb)):
-            scale = power32(ea[o] + eb[i] + shift)
-            target = out[first + i, channel + o]
-            high = levels[0, o, i * length : (i + 1) * length]
-            low = levels[digits - 1, o, i * length : (i + 1) * length]
-            if digits == 1:
-                for k in range(length):
-                    target[k] = np.float32(high[k]) * scale
-            else:
-                for k in range(length):
-                    target[k] = np.float32(np.int32((high[k] << 7) + low[k])) * scale
-            if len(bias) > 0:
-                for k in range(length):
-                    target[k] = target[k] + added
-    return True
-
-
-@kernel
 def combine_samples(
-    levels: Array, ea: Array, eb: Array, digits: int, bias: Array, out: Array, first: int, channel: int
+    levels: Array,
+    ea: Array,
+    eb: Array,
+    digits: int,
+    narrow: bool,
+    bias: Array,
+    out: Array,
+    first: int,
+    channel: int,
 ) -> None:
     """As `kernels.digits.combine`, into samples and channels of a larger tensor.
 
@@ -159,31 +134,30 @@ def combine_samples(
         levels: int32 or float64 (digits, o, count * l).
         ea: int64 (o,).
         eb: int64 (count,), one a sample.
+        narrow: whether there are one or two levels, which fit an int32 together: unless a result could lie below the
+            normal float32, converting them rounds once, and scaling is exact.
         bias: float32 (o,) or (0,).
         out: float32 (n, channels, l), written from sample `first` and `channel` on.
     """
-    rows = levels.shape[1]
-    length = out.shape[2]
+    rows, length = levels.shape[1], out.shape[2]
     shift = 7 * (digits - 1) - 2 * (7 * digits - 1)
-    seven = np.float64(128.0)
     for o in range(rows):
-        added = bias[o] if len(bias) > 0 else np.float32(0.0)
         for i in range(len(eb)):
-            scale = power64(ea[o] + shift) * power64(eb[i])
+            narrow = narrow and -126 <= ea[o] + eb[i] + shift <= 127
+    for o in range(rows):
+        for i in range(len(eb)):
             target = out[first + i, channel + o]
             p0 = levels[0, o, i * length : (i + 1) * length]
             p1 = levels[min(1, digits - 1), o, i * length : (i + 1) * length]
             p2 = levels[digits - 1, o, i * length : (i + 1) * length]
-            if digits == 1:
+            if narrow:
+                factor = power32(ea[o] + eb[i] + shift)
                 for k in range(length):
-                    target[k] = np.float32(np.float64(p0[k]) * scale)
-            elif digits == 2:
-                for k in range(length):
-                    target[k] = np.float32((np.float64(p0[k]) * seven + np.float64(p1[k])) * scale)
+                    target[k] = narrow_sum(np.int32(p0[k]), np.int32(p2[k]), digits) * factor
             else:
+                scale = power64(ea[o] + shift) * power64(eb[i])
                 for k in range(length):
-                    v = (np.float64(p0[k]) * seven + np.float64(p1[k])) * seven + np.float64(p2[k])
-                    target[k] = np.float32(v * scale)
+                    target[k] = np.float32(wide_sum(p0[k], p1[k], p2[k], digits) * scale)
             if len(bias) > 0:
                 for k in range(length):
-                    target[k] = target[k] + added
+                    target[k] = target[k] + bias[o]

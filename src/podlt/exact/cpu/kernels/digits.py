@@ -16,6 +16,7 @@ from podlt.exact.cpu.jit import array_at, inlined, kernel, scalar
 from podlt.exact.cpu.kernels.sums import exponent, is_finite, magnitude, power64
 
 _ROUND32 = np.float32(12582912.0)  # 1.5 * 2**23; its bits are a multiple of 2**21, so digits come out of them unharmed
+_128 = np.float64(128.0)
 _U7, _U64, _U127 = np.uint32(7), np.uint32(64), np.uint32(127)
 _LEAST = LEAST_EXPONENT
 
@@ -36,24 +37,19 @@ def row_exponent(top: np.uint32) -> int:
 
 
 @scalar
-def cut_line(row: Array, e: int, digits: int, high: Array, middle: Array, low: Array) -> None:
-    """Cut float32 (k,) below 2**e into int8 (k,) digits; of one or two there is no middle, and of one no low."""
-    scale = power32(7 * digits - 1 - e)
-    if digits == 1:
-        for j in range(len(row)):
-            high[j] = np.int8(np.float32(row[j] * scale + _ROUND32).view(np.uint32))
-    elif digits == 2:
-        for j in range(len(row)):
-            u = np.float32(row[j] * scale + _ROUND32).view(np.uint32) + _U64
-            high[j] = np.int8(u >> _U7)
+def cut_line(row: Array, scale: np.float32, digits: int, high: Array, middle: Array, low: Array) -> None:
+    """Cut float32 (k,) times `scale` into int8 (k,) digits; of one or two there is no middle, and of one no low."""
+    for j in range(len(row)):
+        u = np.float32(row[j] * scale + _ROUND32).view(np.uint32)
+        if digits > 1:
+            u = u + _U64
             low[j] = np.int8((u & _U127) - _U64)
-    else:
-        for j in range(len(row)):
-            u = np.float32(row[j] * scale + _ROUND32).view(np.uint32) + _U64
-            v = (u >> _U7) + _U64
-            high[j] = np.int8(v >> _U7)
-            middle[j] = np.int8((v & _U127) - _U64)
-            low[j] = np.int8((u & _U127) - _U64)
+            u = u >> _U7
+        if digits > 2:
+            u = u + _U64
+            middle[j] = np.int8((u & _U127) - _U64)
+            u = u >> _U7
+        high[j] = np.int8(u)
 
 
 @kernel
@@ -75,7 +71,7 @@ def cut_rows(x: Array, planes: Array, exponents: Array, digits: int, reverse: bo
         exponents[i] = row_exponent(top)
         first, last = planes[i, :k], planes[i, (digits - 1) * k :]
         high, low = (last, first) if reverse else (first, last)
-        cut_line(x[i], exponents[i], digits, high, planes[i, k : 2 * k], low)
+        cut_line(x[i], power32(7 * digits - 1 - exponents[i]), digits, high, planes[i, k : 2 * k], low)
     return is_finite(worst)
 
 
@@ -90,7 +86,7 @@ def cut_columns(x: Array, planes: Array, exponents: Array, digits: int, reverse:
     """
     batches, k, n = x.shape
     top = np.empty(n, np.uint32)
-    scale = np.empty(n, np.float32)
+    scale, scaled, one = np.empty(n, np.float32), np.empty(n, np.float32), np.float32(1.0)
     worst = np.uint32(0)
     for b in range(batches):
         top[:] = 0
@@ -106,22 +102,10 @@ def cut_columns(x: Array, planes: Array, exponents: Array, digits: int, reverse:
             row = x[b, i]
             high = planes[b, (digits - 1) * k + i if reverse else i]
             low = planes[b, i if reverse else (digits - 1) * k + i]
-            if digits == 1:
-                for j in range(n):
-                    high[j] = np.int8(np.float32(row[j] * scale[j] + _ROUND32).view(np.uint32))
-            elif digits == 2:
-                for j in range(n):
-                    u = np.float32(row[j] * scale[j] + _ROUND32).view(np.uint32) + _U64
-                    high[j] = np.int8(u >> _U7)
-                    low[j] = np.int8((u & _U127) - _U64)
-            else:
-                middle = planes[b, k + i]
-                for j in range(n):
-                    u = np.float32(row[j] * scale[j] + _ROUND32).view(np.uint32) + _U64
-                    v = (u >> _U7) + _U64
-                    high[j] = np.int8(v >> _U7)
-                    middle[j] = np.int8((v & _U127) - _U64)
-                    low[j] = np.int8((u & _U127) - _U64)
+            middle = planes[b, min(k, (digits - 1) * k) + i]
+            for j in range(n):
+                scaled[j] = row[j] * scale[j]
+            cut_line(scaled, one, digits, high, middle, low)
     return is_finite(worst)
 
 
@@ -153,6 +137,21 @@ def cut_at(
     )
 
 
+@scalar
+def narrow_sum(high: np.int32, low: np.int32, digits: int) -> np.float32:
+    """The levels of one or two digits in units of the last, where they fit an int32 together."""
+    return np.float32(high if digits == 1 else np.int32((high << 7) + low))
+
+
+@scalar
+def wide_sum(first: np.float64, second: np.float64, third: np.float64, digits: int) -> np.float64:
+    """The levels in units of the last: whole, exact below 2**53."""
+    total = np.float64(first)
+    if digits > 1:
+        total = total * _128 + np.float64(second)
+    return total * _128 + np.float64(third) if digits > 2 else total
+
+
 @kernel
 def combine_at(levels: int, m: int, n: int, k: int, ea: int, eb: int, digits: int, bias: int, out: int) -> None:
     """`combine` of int32 levels over k terms, at addresses; the bias, if there is any (not 0), is that of columns.
@@ -180,12 +179,8 @@ def combine_at(levels: int, m: int, n: int, k: int, ea: int, eb: int, digits: in
     for i in range(m):
         own = power32(rows[i] + shift)
         row, high, low = target[i], p[0, i], p[digits - 1, i]
-        if digits == 1:
-            for j in range(n):
-                row[j] = np.float32(high[j]) * (own * scale[j])
-        else:
-            for j in range(n):
-                row[j] = np.float32(np.int32((high[j] << 7) + low[j])) * (own * scale[j])
+        for j in range(n):
+            row[j] = narrow_sum(high[j], low[j], digits) * (own * scale[j])
         if bias != 0:
             for j in range(n):
                 row[j] = row[j] + added[j]
@@ -207,23 +202,14 @@ def combine(levels: Array, ea: Array, eb: Array, digits: int, bias: Array, out: 
     column = np.empty(n, np.float64)
     for j in range(n):
         column[j] = power64(eb[j])
-    seven = np.float64(128.0)
     for i in range(m):
         scale = power64(ea[i] + shift)
         row = out[i]
         p0 = levels[0, i]
         p1 = levels[min(1, digits - 1), i]
         p2 = levels[digits - 1, i]
-        if digits == 1:
-            for j in range(n):
-                row[j] = np.float32(np.float64(p0[j]) * (scale * column[j]))
-        elif digits == 2:
-            for j in range(n):
-                row[j] = np.float32((np.float64(p0[j]) * seven + np.float64(p1[j])) * (scale * column[j]))
-        else:
-            for j in range(n):
-                v = (np.float64(p0[j]) * seven + np.float64(p1[j])) * seven + np.float64(p2[j])
-                row[j] = np.float32(v * (scale * column[j]))
+        for j in range(n):
+            row[j] = np.float32(wide_sum(p0[j], p1[j], p2[j], digits) * (scale * column[j]))
         if len(bias) > 0:
             for j in range(n):
                 row[j] = row[j] + bias[j]

@@ -8,7 +8,7 @@ from podlt.exact.constants import Array
 from podlt.exact.cpu import scalars
 from podlt.exact.cpu.jit import kernel
 
-EXP, LOG, TANH, SIGMOID, ERF, RSQRT, GELU, GELU_TANH, SIN, COS, SILU, LOG1P, EXPM1, LOG2, ERFC, ATAN = range(16)
+EXP, LOG, TANH, SIGMOID, ERF, RSQRT, GELU, GELU_TANH, SIN, COS, SILU, LOG1P, EXPM1, LOG2, ERFC, ATAN, SQRT = range(17)
 
 
 @kernel
@@ -60,6 +60,9 @@ def unary(which: int, x: Array, out: Array) -> None:
     elif which == ATAN:
         for i in range(n):
             out[i] = scalars.atan(x[i])
+    elif which == SQRT:  # the IEEE operation: torch may ask a vector library that rounds otherwise
+        for i in range(n):
+            out[i] = np.sqrt(x[i])
     else:
         for i in range(n):
             out[i] = x[i] * scalars.sigmoid(x[i])
@@ -87,13 +90,6 @@ def power(x: Array, y: Array, out: Array) -> None:
     single = len(y) == 1
     for i in range(len(x)):
         out[i] = np.float32(scalars.power(np.float64(x[i]), np.float64(y[0 if single else i])))
-
-
-@kernel
-def square_root(x: Array, out: Array) -> None:
-    """out[i] = sqrt(x[i]), the IEEE operation: torch may ask a vector library that rounds otherwise."""
-    for i in range(len(x)):
-        out[i] = np.sqrt(x[i])
 
 
 @kernel

@@ -13,7 +13,7 @@ import numpy as np
 from podlt.exact.constants import Array
 from podlt.exact.cpu import scalars
 from podlt.exact.cpu.jit import array_at, kernel
-from podlt.exact.cpu.kernels.sums import exponent, is_finite, magnitude, power64, rounded, units
+from podlt.exact.cpu.kernels.sums import channel_sum, exponent, is_finite, magnitude, power64, rounded, units
 
 _INFINITE = np.uint32(0x7F800000)
 _1 = np.float32(1.0)
@@ -180,18 +180,9 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: np.float32, bits: int,
     count = np.float32(n * length)
     worst = np.uint32(0)
     for j in range(c):
-        top = np.uint32(0)
-        for i in range(n):
-            row = x[i, j]
-            for k in range(length):
-                top = max(top, magnitude(row[k]))
+        s, top = channel_sum(x, j, bits)
         worst = max(worst, top)
-        scale, total = power64(bits - exponent(top)), np.int64(0)
-        for i in range(n):
-            row = x[i, j]
-            for k in range(length):
-                total += units(row[k], scale)
-        mean = rounded(total, exponent(top) - bits) / count
+        mean = s / count
         top = np.uint32(0)
         for i in range(n):
             row = x[i, j]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from podlt.exact.constants import Array
-from podlt.exact.cpu.jit import array_at, inlined, kernel
+from podlt.exact.cpu.jit import array_at, inlined, kernel, scalar
 
 ROUND64 = np.float64(6755399441055744.0)
 _ROUND64_BITS = np.int64(ROUND64.view(np.int64))
@@ -62,26 +62,31 @@ def rounded(total: np.int64, e: int) -> np.float32:
     return np.float32(np.float64(high) * power64(e))
 
 
+@scalar
+def channel_sum(x: Array, j: int, bits: int) -> tuple[np.float32, np.uint32]:
+    """The exact sum of x[:, j, :] for float32 (n, c, l), and its largest magnitude."""
+    n, _, length = x.shape
+    top = np.uint32(0)
+    for i in range(n):
+        row = x[i, j]
+        for k in range(length):
+            top = max(top, magnitude(row[k]))
+    scale, total = power64(bits - exponent(top)), np.int64(0)
+    for i in range(n):
+        row = x[i, j]
+        for k in range(length):
+            total += units(row[k], scale)
+    return rounded(total, exponent(top) - bits), top
+
+
 @kernel
 def sum_blocks(x: Array, bits: int, out: Array) -> bool:
     """out[c] = the exact sum of x[:, c, :] for float32 (n, c, l), C order; whether all was finite."""
-    n, c, length = x.shape
+    c = x.shape[1]
     worst = np.uint32(0)
     for j in range(c):
-        top = np.uint32(0)
-        for i in range(n):
-            row = x[i, j]
-            for k in range(length):
-                top = max(top, magnitude(row[k]))
+        out[j], top = channel_sum(x, j, bits)
         worst = max(worst, top)
-        e = exponent(top) - bits
-        scale = power64(-e)
-        total = np.int64(0)
-        for i in range(n):
-            row = x[i, j]
-            for k in range(length):
-                total += units(row[k], scale)
-        out[j] = rounded(total, e)
     return is_finite(worst)
 
 
