@@ -93,6 +93,7 @@ WIDE: dict[str, tuple[Callable[[], nn.Module], list[FieldSpec]]] = {
         WORDS,
     ),
     "a cache": (Caching, FOUR),
+    "weight norm": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)), FOUR),
     "silu and layer norm": (lambda: nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.SiLU(), nn.Linear(6, 3)), FOUR),
 }
 

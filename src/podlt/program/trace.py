@@ -51,14 +51,13 @@ class WithLoss(nn.Module):
         return loss, {name: buffer.detach() for name, buffer in self.model.named_buffers()}
 
 
-class UncheckedVariance(TorchFunctionMode):
-    """Lets `gaussian_nll_loss` do without a look at its variances, which no graph can branch on."""
+class WrittenOut(TorchFunctionMode):
+    """Puts functions that no graph holds in terms of others: one looks at values, one has a kernel of its own."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        known = _gaussian_nll if func is functional.gaussian_nll_loss else func
-        return known(*args, **(kwargs or {}))
+        return _WRITTEN_OUT.get(func, func)(*args, **(kwargs or {}))
 
 
 def _gaussian_nll(
@@ -78,6 +77,17 @@ def _gaussian_nll(
     if full:
         loss = loss + 0.5 * math.log(2 * math.pi)
     return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
+
+
+def _weight_norm(v: torch.Tensor, g: torch.Tensor, dim: int = 0) -> torch.Tensor:
+    """`torch._weight_norm`: the directions of `v` with the lengths of `g`."""
+    return v * (g / torch.norm_except_dim(v, 2, dim))
+
+
+_WRITTEN_OUT: Mapping[Any, Callable[..., torch.Tensor]] = {
+    functional.gaussian_nll_loss: _gaussian_nll,
+    torch._weight_norm: _weight_norm,
+}
 
 
 class _NoDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -152,7 +162,7 @@ def trace(module: WithLoss, batch: Sequence[torch.Tensor], names: Sequence[str],
             sdpa_kernel(SDPBackend.MATH),
             enable_python_dispatcher(),
             torch.random.fork_rng(devices=[]),
-            UncheckedVariance(),
+            WrittenOut(),
             _users_stacks(),
             torch._dynamo.config.patch(error_on_nested_fx_trace=False),  # compiled parts are run as written
         ):
@@ -240,8 +250,13 @@ def operation_name(target: Any) -> str:
 def explain(error: Exception, model: nn.Module) -> str:
     """What a user can do about a failed capture: the reason, and the innermost line of the user's own code."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if "item" in str(error).lower() or "data-dependent" in str(error).lower() or "bool(" in str(error):
-        reason = f"the step depends on a value of its data (.item(), if on a tensor, nonzero): {reason}"
+    if any(word in str(error).lower() for word in ("aten._local_scalar_dense", "data-dependent", "bool(", ".item()")):
+        reason = (
+            "the step depends on a value of its data (.item(), an if on a tensor, nonzero): choose by torch.where, or "
+            "work the value out beforehand"
+        )
+    elif reason.startswith("aten."):  # a fake tensor of PyTorch's names what it cannot do, and no more
+        reason = f"operation {reason.removeprefix('aten.')} is not supported"
     return f"{type(model).__name__} cannot be captured{_place(error)}: {reason[:500]}"
 
 
