@@ -18,6 +18,7 @@ from test_engine import crews, keys, whole
 import podlt.api
 from podlt.crypto import SigningKey
 from podlt.errors import StorageError
+from podlt.events import Published
 from podlt.manager import events as ev
 from podlt.network import messages, workplace
 from podlt.network.blobs import client, http_client, object_store, transfer
@@ -25,7 +26,6 @@ from podlt.network.blobs import server as blob_server
 from podlt.network.blobs.store import BlobStore
 from podlt.network.session import joining
 from podlt.network.session.peers import Peer
-from podlt.network.session.publishing import Publication
 from podlt.network.workplace import Blobs, RemoteMachines
 from podlt.program.ir import Program
 from podlt.program.layout import update_layout
@@ -49,8 +49,8 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 def run(
     hub: Hub, path: Path, recipe: Recipe, bucket: str = "", large: int = LARGE, **options: Any
-) -> tuple[Trained, list[Publication]]:
-    published: list[Publication] = []
+) -> tuple[Trained, list[Published]]:
+    published: list[Published] = []
     blobs = Blobs("127.0.0.1", names=["127.0.0.1"], bucket=bucket, large=large)
     elsewhere = RemoteMachines(
         hub.connect, heartbeat_seconds=hub.beat, blobs=blobs, published=published.append, **options

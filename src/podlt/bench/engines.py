@@ -66,11 +66,11 @@ def networked(job: BenchJob, workers: int) -> Iterator[tuple[Trainer, float]]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="podlt-bench-")))
         crowd = _Crowd(folder, workers)
         stack.callback(crowd.close)
-        entrance = OpenRun("127.0.0.1", 0, ["127.0.0.1"])
+        open_run = OpenRun("127.0.0.1", 0, ["127.0.0.1"])
 
         def connect(described: Job) -> object:
-            link = entrance.connect(described)
-            crowd.invite(entrance.line)
+            link = open_run.connect(described)
+            crowd.invite(open_run.line)
             return link
 
         place = RemoteMachines(connect)  # type: ignore[arg-type]

@@ -32,12 +32,13 @@ from podlt.bench import PODLT
 from podlt.data.spec import DataSpec
 from podlt.engine.interface import Job
 from podlt.errors import PodltError
+from podlt.events import Published
 from podlt.execution.task_executor import one_thread
 from podlt.manager import events as ev
 from podlt.manager.directory import RunDirectory, Settings
 from podlt.manager.setup import TrainingRun, wall_clock
 from podlt.network.nats.open_run import OpenRun
-from podlt.network.session.publishing import Policy, Publication
+from podlt.network.session.publishing import Policy
 from podlt.network.workplace import Blobs, RemoteMachines
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
@@ -85,7 +86,7 @@ class LargeRun(msgspec.Struct, frozen=True):
 
     model: int
     seconds: list[float]
-    published: list[Publication]
+    published: list[Published]
     ends: dict[str, Found]
 
 
@@ -223,7 +224,7 @@ def _manager(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str) 
 
 def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, pipe: Connection) -> None:
     """The manager's process: sends the invitation, the seconds of each round, and what it measured."""
-    published: list[Publication] = []
+    published: list[Published] = []
 
     def listen(event: ev.Event) -> None:
         if isinstance(event, ev.RoundDone):
@@ -232,11 +233,11 @@ def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, p
             pipe.send("joined")
 
     def connect(job: Job) -> Any:
-        link = entrance.connect(job)
-        pipe.send(entrance.line)
+        link = open_run.connect(job)
+        pipe.send(open_run.line)
         return link
 
-    entrance = OpenRun("127.0.0.1", 0, ["127.0.0.1"])
+    open_run = OpenRun("127.0.0.1", 0, ["127.0.0.1"])
     blobs = Blobs("127.0.0.1", names=["127.0.0.1"], bucket=bucket)
     place = RemoteMachines(connect, blobs=blobs, deltas=deltas, published=published.append)
     recipe = Recipe(

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 import typer
 
-
-class Writable(Protocol):
-    """What an event has for its writers; it is a struct with its name as the tag."""
-
-    @property
-    def name(self) -> str:
-        """Its kind."""
-
-    @property
-    def lines_for_people(self) -> list[str]:
-        """It as text, in lines."""
+from podlt.events import Event
 
 
-def write_json(event: Writable) -> None:
+def write_json(event: Event) -> None:
     """Prints an event as JSON, an object a line."""
     typer.echo(msgspec.json.encode(event).decode())
     sys.stdout.flush()
 
 
-def write_text(event: Writable, write: Callable[[str], object] = typer.echo) -> None:
+def write_text(event: Event, write: Callable[[str], object] = typer.echo) -> None:
     """Prints an event for people, if it is for them.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,18 +30,18 @@ def worker_output(watching: LogOptions) -> Iterator[events.WorkerListener]:
         UsageError: an option of the log is malformed, its file cannot be written, or a package is missing.
     """
     with ExitStack() as stack:
-        tellers: list[events.WorkerListener] = []
+        listeners: list[events.WorkerListener] = []
         if watching.as_json:
-            tellers.append(write_json)
+            listeners.append(write_json)
         elif not watching.quiet:
-            tellers.append(_write_text)
+            listeners.append(_write_text)
         log = event_log_of(watching.monitoring(), stack)
         if log is not None:
-            tellers.append(lambda event: log.record(event, _level(event)))
+            listeners.append(log.record)
 
         def tell(event: events.WorkerEvent) -> None:
-            for teller in tellers:
-                teller(event)
+            for listener in listeners:
+                listener(event)
 
         try:
             yield tell
@@ -55,10 +54,6 @@ def worker_output(watching: LogOptions) -> Iterator[events.WorkerListener]:
 def _write_text(event: events.WorkerEvent) -> None:
     if not (isinstance(event, events.Ended) and event.how in ("refused", "declined")):  # the command's error says it
         write_text(event)
-
-
-def _level(event: events.WorkerEvent) -> int:
-    return logging.WARNING if isinstance(event, events.WORTH_A_WARNING) else logging.INFO
 
 
 def plain(why: str) -> str:
@@ -81,18 +76,18 @@ class Watch:
     It does so on a thread of its own, while its context lasts.
 
     Args:
-        crew: the worker process.
+        process: the worker process.
         link: its connection.
-        journal: its books.
+        books: its books.
         tell: gets the events.
         until: when it leaves, in seconds since 1970; 0 for never.
         also: is called about twice a second.
     """
 
     def __init__(
-        self, crew: Any, link: Any, journal: Any, tell: events.WorkerListener, until: float, also: Callable[[], None]
+        self, process: Any, link: Any, books: Any, tell: events.WorkerListener, until: float, also: Callable[[], None]
     ) -> None:
-        self._crew, self._link, self._journal = crew, link, journal
+        self._process, self._link, self._books = process, link, books
         self._tell, self._until, self._also = tell, until, also
         self._begun = time.monotonic()
         self._stopped = threading.Event()
@@ -110,7 +105,7 @@ class Watch:
 
     def ended(self, how: str, reason: str) -> events.Ended:
         """How it ended, with what it came to."""
-        pending, vested, forfeited = self._journal.totals()
+        pending, vested, forfeited = self._books.totals()
         return events.Ended(
             how=how,
             reason=reason,
@@ -140,9 +135,9 @@ class Watch:
                     self._tell(progress)
 
     def _progress(self, connected: bool) -> events.Progress:
-        pending, vested, forfeited = self._journal.totals()
+        pending, vested, forfeited = self._books.totals()
         return events.Progress(
-            doing=self._crew.doing,
+            doing=self._process.doing,
             connected=connected,
             tasks=self._tasks(),
             vested=vested,
@@ -153,4 +148,4 @@ class Watch:
 
     def _tasks(self) -> int:
         """How many tasks all identities did in this run."""
-        return sum(worker.tasks for worker in self._journal.status.workers.values())
+        return sum(worker.tasks for worker in self._books.status.workers.values())

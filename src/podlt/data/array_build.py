@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from podlt.data.arrays import ArraySource, Progress
 from podlt.data.files import Files
-from podlt.data.mix import LineWriter, training_writer
+from podlt.data.mix import LineWriter
 from podlt.data.notes import array_notes
+from podlt.data.part_writers import close_writers, open_writers, write_lines
 from podlt.data.spec import DataSpec
-from podlt.data.split import PART_NAMES, TEST, TRAIN, Split, seed_of
+from podlt.data.split import PART_NAMES, TEST, TRAIN, Split
 from podlt.data.streams import npz_streams
 from podlt.data.writer import DatasetWriter
 from podlt.errors import DataError, UsageError
@@ -62,28 +63,16 @@ def build_arrays(
 
 def _write(spec: DataSpec, source: ArraySource, split: Split, folder: Path, progress: Progress) -> list[LineWriter]:
     """Writes a source's lines, each to its part; returns the writers, still to be finished."""
-    writers: dict[int, LineWriter] = {}
+    writers = open_writers(spec, split, source.fields, folder)
     done = 0
     try:
-        for part in split.parts:
-            name, lines = PART_NAMES[part], split.sizes[part]
-            writers[part] = (
-                training_writer(folder / name, source.fields, lines, seed_of(spec))
-                if part == TRAIN
-                else DatasetWriter(folder / name, source.fields)
-            )
         for arrays in source.chunks(split.lines):
             first = next(iter(arrays.values()))
-            parts = split.of(arrays[source.label.name] if source.label else first)
-            for part, writer in writers.items():
-                mask = parts == part
-                if mask.any():
-                    writer.write({name: values[mask] for name, values in arrays.items()})
+            write_lines(writers, arrays, split.of(arrays[source.label.name] if source.label else first))
             done += len(first)
             progress("preparing", done, split.lines)
     except BaseException:
-        for writer in writers.values():
-            writer.close()
+        close_writers(writers)
         raise
     return list(writers.values())
 

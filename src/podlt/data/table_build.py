@@ -14,10 +14,10 @@ from podlt.data.arrow_tables import open_table
 from podlt.data.encode import Encoding, Int64, Parts, check_classes, class_table, encoded, fit, label_classes
 from podlt.data.field import Field
 from podlt.data.files import Files
-from podlt.data.mix import LineWriter, training_writer
 from podlt.data.notes import table_notes
+from podlt.data.part_writers import close_writers, open_writers, write_lines
 from podlt.data.spec import Column, DataSpec
-from podlt.data.split import PART_NAMES, TEST, TRAIN, Split, seed_of
+from podlt.data.split import PART_NAMES, TEST, Split
 from podlt.data.spool import ColumnRoles, Spool
 from podlt.data.tables import Table
 from podlt.data.writer import DatasetWriter, storing
@@ -136,30 +136,18 @@ def _write(
     progress: Progress,
 ) -> None:
     """Writes the lines of a spool, each to its part."""
-    fields = _fields(encoding)
-    writers: dict[int, LineWriter] = {}
+    writers = open_writers(spec, split, _fields(encoding), folder)
     first = 0
     try:
-        for part in split.parts:
-            name, lines = PART_NAMES[part], split.sizes[part]
-            writers[part] = (
-                training_writer(folder / name, fields, lines, seed_of(spec))
-                if part == TRAIN
-                else DatasetWriter(folder / name, fields)
-            )
         for arrays in encoded(spool, encoding, classes):
             here = parts[first : first + len(arrays["label"])]
-            for part, writer in writers.items():
-                mask = here == part
-                if mask.any():
-                    writer.write({name: values[mask] for name, values in arrays.items()})
+            write_lines(writers, arrays, here)
             first += len(here)
             progress("preparing", first, spool.lines)
         for writer in writers.values():
             writer.finish(encoding.info())
     finally:
-        for writer in writers.values():
-            writer.close()
+        close_writers(writers)
 
 
 def _write_test(spec: DataSpec, folder: Path, spool: Spool, encoding: Encoding, progress: Progress) -> None:

@@ -7,29 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
-import msgspec
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
-    """Something happened.
-
-    Attributes:
-        level: how much it deserves attention, as in `logging`.
-    """
-
-    level: ClassVar[int] = logging.INFO
-
-    @property
-    def name(self) -> str:
-        """Its kind, as JSON and the log call it."""
-        return str(self.__struct_config__.tag)
-
-    @property
-    def lines_for_people(self) -> list[str]:
-        """It as text, in lines; none if a progress bar or a figure shows it."""
-        return []
+from podlt.events import Event as Event
+from podlt.events import Published as Published
 
 
 class Preparing(Event, frozen=True, tag="preparing"):
@@ -226,24 +207,6 @@ class Connected(Event, frozen=True, tag="connected"):
     workers: int
     received: int
     sent: int
-
-
-class Published(Event, frozen=True, tag="published"):
-    """How the parameters of a round went out.
-
-    Attributes:
-        size: bytes of the parameters.
-        sent: bytes that were published, once, however many workers fetch them.
-        form: "whole", "delta" (what changed) or "same".
-        way: "messages", "https" from the manager, or an object "store".
-        seconds: that it took to find what changed.
-    """
-
-    size: int
-    sent: int
-    form: str
-    way: str
-    seconds: float
 
 
 class Replaced(Event, frozen=True, tag="replaced"):

@@ -24,7 +24,7 @@ from podlt.manager.directory import RunDirectory
 from podlt.manager.log_writer import After, LogWriter, Prove
 from podlt.manager.roster import Membership
 from podlt.manager.round_driver import RoundDriver, RoundTimings
-from podlt.manager.round_files import RoundFigures, RoundFiles
+from podlt.manager.round_files import RoundFiles
 from podlt.manager.weights import Weights
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
@@ -32,6 +32,7 @@ from podlt.protocol.messages import TreeSize
 from podlt.protocol.plan import Upcoming
 from podlt.recipe import Recipe
 from podlt.store.log_store import LogStore
+from podlt.store.round_figures import RoundFigures
 
 Measure = Callable[[], dict[str, float]]
 

@@ -11,26 +11,7 @@ from podlt.manager.directory import RunDirectory
 from podlt.manager.weights import Weights, write_update
 from podlt.recipe import TrainingSpec
 from podlt.store.files import append_line
-
-
-class RoundFigures(msgspec.Struct, frozen=True):
-    """A line of rounds.jsonl: seconds that a round took, and what was faked where cheats are simulated.
-
-    Attributes:
-        round: its number, from 0.
-        seconds: from opening to payment.
-        compute: seconds of executing tasks, summed over processes and threads.
-        proof: seconds of hashes, signatures and comparisons, summed likewise.
-        faked: who faked.
-        applied: whose fake was applied.
-    """
-
-    round: int
-    seconds: float
-    compute: float
-    proof: float
-    faked: list[int]
-    applied: list[int]
+from podlt.store.round_figures import RoundFigures
 
 
 class RoundFiles:

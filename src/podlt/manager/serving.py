@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from podlt.engine.interface import Job, Workplace
     from podlt.network.link import ManagerLink
     from podlt.network.nats.cluster import NatsCluster
-    from podlt.network.session.publishing import Publication
 
 LONGEST_PAYEE = 400
 """Characters of the payment instructions that a worker is shown."""
@@ -75,9 +74,6 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
     def count(workers: int, received: int, sent: int) -> None:
         listener(ev.Connected(workers=workers, received=received, sent=sent))
 
-    def published(done: Publication) -> None:
-        listener(ev.Published(size=done.size, sent=done.sent, form=done.form, way=done.way, seconds=done.seconds))
-
     opening = OpenRun(
         options.listen,
         options.port,
@@ -97,4 +93,4 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
         return link
 
     blobs = Blobs(options.listen, options.blobs_port, options.name, options.blobs)
-    return RemoteMachines(connect, options.silence_timeout, blobs=blobs, published=published)
+    return RemoteMachines(connect, options.silence_timeout, blobs=blobs, published=listener)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import structlog
@@ -48,14 +48,6 @@ def hidden(text: str) -> str:
     for pattern, instead in SECRET_TEXTS:
         text = pattern.sub(instead, text)
     return text
-
-
-class Loggable(Protocol):
-    """An event of a run or of a worker: a struct, with a name."""
-
-    @property
-    def name(self) -> str:
-        """Its kind."""
 
 
 class EventLog:
@@ -91,11 +83,11 @@ class EventLog:
         if type(event) in self._handlers:
             ev.handle(self._handlers, event)
         else:
-            self.record(event, event.level)
+            self.record(event)
 
-    def record(self, event: Loggable, level: int = logging.INFO) -> None:
+    def record(self, event: ev.Event) -> None:
         """Writes an event as it is."""
-        self.say(event.name, level, **_fields(event))
+        self.say(event.name, event.level, **_fields(event))
 
     def _started(self, event: ev.Started) -> None:
         self._run = event.run

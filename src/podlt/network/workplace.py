@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import msgspec
 
 from podlt.engine.interface import Engine, Job
+from podlt.events import Published
 from podlt.network.access import certificate as tls
 from podlt.network.access.registry import FOLDER
 from podlt.network.blobs.server import BlobServer
@@ -16,7 +17,7 @@ from podlt.network.messages import HEARTBEAT_SECONDS, LARGE
 from podlt.network.nats.cluster import remembered
 from podlt.network.nats.server import ANYWHERE, listening
 from podlt.network.session.manager import SILENCE_TIMEOUT, NetworkEngine
-from podlt.network.session.publishing import Policy, Publication
+from podlt.network.session.publishing import Policy
 from podlt.network.settings import HTTPS, NONE, NetworkSettings, load_settings, save_settings
 from podlt.network.worker.preflight import expected
 
@@ -65,7 +66,7 @@ class RemoteMachines:
         *,
         blobs: Blobs | None = None,
         deltas: Policy = "auto",
-        published: Callable[[Publication], None] = lambda published: None,
+        published: Callable[[Published], None] = lambda published: None,
     ) -> None:
         self._connect, self._silence_timeout, self._heartbeat_seconds = connect, silence_timeout, heartbeat_seconds
         self._blobs, self._deltas, self._published = blobs, deltas, published

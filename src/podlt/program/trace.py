@@ -111,7 +111,6 @@ class Traced:
     graph: fx.GraphModule
     inputs: list[str]
     outputs: list[str]
-    placeholders: list[torch.Tensor]
 
 
 def trace(module: WithLoss, batch: Sequence[torch.Tensor], names: Sequence[str], arithmetic: str) -> Traced:
@@ -155,39 +154,45 @@ def trace(module: WithLoss, batch: Sequence[torch.Tensor], names: Sequence[str],
         [b.detach().clone() for b in buffers.values()],
         list(batch),
     )
-    plain = ([p.detach() for p in arguments[0]], *arguments[1:])
-    split = _decompositions(frozenset(table(arithmetic)))
     try:
-        with (
-            sdpa_kernel(SDPBackend.MATH),
-            enable_python_dispatcher(),
-            torch.random.fork_rng(devices=[]),
-            WrittenOut(),
-            _users_stacks(),
-            torch._dynamo.config.patch(error_on_nested_fx_trace=False),  # compiled parts are run as written
-        ):
-            first = make_fx(joint, tracing_mode="fake", _allow_non_fake_inputs=True, record_stack_traces=True)(
-                *arguments
-            )
-        _drop_dead(first)
-        again = fx.Interpreter(first)  # carries each node's line in the user's code over to what it becomes
-        with torch.no_grad(), enable_python_dispatcher(), preserve_node_meta():
-            graph = make_fx(
-                torch.func.functionalize(lambda *x: again.run(*x), remove="mutations"),
-                tracing_mode="fake",
-                decomposition_table=dict(split),
-                _allow_non_fake_inputs=True,
-            )(*plain)
+        graph = _functional(joint, arguments, arithmetic)
     except UnsupportedError:
         raise
     except Exception as error:
         raise UnsupportedError(explain(error, module.model)) from error
-    _drop_dead(graph)
-    _check_random(first, graph)
     inputs = [f"param:{n}" for n in trained] + [f"frozen:{n}" for n in frozen]
     inputs += [f"buffer:{n}" for n in buffers] + [f"batch:{n}" for n in names]
     outputs = ["loss", *(f"grad:{n}" for n in trained), *(f"buffer:{n}" for n in buffers)]
-    return Traced(graph, inputs, outputs, [v for group in plain for v in group])
+    return Traced(graph, inputs, outputs)
+
+
+def _functional(
+    joint: Callable[..., Any], arguments: tuple[list[torch.Tensor], ...], arithmetic: str
+) -> fx.GraphModule:
+    """The graph of a step, without mutations, in operations that the arithmetic knows as far as PyTorch has rules."""
+    split = _decompositions(frozenset(table(arithmetic)))
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        enable_python_dispatcher(),
+        torch.random.fork_rng(devices=[]),
+        WrittenOut(),
+        _users_stacks(),
+        torch._dynamo.config.patch(error_on_nested_fx_trace=False),  # compiled parts are run as written
+    ):
+        first = make_fx(joint, tracing_mode="fake", _allow_non_fake_inputs=True, record_stack_traces=True)(*arguments)
+    _drop_dead(first)
+    again = fx.Interpreter(first)  # carries each node's line in the user's code over to what it becomes
+    plain = ([p.detach() for p in arguments[0]], *arguments[1:])
+    with torch.no_grad(), enable_python_dispatcher(), preserve_node_meta():
+        graph = make_fx(
+            torch.func.functionalize(lambda *x: again.run(*x), remove="mutations"),
+            tracing_mode="fake",
+            decomposition_table=dict(split),
+            _allow_non_fake_inputs=True,
+        )(*plain)
+    _drop_dead(graph)
+    _check_random(first, graph)
+    return graph
 
 
 def _fixed_batch_norm(

@@ -10,6 +10,7 @@ import msgspec
 
 from podlt.canonical import UNREADABLE
 from podlt.errors import StorageError
+from podlt.store.round_figures import RoundFigures
 from podlt.store.run_files import open_run_files
 
 LONGEST_LINE = 2**20
@@ -19,17 +20,6 @@ MOST_ITEMS = 2**13
 """How many rounds, or epochs, there are one by one: a plot shows no more."""
 
 Item = TypeVar("Item")
-
-
-class RoundSeconds(msgspec.Struct, frozen=True):
-    """What a round took; `faked` who faked its result, `applied` whose fake went into the parameters."""
-
-    round: int
-    seconds: float
-    compute: float
-    proof: float
-    faked: list[int]
-    applied: list[int]
 
 
 class Fakes(msgspec.Struct):
@@ -95,7 +85,7 @@ def _opened(path: Path) -> BinaryIO | None:
 
 def _rounds(file: BinaryIO | None, name: str, cheats: dict[int, str]) -> tuple[Spent, dict[int, Fakes]]:
     spent, seconds, fakes = Spent(), _Thinned[float](), {worker: Fakes() for worker in cheats}
-    for one in _lines(file, name, RoundSeconds):
+    for one in _lines(file, name, RoundFigures):
         seconds.add(one.seconds)
         spent.seconds += one.seconds
         spent.compute += one.compute

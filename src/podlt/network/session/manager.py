@@ -18,13 +18,14 @@ import numpy as np
 from podlt.engine.interface import DurableEntries, Event, Job, Lost, Member
 from podlt.engine.shared_memory import BlockBuffer, Region
 from podlt.errors import PodltError
+from podlt.events import Published
 from podlt.network import messages as m
 from podlt.network.blobs.server import BlobServer
 from podlt.network.link import ManagerLink
 from podlt.network.session.joining import JoinHandler
 from podlt.network.session.outgoing import Outgoing
 from podlt.network.session.peers import ListeningClock, Peer, PeerTable
-from podlt.network.session.publishing import DeltaChoice, Policy, Publication, Publisher
+from podlt.network.session.publishing import DeltaChoice, Policy, Publisher
 from podlt.network.session.receipts import ReceiptSender
 from podlt.network.session.round import RoundInFlight, lines_of
 from podlt.program.layout import state_layout, update_layout
@@ -76,7 +77,7 @@ class NetworkEngine:
         blob_server: BlobServer | None = None,
         large: int = m.LARGE,
         deltas: Policy = "auto",
-        tell: Callable[[Publication], None] = lambda published: None,
+        tell: Callable[[Published], None] = lambda published: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._job, self._link = job, link

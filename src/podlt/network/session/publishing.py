@@ -15,6 +15,7 @@ import numpy as np
 
 from podlt import crypto
 from podlt.errors import PodltError, StorageError
+from podlt.events import Published
 from podlt.network import messages as m
 from podlt.network.blobs import delta
 from podlt.network.blobs.chunks import chunk_at, offsets
@@ -44,24 +45,6 @@ REST = 16
 Policy = Literal["auto", "always", "never"]
 
 
-class Publication(msgspec.Struct, frozen=True):
-    """How the parameters of a round went out.
-
-    Attributes:
-        size: of the parameters in bytes.
-        sent: of what was published instead, once, however many fetch it.
-        form: "whole", "delta", or "same" where nothing had changed.
-        way: "messages", "https" or "store".
-        seconds: that it took to find what changed.
-    """
-
-    size: int
-    sent: int
-    form: str
-    way: str
-    seconds: float
-
-
 class Publisher:
     """Publishes the parameters of each round.
 
@@ -86,7 +69,7 @@ class Publisher:
         blob_server: BlobServer | None,
         as_blob: bool,
         choice: DeltaChoice,
-        tell: Callable[[Publication], None] = lambda published: None,
+        tell: Callable[[Published], None] = lambda published: None,
     ) -> None:
         self._state, self._link, self._outgoing = state, link, outgoing
         self._blob_server, self._as_blob = blob_server, as_blob
@@ -99,7 +82,7 @@ class Publisher:
         self._now = b""  # what they may have now
         self._said: m.Parameters | None = None
         self._encoded: dict[bytes, np.ndarray] = {}
-        self._pending: tuple[m.Parameters, Future[Stored], Publication] | None = None
+        self._pending: tuple[m.Parameters, Future[Stored], Published] | None = None
         self.allowance = self.nbytes = 0
 
     def publish(self, digest: bytes) -> None:
@@ -186,7 +169,7 @@ class Publisher:
 
     def _carry(self, record: m.Parameters, form: str, seconds: float) -> None:
         way = "https" if self._as_blob else "messages"
-        published = Publication(record.size, record.length, form, way, seconds)
+        published = Published(size=record.size, sent=record.length, form=form, way=way, seconds=seconds)
         if not self._as_blob or self._blob_server is None or not record.length:
             self._say(record)
             if record.length:

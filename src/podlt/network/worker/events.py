@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
 
-import msgspec
+from podlt.events import Event
 
 
-class WorkerEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+class WorkerEvent(Event, frozen=True):
     """Something happened in a worker process. As text, it is a line for people."""
-
-    @property
-    def name(self) -> str:
-        """What kind of thing."""
-        return str(self.__struct_config__.tag)
 
     @property
     def lines_for_people(self) -> list[str]:
@@ -75,6 +71,7 @@ class LinkUp(WorkerEvent, frozen=True, tag="connected"):
 class LinkDown(WorkerEvent, frozen=True, tag="disconnected"):
     """There is no connection (any more); it is retried."""
 
+    level = logging.WARNING
     reason: str
 
     def __str__(self) -> str:
@@ -243,6 +240,7 @@ class LetGo(WorkerEvent, frozen=True, tag="let_go"):
         reason: the manager's.
     """
 
+    level = logging.WARNING
     public_key: str
     seconds: int
     reason: str
@@ -259,6 +257,7 @@ class Refused(WorkerEvent, frozen=True, tag="refused"):
         reason: the manager's.
     """
 
+    level = logging.WARNING
     public_key: str
     reason: str
 
@@ -269,6 +268,7 @@ class Refused(WorkerEvent, frozen=True, tag="refused"):
 class Failed(WorkerEvent, frozen=True, tag="failed"):
     """A task could not be done here; the manager deals it to another worker."""
 
+    level = logging.WARNING
     round: int
     reason: str
 
@@ -279,6 +279,7 @@ class Failed(WorkerEvent, frozen=True, tag="failed"):
 class Warned(WorkerEvent, frozen=True, tag="warning"):
     """A fault that does not stop the work."""
 
+    level = logging.WARNING
     reason: str
 
     def __str__(self) -> str:
@@ -288,6 +289,7 @@ class Warned(WorkerEvent, frozen=True, tag="warning"):
 class Stopped(WorkerEvent, frozen=True, tag="stopped"):
     """The manager stopped the run, and may resume it."""
 
+    level = logging.WARNING
     reason: str
 
     def __str__(self) -> str:
@@ -332,8 +334,6 @@ class Ended(Totals, frozen=True, tag="ended"):
         why = f": {self.reason}" if self.reason else ""
         return f"{how}{why}; {self.tasks:,} tasks done in {_span(self.seconds)}, {self.credits}"
 
-
-WORTH_A_WARNING = (LinkDown, LetGo, Refused, Failed, Warned, Stopped)
 
 WorkerListener = Callable[[WorkerEvent], object]
 
