@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from podlt.api import resume, serve, train
     from podlt.data.prepare import prepare
     from podlt.data.spec import DataSpec
-    from podlt.errors import InvalidProofError, PodltError, UsageError
+    from podlt.errors import InvalidProofError, PodltError, StopTraining, UsageError
     from podlt.manager.audit import audit
     from podlt.manager.result import Result
     from podlt.recipe import LossSpec, ModelSpec, ProtocolSpec, Recipe, TrainingSpec, load_recipe
@@ -36,6 +36,7 @@ _HOMES = {
     "ProtocolSpec": "podlt.recipe",
     "Recipe": "podlt.recipe",
     "Result": "podlt.manager.result",
+    "StopTraining": "podlt.errors",
     "TrainingSpec": "podlt.recipe",
     "UsageError": "podlt.errors",
     "Verification": "podlt.verify",
@@ -59,6 +60,7 @@ __all__ = [
     "ProtocolSpec",
     "Recipe",
     "Result",
+    "StopTraining",
     "TrainingSpec",
     "UsageError",
     "Verification",

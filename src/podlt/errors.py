@@ -65,6 +65,18 @@ class UnsupportedError(UsageError):
     """An operation has no definition here: it is refused by name, never replaced in silence."""
 
 
+class StopTraining(Exception):
+    """A listener or callback raises it to end the run here: what is applied stays, is settled and paid.
+
+    Args:
+        reason: for the log and for people, such as "validation loss has not improved for 3 epochs".
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class PeerError(PodltError):
     """A worker broke the protocol. Caught at one place, becomes an entry with this reason; never stops the manager.
 
