@@ -141,10 +141,12 @@ class _Draft:
         with python_seeds(lines):  # what Python code bakes in by chance differs between captures
             batch = list(example(self._fields, lines).values())
             # A trace leaves its marks on a module.
-            traced = trace(copy.deepcopy(self.module), batch, [f.name for f in self._fields], self._arithmetic)
+            names, first = [f.name for f in self._fields], not self._places
+            traced = trace(copy.deepcopy(self.module), batch, names, self._arithmetic, places=first)
         lowering = Lowering(traced, self._arithmetic)
         found = lowering.document()
-        self._places = self._places or lowering.places
+        if first:
+            self._places = lowering.places
         return found
 
     def at(self, lines: int) -> Any:
