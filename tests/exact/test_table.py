@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from podlt.exact.cpu.backend import table
-from podlt.exact.operations import samples
+from podlt.exact.operations import ROWS
 
 EXACT = table(3)
 ATEN = torch.ops.aten
@@ -206,7 +206,7 @@ def excepted(name, arguments):
 
 @pytest.mark.parametrize("name", sorted(set(EXACT) - OTHERWISE))
 def test_every_sample_means_what_torch_means(name):
-    for _, arguments, options in (call for call in samples(EXACT) if call[0] == name and not excepted(*call[:2])):
+    for arguments, options in (call for call in ROWS[name].calls(EXACT) if not excepted(name, call[0])):
         want, got = aten(name)(*arguments, **options), EXACT[name](*arguments, **options)
         pairs = list(zip(*[f if isinstance(f, tuple | list) else [f] for f in (want, got)], strict=True))
         for w, g in pairs[:1] if name.split(".")[0] in CHOSEN else pairs:

@@ -85,7 +85,7 @@ def erfc(x: Array) -> Array:
     size = np.abs(wide)
     size = np.where(size < c.ERFC_LARGEST, size, c.ERFC_LARGEST)
     p = horner([np.float64(v) for v in c.ERFC], (size - 2.0) / (size + 2.0))
-    tail = (p / (1.0 + size * 2.0)) * np.array([_exp64(-v) for v in (size * size).reshape(-1)]).reshape(x.shape)
+    tail = (p / (1.0 + size * 2.0)) * _exp64(-(size * size))
     return np.where(np.isnan(x), x, np.where(wide < 0, 2.0 - tail, tail).astype(np.float32))
 
 
@@ -291,7 +291,7 @@ def _power(x: np.float64, y: np.float64) -> np.float64:
         return np.float64(np.nan)
     if x == 0 or np.isinf(x):
         return np.float64(0.0) if (x == 0) == (y > 0) else np.float64(np.inf)
-    return _exp64(y * _log64(x))
+    return np.float64(_exp64(np.asarray(y * _log64(x))))
 
 
 def _log64(x: np.float64) -> np.float64:
@@ -304,12 +304,12 @@ def _log64(x: np.float64) -> np.float64:
     return np.float64(n * c.LN2 + (s + s) * series)
 
 
-def _exp64(x: np.float64) -> np.float64:
-    """e**x, bounded to what a float32 can tell apart from 0 and infinity."""
-    x = min(max(x, np.float64(-120.0)), np.float64(100.0))
+def _exp64(x: Array) -> Array:
+    """e**x in binary64, bounded to what a float32 can tell apart from 0 and infinity."""
+    x = np.minimum(np.maximum(x, -120.0), 100.0)
     n = np.rint(x * c.INVERSE_LN2)
     r = x - n * c.LN2
-    total = np.float64(1.0)
+    total = np.ones_like(x)
     for k in range(12, 0, -1):
         total = total * r / np.float64(k) + 1.0
-    return np.float64(np.ldexp(total, int(n)))
+    return np.ldexp(total, n.astype(np.int32))
