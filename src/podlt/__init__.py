@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from podlt.api import resume, serve, train
+    from podlt.api import finish, resume, serve, train
     from podlt.data.prepare import prepare
     from podlt.data.spec import DataSpec
     from podlt.errors import InvalidProofError, PodltError, StopTraining, UsageError
@@ -41,6 +41,7 @@ _HOMES = {
     "UsageError": "podlt.errors",
     "Verification": "podlt.verify",
     "audit": "podlt.manager.audit",
+    "finish": "podlt.api",
     "load_recipe": "podlt.recipe",
     "prepare": "podlt.data.prepare",
     "resume": "podlt.api",
@@ -65,6 +66,7 @@ __all__ = [
     "UsageError",
     "Verification",
     "audit",
+    "finish",
     "load_recipe",
     "prepare",
     "resume",

@@ -19,8 +19,9 @@ from podlt.manager import events as ev
 from podlt.manager.cheats import choose_cheaters
 from podlt.manager.data_source import at_path, refuse_named, without_places
 from podlt.manager.directory import Entropy, RunDirectory, Settings
+from podlt.manager.loop import MAX_REASON
 from podlt.manager.result import Result, load_result
-from podlt.manager.resume import check_files
+from podlt.manager.resume import check_files, is_complete
 from podlt.manager.serving import NetworkOptions, remote_machines
 from podlt.manager.setup import Clock, TrainingRun, wall_clock
 from podlt.recipe import Recipe, check, load_recipe, with_workers
@@ -259,6 +260,33 @@ def resume(
         place=place or _own_machines(settings),
     )
     return _run(resumed, lambda: resumed.resume(workers, entropy))
+
+
+def finish(run: Path | str, reason: str = "asked to finish", **around: Any) -> Result | None:
+    """Ends a run early: what was applied stays, is settled and paid, and the run is complete.
+
+    A process that works on the run ends it after the round in progress. A run that is stopped is resumed for its
+    settlement only.
+
+    Args:
+        run: its directory.
+        reason: for the log and for people, at most 1,000 characters.
+        around: what `resume` takes: the module of a model that was given as an object, a listener, ...
+
+    Returns:
+        What the run came to; None if another process was asked to end it.
+
+    Raises:
+        UsageError: the run is complete, or cannot be resumed here; what `resume` raises besides.
+    """
+    if len(reason) > MAX_REASON:
+        raise UsageError(f"reason: expected at most {MAX_REASON:,} characters, got {len(reason):,}")
+    directory = RunDirectory.existing(Path(run))
+    if is_complete(directory):
+        raise UsageError(f"{run}: the run is complete already")
+    works = directory.is_locked()
+    directory.request_finish(reason)
+    return None if works else resume(run, **around)
 
 
 def is_served(run: Path) -> bool:

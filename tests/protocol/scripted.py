@@ -43,9 +43,12 @@ def scripted(number: int, gossip: Gossip, seed: bytes = SEED) -> Scripted:
     return Scripted(number, SigningKey(digest("key", seed, name)), Dice(digest("dice", seed, name)), gossip)
 
 
-def scripted_world(scenario: Scenario, workers: int, seed: bytes = SEED) -> tuple[World, MemoryLog]:
+def scripted_world(
+    scenario: Scenario, workers: int, seed: bytes = SEED, *, spare_secrets: int = 0
+) -> tuple[World, MemoryLog]:
     log = MemoryLog()
-    world = World(scenario, lambda gossip: [scripted(i, gossip, seed) for i in range(workers)], seed, log)
+    players = lambda gossip: [scripted(i, gossip, seed) for i in range(workers)]  # noqa: E731
+    world = World(scenario, players, seed, log, spare_secrets=spare_secrets)
     world.begin()
     return world, log
 
@@ -89,6 +92,30 @@ def eventful_run() -> tuple[World, MemoryLog]:
     while world.step():
         pass
     return world, log
+
+
+def amended_run() -> tuple[World, MemoryLog]:
+    """The eventful run, opened again for a third epoch by another optimiser, and ended within it."""
+    world, log = eventful_run()
+    world.manager.amend(3, '{"lr":0.1,"name":"sgd"}', "one more")
+    world.write()
+    for number, worker in world.state.workers.items():
+        world.players[number].mood = "honest"  # type: ignore[attr-defined]
+        if worker.status == "withdrawn":
+            world.admit(world.players[number])
+    world.step()
+    world.manager.end("enough")
+    log_figures(world)
+    while world.step():
+        pass
+    return world, log
+
+
+def log_figures(world: World) -> None:
+    """Logs the figures that are due between rounds, and writes."""
+    if world.state.measure_due:
+        world.manager.measure({"accuracy": 0.5, "loss": 1.0})
+    world.write()
 
 
 def until(world: World, holds: Callable[[], bool]) -> None:

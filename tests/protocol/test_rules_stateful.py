@@ -14,7 +14,7 @@ from podlt.log.tree_head import open_head, origin_of
 from podlt.protocol import entries as e
 from podlt.sim.world import Scenario
 
-from .scripted import Scripted, facts, failing, replay, scripted, scripted_world, verified
+from .scripted import Scripted, facts, failing, log_figures, replay, scripted, scripted_world, verified
 
 
 class AnyRun(RuleBasedStateMachine):
@@ -52,7 +52,7 @@ class AnyRun(RuleBasedStateMachine):
             deposit=deposit,
             tested=tested,
         )
-        self.world, self.log = scripted_world(scenario, workers, digest("stateful", seed))
+        self.world, self.log = scripted_world(scenario, workers, digest("stateful", seed), spare_secrets=2000)
         self.ever_faked: set[int] = set()
         self.always_fake: set[int] = set()
         self.paid_before: dict[int, int] = {}
@@ -123,6 +123,18 @@ class AnyRun(RuleBasedStateMachine):
     def stop(self) -> None:
         self.world.stop("by hand")
 
+    @precondition(open_for_more)
+    @rule()
+    def end_early(self) -> None:
+        self.world.manager.end("by hand")
+        log_figures(self.world)
+
+    @precondition(open_for_more)
+    @rule(more=st.integers(0, 2))
+    def amend(self, more: int) -> None:
+        self.world.manager.amend(self.world.state.epoch + more, '{"lr":0.5}' if more else "")
+        log_figures(self.world)
+
     @precondition(stopped)
     @rule()
     def resume(self) -> None:
@@ -134,11 +146,24 @@ class AnyRun(RuleBasedStateMachine):
         return closed is not None and closed.outcome == "complete"
 
     @precondition(complete)
-    @rule()
-    def nothing_follows_a_complete_run(self) -> None:
+    @rule(amends=st.booleans())
+    def nothing_but_another_epoch_follows_a_complete_run(self, amends: bool) -> None:
         state = replay(self.log)
+        entry = e.Amend(at=state.at, epochs=state.epoch, optimizer="", reason="") if amends else e.Resume(at=state.at)
         with pytest.raises(InvalidProofError):
-            state.apply(e.Resume(at=state.at))
+            state.apply(entry)
+
+    @precondition(complete)
+    @rule()
+    def open_again_for_another_epoch(self) -> None:
+        state = self.world.state
+        active = state.active()
+        self.world.manager.amend(state.epoch + 1)
+        self.world.write()
+        assert not state.active()
+        for number in active:
+            self.world.admit(self.world.players[number])
+        self.world.write()
 
     @invariant()
     def all_accounts_sum_to_zero(self) -> None:
@@ -188,9 +213,16 @@ class AnyRun(RuleBasedStateMachine):
 
     @invariant()
     def the_figures_of_each_epoch_are_there_once_it_is_done(self) -> None:
-        measured = [entry for _, _, body in self.log.entries() if isinstance(entry := e.decode(body), e.Measure)]
+        used, whole, parts = 0, [], []
+        for _, _, body in self.log.entries():
+            entry = e.decode(body)
+            if isinstance(entry, e.Open) and entry.purpose == "train":
+                used = entry.offset + entry.lines
+            elif isinstance(entry, e.Measure):
+                (whole if used == self.world.scenario.lines else parts).append((entry.epoch, used))
         done = self.world.state.epoch if self.world.scenario.tested else 0
-        assert [entry.epoch for entry in measured] == list(range(done))
+        assert [epoch for epoch, _ in whole] == list(range(done))
+        assert sorted(set(parts)) == parts, "once where training ended within an epoch"
 
     @invariant()
     def every_joining_was_signed_over_a_head_of_this_log_and_serves_once(self) -> None:

@@ -6,6 +6,7 @@ Slow and plain on purpose. Each function cites its section. Raises `Unsound` at 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from itertools import pairwise
 from typing import Any
@@ -17,7 +18,7 @@ import nacl.signing
 Entry = dict[str, Any]
 
 KINDS = {f"{kind}/3" for kind in ("begin", "join", "withdraw", "open", "redeal", "commit", "reveal", "verdict")}
-KINDS |= {f"{kind}/3" for kind in ("apply", "measure", "pay", "return", "resume", "close")}
+KINDS |= {f"{kind}/3" for kind in ("apply", "measure", "pay", "return", "amend", "resume", "close")}
 """3.15"""
 
 
@@ -94,6 +95,7 @@ class Verifier:
         bound = chain_length(b)
         need(bound <= 2**40, "PROGRESS", "rounds")
         need(b["chain_length"] >= bound, "DRAWS", "chain")
+        self.epochs = b["epochs"]
         self.most = 4 * b["reward"] * b["lines"] * b["epochs"]
         need(self.most <= 2**63 - 1, "PAYMENTS", "pay")
         self.identity = digest("run/3", msgspec.msgpack.encode({**b, "at": 0}))
@@ -110,7 +112,7 @@ class Verifier:
         self.treasury = 0
         self.index, self.roots = 1, roots
         self.round = self.epoch = self.offset = self.measured = 0
-        self.settled = False
+        self.settled = self.part_measured = False
         self.last_open: Entry | None = None
         self.r: dict[str, Any] | None = None
         self.closed: str | None = None
@@ -120,11 +122,11 @@ class Verifier:
         self.at = entry["at"]
         kind = entry["kind"].partition("/")[0]
         if self.closed is not None:
-            need(self.closed == "stopped" and kind == "resume", "OUTCOME", "closed")
+            need(kind == {"stopped": "resume", "complete": "amend"}[self.closed], "OUTCOME", "closed")
         if kind in ("open", "redeal", "commit", "reveal", "verdict", "apply", "pay"):
             need((self.r is None) == (kind == "open"), "PROGRESS", "order")
             need(entry["round"] == self.round, "PROGRESS", "round")
-        if kind in ("join", "measure", "return", "resume", "close", "begin"):
+        if kind in ("join", "measure", "return", "amend", "resume", "close", "begin"):
             claim = "OUTCOME" if kind == "close" else "PROGRESS"
             need(self.r is None and kind != "begin", claim, "between rounds")
         getattr(self, "take_" + kind)(entry)
@@ -135,7 +137,8 @@ class Verifier:
 
     def measure_due(self) -> bool:
         """3.14"""
-        return any(self.begin["test"]) and self.measured < self.epoch
+        part = self.epoch >= self.epochs and self.offset > 0 and not self.part_measured
+        return any(self.begin["test"]) and (self.measured < self.epoch or part)
 
     def take_join(self, x: Entry) -> None:
         """3.2"""
@@ -175,7 +178,7 @@ class Verifier:
     def plan(self) -> tuple[str, int, int, int, int] | None:
         """4.1"""
         b, active = self.begin, len(self.active())
-        if self.epoch >= b["epochs"]:
+        if self.epoch >= self.epochs:
             o = self.last_open
             if self.settled or active < 2 or not any(self.pending.values()) or o is None:
                 return None
@@ -360,6 +363,7 @@ class Verifier:
         self.round += 1
         self.settled = settle
         if not settle:
+            self.part_measured = False
             self.offset += r["open"]["lines"]
             if self.offset == self.begin["lines"]:
                 self.offset, self.epoch = 0, self.epoch + 1
@@ -375,11 +379,14 @@ class Verifier:
         need((x["test"], x["parameters"]) == (self.begin["test"], self.parameters), "PROGRESS", "figures of what")
         need(all(a[0] < b[0] for a, b in pairwise(x["figures"])), "PROGRESS", "order of figures")
         need(all(math.isfinite(value) for _, value in x["figures"]), "PROGRESS", "not finite")
-        self.measured += 1
+        if self.measured == self.epoch:
+            self.part_measured = True
+        else:
+            self.measured += 1
 
     def take_return(self, x: Entry) -> None:
         """3.13"""
-        over = self.epoch >= self.begin["epochs"] and self.plan() is None
+        over = self.epoch >= self.epochs and self.plan() is None
         need(len(x["transfers"]) > 0, "PAYMENTS", "nothing returned")
         need(all(a[1] < b[1] for a, b in pairwise(x["transfers"])), "PAYMENTS", "ascending")
         for kind, w, amount in x["transfers"]:
@@ -391,13 +398,34 @@ class Verifier:
             self.returned[w] += amount
         self.check_accounts()
 
+    def take_amend(self, x: Entry) -> None:
+        """3.17"""
+        left = x["epochs"] - self.epoch
+        need(left >= 0, "PROGRESS", "fewer epochs than are done")
+        need(self.closed is None or left > 0, "OUTCOME", "closed")
+        need(self.round + chain_length({**self.begin, "epochs": left}) <= 2**40, "PROGRESS", "rounds")
+        if x["optimizer"]:
+            try:
+                document = json.loads(x["optimizer"])
+                again = json.dumps(document, separators=(",", ":"), sort_keys=True, ensure_ascii=False)
+            except ValueError:
+                raise Unsound("TERMS", "no document") from None
+            need(isinstance(document, dict) and again == x["optimizer"], "TERMS", "no document")
+        self.most += 4 * self.begin["reward"] * self.begin["lines"] * (x["epochs"] + 1)
+        need(self.most <= 2**63 - 1, "PAYMENTS", "pay")
+        if self.closed is not None:
+            for n in self.active():
+                self.status[n], self.joined[n] = "withdrawn", self.index
+            self.closed = None
+        self.epochs = x["epochs"]
+
     def take_resume(self, x: Entry) -> None:
         self.closed = None
 
     def take_close(self, x: Entry) -> None:
         """3.12"""
         if x["outcome"] == "complete":
-            done = self.epoch >= self.begin["epochs"] and not self.measure_due() and self.plan() is None
+            done = self.epoch >= self.epochs and not self.measure_due() and self.plan() is None
             need(done, "OUTCOME", "not complete")
             need(not any(self.deposit.values()), "OUTCOME", "deposits are held")
         self.closed = x["outcome"]

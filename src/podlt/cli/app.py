@@ -21,6 +21,7 @@ from podlt.cli.conformance import conformance
 from podlt.cli.data import data_app
 from podlt.cli.demo import demo
 from podlt.cli.deposits import workers_app
+from podlt.cli.finish import finish
 from podlt.cli.head import head
 from podlt.cli.key import key_app
 from podlt.cli.ledger import ledger
@@ -65,7 +66,7 @@ Exit codes: 0 all that was asked for holds, or is done; 1 something fails, and o
 """
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Train": (train, demo),
+    "Train": (train, finish, demo),
     "Train on other machines": (manager, worker),
     "Keep": (backup, restore, bundle, head),
     "Look and check": (verify, audit, show, ledger, receipts, report),

@@ -80,7 +80,7 @@ def _overview(run: Path, out: Console) -> None:
         "started": clock(history.started),
         "last entry": clock(history.ended),
         "rounds": f"{len(trained):,} trained, {len(history.rounds) - len(trained)} settled",
-        "epochs": f"{state.epoch} of {begin.epochs} done",
+        "epochs": f"{state.epoch} of {state.epochs} done",
         "lines": f"{begin.lines:,} in blocks of {begin.block_lines:,}"
         + (f", {begin.fragment_lines} a fragment" if begin.fragment_lines else ""),
         "workers": f"{len(state.active())} active of {len(state.workers)}; spares {begin.spares}",

@@ -27,6 +27,7 @@ from podlt.store.log_store import LogStore
 from podlt.store.run_log import has_log, open_run_log
 
 MAX_DOCUMENT = 16 * 2**20
+MAX_REASON = 4096
 
 _EARLY = {
     "log.db",
@@ -46,6 +47,7 @@ _EARLY = {
     "admission.lock",
     "blobs",
     "blobs.json",
+    "finish.txt",
 }
 """What a run that was killed before its first entry may have left."""
 
@@ -190,11 +192,38 @@ class RunDirectory:
                 f"{self.path}: another process works on this run: stop it first, or wait until it ends"
             ) from None
 
+    def is_locked(self) -> bool:
+        """Whether a process works on the run."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def unlock(self) -> None:
         """Lets others in."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def request_finish(self, reason: str) -> None:
+        """Asks the process that works on the run to end it after the round in progress."""
+        write_whole(self.path / "finish.txt", reason.encode())
+
+    def finish_request(self) -> str | None:
+        """Why the run is to end, if somebody asked for it."""
+        path = self.path / "finish.txt"
+        return read_whole(path, MAX_REASON).decode(errors="replace") if path.is_file() else None
+
+    def drop_finish_request(self) -> None:
+        """Forgets the request: it was answered, or is not wanted any more."""
+        (self.path / "finish.txt").unlink(missing_ok=True)
 
     def log(self, *, create: bool = False) -> LogStore:
         """The run's log: log.db, or in the database that the settings name."""

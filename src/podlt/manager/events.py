@@ -273,10 +273,17 @@ class Finished(Event, frozen=True, tag="finished"):
     Attributes:
         rounds: how many there were.
         seconds: since this process began or resumed it.
+        ended: why training ended early; "" if it did not.
     """
 
     rounds: int
     seconds: float
+    ended: str = ""
+
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line, if there is something to say."""
+        return [f"training ended early: {self.ended}"] if self.ended else []
 
 
 Listener = Callable[[Event], None]

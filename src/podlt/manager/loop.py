@@ -21,6 +21,7 @@ from podlt.log.merkle import Tree
 from podlt.manager import events as ev
 from podlt.manager.blocks import BlockReader
 from podlt.manager.directory import RunDirectory
+from podlt.manager.ending import Ending
 from podlt.manager.log_writer import After, LogWriter, Prove
 from podlt.manager.roster import Membership
 from podlt.manager.round_driver import RoundDriver, RoundTimings
@@ -35,6 +36,9 @@ from podlt.store.log_store import LogStore
 from podlt.store.round_figures import RoundFigures
 
 Measure = Callable[[], dict[str, float]]
+
+MAX_REASON = 1000
+"""Characters of a reason that are logged."""
 
 
 class Trainer:
@@ -53,7 +57,7 @@ class Trainer:
         store: of the log.
         key: signs tree heads.
         measure: figures on the test set, now.
-        listener: is called with every event.
+        ending: is told every event, and says whether the run is to end early.
     """
 
     def __init__(
@@ -71,17 +75,18 @@ class Trainer:
         store: LogStore,
         key: SigningKey,
         measure: Measure,
-        listener: ev.Listener,
+        ending: Ending,
     ) -> None:
         assert manager.state.begin is not None
         self._recipe, self.manager, self._tree = recipe, manager, tree
-        self.weights, self.engine, self._listener, self._measure = weights, engine, listener, measure
+        self.weights, self.engine, self._listener, self._measure = weights, engine, ending.tell, measure
+        self._ending = ending
         self._evicted = False
         self._writer = LogWriter(store, tree, key)
         self._files = RoundFiles(directory, recipe.training, weights, key)
-        self.members = Membership(manager, engine, listener, head=self.head, held=held)
+        self.members = Membership(manager, engine, ending.tell, head=self.head, held=held, ending=ending.is_asked)
         self.blocks = BlockReader(dataset, engine, manager.state.begin.seed)
-        self._driver = RoundDriver(manager, engine, referee, weights, listener)
+        self._driver = RoundDriver(manager, engine, referee, weights, ending.tell)
 
     def __enter__(self) -> Self:
         """Begins to write.
@@ -103,7 +108,7 @@ class Trainer:
                 ending.callback(part.close)
 
     def train(self) -> None:
-        """Runs every round that is left, and closes the run.
+        """Runs every round that is left, and closes the run; so it does where it is asked to end early.
 
         Raises:
             TooFewWorkersError: the run was stopped, and can be resumed with more workers.
@@ -121,11 +126,14 @@ class Trainer:
             self.manager.close("complete")
             self._write()
             self._writer.flush()
+            self._ending.done()
             self.engine.finish("complete", "")
         except (TooFewWorkersError, DivergedError, EngineError, UsageError) as error:
             self._stop(str(error))
             raise
-        self._listener(ev.Finished(rounds=self.manager.state.round, seconds=time.perf_counter() - started))
+        state, seconds = self.manager.state, time.perf_counter() - started
+        ended = state.ended.reason if state.ended is not None else ""
+        self._listener(ev.Finished(rounds=state.round, seconds=seconds, ended=ended))
 
     def _next(self) -> Upcoming | None:
         """What the next round is, after those who have come were admitted and those who are gone let go."""
@@ -133,9 +141,19 @@ class Trainer:
             self._writer.flush()
             self._evicted = False
         self.members.update()
+        self._end_if_asked()
         if not self.manager.state.trained:
             self.members.await_more()
+            self._end_if_asked()
         return self.manager.upcoming()
+
+    def _end_if_asked(self) -> None:
+        """Ends training here if somebody asked for it, and has the figures of an unfinished epoch written."""
+        reason = self._ending.reason()
+        if reason is not None and not self.manager.state.trained:
+            self.manager.end(reason[:MAX_REASON])
+            self._write()
+            self._log_figures()
 
     def _round_or_wait(self, plan: Upcoming) -> None:
         """Runs a round; where too few workers are left for it, but others may come, it will begin anew."""
@@ -196,12 +214,12 @@ class Trainer:
 
     def _expect(self, plan: Upcoming) -> None:
         """Reads the next round's lines while this one is computed, as they are if nobody leaves."""
-        offset, epoch = plan.offset + plan.lines, plan.epoch
-        assert self.manager.state.begin is not None
-        lines = self.manager.state.begin.lines
+        offset, epoch, state = plan.offset + plan.lines, plan.epoch, self.manager.state
+        assert state.begin is not None
+        lines = state.begin.lines
         if offset == lines:
             offset, epoch = 0, epoch + 1
-        if plan.purpose == "settle" or epoch == self._recipe.training.epochs:
+        if plan.purpose == "settle" or epoch == state.epochs:
             return
         ahead = msgspec.structs.replace(plan, offset=offset, epoch=epoch, lines=min(plan.lines, lines - offset))
         self.blocks.expect(msgspec.structs.replace(ahead, fragments=min(plan.fragments, ahead.lines)))
@@ -277,7 +295,7 @@ class Trainer:
             size = min(size, useful * training.fragment_lines)
         if state.trained:
             return 0
-        return -(-(state.begin.lines - state.offset) // size) + (training.epochs - state.epoch - 1) * -(
+        return -(-(state.begin.lines - state.offset) // size) + (state.epochs - state.epoch - 1) * -(
             -state.begin.lines // size
         )
 
@@ -309,7 +327,7 @@ class Trainer:
     def _stop(self, reason: str) -> None:
         """Writes why the run stopped; a round in progress is forgotten, and begins anew when the run is resumed."""
         self.manager.roll_back_round()
-        self.manager.close("stopped", reason[:1000])
+        self.manager.close("stopped", reason[:MAX_REASON])
         self._write()
         self._writer.flush()
         self.engine.finish("stopped", reason)

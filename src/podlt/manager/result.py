@@ -29,6 +29,7 @@ class Result(msgspec.Struct, frozen=True):
         ledger: every worker's credits, by its number.
         treasury: the manager's own account, in credits.
         parameters: digest of the final parameters.
+        ended: why training ended early; "" if it did not.
     """
 
     run: Path
@@ -39,6 +40,7 @@ class Result(msgspec.Struct, frozen=True):
     ledger: Mapping[int, Account]
     treasury: int
     parameters: bytes
+    ended: str = ""
 
     @property
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -61,4 +63,5 @@ def load_result(run: Path, module: nn.Module) -> Result:
         ledger=state.ledger.accounts,
         treasury=state.ledger.treasury,
         parameters=state.parameters,
+        ended=state.ended.reason if state.ended is not None else "",
     )

@@ -58,6 +58,19 @@ def replay_log(store: LogStore) -> tuple[RunState, list[AppliedRound], Tree]:
     return state, applied, tree
 
 
+def is_complete(directory: RunDirectory) -> bool:
+    """Whether the log ends with a complete close.
+
+    Raises:
+        InvalidProofError: the log does not hold.
+    """
+    if not directory.has_entries():
+        return False
+    with closing(directory.log()) as store:
+        closed = replay_log(store)[0].closed
+    return closed is not None and closed.outcome == "complete"
+
+
 def check_documents(begin: e.Begin, recipe: bytes, program: Program, dataset: Dataset) -> None:
     """Nothing that the first entry names may have changed; `recipe` is the document as it lies on the disk.
 

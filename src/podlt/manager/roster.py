@@ -33,6 +33,7 @@ class Membership:
         listener: hears who comes and goes.
         head: gives the last tree head; it is over at least so many entries, which are written if need be.
         held: the credits that the run's owner holds as a key's deposit.
+        ending: whether the run is to end, so that nobody needs to be waited for.
         clock: seconds, monotonic.
     """
 
@@ -44,10 +45,11 @@ class Membership:
         *,
         head: Callable[[int], TreeSize],
         held: Callable[[bytes], int] = lambda key: 0,
+        ending: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._manager, self._engine, self._listener, self._clock = manager, engine, listener, clock
-        self._head, self._held = head, held
+        self._head, self._held, self._ending = head, held, ending
         self._offered: dict[bytes, tuple[JoinTerms, float]] = {}
         self._reserved: set[int] = set()
         self._present: set[int] = set()
@@ -66,8 +68,9 @@ class Membership:
         self._admit(self._engine.members(state.begin, self._head(0)))
         deadline, waited = self._clock() + RETURN_SECONDS, False
         while self._engine.elastic:
-            back = expected <= self._present or (self._clock() > deadline and self._enough(self._present))
-            if back and len(self._present) >= wanted:
+            ending = self._ending()
+            late = self._clock() > deadline and (ending or self._enough(self._present))
+            if (late or expected <= self._present) and (ending or len(self._present) >= wanted):
                 break
             waited = True
             self._listener(ev.Waiting(workers=len(self._present), wanted=max(wanted, len(expected))))
@@ -88,7 +91,7 @@ class Membership:
     def await_more(self) -> bool:
         """Waits until there are enough workers for a round; returns whether there are, or ever will be."""
         waited = False
-        while not self._enough(self._manager.state.active()):
+        while not self._enough(self._manager.state.active()) and not self._ending():
             if not self._engine.elastic:
                 return False
             waited = True

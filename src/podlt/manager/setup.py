@@ -22,6 +22,7 @@ from podlt.log.merkle import Tree
 from podlt.manager import events as ev
 from podlt.manager.capture_inputs import require_lines, tried_lines
 from podlt.manager.directory import Entropy, RunDirectory, Settings
+from podlt.manager.ending import Ending
 from podlt.manager.first_entry import MANY_ROUNDS, chain_length, first_entry, naming_parameters
 from podlt.manager.inputs import RunInputs, load_inputs
 from podlt.manager.leftovers import drop_later_figures, require_untrained, write_trained
@@ -73,7 +74,8 @@ class TrainingRun:
         place: Workplace,
     ) -> None:
         self.directory, self.recipe, self.inputs = directory, recipe, inputs
-        self._given, self._listener, self._clock, self._place = given, listener, clock, place
+        self._ending = Ending(directory, listener)
+        self._given, self._listener, self._clock, self._place = given, self._ending.tell, clock, place
 
     @classmethod
     def load(
@@ -306,7 +308,7 @@ class TrainingRun:
             store=store,
             key=self.directory.manager_key(),
             measure=lambda: self._measure(weights),
-            listener=self._listener,
+            ending=self._ending,
         )
 
     def _tell_started(self, trainer: Trainer, *, resumed: bool) -> None:
@@ -320,7 +322,7 @@ class TrainingRun:
                 processes=trainer.engine.processes,
                 parameters=sum(parameters),
                 lines=self._train.lines,
-                epochs=self.recipe.training.epochs,
+                epochs=state.epochs,
                 rounds=state.round + trainer.rounds_left(),
                 resumed=resumed,
             )

@@ -111,6 +111,11 @@ class LogTotals(msgspec.Struct):
     def _resume(self, entry: e.Resume) -> None:
         self.closed = ""
 
+    def _amend(self, entry: e.Amend) -> None:
+        if self.closed:  # everybody joins again for another part
+            self.closed = ""
+            self.workers = {n: "withdrawn" if s == "active" else s for n, s in self.workers.items()}
+
     def _judge(self, verdict: e.Verdict) -> None:
         self.agreements += verdict.outcome == "agree"
         for worker in verdict.evicted:
@@ -140,6 +145,7 @@ _TAKERS: dict[type[Any], Callable[[LogTotals, Any], None]] = {
     e.Return: LogTotals._pay,
     e.Close: LogTotals._close,
     e.Resume: LogTotals._resume,
+    e.Amend: LogTotals._amend,
 }
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from podlt.canonical import MAX_RECORD, Decoder, encode
+from podlt.canonical import MAX_RECORD, Decoder, encode, from_json
 from podlt.crypto import digest
 from podlt.errors import InvalidProofError, NotCheckedError
 from podlt.units import Count, Credits, Digest, Millis, PublicKey, Round, Salt, Signature, Text, WorkerId
@@ -222,6 +222,31 @@ class Return(Entry, frozen=True, tag="return/3"):
     transfers: list[Transfer]
 
 
+class Amend(Entry, frozen=True, tag="amend/3"):
+    """The terms from here on: how many epochs there are in all, and the optimiser.
+
+    Where as many epochs are done already, training ends here: an epoch that was begun stays unfinished. After a
+    complete run it begins a new part of the same run, for which everybody joins again.
+
+    Attributes:
+        epochs: in all, those that are done included.
+        optimizer: the recipe's `optimizer` from here on, as a document; "" for the one before.
+        reason: for people.
+    """
+
+    epochs: Count
+    optimizer: Text
+    reason: Text
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the optimiser is given as a document, or not at all."""
+        try:
+            return not self.optimizer or isinstance(from_json(self.optimizer.encode()), dict)
+        except InvalidProofError:
+            return False
+
+
 class Resume(Entry, frozen=True, tag="resume/3"):
     """The manager resumes a run that had stopped."""
 
@@ -235,7 +260,7 @@ class Close(Entry, frozen=True, tag="close/3"):
 
 AnyEntry = (
     Begin | Join | Withdraw | Open | Redeal | Commit | Reveal | Verdict | Apply | Measure | Pay | Return
-    | Resume | Close
+    | Amend | Resume | Close
 )  # fmt: skip
 
 KINDS: tuple[type[Entry], ...] = AnyEntry.__args__

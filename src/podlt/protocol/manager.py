@@ -67,6 +67,14 @@ class Manager:
         if self.state.closed is not None:
             self._propose(e.Resume(at=self._now()))
 
+    def amend(self, epochs: int, optimizer: str = "", reason: str = "") -> None:
+        """The terms from here on. Arguments as `entries.Amend`."""
+        self._propose(e.Amend(at=self._now(), epochs=epochs, optimizer=optimizer, reason=without_paths(reason)))
+
+    def end(self, reason: str) -> None:
+        """Ends training here: what is left to do is a settlement, and to close the run."""
+        self.amend(self.state.epoch, reason=reason)
+
     def return_deposits(self, workers: Sequence[int]) -> list[e.Transfer]:
         """Returns the deposits of those of the workers to whom they may be returned now (`RunState.returnable`)."""
         due = [e.Transfer("return", w, amount) for w in sorted(set(workers)) if (amount := self.state.returnable(w))]

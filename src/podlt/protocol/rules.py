@@ -43,7 +43,7 @@ class RunState(RunFacts):
             if self.begin is None:
                 self._require(isinstance(entry, e.Begin), Claim.PROGRESS, "the first entry must be begin")
             if self.closed is not None:
-                goes_on = self.closed.outcome == "stopped" and isinstance(entry, e.Resume)
+                goes_on = isinstance(entry, e.Resume if self.closed.outcome == "stopped" else e.Amend)
                 self._require(goes_on, Claim.OUTCOME, "the run was closed")
             _HANDLERS[type(entry)](self, entry)
         except InvalidProofError as error:
@@ -63,9 +63,10 @@ class RunState(RunFacts):
         rounds = most_rounds(entry.lines, entry.epochs, entry.block_lines, entry.fragment_lines) + SETTLEMENT_ROUNDS
         self._require(rounds <= MAX_ROUNDS, Claim.PROGRESS, "more rounds than can be numbered", MAX_ROUNDS, rounds)
         self._require(entry.chain_length >= rounds, Claim.DRAWS, "the chain is too short", rounds, entry.chain_length)
-        most = most_paid(entry)
+        most = most_paid(entry, entry.epochs)
         self._require(most <= MAX_INT, Claim.PAYMENTS, "more pay than an account can hold", MAX_INT, most)
         self.begin, self.run = entry, e.identity(entry)
+        self.epochs = self.payable = entry.epochs
         self.parameters, self.secret = entry.parameters, entry.chain_end
         self.beacon = mix_beacon(self.run)
 
@@ -259,7 +260,11 @@ class RunState(RunFacts):
         self._require(names == sorted(set(names)), Claim.PROGRESS, "the figures are not in order")
         finite = all(math.isfinite(figure.value) for figure in entry.figures)
         self._require(finite, Claim.PROGRESS, "a figure is not finite")
-        self.measured, self.last_measure = self.measured + 1, entry
+        self.last_measure = entry
+        if self.measured < self.epoch:
+            self.measured += 1
+        else:
+            self.part_measured = True
 
     def _apply_pay(self, entry: e.Pay) -> None:
         round = self._judged_round(entry.round)
@@ -277,9 +282,10 @@ class RunState(RunFacts):
         self.ledger.post(entry.transfers)
         self.last_open, self.current = opened, None
         self.round += 1
-        if opened.purpose == "settle":
-            self.settled = True
+        self.settled = opened.purpose == "settle"
+        if self.settled:
             return
+        self.part_measured, self.steps = False, self.steps + 1
         self.offset += opened.lines
         if self.offset == self._begin.lines:
             self.epoch, self.offset = self.epoch + 1, 0
@@ -293,6 +299,28 @@ class RunState(RunFacts):
         whole = entry.transfers == due and all(t.amount for t in due)
         self._require(whole, Claim.PAYMENTS, "another deposit is returned than may be", due, entry.transfers)
         self.ledger.post(entry.transfers)
+
+    def _apply_amend(self, entry: e.Amend) -> None:
+        self._require(self.current is None, Claim.PROGRESS, "terms are amended between rounds only")
+        left = entry.epochs - self.epoch
+        self._require(left >= 0, Claim.PROGRESS, "more epochs are done than there are to be", self.epoch, entry.epochs)
+        self._require(left > 0 or self.closed is None, Claim.OUTCOME, "a complete run is amended to train no more")
+        begin = self._begin
+        rounds = most_rounds(begin.lines, left, begin.block_lines, begin.fragment_lines) + SETTLEMENT_ROUNDS
+        rounds += self.round
+        self._require(rounds <= MAX_ROUNDS, Claim.PROGRESS, "more rounds than can be numbered", MAX_ROUNDS, rounds)
+        self._require(entry.is_table, Claim.TERMS, "optimizer: not a document", None, entry.optimizer)
+        self.payable += entry.epochs + 1
+        self._require(self.room() >= 0, Claim.PAYMENTS, "more pay than an account can hold")
+        if self.closed is not None:
+            # Deposits were returned, and nobody had to wait for more: whoever goes on signs a head over this entry.
+            self.closed = None
+            active = self.active()
+            for number in active:
+                self.workers[number].status, self.workers[number].joined = "withdrawn", self.index
+            self.roster.remove(active)
+        self.epochs, self.ended = entry.epochs, None if left else entry
+        self.amendments.append((self.steps, entry))
 
     def _apply_resume(self, entry: e.Resume) -> None:
         self._require(self.current is None, Claim.PROGRESS, "a run resumes between rounds only")

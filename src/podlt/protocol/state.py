@@ -19,16 +19,22 @@ MOST_PAID = 4
 """How often a line can be paid for in an epoch: once for its use, twice for the spares, once for the settlement."""
 
 
-def most_paid(begin: e.Begin) -> int:
-    """A bound on all credits that a run can ever pay."""
-    return MOST_PAID * begin.reward * begin.lines * begin.epochs
+def most_paid(begin: e.Begin, epochs: int) -> int:
+    """A bound on all credits that a run can ever pay, in so many epochs."""
+    return MOST_PAID * begin.reward * begin.lines * epochs
 
 
 class RunFacts:
     """Everything that a log has said so far.
 
     Attributes:
+        epochs: how many there are to be, by the last entry that says so.
+        payable: how many epochs can be paid for at most, those of earlier terms included.
         measured: of how many epochs the figures on the test set are in the log.
+        part_measured: whether those of the parameters with which training ended within an epoch are.
+        ended: the amendment by which training ended early, if it did.
+        steps: how many training rounds were paid.
+        amendments: each with the training rounds that were paid before it.
     """
 
     def __init__(self) -> None:
@@ -42,8 +48,11 @@ class RunFacts:
         self.joined: list[bytes] = []
         self.parameters = b""
         self.secret = b""
-        self.round = self.epoch = self.offset = self.measured = 0
-        self.settled = False
+        self.round = self.epoch = self.offset = self.measured = self.epochs = self.payable = 0
+        self.settled = self.part_measured = False
+        self.ended: e.Amend | None = None
+        self.steps = 0
+        self.amendments: list[tuple[int, e.Amend]] = []
         self.current: RoundState | None = None
         self.last_open: e.Open | None = None
         self.last_measure: e.Measure | None = None
@@ -87,13 +96,14 @@ class RunFacts:
 
     @property
     def trained(self) -> bool:
-        """Whether every epoch is done."""
-        return self._begin.epochs <= self.epoch
+        """Whether every epoch is done, or training was ended early."""
+        return self.epochs <= self.epoch
 
     @property
     def measure_due(self) -> bool:
-        """Whether the figures of an epoch that is done are to be logged before the next round."""
-        return self._begin.test != e.NO_TEST and self.measured < self.epoch
+        """Whether figures are to be logged before the next round: of an epoch that is done, or that ended early."""
+        part = self.trained and self.offset > 0 and not self.part_measured
+        return self._begin.test != e.NO_TEST and (self.measured < self.epoch or part)
 
     def upcoming(self) -> Upcoming | None:
         """What the next round must be, or None when the run is complete.
@@ -157,7 +167,7 @@ class RunFacts:
 
     def room(self) -> int:
         """How large a deposit the run can still take, so that no account ever holds more than a number can be."""
-        return MAX_INT - most_paid(self._begin) - self.ledger.taken
+        return MAX_INT - most_paid(self._begin, self.payable) - self.ledger.taken
 
     def returnable(self, worker: int) -> int:
         """The deposit that may be given back to a worker now; 0 if there is none, or it may still be lost.

@@ -97,6 +97,8 @@ class History(msgspec.Struct):
         closed = self.state.closed
         if closed is None:
             return "not finished"
+        if closed.outcome == "complete" and self.state.ended is not None:
+            return f"complete, ended early: {self.state.ended.reason}"
         return closed.outcome if not closed.reason else f"{closed.outcome}: {closed.reason}"
 
 

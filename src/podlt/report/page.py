@@ -171,7 +171,7 @@ def _facts(history: History) -> str:
         "protocol": f"{begin.preset}, {begin.spares} spares",
         "data": f"{begin.lines:,} lines, blocks of {begin.block_lines:,}"
         + (f", {begin.fragment_lines} lines a fragment" if begin.fragment_lines else ""),
-        "epochs": f"{state.epoch} of {begin.epochs}",
+        "epochs": f"{state.epoch} of {state.epochs}",
         "log": f"{history.entries:,} entries" + (f", resumed {history.resumed} times" if history.resumed else ""),
     }
     digests = {

@@ -98,10 +98,17 @@ class World:
         players: makes the players, given what they can learn of each other.
         seed: decides everything.
         log: where the entries go.
+        spare_secrets: how many secrets the chain has beyond those that the first entry promises.
     """
 
     def __init__(
-        self, scenario: Scenario, players: Callable[[Gossip], Sequence[Player]], seed: bytes, log: Log
+        self,
+        scenario: Scenario,
+        players: Callable[[Gossip], Sequence[Player]],
+        seed: bytes,
+        log: Log,
+        *,
+        spare_secrets: int = 0,
     ) -> None:
         self.scenario = scenario
         self.gossip = Gossip()
@@ -113,7 +120,7 @@ class World:
         self.program = to_json({"arithmetic": recipe.program_arithmetic, "simulation": "sim-update/1"})
         self.key = SigningKey(digest("sim-manager/1", seed))
         self.terms = terms_of(recipe, scenario.lines)
-        self.chain = HashChain(digest("sim-chain/1", seed), self.terms.chain_length)
+        self.chain = HashChain(digest("sim-chain/1", seed), self.terms.chain_length + spare_secrets)
         self._now = EPOCH_MILLIS
         self.tree = Tree()
         self.head = ""

@@ -30,6 +30,8 @@ def _payments(state: RunFacts, tree: Tree, n: Counter[str]) -> str:
 
 def _outcome(state: RunFacts, tree: Tree, n: Counter[str]) -> str:
     closed = state.closed
+    if closed is not None and closed.outcome == "complete" and state.ended is not None:
+        return f"complete, ended early: {state.ended.reason}"
     return "the run goes on" if closed is None else f"{closed.outcome} {closed.reason}".strip()
 
 
