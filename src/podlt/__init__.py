@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from podlt.errors import InvalidProofError, PodltError, StopTraining, UsageError
     from podlt.manager.audit import audit
     from podlt.manager.result import Result
+    from podlt.manager.trained import export, predict
     from podlt.recipe import LossSpec, ModelSpec, ProtocolSpec, Recipe, TrainingSpec, load_recipe
     from podlt.report.summary import summarise
     from podlt.sim.simulate import simulate
@@ -41,7 +42,9 @@ _HOMES = {
     "UsageError": "podlt.errors",
     "Verification": "podlt.verify",
     "audit": "podlt.manager.audit",
+    "export": "podlt.manager.trained",
     "load_recipe": "podlt.recipe",
+    "predict": "podlt.manager.trained",
     "prepare": "podlt.data.prepare",
     "resume": "podlt.api",
     "serve": "podlt.api",
@@ -65,7 +68,9 @@ __all__ = [
     "UsageError",
     "Verification",
     "audit",
+    "export",
     "load_recipe",
+    "predict",
     "prepare",
     "resume",
     "serve",
