@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from podlt.errors import InvalidProofError, PodltError, StopTraining, UsageError
     from podlt.manager.audit import audit
     from podlt.manager.result import Result
+    from podlt.manager.trained import export, predict
     from podlt.recipe import LossSpec, ModelSpec, ProtocolSpec, Recipe, TrainingSpec, load_recipe
     from podlt.report.summary import summarise
     from podlt.sim.simulate import simulate
@@ -42,7 +43,9 @@ _HOMES = {
     "Verification": "podlt.verify",
     "audit": "podlt.manager.audit",
     "finish": "podlt.api",
+    "export": "podlt.manager.trained",
     "load_recipe": "podlt.recipe",
+    "predict": "podlt.manager.trained",
     "prepare": "podlt.data.prepare",
     "resume": "podlt.api",
     "serve": "podlt.api",
@@ -66,8 +69,10 @@ __all__ = [
     "UsageError",
     "Verification",
     "audit",
+    "export",
     "finish",
     "load_recipe",
+    "predict",
     "prepare",
     "resume",
     "serve",

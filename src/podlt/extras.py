@@ -46,6 +46,8 @@ PACKAGES = {
     "structlog": Package("structlog", "operations"),
     "alembic": Package("Alembic (alembic)", "postgres"),
     "psycopg": Package("the driver of PostgreSQL (psycopg)", "postgres"),
+    "onnx": Package("ONNX (onnx)", "onnx"),
+    "onnxscript": Package("ONNX Script (onnxscript)", "onnx"),
     "ray": Package("Ray (ray)", "ray"),
 }
 """Module, as it is imported -> its package."""

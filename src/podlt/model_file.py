@@ -1,9 +1,10 @@
 """A run's `model.safetensors`, in its one encoding, so that the log's last parameters bind every byte of it.
 
-The file is what the safetensors library writes for the tensors of a program's state, without metadata: the header's
-length (8 bytes, little-endian), the header (JSON, padded with spaces to a multiple of 8), the tensors' bytes one after
-another. Tensors go from the largest element type to the smallest, and by name within one; a name is that of the
-program's input without its "param:", "frozen:" or "buffer:".
+The file is what the safetensors library writes for the module's `state_dict()`, without metadata: the header's length
+(8 bytes, little-endian), the header (JSON, padded with spaces to a multiple of 8), the tensors' bytes one after
+another. Tensors go from the largest element type to the smallest, and by name within one. Plain PyTorch loads it
+strictly: a tied weight is there under each of its names, as the program says. What `state_dict()` leaves out, buffers
+that are not persistent, is in `buffers.safetensors`, encoded likewise, where the program has any.
 
 Needs neither PyTorch nor NumPy: whoever was given a model checks it with `podlt verify` alone.
 """
@@ -11,6 +12,8 @@ Needs neither PyTorch nor NumPy: whoever was given a model checks it with `podlt
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +22,8 @@ from podlt.errors import InvalidProofError
 from podlt.program.ir import Program
 from podlt.program.places import ALIGNMENT, Places, TensorPlace, state_fields
 from podlt.store.files import make_whole
+
+MODEL, BUFFERS = "model.safetensors", "buffers.safetensors"
 
 MAX_HEADER = 16 * 2**20
 """The longest header that is read, in bytes: checked before any memory is taken."""
@@ -30,39 +35,71 @@ _DTYPES = {"i64": "I64", "f32": "F32", "i32": "I32", "u8": "U8", "b1": "BOOL"}
 _RANKS = {dtype: rank for rank, dtype in enumerate(_DTYPES)}
 
 
-def state_digest(file: BinaryIO, program: Program) -> bytes:
-    """The digest of the parameters and buffers in a model's file, as the log's entries name it.
+@dataclass(frozen=True)
+class _Saved:
+    """One tensor of a file: its name there, the program's input that it is, and where that lies in the state."""
 
-    Reads the file once, tensor by tensor: memory does not grow with the model.
+    name: str
+    input: str
+    place: TensorPlace
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A file whose header was checked.
+
+    Attributes:
+        file: seekable.
+        name: what to call it.
+        starts: where each tensor begins in it, by the tensor's name there.
+    """
+
+    file: BinaryIO
+    name: str
+    starts: dict[str, int]
+
+
+def state_digest(file: BinaryIO, program: Program, buffers: BinaryIO | None = None) -> bytes:
+    """The digest of the parameters and buffers in a model's files, as the log's entries name it.
+
+    Reads each tensor once: memory does not grow with the model.
 
     Args:
         file: the whole of `model.safetensors`, seekable.
         program: the run's.
+        buffers: the whole of `buffers.safetensors`, seekable, where the program has buffers that are not persistent.
 
     Returns:
         BLAKE3 of the tensors in the layout of the program's state, 32 bytes.
 
     Raises:
-        InvalidProofError: the file is not in its one encoding, or holds other tensors than the program's.
+        InvalidProofError: a file is missing or not in its one encoding, holds other tensors than the program's, or two
+            different ones under names that are tied.
     """
-    places = Places(state_fields(program))
-    expected = canonical_header(program)
-    start = _check_header(file, expected)
-    starts, end = _offsets(places)
-    size = file.seek(0, 2)
-    if size != start + end:
-        what = "is cut off" if size < start + end else "has bytes after its last tensor"
-        raise InvalidProofError(f"model.safetensors {what}", expected=start + end, actual=size)
+    model = _open(file, MODEL, _model(program))
+    others = None
+    if unsaved := _unsaved(program):
+        if buffers is None:
+            raise InvalidProofError(f"{BUFFERS} is missing: the program has buffers that are not persistent")
+        others = _open(buffers, BUFFERS, unsaved)
+    elif buffers is not None:
+        raise InvalidProofError(f"{BUFFERS}: the program has no buffers that are not persistent")
     state = BlobHasher()
-    for name, place in places.items():
-        file.seek(start + starts[name])
-        _hash_next(file, place.nbytes, state)
+    for name, place in Places(state_fields(program)).items():
+        names = program.saved_names(name)
+        opened = model if names else others
+        assert opened is not None
+        first, *tied = names or (_short(name),)
+        if tied:
+            _require_same(opened, (first, *tied), place.nbytes)
+        opened.file.seek(opened.starts[first])
+        _hash_next(opened, place.nbytes, state)
         state.update(bytes(-place.nbytes % ALIGNMENT))
     return state.digest()
 
 
 def write_model(path: Path, program: Program, state: memoryview) -> None:
-    """Writes a model's file, whole or not at all.
+    """Writes a model's file, and `buffers.safetensors` beside it if there is a need of one, each whole or not at all.
 
     Args:
         path: where to.
@@ -73,15 +110,9 @@ def write_model(path: Path, program: Program, state: memoryview) -> None:
         StorageError: it could not be written.
         InvalidProofError: two tensors have one name.
     """
-    header, state = canonical_header(program), state.cast("B")
-
-    def make(part: Path) -> None:
-        with part.open("wb") as file:
-            file.write(len(header).to_bytes(8, "little") + header)
-            for _, place in _in_file_order(Places(state_fields(program))):
-                file.write(state[place.offset : place.end])
-
-    make_whole(path, make)
+    if unsaved := _unsaved(program):
+        _write(path.with_name(BUFFERS), unsaved, state.cast("B"))
+    _write(path, _model(program), state.cast("B"))
 
 
 def canonical_header(program: Program) -> bytes:
@@ -90,17 +121,35 @@ def canonical_header(program: Program) -> bytes:
     Raises:
         InvalidProofError: two tensors have one name, or a name has no encoding.
     """
-    places = Places(state_fields(program))
-    starts, _ = _offsets(places)
+    return _header(_model(program))
+
+
+def _model(program: Program) -> list[_Saved]:
+    """The tensors of `model.safetensors`, in its order."""
+    places = Places(state_fields(program)).items()
+    return _in_file_order([_Saved(name, of, place) for of, place in places for name in program.saved_names(of)])
+
+
+def _unsaved(program: Program) -> list[_Saved]:
+    """The tensors of `buffers.safetensors`, in its order."""
+    places = Places(state_fields(program)).items()
+    return _in_file_order([_Saved(_short(of), of, place) for of, place in places if not program.saved_names(of)])
+
+
+def _in_file_order(tensors: list[_Saved]) -> list[_Saved]:
+    return sorted(tensors, key=lambda one: (_RANKS[one.place.dtype], one.name))
+
+
+def _header(tensors: list[_Saved]) -> bytes:
     document = {
-        _short(name): {
-            "dtype": _DTYPES[place.dtype],
-            "shape": list(place.shape),
-            "data_offsets": [starts[name], starts[name] + place.nbytes],
+        one.name: {
+            "dtype": _DTYPES[one.place.dtype],
+            "shape": list(one.place.shape),
+            "data_offsets": [start, start + one.place.nbytes],
         }
-        for name, place in _in_file_order(places)
+        for one, start in _starts(tensors)
     }
-    if len(document) != len(starts):
+    if len(document) != len(tensors):
         raise InvalidProofError("program: two tensors of the state have one name")
     try:
         raw = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
@@ -109,7 +158,53 @@ def canonical_header(program: Program) -> bytes:
     return raw + b" " * (-len(raw) % 8)
 
 
-def _check_header(file: BinaryIO, expected: bytes) -> int:
+def _starts(tensors: list[_Saved]) -> Iterator[tuple[_Saved, int]]:
+    """Each tensor with where it begins, counted from the header's end."""
+    offset = 0
+    for one in tensors:
+        yield one, offset
+        offset += one.place.nbytes
+
+
+def _write(path: Path, tensors: list[_Saved], state: memoryview) -> None:
+    header = _header(tensors)
+
+    def make(part: Path) -> None:
+        with part.open("wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            for one in tensors:
+                file.write(state[one.place.offset : one.place.end])
+
+    make_whole(path, make)
+
+
+def _open(file: BinaryIO, name: str, tensors: list[_Saved]) -> _Opened:
+    """A file whose header and size are those that its tensors call for.
+
+    Raises:
+        InvalidProofError: they are not.
+    """
+    start = _check_header(file, name, _header(tensors))
+    expected = start + sum(one.place.nbytes for one in tensors)
+    size = file.seek(0, 2)
+    if size != expected:
+        what = "is cut off" if size < expected else "has bytes after its last tensor"
+        raise InvalidProofError(f"{name} {what}", expected=expected, actual=size)
+    return _Opened(file, name, {one.name: start + offset for one, offset in _starts(tensors)})
+
+
+def _require_same(opened: _Opened, names: tuple[str, ...], size: int) -> None:
+    """Refuses tied names under which a file has different tensors: a loader would take one or the other."""
+    for at in range(0, size, _CHUNK):
+        found = set()
+        for name in names:
+            opened.file.seek(opened.starts[name] + at)
+            found.add(opened.file.read(min(_CHUNK, size - at)))
+        if len(found) > 1:
+            raise InvalidProofError(f"{opened.name}: {' and '.join(names)[:400]} are tied, and not the same")
+
+
+def _check_header(file: BinaryIO, name: str, expected: bytes) -> int:
     """Where the tensors' bytes begin.
 
     Raises:
@@ -119,12 +214,12 @@ def _check_header(file: BinaryIO, expected: bytes) -> int:
     prefix = file.read(8)
     length = int.from_bytes(prefix, "little")
     if len(prefix) < 8 or length > MAX_HEADER:
-        raise InvalidProofError("model.safetensors is no safetensors file", expected=len(expected), actual=length)
+        raise InvalidProofError(f"{name} is no safetensors file", expected=len(expected), actual=length)
     found = file.read(length)
     if len(found) < length:
-        raise InvalidProofError("model.safetensors is cut off in its header", expected=length, actual=len(found))
+        raise InvalidProofError(f"{name} is cut off in its header", expected=length, actual=len(found))
     if found != expected:
-        raise InvalidProofError(f"model.safetensors: {_difference(found, expected)}")
+        raise InvalidProofError(f"{name}: {_difference(found, expected)}")
     return 8 + length
 
 
@@ -147,26 +242,13 @@ def _difference(found: bytes, expected: bytes) -> str:
     return "its header is not in its one encoding"
 
 
-def _hash_next(file: BinaryIO, size: int, state: BlobHasher) -> None:
+def _hash_next(opened: _Opened, size: int, state: BlobHasher) -> None:
     while size:
-        data = file.read(min(_CHUNK, size))
+        data = opened.file.read(min(_CHUNK, size))
         if not data:
-            raise InvalidProofError("model.safetensors is cut off")
+            raise InvalidProofError(f"{opened.name} is cut off")
         state.update(data)
         size -= len(data)
-
-
-def _in_file_order(places: Places) -> list[tuple[str, TensorPlace]]:
-    return sorted(places.items(), key=lambda item: (_RANKS[item[1].dtype], _short(item[0])))
-
-
-def _offsets(places: Places) -> tuple[dict[str, int], int]:
-    """Where each tensor begins, counted from the header's end, and where the last ends."""
-    starts, offset = {}, 0
-    for name, place in _in_file_order(places):
-        starts[name] = offset
-        offset += place.nbytes
-    return starts, offset
 
 
 def _short(name: str) -> str:

@@ -21,12 +21,14 @@ from podlt.cli.conformance import conformance
 from podlt.cli.data import data_app
 from podlt.cli.demo import demo
 from podlt.cli.deposits import workers_app
+from podlt.cli.export import export
 from podlt.cli.finish import finish
 from podlt.cli.head import head
 from podlt.cli.key import key_app
 from podlt.cli.ledger import ledger
 from podlt.cli.manager import manager
 from podlt.cli.options import Options, options_of
+from podlt.cli.predict import predict
 from podlt.cli.receipts import receipts
 from podlt.cli.recipes import recipe_app
 from podlt.cli.report import report
@@ -68,6 +70,7 @@ Exit codes: 0 all that was asked for holds, or is done; 1 something fails, and o
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train, finish, demo),
     "Train on other machines": (manager, worker),
+    "Use": (predict, export),
     "Keep": (backup, restore, bundle, head),
     "Look and check": (verify, audit, show, ledger, receipts, report),
     "Measure": (simulate, bench, conformance),

@@ -82,6 +82,7 @@ _WHAT = {
     "recipe.json": "what was to be trained, and by which rules",
     "program.json": "the training step",
     "model.safetensors": "the trained parameters",
+    "buffers.safetensors": "buffers that the module's state_dict() leaves out",
     "unproven/rounds.jsonl": "the manager's figures; not part of the proof",
     "unproven/cheats.json": "which workers simulated a cheat, in a demonstration; not part of the proof",
     "checkpoints/00000000.safetensors": "the first parameters, for podlt audit",

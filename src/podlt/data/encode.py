@@ -35,6 +35,7 @@ class Encoding:
         kinds: what the cells of each categorical column mean.
         classes: names in the order of their codes, or None where the label is a number.
         label: what the cells of the label mean.
+        missing: what becomes of a missing value, as `DataSpec.missing` has it.
     """
 
     roles: ColumnRoles
@@ -45,6 +46,7 @@ class Encoding:
     kinds: list[Kind]
     classes: list[str] | None
     label: Kind
+    missing: str
 
     def info(self) -> dict[str, Any]:
         """The encoding as JSON values."""
@@ -55,6 +57,13 @@ class Encoding:
             "classes": self.classes,
             "numeric": [{"column": column, "mean": mean, "std": std} for column, mean, std in numeric],
             "categorical": [{"column": column, "values": values} for column, values in categorical],
+            "reading": {
+                "fills": self.means,
+                "dates": [column in self.roles.dates for column in self.roles.numeric],
+                "kinds": [*self.kinds],
+                "label": self.roles.label,
+                "missing": self.missing,
+            },
             "cardinalities": [len(values) + 1 for values in self.values],
         }
 
@@ -165,6 +174,7 @@ def fit(spool: Spool, parts: Parts, spec: DataSpec, label: Kind, classes: list[s
         kinds,
         classes,
         label,
+        spec.missing,
     )
 
 

@@ -159,7 +159,7 @@ def _unknown(source: str, suffix: str) -> str:
 def _key(spec: DataSpec, identity: str) -> str:
     """The cache's key: what the lines depend on. Where a file lies and what it is called is no part of it."""
     plain = msgspec.structs.replace(spec, source="-", test="-" if spec.test else None)
-    return digest("prepared/3", to_json(msgspec.to_builtins(plain)), identity.encode()).hex()[:40]
+    return digest("prepared/4", to_json(msgspec.to_builtins(plain)), identity.encode()).hex()[:40]
 
 
 def _refuse_others(spec: DataSpec, options: frozenset[str], kind: str) -> None:

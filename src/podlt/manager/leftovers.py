@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 from podlt.errors import InvalidProofError, StorageError
 from podlt.manager.directory import RunDirectory
 from podlt.manager.weights import Weights
-from podlt.model_file import state_digest, write_model
+from podlt.model_file import BUFFERS, state_digest, write_model
 from podlt.program.ir import Program
 from podlt.protocol.rules import RunState
 from podlt.store.files import write_whole
@@ -47,8 +48,9 @@ def write_trained(directory: RunDirectory, program: Program, weights: Weights) -
     if not path.exists():
         write_model(path, program, weights.state.data)
         return
-    with path.open("rb") as file:
-        if state_digest(file, program) != weights.digest():
+    others = path.with_name(BUFFERS)
+    with path.open("rb") as file, others.open("rb") if others.is_file() else nullcontext() as buffers:
+        if state_digest(file, program, buffers) != weights.digest():
             raise InvalidProofError(f"{path}: is not what was trained; the run's directory was changed")
 
 

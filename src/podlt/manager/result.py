@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
+from podlt.data.spec import Column
+from podlt.inference.description import read_description
+from podlt.inference.loading import load_trained
+from podlt.inference.predictor import Predictions, Predictor
 from podlt.manager.directory import RunDirectory
-from podlt.manager.metrics import load_state
 from podlt.manager.resume import replay_log
 from podlt.protocol.ledger import Account
 
@@ -47,13 +50,17 @@ class Result(msgspec.Struct, frozen=True):
         """The trained module's state."""
         return self.module.state_dict()
 
+    def predict(self, data: Any, id: Column | None = None) -> Predictions:
+        """Predictions for new lines. Arguments and errors: as `podlt.inference.predictor.Predictor.predict`."""
+        return Predictor(read_description(self.run), self.module).predict(data, id)
+
 
 def load_result(run: Path, module: nn.Module) -> Result:
     """What a run came to, read from its directory; `module` takes the trained parameters."""
     directory = RunDirectory.existing(run)
     with closing(directory.log()) as store:
         state, _, _ = replay_log(store)
-    load_state(module, {f"param:{name}": value for name, value in load_file(directory.model).items()})
+    module = load_trained(directory.path, module)
     return Result(
         run=run,
         module=module,

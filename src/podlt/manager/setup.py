@@ -18,6 +18,7 @@ from podlt.engine.interface import Engine, Job, Workplace
 from podlt.errors import UsageError
 from podlt.execution.conformance import conformance
 from podlt.execution.task_executor import TaskExecutor
+from podlt.inference.description import FILE, describe_run
 from podlt.log.merkle import Tree
 from podlt.manager import events as ev
 from podlt.manager.capture_inputs import require_lines, tried_lines
@@ -104,7 +105,7 @@ class TrainingRun:
         """
         with self.started(entropy) as trainer:
             trainer.train()
-            write_trained(self.directory, self._program(), trainer.weights)
+            self._write_trained(trainer.weights, trainer.manager.state)
 
     @contextmanager
     def started(self, entropy: Entropy) -> Iterator[Trainer]:
@@ -230,7 +231,7 @@ class TrainingRun:
         if state.closed is not None and state.closed.outcome == "complete":
             weights = self.weights(np.zeros(state_layout(program).nbytes, np.uint8))
             restore_weights(weights, self.directory, state, applied)
-            write_trained(self.directory, program, weights)
+            self._write_trained(weights, state)
             return
         if self._place.keeps_keys:
             evicted = sum(worker.status == "evicted" for worker in state.workers.values())
@@ -248,7 +249,14 @@ class TrainingRun:
                 drop_later_figures(self.directory, state)
                 self._tell_started(trainer, resumed=True)
                 trainer.train()
-            write_trained(self.directory, program, weights)
+            self._write_trained(weights, manager.state)
+
+    def _write_trained(self, weights: Weights, state: RunState) -> None:
+        """Writes the model, and what it must know of its data to be given new lines."""
+        write_trained(self.directory, self._program(), weights)
+        train = self._train
+        known = {"run": state.run, "parameters": state.parameters}
+        describe_run(self.recipe, train.fields, train.info, **known).write(self.directory.path / FILE)
 
     def _remember_places(self) -> None:
         """Writes down where the data and the code are now, once the data have been found to be the run's."""

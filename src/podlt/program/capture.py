@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -23,7 +23,7 @@ from podlt.program.line_sums import LINES
 from podlt.program.lower import Lowering
 from podlt.program.needs import least_lines
 from podlt.program.operations import STOCK_ARITHMETIC
-from podlt.program.preparation import check_module, own_copy, state_of, unwrapped
+from podlt.program.preparation import check_module, own_copy, saved_names, state_of, unwrapped
 from podlt.program.simplify import simplify
 from podlt.program.step import Loss, SummedLoss
 from podlt.program.trace import WithLoss, trace
@@ -88,6 +88,8 @@ def capture(
         state = state_of(model)
         draft = _Draft(model, SummedLoss(loss, fields, mean=trial.mean), fields, arithmetic)
         program, least = draft.program()
+        saved = saved_names(model)
+        program = replace(program, names={n: saved[short] for n in state if (short := n.partition(":")[2]) in saved})
         fault = check_sums(draft.whole, draft.place, state, tried_on, least)
         if fault:
             raise UnsupportedError(f"{type(model).__name__} cannot be captured: {fault}")

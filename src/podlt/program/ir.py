@@ -7,11 +7,16 @@ Document: `{"arithmetic", "inputs", "nodes", "outputs", "types", "version"}` in 
 `[dtype, shape]` of value i; the first values are the inputs; a node is `[operation, arguments, keywords, outputs]`.
 An argument is null, a boolean, an integer, a float, a string, a list, `{"v": i}` (a value), `{"t": dtype}`,
 `{"f": "inf"|"-inf"|"nan"}` or `{"B": [a, c]}`.
+
+A module may save a tensor of its state by other names than the program's, by several (tied weights) or not at all (a
+buffer that is not persistent): then the document has `"names"` as well, a map from an input to the names by which
+`state_dict()` has it. Inputs that are saved by their own name are not in it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +27,7 @@ from podlt.errors import InvalidProofError
 VERSION = 1
 MAX_NODES = 100_000
 MAX_VALUES = 200_000
+MAX_NAMES = 1000
 DTYPES = ("f32", "i64", "i32", "u8", "b1")
 ITEM_BYTES = {"f32": 4, "i64": 8, "i32": 4, "u8": 1, "b1": 1}
 
@@ -69,13 +75,17 @@ class Node:
 
 @dataclass(frozen=True)
 class Program:
-    """A training step: `inputs` names the first values, `outputs` pairs a name with the number of a value."""
+    """A training step: `inputs` names the first values, `outputs` pairs a name with the number of a value.
+
+    `names` says by which names the module saves an input of its state, where that is not the input's own.
+    """
 
     arithmetic: str
     types: tuple[TensorType, ...]
     inputs: tuple[str, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[tuple[str, int], ...]
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def from_document(cls, document: Any) -> Program:
@@ -84,7 +94,8 @@ class Program:
         Raises:
             InvalidProofError: it has not the form of a program, or another version.
         """
-        _require(isinstance(document, dict) and set(document) == _KEYS, "a program has exactly the fields of a program")
+        known = isinstance(document, dict) and set(document) - {"names"} == _KEYS
+        _require(known, "a program has exactly the fields of a program")
         _require(
             _is_int(document["version"]) and document["version"] == VERSION,
             f"version {document['version']!r} is not {VERSION}",
@@ -100,6 +111,7 @@ class Program:
             tuple(_name(item) for item in document["inputs"]),
             tuple(_node(item) for item in document["nodes"]),
             tuple(_output(item) for item in document["outputs"]),
+            _names(document["names"]) if "names" in document else {},
         )
 
     @classmethod
@@ -113,7 +125,8 @@ class Program:
 
     def to_document(self) -> dict[str, Any]:
         """The document that `to_bytes` encodes."""
-        return {
+        names = {"names": {name: list(saved) for name, saved in self.names.items()}} if self.names else {}
+        return names | {
             "version": VERSION,
             "arithmetic": self.arithmetic,
             "types": [[t.dtype, list(t.shape)] for t in self.types],
@@ -130,6 +143,10 @@ class Program:
     def digest(self) -> bytes:
         """What tasks and a run's first entry name."""
         return digest("program/1", self.to_bytes())
+
+    def saved_names(self, name: str) -> tuple[str, ...]:
+        """The names by which the module's `state_dict()` has an input of its state."""
+        return self.names.get(name, (name.partition(":")[2],))
 
     def named(self, prefix: str) -> dict[str, TensorType]:
         """The types of the inputs whose name begins with a prefix such as "param:", by full name."""
@@ -196,3 +213,11 @@ def _node(item: Any) -> Node:
 def _output(item: Any) -> tuple[str, int]:
     _require(isinstance(item, list) and len(item) == 2 and _is_int(item[1]), "an output is a name and a value")
     return _name(item[0]), item[1]
+
+
+def _names(item: Any) -> dict[str, tuple[str, ...]]:
+    _require(isinstance(item, dict) and bool(item), "names are a map, left out where it is empty")
+    for name, saved in item.items():
+        _require(isinstance(saved, list) and len(saved) <= MAX_NAMES, f"{name}: at most {MAX_NAMES} names")
+        _require([name.partition(":")[2]] != saved, f"{name}: its own name is not written down")
+    return {name: tuple(_name(one) for one in saved) for name, saved in item.items()}

@@ -59,6 +59,22 @@ def state_of(model: nn.Module, names: Iterable[str] = ()) -> dict[str, torch.Ten
     return state | {"buffer:" + name: b.detach().clone() for name, b in model.named_buffers()}
 
 
+def saved_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
+    """The names by which a module's `state_dict()` has its parameters and buffers, where these are not their own.
+
+    A tied weight has several, of which `named_parameters()` gives the first; a buffer that is not persistent has none.
+
+    Returns:
+        The first name of such a tensor to those that it is saved by.
+    """
+    own = {id(tensor): name for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+    saved: dict[str, list[str]] = {name: [] for name in own.values()}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) in own:
+            saved[own[id(tensor)]].append(name)
+    return {name: tuple(found) for name, found in saved.items() if found != [name]}
+
+
 def check_module(model: nn.Module) -> None:
     """Refuses parameters and buffers that no program holds, and hooks that a program would lose.
 

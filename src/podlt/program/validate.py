@@ -91,6 +91,12 @@ def _check_inputs(program: Program) -> None:
             raise _fail(f"parameter {name!r} must be f32, is {kind.dtype}")
     if not program.named("batch:"):
         raise _fail("there is no batch")
+    state = [name for name in program.inputs if not name.startswith("batch:")]
+    if set(program.names) - set(state):
+        raise _fail(f"names {min(set(program.names) - set(state))!r}, which is no input of the state")
+    saved = [one for name in state for one in program.saved_names(name)]
+    if len(set(saved)) != len(saved) or "__metadata__" in saved:
+        raise _fail("two tensors of the state are saved by one name, or one by a name that no file can hold")
 
 
 def _check_assignments(program: Program, operations: frozenset[str]) -> None:

@@ -16,6 +16,7 @@ import msgspec
 from podlt.canonical import from_json, to_json
 from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.store.bundle_reader import (
+    BUFFERS,
     CHEATS,
     ENTRIES,
     FIRST_CHECKPOINT,
@@ -121,6 +122,8 @@ class _Writer:
             if raw is not None and name == "recipe.json":
                 paths = _paths_in(raw)
         self._copy(MODEL, self._files.model())
+        if (buffers := self._files.buffers()) is not None:
+            self._copy(BUFFERS, buffers)
         self._write_unproven()
         if updates:
             self._copy(FIRST_CHECKPOINT, self._files.checkpoint(0))

@@ -16,7 +16,7 @@ import msgspec
 
 from podlt.canonical import UNREADABLE
 from podlt.errors import StorageError, UsageError
-from podlt.store.bundle_reader import CHEATS, FIRST_CHECKPOINT, FORMAT_NAME, MODEL, ROUNDS, Bundle, update_name
+from podlt.store.bundle_reader import BUFFERS, CHEATS, FIRST_CHECKPOINT, FORMAT_NAME, MODEL, ROUNDS, Bundle, update_name
 from podlt.store.container import BLOCK
 from podlt.store.files import read_whole
 from podlt.store.log_store import LogStore
@@ -90,6 +90,10 @@ class RunFiles(ABC):
         """`model.safetensors`, seekable; there is none before a run's end."""
 
     @abstractmethod
+    def buffers(self) -> BinaryIO | None:
+        """`buffers.safetensors`, seekable; only a model with buffers that are not persistent has one."""
+
+    @abstractmethod
     def checkpoint(self, rounds: int) -> BinaryIO | None:
         """Parameters and optimiser after so many training rounds, seekable."""
 
@@ -146,6 +150,9 @@ class _Directory(RunFiles):
     def model(self) -> BinaryIO | None:
         return _opened(self.path / MODEL)
 
+    def buffers(self) -> BinaryIO | None:
+        return _opened(self.path / BUFFERS)
+
     def checkpoint(self, rounds: int) -> BinaryIO | None:
         return _opened(self.path / "checkpoints" / f"{rounds:08d}.safetensors")
 
@@ -185,6 +192,9 @@ class _BundleFiles(RunFiles):
     def model(self) -> BinaryIO | None:
         return self._bundle.open(MODEL)
 
+    def buffers(self) -> BinaryIO | None:
+        return self._bundle.open(BUFFERS)
+
     def checkpoint(self, rounds: int) -> BinaryIO | None:
         return self._bundle.open(FIRST_CHECKPOINT) if rounds == 0 else None
 
@@ -220,6 +230,9 @@ class _BareLog(RunFiles):
         return None
 
     def model(self) -> BinaryIO | None:
+        return None
+
+    def buffers(self) -> BinaryIO | None:
         return None
 
     def checkpoint(self, rounds: int) -> BinaryIO | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -88,13 +89,13 @@ def check_model(files: RunFiles, documents: Documents, state: RunFacts, log_hold
         return Finding(claim, Outcome.NOT_CHECKED, why=why, remedy="give the run or a bundle of it", asked=finished)
     if not log_holds:
         return Finding(claim, Outcome.NOT_CHECKED, why="the log fails before its end")
-    with model:
+    with model, files.buffers() or nullcontext() as buffers:
         if documents.program is None:
             return _not_checked(claim, "program.json, which says how it is laid out: not here", "give the run")
         if state.begin is None or crypto.digest("program/1", documents.program) != state.begin.program:
             return _not_checked(claim, "program.json is not the run's, so its layout is unknown", "")
         try:
-            found = state_digest(model, Program.from_bytes(documents.program))
+            found = state_digest(model, Program.from_bytes(documents.program), buffers)
         except InvalidProofError as error:
             return Finding(claim, Outcome.FAILS, why=str(error))
     if found != state.parameters:

@@ -1,0 +1,37 @@
+"""New lines as a model takes them, whatever they were read from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+
+class NewLines(NamedTuple):
+    """Some consecutive lines.
+
+    Attributes:
+        arrays: each input's values, [n, *shape], of the lines that can be predicted.
+        ids: of all lines: a column of theirs, or their numbers from 1.
+        whole: bool, of all lines: which can be predicted; the others lack a value.
+    """
+
+    arrays: Mapping[str, npt.NDArray[Any]]
+    ids: pa.Array
+    whole: npt.NDArray[np.bool_]
+
+
+class Reader(Protocol):
+    """A source of new lines.
+
+    Attributes:
+        unknown: how many values of each column, or input, are such as the training lines do not have.
+    """
+
+    unknown: dict[Any, int]
+
+    def lines(self) -> Iterator[NewLines]:
+        """All lines in order."""

@@ -1,0 +1,198 @@
+"""A trained module with what it knows of its data: new lines in, predictions out, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from podlt.data.dataset import DTYPES
+from podlt.data.files import files_of
+from podlt.data.spec import Column
+from podlt.errors import UsageError
+from podlt.inference.arrays import ArrayReader
+from podlt.inference.description import Description
+from podlt.inference.lines import Reader
+from podlt.inference.outputs import Columns, named_outputs
+from podlt.inference.tables import TableReader
+from podlt.program.losses import scores
+
+BATCH = 1000
+"""How many lines the module is given at once, as when a run's figures are taken."""
+
+LINE = "line"
+"""The column of lines' numbers, where no column of the input's own is asked for."""
+
+_TABLES = frozenset({".csv", ".tsv", ".jsonl", ".parquet", ".feather", ".arrow"})
+
+
+class Predictions:
+    """Predictions in memory.
+
+    Args:
+        table: one row a line, in the lines' order.
+        notes: what a person should know, a sentence each.
+
+    Attributes:
+        table: a PyArrow table; `to_pandas()` gives a frame.
+        notes: as given.
+    """
+
+    def __init__(self, table: pa.Table, notes: list[str]) -> None:
+        self.table, self.notes = table, notes
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+        """A column's values."""
+        values: np.ndarray[Any, Any] = self.table.column(name).to_numpy(zero_copy_only=False)
+        return values
+
+    def __repr__(self) -> str:
+        return f"Predictions({len(self):,} lines: {', '.join(self.table.column_names)})"
+
+    def to_pandas(self) -> Any:
+        """The predictions as a pandas frame."""
+        return self.table.to_pandas()
+
+
+class Predictor:
+    """A module with its description.
+
+    Args:
+        description: of the run.
+        module: with the trained parameters; it is put into eval mode.
+    """
+
+    def __init__(self, description: Description, module: nn.Module) -> None:
+        self.description, self.module = description, module.eval()
+        self._without = 0
+
+    @property
+    def has_numbered_columns(self) -> bool:
+        """Whether the run's data are a table without a header, whose columns have numbers."""
+        data = self.description.data
+        columns = [one["column"] for one in (*data.get("numeric", ()), *data.get("categorical", ()))]
+        return bool(columns) and all(isinstance(column, int) for column in columns)
+
+    def predict(self, data: Any, id: Column | None = None) -> Predictions:
+        """Predictions for new lines, in memory.
+
+        Args:
+            data: the path of a file of the run's kind, a pandas or polars frame, a PyArrow table, a mapping of arrays
+                by the inputs' names, or one array or tensor for a model of one input. A label is not needed.
+            id: a column to repeat beside the predictions; by default the lines' numbers.
+
+        Raises:
+            UsageError: the data are of another kind than the run's.
+            DataError: lines are malformed, or a column is missing.
+        """
+        with TemporaryDirectory() as folder:
+            reader = self._reader(data, Path(folder), id)
+            batches = list(self.batches(reader, id))
+        return Predictions(pa.Table.from_batches(batches), self.notes(reader))
+
+    def open(self, path: Path, id: Column | None = None) -> Reader:
+        """A reader of a file. Arguments and errors: as `predict`."""
+        kind, suffix = self.description.data["kind"], path.suffix.lower()
+        if kind == "table" and (suffix in _TABLES or path.is_dir()):
+            return TableReader(self.description, files_of(str(path), Path()), id)
+        if kind == "arrays" and suffix == ".npz":
+            return ArrayReader.of_npz(self.description, path.name, path)
+        expected = {"table": ", ".join(sorted(_TABLES)), "arrays": "an .npz file"}.get(kind)
+        if expected is None:
+            raise UsageError(f"{path}: the run's data are {kind}: give a prompt, a text that is to be continued")
+        raise UsageError(f"{path}: the run's data are {kind}: expected {expected}")
+
+    def batches(self, reader: Reader, id: Column | None = None) -> Iterator[pa.RecordBatch]:
+        """Predictions, some lines at a time: memory does not grow with the file."""
+        self._without = 0
+        for lines in reader.lines():
+            parts = [self._outputs(lines.arrays, start) for start in range(0, int(lines.whole.sum()), BATCH)]
+            parts = parts or [{name: values[:0] for name, values in self._outputs(self._zeros(), 0).items()}]
+            self._without += int((~lines.whole).sum())
+            ids = {LINE if id is None else str(id): lines.ids}
+            columns = {name: pa.concat_arrays([part[name] for part in parts]) for name in parts[0]}
+            yield pa.RecordBatch.from_pydict(ids | _spread(columns, lines.whole))
+
+    def notes(self, reader: Reader) -> list[str]:
+        """What to tell of the lines that were read last: unknown categories, lines without a prediction."""
+        notes = [
+            f"column {column!r}: {count:,} values that the training lines do not have, taken as unknown"
+            for column, count in reader.unknown.items()
+        ]
+        if self._without:
+            notes.append(f"{self._without:,} lines lack a value and have no prediction")
+        return notes
+
+    @torch.no_grad()
+    def _outputs(self, arrays: Mapping[str, np.ndarray[Any, Any]], start: int) -> Columns:
+        inputs = []
+        for field in self.description.inputs:
+            value = torch.from_numpy(np.array(arrays[field.name][start : start + BATCH]))
+            if field.scale is not None:
+                value = value.to(torch.float32) * torch.tensor(field.scale, dtype=torch.float32)
+            inputs.append(value)
+        try:
+            output = scores(self.module(*inputs))
+        except UsageError:
+            raise
+        except Exception as error:  # the module is the user's own
+            raise UsageError(
+                f"the model fails on the lines from {start + 1}: {type(error).__name__}: {error}"
+            ) from error
+        return named_outputs(self.description, output)
+
+    def _zeros(self) -> dict[str, np.ndarray[Any, Any]]:
+        """One line of zeros: it says which columns the predictions have."""
+        return {field.name: np.zeros((1, *field.shape), DTYPES[field.dtype]) for field in self.description.inputs}
+
+    def _reader(self, data: Any, folder: Path, id: Column | None) -> Reader:
+        if isinstance(data, (str, Path)):
+            return self.open(Path(data), id)
+        if self.description.data["kind"] == "table":
+            path = folder / "lines.parquet"
+            pq.write_table(_arrow(data), path)
+            return TableReader(self.description, [("the frame", path)], id)
+        names = [field.name for field in self.description.inputs]
+        if not isinstance(data, Mapping):
+            values = data if isinstance(data, (tuple, list)) and len(names) > 1 else [data]
+            if len(values) != len(names):
+                raise UsageError(f"expected {len(names)} arrays ({', '.join(names)}), got {len(values)}")
+            data = dict(zip(names, values, strict=True))
+        return ArrayReader.of_memory(self.description, {name: _numpy(value) for name, value in data.items()})
+
+
+def _spread(columns: Columns, whole: np.ndarray[Any, Any]) -> Columns:
+    """Columns of the whole lines as columns of all lines: null where a line lacks a value."""
+    if whole.all():
+        return columns
+    places = pa.array(np.cumsum(whole) - 1, mask=~whole)
+    return {name: values.take(places) for name, values in columns.items()}
+
+
+def _arrow(data: Any) -> pa.Table:
+    """A frame as an Arrow table.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if isinstance(data, pa.Table):
+        return data
+    if hasattr(data, "to_arrow"):  # polars
+        return data.to_arrow()
+    if type(data).__module__.partition(".")[0] == "pandas":
+        return pa.Table.from_pandas(data, preserve_index=False)
+    raise UsageError(f"the run's data are a table: expected a file or a frame, got {type(data).__name__}")
+
+
+def _numpy(value: Any) -> np.ndarray[Any, Any]:
+    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
