@@ -73,6 +73,46 @@ class ProtocolSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reward: Whole = 1
 
 
+METRIC_OBJECT = "object:"
+"""Before the name of a metric that was given as an object in Python: the recipe names it for the record."""
+
+
+class StoppingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Ends a run early, once a figure has not become better for some evaluations in a row.
+
+    Args:
+        figure: such as "val_loss".
+        patience: how many evaluations (after each epoch, and every `every_rounds` rounds) may be no better.
+        mode: whether smaller or larger is better; "" for what the figure's name says.
+        min_delta: by how much a figure must be better.
+    """
+
+    figure: str
+    patience: Positive = 3
+    mode: Literal["min", "max", ""] = ""
+    min_delta: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class EvaluationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is measured after each epoch: on the test part, and (figures named "val_...") on the validation part.
+
+    Args:
+        metrics: in addition to the loss: names of `podlt.manager.metrics.named`, or `module:callable` taking (outputs,
+            targets) and giving a number. Unless given, what the loss's kind has: accuracy, and auc for two classes.
+        every_rounds: measures every so many rounds besides; 0 for after epochs only. The log holds the figures of
+            epochs of runs with a test part; all others are in rounds.jsonl and in events, which no entry binds.
+        early_stopping: ends the run early.
+        keep_best: the figure by which the best parameters so far are kept, in best.safetensors.
+        best_mode: as the mode of `early_stopping`.
+    """
+
+    metrics: tuple[str, ...] | None = None
+    every_rounds: Whole = 0
+    early_stopping: StoppingSpec | None = None
+    keep_best: str = ""
+    best_mode: Literal["min", "max", ""] = ""
+
+
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that fixes a run's bits and rules.
 
@@ -88,6 +128,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     optimizer: dict[str, Any] = msgspec.field(default_factory=lambda: {"name": "adamw", "lr": 1e-3})
     training: TrainingSpec = TrainingSpec()
     protocol: ProtocolSpec = ProtocolSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
     arithmetic: Literal["stock", "exact"] = "exact"
     digits: Literal[1, 2, 3] = 2
 
@@ -98,7 +139,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
-        return canonical.to_json({**msgspec.to_builtins(self), "data": self.data.to_document()})
+        document = {**msgspec.to_builtins(self), "data": self.data.to_document()}
+        if self.evaluation == EvaluationSpec():  # younger than the document's form
+            del document["evaluation"]
+        return canonical.to_json(document)
 
     def digest(self) -> bytes:
         """What the first entry of a run names."""

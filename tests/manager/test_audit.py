@@ -26,6 +26,8 @@ from podlt.manager.audit.tally import rounds_text
 from podlt.manager.audit.walk import Walk
 from podlt.manager.blocks import Block, BlockReader
 from podlt.manager.directory import RunDirectory
+from podlt.manager.metrics.evaluation import Evaluation
+from podlt.manager.metrics.evaluator import Evaluator
 from podlt.manager.round_driver import RoundDriver
 from podlt.manager.setup import TrainingRun
 from podlt.manager.weights import Weights, recipe_optimizer
@@ -187,14 +189,17 @@ def other_start(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(TrainingRun, "_capture", capture)
 
 
+def measuring(patch: pytest.MonkeyPatch, **figures: float) -> None:
+    honestly = Evaluator.measure
+    patch.setattr(Evaluator, "measure", lambda self, state: Evaluation({**honestly(self, state).values, **figures}))
+
+
 def other_figures(patch: pytest.MonkeyPatch) -> None:
-    honestly = TrainingRun._measure
-    patch.setattr(TrainingRun, "_measure", lambda self, weights: {**honestly(self, weights), "accuracy": 0.999})
+    measuring(patch, accuracy=0.999)
 
 
 def one_figure_more(patch: pytest.MonkeyPatch) -> None:
-    honestly = TrainingRun._measure
-    patch.setattr(TrainingRun, "_measure", lambda self, weights: {**honestly(self, weights), "auc": 0.999})
+    measuring(patch, auc=0.999)
 
 
 def other_begin(**fields: bytes) -> Lie:

@@ -18,6 +18,7 @@ from podlt.manager import events as ev
 from podlt.manager.audit import audit
 from podlt.manager.directory import RunDirectory
 from podlt.manager.events import metrics_text
+from podlt.manager.metrics.trial import FEW
 from podlt.protocol import entries as e
 from podlt.recipe import Recipe
 from podlt.report.summary import summarise
@@ -92,11 +93,13 @@ def test_a_run_that_was_interrupted_before_its_first_round_begins_when_it_is_res
 def test_a_figure_that_is_not_finite_neither_stops_a_run_nor_goes_unsaid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podlt.manager.metrics.NAMED", {"cross_entropy": lambda *_: torch.tensor(float("nan"))})
+    monkeypatch.setattr(
+        "podlt.manager.metrics.evaluation.NAMED", {"cross_entropy": lambda *_: torch.tensor(float("nan"))}
+    )
     trained = train_near(tmp_path / "run", tiny_recipe(epochs=2), entropy=seeded(1))
     assert set(trained.result.metrics) == {"accuracy"}
     assert [event.epoch for event in trained.of(ev.Unmeasured)] == [0, 1]
-    assert "loss on the test set: not finite" in trained.of(ev.Unmeasured)[0].reason
+    assert "loss: not finite" in trained.of(ev.Unmeasured)[0].reason
     summary = summarise(tmp_path / "run")
     assert summary.metrics == trained.result.metrics and metrics_text(summary.metrics).startswith("accuracy")
     report = audit(tmp_path / "run", 1.0)
@@ -104,10 +107,12 @@ def test_a_figure_that_is_not_finite_neither_stops_a_run_nor_goes_unsaid(
 
 
 def test_figures_that_fail_do_not_stop_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> None:
-        raise RuntimeError("the size of tensor a must match")
+    def fails(output: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        if len(output) > FEW:
+            raise RuntimeError("the size of tensor a must match")
+        return output.sum()
 
-    monkeypatch.setattr("podlt.manager.metrics.NAMED", {"cross_entropy": fails})
+    monkeypatch.setattr("podlt.manager.metrics.evaluation.NAMED", {"cross_entropy": fails})
     trained = train_near(tmp_path / "run", tiny_recipe(epochs=2), entropy=seeded(1))
     assert trained.result.metrics == {}
     assert [entry.figures for entry in entries(tmp_path / "run") if isinstance(entry, e.Measure)] == [[], []]

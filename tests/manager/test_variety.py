@@ -18,7 +18,8 @@ from small_runs import Trained, entries, seeded, small_recipe, tiny_recipe, trai
 from podlt.data.order import EpochOrder
 from podlt.manager.audit import audit
 from podlt.manager.blocks import line_ids
-from podlt.manager.metrics import _area, evaluate
+from podlt.manager.metrics import evaluate
+from podlt.manager.metrics.named import area
 from podlt.protocol import entries as e
 from podlt.protocol.plan import Upcoming
 from podlt.recipe import ModelSpec, Recipe
@@ -148,6 +149,6 @@ def test_figures_that_are_not_finite_are_left_out(weight: float) -> None:
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])
 def test_scores_that_are_not_finite_have_no_area_under_their_curve(score: float) -> None:
     truths = np.array([0.0, 1.0, 1.0])
-    assert _area(truths, np.array([0.1, 0.2, 0.3])) == 1.0
-    assert np.isnan(_area(truths, np.array([0.1, score, 0.3])))
-    assert np.isnan(_area(np.ones(3), np.array([0.1, 0.2, 0.3])))
+    assert area(truths, np.array([0.1, 0.2, 0.3])) == 1.0
+    assert np.isnan(area(truths, np.array([0.1, score, 0.3])))
+    assert np.isnan(area(np.ones(3), np.array([0.1, 0.2, 0.3])))

@@ -27,6 +27,7 @@ STYLES: dict[type[ev.Event], str] = {
     ev.Withdrawn: "yellow",
     ev.Replaced: "yellow",
     ev.Unmeasured: "yellow",
+    ev.Notice: "yellow",
     ev.Measured: "bold",
 }
 """How a terminal shows an event's lines."""

@@ -5,6 +5,7 @@ log.db          entries and tree heads          checkpoints/   parameters and op
 updates/        the averaged update of a round  manager.key    the manager's secrets (0600)
 workers.key     keys of this machine's workers (0600)          settings.json  what is not part of the proof
 rounds.jsonl    seconds and simulated fakes     model.safetensors  the trained module
+best.safetensors  the best parameters           best.json      which they are
 """
 
 from __future__ import annotations
@@ -165,6 +166,16 @@ class RunDirectory:
     def model(self) -> Path:
         """The trained module's state."""
         return self.path / "model.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The parameters that were the best by the recipe's figure."""
+        return self.path / "best.safetensors"
+
+    @property
+    def best_facts(self) -> Path:
+        """Which they are."""
+        return self.path / "best.json"
 
     def update(self, round: int) -> Path:
         """The averaged update of a round."""

@@ -12,17 +12,18 @@ class Ending:
 
     Args:
         directory: of the run; holds the request that another process wrote.
-        listener: is called with every event, and may raise `StopTraining`.
+        listener: is called with every event, and may raise `StopTraining`. May be put in another's place, which calls
+            the one before.
     """
 
     def __init__(self, directory: RunDirectory, listener: ev.Listener) -> None:
-        self._directory, self._listener = directory, listener
+        self._directory, self.listener = directory, listener
         self._reason: str | None = None
 
     def tell(self, event: ev.Event) -> None:
         """Calls the listener; what it raises ends no round."""
         try:
-            self._listener(event)
+            self.listener(event)
         except StopTraining as stop:
             self.ask(stop.reason)
 

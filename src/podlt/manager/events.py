@@ -27,6 +27,22 @@ class Preparing(Event, frozen=True, tag="preparing"):
     total: int = 0
 
 
+class Notice(Event, frozen=True, tag="notice"):
+    """Something that whoever trains should know before it is too late.
+
+    Attributes:
+        what: for people.
+    """
+
+    level = logging.WARNING
+    what: str
+
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line."""
+        return [self.what]
+
+
 class Started(Event, frozen=True, tag="started"):
     """The first (or next) round begins.
 
@@ -233,11 +249,11 @@ class Replaced(Event, frozen=True, tag="replaced"):
 
 
 class Measured(Event, frozen=True, tag="measured"):
-    """Figures on the test set at the end of an epoch.
+    """Figures at the end of an epoch.
 
     Attributes:
         epoch: from 0.
-        metrics: by name; empty without a test set.
+        metrics: by name: of the test part, and "val_..." of the validation part; empty without either.
     """
 
     epoch: int
@@ -249,8 +265,27 @@ class Measured(Event, frozen=True, tag="measured"):
         return [f"epoch {self.epoch + 1}: {metrics_text(self.metrics)}"] if self.metrics else []
 
 
+class Evaluated(Event, frozen=True, tag="evaluated"):
+    """Figures between epochs (`evaluation.every_rounds`), which no entry of the log has.
+
+    Attributes:
+        round: the round after which they were taken, from 0.
+        epoch: that goes on, from 0.
+        metrics: as in `Measured`.
+    """
+
+    round: int
+    epoch: int
+    metrics: dict[str, float]
+
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line, if there are figures."""
+        return [f"round {self.round}: {metrics_text(self.metrics)}"] if self.metrics else []
+
+
 class Unmeasured(Event, frozen=True, tag="unmeasured"):
-    """Figures on the test set are missing at the end of an epoch; the run goes on without them.
+    """Figures are missing at the end of an epoch, or between epochs; the run goes on without them.
 
     Attributes:
         epoch: from 0.
@@ -309,6 +344,13 @@ def counted(number: int, noun: str, ending: str = "s") -> str:
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:
-    """Figures on the test set for people, accuracy first, as a share in percent."""
-    order = sorted(metrics, key=lambda name: (name != "accuracy", name == "loss", name))
-    return ", ".join(f"{n} {metrics[n]:.2%}" if n == "accuracy" else f"{n} {metrics[n]:.4f}" for n in order)
+    """Figures for people: accuracy first, as a share in percent, the loss last, then those of the validation part."""
+
+    def place(name: str) -> tuple[bool, bool, bool, str]:
+        plain = name.removeprefix("val_")
+        return name != plain, plain != "accuracy", plain == "loss", name
+
+    shares = ("accuracy", "val_accuracy")
+    return ", ".join(
+        f"{n} {metrics[n]:.2%}" if n in shares else f"{n} {metrics[n]:.4f}" for n in sorted(metrics, key=place)
+    )

@@ -11,7 +11,8 @@ from podlt.data.prepare import Prepared
 from podlt.manager import events as ev
 from podlt.manager.data_source import find_for_resume
 from podlt.manager.directory import RunDirectory, Settings
-from podlt.manager.modules import build_model, code_folder, find_loss
+from podlt.manager.metrics.given import FIELD, Metrics, MetricSet, choose_metrics, named_objects
+from podlt.manager.modules import build_model, code_folder, find_loss, load_name
 from podlt.manager.weights import recipe_optimizer
 from podlt.program.optimizer import Optimizer
 from podlt.program.preparation import unwrapped
@@ -28,6 +29,7 @@ class RunInputs(msgspec.Struct, frozen=True):
         model: the user's module.
         loss: a name, or the user's callable.
         optimizer: with a schedule that ends with the rounds.
+        metrics: what is measured in addition to the loss.
     """
 
     data: Prepared
@@ -35,6 +37,7 @@ class RunInputs(msgspec.Struct, frozen=True):
     model: nn.Module
     loss: Loss
     optimizer: Optimizer
+    metrics: MetricSet = MetricSet()
 
 
 def load_inputs(
@@ -45,6 +48,7 @@ def load_inputs(
     model: nn.Module | None,
     listener: ev.Listener,
     cache: Path | None,
+    metrics: Metrics | None = None,
 ) -> RunInputs:
     """Prepares the data, and imports the user's code.
 
@@ -55,6 +59,7 @@ def load_inputs(
         model: the module itself, instead of what the recipe names.
         listener: gets `Preparing`.
         cache: where prepared data are stored; the usual folder for None.
+        metrics: the objects themselves, of those that the recipe names (`naming_metrics`).
 
     Raises:
         UsageError: the data, the model or the loss cannot be used; says where.
@@ -72,4 +77,7 @@ def load_inputs(
         model=unwrapped(model) if model is not None else build_model(recipe, data.train.info, code),
         loss=find_loss(recipe, code),
         optimizer=recipe_optimizer(recipe, data.train.lines),
+        metrics=choose_metrics(
+            recipe, lambda name: load_name(name, code, FIELD), named_objects(metrics) if metrics is not None else None
+        ),
     )

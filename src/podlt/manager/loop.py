@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from podlt.manager.blocks import BlockReader
 from podlt.manager.directory import RunDirectory
 from podlt.manager.ending import Ending
 from podlt.manager.log_writer import After, LogWriter, Prove
+from podlt.manager.metrics.evaluator import Evaluator
 from podlt.manager.roster import Membership
 from podlt.manager.round_driver import RoundDriver, RoundTimings
 from podlt.manager.round_files import RoundFiles
@@ -34,8 +34,6 @@ from podlt.protocol.plan import Upcoming
 from podlt.recipe import Recipe
 from podlt.store.log_store import LogStore
 from podlt.store.round_figures import RoundFigures
-
-Measure = Callable[[], dict[str, float]]
 
 MAX_REASON = 1000
 """Characters of a reason that are logged."""
@@ -56,7 +54,7 @@ class Trainer:
         tree: of the log's entries so far.
         store: of the log.
         key: signs tree heads.
-        measure: figures on the test set, now.
+        evaluator: measures the parameters.
         ending: is told every event, and says whether the run is to end early.
     """
 
@@ -74,12 +72,12 @@ class Trainer:
         tree: Tree,
         store: LogStore,
         key: SigningKey,
-        measure: Measure,
+        evaluator: Evaluator,
         ending: Ending,
     ) -> None:
         assert manager.state.begin is not None
         self._recipe, self.manager, self._tree = recipe, manager, tree
-        self.weights, self.engine, self._listener, self._measure = weights, engine, ending.tell, measure
+        self.weights, self.engine, self._listener, self._evaluator = weights, engine, ending.tell, evaluator
         self._ending = ending
         self._evicted = False
         self._writer = LogWriter(store, tree, key)
@@ -207,10 +205,11 @@ class Trainer:
         self.manager.apply(average.digest(), self.weights.digest(), average.loss)
         self._pay(verdicts)
         seconds, took = time.perf_counter() - started, self._driver.figures
-        self._save(
-            average.data, RoundFigures(number, seconds, took.compute, took.proof, sorted(set(took.faked)), applied)
-        )
+        metrics = self._unlogged_figures(plan, number)
+        faked = sorted(set(took.faked))
+        self._save(average.data, RoundFigures(number, seconds, took.compute, took.proof, faked, applied, metrics or {}))
         self._tell(plan, number, average.loss, seconds, len(verdicts))
+        self._tell_figures(plan, number, metrics)
 
     def _expect(self, plan: Upcoming) -> None:
         """Reads the next round's lines while this one is computed, as they are if nobody leaves."""
@@ -264,26 +263,42 @@ class Trainer:
         self._log_figures()
 
     def _log_figures(self) -> None:
-        """Measures on the test set after an epoch, and has the figures written that there are.
+        """Measures after an epoch, and has the figures written that there are.
 
         A figure that cannot be had must not stop a run for ever: the log then holds none, and a warning says why.
         """
         state = self.manager.state
         while state.measure_due:
-            try:
-                figures, reason = self._measure(), ""
-            except UsageError as error:
-                figures, reason = {}, str(error)
-            infinite = sorted(name for name, value in figures.items() if not math.isfinite(value))
-            if infinite:
-                reason = (
-                    f"{' and '.join(infinite)} on the test set: not finite (a test line is far outside the others?)"
-                )
-            entry = self.manager.measure(figures)
+            entry = self.manager.measure(self._measured(state.measured))
             self._write()
-            if reason:
-                self._listener(ev.Unmeasured(epoch=entry.epoch, reason=reason))
             self._listener(ev.Measured(epoch=entry.epoch, metrics={f.name: f.value for f in entry.figures}))
+
+    def _measured(self, epoch: int) -> dict[str, float]:
+        """The figures of the parameters as they are now; says which are missing."""
+        found = self._evaluator.measure(self.weights.views)
+        if reason := found.why_missing():
+            self._listener(ev.Unmeasured(epoch=epoch, reason=reason))
+        return found.finite
+
+    def _unlogged_figures(self, plan: Upcoming, number: int) -> dict[str, float] | None:
+        """Figures after a round that no entry will have: between epochs, or of a run without a test part.
+
+        None where none are due.
+        """
+        state, every = self.manager.state, self._recipe.evaluation.every_rounds
+        due = state.offset == 0 or (every > 0 and (number + 1) % every == 0)
+        if state.measure_due or not due or not self._evaluator.parts:
+            return None
+        return self._measured(plan.epoch)
+
+    def _tell_figures(self, plan: Upcoming, number: int, metrics: dict[str, float] | None) -> None:
+        """Says what the log will not."""
+        if metrics is None:
+            return
+        if self.manager.state.offset == 0:
+            self._listener(ev.Measured(epoch=plan.epoch, metrics=metrics))
+        else:
+            self._listener(ev.Evaluated(round=number, epoch=plan.epoch, metrics=metrics))
 
     def rounds_left(self) -> int:
         """How many training rounds there will be if nobody leaves."""

@@ -28,7 +28,11 @@ from podlt.manager.first_entry import MANY_ROUNDS, chain_length, first_entry, na
 from podlt.manager.inputs import RunInputs, load_inputs
 from podlt.manager.leftovers import drop_later_figures, require_untrained, write_trained
 from podlt.manager.loop import Trainer
-from podlt.manager.metrics import evaluate_all, load_state
+from podlt.manager.metrics.evaluation import batch_lines
+from podlt.manager.metrics.evaluator import Evaluator
+from podlt.manager.metrics.given import Metrics, naming_metrics
+from podlt.manager.metrics.stopping import deciding
+from podlt.manager.metrics.trial import try_disk, try_evaluation
 from podlt.manager.resume import check_documents, check_secrets, replay_log, restore_weights
 from podlt.manager.weights import Weights, first_digest, recipe_optimizer
 from podlt.network.access.registry import Registry
@@ -90,9 +94,15 @@ class TrainingRun:
         clock: Clock,
         cache: Path | None,
         place: Workplace,
+        metrics: Metrics | None = None,
     ) -> Self:
-        """A run, with what its recipe names loaded. Arguments and errors as `load_inputs`, the others as the class."""
-        inputs = load_inputs(directory, recipe, settings, model=model, listener=listener, cache=cache)
+        """A run, with what its recipe names loaded. Arguments and errors as `load_inputs`, the others as the class.
+
+        The metrics of a new run are those that are given here, if any are: its recipe then names them.
+        """
+        if metrics is not None and not (directory.path.is_dir() and directory.has_entries()):
+            recipe = naming_metrics(recipe, metrics)
+        inputs = load_inputs(directory, recipe, settings, model=model, listener=listener, cache=cache, metrics=metrics)
         return cls(directory, recipe, inputs, given=model is not None, listener=listener, clock=clock, place=place)
 
     # -- a new run ---------------------------------------------------------------------------------------------------
@@ -115,11 +125,14 @@ class TrainingRun:
             entropy: where secrets come from.
         """
         length = chain_length(self.recipe, self._train.lines)
+        fault = self._try_out()
         self._check_machine()
         self._listener(ev.Preparing(what="capturing the training step"))
         fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in self._train.fields]
         with self._place.ready(self.recipe.training.workers) as make:
             captured = self._capture(fields)
+            if fault is not None:
+                raise fault
             program = captured.program
             validate(program, lines=self.recipe.training.block_lines)
             require_lines(program, self.recipe, self.inputs.data.train.lines)
@@ -280,6 +293,28 @@ class TrainingRun:
             optimizer=recipe_optimizer(self.recipe, self._train.lines),  # its schedule ends with the rounds
         )
 
+    def _try_out(self) -> UsageError | None:
+        """Tries what would else fail after the first epoch, or once the disk is full.
+
+        Returns:
+            What is wrong, if capturing does not say it better.
+
+        Raises:
+            UsageError: it fails; says why, and what to do.
+        """
+        inputs, lines = self.inputs, self._train.lines
+        missing = inputs.metrics.missing
+        if missing:
+            raise UsageError(f"evaluation.metrics: {'; '.join(missing.values())}")
+        text, tight = try_disk(self.directory.path, inputs.model, self.recipe, lines)
+        if text:
+            self._listener(ev.Notice(what=text) if tight else ev.Preparing(what=text))
+        self._listener(ev.Preparing(what="trying the evaluation on a few lines"))
+        return try_evaluation(self._evaluator(), self._train, self.recipe)
+
+    def _evaluator(self) -> Evaluator:
+        return Evaluator.of(self.inputs.model, self.inputs.loss, self.inputs.metrics, self.inputs.data)
+
     def _check_machine(self) -> None:
         """Exact arithmetic: the manager averages and referees, so its own bits must be right as well.
 
@@ -303,6 +338,9 @@ class TrainingRun:
         self, manager: Manager, weights: Weights, engine: Engine, program: Program, tree: Tree, store: LogStore
     ) -> Trainer:
         training = self.recipe.training
+        evaluator = msgspec.structs.replace(self._evaluator(), lines=batch_lines(program))
+        ending = self._ending
+        ending.listener = deciding(self.recipe, self.directory, program, weights, store, ending.listener)
         return Trainer(
             recipe=self.recipe,
             directory=self.directory,
@@ -315,8 +353,8 @@ class TrainingRun:
             tree=tree,
             store=store,
             key=self.directory.manager_key(),
-            measure=lambda: self._measure(weights),
-            ending=self._ending,
+            evaluator=evaluator,
+            ending=ending,
         )
 
     def _tell_started(self, trainer: Trainer, *, resumed: bool) -> None:
@@ -335,12 +373,6 @@ class TrainingRun:
                 resumed=resumed,
             )
         )
-
-    def _measure(self, weights: Weights) -> dict[str, float]:
-        if self.inputs.data.test is None:
-            return {}
-        load_state(self.inputs.model, weights.views)
-        return evaluate_all(self.inputs.model, self.inputs.loss, self.inputs.data.test)
 
     @property
     def _train(self) -> Dataset:

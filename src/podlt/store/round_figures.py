@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class RoundFigures(msgspec.Struct, frozen=True):
+class RoundFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     """A line of rounds.jsonl: seconds that a round took, and what was faked where cheats are simulated.
 
     Attributes:
@@ -15,6 +15,7 @@ class RoundFigures(msgspec.Struct, frozen=True):
         proof: seconds of hashes, signatures and comparisons, summed likewise.
         faked: who faked.
         applied: whose fake was applied.
+        metrics: of the parameters after it, where they were evaluated and no entry of the log has them.
     """
 
     round: int
@@ -23,3 +24,4 @@ class RoundFigures(msgspec.Struct, frozen=True):
     proof: float
     faked: list[int]
     applied: list[int]
+    metrics: dict[str, float] = {}

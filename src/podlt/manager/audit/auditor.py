@@ -22,6 +22,7 @@ from podlt.manager.audit.replay import MOST_HEADER
 from podlt.manager.audit.report import AuditReport
 from podlt.manager.audit.subject import Subject
 from podlt.manager.audit.walk import Walk, walked
+from podlt.manager.metrics.evaluation import batch_lines
 from podlt.manager.weights import Weights, recipe_optimizer
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout
@@ -148,6 +149,7 @@ class _Auditor:
         tell("preparing the data", 0, 0)
         data = find_data(recipe, self._begin, self._files, self._cache, self._data)
         start, known, rebuilt = self._start(recipe, weights, data)
+        rebuilt.lines = batch_lines(program)
         same = check_program(recipe, program, weights, data.train, rebuilt, self._code_remedy())
         drawn, tasks, rounds = self._draw()
         subject = Subject(
@@ -156,6 +158,7 @@ class _Auditor:
             evicted=frozenset(n for n, w in self._found.state.workers.items() if w.status == "evicted"),
             train=data.train,
             test=data.test,
+            validation=data.validation,
             no_data=data.why,
             no_execution=self._no_execution(program),
             rebuilt=rebuilt,

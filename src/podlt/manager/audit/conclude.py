@@ -171,7 +171,10 @@ class _Findings:
             )
         if tally.missing:
             remedy = self._remedies.get("data" if subject.test is None else "code", "")
-            if subject.test is not None and subject.rebuilt.loss is not None:
+            metrics = subject.rebuilt.metrics.missing
+            if subject.test is not None and subject.rebuilt.loss is not None and not metrics:
                 remedy = self._remedy(Claim.PARAMETERS)
-            return Finding(Claim.FIGURES, Outcome.NOT_CHECKED, "", "; ".join(tally.missing), remedy)
+            return Finding(
+                Claim.FIGURES, Outcome.NOT_CHECKED, figure if tally.done else "", "; ".join(tally.missing), remedy
+            )
         return Finding(Claim.FIGURES, Outcome.HOLDS, figure)

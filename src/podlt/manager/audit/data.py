@@ -25,12 +25,14 @@ class AuditData(msgspec.Struct, frozen=True):
         finding: what checking them came to.
         train: the training set, None if it is not the run's.
         test: the test set; None where there is none, or it is not the run's.
+        validation: the validation part: no entry binds it, but it is of the same source as the others.
         why: why something is None.
     """
 
     finding: Finding
     train: Dataset | None = None
     test: Dataset | None = None
+    validation: Dataset | None = None
     why: str = ""
 
 
@@ -131,5 +133,6 @@ def _compared(prepared: Prepared, begin: e.Begin, where: str) -> AuditData:
         Finding(Claim.DATA, outcome, figure, "; ".join(faults)),
         train if train_holds else None,
         test if test_holds else None,
+        None if faults else prepared.validation,
         "the data that were found are not the run's" if faults else "",
     )

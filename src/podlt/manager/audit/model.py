@@ -13,7 +13,10 @@ from torch import nn
 from podlt import models
 from podlt.data.dataset import Dataset
 from podlt.errors import NotCheckedError, PodltError, UsageError
-from podlt.manager.metrics import evaluate, load_state
+from podlt.manager.metrics.evaluation import MOST_LINES
+from podlt.manager.metrics.evaluator import VALIDATION, Evaluator
+from podlt.manager.metrics.given import FIELD, MetricSet, choose_metrics
+from podlt.manager.metrics.named import is_top
 from podlt.manager.modules import call_factory, load_vouched, named_loss
 from podlt.manager.weights import Weights
 from podlt.program.preparation import state_of
@@ -26,9 +29,12 @@ FIRST_RELATIVE, FIRST_ABSOLUTE = 1e-5, 1e-6
 """How far first parameters may be from those that are worked out again: PyTorch's initial values may differ in their
 last bits between processors. Relative to each value, or to the largest of its tensor."""
 
-FIGURE_TOLERANCE: Mapping[str, float] = {"loss": 1e-4, "accuracy": 1e-3, "auc": 1e-3}
-"""How far a figure may be from the one that is evaluated again, as plain PyTorch evaluates both: `loss` relative to its
-size, `accuracy` as a share of the test set's lines (one line at least), `auc` as it is."""
+RELATIVE: Mapping[str, float] = {"loss": 1e-4, "mae": 1e-4, "rmse": 1e-4, "perplexity": 1e-3}
+ABSOLUTE: Mapping[str, float] = {"auc": 1e-3, "r2": 1e-3}
+OF_LINES: Mapping[str, float] = {"accuracy": 1e-3, "f1": 1e-2, "f1_macro": 1e-2}
+TOP_TOLERANCE = CALLABLE_TOLERANCE = 1e-3
+"""How far a figure may be from the one that is evaluated again, as plain PyTorch evaluates both: relative to its size,
+as it is, or as a share of the part's lines (one line at least; top-k too). What a callable gives: relative."""
 
 
 class Rebuilt(msgspec.Struct):
@@ -37,11 +43,15 @@ class Rebuilt(msgspec.Struct):
     Attributes:
         module: None where it could not be.
         loss: of the figures; None where it could not be.
-        why: why one of them is None.
+        metrics: of the figures, those that could be had.
+        lines: how many are evaluated at once.
+        why: why one of the first two is None.
     """
 
     module: nn.Module | None = None
     loss: Loss | None = None
+    metrics: MetricSet = MetricSet()
+    lines: int = MOST_LINES
     why: str = ""
 
 
@@ -66,6 +76,7 @@ def rebuild(recipe: Recipe, weights: Weights, info: Mapping[str, Any] | None, co
         _require_shapes(module, weights)
         found.module = module
         found.loss = named_loss(recipe) or load_vouched(recipe.loss.name, code, "loss.name")
+        found.metrics = choose_metrics(recipe, lambda name: load_vouched(name, code, FIELD))
     except PodltError as error:
         found.why = str(error)
     return found
@@ -131,7 +142,25 @@ def _distance(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Te
     return worst, ""
 
 
-def compare_figures(entry: e.Measure, rebuilt: Rebuilt, weights: Weights, test: Dataset) -> tuple[list[str], bool]:
+class ComparedFigures(msgspec.Struct):
+    """What evaluating the figures of an epoch again came to.
+
+    Attributes:
+        done: how many were.
+        faults: what differs beyond the tolerance.
+        equal: whether all is equal to the last bit.
+        unchecked: figure -> why it could not be evaluated here.
+    """
+
+    done: int = 0
+    faults: list[str] = []
+    equal: bool = True
+    unchecked: dict[str, str] = {}
+
+
+def compare_figures(
+    entry: e.Measure, rebuilt: Rebuilt, weights: Weights, test: Dataset, validation: Dataset | None
+) -> ComparedFigures:
     """Evaluates the figures of an epoch again.
 
     Args:
@@ -139,30 +168,32 @@ def compare_figures(entry: e.Measure, rebuilt: Rebuilt, weights: Weights, test: 
         rebuilt: model and loss, both there.
         weights: the parameters that it speaks of.
         test: the test set that it speaks of.
-
-    Returns:
-        What differs beyond the tolerance, and whether all is equal to the last bit.
+        validation: the validation part of the same data, None if there is none.
     """
     assert rebuilt.module is not None and rebuilt.loss is not None
-    load_state(rebuilt.module, weights.views)
-    try:
-        found = evaluate(rebuilt.module, rebuilt.loss, test)
-    except UsageError:
-        found = {}  # as the manager does, which then logs none
+    evaluator = Evaluator(rebuilt.module, rebuilt.loss, rebuilt.metrics, test, validation, rebuilt.lines)
+    missing = {prefix + name: why for prefix, _ in evaluator.parts for name, why in rebuilt.metrics.missing.items()}
     logged = {figure.name: figure.value for figure in entry.figures}
+    unchecked = {name: why for name, why in missing.items() if name in logged}
+    logged = {name: value for name, value in logged.items() if name not in missing}
+    found = evaluator.measure(weights.views).finite
     if found.keys() != logged.keys():
         says, has = (" and ".join(sorted(names)) or "no figure" for names in (logged, found))
-        return [f"epoch {entry.epoch + 1}: the log has {says}, evaluating gives {has}"], False
+        fault = f"epoch {entry.epoch + 1}: the log has {says}, evaluating gives {has}"
+        return ComparedFigures(len(logged), [fault], False, unchecked)
+    lines = {prefix: part.lines for prefix, part in evaluator.parts}
     faults = [
         f"epoch {entry.epoch + 1}: {name} is {logged[name]:.6g} in the log, {value:.6g} when evaluated again"
         for name, value in found.items()
-        if not abs(value - logged[name]) <= _tolerance(name, value, test.lines)
+        if not abs(value - logged[name])
+        <= _tolerance(name.removeprefix(VALIDATION), value, lines[VALIDATION if name.startswith(VALIDATION) else ""])
     ]
-    return faults, found == logged
+    return ComparedFigures(len(logged), faults, found == logged, unchecked)
 
 
 def _tolerance(name: str, value: float, lines: int) -> float:
-    share = FIGURE_TOLERANCE.get(name, 0.0)
-    if name == "loss":
-        return share * abs(value)
-    return max(share, 1 / lines) if name == "accuracy" else share
+    if name in ABSOLUTE:
+        return ABSOLUTE[name]
+    if name in OF_LINES or is_top(name):
+        return max(OF_LINES.get(name, TOP_TOLERANCE), 1 / lines)
+    return RELATIVE.get(name, CALLABLE_TOLERANCE) * abs(value)

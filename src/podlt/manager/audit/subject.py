@@ -19,6 +19,7 @@ class Subject(msgspec.Struct, frozen=True):
         evicted: who was evicted, at whatever time.
         train: the training set, None if it is not here.
         test: the test set, None if it is not here.
+        validation: the validation part, None if there is none, or it is not here.
         no_data: why one of them is None.
         no_execution: why this machine cannot execute tasks as the run's did; "" if it can.
         rebuilt: the model, for figures.
@@ -29,6 +30,7 @@ class Subject(msgspec.Struct, frozen=True):
     evicted: frozenset[int]
     train: Dataset | None
     test: Dataset | None
+    validation: Dataset | None
     no_data: str
     no_execution: str
     rebuilt: Rebuilt

@@ -97,10 +97,12 @@ class Walk:
         elif not self.replay.known or self._weights.digest() != entry.parameters:
             tally.missing.setdefault("the parameters after the epochs are not known here", [])
         else:
-            faults, equal = compare_figures(entry, subject.rebuilt, self._weights, subject.test)
-            tally.done += len(entry.figures)
-            tally.faults += faults
-            self.figures_equal = self.figures_equal and equal
+            found = compare_figures(entry, subject.rebuilt, self._weights, subject.test, subject.validation)
+            tally.done += found.done
+            tally.faults += found.faults
+            self.figures_equal = self.figures_equal and found.equal
+            for why in found.unchecked.values():
+                tally.missing.setdefault(why, [])
 
     # -- lines -------------------------------------------------------------------------------------------------------
 
