@@ -1,0 +1,3 @@
+"""Models and losses as papers' code and forums have them, written by hand."""
+from .rows import Row
+ROWS: list[Row] = []
