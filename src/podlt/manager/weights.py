@@ -24,7 +24,7 @@ from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
 from podlt.program.optimizer import Optimizer, optimizer_from
 from podlt.program.places import ALIGNMENT
-from podlt.program.update import is_finite, mean
+from podlt.program.update import average, is_finite
 from podlt.protocol.plan import next_lines
 from podlt.recipe import Recipe
 from podlt.store.files import make_whole, read_whole, write_whole
@@ -48,7 +48,7 @@ class Average(msgspec.Struct, frozen=True):
 
     Attributes:
         data: uint8 bytes in the update's layout.
-        loss: the mean over the round's lines.
+        loss: the mean over the round's lines, or over what the loss is a mean over.
         finite: whether all is.
     """
 
@@ -96,18 +96,18 @@ class Weights:
         return crypto.blob_digest(self.state.data)
 
     def average(self, updates: Sequence[np.ndarray], lines: int) -> Average:
-        """The sum of the fragments' updates over the number of lines.
+        """The sum of the fragments' updates over the number of lines, or over their divisors (`update.average`).
 
         Args:
             updates: uint8 bytes in the update's layout, one a fragment, in the fragments' order.
         """
         data = np.zeros(self.update_layout.nbytes, np.uint8)
         data[4 * self._floats :] = updates[0][4 * self._floats :]  # whole numbers: the first fragment's
-        average = torch.from_numpy(data[: 4 * self._floats].view(np.float32))
+        out = torch.from_numpy(data[: 4 * self._floats].view(np.float32))
         vectors = [torch.from_numpy(u[: 4 * self._floats].view(np.float32)) for u in updates]
-        finite = mean(vectors, lines, self._arithmetic, average)
+        finite = average(vectors, lines, self.update_layout, self._arithmetic, out)
         self.update_layout.clear_gaps(data)  # a cheater may write there, and parameters are stored without gaps
-        return Average(data, float(average[0]), finite)
+        return Average(data, float(out[0]), finite)
 
     def apply(self, data: np.ndarray) -> None:
         """Applies an average: one step of the optimiser, and the buffers' new values.

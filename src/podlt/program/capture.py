@@ -18,8 +18,10 @@ from torch import nn
 
 from podlt.errors import InvalidProofError, UnsupportedError
 from podlt.program.capture_check import NO_SUM, check_numbers, check_sums, example
+from podlt.program.divisor import may_divide, numerators
+from podlt.program.eager import widened
 from podlt.program.ir import FieldSpec, Program
-from podlt.program.line_sums import LINES
+from podlt.program.line_sums import LINES, LineSums
 from podlt.program.lower import Lowering
 from podlt.program.needs import least_lines
 from podlt.program.operations import STOCK_ARITHMETIC
@@ -86,7 +88,8 @@ def capture(
             if name in trial.unused:
                 parameter.requires_grad_(False)  # as PyTorch's optimisers skip it: no decay, no state
         state = state_of(model)
-        draft = _Draft(model, SummedLoss(loss, fields, mean=trial.mean), fields, arithmetic)
+        draft = trial.mean and _weighted(_Step(model, SummedLoss(loss, fields), fields, arithmetic), state, tried_on)
+        draft = draft or _Draft(_Step(model, SummedLoss(loss, fields, mean=trial.mean), fields, arithmetic))
         program, least = draft.program()
         saved = saved_names(model)
         program = replace(program, names={n: saved[short] for n in state if (short := n.partition(":")[2]) in saved})
@@ -95,9 +98,9 @@ def capture(
             raise UnsupportedError(f"{type(model).__name__} cannot be captured: {fault}")
         sizes = {*(n for n in (1, 2) if n >= least), LINES, len(next(iter(tried_on.values())))}
         most = min(most, TRIED_BYTES // sum(8 * prod(field.shape) for field in fields))
-        if most > max(SIZES) and draft.at(most) != draft.document(most):
+        if most > max(SIZES) and draft.at(most) != draft.step.document(most):
             sizes.add(most)  # traced otherwise there: its numbers decide
-        check_numbers(program, draft.module, state, sorted(sizes), _enough(tried_on, max(sizes)))
+        check_numbers(program, draft.step.module, state, sorted(sizes), _enough(tried_on, max(sizes)))
     return Captured(program, state, _notices(trial.unused))
 
 
@@ -116,40 +119,52 @@ def _notices(unused: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-class _Draft:
-    """A step as it is traced, for any number of lines.
+class _Step:
+    """A step that can be traced for any number of lines.
 
     Args:
         model: stays as it is.
-        step: its loss, summed over lines.
+        loss: of a batch, a scalar.
         fields: inputs and labels.
         arithmetic: whose operations a program may hold.
-
-    Raises:
-        UnsupportedError: there is no one document for any number of lines.
     """
 
-    def __init__(self, model: nn.Module, step: SummedLoss, fields: Sequence[FieldSpec], arithmetic: str) -> None:
-        self.module, self._fields, self._arithmetic = WithLoss(model, step), fields, arithmetic
-        self._places: list[str] = []
-        documents = [self.document(size) for size in SIZES]
-        self._merged = _merge(documents[0], documents[1])
-        if self.at(SIZES[2]) != documents[2]:
-            raise UnsupportedError(f"{NOT_THE_SAME}, or does not grow evenly with the number of lines")
-        self.whole = Program.from_document(self._merged)
+    def __init__(self, model: nn.Module, loss: SummedLoss, fields: Sequence[FieldSpec], arithmetic: str) -> None:
+        self.module, self._fields, self._arithmetic = WithLoss(model, loss), fields, arithmetic
+        self.places: list[str] = []
 
     def document(self, lines: int) -> Any:
         """What a trace for so many lines gives."""
         with python_seeds(lines):  # what Python code bakes in by chance differs between captures
             batch = list(example(self._fields, lines).values())
             # A trace leaves its marks on a module.
-            names, first = [f.name for f in self._fields], not self._places
+            names, first = [f.name for f in self._fields], not self.places
             traced = trace(copy.deepcopy(self.module), batch, names, self._arithmetic, places=first)
         lowering = Lowering(traced, self._arithmetic)
         found = lowering.document()
         if first:
-            self._places = lowering.places
+            self.places = lowering.places
         return found
+
+
+class _Draft:
+    """A step as it is traced, for any number of lines.
+
+    Args:
+        step: what is traced.
+        first: what its trace of the first size gave, if it was traced.
+
+    Raises:
+        UnsupportedError: there is no one document for any number of lines.
+    """
+
+    def __init__(self, step: _Step, first: Any = None) -> None:
+        self.step = step
+        documents = [first or step.document(SIZES[0]), *map(step.document, SIZES[1:])]
+        self._merged = _merge(documents[0], documents[1])
+        if self.at(SIZES[2]) != documents[2]:
+            raise UnsupportedError(f"{NOT_THE_SAME}, or does not grow evenly with the number of lines")
+        self.whole = Program.from_document(self._merged)
 
     def at(self, lines: int) -> Any:
         """What the document for any number of lines says of so many."""
@@ -157,7 +172,7 @@ class _Draft:
 
     def place(self, node: int) -> str:
         """Which operation a node is, and where in the user's code."""
-        return f"{self.whole.nodes[node].operation}{self._places[node]}"
+        return f"{self.whole.nodes[node].operation}{(*self.step.places, '')[min(node, len(self.step.places))]}"
 
     def program(self) -> tuple[Program, int]:
         """The program, made smaller and validated, and of how few lines it can be run.
@@ -169,8 +184,32 @@ class _Draft:
         try:
             validate(program)
         except InvalidProofError as error:
-            raise UnsupportedError(f"{type(self.module.model).__name__} cannot be captured: {error}") from error
+            raise UnsupportedError(f"{type(self.step.module.model).__name__} cannot be captured: {error}") from error
         return program, least_lines(program)[0]
+
+
+def _weighted(step: _Step, state: Mapping[str, torch.Tensor], lines: Mapping[str, torch.Tensor]) -> _Draft | None:
+    """The draft of a loss that is a mean over tokens, labels or weights; None if it is none.
+
+    Args:
+        step: of the loss as it is.
+        state: parameters and buffers.
+        lines: at least `LINES`.
+    """
+    try:
+        first = step.document(SIZES[0])
+        if not may_divide(Program.from_document(first)):
+            return None
+        draft = _Draft(step, first)
+    except UnsupportedError:  # it divides by its lines: what is wrong with it is found as a mean over them
+        return None
+    wide = {name: widened(value, torch.float64) for name, value in state.items()}
+    batch = {name: widened(value[:LINES], torch.float64) for name, value in lines.items()}
+    for program in numerators(draft.whole, wide, batch):
+        if not LineSums(program, wide, batch, least_lines(simplify(program))[0]).fault():
+            draft.whole = program
+            return draft
+    return None
 
 
 NOT_THE_SAME = (

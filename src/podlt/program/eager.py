@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -43,6 +44,12 @@ class GivenDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
             like = packet == "rand_like"
             dtype = (kwargs or {}).get("dtype") or (args[0].dtype if like else torch.get_default_dtype())
             return self._uniform(args[0].shape if like else args[0]).to(dtype)
+        if packet in ("randn", "randn_like"):
+            like = packet == "randn_like"
+            dtype = (kwargs or {}).get("dtype") or (args[0].dtype if like else torch.get_default_dtype())
+            shape = args[0].shape if like else args[0]
+            radius = torch.sqrt(-2 * torch.log(1 - self._uniform(shape).to(dtype)))
+            return radius * torch.cos(2 * math.pi * self._uniform(shape).to(dtype))
         return func(*args, **(kwargs or {}))
 
     def _uniform(self, shape: Sequence[int]) -> torch.Tensor:

@@ -115,25 +115,30 @@ class Executor:
             steps: into how many parts the fragment is cut (its lines, if it has fewer).
             lr: the steps' learning rate.
 
-        As "loss" the sum of the losses that were met; "grad:…" is lines x (start - end).
+        As "loss" the sum of the losses that were met, over what they are means over if that is not lines, times lines;
+        "grad:…" is lines x (start - end), and a divisor the number of lines.
         """
         lines = next(iter(batch.values())).shape[0]
         own = {name: value.clone() for name, value in state.items()}
-        total = torch.zeros((), dtype=torch.float32)
+        total, divisors = torch.zeros((), dtype=torch.float32), torch.zeros((), dtype=torch.float32)
         count = min(steps, lines)
         for step in range(count):
             start, stop = lines * step // count, lines * (step + 1) // count
             part = {name: value[start:stop].clone() for name, value in batch.items()}
             self.run(own, part, seed + step, out)
-            total = total + out["loss"]
+            total, over = total + out["loss"], float(stop - start)
+            if "divisor" in out:
+                divisors, over = divisors + out["divisor"], float(out["divisor"]) or 1.0
             for name, value in out.items():
                 if name.startswith("grad:"):
-                    own["param:" + name[5:]].sub_(_divided(value, stop - start) * lr)
+                    own["param:" + name[5:]].sub_(_divided(value, over) * lr)
                 elif name.startswith("buffer:"):
                     own[name].copy_(_divided(value, stop - start) if value.is_floating_point() else value)
         for name, value in out.items():
             if name == "loss":
-                value.copy_(total)
+                value.copy_(_divided(total, float(divisors) or 1.0) * float(lines) if "divisor" in out else total)
+            elif name == "divisor":
+                value.fill_(float(lines))
             elif name.startswith("grad:"):
                 parameter = "param:" + name[5:]
                 value.copy_((state[parameter] - own[parameter]) * float(lines))
@@ -214,7 +219,7 @@ class Executor:
             view.copy_(value)
 
 
-def _divided(value: torch.Tensor, n: int) -> torch.Tensor:
+def _divided(value: torch.Tensor, n: float) -> torch.Tensor:
     """value / n by a tensor on its device: CUDA would multiply by the reciprocal of a number."""
     return value / torch.full((), float(n), device=value.device)
 

@@ -38,12 +38,17 @@ def state_layout(program: Program) -> Layout:
 
 
 def update_layout(program: Program) -> Layout:
-    """What a task gives: "loss", "grad:…" in the order of the parameters, and the buffers that it changes.
+    """What a task gives: "loss", "divisor" if there is one, "grad:…" in the order of the parameters, and the buffers
+    that it changes.
 
     All float32 tensors come first, so that they can be summed as one vector.
     """
     kinds = {name: program.types[value] for name, value in program.outputs}
-    order = ["loss", *("grad:" + name.partition(":")[2] for name in program.named("param:"))]
+    order = [
+        "loss",
+        *(name for name in kinds if name == "divisor"),
+        *("grad:" + name.partition(":")[2] for name in program.named("param:")),
+    ]
     buffers = [name for name in kinds if name.startswith("buffer:")]
     order += [name for name in buffers if kinds[name].dtype == "f32"]
     order += [name for name in buffers if kinds[name].dtype != "f32"]

@@ -139,12 +139,22 @@ class Lowering:
         }
         arguments = [self._argument(value, node) for value in node.args]
         result = node.meta["val"]
+        if name == "_to_copy.default" and result.dtype == torch.int64:
+            arguments[0] = self._within(node.args[0])  # type: ignore[arg-type]
         if isinstance(result, (tuple, list)):
             # A backward gives nothing for a gradient that was not asked for: declared as an empty tensor.
             kinds = [torch.empty(0) if kind is None else kind for kind in result]
             self._values[node] = self._emit(name, arguments, keywords, kinds)
         else:
             self._values[node] = self._emit(name, arguments, keywords, [result])[0]
+
+    def _within(self, node: fx.Node) -> dict[str, Any]:
+        """Numbers before they are cut to whole ones, no larger than these can hold: what C leaves open (the logarithm
+        of no distance, in a branch of `where` that is not taken) no program may ask."""
+        kind, value = node.meta["val"], {"v": self._values[node]}
+        if not kind.is_floating_point():
+            return value
+        return {"v": self._emit("clamp.default", [value, -(2.0**62), 2.0**62], {}, [kind])[0]}
 
     def _copy(self, node: fx.Node) -> None:
         """What is copied onto a tensor is that value, in the tensor's type and shape."""

@@ -6,7 +6,6 @@ manager, and nowhere else.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,13 +22,12 @@ from torch._dispatch.python import enable_python_dispatcher
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.proxy import TracerBase
 from torch.fx.traceback import preserve_node_meta
-from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from podlt.errors import UnsupportedError
 from podlt.program.operations import table
+from podlt.program.written_out import WrittenOut, without_looks
 
 aten = torch.ops.aten
 
@@ -49,45 +47,6 @@ class WithLoss(nn.Module):
         """The loss of a batch, a scalar, and the buffers after it: Python code may have put others in their place."""
         loss = self._loss(self.model, *batch)
         return loss, {name: buffer.detach() for name, buffer in self.model.named_buffers()}
-
-
-class WrittenOut(TorchFunctionMode):
-    """Puts functions that no graph holds in terms of others: one looks at values, one has a kernel of its own."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        return _WRITTEN_OUT.get(func, func)(*args, **(kwargs or {}))
-
-
-def _gaussian_nll(
-    input: torch.Tensor,
-    target: torch.Tensor,
-    var: torch.Tensor | float,
-    full: bool = False,
-    eps: float = 1e-6,
-    reduction: str = "mean",
-) -> torch.Tensor:
-    """`torch.nn.functional.gaussian_nll_loss`; a variance below zero counts as `eps`."""
-    spread = torch.full_like(input, var) if isinstance(var, float) else var
-    if spread.shape != input.shape and spread.shape == input.shape[:-1]:
-        spread = spread.unsqueeze(-1)
-    spread = spread + (spread.clamp(min=eps) - spread).detach()  # gradients pass as if nothing were cut off
-    loss = 0.5 * (torch.log(spread) + (input - target) ** 2 / spread)
-    if full:
-        loss = loss + 0.5 * math.log(2 * math.pi)
-    return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
-
-
-def _weight_norm(v: torch.Tensor, g: torch.Tensor, dim: int = 0) -> torch.Tensor:
-    """`torch._weight_norm`: the directions of `v` with the lengths of `g`."""
-    return v * (g / torch.norm_except_dim(v, 2, dim))
-
-
-_WRITTEN_OUT: Mapping[Any, Callable[..., torch.Tensor]] = {
-    functional.gaussian_nll_loss: _gaussian_nll,
-    torch._weight_norm: _weight_norm,
-}
 
 
 class _NoDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -179,6 +138,7 @@ def _functional(
         enable_python_dispatcher(),
         torch.random.fork_rng(devices=[]),
         WrittenOut(),
+        without_looks(),
         _users_stacks(),
         torch._dynamo.config.patch(error_on_nested_fx_trace=False),  # compiled parts are run as written
     ):

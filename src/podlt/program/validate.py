@@ -270,15 +270,16 @@ def _compare(program: Program, node: int, output: int, found: Any, lines: int) -
 
 
 def _check_outputs(program: Program) -> None:
-    """The loss, a gradient for each parameter in order, and buffers that keep their types."""
+    """The loss, its divisor if it has one, a gradient for each parameter in order, and buffers that keep their types."""
     names = [name for name, _ in program.outputs]
     gradients = ["grad:" + name.partition(":")[2] for name in program.named("param:")]
-    if names[: 1 + len(gradients)] != ["loss", *gradients] or len(set(names)) != len(names):
-        raise _fail("outputs must be the loss, then one gradient for each parameter, then buffers")
+    expected = ["loss", *(["divisor"] if "divisor" in names else []), *gradients]
+    if names[: len(expected)] != expected or len(set(names)) != len(names):
+        raise _fail("outputs must be the loss, its divisor if any, one gradient for each parameter, then buffers")
     types = dict(zip(program.inputs, program.types, strict=False))
     for name, value in program.outputs:
         kind = program.types[value]
-        if name == "loss":
+        if name in ("loss", "divisor"):
             fits = (kind.dtype, kind.shape) == ("f32", ())
         elif name.startswith("grad:"):
             fits = kind == types["param:" + name[5:]]

@@ -19,7 +19,7 @@ assert 2 ** (ACCUMULATOR_BITS - _BITS) == MOST_UPDATES
 
 
 def average(
-    updates: Iterable[torch.Tensor], weights: Iterable[int] | None = None, divisor: int | None = None
+    updates: Iterable[torch.Tensor], weights: Iterable[int] | None = None, divisor: float | None = None
 ) -> torch.Tensor:
     """The weighted mean of float32 tensors of one shape: exponent of their largest value, exact sum, one division.
 

@@ -1,0 +1,122 @@
+"""Functions of PyTorch that no graph holds, in terms of others: they look at values, or have a kernel of their own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.distributions import Distribution
+from torch.nn import functional
+from torch.nn.modules import transformer
+from torch.overrides import TorchFunctionMode
+
+from podlt.errors import UnsupportedError
+
+
+@contextmanager
+def without_looks() -> Iterator[None]:
+    """PyTorch's own looks at values left out: they check arguments, or choose between kernels that compute the same.
+
+    What they check was checked when the module was tried on lines of the data.
+    """
+    validated, detect = Distribution._validate_args, transformer._detect_is_causal_mask
+    Distribution.set_default_validate_args(False)
+    transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(validated)
+        transformer._detect_is_causal_mask = detect
+
+
+class WrittenOut(TorchFunctionMode):
+    """Puts functions that no graph holds in terms of others: one looks at values, one has a kernel of its own."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return _WRITTEN_OUT.get(func, func)(*args, **(kwargs or {}))
+
+
+def _gaussian_nll(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    var: torch.Tensor | float,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> torch.Tensor:
+    """`torch.nn.functional.gaussian_nll_loss`; a variance below zero counts as `eps`."""
+    spread = torch.full_like(input, var) if isinstance(var, float) else var
+    if spread.shape != input.shape and spread.shape == input.shape[:-1]:
+        spread = spread.unsqueeze(-1)
+    spread = spread + (spread.clamp(min=eps) - spread).detach()  # gradients pass as if nothing were cut off
+    loss = 0.5 * (torch.log(spread) + (input - target) ** 2 / spread)
+    if full:
+        loss = loss + 0.5 * math.log(2 * math.pi)
+    return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
+
+
+def _weight_norm(v: torch.Tensor, g: torch.Tensor, dim: int = 0) -> torch.Tensor:
+    """`torch._weight_norm`: the directions of `v` with the lengths of `g`."""
+    return v * (g / torch.norm_except_dim(v, 2, dim))
+
+
+def _embedding_bag(
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    offsets: torch.Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: torch.Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> torch.Tensor:
+    """`torch.nn.functional.embedding_bag` of bags of one length, a line each."""
+    if input.ndim != 2 or offsets is not None or max_norm is not None or scale_grad_by_freq or mode == "max":
+        raise UnsupportedError(
+            "embedding_bag is supported for indices (n, length) and the modes sum and mean: give bags of one length, "
+            "padded with padding_idx"
+        )
+    found = functional.embedding(input, weight, padding_idx)
+    if per_sample_weights is not None:
+        found = found * per_sample_weights.unsqueeze(-1)
+    if padding_idx is None:
+        return found.mean(1) if mode == "mean" else found.sum(1)
+    words = (input != padding_idx % weight.shape[0]).unsqueeze(-1)
+    total = (found * words).sum(1)
+    return total / words.sum(1).clamp(min=1) if mode == "mean" else total
+
+
+def _randn_like(like: torch.Tensor, **options: Any) -> torch.Tensor:
+    """`torch.randn_like`."""
+    return _normal(tuple(like.shape), options.get("dtype") or like.dtype)
+
+
+def _randn(*size: Any, **options: Any) -> torch.Tensor:
+    """`torch.randn`."""
+    shape = (
+        options["size"] if "size" in options else size[0] if len(size) == 1 and not isinstance(size[0], int) else size
+    )
+    return _normal(tuple(shape), options.get("dtype") or torch.get_default_dtype())
+
+
+def _normal(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Numbers from the normal distribution, out of two uniform ones each (Box and Muller)."""
+    radius = torch.sqrt(-2 * torch.log(1 - torch.rand(shape, dtype=dtype)))
+    return radius * torch.cos(2 * math.pi * torch.rand(shape, dtype=dtype))
+
+
+_WRITTEN_OUT: Mapping[Any, Callable[..., torch.Tensor]] = {
+    functional.gaussian_nll_loss: _gaussian_nll,
+    functional.embedding_bag: _embedding_bag,
+    torch._weight_norm: _weight_norm,
+    torch.randn: _randn,
+    torch.randn_like: _randn_like,
+}

@@ -1,0 +1,143 @@
+"""What a row of the corpus is held to: captured as a run captures, the gradients of eager float64, and 20 steps beside
+eager training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from podlt.errors import UnsupportedError
+from podlt.execution.task_executor import TaskExecutor
+from podlt.manager.weights import Weights
+from podlt.program.capture import Captured, capture
+from podlt.program.eager import GivenDraws, eager_step
+from podlt.program.layout import state_layout, update_layout
+from podlt.program.optimizer import optimizer_from
+from podlt.program.philox import uniform
+from podlt.program.preparation import own_copy, unwrapped
+from podlt.program.step import loss_value
+from podlt.program.trace import WithLoss
+
+from .rows import LINES, Row
+
+ARITHMETIC = "exact/2"
+STEPS = 20
+
+GRADIENTS = 5e-3
+"""How far exact gradients may be from eager float64's: the norm of the differences by that of the gradients."""
+
+LOSSES = 2e-2
+"""How far a loss of the 20 steps may be from eager's, by the first loss."""
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row.
+
+    Attributes:
+        refused: why it was, "" if it was not.
+        nodes: how many operations its program has.
+        gradients: how far its gradients are from eager float64's, by their size.
+        losses: how far its worst loss is from eager's, by the first.
+        fell: by how much eager's loss fell in the 20 steps.
+    """
+
+    refused: str = ""
+    nodes: int = 0
+    gradients: float = 0.0
+    losses: float = 0.0
+    fell: float = 0.0
+
+
+def try_row(row: Row) -> Outcome:
+    """Captures a row's module, and trains it beside eager."""
+    torch.manual_seed(0)
+    module, lines = row.make(), row.lines()
+    try:
+        captured = capture(module, row.loss, row.fields(), ARITHMETIC, lines, 2 * LINES)
+    except UnsupportedError as error:
+        return Outcome(str(error))
+    gradients = _gradient_error(_Exact(captured, row.lr), _Eager(row, module), lines)
+    losses, fell = _loss_error(_Exact(captured, row.lr), _Eager(row, module), lines)
+    return Outcome("", len(captured.program.nodes), gradients, losses, fell)
+
+
+class _Exact:
+    """Training as a run trains: a task's update, the average, the optimiser."""
+
+    def __init__(self, captured: Captured, lr: float) -> None:
+        program = captured.program
+        self._execute, self._layout = TaskExecutor(program, 1, None), update_layout(program)
+        optimizer = optimizer_from({"name": "sgd", "lr": lr})
+        self._weights = Weights(program, optimizer, np.zeros(state_layout(program).nbytes, np.uint8))
+        self._weights.set(captured.state)
+
+    def step(self, lines: Tensors, seed: int) -> dict[str, torch.Tensor]:
+        """The average of a round of one task, once it is applied."""
+        update = np.zeros(self._layout.nbytes, np.uint8)
+        self._execute(self._weights.views, lines, seed.to_bytes(8, "big") + bytes(24), update)
+        average = self._weights.average([update], LINES)
+        self._weights.apply(average.data)
+        return {name: value.clone() for name, value in self._layout.views(average.data).items()}
+
+
+class _Eager:
+    """Training as the row's user trains: the mean over lines of a loss that is one value a line or their sum, and else
+    the loss as it is. Draws are a program's."""
+
+    def __init__(self, row: Row, module: nn.Module) -> None:
+        self._row, self._fields, self._mean = row, row.fields(), True
+        self._module = own_copy(unwrapped(module))
+        self._module = self._module.train() if not module.training else self._module
+        self._mean = self._is_mean(row.lines())
+
+    def step(self, lines: Tensors, seed: int, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+        """Loss and gradients, once SGD has taken its step; buffers as they are then."""
+        found = eager_step(WithLoss(self._module, self._loss), lines, GivenDraws(seed, uniform), dtype)
+        with torch.no_grad():
+            for name, parameter in self._module.named_parameters():
+                if f"grad:{name}" in found:
+                    parameter -= self._row.lr * found[f"grad:{name}"].to(parameter.dtype)
+            for name, buffer in self._module.named_buffers():
+                value = found[f"buffer:{name}"]
+                buffer.copy_(value / LINES if value.is_floating_point() else value)
+        return found
+
+    def _loss(self, model: nn.Module, *batch: torch.Tensor) -> torch.Tensor:
+        inputs = [v for f, v in zip(self._fields, batch, strict=True) if f.role == "input"]
+        labels = [v for f, v in zip(self._fields, batch, strict=True) if f.role == "label"]
+        value = loss_value(self._row.loss, model, inputs, labels)
+        return value.mean() if value.ndim or self._mean else value / len(batch[0])
+
+    @torch.no_grad()
+    def _is_mean(self, lines: Tensors) -> bool:
+        twin = own_copy(self._module)
+        found = []
+        for batch in (lines, {name: torch.cat([value, value]) for name, value in lines.items()}):
+            with GivenDraws(0, lambda seed, draw, shape: torch.full(shape, 0.5)):
+                found.append(float(self._loss(twin, *batch.values())))
+        return abs(found[1] - found[0]) < abs(found[1] - 2 * found[0])
+
+
+def _gradient_error(exact: _Exact, eager: _Eager, lines: Tensors) -> float:
+    found = exact.step(lines, 1)
+    try:
+        expected = eager.step(lines, 1, torch.float64)
+    except (RuntimeError, ValueError):  # it makes float32 tensors of its own
+        expected = eager.step(lines, 1)
+    names = [name for name in found if name.startswith("grad:")]
+    off = sum(float((found[n].double() - expected[n].double()).square().sum()) for n in names)
+    size = sum(float(expected[n].double().square().sum()) for n in names)
+    return (off / size) ** 0.5
+
+
+def _loss_error(exact: _Exact, eager: _Eager, lines: Tensors) -> tuple[float, float]:
+    pairs = [(float(exact.step(lines, k)["loss"]), float(eager.step(lines, k)["loss"])) for k in range(STEPS)]
+    first, last = pairs[0][1], pairs[-1][1]
+    return max(abs(a - b) for a, b in pairs) / abs(first), (first - last) / abs(first)
