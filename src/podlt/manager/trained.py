@@ -138,8 +138,8 @@ def _pretrained(path: Path) -> nn.Module:
         raise UsageError(f"{path}: its model is one of transformers, which is not installed") from None
     names = json.loads((path / _PRETRAINED).read_text(encoding="utf-8")).get("architectures") or [""]
     found: Any = getattr(transformers, names[0], None)
-    if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
+    known = isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
+    if not known:
         raise UsageError(f"{path / _PRETRAINED}: transformers has no model {names[0]!r}")
-    load: Any = getattr(found, "from_pretrained")  # noqa: B009: there may be no transformers to check against
-    module: nn.Module = load(path, local_files_only=True)
+    module: nn.Module = found.from_pretrained(path, local_files_only=True)
     return module
