@@ -25,6 +25,7 @@ from podlt.manager.resume import check_files, is_complete
 from podlt.manager.serving import NetworkOptions, remote_machines
 from podlt.manager.setup import Clock, TrainingRun, wall_clock
 from podlt.recipe import Recipe, check, load_recipe, with_workers
+from podlt.recipe_changes import changed
 from podlt.store.address import for_new_run, introduce
 
 NETWORK = "nats"
@@ -43,6 +44,7 @@ def train(
     run: Path | str | None = None,
     workers: int = 0,
     model: nn.Module | None = None,
+    set: Mapping[str, Any] | None = None,
     cheats: Sequence[str] = (),
     processes: int = 0,
     listener: ev.Listener = ev.ignore,
@@ -63,6 +65,7 @@ def train(
         workers: how many workers; 0 for what the recipe says.
         model: the module itself, instead of the recipe's `module:callable` (which is then only a name). Its
             parameters are those that the run begins with; the run's recipe names their digest.
+        set: fields of the recipe that are to be others, such as {"training.epochs": 3}.
         cheats: workers that cheat, such as "3:sign-flip": for demonstrations and tests.
         processes: how many processes host the workers; 0 for one a core.
         listener: is called with every event of `podlt.manager.events`.
@@ -83,7 +86,7 @@ def train(
     """
     if engine not in ("local", "ray"):
         raise UsageError(f"engine {engine!r}: expected local or ray (workers on other machines: podlt.serve)")
-    asked = _Asked.of(recipe, workers)
+    asked = _Asked.of(recipe, workers, set or {})
     settings = asked.settings(
         processes=processes,
         cheats=choose_cheaters(cheats, asked.recipe.training.workers, asked.recipe.training.seed),
@@ -122,6 +125,7 @@ def serve(
     deposit: int | None = None,
     pay_to: str | None = None,
     silence_timeout: float | None = None,
+    set: Mapping[str, Any] | None = None,
     model: nn.Module | None = None,
     listener: ev.Listener = print_invitation,
     cache: Path | None = None,
@@ -151,6 +155,7 @@ def serve(
         deposit: opens the run to any key for which so many credits were deposited (0: to all), instead of inviting.
         pay_to: payment instructions, shown to workers whose deposit is missing.
         silence_timeout: seconds without a message after which a worker counts as gone; 15 unless given.
+        set: as in `train`.
         model: as in `train`.
         listener: is called with every event of `podlt.manager.events`.
         cache: as in `train`.
@@ -164,7 +169,7 @@ def serve(
         DivergedError: the run stopped, as its parameters are not finite any more.
         StorageError: the run stopped, as its files cannot be written.
     """
-    asked = _Asked.of(recipe, workers)
+    asked = _Asked.of(recipe, workers, set or {})
     network = NetworkOptions(
         name=(name,) if isinstance(name, str) else name,
         port=port,
@@ -206,6 +211,7 @@ def resume(
     ray: str | None = None,
     ray_resources: Mapping[str, float] | None = None,
     network: NetworkOptions | None = None,
+    set: Mapping[str, Any] | None = None,
     data: Path | str | None = None,
     code: Path | str | None = None,
     store: str = "",
@@ -227,6 +233,8 @@ def resume(
         ray: the address of the Ray cluster; as before unless given.
         ray_resources: what a Ray actor takes; as before unless given.
         network: how workers on other machines reach the run from now on; as before unless given.
+        set: the recipe's fields that change from here on, such as {"training.epochs": 10, "optimizer.lr": 3e-4}: the
+            log says so. A complete run is opened again for more epochs.
         data: where the data are now, if they moved: the source file, or a folder in which the recipe's names are
             looked up. The run remembers it.
         code: the folder of the model's module, if it moved. The run remembers it.
@@ -259,7 +267,7 @@ def resume(
         cache=cache,
         place=place or _own_machines(settings),
     )
-    return _run(resumed, lambda: resumed.resume(workers, entropy))
+    return _run(resumed, lambda: resumed.resume(workers, entropy, set or {}))
 
 
 def finish(run: Path | str, reason: str = "asked to finish", **around: Any) -> Result | None:
@@ -306,12 +314,13 @@ class _Asked(msgspec.Struct, frozen=True):
     name: str
 
     @classmethod
-    def of(cls, recipe: Recipe | Path | str, workers: int) -> _Asked:
-        """Reads a recipe's file, and puts in how many workers are asked for (0: as it says)."""
+    def of(cls, recipe: Recipe | Path | str, workers: int, changes: Mapping[str, Any]) -> _Asked:
+        """Reads a recipe's file, and puts in what is asked for otherwise; 0 workers: as it says."""
         base, name = Path.cwd(), "run"
         if not isinstance(recipe, Recipe):
             path = Path(recipe)
             recipe, base, name = load_recipe(path), path.resolve().parent, path.stem
+        recipe = changed(recipe, changes)
         recipe = with_workers(recipe, workers) if workers else recipe
         check(recipe)
         return cls(recipe, base, name)

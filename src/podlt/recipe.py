@@ -156,10 +156,22 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             InvalidProofError: not canonical.
             UsageError: not a recipe.
         """
-        document = canonical.from_json(raw)
+        return cls.of_document(canonical.from_json(raw), "recipe.json")
+
+    @classmethod
+    def of_document(cls, document: Any, where: str) -> Recipe:
+        """The recipe that a document, as `to_bytes` makes it, holds.
+
+        Args:
+            document: decoded.
+            where: what errors begin with.
+
+        Raises:
+            UsageError: not a recipe.
+        """
         if isinstance(document, dict) and "data" in document:
             document = {**document, "data": from_document(document["data"])}
-        return _convert(document, "recipe.json")
+        return _convert(document, where)
 
 
 class Terms(msgspec.Struct, frozen=True):

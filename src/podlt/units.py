@@ -41,5 +41,8 @@ Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Salt = Annotated[bytes, Meta(min_length=16, max_length=16)]
 """What hides a digest inside a commitment until it is revealed."""
 
-Text = Annotated[str, Meta(max_length=4096)]
+MAX_TEXT = 4096
+"""Characters of a text."""
+
+Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 """A short text for people."""

@@ -20,6 +20,7 @@ from podlt.cli.summary import print_summary
 from podlt.errors import TooFewWorkersError
 from podlt.manager import events as ev
 from podlt.monitoring.setup import monitored
+from podlt.recipe_changes import read_changes
 
 if TYPE_CHECKING:
     from podlt.manager.result import Result
@@ -90,6 +91,8 @@ def perform(options: Options, which: RunOptions, machines: Machines, watching: M
         ):
             listen(ev.Preparing(what="loading PyTorch"))
             common: dict[str, Any] = {"workers": which.workers, "store": which.store, "listener": listen}
+            if which.set:
+                common["set"] = read_changes(which.set)
             if recipe is not None:
                 path = machines.begin(recipe, run=which.run, **common).run
             else:

@@ -44,6 +44,15 @@ class RunOptions:
         ),
     ] = 0
 
+    set: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=VALUE",
+            help="Another value of a field of the recipe, such as training.epochs=3; may be repeated. With --resume "
+            "training.epochs and optimizer.* can change, and the log says so; a complete run is opened again.",
+        ),
+    ] = None
+
     def check(self) -> None:
         """Refuses options that exclude each other.
 

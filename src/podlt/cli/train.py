@@ -128,6 +128,10 @@ def train(context: typer.Context, which: RunOptions, machines: OwnMachines, watc
 
               podlt train --resume runs/mine --workers 60
 
+              podlt train digits --set training.epochs=3 --set optimizer.lr=0.001
+
+              podlt train --resume runs/mine --set training.epochs=10
+
               podlt train --resume runs/mine --data /mnt/new/data.csv
 
               podlt train my.toml --engine ray --ray 10.0.0.1:6379 --ray-resource training=1

@@ -30,6 +30,9 @@ from podlt.store.run_log import has_log, open_run_log
 MAX_DOCUMENT = 16 * 2**20
 MAX_REASON = 4096
 
+FEW_SECRETS, MANY_SECRETS = 10_000, 250_000
+"""Secrets beyond those that the first entry promises: nine times as many and a few, but never more than many."""
+
 _EARLY = {
     "log.db",
     "log.db-wal",
@@ -299,9 +302,13 @@ class RunDirectory:
         return SigningKey(bytes.fromhex(self._secrets("manager.key", _ManagerSecrets).key))
 
     def chain(self, length: int) -> HashChain:
-        """The manager's chain of secrets; made once, as it takes a second for each million."""
-        if self._chain is None or self._chain.length != length:
-            self._chain = HashChain(bytes.fromhex(self._secrets("manager.key", _ManagerSecrets).chain), length)
+        """The manager's chain of so many secrets, and more in case that the run is amended to take more rounds.
+
+        Made once, as it takes a second for each million.
+        """
+        made = length + min(9 * length + FEW_SECRETS, MANY_SECRETS)
+        if self._chain is None or self._chain.length != made:
+            self._chain = HashChain(bytes.fromhex(self._secrets("manager.key", _ManagerSecrets).chain), made)
         return self._chain
 
     def worker_seeds(self) -> list[bytes]:

@@ -18,6 +18,7 @@ from podlt.errors import DivergedError, EngineError, TooFewWorkersError, UsageEr
 from podlt.execution.task_executor import TaskExecutor
 from podlt.log.merkle import Tree
 from podlt.manager import events as ev
+from podlt.manager.amendments import Amendment
 from podlt.manager.blocks import BlockReader
 from podlt.manager.directory import RunDirectory
 from podlt.manager.ending import Ending
@@ -104,6 +105,12 @@ class Trainer:
         with ExitStack() as ending:
             for part in (self._writer, self.blocks, self._driver):  # the last one first
                 ending.callback(part.close)
+
+    def amend(self, amendment: Amendment) -> None:
+        """Has the terms written that hold from here on, before anybody joins again on them."""
+        self.manager.amend(amendment.epochs, amendment.optimizer, amendment.reason)
+        self._write()
+        self._writer.flush()
 
     def train(self) -> None:
         """Runs every round that is left, and closes the run; so it does where it is asked to end early.
@@ -240,7 +247,7 @@ class Trainer:
     def _save(self, update: np.ndarray, figures: RoundFigures) -> None:
         """Has the round written: its files, then the entries, then (every so often) a checkpoint."""
         self._write(lambda: self._files.write(update, figures))
-        rounds = figures.round + 1
+        rounds = self.weights.steps
         if self._files.is_checkpoint(rounds):
             self._writer.flush()
             self._files.checkpoint(rounds, self.manager.state.run)

@@ -12,6 +12,7 @@ from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.execution.conformance import arithmetic_digest
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.log.tree_head import open_head, origin_of
+from podlt.manager.amendments import Optimizers
 from podlt.manager.directory import RunDirectory
 from podlt.manager.weights import Weights
 from podlt.program.ir import Program
@@ -137,7 +138,9 @@ def check_files(directory: RunDirectory) -> None:
             raise InvalidProofError(f"{name} is not that of the run", expected=expected, actual=actual)
 
 
-def restore_weights(weights: Weights, directory: RunDirectory, state: RunState, applied: list[AppliedRound]) -> None:
+def restore_weights(
+    weights: Weights, directory: RunDirectory, state: RunState, applied: list[AppliedRound], optimizers: Optimizers
+) -> None:
     """Brings parameters and optimiser to where they were after the log's last round.
 
     Args:
@@ -145,6 +148,7 @@ def restore_weights(weights: Weights, directory: RunDirectory, state: RunState, 
         directory: of the run.
         state: the run after its log.
         applied: what the log says of each round.
+        optimizers: of each round.
 
     Raises:
         StorageError: a file is missing.
@@ -157,9 +161,12 @@ def restore_weights(weights: Weights, directory: RunDirectory, state: RunState, 
     if start is None:
         raise StorageError(f"{directory.checkpoints}: no checkpoint at or before round {wanted}")
     path = directory.checkpoint(start)
+    weights.use(optimizers.after(start))
     weights.load(path, state.run, begin.manager)
     expected = applied[start - 1].parameters if start else begin.parameters
     if weights.digest() != expected or weights.steps != start:
         raise InvalidProofError(f"{path}: is not the state that the log names; the run's directory was changed")
-    for done in applied[start:wanted]:
+    for step, done in enumerate(applied[start:wanted], start):
+        weights.use(optimizers.at(step))
         weights.replay(directory.update(done.round), done.update, done.parameters)
+    weights.use(optimizers.at(wanted))

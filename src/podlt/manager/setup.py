@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -21,6 +21,7 @@ from podlt.execution.task_executor import TaskExecutor
 from podlt.inference.description import FILE, describe_run
 from podlt.log.merkle import Tree
 from podlt.manager import events as ev
+from podlt.manager.amendments import Optimizers, amendment
 from podlt.manager.capture_inputs import require_lines, tried_lines
 from podlt.manager.directory import Entropy, RunDirectory, Settings
 from podlt.manager.ending import Ending
@@ -44,6 +45,7 @@ from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
 from podlt.protocol.rules import RunState
 from podlt.recipe import Recipe, with_workers
+from podlt.recipe_changes import changed
 from podlt.store.log_store import LogStore
 
 Clock = Callable[[], int]
@@ -197,8 +199,8 @@ class TrainingRun:
 
     # -- a run that is resumed ---------------------------------------------------------------------------------------
 
-    def resume(self, workers: int, entropy: Entropy) -> None:
-        """Resumes after the last round that is whole in the log; nothing to do if the run is complete.
+    def resume(self, workers: int, entropy: Entropy, changes: Mapping[str, Any]) -> None:
+        """Resumes after the last round that is whole in the log; of a complete run nothing is left but by a change.
 
         A run that was killed before its first entry was written begins anew.
 
@@ -206,6 +208,7 @@ class TrainingRun:
             workers: how many there shall be at least, apart from those that were evicted; before the first entry, what
                 the recipe is to say; 0 for what it says, or for those that come back.
             entropy: where secrets come from.
+            changes: dotted paths of the recipe's fields -> what they are from now on.
 
         Raises:
             StorageError: the log is gone, or a file that it names.
@@ -223,41 +226,51 @@ class TrainingRun:
             if self._given:  # nobody has seen the parameters of before
                 model = msgspec.structs.replace(self.recipe.model, parameters="")
                 self.recipe = msgspec.structs.replace(self.recipe, model=model)
+            self._change(changed(self.recipe, changes))
             if workers:
                 self._ask_for(workers)
             self.start(entropy)
             return
         self._check_machine()
         with closing(self.directory.log()) as store:
-            self._resume_logged(store, workers, entropy)
+            self._resume_logged(store, workers, entropy, changes)
 
-    def _resume_logged(self, store: LogStore, workers: int, entropy: Entropy) -> None:
+    def _resume_logged(self, store: LogStore, workers: int, entropy: Entropy, changes: Mapping[str, Any]) -> None:
         """Replays the log, holds the run's files against it, and trains what is left."""
         program = self._program()
         state, applied, tree = replay_log(store)
         begin = state.begin
         assert begin is not None
-        self._chain(begin.chain_length)
+        chain = self._chain(begin.chain_length)
         check_documents(begin, self.directory.document("recipe.json"), program, self._train)
         check_secrets(state, self.directory, workers=self._place.keeps_keys)
         self._remember_places()
+        optimizers = Optimizers(self.recipe, self._train.lines, state.amendments)
+        again = amendment(optimizers.recipe, changes, state, chain)
         if state.closed is not None and state.closed.outcome == "complete":
-            weights = self.weights(np.zeros(state_layout(program).nbytes, np.uint8))
-            restore_weights(weights, self.directory, state, applied)
-            self._write_trained(weights, state)
-            return
+            self.directory.drop_finish_request()
+            if again is None:
+                weights = self.weights(np.zeros(state_layout(program).nbytes, np.uint8))
+                restore_weights(weights, self.directory, state, applied, optimizers)
+                self._write_trained(weights, state)
+                return
         if self._place.keeps_keys:
             evicted = sum(worker.status == "evicted" for worker in state.workers.values())
             self.directory.make_keys(max(workers + evicted, len(state.workers)), entropy)
-        manager = Manager(state, self.directory.chain(begin.chain_length), self._clock)
+        manager = Manager(state, chain, self._clock)
         with (
             self._place.ready(len(self.directory.worker_seeds())) as make,
             closing(make(self._job(program))) as engine,
         ):
             weights = Weights(program, self.inputs.optimizer, engine.state)
-            restore_weights(weights, self.directory, state, applied)
+            restore_weights(weights, self.directory, state, applied, optimizers)
             manager.resume()
             with self._trainer(manager, weights, engine, program, tree, store) as trainer:
+                if state.amendments or again is not None:  # the model of an earlier part is not the run's any more
+                    self.directory.model.unlink(missing_ok=True)
+                if again is not None:
+                    trainer.amend(again)
+                    weights.use(Optimizers(self.recipe, self._train.lines, state.amendments).at(weights.steps))
                 trainer.members.begin(workers)
                 drop_later_figures(self.directory, state)
                 self._tell_started(trainer, resumed=True)
@@ -284,14 +297,16 @@ class TrainingRun:
         Raises:
             UsageError: too few.
         """
-        self.recipe = with_workers(self.recipe, workers)
         settings = self.inputs.settings
         cheats = {number: cheat for number, cheat in settings.cheats.items() if int(number) < workers}
-        self.inputs = msgspec.structs.replace(
-            self.inputs,
-            settings=msgspec.structs.replace(settings, cheats=cheats),
-            optimizer=recipe_optimizer(self.recipe, self._train.lines),  # its schedule ends with the rounds
-        )
+        settings = msgspec.structs.replace(settings, cheats=cheats)
+        self.inputs = msgspec.structs.replace(self.inputs, settings=settings)
+        self._change(with_workers(self.recipe, workers))
+
+    def _change(self, recipe: Recipe) -> None:
+        """Takes another recipe before the first entry, and the optimiser whose schedule ends with its rounds."""
+        self.recipe = recipe
+        self.inputs = msgspec.structs.replace(self.inputs, optimizer=recipe_optimizer(recipe, self._train.lines))
 
     def _try_out(self) -> UsageError | None:
         """Tries what would else fail after the first epoch, or once the disk is full.

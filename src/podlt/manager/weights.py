@@ -81,6 +81,14 @@ class Weights:
         self.optimizer_state: dict[str, torch.Tensor] = optimizer.init(self._flat.numel())
         self.steps = 0
 
+    def use(self, optimizer: Optimizer) -> None:
+        """Takes steps by another optimiser from now on; of its state, what has a name that was there stays."""
+        if optimizer is self._optimizer:
+            return
+        fresh, before = optimizer.init(self._flat.numel()), self.optimizer_state
+        self._optimizer = optimizer
+        self.optimizer_state = {name: before.get(name, value) for name, value in fresh.items()}
+
     def set(self, values: Mapping[str, torch.Tensor]) -> None:
         """Takes initial values by name."""
         for name, view in self.views.items():

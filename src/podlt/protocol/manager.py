@@ -64,7 +64,7 @@ class Manager:
 
     def resume(self) -> None:
         """Resumes a run that had stopped; nothing to do if it had not."""
-        if self.state.closed is not None:
+        if self.state.closed is not None and self.state.closed.outcome == "stopped":
             self._propose(e.Resume(at=self._now()))
 
     def amend(self, epochs: int, optimizer: str = "", reason: str = "") -> None:

@@ -13,6 +13,7 @@ from podlt.engine.shared_memory import Region
 from podlt.errors import EngineError, InvalidProofError, UnsupportedError, UsageError
 from podlt.execution.conformance import arithmetic_digest, conformance
 from podlt.execution.task_executor import TaskExecutor, one_thread
+from podlt.manager.amendments import Optimizers
 from podlt.manager.audit.conclude import conclude
 from podlt.manager.audit.data import AuditData, find_data
 from podlt.manager.audit.logged import LoggedRound, logged
@@ -23,7 +24,7 @@ from podlt.manager.audit.report import AuditReport
 from podlt.manager.audit.subject import Subject
 from podlt.manager.audit.walk import Walk, walked
 from podlt.manager.metrics.evaluation import batch_lines
-from podlt.manager.weights import Weights, recipe_optimizer
+from podlt.manager.weights import Weights
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout
 from podlt.program.validate import validate
@@ -133,19 +134,21 @@ class _Auditor:
         try:
             recipe, program = Recipe.from_bytes(documents.recipe), Program.from_bytes(documents.program)
             validate(program, lines=recipe.training.block_lines)
-            optimizer = recipe_optimizer(recipe, self._begin.lines)
+            optimizers = Optimizers(recipe, self._begin.lines, self._found.state.amendments)
         except (UnsupportedError, UsageError) as error:
             return self._nothing(f"this podlt cannot run the program: {error}", "use the version that began the run")
         except InvalidProofError as error:
             fault = Finding(Claim.RESULTS, Outcome.FAILS, why=f"nobody can have executed it: {error}")
             return self._nothing("program.json is no program", known=[fault])
         with _memory(program) as region:
-            return self._audited(recipe, program, Weights(program, optimizer, region.bytes), tell)
+            return self._audited(recipe, program, Weights(program, optimizers.after(0), region.bytes), optimizers, tell)
 
     def _nothing(self, why: str, remedy: str = "", known: list[Finding] | None = None) -> AuditReport:
         return conclude(self._found, self._fraction, self._seed, why=why, remedy=remedy, known=known or [])
 
-    def _audited(self, recipe: Recipe, program: Program, weights: Weights, tell: Progress) -> AuditReport:
+    def _audited(
+        self, recipe: Recipe, program: Program, weights: Weights, optimizers: Optimizers, tell: Progress
+    ) -> AuditReport:
         tell("preparing the data", 0, 0)
         data = find_data(recipe, self._begin, self._files, self._cache, self._data)
         start, known, rebuilt = self._start(recipe, weights, data)
@@ -162,6 +165,7 @@ class _Auditor:
             no_data=data.why,
             no_execution=self._no_execution(program),
             rebuilt=rebuilt,
+            optimizers=optimizers,
         )
         execute = TaskExecutor(program, recipe.training.local_steps, recipe.training.local_lr)
         walk = Walk(subject, weights, execute, drawn, known=known)

@@ -43,7 +43,7 @@ class Replay:
         self._updates = StoredUpdates(subject.files, weights)
         self.known = known
         self.tallies = {claim: Tally() for claim in (Claim.AVERAGES, Claim.LOSSES, Claim.PARAMETERS)}
-        self.applied_again = 0
+        self.applied_again = self._steps = 0
         self.averaged: list[int] = []
         self.not_averaged: list[NotAveraged] = []
         self.near: list[bool] = []
@@ -84,6 +84,7 @@ class Replay:
 
     def apply(self, logged: LoggedRound, apply: e.Apply, average: Average | None) -> None:
         """Applies the round's update again, from its file or from the average that was just worked out."""
+        step, self._steps = self._steps, self._steps + 1
         losses, parameters = self.tallies[Claim.LOSSES], self.tallies[Claim.PARAMETERS]
         stored = self._updates.read(logged.number)
         named = stored is not None and crypto.blob_digest(stored.data) == apply.update
@@ -105,6 +106,7 @@ class Replay:
         if not self.known:
             parameters.miss("the parameters before it are not known", logged.number)
             return
+        self._weights.use(self._subject.optimizers.at(step))
         self._weights.apply(data)
         self.applied_again += 1
         parameters.done += 1
@@ -118,13 +120,14 @@ class Replay:
         """Takes a later checkpoint where parameters are not known any more: those in it are bound by the log."""
         if self.known:
             return
-        file = self._subject.files.checkpoint(logged.number)
+        file = self._subject.files.checkpoint(self._steps)
         if file is None:
             return
+        self._weights.use(self._subject.optimizers.after(self._steps))
         try:
             with file:
                 raw = file.read(self._weights.checkpoint_bytes + MOST_HEADER)
-            self._weights.load_bytes(raw, f"checkpoint {logged.number}", e.identity(self._begin), self._begin.manager)
+            self._weights.load_bytes(raw, f"checkpoint {self._steps}", e.identity(self._begin), self._begin.manager)
         except (InvalidProofError, OSError):
             return  # nothing rests on it: the rounds after it stay unchecked
-        self.known = self._weights.digest() == logged.open.parameters and self._weights.steps == logged.number
+        self.known = self._weights.digest() == logged.open.parameters and self._weights.steps == self._steps

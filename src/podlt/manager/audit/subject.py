@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from podlt.data.dataset import Dataset
+from podlt.manager.amendments import Optimizers
 from podlt.manager.audit.model import Rebuilt
 from podlt.protocol import entries as e
 from podlt.store.run_files import RunFiles
@@ -23,6 +24,7 @@ class Subject(msgspec.Struct, frozen=True):
         no_data: why one of them is None.
         no_execution: why this machine cannot execute tasks as the run's did; "" if it can.
         rebuilt: the model, for figures.
+        optimizers: of every training round.
     """
 
     begin: e.Begin
@@ -34,3 +36,4 @@ class Subject(msgspec.Struct, frozen=True):
     no_data: str
     no_execution: str
     rebuilt: Rebuilt
+    optimizers: Optimizers
