@@ -137,8 +137,9 @@ def _pretrained(path: Path) -> nn.Module:
     except ImportError:
         raise UsageError(f"{path}: its model is one of transformers, which is not installed") from None
     names = json.loads((path / _PRETRAINED).read_text(encoding="utf-8")).get("architectures") or [""]
-    found: Any = getattr(transformers, names[0], None)
-    if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
+    found: Any = getattr(transformers, str(names[0]), None)
+    is_model = isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
+    if not is_model:
         raise UsageError(f"{path / _PRETRAINED}: transformers has no model {names[0]!r}")
     load: Any = found.from_pretrained
     module: nn.Module = load(path, local_files_only=True)
