@@ -81,7 +81,7 @@ class TableReader:
             lacking |= missing
             if rule == "error":
                 _refuse(chunk, missing, one["column"], values, "a value")
-            codes[:, place] = self._coded(place, one["column"], values)
+            codes[:, place] = self._coded(place, values)
         arrays: dict[str, npt.NDArray[Any]] = {}
         if split:
             arrays["numeric"] = self._standardised(numbers, chunk)
@@ -90,6 +90,7 @@ class TableReader:
         chunk.faults.check()
         ids = pa.array(np.asarray(chunk.numbers, np.int64)) if self._id is None else chunk.columns[-1]
         whole = ~lacking if rule == "drop" else np.ones(len(lacking), np.bool_)
+        self._count_unknown(codes[whole])
         return NewLines({name: values[whole] for name, values in arrays.items()}, ids, whole)
 
     def _numbers(self, place: int, column: Column, chunk: TableChunk) -> Numbers:
@@ -102,14 +103,17 @@ class TableReader:
         _refuse(chunk, outside, column, values, "a finite number in the range of float32")
         return found
 
-    def _coded(self, place: int, column: Column, values: pa.Array) -> npt.NDArray[np.int64]:
+    def _coded(self, place: int, values: pa.Array) -> npt.NDArray[np.int64]:
         kind, code_of = self._reading["kinds"][place], self._codes[place]
         encoded = pc.fill_null(values.cast(pa.string()), "").dictionary_encode()
         table = np.array([code_of.get(name_as(kind, text), 0) for text in encoded.dictionary.to_pylist()], np.int64)
         codes: npt.NDArray[np.int64] = table[encoded.indices.to_numpy(zero_copy_only=False)]
-        if count := int((codes == 0).sum()):
-            self.unknown[column] = self.unknown.get(column, 0) + count
         return codes
+
+    def _count_unknown(self, codes: npt.NDArray[np.int64]) -> None:
+        for one, count in zip(self._categorical, (codes == 0).sum(axis=0).tolist(), strict=True):
+            if count:
+                self.unknown[one["column"]] = self.unknown.get(one["column"], 0) + count
 
     def _standardised(self, values: npt.NDArray[np.float64], chunk: TableChunk) -> npt.NDArray[np.float32]:
         shifts = np.array([one["mean"] for one in self._numeric], np.float64)
