@@ -13,6 +13,7 @@ from torch import nn
 
 from podlt.manager.directory import RunDirectory
 from podlt.manager.metrics import load_state
+from podlt.manager.metrics.stopping import BestCheckpoint, read_best
 from podlt.manager.resume import replay_log
 from podlt.protocol.ledger import Account
 
@@ -29,6 +30,7 @@ class Result(msgspec.Struct, frozen=True):
         ledger: every worker's credits, by its number.
         treasury: the manager's own account, in credits.
         parameters: digest of the final parameters.
+        best: which parameters best.safetensors has, None where the recipe keeps none.
     """
 
     run: Path
@@ -39,6 +41,7 @@ class Result(msgspec.Struct, frozen=True):
     ledger: Mapping[int, Account]
     treasury: int
     parameters: bytes
+    best: BestCheckpoint | None = None
 
     @property
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -50,7 +53,7 @@ def load_result(run: Path, module: nn.Module) -> Result:
     """What a run came to, read from its directory; `module` takes the trained parameters."""
     directory = RunDirectory.existing(run)
     with closing(directory.log()) as store:
-        state, _, _ = replay_log(store)
+        state, applied, _ = replay_log(store)
     load_state(module, {f"param:{name}": value for name, value in load_file(directory.model).items()})
     return Result(
         run=run,
@@ -61,4 +64,5 @@ def load_result(run: Path, module: nn.Module) -> Result:
         ledger=state.ledger.accounts,
         treasury=state.ledger.treasury,
         parameters=state.parameters,
+        best=read_best(directory, applied),
     )
