@@ -184,6 +184,7 @@ def serve(
         pay_to=pay_to,
         silence_timeout=silence_timeout,
     )
+    network.require_free_ports()
     return _begin(
         asked,
         asked.settings(engine=NETWORK, store=store),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from torch import nn
 
 from podlt.data.prepare import Prepared
+from podlt.errors import NotCheckedError, UsageError
 from podlt.manager import events as ev
 from podlt.manager.data_source import find_for_resume
 from podlt.manager.directory import RunDirectory, Settings
@@ -71,13 +74,20 @@ def load_inputs(
 
     data, settings = find_for_resume(recipe, settings, directory.path, cache, progress, begun)
     code = code_folder(settings, directory.path)
+
+    def metric(name: str) -> Callable[..., Any]:
+        try:
+            return load_name(name, code, FIELD)
+        except UsageError as error:
+            if not begun:
+                raise
+            raise NotCheckedError(str(error)) from error  # a figure keeps no run from being resumed
+
     return RunInputs(
         data=data,
         settings=settings,
         model=unwrapped(model) if model is not None else build_model(recipe, data.train.info, code),
         loss=find_loss(recipe, code),
         optimizer=recipe_optimizer(recipe, data.train.lines),
-        metrics=choose_metrics(
-            recipe, lambda name: load_name(name, code, FIELD), named_objects(metrics) if metrics is not None else None
-        ),
+        metrics=choose_metrics(recipe, metric, named_objects(metrics) if metrics is not None else None),
     )

@@ -16,6 +16,7 @@ from podlt.inference.description import read_description
 from podlt.inference.loading import load_trained
 from podlt.inference.predictor import Predictions, Predictor
 from podlt.manager.directory import RunDirectory
+from podlt.manager.metrics.stopping import BestCheckpoint, read_best
 from podlt.manager.resume import replay_log
 from podlt.protocol.ledger import Account
 
@@ -33,6 +34,7 @@ class Result(msgspec.Struct, frozen=True):
         treasury: the manager's own account, in credits.
         parameters: digest of the final parameters.
         ended: why training ended early; "" if it did not.
+        best: which parameters best.safetensors has, None where the recipe keeps none.
     """
 
     run: Path
@@ -44,6 +46,7 @@ class Result(msgspec.Struct, frozen=True):
     treasury: int
     parameters: bytes
     ended: str = ""
+    best: BestCheckpoint | None = None
 
     @property
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -59,7 +62,7 @@ def load_result(run: Path, module: nn.Module) -> Result:
     """What a run came to, read from its directory; `module` takes the trained parameters."""
     directory = RunDirectory.existing(run)
     with closing(directory.log()) as store:
-        state, _, _ = replay_log(store)
+        state, applied, _ = replay_log(store)
     module = load_trained(directory.path, module)
     return Result(
         run=run,
@@ -71,4 +74,5 @@ def load_result(run: Path, module: nn.Module) -> Result:
         treasury=state.ledger.treasury,
         parameters=state.parameters,
         ended=state.ended.reason if state.ended is not None else "",
+        best=read_best(directory, applied),
     )

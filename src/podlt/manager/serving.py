@@ -40,6 +40,28 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     pay_to: str | None = None
     silence_timeout: float | None = None
 
+    def require_free_ports(self) -> None:
+        """Tries the ports that were asked for, before a new run prepares anything.
+
+        Raises:
+            UsageError: another program listens on one, or this machine cannot.
+        """
+        from podlt.network.addresses import is_free
+
+        asked = {"--port": self.port, "--websocket": self.websocket or 0, "--blobs-port": self.blobs_port}
+        used: dict[int, str] = {}
+        for option, port in asked.items():
+            if not port:
+                continue
+            if port in used:
+                raise UsageError(f"{used[port]} and {option} are both {port}: give them different ports")
+            if not is_free(self.listen or "0.0.0.0", port):
+                raise UsageError(
+                    f"{option} {port}: another program listens on it: choose another, or leave {option} out for any "
+                    "free port"
+                )
+            used[port] = option
+
     def cluster(self) -> NatsCluster | None:
         """The NATS cluster to use, None for a server of the run's own.
 

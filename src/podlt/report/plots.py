@@ -29,7 +29,7 @@ def plots(history: History, figures: Figures) -> list[tuple[str, str, str]]:
     found = []
     if history.trained:
         found.append(("Loss", "As logged: mean over the lines of each round, and smoothed.", loss_plot(history)))
-    if any(set(m.metrics) - {"loss"} for m in history.measured):
+    if _shares(history):
         found.append(("On the test set", "As logged after every epoch.", metrics_plot(history)))
     if history.rounds:
         found.append(("Workers", "Active when each round opened; a cross is an eviction.", workers_plot(history)))
@@ -56,18 +56,30 @@ def loss_plot(history: History) -> str:
 
 
 def metrics_plot(history: History) -> str:
-    """Accuracy and the area under the curve over epochs."""
+    """The two first shares (accuracy, the area under the curve, ...) over epochs, dashed on the validation set."""
     figure, axes = _axes("epoch", "")
-    for name, colour in (("accuracy", FIRST), ("auc", SECOND)):
-        points = [(m.epoch + 1, m.metrics[name]) for m in history.measured if name in m.metrics]
-        if points:
-            axes.plot([e for e, _ in points], [v for _, v in points], color=colour, marker="o", linewidth=2, label=name)
+    for name, colour in zip(_shares(history), (FIRST, SECOND), strict=False):
+        for part, line in ((name, "-"), (f"val_{name}", "--")):
+            points = [(m.epoch + 1, m.metrics[part]) for m in history.measured if part in m.metrics]
+            if not points:
+                continue
+            epochs, values = zip(*points, strict=True)
+            axes.plot(epochs, values, line, color=colour, marker="o", linewidth=2, label=part)
             axes.annotate(
                 f"{points[-1][1]:.4f}", points[-1], xytext=(-4, -14), textcoords="offset points", ha="right", color=INK
             )
     axes.legend(frameon=False, labelcolor=INK, loc="lower right", bbox_to_anchor=(1, 0.12))
     _whole_numbers(axes)
     return _svg(figure, "metrics")
+
+
+def _shares(history: History) -> list[str]:
+    """The figures of the test set that lie between 0 and 1: those that one axis can show."""
+    names = dict.fromkeys(name for m in history.measured for name in m.metrics if not name.startswith("val_"))
+    usual = [name for name in ("accuracy", "auc") if name in names]
+    others = [name for name in names if name not in (*usual, "loss")]
+    values = {name: [m.metrics[name] for m in history.measured if name in m.metrics] for name in [*usual, *others]}
+    return [name for name, found in values.items() if all(0 <= value <= 1 for value in found)]
 
 
 def workers_plot(history: History) -> str:

@@ -36,7 +36,7 @@ class StreamingMetric(Protocol):
 
 
 Metric = str | StreamingMetric | Callable[[torch.Tensor, torch.Tensor], Any]
-"""A name, torchmetrics' object, or a callable taking (outputs, targets) of the whole part and giving a number."""
+"""A name, a torchmetrics object, or a callable taking (outputs, targets) of the whole part and giving a number."""
 
 Metrics = Sequence[Metric] | Mapping[str, Metric]
 """What a Python call takes: a list, or a map that says what each is to be called."""
@@ -162,7 +162,7 @@ def _chosen(
 def _of_object(name: str, source: str, found: Any) -> ChosenMetric:
     if isinstance(found, type) or not (isinstance(found, StreamingMetric) or callable(found)):
         raise UsageError(
-            f"{FIELD}: {name} is {found!r}: expected a callable (outputs, targets) -> number, or torchmetrics' object"
+            f"{FIELD}: {name} is {found!r}: expected a callable (outputs, targets) -> number, or a torchmetrics object"
         )
     if isinstance(found, StreamingMetric):
         return ChosenMetric(name, source, lambda form: _Streamed(found))

@@ -137,7 +137,9 @@ class Auc:
 
     def __init__(self, form: Form) -> None:
         if form.kind == "classes" and form.classes != 2:
-            raise UsageError(f"auc is of two classes, and there are {form.classes}: give a callable or torchmetrics'")
+            raise UsageError(
+                f"auc is of two classes, and there are {form.classes}: give a callable or a torchmetrics object"
+            )
         self._form = form
         self._scores: list[np.ndarray] = []
         self._truths: list[np.ndarray] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 import msgspec
 
@@ -133,6 +134,9 @@ class BestModel:
             write_model(self._directory.best, self._program, self._weights.state.data)
             write_whole(self._directory.best_facts, canonical.to_json(msgspec.to_builtins(found)))
         except StorageError as error:
+            for path in (self._directory.best, self._directory.best_facts):  # neither speaks of the other any more
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
             self._tell(ev.Notice(what=f"the best parameters so far are not kept: {error}"))
 
 
@@ -215,12 +219,11 @@ def _rounds_file(directory: RunDirectory) -> Iterator[RoundFigures]:
             continue
 
 
-def read_best(directory: RunDirectory, program: Program, applied: list[AppliedRound]) -> BestCheckpoint | None:
+def read_best(directory: RunDirectory, applied: list[AppliedRound]) -> BestCheckpoint | None:
     """Which parameters best.safetensors has, after they were held against the log; None where none were kept.
 
     Args:
         directory: of the run.
-        program: the run's.
         applied: what its log says of each round.
 
     Raises:
@@ -236,7 +239,7 @@ def read_best(directory: RunDirectory, program: Program, applied: list[AppliedRo
         raise StorageError(f"{directory.best_facts}: malformed: {error}") from None
     try:
         with directory.best.open("rb") as file:
-            digest = state_digest(file, program)
+            digest = state_digest(file, Program.from_bytes(directory.document("program.json")))
     except OSError as error:
         raise StorageError(f"{directory.best}: cannot be read: {error.strerror}") from None
     logged = applied[found.rounds - 1].parameters if 0 < found.rounds <= len(applied) else b""

@@ -65,7 +65,7 @@ def try_evaluation(evaluator: Evaluator, train: Dataset, recipe: Recipe) -> Usag
                 names = ", ".join(metric.name for metric in evaluator.metrics.chosen or () if metric.whole)
                 raise UsageError(
                     f"evaluation.metrics: {names} needs all outputs of the {called(prefix)} at once, "
-                    f"{needed / 2**30:.1f} GiB (at most {MOST_BYTES / 2**30:.0f}): give torchmetrics' object, which "
+                    f"{needed / 2**30:.1f} GiB (at most {MOST_BYTES / 2**30:.0f}): give a torchmetrics object, which "
                     "takes batches, or fewer lines (data.test_limit)"
                 )
     _check_figures(recipe, figures)
@@ -113,7 +113,8 @@ def _check_figures(recipe: Recipe, figures: set[str]) -> None:
     for field, (figure, mode) in asked.items():
         if figure and figure not in figures:
             known = f"there are {', '.join(sorted(figures))}" if figures else "there is no test or validation set"
-            held = ": hold a part out by data.validation_fraction" if figure.startswith(VALIDATION) else ""
+            lacking = figure.startswith(VALIDATION) and not any(name.startswith(VALIDATION) for name in figures)
+            held = ": hold a validation set out by data.validation_fraction" if lacking else ""
             raise UsageError(f"evaluation.{field} = {figure!r}: no such figure; {known}{held}")
         if figure and not mode and better_of(figure) is None:
             option = "best_mode" if field == "keep_best" else "early_stopping.mode"
