@@ -168,7 +168,7 @@ def test_a_text_is_continued_by_the_model() -> None:
     predictor = Predictor(description, Next())
     assert continued(predictor, "ca", 5) == "cabcabc"
     assert continued(predictor, "ca", 5, temperature=1.0) == continued(predictor, "ca", 5, temperature=1.0)
-    with pytest.raises(podlt.UsageError, match="the run's data are text: give a prompt"):
+    with pytest.raises(podlt.UsageError, match="the run's data are text: expected a prompt"):
         predictor.predict("some.csv")
 
 

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -67,8 +68,7 @@ def write_onnx(path: Path, description: Description, module: nn.Module) -> None:
     forward = ForwardPass(copy.deepcopy(module).eval(), [field.scale for field in inputs])
     shapes: Any = (tuple({0: torch.export.Dim("lines")} for _ in inputs),)
     try:
-        with warnings.catch_warnings(), _quiet(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 forward,
                 example,
@@ -91,17 +91,17 @@ def write_onnx(path: Path, description: Description, module: nn.Module) -> None:
 
 def _example(dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
     """A few lines of zeros: 0 is a code of every vocabulary."""
-    import numpy as np
-
     return torch.from_numpy(np.zeros((_LINES, *shape), DTYPES[dtype]))
 
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """Keeps what the exporter logs about each step from the terminal."""
-    before = logging.root.manager.disable
+    """Keeps what the exporter says about each step from the terminal."""
+    before, aside = logging.root.manager.disable, io.StringIO()
     logging.disable(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings(), contextlib.redirect_stdout(aside), contextlib.redirect_stderr(aside):
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.disable(before)

@@ -32,6 +32,12 @@ LINE = "line"
 
 _TABLES = frozenset({".csv", ".tsv", ".jsonl", ".parquet", ".feather", ".arrow"})
 
+_EXPECTED = {
+    "table": f"a file or folder of {', '.join(sorted(_TABLES))}",
+    "arrays": "an .npz file",
+    "text": "a prompt, a text that is to be continued",
+}
+
 
 class Predictions:
     """Predictions in memory.
@@ -107,9 +113,7 @@ class Predictor:
             return TableReader(self.description, files_of(str(path), Path()), id)
         if kind == "arrays" and suffix == ".npz":
             return ArrayReader.of_npz(self.description, path.name, path)
-        expected = {"table": ", ".join(sorted(_TABLES)), "arrays": "an .npz file"}.get(kind)
-        if expected is None:
-            raise UsageError(f"{path}: the run's data are {kind}: give a prompt, a text that is to be continued")
+        expected = _EXPECTED.get(kind, "the model's inputs as arrays, in Python")
         raise UsageError(f"{path}: the run's data are {kind}: expected {expected}")
 
     def batches(self, reader: Reader, id: Column | None = None) -> Iterator[pa.RecordBatch]:
