@@ -275,9 +275,7 @@ def test_early_stopping_ends_a_run_once_a_figure_is_no_better_for_long() -> None
     for event in values_of(0.9, 0.8, 0.81, 0.7, 0.695):
         stopping(event)
     stopping(ev.Measured(epoch=5, metrics={}))  # a figure that is missing is neither better nor worse
-    with pytest.raises(
-        StopTraining, match=r"val_loss has not become better than 0\.7 by more than 0\.01 in 2 evaluations"
-    ):
+    with pytest.raises(StopTraining, match=r"val_loss .* better than 0\.7 by more than 0\.01 in 2 evaluations"):
         stopping(values_of(0.71)[0])
 
 
