@@ -133,7 +133,8 @@ def choose_metrics(
 def _check_names(sources: Sequence[str]) -> None:
     for name, count in Counter(map(figure_name, sources)).items():
         if count > 1:
-            raise UsageError(f"{FIELD}: two figures would be called {name}")
+            cure = "give a map in Python, metrics={name: metric}"
+            raise UsageError(f"{FIELD}: two figures would be called {name}: {cure}")
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", name) or name == "loss" or name.startswith("val_"):
             raise UsageError(
                 f"{FIELD}: a figure cannot be called {name!r} (letters, digits and _; not loss, not val_...): name the "

@@ -53,7 +53,7 @@ class BestSoFar:
     def __init__(self, figure: str, mode: str = "", min_delta: float = 0.0) -> None:
         self.figure = figure
         self._sign = -1.0 if (mode or better_of(figure)) == "min" else 1.0
-        self._min_delta = min_delta
+        self.min_delta = min_delta
         self.value: float | None = None
         self.since = 0
 
@@ -62,7 +62,7 @@ class BestSoFar:
         value = metrics.get(self.figure)
         if value is None:
             return False
-        if self.value is None or self._sign * (value - self.value) > self._min_delta:
+        if self.value is None or self._sign * (value - self.value) > self.min_delta:
             self.value, self.since = value, 0
             return True
         self.since += 1
@@ -89,8 +89,9 @@ class EarlyStopping:
         if isinstance(event, (ev.Measured, ev.Evaluated)):
             self._best.take(event.metrics)
             if self._best.since >= self._patience:
+                by = f" by more than {self._best.min_delta:.6g}" if self._best.min_delta else ""
                 raise StopTraining(
-                    f"{self._best.figure} has not become better than {self._best.value:.6g} in "
+                    f"{self._best.figure} has not become better than {self._best.value:.6g}{by} in "
                     f"{ev.counted(self._best.since, 'evaluation')}"
                 )
 

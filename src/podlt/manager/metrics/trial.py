@@ -14,7 +14,7 @@ from torch import nn
 
 from podlt.data.dataset import Dataset
 from podlt.errors import UsageError
-from podlt.manager.metrics.evaluation import Evaluation, evaluate_part, whole_bytes
+from podlt.manager.metrics.evaluation import BATCH_BYTES, Evaluation, evaluate_part, whole_bytes
 from podlt.manager.metrics.evaluator import VALIDATION, Evaluator, called
 from podlt.manager.metrics.given import MOST_BYTES
 from podlt.manager.metrics.named import better_of
@@ -75,17 +75,28 @@ def try_evaluation(evaluator: Evaluator, train: Dataset, recipe: Recipe) -> Usag
 def _tried(module: nn.Module, evaluator: Evaluator, part: Dataset, prefix: str) -> Evaluation:
     """What few lines give; more of them where few do not."""
     found, at_once = Evaluation({}, {}), min(FEW, evaluator.lines)
-    for count in (FEW, MORE):
-        ids = _spread(part, count)
+    for lines in (_spread, _varied):
+        ids = lines(part)
         found = evaluate_part(module, evaluator.loss, part, evaluator.metrics, at_once, ids, called(prefix))
         if not found.missing or len(ids) == part.lines:
             break
     return found
 
 
-def _spread(part: Dataset, count: int) -> npt.NDArray[np.int64]:
+def _spread(part: Dataset, count: int = FEW) -> npt.NDArray[np.int64]:
     """The numbers of lines from all over a part."""
     return np.unique(np.linspace(0, part.lines - 1, min(count, part.lines)).astype(np.int64))
+
+
+def _varied(part: Dataset) -> npt.NDArray[np.int64]:
+    """The numbers of more lines, one of each class among them: what is rare may be what a metric needs."""
+    ids = _spread(part, MORE)
+    label = next((field for field in part.fields if field.role == "label"), None)
+    if label is None or label.shape or label.dtype == "f32":
+        return ids
+    looked = _spread(part, max(MORE, BATCH_BYTES // sum(field.row_bytes for field in part.fields)))
+    _, first = np.unique(part.read(looked)[label.name], return_index=True)
+    return np.union1d(ids, looked[first[:MORE]])
 
 
 def _fails(module: nn.Module, evaluator: Evaluator, train: Dataset) -> bool:
@@ -137,7 +148,7 @@ def try_disk(
         A sentence for people, "" where it is not worth one, and whether it is a warning.
 
     Raises:
-        UsageError: it certainly does not fit.
+        UsageError: it does not fit, unless the run ends early.
     """
     needed = history_bytes(model, recipe, lines)
     place = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
@@ -145,7 +156,7 @@ def try_disk(
     keeps = "every round's update" if recipe.training.history == "all" else "the updates since the last two checkpoints"
     text = f"the run's files will take about {_size(needed)} ({keeps}); {_size(has)} are free at {place}"
     cure = 'training.history = "last", fewer checkpoints (training.checkpoint_every), or another disk'
-    if needed > has:
+    if needed > has and recipe.evaluation.early_stopping is None:  # else it may end in time
         raise UsageError(f"{text}: {cure}")
     if needed > TIGHT * has:
         return f"{text}: {cure}", True
