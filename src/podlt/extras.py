@@ -47,6 +47,8 @@ PACKAGES = {
     "alembic": Package("Alembic (alembic)", "postgres"),
     "psycopg": Package("the driver of PostgreSQL (psycopg)", "postgres"),
     "ray": Package("Ray (ray)", "ray"),
+    "PIL": Package("Pillow (pillow)", "images"),
+    "tokenizers": Package("Tokenizers (tokenizers)", "text"),
 }
 """Module, as it is imported -> its package."""
 
