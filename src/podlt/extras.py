@@ -49,6 +49,8 @@ PACKAGES = {
     "onnx": Package("ONNX (onnx)", "onnx"),
     "onnxscript": Package("ONNX Script (onnxscript)", "onnx"),
     "ray": Package("Ray (ray)", "ray"),
+    "PIL": Package("Pillow (pillow)", "images"),
+    "tokenizers": Package("Tokenizers (tokenizers)", "text"),
 }
 """Module, as it is imported -> its package."""
 

@@ -1,28 +1,36 @@
-"""How long a large table takes to prepare and to read in an epoch's order, and the memory that it takes.
+"""How long a large table takes to prepare, to read in an epoch's order and to train on, and the memory that it takes.
 
 `python -m podlt.bench.data --lines 3000000` writes a CSV file that is sorted by its label, prepares it in a child
 process (a fifth held out, each class in its proportion, the rest laid out in a drawn order), and reads one epoch as
-blocks. "Anonymous" is the memory that the process took, its start included; "resident" counts the pages of mapped
-files too, which the system takes back when it likes. How well the lines are mixed is the largest share of one class in
-a block, beside what drawn lines would give.
+blocks. With `--train ROUNDS` it then trains a small perceptron for so many rounds, as `podlt train` does, without
+figures on the test part. "Anonymous" is the memory that the child and the processes of its workers took together,
+their start included; "resident" counts the pages of mapped files too, which the system takes back when it likes, and
+once for each process. How well the lines are mixed is the largest share of one class in a block, beside what drawn
+lines would give.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing as mp
+import os
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
 
+from podlt.bench.jobs import proven_rounds, started
 from podlt.data.order import EpochOrder
 from podlt.data.prepare import Prepared, prepare
 from podlt.data.spec import DataSpec
+from podlt.recipe import ModelSpec, Recipe, TrainingSpec
 
 COLUMNS = 10
 CLASSES = 10
@@ -30,13 +38,25 @@ _MIB = 2**20
 
 
 class StageFigures(msgspec.Struct, frozen=True):
-    """What a stage took: seconds, and the peaks of the child's memory in bytes; `largest` is a class's share."""
+    """What a stage took.
+
+    Attributes:
+        stage: which.
+        seconds: on the clock.
+        cpu: seconds of processor time of the child and its workers.
+        anonymous: the peak of the memory of all processes, bytes.
+        resident: the same with the pages of mapped files, bytes.
+        own: the peak of anonymous memory of the child alone, bytes.
+        said: a sentence on what the stage found.
+    """
 
     stage: str
     seconds: float
+    cpu: float
     anonymous: int
     resident: int
-    largest: float = 0.0
+    own: int
+    said: str = ""
 
 
 def main() -> None:
@@ -45,19 +65,20 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=3_000_000, help="of the file (default: 3,000,000)")
     parser.add_argument("--block-lines", type=int, default=1000, help="lines that are read at a time (default: 1000)")
     parser.add_argument("--folder", type=Path, default=None, help="on a disk with four times as much room")
+    parser.add_argument("--train", type=int, default=0, help="then train for so many rounds (default: 0)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="podlt-bench-", dir=options.folder) as folder:
         path = Path(folder) / "lines.csv"
         write_sorted(path, options.lines)
         size = path.stat().st_size
         print(f"{options.lines:,} lines of {COLUMNS} columns, {size / _MIB:,.0f} MiB, sorted by label", flush=True)
-        print(f"{'':10}{'seconds':>9}{'lines/s':>11}   anonymous, resident MiB", flush=True)
-        for found in measure(path, options.block_lines):
+        print(f"{'':8}{'seconds':>9}{'CPU s':>9}{'lines/s':>11}   MiB: anonymous, of the manager, resident", flush=True)
+        for found in measure(path, options.block_lines, options.train):
             rate = options.lines / found.seconds
-            memory = f"{found.anonymous / _MIB:12.0f}{found.resident / _MIB:10.0f}"
-            print(f"{found.stage:10}{found.seconds:9.1f}{rate:11,.0f}{memory}", flush=True)
-        low, high = drawn_shares(options.lines * 4 // 5 // options.block_lines, options.block_lines)
-        print(f"largest share of a class in a block: {found.largest:.3f} (drawn lines: {low:.3f} to {high:.3f})")
+            memory = f"{found.anonymous / _MIB:17.0f}{found.own / _MIB:16.0f}{found.resident / _MIB:10.0f}"
+            print(f"{found.stage:8}{found.seconds:9.1f}{found.cpu:9.1f}{rate:11,.0f}{memory}", flush=True)
+            if found.said:
+                print(f"        {found.said}", flush=True)
 
 
 def drawn_shares(blocks: int, block_lines: int, times: int = 20) -> tuple[float, float]:
@@ -70,35 +91,57 @@ def drawn_shares(blocks: int, block_lines: int, times: int = 20) -> tuple[float,
 def write_sorted(path: Path, lines: int) -> None:
     """A CSV file of standard normal numbers, its lines sorted by their label."""
     dice = np.random.default_rng(1)
-    with path.open("w") as file:
-        file.write(",".join([f"x{place}" for place in range(COLUMNS)] + ["label"]) + "\n")
+    names = [*(f"x{place}" for place in range(COLUMNS)), "label"]
+    schema = pa.schema([(name, pa.float64()) for name in names[:-1]] + [("label", pa.int64())])
+    with pa_csv.CSVWriter(path, schema) as writer:
         for start in range(0, lines, 10_000):
             count = min(10_000, lines - start)
-            labels = (np.arange(start, start + count) * CLASSES // lines).tolist()
-            rows = dice.standard_normal((count, COLUMNS)).round(4).tolist()
-            file.writelines(f"{','.join(map(str, row))},{label}\n" for row, label in zip(rows, labels, strict=True))
+            labels = np.arange(start, start + count) * CLASSES // lines
+            rows = dice.standard_normal((count, COLUMNS)).round(4)
+            writer.write_batch(pa.record_batch([*rows.T, labels], schema=schema))
 
 
-def measure(path: Path, block_lines: int) -> list[StageFigures]:
-    """The figures of each stage, from a child process."""
+def measure(path: Path, block_lines: int, rounds: int) -> Iterator[StageFigures]:
+    """The figures of each stage as it ends, from a child process."""
     context = mp.get_context("spawn")
     here, there = context.Pipe()
-    child = context.Process(target=_child, args=(path, block_lines, there))
+    child = context.Process(target=_child, args=(path, block_lines, rounds, there))
     child.start()
     there.close()
     try:
-        return [here.recv(), here.recv()]
+        for _ in range(3 if rounds else 2):
+            yield here.recv()
     finally:
         child.join()
 
 
-def _child(path: Path, block_lines: int, pipe: Connection) -> None:
+def _child(path: Path, block_lines: int, rounds: int, pipe: Connection) -> None:
+    spec, cache = DataSpec(str(path), label="label", test_fraction=0.2), path.parent / "cache"
     with _Watch() as watch:
-        prepared = prepare(DataSpec(str(path), label="label", test_fraction=0.2), path.parent / "cache")
+        prepared = prepare(spec, cache)
     pipe.send(watch.figures("prepare"))
     with _Watch() as watch:
         largest = _read(prepared, block_lines)
-    pipe.send(msgspec.structs.replace(watch.figures("read"), largest=largest))
+    low, high = drawn_shares(prepared.train.lines // block_lines, block_lines)
+    said = f"largest share of a class in a block: {largest:.3f} (drawn lines: {low:.3f} to {high:.3f})"
+    pipe.send(watch.figures("read", said))
+    if rounds:
+        with _Watch() as watch:
+            said = _train(spec, cache, block_lines, rounds)
+        pipe.send(watch.figures("train", said))
+
+
+def _train(spec: DataSpec, cache: Path, block_lines: int, rounds: int) -> str:
+    """Trains for some rounds; what came of it."""
+    recipe = Recipe(
+        data=spec,
+        model=ModelSpec("podlt.models:mlp", {"inputs": COLUMNS, "hidden": 16, "outputs": CLASSES}),
+        optimizer={"name": "sgd", "lr": 0.1},
+        training=TrainingSpec(epochs=1, workers=6, block_lines=block_lines),
+    )
+    with started(recipe, cache=cache) as (_, trainer):
+        seconds = proven_rounds(trainer, rounds)
+    return f"{rounds:,} rounds of {block_lines:,} lines, {rounds * block_lines / seconds:,.0f} lines/s once begun"
 
 
 def _read(prepared: Prepared, block_lines: int) -> float:
@@ -112,35 +155,59 @@ def _read(prepared: Prepared, block_lines: int) -> float:
 
 
 class _Watch:
-    """Watches this process's time, and its memory in a thread."""
+    """Watches the time of this process and its descendants, and their memory in a thread."""
 
     def __enter__(self) -> _Watch:
-        self._peak, self._ended = _memory(), threading.Event()
+        self._peaks, self._ended = (0, 0, 0), threading.Event()
+        self._note()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._started = time.perf_counter()
+        self._started, self._cpu = time.perf_counter(), _cpu()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._seconds = time.perf_counter() - self._started
+        self._seconds, self._cpu = time.perf_counter() - self._started, _cpu() - self._cpu
         self._ended.set()
         self._thread.join()
 
-    def figures(self, stage: str) -> StageFigures:
+    def figures(self, stage: str, said: str = "") -> StageFigures:
         """What was seen."""
-        return StageFigures(stage, self._seconds, *self._peak)
+        anonymous, resident, own = self._peaks
+        return StageFigures(stage, self._seconds, self._cpu, anonymous, resident, own, said)
 
     def _run(self) -> None:
-        while not self._ended.wait(0.05):
-            anonymous, resident = _memory()
-            self._peak = max(self._peak[0], anonymous), max(self._peak[1], resident)
+        while not self._ended.wait(0.1):
+            self._note()
+
+    def _note(self) -> None:
+        found = [memory for memory in map(_memory, _family(os.getpid())) if memory]
+        sums = sum(anonymous for anonymous, _ in found), sum(resident for _, resident in found), found[0][0]
+        self._peaks = max(self._peaks[0], sums[0]), max(self._peaks[1], sums[1]), max(self._peaks[2], sums[2])
 
 
-def _memory() -> tuple[int, int]:
-    """Bytes of this process: anonymous, and resident."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+def _cpu() -> float:
+    """Seconds of processor time of this process, and of its children that ended."""
+    return sum(os.times()[:4])
+
+
+def _family(process: int) -> list[int]:
+    """A process and its descendants."""
+    try:
+        tasks = [task / "children" for task in Path(f"/proc/{process}/task").iterdir()]
+        children = [int(child) for task in tasks for child in task.read_text().split()]
+    except OSError:
+        return [process]
+    return [process, *(member for child in children for member in _family(child))]
+
+
+def _memory(process: int) -> tuple[int, int] | None:
+    """Bytes of a process: anonymous, and resident; None once it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return None
     found = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("RssAnon", "VmRSS"))}
-    return int(found["RssAnon"]) * 1024, int(found["VmRSS"]) * 1024
+    return (int(found["RssAnon"]) * 1024, int(found["VmRSS"]) * 1024) if len(found) == 2 else None
 
 
 if __name__ == "__main__":

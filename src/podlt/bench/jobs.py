@@ -119,11 +119,14 @@ def fitting(trainer: Trainer, rounds: int) -> int:
 
 
 @contextmanager
-def started(recipe: Recipe, place: Workplace | None = None) -> Iterator[tuple[TrainingRun, Trainer]]:
+def started(
+    recipe: Recipe, place: Workplace | None = None, cache: Path | None = None
+) -> Iterator[tuple[TrainingRun, Trainer]]:
     """A run of a recipe in a temporary directory, its workers joined, about to open its first round.
 
     Args:
         place: where the workers are, if not here.
+        cache: where prepared data are, if not where they are by default.
     """
     with tempfile.TemporaryDirectory(prefix="podlt-bench-") as folder:
         directory = RunDirectory.new(Path(folder) / "run")
@@ -134,7 +137,7 @@ def started(recipe: Recipe, place: Workplace | None = None) -> Iterator[tuple[Tr
             model=None,
             listener=ev.ignore,
             clock=wall_clock,
-            cache=None,
+            cache=cache,
             place=place or LocalMachine(0, {}),
         )
         # Figures on the test set after every epoch are no part of a round: no contender takes them.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,29 @@ from podlt.data.streams import npz_streams
 from podlt.data.writer import DatasetWriter
 from podlt.errors import DataError, UsageError
 
+NO_DESCRIPTION: Mapping[str, Any] = {}
+
 
 def build_arrays(
-    spec: DataSpec, train: ArraySource, test: ArraySource | None, folder: Path, progress: Progress
+    spec: DataSpec,
+    train: ArraySource,
+    others: Mapping[int, ArraySource],
+    folder: Path,
+    progress: Progress,
+    described: Mapping[str, Any] = NO_DESCRIPTION,
 ) -> list[str]:
     """Writes the parts train, test and validation below a folder, those that have lines; returns what to tell.
 
     Args:
         spec: for limits, the parts held out and the classes' names.
         train: the lines to train on, and those held out of them.
-        test: lines of a test source of their own, or None.
+        others: by the numbers of parts, those with a source of their own.
         folder: where the parts are made.
         progress: called with what is done, the lines written and the lines in all.
+        described: what else to keep in `Dataset.info`, as JSON values.
 
     Raises:
-        DataError: a value is refused, or the test part has other fields.
+        DataError: a value is refused, or another part has other fields.
         UsageError: nothing would be held out.
     """
     lines = min(train.lines, spec.limit or train.lines)
@@ -48,9 +56,9 @@ def build_arrays(
     train.fit(lines, is_training)
     writers = _write(spec, train, Split(spec, counts), folder, progress)
     names = class_names(spec.classes, train.highest)
-    if test is not None:
-        writers.append(_write_test(spec, train, test, len(names), folder, progress))
-    info: dict[str, Any] = {"kind": "arrays", "classes": names or None, "cardinalities": []}
+    for part, source in others.items():
+        writers.append(_write_other(spec, train, part, source, len(names), folder, progress))
+    info: dict[str, Any] = {"kind": "arrays", "classes": names or None, "cardinalities": [], **described}
     if train.moments:
         info["standardised"] = {
             name: {"mean": found.means.tolist(), "std": found.deviations.tolist()}
@@ -77,20 +85,21 @@ def _write(spec: DataSpec, source: ArraySource, split: Split, folder: Path, prog
     return list(writers.values())
 
 
-def _write_test(
-    spec: DataSpec, train: ArraySource, test: ArraySource, classes: int, folder: Path, progress: Progress
+def _write_other(
+    spec: DataSpec, train: ArraySource, part: int, test: ArraySource, classes: int, folder: Path, progress: Progress
 ) -> LineWriter:
-    """Writes the lines of a test source."""
+    """Writes the lines of a source that is a part by itself."""
     if test.fields != train.fields:
         raise DataError(str(spec.test), None, f"expected fields {train.fields}, got {test.fields}")
     test.bound = classes or None
     test.take_moments(train)
-    lines = min(test.lines, spec.test_limit or test.lines)
-    writer = DatasetWriter(folder / PART_NAMES[TEST], test.fields)
+    limit = spec.test_limit if part == TEST else None
+    lines = min(test.lines, limit or test.lines)
+    writer = DatasetWriter(folder / PART_NAMES[part], test.fields)
     try:
         for arrays in test.chunks(lines):
             writer.write(arrays)
-            progress("preparing the test part", writer.lines, lines)
+            progress(f"preparing the {PART_NAMES[part]} part", writer.lines, lines)
     except BaseException:
         writer.close()
         raise
@@ -121,7 +130,7 @@ def build_npz(spec: DataSpec, source: Files, test: Files | None, folder: Path, p
             standardise=bool(spec.standardise),
         )
 
-    return build_arrays(spec, opened(source), opened(test) if test else None, folder, progress)
+    return build_arrays(spec, opened(source), {TEST: opened(test)} if test else {}, folder, progress)
 
 
 def class_names(classes: int | tuple[str, ...] | None, highest: int) -> list[str]:

@@ -17,10 +17,12 @@ class Faults:
 
     Args:
         source: the file's name, as the user gave it.
+        numbered: whether a report gives the numbers of lines; if not, each message names its own place.
     """
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, numbered: bool = True) -> None:
         self.source = source
+        self._numbered = numbered
         self.count = 0
         self._first: list[tuple[int, str]] = []
         self._hints: list[str] = []
@@ -59,8 +61,9 @@ class Faults:
         line, message = self._first[0]
         hints = "".join(f"\n  hint: {hint}" for hint in self._hints)
         if self.count == 1:
-            raise DataError(self.source, line, message + hints)
-        others = "".join(f"\n  line {number}: {text}" for number, text in self._first[1:])
+            raise DataError(self.source, line if self._numbered else None, message + hints)
+        others = "".join(f"\n  line {n}: {text}" if self._numbered else f"\n  {text}" for n, text in self._first[1:])
         hidden = self.count - len(self._first)
         more = f"\n  and {hidden:,} more" if hidden else ""
-        raise DataError(self.source, line, f"{message} (the first of {self.count:,} faults){others}{more}{hints}")
+        place = line if self._numbered else None
+        raise DataError(self.source, place, f"{message} (the first of {self.count:,} faults){others}{more}{hints}")

@@ -14,6 +14,7 @@ from podlt.data.array_build import build_arrays
 from podlt.data.arrays import ArraySource, Progress
 from podlt.data.fetch import ArchiveMember, RegistryPackage
 from podlt.data.spec import DataSpec
+from podlt.data.split import TEST
 from podlt.data.streams import idx_stream, memory_stream
 from podlt.data.table_build import build_table
 from podlt.data.text import build_text
@@ -59,7 +60,7 @@ def _build_images(spec: DataSpec, files: dict[str, Path], folder: Path, progress
         images, labels = (files.get(f"{part}-{kind}") or files[f"{part}-{kind}.gz"] for kind in ("images", "labels"))
         pixels = idx_stream(spec.source, "image", images, (784,))
         parts.append(ArraySource([pixels], idx_stream(spec.source, "label", labels, ()), scale=1 / 255, classes=10))
-    return build_arrays(spec, parts[0], parts[1], folder, progress)
+    return build_arrays(spec, parts[0], {TEST: parts[1]}, folder, progress)
 
 
 def _build_digits(spec: DataSpec, files: dict[str, Path], folder: Path, progress: Progress) -> list[str]:
@@ -75,7 +76,7 @@ def _build_digits(spec: DataSpec, files: dict[str, Path], folder: Path, progress
         return ArraySource(streams, memory_stream("digits", "label", labels[lines]), scale=1 / 16, classes=10)
 
     train, test = slice(None, -_DIGITS_TEST_LINES), slice(-_DIGITS_TEST_LINES, None)
-    return build_arrays(spec, part(train), part(test), folder, progress)
+    return build_arrays(spec, part(train), {TEST: part(test)}, folder, progress)
 
 
 def _build_census(spec: DataSpec, files: dict[str, Path], folder: Path, progress: Progress) -> list[str]:

@@ -23,6 +23,7 @@ from podlt.data.arrays import Progress
 from podlt.data.dataset import Dataset
 from podlt.data.fetch import fetch, file_sha256
 from podlt.data.files import Files, files_of, is_source
+from podlt.data.images import build_images, image_parts, is_image_folder, pillow_version
 from podlt.data.named import NAMED
 from podlt.data.spec import DataSpec
 from podlt.data.table_build import build_table
@@ -33,6 +34,7 @@ from podlt.errors import DataError, InvalidProofError, StorageError, UsageError
 _PARTS = frozenset({"test", "test_fraction", "validation_fraction", "seed", "limit", "test_limit"})
 _LABEL = frozenset({"label", "target", "classes", "split", "standardise"})
 _TABLE = _PARTS | _LABEL | {"positive", "numeric", "categorical", "dates", "drop", "missing"}
+_IMAGES = _PARTS | {"test", "classes", "split", "scale", "size", "channels"}
 _CSV = _TABLE | {"delimiter", "header"}
 
 FileBuilder = Callable[[DataSpec, Files, Files | None, Path, Progress], list[str]]
@@ -128,6 +130,8 @@ def _file_job(spec: DataSpec, base: Path, progress: Progress) -> _Job:
     named = Path(spec.source).suffix.lower()
     if named not in BUILDERS and not is_source(base / Path(spec.source).expanduser()):
         raise UsageError(_unknown(spec.source, named))
+    if is_image_folder(base / Path(spec.source).expanduser(), [*BUILDERS]):
+        return _image_job(spec, base, progress)
     source = files_of(spec.source, base)
     suffix = source[0][1].suffix.lower()
     if suffix not in BUILDERS:
@@ -148,6 +152,14 @@ def _file_job(spec: DataSpec, base: Path, progress: Progress) -> _Job:
     tested = [_digest_of(name, path) for name, path in test or ()]
     identity = " ".join([suffix, *contents, "test", *tested])
     return _Job(_key(spec, identity), lambda folder: builder(spec, source, test, folder, progress))
+
+
+def _image_job(spec: DataSpec, base: Path, progress: Progress) -> _Job:
+    _refuse_others(spec, _IMAGES, "a folder of images")
+    progress("reading " + spec.source, 0, None)
+    parts = image_parts(spec, base)
+    identity = " ".join([pillow_version(), *(f"{part} {images.digest()}" for part, images in parts.items())])
+    return _Job(_key(spec, identity), lambda folder: build_images(spec, parts, folder, progress))
 
 
 def _unknown(source: str, suffix: str) -> str:

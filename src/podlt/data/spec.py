@@ -13,9 +13,10 @@ Column = str | Annotated[int, Meta(ge=0)]
 MAX_CLASSES = 2**18
 """The most classes, and the most different values of one categorical column."""
 
-_YOUNGER = ("validation_fraction", "split", "seed", "dates", "missing")
+_YOUNGER = ("validation_fraction", "split", "seed", "dates", "missing", "size", "channels")
 
 Positive = Annotated[int, Meta(ge=1)]
+Extent = Annotated[int, Meta(ge=1, le=2**14)]
 
 
 class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -23,7 +24,7 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         source: a named set (digits, mnist, fashion, census, austen), or a path to a .csv, .parquet, .jsonl, .txt or
-            .npz file. A relative path is resolved by `prepare`.
+            .npz file, or to a folder of images with one sub-folder a class. A relative path is resolved by `prepare`.
         test: a file of the same form to test on. Named sets bring their own.
         test_fraction: without a test file, the part of the source that is held out, in [0, 1).
         validation_fraction: a second part that is held out, in [0, 1), to choose a model by.
@@ -50,6 +51,8 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         header: csv: whether the first line names the columns.
         inputs: npz: the arrays that the model is given, [lines, ...] each.
         scale: npz: what the inputs are to be multiplied by, such as 1/255 for bytes.
+        size: folder of images: the height and width to which each is resized; not given: all must have the same.
+        channels: folder of images: 1 for grey, 3 for colours, 4 with transparency; not given: 3.
         context: txt: characters that the model sees; a line is a window of context + 1 characters.
     """
 
@@ -76,6 +79,8 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inputs: tuple[str, ...] = ()
     scale: Annotated[float, Meta(gt=0, le=1e30)] | None = None
     context: Annotated[int, Meta(ge=1, le=2**16)] | None = None
+    size: tuple[Extent, Extent] | None = None
+    channels: Literal[1, 3, 4] | None = None
 
     def to_document(self) -> dict[str, Any]:
         """As a recipe's canonical document holds it, so that the digest of a recipe never changes.
