@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from podlt.api import resume, serve, train
+    from podlt.callbacks import Callback
     from podlt.data.prepare import prepare
     from podlt.data.spec import DataSpec
     from podlt.errors import InvalidProofError, PodltError, StopTraining, UsageError
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from podlt.recipe import LossSpec, ModelSpec, ProtocolSpec, Recipe, TrainingSpec, load_recipe
     from podlt.report.summary import summarise
     from podlt.sim.simulate import simulate
+    from podlt.translation.recipes import recipe_of
     from podlt.verify import Verification, verify
 
 _HOMES = {
+    "Callback": "podlt.callbacks",
     "DataSpec": "podlt.data.spec",
     "InvalidProofError": "podlt.errors",
     "LossSpec": "podlt.recipe",
@@ -43,6 +46,7 @@ _HOMES = {
     "audit": "podlt.manager.audit",
     "load_recipe": "podlt.recipe",
     "prepare": "podlt.data.prepare",
+    "recipe_of": "podlt.translation.recipes",
     "resume": "podlt.api",
     "serve": "podlt.api",
     "simulate": "podlt.sim.simulate",
@@ -52,6 +56,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Callback",
     "DataSpec",
     "InvalidProofError",
     "LossSpec",
@@ -67,6 +72,7 @@ __all__ = [
     "audit",
     "load_recipe",
     "prepare",
+    "recipe_of",
     "resume",
     "serve",
     "simulate",

@@ -30,6 +30,7 @@ PACKAGES = {
     "matplotlib": Package("Matplotlib (matplotlib)", "train"),
     "numba": Package("Numba (numba)", "train"),
     "numpy": Package("NumPy (numpy)", "train"),
+    "pandas": Package("pandas", "train"),
     "pyarrow": Package("PyArrow (pyarrow)", "train"),
     "rdata": Package("rdata", "train"),
     "safetensors": Package("Safetensors (safetensors)", "train"),
@@ -47,6 +48,9 @@ PACKAGES = {
     "alembic": Package("Alembic (alembic)", "postgres"),
     "psycopg": Package("the driver of PostgreSQL (psycopg)", "postgres"),
     "ray": Package("Ray (ray)", "ray"),
+    "mlflow": Package("MLflow (mlflow-skinny)", "tracking"),
+    "tensorboard": Package("TensorBoard (tensorboard)", "tracking"),
+    "wandb": Package("Weights & Biases (wandb)", "tracking"),
 }
 """Module, as it is imported -> its package."""
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import torch
@@ -12,9 +14,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from podlt.manager.directory import RunDirectory
+from podlt.manager.events import counted, metrics_text
 from podlt.manager.metrics import load_state
 from podlt.manager.resume import replay_log
 from podlt.protocol.ledger import Account
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -22,7 +28,7 @@ class Result(msgspec.Struct, frozen=True):
 
     Attributes:
         run: its directory.
-        module: the user's module with the trained parameters.
+        model: the user's module with the trained parameters.
         metrics: on the test set, after the last epoch.
         rounds: how many there were.
         evicted: numbers of the workers that cheated.
@@ -32,7 +38,7 @@ class Result(msgspec.Struct, frozen=True):
     """
 
     run: Path
-    module: nn.Module
+    model: nn.Module
     metrics: dict[str, float]
     rounds: int
     evicted: list[int]
@@ -43,7 +49,39 @@ class Result(msgspec.Struct, frozen=True):
     @property
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The trained module's state."""
-        return self.module.state_dict()
+        return self.model.state_dict()
+
+    @property
+    def history(self) -> DataFrame:
+        """A line a round: epoch, loss, lines, workers, evictions, seconds, and the figures of held-out lines.
+
+        Figures are in the line of the round after which they were taken, and NaN in the others.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+            UsageError: the run's directory is not there any more.
+        """
+        from podlt.report.history_table import history_table
+
+        return history_table(self.run)
+
+    def __repr__(self) -> str:
+        evicted = f", {len(self.evicted)} evicted" if self.evicted else ""
+        figures = f", {metrics_text(self.metrics)}" if self.metrics else ""
+        return f"<podlt.Result {self.run}: {counted(self.rounds, 'round')}{figures}{evicted}>"
+
+    def _repr_html_(self) -> str:
+        """A small table, for notebooks."""
+        figures = {name: metrics_text({name: value}).removeprefix(f"{name} ") for name, value in self.metrics.items()}
+        facts = {
+            **figures,
+            "rounds": f"{self.rounds:,}",
+            "evicted": f"workers {', '.join(map(str, self.evicted))}" if self.evicted else "nobody",
+            "parameters": f"{self.parameters.hex()[:16]}...",
+            "run": str(self.run),
+        }
+        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items())
+        return f"<table>{rows}</table>"
 
 
 def load_result(run: Path, module: nn.Module) -> Result:
@@ -54,7 +92,7 @@ def load_result(run: Path, module: nn.Module) -> Result:
     load_state(module, {f"param:{name}": value for name, value in load_file(directory.model).items()})
     return Result(
         run=run,
-        module=module,
+        model=module,
         metrics={figure.name: figure.value for figure in state.last_measure.figures} if state.last_measure else {},
         rounds=state.round,
         evicted=[number for number, worker in state.workers.items() if worker.status == "evicted"],

@@ -33,6 +33,7 @@ from podlt.network.access.registry import Registry
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import state_layout
+from podlt.program.step import Loss
 from podlt.program.validate import validate
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
@@ -59,6 +60,9 @@ class TrainingRun:
         listener: is called with every event.
         clock: milliseconds.
         place: where the workers are.
+
+    Attributes:
+        trainer: while the run is trained: it has the parameters.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class TrainingRun:
         place: Workplace,
     ) -> None:
         self.directory, self.recipe, self.inputs = directory, recipe, inputs
+        self.trainer: Trainer | None = None
         self._given, self._listener, self._clock, self._place = given, listener, clock, place
 
     @classmethod
@@ -83,13 +88,14 @@ class TrainingRun:
         settings: Settings,
         *,
         model: nn.Module | None,
+        loss: Loss | None = None,
         listener: ev.Listener,
         clock: Clock,
         cache: Path | None,
         place: Workplace,
     ) -> Self:
         """A run, with what its recipe names loaded. Arguments and errors as `load_inputs`, the others as the class."""
-        inputs = load_inputs(directory, recipe, settings, model=model, listener=listener, cache=cache)
+        inputs = load_inputs(directory, recipe, settings, model=model, loss=loss, listener=listener, cache=cache)
         return cls(directory, recipe, inputs, given=model is not None, listener=listener, clock=clock, place=place)
 
     # -- a new run ---------------------------------------------------------------------------------------------------
@@ -310,6 +316,7 @@ class TrainingRun:
         )
 
     def _tell_started(self, trainer: Trainer, *, resumed: bool) -> None:
+        self.trainer = trainer
         state = trainer.manager.state
         parameters = (v.numel() for n, v in trainer.weights.views.items() if n.startswith("param:"))
         self._listener(
