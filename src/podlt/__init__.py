@@ -26,9 +26,11 @@ if TYPE_CHECKING:
     from podlt.recipe import LossSpec, ModelSpec, ProtocolSpec, Recipe, TrainingSpec, load_recipe
     from podlt.report.summary import summarise
     from podlt.sim.simulate import simulate
+    from podlt.translation.recipes import recipe_of
     from podlt.verify import Verification, verify
 
 _HOMES = {
+    "Callback": "podlt.callbacks",
     "DataSpec": "podlt.data.spec",
     "InvalidProofError": "podlt.errors",
     "LossSpec": "podlt.recipe",
@@ -47,6 +49,7 @@ _HOMES = {
     "load_recipe": "podlt.recipe",
     "predict": "podlt.manager.trained",
     "prepare": "podlt.data.prepare",
+    "recipe_of": "podlt.translation.recipes",
     "resume": "podlt.api",
     "serve": "podlt.api",
     "simulate": "podlt.sim.simulate",
@@ -56,6 +59,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Callback",
     "DataSpec",
     "InvalidProofError",
     "LossSpec",
@@ -74,6 +78,7 @@ __all__ = [
     "load_recipe",
     "predict",
     "prepare",
+    "recipe_of",
     "resume",
     "serve",
     "simulate",

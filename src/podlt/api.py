@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Unpack, overload
 
 import msgspec
 from torch import nn
 
+from podlt.call_options import ObjectOptions, TrainOptions
+from podlt.callbacks import Callback
 from podlt.engine.interface import Workplace
-from podlt.engine.local.workplace import LocalMachine
 from podlt.errors import UsageError
-from podlt.execution.task_executor import one_thread
 from podlt.manager import events as ev
 from podlt.manager.cheats import choose_cheaters
-from podlt.manager.data_source import at_path, refuse_named, without_places
-from podlt.manager.directory import Entropy, RunDirectory, Settings
+from podlt.manager.directory import Entropy, RunDirectory
 from podlt.manager.loop import MAX_REASON
-from podlt.manager.result import Result, load_result
+from podlt.manager.metrics.given import Metrics
+from podlt.manager.result import Result
 from podlt.manager.resume import check_files, is_complete
 from podlt.manager.serving import NetworkOptions, remote_machines
 from podlt.manager.setup import Clock, TrainingRun, wall_clock
-from podlt.recipe import Recipe, check, load_recipe, with_workers
-from podlt.recipe_changes import changed
-from podlt.store.address import for_new_run, introduce
+from podlt.recipe import Recipe
+from podlt.run_start import AskedRecipe, Audience, begin, carried_out, moved, own_machines
+from podlt.store.address import introduce
+from podlt.translation.losses import LossLike, loss_of_recipe, translate_loss
+from podlt.translation.optimizers import OptimizerLike
+from podlt.translation.recipes import recipe_of
 
 NETWORK = "nats"
 """What the settings of a run with workers on other machines call its engine."""
@@ -38,55 +40,102 @@ def print_invitation(event: ev.Event) -> None:
         print(f"podlt worker {event.invitation}", flush=True)
 
 
+@overload
 def train(
     recipe: Recipe | Path | str,
+    /,
     *,
-    run: Path | str | None = None,
-    workers: int = 0,
+    workers: int = ...,
+    model: nn.Module | None = ...,
+    loss: LossLike | None = ...,
+    **options: Unpack[TrainOptions],
+) -> Result: ...
+
+
+@overload
+def train(
+    model: nn.Module,
+    dataset: Any,
+    /,
+    *,
+    loss: LossLike = ...,
+    optimizer: OptimizerLike = ...,
+    epochs: int = ...,
+    workers: int = ...,
+    test: Any = ...,
+    **options: Unpack[ObjectOptions],
+) -> Result: ...
+
+
+def train(
+    recipe: Recipe | Path | str | nn.Module,
+    dataset: Any = None,
+    /,
+    *,
     model: nn.Module | None = None,
-    set: Mapping[str, Any] | None = None,
-    cheats: Sequence[str] = (),
-    processes: int = 0,
-    listener: ev.Listener = ev.ignore,
-    cache: Path | None = None,
-    entropy: Entropy = secrets.token_bytes,
-    clock: Clock = wall_clock,
-    place: Workplace | None = None,
-    engine: Literal["local", "ray"] = "local",
-    ray: str = "",
-    ray_resources: Mapping[str, float] | None = None,
-    store: str = "",
+    loss: LossLike | None = None,
+    workers: int = 0,
+    **options: Any,
 ) -> Result:
-    """Trains a recipe over many workers of your own, with the proof.
+    """Trains over many workers of your own, with the proof: `train(model, dataset, ...)`, or `train(recipe)`.
 
     Args:
-        recipe: a `Recipe`, or the path of a TOML file; relative paths in it start from the file's folder.
-        run: the directory to make; by default runs/NAME-TIME here.
-        workers: how many workers; 0 for what the recipe says.
-        model: the module itself, instead of the recipe's `module:callable` (which is then only a name). Its
-            parameters are those that the run begins with; the run's recipe names their digest.
-        set: fields of the recipe that are to be others, such as {"training.epochs": 3}.
-        cheats: workers that cheat, such as "3:sign-flip": for demonstrations and tests.
-        processes: how many processes host the workers; 0 for one a core.
-        listener: is called with every event of `podlt.manager.events`.
-        cache: where prepared data are stored; ~/.cache/podlt by default.
-        entropy: where secrets come from.
-        clock: where the time comes from, in milliseconds.
-        place: where the workers are; unless given, as `engine` says.
-        engine: "local" for processes of this machine, "ray" for a Ray cluster (`podlt.engine.ray.workplace`).
-        ray: the address of the Ray cluster, HOST:PORT; by default what RAY_ADDRESS says, or this machine.
-        ray_resources: what a Ray actor takes in addition to a core, by Ray's names.
-        store: the database for the log, postgresql://USER@HOST/DATABASE; by default it is a file of the run.
+        recipe: the module to train, whose parameters are those that the run begins with; or a `Recipe`, or the path of
+            a TOML file, from whose folder relative paths in it start.
+        dataset: for a module: what to train on, as `podlt.recipe_of` takes it.
+        model: for a recipe: the module itself, instead of the recipe's `module:callable` (which is then only a name).
+            The run's recipe names the digest of its parameters.
+        loss: for a module: a name, a loss of `torch.nn` or a callable; for a recipe: the object that it names.
+        workers: how many workers; 0 for what the recipe says, or for 50.
+        options: of the run (`podlt.call_options.TrainOptions`); for a module, also of its recipe (`podlt.recipe_of`).
 
     Raises:
-        UsageError: the recipe, the data or the model cannot be used; says where.
+        UsageError: the recipe, the data, the model or an option cannot be used; says where.
         TooFewWorkersError: the run stopped, and can be resumed with more workers.
         DivergedError: the run stopped, as its parameters are not finite any more.
         StorageError: the run stopped, as its files cannot be written.
     """
+    around: dict[str, Any] = {name: options.pop(name) for name in TrainOptions.__annotations__ if name in options}
+    if isinstance(recipe, nn.Module):
+        if model is not None:
+            raise UsageError("model: the module comes first already")
+        if dataset is None:
+            raise UsageError("dataset: expected what to train on after the module")
+        described = {"loss": loss, **options} if loss is not None else options
+        found = recipe_of(recipe, dataset, workers=workers or None, **described)
+        return _train(found, 0, model=recipe, loss=translate_loss(loss).given if loss is not None else None, **around)
+    if dataset is not None or options:
+        extra = ", ".join(options) or "dataset"
+        raise UsageError(f"{extra}: for podlt.train(model, dataset, ...): a recipe says it itself")
+    return _train(recipe, workers, model=model, loss=loss, **around)
+
+
+def _train(
+    recipe: Recipe | Path | str,
+    workers: int,
+    *,
+    model: nn.Module | None,
+    loss: LossLike | None,
+    run: Path | str | None = None,
+    set: Mapping[str, Any] | None = None,
+    metrics: Metrics | None = None,
+    cheats: Sequence[str] = (),
+    processes: int = 0,
+    listener: ev.Listener | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
+    cache: Path | None = None,
+    entropy: Entropy = secrets.token_bytes,
+    clock: Clock = wall_clock,
+    place: Workplace | None = None,
+    engine: str = "local",
+    ray: str = "",
+    ray_resources: Mapping[str, float] | None = None,
+    store: str = "",
+) -> Result:
     if engine not in ("local", "ray"):
         raise UsageError(f"engine {engine!r}: expected local or ray (workers on other machines: podlt.serve)")
-    asked = _Asked.of(recipe, workers, set or {})
+    asked = AskedRecipe.of(recipe, workers, set or {})
     settings = asked.settings(
         processes=processes,
         cheats=choose_cheaters(cheats, asked.recipe.training.workers, asked.recipe.training.seed),
@@ -95,16 +144,18 @@ def train(
         resources=dict(ray_resources or {}),
         store=store,
     )
-    return _begin(
+    return begin(
         asked,
         settings,
         run,
-        model,
         entropy,
-        listener=listener,
+        Audience(listener, callbacks, progress),
+        lambda listen: place or own_machines(settings),
+        model=model,
+        loss=loss_of_recipe(loss, asked.recipe),
+        metrics=metrics,
         clock=clock,
         cache=cache,
-        place=place or _own_machines(settings),
     )
 
 
@@ -127,7 +178,11 @@ def serve(
     silence_timeout: float | None = None,
     set: Mapping[str, Any] | None = None,
     model: nn.Module | None = None,
-    listener: ev.Listener = print_invitation,
+    loss: LossLike | None = None,
+    metrics: Metrics | None = None,
+    listener: ev.Listener | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
     cache: Path | None = None,
     entropy: Entropy = secrets.token_bytes,
     clock: Clock = wall_clock,
@@ -139,8 +194,8 @@ def serve(
     printed, unless a listener of your own takes it from the event `Invited`; it is in RUN/invitation.txt as well.
 
     Args:
-        recipe: as in `train`.
-        run: as in `train`.
+        recipe: a `Recipe` (`podlt.recipe_of` makes one of a module and data), or the path of a TOML file.
+        run: the directory to make; by default runs/NAME-TIME here.
         workers: how many workers to wait for; 0 for what the recipe says.
         name: hosts by which workers reach this machine; its own addresses by default.
         port: where the server listens; 0 for any free port, which then stays the run's.
@@ -155,13 +210,17 @@ def serve(
         deposit: opens the run to any key for which so many credits were deposited (0: to all), instead of inviting.
         pay_to: payment instructions, shown to workers whose deposit is missing.
         silence_timeout: seconds without a message after which a worker counts as gone; 15 unless given.
-        set: as in `train`.
-        model: as in `train`.
-        listener: is called with every event of `podlt.manager.events`.
-        cache: as in `train`.
-        entropy: as in `train`.
-        clock: as in `train`.
-        store: as in `train`.
+        set: as in `podlt.call_options.TrainOptions`.
+        model: the module itself, as in `train`.
+        loss: the loss itself, as in `train`.
+        metrics: as in `podlt.call_options.TrainOptions`.
+        listener: as in `podlt.call_options.TrainOptions`, as are the following.
+        callbacks: your own code at the usual moments.
+        progress: whether to show how the run goes on.
+        cache: where prepared data are stored.
+        entropy: where secrets come from.
+        clock: where the time comes from, in milliseconds.
+        store: the database for the log.
 
     Raises:
         UsageError: the recipe, the data, the model or an address cannot be used; says where.
@@ -169,7 +228,7 @@ def serve(
         DivergedError: the run stopped, as its parameters are not finite any more.
         StorageError: the run stopped, as its files cannot be written.
     """
-    asked = _Asked.of(recipe, workers, set or {})
+    asked = AskedRecipe.of(recipe, workers, set or {})
     network = NetworkOptions(
         name=(name,) if isinstance(name, str) else name,
         port=port,
@@ -185,16 +244,18 @@ def serve(
         silence_timeout=silence_timeout,
     )
     network.require_free_ports()
-    return _begin(
+    return begin(
         asked,
         asked.settings(engine=NETWORK, store=store),
         run,
-        model,
         entropy,
-        listener=listener,
+        Audience(listener, callbacks, progress, silent=print_invitation),
+        lambda listen: remote_machines(network, listen),
+        model=model,
+        loss=loss_of_recipe(loss, asked.recipe),
+        metrics=metrics,
         clock=clock,
         cache=cache,
-        place=remote_machines(network, listener),
     )
 
 
@@ -203,8 +264,12 @@ def resume(
     *,
     workers: int = 0,
     model: nn.Module | None = None,
+    loss: LossLike | None = None,
+    metrics: Metrics | None = None,
     processes: int | None = None,
-    listener: ev.Listener = print_invitation,
+    listener: ev.Listener | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
     cache: Path | None = None,
     entropy: Entropy = secrets.token_bytes,
     clock: Clock = wall_clock,
@@ -224,10 +289,14 @@ def resume(
     Args:
         run: its directory.
         workers: how many workers there shall be at least, apart from those that were evicted.
-        model: the module itself, as in `train`.
+        model: the module itself, as in `train`, where the run began with it.
+        loss: the loss itself, likewise.
+        metrics: the objects of metrics that were given as objects.
         processes: how many processes host the workers; as before unless given.
-        listener: is called with every event of `podlt.manager.events`.
-        cache: as in `train`.
+        listener: as in `podlt.call_options.TrainOptions`, as are the following.
+        callbacks: your own code at the usual moments.
+        progress: whether to show how the run goes on.
+        cache: where prepared data are stored.
         entropy: where secrets come from.
         clock: where the time comes from, in milliseconds.
         place: where the workers are; unless given, where they were.
@@ -251,24 +320,27 @@ def resume(
     directory = RunDirectory.existing(Path(run))
     check_files(directory)
     recipe = Recipe.from_bytes(directory.document("recipe.json"))
-    settings = _moved(directory.settings(), recipe, data, code)
+    settings = moved(directory.settings(), recipe, data, code)
     changes = {"processes": processes, "address": ray, "resources": ray_resources and dict(ray_resources)}
     settings = msgspec.structs.replace(settings, **{k: v for k, v in changes.items() if v is not None})
     if network is not None and settings.engine != NETWORK:
         raise UsageError(f"{run}: its workers are on your own machines: resume it with podlt train --resume {run}")
-    if place is None and settings.engine == NETWORK:
-        place = remote_machines(network or NetworkOptions(), listener)
-    resumed = TrainingRun.load(
-        directory,
-        recipe,
-        settings,
-        model=model,
-        listener=listener,
-        clock=clock,
-        cache=cache,
-        place=place or _own_machines(settings),
-    )
-    return _run(resumed, lambda: resumed.resume(workers, entropy, set or {}))
+    with Audience(listener, callbacks, progress, silent=print_invitation).following() as (listen, followers):
+        if place is None and settings.engine == NETWORK:
+            place = remote_machines(network or NetworkOptions(), listen)
+        resumed = TrainingRun.load(
+            directory,
+            recipe,
+            settings,
+            model=model,
+            loss=loss_of_recipe(loss, recipe),
+            metrics=metrics,
+            listener=listen,
+            clock=clock,
+            cache=cache,
+            place=place or own_machines(settings),
+        )
+        return carried_out(resumed, lambda: resumed.resume(workers, entropy, set or {}), followers)
 
 
 def finish(run: Path | str, reason: str = "asked to finish", **around: Any) -> Result | None:
@@ -305,73 +377,3 @@ def is_served(run: Path) -> bool:
         UsageError: there is no run.
     """
     return RunDirectory.existing(run).settings().engine == NETWORK
-
-
-class _Asked(msgspec.Struct, frozen=True):
-    """A recipe as it was given, the folder that its paths start from, and what to call a run of it."""
-
-    recipe: Recipe
-    base: Path
-    name: str
-
-    @classmethod
-    def of(cls, recipe: Recipe | Path | str, workers: int, changes: Mapping[str, Any]) -> _Asked:
-        """Reads a recipe's file, and puts in what is asked for otherwise; 0 workers: as it says."""
-        base, name = Path.cwd(), "run"
-        if not isinstance(recipe, Recipe):
-            path = Path(recipe)
-            recipe, base, name = load_recipe(path), path.resolve().parent, path.stem
-        recipe = changed(recipe, changes)
-        recipe = with_workers(recipe, workers) if workers else recipe
-        check(recipe)
-        return cls(recipe, base, name)
-
-    def settings(self, *, store: str, **others: Any) -> Settings:
-        """The settings of a new run of it."""
-        return Settings(base=str(self.base), store=for_new_run(store) if store else "", **others)
-
-
-def _begin(
-    asked: _Asked, settings: Settings, run: Path | str | None, model: nn.Module | None, entropy: Entropy, **around: Any
-) -> Result:
-    """Begins a new run, and trains it."""
-    recipe, settings = without_places(asked.recipe, settings)
-    path = Path(run) if run is not None else Path("runs") / f"{asked.name}-{datetime.now():%Y%m%d-%H%M%S}"
-    begun = TrainingRun.load(RunDirectory.new(path), recipe, settings, model=model, **around)
-    return _run(begun, lambda: begun.start(entropy))
-
-
-def _moved(settings: Settings, recipe: Recipe, data: Path | str | None, code: Path | str | None) -> Settings:
-    """The settings of a run whose data or code are elsewhere now."""
-    if data is not None:
-        refuse_named(recipe.data)
-        found = at_path(recipe.data, Path(data))
-        test = str(found.test) if found.test is not None else ""
-        settings = msgspec.structs.replace(settings, source=str(found.source), test=test)
-    if code is not None:
-        if not Path(code).is_dir():
-            raise UsageError(f"--code {code}: expected a folder")
-        settings = msgspec.structs.replace(settings, code=str(Path(code).absolute()))
-    return settings
-
-
-def _own_machines(settings: Settings) -> Workplace:
-    """This machine, or the Ray cluster that the settings name.
-
-    Raises:
-        UsageError: there is no such cluster.
-    """
-    if settings.engine != "ray":
-        return LocalMachine(settings.processes, settings.cheats)
-    from podlt.engine.ray.workplace import RayCluster
-
-    return RayCluster(settings.address, settings.resources, settings.processes, settings.cheats)
-
-
-def _run(run: TrainingRun, go: Callable[[], None]) -> Result:
-    try:
-        with one_thread():
-            go()
-    finally:
-        run.directory.unlock()
-    return load_result(run.directory.path, run.inputs.model)

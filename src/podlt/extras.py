@@ -30,6 +30,7 @@ PACKAGES = {
     "matplotlib": Package("Matplotlib (matplotlib)", "train"),
     "numba": Package("Numba (numba)", "train"),
     "numpy": Package("NumPy (numpy)", "train"),
+    "pandas": Package("pandas", "train"),
     "pyarrow": Package("PyArrow (pyarrow)", "train"),
     "rdata": Package("rdata", "train"),
     "safetensors": Package("Safetensors (safetensors)", "train"),
@@ -51,6 +52,9 @@ PACKAGES = {
     "ray": Package("Ray (ray)", "ray"),
     "PIL": Package("Pillow (pillow)", "images"),
     "tokenizers": Package("Tokenizers (tokenizers)", "text"),
+    "mlflow": Package("MLflow (mlflow-skinny)", "tracking"),
+    "tensorboard": Package("TensorBoard (tensorboard)", "tracking"),
+    "wandb": Package("Weights & Biases (wandb)", "tracking"),
 }
 """Module, as it is imported -> its package."""
 

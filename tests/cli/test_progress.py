@@ -9,9 +9,10 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from podlt.cli.progress import EVERY, Bar, PlainLines, RecentRounds, listener
+from podlt.cli.run_output import listener
 from podlt.manager import events as ev
 from podlt.manager.events import metrics_text
+from podlt.progress.terminal import EVERY, Bar, PlainLines, RecentRounds
 
 
 def round_done(number: int, *, loss: float = 1.0, seconds: float = 0.5) -> ev.RoundDone:

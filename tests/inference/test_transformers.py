@@ -98,7 +98,7 @@ def test_a_model_of_transformers_comes_out_whole(transformers: Any, tmp_path: Pa
     assert not any(told.values()), told
     lines = torch.from_numpy(ids[:5])
     with torch.no_grad():
-        expected = result.module.eval()(lines).logits
+        expected = result.model.eval()(lines).logits
         assert torch.equal(plain.eval()(lines).logits, expected)
         assert torch.equal(again.eval()(lines).logits, expected)
     found = podlt.predict(tmp_path / "out", {"input_ids": ids})

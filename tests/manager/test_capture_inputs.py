@@ -87,7 +87,7 @@ class WithLater(nn.Module):
 def test_parameters_that_the_loss_does_not_use_come_out_as_they_went_in(tmp_path: Path) -> None:
     recipe = msgspec.structs.replace(tiny_recipe(), optimizer={"name": "adamw", "lr": 0.05, "weight_decay": 0.1})
     run = train_near(tmp_path / "run", recipe, model=nn.DataParallel(WithLater()), processes=1)
-    first, trained = WithLater(), run.result.module
+    first, trained = WithLater(), run.result.model
     assert isinstance(trained, WithLater)
     assert torch.equal(trained.later.weight, first.later.weight)
     assert not torch.equal(trained.line.weight, first.line.weight)

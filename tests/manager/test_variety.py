@@ -72,7 +72,7 @@ def test_fragments_of_fixed_size_carry_the_rest_on_and_use_every_line_once(tmp_p
 def test_a_run_learns_and_its_result_is_the_module_that_was_measured(cheated: Trained) -> None:
     result = cheated.result
     assert result.metrics["accuracy"] > 0.8
-    assert set(result.state_dict) == set(result.module.state_dict())
+    assert set(result.state_dict) == set(result.model.state_dict())
     assert len(used_lines(result.run)) == 2
     for epoch in used_lines(result.run).values():
         assert set(epoch.values()) == {1} and sorted(epoch) == list(range(cheated.state.begin.lines))  # type: ignore[union-attr]

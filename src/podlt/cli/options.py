@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from podlt.cli.event_writer import printable
+from podlt.progress.text import printable
 
 
 @dataclass

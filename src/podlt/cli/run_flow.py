@@ -13,9 +13,9 @@ import typer
 
 from podlt.cli.monitoring_options import MonitoringOptions
 from podlt.cli.options import Options, console
-from podlt.cli.progress import listener
 from podlt.cli.recipes import find_recipe
 from podlt.cli.run_options import RunOptions
+from podlt.cli.run_output import listener
 from podlt.cli.summary import print_summary
 from podlt.errors import TooFewWorkersError
 from podlt.manager import events as ev

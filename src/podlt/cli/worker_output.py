@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
-from podlt.cli.event_writer import write_json, write_text
+import typer
+
+from podlt.cli.event_writer import write_json
 from podlt.cli.monitoring_options import LogOptions
 from podlt.monitoring.setup import event_log_of
 from podlt.network.worker import events
+from podlt.progress.text import write_text
 
 LOOK_SECONDS = 0.5
 SHOW_SECONDS = 10.0
@@ -53,7 +56,7 @@ def worker_output(watching: LogOptions) -> Iterator[events.WorkerListener]:
 
 def _write_text(event: events.WorkerEvent) -> None:
     if not (isinstance(event, events.Ended) and event.how in ("refused", "declined")):  # the command's error says it
-        write_text(event)
+        write_text(event, typer.echo)
 
 
 def plain(why: str) -> str:

@@ -49,6 +49,7 @@ def load_inputs(
     settings: Settings,
     *,
     model: nn.Module | None,
+    loss: Loss | None,
     listener: ev.Listener,
     cache: Path | None,
     metrics: Metrics | None = None,
@@ -60,6 +61,7 @@ def load_inputs(
         recipe: names everything.
         settings: say where it was.
         model: the module itself, instead of what the recipe names.
+        loss: the callable itself, instead of what the recipe names.
         listener: gets `Preparing`.
         cache: where prepared data are stored; the usual folder for None.
         metrics: the objects themselves, of those that the recipe names (`naming_metrics`).
@@ -87,7 +89,7 @@ def load_inputs(
         data=data,
         settings=settings,
         model=unwrapped(model) if model is not None else build_model(recipe, data.train.info, code),
-        loss=find_loss(recipe, code),
+        loss=loss if loss is not None else find_loss(recipe, code),
         optimizer=recipe_optimizer(recipe, data.train.lines),
         metrics=choose_metrics(recipe, metric, named_objects(metrics) if metrics is not None else None),
     )

@@ -27,6 +27,13 @@ from podlt.program.preparation import unwrapped
 from podlt.program.step import Loss
 from podlt.recipe import Recipe
 
+_GIVEN = "given"
+
+
+def given_name(name: str) -> str:
+    """What a recipe names a model or a loss that a Python program gives as an object."""
+    return f"{_GIVEN}:{name.strip('<>')}"
+
 
 def build_model(recipe: Recipe, info: Mapping[str, Any], base: Path) -> nn.Module:
     """The model, freshly initialised from the recipe's seed.
@@ -89,9 +96,12 @@ def load_name(name: str, base: Path, what: str) -> Callable[..., Any]:
     """Imports `module:callable`.
 
     Raises:
-        UsageError: there is no such module or callable, or importing it fails.
+        UsageError: there is no such module or callable, importing it fails, or it is an object of a program's.
     """
     module_name, _, attribute = name.partition(":")
+    if module_name == _GIVEN:
+        part = what.partition(".")[0]
+        raise UsageError(f"{what} {name}: an object of the Python program that began the run: give {part}=... again")
     with _importable(base):
         try:
             found: Any = importlib.import_module(module_name)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
@@ -16,9 +17,13 @@ from podlt.inference.description import read_description
 from podlt.inference.loading import load_trained
 from podlt.inference.predictor import Predictions, Predictor
 from podlt.manager.directory import RunDirectory
+from podlt.manager.events import counted, metrics_text
 from podlt.manager.metrics.stopping import BestCheckpoint, read_best
 from podlt.manager.resume import replay_log
 from podlt.protocol.ledger import Account
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -26,7 +31,7 @@ class Result(msgspec.Struct, frozen=True):
 
     Attributes:
         run: its directory.
-        module: the user's module with the trained parameters.
+        model: the user's module with the trained parameters.
         metrics: on the test set, after the last epoch.
         rounds: how many there were.
         evicted: numbers of the workers that cheated.
@@ -38,7 +43,7 @@ class Result(msgspec.Struct, frozen=True):
     """
 
     run: Path
-    module: nn.Module
+    model: nn.Module
     metrics: dict[str, float]
     rounds: int
     evicted: list[int]
@@ -51,11 +56,43 @@ class Result(msgspec.Struct, frozen=True):
     @property
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The trained module's state."""
-        return self.module.state_dict()
+        return self.model.state_dict()
+
+    @property
+    def history(self) -> DataFrame:
+        """A line a round: epoch, loss, lines, workers, evictions, seconds, and the figures of held-out lines.
+
+        Figures are in the line of the round after which they were taken, and NaN in the others.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+            UsageError: the run's directory is not there any more.
+        """
+        from podlt.report.history_table import history_table
+
+        return history_table(self.run)
+
+    def __repr__(self) -> str:
+        evicted = f", {len(self.evicted)} evicted" if self.evicted else ""
+        figures = f", {metrics_text(self.metrics)}" if self.metrics else ""
+        return f"<podlt.Result {self.run}: {counted(self.rounds, 'round')}{figures}{evicted}>"
+
+    def _repr_html_(self) -> str:
+        """A small table, for notebooks."""
+        figures = {name: metrics_text({name: value}).removeprefix(f"{name} ") for name, value in self.metrics.items()}
+        facts = {
+            **figures,
+            "rounds": f"{self.rounds:,}",
+            "evicted": f"workers {', '.join(map(str, self.evicted))}" if self.evicted else "nobody",
+            "parameters": f"{self.parameters.hex()[:16]}...",
+            "run": str(self.run),
+        }
+        rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items())
+        return f"<table>{rows}</table>"
 
     def predict(self, data: Any, id: Column | None = None) -> Predictions:
         """Predictions for new lines. Arguments and errors: as `podlt.inference.predictor.Predictor.predict`."""
-        return Predictor(read_description(self.run), self.module).predict(data, id)
+        return Predictor(read_description(self.run), self.model).predict(data, id)
 
 
 def load_result(run: Path, module: nn.Module) -> Result:
@@ -66,7 +103,7 @@ def load_result(run: Path, module: nn.Module) -> Result:
     module = load_trained(directory.path, module)
     return Result(
         run=run,
-        module=module,
+        model=module,
         metrics={figure.name: figure.value for figure in state.last_measure.figures} if state.last_measure else {},
         rounds=state.round,
         evicted=[number for number, worker in state.workers.items() if worker.status == "evicted"],

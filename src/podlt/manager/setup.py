@@ -40,6 +40,7 @@ from podlt.network.access.registry import Registry
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import state_layout
+from podlt.program.step import Loss
 from podlt.program.validate import validate
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
@@ -67,6 +68,9 @@ class TrainingRun:
         listener: is called with every event.
         clock: milliseconds.
         place: where the workers are.
+
+    Attributes:
+        trainer: while the run is trained: it has the parameters.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class TrainingRun:
     ) -> None:
         self.directory, self.recipe, self.inputs = directory, recipe, inputs
         self._ending = Ending(directory, listener)
+        self.trainer: Trainer | None = None
         self._given, self._listener, self._clock, self._place = given, self._ending.tell, clock, place
 
     @classmethod
@@ -92,6 +97,7 @@ class TrainingRun:
         settings: Settings,
         *,
         model: nn.Module | None,
+        loss: Loss | None = None,
         listener: ev.Listener,
         clock: Clock,
         cache: Path | None,
@@ -104,7 +110,9 @@ class TrainingRun:
         """
         if metrics is not None and not (directory.path.is_dir() and directory.has_entries()):
             recipe = naming_metrics(recipe, metrics)
-        inputs = load_inputs(directory, recipe, settings, model=model, listener=listener, cache=cache, metrics=metrics)
+        inputs = load_inputs(
+            directory, recipe, settings, model=model, loss=loss, listener=listener, cache=cache, metrics=metrics
+        )
         return cls(directory, recipe, inputs, given=model is not None, listener=listener, clock=clock, place=place)
 
     # -- a new run ---------------------------------------------------------------------------------------------------
@@ -373,6 +381,7 @@ class TrainingRun:
         )
 
     def _tell_started(self, trainer: Trainer, *, resumed: bool) -> None:
+        self.trainer = trainer
         state = trainer.manager.state
         parameters = (v.numel() for n, v in trainer.weights.views.items() if n.startswith("param:"))
         self._listener(

@@ -76,6 +76,12 @@ def read_figures(run: Path) -> Figures:
     return Figures(spent, cheats, fakes)
 
 
+def read_round_figures(run: Path) -> Iterator[RoundFigures]:
+    """What was measured in each round, one after another. Errors as `read_figures`."""
+    with open_run_files(run) as files:
+        yield from _lines(files.unproven(), f"{run}: rounds.jsonl", RoundFigures)
+
+
 def _opened(path: Path) -> BinaryIO | None:
     try:
         return path.open("rb") if path.is_file() else None

@@ -1,20 +1,18 @@
-"""How a run shows itself while it goes on: a bar on a terminal, plain lines elsewhere, JSON for scripts, or nothing."""
+"""A bar on a terminal, or a plain line every few seconds."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from podlt.cli.event_writer import write_json, write_text
-from podlt.cli.options import console
 from podlt.manager import events as ev
+from podlt.progress.text import write_text
 
 EVERY = 5.0
 """Seconds between plain lines."""
@@ -31,20 +29,6 @@ STYLES: dict[type[ev.Event], str] = {
     ev.Measured: "bold",
 }
 """How a terminal shows an event's lines."""
-
-
-@contextmanager
-def listener(*, quiet: bool, as_json: bool) -> Iterator[ev.Listener]:
-    """The listener that suits the options and the output."""
-    if as_json:
-        yield write_json
-    elif quiet:
-        yield ev.ignore
-    elif sys.stdout.isatty():
-        with _bar() as listen:
-            yield listen
-    else:
-        yield PlainLines(typer.echo)
 
 
 class RecentRounds:
@@ -174,7 +158,12 @@ class Bar:
 
 
 @contextmanager
-def _bar() -> Iterator[ev.Listener]:
+def progress_bar(console: Console) -> Iterator[ev.Listener]:
+    """The listener of a bar, which is there while the context lasts.
+
+    Args:
+        console: a terminal.
+    """
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -184,7 +173,7 @@ def _bar() -> Iterator[ev.Listener]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console(), refresh_per_second=8) as bar:
+    with Progress(*columns, console=console, refresh_per_second=8) as bar:
         yield Bar(bar, bar.add_task("starting", total=None, facts=""))
 
 
