@@ -6,6 +6,7 @@
     assert podlt.verify(result.run).ok
 
 Names are imported when they are first used: `import podlt` takes no time, and what needs no PyTorch does not load it.
+Other errors are in `podlt.errors`, callbacks in `podlt.callbacks`, events in `podlt.manager.events`.
 """
 
 from __future__ import annotations
@@ -17,22 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from podlt.api import finish, resume, serve, train
-    from podlt.data.prepare import prepare
     from podlt.data.spec import DataSpec
-    from podlt.errors import InvalidProofError, PodltError, StopTraining, UsageError
+    from podlt.errors import PodltError, StopTraining, UsageError
     from podlt.manager.audit import audit
     from podlt.manager.result import Result
     from podlt.manager.trained import export, predict
-    from podlt.recipe import LossSpec, ModelSpec, ProtocolSpec, Recipe, TrainingSpec, load_recipe
-    from podlt.report.summary import summarise
+    from podlt.recipe import LossSpec, ModelSpec, ProtocolSpec, Recipe, TrainingSpec
     from podlt.sim.simulate import simulate
     from podlt.translation.recipes import recipe_of
-    from podlt.verify import Verification, verify
+    from podlt.verify import verify
 
 _HOMES = {
-    "Callback": "podlt.callbacks",
     "DataSpec": "podlt.data.spec",
-    "InvalidProofError": "podlt.errors",
     "LossSpec": "podlt.recipe",
     "ModelSpec": "podlt.recipe",
     "PodltError": "podlt.errors",
@@ -42,26 +39,20 @@ _HOMES = {
     "StopTraining": "podlt.errors",
     "TrainingSpec": "podlt.recipe",
     "UsageError": "podlt.errors",
-    "Verification": "podlt.verify",
     "audit": "podlt.manager.audit",
     "finish": "podlt.api",
     "export": "podlt.manager.trained",
-    "load_recipe": "podlt.recipe",
     "predict": "podlt.manager.trained",
-    "prepare": "podlt.data.prepare",
     "recipe_of": "podlt.translation.recipes",
     "resume": "podlt.api",
     "serve": "podlt.api",
     "simulate": "podlt.sim.simulate",
-    "summarise": "podlt.report.summary",
     "train": "podlt.api",
     "verify": "podlt.verify",
 }
 
 __all__ = [
-    "Callback",
     "DataSpec",
-    "InvalidProofError",
     "LossSpec",
     "ModelSpec",
     "PodltError",
@@ -71,18 +62,14 @@ __all__ = [
     "StopTraining",
     "TrainingSpec",
     "UsageError",
-    "Verification",
     "audit",
     "export",
     "finish",
-    "load_recipe",
     "predict",
-    "prepare",
     "recipe_of",
     "resume",
     "serve",
     "simulate",
-    "summarise",
     "train",
     "verify",
 ]

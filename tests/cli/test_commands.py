@@ -50,7 +50,7 @@ heavy = [name for name in ("torch", "numpy", "sqlalchemy", "pyarrow", "matplotli
 assert not heavy, heavy
 from podlt.verify import verify
 assert podlt.verify is verify and callable(podlt.verify)
-podlt.Recipe, podlt.simulate, podlt.summarise
+podlt.Recipe, podlt.simulate
 assert "torch" not in sys.modules
 print("light")
 """

@@ -131,7 +131,7 @@ def test_a_command_that_needs_more_ends_with_2_and_names_the_extra(
 def test_python_says_the_same_as_the_command_line(tmp_path: Path, blocked: dict[str, str]) -> None:
     code = (
         "import podlt\n"
-        "podlt.verify, podlt.simulate, podlt.Recipe, podlt.DataSpec, podlt.load_recipe\n"
+        "podlt.verify, podlt.simulate, podlt.Recipe, podlt.DataSpec, podlt.LossSpec\n"
         "try:\n"
         "    podlt.train\n"
         "except ImportError as error:\n"

@@ -186,7 +186,7 @@ def fails(outputs: torch.Tensor, targets: torch.Tensor) -> float:
 def test_what_would_fail_after_an_epoch_is_an_error_before_the_machine_is_checked(
     evaluation: dict[str, Any], metrics: Any, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TrainingRun, "_check_machine", lambda self: pytest.fail("the machine was checked first"))
+    monkeypatch.setattr("podlt.manager.setup.check_machine", lambda *_: pytest.fail("the machine was checked first"))
     run = loaded(tmp_path / "run", recipe_for(write_lines(tmp_path), **evaluation), metrics=metrics)
     with pytest.raises(UsageError) as caught:
         run.start(seeded(1))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from podlt.cli.options import JsonOption, QuietOption, RunArgument, console, options_of
-from podlt.cli.progress import listener
+from podlt.cli.run_output import listener
 from podlt.cli.summary import print_summary
 
 

@@ -16,7 +16,6 @@ from podlt.crypto import HashChain
 from podlt.data.dataset import Dataset
 from podlt.engine.interface import Engine, Job, Workplace
 from podlt.errors import UsageError
-from podlt.execution.conformance import conformance
 from podlt.execution.task_executor import TaskExecutor
 from podlt.inference.description import FILE, describe_run
 from podlt.log.merkle import Tree
@@ -33,7 +32,7 @@ from podlt.manager.metrics.evaluation import batch_lines
 from podlt.manager.metrics.evaluator import Evaluator
 from podlt.manager.metrics.given import Metrics, naming_metrics
 from podlt.manager.metrics.stopping import deciding
-from podlt.manager.metrics.trial import try_disk, try_evaluation
+from podlt.manager.precheck import check_machine, try_inputs
 from podlt.manager.resume import check_documents, check_secrets, replay_log, restore_weights
 from podlt.manager.weights import Weights, first_digest, recipe_optimizer
 from podlt.network.access.registry import Registry
@@ -135,8 +134,8 @@ class TrainingRun:
             entropy: where secrets come from.
         """
         length = chain_length(self.recipe, self._train.lines)
-        fault = self._try_out()
-        self._check_machine()
+        fault = try_inputs(self.inputs, self.recipe, self.directory.path, self._listener)
+        check_machine(self.recipe, self._listener)
         self._listener(ev.Preparing(what="capturing the training step"))
         fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in self._train.fields]
         with self._place.ready(self.recipe.training.workers) as make:
@@ -239,7 +238,7 @@ class TrainingRun:
                 self._ask_for(workers)
             self.start(entropy)
             return
-        self._check_machine()
+        check_machine(self.recipe, self._listener)
         with closing(self.directory.log()) as store:
             self._resume_logged(store, workers, entropy, changes)
 
@@ -316,39 +315,8 @@ class TrainingRun:
         self.recipe = recipe
         self.inputs = msgspec.structs.replace(self.inputs, optimizer=recipe_optimizer(recipe, self._train.lines))
 
-    def _try_out(self) -> UsageError | None:
-        """Tries what would else fail after the first epoch, or once the disk is full.
-
-        Returns:
-            What is wrong, if capturing does not say it better.
-
-        Raises:
-            UsageError: it fails; says why, and what to do.
-        """
-        inputs, lines = self.inputs, self._train.lines
-        missing = inputs.metrics.missing
-        if missing:
-            raise UsageError(f"evaluation.metrics: {'; '.join(missing.values())}")
-        text, tight = try_disk(self.directory.path, inputs.model, self.recipe, lines)
-        if text:
-            self._listener(ev.Notice(what=text) if tight else ev.Preparing(what=text))
-        self._listener(ev.Preparing(what="trying the evaluation on a few lines"))
-        return try_evaluation(self._evaluator(), self._train, self.recipe)
-
     def _evaluator(self) -> Evaluator:
         return Evaluator.of(self.inputs.model, self.inputs.loss, self.inputs.metrics, self.inputs.data)
-
-    def _check_machine(self) -> None:
-        """Exact arithmetic: the manager averages and referees, so its own bits must be right as well.
-
-        It comes before the workers' processes: they find compiled what would else be compiled by each of them.
-
-        Raises:
-            EngineError: this machine computes something else.
-        """
-        if self.recipe.arithmetic == "exact":
-            self._listener(ev.Preparing(what="checking the arithmetic (compiled at its first use, in half a minute)"))
-            conformance(self.recipe.program_arithmetic).require("this machine")
 
     def _program(self) -> Program:
         program = Program.from_bytes(self.directory.document("program.json"))

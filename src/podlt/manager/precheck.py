@@ -1,0 +1,57 @@
+"""What is tried before anything long begins: so that a run fails in seconds, and not after its first epoch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from podlt.errors import UsageError
+from podlt.execution.conformance import conformance
+from podlt.manager import events as ev
+from podlt.manager.inputs import RunInputs
+from podlt.manager.metrics.evaluator import Evaluator
+from podlt.manager.metrics.trial import try_disk, try_evaluation
+from podlt.recipe import Recipe
+
+
+def try_inputs(inputs: RunInputs, recipe: Recipe, directory: Path, listener: ev.Listener) -> UsageError | None:
+    """Tries what would else fail after the first epoch, or once the disk is full.
+
+    Args:
+        inputs: of the run.
+        recipe: of the run.
+        directory: of the run, which need not be made.
+        listener: hears how much disk the run takes.
+
+    Returns:
+        What is wrong, if capturing does not say it better.
+
+    Raises:
+        UsageError: it fails; says why, and what to do.
+    """
+    missing = inputs.metrics.missing
+    if missing:
+        raise UsageError(f"evaluation.metrics: {'; '.join(missing.values())}")
+    train = inputs.data.train
+    text, tight = try_disk(directory, inputs.model, recipe, train.lines)
+    if text:
+        listener(ev.Notice(what=text) if tight else ev.Preparing(what=text))
+    listener(ev.Preparing(what="trying the evaluation on a few lines"))
+    evaluator = Evaluator.of(inputs.model, inputs.loss, inputs.metrics, inputs.data)
+    return try_evaluation(evaluator, train, recipe)
+
+
+def check_machine(recipe: Recipe, listener: ev.Listener) -> None:
+    """Exact arithmetic: the manager averages and referees, so its own bits must be right as well.
+
+    It comes before the workers' processes: they find compiled what would else be compiled by each of them.
+
+    Args:
+        recipe: of the run.
+        listener: hears that it begins.
+
+    Raises:
+        EngineError: this machine computes something else.
+    """
+    if recipe.arithmetic == "exact":
+        listener(ev.Preparing(what="checking the arithmetic (compiled at its first use, in half a minute)"))
+        conformance(recipe.program_arithmetic).require("this machine")
