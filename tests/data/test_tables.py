@@ -277,7 +277,7 @@ MORE = [{"more": {}}, {"more": None}, {"most": 1}]
     [
         ([1.0, None, 2.0], "line 2: column 'age': expected a value, got null"),
         ([1.0, 2.0, math.nan], "line 3: column 'age': expected a finite number"),
-        ([[1], [2], [3]], "column 'age': expected texts or numbers, got list"),
+        ([{"a": 1}] * 3, "column 'age': expected texts or numbers, got struct"),
         (["1", "x", "2"], "line 2: column 'age': expected a number, got 'x'"),
     ],
 )

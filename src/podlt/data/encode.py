@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,13 +14,39 @@ import numpy.typing as npt
 
 from podlt.data.cells import Kind, kind_of, name_as
 from podlt.data.moments import moments
-from podlt.data.spec import DataSpec
+from podlt.data.spec import Column, DataSpec
 from podlt.data.split import TRAIN
 from podlt.data.spool import ColumnRoles, Names, Spool, Spooled
 from podlt.errors import DataError
 
 Int64 = npt.NDArray[np.int64]
 Parts = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ListEncoding:
+    """How a column of lists becomes a field.
+
+    Attributes:
+        column: its name.
+        shape: of a line's value.
+        whole: whether it holds whole numbers, which are kept as they are.
+        means: what is subtracted from each place of a value, float64[w]; 0 if it is not standardised.
+        deviations: what each is divided by then; 1 if it is not standardised.
+    """
+
+    column: Column
+    shape: tuple[int, ...]
+    whole: bool
+    means: npt.NDArray[np.float64]
+    deviations: npt.NDArray[np.float64]
+
+    def info(self) -> dict[str, Any]:
+        """As JSON values; the moments only where they are not 0 and 1."""
+        found: dict[str, Any] = {"column": self.column, "shape": list(self.shape), "whole": self.whole}
+        if self.means.any() or (self.deviations != 1).any():
+            found |= {"mean": self.means.tolist(), "std": self.deviations.tolist()}
+        return found
 
 
 @dataclass
@@ -35,6 +63,7 @@ class Encoding:
         kinds: what the cells of each categorical column mean.
         classes: names in the order of their codes, or None where the label is a number.
         label: what the cells of the label mean.
+        lists: how the columns of lists become fields.
     """
 
     roles: ColumnRoles
@@ -45,18 +74,22 @@ class Encoding:
     kinds: list[Kind]
     classes: list[str] | None
     label: Kind
+    lists: list[ListEncoding] = dataclasses.field(default_factory=list)
 
     def info(self) -> dict[str, Any]:
         """The encoding as JSON values."""
         numeric = zip(self.roles.numeric, self.shifts, self.deviations, strict=True)
         categorical = zip(self.roles.categorical, self.values, strict=True)
-        return {
+        info: dict[str, Any] = {
             "kind": "table",
             "classes": self.classes,
             "numeric": [{"column": column, "mean": mean, "std": std} for column, mean, std in numeric],
             "categorical": [{"column": column, "values": values} for column, values in categorical],
             "cardinalities": [len(values) + 1 for values in self.values],
         }
+        if self.lists:
+            info["lists"] = [column.info() for column in self.lists]
+        return info
 
 
 def label_classes(spool: Spool, spec: DataSpec) -> tuple[Kind, list[str] | None]:
@@ -165,7 +198,26 @@ def fit(spool: Spool, parts: Parts, spec: DataSpec, label: Kind, classes: list[s
         kinds,
         classes,
         label,
+        _list_encodings(spool, parts, plain),
     )
+
+
+def _list_encodings(spool: Spool, parts: Parts, plain: bool) -> list[ListEncoding]:
+    """Standardises the places of each column of lists of floats, unless they are to stay plain."""
+    if not spool.lists:
+        return []
+    width = sum(column.width for column in spool.lists)
+    means, deviations = np.zeros(width), np.ones(width)
+    if not plain and not all(column.whole for column in spool.lists):
+        found = moments(lambda: (part.lists for part in training(spool, parts)), width)
+        means, deviations = found.means, found.deviations
+    encodings, first = [], 0
+    for column in spool.lists:
+        here = slice(first, first + column.width)
+        kept = (np.zeros(column.width), np.ones(column.width)) if column.whole else (means[here], deviations[here])
+        encodings.append(ListEncoding(column.column, column.shape or (), column.whole, *kept))
+        first += column.width
+    return encodings
 
 
 def training(spool: Spool, parts: Parts) -> Iterator[Spooled]:
@@ -203,9 +255,27 @@ def encoded(spool: Spool, encoding: Encoding, classes: Int64 | None) -> Iterator
         if tables:
             columns = [table[part.codes[:, place]] for place, table in enumerate(tables)]
             fields["category"] = np.ascontiguousarray(np.stack(columns, axis=1))
+        fields |= _listed(spool, part, encoding.lists)
         fields["label"] = part.labels.astype(np.float32) if classes is None else classes[part.labels]
         yield fields
     spool.check()
+
+
+def _listed(spool: Spool, part: Spooled, encodings: Sequence[ListEncoding]) -> dict[str, npt.NDArray[Any]]:
+    """The fields of the columns of lists: i64 or f32 [n, *shape]."""
+    fields: dict[str, npt.NDArray[Any]] = {}
+    first = 0
+    for column in encodings:
+        width = math.prod(column.shape)
+        values = (part.lists[:, first : first + width] - column.means) / column.deviations
+        with np.errstate(over="ignore"):
+            stored = values.astype(np.int64 if column.whole else np.float32)
+        infinite = ~np.isfinite(stored).all(axis=1)
+        expected = "numbers of a size that float32 can hold once they are standardised"
+        spool.refuse(part.places, infinite, column.column, expected, ["too large"] * len(values))
+        fields[str(column.column)] = stored.reshape(len(values), *column.shape)
+        first += width
+    return fields
 
 
 def _standardised(spool: Spool, part: Spooled, encoding: Encoding) -> npt.NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from podlt.data.arrow_tables import open_table
 from podlt.data.encode import Encoding, Int64, Parts, check_classes, class_table, encoded, fit, label_classes
 from podlt.data.field import Field
 from podlt.data.files import Files
+from podlt.data.lists import ListColumn
 from podlt.data.notes import table_notes
 from podlt.data.part_writers import close_writers, open_writers, write_lines
 from podlt.data.spec import Column, DataSpec
@@ -46,7 +48,8 @@ def build_table(spec: DataSpec, source: Files, test: Files | None, folder: Path,
             encoding = fit(spool, parts, spec, kind, names)
             _write(spec, folder, spool, split, parts, encoding, classes, progress)
             if test is not None:
-                other = _spooled(spec, open_table(spec, test), roles, aside / "test", spec.test_limit, progress)
+                tested, limit = open_table(spec, test), spec.test_limit
+                other = _spooled(spec, tested, roles, aside / "test", limit, progress, spool.lists)
                 _write_test(spec, folder, other, encoding, progress)
             return table_notes(spec, table, spool, encoding, kind)
         finally:
@@ -79,9 +82,18 @@ def choose(spec: DataSpec, table: Table) -> ColumnRoles:
         raise UsageError(
             f"data: {spec.source}: column {twice!r}: expected as one of label, numeric, categorical and drop, got two"
         )
-    if not numeric and not categorical:
+    lists = tuple(column for column in numeric if column in table.lists)
+    numeric = tuple(column for column in numeric if column not in lists)
+    flat = next((column for column in (label, *categorical, *dates) if column in table.lists), None)
+    if flat is not None:
+        raise UsageError(f"data: {spec.source}: column {flat!r}: expected texts or numbers, got lists")
+    for column in lists:
+        fault = ListColumn(column).fault_of_name()
+        if fault is not None:
+            raise UsageError(f"data: {spec.source}: {fault}")
+    if not numeric and not categorical and not lists:
         raise UsageError(f"data: {spec.source}: no input columns: expected at least one besides the label {label!r}")
-    return ColumnRoles(numeric, categorical, label, frozenset(dates))
+    return ColumnRoles(numeric, categorical, label, frozenset(dates), lists)
 
 
 def _column(table: Table, wanted: Column) -> Column:
@@ -96,14 +108,21 @@ def _column(table: Table, wanted: Column) -> Column:
 
 
 def _spooled(
-    spec: DataSpec, table: Table, roles: ColumnRoles, folder: Path, limit: int | None, progress: Progress
+    spec: DataSpec,
+    table: Table,
+    roles: ColumnRoles,
+    folder: Path,
+    limit: int | None,
+    progress: Progress,
+    lists: Sequence[ListColumn] = (),
 ) -> Spool:
-    """The checked lines of a table, on disk."""
+    """The checked lines of a table, on disk; `lists` are those of the training lines, whose shapes hold here too."""
     folder.mkdir(parents=True)
     wanted = [
-        table.columns.index(_column(table, column)) for column in (*roles.numeric, *roles.categorical, roles.label)
+        table.columns.index(_column(table, column))
+        for column in (*roles.numeric, *roles.categorical, *roles.lists, roles.label)
     ]
-    spool = Spool(folder, roles, spec)
+    spool = Spool(folder, roles, spec, lists=[column.for_test() for column in lists])
     for lines in spool.fill(table.chunks(wanted, limit)):
         progress(f"reading {table.source}", lines, limit)
     if not spool.lines:
@@ -172,5 +191,7 @@ def _fields(encoding: Encoding) -> list[Field]:
         fields.append(Field("numeric", "f32", (len(roles.numeric),), "input"))
     if roles.categorical:
         fields.append(Field("category", "i64", (len(roles.categorical),), "input"))
+    for column in encoding.lists:
+        fields.append(Field(str(column.column), "i64" if column.whole else "f32", column.shape, "input"))
     fields.append(Field("label", "i64" if encoding.classes is not None else "f32", (), "label"))
     return fields
