@@ -64,6 +64,7 @@ class Encoding:
         classes: names in the order of their codes, or None where the label is a number.
         label: what the cells of the label mean.
         lists: how the columns of lists become fields.
+        described: what else to keep, as JSON values.
     """
 
     roles: ColumnRoles
@@ -75,6 +76,7 @@ class Encoding:
     classes: list[str] | None
     label: Kind
     lists: list[ListEncoding] = dataclasses.field(default_factory=list)
+    described: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def info(self) -> dict[str, Any]:
         """The encoding as JSON values."""
@@ -89,7 +91,7 @@ class Encoding:
         }
         if self.lists:
             info["lists"] = [column.info() for column in self.lists]
-        return info
+        return info | self.described
 
 
 def label_classes(spool: Spool, spec: DataSpec) -> tuple[Kind, list[str] | None]:
@@ -100,7 +102,7 @@ def label_classes(spool: Spool, spec: DataSpec) -> tuple[Kind, list[str] | None]
     """
     if spec.target == "number":
         return "number", None
-    seen, source = list(spool.labels_seen), spec.source
+    seen, source = _stored_labels(spool), spec.source
     if spec.positive is not None:
         kind = kind_of([*seen, spec.positive])
         positive = name_as(kind, spec.positive)
@@ -118,6 +120,16 @@ def label_classes(spool: Spool, spec: DataSpec) -> tuple[Kind, list[str] | None]
     if len(found) < 2:
         raise DataError(source, None, f"expected at least two classes, got only {found[0]!r}")
     return kind, found
+
+
+def _stored_labels(spool: Spool) -> list[str]:
+    """The labels of the lines that are stored: a line that was dropped has no say in what the classes are."""
+    if not spool.dropped:
+        return list(spool.labels_seen)
+    stored = set[int]()
+    for part in spool.parts():
+        stored.update(np.unique(part.labels).tolist())
+    return [text for text, code in spool.labels_seen.items() if code in stored]
 
 
 def _refuse_fractions(spool: Spool, names: Sequence[str], source: str) -> None:

@@ -22,6 +22,8 @@ from podlt.data.spec import Column, DataSpec
 from podlt.data.split import PART_NAMES, TEST, Split
 from podlt.data.spool import ColumnRoles, Spool
 from podlt.data.tables import Table
+from podlt.data.text_columns import IDS, MASK, TokenizedTable
+from podlt.data.tokenizer import TextEncoder
 from podlt.data.writer import DatasetWriter, storing
 from podlt.errors import DataError, UsageError
 
@@ -34,7 +36,8 @@ def build_table(spec: DataSpec, source: Files, test: Files | None, folder: Path,
         UsageError: the columns are not well chosen.
         StorageError: the disk is full.
     """
-    table = open_table(spec, source)
+    encoder = TextEncoder(spec.tokenizer, Path(spec.tokenizer)) if spec.tokenizer is not None else None
+    table = _opened(spec, source, encoder)
     roles = choose(spec, table)
     aside = folder / "spool"
     with storing(folder):
@@ -46,14 +49,25 @@ def build_table(spec: DataSpec, source: Files, test: Files | None, folder: Path,
                 check_classes(spool, classes, names)
             split, parts = _parts(spec, spool, classes, len(names) if names else 1)
             encoding = fit(spool, parts, spec, kind, names)
+            if encoder is not None:
+                encoding.described = {"max_length": spec.max_length, **encoder.info()}
             _write(spec, folder, spool, split, parts, encoding, classes, progress)
             if test is not None:
-                tested, limit = open_table(spec, test), spec.test_limit
+                tested, limit = _opened(spec, test, encoder), spec.test_limit
                 other = _spooled(spec, tested, roles, aside / "test", limit, progress, spool.lists)
                 _write_test(spec, folder, other, encoding, progress)
-            return table_notes(spec, table, spool, encoding, kind)
+            notes = table_notes(spec, table, spool, encoding, kind)
+            if isinstance(table, TokenizedTable) and table.cut:
+                notes.append(f"{table.cut:,} texts are longer than max_length = {spec.max_length} tokens, and cut")
+            return notes
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def _opened(spec: DataSpec, files: Files, encoder: TextEncoder | None) -> Table:
+    """The table, its texts tokenized if there is a tokenizer."""
+    table = open_table(spec, files)
+    return table if encoder is None else TokenizedTable(table, spec, encoder)
 
 
 def choose(spec: DataSpec, table: Table) -> ColumnRoles:
@@ -70,7 +84,9 @@ def choose(spec: DataSpec, table: Table) -> ColumnRoles:
     drop = tuple(_column(table, column) for column in spec.drop)
     dates = tuple(_column(table, column) for column in spec.dates)
     named = [label, *categorical, *drop]
-    if spec.numeric is not None:
+    if spec.text is not None:
+        numeric = (*(_column(table, column) for column in spec.numeric or ()), *dates, IDS, MASK)
+    elif spec.numeric is not None:
         numeric = (*(_column(table, column) for column in spec.numeric), *dates)
     else:
         numeric = tuple(column for column in table.columns if column not in named and column not in table.index)
