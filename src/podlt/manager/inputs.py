@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import msgspec
 from torch import nn
 
+from podlt.data.describe import precision_warnings
 from podlt.data.prepare import Prepared
 from podlt.manager import events as ev
 from podlt.manager.data_source import find_for_resume
@@ -65,6 +67,9 @@ def load_inputs(
         listener(ev.Preparing(what=what, done=done, total=total or 0))
 
     data, settings = find_for_resume(recipe, settings, directory.path, cache, progress, begun)
+    if not begun and recipe.arithmetic == "exact":
+        for sentence in precision_warnings(data.train, recipe.digits):
+            warnings.warn(sentence, stacklevel=2)
     code = code_folder(settings, directory.path)
     return RunInputs(
         data=data,
