@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from podlt.data.describe import describe, warnings_of
+from podlt.data.describe import describe, precision_warnings, warnings_of
 from podlt.data.prepare import prepare
 from podlt.data.spec import DataSpec
 
@@ -62,3 +62,16 @@ def test_lines_that_occur_again_are_told(ready):
     assert twice == ["100 of 200 lines to train on occur more than once"]
     leaked = warnings_of(ready(test=(X[:10], Y[:10])))
     assert leaked == ["10 of 10 lines of the test part are among those to train on"]
+
+
+def test_inputs_that_two_digits_cannot_see_are_named_and_cured(ready):
+    uneven = X * [30000.0, 0.5, 1.0] + [0, 0, 5]
+    (sentence,) = precision_warnings(ready(x=uneven).train, 2)
+    assert "inputs 1, 2 of 'x'" in sentence and "standardise = true" in sentence
+    assert precision_warnings(ready(x=uneven).train, 3) == []
+    assert precision_warnings(ready(x=uneven, standardise=True).train, 2) == []
+
+
+def test_a_large_constant_hides_small_inputs_too(ready):
+    constant = np.column_stack([np.full(200, 30000.0), X[:, 1]])
+    assert len(precision_warnings(ready(x=constant).train, 2)) == 1

@@ -277,7 +277,7 @@ MORE = [{"more": {}}, {"more": None}, {"most": 1}]
     [
         ([1.0, None, 2.0], "line 2: column 'age': expected a value, got null"),
         ([1.0, 2.0, math.nan], "line 3: column 'age': expected a finite number"),
-        ([[1], [2], [3]], "column 'age': expected texts or numbers, got list"),
+        ([{"a": 1}] * 3, "column 'age': expected texts or numbers, got struct"),
         (["1", "x", "2"], "line 2: column 'age': expected a number, got 'x'"),
     ],
 )
@@ -362,3 +362,10 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch, suffix):
 
     peak(300)  # the first use imports and caches things that stay
     assert peak(6000) < 1.5 * peak(750) + 50_000  # eight times the lines (and of the Parquet footer)
+
+
+@pytest.mark.parametrize(("labels", "classes"), [(["0", "", "1"], ["0", "1"]), (["a", "", "b"], ["a", "b"])])
+def test_the_label_of_a_dropped_line_is_no_class(tmp_path, labels, classes):
+    (tmp_path / "d.csv").write_text("x,y\n" + "".join(f"{place},{label}\n" for place, label in enumerate(labels)))
+    spec = DataSpec(str(tmp_path / "d.csv"), label="y", missing="drop")
+    assert prepare(spec, tmp_path / "cache").train.info["classes"] == classes

@@ -110,7 +110,7 @@ def test_the_forward_pass_as_onnx_gives_the_same_numbers(of_people: Result, fold
             "category": draw.integers(0, 3, size=(lines, 2)),
         }
         with torch.no_grad():
-            expected = of_people.module(*map(torch.from_numpy, fed.values())).numpy()
+            expected = of_people.model(*map(torch.from_numpy, fed.values())).numpy()
         (found,) = session.run(["output"], fed)
         assert np.allclose(found, expected, rtol=1e-5, atol=1e-5)
 

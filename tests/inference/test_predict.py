@@ -185,7 +185,7 @@ def test_a_run_of_an_object_is_predicted_with_the_object(of_arrays: Result, fold
 
 
 def test_csv_and_json_lines_are_what_was_predicted(of_people: Result, folder: Path, tmp_path: Path) -> None:
-    predictor = Predictor(read_description(of_people.run), of_people.module)
+    predictor = Predictor(read_description(of_people.run), of_people.model)
     expected = of_people.predict(folder / "test.csv")["probability_high"]
     for form in (".csv", ".jsonl", ".parquet"):
         batches = predictor.batches(predictor.open(folder / "test.csv"))

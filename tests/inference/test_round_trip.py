@@ -49,7 +49,7 @@ def test_plain_pytorch_loads_it_strictly_to_the_same_outputs(of_arrays: Result) 
     module.load_state_dict(load_file(of_arrays.run / "model.safetensors"), strict=True)
     x = torch.randn(7, 6, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
-        assert torch.equal(module.eval()(x), of_arrays.module.eval()(x))
+        assert torch.equal(module.eval()(x), of_arrays.model.eval()(x))
 
 
 @pytest.mark.slow  # a process that imports PyTorch
@@ -60,13 +60,13 @@ def test_a_process_without_podlt_loads_it_to_the_same_outputs(of_arrays: Result,
     torch.manual_seed(5)
     x = torch.randn(7, 6)
     with torch.no_grad():
-        assert torch.equal(torch.load(tmp_path / "out.pt"), of_arrays.module.eval()(x))
+        assert torch.equal(torch.load(tmp_path / "out.pt"), of_arrays.model.eval()(x))
 
 
 def test_a_wrapped_module_takes_it(of_arrays: Result) -> None:
     found = load_trained(of_arrays.run, nn.DataParallel(tied(7)))
     assert isinstance(found, Tied)
-    assert all(torch.equal(a, b) for a, b in zip(found.parameters(), of_arrays.module.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(found.parameters(), of_arrays.model.parameters(), strict=True))
 
 
 def test_another_module_is_refused_by_name(of_arrays: Result) -> None:

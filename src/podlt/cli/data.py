@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 if TYPE_CHECKING:
     from podlt.data.prepare import Prepared
-    from podlt.recipe import TrainingSpec
+    from podlt.recipe import Recipe, TrainingSpec
 
 data_app = typer.Typer(no_args_is_help=True, help="Fetch and describe the lines that a recipe trains on.")
 
@@ -39,11 +39,14 @@ def describe(source: Source) -> None:
     Example: podlt data describe my.toml
     """
     from podlt.data.describe import describe as describe_prepared
+    from podlt.data.describe import precision_warnings
 
-    prepared, training = _prepare(source)
+    prepared, recipe = _prepare(source)
     typer.echo(describe_prepared(prepared))
-    for sentence in _dealt(prepared, training) if training is not None else []:
-        typer.echo(f"  {sentence}")
+    if recipe is not None:
+        lost = precision_warnings(prepared.train, recipe.digits) if recipe.arithmetic == "exact" else []
+        for sentence in [*(f"warning: {what}" for what in lost), *_dealt(prepared, recipe.training)]:
+            typer.echo(f"  {sentence}")
     typer.echo("  for a recipe's model.args: " + ", ".join(f"@{name}" for name in sorted(prepared.train.info)))
 
 
@@ -68,19 +71,19 @@ def _dealt(prepared: Prepared, training: TrainingSpec) -> list[str]:
     return sentences
 
 
-def _prepare(source: str) -> tuple[Prepared, TrainingSpec | None]:
-    """The prepared lines of a named set, or of a recipe with what it says of the training."""
+def _prepare(source: str) -> tuple[Prepared, Recipe | None]:
+    """The prepared lines of a named set, or of a recipe, with the recipe."""
     from podlt.cli.recipes import find_recipe
     from podlt.data.named import NAMED
     from podlt.data.prepare import prepare
     from podlt.data.spec import DataSpec
     from podlt.recipe import load_recipe
 
-    spec, base, training = DataSpec(source), Path(), None
+    spec, base, recipe = DataSpec(source), Path(), None
     if source not in NAMED:
         path = find_recipe(source)
         recipe = load_recipe(path)
-        spec, base, training = recipe.data, path.resolve().parent, recipe.training
+        spec, base = recipe.data, path.resolve().parent
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("preparing", total=None)
         prepared = prepare(
@@ -89,4 +92,4 @@ def _prepare(source: str) -> tuple[Prepared, TrainingSpec | None]:
             lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
             base,
         )
-    return prepared, training
+    return prepared, recipe

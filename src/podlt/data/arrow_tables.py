@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from podlt.data import tables
 from podlt.data.faults import Faults
 from podlt.data.files import Files
+from podlt.data.lists import is_list
 from podlt.data.spec import Column, DataSpec
 from podlt.data.tables import Csv, Jsonl, Table, TableChunk
 from podlt.errors import DataError
@@ -51,6 +52,7 @@ class _Arrow:
             raise DataError(source, None, f"not a readable {form} file: {error}") from None
         self.columns: list[Column] = [*schema.names]
         self.index = _index_columns(schema)
+        self.lists: frozenset[Column] = frozenset(entry.name for entry in schema if is_list(entry.type))
 
     @property
     def _is_parquet(self) -> bool:
@@ -87,6 +89,8 @@ class _Arrow:
         if pa.types.is_dictionary(values.type):
             values = values.dictionary_decode()
         kind = values.type
+        if is_list(kind):
+            return values
         if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
             return pc.utf8_trim_whitespace(values.cast(pa.string()))
         if pa.types.is_boolean(kind):
@@ -121,9 +125,13 @@ class _Chain:
             if sorted(map(str, part.columns)) != sorted(map(str, first.columns)):
                 names = ", ".join(map(str, first.columns[:50]))
                 raise DataError(part.source, None, f"expected the columns of {first.source} ({names})")
+            if part.lists != first.lists:
+                names = ", ".join(map(str, sorted(map(str, part.lists ^ first.lists))))
+                raise DataError(part.source, None, f"expected lists where {first.source} has lists: column {names}")
         self.source = f"{first.source} to {parts[-1].source}"
         self.columns = first.columns
         self.index = first.index
+        self.lists = first.lists
         self._parts = parts
 
     def chunks(self, wanted: Sequence[int], limit: int | None = None) -> Iterator[TableChunk]:

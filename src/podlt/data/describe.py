@@ -15,6 +15,8 @@ _SAMPLE_LINES = 2**14
 _SAMPLE_BYTES = 2**26
 _LEAVES = 2**20
 _UNEQUAL = 1000.0
+_STEPS = 16
+"""An input that varies by fewer steps of the arithmetic is as good as lost."""
 
 
 def describe(prepared: Prepared) -> str:
@@ -52,6 +54,36 @@ def warnings_of(prepared: Prepared) -> list[str]:
     found = [warning for name, part in there.items() for warning in _class_warnings(name, part)]
     found += [warning for field in prepared.train.fields for warning in _scale_warnings(prepared.train, field)]
     return found + _duplicates(there)
+
+
+def precision_warnings(train: Dataset, digits: int) -> list[str]:
+    """The inputs that exact products cannot see beside larger ones, a sentence for each field with the cure.
+
+    A product cuts what is below 2^(-7 digits) of the largest value of its row (docs/NUMERICS.md); an input that varies
+    by few such steps is lost.
+
+    Args:
+        train: the lines to train on.
+        digits: of the recipe's exact arithmetic.
+    """
+    found = []
+    for field in train.fields:
+        if field.role != "input" or field.dtype != "f32" or not field.shape:
+            continue
+        sample = _sampled(train.lines, field.row_bytes)
+        values = train.read(sample)[field.name].reshape(len(sample), -1).astype(np.float64)
+        step = float(np.median(np.abs(values).max(axis=1))) * 2.0 ** (-7 * digits)
+        ranges = values.max(axis=0) - values.min(axis=0)
+        lost = np.flatnonzero((ranges > 0) & (ranges < _STEPS * step))
+        if len(lost):
+            columns = [column["column"] for column in train.info.get("numeric", [])] if field.name == "numeric" else []
+            names = ", ".join(repr(columns[place]) if columns else str(place) for place in lost[:10].tolist())
+            found.append(
+                f"inputs {names}{', ...' if len(lost) > 10 else ''} of {field.name!r} vary by less than {_STEPS} steps "
+                f"of {step:.3g}, below which products of {digits} digits see nothing beside the largest input: "
+                "standardise = true makes inputs alike, digits = 3 keeps more of them"
+            )
+    return found
 
 
 def _class_warnings(name: str, part: Dataset) -> Iterator[str]:

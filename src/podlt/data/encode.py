@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -12,13 +14,39 @@ import numpy.typing as npt
 
 from podlt.data.cells import Kind, kind_of, name_as
 from podlt.data.moments import moments
-from podlt.data.spec import DataSpec
+from podlt.data.spec import Column, DataSpec
 from podlt.data.split import TRAIN
 from podlt.data.spool import ColumnRoles, Names, Spool, Spooled
 from podlt.errors import DataError
 
 Int64 = npt.NDArray[np.int64]
 Parts = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ListEncoding:
+    """How a column of lists becomes a field.
+
+    Attributes:
+        column: its name.
+        shape: of a line's value.
+        whole: whether it holds whole numbers, which are kept as they are.
+        means: what is subtracted from each place of a value, float64[w]; 0 if it is not standardised.
+        deviations: what each is divided by then; 1 if it is not standardised.
+    """
+
+    column: Column
+    shape: tuple[int, ...]
+    whole: bool
+    means: npt.NDArray[np.float64]
+    deviations: npt.NDArray[np.float64]
+
+    def info(self) -> dict[str, Any]:
+        """As JSON values; the moments only where they are not 0 and 1."""
+        found: dict[str, Any] = {"column": self.column, "shape": list(self.shape), "whole": self.whole}
+        if self.means.any() or (self.deviations != 1).any():
+            found |= {"mean": self.means.tolist(), "std": self.deviations.tolist()}
+        return found
 
 
 @dataclass
@@ -36,6 +64,8 @@ class Encoding:
         classes: names in the order of their codes, or None where the label is a number.
         label: what the cells of the label mean.
         missing: what becomes of a missing value, as `DataSpec.missing` has it.
+        lists: how the columns of lists become fields.
+        described: what else to keep, as JSON values.
     """
 
     roles: ColumnRoles
@@ -47,12 +77,14 @@ class Encoding:
     classes: list[str] | None
     label: Kind
     missing: str
+    lists: list[ListEncoding] = dataclasses.field(default_factory=list)
+    described: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def info(self) -> dict[str, Any]:
         """The encoding as JSON values."""
         numeric = zip(self.roles.numeric, self.shifts, self.deviations, strict=True)
         categorical = zip(self.roles.categorical, self.values, strict=True)
-        return {
+        info: dict[str, Any] = {
             "kind": "table",
             "classes": self.classes,
             "numeric": [{"column": column, "mean": mean, "std": std} for column, mean, std in numeric],
@@ -66,6 +98,9 @@ class Encoding:
             },
             "cardinalities": [len(values) + 1 for values in self.values],
         }
+        if self.lists:
+            info["lists"] = [column.info() for column in self.lists]
+        return info | self.described
 
 
 def label_classes(spool: Spool, spec: DataSpec) -> tuple[Kind, list[str] | None]:
@@ -76,7 +111,7 @@ def label_classes(spool: Spool, spec: DataSpec) -> tuple[Kind, list[str] | None]
     """
     if spec.target == "number":
         return "number", None
-    seen, source = list(spool.labels_seen), spec.source
+    seen, source = _stored_labels(spool), spec.source
     if spec.positive is not None:
         kind = kind_of([*seen, spec.positive])
         positive = name_as(kind, spec.positive)
@@ -94,6 +129,16 @@ def label_classes(spool: Spool, spec: DataSpec) -> tuple[Kind, list[str] | None]
     if len(found) < 2:
         raise DataError(source, None, f"expected at least two classes, got only {found[0]!r}")
     return kind, found
+
+
+def _stored_labels(spool: Spool) -> list[str]:
+    """The labels of the lines that are stored: a line that was dropped has no say in what the classes are."""
+    if not spool.dropped:
+        return list(spool.labels_seen)
+    stored = set[int]()
+    for part in spool.parts():
+        stored.update(np.unique(part.labels).tolist())
+    return [text for text, code in spool.labels_seen.items() if code in stored]
 
 
 def _refuse_fractions(spool: Spool, names: Sequence[str], source: str) -> None:
@@ -175,7 +220,26 @@ def fit(spool: Spool, parts: Parts, spec: DataSpec, label: Kind, classes: list[s
         classes,
         label,
         spec.missing,
+        _list_encodings(spool, parts, plain),
     )
+
+
+def _list_encodings(spool: Spool, parts: Parts, plain: bool) -> list[ListEncoding]:
+    """Standardises the places of each column of lists of floats, unless they are to stay plain."""
+    if not spool.lists:
+        return []
+    width = sum(column.width for column in spool.lists)
+    means, deviations = np.zeros(width), np.ones(width)
+    if not plain and not all(column.whole for column in spool.lists):
+        found = moments(lambda: (part.lists for part in training(spool, parts)), width)
+        means, deviations = found.means, found.deviations
+    encodings, first = [], 0
+    for column in spool.lists:
+        here = slice(first, first + column.width)
+        kept = (np.zeros(column.width), np.ones(column.width)) if column.whole else (means[here], deviations[here])
+        encodings.append(ListEncoding(column.column, column.shape or (), column.whole, *kept))
+        first += column.width
+    return encodings
 
 
 def training(spool: Spool, parts: Parts) -> Iterator[Spooled]:
@@ -213,9 +277,27 @@ def encoded(spool: Spool, encoding: Encoding, classes: Int64 | None) -> Iterator
         if tables:
             columns = [table[part.codes[:, place]] for place, table in enumerate(tables)]
             fields["category"] = np.ascontiguousarray(np.stack(columns, axis=1))
+        fields |= _listed(spool, part, encoding.lists)
         fields["label"] = part.labels.astype(np.float32) if classes is None else classes[part.labels]
         yield fields
     spool.check()
+
+
+def _listed(spool: Spool, part: Spooled, encodings: Sequence[ListEncoding]) -> dict[str, npt.NDArray[Any]]:
+    """The fields of the columns of lists: i64 or f32 [n, *shape]."""
+    fields: dict[str, npt.NDArray[Any]] = {}
+    first = 0
+    for column in encodings:
+        width = math.prod(column.shape)
+        values = (part.lists[:, first : first + width] - column.means) / column.deviations
+        with np.errstate(over="ignore"):
+            stored = values.astype(np.int64 if column.whole else np.float32)
+        infinite = ~np.isfinite(stored).all(axis=1)
+        expected = "numbers of a size that float32 can hold once they are standardised"
+        spool.refuse(part.places, infinite, column.column, expected, ["too large"] * len(values))
+        fields[str(column.column)] = stored.reshape(len(values), *column.shape)
+        first += width
+    return fields
 
 
 def _standardised(spool: Spool, part: Spooled, encoding: Encoding) -> npt.NDArray[np.float32]:

@@ -8,6 +8,7 @@ an object is follows from what it can do: none of these packages is imported her
 from __future__ import annotations
 
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -19,12 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from podlt.data.fetch import file_sha256
+from podlt.data.hugging_face import class_columns, is_hugging_face, is_plain, roles_of, write_parquet
 from podlt.data.prepare import default_cache
 from podlt.data.spec import DataSpec
 from podlt.data.writer import storing
 from podlt.errors import DataError, UsageError
 
 _CHUNK_BYTES = 2**22
+_PART_KEYS = frozenset({"train", "test", "validation", "val"})
 Array = npt.NDArray[Any]
 
 
@@ -32,8 +35,10 @@ def as_source(data: Any, folder: Path | None = None, **options: Any) -> DataSpec
     """Writes an object to a file below a folder, and says how to read it.
 
     Args:
-        data: a frame (`to_parquet` or `write_parquet`), a mapping from names to arrays, a tuple of inputs and a label,
-            or a map-style data set (`len` and `[i]`) whose items are such mappings or tuples.
+        data: a frame (`to_parquet`, `write_parquet` or `sink_parquet`), a mapping from names to arrays, a tuple of
+            inputs and a label, a map-style data set (`len` and `[i]`) whose items are such mappings or tuples, or a
+            mapping of these with the keys `train` and `test` or `validation` (one of both), as a `DatasetDict` is.
+            Of a `DataLoader` only its data set is taken.
         folder: where the file is kept, default `objects` in the cache of prepared data.
         options: fields of the `DataSpec`, such as `label` or `test_fraction`. Arrays without names are called `x` (or
             `x0`, `x1`, ...) and `y`, and those are the inputs and the label unless the options say otherwise.
@@ -44,10 +49,17 @@ def as_source(data: Any, folder: Path | None = None, **options: Any) -> DataSpec
         StorageError: the disk is full.
     """
     folder = folder if folder is not None else default_cache() / "objects"
+    data = _loaded(data)
+    if _is_split(data):
+        train, tested = _parts(data)
+        source = as_source(train, folder, **options)
+        if tested is None:
+            return source
+        return msgspec.structs.replace(source, test=as_source(tested, folder, **options).source)
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as aside:
-            path, roles = _written(data, Path(aside))
+            path, roles = _written(data, Path(aside), options)
             target = folder / f"{file_sha256(path)[:40]}{path.suffix}"
             if not target.exists():
                 path.replace(target)
@@ -57,11 +69,39 @@ def as_source(data: Any, folder: Path | None = None, **options: Any) -> DataSpec
         raise UsageError(f"data: {error}") from None
 
 
-def _written(data: Any, folder: Path) -> tuple[Path, dict[str, Any]]:
+def _loaded(data: Any) -> Any:
+    """The data set of a `DataLoader`, with a word on what is not taken; anything else as it is."""
+    if not (hasattr(data, "dataset") and hasattr(data, "batch_sampler")):
+        return data
+    warnings.warn(
+        "of the DataLoader only its dataset is used: batch size, shuffling, sampler and collate_fn are ignored, as "
+        "training.block_lines and the run's own draw of lines take their place",
+        stacklevel=3,
+    )
+    return data.dataset
+
+
+def _is_split(data: Any) -> bool:
+    """Whether a mapping holds parts, and not arrays."""
+    return isinstance(data, Mapping) and "train" in data and data.keys() <= _PART_KEYS
+
+
+def _parts(data: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What to train on, and what to test on, None for nothing."""
+    others = [name for name in ("test", "validation", "val") if name in data]
+    if len(others) > 1:
+        warnings.warn(f"the part {others[0]!r} is used to test on; {', '.join(others[1:])} is left out", stacklevel=3)
+    return data["train"], data[others[0]] if others else None
+
+
+def _written(data: Any, folder: Path, options: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
     """The file that holds an object, and which of its arrays play which part."""
-    parquet = next((name for name in ("write_parquet", "to_parquet") if hasattr(data, name)), None)
-    if parquet is not None and _plain(data):
-        path = folder / "table.parquet"
+    path = folder / "table.parquet"
+    if is_hugging_face(data) and is_plain(data):
+        write_parquet(data, path)
+        return path, roles_of(data, dict(options))
+    parquet = next((name for name in ("write_parquet", "sink_parquet", "to_parquet") if hasattr(data, name)), None)
+    if parquet is not None and not is_hugging_face(data):
         getattr(data, parquet)(path)
         return path, {}
     if isinstance(data, Mapping) and not hasattr(data, "column_names"):
@@ -77,12 +117,6 @@ def _written(data: Any, folder: Path) -> tuple[Path, dict[str, Any]]:
     )
 
 
-def _plain(data: Any) -> bool:
-    """Whether a table has no columns of lists or other features: only Hugging Face's say so."""
-    features = getattr(data, "features", None)
-    return features is None or all(hasattr(f, "dtype") and not hasattr(f, "feature") for f in features.values())
-
-
 def _names(count: int) -> list[str]:
     """The names of the arrays of a tuple: inputs, then the label."""
     inputs = ["x"] if count <= 2 else [f"x{place}" for place in range(count - 1)]
@@ -96,9 +130,18 @@ def _roles(names: Sequence[str]) -> dict[str, Any]:
 
 def _array(values: Any) -> Array:
     """An array or a tensor of any library as an array."""
+    if hasattr(values, "getbands"):
+        return _pixels(values)
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
     return np.asarray(values, order="C")
+
+
+def _pixels(image: Any) -> Array:
+    """A Pillow image, uint8[channels, height, width]: one channel if it is grey, else three."""
+    grey = image.mode in ("1", "L")
+    pixels = np.asarray(image.convert("L" if grey else "RGB"))
+    return np.ascontiguousarray(pixels[None] if grey else pixels.transpose(2, 0, 1))
 
 
 def _items(folder: Path, data: Any) -> tuple[Path, dict[str, Any]]:
@@ -106,7 +149,8 @@ def _items(folder: Path, data: Any) -> tuple[Path, dict[str, Any]]:
     count = len(data)
     if not count:
         raise DataError(type(data).__name__, None, "expected at least one item, got none")
-    first = _fields(data[0])
+    item = data[0]
+    first = _fields(item)
     forms = {name: (values.dtype, values.shape) for name, values in first.items()}
     with ExitStack() as stack:
         files = {name: stack.enter_context((folder / f"{place}.raw").open("wb")) for place, name in enumerate(first)}
@@ -123,7 +167,13 @@ def _items(folder: Path, data: Any) -> tuple[Path, dict[str, Any]]:
     for place, (name, (dtype, shape)) in enumerate(forms.items()):
         raw = np.memmap(folder / f"{place}.raw", dtype, "r", shape=(count, *shape))
         arrays[name] = np.asarray(raw)
-    return _npz(folder, arrays), _roles([*first])
+    roles = _roles([*first])
+    given = item.values() if isinstance(item, Mapping) else item if isinstance(item, tuple | list) else (item,)
+    if [hasattr(value, "getbands") for value in given].count(True) == len(roles["inputs"]):
+        roles["scale"] = 1 / 255
+    if is_hugging_face(data) and roles["label"] in class_columns(data):
+        roles["classes"] = class_columns(data)[roles["label"]]
+    return _npz(folder, arrays), roles
 
 
 def _fields(item: Any) -> dict[str, Array]:

@@ -28,12 +28,15 @@ from podlt.data.named import NAMED
 from podlt.data.spec import DataSpec
 from podlt.data.table_build import build_table
 from podlt.data.text import build_text
+from podlt.data.tokenizer import find_tokenizer
+from podlt.data.tokens import build_tokens
 from podlt.data.writer import storing
 from podlt.errors import DataError, InvalidProofError, StorageError, UsageError
 
 _PARTS = frozenset({"test", "test_fraction", "validation_fraction", "seed", "limit", "test_limit"})
 _LABEL = frozenset({"label", "target", "classes", "split", "standardise"})
 _TABLE = _PARTS | _LABEL | {"positive", "numeric", "categorical", "dates", "drop", "missing"}
+_TOKENS = _PARTS | {"tokenizer", "text", "window", "separator", "shift"}
 _IMAGES = _PARTS | {"test", "classes", "split", "scale", "size", "channels"}
 _CSV = _TABLE | {"delimiter", "header"}
 
@@ -136,22 +139,41 @@ def _file_job(spec: DataSpec, base: Path, progress: Progress) -> _Job:
     suffix = source[0][1].suffix.lower()
     if suffix not in BUILDERS:
         raise UsageError(_unknown(spec.source, suffix))
-    builder, options = BUILDERS[suffix]
+    spec, builder, options, digests = _chosen(spec, suffix, base)
     _refuse_others(spec, options, f"a {suffix} file")
     _refuse_pairs(spec)
     if spec.test is not None and Path(spec.test).suffix.lower() in BUILDERS.keys() - {suffix}:
         raise UsageError(f"data: expected a {suffix} file as test, as the source is one, got {spec.test}")
     test = files_of(spec.test, base) if spec.test is not None else None
     for files in (source, test or []):
-        if len(files) > 1 and builder is not build_table:
+        if len(files) > 1 and builder not in (build_table, build_tokens):
             raise UsageError(f"data: {spec.source}: expected one {suffix} file, got {len(files)}")
         if any(path.suffix.lower() != suffix for _, path in files):
             raise UsageError(f"data: expected {suffix} files as test, as the source is one, got {spec.test}")
     progress("reading " + spec.source, 0, None)
     contents = [_digest_of(name, path) for name, path in source]
     tested = [_digest_of(name, path) for name, path in test or ()]
-    identity = " ".join([suffix, *contents, "test", *tested])
+    identity = " ".join([suffix, *contents, "test", *tested, *digests])
     return _Job(_key(spec, identity), lambda folder: builder(spec, source, test, folder, progress))
+
+
+def _chosen(spec: DataSpec, suffix: str, base: Path) -> tuple[DataSpec, FileBuilder, frozenset[str], list[str]]:
+    """What prepares a kind of file, what it has options for, and the digest of the tokenizer if there is one.
+
+    Returns:
+        The spec as well, with the tokenizer's place.
+    """
+    builder, options = BUILDERS[suffix]
+    if spec.tokenizer is None:
+        return spec, builder, options, []
+    if builder not in (build_table, build_text):
+        raise UsageError(f"data: unsupported options for a {suffix} file: tokenizer")
+    found = find_tokenizer(spec, base)
+    spec = msgspec.structs.replace(spec, tokenizer=str(found))
+    digests = ["tokenizer", _digest_of(str(spec.tokenizer), found)]
+    if spec.max_length is not None or spec.label is not None:
+        return spec, builder, options | {"tokenizer", "text", "max_length"}, digests
+    return spec, build_tokens, _TOKENS | (options & {"delimiter", "header", "text"}), digests
 
 
 def _image_job(spec: DataSpec, base: Path, progress: Progress) -> _Job:
@@ -170,7 +192,9 @@ def _unknown(source: str, suffix: str) -> str:
 
 def _key(spec: DataSpec, identity: str) -> str:
     """The cache's key: what the lines depend on. Where a file lies and what it is called is no part of it."""
-    plain = msgspec.structs.replace(spec, source="-", test="-" if spec.test else None)
+    plain = msgspec.structs.replace(
+        spec, source="-", test="-" if spec.test else None, tokenizer="-" if spec.tokenizer else None
+    )
     return digest("prepared/4", to_json(msgspec.to_builtins(plain)), identity.encode()).hex()[:40]
 
 

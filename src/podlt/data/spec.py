@@ -13,7 +13,21 @@ Column = str | Annotated[int, Meta(ge=0)]
 MAX_CLASSES = 2**18
 """The most classes, and the most different values of one categorical column."""
 
-_YOUNGER = ("validation_fraction", "split", "seed", "dates", "missing", "size", "channels")
+_YOUNGER = (
+    "validation_fraction",
+    "split",
+    "seed",
+    "dates",
+    "missing",
+    "size",
+    "channels",
+    "tokenizer",
+    "text",
+    "window",
+    "max_length",
+    "separator",
+    "shift",
+)
 
 Positive = Annotated[int, Meta(ge=1)]
 Extent = Annotated[int, Meta(ge=1, le=2**14)]
@@ -54,6 +68,14 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         size: folder of images: the height and width to which each is resized; not given: all must have the same.
         channels: folder of images: 1 for grey, 3 for colours, 4 with transparency; not given: 3.
         context: txt: characters that the model sees; a line is a window of context + 1 characters.
+        tokenizer: txt and tables: a tokenizer.json of the package `tokenizers`, or a folder with one. Texts become
+            windows of tokens; with `max_length`, a text with its label is one line.
+        text: tables: the column of texts that are tokenized.
+        window: tokens that the model sees, 128 unless given; documents are packed one after another.
+        max_length: of a text that is classified, in tokens: longer ones are cut, shorter ones padded.
+        separator: the token after each document; "" for none; unless given, the tokenizer's end of text.
+        shift: whether the labels of a window are the next tokens, as a loss on logits needs them; if false they are
+            the tokens themselves, as Hugging Face's models want them, which shift them.
     """
 
     source: Annotated[str, Meta(min_length=1)]
@@ -81,6 +103,12 @@ class DataSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context: Annotated[int, Meta(ge=1, le=2**16)] | None = None
     size: tuple[Extent, Extent] | None = None
     channels: Literal[1, 3, 4] | None = None
+    tokenizer: Annotated[str, Meta(min_length=1)] | None = None
+    text: Column | None = None
+    window: Annotated[int, Meta(ge=1, le=2**20)] | None = None
+    max_length: Annotated[int, Meta(ge=1, le=2**20)] | None = None
+    separator: str | None = None
+    shift: bool | None = None
 
     def to_document(self) -> dict[str, Any]:
         """As a recipe's canonical document holds it, so that the digest of a recipe never changes.

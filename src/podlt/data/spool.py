@@ -19,11 +19,13 @@ import pyarrow.compute as pc
 
 from podlt.data.cells import Mask, Numbers, days_of, is_date, missing_of, numbers_of
 from podlt.data.faults import Faults
+from podlt.data.lists import ListColumn
 from podlt.data.spec import MAX_CLASSES, Column, DataSpec
 from podlt.data.tables import TableChunk
 from podlt.errors import DataError
 
 STEP = 2**15
+_LIST_BYTES = 2**24
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _FILE = 2**40  # a line's place is its file's number times this, plus its number in the file
 
@@ -31,12 +33,13 @@ Names = dict[str, int]
 
 
 class ColumnRoles(NamedTuple):
-    """Which of a table's columns play which part; dates are among the numeric ones."""
+    """Which of a table's columns play which part; dates are among the numeric ones, columns of lists are not."""
 
     numeric: tuple[Column, ...]
     categorical: tuple[Column, ...]
     label: Column
     dates: frozenset[Column] = frozenset()
+    lists: tuple[Column, ...] = ()
 
 
 class Spooled(NamedTuple):
@@ -47,12 +50,14 @@ class Spooled(NamedTuple):
         codes: int32[n, m], in the order in which values were first seen.
         labels: float64[n], or int64[n] in the order of first sight.
         places: int64[n], in which file and line each stands.
+        lists: float64[n, w], the values of the columns of lists one after another.
     """
 
     numeric: npt.NDArray[np.float64]
     codes: npt.NDArray[np.int32]
     labels: npt.NDArray[Any]
     places: npt.NDArray[np.int64]
+    lists: npt.NDArray[np.float64]
 
 
 @dataclass
@@ -71,6 +76,7 @@ class Spool:
         seen: each categorical column's values, in the order of first sight.
         labels_seen: the label's, where it is no number.
         label_changes: how many lines have another label than the one before.
+        lists: the columns of lists, with the shape that the first line gave them.
     """
 
     folder: Path
@@ -82,10 +88,12 @@ class Spool:
     seen: list[Names] = field(default_factory=list)
     labels_seen: Names = field(default_factory=dict)
     label_changes: int = 0
+    lists: list[ListColumn] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.missing = np.zeros(len(self.roles.numeric), np.int64)
         self.seen = [{} for _ in self.roles.categorical]
+        self.lists = self.lists or [ListColumn(column) for column in self.roles.lists]
         self._files: list[Faults] = []
         self._boolean: dict[Column, bool] = {}
         self._last_label: Any = None
@@ -98,7 +106,7 @@ class Spool:
         Raises:
             DataError: lines are malformed; names all of them, as far as one file goes.
         """
-        names = ("numeric", "codes", "labels", "places")
+        names = Spooled._fields
         files = {name: (self.folder / name).open("wb") for name in names}
         try:
             for chunk in chunks:
@@ -124,18 +132,20 @@ class Spool:
             faults.check()
 
     def parts(self, start: int = 0, stop: int | None = None) -> Iterator[Spooled]:
-        """The lines [start, stop), `STEP` at a time."""
+        """The lines [start, stop), `STEP` at a time, or fewer where they have long lists."""
         stop = self.lines if stop is None else stop
         columns = (
             self._map("numeric", np.float64, len(self.roles.numeric)),
             self._map("codes", np.int32, len(self.roles.categorical)),
             self._map("labels", np.float64 if self.spec.target == "number" else np.int64, 1)[:, 0],
             self._map("places", np.int64, 1)[:, 0],
+            self._map("lists", np.float64, sum(column.width for column in self.lists)),
         )
-        for first in range(start, stop, STEP):
-            lines = slice(first, min(first + STEP, stop))
-            numeric, codes, labels, places = (values[lines] for values in columns)
-            yield Spooled(numeric, codes, labels, places)
+        step = STEP if not self.lists else max(1, min(STEP, _LIST_BYTES // (8 * columns[-1].shape[1] or 1)))
+        for first in range(start, stop, step):
+            lines = slice(first, min(first + step, stop))
+            numeric, codes, labels, places, lists = (values[lines] for values in columns)
+            yield Spooled(numeric, codes, labels, places, lists)
 
     def refuse(self, places: npt.NDArray[np.int64], wrong: Mask, column: Column, expected: str, got: list[Any]) -> None:
         """Takes a fault that shows only now, for each line that is marked; `check` raises them.
@@ -184,6 +194,8 @@ class Spool:
             if self.spec.missing == "error":
                 self._refuse_missing(column, chunk, values, missing, '"drop" or "category"')
             codes[:, place] = self._codes(column, values, chunk, self.seen[place])
+        lists, unlisted = self._taken_lists(chunk)
+        lacking |= unlisted
         labels, unlabelled = self._labels(chunk)
         places = np.array(chunk.numbers, np.int64) + _FILE * (len(self._files) - 1)
         whole = ~(lacking | unlabelled) if self.spec.missing == "drop" else np.ones(lines, np.bool_)
@@ -193,7 +205,7 @@ class Spool:
         if len(labels):
             self.label_changes += int((labels[1:] != labels[:-1]).sum()) + (labels[0] != self._last_label)
             self._last_label = labels[-1]
-        return Spooled(numeric[whole], codes[whole], labels, places[whole])
+        return Spooled(numeric[whole], codes[whole], labels, places[whole], lists[whole])
 
     def _numbers(self, column: Column, values: pa.Array, chunk: TableChunk) -> Numbers:
         if column in self.roles.dates:
@@ -214,6 +226,22 @@ class Spool:
             other = present & (found.boolean != boolean)
             self._refuse(column, chunk, values, other, "true or false" if boolean else "a number")
         return found
+
+    def _taken_lists(self, chunk: TableChunk) -> tuple[npt.NDArray[np.float64], Mask]:
+        """The values of the columns of lists, and the lines that lack one."""
+        first = len(self.roles.numeric) + len(self.roles.categorical)
+        found, missing = [np.zeros((len(chunk.numbers), 0))], np.zeros(len(chunk.numbers), np.bool_)
+        for place, column in enumerate(self.lists, first):
+            if not len(chunk.numbers):
+                break
+            values, absent = column.take(chunk.columns[place], chunk.numbers, chunk.faults)
+            if self.spec.missing != "drop":
+                cure = 'missing = "drop" leaves such lines out'
+                message = f"column {column.column!r}: expected a list, got null; {cure}"
+                chunk.faults.add_rows(chunk.numbers, absent, lambda row, message=message: message)  # type: ignore[misc]
+            found.append(values)
+            missing |= absent
+        return np.concatenate(found, axis=1), missing
 
     def _labels(self, chunk: TableChunk) -> tuple[npt.NDArray[Any], Mask]:
         """The labels of a chunk's lines, and where they are missing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from podlt.data.arrow_tables import open_table
 from podlt.data.encode import Encoding, Int64, Parts, check_classes, class_table, encoded, fit, label_classes
 from podlt.data.field import Field
 from podlt.data.files import Files
+from podlt.data.lists import ListColumn
 from podlt.data.notes import table_notes
 from podlt.data.part_writers import close_writers, open_writers, write_lines
 from podlt.data.spec import Column, DataSpec
 from podlt.data.split import PART_NAMES, TEST, Split
 from podlt.data.spool import ColumnRoles, Spool
 from podlt.data.tables import Table
+from podlt.data.text_columns import IDS, MASK, TokenizedTable
+from podlt.data.tokenizer import TextEncoder
 from podlt.data.writer import DatasetWriter, storing
 from podlt.errors import DataError, UsageError
 
@@ -32,7 +36,8 @@ def build_table(spec: DataSpec, source: Files, test: Files | None, folder: Path,
         UsageError: the columns are not well chosen.
         StorageError: the disk is full.
     """
-    table = open_table(spec, source)
+    encoder = TextEncoder(spec.tokenizer, Path(spec.tokenizer)) if spec.tokenizer is not None else None
+    table = _opened(spec, source, encoder)
     roles = choose(spec, table)
     aside = folder / "spool"
     with storing(folder):
@@ -44,13 +49,25 @@ def build_table(spec: DataSpec, source: Files, test: Files | None, folder: Path,
                 check_classes(spool, classes, names)
             split, parts = _parts(spec, spool, classes, len(names) if names else 1)
             encoding = fit(spool, parts, spec, kind, names)
+            if encoder is not None:
+                encoding.described = {"max_length": spec.max_length, **encoder.info()}
             _write(spec, folder, spool, split, parts, encoding, classes, progress)
             if test is not None:
-                other = _spooled(spec, open_table(spec, test), roles, aside / "test", spec.test_limit, progress)
+                tested, limit = _opened(spec, test, encoder), spec.test_limit
+                other = _spooled(spec, tested, roles, aside / "test", limit, progress, spool.lists)
                 _write_test(spec, folder, other, encoding, progress)
-            return table_notes(spec, table, spool, encoding, kind)
+            notes = table_notes(spec, table, spool, encoding, kind)
+            if isinstance(table, TokenizedTable) and table.cut:
+                notes.append(f"{table.cut:,} texts are longer than max_length = {spec.max_length} tokens, and cut")
+            return notes
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def _opened(spec: DataSpec, files: Files, encoder: TextEncoder | None) -> Table:
+    """The table, its texts tokenized if there is a tokenizer."""
+    table = open_table(spec, files)
+    return table if encoder is None else TokenizedTable(table, spec, encoder)
 
 
 def choose(spec: DataSpec, table: Table) -> ColumnRoles:
@@ -67,7 +84,9 @@ def choose(spec: DataSpec, table: Table) -> ColumnRoles:
     drop = tuple(_column(table, column) for column in spec.drop)
     dates = tuple(_column(table, column) for column in spec.dates)
     named = [label, *categorical, *drop]
-    if spec.numeric is not None:
+    if spec.text is not None:
+        numeric = (*(_column(table, column) for column in spec.numeric or ()), *dates, IDS, MASK)
+    elif spec.numeric is not None:
         numeric = (*(_column(table, column) for column in spec.numeric), *dates)
     else:
         numeric = tuple(column for column in table.columns if column not in named and column not in table.index)
@@ -79,9 +98,18 @@ def choose(spec: DataSpec, table: Table) -> ColumnRoles:
         raise UsageError(
             f"data: {spec.source}: column {twice!r}: expected as one of label, numeric, categorical and drop, got two"
         )
-    if not numeric and not categorical:
+    lists = tuple(column for column in numeric if column in table.lists)
+    numeric = tuple(column for column in numeric if column not in lists)
+    flat = next((column for column in (label, *categorical, *dates) if column in table.lists), None)
+    if flat is not None:
+        raise UsageError(f"data: {spec.source}: column {flat!r}: expected texts or numbers, got lists")
+    for column in lists:
+        fault = ListColumn(column).fault_of_name()
+        if fault is not None:
+            raise UsageError(f"data: {spec.source}: {fault}")
+    if not numeric and not categorical and not lists:
         raise UsageError(f"data: {spec.source}: no input columns: expected at least one besides the label {label!r}")
-    return ColumnRoles(numeric, categorical, label, frozenset(dates))
+    return ColumnRoles(numeric, categorical, label, frozenset(dates), lists)
 
 
 def _column(table: Table, wanted: Column) -> Column:
@@ -96,14 +124,21 @@ def _column(table: Table, wanted: Column) -> Column:
 
 
 def _spooled(
-    spec: DataSpec, table: Table, roles: ColumnRoles, folder: Path, limit: int | None, progress: Progress
+    spec: DataSpec,
+    table: Table,
+    roles: ColumnRoles,
+    folder: Path,
+    limit: int | None,
+    progress: Progress,
+    lists: Sequence[ListColumn] = (),
 ) -> Spool:
-    """The checked lines of a table, on disk."""
+    """The checked lines of a table, on disk; `lists` are those of the training lines, whose shapes hold here too."""
     folder.mkdir(parents=True)
     wanted = [
-        table.columns.index(_column(table, column)) for column in (*roles.numeric, *roles.categorical, roles.label)
+        table.columns.index(_column(table, column))
+        for column in (*roles.numeric, *roles.categorical, *roles.lists, roles.label)
     ]
-    spool = Spool(folder, roles, spec)
+    spool = Spool(folder, roles, spec, lists=[column.for_test() for column in lists])
     for lines in spool.fill(table.chunks(wanted, limit)):
         progress(f"reading {table.source}", lines, limit)
     if not spool.lines:
@@ -172,5 +207,7 @@ def _fields(encoding: Encoding) -> list[Field]:
         fields.append(Field("numeric", "f32", (len(roles.numeric),), "input"))
     if roles.categorical:
         fields.append(Field("category", "i64", (len(roles.categorical),), "input"))
+    for column in encoding.lists:
+        fields.append(Field(str(column.column), "i64" if column.whole else "f32", column.shape, "input"))
     fields.append(Field("label", "i64" if encoding.classes is not None else "f32", (), "label"))
     return fields

@@ -23,6 +23,9 @@ from podlt.data.spec import Column
 from podlt.errors import DataError
 
 CHUNK_LINES = 8192
+LIST_LINES = 512
+"""Lines of a chunk where values are lists, which may be long."""
+
 MAX_LINE_BYTES = 2**24
 """The longest line of a text file that is read, in bytes."""
 
@@ -38,11 +41,12 @@ class TableChunk:
         faults: what is wrong with the file that they come from.
         numbers: each line's number as an editor shows it (Parquet: the row, from 1).
         columns: the values of each wanted column, in the order wanted, as strings or numbers; missing ones may be null.
+            Those of a column of lists are what `lists.ListColumn.take` takes.
     """
 
     faults: Faults
     numbers: Sequence[int]
-    columns: list[pa.Array]
+    columns: list[Any]
 
 
 class Table(Protocol):
@@ -52,11 +56,13 @@ class Table(Protocol):
         source: its name, as the user gave it.
         columns: the names of its columns, or their numbers.
         index: those of them that are an index of pandas: no input, unless the recipe names them.
+        lists: those of them whose values are lists.
     """
 
     source: str
     columns: list[Column]
     index: frozenset[Column]
+    lists: frozenset[Column]
 
     def chunks(self, wanted: Sequence[int], limit: int | None = None) -> Iterator[TableChunk]:
         """The first `limit` lines in order, or all, with the columns at these positions."""
@@ -110,6 +116,7 @@ class Csv:
             raise DataError(source, first[0], f"expected a name for each column, got {twice!r} twice")
         self.columns: list[Column] = [*names] if header else [*range(len(names))]
         self.index: frozenset[Column] = frozenset(n for n in names if header and _INDEX_NAME.fullmatch(n))
+        self.lists: frozenset[Column] = frozenset()
 
     def chunks(self, wanted: Sequence[int], limit: int | None = None) -> Iterator[TableChunk]:
         """See `Table`."""
@@ -170,21 +177,23 @@ class Jsonl:
             raise DataError(source, None, "expected at least one line, got none")
         self.columns: list[Column] = [*first[1]]
         self.index: frozenset[Column] = frozenset()
+        self.lists: frozenset[Column] = frozenset(name for name, value in first[1].items() if isinstance(value, list))
 
     def chunks(self, wanted: Sequence[int], limit: int | None = None) -> Iterator[TableChunk]:
         """See `Table`."""
         names = [str(self.columns[place]) for place in wanted]
         faults = Faults(self.source)
-        for numbers, documents in batches(self._objects(faults), limit):
+        for numbers, documents in batches(self._objects(faults), limit, LIST_LINES if self.lists else CHUNK_LINES):
             rows = []
             for number, document in zip(numbers, documents, strict=True):
                 before = faults.count
-                row = [self._text(faults, number, document, name) for name in names]
+                row = [self._value(faults, number, document, name) for name in names]
                 if faults.count == before:
                     rows.append((number, row))
             columns = list(zip(*(row for _, row in rows), strict=True)) or [()] * len(names)
-            texts = [pa.array(column, pa.string()) for column in columns]
-            yield TableChunk(faults, [number for number, _ in rows], texts)
+            pairs = zip(names, columns, strict=True)
+            values = [column if name in self.lists else pa.array(column, pa.string()) for name, column in pairs]
+            yield TableChunk(faults, [number for number, _ in rows], values)
         yield TableChunk(faults, [], [pa.array([], pa.string()) for _ in wanted])
 
     def _objects(self, faults: Faults) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -197,10 +206,13 @@ class Jsonl:
             except (msgspec.DecodeError, RecursionError) as error:
                 faults.add(number, f"expected a JSON object: {error}")
 
-    def _text(self, faults: Faults, number: int, document: dict[str, Any], name: str) -> str | None:
+    def _value(self, faults: Faults, number: int, document: dict[str, Any], name: str) -> Any:
+        """A text, None where there is none, or whatever stands in a column of lists."""
         if name not in document and self._complete:
             faults.add(number, f"expected a value for {name!r}, got none")
         value = document.get(name)
+        if name in self.lists:
+            return value
         if isinstance(value, bool):
             return str(value).lower()
         if isinstance(value, str):
@@ -213,15 +225,18 @@ class Jsonl:
         return None
 
 
-def batches(records: Iterator[tuple[int, Any]], limit: int | None) -> Iterator[tuple[list[int], list[Any]]]:
-    """The first `limit` records, or all, `CHUNK_LINES` at a time: their numbers, and what they hold."""
+def batches(
+    records: Iterator[tuple[int, Any]], limit: int | None, step: int | None = None
+) -> Iterator[tuple[list[int], list[Any]]]:
+    """The first `limit` records, or all, `step` (`CHUNK_LINES`) at a time: their numbers, and what they hold."""
     numbers: list[int] = []
     rows: list[Any] = []
     left = limit
+    step = step or CHUNK_LINES
     for number, row in records:
         numbers.append(number)
         rows.append(row)
-        if len(rows) == (CHUNK_LINES if left is None else min(CHUNK_LINES, left)):
+        if len(rows) == (step if left is None else min(step, left)):
             left = left if left is None else left - len(rows)
             yield numbers, rows
             numbers, rows = [], []

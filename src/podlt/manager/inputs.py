@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import msgspec
 from torch import nn
 
+from podlt.data.describe import precision_warnings
 from podlt.data.prepare import Prepared
 from podlt.errors import NotCheckedError, UsageError
 from podlt.manager import events as ev
@@ -75,6 +77,9 @@ def load_inputs(
         listener(ev.Preparing(what=what, done=done, total=total or 0))
 
     data, settings = find_for_resume(recipe, settings, directory.path, cache, progress, begun)
+    if not begun and recipe.arithmetic == "exact":
+        for sentence in precision_warnings(data.train, recipe.digits):
+            warnings.warn(sentence, stacklevel=2)
     code = code_folder(settings, directory.path)
 
     def metric(name: str) -> Callable[..., Any]:
