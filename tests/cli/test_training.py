@@ -14,6 +14,8 @@ import pytest
 from cli_calls import Outcome, Podlt
 from near_hosts import hosts_in_threads
 
+from podlt import api
+from podlt.manager import events as ev
 from podlt.manager.directory import RunDirectory, Settings
 
 PODLT = [sys.executable, "-c", "from podlt.cli import main; main()"]
@@ -158,3 +160,36 @@ def test_an_audit_executes_drawn_tasks_again(recipe: Path, tmp_path: Path) -> No
     outcome = process("audit", run, "--fraction", "0.01", "--seed", "5")
     assert outcome.code == 4 and "its update is not here" in outcome.out
     assert process("audit", run, "--fraction", "1.5").code == 2
+
+
+def test_fields_of_a_recipe_are_set_on_the_command_line_and_a_run_is_opened_again_and_finished(
+    podlt: Podlt, recipe: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with hosts_in_threads():
+        assert podlt("train", recipe, "--run", run, "--set", "training.block_lines=500", "--quiet").code == 0
+        assert podlt("train", "--resume", run, "--set", "training.epochs=2", "--quiet").code == 0
+    shown = podlt("show", run).out
+    assert "2 of 2 done" in shown and "resumed with training.epochs=2" in shown
+    assert podlt("verify", run, "--jobs", 1).code == 0
+    again = podlt("finish", run)
+    assert again.code == 2 and "complete already" in again.err
+    refused = podlt("train", "--resume", run, "--set", "training.seed=2")
+    assert refused.code == 2 and "training.seed: is fixed by the first entry" in refused.err
+
+
+def test_a_run_that_was_interrupted_is_finished_from_the_command_line(
+    podlt: Podlt, recipe: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+
+    def interrupt(event: ev.Event) -> None:
+        if isinstance(event, ev.RoundDone) and event.round == 1:
+            raise KeyboardInterrupt
+
+    with hosts_in_threads():
+        with pytest.raises(KeyboardInterrupt):
+            api.train(recipe, run=run, listener=interrupt)
+        outcome = podlt("finish", run, "--reason", "no more time")
+    assert outcome.code == 0 and "training ended early: no more time" in outcome.out
+    assert "complete, ended early: no more time" in podlt("show", run).out

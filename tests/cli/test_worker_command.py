@@ -40,7 +40,7 @@ def test_every_event_is_one_line_for_people_and_for_programs() -> None:
     ]
     for event in events:
         assert "\n" not in str(event) and json.loads(msgspec.json.encode(event))["event"] == event.name
-    assert "10 credits earned, 2 more once they are checked" in str(events[8])
+    assert "10 credits earned, 2 more at the next check or the end of the run" in str(events[8])
     assert str(events[-1]) == "the run is complete; 3 tasks done in 1 h 2 min, 12 credits earned, 1 forfeited"
 
 

@@ -87,6 +87,7 @@ def test_a_stopped_run_goes_on_by_another_optimiser(tmp_path: Path) -> None:
 
     with hosts_in_threads(), pytest.raises(KeyboardInterrupt):
         podlt.api.train(tiny_recipe(), run=run, entropy=seeded(1), listener=interrupt)
+    RunDirectory(run).request_finish("of before, which nobody answered")
     resumed(run, set={"optimizer": SGD})
     state = replayed(run)
     assert [(steps, entry.epochs) for steps, entry in state.amendments] == [(2, 1)]

@@ -54,7 +54,9 @@ def test_a_listener_ends_a_run_which_is_settled_paid_and_complete(ended: Path) -
         e.Amend, e.Measure, e.Close,
     ]  # fmt: skip
     assert state.round == 3 and all(not account.pending for account in state.ledger.accounts.values())
-    assert read_history(ended).status() == "complete, ended early: good enough"
+    history = read_history(ended)
+    assert history.status() == "complete, ended early: good enough"
+    assert history.amended() == "after 2 rounds: good enough"
 
 
 def test_a_run_that_ended_early_holds_before_verify_and_audit(ended: Path) -> None:

@@ -46,11 +46,26 @@ def test_a_settlement_goes_on_without_workers_that_are_lost() -> None:
     world = to_settlement(5)
     players: list[Scripted] = world.players  # type: ignore[assignment]
     players[1].mood, players[3].mood = "silent", "mute"
+    before = {n: world.state.ledger.accounts[n].pending - world.state.compared.get(n, 0) for n in (1, 3)}
     while world.step():
         pass
     assert world.state.closed is not None and world.state.closed.outcome == "complete"
     pending = {n: account.pending for n, account in world.state.ledger.accounts.items() if account.pending}
-    assert set(pending) == {1, 3}
+    assert pending == {n: amount for n, amount in before.items() if amount}, "what was compared is paid to whoever left"
+
+
+def test_who_leaves_after_a_check_is_paid_for_all_of_it_when_the_run_is_settled() -> None:
+    world, _ = scripted_world(SCENARIO, 5)
+    worker = -1
+    while worker < 0:
+        world.step()
+        accounts, compared = world.state.ledger.accounts, world.state.compared
+        worker = next((n for n, amount in compared.items() if amount == accounts[n].pending), -1)
+    world.manager.withdraw(worker, "left")
+    while world.step():
+        pass
+    account = world.state.ledger.accounts[worker]
+    assert account.pending == 0 < account.vested and not world.state.compared
 
 
 def test_a_settlement_with_one_worker_left_stops_the_run() -> None:

@@ -109,6 +109,7 @@ class Verifier:
         self.vested: dict[int, int] = {}
         self.deposit: dict[int, int] = {}
         self.returned: dict[int, int] = {}
+        self.compared: dict[int, int] = {}
         self.treasury = 0
         self.index, self.roots = 1, roots
         self.round = self.epoch = self.offset = self.measured = 0
@@ -346,6 +347,13 @@ class Verifier:
         earned = {w: 0 if w in evicted else amount for w, amount in earned.items()}
         passed = [w for w in sorted(r["results"][r["checked"]]) if w not in evicted]
         vest = {w: self.pending[w] + (earned[w] if settle else 0) for w in passed}
+        if settle:
+            vest |= {w: amount for w, amount in self.compared.items() if self.status[w] == "withdrawn"}
+            vest = dict(sorted(vest.items()))
+        for w in [*vest, *passed, *evicted]:
+            self.compared.pop(w, None)
+        if not settle:
+            self.compared |= dict.fromkeys(passed, self.begin["reward"] * (size + (r["checked"] < longer)))
         due = [["earn", w, amount] for w, amount in earned.items() if amount]
         due += [["vest", w, amount] for w, amount in vest.items() if amount]
         due += [["forfeit", w, self.pending[w]] for w in sorted(evicted) if self.pending[w]]

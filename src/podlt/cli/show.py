@@ -81,6 +81,7 @@ def _overview(run: Path, out: Console) -> None:
         "last entry": clock(history.ended),
         "rounds": f"{len(trained):,} trained, {len(history.rounds) - len(trained)} settled",
         "epochs": f"{state.epoch} of {state.epochs} done",
+        **({"amended": shown(history.amended())} if state.amendments else {}),
         "lines": f"{begin.lines:,} in blocks of {begin.block_lines:,}"
         + (f", {begin.fragment_lines} a fragment" if begin.fragment_lines else ""),
         "workers": f"{len(state.active())} active of {len(state.workers)}; spares {begin.spares}",

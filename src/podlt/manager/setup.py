@@ -254,13 +254,14 @@ class TrainingRun:
         self._remember_places()
         optimizers = Optimizers(self.recipe, self._train.lines, state.amendments)
         again = amendment(optimizers.recipe, changes, state, chain)
-        if state.closed is not None and state.closed.outcome == "complete":
+        complete = state.closed is not None and state.closed.outcome == "complete"
+        if complete or again is not None:
             self.directory.drop_finish_request()
-            if again is None:
-                weights = self.weights(np.zeros(state_layout(program).nbytes, np.uint8))
-                restore_weights(weights, self.directory, state, applied, optimizers)
-                self._write_trained(weights, state)
-                return
+        if complete and again is None:
+            weights = self.weights(np.zeros(state_layout(program).nbytes, np.uint8))
+            restore_weights(weights, self.directory, state, applied, optimizers)
+            self._write_trained(weights, state)
+            return
         if self._place.keeps_keys:
             evicted = sum(worker.status == "evicted" for worker in state.workers.values())
             self.directory.make_keys(max(workers + evicted, len(state.workers)), entropy)

@@ -59,7 +59,13 @@ class Ledger:
         self.accounts[worker].deposit += amount
 
     def settle(
-        self, earned: Mapping[int, int], passed: Iterable[int], evicted: Iterable[int], *, last: bool
+        self,
+        earned: Mapping[int, int],
+        passed: Iterable[int],
+        evicted: Iterable[int],
+        left: Mapping[int, int],
+        *,
+        last: bool,
     ) -> list[Transfer]:
         """The transfers that a round owes.
 
@@ -67,6 +73,7 @@ class Ledger:
             earned: worker -> credits for its tasks of this round.
             passed: who passed this round's check.
             evicted: who was convicted in it.
+            left: worker that withdrew -> what is pending of it for work that was compared, due at the closing check.
             last: the closing check, which also vests what was earned with it.
 
         Returns:
@@ -75,12 +82,13 @@ class Ledger:
         gone = set(evicted)
         earn = [Transfer("earn", w, earned[w]) for w in sorted(earned) if w not in gone and earned[w]]
         now = {t.worker: t.amount for t in earn} if last else {}
-        vest = [(w, self.accounts[w].pending + now.get(w, 0)) for w in sorted(set(passed) - gone)]
+        vest = {w: self.accounts[w].pending + now.get(w, 0) for w in set(passed) - gone}
+        vest |= left if last else {}
         forfeit = [(w, self.accounts[w].pending) for w in sorted(gone)]
         seize = [(w, self.accounts[w].deposit) for w in sorted(gone)]
         return [
             *earn,
-            *(Transfer("vest", w, amount) for w, amount in vest if amount),
+            *(Transfer("vest", w, amount) for w, amount in sorted(vest.items()) if amount),
             *(Transfer("forfeit", w, amount) for w, amount in forfeit if amount),
             *(Transfer("seize", w, amount) for w, amount in seize if amount),
         ]

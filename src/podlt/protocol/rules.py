@@ -280,6 +280,7 @@ class RunState(RunFacts):
             self.workers[worker].status = "evicted"
         self.roster.remove([*round.evicted(), *round.departed])
         self.ledger.post(entry.transfers)
+        self._note_compared(round)
         self.last_open, self.current = opened, None
         self.round += 1
         self.settled = opened.purpose == "settle"

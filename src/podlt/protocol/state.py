@@ -33,6 +33,7 @@ class RunFacts:
         measured: of how many epochs the figures on the test set are in the log.
         part_measured: whether those of the parameters with which training ended within an epoch are.
         ended: the amendment by which training ended early, if it did.
+        compared: worker -> what is pending of its pay for the work of its last check, which it passed.
         steps: how many training rounds were paid.
         amendments: each with the training rounds that were paid before it.
     """
@@ -54,6 +55,7 @@ class RunFacts:
         self.steps = 0
         self.amendments: list[tuple[int, e.Amend]] = []
         self.current: RoundState | None = None
+        self.compared: dict[int, int] = {}
         self.last_open: e.Open | None = None
         self.last_measure: e.Measure | None = None
         self.closed: e.Close | None = None
@@ -157,13 +159,27 @@ class RunFacts:
     def owed(self) -> list[e.Transfer]:
         """The transfers with which the round in progress must end."""
         round = self.revealed
-        bounds = fragment_bounds(round.open.lines, len(round.open.fragments))
         earned: dict[int, int] = {}
         for seat, fragment in round.roles.seats.items():
-            start, stop = bounds[fragment]
             holder = round.holder(seat)
-            earned[holder] = earned.get(holder, 0) + self._begin.reward * (stop - start)
-        return self.ledger.settle(earned, round.passed(), round.evicted(), last=round.open.purpose == "settle")
+            earned[holder] = earned.get(holder, 0) + self._pay_of(fragment)
+        left = {w: amount for w, amount in self.compared.items() if self.workers[w].status == "withdrawn"}
+        return self.ledger.settle(earned, round.passed(), round.evicted(), left, last=round.open.purpose == "settle")
+
+    def _pay_of(self, fragment: int) -> int:
+        """What a task of a fragment of the round in progress earns."""
+        opened = self.in_progress.open
+        start, stop = fragment_bounds(opened.lines, len(opened.fragments))[fragment]
+        return self._begin.reward * (stop - start)
+
+    def _note_compared(self, round: RevealedRound) -> None:
+        """Notes what is pending for work that was compared: nothing can be found wrong with it any more."""
+        passed, settles = round.passed(), round.open.purpose == "settle"
+        paid = [w for w in self.compared if settles and self.workers[w].status == "withdrawn"]
+        for worker in [*passed, *paid, *round.evicted()]:
+            self.compared.pop(worker, None)
+        if not settles:
+            self.compared.update(dict.fromkeys(passed, self._pay_of(round.roles.checked)))
 
     def room(self) -> int:
         """How large a deposit the run can still take, so that no account ever holds more than a number can be."""

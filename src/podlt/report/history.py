@@ -92,6 +92,10 @@ class History(msgspec.Struct):
         """Worker -> the round that convicted it."""
         return {worker: row for row in self.rounds for worker in row.evicted}
 
+    def amended(self) -> str:
+        """Where terms changed, and why; "" if they never did."""
+        return "; ".join(f"after {steps:,} rounds: {entry.reason}" for steps, entry in self.state.amendments)
+
     def status(self) -> str:
         """How far the run is, in a word or two."""
         closed = self.state.closed

@@ -172,6 +172,7 @@ def _facts(history: History) -> str:
         "data": f"{begin.lines:,} lines, blocks of {begin.block_lines:,}"
         + (f", {begin.fragment_lines} lines a fragment" if begin.fragment_lines else ""),
         "epochs": f"{state.epoch} of {state.epochs}",
+        **({"amended": history.amended()} if state.amendments else {}),
         "log": f"{history.entries:,} entries" + (f", resumed {history.resumed} times" if history.resumed else ""),
     }
     digests = {

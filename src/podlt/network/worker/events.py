@@ -209,7 +209,7 @@ class Totals(WorkerEvent, frozen=True):
     def credits(self) -> str:
         """Credits, for people."""
         line = f"{self.vested:,} credits earned"
-        line += f", {self.pending:,} more once they are checked" if self.pending else ""
+        line += f", {self.pending:,} more at the next check or the end of the run" if self.pending else ""
         return line + (f", {self.forfeited:,} forfeited" if self.forfeited else "")
 
 
@@ -299,7 +299,7 @@ class Stopped(WorkerEvent, frozen=True, tag="stopped"):
 
 
 class Leaving(WorkerEvent, frozen=True, tag="leaving"):
-    """It begins nothing more, and waits for the pay of what is done.
+    """It leaves once its work was checked, so that it is paid for it.
 
     Attributes:
         reason: why it leaves.
@@ -311,7 +311,7 @@ class Leaving(WorkerEvent, frozen=True, tag="leaving"):
 
     def __str__(self) -> str:
         return (
-            f"leaving ({self.reason}) when the finished tasks are in the log, after {self.seconds:,.0f} s at most "
+            f"leaving ({self.reason}) once its work was checked and is paid, after {self.seconds:,.0f} s at most "
             "(Ctrl-C again: at once)"
         )
 

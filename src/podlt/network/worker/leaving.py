@@ -1,16 +1,16 @@
-"""How a worker leaves: it begins no other round, and goes once what it has done is in the log."""
+"""How a worker leaves: once its work was checked, so that it is paid for it, and what it has done is in the log."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from podlt.network.worker import events
 from podlt.network.worker.books import WorkerBooks
 from podlt.network.worker.identity import WorkerExit
 
 LEAVE_SECONDS = 60.0
-"""How long who leaves waits for the pay of what it has done: a manager forgets the reply of a worker that is gone."""
+"""How long who leaves goes on until its work is checked: what was not is not paid for, unless it comes back."""
 
 
 class GracefulShutdown:
@@ -18,7 +18,7 @@ class GracefulShutdown:
 
     Args:
         leaving: gives the reason to leave, if there is one.
-        books: know which rounds are in the log.
+        books: know which rounds are in the log, and what was checked.
         listener: gets the event that there is something to wait for.
 
     Attributes:
@@ -27,26 +27,34 @@ class GracefulShutdown:
 
     def __init__(self, leaving: Callable[[], str], books: WorkerBooks, listener: events.WorkerListener) -> None:
         self._leaving, self._books, self._emit = leaving, books, listener
-        self._last, self._until = -1, 0.0
+        self._until = 0.0
         self.begun = False
 
-    def check(self, last_round: int, connected: bool) -> WorkerExit | None:
+    def check(self, last_round: int, connected: bool, keys: Collection[bytes]) -> WorkerExit | None:
         """Begins to leave where there is a reason; says how it ended once there is nothing (more) to wait for.
 
         Args:
             last_round: in which a task was done, which may be worked on; -1 for none.
             connected: whether there is a connection; without one nothing is waited for.
+            keys: of the identities that are left.
         """
         reason = self._leaving()
         if not reason:
             return None
+        waits = last_round > self._books.settled or any(map(self._books.is_unchecked, keys))
         if not self.begun:
-            self.begun, self._last, self._until = True, last_round, time.monotonic() + LEAVE_SECONDS
-            if last_round > self._books.settled:
+            self.begun, self._until = True, time.monotonic() + LEAVE_SECONDS
+            if waits:
                 self._emit(events.Leaving(reason=reason, seconds=LEAVE_SECONDS))
-        is_paid = self._last <= self._books.settled
-        return WorkerExit("left", reason) if is_paid or time.monotonic() > self._until or not connected else None
+        over = time.monotonic() > self._until or not connected
+        return WorkerExit("left", reason) if over or not waits else None
+
+    def ready(self, last_round: int, keys: Collection[bytes]) -> list[bytes]:
+        """The identities that may leave before the others: their work was checked, and all that was done is logged."""
+        if not self.begun or last_round > self._books.settled:
+            return []
+        return [key for key in keys if not self._books.is_unchecked(key)]
 
     def allows(self, round: int) -> bool:
-        """Whether a task of this round is still worth beginning."""
-        return not self.begun or round <= self._last
+        """Whether a task of this round may begin: who leaves sees first whether the round before was its last."""
+        return not self.begun or round <= self._books.settled + 1

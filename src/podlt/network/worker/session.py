@@ -135,11 +135,21 @@ class WorkerSession:
         """Does what is next, if anything is."""
         if self.outcome is not None:
             return
+        self._let_go()
         if self._run is not None and (requested := self._run.ready()) is not None:
             self._work(self._run, requested)
         self._request()
         complete = self._receipts.ask(self._identities) or self.outcome
-        self.outcome = self._shutdown.check(self._last_round, self.link.connected) or complete
+        self.outcome = self._shutdown.check(self._last_round, self.link.connected, self._identities) or complete
+
+    def _let_go(self) -> None:
+        """Where some identities still wait for a check, those that passed theirs leave before."""
+        ready = self._shutdown.ready(self._last_round, self._identities)
+        for public in ready if len(ready) < len(self._identities) else []:
+            self.link.send(public, m.record(m.Leave(reason="its work was checked")))
+            del self._identities[public]
+            if self._run is not None:
+                self._run.replies.drop(public)
 
     def send_heartbeats(self) -> None:
         """Says that it is there, and writes the status file; on any thread."""
