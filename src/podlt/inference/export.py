@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from torch import nn
 
 from podlt.errors import StorageError, UsageError
-from podlt.inference.description import FILE, Description, last_part
+from podlt.inference.description import FILE, Description
 from podlt.inference.onnx import NAME as ONNX
 from podlt.inference.onnx import write_onnx
+from podlt.inference.pretrained import save_pretrained
 from podlt.model_file import BUFFERS, MODEL
 
 
@@ -54,10 +52,7 @@ def write_export(
     notes = []
     try:
         target.mkdir(parents=True, exist_ok=True)
-        saves = getattr(module, "save_pretrained", None)
-        if callable(saves):
-            saves(target)
-            _take_places_out(target)
+        save_pretrained(target, module)
         if not (target / MODEL).exists():
             for name in (MODEL, BUFFERS):
                 if (source / name).is_file():
@@ -72,22 +67,3 @@ def write_export(
     if module is None:
         notes.append("the module is not here: only its parameters and what inference needs were written")
     return ExportReport(target, sorted(path.name for path in target.iterdir()), notes)
-
-
-def _take_places_out(folder: Path) -> None:
-    """Leaves of paths in a library's own JSON only the last part: where a model came from here is nobody's business."""
-    for path in folder.glob("*.json"):
-        document = json.loads(path.read_text(encoding="utf-8"))
-        plain = _plain(document)
-        if plain != document:
-            path.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _plain(item: Any) -> Any:
-    if isinstance(item, Mapping):
-        return {key: _named(value) if key.endswith("name_or_path") else _plain(value) for key, value in item.items()}
-    return [_plain(value) for value in item] if isinstance(item, list) else item
-
-
-def _named(value: Any) -> Any:
-    return last_part(value) if isinstance(value, str) else value

@@ -16,7 +16,7 @@ from podlt.errors import UsageError
 from podlt.store.files import make_whole
 
 
-class Sink(Protocol):
+class PredictionWriter(Protocol):
     """What takes predictions."""
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
@@ -38,7 +38,7 @@ class CsvLines:
         self._first = True
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
-        """See `Sink`."""
+        """See `PredictionWriter`."""
         columns = [_flat(column) for column in batch.columns]
         plain = pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
         options = pyarrow.csv.WriteOptions(include_header=self._first, quoting_style="needed")
@@ -46,7 +46,7 @@ class CsvLines:
         self._first = False
 
     def close(self) -> None:
-        """See `Sink`."""
+        """See `PredictionWriter`."""
         self._file.flush()
 
 
@@ -61,11 +61,11 @@ class JsonLines:
         self._file = file
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
-        """See `Sink`."""
+        """See `PredictionWriter`."""
         self._file.write("".join(json.dumps(row, default=str) + "\n" for row in batch.to_pylist()).encode())
 
     def close(self) -> None:
-        """See `Sink`."""
+        """See `PredictionWriter`."""
         self._file.flush()
 
 
@@ -86,7 +86,11 @@ class _Parquet:
             self._writer.close()
 
 
-_FORMS: Mapping[str, Callable[[IO[bytes]], Sink]] = {".csv": CsvLines, ".jsonl": JsonLines, ".parquet": _Parquet}
+_FORMS: Mapping[str, Callable[[IO[bytes]], PredictionWriter]] = {
+    ".csv": CsvLines,
+    ".jsonl": JsonLines,
+    ".parquet": _Parquet,
+}
 
 
 def write_predictions(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
@@ -107,9 +111,9 @@ def write_predictions(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
 
     def make(part: Path) -> None:
         nonlocal count
-        with part.open("wb") as file, _closed(form(file)) as sink:
+        with part.open("wb") as file, _closed(form(file)) as writer:
             for batch in batches:
-                sink.write_batch(batch)
+                writer.write_batch(batch)
                 count += batch.num_rows
 
     make_whole(path, make)
@@ -117,9 +121,9 @@ def write_predictions(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
 
 
 @contextmanager
-def _closed(sink: Sink) -> Iterator[Sink]:
-    yield sink
-    sink.close()
+def _closed(writer: PredictionWriter) -> Iterator[PredictionWriter]:
+    yield writer
+    writer.close()
 
 
 def _flat(column: pa.Array) -> pa.Array:
