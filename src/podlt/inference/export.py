@@ -33,7 +33,7 @@ class ExportReport(msgspec.Struct, frozen=True):
 def write_export(
     source: Path, target: Path, description: Description, module: nn.Module | None, *, onnx: bool = False
 ) -> ExportReport:
-    """Writes the folder.
+    """Writes the folder, whole or not at all.
 
     Args:
         source: the run's directory, with its model.
@@ -49,21 +49,30 @@ def write_export(
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target}: there is something already: choose another folder")
-    notes = []
+    if onnx and module is None:
+        raise UsageError("ONNX needs the module: give --model MODULE:CALLABLE, or model= in Python")
+    partial = target.with_name(target.name + ".part")
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        save_pretrained(target, module)
-        if not (target / MODEL).exists():
-            for name in (MODEL, BUFFERS):
-                if (source / name).is_file():
-                    shutil.copyfile(source / name, target / name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        _fill(partial, source, description, module, onnx)
+        partial.replace(target)
     except OSError as error:
         raise StorageError(f"{target}: cannot be written: {error.strerror or error}") from None
-    description.write(target / FILE)
-    if onnx:
-        if module is None:
-            raise UsageError("ONNX needs the module: give --model MODULE:CALLABLE, or model= in Python")
-        write_onnx(target / ONNX, description, module)
-    if module is None:
-        notes.append("the module is not here: only its parameters and what inference needs were written")
-    return ExportReport(target, sorted(path.name for path in target.iterdir()), notes)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    alone = "the module is not here: only its parameters and what inference needs were written"
+    files = sorted(path.name for path in target.iterdir())
+    return ExportReport(target, files, [alone] if module is None else [])
+
+
+def _fill(folder: Path, source: Path, description: Description, module: nn.Module | None, onnx: bool) -> None:
+    save_pretrained(folder, module)
+    if not (folder / MODEL).exists():
+        for name in (MODEL, BUFFERS):
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
+    description.write(folder / FILE)
+    if onnx and module is not None:
+        write_onnx(folder / ONNX, description, module)

@@ -35,18 +35,17 @@ def write_configuration(folder: Path, module: nn.Module) -> None:
     write_whole(folder / CONFIGURATION, text.encode() + b"\n")
 
 
-def save_pretrained(folder: Path, module: nn.Module | None) -> bool:
-    """Has a model that can do so write itself, for its library's `from_pretrained`; returns whether it did."""
+def save_pretrained(folder: Path, module: nn.Module | None) -> None:
+    """Has a model that can do so write itself, for its library's `from_pretrained`."""
     save = getattr(module, "save_pretrained", None)
     if not callable(save):
-        return False
+        return
     save(folder)
     for path in folder.glob("*.json"):
         document = json.loads(path.read_text(encoding="utf-8"))
         plain = without_places(document)
         if plain != document:
             path.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return True
 
 
 def build_configured(folder: Path) -> nn.Module:
