@@ -136,3 +136,4 @@ def test_onnx_names_the_package_that_is_missing(
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(ImportError, match=r"podlt export --onnx needs ONNX \(onnx\)"):
         podlt.export(of_people.run, tmp_path / "out", onnx=True)
+    assert not list(tmp_path.iterdir())

@@ -91,7 +91,7 @@ def test_a_model_of_transformers_comes_out_whole(transformers: Any, tmp_path: Pa
     plain = getattr(transformers, name)(config)
     plain.load_state_dict(load_file(result.run / "model.safetensors"), strict=True)
 
-    done = podlt.export(result.run, tmp_path / "out", model=model)
+    done = podlt.export(result.run, tmp_path / "out")
     assert {"config.json", "inference.json", "model.safetensors"} <= set(done.files)
     assert str(tmp_path) not in "".join(path.read_text() for path in (tmp_path / "out").glob("*.json"))
     again, told = getattr(transformers, auto).from_pretrained(tmp_path / "out", output_loading_info=True)
@@ -103,3 +103,4 @@ def test_a_model_of_transformers_comes_out_whole(transformers: Any, tmp_path: Pa
         assert torch.equal(again.eval()(lines).logits, expected)
     found = podlt.predict(tmp_path / "out", {"input_ids": ids})
     assert found.table.equals(result.predict({"input_ids": ids}).table)
+    assert found.table.equals(podlt.predict(result.run, {"input_ids": ids}).table)

@@ -111,9 +111,9 @@ def write_predictions(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
 
     def make(part: Path) -> None:
         nonlocal count
-        with part.open("wb") as file, _closed(form(file)) as sink:
+        with part.open("wb") as file, _closed(form(file)) as writer:
             for batch in batches:
-                sink.write_batch(batch)
+                writer.write_batch(batch)
                 count += batch.num_rows
 
     make_whole(path, make)
@@ -121,9 +121,9 @@ def write_predictions(path: Path, batches: Iterable[pa.RecordBatch]) -> int:
 
 
 @contextmanager
-def _closed(sink: PredictionWriter) -> Iterator[PredictionWriter]:
-    yield sink
-    sink.close()
+def _closed(writer: PredictionWriter) -> Iterator[PredictionWriter]:
+    yield writer
+    writer.close()
 
 
 def _flat(column: pa.Array) -> pa.Array:

@@ -4,7 +4,9 @@ recipe.json     the recipe, canonical           program.json   the training step
 log.db          entries and tree heads          checkpoints/   parameters and optimiser, every so many rounds
 updates/        the averaged update of a round  manager.key    the manager's secrets (0600)
 workers.key     keys of this machine's workers (0600)          settings.json  what is not part of the proof
-rounds.jsonl    seconds and simulated fakes     model.safetensors  the trained module
+rounds.jsonl    seconds and simulated fakes     model.safetensors  the trained module's state_dict()
+inference.json  what predicting new lines takes  buffers.safetensors  buffers that state_dict() leaves out, if any
+config.json     of a model of transformers
 best.safetensors  the best parameters           best.json      which they are
 """
 

@@ -18,6 +18,7 @@ from podlt.engine.interface import Engine, Job, Workplace
 from podlt.errors import UsageError
 from podlt.execution.task_executor import TaskExecutor
 from podlt.inference.description import FILE, describe_run
+from podlt.inference.pretrained import write_configuration
 from podlt.log.merkle import Tree
 from podlt.manager import events as ev
 from podlt.manager.amendments import Optimizers, amendment
@@ -290,6 +291,7 @@ class TrainingRun:
         write_trained(self.directory, self._program(), weights)
         train = self._train
         known = {"run": state.run, "parameters": state.parameters}
+        write_configuration(self.directory.path, self.inputs.model)
         describe_run(self.recipe, train.fields, train.info, **known).write(self.directory.path / FILE)
 
     def _remember_places(self) -> None:

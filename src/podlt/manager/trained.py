@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ from podlt.inference.description import FILE, Description, read_description
 from podlt.inference.export import ExportReport, write_export
 from podlt.inference.loading import load_trained
 from podlt.inference.predictor import Predictions, Predictor
+from podlt.inference.pretrained import CONFIGURATION, build_configured, load_pretrained
 from podlt.manager.directory import RunDirectory
 from podlt.manager.modules import build_model, code_folder, load_name, load_vouched
 from podlt.recipe import Recipe
-
-_PRETRAINED = "config.json"
 
 
 def predict(
@@ -56,7 +54,7 @@ def export(run: Path | str, folder: Path | str, *, model: nn.Module | None = Non
     """
     directory = RunDirectory.existing(Path(run))
     description = _finished(directory)
-    module = _module(directory, description) if model is None and _is_named(directory) else model
+    module = _module(directory, description) if model is None and _can_build(directory) else model
     loaded = load_trained(directory.path, module) if module is not None else None
     return write_export(directory.path, Path(folder), description, loaded, onnx=onnx)
 
@@ -69,8 +67,8 @@ def open_predictor(path: Path, *, model: nn.Module | None = None, code: Path | N
         module = model if model is not None else _module(directory, description)
         return Predictor(description, load_trained(path, module))
     description = read_description(path)
-    if model is None and (path / _PRETRAINED).is_file():
-        return Predictor(description, _pretrained(path))
+    if model is None and (path / CONFIGURATION).is_file():
+        return Predictor(description, load_pretrained(path))
     if model is None:
         factory = _vouched(description, code)
         try:
@@ -102,14 +100,17 @@ def _finished(directory: RunDirectory) -> Description:
     return read_description(directory.path)
 
 
-def _is_named(directory: RunDirectory) -> bool:
-    """Whether the recipe's callable makes the module: the run was not given it as an object."""
-    return not Recipe.from_bytes(directory.document("recipe.json")).model.parameters
+def _can_build(directory: RunDirectory) -> bool:
+    """Whether the module can be made anew: the run was not given it as an object, or it is one of transformers."""
+    recipe = Recipe.from_bytes(directory.document("recipe.json"))
+    return not recipe.model.parameters or (directory.path / CONFIGURATION).is_file()
 
 
 def _module(directory: RunDirectory, description: Description) -> nn.Module:
     """The module that the run's recipe names; the run is the caller's own, and so is its code."""
     recipe = Recipe.from_bytes(directory.document("recipe.json"))
+    if recipe.model.parameters and (directory.path / CONFIGURATION).is_file():
+        return build_configured(directory.path)
     try:
         return build_model(recipe, description.data, code_folder(directory.settings(), directory.path))
     except UsageError as error:
@@ -124,22 +125,3 @@ def _vouched(description: Description, code: Path | None) -> Any:
         return load_vouched(description.model.name, code, "model")
     except NotCheckedError as error:
         raise UsageError(f"{error}; --code DIR names the folder of code that you trust") from None
-
-
-def _pretrained(path: Path) -> nn.Module:
-    """The model that transformers' `save_pretrained` wrote into a folder.
-
-    Raises:
-        UsageError: transformers is not installed, or has no such model.
-    """
-    try:
-        import transformers
-    except ImportError:
-        raise UsageError(f"{path}: its model is one of transformers, which is not installed") from None
-    names = json.loads((path / _PRETRAINED).read_text(encoding="utf-8")).get("architectures") or [""]
-    found: Any = getattr(transformers, names[0], None)
-    known = isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
-    if not known:
-        raise UsageError(f"{path / _PRETRAINED}: transformers has no model {names[0]!r}")
-    module: nn.Module = found.from_pretrained(path, local_files_only=True)
-    return module
