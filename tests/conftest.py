@@ -28,7 +28,7 @@ second_opinion.install()
 
 Golden = Callable[[Path, str], None]
 
-TOGETHER = ("tests/program/", "tests/store/", "tests/manager/")
+TOGETHER = ("tests/program/", "tests/store/", "tests/manager/", "tests/api/")
 """Folders whose tests share what takes seconds: captured programs, a PostgreSQL server, finished runs."""
 
 

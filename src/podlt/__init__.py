@@ -51,6 +51,9 @@ _HOMES = {
     "verify": "podlt.verify",
 }
 
+_PACKAGES = ("callbacks",)
+"""Packages that are there without being imported by name: `podlt.callbacks.TensorBoard()`."""
+
 __all__ = [
     "DataSpec",
     "LossSpec",
@@ -81,6 +84,8 @@ def __getattr__(name: str) -> Any:
     Raises:
         AttributeError: there is no such name; MissingPackageError, an ImportError: what it needs is not installed.
     """
+    if name in _PACKAGES:
+        return import_module(f"podlt.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'podlt' has no attribute {name!r}")
     try:

@@ -15,7 +15,6 @@ from podlt.callbacks import Callback
 from podlt.engine.interface import Workplace
 from podlt.errors import UsageError
 from podlt.manager import events as ev
-from podlt.manager.cheats import choose_cheaters
 from podlt.manager.directory import Entropy, RunDirectory
 from podlt.manager.loop import MAX_REASON
 from podlt.manager.metrics.given import Metrics
@@ -24,9 +23,9 @@ from podlt.manager.resume import check_files, is_complete
 from podlt.manager.serving import NetworkOptions, remote_machines
 from podlt.manager.setup import Clock, TrainingRun, wall_clock
 from podlt.recipe import Recipe
-from podlt.run_start import AskedRecipe, Audience, begin, carried_out, moved, own_machines
+from podlt.run_start import AskedRecipe, Audience, begin, carried_out, moved, own_machines, train_recipe
 from podlt.store.address import introduce
-from podlt.translation.losses import LossLike, loss_of_recipe, translate_loss
+from podlt.translation.losses import LossLike, loss_of_recipe
 from podlt.translation.optimizers import OptimizerLike
 from podlt.translation.recipes import recipe_of
 
@@ -103,60 +102,11 @@ def train(
             raise UsageError("dataset: expected what to train on after the module")
         described = {"loss": loss, **options} if loss is not None else options
         found = recipe_of(recipe, dataset, workers=workers or None, **described)
-        return _train(found, 0, model=recipe, loss=translate_loss(loss).given if loss is not None else None, **around)
+        return train_recipe(found, 0, model=recipe, loss=loss, **around)
     if dataset is not None or options:
         extra = ", ".join(options) or "dataset"
         raise UsageError(f"{extra}: for podlt.train(model, dataset, ...): a recipe says it itself")
-    return _train(recipe, workers, model=model, loss=loss, **around)
-
-
-def _train(
-    recipe: Recipe | Path | str,
-    workers: int,
-    *,
-    model: nn.Module | None,
-    loss: LossLike | None,
-    run: Path | str | None = None,
-    set: Mapping[str, Any] | None = None,
-    metrics: Metrics | None = None,
-    cheats: Sequence[str] = (),
-    processes: int = 0,
-    listener: ev.Listener | None = None,
-    callbacks: Sequence[Callback] = (),
-    progress: bool | None = None,
-    cache: Path | None = None,
-    entropy: Entropy = secrets.token_bytes,
-    clock: Clock = wall_clock,
-    place: Workplace | None = None,
-    engine: str = "local",
-    ray: str = "",
-    ray_resources: Mapping[str, float] | None = None,
-    store: str = "",
-) -> Result:
-    if engine not in ("local", "ray"):
-        raise UsageError(f"engine {engine!r}: expected local or ray (workers on other machines: podlt.serve)")
-    asked = AskedRecipe.of(recipe, workers, set or {})
-    settings = asked.settings(
-        processes=processes,
-        cheats=choose_cheaters(cheats, asked.recipe.training.workers, asked.recipe.training.seed),
-        engine=engine,
-        address=ray,
-        resources=dict(ray_resources or {}),
-        store=store,
-    )
-    return begin(
-        asked,
-        settings,
-        run,
-        entropy,
-        Audience(listener, callbacks, progress),
-        lambda listen: place or own_machines(settings),
-        model=model,
-        loss=loss_of_recipe(loss, asked.recipe),
-        metrics=metrics,
-        clock=clock,
-        cache=cache,
-    )
+    return train_recipe(recipe, workers, model=model, loss=loss, **around)
 
 
 def serve(

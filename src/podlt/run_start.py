@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from torch import nn
 
 from podlt.callbacks import Callback, CallbackListener
 from podlt.engine.interface import Workplace
@@ -16,14 +18,17 @@ from podlt.engine.local.workplace import LocalMachine
 from podlt.errors import StopTraining, UsageError
 from podlt.execution.task_executor import one_thread
 from podlt.manager import events as ev
+from podlt.manager.cheats import choose_cheaters
 from podlt.manager.data_source import at_path, refuse_named, without_places
 from podlt.manager.directory import Entropy, RunDirectory, Settings
+from podlt.manager.metrics.given import Metrics
 from podlt.manager.result import Result, load_result
-from podlt.manager.setup import TrainingRun
+from podlt.manager.setup import Clock, TrainingRun, wall_clock
 from podlt.progress.choice import shown_progress
 from podlt.recipe import Recipe, check, load_recipe, with_workers
 from podlt.recipe_changes import changed
 from podlt.store.address import for_new_run
+from podlt.translation.losses import LossLike, loss_of_recipe
 
 PlaceFor = Callable[[ev.Listener], Workplace]
 """Where the workers are, given who is told of those that come and go."""
@@ -97,6 +102,56 @@ def in_turn(listeners: Sequence[ev.Listener]) -> ev.Listener:
             raise stop
 
     return listen
+
+
+def train_recipe(
+    recipe: Recipe | Path | str,
+    workers: int,
+    *,
+    model: nn.Module | None,
+    loss: LossLike | None,
+    run: Path | str | None = None,
+    set: Mapping[str, Any] | None = None,
+    metrics: Metrics | None = None,
+    cheats: Sequence[str] = (),
+    processes: int = 0,
+    listener: ev.Listener | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
+    cache: Path | None = None,
+    entropy: Entropy = secrets.token_bytes,
+    clock: Clock = wall_clock,
+    place: Workplace | None = None,
+    engine: str = "local",
+    ray: str = "",
+    ray_resources: Mapping[str, float] | None = None,
+    store: str = "",
+) -> Result:
+    """Trains a recipe over workers of one's own. Arguments as `podlt.train` and its `TrainOptions`; errors likewise."""
+    if engine not in ("local", "ray"):
+        raise UsageError(f"engine {engine!r}: expected local or ray (workers on other machines: podlt.serve)")
+    asked = AskedRecipe.of(recipe, workers, set or {})
+    settings = asked.settings(
+        processes=processes,
+        cheats=choose_cheaters(cheats, asked.recipe.training.workers, asked.recipe.training.seed),
+        engine=engine,
+        address=ray,
+        resources=dict(ray_resources or {}),
+        store=store,
+    )
+    return begin(
+        asked,
+        settings,
+        run,
+        entropy,
+        Audience(listener, callbacks, progress),
+        lambda listen: place or own_machines(settings),
+        model=model,
+        loss=loss_of_recipe(loss, asked.recipe),
+        metrics=metrics,
+        clock=clock,
+        cache=cache,
+    )
 
 
 def begin(

@@ -14,7 +14,7 @@ from small_runs import seeded
 from torch import nn
 
 import podlt
-from podlt.callbacks import Callback, CallbackListener, LiveRun
+from podlt.callbacks import Callback, CallbackListener, LiveRun, TensorBoard
 from podlt.manager import events as ev
 from podlt.run_start import in_turn
 
@@ -171,19 +171,68 @@ def test_all_hear_an_event_that_one_of_them_stops_at(finished: Finished) -> None
     assert diary.moments == ["start"] and heard == [started]
 
 
+def line() -> nn.Module:
+    """A module that is captured fast."""
+    module = nn.Sequential(nn.Linear(4, 3))
+    nn.init.zeros_(module[0].weight)
+    return module
+
+
 def test_a_given_loss_is_trained_by_and_asked_for_again_at_resumption(tmp_path: Path) -> None:
-    smooth = nn.CrossEntropyLoss(label_smoothing=0.1)
-    result = train_objects(tmp_path / "run", loss=smooth, workers=3)
-    with torch.no_grad():
-        first = float(smooth(network()(torch.from_numpy(arrays()[0])), torch.from_numpy(arrays()[1])))
-    assert result.history["loss"].iloc[0] == pytest.approx(first, abs=0.15)
-    with pytest.raises(podlt.UsageError, match=r"given:Sequential: an object .* give model="):
-        podlt.resume(result.run)
-    with pytest.raises(podlt.UsageError, match=r"given:CrossEntropyLoss: an object .* give loss="):
-        podlt.resume(result.run, model=network())
+    smooth, (x, y) = nn.CrossEntropyLoss(label_smoothing=0.1), arrays()
     with hosts_in_threads():
-        again = podlt.resume(result.run, model=network(), loss=smooth)
+        result = podlt.train(line(), (x, y), loss=smooth, run=tmp_path / "run", **{**SMALL, "block_lines": 90})
+        with pytest.raises(podlt.UsageError, match=r"given:Sequential: an object .* give model="):
+            podlt.resume(result.run)
+        with pytest.raises(podlt.UsageError, match=r"given:CrossEntropyLoss: an object .* give loss="):
+            podlt.resume(result.run, model=line())
+        again = podlt.resume(result.run, model=line(), loss=smooth)
+    first = float(smooth(line()(torch.from_numpy(x)), torch.from_numpy(y)).detach())
+    assert result.history["loss"].iloc[0] == pytest.approx(first, abs=0.1)
     assert again.parameters == result.parameters
+
+
+NUMBERS = {"data": {"target": "number"}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("loss", "options"),
+    [
+        (nn.CrossEntropyLoss(label_smoothing=0.1), {}),
+        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, 5.0, 0.2])), {}),
+        (nn.CrossEntropyLoss(ignore_index=1), {}),
+        (nn.MultiMarginLoss(), {}),
+        (nn.SmoothL1Loss(beta=0.3), NUMBERS),
+        (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([2.0, 3.0, 4.0])), NUMBERS),
+    ],
+    ids=["smoothing", "weight", "ignore", "margin", "beta", "pos_weight"],
+)
+def test_a_loss_means_what_pytorch_means_over_any_workers(
+    loss: nn.Module, options: dict[str, Any], tmp_path: Path
+) -> None:
+    x, classes = map(torch.from_numpy, arrays())
+    y = nn.functional.one_hot(classes, 3).float() if options else classes
+    model, eager = network(), network()
+    with hosts_in_threads():
+        result = podlt.train(
+            model, (x, y), loss=loss, optimizer=torch.optim.SGD(model.parameters(), lr=0.5), epochs=3,
+            run=tmp_path / "run", workers=5, block_lines=len(x), arithmetic="stock", processes=1, **options,
+        )  # fmt: skip
+    optimizer, losses = torch.optim.SGD(eager.parameters(), lr=0.5), []
+    for _ in range(3):
+        found = loss(eager(x), y)
+        losses.append(float(found.detach()))
+        optimizer.zero_grad()
+        found.backward()
+        optimizer.step()
+    assert list(result.history["loss"]) == pytest.approx(losses, rel=1e-6)
+    for ours, theirs in zip(result.model.parameters(), eager.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_callbacks_are_there_by_the_packages_name() -> None:
+    assert podlt.callbacks.TensorBoard is TensorBoard and podlt.Callback is Callback
 
 
 @pytest.mark.parametrize(

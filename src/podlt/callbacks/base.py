@@ -60,7 +60,7 @@ class LiveRun:
     def is_measured(self) -> bool:
         """Whether figures are taken at the end of an epoch: there are lines that were held out."""
         data = self._training.inputs.data
-        return data.test is not None or getattr(data, "validation", None) is not None
+        return data.test is not None or data.validation is not None
 
 
 class Callback:
