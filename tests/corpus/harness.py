@@ -83,7 +83,7 @@ class _Exact:
         update = np.zeros(self._layout.nbytes, np.uint8)
         self._execute(self._weights.views, lines, seed.to_bytes(8, "big") + bytes(24), update)
         average = self._weights.average([update], LINES)
-        self._weights.apply(average.data)
+        self._weights.apply(average.data, 0)
         return {name: value.clone() for name, value in self._layout.views(average.data).items()}
 
 

@@ -86,7 +86,7 @@ class Unproven:
                 assert isinstance(event, frames.Results), event
                 missing -= set(event.done)
         average = self._twin.average([engine.slot(worker) for worker in range(plan.fragments)], plan.lines)
-        self._twin.apply(average.data)
+        self._twin.apply(average.data, plan.offset)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -90,11 +90,14 @@ def load_inputs(
                 raise
             raise NotCheckedError(str(error)) from error  # a figure keeps no run from being resumed
 
+    optimizer = recipe_optimizer(recipe, data.train.lines)
+    module = unwrapped(model) if model is not None else build_model(recipe, data.train.info, code)
+    optimizer.require_names([name for name, _ in module.named_parameters()])
     return RunInputs(
         data=data,
         settings=settings,
-        model=unwrapped(model) if model is not None else build_model(recipe, data.train.info, code),
+        model=module,
         loss=loss if loss is not None else find_loss(recipe, code),
-        optimizer=recipe_optimizer(recipe, data.train.lines),
+        optimizer=optimizer,
         metrics=choose_metrics(recipe, metric, named_objects(metrics) if metrics is not None else None),
     )

@@ -31,7 +31,7 @@ from podlt.manager.weights import Weights
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import TreeSize
-from podlt.protocol.plan import Upcoming
+from podlt.protocol.plan import Upcoming, lines_seen
 from podlt.recipe import Recipe
 from podlt.store.log_store import LogStore
 from podlt.store.round_figures import RoundFigures
@@ -80,7 +80,7 @@ class Trainer:
         self._recipe, self.manager, self._tree = recipe, manager, tree
         self.weights, self.engine, self._listener, self._evaluator = weights, engine, ending.tell, evaluator
         self._ending = ending
-        self._evicted = False
+        self._lines, self._evicted = manager.state.begin.lines, False
         self._writer = LogWriter(store, tree, key)
         self._files = RoundFiles(directory, recipe.training, weights, key)
         self.members = Membership(manager, engine, ending.tell, head=self.head, held=held, ending=ending.is_asked)
@@ -204,11 +204,9 @@ class Trainer:
         verdicts, average = self._driver.judge()
         applied = self._applied_fakes()
         number = self.manager.state.round
-        self.weights.apply(average.data)
-        if not self.weights.is_finite():
-            raise DivergedError(
-                f"round {number}: the parameters are not finite after the update: lower the learning rate"
-            )
+        self.weights.apply(average.data, lines_seen(self._lines, plan.epoch, plan.offset))
+        if infinite := self.weights.infinite():
+            raise DivergedError(f"round {number}: {infinite} not finite after the update: lower the learning rate")
         self.manager.apply(average.digest(), self.weights.digest(), average.loss)
         self._pay(verdicts)
         seconds, took = time.perf_counter() - started, self._driver.figures

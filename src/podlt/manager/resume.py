@@ -17,15 +17,21 @@ from podlt.manager.directory import RunDirectory
 from podlt.manager.weights import Weights
 from podlt.program.ir import Program
 from podlt.protocol import entries as e
+from podlt.protocol.plan import lines_seen
 from podlt.protocol.rules import RunState
 from podlt.recipe import recipe_digest
 from podlt.store.log_store import LogStore
 
 
 class AppliedRound(msgspec.Struct, frozen=True):
-    """What the log says of a round's update: digests of the average and of the parameters after it."""
+    """What the log says of a round's update: digests of the average and of the parameters after it.
+
+    Attributes:
+        seen: lines that were seen before it, in all epochs.
+    """
 
     round: int
+    seen: int
     update: bytes
     parameters: bytes
 
@@ -47,7 +53,9 @@ def replay_log(store: LogStore) -> tuple[RunState, list[AppliedRound], Tree]:
         state.apply(entry)
         tree.append(leaf)
         if isinstance(entry, e.Apply):
-            applied.append(AppliedRound(entry.round, entry.update, entry.parameters))
+            assert state.begin is not None and state.current is not None
+            seen = lines_seen(state.begin.lines, state.current.open.epoch, state.current.open.offset)
+            applied.append(AppliedRound(entry.round, seen, entry.update, entry.parameters))
     heads = store.heads()
     if state.begin is None or not heads:
         raise UsageError("the log is empty: start the run anew")
@@ -168,5 +176,5 @@ def restore_weights(
         raise InvalidProofError(f"{path}: is not the state that the log names; the run's directory was changed")
     for step, done in enumerate(applied[start:wanted], start):
         weights.use(optimizers.at(step))
-        weights.replay(directory.update(done.round), done.update, done.parameters)
+        weights.replay(directory.update(done.round), done.update, done.parameters, done.seen)
     weights.use(optimizers.at(wanted))

@@ -22,8 +22,9 @@ from podlt import crypto
 from podlt.errors import InvalidProofError, StorageError
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
-from podlt.program.optimizer import Optimizer, optimizer_from
+from podlt.program.optimizer import Optimizer, Parameter, optimizer_from
 from podlt.program.places import ALIGNMENT
+from podlt.program.schedule import Horizon
 from podlt.program.update import average, is_finite
 from podlt.protocol.plan import next_lines
 from podlt.recipe import Recipe
@@ -75,6 +76,7 @@ class Weights:
         self.state = state[: self.layout.nbytes]
         self.views = self.layout.views(self.state)
         self._optimizer, self._arithmetic = optimizer, program.arithmetic
+        self._segments = optimizer.segments(self._parameters())
         self._flat = _floats(self.state, self.layout.section("param:"))
         self._gradient = self.update_layout.section("grad:")
         self._floats = self.update_layout.float_bytes // 4
@@ -86,8 +88,18 @@ class Weights:
         if optimizer is self._optimizer:
             return
         fresh, before = optimizer.init(self._flat.numel()), self.optimizer_state
-        self._optimizer = optimizer
+        self._optimizer, self._segments = optimizer, optimizer.segments(self._parameters())
         self.optimizer_state = {name: before.get(name, value) for name, value in fresh.items()}
+
+    def _parameters(self) -> list[Parameter]:
+        """The trained parameters, in the order of the flat vector."""
+        base, end = self.layout.section("param:")
+        places = [(n.partition(":")[2], place) for n, place in self.layout.items() if n.startswith("param:")]
+        stops = [*(place.offset for _, place in places[1:]), end]
+        return [
+            Parameter(name, len(place.shape), (place.offset - base) // 4, (stop - base) // 4)
+            for (name, place), stop in zip(places, stops, strict=True)
+        ]
 
     def set(self, values: Mapping[str, torch.Tensor]) -> None:
         """Takes initial values by name."""
@@ -117,24 +129,37 @@ class Weights:
         self.update_layout.clear_gaps(data)  # a cheater may write there, and parameters are stored without gaps
         return Average(data, float(out[0]), finite)
 
-    def apply(self, data: np.ndarray) -> None:
+    def apply(self, data: np.ndarray, seen: int) -> None:
         """Applies an average: one step of the optimiser, and the buffers' new values.
 
         Part by part, as what the optimiser needs in addition is as long as what it is given; each element is its own.
+
+        Args:
+            data: uint8 bytes in the update's layout, finite.
+            seen: lines that were seen before the round, in all epochs.
         """
         gradient = _floats(data, self._gradient)
-        for start in range(0, self._flat.numel(), STEP):
-            part = slice(start, start + STEP)
-            state = {name: value[part] for name, value in self.optimizer_state.items()}
-            self._optimizer.step(self._flat[part], gradient[part], state, self.steps)
+        factor, scale = self._optimizer.factor(seen), self._optimizer.scale(gradient)
+        for segment in self._segments:
+            for start in range(segment.start, segment.stop, STEP):
+                part = slice(start, min(start + STEP, segment.stop))
+                state = {name: value[part] for name, value in self.optimizer_state.items()}
+                change = gradient[part] if scale == 1.0 else gradient[part] * scale
+                segment.rule.step(self._flat[part], change, state, self.steps, factor)
         for name, view in self.update_layout.views(data).items():
             if name.startswith("buffer:"):
                 self.views[name].copy_(view)
         self.steps += 1
 
-    def is_finite(self) -> bool:
-        """Whether no parameter is infinite or not a number."""
-        return is_finite(self._flat)
+    def infinite(self) -> str:
+        """What has a value that is infinite or not a number: the parameters, or the optimiser's state; "" if nothing.
+
+        A second moment that overflows makes every further step of its parameter zero, without a word.
+        """
+        if not is_finite(self._flat):
+            return "the parameters are"
+        found = next((name for name, value in self.optimizer_state.items() if not is_finite(value)), "")
+        return f"the optimiser's state ({found}) is" if found else ""
 
     def save(self, path: Path, run: bytes, key: crypto.SigningKey) -> None:
         """Writes a checkpoint of a run, signed by its manager.
@@ -229,13 +254,14 @@ class Weights:
         self.optimizer_state = self._optimizer.init(self._flat.numel())
         self.steps = 0
 
-    def replay(self, path: Path, update: bytes, parameters: bytes) -> np.ndarray:
+    def replay(self, path: Path, update: bytes, parameters: bytes, seen: int) -> np.ndarray:
         """Applies the update of a past round again, and checks it against the log.
 
         Args:
             path: the file of the averaged update.
             update: the digest that the log has of it.
             parameters: the digest that the log has of the parameters after it.
+            seen: as in `apply`.
 
         Returns:
             The averaged update.
@@ -247,7 +273,7 @@ class Weights:
         data = np.frombuffer(bytearray(read_whole(path, self.update_layout.nbytes)), np.uint8)
         if len(data) != self.update_layout.nbytes or crypto.blob_digest(data.data) != update:
             raise InvalidProofError(f"{path}: is not the update that the log names; the run's directory was changed")
-        self.apply(data)
+        self.apply(data, seen)
         if self.digest() != parameters:
             raise InvalidProofError(f"{path}: applied again gives other parameters than the log names")
         return data
@@ -264,20 +290,18 @@ def first_digest(program: Program, state: Mapping[str, torch.Tensor]) -> bytes:
 
 
 def recipe_optimizer(recipe: Recipe, lines: int) -> Optimizer:
-    """The optimiser that a recipe names; a schedule without `steps` ends with the run's rounds.
+    """The optimiser that a recipe names; a schedule without `steps` ends with the run's last epoch.
 
     Args:
-        lines: of the data. As many rounds are taken as there would be if nobody left.
+        lines: of the training set.
 
     Raises:
         UsageError: an unknown optimiser, or a value out of its range.
     """
-    spec, training = dict(recipe.optimizer), recipe.training
-    if spec.get("schedule", "constant") != "constant" and "steps" not in spec:
-        useful = training.workers - recipe.protocol.spares
-        per_round = next_lines(lines, 0, training.block_lines, training.fragment_lines, useful)
-        spec["steps"] = training.epochs * -(-lines // per_round)
-    return optimizer_from(spec)
+    training = recipe.training
+    useful = training.workers - recipe.protocol.spares
+    per_round = next_lines(lines, 0, training.block_lines, training.fragment_lines, useful)
+    return optimizer_from(recipe.optimizer, Horizon(lines, training.epochs, per_round))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -1,169 +1,199 @@
-"""Optimisers as functions on flat vectors: every operation rounded on its own, so the bits are any machine's.
-
-SGD follows torch.optim.SGD and AdamW follows torch.optim.AdamW (Loshchilov and Hutter, 2019), without fused kernels,
-whose order of rounding is a machine's own business: sums, products, quotients and square roots of binary32, one IEEE
-754 operation an element and a call, in the order written here. Numbers are reckoned in binary64, then rounded once.
-"""
+"""The optimiser of a run: which rule each parameter follows, the schedule, and clipping by the global norm."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from decimal import Context, Decimal, localcontext
-from typing import Any, Protocol
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
 
 import msgspec
-import numpy as np
 import torch
 
 from podlt.errors import UsageError
+from podlt.program.clipping import clip_coefficient
+from podlt.program.descent import RULES, Rule
+from podlt.program.schedule import Horizon, Schedule, finite_from_zero
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 
-class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How the learning rate goes: `warmup` steps from 0, then constant, or down to 0 at step `steps`."""
+class Parameter(msgspec.Struct, frozen=True):
+    """Where a parameter lies in the flat vector.
 
-    schedule: str = "constant"
-    warmup: int = 0
-    steps: int = 0
+    Attributes:
+        name: as the module has it.
+        dimensions: of its shape.
+        start: its first element.
+        stop: where the next begins: padding goes with whom it follows.
+    """
 
-    def factor(self, step: int) -> float:
-        """What the learning rate is multiplied by at a step, counted from 0."""
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        if self.schedule == "constant":
-            return 1.0
-        done = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
-        return 1.0 - done if self.schedule == "linear" else 0.5 * (1.0 + _cosine_of_pi(done))
+    name: str
+    dimensions: int
+    start: int
+    stop: int
 
 
-class Optimizer(Protocol):
-    """Applies an average gradient to parameters."""
+class Segment(msgspec.Struct, frozen=True):
+    """Neighbours in the flat vector that take the same step."""
+
+    start: int
+    stop: int
+    rule: Rule
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Parameters with options of their own.
+
+    Attributes:
+        match: names, or patterns of the shell's kind.
+        rule: their optimiser.
+        decays: whether the group says its own weight decay, which then holds for biases as well.
+    """
+
+    match: tuple[str, ...]
+    rule: Rule
+    decays: bool
+
+
+class Optimizer(msgspec.Struct, frozen=True, kw_only=True):
+    """Applies an average gradient to all parameters.
+
+    Attributes:
+        rule: for parameters of no group.
+        groups: the first that matches a name has it.
+        schedule: of the learning rate of all.
+        horizon: of the run; None to count steps instead of lines.
+        clip_norm: the largest norm of a gradient, over all parameters; 0 for any.
+        no_decay: whether biases and other parameters of one dimension have no weight decay.
+    """
+
+    rule: Rule
+    groups: tuple[Group, ...] = ()
+    schedule: Schedule = Schedule()
+    horizon: Horizon | None = None
+    clip_norm: float = 0.0
+    no_decay: bool = False
 
     def init(self, count: int) -> dict[str, torch.Tensor]:
         """The state before the first step, for so many parameters: float32 vectors by name."""
+        state: dict[str, torch.Tensor] = {}
+        for rule in [self.rule, *(group.rule for group in self.groups)]:
+            state |= {name: value for name, value in rule.init(count).items() if name not in state}
+        return state
+
+    def factor(self, seen: int) -> float:
+        """What learning rates are multiplied by after so many lines."""
+        return self.schedule.factor(seen, self.horizon)
+
+    def scale(self, gradient: torch.Tensor) -> float:
+        """What a gradient of all parameters, shape (n,), is multiplied by: 1.0 where it is short enough."""
+        return clip_coefficient(gradient, self.clip_norm) if self.clip_norm else 1.0
 
     def step(
         self, parameters: torch.Tensor, gradient: torch.Tensor, state: Mapping[str, torch.Tensor], step: int
     ) -> None:
-        """Changes parameters and state in place; `step` counts from 0."""
+        """A step of parameters that are in no group, without a run: `step` counts from 0, and stands for the lines."""
+        self.rule.step(parameters, gradient, state, step, self.factor(step))
+
+    def segments(self, parameters: Iterable[Parameter]) -> list[Segment]:
+        """Which part of the flat vector takes which step.
+
+        Args:
+            parameters: in the order of the vector, without holes.
+        """
+        found: list[Segment] = []
+        for parameter in parameters:
+            rule = self._rule_of(parameter.name, parameter.dimensions)
+            if found and found[-1].rule == rule:
+                found[-1] = Segment(found[-1].start, parameter.stop, rule)
+            else:
+                found.append(Segment(parameter.start, parameter.stop, rule))
+        return found
+
+    def require_names(self, names: Sequence[str]) -> None:
+        """Each pattern must match a parameter.
+
+        Raises:
+            UsageError: one matches none; says which names are like it.
+        """
+        for number, group in enumerate(self.groups):
+            for pattern in group.match:
+                if any(fnmatchcase(name, pattern) for name in names):
+                    continue
+                like = difflib.get_close_matches(pattern, names, 3, 0.3) or [*names[:3]]
+                raise UsageError(
+                    f"optimizer.groups[{number}].match: no parameter is called {pattern!r}; there are {', '.join(like)}"
+                )
+
+    def _rule_of(self, name: str, dimensions: int) -> Rule:
+        group = next((g for g in self.groups if any(fnmatchcase(name, pattern) for pattern in g.match)), None)
+        rule, decays = (group.rule, group.decays) if group is not None else (self.rule, False)
+        if self.no_decay and dimensions < 2 and not decays:
+            return msgspec.structs.replace(rule, weight_decay=0.0)
+        return rule
 
 
-class SGD(Schedule, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Stochastic gradient descent with momentum, weight decay and Nesterov's variant."""
+class _Whole(msgspec.Struct, frozen=True):
+    """What a recipe says once for all groups."""
 
-    lr: float
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    nesterov: bool = False
-
-    def init(self, count: int) -> dict[str, torch.Tensor]:
-        return {"momentum": torch.zeros(count)} if self.momentum else {}
-
-    def step(
-        self, parameters: torch.Tensor, gradient: torch.Tensor, state: Mapping[str, torch.Tensor], step: int
-    ) -> None:
-        change = gradient
-        if self.weight_decay:
-            change = change + parameters * self.weight_decay
-        if self.momentum:
-            buffer = state["momentum"]
-            buffer.mul_(self.momentum).add_(change)
-            change = change + buffer * self.momentum if self.nesterov else buffer
-        parameters.sub_(change * (self.lr * self.factor(step)))
+    clip_norm: float = 0.0
+    no_decay: bool = False
+    groups: list[dict[str, Any]] = []
 
 
-class AdamW(Schedule, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Adam with decoupled weight decay."""
-
-    lr: float
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.01
-
-    def init(self, count: int) -> dict[str, torch.Tensor]:
-        return {"first": torch.zeros(count), "second": torch.zeros(count)}
-
-    def step(
-        self, parameters: torch.Tensor, gradient: torch.Tensor, state: Mapping[str, torch.Tensor], step: int
-    ) -> None:
-        lr = self.lr * self.factor(step)
-        first, second = state["first"], state["second"]
-        scratch = gradient * (1 - self.betas[0])
-        first.mul_(self.betas[0]).add_(scratch)
-        torch.mul(gradient, gradient, out=scratch).mul_(1 - self.betas[1])
-        second.mul_(self.betas[1]).add_(scratch)
-        if self.weight_decay:
-            parameters.mul_(1 - lr * self.weight_decay)
-        _square_root(second, scratch)
-        # A quotient by a Python number would be a product with its reciprocal on a GPU: by a tensor it is one division.
-        scratch.div_(scratch.new_full((), math.sqrt(1 - _power(self.betas[1], step + 1)))).add_(self.eps)
-        torch.div(first, scratch, out=scratch)
-        parameters.sub_(scratch.mul_(lr / (1 - _power(self.betas[0], step + 1))))
-
-
-def _square_root(x: torch.Tensor, out: torch.Tensor) -> None:
-    """The IEEE square root: NumPy asks the processor, where torch may ask a vector library that rounds otherwise."""
-    if x.device.type == "cpu":
-        np.sqrt(x.numpy(), out=out.numpy())
-    else:
-        torch.sqrt(x, out=out)
-
-
-def _power(base: float, exponent: int) -> float:
-    """A power to 40 digits, then rounded: the C library's own differ in their last bit from machine to machine."""
-    with localcontext(Context(prec=40)):
-        return float(Decimal(base) ** exponent)
-
-
-def _cosine_of_pi(x: float) -> float:
-    """cos(pi * x) for x in [0, 1], to 30 digits and then rounded, for the same reason: its power series."""
-    with localcontext(Context(prec=40)):
-        square = (Decimal("3.141592653589793238462643383279502884197") * Decimal(x)) ** 2
-        total = term = Decimal(1)
-        for n in range(1, 30):
-            term *= -square / ((2 * n - 1) * (2 * n))
-            total += term
-        return float(total)
-
-
-_KINDS: dict[str, type[SGD] | type[AdamW]] = {"sgd": SGD, "adamw": AdamW}
-
-
-def optimizer_from(spec: Mapping[str, Any]) -> Optimizer:
+def optimizer_from(spec: Mapping[str, Any], horizon: Horizon | None = None) -> Optimizer:
     """The optimiser that a recipe names: `{"name": "adamw", "lr": 0.001, ...}`.
+
+    Args:
+        spec: options of the optimiser and of its schedule (`podlt.program.schedule.Schedule`); `clip_norm`, `no_decay`;
+            and `groups`, each `{"match": [PATTERN, ...], ...}` with options of the optimiser that hold for it alone.
+        horizon: of the run; None to count steps instead of lines.
 
     Raises:
         UsageError: an unknown name or field, or a value out of its range.
     """
     fields = dict(spec)
     name = fields.pop("name", None)
-    if not isinstance(name, str) or name not in _KINDS:
-        raise UsageError(f"optimizer.name: expected one of {', '.join(_KINDS)}, got {name!r}")
+    if not isinstance(name, str) or name not in RULES:
+        raise UsageError(f"optimizer.name: expected one of {', '.join(RULES)}, got {name!r}")
+    kind = RULES[name]
+    schedule = _converted(_taken(fields, Schedule), Schedule, "optimizer")
+    whole = _converted(_taken(fields, _Whole), _Whole, "optimizer")
+    rule = _converted(fields, kind, "optimizer")
+    groups = tuple(_group(group, number, fields, kind) for number, group in enumerate(whole.groups))
+    for checked in [rule, *(group.rule for group in groups)]:
+        checked.check()
+    for field in msgspec.structs.fields(Schedule):
+        finite_from_zero(field.name, getattr(schedule, field.name))
+    finite_from_zero("clip_norm", whole.clip_norm)
+    schedule.check(horizon)
+    return Optimizer(
+        rule=rule,
+        groups=groups,
+        schedule=schedule,
+        horizon=horizon,
+        clip_norm=whole.clip_norm,
+        no_decay=whole.no_decay,
+    )
+
+
+def _taken(fields: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Takes a struct's fields out of others."""
+    return {f.name: fields.pop(f.name) for f in msgspec.structs.fields(kind) if f.name in fields}
+
+
+def _converted(fields: Mapping[str, Any], kind: type[S], where: str) -> S:
     try:
-        found = msgspec.convert(fields, _KINDS[name])
+        return msgspec.convert(dict(fields), kind)
     except msgspec.ValidationError as error:
-        raise UsageError(f"optimizer: {error}") from None
-    _check(found)
-    return found
+        raise UsageError(f"{where}: {error}") from None
 
 
-def _check(found: SGD | AdamW) -> None:
-    for field in msgspec.structs.fields(found):
-        value = getattr(found, field.name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, int) and number < 0:
-                raise UsageError(f"optimizer.{field.name}: expected a number from 0, got {number}")
-            if isinstance(number, float) and not (math.isfinite(number) and number >= 0):
-                raise UsageError(f"optimizer.{field.name}: expected a finite number from 0, got {number}")
-    if found.schedule not in ("constant", "linear", "cosine"):
-        raise UsageError(f"optimizer.schedule: expected constant, linear or cosine, got {found.schedule!r}")
-    if found.schedule != "constant" and found.steps < 1:
-        raise UsageError(f"optimizer.schedule = {found.schedule!r} needs optimizer.steps, the rounds of the run")
-    if isinstance(found, AdamW) and not all(beta < 1 for beta in found.betas):
-        raise UsageError(f"optimizer.betas: expected two numbers below 1, got {found.betas}")
-    if found.schedule != "constant" and found.warmup >= found.steps:
-        raise UsageError(f"optimizer.warmup: expected fewer than the {found.steps} steps, got {found.warmup}")
-    if isinstance(found, SGD) and found.momentum >= 1:
-        raise UsageError(f"optimizer.momentum: expected a number below 1, got {found.momentum}")
-    if isinstance(found, SGD) and found.nesterov and not found.momentum:
-        raise UsageError("optimizer.nesterov needs optimizer.momentum above 0")
+def _group(given: Mapping[str, Any], number: int, fields: Mapping[str, Any], kind: type[Rule]) -> Group:
+    where, own = f"optimizer.groups[{number}]", dict(given)
+    match = own.pop("match", None)
+    match = [match] if isinstance(match, str) else match
+    if not isinstance(match, list) or not match or not all(isinstance(pattern, str) for pattern in match):
+        raise UsageError(f"{where}.match: expected names or patterns of parameters, got {match!r}")
+    return Group(tuple(match), _converted({**fields, **own}, kind, where), "weight_decay" in own)

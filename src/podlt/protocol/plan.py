@@ -34,6 +34,11 @@ def next_lines(lines: int, offset: int, block_lines: int, fragment_lines: int, u
     return min(wanted, lines - offset)
 
 
+def lines_seen(lines: int, epoch: int, offset: int) -> int:
+    """How many lines a run has seen, in all epochs, before the round at a place of an epoch."""
+    return epoch * lines + offset
+
+
 def fragment_bounds(lines: int, fragments: int) -> list[tuple[int, int]]:
     """Where each fragment begins and ends within the round's lines: sizes differ by at most one, longer ones first."""
     size, longer = divmod(lines, fragments)

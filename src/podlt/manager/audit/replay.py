@@ -16,6 +16,7 @@ from podlt.manager.audit.updates import StoredUpdates
 from podlt.manager.weights import Average, Weights
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
+from podlt.protocol.plan import lines_seen
 
 MOST_HEADER = 2**24
 """How many bytes a checkpoint may have apart from its tensors."""
@@ -107,7 +108,7 @@ class Replay:
             parameters.miss("the parameters before it are not known", logged.number)
             return
         self._weights.use(self._subject.optimizers.at(step))
-        self._weights.apply(data)
+        self._weights.apply(data, lines_seen(self._begin.lines, logged.open.epoch, logged.open.offset))
         self.applied_again += 1
         parameters.done += 1
         if self._weights.digest() != apply.parameters:
