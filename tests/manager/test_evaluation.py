@@ -43,12 +43,14 @@ def write_lines(folder: Path) -> Path:
     return folder / "lines.npz"
 
 
-def recipe_for(source: Path, *, test: float = 0.2, validation: float = 0.2, **evaluation: Any) -> Recipe:
+def recipe_for(
+    source: Path, *, test: float = 0.2, validation: float = 0.2, epochs: int = 3, **evaluation: Any
+) -> Recipe:
     data = DataSpec(
         str(source), inputs=("x",), label="y", test_fraction=test, validation_fraction=validation, split="random"
     )
     spec = EvaluationSpec(**evaluation)
-    return msgspec.structs.replace(tiny_recipe(model={"outputs": 2}, epochs=3), data=data, evaluation=spec)
+    return msgspec.structs.replace(tiny_recipe(model={"outputs": 2}, epochs=epochs), data=data, evaluation=spec)
 
 
 def loaded(
@@ -301,3 +303,14 @@ def test_a_loss_of_ones_own_is_tried_too(tmp_path: Path) -> None:
     recipe = msgspec.structs.replace(recipe_for(write_lines(tmp_path)), loss=LossSpec("bce"))
     with pytest.raises(UsageError, match="as many outputs as labels"), hosts_in_threads():
         podlt.api.train(recipe, run=tmp_path / "run", processes=1, cache=tmp_path / "cache")
+
+
+def test_early_stopping_ends_a_run_which_is_settled_and_keeps_its_best_parameters(tmp_path: Path) -> None:
+    stop = StoppingSpec("val_loss", patience=2, mode="max")  # the loss falls: the first evaluation is the "best"
+    recipe = recipe_for(write_lines(tmp_path), epochs=9, early_stopping=stop, keep_best="val_loss", best_mode="max")
+    run = trained(tmp_path / "run", recipe)
+    assert run.result.ended.startswith("val_loss has not become better than")
+    assert [event.epoch for event in run.of(ev.Measured)] == [0, 1, 2]
+    assert run.result.best is not None and (run.result.best.epoch, run.result.best.rounds) == (0, 3)
+    assert run.state.closed is not None and run.state.closed.outcome == "complete"
+    assert verify(run.result.run).exit_code == 0
