@@ -14,13 +14,13 @@ from podlt.data.array_build import build_arrays
 from podlt.data.arrays import ArraySource, Progress
 from podlt.data.fetch import ArchiveMember, RegistryPackage
 from podlt.data.spec import DataSpec
-from podlt.data.split import TEST
+from podlt.data.split import TEST, TRAIN, Split
 from podlt.data.streams import idx_stream, memory_stream
 from podlt.data.table_build import build_table
 from podlt.data.text import build_text
 from podlt.data.writer import storing
 
-_DIGITS_TEST_LINES = 360
+_DIGITS_TEST_FRACTION = 360.5 / 1797
 _CENSUS_TEST_LINES = 100_000
 _CENSUS_NUMERIC = (0, 5, 16, 17, 18, 30, 39)
 """Age, wage an hour, capital gains, capital losses, dividends, size of the employer, weeks worked in the year."""
@@ -64,19 +64,25 @@ def _build_images(spec: DataSpec, files: dict[str, Path], folder: Path, progress
 
 
 def _build_digits(spec: DataSpec, files: dict[str, Path], folder: Path, progress: Progress) -> list[str]:
-    """scikit-learn's digits: image u8[64] of 0..16 with scale 1/16, the last 360 lines as the test part."""
+    """scikit-learn's digits: image u8[64] of 0..16 with scale 1/16; 360 lines, drawn of each class, are the test part.
+
+    The last 360 lines, which were the test part once, are harder than the others (lines of one writer stand together
+    in the file): examples/digits.toml reached 91 % on them, and 97 % on drawn lines.
+    """
     from sklearn.datasets import load_digits  # imported here: a second of start-up that only this set needs
 
     images, labels = load_digits(return_X_y=True)
     pixels = images.astype(np.uint8)
     assert pixels.shape == (1797, 64) and (pixels == images).all()
 
-    def part(lines: slice) -> ArraySource:
-        streams = [memory_stream("digits", "image", pixels[lines])]
-        return ArraySource(streams, memory_stream("digits", "label", labels[lines]), scale=1 / 16, classes=10)
+    split = Split(DataSpec("digits", test_fraction=_DIGITS_TEST_FRACTION), np.bincount(labels))
+    drawn = split.of(labels)
 
-    train, test = slice(None, -_DIGITS_TEST_LINES), slice(-_DIGITS_TEST_LINES, None)
-    return build_arrays(spec, part(train), {TEST: part(test)}, folder, progress)
+    def part(number: int) -> ArraySource:
+        streams = [memory_stream("digits", "image", pixels[drawn == number])]
+        return ArraySource(streams, memory_stream("digits", "label", labels[drawn == number]), scale=1 / 16, classes=10)
+
+    return build_arrays(spec, part(TRAIN), {TEST: part(TEST)}, folder, progress)
 
 
 def _build_census(spec: DataSpec, files: dict[str, Path], folder: Path, progress: Progress) -> list[str]:
@@ -189,7 +195,7 @@ _AUSTEN = RegistryPackage(
 _PARTS = frozenset({"limit", "test_limit"})
 
 NAMED: dict[str, NamedSet] = {
-    "digits": NamedSet(None, "digits/1", _build_digits, _PARTS),
+    "digits": NamedSet(None, "digits/2", _build_digits, _PARTS),
     "mnist": NamedSet(_MNIST, "images/1", _build_images, _PARTS),
     "fashion": NamedSet(_FASHION, "images/1", _build_images, _PARTS),
     "census": NamedSet(_CENSUS, "census/1", _build_census, _PARTS),
