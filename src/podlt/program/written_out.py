@@ -26,7 +26,8 @@ def without_looks() -> Iterator[None]:
     Distribution.set_default_validate_args(False)
     transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
     try:
-        yield
+        with torch.backends.mkldnn.flags(enabled=False):  # else an LSTM on inputs is one operation of oneDNN's
+            yield
     finally:
         Distribution.set_default_validate_args(validated)
         transformer._detect_is_causal_mask = detect
@@ -111,10 +112,18 @@ def _normal(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     return radius * torch.cos(2 * math.pi * torch.rand(shape, dtype=dtype))
 
 
+def _pack(*_: Any) -> torch.Tensor:
+    raise UnsupportedError(
+        "packed sequences (pack_padded_sequence) are not supported: how much is computed would depend on the data. "
+        "Run the network over the padded batch, and mask what lies beyond each line's length"
+    )
+
+
 _WRITTEN_OUT: Mapping[Any, Callable[..., torch.Tensor]] = {
     functional.gaussian_nll_loss: _gaussian_nll,
     functional.embedding_bag: _embedding_bag,
     torch._weight_norm: _weight_norm,
+    torch._VF._pack_padded_sequence: _pack,
     torch.randn: _randn,
     torch.randn_like: _randn_like,
 }
