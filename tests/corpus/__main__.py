@@ -20,9 +20,13 @@ def main(arguments: list[str]) -> None:
         started = time.time()
         try:
             found = try_row(row, train=train)
-            said = f"refused: {found.refused}" if found.refused else (
-                f"trains: {found.nodes} nodes, gradients {found.gradients:.1e}, losses {found.losses:.1e}, "
-                f"fell {found.fell:.1%}"
+            said = (
+                f"refused: {found.refused}"
+                if found.refused
+                else (
+                    f"trains: {found.nodes} nodes, gradients {found.gradients:.1e}, losses {found.losses:.1e}, "
+                    f"fell {found.fell:.1%}"
+                )
             )
         except Exception as error:
             said = f"CRASH {type(error).__name__}: {error}"

@@ -160,9 +160,7 @@ ROWS = [
     row("Mixtral (experts)", decoder("Mixtral", num_local_experts=4, num_experts_per_tok=2), CAUSAL),
     row("Gemma", decoder("Gemma", head_dim=8), CAUSAL),
     row("Phi", decoder("Phi"), CAUSAL),
-    row(
-        "LLaMA with LoRA", with_lora(decoder("Llama"), "q_proj", "v_proj", task_type="CAUSAL_LM"), CAUSAL, needs=LORA
-    ),
+    row("LLaMA with LoRA", with_lora(decoder("Llama"), "q_proj", "v_proj", task_type="CAUSAL_LM"), CAUSAL, needs=LORA),
     row(
         "T5",
         hub(

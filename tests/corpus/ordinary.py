@@ -352,7 +352,9 @@ def mlp(*sizes: int) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(*layers[:-1])
 
 
-def row(name: str, make: Callable[[], nn.Module], lines: Callable[[], dict[str, torch.Tensor]], loss: object, **o: object) -> Row:
+def row(
+    name: str, make: Callable[[], nn.Module], lines: Callable[[], dict[str, torch.Tensor]], loss: object, **o: object
+) -> Row:
     return Row(FAMILY, name, make, lines, loss, **o)  # type: ignore[arg-type]
 
 

@@ -89,9 +89,7 @@ ROWS = [
     row("ResNeXt", lambda: resnet("Bottleneck", groups=4, width_per_group=4)),
     row(
         "DenseNet",
-        lambda: models().DenseNet(
-            growth_rate=8, block_config=(2, 2, 2, 2), num_init_features=16, num_classes=CLASSES
-        ),
+        lambda: models().DenseNet(growth_rate=8, block_config=(2, 2, 2, 2), num_init_features=16, num_classes=CLASSES),
     ),
     row("GoogLeNet", named("googlenet", aux_logits=True, init_weights=True), 64, loss=auxiliary_loss),
     row("Inception v3", named("inception_v3", aux_logits=False, init_weights=True), 75, loss=cross_entropy),
@@ -140,7 +138,9 @@ ROWS = [
             num_classes=CLASSES,
         ),
     ),
-    row("LR-ASPP (segmentation)", segmenter("lraspp_mobilenet_v3_large"), lines=labelled_pixels, loss=segmentation_loss),
+    row(
+        "LR-ASPP (segmentation)", segmenter("lraspp_mobilenet_v3_large"), lines=labelled_pixels, loss=segmentation_loss
+    ),
     row(
         "R3D (video)",
         lambda: models().video.r3d_18(num_classes=CLASSES),

@@ -44,7 +44,11 @@ def update_layout(program: Program) -> Layout:
     All float32 tensors come first, so that they can be summed as one vector.
     """
     kinds = {name: program.types[value] for name, value in program.outputs}
-    order = ["loss", *(name for name in kinds if name == "divisor"), *("grad:" + name.partition(":")[2] for name in program.named("param:"))]
+    order = [
+        "loss",
+        *(name for name in kinds if name == "divisor"),
+        *("grad:" + name.partition(":")[2] for name in program.named("param:")),
+    ]
     buffers = [name for name in kinds if name.startswith("buffer:")]
     order += [name for name in buffers if kinds[name].dtype == "f32"]
     order += [name for name in buffers if kinds[name].dtype != "f32"]

@@ -152,7 +152,9 @@ class LineSums:
                 expected = _narrowed(whole[value], kind, *rows)
                 agree[value] &= expected.shape == part[value].shape and _close(expected, part[value])
         end = next(i for i, n in enumerate(program.nodes) if dict(program.outputs)["loss"] in n.outputs)
-        off = [i for i, n in enumerate(program.nodes[: end + 1]) if any(o in of_batch and not agree[o] for o in n.outputs)]
+        off = [
+            i for i, n in enumerate(program.nodes[: end + 1]) if any(o in of_batch and not agree[o] for o in n.outputs)
+        ]
         lines = any(_has_lines(program, o) and not agree[o] for i in off for o in program.nodes[i].outputs)
         return _numbering(program, off[0], agree, of_batch) if off else end, lines
 
