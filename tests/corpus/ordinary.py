@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 (as its users have it)
+from torch.nn import functional as F
 
 from .rows import LINES, Row, cross_entropy, generator, images, mean_loss, next_words, numbers, words
 
@@ -348,7 +349,7 @@ def penalised(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tenso
 
 
 def mlp(*sizes: int) -> Callable[[], nn.Module]:
-    layers = [part for i, o in zip(sizes, sizes[1:], strict=False) for part in (nn.Linear(i, o), nn.ReLU())]
+    layers = [part for i, o in itertools.pairwise(sizes) for part in (nn.Linear(i, o), nn.ReLU())]
     return lambda: nn.Sequential(*layers[:-1])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812 (as every tutorial has it)
+from torch.nn import functional as F
 
 from .rows import LINES, Row, cross_entropy, generator, images, mean_loss, next_words, numbers, words
 

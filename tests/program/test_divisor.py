@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -98,7 +99,7 @@ def _round(program: Program, state: Batch, batch: Batch, cut: tuple[int, ...], s
     execute = TaskExecutor(program, steps, 0.1)
     weights = Weights(program, optimizer_from({"name": "sgd", "lr": 0.1}), _memory(program))
     updates = []
-    for start, stop in zip(cut, cut[1:], strict=False):
+    for start, stop in itertools.pairwise(cut):
         updates.append(np.zeros(layout.nbytes, np.uint8))
         part = {name: value[start:stop].clone() for name, value in batch.items()}
         execute(state, part, bytes(32), updates[-1])
