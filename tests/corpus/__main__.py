@@ -12,13 +12,14 @@ from .harness import try_row
 
 def main(arguments: list[str]) -> None:
     library = declare_torchvision()  # noqa: F841 (kept as long as the models are used)
-    words = [word.lower() for word in arguments]
+    train = "--capture" not in arguments
+    words = [word.lower() for word in arguments if not word.startswith("--")]
     for row in ROWS:
         if words and not any(word in f"{row.family} {row.name}".lower() for word in words):
             continue
         started = time.time()
         try:
-            found = try_row(row)
+            found = try_row(row, train=train)
             said = (
                 f"refused: {found.refused}"
                 if found.refused

@@ -151,17 +151,17 @@ def test_a_mean_over_a_batch_norm_is_a_mean() -> None:
     assert_as_pytorch(model, loss, FOUR, lambda m, b: len(b["x"]) * loss(m, b["x"], b["y"]), below=3)
 
 
-def weighted(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return functional.cross_entropy(model(x), y, weight=torch.tensor([1.0, 3.0, 1.0]))
+def rooted(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    return model(x).square().sum(1).mean() / x.sum().sqrt()
 
 
-def counted(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    kept = (x[:, 0] > 0.5).to(x.dtype)
-    return (model(x).square().sum(1) * kept).sum() / kept.sum()
+def scored(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    own = model(x).square().sum(1)
+    return (own * x[:, 0]).sum() / own.sum()
 
 
-@pytest.mark.parametrize("loss", [weighted, counted])
-def test_a_divisor_that_depends_on_the_data_is_refused_with_its_place(loss: Callable[..., torch.Tensor]) -> None:
+@pytest.mark.parametrize("loss", [rooted, scored])
+def test_a_divisor_that_is_no_sum_over_lines_is_refused_with_its_place(loss: Callable[..., torch.Tensor]) -> None:
     with pytest.raises(UnsupportedError, match="depends on the data") as found:
         capture(nn.Linear(4, 3), loss, FOUR)
     assert "reduction='none'" in str(found.value) and f"{Path(__file__).name}:" in str(found.value)

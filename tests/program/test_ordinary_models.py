@@ -246,15 +246,6 @@ def test_a_class_out_of_range_is_found_in_lines_of_the_data() -> None:
         capture(nn.Linear(4, 3), "cross_entropy", FOUR, lines={"x": torch.rand(2, 4), "y": torch.tensor([0, 3])})
 
 
-def test_labels_that_a_mean_leaves_out_are_found_in_lines_of_the_data() -> None:
-    def mean(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(model(x), y)
-
-    lines = {"x": torch.rand(8, 4), "y": torch.tensor([0, 1, -100, 2, -100, 0, 1, 2])}
-    with pytest.raises(UnsupportedError, match="depends on the data"):
-        capture(nn.Linear(4, 3), mean, FOUR, lines=lines)
-
-
 def test_a_loss_that_is_not_finite_is_named() -> None:
     with pytest.raises(UnsupportedError, match="its loss is nan on the lines"):
         capture(nn.Linear(4, 3), lambda m, x, y: (m(x) - 100).log().sum(1), FOUR)

@@ -8,7 +8,8 @@ is tried (`trial`), and afterwards the program is held against it (`capture_chec
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -82,7 +83,7 @@ def capture(
     check_module(model)
     model = own_copy(model)
     tried_on = _enough(lines, LINES) if lines else example(fields, LINES)
-    with torch.compiler.set_stance("force_eager"):
+    with torch.compiler.set_stance("force_eager"), _one_thread():
         trial = try_out(WithLoss(model, SummedLoss(loss, fields)), tried_on)
         for name, parameter in model.named_parameters():
             if name in trial.unused:
@@ -93,7 +94,7 @@ def capture(
         program, least = draft.program()
         saved = saved_names(model)
         program = replace(program, names={n: saved[short] for n in state if (short := n.partition(":")[2]) in saved})
-        fault = check_sums(draft.whole, draft.place, state, tried_on, least)
+        fault = "" if draft.is_sum else check_sums(draft.whole, draft.place, state, tried_on, least)
         if fault:
             raise UnsupportedError(f"{type(model).__name__} cannot be captured: {fault}")
         sizes = {*(n for n in (1, 2) if n >= least), LINES, len(next(iter(tried_on.values())))}
@@ -102,6 +103,17 @@ def capture(
             sizes.add(most)  # traced otherwise there: its numbers decide
         check_numbers(program, draft.step.module, state, sorted(sizes), _enough(tried_on, max(sizes)))
     return Captured(program, state, _notices(trial.unused))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """PyTorch on one thread: a capture calls thousands of small operations, and more threads wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _enough(lines: Mapping[str, torch.Tensor], wanted: int) -> dict[str, torch.Tensor]:
@@ -164,7 +176,7 @@ class _Draft:
         self._merged = _merge(documents[0], documents[1])
         if self.at(SIZES[2]) != documents[2]:
             raise UnsupportedError(f"{NOT_THE_SAME}, or does not grow evenly with the number of lines")
-        self.whole = Program.from_document(self._merged)
+        self.whole, self.is_sum = Program.from_document(self._merged), False
 
     def at(self, lines: int) -> Any:
         """What the document for any number of lines says of so many."""
@@ -207,7 +219,7 @@ def _weighted(step: _Step, state: Mapping[str, torch.Tensor], lines: Mapping[str
     batch = {name: widened(value[:LINES], torch.float64) for name, value in lines.items()}
     for program in numerators(draft.whole, wide, batch):
         if not LineSums(program, wide, batch, least_lines(simplify(program))[0]).fault():
-            draft.whole = program
+            draft.whole, draft.is_sum = program, True
             return draft
     return None
 

@@ -177,6 +177,8 @@ class Executor:
         node = self.program.nodes[number]
         operation = self._table[node.operation]
         fixed = {key: self._constant(a, lines) for key, a in node.keywords.items()}
+        if node.operation in _FACTORIES and "dtype" not in fixed and self._dtypes is not TORCH_DTYPES:
+            fixed["dtype"] = self._dtypes[self.program.types[node.outputs[0]].dtype]  # else torch's default
         if meta and node.operation in _FACTORIES:
             fixed["device"] = torch.device("meta")
         if node.operation == "uniform":

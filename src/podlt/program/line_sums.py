@@ -147,14 +147,16 @@ class LineSums:
         for rows in ((1, 4), (3, 6)):  # in the middle, and not all of the same neighbours
             part = self._values(_rows(self._batch, *rows))
             for value, kind in enumerate(program.types):
-                if value not in of_batch or _is_folded(kind):
+                if _is_folded(kind):
                     continue
                 expected = _narrowed(whole[value], kind, *rows)
                 agree[value] &= expected.shape == part[value].shape and _close(expected, part[value])
         end = next(i for i, n in enumerate(program.nodes) if dict(program.outputs)["loss"] in n.outputs)
-        off = [i for i, n in enumerate(program.nodes[: end + 1]) if not all(agree[o] for o in n.outputs)]
+        off = [
+            i for i, n in enumerate(program.nodes[: end + 1]) if any(o in of_batch and not agree[o] for o in n.outputs)
+        ]
         lines = any(_has_lines(program, o) and not agree[o] for i in off for o in program.nodes[i].outputs)
-        return off[0] if off else end, lines
+        return _numbering(program, off[0], agree, of_batch) if off else end, lines
 
     def _values(self, batch: Lines) -> list[torch.Tensor]:
         program = self._executor.program
@@ -193,6 +195,16 @@ def _made_of_batch(program: Program) -> set[int]:
         if found & {*references(node.arguments), *references(list(node.keywords.values()))}:
             found.update(node.outputs)
     return found
+
+
+def _numbering(program: Program, node: int, agree: Sequence[bool], of_batch: set[int]) -> int:
+    """The node that numbers the lines, if a node takes these numbers as values; else the node itself."""
+    made = {output: i for i, n in enumerate(program.nodes) for output in n.outputs}
+    given = references(program.nodes[node].arguments)
+    while own := [value for value in given if value not in of_batch and value in made and not agree[value]]:
+        node = made[own[0]]
+        given = references(program.nodes[node].arguments)
+    return node
 
 
 def _is_folded(kind: TensorType) -> bool:

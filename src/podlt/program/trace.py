@@ -218,7 +218,10 @@ def operation_name(target: Any) -> str:
 def explain(error: Exception, model: nn.Module) -> str:
     """What a user can do about a failed capture: the reason, and the innermost line of the user's own code."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if any(word in str(error).lower() for word in ("aten._local_scalar_dense", "data-dependent", "bool(", ".item()")):
+    if any(
+        word in str(error).lower()
+        for word in ("aten._local_scalar_dense", "data-dependent", "bool(", ".item()", "got faketensor")
+    ):
         reason = (
             "the step depends on a value of its data (.item(), an if on a tensor, nonzero): choose by torch.where, or "
             "work the value out beforehand"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
+from torch._decomp import decompositions
 from torch.distributions import Distribution
 from torch.nn import functional
 from torch.nn.modules import transformer
@@ -23,13 +25,44 @@ def without_looks() -> Iterator[None]:
     What they check was checked when the module was tried on lines of the data.
     """
     validated, detect = Distribution._validate_args, transformer._detect_is_causal_mask
+    layers = decompositions._rnn_helper
     Distribution.set_default_validate_args(False)
+    decompositions._rnn_helper = partial(_layer_by_layer, layers)
     transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
+    fused = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)  # else an LSTM on inputs is one operation of oneDNN's
     try:
         yield
     finally:
+        torch._C._set_mkldnn_enabled(fused)
         Distribution.set_default_validate_args(validated)
         transformer._detect_is_causal_mask = detect
+        decompositions._rnn_helper = layers
+
+
+def _layer_by_layer(
+    layer: Callable[..., Any],
+    input: torch.Tensor,
+    hidden: Any,
+    params: Any,
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+    layer_fn: Callable[..., Any],
+) -> tuple[torch.Tensor, list[Any]]:
+    """An RNN of several layers with the dropout between them, which PyTorch's own decomposition loses (torch 2.13)."""
+    directions = 2 if bidirectional else 1
+    value, last = input.transpose(0, 1) if batch_first else input, []
+    for number in range(num_layers):
+        own = slice(number * directions, (number + 1) * directions)
+        value, found = layer(value, hidden[own], params[own], has_biases, 1, 0.0, train, bidirectional, False, layer_fn)
+        last += found
+        if dropout and train and number < num_layers - 1:
+            value = torch.dropout(value, dropout, train=True)
+    return value.transpose(0, 1) if batch_first else value, last
 
 
 class WrittenOut(TorchFunctionMode):
@@ -113,10 +146,18 @@ def _normal(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     return radius * torch.cos(2 * math.pi * torch.rand(shape, dtype=dtype))
 
 
+def _pack(*_: Any) -> torch.Tensor:
+    raise UnsupportedError(
+        "packed sequences (pack_padded_sequence) are not supported: how much is computed would depend on the data. "
+        "Run the network over the padded batch, and mask what lies beyond each line's length"
+    )
+
+
 _WRITTEN_OUT: Mapping[Any, Callable[..., torch.Tensor]] = {
     functional.gaussian_nll_loss: _gaussian_nll,
     functional.embedding_bag: _embedding_bag,
     torch._weight_norm: _weight_norm,
+    torch._VF._pack_padded_sequence: _pack,
     torch.randn: _randn,
     torch.randn_like: _randn_like,
 }
