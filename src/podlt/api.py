@@ -71,9 +71,12 @@ def train(
     dataset: Any = None,
     /,
     *,
-    model: nn.Module | None = None,
     loss: LossLike | None = None,
+    optimizer: OptimizerLike | None = None,
+    epochs: int | None = None,
     workers: int = 0,
+    test: Any = None,
+    model: nn.Module | None = None,
     **options: Any,
 ) -> Result:
     """Trains over many workers of your own, with the proof: `train(model, dataset, ...)`, or `train(recipe)`.
@@ -82,10 +85,14 @@ def train(
         recipe: the module to train, whose parameters are those that the run begins with; or a `Recipe`, or the path of
             a TOML file, from whose folder relative paths in it start.
         dataset: for a module: what to train on, as `podlt.recipe_of` takes it.
+        loss: for a module: a name, a loss of `torch.nn` or a callable; "cross_entropy" unless given. For a recipe: the
+            object that it names.
+        optimizer: for a module: a name, a table, or an optimiser of `torch.optim`; "adamw" unless given.
+        epochs: for a module: how often each line is trained on; 1 unless given.
+        workers: how many workers; 0 for what the recipe says, or for 50.
+        test: for a module: the lines to test on, as `dataset`.
         model: for a recipe: the module itself, instead of the recipe's `module:callable` (which is then only a name).
             The run's recipe names the digest of its parameters.
-        loss: for a module: a name, a loss of `torch.nn` or a callable; for a recipe: the object that it names.
-        workers: how many workers; 0 for what the recipe says, or for 50.
         options: of the run (`podlt.call_options.TrainOptions`); for a module, also of its recipe (`podlt.recipe_of`).
 
     Raises:
@@ -95,18 +102,20 @@ def train(
         StorageError: the run stopped, as its files cannot be written.
     """
     around: dict[str, Any] = {name: options.pop(name) for name in TrainOptions.__annotations__ if name in options}
-    if isinstance(recipe, nn.Module):
-        if model is not None:
-            raise UsageError("model: the module comes first already")
-        if dataset is None:
-            raise UsageError("dataset: expected what to train on after the module")
-        described = {"loss": loss, **options} if loss is not None else options
-        found = recipe_of(recipe, dataset, workers=workers or None, **described)
-        return train_recipe(found, 0, model=recipe, loss=loss, **around)
-    if dataset is not None or options:
-        extra = ", ".join(options) or "dataset"
-        raise UsageError(f"{extra}: for podlt.train(model, dataset, ...): a recipe says it itself")
-    return train_recipe(recipe, workers, model=model, loss=loss, **around)
+    described = {"optimizer": optimizer, "epochs": epochs, "test": test, "dataset": dataset}
+    described = {name: value for name, value in described.items() if value is not None} | options
+    if not isinstance(recipe, nn.Module):
+        if described:
+            raise UsageError(f"{', '.join(described)}: for podlt.train(model, dataset, ...): a recipe says it itself")
+        return train_recipe(recipe, workers, model=model, loss=loss, **around)
+    if model is not None:
+        raise UsageError("model: the module comes first already")
+    if dataset is None:
+        raise UsageError("dataset: expected what to train on after the module")
+    if loss is not None:
+        described["loss"] = loss
+    found = recipe_of(recipe, workers=workers or None, **described)
+    return train_recipe(found, 0, model=recipe, loss=loss, **around)
 
 
 def serve(
