@@ -32,7 +32,7 @@ from podlt.recipe import ModelSpec, Recipe
 def described(loss: str = "cross_entropy", classes: list[str] | None = None, **data: object) -> Description:
     """A description of arrays x f32[2]."""
     fields = (Field("x", "f32", (2,), "input"), Field("y", "i64", (), "label"))
-    info = {"kind": "arrays", "classes": classes, **data}
+    info: dict[str, object] = {"kind": "arrays", "classes": classes, **data}
     return Description("podlt-inference/1", "00", "00", ModelCall("m:f", {}), loss, fields, ",", info)
 
 
@@ -153,6 +153,18 @@ def test_arrays_of_another_shape_or_with_other_values_are_refused() -> None:
         predictor.predict(np.array([[0, 1], [np.nan, 1]]))
     with pytest.raises(podlt.UsageError, match="expected an array 'x', got y"):
         predictor.predict({"y": np.zeros((4, 2))})
+
+
+def test_inputs_that_are_encoded_already_are_taken_as_arrays(of_people: Result, folder: Path) -> None:
+    (lines,) = TableReader(read_description(of_people.run), [("test.csv", folder / "test.csv")]).lines()
+    found, expected = of_people.predict(dict(lines.arrays)), of_people.predict(folder / "test.csv")
+    assert np.array_equal(found["prediction"], expected["prediction"])
+
+
+def test_a_table_with_columns_of_lists_asks_for_arrays(folder: Path) -> None:
+    predictor = Predictor(described("mse", kind="table"), nn.Linear(2, 1))
+    with pytest.raises(podlt.UsageError, match=r"lists and tokens are not read here \('x'\): give all"):
+        predictor.predict(folder / "test.csv")
 
 
 def test_a_text_is_continued_by_the_model() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from podlt.data.dataset import DTYPES
-from podlt.data.files import files_of
+from podlt.data.files import Files, files_of
 from podlt.data.spec import Column
 from podlt.errors import UsageError
 from podlt.inference.arrays import ArrayReader
@@ -110,7 +110,7 @@ class Predictor:
         """A reader of a file. Arguments and errors: as `predict`."""
         kind, suffix = self.description.data["kind"], path.suffix.lower()
         if kind == "table" and (suffix in _TABLES or path.is_dir()):
-            return TableReader(self.description, files_of(str(path), Path()), id)
+            return self._table(files_of(str(path), Path()), id)
         if kind == "arrays" and suffix == ".npz":
             return ArrayReader.of_npz(self.description, path.name, path)
         expected = _EXPECTED.get(kind, "the model's inputs as arrays, in Python")
@@ -162,17 +162,25 @@ class Predictor:
     def _reader(self, data: Any, folder: Path, id: Column | None) -> Reader:
         if isinstance(data, (str, Path)):
             return self.open(Path(data), id)
-        if self.description.data["kind"] == "table":
+        names = [field.name for field in self.description.inputs]
+        given = isinstance(data, Mapping) and set(names) <= set(data)  # encoded already
+        if self.description.data["kind"] == "table" and not given:
             path = folder / "lines.parquet"
             pq.write_table(_arrow(data), path)
-            return TableReader(self.description, [("the frame", path)], id)
-        names = [field.name for field in self.description.inputs]
+            return self._table([("the frame", path)], id)
         if not isinstance(data, Mapping):
             values = data if isinstance(data, (tuple, list)) and len(names) > 1 else [data]
             if len(values) != len(names):
                 raise UsageError(f"expected {len(names)} arrays ({', '.join(names)}), got {len(values)}")
             data = dict(zip(names, values, strict=True))
         return ArrayReader.of_memory(self.description, {name: _numpy(value) for name, value in data.items()})
+
+    def _table(self, files: Files, id: Column | None) -> TableReader:
+        others = [field.name for field in self.description.inputs if field.name not in ("numeric", "category")]
+        if others:
+            names = ", ".join(map(repr, others))
+            raise UsageError(f"columns of lists and tokens are not read here ({names}): give all inputs as arrays")
+        return TableReader(self.description, files, id)
 
 
 def _spread(columns: Columns, whole: np.ndarray[Any, Any]) -> Columns:
