@@ -51,7 +51,8 @@ class TrainingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     With `fragment_lines` 0 every round deals a whole block; else each useful worker gets that many lines, and the
     rest of the block is carried into the next round. With `local_steps` above 1 a worker returns the change of the
-    parameters after that many SGD steps at `local_lr`, instead of a gradient.
+    parameters after that many steps at `local_lr`, instead of a gradient; by SGD, or by `local_optimizer`, such as
+    `{"name": "adamw", "weight_decay": 0.1}`, whose state begins at zero in every task.
     """
 
     epochs: Positive = 1
@@ -61,6 +62,7 @@ class TrainingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: Whole = 0
     local_steps: Positive = 1
     local_lr: Annotated[float, Meta(gt=0)] | None = None
+    local_optimizer: dict[str, Any] = {}
     checkpoint_every: Positive = 50
     history: Literal["all", "last"] = "all"
 
@@ -142,6 +144,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         document = {**msgspec.to_builtins(self), "data": self.data.to_document()}
         if self.evaluation == EvaluationSpec():  # younger than the document's form
             del document["evaluation"]
+        if not self.training.local_optimizer:
+            del document["training"]["local_optimizer"]
         return canonical.to_json(document)
 
     def digest(self) -> bytes:
@@ -276,3 +280,5 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         )
     if training.local_steps > 1 and training.local_lr is None:
         raise UsageError(f"{where}: training.local_steps = {training.local_steps} needs training.local_lr")
+    if training.local_optimizer and training.local_steps == 1:
+        raise UsageError(f"{where}: training.local_optimizer: is for training.local_steps above 1")

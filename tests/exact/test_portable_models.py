@@ -17,6 +17,7 @@ from podlt.exact import conformance
 from podlt.exact.conformance import values
 from podlt.exact.portable.devices import torch_device
 from podlt.program.capture import capture
+from podlt.program.descent import SGD
 from podlt.program.execute import Executor
 from podlt.program.operations import table
 
@@ -51,7 +52,7 @@ def update(captured, device, steps):
     if steps == 1:
         executor.run(state, batch, 77, out)
     else:
-        executor.run_local_steps(state, batch, 77, out, steps, 2.0**-7)
+        executor.run_local_steps(state, batch, 77, out, steps, SGD(lr=2.0**-7))
     return out
 
 

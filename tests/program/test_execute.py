@@ -10,8 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from podlt.errors import UsageError
+from podlt.errors import InvalidProofError, UsageError
+from podlt.program.descent import SGD, local_rule
 from podlt.program.execute import Executor
+from podlt.program.ir import Program
 from podlt.program.layout import update_layout
 from podlt.program.update import combine
 
@@ -30,7 +32,7 @@ def test_local_steps_are_plain_gradient_descent_over_parts_of_the_fragment(captu
     case, lines, steps, lr = captured(name), 8, 3, 0.05
     batch, found = case.batch(lines), room(case)
     executor = Executor(case.program)
-    executor.run_local_steps(case.state, batch, 0, found, steps, lr)
+    executor.run_local_steps(case.state, batch, 0, found, steps, SGD(lr=lr))
     own, total = {k: v.clone() for k, v in case.state.items()}, torch.zeros(())
     for start, stop in ((0, 2), (2, 5), (5, 8)):
         part = room(case)
@@ -50,11 +52,44 @@ def test_local_steps_are_plain_gradient_descent_over_parts_of_the_fragment(captu
             torch.testing.assert_close(value, own[key] * (lines if own[key].is_floating_point() else 1))
 
 
+def test_local_steps_by_adamw_are_pytorchs_with_a_fresh_state(captured: Get) -> None:
+    case, lines, steps = captured("mlp"), 9, 3
+    batch, found, executor = case.batch(lines), room(case), Executor(case.program)
+    rule = local_rule({"name": "adamw", "weight_decay": 0.1, "betas": [0.8, 0.95]}, 0.01)
+    executor.run_local_steps(case.state, batch, 0, found, steps, rule)
+    own = {k: torch.nn.Parameter(v.clone()) for k, v in case.state.items() if k.startswith("param:")}
+    theirs = torch.optim.AdamW(own.values(), lr=0.01, betas=(0.8, 0.95), weight_decay=0.1)
+    for start in range(0, lines, 3):
+        part = room(case)
+        state = case.state | {k: v.detach() for k, v in own.items()}
+        executor.run(state, {k: v[start : start + 3].clone() for k, v in batch.items()}, 0, part)
+        for key, parameter in own.items():
+            parameter.grad = part["grad:" + key[6:]] / 3
+        theirs.step()
+    for key, parameter in own.items():
+        expected = (case.state[key] - parameter.detach()) * lines
+        torch.testing.assert_close(found["grad:" + key[6:]], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_program_says_by_what_its_local_steps_go_and_nothing_else(captured: Get) -> None:
+    program = captured("mlp").program
+    document = program.to_document() | {"local_optimizer": {"name": "adamw", "eps": 1e-6}}
+    again = Program.from_document(document)
+    assert again.local_optimizer == {"name": "adamw", "eps": 1e-6} and again.to_document() == document
+    assert again.digest != program.digest
+    for wrong in ({}, {"name": "adamw", "lr": 0.1}, {"name": 3}, {"eps": "much"}, {"betas": [0.1, 0.2, 0.3]}, [1]):
+        with pytest.raises(InvalidProofError, match="local"):
+            Program.from_document(document | {"local_optimizer": wrong})
+    for wrong in ({"name": "lion"}, {"name": "sgd", "betas": [0.9, 0.99]}, {"name": "adamw", "eps": -1.0}):
+        with pytest.raises(UsageError, match="optimizer"):
+            local_rule(wrong, 0.1)
+
+
 def test_more_local_steps_than_lines_are_one_line_each(captured: Get) -> None:
     case = captured("mlp")
     many, few, executor = room(case), room(case), Executor(case.program)
-    executor.run_local_steps(case.state, case.batch(3), 0, many, 50, 0.1)
-    executor.run_local_steps(case.state, case.batch(3), 0, few, 3, 0.1)
+    executor.run_local_steps(case.state, case.batch(3), 0, many, 50, SGD(lr=0.1))
+    executor.run_local_steps(case.state, case.batch(3), 0, few, 3, SGD(lr=0.1))
     assert all(torch.equal(many[k], few[k]) for k in many)
 
 
@@ -63,7 +98,7 @@ def test_a_run_changes_nothing_that_it_is_given(captured: Get) -> None:
         case = captured(name)
         state, batch = {k: v.clone() for k, v in case.state.items()}, case.batch(4)
         Executor(case.program).run(state, batch, 0, room(case))
-        Executor(case.program).run_local_steps(state, batch, 0, room(case), 2, 0.1)
+        Executor(case.program).run_local_steps(state, batch, 0, room(case), 2, SGD(lr=0.1))
         assert all(torch.equal(state[k], case.state[k]) for k in state)
         assert all(torch.equal(batch[k], v) for k, v in case.batch(4).items())
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from podlt.program.descent import local_rule
 from podlt.program.execute import Executor
 from podlt.program.ir import Program
 from podlt.program.layout import update_layout
@@ -27,7 +28,8 @@ class TaskExecutor:
     def __init__(self, program: Program, local_steps: int, local_lr: float | None) -> None:
         self._executor = Executor(program, check=lambda lines: check_lines(program, lines))
         self._layout, self._exact = update_layout(program), program.arithmetic in EXACT_ARITHMETIC
-        self._local_steps, self._local_lr = local_steps, local_lr
+        self._local_steps = local_steps
+        self._rule = local_rule(program.local_optimizer, local_lr) if local_lr is not None else None
 
     @contextmanager
     def unchanging(self, state: Mapping[str, torch.Tensor]) -> Iterator[None]:
@@ -56,8 +58,8 @@ class TaskExecutor:
         """
         seed, views = int.from_bytes(randomness[:8], "big"), self._layout.views(out)
         if self._local_steps > 1:
-            assert self._local_lr is not None
-            self._executor.run_local_steps(state, batch, seed, views, self._local_steps, self._local_lr)
+            assert self._rule is not None
+            self._executor.run_local_steps(state, batch, seed, views, self._local_steps, self._rule)
         else:
             self._executor.run(state, batch, seed, views)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -143,7 +144,7 @@ class TrainingRun:
             captured = self._capture(fields)
             if fault is not None:
                 raise fault
-            program = captured.program
+            program = replace(captured.program, local_optimizer=self.recipe.training.local_optimizer)
             validate(program, lines=self.recipe.training.block_lines)
             require_lines(program, self.recipe, self.inputs.data.train.lines)
             for notice in captured.notices:

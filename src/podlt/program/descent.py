@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from decimal import Context, Decimal, localcontext
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -177,6 +178,28 @@ def _power(base: float, exponent: int) -> float:
     """A power to 40 digits, then rounded: the C library's own differ in their last bit from machine to machine."""
     with localcontext(Context(prec=40)):
         return float(Decimal(base) ** exponent)
+
+
+def local_rule(spec: Mapping[str, Any], lr: float) -> Rule:
+    """The rule of a task's own steps.
+
+    Args:
+        spec: name and options, without a learning rate; empty for SGD.
+        lr: the learning rate.
+
+    Raises:
+        UsageError: an unknown rule or option, or a number that makes no sense.
+    """
+    options = dict(spec)
+    name = options.pop("name", "sgd")
+    if name not in RULES:
+        raise UsageError(f"training.local_optimizer.name: expected one of {', '.join(RULES)}, got {name!r}")
+    try:
+        rule = msgspec.convert({**options, "lr": lr}, RULES[name])
+    except msgspec.ValidationError as error:
+        raise UsageError(f"training.local_optimizer: {error}") from None
+    rule.check()
+    return rule
 
 
 RULES: Mapping[str, type[Rule]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}

@@ -11,6 +11,7 @@ from podlt.errors import UsageError
 from podlt.exact.operations import named
 from podlt.exact.operations.row import Family
 from podlt.exact.portable.devices import CPU, torch_device
+from podlt.program.descent import Rule
 from podlt.program.ir import Program, resolve
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.liveness import last_uses, references
@@ -103,9 +104,9 @@ class Executor:
         seed: int,
         out: Mapping[str, torch.Tensor],
         steps: int,
-        lr: float,
+        rule: Rule,
     ) -> None:
-        """Writes the change of the parameters after `steps` SGD steps over parts of the fragment, times its lines.
+        """Writes the change of the parameters after some steps over parts of the fragment, times its lines.
 
         Args:
             state: as for `run`; it stays as it is.
@@ -113,7 +114,8 @@ class Executor:
             seed: of the first step; each further one has the next number.
             out: as for `run`.
             steps: into how many parts the fragment is cut (its lines, if it has fewer).
-            lr: the steps' learning rate.
+            rule: of the steps. Its state begins at zero in every task: a fragment is dealt to anyone, and none of them
+                has the state of who had one before.
 
         As "loss" the sum of the losses that were met, over what they are means over if that is not lines, times lines;
         "grad:…" is lines x (start - end), and a divisor the number of lines.
@@ -122,6 +124,7 @@ class Executor:
         own = {name: value.clone() for name, value in state.items()}
         total, divisors = torch.zeros((), dtype=torch.float32), torch.zeros((), dtype=torch.float32)
         count = min(steps, lines)
+        moments = {n: rule.init(value.numel()) for n, value in own.items() if n.startswith("param:")}
         for step in range(count):
             start, stop = lines * step // count, lines * (step + 1) // count
             part = {name: value[start:stop].clone() for name, value in batch.items()}
@@ -131,7 +134,9 @@ class Executor:
                 divisors, over = divisors + out["divisor"], float(out["divisor"]) or 1.0
             for name, value in out.items():
                 if name.startswith("grad:"):
-                    own["param:" + name[5:]].sub_(_divided(value, over) * lr)
+                    parameter = "param:" + name[5:]
+                    gradient = _divided(value, over).reshape(-1)
+                    rule.step(own[parameter].view(-1), gradient, moments[parameter], step)
                 elif name.startswith("buffer:"):
                     own[name].copy_(_divided(value, stop - start) if value.is_floating_point() else value)
         for name, value in out.items():

@@ -11,6 +11,9 @@ An argument is null, a boolean, an integer, a float, a string, a list, `{"v": i}
 A module may save a tensor of its state by other names than the program's, by several (tied weights) or not at all (a
 buffer that is not persistent): then the document has `"names"` as well, a map from an input to the names by which
 `state_dict()` has it. Inputs that are saved by their own name are not in it.
+
+Where a task takes several steps by another rule than plain SGD, the document has `"local_optimizer"`: its name and
+options as a recipe's `training.local_optimizer` has them, without a learning rate, which the first entry says.
 """
 
 from __future__ import annotations
@@ -77,7 +80,8 @@ class Node:
 class Program:
     """A training step: `inputs` names the first values, `outputs` pairs a name with the number of a value.
 
-    `names` says by which names the module saves an input of its state, where that is not the input's own.
+    `names` says by which names the module saves an input of its state, where that is not the input's own. A task's own
+    steps follow `local_optimizer`; SGD where it is empty.
     """
 
     arithmetic: str
@@ -86,6 +90,7 @@ class Program:
     nodes: tuple[Node, ...]
     outputs: tuple[tuple[str, int], ...]
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    local_optimizer: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_document(cls, document: Any) -> Program:
@@ -94,7 +99,7 @@ class Program:
         Raises:
             InvalidProofError: it has not the form of a program, or another version.
         """
-        known = isinstance(document, dict) and set(document) - {"names"} == _KEYS
+        known = isinstance(document, dict) and set(document) - {"names", "local_optimizer"} == _KEYS
         _require(known, "a program has exactly the fields of a program")
         _require(
             _is_int(document["version"]) and document["version"] == VERSION,
@@ -112,6 +117,7 @@ class Program:
             tuple(_node(item) for item in document["nodes"]),
             tuple(_output(item) for item in document["outputs"]),
             _names(document["names"]) if "names" in document else {},
+            _local_optimizer(document["local_optimizer"]) if "local_optimizer" in document else {},
         )
 
     @classmethod
@@ -126,14 +132,19 @@ class Program:
     def to_document(self) -> dict[str, Any]:
         """The document that `to_bytes` encodes."""
         names = {"names": {name: list(saved) for name, saved in self.names.items()}} if self.names else {}
-        return names | {
-            "version": VERSION,
-            "arithmetic": self.arithmetic,
-            "types": [[t.dtype, list(t.shape)] for t in self.types],
-            "inputs": list(self.inputs),
-            "nodes": [[n.operation, n.arguments, n.keywords, list(n.outputs)] for n in self.nodes],
-            "outputs": [[name, value] for name, value in self.outputs],
-        }
+        local = {"local_optimizer": dict(self.local_optimizer)} if self.local_optimizer else {}
+        return (
+            names
+            | local
+            | {
+                "version": VERSION,
+                "arithmetic": self.arithmetic,
+                "types": [[t.dtype, list(t.shape)] for t in self.types],
+                "inputs": list(self.inputs),
+                "nodes": [[n.operation, n.arguments, n.keywords, list(n.outputs)] for n in self.nodes],
+                "outputs": [[name, value] for name, value in self.outputs],
+            }
+        )
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
@@ -213,6 +224,20 @@ def _node(item: Any) -> Node:
 def _output(item: Any) -> tuple[str, int]:
     _require(isinstance(item, list) and len(item) == 2 and _is_int(item[1]), "an output is a name and a value")
     return _name(item[0]), item[1]
+
+
+def _local_optimizer(item: Any) -> dict[str, Any]:
+    _require(isinstance(item, dict) and bool(item), "a local optimiser is a table, left out where it is SGD")
+    _require(len(item) <= len(_LOCAL_OPTIONS) and set(item) <= _LOCAL_OPTIONS, "a local optimiser has other options")
+    for name, value in item.items():
+        _require(isinstance(value, str) == (name == "name"), f"local_optimizer.{name}: another type")
+        numbers = value if isinstance(value, list) else [value]
+        simple = len(numbers) <= 2 and all(isinstance(one, str | bool | int | float) for one in numbers)
+        _require(simple, f"local_optimizer.{name}: a number, or two")
+    return dict(item)
+
+
+_LOCAL_OPTIONS = frozenset(("name", "betas", "eps", "momentum", "nesterov", "weight_decay"))
 
 
 def _names(item: Any) -> dict[str, tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -48,6 +49,7 @@ def check_program(
     try:
         lines = tried_lines(recipe, train)
         again = capture(rebuilt.module, rebuilt.loss, fields, program.arithmetic, lines).program
+        again = replace(again, local_optimizer=recipe.training.local_optimizer)
     except Exception as error:  # the model may be its author's code
         return _not_checked(f"the recipe's model could not be captured here: {error}", "")
     if again.digest == program.digest:
