@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from podlt.api import resume, serve, train
-    from podlt.callbacks import Callback
     from podlt.data.prepare import prepare
     from podlt.data.spec import DataSpec
     from podlt.errors import InvalidProofError, PodltError, StopTraining, UsageError
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from podlt.verify import Verification, verify
 
 _HOMES = {
-    "Callback": "podlt.callbacks",
     "DataSpec": "podlt.data.spec",
     "InvalidProofError": "podlt.errors",
     "LossSpec": "podlt.recipe",
@@ -59,7 +57,6 @@ _PACKAGES = ("callbacks",)
 """Packages that are there without being imported by name: `podlt.callbacks.TensorBoard()`."""
 
 __all__ = [
-    "Callback",
     "DataSpec",
     "InvalidProofError",
     "LossSpec",
