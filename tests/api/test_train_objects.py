@@ -232,7 +232,7 @@ def test_a_loss_means_what_pytorch_means_over_any_workers(
 
 
 def test_callbacks_are_there_by_the_packages_name() -> None:
-    assert podlt.callbacks.TensorBoard is TensorBoard and podlt.Callback is Callback
+    assert podlt.callbacks.TensorBoard is TensorBoard and podlt.callbacks.Callback is Callback
 
 
 @pytest.mark.parametrize(
