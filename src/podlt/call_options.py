@@ -67,6 +67,7 @@ class ObjectOptions(TrainOptions, total=False):
         data: other fields of the recipe's `[data]`.
         training: of its `[training]`.
         protocol: of its `[protocol]`.
+        evaluation: its `[evaluation]`: figures between epochs, early stopping, the best parameters.
         arithmetic: "exact" or "stock".
         digits: how precise exact products are.
     """
@@ -78,5 +79,6 @@ class ObjectOptions(TrainOptions, total=False):
     data: Mapping[str, Any]
     training: Mapping[str, Any]
     protocol: Mapping[str, Any]
+    evaluation: Mapping[str, Any]
     arithmetic: Literal["stock", "exact"]
     digits: Literal[1, 2, 3]

@@ -49,7 +49,7 @@ def history_table(run: Path) -> DataFrame:
         last[row.epoch] = row.number
     for one in read_round_figures(run):
         if one.round in rows:
-            rows[one.round] |= {"seconds": one.seconds, **_columns(getattr(one, "metrics", {}))}
+            rows[one.round] |= {"seconds": one.seconds, **_columns(one.metrics)}
     for measured in history.measured:
         rows[last[measured.epoch]] |= _columns(measured.metrics)
     return DataFrame(list(rows.values()), index=Index(rows, name="round"))

@@ -54,8 +54,8 @@ def recipe_of(
         label: the column or array to be predicted, where the data do not say so.
         test_fraction: the part of the lines that is held out to test on, where there is no `test`.
         folder: where objects are written; the cache unless given.
-        tables: the recipe's other fields by their names: `data`, `training` and `protocol` as mappings, `arithmetic`,
-            `digits`.
+        tables: the recipe's other fields by their names: `data`, `training`, `protocol` and `evaluation` as mappings,
+            `arithmetic`, `digits`.
 
     Raises:
         UsageError: a part cannot be used; says which, and why.
