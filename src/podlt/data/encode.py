@@ -236,8 +236,10 @@ def _list_encodings(spool: Spool, parts: Parts, plain: bool) -> list[ListEncodin
     encodings, first = [], 0
     for column in spool.lists:
         here = slice(first, first + column.width)
-        kept = (np.zeros(column.width), np.ones(column.width)) if column.whole else (means[here], deviations[here])
-        encodings.append(ListEncoding(column.column, column.shape or (), column.whole, *kept))
+        moments_of = (
+            (np.zeros(column.width), np.ones(column.width)) if column.whole else (means[here], deviations[here])
+        )
+        encodings.append(ListEncoding(column.column, column.shape or (), column.whole, *moments_of))
         first += column.width
     return encodings
 
