@@ -264,7 +264,7 @@ def _compare(program: Program, node: int, output: int, found: Any, lines: int) -
 
 
 def _check_outputs(program: Program) -> None:
-    """The loss, its divisor if it has one, a gradient for each parameter in order, and buffers that keep their types."""
+    """The loss, its divisor if any, a gradient for each parameter in order, and buffers that keep their types."""
     names = [name for name, _ in program.outputs]
     gradients = ["grad:" + name.partition(":")[2] for name in program.named("param:")]
     expected = ["loss", *(["divisor"] if "divisor" in names else []), *gradients]
