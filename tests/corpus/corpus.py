@@ -11,14 +11,9 @@ ROWS = tuple(by_name([*tutorials.ROWS, *ordinary.ROWS, *vision.ROWS, *hub.ROWS])
 
 
 _CAPTURED = frozenset(("AlexNet", "VGG", "VGG with BatchNorm", "ResNet-18", "ResNet, bottlenecks"))
-UNTRIED = (
-    frozenset(row.name for row in vision.ROWS if row.name not in _CAPTURED)
-    | frozenset(
-        "Qwen3, Mistral, Mixtral (experts), Gemma, Phi, LLaMA with LoRA, BART, Whisper, ViT, DeiT, BEiT, Swin, ResNet, "
-        "ConvNeXt".split(", ")
-    )
-    | frozenset(("CLIP, pairs", "CLIP, its contrastive loss"))
-)
+_UNTRIED_HUB = ("Qwen3", "Mistral", "Mixtral (experts)", "Gemma", "Phi", "LLaMA with LoRA", "BART", "Whisper", "ViT")
+_UNTRIED_MORE = ("DeiT", "BEiT", "Swin", "ResNet", "ConvNeXt", "CLIP, pairs", "CLIP, its contrastive loss")
+UNTRIED = frozenset((*_UNTRIED_HUB, *_UNTRIED_MORE, *(r.name for r in vision.ROWS if r.name not in _CAPTURED)))
 """Rows that nobody has seen captured: a row leaves this set when its test has passed."""
 
 

@@ -11,9 +11,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "MODELS.md"
 
 INTRODUCTION = """# Bring your model
 
-Written by `python -m tests.corpus.table` from the modules of `tests/corpus`. A slow test captures each of them on
-lines like those of its data, holds its gradients against eager PyTorch, and trains 20 steps beside it in `exact/2`; or it sees
-it refused with the words below.
+Written by `python -m tests.corpus.table` from the modules of `tests/corpus`. A slow test captures each of them on lines
+like those of its data, holds its gradients against eager PyTorch, and trains 20 steps beside it in `exact/2`; or it
+sees it refused with the words below.
 
 A module is taken as its user wrote it: `nn.Module`, wrapped by `torch.compile` or `DataParallel` or not, with frozen
 parts, tied weights, LoRA by `peft`. The loss is a name, a module of PyTorch's, or a callable taking
