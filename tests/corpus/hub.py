@@ -148,7 +148,12 @@ ROWS = [
     row("ALBERT", encoder("Albert", embedding_size=8), SENTENCES),
     row("ELECTRA", encoder("Electra", embedding_size=8), SENTENCES),
     row("MPNet", encoder("MPNet", max_position_embeddings=34), SENTENCES),
-    row("DeBERTa v2", encoder("DebertaV2", relative_attention=True, position_buckets=8), SENTENCES),
+    row(
+        "DeBERTa v2",
+        encoder("DebertaV2", relative_attention=True, position_buckets=8),
+        SENTENCES,
+        refused="depends on a value of its data",
+    ),
     row("BERT with LoRA", with_lora(encoder("Bert"), "query", "value", task_type="SEQ_CLS"), SENTENCES, needs=LORA),
     row("GPT-2", gpt2, CAUSAL),
     row("GPT-NeoX", decoder("GPTNeoX"), CAUSAL),
