@@ -270,11 +270,7 @@ def _compare(program: Program, node: int, output: int, found: Any, lines: int) -
 
 
 def _check_outputs(program: Program) -> None:
-<<<<<<< HEAD
-    """The loss, its divisor if it has one, a gradient for each parameter in order; buffers keep their types."""
-=======
     """The loss, its divisor if any, a gradient for each parameter in order, and buffers that keep their types."""
->>>>>>> wt-corpus
     names = [name for name, _ in program.outputs]
     gradients = ["grad:" + name.partition(":")[2] for name in program.named("param:")]
     expected = ["loss", *(["divisor"] if "divisor" in names else []), *gradients]
