@@ -68,7 +68,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[PodltError], str]] = {
     "an unknown fact": ({"model": ModelSpec("odd_models:Odd", {"x": "@size"})}, UsageError, "data property @size"),
     "an unknown operation": ({"model": ModelSpec("odd_models:Odd")}, UnsupportedError, r"svd.*odd_models\.py"),
     "an unknown loss": ({"loss": LossSpec("hinge")}, UsageError, "cross_entropy.*hinge"),
-    "an unknown optimiser": ({"optimizer": {"name": "adam"}}, UsageError, "sgd, adamw.*adam"),
+    "an unknown optimiser": ({"optimizer": {"name": "lion"}}, UsageError, "sgd, adam, adamw.*lion"),
     "an optimiser's field": ({"optimizer": {"name": "sgd", "lr": 0.1, "beta": 1}}, UsageError, "beta"),
     "epochs beyond count": ({"training": TrainingSpec(epochs=10**9)}, UsageError, r"at most 20,000,000.*fewer epochs"),
     "an infinite rate": ({"optimizer": {"name": "sgd", "lr": float("inf")}}, UsageError, "finite"),

@@ -11,9 +11,11 @@ import torch
 from podlt.errors import InvalidProofError, UnsupportedError, UsageError
 from podlt.execution.task_executor import TaskExecutor
 from podlt.program.capture import capture
+from podlt.program.descent import _power
 from podlt.program.ir import FieldSpec, Program, TensorType
 from podlt.program.layout import Layout, update_layout
-from podlt.program.optimizer import AdamW, _cosine_of_pi, _power, optimizer_from
+from podlt.program.optimizer import optimizer_from
+from podlt.program.schedule import Schedule, cosine_of_pi
 from podlt.program.validate import check_lines, validate
 
 B = {"B": [1, 0]}
@@ -118,10 +120,10 @@ def test_an_optimizer_that_makes_no_sense_is_refused(spec: dict[str, Any]) -> No
 
 
 def test_powers_and_cosines_are_correctly_rounded_on_any_machine() -> None:
-    assert [_cosine_of_pi(x) for x in (0.0, 1.0)] == [1.0, -1.0]
-    assert abs(_cosine_of_pi(0.5)) < 1e-30
-    assert abs(_cosine_of_pi(1 / 3) - 0.5) < 1e-15
-    schedule = AdamW(lr=1.0, schedule="cosine", steps=10)
+    assert [cosine_of_pi(x) for x in (0.0, 1.0)] == [1.0, -1.0]
+    assert abs(cosine_of_pi(0.5)) < 1e-30
+    assert abs(cosine_of_pi(1 / 3) - 0.5) < 1e-15
+    schedule = Schedule(schedule="cosine", steps=10)
     assert schedule.factor(5) == 0.5
     assert [_power(0.5, n) for n in (1, 10)] == [0.5, 2.0**-10]
     assert _power(0.999, 1000) == pytest.approx(0.999**1000, rel=1e-15)

@@ -147,7 +147,7 @@ def _normal(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 
 
 def _pack(*_: Any) -> torch.Tensor:
-    raise UnsupportedError(
+    raise NotImplementedError(
         "packed sequences (pack_padded_sequence) are not supported: how much is computed would depend on the data. "
         "Run the network over the padded batch, and mask what lies beyond each line's length"
     )
