@@ -122,6 +122,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         optimizer: `{"name": "sgd" | "adamw", "lr": ..., ...}`, as `podlt.program.optimizer` reads it.
         arithmetic: "exact" gives the same bits on any machine (`podlt.exact`); `digits` (1, 2 or 3) is how precise its
             products are. "stock" is PyTorch's own, one thread: equal between workers on one machine only.
+        torch: the version of PyTorch by which the program was captured: written down when a run begins. A recipe that
+            names one already begins with no other.
     """
 
     data: DataSpec
@@ -133,6 +135,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     evaluation: EvaluationSpec = EvaluationSpec()
     arithmetic: Literal["stock", "exact"] = "exact"
     digits: Literal[1, 2, 3] = 2
+    torch: Annotated[str, Meta(max_length=100)] = ""
 
     @property
     def program_arithmetic(self) -> str:
@@ -144,6 +147,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         document = {**msgspec.to_builtins(self), "data": self.data.to_document()}
         if self.evaluation == EvaluationSpec():  # younger than the document's form
             del document["evaluation"]
+        if not self.torch:
+            del document["torch"]
         if not self.training.local_optimizer:
             del document["training"]["local_optimizer"]
         return canonical.to_json(document)

@@ -57,6 +57,21 @@ def naming_parameters(recipe: Recipe, digest: str) -> Recipe:
     return msgspec.structs.replace(recipe, model=msgspec.structs.replace(recipe.model, parameters=digest))
 
 
+def naming_torch(recipe: Recipe, version: str) -> Recipe:
+    """The recipe that names the version of PyTorch, so that whoever audits knows by which one the program was captured.
+
+    Args:
+        recipe: may name it already.
+        version: that is here.
+
+    Raises:
+        UsageError: it names another.
+    """
+    if recipe.torch and recipe.torch != version:
+        raise UsageError(f"torch: the recipe names {recipe.torch}, and {version} is installed")
+    return msgspec.structs.replace(recipe, torch=version)
+
+
 def first_entry(
     recipe: Recipe,
     data: Prepared,

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import msgspec
 import numpy as np
+import torch
 from torch import nn
 
 from podlt.crypto import HashChain
@@ -26,7 +27,7 @@ from podlt.manager.amendments import Optimizers, amendment
 from podlt.manager.capture_inputs import require_lines, tried_lines
 from podlt.manager.directory import Entropy, RunDirectory, Settings
 from podlt.manager.ending import Ending
-from podlt.manager.first_entry import MANY_ROUNDS, chain_length, first_entry, naming_parameters
+from podlt.manager.first_entry import MANY_ROUNDS, chain_length, first_entry, naming_parameters, naming_torch
 from podlt.manager.inputs import RunInputs, load_inputs
 from podlt.manager.leftovers import drop_later_figures, require_untrained, write_trained
 from podlt.manager.loop import Trainer
@@ -149,6 +150,7 @@ class TrainingRun:
             require_lines(program, self.recipe, self.inputs.data.train.lines)
             for notice in captured.notices:
                 self._listener(ev.Preparing(what=notice))
+            self.recipe = naming_torch(self.recipe, str(torch.__version__))
             if self._given or self.recipe.model.parameters:
                 self.recipe = naming_parameters(self.recipe, first_digest(program, captured.state).hex())
             self._make(program, entropy)

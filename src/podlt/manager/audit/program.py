@@ -62,7 +62,7 @@ def check_program(
     if distance is not None and not distance <= ANOTHER:
         what = f"{why}, and on the first parameters its update is another ({distance:.0%} of its size)"
         return Finding(Claim.PROGRAM, Outcome.FAILS, why=what)
-    return _not_checked(why, "use the versions of podlt and PyTorch that began the run")
+    return _not_checked(why, f"use the versions of podlt and PyTorch ({recipe.torch or 'unknown'}) that began the run")
 
 
 def _distance(recipe: Recipe, programs: Sequence[Program], weights: Weights, train: Dataset) -> float | None:
