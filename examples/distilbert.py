@@ -6,9 +6,10 @@ import sysconfig
 from pathlib import Path
 
 import pandas
-import podlt
 from tokenizers import BertWordPieceTokenizer
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
+
+import podlt
 
 KINDS = {ast.Module: "module", ast.ClassDef: "class", ast.FunctionDef: "function"}
 

@@ -3,8 +3,9 @@ python resnet18.py FOLDER. Needs pip install '.[images]' torchvision."""
 
 import sys
 
-import podlt
 from torchvision.models import resnet18
+
+import podlt
 
 if __name__ == "__main__":
     classes = 10
