@@ -14,7 +14,7 @@ if __name__ == "__main__":
         sys.argv[1],
         data={"size": [32, 32]},
         optimizer={"name": "sgd", "lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4, "no_decay": True},
-        epochs=2,
+        epochs=6,
         workers=12,
         block_lines=120,
         test_fraction=0.2,

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 import second_opinion
+from examples_drawn import ALL, FAST
 from hypothesis import settings
 
 settings.register_profile("podlt", deadline=None)  # no test rests on the clock: a machine may be busy
-settings.register_profile("fast", settings.get_profile("podlt"), max_examples=40)
-settings.load_profile("podlt" if "PODLT_ALL_TESTS" in os.environ else "fast")
+settings.register_profile("fast", settings.get_profile("podlt"), max_examples=FAST)
+settings.load_profile("podlt" if ALL else "fast")
 
 # Hosts in threads share PyTorch's number of threads with the manager, and stock arithmetic rounds by it: a manager that
 # sets it for a moment, and back, would have them differ, and who is honest evicted. It is set before PyTorch is loaded.

@@ -134,7 +134,10 @@ def test_an_interruption_ends_with_130(podlt: Podlt, monkeypatch: pytest.MonkeyP
     assert podlt("ledger", "somewhere").code == ExitCode.INTERRUPTED
 
 
-@pytest.mark.parametrize("command", [["show"], ["ledger", "--json"], ["simulate", "--runs", "1"]])
+OTHER_READERS = [pytest.param(c, marks=pytest.mark.slow) for c in (["ledger", "--json"], ["simulate", "--runs", "1"])]
+
+
+@pytest.mark.parametrize("command", [["show"], *OTHER_READERS])
 def test_a_reader_that_has_gone_is_neither_success_nor_finding(run: Path, command: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)

@@ -95,6 +95,7 @@ def test_reading_and_verifying_needs_no_extra(run: Path, tmp_path: Path, blocked
         assert outcome.code == 0, (argv, outcome.err)
 
 
+@pytest.mark.slow
 def test_receipts_are_compared_without_an_extra(run: Path, tmp_path: Path, blocked: dict[str, str]) -> None:
     (outcome,) = light(blocked, tmp_path, [["receipts", run, "--folder", tmp_path]])
     assert outcome.code == ExitCode.STOPPED and "no receipts of this run are here" in outcome.err

@@ -162,6 +162,7 @@ def test_an_audit_executes_drawn_tasks_again(recipe: Path, tmp_path: Path) -> No
     assert process("audit", run, "--fraction", "1.5").code == 2
 
 
+@pytest.mark.slow
 def test_fields_of_a_recipe_are_set_on_the_command_line_and_a_run_is_opened_again_and_finished(
     podlt: Podlt, recipe: Path, tmp_path: Path
 ) -> None:

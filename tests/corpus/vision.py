@@ -107,6 +107,7 @@ ROWS = [
             stochastic_depth_prob=0.1,
             num_classes=CLASSES,
         ),
+        refused="operation as_strided",
     ),
     row(
         "Vision Transformer",
@@ -124,6 +125,7 @@ ROWS = [
             window_size=[4, 4],
             num_classes=CLASSES,
         ),
+        refused="operation as_strided",
     ),
     row(
         "MaxViT",

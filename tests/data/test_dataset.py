@@ -4,7 +4,8 @@ import hashlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples_drawn import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -45,7 +46,7 @@ def lines_of_any_fields(draw):
 
 
 @given(lines_of_any_fields())
-@settings(max_examples=150)
+@examples(150)
 def test_the_leaf_of_a_line_is_the_hash_of_a_zero_byte_and_its_fields_in_order(lines):
     fields, arrays = lines
     count = len(arrays["f0"])

@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 from blake3 import blake3
-from hypothesis import given, settings
+from examples_drawn import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from podlt.data import order as order_module
@@ -28,7 +29,7 @@ def epochs(draw):
 
 
 @given(epochs(), st.data())
-@settings(max_examples=200)
+@examples(200)
 def test_every_line_is_used_exactly_once_whatever_the_rounds_take(order, data):
     used, offset = [], 0
     while offset < order.lines:

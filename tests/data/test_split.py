@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples_drawn import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from podlt.data.spec import DataSpec
@@ -25,7 +26,7 @@ def parts_of(labels, chunk=1000, **options):
     st.integers(1, 50),
     st.sampled_from(["random", "last"]),
 )
-@settings(max_examples=150)
+@examples(150)
 def test_each_part_has_the_lines_that_it_should_however_they_come(labels, test, validation, chunk, split):
     labels = np.array(labels)
     options = {"test_fraction": test, "validation_fraction": validation if int(len(labels) * validation) else 0.0}

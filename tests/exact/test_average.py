@@ -6,7 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from examples_drawn import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from podlt.errors import UsageError
@@ -31,7 +32,7 @@ def by_definition(rows, weights, divisor, at):
     return torch.from_numpy(sums / np.float32(divisor))
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(updates, st.randoms())
 def test_no_order_changes_an_average(rows, random):
     want = average([torch.tensor(r) for r in rows])

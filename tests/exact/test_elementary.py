@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from examples_drawn import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from podlt.errors import UnsupportedError
@@ -104,7 +105,7 @@ def test_ends_of_the_line_are_where_mathematics_has_them(name, given, want):
     assert agree(got, np.array(want, np.float32))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     st.floats(width=32), st.one_of(st.floats(width=32), st.sampled_from([0.5, -0.5, 2.0, 3.0, -1.0, 64.0, 65.0, 0.0]))
 )

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from examples_drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -150,7 +151,7 @@ def test_functions_equal_their_written_sequence_over_all_exponents(device, name)
 
 
 @on_each_device
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.floats(width=32), st.one_of(st.floats(width=32), st.sampled_from([0.5, -0.5, 2.0, 3.0, -1.0, 64.0, 65.0, 0.0]))
 )

@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from examples_drawn import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -151,7 +152,7 @@ def test_kept_digits_are_used_until_the_tensor_changes():
     assert digits.cut_right(w.t().unsqueeze(0), 2, "mm") is not kept
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(x=arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 3)), elements=finite))
 def test_sums_over_any_dimensions_equal_their_definition(x):
     t = torch.from_numpy(x)

@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from examples_drawn import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from podlt.errors import UnsupportedError, UsageError
@@ -118,7 +119,7 @@ def test_log_of_a_sum_takes_minus_infinity_and_refuses_plus_infinity():
         TABLE["logsumexp.default"](-x, [1])
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(st.floats(width=32), max_size=20))
 def test_products_of_all_values_are_taken_in_the_written_order(row):
     x = torch.tensor(row, dtype=torch.float32)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from near_hosts import hosts_in_threads
 from small_runs import seeded, tiny_recipe
 
 import podlt
@@ -89,7 +90,8 @@ def test_who_listens_to_nothing_is_printed_the_command_by_which_workers_join(
 
 
 def test_a_run_of_own_machines_takes_no_address(tmp_path: Path) -> None:
-    result = podlt.train(tiny_recipe(), run=tmp_path / "run", processes=1)
+    with hosts_in_threads():
+        result = podlt.train(tiny_recipe(), run=tmp_path / "run")
     with pytest.raises(podlt.UsageError, match="resume it with podlt train --resume"):
         podlt.resume(result.run, network=NetworkOptions(port=4222))
 

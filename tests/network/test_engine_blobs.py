@@ -105,6 +105,7 @@ def test_what_goes_by_https_comes_to_the_same_bits(
     assert not [path for path in (tmp_path / "run" / blob_server.FOLDER).glob("??/*")]
 
 
+@pytest.mark.slow
 def test_parameters_go_through_an_object_store_once(tmp_path: Path, carried: dict[str, set[bytes]]) -> None:
     hub, bucket, recipe = Hub(), tmp_path / "bucket", tiny_recipe(400, workers=5)
     made = crews(hub, tmp_path, 2, 2, 1)

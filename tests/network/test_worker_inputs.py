@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from examples_drawn import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from podlt.crypto import blob_digest
@@ -147,7 +148,7 @@ def test_announcements_that_cannot_be_are_refused(made: Any, changes: dict[str, 
         taken.announced(msgspec.structs.replace(whole(parameters(1)), **changes))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.tuples(st.floats(0, 1.5), st.floats(0, 5), st.floats(0.01, 100)), max_size=40))
 def test_what_is_not_worth_it_is_rested_from_and_tried_again(rounds: list[tuple[float, float, float]]) -> None:
     now = [0.0]

@@ -79,7 +79,7 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], Loss, list[FieldSpec], Callable[
 
 
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("arithmetic", ["stock", "exact/3"])
+@pytest.mark.parametrize("arithmetic", [pytest.param("stock", marks=pytest.mark.slow), "exact/3"])
 def test_a_round_applies_the_gradient_of_the_mean_over_all_its_lines(name: str, arithmetic: str) -> None:
     make, loss, fields, lines = KINDS[name]
     torch.manual_seed(0)

@@ -8,7 +8,8 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from examples_drawn import examples
+from hypothesis import given
 
 from podlt.errors import InvalidProofError, UsageError
 from podlt.program.descent import SGD, local_rule
@@ -146,7 +147,7 @@ def test_a_label_out_of_range_is_an_error_that_names_the_node(captured: Get) -> 
         Executor(case.program).run(case.state, batch, 0, room(case))
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(
     st.lists(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=3, max_size=3), min_size=1)
 )

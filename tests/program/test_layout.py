@@ -7,7 +7,8 @@ from collections.abc import Callable
 import hypothesis.strategies as st
 import numpy as np
 import torch
-from hypothesis import given, settings
+from examples_drawn import examples
+from hypothesis import given
 
 from podlt.program.ir import DTYPES, TensorType
 from podlt.program.layout import TORCH_DTYPES, Layout, state_layout, update_layout
@@ -24,7 +25,7 @@ def aligned(size: int) -> np.ndarray:
     return memory[start : start + size]
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(KINDS, max_size=8))
 def test_tensors_are_aligned_and_apart(kinds: list[TensorType]) -> None:
     layout = Layout([(f"t:{i}", kind) for i, kind in enumerate(kinds)])

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from examples_drawn import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from podlt.errors import UsageError
@@ -95,7 +96,7 @@ def test_a_spec_that_makes_no_sense_is_refused(spec: dict[str, Any]) -> None:
         optimizer_from(spec)
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(st.sampled_from(["constant", "linear", "cosine"]), st.integers(0, 20), st.integers(1, 60))
 def test_a_schedule_rises_through_its_warmup_and_never_rises_again(kind: str, warmup: int, steps: int) -> None:
     schedule = Schedule(schedule=kind, warmup=warmup, steps=steps)

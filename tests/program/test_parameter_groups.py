@@ -125,6 +125,10 @@ def test_a_pattern_without_a_parameter_and_options_of_another_optimiser_are_refu
         optimizer_from({"name": "sgd", "lr": 0.1, "groups": [{"match": ["*"], "betas": [0.9, 0.99]}]})
     with pytest.raises(UsageError, match=r"groups\[0\].match: expected names"):
         optimizer_from({"name": "sgd", "lr": 0.1, "groups": [{"lr": 0.2}]})
+    with pytest.raises(UsageError, match=r"max_grad_norm: SGD has no such option: do you mean clip_norm\?"):
+        optimizer_from({"name": "sgd", "lr": 0.1, "max_grad_norm": 1.0})
+    with pytest.raises(UsageError, match="weight_decy: AdamW has no such option: do you mean weight_decay"):
+        optimizer_from({"name": "adamw", "lr": 0.1, "weight_decy": 0.1})
     with pytest.raises(UsageError, match="clip_norm"):
         optimizer_from({"name": "sgd", "lr": 0.1, "clip_norm": -1.0})
 

@@ -109,7 +109,14 @@ def test_the_users_model_keeps_its_modes_and_gradients() -> None:
 # -- wrappers --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda model: nn.DataParallel(torch.compile(model))])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        pytest.param(torch.compile, marks=pytest.mark.slow),
+        pytest.param(nn.DataParallel, marks=pytest.mark.slow),
+        lambda model: nn.DataParallel(torch.compile(model)),
+    ],
+)
 def test_a_wrapped_model_is_captured_as_the_model_inside(wrap: Callable[[nn.Module], nn.Module]) -> None:
     torch.manual_seed(0)
     model = nn.Linear(4, 3)

@@ -10,6 +10,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
+from examples_drawn import examples
 from hypothesis import HealthCheck, given, settings
 
 from podlt.canonical import to_json
@@ -285,7 +286,7 @@ def test_a_mutated_program_is_refused_or_runs(captured: Get, name: str) -> None:
     holds()
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner)))
 def test_any_document_in_place_of_a_part_is_refused_or_accepted(part: Any) -> None:
     for key in ("types", "inputs", "nodes", "outputs"):

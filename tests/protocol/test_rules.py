@@ -5,7 +5,8 @@ from __future__ import annotations
 import hypothesis.strategies as st
 import msgspec
 import pytest
-from hypothesis import given, settings
+from examples_drawn import examples
+from hypothesis import given
 
 from podlt.crypto import HashChain, digest
 from podlt.errors import InvalidProofError, TooFewWorkersError
@@ -111,7 +112,7 @@ def test_the_rounds_of_an_honest_run_pay_every_credit_that_was_earned() -> None:
     assert sum(a.vested for a in accounts) == -world.state.ledger.treasury > SCENARIO.lines
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.data())
 def test_no_entry_makes_the_rules_fail_otherwise_than_by_refusing_it(data: st.DataObject) -> None:
     state = RunState()

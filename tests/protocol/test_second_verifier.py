@@ -11,7 +11,8 @@ import msgspec
 import pytest
 import second_rules
 import second_verifier
-from hypothesis import given, settings
+from examples_drawn import examples
+from hypothesis import given
 
 from podlt.canonical import encode
 from podlt.crypto import digest
@@ -116,7 +117,7 @@ def test_the_rules_refuse_the_entries_that_the_second_verifier_refuses_when_one_
         assert ours == theirs, missing
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(st.data())
 def test_both_come_to_the_same_on_entries_that_are_spoiled_and_misplaced(data: st.DataObject) -> None:
     verifier = second_rules.Verifier(decoded(ENTRIES[0]))

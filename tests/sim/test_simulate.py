@@ -38,6 +38,7 @@ def test_a_cheater_is_caught_as_fast_as_the_formula_says() -> None:
     check_fakes(result, 7)
 
 
+@pytest.mark.slow
 def test_a_selective_cheater_lasts_longer_and_gets_as_many_fakes_in() -> None:
     result = simulate(6, {"selective:0.4": 1}, rounds=200, seed=2, runs=120)
     check_detection(result, 0.4 * 3 / 6, [1, 3, 6])

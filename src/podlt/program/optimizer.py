@@ -158,6 +158,7 @@ def optimizer_from(spec: Mapping[str, Any], horizon: Horizon | None = None) -> O
     if not isinstance(name, str) or name not in RULES:
         raise UsageError(f"optimizer.name: expected one of {', '.join(RULES)}, got {name!r}")
     kind = RULES[name]
+    _require_known(fields, kind)
     schedule = _converted(_taken(fields, Schedule), Schedule, "optimizer")
     whole = _converted(_taken(fields, _Whole), _Whole, "optimizer")
     rule = _converted(fields, kind, "optimizer")
@@ -176,6 +177,24 @@ def optimizer_from(spec: Mapping[str, Any], horizon: Horizon | None = None) -> O
         clip_norm=whole.clip_norm,
         no_decay=whole.no_decay,
     )
+
+
+_ELSEWHERE = {"max_grad_norm": "clip_norm", "clip_grad_norm": "clip_norm", "clip": "clip_norm", "learning_rate": "lr"}
+"""What other programs call an option."""
+
+
+def _require_known(fields: Mapping[str, Any], kind: type[Rule]) -> None:
+    """Refuses options that there are not.
+
+    Raises:
+        UsageError: names the nearest that there is.
+    """
+    known = {field.name for struct in (kind, Schedule, _Whole) for field in msgspec.structs.fields(struct)}
+    for name in fields:
+        if name not in known:
+            near = [_ELSEWHERE[name]] if name in _ELSEWHERE else difflib.get_close_matches(name, sorted(known), 1, 0.5)
+            hint = f": do you mean {near[0]}?" if near else f"; there are {', '.join(sorted(known))}"
+            raise UsageError(f"optimizer.{name}: {kind.__name__} has no such option{hint}")
 
 
 def _taken(fields: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:

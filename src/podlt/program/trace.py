@@ -189,8 +189,7 @@ def _drop_dead(graph: fx.GraphModule) -> None:
     for node in list(graph.graph.nodes):
         if node.op == "call_function" and operation_name(node.target).startswith("_assert_"):
             graph.graph.erase_node(node)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
+    graph.graph.eliminate_dead_code()  # its code is not made anew: graphs are interpreted and read, and never called
 
 
 _RANDOM = ("bernoulli", "native_dropout", "rand", "randn", "uniform", "normal", "randint", "randperm", "multinomial")
