@@ -1,5 +1,5 @@
 """ResNet-18 on a folder of images, one sub-folder a class, over 12 workers of whom two cheat:
-python resnet18.py FOLDER. Needs pip install '.[images]' torchvision."""
+python resnet18.py FOLDER (make_images.py makes one). Needs pip install '.[images]' torchvision."""
 
 import sys
 
