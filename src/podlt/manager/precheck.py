@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from podlt.errors import UsageError
+import numpy as np
+import torch
+
+from podlt.errors import PodltError, UnsupportedError, UsageError
 from podlt.execution.conformance import conformance
+from podlt.execution.task_executor import TaskExecutor, one_thread
 from podlt.manager import events as ev
 from podlt.manager.inputs import RunInputs
 from podlt.manager.metrics.evaluator import Evaluator
 from podlt.manager.metrics.trial import try_disk, try_evaluation
+from podlt.program.capture import Captured
+from podlt.program.layout import update_layout
 from podlt.recipe import Recipe
+
+TRIED = 2
+"""Lines of the task that is tried: BatchNorm needs two."""
 
 
 def try_inputs(inputs: RunInputs, recipe: Recipe, directory: Path, listener: ev.Listener) -> UsageError | None:
@@ -38,6 +48,28 @@ def try_inputs(inputs: RunInputs, recipe: Recipe, directory: Path, listener: ev.
     listener(ev.Preparing(what="trying the evaluation on a few lines"))
     evaluator = Evaluator.of(inputs.model, inputs.loss, inputs.metrics, inputs.data)
     return try_evaluation(evaluator, train, recipe)
+
+
+def try_task(captured: Captured, executor: TaskExecutor, lines: Mapping[str, torch.Tensor]) -> None:
+    """Executes a task of two lines, as workers will: an arithmetic may lack what the captured operations ask of it.
+
+    Args:
+        captured: the program, and the parameters that the run begins with.
+        executor: of its tasks.
+        lines: of the data.
+
+    Raises:
+        UnsupportedError: the arithmetic cannot compute it; says which operation.
+    """
+    out = np.zeros(update_layout(captured.program).nbytes, np.uint8)
+    few = {name: value[:TRIED].clone() for name, value in lines.items()}
+    try:
+        with one_thread():
+            executor(captured.state, few, bytes(32), out)
+    except UnsupportedError:
+        raise
+    except PodltError:  # a line that is out of range, a loss that is not finite: the first round says more of it
+        return
 
 
 def check_machine(recipe: Recipe, listener: ev.Listener) -> None:

@@ -35,7 +35,7 @@ from podlt.manager.metrics.evaluation import batch_lines
 from podlt.manager.metrics.evaluator import Evaluator
 from podlt.manager.metrics.given import Metrics, naming_metrics
 from podlt.manager.metrics.stopping import deciding
-from podlt.manager.precheck import check_machine, try_inputs
+from podlt.manager.precheck import check_machine, try_inputs, try_task
 from podlt.manager.resume import check_documents, check_secrets, replay_log, restore_weights
 from podlt.manager.weights import Weights, first_digest, recipe_optimizer
 from podlt.network.access.registry import Registry
@@ -148,6 +148,7 @@ class TrainingRun:
             program = replace(captured.program, local_optimizer=self.recipe.training.local_optimizer)
             validate(program, lines=self.recipe.training.block_lines)
             require_lines(program, self.recipe, self.inputs.data.train.lines)
+            try_task(captured, self._executor(program), tried_lines(self.recipe, self._train))
             for notice in captured.notices:
                 self._listener(ev.Preparing(what=notice))
             self.recipe = naming_torch(self.recipe, str(torch.__version__))
@@ -334,7 +335,6 @@ class TrainingRun:
     def _trainer(
         self, manager: Manager, weights: Weights, engine: Engine, program: Program, tree: Tree, store: LogStore
     ) -> Trainer:
-        training = self.recipe.training
         evaluator = msgspec.structs.replace(self._evaluator(), lines=batch_lines(program))
         ending = self._ending
         ending.listener = deciding(self.recipe, self.directory, program, weights, store, ending.listener)
@@ -345,7 +345,7 @@ class TrainingRun:
             weights=weights,
             engine=engine,
             held=Registry(self.directory.path).held,
-            referee=TaskExecutor(program, training.local_steps, training.local_lr),
+            referee=self._executor(program),
             dataset=self._train,
             tree=tree,
             store=store,
@@ -375,6 +375,10 @@ class TrainingRun:
     @property
     def _train(self) -> Dataset:
         return self.inputs.data.train
+
+    def _executor(self, program: Program) -> TaskExecutor:
+        training = self.recipe.training
+        return TaskExecutor(program, training.local_steps, training.local_lr)
 
     def _job(self, program: Program) -> Job:
         training = self.recipe.training
