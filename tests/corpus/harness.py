@@ -29,9 +29,9 @@ ARITHMETIC = "exact/2"
 STEPS = 20
 
 GRADIENTS, OWN = 1e-4, 4.0
-"""How far a program's gradients by PyTorch's arithmetic may be from eager float64's: the norm of the differences by the
-gradients' norm; or so many times as far as eager float32's, which BatchNorm over eight lines takes far off. It holds the
-capture; what exact arithmetic makes of it shows in the 20 steps."""
+"""How far a program's gradients by PyTorch's arithmetic may be from eager float64's: the norm of the difference by the
+norm of the gradients; or so many times as far as eager float32's, which BatchNorm over eight lines takes far off. This
+holds the capture; what exact arithmetic makes of it shows in the 20 steps."""
 
 LOSSES = 2e-2
 """How far a loss of the 20 steps may be from eager's, by the first loss."""
