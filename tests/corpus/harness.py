@@ -78,7 +78,7 @@ def try_row(row: Row, *, train: bool = True) -> Outcome:
     except (RuntimeError, ValueError):  # it makes float32 tensors of its own
         expected = plain
     gradients = _distance(_Taken(stock, row.lr).step(lines, 1), expected)
-    losses, fell = _loss_error(_Taken(captured, row.lr), _Eager(row, module), lines)
+    losses, fell = _loss_error(_Taken(captured if row.precise else stock, row.lr), _Eager(row, module), lines)
     return Outcome("", len(captured.program.nodes), gradients, _distance(plain, expected), losses, fell)
 
 

@@ -29,6 +29,7 @@ class Row:
         make: builds the module, freshly initialised.
         lines: `LINES` lines, by field; a field whose name begins with "label" or is "y" is a label.
         loss: as its users give it.
+        precise: whether 20 steps in `exact/2` stay beside eager; else those in PyTorch's arithmetic are held to it.
         refused: words of the refusal that is right for it; "" if it trains.
         needs: what must be installed: names of packages.
         lr: of the 20 steps of SGD beside eager.
@@ -40,6 +41,7 @@ class Row:
     lines: Callable[[], dict[str, torch.Tensor]]
     loss: Loss
     refused: str = ""
+    precise: bool = True
     needs: tuple[str, ...] = ()
     lr: float = 0.01
 

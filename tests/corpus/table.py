@@ -23,6 +23,10 @@ by what all lines of a round have of them, however the lines are dealt to worker
 
 What depends on values of the data in Python (`.item()`, an `if` on a tensor, packed sequences), and losses in which the
 lines of a batch see each other (contrastive losses), are refused with the line of code.
+
+A deep network whose BatchNorm sees only eight lines of one pixel each makes much of the last bits: in eight of
+torchvision's below, two digits of exact products drift from eager within 20 steps, where PyTorch's arithmetic in the
+same program gives eager's numbers.
 """
 
 
@@ -38,7 +42,9 @@ def page() -> str:
 
 
 def _said(row: Row) -> str:
-    return f"refused: {row.refused}" if row.refused else "trains"
+    if row.refused:
+        return f"refused: {row.refused}"
+    return "trains" if row.precise else "trains; in `exact/2` it drifts from eager (BatchNorm over eight lines)"
 
 
 if __name__ == "__main__":
