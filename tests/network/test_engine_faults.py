@@ -121,7 +121,7 @@ def test_who_leaves_is_paid_for_what_it_has_done(tmp_path: Path, monkeypatch: py
     assert books is not None and books.settled == at_work[-1]
     reasons = [event.reason for event in trained.of(ev.Withdrawn)]
     assert reasons == ["left: its work was checked", "left: stopped by its owner"]  # each when its own was checked
-    assert max(earned.tasks for earned in books.status.workers.values()) == at_work[-1] + 1
+    assert max(earned.tasks for earned in books.status.workers.values()) > at_work[-1]  # some were dealt again to it
     for earned in books.status.workers.values():  # each went on until a check covered its work
         account = trained.result.ledger[earned.number]
         assert earned.vested + earned.pending == account.vested + account.pending > 0

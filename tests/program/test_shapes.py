@@ -72,7 +72,7 @@ MORE: list[tuple[str, list[Any]]] = [
 def seeds() -> list[tuple[str, list[Any]]]:
     """Calls as programs make them: tensors by their types."""
     found = {}
-    for name in ("cnn", "pooled", *(("gpt-dropout", "gru") if ALL else ())):
+    for name in ("cnn", "pooled", "gpt-dropout", *(("gru",) if ALL else ())):
         program = case(name).program
         for node in program.nodes:
             if node.operation in RULES and not node.keywords:
@@ -168,7 +168,7 @@ def test_no_rule_answers_otherwise_than_pytorch_or_where_it_refuses(call: tuple[
         assert answer == by_pytorch(*call)
 
 
-@pytest.mark.parametrize("name", ["cnn", "pooled", "gpt-dropout", "gru"])
+@pytest.mark.parametrize("name", ["cnn", "pooled", "gpt-dropout", pytest.param("gru", marks=pytest.mark.slow)])
 def test_common_models_need_nothing_that_imports_a_compiler(captured: Get, name: str) -> None:
     program = captured(name).program
     left = {node.operation for i, node in enumerate(program.nodes) if infer(program, i, LINES) is None}

@@ -70,7 +70,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], str, list[FieldSpec]]] = {
     "binary": (lambda: nn.Linear(4, 3), "bce", NUMBERS),
 }
 RANDOM = ("gpt-dropout",)
-SLOW = ("gpt", "gpt-dropout", "resnet", "lstm", "gru")
+SLOW = ("gpt", "resnet", "lstm", "gru")
 
 
 @dataclass(frozen=True)
