@@ -19,7 +19,7 @@ from podlt.data.dataset import Dataset
 from podlt.data.prepare import prepare
 from podlt.data.spec import DataSpec
 from podlt.errors import UsageError
-from podlt.manager.metrics.evaluation import Evaluation, batch_lines, evaluate_part
+from podlt.manager.metrics.evaluation import Evaluation, batch_lines, evaluate_part, load_state
 from podlt.manager.metrics.given import MetricSet, choose_metrics, naming_metrics
 from podlt.manager.metrics.named import better_of
 from podlt.program.capture import capture
@@ -318,3 +318,19 @@ def test_a_batch_has_as_many_lines_as_fit() -> None:
 )
 def test_whether_less_is_better_follows_from_a_figures_name(figure: str, better: str | None) -> None:
     assert better_of(figure) == better
+
+
+def test_a_module_is_given_buffers_that_its_state_dict_leaves_out() -> None:
+    module = nn.BatchNorm1d(3)
+    module.register_buffer("seen", torch.zeros(2), persistent=False)
+    module.register_buffer("running_mean", module.running_mean, persistent=False)
+    load_state(
+        module,
+        {
+            "param:weight": torch.full((3,), 2.0),
+            "buffer:seen": torch.ones(2),
+            "buffer:running_mean": torch.full((3,), 5.0),
+        },
+    )
+    assert module.weight.tolist() == [2.0] * 3 and module.seen.tolist() == [1.0] * 2
+    assert module.running_mean is not None and module.running_mean.tolist() == [5.0] * 3

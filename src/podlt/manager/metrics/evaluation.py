@@ -54,7 +54,14 @@ class Evaluation(msgspec.Struct, frozen=True):
 
 def load_state(module: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Gives a module the run's parameters and buffers ("param:name", "frozen:name", "buffer:name")."""
-    module.load_state_dict({name.partition(":")[2]: value for name, value in state.items()}, strict=False)
+    own = {
+        **dict(module.named_parameters()),
+        **dict(module.named_buffers()),
+    }  # buffers that no state_dict() has as well
+    with torch.no_grad():
+        for name, value in state.items():
+            if (place := own.get(name.partition(":")[2])) is not None:
+                place.copy_(value)
 
 
 def batch_lines(program: Program) -> int:
