@@ -197,6 +197,30 @@ def _source(spec: DataSpec, images: ImageFiles, size: tuple[int, int], channels:
     return ArraySource([pixels], label, scale=spec.scale or 1 / 255, classes=len(images.classes))
 
 
+def images_below(source: str, root: Path, size: tuple[int, int], channels: int) -> tuple[list[str], Stream]:
+    """All images below a folder, whatever their folders are called: their paths, and their pixels as lines.
+
+    Args:
+        source: the folder, as the user gave it.
+        root: where it is.
+        size: height and width to which each is resized.
+        channels: of each.
+
+    Raises:
+        DataError: there are none.
+    """
+    entries = [e for e in sorted(root.rglob("*")) if e.is_file() and _is_wanted(e) and e.suffix.lower() in SUFFIXES]
+    names = [str(entry.relative_to(root)) for entry in entries]
+    if not names:
+        raise DataError(source, None, f"expected images ({', '.join(sorted(SUFFIXES))}), got none")
+    images = ImageFiles(source, root, (), [(name, 0) for name in names])
+
+    def start() -> IO[bytes]:
+        return cast(IO[bytes], _Decoder(images, size, channels, resize=True))
+
+    return names, Stream(source, "image", np.dtype("u1"), (channels, *size), len(names), start)
+
+
 class _Decoder(io.RawIOBase):
     """The bytes of all images one after another; the faults of all are raised once the last was tried.
 

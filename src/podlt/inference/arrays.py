@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from podlt.data.dataset import DTYPES
 from podlt.data.field import Field
+from podlt.data.images import images_below
 from podlt.data.streams import Stream, memory_stream, npz_streams
 from podlt.errors import DataError
 from podlt.inference.description import Description
-from podlt.inference.lines import NewLines
+from podlt.inference.lines import FILE, LINE, NewLines
 
 _CHUNK_BYTES = 2**24
 
@@ -27,15 +28,18 @@ class ArrayReader:
     Args:
         description: of the run.
         streams: one for each input, in the order of the fields.
+        files: of which file each line is; None where lines have numbers.
 
     Attributes:
+        id_name: what lines are told apart by.
         unknown: empty: arrays have no codes.
 
     Raises:
         DataError: an array has another shape of a line, or another number of lines.
     """
 
-    def __init__(self, description: Description, streams: list[Stream]) -> None:
+    def __init__(self, description: Description, streams: list[Stream], files: list[str] | None = None) -> None:
+        self._files, self.id_name = files, LINE if files is None else FILE
         self._fields, self._streams = description.inputs, streams
         self._moments: dict[str, Any] = description.data.get("standardised") or {}
         self.unknown: dict[str, int] = {}
@@ -51,6 +55,13 @@ class ArrayReader:
     def of_npz(cls, description: Description, name: str, path: Path) -> ArrayReader:
         """Reads an archive. Errors: as the class, and `npz_streams`."""
         return cls(description, npz_streams(name, path, [field.name for field in description.inputs]))
+
+    @classmethod
+    def of_images(cls, description: Description, folder: Path) -> ArrayReader:
+        """Reads the images below a folder, as the run's were read. Errors: as the class, and `images_below`."""
+        image = description.data["image"]
+        names, stream = images_below(folder.name, folder, tuple(image["size"]), image["channels"])
+        return cls(description, [stream], names)
 
     @classmethod
     def of_memory(cls, description: Description, values: Mapping[str, npt.NDArray[Any]]) -> ArrayReader:
@@ -73,7 +84,8 @@ class ArrayReader:
             fields = zip(self._fields, self._streams, chunks, strict=True)
             arrays = {field.name: self._stored(field, stream, values, first) for field, stream, values in fields}
             count = len(chunks[0])
-            yield NewLines(arrays, pa.array(np.arange(first, first + count)), np.ones(count, np.bool_))
+            ids = self._files[first - 1 : first - 1 + count] if self._files else np.arange(first, first + count)
+            yield NewLines(arrays, pa.array(ids), np.ones(count, np.bool_))
             first += count
 
     def _stored(self, field: Field, stream: Stream, values: npt.NDArray[Any], first: int) -> npt.NDArray[Any]:

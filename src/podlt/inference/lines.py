@@ -9,6 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+LINE, FILE = "line", "file"
+"""What lines are told apart by unless a column is asked for: their numbers from 1, or their files."""
+
 
 class NewLines(NamedTuple):
     """Some consecutive lines.
@@ -28,9 +31,11 @@ class Reader(Protocol):
     """A source of new lines.
 
     Attributes:
+        id_name: what lines are told apart by, unless a column is asked for.
         unknown: how many values of each column, or input, are such as the training lines do not have.
     """
 
+    id_name: str
     unknown: dict[Any, int]
 
     def lines(self) -> Iterator[NewLines]:

@@ -27,14 +27,11 @@ from podlt.program.losses import scores
 BATCH = 1000
 """How many lines the module is given at once, as when a run's figures are taken."""
 
-LINE = "line"
-"""The column of lines' numbers, where no column of the input's own is asked for."""
-
 _TABLES = frozenset({".csv", ".tsv", ".jsonl", ".parquet", ".feather", ".arrow"})
 
 _EXPECTED = {
     "table": f"a file or folder of {', '.join(sorted(_TABLES))}",
-    "arrays": "an .npz file",
+    "arrays": "an .npz file, or a folder where the run's data are images",
     "text": "a prompt, a text that is to be continued",
 }
 
@@ -113,6 +110,8 @@ class Predictor:
             return self._table(files_of(str(path), Path()), id)
         if kind == "arrays" and suffix == ".npz":
             return ArrayReader.of_npz(self.description, path.name, path)
+        if "image" in self.description.data and path.is_dir():
+            return ArrayReader.of_images(self.description, path)
         expected = _EXPECTED.get(kind, "the model's inputs as arrays, in Python")
         raise UsageError(f"{path}: the run's data are {kind}: expected {expected}")
 
@@ -123,7 +122,7 @@ class Predictor:
             parts = [self._outputs(lines.arrays, start) for start in range(0, int(lines.whole.sum()), BATCH)]
             parts = parts or [{name: values[:0] for name, values in self._outputs(self._zeros(), 0).items()}]
             self._without += int((~lines.whole).sum())
-            ids = {LINE if id is None else str(id): lines.ids}
+            ids = {reader.id_name if id is None else str(id): lines.ids}
             columns = {name: pa.concat_arrays([part[name] for part in parts]) for name in parts[0]}
             yield pa.RecordBatch.from_pydict(ids | _spread(columns, lines.whole))
 

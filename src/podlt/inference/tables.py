@@ -17,7 +17,7 @@ from podlt.data.spec import Column, DataSpec
 from podlt.data.tables import Table, TableChunk
 from podlt.errors import DataError
 from podlt.inference.description import Description
-from podlt.inference.lines import NewLines
+from podlt.inference.lines import LINE, NewLines
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -31,6 +31,7 @@ class TableReader:
         id: a column to repeat beside the predictions, or None for the lines' numbers.
 
     Attributes:
+        id_name: what lines are told apart by, unless a column was asked for.
         unknown: how many cells of each categorical column have a value that the training lines do not have.
 
     Raises:
@@ -49,7 +50,7 @@ class TableReader:
         self._places = [_place(self._table, column) for column in wanted]
         self._id = id
         self._codes = [{value: code for code, value in enumerate(one["values"], 1)} for one in self._categorical]
-        self.unknown: dict[Column, int] = {}
+        self.id_name, self.unknown = LINE, dict[Column, int]()
 
     def lines(self) -> Iterator[NewLines]:
         """All lines in order.
