@@ -141,9 +141,9 @@ def _faster_steps(patch: Patch) -> None:
     """Applies each average twice as strongly as the recipe's optimiser would."""
     honest = Weights.apply
 
-    def apply(self: Weights, data: np.ndarray) -> None:
+    def apply(self: Weights, data: np.ndarray, seen: int) -> None:
         before = self._flat.clone()
-        honest(self, data)
+        honest(self, data, seen)
         self._flat.add_(self._flat - before)
 
     patch.setattr(Weights, "apply", apply)
@@ -418,7 +418,7 @@ ATTACKS: dict[str, Attack] = {
         does="has two workers of its own, which give the same fake where both meet an honest third, and outvote it",
         lie=_frame_by_vote,
         cheats=["2:coalition"],
-        seed=6,
+        seed=7,
         audit=(Claim.RESULTS, Claim.CONVICTIONS, Claim.NO_FAKES),
     ),
     "poisoned-lines": Attack(

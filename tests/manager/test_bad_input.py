@@ -7,11 +7,14 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 from small_runs import entries, seeded, tiny_recipe, train
 
 import podlt.api
+from podlt.data.dataset import Dataset
 from podlt.data.spec import DataSpec
 from podlt.errors import DataError, DivergedError, PodltError, UnsupportedError, UsageError
+from podlt.manager.capture_inputs import tried_lines
 from podlt.protocol import entries as e
 from podlt.recipe import LossSpec, ModelSpec, Recipe, TrainingSpec, load_recipe
 from podlt.verify import verify
@@ -127,7 +130,23 @@ def test_a_directory_that_holds_something_else_is_left_alone(folder: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_class_that_the_model_does_not_have_stops_the_run_with_one_error(tmp_path: Path) -> None:
+def test_a_class_that_the_model_does_not_have_is_refused_where_the_tried_lines_show_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Target \d is out of bounds"):
+        train(tmp_path / "run", tiny_recipe(model={"outputs": 5}), processes=1)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_class_that_the_model_does_not_have_stops_the_run_with_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def harmless(recipe: Recipe, train: Dataset) -> dict[str, torch.Tensor]:
+        lines = tried_lines(recipe, train)
+        (labels,) = (value for value in lines.values() if value.dtype == torch.int64)
+        return {name: value[labels < 5] for name, value in lines.items()}
+
+    monkeypatch.setattr("podlt.manager.setup.tried_lines", harmless)
+    monkeypatch.setattr("podlt.manager.setup.try_inputs", lambda *_: None)
     with pytest.raises(UsageError, match=r"round 0: the training step fails on \d+ lines of epoch 0"):
         train(tmp_path / "run", tiny_recipe(model={"outputs": 5}), processes=1)
     last = entries(tmp_path / "run")[-1]

@@ -192,7 +192,8 @@ def test_the_command_line_copies_and_restores(archive: Path, tmp_path: Path, und
     assert podlt(["backup", str(tmp_path / "nothing"), str(tmp_path / "c.tar")]) == 2
     assert podlt(["store", "upgrade", str(tmp_path / "run")]) == 0
     assert podlt(["train", "--resume", str(tmp_path / "run"), "--quiet", "--processes", "1"]) == 0
-    assert verify(tmp_path / "run", jobs=1).finished
+    closed = verify(tmp_path / "run", jobs=1).state.closed
+    assert closed is not None and closed.outcome == "complete"
 
 
 def test_a_changed_archive_makes_no_directory(archive: Path, tmp_path: Path) -> None:
