@@ -70,6 +70,7 @@ def test_a_worker_that_is_killed_and_comes_back_in_time_changes_no_bit(
 
 def test_a_worker_that_is_killed_and_stays_away_is_let_go_and_keeps_its_pay(tmp_path: Path, recipe: Path) -> None:
     with started(tmp_path, recipe, silence_timeout=4) as stage:
+        stage.until_round(30)  # until then a check has covered work of each
         stage.workers.pop("b").kill()
         state = stage.end()
     assert sorted(worker.status for worker in state.workers.values()) == ["active"] * 3 + ["withdrawn"] * 3
