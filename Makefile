@@ -21,9 +21,9 @@ $(READY): pyproject.toml
 demo: setup
 	$(BIN)/podlt demo
 
-# Four processes on two cores: a fifth of the time is waiting for sockets, heartbeats and other processes.
+# Three processes on two cores: some of the time is waiting for sockets, heartbeats and other processes.
 test: setup lint
-	$(BIN)/python -m pytest -q -n 4 --dist loadfile
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile
 
 # With as many drawn examples of each rule as its test asks for; `make test` draws at most 40 where a test says nothing.
 test-all: setup lint
