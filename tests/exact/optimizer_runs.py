@@ -54,7 +54,7 @@ def trained(spec: dict[str, object]) -> list[torch.Tensor]:
     parameters = start()
     state = optimizer.init(parameters.numel())
     for step in range(STEPS):
-        optimizer.step(parameters, gradient(step), state, step)
+        optimizer.rule.step(parameters, gradient(step), state, step, optimizer.factor(step))
     return [parameters, *(state[name] for name in sorted(state))]
 
 

@@ -87,7 +87,7 @@ def test_torch_is_asked_for_single_operations_and_never_for_a_quotient_by_a_numb
     optimizer = optimizer_from(optimizers.SPECS[name])
     parameters, gradient, state = optimizers.start(), optimizers.gradient(0), optimizer.init(1014)
     with Recorder() as seen:
-        optimizer.step(parameters, gradient, state, 4)
+        optimizer.rule.step(parameters, gradient, state, 4, optimizer.factor(4))
     assert {"mul.Tensor", "sub_.Tensor"} <= seen.names <= ONE_ROUNDING | COPIES
     assert seen.numbers == []
 

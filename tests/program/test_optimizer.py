@@ -24,7 +24,7 @@ def ours(spec: dict[str, Any]) -> torch.Tensor:
     for step in range(STEPS):
         gradient = torch.randn(50, generator=generator)
         kept = gradient.clone()
-        optimizer.step(parameters, gradient, state, step)
+        optimizer.rule.step(parameters, gradient, state, step, optimizer.factor(step))
         assert torch.equal(gradient, kept), "the gradient belongs to the caller"
     return parameters
 
@@ -67,9 +67,9 @@ def test_a_vector_cut_in_parts_moves_as_the_whole_does(name: str) -> None:
     whole, parts = start.clone(), [start[:10].clone(), start[10:].clone()]
     state, states = optimizer.init(37), [optimizer.init(10), optimizer.init(27)]
     for step, gradient in enumerate(gradients):
-        optimizer.step(whole, gradient, state, step)
-        optimizer.step(parts[0], gradient[:10], states[0], step)
-        optimizer.step(parts[1], gradient[10:], states[1], step)
+        optimizer.rule.step(whole, gradient, state, step, optimizer.factor(step))
+        optimizer.rule.step(parts[0], gradient[:10], states[0], step, optimizer.factor(step))
+        optimizer.rule.step(parts[1], gradient[10:], states[1], step, optimizer.factor(step))
     assert torch.equal(whole, torch.cat(parts))
 
 

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -130,7 +130,7 @@ class HugeRun(TrainingRun):
 
     rows = FEW
 
-    def _capture(self, fields: list[FieldSpec]) -> Captured:
+    def _capture(self, fields: list[FieldSpec], lines: Mapping[str, torch.Tensor]) -> Captured:
         small = capture(Huge(FEW), "cross_entropy", fields, "stock").program
         sizes = {FEW: self.rows, 10 * FEW: 10 * self.rows}
         program = Program.from_document(_resized(small.to_document(), sizes))

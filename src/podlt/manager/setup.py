@@ -142,13 +142,14 @@ class TrainingRun:
         self._listener(ev.Preparing(what="capturing the training step"))
         fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in self._train.fields]
         with self._place.ready(self.recipe.training.workers) as make:
-            captured = self._capture(fields)
+            lines = tried_lines(self.recipe, self._train)
+            captured = self._capture(fields, lines)
             if fault is not None:
                 raise fault
             program = replace(captured.program, local_optimizer=self.recipe.training.local_optimizer)
             validate(program, lines=self.recipe.training.block_lines)
             require_lines(program, self.recipe, self.inputs.data.train.lines)
-            try_task(captured, self._executor(program), tried_lines(self.recipe, self._train))
+            try_task(captured, self._executor(program), lines)
             for notice in captured.notices:
                 self._listener(ev.Preparing(what=notice))
             self.recipe = naming_torch(self.recipe, str(torch.__version__))
@@ -170,11 +171,10 @@ class TrainingRun:
                     self._tell_started(trainer, resumed=False)
                     yield trainer
 
-    def _capture(self, fields: list[FieldSpec]) -> Captured:
+    def _capture(self, fields: list[FieldSpec], lines: Mapping[str, torch.Tensor]) -> Captured:
         """The program, and the parameters that the run begins with."""
         train, arithmetic = self.inputs.data.train, self.recipe.program_arithmetic
         most = min(self.recipe.training.block_lines, train.lines)
-        lines = tried_lines(self.recipe, train)
         return capture(self.inputs.model, self.inputs.loss, fields, arithmetic, lines, most)
 
     def _make(self, program: Program, entropy: Entropy) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from decimal import Context, Decimal, localcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -102,7 +102,9 @@ class SGD(Rule, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Adam(Rule, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Adam; weight decay is added to the gradient, as torch.optim.Adam does."""
+    """Adam; weight decay is added to the gradient, as torch.optim.Adam does, unless it is decoupled from it."""
+
+    decoupled: ClassVar[bool] = False
 
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
@@ -118,26 +120,16 @@ class Adam(Rule, frozen=True, forbid_unknown_fields=True, kw_only=True):
         step: int,
         factor: float = 1.0,
     ) -> None:
-        if self.weight_decay:
+        lr = self.lr * factor
+        if self.weight_decay and not self.decoupled:
             gradient = gradient + parameters * self.weight_decay
-        self._descend(parameters, gradient, state, step, self.lr * factor, 0.0)
-
-    def _descend(
-        self,
-        parameters: torch.Tensor,
-        gradient: torch.Tensor,
-        state: Mapping[str, torch.Tensor],
-        step: int,
-        lr: float,
-        decay: float,
-    ) -> None:
         first, second = state["first"], state["second"]
         scratch = gradient * (1 - self.betas[0])
         first.mul_(self.betas[0]).add_(scratch)
         torch.mul(gradient, gradient, out=scratch).mul_(1 - self.betas[1])
         second.mul_(self.betas[1]).add_(scratch)
-        if decay:
-            parameters.mul_(1 - lr * decay)
+        if self.weight_decay and self.decoupled:
+            parameters.mul_(1 - lr * self.weight_decay)
         _square_root(second, scratch)
         # A quotient by a Python number would be a product with its reciprocal on a GPU: by a tensor it is one division.
         scratch.div_(scratch.new_full((), math.sqrt(1 - _power(self.betas[1], step + 1)))).add_(self.eps)
@@ -153,17 +145,9 @@ class Adam(Rule, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class AdamW(Adam, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Adam with decoupled weight decay."""
 
-    weight_decay: float = 0.01
+    decoupled: ClassVar[bool] = True
 
-    def step(
-        self,
-        parameters: torch.Tensor,
-        gradient: torch.Tensor,
-        state: Mapping[str, torch.Tensor],
-        step: int,
-        factor: float = 1.0,
-    ) -> None:
-        self._descend(parameters, gradient, state, step, self.lr * factor, self.weight_decay)
+    weight_decay: float = 0.01
 
 
 def _square_root(x: torch.Tensor, out: torch.Tensor) -> None:

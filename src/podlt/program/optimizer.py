@@ -90,12 +90,6 @@ class Optimizer(msgspec.Struct, frozen=True, kw_only=True):
         """What a gradient of all parameters, shape (n,), is multiplied by: 1.0 where it is short enough."""
         return clip_coefficient(gradient, self.clip_norm) if self.clip_norm else 1.0
 
-    def step(
-        self, parameters: torch.Tensor, gradient: torch.Tensor, state: Mapping[str, torch.Tensor], step: int
-    ) -> None:
-        """A step of parameters that are in no group, without a run: `step` counts from 0, and stands for the lines."""
-        self.rule.step(parameters, gradient, state, step, self.factor(step))
-
     def segments(self, parameters: Iterable[Parameter]) -> list[Segment]:
         """Which part of the flat vector takes which step.
 
