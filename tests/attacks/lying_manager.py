@@ -193,8 +193,8 @@ def _training(**other: Any) -> Recipe:
 def _other_start(patch: Patch) -> None:
     honest = TrainingRun._capture
 
-    def capture(self: TrainingRun, fields: Any) -> Any:
-        captured = honest(self, fields)
+    def capture(self: TrainingRun, fields: Any, lines: Any) -> Any:
+        captured = honest(self, fields, lines)
         for name, value in captured.state.items():
             if name.startswith("param"):
                 value.mul_(0.5).add_(0.01)
@@ -207,12 +207,12 @@ def _other_program(patch: Patch) -> None:
     """Trains another model than the recipe's: with tanh where that has relu."""
     honest = TrainingRun._capture
 
-    def capture(self: TrainingRun, fields: Any) -> Any:
+    def capture(self: TrainingRun, fields: Any, lines: Any) -> Any:
         inputs, model = self.inputs, self.inputs.model
         assert isinstance(model, nn.Sequential)
         layers = [nn.Tanh() if isinstance(layer, nn.ReLU) else layer for layer in model]
         self.inputs = msgspec.structs.replace(inputs, model=nn.Sequential(*layers))
-        captured = honest(self, fields)
+        captured = honest(self, fields, lines)
         self.inputs = inputs
         return captured
 

@@ -179,8 +179,8 @@ def other_step(patch: pytest.MonkeyPatch) -> None:
 def other_start(patch: pytest.MonkeyPatch) -> None:
     honestly = TrainingRun._capture
 
-    def capture(self: TrainingRun, fields: Any) -> Any:
-        captured = honestly(self, fields)
+    def capture(self: TrainingRun, fields: Any, lines: Any) -> Any:
+        captured = honestly(self, fields, lines)
         for name, value in captured.state.items():
             if name.startswith("param"):
                 value.mul_(0.5).add_(0.01)
@@ -352,8 +352,8 @@ def test_momentum_that_a_manager_signed_before_the_first_round_is_not_believed(r
 def test_first_parameters_up_to_rounding_hold_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honestly = TrainingRun._capture
 
-    def capture(self: TrainingRun, fields: Any) -> Any:
-        captured = honestly(self, fields)
+    def capture(self: TrainingRun, fields: Any, lines: Any) -> Any:
+        captured = honestly(self, fields, lines)
         value = next(v for name, v in captured.state.items() if name.startswith("param"))
         value.flatten()[3] *= 1 + 2**-22
         return captured
