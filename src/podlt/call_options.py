@@ -69,7 +69,7 @@ class ObjectOptions(TrainOptions, total=False):
         protocol: of its `[protocol]`.
         evaluation: its `[evaluation]`: figures between epochs, early stopping, the best parameters.
         arithmetic: "exact" or "stock".
-        digits: how precise exact products are.
+        digits: how precise exact products are: "auto" unless given.
     """
 
     block_lines: int
@@ -81,4 +81,4 @@ class ObjectOptions(TrainOptions, total=False):
     protocol: Mapping[str, Any]
     evaluation: Mapping[str, Any]
     arithmetic: Literal["stock", "exact"]
-    digits: Literal[1, 2, 3]
+    digits: Literal["auto", 1, 2, 3]

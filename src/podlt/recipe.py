@@ -120,8 +120,10 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Args:
         optimizer: `{"name": "sgd" | "adamw", "lr": ..., ...}`, as `podlt.program.optimizer` reads it.
-        arithmetic: "exact" gives the same bits on any machine (`podlt.exact`); `digits` (1, 2 or 3) is how precise its
-            products are. "stock" is PyTorch's own, one thread: equal between workers on one machine only.
+        arithmetic: "exact" gives the same bits on any machine (`podlt.exact`). "stock" is PyTorch's own, one thread:
+            equal between workers on one machine only.
+        digits: how precise exact products are. "auto": two digits, and four for each row of which two would lose more
+            than bfloat16 may. 1 (fastest), 2 and 3 (about 1e-6 of a row's largest value) are the same for all rows.
         torch: the version of PyTorch by which the program was captured: written down when a run begins. A recipe that
             names one already begins with no other.
     """
@@ -134,7 +136,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     protocol: ProtocolSpec = ProtocolSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
     arithmetic: Literal["stock", "exact"] = "exact"
-    digits: Literal[1, 2, 3] = 2
+    digits: Literal["auto", 1, 2, 3] = "auto"
     torch: Annotated[str, Meta(max_length=100)] = ""
 
     @property

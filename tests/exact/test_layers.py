@@ -10,7 +10,7 @@ import torch
 from podlt.errors import UsageError
 from podlt.exact.aten.convolution import forward, input_gradient
 from podlt.exact.constants import NonFiniteError
-from podlt.exact.cpu import convolution, normalise, products
+from podlt.exact.cpu import blocks, convolution, normalise, products
 from podlt.exact.cpu.backend import backend, table
 from podlt.exact.definition import calls
 from podlt.exact.definition import layers as definition
@@ -26,7 +26,7 @@ def same(a, b):
     return np.array_equal(np.asarray(a, np.float32).view(np.uint32), np.asarray(b, np.float32).view(np.uint32))
 
 
-@pytest.mark.parametrize("digits", [1, 2, 3])
+@pytest.mark.parametrize("digits", [1, 2, 3, 0])
 @pytest.mark.parametrize(
     ("n", "c", "h", "w", "o", "k", "stride", "padding", "dilation"),
     [
@@ -61,7 +61,7 @@ def test_convolutions_are_the_same_in_every_way_of_products(way):
         assert same(convolution.weight_gradient(y, x, weight.shape, g, 2), d)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 3, 0])
 @pytest.mark.parametrize("power", [-75, -60, 63])
 def test_convolutions_at_the_ends_of_the_range_are_the_same_in_every_way(count, power):
     g = Geometry((1, 1), (1, 1), (1, 1), 1)
@@ -76,7 +76,7 @@ def test_blocks_of_samples_do_not_change_a_convolution(monkeypatch):
     x, weight, g = torch.randn(7, 3, 8, 8), torch.randn(4, 3, 3, 3), Geometry((1, 1), (1, 1), (1, 1), 1)
     y = forward(backend(2), x, weight, None, g)
     d = convolution.weight_gradient(y, x, weight.shape, g, 2)
-    monkeypatch.setattr(convolution, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 1)
     assert same(forward(backend(2), x, weight, None, g), y)
     assert same(convolution.weight_gradient(y, x, weight.shape, g, 2), d)
 

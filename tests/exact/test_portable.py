@@ -65,7 +65,7 @@ def as_list(found):
 
 
 @on_each_device
-@pytest.mark.parametrize("digits", [1, 2, 3])
+@pytest.mark.parametrize("digits", [1, 2, 3, 0])
 def test_every_call_of_every_operation_gives_the_cpu_backend_s_bits(device, digits):
     ours, theirs = table(digits, device), cpu.table(digits)
     for number, (name, arguments, options) in enumerate(calls(products_only=digits != 2)):
@@ -117,7 +117,7 @@ def test_sums_over_any_dimensions_equal_their_definition(device, x):
 
 
 @on_each_device
-@pytest.mark.parametrize("digits", [1, 2, 3])
+@pytest.mark.parametrize("digits", [1, 2, 3, 0])
 @pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 1, 1), (2, 1, 1), (1, 2, 2)])
 def test_convolutions_and_their_gradients_equal_their_definitions(device, digits, stride, padding, dilation):
     x, weight = np.random.default_rng(1).normal(size=(2, 2, 5, 6)), np.random.default_rng(2).normal(size=(3, 2, 3, 3))

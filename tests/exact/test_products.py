@@ -30,7 +30,7 @@ def matrices(m, k, n):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 3, 0])
 @settings(max_examples=15, deadline=None)
 @given(data=st.data(), m=st.integers(1, 4), k=st.integers(1, 5), n=st.integers(1, 4))
 def test_products_equal_their_definition_for_any_floats_and_layouts(way, count, data, m, k, n):
@@ -43,7 +43,7 @@ def test_products_equal_their_definition_for_any_floats_and_layouts(way, count, 
                 assert same(products.mm(left, right, count), want)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 3, 0])
 @settings(max_examples=40, deadline=None)
 @given(
     x=arrays(np.float32, (3, 5), elements=st.floats(-8, 8, width=32)),
@@ -73,7 +73,7 @@ def test_operands_and_results_of_other_types_and_shapes_are_refused_before_memor
         products.mm(a, b, 2, out=torch.empty(2, 3))
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 3, 0])
 def test_batched_products_are_the_products_of_each_batch_in_every_layout(count):
     a, b = torch.randn(3, 4, 6), torch.randn(3, 5, 6)
     want = torch.stack([products.mm(x, y.t(), count) for x, y in zip(a, b, strict=True)])

@@ -15,7 +15,7 @@ from podlt.verify import verify
 
 def test_a_recipe_that_says_nothing_is_exact() -> None:
     silent = Recipe(data=DataSpec("digits"), model=ModelSpec("podlt.models:mlp", {}))
-    assert silent.program_arithmetic == "exact/2"
+    assert silent.program_arithmetic == "exact/auto"
 
 
 @pytest.mark.slow

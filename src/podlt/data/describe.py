@@ -56,7 +56,7 @@ def warnings_of(prepared: Prepared) -> list[str]:
     return found + _duplicates(there)
 
 
-def precision_warnings(train: Dataset, digits: int) -> list[str]:
+def precision_warnings(train: Dataset, digits: int | str) -> list[str]:
     """The inputs that exact products cannot see beside larger ones, a sentence for each field with the cure.
 
     A product cuts what is below 2^(-7 digits) of the largest value of its row (docs/NUMERICS.md); an input that varies
@@ -66,13 +66,13 @@ def precision_warnings(train: Dataset, digits: int) -> list[str]:
         train: the lines to train on.
         digits: of the recipe's exact arithmetic.
     """
-    found = []
+    found, cut = [], 2 if isinstance(digits, str) else digits
     for field in train.fields:
         if field.role != "input" or field.dtype != "f32" or not field.shape:
             continue
         sample = _sampled(train.lines, field.row_bytes)
         values = train.read(sample)[field.name].reshape(len(sample), -1).astype(np.float64)
-        step = float(np.median(np.abs(values).max(axis=1))) * 2.0 ** (-7 * digits)
+        step = float(np.median(np.abs(values).max(axis=1))) * 2.0 ** (-7 * cut)
         ranges = values.max(axis=0) - values.min(axis=0)
         lost = np.flatnonzero((ranges > 0) & (ranges < _STEPS * step))
         if len(lost):
@@ -80,7 +80,7 @@ def precision_warnings(train: Dataset, digits: int) -> list[str]:
             names = ", ".join(repr(columns[place]) if columns else str(place) for place in lost[:10].tolist())
             found.append(
                 f"inputs {names}{', ...' if len(lost) > 10 else ''} of {field.name!r} vary by less than {_STEPS} steps "
-                f"of {step:.3g}, below which products of {digits} digits see nothing beside the largest input: "
+                f"of {step:.3g}, below which products of {cut} digits see nothing beside the largest input: "
                 "standardise = true makes inputs alike, digits = 3 keeps more of them"
             )
     return found

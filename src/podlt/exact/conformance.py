@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from podlt.exact.constants import ADAPTIVE
 from podlt.exact.cpu.average import average
 from podlt.exact.cpu.backend import table
 from podlt.exact.operations import samples
@@ -63,7 +64,8 @@ def check(device: str = CPU) -> Report:
 
 def compute(device: str = CPU) -> dict[str, str]:
     """Each case's SHA-256, hex, over the types, shapes and bytes of what it returns."""
-    tables = {digits: table(digits) if device == CPU else visited(device, digits) for digits in (1, 2, 3)}
+    known = (1, 2, 3, ADAPTIVE)
+    tables = {digits: table(digits) if device == CPU else visited(device, digits) for digits in known}
     return {name: digest(found) for name, found in _cases(tables)} | _samples(tables[2])
 
 
@@ -84,8 +86,8 @@ def _samples(t: Table) -> dict[str, str]:
 
 def _cases(tables: Mapping[int, Table]) -> Iterator[Case]:
     for digits, t in tables.items():
-        for name, found in _products(t):
-            yield f"{name} digits={digits}", found
+        for name, found in _adaptive_products(t) if digits == ADAPTIVE else _products(t):
+            yield f"{name} digits={digits or 'auto'}", found
     yield from _elementwise(tables[2])
     yield from _reductions(tables[2])
     yield from _layers(tables[2])
@@ -101,6 +103,26 @@ def _products(t: Table) -> Iterator[Case]:
     shape = ([2, 2], [1, 1], [1, 1], False, [0, 0], 2)
     yield "convolution", t["convolution.default"](image, weight, values(15, 6), *shape)
     yield ("convolution_backward", t["convolution_backward.default"](grad, image, weight, [6], *shape, [True] * 3))
+
+
+def _adaptive_products(t: Table) -> Iterator[Case]:
+    yield from _products(t)
+    yield "mm uneven", t["mm.default"](_uneven(60, 23, 300), _uneven(61, 31, 300).t())
+    yield "mm columns", t["mm.default"](values(62, 5, 700), _uneven(63, 700, 9))
+    yield "bmm uneven", t["bmm.default"](_uneven(64, 3, 17, 40), _uneven(65, 3, 40, 19))
+    image, weight, grad = _uneven(66, 3, 4, 9, 11), _uneven(67, 6, 2, 3, 3), _uneven(68, 3, 6, 5, 6)
+    shape = ([2, 2], [1, 1], [1, 1], False, [0, 0], 2)
+    yield "convolution uneven", t["convolution.default"](image, weight, values(69, 6), *shape)
+    backward = t["convolution_backward.default"](grad, image, weight, [6], *shape, [True] * 3)
+    yield "convolution_backward uneven", backward
+
+
+def _uneven(key: int, *shape: int) -> torch.Tensor:
+    """Values of which one in 37 is 2**17 times as large: some rows need four digits."""
+    x = values(key, *shape)
+    x.view(-1)[::37] *= 2.0**17
+    x[-1] *= 2.0**-110
+    return x
 
 
 def _elementwise(t: Table) -> Iterator[Case]:

@@ -20,6 +20,15 @@ DIGIT_BITS = 7
 MAX_DIGITS = 3
 """With three digits a row's largest value keeps 20 bits; the float32 tricks below hold up to 22."""
 
+ADAPTIVE = 0
+"""The number of digits that stands for: two, or four for each row of which two would lose too much."""
+
+NARROW_DIGITS, WIDE_DIGITS = 2, 4
+"""The numbers of digits that a row decides between."""
+
+LOSS_BITS = 8
+"""Two digits may lose 2**-8 of a row's sum of magnitudes: as much as bfloat16 may lose of any value."""
+
 LEAST_EXPONENT = -100
 """Rows that are smaller than 2**-100 are cut as if they were that large: every scale is then a normal float32."""
 

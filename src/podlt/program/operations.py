@@ -15,6 +15,7 @@ import torch
 from podlt.errors import UnsupportedError
 from podlt.exact.aten.structure import RESHAPES, reshape
 from podlt.exact.aten.tensors import named
+from podlt.exact.constants import ADAPTIVE
 from podlt.exact.operations import ROWS
 from podlt.exact.portable.devices import CPU, torch_device
 from podlt.program.philox import uniform
@@ -50,8 +51,8 @@ def constant(
 
 
 STOCK_ARITHMETIC = "stock"
-EXACT_ARITHMETIC = {f"exact/{digits}": digits for digits in (1, 2, 3)}
-"""The exact arithmetics, by the number of digits into which products cut their operands."""
+EXACT_ARITHMETIC = {"exact/auto": ADAPTIVE, **{f"exact/{digits}": digits for digits in (1, 2, 3)}}
+"""The exact arithmetics, by the number of digits into which products cut their operands; "auto" lets rows decide."""
 
 
 @cache

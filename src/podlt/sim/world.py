@@ -87,6 +87,7 @@ def recipe_of(scenario: Scenario, workers: int, seed: bytes) -> Recipe:
             seed=int.from_bytes(digest("sim-seed/1", seed)[:5], "big"),
         ),
         protocol=ProtocolSpec(reward=scenario.reward),
+        digits=2,  # nothing is computed: what it says only fixes the draws, and so the golden transcripts
     )
 
 

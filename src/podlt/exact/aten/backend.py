@@ -70,23 +70,35 @@ class Products(Protocol):
         """The exact products of float32 (b, m, k) and (b, k, n), any strides; an exponent for each row and column."""
 
 
+@dataclass(frozen=True)
+class SampleDigits:
+    """The digits of samples, for convolutions to lay out: one exponent for a sample's group.
+
+    Args:
+        planes: int8 (n, groups, digits, c / groups, h, w).
+        exponents: int64 (n, groups).
+        wide: those which need four digits, if they decide themselves (`ADAPTIVE`), as the backend lays them.
+        places: which these are, as the backend keeps it.
+    """
+
+    planes: Tensor
+    exponents: Tensor
+    places: Tensor | None = None
+    wide: SampleDigits | None = None
+
+
 class Convolutions(Protocol):
     """Products of digits that are cut before they are laid out."""
 
-    def cut_samples(self, x: Tensor, groups: int, digits: int, operation: str) -> tuple[Tensor, Tensor]:
-        """The digits of float32 (n, c, h, w), for `convolve` to lay out: one exponent for a sample's group.
-
-        Returns:
-            int8 (n, groups, digits, c / groups, h, w); exponents int64 (n, groups).
-        """
+    def cut_samples(self, x: Tensor, groups: int, digits: int, operation: str) -> SampleDigits:
+        """The digits of float32 (n, c, h, w)."""
 
     def spaced(self, planes: Tensor, stride: Pair) -> Tensor:
         """Planes int8 (..., h, w) with zeros between their values, which come to lie `stride` apart."""
 
     def convolve(
         self,
-        planes: Tensor,
-        exponents: Tensor,
+        samples: SampleDigits,
         weight: Tensor,
         bias: Tensor | None,
         g: Geometry,
@@ -98,8 +110,7 @@ class Convolutions(Protocol):
         """Products of the patches of cut samples with a weight, then `+ bias` as one float32 operation.
 
         Args:
-            planes: int8 (n, groups, digits, c, h, w), of `cut_samples`, perhaps `spaced`.
-            exponents: int64 (n, groups).
+            samples: of `cut_samples`, their planes perhaps `spaced`.
             weight: float32 (groups, o, c * taps).
             bias: float32 (groups * o,).
             size: height and width of the result.
@@ -207,7 +218,7 @@ class Backend:
 
     Args:
         device: where tensors lie that are made from numbers.
-        digits: into how many 7-bit digits products cut their operands: 1 (fastest), 2, or 3 (about 1e-6).
+        digits: into how many 7-bit digits products cut their operands: 1 (fastest), 2, 3 (about 1e-6), or `ADAPTIVE`.
         native: operations that it has in one kernel, with ATen's signature, in place of those composed here.
         functions: of a tensor of any shape, by their names in `definition.elementary`; whole numbers become float32.
         slopes: (grad, x) to grad f'(x), of silu, gelu and gelu_tanh.

@@ -1,8 +1,9 @@
 """Exact convolutions in one and two dimensions, and their gradients. Definition: `definition.layers.convolution`.
 
-A tensor is cut before it is laid out as a matrix, so what is copied is int8. Exponents are shared by whatever one
-product contracts: a sample and a group of the input, an output channel of the weight (forward); a sample of the
-gradient and an input channel of the weight (gradient of the input); a channel of each (gradient of the weight).
+A tensor is cut before it is laid out as a matrix, so what is copied is int8. Exponents are shared, and digits decided,
+by whatever one product contracts: a sample and a group of the input, an output channel of the weight (forward); a
+sample of the gradient and an input channel of the weight (gradient of the input); a channel of each (gradient of the
+weight).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from podlt.exact.aten.backend import Backend, Operation, Tensor
+from podlt.exact.aten.backend import Backend, Operation, SampleDigits, Tensor
 from podlt.exact.geometry import Geometry, Pair, Sizes, geometry
 
 _BACKWARD = "convolution_backward"
@@ -25,10 +26,10 @@ def forward(
         NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
     """
     taps = (weight.shape[2], weight.shape[3])
-    planes, exponents = b.convolutions.cut_samples(x, g.groups, b.digits, operation)
+    samples = b.convolutions.cut_samples(x, g.groups, b.digits, operation)
     rows = weight.reshape(g.groups, weight.shape[0] // g.groups, -1)
     size = g.output((x.shape[2], x.shape[3]), taps)
-    return b.convolutions.convolve(planes, exponents, rows, bias, g, taps, size, b.digits, operation)
+    return b.convolutions.convolve(samples, rows, bias, g, taps, size, b.digits, operation)
 
 
 def input_gradient(
@@ -46,14 +47,19 @@ def input_gradient(
         NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
     """
     o, (_, c, *taps) = grad.shape[1], weight.shape
-    planes, exponents = b.convolutions.cut_samples(grad, g.groups, b.digits, operation)
+    samples = b.convolutions.cut_samples(grad, g.groups, b.digits, operation)
     if g.stride != (1, 1):
-        planes = b.convolutions.spaced(planes, g.stride)
+        samples = _spaced(b, samples, g.stride)
     around = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, taps, g.padding, strict=True))
     turned = replace(g, stride=(1, 1), padding=(around[0], around[1]))
     flipped = weight.detach().flip(2, 3).reshape(g.groups, o // g.groups, c, taps[0] * taps[1])
     rows = flipped.transpose(1, 2).reshape(g.groups, c, -1)
-    return b.convolutions.convolve(planes, exponents, rows, bias, turned, (taps[0], taps[1]), size, b.digits, operation)
+    return b.convolutions.convolve(samples, rows, bias, turned, (taps[0], taps[1]), size, b.digits, operation)
+
+
+def _spaced(b: Backend, samples: SampleDigits, stride: Pair) -> SampleDigits:
+    wide = samples.wide and replace(samples.wide, planes=b.convolutions.spaced(samples.wide.planes, stride))
+    return replace(samples, planes=b.convolutions.spaced(samples.planes, stride), wide=wide)
 
 
 def _convolution(

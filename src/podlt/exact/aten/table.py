@@ -20,7 +20,7 @@ from podlt.exact.aten import (
     structure,
 )
 from podlt.exact.aten.backend import AS_THEY_ARE, Backend, Operation
-from podlt.exact.constants import MAX_DIGITS
+from podlt.exact.constants import ADAPTIVE, MAX_DIGITS
 
 _ANYWHERE = {**structure.ANYWHERE, **elementwise.ANYWHERE, **reductions.ANYWHERE, **losses.ANYWHERE}
 """Single operations of torch, and what is composed of them alone."""
@@ -49,8 +49,8 @@ def aten_table(b: Backend) -> Mapping[str, Operation]:
     Raises:
         UsageError: products cannot be cut into so many digits.
     """
-    if b.digits not in range(1, MAX_DIGITS + 1):
-        raise UsageError(f"arithmetic: expected 1, 2 or 3 digits, got {b.digits}")
+    if b.digits not in (ADAPTIVE, *range(1, MAX_DIGITS + 1)):
+        raise UsageError(f"arithmetic: expected 1, 2 or 3 digits or {ADAPTIVE} (adaptive), got {b.digits}")
     functions = {f"{name}.default": b.functions[name] for name in AS_THEY_ARE}
     bound = {name: partial(run, b) for name, run in _BY_BACKEND.items()}
     return MappingProxyType({**_ANYWHERE, **functions, **bound, **b.native})

@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
 
-from podlt.exact.constants import Array, NonFiniteError
+from podlt.exact.aten.backend import SampleDigits
+from podlt.exact.constants import NARROW_DIGITS, WIDE_DIGITS, Array, NonFiniteError
 from podlt.exact.cpu import scratch
+from podlt.exact.cpu.blocks import SampleBlock, blocks, gradient_levels
+from podlt.exact.cpu.digits import cut_wide
 from podlt.exact.cpu.kernels import convolution
 from podlt.exact.cpu.kernels import digits as kernels_digits
 from podlt.exact.cpu.products import level_products, narrow
+from podlt.exact.cpu.wide_convolution import widen_gradient, widen_samples
 from podlt.exact.geometry import Geometry, Pair, apart
-
-BLOCK_BYTES = 2**20
-"""What a block of samples may take: its patches and its integer products stay in the cache."""
 
 Tensor = torch.Tensor
 _none = np.empty(0, np.float32)
-_ONE = np.array([1, 1, 1, 1, 0, 0, 1, 1], np.int64)
+_nowhere = np.empty(0, np.int64)
 
 
-def cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> tuple[Tensor, Tensor]:
-    """`Convolutions.cut_samples`: last digit first, in scratch memory."""
+def cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> SampleDigits:
+    """`Convolutions.cut_samples`: last digit first, in scratch memory; of wide ones the sample and group (r, 2)."""
     n, c, h, w = x.shape
     values: Array = x.detach().contiguous().numpy().reshape(n * groups, -1)
-    planes = scratch.take("cut right", (values.shape[0], digits * values.shape[1]), np.int8)
-    exponents = _cut(values, planes, digits, True, operation)
-    shape = (n, groups, digits, c // groups, h, w)
-    return torch.from_numpy(planes.reshape(shape)), torch.from_numpy(exponents.reshape(n, groups))
+    count = digits or NARROW_DIGITS
+    planes = scratch.take("cut right", (values.shape[0], count * values.shape[1]), np.int8)
+    exponents, wide = _cut(values, planes, digits, True, operation)
+    shape = (n, groups, count, c // groups, h, w)
+    found = SampleDigits(torch.from_numpy(planes.reshape(shape)), torch.from_numpy(exponents.reshape(n, groups)))
+    if not len(wide):
+        return found
+    cut, own = cut_wide(torch.from_numpy(values[wide]), "right")
+    more = cut.t().reshape(-1, 1, WIDE_DIGITS, c // groups, h, w)
+    places = torch.from_numpy(np.stack([wide // groups, wide % groups], 1))
+    return replace(found, places=places, wide=SampleDigits(more, torch.from_numpy(own).unsqueeze(1)))
 
 
 def spaced(planes: Tensor, stride: Pair) -> Tensor:
@@ -41,8 +50,7 @@ def spaced(planes: Tensor, stride: Pair) -> Tensor:
 
 
 def convolve(
-    planes: Tensor,
-    exponents: Tensor,
+    samples: SampleDigits,
     weight: Tensor,
     bias: Tensor | None,
     g: Geometry,
@@ -52,58 +60,56 @@ def convolve(
     operation: str,
 ) -> Tensor:
     """`Convolutions.convolve`."""
-    n, (groups, per, k), length = planes.shape[0], weight.shape, size[0] * size[1]
+    n, (groups, per, k), length = samples.planes.shape[0], weight.shape, size[0] * size[1]
     values: Array = weight.detach().contiguous().numpy().reshape(groups * per, k)
-    cut = np.empty((groups * per, digits * k), np.int8)
-    rows = _cut(values, cut, digits, False, operation).reshape(groups, per)
-    left = cut.reshape(groups, per, -1)
+    count = digits or NARROW_DIGITS
+    cut = np.empty((groups * per, count * k), np.int8)
+    exponents, marked = _cut(values, cut, digits, False, operation)
+    rows, left = exponents.reshape(groups, per), cut.reshape(groups, per, -1)
     out = torch.empty((n, groups * per, *size))
     target = out.numpy().reshape(n, groups * per, length)
-    source, shared = planes.numpy().reshape(n * groups, *planes.shape[2:]), exponents.numpy()
+    source = samples.planes.numpy().reshape(n * groups, *samples.planes.shape[2:])
+    shared = samples.exponents.numpy()
     added = _none if bias is None else bias.detach().contiguous().numpy()
     window = _window(g, taps)
     for group in range(groups):
         ours = added[group * per : (group + 1) * per]
         weights = torch.from_numpy(left[group])
-        firsts = [weights[:, : (level + 1) * k] for level in range(digits)]
-        for first, count in _blocks(n, length * (digits * k + 4 * digits * per)):
+        firsts = [weights[:, : (level + 1) * k] for level in range(count)]
+        for first, several in blocks(n, length * (count * k + 4 * count * per)):
             block = scratch.view(
-                ("block", digits, k, count, length, per), partial(_Block, digits, k, count, length, per)
+                ("block", count, k, several, length, per), partial(SampleBlock, count, k, several, length, per)
             )
             start = first * groups + group
-            convolution.patches(source, start, count, groups, window, *size, block.places, block.columns)
-            samples = shared[first : first + count, group].copy()
-            fits = narrow(digits, k)
-            levels = block.multiply(firsts) if fits else level_products(weights, block.right, digits)
-            convolution.combine_samples(levels, rows[group], samples, digits, fits, ours, target, first, group * per)
+            convolution.patches(source, start, several, groups, window, *size, block.places, block.columns)
+            theirs = shared[first : first + several, group].copy()
+            fits = narrow(count, k)
+            levels = block.multiply(firsts) if fits else level_products(weights, block.right, k, count)
+            convolution.combine_samples(levels, rows[group], theirs, count, fits, ours, target, first, group * per)
+    if samples.wide is not None or len(marked):
+        widen_samples(samples, weight.detach(), left, rows, marked, added, _window(g, taps), size, target)
     return out
 
 
 def weight_gradient(grad: Tensor, x: Tensor, shape: Sequence[int], g: Geometry, digits: int) -> Tensor:
     """`Convolutions.weight_gradient`."""
-    n, c = x.shape[:2]
-    o, size, taps = grad.shape[1], (grad.shape[2], grad.shape[3]), (shape[2], shape[3])
-    per_o, per_c, length = o // g.groups, c // g.groups, size[0] * size[1]
-    left, ea = _cut_channels(grad, digits, reverse=False)
-    right, eb = _cut_channels(x, digits, reverse=True)
-    k = per_c * taps[0] * taps[1]
+    o, c = grad.shape[1], x.shape[1]
+    size, taps = (grad.shape[2], grad.shape[3]), (shape[2], shape[3])
+    per_o, per_c, count = o // g.groups, c // g.groups, digits or NARROW_DIGITS
+    left, ea, wide_o = _cut_channels(grad, digits, reverse=False)
+    right, eb, wide_c = _cut_channels(x, digits, reverse=True)
     out = torch.empty(tuple(shape))
-    flat = out.numpy().reshape(g.groups, per_o, k)
+    flat = out.numpy().reshape(g.groups, per_o, -1)
     for group in range(g.groups):
-        total = np.zeros((digits, per_o, k))
-        rows = np.ascontiguousarray(left[:, :, group * per_o : (group + 1) * per_o])
-        columns = np.ascontiguousarray(right[:, :, group * per_c : (group + 1) * per_c])
-        for first, count in _blocks(n, digits * length * (k + per_o)):
-            a = scratch.take("planes left", (per_o, digits, count * length), np.int8)
-            b = scratch.take("planes right", (k, digits, count * length), np.int8)
-            places = np.array([count * length, digits * count * length, length])
-            for source, window, laid in ((rows, _ONE, a), (columns, _window(g, taps), b)):
-                convolution.patches(source, first, count, 1, window, *size, places, laid.reshape(-1))
-            pair = torch.from_numpy(a.reshape(per_o, -1)), torch.from_numpy(b.reshape(k, -1)).t()
-            total += level_products(*pair, digits)
-        exponents = np.repeat(eb[group * per_c : (group + 1) * per_c], taps[0] * taps[1])
-        ours = ea[group * per_o : (group + 1) * per_o]
-        kernels_digits.combine(total, ours, exponents, digits, _none, flat[group])
+        outs = slice(group * per_o, (group + 1) * per_o)
+        ins = slice(group * per_c, (group + 1) * per_c)
+        total = gradient_levels(left[:, :, outs], right[:, :, ins], _window(g, taps), size, count)
+        exponents = np.repeat(eb[ins], taps[0] * taps[1])
+        kernels_digits.combine(total, ea[outs], exponents, count, _none, flat[group])
+        marks = wide_o[outs], wide_c[ins]
+        if marks[0].any() or marks[1].any():
+            pair = (left[:, :, outs], ea[outs]), (right[:, :, ins], eb[ins])
+            widen_gradient(grad[:, outs], x[:, ins], pair, marks, _window(g, taps), size, flat[group])
     return out
 
 
@@ -137,27 +143,22 @@ class _Block:
         return self._levels
 
 
-def _blocks(n: int, bytes_each: int) -> Iterator[Pair]:
-    """Cut `n` samples into (first, count) such that a block fits the cache; at least one sample each."""
-    step = max(1, BLOCK_BYTES // max(bytes_each, 1))
-    for first in range(0, n, step):
-        yield first, min(step, n - first)
-
-
-def _cut(values: Array, planes: Array, digits: int, last_first: bool, operation: str) -> Array:
-    """Cut float32 (rows, k) into `planes`, int8 (rows, digits * k); the exponents, int64 (rows,)."""
-    exponents = np.empty(len(values), np.int64)
-    if not kernels_digits.cut_rows(values, planes, exponents, digits, last_first):
+def _cut(values: Array, planes: Array, digits: int, last_first: bool, operation: str) -> tuple[Array, Array]:
+    """Cut float32 (rows, k) into `planes`, int8 (rows, digits * k); exponents, int64 (rows,), and which are wide."""
+    exponents, wide = np.empty(len(values), np.int64), np.empty(len(values), np.uint8)
+    found = kernels_digits.cut_rows(values, planes, exponents, wide, digits, last_first)
+    if found == kernels_digits.NOT_FINITE:
         raise NonFiniteError(operation)
-    return exponents
+    return exponents, np.flatnonzero(wide) if found else _nowhere
 
 
-def _cut_channels(x: Tensor, digits: int, reverse: bool) -> tuple[Array, Array]:
-    """Planes int8 (n, digits, c, h, w) and exponents (c,)."""
+def _cut_channels(x: Tensor, digits: int, reverse: bool) -> tuple[Array, Array, Array]:
+    """Planes int8 (n, digits, c, h, w), exponents (c,) and which channels are wide, uint8 (c,)."""
     n, c, h, w = x.shape
     values: Array = x.detach().contiguous().numpy().reshape(n, c, h * w)
-    planes = scratch.take("cut right" if reverse else "cut left", (n, digits, c, h * w), np.int8)
-    exponents = np.empty(c, np.int64)
-    if not convolution.cut_channels(values, planes, exponents, digits, reverse):
+    count = digits or NARROW_DIGITS
+    planes = scratch.take("cut right" if reverse else "cut left", (n, count, c, h * w), np.int8)
+    exponents, wide = np.empty(c, np.int64), np.zeros(c, np.uint8)
+    if convolution.cut_channels(values, planes, exponents, wide, digits, reverse) == kernels_digits.NOT_FINITE:
         raise NonFiniteError("convolution_backward")
-    return planes.reshape(n, digits, c, h, w), exponents
+    return planes.reshape(n, count, c, h, w), exponents, wide

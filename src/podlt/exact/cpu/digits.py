@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 import numpy as np
 import torch
 
-from podlt.exact.constants import Array, NonFiniteError
+from podlt.exact.constants import ADAPTIVE, NARROW_DIGITS, WIDE_DIGITS, Array, NonFiniteError
 from podlt.exact.cpu import scratch
 from podlt.exact.cpu.kernels import digits as kernels_digits
 
@@ -31,12 +31,17 @@ class Digits:
         place: the address of the exponents.
         levels: for each matrix, the planes that take part in each level: the first of a left operand, the last of a
             right one.
+        wide: uint8 (b, m) or (b, n): which lines need four digits, if they decide themselves (`ADAPTIVE`). All are
+            cut into two here.
+        wide_lines: how many do.
     """
 
     planes: torch.Tensor
     exponents: Array
     place: int
     levels: tuple[tuple[torch.Tensor, ...], ...]
+    wide: Array
+    wide_lines: int = 0
 
 
 class DigitCache:
@@ -122,22 +127,39 @@ def _cut(x: torch.Tensor, side: str, digits: int, operation: str, keep: bool) ->
     else:
         x, along_rows = x.contiguous(), side == "left"
     key = (side, along_rows, batches, rows, columns, digits)
-    found, planes = _room(*key, keep=True) if keep else scratch.view(key, lambda: _room(*key, keep=False))
-    if not kernels_digits.cut_at(
-        scratch.address(x), along_rows, batches, rows, columns, planes, found.place, digits, side == "right"
-    ):
+    found, planes, marks = _room(*key, keep=True) if keep else scratch.view(key, lambda: _room(*key, keep=False))
+    wide = kernels_digits.cut_at(
+        scratch.address(x), along_rows, batches, rows, columns, planes, found.place, marks, digits, side == "right"
+    )
+    if wide == kernels_digits.NOT_FINITE:
         raise NonFiniteError(operation)
-    return found
+    return replace(found, wide_lines=wide) if wide else found
+
+
+def cut_wide(rows: torch.Tensor, side: str) -> tuple[torch.Tensor, Array]:
+    """Four digits of each of some rows, float32 (m, k), finite, any strides, as planes along k of an operand.
+
+    Returns:
+        int8 (m, 4 * k) for a left operand, (4 * k, m) for a right one, and exponents (m,); in scratch memory.
+    """
+    values: Array = rows.detach().contiguous().numpy()
+    planes = scratch.take(f"wide {side}", (values.shape[0], WIDE_DIGITS * values.shape[1]), np.int8)
+    exponents = np.empty(len(values), np.int64)
+    kernels_digits.cut_wide(values, planes, exponents, side == "right")
+    cut = torch.from_numpy(planes)
+    return (cut if side == "left" else cut.t()), exponents
 
 
 def _room(
     side: str, along_rows: bool, batches: int, rows: int, columns: int, digits: int, keep: bool
-) -> tuple[Digits, int]:
-    """Memory for the digits of an operand as it lies in memory, and where the planes begin."""
+) -> tuple[Digits, int, int]:
+    """Memory for the digits of an operand as it lies in memory, and where the planes and the marks begin."""
+    digits = digits if digits != ADAPTIVE else NARROW_DIGITS
     shape = (batches, rows, digits * columns) if along_rows else (batches, digits * rows, columns)
     lines = (batches, rows if along_rows else columns)
     planes: Array = np.empty(shape, np.int8) if keep else scratch.take(f"planes {side}", shape, np.int8)
     exponents: Array = np.empty(lines, np.int64) if keep else scratch.take(f"exponents {side}", lines, np.int64)
+    wide: Array = np.empty(lines, np.uint8) if keep else scratch.take(f"wide lines {side}", lines, np.uint8)
     cut = torch.from_numpy(planes)
     cut = cut if along_rows == (side == "left") else cut.mT
     k = columns if along_rows else rows
@@ -145,4 +167,5 @@ def _room(
         levels = tuple(tuple(one[:, : (level + 1) * k] for level in range(digits)) for one in cut)
     else:
         levels = tuple(tuple(one[(digits - 1 - level) * k :] for level in range(digits)) for one in cut)
-    return Digits(cut, exponents, exponents.ctypes.data, levels), planes.ctypes.data
+    found = Digits(cut, exponents, exponents.ctypes.data, levels, wide)
+    return found, planes.ctypes.data, wide.ctypes.data

@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from podlt.exact.constants import FLOAT32_TERMS, FLOAT64_TERMS, INT32_TERMS, Array
+from podlt.exact.constants import FLOAT32_TERMS, FLOAT64_TERMS, INT32_TERMS, NARROW_DIGITS, WIDE_DIGITS, Array
 from podlt.exact.cpu import scratch
-from podlt.exact.cpu.digits import Digits, cut_left, cut_right
+from podlt.exact.cpu.digits import Digits, cut_left, cut_right, cut_wide
 from podlt.exact.cpu.kernels import digits as kernels_digits
 from podlt.exact.cpu.kernels.digits import NARROW_TERMS
 
@@ -63,7 +63,10 @@ def mm(
         return out.zero_() if bias is None else out.copy_(bias)
     left, right = cut_left(a, digits, operation), cut_right(b, digits, operation)
     added = None if bias is None else bias.contiguous()
-    _multiply(left, right, (1, m, k, n), digits, added, scratch.address(out))
+    if left.wide_lines < m:  # else `_widen` computes all of it
+        _multiply(left, right, (1, m, k, n), digits or NARROW_DIGITS, added, scratch.address(out))
+    if left.wide_lines or right.wide_lines:
+        _widen(a, b, left, right, 0, added, out)
     return out
 
 
@@ -74,8 +77,66 @@ def bmm(a: torch.Tensor, b: torch.Tensor, digits: int, operation: str = "bmm") -
         return torch.zeros((batches, m, n))
     left, right = cut_left(a, digits, operation), cut_right(b, digits, operation)
     out = torch.empty((batches, m, n))
-    _multiply(left, right, (batches, m, k, n), digits, None, scratch.address(out))
+    _multiply(left, right, (batches, m, k, n), digits or NARROW_DIGITS, None, scratch.address(out))
+    for i in range(batches if left.wide_lines or right.wide_lines else 0):
+        _widen(a[i], b[i], left, right, i, None, out[i])
     return out
+
+
+def _widen(
+    a: torch.Tensor,
+    b: torch.Tensor,
+    left: Digits,
+    right: Digits,
+    matrix: int,
+    bias: torch.Tensor | None,
+    out: torch.Tensor,
+) -> None:
+    """Compute anew, from four digits, the rows and columns of a product that need them.
+
+    Args:
+        a: float32 (m, k), cut into `left`, its number `matrix`; and so `b` (k, n) into `right`.
+        out: float32 (m, n), written in part.
+    """
+    rows, columns = np.flatnonzero(left.wide[matrix]), np.flatnonzero(right.wide[matrix])
+    k, added = a.shape[1], _no_bias if bias is None else bias.detach().numpy()
+    planes, exponents = right.planes[matrix], right.exponents[matrix]
+    if len(columns):
+        found, theirs = cut_wide(b.t()[torch.from_numpy(columns)], "right")
+    if len(rows):
+        ours, own = cut_wide(a[torch.from_numpy(rows)], "left")
+        if len(columns):  # the others' lower two digits are 0; the last digit comes first
+            planes = torch.cat([torch.zeros_like(planes), planes])
+            planes[:, torch.from_numpy(columns)] = found
+            exponents = exponents.copy()
+            exponents[columns] = theirs
+        _put(ours, planes, own, exponents, k, added, out, torch.from_numpy(rows), None)
+    if len(columns) and len(rows) < len(a):
+        rest = np.flatnonzero(left.wide[matrix] == 0)
+        narrow = left.planes[matrix][torch.from_numpy(rest)]
+        added = added[columns] if len(added) else added
+        at = torch.from_numpy(rest), torch.from_numpy(columns)
+        _put(narrow, found, left.exponents[matrix][rest], theirs, k, added, out, *at)
+
+
+def _put(
+    left: torch.Tensor,
+    right: torch.Tensor,
+    ea: Array,
+    eb: Array,
+    k: int,
+    bias: Array,
+    out: torch.Tensor,
+    rows: torch.Tensor,
+    columns: torch.Tensor | None,
+) -> None:
+    """Write the product of two or four digits by as many, of which one is four, to some rows (and columns) of `out`."""
+    found = np.empty((left.shape[0], right.shape[1]), np.float32)
+    kernels_digits.combine_wide(level_products(left, right, k, WIDE_DIGITS), ea, eb, bias, found)
+    if columns is None:
+        out[rows] = torch.from_numpy(found)
+    else:
+        out[rows.unsqueeze(1), columns] = torch.from_numpy(found)
 
 
 def _multiply(
@@ -87,7 +148,7 @@ def _multiply(
         target = np.empty((batches, m, n), np.float32)
         added = _no_bias if bias is None else bias.detach().numpy()
         for i in range(batches):
-            levels = level_products(left.planes[i], right.planes[i], digits)
+            levels = level_products(left.planes[i], right.planes[i], k, digits)
             kernels_digits.combine(levels, left.exponents[i], right.exponents[i], digits, added, target[i])
         ctypes.memmove(out, target.ctypes.data, target.nbytes)
         return
@@ -109,52 +170,55 @@ def _level_room(digits: int, m: int, n: int) -> tuple[int, tuple[torch.Tensor, .
 
 
 def narrow(digits: int, k: int) -> bool:
-    """Whether products over k terms are computed as int8, and their levels fit an int32 together."""
+    """Whether products of so many digits over k terms are int8, and their levels fit an int32 together."""
     return _way.get() == "int8" and 0 < k <= (INT32_TERMS if digits == 1 else NARROW_TERMS) and digits < 3
 
 
-def level_products(left: torch.Tensor, right: torch.Tensor, digits: int) -> Array:
-    """The sums of the products of digits i and j with i + j = l, for each l < `digits`.
+def level_products(left: torch.Tensor, right: torch.Tensor, k: int, count: int) -> Array:
+    """The sums of the products of digits i and j with i + j = l, for each l < `count`.
 
     Args:
-        left: int8 (m, digits * k).
+        left: int8 (m, digits * k); left and right may have different numbers of digits.
         right: int8 (digits * k, n).
+        k: how many terms a product has, > 0.
 
     Returns:
-        (digits, m, n), in scratch memory: int32, or integers in float64 where int32 could overflow
+        (count, m, n), in scratch memory: int32, or integers in float64 where int32 could overflow
         or another way is in use.
     """
     way = _way.get()
-    if left.shape[1] > INT32_TERMS and way == "int8":
-        return _in_pieces(left, right, digits, INT32_TERMS, _int8_product)
+    if max(left.shape[1], right.shape[0]) > INT32_TERMS and way == "int8":
+        return _in_pieces(left, right, k, count, INT32_TERMS, _int8_product)
     if way == "int8":
-        levels = scratch.take("levels", (digits, left.shape[0], right.shape[1]), np.int32)
+        levels = scratch.take("levels", (count, left.shape[0], right.shape[1]), np.int32)
         for level, out in enumerate(torch.from_numpy(levels)):
-            a, b = _slices(left, right, digits, level)
+            a, b = _slices(left, right, k, level)
             _int8_product(a, b, out)
         return levels
     terms, product = (FLOAT32_TERMS, _float32_product) if way == "float32" else (FLOAT64_TERMS, _float64_product)
-    return _in_pieces(left, right, digits, terms, product)
+    return _in_pieces(left, right, k, count, terms, product)
 
 
-def _slices(left: torch.Tensor, right: torch.Tensor, digits: int, level: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The planes whose product is a level: the first of the left ones against the last of the right ones."""
-    k = left.shape[1] // digits
-    return left[:, : (level + 1) * k], right[(digits - 1 - level) * k :]
+def _slices(left: torch.Tensor, right: torch.Tensor, k: int, level: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The planes whose product is a level: digits i of the left one against digits level - i of the right one."""
+    ours, theirs = left.shape[1] // k, right.shape[0] // k
+    first, last = max(0, level - theirs + 1), min(level, ours - 1)
+    return left[:, first * k : (last + 1) * k], right[(theirs - 1 - level + first) * k : (theirs - level + last) * k]
 
 
 def _in_pieces(
     left: torch.Tensor,
     right: torch.Tensor,
-    digits: int,
+    k: int,
+    count: int,
     terms: int,
     product: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None],
 ) -> Array:
     """Level products by pieces of the contracted dimension that are exact each, added in float64 (exact to 2**53)."""
-    total = torch.zeros((digits, left.shape[0], right.shape[1]), dtype=torch.float64)
+    total = torch.zeros((count, left.shape[0], right.shape[1]), dtype=torch.float64)
     piece = torch.empty((left.shape[0], right.shape[1]), dtype=torch.int32)
-    for level in range(digits):
-        a, b = _slices(left, right, digits, level)
+    for level in range(count):
+        a, b = _slices(left, right, k, level)
         for start in range(0, a.shape[1], terms):
             product(a[:, start : start + terms], b[start : start + terms], piece)
             total[level] += piece

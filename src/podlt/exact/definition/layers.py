@@ -8,7 +8,7 @@ import numpy as np
 
 from podlt.exact.constants import Array
 from podlt.exact.definition.elementary import exp, log, rsqrt
-from podlt.exact.definition.products import dot, exact_sum, row_exponent
+from podlt.exact.definition.products import cut_of, dot, exact_sum
 
 _1 = np.float32(1.0)
 Pair = int | Sequence[int]
@@ -72,19 +72,19 @@ def layer_norm_backward(
 
 
 def convolution(x: Array, weight: Array, stride: Pair, padding: Pair, dilation: Pair, digits: int) -> Array:
-    """Float32 (n, c, h, w) * (o, c, kh, kw): a `dot` each; exponents by sample and by output channel."""
+    """Float32 (n, c, h, w) * (o, c, kh, kw): a `dot` each; cut by sample and by output channel."""
     patches, height, width = _patches(x, weight.shape, stride, padding, dilation)
     out = np.zeros((x.shape[0], weight.shape[0], height, width), np.float32)
     kernels = weight.reshape(weight.shape[0], -1)
     for n, o, i, j in np.ndindex(out.shape):
-        out[n, o, i, j] = dot(patches(n, i, j), kernels[o], digits, row_exponent(x[n].reshape(-1)), None)
+        out[n, o, i, j] = dot(patches(n, i, j), kernels[o], digits, cut_of(x[n], digits), cut_of(kernels[o], digits))
     return out
 
 
 def convolution_weight_gradient(
     grad: Array, x: Array, weight: Array, stride: Pair, padding: Pair, dilation: Pair, digits: int
 ) -> Array:
-    """One `dot` over samples and positions for each weight, one exponent an input and one an output channel."""
+    """One `dot` over samples and positions for each weight, cut by output channel and by input channel."""
     patches, _, _ = _patches(x, weight.shape, stride, padding, dilation)
     _, _, height, width = grad.shape
     columns = np.stack([patches(n, i, j) for n in range(len(x)) for i in range(height) for j in range(width)], 1)
@@ -92,14 +92,14 @@ def convolution_weight_gradient(
     taps = weight.shape[2] * weight.shape[3]
     out = np.zeros((rows.shape[0], columns.shape[0]), np.float32)
     for o, k in np.ndindex(out.shape):
-        out[o, k] = dot(rows[o], columns[k], digits, None, row_exponent(x[:, k // taps].reshape(-1)))
+        out[o, k] = dot(rows[o], columns[k], digits, None, cut_of(x[:, k // taps], digits))
     return out.reshape(weight.shape)
 
 
 def convolution_input_gradient(
     grad: Array, shape: tuple[int, ...], weight: Array, stride: Pair, padding: Pair, dilation: Pair, digits: int
 ) -> Array:
-    """One `dot` over output channels and taps for each input, one exponent a sample and one an input channel."""
+    """One `dot` over output channels and taps for each input, cut by sample and by input channel."""
     out = np.zeros(shape, np.float32)
     (sy, sx), (py, px), (dy, dx) = both(stride), both(padding), both(dilation)
     for n, c, y, x in np.ndindex(out.shape):
@@ -109,8 +109,8 @@ def convolution_input_gradient(
             if i % sy == 0 and j % sx == 0 and 0 <= i // sy < grad.shape[2] and 0 <= j // sx < grad.shape[3]:
                 a.extend(grad[n, :, i // sy, j // sx])
                 b.extend(weight[:, c, ky, kx])
-        exponents = row_exponent(grad[n].reshape(-1)), row_exponent(weight[:, c].reshape(-1))
-        out[n, c, y, x] = dot(np.array(a), np.array(b), digits, *exponents)
+        cuts = cut_of(grad[n], digits), cut_of(weight[:, c], digits)
+        out[n, c, y, x] = dot(np.array(a), np.array(b), digits, *cuts)
     return out
 
 

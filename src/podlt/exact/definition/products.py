@@ -6,11 +6,22 @@ Nothing here is used to train. Every backend must return these bits, on every ma
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
-from podlt.exact.constants import DIGIT_BITS, LEAST_EXPONENT, Array, NonFiniteError, sum_bits
+from podlt.exact.constants import (
+    ADAPTIVE,
+    DIGIT_BITS,
+    LEAST_EXPONENT,
+    LOSS_BITS,
+    NARROW_DIGITS,
+    WIDE_DIGITS,
+    Array,
+    NonFiniteError,
+    sum_bits,
+)
 
 
 def nearest_float32(value: Fraction) -> np.float32:
@@ -33,12 +44,14 @@ def exponent_of(values: Array) -> int:
     return int(largest.view(np.uint32) >> 23) - 126
 
 
-def digits_of(x: np.float32, exponent: int, digits: int) -> list[int]:
-    """The balanced base-128 digits, most significant first, of round(x * 2**(7*digits - 1 - exponent)).
+def whole(x: np.float32, exponent: int, digits: int) -> int:
+    """round(x * 2**(7*digits - 1 - exponent)), to the nearest integer, ties to even."""
+    return round(Fraction(float(x)) * Fraction(2) ** (DIGIT_BITS * digits - 1 - exponent))
 
-    The rounding is to the nearest integer, ties to even. Every digit lies in [-64, 64].
-    """
-    rest = round(Fraction(float(x)) * Fraction(2) ** (DIGIT_BITS * digits - 1 - exponent))
+
+def digits_of(x: np.float32, exponent: int, digits: int) -> list[int]:
+    """The balanced base-128 digits of `whole`, most significant first, each in [-64, 64]."""
+    rest = whole(x, exponent, digits)
     out = []
     for _ in range(digits - 1):
         higher = (rest + 64) >> DIGIT_BITS
@@ -47,35 +60,64 @@ def digits_of(x: np.float32, exponent: int, digits: int) -> list[int]:
     return [rest, *reversed(out)]
 
 
-def row_exponent(row: Array) -> int:
-    """The exponent at which a row of a contracted dimension is cut."""
-    return max(exponent_of(row), LEAST_EXPONENT)
+@dataclass(frozen=True)
+class Cut:
+    """How a row of a contracted dimension is cut: at which exponent, and into how many digits."""
+
+    exponent: int
+    digits: int
 
 
-def dot(a: Array, b: Array, digits: int, exponent_a: int | None = None, exponent_b: int | None = None) -> np.float32:
-    """The product of two rows: digits i of `a` and j of `b` with i + j < `digits` only, summed exactly, rounded once.
+def cut_of(row: Array, digits: int) -> Cut:
+    """How the values that share an exponent are cut, into so many digits, or into as many as they need.
 
-    Args:
-        a: float32 (k,).
-        b: float32 (k,).
-        digits: how many digits a value is cut into.
-        exponent_a: of `a`, given where several rows share one (convolutions).
-        exponent_b: of `b`.
+    `ADAPTIVE`: with e the row's exponent, X the four-digit integers of its values and q the two-digit ones, two digits
+    lose L = sum |X - 2**14 q| of M = sum |X|. They are enough if 2**8 (L + n) <= M for the n values that are not zero
+    (n bounds what X itself leaves out); else, and for every row below 2**-100, it takes four.
 
     Raises:
         NonFiniteError: a value is an infinity or a NaN.
     """
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+    if not np.isfinite(row).all():
         raise NonFiniteError("mm")
-    ea = row_exponent(a) if exponent_a is None else exponent_a
-    eb = row_exponent(b) if exponent_b is None else exponent_b
+    e = exponent_of(row)
+    floored = Cut(max(e, LEAST_EXPONENT), digits or NARROW_DIGITS)
+    values = [x for x in row.reshape(-1) if x != 0]
+    if digits != ADAPTIVE or not values:
+        return floored
+    apart = DIGIT_BITS * (WIDE_DIGITS - NARROW_DIGITS)
+    fine = [whole(x, e, WIDE_DIGITS) for x in values]
+    coarse = [whole(x, e, NARROW_DIGITS) for x in values]
+    lost = sum(abs(f - (c << apart)) for f, c in zip(fine, coarse, strict=True))
+    enough = e >= LEAST_EXPONENT and (lost + len(values)) << LOSS_BITS <= sum(map(abs, fine))
+    return floored if enough else Cut(e, WIDE_DIGITS)
+
+
+def dot(a: Array, b: Array, digits: int, cut_a: Cut | None = None, cut_b: Cut | None = None) -> np.float32:
+    """The product of two rows: their digits i and j with i + j < S only, summed exactly, rounded once.
+
+    S is the larger of the two rows' numbers of digits. Digit i of a row at exponent e counts 2**(e - 6 - 7 i).
+
+    Args:
+        a: float32 (k,).
+        b: float32 (k,).
+        digits: into how many a value is cut, or `ADAPTIVE`.
+        cut_a: how `a` is cut, given where several rows are cut alike (convolutions).
+        cut_b: how `b` is.
+
+    Raises:
+        NonFiniteError: a value is an infinity or a NaN.
+    """
+    ca, cb = cut_a or cut_of(a, digits), cut_b or cut_of(b, digits)
+    most = max(ca.digits, cb.digits)
     total = 0
     for x, y in zip(a, b, strict=True):
-        dx, dy = digits_of(x, ea, digits), digits_of(y, eb, digits)
-        for i in range(digits):
-            for j in range(digits - i):
-                total += dx[i] * dy[j] << DIGIT_BITS * (2 * (digits - 1) - i - j)
-    return nearest_float32(total * Fraction(2) ** (ea + eb - 2 * (DIGIT_BITS * digits - 1)))
+        dx, dy = digits_of(x, ca.exponent, ca.digits), digits_of(y, cb.exponent, cb.digits)
+        for i, p in enumerate(dx):
+            for q, level in zip(dy, range(i, most), strict=False):
+                total += p * q << DIGIT_BITS * (most - 1 - level)
+    unit = ca.exponent + cb.exponent - 2 * (DIGIT_BITS - 1) - DIGIT_BITS * (most - 1)
+    return nearest_float32(total * Fraction(2) ** unit)
 
 
 def mm(a: Array, b: Array, digits: int) -> Array:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
+from podlt.exact.aten.backend import SampleDigits
+from podlt.exact.constants import NARROW_DIGITS, WIDE_DIGITS
 from podlt.exact.geometry import Geometry, Pair, apart
-from podlt.exact.portable.bits import Tensor
-from podlt.exact.portable.products import cut_exponents, cut_planes, level_sum, padded_rows, padded_terms, scaled
+from podlt.exact.portable.bits import Tensor, rounded
+from podlt.exact.portable.products import (
+    Planes,
+    cut,
+    level_sum,
+    padded_rows,
+    padded_terms,
+    side_by_side,
+    unit,
+    widened,
+)
 
 BLOCK_BYTES = 2**28
 """What the laid out digits of a block of samples may take."""
@@ -17,15 +29,24 @@ _LAYOUT_ROWS = (0, 5, 6, 1, 2, 3, 4)  # (n, oh, ow | s, c, kh, kw)
 _LAYOUT_TERMS = (2, 3, 4, 1, 0, 5, 6)  # (c, kh, kw | s, n, oh, ow)
 
 
-def cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> tuple[Tensor, Tensor]:
-    """`Convolutions.cut_samples`: most significant digit first."""
+def cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> SampleDigits:
+    """`Convolutions.cut_samples`: most significant digit first; if any sample is wide, all in four digits too."""
     n, c, h, w = x.shape
-    values = x.reshape(n, groups, c // groups, h, w)
+    values = x.detach().reshape(n, groups, c // groups, h, w)
     if not x.numel():
-        planes = torch.zeros((n, groups, digits, c // groups, h, w), dtype=torch.int8, device=x.device)
-        return planes, torch.zeros((n, groups), dtype=torch.int64, device=x.device)
-    e = cut_exponents(values, [2, 3, 4], operation)
-    return torch.stack(cut_planes(values, e, digits, last_first=False), 2), e.reshape(n, groups)
+        shape = (n, groups, digits or NARROW_DIGITS, c // groups, h, w)
+        planes = torch.zeros(shape, dtype=torch.int8, device=x.device)
+        return SampleDigits(planes, torch.zeros((n, groups), dtype=torch.int64, device=x.device))
+    found = cut(values, [2, 3, 4], digits, operation)
+    narrow = _samples(found)
+    if found.wide is None:
+        return narrow
+    wide = _samples(widened(values, [2, 3, 4], found))
+    return replace(narrow, places=found.wide.reshape(n, groups), wide=wide)
+
+
+def _samples(found: Planes) -> SampleDigits:
+    return SampleDigits(torch.stack(found.digits, 2), found.exponents.flatten(1))
 
 
 def spaced(planes: Tensor, stride: Pair) -> Tensor:
@@ -37,8 +58,7 @@ def spaced(planes: Tensor, stride: Pair) -> Tensor:
 
 
 def convolve(
-    planes: Tensor,
-    exponents: Tensor,
+    samples: SampleDigits,
     weight: Tensor,
     bias: Tensor | None,
     g: Geometry,
@@ -48,45 +68,79 @@ def convolve(
     operation: str,
 ) -> Tensor:
     """`Convolutions.convolve`."""
-    n, (groups, per, k), length = planes.shape[0], weight.shape, size[0] * size[1]
-    out = torch.zeros((n, groups, per, length), device=planes.device)
+    n, (groups, per, _), length = samples.planes.shape[0], weight.shape, size[0] * size[1]
+    out = torch.zeros((n, groups, per, length), device=samples.planes.device)
     if weight.numel():
-        eb = cut_exponents(weight, [2], operation)
-        cut = torch.stack(cut_planes(weight, eb, digits, last_first=True), 2)
-        right = torch.zeros((groups, padded_rows(per), digits, padded_terms(k)), dtype=torch.int8, device=planes.device)
-        right[:, :per, :, :k] = cut
-        for group in range(groups if out.numel() else 0):
-            for first, last in _blocks(n, digits * length * k):
-                rows = _laid_out(planes[first:last, group], g, taps, size, _LAYOUT_ROWS)
-                sums = level_sum(rows, right[group].flatten(1), digits)[: (last - first) * length, :per]
-                sums = sums.reshape(last - first, length, per).mT
-                out[first:last, group] = scaled(sums, exponents[first:last, group, None, None], eb[group], digits)
+        narrow = cut(weight, [2], digits, operation)
+        count = digits or NARROW_DIGITS
+        if out.numel():
+            _fill(out, samples, narrow, g, taps, size, count)
+        if out.numel() and not (samples.places is None and narrow.wide is None):
+            wide = torch.empty_like(out)
+            _fill(wide, samples.wide or samples, widened(weight, [2], narrow), g, taps, size, WIDE_DIGITS)
+            ours = torch.zeros((), dtype=torch.bool, device=out.device) if narrow.wide is None else narrow.wide
+            theirs = torch.zeros_like(ours) if samples.places is None else samples.places[:, :, None, None]
+            out = torch.where(ours | theirs, wide, out)
     out = out.reshape(n, groups * per, *size)
     return out if bias is None else out + bias.reshape(1, -1, 1, 1)
 
 
+def _fill(out: Tensor, samples: SampleDigits, weight: Planes, g: Geometry, taps: Pair, size: Pair, count: int) -> None:
+    """Write the products of samples with a weight, cut from (groups, o, k), to (n, groups, o, positions)."""
+    n, groups, per, length = out.shape
+    digits, k = samples.planes.shape[2], weight.digits[0].shape[2]
+    right = side_by_side(weight, last_first=True)
+    for group in range(groups):
+        for first, last in _blocks(n, digits * length * k):
+            rows = _laid_out(samples.planes[first:last, group], g, taps, size, _LAYOUT_ROWS)
+            sums = level_sum(rows, right[group], padded_terms(k), count)[: (last - first) * length, :per]
+            e = samples.exponents[first:last, group, None, None] + weight.exponents[group] + unit(count)
+            out[first:last, group] = rounded(sums.reshape(last - first, length, per).mT, e)
+
+
 def weight_gradient(grad: Tensor, x: Tensor, shape: Sequence[int], g: Geometry, digits: int) -> Tensor:
     """`Convolutions.weight_gradient`."""
-    n, c, o = x.shape[0], x.shape[1], grad.shape[1]
+    if not (grad.numel() and x.numel()):
+        return torch.zeros(tuple(shape), device=x.device)
     size, taps = (grad.shape[2], grad.shape[3]), (shape[2], shape[3])
-    per_o, per_c, length = o // g.groups, c // g.groups, size[0] * size[1]
-    left, ea = _cut_channels(grad, digits, last_first=False)
-    right, eb = _cut_channels(x, digits, last_first=True)
+    over = [0, 2, 3]
+    left, right = (cut(t, over, digits, "convolution_backward") for t in (grad, x))
+    out = _gradient(left, right, g, taps, size, digits or NARROW_DIGITS)
+    if left.wide is not None or right.wide is not None:
+        of_rows, of_columns = (_channels(p, g.groups) for p in (left, right))
+        more = _gradient(widened(grad, over, left), widened(x, over, right), g, taps, size, WIDE_DIGITS)
+        wide = of_rows.unsqueeze(2) | of_columns.repeat_interleave(taps[0] * taps[1], 1).unsqueeze(1)
+        out = torch.where(wide, more, out)
+    return out.reshape(tuple(shape))
+
+
+def _channels(planes: Planes, groups: int) -> Tensor:
+    """Which channels are wide, (groups, c)."""
+    if planes.wide is None:
+        return torch.zeros(planes.exponents.shape, dtype=torch.bool, device=planes.exponents.device).reshape(groups, -1)
+    return planes.wide.reshape(groups, -1)
+
+
+def _gradient(left: Planes, right: Planes, g: Geometry, taps: Pair, size: Pair, count: int) -> Tensor:
+    """The gradient of a weight, (groups, o, c * taps), from the digits of the gradient's and the input's channels."""
+    n, o = left.digits[0].shape[:2]
+    per_o, per_c, length = o // g.groups, right.digits[0].shape[1] // g.groups, size[0] * size[1]
+    k, digits = per_c * taps[0] * taps[1], len(left.digits) + len(right.digits)
     one = Geometry((1, 1), (0, 0), (1, 1), 1)
-    k = per_c * taps[0] * taps[1]
+    ours, theirs = torch.stack(left.digits, 1), torch.stack(right.digits[::-1], 1)
+    ea = left.exponents.reshape(g.groups, per_o, 1)
+    eb = right.exponents.reshape(g.groups, 1, per_c).repeat_interleave(taps[0] * taps[1], 2)
     found = []
     for group in range(g.groups):
-        rows = left[:, :, group * per_o : (group + 1) * per_o]
-        columns = right[:, :, group * per_c : (group + 1) * per_c]
-        total = torch.zeros((padded_rows(per_o), padded_rows(k)), dtype=torch.float64, device=x.device)
-        for first, last in _blocks(n, digits * length * (per_o + k)) if n * length else ():
+        rows = ours[:, :, group * per_o : (group + 1) * per_o]
+        columns = theirs[:, :, group * per_c : (group + 1) * per_c]
+        total = torch.zeros((padded_rows(per_o), padded_rows(k)), dtype=torch.int64, device=ours.device)
+        for first, last in _blocks(n, digits * length * (per_o + k)):
             a = _laid_out(rows[first:last], one, (1, 1), size, _LAYOUT_TERMS)
             b = _laid_out(columns[first:last], g, taps, size, _LAYOUT_TERMS)
-            total = total + level_sum(a, b, digits)
-        ours = ea[group * per_o : (group + 1) * per_o].unsqueeze(1)
-        theirs = eb[group * per_c : (group + 1) * per_c].repeat_interleave(taps[0] * taps[1]).unsqueeze(0)
-        found.append(scaled(total[:per_o, :k], ours, theirs, digits))
-    return torch.stack(found).reshape(tuple(shape))
+            total = total + level_sum(a, b, padded_terms((last - first) * length), count)
+        found.append(rounded(total[:per_o, :k], ea[group] + eb[group] + unit(count)))
+    return torch.stack(found)
 
 
 def _laid_out(source: Tensor, g: Geometry, taps: Pair, size: Pair, layout: tuple[int, ...]) -> Tensor:
@@ -121,13 +175,3 @@ def _blocks(n: int, bytes_each: int) -> Iterator[Pair]:
     step = max(1, BLOCK_BYTES // max(bytes_each, 1))
     for first in range(0, n, step):
         yield first, min(n, first + step)
-
-
-def _cut_channels(x: Tensor, digits: int, last_first: bool) -> tuple[Tensor, Tensor]:
-    """Planes int8 (n, digits, c, h, w) and exponents (c,)."""
-    n, c, h, w = x.shape
-    if not x.numel():
-        planes = torch.zeros((n, digits, c, h, w), dtype=torch.int8, device=x.device)
-        return planes, torch.zeros(c, dtype=torch.int64, device=x.device)
-    e = cut_exponents(x, [0, 2, 3], "convolution_backward")
-    return torch.stack(cut_planes(x, e, digits, last_first), 1), e.reshape(c)

@@ -4,16 +4,35 @@ from __future__ import annotations
 
 import numpy as np
 
-from podlt.exact.constants import Array
+from podlt.exact.constants import ADAPTIVE, NARROW_DIGITS, Array
 from podlt.exact.cpu.jit import kernel, scalar
-from podlt.exact.cpu.kernels.digits import cut_line, narrow_sum, power32, row_exponent, wide_sum
-from podlt.exact.cpu.kernels.sums import is_finite, magnitude, power64
+from podlt.exact.cpu.kernels.digits import (
+    LONG,
+    NOT_FINITE,
+    add_losses,
+    cut_line,
+    exceeds,
+    narrow_sum,
+    power32,
+    row_exponent,
+    wide_sum,
+)
+from podlt.exact.cpu.kernels.sums import exponent, is_finite, magnitude, power64
 
 
 @kernel
-def cut_channels(x: Array, planes: Array, exponents: Array, digits: int, reverse: bool) -> bool:
-    """Cut float32 (n, c, l) with one exponent a channel into int8 (n, digits, c, l); whether all was finite."""
+def cut_channels(x: Array, planes: Array, exponents: Array, wide: Array, digits: int, reverse: bool) -> int:
+    """Cut float32 (n, c, l) with one exponent a channel into int8 (n, digits, c, l).
+
+    Args:
+        wide: uint8 (c,), written if `digits` is `ADAPTIVE`: which channels need four digits. All are cut into two.
+
+    Returns:
+        How many channels are wide, or `NOT_FINITE`.
+    """
     n, c, length = x.shape
+    weighed = digits == ADAPTIVE
+    digits = NARROW_DIGITS if weighed else digits
     top = np.zeros(c, np.uint32)
     for i in range(n):
         for j in range(c):
@@ -25,11 +44,24 @@ def cut_channels(x: Array, planes: Array, exponents: Array, digits: int, reverse
     for j in range(c):
         exponents[j] = row_exponent(top[j])
     first, last = (digits - 1, 0) if reverse else (0, digits - 1)
+    balance = np.zeros(c, np.int64)
     for i in range(n):
         for j in range(c):
             scale, middle = power32(7 * digits - 1 - exponents[j]), planes[i, min(1, digits - 1), j]
-            cut_line(x[i, j], scale, digits, planes[i, first, j], middle, planes[i, last, j])
-    return is_finite(top.max())
+            high, low = planes[i, first, j], planes[i, last, j]
+            balance[j] += cut_line(x[i, j], scale, digits, weighed, high, middle, low)
+    if not is_finite(top.max()):
+        return NOT_FINITE
+    found = 0
+    if weighed:
+        for j in range(c):
+            sums = np.zeros(2, np.int64)
+            if top[j] != 0 and (balance[j] < 0 or length > LONG):
+                for i in range(n):
+                    add_losses(x[i, j], exponent(top[j]), sums)
+            wide[j] = exceeds(sums, top[j])
+            found += wide[j]
+    return found
 
 
 @scalar

@@ -11,14 +11,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from podlt.exact.constants import LEAST_EXPONENT, Array
+from podlt.exact.constants import (
+    ADAPTIVE,
+    LEAST_EXPONENT,
+    LOSS_BITS,
+    NARROW_DIGITS,
+    Array,
+)
 from podlt.exact.cpu.jit import array_at, inlined, kernel, scalar
-from podlt.exact.cpu.kernels.sums import exponent, is_finite, magnitude, power64
+from podlt.exact.cpu.kernels.sums import exponent, is_finite, magnitude, power64, rounded, units
 
 _ROUND32 = np.float32(12582912.0)  # 1.5 * 2**23; its bits are a multiple of 2**21, so digits come out of them unharmed
 _128 = np.float64(128.0)
 _U7, _U64, _U127 = np.uint32(7), np.uint32(64), np.uint32(127)
+_ROUND32_BITS = np.int32(_ROUND32.view(np.int32))
 _LEAST = LEAST_EXPONENT
+_ENOUGH = np.int32(129)
+
+LONG = 2**17
+"""Of longer rows the quick sum of `cut_line` could overflow: all are looked at."""
+
+NOT_FINITE = -1
+"""What a cut returns of infinities and NaNs, instead of how many lines are wide."""
 
 NARROW_TERMS = 4031
 """So many terms of two digits, both levels together, sum to less than 2**31: k * (2**19 + 2**13)."""
@@ -37,10 +51,20 @@ def row_exponent(top: np.uint32) -> int:
 
 
 @scalar
-def cut_line(row: Array, scale: np.float32, digits: int, high: Array, middle: Array, low: Array) -> None:
-    """Cut float32 (k,) times `scale` into int8 (k,) digits; of one or two there is no middle, and of one no low."""
+def cut_line(
+    row: Array, scale: np.float32, digits: int, weighed: bool, high: Array, middle: Array, low: Array
+) -> np.int32:
+    """Cut float32 (k,) times `scale` into int8 (k,) digits; of one or two there is no middle, and of one no low.
+
+    Returns:
+        If `weighed`: the sum of |q| less 129 for each value that is not zero, for rows of at most 2**17 values. While
+        it is not below 0, two digits lose at most half a unit of 129, which `is_wide` would let pass.
+    """
+    balance = np.int32(0)
     for j in range(len(row)):
         u = np.float32(row[j] * scale + _ROUND32).view(np.uint32)
+        if weighed:
+            balance += abs(np.int32(u) - _ROUND32_BITS) - _ENOUGH * np.int32(magnitude(row[j]) != 0)
         if digits > 1:
             u = u + _U64
             low[j] = np.int8((u & _U127) - _U64)
@@ -50,19 +74,54 @@ def cut_line(row: Array, scale: np.float32, digits: int, high: Array, middle: Ar
             middle[j] = np.int8((u & _U127) - _U64)
             u = u >> _U7
         high[j] = np.int8(u)
+    return balance
+
+
+@scalar
+def add_losses(row: Array, e: int, sums: Array) -> None:
+    """Add what two digits lose of float32 (k,) at exponent `e` to sums[0], and the whole to sums[1].
+
+    In units of the fourth digit; a value that is not zero loses one more (`definition.cut_of`).
+    """
+    fine, coarse = power64(27 - e), power64(13 - e)
+    for j in range(len(row)):
+        x = units(row[j], fine)
+        sums[0] += abs(x - (units(row[j], coarse) << 14)) + np.int64(magnitude(row[j]) != 0)
+        sums[1] += abs(x)
+
+
+@scalar
+def exceeds(sums: Array, top: np.uint32) -> bool:
+    """Whether two digits lose too much of a row with these `add_losses`, whose largest magnitude is `top`."""
+    return top != 0 and (exponent(top) < _LEAST or (sums[0] << LOSS_BITS) > sums[1])
+
+
+@scalar
+def is_wide(row: Array, top: np.uint32, balance: np.int32) -> bool:
+    """Whether a row needs four digits, decided as `definition.cut_of` does; `balance` is `cut_line`'s."""
+    sums = np.zeros(2, np.int64)
+    if is_finite(top) and (balance < 0 or len(row) > LONG):
+        add_losses(row, exponent(top), sums)
+    return exceeds(sums, top)
 
 
 @kernel
-def cut_rows(x: Array, planes: Array, exponents: Array, digits: int, reverse: bool) -> bool:
-    """Cut each row of `x` into digits that lie side by side in the same row of `planes`; whether all was finite.
+def cut_rows(x: Array, planes: Array, exponents: Array, wide: Array, digits: int, reverse: bool) -> int:
+    """Cut each row of `x` into digits that lie side by side in the same row of `planes`.
 
     Args:
         x: float32 (m, k), C order.
         planes: int8 (m, digits * k), written: most significant first, or last when `reverse`.
         exponents: int64 (m,), written.
+        wide: uint8 (m,), written if `digits` is `ADAPTIVE`: which rows need four digits. All are cut into two.
+
+    Returns:
+        How many rows are wide, or `NOT_FINITE`.
     """
     m, k = x.shape
-    worst = np.uint32(0)
+    weighed = digits == ADAPTIVE
+    digits = NARROW_DIGITS if weighed else digits
+    worst, found = np.uint32(0), 0
     for i in range(m):
         top = np.uint32(0)
         for j in range(k):
@@ -71,25 +130,36 @@ def cut_rows(x: Array, planes: Array, exponents: Array, digits: int, reverse: bo
         exponents[i] = row_exponent(top)
         first, last = planes[i, :k], planes[i, (digits - 1) * k :]
         high, low = (last, first) if reverse else (first, last)
-        cut_line(x[i], power32(7 * digits - 1 - exponents[i]), digits, high, planes[i, k : 2 * k], low)
-    return is_finite(worst)
+        scale = power32(7 * digits - 1 - exponents[i])
+        balance = cut_line(x[i], scale, digits, weighed, high, planes[i, k : 2 * k], low)
+        if weighed:
+            wide[i] = is_wide(x[i], top, balance)
+            found += wide[i]
+    return found if is_finite(worst) else NOT_FINITE
 
 
 @kernel
-def cut_columns(x: Array, planes: Array, exponents: Array, digits: int, reverse: bool) -> bool:
-    """Cut each column of each matrix of `x`; the digits' planes lie below each other. Whether all was finite.
+def cut_columns(x: Array, planes: Array, exponents: Array, wide: Array, digits: int, reverse: bool) -> int:
+    """Cut each column of each matrix of `x`; the digits' planes lie below each other.
 
     Args:
         x: float32 (b, k, n), C order.
         planes: int8 (b, digits * k, n), written: most significant first, or last when `reverse`.
         exponents: int64 (b, n), written.
+        wide: uint8 (b, n), as for `cut_rows`.
+
+    Returns:
+        As `cut_rows`.
     """
     batches, k, n = x.shape
-    top = np.empty(n, np.uint32)
+    weighed = digits == ADAPTIVE
+    digits = NARROW_DIGITS if weighed else digits
+    top, balance = np.empty(n, np.uint32), np.empty(n, np.int32)
     scale, scaled, one = np.empty(n, np.float32), np.empty(n, np.float32), np.float32(1.0)
-    worst = np.uint32(0)
+    worst, found = np.uint32(0), 0
     for b in range(batches):
         top[:] = 0
+        balance[:] = 0
         for i in range(k):
             for j in range(n):
                 top[j] = max(top[j], magnitude(x[b, i, j]))
@@ -105,8 +175,35 @@ def cut_columns(x: Array, planes: Array, exponents: Array, digits: int, reverse:
             middle = planes[b, min(k, (digits - 1) * k) + i]
             for j in range(n):
                 scaled[j] = row[j] * scale[j]
-            cut_line(scaled, one, digits, high, middle, low)
-    return is_finite(worst)
+            if weighed:
+                for j in range(n):
+                    u = np.float32(scaled[j] + _ROUND32).view(np.uint32)
+                    balance[j] += abs(np.int32(u) - _ROUND32_BITS) - _ENOUGH * np.int32(magnitude(row[j]) != 0)
+            cut_line(scaled, one, digits, False, high, middle, low)
+        if weighed:
+            for j in range(n):
+                wide[b, j] = is_wide(x[b, :, j], top[j], balance[j])
+                found += wide[b, j]
+    return found if is_finite(worst) else NOT_FINITE
+
+
+@kernel
+def cut_wide(x: Array, planes: Array, exponents: Array, reverse: bool) -> None:
+    """Cut each row of finite float32 (m, k) into four digits, as `cut_rows` lays them, at its own exponent."""
+    m, k = x.shape
+    for i in range(m):
+        top = np.uint32(0)
+        for j in range(k):
+            top = max(top, magnitude(x[i, j]))
+        exponents[i] = exponent(top)
+        scale = power64(27 - exponents[i])
+        for j in range(k):
+            rest = np.int32(units(x[i, j], scale))
+            for place in range(3, 0, -1):
+                higher = (rest + np.int32(64)) >> 7
+                planes[i, (3 - place if reverse else place) * k + j] = np.int8(rest - (higher << 7))
+                rest = higher
+            planes[i, (3 if reverse else 0) * k + j] = np.int8(rest)
 
 
 @kernel
@@ -118,23 +215,25 @@ def cut_at(
     columns: int,
     planes: int,
     exponents: int,
+    wide: int,
     digits: int,
     reverse: bool,
-) -> bool:
+) -> int:
     """`cut_rows`, or `cut_columns`, of the float32 (batches, rows, columns) at an address, into what lies at others.
 
     Addresses, because a small operand is cut sooner than an array is handed over.
     """
-    size = batches * rows * columns
-    values, cut = array_at(x, size, np.float32), array_at(planes, digits * size, np.int8)
+    size, count = batches * rows * columns, digits if digits != ADAPTIVE else NARROW_DIGITS
+    values, cut = array_at(x, size, np.float32), array_at(planes, count * size, np.int8)
+    lines = batches * (rows if along_rows else columns)
+    found, marks = array_at(exponents, lines, np.int64), array_at(wide, lines, np.uint8)
     if along_rows:
-        lines = batches * rows
-        digit_rows, found = cut.reshape((lines, digits * columns)), array_at(exponents, lines, np.int64)
-        return cut_rows(values.reshape((lines, columns)), digit_rows, found, digits, reverse)
-    below, found = cut.reshape((batches, digits * rows, columns)), array_at(exponents, batches * columns, np.int64)
-    return cut_columns(
-        values.reshape((batches, rows, columns)), below, found.reshape((batches, columns)), digits, reverse
-    )
+        return cut_rows(
+            values.reshape((lines, columns)), cut.reshape((lines, count * columns)), found, marks, digits, reverse
+        )
+    shape = (batches, columns)
+    below, blocks = cut.reshape((batches, count * rows, columns)), values.reshape((batches, rows, columns))
+    return cut_columns(blocks, below, found.reshape(shape), marks.reshape(shape), digits, reverse)
 
 
 @scalar
@@ -213,3 +312,20 @@ def combine(levels: Array, ea: Array, eb: Array, digits: int, bias: Array, out: 
         if len(bias) > 0:
             for j in range(n):
                 row[j] = row[j] + bias[j]
+
+
+@kernel
+def combine_wide(levels: Array, ea: Array, eb: Array, bias: Array, out: Array) -> None:
+    """As `combine`, of four levels, by whole numbers: their sum may be beyond 2**53.
+
+    Args:
+        levels: int32, or whole float64, (4, m, n).
+    """
+    _, m, n = levels.shape
+    for i in range(m):
+        for j in range(n):
+            total = np.int64(0)
+            for level in range(4):
+                total = (total << 7) + np.int64(levels[level, i, j])
+            value = rounded(total, ea[i] + eb[j] - 33)
+            out[i, j] = value + bias[j] if len(bias) > 0 else value
