@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from podlt.exact.constants import Array, NonFiniteError
-from podlt.exact.cpu import scratch
+from podlt.exact.cpu import depthwise, scratch
 from podlt.exact.cpu.kernels import convolution
 from podlt.exact.cpu.kernels import digits as kernels_digits
 from podlt.exact.cpu.products import level_products, narrow
@@ -57,11 +57,13 @@ def convolve(
     cut = np.empty((groups * per, digits * k), np.int8)
     rows = _cut(values, cut, digits, False, operation).reshape(groups, per)
     left = cut.reshape(groups, per, -1)
+    added = _none if bias is None else bias.detach().contiguous().numpy()
+    window = _window(g, taps)
+    if depthwise.suits(per, planes.shape[3]):
+        return depthwise.convolve(planes.numpy(), exponents.numpy(), left, rows, window, added, size)
     out = torch.empty((n, groups * per, *size))
     target = out.numpy().reshape(n, groups * per, length)
     source, shared = planes.numpy().reshape(n * groups, *planes.shape[2:]), exponents.numpy()
-    added = _none if bias is None else bias.detach().contiguous().numpy()
-    window = _window(g, taps)
     for group in range(groups):
         ours = added[group * per : (group + 1) * per]
         weights = torch.from_numpy(left[group])
@@ -87,6 +89,8 @@ def weight_gradient(grad: Tensor, x: Tensor, shape: Sequence[int], g: Geometry, 
     left, ea = _cut_channels(grad, digits, reverse=False)
     right, eb = _cut_channels(x, digits, reverse=True)
     k = per_c * taps[0] * taps[1]
+    if depthwise.suits(per_o, per_c):
+        return depthwise.weight_gradient(left, ea, right, eb, _window(g, taps), tuple(shape))
     out = torch.empty(tuple(shape))
     flat = out.numpy().reshape(g.groups, per_o, k)
     for group in range(g.groups):
