@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from types import MappingProxyType
 
 import torch
 
@@ -31,7 +32,7 @@ def backend(digits: int) -> Backend:
     return Backend(
         device=torch.device("cpu"),
         digits=digits,
-        native={**named(_ONE_KERNEL.split()), "relu.default": _relu},
+        native={**named(_ONE_KERNEL.split()), "relu.default": _relu, **elementwise.NATIVE},
         functions=elementwise.FUNCTIONS,
         slopes=elementwise.SLOPES,
         elementwise=elementwise,
@@ -47,5 +48,6 @@ def backend(digits: int) -> Backend:
 
 @cache
 def table(digits: int) -> Mapping[str, Operation]:
-    """`aten_table` of this backend."""
-    return aten_table(backend(digits))
+    """`aten_table` of this backend, with loops in place of compositions."""
+    base = aten_table(backend(digits))
+    return MappingProxyType({**base, **losses.faster(base)})
