@@ -11,7 +11,7 @@ import torch
 from podlt.exact.aten.backend import Backend, Operation, Tensor
 from podlt.exact.aten.table import aten_table
 from podlt.exact.aten.tensors import named
-from podlt.exact.cpu import convolution, elementwise, losses, normalise, pooling, products, reduce, selection
+from podlt.exact.cpu import convolution, elementwise, losses, normalise, places, pooling, products, reduce, selection
 
 _ONE_KERNEL = """
 div.Tensor div.Scalar threshold_backward.default sign.default clone.default
@@ -32,7 +32,7 @@ def backend(digits: int) -> Backend:
     return Backend(
         device=torch.device("cpu"),
         digits=digits,
-        native={**named(_ONE_KERNEL.split()), "relu.default": _relu, **elementwise.NATIVE},
+        native={**named(_ONE_KERNEL.split()), "relu.default": _relu, **elementwise.NATIVE, **places.NATIVE, **normalise.NATIVE},
         functions=elementwise.FUNCTIONS,
         slopes=elementwise.SLOPES,
         elementwise=elementwise,
@@ -50,4 +50,4 @@ def backend(digits: int) -> Backend:
 def table(digits: int) -> Mapping[str, Operation]:
     """`aten_table` of this backend, with loops in place of compositions."""
     base = aten_table(backend(digits))
-    return MappingProxyType({**base, **losses.faster(base)})
+    return MappingProxyType({**base, **losses.faster(base), **places.faster(base)})

@@ -137,7 +137,7 @@ def _extreme(which: int, other: Operation, a: Tensor, b: Tensor) -> Tensor:
 
 def _where(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """As aten::where.self; by a loop where both are whole or one value, and the mask repeats, if it does, at the end."""
-    shape = torch.broadcast_shapes(mask.shape, a.shape, b.shape)
+    shape = mask.shape if mask.shape == a.shape == b.shape else torch.broadcast_shapes(mask.shape, a.shape, b.shape)
     if (
         _whole(a, b)
         or mask.dtype is not torch.bool
