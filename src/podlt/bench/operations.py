@@ -231,7 +231,7 @@ CALLS: dict[str, tuple[str, Arguments]] = {
     "heads moved": (
         "clone.default",
         lambda o: (
-            o.x().reshape(o.rows // 16, 16, 8, -1).transpose(1, 2),
+            o.x().reshape(o.rows, 2, -1).transpose(0, 1),
             {"memory_format": torch.contiguous_format},
         ),
     ),

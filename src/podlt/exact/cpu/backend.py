@@ -32,7 +32,14 @@ def backend(digits: int) -> Backend:
     return Backend(
         device=torch.device("cpu"),
         digits=digits,
-        native={**named(_ONE_KERNEL.split()), "relu.default": _relu, **elementwise.NATIVE, **places.NATIVE, **normalise.NATIVE},
+        native={
+            **named(_ONE_KERNEL.split()),
+            "relu.default": _relu,
+            **elementwise.NATIVE,
+            **places.NATIVE,
+            **normalise.NATIVE,
+            **pooling.NATIVE,
+        },
         functions=elementwise.FUNCTIONS,
         slopes=elementwise.SLOPES,
         elementwise=elementwise,
@@ -50,4 +57,4 @@ def backend(digits: int) -> Backend:
 def table(digits: int) -> Mapping[str, Operation]:
     """`aten_table` of this backend, with loops in place of compositions."""
     base = aten_table(backend(digits))
-    return MappingProxyType({**base, **losses.faster(base), **places.faster(base)})
+    return MappingProxyType({**base, **losses.faster(base), **places.faster(base), **pooling.faster(base)})

@@ -72,7 +72,7 @@ def _one(which: int, x: Tensor, p: Scalar, q: Scalar = 0.0, r: Scalar = 0.0) -> 
 
 def _two(which: int, a: Tensor, b: Tensor, p: Scalar = 0.0, q: Scalar = 0.0, r: Scalar = 0.0) -> Tensor:
     if a.shape != b.shape:
-        shape = torch.broadcast_shapes(a.shape, b.shape)
+        shape = np.broadcast_shapes(a.shape, b.shape)
         a, b = a.expand(shape), b.expand(shape)
     a, b, out = a.contiguous(), b.contiguous(), torch.empty(a.shape)
     loops.two(which, address(a), address(b), out.numel(), float(p), float(q), float(r), address(out))
@@ -132,12 +132,16 @@ def _log_sigmoid_backward(grad: Tensor, x: Tensor, buffer: Tensor) -> Tensor:
 
 
 def _extreme(which: int, other: Operation, a: Tensor, b: Tensor) -> Tensor:
-    return other(a, b) if _whole(a, b) else _two(which, a, b)  # type: ignore[no-any-return]
+    return other(a, b) if _whole(a, b) else _two(which, a, b)
 
 
 def _where(mask: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """As aten::where.self; by a loop where both are whole or one value, and the mask repeats, if it does, at the end."""
-    shape = mask.shape if mask.shape == a.shape == b.shape else torch.broadcast_shapes(mask.shape, a.shape, b.shape)
+    """As aten::where.self; by a loop where both are whole or one value, and the mask repeats along first dimensions."""
+    shape = (
+        mask.shape
+        if mask.shape == a.shape == b.shape
+        else torch.Size(np.broadcast_shapes(mask.shape, a.shape, b.shape))
+    )
     if (
         _whole(a, b)
         or mask.dtype is not torch.bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -100,7 +100,7 @@ def _with_weights(
     return weight is not None or pos_weight is not None, reduction, 0.0
 
 
-_READ = {
+_READ: Mapping[int, Callable[..., tuple[bool, int, float]]] = {
     elementwise.SQUARED: _with_edge,
     elementwise.SMOOTH_L1: _with_edge,
     elementwise.HUBER: _with_edge,

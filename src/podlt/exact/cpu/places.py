@@ -37,9 +37,7 @@ def embedding_backward(
     return reduce.scatter_rows(None, places, flat, rows, "embedding_dense_backward", out=out)
 
 
-def _index_add(
-    otherwise: Operation, x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1
-) -> Tensor:
+def _index_add(otherwise: Operation, x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
     """As aten::index_add."""
     if x.ndim < 2 or dim % x.ndim or alpha != 1 or _apart(x, index, source) or int(index.min()) < 0:
         return otherwise(x, dim, index, source, alpha=alpha)  # type: ignore[no-any-return]

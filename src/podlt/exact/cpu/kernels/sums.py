@@ -198,7 +198,10 @@ def scatter_rows(base: int, index: int, n: int, x: int, rows: int, width: int, b
         `FINE`, `NOT_FINITE`, or `OUTSIDE`: an index is too large.
     """
     places, values = array_at(index, n, np.int64), array_at(x, n * width, np.float32)
-    start, target = array_at(base, rows * width if base != 0 else 0, np.float32), array_at(out, rows * width, np.float32)
+    start, target = (
+        array_at(base, rows * width if base != 0 else 0, np.float32),
+        array_at(out, rows * width, np.float32),
+    )
     dense = rows <= 2 * n
     slot = np.empty(0 if dense else rows, np.int64)
     slot[:] = -1
