@@ -18,6 +18,7 @@ BENCHES = {
     "joining": "how long workers wait: to join, for a first task, for a manager that was killed",
     "verify": "how long a log of many rounds takes to verify",
     "arithmetic": "exact arithmetic against stock float32",
+    "operations": "each exact operation against torch's own, large and small",
     "accuracy": "final figures with 1, 2, 3 digits and stock float32, over seeds",
     "blobs": "a blob of gigabytes through both ends of the network, and the memory that it takes",
     "data": "a large sorted table: prepared, mixed, read and trained on, and the memory that it takes",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from types import MappingProxyType
 
 import torch
 
 from podlt.exact.aten.backend import Backend, Operation, Tensor
 from podlt.exact.aten.table import aten_table
 from podlt.exact.aten.tensors import named
-from podlt.exact.cpu import convolution, elementwise, losses, normalise, pooling, products, reduce, selection
+from podlt.exact.cpu import convolution, elementwise, losses, normalise, places, pooling, products, reduce, selection
 
 _ONE_KERNEL = """
 div.Tensor div.Scalar threshold_backward.default sign.default clone.default
@@ -31,7 +32,14 @@ def backend(digits: int) -> Backend:
     return Backend(
         device=torch.device("cpu"),
         digits=digits,
-        native={**named(_ONE_KERNEL.split()), "relu.default": _relu},
+        native={
+            **named(_ONE_KERNEL.split()),
+            "relu.default": _relu,
+            **elementwise.NATIVE,
+            **places.NATIVE,
+            **normalise.NATIVE,
+            **pooling.NATIVE,
+        },
         functions=elementwise.FUNCTIONS,
         slopes=elementwise.SLOPES,
         elementwise=elementwise,
@@ -47,5 +55,6 @@ def backend(digits: int) -> Backend:
 
 @cache
 def table(digits: int) -> Mapping[str, Operation]:
-    """`aten_table` of this backend."""
-    return aten_table(backend(digits))
+    """`aten_table` of this backend, with loops in place of compositions."""
+    base = aten_table(backend(digits))
+    return MappingProxyType({**base, **losses.faster(base), **places.faster(base), **pooling.faster(base)})

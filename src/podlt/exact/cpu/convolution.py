@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from podlt.exact.aten.backend import SampleDigits
-from podlt.exact.constants import NARROW_DIGITS, WIDE_DIGITS, Array, NonFiniteError
-from podlt.exact.cpu import scratch
+from podlt.exact.constants import ADAPTIVE, NARROW_DIGITS, WIDE_DIGITS, Array, NonFiniteError
+from podlt.exact.cpu import depthwise, scratch
 from podlt.exact.cpu.blocks import SampleBlock, blocks, gradient_levels
 from podlt.exact.cpu.digits import cut_wide
 from podlt.exact.cpu.kernels import convolution
@@ -60,56 +60,75 @@ def convolve(
     operation: str,
 ) -> Tensor:
     """`Convolutions.convolve`."""
-    n, (groups, per, k), length = samples.planes.shape[0], weight.shape, size[0] * size[1]
+    groups, per, k = weight.shape
     values: Array = weight.detach().contiguous().numpy().reshape(groups * per, k)
     count = digits or NARROW_DIGITS
     cut = np.empty((groups * per, count * k), np.int8)
     exponents, marked = _cut(values, cut, digits, False, operation)
     rows, left = exponents.reshape(groups, per), cut.reshape(groups, per, -1)
-    out = torch.empty((n, groups * per, *size))
-    target = out.numpy().reshape(n, groups * per, length)
-    source = samples.planes.numpy().reshape(n * groups, *samples.planes.shape[2:])
-    shared = samples.exponents.numpy()
     added = _none if bias is None else bias.detach().contiguous().numpy()
     window = _window(g, taps)
+    if depthwise.suits(per, samples.planes.shape[3]):
+        planes, shared = samples.planes.numpy(), samples.exponents.numpy()
+        out = depthwise.convolve(planes, shared, left, rows, window, added, size)
+    else:
+        out = torch.empty((samples.planes.shape[0], groups * per, *size))
+        _multiply(samples, left, rows, window, added, out)
+    if samples.wide is not None or len(marked):
+        target = out.numpy().reshape(len(out), groups * per, -1)
+        widen_samples(samples, weight.detach(), left, rows, marked, added, window, size, target)
+    return out
+
+
+def _multiply(samples: SampleDigits, left: Array, rows: Array, window: Array, bias: Array, out: Tensor) -> None:
+    """Write to `out` (n, groups * o, height, width) the products of samples with the rows of a weight.
+
+    Args:
+        left: int8 (groups, o, digits * k), first digit first.
+        rows: int64 (groups, o): their exponents.
+        bias: float32 (groups * o,) or (0,).
+    """
+    n, groups, digits = samples.planes.shape[:3]
+    per, k, size = left.shape[1], left.shape[2] // digits, (out.shape[2], out.shape[3])
+    length, target = size[0] * size[1], out.numpy().reshape(n, groups * per, -1)
+    source, shared = samples.planes.numpy().reshape(n * groups, *samples.planes.shape[2:]), samples.exponents.numpy()
     for group in range(groups):
-        ours = added[group * per : (group + 1) * per]
+        ours = bias[group * per : (group + 1) * per]
         weights = torch.from_numpy(left[group])
-        firsts = [weights[:, : (level + 1) * k] for level in range(count)]
-        for first, several in blocks(n, length * (count * k + 4 * count * per)):
-            block = scratch.view(
-                ("block", count, k, several, length, per), partial(SampleBlock, count, k, several, length, per)
-            )
+        firsts = [weights[:, : (level + 1) * k] for level in range(digits)]
+        for first, several in blocks(n, length * (digits * k + 4 * digits * per)):
+            numbers = (digits, k, several, length, per)
+            block = scratch.view(("block", *numbers), partial(SampleBlock, *numbers))
             start = first * groups + group
             convolution.patches(source, start, several, groups, window, *size, block.places, block.columns)
             theirs = shared[first : first + several, group].copy()
-            fits = narrow(count, k)
-            levels = block.multiply(firsts) if fits else level_products(weights, block.right, k, count)
-            convolution.combine_samples(levels, rows[group], theirs, count, fits, ours, target, first, group * per)
-    if samples.wide is not None or len(marked):
-        widen_samples(samples, weight.detach(), left, rows, marked, added, _window(g, taps), size, target)
-    return out
+            fits = narrow(digits, k)
+            levels = block.multiply(firsts) if fits else level_products(weights, block.right, k, digits)
+            convolution.combine_samples(levels, rows[group], theirs, digits, fits, ours, target, first, group * per)
 
 
 def weight_gradient(grad: Tensor, x: Tensor, shape: Sequence[int], g: Geometry, digits: int) -> Tensor:
     """`Convolutions.weight_gradient`."""
-    o, c = grad.shape[1], x.shape[1]
-    size, taps = (grad.shape[2], grad.shape[3]), (shape[2], shape[3])
-    per_o, per_c, count = o // g.groups, c // g.groups, digits or NARROW_DIGITS
+    size, taps = (grad.shape[2], grad.shape[3]), shape[2] * shape[3]
+    per_o, per_c, count = grad.shape[1] // g.groups, x.shape[1] // g.groups, digits or NARROW_DIGITS
     left, ea, wide_o = _cut_channels(grad, digits, reverse=False)
     right, eb, wide_c = _cut_channels(x, digits, reverse=True)
-    out = torch.empty(tuple(shape))
+    window, by_loops = _window(g, (shape[2], shape[3])), depthwise.suits(per_o, per_c)
+    if by_loops:
+        out = depthwise.weight_gradient(left, ea, right, eb, window, tuple(shape))
+    else:
+        out = torch.empty(tuple(shape))
     flat = out.numpy().reshape(g.groups, per_o, -1)
     for group in range(g.groups):
         outs = slice(group * per_o, (group + 1) * per_o)
         ins = slice(group * per_c, (group + 1) * per_c)
-        total = gradient_levels(left[:, :, outs], right[:, :, ins], _window(g, taps), size, count)
-        exponents = np.repeat(eb[ins], taps[0] * taps[1])
-        kernels_digits.combine(total, ea[outs], exponents, count, _none, flat[group])
+        if not by_loops:
+            total = gradient_levels(left[:, :, outs], right[:, :, ins], window, size, count)
+            kernels_digits.combine(total, ea[outs], np.repeat(eb[ins], taps), count, _none, flat[group])
         marks = wide_o[outs], wide_c[ins]
-        if marks[0].any() or marks[1].any():
+        if digits == ADAPTIVE and (marks[0].any() or marks[1].any()):
             pair = (left[:, :, outs], ea[outs]), (right[:, :, ins], eb[ins])
-            widen_gradient(grad[:, outs], x[:, ins], pair, marks, _window(g, taps), size, flat[group])
+            widen_gradient(grad[:, outs], x[:, ins], pair, marks, window, size, flat[group])
     return out
 
 

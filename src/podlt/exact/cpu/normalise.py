@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 
+from podlt.exact.aten.backend import Operation
 from podlt.exact.constants import Array, NonFiniteError, sum_bits
-from podlt.exact.cpu import scratch
+from podlt.exact.cpu import reduce, scratch
 from podlt.exact.cpu.kernels import norms
 from podlt.exact.cpu.scratch import address
 
@@ -47,28 +50,90 @@ def softmax_backward(grad: Tensor, y: Tensor, dim: int, logarithm: bool, operati
 
 
 def layer_norm(
-    rows: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, operation: str
+    rows: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, operation: str, kinds: int = 1
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`Norms.layer_norm`."""
+    """`Norms.layer_norm`.
+
+    Args:
+        kinds: how many rows of weights and biases take turns.
+    """
     (m, n), out = rows.shape, torch.empty(rows.shape)
+    values, scale, shift = rows.contiguous(), _flat(weight), _flat(bias)
     stats = torch.empty((2, m))
-    scale, shift = _array(weight).reshape(-1), _array(bias).reshape(-1)
-    if not norms.layer_norm(_array(rows), scale, shift, np.float32(eps), sum_bits(n), out.numpy(), stats.numpy()):
+    places = address(values), _place(scale), _place(shift)
+    if not norms.layer_norm_at(*places, m, n, kinds, float(eps), sum_bits(n), address(out), address(stats)):
         raise NonFiniteError(operation)
-    return out, stats[0], stats[1]
+    mean, rstd = stats.unbind()
+    return out, mean, rstd
 
 
 def layer_norm_backward(
-    grad: Tensor, rows: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, operation: str
+    grad: Tensor,
+    rows: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor | None,
+    operation: str,
+    kinds: int = 1,
 ) -> tuple[Tensor, Tensor]:
-    """`Norms.layer_norm_backward`; the terms are scratch memory."""
-    out = torch.empty(rows.shape)
-    stats = np.stack([_array(mean).reshape(-1), _array(rstd).reshape(-1)])
-    terms = scratch.take("norm terms", tuple(rows.shape), np.float32)
-    scale, bits = _array(weight).reshape(-1), sum_bits(rows.shape[1])
-    if not norms.layer_norm_backward(_array(grad), _array(rows), scale, stats, bits, out.numpy(), terms):
+    """`Norms.layer_norm_backward`; the terms are scratch memory.
+
+    Args:
+        kinds: as of `layer_norm`.
+    """
+    (m, n), out = rows.shape, torch.empty(rows.shape)
+    given, values, scale = grad.contiguous(), rows.contiguous(), _flat(weight)
+    middle, deviation = mean.contiguous(), rstd.contiguous()
+    terms = torch.from_numpy(scratch.take("norm terms", (m, n), np.float32))
+    places = address(given), address(values), _place(scale), address(middle), address(deviation)
+    if not norms.layer_norm_backward_at(*places, m, n, kinds, sum_bits(n), address(out), address(terms)):
         raise NonFiniteError(operation)
-    return out, torch.from_numpy(terms)
+    return out, terms
+
+
+def _flat(x: Tensor | None) -> Tensor | None:
+    """A weight in contiguous memory."""
+    return None if x is None else x.contiguous()
+
+
+def _place(x: Tensor | None) -> int:
+    """Where it lies, or 0."""
+    return 0 if x is None else address(x)
+
+
+def _group_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, n: int, c: int, length: int, groups: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As aten::native_group_norm: (normalised, means, 1/deviations)."""
+    rows, affine = x.reshape(n * groups, -1), (_spread(weight, length), _spread(bias, length))
+    out, mean, rstd = layer_norm(rows, *affine, float(np.float32(eps)), "native_group_norm", groups)
+    return out.reshape(x.shape), mean.reshape(n, groups), rstd.reshape(n, groups)
+
+
+def _group_norm_backward(
+    grad: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    weight: Tensor | None,
+    n: int,
+    c: int,
+    length: int,
+    groups: int,
+    mask: Sequence[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """As aten::native_group_norm_backward."""
+    name, given = "native_group_norm_backward", grad.reshape(n * groups, -1)
+    scale = _spread(weight, length)
+    d_x, terms = layer_norm_backward(given, x.reshape(n * groups, -1), mean, rstd, scale, name, groups)
+    d_weight = reduce.total(terms.reshape(n, c, length), [0, 2], False, name) if mask[1] else None
+    d_bias = reduce.total(given.reshape(n, c, length), [0, 2], False, name) if mask[2] else None
+    return d_x.reshape(x.shape) if mask[0] else None, d_weight, d_bias
+
+
+def _spread(weight: Tensor | None, length: int) -> Tensor | None:
+    """One value a channel as one a pixel."""
+    return None if weight is None else weight.reshape(-1, 1).expand(-1, length).contiguous()
 
 
 def batch_norm(
@@ -128,3 +193,10 @@ def _from_lines(out: Tensor, x: Tensor, dim: int) -> Tensor:
     if x.ndim == 0:
         return out.reshape(())
     return out if dim in (-1, x.ndim - 1) else out.movedim(-1, dim).contiguous()
+
+
+NATIVE: Mapping[str, Operation] = {
+    "native_group_norm.default": _group_norm,
+    "native_group_norm_backward.default": _group_norm_backward,
+}
+"""Group normalisation as that of rows, each group with weights of its own."""

@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
 import torch
 
 from podlt.exact.aten.tensors import normal_dims
-from podlt.exact.constants import Array, NonFiniteError, sum_bits
+from podlt.exact.constants import NonFiniteError, sum_bits
 from podlt.exact.cpu.kernels import sums
 from podlt.exact.cpu.scratch import address
-
-_nothing = np.empty((0, 0), np.float32)
 
 
 def total(x: torch.Tensor, dims: Sequence[int] | None, keepdim: bool, operation: str = "sum") -> torch.Tensor:
@@ -62,7 +59,9 @@ def _plan(shape: tuple[int, ...], dims: tuple[int, ...] | None, keepdim: bool) -
     if not remaining or remaining == list(range(remaining[0], remaining[-1] + 1)):
         first, last = (remaining[0], remaining[-1]) if remaining else (ndim, ndim - 1)
         blocks = _around(shape, first, last)
-        if blocks[2] == 1 and blocks[1] > 1:
+        if not remaining:
+            blocks = (1, 1, n)
+        elif blocks[2] == 1 and blocks[1] > 1:
             columns, blocks = True, (1, blocks[0], blocks[1])
     elif reduced == list(range(reduced[0], reduced[-1] + 1)):
         columns, blocks = True, _around(shape, reduced[0], reduced[-1])
@@ -84,17 +83,32 @@ def cumulative(x: torch.Tensor, dim: int) -> torch.Tensor:
 
 
 def scatter_rows(
-    base: torch.Tensor | None, index: torch.Tensor, x: torch.Tensor, rows: int, operation: str
+    base: torch.Tensor | None,
+    index: torch.Tensor,
+    x: torch.Tensor,
+    rows: int,
+    operation: str,
+    terms: int | None = None,
+    out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """`Sums.scatter_rows`."""
-    places: Array = index.detach().contiguous().numpy().reshape(-1)
-    if len(places) and int(places.max()) >= rows:
-        raise IndexError(f"{operation}: expected indices below {rows}, got {int(places.max())}")
-    values = x.detach().contiguous().numpy().reshape(len(places), -1) if len(places) else _nothing
-    out = torch.empty((rows, x.shape[-1] if base is None else base.shape[1]))
-    start = _nothing if base is None else base.detach().contiguous().numpy()
-    if not sums.scatter_rows(start, places, values, sum_bits(len(places) + 1), out.numpy()):
+    """`Sums.scatter_rows`.
+
+    Args:
+        terms: the bound on their number where it is another than that of the indices.
+        out: float32 (rows, width), contiguous: takes the result, and is returned.
+    """
+    width = x.shape[-1] if base is None else base.shape[1]
+    places, values = index.contiguous(), x.contiguous()
+    out = torch.empty((rows, width)) if out is None else out
+    start = None if base is None else base.contiguous()
+    n = places.numel()
+    bits = sum_bits((n if terms is None else terms) + 1)
+    at = 0 if start is None else address(start), address(places, torch.int64), n, address(values), rows, width, bits
+    found = sums.scatter_rows(*at, address(out))
+    if found == sums.NOT_FINITE:
         raise NonFiniteError(operation)
+    if found == sums.OUTSIDE:
+        raise IndexError(f"{operation}: expected indices below {rows}, got {int(places.max())}")
     return out
 
 

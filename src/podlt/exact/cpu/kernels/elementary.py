@@ -6,15 +6,15 @@ import numpy as np
 
 from podlt.exact.constants import Array
 from podlt.exact.cpu import scalars
-from podlt.exact.cpu.jit import kernel
+from podlt.exact.cpu.jit import array_at, kernel
 
 EXP, LOG, TANH, SIGMOID, ERF, RSQRT, GELU, GELU_TANH, SIN, COS, SILU, LOG1P, EXPM1, LOG2, ERFC, ATAN, SQRT = range(17)
 
 
 @kernel
-def unary(which: int, x: Array, out: Array) -> None:
-    """out[i] = f(x[i]) for float32 (n,) arrays; `which` is one of the constants of this module."""
-    n = len(x)
+def unary(which: int, at: int, n: int, to: int) -> None:
+    """Float32 (n,) at an address to f of them at another; `which` is one of the constants of this module."""
+    x, out = array_at(at, n, np.float32), array_at(to, n, np.float32)
     if which == EXP:
         for i in range(n):
             out[i] = scalars.exp(x[i])
@@ -69,17 +69,18 @@ def unary(which: int, x: Array, out: Array) -> None:
 
 
 @kernel
-def slope(which: int, grad: Array, x: Array, out: Array) -> None:
-    """out[i] = grad[i] * f'(x[i]) for float32 (n,) arrays and the functions GELU, GELU_TANH and SILU."""
+def slope(which: int, grad_at: int, at: int, n: int, to: int) -> None:
+    """grad[i] * f'(x[i]) for float32 (n,) at two addresses, at a third, of the functions GELU, GELU_TANH and SILU."""
+    grad, x, out = array_at(grad_at, n, np.float32), array_at(at, n, np.float32), array_at(to, n, np.float32)
     one = np.float32(1.0)
     if which == GELU:
-        for i in range(len(x)):
+        for i in range(n):
             out[i] = grad[i] * scalars.gelu_slope(x[i])
     elif which == GELU_TANH:
-        for i in range(len(x)):
+        for i in range(n):
             out[i] = grad[i] * scalars.gelu_tanh_slope(x[i])
     else:
-        for i in range(len(x)):
+        for i in range(n):
             s = scalars.sigmoid(x[i])
             out[i] = grad[i] * (s * (one + x[i] * (one - s)))
 

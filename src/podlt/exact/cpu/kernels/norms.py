@@ -12,11 +12,29 @@ import numpy as np
 
 from podlt.exact.constants import Array
 from podlt.exact.cpu import scalars
-from podlt.exact.cpu.jit import array_at, kernel
-from podlt.exact.cpu.kernels.sums import channel_sum, exponent, is_finite, magnitude, power64, rounded, units
+from podlt.exact.cpu.jit import array_at, kernel, scalar
+from podlt.exact.cpu.kernels.sums import (
+    RAW,
+    channel_sum,
+    exponent,
+    is_finite,
+    magnitude,
+    power64,
+    raw_units,
+    rounded,
+)
 
 _INFINITE = np.uint32(0x7F800000)
 _1 = np.float32(1.0)
+
+
+@scalar
+def _sum_under(values: Array, top: np.uint32, bits: int) -> np.float32:
+    """The exact sum of values of which the largest magnitude is `top`."""
+    scale, total = power64(bits - exponent(top)), -np.int64(len(values)) * RAW
+    for j in range(len(values)):
+        total += raw_units(values[j], scale)
+    return rounded(total, exponent(top) - bits)
 
 
 @kernel
@@ -41,12 +59,12 @@ def softmax_at(at: int, m: int, n: int, bits: int, logarithm: bool, to: int) -> 
             top = max(top, magnitude(row[j]))
         largest = np.int32(key ^ np.int32((key >> 31) & 0x7FFFFFFF)).view(np.float32)
         fine = fine and top <= _INFINITE and abs(largest) < np.float32(np.inf)
-        total = np.int64(0)
+        total = -np.int64(n) * RAW
         if logarithm:
             for j in range(n):
                 d = row[j] - largest
                 target[j] = d
-                total += units(scalars.exp(d), scale)
+                total += raw_units(scalars.exp(d), scale)
             shift = scalars.log(rounded(total, 1 - bits))
             for j in range(n):
                 target[j] = target[j] - shift
@@ -54,7 +72,7 @@ def softmax_at(at: int, m: int, n: int, bits: int, logarithm: bool, to: int) -> 
             for j in range(n):
                 e = scalars.exp(row[j] - largest)
                 target[j] = e
-                total += units(e, scale)
+                total += raw_units(e, scale)
             divisor = rounded(total, 1 - bits)
             for j in range(n):
                 target[j] = target[j] / divisor
@@ -75,11 +93,7 @@ def softmax_backward_at(grad_at: int, y_at: int, m: int, n: int, bits: int, loga
             target[j] = g[j] if logarithm else g[j] * row[j]
             top = max(top, magnitude(target[j]))
         worst = max(worst, top)
-        scale = power64(bits - exponent(top))
-        total = np.int64(0)
-        for j in range(n):
-            total += units(target[j], scale)
-        s = rounded(total, exponent(top) - bits)
+        s = _sum_under(target, top, bits)
         if logarithm:
             for j in range(n):
                 target[j] = g[j] - scalars.exp(row[j]) * s
@@ -90,75 +104,95 @@ def softmax_backward_at(grad_at: int, y_at: int, m: int, n: int, bits: int, loga
 
 
 @kernel
-def _row_sum(values: Array, bits: int) -> tuple[np.float32, np.uint32]:
-    top = np.uint32(0)
-    for j in range(len(values)):
-        top = max(top, magnitude(values[j]))
-    scale = power64(bits - exponent(top))
-    total = np.int64(0)
-    for j in range(len(values)):
-        total += units(values[j], scale)
-    return rounded(total, exponent(top) - bits), top
+def layer_norm_at(
+    x: int, weight: int, bias: int, m: int, n: int, kinds: int, eps: float, bits: int, out: int, stats: int
+) -> bool:
+    """Normalise the rows of the float32 (m, n) at an address; whether all was finite.
 
-
-@kernel
-def layer_norm(x: Array, weight: Array, bias: Array, eps: np.float32, bits: int, out: Array, stats: Array) -> bool:
-    """Normalise rows of float32 (m, n); `stats` (2, m) receives means and 1/deviations; whether all was finite.
-
-    `weight` and `bias` are (n,), or (0,) for none.
+    Args:
+        weight: where float32 (kinds, n) lies, of which row i % kinds is that of row i; or 0 for none.
+        bias: as `weight`.
+        stats: where float32 (2, m) lies, written: means and 1/deviations.
     """
-    m, n = x.shape
-    count = np.float32(n)
+    rows, found = array_at(x, m * n, np.float32).reshape((m, n)), array_at(out, m * n, np.float32).reshape((m, n))
+    factors = array_at(weight, kinds * n if weight != 0 else 0, np.float32)
+    shifts = array_at(bias, kinds * n if bias != 0 else 0, np.float32)
+    means = array_at(stats, 2 * m, np.float32)
+    count, small = np.float32(n), np.float32(eps)
     worst = np.uint32(0)
-    scratch = np.empty(n, np.float32)
+    squares = np.empty(n, np.float32)
     for i in range(m):
-        row, target = x[i], out[i]
-        s, top = _row_sum(row, bits)
+        row, target = rows[i], found[i]
+        top = np.uint32(0)
+        for j in range(n):
+            top = max(top, magnitude(row[j]))
         worst = max(worst, top)
-        mean = s / count
+        mean = _sum_under(row, top, bits) / count
+        top = np.uint32(0)
         for j in range(n):
             d = row[j] - mean
             target[j] = d
-            scratch[j] = d * d
-        s, top = _row_sum(scratch, bits)
+            squares[j] = d * d
+            top = max(top, magnitude(squares[j]))
         worst = max(worst, top)
-        r = scalars.rsqrt(s / count + eps)
-        stats[0, i] = mean
-        stats[1, i] = r
+        r = scalars.rsqrt(_sum_under(squares, top, bits) / count + small)
+        means[i] = mean
+        means[m + i] = r
+        first = (i % kinds) * n
+        if weight != 0 and bias != 0:
+            w, b = factors[first : first + n], shifts[first : first + n]
+            for j in range(n):
+                target[j] = (target[j] * r) * w[j] + b[j]
+            continue
         for j in range(n):
             target[j] = target[j] * r
-        if len(weight) > 0:
+        if weight != 0:
             for j in range(n):
-                target[j] = target[j] * weight[j]
-        if len(bias) > 0:
+                target[j] = target[j] * factors[first + j]
+        if bias != 0:
             for j in range(n):
-                target[j] = target[j] + bias[j]
+                target[j] = target[j] + shifts[first + j]
     return is_finite(worst)
 
 
 @kernel
-def layer_norm_backward(
-    grad: Array, x: Array, weight: Array, stats: Array, bits: int, out: Array, terms: Array
+def layer_norm_backward_at(
+    grad: int, x: int, weight: int, mean: int, rstd: int, m: int, n: int, kinds: int, bits: int, out: int, terms: int
 ) -> bool:
-    """The gradient of `layer_norm`'s argument in `out`; in `terms` grad * normalised, to be summed."""
-    m, n = x.shape
+    """The gradient of `layer_norm_at`'s argument in `out`; in `terms` grad * normalised, to be summed.
+
+    Args:
+        weight: as of `layer_norm_at`.
+        mean: where float32 (m,) lies.
+        rstd: where float32 (m,) lies.
+    """
+    size, shape = m * n, (m, n)
+    given, rows = array_at(grad, size, np.float32).reshape(shape), array_at(x, size, np.float32).reshape(shape)
+    found, normal = array_at(out, size, np.float32).reshape(shape), array_at(terms, size, np.float32).reshape(shape)
+    factors = array_at(weight, kinds * n if weight != 0 else 0, np.float32)
+    means, deviations = array_at(mean, m, np.float32), array_at(rstd, m, np.float32)
     count = np.float32(n)
     worst = np.uint32(0)
-    scratch = np.empty(n, np.float32)
+    products = np.empty(n, np.float32)
     for i in range(m):
-        g, row, target, term = grad[i], x[i], out[i], terms[i]
-        mean, r = stats[0, i], stats[1, i]
+        g, row, target, term = given[i], rows[i], found[i], normal[i]
+        middle, r = means[i], deviations[i]
+        if weight != 0:
+            w = factors[(i % kinds) * n :][:n]
+            for j in range(n):
+                target[j] = g[j] * w[j]
+        else:
+            for j in range(n):
+                target[j] = g[j]
+        top_a, top_b = np.uint32(0), np.uint32(0)
         for j in range(n):
-            h = (row[j] - mean) * r
+            h = (row[j] - middle) * r
             term[j] = h
-            target[j] = g[j] * weight[j] if len(weight) > 0 else g[j]
-            scratch[j] = target[j] * h
-        a, top = _row_sum(target, bits)
-        worst = max(worst, top)
-        b, top = _row_sum(scratch, bits)
-        worst = max(worst, top)
-        a = a / count
-        b = b / count
+            products[j] = target[j] * h
+            top_a, top_b = max(top_a, magnitude(target[j])), max(top_b, magnitude(products[j]))
+        worst = max(worst, max(top_a, top_b))
+        a = _sum_under(target, top_a, bits) / count
+        b = _sum_under(products, top_b, bits) / count
         for j in range(n):
             target[j] = ((target[j] - a) - term[j] * b) * r
             term[j] = g[j] * term[j]
@@ -190,12 +224,12 @@ def batch_norm(x: Array, weight: Array, bias: Array, eps: np.float32, bits: int,
                 d = row[k] - mean
                 top = max(top, magnitude(d * d))
         worst = max(worst, top)
-        scale, total = power64(bits - exponent(top)), np.int64(0)
+        scale, total = power64(bits - exponent(top)), -np.int64(n * length) * RAW
         for i in range(n):
             row = x[i, j]
             for k in range(length):
                 d = row[k] - mean
-                total += units(d * d, scale)
+                total += raw_units(d * d, scale)
         squares = rounded(total, exponent(top) - bits)
         factor = scalars.rsqrt(squares / count + eps)
         stats[0, j], stats[1, j], stats[2, j] = mean, squares, factor
@@ -238,13 +272,14 @@ def batch_norm_backward(
                 top = max(top, magnitude(g[k] * ((row[k] - m) * r)))
                 top_g = max(top_g, magnitude(g[k]))
         worst = max(worst, max(top, top_g))
-        scale, total = power64(bits - exponent(top)), np.int64(0)
-        scale_g, total_g = power64(bits - exponent(top_g)), np.int64(0)
+        extra = -np.int64(n * length) * RAW
+        scale, total = power64(bits - exponent(top)), extra
+        scale_g, total_g = power64(bits - exponent(top_g)), extra
         for i in range(n):
             row, g = x[i, j], grad[i, j]
             for k in range(length):
-                total += units(g[k] * ((row[k] - m) * r), scale)
-                total_g += units(g[k], scale_g)
+                total += raw_units(g[k] * ((row[k] - m) * r), scale)
+                total_g += raw_units(g[k], scale_g)
         sums[0, j] = rounded(total, exponent(top) - bits)
         sums[1, j] = rounded(total_g, exponent(top_g) - bits)
         a, b, factor = sums[1, j] / count, sums[0, j] / count, weight[j] * r

@@ -15,12 +15,15 @@ from podlt.exact.constants import Array
 from podlt.exact.cpu.jit import array_at, inlined, kernel, scalar
 
 ROUND64 = np.float64(6755399441055744.0)
-_ROUND64_BITS = np.int64(ROUND64.view(np.int64))
+RAW = np.int64(ROUND64.view(np.int64))
 MAGNITUDE = np.uint32(0x7FFFFFFF)
 _INFINITY = np.uint32(0x7F800000)
 _EXACT = np.int64(1 << 53)
 _LOW = np.int64(0x7FF)
 _STICKY = np.int64(0x400)
+
+FINE, NOT_FINITE, OUTSIDE = range(3)
+"""What a loop found: all well; an infinity or a NaN; an index that is too large."""
 
 
 @inlined
@@ -50,7 +53,13 @@ def exponent(top: np.uint32) -> int:
 @inlined
 def units(x: np.float32, scale: np.float64) -> np.int64:
     """round_half_even(x * scale) for a power of two `scale`, below 2**51."""
-    return np.float64(np.float64(x) * scale + ROUND64).view(np.int64) - _ROUND64_BITS
+    return np.float64(np.float64(x) * scale + ROUND64).view(np.int64) - RAW
+
+
+@inlined
+def raw_units(x: np.float32, scale: np.float64) -> np.int64:
+    """`units`, and `RAW` more: what is added up n times is n * `RAW` too much, modulo 2**64."""
+    return np.float64(np.float64(x) * scale + ROUND64).view(np.int64)
 
 
 @inlined
@@ -71,11 +80,11 @@ def channel_sum(x: Array, j: int, bits: int) -> tuple[np.float32, np.uint32]:
         row = x[i, j]
         for k in range(length):
             top = max(top, magnitude(row[k]))
-    scale, total = power64(bits - exponent(top)), np.int64(0)
+    scale, total = power64(bits - exponent(top)), -np.int64(n * length) * RAW
     for i in range(n):
         row = x[i, j]
         for k in range(length):
-            total += units(row[k], scale)
+            total += raw_units(row[k], scale)
     return rounded(total, exponent(top) - bits), top
 
 
@@ -131,54 +140,114 @@ def sum_prefixes(x: Array, bits: int, out: Array) -> bool:
     """out[o, :, i] = the exact sums of the prefixes of x[o, :, i], float32 (o, n, i); whether all was finite."""
     outer, n, inner = x.shape
     top = np.empty(inner, np.uint32)
-    total = np.empty(inner, np.int64)
+    scale, total = np.empty(inner, np.float64), np.empty(inner, np.int64)
+    line = np.empty(n if inner == 1 else 0, np.int64)
     worst = np.uint32(0)
     for o in range(outer):
         top[:] = 0
         total[:] = 0
         for i in range(n):
+            row = x[o, i]
             for j in range(inner):
-                top[j] = max(top[j], magnitude(x[o, i, j]))
+                top[j] = max(top[j], magnitude(row[j]))
         for j in range(inner):
             worst = max(worst, top[j])
+            scale[j] = power64(bits - exponent(top[j]))
+        if inner == 1:  # the sums one after the other, then all roundings together, as vectors
+            own, target = x[o, :, 0], out[o, :, 0]
+            for i in range(n):
+                line[i] = units(own[i], scale[0])
+            sum_of = np.int64(0)
+            for i in range(n):
+                sum_of += line[i]
+                line[i] = sum_of
+            for i in range(n):
+                target[i] = rounded(line[i], exponent(top[0]) - bits)
+            continue
         for i in range(n):
+            row, below = x[o, i], out[o, i]
             for j in range(inner):
-                e = exponent(top[j]) - bits
-                total[j] += units(x[o, i, j], power64(-e))
-                out[o, i, j] = rounded(total[j], e)
+                total[j] += units(row[j], scale[j])
+                below[j] = rounded(total[j], exponent(top[j]) - bits)
     return is_finite(worst)
 
 
+@scalar
+def _largest(x: Array) -> np.uint32:
+    """The largest magnitude of a flat array."""
+    top = np.uint32(0)
+    for i in range(len(x)):
+        top = max(top, magnitude(x[i]))
+    return top
+
+
 @kernel
-def scatter_rows(base: Array, index: Array, x: Array, bits: int, out: Array) -> bool:
-    """out[r] = the exact sum of base[r] and of every x[i] with index[i] = r, under one exponent; whether all finite.
+def scatter_rows(base: int, index: int, n: int, x: int, rows: int, width: int, bits: int, out: int) -> int:
+    """out[r] = the exact sum of base[r] and of every x[i] with index[i] = r, under one exponent.
+
+    Where there are many more rows than values, sums are kept for those that occur: a table of words has 50,000, and a
+    batch some hundred. The others are those of `base`, rounded to the same units.
 
     Args:
-        base: float32 (rows, width), or (0, 0) for zeros.
-        index: int64 (n,), each in [0, rows), or < 0: left out.
-        x: float32 (n, width).
-        out: float32 (rows, width), written.
+        base: where float32 (rows, width) lies, or 0 for zeros.
+        index: where int64 (n,) lies, each in [0, rows), or < 0: left out.
+        x: where float32 (n, width) lies.
+        out: where float32 (rows, width) lies, written.
+
+    Returns:
+        `FINE`, `NOT_FINITE`, or `OUTSIDE`: an index is too large.
     """
-    rows, width = out.shape
-    top = np.uint32(0)
-    for i in range(len(index)):
-        for j in range(width):
-            top = max(top, magnitude(x[i, j]))
-    for i in range(base.shape[0]):
-        for j in range(width):
-            top = max(top, magnitude(base[i, j]))
+    places, values = array_at(index, n, np.int64), array_at(x, n * width, np.float32)
+    start, target = (
+        array_at(base, rows * width if base != 0 else 0, np.float32),
+        array_at(out, rows * width, np.float32),
+    )
+    dense = rows <= 2 * n
+    slot = np.empty(0 if dense else rows, np.int64)
+    slot[:] = -1
+    back = np.empty(rows if dense else n, np.int64)
+    count = rows if dense else 0
+    for k in range(count):
+        back[k] = k
+    for i in range(n):
+        r = places[i]
+        if r >= rows:
+            return OUTSIDE
+        if not dense and r >= 0 and slot[r] < 0:
+            slot[r] = count
+            back[count] = r
+            count += 1
+    top = max(_largest(values), _largest(start))
+    if not is_finite(top):
+        return NOT_FINITE
     e = exponent(top) - bits
     scale = power64(-e)
-    total = np.zeros((rows, width), np.int64)
-    for i in range(base.shape[0]):
-        for j in range(width):
-            total[i, j] = units(base[i, j], scale)
-    for i in range(len(index)):
-        if index[i] >= 0:
-            row = total[index[i]]
+    if not dense:
+        for i in range(len(start)):
+            target[i] = rounded(units(start[i], scale), e)
+        if base == 0:
+            target[:] = 0
+    total = np.zeros(count * width, np.int64)
+    if base != 0:
+        for k in range(count):
+            row, at = total[k * width : (k + 1) * width], back[k] * width
             for j in range(width):
-                row[j] += units(x[i, j], scale)
-    for i in range(rows):
+                row[j] = units(start[at + j], scale)
+    if width == 1:
+        for i in range(n):
+            if places[i] >= 0:
+                total[places[i] if dense else slot[places[i]]] += units(values[i], scale)
+        for k in range(count):
+            target[back[k]] = rounded(total[k], e)
+        return FINE
+    for i in range(n):
+        if places[i] >= 0:
+            k = places[i] if dense else slot[places[i]]
+            row, added = total[k * width :][:width], values[i * width : (i + 1) * width]
+            for j in range(width):
+                row[j] += units(added[j], scale)
+    for k in range(count):
+        row, kept = total[k * width : (k + 1) * width], target[back[k] * width :][:width]
         for j in range(width):
-            out[i, j] = rounded(total[i, j], e)
-    return is_finite(top)
+            kept[j] = rounded(row[j], e)
+    return FINE
