@@ -42,11 +42,16 @@ class Report:
 
     Attributes:
         digest: SHA-256 over all cases, hex.
-        differing: the first case that differs from the golden vectors, or None.
+        differences: the cases that differ from the golden vectors, in their order.
     """
 
     digest: str
-    differing: str | None
+    differences: tuple[str, ...]
+
+    @property
+    def differing(self) -> str | None:
+        """The first case that differs, or None."""
+        return self.differences[0] if self.differences else None
 
 
 def check(device: str = CPU) -> Report:
@@ -55,10 +60,14 @@ def check(device: str = CPU) -> Report:
     Raises:
         UsageError: there is no such device here.
     """
-    golden = json.loads(resources.files("podlt.exact").joinpath(VECTORS).read_text())
-    found = compute(device)
-    differing = next((name for name in {**golden, **found} if golden.get(name) != found.get(name)), None)
-    return Report(total(found), differing)
+    golden, found = vectors(), compute(device)
+    return Report(total(found), tuple(name for name in {**golden, **found} if golden.get(name) != found.get(name)))
+
+
+def vectors() -> dict[str, str]:
+    """The golden vectors: each case's SHA-256, hex."""
+    found: dict[str, str] = json.loads(resources.files("podlt.exact").joinpath(VECTORS).read_text(encoding="utf-8"))
+    return found
 
 
 def compute(device: str = CPU) -> dict[str, str]:
@@ -206,7 +215,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="rewrite the golden vectors")
     if parser.parse_args().write:
         found, path = compute(), Path(__file__).with_name(VECTORS)
-        known = [name for name in json.loads(path.read_text()) if name in found]  # what is new is appended
+        known = [name for name in vectors() if name in found]  # what is new is appended
         path.write_text(json.dumps({name: found[name] for name in [*known, *found]}, indent=1) + "\n")
         print(total(found))
         return 0
