@@ -69,15 +69,15 @@ def _said_by_onednn() -> str:
     rows = torch.ones((64, 64), dtype=torch.int8)
     library = ctypes.CDLL(None)
     with tempfile.TemporaryFile() as file:
-        kept = os.dup(1)
+        saved = os.dup(1)
         try:
             os.dup2(file.fileno(), 1)
             with torch.backends.mkldnn.verbose(1):  # type: ignore[no-untyped-call]
                 torch._int_mm(rows, rows)
             library.fflush(None)
         finally:
-            os.dup2(kept, 1)
-            os.close(kept)
+            os.dup2(saved, 1)
+            os.close(saved)
         file.seek(0)
         return file.read().decode("utf-8", "replace")
 

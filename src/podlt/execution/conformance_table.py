@@ -75,8 +75,8 @@ RULE = "|" + "---|" * len(FIELDS)
 
 def cell(text: str) -> str:
     """Any text as one that may stand in a cell."""
-    kept = re.sub(rf"[^\x20-\x7e]+|[{_BARRED}]", " ", text).strip()
-    return kept[:MAX_CELL] or NONE
+    saved = re.sub(rf"[^\x20-\x7e]+|[{_BARRED}]", " ", text).strip()
+    return saved[:MAX_CELL] or NONE
 
 
 def read_sighting(line: str) -> Sighting:
