@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from podlt.execution.conformance_table import Sighting
 
 DeviceOption = Annotated[
-    str, typer.Option(help="cpu; cuda or cuda:N, a GPU; portable, what a GPU would run, on the CPU.", metavar="DEVICE")
+    str,
+    typer.Option(
+        metavar="DEVICE",
+        help="cpu; cuda or cuda:N, a GPU; on the CPU, portable, what a GPU without Triton runs, and triton, what one "
+        "with it runs, by Triton's interpreter (set TRITON_INTERPRET=1).",
+    ),
 ]
 
 

@@ -23,9 +23,9 @@ import torch
 
 from podlt.exact.cpu.average import average
 from podlt.exact.cpu.backend import table
+from podlt.exact.device_table import device_table
 from podlt.exact.operations import samples
 from podlt.exact.operations.row import Definition, Table
-from podlt.exact.portable.backend import table as portable_table
 from podlt.exact.portable.devices import CPU, torch_device
 from podlt.exact.samples import values as values
 
@@ -55,7 +55,7 @@ class Report:
 
 
 def check(device: str = CPU) -> Report:
-    """Recompute every golden vector: "cpu", "portable", "cuda" or "cuda:N".
+    """Recompute every golden vector: "cpu", or what `device_table` takes.
 
     Raises:
         UsageError: there is no such device here.
@@ -188,9 +188,9 @@ def digest(found: Any) -> str:
 
 
 def visited(device: str, digits: int) -> Table:
-    """The portable table of a device for tensors on the CPU: they go there, and what comes out comes back."""
+    """The table of a device for tensors on the CPU: they go there, and what comes out comes back."""
     at = torch_device(device)
-    return {name: _visiting(run, at) for name, run in portable_table(digits, device).items()}
+    return {name: _visiting(run, at) for name, run in device_table(digits, device).items()}
 
 
 def _visiting(run: Definition, device: torch.device) -> Callable[..., Any]:
