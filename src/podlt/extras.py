@@ -50,6 +50,7 @@ PACKAGES = {
     "onnx": Package("ONNX (onnx)", "onnx"),
     "onnxscript": Package("ONNX Script (onnxscript)", "onnx"),
     "ray": Package("Ray (ray)", "ray"),
+    "triton": Package("Triton (triton)", "gpu"),
     "PIL": Package("Pillow (pillow)", "images"),
     "tokenizers": Package("Tokenizers (tokenizers)", "text"),
     "mlflow": Package("MLflow (mlflow-skinny)", "tracking"),

@@ -22,7 +22,7 @@ from podlt.protocol.messages import TreeSize
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
 
 NOTHING = TreeSize(0, bytes(32))
-WRONG = golden.Report("ab" * 32, "mm int8")
+WRONG = golden.Report("ab" * 32, ("mm int8",))
 _DIGESTS = ("manager", "nonce", "recipe", "program", "arithmetic", "data", "parameters", "seed", "chain_end")
 _NUMBERS = ("at", "lines", "epochs", "block_lines", "fragment_lines", "local_steps", "spares", "reward", "chain_length")
 BEGIN = e.Begin(

@@ -15,6 +15,7 @@ from podlt import crypto
 from podlt.data.dataset import fragment_digest_of
 from podlt.data.field import Field
 from podlt.errors import EngineError, InvalidProofError, UsageError
+from podlt.exact.portable.devices import torch_device
 from podlt.execution.setup import ExecutionSetup
 from podlt.execution.worker_runtime import WorkerRuntime
 from podlt.program.ir import FieldSpec, Program
@@ -59,6 +60,38 @@ def ready(program: Program) -> Ready:
     digest = crypto.blob_digest(state.data)
     runtime.hold(state, digest)
     return Ready(runtime, Task(RUN, 3, program.digest, digest, fragment_digest_of(FIELDS, LINES), bytes(32)))
+
+
+def executed_on(device: str, program: Program) -> bytes:
+    """The update of the task that `ready` has, on parameters that are not zero."""
+    runtime = WorkerRuntime.load(program, SETUP, device=device)
+    runtime.add(Worker(0, crypto.SigningKey(bytes(32)), RUN))
+    state = np.zeros(runtime.state_bytes, np.uint8)
+    state[: runtime.state_bytes // 4 * 4].view(np.float32)[:] = 0.375
+    digest = crypto.blob_digest(state.data)
+    runtime.hold(state, digest)
+    task = Task(RUN, 3, program.digest, digest, fragment_digest_of(FIELDS, LINES), bytes(32))
+    return runtime.execute(0, 0, task, LINES, np.zeros(runtime.update_bytes, np.uint8)).digest
+
+
+def test_a_worker_on_another_device_computes_the_same_update() -> None:
+    fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in FIELDS]
+    exact = captured_once(nn.Sequential(nn.Linear(3, 2)), "cross_entropy", fields, "exact/2").program
+    with torch.no_grad():
+        assert executed_on("portable", exact) == executed_on("cpu", exact)
+
+
+def test_stock_arithmetic_is_refused_on_another_device_than_the_cpu(program: Program) -> None:
+    with pytest.raises(EngineError, match="cannot work for the run: device portable: expected an exact arithmetic"):
+        WorkerRuntime.load(program, SETUP, device="portable")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_there_is_refused_by_name() -> None:
+    with pytest.raises(UsageError, match="device cuda:1: expected a GPU, but torch"):
+        torch_device("cuda:1")
+    with pytest.raises(UsageError, match="expected cpu, cuda, cuda:N or portable, got 'gpu'"):
+        torch_device("gpu")
 
 
 @pytest.mark.parametrize("name", ["run", "program", "parameters", "fragment"])

@@ -6,25 +6,11 @@ import sys
 
 import pytest
 import torch
+from conformance_settings import ENVIRONMENTS
 
 from podlt.exact import conformance
 from podlt.exact.cpu import products
 
-ENVIRONMENTS = [
-    {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-    {"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"},
-    {"ATEN_CPU_CAPABILITY": "default"},
-    {"ATEN_CPU_CAPABILITY": "avx2"},
-    {"ATEN_CPU_CAPABILITY": "avx512"},
-    {"ONEDNN_MAX_CPU_ISA": "SSE41"},
-    {"ONEDNN_MAX_CPU_ISA": "AVX2"},
-    {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
-    {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
-    {"MKL_ENABLE_INSTRUCTIONS": "AVX2"},
-    {"NUMBA_CPU_NAME": "generic"},
-    {"NUMBA_CPU_NAME": "generic", "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
-    {"NUMBA_CPU_NAME": "haswell", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
-]
 ALONE = "import sys; from podlt.exact import conformance; sys.exit(conformance.main())"
 
 

@@ -110,6 +110,28 @@ def test_an_emulated_machine_of_another_age_agrees_bit_for_bit(tmp_path: Path, r
     assert state.parameters == local
 
 
+def test_workers_on_another_device_agree_bit_for_bit(tmp_path: Path, recipe: Path, local: bytes) -> None:
+    with Stage(tmp_path, recipe, silence_timeout=120) as stage:
+        stage.start_manager()
+        stage.start_worker("device", "--device", "portable", "--identities", 2)
+        stage.start_worker("this", "--identities", WORKERS - 2)
+        stage.until(lambda: stage.rounds() > 0, LONGEST)
+        state = stage.end(LONGEST)
+        stage.nobody_left(state)
+    assert len(state.workers) == WORKERS
+    assert state.parameters == local
+
+
+def test_a_device_that_is_not_there_ends_the_worker_before_it_connects(tmp_path: Path, recipe: Path) -> None:
+    with Stage(tmp_path, recipe) as stage:
+        stage.start_manager()
+        stage.start_worker("absent", "--device", "cuda:7")
+        assert stage.workers["absent"].end(LONGEST) == 2
+        said = " ".join(stage.workers["absent"].text.split())
+        assert "device cuda:7: expected" in said, said
+        assert not stage.events("joined")
+
+
 def test_a_machine_that_computes_other_bits_is_told_which_operation_differs(tmp_path: Path, recipe: Path) -> None:
     otherwise = Circumstances(code=(str(Path(__file__).with_name("otherwise.py")),))
     with Stage(tmp_path, recipe) as stage:

@@ -63,6 +63,14 @@ class WorkerOptions:
     websocket: Annotated[
         bool, typer.Option("--websocket", help="Connect by WebSocket alone; by default only where nothing else goes.")
     ] = False
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="DEVICE",
+            help="Where tasks are computed, for runs in exact arithmetic: cpu; cuda or cuda:N, a GPU; portable, what a "
+            "GPU would run, on the CPU. One process a GPU: give each its own --folder.",
+        ),
+    ] = "cpu"
     cheat: Annotated[str, typer.Option(hidden=True)] = ""
 
     @property
@@ -138,6 +146,7 @@ def _work(
     tell(events.StepStarted(what="loading PyTorch"))
     import torch
 
+    from podlt.exact.portable.devices import torch_device
     from podlt.network.worker.books import WorkerBooks
     from podlt.network.worker.identity import OwnerSettings
     from podlt.network.worker.preflight import check_disk
@@ -146,14 +155,16 @@ def _work(
     from podlt.program.validate import MAX_BYTES
 
     torch.set_grad_enabled(False)
+    torch_device(asked.device)
     check_disk(asked.home)
     books = WorkerBooks.open(asked.home, [key.public for key in keys], invited.manager)
+    books.status.device = asked.device
     public = [key.public.hex() for key in keys]
     servers = invited.urls(websocket=True) if asked.websocket else invited.servers
     tell(events.Connecting(servers=servers, manager=invited.manager.hex(), public_keys=public))
     link = join(invited, keys, websocket=asked.websocket)
     allowed = MAX_BYTES if bound is None else min(MAX_BYTES, bound.left)
-    settings = OwnerSettings(allowed, cores, asked.least_reward, asked.cheat)
+    settings = OwnerSettings(allowed, cores, asked.least_reward, asked.cheat, asked.device)
     session = WorkerSession(keys, link, invited.manager, books, settings, listener=tell, leaving=leaving)
     watch = Watch(session, link, books, tell, leaving.moment, bound.adjust if bound is not None else _nothing)
     try:
@@ -205,7 +216,7 @@ def _status(home: Path, *, as_json: bool) -> None:
     run = f" for run {status.run[:16]}" if status.run else ""
     if running:
         link = "connected" if status.connected else "not connected at present"
-        typer.echo(f"running{run} (process {status.pid}): {status.doing}; {link}")
+        typer.echo(f"running{run} (process {status.pid}) on {status.device}: {status.doing}; {link}")
     else:
         when = datetime.fromtimestamp(status.at)
         typer.echo(f"not running; last{run} at {when:%Y-%m-%d %H:%M}: {status.doing}")

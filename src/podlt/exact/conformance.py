@@ -24,9 +24,9 @@ import torch
 from podlt.exact.constants import ADAPTIVE
 from podlt.exact.cpu.average import average
 from podlt.exact.cpu.backend import table
+from podlt.exact.device_table import device_table
 from podlt.exact.operations import samples
 from podlt.exact.operations.row import Definition, Table
-from podlt.exact.portable.backend import table as portable_table
 from podlt.exact.portable.devices import CPU, torch_device
 from podlt.exact.samples import values as values
 
@@ -43,23 +43,32 @@ class Report:
 
     Attributes:
         digest: SHA-256 over all cases, hex.
-        differing: the first case that differs from the golden vectors, or None.
+        differences: the cases that differ from the golden vectors, in their order.
     """
 
     digest: str
-    differing: str | None
+    differences: tuple[str, ...]
+
+    @property
+    def differing(self) -> str | None:
+        """The first case that differs, or None."""
+        return self.differences[0] if self.differences else None
 
 
 def check(device: str = CPU) -> Report:
-    """Recompute every golden vector: "cpu", "portable", "cuda" or "cuda:N".
+    """Recompute every golden vector: "cpu", or what `device_table` takes.
 
     Raises:
         UsageError: there is no such device here.
     """
-    golden = json.loads(resources.files("podlt.exact").joinpath(VECTORS).read_text())
-    found = compute(device)
-    differing = next((name for name in {**golden, **found} if golden.get(name) != found.get(name)), None)
-    return Report(total(found), differing)
+    golden, found = vectors(), compute(device)
+    return Report(total(found), tuple(name for name in {**golden, **found} if golden.get(name) != found.get(name)))
+
+
+def vectors() -> dict[str, str]:
+    """The golden vectors: each case's SHA-256, hex."""
+    found: dict[str, str] = json.loads(resources.files("podlt.exact").joinpath(VECTORS).read_text(encoding="utf-8"))
+    return found
 
 
 def compute(device: str = CPU) -> dict[str, str]:
@@ -201,9 +210,9 @@ def digest(found: Any) -> str:
 
 
 def visited(device: str, digits: int) -> Table:
-    """The portable table of a device for tensors on the CPU: they go there, and what comes out comes back."""
+    """The table of a device for tensors on the CPU: they go there, and what comes out comes back."""
     at = torch_device(device)
-    return {name: _visiting(run, at) for name, run in portable_table(digits, device).items()}
+    return {name: _visiting(run, at) for name, run in device_table(digits, device).items()}
 
 
 def _visiting(run: Definition, device: torch.device) -> Callable[..., Any]:
@@ -228,7 +237,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="rewrite the golden vectors")
     if parser.parse_args().write:
         found, path = compute(), Path(__file__).with_name(VECTORS)
-        known = [name for name in json.loads(path.read_text()) if name in found]  # what is new is appended
+        known = [name for name in vectors() if name in found]  # what is new is appended
         path.write_text(json.dumps({name: found[name] for name in [*known, *found]}, indent=1) + "\n")
         print(total(found))
         return 0

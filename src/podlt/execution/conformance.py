@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from importlib import resources
-
 import msgspec
 
 from podlt.crypto import digest
 from podlt.errors import EngineError
+from podlt.exact.portable.devices import CPU
 from podlt.program.operations import EXACT_ARITHMETIC
 
 
@@ -36,17 +34,21 @@ class Conformance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
 
 
-def conformance(arithmetic: str) -> Conformance:
+def conformance(arithmetic: str, device: str = CPU) -> Conformance:
     """Recomputes the golden vectors, if the arithmetic has any; compiles what was not compiled before.
 
     Args:
         arithmetic: a program's.
+        device: that computes, as `exact.portable.devices` names it.
+
+    Raises:
+        UsageError: no such device here.
     """
     if arithmetic not in EXACT_ARITHMETIC:
         return Conformance()
     from podlt.exact.conformance import check  # brings a compiler along: only who needs it waits for it
 
-    report = check()
+    report = check(device)
     return Conformance(report.digest, report.differing or "")
 
 
@@ -61,7 +63,6 @@ def arithmetic_digest(arithmetic: str) -> bytes:
     """
     if arithmetic not in EXACT_ARITHMETIC:
         return digest("arithmetic/1", arithmetic.encode())
-    from podlt.exact.conformance import VECTORS, total
+    from podlt.exact.conformance import total, vectors
 
-    golden = json.loads(resources.files("podlt.exact").joinpath(VECTORS).read_text(encoding="utf-8"))
-    return digest("arithmetic/1", arithmetic.encode(), bytes.fromhex(total(golden)))
+    return digest("arithmetic/1", arithmetic.encode(), bytes.fromhex(total(vectors())))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from podlt.exact.portable.devices import CPU, torch_device
 from podlt.program.descent import local_rule
 from podlt.program.execute import Executor
 from podlt.program.ir import Program
@@ -23,20 +24,34 @@ class TaskExecutor:
         program: a validated program.
         local_steps: optimizer steps within a task, at least 1.
         local_lr: their learning rate; None where there is one step.
+        device: where it computes, as `exact.portable.devices` names it.
+
+    Raises:
+        UnsupportedError: its arithmetic has no table on the device.
+        UsageError: no such device here.
     """
 
-    def __init__(self, program: Program, local_steps: int, local_lr: float | None) -> None:
-        self._executor = Executor(program, check=lambda lines: check_lines(program, lines))
+    def __init__(self, program: Program, local_steps: int, local_lr: float | None, device: str = CPU) -> None:
+        self._executor = Executor(program, check=lambda lines: check_lines(program, lines), device=device)
+        self._device = None if device == CPU else torch_device(device)
+        self._resident: Mapping[str, torch.Tensor] | None = None
         self._layout, self._exact = update_layout(program), program.arithmetic in EXACT_ARITHMETIC
         self._local_steps = local_steps
         self._rule = local_rule(program.local_optimizer, local_lr) if local_lr is not None else None
 
     @contextmanager
     def unchanging(self, state: Mapping[str, torch.Tensor]) -> Iterator[None]:
-        """Many tasks on the same parameters: exact arithmetic cuts them into digits once.
+        """Many tasks on the same parameters: exact arithmetic cuts them into digits once, a device is given them once.
 
-        The caller promises that nobody writes to `state` within the block.
+        The caller promises that nobody writes to `state` within the block, and gives no other.
         """
+        if self._device is not None:
+            self._resident = {name: value.to(self._device) for name, value in state.items()}
+            try:
+                yield
+            finally:
+                self._resident = None
+            return
         if not self._exact:
             yield
             return
@@ -56,6 +71,7 @@ class TaskExecutor:
             randomness: the task's 32 bytes.
             out: uint8 bytes in the update's layout.
         """
+        state = state if self._resident is None else self._resident
         seed, views = int.from_bytes(randomness[:8], "big"), self._layout.views(out)
         if self._local_steps > 1:
             assert self._rule is not None

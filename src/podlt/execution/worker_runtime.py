@@ -15,7 +15,8 @@ import torch
 
 from podlt import crypto
 from podlt.data.dataset import fragment_digest_of
-from podlt.errors import EngineError, InvalidProofError, PodltError
+from podlt.errors import EngineError, InvalidProofError, PodltError, UnsupportedError
+from podlt.exact.portable.devices import CPU
 from podlt.execution.adversary import Execute, Execution, cheating, watched
 from podlt.execution.setup import ExecutionSetup
 from podlt.execution.task_executor import TaskExecutor, as_batch
@@ -55,19 +56,21 @@ class WorkerRuntime:
     Args:
         program: a validated program.
         setup: of the run.
+        device: where tasks are computed, as `exact.portable.devices` names it.
 
     Attributes:
         arithmetic: the program's.
+        device: as given.
         state_bytes: size of the parameters' layout.
         update_bytes: size of an update's layout.
         line_bytes: size of one line.
     """
 
-    def __init__(self, program: Program, setup: ExecutionSetup) -> None:
+    def __init__(self, program: Program, setup: ExecutionSetup, device: str = CPU) -> None:
         self._run, self._program_digest, self._fields = setup.run, program.digest, setup.fields
-        self._executor = TaskExecutor(program, setup.local_steps, setup.local_lr)
+        self._executor = TaskExecutor(program, setup.local_steps, setup.local_lr, device)
         self._layout, self._update_layout = state_layout(program), update_layout(program)
-        self.arithmetic = program.arithmetic
+        self.arithmetic, self.device = program.arithmetic, device
         self.state_bytes, self.update_bytes = self._layout.nbytes, self._update_layout.nbytes
         self.line_bytes = sum(field.row_bytes for field in setup.fields)
         self._workers: dict[int, Worker] = {}
@@ -78,17 +81,18 @@ class WorkerRuntime:
         self._unchanging = ExitStack()
 
     @classmethod
-    def load(cls, program: Program, setup: ExecutionSetup, memory: int = MAX_BYTES) -> WorkerRuntime:
+    def load(cls, program: Program, setup: ExecutionSetup, memory: int = MAX_BYTES, device: str = CPU) -> WorkerRuntime:
         """A runtime for a program that came from elsewhere.
 
         Args:
             program: as it was decoded.
             setup: of the run.
             memory: the most bytes that a task's tensors may take.
+            device: where tasks are computed.
 
         Raises:
             InvalidProofError: the program is none that may be executed.
-            EngineError: a task of it takes more memory than that.
+            EngineError: a task of it takes more memory than that, or its arithmetic has no table on the device.
         """
         validate(program, lines=setup.block_lines)
         if memory < MAX_BYTES:
@@ -98,7 +102,10 @@ class WorkerRuntime:
                 raise EngineError(
                     f"this run needs more memory than the {memory >> 20} MiB that are left of --memory: {error.reason}"
                 ) from None
-        return cls(program, setup)
+        try:
+            return cls(program, setup, device)
+        except UnsupportedError as error:
+            raise EngineError(f"this machine cannot work for the run: {error}") from None
 
     def add(self, worker: Worker, *, cheat: str = "", secret: bytes = b"") -> None:
         """Takes a worker in; one of the same number makes way for it.

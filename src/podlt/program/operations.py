@@ -97,6 +97,6 @@ def _exact_table(digits: int, device: str) -> Mapping[str, Callable[..., Any]]:
         from podlt.exact.cpu.backend import table  # brings a compiler along: only who needs it waits for it
 
         return table(digits)
-    from podlt.exact.portable.backend import table as portable_table
+    from podlt.exact.device_table import device_table
 
-    return portable_table(digits, device)
+    return device_table(digits, device)

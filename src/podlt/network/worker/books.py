@@ -53,6 +53,7 @@ class Status(msgspec.Struct):
         run: the run's identity in hexadecimal; empty while there is none.
         connected: whether there was a connection.
         workers: the identities by public key in hexadecimal.
+        device: where tasks are computed.
     """
 
     pid: int
@@ -61,6 +62,7 @@ class Status(msgspec.Struct):
     run: str = ""
     connected: bool = False
     workers: dict[str, Earned] = {}
+    device: str = "cpu"
 
 
 class WorkerBooks:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from podlt.crypto import SigningKey
+from podlt.exact.portable.devices import CPU
 from podlt.program.validate import MAX_BYTES
 from podlt.protocol.messages import JoinTerms
 from podlt.protocol.worker import Worker
@@ -65,12 +66,14 @@ class OwnerSettings(msgspec.Struct, frozen=True):
         threads: how many PyTorch may use, where the arithmetic allows it.
         least_reward: credits a line below which it does not join.
         cheat: what all identities do instead of working (tests and demonstrations).
+        device: where tasks are computed, as `exact.portable.devices` names it.
     """
 
     memory: int = MAX_BYTES
     threads: int = 1
     least_reward: int = 0
     cheat: str = ""
+    device: str = CPU
 
 
 class WorkerExit(msgspec.Struct, frozen=True):

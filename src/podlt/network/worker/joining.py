@@ -87,7 +87,7 @@ class Joining:
         self._emit(
             events.Learned(run=setup.run.hex(), state=state, block_lines=setup.most_lines, arithmetic=arithmetic)
         )
-        self.arithmetic = preflight.measured(arithmetic)
+        self.arithmetic = preflight.measured(arithmetic, runtime.device)
 
     def ask(self, identity: Identity, run: bytes) -> None:
         """Asks for an identity to be admitted; not while it is suspended."""

@@ -9,6 +9,7 @@ import numpy as np
 from podlt.data.dataset import DTYPES, check_fields
 from podlt.data.field import Field
 from podlt.errors import EngineError, InvalidProofError
+from podlt.exact.portable.devices import CPU
 from podlt.execution.conformance import arithmetic_digest
 from podlt.execution.setup import ExecutionSetup
 from podlt.execution.worker_runtime import WorkerRuntime
@@ -18,17 +19,19 @@ from podlt.program.ir import Program
 from podlt.program.validate import MAX_BYTES
 
 
-def load_runtime(setup: RunSetup, program: bytes, memory: int = MAX_BYTES) -> WorkerRuntime:
+def load_runtime(setup: RunSetup, program: bytes, memory: int = MAX_BYTES, device: str = CPU) -> WorkerRuntime:
     """The runtime for a run.
 
     Args:
         setup: of the run.
         program: its bytes, as they came.
         memory: the most bytes that a task's tensors may take.
+        device: where they are computed.
 
     Raises:
         InvalidProofError: not the program of the run's first entry, or program or fields that no run can have.
-        EngineError: a task takes more memory than that, or this podlt defines the run's arithmetic otherwise.
+        EngineError: a task takes more memory than that, or this podlt defines the run's arithmetic otherwise, or has
+            none of it for the device.
     """
     parsed, begin, fields = Program.from_bytes(program), setup.begin, setup.message.fields
     if parsed.digest != begin.program:
@@ -40,7 +43,7 @@ def load_runtime(setup: RunSetup, program: bytes, memory: int = MAX_BYTES) -> Wo
         )
     check_fields(fields)
     execution = ExecutionSetup(setup.run, fields, setup.most_lines, begin.local_steps, begin.local_lr)
-    return WorkerRuntime.load(parsed, execution, memory)
+    return WorkerRuntime.load(parsed, execution, memory, device)
 
 
 def check_task(setup: RunSetup, line_bytes: int, work: m.DealTask) -> None:

@@ -8,15 +8,14 @@ and a worker whose digest is another than the manager's is refused instead of be
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
-from importlib import resources
 from pathlib import Path
 
 import msgspec
 import torch
 
 from podlt.errors import StorageError
+from podlt.exact.portable.devices import CPU
 from podlt.execution.conformance import conformance
 
 EXACT = "exact"
@@ -44,16 +43,16 @@ def expected(arithmetic: str) -> str:
     """What the digest of a worker must be for a program's arithmetic."""
     if not arithmetic.startswith(EXACT):
         return _stock()
-    from podlt.exact.conformance import VECTORS, total
+    from podlt.exact.conformance import total, vectors
 
-    return "exact " + total(json.loads(resources.files("podlt.exact").joinpath(VECTORS).read_text()))
+    return "exact " + total(vectors())
 
 
-def measured(arithmetic: str) -> Arithmetic:
-    """What this machine computes, for a program's arithmetic. Takes seconds; a minute when kernels must be compiled."""
+def measured(arithmetic: str, device: str = CPU) -> Arithmetic:
+    """What a device computes, for a program's arithmetic. Takes seconds; a minute when kernels must be compiled."""
     if not arithmetic.startswith(EXACT):
         return Arithmetic(_stock())
-    report = conformance(arithmetic)
+    report = conformance(arithmetic, device)
     return Arithmetic(f"exact {report.digest}", report.differing)
 
 

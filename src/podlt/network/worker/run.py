@@ -55,6 +55,7 @@ class WorkerRun:
         transfers: for large blobs, where there is a server of them; closed with the run.
         folder: for large updates.
         memory: the most bytes that a task's tensors may take.
+        device: where tasks are computed.
         heartbeat: seconds between two heartbeats.
         any_key: gives the key of an identity for what is for all, another for another number of failures.
         warn: is called with what was wrong.
@@ -72,12 +73,14 @@ class WorkerRun:
         transfers: BlobTransfers | None,
         folder: Path,
         memory: int,
+        device: str,
         heartbeat: float,
         any_key: Callable[[int], bytes],
         warn: Callable[[str], object],
     ) -> None:
         self.setup = setup
-        self._folder, self._memory, self._heartbeat, self._warn = folder, memory, heartbeat, warn
+        self._folder, self._memory, self._device = folder, memory, device
+        self._heartbeat, self._warn = heartbeat, warn
         self._any_key, self._failures, self._in_a_row = any_key, 0, 0
         self.replies = Replies(setup.message.updates_as_blobs)
         self._transfers = transfers
@@ -95,7 +98,7 @@ class WorkerRun:
         """
         if self._loaded is not None or not self._program.program:
             return False
-        runtime = load_runtime(self.setup, self._program.program, self._memory)
+        runtime = load_runtime(self.setup, self._program.program, self._memory, self._device)
         region = Region(runtime.state_bytes)
         inputs = Inputs(
             self.setup,

@@ -245,8 +245,8 @@ class WorkerSession:
                 return
         keys = [identity.key for identity in self._identities.values()]
         transfers = BlobTransfers(message.blobs, message.certificate, keys) if message.blobs else None
-        folder, memory, any_key = self.books.folder, self._settings.memory, self._identities.any_key
-        self._run = WorkerRun(setup, transfers, folder, memory, self.heartbeat, any_key, self._warn)
+        folder, any_key, given = self.books.folder, self._identities.any_key, self._settings
+        self._run = WorkerRun(setup, transfers, folder, given.memory, given.device, self.heartbeat, any_key, self._warn)
         self._load(self._run)
 
     def _load(self, run: WorkerRun) -> None:

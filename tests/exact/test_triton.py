@@ -1,0 +1,43 @@
+"""Triton's kernels by its interpreter, bit for bit against the definitions. What a GPU compiles: test_triton_code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton", reason="needs Triton (pip install podlt[gpu])")
+pytestmark = pytest.mark.slow
+
+CALLS = Path(__file__).with_name("triton_calls.py")
+
+
+def printed(*arguments: str) -> Any:
+    """What a process prints that interprets kernels."""
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    child = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stdout + child.stderr
+    return child.stdout
+
+
+def test_every_operation_returns_the_bits_of_its_definition() -> None:
+    found = json.loads(printed(str(CALLS), "operations"))
+    assert found["differing"] == []
+    assert found["compared"] > 600
+
+
+def test_every_way_and_number_of_digits_gives_the_products_of_the_definition() -> None:
+    found = json.loads(printed(str(CALLS), "products"))
+    assert found["differing"] == []
+    assert found["compared"] >= 36
+    assert found["right"] == ["int8", "half"] and found["chosen"] == "int8"
+
+
+def test_the_golden_vectors_come_out() -> None:
+    code = "import sys; from podlt.exact.conformance import check; sys.exit(check('triton').differing)"
+    printed("-W", "ignore", "-c", code)
