@@ -112,6 +112,10 @@ def _products(t: Table) -> Iterator[Case]:
     shape = ([2, 2], [1, 1], [1, 1], False, [0, 0], 2)
     yield "convolution", t["convolution.default"](image, weight, values(15, 6), *shape)
     yield ("convolution_backward", t["convolution_backward.default"](grad, image, weight, [6], *shape, [True] * 3))
+    volume, weight, grad = values(16, 2, 4, 5, 6, 7), values(17, 6, 2, 3, 3, 3), values(18, 2, 6, 3, 3, 4)
+    deep = ([2] * 3, [1] * 3, [1] * 3, False, [0] * 3, 2)
+    yield "convolution3d", t["convolution.default"](volume, weight, values(19, 6), *deep)
+    yield "convolution3d_backward", t["convolution_backward.default"](grad, volume, weight, [6], *deep, [True] * 3)
 
 
 def _adaptive_products(t: Table) -> Iterator[Case]:

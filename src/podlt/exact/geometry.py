@@ -23,6 +23,11 @@ def pooled_length(n: int, k: int, s: int, p: int, d: int, ceil: bool) -> int:
     return length - 1 if ceil and (length - 1) * s >= n + p else length
 
 
+def spanned(n: int, k: int, s: int, p: int, d: int) -> int:
+    """How many cells a line has over which there are `n` windows, none of them left over."""
+    return (n - 1) * s - 2 * p + d * (k - 1) + 1
+
+
 def apart(size: Pair, stride: Pair) -> Pair:
     """Height and width of a plane of this `size` once its values lie `stride` apart; nothing stays nothing."""
     h, w = size
@@ -47,7 +52,7 @@ class Geometry:
     def input(self, size: Pair, taps: Pair, extra: Pair) -> Pair:
         """Height and width of the input whose output has this `size`, and `extra` cells that no window reaches."""
         s, p, d = self.stride, self.padding, self.dilation
-        h, w = ((size[i] - 1) * s[i] - 2 * p[i] + d[i] * (taps[i] - 1) + extra[i] + 1 for i in (0, 1))
+        h, w = (spanned(size[i], taps[i], s[i], p[i], d[i]) + extra[i] for i in (0, 1))
         return h, w
 
 
@@ -58,7 +63,7 @@ def geometry(ndim: int, stride: Sizes, padding: Sizes, dilation: Sizes, groups: 
         UnsupportedError: the tensor's `ndim` dimensions are not (n, c, l) or (n, c, h, w).
     """
     if ndim not in (3, 4):
-        raise UnsupportedError(f"convolution: expected one or two dimensions in space, got {ndim - 2}")
+        raise UnsupportedError(f"convolution: expected one, two or three dimensions in space, got {ndim - 2}")
     if ndim == 3:
         return Geometry((1, int(stride[0])), (0, int(padding[0])), (1, int(dilation[0])), groups)
     return Geometry(pair(stride), pair(padding), pair(dilation), groups)

@@ -97,7 +97,15 @@ def scratch_bytes(program: Program, number: int, lines: int) -> int:
         return 0
     padding = call.integers(4 if forward else 5)
     padded = prod(values[:2]) * prod(size + 2 * padding[min(i, len(padding) - 1)] for i, size in enumerate(values[2:]))
-    return 4 * (prod(weight[1:]) * prod(shapes[0][2:]) * max(1, values[0]) + padded)
+    patches = prod(weight[1:]) * prod(shapes[0][2:]) * max(1, values[0])
+    return 4 * (patches + padded + (_windows(values, weight, shapes[0]) if len(values) == 5 else 0))
+
+
+def _windows(values: Shape, weight: Shape, result: Shape) -> int:
+    """How many numbers the windows along the depth hold, of the input and of the result, in three dimensions."""
+    seen = prod(values[:2]) * result[2] * prod(values[3:])
+    reached = prod(result[:2]) * values[2] * prod(result[3:])
+    return weight[2] * (seen + reached * prod(weight[3:]) + seen)
 
 
 def _require(holds: bool, message: str) -> None:

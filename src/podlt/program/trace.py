@@ -26,6 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from podlt.errors import UnsupportedError
+from podlt.program.decompositions import RULES, composed
 from podlt.program.operations import table
 from podlt.program.written_out import WrittenOut, without_looks
 
@@ -138,6 +139,7 @@ def _functional(
         enable_python_dispatcher(),
         torch.random.fork_rng(devices=[]),
         WrittenOut(),
+        composed(),
         without_looks(),
         _users_stacks(),
         torch._dynamo.config.patch(error_on_nested_fx_trace=False),  # compiled parts are run as written
@@ -181,7 +183,8 @@ def _decompositions(known: frozenset[str]) -> Mapping[Any, Any]:
     """What becomes of operations that an arithmetic does not know."""
     rules: dict[Any, Any] = dict(core_aten_decompositions())
     rules[aten._native_batch_norm_legit_no_training.default] = _fixed_batch_norm
-    return {op: rule for op, rule in rules.items() if operation_name(op) not in known and op not in _NEVER_DECOMPOSE}
+    unknown = {op: rule for op, rule in rules.items() if operation_name(op) not in known and op not in _NEVER_DECOMPOSE}
+    return {**unknown, **RULES}
 
 
 def _drop_dead(graph: fx.GraphModule) -> None:

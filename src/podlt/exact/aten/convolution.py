@@ -1,4 +1,4 @@
-"""Exact convolutions in one and two dimensions, and their gradients. Definition: `definition.layers.convolution`.
+"""Exact convolutions in one to three dimensions, and their gradients. Definition: `definition.layers.convolution`.
 
 A tensor is cut before it is laid out as a matrix, so what is copied is int8. Exponents are shared, and digits decided,
 by whatever one product contracts: a sample and a group of the input, an output channel of the weight (forward); a
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
+from podlt.exact.aten import volumes
 from podlt.exact.aten.backend import Backend, Operation, SampleDigits, Tensor
 from podlt.exact.geometry import Geometry, Pair, Sizes, geometry
 
@@ -74,6 +76,9 @@ def _convolution(
     output_padding: Sizes,
     groups: int,
 ) -> Tensor:
+    if x.ndim == 5:
+        settings = stride, padding, dilation, transposed, output_padding, groups
+        return volumes.convolution(partial(_convolution, b), x, weight, bias, *settings)
     g = geometry(x.ndim, stride, padding, dilation, groups)
     flat = x.ndim == 3
     if flat:
@@ -101,11 +106,15 @@ def _convolution_backward(
     groups: int,
     mask: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    g = geometry(x.ndim, stride, padding, dilation, groups)
     shapes = x.shape, weight.shape
     d_x = d_weight = d_bias = None
     if mask[2]:
         d_bias = b.sums.total(grad, [d for d in range(grad.ndim) if d != 1], False, _BACKWARD)
+    if x.ndim == 5:
+        settings = stride, padding, dilation, transposed, output_padding, groups
+        wanted, flat = (mask[0], mask[1]), partial(_convolution_backward, b)
+        return *volumes.convolution_backward(flat, grad, x, weight, *settings, wanted), d_bias
+    g = geometry(x.ndim, stride, padding, dilation, groups)
     if x.ndim == 3:
         grad, x, weight = grad.unsqueeze(2), x.unsqueeze(2), weight.unsqueeze(2)
     if mask[0]:

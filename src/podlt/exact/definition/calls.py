@@ -6,12 +6,14 @@ The steps themselves are in `products` and `layers`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from podlt.exact.constants import Array
 from podlt.exact.definition import layers as steps
+from podlt.exact.definition import volumes
 from podlt.exact.definition.elementary import power, rsqrt
 from podlt.exact.definition.products import exact_sum, exponent_of, mm
 from podlt.exact.definition.selection import extremum
@@ -204,8 +206,10 @@ def addmm(c: Array, a: Array, b: Array, *, beta: float = 1, alpha: float = 1, di
 
 
 def convolution(x: Array, weight: Array, bias: Array | None, *shape: Any, digits: int) -> Array:
-    """aten::convolution in one or two dimensions; a transposed one is the gradient of the other one's input."""
+    """aten::convolution in one to three dimensions; a transposed one is the gradient of the other one's input."""
     stride, padding, dilation, transposed, extra, groups = shape
+    if x.ndim == 5:
+        return volumes.convolution(partial(convolution, digits=digits), x, weight, bias, *shape)
     if x.ndim == 3:
         flat = [0, *stride][-2:], [0, *padding][-2:], [0, *dilation][-2:], transposed, [0, *extra][-2:], groups
         flat[0][0] = flat[2][0] = 1
@@ -229,12 +233,16 @@ def convolution_backward(grad: Array, x: Array, weight: Array, sizes: object, *r
     """The gradients of `convolution`'s input, weight and bias."""
     stride, padding, dilation, transposed, extra, groups, mask = rest
     d_bias = total(grad, [d for d in range(grad.ndim) if d != 1])
+    if x.ndim == 5:
+        flat_backward = partial(convolution_backward, digits=digits)
+        d_x, d_weight = volumes.convolution_backward(flat_backward, grad, x, weight, *rest[:-1])
+        return _masked((d_x, d_weight, d_bias), mask)
     if x.ndim == 3:
         flat = [1, *stride], [0, *padding], [1, *dilation], transposed, [0, *extra], groups, [True, True, False]
         lifted = (t[:, :, None] for t in (grad, x, weight))
-        d_x, d_weight, _ = convolution_backward(*lifted, None, *flat, digits=digits)
-        assert d_x is not None and d_weight is not None
-        return _masked((d_x[:, :, 0], d_weight[:, :, 0], d_bias), mask)
+        of_x, of_weight, _ = convolution_backward(*lifted, None, *flat, digits=digits)
+        assert of_x is not None and of_weight is not None
+        return _masked((of_x[:, :, 0], of_weight[:, :, 0], d_bias), mask)
     numbers = (stride, padding, dilation, digits)
     d_xs, d_weights = [], []
     for g, xs, ws in zip(np.split(grad, groups, 1), np.split(x, groups, 1), np.split(weight, groups, 0), strict=True):
