@@ -12,6 +12,7 @@ from math import prod
 from typing import Any
 
 from podlt.program.ir import Program, resolve
+from podlt.program.shapes import infer
 
 MAX_PARTS = 64
 """Into how many parts one operation may cut a value: as many outputs as a node may have."""
@@ -29,7 +30,8 @@ class KernelCall:
     """
 
     def __init__(self, program: Program, number: int, lines: int) -> None:
-        self.program, self.node, self.lines = program, program.nodes[number], lines
+        self.program, self.number, self.lines = program, number, lines
+        self.node = program.nodes[number]
 
     def shape(self, position: int) -> Shape | None:
         """The shape of a tensor argument, or None where it is none."""
@@ -85,11 +87,18 @@ def check_kernel(program: Program, number: int, lines: int) -> None:
 
 
 def scratch_bytes(program: Program, number: int, lines: int) -> int:
-    """The memory that a node's kernel may take beside its outputs: a convolution's patches laid out as a matrix."""
-    node = program.nodes[number]
-    if node.operation not in ("convolution.default", "convolution_backward.default"):
-        return 0
-    call = KernelCall(program, number, lines)
+    """The memory that a node's kernel may take beside its outputs.
+
+    Raises:
+        ValueError: its arguments do not say.
+    """
+    rule = _SCRATCH.get(program.nodes[number].operation)
+    return 0 if rule is None else rule(KernelCall(program, number, lines))
+
+
+def _convolution_scratch(call: KernelCall) -> int:
+    """Patches laid out as a matrix."""
+    node, program, lines = call.node, call.program, call.lines
     forward = node.operation == "convolution.default"
     values, weight = call.shape(0 if forward else 1), call.shape(1 if forward else 2)
     shapes = [program.types[output].at(lines) for output in node.outputs[:1]] if forward else [call.shape(0)]
@@ -98,6 +107,24 @@ def scratch_bytes(program: Program, number: int, lines: int) -> int:
     padding = call.integers(4 if forward else 5)
     padded = prod(values[:2]) * prod(size + 2 * padding[min(i, len(padding) - 1)] for i, size in enumerate(values[2:]))
     return 4 * (prod(weight[1:]) * prod(shapes[0][2:]) * max(1, values[0]) + padded)
+
+
+def _recurrence_scratch(call: KernelCall) -> int:
+    """Products of all steps with the input, or their gradients (a GRU has two); each operand as digits; h before."""
+    forward = call.node.operation == "recurrence"
+    x, w_ih, w_hh = (call.tensor(place) for place in ((1, 4, 5) if forward else (4, 7, 8)))
+    if min(len(x), len(w_ih), len(w_hh)) < 2:
+        raise ValueError("an input and weights must have two dimensions or more")
+    rows, gates, hidden = prod(x[:-1]), w_ih[0], w_hh[-1]
+    return 8 * rows * (2 * gates + 2 * hidden + x[-1]) + 4 * (prod(w_ih) + prod(w_hh))
+
+
+_SCRATCH: dict[str, Callable[[KernelCall], int]] = {
+    "convolution.default": _convolution_scratch,
+    "convolution_backward.default": _convolution_scratch,
+    "recurrence": _recurrence_scratch,
+    "recurrence_backward": _recurrence_scratch,
+}
 
 
 def _require(holds: bool, message: str) -> None:
@@ -183,6 +210,11 @@ def _floor_division(call: KernelCall) -> None:
     _require(call.node.keywords == {"rounding_mode": "floor"}, "the rounding mode must be floor")
 
 
+def _own(call: KernelCall) -> None:
+    """No kernel of PyTorch's looks at the arguments of our own operations: our rule of types must have an answer."""
+    _require(infer(call.program, call.number, call.lines) is not None, "not the arguments that it takes")
+
+
 _RULES: dict[str, Callable[[KernelCall], None]] = {
     "native_layer_norm_backward.default": _layer_norm_backward,
     "_native_batch_norm_legit_functional.default": _per_channel(1, 2, 3, 4, values=0),
@@ -196,4 +228,6 @@ _RULES: dict[str, Callable[[KernelCall], None]] = {
     "div.Tensor_mode": _floor_division,
     "unbind.int": _unbind,
     "split.Tensor": _split,
+    "recurrence": _own,
+    "recurrence_backward": _own,
 }

@@ -16,6 +16,10 @@ from torch.nn.modules import transformer
 from torch.overrides import TorchFunctionMode
 
 from podlt.errors import UnsupportedError
+from podlt.exact.operations.recurrences import GATES
+from podlt.program.own_operations import recurrence
+
+Tensor = torch.Tensor
 
 
 @contextmanager
@@ -25,44 +29,13 @@ def without_looks() -> Iterator[None]:
     What they check was checked when the module was tried on lines of the data.
     """
     validated, detect = Distribution._validate_args, transformer._detect_is_causal_mask
-    layers = decompositions._rnn_helper
     Distribution.set_default_validate_args(False)
-    decompositions._rnn_helper = partial(_layer_by_layer, layers)
     transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
-    fused = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)  # else an LSTM on inputs is one operation of oneDNN's
     try:
         yield
     finally:
-        torch._C._set_mkldnn_enabled(fused)
         Distribution.set_default_validate_args(validated)
         transformer._detect_is_causal_mask = detect
-        decompositions._rnn_helper = layers
-
-
-def _layer_by_layer(
-    layer: Callable[..., Any],
-    input: torch.Tensor,
-    hidden: Any,
-    params: Any,
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-    layer_fn: Callable[..., Any],
-) -> tuple[torch.Tensor, list[Any]]:
-    """An RNN of several layers with the dropout between them, which PyTorch's own decomposition loses (torch 2.13)."""
-    directions = 2 if bidirectional else 1
-    value, last = input.transpose(0, 1) if batch_first else input, []
-    for number in range(num_layers):
-        own = slice(number * directions, (number + 1) * directions)
-        value, found = layer(value, hidden[own], params[own], has_biases, 1, 0.0, train, bidirectional, False, layer_fn)
-        last += found
-        if dropout and train and number < num_layers - 1:
-            value = torch.dropout(value, dropout, train=True)
-    return value.transpose(0, 1) if batch_first else value, last
 
 
 class WrittenOut(TorchFunctionMode):
@@ -153,11 +126,55 @@ def _pack(*_: Any) -> torch.Tensor:
     )
 
 
-_WRITTEN_OUT: Mapping[Any, Callable[..., torch.Tensor]] = {
+def _layers(
+    kind: str,
+    input: Tensor,
+    hidden: Any,
+    params: Any,
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Tensor, ...]:
+    """`torch.lstm`, `torch.gru`, `torch.rnn_tanh` and `torch.rnn_relu`: each layer and direction one operation."""
+    directions = 2 if bidirectional else 1
+    states = hidden if kind == "lstm" else (hidden,)
+    each = len(params) // (num_layers * directions)
+    value, last = input.transpose(0, 1) if batch_first else input, []
+    for number in range(num_layers):
+        outputs = []
+        for direction in range(directions):
+            place = number * directions + direction
+            own = [state[place] for state in states]
+            weights = list(params[place * each : (place + 1) * each])
+            y, *after = _one_direction(kind, value.flip(0) if direction else value, own, weights, has_biases)
+            outputs.append(y.flip(0) if direction else y)
+            last.append(after)
+        value = torch.cat(outputs, 2) if bidirectional else outputs[0]
+        if dropout and train and number < num_layers - 1:
+            value = torch.dropout(value, dropout, train=True)
+    value = value.transpose(0, 1) if batch_first else value
+    return value, *(torch.stack(found) for found in zip(*last, strict=True))
+
+
+def _one_direction(
+    kind: str, value: Tensor, states: list[Tensor], weights: list[Tensor], has_biases: bool
+) -> tuple[Tensor, ...]:
+    """h of each step, and the last states."""
+    if len(weights) == (5 if has_biases else 3):  # an LSTM with a projection of h: taken apart
+        y, after = decompositions.one_layer_lstm(value, states, weights, has_biases)  # type: ignore[no-untyped-call]
+        return y, *after
+    return recurrence(kind, value, (states[0], states[1] if kind == "lstm" else None), weights)
+
+
+_WRITTEN_OUT: Mapping[Any, Callable[..., Any]] = {
     functional.gaussian_nll_loss: _gaussian_nll,
     functional.embedding_bag: _embedding_bag,
     torch._weight_norm: _weight_norm,
     torch._VF._pack_padded_sequence: _pack,
+    **{getattr(torch._VF, kind): partial(_layers, kind) for kind in GATES},
     torch.randn: _randn,
     torch.randn_like: _randn_like,
 }

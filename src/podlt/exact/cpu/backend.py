@@ -10,7 +10,17 @@ import torch
 from podlt.exact.aten.backend import Backend, Operation, Tensor
 from podlt.exact.aten.table import aten_table
 from podlt.exact.aten.tensors import named
-from podlt.exact.cpu import convolution, elementwise, losses, normalise, pooling, products, reduce, selection
+from podlt.exact.cpu import (
+    convolution,
+    elementwise,
+    losses,
+    normalise,
+    pooling,
+    products,
+    recurrences,
+    reduce,
+    selection,
+)
 
 _ONE_KERNEL = """
 div.Tensor div.Scalar threshold_backward.default sign.default clone.default
@@ -31,7 +41,7 @@ def backend(digits: int) -> Backend:
     return Backend(
         device=torch.device("cpu"),
         digits=digits,
-        native={**named(_ONE_KERNEL.split()), "relu.default": _relu},
+        native={**named(_ONE_KERNEL.split()), "relu.default": _relu, **recurrences.operations(digits)},
         functions=elementwise.FUNCTIONS,
         slopes=elementwise.SLOPES,
         elementwise=elementwise,
