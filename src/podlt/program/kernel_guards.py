@@ -11,6 +11,7 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
+from podlt.exact.aten.attention import BLOCK_BYTES
 from podlt.program.ir import Program, resolve
 from podlt.program.shapes import infer
 
@@ -119,9 +120,21 @@ def _recurrence_scratch(call: KernelCall) -> int:
     return 8 * rows * (2 * gates + 2 * hidden + x[-1]) + 4 * (prod(w_ih) + prod(w_hh))
 
 
+def _attention_scratch(call: KernelCall) -> int:
+    """Scores, their gradients, products and digits of the heads that are computed together; operands and digits."""
+    first = 0 if call.node.operation == "attention" else 1
+    q, k, v = (call.tensor(first + place) for place in range(3))
+    if min(len(q), len(k)) < 2:
+        raise ValueError("queries and keys must have two dimensions or more")
+    own = 4 * q[-2] * k[-2]
+    return 8 * max(own, min(BLOCK_BYTES, prod(q[:-2]) * own)) + 8 * (2 * prod(q) + prod(k) + 2 * prod(v))
+
+
 _SCRATCH: dict[str, Callable[[KernelCall], int]] = {
     "convolution.default": _convolution_scratch,
     "convolution_backward.default": _convolution_scratch,
+    "attention": _attention_scratch,
+    "attention_backward": _attention_scratch,
     "recurrence": _recurrence_scratch,
     "recurrence_backward": _recurrence_scratch,
 }
@@ -228,6 +241,8 @@ _RULES: dict[str, Callable[[KernelCall], None]] = {
     "div.Tensor_mode": _floor_division,
     "unbind.int": _unbind,
     "split.Tensor": _split,
+    "attention": _own,
+    "attention_backward": _own,
     "recurrence": _own,
     "recurrence_backward": _own,
 }

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from podlt.errors import UnsupportedError
-from podlt.exact.aten import recurrences
+from podlt.exact.aten import attention, recurrences
 from podlt.exact.aten.structure import RESHAPES, reshape
 from podlt.exact.aten.tensors import named
 from podlt.exact.operations import ROWS
@@ -23,7 +23,7 @@ from podlt.program.philox import uniform
 STOCK = frozenset(name for name, row in ROWS.items() if row.in_programs)
 """The operations that a program may hold; ATen's own `stock` runs as they are."""
 
-_OWN: Mapping[str, Callable[..., Any]] = recurrences.STOCK
+_OWN: Mapping[str, Callable[..., Any]] = {**recurrences.STOCK, **attention.STOCK}
 """Those that are none of ATen's, by PyTorch's kernels."""
 
 _BOUND: Mapping[str, Callable[..., Any]] = {

@@ -25,6 +25,12 @@ _library.define(
     f"bool[] mask) -> ({', '.join(['Tensor'] * 7)})",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
+_QUERY = "Tensor q, Tensor k, Tensor v, Tensor? mask, Tensor? surviving, float factor, float lift, bool causal"
+_library.define(f"attention({_QUERY}) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
+_library.define(
+    f"attention_backward(Tensor grad, {_QUERY}, bool[] wanted) -> (Tensor, Tensor, Tensor)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
 
 
 def _absent(like: Tensor) -> Tensor:
@@ -110,3 +116,38 @@ def recurrence(kind: str, x: Tensor, states: tuple[Tensor, Maybe], weights: list
     biases = weights[2:] or (None, None)
     y, h, c, _ = torch.ops.podlt.recurrence(kind, x, *states, *weights[:2], *biases)
     return (y, h) if states[1] is None else (y, h, c)
+
+
+def _attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Maybe, surviving: Maybe, factor: float, lift: float, causal: bool
+) -> Tensor:
+    return q.new_empty(*q.shape[:-1], v.shape[-1])
+
+
+def _attention_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    return tuple(
+        x.new_empty(x.shape) if is_wanted else _absent(x) for x, is_wanted in zip((q, k, v), rest[-1], strict=True)
+    )
+
+
+def _keep_attention(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:5])
+    ctx.numbers = inputs[5:]
+
+
+def _attention_gradients(ctx: Any, grad: Tensor) -> tuple[Maybe, ...]:
+    wanted = list(ctx.needs_input_grad[:3])
+    found = torch.ops.podlt.attention_backward(grad, *ctx.saved_tensors, *ctx.numbers, wanted)
+    return *(one if is_wanted else None for one, is_wanted in zip(found, wanted, strict=True)), *[None] * 5
+
+
+torch.library.register_fake("podlt::attention", _attention, lib=_library)
+torch.library.register_fake("podlt::attention_backward", _attention_backward, lib=_library)
+torch.library.register_autograd("podlt::attention", _attention_gradients, setup_context=_keep_attention, lib=_library)
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Maybe, surviving: Maybe, factor: float, lift: float, causal: bool
+) -> Tensor:
+    """The arguments are those of `exact.operations.attention`."""
+    return torch.ops.podlt.attention(q, k, v, mask, surviving, factor, lift, causal)  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch._decomp import decompositions
 from torch.distributions import Distribution
@@ -17,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from podlt.errors import UnsupportedError
 from podlt.exact.operations.recurrences import GATES
-from podlt.program.own_operations import recurrence
+from podlt.program.own_operations import attention, recurrence
 
 Tensor = torch.Tensor
 
@@ -30,11 +31,13 @@ def without_looks() -> Iterator[None]:
     """
     validated, detect = Distribution._validate_args, transformer._detect_is_causal_mask
     Distribution.set_default_validate_args(False)
+    functional.scaled_dot_product_attention = _attention  # for PyTorch's own callers, which the mode does not see into
     transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
     try:
         yield
     finally:
         Distribution.set_default_validate_args(validated)
+        functional.scaled_dot_product_attention = _attend
         transformer._detect_is_causal_mask = detect
 
 
@@ -126,6 +129,37 @@ def _pack(*_: Any) -> torch.Tensor:
     )
 
 
+_attend = functional.scaled_dot_product_attention
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """`torch.nn.functional.scaled_dot_product_attention`, as one operation where that can hold it."""
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    learned = attn_mask is not None and attn_mask.requires_grad
+    if min(query.ndim, key.ndim, value.ndim) < 2 or factor < 0 or learned or (is_causal and attn_mask is not None):
+        return _attend(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+    if enable_gqa:
+        key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
+    lead = torch.Size(np.broadcast_shapes(*(x.shape[:-2] for x in (query, key, value))))
+    query, key, value = (x if x.shape[:-2] == lead else x.expand(*lead, *x.shape[-2:]) for x in (query, key, value))
+    if attn_mask is not None:
+        attn_mask = attn_mask[(None,) * (len(lead) + 2 - attn_mask.ndim)]
+    surviving = None
+    if dropout_p > 0:
+        surviving = torch.rand((*lead, query.shape[-2], key.shape[-2])) < 1.0 - dropout_p
+    lift = 1.0 / (1.0 - dropout_p) if dropout_p < 1 else 0.0
+    return attention(query, key, value, attn_mask, surviving, math.sqrt(factor), lift, is_causal)
+
+
 def _layers(
     kind: str,
     input: Tensor,
@@ -174,6 +208,7 @@ _WRITTEN_OUT: Mapping[Any, Callable[..., Any]] = {
     functional.embedding_bag: _embedding_bag,
     torch._weight_norm: _weight_norm,
     torch._VF._pack_padded_sequence: _pack,
+    functional.scaled_dot_product_attention: _attention,
     **{getattr(torch._VF, kind): partial(_layers, kind) for kind in GATES},
     torch.randn: _randn,
     torch.randn_like: _randn_like,

@@ -22,7 +22,7 @@ Gradients = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
 
 @dataclass(frozen=True)
-class Parts:
+class RecurrenceParts:
     """What a layer is made of.
 
     Args:
@@ -39,7 +39,7 @@ class Parts:
 
 
 def layer(
-    p: Parts,
+    p: RecurrenceParts,
     kind: str,
     x: Tensor,
     h: Tensor,
@@ -62,7 +62,7 @@ def layer(
 
 
 def layer_backward(
-    p: Parts,
+    p: RecurrenceParts,
     kind: str,
     d_y: Tensor | None,
     d_h: Tensor | None,
@@ -98,7 +98,7 @@ def layer_backward(
 
 
 def weight_gradients(
-    p: Parts,
+    p: RecurrenceParts,
     of_gates: tuple[Tensor, Tensor],
     rows: Tensor,
     states: Tensor,
@@ -134,7 +134,7 @@ def _of_tanh(grad: Tensor, y: Tensor) -> Tensor:
     return grad * (1.0 - y * y)
 
 
-def _lstm(p: Parts, given: Tensor, inner: Tensor, h: Tensor, c: Tensor | None) -> Stepped:
+def _lstm(p: RecurrenceParts, given: Tensor, inner: Tensor, h: Tensor, c: Tensor | None) -> Stepped:
     assert c is not None
     a, b, d, e = (inner + given).chunk(4, 1)
     i, f, g, o = p.sigmoid(a), p.sigmoid(b), p.tanh(d), p.sigmoid(e)
@@ -142,7 +142,9 @@ def _lstm(p: Parts, given: Tensor, inner: Tensor, h: Tensor, c: Tensor | None) -
     return o * p.tanh(c), c, torch.cat([i, f, g, o, c], 1)
 
 
-def _lstm_backward(p: Parts, d_h: Tensor, d_c: Tensor | None, h: Tensor, c: Tensor | None, saved: Tensor) -> Gradients:
+def _lstm_backward(
+    p: RecurrenceParts, d_h: Tensor, d_c: Tensor | None, h: Tensor, c: Tensor | None, saved: Tensor
+) -> Gradients:
     i, f, g, o, new = saved.chunk(5, 1)
     assert c is not None and d_c is not None
     t = p.tanh(new)
@@ -152,14 +154,16 @@ def _lstm_backward(p: Parts, d_h: Tensor, d_c: Tensor | None, h: Tensor, c: Tens
     return d_gates, d_gates, d_c * f, None
 
 
-def _gru(p: Parts, given: Tensor, inner: Tensor, h: Tensor, c: Tensor | None) -> Stepped:
+def _gru(p: RecurrenceParts, given: Tensor, inner: Tensor, h: Tensor, c: Tensor | None) -> Stepped:
     (a, b, d), (s, q, m) = given.chunk(3, 1), inner.chunk(3, 1)
     r, z = p.sigmoid(s + a), p.sigmoid(q + b)
     n = p.tanh(d + m * r)
     return (h - n) * z + n, None, torch.cat([r, z, n, m], 1)
 
 
-def _gru_backward(p: Parts, d_h: Tensor, d_c: Tensor | None, h: Tensor, c: Tensor | None, saved: Tensor) -> Gradients:
+def _gru_backward(
+    p: RecurrenceParts, d_h: Tensor, d_c: Tensor | None, h: Tensor, c: Tensor | None, saved: Tensor
+) -> Gradients:
     r, z, n, m = saved.chunk(4, 1)
     through = d_h * z
     d_n = _of_tanh(d_h - through, n)
@@ -167,24 +171,24 @@ def _gru_backward(p: Parts, d_h: Tensor, d_c: Tensor | None, h: Tensor, c: Tenso
     return torch.cat([d_r, d_z, d_n], 1), torch.cat([d_r, d_z, d_n * r], 1), None, through
 
 
-def _rnn_tanh(p: Parts, given: Tensor, inner: Tensor, h: Tensor, c: Tensor | None) -> Stepped:
+def _rnn_tanh(p: RecurrenceParts, given: Tensor, inner: Tensor, h: Tensor, c: Tensor | None) -> Stepped:
     return p.tanh(inner + given), None, None
 
 
 def _rnn_tanh_backward(
-    p: Parts, d_h: Tensor, d_c: Tensor | None, h: Tensor, c: Tensor | None, saved: Tensor
+    p: RecurrenceParts, d_h: Tensor, d_c: Tensor | None, h: Tensor, c: Tensor | None, saved: Tensor
 ) -> Gradients:
     d = _of_tanh(d_h, saved)
     return d, d, None, None
 
 
-def _rnn_relu(p: Parts, given: Tensor, inner: Tensor, h: Tensor, c: Tensor | None) -> Stepped:
+def _rnn_relu(p: RecurrenceParts, given: Tensor, inner: Tensor, h: Tensor, c: Tensor | None) -> Stepped:
     total = inner + given
     return torch.where(total < 0, 0.0, total), None, None
 
 
 def _rnn_relu_backward(
-    p: Parts, d_h: Tensor, d_c: Tensor | None, h: Tensor, c: Tensor | None, saved: Tensor
+    p: RecurrenceParts, d_h: Tensor, d_c: Tensor | None, h: Tensor, c: Tensor | None, saved: Tensor
 ) -> Gradients:
     d = torch.where(saved <= 0, 0.0, d_h)
     return d, d, None, None
@@ -199,10 +203,10 @@ CELLS: Mapping[str, tuple[Callable[..., Stepped], Callable[..., Gradients]]] = {
 """By kind: a step of the definition's `Cell.forward`, and of its `backward`, which takes h as what a kind saved."""
 
 
-def parts(b: Backend, operation: str) -> Parts:
+def parts(b: Backend, operation: str) -> RecurrenceParts:
     """The exact functions of a backend."""
     mm, digits = b.products.mm, b.digits
-    return Parts(
+    return RecurrenceParts(
         linear=lambda x, weight, bias: mm(x, weight.t(), digits, bias, operation),
         product=lambda x, y: mm(x, y, digits, None, operation),
         total=lambda x: b.sums.total(x, [0], False, operation),
@@ -211,7 +215,7 @@ def parts(b: Backend, operation: str) -> Parts:
     )
 
 
-_PYTORCH = Parts(
+_PYTORCH = RecurrenceParts(
     linear=functional.linear, product=torch.mm, total=lambda x: x.sum(0), sigmoid=torch.sigmoid, tanh=torch.tanh
 )
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from podlt.errors import UsageError
 from podlt.exact.aten import (
+    attention,
     convolution,
     elementwise,
     losses,
@@ -38,6 +39,7 @@ _BY_BACKEND = {
     **convolution.BY_BACKEND,
     **pooling.BY_BACKEND,
     **recurrences.BY_BACKEND,
+    **attention.BY_BACKEND,
 }
 """Operations that take a backend before ATen's arguments."""
 

@@ -11,6 +11,7 @@ from podlt.exact.aten.backend import Backend, Operation, Tensor
 from podlt.exact.aten.table import aten_table
 from podlt.exact.aten.tensors import named
 from podlt.exact.cpu import (
+    attention,
     convolution,
     elementwise,
     losses,
@@ -49,6 +50,7 @@ def backend(digits: int) -> Backend:
         products=products,
         convolutions=convolution,
         norms=normalise,
+        attention=attention,
         pooling=pooling,
         losses=losses,
         selection=selection,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from podlt.exact.aten.backend import Operation, Tensor
-from podlt.exact.aten.recurrences import Layer, Parts, weight_gradients
+from podlt.exact.aten.recurrences import Layer, RecurrenceParts, weight_gradients
 from podlt.exact.constants import Array
 from podlt.exact.cpu import elementwise, reduce
 from podlt.exact.cpu.digits import DigitCache
@@ -91,13 +91,8 @@ def _layer_backward(
     saved_rows, first = _array(saved), _array(c)
     with DigitCache([w_hh]):
         for t in reversed(range(steps)):
-            cells = (
-                first
-                if t == 0
-                else np.ascontiguousarray(saved_rows[t - 1, :, -hidden:])
-                if kind == "lstm"
-                else _nothing
-            )
+            is_inner = kind == "lstm" and t > 0
+            cells = np.ascontiguousarray(saved_rows[t - 1, :, -hidden:]) if is_inner else first
             of_y = _nothing if d_y is None else outside[t]
             own = saved_rows[t] if kind in SAVED else _nothing
             backward(of_y, later, cell, states[t], cells, own, results[t], given[t], inner[t])
@@ -115,8 +110,8 @@ def _layer_backward(
 _DENSE = torch.contiguous_format
 
 
-def _parts(digits: int) -> Parts:
-    return Parts(
+def _parts(digits: int) -> RecurrenceParts:
+    return RecurrenceParts(
         linear=lambda x, weight, bias: mm(x, weight.t(), digits, bias, _BACKWARD),
         product=lambda x, y: mm(x, y, digits, None, _BACKWARD),
         total=lambda x: reduce.total(x, [0], False, _BACKWARD),
