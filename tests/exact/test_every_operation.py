@@ -7,7 +7,17 @@ import pytest
 import torch
 
 from podlt.exact.cpu.backend import table
-from podlt.exact.operations import ROWS, definitions, elementwise, layers, reductions, samples, structure
+from podlt.exact.operations import (
+    ROWS,
+    attention,
+    definitions,
+    elementwise,
+    layers,
+    recurrences,
+    reductions,
+    samples,
+    structure,
+)
 from podlt.program.operations import STOCK
 
 TYPES = {torch.float32: np.float32, torch.int64: np.int64, torch.bool: np.bool_}
@@ -44,7 +54,9 @@ def parts(found):
 
 
 def test_no_operation_has_two_rows():
-    assert len(ROWS) == sum(len(part.ROWS) for part in (elementwise, structure, reductions, layers))
+    assert len(ROWS) == sum(
+        len(part.ROWS) for part in (elementwise, structure, reductions, layers, recurrences, attention)
+    )
 
 
 def test_a_program_holds_nothing_without_a_definition_a_twin_and_a_sample():

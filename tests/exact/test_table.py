@@ -8,6 +8,7 @@ import torch
 
 from podlt.exact.cpu.backend import table
 from podlt.exact.operations import ROWS
+from podlt.program.operations import table as stock_table
 
 EXACT = table(3)
 ATEN = torch.ops.aten
@@ -15,6 +16,8 @@ T, F = True, False
 
 
 def aten(name):
+    if "." not in name:  # no operation of ATen's: what stock arithmetic has
+        return stock_table("stock")[name]
     packet, _, overload = name.partition(".")
     return getattr(getattr(ATEN, packet), overload)
 

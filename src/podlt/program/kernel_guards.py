@@ -11,7 +11,9 @@ from collections.abc import Callable
 from math import prod
 from typing import Any
 
+from podlt.exact.aten.attention import BLOCK_BYTES
 from podlt.program.ir import Program, resolve
+from podlt.program.shapes import infer
 
 MAX_PARTS = 64
 """Into how many parts one operation may cut a value: as many outputs as a node may have."""
@@ -29,7 +31,8 @@ class KernelCall:
     """
 
     def __init__(self, program: Program, number: int, lines: int) -> None:
-        self.program, self.node, self.lines = program, program.nodes[number], lines
+        self.program, self.number, self.lines = program, number, lines
+        self.node = program.nodes[number]
 
     def shape(self, position: int) -> Shape | None:
         """The shape of a tensor argument, or None where it is none."""
@@ -85,11 +88,18 @@ def check_kernel(program: Program, number: int, lines: int) -> None:
 
 
 def scratch_bytes(program: Program, number: int, lines: int) -> int:
-    """The memory that a node's kernel may take beside its outputs: a convolution's patches laid out as a matrix."""
-    node = program.nodes[number]
-    if node.operation not in ("convolution.default", "convolution_backward.default"):
-        return 0
-    call = KernelCall(program, number, lines)
+    """The memory that a node's kernel may take beside its outputs.
+
+    Raises:
+        ValueError: its arguments do not say.
+    """
+    rule = _SCRATCH.get(program.nodes[number].operation)
+    return 0 if rule is None else rule(KernelCall(program, number, lines))
+
+
+def _convolution_scratch(call: KernelCall) -> int:
+    """Patches laid out as a matrix."""
+    node, program, lines = call.node, call.program, call.lines
     forward = node.operation == "convolution.default"
     values, weight = call.shape(0 if forward else 1), call.shape(1 if forward else 2)
     shapes = [program.types[output].at(lines) for output in node.outputs[:1]] if forward else [call.shape(0)]
@@ -106,6 +116,36 @@ def _windows(values: Shape, weight: Shape, result: Shape) -> int:
     seen = prod(values[:2]) * result[2] * prod(values[3:])
     reached = prod(result[:2]) * values[2] * prod(result[3:])
     return weight[2] * (seen + reached * prod(weight[3:]) + seen)
+
+
+def _recurrence_scratch(call: KernelCall) -> int:
+    """Products of all steps with the input, or their gradients (a GRU has two); each operand as digits; h before."""
+    forward = call.node.operation == "recurrence"
+    x, w_ih, w_hh = (call.tensor(place) for place in ((1, 4, 5) if forward else (4, 7, 8)))
+    if min(len(x), len(w_ih), len(w_hh)) < 2:
+        raise ValueError("an input and weights must have two dimensions or more")
+    rows, gates, hidden = prod(x[:-1]), w_ih[0], w_hh[-1]
+    return 8 * rows * (2 * gates + 2 * hidden + x[-1]) + 4 * (prod(w_ih) + prod(w_hh))
+
+
+def _attention_scratch(call: KernelCall) -> int:
+    """Scores, their gradients, products and digits of the heads that are computed together; operands and digits."""
+    first = 0 if call.node.operation == "attention" else 1
+    q, k, v = (call.tensor(first + place) for place in range(3))
+    if min(len(q), len(k)) < 2:
+        raise ValueError("queries and keys must have two dimensions or more")
+    own = 4 * q[-2] * k[-2]
+    return 8 * max(own, min(BLOCK_BYTES, prod(q[:-2]) * own)) + 8 * (2 * prod(q) + prod(k) + 2 * prod(v))
+
+
+_SCRATCH: dict[str, Callable[[KernelCall], int]] = {
+    "convolution.default": _convolution_scratch,
+    "convolution_backward.default": _convolution_scratch,
+    "attention": _attention_scratch,
+    "attention_backward": _attention_scratch,
+    "recurrence": _recurrence_scratch,
+    "recurrence_backward": _recurrence_scratch,
+}
 
 
 def _require(holds: bool, message: str) -> None:
@@ -191,6 +231,11 @@ def _floor_division(call: KernelCall) -> None:
     _require(call.node.keywords == {"rounding_mode": "floor"}, "the rounding mode must be floor")
 
 
+def _own(call: KernelCall) -> None:
+    """No kernel of PyTorch's looks at the arguments of our own operations: our rule of types must have an answer."""
+    _require(infer(call.program, call.number, call.lines) is not None, "not the arguments that it takes")
+
+
 _RULES: dict[str, Callable[[KernelCall], None]] = {
     "native_layer_norm_backward.default": _layer_norm_backward,
     "_native_batch_norm_legit_functional.default": _per_channel(1, 2, 3, 4, values=0),
@@ -204,4 +249,8 @@ _RULES: dict[str, Callable[[KernelCall], None]] = {
     "div.Tensor_mode": _floor_division,
     "unbind.int": _unbind,
     "split.Tensor": _split,
+    "attention": _own,
+    "attention_backward": _own,
+    "recurrence": _own,
+    "recurrence_backward": _own,
 }

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from podlt.errors import UnsupportedError
+from podlt.exact.aten import attention, recurrences
 from podlt.exact.aten.structure import RESHAPES, reshape
 from podlt.exact.aten.tensors import named
 from podlt.exact.constants import ADAPTIVE
@@ -21,7 +22,10 @@ from podlt.exact.portable.devices import CPU, torch_device
 from podlt.program.philox import uniform
 
 STOCK = frozenset(name for name, row in ROWS.items() if row.in_programs)
-"""The ATen overloads that a program may hold, and that `stock` runs as they are."""
+"""The operations that a program may hold; ATen's own `stock` runs as they are."""
+
+_OWN: Mapping[str, Callable[..., Any]] = {**recurrences.STOCK, **attention.STOCK}
+"""Those that are none of ATen's, by PyTorch's kernels."""
 
 _BOUND: Mapping[str, Callable[..., Any]] = {
     "mm.default": torch.mm,
@@ -73,7 +77,7 @@ def table(arithmetic: str, device: str = CPU) -> Mapping[str, Callable[..., Any]
     elif device != CPU:
         raise UnsupportedError(f"device {device}: expected an exact arithmetic, got {arithmetic!r}")
     elif arithmetic == STOCK_ARITHMETIC:
-        found = {**named(STOCK), **_BOUND, **dict.fromkeys(RESHAPES, reshape)}
+        found = {**named(STOCK - set(_OWN)), **_OWN, **_BOUND, **dict.fromkeys(RESHAPES, reshape)}
     else:
         known = ", ".join([STOCK_ARITHMETIC, *EXACT_ARITHMETIC])
         raise UnsupportedError(f"no arithmetic named {arithmetic!r}: expected one of {known}")

@@ -210,9 +210,11 @@ def _is_random(node: fx.Node) -> bool:
 
 
 def operation_name(target: Any) -> str:
-    """ "mm.default" for an ATen overload, and the printed name of anything else."""
-    schema = getattr(target, "_schema", None)
-    if schema is None or getattr(target, "namespace", "") != "aten":
+    """ "mm.default" for an ATen overload, "attention" for one of our own, and the printed name of anything else."""
+    schema, namespace = getattr(target, "_schema", None), getattr(target, "namespace", "")
+    if schema is not None and namespace == "podlt":
+        return str(schema.name.removeprefix("podlt::"))
+    if schema is None or namespace != "aten":
         return str(target)
     return f"{schema.name.removeprefix('aten::')}.{target._overloadname}"
 

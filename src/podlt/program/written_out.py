@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch._decomp import decompositions
 from torch.distributions import Distribution
@@ -16,6 +17,10 @@ from torch.nn.modules import transformer
 from torch.overrides import TorchFunctionMode
 
 from podlt.errors import UnsupportedError
+from podlt.exact.operations.recurrences import GATES
+from podlt.program.own_operations import attention, recurrence
+
+Tensor = torch.Tensor
 
 
 @contextmanager
@@ -25,44 +30,15 @@ def without_looks() -> Iterator[None]:
     What they check was checked when the module was tried on lines of the data.
     """
     validated, detect = Distribution._validate_args, transformer._detect_is_causal_mask
-    layers = decompositions._rnn_helper
     Distribution.set_default_validate_args(False)
-    decompositions._rnn_helper = partial(_layer_by_layer, layers)
+    functional.scaled_dot_product_attention = _attention  # for PyTorch's own callers, which the mode does not see into
     transformer._detect_is_causal_mask = lambda mask, is_causal=None, size=None: bool(is_causal)
-    fused = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)  # else an LSTM on inputs is one operation of oneDNN's
     try:
         yield
     finally:
-        torch._C._set_mkldnn_enabled(fused)
         Distribution.set_default_validate_args(validated)
+        functional.scaled_dot_product_attention = _attend
         transformer._detect_is_causal_mask = detect
-        decompositions._rnn_helper = layers
-
-
-def _layer_by_layer(
-    layer: Callable[..., Any],
-    input: torch.Tensor,
-    hidden: Any,
-    params: Any,
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-    layer_fn: Callable[..., Any],
-) -> tuple[torch.Tensor, list[Any]]:
-    """An RNN of several layers with the dropout between them, which PyTorch's own decomposition loses (torch 2.13)."""
-    directions = 2 if bidirectional else 1
-    value, last = input.transpose(0, 1) if batch_first else input, []
-    for number in range(num_layers):
-        own = slice(number * directions, (number + 1) * directions)
-        value, found = layer(value, hidden[own], params[own], has_biases, 1, 0.0, train, bidirectional, False, layer_fn)
-        last += found
-        if dropout and train and number < num_layers - 1:
-            value = torch.dropout(value, dropout, train=True)
-    return value.transpose(0, 1) if batch_first else value, last
 
 
 class WrittenOut(TorchFunctionMode):
@@ -153,11 +129,87 @@ def _pack(*_: Any) -> torch.Tensor:
     )
 
 
-_WRITTEN_OUT: Mapping[Any, Callable[..., torch.Tensor]] = {
+_attend = functional.scaled_dot_product_attention
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """`torch.nn.functional.scaled_dot_product_attention`, as one operation where that can hold it."""
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    learned = attn_mask is not None and attn_mask.requires_grad
+    if min(query.ndim, key.ndim, value.ndim) < 2 or factor < 0 or learned or (is_causal and attn_mask is not None):
+        return _attend(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
+    if enable_gqa:
+        key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
+    lead = torch.Size(np.broadcast_shapes(*(x.shape[:-2] for x in (query, key, value))))
+    query, key, value = (x if x.shape[:-2] == lead else x.expand(*lead, *x.shape[-2:]) for x in (query, key, value))
+    if attn_mask is not None:
+        attn_mask = attn_mask[(None,) * (len(lead) + 2 - attn_mask.ndim)]
+    surviving = None
+    if dropout_p > 0:
+        surviving = torch.rand((*lead, query.shape[-2], key.shape[-2])) < 1.0 - dropout_p
+    lift = 1.0 / (1.0 - dropout_p) if dropout_p < 1 else 0.0
+    return attention(query, key, value, attn_mask, surviving, math.sqrt(factor), lift, is_causal)
+
+
+def _layers(
+    kind: str,
+    input: Tensor,
+    hidden: Any,
+    params: Any,
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[Tensor, ...]:
+    """`torch.lstm`, `torch.gru`, `torch.rnn_tanh` and `torch.rnn_relu`: each layer and direction one operation."""
+    directions = 2 if bidirectional else 1
+    states = hidden if kind == "lstm" else (hidden,)
+    each = len(params) // (num_layers * directions)
+    value, last = input.transpose(0, 1) if batch_first else input, []
+    for number in range(num_layers):
+        outputs = []
+        for direction in range(directions):
+            place = number * directions + direction
+            own = [state[place] for state in states]
+            weights = list(params[place * each : (place + 1) * each])
+            y, *after = _one_direction(kind, value.flip(0) if direction else value, own, weights, has_biases)
+            outputs.append(y.flip(0) if direction else y)
+            last.append(after)
+        value = torch.cat(outputs, 2) if bidirectional else outputs[0]
+        if dropout and train and number < num_layers - 1:
+            value = torch.dropout(value, dropout, train=True)
+    value = value.transpose(0, 1) if batch_first else value
+    return value, *(torch.stack(found) for found in zip(*last, strict=True))
+
+
+def _one_direction(
+    kind: str, value: Tensor, states: list[Tensor], weights: list[Tensor], has_biases: bool
+) -> tuple[Tensor, ...]:
+    """h of each step, and the last states."""
+    if len(weights) == (5 if has_biases else 3):  # an LSTM with a projection of h: taken apart
+        y, after = decompositions.one_layer_lstm(value, states, weights, has_biases)  # type: ignore[no-untyped-call]
+        return y, *after
+    return recurrence(kind, value, (states[0], states[1] if kind == "lstm" else None), weights)
+
+
+_WRITTEN_OUT: Mapping[Any, Callable[..., Any]] = {
     functional.gaussian_nll_loss: _gaussian_nll,
     functional.embedding_bag: _embedding_bag,
     torch._weight_norm: _weight_norm,
     torch._VF._pack_padded_sequence: _pack,
+    functional.scaled_dot_product_attention: _attention,
+    **{getattr(torch._VF, kind): partial(_layers, kind) for kind in GATES},
     torch.randn: _randn,
     torch.randn_like: _randn_like,
 }

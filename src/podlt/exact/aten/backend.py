@@ -169,6 +169,20 @@ class Norms(Protocol):
         """The gradients of `batch_norm`'s argument (n, c, ...), weight (c,) and bias (c,)."""
 
 
+class Attention(Protocol):
+    """The softmax of attention; both functions may write into their first argument."""
+
+    def softmax(self, scores: Tensor, causal: bool, operation: str) -> Tensor:
+        """Softmax by rows of scores (h, t, s), zeros in a row of nothing but -inf.
+
+        Args:
+            causal: whether a query sees no key beyond its own place, whatever the score.
+        """
+
+    def softmax_backward(self, grad: Tensor, y: Tensor, causal: bool, operation: str) -> Tensor:
+        """The gradient of `softmax`'s scores from that of its result `y`; what a query does not see has none."""
+
+
 class Pooling(Protocol):
     """Maximum pooling."""
 
@@ -235,6 +249,7 @@ class Backend:
     products: Products
     convolutions: Convolutions
     norms: Norms
+    attention: Attention
     pooling: Pooling
     losses: Likelihoods | None
     selection: Selection

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from podlt.errors import UsageError
 from podlt.exact.aten import (
+    attention,
     convolution,
     elementwise,
     losses,
@@ -15,6 +16,7 @@ from podlt.exact.aten import (
     places,
     pooling,
     products,
+    recurrences,
     reductions,
     selection,
     structure,
@@ -36,12 +38,14 @@ _BY_BACKEND = {
     **products.BY_BACKEND,
     **convolution.BY_BACKEND,
     **pooling.BY_BACKEND,
+    **recurrences.BY_BACKEND,
+    **attention.BY_BACKEND,
 }
 """Operations that take a backend before ATen's arguments."""
 
 
 def aten_table(b: Backend) -> Mapping[str, Operation]:
-    """Each operation that has an exact definition, under its ATen overload's name and with its signature.
+    """Each operation that has an exact definition, under its row's name and with that overload's signature.
 
     Tensors are float32, int64 or bool on the backend's device, with any strides; so is what comes out. What is not in
     the table has no definition: the caller refuses it by name.

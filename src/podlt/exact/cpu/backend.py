@@ -11,7 +11,19 @@ import torch
 from podlt.exact.aten.backend import Backend, Operation, Tensor
 from podlt.exact.aten.table import aten_table
 from podlt.exact.aten.tensors import named
-from podlt.exact.cpu import convolution, elementwise, losses, normalise, places, pooling, products, reduce, selection
+from podlt.exact.cpu import (
+    attention,
+    convolution,
+    elementwise,
+    losses,
+    normalise,
+    places,
+    pooling,
+    products,
+    recurrences,
+    reduce,
+    selection,
+)
 
 _ONE_KERNEL = """
 div.Tensor div.Scalar threshold_backward.default sign.default clone.default
@@ -39,6 +51,7 @@ def backend(digits: int) -> Backend:
             **places.NATIVE,
             **normalise.NATIVE,
             **pooling.NATIVE,
+            **recurrences.operations(digits),
         },
         functions=elementwise.FUNCTIONS,
         slopes=elementwise.SLOPES,
@@ -47,6 +60,7 @@ def backend(digits: int) -> Backend:
         products=products,
         convolutions=convolution,
         norms=normalise,
+        attention=attention,
         pooling=pooling,
         losses=losses,
         selection=selection,

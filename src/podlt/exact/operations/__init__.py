@@ -9,13 +9,17 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from podlt.exact.operations import elementwise, layers, reductions, structure
+from podlt.exact.operations import attention, elementwise, layers, recurrences, reductions, structure
 from podlt.exact.operations.row import Definition, Family, Row, Table
 
 ROWS: Mapping[str, Row] = MappingProxyType(
-    {row.name: row for part in (elementwise, structure, reductions, layers) for row in part.ROWS}
+    {
+        row.name: row
+        for part in (elementwise, structure, reductions, layers, recurrences, attention)
+        for row in part.ROWS
+    }
 )
-"""By the name of the ATen overload."""
+"""By name: that of an ATen overload, or a plain one of our own."""
 
 
 def named(*families: Family) -> frozenset[str]:

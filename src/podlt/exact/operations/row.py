@@ -39,7 +39,7 @@ class Row:
 
     Attributes:
         family: what it does with its tensors.
-        name: of its ATen overload, as programs name it.
+        name: of its ATen overload, as programs name it; without a dot for what is no operation of ATen's.
         definition: the NumPy function with ATen's signature that says which bits it returns.
         samples: the calls by which backends are held to the definition, and of which golden vectors are made.
         types: its results' types, as a `signature` or a rule; None leaves them to PyTorch.

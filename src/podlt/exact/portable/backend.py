@@ -10,7 +10,7 @@ import torch
 from podlt.exact.aten.backend import AS_THEY_ARE, OTHERS, Backend, Operation, Tensor
 from podlt.exact.aten.table import aten_table
 from podlt.exact.aten.tensors import as_float
-from podlt.exact.portable import convolution, elementary, normalise, pooling, products, reduce, selection
+from podlt.exact.portable import attention, convolution, elementary, normalise, pooling, products, reduce, selection
 from podlt.exact.portable.devices import PORTABLE, torch_device
 
 Function = Callable[[Tensor], Tensor]
@@ -43,6 +43,7 @@ def backend(digits: int, device: torch.device) -> Backend:
         products=products,
         convolutions=convolution,
         norms=normalise,
+        attention=attention,
         pooling=pooling,
         losses=None,
         selection=selection,
