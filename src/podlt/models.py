@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -130,28 +132,41 @@ class Recurrent(nn.Module):
 
 
 def lstm(vocabulary: int, width: int = 64, layers: int = 1) -> nn.Module:
-    """A character model with a long short-term memory; its program grows with the positions of a line."""
+    """A character model with a long short-term memory."""
     return Recurrent(nn.LSTM, vocabulary, width, layers)
 
 
 def gru(vocabulary: int, width: int = 64, layers: int = 1) -> nn.Module:
-    """A character model with gated recurrent units; its program grows with the positions of a line."""
+    """A character model with gated recurrent units."""
     return Recurrent(nn.GRU, vocabulary, width, layers)
 
 
 class Residual(nn.Module):
-    """Two convolutions with batch normalisation, added to what came in: (n, c, h, w) -> the same."""
+    """Two convolutions with batch norm beside a shortcut, which is a convolution where the shape changes."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(2))
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _ in range(2))
+        self.shortcut: nn.Module = nn.Identity()
+        if (inputs, stride) != (outputs, 1):
+            shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(shortcut, nn.BatchNorm2d(outputs))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The images, a little changed."""
+        """Images (n, inputs, h, w) to (n, outputs, h / stride, w / stride)."""
         inner = torch.relu(self.norms[0](self.first(x)))
-        return torch.relu(x + self.norms[1](self.second(inner)))
+        return torch.relu(self.shortcut(x) + self.norms[1](self.second(inner)))
+
+
+def resnet18(side: int = 28, channels: int = 1, outputs: int = 10) -> nn.Module:
+    """ResNet-18 with the stem for small images (a convolution 3 x 3, no pooling): 11.2 million parameters."""
+    widths = [64, 64, 64, 128, 128, 256, 256, 512, 512]
+    blocks = [Residual(i, o, 1 if i == o else 2) for i, o in itertools.pairwise(widths)]
+    stem = nn.Conv2d(channels, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU()
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, outputs)
+    return nn.Sequential(Image(channels, side), *stem, *blocks, *head)
 
 
 def resnet(side: int = 28, channels: int = 1, width: int = 16, blocks: int = 2, outputs: int = 10) -> nn.Module:
@@ -162,7 +177,7 @@ def resnet(side: int = 28, channels: int = 1, width: int = 16, blocks: int = 2, 
         nn.BatchNorm2d(width),
         nn.ReLU(),
         nn.MaxPool2d(2),
-        *(Residual(width) for _ in range(blocks)),
+        *(Residual(width, width) for _ in range(blocks)),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(width, outputs),

@@ -29,6 +29,7 @@ def results(values: dict[str, list[float]]) -> dict[tuple[str, str, int], accura
 def test_a_difference_below_the_deviation_of_the_seeds_is_within_it_and_a_larger_one_is_not() -> None:
     stock = [0.95, 0.97, 0.96]
     found = results({"stock": stock, "exact/1": [0.90, 0.92, 0.91], "exact/2": stock, "exact/3": [0.951, 0.969, 0.96]})
+    found |= results({"exact/auto": stock})
     rows = {row["arithmetic"]: row for row in accuracy.summary(found, "mnist-mlp", [1, 2, 3])}
     assert not rows["exact/1"]["within"]
     assert rows["exact/2"]["within"] and rows["exact/2"]["difference"] == 0

@@ -1,4 +1,4 @@
-"""How well exact arithmetic trains: final figures with 1, 2 and 3 digits and PyTorch's own float32, over several seeds.
+"""How well exact arithmetic trains: final figures of each number of digits and of stock float32, over several seeds.
 
 The captured program is executed as workers and manager execute it (a task's execution, an average, the optimiser), on
 whole blocks as one fragment, on one thread: only the protocol is left out, which changes no bit of an exact run. A seed
@@ -43,17 +43,23 @@ from podlt.program.losses import CLASSES_LAST
 from podlt.recipe import LossSpec, ModelSpec, Recipe, TrainingSpec
 from podlt.store.files import append_line
 
-ARITHMETICS = ("stock", "exact/1", "exact/2", "exact/3")
+ARITHMETICS = ("stock", "exact/1", "exact/2", "exact/3", "exact/auto")
 MARK = "accuracy"
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is trained, for how many steps, and which figure counts."""
+    """What is trained, for how many steps, and which figure counts; by which arithmetics, over how many seeds at most."""
 
     recipe: Recipe
     steps: int
     figure: str
+    arithmetics: tuple[str, ...] = ARITHMETICS
+    most_seeds: int = 100
+
+    def seeds(self, wanted: int) -> list[int]:
+        """The seeds that are trained, if so many are wanted."""
+        return list(range(1, min(wanted, self.most_seeds) + 1))
 
 
 def _recipe(data: DataSpec, model: ModelSpec, lr: float, steps: int, lines: int) -> Recipe:
@@ -71,6 +77,7 @@ def _study(data: DataSpec, model: ModelSpec, lr: float, steps: int, lines: int, 
 
 
 _TABLE = ModelSpec("podlt.models:embedding_mlp", {"cardinalities": "@cardinalities", "numeric": 7})
+_LARGE_GPT = {"vocabulary": "@vocabulary_size", "context": 64, "layers": 6, "heads": 6, "width": 384}
 _GPT = {"vocabulary": "@vocabulary_size", "context": 64, "layers": 4, "heads": 4, "width": 64}
 STUDIES: dict[str, Study] = {
     "mnist-mlp": _study(
@@ -84,6 +91,20 @@ STUDIES: dict[str, Study] = {
     "mnist-cnn": _study(DataSpec("mnist"), ModelSpec("podlt.models:cnn", {}), 0.012, 240, 250, "accuracy"),
     "census": _study(DataSpec("census"), _TABLE, 0.004, 312, 960, "auc"),
     "austen-gpt": _study(DataSpec("austen", context=64), ModelSpec("podlt.models:gpt", _GPT), 0.002, 300, 24, "loss"),
+    "austen-gpt-10m": Study(
+        _recipe(DataSpec("austen", context=64), ModelSpec("podlt.models:gpt", _LARGE_GPT), 0.001, 120, 16),
+        120,
+        "loss",
+        ("stock", "exact/auto"),
+        3,
+    ),
+    "fashion-resnet18": Study(
+        _recipe(DataSpec("fashion"), ModelSpec("podlt.models:resnet18", {}), 0.001, 120, 32),
+        120,
+        "accuracy",
+        ("stock", "exact/auto"),
+        3,
+    ),
 }
 
 
@@ -105,7 +126,8 @@ def recipe_of(name: str, arithmetic: str, seed: int) -> Recipe:
     study = STUDIES[name].recipe
     kind, _, digits = arithmetic.partition("/")
     training = msgspec.structs.replace(study.training, seed=seed)
-    return msgspec.structs.replace(study, arithmetic=kind, digits=int(digits or 2), training=training)
+    precise: Any = digits if digits == "auto" else int(digits or 2)
+    return msgspec.structs.replace(study, arithmetic=kind, digits=precise, training=training)
 
 
 def run(name: str, arithmetic: str, seed: int, data: Prepared) -> StudyResult:
@@ -189,7 +211,10 @@ def read_results(path: Path) -> dict[tuple[str, str, int], StudyResult]:
 
 
 def summary(
-    results: Mapping[tuple[str, str, int], StudyResult], name: str, seeds: Sequence[int]
+    results: Mapping[tuple[str, str, int], StudyResult],
+    name: str,
+    seeds: Sequence[int],
+    only: Sequence[str] = ARITHMETICS,
 ) -> list[dict[str, Any]]:
     """A row for each arithmetic: mean, spread over the seeds, and the differences from stock, seed by seed.
 
@@ -199,7 +224,7 @@ def summary(
     stock = [results[name, "stock", seed].value for seed in seeds]
     spread = statistics.stdev(stock) if len(stock) > 1 else None
     rows = []
-    for arithmetic in ARITHMETICS:
+    for arithmetic in (one for one in STUDIES[name].arithmetics if one in only):
         values = [results[name, arithmetic, seed].value for seed in seeds]
         differences = [value - base for value, base in zip(values, stock, strict=True)]
         rows.append(
@@ -258,20 +283,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Trains what is missing, then prints the table."""
     parser = argparse.ArgumentParser(prog="podlt bench accuracy", description=__doc__)
     parser.add_argument("--studies", default=",".join(STUDIES), help=f"of {', '.join(STUDIES)}")
+    parser.add_argument("--arithmetics", default=",".join(ARITHMETICS), help="some of these, with stock")
     parser.add_argument("--seeds", type=int, default=5, help="how many: 1, 2, ...")
     parser.add_argument("--results", type=Path, default=None, help="default: accuracy.jsonl in the cache")
     parser.add_argument("--processes", type=int, default=1, help="how many runs at a time, each on one thread")
-    parser.add_argument("--write", type=Path, metavar="FILE", help=f"put the table between FILE's {MARK!r} marks")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between FILE's marks")
+    parser.add_argument("--mark", default=MARK, help="which marks")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
-    names, seeds = options.studies.split(","), list(range(1, options.seeds + 1))
+    names, seeds, only = options.studies.split(","), options.seeds, options.arithmetics.split(",")
     unknown = [name for name in names if name not in STUDIES]
-    if unknown or not seeds or options.processes < 1:
+    if "stock" not in only or set(only) - set(ARITHMETICS):
+        raise UsageError(f"--arithmetics {options.arithmetics}: expected stock and others of {', '.join(ARITHMETICS)}")
+    if unknown or seeds < 1 or options.processes < 1:
         known = ", ".join(STUDIES)
         raise UsageError(f"--studies {unknown}: expected some of {known}, at least one seed, and one process")
     path = options.results or default_cache() / "accuracy.jsonl"
     results = read_results(path)
-    todo = [(n, a, s) for n in names for s in seeds for a in ARITHMETICS if (n, a, s) not in results]
+    wanted = [(n, a, s) for n in names for s in STUDIES[n].seeds(seeds) for a in STUDIES[n].arithmetics if a in only]
+    todo = [one for one in wanted if one not in results]
     if todo:
         _end_last_line(path)
     for number, finished in enumerate(runs(todo, options.processes), 1):
@@ -283,10 +313,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             file=sys.stderr,
             flush=True,
         )
-    rows = [row for name in names for row in summary(results, name, seeds)]
+    rows = [row for name in names for row in summary(results, name, STUDIES[name].seeds(seeds), only)]
     print("\n".join([json.dumps(row) for row in rows] if options.json else as_table(rows)))
     if options.write:
-        write_between(options.write, MARK, as_table(rows))
+        write_between(options.write, options.mark, as_table(rows))
 
 
 if __name__ == "__main__":
