@@ -49,7 +49,7 @@ MARK = "accuracy"
 
 @dataclass(frozen=True)
 class Study:
-    """What is trained, for how many steps, and which figure counts; by which arithmetics, over how many seeds at most."""
+    """What is trained, for how long, and which figure counts; by which arithmetics, over how many seeds at most."""
 
     recipe: Recipe
     steps: int
