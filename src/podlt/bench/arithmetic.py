@@ -39,6 +39,8 @@ MARK = "arithmetic"
 RATE = 1e-4
 DIGITS = (1, 2, 3)
 _WORDS = [FieldSpec("x", "i64", (128,), None, "input"), FieldSpec("y", "i64", (128,), None, "label")]
+_SHORT = [FieldSpec("x", "i64", (32,), None, "input"), FieldSpec("y", "i64", (32,), None, "label")]
+_COLOURS = [FieldSpec("x", "f32", (3072,), None, "input"), FieldSpec("y", "i64", (), None, "label")]
 _PIXELS = [FieldSpec("x", "f32", (784,), None, "input"), FieldSpec("y", "i64", (), None, "label")]
 Contender = Callable[[], object]
 
@@ -71,6 +73,94 @@ def pooled_cnn() -> nn.Module:
     )
 
 
+class Residual(nn.Module):
+    """Two convolutions with batch norm beside a shortcut."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.second = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(after), nn.BatchNorm2d(after)])
+        same = before == after and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Conv2d(before, after, 1, stride, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images to images."""
+        inner = torch.relu(self.norms[0](self.first(x)))
+        return torch.relu(self.norms[1](self.second(inner)) + self.shortcut(x))
+
+
+def resnet() -> nn.Module:
+    """Three stages of one residual block, 32 to 128 channels, over 32 x 32 pixels of three colours."""
+    stages = (Residual(32, 32, 1), Residual(32, 64, 2), Residual(64, 128, 2))
+    first = (nn.Unflatten(1, (3, 32, 32)), nn.Conv2d(3, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU())
+    return nn.Sequential(*first, *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10))
+
+
+def mobilenet() -> nn.Module:
+    """Two inverted residuals as MobileNetV2 has them: a wide convolution of single channels between two narrow ones."""
+
+    def block(before: int, wide: int, after: int, stride: int) -> list[nn.Module]:
+        grown = [nn.Conv2d(before, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6()]
+        each = [nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False), nn.BatchNorm2d(wide), nn.ReLU6()]
+        return [*grown, *each, nn.Conv2d(wide, after, 1, bias=False), nn.BatchNorm2d(after)]
+
+    first = (nn.Unflatten(1, (3, 32, 32)), nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU6())
+    blocks = (*block(16, 96, 24, 2), *block(24, 144, 32, 1))
+    return nn.Sequential(*first, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+
+
+class SmallVit(nn.Module):
+    """A vision transformer: 64 patches of 4 x 4 pixels, width 192, two blocks of three heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 192, 4, 4)
+        self.places = nn.Parameter(torch.zeros(1, 64, 192))
+        self.layers = nn.ModuleList([VitBlock(192, 3) for _ in range(2)])
+        self.norm, self.head = nn.LayerNorm(192), nn.Linear(192, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Images of 3 x 32 x 32 pixels, flat, to scores."""
+        x = self.patches(x.reshape(-1, 3, 32, 32)).flatten(2).transpose(1, 2) + self.places
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(self.norm(x).mean(1))  # type: ignore[no-any-return]
+
+
+class VitBlock(nn.Module):
+    """Attention among all, then a wide layer, each after a layer norm and beside a shortcut."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+        self.joint, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.wide = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Lines of tokens to lines of tokens."""
+        n, length, width = x.shape
+        joint = self.joint(self.norms[0](x)).reshape(n, length, 3, self.heads, -1)
+        q, k, v = joint.permute(2, 0, 3, 1, 4)
+        seen = nn.functional.scaled_dot_product_attention(q, k, v)
+        x = x + self.out(seen.transpose(1, 2).reshape(n, length, width))
+        return x + self.wide(self.norms[1](x))  # type: ignore[no-any-return]
+
+
+class WordLstm(nn.Module):
+    """Words, two layers of LSTM of width 128, and scores for each word that follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(96, 128), nn.Linear(128, 96)
+        self.recurrence = nn.LSTM(128, 128, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Words to scores."""
+        return self.head(self.recurrence(self.words(x))[0])  # type: ignore[no-any-return]
+
+
 def wide_mlp() -> nn.Module:
     """784-1024-1024-10."""
     layers = (nn.Linear(784, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 10))
@@ -85,7 +175,12 @@ JOBS: dict[str, StepJob] = {
     ),
     "MLP 784-128-10, 20 lines, weights kept": StepJob(lambda: models.mlp(784, 128, 10), _PIXELS, 20, update=False),
     "MLP 784-128-10, 100 lines, weights kept": StepJob(lambda: models.mlp(784, 128, 10), _PIXELS, 100, update=False),
+    "ResNet 3 blocks, 32 to 128 channels, 16 lines": StepJob(resnet, _COLOURS, 16),
+    "ViT 2 blocks, width 192, 16 lines": StepJob(SmallVit, _COLOURS, 16),
+    "LSTM 2 layers, width 128, 32 steps, 16 lines": StepJob(WordLstm, _SHORT, 16, loss=CLASSES_LAST),
+    "depthwise (2 blocks of MobileNetV2), 16 lines": StepJob(mobilenet, _COLOURS, 16),
 }
+_GOALS = (1.0, 1.0, 1.0, 2.0, 2.0, 1.0, 1.0, 1.5, 1.5)
 
 
 def random_batch(job: StepJob) -> dict[str, torch.Tensor]:
@@ -163,7 +258,7 @@ STEPS: dict[str, tuple[float | None, Callable[[], dict[str, Contender]]]] = {
     "product 1024 x 1024 x 1024": (0.9, lambda: products(DIGITS)),
     **{
         name: (goal, partial(contenders, job, DIGITS))
-        for (name, job), goal in zip(JOBS.items(), (1.0, 1.0, 1.0, 2.0, 2.0), strict=True)
+        for (name, job), goal in zip(JOBS.items(), _GOALS, strict=True)
     },
     "average of 50 updates of 100,000 values": (None, lambda: averages(50, 100_000)),
     "average of 50 updates of 1,000,000 values": (None, lambda: averages(50, 1_000_000)),
