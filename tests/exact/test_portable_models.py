@@ -73,7 +73,7 @@ def test_a_device_gives_the_digest_of_the_golden_vectors_and_the_command_says_so
 
 def test_what_a_device_computes_is_what_the_check_sees(monkeypatch):
     """A table that is wrong in one place is found, and named."""
-    honest = conformance.portable_table
+    honest = conformance.device_table
 
     def wrong(digits, device):
         run = dict(honest(digits, device))
@@ -81,7 +81,7 @@ def test_what_a_device_computes_is_what_the_check_sees(monkeypatch):
         run["cumsum.default"] = lambda x, dim: exact(x, dim) * (1.0 + 2.0**-23)
         return run
 
-    monkeypatch.setattr(conformance, "portable_table", wrong)
+    monkeypatch.setattr(conformance, "device_table", wrong)
     monkeypatch.setattr(conformance, "_products", lambda table: iter(()))
     monkeypatch.setattr(conformance, "_samples", lambda table: {})
     golden = json.loads(VECTORS.read_text())
@@ -99,10 +99,12 @@ def test_stock_arithmetic_has_no_other_device_and_absent_devices_are_named():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA: there is a GPU on this machine")
 def test_the_bench_says_that_there_is_no_gpu_and_ends_with_three(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["podlt bench device"])
+    monkeypatch.setattr(sys, "argv", ["podlt bench device", "--only", "gelu.default"])
     with pytest.raises(SystemExit) as ended:
         device_bench.main()
-    assert ended.value.code == 3 and "finds none on this machine" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert ended.value.code == 3 and "finds none on this machine" in said
+    assert "| gelu.default | 1 | 262 | 83 |" in said  # launches: PyTorch's, its kB, the portable table's
 
 
 @pytest.mark.slow

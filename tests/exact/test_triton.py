@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("triton", reason="needs Triton (pip install podlt[gpu])")
+pytest.importorskip("triton", reason="needs Triton (pip install '.[gpu]')")
 pytestmark = pytest.mark.slow
 
 CALLS = Path(__file__).with_name("triton_calls.py")
@@ -36,6 +36,12 @@ def test_every_way_and_number_of_digits_gives_the_products_of_the_definition() -
     assert found["differing"] == []
     assert found["compared"] >= 36
     assert found["right"] == ["int8", "half"] and found["chosen"] == "int8"
+
+
+def test_the_gradient_of_softmax_is_one_launch() -> None:
+    found = json.loads(printed("-W", "ignore", "-m", "podlt.bench.launches", "--only", "_softmax_backward", "--json"))
+    assert found["triton"] == {"launches": 2, "bytes": 393_224, "waits": 1}  # and one that makes the flag
+    assert found["eager"]["launches"] == 1 and found["portable"]["launches"] > 30
 
 
 def test_the_golden_vectors_come_out() -> None:

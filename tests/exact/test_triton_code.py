@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-pytest.importorskip("triton", reason="needs Triton (pip install podlt[gpu])")
+pytest.importorskip("triton", reason="needs Triton (pip install '.[gpu]')")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing"),

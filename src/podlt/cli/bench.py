@@ -26,6 +26,7 @@ BENCHES = {
     "start": "how long podlt train takes to its first round",
     "free-moves": "what the rules leave a manager free to do, and what verify says of it",
     "device": "exact arithmetic on a GPU: checked against the golden digests, then timed",
+    "launches": "kernel launches and bytes of exact operations on a GPU, counted without one",
 }
 
 

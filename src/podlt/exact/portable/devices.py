@@ -47,4 +47,4 @@ def has_triton() -> bool:
 
 def _require_interpreter() -> None:
     if not has_triton() or os.environ.get("TRITON_INTERPRET") != "1":
-        raise UsageError("device triton: expected Triton (pip install podlt[gpu]) and TRITON_INTERPRET=1")
+        raise UsageError("device triton: expected Triton (pip install '.[gpu]') and TRITON_INTERPRET=1")

@@ -1,7 +1,7 @@
 """Kernels for GPUs, in Triton: the primitives whose many launches cost the portable table most, each in one or two.
 
 What is not here is computed by `exact.portable`, primitive by primitive, so that the table is complete. Needs Triton
-(`pip install podlt[gpu]`); under TRITON_INTERPRET=1 its interpreter runs the same kernels on the CPU.
+(`pip install '.[gpu]'`); under TRITON_INTERPRET=1 its interpreter runs the same kernels on the CPU.
 
 What keeps the bits, and how it was looked at (tests/exact/test_triton_code.py reads the PTX that is compiled, which
 needs no GPU):
