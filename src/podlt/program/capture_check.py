@@ -103,7 +103,7 @@ def _worst(found: Lines, eager: Lines, state: Lines, lines: int, bound: Callable
         if actual is None:  # what is no output is a buffer that the program holds to be unchanged
             actual = state[name] * lines if state[name].is_floating_point() else state[name]
         error = _largest(actual.double() - expected.double())
-        if not error <= bound(name, _largest(expected)):
+        if not error <= bound(name, _largest(expected.double())):
             return f"{name} (by {error:.1e})"
     return ""
 

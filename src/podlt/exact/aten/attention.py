@@ -31,6 +31,8 @@ class AttentionParts:
 
     Args:
         bmm: the products of each pair of matrices.
+        scores: the same of (h, t, d) and (h, s, d), transposed. Where the third argument says so, what lies beyond a
+            query's own place may be anything.
         softmax: of scores (h, t, s), by rows, zeros in a row of nothing but -inf; it may write into them. Where the
             second argument says so, a query sees no key beyond its own place, whatever its score.
         softmax_backward: of a gradient and probabilities (h, t, s); it may write into the gradient. What a query does
@@ -39,6 +41,7 @@ class AttentionParts:
     """
 
     bmm: Callable[[Tensor, Tensor], Tensor]
+    scores: Callable[[Tensor, Tensor, bool], Tensor]
     softmax: Callable[[Tensor, bool], Tensor]
     softmax_backward: Callable[[Tensor, Tensor, bool], Tensor]
     block: int
@@ -102,7 +105,7 @@ def attention_backward(
             found[2].append(p.bmm(_dropped(probabilities, heads, lift).mT, outer))
         if not (wanted[0] or wanted[1]):
             continue
-        d_p = _dropped(p.bmm(outer, of_v.mT), heads, lift)
+        d_p = _dropped(p.scores(outer, of_v, causal), heads, lift)
         if heads.mask is not None and heads.mask.dtype == torch.bool:
             d_p = d_p.masked_fill(~heads.mask, 0.0)
         d_scores = p.softmax_backward(d_p, probabilities, causal)
@@ -143,14 +146,8 @@ def _of_heads(x: Tensor | None, lead: Sequence[int], scores: tuple[int, int], st
     return x[tuple(reversed(places))].expand(stop - start, *scores)
 
 
-def _flat(x: Tensor, factor: float | None = None) -> Tensor:
-    """`x` as (n, rows, columns), in order in memory, times a factor if there is one."""
-    rows = x.reshape(-1, *x.shape[-2:]).contiguous()
-    return rows if factor is None else rows * factor
-
-
 def _probabilities(p: AttentionParts, queries: Tensor, keys: Tensor, heads: _Heads, causal: bool) -> Tensor:
-    scores = p.bmm(queries, keys.mT)
+    scores = p.scores(queries, keys, causal)
     if heads.mask is not None and heads.mask.dtype == torch.bool:
         scores = scores.masked_fill(~heads.mask, -_INFINITY)
     elif heads.mask is not None:
@@ -167,10 +164,17 @@ def parts(b: Backend, operation: str) -> AttentionParts:
     """The exact functions of a backend."""
     return AttentionParts(
         bmm=lambda x, y: b.products.bmm(x, y, b.digits, operation),
+        scores=lambda x, y, causal: b.attention.scores(x, y, causal, b.digits, operation),
         softmax=partial(b.attention.softmax, operation=operation),
         softmax_backward=partial(b.attention.softmax_backward, operation=operation),
         block=BLOCK_BYTES if b.device.type == "cpu" else DEVICE_BLOCK_BYTES,
     )
+
+
+def _flat(x: Tensor, factor: float | None = None) -> Tensor:
+    """`x` as (n, rows, columns), in order in memory, times a factor if there is one."""
+    rows = x.reshape(-1, *x.shape[-2:]).contiguous()
+    return rows if factor is None else rows * factor
 
 
 def hidden(scores: Tensor) -> Tensor:
@@ -188,7 +192,7 @@ def _softmax_backward(grad: Tensor, y: Tensor, causal: bool) -> Tensor:
     return torch.ops.aten._softmax_backward_data(grad, y, -1, y.dtype)  # type: ignore[no-any-return]
 
 
-_PYTORCH = AttentionParts(torch.bmm, _softmax, _softmax_backward, BLOCK_BYTES)
+_PYTORCH = AttentionParts(torch.bmm, lambda x, y, causal: torch.bmm(x, y.mT), _softmax, _softmax_backward, BLOCK_BYTES)
 
 STOCK: Mapping[str, Operation] = {
     "attention": partial(attention, _PYTORCH),

@@ -170,7 +170,14 @@ class Norms(Protocol):
 
 
 class Attention(Protocol):
-    """The softmax of attention; both functions may write into their first argument."""
+    """Scores of attention and their softmax, both functions of which may write into their first argument."""
+
+    def scores(self, x: Tensor, y: Tensor, causal: bool, digits: int, operation: str) -> Tensor:
+        """The exact products of float32 (h, t, d) and (h, s, d) transposed.
+
+        Args:
+            causal: whether what lies beyond a query's own place may be anything.
+        """
 
     def softmax(self, scores: Tensor, causal: bool, operation: str) -> Tensor:
         """Softmax by rows of scores (h, t, s), zeros in a row of nothing but -inf.

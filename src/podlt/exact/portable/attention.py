@@ -1,12 +1,17 @@
-"""The softmax of attention, one kernel a step. Definition: `definition.attention`."""
+"""Scores of attention and their softmax, one kernel a step. Definition: `definition.attention`."""
 
 from __future__ import annotations
 
 from podlt.exact.aten.attention import hidden
-from podlt.exact.portable import normalise
+from podlt.exact.portable import normalise, products
 from podlt.exact.portable.bits import Tensor
 
 _INFINITY = float("inf")
+
+
+def scores(x: Tensor, y: Tensor, causal: bool, digits: int, operation: str) -> Tensor:
+    """`Attention.scores`."""
+    return products.bmm(x, y.mT, digits, operation)
 
 
 def softmax(scores: Tensor, causal: bool, operation: str) -> Tensor:
