@@ -12,6 +12,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from podlt.program.draws import FACTORIES, OF_TENSORS
 from podlt.program.execute import Draw
 from podlt.program.trace import WithLoss, operation_name
 
@@ -33,6 +34,8 @@ class GivenDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         name = operation_name(func)
         packet = name.split(".")[0]
+        if name in _DRAWS:
+            return _DRAWS[name](self._uniform, *args, **(kwargs or {}))
         if packet == "native_dropout":
             mask = self._uniform(args[0].shape) < 1.0 - args[1]
             scale = 1.0 / (1.0 - args[1]) if args[1] < 1 else 0.0
@@ -55,6 +58,9 @@ class GivenDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _uniform(self, shape: Sequence[int]) -> torch.Tensor:
         self._count += 1
         return self._draw(self._seed, self._count - 1, list(shape))
+
+
+_DRAWS = {**OF_TENSORS, **FACTORIES}
 
 
 def _probability(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> float:

@@ -27,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from podlt.errors import UnsupportedError
 from podlt.program.decompositions import RULES, composed
+from podlt.program.decompositions.rewriter import Rewriter
 from podlt.program.operations import table
 from podlt.program.written_out import WrittenOut, without_looks
 
@@ -146,7 +147,7 @@ def _functional(
     ):
         first = make_fx(joint, tracing_mode="fake", _allow_non_fake_inputs=True, record_stack_traces=places)(*arguments)
     _drop_dead(first)
-    again = fx.Interpreter(first)  # carries each node's line in the user's code over to what it becomes
+    again = Rewriter(first)  # carries each node's line in the user's code over to what it becomes
     plain = ([p.detach() for p in arguments[0]], *arguments[1:])
     with torch.no_grad(), enable_python_dispatcher(), preserve_node_meta():
         graph = make_fx(

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+import torch
+
 from podlt.exact.aten import volumes
 from podlt.exact.aten.backend import Backend, Operation, SampleDigits, Tensor
 from podlt.exact.geometry import Geometry, Pair, Sizes, geometry
@@ -83,9 +85,13 @@ def _convolution(
     flat = x.ndim == 3
     if flat:
         x, weight = x.unsqueeze(2), weight.unsqueeze(2)
-    if transposed:
-        extra = (0 if flat else output_padding[0], output_padding[-1])
-        size = g.input((x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3]), extra)
+    image, taps = (x.shape[2], x.shape[3]), (weight.shape[2], weight.shape[3])
+    extra = (0 if flat else output_padding[0], output_padding[-1])
+    size = g.input(image, taps, extra) if transposed else g.output(image, taps)
+    if not x.numel() or not weight.numel():  # sums of nothing
+        out = x.new_zeros((x.shape[0], weight.shape[1] * groups if transposed else weight.shape[0], *size))
+        out = out if bias is None else out + bias.reshape(-1, 1, 1)
+    elif transposed:
         out = input_gradient(b, x, weight, size, bias, g, "convolution")
     else:
         out = forward(b, x, weight, bias, g)
@@ -110,6 +116,8 @@ def _convolution_backward(
     d_x = d_weight = d_bias = None
     if mask[2]:
         d_bias = b.sums.total(grad, [d for d in range(grad.ndim) if d != 1], False, _BACKWARD)
+    if not grad.numel() or not x.numel() or not weight.numel():
+        return (torch.zeros_like(x) if mask[0] else None), (torch.zeros_like(weight) if mask[1] else None), d_bias
     if x.ndim == 5:
         settings = stride, padding, dilation, transposed, output_padding, groups
         wanted, flat = (mask[0], mask[1]), partial(_convolution_backward, b)

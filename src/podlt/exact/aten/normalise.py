@@ -115,7 +115,7 @@ def _batch_norm(
     """
     if not training:
         mean, rstd = _running(b, running_mean, running_var, eps)
-        out = b.norms.channel_normalise(x, mean, rstd, weight, bias)
+        out = b.norms.channel_normalise(x, mean, rstd, weight, bias) if x.numel() else x.clone()
         saved = torch.empty(0, device=x.device), torch.empty(0, device=x.device)
         return out, *saved, running_mean, running_var
     out, mean, unbiased, rstd = b.norms.batch_norm(x, weight, bias, _float32(eps), "native_batch_norm")
@@ -143,6 +143,9 @@ def _batch_norm_backward(
     if not training:
         mean, rstd = _running(b, running_mean, running_var, eps)
     assert mean is not None and rstd is not None
+    if not x.numel():
+        nothing = (torch.zeros_like(t) for t in (x, mean, mean))
+        return tuple(t if wanted else None for t, wanted in zip(nothing, mask, strict=True))  # type: ignore[return-value]
     name = "native_batch_norm_backward"
     d_x, d_weight, d_bias = b.norms.batch_norm_backward(grad, x, mean, rstd, weight, training, name)
     return d_x if mask[0] else None, d_weight if mask[1] else None, d_bias if mask[2] else None

@@ -68,11 +68,13 @@ def cumulative(x: Array, dim: int) -> Array:
     def line(row: Array) -> Array:
         return np.array([exact_sum(row[: i + 1], exponent_of(row), len(row)) for i in range(len(row))], np.float32)
 
-    return np.apply_along_axis(line, dim, x)
+    return np.apply_along_axis(line, dim, x) if x.size else x
 
 
 def along(step: Callable[..., Array], dim: int, *tensors: Array) -> Array:
-    """What a definition makes of rows, along `dim`."""
+    """What a definition makes of rows, along `dim`; nothing of nothing."""
+    if not tensors[0].size:
+        return tensors[0]
     moved = [np.moveaxis(t, dim, -1) for t in tensors]
     rows = step(*[t.reshape(-1, t.shape[-1]) for t in moved])
     return np.moveaxis(rows.reshape(moved[0].shape), -1, dim)
@@ -82,10 +84,9 @@ def layer_norm(
     x: Array, shape: Sequence[int], weight: Array | None, bias: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:
     """`layers.layer_norm` over the last dimensions."""
-    n = int(np.prod(shape))
-    scale, shift = (None if t is None else t.reshape(-1) for t in (weight, bias))
-    y, middle, factor = steps.layer_norm(x.reshape(-1, n), scale, shift, eps)
     lead = [*x.shape[: x.ndim - len(shape)], *[1] * len(shape)]
+    scale, shift = (None if t is None else t.reshape(-1) for t in (weight, bias))
+    y, middle, factor = steps.layer_norm(x.reshape(int(np.prod(lead)), int(np.prod(shape))), scale, shift, eps)
     return y.reshape(x.shape), middle.reshape(lead), factor.reshape(lead)
 
 
@@ -100,8 +101,8 @@ def layer_norm_backward(
     mask: Sequence[bool],
 ) -> Triple:
     """Its gradients, those that there are weights for."""
-    n = int(np.prod(shape))
-    given = grad.reshape(-1, n), x.reshape(-1, n), middle.reshape(-1), factor.reshape(-1)
+    rows = middle.size, int(np.prod(shape))
+    given = grad.reshape(rows), x.reshape(rows), middle.reshape(-1), factor.reshape(-1)
     d_x, d_weight, d_bias = steps.layer_norm_backward(*given, None if weight is None else weight.reshape(-1))
     remaining = mask[0], mask[1] and weight is not None, mask[2] and bias is not None
     found = d_x.reshape(x.shape), d_weight.reshape(tuple(shape)), d_bias.reshape(tuple(shape))
@@ -150,8 +151,8 @@ def batch_norm(
     eps: float,
 ) -> tuple[Array, ...]:
     """Each channel as a row of `layer_norm`; running values become (1 - momentum) old + momentum new, unbiased."""
-    rows = np.moveaxis(x, 1, 0).reshape(x.shape[1], -1)
-    n = rows.shape[1]
+    n = int(np.prod([x.shape[0], *x.shape[2:]]))
+    rows = np.moveaxis(x, 1, 0).reshape(x.shape[1], n)
     middle, spread = running_mean, running_var
     if training:
         middle, squares = _moments(rows)
@@ -181,7 +182,8 @@ def batch_norm_backward(
     mask: Sequence[bool],
 ) -> Triple:
     """Its gradients: ((g - mean g) - h mean(g h)) (weight factor) in training, else g (weight factor)."""
-    rows, g = (np.moveaxis(t, 1, 0).reshape(t.shape[1], -1) for t in (x, grad))
+    count = int(np.prod([x.shape[0], *x.shape[2:]]))
+    rows, g = (np.moveaxis(t, 1, 0).reshape(t.shape[1], count) for t in (x, grad))
     if not training:
         middle, factor = running_mean, rsqrt(running_var + np.float32(eps))
     h = (rows - middle[:, None]) * factor[:, None]
@@ -196,6 +198,8 @@ def batch_norm_backward(
 
 def bmm(a: Array, b: Array, digits: int) -> Array:
     """The product of each pair of matrices."""
+    if not len(a):
+        return np.zeros((0, a.shape[1], b.shape[2]), np.float32)
     return np.stack([mm(x, y, digits) for x, y in zip(a, b, strict=True)])
 
 
@@ -230,9 +234,11 @@ def convolution(x: Array, weight: Array, bias: Array | None, *shape: Any, digits
 
 
 def convolution_backward(grad: Array, x: Array, weight: Array, sizes: object, *rest: Any, digits: int) -> Triple:
-    """The gradients of `convolution`'s input, weight and bias."""
+    """The gradients of `convolution`'s input, weight and bias; zeros where there is nothing to multiply."""
     stride, padding, dilation, transposed, extra, groups, mask = rest
     d_bias = total(grad, [d for d in range(grad.ndim) if d != 1])
+    if 0 in (grad.size, x.size, weight.size):
+        return _masked((np.zeros_like(x), np.zeros_like(weight), d_bias), mask)
     if x.ndim == 5:
         flat_backward = partial(convolution_backward, digits=digits)
         d_x, d_weight = volumes.convolution_backward(flat_backward, grad, x, weight, *rest[:-1])

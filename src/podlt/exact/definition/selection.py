@@ -46,8 +46,15 @@ def sort(x: Array, dim: int = -1, descending: bool = False, operation: str = "so
 
 
 def topk(x: Array, k: int, dim: int = -1, largest: bool = True, in_order: bool = True) -> tuple[Array, Array]:
-    """The first k of `sort`, descending for the largest; in that order whether or not the caller wants one."""
+    """The first k of `sort`, descending for the largest; in that order whether or not the caller wants one.
+
+    Raises:
+        UsageError: a line holds fewer than k values.
+    """
     values, index = sort(x, dim, largest, "topk")
+    length = x.shape[dim] if x.ndim else 1
+    if not 0 <= k <= length:
+        raise UsageError(f"topk: expected k from 0 to {length}, got {k}")
     window = [slice(None)] * max(x.ndim, 1)
     window[dim] = slice(0, k)
     if x.ndim == 0:
@@ -184,7 +191,7 @@ def index_add(x: Array, dim: int, index: Array, source: Array, *, alpha: float =
 
 def embedding_backward(grad: Array, index: Array, rows: int, padding: int, by_frequency: bool) -> Array:
     """The exact sum of each row's gradients, but for `padding`: one exponent, len(index) + 1 terms."""
-    places, flat = index.reshape(-1), grad.reshape(index.size, -1)
+    places, flat = index.reshape(-1), grad.reshape(index.size, grad.shape[-1])
     exponent = exponent_of(flat)
     out = np.zeros((rows, flat.shape[1]), np.float32)
     for row, column in np.ndindex(out.shape):
@@ -218,7 +225,10 @@ def _by_line(x: Array, dim: int, line: Line) -> Array:
     """What `line` makes of each line along `dim`, int64; a scalar is a line of one value."""
     if not x.ndim:
         return line(x.reshape(1)).astype(np.int64).reshape(())
-    return np.apply_along_axis(line, dim, x).astype(np.int64) if x.size else np.zeros(x.shape, np.int64)
+    if x.size:
+        return np.apply_along_axis(line, dim, x).astype(np.int64)
+    count = len(line(np.zeros(x.shape[dim], x.dtype)))  # there are no lines, of so many places each
+    return np.zeros([count if d == dim % x.ndim else n for d, n in enumerate(x.shape)], np.int64)
 
 
 def _taken(x: Array, index: Array, dim: int) -> Array:

@@ -9,13 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+import torch
 from torch._C import DispatchKey
 
 from podlt.program.decompositions import distances, elementwise, pooling, reductions, sampling, sequences, structure
+from podlt.program.draws import FACTORIES, OF_TENSORS
 
-RULES: Mapping[Any, Callable[..., Any]] = {**elementwise.RULES, **reductions.RULES, **structure.RULES}
+
+def _drawing(formulas: Mapping[str, Callable[..., Any]]) -> dict[Any, Callable[..., Any]]:
+    """Random operations, by `torch.rand`."""
+    found: dict[Any, Callable[..., Any]] = {}
+    for name, formula in formulas.items():
+        packet, _, overload = name.partition(".")
+        found[getattr(getattr(torch.ops.aten, packet), overload)] = partial(formula, torch.rand)
+    return found
+
+
+RULES: Mapping[Any, Callable[..., Any]] = {
+    **elementwise.RULES,
+    **reductions.RULES,
+    **structure.RULES,
+    **_drawing(FACTORIES),
+}
 """By operation; a rule that does not know a call returns NotImplemented."""
 
 COMPOSITIONS: Mapping[Any, Callable[..., Any]] = {
@@ -24,6 +42,7 @@ COMPOSITIONS: Mapping[Any, Callable[..., Any]] = {
     **distances.COMPOSITIONS,
     **sequences.COMPOSITIONS,
     **reductions.COMPOSITIONS,
+    **_drawing(OF_TENSORS),
 }
 """By operation; each has the operation's arguments and results."""
 

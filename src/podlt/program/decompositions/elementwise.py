@@ -140,7 +140,20 @@ def _xor(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _bitwise_xor(x: Tensor, y: Tensor) -> Tensor:
-    return x != y if x.dtype == y.dtype == torch.bool else NotImplemented
+    return x != y if x.dtype == y.dtype == torch.bool else x + y - 2 * torch.bitwise_and(x, y)
+
+
+def _with_number(operation: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, int], Tensor]:
+    """An operation of two tensors, of one and a number."""
+    return lambda x, y: operation(x, torch.full([], y, dtype=x.dtype))
+
+
+def _shifted(x: Tensor, y: int) -> Tensor:
+    return x * int(2**y)
+
+
+def _shifted_back(x: Tensor, y: int) -> Tensor:
+    return aten.div.Tensor_mode(x, torch.full([], 2**y, dtype=x.dtype), rounding_mode="floor")  # type: ignore[no-any-return]
 
 
 _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
@@ -249,6 +262,11 @@ RULES: Mapping[Any, Callable[..., Any]] = {
     aten.fmin.default: _fmin,
     aten.logical_xor.default: _xor,
     aten.bitwise_xor.Tensor: _bitwise_xor,
+    aten.bitwise_xor.Scalar: _with_number(_bitwise_xor),
+    aten.bitwise_and.Scalar: _with_number(torch.bitwise_and),
+    aten.bitwise_or.Scalar: _with_number(torch.bitwise_or),
+    **dict.fromkeys((aten.__lshift__.Scalar, aten.bitwise_left_shift.Tensor_Scalar), _shifted),
+    **dict.fromkeys((aten.__rshift__.Scalar, aten.bitwise_right_shift.Tensor_Scalar), _shifted_back),
     aten.ldexp.Tensor: lambda x, y: x * torch.pow(2.0, _as_float(y)),
     aten.lgamma.default: _lgamma,
     aten.digamma.default: _digamma,

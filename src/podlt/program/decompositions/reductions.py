@@ -24,6 +24,14 @@ def _prod(x: Tensor, dim: int, keepdim: bool = False, *, dtype: torch.dtype | No
     return found.unsqueeze(dim) if keepdim else found
 
 
+def _cumsum(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """In the type that is asked for."""
+    if dtype is None or dtype == x.dtype:
+        return NotImplemented  # type: ignore[no-any-return]
+    wide = x.to(dtype) if dtype.is_floating_point else x.to(torch.int64)
+    return wide.cumsum(dim).to(dtype)
+
+
 def _running(largest: bool) -> Callable[[Tensor, int], tuple[Tensor, Tensor]]:
     """The largest or least of each prefix, and of equal ones the last place, as PyTorch has it.
 
@@ -101,6 +109,16 @@ def _search(
         return NotImplemented  # type: ignore[no-any-return]
     bounds, value = line.unsqueeze(-2) if line.ndim > 1 else line, x.unsqueeze(-1)
     return ((bounds <= value) if right or side == "right" else (bounds < value)).sum(-1)
+
+
+def _histogram(x: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
+    """How many values fall into each of `bins` cells from `min` to `max`: compared with all of them."""
+    if min == max:
+        return NotImplemented  # type: ignore[no-any-return]
+    place = torch.floor((x.reshape(-1) - min) * bins / (max - min)).clamp(max=bins - 1)
+    inside = (x.reshape(-1) >= min) & (x.reshape(-1) <= max)
+    found = (place.unsqueeze(1) == torch.arange(bins)) & inside.unsqueeze(1)
+    return found.sum(0).to(x.dtype)
 
 
 def _any_of(x: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
@@ -188,6 +206,7 @@ def _scatter_added(x: Tensor, dim: int, index: Tensor, source: Tensor, *, reduce
 
 RULES: Mapping[Any, Callable[..., Any]] = {
     aten.prod.dim_int: _prod,
+    aten.cumsum.default: _cumsum,
     aten.cummax.default: _running(True),
     aten.cummin.default: _running(False),
     aten.logcumsumexp.default: _log_cum_sum_exp,
@@ -200,6 +219,7 @@ RULES: Mapping[Any, Callable[..., Any]] = {
     aten.kthvalue.default: _kth,
     aten.bucketize.Tensor: _bucketize,
     aten.searchsorted.Tensor: _search,
+    aten.histc.default: _histogram,
     aten.any.dims: _any_of,
     aten.all.dim: _all_of,
     aten.all.dims: _all_of,
