@@ -12,6 +12,7 @@ from podlt.program.descent import local_rule
 from podlt.program.execute import Executor
 from podlt.program.ir import Program
 from podlt.program.layout import update_layout
+from podlt.program.memory import MAX_BYTES
 from podlt.program.operations import EXACT_ARITHMETIC
 from podlt.program.validate import check_lines
 
@@ -23,10 +24,11 @@ class TaskExecutor:
         program: a validated program.
         local_steps: optimizer steps within a task, at least 1.
         local_lr: their learning rate; None where there is one step.
+        memory: the most bytes that a task's tensors may take.
     """
 
-    def __init__(self, program: Program, local_steps: int, local_lr: float | None) -> None:
-        self._executor = Executor(program, check=lambda lines: check_lines(program, lines))
+    def __init__(self, program: Program, local_steps: int, local_lr: float | None, memory: int = MAX_BYTES) -> None:
+        self._executor = Executor(program, check=lambda lines: check_lines(program, lines, memory))
         self._layout, self._exact = update_layout(program), program.arithmetic in EXACT_ARITHMETIC
         self._local_steps = local_steps
         self._rule = local_rule(program.local_optimizer, local_lr) if local_lr is not None else None

@@ -21,7 +21,8 @@ from podlt.execution.setup import ExecutionSetup
 from podlt.execution.task_executor import TaskExecutor, as_batch
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
-from podlt.program.validate import MAX_BYTES, check_lines, validate
+from podlt.program.memory import MAX_BYTES, MemoryNeedError, machine_bytes
+from podlt.program.validate import validate
 from podlt.protocol.messages import Committed, Opened, Task
 from podlt.protocol.worker import Worker
 
@@ -55,6 +56,7 @@ class WorkerRuntime:
     Args:
         program: a validated program.
         setup: of the run.
+        memory: the most bytes that a task's tensors may take.
 
     Attributes:
         arithmetic: the program's.
@@ -63,9 +65,9 @@ class WorkerRuntime:
         line_bytes: size of one line.
     """
 
-    def __init__(self, program: Program, setup: ExecutionSetup) -> None:
+    def __init__(self, program: Program, setup: ExecutionSetup, memory: int = MAX_BYTES) -> None:
         self._run, self._program_digest, self._fields = setup.run, program.digest, setup.fields
-        self._executor = TaskExecutor(program, setup.local_steps, setup.local_lr)
+        self._executor = TaskExecutor(program, setup.local_steps, setup.local_lr, memory)
         self._layout, self._update_layout = state_layout(program), update_layout(program)
         self.arithmetic = program.arithmetic
         self.state_bytes, self.update_bytes = self._layout.nbytes, self._update_layout.nbytes
@@ -78,27 +80,31 @@ class WorkerRuntime:
         self._unchanging = ExitStack()
 
     @classmethod
-    def load(cls, program: Program, setup: ExecutionSetup, memory: int = MAX_BYTES) -> WorkerRuntime:
+    def load(cls, program: Program, setup: ExecutionSetup, memory: int = 0) -> WorkerRuntime:
         """A runtime for a program that came from elsewhere.
+
+        What a task may take is this machine's to say, not the program's: its plan is checked here where the run has
+        one, and each task again before the first of its size is executed.
 
         Args:
             program: as it was decoded.
             setup: of the run.
-            memory: the most bytes that a task's tensors may take.
+            memory: the most bytes that a task's tensors may take; 0 for all of this machine's.
 
         Raises:
             InvalidProofError: the program is none that may be executed.
             EngineError: a task of it takes more memory than that.
         """
-        validate(program, lines=setup.block_lines)
-        if memory < MAX_BYTES:
-            try:
-                check_lines(program, setup.block_lines, memory)
-            except InvalidProofError as error:
-                raise EngineError(
-                    f"this run needs more memory than the {memory >> 20} MiB that are left of --memory: {error.reason}"
-                ) from None
-        return cls(program, setup)
+        allowed = min(memory or MAX_BYTES, machine_bytes())
+        lines = setup.task_lines or (setup.block_lines if program.micro_lines else 0)
+        try:
+            validate(program, lines=-(-lines // setup.local_steps), max_bytes=allowed)
+        except MemoryNeedError as error:
+            whose = "that are left of --memory" if memory and memory <= allowed else "that this machine has"
+            raise EngineError(
+                f"this run needs more memory than the {allowed >> 20} MiB {whose}: {error.reason}"
+            ) from None
+        return cls(program, setup, allowed)
 
     def add(self, worker: Worker, *, cheat: str = "", secret: bytes = b"") -> None:
         """Takes a worker in; one of the same number makes way for it.

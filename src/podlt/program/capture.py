@@ -24,6 +24,7 @@ from podlt.program.eager import widened
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.line_sums import LINES, LineSums
 from podlt.program.lower import Lowering
+from podlt.program.memory import UNBOUNDED
 from podlt.program.needs import least_lines
 from podlt.program.operations import STOCK_ARITHMETIC
 from podlt.program.preparation import check_module, own_copy, saved_names, state_of, unwrapped
@@ -31,7 +32,7 @@ from podlt.program.simplify import simplify
 from podlt.program.step import Loss, SummedLoss
 from podlt.program.trace import WithLoss, trace
 from podlt.program.trial import python_seeds, try_out
-from podlt.program.validate import validate
+from podlt.program.validate import MAX_LINES, validate
 
 SIZES = (5, 7, 11)
 """The numbers of lines of the three captures: pairwise different, and no common size of a model's layers."""
@@ -91,7 +92,7 @@ def capture(
         state = state_of(model)
         draft = trial.mean and _weighted(_Step(model, SummedLoss(loss, fields), fields, arithmetic), state, tried_on)
         draft = draft or _Draft(_Step(model, SummedLoss(loss, fields, mean=trial.mean), fields, arithmetic))
-        program, least = draft.program()
+        program, least = draft.program(most)
         saved = saved_names(model)
         program = replace(program, names={n: saved[short] for n in state if (short := n.partition(":")[2]) in saved})
         fault = "" if draft.is_sum else check_sums(draft.whole, draft.place, state, tried_on, least)
@@ -186,15 +187,18 @@ class _Draft:
         """Which operation a node is, and where in the user's code."""
         return f"{self.whole.nodes[node].operation}{(*self.step.places, '')[min(node, len(self.step.places))]}"
 
-    def program(self) -> tuple[Program, int]:
+    def program(self, most: int) -> tuple[Program, int]:
         """The program, made smaller and validated, and of how few lines it can be run.
+
+        Args:
+            most: lines of the largest task, or 0. What it takes of memory is for whoever executes it to say.
 
         Raises:
             UnsupportedError: it is none.
         """
         program = simplify(self.whole)
         try:
-            validate(program)
+            validate(program, lines=most or MAX_LINES, max_bytes=UNBOUNDED)
         except InvalidProofError as error:
             raise UnsupportedError(f"{type(self.step.module.model).__name__} cannot be captured: {error}") from error
         return program, least_lines(program)[0]

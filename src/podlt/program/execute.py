@@ -16,6 +16,7 @@ from podlt.program.ir import Program, resolve
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.liveness import last_uses, references
 from podlt.program.operations import STOCK_ARITHMETIC, table, writing
+from podlt.program.pieces import PieceSums, piece_bounds, piece_seed
 
 Trace = Callable[[int, Sequence[torch.Tensor]], None]
 Draw = Callable[[int, int, list[int]], torch.Tensor]
@@ -73,7 +74,7 @@ class Executor:
         out: Mapping[str, torch.Tensor],
         trace: Trace | None = None,
     ) -> None:
-        """Writes the update of a fragment: loss and gradients summed over its lines.
+        """Writes the update of a fragment: loss and gradients summed over its lines, piece by piece (`pieces`).
 
         Args:
             state: "param:…", "frozen:…", "buffer:…".
@@ -83,6 +84,27 @@ class Executor:
                 that a sum over fragments divided by all lines is its mean.
             trace: is called after each node with its number and its outputs.
         """
+        bounds = piece_bounds(next(iter(batch.values())).shape[0], self.program.micro_lines)
+        if len(bounds) == 1:
+            self._run_at_once(state, batch, seed, out, trace)
+            return
+        sums = PieceSums()
+        for i, (start, stop) in enumerate(bounds):
+            # In fresh, aligned memory: stock kernels may round by alignment.
+            part = {name: value[start:stop].clone() for name, value in batch.items()}
+            self._run_at_once(state, part, piece_seed(seed, i), out, trace)
+            sums.add(out)
+        sums.write(out)
+
+    def _run_at_once(
+        self,
+        state: Mapping[str, torch.Tensor],
+        batch: Mapping[str, torch.Tensor],
+        seed: int,
+        out: Mapping[str, torch.Tensor],
+        trace: Trace | None,
+    ) -> None:
+        """As `run`, for lines that are no more than a piece's."""
         lines = next(iter(batch.values())).shape[0]
         values: list[Any] = [None] * (len(self.program.types) + len(self.program.outputs))
         for i, name in enumerate(self.program.inputs):
