@@ -20,6 +20,7 @@ BENCHES = {
     "arithmetic": "exact arithmetic against stock float32",
     "accuracy": "final figures with 1, 2, 3 digits and stock float32, over seeds",
     "blobs": "a blob of gigabytes through both ends of the network, and the memory that it takes",
+    "capture": "how long capturing a real model takes, and the memory of capture and of a task",
     "data": "a large sorted table: prepared, mixed, read and trained on, and the memory that it takes",
     "start": "how long podlt train takes to its first round",
     "free-moves": "what the rules leave a manager free to do, and what verify says of it",
