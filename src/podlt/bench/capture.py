@@ -120,7 +120,7 @@ def _eager(asked: Asked) -> Measured:
     for _ in range(2):
         model.zero_grad(set_to_none=True)
         began = time.perf_counter()
-        language.mean_over_tokens(model, *language.lines_of(asked.model, LINES).values()).backward()
+        language.mean_over_tokens(model, *language.lines_of(asked.model, LINES).values()).backward()  # type: ignore[no-untyped-call]
         seconds.append(time.perf_counter() - began)
     return Measured(_bytes(model), min(seconds), peak.bytes())
 

@@ -25,6 +25,9 @@ class Attention(nn.Module):
         bias: of the linear layers.
     """
 
+    cos: torch.Tensor
+    sin: torch.Tensor
+
     def __init__(self, width: int, heads: int, *, causal: bool, rotary: bool = False, bias: bool = True) -> None:
         super().__init__()
         self.heads, self.causal, self.rotary = heads, causal, rotary
@@ -83,7 +86,8 @@ class Block(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.before:
             x = x + self.attention(self.first(x))
-            return x + self.perceptron(self.second(x))
+            added: torch.Tensor = x + self.perceptron(self.second(x))
+            return added
         x = self.first(x + self.attention(x))
         out: torch.Tensor = self.second(x + self.perceptron(x))
         return out

@@ -7,7 +7,6 @@ is tried (`trial`), and afterwards the program is held against it (`capture_chec
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from podlt.program.lower import Lowering
 from podlt.program.memory import UNBOUNDED
 from podlt.program.needs import least_lines
 from podlt.program.operations import STOCK_ARITHMETIC
-from podlt.program.preparation import check_module, own_copy, saved_names, state_of, unwrapped
+from podlt.program.preparation import check_module, copied, own_copy, saved_names, state_of, unwrapped
 from podlt.program.simplify import simplify
 from podlt.program.step import Loss, SummedLoss
 from podlt.program.trace import WithLoss, trace
@@ -89,7 +88,7 @@ def capture(
         for name, parameter in model.named_parameters():
             if name in trial.unused:
                 parameter.requires_grad_(False)  # as PyTorch's optimisers skip it: no decay, no state
-        state = state_of(model)
+        state = state_of(model, shared=True)
         draft = trial.mean and _weighted(_Step(model, SummedLoss(loss, fields), fields, arithmetic), state, tried_on)
         draft = draft or _Draft(_Step(model, SummedLoss(loss, fields, mean=trial.mean), fields, arithmetic))
         program, least = draft.program(most)
@@ -103,7 +102,7 @@ def capture(
         if most > max(SIZES) and draft.at(most) != draft.step.document(most):
             sizes.add(most)  # traced otherwise there: its numbers decide
         check_numbers(program, draft.step.module, state, sorted(sizes), _enough(tried_on, max(sizes)))
-    return Captured(program, state, _notices(trial.unused))
+    return Captured(program, {name: value.clone() for name, value in state.items()}, _notices(trial.unused))
 
 
 @contextmanager
@@ -152,7 +151,7 @@ class _Step:
             batch = list(example(self._fields, lines).values())
             # A trace leaves its marks on a module.
             names, first = [f.name for f in self._fields], not self.places
-            traced = trace(copy.deepcopy(self.module), batch, names, self._arithmetic, places=first)
+            traced = trace(copied(self.module, lambda tensor: tensor), batch, names, self._arithmetic, places=first)
         lowering = Lowering(traced, self._arithmetic)
         found = lowering.document()
         if first:
@@ -219,10 +218,9 @@ def _weighted(step: _Step, state: Mapping[str, torch.Tensor], lines: Mapping[str
         draft = _Draft(step, first)
     except UnsupportedError:  # it divides by its lines: what is wrong with it is found as a mean over them
         return None
-    wide = {name: widened(value, torch.float64) for name, value in state.items()}
     batch = {name: widened(value[:LINES], torch.float64) for name, value in lines.items()}
-    for program in numerators(draft.whole, wide, batch):
-        if not LineSums(program, wide, batch, least_lines(simplify(program))[0]).fault():
+    for program in numerators(draft.whole, state, batch):
+        if not LineSums(program, state, batch, least_lines(simplify(program))[0]).fault():
             draft.whole, draft.is_sum = program, True
             return draft
     return None
