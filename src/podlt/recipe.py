@@ -52,7 +52,9 @@ class TrainingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     With `fragment_lines` 0 every round deals a whole block; else each useful worker gets that many lines, and the
     rest of the block is carried into the next round. With `local_steps` above 1 a worker returns the change of the
     parameters after that many steps at `local_lr`, instead of a gradient; by SGD, or by `local_optimizer`, such as
-    `{"name": "adamw", "weight_decay": 0.1}`, whose state begins at zero in every task.
+    `{"name": "adamw", "weight_decay": 0.1}`, whose state begins at zero in every task. With `micro_lines` a task (or a
+    local step) is executed in pieces of at most that many lines, whose updates are added up (`podlt.program.pieces`):
+    it takes the memory of a piece. A batch normalisation's statistics are then those of a piece.
     """
 
     epochs: Positive = 1
@@ -63,6 +65,7 @@ class TrainingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     local_steps: Positive = 1
     local_lr: Annotated[float, Meta(gt=0)] | None = None
     local_optimizer: dict[str, Any] = {}
+    micro_lines: Annotated[int, Meta(ge=0, lt=2**31)] = 0
     checkpoint_every: Positive = 50
     history: Literal["all", "last"] = "all"
 
@@ -153,6 +156,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             del document["torch"]
         if not self.training.local_optimizer:
             del document["training"]["local_optimizer"]
+        if not self.training.micro_lines:
+            del document["training"]["micro_lines"]
         return canonical.to_json(document)
 
     def digest(self) -> bytes:

@@ -10,17 +10,19 @@ import msgspec
 import pytest
 import torch
 from near_hosts import train_near
-from small_runs import tiny_recipe
+from small_runs import seeded, tiny_recipe
 from torch import nn
 from torch.nn import functional
 
 from podlt.data.prepare import prepare
 from podlt.errors import UsageError
 from podlt.manager import events as ev
-from podlt.manager.capture_inputs import require_lines, tried_lines
+from podlt.manager.audit import audit
+from podlt.manager.capture_inputs import piece_notice, require_lines, require_memory, task_lines, tried_lines, with_plan
 from podlt.manager.metrics import evaluate
 from podlt.program.capture import capture
 from podlt.program.ir import FieldSpec, Program
+from podlt.program.memory import peak_bytes
 
 PIXELS = [FieldSpec("x", "f32", (64,), None, "input"), FieldSpec("y", "i64", (), None, "label")]
 
@@ -104,3 +106,45 @@ def test_figures_of_a_mean_loss_are_those_of_its_sum() -> None:
         return functional.cross_entropy(model(x), y)
 
     assert evaluate(module, mean, test)["loss"] == pytest.approx(evaluate(module, "cross_entropy", test)["loss"])
+
+
+@pytest.mark.parametrize(
+    ("training", "lines"),
+    [
+        ({"workers": 8, "block_lines": 100}, 17),
+        ({"workers": 8, "block_lines": 100, "fragment_lines": 5}, 5),
+        ({"workers": 8, "block_lines": 1000}, 34),
+        ({"workers": 8, "block_lines": 100, "local_steps": 4, "local_lr": 0.1}, 5),
+    ],
+)
+def test_the_lines_of_a_task_follow_from_the_plan(training: dict[str, Any], lines: int) -> None:
+    assert task_lines(tiny_recipe(**training), 200) == lines
+
+
+def test_a_task_that_does_not_fit_is_refused_with_the_pieces_that_do() -> None:
+    recipe, room = tiny_recipe(workers=8, block_lines=100), peak_bytes(normed(), 5, is_summed=True)[0]
+    with pytest.raises(UsageError, match=r"17 lines of this model take .*set training.micro_lines = \d") as refused:
+        require_memory(normed(), recipe, 200, room)
+    fits = int(str(refused.value).rpartition(" ")[2])
+    assert fits == 5
+    pieces = tiny_recipe(workers=8, block_lines=100, micro_lines=fits)
+    require_memory(with_plan(normed(), pieces), pieces, 200, room)
+    with pytest.raises(UsageError, match="a smaller model, or a larger machine"):
+        require_memory(normed(), recipe, 200, 1_000)
+
+
+def test_pieces_of_one_line_are_refused_for_a_model_with_batch_norm_and_others_are_told_of() -> None:
+    recipe = tiny_recipe(workers=8, block_lines=100, micro_lines=1)
+    with pytest.raises(UsageError, match=r"training.micro_lines = 1: .* Take training.micro_lines = 3"):
+        require_lines(normed(), recipe, 200)
+    recipe = tiny_recipe(workers=8, block_lines=100, micro_lines=3)
+    require_lines(normed(), recipe, 200)
+    assert "BatchNorm takes its means and variances over a piece" in piece_notice(with_plan(normed(), recipe))
+    assert not piece_notice(normed())
+
+
+def test_a_run_in_pieces_is_trained_and_audited(tmp_path: Path) -> None:
+    recipe = tiny_recipe(micro_lines=3)
+    run = train_near(tmp_path / "run", recipe, entropy=seeded(1)).result.run
+    assert Program.from_bytes((run / "program.json").read_bytes()).micro_lines == 3
+    assert audit(run, 1.0).exit_code == 0

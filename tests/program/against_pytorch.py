@@ -13,7 +13,7 @@ from torch import nn
 from podlt.program.capture import Captured, capture
 from podlt.program.execute import Executor
 from podlt.program.ir import FieldSpec
-from podlt.program.line_sums import run_program
+from podlt.program.layout import TORCH_DTYPES
 from podlt.program.step import Loss
 
 FOUR = [FieldSpec("x", "f32", (4,), None, "input"), FieldSpec("y", "i64", (), None, "label")]
@@ -40,10 +40,22 @@ def lines_of(fields: Sequence[FieldSpec], count: int, below: int = 2) -> dict[st
     }
 
 
+def run_program(executor: Executor, state: Lines, batch: Lines, seed: int, *, double: bool) -> dict[str, torch.Tensor]:
+    """A program's update of some lines, by name."""
+    program, lines = executor.program, len(next(iter(batch.values())))
+    out = {}
+    for name, value in program.outputs:
+        kind = program.types[value]
+        dtype = torch.float64 if double and kind.dtype == "f32" else TORCH_DTYPES[kind.dtype]
+        out[name] = torch.empty(kind.at(lines), dtype=dtype)
+    executor.run(state, batch, seed, out)
+    return out
+
+
 def update(captured: Captured, batch: Lines) -> dict[str, torch.Tensor]:
     """The program's update in float64."""
     wide = [{n: v.double() if v.is_floating_point() else v for n, v in m.items()} for m in (captured.state, batch)]
-    return run_program(Executor(captured.program, double=True), wide[0], wide[1], 1)
+    return run_program(Executor(captured.program, double=True), wide[0], wide[1], 1, double=True)
 
 
 def plain(model: nn.Module, total: Callable[[nn.Module, Lines], torch.Tensor], batch: Lines, double: bool) -> Lines:

@@ -14,9 +14,8 @@ from podlt.errors import UnsupportedError
 from podlt.program.capture import capture
 from podlt.program.execute import Executor
 from podlt.program.ir import FieldSpec
-from podlt.program.line_sums import run_program
 
-from .against_pytorch import FOUR, IMAGE, NUMBER, WORDS, assert_as_pytorch, lines_of, some_fast
+from .against_pytorch import FOUR, IMAGE, NUMBER, WORDS, assert_as_pytorch, lines_of, run_program, some_fast
 
 
 def total(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -256,10 +256,7 @@ def averages(count: int, length: int) -> dict[str, Contender]:
 
 STEPS: dict[str, tuple[float | None, Callable[[], dict[str, Contender]]]] = {
     "product 1024 x 1024 x 1024": (0.9, lambda: products(DIGITS)),
-    **{
-        name: (goal, partial(contenders, job, DIGITS))
-        for (name, job), goal in zip(JOBS.items(), _GOALS, strict=True)
-    },
+    **{name: (goal, partial(contenders, job, DIGITS)) for (name, job), goal in zip(JOBS.items(), _GOALS, strict=True)},
     "average of 50 updates of 100,000 values": (None, lambda: averages(50, 100_000)),
     "average of 50 updates of 1,000,000 values": (None, lambda: averages(50, 1_000_000)),
 }

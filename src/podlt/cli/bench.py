@@ -22,6 +22,7 @@ BENCHES = {
     "accuracy": "final figures with exact digits and stock float32, over seeds",
     "precision": "what products lose where one value hides many, beside bfloat16 and float32",
     "blobs": "a blob of gigabytes through both ends of the network, and the memory that it takes",
+    "capture": "how long capturing a real model takes, and the memory of capture and of a task",
     "data": "a large sorted table: prepared, mixed, read and trained on, and the memory that it takes",
     "start": "how long podlt train takes to its first round",
     "free-moves": "what the rules leave a manager free to do, and what verify says of it",

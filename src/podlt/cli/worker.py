@@ -152,7 +152,6 @@ def _work(
     from podlt.network.worker.preflight import check_disk
     from podlt.network.worker.process import WorkerProcess
     from podlt.network.worker.session import WorkerSession
-    from podlt.program.validate import MAX_BYTES
 
     torch.set_grad_enabled(False)
     torch_device(asked.device)
@@ -163,7 +162,7 @@ def _work(
     servers = invited.urls(websocket=True) if asked.websocket else invited.servers
     tell(events.Connecting(servers=servers, manager=invited.manager.hex(), public_keys=public))
     link = join(invited, keys, websocket=asked.websocket)
-    allowed = MAX_BYTES if bound is None else min(MAX_BYTES, bound.left)
+    allowed = 0 if bound is None else max(1, bound.left)
     settings = OwnerSettings(allowed, cores, asked.least_reward, asked.cheat, asked.device)
     session = WorkerSession(keys, link, invited.manager, books, settings, listener=tell, leaving=leaving)
     watch = Watch(session, link, books, tell, leaving.moment, bound.adjust if bound is not None else _nothing)

@@ -199,6 +199,7 @@ class Job(msgspec.Struct, frozen=True):
         block_lines: the most lines of a block.
         local_steps: optimizer steps within a task, at least 1.
         local_lr: their learning rate; None where there is one step.
+        task_lines: the most lines of a task with so many workers.
     """
 
     directory: Path
@@ -210,6 +211,7 @@ class Job(msgspec.Struct, frozen=True):
     block_lines: int
     local_steps: int
     local_lr: float | None
+    task_lines: int
 
 
 class Workplace(Protocol):

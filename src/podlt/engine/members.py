@@ -21,7 +21,7 @@ from podlt.protocol.messages import JoinSignatures, JoinTerms, TreeSize
 def host_setup(job: Job) -> frames.HostSetup:
     """What hosts need of a job, before there is a run, and without their workers."""
     return frames.HostSetup(
-        execution=ExecutionSetup(b"", job.fields, job.block_lines, job.local_steps, job.local_lr),
+        execution=ExecutionSetup(b"", job.fields, job.block_lines, job.local_steps, job.local_lr, job.task_lines),
         program=job.program.to_bytes(),
         seen=TreeSize(0, EMPTY_ROOT),
         workers=[],

@@ -13,9 +13,11 @@ class ExecutionSetup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         run: the run's identity.
         fields: the fields of a line.
-        block_lines: the most lines of a task.
+        block_lines: the most lines of a block.
         local_steps: optimizer steps within a task, at least 1.
         local_lr: their learning rate; None where there is one step.
+        task_lines: the most lines of a task, as far as the run's plan says it; 0 where it depends on how many workers
+            there are.
     """
 
     run: bytes
@@ -23,3 +25,4 @@ class ExecutionSetup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     block_lines: int
     local_steps: int
     local_lr: float | None
+    task_lines: int = 0

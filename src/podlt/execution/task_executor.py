@@ -13,6 +13,7 @@ from podlt.program.descent import local_rule
 from podlt.program.execute import Executor
 from podlt.program.ir import Program
 from podlt.program.layout import update_layout
+from podlt.program.memory import MAX_BYTES
 from podlt.program.operations import EXACT_ARITHMETIC
 from podlt.program.validate import check_lines
 
@@ -24,6 +25,7 @@ class TaskExecutor:
         program: a validated program.
         local_steps: optimizer steps within a task, at least 1.
         local_lr: their learning rate; None where there is one step.
+        memory: the most bytes that a task's tensors may take.
         device: where it computes, as `exact.portable.devices` names it.
 
     Raises:
@@ -31,8 +33,15 @@ class TaskExecutor:
         UsageError: no such device here.
     """
 
-    def __init__(self, program: Program, local_steps: int, local_lr: float | None, device: str = CPU) -> None:
-        self._executor = Executor(program, check=lambda lines: check_lines(program, lines), device=device)
+    def __init__(
+        self,
+        program: Program,
+        local_steps: int,
+        local_lr: float | None,
+        memory: int = MAX_BYTES,
+        device: str = CPU,
+    ) -> None:
+        self._executor = Executor(program, check=lambda lines: check_lines(program, lines, memory), device=device)
         self._device = None if device == CPU else torch_device(device)
         self._resident: Mapping[str, torch.Tensor] | None = None
         self._layout, self._exact = update_layout(program), program.arithmetic in EXACT_ARITHMETIC

@@ -22,7 +22,8 @@ from podlt.execution.setup import ExecutionSetup
 from podlt.execution.task_executor import TaskExecutor, as_batch
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
-from podlt.program.validate import MAX_BYTES, check_lines, validate
+from podlt.program.memory import MAX_BYTES, MemoryNeedError, machine_bytes
+from podlt.program.validate import validate
 from podlt.protocol.messages import Committed, Opened, Task
 from podlt.protocol.worker import Worker
 
@@ -56,6 +57,7 @@ class WorkerRuntime:
     Args:
         program: a validated program.
         setup: of the run.
+        memory: the most bytes that a task's tensors may take.
         device: where tasks are computed, as `exact.portable.devices` names it.
 
     Attributes:
@@ -66,9 +68,9 @@ class WorkerRuntime:
         line_bytes: size of one line.
     """
 
-    def __init__(self, program: Program, setup: ExecutionSetup, device: str = CPU) -> None:
+    def __init__(self, program: Program, setup: ExecutionSetup, memory: int = MAX_BYTES, device: str = CPU) -> None:
         self._run, self._program_digest, self._fields = setup.run, program.digest, setup.fields
-        self._executor = TaskExecutor(program, setup.local_steps, setup.local_lr, device)
+        self._executor = TaskExecutor(program, setup.local_steps, setup.local_lr, memory, device)
         self._layout, self._update_layout = state_layout(program), update_layout(program)
         self.arithmetic, self.device = program.arithmetic, device
         self.state_bytes, self.update_bytes = self._layout.nbytes, self._update_layout.nbytes
@@ -81,29 +83,33 @@ class WorkerRuntime:
         self._unchanging = ExitStack()
 
     @classmethod
-    def load(cls, program: Program, setup: ExecutionSetup, memory: int = MAX_BYTES, device: str = CPU) -> WorkerRuntime:
+    def load(cls, program: Program, setup: ExecutionSetup, memory: int = 0, device: str = CPU) -> WorkerRuntime:
         """A runtime for a program that came from elsewhere.
+
+        What a task may take is this machine's to say, not the program's: its plan is checked here where the run has
+        one, and each task again before the first of its size is executed.
 
         Args:
             program: as it was decoded.
             setup: of the run.
-            memory: the most bytes that a task's tensors may take.
+            memory: the most bytes that a task's tensors may take; 0 for all of this machine's.
             device: where tasks are computed.
 
         Raises:
             InvalidProofError: the program is none that may be executed.
             EngineError: a task of it takes more memory than that, or its arithmetic has no table on the device.
         """
-        validate(program, lines=setup.block_lines)
-        if memory < MAX_BYTES:
-            try:
-                check_lines(program, setup.block_lines, memory)
-            except InvalidProofError as error:
-                raise EngineError(
-                    f"this run needs more memory than the {memory >> 20} MiB that are left of --memory: {error.reason}"
-                ) from None
+        allowed = min(memory or MAX_BYTES, machine_bytes())
+        lines = setup.task_lines or (setup.block_lines if program.micro_lines else 0)
         try:
-            return cls(program, setup, device)
+            validate(program, lines=-(-lines // setup.local_steps), max_bytes=allowed)
+        except MemoryNeedError as error:
+            whose = "that are left of --memory" if memory and memory <= allowed else "that this machine has"
+            raise EngineError(
+                f"this run needs more memory than the {allowed >> 20} MiB {whose}: {error.reason}"
+            ) from None
+        try:
+            return cls(program, setup, allowed, device)
         except UnsupportedError as error:
             raise EngineError(f"this machine cannot work for the run: {error}") from None
 

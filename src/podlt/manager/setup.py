@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +23,7 @@ from podlt.inference.pretrained import write_configuration
 from podlt.log.merkle import Tree
 from podlt.manager import events as ev
 from podlt.manager.amendments import Optimizers, amendment
-from podlt.manager.capture_inputs import require_lines, tried_lines
+from podlt.manager.capture_inputs import piece_lines, planned, task_lines, tried_lines
 from podlt.manager.directory import Entropy, RunDirectory, Settings
 from podlt.manager.ending import Ending
 from podlt.manager.first_entry import MANY_ROUNDS, chain_length, first_entry, naming_parameters, naming_torch
@@ -146,11 +145,9 @@ class TrainingRun:
             captured = self._capture(fields, lines)
             if fault is not None:
                 raise fault
-            program = replace(captured.program, local_optimizer=self.recipe.training.local_optimizer)
-            validate(program, lines=self.recipe.training.block_lines)
-            require_lines(program, self.recipe, self.inputs.data.train.lines)
+            program, notices = planned(captured, self.recipe, self._train.lines)
             try_task(captured, self._executor(program), lines)
-            for notice in captured.notices:
+            for notice in notices:
                 self._listener(ev.Preparing(what=notice))
             self.recipe = naming_torch(self.recipe, str(torch.__version__))
             if self._given or self.recipe.model.parameters:
@@ -174,7 +171,7 @@ class TrainingRun:
     def _capture(self, fields: list[FieldSpec], lines: Mapping[str, torch.Tensor]) -> Captured:
         """The program, and the parameters that the run begins with."""
         train, arithmetic = self.inputs.data.train, self.recipe.program_arithmetic
-        most = min(self.recipe.training.block_lines, train.lines)
+        most = piece_lines(self.recipe, train.lines)
         return capture(self.inputs.model, self.inputs.loss, fields, arithmetic, lines, most)
 
     def _make(self, program: Program, entropy: Entropy) -> None:
@@ -327,7 +324,7 @@ class TrainingRun:
 
     def _program(self) -> Program:
         program = Program.from_bytes(self.directory.document("program.json"))
-        validate(program, lines=self.recipe.training.block_lines)
+        validate(program, lines=task_lines(self.recipe, self._train.lines))
         return program
 
     # -- both --------------------------------------------------------------------------------------------------------
@@ -392,4 +389,5 @@ class TrainingRun:
             block_lines=min(training.block_lines, self._train.lines),
             local_steps=training.local_steps,
             local_lr=training.local_lr,
+            task_lines=task_lines(self.recipe, self._train.lines) * training.local_steps,
         )

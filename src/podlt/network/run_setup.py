@@ -34,6 +34,11 @@ class RunSetup(msgspec.Struct, frozen=True):
         """How many lines a task can have."""
         return min(self.begin.block_lines, self.begin.lines)
 
+    @property
+    def task_lines(self) -> int:
+        """How many lines a task has at most if the plan says so; 0 if it depends on how many workers share a block."""
+        return min(self.begin.fragment_lines, self.begin.lines)
+
 
 def sign_setup(setup: m.Setup, key: SigningKey) -> m.Setup:
     """A setup with the manager's signature over everything else in it."""

@@ -7,7 +7,6 @@ is tried (`trial`), and afterwards the program is held against it (`capture_chec
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,14 +23,15 @@ from podlt.program.eager import widened
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.line_sums import LINES, LineSums
 from podlt.program.lower import Lowering
+from podlt.program.memory import UNBOUNDED
 from podlt.program.needs import least_lines
 from podlt.program.operations import STOCK_ARITHMETIC
-from podlt.program.preparation import check_module, own_copy, saved_names, state_of, unwrapped
+from podlt.program.preparation import check_module, copied, own_copy, saved_names, state_of, unwrapped
 from podlt.program.simplify import simplify
 from podlt.program.step import Loss, SummedLoss
 from podlt.program.trace import WithLoss, trace
 from podlt.program.trial import python_seeds, try_out
-from podlt.program.validate import validate
+from podlt.program.validate import MAX_LINES, validate
 
 SIZES = (5, 7, 11)
 """The numbers of lines of the three captures: pairwise different, and no common size of a model's layers."""
@@ -88,10 +88,10 @@ def capture(
         for name, parameter in model.named_parameters():
             if name in trial.unused:
                 parameter.requires_grad_(False)  # as PyTorch's optimisers skip it: no decay, no state
-        state = state_of(model)
+        state = state_of(model, shared=True)
         draft = trial.mean and _weighted(_Step(model, SummedLoss(loss, fields), fields, arithmetic), state, tried_on)
         draft = draft or _Draft(_Step(model, SummedLoss(loss, fields, mean=trial.mean), fields, arithmetic))
-        program, least = draft.program()
+        program, least = draft.program(most)
         saved = saved_names(model)
         program = replace(program, names={n: saved[short] for n in state if (short := n.partition(":")[2]) in saved})
         fault = "" if draft.is_sum else check_sums(draft.whole, draft.place, state, tried_on, least)
@@ -102,7 +102,7 @@ def capture(
         if most > max(SIZES) and draft.at(most) != draft.step.document(most):
             sizes.add(most)  # traced otherwise there: its numbers decide
         check_numbers(program, draft.step.module, state, sorted(sizes), _enough(tried_on, max(sizes)))
-    return Captured(program, state, _notices(trial.unused))
+    return Captured(program, {name: value.clone() for name, value in state.items()}, _notices(trial.unused))
 
 
 @contextmanager
@@ -151,7 +151,7 @@ class _Step:
             batch = list(example(self._fields, lines).values())
             # A trace leaves its marks on a module.
             names, first = [f.name for f in self._fields], not self.places
-            traced = trace(copy.deepcopy(self.module), batch, names, self._arithmetic, places=first)
+            traced = trace(copied(self.module, lambda tensor: tensor), batch, names, self._arithmetic, places=first)
         lowering = Lowering(traced, self._arithmetic)
         found = lowering.document()
         if first:
@@ -186,15 +186,18 @@ class _Draft:
         """Which operation a node is, and where in the user's code."""
         return f"{self.whole.nodes[node].operation}{(*self.step.places, '')[min(node, len(self.step.places))]}"
 
-    def program(self) -> tuple[Program, int]:
+    def program(self, most: int) -> tuple[Program, int]:
         """The program, made smaller and validated, and of how few lines it can be run.
+
+        Args:
+            most: lines of the largest task, or 0. What it takes of memory is for whoever executes it to say.
 
         Raises:
             UnsupportedError: it is none.
         """
         program = simplify(self.whole)
         try:
-            validate(program)
+            validate(program, lines=most or MAX_LINES, max_bytes=UNBOUNDED)
         except InvalidProofError as error:
             raise UnsupportedError(f"{type(self.step.module.model).__name__} cannot be captured: {error}") from error
         return program, least_lines(program)[0]
@@ -215,10 +218,9 @@ def _weighted(step: _Step, state: Mapping[str, torch.Tensor], lines: Mapping[str
         draft = _Draft(step, first)
     except UnsupportedError:  # it divides by its lines: what is wrong with it is found as a mean over them
         return None
-    wide = {name: widened(value, torch.float64) for name, value in state.items()}
     batch = {name: widened(value[:LINES], torch.float64) for name, value in lines.items()}
-    for program in numerators(draft.whole, wide, batch):
-        if not LineSums(program, wide, batch, least_lines(simplify(program))[0]).fault():
+    for program in numerators(draft.whole, state, batch):
+        if not LineSums(program, state, batch, least_lines(simplify(program))[0]).fault():
             draft.whole, draft.is_sum = program, True
             return draft
     return None

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from podlt.errors import UnsupportedError
-from podlt.program.divisor import over_divisor
+from podlt.program.divisor import divisor_of
 from podlt.program.eager import GivenDraws, eager_step, widened
 from podlt.program.execute import Executor
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import TORCH_DTYPES
-from podlt.program.line_sums import LINES, LineSums, run_program
+from podlt.program.line_sums import LINES, LineSums
 from podlt.program.operations import STOCK_ARITHMETIC
 from podlt.program.philox import uniform
 from podlt.program.trace import WithLoss, explain
@@ -24,6 +24,9 @@ TOLERANCE = 1e-11
 
 FLOAT32_TOLERANCE, FLOAT32_FACTOR = 2e-6, 32
 """How far float32 may be from float64: by the largest element's size, and by the program's own error in float32."""
+
+PART = 2**20
+"""How many elements of two tensors are compared at once."""
 
 SEED = 1
 
@@ -53,16 +56,13 @@ def check_numbers(program: Program, module: WithLoss, state: Lines, sizes: Seque
     Raises:
         UnsupportedError: they differ: the trace lost something.
     """
-    wide = {name: widened(value, torch.float64) for name, value in state.items()}
-    executor = Executor(program, double=True)
     for size in sizes:
         batch = {name: value[:size] for name, value in lines.items()}
-        found = run_program(executor, wide, {n: widened(v, torch.float64) for n, v in batch.items()}, SEED)
-        if DIVISOR in found and not found[DIVISOR]:
+        divisor = divisor_of(program, state, batch)
+        if divisor == 0.0:
             continue  # no line of them has a label: PyTorch's own mean is no number
-        found = over_divisor(found)
-        if _differs_wide(found, module, wide, batch):
-            fault = _differs_narrow(found, program, module, state, batch)
+        if _differs_wide(program, module, state, batch, divisor or 1.0):
+            fault = _differs_narrow(program, module, state, batch, divisor or 1.0)
             if fault:
                 raise UnsupportedError(
                     f"{type(module.model).__name__} cannot be captured: on a batch of {size} the captured step gives "
@@ -71,45 +71,104 @@ def check_numbers(program: Program, module: WithLoss, state: Lines, sizes: Seque
                 )
 
 
-def _differs_wide(found: Lines, module: WithLoss, wide: Lines, batch: Lines) -> bool:
+class _Comparison:
+    """The module's own update, against which the program's is held output by output: each is dropped once it was.
+
+    Args:
+        expected: the module's own.
+        state: parameters and buffers: what the program does not give is a buffer that it holds to be unchanged.
+        lines: of the batch.
+        divisor: of the program's loss and gradients.
+    """
+
+    def __init__(self, expected: dict[str, torch.Tensor], state: Lines, lines: int, divisor: float) -> None:
+        self._expected, self._state, self._lines, self._divisor = expected, state, lines, divisor
+        self._order = list(expected)
+        self.errors: dict[str, float] = {}
+        self.sizes: dict[str, float] = {}
+        self.largest = 0.0
+
+    def hold(self, name: str, value: torch.Tensor) -> None:
+        """Compares an output of the program."""
+        divisor = 1.0 if name.startswith("buffer:") else self._divisor
+        if name.startswith(("loss", "grad:")):
+            self.largest = max(self.largest, _largest(value) / divisor)
+        if name in self._expected:
+            self._compare(name, value, divisor)
+
+    def worst(self, bound: Callable[[str, float], float]) -> str:
+        """The first output that is further from the module's own than it may be, and how far."""
+        for name in list(self._expected):
+            value = self._state[name]
+            self._compare(name, value * self._lines if value.is_floating_point() else value, 1.0)
+        for name in self._order:
+            if not self.errors[name] <= bound(name, self.sizes[name]):
+                return f"{name} (by {self.errors[name]:.1e})"
+        return ""
+
+    def _compare(self, name: str, actual: torch.Tensor, divisor: float) -> None:
+        expected = self._expected.pop(name)
+        self.sizes[name] = _largest(expected)
+        self.errors[name] = _distance(actual, divisor, expected)
+
+
+def _differs_wide(program: Program, module: WithLoss, state: Lines, batch: Lines, divisor: float) -> bool:
     try:
         eager = eager_step(module, batch, GivenDraws(SEED, uniform), torch.float64)
     except Exception:  # it makes float32 tensors of its own: it is tried in float32
         return True
-    return bool(_worst(found, eager, wide, len(next(iter(batch.values()))), lambda name, size: TOLERANCE * (1 + size)))
+    found = _Comparison(eager, state, len(next(iter(batch.values()))), divisor)
+    Executor(program, double=True).give(state, _wide(batch), SEED, found.hold)
+    return bool(found.worst(lambda name, size: TOLERANCE * (1 + size)))
 
 
-def _differs_narrow(found: Lines, program: Program, module: WithLoss, state: Lines, batch: Lines) -> str:
+def _differs_narrow(program: Program, module: WithLoss, state: Lines, batch: Lines, divisor: float) -> str:
     """What differs in float32, and by how much; "" if nothing does."""
     try:
         eager = eager_step(module, batch, GivenDraws(SEED, uniform), torch.float32)
     except Exception as error:
         raise UnsupportedError(explain(error, module.model)) from error
+    narrow: dict[str, torch.Tensor] = {}
     executor = Executor(program, arithmetic=STOCK_ARITHMETIC)
-    narrow = over_divisor(run_program(executor, state, batch, SEED, double=False))
-    own = {name: _largest(value.double() - found[name].double()) for name, value in narrow.items()}
-    largest = max(_largest(value) for name, value in found.items() if name.startswith(("loss", "grad:")))
+    executor.give(state, batch, SEED, lambda name, value: narrow.update({name: value.clone()}))
+    found, own = _Comparison(eager, state, len(next(iter(batch.values()))), divisor), {}
+    narrow_divisor = float(narrow[DIVISOR]) if DIVISOR in narrow else 1.0
+
+    def hold(name: str, value: torch.Tensor) -> None:
+        if name != DIVISOR:
+            before, is_buffer = narrow.pop(name), name.startswith("buffer:")
+            before = before if is_buffer else before / narrow_divisor
+            own[name] = _distance(value, 1.0 if is_buffer else divisor, before)
+        found.hold(name, value)
+
+    Executor(program, double=True).give(state, _wide(batch), SEED, hold)
 
     def bound(name: str, size: float) -> float:
-        return FLOAT32_FACTOR * own.get(name, 0.0) + FLOAT32_TOLERANCE * (size + 0.01 * largest)
+        return FLOAT32_FACTOR * own.get(name, 0.0) + FLOAT32_TOLERANCE * (size + 0.01 * found.largest)
 
-    return _worst(found, eager, state, len(next(iter(batch.values()))), bound)
+    return found.worst(bound)
 
 
-def _worst(found: Lines, eager: Lines, state: Lines, lines: int, bound: Callable[[str, float], float]) -> str:
-    """The first output that is further from the module's own than it may be, and how far."""
-    for name, expected in eager.items():
-        actual = found.get(name)
-        if actual is None:  # what is no output is a buffer that the program holds to be unchanged
-            actual = state[name] * lines if state[name].is_floating_point() else state[name]
-        error = _largest(actual.double() - expected.double())
-        if not error <= bound(name, _largest(expected.double())):
-            return f"{name} (by {error:.1e})"
-    return ""
+def _wide(batch: Lines) -> dict[str, torch.Tensor]:
+    return {name: widened(value, torch.float64) for name, value in batch.items()}
 
 
 def _largest(value: torch.Tensor) -> float:
-    return float(value.abs().max()) if value.numel() else 0.0
+    if not value.numel():
+        return 0.0
+    low, high = torch.aminmax(value.byte() if value.dtype is torch.bool else value)
+    return max(-float(low), float(high))
+
+
+def _distance(actual: torch.Tensor, divisor: float, expected: torch.Tensor) -> float:
+    """The largest difference between one tensor over a number and another, in float64; part by part, for its memory."""
+    if not actual.numel():
+        return 0.0
+    one, other, found = actual.reshape(-1), expected.reshape(-1), []
+    for start in range(0, one.numel(), PART):
+        part = one[start : start + PART].double()
+        found.append(((part / divisor if divisor != 1.0 else part) - other[start : start + PART]).abs().max())
+    return float(torch.stack(found).max())
 
 
 def check_sums(program: Program, places: Place, state: Lines, lines: Lines, least: int) -> str:
@@ -125,9 +184,7 @@ def check_sums(program: Program, places: Place, state: Lines, lines: Lines, leas
     Returns:
         "" if it is, else why not, and what to do.
     """
-    wide = {name: widened(value, torch.float64) for name, value in state.items()}
-    batch = {name: widened(value[:LINES], torch.float64) for name, value in lines.items()}
-    sums = LineSums(program, wide, batch, least)
+    sums = LineSums(program, state, _wide({name: value[:LINES] for name, value in lines.items()}), least)
     fault = sums.fault()
     if not fault:
         return ""

@@ -8,14 +8,15 @@ divided by the divisor of all its lines (`program.update`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
 from podlt.program.eager import constant_draw
 from podlt.program.execute import Executor
 from podlt.program.ir import Node, Program, TensorType
-from podlt.program.line_sums import run_program
 from podlt.program.liveness import references
+from podlt.program.simplify import drop_dead
 from podlt.program.trial import NO_DROPOUT
 from podlt.program.update import DIVISOR
 
@@ -45,7 +46,7 @@ def numerators(program: Program, state: Lines, batch: Lines) -> Iterator[Program
 
     Args:
         program: as it was captured; its nodes stay in their places.
-        state: parameters and buffers, wide.
+        state: parameters and buffers.
         batch: lines, wide.
     """
     candidates = _divisors(program)
@@ -59,15 +60,18 @@ def numerators(program: Program, state: Lines, batch: Lines) -> Iterator[Program
         yield _numerator(program, same)
 
 
-def over_divisor(update: Lines) -> dict[str, torch.Tensor]:
-    """An update with loss and gradients divided: what the user's own loss says of these lines."""
-    if DIVISOR not in update:
-        return dict(update)
-    return {
-        name: value if name.startswith("buffer:") else value / update[DIVISOR]
-        for name, value in update.items()
-        if name != DIVISOR
-    }
+def divisor_of(program: Program, state: Lines, batch: Lines) -> float | None:
+    """What loss and gradients of these lines are divided by; None if the program has no divisor.
+
+    It is worked out before the rest, from the few nodes that it is made of.
+    """
+    value = dict(program.outputs).get(DIVISOR)
+    if value is None:
+        return None
+    found: dict[str, float] = {}
+    part = Executor(drop_dead(replace(program, outputs=((DIVISOR, value),))), double=True)
+    part.give(state, batch, 0, lambda name, value: found.update({name: float(value)}))
+    return found[DIVISOR]
 
 
 def _divisors(program: Program) -> list[int]:
@@ -101,7 +105,8 @@ def _values(program: Program, wanted: Sequence[int], state: Lines, batch: Lines)
             if output in wanted:
                 found[output] = float(value)
 
-    run_program(Executor(program, double=True, draw=constant_draw(NO_DROPOUT)), state, batch, trace=keep)
+    executor = Executor(program, double=True, draw=constant_draw(NO_DROPOUT))
+    executor.give(state, batch, 0, lambda name, value: None, keep)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from podlt.program.draws import FACTORIES, OF_TENSORS
 from podlt.program.execute import Draw
+from podlt.program.preparation import copied
 from podlt.program.trace import WithLoss, operation_name
 
 
@@ -82,9 +82,9 @@ def eager_step(
     Raises:
         Exception: whatever the module raises, as one that makes float32 tensors of its own does in float64.
     """
-    twin, lines = copy.deepcopy(module), len(next(iter(batch.values())))
+    twin, lines = copied(module, lambda tensor: widened(tensor, dtype)), len(next(iter(batch.values())))
     if dtype == torch.float64:
-        twin = twin.double()
+        twin = twin.double()  # what was copied in its own way
     with _default_dtype(dtype), sdpa_kernel(SDPBackend.MATH), draws:
         loss, buffers = twin(*(widened(value, dtype) for value in batch.values()))
         named = {n: p for n, p in twin.model.named_parameters() if p.requires_grad}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from podlt.exact.portable.devices import CPU, torch_device
 from podlt.program.descent import Rule
 from podlt.program.ir import Program, resolve
 from podlt.program.layout import TORCH_DTYPES
-from podlt.program.liveness import last_uses, references
+from podlt.program.liveness import VIEWS, last_uses, references
 from podlt.program.operations import STOCK_ARITHMETIC, table, writing
+from podlt.program.pieces import PieceSums, piece_bounds, piece_seed
 
 Trace = Callable[[int, Sequence[torch.Tensor]], None]
 Draw = Callable[[int, int, list[int]], torch.Tensor]
@@ -64,6 +66,7 @@ class Executor:
         self._steps: dict[int, list[Step]] = {}
         self._direct = _direct_outputs(program)
         self._dying = last_uses(program)
+        self._narrow = _narrow(program) if double else frozenset()
 
     def run(
         self,
@@ -73,7 +76,7 @@ class Executor:
         out: Mapping[str, torch.Tensor],
         trace: Trace | None = None,
     ) -> None:
-        """Writes the update of a fragment: loss and gradients summed over its lines.
+        """Writes the update of a fragment: loss and gradients summed over its lines, piece by piece (`pieces`).
 
         Args:
             state: "param:…", "frozen:…", "buffer:…".
@@ -83,19 +86,75 @@ class Executor:
                 that a sum over fragments divided by all lines is its mean.
             trace: is called after each node with its number and its outputs.
         """
-        lines = next(iter(batch.values())).shape[0]
-        values: list[Any] = [None] * (len(self.program.types) + len(self.program.outputs))
-        for i, name in enumerate(self.program.inputs):
-            kind, _, rest = name.partition(":")
-            given = batch[rest] if kind == "batch" else state[name]
-            values[i] = given if self._device is None else given.to(self._device)
+        bounds = piece_bounds(next(iter(batch.values())).shape[0], self.program.micro_lines)
+        if len(bounds) == 1:
+            self._run_at_once(state, batch, seed, out, trace)
+            return
+        sums = PieceSums()
+        for i, (start, stop) in enumerate(bounds):
+            # In fresh, aligned memory: stock kernels may round by alignment.
+            part = {name: value[start:stop].clone() for name, value in batch.items()}
+            self._run_at_once(state, part, piece_seed(seed, i), out, trace)
+            sums.add(out)
+        sums.write(out)
+
+    def _run_at_once(
+        self,
+        state: Mapping[str, torch.Tensor],
+        batch: Mapping[str, torch.Tensor],
+        seed: int,
+        out: Mapping[str, torch.Tensor],
+        trace: Trace | None,
+    ) -> None:
+        """As `run`, for lines that are no more than a piece's."""
+        lines, values = next(iter(batch.values())).shape[0], self._given(state, batch)
         for i, (name, _) in enumerate(self.program.outputs, len(self.program.types)):
             values[i] = out[name]
         with torch.no_grad():
-            self._execute(values, lines, seed, trace)
+            self._execute(values, lines, seed, trace, self._dying)
             for name, value in self.program.outputs:
                 if values[value] is not out[name]:
                     self._write(out[name], values[value], name, lines)
+
+    def give(
+        self,
+        state: Mapping[str, torch.Tensor],
+        batch: Mapping[str, torch.Tensor],
+        seed: int,
+        each: Callable[[str, torch.Tensor], None],
+        trace: Trace | None = None,
+    ) -> None:
+        """Gives each output as soon as it is known, and keeps none: their memory is that of the largest.
+
+        Args:
+            state: as for `run`; in float32 even where it is computed in float64.
+            batch: as for `run`.
+            seed: as for `run`.
+            each: is called with an output's name and its value, which may share memory with others; in the order in
+                which they are computed.
+            trace: as for `run`.
+        """
+        lines, known = next(iter(batch.values())).shape[0], len(self.program.inputs)
+        values = self._given(state, batch)
+        wanted: dict[int, list[str]] = {}
+        for name, value in self.program.outputs:
+            wanted.setdefault(value, []).append(name)
+
+        def tell(value: int, found: torch.Tensor) -> None:
+            for name in wanted.get(value, ()):
+                is_mean = name.startswith("buffer:") and found.is_floating_point()
+                each(name, found * float(lines) if is_mean else found)
+
+        def look(number: int, outputs: Sequence[torch.Tensor]) -> None:
+            if trace is not None:
+                trace(number, outputs)
+            for value, found in zip(self.program.nodes[number].outputs, outputs, strict=True):
+                tell(value, found)
+
+        with torch.no_grad():
+            for value in [value for value in wanted if value < known]:
+                tell(value, values[value])
+            self._execute(values, lines, seed, look, last_uses(replace(self.program, outputs=())))
 
     def run_local_steps(
         self,
@@ -150,7 +209,18 @@ class Executor:
             else:
                 value.copy_(own[name] * float(lines) if value.is_floating_point() else own[name])
 
-    def _execute(self, values: list[Any], lines: int, seed: int, trace: Trace | None) -> None:
+    def _given(self, state: Mapping[str, torch.Tensor], batch: Mapping[str, torch.Tensor]) -> list[Any]:
+        """The values before the first node, and room for the outputs' memory behind them."""
+        values: list[Any] = [None] * (len(self.program.types) + len(self.program.outputs))
+        for i, name in enumerate(self.program.inputs):
+            kind, _, rest = name.partition(":")
+            given = batch[rest] if kind == "batch" else state[name]
+            values[i] = given if self._device is None else given.to(self._device)
+        return values
+
+    def _execute(
+        self, values: list[Any], lines: int, seed: int, trace: Trace | None, dying: Sequence[Sequence[int]]
+    ) -> None:
         steps = self._steps.get(lines)
         if steps is None:
             if self._check is not None:
@@ -164,7 +234,7 @@ class Executor:
                 step(values, seed)
                 if trace is not None:
                     trace(i, [values[o] for o in self.program.nodes[i].outputs])
-                for dead in self._dying[i]:
+                for dead in dying[i]:
                     values[dead] = None
         except (RuntimeError, IndexError, TypeError, ValueError, AttributeError) as error:
             where = f"node {i} ({self.program.nodes[i].operation})" if i >= 0 else "inputs"
@@ -181,6 +251,9 @@ class Executor:
         """
         node = self.program.nodes[number]
         operation = self._table[node.operation]
+        writing_out = self._writes_out.get(node.operation)
+        if node.operation not in VIEWS and not self._narrow.isdisjoint(references(node.arguments)):
+            operation, writing_out = _widening(operation), writing_out and _widening(writing_out)
         fixed = {key: self._constant(a, lines) for key, a in node.keywords.items()}
         if node.operation in _FACTORIES and "dtype" not in fixed and self._dtypes is not TORCH_DTYPES:
             fixed["dtype"] = self._dtypes[self.program.types[node.outputs[0]].dtype]  # else torch's default
@@ -193,8 +266,8 @@ class Executor:
         variable = {i for i, _ in slots} | {i for i, _ in nested}
         template = [None if i in variable else self._constant(a, lines) for i, a in enumerate(node.arguments)]
         target = self._direct.get(node.outputs[0])
-        if direct and node.operation in self._writes_out and target is not None and not fixed:
-            return _single(self._writes_out[node.operation], template, slots, node.outputs[0], target)
+        if direct and writing_out is not None and target is not None and not fixed:
+            return _single(writing_out, template, slots, node.outputs[0], target)
         if len(node.outputs) == 1 and not nested and not fixed:
             return _single(operation, template, slots, node.outputs[0])
         return _general(operation, template, slots, nested, fixed, node.outputs)
@@ -295,6 +368,26 @@ def _general(
                 values[output] = value
 
     return step
+
+
+def _narrow(program: Program) -> frozenset[int]:
+    """The values that may be float32 where the others are float64: parameters, buffers, and views of them."""
+    found = {value for value, name in enumerate(program.inputs) if not name.startswith("batch:")}
+    for node in program.nodes:
+        if node.operation in VIEWS and not found.isdisjoint(references(node.arguments[:1])):
+            found.update(node.outputs)
+    return frozenset(found)
+
+
+def _widening(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """An operation that is given float64 in the place of float32, for as long as it lasts."""
+    return lambda *given, **fixed: operation(*map(_wide, given), **fixed)
+
+
+def _wide(item: Any) -> Any:
+    if isinstance(item, list):
+        return [_wide(part) for part in item]
+    return item.double() if isinstance(item, torch.Tensor) and item.dtype == torch.float32 else item
 
 
 def _direct_outputs(program: Program) -> dict[int, int]:

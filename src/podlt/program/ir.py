@@ -14,6 +14,8 @@ buffer that is not persistent): then the document has `"names"` as well, a map f
 
 Where a task takes several steps by another rule than plain SGD, the document has `"local_optimizer"`: its name and
 options as a recipe's `training.local_optimizer` has them, without a learning rate, which the first entry says.
+
+Where tasks are executed in pieces (`podlt.program.pieces`), the document has `"micro_lines"`: the most lines of one.
 """
 
 from __future__ import annotations
@@ -81,7 +83,8 @@ class Program:
     """A training step: `inputs` names the first values, `outputs` pairs a name with the number of a value.
 
     `names` says by which names the module saves an input of its state, where that is not the input's own. A task's own
-    steps follow `local_optimizer`; SGD where it is empty.
+    steps follow `local_optimizer`; SGD where it is empty. Tasks are executed in pieces of at most `micro_lines`; as a
+    whole where it is 0.
     """
 
     arithmetic: str
@@ -91,6 +94,7 @@ class Program:
     outputs: tuple[tuple[str, int], ...]
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     local_optimizer: Mapping[str, Any] = field(default_factory=dict)
+    micro_lines: int = 0
 
     @classmethod
     def from_document(cls, document: Any) -> Program:
@@ -99,7 +103,7 @@ class Program:
         Raises:
             InvalidProofError: it has not the form of a program, or another version.
         """
-        known = isinstance(document, dict) and set(document) - {"names", "local_optimizer"} == _KEYS
+        known = isinstance(document, dict) and set(document) - _OPTIONAL == _KEYS
         _require(known, "a program has exactly the fields of a program")
         _require(
             _is_int(document["version"]) and document["version"] == VERSION,
@@ -118,6 +122,7 @@ class Program:
             tuple(_output(item) for item in document["outputs"]),
             _names(document["names"]) if "names" in document else {},
             _local_optimizer(document["local_optimizer"]) if "local_optimizer" in document else {},
+            _micro_lines(document["micro_lines"]) if "micro_lines" in document else 0,
         )
 
     @classmethod
@@ -133,9 +138,11 @@ class Program:
         """The document that `to_bytes` encodes."""
         names = {"names": {name: list(saved) for name, saved in self.names.items()}} if self.names else {}
         local = {"local_optimizer": dict(self.local_optimizer)} if self.local_optimizer else {}
+        pieces = {"micro_lines": self.micro_lines} if self.micro_lines else {}
         return (
             names
             | local
+            | pieces
             | {
                 "version": VERSION,
                 "arithmetic": self.arithmetic,
@@ -185,6 +192,7 @@ def is_affine(item: Any) -> bool:
 
 
 _KEYS = {"version", "arithmetic", "types", "inputs", "nodes", "outputs"}
+_OPTIONAL = {"names", "local_optimizer", "micro_lines"}
 
 
 def _require(holds: bool, message: str) -> None:
@@ -235,6 +243,11 @@ def _local_optimizer(item: Any) -> dict[str, Any]:
         simple = len(numbers) <= 2 and all(isinstance(one, str | bool | int | float) for one in numbers)
         _require(simple, f"local_optimizer.{name}: a number, or two")
     return dict(item)
+
+
+def _micro_lines(item: Any) -> int:
+    _require(_is_int(item) and 0 < item < 2**31, "micro_lines is a number of lines, left out where tasks are whole")
+    return int(item)
 
 
 _LOCAL_OPTIONS = frozenset(("name", "betas", "eps", "momentum", "nesterov", "weight_decay"))

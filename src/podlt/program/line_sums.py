@@ -6,7 +6,7 @@ variances are those of the whole batch, and then its update must be such a sum t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,13 +15,12 @@ from torch.nn import functional
 from podlt.program.eager import constant_draw
 from podlt.program.execute import Executor, Trace
 from podlt.program.ir import Program, TensorType
-from podlt.program.layout import TORCH_DTYPES
 from podlt.program.liveness import references
 from podlt.program.trial import NO_DROPOUT
 
 LINES = 7
 CUTS = ((1, 6), (2, 5), (4, 3), (1,) * LINES)
-"""How the lines are cut; the parts are uneven, as a mean hides how many lines it is of."""
+"""How the lines are cut unless there is no memory for as many."""
 
 TOLERANCE = 1e-8
 
@@ -31,30 +30,22 @@ NOISE = 1e-13
 BATCH_NORM = "_native_batch_norm_legit_functional.default"
 BATCH_NORM_BACKWARD = "native_batch_norm_backward.default"
 
+KEPT = 2**26
+"""Up to so many bytes of an update are kept for all cuts; a larger one is worked out again for each."""
+
 Lines = Mapping[str, torch.Tensor]
+Each = Callable[[str, torch.Tensor], None]
 
 
-def run_program(
-    executor: Executor, state: Lines, batch: Lines, seed: int = 0, *, double: bool = True, trace: Trace | None = None
-) -> dict[str, torch.Tensor]:
-    """A program's update of some lines, by name.
-
-    Args:
-        executor: of the program.
-        state: parameters and buffers, wide if it computes in float64.
-        batch: the lines, wide as well.
-        seed: of its draws.
-        double: whether it computes in float64.
-        trace: as for `Executor.run`.
-    """
-    program, lines = executor.program, len(next(iter(batch.values())))
-    out = {}
-    for name, value in program.outputs:
-        kind = program.types[value]
-        dtype = torch.float64 if double and kind.dtype == "f32" else TORCH_DTYPES[kind.dtype]
-        out[name] = torch.empty(kind.at(lines), dtype=dtype)
-    executor.run(state, batch, seed, out, trace)
-    return out
+def cuts(lines: int) -> list[tuple[int, ...]]:
+    """How so many lines are cut: unevenly, as a mean hides how many lines it is of."""
+    if lines == LINES:
+        return list(CUTS)
+    return (
+        [(1, lines - 1), (lines - lines // 2 + 1, lines // 2 - 1), (1,) * lines]
+        if lines > 3
+        else [(1, lines - 1), (1,) * lines]
+    )
 
 
 class _GivenNorms(Executor):
@@ -72,13 +63,13 @@ class _GivenNorms(Executor):
         self._known: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._next, self._first = 0, True
 
-    def update(self, state: Lines, batch: Lines, trace: Trace | None = None) -> dict[str, torch.Tensor]:
-        """The update of some lines."""
+    def update(self, state: Lines, batch: Lines, each: Each, trace: Trace | None = None) -> None:
+        """Gives the update of some lines, output by output."""
         if self._first:
-            run_program(self, state, batch)
+            self.give(state, batch, 0, _nothing)
             self._first = False
         self._next = 0
-        return run_program(self, state, batch, trace=trace)
+        self.give(state, batch, 0, each, trace)
 
     def _normalise(self, x: torch.Tensor, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any) -> Any:
         training, _, eps = rest
@@ -102,41 +93,89 @@ class _GivenNorms(Executor):
         return self._backward(gradient, x, weight, saved_mean, spread, None, None, False, eps, wanted)
 
 
+class _Remainder:
+    """What is left of a batch's update when those of its parts are taken from it.
+
+    Args:
+        whole: the update of the batch; changed.
+    """
+
+    def __init__(self, whole: dict[str, torch.Tensor]) -> None:
+        self._left = whole
+        self._sizes = dict.fromkeys(whole, 0.0)
+        self._same = dict.fromkeys(whole, True)
+
+    def take(self, name: str, part: torch.Tensor) -> None:
+        """Takes an output of a part away; whole numbers must be the same in all."""
+        if part.is_floating_point():
+            self._left[name].sub_(part)
+            self._sizes[name] += _largest(part)
+        else:
+            self._same[name] &= torch.equal(self._left[name], part)
+
+    def fault(self, noise: float) -> str:
+        """The first output of which something is left, "" if there is none."""
+        for name, left in self._left.items():
+            floor = 0.0 if name.startswith("buffer:") else noise
+            bound = TOLERANCE * self._sizes[name] + floor + 1e-300
+            if not self._same[name] or (left.is_floating_point() and not _largest(left) <= bound):
+                return name
+        return ""
+
+
 class LineSums:
-    """A program's updates of a batch and of its parts.
+    """A program's updates of a batch and of its parts; of what is large, one update is held at once.
 
     Args:
         program: any that has the form of one.
-        state: its parameters and buffers, wide.
-        batch: `LINES` lines, wide.
+        state: its parameters and buffers.
+        batch: `LINES` lines, or fewer, wide.
         least: of how few lines the program can be run, batch norms apart.
     """
 
     def __init__(self, program: Program, state: Lines, batch: Lines, least: int) -> None:
         self._executor, self._state, self._batch = _GivenNorms(program), state, batch
-        self._cuts = [cut for cut in CUTS if min(cut) >= least]
-        self._whole = self._executor.update(state, batch)
+        self._cuts = [cut for cut in cuts(len(next(iter(batch.values())))) if min(cut) >= least]
+        self._whole: dict[str, torch.Tensor] = {}
 
     def fault(self) -> str:
         """The name of an output that depends on how the lines are cut, "" if none does."""
-        noise = NOISE * max(_largest(value) for name, value in self._whole.items() if not name.startswith("buffer:"))
         for cut in self._cuts:
-            parts = [self._executor.update(self._state, part) for part in self._cut(cut)]
-            for name, whole in self._whole.items():
-                floor = 0.0 if name.startswith("buffer:") else noise
-                if not _is_sum(whole, [part[name] for part in parts], floor):
-                    return name
+            whole = self._update()
+            noise = NOISE * max(_largest(value) for name, value in whole.items() if not name.startswith("buffer:"))
+            remainder = _Remainder(whole)
+            for part in self._cut(cut):
+                self._executor.update(self._state, part, remainder.take)
+            if fault := remainder.fault(noise):
+                return fault
         return ""
 
     def has_other_term(self) -> bool:
         """Whether the loss is a sum over lines and something that each part has once more."""
-        excess = [
-            (sum(float(self._executor.update(self._state, part)["loss"]) for part in self._cut(cut)), len(cut))
-            for cut in self._cuts
-        ]
-        whole = float(self._whole["loss"])
+        excess = [(sum(map(self._loss, self._cut(cut))), len(cut)) for cut in self._cuts]
+        whole = self._loss(self._batch)
         terms = [(total - whole) / (count - 1) for total, count in excess]
         return max(terms) - min(terms) <= TOLERANCE * (abs(whole) + max(map(abs, terms)))
+
+    def _update(self) -> dict[str, torch.Tensor]:
+        """The update of the batch, in memory of its own, in the order of the program's outputs."""
+        found = self._whole
+        if not found:
+            given: dict[str, torch.Tensor] = {}
+            # A copy: outputs may share memory, and are changed.
+            self._executor.update(self._state, self._batch, lambda name, value: given.update({name: _own(value)}))
+            found = {name: given[name] for name, _ in self._executor.program.outputs}
+            if sum(value.nbytes for value in found.values()) > KEPT:
+                return found
+            self._whole = found
+        return {name: value.clone() for name, value in found.items()}
+
+    def _loss(self, batch: Lines) -> float:
+        found: dict[str, float] = {}
+        self._executor.update(
+            self._state, batch, lambda name, value: found.update({name: float(value)} if name == "loss" else {})
+        )
+        return found["loss"]
 
     def first_difference(self) -> tuple[int, bool]:
         """The number of the first node that gives a line something else in another batch, and whether lines then
@@ -167,7 +206,7 @@ class LineSums:
             for output, value in zip(program.nodes[number].outputs, outputs, strict=True):
                 values[output] = torch.empty(0) if value is None else value.clone()
 
-        self._executor.update(self._state, batch, keep)
+        self._executor.update(self._state, batch, _nothing, keep)
         return values
 
     def _cut(self, cut: Sequence[int]) -> list[dict[str, torch.Tensor]]:
@@ -213,15 +252,19 @@ def _is_folded(kind: TensorType) -> bool:
 
 
 def _largest(value: torch.Tensor) -> float:
-    return float(value.abs().max()) if value.numel() else 0.0
+    if not value.numel():
+        return 0.0
+    low, high = torch.aminmax(value)
+    return max(-float(low), float(high))
 
 
-def _is_sum(whole: torch.Tensor, parts: Sequence[torch.Tensor], floor: float) -> bool:
-    if not whole.is_floating_point():
-        return all(torch.equal(whole, part) for part in parts)
-    total = torch.stack(list(parts)).sum(0)
-    size = sum(float(part.abs().max()) for part in parts) if whole.numel() else 0.0
-    return not whole.numel() or bool((whole - total).abs().max() <= TOLERANCE * size + floor + 1e-300)
+def _own(value: torch.Tensor) -> torch.Tensor:
+    """A copy, in float64 if it is a float."""
+    return value.to(torch.float64, copy=True) if value.is_floating_point() else value.clone()
+
+
+def _nothing(name: str, value: torch.Tensor) -> None:
+    """What is done with an output that nobody wants."""
 
 
 def _close(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,8 +27,32 @@ def unwrapped(model: nn.Module) -> nn.Module:
         model = inner
 
 
+def copied(module: Any, tensor_of: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """A deep copy of a module in which parameters and buffers are what a function makes of their values.
+
+    So a copy that is only looked at shares its tensors with the module, and one in float64 is made without another in
+    float32: parameters are most of what a capture's memory is.
+
+    Args:
+        module: stays as it is.
+        tensor_of: of a detached tensor.
+    """
+    memo: dict[int, Any] = {}
+    for parameter in module.parameters():
+        if type(parameter) is nn.Parameter:  # others bring their own way of being copied
+            made = nn.Parameter(tensor_of(parameter.detach()), parameter.requires_grad)
+            made.__dict__.update(copy.deepcopy(parameter.__dict__, memo))
+            memo[id(parameter)] = made
+    for buffer in module.buffers():
+        if type(buffer) is torch.Tensor and not buffer.requires_grad:
+            memo[id(buffer)] = tensor_of(buffer.detach())
+    return copy.deepcopy(module, memo)
+
+
 def own_copy(model: nn.Module) -> nn.Module:
     """A copy to be traced, in the modes that it is trained in; the user's own module stays as it was.
+
+    Its parameters and buffers lie in the module's own memory: nothing may write to them.
 
     The rule is PyTorch's own habit: a model in eval mode as a whole (as `from_pretrained` gives it) is put into train
     mode as `model.train()` does it. A model in train mode is taken as it is: a part that its user has put into eval
@@ -37,26 +62,31 @@ def own_copy(model: nn.Module) -> nn.Module:
         UnsupportedError: it cannot be copied.
     """
     try:
-        found = copy.deepcopy(model)
+        found: nn.Module = copied(model, lambda tensor: tensor)
     except Exception as error:
         raise UnsupportedError(f"{type(model).__name__} cannot be copied: {error}") from error
     return found if model.training else found.train()
 
 
-def state_of(model: nn.Module, names: Iterable[str] = ()) -> dict[str, torch.Tensor]:
+def state_of(model: nn.Module, names: Iterable[str] = (), *, shared: bool = False) -> dict[str, torch.Tensor]:
     """Copies of a model's parameters and buffers, as a program names them: "param:", "frozen:", "buffer:" and name.
 
     Args:
         model: the module.
         names: how a program names them: a parameter that its loss does not use is a frozen one there. Without, those
             with `requires_grad` are trained.
+        shared: whether they are to be the module's own memory, and no copies.
     """
     frozen = {name.partition(":")[2] for name in names if name.startswith("frozen:")}
+
+    def taken(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.detach() if shared else tensor.detach().clone()
+
     state = {
-        ("param:" if p.requires_grad and name not in frozen else "frozen:") + name: p.detach().clone()
+        ("param:" if p.requires_grad and name not in frozen else "frozen:") + name: taken(p)
         for name, p in model.named_parameters()
     }
-    return state | {"buffer:" + name: b.detach().clone() for name, b in model.named_buffers()}
+    return state | {"buffer:" + name: taken(b) for name, b in model.named_buffers()}
 
 
 def saved_names(model: nn.Module) -> dict[str, tuple[str, ...]]:

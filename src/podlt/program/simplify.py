@@ -16,7 +16,7 @@ _NEVER_MERGED = {"uniform"}
 
 def simplify(program: Program) -> Program:
     """The same function with fewer nodes, values numbered anew in the order of their definition."""
-    return _drop_dead(_merge_repeats(_shorten_views(program)))
+    return drop_dead(_merge_repeats(_shorten_views(program)))
 
 
 def _shorten_views(program: Program) -> Program:
@@ -65,7 +65,8 @@ def _merge_repeats(program: Program) -> Program:
     return Program(program.arithmetic, program.types, program.inputs, tuple(nodes), outputs)
 
 
-def _drop_dead(program: Program) -> Program:
+def drop_dead(program: Program) -> Program:
+    """The same function without nodes that no output needs."""
     needed = {value for _, value in program.outputs}
     retained = []
     for node in reversed(program.nodes):

@@ -113,7 +113,7 @@ def trace(
         return [loss.detach(), *gradients, *(after[name] for name in buffers)]
 
     arguments = (
-        [parameters[n].detach().clone().requires_grad_() for n in trained],
+        [parameters[n].detach().requires_grad_() for n in trained],  # looked at only: the trace computes nothing
         [parameters[n].detach() for n in frozen],
         [b.detach().clone() for b in buffers.values()],
         list(batch),

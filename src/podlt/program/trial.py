@@ -52,7 +52,7 @@ def try_out(module: WithLoss, batch: Mapping[str, torch.Tensor]) -> Trial:
         UnsupportedError: it fails, has no gradient, or is not the same from call to call.
     """
     twin = copy.deepcopy(module)
-    before = _tensors(twin)
+    before = _tensors(twin, module)
     try:
         first = _call(twin, batch, 1)
         unused = _unused(twin, first)
@@ -60,10 +60,10 @@ def try_out(module: WithLoss, batch: Mapping[str, torch.Tensor]) -> Trial:
         later = []
         for number in (2, 3):
             _restore(before)
-            later.append(float(_call(twin, batch, number).detach()))
+            later.append(_value(twin, batch, number))
             _refuse_changes(seen, _attributes(twin.model), twin.model)
         _restore(before)
-        double = float(_call(twin, {name: torch.cat([value, value]) for name, value in batch.items()}, 4).detach())
+        double = _value(twin, {name: torch.cat([value, value]) for name, value in batch.items()}, 4)
     except UnsupportedError:
         raise
     except Exception as error:
@@ -88,6 +88,12 @@ def _call(module: WithLoss, batch: Mapping[str, torch.Tensor], number: int) -> t
         torch.manual_seed(0)
         loss: torch.Tensor = module(*(value.clone() for value in batch.values()))[0]
         return loss
+
+
+def _value(module: WithLoss, batch: Mapping[str, torch.Tensor], number: int) -> float:
+    """The loss, without what a backward pass would need of memory."""
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: None, lambda nothing: nothing):
+        return float(_call(module, batch, number).detach())
 
 
 def _unused(module: WithLoss, loss: torch.Tensor) -> tuple[str, ...]:
@@ -123,13 +129,17 @@ def python_seeds(number: int) -> Iterator[None]:
 # -- what a module keeps in Python -----------------------------------------------------------------------------------
 
 
-def _tensors(module: WithLoss) -> list[tuple[nn.Module, str, torch.Tensor, torch.Tensor]]:
-    """Each parameter and buffer: whose it is, its name, itself and a copy."""
+def _tensors(twin: WithLoss, module: WithLoss) -> list[tuple[nn.Module, str, torch.Tensor, torch.Tensor]]:
+    """Each parameter and buffer of a copy: whose it is, its name, itself, and what it is a copy of."""
     return [
-        (part, name, value, value.detach().clone())
-        for part in module.modules()
-        for name, value in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))
+        (part, name, value, original.detach())
+        for part, source in zip(twin.modules(), module.modules(), strict=True)
+        for (name, value), (_, original) in zip(_own_tensors(part), _own_tensors(source), strict=True)
     ]
+
+
+def _own_tensors(part: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    return [*part.named_parameters(recurse=False), *part.named_buffers(recurse=False)]
 
 
 def _restore(tensors: list[tuple[nn.Module, str, torch.Tensor, torch.Tensor]]) -> None:

@@ -7,20 +7,22 @@ is in `kernel_guards`.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import torch
 
 from podlt.errors import InvalidProofError, UnsupportedError
 from podlt.program.execute import Executor
-from podlt.program.ir import ITEM_BYTES, Program, TensorType, is_affine, resolve
-from podlt.program.kernel_guards import check_kernel, scratch_bytes
+from podlt.program.ir import Program, TensorType, is_affine
+from podlt.program.kernel_guards import check_kernel
 from podlt.program.layout import TORCH_DTYPES
-from podlt.program.liveness import last_uses, references
+from podlt.program.liveness import references
+from podlt.program.memory import MAX_BYTES, check_memory
 from podlt.program.operations import STOCK_ARITHMETIC, constant, table
+from podlt.program.pieces import piece_sizes
 from podlt.program.shapes import infer
 
-MAX_BYTES = 64 * 2**30
 MAX_DEPTH = 6
 MAX_CONSTANT = 65_536
 MAX_LINES = 1024
@@ -36,9 +38,10 @@ def validate(program: Program, *, max_bytes: int = MAX_BYTES, lines: int = MAX_L
     Args:
         program: of a known form, but possibly from a stranger.
         max_bytes: how much memory its values may take at any one time.
-        lines: of the largest fragment that it will run.
+        lines: of the largest task that it will run.
 
     Raises:
+        MemoryNeedError: a task takes more memory than that.
         InvalidProofError: it is malformed.
         UnsupportedError: an operation that is not in the table.
     """
@@ -46,12 +49,11 @@ def validate(program: Program, *, max_bytes: int = MAX_BYTES, lines: int = MAX_L
         operations = table(program.arithmetic)
     except UnsupportedError as error:
         raise InvalidProofError(f"program: {error}") from None
-    lines = max(
-        lines, *FEW
-    )  # a single line is refused by some operations (BatchNorm), and shows nothing that two do not
+    # A single line is refused by some operations (BatchNorm), and shows nothing that two do not.
+    lines = max(piece_sizes(lines, program.micro_lines)[1], *FEW)
     _check_inputs(program)
     _check_assignments(program, frozenset(operations))
-    _check_memory(program, max_bytes, lines)
+    check_memory(program, lines, max_bytes)
     executor = Executor(program, arithmetic=STOCK_ARITHMETIC)
     for number in sorted({*FEW, lines}):
         _check_shapes(executor, number)
@@ -64,11 +66,19 @@ def check_lines(program: Program, lines: int, max_bytes: int = MAX_BYTES) -> Non
     What holds for some numbers of lines need not hold for others: a squeeze drops a dimension only where it is 1, and
     the bounds of a slice may change their sign.
 
+    Args:
+        program: a validated program.
+        lines: of a task; what is checked is its pieces.
+        max_bytes: how much memory its values may take at any one time.
+
     Raises:
+        MemoryNeedError: so many lines take more memory than that.
         InvalidProofError: it does not hold for so many lines.
     """
-    _check_memory(program, max_bytes, lines)
-    _check_shapes(Executor(program, arithmetic=STOCK_ARITHMETIC), lines)
+    check_memory(program, lines, max_bytes)
+    executor = Executor(program, arithmetic=STOCK_ARITHMETIC)
+    for size in sorted({*piece_sizes(lines, program.micro_lines)}):
+        _check_shapes(executor, size)
 
 
 def _fail(message: str, node: int | None = None, program: Program | None = None) -> InvalidProofError:
@@ -157,33 +167,6 @@ def _check_argument(item: Any, node: int, program: Program, depth: int) -> None:
     raise _fail(f"no argument {str(item)[:80]}", node, program)
 
 
-def _check_memory(program: Program, max_bytes: int, lines: int) -> None:
-    """Adds up what is alive at each node: its inputs, its outputs, its kernel's scratch, and what is needed later."""
-    sizes = [_bytes(kind, lines, max_bytes) for kind in program.types]
-    alive = sum(sizes[: len(program.inputs)])
-    dying = last_uses(program)
-    for i, node in enumerate(program.nodes):
-        alive += sum(sizes[output] for output in node.outputs)
-        try:
-            scratch = scratch_bytes(program, i, lines)
-        except ValueError as error:
-            raise _fail(str(error), i, program) from None
-        if alive + scratch > max_bytes:
-            raise _fail(f"its values take more than {max_bytes} bytes", i, program)
-        alive -= sum(sizes[value] for value in dying[i])
-
-
-def _bytes(kind: TensorType, lines: int, max_bytes: int) -> int:
-    total = ITEM_BYTES[kind.dtype]
-    for dim in kind.shape:
-        if resolve(dim, lines) < 0 or resolve(dim, 1) < 0:
-            raise _fail(f"a dimension below zero: {dim}")
-        total *= resolve(dim, lines)
-    if total > max_bytes:
-        raise _fail(f"a value takes more than {max_bytes} bytes")
-    return total
-
-
 def _check_shapes(executor: Executor, lines: int) -> None:
     """Runs every node on meta tensors, and compares what comes out with what is declared."""
     program = executor.program
@@ -238,7 +221,7 @@ def _check_own(program: Program, number: int, lines: int) -> None:
 
 def _holds(items: Any, kind: TensorType) -> bool:
     """Whether a list has as many numbers as a type, each in its range."""
-    if not isinstance(items, list) or len(items) * ITEM_BYTES[kind.dtype] != _bytes(kind, 1, MAX_BYTES):
+    if not isinstance(items, list) or len(items) != prod(kind.at(1)):
         return False
     if not all(isinstance(item, (int, float)) or (isinstance(item, dict) and "f" in item) for item in items):
         return False

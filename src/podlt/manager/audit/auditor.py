@@ -23,6 +23,7 @@ from podlt.manager.audit.replay import MOST_HEADER
 from podlt.manager.audit.report import AuditReport
 from podlt.manager.audit.subject import Subject
 from podlt.manager.audit.walk import Walk, walked
+from podlt.manager.capture_inputs import task_lines
 from podlt.manager.metrics.evaluation import batch_lines
 from podlt.manager.weights import Weights
 from podlt.program.ir import Program
@@ -133,7 +134,7 @@ class _Auditor:
             return self._nothing("recipe.json and program.json are not here", "give the run or a bundle of it")
         try:
             recipe, program = Recipe.from_bytes(documents.recipe), Program.from_bytes(documents.program)
-            validate(program, lines=recipe.training.block_lines)
+            validate(program, lines=task_lines(recipe, self._begin.lines))
             optimizers = Optimizers(recipe, self._begin.lines, self._found.state.amendments)
         except (UnsupportedError, UsageError) as error:
             return self._nothing(f"this podlt cannot run the program: {error}", "use the version that began the run")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from podlt.data.dataset import Dataset
 from podlt.errors import PodltError
 from podlt.execution.task_executor import TaskExecutor, as_batch
 from podlt.manager.audit.model import Rebuilt
-from podlt.manager.capture_inputs import tried_lines
+from podlt.manager.capture_inputs import tried_lines, with_plan
 from podlt.manager.weights import Weights
 from podlt.program.capture import capture
 from podlt.program.ir import FieldSpec, Program
@@ -41,6 +40,10 @@ def check_program(
         rebuilt: the recipe's model.
         remedy: the command that would have built it.
     """
+    planned = with_plan(program, recipe)
+    if planned.digest != program.digest:
+        why = "the recipe says another local_optimizer or micro_lines than the program that was executed"
+        return Finding(Claim.PROGRAM, Outcome.FAILS, why=why)
     if rebuilt.module is None or rebuilt.loss is None:
         return _not_checked(rebuilt.why, remedy)
     if train is None:
@@ -49,7 +52,7 @@ def check_program(
     try:
         lines = tried_lines(recipe, train)
         again = capture(rebuilt.module, rebuilt.loss, fields, program.arithmetic, lines).program
-        again = replace(again, local_optimizer=recipe.training.local_optimizer)
+        again = with_plan(again, recipe)
     except Exception as error:  # the model may be its author's code
         return _not_checked(f"the recipe's model could not be captured here: {error}", "")
     if again.digest == program.digest:

@@ -8,7 +8,6 @@ import msgspec
 
 from podlt.crypto import SigningKey
 from podlt.exact.portable.devices import CPU
-from podlt.program.validate import MAX_BYTES
 from podlt.protocol.messages import JoinTerms
 from podlt.protocol.worker import Worker
 
@@ -62,14 +61,14 @@ class OwnerSettings(msgspec.Struct, frozen=True):
     """What a worker's owner gives, and asks for.
 
     Attributes:
-        memory: the most bytes that a task's tensors may take.
+        memory: the most bytes that a task's tensors may take; 0 for all of this machine's.
         threads: how many PyTorch may use, where the arithmetic allows it.
         least_reward: credits a line below which it does not join.
         cheat: what all identities do instead of working (tests and demonstrations).
         device: where tasks are computed, as `exact.portable.devices` names it.
     """
 
-    memory: int = MAX_BYTES
+    memory: int = 0
     threads: int = 1
     least_reward: int = 0
     cheat: str = ""

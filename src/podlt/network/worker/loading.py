@@ -16,16 +16,15 @@ from podlt.execution.worker_runtime import WorkerRuntime
 from podlt.network import messages as m
 from podlt.network.run_setup import RunSetup
 from podlt.program.ir import Program
-from podlt.program.validate import MAX_BYTES
 
 
-def load_runtime(setup: RunSetup, program: bytes, memory: int = MAX_BYTES, device: str = CPU) -> WorkerRuntime:
+def load_runtime(setup: RunSetup, program: bytes, memory: int = 0, device: str = CPU) -> WorkerRuntime:
     """The runtime for a run.
 
     Args:
         setup: of the run.
         program: its bytes, as they came.
-        memory: the most bytes that a task's tensors may take.
+        memory: the most bytes that a task's tensors may take; 0 for all of this machine's.
         device: where they are computed.
 
     Raises:
@@ -42,7 +41,7 @@ def load_runtime(setup: RunSetup, program: bytes, memory: int = MAX_BYTES, devic
             "its manager uses"
         )
     check_fields(fields)
-    execution = ExecutionSetup(setup.run, fields, setup.most_lines, begin.local_steps, begin.local_lr)
+    execution = ExecutionSetup(setup.run, fields, setup.most_lines, begin.local_steps, begin.local_lr, setup.task_lines)
     return WorkerRuntime.load(parsed, execution, memory, device)
 
 

@@ -1,0 +1,132 @@
+"""Tasks in pieces: what is added up, by which seeds, and how much memory it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from podlt.canonical import to_json
+from podlt.errors import InvalidProofError
+from podlt.execution.task_executor import TaskExecutor
+from podlt.program.capture import Captured, capture
+from podlt.program.ir import FieldSpec, Program
+from podlt.program.layout import update_layout
+from podlt.program.memory import MemoryNeedError, most_lines, peak_bytes
+from podlt.program.pieces import PieceSums, piece_bounds, piece_seed
+from podlt.program.validate import check_lines, validate
+
+from .zoo import Case
+
+TOKENS = [FieldSpec("x", "i64", (3,), None, "input"), FieldSpec("y", "i64", (3,), None, "label")]
+LINES = 8
+
+
+@pytest.fixture(scope="module")
+def worded() -> Captured:
+    """A mean over tokens, of a model with dropout and batch norm."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(7, 4), nn.BatchNorm1d(3), nn.Dropout(0.25), nn.Linear(4, 5))
+
+    def loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
+
+    return capture(model, loss, TOKENS, "exact/2", batch())
+
+
+def batch(start: int = 0, stop: int = LINES) -> dict[str, torch.Tensor]:
+    x, y = torch.arange(3 * LINES).reshape(LINES, 3) % 7, torch.arange(3 * LINES).reshape(LINES, 3) % 5
+    y[0, 1:], y[2] = -100, -100
+    return {"x": x[start:stop].clone(), "y": y[start:stop].clone()}
+
+
+def update(program: Program, state: dict[str, torch.Tensor], lines: dict[str, torch.Tensor], seed: int) -> np.ndarray:
+    out = np.zeros(update_layout(program).nbytes, np.uint8)
+    TaskExecutor(program, 1, None)(state, lines, seed.to_bytes(8, "big") + bytes(24), out)
+    return out
+
+
+def test_pieces_share_the_lines_evenly() -> None:
+    assert piece_bounds(8, 3) == [(0, 2), (2, 5), (5, 8)]
+    assert piece_bounds(8, 0) == piece_bounds(8, 8) == piece_bounds(8, 100) == [(0, 8)]
+    assert piece_bounds(3, 1) == [(0, 1), (1, 2), (2, 3)]
+    assert [piece_seed(2**64 - 1, i) for i in range(3)] == [2**64 - 1, 2**32 - 1, 2**33 - 1]
+
+
+def test_the_update_of_a_task_is_that_of_its_pieces_added_in_float64_and_rounded_once(worded: Captured) -> None:
+    program = replace(worded.program, micro_lines=3)
+    views = update_layout(program).views
+    found = views(update(program, worded.state, batch(), seed=7))
+    parts = [
+        views(update(worded.program, worded.state, batch(start, stop), piece_seed(7, i)))
+        for i, (start, stop) in enumerate([(0, 2), (2, 5), (5, 8)])
+    ]
+    assert {"loss", "divisor", "buffer:1.running_mean", "buffer:1.num_batches_tracked"} <= set(found)
+    for name, value in found.items():
+        if value.is_floating_point():
+            expected = parts[0][name].double() + parts[1][name].double() + parts[2][name].double()
+            assert torch.equal(value, expected.float()), name
+        else:
+            assert torch.equal(value, parts[0][name]), name
+    assert float(found["divisor"]) == float((batch()["y"] != -100).sum())
+
+
+def test_a_task_of_one_piece_has_the_bits_that_it_has_without_pieces(worded: Captured) -> None:
+    program = replace(worded.program, micro_lines=LINES)
+    found, whole = (update(one, worded.state, batch(), seed=3) for one in (program, worded.program))
+    assert np.array_equal(found, whole)
+    assert program.digest != worded.program.digest
+
+
+def test_pieces_are_no_other_gradient_than_the_whole(captured: Callable[[str], Case]) -> None:
+    case = captured("cnn")
+    lines = case.batch(7)
+    views = update_layout(case.program).views
+    whole = views(update(case.program, case.state, lines, 0))
+    found = views(update(replace(case.program, micro_lines=2), case.state, lines, 0))
+    for name, value in whole.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-4)
+
+
+def test_what_cancels_between_pieces_is_not_lost() -> None:
+    sums = PieceSums()
+    for value in (2.0**25, 1.0, -(2.0**25)):
+        sums.add({"grad:w": torch.tensor([value, value])})
+    out = {"grad:w": torch.zeros(2)}
+    sums.write(out)
+    assert out["grad:w"].tolist() == [1.0, 1.0]
+
+
+def test_local_steps_are_executed_in_pieces(worded: Captured) -> None:
+    program = replace(worded.program, micro_lines=2)
+    out = np.zeros(update_layout(program).nbytes, np.uint8)
+    TaskExecutor(program, 2, 0.1)(worded.state, batch(), bytes(32), out)
+    assert float(update_layout(program).views(out)["divisor"]) == LINES
+
+
+def test_a_program_says_how_many_lines_a_piece_has(worded: Captured) -> None:
+    program = replace(worded.program, micro_lines=3)
+    assert Program.from_bytes(program.to_bytes()) == program
+    assert "micro_lines" not in worded.program.to_document()
+    for wrong in (0, -1, True, 1.5, None, 2**31):
+        with pytest.raises(InvalidProofError, match="micro_lines"):
+            Program.from_bytes(to_json(worded.program.to_document() | {"micro_lines": wrong}))
+
+
+def test_memory_is_that_of_a_piece(worded: Captured) -> None:
+    program = worded.program
+    room = peak_bytes(program, 16, is_summed=True)[0]
+    fits = most_lines(program, room)
+    assert fits == 16
+    with pytest.raises(MemoryNeedError, match=r"1024 lines of this model take more than .* set training.micro_lines"):
+        validate(program, lines=1024, max_bytes=room)
+    pieces = replace(program, micro_lines=fits)
+    validate(pieces, lines=1024, max_bytes=room)
+    check_lines(pieces, 1000, room)
+    with pytest.raises(MemoryNeedError, match="17 lines"):
+        check_lines(replace(program, micro_lines=17), 17 * 5, room)
