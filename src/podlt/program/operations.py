@@ -91,9 +91,13 @@ def writing(arithmetic: str, device: str = CPU) -> Mapping[str, Callable[..., An
         return {"mm.default": torch.mm}
     if device != CPU or arithmetic not in EXACT_ARITHMETIC:
         return {}
+    from podlt.exact.cpu.places import embedding_backward
     from podlt.exact.cpu.products import mm
 
-    return {"mm.default": partial(mm, digits=EXACT_ARITHMETIC[arithmetic])}
+    return {
+        "mm.default": partial(mm, digits=EXACT_ARITHMETIC[arithmetic]),
+        "embedding_dense_backward.default": embedding_backward,
+    }
 
 
 def _exact_table(digits: int, device: str) -> Mapping[str, Callable[..., Any]]:
