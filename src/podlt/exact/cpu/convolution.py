@@ -107,8 +107,8 @@ def _convolve_apart(
             met = cells[..., down.taps, right.taps]
             if met.size:
                 window = np.array([*met.shape[4:], 1, 1, down.padding, right.padding, down.step, right.step], np.int64)
-                kept = np.ascontiguousarray(met).reshape(groups, per, -1)
-                phase.copy_(_convolve(samples, kept, rows, window, bias, (phase.shape[2], phase.shape[3])))
+                chosen = np.ascontiguousarray(met).reshape(groups, per, -1)
+                phase.copy_(_convolve(samples, chosen, rows, window, bias, (phase.shape[2], phase.shape[3])))
     return out
 
 
