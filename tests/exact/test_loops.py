@@ -8,6 +8,8 @@ import torch
 from podlt.bench.operations import CALLS, Operands
 from podlt.exact.aten.table import aten_table
 from podlt.exact.cpu.backend import backend, table
+from podlt.exact.cpu.places import embedding_backward
+from podlt.program.operations import writing
 
 COMPOSED = aten_table(replace(backend(2), native={}, losses=None))
 SIZES = [Operands(5, 22, (2, 4, 6, 8)), Operands(40, 10, (3, 6, 14, 12))]
@@ -82,3 +84,12 @@ def test_a_loop_has_the_bits_of_its_composition(name, arguments):
 def test_a_row_of_words_that_lies_outside_is_refused():
     with pytest.raises(IndexError, match="below 9, got 9"):
         table(2)["embedding_dense_backward.default"](torch.ones(2, 3), torch.tensor([0, 9]), 9, -1, False)
+
+
+def test_the_gradient_of_words_is_written_where_the_update_wants_it():
+    grad, index, room = torch.randn(3, 4), torch.tensor([1, 7, 1]), torch.full((9, 4), 5.0)
+    assert writing("exact/2")["embedding_dense_backward.default"] is embedding_backward
+    assert embedding_backward(grad, index, 9, -1, False, out=room) is room
+    assert torch.equal(room, embedding_backward(grad, index, 9, -1, False))
+    with pytest.raises(ValueError, match="expected memory for 8 rows"):
+        embedding_backward(grad, index, 8, -1, False, out=room)

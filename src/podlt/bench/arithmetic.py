@@ -73,7 +73,7 @@ def pooled_cnn() -> nn.Module:
     )
 
 
-class Residual(nn.Module):
+class StridedResidual(nn.Module):
     """Two convolutions with batch norm beside a shortcut."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
@@ -92,7 +92,7 @@ class Residual(nn.Module):
 
 def resnet() -> nn.Module:
     """Three stages of one residual block, 32 to 128 channels, over 32 x 32 pixels of three colours."""
-    stages = (Residual(32, 32, 1), Residual(32, 64, 2), Residual(64, 128, 2))
+    stages = (StridedResidual(32, 32, 1), StridedResidual(32, 64, 2), StridedResidual(64, 128, 2))
     first = (nn.Unflatten(1, (3, 32, 32)), nn.Conv2d(3, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU())
     return nn.Sequential(*first, *stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10))
 

@@ -28,7 +28,7 @@ def spanned(n: int, k: int, s: int, p: int, d: int) -> int:
     return (n - 1) * s - 2 * p + d * (k - 1) + 1
 
 
-def apart(size: Pair, stride: Pair) -> Pair:
+def spread(size: Pair, stride: Pair) -> Pair:
     """Height and width of a plane of this `size` once its values lie `stride` apart; nothing stays nothing."""
     h, w = size
     return ((h - 1) * stride[0] + 1, (w - 1) * stride[1] + 1) if h and w else size

@@ -19,7 +19,7 @@ from podlt.exact.aten.tensors import named
 from podlt.exact.constants import ADAPTIVE
 from podlt.exact.operations import ROWS
 from podlt.exact.portable.devices import CPU, torch_device
-from podlt.program.philox import uniform
+from podlt.program.philox import uniform, uniform_by_loops
 
 STOCK = frozenset(name for name, row in ROWS.items() if row.in_programs)
 """The operations that a program may hold; ATen's own `stock` runs as they are."""
@@ -82,7 +82,9 @@ def table(arithmetic: str, device: str = CPU) -> Mapping[str, Callable[..., Any]
         known = ", ".join([STOCK_ARITHMETIC, *EXACT_ARITHMETIC])
         raise UnsupportedError(f"no arithmetic named {arithmetic!r}: expected one of {known}")
     at = torch_device(device)
-    return found | {"uniform": partial(uniform, device=at), "constant": partial(constant, device=at)}
+    compiled = device == CPU and arithmetic in EXACT_ARITHMETIC
+    draws = uniform_by_loops if compiled else partial(uniform, device=at)
+    return found | {"uniform": draws, "constant": partial(constant, device=at)}
 
 
 def writing(arithmetic: str, device: str = CPU) -> Mapping[str, Callable[..., Any]]:
@@ -91,9 +93,13 @@ def writing(arithmetic: str, device: str = CPU) -> Mapping[str, Callable[..., An
         return {"mm.default": torch.mm}
     if device != CPU or arithmetic not in EXACT_ARITHMETIC:
         return {}
+    from podlt.exact.cpu.places import embedding_backward
     from podlt.exact.cpu.products import mm
 
-    return {"mm.default": partial(mm, digits=EXACT_ARITHMETIC[arithmetic])}
+    return {
+        "mm.default": partial(mm, digits=EXACT_ARITHMETIC[arithmetic]),
+        "embedding_dense_backward.default": embedding_backward,
+    }
 
 
 def _exact_table(digits: int, device: str) -> Mapping[str, Callable[..., Any]]:

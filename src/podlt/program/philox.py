@@ -52,3 +52,13 @@ def uniform(seed: int, draw: int, shape: Sequence[int], device: torch.device | s
     words = philox([index & _LOW, index >> 32, index * 0 + draw, index * 0], (seed % 2**32, seed // 2**32 % 2**32))
     flat = torch.stack([torch.as_tensor(word) for word in words], 1).reshape(-1)[:count]
     return ((flat >> 8).float() * 2.0**-24).reshape(tuple(shape))
+
+
+def uniform_by_loops(seed: int, draw: int, shape: Sequence[int]) -> torch.Tensor:
+    """`uniform` on the CPU, compiled: a sixth of the time."""
+    from podlt.exact.cpu.kernels.random import uniform_at  # brings a compiler along: only who draws waits for it
+
+    out = torch.empty(tuple(shape))
+    key = seed % 2**32, seed // 2**32 % 2**32
+    uniform_at(key, draw, _MULTIPLY, _WEYL, ROUNDS, out.numel(), out.data_ptr())
+    return out

@@ -9,7 +9,7 @@ lies outside. `operation` is always the name that a refusal is given.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -86,15 +86,17 @@ class SampleDigits:
     places: Tensor | None = None
     wide: SampleDigits | None = None
 
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> SampleDigits:
+        """The same with their planes changed, those of wide ones too."""
+        wide = None if self.wide is None else self.wide.mapped(change)
+        return replace(self, planes=change(self.planes), wide=wide)
+
 
 class Convolutions(Protocol):
     """Products of digits that are cut before they are laid out."""
 
     def cut_samples(self, x: Tensor, groups: int, digits: int, operation: str) -> SampleDigits:
         """The digits of float32 (n, c, h, w)."""
-
-    def spaced(self, planes: Tensor, stride: Pair) -> Tensor:
-        """Planes int8 (..., h, w) with zeros between their values, which come to lie `stride` apart."""
 
     def convolve(
         self,
@@ -106,14 +108,16 @@ class Convolutions(Protocol):
         size: Pair,
         digits: int,
         operation: str,
+        apart: Pair = (1, 1),
     ) -> Tensor:
         """Products of the patches of cut samples with a weight, then `+ bias` as one float32 operation.
 
         Args:
-            samples: of `cut_samples`, their planes perhaps `spaced`.
+            samples: of `cut_samples`.
             weight: float32 (groups, o, c * taps).
             bias: float32 (groups * o,).
             size: height and width of the result.
+            apart: how far the samples' values are thought of as lying from each other, with zeros between them.
 
         Returns:
             float32 (n, groups * o, *size).

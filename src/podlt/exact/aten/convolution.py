@@ -15,7 +15,7 @@ from functools import partial
 import torch
 
 from podlt.exact.aten import volumes
-from podlt.exact.aten.backend import Backend, Operation, SampleDigits, Tensor
+from podlt.exact.aten.backend import Backend, Operation, Tensor
 from podlt.exact.geometry import Geometry, Pair, Sizes, geometry
 
 _BACKWARD = "convolution_backward"
@@ -52,18 +52,12 @@ def input_gradient(
     """
     o, (_, c, *taps) = grad.shape[1], weight.shape
     samples = b.convolutions.cut_samples(grad, g.groups, b.digits, operation)
-    if g.stride != (1, 1):
-        samples = _spaced(b, samples, g.stride)
     around = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, taps, g.padding, strict=True))
     turned = replace(g, stride=(1, 1), padding=(around[0], around[1]))
     flipped = weight.detach().flip(2, 3).reshape(g.groups, o // g.groups, c, taps[0] * taps[1])
     rows = flipped.transpose(1, 2).reshape(g.groups, c, -1)
-    return b.convolutions.convolve(samples, rows, bias, turned, (taps[0], taps[1]), size, b.digits, operation)
-
-
-def _spaced(b: Backend, samples: SampleDigits, stride: Pair) -> SampleDigits:
-    wide = samples.wide and replace(samples.wide, planes=b.convolutions.spaced(samples.wide.planes, stride))
-    return replace(samples, planes=b.convolutions.spaced(samples.planes, stride), wide=wide)
+    given = samples, rows, bias, turned, (taps[0], taps[1]), size, b.digits, operation
+    return b.convolutions.convolve(*given, g.stride)
 
 
 def _convolution(

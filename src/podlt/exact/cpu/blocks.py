@@ -52,8 +52,25 @@ def blocks(n: int, bytes_each: int) -> Iterator[Pair]:
         yield first, min(step, n - first)
 
 
+def phases(planes: Array, window: Array) -> Array:
+    """Planes int8 (b, s, c, h, w) by the phases of the strides, (b, s, c * sh * sw, h / sh, w / sw), for `patches`."""
+    sh, sw = int(window[2]), int(window[3])
+    if sh == 1 and sw == 1:
+        return planes
+    *outer, c, h, w = planes.shape
+    shape = (*outer, c, sh * sw, -(-h // sh), -(-w // sw))
+    out = np.zeros(shape, np.int8) if h % sh or w % sw else np.empty(shape, np.int8)
+    for a in range(sh):
+        for b in range(sw):
+            part = planes[..., a::sh, b::sw]
+            out[..., a * sw + b, : part.shape[-2], : part.shape[-1]] = part
+    return out.reshape(*outer, c * sh * sw, *shape[-2:])
+
+
 def gradient_levels(left: Array, right: Array, window: Array, size: Pair, count: int) -> Array:
     """The first `count` levels of the products of a gradient's channels with what each tap saw, over all positions.
+
+    The side with more rows is multiplied from the left: the other is laid out anew within the product.
 
     Args:
         left: int8 (n, digits, o, oh, ow), most significant first; left and right may differ in their digits.
@@ -66,14 +83,18 @@ def gradient_levels(left: Array, right: Array, window: Array, size: Pair, count:
     """
     n, ours, o = left.shape[:3]
     theirs, k, length = right.shape[1], right.shape[2] * int(window[0] * window[1]), size[0] * size[1]
-    total = np.zeros((count, o, k))
-    rows, columns = np.ascontiguousarray(left), np.ascontiguousarray(right)
+    turned = o < k
+    order = slice(None, None, -1 if turned else 1)  # of the digits: those of the left operand begin with the first
+    total = np.zeros((count, k, o) if turned else (count, o, k))
+    rows = np.ascontiguousarray(left[:, order])
+    columns = np.ascontiguousarray(phases(right[:, order], window))
     for first, several in blocks(n, length * (theirs * k + ours * o)):
         a = scratch.take("planes left", (o, ours, several * length), np.int8)
         b = scratch.take("planes right", (k, theirs, several * length), np.int8)
         for source, seen, laid, digits in ((rows, _ONE, a, ours), (columns, window, b, theirs)):
             places = np.array([several * length, digits * several * length, length])
             convolution.patches(source, first, several, 1, seen, *size, places, laid.reshape(-1))
-        pair = torch.from_numpy(a.reshape(o, -1)), torch.from_numpy(b.reshape(k, -1)).t()
+        one, other = torch.from_numpy(a.reshape(o, -1)), torch.from_numpy(b.reshape(k, -1))
+        pair = (other, one.t()) if turned else (one, other.t())
         total += level_products(*pair, several * length, count)
-    return total
+    return np.ascontiguousarray(total.transpose(0, 2, 1)) if turned else total

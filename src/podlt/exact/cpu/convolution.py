@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -12,13 +13,13 @@ import torch
 from podlt.exact.aten.backend import SampleDigits
 from podlt.exact.constants import ADAPTIVE, NARROW_DIGITS, WIDE_DIGITS, Array, NonFiniteError
 from podlt.exact.cpu import depthwise, scratch
-from podlt.exact.cpu.blocks import SampleBlock, blocks, gradient_levels
+from podlt.exact.cpu.blocks import SampleBlock, blocks, gradient_levels, phases
 from podlt.exact.cpu.digits import cut_wide
 from podlt.exact.cpu.kernels import convolution
 from podlt.exact.cpu.kernels import digits as kernels_digits
 from podlt.exact.cpu.products import level_products, narrow
 from podlt.exact.cpu.wide_convolution import widen_gradient, widen_samples
-from podlt.exact.geometry import Geometry, Pair, apart
+from podlt.exact.geometry import Geometry, Pair, spread
 
 Tensor = torch.Tensor
 _none = np.empty(0, np.float32)
@@ -42,9 +43,9 @@ def cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> SampleDi
     return replace(found, places=places, wide=SampleDigits(more, torch.from_numpy(own).unsqueeze(1)))
 
 
-def spaced(planes: Tensor, stride: Pair) -> Tensor:
-    """`Convolutions.spaced`, in NumPy, which copies bytes with steps in half of torch's time."""
-    out = np.zeros((*planes.shape[:-2], *apart((planes.shape[-2], planes.shape[-1]), stride)), np.int8)
+def _spaced(stride: Pair, planes: Tensor) -> Tensor:
+    """Planes int8 (..., h, w) with zeros between their values: NumPy copies bytes with steps twice as fast as torch."""
+    out = np.zeros((*planes.shape[:-2], *spread((planes.shape[-2], planes.shape[-1]), stride)), np.int8)
     out[..., :: stride[0], :: stride[1]] = planes.numpy()
     return torch.from_numpy(out)
 
@@ -58,8 +59,9 @@ def convolve(
     size: Pair,
     digits: int,
     operation: str,
+    apart: Pair = (1, 1),
 ) -> Tensor:
-    """`Convolutions.convolve`."""
+    """`Convolutions.convolve`; of samples that lie apart, each phase of the result meets a part of the taps."""
     groups, per, k = weight.shape
     values: Array = weight.detach().contiguous().numpy().reshape(groups * per, k)
     count = digits or NARROW_DIGITS
@@ -67,17 +69,71 @@ def convolve(
     exponents, marked = _cut(values, cut, digits, False, operation)
     rows, left = exponents.reshape(groups, per), cut.reshape(groups, per, -1)
     added = _none if bias is None else bias.detach().contiguous().numpy()
+    widens = samples.wide is not None or len(marked) > 0
+    if apart != (1, 1) and not widens:
+        return _convolve_apart(samples, left, rows, g, taps, added, size, apart)
+    samples = samples if apart == (1, 1) else samples.mapped(partial(_spaced, apart))
     window = _window(g, taps)
-    if depthwise.suits(per, samples.planes.shape[3]):
-        planes, shared = samples.planes.numpy(), samples.exponents.numpy()
-        out = depthwise.convolve(planes, shared, left, rows, window, added, size)
-    else:
-        out = torch.empty((samples.planes.shape[0], groups * per, *size))
-        _multiply(samples, left, rows, window, added, out)
-    if samples.wide is not None or len(marked):
+    out = _convolve(samples, left, rows, window, added, size)
+    if widens:
         target = out.numpy().reshape(len(out), groups * per, -1)
         widen_samples(samples, weight.detach(), left, rows, marked, added, window, size, target)
     return out
+
+
+def _convolve(samples: SampleDigits, left: Array, rows: Array, window: Array, bias: Array, size: Pair) -> Tensor:
+    """Products of samples with a weight, both cut: by loops or by matrices."""
+    if depthwise.suits(left.shape[1], samples.planes.shape[3]):
+        planes, shared = samples.planes.numpy(), samples.exponents.numpy()
+        return depthwise.convolve(planes, shared, left, rows, window, bias, size)
+    out = torch.empty((len(samples.planes), rows.size, *size))
+    _multiply(samples, left, rows, window, bias, out)
+    return out
+
+
+def _convolve_apart(
+    samples: SampleDigits, left: Array, rows: Array, g: Geometry, taps: Pair, bias: Array, size: Pair, apart: Pair
+) -> Tensor:
+    """`_convolve` of samples with zeros between their values, which are not multiplied."""
+    (n, _, digits, c), (groups, per) = samples.planes.shape[:4], rows.shape
+    out = torch.zeros((n, groups * per, *size))
+    if len(bias):
+        out += torch.from_numpy(bias).reshape(1, -1, 1, 1)
+    cells = left.reshape(groups, per, digits, c, *taps)
+    for a in range(min(apart[0], size[0])):
+        for b in range(min(apart[1], size[1])):
+            phase = out[:, :, a :: apart[0], b :: apart[1]]
+            down, right = (_seen(p, i, g, taps, apart) for i, p in enumerate((a, b)))
+            met = cells[..., down.taps, right.taps]
+            if met.size:
+                window = np.array([*met.shape[4:], 1, 1, down.padding, right.padding, down.step, right.step], np.int64)
+                chosen = np.ascontiguousarray(met).reshape(groups, per, -1)
+                phase.copy_(_convolve(samples, chosen, rows, window, bias, (phase.shape[2], phase.shape[3])))
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one phase of a result sees along one dimension of values that lie apart.
+
+    Args:
+        taps: those that meet values.
+        padding: before the values, as they lie in memory; it may be negative.
+        step: between the values that two neighbouring taps meet.
+    """
+
+    taps: slice
+    padding: int
+    step: int
+
+
+def _seen(phase: int, axis: int, g: Geometry, taps: Pair, apart: Pair) -> _Seen:
+    d, s, before = g.dilation[axis], apart[axis], phase - g.padding[axis]
+    met = [k for k in range(taps[axis]) if (before + k * d) % s == 0]
+    if not met:
+        return _Seen(slice(0, 0), 0, 1)
+    step = s // math.gcd(s, d)
+    return _Seen(slice(met[0], None, step), -((before + met[0] * d) // s), step * d // s)
 
 
 def _multiply(samples: SampleDigits, left: Array, rows: Array, window: Array, bias: Array, out: Tensor) -> None:
@@ -91,7 +147,8 @@ def _multiply(samples: SampleDigits, left: Array, rows: Array, window: Array, bi
     n, groups, digits = samples.planes.shape[:3]
     per, k, size = left.shape[1], left.shape[2] // digits, (out.shape[2], out.shape[3])
     length, target = size[0] * size[1], out.numpy().reshape(n, groups * per, -1)
-    source, shared = samples.planes.numpy().reshape(n * groups, *samples.planes.shape[2:]), samples.exponents.numpy()
+    source = phases(samples.planes.numpy().reshape(n * groups, *samples.planes.shape[2:]), window)
+    shared = samples.exponents.numpy()
     for group in range(groups):
         ours = bias[group * per : (group + 1) * per]
         weights = torch.from_numpy(left[group])
@@ -135,31 +192,6 @@ def weight_gradient(grad: Tensor, x: Tensor, shape: Sequence[int], g: Geometry, 
 def _window(g: Geometry, taps: Pair) -> Array:
     """The numbers that `kernels.convolution.patches` takes."""
     return np.array([*taps, *g.stride, *g.padding, *g.dilation], np.int64)
-
-
-class _Block:
-    """Scratch memory for the patches of some samples and for their products.
-
-    Args:
-        k: how many values a patch has.
-        count: samples.
-        length: positions of each.
-        per: rows of the products.
-    """
-
-    def __init__(self, digits: int, k: int, count: int, length: int, per: int) -> None:
-        self.columns: Array = scratch.take("planes right", (digits * k * count * length,), np.int8)
-        self.places = np.array([k * count * length, count * length, length], np.int64)
-        self.right = torch.from_numpy(self.columns).reshape(digits * k, count * length)
-        self._lasts = [self.right[(digits - 1 - level) * k :] for level in range(digits)]
-        self._levels: Array = scratch.take("levels", (digits, per, count * length), np.int32)
-        self._parts = list(torch.from_numpy(self._levels))
-
-    def multiply(self, firsts: Sequence[Tensor]) -> Array:
-        """As `products.level_products`, for int8 and operands short enough."""
-        for a, b, part in zip(firsts, self._lasts, self._parts, strict=True):
-            torch._int_mm(a, b, out=part)
-        return self._levels
 
 
 def _cut(values: Array, planes: Array, digits: int, last_first: bool, operation: str) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ import torch
 from podlt.exact.aten.backend import SampleDigits
 from podlt.exact.constants import WIDE_DIGITS, Array
 from podlt.exact.cpu import scratch
-from podlt.exact.cpu.blocks import blocks, gradient_levels
+from podlt.exact.cpu.blocks import blocks, gradient_levels, phases
 from podlt.exact.cpu.digits import cut_wide
 from podlt.exact.cpu.kernels import convolution
 from podlt.exact.cpu.kernels.digits import combine_wide
@@ -81,7 +81,7 @@ def _put(
 ) -> None:
     """Write the products of samples, int8 (r, digits, c, h, w), with rows, int8 (o, digits * k), to their places."""
     digits, length, per = source.shape[1], size[0] * size[1], len(left)
-    source, weights = np.ascontiguousarray(source), torch.from_numpy(left)
+    source, weights = np.ascontiguousarray(phases(source, window)), torch.from_numpy(left)
     for first, count in blocks(len(source), length * (digits * k + 16 * per)):
         laid = scratch.take("planes right", (digits * k, count * length), np.int8)
         places = np.array([k * count * length, count * length, length], np.int64)

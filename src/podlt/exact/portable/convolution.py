@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from podlt.exact.aten.backend import SampleDigits
 from podlt.exact.constants import NARROW_DIGITS, WIDE_DIGITS
-from podlt.exact.geometry import Geometry, Pair, apart
+from podlt.exact.geometry import Geometry, Pair, spread
 from podlt.exact.portable.bits import Tensor, rounded
 from podlt.exact.portable.products import (
     Planes,
@@ -49,9 +50,9 @@ def _samples(found: Planes) -> SampleDigits:
     return SampleDigits(torch.stack(found.digits, 2), found.exponents.flatten(1))
 
 
-def spaced(planes: Tensor, stride: Pair) -> Tensor:
-    """`Convolutions.spaced`."""
-    shape = *planes.shape[:-2], *apart((planes.shape[-2], planes.shape[-1]), stride)
+def _spaced(stride: Pair, planes: Tensor) -> Tensor:
+    """Planes int8 (..., h, w) with zeros between their values, which come to lie `stride` apart."""
+    shape = *planes.shape[:-2], *spread((planes.shape[-2], planes.shape[-1]), stride)
     out = torch.zeros(shape, dtype=torch.int8, device=planes.device)
     out[..., :: stride[0], :: stride[1]] = planes
     return out
@@ -66,8 +67,10 @@ def convolve(
     size: Pair,
     digits: int,
     operation: str,
+    apart: Pair = (1, 1),
 ) -> Tensor:
     """`Convolutions.convolve`."""
+    samples = samples if apart == (1, 1) else samples.mapped(partial(_spaced, apart))
     n, (groups, per, _), length = samples.planes.shape[0], weight.shape, size[0] * size[1]
     out = torch.zeros((n, groups, per, length), device=samples.planes.device)
     if weight.numel():

@@ -93,38 +93,41 @@ def patches(
 ) -> None:
     """Lay out what each output position sees: one row a tap and channel, zeros outside the image.
 
-    Where strides are 1 and the width is kept, a tap is a shifted copy of the whole plane with its side columns zeroed:
-    rows of a dozen bytes cost more to start than to copy. Indices are spelled out: views cost as much again.
+    A tap sees values of one phase of the strides, in which they are neighbours. Where the width is that of the phase,
+    it is a shifted copy of the whole plane with its side columns zeroed: rows of a dozen bytes cost more to start than
+    to copy. Indices are spelled out: views cost as much again.
 
     Args:
-        source: int8 (b, s, c, h, w), C order; samples first, first + every, ... are taken, `count` of them.
+        source: int8 (b, s, c * sh * sw, h, w), C order: each channel's phases, zeros where one is shorter than the
+            first. Samples first, first + every, ... are taken, `count` of them.
         window: int64 (kh, kw, sh, sw, ph, pw, dh, dw): taps, strides, paddings (may be negative), dilations.
         height: of the output.
         width: of the output.
         places: int64 (3,): how far apart in `out` two planes, two rows and two samples lie.
         out: int8, flat, written.
     """
-    _, planes, channels, h, w = source.shape
+    _, planes, parts, h, w = source.shape
     kh, kw, sh, sw, ph, pw, dh, dw = window
     flat = source.reshape(source.size)
     size = h * w
     for s in range(planes):
-        for c in range(channels):
+        for c in range(parts // (sh * sw)):
             for tap in range(kh * kw):
-                down = (tap // kw) * dh - ph
-                right = (tap % kw) * dw - pw
+                y, x = (tap // kw) * dh - ph, (tap % kw) * dw - pw
+                down, right = y // sh, x // sw
+                part = (c * sh + y % sh) * sw + x % sw
                 row = s * places[0] + (c * kh * kw + tap) * places[1]
-                low = min(max(0, (-right + sw - 1) // sw), width)
-                high = max(min(width, (w - 1 - right) // sw + 1), low)
+                low = min(max(0, -right), width)
+                high = max(min(width, w - right), low)
+                begin = min(max(0, -down), height)
+                end = max(min(height, h - down), begin)
                 for i in range(count):
-                    at = (((first + i * every) * planes + s) * channels + c) * size
+                    at = (((first + i * every) * planes + s) * parts + part) * size
                     to = row + i * places[2]
-                    if sw == 1 and sh == 1 and width == w:
-                        begin = min(max(0, -down), height)
-                        end = max(min(height, h - down), begin)
-                        _zero(out, to, to + begin * w)
+                    _zero(out, to, to + begin * width)
+                    _zero(out, to + end * width, to + height * width)
+                    if width == w:
                         _shifted_plane(flat, at, size, down * w + right, begin * w, end * w, out, to)
-                        _zero(out, to + end * w, to + height * w)
                         for j in range(low):
                             for oy in range(begin, end):
                                 out[to + oy * w + j] = 0
@@ -132,20 +135,11 @@ def patches(
                             for oy in range(begin, end):
                                 out[to + oy * w + j] = 0
                         continue
-                    for oy in range(height):
-                        y = oy * sh + down
+                    for oy in range(begin, end):
                         line = to + oy * width
-                        if y < 0 or y >= h:
-                            _zero(out, line, line + width)
-                            continue
                         _zero(out, line, line + low)
+                        _copy(out, line + low, flat, at + (oy + down) * w + right + low, high - low)
                         _zero(out, line + high, line + width)
-                        start = at + y * w + right
-                        if sw == 1:
-                            _copy(out, line + low, flat, start + low, high - low)
-                        else:
-                            for ox in range(low, high):
-                                out[line + ox] = flat[start + ox * sw]
 
 
 @kernel

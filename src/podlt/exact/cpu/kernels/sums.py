@@ -247,7 +247,7 @@ def scatter_rows(base: int, index: int, n: int, x: int, rows: int, width: int, b
             for j in range(width):
                 row[j] += units(added[j], scale)
     for k in range(count):
-        row, kept = total[k * width : (k + 1) * width], target[back[k] * width :][:width]
+        row, sums_of = total[k * width : (k + 1) * width], target[back[k] * width :][:width]
         for j in range(width):
-            kept[j] = rounded(row[j], e)
+            sums_of[j] = rounded(row[j], e)
     return FINE
