@@ -57,12 +57,13 @@ class Compiler:
 @pytest.fixture(scope="module")
 def code() -> dict[tuple[Any, ...], str]:
     """The PTX of every kernel: primitives are called with the compiler in the place of launches."""
-    from podlt.exact.triton import digits, elementwise, normalise, products, reduce
+    from podlt.exact.constants import ADAPTIVE
+    from podlt.exact.triton import attention, digits, elementwise, normalise, products, reduce, scatter
 
     compiler, x = Compiler(), torch.ones(40, 40)
     row, image, line = torch.ones(40), torch.ones(2, 3, 4), torch.ones(3)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (digits, elementwise, normalise, products, reduce):
+        for module in (digits, elementwise, normalise, products, reduce, scatter):
             patch.setattr(module, "launch", compiler)
         for function in (*elementwise.FUNCTIONS.values(),):
             function(x)
@@ -77,9 +78,14 @@ def code() -> dict[tuple[Any, ...], str]:
         normalise.channel_normalise(image, line, line, None, None)
         for training in (False, True):
             normalise.batch_norm_backward(image, image, line, line, line, training, "batch_norm")
+        for causal in (False, True):
+            attention.softmax(x[None], causal, "attention")
+            attention.softmax_backward(x[None], x[None], causal, "attention")
         reduce.total(x, [0], False)
+        for base in (None, x):
+            scatter.scatter_rows(base, torch.arange(40), x, 40, "index_put")
         for way in ("int8", "half"):
-            for count in (digits.ADAPTIVE, 2, 3):
+            for count in (ADAPTIVE, 2, 3):
                 with products.using(way):  # type: ignore[arg-type]
                     products.mm(x, x, count, row)
     return compiler.code

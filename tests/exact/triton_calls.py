@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from test_every_operation import as_arrays, bits, parts
 
+from podlt.exact.constants import ADAPTIVE
 from podlt.exact.cpu.backend import table as cpu_table
 from podlt.exact.definition import products as definition
 from podlt.exact.device_table import device_table
@@ -60,14 +61,12 @@ def operands() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 def products() -> dict[str, Any]:
     """Products by each way, in each number of digits; and what chooses among them."""
-    from podlt.exact import constants
     from podlt.exact.triton import products as kernels
     from podlt.exact.triton import ways
 
-    adaptive = [0] if hasattr(constants, "ADAPTIVE") else []
     compared, differing = 0, []
     for number, (a, b) in enumerate(operands()):
-        for digits in (*adaptive, 1, 2, 3):
+        for digits in (ADAPTIVE, 1, 2, 3, 4):
             rows = [[definition.dot(x, y, digits) for y in b.numpy().T] for x in a.numpy()]
             want = np.array(rows, np.float32)
             for way in ("int8", "half", "float64"):

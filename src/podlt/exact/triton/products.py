@@ -16,9 +16,9 @@ from typing import Literal
 import torch
 import triton.language as tl
 
-from podlt.exact.constants import FLOAT32_TERMS
+from podlt.exact.constants import ADAPTIVE, FLOAT32_TERMS
 from podlt.exact.portable import products as portable
-from podlt.exact.triton.digits import ADAPTIVE, Planes, cut
+from podlt.exact.triton.digits import Planes, cut
 from podlt.exact.triton.flags import Flag
 from podlt.exact.triton.jit import INTERPRETED, kernel, launch, power_of_two
 from podlt.exact.triton.scalars import rounded
