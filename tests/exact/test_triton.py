@@ -38,6 +38,11 @@ def test_every_way_and_number_of_digits_gives_the_products_of_the_definition() -
     assert found["right"] == ["int8", "half"] and found["chosen"] == "int8"
 
 
+def test_convolutions_of_every_geometry_give_the_bits_of_the_cpu() -> None:
+    found = json.loads(printed(str(CALLS), "convolutions"))
+    assert found == {"compared": 60, "differing": []}
+
+
 def test_the_golden_vectors_come_out() -> None:
     code = "import sys; from podlt.exact.conformance import check; sys.exit(check('triton').differing)"
     printed("-W", "ignore", "-c", code)

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from podlt.exact.geometry import Geometry
+
 pytest.importorskip("triton", reason="needs Triton (pip install podlt[gpu])")
 pytestmark = [
     pytest.mark.slow,
@@ -58,12 +60,13 @@ class Compiler:
 def code() -> dict[tuple[Any, ...], str]:
     """The PTX of every kernel: primitives are called with the compiler in the place of launches."""
     from podlt.exact.constants import ADAPTIVE
-    from podlt.exact.triton import attention, digits, elementwise, normalise, products, reduce, scatter
+    from podlt.exact.triton import attention, convolution, digits, elementwise, normalise, products, reduce, scatter
 
-    compiler, x = Compiler(), torch.ones(40, 40)
+    compiler, x, square = Compiler(), torch.ones(40, 40), torch.ones(2, 4, 6, 6)
+    padded = Geometry((1, 1), (1, 1), (1, 1), 1)
     row, image, line = torch.ones(40), torch.ones(2, 3, 4), torch.ones(3)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (digits, elementwise, normalise, products, reduce, scatter):
+        for module in (convolution, digits, elementwise, normalise, products, reduce, scatter):
             patch.setattr(module, "launch", compiler)
         for function in (*elementwise.FUNCTIONS.values(),):
             function(x)
@@ -88,17 +91,20 @@ def code() -> dict[tuple[Any, ...], str]:
             for count in (ADAPTIVE, 2, 3):
                 with products.using(way):  # type: ignore[arg-type]
                     products.mm(x, x, count, row)
+                    cut = convolution.cut_samples(square, 1, count, "convolution")
+                    convolution.convolve(cut, x[None, :3, :36], line, padded, (3, 3), (6, 6), count, "convolution")
+            convolution.weight_gradient(square, square, (4, 4, 3, 3), padded, ADAPTIVE)
     return compiler.code
 
 
 def test_nothing_contracts_approximates_or_flushes(code: dict[tuple[Any, ...], str]) -> None:
     found = {key[:2]: sorted({m[0] for m in FORBIDDEN.finditer(ptx)}) for key, ptx in code.items()}
     assert {key: names for key, names in found.items() if names} == {}
-    assert len({key[0] for key in code}) >= 10
+    assert len({key[0] for key in code}) >= 14
 
 
 def test_products_run_on_tensor_cores(code: dict[tuple[Any, ...], str]) -> None:
-    products = [(key, ptx) for key, ptx in code.items() if key[0] == "product_kernel"]
+    products = [(key, ptx) for key, ptx in code.items() if key[0] in ("product_kernel", "convolution_kernel")]
     used = {re.search(r"(?:wgmma\.mma_async|mma)\.sync\S+", ptx)[0] for _, ptx in products}  # type: ignore[index]
     assert {name.rsplit(".s8.s8", 1)[0] != name or name.rsplit(".bf16.bf16", 1)[0] != name for name in used} == {True}
     assert any("s8" in name for name in used) and any("bf16" in name for name in used)
