@@ -18,7 +18,7 @@ from podlt.exact.aten.backend import SampleDigits
 from podlt.exact.constants import ADAPTIVE
 from podlt.exact.geometry import Geometry, Pair
 from podlt.exact.portable import convolution as portable
-from podlt.exact.triton.digits import Planes, cut
+from podlt.exact.triton.digits import CutRows, cut
 from podlt.exact.triton.flags import Flag
 from podlt.exact.triton.jit import kernel, launch
 from podlt.exact.triton.products import chosen, chunk_terms, levels, plus_product, unit
@@ -133,7 +133,7 @@ def convolution_kernel(
 
 
 @dataclass(frozen=True)
-class Image:
+class CutImage:
     """The digits that are laid out.
 
     Args:
@@ -154,8 +154,8 @@ class Image:
 
 
 def _multiply(
-    matrix: Planes,
-    image: Image,
+    matrix: CutRows,
+    image: CutImage,
     columns: int,
     terms: int,
     g: Geometry,
@@ -237,7 +237,7 @@ def convolve(
     by_sample, by_group, by_plane, by_channel = planes.stride()[:4]
     steps = (by_sample, by_group, by_plane, by_channel)
     owners = (1, groups)
-    image = Image(planes, samples.exponents, samples.places, (planes.shape[4], planes.shape[5]), steps, owners)
+    image = CutImage(planes, samples.exponents, samples.places, (planes.shape[4], planes.shape[5]), steps, owners)
     places = (per * length, length, length, groups * per * length)
     added = None if bias is None else bias.detach()
     adaptive = digits == ADAPTIVE
@@ -257,7 +257,7 @@ def weight_gradient(grad: Tensor, x: Tensor, shape: Sequence[int], g: Geometry, 
     flag.check("convolution_backward")
     by_group, by_plane, by_channel, _ = found.values.stride()
     steps = (h * w, by_group, by_plane, by_channel)
-    image = Image(found.values, found.exponents, found.wide, (h, w), steps, (c // g.groups, 1))
+    image = CutImage(found.values, found.exponents, found.wide, (h, w), steps, (c // g.groups, 1))
     taps, cells = (shape[2], shape[3]), (size[0], size[1])
     columns, terms = c // g.groups * taps[0] * taps[1], n * cells[0] * cells[1]
     out = torch.empty(tuple(shape), device=x.device)

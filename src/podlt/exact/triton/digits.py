@@ -25,7 +25,7 @@ LOSS = tl.constexpr(LOSS_BITS)
 
 
 @dataclass(frozen=True)
-class Planes:
+class CutRows:
     """The digits of rows.
 
     Args:
@@ -107,7 +107,7 @@ def cut_kernel(
         tl.store(planes + (batch * count * rows + r)[:, None] * padded + t[None, :], rest.to(tl.int8), mask=inside)
 
 
-def cut(x: Tensor, digits: int, flag: Flag) -> Planes:
+def cut(x: Tensor, digits: int, flag: Flag) -> CutRows:
     """Cut float32 (batches, rows, terms), not empty, any strides, along its terms.
 
     Args:
@@ -137,4 +137,4 @@ def cut(x: Tensor, digits: int, flag: Flag) -> Planes:
         block_rows=block_rows,
         block_terms=block_terms,
     )
-    return Planes(planes, exponents, wide)
+    return CutRows(planes, exponents, wide)

@@ -18,7 +18,7 @@ import triton.language as tl
 
 from podlt.exact.constants import ADAPTIVE, FLOAT32_TERMS
 from podlt.exact.portable import products as portable
-from podlt.exact.triton.digits import Planes, cut
+from podlt.exact.triton.digits import CutRows, cut
 from podlt.exact.triton.flags import Flag
 from podlt.exact.triton.jit import INTERPRETED, kernel, launch, power_of_two
 from podlt.exact.triton.scalars import rounded
@@ -153,7 +153,7 @@ def chunk_terms(count: int, by_half: bool) -> int:
     return FLOAT32_TERMS // power_of_two(count) if by_half else INT8_CHUNK
 
 
-def multiplied(left: Planes, right: Planes, adaptive: bool, by_half: bool, bias: Tensor | None) -> Tensor:
+def multiplied(left: CutRows, right: CutRows, adaptive: bool, by_half: bool, bias: Tensor | None) -> Tensor:
     """The products of cut rows (b, m) and cut columns (b, n), float32 (b, m, n), each rounded once, plus `bias`."""
     (batches, count, m, padded), n = left.values.shape, right.values.shape[2]
     out = torch.empty((batches, m, n), device=left.values.device)
