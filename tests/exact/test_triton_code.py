@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 import torch
 
-from podlt.exact.geometry import Geometry
-
 pytest.importorskip("triton", reason="needs Triton (pip install podlt[gpu])")
 pytestmark = [
     pytest.mark.slow,
@@ -60,6 +58,7 @@ class Compiler:
 def code() -> dict[tuple[Any, ...], str]:
     """The PTX of every kernel: primitives are called with the compiler in the place of launches."""
     from podlt.exact.constants import ADAPTIVE
+    from podlt.exact.geometry import Geometry
     from podlt.exact.triton import attention, convolution, digits, elementwise, normalise, products, reduce, scatter
 
     compiler, x, square = Compiler(), torch.ones(40, 40), torch.ones(2, 4, 6, 6)

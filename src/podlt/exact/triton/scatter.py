@@ -11,7 +11,7 @@ import triton.language as tl
 from podlt.exact.constants import NonFiniteError, sum_bits
 from podlt.exact.portable import reduce as portable
 from podlt.exact.triton.jit import kernel, launch
-from podlt.exact.triton.scalars import INFINITY, magnitude, rounded, units
+from podlt.exact.triton.scalars import INFINITY, MAGNITUDE, magnitude, rounded, units
 
 Tensor = torch.Tensor
 BLOCK = 1024
@@ -32,13 +32,13 @@ def _exponent(top, bits):
 
 
 @kernel
-def add_kernel(x, index, sums, top, beyond, size, width, rows, bits, block: tl.constexpr):
-    """Each value is added to its row; a negative place leaves it out, one beyond the rows is told."""
+def add_kernel(x, index, sums, top, size, width, rows, bits, block: tl.constexpr):
+    """Each value is added to its row; a negative place leaves it out, one beyond the rows spoils the exponent."""
     place = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     inside = place < size
     row = tl.load(index + place // width, mask=inside, other=-1)
     if tl.max(row, 0) >= rows:
-        tl.store(beyond, 1)
+        tl.atomic_max(top, MAGNITUDE)
     value = tl.load(x + place, mask=inside, other=0.0)
     value = tl.where(magnitude(value) < INFINITY, value, 0.0)
     counts = inside & (row >= 0) & (row < rows)
@@ -64,19 +64,17 @@ def scatter_rows(base: Tensor | None, index: Tensor, x: Tensor, rows: int, opera
     if not index.numel() or not x.numel() or not rows * width:
         return portable.scatter_rows(base, index, x, rows, operation)
     values = x.detach().reshape(len(index), width).contiguous()
-    seen = torch.zeros(2, dtype=torch.int32, device=x.device)
-    top, beyond = seen[:1], seen[1:]
+    top = torch.zeros(1, dtype=torch.int32, device=x.device)
     held = None if base is None else base.detach().contiguous()
     for given in (values, *(() if held is None else (held,))):
         launch(top_kernel, _grid(given), given, top, given.numel(), block=BLOCK)
     sums = torch.zeros((rows, width), dtype=torch.int64, device=x.device)
     bits = sum_bits(len(index) + 1)
     numbers = (values.numel(), width, rows, bits)
-    launch(add_kernel, _grid(values), values, index.contiguous(), sums, top, beyond, *numbers, block=BLOCK)
-    largest, is_beyond = seen.tolist()
-    if is_beyond:
-        raise IndexError(f"{operation}: expected indices below {rows}, got {int(index.max())}")
-    if largest >= INFINITE:
+    launch(add_kernel, _grid(values), values, index.contiguous(), sums, top, *numbers, block=BLOCK)
+    if int(top) >= INFINITE:
+        if int(index.max()) >= rows:
+            raise IndexError(f"{operation}: expected indices below {rows}, got {int(index.max())}")
         raise NonFiniteError(operation)
     out = torch.empty((rows, width), device=x.device)
     pointer, has_base = (sums, False) if held is None else (held, True)
