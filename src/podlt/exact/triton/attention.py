@@ -1,13 +1,19 @@
-"""The softmax of attention, a row in one program. Definition: `definition.attention`."""
+"""Scores of attention and their softmax, a row in one program. Definition: `definition.attention`."""
 
 from __future__ import annotations
 
 import torch
 
 from podlt.exact.portable import attention as portable
+from podlt.exact.triton import products
 from podlt.exact.triton.normalise import LONGEST_ROW, Sight, softmax_backward_rows, softmax_rows
 
 Tensor = torch.Tensor
+
+
+def scores(x: Tensor, y: Tensor, causal: bool, digits: int, operation: str) -> Tensor:
+    """`Attention.scores`."""
+    return products.bmm(x, y.mT, digits, operation)
 
 
 def softmax(scores: Tensor, causal: bool, operation: str) -> Tensor:
