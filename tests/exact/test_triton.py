@@ -31,10 +31,15 @@ def test_every_operation_returns_the_bits_of_its_definition() -> None:
     assert found["compared"] > 600
 
 
+def test_convolutions_of_every_geometry_give_the_bits_of_the_cpu() -> None:
+    found = json.loads(printed(str(CALLS), "convolutions"))
+    assert found == {"compared": 60, "differing": []}
+
+
 def test_every_way_and_number_of_digits_gives_the_products_of_the_definition() -> None:
     found = json.loads(printed(str(CALLS), "products"))
     assert found["differing"] == []
-    assert found["compared"] >= 36
+    assert found["compared"] == 60
     assert found["right"] == ["int8", "half"] and found["chosen"] == "int8"
 
 

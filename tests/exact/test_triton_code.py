@@ -57,12 +57,15 @@ class Compiler:
 @pytest.fixture(scope="module")
 def code() -> dict[tuple[Any, ...], str]:
     """The PTX of every kernel: primitives are called with the compiler in the place of launches."""
-    from podlt.exact.triton import digits, elementwise, normalise, products, reduce
+    from podlt.exact.constants import ADAPTIVE
+    from podlt.exact.geometry import Geometry
+    from podlt.exact.triton import attention, convolution, digits, elementwise, normalise, products, reduce, scatter
 
-    compiler, x = Compiler(), torch.ones(40, 40)
+    compiler, x, square = Compiler(), torch.ones(40, 40), torch.ones(2, 4, 6, 6)
+    padded = Geometry((1, 1), (1, 1), (1, 1), 1)
     row, image, line = torch.ones(40), torch.ones(2, 3, 4), torch.ones(3)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (digits, elementwise, normalise, products, reduce):
+        for module in (convolution, digits, elementwise, normalise, products, reduce, scatter):
             patch.setattr(module, "launch", compiler)
         for function in (*elementwise.FUNCTIONS.values(),):
             function(x)
@@ -77,22 +80,30 @@ def code() -> dict[tuple[Any, ...], str]:
         normalise.channel_normalise(image, line, line, None, None)
         for training in (False, True):
             normalise.batch_norm_backward(image, image, line, line, line, training, "batch_norm")
+        for causal in (False, True):
+            attention.softmax(x[None], causal, "attention")
+            attention.softmax_backward(x[None], x[None], causal, "attention")
         reduce.total(x, [0], False)
+        for base in (None, x):
+            scatter.scatter_rows(base, torch.arange(40), x, 40, "index_put")
         for way in ("int8", "half"):
-            for count in (digits.ADAPTIVE, 2, 3):
+            for count in (ADAPTIVE, 2, 3):
                 with products.using(way):  # type: ignore[arg-type]
                     products.mm(x, x, count, row)
+                    cut = convolution.cut_samples(square, 1, count, "convolution")
+                    convolution.convolve(cut, x[None, :3, :36], line, padded, (3, 3), (6, 6), count, "convolution")
+            convolution.weight_gradient(square, square, (4, 4, 3, 3), padded, ADAPTIVE)
     return compiler.code
 
 
 def test_nothing_contracts_approximates_or_flushes(code: dict[tuple[Any, ...], str]) -> None:
     found = {key[:2]: sorted({m[0] for m in FORBIDDEN.finditer(ptx)}) for key, ptx in code.items()}
     assert {key: names for key, names in found.items() if names} == {}
-    assert len({key[0] for key in code}) >= 10
+    assert len({key[0] for key in code}) >= 14
 
 
 def test_products_run_on_tensor_cores(code: dict[tuple[Any, ...], str]) -> None:
-    products = [(key, ptx) for key, ptx in code.items() if key[0] == "product_kernel"]
+    products = [(key, ptx) for key, ptx in code.items() if key[0] in ("product_kernel", "convolution_kernel")]
     used = {re.search(r"(?:wgmma\.mma_async|mma)\.sync\S+", ptx)[0] for _, ptx in products}  # type: ignore[index]
     assert {name.rsplit(".s8.s8", 1)[0] != name or name.rsplit(".bf16.bf16", 1)[0] != name for name in used} == {True}
     assert any("s8" in name for name in used) and any("bf16" in name for name in used)

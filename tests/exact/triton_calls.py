@@ -1,6 +1,6 @@
 """What Triton's kernels return, beside the definitions: run by tests in a process of its own, with TRITON_INTERPRET=1.
 
-    python tests/exact/triton_calls.py operations | products
+    python tests/exact/triton_calls.py operations | products | convolutions
 
 prints JSON: how much was compared, and what differs. The interpreter must be chosen before anything imports Triton.
 """
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from test_every_operation import as_arrays, bits, parts
 
+from podlt.exact.constants import ADAPTIVE
 from podlt.exact.cpu.backend import table as cpu_table
 from podlt.exact.definition import products as definition
 from podlt.exact.device_table import device_table
@@ -60,14 +61,12 @@ def operands() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
 
 def products() -> dict[str, Any]:
     """Products by each way, in each number of digits; and what chooses among them."""
-    from podlt.exact import constants
     from podlt.exact.triton import products as kernels
     from podlt.exact.triton import ways
 
-    adaptive = [0] if hasattr(constants, "ADAPTIVE") else []
     compared, differing = 0, []
     for number, (a, b) in enumerate(operands()):
-        for digits in (*adaptive, 1, 2, 3):
+        for digits in (ADAPTIVE, 1, 2, 3, 4):
             rows = [[definition.dot(x, y, digits) for y in b.numpy().T] for x in a.numpy()]
             want = np.array(rows, np.float32)
             for way in ("int8", "half", "float64"):
@@ -81,7 +80,41 @@ def products() -> dict[str, Any]:
     return {"compared": compared, "differing": differing, "right": right, "chosen": ways.fastest(cpu)}
 
 
+GEOMETRIES = [  # stride, padding, dilation, transposed, output padding, groups; sizes of a line, weight and a sample
+    (([1, 1], [1, 1], [1, 1], False, [0, 0], 1), (3, 4, 6, 7), (5, 4, 3, 3)),
+    (([2, 3], [2, 0], [1, 2], False, [0, 0], 2), (2, 4, 9, 8), (6, 2, 3, 2)),
+    (([2, 1], [1, 1], [1, 2], True, [1, 0], 3), (2, 6, 5, 6), (6, 2, 3, 3)),
+    (([2], [1], [2], False, [0], 1), (2, 3, 40), (40, 3, 5)),
+    (([1, 2, 1], [1, 0, 1], [1, 1, 1], False, [0, 0, 0], 1), (1, 2, 5, 6, 5), (3, 2, 3, 2, 3)),
+]
+
+
+def convolutions() -> dict[str, Any]:
+    """Convolutions and their gradients, samples and channels wide and not, beside the CPU's, by each way."""
+    from podlt.exact.triton import products as kernels
+
+    compared, differing = 0, []
+    for number, (settings, line, kernel) in enumerate(GEOMETRIES):
+        for digits in (ADAPTIVE, 2, 3):
+            x, weight = values(1, *line), values(2, *kernel)
+            x[0], weight[0] = x[0] ** 21, weight[0] ** 21  # few large values and many small ones
+            table, oracle = device_table(digits, INTERPRETED), cpu_table(digits)
+            grad = values(3, *oracle["convolution.default"](x, weight, None, *settings).shape)
+            grad[:, 0] = grad[:, 0] ** 21
+            for way in ("int8", "half"):
+                with kernels.using(way):  # type: ignore[arg-type]
+                    for name, given in (
+                        ("convolution.default", (x, weight, None, *settings)),
+                        ("convolution_backward.default", (grad, x, weight, None, *settings, [True, True, True])),
+                    ):
+                        compared += 1
+                        got, want = (parts(t[name](*given)) for t in (table, oracle))
+                        if [bits(a.numpy()) for a in got] != [bits(a.numpy()) for a in want]:
+                            differing.append([number, digits, way, name])
+    return {"compared": compared, "differing": differing}
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     np.seterr(all="ignore")
-    print(json.dumps({"operations": operations, "products": products}[sys.argv[1]]()))
+    print(json.dumps({"operations": operations, "products": products, "convolutions": convolutions}[sys.argv[1]]()))

@@ -12,7 +12,7 @@ from podlt.exact.aten.backend import Backend, Operation
 from podlt.exact.aten.table import aten_table
 from podlt.exact.portable.backend import backend as portable_backend
 from podlt.exact.portable.devices import torch_device
-from podlt.exact.triton import elementwise, normalise, products, reduce
+from podlt.exact.triton import attention, convolution, elementwise, normalise, products, reduce
 
 
 @cache
@@ -25,7 +25,9 @@ def backend(digits: int, device: torch.device) -> Backend:
         slopes={**portable.slopes, **elementwise.SLOPES},
         sums=reduce,
         products=products,
+        convolutions=convolution,
         norms=normalise,
+        attention=attention,
     )
 
 

@@ -7,29 +7,25 @@ from dataclasses import dataclass
 import torch
 import triton.language as tl
 
-from podlt.exact.constants import DIGIT_BITS, LEAST_EXPONENT
+from podlt.exact.constants import ADAPTIVE, DIGIT_BITS, LEAST_EXPONENT, LOSS_BITS, NARROW_DIGITS, WIDE_DIGITS
 from podlt.exact.triton.flags import Flag
 from podlt.exact.triton.jit import kernel, launch
 from podlt.exact.triton.scalars import INFINITY, magnitude, units
 
 Tensor = torch.Tensor
 
-ADAPTIVE = 0
-"""Each row is cut into two digits, or into four where two would lose too much of it."""
-
-MAX_PLANES = 4
 _TERMS = 64
 """Planes are padded with zeros to multiples of this, so that products need no masks along them."""
 
-COARSE = tl.constexpr(DIGIT_BITS * 2 - 1)
-FINE = tl.constexpr(DIGIT_BITS * MAX_PLANES - 1)
-APART = tl.constexpr(DIGIT_BITS * (MAX_PLANES - 2))
+COARSE = tl.constexpr(DIGIT_BITS * NARROW_DIGITS - 1)
+FINE = tl.constexpr(DIGIT_BITS * WIDE_DIGITS - 1)
+APART = tl.constexpr(DIGIT_BITS * (WIDE_DIGITS - NARROW_DIGITS))
 LEAST = tl.constexpr(LEAST_EXPONENT)
-LOSS = tl.constexpr(8)
+LOSS = tl.constexpr(LOSS_BITS)
 
 
 @dataclass(frozen=True)
-class Planes:
+class CutRows:
     """The digits of rows.
 
     Args:
@@ -111,7 +107,7 @@ def cut_kernel(
         tl.store(planes + (batch * count * rows + r)[:, None] * padded + t[None, :], rest.to(tl.int8), mask=inside)
 
 
-def cut(x: Tensor, digits: int, flag: Flag) -> Planes:
+def cut(x: Tensor, digits: int, flag: Flag) -> CutRows:
     """Cut float32 (batches, rows, terms), not empty, any strides, along its terms.
 
     Args:
@@ -119,7 +115,7 @@ def cut(x: Tensor, digits: int, flag: Flag) -> Planes:
         flag: is raised by an infinity or a NaN.
     """
     batches, rows, terms = x.shape
-    count, padded = digits or MAX_PLANES, -(-terms // _TERMS) * _TERMS
+    count, padded = digits or WIDE_DIGITS, -(-terms // _TERMS) * _TERMS
     planes = torch.empty((batches, count, rows, padded), dtype=torch.int8, device=x.device)
     exponents = torch.empty((batches, rows), dtype=torch.int32, device=x.device)
     wide = torch.empty_like(exponents)
@@ -141,4 +137,4 @@ def cut(x: Tensor, digits: int, flag: Flag) -> Planes:
         block_rows=block_rows,
         block_terms=block_terms,
     )
-    return Planes(planes, exponents, wide)
+    return CutRows(planes, exponents, wide)

@@ -6,6 +6,7 @@ Longer rows than a program holds are left to the portable table.
 from __future__ import annotations
 
 import math
+from enum import IntEnum
 
 import torch
 import triton.language as tl
@@ -22,6 +23,14 @@ from podlt.exact.triton.scalars import INFINITY, divided, exp, from_order_key, l
 Tensor = torch.Tensor
 LONGEST_ROW = 2**16
 BLOCK = 1024
+
+
+class Sight(IntEnum):
+    """What a row of softmax is of."""
+
+    ALL = 0  # all its values; nothing but -inf is refused
+    PERHAPS_NOTHING = 1  # as above, but a row of nothing but -inf is zeros
+    CAUSAL = 2  # as above, and a row of scores (h, t, s) sees no key beyond its own place
 
 
 @kernel
@@ -44,28 +53,43 @@ def _row_places(n, inner, block: tl.constexpr):
 
 
 @kernel
-def softmax_kernel(x, out, flag, n, inner, bits, logarithm: tl.constexpr, block: tl.constexpr):
+def softmax_kernel(
+    x, out, flag, n, inner, queries, bits, logarithm: tl.constexpr, sight: tl.constexpr, block: tl.constexpr
+):
     """Softmax of a row, or its logarithm."""
     place, inside = _row_places(n, inner, block)
     value = tl.load(x + place, mask=inside, other=float("-inf"))
+    if sight == 2:
+        value = tl.where(tl.arange(0, block) > tl.program_id(0) % queries, float("-inf"), value)
     largest = from_order_key(tl.max(order_key(value), 0, keep_dims=True))
     worst = tl.max(magnitude(tl.where(inside, value, 0.0)), 0)
+    blind = largest == float("-inf")
+    if sight > 0:
+        largest = tl.where(blind, 0.0, largest)
     if (worst > INFINITY) | (tl.max(magnitude(largest), 0) == INFINITY):
         tl.store(flag, 1)
     d = value - largest
     powers = tl.where(inside, exp(d), 0.0)
+    if sight > 0:
+        powers = tl.where(blind, 0.0, powers)
     # The largest exponential of a row is exactly 1, so 2**1 bounds the terms of its sum.
     e = tl.zeros((1,), tl.int32) + (1 - bits)
     sums = rounded(tl.sum(units(tl.where(powers <= 1.0, powers, 0.0), e), 0, keep_dims=True), e)
+    if sight > 0:
+        sums = tl.where(blind, 1.0, sums)
     found = d - log(sums) if logarithm else tl.div_rn(powers, tl.broadcast_to(sums, (block,)))
     tl.store(out + place, found, mask=inside)
 
 
 @kernel
-def softmax_backward_kernel(grad, y, out, flag, n, inner, bits, logarithm: tl.constexpr, block: tl.constexpr):
+def softmax_backward_kernel(
+    grad, y, out, flag, n, inner, queries, bits, logarithm: tl.constexpr, sight: tl.constexpr, block: tl.constexpr
+):
     """The gradient of a row."""
     place, inside = _row_places(n, inner, block)
     g = tl.load(grad + place, mask=inside, other=0.0)
+    if sight == 2:
+        g = tl.where(tl.arange(0, block) > tl.program_id(0) % queries, 0.0, g)
     value = tl.load(y + place, mask=inside, other=0.0)
     found = g - exp(value) * _row_sum(g, bits, flag) if logarithm else value * (g - _row_sum(g * value, bits, flag))
     tl.store(out + place, found, mask=inside)
@@ -185,26 +209,41 @@ def _warps(block: int) -> int:
 
 def softmax(x: Tensor, dim: int, logarithm: bool, operation: str) -> Tensor:
     """`Norms.softmax`."""
-    rows, n, inner = _lines(x, dim) if x.numel() else (0, 0, 0)
-    if not 0 < n <= LONGEST_ROW:
+    if not x.numel() or _lines(x, dim)[1] > LONGEST_ROW:
         return portable.softmax(x, dim, logarithm, operation)
+    return softmax_rows(x, dim, operation, Sight.ALL, logarithm)
+
+
+def softmax_rows(x: Tensor, dim: int, operation: str, sight: Sight, logarithm: bool = False) -> Tensor:
+    """Softmax along a dimension of at most `LONGEST_ROW` values, not empty; the queries are the last but one."""
+    rows, n, inner = _lines(x, dim)
     x, block, flag = x.detach().contiguous(), power_of_two(n), Flag(x.device)
     out = torch.empty_like(x)
-    arguments = (x, out, flag.raised, n, inner, sum_bits(n))
-    launch(softmax_kernel, (rows,), *arguments, logarithm=logarithm, block=block, num_warps=_warps(block))
+    arguments = (x, out, flag.raised, n, inner, x.shape[-2] if x.ndim > 1 else 1, sum_bits(n))
+    constants = {"logarithm": logarithm, "sight": int(sight), "block": block, "num_warps": _warps(block)}
+    launch(softmax_kernel, (rows,), *arguments, **constants)
     flag.check(operation)
     return out
 
 
 def softmax_backward(grad: Tensor, y: Tensor, dim: int, logarithm: bool, operation: str) -> Tensor:
     """`Norms.softmax_backward`."""
-    rows, n, inner = _lines(y, dim) if y.numel() else (0, 0, 0)
-    if not 0 < n <= LONGEST_ROW:
+    if not y.numel() or _lines(y, dim)[1] > LONGEST_ROW:
         return portable.softmax_backward(grad, y, dim, logarithm, operation)
+    return softmax_backward_rows(grad, y, dim, operation, Sight.ALL, logarithm)
+
+
+def softmax_backward_rows(
+    grad: Tensor, y: Tensor, dim: int, operation: str, sight: Sight, logarithm: bool = False
+) -> Tensor:
+    """The gradient of `softmax_rows`; what a query does not see has none."""
+    rows, n, inner = _lines(y, dim)
     y, block, flag = y.detach().contiguous(), power_of_two(n), Flag(y.device)
     out = torch.empty_like(y)
-    arguments = (grad.expand_as(y).contiguous(), y, out, flag.raised, n, inner, sum_bits(n))
-    launch(softmax_backward_kernel, (rows,), *arguments, logarithm=logarithm, block=block, num_warps=_warps(block))
+    queries = y.shape[-2] if y.ndim > 1 else 1
+    arguments = (grad.expand_as(y).contiguous(), y, out, flag.raised, n, inner, queries, sum_bits(n))
+    constants = {"logarithm": logarithm, "sight": int(sight), "block": block, "num_warps": _warps(block)}
+    launch(softmax_backward_kernel, (rows,), *arguments, **constants)
     flag.check(operation)
     return out
 

@@ -16,9 +16,9 @@ from typing import Literal
 import torch
 import triton.language as tl
 
-from podlt.exact.constants import FLOAT32_TERMS
+from podlt.exact.constants import ADAPTIVE, FLOAT32_TERMS
 from podlt.exact.portable import products as portable
-from podlt.exact.triton.digits import ADAPTIVE, Planes, cut
+from podlt.exact.triton.digits import CutRows, cut
 from podlt.exact.triton.flags import Flag
 from podlt.exact.triton.jit import INTERPRETED, kernel, launch, power_of_two
 from podlt.exact.triton.scalars import rounded
@@ -46,7 +46,8 @@ def using(way: Way) -> Iterator[None]:
 
 
 @kernel
-def _plus_product(total, a, b, by_half: tl.constexpr):
+def plus_product(total, a, b, by_half: tl.constexpr):
+    """A level's sum so far, plus a product of digits."""
     if by_half:
         return tl.dot(a.to(tl.float32).to(HALF), b.to(tl.float32).to(HALF), total, out_dtype=tl.float32)
     else:
@@ -56,6 +57,26 @@ def _plus_product(total, a, b, by_half: tl.constexpr):
 @kernel
 def _whole(total):
     return total.to(tl.int32).to(tl.int64)
+
+
+@kernel
+def levels(s0, s1, s2, s3, wide, count: tl.constexpr, adaptive: tl.constexpr):
+    """The sums of the levels, most significant first, as one whole number: all of them, or two where not wide."""
+    part = _whole(s0)
+    if count > 1:
+        part = (part << 7) + _whole(s1)
+    if count > 2:
+        deeper = (part << 7) + _whole(s2)
+        if count > 3:
+            deeper = (deeper << 7) + _whole(s3)
+        part = tl.where(wide, deeper, part) if adaptive else deeper
+    return part
+
+
+@kernel
+def unit(wide, count: tl.constexpr, adaptive: tl.constexpr):
+    """The exponent of what `levels` counts in, of rows and columns at exponent 0, negated."""
+    return tl.where(wide, 12 + 7 * 3, 12 + 7) if adaptive else 12 + 7 * (count - 1)
 
 
 @kernel
@@ -102,46 +123,41 @@ def product_kernel(
         for start in range(first, tl.minimum(first + chunk, padded), block_k):
             a0 = tl.load(a + start, mask=rows, other=0)
             b0 = tl.load(b + start, mask=columns, other=0)
-            s0 = _plus_product(s0, a0, b0, by_half)
+            s0 = plus_product(s0, a0, b0, by_half)
             if count > 1:
                 a1 = tl.load(a + next_a + start, mask=rows, other=0)
                 b1 = tl.load(b + next_b + start, mask=columns, other=0)
-                s1 = _plus_product(_plus_product(s1, a0, b1, by_half), a1, b0, by_half)
+                s1 = plus_product(plus_product(s1, a0, b1, by_half), a1, b0, by_half)
                 if count > 2:  # noqa: SIM102 (known when it is compiled; the next is not)
                     if deep | (not adaptive):
                         a2 = tl.load(a + 2 * next_a + start, mask=rows, other=0)
                         b2 = tl.load(b + 2 * next_b + start, mask=columns, other=0)
-                        s2 = _plus_product(_plus_product(s2, a0, b2, by_half), a1, b1, by_half)
-                        s2 = _plus_product(s2, a2, b0, by_half)
+                        s2 = plus_product(plus_product(s2, a0, b2, by_half), a1, b1, by_half)
+                        s2 = plus_product(s2, a2, b0, by_half)
                         if count > 3:
                             a3 = tl.load(a + 3 * next_a + start, mask=rows, other=0)
                             b3 = tl.load(b + 3 * next_b + start, mask=columns, other=0)
-                            s3 = _plus_product(_plus_product(s3, a0, b3, by_half), a1, b2, by_half)
-                            s3 = _plus_product(_plus_product(s3, a2, b1, by_half), a3, b0, by_half)
-        part = _whole(s0)
-        if count > 1:
-            part = (part << 7) + _whole(s1)
-        if count > 2:
-            deeper = (part << 7) + _whole(s2)
-            if count > 3:
-                deeper = (deeper << 7) + _whole(s3)
-            part = tl.where(wide, deeper, part) if adaptive else deeper
-        total += part
+                            s3 = plus_product(plus_product(s3, a0, b3, by_half), a1, b2, by_half)
+                            s3 = plus_product(plus_product(s3, a2, b1, by_half), a3, b0, by_half)
+        total += levels(s0, s1, s2, s3, wide, count, adaptive)
     e = tl.load(left_exponents + batch * m + i, mask=i < m, other=0)[:, None]
     e = e + tl.load(right_exponents + batch * n + j, mask=j < n, other=0)[None, :]
-    e = e - (tl.where(wide, 12 + 7 * 3, 12 + 7) if adaptive else 12 + 7 * (count - 1))
-    found = rounded(total, e)
+    found = rounded(total, e - unit(wide, count, adaptive))
     if has_bias:
         found = found + tl.load(bias + j, mask=j < n, other=0.0)[None, :]
     tl.store(out + (batch * m + i)[:, None] * n + j[None, :], found, mask=rows & columns)
 
 
-def multiplied(left: Planes, right: Planes, adaptive: bool, by_half: bool, bias: Tensor | None) -> Tensor:
+def chunk_terms(count: int, by_half: bool) -> int:
+    """How many terms are added before they are counted as whole numbers; a level has up to `count` pairs of digits."""
+    return FLOAT32_TERMS // power_of_two(count) if by_half else INT8_CHUNK
+
+
+def multiplied(left: CutRows, right: CutRows, adaptive: bool, by_half: bool, bias: Tensor | None) -> Tensor:
     """The products of cut rows (b, m) and cut columns (b, n), float32 (b, m, n), each rounded once, plus `bias`."""
     (batches, count, m, padded), n = left.values.shape, right.values.shape[2]
     out = torch.empty((batches, m, n), device=left.values.device)
     block_m, block_n = (64 if m > 32 else 32), (64 if n > 32 else 32)
-    chunk = FLOAT32_TERMS // power_of_two(count) if by_half else INT8_CHUNK  # a level has up to `count` pairs
     launch(
         product_kernel,
         (-(-m // block_m) * -(-n // block_n), batches),
@@ -160,7 +176,7 @@ def multiplied(left: Planes, right: Planes, adaptive: bool, by_half: bool, bias:
         adaptive=adaptive,
         by_half=by_half,
         has_bias=bias is not None,
-        chunk=chunk,
+        chunk=chunk_terms(count, by_half),
         block_m=block_m,
         block_n=block_n,
         block_k=64,
@@ -185,21 +201,22 @@ def bmm(a: Tensor, b: Tensor, digits: int, operation: str = "bmm") -> Tensor:
     return _multiply(a, b, digits, operation, None)
 
 
-def _chosen(device: torch.device) -> Way:
+def chosen(device: torch.device) -> Way:
+    """The way of products in this block, or of the device."""
     from podlt.exact.triton.ways import fastest  # which tries these products
 
     return _way.get() or fastest(device)
 
 
 def _is_portable(a: Tensor, b: Tensor) -> bool:
-    return not a.numel() or not b.numel() or _chosen(a.device) == "float64"
+    return not a.numel() or not b.numel() or chosen(a.device) == "float64"
 
 
 def _multiply(a: Tensor, b: Tensor, digits: int, operation: str, bias: Tensor | None) -> Tensor:
     flag = Flag(a.device)
     left, right = cut(a.detach(), digits, flag), cut(b.detach().mT, digits, flag)
     out = multiplied(
-        left, right, digits == ADAPTIVE, _chosen(a.device) == "half", None if bias is None else bias.detach()
+        left, right, digits == ADAPTIVE, chosen(a.device) == "half", None if bias is None else bias.detach()
     )
     flag.check(operation)
     return out

@@ -19,9 +19,10 @@ from podlt.exact.portable import reduce as portable
 from podlt.exact.triton.flags import Flag
 from podlt.exact.triton.jit import INTERPRETED, kernel, launch
 from podlt.exact.triton.scalars import INFINITY, magnitude, rounded, units
+from podlt.exact.triton.scatter import scatter_rows as scatter_rows
 
 Tensor = torch.Tensor
-cumulative, scatter_rows = portable.cumulative, portable.scatter_rows
+cumulative = portable.cumulative
 
 PLAIN, SQUARES, PRODUCTS = 0, 1, 2
 """What is summed: x; (x - mean)**2; y ((x - mean) factor), each operation rounded."""
