@@ -386,7 +386,7 @@ ROWS = [
     row("class weights and smoothing", mlp(4, 16, 3), THREE, smoothed),
     row("masked error", mlp(4, 16, 4), gaps, masked_error),
     row("SimCLR's loss", mlp(4, 16, 4), THREE, info_nce, refused="the lines of a batch see each other"),
-    row("CTC", mlp(4, 16, 12), THREE, ctc, refused="operation _ctc_loss"),
+    row("CTC", mlp(4, 16, 12), THREE, ctc),
     row("packed sequences", Packed, padded_words, cross_entropy, refused="pack_padded_sequence"),
     row("control flow by data", Dynamic, THREE, cross_entropy, refused="depends on a value of its data"),
     row("mean loss with an L2 term", mlp(4, 16, 3), THREE, penalised),

@@ -412,7 +412,6 @@ ROWS = [
         SpatialTransformer,
         images(1, 8, 2),
         cross_entropy,
-        refused="operation grid_sampler_2d",
     ),
     Row(FAMILY, "super resolution (ESPCN)", SuperResolution, pictures(8, 16), mean_loss(F.mse_loss)),
 ]

@@ -108,7 +108,6 @@ ROWS = [
             stochastic_depth_prob=0.1,
             num_classes=CLASSES,
         ),
-        refused="operation as_strided",
     ),
     row(
         "Vision Transformer",
@@ -126,7 +125,6 @@ ROWS = [
             window_size=[4, 4],
             num_classes=CLASSES,
         ),
-        refused="operation as_strided",
     ),
     row(
         "MaxViT",
@@ -151,6 +149,6 @@ ROWS = [
             "x": torch.rand((LINES, 3, 2, 16, 16), generator=generator()),
             "y": torch.randint(0, CLASSES, (LINES,), generator=generator(1)),
         },
-        refused="one or two dimensions in space",
+        precise=False,
     ),
 ]

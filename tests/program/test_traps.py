@@ -105,7 +105,7 @@ def test_a_branch_on_a_tensor_is_refused_with_its_place() -> None:
 
 def test_singular_values_are_refused_by_name_and_place() -> None:
     def forward(self: Two, x: torch.Tensor) -> torch.Tensor:
-        return torch.linalg.svdvals(self.a(x).unsqueeze(1))
+        return torch.linalg.svdvals(self.a(x).unsqueeze(1)) + self.a(x)
 
     refused(forward, "_linalg_svd.default", here(forward))
 

@@ -212,6 +212,18 @@ def _pairs(items: list[Any]) -> list[Any]:
     return [item * 2 if isinstance(item, list) and len(item) == 1 else item for item in items]
 
 
+def _batch_norm_backward(call: KernelCall) -> None:
+    """Of no values it divides by zero, and ends the process (torch 2.13)."""
+    _per_channel(2, 3, 4, 5, 6, values=1)(call)
+    _require(0 not in call.tensor(1), "the input must have values")
+
+
+def _adaptive_backward(call: KernelCall) -> None:
+    """Of an image without pixels it writes outside its memory (torch 2.13)."""
+    _same_lines_and_channels(call)
+    _require(0 not in call.tensor(1)[-2:], "the input must have pixels")
+
+
 def _unbind(call: KernelCall) -> None:
     _require(call.tensor(0)[call.axis(1)] == len(call.node.outputs) <= MAX_PARTS, f"more than {MAX_PARTS} parts")
 
@@ -239,12 +251,12 @@ def _own(call: KernelCall) -> None:
 _RULES: dict[str, Callable[[KernelCall], None]] = {
     "native_layer_norm_backward.default": _layer_norm_backward,
     "_native_batch_norm_legit_functional.default": _per_channel(1, 2, 3, 4, values=0),
-    "native_batch_norm_backward.default": _per_channel(2, 3, 4, 5, 6, values=1),
+    "native_batch_norm_backward.default": _batch_norm_backward,
     "_softmax_backward_data.default": _same_shape,
     "_log_softmax_backward_data.default": _same_shape,
     "max_pool2d_with_indices_backward.default": _pool_backward,
     "avg_pool2d_backward.default": _same_lines_and_channels,
-    "_adaptive_avg_pool2d_backward.default": _same_lines_and_channels,
+    "_adaptive_avg_pool2d_backward.default": _adaptive_backward,
     "embedding_dense_backward.default": _embedding_backward,
     "div.Tensor_mode": _floor_division,
     "unbind.int": _unbind,

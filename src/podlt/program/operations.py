@@ -27,6 +27,20 @@ STOCK = frozenset(name for name, row in ROWS.items() if row.in_programs)
 _OWN: Mapping[str, Callable[..., Any]] = {**recurrences.STOCK, **attention.STOCK}
 """Those that are none of ATen's, by PyTorch's kernels."""
 
+
+def _nll_backward(grad: torch.Tensor, x: torch.Tensor, target: torch.Tensor, *rest: Any) -> torch.Tensor:
+    """As aten::nll_loss_backward, which writes at classes that there are not where nothing is reduced (torch 2.13).
+
+    Raises:
+        IndexError: a target is no class, nor the one to ignore.
+    """
+    if target.device.type != "meta":
+        outside = (target != rest[2]) & ((target < 0) | (target >= x.shape[-1]))
+        if bool(outside.any()):
+            raise IndexError(f"nll_loss_backward: expected classes below {x.shape[-1]}")
+    return torch.ops.aten.nll_loss_backward(grad, x, target, *rest)  # type: ignore[no-any-return]
+
+
 _BOUND: Mapping[str, Callable[..., Any]] = {
     "mm.default": torch.mm,
     "bmm.default": torch.bmm,
@@ -41,6 +55,7 @@ _BOUND: Mapping[str, Callable[..., Any]] = {
     "sub.Tensor": torch.sub,
     "mul.Tensor": torch.mul,
     "sum.dim_IntList": torch.sum,
+    "nll_loss_backward.default": _nll_backward,
     "nll_loss2d_backward.default": lambda g, x, *rest: torch.ops.aten.nll_loss2d_backward(g, x.contiguous(), *rest),
 }
 """The same kernels by PyTorch's own binding, which reads its arguments in a third less time than the registry's; one
