@@ -50,7 +50,7 @@ def _samples(found: Planes) -> SampleDigits:
     return SampleDigits(torch.stack(found.digits, 2), found.exponents.flatten(1))
 
 
-def _spaced(stride: Pair, planes: Tensor) -> Tensor:
+def spaced(stride: Pair, planes: Tensor) -> Tensor:
     """Planes int8 (..., h, w) with zeros between their values, which come to lie `stride` apart."""
     shape = *planes.shape[:-2], *spread((planes.shape[-2], planes.shape[-1]), stride)
     out = torch.zeros(shape, dtype=torch.int8, device=planes.device)
@@ -70,7 +70,7 @@ def convolve(
     apart: Pair = (1, 1),
 ) -> Tensor:
     """`Convolutions.convolve`."""
-    samples = samples if apart == (1, 1) else samples.mapped(partial(_spaced, apart))
+    samples = samples if apart == (1, 1) else samples.mapped(partial(spaced, apart))
     n, (groups, per, _), length = samples.planes.shape[0], weight.shape, size[0] * size[1]
     out = torch.zeros((n, groups, per, length), device=samples.planes.device)
     if weight.numel():

@@ -8,7 +8,7 @@ about (`weight_gradient`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import triton.language as tl
@@ -25,7 +25,6 @@ from podlt.exact.triton.products import chosen, chunk_terms, levels, plus_produc
 from podlt.exact.triton.scalars import rounded
 
 Tensor = torch.Tensor
-spaced = portable.spaced
 
 
 @kernel
@@ -219,8 +218,10 @@ def convolve(
     size: Pair,
     digits: int,
     operation: str,
+    apart: Pair = (1, 1),
 ) -> Tensor:
     """`Convolutions.convolve`."""
+    samples = samples if apart == (1, 1) else replace(samples, planes=portable.spaced(apart, samples.planes))
     planes, (groups, per, k), length = samples.planes, weight.shape, size[0] * size[1]
     n = planes.shape[0]
     out = torch.zeros((n, groups * per, *size), device=planes.device)
