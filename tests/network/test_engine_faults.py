@@ -34,8 +34,8 @@ def test_a_machine_that_computes_other_bits_is_refused_with_the_operation_that_d
     hub, right = Hub(), preflight.measured
     turn = itertools.count()
 
-    def measured(arithmetic: str) -> preflight.Arithmetic:
-        return preflight.Arithmetic("other bits", "gelu") if next(turn) == 0 else right(arithmetic)
+    def measured(arithmetic: str, device: str) -> preflight.Arithmetic:
+        return preflight.Arithmetic("other bits", "gelu") if next(turn) == 0 else right(arithmetic, device)
 
     monkeypatch.setattr(preflight, "measured", measured)
     made = crews(hub, tmp_path, 1, 1, 1, 1)

@@ -58,7 +58,7 @@ class Asked(msgspec.Struct, frozen=True):
     program: str
 
 
-class Measured(msgspec.Struct, frozen=True):
+class CaptureMeasurement(msgspec.Struct, frozen=True):
     """What a process found: the model's bytes, seconds, the peak beyond its start, and the program's nodes."""
 
     model: int
@@ -72,7 +72,7 @@ class Measured(msgspec.Struct, frozen=True):
         return self.peak / self.model
 
 
-class PeakMemory:
+class ResidentPeak:
     """The peak of this process beyond what it has now, once what is not needed was given back."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class PeakMemory:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - self._start
 
 
-def measure(asked: Asked) -> Measured:
+def measure(asked: Asked) -> CaptureMeasurement:
     """Measures in this process, which must have done nothing else."""
     _warm(asked.arithmetic)
     torch.set_num_threads(1)
@@ -104,30 +104,30 @@ def _captured(model: nn.Module, arithmetic: str, name: str) -> Captured:
     return capture(model, language.mean_over_tokens, language.FIELDS, arithmetic, lines, LINES)
 
 
-def _capture(asked: Asked) -> Measured:
-    peak = PeakMemory()
+def _capture(asked: Asked) -> CaptureMeasurement:
+    peak = ResidentPeak()
     model = language.MODELS[asked.model](asked.layers)
     began = time.perf_counter()
     program = _captured(model, asked.arithmetic, asked.model).program
-    found = Measured(_bytes(model), time.perf_counter() - began, peak.bytes(), len(program.nodes))
+    found = CaptureMeasurement(_bytes(model), time.perf_counter() - began, peak.bytes(), len(program.nodes))
     Path(asked.program).write_bytes(program.to_bytes())
     return found
 
 
-def _eager(asked: Asked) -> Measured:
-    peak = PeakMemory()
+def _eager(asked: Asked) -> CaptureMeasurement:
+    peak = ResidentPeak()
     model, seconds = language.MODELS[asked.model](asked.layers), []
     for _ in range(2):
         model.zero_grad(set_to_none=True)
         began = time.perf_counter()
         language.mean_over_tokens(model, *language.lines_of(asked.model, LINES).values()).backward()  # type: ignore[no-untyped-call]
         seconds.append(time.perf_counter() - began)
-    return Measured(_bytes(model), min(seconds), peak.bytes())
+    return CaptureMeasurement(_bytes(model), min(seconds), peak.bytes())
 
 
-def _task(asked: Asked) -> Measured:
+def _task(asked: Asked) -> CaptureMeasurement:
     program = Program.from_bytes(Path(asked.program).read_bytes())
-    peak = PeakMemory()
+    peak = ResidentPeak()
     layout = state_layout(program)
     state, lines = layout.views(np.zeros(layout.nbytes, np.uint8)), language.lines_of(asked.model, LINES)
     for name, value in state.items():
@@ -141,14 +141,14 @@ def _task(asked: Asked) -> Measured:
             execute(state, lines, bytes(32), out)
             seconds.append(time.perf_counter() - began)
     size = sum(value.nbytes for name, value in state.items() if name.startswith("param:"))
-    return Measured(size, min(seconds), peak.bytes(), len(program.nodes))
+    return CaptureMeasurement(size, min(seconds), peak.bytes(), len(program.nodes))
 
 
 def _bytes(model: nn.Module) -> int:
     return sum(p.nbytes for p in model.parameters())
 
 
-def measured(asked: Asked) -> Measured:
+def measured(asked: Asked) -> CaptureMeasurement:
     """Measures in a process of its own.
 
     Raises:
@@ -158,10 +158,10 @@ def measured(asked: Asked) -> Measured:
     done = subprocess.run([*command, msgspec.json.encode(asked).decode()], capture_output=True, text=True, check=False)
     if done.returncode:
         raise PodltError(f"{asked.measure} {asked.model}: {done.stderr[-2000:]}")
-    return msgspec.json.decode(done.stdout.splitlines()[-1], type=Measured)
+    return msgspec.json.decode(done.stdout.splitlines()[-1], type=CaptureMeasurement)
 
 
-def report(name: str, found: dict[str, Measured], program: Program) -> str:
+def report(name: str, found: dict[str, CaptureMeasurement], program: Program) -> str:
     """Lines for people."""
     taken, eager = found["capture"], found["eager"]
     size, few, many = taken.model, *(peak_bytes(program, n, is_summed=False)[0] / 2**30 for n in (LINES, 1024))

@@ -14,7 +14,7 @@ TOKENS = 64
 """Of a line."""
 
 
-class Attention(nn.Module):
+class SelfAttention(nn.Module):
     """Attention of several heads.
 
     Args:
@@ -66,7 +66,7 @@ class Gated(nn.Module):
         return out
 
 
-class Block(nn.Module):
+class DecoderBlock(nn.Module):
     """Attention and a perceptron, each with what went in added.
 
     Args:
@@ -135,8 +135,8 @@ def bert(layers: int = 12) -> nn.Module:
     """The shapes of BERT-base with its masked language model's head: 110M parameters."""
     width = 768
     blocks: list[nn.Module] = [
-        Block(
-            Attention(width, 12, causal=False),
+        DecoderBlock(
+            SelfAttention(width, 12, causal=False),
             _perceptron(width),
             (nn.LayerNorm(width), nn.LayerNorm(width)),
             before=False,
@@ -151,8 +151,8 @@ def gpt2(layers: int = 12) -> nn.Module:
     """The shapes of GPT-2 124M."""
     width = 768
     blocks: list[nn.Module] = [
-        Block(
-            Attention(width, 12, causal=True),
+        DecoderBlock(
+            SelfAttention(width, 12, causal=True),
             _perceptron(width),
             (nn.LayerNorm(width), nn.LayerNorm(width)),
             before=True,
@@ -166,8 +166,8 @@ def llama(layers: int = 18) -> nn.Module:
     """A LLaMA of 300M parameters: RMSNorm, rotary positions, SwiGLU, 32,000 words."""
     width = 1024
     blocks: list[nn.Module] = [
-        Block(
-            Attention(width, 16, causal=True, rotary=True, bias=False),
+        DecoderBlock(
+            SelfAttention(width, 16, causal=True, rotary=True, bias=False),
             Gated(width, 2816),
             (nn.RMSNorm(width), nn.RMSNorm(width)),
             before=True,

@@ -30,7 +30,7 @@ NOISE = 1e-13
 BATCH_NORM = "_native_batch_norm_legit_functional.default"
 BATCH_NORM_BACKWARD = "native_batch_norm_backward.default"
 
-KEPT = 2**26
+HELD_BYTES = 2**26
 """Up to so many bytes of an update are kept for all cuts; a larger one is worked out again for each."""
 
 Lines = Mapping[str, torch.Tensor]
@@ -165,7 +165,7 @@ class LineSums:
             # A copy: outputs may share memory, and are changed.
             self._executor.update(self._state, self._batch, lambda name, value: given.update({name: _own(value)}))
             found = {name: given[name] for name, _ in self._executor.program.outputs}
-            if sum(value.nbytes for value in found.values()) > KEPT:
+            if sum(value.nbytes for value in found.values()) > HELD_BYTES:
                 return found
             self._whole = found
         return {name: value.clone() for name, value in found.items()}
