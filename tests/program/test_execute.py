@@ -13,6 +13,7 @@ from hypothesis import given
 
 from podlt.errors import InvalidProofError, UsageError
 from podlt.program.descent import SGD, local_rule
+from podlt.program.eager import widened
 from podlt.program.execute import Executor
 from podlt.program.ir import Program
 from podlt.program.layout import update_layout
@@ -159,3 +160,26 @@ def test_updates_are_added_one_after_another_in_the_given_order(rows: list[list[
         for row in rows[1:]:
             expected = expected + np.array(row, np.float32)
     assert out.numpy().tobytes() == expected.tobytes() or np.array_equal(out.numpy(), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["cnn", "normalised"])
+def test_outputs_are_given_one_by_one_as_they_are_written(captured: Callable[[str], Case], name: str) -> None:
+    case = captured(name)
+    batch, layout = case.batch(3), update_layout(case.program)
+    memory = np.zeros(layout.nbytes, np.uint8)
+    Executor(case.program).run(case.state, batch, 1, layout.views(memory))
+    given: dict[str, torch.Tensor] = {}
+    Executor(case.program).give(case.state, batch, 1, lambda name, value: given.update({name: value.clone()}))
+    assert given.keys() == layout.views(memory).keys()
+    assert all(torch.equal(value, given[name]) for name, value in layout.views(memory).items())
+
+
+def test_float64_runs_take_parameters_in_float32(captured: Callable[[str], Case]) -> None:
+    case = captured("cnn")
+    batch, found = case.batch(3), []
+    for state in (case.state, {name: widened(value, torch.float64) for name, value in case.state.items()}):
+        given: dict[str, torch.Tensor] = {}
+        wide = {name: widened(value, torch.float64) for name, value in batch.items()}
+        Executor(case.program, double=True).give(state, wide, 1, lambda n, v, to=given: to.update({n: v.clone()}))
+        found.append(given)
+    assert all(torch.equal(value, found[1][name]) and value.dtype == torch.float64 for name, value in found[0].items())

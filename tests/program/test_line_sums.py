@@ -55,6 +55,16 @@ def test_lines_that_see_each_other_are_refused_with_operation_and_line(name: str
     assert f"{Path(__file__).name}:{forward.__code__.co_firstlineno}" in str(found.value)
 
 
+@pytest.mark.parametrize("name", some_fast(SEEING, ("a mean", "the last line")))
+def test_a_large_model_is_tried_on_three_lines_and_refused_as_well(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("podlt.program.capture.LARGE", 0)
+    monkeypatch.setattr("podlt.program.line_sums.KEPT", 0)
+    forward, operation = SEEING[name]
+    with pytest.raises(UnsupportedError, match="see each other") as found:
+        capture(layer(forward), "cross_entropy", FOUR)
+    assert operation in str(found.value)
+
+
 def test_a_contrastive_loss_is_refused_as_its_lines_see_each_other() -> None:
     def contrast(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         z = functional.normalize(model(x), dim=1)
@@ -80,6 +90,14 @@ def test_batch_norms_are_admitted_beside_everything_else(make: Callable[[], nn.M
     torch.manual_seed(1)
     program = capture(make(), "cross_entropy", fields).program  # type: ignore[arg-type]
     assert "_native_batch_norm_legit_functional.default" in {node.operation for node in program.nodes}
+
+
+def test_a_large_model_with_batch_norm_and_a_mean_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+    small = capture(model, nn.CrossEntropyLoss(), FOUR).program
+    monkeypatch.setattr("podlt.program.capture.LARGE", 0)
+    monkeypatch.setattr("podlt.program.line_sums.KEPT", 0)
+    assert capture(model, nn.CrossEntropyLoss(), FOUR).program.digest == small.digest
 
 
 def test_a_model_that_sees_other_lines_by_more_than_its_batch_norm_is_refused() -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from podlt.errors import UnsupportedError
 from podlt.program.capture import capture
-from podlt.program.preparation import state_of
+from podlt.program.preparation import copied, state_of
 
 from .against_pytorch import FOUR, assert_as_pytorch
 
@@ -158,3 +158,22 @@ def test_a_parameter_that_is_used_without_effect_has_a_gradient_of_zero_as_in_py
 
     captured = assert_as_pytorch(Idle(), "cross_entropy", FOUR, total, below=3)
     assert "grad:later.weight" in dict(captured.program.outputs) and captured.notices == ()
+
+
+def test_a_module_keeps_its_bits_although_captures_share_its_memory() -> None:
+    model = normed()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    captured = capture(model, "cross_entropy", FOUR)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    own = {value.data_ptr() for value in model.state_dict().values()}
+    assert own.isdisjoint(value.data_ptr() for value in captured.state.values())
+
+
+def test_a_copy_that_is_only_looked_at_takes_no_memory_and_keeps_what_is_tied() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    model[0].weight.requires_grad_(False)
+    found = copied(model, lambda tensor: tensor)
+    assert found[0].weight is found[1].weight and found[0].weight is not model[0].weight
+    assert found[0].weight.data_ptr() == model[0].weight.data_ptr() and not found[0].weight.requires_grad
+    assert copied(model, torch.Tensor.double)[0].weight.dtype == torch.float64

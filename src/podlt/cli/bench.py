@@ -24,6 +24,7 @@ BENCHES = {
     "blobs": "a blob of gigabytes through both ends of the network, and the memory that it takes",
     "capture": "how long capturing a real model takes, and the memory of capture and of a task",
     "data": "a large sorted table: prepared, mixed, read and trained on, and the memory that it takes",
+    "rounds": "whether real models train on this machine, and the memory of all processes",
     "start": "how long podlt train takes to its first round",
     "free-moves": "what the rules leave a manager free to do, and what verify says of it",
     "device": "exact arithmetic on a GPU: checked against the golden digests, then timed",

@@ -40,6 +40,11 @@ TRIED_BYTES = 2**28
 """How large the lines may be with which the largest fragment is traced."""
 
 
+LARGE, LARGE_LINES = 2**27, 3
+"""From so many bytes of parameters on a step is tried on fewer lines than others (`line_sums.LINES`): what it computes
+in float64 would take several times the model's memory, and minutes. Three can still be cut unevenly."""
+
+
 @dataclass(frozen=True)
 class Captured:
     """A program, and what it begins with.
@@ -82,7 +87,10 @@ def capture(
     model = unwrapped(model)
     check_module(model)
     model = own_copy(model)
-    tried_on = _enough(lines, LINES) if lines else example(fields, LINES)
+    few = LARGE_LINES if sum(p.nbytes for p in model.parameters()) >= LARGE else LINES
+    tried_on = _enough(lines, few) if lines else example(fields, few)
+    if few < LINES:
+        tried_on = {name: value[:few] for name, value in tried_on.items()}
     with torch.compiler.set_stance("force_eager"), _one_thread():
         trial = try_out(WithLoss(model, SummedLoss(loss, fields)), tried_on)
         for name, parameter in model.named_parameters():
@@ -97,7 +105,7 @@ def capture(
         fault = "" if draft.is_sum else check_sums(draft.whole, draft.place, state, tried_on, least)
         if fault:
             raise UnsupportedError(f"{type(model).__name__} cannot be captured: {fault}")
-        sizes = {*(n for n in (1, 2) if n >= least), LINES, len(next(iter(tried_on.values())))}
+        sizes = {*(n for n in (1, 2) if n >= least), few, len(next(iter(tried_on.values())))}
         most = min(most, TRIED_BYTES // sum(8 * prod(field.shape) for field in fields))
         if most > max(SIZES) and draft.at(most) != draft.step.document(most):
             sizes.add(most)  # traced otherwise there: its numbers decide
@@ -209,7 +217,7 @@ def _weighted(step: _Step, state: Mapping[str, torch.Tensor], lines: Mapping[str
     Args:
         step: of the loss as it is.
         state: parameters and buffers.
-        lines: at least `LINES`.
+        lines: as many as it is tried on; the first `LINES` are used.
     """
     try:
         first = step.document(SIZES[0])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -88,12 +90,31 @@ def eager_step(
     with _default_dtype(dtype), sdpa_kernel(SDPBackend.MATH), draws:
         loss, buffers = twin(*(widened(value, dtype) for value in batch.values()))
         named = {n: p for n, p in twin.model.named_parameters() if p.requires_grad}
-        gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True, materialize_grads=True)
+        gradients = _gradients(loss, named)
     return {
         "loss": loss.detach(),
-        **{f"grad:{n}": g for n, g in zip(named, gradients, strict=True)},
+        **{f"grad:{n}": g for n, g in gradients.items()},
         **{f"buffer:{n}": b * lines if b.is_floating_point() else b for n, b in buffers.items()},
     }
+
+
+def _gradients(loss: torch.Tensor, parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
+    """The gradients of a copy's parameters, whose own memory is given back as soon as theirs is known.
+
+    A parameter's gradient is complete when all that used it was gone through backwards: nothing reads it any more.
+    """
+    found: dict[str, torch.Tensor] = {}
+
+    def keep(parameter: torch.Tensor, name: str) -> None:
+        assert parameter.grad is not None
+        found[name], parameter.grad = parameter.grad, None
+        parameter.data = parameter.new_empty(0)
+
+    for name, parameter in parameters.items():
+        found[name] = torch.zeros((), dtype=parameter.dtype).expand(parameter.shape)  # of what the loss does not use
+        parameter.register_post_accumulate_grad_hook(partial(keep, name=name))
+    loss.backward()  # type: ignore[no-untyped-call]
+    return found
 
 
 def widened(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

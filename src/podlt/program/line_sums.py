@@ -20,7 +20,7 @@ from podlt.program.trial import NO_DROPOUT
 
 LINES = 7
 CUTS = ((1, 6), (2, 5), (4, 3), (1,) * LINES)
-"""How the lines are cut unless there is no memory for as many."""
+"""How these lines are cut; a large model's are fewer."""
 
 TOLERANCE = 1e-8
 
@@ -37,15 +37,9 @@ Lines = Mapping[str, torch.Tensor]
 Each = Callable[[str, torch.Tensor], None]
 
 
-def cuts(lines: int) -> list[tuple[int, ...]]:
+def cuts(lines: int) -> tuple[tuple[int, ...], ...]:
     """How so many lines are cut: unevenly, as a mean hides how many lines it is of."""
-    if lines == LINES:
-        return list(CUTS)
-    return (
-        [(1, lines - 1), (lines - lines // 2 + 1, lines // 2 - 1), (1,) * lines]
-        if lines > 3
-        else [(1, lines - 1), (1,) * lines]
-    )
+    return CUTS if lines == LINES else ((1, lines - 1), (1,) * lines)
 
 
 class _GivenNorms(Executor):
@@ -65,9 +59,9 @@ class _GivenNorms(Executor):
 
     def update(self, state: Lines, batch: Lines, each: Each, trace: Trace | None = None) -> None:
         """Gives the update of some lines, output by output."""
-        if self._first:
+        if self._first and self._shared:
             self.give(state, batch, 0, _nothing)
-            self._first = False
+        self._first = False
         self._next = 0
         self.give(state, batch, 0, each, trace)
 
@@ -135,20 +129,12 @@ class LineSums:
 
     def __init__(self, program: Program, state: Lines, batch: Lines, least: int) -> None:
         self._executor, self._state, self._batch = _GivenNorms(program), state, batch
-        self._cuts = [cut for cut in cuts(len(next(iter(batch.values())))) if min(cut) >= least]
+        self._cuts = [cut for cut in cuts(_count(batch)) if min(cut) >= least]
         self._whole: dict[str, torch.Tensor] = {}
 
     def fault(self) -> str:
         """The name of an output that depends on how the lines are cut, "" if none does."""
-        for cut in self._cuts:
-            whole = self._update()
-            noise = NOISE * max(_largest(value) for name, value in whole.items() if not name.startswith("buffer:"))
-            remainder = _Remainder(whole)
-            for part in self._cut(cut):
-                self._executor.update(self._state, part, remainder.take)
-            if fault := remainder.fault(noise):
-                return fault
-        return ""
+        return next(filter(None, map(self._fault_of, self._cuts)), "")
 
     def has_other_term(self) -> bool:
         """Whether the loss is a sum over lines and something that each part has once more."""
@@ -156,6 +142,14 @@ class LineSums:
         whole = self._loss(self._batch)
         terms = [(total - whole) / (count - 1) for total, count in excess]
         return max(terms) - min(terms) <= TOLERANCE * (abs(whole) + max(map(abs, terms)))
+
+    def _fault_of(self, cut: Sequence[int]) -> str:
+        whole = self._update()
+        noise = NOISE * max(_largest(value) for name, value in whole.items() if not name.startswith("buffer:"))
+        remainder = _Remainder(whole)
+        for part in self._cut(cut):
+            self._executor.update(self._state, part, remainder.take)
+        return remainder.fault(noise)
 
     def _update(self) -> dict[str, torch.Tensor]:
         """The update of the batch, in memory of its own, in the order of the program's outputs."""
@@ -183,7 +177,8 @@ class LineSums:
         program = self._executor.program
         whole, of_batch = self._values(self._batch), _made_of_batch(program)
         agree = [True] * len(program.types)
-        for rows in ((1, 4), (3, 6)):  # in the middle, and not all of the same neighbours
+        # In the middle, and not all of the same neighbours.
+        for rows in ((1, 4), (3, 6)) if _count(self._batch) == LINES else ((0, 2), (1, 3)):
             part = self._values(_rows(self._batch, *rows))
             for value, kind in enumerate(program.types):
                 if _is_folded(kind):
@@ -212,6 +207,10 @@ class LineSums:
     def _cut(self, cut: Sequence[int]) -> list[dict[str, torch.Tensor]]:
         starts = [sum(cut[:i]) for i in range(len(cut))]
         return [_rows(self._batch, start, start + size) for start, size in zip(starts, cut, strict=True)]
+
+
+def _count(batch: Lines) -> int:
+    return len(next(iter(batch.values())))
 
 
 def _rows(batch: Lines, start: int, stop: int) -> dict[str, torch.Tensor]:
