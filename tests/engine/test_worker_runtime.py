@@ -90,7 +90,7 @@ def test_stock_arithmetic_is_refused_on_another_device_than_the_cpu(program: Pro
 def test_a_device_that_is_not_there_is_refused_by_name() -> None:
     with pytest.raises(UsageError, match="device cuda:1: expected a GPU, but torch"):
         torch_device("cuda:1")
-    with pytest.raises(UsageError, match="expected cpu, cuda, cuda:N or portable, got 'gpu'"):
+    with pytest.raises(UsageError, match="expected cpu, cuda, cuda:N, portable or triton, got 'gpu'"):
         torch_device("gpu")
 
 

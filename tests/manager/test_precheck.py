@@ -6,16 +6,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from near_hosts import hosts_in_threads
 from torch import nn
 
 import podlt
 
 
-def test_an_operation_that_the_arithmetic_lacks_is_refused_before_anything_is_made(tmp_path: Path) -> None:
-    """PyTorch computes in three dimensions of space, and exact arithmetic does not yet."""
-    model = nn.Sequential(nn.Conv3d(1, 2, 2), nn.Flatten(), nn.Linear(16, 2))
-    x, y = np.random.default_rng(1).random((40, 1, 3, 3, 3), np.float32), np.arange(40) % 2
-    with hosts_in_threads(), pytest.raises(podlt.UsageError, match="one or two dimensions in space"):
+class Wave(nn.Module):
+    """A sine of large values, which PyTorch computes and exact arithmetic does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores."""
+        found: torch.Tensor = self.head(torch.sin(x * 2.0**24))
+        return found
+
+
+def test_what_the_arithmetic_does_not_compute_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    model = Wave()
+    x, y = np.random.default_rng(1).random((40, 4), np.float32) + 1, np.arange(40) % 2
+    with hosts_in_threads(), pytest.raises(podlt.UsageError, match="sin"):
         podlt.train(model, (x, y), workers=3, block_lines=20, run=tmp_path / "run")
     assert not (tmp_path / "run").exists()

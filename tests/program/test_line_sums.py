@@ -58,7 +58,7 @@ def test_lines_that_see_each_other_are_refused_with_operation_and_line(name: str
 @pytest.mark.parametrize("name", some_fast(SEEING, ("a mean", "the last line")))
 def test_a_large_model_is_tried_on_three_lines_and_refused_as_well(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("podlt.program.capture.LARGE", 0)
-    monkeypatch.setattr("podlt.program.line_sums.KEPT", 0)
+    monkeypatch.setattr("podlt.program.line_sums.HELD_BYTES", 0)
     forward, operation = SEEING[name]
     with pytest.raises(UnsupportedError, match="see each other") as found:
         capture(layer(forward), "cross_entropy", FOUR)
@@ -96,7 +96,7 @@ def test_a_large_model_with_batch_norm_and_a_mean_is_captured(monkeypatch: pytes
     model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
     small = capture(model, nn.CrossEntropyLoss(), FOUR).program
     monkeypatch.setattr("podlt.program.capture.LARGE", 0)
-    monkeypatch.setattr("podlt.program.line_sums.KEPT", 0)
+    monkeypatch.setattr("podlt.program.line_sums.HELD_BYTES", 0)
     assert capture(model, nn.CrossEntropyLoss(), FOUR).program.digest == small.digest
 
 

@@ -211,4 +211,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from podlt.faults import guarded
+
+    sys.exit(guarded(main))

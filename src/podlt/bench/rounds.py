@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -94,10 +95,10 @@ def run(name: str, layers: int, workers: int, rounds: int, fragment_lines: int, 
             listener=listen,
             progress=False,
         )
-    peak = watch.end()
+    peak, took = watch.end(), ", ".join(f"{one:.1f}" for one in seconds)
     print(
         f"{name}: {size / 4e6:.0f}M parameters, {workers} workers, {len(seconds)} rounds of {useful} x "
-        f"{fragment_lines} lines: {', '.join(f'{one:.1f}' for one in seconds)} s; peak {peak / 2**30:.2f} GiB = {peak / size:.1f} x the model"
+        f"{fragment_lines} lines: {took} s; peak {peak / 2**30:.2f} GiB = {peak / size:.1f} x the model"
     )
 
 
@@ -116,4 +117,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from podlt.faults import guarded
+
+    sys.exit(guarded(main))

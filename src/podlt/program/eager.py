@@ -112,7 +112,7 @@ def _gradients(loss: torch.Tensor, parameters: Mapping[str, nn.Parameter]) -> di
 
     for name, parameter in parameters.items():
         found[name] = torch.zeros((), dtype=parameter.dtype).expand(parameter.shape)  # of what the loss does not use
-        parameter.register_post_accumulate_grad_hook(partial(keep, name=name))
+        parameter.register_post_accumulate_grad_hook(partial(keep, name=name))  # type: ignore[no-untyped-call]
     loss.backward()  # type: ignore[no-untyped-call]
     return found
 
