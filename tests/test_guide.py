@@ -18,11 +18,11 @@ from podlt.cli.app import build
 from podlt.data.spec import DataSpec
 from podlt.program.optimizer import optimizer_from
 from podlt.program.schedule import Horizon
-from podlt.recipe import EvaluationSpec, Recipe
+from podlt.recipe import EvaluationSpec, Recipe, TrainingSpec
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
-TABLES = {"data": DataSpec, "evaluation": EvaluationSpec}
+TABLES = {"data": DataSpec, "evaluation": EvaluationSpec, "training": TrainingSpec}
 
 
 def blocks(page: Path, language: str) -> list[str]:
