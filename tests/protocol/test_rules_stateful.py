@@ -249,3 +249,18 @@ class AnyRun(RuleBasedStateMachine):
 
 AnyRun.TestCase.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
 test_any_run_keeps_the_rules = AnyRun.TestCase
+
+
+def test_who_took_its_deposit_back_at_an_end_brings_it_again_when_training_goes_on() -> None:
+    """Found by the machine: it stayed active, faked without anything at stake, and kept what it had taken back."""
+    run = AnyRun()
+    run.begin(workers=3, lines=2, block=1, fragment=0, epochs=1, reward=0, deposit=1, tested=False, seed=b"")
+    run.end_early()
+    run.join_anew()
+    run.ask_for_the_deposit(number=3)
+    assert run.world.state.ledger.accounts[3].deposit == 0 and run.world.state.is_active(3)
+    run.amend(more=1)
+    assert run.world.state.workers[3].status == "withdrawn"
+    assert run.world.state.active() == [0, 1, 2]
+    run.every_deposit_is_held_or_returned_or_its_owner_was_caught()
+    run.replaying_the_log_gives_the_live_state()

@@ -109,6 +109,7 @@ class Verifier:
         self.vested: dict[int, int] = {}
         self.deposit: dict[int, int] = {}
         self.returned: dict[int, int] = {}
+        self.paid_out: set[int] = set()
         self.compared: dict[int, int] = {}
         self.treasury = 0
         self.index, self.roots = 1, roots
@@ -160,6 +161,7 @@ class Verifier:
             need(self.keys[n] == x["key"] and self.status[n] == "withdrawn", "PROGRESS", "join again")
             need(x["seen"] > self.joined[n], "SIGNATURES", "a signature that served already")
         self.status[n], self.joined[n] = "active", self.index
+        self.paid_out.discard(n)
         self.most += x["deposit"]
         need(self.most <= 2**63 - 1, "PAYMENTS", "deposits")
         self.deposit[n] += x["deposit"]
@@ -404,6 +406,8 @@ class Verifier:
         for _, w, amount in x["transfers"]:
             self.deposit[w] -= amount
             self.returned[w] += amount
+            if self.status[w] == "active":
+                self.paid_out.add(w)
         self.check_accounts()
 
     def take_amend(self, x: Entry) -> None:
@@ -421,10 +425,11 @@ class Verifier:
             need(isinstance(document, dict) and again == x["optimizer"], "TERMS", "no document")
         self.most += 4 * self.begin["reward"] * self.begin["lines"] * (x["epochs"] + 1)
         need(self.most <= 2**63 - 1, "PAYMENTS", "pay")
-        if self.closed is not None:
+        if left > 0:
             for n in self.active():
-                self.status[n], self.joined[n] = "withdrawn", self.index
-            self.closed = None
+                if self.closed is not None or n in self.paid_out:
+                    self.status[n], self.joined[n] = "withdrawn", self.index
+            self.closed, self.paid_out = None, set()
         self.epochs = x["epochs"]
 
     def take_resume(self, x: Entry) -> None:

@@ -87,6 +87,7 @@ class RunState(RunFacts):
         room = self.room()
         self._require(entry.deposit <= room, Claim.PAYMENTS, "too large a deposit for an account", room, entry.deposit)
         self.roster.add(entry.worker, entry.key, self.index)
+        self.refunded.discard(entry.worker)
         self.ledger.open(entry.worker)
         self.ledger.deposit(entry.worker, entry.deposit)
 
@@ -300,6 +301,7 @@ class RunState(RunFacts):
         whole = entry.transfers == due and all(t.amount for t in due)
         self._require(whole, Claim.PAYMENTS, "another deposit is returned than may be", due, entry.transfers)
         self.ledger.post(entry.transfers)
+        self.refunded.update(worker for worker in workers if self.is_active(worker))
 
     def _apply_amend(self, entry: e.Amend) -> None:
         self._require(self.current is None, Claim.PROGRESS, "terms are amended between rounds only")
@@ -313,13 +315,14 @@ class RunState(RunFacts):
         self._require(entry.is_table, Claim.TERMS, "optimizer: not a document", None, entry.optimizer)
         self.payable += entry.epochs + 1
         self._require(self.room() >= 0, Claim.PAYMENTS, "more pay than an account can hold")
-        if self.closed is not None:
-            # Deposits were returned, and nobody had to wait for more: whoever goes on signs a head over this entry.
-            self.closed = None
-            active = self.active()
-            for number in active:
+        if left:
+            # Nobody had to wait for more: whoever goes on brings its deposit, and signs a head over this entry.
+            leaving = [number for number in self.active() if self.closed is not None or number in self.refunded]
+            for number in leaving:
                 self.workers[number].status, self.workers[number].joined = "withdrawn", self.index
-            self.roster.remove(active)
+            self.roster.remove(leaving)
+            self.closed = None
+            self.refunded.clear()
         self.epochs, self.ended = entry.epochs, None if left else entry
         self.amendments.append((self.steps, entry))
 

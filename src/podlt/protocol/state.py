@@ -34,6 +34,7 @@ class RunFacts:
         part_measured: whether those of the parameters with which training ended within an epoch are.
         ended: the amendment by which training ended early, if it did.
         compared: worker -> what is pending of its pay for the work of its last check, which it passed.
+        refunded: active workers that were given their deposit back, at an end that may turn out to be none.
         steps: how many training rounds were paid.
         amendments: each with the training rounds that were paid before it.
     """
@@ -56,6 +57,7 @@ class RunFacts:
         self.amendments: list[tuple[int, e.Amend]] = []
         self.current: RoundState | None = None
         self.compared: dict[int, int] = {}
+        self.refunded: set[int] = set()
         self.last_open: e.Open | None = None
         self.last_measure: e.Measure | None = None
         self.closed: e.Close | None = None
