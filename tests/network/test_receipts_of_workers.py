@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from podlt.network import messages as m
 from podlt.network import receipts
 from podlt.network.access.registry import Registry
 from podlt.network.session.receipts import SHARE, ReceiptHistory, ReceiptSender
-from podlt.network.worker.books import Earned, WorkerBooks, read_status
+from podlt.network.worker.books import Earned, WorkerBooks
+from podlt.network.worker.folder import open_books, read_status
 from podlt.network.workplace import RemoteMachines
 from podlt.protocol import entries as e
 from podlt.protocol.ledger import Account
@@ -80,7 +82,7 @@ class Simulated:
     def books(self, folder: Path, *numbers: int) -> WorkerBooks:
         folder.mkdir(parents=True, exist_ok=True)
         keys = [self.history.state.workers[n].key for n in numbers]
-        books = WorkerBooks.open(folder, keys, self.begin.manager)
+        books = open_books(folder, keys, self.begin.manager)
         books.begin(self.run)
         for number, key in zip(numbers, keys, strict=True):
             books.admitted(key, number)
@@ -351,9 +353,9 @@ def test_a_worker_that_starts_with_fewer_identities_forgets_nothing_of_the_other
     books = sim.books(tmp_path, 0, 1)
     for paid in sim.told:
         books.paid(paid)
-    books.save("ended", False)
+    books.save("ended", False, time.time())
     books = sim.books(tmp_path, 0)
-    books.save("ended", False)
+    books.save("ended", False, time.time())
     books = sim.books(tmp_path, 0, 1)
     for number in (0, 1):
         assert credits(books.status.workers[sim.key(number).hex()]) == credits(sim.account(number))
@@ -365,8 +367,8 @@ def test_until_it_is_known_what_there_is_to_do_the_status_says_what_was_earned_l
     books = sim.books(tmp_path, 0)
     for paid in sim.told:
         books.paid(paid)
-    books.save("ended", False)
-    again = WorkerBooks.open(tmp_path, [sim.key(0)], sim.begin.manager)
+    books.save("ended", False, time.time())
+    again = open_books(tmp_path, [sim.key(0)], sim.begin.manager)
     again.save("connecting", False)
     status, _ = read_status(tmp_path)
     assert (status.doing, status.run) == ("connecting", sim.run.hex())

@@ -9,6 +9,7 @@ import msgspec
 
 from podlt.engine.interface import Engine, Job
 from podlt.events import Published
+from podlt.execution.fingerprint import expected
 from podlt.network.access import certificate as tls
 from podlt.network.access.registry import FOLDER
 from podlt.network.blobs.server import BlobServer
@@ -19,7 +20,6 @@ from podlt.network.nats.server import ANYWHERE, listening
 from podlt.network.session.manager import SILENCE_TIMEOUT, NetworkEngine
 from podlt.network.session.publishing import Policy
 from podlt.network.settings import HTTPS, NONE, NetworkSettings, load_settings, save_settings
-from podlt.network.worker.preflight import expected
 
 
 class Blobs(msgspec.Struct, frozen=True):
