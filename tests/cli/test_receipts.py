@@ -14,7 +14,7 @@ from podlt.canonical import encode
 from podlt.crypto import SigningKey, digest
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.log.tree_head import Head, origin_of, sign_head
-from podlt.network.session.receipts import ReceiptHistory
+from podlt.network.receipt_history import ReceiptHistory
 from podlt.network.worker.books import WorkerBooks
 from podlt.protocol import entries as e
 from podlt.report.fold import open_log

@@ -26,7 +26,9 @@ from podlt.manager import events as ev
 from podlt.network import messages as m
 from podlt.network import receipts
 from podlt.network.access.registry import Registry
-from podlt.network.session.receipts import SHARE, ReceiptHistory, ReceiptSender
+from podlt.network.receipt_history import ReceiptHistory
+from podlt.network.session.outbox import Outbox
+from podlt.network.session.receipts import SHARE, ReceiptSender
 from podlt.network.worker.books import Earned, WorkerBooks, read_status
 from podlt.network.workplace import RemoteMachines
 from podlt.protocol import entries as e
@@ -149,8 +151,8 @@ def test_what_was_missed_is_asked_for_and_then_all_is_as_the_ledger_says(
 def test_what_was_missed_comes_in_pages_that_fit_into_a_message(
     sim: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podlt.network.session.receipts.PAGE_BYTES", 1500)
-    monkeypatch.setattr("podlt.network.session.receipts.MARK", 8)
+    monkeypatch.setattr("podlt.network.receipt_history.PAGE_BYTES", 1500)
+    monkeypatch.setattr("podlt.network.receipt_history.MARK", 8)
     books, past, pages = sim.books(tmp_path, 2), ReceiptHistory(sim.path), 0
     books.expect(len(sim.rows))
     while (first := books.behind().get(sim.key(2))) is not None:
@@ -519,30 +521,30 @@ def test_who_asks_for_the_past_and_was_never_admitted_is_told_nothing(tmp_path: 
 
 def test_workers_that_ask_without_end_take_a_share_of_the_managers_time_and_no_more(sim: Simulated) -> None:
     now, answers = [0.0], list[float]()
-    slips = ReceiptSender(sim.path, Hub(), 0.1, clock=lambda: now[0])  # type: ignore[arg-type]
+
+    class Slow:
+        def missed(self, worker: int, first: int) -> None:
+            answers.append(now[0])
+            now[0] += 0.03
+
+        def close(self) -> None:
+            pass
+
+    slips = ReceiptSender(Slow(), Outbox(Hub()), 0.1, lambda: now[0])
     for number in range(6):
         slips.admitted(sim.key(number), number)
-
-    def missed(worker: int, first: int) -> None:
-        answers.append(now[0])
-        now[0] += 0.03
-
-    slips._history.missed = missed  # type: ignore[assignment,method-assign]
     for asked in range(6000):
-        slips.remind(sim.key(asked % 6), m.GetReceipts(first=0))
+        slips.remind(sim.key(asked % 6), m.GetReceipts(first=0), now[0])
         now[0] += 0.001
-    slips.close()
     assert 0.9 / SHARE < 0.03 * len(answers) / now[0] <= 1 / SHARE
 
 
 def test_one_worker_is_not_answered_more_often_than_it_can_read(sim: Simulated) -> None:
-    now, sent = [0.0], list[bytes]()
-    hub = Hub()
-    hub.send = lambda key, message: sent.append(message)  # type: ignore[method-assign]
-    slips = ReceiptSender(sim.path, hub, 0.1, clock=lambda: now[0])  # type: ignore[arg-type]
+    now, outbox = [0.0], Outbox(Hub())
+    slips = ReceiptSender(ReceiptHistory(sim.path), outbox, 0.1, lambda: now[0])
     slips.admitted(sim.key(1), 1)
     for _ in range(1000):
-        slips.remind(sim.key(1), m.GetReceipts(first=0))
+        slips.remind(sim.key(1), m.GetReceipts(first=0), now[0])
         now[0] += 0.001
     slips.close()
-    assert 9 <= len(sent) <= 10
+    assert 9 <= len(outbox.take()) <= 10

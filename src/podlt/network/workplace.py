@@ -12,11 +12,12 @@ from podlt.events import Published
 from podlt.network.access import certificate as tls
 from podlt.network.access.registry import FOLDER
 from podlt.network.blobs.server import BlobServer
+from podlt.network.engine import NetworkEngine
 from podlt.network.link import ManagerLink
 from podlt.network.messages import HEARTBEAT_SECONDS, LARGE
 from podlt.network.nats.cluster import remembered
 from podlt.network.nats.server import ANYWHERE, listening
-from podlt.network.session.manager import SILENCE_TIMEOUT, NetworkEngine
+from podlt.network.session.facts import SILENCE_TIMEOUT, LargeBlobs, Timing
 from podlt.network.session.publishing import Policy
 from podlt.network.settings import HTTPS, NONE, NetworkSettings, load_settings, save_settings
 from podlt.network.worker.preflight import expected
@@ -89,10 +90,8 @@ class RemoteMachines:
                 job,
                 link,
                 arithmetic,
-                silence_timeout=silence_timeout,
-                heartbeat_seconds=self._heartbeat_seconds,
-                blob_server=blob_server,
-                large=self._blobs.large if self._blobs is not None else LARGE,
+                timing=Timing(silence_timeout, self._heartbeat_seconds),
+                large=LargeBlobs(blob_server, self._blobs.large if self._blobs is not None else LARGE),
                 deltas=self._deltas,
                 tell=self._published,
             )
