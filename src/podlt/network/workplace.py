@@ -17,10 +17,12 @@ from podlt.network.link import ManagerLink
 from podlt.network.messages import HEARTBEAT_SECONDS, LARGE
 from podlt.network.nats.cluster import remembered
 from podlt.network.nats.server import ANYWHERE, listening
-from podlt.network.session.facts import SILENCE_TIMEOUT, LargeBlobs, Timing
+from podlt.network.receipt_history import ReceiptHistory
+from podlt.network.session.facts import SILENCE_TIMEOUT, LargeBlobs, ServedRun, Timing
 from podlt.network.session.publishing import Policy
 from podlt.network.settings import HTTPS, NONE, NetworkSettings, load_settings, save_settings
 from podlt.network.worker.preflight import expected
+from podlt.program.layout import state_layout, update_layout
 
 
 class Blobs(msgspec.Struct, frozen=True):
@@ -87,9 +89,9 @@ class RemoteMachines:
             save_settings(job.directory, blobs=way, silence_timeout=self._silence_timeout or before.silence_timeout)
             link = self._connect(job)
             return NetworkEngine(
-                job,
+                _served(job, arithmetic),
                 link,
-                arithmetic,
+                ReceiptHistory.of_run(job.directory),
                 timing=Timing(silence_timeout, self._heartbeat_seconds),
                 large=LargeBlobs(blob_server, self._blobs.large if self._blobs is not None else LARGE),
                 deltas=self._deltas,
@@ -125,3 +127,15 @@ class RemoteMachines:
         )
         server.start()
         return server
+
+
+def _served(job: Job, arithmetic: str) -> ServedRun:
+    return ServedRun(
+        key=job.key,
+        program=job.program.to_bytes(),
+        fields=job.fields,
+        arithmetic=arithmetic,
+        state_bytes=state_layout(job.program).nbytes,
+        update_bytes=update_layout(job.program).nbytes,
+        block_lines=job.block_lines,
+    )

@@ -226,7 +226,7 @@ class RoundInFlight:
         dealt = self._of(peer, said.deal_id, said.seat)
         if dealt is None or dealt.answer is not None:
             return None
-        dealt.whole = True
+        del self._tasks[said.seat]  # it may do it all the same, or say so: that is too late
         task = dealt.assignment
         return frames.ExecutionFailed(round=task.task.round, seat=task.seat, holder=task.holder, message=said.reason)
 
