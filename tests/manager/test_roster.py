@@ -26,9 +26,10 @@ class World:
     def __init__(self, known: list[bytes], coming: list[bytes]) -> None:
         self.now, self.coming, self.told = 0.0, list(coming), list[ev.Event]()
         self.lost_workers: list[int] = []
+        self.written, self.welcomed = 0, list[int]()
         self.signed: list[Member] = []
         self.joined: list[JoinTerms] = []
-        workers = {n: SimpleNamespace(key=key, status="active") for n, key in enumerate(known)}
+        workers = {n: SimpleNamespace(key=key, status="active", joined=n) for n, key in enumerate(known)}
         self.state = SimpleNamespace(
             run=b"",
             round=0,
@@ -43,7 +44,11 @@ class World:
     @property
     def members_of_run(self) -> Membership:
         here = cast(Any, self)
-        return Membership(here, here, self.told.append, head=lambda over: NOTHING, clock=lambda: self.now)
+        return Membership(here, here, self.told.append, head=self._head, clock=lambda: self.now)
+
+    def _head(self, over: int) -> TreeSize:
+        self.written = max(self.written, over)
+        return NOTHING
 
     def begin(self, wanted: int) -> None:
         self.members_of_run.begin(wanted)
@@ -76,10 +81,12 @@ class World:
         return []
 
     def admitted(self, member: Member, number: int) -> None:
-        pass
+        assert self.state.workers[number].joined < self.written, "it hears a number that is not in the log"
+        self.welcomed.append(number)
 
     def join(self, key: bytes, terms: JoinTerms, signature: bytes) -> int:
-        self.state.workers[terms.worker] = SimpleNamespace(key=key, status="active")
+        joined = len(self.state.workers)
+        self.state.workers[terms.worker] = SimpleNamespace(key=key, status="active", joined=joined)
         self.joined.append(terms)
         return terms.worker
 
@@ -128,6 +135,13 @@ def test_a_new_run_waits_for_nobody_else_than_those_asked_for() -> None:
     world = World([], [*KNOWN, b"d"])
     world.begin(3)
     assert world.coming == [b"d"] and world.waits == [(0, 3), (1, 3), (2, 3)]
+
+
+def test_nobody_hears_its_number_before_it_is_in_the_log() -> None:
+    """A manager that was killed in between gave the number to another, and one earned what both were paid."""
+    world = World([], KNOWN)
+    world.begin(3)
+    assert world.welcomed == [0, 1, 2]
 
 
 def test_nothing_is_said_of_a_wait_where_nobody_had_to_wait() -> None:
