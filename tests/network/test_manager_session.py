@@ -10,6 +10,7 @@ from podlt.crypto import SigningKey, blob_digest
 from podlt.data.field import Field
 from podlt.engine.interface import Event, Lost, Member
 from podlt.engine.local import frames
+from podlt.events import HeldUp, NetworkEvent
 from podlt.network import messages as m
 from podlt.network.blobs.chunks import chunk_at
 from podlt.network.session.facts import Chance, ServedRun
@@ -45,7 +46,10 @@ class Session:
         self.now = 0.0
         served = ServedRun(SigningKey(bytes(32)), b"program", [Field("x", "u8", (4,), "input", None)], "a", 64, 64, 8)
         chance = Chance(lambda count: bytes(count), lambda: 0, lambda: 0.0)
-        self.session = ManagerSession(served, np.zeros(64, np.uint8), Wide(), NoPast(), 0.0, chance)
+        self.told: list[NetworkEvent] = []
+        self.session = ManagerSession(
+            served, np.zeros(64, np.uint8), Wide(), NoPast(), 0.0, chance, tell=self.told.append
+        )
         for number, key in enumerate(KEYS):
             self.session.admitted(Member(key.public), number)
         self.workers = [Worker(number, key, RUN) for number, key in enumerate(KEYS)]
@@ -177,3 +181,30 @@ def test_who_floods_is_refused_and_dropped_and_not_listened_to_any_more() -> Non
     assert [event.worker for event in events if isinstance(event, Lost)] == [2]
     effects = run.effects()
     assert Drop(KEYS[2].public) in effects and len(effects) == 2
+
+
+def test_it_is_said_once_a_round_which_worker_holds_it_up() -> None:
+    run = Session()
+    run.deal()
+    run.passes(1.0, beating=[0, 1, 2])
+    run.says(0, *run.done(0))
+    assert run.passes(4.0, beating=[0, 1, 2]) == []
+    assert not any(isinstance(event, HeldUp) for event in run.told), "two are missing: nobody holds it up alone"
+    run.says(1, *run.done(1))
+    run.passes(12.0, beating=[0, 1, 2])
+    (held,) = [event for event in run.told if isinstance(event, HeldUp)]
+    assert (held.worker, held.round, held.others) == (2, 0, 5.0) and held.seconds == 15.0
+    assert "worker 2 holds up round 0" in held.lines_for_people[0]
+
+
+def test_of_each_worker_it_is_known_how_fast_it_is_and_when_it_was_heard() -> None:
+    run = Session()
+    run.deal()
+    run.passes(2.0, beating=[0, 1])
+    run.says(1, *run.done(1))
+    run.passes(1.0)
+    figures = {one.worker: one for one in run.session.figures()}
+    assert sorted(figures) == [0, 1, 2]
+    assert figures[1].tasks == 1 and figures[1].seconds == 2.0 and figures[1].lines_per_second == 0.5
+    assert figures[1].silent == 1.0 and figures[2].silent == 3.0
+    assert figures[1].received > 64 and figures[0].sent > 0

@@ -11,7 +11,7 @@ import numpy as np
 
 from podlt.engine.interface import DurableEntries, Event, Lost, Member
 from podlt.engine.shared_memory import BlockBuffer, Region
-from podlt.events import Published
+from podlt.events import NetworkEvent
 from podlt.network.link import ManagerLink
 from podlt.network.session.facts import (
     DEFAULT_TIMING,
@@ -49,7 +49,7 @@ class NetworkEngine:
         timing: how long to wait.
         large: what goes as a blob, where there is a server of them; else all goes in messages.
         deltas: whether to publish what changed.
-        tell: called with how the parameters of each round went out.
+        tell: as of `ManagerSession`.
         clock: seconds, monotonic.
         chance: randomness, the time of day, and a stopwatch.
 
@@ -68,7 +68,7 @@ class NetworkEngine:
         timing: Timing = DEFAULT_TIMING,
         large: LargeBlobs = ONLY_MESSAGES,
         deltas: Policy = "auto",
-        tell: Callable[[Published], None] = lambda published: None,
+        tell: Callable[[NetworkEvent], None] = lambda event: None,
         clock: Callable[[], float] = time.monotonic,
         chance: Chance = SYSTEM,
     ) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import msgspec
 
 from podlt.engine.interface import Engine, Job
-from podlt.events import Published
+from podlt.events import NetworkEvent
 from podlt.network.access import certificate as tls
 from podlt.network.access.registry import FOLDER
 from podlt.network.blobs.server import BlobServer
@@ -55,7 +55,7 @@ class RemoteMachines:
         blobs: how large blobs go. Without it they go in messages, as all others do, and take memory.
         deltas: whether what changed in the parameters is published instead of the whole: "auto", as it pays, "always"
             where it is shorter, or "never".
-        published: called with how the parameters of each round went out.
+        listener: hears how the parameters of each round went out, what each worker does, and who holds up a round.
     """
 
     name = "nats"
@@ -69,10 +69,10 @@ class RemoteMachines:
         *,
         blobs: Blobs | None = None,
         deltas: Policy = "auto",
-        published: Callable[[Published], None] = lambda published: None,
+        listener: Callable[[NetworkEvent], None] = lambda event: None,
     ) -> None:
         self._connect, self._silence_timeout, self._heartbeat_seconds = connect, silence_timeout, heartbeat_seconds
-        self._blobs, self._deltas, self._published = blobs, deltas, published
+        self._blobs, self._deltas, self._listener = blobs, deltas, listener
 
     @contextmanager
     def ready(self, workers: int) -> Iterator[Callable[[Job], Engine]]:
@@ -95,7 +95,7 @@ class RemoteMachines:
                 timing=Timing(silence_timeout, self._heartbeat_seconds),
                 large=LargeBlobs(blob_server, self._blobs.large if self._blobs is not None else LARGE),
                 deltas=self._deltas,
-                tell=self._published,
+                tell=self._listener,
             )
         except BaseException:
             if link is not None:

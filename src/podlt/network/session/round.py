@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -152,6 +152,15 @@ class RoundInFlight:
     def gone(self, number: int) -> None:
         """A worker is gone: nothing more is expected of it."""
         self._tasks = {o: d for o, d in self._tasks.items() if d.assignment.holder != number}
+
+    @property
+    def in_flight(self) -> Collection[InFlight]:
+        """The tasks, but for those whose holders are gone."""
+        return self._tasks.values()
+
+    def task(self, seat: int) -> InFlight:
+        """The task of a seat, which is one of them."""
+        return self._tasks[seat]
 
     def idle(self) -> bool:
         """Whether nothing may be written to a slot any more."""
