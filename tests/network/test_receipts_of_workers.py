@@ -534,9 +534,32 @@ def test_workers_that_ask_without_end_take_a_share_of_the_managers_time_and_no_m
     for number in range(6):
         slips.admitted(sim.key(number), number)
     for asked in range(6000):
-        slips.remind(sim.key(asked % 6), m.GetReceipts(first=0), now[0])
+        slips.ask(sim.key(asked % 6), m.GetReceipts(first=0))
+        slips.step(now[0])
         now[0] += 0.001
     assert 0.9 / SHARE < 0.03 * len(answers) / now[0] <= 1 / SHARE
+
+
+def test_workers_of_one_process_that_ask_at_once_are_answered_one_after_another() -> None:
+    """Only the first of them was: the others asked at a time when none was answered, again and again."""
+    now, answered = [0.0], list[int]()
+
+    class Slow:
+        def missed(self, worker: int, first: int) -> None:
+            answered.append(worker)
+            now[0] += 0.01
+
+        def close(self) -> None:
+            pass
+
+    slips = ReceiptSender(Slow(), Outbox(Hub()), 0.1, lambda: now[0])
+    for number in range(6):
+        slips.admitted(bytes([number]) * 32, number)
+        slips.ask(bytes([number]) * 32, m.GetReceipts(first=0))
+    for _ in range(100):
+        slips.step(now[0])
+        now[0] += 0.01
+    assert answered == list(range(6))
 
 
 def test_one_worker_is_not_answered_more_often_than_it_can_read(sim: Simulated) -> None:
@@ -544,7 +567,8 @@ def test_one_worker_is_not_answered_more_often_than_it_can_read(sim: Simulated) 
     slips = ReceiptSender(ReceiptHistory.of_run(sim.path), outbox, 0.1, lambda: now[0])
     slips.admitted(sim.key(1), 1)
     for _ in range(1000):
-        slips.remind(sim.key(1), m.GetReceipts(first=0), now[0])
+        slips.ask(sim.key(1), m.GetReceipts(first=0))
+        slips.step(now[0])
         now[0] += 0.001
     slips.close()
     assert 9 <= len(outbox.take()) <= 10

@@ -103,7 +103,7 @@ class ManagerSession:
             m.Hello: self._joining.greet,
             m.JoinRequest: self._joining.join,
             m.SignedJoin: self._joining.signed,
-            m.GetReceipts: lambda peer, said: self._receipts.remind(peer.key, said, self._time.now),
+            m.GetReceipts: lambda peer, said: self._receipts.ask(peer.key, said),
             m.GetChunks: self._give,
             m.Heartbeat: self._heartbeat,
             m.Leave: lambda peer, said: self._lose(peer, f"left: {said.reason}" if said.reason else "left"),
@@ -151,6 +151,7 @@ class ManagerSession:
         """
         self._time.tick(now, connected)
         self._outgoing.step(self._time.now)
+        self._receipts.step(self._time.now)
         self._find_silent()
         if not self._in_round:
             return
