@@ -14,7 +14,7 @@ from podlt.canonical import encode
 from podlt.crypto import SigningKey, digest
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.log.tree_head import Head, origin_of, sign_head
-from podlt.network.session.receipts import ReceiptHistory
+from podlt.network.receipt_history import ReceiptHistory
 from podlt.network.worker.folder import open_books
 from podlt.protocol import entries as e
 from podlt.report.fold import open_log
@@ -35,7 +35,7 @@ def folder(theirs: Path, tmp_path: Path) -> Path:
     history = read_history(theirs)
     key = history.state.workers[1].key
     (tmp_path / "folder").mkdir()
-    books, past = open_books(tmp_path / "folder", [key], history.begin.manager), ReceiptHistory(theirs)
+    books, past = open_books(tmp_path / "folder", [key], history.begin.manager), ReceiptHistory.of_run(theirs)
     books.begin(history.state.run)
     books.admitted(key, 1)
     missed = past.missed(1, 0)

@@ -287,17 +287,13 @@ def test_what_is_said_to_all_before_a_worker_knows_the_run_does_it_no_harm(tmp_p
 
 
 def test_time_in_which_the_manager_was_stopped_counts_against_nobody() -> None:
-    now = [0.0]
-    attention = ListeningClock(lambda: now[0])
-    now[0] = 0.5
-    attention.tick(True)
-    assert attention.now == 0.5
-    now[0] = 100.0  # it was stopped for a hundred seconds
-    attention.tick(True)
-    assert attention.now == 1.5
-    now[0] = 101.0  # there is no connection
-    attention.tick(False)
-    assert attention.now == 1.5
+    listening = ListeningClock(0.0)
+    listening.tick(0.5)
+    assert listening.now == 0.5
+    listening.tick(100.0)  # it was stopped for a hundred seconds
+    assert listening.now == 1.5
+    listening.tick(101.0, connected=False)
+    assert listening.now == 1.5
 
 
 def test_a_task_is_late_by_what_the_others_took() -> None:

@@ -16,6 +16,7 @@ from podlt.errors import InvalidProofError
 from podlt.network.blobs.chunks import CHUNK, offsets_of
 from podlt.network.nats.loop import Loop
 from podlt.network.session.allowance import TIMES, Allowance
+from podlt.network.session.outbox import Drop, Outbox, Send
 from podlt.network.session.outgoing import MOST_OWED, NEWCOMERS_BURST, Outgoing
 from podlt.network.session.peers import Peer
 
@@ -24,19 +25,20 @@ DIGEST = bytes(32)
 BLOB = np.zeros(2 * MOST_OWED * CHUNK, np.uint8)
 
 
-class Link:
-    """A link with so much room, which sent messages take."""
+class Link(Outbox):
+    """Takes as many bytes as it has room for, in all and for each worker."""
 
     def __init__(self, room: int = 2**40) -> None:
-        self.room = room
+        self.room, self.stuck = room, set[bytes]()
         self.sent: list[tuple[bytes | None, bytes]] = []
+        super().__init__(self)
+
+    def room_for(self, key: bytes) -> int:
+        return 0 if key in self.stuck else self.room
 
     def send(self, key: bytes | None, message: bytes) -> None:
         self.room = max(0, self.room - len(message))
         self.sent.append((key, message))
-
-    def publish(self, message: bytes) -> None:
-        self.send(None, message)
 
     def bytes_to(self, key: bytes) -> int:
         return sum(len(message) for to, message in self.sent if to == key)
@@ -139,13 +141,45 @@ def test_all_newcomers_together_share_one_allowance_and_members_do_not() -> None
 def test_what_nobody_may_have_any_more_is_not_sent() -> None:
     link, gone = Link(), peer(1, 1)
     found: list[np.ndarray | None] = [BLOB]
-    out = Outgoing(link, lambda peer, digest: found[0])  # type: ignore[arg-type]
+    out = Outgoing(link, lambda peer, digest: found[0])
     out.post(None, "parameters", lambda: None)
     assert out.owe(gone, DIGEST, ranges(0, 1))
     found[0] = None
     assert not out.owe(gone, DIGEST, ranges(2))
     out.step(0.0)
     assert not link.sent
+
+
+def test_a_worker_that_does_not_read_keeps_nobody_else_waiting() -> None:
+    link, stuck, other = Link(), peer(1, 1), peer(2, 2)
+    out = outgoing(link)
+    link.stuck.add(stuck.key)
+    for worker in (stuck, other):
+        out.post(worker.key, "task", lambda: b"task")
+        out.owe(worker, DIGEST, ranges(0))
+    out.step(0.0)
+    assert [key for key, _ in link.sent] == [other.key] * 2
+    assert not out.reply(stuck, b"x", 0.0)
+    link.stuck.clear()
+    out.step(0.0)
+    assert [key for key, _ in link.sent[2:]] == [stuck.key] * 2
+
+
+def test_what_waits_to_be_taken_counts_against_the_room() -> None:
+    class Full:
+        room = 10
+
+        def room_for(self, key: bytes) -> int:
+            return 4
+
+    outbox = Outbox(Full())
+    outbox.send(b"a", b"1234")
+    assert not outbox.has_room(b"a") and outbox.has_room(b"b") and outbox.has_room()
+    outbox.send(None, b"123456")
+    assert not outbox.has_room() and not outbox.has_room(b"b")
+    outbox.drop(b"a")
+    assert outbox.take() == [Send(b"a", b"1234"), Send(None, b"123456"), Drop(b"a")]
+    assert outbox.take() == [] and outbox.has_room(b"a")
 
 
 def test_a_queue_that_does_not_move_takes_no_more_than_its_bound_and_recovers() -> None:

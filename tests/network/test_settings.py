@@ -22,6 +22,7 @@ class Started:
         self._run = run
         run.mkdir()
         monkeypatch.setattr(workplace, "expected", lambda arithmetic: None)
+        monkeypatch.setattr(workplace, "_served", lambda job, arithmetic: None)
         monkeypatch.setattr(workplace, "NetworkEngine", lambda *args, **how: how)
         monkeypatch.setattr(workplace, "BlobServer", lambda *args, **how: SimpleNamespace(**how, start=lambda: None))
         monkeypatch.setattr(
@@ -33,7 +34,8 @@ class Started:
         job: Any = SimpleNamespace(directory=self._run, program=SimpleNamespace(arithmetic=""))
         with remote_machines(options, lambda event: None).ready(1) as begin:
             how: Any = begin(job)
-        return how["blob_server"].bucket if how["blob_server"] is not None else "none", how["silence_timeout"]
+        server = how["large"].server
+        return server.bucket if server is not None else "none", how["timing"].silence
 
 
 def test_what_is_not_told_at_resume_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 
 from podlt import crypto
 from podlt.engine.local import frames
-from podlt.execution.conformance import Conformance, conformance
+from podlt.execution.conformance import conformance
+from podlt.execution.setup import Conformance
 from podlt.execution.worker_runtime import EXECUTION_ERRORS, Executed, WorkerRuntime
 from podlt.program.ir import Program
 from podlt.protocol.messages import Committed, JoinSignatures, JoinTerms

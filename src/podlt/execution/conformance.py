@@ -2,36 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from podlt.crypto import digest
-from podlt.errors import EngineError
 from podlt.exact.portable.devices import CPU
+from podlt.execution.setup import Conformance
 from podlt.program.operations import EXACT_ARITHMETIC
-
-
-class Conformance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a machine computes. Empty where the arithmetic is PyTorch's own, which promises nothing between machines.
-
-    Attributes:
-        digest: over the golden vectors as it computes them, hex.
-        differing: the first that differs, or nothing.
-    """
-
-    digest: str = ""
-    differing: str = ""
-
-    def require(self, who: str) -> None:
-        """Returns only if all is as it must be.
-
-        Raises:
-            EngineError: names the first operation that differs.
-        """
-        if self.differing:
-            raise EngineError(
-                f"{who} computes {self.differing!r} otherwise than the golden vectors say (its digest is "
-                f"{self.digest[:16]}...): it would be taken for a cheater; see `podlt conformance`"
-            )
 
 
 def conformance(arithmetic: str, device: str = CPU) -> Conformance:

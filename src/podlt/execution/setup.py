@@ -1,10 +1,11 @@
-"""What a process is given before it executes tasks; importing this brings no PyTorch along."""
+"""What a process is given before it executes tasks, and says of its machine; brings no PyTorch along."""
 
 from __future__ import annotations
 
 import msgspec
 
 from podlt.data.field import Field
+from podlt.errors import EngineError
 
 
 class ExecutionSetup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -26,3 +27,27 @@ class ExecutionSetup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     local_steps: int
     local_lr: float | None
     task_lines: int = 0
+
+
+class Conformance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a machine computes. Empty where the arithmetic is PyTorch's own, which promises nothing between machines.
+
+    Attributes:
+        digest: over the golden vectors as it computes them, hex.
+        differing: the first that differs, or nothing.
+    """
+
+    digest: str = ""
+    differing: str = ""
+
+    def require(self, who: str) -> None:
+        """Returns only if all is as it must be.
+
+        Raises:
+            EngineError: names the first operation that differs.
+        """
+        if self.differing:
+            raise EngineError(
+                f"{who} computes {self.differing!r} otherwise than the golden vectors say (its digest is "
+                f"{self.digest[:16]}...): it would be taken for a cheater; see `podlt conformance`"
+            )

@@ -17,6 +17,9 @@ class ManagerLink(Protocol):
     def room(self) -> int:
         """How many bytes may be sent now, so that not too much waits to go; what is sent beyond it may be lost."""
 
+    def room_for(self, key: bytes) -> int:
+        """How many of them may be sent to one worker: who does not read keeps nobody else waiting."""
+
     def send(self, key: bytes, message: bytes) -> None:
         """To the worker of this public key."""
 

@@ -10,8 +10,7 @@ import msgspec
 from podlt.canonical import MAX_RECORD, Decoder, encode
 from podlt.engine.child import read_frame, write_frame
 from podlt.errors import EngineError
-from podlt.execution.conformance import Conformance
-from podlt.execution.setup import ExecutionSetup
+from podlt.execution.setup import Conformance, ExecutionSetup
 from podlt.protocol.messages import Committed, JoinSignatures, Opened, Task, TreeSize
 
 MAX_FRAME = MAX_RECORD

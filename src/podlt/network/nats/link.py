@@ -81,6 +81,10 @@ class NatsManager:
         """See `ManagerLink`."""
         return max(0, ROOM - self._loop.queued)
 
+    def room_for(self, key: bytes) -> int:
+        """See `ManagerLink`: one broker reads for all workers."""
+        return self.room
+
     def allow(self, backlog: int) -> None:
         """See `ManagerLink`."""
         self._loop.backlog = backlog

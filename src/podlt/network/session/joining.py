@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
 
 from podlt import crypto
 from podlt.canonical import encode
-from podlt.engine.interface import Job, Member
+from podlt.engine.interface import Member
 from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.network import messages as m
-from podlt.network.blobs.server import BlobServer
-from podlt.network.link import ManagerLink
 from podlt.network.run_setup import sign_setup
+from podlt.network.session.facts import LargeBlobs, ServedRun
+from podlt.network.session.outbox import Outbox
 from podlt.network.session.outgoing import Outgoing
 from podlt.network.session.peers import ListeningClock, Peer
 from podlt.protocol.entries import Begin, identity
@@ -26,14 +25,13 @@ class JoinHandler:
     """Greets whoever comes, and keeps who wants to be admitted.
 
     Args:
-        job: of the run.
-        link: to the workers.
-        arithmetic: the digest that a worker's own must be.
+        run: that workers are to join.
+        outbox: takes what is to be sent at once.
+        outgoing: takes what waits for room.
         clock: seconds during which the manager listens.
-        heartbeat_seconds: how often a worker that did not join is asked to.
-        blob_server: as the engine's.
-        as_blob: whether so many bytes go as a blob.
-        updates_as_blobs: whether updates do.
+        heartbeat: seconds after which a worker that did not join is asked to, again.
+        large: decides what goes as a blob.
+        wall: milliseconds since 1970.
 
     Attributes:
         head: the last tree head that is on the disk, as a signed note; empty while the log is.
@@ -41,36 +39,34 @@ class JoinHandler:
 
     def __init__(
         self,
-        job: Job,
-        link: ManagerLink,
+        run: ServedRun,
+        outbox: Outbox,
         outgoing: Outgoing,
-        arithmetic: str,
         clock: ListeningClock,
-        heartbeat_seconds: float,
-        blob_server: BlobServer | None,
-        as_blob: Callable[[int], bool],
-        updates_as_blobs: bool,
+        heartbeat: float,
+        large: LargeBlobs,
+        wall: Callable[[], int],
     ) -> None:
-        self._job, self._link, self._outgoing, self._arithmetic = job, link, outgoing, arithmetic
-        self._clock, self._heartbeat_seconds, self._blob_server = clock, heartbeat_seconds, blob_server
-        self._updates_as_blobs = updates_as_blobs
+        self._served, self._outbox, self._outgoing = run, outbox, outgoing
+        self._clock, self._heartbeat, self._wall = clock, heartbeat, wall
+        self._blob_server = large.server
+        self._updates_as_blobs = large.carries(run.update_bytes)
         self._run, self._begin, self.head = b"", b"", ""
         self._setup: tuple[str, bytes] | None = None
-        program = job.program.to_bytes()
-        self._program = np.frombuffer(program, np.uint8)
-        self._blob = crypto.blob_digest(program)
+        self._program = np.frombuffer(run.program, np.uint8)
+        self._blob = crypto.blob_digest(run.program)
         self._arrived: dict[bytes, Member] = {}
         self._known: set[bytes] = set()
-        self._inline = program if len(program) <= m.INLINE else b""
-        self._program_as_blob = not self._inline and as_blob(len(program))
-        if blob_server is not None and self._program_as_blob:
-            blob_server.offer(self._blob, self._program, self._known)
+        self._inline = run.program if len(run.program) <= m.INLINE else b""
+        self._program_as_blob = not self._inline and large.carries(len(run.program))
+        if large.server is not None and self._program_as_blob:
+            large.server.offer(self._blob, self._program, self._known)
 
     def begin(self, begin: Begin, seen: TreeSize) -> None:
         """Says that the manager is there; who works for this run already will join again."""
         self._run, self._begin = identity(begin), encode(begin)
         self.head = self._note(seen)
-        self._link.publish(m.record(m.ManagerHello(run=self._run)))
+        self._outbox.send(None, m.record(m.ManagerHello(run=self._run)))
 
     def arrived(self) -> list[Member]:
         """Who asked to be admitted since the last call."""
@@ -101,9 +97,9 @@ class JoinHandler:
         """Takes a wish to join; who was admitted already has lost the answer, or its link for a while."""
         if join.run != self._run or self._clock.now < peer.returns:
             return
-        if join.arithmetic != self._arithmetic or join.differing:
+        if join.arithmetic != self._served.arithmetic or join.differing:
             where = f"; first differing operation: {join.differing}" if join.differing else ""
-            got = f"expected {self._arithmetic}, got {join.arithmetic}"
+            got = f"expected {self._served.arithmetic}, got {join.arithmetic}"
             self._send(peer, m.JoinRefused(reason=f"this machine computes other bits: {got}{where}"))
             return
         peer.process = join.process
@@ -137,11 +133,11 @@ class JoinHandler:
         self._welcome(peer, number)
 
     def _welcome(self, peer: Peer, number: int) -> None:
-        self._send(peer, m.Welcome(number=number, at=time.time_ns() // 10**6))
+        self._send(peer, m.Welcome(number=number, at=self._wall()))
 
     def remind(self, peer: Peer) -> None:
         """A worker that is not admitted sends a heartbeat: it may not know that the manager is there, anew."""
-        due = self._clock.now - peer.asked > self._heartbeat_seconds
+        due = self._clock.now - peer.asked > self._heartbeat
         if self._run and peer.number is None and peer.key not in self._arrived and due:
             peer.asked = self._clock.now
             self._send(peer, m.ManagerHello(run=self._run))
@@ -163,18 +159,18 @@ class JoinHandler:
                 program_blob=self._blob,
                 program_size=len(self._program),
                 program=self._inline,
-                fields=self._job.fields,
+                fields=self._served.fields,
                 program_as_blob=self._program_as_blob,
                 updates_as_blobs=self._updates_as_blobs,
                 blobs=self._blob_server.urls if self._blob_server is not None else [],
                 certificate=self._blob_server.fingerprint if self._blob_server is not None else b"",
             )
-            self._setup = head, m.record(sign_setup(setup, self._job.key))
+            self._setup = head, m.record(sign_setup(setup, self._served.key))
         return self._setup[1]
 
     def _note(self, seen: TreeSize) -> str:
         """A tree head of the log on the disk, as the log has it: the same signature over the same bytes."""
-        return sign_head(Head(origin_of(self._run), seen.size, seen.root), self._job.key) if seen.size else ""
+        return sign_head(Head(origin_of(self._run), seen.size, seen.root), self._served.key) if seen.size else ""
 
     def _send(self, peer: Peer, what: m.Message) -> None:
-        self._link.send(peer.key, m.record(what))
+        self._outbox.send(peer.key, m.record(what))

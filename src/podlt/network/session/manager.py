@@ -1,108 +1,100 @@
-"""The engine `nats`: workers on machines of strangers. The manager's side, over any link that may lose messages.
+"""The manager's side of a run over a network: what it says to workers that come and go, and what it takes from them.
 
-Nothing rests on a message arriving. A worker's heartbeats name the tasks that it has: others are sent again;
-missing chunks are asked for; openings are asked for until they come. Workers answer a task that they did already from
-memory, with the same commitment. So links, servers and the manager itself may fail at any moment.
+Sans-IO: messages and the time come in by `receive` and `tick`, what is to be sent goes out by `effects`. Nothing rests
+on a message arriving. A worker's heartbeats name the tasks that it has: others are sent again; missing chunks are asked
+for; openings are asked for until they come. Workers answer a task that they did already from memory, with the same
+commitment. So links, servers and the manager itself may fail at any moment.
 """
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from podlt.engine.interface import DurableEntries, Event, Job, Lost, Member
-from podlt.engine.shared_memory import BlockBuffer, Region
+from podlt.engine.interface import DurableEntries, Event, Lost, Member
 from podlt.errors import PodltError
-from podlt.events import Published
+from podlt.events import NetworkEvent, WorkerFigures
 from podlt.network import messages as m
-from podlt.network.blobs.server import BlobServer
-from podlt.network.link import ManagerLink
+from podlt.network.session.facts import (
+    DEFAULT_TIMING,
+    ONLY_MESSAGES,
+    Chance,
+    LargeBlobs,
+    ServedRun,
+    Timing,
+)
 from podlt.network.session.joining import JoinHandler
+from podlt.network.session.outbox import Capacity, Effect, Outbox
 from podlt.network.session.outgoing import Outgoing
 from podlt.network.session.peers import ListeningClock, Peer, PeerTable
 from podlt.network.session.publishing import DeltaChoice, Policy, Publisher
-from podlt.network.session.receipts import ReceiptSender
-from podlt.network.session.round import RoundInFlight, lines_of
-from podlt.program.layout import state_layout, update_layout
+from podlt.network.session.receipts import PastReceipts, ReceiptSender
+from podlt.network.session.round import RoundInFlight
+from podlt.network.session.watch import WorkerWatch
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
-
-SILENCE_TIMEOUT = 15.0
-"""Seconds of silence after which a worker counts as gone."""
-
-STEP, SHORT_STEP = 0.25, 0.02
-"""How long the engine waits for messages at a time, in seconds; and while updates are uploaded."""
 
 MOST_STRIKES = 2000  # useless messages that a round may bring from one worker before it is shut out
 BACKLOG = 2**20
 
-SEEING_OFF = 5.0
-"""Seconds at the run's end in which workers can still ask for what they have missed."""
+SUSPENDED_SECONDS, LONGEST_SUSPENSION = 5, 600
+"""How long a worker that was withdrawn for a fault stays away the first time, doubled each time, and at most."""
 
 
-class NetworkEngine:
-    """Carries tasks to workers that come and go.
+class FragmentLines(NamedTuple):
+    """The lines of a fragment: their bytes, the digest of these where they are too long to go with a task, how many."""
+
+    data: np.ndarray
+    digest: bytes
+    lines: int
+
+
+class ManagerSession:
+    """Carries tasks to workers that come and go, and their answers back.
 
     Args:
-        job: of the run.
-        link: to the workers.
-        arithmetic: the digest that a worker's own must be (see `worker.preflight`).
-        silence_timeout: seconds of silence after which a worker is gone.
-        heartbeat_seconds: seconds between two heartbeats of a worker.
-        blob_server: for large blobs, else all goes in messages.
-        large: more bytes than these go as a blob.
-        deltas: whether to publish what changed.
-        tell: called with how the parameters of each round went out.
-        clock: seconds, monotonic.
+        run: that it serves.
+        state: the parameters' bytes (uint8), which change only between rounds.
+        capacity: of the link.
+        history: of the log, for receipts that workers missed.
+        now: seconds, monotonic.
+        timing: how long to wait.
+        large: decides what goes as a blob.
+        deltas: whether to publish what changed in the parameters.
+        chance: randomness, the time of day, and a stopwatch.
+        tell: hears how the parameters of each round went out, what each worker does, and who holds up a round.
 
-    Raises:
-        EngineError: there is not enough memory for the parameters and the block.
+    Attributes:
+        backlog: how many bytes one worker may have sent that were not received yet.
     """
-
-    elastic = True
 
     def __init__(
         self,
-        job: Job,
-        link: ManagerLink,
-        arithmetic: str,
+        run: ServedRun,
+        state: np.ndarray,
+        capacity: Capacity,
+        history: PastReceipts,
+        now: float,
+        chance: Chance,
         *,
-        silence_timeout: float = SILENCE_TIMEOUT,
-        heartbeat_seconds: float = m.HEARTBEAT_SECONDS,
-        blob_server: BlobServer | None = None,
-        large: int = m.LARGE,
+        timing: Timing = DEFAULT_TIMING,
+        large: LargeBlobs = ONLY_MESSAGES,
         deltas: Policy = "auto",
-        tell: Callable[[Published], None] = lambda published: None,
-        clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[NetworkEvent], None] = lambda event: None,
     ) -> None:
-        self._job, self._link = job, link
-        self._silence_timeout, self._heartbeat_seconds = silence_timeout, heartbeat_seconds
-        self._time, self._peers = ListeningClock(clock), PeerTable()
-        size, nbytes = state_layout(job.program).nbytes, update_layout(job.program).nbytes
-        self._state = Region(size)
-        self._block = BlockBuffer(job.fields, job.block_lines)
-        self._outgoing = Outgoing(link, self._blob)
-
-        def as_blob(size: int) -> bool:
-            return blob_server is not None and size > large
-
-        self._joining = JoinHandler(
-            job, link, self._outgoing, arithmetic, self._time, heartbeat_seconds, blob_server, as_blob, as_blob(nbytes)
+        self._timing, self._chance, self._blob_server = timing, chance, large.server
+        self._time, self._peers, self._outbox = ListeningClock(now), PeerTable(), Outbox(capacity)
+        self._outgoing = Outgoing(self._outbox, self._blob)
+        self._joining = JoinHandler(run, self._outbox, self._outgoing, self._time, timing.heartbeat, large, chance.wall)
+        self._receipts = ReceiptSender(history, self._outbox, timing.heartbeat / 20, chance.stopwatch)
+        choice = DeltaChoice(deltas, chance.stopwatch)
+        self._publisher = Publisher(state, self._outbox, self._outgoing, large, choice, chance.stopwatch, tell)
+        self._round = RoundInFlight(
+            self._outbox, self._outgoing, run.update_bytes, timing, large, self._publisher.carried
         )
-        self._receipts = ReceiptSender(job.directory, link, heartbeat_seconds / 20)
-        self._lost: deque[Lost] = deque()
-        self._blob_server = blob_server
-        choice = DeltaChoice(deltas, clock)
-        self._publisher = Publisher(
-            self._state.bytes[:size], link, self._outgoing, blob_server, as_blob(size), choice, tell
-        )
-        timing = (silence_timeout, heartbeat_seconds, self._publisher.carried)
-        self._round = RoundInFlight(link, self._outgoing, nbytes, *timing, blob_server, as_blob)
         self._take: dict[type, Callable[[Peer, Any], Event | None]] = {
             m.Chunk: lambda peer, said: self._round.chunk(peer, said, self._time.now),
             m.TaskDone: lambda peer, said: self._round.answer(peer, said, self._time.now),
@@ -111,13 +103,82 @@ class NetworkEngine:
             m.Hello: self._joining.greet,
             m.JoinRequest: self._joining.join,
             m.SignedJoin: self._joining.signed,
-            m.GetReceipts: lambda peer, said: self._receipts.remind(peer.key, said),
+            m.GetReceipts: lambda peer, said: self._receipts.ask(peer.key, said),
             m.GetChunks: self._give,
             m.Heartbeat: self._heartbeat,
             m.Leave: lambda peer, said: self._lose(peer, f"left: {said.reason}" if said.reason else "left"),
         }
-        self._rounds, self._complete = 0, False
-        link.allow((0 if as_blob(nbytes) else 2 * nbytes) + BACKLOG)
+        self._watch = WorkerWatch(tell)
+        self._events: deque[Event] = deque()
+        self._lost: deque[Lost] = deque()
+        self._rounds, self._in_round = 0, False
+        self.backlog = (0 if large.carries(run.update_bytes) else 2 * run.update_bytes) + BACKLOG
+
+    # -- what comes in, and what goes out ----------------------------------------------------------------------------
+
+    def receive(self, key: bytes, raw: bytes, now: float) -> None:
+        """Takes a message of the worker of this key."""
+        self._time.tick(now)
+        peer = self._peer(key)
+        if peer.strikes > MOST_STRIKES:  # it was dropped: what had come before that
+            return
+        peer.heard = self._time.now
+        self._watch.received(key, len(raw))
+        try:
+            said = m.from_worker(raw)
+            event = self._take[type(said)](peer, said)
+        except PodltError as error:
+            peer.strikes += 1
+            event = None
+            self._lose(peer, f"malformed message: {error}")
+        if peer.strikes > MOST_STRIKES:
+            reason = f"too many useless messages (limit {MOST_STRIKES} a round)"
+            self._lose(peer, reason)
+            self.refused(Member(key), reason)
+            self._outbox.drop(key)
+        if event is not None:
+            self._add(event)
+
+    def tick(self, now: float, connected: bool = True) -> None:
+        """Does what is due.
+
+        Args:
+            now: seconds, monotonic.
+            connected: whether workers could be heard since the last call.
+
+        Raises:
+            StorageError: as `RoundInFlight.overdue`.
+        """
+        self._time.tick(now, connected)
+        self._outgoing.step(self._time.now)
+        self._receipts.step(self._time.now)
+        self._find_silent()
+        if not self._in_round:
+            return
+        self._publisher.step()
+        for event, key, error in self._round.uploaded(self._time.now):
+            if event is not None:
+                self._add(event)
+            else:
+                self._lose(self._peers.get(key), f"upload does not match its commitment: {error}")
+        for dealt, reason in self._round.overdue(self._time.now):
+            self._watch.late(dealt.key)
+            self._lose(self._peers.members.get(dealt.assignment.holder), reason)
+        self._round.repeat(self._peers.members, self._time.now)
+        self._watch.waits(self._round.in_flight, self._time.now)
+
+    def effects(self) -> list[Effect]:
+        """What is to be done since the last call, in this order."""
+        effects = self._outbox.take()
+        self._watch.sent(effects)
+        return effects
+
+    def events(self) -> list[Event]:
+        """What came of a round since the last call, and who is gone."""
+        events = [*self._events, *self._lost]
+        self._events.clear()
+        self._lost.clear()
+        return events
 
     # -- who is there ------------------------------------------------------------------------------------------------
 
@@ -126,26 +187,38 @@ class NetworkEngine:
         """How many processes host the workers that are there."""
         return self._peers.processes
 
-    def members(self, begin: Begin, seen: TreeSize) -> list[Member]:
+    @property
+    def members(self) -> int:
+        """How many workers are admitted."""
+        return len(self._peers.members)
+
+    def figures(self) -> list[WorkerFigures]:
+        """What is seen of each worker that is there, by number."""
+        return self._watch.figures(self._present(), self._time.now)
+
+    def begin(self, begin: Begin, seen: TreeSize) -> None:
         """Begins to work for a run; who is there already will join again."""
         self._joining.begin(begin, seen)
-        return []
 
     def offer(self, member: Member, terms: JoinTerms) -> None:
         """Asks somebody to sign the terms on which it may join."""
         self._joining.offer(self._peer(member.key), terms)
 
-    def arrivals(self, seconds: float) -> list[Member]:
-        """Who asked to be admitted, or signed the terms for it, and is not yet."""
+    def end_round(self) -> None:
+        """No answer is of use from now on, and the parameters are about to change."""
+        self._in_round = False
         self._publisher.withdraw()
-        for _ in self._pump(seconds):
-            pass  # between rounds no answer is of use
+
+    def arrived(self) -> list[Member]:
+        """Who asked to be admitted, or signed the terms for it, and is not yet. To be asked between rounds."""
+        self._events.clear()
         return self._joining.arrived()
 
-    def departures(self) -> list[Lost]:
-        """Admitted workers that are gone."""
+    def departed(self) -> list[Lost]:
+        """Admitted workers that are gone since the last call."""
         self._find_silent()
-        lost, self._lost = list(self._lost), deque()
+        lost = list(self._lost)
+        self._lost.clear()
         return lost
 
     def admitted(self, member: Member, number: int) -> None:
@@ -168,67 +241,41 @@ class NetworkEngine:
         if peer is not None:
             self._forget(peer)
             peer.dismissed += 1
-            seconds = min(600, 5 * 2**peer.dismissed)
+            seconds = min(LONGEST_SUSPENSION, SUSPENDED_SECONDS * 2**peer.dismissed)
             peer.returns = self._time.now + seconds
             self._send(peer, m.Dismissed(reason=reason[:1000], seconds=seconds))
 
     # -- a round -----------------------------------------------------------------------------------------------------
 
-    @property
-    def state(self) -> np.ndarray:
-        """The parameters' bytes; the manager alone writes them, between rounds."""
-        return self._state.bytes
-
-    def block(self, buffer: int, lines: int) -> dict[str, np.ndarray]:
-        """Where the lines of a block go, field by field."""
-        return self._block.views(buffer, lines)
-
-    def slot(self, seat: int) -> np.ndarray:
-        """The update of the task that was dealt to `seat`."""
-        return self._round.slot(seat)
-
-    def digest(self, seat: int) -> bytes:
-        """The digest of that update."""
-        return self._round.digest(seat)
-
     def deal(
         self,
-        buffer: int,
-        lines: int,
-        bounds: Sequence[tuple[int, int]],
         assignments: Sequence[Assignment],
+        fragments: Mapping[int, FragmentLines],
+        now: float,
         *,
         again: bool = False,
     ) -> None:
-        """Publishes the round's parameters, and sends tasks to their holders."""
-        self._listen()
+        """Publishes the round's parameters, and sends tasks to their holders.
+
+        Args:
+            assignments: the tasks, at least one.
+            fragments: the lines of each.
+            now: seconds, monotonic.
+            again: whether these tasks come on top of others of the same round.
+        """
+        self._time.tick(now)
         if not again:
-            self._begin(assignments)
-        block = self._block.views(buffer, lines)
-        cut: dict[int, tuple[np.ndarray, bytes]] = {}
+            self._begin_round(assignments)
         for assignment in assignments:
-            start, stop = bounds[assignment.fragment]
-            if assignment.fragment not in cut:
-                cut[assignment.fragment] = lines_of(self._job.fields, block, start, stop)
-            data, digest = cut[assignment.fragment]
+            data, digest, lines = fragments[assignment.fragment]
             holder = self._peers.members.get(assignment.holder)
             if holder is not None:
-                self._round.give(assignment, holder, data, digest, stop - start, self._time.now)
+                self._round.give(assignment, holder, data, digest, lines, self._time.now)
             else:
                 self._lost.append(Lost(assignment.holder, "left before the round began"))
         for number in {assignment.holder for assignment in assignments} & self._peers.members.keys():
             need = self._joining.need + self._publisher.nbytes + self._round.need(number)
             self._peers.members[number].allowance.renew(need)
-
-    def _begin(self, assignments: Sequence[Assignment]) -> None:
-        self._rounds += 1
-        if self._blob_server is not None and self._rounds > 1:  # the first may be one that was begun before a kill
-            self._blob_server.clear()
-        for peer in self._peers.members.values():
-            peer.strikes = 0
-        self._outgoing.clear()
-        self._publisher.publish(assignments[0].task.parameters)
-        self._round.begin(secrets.token_bytes(8), len(assignments), self._publisher.allowance)
 
     def open(self, round: int) -> None:
         """Asks all workers to open their commitments of a round."""
@@ -238,17 +285,25 @@ class NetworkEngine:
         """Whether every task was answered, or its holder is gone."""
         return self._round.idle()
 
-    def events(self) -> Iterator[Event]:
-        """Waits for a while until something comes, and gives it; errors as `RoundInFlight.overdue`."""
-        yield from self._pump(SHORT_STEP if self._blob_server is not None and self._blob_server.waiting else STEP)
-        self._publisher.step()
-        yield from self._uploads()
-        self._find_silent()
-        for dealt, reason in self._round.overdue(self._time.now):
-            self._lose(self._peers.members.get(dealt.assignment.holder), reason)
-        self._round.repeat(self._peers.members, self._time.now)
-        while self._lost:
-            yield self._lost.popleft()
+    def slot(self, seat: int) -> np.ndarray:
+        """The update of the task that was dealt to `seat`."""
+        return self._round.slot(seat)
+
+    def digest(self, seat: int) -> bytes:
+        """The digest of that update."""
+        return self._round.digest(seat)
+
+    def _begin_round(self, assignments: Sequence[Assignment]) -> None:
+        self._rounds += 1
+        self._in_round = True
+        self._watch.round_begins(self._present(), self._time.now)
+        if self._blob_server is not None and self._rounds > 1:  # the first may be one that was begun before a kill
+            self._blob_server.clear()
+        for peer in self._peers.members.values():
+            peer.strikes = 0
+        self._outgoing.clear()
+        self._publisher.publish(assignments[0].task.parameters)
+        self._round.begin(self._chance.token(8), len(assignments), self._publisher.allowance)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -258,69 +313,19 @@ class NetworkEngine:
         self._receipts.publish(receipt)
 
     def finish(self, outcome: str, reason: str) -> None:
-        """Tells all workers that the run ended."""
-        self._complete = outcome == "complete"
-        said = m.record(m.RunFinished(outcome=outcome, reason=reason[:1000], entries=self._receipts.logged))
-        self._link.publish(said)
-        if outcome == "complete":
-            self._see_off(said)
-
-    def _see_off(self, said: bytes) -> None:
-        """Answers who has missed something, until everybody has left."""
-        again, until = time.monotonic() + self._heartbeat_seconds, time.monotonic() + SEEING_OFF
-        while self._peers.members and time.monotonic() < until:
-            for _ in self._pump(STEP):
-                pass  # answers are of no use any more
-            if time.monotonic() > again:
-                again = time.monotonic() + self._heartbeat_seconds
-                self._link.publish(said)
+        """Tells all workers that the run ended; to be said again to who may not have heard it."""
+        said = m.RunFinished(outcome=outcome, reason=reason[:1000], entries=self._receipts.logged)
+        self._outbox.send(None, m.record(said))
 
     def close(self) -> None:
-        """Ends the link."""
-        self._link.close()
+        """Lets the log go."""
         self._receipts.close()
-        if self._blob_server is not None:
-            self._blob_server.close(empty=self._complete)
-        for region in (self._state, self._block.region):
-            region.close()
 
     # -- what workers say --------------------------------------------------------------------------------------------
-
-    def _pump(self, seconds: float) -> Iterator[Event]:
-        """Takes what has come."""
-        for key, raw in self._link.receive(seconds):
-            peer = self._peer(key)
-            if peer.strikes > MOST_STRIKES:  # it was dropped: what had come before that
-                continue
-            peer.heard = self._time.now
-            try:
-                said = m.from_worker(raw)
-                event = self._take[type(said)](peer, said)
-            except PodltError as error:
-                peer.strikes += 1
-                event = None
-                self._lose(peer, f"malformed message: {error}")
-            if peer.strikes > MOST_STRIKES:
-                reason = f"too many useless messages (limit {MOST_STRIKES} a round)"
-                self._lose(peer, reason)
-                self.refused(Member(key), reason)
-                self._link.drop(key)
-            if event is not None:
-                yield event
-        self._listen()
-        self._outgoing.step(self._time.now)
 
     def _heartbeat(self, peer: Peer, said: m.Heartbeat) -> None:
         peer.deal_id, peer.in_hand, peer.said = said.deal_id, frozenset(said.in_hand), self._time.now
         self._joining.remind(peer)
-
-    def _uploads(self) -> Iterator[Event]:
-        """Updates that were uploaded."""
-        for event, key, error in self._round.uploaded(self._time.now):
-            if event is not None:
-                yield event
-            else:
-                self._lose(self._peers.get(key), f"upload does not match its commitment: {error}")
 
     def _give(self, peer: Peer, want: m.GetChunks) -> None:
         """Takes note of chunks that a worker misses, of what it may have."""
@@ -343,12 +348,17 @@ class NetworkEngine:
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        self._time.tick(self._link.connected)
+    def _add(self, event: Event) -> None:
+        self._events.append(event)
+        self._watch.came(event, self._round.task, self._time.now)
+
+    def _present(self) -> list[Peer]:
+        return [peer for _, peer in sorted(self._peers.members.items())]
 
     def _find_silent(self) -> None:
-        for peer in self._peers.silent(self._time.now, self._silence_timeout):
-            self._lose(peer, f"timed out: not heard for {self._silence_timeout:.0f} s")
+        silence = self._timing.silence
+        for peer in self._peers.silent(self._time.now, silence):
+            self._lose(peer, f"timed out: not heard for {silence:.0f} s")
 
     def _lose(self, peer: Peer | None, reason: str) -> None:
         if peer is None:
@@ -370,4 +380,4 @@ class NetworkEngine:
         return self._peers.of(key, self._time.now, self._joining.need)
 
     def _send(self, peer: Peer, what: m.Message) -> None:
-        self._link.send(peer.key, m.record(what))
+        self._outbox.send(peer.key, m.record(what))

@@ -13,8 +13,8 @@ from contextlib import suppress
 import numpy as np
 
 from podlt.network.blobs.chunks import chunk_at, offsets_of
-from podlt.network.link import ManagerLink
 from podlt.network.messages import heading
+from podlt.network.session.outbox import Outbox
 from podlt.network.session.peers import Peer
 from podlt.network.token_bucket import TokenBucket
 
@@ -32,13 +32,13 @@ class Outgoing:
     """What waits for room on the manager's link.
 
     Args:
-        link: to the workers.
+        outbox: takes what is to be sent.
         find: gives a blob (uint8) that a worker asked for by its digest; None if it may not have that (any more).
     """
 
-    def __init__(self, link: ManagerLink, find: Callable[[Peer, bytes], np.ndarray | None]) -> None:
-        self._link, self._find = link, find
-        self._first: dict[tuple[bytes | None, Hashable], Make] = {}
+    def __init__(self, outbox: Outbox, find: Callable[[Peer, bytes], np.ndarray | None]) -> None:
+        self._outbox, self._find = outbox, find
+        self._first: dict[bytes | None, dict[Hashable, Make]] = {}
         self._owed: dict[bytes, tuple[Peer, dict[tuple[bytes, int], None]]] = {}
         self._newcomers = TokenBucket(NEWCOMERS_RATE, NEWCOMERS_BURST)
 
@@ -50,7 +50,7 @@ class Outgoing:
             name: what it is: the same for the same worker waits only once.
             make: makes the message.
         """
-        self._first.setdefault((key, name), make)
+        self._first.setdefault(key, {}).setdefault(name, make)
         self._send_first()
 
     def owe(self, peer: Peer, digest: bytes, ranges: Sequence[tuple[int, int]]) -> bool:
@@ -78,17 +78,17 @@ class Outgoing:
         Returns:
             Whether it was sent.
         """
-        if not self._link.room or not self._may(peer, now):
+        if not self._outbox.has_room(peer.key) or not self._may(peer, now):
             return False
         self._spend(peer, len(message), now)
-        self._link.send(peer.key, message)
+        self._outbox.send(peer.key, message)
         return True
 
     def step(self, now: float) -> None:
         """Sends what there is room for."""
         self._send_first()
         for admitted in (True, False):
-            while self._link.room and self._turn(admitted, now):
+            while self._owed and self._outbox.has_room() and self._turn(admitted, now):
                 pass
 
     def clear(self) -> None:
@@ -98,18 +98,18 @@ class Outgoing:
     def forget(self, key: bytes) -> None:
         """A worker is gone: nothing is owed to it."""
         self._owed.pop(key, None)
-        self._first = {name: make for name, make in self._first.items() if name[0] != key}
+        self._first.pop(key, None)
 
     def _send_first(self) -> None:
-        while self._first and self._link.room:
-            (key, name), make = next(iter(self._first.items()))
-            del self._first[key, name]
-            if (message := make()) is None:
-                continue
-            if key is None:
-                self._link.publish(message)
-            else:
-                self._link.send(key, message)
+        """What is for all goes first, then each worker's; who does not read keeps nobody else waiting."""
+        for key in sorted(self._first, key=lambda key: key is not None):
+            waiting = self._first[key]
+            while waiting and self._outbox.has_room(key):
+                name = next(iter(waiting))
+                if (message := waiting.pop(name)()) is not None:
+                    self._outbox.send(key, message)
+            if not waiting:
+                del self._first[key]
 
     def _turn(self, admitted: bool, now: float) -> bool:
         """Gives each worker of one class one chunk; whether any got one."""
@@ -117,15 +117,17 @@ class Outgoing:
         for key, (peer, owed) in list(self._owed.items()):
             if (peer.number is not None) != admitted or not self._may(peer, now):
                 continue
-            if not self._link.room:
+            if not self._outbox.has_room():
                 break
+            if not self._outbox.has_room(key):
+                continue
             with suppress(StopIteration):
                 digest, offset = next(iter(owed))
                 del owed[digest, offset]
                 if (data := self._find(peer, digest)) is not None:
                     message = chunk_at(digest, data, offset, before=heading())
                     self._spend(peer, len(message), now)
-                    self._link.send(key, message)
+                    self._outbox.send(key, message)
                 sent = True
             del self._owed[key]
             if owed:  # behind all others

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import numpy as np
 
 from podlt.network import messages as m
@@ -27,15 +24,20 @@ class ListeningClock:
 
     It stands still while the manager itself is stopped, suspended or cut off: that nobody was heard then is nobody's
     fault but its own.
+
+    Args:
+        now: seconds, monotonic.
+
+    Attributes:
+        now: how many of them passed while it listened.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._last = clock, clock()
+    def __init__(self, now: float) -> None:
+        self._last = now
         self.now = 0.0
 
-    def tick(self, connected: bool) -> None:
-        """Takes note that the manager listens now."""
-        now = self._clock()
+    def tick(self, now: float, connected: bool = True) -> None:
+        """Takes note that the manager listens now (seconds, monotonic)."""
         if connected:
             self.now += min(now - self._last, LONGEST_STEP)
         self._last = now

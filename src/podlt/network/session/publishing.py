@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from functools import partial
@@ -20,8 +19,9 @@ from podlt.network import messages as m
 from podlt.network.blobs import delta
 from podlt.network.blobs.chunks import chunk_at, offsets
 from podlt.network.blobs.disk import flat, read_exactly, said
-from podlt.network.blobs.server import BlobServer, Stored
-from podlt.network.link import ManagerLink
+from podlt.network.blobs.server import Stored
+from podlt.network.session.facts import LargeBlobs
+from podlt.network.session.outbox import Outbox
 from podlt.network.session.outgoing import Outgoing
 
 FIRST_COST = 1 / 200e6
@@ -50,10 +50,11 @@ class Publisher:
 
     Args:
         state: their bytes (uint8), which change only between rounds.
-        link: to the workers.
-        blob_server: for large blobs, if there is one.
-        as_blob: whether parameters, and what changed in them, go there.
+        outbox: takes what is to be sent at once.
+        outgoing: takes what waits for room.
+        large: decides what goes as a blob.
         choice: decides what is tried.
+        stopwatch: seconds, for measuring what encoding takes.
         tell: called for each round.
 
     Attributes:
@@ -64,20 +65,19 @@ class Publisher:
     def __init__(
         self,
         state: np.ndarray,
-        link: ManagerLink,
+        outbox: Outbox,
         outgoing: Outgoing,
-        blob_server: BlobServer | None,
-        as_blob: bool,
+        large: LargeBlobs,
         choice: DeltaChoice,
+        stopwatch: Callable[[], float],
         tell: Callable[[Published], None] = lambda published: None,
     ) -> None:
-        self._state, self._link, self._outgoing = state, link, outgoing
-        self._blob_server, self._as_blob = blob_server, as_blob
-        self._choice, self._tell = choice, tell
+        self._state, self._outbox, self._outgoing = state, outbox, outgoing
+        self._blob_server, self._as_blob = large.server, large.carries(state.nbytes)
+        self._choice, self._stopwatch, self._tell = choice, stopwatch, tell
         self._base: _File | _Memory = _Memory(state.nbytes)
-        if as_blob:
-            assert blob_server is not None
-            self._base = _File(blob_server.store.folder / "base", state.nbytes)
+        if large.server is not None and self._as_blob:
+            self._base = _File(large.server.store.folder / "base", state.nbytes)
         self._last = b""  # what workers have, if the base is it as well
         self._now = b""  # what they may have now
         self._said: m.Parameters | None = None
@@ -88,14 +88,14 @@ class Publisher:
     def publish(self, digest: bytes) -> None:
         """Publishes the parameters, as they are now, under their digest."""
         self._encoded.clear()
-        size, started = self._state.nbytes, time.perf_counter()
+        size, started = self._state.nbytes, self._stopwatch()
         record = m.Parameters(digest=digest, size=size, blob=digest, length=size, as_blob=self._as_blob)
         form = "whole"
         if digest == self._last:
             record, form = msgspec.structs.replace(record, length=0, base=digest), "same"
         elif self._last and self._choice.planned and (shorter := self._difference(record)) is not None:
             record, form = shorter, "delta"
-        seconds = time.perf_counter() - started if form == "delta" else 0.0
+        seconds = self._stopwatch() - started if form == "delta" else 0.0
         self._now = digest
         if self._as_blob and self._blob_server is not None:
             self._blob_server.offer(digest, self._state)  # also for those who do not have the base
@@ -149,7 +149,7 @@ class Publisher:
 
     def _difference(self, whole: m.Parameters) -> m.Parameters | None:
         """What changed, if that is shorter than the whole."""
-        size, started = self._state.nbytes, time.perf_counter()
+        size, started = self._state.nbytes, self._stopwatch()
         try:
             if self._as_blob:
                 assert self._blob_server is not None
@@ -162,7 +162,7 @@ class Publisher:
         except StorageError:  # no room for it: the whole needs none
             self._last = b""
             return None
-        self._choice.tried(length, time.perf_counter() - started)
+        self._choice.tried(length, self._stopwatch() - started)
         if length >= size:
             return None
         return msgspec.structs.replace(whole, blob=blob, length=length, base=self._last)
@@ -192,7 +192,7 @@ class Publisher:
 
     def _say(self, record: m.Parameters) -> None:
         self._said = record
-        self._link.publish(m.record(record))
+        self._outbox.send(None, m.record(record))
 
     def _keep(self, digest: bytes) -> None:
         """Keeps what was published, if the next round is to say what changed since."""
@@ -219,7 +219,7 @@ class DeltaChoice:
         planned: whether the next round's parameters are to be encoded as what changed.
     """
 
-    def __init__(self, policy: Policy = "auto", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, policy: Policy, clock: Callable[[], float]) -> None:
         self._policy, self._clock = policy, clock
         self._cost, self._ratio = FIRST_COST, FIRST_RATIO
         self._carry = self._round = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -12,8 +12,8 @@ from podlt.data.field import Field
 from podlt.engine.local import frames
 from podlt.network import messages as m
 from podlt.network.blobs.chunks import chunk_at, offsets
-from podlt.network.blobs.server import BlobServer
-from podlt.network.link import ManagerLink
+from podlt.network.session.facts import LargeBlobs, Timing
+from podlt.network.session.outbox import Outbox
 from podlt.network.session.outgoing import Outgoing
 from podlt.network.session.peers import Deadline, InFlight, Peer
 from podlt.protocol.messages import Assignment
@@ -35,40 +35,35 @@ class RoundInFlight:
     """The tasks of one attempt at a round.
 
     Args:
-        link: to the workers.
-        outgoing: what waits for room on it.
+        outbox: takes what is to be sent at once.
+        outgoing: takes what waits for room.
         update_bytes: the size of an update.
-        silence_timeout: what every task has, in seconds.
-        heartbeat_seconds: after how many seconds without a sign of it something is sent, or asked for, again.
+        timing: what every task has, and after how many seconds something is sent, or asked for, again.
+        large: decides what goes as a blob.
         carried: is given the seconds of the time until a round's first answer that were spent on its way.
-        blob_server: for large blobs, if there is one.
-        as_blob: whether so many bytes go there.
     """
 
     def __init__(
         self,
-        link: ManagerLink,
+        outbox: Outbox,
         outgoing: Outgoing,
         update_bytes: int,
-        silence_timeout: float,
-        heartbeat_seconds: float,
+        timing: Timing,
+        large: LargeBlobs,
         carried: Callable[[float], None] = lambda seconds: None,
-        blob_server: BlobServer | None = None,
-        as_blob: Callable[[int], bool] = lambda size: False,
     ) -> None:
-        self._again = heartbeat_seconds
-        self._link, self._outgoing, self._update_bytes = link, outgoing, update_bytes
-        self._blob_server, self._as_blob = blob_server, as_blob
-        self._uploads = as_blob(update_bytes)
+        self._again, self._silence_timeout = timing.heartbeat, timing.silence
+        self._outbox, self._outgoing, self._update_bytes = outbox, outgoing, update_bytes
+        self._blob_server, self._large = large.server, large
+        self._uploads = large.carries(update_bytes)
         self._readers: dict[bytes, set[bytes]] = {}
         self._allowance = 0.0
         self._tell_carried, self._carried = carried, False
         self._slots: dict[int, np.ndarray] = {}
         self._digests: dict[int, bytes] = {}
         self._tasks: dict[int, InFlight] = {}
-        self._deadline = Deadline(silence_timeout)
+        self._deadline = Deadline(timing.silence)
         self.deal_id = b""
-        self._silence_timeout = silence_timeout
         self._opening: m.OpenCommitments | None = None
         self._opened_at = self._asked = 0.0
 
@@ -114,7 +109,7 @@ class RoundInFlight:
         """
         self._opening = None  # what is dealt now must be committed to before anything else is opened
         inline = lines.tobytes() if len(lines) <= m.INLINE else b""
-        as_blob = not inline and self._as_blob(len(lines))
+        as_blob = not inline and self._large.carries(len(lines))
         if self._blob_server is not None and as_blob:
             self._readers.setdefault(digest, set()).add(holder.key)
             self._blob_server.offer(digest, lines, self._readers[digest])
@@ -158,6 +153,15 @@ class RoundInFlight:
         """A worker is gone: nothing more is expected of it."""
         self._tasks = {o: d for o, d in self._tasks.items() if d.assignment.holder != number}
 
+    @property
+    def in_flight(self) -> Collection[InFlight]:
+        """The tasks, but for those whose holders are gone."""
+        return self._tasks.values()
+
+    def task(self, seat: int) -> InFlight:
+        """The task of a seat, which is one of them."""
+        return self._tasks[seat]
+
     def idle(self) -> bool:
         """Whether nothing may be written to a slot any more."""
         return all(dealt.whole for dealt in self._tasks.values())
@@ -168,7 +172,7 @@ class RoundInFlight:
         """A worker committed to a result; its update follows."""
         dealt = self._of(peer, said.deal_id, said.seat)
         if dealt is None:
-            self._link.send(peer.key, m.record(m.TooLate(deal_id=said.deal_id, seat=said.seat)))
+            self._outbox.send(peer.key, m.record(m.TooLate(deal_id=said.deal_id, seat=said.seat)))
             return None
         if dealt.answer is not None:
             return None
@@ -231,7 +235,7 @@ class RoundInFlight:
         dealt = self._of(peer, said.deal_id, said.seat)
         if dealt is None or dealt.answer is not None:
             return None
-        dealt.whole = True
+        del self._tasks[said.seat]  # it may do it all the same, or say so: that is too late
         task = dealt.assignment
         return frames.ExecutionFailed(round=task.task.round, seat=task.seat, holder=task.holder, message=said.reason)
 
@@ -264,7 +268,7 @@ class RoundInFlight:
         """Asks everybody to open."""
         self._opening = m.OpenCommitments(deal_id=self.deal_id, round=round)
         self._opened_at = self._asked = now
-        self._link.publish(m.record(self._opening))
+        self._outbox.send(None, m.record(self._opening))
 
     def overdue(self, now: float) -> list[tuple[InFlight, str]]:
         """Tasks whose answer is late, and why.
@@ -330,13 +334,13 @@ class RoundInFlight:
         if asked and self._opening is not None:
             self._asked = now
             for key in asked:
-                self._link.send(key, m.record(self._opening))
+                self._outbox.send(key, m.record(self._opening))
 
     def _ask_for_update(self, dealt: InFlight, now: float) -> None:
         assert dealt.answer is not None
         dealt.given = dealt.asked = now
         ranges = [] if self._uploads else dealt.assembler.missing(dealt.answer.update)
-        self._link.send(
+        self._outbox.send(
             dealt.key, m.record(m.ResendUpdate(deal_id=self.deal_id, seat=dealt.assignment.seat, ranges=ranges))
         )
 

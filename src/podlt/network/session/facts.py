@@ -1,0 +1,82 @@
+"""What a session of the manager is told once: the run that it serves, what is large, and how long to wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from podlt.crypto import SigningKey
+from podlt.data.field import Field
+from podlt.network import messages as m
+from podlt.network.blobs.server import BlobServer
+
+SILENCE_TIMEOUT = 15.0
+"""Seconds of silence after which a worker counts as gone."""
+
+
+class ServedRun(NamedTuple):
+    """A run, as its workers see it.
+
+    Attributes:
+        key: the manager's.
+        program: its bytes.
+        fields: of each line.
+        arithmetic: the digest that a worker's own must be, in hexadecimal digits (see `worker.preflight`).
+        state_bytes: size of the parameters.
+        update_bytes: size of an update.
+        block_lines: the most lines of a block.
+    """
+
+    key: SigningKey
+    program: bytes
+    fields: list[Field]
+    arithmetic: str
+    state_bytes: int
+    update_bytes: int
+    block_lines: int
+
+
+class LargeBlobs(NamedTuple):
+    """What is large, and where it is then: the one place where that is decided.
+
+    Attributes:
+        server: of large blobs; without it all goes in messages.
+        above: more bytes than these are large.
+    """
+
+    server: BlobServer | None = None
+    above: int = m.LARGE
+
+    def carries(self, size: int) -> bool:
+        """Whether a blob of so many bytes goes outside the messages."""
+        return self.server is not None and size > self.above
+
+
+class Timing(NamedTuple):
+    """How long to wait.
+
+    Attributes:
+        silence: seconds without a message after which a worker is gone.
+        heartbeat: seconds between two heartbeats of a worker; what is missing for as long is asked for again.
+    """
+
+    silence: float = SILENCE_TIMEOUT
+    heartbeat: float = m.HEARTBEAT_SECONDS
+
+
+class Chance(NamedTuple):
+    """What a session takes from outside, beside messages and `now`.
+
+    Attributes:
+        token: so many random bytes.
+        wall: milliseconds since 1970.
+        stopwatch: seconds, for measuring what the session's own work takes.
+    """
+
+    token: Callable[[int], bytes]
+    wall: Callable[[], int]
+    stopwatch: Callable[[], float]
+
+
+ONLY_MESSAGES, DEFAULT_TIMING = LargeBlobs(), Timing()
+"""Unless given."""
