@@ -22,7 +22,7 @@ from podlt.manager import events as ev
 from podlt.network import messages as m
 from podlt.network.run_setup import RunSetup, open_setup, sign_setup
 from podlt.network.worker import events
-from podlt.network.worker.effects import Effect, Send
+from podlt.network.worker.effects import Effect, SendMessage
 from podlt.network.worker.folder import open_books
 from podlt.network.worker.identity import Identity
 from podlt.network.worker.joining import Joining
@@ -119,7 +119,7 @@ class Desk:
         self.joining = Joining(self.perform, self.books, self.events.append, least_reward, bytes(8), lambda: 1)
 
     def perform(self, effect: Effect) -> None:
-        assert isinstance(effect, Send)
+        assert isinstance(effect, SendMessage)
         self.sent.append(m.from_worker(effect.message))
 
     def offered(self, size: int, root: bytes | None = None, *, head: str | None = None, run: bytes = RUN) -> None:

@@ -66,7 +66,7 @@ class _Memory:
 
 
 class ChildExecutor:
-    """An `Executor`. What follows a program is given again to a process that takes the place of another.
+    """An `ExecutionBackend`. What follows a program is given again to a process that takes the place of another.
 
     Args:
         memory: how many bytes updates and lines of tasks may take together.
@@ -90,15 +90,15 @@ class ChildExecutor:
         self._running: dict[int, r.RunTask] = {}
         self._stale: set[int] = set()
 
-    # -- see `Executor` ----------------------------------------------------------------------------------------------
+    # -- see `ExecutionBackend` --------------------------------------------------------------------------------------
 
     def start(self, post: i.Post, deliver: i.Deliver) -> None:
-        """See `Executor`."""
+        """See `ExecutionBackend`."""
         self._post, self._deliver = post, deliver
         self._begin()
 
     def load(self, program: r.LoadProgram) -> None:
-        """See `Executor`."""
+        """See `ExecutionBackend`."""
         is_first = self._program is None
         self._release_memory()
         self._forget()
@@ -110,23 +110,23 @@ class ChildExecutor:
             self._begin()
 
     def admit(self, cheat: r.AdmitCheat) -> None:
-        """See `Executor`."""
+        """See `ExecutionBackend`."""
         self._cheats[cheat.number] = cheat
         self._send(cheat)
 
     def hold(self, parameters: r.HoldParameters) -> None:
-        """See `Executor`."""
+        """See `ExecutionBackend`."""
         self._held = parameters
         self._send(parameters)
 
     def release(self, parameters: r.ReleaseParameters) -> None:
-        """See `Executor`."""
+        """See `ExecutionBackend`."""
         self._held = None
         self._stale |= self._running.keys()
         self._send(parameters)
 
     def execute(self, task: i.ExecuteTask) -> None:
-        """See `Executor`."""
+        """See `ExecutionBackend`."""
         memory = self._memory
         assert memory is not None, "a program is loaded first"
         try:
@@ -140,18 +140,18 @@ class ChildExecutor:
         self._send(run)
 
     def free(self, update: i.FreeUpdate) -> None:
-        """See `Executor`."""
+        """See `ExecutionBackend`."""
         if self._memory is not None:
             self._memory.slots.give_back(update.slot)
 
     def stop(self, execution: i.StopExecution) -> None:
-        """See `Executor`."""
+        """See `ExecutionBackend`."""
         if self._process is not None and self._running:
             self._stopped = execution.reason
             self._process.end()
 
     def close(self) -> None:
-        """See `Executor`."""
+        """See `ExecutionBackend`."""
         process, self._process = self._process, None
         if process is not None:
             process.end()

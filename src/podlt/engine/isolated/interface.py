@@ -101,7 +101,7 @@ Post = Callable[[Callable[[], object]], object]
 """Has something called on the thread that the executor belongs to, soon; may be called on any."""
 
 
-class Executor(Protocol):
+class ExecutionBackend(Protocol):
     """Executes tasks one after another. All methods are called on one thread, and return at once."""
 
     def start(self, post: Post, deliver: Deliver) -> None:

@@ -92,7 +92,7 @@ class NoStore:
         """See `BookStore`."""
         return {}
 
-    def keep(self, *kept: object) -> None:
+    def keep(self, *anything: object) -> None:
         """See `BookStore`."""
 
     save_head = save_earned = save_evidence = save_status = keep
@@ -137,11 +137,18 @@ class WorkerBooks:
         with suppress(InvalidProofError):  # there is none, or none of ours
             self._compare(open_head(self._saved, self._manager, origin_of(run)), self._saved)
         known = self._store.earned(run)
-        self.status.workers |= {key: _whole(known[key]) for key in self._keys if key in known}
+        self.status.workers |= {key: known[key] for key in self._keys if key in known}
         self._others = {key: earned for key, earned in known.items() if key not in self._keys}
 
     def admitted(self, key: bytes, number: int) -> None:
-        """An identity is worker `number`."""
+        """An identity is worker `number`.
+
+        It may have had another for a while: that of a joining which the manager did not write before it was killed, and
+        then gave to somebody else. What was booked for that number is not its own.
+        """
+        known = self.status.workers[key.hex()]
+        if known.number not in (-1, number):
+            self.status.workers[key.hex()] = Earned(tasks=known.tasks)
         self.status.workers[key.hex()].number = number
 
     def done(self, key: bytes) -> None:
@@ -311,8 +318,3 @@ class WorkerBooks:
     def _save_earned(self) -> None:
         with suppress(StorageError):
             self._store.save_earned(self._run, self._others | self.status.workers)
-
-
-def _whole(earned: Earned) -> Earned:
-    """What a file says; without how far it knows the log (an older podlt wrote it), nothing of it counts."""
-    return earned if earned.upto else Earned(number=earned.number, tasks=earned.tasks)

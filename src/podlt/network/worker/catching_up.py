@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from podlt.network import messages as m
 from podlt.network.worker.books import WorkerBooks
-from podlt.network.worker.effects import Perform, Send
+from podlt.network.worker.effects import Perform, SendMessage
 from podlt.network.worker.identity import NEVER, Identity, WorkerExit
 
 END_SECONDS = 5.0
@@ -47,7 +47,7 @@ class CatchingUp:
         for public, first in behind.items():
             identity = identities.get(public)
             if identity is not None and identity.worker is not None:
-                self._perform(Send(public, m.record(m.GetReceipts(first=first))))
+                self._perform(SendMessage(public, m.record(m.GetReceipts(first=first))))
         if self._ending is None:
             return None
         outcome, until = self._ending

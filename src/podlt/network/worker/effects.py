@@ -12,7 +12,7 @@ from podlt.engine.isolated.records import AdmitCheat, HoldParameters, LoadProgra
 from podlt.network.blobs.client import Destination
 
 
-class Send(NamedTuple):
+class SendMessage(NamedTuple):
     """A message to the manager, as the identity of this public key."""
 
     key: bytes
@@ -71,7 +71,7 @@ class SaveStatus(NamedTuple):
 
 
 Effect = (
-    Send | DropKey | UseServer | FetchBlob | UploadBlob | CancelTransfer | SaveStatus
+    SendMessage | DropKey | UseServer | FetchBlob | UploadBlob | CancelTransfer | SaveStatus
     | LoadProgram | AdmitCheat | HoldParameters | ReleaseParameters | ExecuteTask | FreeUpdate | StopExecution
 )  # fmt: skip
 

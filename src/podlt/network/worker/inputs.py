@@ -262,7 +262,7 @@ class ProgramInput:
     """The program of a run, before anything else can be known.
 
     Args:
-        setup: names it.
+        message: names it.
         perform: takes effects.
         key: of the identity that asks for it.
 

@@ -14,7 +14,7 @@ from podlt.network import messages as m
 from podlt.network.run_setup import RunSetup
 from podlt.network.worker import events
 from podlt.network.worker.books import WorkerBooks
-from podlt.network.worker.effects import Perform, Send
+from podlt.network.worker.effects import Perform, SendMessage
 from podlt.network.worker.identity import Identity
 from podlt.protocol.worker import Worker
 
@@ -86,7 +86,7 @@ class Joining:
         """Asks for an identity to be admitted; not while it is suspended."""
         if now >= identity.returns:
             asked = m.JoinRequest(run=run, process=self._process, arithmetic=self._digest, differing=self._differing)
-            self._perform(Send(identity.public, m.record(asked)))
+            self._perform(SendMessage(identity.public, m.record(asked)))
 
     def offered(self, identity: Identity, setup: RunSetup, offer: m.Offer) -> None:
         """Signs the terms that an identity is offered.
@@ -110,7 +110,7 @@ class Joining:
             )
         signatures = Worker(terms.worker, identity.key, setup.run).join(terms)
         joined = m.SignedJoin(run=setup.run, terms=terms, signatures=signatures)
-        self._perform(Send(identity.public, m.record(joined)))
+        self._perform(SendMessage(identity.public, m.record(joined)))
 
     def welcomed(self, identity: Identity, run: bytes, welcome: m.Welcome) -> bool:
         """An identity was admitted; returns whether that is news."""

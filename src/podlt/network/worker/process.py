@@ -45,7 +45,7 @@ class WorkerProcess:
         self,
         session: WorkerSession,
         link: WorkerLink,
-        executor: execution.Executor,
+        executor: execution.ExecutionBackend,
         keys: Sequence[SigningKey],
         look: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
@@ -56,7 +56,7 @@ class WorkerProcess:
         self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._room, self._stop = threading.Semaphore(BATCHES), threading.Event()
         self._performers: Mapping[type, Callable[[Any], None]] = {
-            fx.Send: lambda effect: link.send(effect.key, effect.message),
+            fx.SendMessage: lambda effect: link.send(effect.key, effect.message),
             fx.DropKey: lambda effect: link.drop(effect.key),
             fx.SaveStatus: lambda effect: session.books.save(effect.doing, link.connected, time.time()),
             fx.UseServer: self._use_server,

@@ -10,13 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from podlt.crypto import SigningKey
-from podlt.engine.isolated.interface import (
-    FreeUpdate,
-    LoadRefused,
-    ProgramLoaded,
-    TaskExecuted,
-    TaskNotExecuted,
-)
+from podlt.engine.isolated.interface import FreeUpdate, LoadRefused, ProgramLoaded, TaskExecuted, TaskNotExecuted
 from podlt.engine.isolated.records import AdmitCheat
 from podlt.network import messages as m
 from podlt.network.blobs.client import TransferEnded
@@ -24,21 +18,16 @@ from podlt.network.run_setup import open_setup
 from podlt.network.worker import events
 from podlt.network.worker.books import WorkerBooks
 from podlt.network.worker.catching_up import CatchingUp
-from podlt.network.worker.effects import DropKey, Effect, SaveStatus, Send
-from podlt.network.worker.identity import NEVER, Identities, Identity, OwnerSettings, WorkerExit
+from podlt.network.worker.effects import DropKey, Effect, SaveStatus, SendMessage
+from podlt.network.worker.identity import Identities, Identity, OwnerSettings, WorkerExit
 from podlt.network.worker.joining import Joining
 from podlt.network.worker.leaving import GracefulShutdown
+from podlt.network.worker.presence import Presence
 from podlt.network.worker.replies import Requested
 from podlt.network.worker.run import USELESS, WorkerRun
 
-HELLO_SECONDS = 1.0
-"""Least seconds between two hellos, where each of many identities has a reason to send one."""
-
-MAX_WARNINGS = 5
-"""How many useless messages of the manager are worth a warning."""
-
-NEEDS_PROGRAM = (m.Parameters, m.OpenCommitments, m.Receipts)
-"""Messages to all workers that are about a run of which a process without its program knows nothing yet."""
+NEEDS_PROGRAM = (m.Parameters, m.OpenCommitments, m.Receipts, m.MissedReceipts)
+"""Messages about a run of which a process without its program knows nothing yet."""
 
 
 class WorkerSession:
@@ -80,10 +69,10 @@ class WorkerSession:
         self._identities = Identities(keys)
         self._joining = Joining(self._perform, books, listener, settings.least_reward, process, wall)
         self._run: WorkerRun | None = None
-        self._warnings = 0
+        self._warn = events.Warnings(listener)
         self._is_first_task = True
         self.outcome: WorkerExit | None = None
-        self._greeted = self._beat = NEVER
+        self._presence = Presence(self._perform, heartbeat)
         self._last_round = -1
         self._shutdown = GracefulShutdown(leaving, books, listener)
         self._receipts = CatchingUp(self._perform, books, heartbeat)
@@ -102,7 +91,7 @@ class WorkerSession:
             m.ResendUpdate: self._resend,
             m.Offer: self._sign,
             m.Welcome: self._take_welcome,
-            m.MissedReceipts: self._take_missed,
+            m.MissedReceipts: lambda identity, missed, now: self._receipts.missed(identity, missed),
             m.Dismissed: self._take_dismissal,
             m.JoinRefused: self._take_refusal,
         }
@@ -145,9 +134,8 @@ class WorkerSession:
         """
         if self.outcome is not None:
             return
-        if now - self._beat >= self._heartbeat:
-            self._beat = now
-            self._send_heartbeats(now)
+        if self._presence.is_due(now):
+            self._say_that_it_is_there(now)
         self._let_go()
         self._request(now)
         self._work(now)
@@ -209,27 +197,24 @@ class WorkerSession:
         """Says goodbye for all identities."""
         self.doing = f"ended: {self.outcome.how}" if self.outcome is not None else "ended"
         for public in self._identities:
-            self._perform(Send(public, m.record(m.Leave(reason=self.outcome.reason[:200] if self.outcome else ""))))
+            self._say(public, m.Leave(reason=self.outcome.reason[:200] if self.outcome else ""))
         self._perform(SaveStatus(self.doing))
 
     # -- now and then ------------------------------------------------------------------------------------------------
 
-    def _send_heartbeats(self, now: float) -> None:
-        """Says that it is there, and has the status file written."""
-        run = self._run
-        if run is None:
+    def _say_that_it_is_there(self, now: float) -> None:
+        """Has the status file written as well."""
+        if self._run is None:
             self._hello(now)
         else:
-            for public in self._identities:
-                deal_id, in_hand = run.replies.in_hand(public)
-                self._perform(Send(public, m.record(m.Heartbeat(deal_id=deal_id, in_hand=in_hand))))
+            self._presence.beat(self._identities, self._run.replies)
         self._perform(SaveStatus(self.doing))
 
     def _let_go(self) -> None:
         """Where some identities still wait for a check, those that passed theirs leave before."""
         ready = self._shutdown.ready(self._last_round, self._identities)
         for public in ready if len(ready) < len(self._identities) else []:
-            self._perform(Send(public, m.record(m.Leave(reason="its work was checked"))))
+            self._say(public, m.Leave(reason="its work was checked"))
             self._drop(public)
 
     def _drop(self, public: bytes) -> None:
@@ -241,28 +226,18 @@ class WorkerSession:
         """Asks for what should have come."""
         if self._run is not None and self._identities:
             for key, request in self._run.requests(now):
-                self._perform(Send(key, m.record(request)))
+                self._say(key, request)
             if self._run.server_is_lost():
                 self._hello(now)
 
     def _hello(self, now: float, seldom: bool = False) -> None:
-        """Asks what there is to do: for all identities; `seldom`: not where that was done just now."""
-        if seldom and now - self._greeted < HELLO_SECONDS:
-            return
-        self._greeted = now
-        for public in list(self._identities)[:1]:
-            self._perform(Send(public, m.record(m.Hello(version=m.VERSION))))
+        self._presence.hello(self._identities, now, seldom=seldom)
 
     # -- messages to all workers -------------------------------------------------------------------------------------
 
     @property
     def _is_loaded(self) -> bool:
         return self._run is not None and self._run.loaded is not None
-
-    def _warn(self, reason: str) -> None:
-        self._warnings += 1
-        if self._warnings <= MAX_WARNINGS:
-            self._emit(events.Warned(reason=reason))
 
     def _handle(self, identity: Identity | None, message: m.Down | m.Chunk, now: float) -> None:
         """Takes one message; `identity` is None where it is for all."""
@@ -291,7 +266,7 @@ class WorkerSession:
             seats = self._run.replies.seats(identity.public, message.deal_id)
             opened = [one for one in identity.worker.open(message.round) if one.seat in seats]
             if opened or asked is not None:
-                self._perform(Send(identity.public, m.record(m.Openings(deal_id=message.deal_id, opened=opened))))
+                self._say(identity.public, m.Openings(deal_id=message.deal_id, opened=opened))
 
     def _take_receipts(self, identity: Identity | None, paid: m.Receipts, now: float) -> None:
         if self.books.paid(paid):
@@ -372,9 +347,6 @@ class WorkerSession:
             self._admit(identity)
             self.doing = "waiting for a task"
 
-    def _take_missed(self, identity: Identity, missed: m.MissedReceipts, now: float) -> None:
-        self._receipts.missed(identity, missed)
-
     def _take_dismissal(self, identity: Identity, dismissed: m.Dismissed, now: float) -> None:
         identity.returns = now + dismissed.seconds
         public_key = identity.public.hex()
@@ -391,7 +363,10 @@ class WorkerSession:
 
     def _send(self, identity: Identity, bodies: Iterable[bytes]) -> None:
         for body in bodies:
-            self._perform(Send(identity.public, body))
+            self._perform(SendMessage(identity.public, body))
+
+    def _say(self, public: bytes, message: m.Message) -> None:
+        self._perform(SendMessage(public, m.record(message)))
 
     def _work(self, now: float) -> None:
         """Has tasks executed whose inputs are all here."""
@@ -411,8 +386,7 @@ class WorkerSession:
     def _failed(self, run: WorkerRun, requested: Requested, reason: str) -> None:
         work = requested.work
         run.replies.failed(requested)
-        failed = m.TaskFailed(deal_id=work.deal_id, seat=work.seat, reason=reason[:1000])
-        self._perform(Send(requested.key, m.record(failed)))
+        self._say(requested.key, m.TaskFailed(deal_id=work.deal_id, seat=work.seat, reason=reason[:1000]))
         self._emit(events.Failed(round=work.task.round, reason=reason))
 
     def _done(self, requested: Requested, seconds: float) -> None:
