@@ -18,6 +18,9 @@ from podlt.program.shapes import infer
 MAX_PARTS = 64
 """Into how many parts one operation may cut a value: as many outputs as a node may have."""
 
+MAX_WINDOWS = 2**20
+"""Of an adaptive pooling, along a dimension."""
+
 Shape = tuple[int, ...]
 
 
@@ -99,16 +102,15 @@ def scratch_bytes(program: Program, number: int, lines: int) -> int:
 
 def _convolution_scratch(call: KernelCall) -> int:
     """Patches laid out as a matrix."""
-    node, program, lines = call.node, call.program, call.lines
-    forward = node.operation == "convolution.default"
-    values, weight = call.shape(0 if forward else 1), call.shape(1 if forward else 2)
-    shapes = [program.types[output].at(lines) for output in node.outputs[:1]] if forward else [call.shape(0)]
-    if values is None or weight is None or shapes[0] is None:
-        return 0
+    _convolution(call)
+    forward = call.node.operation == "convolution.default"
+    values, weight = (call.tensor(place) for place in ((0, 1) if forward else (1, 2)))
+    result = call.program.types[call.node.outputs[0]].at(call.lines) if forward else call.tensor(0)
+    _require(len(result) == len(values), "the result must have the dimensions of the input")
     padding = call.integers(4 if forward else 5)
     padded = prod(values[:2]) * prod(size + 2 * padding[min(i, len(padding) - 1)] for i, size in enumerate(values[2:]))
-    patches = prod(weight[1:]) * prod(shapes[0][2:]) * max(1, values[0])
-    return 4 * (patches + padded + (_windows(values, weight, shapes[0]) if len(values) == 5 else 0))
+    patches = prod(weight[1:]) * prod(result[2:]) * max(1, values[0])
+    return 4 * (patches + padded + (_windows(values, weight, result) if len(values) == 5 else 0))
 
 
 def _windows(values: Shape, weight: Shape, result: Shape) -> int:
@@ -162,6 +164,21 @@ def _layer_norm_backward(call: KernelCall) -> None:
         _require(prod(call.tensor(position)) == rows, f"argument {position} must have one number a row")
     for position in (5, 6):
         _require(call.shape(position) in (None, inner), f"argument {position} must have the normalised shape")
+
+
+def _group_norm(call: KernelCall) -> None:
+    """Forward and backward: the numbers must be those of the input, and weights have one number a channel."""
+    backward = call.node.operation == "native_group_norm_backward.default"
+    values = call.tensor(1 if backward else 0)
+    n, c, length, groups = (call.integers(place)[0] for place in range(5 if backward else 3, 9 if backward else 7))
+    _require(values[:2] == (n, c) and prod(values[2:]) == length, "not the lines, channels and pixels of the input")
+    _require(groups > 0 and c % groups == 0, "channels must fall into groups")
+    for position in (4,) if backward else (1, 2):
+        _require(call.shape(position) in (None, (c,)), f"argument {position} must have one number a channel")
+    if backward:
+        _require(call.tensor(0) == values, "gradient and input must have one shape")
+        for position in (2, 3):
+            _require(prod(call.tensor(position)) == n * groups, f"argument {position} must have one number a group")
 
 
 def _per_channel(*positions: int, values: int) -> Callable[[KernelCall], None]:
@@ -218,10 +235,62 @@ def _batch_norm_backward(call: KernelCall) -> None:
     _require(0 not in call.tensor(1), "the input must have values")
 
 
+def _adaptive(call: KernelCall) -> None:
+    """Of no images there may be any number of windows, which are counted all the same."""
+    _require(max(call.integers(1), default=0) <= MAX_WINDOWS, f"more than {MAX_WINDOWS} windows a dimension")
+
+
 def _adaptive_backward(call: KernelCall) -> None:
     """Of an image without pixels it writes outside its memory (torch 2.13)."""
     _same_lines_and_channels(call)
+    _require(max(call.tensor(0)[-2:]) <= MAX_WINDOWS, f"more than {MAX_WINDOWS} windows a dimension")
     _require(0 not in call.tensor(1)[-2:], "the input must have pixels")
+
+
+def _convolution(call: KernelCall) -> None:
+    """Kernels read the bias, and the gradient of the result, by the sizes that follow from input and weight."""
+    forward = call.node.operation == "convolution.default"
+    first = 0 if forward else 1
+    values, weight = call.tensor(first), call.tensor(first + 1)
+    dims = len(values) - 2
+    _require(1 <= dims <= 3 and len(weight) == len(values), "input and weight must have 1 to 3 dimensions in space")
+    stride, padding, dilation = (_each_way(call, first + place, dims) for place in (3, 4, 5))
+    more, (groups, *_) = _each_way(call, first + 7, dims), call.integers(first + 8)
+    _require(min(*stride, *dilation, groups) >= 1 and min(*padding, *more) >= 0, "a stride, dilation or group of none")
+    transposed = call.argument(first + 6)
+    _require(isinstance(transposed, bool), "transposed must be true or false")
+    inputs, outputs = (weight[0], weight[1] * groups) if transposed else (weight[1] * groups, weight[0])
+    _require(values[1] == inputs and weight[0] % groups == 0, "input, weight and groups must have the same channels")
+    own = zip(values[2:], weight[2:], stride, padding, dilation, more, strict=True)
+    if transposed:
+        sizes = [(n - 1) * s - 2 * p + d * (k - 1) + 1 + extra for n, k, s, p, d, extra in own]
+    else:
+        sizes = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d, _ in own]
+    _require(min(sizes) >= 0, "the weight is larger than the input")
+    if forward:
+        _require(call.shape(2) in (None, (outputs,)), "the bias must have one number a channel")
+        return
+    _require(call.tensor(0) == (values[0], outputs, *sizes), "not the gradient of its result")
+    _require(
+        call.argument(3) is None or call.integers(3) in ([outputs], [0]), "the bias must have one number a channel"
+    )
+    _require(call.argument(3) == [outputs] or not _asked(call, 10)[2], "there is no bias")
+
+
+def _each_way(call: KernelCall, position: int, dims: int) -> list[int]:
+    """A number a dimension in space, below 2**31; one stands for all."""
+    found = call.integers(position)
+    _require(len(found) in (1, dims), f"argument {position} must have one number a dimension")
+    _require(all(abs(n) < 2**31 for n in found), f"argument {position} is too large")
+    return found * dims if len(found) == 1 else found
+
+
+def _asked(call: KernelCall, position: int) -> list[bool]:
+    """Which of three gradients are wanted."""
+    mask = call.argument(position)
+    wanted = isinstance(mask, list) and len(mask) == 3 and all(isinstance(part, bool) for part in mask)
+    _require(wanted, f"argument {position} must be three of true and false")
+    return list(mask)
 
 
 def _unbind(call: KernelCall) -> None:
@@ -250,15 +319,20 @@ def _own(call: KernelCall) -> None:
 
 _RULES: dict[str, Callable[[KernelCall], None]] = {
     "native_layer_norm_backward.default": _layer_norm_backward,
+    "native_group_norm.default": _group_norm,
+    "native_group_norm_backward.default": _group_norm,
     "_native_batch_norm_legit_functional.default": _per_channel(1, 2, 3, 4, values=0),
     "native_batch_norm_backward.default": _batch_norm_backward,
     "_softmax_backward_data.default": _same_shape,
     "_log_softmax_backward_data.default": _same_shape,
     "max_pool2d_with_indices_backward.default": _pool_backward,
     "avg_pool2d_backward.default": _same_lines_and_channels,
+    "_adaptive_avg_pool2d.default": _adaptive,
     "_adaptive_avg_pool2d_backward.default": _adaptive_backward,
     "embedding_dense_backward.default": _embedding_backward,
     "div.Tensor_mode": _floor_division,
+    "convolution.default": _convolution,
+    "convolution_backward.default": _convolution,
     "unbind.int": _unbind,
     "split.Tensor": _split,
     "attention": _own,
