@@ -74,10 +74,10 @@ def plus_step(
     """The sums of the levels so far, plus those of one block of the contracted dimension.
 
     Args:
-        s0, s1, s2, s3: the sums, most significant level first.
-        a, b: where the first digits of both operands lie.
-        next_a, next_b: from one digit of a value to the next.
-        seen_a, seen_b: which are there; others count as 0.
+        s0: the sum of the most significant level; s1 to s3 are those of the next.
+        a: where the first digits of one operand lie, and of the other `b`.
+        next_a: from one digit of a value to the next, and of the other operand `next_b`.
+        seen_a: which digits are there, others count as 0; of the other operand `seen_b`.
         deep: whether any row or column has more than two digits.
     """
     a0 = tl.load(a, mask=seen_a, other=0)
