@@ -14,6 +14,8 @@ import ctypes
 import json
 import mmap
 import random
+import resource
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -37,6 +39,8 @@ from podlt.program.validate import validate
 
 BOUND = 2**24
 """Of the bytes that a call's values may take."""
+MEMORY, LONGEST = 2**33, 60
+"""Bytes of the process, and seconds of a call: who takes more is stopped, and has failed."""
 
 _NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 _FACTORIES = named(Family.FACTORY)
@@ -237,6 +241,7 @@ def main(arguments: list[str]) -> None:
     """Runs the calls, a line before each."""
     seed, count, *names = arguments
     torch.set_num_threads(1)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for name in names or sorted(STOCK):
         if name in ("uniform", "constant"):
             continue
@@ -247,6 +252,7 @@ def main(arguments: list[str]) -> None:
                     validate(program, max_bytes=BOUND, lines=3)
                 except PodltError:
                     continue
+                signal.alarm(LONGEST)
                 print(json.dumps([name, number, json.loads(program.to_bytes())]), flush=True)
                 with suppress(PodltError):  # it may fail as Python fails, and only so
                     run(program, values(program, chance))

@@ -59,6 +59,9 @@ WRONG: list[tuple[str, int, Callable[[Any], Any]]] = [
     ("_adaptive_avg_pool2d_backward.default", 0, lambda grad: torch.cat([grad, grad], 1)),
     ("_adaptive_avg_pool2d_backward.default", 1, no_pixels),
     ("_adaptive_avg_pool2d.default", 1, lambda size: [1, 2**31]),
+    ("max_pool2d_with_indices.default", 1, lambda kernel: [2**40, 2**40]),
+    ("avg_pool2d.default", 1, lambda kernel: [2**40, 2**40]),
+    ("avg_pool2d_backward.default", 3, lambda stride: [2**40, 2**40]),
 ]
 
 
