@@ -9,11 +9,8 @@ from podlt.manager import events as ev
 from podlt.network.access import invitation as inv
 
 KEY = SigningKey(bytes(32))
-LINE = inv.write(
-    inv.sign(
-        inv.Invitation(["tls://manager.example.org:4222"], KEY.public, bytes(range(256)) * 2, secret=bytes(16)), KEY
-    )
-)
+SERVERS, CERTIFICATE = ["tls://manager.example.org:4222"], bytes(range(256)) * 2
+LINE = inv.write(inv.sign(inv.Invitation(SERVERS, KEY.public, CERTIFICATE, secret=bytes(16)), KEY))
 INVITED = ev.Invited(invitation=LINE, server="tls://manager.example.org:4222", path="runs/mnist")
 
 
