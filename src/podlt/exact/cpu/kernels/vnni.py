@@ -1,0 +1,187 @@
+"""AVX-512 for Numba's loops, where compilers leave out what counts: int8 products, and cuts of four rows at once.
+
+One instruction multiplies 64 pairs of int8 and adds them, by fours, to int32. Numba's own compiler assembles it: no
+other is needed. Each function here is a short sequence of vector operations, as in `kernels.digits` but 16 lanes at once;
+nothing is fused or reassociated.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba.core import config, types
+from numba.extending import intrinsic
+
+ROWS, COLUMNS = 6, 32
+"""Of a tile. With two levels of two vectors a row that is 24 registers; four hold the right operand, two the left."""
+
+LEVELS, LANES = 2, 16
+
+_I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
+_VECTOR, _FLOATS = ir.VectorType(_I32, LANES), ir.VectorType(_F32, LANES)
+_WIDTH = COLUMNS // LANES
+_ROUND = 12582912.0  # 1.5 * 2**23, as in `kernels.digits`
+_ROUND_BITS = int(np.float32(_ROUND).view(np.int32))
+
+
+def available() -> bool:
+    """Whether Numba compiles for this processor as it is, and it has the instruction."""
+    chosen = config.CPU_NAME or config.CPU_FEATURES  # type: ignore[attr-defined]
+    return not chosen and bool(dict(llvm.get_host_cpu_features()).get("avx512vnni"))
+
+
+if available():
+    llvm.initialize_native_asmparser()
+
+
+def _lanes(number: int) -> Any:
+    """A vector of one whole number."""
+    return _VECTOR([number] * LANES)
+
+
+def _load(builder: Any, address: Any, kind: Any, number: int = 0, align: int = 4) -> Any:
+    """The `number`-th value of a kind at an address."""
+    found = builder.load(builder.gep(builder.inttoptr(address, kind.as_pointer()), [_I64(number)]))
+    found.align = align
+    return found
+
+
+def _store(builder: Any, value: Any, address: Any, number: int = 0, align: int = 4) -> None:
+    """Write the `number`-th value of a vector's kind at an address."""
+    builder.store(value, builder.gep(builder.inttoptr(address, value.type.as_pointer()), [_I64(number)])).align = align
+
+
+def _dot(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
+    """`sums` plus the products of four pairs of bytes in each lane."""
+    signature = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+    return builder.call(ir.InlineAsm(signature, "vpdpbusd $3, $2, $0", "=v,0,v,v"), [sums, unsigned, signed])
+
+
+def _spread(builder: Any, address: Any, number: int = 0) -> Any:
+    """The `number`-th int32 at an address, in all lanes."""
+    undefined = _VECTOR(ir.Undefined)
+    one = builder.insert_element(undefined, _load(builder, address, _I32, number), _I32(0))
+    return builder.shuffle_vector(one, undefined, _lanes(0))
+
+
+def _tile(builder: Any, left: Any, row: Any, low: Any, step: Any, right: Any, start: Any, steps: Any, to: Any) -> None:
+    """Write the loop of `multiply_tile` at the builder's place."""
+
+    numbers = [(level, i, v) for level in range(LEVELS) for i in range(ROWS) for v in range(_WIDTH)]
+    first = {(level, i): _spread(builder, start, level * ROWS + i) for level in range(LEVELS) for i in range(ROWS)}
+    before, loop = builder.basic_block, builder.append_basic_block("steps")
+    after = builder.append_basic_block("done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    count, ours, theirs = builder.phi(_I64), builder.phi(_I64), builder.phi(_I64)
+    sums = {number: builder.phi(_VECTOR) for number in numbers}
+    found: dict[tuple[int, int, int], Any] = dict(sums)
+    high, lower = ([_load(builder, theirs, _VECTOR, d * _WIDTH + v, 64) for v in range(_WIDTH)] for d in range(2))
+    place = ours
+    for i in range(ROWS):
+        own_high, own_low = _spread(builder, place), _spread(builder, builder.add(place, low))
+        for level, digits, own in ((0, high, own_high), (1, lower, own_high), (1, high, own_low)):
+            for v in range(_WIDTH):
+                found[level, i, v] = _dot(builder, found[level, i, v], digits[v], own)
+        place = builder.add(place, row)
+    changed = (
+        (count, _I64(0), builder.add(count, _I64(1))),
+        (ours, left, builder.add(ours, step)),
+        (theirs, right, builder.add(theirs, _I64(2 * 4 * COLUMNS))),
+        *((sums[n], first[n[0], n[1]], found[n]) for n in numbers),
+    )
+    builder.cbranch(builder.icmp_signed("<", changed[0][2], steps), loop, after)
+    for phi, begin, following in changed:
+        phi.add_incoming(begin, before)
+        phi.add_incoming(following, loop)
+    builder.position_at_end(after)
+    for number, n in enumerate(numbers):
+        _store(builder, found[n], to, number, 64)
+
+
+@intrinsic
+def multiply_tile(typing: Any, left: Any, row: Any, low: Any, step: Any, right: Any, start: Any, steps: Any, to: Any) -> Any:
+    """Inside a kernel: the levels of a tile, int32 (2, `ROWS`, `COLUMNS`), written to the address `to`.
+
+    Args:
+        left: the address of four first digits of the tile's first row.
+        row: bytes from a row to the next.
+        low: bytes from a row's first digits to its second ones.
+        step: bytes from four values of a row to the next four.
+        right: the address of a panel.
+        start: the address of what the sums begin with, int32 (2, `ROWS`).
+        steps: how many fours of values there are, > 0.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _tile(builder, *arguments)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 8), generate
+
+
+def _fours(
+    builder: Any, x: Any, row: Any, scale: Any, balance: Any, high: Any, low: Any, sums: Any, added: int
+) -> None:
+    """Write the sequence of `cut_left_fours` and `cut_right_fours` at the builder's place."""
+    factor, rest = _load(builder, scale, _FLOATS), _load(builder, balance, _VECTOR)
+    words: list[Any] = [_lanes(0), _lanes(0)]
+    for r in range(4):
+        value = _load(builder, x, _FLOATS)
+        moved = builder.fadd(builder.fmul(value, factor), _FLOATS([_F32(_ROUND)] * LANES))
+        bits = builder.bitcast(moved, _VECTOR)
+        q = builder.sub(bits, _lanes(_ROUND_BITS))
+        size = builder.select(builder.icmp_signed("<", q, _lanes(0)), builder.sub(_lanes(0), q), q)
+        magnitude = builder.and_(builder.bitcast(value, _VECTOR), _lanes(0x7FFFFFFF))
+        enough = builder.select(builder.icmp_signed("!=", magnitude, _lanes(0)), _lanes(129), _lanes(0))
+        rest = builder.add(rest, builder.sub(size, enough))
+        u = builder.add(bits, _lanes(64))
+        first = builder.add(builder.lshr(u, _lanes(7)), _lanes(added))
+        second = builder.add(builder.and_(u, _lanes(127)), _lanes(added - 64))
+        for d, digit in enumerate((first, second)):
+            byte = builder.shl(builder.and_(digit, _lanes(255)), _lanes(8 * r))
+            words[d] = builder.or_(words[d], byte)
+        x = builder.add(x, row)
+    _store(builder, rest, balance)
+    for d, (word, place) in enumerate(zip(words, (high, low), strict=True)):
+        _store(builder, word, place)
+        if sums is not None:
+            at = builder.add(sums, _I64(512 * d))
+            _store(builder, _dot(builder, _load(builder, at, _VECTOR), _lanes(0x01010101), word), at)
+
+
+@intrinsic
+def cut_right_fours(typing: Any, x: Any, row: Any, scale: Any, balance: Any, high: Any, low: Any) -> Any:
+    """Inside a kernel: cut four rows of 16 columns of a right operand; all arguments but `row` are addresses.
+
+    Args:
+        x: of float32, rows `row` bytes apart.
+        scale: of float32 (16,).
+        balance: of int32 (16,), as of `kernels.digits.cut_line`, added to.
+        high: of 16 words that take the first digits, four of a column side by side, plus 64.
+        low: of as many for the second.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _fours(builder, *arguments, None, 64)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), generate
+
+
+@intrinsic
+def cut_left_fours(typing: Any, x: Any, row: Any, scale: Any, balance: Any, high: Any, low: Any, sums: Any) -> Any:
+    """As `cut_right_fours`, of a left operand: digits are signed.
+
+    Args:
+        sums: the address of int32 (16,), to which the first digits are added, and those of the second 512 bytes after.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _fours(builder, *arguments, 0)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 7), generate
