@@ -16,6 +16,7 @@ from podlt.exact.cpu import scratch
 from podlt.exact.cpu.digits import cached, in_memory
 from podlt.exact.cpu.kernels import panels as loops
 from podlt.exact.cpu.kernels import tiles
+from podlt.exact.cpu.kernels.digits import NOT_FINITE
 from podlt.exact.cpu.kernels.vnni import COLUMNS, ROWS
 
 
@@ -76,7 +77,7 @@ def _pack(x: torch.Tensor, side: str, digits: int, operation: str, keep: bool) -
     x, along_rows, batches, rows, columns = in_memory(x, side)
     lines, k = (rows, columns) if along_rows else (columns, rows)
     key = ("packed", side, along_rows, batches, lines, k)
-    found = _room(*key[1:], True) if keep else scratch.view(key, lambda: _room(*key[1:], False))  # type: ignore[arg-type]
+    found = _room(*key[1:], True) if keep else scratch.view(key, lambda: _room(*key[1:], False))
     wide = loops.pack_at(
         scratch.address(x),
         side == "left",
@@ -92,7 +93,7 @@ def _pack(x: torch.Tensor, side: str, digits: int, operation: str, keep: bool) -
         digits == ADAPTIVE,
         found.start,
     )
-    if wide == loops.NOT_FINITE:
+    if wide == NOT_FINITE:
         raise NonFiniteError(operation)
     return replace(found, wide_lines=wide) if wide else found
 

@@ -230,8 +230,7 @@ def right_columns(x: Array, panels: Array, exponents: Array, wide: Array, weighe
 @kernel
 def right_rows(x: Array, panels: Array, exponents: Array, wide: Array, weighed: bool) -> int:
     """Cut and pack a right operand whose columns are the rows of float32 (n, k) in C order; else as `right_columns`."""
-    n, k = x.shape
-    steps, worst, found = panels.shape[1], np.uint32(0), 0
+    n, steps, worst, found = len(x), panels.shape[1], np.uint32(0), 0
     words = steps | 1
     high, low = np.zeros((COLUMNS, words), np.uint32), np.zeros((COLUMNS, words), np.uint32)
     for p in range(panels.shape[0]):

@@ -1,24 +1,31 @@
 """AVX-512 for Numba's loops, where compilers leave out what counts: int8 products, and cuts of four rows at once.
 
 One instruction multiplies 64 pairs of int8 and adds them, by fours, to int32. Numba's own compiler assembles it: no
-other is needed. Each function here is a short sequence of vector operations, as in `kernels.digits` but 16 lanes at once;
-nothing is fused or reassociated.
+other is needed. Each function here is a short sequence of vector operations, that of `kernels.digits` on 16 lanes at
+once; nothing is fused or reassociated.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba.core import config, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic as numba_intrinsic
 
 ROWS, COLUMNS = 6, 32
 """Of a tile. With two levels of two vectors a row that is 24 registers; four hold the right operand, two the left."""
 
 LEVELS, LANES = 2, 16
+
+
+def intrinsic(function: Callable[..., Any]) -> Any:
+    """What a kernel calls without the first argument of `function`, which generates its code."""
+    return numba_intrinsic(function)
+
 
 _I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
 _VECTOR, _FLOATS = ir.VectorType(_I32, LANES), ir.VectorType(_F32, LANES)
@@ -67,8 +74,9 @@ def _spread(builder: Any, address: Any, number: int = 0) -> Any:
     return builder.shuffle_vector(one, undefined, _lanes(0))
 
 
-def _tile(builder: Any, left: Any, row: Any, low: Any, step: Any, right: Any, start: Any, steps: Any, to: Any) -> None:
+def _tile(builder: Any, arguments: Any) -> None:
     """Write the loop of `multiply_tile` at the builder's place."""
+    left, row, low, step, right, start, steps, to = arguments
 
     numbers = [(level, i, v) for level in range(LEVELS) for i in range(ROWS) for v in range(_WIDTH)]
     first = {(level, i): _spread(builder, start, level * ROWS + i) for level in range(LEVELS) for i in range(ROWS)}
@@ -103,7 +111,9 @@ def _tile(builder: Any, left: Any, row: Any, low: Any, step: Any, right: Any, st
 
 
 @intrinsic
-def multiply_tile(typing: Any, left: Any, row: Any, low: Any, step: Any, right: Any, start: Any, steps: Any, to: Any) -> Any:
+def multiply_tile(
+    typing: Any, left: Any, row: Any, low: Any, step: Any, right: Any, start: Any, steps: Any, to: Any
+) -> Any:
     """Inside a kernel: the levels of a tile, int32 (2, `ROWS`, `COLUMNS`), written to the address `to`.
 
     Args:
@@ -117,16 +127,15 @@ def multiply_tile(typing: Any, left: Any, row: Any, low: Any, step: Any, right: 
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _tile(builder, *arguments)
+        _tile(builder, arguments)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 8), generate
 
 
-def _fours(
-    builder: Any, x: Any, row: Any, scale: Any, balance: Any, high: Any, low: Any, sums: Any, added: int
-) -> None:
+def _fours(builder: Any, arguments: Any, added: int) -> None:
     """Write the sequence of `cut_left_fours` and `cut_right_fours` at the builder's place."""
+    x, row, scale, balance, high, low, *sums = arguments
     factor, rest = _load(builder, scale, _FLOATS), _load(builder, balance, _VECTOR)
     words: list[Any] = [_lanes(0), _lanes(0)]
     for r in range(4):
@@ -148,8 +157,8 @@ def _fours(
     _store(builder, rest, balance)
     for d, (word, place) in enumerate(zip(words, (high, low), strict=True)):
         _store(builder, word, place)
-        if sums is not None:
-            at = builder.add(sums, _I64(512 * d))
+        for own in sums:
+            at = builder.add(own, _I64(512 * d))
             _store(builder, _dot(builder, _load(builder, at, _VECTOR), _lanes(0x01010101), word), at)
 
 
@@ -166,7 +175,7 @@ def cut_right_fours(typing: Any, x: Any, row: Any, scale: Any, balance: Any, hig
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _fours(builder, *arguments, None, 64)
+        _fours(builder, arguments, 64)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 6), generate
@@ -181,7 +190,7 @@ def cut_left_fours(typing: Any, x: Any, row: Any, scale: Any, balance: Any, high
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _fours(builder, *arguments, 0)
+        _fours(builder, arguments, 0)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 7), generate
