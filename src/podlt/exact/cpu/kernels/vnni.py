@@ -74,9 +74,9 @@ def _spread(builder: Any, address: Any, number: int = 0) -> Any:
     return builder.shuffle_vector(one, undefined, _lanes(0))
 
 
-def _tile(builder: Any, arguments: Any) -> None:
-    """Write the loop of `multiply_tile` at the builder's place."""
-    left, row, low, step, right, start, steps, to = arguments
+def _tile(builder: Any, arguments: Any) -> dict[tuple[int, int, int], Any]:
+    """Write the loop of `multiply_tile` at the builder's place; its sums by level, row and vector."""
+    left, row, low, step, right, start, steps = arguments
 
     numbers = [(level, i, v) for level in range(LEVELS) for i in range(ROWS) for v in range(_WIDTH)]
     first = {(level, i): _spread(builder, start, level * ROWS + i) for level in range(LEVELS) for i in range(ROWS)}
@@ -106,8 +106,7 @@ def _tile(builder: Any, arguments: Any) -> None:
         phi.add_incoming(begin, before)
         phi.add_incoming(following, loop)
     builder.position_at_end(after)
-    for number, n in enumerate(numbers):
-        _store(builder, found[n], to, number, 64)
+    return found
 
 
 @intrinsic
@@ -127,10 +126,55 @@ def multiply_tile(
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _tile(builder, arguments)
+        for number, sums in enumerate(_tile(builder, arguments[:-1]).values()):
+            _store(builder, sums, arguments[-1], number, 64)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 8), generate
+
+
+@intrinsic
+def round_tile(
+    typing: Any,
+    left: Any,
+    row: Any,
+    low: Any,
+    step: Any,
+    right: Any,
+    start: Any,
+    steps: Any,
+    own: Any,
+    scale: Any,
+    bias: Any,
+    to: Any,
+    apart: Any,
+) -> Any:
+    """As `multiply_tile`, and the levels combined where an int32 holds them: `kernels.digits.narrow_sum`, then scaled.
+
+    Args:
+        own: the address of each row's factor, float32 (`ROWS`,).
+        scale: the address of each column's, float32 (`COLUMNS`,).
+        bias: the address of what is added to each column, or 0.
+        to: the address of the first row's results, the next row's `apart` bytes after.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        own, scale, bias, to, apart = arguments[7:]
+        sums = _tile(builder, arguments[:7])
+        is_biased = builder.icmp_signed("!=", bias, _I64(0))
+        readable = builder.select(is_biased, bias, scale)
+        columns = [(_load(builder, scale, _FLOATS, v), _load(builder, readable, _FLOATS, v)) for v in range(_WIDTH)]
+        for i in range(ROWS):
+            ours = builder.bitcast(_spread(builder, own, i), _FLOATS)
+            for v, (factor, added) in enumerate(columns):
+                whole = builder.add(builder.shl(sums[0, i, v], _lanes(7)), sums[1, i, v])
+                value = builder.fmul(builder.sitofp(whole, _FLOATS), builder.fmul(ours, factor))
+                value = builder.select(is_biased, builder.fadd(value, added), value)  # + 0 would change a -0
+                _store(builder, value, to, v)
+            to = builder.add(to, apart)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 12), generate
 
 
 def _fours(builder: Any, arguments: Any, added: int) -> None:
