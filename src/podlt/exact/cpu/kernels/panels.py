@@ -17,15 +17,11 @@ from __future__ import annotations
 import numpy as np
 
 from podlt.exact.constants import Array
-from podlt.exact.cpu.jit import array_at, inlined, kernel, scalar
+from podlt.exact.cpu.jit import array_at, kernel, scalar
 from podlt.exact.cpu.kernels.digits import NOT_FINITE, is_wide, power32, row_exponent
 from podlt.exact.cpu.kernels.sums import is_finite, magnitude
-from podlt.exact.cpu.kernels.vnni import COLUMNS, LANES, ROWS, cut_left_fours, cut_right_fours
+from podlt.exact.cpu.kernels.vnni import COLUMNS, LANES, ROWS, cut_along, cut_left_fours, cut_right_fours
 
-_ROUND32 = np.float32(12582912.0)
-_ROUND32_BITS = np.int32(_ROUND32.view(np.int32))
-_ENOUGH = np.int32(129)
-_U7, _U64, _U127 = np.uint32(7), np.uint32(64), np.uint32(127)
 _TOP = 13
 _CHUNK = LANES * ROWS
 STRIPE = 128
@@ -37,32 +33,35 @@ def row_bytes(k: int) -> int:
     return (-(-k // 64) | 1) * 64
 
 
-@inlined
-def _scaled(x: np.float32, scale: np.float32) -> np.uint32:
-    """x * scale, rounded to a whole number in the low bits."""
-    return np.float32(x * scale + _ROUND32).view(np.uint32)
-
-
-@inlined
-def _weight(x: np.float32, u: np.uint32) -> np.int32:
-    """What a value adds to the balance of its line; see `kernels.digits.cut_line`."""
-    return abs(np.int32(u) - _ROUND32_BITS) - _ENOUGH * np.int32(magnitude(x) != 0)
-
-
 @scalar
-def _cut_row(row: Array, scale: np.float32, added: np.uint32, high: Array, low: Array) -> tuple[np.int32, int, int]:
-    """Cut float32 (k,) into uint8 (k,) digits plus `added`; the row's balance, and the sums of its first and second."""
-    balance, total, rest = np.int32(0), np.int32(0), np.int32(0)
-    for j in range(len(row)):
-        u = _scaled(row[j], scale)
-        balance += _weight(row[j], u)
-        total += np.int32(u) - _ROUND32_BITS
-        u = u + _U64
-        second = (u & _U127) - _U64
-        rest += np.int32(second)
-        low[j] = np.uint8(second + added)
-        high[j] = np.uint8((u >> _U7) + added)
-    return balance, (total - rest) >> 7, rest
+def _cut_row(
+    row: Array, scale: Array, added: int, high: Array, low: Array, sums: Array, ends: Array
+) -> tuple[np.int32, np.int32, np.int32]:
+    """Cut float32 (k,) into bytes of digits plus `added`; the row's balance, and the sums of its first and second.
+
+    Args:
+        scale: float32 (1,).
+        high: bytes, as many as 16 values at a time take; of zeros after the last.
+        sums: int32 (3, `LANES`), overwritten.
+        ends: float32 (`LANES`,), overwritten.
+    """
+    k = len(row)
+    whole = k // LANES * LANES
+    sums[:] = np.int32(0)
+    at, to = scale.ctypes.data, sums.ctypes.data
+    if whole > 0:
+        cut_along(row.ctypes.data, whole, at, added, high.ctypes.data, low.ctypes.data, to)
+    if whole < k:
+        ends[:] = np.float32(0)
+        for j in range(k - whole):
+            ends[j] = row[whole + j]
+        cut_along(ends.ctypes.data, LANES, at, added, high.ctypes.data + whole, low.ctypes.data + whole, to)
+    balance, highs, lows = np.int32(0), np.int32(0), np.int32(0)
+    for j in range(LANES):
+        balance += sums[0, j]
+        highs += sums[1, j]
+        lows += sums[2, j]
+    return balance, highs, lows
 
 
 @scalar
@@ -95,18 +94,15 @@ def left_rows(x: Array, digits: Array, exponents: Array, wide: Array, weighed: b
     Returns:
         How many rows are wide, or `NOT_FINITE`.
     """
-    m, k = x.shape
     worst, found = np.uint32(0), 0
-    for i in range(m):
+    scale, sums, ends = np.empty(1, np.float32), np.empty((3, LANES), np.int32), np.empty(LANES, np.float32)
+    for i in range(len(x)):
         row, high, low = x[i], digits[i, 0], digits[i, 1]
         top = _top(row)
         worst = max(worst, top)
         exponents[i] = row_exponent(top)
-        scale, first, second = power32(_TOP - exponents[i]), high.view(np.uint8), low.view(np.uint8)
-        balance, highs, lows = _cut_row(row, scale, np.uint32(0), first, second)
-        for j in range(k, (k + 3) // 4 * 4):
-            high[j] = 0
-            low[j] = 0
+        scale[0] = power32(_TOP - exponents[i])
+        balance, highs, lows = _cut_row(row, scale, 0, high, low, sums, ends)
         _starts(highs, lows, i, start)
         if weighed:
             wide[i] = is_wide(row, top, balance)
@@ -231,7 +227,8 @@ def right_columns(x: Array, panels: Array, exponents: Array, wide: Array, weighe
 def right_rows(x: Array, panels: Array, exponents: Array, wide: Array, weighed: bool) -> int:
     """Cut and pack a right operand whose columns are the rows of float32 (n, k) in C order; else as `right_columns`."""
     n, steps, worst, found = len(x), panels.shape[1], np.uint32(0), 0
-    words = steps | 1
+    words = (steps + 3) // 4 * 4 + 1
+    scale, sums, ends = np.empty(1, np.float32), np.empty((3, LANES), np.int32), np.empty(LANES, np.float32)
     high, low = np.zeros((COLUMNS, words), np.uint32), np.zeros((COLUMNS, words), np.uint32)
     for p in range(panels.shape[0]):
         count = min(COLUMNS, n - p * COLUMNS)
@@ -240,8 +237,8 @@ def right_rows(x: Array, panels: Array, exponents: Array, wide: Array, weighed: 
             top = _top(x[i])
             worst = max(worst, top)
             exponents[i] = row_exponent(top)
-            scale = power32(_TOP - exponents[i])
-            balance, _, _ = _cut_row(x[i], scale, _U64, high[j].view(np.uint8), low[j].view(np.uint8))
+            scale[0] = power32(_TOP - exponents[i])
+            balance, _, _ = _cut_row(x[i], scale, 64, high[j], low[j], sums, ends)
             if weighed:
                 wide[i] = is_wide(x[i], top, balance)
                 found += wide[i]

@@ -177,26 +177,29 @@ def round_tile(
     return types.void(*[types.int64] * 12), generate
 
 
+def _cut(builder: Any, value: Any, factor: Any) -> tuple[Any, Any, Any]:
+    """What a value adds to its line's balance, and its first and second digits, that plus 64, in a word each."""
+    moved = builder.fadd(builder.fmul(value, factor), _FLOATS([_F32(_ROUND)] * LANES))
+    bits = builder.bitcast(moved, _VECTOR)
+    q = builder.sub(bits, _lanes(_ROUND_BITS))
+    size = builder.select(builder.icmp_signed("<", q, _lanes(0)), builder.sub(_lanes(0), q), q)
+    magnitude = builder.and_(builder.bitcast(value, _VECTOR), _lanes(0x7FFFFFFF))
+    enough = builder.select(builder.icmp_signed("!=", magnitude, _lanes(0)), _lanes(129), _lanes(0))
+    u = builder.add(bits, _lanes(64))
+    return builder.sub(size, enough), builder.lshr(u, _lanes(7)), builder.and_(u, _lanes(127))
+
+
 def _fours(builder: Any, arguments: Any, added: int) -> None:
     """Write the sequence of `cut_left_fours` and `cut_right_fours` at the builder's place."""
     x, row, scale, balance, high, low, *sums = arguments
     factor, rest = _load(builder, scale, _FLOATS), _load(builder, balance, _VECTOR)
     words: list[Any] = [_lanes(0), _lanes(0)]
     for r in range(4):
-        value = _load(builder, x, _FLOATS)
-        moved = builder.fadd(builder.fmul(value, factor), _FLOATS([_F32(_ROUND)] * LANES))
-        bits = builder.bitcast(moved, _VECTOR)
-        q = builder.sub(bits, _lanes(_ROUND_BITS))
-        size = builder.select(builder.icmp_signed("<", q, _lanes(0)), builder.sub(_lanes(0), q), q)
-        magnitude = builder.and_(builder.bitcast(value, _VECTOR), _lanes(0x7FFFFFFF))
-        enough = builder.select(builder.icmp_signed("!=", magnitude, _lanes(0)), _lanes(129), _lanes(0))
-        rest = builder.add(rest, builder.sub(size, enough))
-        u = builder.add(bits, _lanes(64))
-        first = builder.add(builder.lshr(u, _lanes(7)), _lanes(added))
-        second = builder.add(builder.and_(u, _lanes(127)), _lanes(added - 64))
-        for d, digit in enumerate((first, second)):
-            byte = builder.shl(builder.and_(digit, _lanes(255)), _lanes(8 * r))
-            words[d] = builder.or_(words[d], byte)
+        weight, *digits = _cut(builder, _load(builder, x, _FLOATS), factor)
+        rest = builder.add(rest, weight)
+        for d, digit in enumerate(digits):
+            byte = builder.and_(builder.add(digit, _lanes(added - 64 * d)), _lanes(255))
+            words[d] = builder.or_(words[d], builder.shl(byte, _lanes(8 * r)))
         x = builder.add(x, row)
     _store(builder, rest, balance)
     for d, (word, place) in enumerate(zip(words, (high, low), strict=True)):
@@ -204,6 +207,52 @@ def _fours(builder: Any, arguments: Any, added: int) -> None:
         for own in sums:
             at = builder.add(own, _I64(512 * d))
             _store(builder, _dot(builder, _load(builder, at, _VECTOR), _lanes(0x01010101), word), at)
+
+
+@intrinsic
+def cut_along(typing: Any, x: Any, count: Any, scale: Any, added: Any, high: Any, low: Any, sums: Any) -> Any:
+    """Inside a kernel: cut some values of one row, 16 at a time; all but `count` and `added` are addresses.
+
+    Args:
+        count: how many values, a multiple of 16, > 0.
+        scale: of the row's float32.
+        added: int64, what is added to each digit.
+        high: of bytes that take the first digits.
+        low: of as many for the second.
+        sums: of int32 (3, 16), added to: the balance, as of `kernels.digits.cut_line`, and both digits without `added`.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, count, scale, added, high, low, sums = arguments
+        factor = builder.bitcast(_spread(builder, scale), _FLOATS)
+        undefined = _VECTOR(ir.Undefined)
+        more = builder.insert_element(undefined, builder.trunc(added, _I32), _I32(0))
+        more = builder.shuffle_vector(more, undefined, _lanes(0))
+        begin = [_load(builder, sums, _VECTOR, number) for number in range(3)]
+        before, loop = builder.basic_block, builder.append_basic_block("values")
+        after = builder.append_basic_block("cut")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        i, totals = builder.phi(_I64), [builder.phi(_VECTOR) for _ in begin]
+        value = _load(builder, builder.add(x, builder.shl(i, _I64(2))), _FLOATS)
+        weight, first, second = _cut(builder, value, factor)
+        first = builder.ashr(builder.shl(first, _lanes(24)), _lanes(24))
+        second = builder.sub(second, _lanes(64))
+        following = [builder.add(t, one) for t, one in zip(totals, (weight, first, second), strict=True)]
+        for digit, place in ((first, high), (second, low)):
+            narrow = builder.trunc(builder.add(digit, more), ir.VectorType(ir.IntType(8), LANES))
+            _store(builder, narrow, builder.add(place, i), 0, 1)
+        advanced = builder.add(i, _I64(LANES))
+        builder.cbranch(builder.icmp_signed("<", advanced, count), loop, after)
+        for phi, start, new in ((i, _I64(0), advanced), *zip(totals, begin, following, strict=True)):
+            phi.add_incoming(start, before)
+            phi.add_incoming(new, loop)
+        builder.position_at_end(after)
+        for number, total in enumerate(following):
+            _store(builder, total, sums, number)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 7), generate
 
 
 @intrinsic
