@@ -35,10 +35,10 @@ def tile_of(rows: int, vectors: int) -> Callable[..., None]:
     It adds to the int32 (rows, vectors, 16) at `out`, which is first shifted left by `shift` bits, the products of
     words (four bytes each) of each of `vectors` x 16 lines with those of each row.
 
-    Its arguments are addresses, counts and distances in bytes, as int64: `left`, where the words of all lines lie beside
-    each other, unsigned, the next `step` further; `right` + `places`[r], where the words of row r lie, signed: `count`
-    words in each of `lines` in each of `blocks`, of which one begins `beside` behind the end of the line before, and
-    `between` more behind that of the block before.
+    Its arguments are addresses, counts and distances in bytes, as int64: `left`, where the words of all lines lie
+    side by side, unsigned, the next `step` further; `right` + `places`[r], where the words of row r lie, signed:
+    `count` words in each of `lines` in each of `blocks`. A line begins `line_gap` behind the end of the one before,
+    and a block `block_gap` more.
     """
 
     @intrinsic
@@ -49,9 +49,9 @@ def tile_of(rows: int, vectors: int) -> Callable[..., None]:
         right: Any,
         places: Any,
         blocks: Any,
-        between: Any,
+        block_gap: Any,
         lines: Any,
-        beside: Any,
+        line_gap: Any,
         count: Any,
         out: Any,
         shift: Any,
@@ -59,7 +59,7 @@ def tile_of(rows: int, vectors: int) -> Callable[..., None]:
         return types.void(*[types.int64] * 10, types.int32), generate
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        left, step, right, places, blocks, between, lines, beside, count, out, shift = arguments
+        left, step, right, places, blocks, block_gap, lines, line_gap, count, out, shift = arguments
         cells = [out if i == 0 else builder.add(out, _number(64 * i)) for i in range(rows * vectors)]
         shifts = spread(builder, shift)
         begins = [builder.add(right, load(builder, builder.add(places, _number(8 * r)), _I64, 8)) for r in range(rows)]
@@ -73,11 +73,11 @@ def tile_of(rows: int, vectors: int) -> Callable[..., None]:
 
         def line(state: list[Any]) -> list[Any]:
             at, behind, *sums = _repeated(builder, count, word, state)
-            return [at, builder.add(behind, beside), *sums]
+            return [at, builder.add(behind, line_gap), *sums]
 
         def block(state: list[Any]) -> list[Any]:
             at, behind, *sums = _repeated(builder, lines, line, state)
-            return [at, builder.add(behind, between), *sums]
+            return [at, builder.add(behind, block_gap), *sums]
 
         before = [builder.shl(load(builder, cell, _VECTOR, 4), shifts) for cell in cells]
         _, _, *sums = _repeated(builder, blocks, block, [left, _number(0), *before])

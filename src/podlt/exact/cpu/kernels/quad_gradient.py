@@ -16,7 +16,14 @@ from podlt.exact.cpu.jit import array_at, kernel, place, scalar
 from podlt.exact.cpu.kernels.digits import wide_sum
 from podlt.exact.cpu.kernels.dot import tile_of
 from podlt.exact.cpu.kernels.sums import power64
-from podlt.exact.cpu.kernels.vectors import LANES, clear_bytes, copy_bytes, copy_every_second_byte, fill, transpose_digits
+from podlt.exact.cpu.kernels.vectors import (
+    LANES,
+    clear_bytes,
+    copy_bytes,
+    copy_every_second_byte,
+    fill,
+    transpose_digits,
+)
 
 MARGIN = 64
 """Bytes after all planes, which are read or written and not looked at."""
@@ -162,16 +169,26 @@ def sum_seen(planes: Array, offsets: Array, height: int, width: int, out: Array)
 
 @scalar
 def _multiply(
-    left: int, right: int, places: int, samples: int, between: int, lines: int, beside: int, words: int, rows: int, out: int
+    left: int,
+    right: int,
+    places: int,
+    samples: int,
+    block_gap: int,
+    lines: int,
+    line_gap: int,
+    words: int,
+    rows: int,
+    out: int,
 ) -> None:
+    """A tile of so many rows; the other arguments are those of `dot.tile_of`."""
     if rows == 9:
-        _tile9(left, 128, right, places, samples, between, lines, beside, words, out, np.int32(0))
+        _tile9(left, 128, right, places, samples, block_gap, lines, line_gap, words, out, np.int32(0))
     elif rows == 8:
-        _tile8(left, 128, right, places, samples, between, lines, beside, words, out, np.int32(0))
+        _tile8(left, 128, right, places, samples, block_gap, lines, line_gap, words, out, np.int32(0))
     elif rows == 3:
-        _tile3(left, 128, right, places, samples, between, lines, beside, words, out, np.int32(0))
+        _tile3(left, 128, right, places, samples, block_gap, lines, line_gap, words, out, np.int32(0))
     else:
-        _tile1(left, 128, right, places, samples, between, lines, beside, words, out, np.int32(0))
+        _tile1(left, 128, right, places, samples, block_gap, lines, line_gap, words, out, np.int32(0))
 
 
 @kernel
@@ -188,8 +205,8 @@ def add_levels(left: Array, right: Array, offsets: Array, seen: Array, sums: Arr
     """
     digits, n, height, words, lanes = left.shape
     _, channels, phases, _, tall, wide = right.shape
-    k, size, beside = len(offsets), tall * wide, wide - 4 * words
-    digit, between = channels * phases * n * size, (tall - height) * wide
+    k, size, line_gap = len(offsets), tall * wide, wide - 4 * words
+    digit, block_gap = channels * phases * n * size, (tall - height) * wide
     some = max(1, CACHED // (height * words * lanes * 4))
     ours, theirs, places, out = place(left), place(right), place(offsets), place(sums)
     for level in range(digits):
@@ -204,7 +221,7 @@ def add_levels(left: Array, right: Array, offsets: Array, seen: Array, sums: Arr
                     one = ours + (i * n + s) * height * words * lanes * 4
                     other = theirs + (level - i) * digit + s * size
                     to = out + at * lanes * 4
-                    _multiply(one, other, places + 8 * at, count, between, height, beside, words, rows, to)
+                    _multiply(one, other, places + 8 * at, count, block_gap, height, line_gap, words, rows, to)
                 at += rows
         for t in range(k):
             extra = np.int64(0)
