@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -144,6 +144,7 @@ class _Seen:
     step: int
 
 
+@lru_cache(maxsize=512)
 def _seen(phase: int, axis: int, g: Geometry, taps: Pair, apart: Pair) -> _Seen:
     d, s, before = g.dilation[axis], apart[axis], phase - g.padding[axis]
     met = [k for k in range(taps[axis]) if (before + k * d) % s == 0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -124,7 +124,7 @@ def weight_gradient(left: Array, ea: Array, right: Array, eb: Array, window: Arr
             places = (digits, stop - start, height, words, lanes)
             gradient = _padded("quads left", places, np.int32, LANES * lanes)
             quad_gradient.lay_input(theirs[start:stop], image, window, group * per_c, laid)
-            offsets = _offsets(window, per_c, stop - start, tall, wide)
+            offsets = _offsets(tuple(window.tolist()), per_c, stop - start, tall, wide)
             seen, sums = np.empty((digits, len(offsets)), np.int64), np.empty((len(offsets), lanes), np.int32)
             levels = np.empty(total.shape[1:], np.float64)
             quad_gradient.sum_seen(laid, offsets, height, 4 * words, seen)
@@ -148,9 +148,10 @@ def _padded(name: str, shape: tuple[int, ...], dtype: type[np.generic], more: in
     return scratch.take(name, (size + more,), dtype)[:size].reshape(shape)
 
 
-def _offsets(window: Array, channels: int, n: int, tall: int, wide: int) -> Array:
+@lru_cache(maxsize=256)
+def _offsets(window: tuple[int, ...], channels: int, n: int, tall: int, wide: int) -> Array:
     """Where each channel's taps begin to read, as `kernels.quad_gradient.add_levels` takes it."""
-    kh, kw, sh, sw, _, _, dh, dw = (int(v) for v in window)
+    kh, kw, sh, sw, _, _, dh, dw = window
     y, x = np.arange(kh)[:, None] * dh, np.arange(kw) * dw
     taps = ((y % sh * sw + x % sw) * n * tall + y // sh) * wide + x // sw
     return (np.arange(channels)[:, None] * (sh * sw * n * tall * wide) + taps.reshape(-1)).reshape(-1)
