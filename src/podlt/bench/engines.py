@@ -81,7 +81,7 @@ def networked(job: BenchJob, workers: int) -> Iterator[tuple[Trainer, float]]:
 def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
     """Interleaves rounds of both engines; returns the ratios of lines a second, and what a round takes more."""
     with started(job.recipe(options.workers)) as (_, local), networked(job, options.workers) as (remote, joined):
-        rounds = fitting(local, options.rounds)
+        rounds = fitting(local, options.rounds, options.repeats)
         proven_rounds(remote, 3)
         contenders = {"local": local, "nats": remote}
         seconds: dict[str, list[float]] = {name: [] for name in contenders}
