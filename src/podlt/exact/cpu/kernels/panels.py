@@ -74,7 +74,7 @@ def _top(row: Array) -> np.uint32:
 
 
 @scalar
-def _starts(high: int, low: int, i: int, start: Array) -> None:
+def _starts(high: np.int32, low: np.int32, i: int, start: Array) -> None:
     """Write what row i's sums begin with: 64 times its own digits' sums, less."""
     start[i // ROWS, 0, i % ROWS] = -(high << 6)
     start[i // ROWS, 1, i % ROWS] = -((high + low) << 6)
