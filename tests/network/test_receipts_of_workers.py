@@ -29,7 +29,7 @@ from podlt.network import receipts
 from podlt.network.access.registry import Registry
 from podlt.network.session.receipts import SHARE, ReceiptHistory, ReceiptSender
 from podlt.network.worker.books import Earned, WorkerBooks
-from podlt.network.worker.folder import open_books, read_status
+from podlt.network.worker.folder import EARNED, open_books, read_status
 from podlt.network.workplace import RemoteMachines
 from podlt.protocol import entries as e
 from podlt.protocol.ledger import Account
@@ -369,7 +369,7 @@ def test_until_it_is_known_what_there_is_to_do_the_status_says_what_was_earned_l
         books.paid(paid)
     books.save("ended", False, time.time())
     again = open_books(tmp_path, [sim.key(0)], sim.begin.manager)
-    again.save("connecting", False)
+    again.save("connecting", False, time.time())
     status, _ = read_status(tmp_path)
     assert (status.doing, status.run) == ("connecting", sim.run.hex())
     assert credits(status.workers[sim.key(0).hex()]) == credits(sim.account(0))
@@ -476,8 +476,7 @@ def test_who_left_is_paid_back_in_the_log_before_the_next_round(tmp_path: Path) 
 
 
 def test_what_an_older_podlt_wrote_of_a_worker_is_not_counted_twice(sim: Simulated, tmp_path: Path) -> None:
-    books = sim.books(tmp_path, 1)
-    path = books._earned_path()
+    path = tmp_path / EARNED.format(sim.run.hex()[:16])
     old = {sim.key(1).hex(): {"number": 1, "pending": 9, "vested": 99, "forfeited": 0, "tasks": 5, "round": 3}}
     path.write_bytes(msgspec.json.encode(old))
     books = sim.books(tmp_path, 1)
