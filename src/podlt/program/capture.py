@@ -20,7 +20,7 @@ from podlt.errors import InvalidProofError, UnsupportedError
 from podlt.program.capture_check import NO_SUM, check_numbers, check_sums, example
 from podlt.program.divisor import may_divide, numerators
 from podlt.program.eager import widened
-from podlt.program.heap import large_blocks_apart
+from podlt.program.heap import large_blocks_apart, trim
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.line_sums import LINES, LineSums
 from podlt.program.lower import Lowering
@@ -96,6 +96,8 @@ def capture(
     heap = large_blocks_apart() if is_large else nullcontext()
     with torch.compiler.set_stance("force_eager"), _one_thread(), heap:
         trial = try_out(WithLoss(model, SummedLoss(loss, fields)), tried_on)
+        if is_large:
+            trim(LARGE)
         for name, parameter in model.named_parameters():
             if name in trial.unused:
                 parameter.requires_grad_(False)  # as PyTorch's optimisers skip it: no decay, no state

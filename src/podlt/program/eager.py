@@ -19,7 +19,6 @@ from podlt.program.preparation import copied
 from podlt.program.trace import WithLoss, operation_name
 from podlt.program.wide import WidenedTensor
 
-
 WIDENED_WHEN_USED = 2**18
 """From so many elements on, a parameter stays float32 in a step in float64 (`wide`)."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 LARGE_BLOCK = 2**23
-"""From so many bytes on a block has pages of its own, which go with it; smaller ones would cost more faults than room."""
+"""From so many bytes on a block has pages of its own, which go with it; of smaller ones they would cost time."""
 
 TRIMMED = 2**20
 
