@@ -22,7 +22,7 @@ class WidenedTensor(torch.Tensor):
         narrow: the float32 values, which nothing may write to.
     """
 
-    narrow: torch.Tensor
+    narrow: torch.Tensor  # type: ignore[assignment]
 
     @staticmethod
     def __new__(cls, narrow: torch.Tensor) -> WidenedTensor:
@@ -38,10 +38,10 @@ class WidenedTensor(torch.Tensor):
         made.narrow = narrow
         return made
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Computes with wide values; what only looks at them otherwise stays narrow.
