@@ -8,8 +8,24 @@ import torch
 from podlt.exact.constants import ADAPTIVE, NonFiniteError
 from podlt.exact.cpu import panels, products
 from podlt.exact.cpu.digits import DigitCache
+from podlt.execution.task_executor import one_thread
 
 pytestmark = pytest.mark.skipif("vnni" not in products.WAYS, reason="this processor has no AVX-512 VNNI")
+
+
+@pytest.fixture(autouse=True)
+def alone():
+    with one_thread():
+        yield
+
+
+def test_more_threads_than_one_are_left_to_torch(monkeypatch):
+    packed = []
+    monkeypatch.setattr(panels, "multiply", lambda *arguments: packed.append(arguments))
+    products.mm(torch.ones(2, 3), torch.ones(3, 2), 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    products.mm(torch.ones(2, 3), torch.ones(3, 2), 2)
+    assert len(packed) == 1
 
 
 def drawn(rows, columns, seed, transposed=False, spread=0.0):

@@ -32,7 +32,7 @@ WAYS: tuple[Way, ...] = (*(("vnni",) if vnni.available() else ()), "int8", "floa
 """Those of this processor."""
 
 _INT8 = ("vnni", "int8")
-_way: ContextVar[Way] = ContextVar("podlt_exact_way", default=WAYS[0])
+_way: ContextVar[Way | None] = ContextVar("podlt_exact_way", default=None)
 _no_bias = np.empty(0, np.float32)
 
 
@@ -44,6 +44,11 @@ def using(way: Way) -> Iterator[None]:
         yield
     finally:
         _way.reset(token)
+
+
+def _way_now() -> Way:
+    """What `using` says, or else the fastest: our own loops take one thread, where torch may use more."""
+    return _way.get() or (WAYS[0] if torch.get_num_threads() == 1 else "int8")
 
 
 def mm(
@@ -70,7 +75,7 @@ def mm(
     if k == 0:  # rows of nothing have no exponent
         return out.zero_() if bias is None else out.copy_(bias)
     added, size = None if bias is None else bias.contiguous(), (1, m, k, n)
-    if _way.get() == "vnni" and panels.suits(digits, k):
+    if _way_now() == "vnni" and panels.suits(digits, k):
         if not _by_panels(a, b, size, digits, added, operation, out):
             return out
         left, right = cut_left(a, digits, operation), cut_right(b, digits, operation)
@@ -106,7 +111,7 @@ def bmm(a: torch.Tensor, b: torch.Tensor, digits: int, operation: str = "bmm") -
     if k == 0:
         return torch.zeros((batches, m, n))
     out, size = torch.empty((batches, m, n)), (batches, m, k, n)
-    if _way.get() == "vnni" and panels.suits(digits, k):
+    if _way_now() == "vnni" and panels.suits(digits, k):
         if not _by_panels(a, b, size, digits, None, operation, out):
             return out
         left, right = cut_left(a, digits, operation), cut_right(b, digits, operation)
@@ -179,7 +184,7 @@ def _multiply(
 ) -> None:
     """The products of each pair of matrices, (m, k) and (k, n), `+ bias`, to the address `out`."""
     batches, m, k, n = size
-    if _way.get() not in _INT8 or digits * k > INT32_TERMS:
+    if _way_now() not in _INT8 or digits * k > INT32_TERMS:
         target = np.empty((batches, m, n), np.float32)
         added = _no_bias if bias is None else bias.detach().numpy()
         for i in range(batches):
@@ -206,7 +211,7 @@ def _level_room(digits: int, m: int, n: int) -> tuple[int, tuple[torch.Tensor, .
 
 def narrow(digits: int, k: int) -> bool:
     """Whether products of so many digits over k terms are int8, and their levels fit an int32 together."""
-    return _way.get() in _INT8 and 0 < k <= (INT32_TERMS if digits == 1 else NARROW_TERMS) and digits < 3
+    return _way_now() in _INT8 and 0 < k <= (INT32_TERMS if digits == 1 else NARROW_TERMS) and digits < 3
 
 
 def level_products(left: torch.Tensor, right: torch.Tensor, k: int, count: int) -> Array:
@@ -221,7 +226,7 @@ def level_products(left: torch.Tensor, right: torch.Tensor, k: int, count: int) 
         (count, m, n), in scratch memory: int32, or integers in float64 where int32 could overflow
         or another way is in use.
     """
-    way = _way.get()
+    way = _way_now()
     if max(left.shape[1], right.shape[0]) > INT32_TERMS and way in _INT8:
         return _in_pieces(left, right, k, count, INT32_TERMS, _int8_product)
     if way in _INT8:
