@@ -44,3 +44,68 @@ class Published(Event, frozen=True, tag="published"):
     form: str
     way: str
     seconds: float
+
+
+class WorkerFigures(msgspec.Struct, frozen=True):
+    """What the manager sees of one worker.
+
+    Attributes:
+        worker: its number.
+        key: its public key in hexadecimal.
+        tasks: how many it did since it came.
+        seconds: that a task takes it of late, from dealing to the whole update.
+        lines_per_second: over all of them.
+        late: how often it was let go because it took too long.
+        received: bytes from it.
+        sent: bytes to it alone.
+        silent: seconds since anything came from it.
+    """
+
+    worker: int
+    key: str
+    tasks: int
+    seconds: float
+    lines_per_second: float
+    late: int
+    received: int
+    sent: int
+    silent: float
+
+
+class WorkersSeen(Event, frozen=True, tag="workers"):
+    """What the manager sees of the workers that are there; now and then.
+
+    Attributes:
+        workers: of each.
+    """
+
+    workers: list[WorkerFigures]
+
+
+class HeldUp(Event, frozen=True, tag="held_up"):
+    """A round waits for one worker alone.
+
+    Attributes:
+        worker: its number.
+        round: that waits.
+        seconds: how long its task has taken until now.
+        others: how long the slowest of the others took.
+    """
+
+    level = logging.WARNING
+    worker: int
+    round: int
+    seconds: float
+    others: float
+
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line."""
+        return [
+            f"worker {self.worker} holds up round {self.round}: no answer after {self.seconds:.1f} s "
+            f"(the others took {self.others:.1f} s at most)"
+        ]
+
+
+NetworkEvent = Published | WorkersSeen | HeldUp
+"""What an engine over a network tells of."""

@@ -35,7 +35,7 @@ def folder(theirs: Path, tmp_path: Path) -> Path:
     history = read_history(theirs)
     key = history.state.workers[1].key
     (tmp_path / "folder").mkdir()
-    books, past = WorkerBooks.open(tmp_path / "folder", [key], history.begin.manager), ReceiptHistory(theirs)
+    books, past = WorkerBooks.open(tmp_path / "folder", [key], history.begin.manager), ReceiptHistory.of_run(theirs)
     books.begin(history.state.run)
     books.admitted(key, 1)
     missed = past.missed(1, 0)

@@ -18,7 +18,7 @@ from test_engine import crews, keys, whole
 import podlt.api
 from podlt.crypto import SigningKey
 from podlt.errors import StorageError
-from podlt.events import Published
+from podlt.events import NetworkEvent, Published
 from podlt.manager import events as ev
 from podlt.network import messages, workplace
 from podlt.network.blobs import client, http_client, object_store, transfer
@@ -50,12 +50,10 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def run(
     hub: Hub, path: Path, recipe: Recipe, bucket: str = "", large: int = LARGE, **options: Any
 ) -> tuple[Trained, list[Published]]:
-    published: list[Published] = []
+    events: list[NetworkEvent] = []
     blobs = Blobs("127.0.0.1", names=["127.0.0.1"], bucket=bucket, large=large)
-    elsewhere = RemoteMachines(
-        hub.connect, heartbeat_seconds=hub.beat, blobs=blobs, published=published.append, **options
-    )
-    return train(path, recipe, place=elsewhere, entropy=seeded(1)), published
+    elsewhere = RemoteMachines(hub.connect, heartbeat_seconds=hub.beat, blobs=blobs, listener=events.append, **options)
+    return train(path, recipe, place=elsewhere, entropy=seeded(1)), [e for e in events if isinstance(e, Published)]
 
 
 def unharmed(trained: Trained, made: list[CrewLink]) -> None:

@@ -123,7 +123,7 @@ def test_what_was_missed_is_asked_for_and_then_all_is_as_the_ledger_says(
     folder = tmp_path_factory.mktemp("folder")
     number = data.draw(st.sampled_from(sorted(sim.history.state.workers)))
     key = sim.key(number)
-    books, past = sim.books(folder, number), ReceiptHistory(sim.path)
+    books, past = sim.books(folder, number), ReceiptHistory.of_run(sim.path)
     for at, paid in enumerate(sim.told):
         if data.draw(st.booleans()):
             books.paid(paid)
@@ -153,7 +153,7 @@ def test_what_was_missed_comes_in_pages_that_fit_into_a_message(
 ) -> None:
     monkeypatch.setattr("podlt.network.receipt_history.PAGE_BYTES", 1500)
     monkeypatch.setattr("podlt.network.receipt_history.MARK", 8)
-    books, past, pages = sim.books(tmp_path, 2), ReceiptHistory(sim.path), 0
+    books, past, pages = sim.books(tmp_path, 2), ReceiptHistory.of_run(sim.path), 0
     books.expect(len(sim.rows))
     while (first := books.behind().get(sim.key(2))) is not None:
         missed = past.missed(2, first)
@@ -165,11 +165,11 @@ def test_what_was_missed_comes_in_pages_that_fit_into_a_message(
 
 
 def test_where_there_is_nothing_more_or_no_log_nothing_is_told(sim: Simulated, tmp_path: Path) -> None:
-    past = ReceiptHistory(sim.path)
+    past = ReceiptHistory.of_run(sim.path)
     for first in (len(sim.rows), len(sim.rows) + 1, 2**63 - 1):
         assert past.missed(0, first) is None
     past.close()
-    assert ReceiptHistory(tmp_path).missed(0, 0) is None
+    assert ReceiptHistory.of_run(tmp_path).missed(0, 0) is None
 
 
 # -- what proves nothing ---------------------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def test_what_a_crash_left_of_a_receipt_does_not_spoil_those_that_come_after_it(
 def test_what_a_full_disk_does_not_take_is_not_booked_and_counts_as_missed(
     sim: Simulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    books, past = sim.books(tmp_path, 0), ReceiptHistory(sim.path)
+    books, past = sim.books(tmp_path, 0), ReceiptHistory.of_run(sim.path)
     key = sim.key(0)
     first = next(i for i, paid in enumerate(sim.told) if paid.receipts)
     for paid in sim.told[:first]:
@@ -534,17 +534,41 @@ def test_workers_that_ask_without_end_take_a_share_of_the_managers_time_and_no_m
     for number in range(6):
         slips.admitted(sim.key(number), number)
     for asked in range(6000):
-        slips.remind(sim.key(asked % 6), m.GetReceipts(first=0), now[0])
+        slips.ask(sim.key(asked % 6), m.GetReceipts(first=0))
+        slips.step(now[0])
         now[0] += 0.001
     assert 0.9 / SHARE < 0.03 * len(answers) / now[0] <= 1 / SHARE
 
 
+def test_workers_of_one_process_that_ask_at_once_are_answered_one_after_another() -> None:
+    """Only the first of them was: the others asked at a time when none was answered, again and again."""
+    now, answered = [0.0], list[int]()
+
+    class Slow:
+        def missed(self, worker: int, first: int) -> None:
+            answered.append(worker)
+            now[0] += 0.01
+
+        def close(self) -> None:
+            pass
+
+    slips = ReceiptSender(Slow(), Outbox(Hub()), 0.1, lambda: now[0])
+    for number in range(6):
+        slips.admitted(bytes([number]) * 32, number)
+        slips.ask(bytes([number]) * 32, m.GetReceipts(first=0))
+    for _ in range(100):
+        slips.step(now[0])
+        now[0] += 0.01
+    assert answered == list(range(6))
+
+
 def test_one_worker_is_not_answered_more_often_than_it_can_read(sim: Simulated) -> None:
     now, outbox = [0.0], Outbox(Hub())
-    slips = ReceiptSender(ReceiptHistory(sim.path), outbox, 0.1, lambda: now[0])
+    slips = ReceiptSender(ReceiptHistory.of_run(sim.path), outbox, 0.1, lambda: now[0])
     slips.admitted(sim.key(1), 1)
     for _ in range(1000):
-        slips.remind(sim.key(1), m.GetReceipts(first=0), now[0])
+        slips.ask(sim.key(1), m.GetReceipts(first=0))
+        slips.step(now[0])
         now[0] += 0.001
     slips.close()
     assert 9 <= len(outbox.take()) <= 10

@@ -22,6 +22,7 @@ class Started:
         self._run = run
         run.mkdir()
         monkeypatch.setattr(workplace, "expected", lambda arithmetic: None)
+        monkeypatch.setattr(workplace, "_served", lambda job, arithmetic: None)
         monkeypatch.setattr(workplace, "NetworkEngine", lambda *args, **how: how)
         monkeypatch.setattr(workplace, "BlobServer", lambda *args, **how: SimpleNamespace(**how, start=lambda: None))
         monkeypatch.setattr(

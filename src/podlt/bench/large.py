@@ -32,7 +32,7 @@ from podlt.bench import PODLT
 from podlt.data.spec import DataSpec
 from podlt.engine.interface import Job
 from podlt.errors import PodltError
-from podlt.events import Published
+from podlt.events import NetworkEvent, Published
 from podlt.execution.task_executor import one_thread
 from podlt.manager import events as ev
 from podlt.manager.directory import RunDirectory, Settings
@@ -224,7 +224,7 @@ def _manager(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str) 
 
 def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, pipe: Connection) -> None:
     """The manager's process: sends the invitation, the seconds of each round, and what it measured."""
-    published: list[Published] = []
+    events: list[NetworkEvent] = []
 
     def listen(event: ev.Event) -> None:
         if isinstance(event, ev.RoundDone):
@@ -239,7 +239,7 @@ def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, p
 
     open_run = OpenRun("127.0.0.1", 0, ["127.0.0.1"])
     blobs = Blobs("127.0.0.1", names=["127.0.0.1"], bucket=bucket)
-    place = RemoteMachines(connect, blobs=blobs, deltas=deltas, published=published.append)
+    place = RemoteMachines(connect, blobs=blobs, deltas=deltas, listener=events.append)
     recipe = Recipe(
         data=DataSpec("digits", limit=LINES * rounds),
         model=ModelSpec("podlt.bench.large:Huge", {}),
@@ -265,6 +265,7 @@ def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, p
         watch.start()
         with one_thread():
             run.start(secrets.token_bytes)
+        published = [event for event in events if isinstance(event, Published)]
         pipe.send((watch.result(), published, 4 * COLUMNS * 10 * run.rows))
     except PodltError as error:
         pipe.send(f"failed: {error}")

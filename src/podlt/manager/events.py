@@ -10,7 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from podlt.events import Event as Event
+from podlt.events import HeldUp as HeldUp
 from podlt.events import Published as Published
+from podlt.events import WorkerFigures as WorkerFigures
+from podlt.events import WorkersSeen as WorkersSeen
 
 
 class Preparing(Event, frozen=True, tag="preparing"):

@@ -82,7 +82,7 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
 
     Args:
         options: where workers find the manager.
-        listener: gets `Invited` once workers may join, then `Connected` and `Published`.
+        listener: gets `Invited` once workers may join, then `Connected` and what `network.engine` tells of.
 
     Raises:
         UsageError: options that exclude each other, or a cluster that cannot be used.
@@ -115,4 +115,4 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
         return link
 
     blobs = Blobs(options.listen, options.blobs_port, options.name, options.blobs)
-    return RemoteMachines(connect, options.silence_timeout, blobs=blobs, published=listener)
+    return RemoteMachines(connect, options.silence_timeout, blobs=blobs, listener=listener)

@@ -69,6 +69,7 @@ class EventLog:
         self._next, self._unsaid = 0.0, 0
         self._handlers: ev.Handlers = {
             ev.Published: ev.ignore,
+            ev.WorkersSeen: ev.ignore,
             ev.Started: self._started,
             ev.Preparing: lambda event: self._if_new(event, event.what),
             ev.Waiting: lambda event: self._if_new(event, (event.workers, event.wanted)),

@@ -17,6 +17,14 @@ BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 STATUSES = ("active", "withdrawn", "evicted")
 OUTCOMES = ("vote", "referee")
 _TRAFFIC = (("podlt_received_bytes", "From workers, through NATS"), ("podlt_sent_bytes", "To workers, through NATS"))
+_OF_WORKERS = (
+    ("podlt_worker_task_seconds", "What a task takes a worker of late, from dealing to the whole update", "seconds"),
+    ("podlt_worker_lines_per_second", "Lines of a worker a second of its tasks", "lines_per_second"),
+    ("podlt_worker_tasks", "Tasks of a worker since it came", "tasks"),
+    ("podlt_worker_late", "How often a worker was let go because it took too long", "late"),
+    ("podlt_worker_received_bytes", "From a worker", "received"),
+    ("podlt_worker_silent_seconds", "Since anything came from a worker", "silent"),
+)
 
 
 class Metrics:
@@ -50,7 +58,13 @@ class Metrics:
         self._replaced = Counter(
             "podlt_processes_replaced", "Worker processes of this machine that died", registry=registry
         )
+        self._workers: list[ev.WorkerFigures] = []
+        self._held_up = Counter(
+            "podlt_rounds_held_up", "Rounds that waited for one worker alone", ["worker"], registry=registry
+        )
         self._handlers: ev.Handlers = {
+            ev.WorkersSeen: self._see,
+            ev.HeldUp: lambda event: self._held_up.labels(str(event.worker)).inc(),
             ev.Started: self._started,
             ev.RoundDone: self._round,
             ev.Waiting: lambda event: self._wanted.set(event.wanted),
@@ -76,6 +90,11 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """What the log comes to; prometheus_client calls it when it is asked, so that nobody reads it in vain."""
+        for name, text, field in _OF_WORKERS:
+            family = GaugeMetricFamily(name, text, labels=["worker"])
+            for one in self._workers:
+                family.add_metric([str(one.worker)], getattr(one, field))
+            yield family
         for (name, text), total in zip(_TRAFFIC, self._traffic, strict=True):
             yield CounterMetricFamily(name, text, value=total)
         if self._follower is None:
@@ -91,6 +110,9 @@ class Metrics:
         self._expected.set(event.rounds)
         self._last.set_to_current_time()
         self._wanted.set(0)
+
+    def _see(self, event: ev.WorkersSeen) -> None:
+        self._workers = event.workers
 
     def _count(self, event: ev.Connected) -> None:
         self._connected.set(event.workers)

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from podlt.engine.interface import DurableEntries, Event, Job, Lost, Member
+from podlt.engine.interface import DurableEntries, Event, Lost, Member
 from podlt.engine.shared_memory import BlockBuffer, Region
-from podlt.events import Published
+from podlt.events import NetworkEvent
 from podlt.network.link import ManagerLink
-from podlt.network.receipt_history import ReceiptHistory
 from podlt.network.session.facts import (
     DEFAULT_TIMING,
     ONLY_MESSAGES,
@@ -25,8 +24,8 @@ from podlt.network.session.facts import (
 from podlt.network.session.manager import FragmentLines, ManagerSession
 from podlt.network.session.outbox import Send
 from podlt.network.session.publishing import Policy
+from podlt.network.session.receipts import PastReceipts
 from podlt.network.session.round import lines_of
-from podlt.program.layout import state_layout, update_layout
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
 
@@ -36,19 +35,23 @@ STEP, SHORT_STEP = 0.25, 0.02
 FAREWELL_SECONDS = 5.0
 """Seconds at the run's end in which workers can still ask for what they have missed."""
 
+SYSTEM = Chance(secrets.token_bytes, lambda: time.time_ns() // 10**6, time.perf_counter)
+"""This machine's."""
+
 
 class NetworkEngine:
     """Carries tasks to workers that come and go.
 
     Args:
-        job: of the run.
+        run: that it serves.
         link: to the workers.
-        arithmetic: the digest that a worker's own must be (see `worker.preflight`).
+        past: the log, for receipts that workers missed; closed with the engine.
         timing: how long to wait.
         large: what goes as a blob, where there is a server of them; else all goes in messages.
         deltas: whether to publish what changed.
-        tell: called with how the parameters of each round went out.
+        tell: as of `ManagerSession`.
         clock: seconds, monotonic.
+        chance: randomness, the time of day, and a stopwatch.
 
     Raises:
         EngineError: there is not enough memory for the parameters and the block.
@@ -58,28 +61,28 @@ class NetworkEngine:
 
     def __init__(
         self,
-        job: Job,
+        run: ServedRun,
         link: ManagerLink,
-        arithmetic: str,
+        past: PastReceipts,
         *,
         timing: Timing = DEFAULT_TIMING,
         large: LargeBlobs = ONLY_MESSAGES,
         deltas: Policy = "auto",
-        tell: Callable[[Published], None] = lambda published: None,
+        tell: Callable[[NetworkEvent], None] = lambda event: None,
         clock: Callable[[], float] = time.monotonic,
+        chance: Chance = SYSTEM,
     ) -> None:
-        self._job, self._link, self._timing, self._blob_server = job, link, timing, large.server
+        self._fields, self._link, self._timing, self._blob_server = run.fields, link, timing, large.server
         self._clock, self._lock, self._complete = clock, threading.Lock(), False
-        size, nbytes = state_layout(job.program).nbytes, update_layout(job.program).nbytes
-        self._state = Region(size)
-        self._block = BlockBuffer(job.fields, job.block_lines)
+        self._state = Region(run.state_bytes)
+        self._block = BlockBuffer(run.fields, run.block_lines)
         self._session = ManagerSession(
-            ServedRun(job.key, job.program.to_bytes(), job.fields, arithmetic, nbytes),
-            self._state.bytes[:size],
+            run,
+            self._state.bytes[: run.state_bytes],
             link,
-            ReceiptHistory(job.directory),
+            past,
             clock(),
-            Chance(secrets.token_bytes, lambda: time.time_ns() // 10**6, time.perf_counter),
+            chance,
             timing=timing,
             large=large,
             deltas=deltas,
@@ -157,7 +160,7 @@ class NetworkEngine:
         block, fragments = self._block.views(buffer, lines), {}
         for fragment in dict.fromkeys(assignment.fragment for assignment in assignments):
             start, stop = bounds[fragment]
-            fragments[fragment] = FragmentLines(*lines_of(self._job.fields, block, start, stop), stop - start)
+            fragments[fragment] = FragmentLines(*lines_of(self._fields, block, start, stop), stop - start)
         self._do(lambda: self._session.deal(assignments, fragments, self._clock(), again=again))
 
     def open(self, round: int) -> None:

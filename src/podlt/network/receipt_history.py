@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 from podlt.log.merkle import Tree
 from podlt.network import messages as m
 from podlt.protocol import entries as e
-from podlt.store.log_store import LogStore
 from podlt.store.run_log import has_log, open_run_log
 
 PAGE_ENTRIES = 4000
@@ -25,17 +25,35 @@ _TAG_ENDS = 16
 """An entry's kind comes first in its one encoding."""
 
 
+class LogReader(Protocol):
+    """A log that can be read again: `LogStore`."""
+
+    def entries(self, first: int = 0) -> Iterable[tuple[int, bytes, bytes]]:
+        """Number, leaf hash and bytes of each entry from the given one on."""
+
+    def heads(self, above: int = 0, most: int | None = None) -> list[tuple[int, str]]:
+        """Size and note of each head over more than so many entries."""
+
+    def close(self) -> None:
+        """Closes it."""
+
+
 class ReceiptHistory:
     """Reads a log again, for those who were away.
 
     Args:
-        run: the run's directory.
+        open_log: opens it; None while there is none.
     """
 
-    def __init__(self, run: Path) -> None:
-        self._run = run
-        self._store: LogStore | None = None
+    def __init__(self, open_log: Callable[[], LogReader | None]) -> None:
+        self._open = open_log
+        self._store: LogReader | None = None
         self._marks = [Tree()]
+
+    @classmethod
+    def of_run(cls, run: Path) -> ReceiptHistory:
+        """Of the run in this directory."""
+        return cls(lambda: open_run_log(run, readonly=True) if has_log(run) else None)
 
     def missed(self, worker: int, first: int) -> m.MissedReceipts | None:
         """What moved a worker's credits from entry `first` on, as far as one answer goes.
@@ -51,9 +69,9 @@ class ReceiptHistory:
             InvalidProofError: the log is malformed.
         """
         if self._store is None:
-            if not has_log(self._run):
-                return None
-            self._store = open_run_log(self._run, readonly=True)
+            self._store = self._open()
+        if self._store is None:
+            return None
         tree = self._tree_at(first)
         if tree is None:
             return None

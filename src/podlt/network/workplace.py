@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import msgspec
 
 from podlt.engine.interface import Engine, Job
-from podlt.events import Published
+from podlt.events import NetworkEvent
 from podlt.network.access import certificate as tls
 from podlt.network.access.registry import FOLDER
 from podlt.network.blobs.server import BlobServer
@@ -17,10 +17,12 @@ from podlt.network.link import ManagerLink
 from podlt.network.messages import HEARTBEAT_SECONDS, LARGE
 from podlt.network.nats.cluster import remembered
 from podlt.network.nats.server import ANYWHERE, listening
-from podlt.network.session.facts import SILENCE_TIMEOUT, LargeBlobs, Timing
+from podlt.network.receipt_history import ReceiptHistory
+from podlt.network.session.facts import SILENCE_TIMEOUT, LargeBlobs, ServedRun, Timing
 from podlt.network.session.publishing import Policy
 from podlt.network.settings import HTTPS, NONE, NetworkSettings, load_settings, save_settings
 from podlt.network.worker.preflight import expected
+from podlt.program.layout import state_layout, update_layout
 
 
 class Blobs(msgspec.Struct, frozen=True):
@@ -53,7 +55,7 @@ class RemoteMachines:
         blobs: how large blobs go. Without it they go in messages, as all others do, and take memory.
         deltas: whether what changed in the parameters is published instead of the whole: "auto", as it pays, "always"
             where it is shorter, or "never".
-        published: called with how the parameters of each round went out.
+        listener: hears how the parameters of each round went out, what each worker does, and who holds up a round.
     """
 
     name = "nats"
@@ -67,10 +69,10 @@ class RemoteMachines:
         *,
         blobs: Blobs | None = None,
         deltas: Policy = "auto",
-        published: Callable[[Published], None] = lambda published: None,
+        listener: Callable[[NetworkEvent], None] = lambda event: None,
     ) -> None:
         self._connect, self._silence_timeout, self._heartbeat_seconds = connect, silence_timeout, heartbeat_seconds
-        self._blobs, self._deltas, self._published = blobs, deltas, published
+        self._blobs, self._deltas, self._listener = blobs, deltas, listener
 
     @contextmanager
     def ready(self, workers: int) -> Iterator[Callable[[Job], Engine]]:
@@ -87,13 +89,13 @@ class RemoteMachines:
             save_settings(job.directory, blobs=way, silence_timeout=self._silence_timeout or before.silence_timeout)
             link = self._connect(job)
             return NetworkEngine(
-                job,
+                _served(job, arithmetic),
                 link,
-                arithmetic,
+                ReceiptHistory.of_run(job.directory),
                 timing=Timing(silence_timeout, self._heartbeat_seconds),
                 large=LargeBlobs(blob_server, self._blobs.large if self._blobs is not None else LARGE),
                 deltas=self._deltas,
-                tell=self._published,
+                tell=self._listener,
             )
         except BaseException:
             if link is not None:
@@ -125,3 +127,15 @@ class RemoteMachines:
         )
         server.start()
         return server
+
+
+def _served(job: Job, arithmetic: str) -> ServedRun:
+    return ServedRun(
+        key=job.key,
+        program=job.program.to_bytes(),
+        fields=job.fields,
+        arithmetic=arithmetic,
+        state_bytes=state_layout(job.program).nbytes,
+        update_bytes=update_layout(job.program).nbytes,
+        block_lines=job.block_lines,
+    )

@@ -20,7 +20,7 @@ from podlt.log.merkle import Tree, leaf_hash
 from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
-from podlt.protocol.messages import Assignment, TreeSize
+from podlt.protocol.messages import Assignment, Task, TreeSize
 from podlt.protocol.plan import Upcoming, fragment_bounds
 from podlt.protocol.rules import RunState
 from podlt.recipe import SIMULATED, ModelSpec, ProtocolSpec, Recipe, TrainingSpec, terms_of
@@ -53,9 +53,12 @@ class MemoryLog:
         """Number, leaf hash and bytes of each entry."""
         return iter(self.rows[first:])
 
-    def heads(self, above: int = 0) -> list[tuple[int, str]]:
-        """Size and note of each head over more than so many entries."""
-        return [head for head in self.notes if head[0] > above]
+    def heads(self, above: int = 0, most: int | None = None) -> list[tuple[int, str]]:
+        """Size and note of each head over more than so many entries; `most` of them."""
+        return [head for head in self.notes if head[0] > above][:most]
+
+    def close(self) -> None:
+        """Nothing to close."""
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,25 +139,27 @@ class World:
 
     def begin(self) -> None:
         """Writes the first entry, and lets everybody join."""
-        self.manager.begin(
-            e.Begin(
-                at=self._clock(),
-                manager=self.key.public,
-                nonce=digest("sim-nonce/1", self.seed),
-                recipe=digest("recipe/1", self.recipe),
-                program=digest("program/1", self.program),
-                arithmetic=digest("sim-arithmetic/1"),
-                data=digest("sim-data/1", self.seed),
-                test=digest("sim-test/1", self.seed) if self.scenario.tested else e.NO_TEST,
-                parameters=digest("sim-parameters/1", self.seed),
-                lines=self.scenario.lines,
-                chain_end=self.chain.end,
-                **msgspec.structs.asdict(self.terms),
-            )
-        )
+        self.manager.begin(self.first_entry(digest("sim-parameters/1", self.seed)))
         for player in self.players:
             self.admit(player)
         self.write()
+
+    def first_entry(self, parameters: bytes) -> e.Begin:
+        """The first entry of a run that starts from parameters of this digest."""
+        return e.Begin(
+            at=self._clock(),
+            manager=self.key.public,
+            nonce=digest("sim-nonce/1", self.seed),
+            recipe=digest("recipe/1", self.recipe),
+            program=digest("program/1", self.program),
+            arithmetic=digest("sim-arithmetic/1"),
+            data=digest("sim-data/1", self.seed),
+            test=digest("sim-test/1", self.seed) if self.scenario.tested else e.NO_TEST,
+            parameters=parameters,
+            lines=self.scenario.lines,
+            chain_end=self.chain.end,
+            **msgspec.structs.asdict(self.terms),
+        )
 
     def admit(self, player: Player) -> None:
         """A player joins, or joins again, with whatever of its deposit the manager does not hold yet."""
@@ -204,30 +209,39 @@ class World:
         round = self.state.revealed
         self.gossip.revealed[:] = [result for _, result in sorted(round.results.items())]
         tasks = [self.state.task(fragment) for fragment in range(plan.fragments)]
-        manager.judge({d.fragment: honest_update(tasks[d.fragment]) for d in manager.disputes()})
+        manager.judge({d.fragment: self.honest_result(tasks[d.fragment]) for d in manager.disputes()})
         for verdict in round.verdicts.values():
             self.evicted_in.update(dict.fromkeys(verdict.evicted, round.open.round))
         if plan.purpose == "train":
             accepted = [round.accepted(fragment) for fragment in range(plan.fragments)]
-            self.fakes_applied += sum(a != honest_update(t) for a, t in zip(accepted, tasks, strict=True))
+            self.fakes_applied += sum(a != self.honest_result(t) for a, t in zip(accepted, tasks, strict=True))
             update = digest("sim-average/1", *accepted)
-            manager.apply(update, digest("sim-step/1", self.state.parameters, update), 1.0)
+            manager.apply(update, self.step_parameters(update), 1.0)
         manager.pay()
         if self.state.measure_due:
             manager.measure({"accuracy": 0.5, "loss": 1.0})
         self.write()
 
-    def write(self) -> None:
-        """Writes what was proposed, and signs the tree head over it."""
-        bodies = [encode(entry) for entry in self.manager.take()]
-        if not bodies:
-            return
-        first = self.tree.size
-        for body in bodies:
-            self.tree.append(leaf_hash(body))
-        name = origin_of(self.state.run)
-        self.head = sign_head(Head(name, self.tree.size, self.tree.root()), self.key)
-        self.log.append(first, bodies, self.head)
+    def honest_result(self, task: Task) -> bytes:
+        """The digest of the one right update of a task."""
+        return honest_update(task)
+
+    def step_parameters(self, update: bytes) -> bytes:
+        """The digest of the parameters after the averaged update of this digest."""
+        return digest("sim-step/1", self.state.parameters, update)
+
+    def write(self) -> list[e.Entry]:
+        """Writes what was proposed, and signs the tree head over it; returns what was written."""
+        entries = self.manager.take()
+        if entries:
+            bodies = [encode(entry) for entry in entries]
+            first = self.tree.size
+            for body in bodies:
+                self.tree.append(leaf_hash(body))
+            name = origin_of(self.state.run)
+            self.head = sign_head(Head(name, self.tree.size, self.tree.root()), self.key)
+            self.log.append(first, bodies, self.head)
+        return entries
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 

@@ -22,14 +22,18 @@ class ServedRun(NamedTuple):
         program: its bytes.
         fields: of each line.
         arithmetic: the digest that a worker's own must be, in hexadecimal digits (see `worker.preflight`).
+        state_bytes: size of the parameters.
         update_bytes: size of an update.
+        block_lines: the most lines of a block.
     """
 
     key: SigningKey
     program: bytes
     fields: list[Field]
     arithmetic: str
+    state_bytes: int
     update_bytes: int
+    block_lines: int
 
 
 class LargeBlobs(NamedTuple):

@@ -16,7 +16,7 @@ import numpy as np
 
 from podlt.engine.interface import DurableEntries, Event, Lost, Member
 from podlt.errors import PodltError
-from podlt.events import Published
+from podlt.events import NetworkEvent, WorkerFigures
 from podlt.network import messages as m
 from podlt.network.session.facts import (
     DEFAULT_TIMING,
@@ -33,6 +33,7 @@ from podlt.network.session.peers import ListeningClock, Peer, PeerTable
 from podlt.network.session.publishing import DeltaChoice, Policy, Publisher
 from podlt.network.session.receipts import PastReceipts, ReceiptSender
 from podlt.network.session.round import RoundInFlight
+from podlt.network.session.watch import WorkerWatch
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
 
@@ -64,7 +65,7 @@ class ManagerSession:
         large: decides what goes as a blob.
         deltas: whether to publish what changed in the parameters.
         chance: randomness, the time of day, and a stopwatch.
-        tell: called with how the parameters of each round went out.
+        tell: hears how the parameters of each round went out, what each worker does, and who holds up a round.
 
     Attributes:
         backlog: how many bytes one worker may have sent that were not received yet.
@@ -82,7 +83,7 @@ class ManagerSession:
         timing: Timing = DEFAULT_TIMING,
         large: LargeBlobs = ONLY_MESSAGES,
         deltas: Policy = "auto",
-        tell: Callable[[Published], None] = lambda published: None,
+        tell: Callable[[NetworkEvent], None] = lambda event: None,
     ) -> None:
         self._timing, self._chance, self._blob_server = timing, chance, large.server
         self._time, self._peers, self._outbox = ListeningClock(now), PeerTable(), Outbox(capacity)
@@ -102,11 +103,12 @@ class ManagerSession:
             m.Hello: self._joining.greet,
             m.JoinRequest: self._joining.join,
             m.SignedJoin: self._joining.signed,
-            m.GetReceipts: lambda peer, said: self._receipts.remind(peer.key, said, self._time.now),
+            m.GetReceipts: lambda peer, said: self._receipts.ask(peer.key, said),
             m.GetChunks: self._give,
             m.Heartbeat: self._heartbeat,
             m.Leave: lambda peer, said: self._lose(peer, f"left: {said.reason}" if said.reason else "left"),
         }
+        self._watch = WorkerWatch(tell)
         self._events: deque[Event] = deque()
         self._lost: deque[Lost] = deque()
         self._rounds, self._in_round = 0, False
@@ -121,6 +123,7 @@ class ManagerSession:
         if peer.strikes > MOST_STRIKES:  # it was dropped: what had come before that
             return
         peer.heard = self._time.now
+        self._watch.received(key, len(raw))
         try:
             said = m.from_worker(raw)
             event = self._take[type(said)](peer, said)
@@ -134,7 +137,7 @@ class ManagerSession:
             self.refused(Member(key), reason)
             self._outbox.drop(key)
         if event is not None:
-            self._events.append(event)
+            self._add(event)
 
     def tick(self, now: float, connected: bool = True) -> None:
         """Does what is due.
@@ -148,22 +151,27 @@ class ManagerSession:
         """
         self._time.tick(now, connected)
         self._outgoing.step(self._time.now)
+        self._receipts.step(self._time.now)
         self._find_silent()
         if not self._in_round:
             return
         self._publisher.step()
         for event, key, error in self._round.uploaded(self._time.now):
             if event is not None:
-                self._events.append(event)
+                self._add(event)
             else:
                 self._lose(self._peers.get(key), f"upload does not match its commitment: {error}")
         for dealt, reason in self._round.overdue(self._time.now):
+            self._watch.late(dealt.key)
             self._lose(self._peers.members.get(dealt.assignment.holder), reason)
         self._round.repeat(self._peers.members, self._time.now)
+        self._watch.waits(self._round.in_flight, self._time.now)
 
     def effects(self) -> list[Effect]:
         """What is to be done since the last call, in this order."""
-        return self._outbox.take()
+        effects = self._outbox.take()
+        self._watch.sent(effects)
+        return effects
 
     def events(self) -> list[Event]:
         """What came of a round since the last call, and who is gone."""
@@ -183,6 +191,10 @@ class ManagerSession:
     def members(self) -> int:
         """How many workers are admitted."""
         return len(self._peers.members)
+
+    def figures(self) -> list[WorkerFigures]:
+        """What is seen of each worker that is there, by number."""
+        return self._watch.figures(self._present(), self._time.now)
 
     def begin(self, begin: Begin, seen: TreeSize) -> None:
         """Begins to work for a run; who is there already will join again."""
@@ -284,6 +296,7 @@ class ManagerSession:
     def _begin_round(self, assignments: Sequence[Assignment]) -> None:
         self._rounds += 1
         self._in_round = True
+        self._watch.round_begins(self._present(), self._time.now)
         if self._blob_server is not None and self._rounds > 1:  # the first may be one that was begun before a kill
             self._blob_server.clear()
         for peer in self._peers.members.values():
@@ -334,6 +347,13 @@ class ManagerSession:
         return found
 
     # -- helpers -----------------------------------------------------------------------------------------------------
+
+    def _add(self, event: Event) -> None:
+        self._events.append(event)
+        self._watch.came(event, self._round.task, self._time.now)
+
+    def _present(self) -> list[Peer]:
+        return [peer for _, peer in sorted(self._peers.members.items())]
 
     def _find_silent(self) -> None:
         silence = self._timing.silence

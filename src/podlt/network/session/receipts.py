@@ -40,6 +40,7 @@ class ReceiptSender:
     def __init__(self, history: PastReceipts, outbox: Outbox, pause: float, stopwatch: Callable[[], float]) -> None:
         self._history, self._outbox, self._pause, self._stopwatch = history, outbox, pause, stopwatch
         self._numbers: dict[bytes, int] = {}
+        self._asked: dict[bytes, int] = {}
         self._answered: dict[bytes, float] = {}
         self._rests_until = 0.0
         self.logged = 0
@@ -59,17 +60,26 @@ class ReceiptSender:
         if len(said) <= m.MAX_MESSAGE:
             self._outbox.send(None, said)
 
-    def remind(self, key: bytes, behind: m.GetReceipts, now: float) -> None:
-        """Tells a worker what it has missed, a page at a time.
+    def ask(self, key: bytes, behind: m.GetReceipts) -> None:
+        """Takes note of what a worker has missed; `step` answers, a page at a time."""
+        if key in self._numbers:
+            self._asked[key] = behind.first
 
-        Who asks more often than it can read, or when others have just asked for much, is not answered, and asks again.
+    def step(self, now: float) -> None:
+        """Answers who has waited longest, unless others have just asked for much, or it can hardly have read the last.
+
+        Args:
+            now: seconds, monotonic.
         """
-        number = self._numbers.get(key)
-        if number is None or now < self._rests_until or now - self._answered.get(key, -1e9) < self._pause:
+        if now < self._rests_until or not self._asked:
             return
+        key = next((key for key in self._asked if now - self._answered.get(key, -1e9) >= self._pause), None)
+        if key is None:
+            return
+        first = self._asked.pop(key)
         self._answered[key], started = now, self._stopwatch()
         try:
-            missed = self._history.missed(number, behind.first)
+            missed = self._history.missed(self._numbers[key], first)
         except PodltError:
             return  # no fault of the worker's; who writes the log says what is wrong with it
         finally:

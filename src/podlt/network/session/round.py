@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -153,6 +153,15 @@ class RoundInFlight:
         """A worker is gone: nothing more is expected of it."""
         self._tasks = {o: d for o, d in self._tasks.items() if d.assignment.holder != number}
 
+    @property
+    def in_flight(self) -> Collection[InFlight]:
+        """The tasks, but for those whose holders are gone."""
+        return self._tasks.values()
+
+    def task(self, seat: int) -> InFlight:
+        """The task of a seat, which is one of them."""
+        return self._tasks[seat]
+
     def idle(self) -> bool:
         """Whether nothing may be written to a slot any more."""
         return all(dealt.whole for dealt in self._tasks.values())
@@ -226,7 +235,7 @@ class RoundInFlight:
         dealt = self._of(peer, said.deal_id, said.seat)
         if dealt is None or dealt.answer is not None:
             return None
-        dealt.whole = True
+        del self._tasks[said.seat]  # it may do it all the same, or say so: that is too late
         task = dealt.assignment
         return frames.ExecutionFailed(round=task.task.round, seat=task.seat, holder=task.holder, message=said.reason)
 

@@ -1,0 +1,210 @@
+"""The manager's session by itself: messages and the time in, effects and events out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from podlt.crypto import SigningKey, blob_digest
+from podlt.data.field import Field
+from podlt.engine.interface import Event, Lost, Member
+from podlt.engine.local import frames
+from podlt.events import HeldUp, NetworkEvent
+from podlt.network import messages as m
+from podlt.network.blobs.chunks import chunk_at
+from podlt.network.session.facts import Chance, ServedRun
+from podlt.network.session.manager import FragmentLines, ManagerSession
+from podlt.network.session.outbox import Drop, Effect, Send
+from podlt.protocol.messages import Assignment, Opened, Task
+from podlt.protocol.worker import Worker
+
+KEYS = [SigningKey(bytes([number + 1]) * 32) for number in range(3)]
+UPDATE = np.arange(64, dtype=np.uint8)
+RUN = bytes(range(32))
+
+
+class NoPast:
+    def missed(self, worker: int, first: int) -> None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class Wide:
+    room = 2**30
+
+    def room_for(self, key: bytes) -> int:
+        return self.room
+
+
+class Session:
+    """A session with three members, and the time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        served = ServedRun(SigningKey(bytes(32)), b"program", [Field("x", "u8", (4,), "input", None)], "a", 64, 64, 8)
+        chance = Chance(lambda count: bytes(count), lambda: 0, lambda: 0.0)
+        self.told: list[NetworkEvent] = []
+        self.session = ManagerSession(
+            served, np.zeros(64, np.uint8), Wide(), NoPast(), 0.0, chance, tell=self.told.append
+        )
+        for number, key in enumerate(KEYS):
+            self.session.admitted(Member(key.public), number)
+        self.workers = [Worker(number, key, RUN) for number, key in enumerate(KEYS)]
+        self.effects()
+
+    def effects(self) -> list[Effect]:
+        return self.session.effects()
+
+    def sent(self) -> list[tuple[bytes | None, str]]:
+        """Whom something was sent to, and of which kind."""
+        kinds = []
+        for effect in self.effects():
+            assert isinstance(effect, Send)
+            kinds.append((effect.key, type(m.from_manager(effect.message)).__name__))
+        return kinds
+
+    def says(self, number: int, *messages: m.Message | bytes) -> list[Event]:
+        """A worker says something; what comes of it."""
+        for message in messages:
+            raw = message if isinstance(message, bytes) else m.record(message)
+            self.session.receive(KEYS[number].public, raw, self.now)
+        return self.session.events()
+
+    def passes(self, seconds: float, beating: Sequence[int] = ()) -> list[Event]:
+        """Time goes on, while some send heartbeats."""
+        until = self.now + seconds
+        while self.now < until:
+            self.now += 0.5
+            for number in beating:
+                beat = m.Heartbeat(deal_id=bytes(8), in_hand=[number])
+                self.session.receive(KEYS[number].public, m.record(beat), self.now)
+            self.session.tick(self.now)
+        return self.session.events()
+
+    def deal(self) -> None:
+        lines = FragmentLines(np.zeros(4, np.uint8), bytes(32), 1)
+        assignments = [Assignment(n, n, n, task(n)) for n in range(len(KEYS))]
+        self.session.deal(assignments, dict.fromkeys(range(3), lines), self.now)
+        self.effects()
+
+    def done(self, number: int) -> tuple[m.TaskDone, bytes]:
+        """A worker's answer to its task, and its update."""
+        digest = blob_digest(UPDATE.data)
+        committed = self.workers[number].commit(number, task(number), digest)
+        answer = m.TaskDone(
+            deal_id=bytes(8),
+            seat=number,
+            commitment=committed.commitment,
+            signature=committed.signature,
+            update=digest,
+            proof_seconds=0.0,
+            compute_seconds=0.0,
+        )
+        return answer, chunk_at(digest, UPDATE, 0, before=m.heading(number))
+
+    def opening(self, number: int) -> m.Openings:
+        opened: list[Opened] = self.workers[number].open(0)
+        return m.Openings(deal_id=bytes(8), opened=opened)
+
+
+def task(fragment: int) -> Task:
+    return Task(
+        run=RUN,
+        round=0,
+        program=bytes(32),
+        parameters=blob_digest(bytes(64)),
+        fragment=bytes([fragment]) * 32,
+        randomness=bytes(32),
+    )
+
+
+def test_answers_and_openings_come_out_as_events() -> None:
+    run = Session()
+    run.deal()
+    for number in range(3):
+        (event,) = run.says(number, *run.done(number))
+        assert isinstance(event, frames.Results) and event.done == [number]
+        assert run.session.digest(number) == blob_digest(UPDATE.data)
+    assert run.session.idle()
+    run.session.open(0)
+    assert run.sent() == [(None, "OpenCommitments")]
+    (event,) = run.says(1, run.opening(1))
+    assert isinstance(event, frames.HostOpenings) and [one.seat for one in event.opened] == [1]
+
+
+def test_who_says_that_a_task_failed_and_opens_it_all_the_same_is_not_listened_to() -> None:
+    """Found by seed 371 of the simulated network: the manager looked for an update that had never come, and died."""
+    run = Session()
+    run.deal()
+    failed = m.TaskFailed(deal_id=bytes(8), seat=1, reason="no memory")
+    (event,) = run.says(1, failed)
+    assert isinstance(event, frames.ExecutionFailed) and event.holder == 1
+    assert run.says(1, *run.done(1), run.opening(1)) == []
+    assert run.sent() == [(KEYS[1].public, "TooLate")]
+
+
+def test_a_task_that_was_lost_is_sent_again_to_who_does_not_have_it() -> None:
+    run = Session()
+    run.deal()
+    for number in (1, 2):
+        run.says(number, *run.done(number))
+    assert run.passes(2.0) == []
+    run.says(0, m.Heartbeat(deal_id=bytes(8), in_hand=[]))
+    run.passes(1.0)
+    assert (KEYS[0].public, "DealTask") in run.sent()
+
+
+def test_who_is_not_heard_is_gone_and_who_computes_is_not() -> None:
+    run = Session()
+    run.deal()
+    (lost,) = run.passes(16.0, beating=[0, 1])
+    assert isinstance(lost, Lost) and lost.worker == 2 and "not heard" in lost.reason
+    assert run.passes(16.0, beating=[0, 1]) == []
+
+
+def test_time_in_which_the_manager_heard_nobody_makes_nobody_silent() -> None:
+    run = Session()
+    run.deal()
+    run.session.tick(1000.0)
+    run.session.tick(2000.0, connected=False)
+    assert run.session.events() == []
+
+
+def test_who_floods_is_refused_and_dropped_and_not_listened_to_any_more() -> None:
+    run = Session()
+    run.deal()
+    useless = m.record(m.Openings(deal_id=bytes(8), opened=[]))
+    events = run.says(2, *[useless] * 3000)
+    assert [event.worker for event in events if isinstance(event, Lost)] == [2]
+    effects = run.effects()
+    assert Drop(KEYS[2].public) in effects and len(effects) == 2
+
+
+def test_it_is_said_once_a_round_which_worker_holds_it_up() -> None:
+    run = Session()
+    run.deal()
+    run.passes(1.0, beating=[0, 1, 2])
+    run.says(0, *run.done(0))
+    assert run.passes(4.0, beating=[0, 1, 2]) == []
+    assert not any(isinstance(event, HeldUp) for event in run.told), "two are missing: nobody holds it up alone"
+    run.says(1, *run.done(1))
+    run.passes(12.0, beating=[0, 1, 2])
+    (held,) = [event for event in run.told if isinstance(event, HeldUp)]
+    assert (held.worker, held.round, held.others) == (2, 0, 5.0) and held.seconds == 15.0
+    assert "worker 2 holds up round 0" in held.lines_for_people[0]
+
+
+def test_of_each_worker_it_is_known_how_fast_it_is_and_when_it_was_heard() -> None:
+    run = Session()
+    run.deal()
+    run.passes(2.0, beating=[0, 1])
+    run.says(1, *run.done(1))
+    run.passes(1.0)
+    figures = {one.worker: one for one in run.session.figures()}
+    assert sorted(figures) == [0, 1, 2]
+    assert figures[1].tasks == 1 and figures[1].seconds == 2.0 and figures[1].lines_per_second == 0.5
+    assert figures[1].silent == 1.0 and figures[2].silent == 3.0
+    assert figures[1].received > 64 and figures[0].sent > 0
