@@ -238,6 +238,21 @@ class FrameStream(asyncio.BufferedProtocol):
         self._put(start)
         self._put(message, sent)
 
+    def ping(self) -> None:
+        """Asks the other end for a sign of life, at once."""
+        if self._transport is not None and not self._closing:
+            self._put(head(PING, 0, masked=self._client))
+            self.flush()
+
+    def feed(self, data: bytes) -> None:
+        """Takes bytes that came before the handshake was over."""
+        while data:
+            buffer = self.get_buffer(-1)
+            count = min(len(buffer), len(data))
+            buffer[:count] = data[:count]
+            data = data[count:]
+            self.buffer_updated(count)
+
     def _put(self, data: bytes, sent: Callable[[], None] | None = None) -> None:
         self._waiting.append((memoryview(data), sent))
         self.queued += len(data)
@@ -298,6 +313,14 @@ class FrameStream(asyncio.BufferedProtocol):
         self._transport.write(head(CLOSE, len(said), masked=self._client) + said)
         self._transport.close()
 
+    def finish(self, reason: str = "") -> None:
+        """Ends the stream in order, after what waits was written."""
+        if self.queued and not self._closing:
+            self._put(b"", lambda: self._soon(lambda: self.close(1000, reason)))
+            self.flush()
+        else:
+            self.close(1000, reason)
+
     def abort(self, reason: str) -> None:
         """Ends the stream at once."""
         self._closing, self._reason = True, self._reason or reason
@@ -310,6 +333,10 @@ class FrameStream(asyncio.BufferedProtocol):
         self._closing, self._transport = True, None
         self._drop()
         self._owner.stream_ended(self._reason or (str(exc) if exc else "connection lost"))
+
+    @staticmethod
+    def _soon(what: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_soon(what)
 
     def _drop(self) -> None:
         waiting, self._waiting = self._waiting, deque()
