@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from podlt.errors import InvalidProofError
 from podlt.program.ir import ITEM_BYTES, Program, TensorType, resolve
-from podlt.program.kernel_guards import scratch_bytes
+from podlt.program.kernel_scratch import scratch_bytes
 from podlt.program.liveness import last_uses
 from podlt.program.pieces import SUM_BYTES, piece_sizes
 
