@@ -15,7 +15,7 @@ from podlt.crypto import SigningKey, digest
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.network.receipt_history import ReceiptHistory
-from podlt.network.worker.books import WorkerBooks
+from podlt.network.worker.folder import open_books
 from podlt.protocol import entries as e
 from podlt.report.fold import open_log
 from podlt.report.history import read_history
@@ -35,13 +35,13 @@ def folder(theirs: Path, tmp_path: Path) -> Path:
     history = read_history(theirs)
     key = history.state.workers[1].key
     (tmp_path / "folder").mkdir()
-    books, past = WorkerBooks.open(tmp_path / "folder", [key], history.begin.manager), ReceiptHistory.of_run(theirs)
+    books, past = open_books(tmp_path / "folder", [key], history.begin.manager), ReceiptHistory.of_run(theirs)
     books.begin(history.state.run)
     books.admitted(key, 1)
     missed = past.missed(1, 0)
     assert missed is not None and missed.upto == history.entries
     books.missed(key, missed)
-    books.save("waiting", True)
+    books.save("waiting", True, 1.0)
     past.close()
     return tmp_path / "folder"
 

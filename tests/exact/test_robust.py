@@ -106,6 +106,15 @@ def test_nothing_gives_nothing():
     assert TABLE["topk.default"](empty, 2, 1)[0].shape == (0, 2)
 
 
+@on_both_backends
+def test_a_layer_norm_of_nothing_is_nothing(table):
+    none = torch.empty(2, 3, 0)
+    out, mean, factor = table["native_layer_norm.default"](none, [0], None, None, 1e-5)
+    assert (out.shape, mean.shape) == ((2, 3, 0), (2, 3, 1))
+    back = table["native_layer_norm_backward.default"]
+    assert back(none, none, [0], mean, factor, None, None, [True, False, False])[0].shape == (2, 3, 0)
+
+
 def test_losses_at_the_edge_of_float32_overflow_to_infinity_and_not_to_something_else():
     big = torch.tensor([3e38, -3e38])
     assert TABLE["smooth_l1_loss.default"](big, -big, 0).tolist() == [math.inf, math.inf]

@@ -10,11 +10,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from direct import DirectExecutor
+
 from podlt.crypto import SigningKey
 from podlt.engine.interface import Job
 from podlt.network.link import ManagerLink
 from podlt.network.worker.books import WorkerBooks
 from podlt.network.worker.events import WorkerEvent
+from podlt.network.worker.folder import open_books
 from podlt.network.worker.identity import OwnerSettings, WorkerExit
 from podlt.network.worker.process import WorkerProcess
 from podlt.network.worker.session import WorkerSession
@@ -135,19 +138,21 @@ class CrewLink:
         self.outcome: WorkerExit | None = None
         self.error: BaseException | None = None
         self.books: WorkerBooks | None = None
+        self.executor = DirectExecutor()
         self._thread: threading.Thread | None = None
         hub.crews.append(self)
 
     def begin(self, manager: bytes) -> None:
         """Starts the crew for a manager."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.books = WorkerBooks.open(self._folder, [key.public for key in self._all], manager)
+        self.books = open_books(self._folder, [key.public for key in self._all], manager)
         self.session = WorkerSession(
             self._all,
-            self,
             manager,
             self.books,
             self._settings,
+            process=self._all[0].public[:8],
+            wall=lambda: time.time_ns() // 10**6,
             listener=self.told.append,
             leaving=lambda: self.gone,
             heartbeat=self._hub.beat,
@@ -165,7 +170,7 @@ class CrewLink:
 
     def _run(self) -> None:
         try:
-            self.outcome = WorkerProcess(self.session).run()
+            self.outcome = WorkerProcess(self.session, self, self.executor, self._all).run()
         except BaseException as error:
             self.error = error
 

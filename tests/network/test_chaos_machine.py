@@ -18,7 +18,7 @@ from small_runs import entries
 from stage import Circumstances, Stage, write_recipe
 
 import podlt.api
-from podlt.network.worker.books import read_status
+from podlt.network.worker.folder import read_status
 from podlt.recipe import load_recipe
 from podlt.verify import verify
 

@@ -14,13 +14,14 @@ from small_runs import seeded, small_recipe, tiny_recipe, train
 from test_engine import crews, keys, run, whole
 
 from podlt.errors import InvalidProofError
+from podlt.execution import fingerprint
 from podlt.execution.worker_runtime import WorkerRuntime
 from podlt.manager import events as ev
 from podlt.network import messages as m
 from podlt.network.session.peers import Deadline, ListeningClock
-from podlt.network.worker import preflight
-from podlt.network.worker.books import WorkerBooks
-from podlt.network.worker.process import WorkerProcess
+from podlt.network.worker.books import NoStore, WorkerBooks
+from podlt.network.worker.effects import DropKey
+from podlt.network.worker.identity import WorkerExit
 from podlt.network.worker.session import WorkerSession
 from podlt.network.workplace import RemoteMachines
 from podlt.protocol.messages import JoinSignatures, JoinTerms, Task
@@ -31,13 +32,13 @@ UNSIGNED = JoinSignatures(bytes(64), bytes(64))
 def test_a_machine_that_computes_other_bits_is_refused_with_the_operation_that_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub, right = Hub(), preflight.measured
+    hub, right = Hub(), fingerprint.measured
     turn = itertools.count()
 
-    def measured(arithmetic: str, device: str) -> preflight.Arithmetic:
-        return preflight.Arithmetic("other bits", "gelu") if next(turn) == 0 else right(arithmetic, device)
+    def measured(arithmetic: str, device: str) -> fingerprint.Arithmetic:
+        return fingerprint.Arithmetic("other bits", "gelu") if next(turn) == 0 else right(arithmetic, device)
 
-    monkeypatch.setattr(preflight, "measured", measured)
+    monkeypatch.setattr(fingerprint, "measured", measured)
     made = crews(hub, tmp_path, 1, 1, 1, 1)
     trained = run(hub, tmp_path / "run", tiny_recipe())
     whole(trained)
@@ -99,16 +100,16 @@ def test_too_few_workers_wait_for_others_instead_of_stopping(tmp_path: Path) -> 
 def test_who_leaves_is_paid_for_what_it_has_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = Hub()
     made = crews(hub, tmp_path, 4, 2)
-    execute = WorkerRuntime.execute
+    execute = WorkerRuntime.run
     at_work: list[int] = []
 
-    def executed(self: WorkerRuntime, seat: int, holder: int, task: Task, *rest: Any) -> Any:
-        if self is made[1].session._runtime and task.round >= 2:
+    def executed(self: WorkerRuntime, holder: int, task: Task, *rest: Any) -> Any:
+        if self is made[1].executor.host._runtime and task.round >= 2:
             made[1].gone = "stopped by its owner"  # in the middle of a task
             at_work.append(task.round)
-        return execute(self, seat, holder, task, *rest)
+        return execute(self, holder, task, *rest)
 
-    monkeypatch.setattr(WorkerRuntime, "execute", executed)
+    monkeypatch.setattr(WorkerRuntime, "run", executed)
     trained = train(
         tmp_path / "run",
         small_recipe(workers=6, epochs=4),
@@ -128,25 +129,21 @@ def test_who_leaves_is_paid_for_what_it_has_done(tmp_path: Path, monkeypatch: py
         assert account.pending == 0
 
 
-def test_who_is_refused_while_parameters_come_hears_why(tmp_path: Path) -> None:
+def test_who_is_refused_while_parameters_come_hears_why() -> None:
     """Both in one batch: nobody is left then who could ask for the parameters."""
-    hub = Hub()
-    (link,) = crews(hub, tmp_path, 1)
-    (key,) = link.keys
-    begun = Mock(
-        receive_seconds=lambda: 0.0, announced=lambda coming: session._identities.any_key(), ready=lambda: None
-    )
-    begun.replies.in_hand = lambda key: (b"", [])
-    session = WorkerSession(keys(1, 0), link, bytes(32), WorkerBooks.open(tmp_path, [key], bytes(32)))
+    (key,) = keys(1, 0)
+    begun = Mock(announced=lambda coming, now: session._identities.any_key(), next_task=lambda now: None)
+    books = WorkerBooks(NoStore(), [key.public], bytes(32))
+    session = WorkerSession([key], bytes(32), books, process=bytes(8), wall=lambda: 1)
     session._run = begun
     refused, parameters = (
         m.JoinRefused(reason="evicted"),
         m.Parameters(digest=bytes(32), size=8, blob=bytes(32), length=8),
     )
-    link.box.put(key, m.record(refused))
-    link.box.put(None, m.record(parameters))
-    outcome = WorkerProcess(session).run()
-    assert (outcome.how, outcome.reason) == ("refused", "evicted")
+    session.receive(key.public, m.record(refused), 0.0)
+    session.receive(None, m.record(parameters), 0.0)
+    assert session.outcome == WorkerExit("refused", "evicted")
+    assert session.effects() == [DropKey(key.public)]
 
 
 def test_a_worker_whose_welcome_was_lost_asks_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,8 @@ from podlt.manager import events as ev
 from podlt.network import messages as m
 from podlt.network.run_setup import RunSetup, open_setup, sign_setup
 from podlt.network.worker import events
-from podlt.network.worker.books import WorkerBooks
+from podlt.network.worker.effects import Effect, SendMessage
+from podlt.network.worker.folder import open_books
 from podlt.network.worker.identity import Identity
 from podlt.network.worker.joining import Joining
 from podlt.network.workplace import RemoteMachines
@@ -112,13 +113,14 @@ class Desk:
     def __init__(self, folder: Path, least_reward: int = 0) -> None:
         self.sent: list[m.Up | m.Chunk] = []
         self.events: list[events.WorkerEvent] = []
-        self.books = WorkerBooks.open(folder, [WORKER.public], MANAGER.public)
+        self.books = open_books(folder, [WORKER.public], MANAGER.public)
         self.books.begin(RUN)
         self.identity = Identity(WORKER)
-        self.joining = Joining(self, self.books, self.events.append, least_reward)  # type: ignore[arg-type]
+        self.joining = Joining(self.perform, self.books, self.events.append, least_reward, bytes(8), lambda: 1)
 
-    def send(self, key: bytes, message: bytes) -> None:
-        self.sent.append(m.from_worker(message))
+    def perform(self, effect: Effect) -> None:
+        assert isinstance(effect, SendMessage)
+        self.sent.append(m.from_worker(effect.message))
 
     def offered(self, size: int, root: bytes | None = None, *, head: str | None = None, run: bytes = RUN) -> None:
         root = (bytes(32) if size else EMPTY_ROOT) if root is None else root
@@ -204,7 +206,7 @@ def test_the_last_head_is_kept_as_verify_reads_it(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.offered(9)
     desk.books.paid(m.Receipts(first=9, head=note(11), receipts=[]))
-    desk.books.save("waiting", True)
+    desk.books.save("waiting", True, 1.0)
     (kept,) = tmp_path.glob("head-*.txt")
     assert kept.read_text() == note(11)
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from podlt.engine.limits import LEAST, LIBRARIES, MemoryLimit
 from podlt.errors import UsageError
-from podlt.network.worker.limits import LEAST, LIBRARIES, MemoryLimit
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system bounds nothing")
 
 
 def in_a_process(body: str) -> str:
     """What a process prints that bounds itself to 700 MiB, and then does something."""
-    script = f"from podlt.network.worker.limits import *\nimport torch\nbound = MemoryLimit.impose(700 * 2**20)\n{body}"
+    script = f"from podlt.engine.limits import *\nimport torch\nbound = MemoryLimit.impose(700 * 2**20)\n{body}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -61,7 +61,7 @@ def test_the_status_file_is_read_as_the_system_writes_it(monkeypatch: pytest.Mon
     status = tmp_path / "status"
     status.write_text("Name:\tpython\nVmData:\t  2048 kB\nRssFile:\t 1024 kB\nRssShmem:\t 512 kB\nThreads:\t4\n")
     asked: list[tuple[int, tuple[int, int]]] = []
-    monkeypatch.setattr("podlt.network.worker.limits._STATUS", status)
+    monkeypatch.setattr("podlt.engine.limits._STATUS", status)
     monkeypatch.setattr("resource.setrlimit", lambda which, limits: asked.append((which, limits)))
     bound = MemoryLimit.impose(2**30)
     assert asked[-1][1][0] == 2**30 - (1024 + 512) * 1024

@@ -10,7 +10,7 @@ from stage import Process, Stage, write_recipe
 
 from podlt.network.access.invitation import read
 from podlt.network.access.worker_key import load_or_create_keys
-from podlt.network.worker.books import read_status
+from podlt.network.worker.folder import read_status
 from podlt.protocol import entries as e
 from podlt.protocol.rules import RunState
 from podlt.report.fold import walk

@@ -9,7 +9,7 @@ import pytest
 from stage import Stage, write_recipe
 
 import podlt.api
-from podlt.network.worker.books import read_status
+from podlt.network.worker.folder import read_status
 from podlt.recipe import load_recipe
 
 

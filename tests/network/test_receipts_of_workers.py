@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ from podlt.network.access.registry import Registry
 from podlt.network.receipt_history import ReceiptHistory
 from podlt.network.session.outbox import Outbox
 from podlt.network.session.receipts import SHARE, ReceiptSender
-from podlt.network.worker.books import Earned, WorkerBooks, read_status
+from podlt.network.worker.books import Earned, WorkerBooks
+from podlt.network.worker.folder import open_books, read_status
 from podlt.network.workplace import RemoteMachines
 from podlt.protocol import entries as e
 from podlt.protocol.ledger import Account
@@ -82,7 +84,7 @@ class Simulated:
     def books(self, folder: Path, *numbers: int) -> WorkerBooks:
         folder.mkdir(parents=True, exist_ok=True)
         keys = [self.history.state.workers[n].key for n in numbers]
-        books = WorkerBooks.open(folder, keys, self.begin.manager)
+        books = open_books(folder, keys, self.begin.manager)
         books.begin(self.run)
         for number, key in zip(numbers, keys, strict=True):
             books.admitted(key, number)
@@ -353,9 +355,9 @@ def test_a_worker_that_starts_with_fewer_identities_forgets_nothing_of_the_other
     books = sim.books(tmp_path, 0, 1)
     for paid in sim.told:
         books.paid(paid)
-    books.save("ended", False)
+    books.save("ended", False, time.time())
     books = sim.books(tmp_path, 0)
-    books.save("ended", False)
+    books.save("ended", False, time.time())
     books = sim.books(tmp_path, 0, 1)
     for number in (0, 1):
         assert credits(books.status.workers[sim.key(number).hex()]) == credits(sim.account(number))
@@ -367,9 +369,9 @@ def test_until_it_is_known_what_there_is_to_do_the_status_says_what_was_earned_l
     books = sim.books(tmp_path, 0)
     for paid in sim.told:
         books.paid(paid)
-    books.save("ended", False)
-    again = WorkerBooks.open(tmp_path, [sim.key(0)], sim.begin.manager)
-    again.save("connecting", False)
+    books.save("ended", False, time.time())
+    again = open_books(tmp_path, [sim.key(0)], sim.begin.manager)
+    again.save("connecting", False, time.time())
     status, _ = read_status(tmp_path)
     assert (status.doing, status.run) == ("connecting", sim.run.hex())
     assert credits(status.workers[sim.key(0).hex()]) == credits(sim.account(0))
@@ -475,16 +477,19 @@ def test_who_left_is_paid_back_in_the_log_before_the_next_round(tmp_path: Path) 
     assert (result.ledger[number].returned, result.ledger[number].deposit) == (70, 0)
 
 
-def test_what_an_older_podlt_wrote_of_a_worker_is_not_counted_twice(sim: Simulated, tmp_path: Path) -> None:
-    books = sim.books(tmp_path, 1)
-    path = books._earned_path()
-    old = {sim.key(1).hex(): {"number": 1, "pending": 9, "vested": 99, "forfeited": 0, "tasks": 5, "round": 3}}
-    path.write_bytes(msgspec.json.encode(old))
-    books = sim.books(tmp_path, 1)
-    assert books.status.workers[sim.key(1).hex()].tasks == 5
+def test_who_is_given_another_number_books_nothing_of_the_first(sim: Simulated, tmp_path: Path) -> None:
+    """A manager that was killed had not written its joining, and gave the number to another. Seed 1023 found it."""
+    books = sim.books(tmp_path, 2)
     for paid in sim.told:
         books.paid(paid)
-    assert credits(books.status.workers[sim.key(1).hex()]) == credits(sim.account(1))
+    key, past = sim.key(2), ReceiptHistory.of_run(sim.path)
+    books.admitted(key, 1)
+    while (first := books.behind().get(key)) is not None:
+        missed = past.missed(1, first)
+        assert missed is not None
+        books.missed(key, missed)
+    past.close()
+    assert credits(books.status.workers[key.hex()]) == credits(sim.account(1)) != credits(sim.account(2))
 
 
 def test_who_asks_for_the_past_and_was_never_admitted_is_told_nothing(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,38 +12,38 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podlt.crypto import blob_digest
+from podlt.engine.isolated.interface import ProgramLoaded
+from podlt.engine.isolated.records import HoldParameters, ReleaseParameters
 from podlt.errors import InvalidProofError
 from podlt.network import messages as m
 from podlt.network.blobs import delta
 from podlt.network.blobs.chunks import CHUNK, message, split
 from podlt.network.session.publishing import REST, DeltaChoice
 from podlt.network.worker import inputs
+from podlt.network.worker.effects import Effect
 from podlt.network.worker.inputs import Inputs
 from podlt.network.worker.replies import Replies
 
 SIZE = 3 * CHUNK + 100
+NOW = 10.0
 
 
 class Runtime:
-    """What `Inputs` needs of `podlt.execution.worker_runtime.WorkerRuntime`."""
-
-    line_bytes = 10
+    """What does what `Inputs` wants done, and the memory of the parameters."""
 
     def __init__(self) -> None:
         self.state = np.zeros(SIZE, np.uint8)
         self.holds: list[bytes] = []
         self.held = b""
 
-    def hold(self, parameters: np.ndarray, digest: bytes) -> None:
-        assert parameters is self.state and blob_digest(parameters.data) == digest
-        self.holds.append(digest)
-        self.held = digest
-
-    def release(self) -> None:
-        self.held = b""
-
-
-SETUP: Any = SimpleNamespace(most_lines=4)
+    def perform(self, effect: Effect) -> None:
+        if isinstance(effect, HoldParameters):
+            assert blob_digest(self.state.data) == effect.digest
+            self.holds.append(effect.digest)
+            self.held = effect.digest
+        else:
+            assert isinstance(effect, ReleaseParameters)
+            self.held = b""
 
 
 def parameters(seed: int, base: np.ndarray | None = None) -> np.ndarray:
@@ -70,8 +69,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[Inputs, Runtime,
 
     def make() -> tuple[Inputs, Runtime, list[str]]:
         runtime, warnings = Runtime(), []
-        replies: Any = Replies(False)
-        one = Inputs(SETUP, runtime, runtime.state, replies, None, lambda: b"k", 0.0, warnings.append)  # type: ignore[arg-type]
+        loaded = ProgramLoaded(runtime.state, 4, 10, "exact/2", "", "")
+        replies = Replies(False, runtime.perform)
+        one = Inputs(loaded, 4, replies, False, runtime.perform, lambda: b"k", 0.0, warnings.append)
         return one, runtime, warnings
 
     return make
@@ -81,17 +81,17 @@ def test_what_changed_is_applied_to_what_is_there(made: Any) -> None:
     taken, runtime, _ = made()
     old = parameters(1)
     new = parameters(2, old)
-    taken.announced(whole(old))
+    taken.announced(whole(old), NOW)
     for body in split(blob_digest(old.data), old):
-        taken.chunk(memoryview(body))
+        taken.chunk(memoryview(body), NOW)
     assert taken.held == blob_digest(old.data) and runtime.holds == [taken.held]
     encoded = b"".join(delta.encode(new, old))
     said = changed(new, old, encoded)
-    taken.announced(said)
+    taken.announced(said, NOW)
     assert taken.held == said.base, "what is there stays until all of the change has come"
-    taken.announced(said)
+    taken.announced(said, NOW)
     for body in [*split(said.blob, encoded)][::-1]:
-        taken.chunk(memoryview(body))
+        taken.chunk(memoryview(body), NOW)
     assert taken.held == runtime.held == said.digest and np.array_equal(runtime.state, new)
 
 
@@ -100,12 +100,12 @@ def test_who_has_another_base_asks_for_the_whole_at_once(made: Any) -> None:
     old = parameters(1)
     new = parameters(2, old)
     said = changed(new, old, b"".join(delta.encode(new, old)))
-    taken.announced(said)
-    asked = [request for _, request in taken.requests() if request.ranges]
+    taken.announced(said, NOW)
+    asked = [request for _, request in taken.requests(NOW) if request.ranges]
     assert [request.digest for request in asked] == [said.digest] and len(asked[0].ranges) == 4
-    taken.announced(said)
+    taken.announced(said, NOW)
     for offset, length in asked[0].ranges:
-        taken.chunk(memoryview(message(said.digest, SIZE, offset, new[offset : offset + length])))
+        taken.chunk(memoryview(message(said.digest, SIZE, offset, new[offset : offset + length])), NOW)
     assert taken.held == runtime.held == said.digest and np.array_equal(runtime.state, new)
 
 
@@ -113,28 +113,28 @@ def test_a_change_that_leads_elsewhere_is_found_out_and_the_whole_is_asked_for(m
     taken, runtime, warnings = made()
     old = parameters(1)
     new, other = parameters(2, old), parameters(3, old)
-    taken.announced(whole(old))
+    taken.announced(whole(old), NOW)
     for body in split(blob_digest(old.data), old):
-        taken.chunk(memoryview(body))
+        taken.chunk(memoryview(body), NOW)
     encoded = b"".join(delta.encode(other, old))
     said = changed(new, old, encoded)
-    taken.announced(said)
+    taken.announced(said, NOW)
     for body in split(said.blob, encoded):
-        taken.chunk(memoryview(body))
+        taken.chunk(memoryview(body), NOW)
     assert taken.held == b"" and "asked for all parameters" in warnings[0]
-    assert said.digest in [request.digest for _, request in taken.requests()]
+    assert said.digest in [request.digest for _, request in taken.requests(NOW)]
     for body in split(said.digest, new):
-        taken.chunk(memoryview(body))
+        taken.chunk(memoryview(body), NOW)
     assert taken.held == runtime.held == said.digest and np.array_equal(runtime.state, new)
 
 
 def test_parameters_that_a_task_names_and_nobody_announced_are_asked_about(made: Any) -> None:
     taken, _, _ = made()
     new = parameters(1)
-    taken.needed(blob_digest(new.data))
-    assert [request for _, request in taken.requests()] == [m.GetChunks(digest=blob_digest(new.data), ranges=[])]
-    taken.announced(whole(new))
-    assert all(request.digest == blob_digest(new.data) for _, request in taken.requests())
+    taken.needed(blob_digest(new.data), NOW - 1)
+    assert [request for _, request in taken.requests(NOW)] == [m.GetChunks(digest=blob_digest(new.data), ranges=[])]
+    taken.announced(whole(new), NOW)
+    assert all(request.digest == blob_digest(new.data) for _, request in taken.requests(NOW))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_announcements_that_cannot_be_are_refused(made: Any, changes: dict[str, 
 
     taken, _, _ = made()
     with pytest.raises(InvalidProofError):
-        taken.announced(msgspec.structs.replace(whole(parameters(1)), **changes))
+        taken.announced(msgspec.structs.replace(whole(parameters(1)), **changes), NOW)
 
 
 @examples(60)

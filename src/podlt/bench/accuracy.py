@@ -62,12 +62,12 @@ class Study:
         return list(range(1, min(wanted, self.most_seeds) + 1))
 
 
-def _recipe(data: DataSpec, model: ModelSpec, lr: float, steps: int, lines: int) -> Recipe:
+def _recipe(data: DataSpec, model: ModelSpec, lr: float, steps: int, lines: int, **schedule: int) -> Recipe:
     return Recipe(
         data=data,
         model=model,
         loss=LossSpec(CLASSES_LAST if model.name == "podlt.models:gpt" else "cross_entropy"),
-        optimizer={"name": "adamw", "lr": lr, "schedule": "cosine", "steps": steps},
+        optimizer={"name": "adamw", "lr": lr, "schedule": "cosine", "steps": steps, **schedule},
         training=TrainingSpec(block_lines=lines, workers=3),
     )
 
@@ -92,11 +92,11 @@ STUDIES: dict[str, Study] = {
     "census": _study(DataSpec("census"), _TABLE, 0.004, 312, 960, "auc"),
     "austen-gpt": _study(DataSpec("austen", context=64), ModelSpec("podlt.models:gpt", _GPT), 0.002, 300, 24, "loss"),
     "austen-gpt-10m": Study(
-        _recipe(DataSpec("austen", context=64), ModelSpec("podlt.models:gpt", _LARGE_GPT), 0.001, 120, 16),
-        120,
+        _recipe(DataSpec("austen", context=64), ModelSpec("podlt.models:gpt", _LARGE_GPT), 0.001, 240, 8, warmup=40),
+        240,
         "loss",
         ("stock", "exact/auto"),
-        3,
+        5,
     ),
     "fashion-resnet18": Study(
         _recipe(DataSpec("fashion"), ModelSpec("podlt.models:resnet18", {}), 0.001, 120, 32),

@@ -24,6 +24,14 @@ def simulate(
     keep: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the log of the (one) run, to verify and to show.")
     ] = None,
+    network: Annotated[
+        bool,
+        typer.Option(
+            "--network",
+            help="Play the real manager and workers over simulated networks that lose, repeat and reorder messages, "
+            "cut off and kill processes and the manager; what goes wrong follows from the seed.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Play the rules with simulated workers, to see how long cheaters last. The manager and the log are the real ones.
@@ -33,7 +41,13 @@ def simulate(
               podlt simulate --cheat 5:majority --runs 20     a coalition: classic's vote of three does not stop it
 
               podlt simulate --cheat 3:always --keep runs/simulated ; podlt verify runs/simulated
+
+              podlt simulate --network --runs 100 --rounds 20     a run that goes wrong is repeated by its seed
     """
+    if network:
+        if cheat or keep is not None:
+            raise UsageError("--network: expected no --cheat and no --keep; whoever lies there lies about messages")
+        return _networks(workers, rounds, runs, seed, as_json)
     from podlt.sim import simulate as play
 
     cast = _cast(cheat or ["3:always"])
@@ -51,6 +65,30 @@ def simulate(
         out.print(f"  {name.replace('_', ' '):32} {_text(value)}")
     if keep is not None:
         out.print(f"[dim]podlt verify {keep}[/dim]")
+
+
+def _networks(workers: int, rounds: int, runs: int, seed: int, as_json: bool) -> None:
+    """Plays simulated networks; ends with status 1 if something did not hold in one."""
+    import msgspec
+
+    from podlt.sim.networks import play_networks
+
+    failed, played, seconds, messages, kills, withdrawn = 0, 0, 0.0, 0, 0, 0
+    for report in play_networks(seed, runs, workers=workers, rounds=rounds):
+        failed, played, seconds = failed + bool(report.failure), played + report.rounds, seconds + report.seconds
+        messages, kills, withdrawn = messages + report.messages, kills + report.kills, withdrawn + report.withdrawn
+        if as_json:
+            typer.echo(msgspec.json.encode(report).decode())
+        elif report.failure:
+            again = f"podlt simulate --network --workers {workers} --rounds {rounds} --seed {report.seed}"
+            console().print(f"seed {report.seed}: {report.failure}; again: {again}", markup=False)
+    if not as_json:
+        console().print(
+            f"{runs} networks, {played:,} rounds in {seconds:,.0f} simulated seconds, {messages:,} messages; "
+            f"the manager died {kills:,} times, workers were let go {withdrawn:,} times; failed: {failed}"
+        )
+    if failed:
+        raise typer.Exit(1)
 
 
 def _text(value: Any) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
+import shutil
 import signal
 import time
 from dataclasses import dataclass
@@ -128,14 +130,18 @@ def _work(
     tell: events.WorkerListener,
 ) -> Any:
     """Works until the end; returns the outcome."""
+    from podlt.engine import limits
+    from podlt.engine.isolated.executor import ChildExecutor
     from podlt.network.access.worker_key import load_or_create_keys
     from podlt.network.nats.open_run import join, read_invitation
-    from podlt.network.worker import limits
-    from podlt.network.worker.folder import lock, make_folder
+    from podlt.network.worker.folder import check_disk, lock, make_folder, open_books
+    from podlt.network.worker.identity import OwnerSettings
+    from podlt.network.worker.process import WorkerProcess
+    from podlt.network.worker.session import WorkerSession
+    from podlt.program.machine import machine_bytes
 
     invited = read_invitation(invitation)
     cores = limits.bind_to_cores(asked.cpus)
-    bound = limits.MemoryLimit.impose(memory) if memory is not None else None
     make_folder(asked.home)
     held = lock(asked.home)
     is_new = not asked.key_file.exists()
@@ -143,41 +149,33 @@ def _work(
     if is_new:
         tell(events.KeyMade(file=str(asked.key_file), public_key=keys[0].public.hex()))
     options.hint = "try again with the same command: your keys and receipts are safe"
-    tell(events.StepStarted(what="loading PyTorch"))
-    import torch
-
-    from podlt.exact.portable.devices import torch_device
-    from podlt.network.worker.books import WorkerBooks
-    from podlt.network.worker.identity import OwnerSettings
-    from podlt.network.worker.preflight import check_disk
-    from podlt.network.worker.process import WorkerProcess
-    from podlt.network.worker.session import WorkerSession
-
-    torch.set_grad_enabled(False)
-    torch_device(asked.device)
     check_disk(asked.home)
-    books = WorkerBooks.open(asked.home, [key.public for key in keys], invited.manager)
+    books = open_books(asked.home, [key.public for key in keys], invited.manager)
     books.status.device = asked.device
     public = [key.public.hex() for key in keys]
     servers = invited.urls(websocket=True) if asked.websocket else invited.servers
     tell(events.Connecting(servers=servers, manager=invited.manager.hex(), public_keys=public))
     link = join(invited, keys, websocket=asked.websocket)
-    allowed = 0 if bound is None else max(1, bound.left)
-    settings = OwnerSettings(allowed, cores, asked.least_reward, asked.cheat, asked.device)
-    session = WorkerSession(keys, link, invited.manager, books, settings, listener=tell, leaving=leaving)
-    watch = Watch(session, link, books, tell, leaving.moment, bound.adjust if bound is not None else _nothing)
+    settings = OwnerSettings(memory or 0, cores, asked.least_reward, asked.cheat, asked.device)
+    session = WorkerSession(
+        keys,
+        invited.manager,
+        books,
+        settings,
+        process=secrets.token_bytes(8),
+        wall=lambda: time.time_ns() // 10**6,
+        listener=tell,
+        leaving=leaving,
+    )
+    watch = Watch(session, link, tell, leaving.moment)
+    executor = ChildExecutor((memory or machine_bytes()) // 4, shutil.disk_usage(asked.home).free // 4, asked.home)
     try:
-        with watch:
-            outcome = WorkerProcess(session).run()
+        outcome = WorkerProcess(session, link, executor, keys, watch.look).run()
     finally:
         link.close()
         os.close(held)
     tell(watch.ended(outcome.how, outcome.reason))
     return outcome
-
-
-def _nothing() -> None:
-    """Nothing has to be done now and then."""
 
 
 class _Leaving:
@@ -204,13 +202,13 @@ class _Leaving:
 
 
 def _status(home: Path, *, as_json: bool) -> None:
-    from podlt.network.worker import books
+    from podlt.network.worker import folder
 
-    status, running = books.read_status(home)
+    status, running = folder.read_status(home)
     if as_json:
         import json
 
-        typer.echo(json.dumps(books.as_json(status, running)))
+        typer.echo(json.dumps(folder.as_json(status, running)))
         return
     run = f" for run {status.run[:16]}" if status.run else ""
     if running:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,7 +15,9 @@ from podlt.monitoring.setup import event_log_of
 from podlt.network.worker import events
 from podlt.progress.text import write_text
 
-LOOK_SECONDS = 0.5
+if TYPE_CHECKING:
+    from podlt.network.worker.session import WorkerSession
+
 SHOW_SECONDS = 10.0
 SLOW_SECONDS = 5.0
 """After so long without a first connection, it is worth saying why."""
@@ -76,35 +77,19 @@ def plain(why: str) -> str:
 class Watch:
     """Shows now and then what a worker process does and has earned, and at once that its connection is gone or back.
 
-    It does so on a thread of its own, while its context lasts.
-
     Args:
-        process: the worker process.
+        session: of the worker process.
         link: its connection.
-        books: its books.
         tell: gets the events.
         until: when it leaves, in seconds since 1970; 0 for never.
-        also: is called about twice a second.
     """
 
-    def __init__(
-        self, process: Any, link: Any, books: Any, tell: events.WorkerListener, until: float, also: Callable[[], None]
-    ) -> None:
-        self._process, self._link, self._books = process, link, books
-        self._tell, self._until, self._also = tell, until, also
-        self._begun = time.monotonic()
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="podlt-watch", daemon=True)
-
-    def __enter__(self) -> Self:
-        """Begins to watch."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Shows nothing more but the totals that `ended` asks for."""
-        self._stopped.set()
-        self._thread.join()
+    def __init__(self, session: WorkerSession, link: Any, tell: events.WorkerListener, until: float) -> None:
+        self._session, self._books, self._link = session, session.books, link
+        self._tell, self._until = tell, until
+        self._begun = self._shown = time.monotonic()
+        self._was = self._ever = self._said = False
+        self._last: events.Progress | None = None
 
     def ended(self, how: str, reason: str) -> events.Ended:
         """How it ended, with what it came to."""
@@ -119,28 +104,26 @@ class Watch:
             forfeited=forfeited,
         )
 
-    def _watch(self) -> None:
-        was, ever = False, False
-        shown, said, last = time.monotonic(), False, None
-        while not self._stopped.wait(LOOK_SECONDS):
-            self._also()
-            now, connected = time.monotonic(), self._link.connected
-            if connected != was:
-                self._tell(events.LinkUp(again=ever) if connected else events.LinkDown(reason=plain(self._link.why)))
-                was, ever = connected, ever or connected
-            elif not ever and not said and now - self._begun > SLOW_SECONDS:
-                self._tell(events.LinkDown(reason=plain(self._link.why) or "no answer yet"))
-                said = True
-            if now - shown >= SHOW_SECONDS and ever:
-                shown, progress = now, self._progress(connected)
-                if progress != last:
-                    last = progress
-                    self._tell(progress)
+    def look(self) -> None:
+        """Looks, and tells what is worth it; to be called a few times a second."""
+        now, connected = time.monotonic(), self._link.connected
+        if connected != self._was:
+            plainly = plain(self._link.why)
+            self._tell(events.LinkUp(again=self._ever) if connected else events.LinkDown(reason=plainly))
+            self._was, self._ever = connected, self._ever or connected
+        elif not self._ever and not self._said and now - self._begun > SLOW_SECONDS:
+            self._tell(events.LinkDown(reason=plain(self._link.why) or "no answer yet"))
+            self._said = True
+        if now - self._shown >= SHOW_SECONDS and self._ever:
+            self._shown, progress = now, self._progress(connected)
+            if progress != self._last:
+                self._last = progress
+                self._tell(progress)
 
     def _progress(self, connected: bool) -> events.Progress:
         pending, vested, forfeited = self._books.totals()
         return events.Progress(
-            doing=self._process.doing,
+            doing=self._session.doing,
             connected=connected,
             tasks=self._tasks(),
             vested=vested,

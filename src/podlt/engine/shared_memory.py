@@ -35,7 +35,7 @@ class Region:
 
     def __init__(self, nbytes: int, descriptor: int | None = None) -> None:
         self.nbytes = max(nbytes, ALIGNMENT)
-        self.descriptor = _create(self.nbytes) if descriptor is None else descriptor
+        self.descriptor = create(self.nbytes) if descriptor is None else descriptor
         self._map = mmap.mmap(self.descriptor, self.nbytes)
         self.bytes: np.ndarray = np.frombuffer(self._map, dtype=np.uint8)
 
@@ -44,7 +44,12 @@ class Region:
         os.close(self.descriptor)
 
 
-def _create(nbytes: int) -> int:
+def create(nbytes: int) -> int:
+    """The descriptor of anonymous memory.
+
+    Raises:
+        EngineError: there is not enough; raised before anything is written to it.
+    """
     descriptor, available = None, _available()
     if nbytes > available:
         # The system would give page after page, and end some process when none is left.
@@ -58,7 +63,7 @@ def _create(nbytes: int) -> int:
             with tempfile.TemporaryFile() as file:
                 descriptor = os.dup(file.fileno())
         os.truncate(descriptor, nbytes)
-        if hasattr(os, "posix_fallocate"):
+        if nbytes and hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, nbytes)
     except OSError as error:
         if descriptor is not None:

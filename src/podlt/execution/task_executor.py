@@ -13,7 +13,7 @@ from podlt.program.descent import local_rule
 from podlt.program.execute import Executor
 from podlt.program.ir import Program
 from podlt.program.layout import update_layout
-from podlt.program.memory import MAX_BYTES
+from podlt.program.machine import MAX_BYTES
 from podlt.program.operations import EXACT_ARITHMETIC
 from podlt.program.validate import check_lines
 

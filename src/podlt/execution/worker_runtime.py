@@ -22,13 +22,30 @@ from podlt.execution.setup import ExecutionSetup
 from podlt.execution.task_executor import TaskExecutor, as_batch
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
-from podlt.program.memory import MAX_BYTES, MemoryNeedError, machine_bytes
+from podlt.program.machine import MAX_BYTES, machine_bytes
+from podlt.program.memory import MemoryNeedError
 from podlt.program.validate import validate
 from podlt.protocol.messages import Committed, Opened, Task
 from podlt.protocol.worker import Worker
 
 EXECUTION_ERRORS = (PodltError, RuntimeError, IndexError, ValueError)
 """What executing a validated program on lines of the right form may raise: such a task fails, and no process ends."""
+
+
+class Computed(msgspec.Struct, frozen=True):
+    """A task that was executed.
+
+    Attributes:
+        digest: of its update.
+        faked: whether the worker cheated.
+        proof: seconds for checking and hashing.
+        compute: seconds for the task itself.
+    """
+
+    digest: bytes
+    faked: bool
+    proof: float
+    compute: float
 
 
 class Executed(msgspec.Struct, frozen=True):
@@ -125,9 +142,13 @@ class WorkerRuntime:
             UsageError: no such cheat.
         """
         self._workers[worker.number] = worker
-        self._cheats.pop(worker.number, None)
+        self.admit(worker.number, cheat, secret)
+
+    def admit(self, number: int, cheat: str, secret: bytes) -> None:
+        """Takes in a worker that commits elsewhere. Arguments and errors as `add`."""
+        self._cheats.pop(number, None)
         if cheat:
-            self._cheats[worker.number] = cheating(cheat, self._execute_program, secret)
+            self._cheats[number] = cheating(cheat, self._execute_program, secret)
         if cheat == "copycat":
             self._honest = watched(self._execute_program)
 
@@ -163,15 +184,22 @@ class WorkerRuntime:
             IndexError: as RuntimeError.
             ValueError: as RuntimeError.
         """
+        done = self.run(holder, task, lines, out)
+        started = time.perf_counter()
+        committed = self._workers[holder].commit(seat, task, done.digest)
+        return Executed(
+            out, done.digest, committed, done.faked, done.proof + time.perf_counter() - started, done.compute
+        )
+
+    def run(self, holder: int, task: Task, lines: Mapping[str, np.ndarray], out: np.ndarray) -> Computed:
+        """Executes a task after a look at its inputs, for who commits elsewhere. Arguments and errors as `execute`."""
         started = time.perf_counter()
         self._check_inputs(task, lines)
         checked = time.perf_counter()
         faked = self.compute(holder, task, lines, out)
         computed = time.perf_counter()
         digest = crypto.blob_digest(out.data)
-        committed = self._workers[holder].commit(seat, task, digest)
-        proof = checked - started + time.perf_counter() - computed
-        return Executed(out, digest, committed, faked, proof, computed - checked)
+        return Computed(digest, faked, checked - started + time.perf_counter() - computed, computed - checked)
 
     def compute(self, holder: int, task: Task, lines: Mapping[str, np.ndarray], out: np.ndarray) -> bool:
         """Writes the update of a fragment, without any proof; returns whether it was faked. As `execute`."""

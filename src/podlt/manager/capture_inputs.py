@@ -14,7 +14,8 @@ from podlt.execution.task_executor import as_batch
 from podlt.program.capture import Captured
 from podlt.program.ir import Program
 from podlt.program.line_sums import BATCH_NORM
-from podlt.program.memory import MemoryNeedError, check_memory, gib, machine_bytes, most_lines, peak_bytes
+from podlt.program.machine import machine_bytes
+from podlt.program.memory import MemoryNeedError, check_memory, gib, most_lines, peak_bytes
 from podlt.program.needs import least_lines
 from podlt.program.pieces import piece_sizes
 from podlt.protocol.plan import fragment_bounds, next_lines

@@ -9,6 +9,7 @@ import msgspec
 
 from podlt.engine.interface import Engine, Job
 from podlt.events import NetworkEvent
+from podlt.execution.fingerprint import expected
 from podlt.network.access import certificate as tls
 from podlt.network.access.registry import FOLDER
 from podlt.network.blobs.server import BlobServer
@@ -21,7 +22,6 @@ from podlt.network.receipt_history import ReceiptHistory
 from podlt.network.session.facts import SILENCE_TIMEOUT, LargeBlobs, ServedRun, Timing
 from podlt.network.session.publishing import Policy
 from podlt.network.settings import HTTPS, NONE, NetworkSettings, load_settings, save_settings
-from podlt.network.worker.preflight import expected
 from podlt.program.layout import state_layout, update_layout
 
 

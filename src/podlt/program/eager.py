@@ -16,7 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from podlt.program.draws import FACTORIES, OF_TENSORS
 from podlt.program.execute import Draw
 from podlt.program.preparation import copied
-from podlt.program.trace import WithLoss, operation_name
+from podlt.program.source_lines import operation_name
+from podlt.program.trace import WithLoss
 
 
 class GivenDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]

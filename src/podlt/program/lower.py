@@ -13,8 +13,10 @@ from podlt.errors import UnsupportedError
 from podlt.program.ir import VERSION
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.liveness import VIEWS
-from podlt.program.operations import STOCK, table
-from podlt.program.trace import Traced, line_of, operation_name
+from podlt.program.operations import table
+from podlt.program.refusals import unsupported
+from podlt.program.source_lines import line_of, operation_name
+from podlt.program.trace import Traced
 from podlt.program.validate import MAX_CONSTANT
 
 _DTYPES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
@@ -130,8 +132,7 @@ class Lowering:
         if name not in self._known and packet.endswith("_"):
             raise UnsupportedError(f"operation {name} changes a parameter or an input in place{line_of(node)}")
         if name not in self._known:
-            missing = "has no exact definition" if name in STOCK else "is not supported"
-            raise UnsupportedError(f"operation {name} {missing}{line_of(node)}")
+            raise unsupported(node)
         keywords = {
             key: self._argument(value, node)
             for key, value in node.kwargs.items()

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from podlt.errors import InvalidProofError
 from podlt.program.ir import ITEM_BYTES, Program, TensorType, resolve
-from podlt.program.kernel_guards import scratch_bytes
+from podlt.program.kernel_scratch import scratch_bytes
 from podlt.program.liveness import last_uses
 from podlt.program.pieces import SUM_BYTES, piece_sizes
-
-MAX_BYTES = 64 * 2**30
-"""The most that a program may take on any machine."""
 
 UNBOUNDED = 2**62
 """Where shapes are to be looked at, and memory is not."""
@@ -20,24 +14,9 @@ UNBOUNDED = 2**62
 MAX_LINES = 2**20
 """Up to how many lines it is worked out what fits."""
 
-_GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-
 
 class MemoryNeedError(InvalidProofError):
     """A task takes more memory than it may; its reason says how much."""
-
-
-def machine_bytes() -> int:
-    """The memory of this machine, or of the container that the process is in: at most `MAX_BYTES`."""
-    try:
-        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        found = MAX_BYTES
-    try:
-        text = _GROUP_LIMIT.read_text("ascii").strip()
-    except (OSError, ValueError):
-        text = ""
-    return min(MAX_BYTES, found, int(text) if text.isdigit() else MAX_BYTES)
 
 
 def check_memory(program: Program, lines: int, max_bytes: int) -> None:

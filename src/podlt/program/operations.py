@@ -28,17 +28,25 @@ _OWN: Mapping[str, Callable[..., Any]] = {**recurrences.STOCK, **attention.STOCK
 """Those that are none of ATen's, by PyTorch's kernels."""
 
 
-def _nll_backward(grad: torch.Tensor, x: torch.Tensor, target: torch.Tensor, *rest: Any) -> torch.Tensor:
-    """As aten::nll_loss_backward, which writes at classes that there are not where nothing is reduced (torch 2.13).
+def _nll_backward(
+    name: str, classes: int, grad: torch.Tensor, x: torch.Tensor, target: torch.Tensor, *rest: Any
+) -> torch.Tensor:
+    """As aten::nll_loss_backward or aten::nll_loss2d_backward, which write at classes that there are not where nothing
+    is reduced (torch 2.13).
+
+    Args:
+        name: of the operation.
+        classes: their dimension.
 
     Raises:
         IndexError: a target is no class, nor the one to ignore.
     """
     if target.device.type != "meta":
-        outside = (target != rest[2]) & ((target < 0) | (target >= x.shape[-1]))
+        outside = (target != rest[2]) & ((target < 0) | (target >= x.shape[classes]))
         if bool(outside.any()):
-            raise IndexError(f"nll_loss_backward: expected classes below {x.shape[-1]}")
-    return torch.ops.aten.nll_loss_backward(grad, x, target, *rest)  # type: ignore[no-any-return]
+            raise IndexError(f"{name}: expected classes below {x.shape[classes]}")
+    given = grad, x.contiguous(), target, *rest  # in two dimensions it wants memory in order
+    return getattr(torch.ops.aten, name)(*given)  # type: ignore[no-any-return]
 
 
 _BOUND: Mapping[str, Callable[..., Any]] = {
@@ -55,11 +63,11 @@ _BOUND: Mapping[str, Callable[..., Any]] = {
     "sub.Tensor": torch.sub,
     "mul.Tensor": torch.mul,
     "sum.dim_IntList": torch.sum,
-    "nll_loss_backward.default": _nll_backward,
-    "nll_loss2d_backward.default": lambda g, x, *rest: torch.ops.aten.nll_loss2d_backward(g, x.contiguous(), *rest),
+    "nll_loss_backward.default": partial(_nll_backward, "nll_loss_backward", -1),
+    "nll_loss2d_backward.default": partial(_nll_backward, "nll_loss2d_backward", 1),
 }
-"""The same kernels by PyTorch's own binding, which reads its arguments in a third less time than the registry's; one
-wants its memory in order."""
+"""The same kernels by PyTorch's own binding, which reads its arguments in a third less time than the registry's; two
+are held to their classes."""
 
 
 def constant(

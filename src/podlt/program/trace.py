@@ -6,12 +6,10 @@ manager, and nowhere else.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from traceback import StackSummary
 from typing import Any
 
@@ -29,6 +27,8 @@ from podlt.errors import UnsupportedError
 from podlt.program.decompositions import RULES, composed
 from podlt.program.decompositions.rewriter import Rewriter
 from podlt.program.operations import table
+from podlt.program.refusals import check_fixed_shapes
+from podlt.program.source_lines import is_users, operation_name
 from podlt.program.written_out import WrittenOut, without_looks
 
 aten = torch.ops.aten
@@ -147,6 +147,7 @@ def _functional(
     ):
         first = make_fx(joint, tracing_mode="fake", _allow_non_fake_inputs=True, record_stack_traces=places)(*arguments)
     _drop_dead(first)
+    check_fixed_shapes(first)
     again = Rewriter(first)  # carries each node's line in the user's code over to what it becomes
     plain = ([p.detach() for p in arguments[0]], *arguments[1:])
     with torch.no_grad(), enable_python_dispatcher(), preserve_node_meta():
@@ -210,16 +211,6 @@ def _is_random(node: fx.Node) -> bool:
     return node.op == "call_function" and operation_name(node.target).split(".")[0].rstrip("_") in _RANDOM
 
 
-def operation_name(target: Any) -> str:
-    """ "mm.default" for an ATen overload, "attention" for one of our own, and the printed name of anything else."""
-    schema, namespace = getattr(target, "_schema", None), getattr(target, "namespace", "")
-    if schema is not None and namespace == "podlt":
-        return str(schema.name.removeprefix("podlt::"))
-    if schema is None or namespace != "aten":
-        return str(target)
-    return f"{schema.name.removeprefix('aten::')}.{target._overloadname}"
-
-
 def explain(error: Exception, model: nn.Module) -> str:
     """What a user can do about a failed capture: the reason, and the innermost line of the user's own code."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -241,21 +232,10 @@ def _place(error: Exception) -> str:
     found = ""
     trace = error.__traceback__
     while trace is not None:
-        if _is_users(trace.tb_frame.f_code.co_filename):
+        if is_users(trace.tb_frame.f_code.co_filename):
             found = f" at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
         trace = trace.tb_next
     return found
-
-
-def line_of(node: fx.Node) -> str:
-    """ " at FILE:LINE": where in the user's code a node comes from, or nothing where the trace does not know."""
-    found = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    own = [f" at {name}:{number}" for name, number in found if _is_users(name)]
-    return own[-1] if own else ""
-
-
-def _is_users(filename: str) -> bool:
-    return not filename.startswith(("<", *_NOT_THE_USERS))
 
 
 @contextmanager
@@ -265,13 +245,10 @@ def _users_stacks() -> Iterator[None]:
 
     def users(tracer: TracerBase, summary: StackSummary) -> StackSummary:
         step = (i for i, frame in enumerate(summary) if frame.filename == __file__ and frame.name == "forward")
-        return StackSummary.from_list([frame for frame in summary[next(step, 0) :] if _is_users(frame.filename)])
+        return StackSummary.from_list([frame for frame in summary[next(step, 0) :] if is_users(frame.filename)])
 
     TracerBase._filter_traceback_frames = users  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:
         TracerBase._filter_traceback_frames = before  # type: ignore[method-assign]
-
-
-_NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))

@@ -18,7 +18,8 @@ from podlt.program.ir import Program, TensorType, is_affine
 from podlt.program.kernel_guards import check_kernel
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.liveness import references
-from podlt.program.memory import MAX_BYTES, check_memory
+from podlt.program.machine import MAX_BYTES
+from podlt.program.memory import check_memory
 from podlt.program.operations import STOCK_ARITHMETIC, constant, table
 from podlt.program.pieces import piece_sizes
 from podlt.program.shapes import infer

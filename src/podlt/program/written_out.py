@@ -16,8 +16,8 @@ from torch.nn import functional
 from torch.nn.modules import transformer
 from torch.overrides import TorchFunctionMode
 
-from podlt.errors import UnsupportedError
 from podlt.exact.operations.recurrences import GATES
+from podlt.program.embedding_bags import embedding_bag
 from podlt.program.own_operations import attention, recurrence
 
 Tensor = torch.Tensor
@@ -72,35 +72,6 @@ def _gaussian_nll(
 def _weight_norm(v: torch.Tensor, g: torch.Tensor, dim: int = 0) -> torch.Tensor:
     """`torch._weight_norm`: the directions of `v` with the lengths of `g`."""
     return v * (g / torch.norm_except_dim(v, 2, dim))
-
-
-def _embedding_bag(
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    offsets: torch.Tensor | None = None,
-    max_norm: float | None = None,
-    norm_type: float = 2,
-    scale_grad_by_freq: bool = False,
-    mode: str = "mean",
-    sparse: bool = False,
-    per_sample_weights: torch.Tensor | None = None,
-    include_last_offset: bool = False,
-    padding_idx: int | None = None,
-) -> torch.Tensor:
-    """`torch.nn.functional.embedding_bag` of bags of one length, a line each."""
-    if input.ndim != 2 or offsets is not None or max_norm is not None or scale_grad_by_freq or mode == "max":
-        raise UnsupportedError(
-            "embedding_bag is supported for indices (n, length) and the modes sum and mean: give bags of one length, "
-            "padded with padding_idx"
-        )
-    found = functional.embedding(input, weight, padding_idx)
-    if per_sample_weights is not None:
-        found = found * per_sample_weights.unsqueeze(-1)
-    if padding_idx is None:
-        return found.mean(1) if mode == "mean" else found.sum(1)
-    words = (input != padding_idx % weight.shape[0]).unsqueeze(-1)
-    total = (found * words).sum(1)
-    return total / words.sum(1).clamp(min=1) if mode == "mean" else total
 
 
 def _randn_like(like: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -205,7 +176,7 @@ def _one_direction(
 
 _WRITTEN_OUT: Mapping[Any, Callable[..., Any]] = {
     functional.gaussian_nll_loss: _gaussian_nll,
-    functional.embedding_bag: _embedding_bag,
+    functional.embedding_bag: embedding_bag,
     torch._weight_norm: _weight_norm,
     torch._VF._pack_padded_sequence: _pack,
     functional.scaled_dot_product_attention: _attention,

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import msgspec
 
 from podlt.canonical import MAX_RECORD, Decoder, encode
-from podlt.errors import EngineError, InvalidProofError
+from podlt.engine.child import read_frame, write_frame
+from podlt.errors import EngineError
 from podlt.execution.setup import Conformance, ExecutionSetup
 from podlt.protocol.messages import Committed, JoinSignatures, Opened, Task, TreeSize
 
@@ -187,8 +188,7 @@ def send(connection: socket.socket, message: Frame) -> None:
         OSError: the other side is gone.
         EngineError: the message is longer than a frame may be.
     """
-    body = pack(message)
-    connection.sendall(len(body).to_bytes(4, "big") + body)
+    write_frame(connection, pack(message))
 
 
 def receive(connection: socket.socket) -> Frame | None:
@@ -197,13 +197,7 @@ def receive(connection: socket.socket) -> Frame | None:
     Raises:
         InvalidProofError: longer than the limit, or malformed: nothing that follows can be read.
     """
-    head = _read(connection, 4)
-    if head is None:
-        return None
-    length = int.from_bytes(head, "big")
-    if length > MAX_FRAME:
-        raise InvalidProofError(f"frame of {length} bytes is longer than {MAX_FRAME}")
-    body = _read(connection, length)
+    body = read_frame(connection, MAX_FRAME)
     return None if body is None else unpack(body)
 
 
@@ -229,14 +223,3 @@ def receive_descriptors(connection: socket.socket) -> list[int]:
     if len(descriptors) != REGIONS:
         raise ConnectionResetError("the manager is gone")
     return descriptors
-
-
-def _read(connection: socket.socket, count: int) -> bytes | None:
-    parts, missing = [], count
-    while missing:
-        part = connection.recv(min(missing, 1 << 20))
-        if not part:
-            return None
-        parts.append(part)
-        missing -= len(part)
-    return b"".join(parts)

@@ -2,66 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import IO
 
+from podlt.engine.child import ChildProcess
 from podlt.engine.local import frames
 from podlt.errors import EngineError, InvalidProofError
 
 START_SECONDS = 120.0
 """How long a process may take until it is ready: it imports PyTorch, and validates the program."""
 
-END_SECONDS = 5.0
 
+class HostProcess(ChildProcess):
+    """One process, which hosts workers."""
 
-class HostProcess:
-    """One process and the socket to it; it ends by itself when the manager is gone, as it reads the end of the socket.
-
-    Args:
-        popen: the process.
-        connection: the manager's end of the socket.
-        log: what it writes to its standard error.
-    """
-
-    def __init__(self, popen: subprocess.Popen[bytes], connection: socket.socket, log: IO[bytes]) -> None:
-        self._popen, self.connection, self._log = popen, connection, log
-
-    @classmethod
-    def start(cls) -> HostProcess:
-        """Starts one.
-
-        Raises:
-            EngineError: it cannot be started.
-        """
-        log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
-        ours, theirs = socket.socketpair()
-        # -P: the folder that the user happens to be in is no place to import modules from.
-        command = [sys.executable, "-P", "-m", "podlt.engine.local.host", str(theirs.fileno())]
-        try:
-            with theirs:
-                popen = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=log,
-                    pass_fds=(theirs.fileno(),),
-                )
-        except OSError as error:
-            ours.close()
-            log.close()
-            raise EngineError(f"a worker process cannot be started: {error.strerror}") from None
-        return cls(popen, ours, log)
-
-    @property
-    def pid(self) -> int:
-        """Its number."""
-        return self._popen.pid
+    module = "podlt.engine.local.host"
 
     def set_up(self, setup: frames.HostSetup, descriptors: Sequence[int]) -> None:
         """Says what it is to host, and gives it the shared regions; `ready` waits until it has taken them."""
@@ -93,30 +48,10 @@ class HostProcess:
         except (OSError, InvalidProofError):
             return None
 
-    def complaint(self) -> str:
-        """The end of what it wrote to its standard error."""
-        size = os.fstat(self._log.fileno()).st_size
-        return os.pread(self._log.fileno(), 2000, max(0, size - 2000)).decode(errors="replace").strip()
-
-    def kill(self) -> int:
-        """Ends it at once; returns its exit status."""
-        self.connection.close()
-        self._popen.kill()
-        return self._popen.wait()
-
     def stop(self) -> None:
         """Lets it end; `close` waits for it."""
         self.send(frames.Stop())
         self.connection.close()
-
-    def close(self) -> None:
-        """Waits until it has ended, and kills it if it does not."""
-        self.connection.close()
-        try:
-            self._popen.wait(timeout=END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self._log.close()
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def _layer_norm(
     b: Backend, x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Statistics:
     """As aten::native_layer_norm: (normalised, means, 1/deviations)."""
-    out, mean, rstd = b.norms.layer_norm(_rows(x, math.prod(shape)), weight, bias, _float32(eps), "native_layer_norm")
+    out, mean, rstd = b.norms.layer_norm(_rows(x, len(shape)), weight, bias, _float32(eps), "native_layer_norm")
     lead = [*x.shape[: x.ndim - len(shape)], *[1] * len(shape)]
     return shaped(out, x.shape), mean.reshape(lead), rstd.reshape(lead)
 
@@ -46,8 +46,8 @@ def _layer_norm_backward(
     bias: Tensor | None,
     mask: Sequence[bool],
 ) -> Gradients:
-    n, name = math.prod(shape), "native_layer_norm_backward"
-    given, rows = _rows(grad, n), _rows(x, n)
+    name = "native_layer_norm_backward"
+    given, rows = _rows(grad, len(shape)), _rows(x, len(shape))
     d_x, terms = b.norms.layer_norm_backward(given, rows, mean, rstd, weight, name)
     d_weight = shaped(b.sums.total(terms, [0], False, name), shape) if mask[1] and weight is not None else None
     d_bias = shaped(b.sums.total(given, [0], False, name), shape) if mask[2] and bias is not None else None
@@ -151,9 +151,10 @@ def _batch_norm_backward(
     return d_x if mask[0] else None, d_weight if mask[1] else None, d_bias if mask[2] else None
 
 
-def _rows(x: Tensor, n: int) -> Tensor:
-    """`x` as (m, n)."""
-    return x if x.shape[1:] == (n,) else x.reshape(-1, n)
+def _rows(x: Tensor, inner: int) -> Tensor:
+    """`x` as (m, n), where n is what its last dimensions hold; a size of 0 leaves nothing to infer the other from."""
+    lead = x.ndim - inner
+    return x if (lead, inner) == (1, 1) else x.reshape(math.prod(x.shape[:lead]), math.prod(x.shape[lead:]))
 
 
 def _running(b: Backend, mean: Tensor | None, variance: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:

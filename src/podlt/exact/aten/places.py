@@ -90,12 +90,16 @@ def _index_put(b: Backend, x: Tensor, indices: Indices, values: Tensor, accumula
 
 def _scatter_add(b: Backend, x: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     _check(b, x, dim, index, "scatter_add")
+    if not x.is_floating_point():
+        return torch.scatter_add(x, dim, index, source)  # integers add alike in any order
     places = _every_place(x).gather(dim, index)
     return _added(b, x, places, source[tuple(slice(0, n) for n in index.shape)], "scatter_add")
 
 
 def _index_add(b: Backend, x: Tensor, dim: int, index: Tensor, source: Tensor, *, alpha: float = 1) -> Tensor:
     _check(b, x, dim, index, "index_add")
+    if not x.is_floating_point():
+        return torch.index_add(x, dim, index, source, alpha=alpha)
     places = _every_place(x).index_select(dim, index)
     return _added(b, x, places, source if alpha == 1 else source * alpha, "index_add")
 

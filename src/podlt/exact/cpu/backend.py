@@ -22,6 +22,7 @@ from podlt.exact.cpu import (
     products,
     recurrences,
     reduce,
+    scans,
     selection,
 )
 
@@ -71,4 +72,5 @@ def backend(digits: int) -> Backend:
 def table(digits: int) -> Mapping[str, Operation]:
     """`aten_table` of this backend, with loops in place of compositions."""
     base = aten_table(backend(digits))
-    return MappingProxyType({**base, **losses.faster(base), **places.faster(base), **pooling.faster(base)})
+    faster = [module.faster(base) for module in (losses, places, pooling, scans)]
+    return MappingProxyType({name: run for part in (base, *faster) for name, run in part.items()})

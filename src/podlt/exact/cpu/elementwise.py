@@ -8,11 +8,11 @@ from functools import partial
 import numpy as np
 import torch
 
-from podlt.exact import coefficients
 from podlt.exact.aten import elementwise as composed
 from podlt.exact.aten.backend import AS_THEY_ARE, OTHERS, Operation, Scalar
 from podlt.exact.aten.tensors import named
 from podlt.exact.constants import Array
+from podlt.exact.cpu import power as powers
 from podlt.exact.cpu.kernels import elementary
 from podlt.exact.cpu.kernels import elementwise as loops
 from podlt.exact.cpu.scratch import address
@@ -49,19 +49,8 @@ def fmod(a: Tensor, b: Tensor) -> Tensor:
 
 
 def power(x: Tensor, y: Tensor | float) -> Tensor:
-    """`Elementwise.power`: in binary64, rounded once."""
-    if isinstance(y, Tensor):
-        shape = np.broadcast_shapes(x.shape, y.shape)
-        x, exponents = x.expand(shape), _flat(y.expand(shape))
-    elif y == int(np.float32(y)) and abs(y) <= coefficients.LARGEST_INTEGER_POWER:
-        values, out = x.contiguous(), torch.empty(x.shape)
-        loops.whole_power(address(values), values.numel(), int(y), address(out))
-        return out
-    else:
-        exponents = np.array([y], np.float32)
-    out = torch.empty(x.shape)
-    elementary.power(_flat(x), exponents, out.numpy().reshape(-1))
-    return out
+    """`Elementwise.power`."""
+    return powers.power(x, y)
 
 
 def _one(which: int, x: Tensor, p: Scalar, q: Scalar = 0.0, r: Scalar = 0.0) -> Tensor:

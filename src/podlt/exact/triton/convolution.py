@@ -21,7 +21,7 @@ from podlt.exact.portable import convolution as portable
 from podlt.exact.triton.digits import CutRows, cut
 from podlt.exact.triton.flags import Flag
 from podlt.exact.triton.jit import kernel, launch
-from podlt.exact.triton.products import chosen, chunk_terms, levels, plus_product, unit
+from podlt.exact.triton.products import chosen, chunk_terms, levels, plus_step, unit
 from podlt.exact.triton.scalars import rounded
 
 Tensor = torch.Tensor
@@ -102,24 +102,9 @@ def convolution_kernel(
             b = image + group * group_step + (position // length).to(tl.int64) * sample_step
             b = b + (tap // taps).to(tl.int64) * channel_step + (y * width + x)
             rows_a = a + k[None, :]
-            a0 = tl.load(rows_a, mask=in_rows, other=0)
-            b0 = tl.load(b, mask=seen, other=0)
-            s0 = plus_product(s0, a0, b0, by_half)
-            if count > 1:
-                a1 = tl.load(rows_a + next_a, mask=in_rows, other=0)
-                b1 = tl.load(b + plane_step, mask=seen, other=0)
-                s1 = plus_product(plus_product(s1, a0, b1, by_half), a1, b0, by_half)
-                if count > 2:  # noqa: SIM102 (known when it is compiled; the next is not)
-                    if deep | (not adaptive):
-                        a2 = tl.load(rows_a + 2 * next_a, mask=in_rows, other=0)
-                        b2 = tl.load(b + 2 * plane_step, mask=seen, other=0)
-                        s2 = plus_product(plus_product(s2, a0, b2, by_half), a1, b1, by_half)
-                        s2 = plus_product(s2, a2, b0, by_half)
-                        if count > 3:
-                            a3 = tl.load(rows_a + 3 * next_a, mask=in_rows, other=0)
-                            b3 = tl.load(b + 3 * plane_step, mask=seen, other=0)
-                            s3 = plus_product(plus_product(s3, a0, b3, by_half), a1, b2, by_half)
-                            s3 = plus_product(plus_product(s3, a2, b1, by_half), a3, b0, by_half)
+            s0, s1, s2, s3 = plus_step(
+                s0, s1, s2, s3, rows_a, b, next_a, plane_step, in_rows, seen, deep, count, adaptive, by_half
+            )
         total += levels(s0, s1, s2, s3, wide, count, adaptive)
     e = tl.load(matrix_exponents + group * rows + i, mask=i < rows, other=0)[:, None]
     e = e + tl.load(image_exponents + place, mask=j < columns, other=0)[None, :]

@@ -55,6 +55,53 @@ def plus_product(total, a, b, by_half: tl.constexpr):
 
 
 @kernel
+def plus_step(
+    s0,
+    s1,
+    s2,
+    s3,
+    a,
+    b,
+    next_a,
+    next_b,
+    seen_a,
+    seen_b,
+    deep,
+    count: tl.constexpr,
+    adaptive: tl.constexpr,
+    by_half: tl.constexpr,
+):
+    """The sums of the levels so far, plus those of one block of the contracted dimension.
+
+    Args:
+        s0: the sum of the most significant level; s1 to s3 are those of the next.
+        a: where the first digits of one operand lie, and of the other `b`.
+        next_a: from one digit of a value to the next, and of the other operand `next_b`.
+        seen_a: which digits are there, others count as 0; of the other operand `seen_b`.
+        deep: whether any row or column has more than two digits.
+    """
+    a0 = tl.load(a, mask=seen_a, other=0)
+    b0 = tl.load(b, mask=seen_b, other=0)
+    s0 = plus_product(s0, a0, b0, by_half)
+    if count > 1:
+        a1 = tl.load(a + next_a, mask=seen_a, other=0)
+        b1 = tl.load(b + next_b, mask=seen_b, other=0)
+        s1 = plus_product(plus_product(s1, a0, b1, by_half), a1, b0, by_half)
+        if count > 2:  # noqa: SIM102 (known when it is compiled; the next is not)
+            if deep | (not adaptive):
+                a2 = tl.load(a + 2 * next_a, mask=seen_a, other=0)
+                b2 = tl.load(b + 2 * next_b, mask=seen_b, other=0)
+                s2 = plus_product(plus_product(s2, a0, b2, by_half), a1, b1, by_half)
+                s2 = plus_product(s2, a2, b0, by_half)
+                if count > 3:
+                    a3 = tl.load(a + 3 * next_a, mask=seen_a, other=0)
+                    b3 = tl.load(b + 3 * next_b, mask=seen_b, other=0)
+                    s3 = plus_product(plus_product(s3, a0, b3, by_half), a1, b2, by_half)
+                    s3 = plus_product(plus_product(s3, a2, b1, by_half), a3, b0, by_half)
+    return s0, s1, s2, s3
+
+
+@kernel
 def _whole(total):
     return total.to(tl.int32).to(tl.int64)
 
@@ -121,24 +168,10 @@ def product_kernel(
         s0 = tl.zeros((block_m, block_n), kind)
         s1, s2, s3 = s0, s0, s0
         for start in range(first, tl.minimum(first + chunk, padded), block_k):
-            a0 = tl.load(a + start, mask=rows, other=0)
-            b0 = tl.load(b + start, mask=columns, other=0)
-            s0 = plus_product(s0, a0, b0, by_half)
-            if count > 1:
-                a1 = tl.load(a + next_a + start, mask=rows, other=0)
-                b1 = tl.load(b + next_b + start, mask=columns, other=0)
-                s1 = plus_product(plus_product(s1, a0, b1, by_half), a1, b0, by_half)
-                if count > 2:  # noqa: SIM102 (known when it is compiled; the next is not)
-                    if deep | (not adaptive):
-                        a2 = tl.load(a + 2 * next_a + start, mask=rows, other=0)
-                        b2 = tl.load(b + 2 * next_b + start, mask=columns, other=0)
-                        s2 = plus_product(plus_product(s2, a0, b2, by_half), a1, b1, by_half)
-                        s2 = plus_product(s2, a2, b0, by_half)
-                        if count > 3:
-                            a3 = tl.load(a + 3 * next_a + start, mask=rows, other=0)
-                            b3 = tl.load(b + 3 * next_b + start, mask=columns, other=0)
-                            s3 = plus_product(plus_product(s3, a0, b3, by_half), a1, b2, by_half)
-                            s3 = plus_product(plus_product(s3, a2, b1, by_half), a3, b0, by_half)
+            at_a, at_b = a + start, b + start
+            s0, s1, s2, s3 = plus_step(
+                s0, s1, s2, s3, at_a, at_b, next_a, next_b, rows, columns, deep, count, adaptive, by_half
+            )
         total += levels(s0, s1, s2, s3, wide, count, adaptive)
     e = tl.load(left_exponents + batch * m + i, mask=i < m, other=0)[:, None]
     e = e + tl.load(right_exponents + batch * n + j, mask=j < n, other=0)[None, :]

@@ -117,15 +117,22 @@ def horner(coefficients: tl.constexpr, count: tl.constexpr, x):
 
 
 @kernel
-def exp(x):
-    """See `definition.elementary.exp`."""
-    bounded = tl.where(x < EXP_LARGEST, x, EXP_LARGEST)
-    bounded = tl.where(bounded > EXP_LEAST, bounded, EXP_LEAST)
+def _powers_of_two(x, least, largest):
+    """n and e**r - 1 for x = n ln 2 + r, x put between the bounds."""
+    bounded = tl.where(x < largest, x, largest)
+    bounded = tl.where(bounded > least, bounded, least)
     n = (bounded * LOG2_E + ROUND32) - ROUND32
     r = bounded - n * LN2_HIGH
     r = r - n * LN2_LOW
     p = horner(EXP, 6, r) * (r * r)
-    p = (p + r) + 1.0
+    return n, p + r
+
+
+@kernel
+def exp(x):
+    """See `definition.elementary.exp`."""
+    n, p = _powers_of_two(x, EXP_LEAST, EXP_LARGEST)
+    p = p + 1.0
     whole = n.to(tl.int32)
     half = whole >> 1  # tl.floor would flush subnormals on the way
     rest = whole - half
@@ -182,13 +189,7 @@ def log1p(x):
 @kernel
 def expm1(x):
     """See `definition.elementary.expm1`."""
-    bounded = tl.where(x < EXPM1_BOUND, x, EXPM1_BOUND)
-    bounded = tl.where(bounded > EXPM1_LEAST, bounded, EXPM1_LEAST)
-    n = (bounded * LOG2_E + ROUND32) - ROUND32
-    r = bounded - n * LN2_HIGH
-    r = r - n * LN2_LOW
-    q = horner(EXP, 6, r) * (r * r)
-    q = q + r
+    n, q = _powers_of_two(x, EXPM1_LEAST, EXPM1_BOUND)
     scale = power32(n.to(tl.int32))
     near = q * scale + (scale - 1.0)
     out = tl.where(x > EXPM1_BOUND, exp(x), near)

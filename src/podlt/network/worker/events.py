@@ -346,3 +346,24 @@ def _span(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+MAX_WARNINGS = 5
+"""How many useless messages of the manager are worth a warning."""
+
+
+class Warnings:
+    """Tells of the first few things that were wrong.
+
+    Args:
+        listener: gets them.
+    """
+
+    def __init__(self, listener: WorkerListener) -> None:
+        self._listener, self._count = listener, 0
+
+    def __call__(self, reason: str) -> None:
+        """Something was wrong."""
+        self._count += 1
+        if self._count <= MAX_WARNINGS:
+            self._listener(Warned(reason=reason))

@@ -1,12 +1,35 @@
-"""A worker's folder: made for its owner alone, and locked by the process that works there."""
+"""A worker's folder: made for its owner alone, locked by the process that works there; and its files."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from podlt.errors import StorageError, UsageError
+from podlt.log.tree_head import MAX_NOTE
+from podlt.network import messages as m
+from podlt.network import receipts
+from podlt.network.worker.books import Earned, Status, WorkerBooks
+from podlt.store.files import read_whole, write_whole
+
+STATUS, LOCK = "status.json", "lock"
+HEAD, EARNED, EVIDENCE = "head-{}.txt", "earned-{}.json", "evidence-{}.json"
+"""Names of files; those with a place in them are of one run (the receipts' is `receipts.path_of`)."""
+
+MAX_FILE = 2**20
+STALE_SECONDS = 15.0
+"""A status that is older is of a process that has ended."""
+
+LEAST_DISK = 64 * 2**20
+"""Free bytes that a worker needs for its keys, status and receipts."""
 
 
 def make_folder(path: Path) -> None:
@@ -27,10 +50,106 @@ def lock(folder: Path) -> int:
     Raises:
         UsageError: another worker runs there.
     """
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
         raise UsageError(f"{folder}: another worker runs in this folder; give this one its own with --folder") from None
     return descriptor
+
+
+def check_disk(folder: Path) -> None:
+    """Refuses a full disk.
+
+    Raises:
+        StorageError: says how much is free, and how much is needed.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_DISK:
+        raise StorageError(f"{folder}: {free >> 20} MiB are free on this disk, and {LEAST_DISK >> 20} MiB are needed")
+
+
+class BookFiles:
+    """A `BookStore` in a folder.
+
+    Args:
+        folder: exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def head(self, run: bytes) -> str:
+        """See `BookStore`."""
+        with suppress(StorageError, UnicodeDecodeError):
+            return read_whole(self._path(HEAD, run), MAX_NOTE).decode()
+        return ""
+
+    def save_head(self, run: bytes, note: str) -> None:
+        """See `BookStore`; `podlt verify --head` reads it too."""
+        write_whole(self._path(HEAD, run), note.encode())
+
+    def earned(self, run: bytes) -> dict[str, Earned]:
+        """See `BookStore`."""
+        with suppress(StorageError, msgspec.DecodeError, ValueError):
+            return msgspec.json.decode(read_whole(self._path(EARNED, run), MAX_FILE), type=dict[str, Earned])
+        return {}
+
+    def save_earned(self, run: bytes, earned: Mapping[str, Earned]) -> None:
+        """See `BookStore`."""
+        write_whole(self._path(EARNED, run), msgspec.json.encode(earned))
+
+    def keep(self, run: bytes, paid: Sequence[m.Receipts]) -> None:
+        """See `BookStore`."""
+        receipts.keep(self._folder, run, paid)
+
+    def save_evidence(self, run: bytes, document: Mapping[str, Any]) -> None:
+        """See `BookStore`."""
+        write_whole(self._path(EVIDENCE, run), msgspec.json.encode(document))
+
+    def save_status(self, status: Status) -> None:
+        """See `BookStore`."""
+        write_whole(self._folder / STATUS, msgspec.json.encode(status))
+
+    def _path(self, name: str, run: bytes) -> Path:
+        return self._folder / name.format(run.hex()[:16])
+
+
+def open_books(folder: Path, keys: list[bytes], manager: bytes) -> WorkerBooks:
+    """The books of a folder, with the status that is there. Arguments as of `WorkerBooks`."""
+    before = None
+    with suppress(StorageError, msgspec.DecodeError):
+        before = msgspec.json.decode(read_whole(folder / STATUS, MAX_FILE), type=Status)
+    return WorkerBooks(BookFiles(folder), keys, manager, before, os.getpid())
+
+
+def read_status(folder: Path) -> tuple[Status, bool]:
+    """The status of the worker of a folder, and whether it is running.
+
+    Raises:
+        UsageError: no worker ever ran there, or the file is none of ours.
+    """
+    path = folder / STATUS
+    if not path.is_file():
+        raise UsageError(f"{folder}: no worker has run here (see podlt worker --help)")
+    try:
+        status = msgspec.json.decode(read_whole(path, MAX_FILE), type=Status)
+    except (msgspec.DecodeError, StorageError) as error:
+        raise UsageError(f"{path}: not a worker's status: {error}") from None
+    return status, time.time() - status.at < STALE_SECONDS and _runs(status.pid)
+
+
+def as_json(status: Status, running: bool) -> Mapping[str, Any]:
+    """The status for scripts."""
+    return {**msgspec.to_builtins(status), "running": running}
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

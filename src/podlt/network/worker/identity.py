@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import msgspec
 
 from podlt.crypto import SigningKey
-from podlt.exact.portable.devices import CPU
 from podlt.protocol.messages import JoinTerms
 from podlt.protocol.worker import Worker
+
+NEVER = -1e9
+"""Seconds on the monotonic clock, long ago."""
 
 
 class Identity:
@@ -61,7 +63,7 @@ class OwnerSettings(msgspec.Struct, frozen=True):
     """What a worker's owner gives, and asks for.
 
     Attributes:
-        memory: the most bytes that a task's tensors may take; 0 for all of this machine's.
+        memory: the most bytes that the process which executes tasks may take; 0 for no bound but this machine's.
         threads: how many PyTorch may use, where the arithmetic allows it.
         least_reward: credits a line below which it does not join.
         cheat: what all identities do instead of working (tests and demonstrations).
@@ -72,7 +74,7 @@ class OwnerSettings(msgspec.Struct, frozen=True):
     threads: int = 1
     least_reward: int = 0
     cheat: str = ""
-    device: str = CPU
+    device: str = "cpu"
 
 
 class WorkerExit(msgspec.Struct, frozen=True):

@@ -6,43 +6,46 @@ shorter than the one that the manager showed before: a signature is good for one
 
 from __future__ import annotations
 
-import secrets
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-import torch
-
+from podlt.engine.isolated.interface import ProgramLoaded
 from podlt.errors import InvalidProofError
-from podlt.execution.worker_runtime import WorkerRuntime
 from podlt.network import messages as m
-from podlt.network.link import WorkerLink
 from podlt.network.run_setup import RunSetup
-from podlt.network.worker import events, preflight
+from podlt.network.worker import events
 from podlt.network.worker.books import WorkerBooks
+from podlt.network.worker.effects import Perform, SendMessage
 from podlt.network.worker.identity import Identity
 from podlt.protocol.worker import Worker
+
+CLOCK_SECONDS = 60.0
+"""A clock that differs by more is worth a word: invitations expire by it."""
 
 
 class Joining:
     """How the identities of one process join.
 
     Args:
-        link: to the manager.
+        perform: takes effects.
         books: know which log was shown before.
         listener: gets terms and signatures.
         least_reward: credits a line below which nothing is signed.
-
-    Attributes:
-        arithmetic: what this machine computes; known once it was measured.
+        process: 8 bytes that no other process has.
+        wall: gives milliseconds since 1970.
     """
 
     def __init__(
-        self, link: WorkerLink, books: WorkerBooks, listener: events.WorkerListener, least_reward: int
+        self,
+        perform: Perform,
+        books: WorkerBooks,
+        listener: events.WorkerListener,
+        least_reward: int,
+        process: bytes,
+        wall: Callable[[], int],
     ) -> None:
-        self._link, self._books, self._emit = link, books, listener
-        self._least_reward = least_reward
-        self._process = secrets.token_bytes(8)
-        self.arithmetic = preflight.Arithmetic("")
+        self._perform, self._books, self._emit = perform, books, listener
+        self._least_reward, self._process, self._wall = least_reward, process, wall
+        self._digest = self._differing = ""
 
     def begin(self, setup: RunSetup, identities: Iterable[Identity]) -> str:
         """Begins with a run, in which the identities are nobody yet, and shows its terms.
@@ -73,33 +76,17 @@ class Joining:
             return f"it pays {begin.reward:,} credits a line, and --least-reward is {self._least_reward:,}"
         return ""
 
-    def check_machine(self, setup: RunSetup, runtime: WorkerRuntime, threads: int) -> None:
-        """Shows what there is to do, and measures what this machine computes.
+    def checked(self, setup: RunSetup, loaded: ProgramLoaded) -> None:
+        """This machine was checked: shows what there is to do."""
+        self._digest, self._differing = loaded.digest, loaded.differing
+        lines, size = setup.most_lines, len(loaded.state)
+        self._emit(events.Learned(run=setup.run.hex(), state=size, block_lines=lines, arithmetic=loaded.arithmetic))
 
-        Args:
-            setup: of the run.
-            runtime: for its program.
-            threads: how many PyTorch may use from now on, where the arithmetic allows it.
-        """
-        state, arithmetic = runtime.state_bytes, runtime.arithmetic
-        torch.set_num_threads(threads if arithmetic.startswith(preflight.EXACT) else 1)
-        self._emit(events.StepStarted(what="checking this machine"))
-        self._emit(
-            events.Learned(run=setup.run.hex(), state=state, block_lines=setup.most_lines, arithmetic=arithmetic)
-        )
-        self.arithmetic = preflight.measured(arithmetic, runtime.device)
-
-    def ask(self, identity: Identity, run: bytes) -> None:
+    def ask(self, identity: Identity, run: bytes, now: float) -> None:
         """Asks for an identity to be admitted; not while it is suspended."""
-        if time.monotonic() < identity.returns:
-            return
-        request = m.JoinRequest(
-            run=run,
-            process=self._process,
-            arithmetic=self.arithmetic.digest,
-            differing=self.arithmetic.differing,
-        )
-        self._link.send(identity.public, m.record(request))
+        if now >= identity.returns:
+            asked = m.JoinRequest(run=run, process=self._process, arithmetic=self._digest, differing=self._differing)
+            self._perform(SendMessage(identity.public, m.record(asked)))
 
     def offered(self, identity: Identity, setup: RunSetup, offer: m.Offer) -> None:
         """Signs the terms that an identity is offered.
@@ -122,7 +109,8 @@ class Joining:
                 )
             )
         signatures = Worker(terms.worker, identity.key, setup.run).join(terms)
-        self._link.send(identity.public, m.record(m.SignedJoin(run=setup.run, terms=terms, signatures=signatures)))
+        joined = m.SignedJoin(run=setup.run, terms=terms, signatures=signatures)
+        self._perform(SendMessage(identity.public, m.record(joined)))
 
     def welcomed(self, identity: Identity, run: bytes, welcome: m.Welcome) -> bool:
         """An identity was admitted; returns whether that is news."""
@@ -131,6 +119,19 @@ class Joining:
         identity.worker = Worker(welcome.number, identity.key, run)
         self._books.admitted(identity.public, welcome.number)
         self._emit(events.WorkerJoined(worker=welcome.number, public_key=identity.public.hex()))
-        if warning := preflight.clock_warning(welcome.at, time.time_ns() // 10**6):
+        if warning := clock_warning(welcome.at, self._wall()):
             self._emit(events.Warned(reason=warning))
         return True
+
+
+def clock_warning(manager_at: int, here_at: int) -> str | None:
+    """A warning about a clock that differs from the manager's, if it does.
+
+    Args:
+        manager_at: the manager's time, in milliseconds since 1970.
+        here_at: this machine's.
+    """
+    seconds = (here_at - manager_at) / 1000
+    if abs(seconds) <= CLOCK_SECONDS:
+        return None
+    return f"this machine's clock is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} the manager's"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection
 
 from podlt.network.worker import events
@@ -30,24 +29,24 @@ class GracefulShutdown:
         self._until = 0.0
         self.begun = False
 
-    def check(self, last_round: int, connected: bool, keys: Collection[bytes]) -> WorkerExit | None:
+    def check(self, last_round: int, connected: bool, keys: Collection[bytes], now: float) -> WorkerExit | None:
         """Begins to leave where there is a reason; says how it ended once there is nothing (more) to wait for.
 
         Args:
             last_round: in which a task was done, which may be worked on; -1 for none.
             connected: whether there is a connection; without one nothing is waited for.
             keys: of the identities that are left.
+            now: seconds, monotonic.
         """
         reason = self._leaving()
         if not reason:
             return None
         waits = last_round > self._books.settled or any(map(self._books.is_unchecked, keys))
         if not self.begun:
-            self.begun, self._until = True, time.monotonic() + LEAVE_SECONDS
+            self.begun, self._until = True, now + LEAVE_SECONDS
             if waits:
                 self._emit(events.Leaving(reason=reason, seconds=LEAVE_SECONDS))
-        over = time.monotonic() > self._until or not connected
-        return WorkerExit("left", reason) if over or not waits else None
+        return WorkerExit("left", reason) if now > self._until or not connected or not waits else None
 
     def ready(self, last_round: int, keys: Collection[bytes]) -> list[bytes]:
         """The identities that may leave before the others: their work was checked, and all that was done is logged."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
+import msgspec
 import numpy as np
 
-from podlt.execution.worker_runtime import Executed
+from podlt.engine.isolated.interface import FreeUpdate, TaskExecuted
 from podlt.network import messages as m
 from podlt.network.blobs.chunks import message, split
+from podlt.network.worker.effects import CancelTransfer, Perform
+from podlt.protocol.messages import Committed
 
 
 class Requested:
@@ -19,21 +21,29 @@ class Requested:
         key: of the identity that it was dealt to.
         work: as it came.
         lines: its lines' bytes, field by field; None until they have come.
+
+    Attributes:
+        number: by which it is being executed; 0 while it is not.
     """
 
-    __slots__ = ("key", "lines", "work")
+    __slots__ = ("key", "lines", "number", "work")
 
     def __init__(self, key: bytes, work: m.DealTask, lines: np.ndarray | None) -> None:
-        self.key, self.work, self.lines = key, work, lines
+        self.key, self.work, self.lines, self.number = key, work, lines, 0
+
+    @property
+    def place(self) -> tuple[bytes, int]:
+        """What it is one of in its round."""
+        return self.key, self.work.seat
 
 
 class _Replied:
     """A task that was executed: the message that reported it, and the update."""
 
-    __slots__ = ("done", "task", "update")
+    __slots__ = ("done", "slot", "task", "update")
 
-    def __init__(self, task: bytes, done: m.TaskDone, update: np.ndarray) -> None:
-        self.task, self.done, self.update = task, done, update
+    def __init__(self, task: bytes, done: m.TaskDone, executed: TaskExecuted) -> None:
+        self.task, self.done, self.update, self.slot = task, done, executed.update, executed.slot
 
     def messages(self, as_blob: bool) -> Iterator[bytes]:
         yield m.record(self.done)
@@ -42,64 +52,50 @@ class _Replied:
 
 
 class Replies:
-    """What was requested of the identities of a process, and replied, in the last round. `in_hand` is for any thread.
+    """What was requested of the identities of a process, is being executed, and was replied, in the last round.
 
     Args:
         as_blobs: updates are uploaded when they are asked for, instead of sent in chunks.
+        perform: takes effects: transfers and memory of updates that are not needed any more end.
     """
 
-    def __init__(self, as_blobs: bool) -> None:
-        self._as_blobs = as_blobs
+    def __init__(self, as_blobs: bool, perform: Perform) -> None:
+        self._as_blobs, self._perform = as_blobs, perform
         self._round = -1
         self._deal_id = b""
         self._requested: dict[tuple[bytes, int], Requested] = {}
+        self._executing: dict[int, Requested] = {}
+        self._last = 0
         self._replied: dict[tuple[bytes, int], _Replied] = {}
-        self._lock = threading.Lock()
 
-    def begin_round(self, round: int) -> list[tuple[bytes, bytes, np.ndarray]] | None:
-        """A task of a round came: what belongs to other rounds is forgotten.
+    # -- the round ---------------------------------------------------------------------------------------------------
 
-        Returns:
-            Of each update that is not needed any more: whose it was, its digest, its memory. None if nothing changed.
-        """
+    def begin_round(self, round: int) -> bool:
+        """A task of a round came: what belongs to other rounds is forgotten. Returns whether there was another."""
         if round == self._round:
-            return None
-        with self._lock:
-            self._round, self._requested = round, {}
-        free = [(key, replied.done.update, replied.update) for (key, _), replied in self._replied.items()]
-        self._replied = {}
-        return free
+            return False
+        self._round, self._requested, self._executing = round, {}, {}
+        for place in list(self._replied):
+            self._forget(place)
+        return True
 
     def add(self, requested: Requested) -> None:
         """A task is to be executed; those of another deal of the round are not, any more."""
-        with self._lock:
-            self._begin_deal(requested.work.deal_id)
-            self._requested.setdefault((requested.key, requested.work.seat), requested)
+        self._begin_deal(requested.work.deal_id)
+        for executing in self._executing.values():  # it is being executed for another deal of the round
+            if executing.place == requested.place and executing.work.task == requested.work.task:
+                executing.work = requested.work
+                requested = executing
+        self._requested.setdefault(requested.place, requested)
 
     def repeat(self, key: bytes, work: m.DealTask) -> list[bytes]:
         """The messages that reply to a task which was executed before; none if it was not."""
         known = self._replied.get((key, work.seat))
         if known is None or known.task != work.task.digest():
             return []
-        with self._lock:
-            self._begin_deal(work.deal_id)
-        known.done = m.TaskDone(
-            deal_id=work.deal_id,
-            seat=work.seat,
-            commitment=known.done.commitment,
-            signature=known.done.signature,
-            update=known.done.update,
-            proof_seconds=known.done.proof_seconds,
-            compute_seconds=known.done.compute_seconds,
-        )
+        self._begin_deal(work.deal_id)
+        known.done = msgspec.structs.replace(known.done, deal_id=work.deal_id)
         return list(known.messages(self._as_blobs))
-
-    def ready(self, held: bytes) -> Requested | None:
-        """The next task whose lines are here and whose parameters are those at hand, if there is one."""
-        return next(
-            (r for r in self._requested.values() if r.lines is not None and r.work.task.parameters == held),
-            None,
-        )
 
     def lines(self, digest: bytes, data: np.ndarray) -> None:
         """The lines of a task came."""
@@ -107,14 +103,58 @@ class Replies:
             if requested.work.blob == digest:
                 requested.lines = data
 
+    def in_hand(self, key: bytes) -> tuple[bytes, list[int]]:
+        """The deal at work, and the tasks of it that an identity has not done."""
+        return self._deal_id, sorted(seat for k, seat in self._requested if k == key)
+
+    def drop(self, key: bytes) -> None:
+        """An identity has nothing to do any more."""
+        self._requested = {place: requested for place, requested in self._requested.items() if place[0] != key}
+        for place in [place for place in self._replied if place[0] == key]:
+            self._forget(place)
+
+    # -- executing ---------------------------------------------------------------------------------------------------
+
+    @property
+    def executing(self) -> int:
+        """How many tasks are being executed."""
+        return len(self._executing)
+
+    def ready(self, held: bytes) -> Requested | None:
+        """The next task whose lines are here and whose parameters are those at hand, if there is one."""
+        return next(
+            (
+                r
+                for r in self._requested.values()
+                if r.lines is not None and not r.number and r.work.task.parameters == held
+            ),
+            None,
+        )
+
+    def begin(self, requested: Requested) -> int:
+        """A task is being executed from now on, by the number that is returned."""
+        self._last += 1
+        requested.number = self._last
+        self._executing[self._last] = requested
+        return self._last
+
+    def ended(self, number: int) -> Requested | None:
+        """A task is not executed any more; None if nobody waits for it."""
+        return self._executing.pop(number, None)
+
+    def released(self) -> None:
+        """The parameters change: what is being executed is to be executed again, if it still counts then."""
+        for requested in self._executing.values():
+            requested.number = 0
+        self._executing = {}
+
     def failed(self, requested: Requested) -> None:
         """A task is not to be tried again."""
-        with self._lock:
-            self._requested.pop((requested.key, requested.work.seat), None)
+        self._requested.pop(requested.place, None)
 
-    def done(self, requested: Requested, executed: Executed) -> Iterator[bytes]:
+    def done(self, requested: Requested, executed: TaskExecuted, committed: Committed) -> Iterator[bytes]:
         """A task was executed; returns the messages that reply."""
-        work, committed = requested.work, executed.committed
+        work = requested.work
         done = m.TaskDone(
             deal_id=work.deal_id,
             seat=work.seat,
@@ -124,10 +164,14 @@ class Replies:
             proof_seconds=executed.proof,
             compute_seconds=executed.compute,
         )
-        replied = _Replied(work.task.digest(), done, executed.update)
-        self._replied[requested.key, work.seat] = replied
+        if requested.place in self._replied:
+            self._forget(requested.place)
+        replied = _Replied(work.task.digest(), done, executed)
+        self._replied[requested.place] = replied
         self.failed(requested)
         return replied.messages(self._as_blobs)
+
+    # -- asked again -------------------------------------------------------------------------------------------------
 
     def large(self, key: bytes, wanted: m.ResendUpdate) -> tuple[bytes, np.ndarray] | None:
         """Digest and bytes of the update that the manager asks for, if it is to be uploaded."""
@@ -150,21 +194,16 @@ class Replies:
         """The tasks, by their seats, that an identity has done in a deal."""
         return {seat for (k, seat), known in self._replied.items() if k == key and known.done.deal_id == deal_id}
 
-    def in_hand(self, key: bytes) -> tuple[bytes, list[int]]:
-        """The deal at work, and the tasks of it that an identity has not done."""
-        with self._lock:
-            return self._deal_id, sorted(seat for k, seat in self._requested if k == key)
-
-    def drop(self, key: bytes) -> None:
-        """An identity has nothing to do any more."""
-        with self._lock:
-            self._requested = {place: requested for place, requested in self._requested.items() if place[0] != key}
-        self._replied = {place: known for place, known in self._replied.items() if place[0] != key}
-
     def _begin_deal(self, deal_id: bytes) -> None:
-        """Forgets requests of another deal; the lock is held."""
+        """Forgets requests of another deal."""
         if deal_id != self._deal_id:
             self._deal_id, self._requested = deal_id, {}
+
+    def _forget(self, place: tuple[bytes, int]) -> None:
+        known = self._replied.pop(place)
+        if self._as_blobs:
+            self._perform(CancelTransfer(place[0], known.done.update))
+        self._perform(FreeUpdate(known.slot))
 
     def _wanted(self, key: bytes, wanted: m.ResendUpdate) -> _Replied | None:
         known = self._replied.get((key, wanted.seat))

@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 
-from podlt.engine.shared_memory import Region
+from podlt.engine.isolated.interface import ExecuteTask, ProgramLoaded, StopExecution
+from podlt.engine.isolated.records import LoadProgram
 from podlt.errors import InvalidProofError, StorageError
-from podlt.execution.worker_runtime import EXECUTION_ERRORS, Executed, WorkerRuntime
+from podlt.execution.setup import ExecutionSetup
 from podlt.network import messages as m
-from podlt.network.blobs.client import BlobTransfers
+from podlt.network.blobs.client import TransferEnded
 from podlt.network.blobs.transfer import BadBlobError
 from podlt.network.run_setup import RunSetup
+from podlt.network.worker.effects import Perform, UploadBlob, UseServer
+from podlt.network.worker.identity import NEVER, OwnerSettings
 from podlt.network.worker.inputs import ChunkRequest, Inputs, ProgramInput
-from podlt.network.worker.loading import check_task, lines_by_field, load_runtime
-from podlt.network.worker.memory import UpdateMemory
 from podlt.network.worker.replies import Replies, Requested
-
-RECEIVE_SECONDS, SHORT_RECEIVE_SECONDS = 0.2, 0.02
-"""How long to wait for messages at a time; and while a transfer is under way."""
 
 MAX_FAILURES = 3
 """After how many fetches in a row that failed the server is thought to be elsewhere."""
 
+AT_ONCE = 2
+"""How many tasks are given to the executor: while the result of one goes out, it has another."""
+
+STALE_SECONDS = 10.0
+"""How long a task that nobody waits for any more may hold up others."""
+
 USELESS = (InvalidProofError, StorageError, BadBlobError, MemoryError)
 """What messages that are of no use may raise."""
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """What there is once the program has come.
-
-    Attributes:
-        runtime: executes tasks.
-        region: memory of the parameters.
-        inputs: fills it.
-        updates: memory of the updates.
-    """
-
-    runtime: WorkerRuntime
-    region: Region
-    inputs: Inputs
-    updates: UpdateMemory
 
 
 class WorkerRun:
@@ -52,16 +37,15 @@ class WorkerRun:
 
     Args:
         setup: of the run.
-        transfers: for large blobs, where there is a server of them; closed with the run.
-        folder: for large updates.
-        memory: the most bytes that a task's tensors may take.
-        device: where tasks are computed.
+        settings: the owner's.
         heartbeat: seconds between two heartbeats.
         any_key: gives the key of an identity for what is for all, another for another number of failures.
+        perform: takes effects.
         warn: is called with what was wrong.
 
     Attributes:
         replies: what was requested and replied.
+        loaded: the program, once it can be executed here.
 
     Raises:
         InvalidProofError: a program that is too long.
@@ -70,93 +54,86 @@ class WorkerRun:
     def __init__(
         self,
         setup: RunSetup,
-        transfers: BlobTransfers | None,
-        folder: Path,
-        memory: int,
-        device: str,
+        settings: OwnerSettings,
         heartbeat: float,
         any_key: Callable[[int], bytes],
+        perform: Perform,
         warn: Callable[[str], object],
     ) -> None:
-        self.setup = setup
-        self._folder, self._memory, self._device = folder, memory, device
-        self._heartbeat, self._warn = heartbeat, warn
+        self.setup, self._settings, self._heartbeat = setup, settings, heartbeat
+        self._perform, self._warn = perform, warn
         self._any_key, self._failures, self._in_a_row = any_key, 0, 0
-        self.replies = Replies(setup.message.updates_as_blobs)
-        self._transfers = transfers
-        self._program = ProgramInput(setup, transfers, any_key(0))
-        self._loaded: _Loaded | None = None
+        self.replies = Replies(setup.message.updates_as_blobs, perform)
+        perform(UseServer(setup.message.blobs, setup.message.certificate))
+        self._program = ProgramInput(setup.message, perform, any_key(0))
+        self._is_loading = False
+        self.loaded: ProgramLoaded | None = None
+        self._inputs: Inputs | None = None
+        self._busy, self._stale_since = 0, NEVER
 
     # -- what is here ------------------------------------------------------------------------------------------------
 
     def load(self) -> bool:
-        """Makes the runtime if the program has come; returns whether that was so just now.
-
-        Raises:
-            InvalidProofError: as `load_runtime`.
-            EngineError: as `load_runtime`; or there is no memory for the parameters.
-        """
-        if self._loaded is not None or not self._program.program:
+        """Has the program loaded if it has come; returns whether that was so just now."""
+        if self._is_loading or not self._program.program:
             return False
-        runtime = load_runtime(self.setup, self._program.program, self._memory, self._device)
-        region = Region(runtime.state_bytes)
-        inputs = Inputs(
-            self.setup,
-            runtime,
-            region.bytes[: runtime.state_bytes],
+        self._is_loading = True
+        setup, begin, given = self.setup, self.setup.begin, self._settings
+        fields, lines = setup.message.fields, setup.most_lines
+        self._perform(
+            LoadProgram(
+                program=self._program.program,
+                digest=begin.program,
+                arithmetic=begin.arithmetic,
+                execution=ExecutionSetup(setup.run, fields, lines, begin.local_steps, begin.local_lr, setup.task_lines),
+                memory=given.memory,
+                device=given.device,
+                threads=given.threads,
+                on_disk=setup.message.updates_as_blobs,
+            )
+        )
+        return True
+
+    def was_loaded(self, loaded: ProgramLoaded) -> None:
+        """Tasks can be executed."""
+        self.loaded = loaded
+        self._inputs = Inputs(
+            loaded,
+            self.setup.most_lines,
             self.replies,
-            self._transfers,
+            bool(self.setup.message.blobs),
+            self._perform,
             lambda: self._any_key(self._failures),
             self._heartbeat,
             self._warn,
         )
-        folder = self._folder if self.setup.message.updates_as_blobs else None
-        self._loaded = _Loaded(runtime, region, inputs, UpdateMemory(runtime.update_bytes, folder))
-        return True
-
-    @property
-    def runtime(self) -> WorkerRuntime | None:
-        """What executes tasks, once the program has come."""
-        return self._loaded.runtime if self._loaded is not None else None
-
-    def ready(self) -> Requested | None:
-        """The next task whose inputs are all here, if there is one."""
-        return self.replies.ready(self._loaded.inputs.held) if self._loaded is not None else None
-
-    def receive_seconds(self) -> float:
-        """How many seconds to wait for messages."""
-        if self.ready() is not None:
-            return 0.0
-        busy = self._transfers is not None and self._transfers.busy
-        return SHORT_RECEIVE_SECONDS if busy else RECEIVE_SECONDS
 
     # -- what comes --------------------------------------------------------------------------------------------------
 
-    def announced(self, coming: m.Parameters) -> None:
+    def announced(self, coming: m.Parameters, now: float) -> None:
         """Parameters come; errors as `Inputs.announced`."""
-        if self._loaded is not None:
-            self._loaded.inputs.announced(coming)
+        if self._inputs is not None:
+            self._inputs.announced(coming, now)
 
-    def chunk(self, data: memoryview) -> None:
+    def chunk(self, data: memoryview, now: float) -> None:
         """A chunk of something came; errors as `Inputs.chunk`."""
-        self._inputs.chunk(data)
+        (self._inputs or self._program).chunk(data, now)
 
-    def requests(self) -> list[ChunkRequest]:
-        """Takes transfers that ended; returns requests for what should have come."""
-        for ended in self._transfers.ended() if self._transfers is not None else []:
-            if ended.error is not None:
-                self._failures += 1
-                self._in_a_row += 1
-                if self._in_a_row == MAX_FAILURES:
-                    self._warn(f"{MAX_FAILURES} transfers of large blobs failed in a row: {ended.error}")
-            else:
-                self._in_a_row = 0
-            try:
-                if ended.place is not None:
-                    self._inputs.transferred(ended)
-            except USELESS as error:
-                self._warn(str(error))
-        return self._inputs.requests()
+    def transferred(self, ended: TransferEnded, now: float) -> None:
+        """A transfer ended; errors as `Inputs.transferred`."""
+        if ended.error is None:
+            self._in_a_row = 0
+        else:
+            self._failures += 1
+            self._in_a_row += 1
+            if self._in_a_row == MAX_FAILURES:
+                self._warn(f"{MAX_FAILURES} transfers of large blobs failed in a row: {ended.error}")
+        if ended.place is not None:
+            (self._inputs or self._program).transferred(ended, now)
+
+    def requests(self, now: float) -> list[ChunkRequest]:
+        """Requests for what should have come."""
+        return (self._inputs or self._program).requests(now)
 
     def server_is_lost(self) -> bool:
         """Whether the server of large blobs seems gone: then the manager is asked, now and then, where it is."""
@@ -170,90 +147,84 @@ class WorkerRun:
         new, old = setup.message, self.setup.message
         if (bool(new.blobs), new.updates_as_blobs) != (bool(old.blobs), old.updates_as_blobs):
             return False
-        now, before = (new.blobs, new.certificate), (old.blobs, old.certificate)
-        if self._transfers is not None and now != before:
+        if (new.blobs, new.certificate) != (old.blobs, old.certificate):
             self.setup = setup
-            self._transfers.move(*now)
+            self._perform(UseServer(new.blobs, new.certificate, moved=True))
         return True
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
-    def dealt(self, key: bytes, work: m.DealTask) -> list[bytes]:
+    def dealt(self, key: bytes, work: m.DealTask, now: float) -> list[bytes]:
         """An identity was dealt a task; returns the messages that reply, if it was done before.
 
         Raises:
             InvalidProofError: no task of this run.
             StorageError: no memory for its lines.
         """
-        loaded = self._loaded
-        if loaded is None:
+        loaded, inputs = self.loaded, self._inputs
+        if loaded is None or inputs is None:
             return []
-        check_task(self.setup, loaded.runtime.line_bytes, work)
-        self._begin_round(loaded, work.task.round)
+        check_task(self.setup, loaded.line_bytes, work)
+        if self.replies.begin_round(work.task.round):
+            inputs.end_round()
         if replies := self.replies.repeat(key, work):
             return replies
         requested = Requested(key, work, np.frombuffer(work.lines, np.uint8) if work.lines else None)
         self.replies.add(requested)
         if requested.lines is None:
-            loaded.inputs.expect_lines(requested)
-        loaded.inputs.needed(work.task.parameters)
+            inputs.expect_lines(requested, now)
+        inputs.needed(work.task.parameters, now)
         return []
 
-    def work(self, requested: Requested, holder: int) -> tuple[Executed | str, Iterable[bytes]]:
-        """Executes a task that is ready, as a worker of the run.
+    def next_task(self, now: float) -> Requested | None:
+        """A task whose inputs are all here, and that may be executed now, if there is one."""
+        requested = self.replies.ready(self._inputs.held) if self._inputs is not None else None
+        if requested is None or self._busy == self.replies.executing:
+            self._stale_since = NEVER
+            return requested if self._busy < AT_ONCE else None
+        if self._stale_since == NEVER:
+            self._stale_since = now
+        elif now - self._stale_since > STALE_SECONDS:
+            self._stale_since = now
+            self._perform(StopExecution("nobody waits for it any more"))
+        return None
 
-        Args:
-            requested: the task, with its lines.
-            holder: the number of the worker, which the runtime knows.
+    def execute(self, requested: Requested, holder: int) -> None:
+        """Executes a task, as a worker of the run."""
+        assert requested.lines is not None
+        work = requested.work
+        self._busy += 1
+        number = self.replies.begin(requested)
+        self._perform(ExecuteTask(number, holder, work.task, work.count, requested.lines))
 
-        Returns:
-            What came of it, or why it failed; and the messages that say so.
-        """
-        try:
-            executed = self._execute(requested, holder)
-        except (*EXECUTION_ERRORS, MemoryError) as error:
-            self.replies.failed(requested)
-            reason, work = (str(error) or type(error).__name__)[:1000], requested.work
-            return reason, [m.record(m.TaskFailed(deal_id=work.deal_id, seat=work.seat, reason=reason))]
-        return executed, self.replies.done(requested, executed)
-
-    def _execute(self, requested: Requested, holder: int) -> Executed:
-        loaded, work = self._loaded, requested.work
-        assert loaded is not None and requested.lines is not None
-        lines = lines_by_field(self.setup.message.fields, work.count, requested.lines)
-        update = loaded.updates.take()
-        try:
-            return loaded.runtime.execute(work.seat, holder, work.task, lines, update)
-        except BaseException:
-            loaded.updates.give_back(update)
-            raise
+    def executed(self, number: int) -> Requested | None:
+        """A task is not executed any more; None if nobody waits for it."""
+        self._busy -= 1
+        return self.replies.ended(number)
 
     def resend(self, key: bytes, wanted: m.ResendUpdate) -> list[bytes]:
         """The manager asks for an update: uploads it, or returns the messages with the chunks that it misses."""
-        if self._transfers is not None and (update := self.replies.large(key, wanted)) is not None:
-            self._transfers.send(key, *update)
+        if self.setup.message.blobs and (update := self.replies.large(key, wanted)) is not None:
+            self._perform(UploadBlob(key, *update))
             return []
         return self.replies.chunks(key, wanted)
 
-    def close(self) -> None:
-        """Ends what is under way, and gives the parameters' memory back."""
-        if self._transfers is not None:
-            self._transfers.close()
-        if self._loaded is not None:
-            self._loaded.runtime.release()
-            self._loaded.region.close()
 
-    @property
-    def _inputs(self) -> Inputs | ProgramInput:
-        return self._loaded.inputs if self._loaded is not None else self._program
+def check_task(setup: RunSetup, line_bytes: int, work: m.DealTask) -> None:
+    """Refuses a task whose lines are not as many, or as long, as a task of this run can have.
 
-    def _begin_round(self, loaded: _Loaded, round: int) -> None:
-        """A task of a round came: what belongs to the one before is not needed any more."""
-        freed = self.replies.begin_round(round)
-        if freed is None:
-            return
-        loaded.inputs.end_round()
-        for key, digest, update in freed:
-            if self._transfers is not None:
-                self._transfers.cancel(key, digest)
-            loaded.updates.give_back(update)
+    Args:
+        setup: of the run.
+        line_bytes: size of one line.
+        work: as it came.
+
+    Raises:
+        InvalidProofError: such a task; says what was expected.
+    """
+    if not 1 <= work.count <= setup.most_lines:
+        raise InvalidProofError(f"a task of {work.count} lines; expected 1 to {setup.most_lines}")
+    expected = work.count * line_bytes
+    if work.size != expected or (work.lines and len(work.lines) != expected):
+        raise InvalidProofError("wrong size of a task's lines", expected=expected, actual=work.size)
+    if (work.task.run, work.task.program) != (setup.run, setup.begin.program):
+        raise InvalidProofError("a task of another run or program")

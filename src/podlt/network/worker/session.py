@@ -1,51 +1,48 @@
-"""What a worker process does with the manager's messages, one after another, over a link that may lose any of them.
+"""What a worker does with the manager's messages, one after another, over a link that may lose any of them.
 
-It replies from memory to what it is asked again, and asks again for what does not come.
+It replies from memory to what it is asked again, and asks again for what does not come. It is sans-IO: a driver gives
+it messages, results and the time, and does what `effects` says.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from podlt.crypto import SigningKey
-from podlt.execution.worker_runtime import WorkerRuntime
+from podlt.engine.isolated.interface import FreeUpdate, LoadRefused, ProgramLoaded, TaskExecuted, TaskNotExecuted
+from podlt.engine.isolated.records import AdmitCheat
 from podlt.network import messages as m
-from podlt.network.blobs.client import BlobTransfers
-from podlt.network.link import WorkerLink
+from podlt.network.blobs.client import TransferEnded
 from podlt.network.run_setup import open_setup
 from podlt.network.worker import events
 from podlt.network.worker.books import WorkerBooks
-from podlt.network.worker.catching_up import NEVER, CatchingUp
+from podlt.network.worker.catching_up import CatchingUp
+from podlt.network.worker.effects import DropKey, Effect, SaveStatus, SendMessage
 from podlt.network.worker.identity import Identities, Identity, OwnerSettings, WorkerExit
 from podlt.network.worker.joining import Joining
 from podlt.network.worker.leaving import GracefulShutdown
+from podlt.network.worker.presence import Presence
 from podlt.network.worker.replies import Requested
-from podlt.network.worker.run import RECEIVE_SECONDS, SHORT_RECEIVE_SECONDS, USELESS, WorkerRun
+from podlt.network.worker.run import USELESS, WorkerRun
 
-HELLO_SECONDS = 1.0
-"""Least seconds between two hellos, where each of many identities has a reason to send one."""
-
-MAX_WARNINGS = 5
-"""How many useless messages of the manager are worth a warning."""
-
-NEEDS_RUNTIME = (m.Parameters, m.OpenCommitments, m.Receipts)
-"""Messages to all workers that are about a run of which a process without a runtime knows nothing yet."""
+NEEDS_PROGRAM = (m.Parameters, m.OpenCommitments, m.Receipts, m.MissedReceipts)
+"""Messages about a run of which a process without its program knows nothing yet."""
 
 
 class WorkerSession:
-    """The identities of one process, and the run that they work for. Only `send_heartbeats` is for other threads.
+    """The identities of one process, and the run that they work for.
 
     Args:
         keys: their private keys.
-        link: to the manager.
         manager: its public key.
         books: for the owner.
         settings: the owner's.
         listener: gets what is worth a line.
         leaving: says why to end, if so.
         heartbeat: seconds between two heartbeats.
+        process: 8 bytes that no other process has.
+        wall: gives milliseconds since 1970.
 
     Attributes:
         doing: what it does at present, for its owner.
@@ -55,29 +52,32 @@ class WorkerSession:
     def __init__(
         self,
         keys: Sequence[SigningKey],
-        link: WorkerLink,
         manager: bytes,
         books: WorkerBooks,
         settings: OwnerSettings = OwnerSettings(),  # noqa: B008 (frozen)
         *,
+        process: bytes,
+        wall: Callable[[], int],
         listener: events.WorkerListener = events.ignore,
         leaving: Callable[[], str] = lambda: "",
         heartbeat: float = m.HEARTBEAT_SECONDS,
     ) -> None:
-        self.link, self._manager, self.books, self._emit = link, manager, books, listener
-        self._settings, self.heartbeat = settings, heartbeat
+        self._manager, self.books, self._emit = manager, books, listener
+        self._settings, self._heartbeat = settings, heartbeat
+        self._effects: list[Effect] = []
+        self._perform = self._effects.append
         self._identities = Identities(keys)
-        self._joining = Joining(link, books, listener, settings.least_reward)
+        self._joining = Joining(self._perform, books, listener, settings.least_reward, process, wall)
         self._run: WorkerRun | None = None
-        self._warnings = 0
+        self._warn = events.Warnings(listener)
         self._is_first_task = True
         self.outcome: WorkerExit | None = None
-        self._greeted = NEVER
+        self._presence = Presence(self._perform, heartbeat)
         self._last_round = -1
         self._shutdown = GracefulShutdown(leaving, books, listener)
-        self._receipts = CatchingUp(link, books, heartbeat)
+        self._receipts = CatchingUp(self._perform, books, heartbeat)
         self.doing = "connecting"
-        self._handlers: Mapping[type, Callable[[Identity | None, Any], None]] = {
+        self._handlers: Mapping[type, Callable[[Identity | None, Any, float], None]] = {
             m.Chunk: self._take_chunk,
             m.Parameters: self._take_parameters,
             m.OpenCommitments: self._open,
@@ -86,32 +86,25 @@ class WorkerSession:
             m.Setup: self._set_up,
             m.RunFinished: self._finish,
         }
-        self._identity_handlers: Mapping[type, Callable[[Identity, Any], None]] = {
+        self._identity_handlers: Mapping[type, Callable[[Identity, Any, float], None]] = {
             m.DealTask: self._take_task,
             m.ResendUpdate: self._resend,
             m.Offer: self._sign,
             m.Welcome: self._take_welcome,
-            m.MissedReceipts: self._receipts.missed,
+            m.MissedReceipts: lambda identity, missed, now: self._receipts.missed(identity, missed),
             m.Dismissed: self._take_dismissal,
             m.JoinRefused: self._take_refusal,
         }
 
-    # -- for the process ---------------------------------------------------------------------------------------------
+    # -- for the driver ----------------------------------------------------------------------------------------------
 
-    def receive_seconds(self) -> float:
-        """How many seconds to wait for messages; who leaves has tasks that it does not begin."""
-        if self._run is None:
-            return RECEIVE_SECONDS
-        if self._shutdown.begun:
-            return SHORT_RECEIVE_SECONDS
-        return self._run.receive_seconds()
-
-    def receive(self, key: bytes | None, raw: bytes) -> None:
+    def receive(self, key: bytes | None, raw: bytes, now: float) -> None:
         """Takes a message.
 
         Args:
             key: of the identity that it is for, if it is not for all.
             raw: its bytes; none where a link was made (anew).
+            now: seconds, monotonic.
 
         Raises:
             InvalidProofError: the manager sent what no run can have, before this process began to be of use.
@@ -120,88 +113,152 @@ class WorkerSession:
             return
         identity = self._identities.get(key) if key is not None else None
         if not raw:  # the manager may have lost us meanwhile
-            self._hello(seldom=self._run is not None)
+            self._hello(now, seldom=self._run is not None)
             if identity is not None:
-                self._ask_to_join(identity)
+                self._ask_to_join(identity, now)
             return
         try:
-            self._handle(identity, m.from_manager(raw))
+            self._handle(identity, m.from_manager(raw), now)
         except USELESS as error:
-            if self._runtime is None:
+            if not self._is_loaded:
                 raise
             self._warn(f"ignored a message of the manager: {error}")
+        self._work(now)
 
-    def go_on(self) -> None:
-        """Does what is next, if anything is."""
+    def tick(self, now: float, connected: bool = True) -> None:
+        """Does what is due; to be called several times a heartbeat.
+
+        Args:
+            now: seconds, monotonic.
+            connected: whether the link is.
+        """
         if self.outcome is not None:
             return
+        if self._presence.is_due(now):
+            self._say_that_it_is_there(now)
         self._let_go()
-        if self._run is not None and (requested := self._run.ready()) is not None:
-            self._work(self._run, requested)
-        self._request()
-        complete = self._receipts.ask(self._identities) or self.outcome
-        self.outcome = self._shutdown.check(self._last_round, self.link.connected, self._identities) or complete
+        self._request(now)
+        self._work(now)
+        complete = self._receipts.ask(self._identities, now) or self.outcome
+        self.outcome = self._shutdown.check(self._last_round, connected, self._identities, now) or complete
+
+    def effects(self) -> list[Effect]:
+        """What is to be done since the last call, in this order."""
+        found = self._effects[:]
+        self._effects.clear()
+        return found
+
+    def loaded(self, result: ProgramLoaded | LoadRefused, now: float) -> None:
+        """A program can be executed here: checks this machine and asks to join. Or it cannot.
+
+        Raises:
+            PodltError: why it cannot.
+        """
+        if isinstance(result, LoadRefused):
+            raise result.error
+        if self._run is None:
+            return
+        self._run.was_loaded(result)
+        self._joining.checked(self._run.setup, result)
+        for identity in self._identities.values():
+            self._admit(identity)
+            self._ask_to_join(identity, now)
+        self.doing = "joining"
+
+    def executed(self, result: TaskExecuted | TaskNotExecuted, now: float) -> None:
+        """A task was executed, or failed."""
+        run = self._run
+        requested = run.executed(result.number) if run is not None else None
+        identity = self._identities.get(requested.key) if requested is not None else None
+        if run is None or requested is None or identity is None or identity.worker is None:
+            if isinstance(result, TaskExecuted):
+                self._perform(FreeUpdate(result.slot))
+        elif isinstance(result, TaskNotExecuted):
+            self._failed(run, requested, result.reason)
+        else:
+            work = requested.work
+            committed = identity.worker.commit(work.seat, work.task, result.digest)
+            self._send(identity, run.replies.done(requested, result, committed))
+            self._done(requested, result.compute)
+        self._work(now)
+
+    def transferred(self, ended: TransferEnded, now: float) -> None:
+        """A transfer ended."""
+        if self._run is None:
+            return
+        try:
+            self._run.transferred(ended, now)
+        except USELESS as error:
+            self._warn(str(error))
+        self._load(self._run)
+        self._work(now)
+
+    def close(self) -> None:
+        """Says goodbye for all identities."""
+        self.doing = f"ended: {self.outcome.how}" if self.outcome is not None else "ended"
+        for public in self._identities:
+            self._say(public, m.Leave(reason=self.outcome.reason[:200] if self.outcome else ""))
+        self._perform(SaveStatus(self.doing))
+
+    # -- now and then ------------------------------------------------------------------------------------------------
+
+    def _say_that_it_is_there(self, now: float) -> None:
+        """Has the status file written as well."""
+        if self._run is None:
+            self._hello(now)
+        else:
+            self._presence.beat(self._identities, self._run.replies)
+        self._perform(SaveStatus(self.doing))
 
     def _let_go(self) -> None:
         """Where some identities still wait for a check, those that passed theirs leave before."""
         ready = self._shutdown.ready(self._last_round, self._identities)
         for public in ready if len(ready) < len(self._identities) else []:
-            self.link.send(public, m.record(m.Leave(reason="its work was checked")))
-            del self._identities[public]
-            if self._run is not None:
-                self._run.replies.drop(public)
+            self._say(public, m.Leave(reason="its work was checked"))
+            self._drop(public)
 
-    def send_heartbeats(self) -> None:
-        """Says that it is there, and writes the status file; on any thread."""
-        run = self._run
-        if run is None:
-            self._hello()
-        else:
-            for public in list(self._identities):
-                deal_id, in_hand = run.replies.in_hand(public)
-                self.link.send(public, m.record(m.Heartbeat(deal_id=deal_id, in_hand=in_hand)))
-        self.books.save(self.doing, self.link.connected)
-
-    def close(self) -> None:
-        """Says goodbye for all identities, and ends what is under way."""
-        self.doing = f"ended: {self.outcome.how}" if self.outcome is not None else "ended"
-        for public in self._identities:
-            self.link.send(public, m.record(m.Leave(reason=self.outcome.reason[:200] if self.outcome else "")))
-        self.books.save(self.doing, False)
+    def _drop(self, public: bytes) -> None:
+        del self._identities[public]
         if self._run is not None:
-            self._run.close()
+            self._run.replies.drop(public)
 
-    @property
-    def _runtime(self) -> WorkerRuntime | None:
-        return self._run.runtime if self._run is not None else None
+    def _request(self, now: float) -> None:
+        """Asks for what should have come."""
+        if self._run is not None and self._identities:
+            for key, request in self._run.requests(now):
+                self._say(key, request)
+            if self._run.server_is_lost():
+                self._hello(now)
+
+    def _hello(self, now: float, seldom: bool = False) -> None:
+        self._presence.hello(self._identities, now, seldom=seldom)
 
     # -- messages to all workers -------------------------------------------------------------------------------------
 
-    def _warn(self, reason: str) -> None:
-        self._warnings += 1
-        if self._warnings <= MAX_WARNINGS:
-            self._emit(events.Warned(reason=reason))
+    @property
+    def _is_loaded(self) -> bool:
+        return self._run is not None and self._run.loaded is not None
 
-    def _handle(self, identity: Identity | None, message: m.Down | m.Chunk) -> None:
+    def _handle(self, identity: Identity | None, message: m.Down | m.Chunk, now: float) -> None:
         """Takes one message; `identity` is None where it is for all."""
         kind = type(message)
-        if kind in NEEDS_RUNTIME and self._runtime is None:
+        if kind in NEEDS_PROGRAM and not self._is_loaded:
             return
         if kind in self._handlers:
-            self._handlers[kind](identity, message)
+            self._handlers[kind](identity, message, now)
         elif identity is not None and kind in self._identity_handlers:
-            self._identity_handlers[kind](identity, message)
+            self._identity_handlers[kind](identity, message, now)
 
-    def _take_chunk(self, identity: Identity | None, chunk: m.Chunk) -> None:
+    def _take_chunk(self, identity: Identity | None, chunk: m.Chunk, now: float) -> None:
         if self._run is not None:
-            self._run.chunk(chunk.data)
+            self._run.chunk(chunk.data, now)
             self._load(self._run)
 
-    def _take_parameters(self, identity: Identity | None, coming: m.Parameters) -> None:
+    def _take_parameters(self, identity: Identity | None, coming: m.Parameters, now: float) -> None:
         if self._run is not None:
-            self._run.announced(coming)
+            self._run.announced(coming, now)
 
-    def _open(self, asked: Identity | None, message: m.OpenCommitments) -> None:
+    def _open(self, asked: Identity | None, message: m.OpenCommitments, now: float) -> None:
         """Opens what was committed to; who is asked by name says also that there is nothing (any more)."""
         for identity in self._identities.values() if asked is None else [asked]:
             if identity.worker is None or self._run is None:
@@ -209,20 +266,20 @@ class WorkerSession:
             seats = self._run.replies.seats(identity.public, message.deal_id)
             opened = [one for one in identity.worker.open(message.round) if one.seat in seats]
             if opened or asked is not None:
-                self.link.send(identity.public, m.record(m.Openings(deal_id=message.deal_id, opened=opened)))
+                self._say(identity.public, m.Openings(deal_id=message.deal_id, opened=opened))
 
-    def _take_receipts(self, identity: Identity | None, paid: m.Receipts) -> None:
-        if self._receipts.paid(paid):
+    def _take_receipts(self, identity: Identity | None, paid: m.Receipts, now: float) -> None:
+        if self.books.paid(paid):
             self.doing = "the last round is in the log; waiting for a task"
 
-    def _greet_manager(self, identity: Identity | None, hello: m.ManagerHello) -> None:
+    def _greet_manager(self, identity: Identity | None, hello: m.ManagerHello, now: float) -> None:
         """The manager is there, perhaps anew: it may not know us any more, and send large blobs by other ways."""
-        self._hello(seldom=identity is not None)
+        self._hello(now, seldom=identity is not None)
         if self._run is not None and self._run.setup.run == hello.run:
             for one in [identity] if identity is not None else list(self._identities.values()):
-                self._ask_to_join(one)
+                self._ask_to_join(one, now)
 
-    def _set_up(self, identity: Identity | None, message: m.Setup) -> None:
+    def _set_up(self, identity: Identity | None, message: m.Setup, now: float) -> None:
         """Takes what there is to do: shows the terms, fetches the program, checks this machine, and joins.
 
         Raises:
@@ -235,83 +292,70 @@ class WorkerSession:
         if known and before is not None and before.server_moved(setup):
             self.books.shown(setup.message.head)
             return
-        if before is not None:
-            before.close()
-            self._run = None
+        self._run = None
         if not known:
             self._last_round = -1
             if reason := self._joining.begin(setup, self._identities.values()):
                 self.outcome = WorkerExit("declined", reason)
                 return
-        keys = [identity.key for identity in self._identities.values()]
-        transfers = BlobTransfers(message.blobs, message.certificate, keys) if message.blobs else None
-        folder, any_key, given = self.books.folder, self._identities.any_key, self._settings
-        self._run = WorkerRun(setup, transfers, folder, given.memory, given.device, self.heartbeat, any_key, self._warn)
+        any_key = self._identities.any_key
+        self._run = WorkerRun(setup, self._settings, self._heartbeat, any_key, self._perform, self._warn)
         self._load(self._run)
 
     def _load(self, run: WorkerRun) -> None:
-        """Checks this machine and asks to join, once the program is here."""
-        if not run.load():
-            return
-        runtime = run.runtime
-        assert runtime is not None
-        self.doing = "checking this machine"
-        self._joining.check_machine(run.setup, runtime, self._settings.threads)
-        for identity in self._identities.values():
-            self._add(runtime, identity)
-            self._ask_to_join(identity)
-        self.doing = "joining"
+        """Has the program loaded and this machine checked, once the program is here."""
+        if run.load():
+            self.doing = "checking this machine"
+            self._emit(events.StepStarted(what=self.doing))
 
-    def _add(self, runtime: WorkerRuntime, identity: Identity) -> None:
-        """The runtime executes an identity's tasks, if it was admitted."""
-        if identity.worker is not None:
-            runtime.add(identity.worker, cheat=self._settings.cheat, secret=identity.key.seed())
+    def _admit(self, identity: Identity) -> None:
+        """What executes its tasks hears that an identity cheats, if it was admitted."""
+        if identity.worker is not None and self._settings.cheat:
+            secret = identity.key.derive("cheat/1")
+            self._perform(AdmitCheat(number=identity.worker.number, cheat=self._settings.cheat, secret=secret))
 
-    def _ask_to_join(self, identity: Identity) -> None:
-        if self._run is not None and self._runtime is not None:
-            self._joining.ask(identity, self._run.setup.run)
+    def _ask_to_join(self, identity: Identity, now: float) -> None:
+        if self._run is not None and self._is_loaded:
+            self._joining.ask(identity, self._run.setup.run, now)
 
-    def _finish(self, identity: Identity | None, finished: m.RunFinished) -> None:
+    def _finish(self, identity: Identity | None, finished: m.RunFinished, now: float) -> None:
         if finished.outcome == "complete":
-            self._receipts.complete(finished)
+            self._receipts.complete(finished, now)
         else:
             self.doing = "waiting for the manager"
             self._emit(events.Stopped(reason=finished.reason))
 
     # -- messages to one identity ------------------------------------------------------------------------------------
 
-    def _take_task(self, identity: Identity, work: m.DealTask) -> None:
+    def _take_task(self, identity: Identity, work: m.DealTask, now: float) -> None:
         if identity.worker is None:  # it was admitted, and its welcome was lost: it asks for another
-            self._ask_to_join(identity)
+            self._ask_to_join(identity, now)
         elif self._run is not None:
-            self._send(identity, self._run.dealt(identity.public, work))
+            self._send(identity, self._run.dealt(identity.public, work, now))
 
-    def _resend(self, identity: Identity, wanted: m.ResendUpdate) -> None:
+    def _resend(self, identity: Identity, wanted: m.ResendUpdate, now: float) -> None:
         if self._run is not None:
             self._send(identity, self._run.resend(identity.public, wanted))
 
-    def _sign(self, identity: Identity, offer: m.Offer) -> None:
+    def _sign(self, identity: Identity, offer: m.Offer, now: float) -> None:
         """Signs the terms of joining, unless it is about to leave; errors as `Joining.offered`."""
-        if self._run is not None and self._runtime is not None and not self._shutdown.begun:
+        if self._run is not None and self._is_loaded and not self._shutdown.begun:
             self._joining.offered(identity, self._run.setup, offer)
 
-    def _take_welcome(self, identity: Identity, welcome: m.Welcome) -> None:
+    def _take_welcome(self, identity: Identity, welcome: m.Welcome, now: float) -> None:
         if self._run is not None and self._joining.welcomed(identity, self._run.setup.run, welcome):
-            if self._runtime is not None:
-                self._add(self._runtime, identity)
+            self._admit(identity)
             self.doing = "waiting for a task"
 
-    def _take_dismissal(self, identity: Identity, dismissed: m.Dismissed) -> None:
-        identity.returns = time.monotonic() + dismissed.seconds
+    def _take_dismissal(self, identity: Identity, dismissed: m.Dismissed, now: float) -> None:
+        identity.returns = now + dismissed.seconds
         public_key = identity.public.hex()
         self._emit(events.LetGo(public_key=public_key, seconds=dismissed.seconds, reason=dismissed.reason))
 
-    def _take_refusal(self, identity: Identity, refused: m.JoinRefused) -> None:
+    def _take_refusal(self, identity: Identity, refused: m.JoinRefused, now: float) -> None:
         self._emit(events.Refused(public_key=identity.public.hex(), reason=refused.reason))
-        del self._identities[identity.public]
-        if self._run is not None:
-            self._run.replies.drop(identity.public)
-        self.link.drop(identity.public)
+        self._drop(identity.public)
+        self._perform(DropKey(identity.public))
         if not self._identities:
             self.outcome = WorkerExit("refused", refused.reason)
 
@@ -319,45 +363,36 @@ class WorkerSession:
 
     def _send(self, identity: Identity, bodies: Iterable[bytes]) -> None:
         for body in bodies:
-            self.link.send(identity.public, body)
+            self._perform(SendMessage(identity.public, body))
 
-    def _work(self, run: WorkerRun, requested: Requested) -> None:
-        """Executes one task, whose inputs are all here."""
+    def _say(self, public: bytes, message: m.Message) -> None:
+        self._perform(SendMessage(public, m.record(message)))
+
+    def _work(self, now: float) -> None:
+        """Has tasks executed whose inputs are all here."""
+        run = self._run
+        while run is not None and (requested := run.next_task(now)) is not None:
+            round = requested.work.task.round
+            if not self._shutdown.allows(round):
+                return
+            identity = self._identities.get(requested.key)
+            if identity is None or identity.worker is None:
+                run.replies.failed(requested)
+                continue
+            self.doing = f"round {round}: computing {requested.work.count} lines"
+            self._last_round = round
+            run.execute(requested, identity.worker.number)
+
+    def _failed(self, run: WorkerRun, requested: Requested, reason: str) -> None:
         work = requested.work
-        round = work.task.round
-        if not self._shutdown.allows(round):
-            return
-        identity = self._identities[requested.key]
-        if identity.worker is None:
-            run.replies.failed(requested)
-            return
-        self.doing = f"round {round}: computing {work.count} lines"
-        executed, messages = run.work(requested, identity.worker.number)
-        self._send(identity, messages)
-        if isinstance(executed, str):
-            self._emit(events.Failed(round=round, reason=executed))
-            return
+        run.replies.failed(requested)
+        self._say(requested.key, m.TaskFailed(deal_id=work.deal_id, seat=work.seat, reason=reason[:1000]))
+        self._emit(events.Failed(round=work.task.round, reason=reason))
+
+    def _done(self, requested: Requested, seconds: float) -> None:
+        round, lines = requested.work.task.round, requested.work.count
         self.books.done(requested.key)
-        self._last_round = round
         if self._is_first_task:
             self._is_first_task = False
-            self._emit(events.FirstTask(round=round, lines=work.count, seconds=executed.compute))
+            self._emit(events.FirstTask(round=round, lines=lines, seconds=seconds))
         self.doing = f"round {round}: done, waiting"
-
-    def _request(self) -> None:
-        """Takes transfers that ended, and asks for what should have come."""
-        if self._run is not None and self._identities:
-            for key, request in self._run.requests():
-                self.link.send(key, m.record(request))
-            if self._run.server_is_lost():
-                self._hello()
-            self._load(self._run)
-
-    def _hello(self, seldom: bool = False) -> None:
-        """Asks what there is to do: for all identities; `seldom`: not where that was done just now."""
-        now = time.monotonic()
-        if seldom and now - self._greeted < HELLO_SECONDS:
-            return
-        self._greeted = now
-        for public in list(self._identities)[:1]:
-            self.link.send(public, m.record(m.Hello(version=m.VERSION)))

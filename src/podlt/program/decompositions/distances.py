@@ -1,4 +1,4 @@
-"""Distances between points, and products of three or of groups."""
+"""Distances and norms, and products of three or of groups."""
 
 from __future__ import annotations
 
@@ -84,9 +84,17 @@ def _grouped_mm(
     return torch.where(own, every, 0.0).sum(0)
 
 
+def _renorm(x: Tensor, p: float, dim: int, maxnorm: float) -> Tensor:
+    """Each slice along a dimension, made shorter where its norm is above the largest."""
+    others = [d for d in range(x.ndim) if d != dim % x.ndim]
+    norm = torch.linalg.vector_norm(x, p, others, keepdim=True)
+    return x * torch.where(norm > maxnorm, maxnorm / (norm + 1e-7), 1.0)
+
+
 COMPOSITIONS: Mapping[Any, Callable[..., Any]] = {
     aten._cdist_forward.default: _cdist,
     aten._euclidean_dist.default: _euclidean,
     aten._trilinear.default: _trilinear,
     aten._grouped_mm.default: _grouped_mm,
+    aten.renorm.default: _renorm,
 }

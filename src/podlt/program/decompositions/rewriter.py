@@ -8,7 +8,9 @@ import torch
 from torch import fx
 from torch.utils._python_dispatch import _disable_current_modes
 
+from podlt.errors import UnsupportedError
 from podlt.program.decompositions.complex_pairs import HANDLERS, MAKERS, Pairs, as_pairs
+from podlt.program.source_lines import line_of
 
 _COMPLEX = {torch.complex64, torch.complex128}
 _NARROW = {torch.int16, torch.int8}
@@ -16,6 +18,17 @@ _NARROW = {torch.int16, torch.int8}
 
 class Rewriter(fx.Interpreter):
     """Runs a graph of ATen operations, and carries each node's line in the user's code over to what it becomes."""
+
+    def __init__(self, graph: fx.GraphModule) -> None:
+        super().__init__(graph)
+        self.extra_traceback = False  # it would be appended to what is said to the user
+
+    def run_node(self, n: fx.Node) -> Any:
+        """A node; what its rule refuses is said with the node's line."""
+        try:
+            return super().run_node(n)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{error}{line_of(n)}") from error
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One operation, complex values as `Pairs`."""
@@ -27,7 +40,7 @@ class Rewriter(fx.Interpreter):
         if not to_complex and not _holds_pairs([*args, *kwargs.values()]):
             return super().call_function(target, args, kwargs)
         if packet not in HANDLERS:
-            raise NotImplementedError(f"operation {packet.__name__} of complex numbers is not supported")
+            raise UnsupportedError(f"operation {packet.__name__} of complex numbers is not supported")
         return HANDLERS[packet](*args, **kwargs)
 
     def get_attr(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

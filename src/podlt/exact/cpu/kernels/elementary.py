@@ -86,14 +86,6 @@ def slope(which: int, grad_at: int, at: int, n: int, to: int) -> None:
 
 
 @kernel
-def power(x: Array, y: Array, out: Array) -> None:
-    """out[i] = x[i] ** y[i] for float32 (n,) arrays; `y` may have one element for all."""
-    single = len(y) == 1
-    for i in range(len(x)):
-        out[i] = np.float32(scalars.power(np.float64(x[i]), np.float64(y[0 if single else i])))
-
-
-@kernel
 def fmod(x: Array, y: Array, out: Array) -> None:
     """out[i] = fmod(x[i], y[i]) for float32 (n,) arrays: C's is exact."""
     for i in range(len(x)):

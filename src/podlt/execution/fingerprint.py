@@ -1,4 +1,4 @@
-"""What a worker looks at before it joins: does this machine compute the right bits, is there memory, disk, time?
+"""What this machine computes for known inputs: a digest that must be the manager's before a worker may join.
 
 Exact arithmetic has golden vectors: their digest is the same on every machine. Stock arithmetic is PyTorch's own, which
 gives the same bits only on machines that are alike; so its digest is over what this machine computes for known inputs,
@@ -8,23 +8,13 @@ and a worker whose digest is another than the manager's is refused instead of be
 from __future__ import annotations
 
 import hashlib
-import shutil
-from pathlib import Path
 
 import msgspec
 import torch
 
-from podlt.errors import StorageError
 from podlt.exact.portable.devices import CPU
 from podlt.execution.conformance import conformance
-
-EXACT = "exact"
-
-LEAST_DISK = 64 * 2**20
-"""Free bytes that a worker needs for its keys, status and receipts."""
-
-CLOCK_SECONDS = 60.0
-"""A clock that differs by more is worth a word: invitations expire by it."""
+from podlt.program.operations import EXACT_ARITHMETIC
 
 
 class Arithmetic(msgspec.Struct, frozen=True):
@@ -41,7 +31,7 @@ class Arithmetic(msgspec.Struct, frozen=True):
 
 def expected(arithmetic: str) -> str:
     """What the digest of a worker must be for a program's arithmetic."""
-    if not arithmetic.startswith(EXACT):
+    if arithmetic not in EXACT_ARITHMETIC:
         return _stock()
     from podlt.exact.conformance import total, vectors
 
@@ -50,34 +40,10 @@ def expected(arithmetic: str) -> str:
 
 def measured(arithmetic: str, device: str = CPU) -> Arithmetic:
     """What a device computes, for a program's arithmetic. Takes seconds; a minute when kernels must be compiled."""
-    if not arithmetic.startswith(EXACT):
+    if arithmetic not in EXACT_ARITHMETIC:
         return Arithmetic(_stock())
     report = conformance(arithmetic, device)
     return Arithmetic(f"exact {report.digest}", report.differing)
-
-
-def check_disk(folder: Path) -> None:
-    """Refuses a full disk.
-
-    Raises:
-        StorageError: says how much is free, and how much is needed.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < LEAST_DISK:
-        raise StorageError(f"{folder}: {free >> 20} MiB are free on this disk, and {LEAST_DISK >> 20} MiB are needed")
-
-
-def clock_warning(manager_at: int, here_at: int) -> str | None:
-    """A warning about a clock that differs from the manager's, if it does.
-
-    Args:
-        manager_at: the manager's time, in milliseconds since 1970.
-        here_at: this machine's.
-    """
-    seconds = (here_at - manager_at) / 1000
-    if abs(seconds) <= CLOCK_SECONDS:
-        return None
-    return f"this machine's clock is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} the manager's"
 
 
 def _stock() -> str:

@@ -31,6 +31,16 @@ def bind_to_cores(cores: int) -> int:
     return len(mine)
 
 
+def limit_processor(seconds: float) -> None:
+    """Has the system end this process once it has used so many more seconds of processor time."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    most = int(used.ru_utime + used.ru_stime + seconds) + 1
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (most, hard))
+
+
 class MemoryLimit:
     """A bound on the memory of this process: private, shared, and of its libraries.
 

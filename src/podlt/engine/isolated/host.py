@@ -1,0 +1,224 @@
+"""A process that executes a worker's tasks: `python -m podlt.engine.isolated.host DESCRIPTOR`.
+
+It has no key, no network and no file but the memory that it shares: parameters, and slots with lines and updates. What
+it may take of the machine is bounded, and it may be killed at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from podlt.data.dataset import DTYPES, check_fields
+from podlt.data.field import Field
+from podlt.engine.child import read_frame, write_frame
+from podlt.engine.isolated import records as r
+from podlt.engine.isolated.memory import Slots, lines_offset
+from podlt.engine.limits import MemoryLimit, limit_processor
+from podlt.engine.shared_memory import Region
+from podlt.errors import EngineError, InvalidProofError, PodltError
+
+TASK_SECONDS = 3600
+"""Seconds of processor time, of all cores together, that a task may take."""
+
+LONGEST_REASON = 1000
+
+
+class TaskHost:
+    """Executes tasks one after another; knows nothing of the process that it is in.
+
+    Args:
+        emit: takes replies.
+        bound: is told how many bytes may be taken (0: all of the machine's); returns how many are left for tensors.
+    """
+
+    def __init__(self, emit: Callable[[r.Reply], object], bound: Callable[[int], int] = lambda memory: memory) -> None:
+        self._emit, self._bound = emit, bound
+        self._runtime: Any = None
+        self._fields: Sequence[Field] = ()
+        self._state: np.ndarray = np.empty(0, np.uint8)
+        self._slot: Callable[[int], np.ndarray] = lambda slot: self._state
+        self._commands: Mapping[type, Callable[[Any], None]] = {
+            r.LoadProgram: self._load,
+            r.AdmitCheat: self._admit,
+            r.HoldParameters: self._hold,
+            r.ReleaseParameters: self._release,
+            r.RunTask: self._run,
+        }
+
+    def take(self, command: r.Command) -> None:
+        """Does what a command asks for."""
+        self._commands[type(command)](command)
+
+    def map(self, state: np.ndarray, slot: Callable[[int], np.ndarray]) -> None:
+        """Where parameters and slots are.
+
+        Args:
+            state: memory of the parameters (uint8), as long as their layout.
+            slot: gives the memory of a slot.
+        """
+        self._state, self._slot = state, slot
+
+    def _load(self, command: r.LoadProgram) -> None:
+        self._runtime = None
+        try:
+            runtime = load_runtime(command, self._bound(command.memory))
+            from podlt.execution import fingerprint
+
+            found = fingerprint.measured(runtime.arithmetic, runtime.device)
+        except (PodltError, MemoryError) as error:
+            fault = next((name for name, kind in r.FAULTS.items() if isinstance(error, kind)), "engine")
+            self._emit(r.NotLoaded(fault=fault, reason=_reason(error)))
+            return
+        self._runtime, self._fields = runtime, command.execution.fields
+        self._emit(
+            r.Sized(
+                state_bytes=runtime.state_bytes,
+                update_bytes=runtime.update_bytes,
+                line_bytes=runtime.line_bytes,
+                arithmetic=runtime.arithmetic,
+                digest=found.digest,
+                differing=found.differing,
+            )
+        )
+
+    def _admit(self, command: r.AdmitCheat) -> None:
+        if self._runtime is not None:
+            self._runtime.admit(command.number, command.cheat, command.secret)
+
+    def _hold(self, command: r.HoldParameters) -> None:
+        if self._runtime is not None:
+            self._runtime.hold(self._state, command.digest)
+
+    def _release(self, command: r.ReleaseParameters) -> None:
+        if self._runtime is not None:
+            self._runtime.release()
+
+    def _run(self, command: r.RunTask) -> None:
+        """Executes a task; what it raises, a program can cause."""
+        from podlt.execution.worker_runtime import EXECUTION_ERRORS
+
+        try:
+            done = self._execute(command)
+        except (*EXECUTION_ERRORS, MemoryError) as error:
+            self._emit(r.RunFailed(number=command.number, reason=_reason(error)))
+            return
+        self._emit(r.RunDone(number=command.number, digest=done.digest, proof=done.proof, compute=done.compute))
+
+    def _execute(self, command: r.RunTask) -> Any:
+        if self._runtime is None:
+            raise EngineError("no program is loaded")
+        size, memory = self._runtime.update_bytes, self._slot(command.slot)
+        lines = lines_by_field(self._fields, command.count, memory[lines_offset(size) :])
+        return self._runtime.run(command.holder, command.task, lines, memory[:size])
+
+
+def load_runtime(command: r.LoadProgram, memory: int) -> Any:
+    """The runtime for a run.
+
+    Args:
+        command: the program, and what it must be.
+        memory: the most bytes that a task's tensors may take; 0 for all of this machine's.
+
+    Raises:
+        InvalidProofError: not the program of the run's first entry, or program or fields that no run can have.
+        EngineError: a task takes more memory than that, or this podlt defines the run's arithmetic otherwise, or has
+            none of it for the device.
+        UsageError: there is no such device here.
+    """
+    import torch
+
+    from podlt.exact.portable.devices import torch_device
+    from podlt.execution.conformance import arithmetic_digest
+    from podlt.execution.worker_runtime import WorkerRuntime
+    from podlt.program.ir import Program
+    from podlt.program.operations import EXACT_ARITHMETIC
+
+    torch_device(command.device)
+    program = Program.from_bytes(command.program)
+    if program.digest != command.digest:
+        raise InvalidProofError("the program is not the run's", expected=command.digest, actual=program.digest)
+    if command.arithmetic != arithmetic_digest(program.arithmetic):
+        raise EngineError(
+            f"the run is computed by another {program.arithmetic} arithmetic than this podlt's: use the podlt that "
+            "its manager uses"
+        )
+    check_fields(command.execution.fields)
+    torch.set_num_threads(command.threads if program.arithmetic in EXACT_ARITHMETIC else 1)
+    return WorkerRuntime.load(program, command.execution, memory, command.device)
+
+
+def lines_by_field(fields: Sequence[Field], count: int, raw: np.ndarray) -> dict[str, np.ndarray]:
+    """So many lines, whose fields lie one after another (uint8), as name -> array (count, *shape), in fresh memory."""
+    found, offset = {}, 0
+    for field in fields:
+        part = raw[offset : offset + count * field.row_bytes]
+        found[field.name] = part.copy().view(DTYPES[field.dtype]).reshape(count, *field.shape)
+        offset += len(part)
+    return found
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error) or type(error).__name__)[:LONGEST_REASON]
+
+
+def serve(connection: socket.socket) -> None:
+    """Executes tasks until the other end is closed: then this process ends, whatever it does."""
+    commands: queue.SimpleQueue[tuple[r.Command, list[int]]] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(connection, commands.put), daemon=True).start()
+    import torch  # while the first command is awaited
+
+    from podlt.execution import fingerprint, worker_runtime  # noqa: F401 (as PyTorch)
+
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    limits: list[MemoryLimit] = []
+
+    def bound(memory: int) -> int:
+        if memory and not limits:
+            limits.append(MemoryLimit.impose(memory))
+        return limits[0].left if limits else 0
+
+    host = TaskHost(lambda reply: write_frame(connection, r.pack(reply)), bound)
+    while True:
+        command, descriptors = commands.get()
+        if isinstance(command, r.MapMemory):
+            state, slots = descriptors
+            host.map(Region(command.state_bytes, state).bytes, Slots(command.stride, slots).view)
+            continue
+        for limit in limits:
+            limit.adjust()
+        limit_processor(TASK_SECONDS)
+        host.take(command)
+
+
+def _read(connection: socket.socket, put: Callable[[tuple[r.Command, list[int]]], object]) -> None:
+    """Takes commands as they come, so that whoever gives them never waits."""
+    with suppress(OSError):
+        while (body := read_frame(connection, r.MAX_COMMAND)) is not None:
+            command, descriptors = r.command(body), list[int]()
+            if isinstance(command, r.MapMemory):
+                _, descriptors, _, _ = socket.recv_fds(connection, 1, 2)
+            put((command, descriptors))
+    os._exit(0)
+
+
+def main() -> None:
+    """The entry point of the process. Ctrl-C is the business of whoever started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with socket.socket(fileno=int(sys.argv[1])) as connection, suppress(BrokenPipeError, ConnectionResetError):
+        serve(connection)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What executes a worker's tasks, as its session sees it: requests as values, and results as values some time later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from podlt.engine.isolated.records import AdmitCheat, HoldParameters, LoadProgram, ReleaseParameters
+from podlt.errors import PodltError
+from podlt.protocol.messages import Task
+
+
+class ExecuteTask(NamedTuple):
+    """A task is to be executed, on the parameters that are held; one of the same number is not begun twice.
+
+    Attributes:
+        number: by which its result is known; ever higher.
+        holder: the worker that executes it.
+        task: names its inputs.
+        size: how many lines it has.
+        lines: their bytes (uint8), field by field; not changed any more.
+    """
+
+    number: int
+    holder: int
+    task: Task
+    size: int
+    lines: np.ndarray
+
+
+class FreeUpdate(NamedTuple):
+    """An update is not needed any more: its memory is used for another."""
+
+    slot: int
+
+
+class StopExecution(NamedTuple):
+    """The task that is executed is ended, whatever it does: it fails for this reason. Others are executed after it."""
+
+    reason: str
+
+
+class ProgramLoaded(NamedTuple):
+    """A program can be executed here.
+
+    Attributes:
+        state: memory of the parameters (uint8), as long as their layout: written to only after `ReleaseParameters`.
+        update_bytes: size of an update.
+        line_bytes: size of a line.
+        arithmetic: the program's.
+        digest: of what this machine computes for known inputs.
+        differing: the first operation that it computes otherwise; empty if there is none.
+    """
+
+    state: np.ndarray
+    update_bytes: int
+    line_bytes: int
+    arithmetic: str
+    digest: str
+    differing: str
+
+
+class LoadRefused(NamedTuple):
+    """A program cannot be executed here."""
+
+    error: PodltError
+
+
+class TaskExecuted(NamedTuple):
+    """A task was executed.
+
+    Attributes:
+        number: of the task.
+        slot: whose memory the update is in, until `FreeUpdate`.
+        update: its bytes (uint8).
+        digest: of these.
+        proof: seconds for checking and hashing.
+        compute: seconds for the task itself.
+    """
+
+    number: int
+    slot: int
+    update: np.ndarray
+    digest: bytes
+    proof: float
+    compute: float
+
+
+class TaskNotExecuted(NamedTuple):
+    """A task failed; the process that executed it may have ended, and been replaced."""
+
+    number: int
+    reason: str
+
+
+ExecutionResult = ProgramLoaded | LoadRefused | TaskExecuted | TaskNotExecuted
+Deliver = Callable[[ExecutionResult], object]
+Post = Callable[[Callable[[], object]], object]
+"""Has something called on the thread that the executor belongs to, soon; may be called on any."""
+
+
+class ExecutionBackend(Protocol):
+    """Executes tasks one after another. All methods are called on one thread, and return at once."""
+
+    def start(self, post: Post, deliver: Deliver) -> None:
+        """Begins; results are delivered on the thread of `post`."""
+
+    def load(self, program: LoadProgram) -> None:
+        """A program, from which all that follows starts; what was before it is forgotten."""
+
+    def admit(self, cheat: AdmitCheat) -> None:
+        """A worker cheats from now on."""
+
+    def hold(self, parameters: HoldParameters) -> None:
+        """The parameters in memory are whole: tasks start from them."""
+
+    def release(self, parameters: ReleaseParameters) -> None:
+        """The parameters in memory change: results of tasks that are still executed are of no use."""
+
+    def execute(self, task: ExecuteTask) -> None:
+        """A task, which ends in `TaskExecuted` or `TaskNotExecuted`."""
+
+    def free(self, update: FreeUpdate) -> None:
+        """See `FreeUpdate`."""
+
+    def stop(self, execution: StopExecution) -> None:
+        """See `StopExecution`."""
+
+    def close(self) -> None:
+        """Ends at once, whatever is executed."""

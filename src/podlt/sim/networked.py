@@ -1,0 +1,356 @@
+"""A run of the real manager and the real workers over a simulated network: one seed decides everything.
+
+The rules, the membership, the engine and the sessions of both sides are those of a run between machines; only what
+carries messages, tells the time and computes is simulated. So a run that went wrong is repeated by its seed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from podlt.canonical import encode
+from podlt.crypto import blob_digest, digest
+from podlt.data.field import Field
+from podlt.engine.interface import DurableEntries, Lost, Moved
+from podlt.engine.local import frames
+from podlt.errors import PeerError, TooFewWorkersError
+from podlt.log.merkle import Tree, leaf_hash
+from podlt.manager.roster import Membership
+from podlt.network.engine import NetworkEngine
+from podlt.network.receipt_history import ReceiptHistory
+from podlt.network.session.facts import Chance, ServedRun
+from podlt.network.worker.books import NoStore, WorkerBooks
+from podlt.protocol import entries as e
+from podlt.protocol.manager import Manager
+from podlt.protocol.messages import Assignment, Committed, Opened, Task, TreeSize
+from podlt.protocol.plan import Upcoming, fragment_bounds
+from podlt.protocol.rules import RunState
+from podlt.sim.faults import NetworkFaults
+from podlt.sim.host import ARITHMETIC, LINE_BYTES, STATE_BYTES, UPDATE_BYTES, SimulatedHost, update_of
+from podlt.sim.liars import liar
+from podlt.sim.packets import EventQueue, ManagerKilledError, PacketSimulator
+from podlt.sim.players import Player
+from podlt.sim.world import MemoryLog, Scenario, World, make_player
+
+FIELDS = [Field("line", "u8", (LINE_BYTES,), "input", None)]
+
+STALLED_SECONDS = 6000.0
+"""Simulated seconds without a round, after all faults have ended, that no run may take."""
+
+
+class StalledError(Exception):
+    """A simulated run does not go on."""
+
+
+class NetworkedWorld(World):
+    """One run over a simulated network.
+
+    Args:
+        processes: how many identities each worker process has.
+        rounds: of training.
+        seed: decides everything.
+        faults: what goes wrong; drawn from the seed, unless given.
+        deposit: that each worker brings.
+
+    Attributes:
+        packets: carries the messages.
+        hosts: the worker processes.
+        liars: numbers of those among them that lie.
+        withdrawn: why workers were let go, in order.
+        kills: how often the manager died.
+    """
+
+    def __init__(
+        self, processes: Sequence[int], rounds: int, seed: int, faults: NetworkFaults | None = None, *, deposit: int = 0
+    ) -> None:
+        name = digest("sim-network/1", seed.to_bytes(16, "big", signed=True))
+        self.dice = random.Random(name)
+        self.faults = NetworkFaults.drawn(self.dice) if faults is None else faults
+        count = sum(processes)
+        scenario = Scenario(lines=count * rounds, block_lines=count, fragment_lines=0, deposit=deposit)
+        super().__init__(
+            scenario,
+            lambda gossip: [make_player(Player, number, name, gossip) for number in range(count)],
+            name,
+            log := MemoryLog(),
+            spare_secrets=1000,
+        )
+        self.memory_log = log
+        self.schedule = EventQueue()
+        self.packets = PacketSimulator(self.schedule, self.faults, self.dice)
+        self.hosts: list[SimulatedHost] = []
+        self.liars = set(range(len(processes))[: self.faults.liars])
+        self.withdrawn: list[str] = []
+        self.kills = 0
+        self._states: dict[bytes, bytes] = {}
+        self._plan: Upcoming | None = None
+        self._stalled = 0.0
+        self.packets.watch = self._check_progress
+        keys = deque(player.key for player in self.players)
+        for host, size in enumerate(processes):
+            mine = [keys.popleft() for _ in range(size)]
+            bend = {"bend": liar(self.dice, self.schedule, self.faults)} if host in self.liars else {}
+            self.hosts.append(
+                SimulatedHost(
+                    mine,
+                    self.key.public,
+                    self.packets,
+                    self.faults,
+                    self.dice,
+                    lambda mine=mine: WorkerBooks(NoStore(), [key.public for key in mine], self.key.public),  # type: ignore[misc]
+                    **bend,
+                )
+            )
+
+    # -- the run -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Plays the run to its end.
+
+        Raises:
+            StalledError: it does not go on.
+        """
+        self._begin()
+        for host in self.hosts:
+            self.schedule.after(self.dice.random(), host.start)
+            self._trouble(host)
+        self._trouble_manager()
+        wanted = len(self.honest)
+        while self.state.closed is None or self.state.closed.outcome != "complete":
+            try:
+                self._open_engine(wanted)
+                while self._next_round():
+                    pass
+            except ManagerKilledError:
+                self.kills += 1
+                self._come_back()
+                wanted = 0
+
+    @property
+    def honest(self) -> set[bytes]:
+        """The public keys of those that do not lie."""
+        hosts = [host for number, host in enumerate(self.hosts) if number not in self.liars]
+        return {key for host in hosts for key in host.keys}
+
+    def _begin(self) -> None:
+        state = self._expanded(digest("sim-parameters/1", self.seed))
+        self._states[blob_digest(state)] = state
+        self.manager.begin(self.first_entry(blob_digest(state)))
+        self.write()
+
+    def _open_engine(self, expected: int) -> None:
+        """The engine of this life of the manager, and whoever comes to it."""
+        run = ServedRun(
+            key=self.key,
+            program=self.program,
+            fields=FIELDS,
+            arithmetic=ARITHMETIC,
+            state_bytes=STATE_BYTES,
+            update_bytes=UPDATE_BYTES,
+            block_lines=self.scenario.block_lines,
+        )
+        chance = Chance(self.dice.randbytes, self._clock, lambda: self.schedule.now)
+        self.engine = NetworkEngine(
+            run,
+            self.packets,
+            ReceiptHistory(lambda: self.memory_log),
+            clock=lambda: self.schedule.now,
+            chance=chance,
+        )
+        self.engine.state[:STATE_BYTES] = np.frombuffer(self._states[self.state.parameters], np.uint8)
+        self.members = Membership(
+            self.manager,
+            self.engine,
+            lambda event: None,
+            head=self._head,
+            held=lambda key: self.scenario.deposit,
+            clock=lambda: self.schedule.now,
+        )
+        self._stalled = self._limit()
+        self.members.begin(expected)
+
+    def _next_round(self) -> bool:
+        """Plays a round; False once the run is complete."""
+        self.write()
+        self._stalled = self._limit()
+        self.members.update()
+        if not self.state.trained:
+            self.members.await_more()
+        try:
+            plan = self.manager.upcoming()
+        except TooFewWorkersError as error:  # for the settlement: whoever owns the run resumes it
+            self.stop(str(error))
+            self.engine.finish("stopped", str(error))
+            self.manager.resume()
+            self.write()
+            self.members.begin(len(self.state.active()))
+            return True
+        if plan is None:
+            self.manager.close("complete")
+            self.write()
+            self.engine.finish("complete", "")
+            return False
+        self._plan = plan
+        try:
+            self._round(plan)
+        except TooFewWorkersError:
+            self.manager.roll_back_round()
+            self.write()
+        return True
+
+    def _come_back(self) -> None:
+        """The manager is there again after a while, with what is in its log."""
+        self.packets.killed = False
+        self.packets.cut_all(seconds := self.dice.random() * self.faults.manager_seconds)
+        self.schedule.run(self.schedule.now + seconds, lambda: False)
+        self.packets.restart()
+        self.state_from_log()
+        self._trouble_manager()
+
+    def state_from_log(self) -> None:
+        """The rules' side as it is after the log, as a manager that is resumed has it."""
+        state, tree = RunState(), Tree()
+        for _, leaf, body in self.memory_log.rows:
+            state.apply(e.decode(body))
+            tree.append(leaf)
+        self.manager, self.tree = Manager(state, self.chain, self._clock), tree
+
+    # -- a round -----------------------------------------------------------------------------------------------------
+
+    def _collect(self, waiting: deque[Assignment]) -> None:
+        """Has the tasks executed over the network, and their commitments opened."""
+        plan, manager, engine = self._plan, self.manager, self.engine
+        assert plan is not None
+        self._tasks = {a.seat: a for a in waiting}
+        self._bounds = fragment_bounds(plan.lines, plan.fragments)
+        engine.deal(0, plan.lines, self._bounds, list(waiting))
+        while not (manager.all_opened and engine.idle()):
+            while not manager.all_committed:
+                self._take_events()
+            manager.commit()
+            engine.open(self.state.round)
+            while manager.all_committed and not (manager.all_opened and engine.idle()):
+                self._take_events()
+
+    def _take_events(self) -> None:
+        for event in self.engine.events():
+            if isinstance(event, frames.Results):
+                for committed in event.committed:
+                    self._take(committed)
+            elif isinstance(event, frames.HostOpenings):
+                for opened in event.opened:
+                    self._take(opened)
+            elif isinstance(event, frames.ExecutionFailed):
+                if (task := self._tasks.get(event.seat)) is not None and task.holder == event.holder:
+                    self._lose(event.holder, f"failed: {event.message}")
+            elif isinstance(event, Lost):
+                self._lose(event.worker, event.reason)
+
+    def _take(self, answer: Committed | Opened) -> None:
+        task = self._tasks.get(answer.seat)
+        if task is None or task.holder != answer.holder:
+            return
+        try:
+            if isinstance(answer, Committed):
+                self.manager.committed(answer)
+            else:
+                self.manager.opened(answer, self.engine.digest(answer.seat))
+        except PeerError as error:
+            self._lose(answer.holder, error.reason)
+
+    def _lose(self, worker: int, reason: str) -> list[Assignment]:
+        if self.state.workers[worker].status != "active":
+            return []
+        self.withdrawn.append(reason)
+        again = self.manager.withdraw(worker, reason)
+        self._tasks.update({a.seat: a for a in again})
+        if again:
+            assert self._plan is not None
+            self.engine.deal(0, self._plan.lines, self._bounds, again, again=True)
+        return again
+
+    def _spread(self, dealt: Sequence[Assignment]) -> None:
+        """Nobody overhears anything."""
+
+    def honest_result(self, task: Task) -> bytes:
+        """See `World`."""
+        return blob_digest(update_of(task).data)
+
+    def step_parameters(self, update: bytes) -> bytes:
+        """See `World`: the parameters are bytes here, as workers fetch them."""
+        state = self._expanded(super().step_parameters(update))
+        self.engine.state[:STATE_BYTES] = np.frombuffer(state, np.uint8)
+        self._states[blob_digest(state)] = state
+        return blob_digest(state)
+
+    def write(self) -> list[e.Entry]:
+        """See `World`: workers hear of what is in the log."""
+        before = self.tree.copy()
+        entries = super().write()
+        if entries and getattr(self, "engine", None) is not None:
+            bodies = [encode(entry) for entry in entries]
+            leaves = [leaf_hash(body) for body in bodies]
+            first = before.size
+            moved = [
+                Moved(first + i, bodies[i], before.proof(leaves, first + i))
+                for i, entry in enumerate(entries)
+                if e.moves_credits(entry)
+            ]
+            self.engine.receipt(DurableEntries(first, first + len(entries), self.head, moved))
+        return entries
+
+    # -- helpers -----------------------------------------------------------------------------------------------------
+
+    def _head(self, over: int) -> TreeSize:
+        if self.tree.size < over:
+            self.write()
+        return TreeSize(self.tree.size, self.tree.root())
+
+    def _expanded(self, name: bytes) -> bytes:
+        return b"".join(digest("sim-state/1", name, bytes([part])) for part in range(STATE_BYTES // 32))
+
+    def _limit(self) -> float:
+        return max(self.schedule.now, self.faults.until) + STALLED_SECONDS
+
+    def _check_progress(self) -> None:
+        if self.schedule.now > self._stalled:
+            raise StalledError(f"no round for {STALLED_SECONDS:.0f} simulated seconds")
+
+    # -- what goes wrong ---------------------------------------------------------------------------------------------
+
+    def _trouble(self, host: SimulatedHost) -> None:
+        """Cuts off and kills a process, again and again until all that ends."""
+        for rate, longest, strike in (
+            (self.faults.partition, self.faults.partition_seconds, self._cut),
+            (self.faults.crash, self.faults.crash_seconds, self._crash),
+        ):
+            if rate:
+                self._again(rate, lambda host=host, strike=strike, longest=longest: strike(host, longest))  # type: ignore[misc]
+
+    def _trouble_manager(self) -> None:
+        if self.faults.manager_crash:
+            self._again(self.faults.manager_crash, self._kill, repeat=False)
+
+    def _again(self, rate: float, strike: Callable[[], None], *, repeat: bool = True) -> None:
+        def due() -> None:
+            if self.schedule.now < self.faults.until:
+                strike()
+                if repeat:
+                    self._again(rate, strike)
+
+        self.schedule.after(self.dice.expovariate(rate), due)
+
+    def _kill(self) -> None:
+        self.packets.killed = True
+
+    def _cut(self, host: SimulatedHost, longest: float) -> None:
+        if host.connection is not None and host.session is not None:
+            self.packets.cut(host.connection, self.dice.random() * longest)
+
+    def _crash(self, host: SimulatedHost, longest: float) -> None:
+        if host.connection is not None and host.session is not None:
+            host.crash(self.dice.random() * longest)

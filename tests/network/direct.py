@@ -1,0 +1,77 @@
+"""An executor in the process of a test: tasks are executed at once, and their results are delivered later."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from podlt.engine.isolated import interface as i
+from podlt.engine.isolated import records as r
+from podlt.engine.isolated.host import TaskHost
+from podlt.engine.isolated.memory import lines_offset
+
+
+class DirectExecutor:
+    """See `podlt.engine.isolated.interface.Executor`."""
+
+    def __init__(self) -> None:
+        self.host = TaskHost(self._replied)
+        self.executing: i.ExecuteTask | None = None
+        self._slots: dict[int, np.ndarray] = {}
+        self._spare: list[int] = []
+
+    def start(self, post: i.Post, deliver: i.Deliver) -> None:
+        self._post, self._deliver = post, deliver
+
+    def load(self, program: r.LoadProgram) -> None:
+        self._lines = program.execution.block_lines
+        self.host.take(program)
+
+    def admit(self, cheat: r.AdmitCheat) -> None:
+        self.host.take(cheat)
+
+    def hold(self, parameters: r.HoldParameters) -> None:
+        self.host.take(parameters)
+
+    def release(self, parameters: r.ReleaseParameters) -> None:
+        self.host.take(parameters)
+
+    def execute(self, task: i.ExecuteTask) -> None:
+        slot = self._spare.pop() if self._spare else len(self._slots)
+        memory = self._slots.setdefault(slot, np.empty(self._size, np.uint8))
+        start = lines_offset(self._sized.update_bytes)
+        memory[start : start + len(task.lines)] = task.lines
+        self._slot = slot
+        self.host.take(r.RunTask(number=task.number, slot=slot, holder=task.holder, task=task.task, count=task.size))
+
+    def free(self, update: i.FreeUpdate) -> None:
+        self._spare.append(update.slot)
+
+    def stop(self, execution: i.StopExecution) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def _replied(self, reply: r.Reply) -> None:
+        self._post(partial(self._deliver, self._result(reply)))
+
+    def _result(self, reply: Any) -> i.ExecutionResult:
+        if isinstance(reply, r.NotLoaded):
+            return i.LoadRefused(reply.error())
+        if isinstance(reply, r.Sized):
+            self._sized = reply
+            self._size = lines_offset(reply.update_bytes) + self._lines * reply.line_bytes
+            state = np.zeros(reply.state_bytes + 64, np.uint8)
+            state = state[-state.ctypes.data % 64 :][: reply.state_bytes]
+            self.host.map(state, self._slots.__getitem__)
+            return i.ProgramLoaded(
+                state, reply.update_bytes, reply.line_bytes, reply.arithmetic, reply.digest, reply.differing
+            )
+        if isinstance(reply, r.RunFailed):
+            self._spare.append(self._slot)
+            return i.TaskNotExecuted(reply.number, reply.reason)
+        update = self._slots[self._slot][: self._sized.update_bytes]
+        return i.TaskExecuted(reply.number, self._slot, update, reply.digest, reply.proof, reply.compute)
