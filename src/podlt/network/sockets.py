@@ -41,4 +41,4 @@ def is_dead(sock: socket.socket) -> bool:
     if len(raw) < _INFO.size:
         return False
     found = _INFO.unpack(raw)
-    return found[_UNACKED] > 0 and found[_LAST_ACK] > 1000 * DEAD_SECONDS
+    return bool(found[_UNACKED] > 0 and found[_LAST_ACK] > 1000 * DEAD_SECONDS)

@@ -204,9 +204,7 @@ class ClientLink:
             return made[-1].stream
 
         transport, upgrade = await asyncio.wait_for(
-            loop.create_connection(
-                lambda: Upgrade(parts.netloc, begun), host, port, ssl=context, server_hostname=host
-            ),
+            loop.create_connection(lambda: Upgrade(parts.netloc, begun), host, port, ssl=context, server_hostname=host),
             CONNECT_SECONDS,
         )
         try:

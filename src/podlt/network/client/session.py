@@ -7,6 +7,7 @@ import base64
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from podlt.crypto import SigningKey
@@ -160,7 +161,7 @@ class ClientSession:
                 self._link.went(len(message))
                 continue
             self._sent += size
-            self.stream.send(control.INDEX.pack(number), message, lambda n=len(message): self._link.went(n))  # type: ignore[misc]
+            self.stream.send(control.INDEX.pack(number), message, partial(self._link.went, len(message)))
         self.stream.flush()
 
     @property

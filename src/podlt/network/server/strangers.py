@@ -74,7 +74,8 @@ class StrangerPool:
         self._by_network.setdefault(one.network, {})[one] = None
         self._count += 1
         if self._count > self._most:
-            self._close(next(iter(max(self._by_network.values(), key=len))))
+            most = max(self._by_network.values(), key=lambda own: len(own))
+            self._close(next(iter(most)))
 
     def remove(self, one: Stranger) -> None:
         """It is no stranger any more, or gone."""
