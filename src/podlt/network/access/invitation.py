@@ -135,7 +135,7 @@ def check_url(url: str) -> None:
     except ValueError:
         whole = False
     if not whole or not url.isprintable():
-        raise UsageError(f"{url!r}: expected https://HOST:PORT, tls://HOST:PORT or wss://HOST:PORT")
+        raise UsageError(f"{url!r}: expected tls://HOST:PORT, wss://HOST:PORT or https://HOST:PORT")
 
 
 def _unsigned(invitation: Invitation) -> bytes:
