@@ -140,10 +140,10 @@ class Raw:
         self.challenge = found
         return found
 
-    def log_in(self, key: SigningKey, **changed: Any) -> control.FromServer:
+    def log_in(self, signer: SigningKey, /, **changed: Any) -> control.FromServer:
         """Logs in; `changed`: what is said otherwise than the invitation has it, after it was signed."""
         to = binding(channel_of(MANAGER.public), self.invitation.certificate, self.challenge.nonce)
-        login = sign_login(key, self.invitation.secret, self.invitation.deposit, to)
+        login = sign_login(signer, self.invitation.secret, self.invitation.deposit, to)
         record = control.Login(**{name: getattr(login, name) for name in login.__struct_fields__} | changed)
         self.send(control.CONTROL, encode(record))
         return self.record()

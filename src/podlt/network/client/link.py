@@ -132,10 +132,11 @@ class ClientLink:
 
     def close(self) -> None:
         """See `WorkerLink`."""
-        if self._loop is not None:
+        loop, self._loop = self._loop, None
+        if loop is not None:
             with suppress(Exception):
                 self._background.call(self._drain())
-        self._background.end()
+            self._background.end()
 
     # -- for the session ---------------------------------------------------------------------------------------------
 
