@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cli_calls import Podlt
 
-from podlt.cli.worker import _bytes, _moment
+from podlt.cli.worker_limits import Hours, moment_of, size_of
 from podlt.cli.worker_output import plain
 from podlt.errors import UsageError
 from podlt.network.worker import events as told
@@ -62,16 +62,27 @@ def test_why_there_is_no_connection_is_said_in_words_for_people(why: str, said: 
     ("text", "expected"), [("512M", 2**29), ("8G", 2**33), ("1.5GiB", 3 * 2**29), ("700000000", 700_000_000)]
 )
 def test_sizes_are_read_as_people_write_them(text: str, expected: int) -> None:
-    assert _bytes(text) == expected
+    assert size_of("--memory", text) == expected
+
+
+def test_hours_may_go_past_midnight() -> None:
+    night, day, always = Hours.parse("22-06"), Hours.parse("8:30-17"), Hours.parse("")
+    at = [datetime(2026, 1, 31, hour, 30) for hour in (5, 6, 8, 16, 17, 22)]
+    assert [night.has(now) for now in at] == [True, False, False, False, False, True]
+    assert [day.has(now) for now in at] == [False, False, True, True, False, False]
+    assert all(map(always.has, at))
+    for wrong in ("22", "25-3", "8-8", "night"):
+        with pytest.raises(UsageError, match="--hours"):
+            Hours.parse(wrong)
 
 
 def test_a_time_to_leave_is_a_clock_a_date_or_a_span() -> None:
     now = datetime(2026, 1, 31, 18, 0)
-    assert _moment("18:30", now) == datetime(2026, 1, 31, 18, 30).timestamp()
-    assert _moment("17:30", now) == datetime(2026, 2, 1, 17, 30).timestamp()
-    assert _moment("2h", now) == datetime(2026, 1, 31, 20, 0).timestamp()
+    assert moment_of("18:30", now) == datetime(2026, 1, 31, 18, 30).timestamp()
+    assert moment_of("17:30", now) == datetime(2026, 2, 1, 17, 30).timestamp()
+    assert moment_of("2h", now) == datetime(2026, 1, 31, 20, 0).timestamp()
     with pytest.raises(UsageError, match="--until"):
-        _moment("tomorrow", now)
+        moment_of("tomorrow", now)
 
 
 @pytest.mark.parametrize(

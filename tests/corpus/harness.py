@@ -19,7 +19,7 @@ from podlt.program.eager import GivenDraws, eager_step
 from podlt.program.layout import state_layout, update_layout
 from podlt.program.optimizer import optimizer_from
 from podlt.program.philox import uniform
-from podlt.program.preparation import own_copy, unwrapped
+from podlt.program.preparation import copied, own_copy, unwrapped
 from podlt.program.step import loss_value
 from podlt.program.trace import WithLoss
 
@@ -107,7 +107,7 @@ class _Eager:
 
     def __init__(self, row: Row, module: nn.Module) -> None:
         self._row, self._fields, self._mean = row, row.fields(), True
-        self._module = own_copy(unwrapped(module))
+        self._module = own_copy(copied(unwrapped(module), torch.Tensor.clone))
         self._module = self._module.train() if not module.training else self._module
         self._mean = self._is_mean(row.lines())
 
@@ -131,7 +131,7 @@ class _Eager:
 
     @torch.no_grad()
     def _is_mean(self, lines: Tensors) -> bool:
-        twin = own_copy(self._module)
+        twin = copied(self._module, torch.Tensor.clone)
         found = []
         for batch in (lines, {name: torch.cat([value, value]) for name, value in lines.items()}):
             with GivenDraws(0, lambda seed, draw, shape: torch.full(shape, 0.5)):

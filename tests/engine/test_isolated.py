@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from podlt import crypto
 from podlt.data.dataset import fragment_digest_of
 from podlt.data.field import Field
 from podlt.engine.isolated import interface as i
-from podlt.engine.isolated.executor import ChildExecutor
+from podlt.engine.isolated.executor import ChildExecutor, TaskProcess
 from podlt.engine.isolated.records import AdmitCheat, HoldParameters, LoadProgram, ReleaseParameters
 from podlt.errors import EngineError, InvalidProofError
 from podlt.execution.conformance import arithmetic_digest
@@ -136,6 +137,7 @@ def test_updates_are_the_same_and_a_process_that_dies_or_hangs_is_replaced(bench
     assert isinstance(bench.result(), i.TaskNotExecuted)
 
 
+@pytest.mark.slow
 def test_a_program_that_is_not_the_runs_or_too_large_is_refused_with_the_reason(bench: Bench) -> None:
     other = bench.load(digest=bytes(32))
     assert isinstance(other, i.LoadRefused) and isinstance(other.error, InvalidProofError)
@@ -155,3 +157,22 @@ def test_no_more_memory_is_taken_for_updates_than_there_may_be(tmp_path: Path, p
         slots.take()
     slots.give_back(0)
     assert slots.take() == 0
+
+
+@pytest.mark.slow
+def test_a_program_that_crashes_swells_or_spins_costs_its_task_and_nothing_else(
+    tmp_path: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TaskProcess, "module", "bombs")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+    bench = Bench(tmp_path, program)
+    loaded = bench.load(memory=700 * 2**20)
+    assert isinstance(loaded, i.ProgramLoaded)
+    held = bench.hold(loaded)
+    for holder, said in ((1, "SIGSEGV"), (2, "allocate"), (3, "processor time")):
+        bench.execute(held, holder)
+        bench.execute(held)
+        failed, done = bench.result(), bench.result()
+        assert isinstance(failed, i.TaskNotExecuted) and said in failed.reason
+        assert isinstance(done, i.TaskExecuted) and done.number == bench.number
+    bench.executor.close()

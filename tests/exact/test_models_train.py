@@ -11,6 +11,7 @@ import torch
 
 from podlt.bench.arithmetic import JOBS, contenders
 from podlt.bench.models import MODELS, train
+from podlt.exact.cpu.products import WAYS
 
 GOLDEN = Path(__file__).parents[1] / "vectors" / "exact_models.json"
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -27,10 +28,11 @@ MIDDLE = {
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
     "NUMBA_CPU_NAME": "haswell",
 }
-# Products by int8 are oneDNN's, by float32 and float64 MKL's: each way under what could change its own library.
+# Products by VNNI are ours, by int8 oneDNN's, by float32 and float64 MKL's: each under what could change it.
 SETTINGS = [
     (setting, way)
     for way, settings in {
+        **({"vnni": [ONE_THREAD]} if "vnni" in WAYS else {}),
         "int8": [
             ONE_THREAD,
             TWO_THREADS,

@@ -16,7 +16,7 @@ from podlt.exact.cpu import digits, products, reduce
 from podlt.exact.cpu.digits import DigitCache
 from podlt.exact.definition import products as definition
 
-WAYS: tuple[products.Way, ...] = ("int8", "float32", "float64")
+WAYS = products.WAYS
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 

@@ -90,8 +90,7 @@ def code() -> dict[tuple[Any, ...], str]:
             for count in (ADAPTIVE, 2, 3):
                 with products.using(way):  # type: ignore[arg-type]
                     products.mm(x, x, count, row)
-                    cut = convolution.cut_samples(square, 1, count, "convolution")
-                    convolution.convolve(cut, x[None, :3, :36], line, padded, (3, 3), (6, 6), count, "convolution")
+                    convolution.convolve(square, x[None, :3, :36], line, padded, (3, 3), (6, 6), count, "convolution")
             convolution.weight_gradient(square, square, (4, 4, 3, 3), padded, ADAPTIVE)
     return compiler.code
 

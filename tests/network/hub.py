@@ -170,7 +170,7 @@ class CrewLink:
 
     def _run(self) -> None:
         try:
-            self.outcome = WorkerProcess(self.session, self, self.executor, self._all).run()
+            self.outcome = WorkerProcess(self.session, self, self.executor, self._all, ["127.0.0.1"]).run()
         except BaseException as error:
             self.error = error
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from podlt.cli import main
+from podlt.engine.isolated import host
+from podlt.engine.isolated.executor import TaskProcess
 from podlt.exact import conformance
 from podlt.exact.aten.backend import Operation
 
@@ -30,5 +35,10 @@ def compute_otherwise() -> None:
 
 
 if __name__ == "__main__":
-    compute_otherwise()
-    main()
+    if sys.argv[1].isdigit():  # the process that executes tasks
+        compute_otherwise()
+        host.main()
+    else:
+        TaskProcess.module = Path(__file__).stem
+        os.environ["PYTHONPATH"] = f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"
+        main()

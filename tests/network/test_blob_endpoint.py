@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from podlt.crypto import SigningKey, blob_digest
-from podlt.errors import InvalidProofError
+from podlt.errors import InvalidProofError, PodltError
 from podlt.network.access import tokens
 from podlt.network.blobs import endpoint as http
 from podlt.network.blobs import http_client, transfer
@@ -505,3 +505,29 @@ def test_who_is_not_admitted_fetches_at_a_rate_that_all_such_workers_share(
         patch.setattr(http.asyncio, "sleep", sleep)
         asyncio.run(case())
     assert waits[:3] == pytest.approx([1.0, 132_768 / 1.5e5, 1.0], abs=0.05) and waits[3] == 0
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://127.0.0.1:{}", "https://[::ffff:127.0.0.1]:{}", "https://localhost:{}", "https://2130706433:{}",
+        "https://0x7f.1:{}", "https://0.0.0.0:{}", "https://127.1:{}",
+    ],
+)  # fmt: skip
+def test_a_server_in_ones_own_network_is_asked_by_no_name_of_it_that_the_invitation_does_not_have(url: str) -> None:
+    """A listener counts connections: there must be none, whatever the manager calls it."""
+
+    async def test() -> int:
+        came: list[object] = []
+        server = await asyncio.start_server(lambda reader, writer: came.append(writer), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with BlobClient(url.format(port), bytes(32), WORKER, named=named) as client:
+            with suppress(PodltError, OSError):
+                await asyncio.wait_for(client.fetch_range(bytes(32), 0, 10), 0.5)
+        server.close()
+        return len(came)
+
+    named = ["manager.example"]
+    assert asyncio.run(test()) == 0
+    named, url = ["127.0.0.1"], "https://127.0.0.1:{}"
+    assert asyncio.run(test()) > 0

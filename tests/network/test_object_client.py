@@ -148,3 +148,11 @@ def test_addresses_of_local_networks_are_known() -> None:
     assert not is_global("64:ff9b::a00:1") and not is_global("nonsense") and not is_global("")
     for address in ("93.184.216.34", "2606:4700::1111", "64:ff9b::5db8:d822", "::ffff:93.184.216.34"):
         assert is_global(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["224.0.0.1", "ff02::1", "fe80::1", "169.254.169.254", "::ffff:192.168.1.1", "0.0.0.0", "::", "240.0.0.1", "::1"],
+)
+def test_addresses_that_reach_a_local_network_are_not_the_internets(address: str) -> None:
+    assert not is_global(address)

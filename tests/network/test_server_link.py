@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from links import Place, Raw, resident, worker_key
+from links import MANAGER, Place, Raw, resident, worker_key
 
 from podlt.crypto import SigningKey
 from podlt.network import control
 from podlt.network import messages as m
 from podlt.network.access.invitation import write
 from podlt.network.frames import BINARY, TEXT, head
+from podlt.network.server.pages import connections_of
 
 ONE, TWO, HOSTILE = worker_key(1), worker_key(2), worker_key(666)
 
@@ -117,7 +118,7 @@ def test_an_identity_that_is_dropped_leaves_the_others_their_connection(place: P
     worker = place.join(ONE, TWO)
     place.until(lambda: worker.has(ONE.public, b"") and worker.has(TWO.public, b""))
     worker.link.drop(ONE.public)
-    place.until(lambda: [one.key for one in place.link.connections()] == [TWO.public])
+    place.until(lambda: [one.key for one in place.link.connections()] == [TWO.public.hex()])
     worker.link.send(TWO.public, b"xhere")
     place.until(lambda: (TWO.public, b"xhere") in place.came)
 
@@ -132,7 +133,7 @@ def test_nobody_logs_in_by_what_was_not_signed(shared: Place, changed: dict[str,
     raw.upgrade()
     with pytest.raises(EOFError, match="not signed"):
         raw.log_in(HOSTILE, **changed)
-    assert raw.is_closed() and HOSTILE.public not in {one.key for one in shared.link.connections()}
+    assert raw.is_closed() and HOSTILE.public.hex() not in {one.key for one in shared.link.connections()}
 
 
 def test_a_signature_is_good_for_one_connection(shared: Place) -> None:
@@ -234,6 +235,14 @@ def test_other_requests_get_an_answer_and_no_session(place: Place) -> None:
         raw.write(request)
         assert raw.sock.recv(100).startswith(b"HTTP/1.1 40")
         assert raw.is_closed()
+
+
+def test_its_manager_alone_can_ask_who_is_connected(place: Place) -> None:
+    worker = place.join(ONE)
+    place.until(lambda: bool(worker.take()))
+    found = connections_of(place.registry.run, MANAGER)
+    assert found is not None and [(one.key, one.address) for one in found] == [(ONE.public.hex(), "127.0.0.1")]
+    assert connections_of(place.registry.run, HOSTILE) is None
 
 
 @pytest.mark.parametrize("stage", ["silent TCP", "half of TLS", "silent TLS", "half a request", "silent session"])

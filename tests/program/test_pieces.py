@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -51,6 +52,18 @@ def update(program: Program, state: dict[str, torch.Tensor], lines: dict[str, to
     return out
 
 
+def real_sum(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The float32 nearest to the sum as fractions, ties to even."""
+    found = []
+    for terms in zip(*(value.reshape(-1).tolist() for value in values), strict=True):
+        total = sum(map(Fraction, terms), Fraction(0))
+        nearest = np.float32(float(total))
+        near = [np.nextafter(nearest, np.float32(-np.inf)), nearest, np.nextafter(nearest, np.float32(np.inf))]
+        near.sort(key=lambda one: (abs(Fraction(float(one)) - total), int(one.view(np.uint32)) & 1))
+        found.append(near[0])
+    return torch.from_numpy(np.array(found, np.float32)).reshape(values[0].shape)
+
+
 def test_pieces_share_the_lines_evenly() -> None:
     assert piece_bounds(8, 3) == [(0, 2), (2, 5), (5, 8)]
     assert piece_bounds(8, 0) == piece_bounds(8, 8) == piece_bounds(8, 100) == [(0, 8)]
@@ -58,7 +71,7 @@ def test_pieces_share_the_lines_evenly() -> None:
     assert [piece_seed(2**64 - 1, i) for i in range(3)] == [2**64 - 1, 2**32 - 1, 2**33 - 1]
 
 
-def test_the_update_of_a_task_is_that_of_its_pieces_added_in_float64_and_rounded_once(worded: Captured) -> None:
+def test_the_update_of_a_task_is_that_of_its_pieces_added_exactly_and_rounded_once(worded: Captured) -> None:
     program = replace(worded.program, micro_lines=3)
     views = update_layout(program).views
     found = views(update(program, worded.state, batch(), seed=7))
@@ -69,8 +82,7 @@ def test_the_update_of_a_task_is_that_of_its_pieces_added_in_float64_and_rounded
     assert {"loss", "divisor", "buffer:1.running_mean", "buffer:1.num_batches_tracked"} <= set(found)
     for name, value in found.items():
         if value.is_floating_point():
-            expected = parts[0][name].double() + parts[1][name].double() + parts[2][name].double()
-            assert torch.equal(value, expected.float()), name
+            assert torch.equal(value, real_sum([part[name] for part in parts])), name
         else:
             assert torch.equal(value, parts[0][name]), name
     assert float(found["divisor"]) == float((batch()["y"] != -100).sum())
@@ -100,6 +112,31 @@ def test_what_cancels_between_pieces_is_not_lost() -> None:
     out = {"grad:w": torch.zeros(2)}
     sums.write(out)
     assert out["grad:w"].tolist() == [1.0, 1.0]
+
+
+def test_pieces_of_any_size_and_order_are_added_as_real_numbers() -> None:
+    generator = torch.Generator().manual_seed(5)
+    drawn = torch.randn((6, 2000), generator=generator) * 2.0 ** torch.randint(
+        -120, 100, (6, 2000), generator=generator
+    )
+    drawn[5, ::2], drawn[4, ::3] = -drawn[0, ::2], -drawn[1, ::3]  # what is large cancels
+    ties = torch.tensor([[1.0, 1.0, -1.0], [2.0**-24, 2.0**-24, -(2.0**-24)], [2.0**-149, -(2.0**-140), -(2.0**-90)]])
+    for values in (drawn, ties):
+        expected = real_sum(list(values))
+        for order in (range(len(values)), reversed(range(len(values)))):
+            sums, out = PieceSums(), {"grad:w": torch.zeros(values.shape[1])}
+            for i in order:
+                sums.add({"grad:w": values[i].clone()})
+            sums.write(out)
+            assert torch.equal(out["grad:w"], expected)
+
+
+def test_a_sum_of_pieces_that_is_not_finite_stays_so() -> None:
+    sums, out = PieceSums(), {"grad:w": torch.zeros(3)}
+    for values in ([float("inf"), float("nan"), 1.0], [1.0, 1.0, 2.0**-60], [float("-inf"), 0.0, 2.0**-60]):
+        sums.add({"grad:w": torch.tensor(values)})
+    sums.write(out)
+    assert out["grad:w"].isfinite().tolist() == [False, False, True]
 
 
 def test_local_steps_are_executed_in_pieces(worded: Captured) -> None:

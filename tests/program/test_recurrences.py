@@ -58,6 +58,13 @@ def test_a_program_has_as_many_nodes_for_40_steps_as_for_4() -> None:
     assert short["recurrence"] == short["recurrence_backward"] == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [128, 512])
+def test_an_lstm_of_two_layers_has_as_many_nodes_for_any_steps(steps: int) -> None:
+    short, long = (counted(taken("lstm", n, num_layers=2).program) for n in (32, steps))
+    assert short == long and short["recurrence"] == 2
+
+
 @pytest.mark.parametrize("kind", ["gru", *(pytest.param(kind, marks=pytest.mark.slow) for kind in GATES)])
 def test_layers_directions_and_dropout_give_what_pytorch_gives(kind: str) -> None:
     """Capture itself holds the program against the module, in float64."""

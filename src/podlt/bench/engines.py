@@ -86,7 +86,7 @@ def measure(job: BenchJob, options: BenchOptions, transport: str) -> dict[str, o
     """Interleaves rounds of both engines; returns the ratios of lines a second, and what a round takes more."""
     remote_run = networked(job, options.workers, transport)
     with started(job.recipe(options.workers)) as (_, local), remote_run as (remote, joined):
-        rounds = fitting(local, options.rounds)
+        rounds = fitting(local, options.rounds, options.repeats)
         proven_rounds(remote, 3)
         contenders = {"local": local, transport: remote}
         seconds: dict[str, list[float]] = {name: [] for name in contenders}

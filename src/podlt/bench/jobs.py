@@ -22,6 +22,8 @@ from podlt.execution.task_executor import one_thread
 from podlt.manager import events as ev
 from podlt.manager.directory import RunDirectory, Settings
 from podlt.manager.loop import Trainer
+from podlt.manager.metrics.trial import history_bytes
+from podlt.manager.modules import build_model
 from podlt.manager.setup import TrainingRun, wall_clock
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
 
@@ -29,7 +31,13 @@ SECONDS = 1.5
 """How long one repeat of one contender should take: shorter ones are noise, longer ones meet other neighbours."""
 
 EPOCHS = 1000
-"""More than any bench uses: the chain of secrets must be long enough, and rounds must not run out."""
+"""More than any bench of a small model uses: the chain of secrets must be long enough."""
+
+HISTORY_BYTES = 2**33
+"""What the files of a job's rounds may take if all its epochs are trained: a large model has fewer of them."""
+
+TRAINING_LINES = 60_000
+"""Of MNIST."""
 
 MODELS = {
     "mlp": ModelSpec("podlt.models:mlp", {"inputs": 784, "hidden": 128, "outputs": 10}),
@@ -66,13 +74,17 @@ class BenchJob:
 
     def recipe(self, workers: int) -> Recipe:
         """MNIST, dealt in whole blocks."""
-        return Recipe(
+        training = TrainingSpec(epochs=1, workers=workers, block_lines=self.block_lines)
+        recipe = Recipe(
             data=DataSpec("mnist"),
             model=MODELS[self.model],
             optimizer={"name": "adamw", "lr": 1e-3},
-            training=TrainingSpec(epochs=EPOCHS, workers=workers, block_lines=self.block_lines),
+            training=training,
             arithmetic=self.arithmetic,
         )
+        an_epoch = history_bytes(build_model(recipe, {}, Path()), recipe, TRAINING_LINES)
+        epochs = max(1, min(EPOCHS, HISTORY_BYTES // an_epoch))
+        return msgspec.structs.replace(recipe, training=msgspec.structs.replace(training, epochs=epochs))
 
 
 @dataclass(frozen=True)
@@ -111,11 +123,22 @@ def proven_rounds(trainer: Trainer, count: int) -> float:
     return time.perf_counter() - started_at
 
 
-def fitting(trainer: Trainer, rounds: int) -> int:
-    """How many rounds a repeat takes, after some to warm up; at least 2, so that one hides behind the next."""
+def fitting(trainer: Trainer, rounds: int, repeats: int) -> int:
+    """How many rounds a repeat takes, after some to warm up; at least 2, so that one hides behind the next.
+
+    Args:
+        rounds: as many as these, unless it is 0.
+        repeats: for which, and one more, there must be rounds in the run.
+
+    Raises:
+        UsageError: the run has fewer rounds than that.
+    """
     proven_rounds(trainer, 1)
     seconds = proven_rounds(trainer, 2) / 2
-    return rounds or max(2, round(SECONDS / seconds))
+    most = trainer.rounds_left() // (repeats + 1)
+    if most < (rounds or 2):
+        raise UsageError(f"--rounds {rounds or 2} --repeats {repeats}: the run has rounds for {most} a repeat")
+    return rounds or min(most, max(2, round(SECONDS / seconds)))
 
 
 @contextmanager

@@ -138,9 +138,9 @@ def _like(key: str, state: dict[str, torch.Tensor]) -> torch.Tensor:
 
 def main() -> None:
     """Print the digests as JSON."""
-    way, *names = sys.argv[1:] or ["int8"]
+    way, *names = sys.argv[1:] or [products.WAYS[0]]
     arithmetic = "stock" if way == "stock" else "exact/2"
-    with products.using("int8" if way == "stock" else way):  # type: ignore[arg-type]
+    with products.using(products.WAYS[0] if way == "stock" else way):  # type: ignore[arg-type]
         print(json.dumps({name: train(name, arithmetic) for name in names or MODELS}, indent=1))
 
 

@@ -27,7 +27,7 @@ def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
     """Interleaves pairs of some rounds each; returns the ratios and what stands behind them."""
     with started(job.recipe(options.workers)) as (run, trainer):
         unproven = Unproven(run, trainer, options.workers, job.block_lines)
-        rounds = fitting(trainer, options.rounds)
+        rounds = fitting(trainer, options.rounds, options.repeats)
         unproven.rounds(2)
         contenders = {"with": lambda: proven_rounds(trainer, rounds), "without": lambda: unproven.rounds(rounds)}
         pairs = []

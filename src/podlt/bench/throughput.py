@@ -114,7 +114,7 @@ def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
         images, labels = tensors(run.inputs.data.train)
         step = plain_step(build_model(wanted, {}, Path()))
         ddp = Ddp(job, block_lines, os.environ.get("PODLT_CACHE", ""))
-        rounds = fitting(trainer, options.rounds)
+        rounds = fitting(trainer, options.rounds, options.repeats)
 
         def plain() -> float:
             torch.set_num_threads(threads)

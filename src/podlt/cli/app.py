@@ -41,6 +41,7 @@ from podlt.cli.worker import worker
 from podlt.errors import ExitCode, PodltError
 from podlt.extras import missing_package
 from podlt.faults import crashed, version_line
+from podlt.progress.text import printable
 
 BLOCKED = {
     errno.EACCES,
@@ -212,7 +213,7 @@ def _usage(error: Any) -> int:
 
 
 def _tell(message: str, hint: str, code: int) -> int:
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {chr(10).join(map(printable, message.splitlines()))}", err=True)
     if hint:
         typer.echo(f"hint: {hint}", err=True)
     return code

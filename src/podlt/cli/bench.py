@@ -18,6 +18,7 @@ BENCHES = {
     "joining": "how long workers wait: to join, for a first task, for a manager that was killed",
     "verify": "how long a log of many rounds takes to verify",
     "arithmetic": "exact arithmetic against stock float32",
+    "nodes": "where a step's time goes: each operation of a captured model, exact and stock",
     "operations": "each exact operation against torch's own, large and small",
     "accuracy": "final figures with exact digits and stock float32, over seeds",
     "precision": "what products lose where one value hides many, beside bfloat16 and float32",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import msgspec
@@ -11,6 +12,6 @@ from podlt.events import Event
 
 
 def write_json(event: Event) -> None:
-    """Prints an event as JSON, an object a line."""
-    typer.echo(msgspec.json.encode(event).decode())
+    """Prints an event as JSON, an object a line: in ASCII, as its text may be a stranger's."""
+    typer.echo(json.dumps(msgspec.to_builtins(event), separators=(",", ":")))
     sys.stdout.flush()

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
-import shutil
-import signal
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
 from podlt.cli.groups import grouped
 from podlt.cli.monitoring_options import LogOptions
 from podlt.cli.options import Options, options_of
+from podlt.cli.worker_limits import Hours, WorkerLimits, WorkingTime, moment_of
 from podlt.cli.worker_output import Watch, worker_output
 from podlt.errors import EngineError, UsageError
 from podlt.network.worker import events
 
 FOLDER = ".podlt"
-
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", re.IGNORECASE)
-_SPAN = re.compile(r"(\d+)([smhd])")
 
 
 @dataclass(frozen=True)
@@ -39,9 +35,20 @@ class WorkerOptions:
         str,
         typer.Option(
             metavar="SIZE",
-            help="The most memory to give, such as 8G. On Linux the system refuses this process what goes beyond it "
-            "(a task that needs more is given back); elsewhere it bounds only what a task's tensors may take.",
+            help="The most memory to give, such as 8G; half of this machine's by default. On Linux the system refuses "
+            "what goes beyond it (a task that needs more is given back); elsewhere it bounds a task's tensors.",
         ),
+    ] = ""
+    disk: Annotated[
+        str,
+        typer.Option(metavar="SIZE", help="The most to keep on the disk; a quarter of what is free by default."),
+    ] = ""
+    bandwidth: Annotated[
+        str, typer.Option(metavar="SIZE", help="The most bytes a second for messages, each way, such as 500K.")
+    ] = ""
+    hours: Annotated[
+        str,
+        typer.Option(metavar="FROM-TO", help="Work only then, by this machine's clock: 22-06, or 18:30-07:00."),
     ] = ""
     until: Annotated[
         str, typer.Option(metavar="TIME", help="Leave then: 18:30, 2026-01-31T08:00, or after 90m, 8h, 2d.")
@@ -109,10 +116,19 @@ def worker(
     """
     if invitation == "status":
         return _status(given.home, as_json=watching.as_json)
-    options, leaving, memory = options_of(context), _Leaving(_moment(given.until, datetime.now())), _bytes(given.memory)
+    from podlt.network.worker.folder import make_folder
+
+    hours = Hours.parse(given.hours)
+    options, leaving = options_of(context), WorkingTime(moment_of(given.until, datetime.now()), hours)
+    make_folder(given.home)
+    limits = WorkerLimits.given(given.memory, given.disk, given.bandwidth, given.home, given.device)
     leaving.take_signals()
     with worker_output(watching) as tell:
-        outcome = _work(invitation, given, memory, options, leaving, tell)
+        while True:
+            leaving.wait(tell)
+            outcome = _work(invitation, given, limits, options, leaving, tell)
+            if outcome.how != "left" or not leaving.comes_back:
+                break
         options.hint = ""
         if outcome.how == "declined":
             raise UsageError(f"did not join: {outcome.reason}; nothing was signed")
@@ -124,9 +140,9 @@ def worker(
 def _work(
     invitation: str,
     asked: WorkerOptions,
-    memory: int | None,
+    given: WorkerLimits,
     options: Options,
-    leaving: _Leaving,
+    leaving: WorkingTime,
     tell: events.WorkerListener,
 ) -> Any:
     """Works until the end; returns the outcome."""
@@ -135,15 +151,13 @@ def _work(
     from podlt.network.access.first_invitation import read_invitation
     from podlt.network.access.worker_key import load_or_create_keys
     from podlt.network.transports import worker_link
-    from podlt.network.worker.folder import check_disk, lock, make_folder, open_books
+    from podlt.network.worker.folder import check_disk, lock, open_books
     from podlt.network.worker.identity import OwnerSettings
     from podlt.network.worker.process import WorkerProcess
     from podlt.network.worker.session import WorkerSession
-    from podlt.program.machine import machine_bytes
 
     invited = read_invitation(invitation)
     cores = limits.bind_to_cores(asked.cpus)
-    make_folder(asked.home)
     held = lock(asked.home)
     is_new = not asked.key_file.exists()
     keys = load_or_create_keys(asked.key_file, asked.identities)
@@ -151,13 +165,13 @@ def _work(
         tell(events.KeyMade(file=str(asked.key_file), public_key=keys[0].public.hex()))
     options.hint = "try again with the same command: your keys and receipts are safe"
     check_disk(asked.home)
-    books = open_books(asked.home, [key.public for key in keys], invited.manager)
+    books = open_books(asked.home, [key.public for key in keys], invited.manager, given.disk // 2)
     books.status.device = asked.device
     public = [key.public.hex() for key in keys]
     servers = invited.urls(websocket=True) if asked.websocket and not invited.is_direct else invited.servers
     tell(events.Connecting(servers=servers, manager=invited.manager.hex(), public_keys=public))
     link = worker_link(invited, keys, websocket=asked.websocket)
-    settings = OwnerSettings(memory or 0, cores, asked.least_reward, asked.cheat, asked.device)
+    settings = OwnerSettings(given.memory, cores, asked.least_reward, asked.cheat, asked.device)
     session = WorkerSession(
         keys,
         invited.manager,
@@ -168,38 +182,16 @@ def _work(
         listener=tell,
         leaving=leaving,
     )
+    named = {urlsplit(url).hostname or "" for url in invited.servers}
     watch = Watch(session, link, tell, leaving.moment)
-    executor = ChildExecutor((memory or machine_bytes()) // 4, shutil.disk_usage(asked.home).free // 4, asked.home)
+    executor = ChildExecutor(given.tasks, given.disk // 2, asked.home)
     try:
-        outcome = WorkerProcess(session, link, executor, keys, watch.look).run()
+        outcome = WorkerProcess(session, link, executor, keys, named, given.bandwidth, watch.look).run()
     finally:
         link.close()
         os.close(held)
     tell(watch.ended(outcome.how, outcome.reason))
     return outcome
-
-
-class _Leaving:
-    """Says when it is time to leave, and why: the owner's `--until`, Ctrl-C, or a polite kill."""
-
-    def __init__(self, moment: float | None) -> None:
-        self.moment, self._reason = moment or 0.0, ""
-
-    def take_signals(self) -> None:
-        """Takes Ctrl-C and a polite kill as a wish to leave."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._stop)
-
-    def _stop(self, number: int, frame: object) -> None:
-        if self._reason:  # asked twice: at once
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        self._reason = "stopped by its owner"
-
-    def __call__(self) -> str:
-        if self.moment and time.time() >= self.moment:
-            return "its time is over"
-        return self._reason
 
 
 def _status(home: Path, *, as_json: bool) -> None:
@@ -226,29 +218,3 @@ def _status(home: Path, *, as_json: bool) -> None:
             f"{earned.pending:,} pending, {earned.forfeited:,} forfeited"
             f"{deposit if earned.deposit or earned.returned or earned.seized else ''}"
         )
-
-
-def _bytes(text: str) -> int | None:
-    if not text:
-        return None
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise UsageError(f"--memory {text!r}: expected a size such as 512M or 8G")
-    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
-
-
-def _moment(text: str, now: datetime) -> float | None:
-    """When it is time to leave, in seconds since 1970."""
-    if not text:
-        return None
-    span = _SPAN.fullmatch(text.strip())
-    if span is not None:
-        return now.timestamp() + int(span[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[span[2]]
-    try:
-        if re.fullmatch(r"\d{1,2}:\d{2}", text.strip()):
-            clock = datetime.strptime(text.strip(), "%H:%M")
-            then = now.replace(hour=clock.hour, minute=clock.minute, second=0, microsecond=0)
-            return (then if then > now else then + timedelta(days=1)).timestamp()
-        return datetime.fromisoformat(text.strip()).timestamp()
-    except ValueError:
-        raise UsageError(f"--until {text!r}: expected 18:30, 2026-01-31T08:00, or a span such as 90m, 8h, 2d") from None

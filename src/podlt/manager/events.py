@@ -195,6 +195,11 @@ class Joined(Event, frozen=True, tag="joined"):
         return [f"worker {self.worker} {verb} ({self.key[:16]}); workers now: {self.workers}"]
 
 
+COMMAND_COLUMNS = 78
+INVITATION_FILE = "invitation.txt"
+"""In the run's directory: what a worker is invited by."""
+
+
 class Invited(Event, frozen=True, tag="invited"):
     """Workers may join now.
 
@@ -210,8 +215,19 @@ class Invited(Event, frozen=True, tag="invited"):
 
     @property
     def lines_for_people(self) -> list[str]:
-        """The command to send to whoever shall work."""
-        return ["workers join with this line:", "", f"    podlt worker {self.invitation}", ""]
+        """The command to send to whoever shall work: lines that a shell joins, so that any terminal copies it whole."""
+        command = f"podlt worker {self.invitation}"
+        width = COMMAND_COLUMNS - 1
+        lines = [command[start : start + width] for start in range(0, len(command), width)]
+        whole = [*(f"{line}\\" for line in lines[:-1]), lines[-1]]
+        return [
+            "workers join with this command:",
+            "",
+            *whole,
+            "",
+            f"or with the file {self.path}/{INVITATION_FILE}",
+            "",
+        ]
 
 
 class Connected(Event, frozen=True, tag="connected"):

@@ -76,8 +76,14 @@ def is_global(address: str) -> bool:
     except ValueError:
         return False
     if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour
+        inner = found.ipv4_mapped or found.sixtofour or (found.teredo[1] if found.teredo is not None else None)
         if found in _NAT64:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-        return inner.is_global if inner is not None else found.is_global
-    return found.is_global
+        return _is_public(inner if inner is not None else found)
+    return _is_public(found)
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Python counts multicast, which reaches everybody in a local network, as global."""
+    others = address.is_multicast or address.is_link_local or address.is_unspecified or address.is_reserved
+    return address.is_global and not others

@@ -8,7 +8,7 @@ is tried (`trial`), and afterwards the program is held against it (`capture_chec
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -20,6 +20,7 @@ from podlt.errors import InvalidProofError, UnsupportedError
 from podlt.program.capture_check import NO_SUM, check_numbers, check_sums, example
 from podlt.program.divisor import may_divide, numerators
 from podlt.program.eager import widened
+from podlt.program.heap import large_blocks_apart, trim
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.line_sums import LINES, LineSums
 from podlt.program.lower import Lowering
@@ -87,12 +88,16 @@ def capture(
     model = unwrapped(model)
     check_module(model)
     model = own_copy(model)
-    few = LARGE_LINES if sum(p.nbytes for p in model.parameters()) >= LARGE else LINES
+    is_large = sum(p.nbytes for p in model.parameters()) >= LARGE
+    few = LARGE_LINES if is_large else LINES
     tried_on = _enough(lines, few) if lines else example(fields, few)
     if few < LINES:
         tried_on = {name: value[:few] for name, value in tried_on.items()}
-    with torch.compiler.set_stance("force_eager"), _one_thread():
+    heap = large_blocks_apart() if is_large else nullcontext()
+    with torch.compiler.set_stance("force_eager"), _one_thread(), heap:
         trial = try_out(WithLoss(model, SummedLoss(loss, fields)), tried_on)
+        if is_large:
+            trim(LARGE)
         for name, parameter in model.named_parameters():
             if name in trial.unused:
                 parameter.requires_grad_(False)  # as PyTorch's optimisers skip it: no decay, no state

@@ -3,19 +3,22 @@ and an update that is a sum over lines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 
 import torch
 
 from podlt.errors import UnsupportedError
 from podlt.program.divisor import divisor_of
-from podlt.program.eager import GivenDraws, eager_step, widened
+from podlt.program.eager import GivenDraws, eager_outputs, widened
 from podlt.program.execute import Executor
+from podlt.program.heap import trim
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import TORCH_DTYPES
 from podlt.program.line_sums import LINES, LineSums
 from podlt.program.operations import STOCK_ARITHMETIC
 from podlt.program.philox import uniform
+from podlt.program.streaming import streamed
 from podlt.program.trace import WithLoss, explain
 from podlt.program.update import DIVISOR
 
@@ -36,6 +39,7 @@ NO_SUM = (
 )
 
 Lines = Mapping[str, torch.Tensor]
+Outputs = Generator[tuple[str, torch.Tensor], None, None]
 Place = Callable[[int], str]
 """Which operation a node is, and where in the user's code."""
 
@@ -58,6 +62,7 @@ def check_numbers(program: Program, module: WithLoss, state: Lines, sizes: Seque
     """
     for size in sizes:
         batch = {name: value[:size] for name, value in lines.items()}
+        trim(sum(value.nbytes for value in state.values()))
         divisor = divisor_of(program, state, batch)
         if divisor == 0.0:
             continue  # no line of them has a label: PyTorch's own mean is no number
@@ -71,82 +76,124 @@ def check_numbers(program: Program, module: WithLoss, state: Lines, sizes: Seque
                 )
 
 
+_NO_MORE = "", torch.empty(0)
+
+
 class _Comparison:
-    """The module's own update, against which the program's is held output by output: each is dropped once it was.
+    """The module's own outputs beside the program's: each is compared and dropped as soon as both are known.
+
+    The program is executed as far as the module's own backward pass has come. Both give their gradients in nearly the
+    same order, so that few are alive at once.
 
     Args:
-        expected: the module's own.
+        outputs: the program's, computed as they are asked for.
         state: parameters and buffers: what the program does not give is a buffer that it holds to be unchanged.
         lines: of the batch.
         divisor: of the program's loss and gradients.
     """
 
-    def __init__(self, expected: dict[str, torch.Tensor], state: Lines, lines: int, divisor: float) -> None:
-        self._expected, self._state, self._lines, self._divisor = expected, state, lines, divisor
-        self._order = list(expected)
-        self.errors: dict[str, float] = {}
-        self.sizes: dict[str, float] = {}
+    def __init__(self, outputs: Outputs, state: Lines, lines: int, divisor: float) -> None:
+        self._outputs, self._state, self._lines, self._divisor = outputs, state, lines, divisor
+        self._own: dict[str, torch.Tensor] = {}
+        self._given: dict[str, torch.Tensor] = {}
+        self._errors: dict[str, float] = {}
+        self._sizes: dict[str, float] = {}
         self.largest = 0.0
+        self.failure: Exception | None = None
 
-    def hold(self, name: str, value: torch.Tensor) -> None:
-        """Compares an output of the program."""
-        divisor = 1.0 if name.startswith("buffer:") else self._divisor
-        if name.startswith(("loss", "grad:")):
-            self.largest = max(self.largest, _largest(value) / divisor)
-        if name in self._expected:
-            self._compare(name, value, divisor)
+    def take(self, name: str, value: torch.Tensor) -> None:
+        """Takes an output of the module's own; a gradient waits for the program's."""
+        self._sizes[name] = _largest(value)
+        self._own[name] = value
+        if name in self._given:
+            self._compare(name, self._given.pop(name))
+        while name.startswith("grad:") and name in self._own and self._advance():
+            pass
 
     def worst(self, bound: Callable[[str, float], float]) -> str:
         """The first output that is further from the module's own than it may be, and how far."""
-        for name in list(self._expected):
+        while self._advance():
+            pass
+        for name in list(self._own):
             value = self._state[name]
-            self._compare(name, value * self._lines if value.is_floating_point() else value, 1.0)
-        for name in self._order:
-            if not self.errors[name] <= bound(name, self.sizes[name]):
-                return f"{name} (by {self.errors[name]:.1e})"
+            self._compare(name, value * self._lines if value.is_floating_point() else value)
+        gradients = (f"grad:{name[6:]}" if name.startswith("param:") else name for name in self._state)
+        for name in ("loss", *gradients):
+            if name in self._errors and not self._errors[name] <= bound(name, self._sizes[name]):
+                return f"{name} (by {self._errors[name]:.1e})"
         return ""
 
-    def _compare(self, name: str, actual: torch.Tensor, divisor: float) -> None:
-        expected = self._expected.pop(name)
-        self.sizes[name] = _largest(expected)
-        self.errors[name] = _distance(actual, divisor, expected)
+    def _advance(self) -> bool:
+        """Has the program compute its next output; false if there is none."""
+        try:
+            name, value = next(self._outputs, _NO_MORE)
+        except Exception as error:
+            self.failure = error
+            raise
+        if not name:
+            return False
+        if name.startswith(("loss", "grad:")):
+            self.largest = max(self.largest, _largest(value) / self._divisor)
+        if name in self._own:
+            self._compare(name, value)
+        elif name != DIVISOR:
+            self._given[name] = value
+        return True
+
+    def _compare(self, name: str, actual: torch.Tensor) -> None:
+        divisor = 1.0 if name.startswith("buffer:") else self._divisor
+        expected = self._own.pop(name)
+        self._errors[name] = _distance(actual, divisor, expected)
+        trim(expected.nbytes)
 
 
 def _differs_wide(program: Program, module: WithLoss, state: Lines, batch: Lines, divisor: float) -> bool:
-    try:
-        eager = eager_step(module, batch, GivenDraws(SEED, uniform), torch.float64)
-    except Exception:  # it makes float32 tensors of its own: it is tried in float32
-        return True
-    found = _Comparison(eager, state, len(next(iter(batch.values()))), divisor)
-    Executor(program, double=True).give(state, _wide(batch), SEED, found.hold)
-    return bool(found.worst(lambda name, size: TOLERANCE * (1 + size)))
+    with closing(_given(Executor(program, double=True), state, _wide(batch))) as outputs:
+        found = _Comparison(outputs, state, len(next(iter(batch.values()))), divisor)
+        try:
+            eager_outputs(module, batch, GivenDraws(SEED, uniform), torch.float64, found.take)
+        except Exception:  # it makes float32 tensors of its own: it is tried in float32
+            if found.failure is not None:
+                raise found.failure from None
+            return True
+        return bool(found.worst(lambda name, size: TOLERANCE * (1 + size)))
 
 
 def _differs_narrow(program: Program, module: WithLoss, state: Lines, batch: Lines, divisor: float) -> str:
     """What differs in float32, and by how much; "" if nothing does."""
-    try:
-        eager = eager_step(module, batch, GivenDraws(SEED, uniform), torch.float32)
-    except Exception as error:
-        raise UnsupportedError(explain(error, module.model)) from error
-    narrow: dict[str, torch.Tensor] = {}
-    executor = Executor(program, arithmetic=STOCK_ARITHMETIC)
-    executor.give(state, batch, SEED, lambda name, value: narrow.update({name: value.clone()}))
-    found, own = _Comparison(eager, state, len(next(iter(batch.values()))), divisor), {}
-    narrow_divisor = float(narrow[DIVISOR]) if DIVISOR in narrow else 1.0
+    narrow_divisor = divisor_of(program, state, batch, double=False) or 1.0
+    own: dict[str, float] = {}
 
-    def hold(name: str, value: torch.Tensor) -> None:
-        if name != DIVISOR:
-            before, is_buffer = narrow.pop(name), name.startswith("buffer:")
-            before = before if is_buffer else before / narrow_divisor
-            own[name] = _distance(value, 1.0 if is_buffer else divisor, before)
-        found.hold(name, value)
+    def both(narrow: Outputs, double: Outputs) -> Outputs:
+        for (name, before), (_, value) in zip(narrow, double, strict=True):
+            if name != DIVISOR:
+                is_buffer = name.startswith("buffer:")
+                own[name] = _distance(
+                    value, 1.0 if is_buffer else divisor, before if is_buffer else before / narrow_divisor
+                )
+            yield name, value
 
-    Executor(program, double=True).give(state, _wide(batch), SEED, hold)
+    with (
+        closing(_given(Executor(program, arithmetic=STOCK_ARITHMETIC), state, batch)) as narrow,
+        closing(_given(Executor(program, double=True), state, _wide(batch))) as double,
+    ):
+        found = _Comparison(both(narrow, double), state, len(next(iter(batch.values()))), divisor)
+        try:
+            eager_outputs(module, batch, GivenDraws(SEED, uniform), torch.float32, found.take)
+        except Exception as error:
+            if found.failure is not None:
+                raise found.failure from None
+            raise UnsupportedError(explain(error, module.model)) from error
 
-    def bound(name: str, size: float) -> float:
-        return FLOAT32_FACTOR * own.get(name, 0.0) + FLOAT32_TOLERANCE * (size + 0.01 * found.largest)
+        def bound(name: str, size: float) -> float:
+            return FLOAT32_FACTOR * own.get(name, 0.0) + FLOAT32_TOLERANCE * (size + 0.01 * found.largest)
 
-    return found.worst(bound)
+        return found.worst(bound)
+
+
+def _given(executor: Executor, state: Lines, batch: Lines) -> Outputs:
+    """A program's outputs, computed as they are asked for."""
+    return streamed(lambda each: executor.give(state, batch, SEED, each))
 
 
 def _wide(batch: Lines) -> dict[str, torch.Tensor]:

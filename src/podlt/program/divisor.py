@@ -16,6 +16,7 @@ from podlt.program.eager import constant_draw
 from podlt.program.execute import Executor
 from podlt.program.ir import Node, Program, TensorType
 from podlt.program.liveness import references
+from podlt.program.operations import STOCK_ARITHMETIC
 from podlt.program.simplify import drop_dead
 from podlt.program.trial import NO_DROPOUT
 from podlt.program.update import DIVISOR
@@ -60,17 +61,24 @@ def numerators(program: Program, state: Lines, batch: Lines) -> Iterator[Program
         yield _numerator(program, same)
 
 
-def divisor_of(program: Program, state: Lines, batch: Lines) -> float | None:
+def divisor_of(program: Program, state: Lines, batch: Lines, *, double: bool = True) -> float | None:
     """What loss and gradients of these lines are divided by; None if the program has no divisor.
 
     It is worked out before the rest, from the few nodes that it is made of.
+
+    Args:
+        program: any that has the form of one.
+        state: parameters and buffers.
+        batch: the lines.
+        double: whether in float64, or as PyTorch computes it in float32.
     """
     value = dict(program.outputs).get(DIVISOR)
     if value is None:
         return None
+    part = drop_dead(replace(program, outputs=((DIVISOR, value),)))
+    executor = Executor(part, double=True) if double else Executor(part, arithmetic=STOCK_ARITHMETIC)
     found: dict[str, float] = {}
-    part = Executor(drop_dead(replace(program, outputs=((DIVISOR, value),))), double=True)
-    part.give(state, batch, 0, lambda name, value: found.update({name: float(value)}))
+    executor.give(state, batch, 0, lambda name, value: found.update({name: float(value)}))
     return found[DIVISOR]
 
 
@@ -98,15 +106,11 @@ def _made_of(program: Program, prefix: str) -> set[int]:
 
 
 def _values(program: Program, wanted: Sequence[int], state: Lines, batch: Lines) -> dict[int, float]:
+    """Scalars of a step, by the nodes that they are made of alone."""
+    part = drop_dead(replace(program, outputs=tuple((str(value), value) for value in wanted)))
     found: dict[int, float] = {}
-
-    def keep(number: int, outputs: Sequence[torch.Tensor]) -> None:
-        for output, value in zip(program.nodes[number].outputs, outputs, strict=True):
-            if output in wanted:
-                found[output] = float(value)
-
-    executor = Executor(program, double=True, draw=constant_draw(NO_DROPOUT))
-    executor.give(state, batch, 0, lambda name, value: None, keep)
+    executor = Executor(part, double=True, draw=constant_draw(NO_DROPOUT))
+    executor.give(state, batch, 0, lambda name, value: found.update({int(name): float(value)}))
     return found
 
 

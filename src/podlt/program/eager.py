@@ -18,6 +18,10 @@ from podlt.program.execute import Draw
 from podlt.program.preparation import copied
 from podlt.program.source_lines import operation_name
 from podlt.program.trace import WithLoss
+from podlt.program.wide import WidenedTensor
+
+WIDENED_WHEN_USED = 2**18
+"""From so many elements on, a parameter stays float32 in a step in float64 (`wide`)."""
 
 
 class GivenDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -74,48 +78,77 @@ def _probability(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> float:
 def eager_step(
     module: WithLoss, batch: Mapping[str, torch.Tensor], draws: GivenDraws, dtype: torch.dtype
 ) -> dict[str, torch.Tensor]:
-    """Loss, gradients and buffers of the module itself, on a copy of it; float buffers times the lines, as an update's.
+    """Loss, gradients and buffers of the module itself. Arguments and errors as `eager_outputs`."""
+    found: dict[str, torch.Tensor] = {}
+    eager_outputs(module, batch, draws, dtype, lambda name, value: found.update({name: value}))
+    return found
+
+
+def eager_outputs(
+    module: WithLoss,
+    batch: Mapping[str, torch.Tensor],
+    draws: GivenDraws,
+    dtype: torch.dtype,
+    each: Callable[[str, torch.Tensor], None],
+) -> None:
+    """Gives loss, buffers and gradients of the module itself, each as soon as it is known.
 
     Args:
-        module: in the modes that it is trained in.
+        module: in the modes that it is trained in; a copy of it is called.
         batch: the lines.
         draws: what it draws.
         dtype: float32 as it stands, or float64, in which its parameters, buffers and lines are made wide.
+        each: is called with an output's name and its value, which nothing else holds; float buffers are times the
+            lines, as an update's.
 
     Raises:
         Exception: whatever the module raises, as one that makes float32 tensors of its own does in float64.
     """
-    twin, lines = copied(module, lambda tensor: widened(tensor, dtype)), len(next(iter(batch.values())))
-    if dtype == torch.float64:
+    is_wide, lines = dtype == torch.float64, len(next(iter(batch.values())))
+
+    def parameter_of(tensor: torch.Tensor) -> torch.Tensor:
+        return WidenedTensor(tensor) if is_wide and tensor.numel() >= WIDENED_WHEN_USED else widened(tensor, dtype)
+
+    twin = copied(module, parameter_of, lambda tensor: widened(tensor, dtype))
+    if is_wide and any(t.is_floating_point() and t.dtype != dtype for t in (*twin.parameters(), *twin.buffers())):
         twin = twin.double()  # what was copied in its own way
     with _default_dtype(dtype), sdpa_kernel(SDPBackend.MATH), draws:
         loss, buffers = twin(*(widened(value, dtype) for value in batch.values()))
-        named = {n: p for n, p in twin.model.named_parameters() if p.requires_grad}
-        gradients = _gradients(loss, named)
-    return {
-        "loss": loss.detach(),
-        **{f"grad:{n}": g for n, g in gradients.items()},
-        **{f"buffer:{n}": b * lines if b.is_floating_point() else b for n, b in buffers.items()},
-    }
+        each("loss", loss.detach())
+        for name, value in buffers.items():
+            each(f"buffer:{name}", value * lines if value.is_floating_point() else value)
+        give_gradients(loss, {n: p for n, p in twin.model.named_parameters() if p.requires_grad}, each)
 
 
-def _gradients(loss: torch.Tensor, parameters: Mapping[str, nn.Parameter]) -> dict[str, torch.Tensor]:
-    """The gradients of a copy's parameters, whose own memory is given back as soon as theirs is known.
+def give_gradients(
+    loss: torch.Tensor, parameters: Mapping[str, nn.Parameter], each: Callable[[str, torch.Tensor], None]
+) -> set[str]:
+    """Gives the gradients of a copy's parameters, each as soon as it is known: they never take memory all at once.
 
-    A parameter's gradient is complete when all that used it was gone through backwards: nothing reads it any more.
+    A parameter's gradient is complete when all that used it was gone through backwards.
+
+    Args:
+        loss: a scalar.
+        parameters: by name.
+        each: is called with "grad:" and a name, and the gradient: of what the loss does not use, zeros.
+
+    Returns:
+        The names of those that the loss does not use.
     """
-    found: dict[str, torch.Tensor] = {}
+    unused = set(parameters)
 
     def keep(parameter: torch.Tensor, name: str) -> None:
         assert parameter.grad is not None
-        found[name], parameter.grad = parameter.grad, None
-        parameter.data = parameter.new_empty(0)
+        found, parameter.grad = parameter.grad, None
+        unused.discard(name)
+        each(f"grad:{name}", found)
 
     for name, parameter in parameters.items():
-        found[name] = torch.zeros((), dtype=parameter.dtype).expand(parameter.shape)  # of what the loss does not use
         parameter.register_post_accumulate_grad_hook(partial(keep, name=name))  # type: ignore[no-untyped-call]
     loss.backward()  # type: ignore[no-untyped-call]
-    return found
+    for name in sorted(unused):
+        each(f"grad:{name}", torch.zeros((), dtype=parameters[name].dtype).expand(parameters[name].shape))
+    return unused
 
 
 def widened(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

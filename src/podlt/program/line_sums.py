@@ -6,16 +6,21 @@ variances are those of the whole batch, and then its update must be such a sum t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional
 
 from podlt.program.eager import constant_draw
 from podlt.program.execute import Executor, Trace
-from podlt.program.ir import Program, TensorType
+from podlt.program.heap import TRIMMED, trim
+from podlt.program.ir import Program, TensorType, resolve
 from podlt.program.liveness import references
+from podlt.program.streaming import Each
 from podlt.program.trial import NO_DROPOUT
 
 LINES = 7
@@ -33,8 +38,15 @@ BATCH_NORM_BACKWARD = "native_batch_norm_backward.default"
 HELD_BYTES = 2**26
 """Up to so many bytes of an update are kept for all cuts; a larger one is worked out again for each."""
 
+PACKED = 2**18
+"""From so many elements on an output of a large update is kept in 32 bits an element."""
+
+_MOST = 2**31 - 1
+
+PART = 2**20
+"""How many elements are made wide at once."""
+
 Lines = Mapping[str, torch.Tensor]
-Each = Callable[[str, torch.Tensor], None]
 
 
 def cuts(lines: int) -> tuple[tuple[int, ...], ...]:
@@ -87,38 +99,77 @@ class _GivenNorms(Executor):
         return self._backward(gradient, x, weight, saved_mean, spread, None, None, False, eps, wanted)
 
 
-class _Remainder:
-    """What is left of a batch's update when those of its parts are taken from it.
+class _Rest:
+    """What is left of an output of a batch when those of its parts are taken from it.
 
     Args:
-        whole: the update of the batch; changed.
+        whole: the output of the batch; changed.
     """
 
-    def __init__(self, whole: dict[str, torch.Tensor]) -> None:
-        self._left = whole
-        self._sizes = dict.fromkeys(whole, 0.0)
-        self._same = dict.fromkeys(whole, True)
+    def __init__(self, whole: torch.Tensor) -> None:
+        self._left, self._taken, self._same = whole, 0.0, True
 
-    def take(self, name: str, part: torch.Tensor) -> None:
-        """Takes an output of a part away; whole numbers must be the same in all."""
+    def largest(self) -> float:
+        """The largest magnitude of what is left."""
+        return _largest(self._left) if self._left.is_floating_point() else 0.0
+
+    def take(self, part: torch.Tensor) -> None:
+        """Takes the output of a part away; whole numbers must be the same in all."""
         if part.is_floating_point():
-            self._left[name].sub_(part)
-            self._sizes[name] += _largest(part)
+            self._left.sub_(part)
+            self._taken += _largest(part)
         else:
-            self._same[name] &= torch.equal(self._left[name], part)
+            self._same &= torch.equal(self._left, part)
 
-    def fault(self, noise: float) -> str:
-        """The first output of which something is left, "" if there is none."""
-        for name, left in self._left.items():
-            floor = 0.0 if name.startswith("buffer:") else noise
-            bound = TOLERANCE * self._sizes[name] + floor + 1e-300
-            if not self._same[name] or (left.is_floating_point() and not _largest(left) <= bound):
-                return name
-        return ""
+    def is_something(self, noise: float) -> bool:
+        """Whether more is left than float64 leaves of nothing."""
+        return not self._same or not self.largest() <= TOLERANCE * self._taken + noise + 1e-300
+
+
+class _PackedRest:
+    """As `_Rest`, in half the memory: whole numbers of 32 bits, in units of the largest value.
+
+    They are rounded by 2**-32 of it each time, which counts as left over.
+
+    Args:
+        whole: the output of the batch, float64.
+    """
+
+    def __init__(self, whole: torch.Tensor) -> None:
+        self._numbers = torch.empty(whole.numel(), dtype=torch.int32)
+        self._unit, self._largest, self._rounding, self._taken = 1.0, 0.0, 0.0, 0.0
+        self._is_finite = True
+        flat = whole.reshape(-1)
+        self._pack(lambda part: flat[part].clone())
+
+    def largest(self) -> float:
+        """The largest magnitude of what is left."""
+        return self._largest
+
+    def take(self, part: torch.Tensor) -> None:
+        """Takes the output of a part away."""
+        numbers, unit, flat = self._numbers, self._unit, part.reshape(-1)
+        self._taken += _largest(part)
+        self._pack(lambda some: numbers[some].double().mul_(unit).sub_(flat[some]))
+
+    def is_something(self, noise: float) -> bool:
+        """Whether more is left than float64 and the rounding leave of nothing."""
+        left = self._largest + self._rounding
+        return not self._is_finite or not left <= TOLERANCE * self._taken + noise + 1e-300
+
+    def _pack(self, made: Callable[[slice], torch.Tensor]) -> None:
+        """Takes new values, which are made part by part: once for their largest, and once to be kept."""
+        parts = [slice(start, start + PART) for start in range(0, len(self._numbers), PART)]
+        self._largest = float(np.max([_largest(made(part)) for part in parts]))  # NaN if one is
+        self._is_finite &= math.isfinite(self._largest)
+        self._unit = self._largest / _MOST or 1.0
+        self._rounding += self._largest / _MOST
+        for part in parts if self._is_finite else ():
+            self._numbers[part] = made(part).div_(self._unit).round_()
 
 
 class LineSums:
-    """A program's updates of a batch and of its parts; of what is large, one update is held at once.
+    """A program's updates of a batch and of its parts; of what is large, one update is held at once, packed.
 
     Args:
         program: any that has the form of one.
@@ -131,6 +182,9 @@ class LineSums:
         self._executor, self._state, self._batch = _GivenNorms(program), state, batch
         self._cuts = [cut for cut in cuts(_count(batch)) if min(cut) >= least]
         self._whole: dict[str, torch.Tensor] = {}
+        shapes = [program.types[value].shape for _, value in program.outputs]
+        elements = sum(prod(resolve(dim, _count(batch)) for dim in shape) for shape in shapes)
+        self._is_large = 8 * elements > HELD_BYTES
 
     def fault(self) -> str:
         """The name of an output that depends on how the lines are cut, "" if none does."""
@@ -144,25 +198,34 @@ class LineSums:
         return max(terms) - min(terms) <= TOLERANCE * (abs(whole) + max(map(abs, terms)))
 
     def _fault_of(self, cut: Sequence[int]) -> str:
-        whole = self._update()
-        noise = NOISE * max(_largest(value) for name, value in whole.items() if not name.startswith("buffer:"))
-        remainder = _Remainder(whole)
+        rests = self._rests()
+        noise = NOISE * max(rest.largest() for name, rest in rests.items() if not name.startswith("buffer:"))
         for part in self._cut(cut):
-            self._executor.update(self._state, part, remainder.take)
-        return remainder.fault(noise)
+            self._executor.update(self._state, part, lambda name, value: rests[name].take(value))
+            if self._is_large:
+                trim(TRIMMED)
+        faults = (n for n, rest in rests.items() if rest.is_something(0.0 if n.startswith("buffer:") else noise))
+        return next(faults, "")
 
-    def _update(self) -> dict[str, torch.Tensor]:
-        """The update of the batch, in memory of its own, in the order of the program's outputs."""
-        found = self._whole
-        if not found:
-            given: dict[str, torch.Tensor] = {}
-            # A copy: outputs may share memory, and are changed.
-            self._executor.update(self._state, self._batch, lambda name, value: given.update({name: _own(value)}))
-            found = {name: given[name] for name, _ in self._executor.program.outputs}
-            if sum(value.nbytes for value in found.values()) > HELD_BYTES:
-                return found
-            self._whole = found
-        return {name: value.clone() for name, value in found.items()}
+    def _rests(self) -> dict[str, _Rest | _PackedRest]:
+        """The update of the batch, from which nothing was taken yet, in the order of the program's outputs."""
+        if self._whole:
+            return {name: _Rest(value.clone()) for name, value in self._whole.items()}
+        given: dict[str, _Rest | _PackedRest] = {}
+
+        def take(name: str, value: torch.Tensor) -> None:
+            is_packed = value.is_floating_point() and value.numel() >= PACKED
+            given[name] = _PackedRest(value) if is_packed else _Rest(_own(value))
+
+        if self._is_large:
+            self._executor.update(self._state, self._batch, take)
+            trim(TRIMMED)
+            return {name: given[name] for name, _ in self._executor.program.outputs}
+        found: dict[str, torch.Tensor] = {}
+        # A copy: outputs may share memory, and are changed.
+        self._executor.update(self._state, self._batch, lambda name, value: found.update({name: _own(value)}))
+        self._whole = {name: found[name] for name, _ in self._executor.program.outputs}
+        return self._rests()
 
     def _loss(self, batch: Lines) -> float:
         found: dict[str, float] = {}

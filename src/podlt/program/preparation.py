@@ -27,7 +27,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
         model = inner
 
 
-def copied(module: Any, tensor_of: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+TensorOf = Callable[[torch.Tensor], torch.Tensor]
+
+
+def copied(module: Any, tensor_of: TensorOf, buffer_of: TensorOf | None = None) -> Any:
     """A deep copy of a module in which parameters and buffers are what a function makes of their values.
 
     So a copy that is only looked at shares its tensors with the module, and one in float64 is made without another in
@@ -36,6 +39,7 @@ def copied(module: Any, tensor_of: Callable[[torch.Tensor], torch.Tensor]) -> An
     Args:
         module: stays as it is.
         tensor_of: of a detached tensor.
+        buffer_of: of a buffer, if it is another.
     """
     memo: dict[int, Any] = {}
     for parameter in module.parameters():
@@ -45,7 +49,7 @@ def copied(module: Any, tensor_of: Callable[[torch.Tensor], torch.Tensor]) -> An
             memo[id(parameter)] = made
     for buffer in module.buffers():
         if type(buffer) is torch.Tensor and not buffer.requires_grad:
-            memo[id(buffer)] = tensor_of(buffer.detach())
+            memo[id(buffer)] = (buffer_of or tensor_of)(buffer.detach())
     return copy.deepcopy(module, memo)
 
 

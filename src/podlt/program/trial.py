@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from podlt.errors import UnsupportedError
-from podlt.program.eager import GivenDraws, constant_draw
+from podlt.program.eager import GivenDraws, constant_draw, give_gradients
 from podlt.program.trace import WithLoss, explain
 
 NOT_THE_SAME = (
@@ -104,8 +104,8 @@ def _unused(module: WithLoss, loss: torch.Tensor) -> tuple[str, ...]:
             "detach, no_grad, argmax or rounding lies between, or the loss does not use the model's output"
         )
     with python_seeds(0), torch.random.fork_rng(devices=[]), GivenDraws(0, constant_draw(NO_DROPOUT)):
-        found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
-    unused = tuple(name for name, gradient in zip(named, found, strict=True) if gradient is None)
+        without = give_gradients(loss, named, lambda name, gradient: None)
+    unused = tuple(name for name in named if name in without)
     if len(unused) == len(named):
         raise UnsupportedError(
             f"{type(module.model).__name__} cannot be captured: no gradient leads from the loss to any parameter"

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -29,6 +30,9 @@ from podlt.errors import EngineError, InvalidProofError, PodltError
 
 TASK_SECONDS = 3600
 """Seconds of processor time, of all cores together, that a task may take."""
+
+ADJUST_SECONDS = 1.0
+"""How often the limits are set anew: it takes as long as a small task."""
 
 LONGEST_REASON = 1000
 
@@ -189,15 +193,18 @@ def serve(connection: socket.socket) -> None:
         return limits[0].left if limits else 0
 
     host = TaskHost(lambda reply: write_frame(connection, r.pack(reply)), bound)
+    due = 0.0
     while True:
         command, descriptors = commands.get()
         if isinstance(command, r.MapMemory):
             state, slots = descriptors
             host.map(Region(command.state_bytes, state).bytes, Slots(command.stride, slots).view)
             continue
-        for limit in limits:
-            limit.adjust()
-        limit_processor(TASK_SECONDS)
+        if (now := time.monotonic()) >= due:
+            due = now + ADJUST_SECONDS
+            limit_processor(TASK_SECONDS)
+            for limit in limits:
+                limit.adjust()
         host.take(command)
 
 

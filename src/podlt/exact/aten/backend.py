@@ -95,12 +95,9 @@ class SampleDigits:
 class Convolutions(Protocol):
     """Products of digits that are cut before they are laid out."""
 
-    def cut_samples(self, x: Tensor, groups: int, digits: int, operation: str) -> SampleDigits:
-        """The digits of float32 (n, c, h, w)."""
-
     def convolve(
         self,
-        samples: SampleDigits,
+        x: Tensor,
         weight: Tensor,
         bias: Tensor | None,
         g: Geometry,
@@ -110,10 +107,10 @@ class Convolutions(Protocol):
         operation: str,
         apart: Pair = (1, 1),
     ) -> Tensor:
-        """Products of the patches of cut samples with a weight, then `+ bias` as one float32 operation.
+        """Products of the patches of samples with a weight, then `+ bias` as one float32 operation.
 
         Args:
-            samples: of `cut_samples`.
+            x: float32 (n, c, h, w).
             weight: float32 (groups, o, c * taps).
             bias: float32 (groups * o,).
             size: height and width of the result.
@@ -121,6 +118,9 @@ class Convolutions(Protocol):
 
         Returns:
             float32 (n, groups * o, *size).
+
+        Raises:
+            NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
         """
 
     def weight_gradient(self, grad: Tensor, x: Tensor, shape: Sequence[int], g: Geometry, digits: int) -> Tensor:

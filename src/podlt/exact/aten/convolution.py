@@ -30,10 +30,9 @@ def forward(
         NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
     """
     taps = (weight.shape[2], weight.shape[3])
-    samples = b.convolutions.cut_samples(x, g.groups, b.digits, operation)
     rows = weight.reshape(g.groups, weight.shape[0] // g.groups, -1)
     size = g.output((x.shape[2], x.shape[3]), taps)
-    return b.convolutions.convolve(samples, rows, bias, g, taps, size, b.digits, operation)
+    return b.convolutions.convolve(x, rows, bias, g, taps, size, b.digits, operation)
 
 
 def input_gradient(
@@ -51,12 +50,11 @@ def input_gradient(
         NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
     """
     o, (_, c, *taps) = grad.shape[1], weight.shape
-    samples = b.convolutions.cut_samples(grad, g.groups, b.digits, operation)
     around = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, taps, g.padding, strict=True))
     turned = replace(g, stride=(1, 1), padding=(around[0], around[1]))
     flipped = weight.detach().flip(2, 3).reshape(g.groups, o // g.groups, c, taps[0] * taps[1])
     rows = flipped.transpose(1, 2).reshape(g.groups, c, -1)
-    given = samples, rows, bias, turned, (taps[0], taps[1]), size, b.digits, operation
+    given = grad, rows, bias, turned, (taps[0], taps[1]), size, b.digits, operation
     return b.convolutions.convolve(*given, g.stride)
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch.nn.functional import pad
 
 from podlt.exact.aten.backend import Backend, Operation, Tensor
-from podlt.exact.aten.tensors import number
-from podlt.exact.constants import sum_bits
+from podlt.exact.aten.windows import Line, Lines, adaptive_windows, area, windows
+from podlt.exact.constants import ACCUMULATOR_BITS, SUM_BITS, sum_bits
 from podlt.exact.geometry import Sizes, pair, pooled_length
+
+FEW_TERMS = 2 ** (ACCUMULATOR_BITS - SUM_BITS)
+"""Sums of up to so many terms keep the same bits."""
 
 
 def _max_pool(
@@ -67,7 +68,7 @@ def _average_pool(
     divisor: int | None = None,
 ) -> Tensor:
     """As aten::avg_pool2d: the exact sum of each window, divided by its number of cells (or by `divisor`)."""
-    return _average(b, x, _windows(x, kernel, stride, padding, ceil, include_pad), divisor, "avg_pool2d")
+    return _average(b, x, windows(x, kernel, stride, padding, ceil, include_pad), divisor, "avg_pool2d")
 
 
 def _average_pool_backward(
@@ -82,73 +83,18 @@ def _average_pool_backward(
     divisor: int | None,
 ) -> Tensor:
     """As aten::avg_pool2d_backward: the exact sum of each window's share, one exponent for the tensor."""
-    lines = _windows(x, kernel, stride, padding, ceil, include_pad)
+    lines = windows(x, kernel, stride, padding, ceil, include_pad)
     return _average_backward(b, grad, x, lines, divisor, "avg_pool2d_backward")
 
 
 def _adaptive_pool(b: Backend, x: Tensor, size: Sizes) -> Tensor:
     """As aten::_adaptive_avg_pool2d: window i of n over a line of m is from floor(i m / n) to ceil((i + 1) m / n)."""
-    return _average(b, x, _adaptive(x, size), None, "_adaptive_avg_pool2d")
+    return _average(b, x, adaptive_windows(x, size), None, "_adaptive_avg_pool2d")
 
 
 def _adaptive_pool_backward(b: Backend, grad: Tensor, x: Tensor) -> Tensor:
     """As aten::_adaptive_avg_pool2d_backward: see `_average_pool_backward`."""
-    return _average_backward(b, grad, x, _adaptive(x, grad.shape[-2:]), None, "_adaptive_avg_pool2d_backward")
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """The windows along one dimension; cells outside of the line hold nothing. Tensors are int64 (windows,).
-
-    Args:
-        cells: how many the line has.
-        start: the first window's first cell.
-        first: each window's first cell.
-        length: how many cells a window has.
-        stop: each window's first cell that is not seen any more.
-        count: each window's share of the divisor.
-        step: between windows that are all of this length, or 0 where they are not.
-    """
-
-    cells: int
-    start: int
-    first: Tensor
-    length: int
-    stop: Tensor
-    count: Tensor
-    step: int
-
-
-Lines = tuple[_Line, _Line]
-
-
-def _windows(x: Tensor, kernel: Sizes, stride: Sizes, padding: Sizes, ceil: bool, include_pad: bool) -> Lines:
-    k, s, p = pair(kernel), pair(stride or kernel), pair(padding)
-    n, m = (_line(x.shape[x.ndim - 2 + i], k[i], s[i], p[i], ceil, include_pad, x.device) for i in (0, 1))
-    return n, m
-
-
-@lru_cache(maxsize=256)
-def _line(n: int, k: int, s: int, p: int, ceil: bool, include_pad: bool, device: torch.device) -> _Line:
-    """The windows of `k` cells, `s` apart, over a line of `n` cells with `p` more at each end."""
-    first = torch.arange(pooled_length(n, k, s, p, 1, ceil), device=device) * s - p
-    stop = (first + k).clamp(max=n)
-    counted = (first + k).clamp(max=n + p) - first
-    return _Line(n, -p, first, k, stop, counted if include_pad else stop - first.clamp(min=0), s)
-
-
-def _adaptive(x: Tensor, size: Sizes) -> Lines:
-    n, m = (_adaptive_line(x.shape[x.ndim - 2 + i], int(size[i]), x.device) for i in (0, 1))
-    return n, m
-
-
-@lru_cache(maxsize=256)
-def _adaptive_line(m: int, n: int, device: torch.device) -> _Line:
-    """`n` windows over a line of `m` cells."""
-    index = torch.arange(n, device=device)
-    first, stop = index * m // max(n, 1), ((index + 1) * m + n - 1) // max(n, 1)
-    length = int((stop - first).max()) if n else 0
-    return _Line(m, 0, first, length, stop, stop - first, length if n and m % n == 0 else 0)
+    return _average_backward(b, grad, x, adaptive_windows(x, grad.shape[-2:]), None, "_adaptive_avg_pool2d_backward")
 
 
 def _cells(x: Tensor, lines: Lines, fill: float) -> Tensor:
@@ -165,14 +111,14 @@ def _cells(x: Tensor, lines: Lines, fill: float) -> Tensor:
     return padded[..., places[0][:, None, :, None], places[1][None, :, None, :]]
 
 
-def _around(line: _Line) -> tuple[int, int]:
+def _around(line: Line) -> tuple[int, int]:
     """How much to pad before and after, so that every window lies within; less than nothing where none comes near."""
     count = len(line.first)
     end = line.start + (count - 1) * line.step + line.length if count else line.start
     return -line.start, end - line.cells
 
 
-def _unfolded(x: Tensor, dim: int, line: _Line) -> Tensor:
+def _unfolded(x: Tensor, dim: int, line: Line) -> Tensor:
     """The windows along `dim`, their cells in a new last dimension: by slices, which one copy puts together."""
     n = len(line.first)
     if line.step == line.length:
@@ -183,23 +129,27 @@ def _unfolded(x: Tensor, dim: int, line: _Line) -> Tensor:
 
 
 def _average(b: Backend, x: Tensor, lines: Lines, divisor: int | None, operation: str) -> Tensor:
+    rows, columns = lines
+    if rows.length * columns.length > FEW_TERMS:  # a sum keeps bits by how many terms its own window sees
+        ends = [list(zip(line.first.clamp(min=0).tolist(), line.stop.tolist(), strict=True)) for line in lines]
+        total = x.new_empty((*x.shape[:-2], len(rows.first), len(columns.first)))
+        for i, (top, bottom) in enumerate(ends[0]):
+            for j, (left, right) in enumerate(ends[1]):
+                seen = x[..., top:bottom, left:right]
+                total[..., i, j] = b.sums.total(seen, [seen.ndim - 2, seen.ndim - 1], False, operation)
+        return torch.div(total, area(lines, divisor, x))
     seen = _cells(x, lines, 0.0)
     total = b.sums.total(seen, [seen.ndim - 2, seen.ndim - 1], False, operation)
-    return torch.div(total, _area(lines, divisor, x))
+    return torch.div(total, area(lines, divisor, x))
 
 
 def _average_backward(b: Backend, grad: Tensor, x: Tensor, lines: Lines, divisor: int | None, operation: str) -> Tensor:
-    share = torch.div(grad, _area(lines, divisor, x))
+    share = torch.div(grad, area(lines, divisor, x))
     places = _cells(torch.arange(x.numel(), device=x.device).reshape(x.shape), lines, -1)
     shares = share[..., None, None].expand(places.shape).reshape(-1, 1)
-    return b.sums.scatter_rows(None, places.reshape(-1), shares, x.numel(), operation).reshape(x.shape)
-
-
-def _area(lines: Lines, divisor: int | None, like: Tensor) -> Tensor:
-    """By what each window's sum is divided."""
-    if divisor is not None:
-        return number(float(divisor), like)
-    return (lines[0].count[:, None] * lines[1].count).float()
+    places = places.reshape(-1)
+    inside = places >= 0  # what lies outside is no term
+    return b.sums.scatter_rows(None, places[inside], shares[inside], x.numel(), operation).reshape(x.shape)
 
 
 BY_BACKEND: Mapping[str, Operation] = {

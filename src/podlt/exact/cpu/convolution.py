@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 
 from podlt.exact.aten.backend import SampleDigits
 from podlt.exact.constants import ADAPTIVE, NARROW_DIGITS, WIDE_DIGITS, Array, NonFiniteError
-from podlt.exact.cpu import depthwise, scratch
+from podlt.exact.cpu import depthwise, quads, scratch
 from podlt.exact.cpu.blocks import SampleBlock, blocks, gradient_levels, phases
 from podlt.exact.cpu.digits import cut_wide
-from podlt.exact.cpu.kernels import convolution
+from podlt.exact.cpu.kernels import convolution, quad_gradient
 from podlt.exact.cpu.kernels import digits as kernels_digits
 from podlt.exact.cpu.products import level_products, narrow
 from podlt.exact.cpu.wide_convolution import widen_gradient, widen_samples
-from podlt.exact.geometry import Geometry, Pair, spread
+from podlt.exact.geometry import Geometry, Pair, Sizes, spread
 
 Tensor = torch.Tensor
 _none = np.empty(0, np.float32)
@@ -27,7 +27,7 @@ _nowhere = np.empty(0, np.int64)
 
 
 def cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> SampleDigits:
-    """`Convolutions.cut_samples`: last digit first, in scratch memory; of wide ones the sample and group (r, 2)."""
+    """The digits of float32 (n, c, h, w): last first, in scratch memory; of wide ones the sample and group (r, 2)."""
     n, c, h, w = x.shape
     values: Array = x.detach().contiguous().numpy().reshape(n * groups, -1)
     count = digits or NARROW_DIGITS
@@ -51,7 +51,7 @@ def _spaced(stride: Pair, planes: Tensor) -> Tensor:
 
 
 def convolve(
-    samples: SampleDigits,
+    x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     g: Geometry,
@@ -64,51 +64,68 @@ def convolve(
     """`Convolutions.convolve`; of samples that lie apart, each phase of the result meets a part of the taps."""
     groups, per, k = weight.shape
     values: Array = weight.detach().contiguous().numpy().reshape(groups * per, k)
-    count = digits or NARROW_DIGITS
-    cut = np.empty((groups * per, count * k), np.int8)
+    cut, window = np.empty((groups * per, (digits or NARROW_DIGITS) * k), np.int8), _window(g, taps)
+    added = _none if bias is None else bias.detach().contiguous().numpy()
+    multiply, widens = _multiplier(x, weight, window, added, digits, operation, max(apart))
     exponents, marked = _cut(values, cut, digits, False, operation)
     rows, left = exponents.reshape(groups, per), cut.reshape(groups, per, -1)
-    added = _none if bias is None else bias.detach().contiguous().numpy()
-    widens = samples.wide is not None or len(marked) > 0
-    if apart != (1, 1) and not widens:
-        return _convolve_apart(samples, left, rows, g, taps, added, size, apart)
-    samples = samples if apart == (1, 1) else samples.mapped(partial(_spaced, apart))
-    window = _window(g, taps)
-    out = _convolve(samples, left, rows, window, added, size)
-    if widens:
+    if apart == (1, 1):
+        out = multiply(left, rows, window, size)
+    else:
+        out = _convolve_apart(multiply, left, rows, g, taps, added, (len(x), groups * per, *size), apart)
+    if widens or len(marked):
+        samples = cut_samples(x, groups, digits, operation)
+        samples = samples if apart == (1, 1) else samples.mapped(partial(_spaced, apart))
         target = out.numpy().reshape(len(out), groups * per, -1)
         widen_samples(samples, weight.detach(), left, rows, marked, added, window, size, target)
     return out
 
 
-def _convolve(samples: SampleDigits, left: Array, rows: Array, window: Array, bias: Array, size: Pair) -> Tensor:
-    """Products of samples with a weight, both cut: by loops or by matrices."""
-    if depthwise.suits(left.shape[1], samples.planes.shape[3]):
-        planes, shared = samples.planes.numpy(), samples.exponents.numpy()
-        return depthwise.convolve(planes, shared, left, rows, window, bias, size)
-    out = torch.empty((len(samples.planes), rows.size, *size))
-    _multiply(samples, left, rows, window, bias, out)
-    return out
+Multiply = Callable[[Array, Array, Array, Pair], Tensor]
+"""The products of samples with a weight: its digits, int8 (groups, o, digits * k); exponents; window; result's size."""
+
+
+def _multiplier(
+    x: Tensor, weight: Tensor, window: Array, bias: Array, digits: int, operation: str, apart: int
+) -> tuple[Multiply, bool]:
+    """What multiplies samples, which are cut here, by two digits of a weight; and whether any sample is wide."""
+    (n, c, *image), (groups, per, _) = x.shape, weight.shape
+    by_loops = depthwise.suits(per, c // groups)
+    if not by_loops and quads.suits(digits, c // groups, window, apart):
+        words, shared, wide = quads.cut_samples(x, groups, digits, operation)
+        place = (image[0], image[1]), c // groups
+        return lambda left, rows, *seen: quads.convolve(words, shared, left, rows, bias, *place, *seen), len(wide) > 0
+    samples = cut_samples(x, groups, digits, operation)
+
+    def multiply(left: Array, rows: Array, window: Array, size: Pair) -> Tensor:
+        if by_loops:
+            planes, shared = samples.planes.numpy(), samples.exponents.numpy()
+            return depthwise.convolve(planes, shared, left, rows, window, bias, size)
+        out = torch.empty((n, rows.size, *size))
+        _multiply(samples, left, rows, window, bias, out)
+        return out
+
+    return multiply, samples.wide is not None
 
 
 def _convolve_apart(
-    samples: SampleDigits, left: Array, rows: Array, g: Geometry, taps: Pair, bias: Array, size: Pair, apart: Pair
+    multiply: Multiply, left: Array, rows: Array, g: Geometry, taps: Pair, bias: Array, shape: Sizes, apart: Pair
 ) -> Tensor:
-    """`_convolve` of samples with zeros between their values, which are not multiplied."""
-    (n, _, digits, c), (groups, per) = samples.planes.shape[:4], rows.shape
-    out = torch.zeros((n, groups * per, *size))
+    """The products of samples with zeros between their values, which are not multiplied; of this `shape`."""
+    groups, per, k = left.shape
+    out = torch.zeros(tuple(shape))
     if len(bias):
         out += torch.from_numpy(bias).reshape(1, -1, 1, 1)
-    cells = left.reshape(groups, per, digits, c, *taps)
-    for a in range(min(apart[0], size[0])):
-        for b in range(min(apart[1], size[1])):
+    cells = left.reshape(groups, per, k // (taps[0] * taps[1]), *taps)
+    for a in range(min(apart[0], shape[2])):
+        for b in range(min(apart[1], shape[3])):
             phase = out[:, :, a :: apart[0], b :: apart[1]]
             down, right = (_seen(p, i, g, taps, apart) for i, p in enumerate((a, b)))
             met = cells[..., down.taps, right.taps]
             if met.size:
-                window = np.array([*met.shape[4:], 1, 1, down.padding, right.padding, down.step, right.step], np.int64)
+                window = np.array([*met.shape[3:], 1, 1, down.padding, right.padding, down.step, right.step], np.int64)
                 chosen = np.ascontiguousarray(met).reshape(groups, per, -1)
-                phase.copy_(_convolve(samples, chosen, rows, window, bias, (phase.shape[2], phase.shape[3])))
+                phase.copy_(multiply(chosen, rows, window, (phase.shape[2], phase.shape[3])))
     return out
 
 
@@ -127,6 +144,7 @@ class _Seen:
     step: int
 
 
+@lru_cache(maxsize=512)
 def _seen(phase: int, axis: int, g: Geometry, taps: Pair, apart: Pair) -> _Seen:
     d, s, before = g.dilation[axis], apart[axis], phase - g.padding[axis]
     met = [k for k in range(taps[axis]) if (before + k * d) % s == 0]
@@ -171,15 +189,18 @@ def weight_gradient(grad: Tensor, x: Tensor, shape: Sequence[int], g: Geometry, 
     left, ea, wide_o = _cut_channels(grad, digits, reverse=False)
     right, eb, wide_c = _cut_channels(x, digits, reverse=True)
     window, by_loops = _window(g, (shape[2], shape[3])), depthwise.suits(per_o, per_c)
+    by_quads = not by_loops and quads.gradient_suits(digits, per_o)
     if by_loops:
         out = depthwise.weight_gradient(left, ea, right, eb, window, tuple(shape))
+    elif by_quads:
+        out = quads.weight_gradient(left, ea, right, eb, window, tuple(shape))
     else:
         out = torch.empty(tuple(shape))
     flat = out.numpy().reshape(g.groups, per_o, -1)
     for group in range(g.groups):
         outs = slice(group * per_o, (group + 1) * per_o)
         ins = slice(group * per_c, (group + 1) * per_c)
-        if not by_loops:
+        if not by_loops and not by_quads:
             total = gradient_levels(left[:, :, outs], right[:, :, ins], window, size, count)
             kernels_digits.combine(total, ea[outs], np.repeat(eb[ins], taps), count, _none, flat[group])
         marks = wide_o[outs], wide_c[ins]
@@ -208,7 +229,8 @@ def _cut_channels(x: Tensor, digits: int, reverse: bool) -> tuple[Array, Array, 
     n, c, h, w = x.shape
     values: Array = x.detach().contiguous().numpy().reshape(n, c, h * w)
     count = digits or NARROW_DIGITS
-    planes = scratch.take("cut right" if reverse else "cut left", (n, count, c, h * w), np.int8)
+    room = scratch.take("cut right" if reverse else "cut left", (x.numel() * count + quad_gradient.MARGIN,), np.int8)
+    planes = room[: x.numel() * count].reshape(n, count, c, h * w)
     exponents, wide = np.empty(c, np.int64), np.zeros(c, np.uint8)
     if convolution.cut_channels(values, planes, exponents, wide, digits, reverse) == kernels_digits.NOT_FINITE:
         raise NonFiniteError("convolution_backward")

@@ -7,9 +7,10 @@ right one last: then all products of one level are a single matrix product of sl
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from podlt.exact.cpu import scratch
 from podlt.exact.cpu.kernels import digits as kernels_digits
 
 _local = threading.local()
+D = TypeVar("D")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class DigitCache:
 
     def __init__(self, tensors: Iterable[torch.Tensor]) -> None:
         self._held = {t.data_ptr(): t for t in tensors if t.numel()}
-        self._cut: dict[tuple[object, ...], tuple[int, Digits]] = {}
+        self._cut: dict[tuple[object, ...], tuple[int, object]] = {}
         self._outer: DigitCache | None = None
 
     def __enter__(self) -> DigitCache:
@@ -72,12 +74,12 @@ class DigitCache:
         held = self._held.get(x.data_ptr())
         return held is not None and held.numel() == x.numel() and held.dtype == x.dtype
 
-    def get(self, key: tuple[object, ...], x: torch.Tensor) -> Digits | None:
+    def get(self, key: tuple[object, ...], x: torch.Tensor) -> object | None:
         """The digits kept under `key`, unless `x` was changed since."""
         found = self._cut.get(key)
         return found[1] if found is not None and found[0] == x._version else None
 
-    def put(self, key: tuple[object, ...], x: torch.Tensor, digits: Digits) -> None:
+    def put(self, key: tuple[object, ...], x: torch.Tensor, digits: object) -> None:
         """Keep `digits` under `key` for as long as `x` is unchanged."""
         self._cut[key] = (x._version, digits)
 
@@ -88,7 +90,7 @@ def cut_left(x: torch.Tensor, digits: int, operation: str) -> Digits:
     Raises:
         NonFiniteError: naming `operation`.
     """
-    return _cached(x, "left", digits, operation)
+    return cached(x, "left", digits, lambda keep: _cut(x, "left", digits, operation, keep))
 
 
 def cut_right(x: torch.Tensor, digits: int, operation: str) -> Digits:
@@ -97,35 +99,42 @@ def cut_right(x: torch.Tensor, digits: int, operation: str) -> Digits:
     Raises:
         NonFiniteError: naming `operation`.
     """
-    return _cached(x, "right", digits, operation)
+    return cached(x, "right", digits, lambda keep: _cut(x, "right", digits, operation, keep))
 
 
-def _cached(x: torch.Tensor, side: str, digits: int, operation: str) -> Digits:
+def cached(x: torch.Tensor, side: str, digits: int, cut: Callable[[bool], D]) -> D:
+    """What `cut` makes of `x`, which is told whether it is kept: once only, where the cache in force holds `x`."""
     cache: DigitCache | None = getattr(_local, "cache", None)
     if cache is None or not cache.holds(x):
-        return _cut(x, side, digits, operation, keep=False)
+        return cut(False)
     key = (x.data_ptr(), x.shape, x.stride(), side, digits)
     found = cache.get(key, x)
     if found is None:
-        found = _cut(x, side, digits, operation, keep=True)
+        found = cut(True)
         cache.put(key, x, found)
-    return found
+    return cast(D, found)
 
 
-def _cut(x: torch.Tensor, side: str, digits: int, operation: str, keep: bool) -> Digits:
-    """Cut along the contracted dimension in the memory order that `x` has: no transposed copy is made.
+def in_memory(x: torch.Tensor, side: str) -> tuple[torch.Tensor, bool, int, int, int]:
+    """How an operand lies: contiguous, whether its lines are rows there, how many matrices, their rows and columns.
 
-    Digits that are not kept live in scratch memory until the next operand of the same side is cut.
+    No transposed copy is made of one that is contiguous, or whose matrices are once they are transposed.
     """
     shape = x.shape
     batches, rows, columns = shape if len(shape) == 3 else (1, *shape)
     if x.is_contiguous():
-        along_rows = side == "left"
-    elif x.stride()[-2:] == (1, rows) and (batches == 1 or x.stride()[0] == rows * columns):
-        x, along_rows = x.mT, side == "right"
-        rows, columns = columns, rows
-    else:
-        x, along_rows = x.contiguous(), side == "left"
+        return x, side == "left", batches, rows, columns
+    if x.stride()[-2:] == (1, rows) and (batches == 1 or x.stride()[0] == rows * columns):
+        return x.mT, side == "right", batches, columns, rows
+    return x.contiguous(), side == "left", batches, rows, columns
+
+
+def _cut(x: torch.Tensor, side: str, digits: int, operation: str, keep: bool) -> Digits:
+    """Cut along the contracted dimension in the memory order that `x` has.
+
+    Digits that are not kept live in scratch memory until the next operand of the same side is cut.
+    """
+    x, along_rows, batches, rows, columns = in_memory(x, side)
     key = (side, along_rows, batches, rows, columns, digits)
     found, planes, marks = _room(*key, keep=True) if keep else scratch.view(key, lambda: _room(*key, keep=False))
     wide = kernels_digits.cut_at(

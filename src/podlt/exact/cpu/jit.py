@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -48,3 +49,9 @@ def array_at(address: int, count: int, dtype: Any) -> Array:
     """Inside a kernel: the values (count,) that lie at an address, for loops over any number of arrays."""
     found: Array = numba.carray(_pointer(address), count, dtype)  # type: ignore[attr-defined, call-arg]
     return found
+
+
+@inlined
+def place(array: Array) -> int:
+    """Inside a kernel: where an array begins, as an address that whole numbers can be added to."""
+    return np.int64(array.ctypes.data)  # type: ignore[return-value]

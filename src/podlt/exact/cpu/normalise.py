@@ -1,4 +1,4 @@
-"""Softmax, layer and batch normalisation, and their gradients, by the loops of `kernels.norms`."""
+"""Softmax, layer and group normalisation, and their gradients, by the loops of `kernels.norms`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ import numpy as np
 import torch
 
 from podlt.exact.aten.backend import Operation
-from podlt.exact.constants import Array, NonFiniteError, sum_bits
+from podlt.exact.constants import NonFiniteError, sum_bits
 from podlt.exact.cpu import reduce, scratch
+from podlt.exact.cpu.batch_norm import batch_norm as batch_norm
+from podlt.exact.cpu.batch_norm import batch_norm_backward as batch_norm_backward
+from podlt.exact.cpu.batch_norm import channel_normalise as channel_normalise
 from podlt.exact.cpu.kernels import norms
 from podlt.exact.cpu.scratch import address
 
 Tensor = torch.Tensor
-_none = np.empty(0, np.float32)
-
-
-def _array(x: Tensor | None) -> Array:
-    """The memory of a tensor, made contiguous where it is not; an empty array for None."""
-    return _none if x is None else x.detach().contiguous().numpy()
 
 
 def softmax(x: Tensor, dim: int, logarithm: bool, operation: str) -> Tensor:
@@ -134,51 +131,6 @@ def _group_norm_backward(
 def _spread(weight: Tensor | None, length: int) -> Tensor | None:
     """One value a channel as one a pixel."""
     return None if weight is None else weight.reshape(-1, 1).expand(-1, length).contiguous()
-
-
-def batch_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, operation: str
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`Norms.batch_norm`."""
-    values, out = _channels(x), torch.empty(x.shape)
-    stats, count = np.empty((3, x.shape[1]), np.float32), values.shape[0] * values.shape[2]
-    scale, shift = _affine(weight, bias, x.shape[1])
-    target = out.numpy().reshape(values.shape)
-    if not norms.batch_norm(values, scale, shift, np.float32(eps), sum_bits(count), stats, target):
-        raise NonFiniteError(operation)
-    unbiased = torch.from_numpy(stats[1] / np.float32(max(count - 1, 1)))
-    return out, torch.from_numpy(stats[0]), unbiased, torch.from_numpy(stats[2])
-
-
-def channel_normalise(x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-    """`Norms.channel_normalise`."""
-    values, out = _channels(x), torch.empty(x.shape)
-    affine = _affine(weight, bias, x.shape[1])
-    norms.channel_normalise(values, _array(mean), _array(rstd), *affine, out.numpy().reshape(values.shape))
-    return out
-
-
-def batch_norm_backward(
-    grad: Tensor, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, training: bool, operation: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`Norms.batch_norm_backward`."""
-    values, out = _channels(x), torch.empty(x.shape)
-    given = _channels(grad), values, _array(mean), _array(rstd), _affine(weight, None, x.shape[1])[0]
-    bits, sums = sum_bits(values.shape[0] * values.shape[2]), np.empty((2, x.shape[1]), np.float32)
-    if not norms.batch_norm_backward(*given, training, bits, sums, out.numpy().reshape(values.shape)):
-        raise NonFiniteError(operation)
-    return out, torch.from_numpy(sums[0]), torch.from_numpy(sums[1])
-
-
-def _affine(weight: Tensor | None, bias: Tensor | None, channels: int) -> tuple[Array, Array]:
-    """Each channel's weight and bias, 1 and 0 where there are none."""
-    scale = np.ones(channels, np.float32) if weight is None else _array(weight)
-    return scale, np.zeros(channels, np.float32) if bias is None else _array(bias)
-
-
-def _channels(x: Tensor) -> Array:
-    """Float32 (n, c, ...) as (n, c, l)."""
-    return _array(x).reshape(x.shape[0], x.shape[1], -1)
 
 
 def _lines(x: Tensor, dim: int) -> Tensor:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from podlt.exact.aten import pooling as composed
 from podlt.exact.aten.backend import Operation
+from podlt.exact.aten.windows import Line, Lines, adaptive_windows, area, windows
 from podlt.exact.constants import Array, NonFiniteError, sum_bits
 from podlt.exact.cpu.kernels import pooling, sums
 from podlt.exact.cpu.scratch import address
@@ -69,7 +69,7 @@ def _average_pool(
     divisor: int | None = None,
 ) -> torch.Tensor:
     """As aten::avg_pool2d."""
-    lines = composed._windows(x, kernel, stride, padding, ceil, include_pad)
+    lines = windows(x, kernel, stride, padding, ceil, include_pad)
     return _average(pooling.average_pool, x, x, lines, divisor, "avg_pool2d")
 
 
@@ -84,18 +84,18 @@ def _average_pool_backward(
     divisor: int | None,
 ) -> torch.Tensor:
     """As aten::avg_pool2d_backward."""
-    lines = composed._windows(x, kernel, stride, padding, ceil, include_pad)
+    lines = windows(x, kernel, stride, padding, ceil, include_pad)
     return _average(pooling.average_pool_backward, grad, x, lines, divisor, "avg_pool2d_backward")
 
 
 def _adaptive_pool(x: torch.Tensor, size: Sizes) -> torch.Tensor:
     """As aten::_adaptive_avg_pool2d."""
-    return _average(pooling.average_pool, x, x, composed._adaptive(x, size), None, "_adaptive_avg_pool2d")
+    return _average(pooling.average_pool, x, x, adaptive_windows(x, size), None, "_adaptive_avg_pool2d")
 
 
 def _adaptive_pool_backward(grad: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """As aten::_adaptive_avg_pool2d_backward."""
-    lines = composed._adaptive(x, grad.shape[-2:])
+    lines = adaptive_windows(x, grad.shape[-2:])
     return _average(pooling.average_pool_backward, grad, x, lines, None, "_adaptive_avg_pool2d_backward")
 
 
@@ -103,34 +103,34 @@ def _average(
     loop: Callable[..., bool],
     given: torch.Tensor,
     x: torch.Tensor,
-    lines: composed.Lines,
+    lines: Lines,
     divisor: int | None,
     operation: str,
 ) -> torch.Tensor:
-    """What a loop makes of values or of gradients; with as many terms as all windows have cells at most."""
+    """What a loop makes of values or of gradients; of those, as many are terms as all windows see cells."""
     rows, columns = lines
     backward = given is not x
     shape = x.shape if backward else (*x.shape[:-2], len(rows.first), len(columns.first))
     out, values = torch.empty(shape), given.contiguous()
     h, w = x.shape[-2], x.shape[-1]
-    planes, cells = (x.numel() // (h * w) if h * w else 0), rows.length * columns.length
+    planes = x.numel() // (h * w) if h * w else 0
     if not out.numel() or not values.numel():
         return out.zero_()
-    bits = sum_bits(values.numel() * cells + 1 if backward else cells)
-    *spans, area = _spans(rows, columns, divisor)
-    if not loop(address(values), planes, h, w, *spans, address(area), area.ndim == 0, bits, address(out)):
+    *spans, divisors = _spans(rows, columns, divisor)
+    bits = [sum_bits(planes * int(rows.seen.sum()) * int(columns.seen.sum()) + 1)] if backward else []
+    if not loop(address(values), planes, h, w, *spans, address(divisors), divisors.ndim == 0, *bits, address(out)):
         raise NonFiniteError(operation)
     return out
 
 
 @lru_cache(maxsize=256)
-def _spans(rows: composed._Line, columns: composed._Line, divisor: int | None) -> tuple[Array, Array, torch.Tensor]:
+def _spans(rows: Line, columns: Line, divisor: int | None) -> tuple[Array, Array, torch.Tensor]:
     """Each window's first cell, and the first that it does not see, int64 (2, windows) a line; and the areas."""
-    area = composed._area((rows, columns), divisor, rows.first).contiguous()
-    return _span(rows), _span(columns), area
+    divisors = area((rows, columns), divisor, rows.first).contiguous()
+    return _span(rows), _span(columns), divisors
 
 
-def _span(line: composed._Line) -> Array:
+def _span(line: Line) -> Array:
     first = line.first.clamp(min=0)
     found: Array = torch.stack([first, torch.maximum(line.stop, first)]).numpy()
     return found

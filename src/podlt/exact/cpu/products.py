@@ -16,15 +16,23 @@ import numpy as np
 import torch
 
 from podlt.exact.constants import FLOAT32_TERMS, FLOAT64_TERMS, INT32_TERMS, NARROW_DIGITS, WIDE_DIGITS, Array
-from podlt.exact.cpu import scratch
+from podlt.exact.cpu import panels, scratch
 from podlt.exact.cpu.digits import Digits, cut_left, cut_right, cut_wide
 from podlt.exact.cpu.kernels import digits as kernels_digits
+from podlt.exact.cpu.kernels import vnni
 from podlt.exact.cpu.kernels.digits import NARROW_TERMS
 
-Way = Literal["int8", "float32", "float64"]
-"""How the integers are computed. All agree; int8 is the fastest wherever it was measured."""
+Way = Literal["vnni", "int8", "float32", "float64"]
+"""How the integers are computed. All agree; the first that a processor has is the fastest wherever it was measured.
 
-_way: ContextVar[Way] = ContextVar("podlt_exact_way", default="int8")
+`vnni` multiplies two digits by loops of our own (`panels`), and others as int8.
+"""
+
+WAYS: tuple[Way, ...] = (*(("vnni",) if vnni.available() else ()), "int8", "float32", "float64")
+"""Those of this processor."""
+
+_INT8 = ("vnni", "int8")
+_way: ContextVar[Way | None] = ContextVar("podlt_exact_way", default=None)
 _no_bias = np.empty(0, np.float32)
 
 
@@ -36,6 +44,11 @@ def using(way: Way) -> Iterator[None]:
         yield
     finally:
         _way.reset(token)
+
+
+def _way_now() -> Way:
+    """What `using` says, or else the fastest: our own loops take one thread, where torch may use more."""
+    return _way.get() or (WAYS[0] if torch.get_num_threads() == 1 else "int8")
 
 
 def mm(
@@ -61,13 +74,35 @@ def mm(
         raise ValueError(f"{operation}: expected memory for {(m, n)}, got {tuple(out.shape)}")
     if k == 0:  # rows of nothing have no exponent
         return out.zero_() if bias is None else out.copy_(bias)
-    left, right = cut_left(a, digits, operation), cut_right(b, digits, operation)
-    added = None if bias is None else bias.contiguous()
-    if left.wide_lines < m:  # else `_widen` computes all of it
-        _multiply(left, right, (1, m, k, n), digits or NARROW_DIGITS, added, scratch.address(out))
+    added, size = None if bias is None else bias.contiguous(), (1, m, k, n)
+    if _way_now() == "vnni" and panels.suits(digits, k):
+        if not _by_panels(a, b, size, digits, added, operation, out):
+            return out
+        left, right = cut_left(a, digits, operation), cut_right(b, digits, operation)
+    else:
+        left, right = cut_left(a, digits, operation), cut_right(b, digits, operation)
+        if left.wide_lines < m:  # else `_widen` computes all of it
+            _multiply(left, right, size, digits or NARROW_DIGITS, added, scratch.address(out))
     if left.wide_lines or right.wide_lines:
         _widen(a, b, left, right, 0, added, out)
     return out
+
+
+def _by_panels(
+    a: torch.Tensor,
+    b: torch.Tensor,
+    size: tuple[int, int, int, int],
+    digits: int,
+    bias: torch.Tensor | None,
+    operation: str,
+    out: torch.Tensor,
+) -> bool:
+    """Products by the VNNI loops; whether some lines need four digits, and are to be computed anew."""
+    batches, m, _, n = size
+    left, right = panels.pack(a, "left", digits, operation), panels.pack(b, "right", digits, operation)
+    if left.wide_lines < batches * m and n:
+        panels.multiply(left, right, size, bias, scratch.address(out))
+    return bool(left.wide_lines or right.wide_lines)
 
 
 def bmm(a: torch.Tensor, b: torch.Tensor, digits: int, operation: str = "bmm") -> torch.Tensor:
@@ -75,9 +110,14 @@ def bmm(a: torch.Tensor, b: torch.Tensor, digits: int, operation: str = "bmm") -
     (batches, m, k), n = a.shape, b.shape[2]
     if k == 0:
         return torch.zeros((batches, m, n))
-    left, right = cut_left(a, digits, operation), cut_right(b, digits, operation)
-    out = torch.empty((batches, m, n))
-    _multiply(left, right, (batches, m, k, n), digits or NARROW_DIGITS, None, scratch.address(out))
+    out, size = torch.empty((batches, m, n)), (batches, m, k, n)
+    if _way_now() == "vnni" and panels.suits(digits, k):
+        if not _by_panels(a, b, size, digits, None, operation, out):
+            return out
+        left, right = cut_left(a, digits, operation), cut_right(b, digits, operation)
+    else:
+        left, right = cut_left(a, digits, operation), cut_right(b, digits, operation)
+        _multiply(left, right, size, digits or NARROW_DIGITS, None, scratch.address(out))
     for i in range(batches if left.wide_lines or right.wide_lines else 0):
         _widen(a[i], b[i], left, right, i, None, out[i])
     return out
@@ -144,7 +184,7 @@ def _multiply(
 ) -> None:
     """The products of each pair of matrices, (m, k) and (k, n), `+ bias`, to the address `out`."""
     batches, m, k, n = size
-    if _way.get() != "int8" or digits * k > INT32_TERMS:
+    if _way_now() not in _INT8 or digits * k > INT32_TERMS:
         target = np.empty((batches, m, n), np.float32)
         added = _no_bias if bias is None else bias.detach().numpy()
         for i in range(batches):
@@ -171,7 +211,7 @@ def _level_room(digits: int, m: int, n: int) -> tuple[int, tuple[torch.Tensor, .
 
 def narrow(digits: int, k: int) -> bool:
     """Whether products of so many digits over k terms are int8, and their levels fit an int32 together."""
-    return _way.get() == "int8" and 0 < k <= (INT32_TERMS if digits == 1 else NARROW_TERMS) and digits < 3
+    return _way_now() in _INT8 and 0 < k <= (INT32_TERMS if digits == 1 else NARROW_TERMS) and digits < 3
 
 
 def level_products(left: torch.Tensor, right: torch.Tensor, k: int, count: int) -> Array:
@@ -186,10 +226,10 @@ def level_products(left: torch.Tensor, right: torch.Tensor, k: int, count: int) 
         (count, m, n), in scratch memory: int32, or integers in float64 where int32 could overflow
         or another way is in use.
     """
-    way = _way.get()
-    if max(left.shape[1], right.shape[0]) > INT32_TERMS and way == "int8":
+    way = _way_now()
+    if max(left.shape[1], right.shape[0]) > INT32_TERMS and way in _INT8:
         return _in_pieces(left, right, k, count, INT32_TERMS, _int8_product)
-    if way == "int8":
+    if way in _INT8:
         levels = scratch.take("levels", (count, left.shape[0], right.shape[1]), np.int32)
         for level, out in enumerate(torch.from_numpy(levels)):
             a, b = _slices(left, right, k, level)

@@ -31,7 +31,7 @@ _LAYOUT_TERMS = (2, 3, 4, 1, 0, 5, 6)  # (c, kh, kw | s, n, oh, ow)
 
 
 def cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> SampleDigits:
-    """`Convolutions.cut_samples`: most significant digit first; if any sample is wide, all in four digits too."""
+    """The digits of float32 (n, c, h, w), most significant first; if any sample is wide, all in four digits too."""
     n, c, h, w = x.shape
     values = x.detach().reshape(n, groups, c // groups, h, w)
     if not x.numel():
@@ -59,7 +59,7 @@ def spaced(stride: Pair, planes: Tensor) -> Tensor:
 
 
 def convolve(
-    samples: SampleDigits,
+    x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     g: Geometry,
@@ -70,6 +70,7 @@ def convolve(
     apart: Pair = (1, 1),
 ) -> Tensor:
     """`Convolutions.convolve`."""
+    samples = cut_samples(x, g.groups, digits, operation)
     samples = samples if apart == (1, 1) else samples.mapped(partial(spaced, apart))
     n, (groups, per, _), length = samples.planes.shape[0], weight.shape, size[0] * size[1]
     out = torch.zeros((n, groups, per, length), device=samples.planes.device)

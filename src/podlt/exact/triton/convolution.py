@@ -182,10 +182,8 @@ def _multiply(
 
 
 def cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> SampleDigits:
-    """`Convolutions.cut_samples`: `places` are the wide ones, as numbers; all have as many planes as the widest may."""
+    """The digits of float32 (n, c, h, w), of any value: `places` are the wide ones, all with planes for the widest."""
     n, c, h, w = x.shape
-    if not x.numel():
-        return portable.cut_samples(x, groups, digits, operation)
     flag = Flag(x.device)
     found = cut(x.detach().reshape(1, n * groups, -1), digits, flag)
     flag.check(operation)
@@ -195,7 +193,7 @@ def cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> SampleDi
 
 
 def convolve(
-    samples: SampleDigits,
+    x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     g: Geometry,
@@ -206,12 +204,13 @@ def convolve(
     apart: Pair = (1, 1),
 ) -> Tensor:
     """`Convolutions.convolve`."""
+    if not weight.numel() or not x.numel():
+        return portable.convolve(x, weight, bias, g, taps, size, digits, operation, apart)
+    samples = cut_samples(x, g.groups, digits, operation)
     samples = samples if apart == (1, 1) else replace(samples, planes=portable.spaced(apart, samples.planes))
     planes, (groups, per, k), length = samples.planes, weight.shape, size[0] * size[1]
     n = planes.shape[0]
     out = torch.zeros((n, groups * per, *size), device=planes.device)
-    if not weight.numel() or not planes.numel():
-        return portable.convolve(samples, weight, bias, g, taps, size, digits, operation)
     flag = Flag(planes.device)
     matrix = cut(weight.detach(), digits, flag)
     flag.check(operation)

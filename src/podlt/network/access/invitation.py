@@ -104,7 +104,7 @@ def read(line: str) -> Invitation:
     Raises:
         UsageError: it is none, is not whole, or was not signed by the manager that it names.
     """
-    text = "".join(line.split())
+    text = "".join(line.replace("\\", " ").split())  # as it was printed, over several lines
     if not text.startswith(PREFIX):
         raise UsageError(f"malformed invitation: expected a line that begins with {PREFIX}")
     if len(text) > LONGEST:

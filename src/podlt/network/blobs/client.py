@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any, NamedTuple, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -103,9 +104,17 @@ class BlobTransfers:
         urls: of the server, by different names.
         fingerprint: SHA-256 of its certificate.
         keys: of the identities.
+        named: hosts that may be asked although only a local network has their addresses; None for all.
     """
 
-    def __init__(self, urls: Sequence[str], fingerprint: bytes, keys: Iterable[SigningKey]) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        fingerprint: bytes,
+        keys: Iterable[SigningKey],
+        named: Collection[str] | None = None,
+    ) -> None:
+        self._named = named
         self._urls, self._fingerprint = list(urls), fingerprint
         self._keys = {key.public: key for key in keys}
         self._http, self._buckets = _modules()
@@ -204,7 +213,7 @@ class BlobTransfers:
     async def _client(self, key: bytes) -> Any:
         name = self._failures % len(self._urls)
         if (key, name) not in self._clients:
-            client = self._http.BlobClient(self._urls[name], self._fingerprint, self._keys[key])
+            client = self._http.BlobClient(self._urls[name], self._fingerprint, self._keys[key], named=self._named)
             self._clients[key, name] = await self._stack.enter_async_context(client)
         return self._clients[key, name]
 
@@ -223,6 +232,8 @@ class BlobTransfers:
     async def _is_inside(self) -> bool:
         """Whether the manager's server is inside a local network, as a connection to it shows."""
         url = self._urls[self._failures % len(self._urls)]
+        if self._named is not None and urlsplit(url).hostname not in self._named:
+            return False
         return bool(await self._http.is_inside(url, self._fingerprint))
 
     def _do(

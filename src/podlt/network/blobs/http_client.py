@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from podlt.crypto import SigningKey
@@ -17,6 +20,9 @@ from podlt.network.addresses import is_global
 from podlt.network.blobs.disk import Buffer
 from podlt.network.blobs.endpoint import OFFSET, TIME
 from podlt.network.blobs.transfer import BadBlobError, TransferError
+
+if TYPE_CHECKING:
+    from aiohttp.abc import ResolveResult
 
 CONNECT_SECONDS, READ_SECONDS = 15.0, 30.0
 """How long to wait for a connection, and for the next bytes of an answer."""
@@ -69,6 +75,39 @@ async def is_inside(url: str, fingerprint: bytes) -> bool:
     return known and pin.peer != "" and not is_global(pin.peer)
 
 
+class InsideError(Exception):
+    """A server has an address that only a local network has, and may not be asked."""
+
+
+class OutwardResolver(AbstractResolver):
+    """Looks names up, and gives nothing but addresses that may be connected to.
+
+    Args:
+        private: whether a host may have an address that only a local network has; called only when it has one.
+    """
+
+    def __init__(self, private: Callable[[str], Awaitable[bool]]) -> None:
+        self._private, self._plain = private, aiohttp.ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """The addresses of a host.
+
+        Raises:
+            InsideError: one of them may not be connected to.
+            OSError: its name is not known at present.
+        """
+        found = await self._plain.resolve(host, port, family)
+        if not all(is_global(one["host"]) for one in found) and not await self._private(host):
+            raise InsideError(f"{host} is inside a local network, and the invitation does not name it")
+        return found
+
+    async def close(self) -> None:
+        """Nothing is held."""
+        await self._plain.close()
+
+
 class BlobClient:
     """Fetches and sends blobs: give `fetch_range` to `transfer.download`, and the client itself to `transfer.upload`.
 
@@ -78,6 +117,7 @@ class BlobClient:
         url: such as "https://manager.example:4430".
         fingerprint: the SHA-256 of the server's certificate.
         key: whose passes it writes.
+        named: hosts that may be asked although only a local network has their addresses; None for all.
         clock: seconds since 1970; may be wrong: the server's time is learnt from it.
 
     Attributes:
@@ -88,8 +128,15 @@ class BlobClient:
     """
 
     def __init__(
-        self, url: str, fingerprint: bytes, key: SigningKey, *, clock: Callable[[], float] = time.time
+        self,
+        url: str,
+        fingerprint: bytes,
+        key: SigningKey,
+        *,
+        named: Collection[str] | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self._named = named
         self._url, self._fingerprint, self._key, self._clock = _origin(url), fingerprint, key, clock
         self._ahead = 0  # milliseconds that the server's clock is ahead of ours
         self._session: aiohttp.ClientSession | None = None
@@ -97,7 +144,9 @@ class BlobClient:
 
     async def __aenter__(self) -> BlobClient:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=aiohttp.Fingerprint(self._fingerprint)),
+            connector=aiohttp.TCPConnector(
+                ssl=aiohttp.Fingerprint(self._fingerprint), resolver=OutwardResolver(self._may_inside)
+            ),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS),
             auto_decompress=False,
             read_bufsize=2**20,
@@ -158,6 +207,8 @@ class BlobClient:
                 status, offset, answer = await self._once(method, purpose, digest, headers, data, expected)
                 if status != 401 or deal_id:
                     break
+        except InsideError as error:
+            raise TransferError(str(error), digest, self._url) from None
         except aiohttp.ServerFingerprintMismatch:
             raise TransferError(
                 "the server's certificate is not the one that the setup names", digest, self._url
@@ -172,6 +223,9 @@ class BlobClient:
             raise TransferError(f"refused with {status}: {answer.decode(errors='replace')}", digest, self._url)
         return offset, answer
 
+    async def _may_inside(self, host: str) -> bool:
+        return self._named is None or host in self._named
+
     async def _once(
         self,
         method: str,
@@ -182,6 +236,8 @@ class BlobClient:
         expected: int,
     ) -> tuple[int, int, bytes]:
         assert self._session is not None, "to be used as a context manager"
+        if not may_ask(self._url, self._named):
+            raise InsideError(f"{self._url} is inside a local network, and the invitation does not name it")
         now = int(1000 * self._clock()) + self._ahead
         headers = headers | {"Authorization": tokens.write(self._key, purpose, digest, self._fingerprint, now)}
         folder = "blobs" if purpose == "read" else "uploads"
@@ -196,6 +252,13 @@ class BlobClient:
             else:
                 answer = await response.content.read(500)
             return response.status, _number(response.headers.get(OFFSET), 0), answer
+
+
+def may_ask(url: str, named: Collection[str] | None) -> bool:
+    """Whether a server may be asked as far as its URL says: a name may still stand for an address that may not."""
+    host = URL(url).raw_host or ""
+    literal = ":" in host or (host.replace(".", "").isalnum() and host.split(".")[-1][:1].isdigit())
+    return named is None or host in named or not literal or is_global(host)
 
 
 def _origin(url: str) -> str:

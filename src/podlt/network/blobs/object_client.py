@@ -9,24 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import stat
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import aiohttp
-from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from podlt.network.addresses import is_global
 from podlt.network.blobs.disk import Buffer, read_exactly
-from podlt.network.blobs.http_client import AGAIN, CONNECT_SECONDS, READ_SECONDS
+from podlt.network.blobs.http_client import AGAIN, CONNECT_SECONDS, READ_SECONDS, InsideError, OutwardResolver
 from podlt.network.blobs.transfer import TransferError, in_thread
-
-if TYPE_CHECKING:
-    from aiohttp.abc import ResolveResult
 
 
 class ObjectClient:
@@ -47,7 +41,7 @@ class ObjectClient:
 
     async def __aenter__(self) -> ObjectClient:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(resolver=_Resolver(self._may_inside)),
+            connector=aiohttp.TCPConnector(resolver=OutwardResolver(self._may_inside)),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS),
             auto_decompress=False,
             read_bufsize=2**20,
@@ -99,7 +93,7 @@ class ObjectClient:
                 if response.status != 206 or response.content_length != length:
                     raise TransferError(f"answers {response.status}, {response.content_length} bytes", digest, where)
                 return await response.content.readexactly(length)
-        except _InsideError:
+        except InsideError:
             what = "this object store is inside a local network, and the manager is not"
             raise TransferError(what, digest, str(url.origin())) from None
         except (aiohttp.ClientError, asyncio.IncompleteReadError) as error:
@@ -109,49 +103,16 @@ class ObjectClient:
         """What the resolver does not see: an address in place of a name, and an object store without TLS.
 
         Raises:
-            _InsideError: it may not be asked.
+            InsideError: it may not be asked.
         """
         host = url.raw_host or ""
         literal = ":" in host or host.replace(".", "").isdigit()
-        if (url.scheme == "http" or (literal and not is_global(host))) and not await self._may_inside():
-            raise _InsideError
+        if (url.scheme == "http" or (literal and not is_global(host))) and not await self._may_inside(host):
+            raise InsideError
 
-    async def _may_inside(self) -> bool:
+    async def _may_inside(self, host: str) -> bool:
         self._may = self._may or await self._private()
         return self._may
-
-
-class _InsideError(Exception):
-    """A server has an address that only a local network has, and may not be asked."""
-
-
-class _Resolver(AbstractResolver):
-    """Looks names up, and gives nothing but addresses that may be connected to.
-
-    Args:
-        private: as for `ObjectClient`.
-    """
-
-    def __init__(self, private: Callable[[], Awaitable[bool]]) -> None:
-        self._private, self._plain = private, aiohttp.ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """The addresses of a host.
-
-        Raises:
-            _InsideError: one of them may not be connected to.
-            OSError: its name is not known at present.
-        """
-        found = await self._plain.resolve(host, port, family)
-        if not all(is_global(one["host"]) for one in found) and not await self._private():
-            raise _InsideError
-        return found
-
-    async def close(self) -> None:
-        """Nothing is held."""
-        await self._plain.close()
 
 
 def _parsed(address: str, digest: bytes) -> URL:

@@ -13,11 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from podlt.errors import PodltError, UsageError
 from podlt.network import control
 from podlt.network.access import certificate as tls
+from podlt.network.access.invitation import channel_of
 from podlt.network.access.login import Binding, binding
 from podlt.network.access.policy import Refusal
 from podlt.network.background import Background
@@ -27,7 +26,7 @@ from podlt.network.messages import Leave, record
 from podlt.network.server.admission import AGAIN_SECONDS, CUT_OFF_SECONDS, Admission
 from podlt.network.server.connection import ROOM, Connection
 from podlt.network.server.listener import Arrival, Listener
-from podlt.network.server.pages import NothingHere
+from podlt.network.server.pages import Pages, WorkerConnection
 
 MOST_QUEUED = 16 * 2**20
 """Bytes that may wait, for all together, before what is large waits to be made."""
@@ -41,14 +40,6 @@ CLOSE_SECONDS = 5.0
 
 Counted = Callable[[int, int, int], None]
 """How many workers are connected, and bytes from and to them so far."""
-
-
-class WorkerConnection(msgspec.Struct, frozen=True):
-    """Where a key is connected from, and for how many seconds."""
-
-    key: bytes
-    address: str
-    seconds: float
 
 
 class _Item(NamedTuple):
@@ -76,7 +67,7 @@ class ServerLink:
     """The manager's link.
 
     Args:
-        channel: the run's.
+        manager: the run's public key.
         folder: of the certificate and its key.
         admission: decides who is let in.
         tell: takes a line for the operator.
@@ -91,7 +82,7 @@ class ServerLink:
 
     def __init__(
         self,
-        channel: str,
+        manager: bytes,
         folder: Path,
         admission: Admission,
         *,
@@ -100,7 +91,8 @@ class ServerLink:
         clock: Callable[[], float] = time.monotonic,
         entropy: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        self._channel, self._folder, self._admission = channel, folder, admission
+        self._manager, self._folder, self._admission = manager, folder, admission
+        self._channel = channel_of(manager)
         self._tell, self._count, self._clock, self._entropy = tell, count, clock, entropy
         self.backlog, self.certificate = 2**20, b""
         self._background = Background("podlt-server")
@@ -180,7 +172,7 @@ class ServerLink:
     def connections(self) -> list[WorkerConnection]:
         """Who is connected at this moment."""
         now = self._clock()
-        return [WorkerConnection(key, c.arrival.address, now - c.since) for key, c in list(self._by_key.items())]
+        return [WorkerConnection(key.hex(), c.arrival.address, now - c.since) for key, c in list(self._by_key.items())]
 
     def close(self) -> None:
         """See `ManagerLink`."""
@@ -194,7 +186,7 @@ class ServerLink:
     async def _begin(self, host: str, port: int) -> int:
         self._loop = asyncio.get_running_loop()
         context = tls.server_context(self._folder / tls.CERTIFICATE, self._folder / tls.PRIVATE_KEY)
-        listener = Listener(context, self._upgrade, NothingHere, self._tell)
+        listener = Listener(context, self._upgrade, self._pages, self._tell)
         bound = listener.start(host, port)
         self._listener = listener
         self._look()
@@ -207,6 +199,9 @@ class ServerLink:
         self._connections[connection] = None
         self._loop.call_soon(connection.begin)
         return connection.stream
+
+    def _pages(self) -> Pages:
+        return Pages(self._manager, self.certificate, self.connections, lambda: time.time_ns() // 10**6)
 
     def _bind(self, nonce: bytes) -> Binding:
         return binding(self._channel, self.certificate, nonce)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from podlt.engine.interface import Job
 from podlt.errors import UsageError
-from podlt.network.access import invitation as inv
 from podlt.network.access.first_invitation import first_invitation
 from podlt.network.access.registry import FOLDER, Registry
 from podlt.network.addresses import bracketed, is_any, is_free, own_address
@@ -66,7 +65,7 @@ class OpenServer:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         registry = Registry(job.directory)
         admission = Admission(registry, self._tell)
-        link = ServerLink(inv.channel_of(job.key.public), folder, admission, tell=self._tell, count=self._count)
+        link = ServerLink(job.key.public, folder, admission, tell=self._tell, count=self._count)
         try:
             port = link.start(host, port)
             save_settings(job.directory, host=host, names=tuple(names), server_port=port)

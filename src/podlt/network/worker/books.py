@@ -15,6 +15,7 @@ from podlt.network import messages as m
 from podlt.network import receipts
 from podlt.protocol import entries as e
 from podlt.protocol.ledger import Account, move
+from podlt.units import MAX_INT
 
 MOST_HEADS = 64
 """How many of the last signed heads are compared with those that come."""
@@ -277,6 +278,8 @@ class WorkerBooks:
                 for transfer in entry.transfers:
                     if transfer.worker in mine:
                         move(accounts[transfer.worker], transfer)
+                        if max(msgspec.structs.astuple(accounts[transfer.worker])) > MAX_INT:
+                            raise InvalidProofError("more credits than there can be", expected=MAX_INT)
                         sign = {"earn": 1, "forfeit": -1}.get(transfer.kind, 0)
                         key = mine[transfer.worker]
                         moved[key] = moved.get(key, 0) + sign * transfer.amount

@@ -27,7 +27,7 @@ class CatchingUp:
         self._asked = NEVER
         self._ending: tuple[WorkerExit, float] | None = None
 
-    def missed(self, identity: Identity, missed: m.MissedReceipts) -> None:
+    def missed(self, identity: Identity, missed: m.MissedReceipts, now: float) -> None:
         """Takes what an identity has missed; errors as `WorkerBooks.missed`."""
         self._books.missed(identity.public, missed)
         self._asked = NEVER  # there may be more: ask at once

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
@@ -336,6 +337,30 @@ class Ended(Totals, frozen=True, tag="ended"):
 
 
 WorkerListener = Callable[[WorkerEvent], object]
+
+
+class Moderator:
+    """A listener that passes on so many events of a kind a minute: a manager must not fill a terminal or a disk.
+
+    Args:
+        listener: gets the events.
+        most: of a kind, in a minute.
+    """
+
+    def __init__(self, listener: WorkerListener, most: int) -> None:
+        self._listener, self._most = listener, most
+        self._minute, self._counts = 0.0, Counter[type]()
+
+    def __call__(self, event: WorkerEvent) -> None:
+        """Takes an event."""
+        self._counts[type(event)] += 1
+        if self._counts[type(event)] <= self._most:
+            self._listener(event)
+
+    def tick(self, now: float) -> None:
+        """It is `now` (seconds, monotonic)."""
+        if now - self._minute >= 60.0:
+            self._minute, self._counts = now, Counter()
 
 
 def ignore(event: WorkerEvent) -> None:

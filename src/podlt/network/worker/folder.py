@@ -25,6 +25,9 @@ HEAD, EARNED, EVIDENCE = "head-{}.txt", "earned-{}.json", "evidence-{}.json"
 """Names of files; those with a place in them are of one run (the receipts' is `receipts.path_of`)."""
 
 MAX_FILE = 2**20
+MOST_RECEIPTS = 2**28
+"""Bytes: a receipt a round is some hundred, so this is a million rounds; a manager must not fill a disk with them."""
+
 STALE_SECONDS = 15.0
 """A status that is older is of a process that has ended."""
 
@@ -75,10 +78,11 @@ class BookFiles:
 
     Args:
         folder: exists.
+        most: how many bytes the receipts of a run may take.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, most: int = MOST_RECEIPTS) -> None:
+        self._folder, self._most = folder, most
 
     def head(self, run: bytes) -> str:
         """See `BookStore`."""
@@ -102,6 +106,9 @@ class BookFiles:
 
     def keep(self, run: bytes, paid: Sequence[m.Receipts]) -> None:
         """See `BookStore`."""
+        path = receipts.path_of(self._folder, run)
+        if path.exists() and path.stat().st_size > self._most:
+            raise StorageError(f"{path}: the receipts of this run take more than {self._most >> 20} MiB")
         receipts.keep(self._folder, run, paid)
 
     def save_evidence(self, run: bytes, document: Mapping[str, Any]) -> None:
@@ -116,12 +123,12 @@ class BookFiles:
         return self._folder / name.format(run.hex()[:16])
 
 
-def open_books(folder: Path, keys: list[bytes], manager: bytes) -> WorkerBooks:
-    """The books of a folder, with the status that is there. Arguments as of `WorkerBooks`."""
+def open_books(folder: Path, keys: list[bytes], manager: bytes, most: int = MOST_RECEIPTS) -> WorkerBooks:
+    """The books of a folder, with the status that is there. Arguments as of `BookFiles` and `WorkerBooks`."""
     before = None
     with suppress(StorageError, msgspec.DecodeError):
         before = msgspec.json.decode(read_whole(folder / STATUS, MAX_FILE), type=Status)
-    return WorkerBooks(BookFiles(folder), keys, manager, before, os.getpid())
+    return WorkerBooks(BookFiles(folder, min(most, MOST_RECEIPTS)), keys, manager, before, os.getpid())
 
 
 def read_status(folder: Path) -> tuple[Status, bool]:

@@ -13,6 +13,9 @@ from podlt.network.blobs.chunks import message, split
 from podlt.network.worker.effects import CancelTransfer, Perform
 from podlt.protocol.messages import Committed
 
+MOST_IN_HAND = 256
+"""How many tasks an identity has at a time."""
+
 
 class Requested:
     """A task that was not executed yet.
@@ -114,6 +117,14 @@ class Replies:
             self._forget(place)
 
     # -- executing ---------------------------------------------------------------------------------------------------
+
+    def room_for(self, key: bytes, work: m.DealTask, most_bytes: int) -> bool:
+        """Whether another task may be in hand: an identity has so many, and the lines of all take so many bytes."""
+        if (key, work.seat) in self._requested:
+            return True
+        mine = sum(k == key for k, _ in self._requested)
+        taken = sum(requested.work.size for requested in self._requested.values())
+        return mine < MOST_IN_HAND and taken + work.size <= most_bytes
 
     @property
     def executing(self) -> int:

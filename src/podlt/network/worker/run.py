@@ -28,6 +28,9 @@ AT_ONCE = 2
 STALE_SECONDS = 10.0
 """How long a task that nobody waits for any more may hold up others."""
 
+MOST_MEMORY = 8 * 2**30
+"""Bytes of memory that are given where the owner bounds nothing; an eighth of it is for lines."""
+
 USELESS = (InvalidProofError, StorageError, BadBlobError, MemoryError)
 """What messages that are of no use may raise."""
 
@@ -94,8 +97,10 @@ class WorkerRun:
         )
         return True
 
-    def was_loaded(self, loaded: ProgramLoaded) -> None:
-        """Tasks can be executed."""
+    def was_loaded(self, loaded: ProgramLoaded) -> bool:
+        """Tasks can be executed; returns whether that is so: what was loaded may be another run's."""
+        if not self._is_loading:
+            return False
         self.loaded = loaded
         self._inputs = Inputs(
             loaded,
@@ -107,6 +112,7 @@ class WorkerRun:
             self._heartbeat,
             self._warn,
         )
+        return True
 
     # -- what comes --------------------------------------------------------------------------------------------------
 
@@ -169,6 +175,9 @@ class WorkerRun:
             inputs.end_round()
         if replies := self.replies.repeat(key, work):
             return replies
+        if not self.replies.room_for(key, work, (self._settings.memory or MOST_MEMORY) // 8):
+            reason = "too many tasks are in hand here"
+            return [m.record(m.TaskFailed(deal_id=work.deal_id, seat=work.seat, reason=reason))]
         requested = Requested(key, work, np.frombuffer(work.lines, np.uint8) if work.lines else None)
         self.replies.add(requested)
         if requested.lines is None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from podlt.crypto import SigningKey
-from podlt.engine.isolated.interface import FreeUpdate, LoadRefused, ProgramLoaded, TaskExecuted, TaskNotExecuted
+from podlt.engine.isolated.interface import LoadRefused, ProgramLoaded, TaskExecuted, TaskNotExecuted
 from podlt.engine.isolated.records import AdmitCheat
 from podlt.network import messages as m
 from podlt.network.blobs.client import TransferEnded
@@ -19,12 +19,23 @@ from podlt.network.worker import events
 from podlt.network.worker.books import WorkerBooks
 from podlt.network.worker.catching_up import CatchingUp
 from podlt.network.worker.effects import DropKey, Effect, SaveStatus, SendMessage
-from podlt.network.worker.identity import Identities, Identity, OwnerSettings, WorkerExit
+from podlt.network.worker.identity import NEVER, Identities, Identity, OwnerSettings, WorkerExit
 from podlt.network.worker.joining import Joining
 from podlt.network.worker.leaving import GracefulShutdown
-from podlt.network.worker.presence import Presence
-from podlt.network.worker.replies import Requested
 from podlt.network.worker.run import USELESS, WorkerRun
+from podlt.network.worker.tasks import Tasks
+
+HELLO_SECONDS = 1.0
+"""Least seconds between two hellos, where each of many identities has a reason to send one."""
+
+MAX_EVENTS = 20
+"""How many events of a kind are told in a minute, besides four for each identity."""
+
+MAX_RUNS = 16
+"""How many runs of its manager a process works for, one after another: each takes files, and loads a program."""
+
+LONGEST_SUSPENSION = 86_400
+"""Seconds after which an identity asks again, whatever the manager said."""
 
 NEEDS_PROGRAM = (m.Parameters, m.OpenCommitments, m.Receipts, m.MissedReceipts)
 """Messages about a run of which a process without its program knows nothing yet."""
@@ -62,18 +73,18 @@ class WorkerSession:
         leaving: Callable[[], str] = lambda: "",
         heartbeat: float = m.HEARTBEAT_SECONDS,
     ) -> None:
-        self._manager, self.books, self._emit = manager, books, listener
+        self._manager, self.books = manager, books
+        self._emit = listener = events.Moderator(listener, MAX_EVENTS + 4 * len(keys))
         self._settings, self._heartbeat = settings, heartbeat
         self._effects: list[Effect] = []
         self._perform = self._effects.append
         self._identities = Identities(keys)
         self._joining = Joining(self._perform, books, listener, settings.least_reward, process, wall)
         self._run: WorkerRun | None = None
-        self._warn = events.Warnings(listener)
-        self._is_first_task = True
+        self._warn, self._runs = events.Warnings(listener), 0
         self.outcome: WorkerExit | None = None
-        self._presence = Presence(self._perform, heartbeat)
-        self._last_round = -1
+        self._greeted = self._beat = NEVER
+        self._tasks = Tasks(self._perform, books, listener, self._say)
         self._shutdown = GracefulShutdown(leaving, books, listener)
         self._receipts = CatchingUp(self._perform, books, heartbeat)
         self.doing = "connecting"
@@ -91,7 +102,7 @@ class WorkerSession:
             m.ResendUpdate: self._resend,
             m.Offer: self._sign,
             m.Welcome: self._take_welcome,
-            m.MissedReceipts: lambda identity, missed, now: self._receipts.missed(identity, missed),
+            m.MissedReceipts: self._receipts.missed,
             m.Dismissed: self._take_dismissal,
             m.JoinRefused: self._take_refusal,
         }
@@ -120,7 +131,7 @@ class WorkerSession:
         try:
             self._handle(identity, m.from_manager(raw), now)
         except USELESS as error:
-            if not self._is_loaded:
+            if self._run is None:
                 raise
             self._warn(f"ignored a message of the manager: {error}")
         self._work(now)
@@ -134,13 +145,15 @@ class WorkerSession:
         """
         if self.outcome is not None:
             return
-        if self._presence.is_due(now):
-            self._say_that_it_is_there(now)
+        self._emit.tick(now)
+        if now - self._beat >= self._heartbeat:
+            self._beat = now
+            self._send_heartbeats(now)
         self._let_go()
         self._request(now)
         self._work(now)
         complete = self._receipts.ask(self._identities, now) or self.outcome
-        self.outcome = self._shutdown.check(self._last_round, connected, self._identities, now) or complete
+        self.outcome = self._shutdown.check(self._tasks.last_round, connected, self._identities, now) or complete
 
     def effects(self) -> list[Effect]:
         """What is to be done since the last call, in this order."""
@@ -156,9 +169,8 @@ class WorkerSession:
         """
         if isinstance(result, LoadRefused):
             raise result.error
-        if self._run is None:
+        if self._run is None or not self._run.was_loaded(result):
             return
-        self._run.was_loaded(result)
         self._joining.checked(self._run.setup, result)
         for identity in self._identities.values():
             self._admit(identity)
@@ -167,19 +179,7 @@ class WorkerSession:
 
     def executed(self, result: TaskExecuted | TaskNotExecuted, now: float) -> None:
         """A task was executed, or failed."""
-        run = self._run
-        requested = run.executed(result.number) if run is not None else None
-        identity = self._identities.get(requested.key) if requested is not None else None
-        if run is None or requested is None or identity is None or identity.worker is None:
-            if isinstance(result, TaskExecuted):
-                self._perform(FreeUpdate(result.slot))
-        elif isinstance(result, TaskNotExecuted):
-            self._failed(run, requested, result.reason)
-        else:
-            work = requested.work
-            committed = identity.worker.commit(work.seat, work.task, result.digest)
-            self._send(identity, run.replies.done(requested, result, committed))
-            self._done(requested, result.compute)
+        self._tasks.ended(self._run, self._identities, result)
         self._work(now)
 
     def transferred(self, ended: TransferEnded, now: float) -> None:
@@ -197,24 +197,29 @@ class WorkerSession:
         """Says goodbye for all identities."""
         self.doing = f"ended: {self.outcome.how}" if self.outcome is not None else "ended"
         for public in self._identities:
-            self._say(public, m.Leave(reason=self.outcome.reason[:200] if self.outcome else ""))
+            self._perform(
+                SendMessage(public, m.record(m.Leave(reason=self.outcome.reason[:200] if self.outcome else "")))
+            )
         self._perform(SaveStatus(self.doing))
 
     # -- now and then ------------------------------------------------------------------------------------------------
 
-    def _say_that_it_is_there(self, now: float) -> None:
-        """Has the status file written as well."""
-        if self._run is None:
+    def _send_heartbeats(self, now: float) -> None:
+        """Says that it is there, and has the status file written."""
+        run = self._run
+        if run is None:
             self._hello(now)
         else:
-            self._presence.beat(self._identities, self._run.replies)
+            for public in self._identities:
+                deal_id, in_hand = run.replies.in_hand(public)
+                self._perform(SendMessage(public, m.record(m.Heartbeat(deal_id=deal_id, in_hand=in_hand))))
         self._perform(SaveStatus(self.doing))
 
     def _let_go(self) -> None:
         """Where some identities still wait for a check, those that passed theirs leave before."""
-        ready = self._shutdown.ready(self._last_round, self._identities)
+        ready = self._shutdown.ready(self._tasks.last_round, self._identities)
         for public in ready if len(ready) < len(self._identities) else []:
-            self._say(public, m.Leave(reason="its work was checked"))
+            self._perform(SendMessage(public, m.record(m.Leave(reason="its work was checked"))))
             self._drop(public)
 
     def _drop(self, public: bytes) -> None:
@@ -226,12 +231,17 @@ class WorkerSession:
         """Asks for what should have come."""
         if self._run is not None and self._identities:
             for key, request in self._run.requests(now):
-                self._say(key, request)
+                self._perform(SendMessage(key, m.record(request)))
             if self._run.server_is_lost():
                 self._hello(now)
 
     def _hello(self, now: float, seldom: bool = False) -> None:
-        self._presence.hello(self._identities, now, seldom=seldom)
+        """Asks what there is to do: for all identities; `seldom`: not where that was done just now."""
+        if seldom and now - self._greeted < HELLO_SECONDS:
+            return
+        self._greeted = now
+        for public in list(self._identities)[:1]:
+            self._perform(SendMessage(public, m.record(m.Hello(version=m.VERSION))))
 
     # -- messages to all workers -------------------------------------------------------------------------------------
 
@@ -266,7 +276,9 @@ class WorkerSession:
             seats = self._run.replies.seats(identity.public, message.deal_id)
             opened = [one for one in identity.worker.open(message.round) if one.seat in seats]
             if opened or asked is not None:
-                self._say(identity.public, m.Openings(deal_id=message.deal_id, opened=opened))
+                self._perform(
+                    SendMessage(identity.public, m.record(m.Openings(deal_id=message.deal_id, opened=opened)))
+                )
 
     def _take_receipts(self, identity: Identity | None, paid: m.Receipts, now: float) -> None:
         if self.books.paid(paid):
@@ -293,8 +305,12 @@ class WorkerSession:
             self.books.shown(setup.message.head)
             return
         self._run = None
+        self._runs += 1
+        if self._runs > MAX_RUNS:
+            self.outcome = WorkerExit("declined", f"its manager named another run {MAX_RUNS} times")
+            return
         if not known:
-            self._last_round = -1
+            self._tasks.last_round = -1
             if reason := self._joining.begin(setup, self._identities.values()):
                 self.outcome = WorkerExit("declined", reason)
                 return
@@ -348,9 +364,9 @@ class WorkerSession:
             self.doing = "waiting for a task"
 
     def _take_dismissal(self, identity: Identity, dismissed: m.Dismissed, now: float) -> None:
-        identity.returns = now + dismissed.seconds
-        public_key = identity.public.hex()
-        self._emit(events.LetGo(public_key=public_key, seconds=dismissed.seconds, reason=dismissed.reason))
+        seconds, public_key = min(dismissed.seconds, LONGEST_SUSPENSION), identity.public.hex()
+        identity.returns = now + seconds
+        self._emit(events.LetGo(public_key=public_key, seconds=seconds, reason=dismissed.reason))
 
     def _take_refusal(self, identity: Identity, refused: m.JoinRefused, now: float) -> None:
         self._emit(events.Refused(public_key=identity.public.hex(), reason=refused.reason))
@@ -365,34 +381,10 @@ class WorkerSession:
         for body in bodies:
             self._perform(SendMessage(identity.public, body))
 
-    def _say(self, public: bytes, message: m.Message) -> None:
-        self._perform(SendMessage(public, m.record(message)))
-
     def _work(self, now: float) -> None:
         """Has tasks executed whose inputs are all here."""
-        run = self._run
-        while run is not None and (requested := run.next_task(now)) is not None:
-            round = requested.work.task.round
-            if not self._shutdown.allows(round):
-                return
-            identity = self._identities.get(requested.key)
-            if identity is None or identity.worker is None:
-                run.replies.failed(requested)
-                continue
-            self.doing = f"round {round}: computing {requested.work.count} lines"
-            self._last_round = round
-            run.execute(requested, identity.worker.number)
+        if self._run is not None:
+            self._tasks.begin(self._run, self._identities, self._shutdown.allows, now)
 
-    def _failed(self, run: WorkerRun, requested: Requested, reason: str) -> None:
-        work = requested.work
-        run.replies.failed(requested)
-        self._say(requested.key, m.TaskFailed(deal_id=work.deal_id, seat=work.seat, reason=reason[:1000]))
-        self._emit(events.Failed(round=work.task.round, reason=reason))
-
-    def _done(self, requested: Requested, seconds: float) -> None:
-        round, lines = requested.work.task.round, requested.work.count
-        self.books.done(requested.key)
-        if self._is_first_task:
-            self._is_first_task = False
-            self._emit(events.FirstTask(round=round, lines=lines, seconds=seconds))
-        self.doing = f"round {round}: done, waiting"
+    def _say(self, doing: str) -> None:
+        self.doing = doing

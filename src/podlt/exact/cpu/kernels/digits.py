@@ -99,9 +99,10 @@ def exceeds(sums: Array, top: np.uint32) -> bool:
 @scalar
 def is_wide(row: Array, top: np.uint32, balance: np.int32) -> bool:
     """Whether a row needs four digits, decided as `definition.cut_of` does; `balance` is `cut_line`'s."""
-    sums = np.zeros(2, np.int64)
-    if is_finite(top) and (balance < 0 or len(row) > LONG):
-        add_losses(row, exponent(top), sums)
+    if not is_finite(top) or (balance >= 0 and len(row) <= LONG):
+        return bool(top != 0 and exponent(top) < _LEAST)
+    sums = np.zeros(2, np.int64)  # only here: memory of its own for each row takes as long as cutting 200 values
+    add_losses(row, exponent(top), sums)
     return exceeds(sums, top)
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from podlt.exact.constants import Array
-from podlt.exact.cpu.jit import array_at, kernel
+from podlt.exact.constants import ACCUMULATOR_BITS, SUM_BITS, Array
+from podlt.exact.cpu.jit import array_at, kernel, scalar
 from podlt.exact.cpu.kernels.sums import (
     FINE,
     NOT_FINITE,
@@ -79,9 +79,18 @@ def _max_pool_halves(x: Array, out: Array, index: Array) -> None:
                 place[j] = start + 2 * j + (w + np.int64(fourth) if below else np.int64(second))
 
 
+@scalar
+def _bits_of_terms(terms: int) -> int:
+    """`constants.sum_bits`."""
+    length, rest = 0, terms - 1
+    while rest > 0:
+        length, rest = length + 1, rest >> 1
+    return min(SUM_BITS, ACCUMULATOR_BITS - length)
+
+
 @kernel
 def average_pool(
-    x: int, planes: int, h: int, w: int, rows: Array, columns: Array, area: int, single: bool, bits: int, out: int
+    x: int, planes: int, h: int, w: int, rows: Array, columns: Array, area: int, single: bool, out: int
 ) -> bool:
     """The exact sum of each window of the float32 (planes, h, w) at an address over its area; whether all was finite.
 
@@ -99,7 +108,7 @@ def average_pool(
     for p in range(planes):
         plane, found = source[p * size : (p + 1) * size], target[p * count : (p + 1) * count]
         if oh == 1 and ow == 1 and rows[1, 0] - rows[0, 0] == h and columns[1, 0] - columns[0, 0] == w:
-            top, total = np.uint32(0), -np.int64(size) * RAW
+            top, total, bits = np.uint32(0), -np.int64(size) * RAW, _bits_of_terms(size)
             for i in range(size):
                 top = max(top, magnitude(plane[i]))
             scale = power64(bits - exponent(top))
@@ -111,6 +120,7 @@ def average_pool(
         for i in range(oh):
             for j in range(ow):
                 top = np.uint32(0)
+                bits = _bits_of_terms((rows[1, i] - rows[0, i]) * (columns[1, j] - columns[0, j]))
                 for y in range(rows[0, i], rows[1, i]):
                     for z in range(columns[0, j], columns[1, j]):
                         top = max(top, magnitude(plane[y * w + z]))

@@ -1,0 +1,177 @@
+"""Moves of 16 values at addresses, as LLVM's vectors: loops as short would be slower to start than to run.
+
+Whatever is loaded and stored may overlap anything: of a loop over arrays, LLVM would ask that first.
+"""
+
+# Numba compiles this file, and llvmlite has no types.
+# mypy: disable-error-code="no-untyped-call, no-any-return"
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+LANES = 16
+
+_I8, _I32, _FLOAT = ir.IntType(8), ir.IntType(32), ir.FloatType()
+_WORDS, _BYTES, _FLOATS = (ir.VectorType(kind, LANES) for kind in (_I32, _I8, _FLOAT))
+
+
+def load(builder: Any, address: Any, kind: Any, align: int) -> Any:
+    """What lies at an address."""
+    found = builder.load(builder.inttoptr(address, kind.as_pointer()))
+    found.align = align
+    return found
+
+
+def store(builder: Any, value: Any, address: Any, align: int) -> None:
+    """Put a value at an address."""
+    builder.store(value, builder.inttoptr(address, value.type.as_pointer())).align = align
+
+
+def spread(builder: Any, value: Any) -> Any:
+    """A vector with one value in all lanes."""
+    nothing = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
+    first = builder.insert_element(nothing, value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(first, nothing, ir.Constant(_WORDS, [0] * LANES))
+
+
+def _machine(describe: Callable[..., Any]) -> Callable[..., None]:
+    """A function of kernels whose types and instructions `describe` gives."""
+    return cast(Callable[..., None], intrinsic(describe))
+
+
+@_machine
+def copy(typing: Any, source: Any, target: Any) -> Any:
+    """Copy 16 words."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        store(builder, load(builder, arguments[0], _WORDS, 4), arguments[1], 4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@_machine
+def copy_every_second(typing: Any, source: Any, target: Any) -> Any:
+    """Copy 16 words, every second from the first of 32 on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        first = load(builder, arguments[0], _WORDS, 4)
+        second = load(builder, builder.add(arguments[0], ir.Constant(ir.IntType(64), 64)), _WORDS, 4)
+        found = builder.shuffle_vector(first, second, ir.Constant(_WORDS, list(range(0, 2 * LANES, 2))))
+        store(builder, found, arguments[1], 4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@_machine
+def copy_bytes(typing: Any, source: Any, target: Any) -> Any:
+    """Copy 16 bytes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        store(builder, load(builder, arguments[0], _BYTES, 1), arguments[1], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@_machine
+def copy_every_second_byte(typing: Any, source: Any, target: Any) -> Any:
+    """Copy 16 bytes, every second from the first of 32 on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        first = load(builder, arguments[0], _BYTES, 1)
+        second = load(builder, builder.add(arguments[0], ir.Constant(ir.IntType(64), LANES)), _BYTES, 1)
+        found = builder.shuffle_vector(first, second, ir.Constant(_WORDS, list(range(0, 2 * LANES, 2))))
+        store(builder, found, arguments[1], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@_machine
+def clear_bytes(typing: Any, target: Any) -> Any:
+    """Write 16 bytes of 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        store(builder, ir.Constant(_BYTES, [0] * LANES), arguments[0], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
+@_machine
+def fill(typing: Any, word: Any, target: Any) -> Any:
+    """Write a word 16 times."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        store(builder, spread(builder, arguments[0]), arguments[1], 4)
+        return context.get_dummy_value()
+
+    return types.void(types.int32, types.int64), generate
+
+
+@_machine
+def transpose_digits(typing: Any, source: Any, apart: Any, target: Any, step: Any) -> Any:
+    """Write 16 words of each of 16 lines that lie `apart` as 16 lines, `step` apart, and 64 more in every byte."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        at, apart, target, step = arguments
+        many = ir.VectorType(_I8, 4 * LANES)
+        lines = []
+        for _ in range(LANES):
+            digits = builder.add(load(builder, at, many, 1), ir.Constant(many, [64] * 4 * LANES))
+            lines.append(builder.bitcast(digits, _WORDS))
+            at = builder.add(at, apart)
+        low = ir.Constant(_WORDS, [i // 2 + LANES * (i % 2) for i in range(LANES)])
+        high = ir.Constant(_WORDS, [LANES // 2 + i // 2 + LANES * (i % 2) for i in range(LANES)])
+        for _ in range(4):  # each time, the halves of the lines are dealt like cards
+            pairs = [(lines[i], lines[i + LANES // 2]) for i in range(LANES // 2)]
+            lines = [builder.shuffle_vector(a, b, order) for a, b in pairs for order in (low, high)]
+        for line in lines:
+            store(builder, line, target, 4)
+            target = builder.add(target, step)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int64), generate
+
+
+@_machine
+def interleave(typing: Any, source: Any, apart: Any, target: Any) -> Any:
+    """Write 16 words of a byte of each of four lines that lie `apart`, the first line's lowest."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        at, apart, target = arguments
+        words = None
+        for i in range(4):
+            one = builder.zext(load(builder, at, _BYTES, 1), _WORDS)
+            one = builder.shl(one, ir.Constant(_WORDS, [8 * i] * LANES))
+            words = one if words is None else builder.or_(words, one)
+            at = builder.add(at, apart)
+        store(builder, words, target, 4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@_machine
+def scale(typing: Any, sums: Any, off: Any, factor: Any, bias: Any, target: Any) -> Any:
+    """Write 16 float32 (sum - off) * factor, rounded once each, or with a `bias` that and the sum."""
+
+    biased = not isinstance(bias, types.NoneType)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        total = builder.sub(load(builder, arguments[0], _WORDS, 4), spread(builder, arguments[1]))
+        found = builder.fmul(builder.sitofp(total, _FLOATS), spread(builder, arguments[2]))
+        if biased:
+            found = builder.fadd(found, spread(builder, arguments[3]))
+        store(builder, found, arguments[4], 4)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int32, types.float32, bias, types.int64), generate

@@ -1,0 +1,289 @@
+"""AVX-512 for Numba's loops, where compilers leave out what counts: int8 products, and cuts of four rows at once.
+
+One instruction multiplies 64 pairs of int8 and adds them, by fours, to int32. Numba's own compiler assembles it: no
+other is needed. Each function here is a short sequence of vector operations, that of `kernels.digits` on 16 lanes at
+once; nothing is fused or reassociated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba.core import config, types
+from numba.extending import intrinsic as numba_intrinsic
+
+ROWS, COLUMNS = 6, 32
+"""Of a tile. With two levels of two vectors a row that is 24 registers; four hold the right operand, two the left."""
+
+LEVELS, LANES = 2, 16
+
+
+def intrinsic(function: Callable[..., Any]) -> Any:
+    """What a kernel calls without the first argument of `function`, which generates its code."""
+    return numba_intrinsic(function)
+
+
+_I32, _I64, _F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
+_VECTOR, _FLOATS = ir.VectorType(_I32, LANES), ir.VectorType(_F32, LANES)
+_WIDTH = COLUMNS // LANES
+_ROUND = 12582912.0  # 1.5 * 2**23, as in `kernels.digits`
+_ROUND_BITS = int(np.float32(_ROUND).view(np.int32))
+
+
+def available() -> bool:
+    """Whether Numba compiles for this processor as it is, and it has the instruction."""
+    chosen = config.CPU_NAME or config.CPU_FEATURES  # type: ignore[attr-defined]
+    return not chosen and bool(dict(llvm.get_host_cpu_features()).get("avx512vnni"))
+
+
+if available():
+    llvm.initialize_native_asmparser()
+
+
+def _lanes(number: int) -> Any:
+    """A vector of one whole number."""
+    return _VECTOR([number] * LANES)
+
+
+def _load(builder: Any, address: Any, kind: Any, number: int = 0, align: int = 4) -> Any:
+    """The `number`-th value of a kind at an address."""
+    found = builder.load(builder.gep(builder.inttoptr(address, kind.as_pointer()), [_I64(number)]))
+    found.align = align
+    return found
+
+
+def _store(builder: Any, value: Any, address: Any, number: int = 0, align: int = 4) -> None:
+    """Write the `number`-th value of a vector's kind at an address."""
+    builder.store(value, builder.gep(builder.inttoptr(address, value.type.as_pointer()), [_I64(number)])).align = align
+
+
+def _dot(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
+    """`sums` plus the products of four pairs of bytes in each lane."""
+    signature = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+    return builder.call(ir.InlineAsm(signature, "vpdpbusd $3, $2, $0", "=v,0,v,v"), [sums, unsigned, signed])
+
+
+def _spread(builder: Any, address: Any, number: int = 0) -> Any:
+    """The `number`-th int32 at an address, in all lanes."""
+    undefined = _VECTOR(ir.Undefined)
+    one = builder.insert_element(undefined, _load(builder, address, _I32, number), _I32(0))
+    return builder.shuffle_vector(one, undefined, _lanes(0))
+
+
+def _tile(builder: Any, arguments: Any) -> dict[tuple[int, int, int], Any]:
+    """Write the loop of `multiply_tile` at the builder's place; its sums by level, row and vector."""
+    left, row, low, step, right, start, steps = arguments
+
+    numbers = [(level, i, v) for level in range(LEVELS) for i in range(ROWS) for v in range(_WIDTH)]
+    first = {(level, i): _spread(builder, start, level * ROWS + i) for level in range(LEVELS) for i in range(ROWS)}
+    before, loop = builder.basic_block, builder.append_basic_block("steps")
+    after = builder.append_basic_block("done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    count, ours, theirs = builder.phi(_I64), builder.phi(_I64), builder.phi(_I64)
+    sums = {number: builder.phi(_VECTOR) for number in numbers}
+    found: dict[tuple[int, int, int], Any] = dict(sums)
+    high, lower = ([_load(builder, theirs, _VECTOR, d * _WIDTH + v, 64) for v in range(_WIDTH)] for d in range(2))
+    place = ours
+    for i in range(ROWS):
+        own_high, own_low = _spread(builder, place), _spread(builder, builder.add(place, low))
+        for level, digits, own in ((0, high, own_high), (1, lower, own_high), (1, high, own_low)):
+            for v in range(_WIDTH):
+                found[level, i, v] = _dot(builder, found[level, i, v], digits[v], own)
+        place = builder.add(place, row)
+    changed = (
+        (count, _I64(0), builder.add(count, _I64(1))),
+        (ours, left, builder.add(ours, step)),
+        (theirs, right, builder.add(theirs, _I64(2 * 4 * COLUMNS))),
+        *((sums[n], first[n[0], n[1]], found[n]) for n in numbers),
+    )
+    builder.cbranch(builder.icmp_signed("<", changed[0][2], steps), loop, after)
+    for phi, begin, following in changed:
+        phi.add_incoming(begin, before)
+        phi.add_incoming(following, loop)
+    builder.position_at_end(after)
+    return found
+
+
+@intrinsic
+def multiply_tile(
+    typing: Any, left: Any, row: Any, low: Any, step: Any, right: Any, start: Any, steps: Any, to: Any
+) -> Any:
+    """Inside a kernel: the levels of a tile, int32 (2, `ROWS`, `COLUMNS`), written to the address `to`.
+
+    Args:
+        left: the address of four first digits of the tile's first row.
+        row: bytes from a row to the next.
+        low: bytes from a row's first digits to its second ones.
+        step: bytes from four values of a row to the next four.
+        right: the address of a panel.
+        start: the address of what the sums begin with, int32 (2, `ROWS`).
+        steps: how many fours of values there are, > 0.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        for number, sums in enumerate(_tile(builder, arguments[:-1]).values()):
+            _store(builder, sums, arguments[-1], number, 64)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 8), generate
+
+
+@intrinsic
+def round_tile(
+    typing: Any,
+    left: Any,
+    row: Any,
+    low: Any,
+    step: Any,
+    right: Any,
+    start: Any,
+    steps: Any,
+    own: Any,
+    scale: Any,
+    bias: Any,
+    to: Any,
+    apart: Any,
+) -> Any:
+    """As `multiply_tile`, and the levels combined where an int32 holds them: `kernels.digits.narrow_sum`, then scaled.
+
+    Args:
+        own: the address of each row's factor, float32 (`ROWS`,).
+        scale: the address of each column's, float32 (`COLUMNS`,).
+        bias: the address of what is added to each column, or 0.
+        to: the address of the first row's results, the next row's `apart` bytes after.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        own, scale, bias, to, apart = arguments[7:]
+        sums = _tile(builder, arguments[:7])
+        is_biased = builder.icmp_signed("!=", bias, _I64(0))
+        readable = builder.select(is_biased, bias, scale)
+        columns = [(_load(builder, scale, _FLOATS, v), _load(builder, readable, _FLOATS, v)) for v in range(_WIDTH)]
+        for i in range(ROWS):
+            ours = builder.bitcast(_spread(builder, own, i), _FLOATS)
+            for v, (factor, added) in enumerate(columns):
+                whole = builder.add(builder.shl(sums[0, i, v], _lanes(7)), sums[1, i, v])
+                value = builder.fmul(builder.sitofp(whole, _FLOATS), builder.fmul(ours, factor))
+                value = builder.select(is_biased, builder.fadd(value, added), value)  # + 0 would change a -0
+                _store(builder, value, to, v)
+            to = builder.add(to, apart)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 12), generate
+
+
+def _cut(builder: Any, value: Any, factor: Any) -> tuple[Any, Any, Any]:
+    """What a value adds to its line's balance, and its first and second digits, that plus 64, in a word each."""
+    moved = builder.fadd(builder.fmul(value, factor), _FLOATS([_F32(_ROUND)] * LANES))
+    bits = builder.bitcast(moved, _VECTOR)
+    q = builder.sub(bits, _lanes(_ROUND_BITS))
+    size = builder.select(builder.icmp_signed("<", q, _lanes(0)), builder.sub(_lanes(0), q), q)
+    magnitude = builder.and_(builder.bitcast(value, _VECTOR), _lanes(0x7FFFFFFF))
+    enough = builder.select(builder.icmp_signed("!=", magnitude, _lanes(0)), _lanes(129), _lanes(0))
+    u = builder.add(bits, _lanes(64))
+    return builder.sub(size, enough), builder.lshr(u, _lanes(7)), builder.and_(u, _lanes(127))
+
+
+def _fours(builder: Any, arguments: Any, added: int) -> None:
+    """Write the sequence of `cut_left_fours` and `cut_right_fours` at the builder's place."""
+    x, row, scale, balance, high, low, *sums = arguments
+    factor, rest = _load(builder, scale, _FLOATS), _load(builder, balance, _VECTOR)
+    words: list[Any] = [_lanes(0), _lanes(0)]
+    for r in range(4):
+        weight, *digits = _cut(builder, _load(builder, x, _FLOATS), factor)
+        rest = builder.add(rest, weight)
+        for d, digit in enumerate(digits):
+            byte = builder.and_(builder.add(digit, _lanes(added - 64 * d)), _lanes(255))
+            words[d] = builder.or_(words[d], builder.shl(byte, _lanes(8 * r)))
+        x = builder.add(x, row)
+    _store(builder, rest, balance)
+    for d, (word, place) in enumerate(zip(words, (high, low), strict=True)):
+        _store(builder, word, place)
+        for own in sums:
+            at = builder.add(own, _I64(512 * d))
+            _store(builder, _dot(builder, _load(builder, at, _VECTOR), _lanes(0x01010101), word), at)
+
+
+@intrinsic
+def cut_along(typing: Any, x: Any, count: Any, scale: Any, added: Any, high: Any, low: Any, sums: Any) -> Any:
+    """Inside a kernel: cut some values of one row, 16 at a time; all but `count` and `added` are addresses.
+
+    Args:
+        count: how many values, a multiple of 16, > 0.
+        scale: of the row's float32.
+        added: int64, what is added to each digit.
+        high: of bytes that take the first digits.
+        low: of as many for the second.
+        sums: of int32 (3, 16), added to: the balance, as of `kernels.digits.cut_line`, and both digits without `added`.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, count, scale, added, high, low, sums = arguments
+        factor = builder.bitcast(_spread(builder, scale), _FLOATS)
+        undefined = _VECTOR(ir.Undefined)
+        more = builder.insert_element(undefined, builder.trunc(added, _I32), _I32(0))
+        more = builder.shuffle_vector(more, undefined, _lanes(0))
+        begin = [_load(builder, sums, _VECTOR, number) for number in range(3)]
+        before, loop = builder.basic_block, builder.append_basic_block("values")
+        after = builder.append_basic_block("cut")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        i, totals = builder.phi(_I64), [builder.phi(_VECTOR) for _ in begin]
+        value = _load(builder, builder.add(x, builder.shl(i, _I64(2))), _FLOATS)
+        weight, first, second = _cut(builder, value, factor)
+        first = builder.ashr(builder.shl(first, _lanes(24)), _lanes(24))
+        second = builder.sub(second, _lanes(64))
+        following = [builder.add(t, one) for t, one in zip(totals, (weight, first, second), strict=True)]
+        for digit, place in ((first, high), (second, low)):
+            narrow = builder.trunc(builder.add(digit, more), ir.VectorType(ir.IntType(8), LANES))
+            _store(builder, narrow, builder.add(place, i), 0, 1)
+        advanced = builder.add(i, _I64(LANES))
+        builder.cbranch(builder.icmp_signed("<", advanced, count), loop, after)
+        for phi, start, new in ((i, _I64(0), advanced), *zip(totals, begin, following, strict=True)):
+            phi.add_incoming(start, before)
+            phi.add_incoming(new, loop)
+        builder.position_at_end(after)
+        for number, total in enumerate(following):
+            _store(builder, total, sums, number)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 7), generate
+
+
+@intrinsic
+def cut_right_fours(typing: Any, x: Any, row: Any, scale: Any, balance: Any, high: Any, low: Any) -> Any:
+    """Inside a kernel: cut four rows of 16 columns of a right operand; all arguments but `row` are addresses.
+
+    Args:
+        x: of float32, rows `row` bytes apart.
+        scale: of float32 (16,).
+        balance: of int32 (16,), as of `kernels.digits.cut_line`, added to.
+        high: of 16 words that take the first digits, four of a column side by side, plus 64.
+        low: of as many for the second.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _fours(builder, arguments, 64)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), generate
+
+
+@intrinsic
+def cut_left_fours(typing: Any, x: Any, row: Any, scale: Any, balance: Any, high: Any, low: Any, sums: Any) -> Any:
+    """As `cut_right_fours`, of a left operand: digits are signed.
+
+    Args:
+        sums: the address of int32 (16,), to which the first digits are added, and those of the second 512 bytes after.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _fours(builder, arguments, 0)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 7), generate
