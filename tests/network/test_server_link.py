@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -275,3 +276,30 @@ def test_more_strangers_than_there_is_room_for_take_the_place_of_strangers(
     others_go_on(place)
     worker.link.send(ONE.public, b"xhere")
     place.until(lambda: (ONE.public, b"xhere") in place.came)
+
+
+@pytest.mark.slow
+def test_thousands_of_strangers_keep_nobody_outside_and_take_no_memory(place: Place) -> None:
+    worker = place.join(ONE)
+    place.until(lambda: bool(worker.take()))
+    host, port = place.invite().servers[0].removeprefix("https://").rsplit(":", 1)
+    before = resident()
+    script = Path(__file__).with_name("strangers.py")
+    crowd = subprocess.Popen([sys.executable, str(script), host, port, "5000", "12"], stdout=subprocess.PIPE, text=True)
+    assert crowd.stdout is not None
+    lines: list[str] = []
+    reading = threading.Thread(target=lambda: lines.extend(crowd.stdout or ()), daemon=True)
+    reading.start()
+    most, joined = 0, 0
+    while crowd.poll() is None:
+        if joined < 5 and lines:  # each takes memory of this process, as the server does
+            others_go_on(place)
+            joined += 1
+        said = os.urandom(8)
+        worker.link.send(ONE.public, said)
+        place.until(lambda said=said: (ONE.public, said) in place.came)  # type: ignore[misc]
+        most = max(most, resident() - before)
+    reading.join()
+    assert lines[0].strip() == "begun" and int(lines[1]) > 5000 and joined == 5
+    assert most < 200 * 2**20
+    assert worker.messages() == [] and any("127.0.0.2" in line for line in place.said)
