@@ -135,6 +135,7 @@ def serve(
     deposit: int | None = None,
     pay_to: str | None = None,
     silence_timeout: float | None = None,
+    transport: str = "",
     set: Mapping[str, Any] | None = None,
     model: nn.Module | None = None,
     loss: LossLike | None = None,
@@ -169,6 +170,7 @@ def serve(
         deposit: opens the run to any key for which so many credits were deposited (0: to all), instead of inviting.
         pay_to: payment instructions, shown to workers whose deposit is missing.
         silence_timeout: seconds without a message after which a worker counts as gone; 15 unless given.
+        transport: "nats", or "server" for one that this process is itself; unless given, as it was, at first NATS.
         set: as in `podlt.call_options.TrainOptions`.
         model: the module itself, as in `train`.
         loss: the loss itself, as in `train`.
@@ -201,6 +203,7 @@ def serve(
         deposit=deposit,
         pay_to=pay_to,
         silence_timeout=silence_timeout,
+        transport=transport,
     )
     network.require_free_ports()
     return begin(

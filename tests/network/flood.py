@@ -24,9 +24,9 @@ from stage import Stage, write_recipe
 
 from podlt.crypto import SigningKey
 from podlt.network import messages as m
+from podlt.network.access.first_invitation import read_invitation
 from podlt.network.access.worker_key import load_key
 from podlt.network.nats.login import worker_options
-from podlt.network.nats.open_run import read_invitation
 
 CHUNK = 480 * 1024
 HIDDEN = 1600

@@ -1,7 +1,8 @@
-"""The engine `nats` against the engine `local`: the same rounds over 50 workers, interleaved, in one run.
+"""Both links of other machines against the engine `local`: the same rounds over 50 workers, interleaved, in one run.
 
 Locally the workers are in as many processes as there are cores, with shared memory. Over the network they are in
-eight processes of `podlt worker`, each with a key and a TLS connection for every worker, on this machine's loopback.
+eight processes of `podlt worker`, on this machine's loopback: with a TLS connection for every worker over NATS, and
+one for every process over the manager's own server.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from podlt.extras import needed_by
 from podlt.manager.loop import Trainer
 
 PROCESSES = 8
+TRANSPORTS = "nats", "server"
 
 
 class _Crowd:
@@ -55,10 +57,11 @@ class _Crowd:
 
 
 @contextmanager
-def networked(job: BenchJob, workers: int) -> Iterator[tuple[Trainer, float]]:
+def networked(job: BenchJob, workers: int, transport: str) -> Iterator[tuple[Trainer, float]]:
     """A run over the network, all its workers joined, and the seconds that this took after the invitation."""
     try:
         from podlt.network.nats.open_run import OpenRun
+        from podlt.network.server.open_server import OpenServer
         from podlt.network.workplace import RemoteMachines
     except ImportError as error:
         raise needed_by("podlt bench engines", error) from None
@@ -66,7 +69,8 @@ def networked(job: BenchJob, workers: int) -> Iterator[tuple[Trainer, float]]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="podlt-bench-")))
         crowd = _Crowd(folder, workers)
         stack.callback(crowd.close)
-        open_run = OpenRun("127.0.0.1", 0, ["127.0.0.1"])
+        opening = OpenServer if transport == "server" else OpenRun
+        open_run = opening("127.0.0.1", 0, ["127.0.0.1"])
 
         def connect(described: Job) -> object:
             link = open_run.connect(described)
@@ -78,21 +82,23 @@ def networked(job: BenchJob, workers: int) -> Iterator[tuple[Trainer, float]]:
         yield trainer, time.perf_counter() - crowd.invited
 
 
-def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
+def measure(job: BenchJob, options: BenchOptions, transport: str) -> dict[str, object]:
     """Interleaves rounds of both engines; returns the ratios of lines a second, and what a round takes more."""
-    with started(job.recipe(options.workers)) as (_, local), networked(job, options.workers) as (remote, joined):
+    remote_run = networked(job, options.workers, transport)
+    with started(job.recipe(options.workers)) as (_, local), remote_run as (remote, joined):
         rounds = fitting(local, options.rounds, options.repeats)
         proven_rounds(remote, 3)
-        contenders = {"local": local, "nats": remote}
+        contenders = {"local": local, transport: remote}
         seconds: dict[str, list[float]] = {name: [] for name in contenders}
         for repeat in range(options.repeats):
             for name in list(contenders)[:: 1 if repeat % 2 else -1]:
                 seconds[name].append(proven_rounds(contenders[name], rounds))
         processes = remote.engine.processes
-    ratios = sorted(here / there for here, there in zip(seconds["local"], seconds["nats"], strict=True))
+    ratios = sorted(here / there for here, there in zip(seconds["local"], seconds[transport], strict=True))
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return {
         "job": str(job),
+        "transport": transport,
         "workers": options.workers,
         "processes": processes,
         "rounds": rounds,
@@ -101,24 +107,23 @@ def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
         "min": ratios[0],
         "max": ratios[-1],
         "lines_per_second": {name: job.block_lines * rounds / value for name, value in medians.items()},
-        "milliseconds_a_round_more": (medians["nats"] - medians["local"]) / rounds * 1e3,
+        "milliseconds_a_round_more": (medians[transport] - medians["local"]) / rounds * 1e3,
         "seconds_until_all_joined": joined,
     }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the median ratio with min and max, a job a line."""
+    """Prints the median ratio with min and max, a job and transport a line."""
     options = BenchOptions.parse("engines", __doc__, "mlp:1000,mlp:5000,cnn:5000", argv)
-    for job in options.jobs:
-        found = measure(job, options)
+    for found in (measure(job, options, transport) for job in options.jobs for transport in TRANSPORTS):
         if options.json:
             print(json.dumps(found), flush=True)
             continue
-        speeds = found["lines_per_second"]
+        speeds, name = found["lines_per_second"], found["transport"]
         assert isinstance(speeds, dict)
         print(
-            f"{job!s:>16}  nats/local: median {found['median']:.3f} (min {found['min']:.3f}, max {found['max']:.3f})   "
-            f"{speeds['nats']:,.0f} against {speeds['local']:,.0f} lines/s, "
+            f"{found['job']!s:>16}  {name}/local: median {found['median']:.3f} (min {found['min']:.3f}, max "
+            f"{found['max']:.3f})   {speeds[name]:,.0f} against {speeds['local']:,.0f} lines/s, "
             f"{found['milliseconds_a_round_more']:.0f} ms a round more; {options.workers} workers in "
             f"{found['processes']} processes joined in {found['seconds_until_all_joined']:.1f} s",
             flush=True,

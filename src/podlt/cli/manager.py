@@ -93,6 +93,7 @@ class OtherMachines:
             help="Silence after which a worker counts as gone; 15 s at first.",
         ),
     ] = None
+    transport: Annotated[str, typer.Option(hidden=True, metavar="nats|server")] = ""
     nats: Annotated[
         list[str] | None,
         typer.Option(

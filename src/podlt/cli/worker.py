@@ -148,8 +148,9 @@ def _work(
     """Works until the end; returns the outcome."""
     from podlt.engine import limits
     from podlt.engine.isolated.executor import ChildExecutor
+    from podlt.network.access.first_invitation import read_invitation
     from podlt.network.access.worker_key import load_or_create_keys
-    from podlt.network.nats.open_run import join, read_invitation
+    from podlt.network.transports import worker_link
     from podlt.network.worker.folder import check_disk, lock, open_books
     from podlt.network.worker.identity import OwnerSettings
     from podlt.network.worker.process import WorkerProcess
@@ -167,9 +168,9 @@ def _work(
     books = open_books(asked.home, [key.public for key in keys], invited.manager, given.disk // 2)
     books.status.device = asked.device
     public = [key.public.hex() for key in keys]
-    servers = invited.urls(websocket=True) if asked.websocket else invited.servers
+    servers = invited.urls(websocket=True) if asked.websocket and not invited.is_direct else invited.servers
     tell(events.Connecting(servers=servers, manager=invited.manager.hex(), public_keys=public))
-    link = join(invited, keys, websocket=asked.websocket)
+    link = worker_link(invited, keys, websocket=asked.websocket)
     settings = OwnerSettings(given.memory, cores, asked.least_reward, asked.cheat, asked.device)
     session = WorkerSession(
         keys,

@@ -223,10 +223,16 @@ def _connected(run: Path) -> dict[str, Any] | None:
     from podlt.manager.directory import RunDirectory
     from podlt.network.access.registry import FOLDER, PLACE
     from podlt.network.nats.connections import connected
+    from podlt.network.server.pages import connections_of
+    from podlt.network.settings import load_settings
 
     if not (run / FOLDER / PLACE).is_file():
         return None
-    found = connected(run, RunDirectory.existing(run).manager_key())
+    manager = RunDirectory.existing(run).manager_key()
+    if load_settings(run).server_port:
+        direct = connections_of(run, manager)
+        return None if direct is None else {one.key: one for one in direct}
+    found = connected(run, manager)
     if found is None:
         return None
     return {one.key.hex(): one for one in sorted(found, key=lambda one: -one.seconds)}

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from podlt.engine.interface import Job, Workplace
     from podlt.network.link import ManagerLink
     from podlt.network.nats.cluster import NatsCluster
+    from podlt.network.nats.open_run import OpenRun
+    from podlt.network.server.open_server import OpenServer
 
 LONGEST_PAYEE = 400
 """Characters of the payment instructions that a worker is shown."""
@@ -39,6 +41,7 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     deposit: int | None = None
     pay_to: str | None = None
     silence_timeout: float | None = None
+    transport: str = ""
 
     def require_free_ports(self) -> None:
         """Tries the ports that were asked for, before a new run prepares anything.
@@ -90,28 +93,35 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
     if options.pay_to is not None and options.deposit is None:
         raise UsageError("--pay-to is for --open CREDITS")
     from podlt.network.access.registry import Registry
-    from podlt.network.nats.open_run import OpenRun
+    from podlt.network.transports import SERVER, transport_of
     from podlt.network.workplace import Blobs, RemoteMachines
 
     def count(workers: int, received: int, sent: int) -> None:
         listener(ev.Connected(workers=workers, received=received, sent=sent))
 
-    opening = OpenRun(
-        options.listen,
-        options.port,
-        options.name,
-        websocket=options.websocket,
-        cluster=options.cluster(),
-        tell=logging.getLogger("podlt.network").warning,
-        count=count,
-    )
+    tell, cluster = logging.getLogger("podlt.network").warning, options.cluster()
+
+    def opening(transport: str) -> OpenRun | OpenServer:
+        if transport == SERVER:
+            if cluster is not None or options.websocket is not None:
+                raise UsageError("--nats and --websocket are for --transport nats")
+            from podlt.network.server.open_server import OpenServer
+
+            return OpenServer(options.listen, options.port, options.name, tell=tell, count=count)
+        from podlt.network.nats.open_run import OpenRun
+
+        websocket = options.websocket
+        return OpenRun(
+            options.listen, options.port, options.name, websocket=websocket, cluster=cluster, tell=tell, count=count
+        )
 
     def connect(job: Job) -> ManagerLink:
         if options.deposit is not None:
             payee = options.pay_to and options.pay_to[:LONGEST_PAYEE]
             Registry(job.directory).change(lambda state: state.open(options.deposit, payee))
-        link = opening.connect(job)
-        listener(ev.Invited(invitation=opening.line, server=opening.urls[0], path=str(job.directory)))
+        way = opening(transport_of(job.directory, options.transport))
+        link = way.connect(job)
+        listener(ev.Invited(invitation=way.line, server=way.urls[0], path=str(job.directory)))
         return link
 
     blobs = Blobs(options.listen, options.blobs_port, options.name, options.blobs)

@@ -56,6 +56,7 @@ class Background:
         loop, thread = self._begun
         with suppress(Exception):
             self.start(ending()).result(CLOSE_SECONDS)
+        self._begun = None
         loop.call_soon_threadsafe(loop.stop)
         thread.join(CLOSE_SECONDS)
         if not thread.is_alive():

@@ -1,4 +1,4 @@
-"""How a run's workers are served, besides what its NATS server keeps: used again on resume, unless given."""
+"""How a run's workers are served, besides what a NATS server keeps: used again on resume, unless given."""
 
 from __future__ import annotations
 
@@ -28,11 +28,17 @@ class NetworkSettings(msgspec.Struct, frozen=True):
         port: at which workers find the server of large blobs.
         blobs: the way of these (see above).
         silence_timeout: seconds of silence after which a worker is gone.
+        server_port: at which workers find the run's own server, where it has one instead of NATS.
+        host: the address that this listens on.
+        names: by which workers reach it.
     """
 
     port: int = 0
     blobs: str = ""
     silence_timeout: float = 0.0
+    server_port: int = 0
+    host: str = ""
+    names: tuple[str, ...] = ()
 
 
 def load_settings(run: Path) -> NetworkSettings:
@@ -48,7 +54,7 @@ def load_settings(run: Path) -> NetworkSettings:
         found = msgspec.json.decode(read_whole(path, _LONGEST), type=NetworkSettings)
     except UNREADABLE:
         raise StorageError(f"{path}: malformed; the run's directory was changed") from None
-    if not 0 <= found.port < 65536 or found.silence_timeout < 0:
+    if not (0 <= found.port < 65536 and 0 <= found.server_port < 65536) or found.silence_timeout < 0:
         raise StorageError(f"{path}: malformed; the run's directory was changed")
     return found
 

@@ -113,16 +113,16 @@ class RemoteMachines:
         folder = job.directory / FOLDER
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         tls.load_or_create(folder)
-        host, names = listening(folder)
+        before, (host, names) = load_settings(job.directory), listening(folder)
         if (cluster := remembered(folder)) is not None:
             names = cluster.names
         server = BlobServer(
             job.directory,
             folder / tls.CERTIFICATE,
             folder / tls.PRIVATE_KEY,
-            host=one.host or host or ANYWHERE,
+            host=one.host or before.host or host or ANYWHERE,
             port=one.port,
-            names=one.names or names,
+            names=one.names or before.names or names,
             bucket="" if way == HTTPS else way,
         )
         server.start()

@@ -55,6 +55,46 @@ def load(path: Path) -> bytes:
     raise UsageError(f"{path}: expected one certificate in PEM" + (f", found {count}" if count else ""))
 
 
+def server_context(certificate: Path, private_key: Path) -> ssl.SSLContext:
+    """TLS 1.3 for a server.
+
+    Args:
+        certificate: a file of PEM.
+        private_key: a file of PEM.
+
+    Raises:
+        OSError: a file cannot be read, or holds something else.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0  # nobody resumes a session
+    context.load_cert_chain(certificate, private_key)
+    return context
+
+
+def client_context(certificate: bytes) -> ssl.SSLContext:
+    """TLS 1.3 with exactly the server that shows this certificate (DER), whatever its name or address.
+
+    Nothing else is trusted, and the certificate can vouch for no other if it says that it is no authority's. If it is
+    an authority's, a server must show one of its certificates, for the name or address by which it is reached; if it
+    is empty, one that a usual authority vouches for.
+
+    Raises:
+        UsageError: malformed.
+    """
+    if not certificate:
+        return ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_verify_locations(cadata=certificate)
+    except ssl.SSLError:
+        raise UsageError("the server's certificate is malformed") from None
+    context.check_hostname = context.cert_store_stats()["x509_ca"] > 0
+    return context
+
+
 def _make() -> tuple[bytes, bytes]:
     """A certificate and its private key, in PEM."""
     x509, ed25519, serialization = _cryptography()

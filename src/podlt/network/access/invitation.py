@@ -26,7 +26,8 @@ LONGEST = 8192
 """Characters of a line; a longer one is not decoded."""
 
 SECRET_BYTES = 16
-SCHEMES = ("tls", "wss")
+SCHEMES = ("tls", "wss", "https")
+"""Of NATS, directly and by WebSocket; and of a manager's own server."""
 _DOMAIN = "invitation/1"
 
 Url = Annotated[str, Meta(max_length=200)]
@@ -36,7 +37,7 @@ class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an invitation says.
 
     Attributes:
-        servers: URLs, `tls://` or `wss://` (the same by WebSocket).
+        servers: URLs: `https://` of the manager's own server, or of NATS `tls://` and `wss://` (by WebSocket).
         manager: the run's public key.
         certificate: in DER, the only one that the servers may show, or empty for one that the usual authorities signed.
         secret: 16 bytes, empty for an address alone.
@@ -63,6 +64,11 @@ class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def name(self) -> str:
         """What the manager knows the invitation by; empty for an address."""
         return name_of(self.secret) if self.secret else ""
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the manager's own server is to be reached, and not NATS."""
+        return all(url.startswith("https:") for url in self.servers)
 
     def urls(self, *, websocket: bool = False) -> list[str]:
         """The servers that are reached in one way: directly, or by WebSocket."""
@@ -129,7 +135,7 @@ def check_url(url: str) -> None:
     except ValueError:
         whole = False
     if not whole or not url.isprintable():
-        raise UsageError(f"{url!r}: expected tls://HOST:PORT or wss://HOST:PORT")
+        raise UsageError(f"{url!r}: expected tls://HOST:PORT, wss://HOST:PORT or https://HOST:PORT")
 
 
 def _unsigned(invitation: Invitation) -> bytes:

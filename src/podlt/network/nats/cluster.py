@@ -141,4 +141,6 @@ def _whole(url: str) -> str:
     if bare and parts.scheme in DEFAULT_PORTS:
         url = f"{parts.scheme}://{parts.netloc}:{DEFAULT_PORTS[parts.scheme]}"
     check_url(url)
+    if parts.scheme not in DEFAULT_PORTS:
+        raise UsageError(f"{url!r}: expected tls://HOST:PORT or wss://HOST:PORT")
     return url

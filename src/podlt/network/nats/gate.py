@@ -23,6 +23,7 @@ from podlt.crypto import SigningKey
 from podlt.errors import EngineError, InvalidProofError, PodltError, UsageError
 from podlt.extras import needed_by
 from podlt.network.access.invitation import channel_of
+from podlt.network.access.penalties import Penalties
 from podlt.network.access.policy import Refusal
 from podlt.network.access.registry import Registry
 from podlt.network.nats.authorization import (
@@ -37,7 +38,7 @@ from podlt.network.nats.authorization import (
 )
 from podlt.network.nats.connections import Connections, Counted, Traffic, WorkerConnection
 from podlt.network.nats.login import Options, Pass, check_login, issuer_key, manager_options, own_options, system_key
-from podlt.network.nats.refusals import MOST_CONNECTIONS, Penalties, Refusals
+from podlt.network.nats.refusals import MOST_CONNECTIONS, Refusals
 
 MESSAGES_PER_SECOND = 1000
 """What no honest worker sends: chunks are large, and records few. Bytes are for the link to limit, which knows how

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from podlt.crypto import SigningKey
 from podlt.engine.interface import Job
-from podlt.errors import StorageError, UsageError
+from podlt.errors import UsageError
 from podlt.network.access import invitation as inv
+from podlt.network.access.first_invitation import first_invitation
 from podlt.network.access.registry import FOLDER, Registry
 from podlt.network.nats.cluster import NatsCluster, direct, remember, remembered
 from podlt.network.nats.connections import Counted
@@ -21,13 +20,7 @@ from podlt.network.nats.gate import Gate, Gone
 from podlt.network.nats.link import NatsManager, NatsWorker
 from podlt.network.nats.login import Options, manager_options, worker_options
 from podlt.network.nats.server import NatsServer
-from podlt.store.files import read_whole, write_whole
 
-INVITATION = "invitation.txt"
-"""The line that was printed when the run began, in its directory."""
-
-MAX_INVITATION = 64 * 1024
-LONGEST_NAME = 1024
 START_SECONDS = 15.0
 SHUT_OUT_SECONDS = 600
 
@@ -129,24 +122,9 @@ class OpenRun:
     def _stand(self, job: Job, urls: list[str], certificate: bytes) -> Registry:
         """Says where workers find the run, and invites them."""
         register = Registry(job.directory)
-        register.set_place(urls, certificate)
         self.urls = urls
-        self.line = self._invite(job, register, certificate)
+        self.line = first_invitation(register, job.key, urls, certificate, self._uses)
         return register
-
-    def _invite(self, job: Job, register: Registry, certificate: bytes) -> str:
-        """The run's first invitation, or an open run's address; the same again when it goes on in the same place."""
-        path, deposit = job.directory / INVITATION, register.state.deposit
-        with suppress(StorageError, UsageError, ValueError):
-            line = read_whole(path, MAX_INVITATION).decode("ascii").strip()
-            known = inv.read(line)
-            same = (known.manager, known.servers, known.certificate) == (job.key.public, self.urls, certificate)
-            if same and (not known.secret) == (deposit is not None) and known.deposit == (deposit or 0):
-                return line
-        now = time.time_ns() // 10**6
-        line = inv.write(register.invite(job.key, uses=self._uses, now=now, address=deposit is not None))
-        write_whole(path, line.encode("ascii") + b"\n", mode=0o600)
-        return line
 
 
 class _Link(NatsManager):
@@ -188,28 +166,6 @@ class _Link(NatsManager):
         super().close()
         self.gate.close()
         self._ending()
-
-
-def read_invitation(text: str) -> inv.Invitation:
-    """An invitation from its line, or from a file with it.
-
-    Raises:
-        UsageError: it is none, or was changed on its way.
-        StorageError: the file cannot be read.
-    """
-    if not text.strip().startswith(inv.PREFIX):
-        path = Path(text)
-        if len(text) > LONGEST_NAME or not _is_file(path):
-            raise UsageError(f"{text[:80]}: expected an invitation ({inv.PREFIX}...) or a file with one")
-        text = read_whole(path, MAX_INVITATION).decode("ascii", errors="replace")
-    return inv.read(text.strip())
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # no system has such a name: it is an invitation that was not copied well
-        return False
 
 
 def join(invitation: inv.Invitation, keys: Sequence[SigningKey], *, websocket: bool = False) -> NatsWorker:

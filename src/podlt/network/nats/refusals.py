@@ -1,12 +1,11 @@
-"""How workers that are refused learn why; and who is shut out for how long."""
+"""How workers that are refused learn why."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple
+from typing import Any
 
 from podlt.network import messages as m
 from podlt.network.access.policy import Refusal
@@ -23,8 +22,6 @@ LONGEST_STAY = 30
 
 TELL_AT = (0.1, 1.5)
 """When a refused worker is sent the reason, in seconds after it was connected: it needs a moment to subscribe."""
-
-FIRST_PENALTY, LONGEST_PENALTY = 10, 3600
 
 
 class Refusals:
@@ -75,41 +72,3 @@ class Refusals:
             self._strangers -= stranger
             self._waiting[key] -= 1
             self._waiting += Counter()  # drops those at zero
-
-
-class _Penalty(NamedTuple):
-    """How often a worker was shut out, until when it is (seconds, monotonic), and why last."""
-
-    times: int
-    until: float
-    reason: str
-
-
-class Penalties:
-    """Who is shut out for a while, in memory alone."""
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, _Penalty] = {}
-
-    def __contains__(self, key: bytes) -> bool:
-        """Whether a worker was shut out lately."""
-        return key in self._known
-
-    def put(self, key: bytes, reason: str, seconds: int | None = None) -> None:
-        """Shuts a worker out for so many seconds; by default for longer each time."""
-        times = self._known[key].times if key in self._known else 0
-        if seconds is None:
-            seconds = min(FIRST_PENALTY * 4**times, LONGEST_PENALTY)
-        self._known[key] = _Penalty(times + 1, time.monotonic() + seconds, reason)
-
-    def of(self, key: bytes) -> Refusal | None:
-        """What to tell a worker that is shut out at present."""
-        penalty = self._known.get(key)
-        if penalty is None or (left := penalty.until - time.monotonic()) <= 0:
-            return None
-        return Refusal(penalty.reason, int(left) + 1)
-
-    def forget(self) -> None:
-        """Forgets what is long over."""
-        now = time.monotonic()
-        self._known = {k: v for k, v in self._known.items() if v.until + LONGEST_PENALTY > now}

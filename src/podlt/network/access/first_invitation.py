@@ -1,0 +1,81 @@
+"""The invitation that a run's manager prints when it begins: a line, in a file of the run too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from podlt.crypto import SigningKey
+from podlt.errors import StorageError, UsageError
+from podlt.network.access import invitation as inv
+from podlt.network.access.registry import Registry
+from podlt.store.files import read_whole, write_whole
+
+INVITATION = "invitation.txt"
+"""In a run's directory."""
+
+MAX_INVITATION = 64 * 1024
+LONGEST_NAME = 1024
+
+
+def wall_milliseconds() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 10**6
+
+
+def first_invitation(
+    registry: Registry,
+    key: SigningKey,
+    urls: Sequence[str],
+    certificate: bytes,
+    uses: int,
+    clock: Callable[[], int] = wall_milliseconds,
+) -> str:
+    """Says where workers find the run, and invites them; the same line again when it goes on in the same place.
+
+    Args:
+        key: the manager's.
+        urls: of its servers.
+        certificate: theirs, in DER.
+        uses: for how many workers it is; of no meaning for an open run, which has an address only.
+        clock: milliseconds since 1970.
+
+    Raises:
+        UsageError: a URL that no worker would take.
+        StorageError: a file cannot be written.
+    """
+    registry.set_place(urls, certificate)
+    path, deposit = registry.run / INVITATION, registry.state.deposit
+    with suppress(StorageError, UsageError, ValueError):
+        line = read_whole(path, MAX_INVITATION).decode("ascii").strip()
+        known = inv.read(line)
+        same = (known.manager, known.servers, known.certificate) == (key.public, list(urls), certificate)
+        if same and (not known.secret) == (deposit is not None) and known.deposit == (deposit or 0):
+            return line
+    line = inv.write(registry.invite(key, uses=uses, now=clock(), address=deposit is not None))
+    write_whole(path, line.encode("ascii") + b"\n", mode=0o600)
+    return line
+
+
+def read_invitation(text: str) -> inv.Invitation:
+    """An invitation from its line, or from a file with it.
+
+    Raises:
+        UsageError: it is none, or was changed on its way.
+        StorageError: the file cannot be read.
+    """
+    if not text.strip().startswith(inv.PREFIX):
+        path = Path(text)
+        if len(text) > LONGEST_NAME or not _is_file(path):
+            raise UsageError(f"{text[:80]}: expected an invitation ({inv.PREFIX}...) or a file with one")
+        text = read_whole(path, MAX_INVITATION).decode("ascii", errors="replace")
+    return inv.read(text.strip())
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no system has such a name: it is an invitation that was not copied well
+        return False

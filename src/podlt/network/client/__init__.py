@@ -1,0 +1,1 @@
+"""A worker process's end of a manager's own server."""

@@ -1,0 +1,1 @@
+"""The manager's one server: HTTPS, and WebSockets for the sessions of worker processes."""
