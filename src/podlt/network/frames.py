@@ -122,9 +122,9 @@ class FrameStream(asyncio.BufferedProtocol):
         """See `asyncio.BufferedProtocol`."""
         if self._body is not None:
             return memoryview(self._body)[self._filled :]
-        kept = len(self._rest)
-        self._staging[:kept] = self._rest
-        return self._staging[kept:]
+        held = len(self._rest)
+        self._staging[:held] = self._rest
+        return self._staging[held:]
 
     def buffer_updated(self, nbytes: int) -> None:
         """See `asyncio.BufferedProtocol`."""

@@ -37,20 +37,20 @@ class Sessions(Protocol):
 
     backlog: int
 
-    def login(self, connection: Connection, login: control.Login) -> Refusal | None:
+    def login(self, connection: SessionConnection, login: control.Login) -> Refusal | None:
         """Lets a key in, whose signature holds; else says why not."""
 
     def logged_out(self, key: bytes) -> None:
         """A key left in order."""
 
-    def came(self, connection: Connection, messages: list[tuple[bytes, bytes]], nbytes: int) -> None:
+    def came(self, connection: SessionConnection, messages: list[tuple[bytes, bytes]], nbytes: int) -> None:
         """Messages of keys came, of so many bytes with their numbers."""
 
-    def ended(self, connection: Connection, reason: str) -> None:
+    def ended(self, connection: SessionConnection, reason: str) -> None:
         """The connection is over."""
 
 
-class Connection:
+class SessionConnection:
     """A session's connection, from its first frame on.
 
     Args:

@@ -24,9 +24,9 @@ from podlt.network.frames import GOING_AWAY, STAGING
 from podlt.network.inbox import MessageBox
 from podlt.network.messages import Leave, record
 from podlt.network.server.admission import AGAIN_SECONDS, CUT_OFF_SECONDS, Admission
-from podlt.network.server.connection import ROOM, Connection
+from podlt.network.server.connection import ROOM, SessionConnection
 from podlt.network.server.listener import Arrival, Listener
-from podlt.network.server.pages import Pages, WorkerConnection
+from podlt.network.server.pages import ConnectedWorker, Pages
 
 MOST_QUEUED = 16 * 2**20
 """Bytes that may wait, for all together, before what is large waits to be made."""
@@ -45,7 +45,7 @@ Counted = Callable[[int, int, int], None]
 class _Item(NamedTuple):
     """What waits to be received."""
 
-    connection: Connection | None
+    connection: SessionConnection | None
     key: bytes
     message: bytes
 
@@ -103,8 +103,8 @@ class ServerLink:
         self._lock = threading.Lock()
         self._outbox: deque[tuple[bytes | None, bytes]] = deque()
         self._waiting, self._waiting_for = 0, Counter[bytes]()
-        self._by_key: dict[bytes, Connection] = {}
-        self._connections: dict[Connection, None] = {}
+        self._by_key: dict[bytes, SessionConnection] = {}
+        self._connections: dict[SessionConnection, None] = {}
         self._absent: dict[bytes, float] = {}
         self._closed_bytes = (0, 0)
         self._looked, self._counted, self._last = clock(), 0.0, (-1, 0, 0)
@@ -157,7 +157,7 @@ class ServerLink:
     def receive(self, seconds: float) -> Sequence[tuple[bytes, bytes]]:
         """See `ManagerLink`."""
         items = self._box.take(seconds)
-        taken = Counter[Connection]()
+        taken = Counter[SessionConnection]()
         for item in items:
             if item.connection is not None:
                 taken[item.connection] += control.INDEX.size + len(item.message)
@@ -169,10 +169,10 @@ class ServerLink:
         """See `ManagerLink`."""
         self._post(lambda: self._shut_out(key, "too many useless messages", CUT_OFF_SECONDS))
 
-    def connections(self) -> list[WorkerConnection]:
+    def connections(self) -> list[ConnectedWorker]:
         """Who is connected at this moment."""
         now = self._clock()
-        return [WorkerConnection(key.hex(), c.arrival.address, now - c.since) for key, c in list(self._by_key.items())]
+        return [ConnectedWorker(key.hex(), c.arrival.address, now - c.since) for key, c in list(self._by_key.items())]
 
     def close(self) -> None:
         """See `ManagerLink`."""
@@ -195,7 +195,7 @@ class ServerLink:
     def _upgrade(self, arrival: Arrival) -> asyncio.BaseProtocol:
         assert self._loop is not None
         nonce = self._entropy(control.NONCE_BYTES)
-        connection = Connection(self, arrival, self._bind, nonce, self._staging, self._clock())
+        connection = SessionConnection(self, arrival, self._bind, nonce, self._staging, self._clock())
         self._connections[connection] = None
         self._loop.call_soon(connection.begin)
         return connection.stream
@@ -226,7 +226,7 @@ class ServerLink:
         with self._lock:
             batch, self._outbox = self._outbox, deque()
             self._waiting_for.clear()
-        touched: dict[Connection, None] = {}
+        touched: dict[SessionConnection, None] = {}
         for key, message in batch:
             release = self._releasing(len(message))
             if key is None:
@@ -255,7 +255,7 @@ class ServerLink:
 
         return release
 
-    def _taken(self, taken: Counter[Connection]) -> None:
+    def _taken(self, taken: Counter[SessionConnection]) -> None:
         for connection, nbytes in taken.items():
             connection.taken(nbytes)
 
@@ -266,14 +266,14 @@ class ServerLink:
 
     # -- for connections ---------------------------------------------------------------------------------------------
 
-    def came(self, connection: Connection, messages: list[tuple[bytes, bytes]], nbytes: int) -> None:
+    def came(self, connection: SessionConnection, messages: list[tuple[bytes, bytes]], nbytes: int) -> None:
         """See `Sessions`."""
         self._box.put([_Item(connection, key, message) for key, message in messages], nbytes)
         for key, message in messages:
             if not self._admission.came(key, len(message)) and key in connection.indices:
                 self._shut_out(key, "rate limit: too many small messages")
 
-    def login(self, connection: Connection, login: control.Login) -> Refusal | None:
+    def login(self, connection: SessionConnection, login: control.Login) -> Refusal | None:
         """See `Sessions`: a key that is connected stays so, if the other end still answers."""
         refused = self._admission.login(login)
         if refused is not None:
@@ -290,7 +290,7 @@ class ServerLink:
         """See `Sessions`."""
         self._by_key.pop(key, None)
 
-    def ended(self, connection: Connection, reason: str) -> None:
+    def ended(self, connection: SessionConnection, reason: str) -> None:
         """See `Sessions`."""
         self._connections.pop(connection, None)
         stream, (received, sent) = connection.stream, self._closed_bytes

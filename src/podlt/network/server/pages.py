@@ -32,7 +32,7 @@ _BLOB = hashlib.sha256(CONNECTIONS.encode()).digest()
 """What a token for the list of connections is good for, instead of a blob."""
 
 
-class WorkerConnection(msgspec.Struct, frozen=True):
+class ConnectedWorker(msgspec.Struct, frozen=True):
     """Where a key (in hexadecimal digits) is connected from, and for how many seconds."""
 
     key: str
@@ -40,7 +40,7 @@ class WorkerConnection(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def connections_of(run: Path, key: SigningKey) -> list[WorkerConnection] | None:
+def connections_of(run: Path, key: SigningKey) -> list[ConnectedWorker] | None:
     """The workers' connections of a run, asked from outside its manager; None if this is not running.
 
     Args:
@@ -60,7 +60,7 @@ def connections_of(run: Path, key: SigningKey) -> list[WorkerConnection] | None:
         answer = client.getresponse()
         if answer.status != 200:
             return None
-        return msgspec.json.decode(answer.read(), type=list[WorkerConnection])
+        return msgspec.json.decode(answer.read(), type=list[ConnectedWorker])
     except (OSError, ssl.SSLError, http.client.HTTPException, *UNREADABLE):
         return None
     finally:
@@ -81,7 +81,7 @@ class Pages(asyncio.Protocol):
         self,
         manager: bytes,
         certificate: bytes,
-        connections: Callable[[], list[WorkerConnection]],
+        connections: Callable[[], list[ConnectedWorker]],
         clock: Callable[[], int],
     ) -> None:
         self._manager, self._fingerprint = manager, hashlib.sha256(certificate).digest()
