@@ -77,6 +77,7 @@ class ChildExecutor:
     def __init__(self, memory: int, disk: int, folder: Path) -> None:
         self._most_memory, self._most_disk, self._folder = memory, disk, folder
         self._process: TaskProcess | None = None
+        self._reader: threading.Thread | None = None
         self._is_ready = False  # commands about a program may be sent
         self._deaths, self._stopped = 0, ""
         self._forget()
@@ -153,8 +154,9 @@ class ChildExecutor:
     def close(self) -> None:
         """See `ExecutionBackend`."""
         process, self._process = self._process, None
-        if process is not None:
+        if process is not None and self._reader is not None:
             process.end()
+            self._reader.join()
         self._release_memory()
         self._forget()
 
@@ -165,7 +167,8 @@ class ChildExecutor:
         self._is_ready, self._process = False, TaskProcess.start()
         if self._program is not None:
             self._process.send(self._program)
-        threading.Thread(target=self._read, args=(self._process,), name="podlt-executor", daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self._process,), name="podlt-executor", daemon=True)
+        self._reader.start()
 
     def _read(self, process: TaskProcess) -> None:
         """Has replies handled as they come, and the end of the process."""
