@@ -115,11 +115,6 @@ class Listener:
         for transport in list(self._arrivals):
             transport.abort()  # type: ignore[attr-defined]
 
-    def known(self, transport: asyncio.BaseTransport | None) -> None:
-        """The other end of a connection has shown who it is."""
-        if transport is not None and transport in self._arrivals:
-            self._arrivals[transport].known()
-
     # -- accepting ---------------------------------------------------------------------------------------------------
 
     def _accept(self) -> None:
