@@ -217,7 +217,7 @@ def test_a_receipt_that_does_not_prove_itself_moves_nothing(sim: Simulated, tmp_
         books.paid(spoiled(sim.told[3], what))
     with pytest.raises(InvalidProofError):
         first = sim.told[3].first
-        bad = m.MissedReceipts(first=first, upto=first + 99, paid=[spoiled(sim.told[3], what)])
+        bad = m.MissedReceipts(worker=0, first=first, upto=first + 99, paid=[spoiled(sim.told[3], what)])
         books.missed(sim.key(0), bad)
     assert msgspec.to_builtins(books.status.workers) == before
     assert books.paid(sim.told[3])
@@ -229,11 +229,12 @@ def test_missed_receipts_out_of_order_or_from_elsewhere_move_nothing(sim: Simula
     end = sim.told[4].first
     for wrong in (list(reversed(pages)), [pages[0], pages[0]], [*pages, sim.told[6]]):
         with pytest.raises(InvalidProofError):
-            books.missed(sim.key(0), m.MissedReceipts(first=0, upto=end, paid=wrong))
-    assert books.missed(sim.key(0), m.MissedReceipts(first=5, upto=end, paid=[])) == {}
-    assert books.missed(sim.key(0), m.MissedReceipts(first=0, upto=0, paid=[])) == {}
+            books.missed(sim.key(0), m.MissedReceipts(worker=0, first=0, upto=end, paid=wrong))
+    assert books.missed(sim.key(0), m.MissedReceipts(worker=0, first=5, upto=end, paid=[])) == {}
+    assert books.missed(sim.key(0), m.MissedReceipts(worker=1, first=0, upto=end, paid=pages)) == {}
+    assert books.missed(sim.key(0), m.MissedReceipts(worker=0, first=0, upto=0, paid=[])) == {}
     assert credits(books.status.workers[sim.key(0).hex()]) == [0] * 6
-    books.missed(sim.key(0), m.MissedReceipts(first=0, upto=end, paid=pages))
+    books.missed(sim.key(0), m.MissedReceipts(worker=0, first=0, upto=end, paid=pages))
     assert books.status.workers[sim.key(0).hex()].upto == end
 
 

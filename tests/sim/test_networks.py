@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -50,6 +51,22 @@ def test_the_same_seed_gives_the_same_log_byte_for_byte() -> None:
         world.run()
         heads.append((world.head, world.packets.carried, world.schedule.now))
     assert heads[0] == heads[1]
+
+
+def test_a_seed_is_repeated_in_another_process() -> None:
+    """Sets of bytes have another order in each."""
+    code = "from podlt.sim.networks import play_networks; print([*play_networks(92, workers=30, rounds=2)])"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert said[0] == said[1] and "failure=''" in said[0]
 
 
 @pytest.mark.parametrize(

@@ -282,8 +282,12 @@ class Receipts(Message, frozen=True, tag="receipts"):
 
 
 class MissedReceipts(Message, frozen=True, tag="missed_receipts"):
-    """What one worker has missed: all that moved its credits in the entries from `first` to before `upto`."""
+    """What one worker has missed: all that moved its credits in the entries from `first` to before `upto`.
 
+    `worker` is its number: it may have had another when it asked.
+    """
+
+    worker: WorkerId
     first: Count
     upto: Count
     paid: Annotated[list[Receipts], Meta(max_length=4096)]

@@ -92,7 +92,7 @@ class ReceiptHistory:
             for _, leaf, _ in batch:
                 self._append(tree, leaf)
             start = size
-        return m.MissedReceipts(first=first, upto=start, paid=found) if start > first else None
+        return m.MissedReceipts(worker=worker, first=first, upto=start, paid=found) if start > first else None
 
     def close(self) -> None:
         """Closes the log."""

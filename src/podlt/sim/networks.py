@@ -89,8 +89,8 @@ def _broken(world: NetworkedWorld) -> Iterator[str]:
     numbers = {worker.key: number for number, worker in before.workers.items()}
     for host in world.hosts:
         for key, earned in host.earned.items():
-            if key not in honest or key not in numbers or earned.upto < world.tree.size:
-                continue  # a message about its last credits was lost, and the manager did not wait for ever
+            if key not in honest or earned.number != numbers.get(key) or earned.upto < world.tree.size:
+                continue  # its last welcome or its last credits were lost, and the manager did not wait for ever
             account = before.ledger.accounts[numbers[key]]
             if (earned.pending, earned.vested) != (account.pending, account.vested):
                 yield f"worker {numbers[key]} knows of {earned.vested} credits, and the ledger has {account.vested}"

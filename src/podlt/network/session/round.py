@@ -317,7 +317,7 @@ class RoundInFlight:
 
     def repeat(self, present: Mapping[int, Peer], now: float) -> None:
         """Sends again what did not arrive, and asks again for what did not come."""
-        asked: set[bytes] = set()
+        asked: dict[bytes, None] = {}  # in their order: a simulated run is repeated by its seed
         for dealt in self._tasks.values():
             peer = present.get(dealt.assignment.holder)
             if peer is None or peer.key != dealt.key or now - max(dealt.given, dealt.heard) < self._again:
@@ -330,7 +330,7 @@ class RoundInFlight:
                 if not self._uploads or not self._is_on_its_way(dealt, now):
                     self._ask_for_update(dealt, now)
             elif self._opening is not None and not dealt.opened and now - self._asked >= self._again:
-                asked.add(dealt.key)
+                asked[dealt.key] = None
         if asked and self._opening is not None:
             self._asked = now
             for key in asked:

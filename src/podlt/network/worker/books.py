@@ -218,7 +218,7 @@ class WorkerBooks:
                 raise InvalidProofError("receipts out of order", expected=last, actual=paid.first)
             last = one.head.size
         account = self.status.workers[key.hex()]
-        if account.number < 0 or account.upto != missed.first or missed.upto <= missed.first:
+        if account.number != missed.worker or account.upto != missed.first or missed.upto <= missed.first:
             return {}
         self._store.keep(self._run, missed.paid)
         moved: dict[str, int] = {}
