@@ -24,6 +24,7 @@ ENVIRONMENTS = [
     {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
     {"MKL_ENABLE_INSTRUCTIONS": "AVX2"},
     {"NUMBA_CPU_NAME": "generic"},
+    {"NUMBA_ENABLE_AVX": "0"},
     {"NUMBA_CPU_NAME": "generic", "ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"},
     {"NUMBA_CPU_NAME": "haswell", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
 ]

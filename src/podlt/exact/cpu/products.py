@@ -19,7 +19,7 @@ from podlt.exact.constants import FLOAT32_TERMS, FLOAT64_TERMS, INT32_TERMS, NAR
 from podlt.exact.cpu import panels, scratch
 from podlt.exact.cpu.digits import Digits, cut_left, cut_right, cut_wide
 from podlt.exact.cpu.kernels import digits as kernels_digits
-from podlt.exact.cpu.kernels import vnni
+from podlt.exact.cpu.kernels import dot
 from podlt.exact.cpu.kernels.digits import NARROW_TERMS
 
 Way = Literal["vnni", "int8", "float32", "float64"]
@@ -28,7 +28,7 @@ Way = Literal["vnni", "int8", "float32", "float64"]
 `vnni` multiplies two digits by loops of our own (`panels`), and others as int8.
 """
 
-WAYS: tuple[Way, ...] = (*(("vnni",) if vnni.available() else ()), "int8", "float32", "float64")
+WAYS: tuple[Way, ...] = (*(("vnni",) if dot.available() else ()), "int8", "float32", "float64")
 """Those of this processor."""
 
 _INT8 = ("vnni", "int8")

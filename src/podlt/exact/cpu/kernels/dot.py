@@ -25,6 +25,7 @@ _VECTOR = ir.VectorType(_I32, LANES)
 
 def available() -> bool:
     """Whether Numba compiles for a processor that has the instruction."""
+    # Numba's own list, and not the processor's: NUMBA_ENABLE_AVX and NUMBA_CPU_FEATURES take instructions away.
     features = str(cpu_target.target_context.codegen().magic_tuple()[2]).split(",")
     return "+avx512f" in features and "+avx512vnni" in features
 
@@ -68,7 +69,7 @@ def tile_of(rows: int, vectors: int) -> Callable[..., None]:
             at, behind, *sums = state
             ours = [load(builder, builder.add(at, _number(64 * v)), _VECTOR, 4) for v in range(vectors)]
             theirs = [spread(builder, load(builder, builder.add(begin, behind), _I32, 1)) for begin in begins]
-            found = [_added(builder, sums[i], ours[i % vectors], theirs[i // vectors]) for i in range(len(sums))]
+            found = [add_dots(builder, sums[i], ours[i % vectors], theirs[i // vectors]) for i in range(len(sums))]
             return [builder.add(at, step), builder.add(behind, _number(4)), *found]
 
         def line(state: list[Any]) -> list[Any]:
@@ -92,8 +93,8 @@ def _number(value: int) -> Any:
     return ir.Constant(_I64, value)
 
 
-def _added(builder: Any, total: Any, unsigned: Any, signed: Any) -> Any:
-    """The instruction: a total with the products of four bytes in each lane."""
+def add_dots(builder: Any, total: Any, unsigned: Any, signed: Any) -> Any:
+    """Write the instruction at the builder's place: a total plus the products of four pairs of bytes in each lane."""
     kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
     name = "llvm.x86.avx512.vpdpbusd.512"
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [total, unsigned, signed])

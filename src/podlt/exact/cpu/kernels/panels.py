@@ -20,7 +20,8 @@ from podlt.exact.constants import Array
 from podlt.exact.cpu.jit import array_at, kernel, scalar
 from podlt.exact.cpu.kernels.digits import NOT_FINITE, is_wide, power32, row_exponent
 from podlt.exact.cpu.kernels.sums import is_finite, magnitude
-from podlt.exact.cpu.kernels.vnni import COLUMNS, LANES, ROWS, cut_along, cut_left_fours, cut_right_fours
+from podlt.exact.cpu.kernels.vectors import LANES
+from podlt.exact.cpu.kernels.vnni import COLUMNS, ROWS, cut_along, cut_left_fours, cut_right_fours
 
 _TOP = 13
 _CHUNK = LANES * ROWS

@@ -14,7 +14,8 @@ from podlt.exact.constants import Array
 from podlt.exact.cpu.jit import array_at, kernel, scalar
 from podlt.exact.cpu.kernels.digits import NARROW_TERMS, power32, wide_sum
 from podlt.exact.cpu.kernels.sums import power64
-from podlt.exact.cpu.kernels.vnni import COLUMNS, LANES, LEVELS, ROWS, multiply_tile, round_tile
+from podlt.exact.cpu.kernels.vectors import LANES
+from podlt.exact.cpu.kernels.vnni import COLUMNS, LEVELS, ROWS, multiply_tile, round_tile
 
 SHIFT = 7 - 2 * 13
 """The unit of two digits' levels, as a power of two, for exponents of 0."""

@@ -17,20 +17,24 @@ from numba.extending import intrinsic
 
 LANES = 16
 
-_I8, _I32, _FLOAT = ir.IntType(8), ir.IntType(32), ir.FloatType()
+_I8, _I32, _I64, _FLOAT = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 _WORDS, _BYTES, _FLOATS = (ir.VectorType(kind, LANES) for kind in (_I32, _I8, _FLOAT))
 
 
-def load(builder: Any, address: Any, kind: Any, align: int) -> Any:
-    """What lies at an address."""
-    found = builder.load(builder.inttoptr(address, kind.as_pointer()))
+def load(builder: Any, address: Any, kind: Any, align: int, number: int = 0) -> Any:
+    """The `number`-th value of a kind at an address."""
+    found = builder.load(_cell(builder, address, kind, number))
     found.align = align
     return found
 
 
-def store(builder: Any, value: Any, address: Any, align: int) -> None:
-    """Put a value at an address."""
-    builder.store(value, builder.inttoptr(address, value.type.as_pointer())).align = align
+def store(builder: Any, value: Any, address: Any, align: int, number: int = 0) -> None:
+    """Put a value at an address, as the `number`-th of its kind."""
+    builder.store(value, _cell(builder, address, value.type, number)).align = align
+
+
+def _cell(builder: Any, address: Any, kind: Any, number: int) -> Any:
+    return builder.gep(builder.inttoptr(address, kind.as_pointer()), [ir.Constant(_I64, number)])
 
 
 def spread(builder: Any, value: Any) -> Any:
@@ -62,7 +66,7 @@ def copy_every_second(typing: Any, source: Any, target: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         first = load(builder, arguments[0], _WORDS, 4)
-        second = load(builder, builder.add(arguments[0], ir.Constant(ir.IntType(64), 64)), _WORDS, 4)
+        second = load(builder, builder.add(arguments[0], ir.Constant(_I64, 64)), _WORDS, 4)
         found = builder.shuffle_vector(first, second, ir.Constant(_WORDS, list(range(0, 2 * LANES, 2))))
         store(builder, found, arguments[1], 4)
         return context.get_dummy_value()
@@ -87,7 +91,7 @@ def copy_every_second_byte(typing: Any, source: Any, target: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         first = load(builder, arguments[0], _BYTES, 1)
-        second = load(builder, builder.add(arguments[0], ir.Constant(ir.IntType(64), LANES)), _BYTES, 1)
+        second = load(builder, builder.add(arguments[0], ir.Constant(_I64, LANES)), _BYTES, 1)
         found = builder.shuffle_vector(first, second, ir.Constant(_WORDS, list(range(0, 2 * LANES, 2))))
         store(builder, found, arguments[1], 1)
         return context.get_dummy_value()

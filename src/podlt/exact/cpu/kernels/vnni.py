@@ -1,8 +1,7 @@
 """AVX-512 for Numba's loops, where compilers leave out what counts: int8 products, and cuts of four rows at once.
 
-One instruction multiplies 64 pairs of int8 and adds them, by fours, to int32. Numba's own compiler assembles it: no
-other is needed. Each function here is a short sequence of vector operations, that of `kernels.digits` on 16 lanes at
-once; nothing is fused or reassociated.
+`kernels.dot` has the instruction for products, and says whether there is one. Each function here is a short sequence of
+vector operations, that of `kernels.digits` on 16 lanes at once; nothing is fused or reassociated.
 """
 
 from __future__ import annotations
@@ -10,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba.core import config, types
+from numba.core import types
 from numba.extending import intrinsic as numba_intrinsic
+
+from podlt.exact.cpu.kernels.dot import add_dots
+from podlt.exact.cpu.kernels.vectors import LANES, load, spread, store
 
 ROWS, COLUMNS = 6, 32
 """Of a tile. With two levels of two vectors a row that is 24 registers; four hold the right operand, two the left."""
 
-LEVELS, LANES = 2, 16
+LEVELS = 2
 
 
 def intrinsic(function: Callable[..., Any]) -> Any:
@@ -34,44 +35,14 @@ _ROUND = 12582912.0  # 1.5 * 2**23, as in `kernels.digits`
 _ROUND_BITS = int(np.float32(_ROUND).view(np.int32))
 
 
-def available() -> bool:
-    """Whether Numba compiles for this processor as it is, and it has the instruction."""
-    chosen = config.CPU_NAME or config.CPU_FEATURES  # type: ignore[attr-defined]
-    return not chosen and bool(dict(llvm.get_host_cpu_features()).get("avx512vnni"))
-
-
-if available():
-    llvm.initialize_native_asmparser()
-
-
 def _lanes(number: int) -> Any:
     """A vector of one whole number."""
     return _VECTOR([number] * LANES)
 
 
-def _load(builder: Any, address: Any, kind: Any, number: int = 0, align: int = 4) -> Any:
-    """The `number`-th value of a kind at an address."""
-    found = builder.load(builder.gep(builder.inttoptr(address, kind.as_pointer()), [_I64(number)]))
-    found.align = align
-    return found
-
-
-def _store(builder: Any, value: Any, address: Any, number: int = 0, align: int = 4) -> None:
-    """Write the `number`-th value of a vector's kind at an address."""
-    builder.store(value, builder.gep(builder.inttoptr(address, value.type.as_pointer()), [_I64(number)])).align = align
-
-
-def _dot(builder: Any, sums: Any, unsigned: Any, signed: Any) -> Any:
-    """`sums` plus the products of four pairs of bytes in each lane."""
-    signature = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-    return builder.call(ir.InlineAsm(signature, "vpdpbusd $3, $2, $0", "=v,0,v,v"), [sums, unsigned, signed])
-
-
 def _spread(builder: Any, address: Any, number: int = 0) -> Any:
     """The `number`-th int32 at an address, in all lanes."""
-    undefined = _VECTOR(ir.Undefined)
-    one = builder.insert_element(undefined, _load(builder, address, _I32, number), _I32(0))
-    return builder.shuffle_vector(one, undefined, _lanes(0))
+    return spread(builder, load(builder, address, _I32, 4, number))
 
 
 def _tile(builder: Any, arguments: Any) -> dict[tuple[int, int, int], Any]:
@@ -87,13 +58,13 @@ def _tile(builder: Any, arguments: Any) -> dict[tuple[int, int, int], Any]:
     count, ours, theirs = builder.phi(_I64), builder.phi(_I64), builder.phi(_I64)
     sums = {number: builder.phi(_VECTOR) for number in numbers}
     found: dict[tuple[int, int, int], Any] = dict(sums)
-    high, lower = ([_load(builder, theirs, _VECTOR, d * _WIDTH + v, 64) for v in range(_WIDTH)] for d in range(2))
+    high, lower = ([load(builder, theirs, _VECTOR, 64, d * _WIDTH + v) for v in range(_WIDTH)] for d in range(2))
     place = ours
     for i in range(ROWS):
         own_high, own_low = _spread(builder, place), _spread(builder, builder.add(place, low))
         for level, digits, own in ((0, high, own_high), (1, lower, own_high), (1, high, own_low)):
             for v in range(_WIDTH):
-                found[level, i, v] = _dot(builder, found[level, i, v], digits[v], own)
+                found[level, i, v] = add_dots(builder, found[level, i, v], digits[v], own)
         place = builder.add(place, row)
     changed = (
         (count, _I64(0), builder.add(count, _I64(1))),
@@ -127,7 +98,7 @@ def multiply_tile(
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         for number, sums in enumerate(_tile(builder, arguments[:-1]).values()):
-            _store(builder, sums, arguments[-1], number, 64)
+            store(builder, sums, arguments[-1], 64, number)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 8), generate
@@ -163,14 +134,14 @@ def round_tile(
         sums = _tile(builder, arguments[:7])
         is_biased = builder.icmp_signed("!=", bias, _I64(0))
         readable = builder.select(is_biased, bias, scale)
-        columns = [(_load(builder, scale, _FLOATS, v), _load(builder, readable, _FLOATS, v)) for v in range(_WIDTH)]
+        columns = [(load(builder, scale, _FLOATS, 4, v), load(builder, readable, _FLOATS, 4, v)) for v in range(_WIDTH)]
         for i in range(ROWS):
             ours = builder.bitcast(_spread(builder, own, i), _FLOATS)
             for v, (factor, added) in enumerate(columns):
                 whole = builder.add(builder.shl(sums[0, i, v], _lanes(7)), sums[1, i, v])
                 value = builder.fmul(builder.sitofp(whole, _FLOATS), builder.fmul(ours, factor))
                 value = builder.select(is_biased, builder.fadd(value, added), value)  # + 0 would change a -0
-                _store(builder, value, to, v)
+                store(builder, value, to, 4, v)
             to = builder.add(to, apart)
         return context.get_dummy_value()
 
@@ -192,21 +163,21 @@ def _cut(builder: Any, value: Any, factor: Any) -> tuple[Any, Any, Any]:
 def _fours(builder: Any, arguments: Any, added: int) -> None:
     """Write the sequence of `cut_left_fours` and `cut_right_fours` at the builder's place."""
     x, row, scale, balance, high, low, *sums = arguments
-    factor, rest = _load(builder, scale, _FLOATS), _load(builder, balance, _VECTOR)
+    factor, rest = load(builder, scale, _FLOATS, 4), load(builder, balance, _VECTOR, 4)
     words: list[Any] = [_lanes(0), _lanes(0)]
     for r in range(4):
-        weight, *digits = _cut(builder, _load(builder, x, _FLOATS), factor)
+        weight, *digits = _cut(builder, load(builder, x, _FLOATS, 4), factor)
         rest = builder.add(rest, weight)
         for d, digit in enumerate(digits):
             byte = builder.and_(builder.add(digit, _lanes(added - 64 * d)), _lanes(255))
             words[d] = builder.or_(words[d], builder.shl(byte, _lanes(8 * r)))
         x = builder.add(x, row)
-    _store(builder, rest, balance)
+    store(builder, rest, balance, 4)
     for d, (word, place) in enumerate(zip(words, (high, low), strict=True)):
-        _store(builder, word, place)
+        store(builder, word, place, 4)
         for own in sums:
             at = builder.add(own, _I64(512 * d))
-            _store(builder, _dot(builder, _load(builder, at, _VECTOR), _lanes(0x01010101), word), at)
+            store(builder, add_dots(builder, load(builder, at, _VECTOR, 4), _lanes(0x01010101), word), at, 4)
 
 
 @intrinsic
@@ -225,23 +196,21 @@ def cut_along(typing: Any, x: Any, count: Any, scale: Any, added: Any, high: Any
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x, count, scale, added, high, low, sums = arguments
         factor = builder.bitcast(_spread(builder, scale), _FLOATS)
-        undefined = _VECTOR(ir.Undefined)
-        more = builder.insert_element(undefined, builder.trunc(added, _I32), _I32(0))
-        more = builder.shuffle_vector(more, undefined, _lanes(0))
-        begin = [_load(builder, sums, _VECTOR, number) for number in range(3)]
+        more = spread(builder, builder.trunc(added, _I32))
+        begin = [load(builder, sums, _VECTOR, 4, number) for number in range(3)]
         before, loop = builder.basic_block, builder.append_basic_block("values")
         after = builder.append_basic_block("cut")
         builder.branch(loop)
         builder.position_at_end(loop)
         i, totals = builder.phi(_I64), [builder.phi(_VECTOR) for _ in begin]
-        value = _load(builder, builder.add(x, builder.shl(i, _I64(2))), _FLOATS)
+        value = load(builder, builder.add(x, builder.shl(i, _I64(2))), _FLOATS, 4)
         weight, first, second = _cut(builder, value, factor)
         first = builder.ashr(builder.shl(first, _lanes(24)), _lanes(24))
         second = builder.sub(second, _lanes(64))
         following = [builder.add(t, one) for t, one in zip(totals, (weight, first, second), strict=True)]
         for digit, place in ((first, high), (second, low)):
             narrow = builder.trunc(builder.add(digit, more), ir.VectorType(ir.IntType(8), LANES))
-            _store(builder, narrow, builder.add(place, i), 0, 1)
+            store(builder, narrow, builder.add(place, i), 1)
         advanced = builder.add(i, _I64(LANES))
         builder.cbranch(builder.icmp_signed("<", advanced, count), loop, after)
         for phi, start, new in ((i, _I64(0), advanced), *zip(totals, begin, following, strict=True)):
@@ -249,7 +218,7 @@ def cut_along(typing: Any, x: Any, count: Any, scale: Any, added: Any, high: Any
             phi.add_incoming(new, loop)
         builder.position_at_end(after)
         for number, total in enumerate(following):
-            _store(builder, total, sums, number)
+            store(builder, total, sums, 4, number)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 7), generate
