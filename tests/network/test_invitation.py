@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 from podlt.crypto import SigningKey
 from podlt.errors import UsageError
 from podlt.network.access import invitation as inv
+from podlt.network.access.first_invitation import GOOD_DAYS, first_invitation
+from podlt.network.access.registry import Registry
 
 MANAGER = SigningKey(b"m" * 32)
 
@@ -83,3 +87,18 @@ def test_each_manager_has_a_channel_of_its_own_and_each_way_its_urls() -> None:
     invitation = inv.Invitation(servers=["tls://a:1", "wss://a:2"], manager=MANAGER.public, certificate=b"")
     assert invitation.channel == inv.channel_of(MANAGER.public) != inv.channel_of(bytes(32))
     assert (invitation.urls(), invitation.urls(websocket=True)) == (["tls://a:1"], ["wss://a:2"])
+
+
+def test_the_first_invitation_expires_and_is_made_anew_then(tmp_path: Path) -> None:
+    registry, urls, now = Registry(tmp_path), ["tls://127.0.0.1:4222"], [10**12]
+
+    def first() -> str:
+        return first_invitation(registry, MANAGER, urls, b"certificate", 5, lambda: now[0])
+
+    line = first()
+    assert inv.read(line).expires == now[0] + GOOD_DAYS * 86_400_000
+    now[0] += 1000
+    assert first() == line, "the same while it is good"
+    now[0] += GOOD_DAYS * 86_400_000
+    assert first() != line and inv.read(first()).expires > now[0]
+    assert registry.admit(bytes(32), inv.read(line).name, now[0]).reason  # type: ignore[union-attr]

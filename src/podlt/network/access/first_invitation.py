@@ -19,6 +19,11 @@ INVITATION = "invitation.txt"
 MAX_INVITATION = 64 * 1024
 LONGEST_NAME = 1024
 
+GOOD_DAYS = 7
+"""How long the first invitation is good: who was admitted by it stays; others are invited by `podlt workers invite`."""
+
+_DAY = 86_400_000
+
 
 def wall_milliseconds() -> int:
     """Milliseconds since 1970."""
@@ -34,6 +39,8 @@ def first_invitation(
     clock: Callable[[], int] = wall_milliseconds,
 ) -> str:
     """Says where workers find the run, and invites them; the same line again when it goes on in the same place.
+
+    It expires after `GOOD_DAYS`: a line that was forgotten in a mail lets nobody in for ever.
 
     Args:
         key: the manager's.
@@ -52,9 +59,12 @@ def first_invitation(
         line = read_whole(path, MAX_INVITATION).decode("ascii").strip()
         known = inv.read(line)
         same = (known.manager, known.servers, known.certificate) == (key.public, list(urls), certificate)
-        if same and (not known.secret) == (deposit is not None) and known.deposit == (deposit or 0):
+        is_good = not known.expires or known.expires > clock()
+        if same and is_good and (not known.secret) == (deposit is not None) and known.deposit == (deposit or 0):
             return line
-    line = inv.write(registry.invite(key, uses=uses, now=clock(), address=deposit is not None))
+    now = clock()
+    issued = registry.invite(key, uses=uses, expires=now + GOOD_DAYS * _DAY, now=now, address=deposit is not None)
+    line = inv.write(issued)
     write_whole(path, line.encode("ascii") + b"\n", mode=0o600)
     return line
 
