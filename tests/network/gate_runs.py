@@ -14,11 +14,12 @@ from typing import Any
 import nats
 
 from podlt.crypto import SigningKey
+from podlt.network.access.certificate import client_context
 from podlt.network.access.invitation import Invitation, channel_of
 from podlt.network.access.policy import AccessPolicy
 from podlt.network.access.registry import Registry
 from podlt.network.nats.gate import Gate
-from podlt.network.nats.login import manager_options, pinned, worker_options
+from podlt.network.nats.login import manager_options, worker_options
 from podlt.network.nats.server import NatsServer
 
 MANAGER = SigningKey(b"manager".ljust(32, b"."))
@@ -125,7 +126,7 @@ class Raw:
 
     @classmethod
     async def connect(cls, server: NatsServer) -> Raw:
-        tls = pinned(server.certificate)
+        tls = client_context(server.certificate)
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=tls, server_hostname="x")
         line = await reader.readline()
         return cls(reader, writer, json.loads(line.removeprefix(b"INFO ")))

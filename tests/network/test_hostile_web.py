@@ -14,6 +14,7 @@ import pytest
 from gate_runs import GateRun, enter, gate_run, run, up
 from test_hostile import Others, fresh, memory
 
+from podlt.network.access.certificate import client_context
 from podlt.network.nats import login
 from podlt.network.nats.configuration import MOST_PAYLOAD
 
@@ -43,7 +44,7 @@ class Web:
     @classmethod
     async def connect(cls, stands: GateRun) -> Web:
         port = int(next(url for url in stands.server.urls if url.startswith("wss:")).rsplit(":", 1)[1])
-        tls = login.pinned(stands.server.certificate)
+        tls = client_context(stands.server.certificate)
         return cls(*await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname="x"))
 
     async def upgrade(self) -> dict[str, Any]:

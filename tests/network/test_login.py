@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from podlt.crypto import SigningKey
 from podlt.errors import InvalidProofError, UsageError
+from podlt.network.access.certificate import client_context
 from podlt.network.access.invitation import Invitation, channel_of
 from podlt.network.nats import authorization as auth
 from podlt.network.nats import login
@@ -99,7 +100,7 @@ def test_the_keys_that_a_manager_uses_in_nats_are_not_its_own() -> None:
 
 def test_a_certificate_that_is_none_is_an_error_of_usage() -> None:
     with pytest.raises(UsageError, match="certificate"):
-        login.pinned(b"\x30\x03abc")
+        client_context(b"\x30\x03abc")
     assert login.tls_options(b"")["tls"].verify_mode == ssl.CERT_REQUIRED
 
 

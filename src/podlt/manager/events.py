@@ -14,6 +14,7 @@ from podlt.events import HeldUp as HeldUp
 from podlt.events import Published as Published
 from podlt.events import WorkerFigures as WorkerFigures
 from podlt.events import WorkersSeen as WorkersSeen
+from podlt.network.access.first_invitation import INVITATION
 
 
 class Preparing(Event, frozen=True, tag="preparing"):
@@ -196,8 +197,6 @@ class Joined(Event, frozen=True, tag="joined"):
 
 
 COMMAND_COLUMNS = 78
-INVITATION_FILE = "invitation.txt"
-"""In the run's directory: what a worker is invited by."""
 
 
 class Invited(Event, frozen=True, tag="invited"):
@@ -225,7 +224,7 @@ class Invited(Event, frozen=True, tag="invited"):
             "",
             *whole,
             "",
-            f"or with the file {self.path}/{INVITATION_FILE}",
+            f"or with the file {self.path}/{INVITATION}",
             "",
         ]
 

@@ -17,9 +17,9 @@ from podlt.canonical import from_json, to_json
 from podlt.crypto import SigningKey
 from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.network.access import certificate as tls
+from podlt.network.access.certificate import client_context
 from podlt.network.access.invitation import check_url
 from podlt.network.access.worker_key import load_key
-from podlt.network.nats.login import pinned
 from podlt.store.files import read_whole, write_whole
 
 FILE = "cluster.json"
@@ -86,7 +86,7 @@ def cluster_of(
                 f"{authority}: a certificate of {len(certificate)} bytes is too long for an invitation; expected at "
                 f"most {LONGEST_CERTIFICATE}"
             )
-        pinned(certificate)
+        client_context(certificate)
     return NatsCluster(servers, load_key(key_file), key_file.absolute(), certificate, list(names))
 
 

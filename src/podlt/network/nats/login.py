@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import ssl
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -19,8 +18,9 @@ from msgspec import Meta
 
 from podlt.canonical import Decoder, encode
 from podlt.crypto import SigningKey, is_signed
-from podlt.errors import InvalidProofError, UsageError
+from podlt.errors import InvalidProofError
 from podlt.extras import needed_by
+from podlt.network.access.certificate import client_context
 from podlt.network.access.invitation import SECRET_BYTES, Invitation, channel_of, name_of
 from podlt.units import Count, PublicKey
 
@@ -175,28 +175,8 @@ def own_options(key: SigningKey, certificate: bytes) -> Options:
 
 
 def tls_options(certificate: bytes) -> Options:
-    """TLS from the first byte on, with exactly the server that shows this certificate (DER); with one that it vouches
-    for, if it is an authority's; or, if it is empty, with one that a usual authority vouches for."""
-    if not certificate:
-        return {"tls": ssl.create_default_context(), "tls_handshake_first": True}
-    return {"tls": pinned(certificate), "tls_handshake_first": True}
-
-
-def pinned(certificate: bytes) -> ssl.SSLContext:
-    """TLS with exactly one certificate (DER), whatever the server's name or address.
-
-    Nothing else is trusted, and the certificate can vouch for no other if it says that it is no authority's. If it is
-    an authority's, a server must show one of its certificates, for the name or address by which it is reached.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_verify_locations(cadata=certificate)
-    except ssl.SSLError:
-        raise UsageError("the servers' certificate is malformed") from None
-    context.check_hostname = context.cert_store_stats()["x509_ca"] > 0
-    return context
+    """TLS from the first byte on, as `certificate.client_context` has it."""
+    return {"tls": client_context(certificate), "tls_handshake_first": True}
 
 
 def _base64(raw: bytes) -> str:

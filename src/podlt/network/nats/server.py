@@ -27,9 +27,9 @@ from podlt.canonical import from_json, to_json
 from podlt.crypto import SigningKey
 from podlt.errors import EngineError, InvalidProofError, StorageError, UsageError
 from podlt.network.access import certificate as tls
+from podlt.network.access.certificate import client_context
 from podlt.network.addresses import bracketed, free_port, is_any, is_free, near, own_address
 from podlt.network.nats.configuration import Listen, configuration
-from podlt.network.nats.login import pinned
 from podlt.store.files import read_whole, write_whole
 
 CONFIGURATION, LOCK, PID, LOG, PORTS = "server.conf", "server.lock", "server.pid", "server.log", "server.json"
@@ -252,7 +252,7 @@ class NatsServer:
         """Whether a server with our certificate is there, and speaks NATS."""
         with suppress(OSError), socket.create_connection((near(self._host), self._port), 2) as plain:
             plain.settimeout(2)
-            with pinned(self.certificate).wrap_socket(plain) as secure, suppress(ssl.SSLError):
+            with client_context(self.certificate).wrap_socket(plain) as secure, suppress(ssl.SSLError):
                 return secure.recv(4) == b"INFO"
         return False
 
