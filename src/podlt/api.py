@@ -29,7 +29,7 @@ from podlt.translation.losses import LossLike, loss_of_recipe
 from podlt.translation.optimizers import OptimizerLike
 from podlt.translation.recipes import recipe_of
 
-NETWORK = "nats"
+NETWORK = "network"
 """What the settings of a run with workers on other machines call its engine."""
 
 
@@ -126,16 +126,11 @@ def serve(
     name: str | Sequence[str] = (),
     port: int = 0,
     listen: str = "",
-    websocket: int | None = None,
-    nats: Sequence[str] = (),
-    nats_key: Path | None = None,
-    nats_ca: Path | None = None,
     blobs: str = "",
     blobs_port: int = 0,
     deposit: int | None = None,
     pay_to: str | None = None,
     silence_timeout: float | None = None,
-    transport: str = "",
     set: Mapping[str, Any] | None = None,
     model: nn.Module | None = None,
     loss: LossLike | None = None,
@@ -160,17 +155,12 @@ def serve(
         name: hosts by which workers reach this machine; its own addresses by default.
         port: where the server listens; 0 for any free port, which then stays the run's.
         listen: the address to listen on; all of this machine's by default.
-        websocket: a second port, for WebSocket with TLS; 0 for any free port, None for none.
-        nats: the URLs of a NATS cluster of your own, instead of a server that this process starts.
-        nats_key: the key that `podlt key nats` made for that cluster.
-        nats_ca: the certificate of who signed the cluster's, in PEM; the usual authorities unless given.
         blobs: how large blobs go: "https" from and to this machine (the default), the URL of an object store
             (file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...), or "none" for messages only.
         blobs_port: where large blobs are served by HTTPS; 0 for any free port.
         deposit: opens the run to any key for which so many credits were deposited (0: to all), instead of inviting.
         pay_to: payment instructions, shown to workers whose deposit is missing.
         silence_timeout: seconds without a message after which a worker counts as gone; 15 unless given.
-        transport: "nats", or "server" for one that this process is itself; unless given, as it was, at first NATS.
         set: as in `podlt.call_options.TrainOptions`.
         model: the module itself, as in `train`.
         loss: the loss itself, as in `train`.
@@ -194,16 +184,11 @@ def serve(
         name=(name,) if isinstance(name, str) else name,
         port=port,
         listen=listen,
-        websocket=websocket,
-        nats=nats,
-        nats_key=nats_key,
-        nats_ca=nats_ca,
         blobs=blobs,
         blobs_port=blobs_port,
         deposit=deposit,
         pay_to=pay_to,
         silence_timeout=silence_timeout,
-        transport=transport,
     )
     network.require_free_ports()
     return begin(

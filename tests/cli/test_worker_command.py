@@ -47,7 +47,6 @@ def test_every_event_is_one_line_for_people_and_for_programs() -> None:
 @pytest.mark.parametrize(
     ("why", "said"),
     [
-        ("nats: 'Authorization Violation'", "no manager of this run answers"),
         ("[Errno 111] Connect call failed ('10.0.0.1', 4222)", "cannot be reached"),
         ("Cannot connect to host 10.0.0.1:443 ssl:<ssl.SSLContext object> [Connect call failed]", "cannot be reached"),
         ("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate", "another certificate"),

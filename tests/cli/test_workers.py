@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import stat
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,8 +19,9 @@ from podlt.manager.directory import RunDirectory
 from podlt.network.access.certificate import load_or_create
 from podlt.network.access.invitation import read
 from podlt.network.access.policy import Admitted, Refusal
-from podlt.network.access.registry import Registry
-from podlt.network.access.worker_key import load_key
+from podlt.network.access.registry import FOLDER, Registry
+from podlt.network.client.link import ClientLink
+from podlt.network.server.open_server import OpenServer
 from podlt.report.history import read_history
 
 KEY = SigningKey(b"k" * 32)
@@ -33,8 +33,8 @@ def invited(run: Path) -> Path:
     """A run that workers can be invited to."""
     directory = RunDirectory.existing(run)
     directory.make_keys(0, lambda size: b"s" * size)
-    (run / "nats").mkdir()
-    Registry(run).set_place(["tls://127.0.0.1:1"], load_or_create(run / "nats"))
+    (run / FOLDER).mkdir()
+    Registry(run).set_place(["https://127.0.0.1:1"], load_or_create(run / FOLDER))
     return run
 
 
@@ -44,7 +44,7 @@ def admit(run: Path, line: str, key: SigningKey = KEY, now: int = 0) -> Admitted
 
 def test_an_invitation_is_one_line_that_lets_in_as_many_as_it_says(podlt: Podlt, invited: Path) -> None:
     line = podlt("workers", "invite", invited, "--uses", 2, "--expires", "7d", "--note", "lab").out
-    assert line.count("\n") == 1 and read(line).servers == ["tls://127.0.0.1:1"]
+    assert line.count("\n") == 1 and read(line).servers == ["https://127.0.0.1:1"]
     assert read(line).manager == RunDirectory.existing(invited).manager_key().public
     for number, expected in ((1, Admitted), (2, Admitted), (3, Refusal)):
         assert isinstance(admit(invited, line, SigningKey(bytes([number]) * 32)), expected)
@@ -156,64 +156,28 @@ def test_what_cannot_be_done_is_an_error_of_usage(podlt: Podlt, invited: Path, t
 
 @pytest.fixture
 def live(invited: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A run whose server and gate work; the gate looks often who is connected."""
-    monkeypatch.setattr("podlt.network.nats.gate.LOOK_SECONDS", 0.2)
-    from podlt.network.nats.gate import Gate
-    from podlt.network.nats.server import NatsServer
-
-    key, register = RunDirectory.existing(invited).manager_key(), Registry(invited)
-    server = NatsServer(invited / "nats", key, host="127.0.0.1")
-    server.start()
-    register.set_place(server.urls, server.certificate)
-    gate = Gate(register, key, [server.url], server.certificate)
-    gate.start()
+    """A run whose server works; it looks often who may stay."""
+    monkeypatch.setattr("podlt.network.server.manager_link.LOOK_SECONDS", 0.2)
+    job: Any = SimpleNamespace(directory=invited, key=RunDirectory.existing(invited).manager_key())
+    link = OpenServer("127.0.0.1", 0, ["127.0.0.1"]).connect(job)
     yield invited
-    gate.close()
-    server.stop()
-
-
-class Client(threading.Thread):
-    """A worker's connection on a loop of its own, as the command line has one too."""
-
-    def __init__(self, line: str) -> None:
-        super().__init__(daemon=True)
-        self.line, self.there, self.client = line, threading.Event(), None
-        self.start()
-        assert self.there.wait(60)
-
-    def run(self) -> None:
-        asyncio.run(self._stay())
-
-    async def _stay(self) -> None:
-        import nats
-
-        from podlt.network.nats.login import worker_options
-
-        invitation = read(self.line)
-        client: Any = await nats.connect(
-            invitation.urls(),
-            allow_reconnect=False,
-            connect_timeout=30,
-            error_cb=_ignore,
-            **worker_options(invitation, KEY),
-        )
-        self.there.set()
-        while client.is_connected:
-            await asyncio.sleep(0.02)
-
-
-async def _ignore(error: Exception) -> None:
-    pass
+    link.close()
 
 
 def test_a_running_manager_notices_what_the_command_line_says(podlt: Podlt, live: Path) -> None:
-    client = Client(podlt("workers", "invite", live).out)
-    document = json.loads(podlt("workers", "list", live, "--json").out)
-    row = next(row for row in document["workers"] if row["key"] == HEX)
-    assert document["server"] == "running" and row["connected"] and row["address"] == "127.0.0.1"
-    assert podlt("workers", "revoke", live, HEX[:12], "--reason", "enough").code == 0
-    client.join(60)
-    assert not client.is_alive()
+    link = ClientLink(read(podlt("workers", "invite", live).out), [KEY])
+    link.start()
+    try:
+        while not link.connected:
+            link.receive(0.02)
+        document = json.loads(podlt("workers", "list", live, "--json").out)
+        row = next(row for row in document["workers"] if row["key"] == HEX)
+        assert document["server"] == "running" and row["connected"] and row["address"] == "127.0.0.1"
+        assert podlt("workers", "revoke", live, HEX[:12], "--reason", "enough").code == 0
+        while link.connected:
+            link.receive(0.02)
+    finally:
+        link.close()
     document = json.loads(podlt("workers", "list", live, "--json").out)
     row = next(row for row in document["workers"] if row["key"] == HEX)
     assert (row["access"], row["note"], row["connected"]) == ("revoked", "enough", False)
@@ -246,27 +210,3 @@ def test_a_key_that_is_not_there_is_not_made_by_looking(podlt: Podlt, tmp_path: 
     for command in ("show", "backup"):
         assert podlt("key", command, "--key", tmp_path / "none.key").code == 2
     assert not (tmp_path / "none.key").exists()
-
-
-def test_a_clusters_key_is_made_once_and_what_it_must_be_told_holds_no_secret(podlt: Podlt, tmp_path: Path) -> None:
-    file = tmp_path / "etc" / "nats.key"
-    first, again = podlt("key", "nats", file), podlt("key", "nats", file)
-    assert first.code == 0 and first.out == again.out and stat.S_IMODE(file.stat().st_mode) == 0o600
-    for line in ("accounts {", "system_account: PODLT_SYSTEM", "auth_callout {", "handshake_first: auto"):
-        assert line in first.out
-    seed = load_key(file).seed()
-    assert seed.hex() not in first.out and file.read_text().strip() not in first.out
-    assert json.loads(podlt("key", "nats", file, "--json").out)["authorization"] in first.out
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (("--nats", "tls://127.0.0.1:1"), "needs --nats-key FILE"),
-        (("--nats-ca", "x.pem"), "are for --nats URL"),
-        (("--nats", "nats://127.0.0.1:1", "--nats-key", "x"), "expected tls://HOST:PORT"),
-    ],
-)
-def test_half_of_what_a_cluster_needs_is_an_error_of_usage(podlt: Podlt, options: tuple[str, ...], said: str) -> None:
-    done = podlt("manager", "digits", *options)
-    assert done.code == 2 and said in done.err

@@ -9,9 +9,9 @@ from podlt.manager import events as ev
 from podlt.network.access import invitation as inv
 
 KEY = SigningKey(bytes(32))
-SERVERS, CERTIFICATE = ["tls://manager.example.org:4222"], bytes(range(256)) * 2
+SERVERS, CERTIFICATE = ["https://manager.example.org:4222"], bytes(range(256)) * 2
 LINE = inv.write(inv.sign(inv.Invitation(SERVERS, KEY.public, CERTIFICATE, secret=bytes(16)), KEY))
-INVITED = ev.Invited(invitation=LINE, server="tls://manager.example.org:4222", path="runs/mnist")
+INVITED = ev.Invited(invitation=LINE, server="https://manager.example.org:4222", path="runs/mnist")
 
 
 def test_no_line_is_wider_than_a_terminal() -> None:

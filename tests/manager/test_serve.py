@@ -85,7 +85,7 @@ def test_who_listens_to_nothing_is_printed_the_command_by_which_workers_join(
     from podlt.api import print_invitation
 
     print_invitation(ev.Preparing(what="fetching"))
-    print_invitation(ev.Invited(invitation="podlt1-abc", server="tls://x:1", path="runs/x"))
+    print_invitation(ev.Invited(invitation="podlt1-abc", server="https://x:1", path="runs/x"))
     assert capsys.readouterr().out == "podlt worker podlt1-abc\n"
 
 
@@ -96,7 +96,7 @@ def test_a_run_of_own_machines_takes_no_address(tmp_path: Path) -> None:
         podlt.resume(result.run, network=NetworkOptions(port=4222))
 
 
-@pytest.mark.parametrize("option", ["port", "websocket", "blobs_port"])
+@pytest.mark.parametrize("option", ["port", "blobs_port"])
 def test_a_port_that_is_taken_is_refused_before_anything_is_made(option: str, tmp_path: Path) -> None:
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]
@@ -116,7 +116,6 @@ def test_one_port_is_not_taken_twice(tmp_path: Path) -> None:
     ("options", "said"),
     [
         ({"pay_to": "anna"}, "--pay-to is for --open"),
-        ({"nats_key": Path("x")}, "are for --nats URL"),
         ({"workers": 2}, "training.workers: expected at least 3"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,11 +16,11 @@ from urllib.error import HTTPError
 import pytest
 from postgres_server import Server, why_not
 from stage import Process, Stage, write_recipe
-from town import free_ports
 
 import podlt.api
 from podlt.network.access.invitation import read
 from podlt.network.access.worker_key import load_or_create_keys
+from podlt.network.addresses import free_port
 from podlt.recipe import load_recipe
 from podlt.verify import verify
 
@@ -83,12 +82,11 @@ def test_a_run_that_was_copied_while_it_went_on_goes_on_elsewhere(
         copied = podlt_command("backup", stage.run, archive)
         stage.until_round(stage.rounds() + 5)
         stage.manager.kill()  # the machine is lost, with all that was done since the copy
-        os.kill(stage.server(), signal.SIGKILL)
         podlt_command("restore", archive, other.run)
         before = verify(other.run, jobs=1)
         assert before.ok and "up to round" in copied, copied
         if how == "with a new invitation":
-            resume(other, "--listen", "127.0.0.1", "--port", free_ports(1)[0], "--name", "localhost")
+            resume(other, "--listen", "127.0.0.1", "--port", free_port("127.0.0.1"), "--name", "localhost")
             other.until(lambda: bool(other.events("invited")))
             line = other.events("invited")[-1]["invitation"]
             assert [url.partition("//")[2].partition(":")[0] for url in read(line).servers] == ["localhost"]

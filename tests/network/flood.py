@@ -1,126 +1,215 @@
-"""A client that asks a real manager for the same bytes again and again, and what it comes to.
+"""Clients that mean harm against a real manager with four workers, and what it comes to.
 
-    PYTHONPATH=src:tests/shared python tests/network/flood.py {none|stranger|member} [--rate 40] [--seconds 10]
+    PYTHONPATH=src:tests/shared:tests/network python tests/network/flood.py HOW [--seconds 60] [--rate 40]
 
-`stranger` holds an invitation and never joins; `member` has the key of a worker that is admitted. Prints bytes of the
-requests, bytes that they ask for, bytes that were sent, peak memory of manager and NATS server, and rounds a second.
+`HOW`: `none`; `stranger` asks for the same bytes again and again, holds an invitation and never joins; `member` does so
+with the key of a worker that is admitted; `small`, `large` and `reconnect` do with an invited key whatever is fastest:
+messages of a byte, malformed ones of 500 KB, connections and logins; `connections` opens 5,000 connections that say
+nothing, or half of something, from 127.0.0.2. Prints peak memory of the manager, rounds a second before and during it,
+seconds until another worker had joined meanwhile, and what the operator was told.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import re
+import subprocess
+import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import nats
+from links import Raw
 from stage import Stage, write_recipe
 
 from podlt.crypto import SigningKey
+from podlt.network import control
 from podlt.network import messages as m
 from podlt.network.access.first_invitation import read_invitation
+from podlt.network.access.invitation import Invitation
 from podlt.network.access.worker_key import load_key
-from podlt.network.nats.login import worker_options
+from podlt.network.client.link import ClientLink
 
 CHUNK = 480 * 1024
 HIDDEN = 1600
 """1.4 MB of parameters and optimizer state."""
 
+STRANGERS = 5000
 
-async def flood(invitation: Path, key: SigningKey, rate: float, seconds: float) -> dict[str, float]:
-    """Asks for the parameters' first chunk, 64 times in each message, and for the setup.
+Going = Callable[[], bool]
+Figures = dict[str, Any]
 
-    Args:
-        rate: messages a second.
-    """
-    shown, me = read_invitation(str(invitation)), key.public.hex()
-    client = await nats.connect(list(shown.servers), **worker_options(shown, key))
-    known, requests, asked, came = [b"", 0], 0, 0, 0
 
-    async def hear_all(message: Any) -> None:
-        said = m.from_manager(message.data)
-        if isinstance(said, m.Parameters):
-            known[:] = [said.digest, said.size]
-
-    async def hear(message: Any) -> None:
-        nonlocal came
-        came += len(message.data)
-
-    await client.subscribe(f"podlt.{shown.channel}.all.m", cb=hear_all)
-    await client.subscribe(f"podlt.{shown.channel}.down.{me}.m", cb=hear, pending_bytes_limit=2**31)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and client.is_connected:  # a server cuts off who does not read
-        digest, size = known
+def ask(invitation: Invitation, key: SigningKey, going: Going, rate: float) -> Figures:
+    """Asks for the parameters' first chunk, 64 times in each message, and for the setup, `rate` times a second."""
+    link = ClientLink(invitation, [key])
+    link.start()
+    requests = asked = came = digest = size = 0
+    told = ""
+    while going():
         bodies = [m.record(m.Hello(version=m.VERSION))]
         if digest:
-            bodies.append(m.record(m.GetChunks(digest=digest, ranges=[(0, min(CHUNK, size))] * 64)))
+            bodies.append(m.record(m.GetChunks(digest=digest, ranges=[(0, min(CHUNK, size))] * 64)))  # type: ignore[arg-type]
             asked += 64 * min(CHUNK, size)
         for body in bodies:
             requests += len(body)
-            with suppress(nats.errors.Error):
-                await client.publish(f"podlt.{shown.channel}.up.{me}.m", body)
-        await asyncio.sleep(1 / rate)
-    await asyncio.sleep(1)
-    with suppress(Exception):
-        await client.close()
-    return {"requests_MB": requests / 1e6, "asked_MB": asked / 1e6, "sent_MB": came / 1e6}
+            link.send(key.public, body)
+        end = time.monotonic() + 1 / rate
+        while (left := end - time.monotonic()) > 0:
+            for _, message in link.receive(left):
+                came += len(message)
+                said = m.from_manager(message) if message else None
+                if isinstance(said, m.Parameters):
+                    digest, size = said.digest, said.size  # type: ignore[assignment]
+                elif isinstance(said, m.Setup) and not digest:
+                    digest, size = said.program_blob, said.program_size  # type: ignore[assignment]
+                elif isinstance(said, m.Dismissed | m.JoinRefused):
+                    told = said.reason
+    link.close()
+    return {"requests_MB": requests / 1e6, "asked_MB": asked / 1e6, "sent_MB": came / 1e6, "told": told}
 
 
-def peak(pid: int) -> float:
-    """The most memory that a process has had, in MB."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+def fire(invitation: Invitation, key: SigningKey, going: Going, message: bytes) -> Figures:
+    """Sends the same message as fast as it can, and comes back each time that it is cut off."""
+    sent = logins = 0
+    reasons = set[str]()
+    while going():
+        with suppress(OSError, EOFError, AssertionError):
+            raw = Raw(invitation)
+            raw.sock.settimeout(5.0)
+            raw.upgrade()
+            answer = raw.log_in(key)
+            logins += 1
+            if isinstance(answer, control.LoginRefused):
+                reasons.add(re.sub(r"\d+", "N", answer.reason))
+                time.sleep(0.2)
+            else:
+                credit = raw.challenge.credit - 500
+                size = len(message) + control.INDEX.size
+                while going() and isinstance(answer, control.LoggedIn):
+                    while credit < size:
+                        said = raw.record()
+                        if isinstance(said, control.Credit):
+                            credit += said.limit - raw.challenge.credit
+                            raw.challenge = control.Challenge(version=1, nonce=raw.challenge.nonce, credit=said.limit)
+                        elif isinstance(said, control.LoginRefused):
+                            reasons.add(re.sub(r"\d+", "N", said.reason))
+                            raise EOFError
+                    count = min(500, credit // size)
+                    raw.sock.sendall(raw.framed(answer.index, message) * count)
+                    credit -= count * size
+                    sent += count
+            raw.close()
+    return {"messages": sent, "sent_by_flood_MB": sent * len(message) / 1e6, "logins": logins, "told": sorted(reasons)}
+
+
+def come_and_go(invitation: Invitation, key: SigningKey, going: Going) -> Figures:
+    """Connects, logs in, goes, as fast as it can."""
+    logins = refused = 0
+    while going():
+        with suppress(OSError, EOFError, AssertionError):
+            raw = Raw(invitation)
+            raw.sock.settimeout(5.0)
+            raw.upgrade()
+            refused += isinstance(raw.log_in(key), control.LoginRefused)
+            logins += 1
+            raw.close()
+    return {"logins": logins, "refused": refused}
+
+
+def crowd(invitation: Invitation, seconds: float) -> Figures:
+    """Thousands of connections of strangers, from a process of their own."""
+    host, port = invitation.servers[0].removeprefix("https://").rsplit(":", 1)
+    script = Path(__file__).with_name("strangers.py")
+    command = [sys.executable, str(script), host, port, str(STRANGERS), str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {"connections": int(done.stdout.split()[-1])}
+
+
+def resident(pid: int, what: str = "VmHWM") -> float:
+    """Memory of a process in MB: the most that it has had, or (VmRSS) has."""
+    found = re.search(rf"{what}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found[1]) / 1e3
 
 
-def measure(folder: Path, who: str, rate: float, seconds: float) -> dict[str, float]:
-    """Lets a manager and four workers train, with a flood or without.
+def rate_of(stage: Stage, seconds: float) -> float:
+    """Rounds a second, while nothing happens."""
+    rounds, began = stage.rounds(), time.monotonic()
+    time.sleep(seconds)
+    return (stage.rounds() - rounds) / (time.monotonic() - began)
 
-    Args:
-        who: floods: "stranger", "member" or "none".
-    """
+
+def measure(folder: Path, how: str, rate: float, seconds: float) -> Figures:
+    """Lets a manager and four workers train, with a flood or without; see the module's docstring."""
     recipe = write_recipe(folder / "recipe.toml", epochs=100_000, workers=4, hidden=HIDDEN)
+    recipe.write_text(f'{recipe.read_text()}history = "last"\n')  # 100,000 epochs of updates would fill the disk
     with Stage(folder, recipe) as stage:
         stage.start_manager()
         for name in ("a", "b"):
             stage.start_worker(name, "--identities", 2, "--key", folder / f"{name}.key")
         stage.until_round(5)
-        manager = stage.manager._popen.pid
-        before, rounds, began = peak(manager), stage.rounds(), time.monotonic()
-        found: dict[str, float] = {}
-        if who == "none":
-            time.sleep(seconds)
-        else:
-            key = SigningKey(os.urandom(32)) if who == "stranger" else load_key(folder / "a.key")
-            found = asyncio.run(flood(stage.run / "invitation.txt", key, rate, seconds))
+        usual = rate_of(stage, min(15.0, seconds))
+        manager, invitation = stage.manager._popen.pid, read_invitation(str(stage.run / "invitation.txt"))
+        end = time.monotonic() + seconds
+
+        def going() -> bool:
+            return time.monotonic() < end
+
+        key = load_key(folder / "a.key") if how == "member" else SigningKey(os.urandom(32))
+        floods: dict[str, Callable[[], Figures]] = {
+            "none": lambda: {},
+            "stranger": lambda: ask(invitation, key, going, rate),
+            "member": lambda: ask(invitation, key, going, rate),
+            "small": lambda: fire(invitation, key, going, b"x"),
+            "large": lambda: fire(invitation, key, going, os.urandom(500_000)),
+            "reconnect": lambda: come_and_go(invitation, key, going),
+            "connections": lambda: crowd(invitation, seconds),
+        }
+        found: Figures = {}
+        flooding = threading.Thread(target=lambda: found.update(floods[how]()), daemon=True)
+        before, rounds, began = resident(manager), stage.rounds(), time.monotonic()
+        flooding.start()
+        while going() and time.monotonic() < began + seconds / 3:
+            time.sleep(0.05)
+        joins = time.monotonic()
+        stage.start_worker("late")
+        stage.until(lambda: len(stage.events("joined")) >= 5, 120)
+        joined = time.monotonic() - joins
+        while going():
+            time.sleep(0.05)
         done, took = stage.rounds() - rounds, time.monotonic() - began
-        found |= {
+        flooding.join()
+        assert stage.manager.runs, stage.said()
+        said = [line for line in (folder / "manager.jsonl").read_text().splitlines() if not line.startswith("{")]
+        return found | {
             "manager_before_MB": before,
-            "manager_peak_MB": peak(manager),
-            "server_peak_MB": peak(stage.server()),
+            "manager_peak_MB": resident(manager),
             "parameters_MB": max(one["size"] for one in stage.events("published")) / 1e6,
             "rounds": done,
+            "rounds_per_second_before": usual,
             "rounds_per_second": done / took,
+            "seconds_until_another_joined": joined,
+            "honest_withdrawn": len(stage.events("withdrawn")),
+            "operator": said[:5],
         }
-        assert stage.manager.runs, stage.said()
-        return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("who", choices=["none", "stranger", "member"])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("how", choices=["none", "stranger", "member", "small", "large", "reconnect", "connections"])
     parser.add_argument("--rate", type=float, default=40.0)
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), given.who, given.rate, given.seconds)
-    print(json.dumps({name: round(value, 2) for name, value in found.items()}))
+        found = measure(Path(folder), given.how, given.rate, given.seconds)
+    print(json.dumps({name: round(value, 2) if isinstance(value, float) else value for name, value in found.items()}))
 
 
 if __name__ == "__main__":

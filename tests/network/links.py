@@ -1,4 +1,4 @@
-"""Both links of a run, by real sockets: NATS, and the manager's own server."""
+"""Both ends of a run's link, by real sockets."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from podlt.canonical import encode
 from podlt.crypto import SigningKey
 from podlt.network import control
 from podlt.network.access.certificate import client_context
-from podlt.network.access.invitation import Invitation, channel_of
+from podlt.network.access.invitation import Invitation
 from podlt.network.access.login import binding, sign_login
 from podlt.network.access.policy import AccessPolicy
 from podlt.network.access.registry import Registry
+from podlt.network.client.link import ClientLink
 from podlt.network.frames import BINARY, head
-from podlt.network.transports import StartedLink, worker_link
+from podlt.network.server.open_server import OpenServer
 
 MANAGER = SigningKey(b"manager".ljust(32, b"."))
 LEAST = 30.0
@@ -39,28 +40,19 @@ class Place:
         said: lines for the operator; came: what the manager received so far.
     """
 
-    def __init__(self, run: Path, transport: str) -> None:
+    def __init__(self, run: Path) -> None:
         run.mkdir(exist_ok=True)
-        self.transport, self.registry = transport, Registry(run)
+        self.registry = Registry(run)
         self.said: list[str] = []
         self.came: list[tuple[bytes, bytes]] = []
-        self.workers: list[StartedLink] = []
+        self.workers: list[ClientLink] = []
         self._job: Any = SimpleNamespace(directory=run, key=MANAGER)
         self.start()
 
     def start(self) -> None:
         """The manager begins, or goes on."""
-        self.link: Any = self._opening().connect(self._job)
+        self.link = OpenServer("127.0.0.1", 0, ["127.0.0.1"], tell=self.said.append).connect(self._job)
         self.link.allow(2**20)
-
-    def _opening(self) -> Any:
-        if self.transport == "server":
-            from podlt.network.server.open_server import OpenServer
-
-            return OpenServer("127.0.0.1", 0, ["127.0.0.1"], tell=self.said.append)
-        from podlt.network.nats.open_run import OpenRun
-
-        return OpenRun("127.0.0.1", 0, ["127.0.0.1"], tell=self.said.append)
 
     def invite(self, uses: int = 100, **options: Any) -> Invitation:
         return self.registry.invite(MANAGER, uses=uses, now=time.time_ns() // 10**6, **options)
@@ -74,7 +66,8 @@ class Place:
 
     def join(self, *keys: SigningKey, invitation: Invitation | None = None) -> Worker:
         """A worker process's link."""
-        link = worker_link(invitation or self.invite(), keys)
+        link = ClientLink(invitation or self.invite(), keys)
+        link.start()
         self.workers.append(link)
         return Worker(link, keys)
 
@@ -99,7 +92,7 @@ class Place:
 class Worker:
     """A worker process's end; `came`: what it received so far."""
 
-    def __init__(self, link: StartedLink, keys: Sequence[SigningKey]) -> None:
+    def __init__(self, link: ClientLink, keys: Sequence[SigningKey]) -> None:
         self.link, self.keys = link, keys
         self.came: list[tuple[bytes | None, bytes]] = []
 
@@ -142,15 +135,20 @@ class Raw:
 
     def log_in(self, signer: SigningKey, /, **changed: Any) -> control.FromServer:
         """Logs in; `changed`: what is said otherwise than the invitation has it, after it was signed."""
-        to = binding(channel_of(MANAGER.public), self.invitation.certificate, self.challenge.nonce)
+        to = binding(self.invitation.channel, self.invitation.certificate, self.challenge.nonce)
         login = sign_login(signer, self.invitation.secret, self.invitation.deposit, to)
         record = control.Login(**{name: getattr(login, name) for name in login.__struct_fields__} | changed)
         self.send(control.CONTROL, encode(record))
         return self.record()
 
     def send(self, number: int, message: bytes, *, masked: bool = True, opcode: int = BINARY) -> None:
+        self.write(self.framed(number, message, masked=masked, opcode=opcode))
+
+    @staticmethod
+    def framed(number: int, message: bytes, *, masked: bool = True, opcode: int = BINARY) -> bytes:
+        """The bytes of a frame."""
         payload = control.INDEX.pack(number) + message
-        self.write(head(opcode, len(payload), masked=masked) + payload)
+        return head(opcode, len(payload), masked=masked) + payload
 
     def record(self) -> control.FromServer:
         """The next record of the connection itself."""

@@ -167,7 +167,7 @@ def test_any_history_is_kept_by_the_file_and_no_barred_key_is_ever_let_in(histor
 
 def place(run: Path) -> Registry:
     register = Registry(run)
-    register.set_place(["tls://a.example:4222"], b"certificate")
+    register.set_place(["https://a.example:4222"], b"certificate")
     return register
 
 

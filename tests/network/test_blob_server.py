@@ -37,7 +37,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(run: Path, **options: object) -> BlobServer:
-    folder = run / "nats"
+    folder = run / "server"
     folder.mkdir(parents=True, exist_ok=True)
     tls.load_or_create(folder)
     one = BlobServer(run, folder / tls.CERTIFICATE, folder / tls.PRIVATE_KEY, host="127.0.0.1", **options)  # type: ignore[arg-type]
@@ -278,7 +278,7 @@ def test_a_manager_that_is_killed_is_found_again_and_the_upload_goes_on(
     assert first.stdout is not None
     url = first.stdout.readline().strip()
     run = tmp_path / "run"
-    fingerprint = server_module.tokens.fingerprint((run / "nats" / tls.CERTIFICATE).read_bytes())
+    fingerprint = server_module.tokens.fingerprint((run / "server" / tls.CERTIFICATE).read_bytes())
     wire = Wire(int(url.rpartition(":")[2]), [])
     carrier = BlobTransfers([f"https://127.0.0.1:{wire.port}"], fingerprint, [WORKER])
     try:

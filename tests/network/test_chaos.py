@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
@@ -103,30 +102,6 @@ def test_a_manager_that_is_killed_goes_on_and_changes_no_bit(
     assert state.parameters == undisturbed
 
 
-def test_a_server_that_is_killed_is_started_again_and_changes_no_bit(
-    tmp_path: Path, recipe: Path, undisturbed: bytes
-) -> None:
-    with started(tmp_path, recipe) as stage:
-        for number in (8, 30):
-            stage.until_round(number)
-            os.kill(stage.server(), signal.SIGKILL)
-        state = stage.end()
-        stage.nobody_left(state)
-    assert state.parameters == undisturbed
-
-
-def test_manager_and_server_killed_together_change_no_bit(tmp_path: Path, recipe: Path, undisturbed: bytes) -> None:
-    with started(tmp_path, recipe) as stage:
-        stage.until_round(10)
-        stage.manager.kill()
-        os.kill(stage.server(), signal.SIGKILL)
-        time.sleep(2)
-        stage.start_manager()
-        state = stage.end()
-        stage.nobody_left(state)
-    assert state.parameters == undisturbed
-
-
 def test_a_worker_that_is_stopped_for_a_while_changes_no_bit(tmp_path: Path, recipe: Path, undisturbed: bytes) -> None:
     with started(tmp_path, recipe) as stage:
         stage.workers["a"].send(signal.SIGSTOP)
@@ -175,9 +150,9 @@ def test_a_soak_of_random_kills_and_stops_ends_sound(tmp_path: Path) -> None:
 
 
 def disturb(stage: Stage, dice: random.Random) -> None:
-    """Kills or stops the manager, the server or a worker."""
-    victim, stops = dice.choice([*"abcd", "manager", "server"]), dice.random() < 0.3
-    if stops and victim != "server":
+    """Kills or stops the manager or a worker."""
+    victim, stops = dice.choice([*"abcd", "manager"]), dice.random() < 0.3
+    if stops:
         process = stage.manager if victim == "manager" else stage.workers[victim]
         process.send(signal.SIGSTOP)
         time.sleep(3)
@@ -185,8 +160,6 @@ def disturb(stage: Stage, dice: random.Random) -> None:
     elif victim == "manager":
         stage.manager.kill()
         stage.start_manager()
-    elif victim == "server":
-        os.kill(stage.server(), signal.SIGKILL)
     else:
         stage.workers[victim].kill()
         stage.start_worker(victim)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -154,7 +153,6 @@ def test_a_manager_that_goes_on_with_another_clock_changes_no_bit(
         start_workers(stage)
         stage.until_round(5)
         stage.manager.kill()
-        os.kill(stage.server(), signal.SIGKILL)  # so that everybody has to be let in anew, by the new clock
         clock.set(seconds)
         stage.start_manager()
         state = stage.end()

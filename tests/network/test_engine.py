@@ -1,4 +1,4 @@
-"""The engine `nats` over links of one process: the same bits as on one machine, whatever the links do."""
+"""The network engine over links of one process: the same bits as on one machine, whatever the links do."""
 
 from __future__ import annotations
 

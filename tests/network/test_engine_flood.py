@@ -128,4 +128,3 @@ def test_a_flood_of_requests_takes_neither_memory_nor_the_line_of_a_real_manager
     needed = found["parameters_MB"] + 0.5  # and setup, program, tasks
     assert found["sent_MB"] < needed * (TIMES + 2 + factor * found["rounds"])
     assert found["manager_peak_MB"] < found["manager_before_MB"] + 100
-    assert found["server_peak_MB"] < 150

@@ -20,7 +20,7 @@ MANAGER = SigningKey(b"m" * 32)
 INVITATIONS = st.builds(
     inv.Invitation,
     servers=st.lists(
-        st.sampled_from(["tls://a.example:4222", "wss://b.example:443", "tls://[::1]:7"]), min_size=1, max_size=8
+        st.sampled_from(["https://a.example:4222", "https://b.example:443", "https://[::1]:7"]), min_size=1, max_size=8
     ),
     manager=st.just(MANAGER.public),
     certificate=st.binary(max_size=600),
@@ -50,14 +50,22 @@ def test_a_changed_or_shortened_line_is_refused(invitation: inv.Invitation, data
 
 
 def test_an_invitation_cannot_be_signed_by_another_than_the_manager_that_it_names() -> None:
-    invitation = inv.Invitation(servers=["tls://a:1"], manager=MANAGER.public, certificate=b"")
+    invitation = inv.Invitation(servers=["https://a:1"], manager=MANAGER.public, certificate=b"")
     with pytest.raises(UsageError, match="not signed by the manager"):
         inv.read(inv.write(inv.sign(invitation, SigningKey(b"x" * 32))))
 
 
 @pytest.mark.parametrize(
     "url",
-    ["nats://a:1", "tls://a", "tls://:1", "tls://user:password@a:1", "tls://a:99999", "http://a:1", "tls://a\n:1"],
+    [
+        "wss://a:1",
+        "https://a",
+        "https://:1",
+        "https://user:password@a:1",
+        "https://a:99999",
+        "http://a:1",
+        "https://a\n:1",
+    ],
 )
 def test_a_server_without_tls_host_or_port_is_refused(url: str) -> None:
     invitation = inv.Invitation(servers=[url], manager=MANAGER.public, certificate=b"")
@@ -78,19 +86,18 @@ def test_a_line_of_any_length_costs_nothing() -> None:
 
 
 def test_the_name_of_an_invitation_does_not_tell_its_secret() -> None:
-    invitation = inv.Invitation(servers=["tls://a:1"], manager=MANAGER.public, certificate=b"", secret=b"s" * 16)
+    invitation = inv.Invitation(servers=["https://a:1"], manager=MANAGER.public, certificate=b"", secret=b"s" * 16)
     assert invitation.name and (b"s" * 16).hex() not in invitation.name
     assert msgspec.structs.replace(invitation, secret=b"").name == ""
 
 
-def test_each_manager_has_a_channel_of_its_own_and_each_way_its_urls() -> None:
-    invitation = inv.Invitation(servers=["tls://a:1", "wss://a:2"], manager=MANAGER.public, certificate=b"")
+def test_each_manager_has_a_channel_of_its_own() -> None:
+    invitation = inv.Invitation(servers=["https://a:1"], manager=MANAGER.public, certificate=b"")
     assert invitation.channel == inv.channel_of(MANAGER.public) != inv.channel_of(bytes(32))
-    assert (invitation.urls(), invitation.urls(websocket=True)) == (["tls://a:1"], ["wss://a:2"])
 
 
 def test_the_first_invitation_expires_and_is_made_anew_then(tmp_path: Path) -> None:
-    registry, urls, now = Registry(tmp_path), ["tls://127.0.0.1:4222"], [10**12]
+    registry, urls, now = Registry(tmp_path), ["https://127.0.0.1:4222"], [10**12]
 
     def first() -> str:
         return first_invitation(registry, MANAGER, urls, b"certificate", 5, lambda: now[0])

@@ -1,4 +1,4 @@
-"""What engine and workers expect of any link, over real sockets: NATS, and the manager's own server."""
+"""What engine and workers expect of any link, over real sockets."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from podlt.network import messages as m
 ONE, TWO = worker_key(1), worker_key(2)
 
 
-@pytest.fixture(params=["nats", "server"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    found = Place(tmp_path / "run", request.param)
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    found = Place(tmp_path / "run")
     yield found
     found.close()
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from typing import Any
 
 import numpy as np
 import pytest
-from hub import until
 from hypothesis import given
 from hypothesis import strategies as st
 
 from podlt.errors import InvalidProofError
 from podlt.network.blobs.chunks import CHUNK, offsets_of
-from podlt.network.nats.loop import Loop
 from podlt.network.session.allowance import TIMES, Allowance
 from podlt.network.session.outbox import Drop, Outbox, Send
 from podlt.network.session.outgoing import MOST_OWED, NEWCOMERS_BURST, Outgoing
@@ -180,37 +176,6 @@ def test_what_waits_to_be_taken_counts_against_the_room() -> None:
     outbox.drop(b"a")
     assert outbox.take() == [Send(b"a", b"1234"), Send(None, b"123456"), Drop(b"a")]
     assert outbox.take() == [] and outbox.has_room(b"a")
-
-
-def test_a_queue_that_does_not_move_takes_no_more_than_its_bound_and_recovers() -> None:
-    class Client:
-        is_connected = True
-
-        def __init__(self) -> None:
-            self.goes, self.taken = threading.Event(), 0
-
-        async def publish(self, subject: str, message: bytes) -> None:
-            while not self.goes.is_set():
-                await asyncio.sleep(0.01)
-            self.taken += len(message)
-
-    loop, client = Loop(2**20, 1000), Client()
-    loop.wake_below = 500
-    loop.start()
-    try:
-        for _ in range(1000):
-            loop.post(client, "subject", bytes(100))
-        assert loop.queued == 1000
-        client.goes.set()
-        assert loop.receive(60.0) == []
-        until(lambda: loop.queued == 0)
-        assert client.taken == 1000
-    finally:
-
-        async def nothing() -> None:
-            pass
-
-        loop.end(nothing)
 
 
 def test_arrays_are_cut_as_they_are_asked_for() -> None:

@@ -1,4 +1,4 @@
-"""A manager and workers as real processes, over both links with TLS on loopback."""
+"""A manager and workers as real processes, with TLS on loopback."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from podlt.recipe import load_recipe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("transport", ["nats", "server"])
-def test_a_run_over_the_network_ends_with_the_bits_of_one_machine(tmp_path: Path, transport: str) -> None:
+def test_a_run_over_the_network_ends_with_the_bits_of_one_machine(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.toml", epochs=2)
     with Stage(tmp_path, recipe) as stage:
-        stage.start_manager("--transport", transport)
+        stage.start_manager()
         stage.start_worker("a", "--identities", 3)
         stage.start_worker("b", "--identities", 2)
         stage.start_worker("c")
@@ -49,10 +48,9 @@ def test_a_cheater_is_evicted_told_so_and_not_let_in_again(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("transport", ["nats", "server"])
-def test_workers_may_come_later_and_leave_early(tmp_path: Path, transport: str) -> None:
+def test_workers_may_come_later_and_leave_early(tmp_path: Path) -> None:
     with Stage(tmp_path, write_recipe(tmp_path / "recipe.toml", epochs=80, workers=4)) as stage:
-        stage.start_manager("--transport", transport)
+        stage.start_manager()
         stage.start_worker("first", "--identities", 4)
         stage.until_round(5)
         stage.start_worker("later", "--identities", 2)

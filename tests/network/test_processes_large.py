@@ -30,7 +30,7 @@ def parameters(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bucket", [False, True])
-def test_large_parameters_and_updates_go_beside_nats(tmp_path: Path, parameters: str, bucket: bool) -> None:
+def test_large_parameters_and_updates_go_as_blobs(tmp_path: Path, parameters: str, bucket: bool) -> None:
     with Stage(tmp_path, recipe(tmp_path)) as stage:
         stage.start_manager(*(("--blobs", f"file://{tmp_path}/bucket") if bucket else ()))
         stage.start_worker("a", "--identities", 2)

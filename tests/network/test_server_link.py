@@ -26,8 +26,9 @@ SPEAK = """
 import sys, time
 from podlt.crypto import SigningKey
 from podlt.network.access.first_invitation import read_invitation
-from podlt.network.transports import worker_link
-link = worker_link(read_invitation(sys.argv[1]), [SigningKey(int(n).to_bytes(32, "big")) for n in sys.argv[2:]])
+from podlt.network.client.link import ClientLink
+link = ClientLink(read_invitation(sys.argv[1]), [SigningKey(int(n).to_bytes(32, "big")) for n in sys.argv[2:]])
+link.start()
 while not link.receive(1.0): pass
 while True: time.sleep(1)
 """
@@ -43,14 +44,14 @@ def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    found = Place(tmp_path_factory.mktemp("shared") / "run", "server")
+    found = Place(tmp_path_factory.mktemp("shared") / "run")
     yield found
     found.close()
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    found = Place(tmp_path / "run", "server")
+    found = Place(tmp_path / "run")
     yield found
     found.close()
 

@@ -11,7 +11,7 @@ import pytest
 from podlt.errors import StorageError, UsageError
 from podlt.manager.serving import NetworkOptions, remote_machines
 from podlt.network import workplace
-from podlt.network.nats import open_run
+from podlt.network.server import open_server
 from podlt.network.settings import FILE, NetworkSettings, load_settings, save_settings
 
 
@@ -26,7 +26,9 @@ class Started:
         monkeypatch.setattr(workplace, "NetworkEngine", lambda *args, **how: how)
         monkeypatch.setattr(workplace, "BlobServer", lambda *args, **how: SimpleNamespace(**how, start=lambda: None))
         monkeypatch.setattr(
-            open_run, "OpenRun", lambda *args, **how: SimpleNamespace(connect=lambda job: None, line="", urls=[""])
+            open_server,
+            "OpenServer",
+            lambda *args, **how: SimpleNamespace(connect=lambda job: None, line="", urls=[""]),
         )
 
     def __call__(self, blobs: str = "", silence_timeout: float | None = None) -> tuple[str, float]:

@@ -1,4 +1,4 @@
-"""Real processes for tests: a manager with its server, and workers, that can be killed, stopped and started again."""
+"""Real processes for tests: a manager and workers, that can be killed, stopped and started again."""
 
 from __future__ import annotations
 
@@ -141,8 +141,6 @@ class Stage:
             if process is not None and process.runs:
                 process.send(signal.SIGCONT)
                 process.kill()
-        with suppress(ProcessLookupError, TypeError):
-            os.kill(self.server(), signal.SIGKILL)
 
     def start_manager(self, *more: object) -> None:
         """A new run, or one that goes on."""
@@ -181,16 +179,6 @@ class Stage:
         while not condition():
             assert time.monotonic() < deadline, self.said()
             time.sleep(0.05)
-
-    def server(self) -> int:
-        """The process of the NATS server."""
-        config = str(self.run / "nats")
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                command = (process / "cmdline").read_bytes().decode(errors="replace")
-                if "nats-server" in command.split("\0")[0] and config in command:
-                    return int(process.name)
-        raise ProcessLookupError
 
     def said(self) -> str:
         """The ends of everybody's output."""

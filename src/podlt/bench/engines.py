@@ -1,8 +1,7 @@
-"""Both links of other machines against the engine `local`: the same rounds over 50 workers, interleaved, in one run.
+"""Workers on other machines against the engine `local`: the same rounds over 50 workers, interleaved, in one run.
 
 Locally the workers are in as many processes as there are cores, with shared memory. Over the network they are in
-eight processes of `podlt worker`, on this machine's loopback: with a TLS connection for every worker over NATS, and
-one for every process over the manager's own server.
+eight processes of `podlt worker`, each with one TLS connection, on this machine's loopback.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from podlt.extras import needed_by
 from podlt.manager.loop import Trainer
 
 PROCESSES = 8
-TRANSPORTS = "nats", "server"
+LOCAL, NETWORK = "local", "network"
 
 
 class _Crowd:
@@ -57,10 +56,9 @@ class _Crowd:
 
 
 @contextmanager
-def networked(job: BenchJob, workers: int, transport: str) -> Iterator[tuple[Trainer, float]]:
+def networked(job: BenchJob, workers: int) -> Iterator[tuple[Trainer, float]]:
     """A run over the network, all its workers joined, and the seconds that this took after the invitation."""
     try:
-        from podlt.network.nats.open_run import OpenRun
         from podlt.network.server.open_server import OpenServer
         from podlt.network.workplace import RemoteMachines
     except ImportError as error:
@@ -69,12 +67,11 @@ def networked(job: BenchJob, workers: int, transport: str) -> Iterator[tuple[Tra
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="podlt-bench-")))
         crowd = _Crowd(folder, workers)
         stack.callback(crowd.close)
-        opening = OpenServer if transport == "server" else OpenRun
-        open_run = opening("127.0.0.1", 0, ["127.0.0.1"])
+        server = OpenServer("127.0.0.1", 0, ["127.0.0.1"])
 
         def connect(described: Job) -> object:
-            link = open_run.connect(described)
-            crowd.invite(open_run.line)
+            link = server.connect(described)
+            crowd.invite(server.line)
             return link
 
         place = RemoteMachines(connect)  # type: ignore[arg-type]
@@ -82,23 +79,22 @@ def networked(job: BenchJob, workers: int, transport: str) -> Iterator[tuple[Tra
         yield trainer, time.perf_counter() - crowd.invited
 
 
-def measure(job: BenchJob, options: BenchOptions, transport: str) -> dict[str, object]:
+def measure(job: BenchJob, options: BenchOptions) -> dict[str, object]:
     """Interleaves rounds of both engines; returns the ratios of lines a second, and what a round takes more."""
-    remote_run = networked(job, options.workers, transport)
+    remote_run = networked(job, options.workers)
     with started(job.recipe(options.workers)) as (_, local), remote_run as (remote, joined):
         rounds = fitting(local, options.rounds, options.repeats)
         proven_rounds(remote, 3)
-        contenders = {"local": local, transport: remote}
+        contenders = {LOCAL: local, NETWORK: remote}
         seconds: dict[str, list[float]] = {name: [] for name in contenders}
         for repeat in range(options.repeats):
             for name in list(contenders)[:: 1 if repeat % 2 else -1]:
                 seconds[name].append(proven_rounds(contenders[name], rounds))
         processes = remote.engine.processes
-    ratios = sorted(here / there for here, there in zip(seconds["local"], seconds[transport], strict=True))
+    ratios = sorted(here / there for here, there in zip(seconds[LOCAL], seconds[NETWORK], strict=True))
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return {
         "job": str(job),
-        "transport": transport,
         "workers": options.workers,
         "processes": processes,
         "rounds": rounds,
@@ -107,23 +103,23 @@ def measure(job: BenchJob, options: BenchOptions, transport: str) -> dict[str, o
         "min": ratios[0],
         "max": ratios[-1],
         "lines_per_second": {name: job.block_lines * rounds / value for name, value in medians.items()},
-        "milliseconds_a_round_more": (medians[transport] - medians["local"]) / rounds * 1e3,
+        "milliseconds_a_round_more": (medians[NETWORK] - medians[LOCAL]) / rounds * 1e3,
         "seconds_until_all_joined": joined,
     }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Prints the median ratio with min and max, a job and transport a line."""
+    """Prints the median ratio with min and max, a job a line."""
     options = BenchOptions.parse("engines", __doc__, "mlp:1000,mlp:5000,cnn:5000", argv)
-    for found in (measure(job, options, transport) for job in options.jobs for transport in TRANSPORTS):
+    for found in (measure(job, options) for job in options.jobs):
         if options.json:
             print(json.dumps(found), flush=True)
             continue
-        speeds, name = found["lines_per_second"], found["transport"]
+        speeds = found["lines_per_second"]
         assert isinstance(speeds, dict)
         print(
-            f"{found['job']!s:>16}  {name}/local: median {found['median']:.3f} (min {found['min']:.3f}, max "
-            f"{found['max']:.3f})   {speeds[name]:,.0f} against {speeds['local']:,.0f} lines/s, "
+            f"{found['job']!s:>16}  {NETWORK}/{LOCAL}: median {found['median']:.3f} (min {found['min']:.3f}, max "
+            f"{found['max']:.3f})   {speeds[NETWORK]:,.0f} against {speeds[LOCAL]:,.0f} lines/s, "
             f"{found['milliseconds_a_round_more']:.0f} ms a round more; {options.workers} workers in "
             f"{found['processes']} processes joined in {found['seconds_until_all_joined']:.1f} s",
             flush=True,

@@ -1,6 +1,6 @@
 """How long workers wait: until many have joined, from a worker's command to its first task, after a manager's kill -9.
 
-All are real processes on this machine's loopback, through NATS with TLS: a manager, light workers (many identities in
+All are real processes on this machine's loopback, over TLS: a manager, light workers (many identities in
 few processes), one worker more that comes while the run goes on, and a manager that is killed and goes on.
 """
 

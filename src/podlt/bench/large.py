@@ -37,7 +37,7 @@ from podlt.execution.task_executor import one_thread
 from podlt.manager import events as ev
 from podlt.manager.directory import RunDirectory, Settings
 from podlt.manager.setup import TrainingRun, wall_clock
-from podlt.network.nats.open_run import OpenRun
+from podlt.network.server.open_server import OpenServer
 from podlt.network.session.publishing import Policy
 from podlt.network.workplace import Blobs, RemoteMachines
 from podlt.program.capture import Captured, capture
@@ -233,11 +233,11 @@ def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, p
             pipe.send("joined")
 
     def connect(job: Job) -> Any:
-        link = open_run.connect(job)
-        pipe.send(open_run.line)
+        link = server.connect(job)
+        pipe.send(server.line)
         return link
 
-    open_run = OpenRun("127.0.0.1", 0, ["127.0.0.1"])
+    server = OpenServer("127.0.0.1", 0, ["127.0.0.1"])
     blobs = Blobs("127.0.0.1", names=["127.0.0.1"], bucket=bucket)
     place = RemoteMachines(connect, blobs=blobs, deltas=deltas, listener=events.append)
     recipe = Recipe(

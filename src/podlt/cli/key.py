@@ -14,8 +14,7 @@ from podlt.errors import UsageError
 
 key_app = typer.Typer(
     no_args_is_help=True,
-    help="Show, back up and restore a worker's key: whoever has it is the worker, and owns what it earned. "
-    "And make the key by which a NATS cluster knows managers.",
+    help="Show, back up and restore a worker's key: whoever has it is the worker, and owns what it earned.",
 )
 
 KeyFile = Annotated[
@@ -42,36 +41,6 @@ def show(
         typer.echo(json.dumps({"file": str(path), "keys": public}))
     else:
         typer.echo("\n".join(public))
-
-
-@key_app.command("nats")
-def nats_cluster(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The key file; made if it is not there.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Print what must be in the configuration of a NATS cluster's servers, once, so that runs can be on it.
-
-    The lines hold public keys alone. The file is what managers show: podlt manager RECIPE --nats URL --nats-key FILE.
-    Managers that share it share the cluster, each with its own workers; whoever has it may admit and cut off anybody's.
-
-    Example: podlt key nats /etc/podlt/nats.key > podlt.conf
-    """
-    from podlt.network.access import worker_key
-    from podlt.network.nats.configuration import MOST_PAYLOAD, sections
-
-    parts = sections(worker_key.load_or_create_key(file))
-    if as_json:
-        typer.echo(json.dumps({"file": str(file), **parts}))
-        return
-    typer.echo(
-        "# podlt: into the configuration of every server. Where there are accounts or authorization already, put what\n"
-        "# is in these blocks into those: of two blocks of one name, only the last counts. Where there is a system\n"
-        "# account already, put the user there, and its name wherever PODLT_SYSTEM is. Besides, a certificate and\n"
-        "#   tls { cert_file: ..., key_file: ..., handshake_first: auto }\n"
-        f"#   max_payload: at least {MOST_PAYLOAD} (1 MB unless given)\n" + "".join(parts.values()),
-        nl=False,
-    )
-    typer.echo(f"then: podlt manager RECIPE --nats tls://HOST:4222 --nats-key {file}", err=True)
 
 
 @key_app.command()

@@ -18,7 +18,7 @@ from podlt.cli.run_options import RunOptions
 if TYPE_CHECKING:
     from podlt.manager.result import Result
 
-ADDRESS, CLUSTER, ADMISSION = "The address", "A NATS cluster of your own", "Who may join"
+ADDRESS, ADMISSION = "The address", "Who may join"
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,6 @@ class OtherMachines:
             help="Where to listen; on all of this machine's addresses by default.",
         ),
     ] = ""
-    websocket: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=65535,
-            metavar="PORT",
-            rich_help_panel=ADDRESS,
-            help="Listen for WebSocket with TLS as well, which gets through more firewalls; 0 for any free port.",
-        ),
-    ] = None
     blobs: Annotated[
         str,
         typer.Option(
@@ -91,28 +81,6 @@ class OtherMachines:
             metavar="SECONDS",
             rich_help_panel=ADDRESS,
             help="Silence after which a worker counts as gone; 15 s at first.",
-        ),
-    ] = None
-    transport: Annotated[str, typer.Option(hidden=True, metavar="nats|server")] = ""
-    nats: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="URL",
-            rich_help_panel=CLUSTER,
-            help="Use these servers instead of one that this manager starts: tls://HOST:4222 or wss://HOST:443. May be "
-            "repeated, or several with commas. See podlt key nats --help.",
-        ),
-    ] = None
-    nats_key: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", rich_help_panel=CLUSTER, help="The key that podlt key nats made for the cluster."),
-    ] = None
-    nats_ca: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            rich_help_panel=CLUSTER,
-            help="Who signed the cluster's certificates, in PEM; the usual authorities unless given.",
         ),
     ] = None
     deposit: Annotated[
@@ -152,7 +120,7 @@ class OtherMachines:
         return api.resume(run, network=NetworkOptions(**self._network()), **common)
 
     def _network(self) -> dict[str, Any]:
-        return {**asdict(self), "name": tuple(self.name or ()), "nats": tuple(self.nats or ())}
+        return {**asdict(self), "name": tuple(self.name or ())}
 
 
 @grouped
@@ -166,11 +134,9 @@ def manager(context: typer.Context, which: RunOptions, machines: OtherMachines, 
     Examples: podlt manager digits --name 127.0.0.1 --workers 3 (then, in another terminal: podlt worker podlt1-...
     --identities 3)
 
-              podlt manager mnist-mlp --name train.example.org --port 4222 --websocket 443
+              podlt manager mnist-mlp --name train.example.org --port 443
 
               podlt manager --resume runs/mine
-
-              podlt manager mnist-mlp --nats tls://nats.example.org:4222 --nats-key nats.key
     """
     if watching.quiet:  # the server's warnings go into the log, if there is one, and nowhere else
         logging.getLogger("podlt.network").addHandler(logging.NullHandler())

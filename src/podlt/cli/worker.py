@@ -69,9 +69,6 @@ class WorkerOptions:
     key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The key file; worker.key in that folder by default.")
     ] = None
-    websocket: Annotated[
-        bool, typer.Option("--websocket", help="Connect by WebSocket alone; by default only where nothing else goes.")
-    ] = False
     device: Annotated[
         str,
         typer.Option(
@@ -150,7 +147,7 @@ def _work(
     from podlt.engine.isolated.executor import ChildExecutor
     from podlt.network.access.first_invitation import read_invitation
     from podlt.network.access.worker_key import load_or_create_keys
-    from podlt.network.transports import worker_link
+    from podlt.network.client.link import ClientLink
     from podlt.network.worker.folder import check_disk, lock, open_books
     from podlt.network.worker.identity import OwnerSettings
     from podlt.network.worker.process import WorkerProcess
@@ -168,9 +165,9 @@ def _work(
     books = open_books(asked.home, [key.public for key in keys], invited.manager, given.disk // 2)
     books.status.device = asked.device
     public = [key.public.hex() for key in keys]
-    servers = invited.urls(websocket=True) if asked.websocket and not invited.is_direct else invited.servers
-    tell(events.Connecting(servers=servers, manager=invited.manager.hex(), public_keys=public))
-    link = worker_link(invited, keys, websocket=asked.websocket)
+    tell(events.Connecting(servers=invited.servers, manager=invited.manager.hex(), public_keys=public))
+    link = ClientLink(invited, keys)
+    link.start()
     settings = OwnerSettings(given.memory, cores, asked.least_reward, asked.cheat, asked.device)
     session = WorkerSession(
         keys,

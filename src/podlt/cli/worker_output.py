@@ -63,8 +63,6 @@ def _write_text(event: events.WorkerEvent) -> None:
 def plain(why: str) -> str:
     """What libraries say of a connection that does not come about, in words for a worker's owner."""
     known = why.lower()
-    if "authorization" in known:
-        return "the server is there, but no manager of this run answers (it may be starting again)"
     if "not yet valid" in known or "has expired" in known:
         return "the server's certificate is not valid at the time that this machine's clock shows: is it right?"
     if "certificate" in known:

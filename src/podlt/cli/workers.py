@@ -219,23 +219,15 @@ def numbers_of(run: Path) -> dict[str, tuple[int, str]]:
 
 
 def _connected(run: Path) -> dict[str, Any] | None:
-    """Key -> its newest connection, as the run's server tells; None if there is none to ask."""
+    """Key -> its connection, as the run's server tells; None if there is none to ask."""
     from podlt.manager.directory import RunDirectory
     from podlt.network.access.registry import FOLDER, PLACE
-    from podlt.network.nats.connections import connected
     from podlt.network.server.pages import connections_of
-    from podlt.network.settings import load_settings
 
     if not (run / FOLDER / PLACE).is_file():
         return None
-    manager = RunDirectory.existing(run).manager_key()
-    if load_settings(run).server_port:
-        direct = connections_of(run, manager)
-        return None if direct is None else {one.key: one for one in direct}
-    found = connected(run, manager)
-    if found is None:
-        return None
-    return {one.key.hex(): one for one in sorted(found, key=lambda one: -one.seconds)}
+    found = connections_of(run, RunDirectory.existing(run).manager_key())
+    return None if found is None else {one.key: one for one in found}
 
 
 def _keys(state: AccessPolicy, numbers: dict[str, tuple[int, str]], live: dict[str, Any] | None) -> list[str]:

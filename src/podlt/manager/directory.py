@@ -47,7 +47,7 @@ _EARLY = {
     "checkpoints",
     "updates",
     "lock",
-    "nats",
+    "server",
     "invitation.txt",
     "admission.json",
     "admission.lock",

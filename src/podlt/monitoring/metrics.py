@@ -16,7 +16,10 @@ from podlt.monitoring.log_totals import LogFollower, LogTotals, ProcessorSeconds
 BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 STATUSES = ("active", "withdrawn", "evicted")
 OUTCOMES = ("vote", "referee")
-_TRAFFIC = (("podlt_received_bytes", "From workers, through NATS"), ("podlt_sent_bytes", "To workers, through NATS"))
+_TRAFFIC = (
+    ("podlt_received_bytes", "From workers, by their connections"),
+    ("podlt_sent_bytes", "To workers, by their connections"),
+)
 _OF_WORKERS = (
     ("podlt_worker_task_seconds", "What a task takes a worker of late, from dealing to the whole update", "seconds"),
     ("podlt_worker_lines_per_second", "Lines of a worker a second of its tasks", "lines_per_second"),

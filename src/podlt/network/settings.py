@@ -1,4 +1,4 @@
-"""How a run's workers are served, besides what a NATS server keeps: used again on resume, unless given."""
+"""How a run's workers are served: used again on resume, unless given."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NetworkSettings(msgspec.Struct, frozen=True):
         port: at which workers find the server of large blobs.
         blobs: the way of these (see above).
         silence_timeout: seconds of silence after which a worker is gone.
-        server_port: at which workers find the run's own server, where it has one instead of NATS.
+        server_port: at which workers find the run's server.
         host: the address that this listens on.
         names: by which workers reach it.
     """

@@ -1,4 +1,4 @@
-"""The workplace `nats`: a run whose workers are wherever they are."""
+"""The workplace `network`: a run whose workers are wherever they are."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from podlt.network.blobs.server import BlobServer
 from podlt.network.engine import NetworkEngine
 from podlt.network.link import ManagerLink
 from podlt.network.messages import HEARTBEAT_SECONDS, LARGE
-from podlt.network.nats.cluster import remembered
-from podlt.network.nats.server import ANYWHERE, listening
 from podlt.network.receipt_history import ReceiptHistory
+from podlt.network.server.open_server import ANYWHERE
 from podlt.network.session.facts import SILENCE_TIMEOUT, LargeBlobs, ServedRun, Timing
 from podlt.network.session.publishing import Policy
 from podlt.network.settings import HTTPS, NONE, NetworkSettings, load_settings, save_settings
@@ -31,7 +30,7 @@ class Blobs(msgspec.Struct, frozen=True):
     Attributes:
         host: the address to listen on.
         port: 0 for any, and then always the same for a run.
-        names: hosts by which workers reach this machine (host and names: unless given, those of the run's NATS server).
+        names: hosts by which workers reach this machine (host and names: unless given, those of the run's server).
         bucket: the URL of an object store, through which parameters go then (file:///DIR, s3://BUCKET/PREFIX, gs://...,
             az://...), "https" for none, or "none": no large blobs either, all goes in messages (unless given, as it was
             for the run; at first "https").
@@ -58,7 +57,7 @@ class RemoteMachines:
         listener: hears how the parameters of each round went out, what each worker does, and who holds up a round.
     """
 
-    name = "nats"
+    name = "network"
     keeps_keys = False
 
     def __init__(
@@ -109,20 +108,18 @@ class RemoteMachines:
         return before.blobs if self._blobs is None else self._blobs.bucket or before.blobs or HTTPS
 
     def _blob_server(self, job: Job, one: Blobs, way: str) -> BlobServer:
-        """The server of large blobs; it shows the certificate that the run's NATS server has, if that is its own."""
+        """The server of large blobs; it shows the certificate that the run's server has."""
         folder = job.directory / FOLDER
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         tls.load_or_create(folder)
-        before, (host, names) = load_settings(job.directory), listening(folder)
-        if (cluster := remembered(folder)) is not None:
-            names = cluster.names
+        before = load_settings(job.directory)
         server = BlobServer(
             job.directory,
             folder / tls.CERTIFICATE,
             folder / tls.PRIVATE_KEY,
-            host=one.host or before.host or host or ANYWHERE,
+            host=one.host or before.host or ANYWHERE,
             port=one.port,
-            names=one.names or before.names or names,
+            names=one.names or before.names,
             bucket="" if way == HTTPS else way,
         )
         server.start()

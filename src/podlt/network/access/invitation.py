@@ -26,8 +26,6 @@ LONGEST = 8192
 """Characters of a line; a longer one is not decoded."""
 
 SECRET_BYTES = 16
-SCHEMES = ("tls", "wss", "https")
-"""Of NATS, directly and by WebSocket; and of a manager's own server."""
 _DOMAIN = "invitation/1"
 
 Url = Annotated[str, Meta(max_length=200)]
@@ -37,7 +35,7 @@ class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What an invitation says.
 
     Attributes:
-        servers: URLs: `https://` of the manager's own server, or of NATS `tls://` and `wss://` (by WebSocket).
+        servers: `https://` URLs of the manager's server.
         manager: the run's public key.
         certificate: in DER, the only one that the servers may show, or empty for one that the usual authorities signed.
         secret: 16 bytes, empty for an address alone.
@@ -57,7 +55,7 @@ class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def channel(self) -> str:
-        """The run's name in subjects."""
+        """The run's name in logins."""
         return channel_of(self.manager)
 
     @property
@@ -65,21 +63,12 @@ class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What the manager knows the invitation by; empty for an address."""
         return name_of(self.secret) if self.secret else ""
 
-    @property
-    def is_direct(self) -> bool:
-        """Whether the manager's own server is to be reached, and not NATS."""
-        return all(url.startswith("https:") for url in self.servers)
-
-    def urls(self, *, websocket: bool = False) -> list[str]:
-        """The servers that are reached in one way: directly, or by WebSocket."""
-        return [url for url in self.servers if url.startswith("wss:") == websocket]
-
 
 _decoder: Decoder[Invitation] = Decoder(Invitation)
 
 
 def channel_of(manager: bytes) -> str:
-    """16 hexadecimal digits that name a run in subjects, from its manager's public key."""
+    """16 hexadecimal digits that name a run in logins, from its manager's public key."""
     return digest("channel/1", manager).hex()[:16]
 
 
@@ -131,11 +120,11 @@ def check_url(url: str) -> None:
     """
     try:
         parts = urlsplit(url)
-        whole = parts.scheme in SCHEMES and parts.hostname and parts.port and "@" not in parts.netloc
+        whole = parts.scheme == "https" and parts.hostname and parts.port and "@" not in parts.netloc
     except ValueError:
         whole = False
     if not whole or not url.isprintable():
-        raise UsageError(f"{url!r}: expected tls://HOST:PORT, wss://HOST:PORT or https://HOST:PORT")
+        raise UsageError(f"{url!r}: expected https://HOST:PORT")
 
 
 def _unsigned(invitation: Invitation) -> bytes:

@@ -23,7 +23,9 @@ from podlt.store.files import read_whole, write_whole
 
 FILE = "admission.json"
 LOCK = "admission.lock"
-FOLDER = "nats"
+FOLDER = "server"
+"""Of a run's directory: the certificate, its key, and where workers find the run."""
+
 PLACE = "place.json"
 _LONGEST = 2**24
 

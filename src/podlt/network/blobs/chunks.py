@@ -19,7 +19,7 @@ from podlt.network.blobs.disk import Buffer, flat
 from podlt.network.blobs.transfer import BadBlobError
 
 CHUNK = 480 * 1024
-"""How many bytes of the blob a message carries: NATS takes 1 MiB a message, and one half of it leaves room."""
+"""How many bytes of the blob a message carries: a frame takes 512 KiB (docs/WIRE.md)."""
 
 HEADER = struct.Struct(f">{DIGEST_BYTES}sQQ")
 """Digest, length of the blob, where the chunk begins."""

@@ -1,1 +1,0 @@
-"""The messages of a run over NATS: its server, who may log in, and the links of both sides."""
