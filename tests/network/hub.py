@@ -61,6 +61,7 @@ class Hub:
         self._dice, self._lock = random.Random(seed), threading.Lock()
         self.up = _Box()
         self.crews: list[CrewLink] = []
+        self.members: set[bytes] = set()
         self.sent = 0
         self.closed = False
 
@@ -98,13 +99,21 @@ class Hub:
 
     def publish(self, message: bytes) -> None:
         for crew in self.crews:
+            if not crew.cut and self.members & set(crew.keys):
+                self.carry(crew.box, None, message)
+
+    def announce(self, message: bytes) -> None:
+        for crew in self.crews:
             if not crew.cut:
                 self.carry(crew.box, None, message)
+
+    def subscribe(self, key: bytes, is_member: bool) -> None:
+        (self.members.add if is_member else self.members.discard)(key)
 
     def receive(self, seconds: float) -> Sequence[tuple[bytes, bytes]]:
         return self.up.take(seconds)  # type: ignore[return-value]
 
-    def allow(self, backlog: int) -> None:
+    def allow(self, backlog: int, absence: float) -> None:
         pass
 
     def drop(self, key: bytes) -> None:

@@ -52,7 +52,7 @@ class Place:
     def start(self) -> None:
         """The manager begins, or goes on."""
         self.link = OpenServer("127.0.0.1", 0, ["127.0.0.1"], tell=self.said.append).connect(self._job)
-        self.link.allow(2**20)
+        self.link.allow(2**20, 1.0)
 
     def invite(self, uses: int = 100, **options: Any) -> Invitation:
         return self.registry.invite(MANAGER, uses=uses, now=time.time_ns() // 10**6, **options)
@@ -80,7 +80,11 @@ class Place:
         """Waits until something is so, while messages are received."""
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline, ("it did not come to be", self.said, self.came[-3:])
+            assert time.monotonic() < deadline, (
+                "it did not come to be",
+                self.said,
+                [(key.hex(), message[:80]) for key, message in self.came[-3:]],
+            )
             self.take()
 
     def close(self) -> None:

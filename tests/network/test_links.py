@@ -21,7 +21,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     found.close()
 
 
-def test_manager_and_identities_hear_each_other_and_what_is_for_all_comes_once_a_process(place: Place) -> None:
+def test_manager_and_identities_hear_each_other_and_what_is_for_members_comes_once_a_process(place: Place) -> None:
     first, second = place.join(ONE, TWO), place.join(worker_key(3))
     place.until(lambda: first.has(ONE.public, b"") and first.has(TWO.public, b"") and bool(second.take()))
     assert first.link.connected and place.link.connected
@@ -31,12 +31,20 @@ def test_manager_and_identities_hear_each_other_and_what_is_for_all_comes_once_a
     place.until(lambda: {(ONE.public, large), (TWO.public, b"up")} <= set(place.came))
     place.link.send(ONE.public, large)
     place.link.send(TWO.public, b"down")
-    place.link.publish(b"to all")
     place.until(lambda: first.has(ONE.public, large) and first.has(TWO.public, b"down"))
+    for key in (ONE, TWO):
+        place.link.subscribe(key.public, True)
+    place.link.publish(b"to members")
+    place.link.announce(b"to all")
     place.until(lambda: first.has(None, b"to all") and second.has(None, b"to all"))
-    place.link.send(TWO.public, b"last")
-    place.until(lambda: first.has(TWO.public, b"last"))
-    assert first.messages().count(b"to all") == 1 and b"down" not in second.messages()
+    for key in (ONE, TWO):
+        place.link.subscribe(key.public, False)
+    place.link.publish(b"to nobody")
+    place.link.announce(b"last")
+    place.until(lambda: first.has(None, b"last") and second.has(None, b"last"))
+    assert [message for key, message in first.take() if key is None] == [b"to members", b"to all", b"last"]
+    assert [message for key, message in second.take() if key is None] == [b"to all", b"last"]
+    assert b"down" not in second.messages()
     assert place.link.room > 0 and place.link.room_for(ONE.public) > 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 
 from podlt.crypto import SigningKey, blob_digest
 from podlt.data.field import Field
@@ -15,7 +16,7 @@ from podlt.network import messages as m
 from podlt.network.blobs.chunks import chunk_at
 from podlt.network.session.facts import Chance, ServedRun
 from podlt.network.session.manager import FragmentLines, ManagerSession
-from podlt.network.session.outbox import Drop, Effect, Send
+from podlt.network.session.outbox import Drop, Effect, Send, Subscribe
 from podlt.protocol.messages import Assignment, Opened, Task
 from podlt.protocol.worker import Worker
 
@@ -173,14 +174,19 @@ def test_time_in_which_the_manager_heard_nobody_makes_nobody_silent() -> None:
     assert run.session.events() == []
 
 
-def test_who_floods_is_refused_and_dropped_and_not_listened_to_any_more() -> None:
+@pytest.mark.parametrize(
+    ("useless", "count"),
+    [(m.record(m.Openings(deal_id=bytes(8), opened=[])), 3000), (m.heading(99) + bytes(400_000), 50)],
+    ids=["many", "large"],
+)
+def test_who_floods_is_refused_and_dropped_and_not_listened_to_any_more(useless: bytes, count: int) -> None:
     run = Session()
     run.deal()
-    useless = m.record(m.Openings(deal_id=bytes(8), opened=[]))
-    events = run.says(2, *[useless] * 3000)
+    events = run.says(2, *[useless] * count)
     assert [event.worker for event in events if isinstance(event, Lost)] == [2]
-    effects = run.effects()
-    assert Drop(KEYS[2].public) in effects and len(effects) == 2
+    unsubscribed, refused, dropped = run.effects()
+    assert unsubscribed == Subscribe(KEYS[2].public, False) and dropped == Drop(KEYS[2].public)
+    assert isinstance(refused, Send) and isinstance(m.from_manager(refused.message), m.JoinRefused)
 
 
 def test_it_is_said_once_a_round_which_worker_holds_it_up() -> None:

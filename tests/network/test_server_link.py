@@ -38,7 +38,6 @@ while True: time.sleep(1)
 def attentive(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server looks more often, and waits for nobody as long as in earnest."""
     monkeypatch.setattr("podlt.network.server.manager_link.LOOK_SECONDS", 0.1)
-    monkeypatch.setattr("podlt.network.server.manager_link.RETURN_SECONDS", 1.0)
     monkeypatch.setattr("podlt.network.server.manager_link.AGAIN_SECONDS", 1)
 
 

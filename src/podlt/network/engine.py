@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from podlt.network.session.facts import (
     Timing,
 )
 from podlt.network.session.manager import FragmentLines, ManagerSession
-from podlt.network.session.outbox import Send
+from podlt.network.session.outbox import Announce, Drop, Send, Subscribe
 from podlt.network.session.publishing import Policy
 from podlt.network.session.receipts import PastReceipts
 from podlt.network.session.round import lines_of
@@ -88,7 +89,13 @@ class NetworkEngine:
             deltas=deltas,
             tell=tell,
         )
-        link.allow(self._session.backlog)
+        link.allow(self._session.backlog, timing.absence)
+        self._perform: Mapping[type, Callable[[Any], None]] = {
+            Send: lambda effect: link.publish(effect.message) if effect.key is None else link.send(*effect),
+            Announce: lambda effect: link.announce(effect.message),
+            Subscribe: lambda effect: link.subscribe(*effect),
+            Drop: lambda effect: link.drop(effect.key),
+        }
 
     # -- who is there ------------------------------------------------------------------------------------------------
 
@@ -220,9 +227,4 @@ class NetworkEngine:
         with self._lock:
             what()
             for effect in self._session.effects():
-                if not isinstance(effect, Send):
-                    self._link.drop(effect.key)
-                elif effect.key is None:
-                    self._link.publish(effect.message)
-                else:
-                    self._link.send(effect.key, effect.message)
+                self._perform[type(effect)](effect)

@@ -95,6 +95,7 @@ class FrameStream(asyncio.BufferedProtocol):
         queued: bytes that wait to be sent.
         written: bytes that were sent so far.
         received: bytes that came so far.
+        timed_out: whether it ended because the other machine acknowledged nothing.
     """
 
     def __init__(self, owner: StreamOwner, staging: bytearray, *, client: bool, longest: int) -> None:
@@ -106,7 +107,7 @@ class FrameStream(asyncio.BufferedProtocol):
         self._opcode, self._final, self._mask = 0, True, _NO_MASK
         self._parts: list[bytes | bytearray] = []
         self._waiting: deque[tuple[memoryview, Callable[[], None] | None]] = deque()
-        self._paused = self._closing = False
+        self._paused = self._closing = self.timed_out = False
         self._reason = ""
         self.queued = self.written = self.received = 0
 
@@ -330,7 +331,7 @@ class FrameStream(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol`."""
-        self._closing, self._transport = True, None
+        self._closing, self._transport, self.timed_out = True, None, isinstance(exc, TimeoutError)
         self._drop()
         self._owner.stream_ended(self._reason or (str(exc) if exc else "connection lost"))
 

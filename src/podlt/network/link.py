@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class ManagerLink(Protocol):
-    """The manager's end. `send` and `publish` may be called on any thread, and never wait."""
+    """The manager's end. What sends may be called on any thread, and never waits."""
 
     @property
     def connected(self) -> bool:
@@ -24,13 +24,19 @@ class ManagerLink(Protocol):
         """To the worker of this public key."""
 
     def publish(self, message: bytes) -> None:
+        """To all who are subscribed, once a process."""
+
+    def announce(self, message: bytes) -> None:
         """To everybody, once a process."""
+
+    def subscribe(self, key: bytes, is_member: bool) -> None:
+        """What is published goes to the worker of this key too, or not any more, whichever connection it has."""
 
     def receive(self, seconds: float) -> Sequence[tuple[bytes, bytes]]:
         """What has come (sender's public key, message), waiting for so many seconds at most; possibly nothing."""
 
-    def allow(self, backlog: int) -> None:
-        """A worker may have so many bytes waiting to be received; what comes beyond is lost."""
+    def allow(self, backlog: int, absence: float) -> None:
+        """A worker may have so many bytes waiting to be received, and no connection for so many seconds."""
 
     def drop(self, key: bytes) -> None:
         """Takes nothing more from a worker."""

@@ -89,6 +89,7 @@ class PacketSimulator:
         self._by_key: dict[bytes, Connection] = {}
         self._inbox: deque[tuple[bytes, bytes]] = deque()
         self._dropped: set[bytes] = set()
+        self._subscribed: set[bytes] = set()
         self._generation = 0
         self.carried = 0
         self.killed = False
@@ -116,6 +117,12 @@ class PacketSimulator:
     def publish(self, message: bytes) -> None:
         """See `ManagerLink`."""
         for connection in self._connections:
+            if self._subscribed & set(connection.process.keys):
+                self._carry(connection, lambda to=connection: to.process.receive(None, message), up=False)  # type: ignore[misc]
+
+    def announce(self, message: bytes) -> None:
+        """See `ManagerLink`."""
+        for connection in self._connections:
             self._carry(connection, lambda to=connection: to.process.receive(None, message), up=False)  # type: ignore[misc]
 
     def receive(self, seconds: float) -> Sequence[tuple[bytes, bytes]]:
@@ -132,7 +139,11 @@ class PacketSimulator:
         self._inbox.clear()
         return taken
 
-    def allow(self, backlog: int) -> None:
+    def subscribe(self, key: bytes, is_member: bool) -> None:
+        """See `ManagerLink`."""
+        (self._subscribed.add if is_member else self._subscribed.discard)(key)
+
+    def allow(self, backlog: int, absence: float) -> None:
         """See `ManagerLink`."""
 
     def drop(self, key: bytes) -> None:
@@ -181,6 +192,7 @@ class PacketSimulator:
         self._generation += 1
         self._inbox.clear()
         self._dropped.clear()
+        self._subscribed.clear()
         self.killed = False
         for connection in self._connections:
             self._announce(connection)

@@ -11,7 +11,7 @@ from podlt.network.access.login import Binding, check_login
 from podlt.network.access.policy import Refusal
 from podlt.network.frames import POLICY, FrameError, FrameStream
 from podlt.network.server.listener import Arrival
-from podlt.network.sockets import is_dead
+from podlt.network.sockets import DEAD_SECONDS, is_dead
 
 MOST_LOGINS = 4 * control.MOST_IDENTITIES
 """Of one connection."""
@@ -85,7 +85,7 @@ class SessionConnection:
         self._came = self._taken = 0
         self._limit = control.LOGIN_CREDIT
         self._progress = (0, now)
-        self._overhead = 0
+        self._overhead, self._dead = 0, False
 
     def begin(self) -> None:
         """Says what is to be signed."""
@@ -123,6 +123,10 @@ class SessionConnection:
         self.tell(control.LoginRefused(key=key, reason=refused.reason[:1000], seconds=refused.seconds))
         self.stream.flush()
 
+    def answered(self, now: float) -> float:
+        """When the other machine was there last, of a connection that has just ended: seconds."""
+        return now - DEAD_SECONDS if self._dead or self.stream.timed_out else now
+
     def probe(self) -> None:
         """Asks whether the other end is still there: `check` finds out."""
         self.stream.ping()
@@ -134,6 +138,7 @@ class SessionConnection:
         if overhead > MOST_OVERHEAD:
             return "more bytes around its messages than in them"
         if is_dead(self.arrival.sock):
+            self._dead = True
             return "connection lost"
         if not stream.queued or stream.written != self._progress[0]:
             self._progress = stream.written, now

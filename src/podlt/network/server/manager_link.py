@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 import secrets
 import threading
@@ -32,14 +33,18 @@ MOST_QUEUED = 16 * 2**20
 """Bytes that may wait, for all together, before what is large waits to be made."""
 
 LOOK_SECONDS = 1.0
-RETURN_SECONDS = 2.0
-"""How long a key may be without a connection before it counts as gone."""
-
 COUNT_SECONDS = 2.0
 CLOSE_SECONDS = 5.0
 
 Counted = Callable[[int, int, int], None]
 """How many workers are connected, and bytes from and to them so far."""
+
+
+class _Audience(enum.Enum):
+    """For whom a message is that is not for one worker."""
+
+    EVERYBODY = enum.auto()
+    MEMBERS = enum.auto()
 
 
 class _Item(NamedTuple):
@@ -77,6 +82,7 @@ class ServerLink:
 
     Attributes:
         backlog: bytes that one key may have waiting to be received.
+        absence: how many seconds a key may be without a connection before it counts as gone.
         certificate: the server's, in DER.
     """
 
@@ -94,14 +100,15 @@ class ServerLink:
         self._manager, self._folder, self._admission = manager, folder, admission
         self._channel = channel_of(manager)
         self._tell, self._count, self._clock, self._entropy = tell, count, clock, entropy
-        self.backlog, self.certificate = 2**20, b""
+        self.backlog, self.absence, self.certificate = 2**20, 3.0, b""
         self._background = Background("podlt-server")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener: Listener | None = None
         self._staging = bytearray(STAGING)
         self._box = MessageBox[_Item]()
         self._lock = threading.Lock()
-        self._outbox: deque[tuple[bytes | None, bytes]] = deque()
+        self._outbox: deque[tuple[bytes | _Audience, bytes]] = deque()
+        self._members: set[bytes] = set()
         self._waiting, self._waiting_for = 0, Counter[bytes]()
         self._by_key: dict[bytes, SessionConnection] = {}
         self._connections: dict[SessionConnection, None] = {}
@@ -141,9 +148,9 @@ class ServerLink:
         connection = self._by_key.get(key)
         return 0 if connection is None else max(0, ROOM - self._waiting_for[key] - connection.stream.queued)
 
-    def allow(self, backlog: int) -> None:
+    def allow(self, backlog: int, absence: float) -> None:
         """See `ManagerLink`."""
-        self.backlog = backlog
+        self.backlog, self.absence = backlog, absence
         self._post(self._widen)
 
     def send(self, key: bytes, message: bytes) -> None:
@@ -152,7 +159,15 @@ class ServerLink:
 
     def publish(self, message: bytes) -> None:
         """See `ManagerLink`."""
-        self._put(None, message)
+        self._put(_Audience.MEMBERS, message)
+
+    def announce(self, message: bytes) -> None:
+        """See `ManagerLink`."""
+        self._put(_Audience.EVERYBODY, message)
+
+    def subscribe(self, key: bytes, is_member: bool) -> None:
+        """See `ManagerLink`."""
+        (self._members.add if is_member else self._members.discard)(key)
 
     def receive(self, seconds: float) -> Sequence[tuple[bytes, bytes]]:
         """See `ManagerLink`."""
@@ -211,13 +226,13 @@ class ServerLink:
             with suppress(RuntimeError):  # it was closed
                 self._loop.call_soon_threadsafe(what)
 
-    def _put(self, key: bytes | None, message: bytes) -> None:
+    def _put(self, to: bytes | _Audience, message: bytes) -> None:
         with self._lock:
             idle = not self._outbox
-            self._outbox.append((key, message))
+            self._outbox.append((to, message))
             self._waiting += len(message)
-            if key is not None:
-                self._waiting_for[key] += len(message)
+            if isinstance(to, bytes):
+                self._waiting_for[to] += len(message)
         if idle:
             self._post(self._flush)
 
@@ -227,23 +242,29 @@ class ServerLink:
             batch, self._outbox = self._outbox, deque()
             self._waiting_for.clear()
         touched: dict[SessionConnection, None] = {}
-        for key, message in batch:
+        for to, message in batch:
             release = self._releasing(len(message))
-            if key is None:
-                targets = [connection for connection in self._connections if connection.indices]
+            if not isinstance(to, bytes):
+                targets = self._targets(to)
                 published = _Published(len(targets), release)
                 for connection in targets:
                     connection.send(control.EVERYBODY, message, published.sent)
-                    touched[connection] = None
+                touched.update(dict.fromkeys(targets))
                 if not targets:
                     release()
-            elif (connection := self._by_key.get(key)) is not None:  # type: ignore[assignment]
-                connection.send(connection.indices[key], message, release)
-                touched[connection] = None
+            elif (found := self._by_key.get(to)) is not None:
+                found.send(found.indices[to], message, release)
+                touched[found] = None
             else:
                 release()
         for connection in touched:
             connection.stream.flush()
+
+    def _targets(self, audience: _Audience) -> list[SessionConnection]:
+        """The connections of everybody, or of processes with members."""
+        if audience is _Audience.EVERYBODY:
+            return [connection for connection in self._connections if connection.indices]
+        return list(dict.fromkeys(self._by_key[key] for key in self._members & self._by_key.keys()))
 
     def _releasing(self, nbytes: int) -> Callable[[], None]:
         def release() -> None:
@@ -298,7 +319,7 @@ class ServerLink:
         for key in connection.indices:
             if self._by_key.get(key) is connection:
                 del self._by_key[key]
-                self._absent[key] = self._clock() + RETURN_SECONDS
+                self._absent[key] = connection.answered(self._clock()) + self.absence
         if self._listener is not None:
             self._listener.left(connection.arrival)
         self._box.wake()

@@ -63,6 +63,11 @@ class Timing(NamedTuple):
     silence: float = SILENCE_TIMEOUT
     heartbeat: float = m.HEARTBEAT_SECONDS
 
+    @property
+    def absence(self) -> float:
+        """Seconds without a connection after which a worker is gone: a fifth of the silence timeout, 3 s by default."""
+        return self.silence / 5
+
 
 class Chance(NamedTuple):
     """What a session takes from outside, beside messages and `now`.

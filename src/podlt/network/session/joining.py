@@ -66,7 +66,7 @@ class JoinHandler:
         """Says that the manager is there; who works for this run already will join again."""
         self._run, self._begin = identity(begin), encode(begin)
         self.head = self._note(seen)
-        self._outbox.send(None, m.record(m.ManagerHello(run=self._run)))
+        self._outbox.announce(m.record(m.ManagerHello(run=self._run)))
 
     def arrived(self) -> list[Member]:
         """Who asked to be admitted since the last call."""

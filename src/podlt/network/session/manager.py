@@ -37,7 +37,12 @@ from podlt.network.session.watch import WorkerWatch
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
 
-MOST_STRIKES = 2000  # useless messages that a round may bring from one worker before it is shut out
+MOST_STRIKES = 2000
+"""Useless messages that a round may bring from one worker before it is shut out."""
+
+MOST_USELESS = 16
+"""How many times its backlog in bytes these may have."""
+
 BACKLOG = 2**20
 
 SUSPENDED_SECONDS, LONGEST_SUSPENSION = 5, 600
@@ -124,18 +129,15 @@ class ManagerSession:
             return
         peer.heard = self._time.now
         self._watch.received(key, len(raw))
+        strikes, event = peer.strikes, None
         try:
             said = m.from_worker(raw)
             event = self._take[type(said)](peer, said)
         except PodltError as error:
             peer.strikes += 1
-            event = None
             self._lose(peer, f"malformed message: {error}")
-        if peer.strikes > MOST_STRIKES:
-            reason = f"too many useless messages (limit {MOST_STRIKES} a round)"
-            self._lose(peer, reason)
-            self.refused(Member(key), reason)
-            self._outbox.drop(key)
+        if peer.strikes > strikes:
+            self._struck(peer, len(raw))
         if event is not None:
             self._add(event)
 
@@ -225,6 +227,7 @@ class ManagerSession:
         """A member is worker `number` from now on."""
         peer = self._peer(member.key)
         self._peers.admit(peer, number)
+        self._outbox.subscribe(peer.key, is_member=True)
         peer.allowance.change(self._joining.need + self._publisher.nbytes)
         self._receipts.admitted(peer.key, number)
         self._joining.admitted(peer, number)
@@ -300,7 +303,7 @@ class ManagerSession:
         if self._blob_server is not None and self._rounds > 1:  # the first may be one that was begun before a kill
             self._blob_server.clear()
         for peer in self._peers.members.values():
-            peer.strikes = 0
+            peer.strikes = peer.useless = 0
         self._outgoing.clear()
         self._publisher.publish(assignments[0].task.parameters)
         self._round.begin(self._chance.token(8), len(assignments), self._publisher.allowance)
@@ -315,7 +318,7 @@ class ManagerSession:
     def finish(self, outcome: str, reason: str) -> None:
         """Tells all workers that the run ended; to be said again to who may not have heard it."""
         said = m.RunFinished(outcome=outcome, reason=reason[:1000], entries=self._receipts.logged)
-        self._outbox.send(None, m.record(said))
+        self._outbox.announce(m.record(said))
 
     def close(self) -> None:
         """Lets the log go."""
@@ -348,6 +351,17 @@ class ManagerSession:
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
+    def _struck(self, peer: Peer, nbytes: int) -> None:
+        """A message was of no use; with too many it is shut out."""
+        peer.useless += nbytes
+        if peer.strikes <= MOST_STRIKES and peer.useless <= MOST_USELESS * self.backlog:
+            return
+        peer.strikes = MOST_STRIKES + 1
+        reason = f"too many useless messages (limit {MOST_STRIKES} a round, {MOST_USELESS * self.backlog:,} bytes)"
+        self._lose(peer, reason)
+        self.refused(Member(peer.key), reason)
+        self._outbox.drop(peer.key)
+
     def _add(self, event: Event) -> None:
         self._events.append(event)
         self._watch.came(event, self._round.task, self._time.now)
@@ -372,6 +386,8 @@ class ManagerSession:
 
     def _forget(self, peer: Peer) -> None:
         self._joining.forget(peer)
+        if peer.number is not None:
+            self._outbox.subscribe(peer.key, is_member=False)
         self._outgoing.forget(peer.key)
         peer.allowance.change(self._joining.need)
         self._peers.remove(peer)

@@ -7,10 +7,23 @@ from typing import NamedTuple, Protocol
 
 
 class Send(NamedTuple):
-    """A message goes to the worker of this public key; to every process, if there is no key."""
+    """A message goes to the worker of this public key; to the process of each member, if there is no key."""
 
     key: bytes | None
     message: bytes
+
+
+class Announce(NamedTuple):
+    """A message goes to every process, whether it has members or not."""
+
+    message: bytes
+
+
+class Subscribe(NamedTuple):
+    """What goes to all members goes to this worker too, or not any more."""
+
+    key: bytes
+    is_member: bool
 
 
 class Drop(NamedTuple):
@@ -19,7 +32,7 @@ class Drop(NamedTuple):
     key: bytes
 
 
-Effect = Send | Drop
+Effect = Send | Announce | Subscribe | Drop
 
 
 class Capacity(Protocol):
@@ -47,10 +60,19 @@ class Outbox:
         self._total = 0
 
     def send(self, key: bytes | None, message: bytes) -> None:
-        """A message is to go to one worker, or to every process."""
+        """A message is to go to one worker, or to all members."""
         self._effects.append(Send(key, message))
         self._pending[key] += len(message)
         self._total += len(message)
+
+    def announce(self, message: bytes) -> None:
+        """A message is to go to every process."""
+        self._effects.append(Announce(message))
+        self._total += len(message)
+
+    def subscribe(self, key: bytes, *, is_member: bool) -> None:
+        """What goes to all members is to go to this worker too, or not any more."""
+        self._effects.append(Subscribe(key, is_member))
 
     def drop(self, key: bytes) -> None:
         """A worker is to be cut off."""

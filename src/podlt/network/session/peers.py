@@ -55,6 +55,7 @@ class Peer:
         dismissed: how often it was let go for a fault.
         returns: when it may join again.
         strikes: how many of its messages were of no use in this round, or, while it is not admitted, ever.
+        useless: bytes of these.
         allowance: what it may be sent on request.
     """
 
@@ -71,6 +72,7 @@ class Peer:
         "returns",
         "said",
         "strikes",
+        "useless",
     )
 
     def __init__(self, key: bytes, now: float, allowance: Allowance) -> None:
@@ -84,7 +86,7 @@ class Peer:
         self.asked = -1e9
         self.dismissed = 0
         self.returns = 0.0
-        self.strikes = 0
+        self.strikes = self.useless = 0
 
 
 class PeerTable:

@@ -58,7 +58,7 @@ class ReceiptSender:
         said = m.record(m.Receipts(first=receipt.first, head=receipt.head, receipts=moved))
         self.logged = receipt.size
         if len(said) <= m.MAX_MESSAGE:
-            self._outbox.send(None, said)
+            self._outbox.announce(said)  # also to those who left, or were evicted: it is their evidence
 
     def ask(self, key: bytes, behind: m.GetReceipts) -> None:
         """Takes note of what a worker has missed; `step` answers, a page at a time."""
