@@ -126,7 +126,7 @@ def test_a_worker_tells_people_and_programs_what_it_does_and_who_is_not_let_in_h
     assert state.closed is not None
     for part in (
         "made a new key",
-        "connecting to tls://",
+        "connecting to https://",
         "terms of run " + state.run.hex()[:16],
         "signed to join",
         "joined as",

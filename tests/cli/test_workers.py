@@ -158,7 +158,7 @@ def test_what_cannot_be_done_is_an_error_of_usage(podlt: Podlt, invited: Path, t
 def live(invited: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A run whose server works; it looks often who may stay."""
     monkeypatch.setattr("podlt.network.server.manager_link.LOOK_SECONDS", 0.2)
-    job: Any = SimpleNamespace(directory=invited, key=RunDirectory.existing(invited).manager_key())
+    job: Any = SimpleNamespace(directory=invited, key=RunDirectory.existing(invited).manager_key(), workers=3)
     link = OpenServer("127.0.0.1", 0, ["127.0.0.1"]).connect(job)
     yield invited
     link.close()

@@ -156,7 +156,8 @@ def measure(folder: Path, how: str, rate: float, seconds: float) -> Figures:
             stage.start_worker(name, "--identities", 2, "--key", folder / f"{name}.key")
         stage.until_round(5)
         usual = rate_of(stage, min(15.0, seconds))
-        manager, invitation = stage.manager._popen.pid, read_invitation(str(stage.run / "invitation.txt"))
+        stage.invite(1)
+        manager, invitation = stage.manager._popen.pid, read_invitation(str(stage.invitation))
         end = time.monotonic() + seconds
 
         def going() -> bool:
@@ -178,6 +179,7 @@ def measure(folder: Path, how: str, rate: float, seconds: float) -> Figures:
         flooding.start()
         while going() and time.monotonic() < began + seconds / 3:
             time.sleep(0.05)
+        stage.invite(1)
         joins = time.monotonic()
         stage.start_worker("late")
         stage.until(lambda: len(stage.events("joined")) >= 5, 120)

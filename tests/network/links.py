@@ -46,7 +46,7 @@ class Place:
         self.said: list[str] = []
         self.came: list[tuple[bytes, bytes]] = []
         self.workers: list[ClientLink] = []
-        self._job: Any = SimpleNamespace(directory=run, key=MANAGER)
+        self._job: Any = SimpleNamespace(directory=run, key=MANAGER, workers=3)
         self.start()
 
     def start(self) -> None:
@@ -80,11 +80,8 @@ class Place:
         """Waits until something is so, while messages are received."""
         deadline = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < deadline, (
-                "it did not come to be",
-                self.said,
-                [(key.hex(), message[:80]) for key, message in self.came[-3:]],
-            )
+            last = [(key.hex(), message[:80]) for key, message in self.came[-3:]]
+            assert time.monotonic() < deadline, ("it did not come to be", self.said, last)
             self.take()
 
     def close(self) -> None:

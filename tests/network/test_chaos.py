@@ -132,6 +132,26 @@ def test_a_manager_that_is_stopped_for_long_blames_nobody(tmp_path: Path, recipe
     assert state.parameters == undisturbed
 
 
+def test_thirty_random_kills_end_in_the_bits_of_an_undisturbed_run(tmp_path: Path) -> None:
+    dice = random.Random(3)
+    recipe = write_recipe(tmp_path / "recipe.toml", epochs=30, workers=WORKERS)
+    undisturbed = podlt.api.train(load_recipe(recipe), run=tmp_path / "local").parameters
+    with started(tmp_path, recipe) as stage:
+        for _ in range(30):
+            stage.until_round(stage.rounds() + dice.randrange(1, 12))
+            time.sleep(0.2 * dice.random())
+            name = dice.choice(["manager", "a", "b"])
+            if name == "manager":
+                stage.manager.kill()
+                stage.start_manager()
+            else:
+                stage.workers[name].kill()
+                stage.start_worker(name)
+        state = stage.end(300)
+        stage.nobody_left(state)
+    assert state.parameters == undisturbed
+
+
 def test_a_soak_of_random_kills_and_stops_ends_sound(tmp_path: Path) -> None:
     dice = random.Random(7)
     recipe = write_recipe(tmp_path / "recipe.toml", epochs=18, workers=8)

@@ -53,6 +53,7 @@ def test_workers_may_come_later_and_leave_early(tmp_path: Path) -> None:
         stage.start_manager()
         stage.start_worker("first", "--identities", 4)
         stage.until_round(5)
+        stage.invite(3)
         stage.start_worker("later", "--identities", 2)
         stage.start_worker("short", "--until", "12s")
         state = stage.end()

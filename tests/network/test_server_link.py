@@ -16,6 +16,7 @@ from links import MANAGER, Place, Raw, resident, worker_key
 from podlt.crypto import SigningKey
 from podlt.network import control
 from podlt.network import messages as m
+from podlt.network.access.first_invitation import INVITATION, read_invitation
 from podlt.network.access.invitation import write
 from podlt.network.frames import BINARY, TEXT, head
 from podlt.network.server.pages import connections_of
@@ -74,6 +75,12 @@ def left(place: Place, key: bytes) -> list[str]:
     """Why a key left, each time that it did."""
     said = [m.from_worker(message) for one, message in place.came if one == key and message[:1] != b"x"]
     return [one.reason for one in said if isinstance(one, m.Leave)]
+
+
+def test_the_first_invitation_is_for_as_many_workers_as_the_recipe_asks_for(shared: Place) -> None:
+    first = read_invitation(str(shared.registry.run / INVITATION))
+    issued = shared.registry.state.invitations[first.name]
+    assert first.uses == issued.uses == 3 and issued.expires > issued.issued
 
 
 def test_a_process_that_is_killed_is_reported_for_each_of_its_keys(place: Place) -> None:

@@ -16,6 +16,9 @@ from typing import Any
 
 from small_runs import entries
 
+from podlt.manager.directory import RunDirectory
+from podlt.network.access.invitation import write
+from podlt.network.access.registry import Registry
 from podlt.protocol import entries as e
 from podlt.protocol.plan import fragment_bounds
 from podlt.protocol.rules import RunState
@@ -132,6 +135,7 @@ class Stage:
         self._options: dict[str, tuple[object, ...]] = {}
         self._circumstances: dict[str, Circumstances] = {}
         self.manager: Process
+        self.invitation = self.run / "invitation.txt"
 
     def __enter__(self) -> Stage:
         return self
@@ -148,13 +152,20 @@ class Stage:
         options = ("--listen", self._listen, "--silence-timeout", self._silence_timeout, "--json")
         arguments = ("manager", *which, *options, *more)
         self.manager = Process(self.folder / "manager.jsonl", *arguments, circumstances=self.circumstances)
-        self.until(lambda: (self.run / "invitation.txt").exists() or not self.manager.runs)
+        self.until(lambda: self.invitation.exists() or not self.manager.runs)
+
+    def invite(self, uses: int) -> None:
+        """Workers that start from now on have another invitation: the run's own is for as many as it asks for."""
+        key = RunDirectory.existing(self.run).manager_key()
+        invitation = Registry(self.run).invite(key, uses=uses, now=time.time_ns() // 10**6)
+        self.invitation = self.folder / "invitation.txt"
+        self.invitation.write_text(write(invitation))
 
     def start_worker(self, name: str, *options: object, circumstances: Circumstances = USUAL) -> None:
         """A worker with a folder of its own; one that was there starts as it did before."""
         self._options.setdefault(name, options)
         given = self._circumstances.setdefault(name, circumstances)
-        arguments = ("worker", self.run / "invitation.txt", "--folder", self.folder / name, *self._options[name])
+        arguments = ("worker", self.invitation, "--folder", self.folder / name, *self._options[name])
         self.workers[name] = Process(self.folder / f"{name}.txt", *arguments, circumstances=given)
 
     def events(self, kind: str) -> list[dict[str, Any]]:

@@ -135,7 +135,9 @@ def measure(workers: int, processes: int, repeats: int) -> dict[str, object]:
             manager.until("invited")
             joined = _crowd(manager, started, run / "invitation.txt", workers, processes)
             manager.until("round", lambda message: message["round"] >= 2)
-            first = [_first_task(started, run / "invitation.txt", folder / f"more-{n}") for n in range(repeats)]
+            more = folder / "more.txt"
+            more.write_text(_invitation(run, repeats))
+            first = [_first_task(started, more, folder / f"more-{n}") for n in range(repeats)]
             again = []
             for _ in range(repeats):
                 killed = manager.kill()
@@ -168,6 +170,16 @@ def _crowd(manager: Command, started: Callable[..., Command], line: Path, worker
     for _ in range(workers):
         last = manager.until("joined")
     return last - began
+
+
+def _invitation(run: Path, uses: int) -> str:
+    """Another one: the run's own is for as many workers as the recipe asks for."""
+    from podlt.manager.directory import RunDirectory
+    from podlt.network.access.invitation import write
+    from podlt.network.access.registry import Registry
+
+    key = RunDirectory.existing(run).manager_key()
+    return write(Registry(run).invite(key, uses=uses, now=time.time_ns() // 10**6))
 
 
 def _first_task(started: Callable[..., Command], line: Path, home: Path) -> float:

@@ -24,7 +24,6 @@ class OpenServer:
         port: 0 for any.
         names: hosts by which workers reach this machine (unless given, all of these stay as they were when the run
             began).
-        uses: for how many workers the first invitation is.
         tell: takes a line for the operator.
         count: see `Counted`.
 
@@ -38,18 +37,17 @@ class OpenServer:
         host: str = "",
         port: int = 0,
         names: Sequence[str] = (),
-        uses: int = 1000,
         *,
         tell: Callable[[str], None] = lambda line: None,
         count: Counted = lambda workers, received, sent: None,
     ) -> None:
-        self._host, self._port, self._names, self._uses = host, port, list(names), uses
+        self._host, self._port, self._names = host, port, list(names)
         self._tell, self._count = tell, count
         self.line = ""
         self.urls: list[str] = []
 
     def connect(self, job: Job) -> ServerLink:
-        """Starts the server, and invites.
+        """Starts the server, and invites as many workers as the recipe asks for.
 
         Raises:
             UsageError: the port that workers know is taken, or an address is none of this machine.
@@ -70,7 +68,7 @@ class OpenServer:
             port = link.start(host, port)
             save_settings(job.directory, host=host, names=tuple(names), server_port=port)
             self.urls = [f"https://{bracketed(name)}:{port}" for name in names]
-            self.line = first_invitation(registry, job.key, self.urls, link.certificate, self._uses)
+            self.line = first_invitation(registry, job.key, self.urls, link.certificate, job.workers)
         except BaseException:
             link.close()
             raise
