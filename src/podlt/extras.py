@@ -58,7 +58,7 @@ PACKAGES = {
 
 NEEDS_MORE = {
     f"podlt {command}": "network"
-    for command in ("manager", "worker", "workers", "bench blobs", "bench engines", "bench joining")
+    for command in ("manager", "worker", "workers", "bench blobs", "bench engines", "bench fleet", "bench joining")
 }
 """Commands for which '.[train]' would not be enough: '.[network]' brings that as well."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import queue
 import signal
 import statistics
@@ -88,6 +89,12 @@ class Command:
         if (self._process.poll() or 0) > 0:
             raise EngineError(f"a process ended with {self._process.returncode}: {self._stderr()}")
 
+    @property
+    def processor_seconds(self) -> float:
+        """What the process has taken so far, its threads included (Linux)."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def _stderr(self) -> str:
         return self._log.read_text(errors="replace")[-2000:]
 
@@ -133,7 +140,7 @@ def measure(workers: int, processes: int, repeats: int) -> dict[str, object]:
         manager = started("manager", recipe, "--run", run, *options)
         try:
             manager.until("invited")
-            joined = _crowd(manager, started, run / "invitation.txt", workers, processes)
+            joined = crowd(manager, started, run / "invitation.txt", workers, processes)
             manager.until("round", lambda message: message["round"] >= 2)
             more = folder / "more.txt"
             more.write_text(_invitation(run, repeats))
@@ -160,7 +167,7 @@ def measure(workers: int, processes: int, repeats: int) -> dict[str, object]:
     }
 
 
-def _crowd(manager: Command, started: Callable[..., Command], line: Path, workers: int, processes: int) -> float:
+def crowd(manager: Command, started: Callable[..., Command], line: Path, workers: int, processes: int) -> float:
     """Starts light workers; returns the seconds from their commands until all had joined."""
     began = time.perf_counter()
     for number in range(processes):

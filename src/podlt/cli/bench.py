@@ -16,6 +16,7 @@ BENCHES = {
     "throughput": "useful lines a second, over those of plain PyTorch and DistributedDataParallel",
     "engines": "useful lines a second over the network, over those on one machine",
     "joining": "how long workers wait: to join, for a first task, for a manager that was killed",
+    "fleet": "processor time of a manager, by how many workers it has",
     "verify": "how long a log of many rounds takes to verify",
     "arithmetic": "exact arithmetic against stock float32",
     "nodes": "where a step's time goes: each operation of a captured model, exact and stock",
