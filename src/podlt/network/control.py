@@ -26,6 +26,9 @@ CONTROL, EVERYBODY = 0xFFFE, 0xFFFF
 
 INDEX = struct.Struct(">H")
 LONGEST_FRAME = INDEX.size + MAX_MESSAGE
+LONGEST_LOGIN = 4096
+"""Bytes of a frame from a connection on which nobody was let in yet."""
+
 MOST_IDENTITIES = 1024
 """Of one connection."""
 

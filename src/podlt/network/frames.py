@@ -89,9 +89,10 @@ class FrameStream(asyncio.BufferedProtocol):
         owner: is told what comes.
         staging: memory to read into, of `STAGING` bytes, shared by streams of one thread.
         client: whether this is the client's end: its frames are masked, the other's are not.
-        longest: bytes that a message may have.
+        longest: see the attribute.
 
     Attributes:
+        longest: bytes that a message may have.
         queued: bytes that wait to be sent.
         written: bytes that were sent so far.
         received: bytes that came so far.
@@ -99,7 +100,7 @@ class FrameStream(asyncio.BufferedProtocol):
     """
 
     def __init__(self, owner: StreamOwner, staging: bytearray, *, client: bool, longest: int) -> None:
-        self._owner, self._staging, self._client, self._longest = owner, memoryview(staging), client, longest
+        self._owner, self._staging, self._client, self.longest = owner, memoryview(staging), client, longest
         self._transport: asyncio.Transport | None = None
         self._rest = b""
         self._body: bytearray | None = None
@@ -194,8 +195,8 @@ class FrameStream(asyncio.BufferedProtocol):
             raise FrameError(NO_TEXT, "messages are binary")
         elif self._opcode not in (BINARY, CONTINUATION) or (self._opcode == CONTINUATION) != bool(self._parts):
             raise FrameError(PROTOCOL_ERROR, "malformed frame: unexpected opcode")
-        elif length + sum(map(len, self._parts)) > self._longest:
-            raise FrameError(TOO_BIG, f"message too long (limit {self._longest} bytes)")
+        elif length + sum(map(len, self._parts)) > self.longest:
+            raise FrameError(TOO_BIG, f"message too long (limit {self.longest} bytes)")
 
     def _complete(self, body: bytes | bytearray, came: list[bytes | bytearray]) -> None:
         if self._mask != _NO_MASK:

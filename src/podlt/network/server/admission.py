@@ -78,6 +78,7 @@ class Admission:
     def punish(self, key: bytes, reason: str, seconds: int | None = None) -> Refusal:
         """Shuts a key out, for so many seconds or for longer each time; what it is told."""
         self._penalties.put(key, reason, seconds)
+        self._small.pop(key, None)  # one flood is one fault
         return self._penalties.of(key) or Refusal(reason, AGAIN_SECONDS)
 
     def look(self, seconds: float) -> list[tuple[bytes, str]]:

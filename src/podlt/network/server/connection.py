@@ -37,6 +37,9 @@ class Sessions(Protocol):
 
     backlog: int
 
+    def may_log_in(self, connection: SessionConnection) -> bool:
+        """Whether one more login of where the connection comes from is looked at."""
+
     def login(self, connection: SessionConnection, login: control.Login) -> Refusal | None:
         """Lets a key in, whose signature holds; else says why not."""
 
@@ -78,7 +81,7 @@ class SessionConnection:
     ) -> None:
         self._sessions, self.arrival, self._nonce, self.since = sessions, arrival, nonce, now
         self._binding = bind(nonce)
-        self.stream = FrameStream(self, staging, client=False, longest=control.LONGEST_FRAME)
+        self.stream = FrameStream(self, staging, client=False, longest=control.LONGEST_LOGIN)
         self.indices: dict[bytes, int] = {}
         self._keys: dict[int, bytes] = {}
         self._logins = self._next = 0
@@ -104,8 +107,10 @@ class SessionConnection:
             self.stream.send(control.INDEX.pack(number), message, sent)
 
     def taken(self, nbytes: int) -> None:
-        """So many bytes of what came are not in memory any more: as many may come."""
+        """So many bytes of what came are not in memory any more: as many may come, once somebody was let in."""
         self._taken += nbytes
+        if not self.indices:
+            return
         window = self._window()
         limit = self._taken + window
         if limit - self._limit >= window // 4:
@@ -195,6 +200,8 @@ class SessionConnection:
         self._logins += 1
         if self._logins > MOST_LOGINS or len(self._keys) >= control.MOST_IDENTITIES:
             raise FrameError(POLICY, "too many logins on one connection")
+        if not self._sessions.may_log_in(self):
+            raise FrameError(POLICY, "too many logins from this address")
         check_login(login, self._binding)
         if login.key in self.indices:
             return
@@ -203,6 +210,7 @@ class SessionConnection:
             self.refuse(login.key, refused)
             return
         self.arrival.known()
+        self.stream.longest = control.LONGEST_FRAME
         while self._next in self._keys:
             self._next = (self._next + 1) % control.MOST_IDENTITIES
         self._keys[self._next], self.indices[login.key] = login.key, self._next

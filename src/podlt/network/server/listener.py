@@ -16,7 +16,16 @@ from contextlib import suppress
 from typing import Any
 
 from podlt.network.frames import accept_key
-from podlt.network.server.strangers import LOGIN_SECONDS, ClosedReport, Stranger, StrangerPool, TurnQueue, network_of
+from podlt.network.server.strangers import (
+    HANDSHAKES_AT_ONCE,
+    HANDSHAKES_PER_SECOND,
+    LOGIN_SECONDS,
+    ClosedReport,
+    Stranger,
+    StrangerPool,
+    TurnQueue,
+    network_of,
+)
 from podlt.network.sockets import notice_loss
 
 BACKLOG = 2048
@@ -79,7 +88,7 @@ class Listener:
     ) -> None:
         self._context, self._upgrade, self._http = context, upgrade, http
         self._report = ClosedReport(tell)
-        self._turns = TurnQueue()
+        self._turns = TurnQueue(HANDSHAKES_PER_SECOND, HANDSHAKES_AT_ONCE)
         self._greeting = StrangerPool(MOST_GREETING, self._report.count)
         self._silent = StrangerPool(MOST_SILENT, self._report.count)
         self._arrivals: dict[asyncio.BaseTransport, Arrival] = {}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 import secrets
-import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,9 +26,8 @@ from podlt.network.server.admission import AGAIN_SECONDS, CUT_OFF_SECONDS, Admis
 from podlt.network.server.connection import ROOM, SessionConnection
 from podlt.network.server.listener import Arrival, Listener
 from podlt.network.server.pages import ConnectedWorker, Pages
-
-MOST_QUEUED = 16 * 2**20
-"""Bytes that may wait, for all together, before what is large waits to be made."""
+from podlt.network.server.sending import Audience, SendQueue, after_half
+from podlt.network.server.strangers import LOGINS_AT_ONCE, LOGINS_PER_SECOND, TurnQueue
 
 LOOK_SECONDS = 1.0
 COUNT_SECONDS = 2.0
@@ -40,32 +37,12 @@ Counted = Callable[[int, int, int], None]
 """How many workers are connected, and bytes from and to them so far."""
 
 
-class _Audience(enum.Enum):
-    """For whom a message is that is not for one worker."""
-
-    EVERYBODY = enum.auto()
-    MEMBERS = enum.auto()
-
-
 class _Item(NamedTuple):
     """What waits to be received."""
 
     connection: SessionConnection | None
     key: bytes
     message: bytes
-
-
-class _Published:
-    """A message for all: it counts as waiting until half of the connections have taken it, so that none holds it up."""
-
-    def __init__(self, left: int, release: Callable[[], None]) -> None:
-        self._left, self._release = max(1, (left + 1) // 2), release
-
-    def sent(self) -> None:
-        """One more has taken it."""
-        self._left -= 1
-        if self._left == 0:
-            self._release()
 
 
 class ServerLink:
@@ -106,13 +83,12 @@ class ServerLink:
         self._listener: Listener | None = None
         self._staging = bytearray(STAGING)
         self._box = MessageBox[_Item]()
-        self._lock = threading.Lock()
-        self._outbox: deque[tuple[bytes | _Audience, bytes]] = deque()
+        self._queue = SendQueue(self._box.wake)
         self._members: set[bytes] = set()
-        self._waiting, self._waiting_for = 0, Counter[bytes]()
         self._by_key: dict[bytes, SessionConnection] = {}
         self._connections: dict[SessionConnection, None] = {}
         self._absent: dict[bytes, float] = {}
+        self._turns = TurnQueue(LOGINS_PER_SECOND, LOGINS_AT_ONCE)
         self._closed_bytes = (0, 0)
         self._looked, self._counted, self._last = clock(), 0.0, (-1, 0, 0)
 
@@ -141,12 +117,12 @@ class ServerLink:
     @property
     def room(self) -> int:
         """See `ManagerLink`."""
-        return max(0, MOST_QUEUED - self._waiting)
+        return self._queue.room
 
     def room_for(self, key: bytes) -> int:
         """See `ManagerLink`; none for who is not connected."""
         connection = self._by_key.get(key)
-        return 0 if connection is None else max(0, ROOM - self._waiting_for[key] - connection.stream.queued)
+        return 0 if connection is None else max(0, ROOM - self._queue.waiting_for(key) - connection.stream.queued)
 
     def allow(self, backlog: int, absence: float) -> None:
         """See `ManagerLink`."""
@@ -159,11 +135,11 @@ class ServerLink:
 
     def publish(self, message: bytes) -> None:
         """See `ManagerLink`."""
-        self._put(_Audience.MEMBERS, message)
+        self._put(Audience.MEMBERS, message)
 
     def announce(self, message: bytes) -> None:
         """See `ManagerLink`."""
-        self._put(_Audience.EVERYBODY, message)
+        self._put(Audience.EVERYBODY, message)
 
     def subscribe(self, key: bytes, is_member: bool) -> None:
         """See `ManagerLink`."""
@@ -226,32 +202,20 @@ class ServerLink:
             with suppress(RuntimeError):  # it was closed
                 self._loop.call_soon_threadsafe(what)
 
-    def _put(self, to: bytes | _Audience, message: bytes) -> None:
-        with self._lock:
-            idle = not self._outbox
-            self._outbox.append((to, message))
-            self._waiting += len(message)
-            if isinstance(to, bytes):
-                self._waiting_for[to] += len(message)
-        if idle:
+    def _put(self, to: bytes | Audience, message: bytes) -> None:
+        if self._queue.put(to, message):
             self._post(self._flush)
 
     def _flush(self) -> None:
         """Gives what was sent to the connections, and writes as much as these take."""
-        with self._lock:
-            batch, self._outbox = self._outbox, deque()
-            self._waiting_for.clear()
         touched: dict[SessionConnection, None] = {}
-        for to, message in batch:
-            release = self._releasing(len(message))
-            if not isinstance(to, bytes):
+        for to, message, release in self._queue.take():
+            if isinstance(to, Audience):
                 targets = self._targets(to)
-                published = _Published(len(targets), release)
+                sent = after_half(len(targets), release)
                 for connection in targets:
-                    connection.send(control.EVERYBODY, message, published.sent)
+                    connection.send(control.EVERYBODY, message, sent)
                 touched.update(dict.fromkeys(targets))
-                if not targets:
-                    release()
             elif (found := self._by_key.get(to)) is not None:
                 found.send(found.indices[to], message, release)
                 touched[found] = None
@@ -260,21 +224,11 @@ class ServerLink:
         for connection in touched:
             connection.stream.flush()
 
-    def _targets(self, audience: _Audience) -> list[SessionConnection]:
+    def _targets(self, audience: Audience) -> list[SessionConnection]:
         """The connections of everybody, or of processes with members."""
-        if audience is _Audience.EVERYBODY:
+        if audience is Audience.EVERYBODY:
             return [connection for connection in self._connections if connection.indices]
         return list(dict.fromkeys(self._by_key[key] for key in self._members & self._by_key.keys()))
-
-    def _releasing(self, nbytes: int) -> Callable[[], None]:
-        def release() -> None:
-            with self._lock:
-                before = self._waiting
-                self._waiting -= nbytes
-            if self._waiting <= MOST_QUEUED // 2 < before:
-                self._box.wake()
-
-        return release
 
     def _taken(self, taken: Counter[SessionConnection]) -> None:
         for connection, nbytes in taken.items():
@@ -293,6 +247,10 @@ class ServerLink:
         for key, message in messages:
             if not self._admission.came(key, len(message)) and key in connection.indices:
                 self._shut_out(key, "rate limit: too many small messages")
+
+    def may_log_in(self, connection: SessionConnection) -> bool:
+        """See `Sessions`."""
+        return self._turns.wait(connection.arrival.stranger.network, self._clock()) is not None
 
     def login(self, connection: SessionConnection, login: control.Login) -> Refusal | None:
         """See `Sessions`: a key that is connected stays so, if the other end still answers."""
@@ -345,6 +303,7 @@ class ServerLink:
             if now >= until:
                 del self._absent[key]
                 self._gone(key, "connection lost")
+        self._turns.forget(now)
         self._report(now)
         self._loop.call_later(LOOK_SECONDS, self._look)
 
@@ -376,7 +335,7 @@ class ServerLink:
 
     async def _drain(self) -> None:
         deadline = self._clock() + CLOSE_SECONDS
-        while self._clock() < deadline and (self._outbox or any(c.stream.queued for c in self._connections)):
+        while self._clock() < deadline and (self._queue or any(c.stream.queued for c in self._connections)):
             await asyncio.sleep(0.01)
         for connection in list(self._connections):
             connection.stream.close(GOING_AWAY, "the manager stops")

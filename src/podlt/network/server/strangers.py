@@ -14,8 +14,11 @@ LOGIN_SECONDS = 10.0
 HANDSHAKES_PER_SECOND, HANDSHAKES_AT_ONCE = 50.0, 400.0
 """How many may begin TLS from one network."""
 
+LOGINS_PER_SECOND, LOGINS_AT_ONCE = 500.0, 4096.0
+"""How many logins of one network are looked at: each costs the server a signature to check."""
+
 LONGEST_WAIT = 2.0
-"""Seconds that one waits for its turn to begin TLS; longer queues are refused."""
+"""Seconds that one waits for its turn; longer queues are refused."""
 
 REPORT_SECONDS = 30.0
 FEW = 20
@@ -110,22 +113,28 @@ class StrangerPool:
 
 
 class TurnQueue:
-    """When the connections of a network may begin TLS, which costs the server more than the client."""
+    """When a network may do again what costs the server more than the client.
 
-    def __init__(self) -> None:
+    Args:
+        per_second: how often.
+        at_once: how often after it was quiet.
+    """
+
+    def __init__(self, per_second: float, at_once: float) -> None:
+        self._per_second, self._at_once = per_second, at_once
         self._buckets: dict[str, TokenBucket] = {}
 
     def wait(self, network: str, now: float) -> float | None:
         """In how many seconds the next one may; None if too many wait already."""
         if network not in self._buckets:
-            self._buckets[network] = TokenBucket(HANDSHAKES_PER_SECOND, HANDSHAKES_AT_ONCE)
+            self._buckets[network] = TokenBucket(self._per_second, self._at_once)
         bucket = self._buckets[network]
         seconds = bucket.take(0, now)
         return None if seconds > LONGEST_WAIT else bucket.take(1, now)
 
     def forget(self, now: float) -> None:
         """Forgets networks that were quiet for long."""
-        full = HANDSHAKES_AT_ONCE - 1
+        full = self._at_once - 1
         for network, bucket in list(self._buckets.items()):
             if bucket.take(full, now) <= 0:
                 del self._buckets[network]
