@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,6 @@ from stage import Process, Stage, write_recipe
 import podlt.api
 from podlt.network.access.invitation import read
 from podlt.network.access.worker_key import load_or_create_keys
-from podlt.network.addresses import free_port
 from podlt.recipe import load_recipe
 from podlt.verify import verify
 
@@ -38,6 +38,11 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The parameters of the same run on one machine, to which nothing happened."""
     return podlt.api.train(load_recipe(recipe), run=tmp_path_factory.mktemp("local") / "run").parameters
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
 
 
 def podlt_command(*arguments: object) -> str:
@@ -86,7 +91,7 @@ def test_a_run_that_was_copied_while_it_went_on_goes_on_elsewhere(
         before = verify(other.run, jobs=1)
         assert before.ok and "up to round" in copied, copied
         if how == "with a new invitation":
-            resume(other, "--listen", "127.0.0.1", "--port", free_port("127.0.0.1"), "--name", "localhost")
+            resume(other, "--listen", "127.0.0.1", "--port", free_port(), "--name", "localhost")
             other.until(lambda: bool(other.events("invited")))
             line = other.events("invited")[-1]["invitation"]
             assert [url.partition("//")[2].partition(":")[0] for url in read(line).servers] == ["localhost"]

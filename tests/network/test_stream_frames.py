@@ -42,9 +42,6 @@ class End:
     def stream_ended(self, reason: str) -> None:
         pass
 
-    def drained(self) -> None:
-        pass
-
 
 MESSAGES = [b"", b"a", b"b" * 125, b"c" * 126, b"d" * 65_535, b"e" * 65_536, b"f" * 700_000, b"g"]
 

@@ -18,13 +18,6 @@ def own_address() -> str:
     return "127.0.0.1"
 
 
-def free_port(host: str) -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket(_family(host)) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
 def near(host: str) -> str:
     """The address by which this machine reaches itself."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

@@ -56,9 +56,6 @@ class StreamOwner(Protocol):
     def stream_ended(self, reason: str) -> None:
         """The stream is over; why, if that is known."""
 
-    def drained(self) -> None:
-        """Fewer bytes wait than did."""
-
 
 def accept_key(key: bytes) -> bytes:
     """The answer to a client's `Sec-WebSocket-Key`."""
@@ -263,7 +260,6 @@ class FrameStream(asyncio.BufferedProtocol):
         """Writes what waits, as much as the stream takes; call it after `send`, once for many."""
         if self._transport is None:
             return
-        before = self.queued
         while self._waiting and not self._paused:
             parts: list[memoryview] = []
             size, done = 0, list[Callable[[], None]]()
@@ -281,8 +277,6 @@ class FrameStream(asyncio.BufferedProtocol):
             self.written += size
             for call in done:
                 call()
-        if self.queued < before:
-            self._owner.drained()
 
     def pause_writing(self) -> None:
         """See `asyncio.BaseProtocol`."""
@@ -294,16 +288,6 @@ class FrameStream(asyncio.BufferedProtocol):
         self.flush()
 
     # -- the end -----------------------------------------------------------------------------------------------------
-
-    def pause_reading(self) -> None:
-        """Takes nothing more for now: the other end is slowed down by TCP."""
-        if self._transport is not None and not self._closing:
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Goes on after `pause_reading`."""
-        if self._transport is not None and not self._closing:
-            self._transport.resume_reading()
 
     def close(self, code: int, reason: str) -> None:
         """Ends the stream in order: says why, and what waits is lost."""

@@ -10,22 +10,16 @@ Item = TypeVar("Item")
 
 
 class MessageBox(Generic[Item]):
-    """What has come and was not taken yet.
-
-    Attributes:
-        nbytes: how many bytes wait.
-    """
+    """What has come and was not taken yet."""
 
     def __init__(self) -> None:
         self._items: list[Item] = []
         self._lock, self._arrived = threading.Lock(), threading.Event()
-        self.nbytes = 0
 
-    def put(self, items: Iterable[Item], nbytes: int) -> None:
-        """Items came, of so many bytes together."""
+    def put(self, items: Iterable[Item]) -> None:
+        """Items came."""
         with self._lock:
             self._items.extend(items)
-            self.nbytes += nbytes
         self.wake()
 
     def wake(self) -> None:
@@ -40,5 +34,4 @@ class MessageBox(Generic[Item]):
         self._arrived.clear()
         with self._lock:
             items, self._items = self._items, []
-            self.nbytes = 0
         return items

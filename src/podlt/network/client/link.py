@@ -142,7 +142,7 @@ class ClientLink:
 
     def came(self, messages: Sequence[tuple[bytes | None, bytes]]) -> None:
         """Messages came."""
-        self._box.put(messages, sum(len(message) for _, message in messages))
+        self._box.put(messages)
 
     def went(self, nbytes: int) -> None:
         """So many bytes do not wait any more."""

@@ -204,9 +204,6 @@ class ClientSession:
         if not self.ended.done():
             self.ended.set_result(reason)
 
-    def drained(self) -> None:
-        """See `StreamOwner`."""
-
     # -- records -----------------------------------------------------------------------------------------------------
 
     def _challenged(self, challenge: control.Challenge) -> list[Received]:

@@ -46,8 +46,8 @@ class Sessions(Protocol):
     def logged_out(self, key: bytes) -> None:
         """A key left in order."""
 
-    def came(self, connection: SessionConnection, messages: list[tuple[bytes, bytes]], nbytes: int) -> None:
-        """Messages of keys came, of so many bytes with their numbers."""
+    def came(self, connection: SessionConnection, messages: list[tuple[bytes, bytes]]) -> None:
+        """Messages of keys came."""
 
     def ended(self, connection: SessionConnection, reason: str) -> None:
         """The connection is over."""
@@ -156,7 +156,7 @@ class SessionConnection:
     def messages_came(self, payloads: list[bytes | bytearray]) -> None:
         """See `StreamOwner`."""
         found: list[tuple[bytes, bytes]] = []
-        nbytes = done = 0
+        done = 0
         try:
             for payload in payloads:
                 self._came += len(payload)
@@ -166,7 +166,6 @@ class SessionConnection:
                 key = self._keys.get(number)
                 if key is not None:
                     found.append((key, message))
-                    nbytes += len(payload)
                     continue
                 if number == control.CONTROL:
                     self._take(control.from_client(message))
@@ -175,7 +174,7 @@ class SessionConnection:
             raise FrameError(POLICY, error.reason) from None
         finally:
             if found:
-                self._sessions.came(self, found, nbytes)
+                self._sessions.came(self, found)
         if done:
             self.taken(done)
             self.stream.flush()
@@ -183,9 +182,6 @@ class SessionConnection:
     def stream_ended(self, reason: str) -> None:
         """See `StreamOwner`."""
         self._sessions.ended(self, reason)
-
-    def drained(self) -> None:
-        """See `StreamOwner`."""
 
     # -- records -----------------------------------------------------------------------------------------------------
 

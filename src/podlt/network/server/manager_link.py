@@ -241,9 +241,9 @@ class ServerLink:
 
     # -- for connections ---------------------------------------------------------------------------------------------
 
-    def came(self, connection: SessionConnection, messages: list[tuple[bytes, bytes]], nbytes: int) -> None:
+    def came(self, connection: SessionConnection, messages: list[tuple[bytes, bytes]]) -> None:
         """See `Sessions`."""
-        self._box.put([_Item(connection, key, message) for key, message in messages], nbytes)
+        self._box.put([_Item(connection, key, message) for key, message in messages])
         for key, message in messages:
             if not self._admission.came(key, len(message)) and key in connection.indices:
                 self._shut_out(key, "rate limit: too many small messages")
@@ -320,7 +320,7 @@ class ServerLink:
                 connection.stream.finish()
 
     def _gone(self, key: bytes, reason: str) -> None:
-        self._box.put([_Item(None, key, record(Leave(reason=reason[:200])))], 0)
+        self._box.put([_Item(None, key, record(Leave(reason=reason[:200])))])
 
     def _report(self, now: float) -> None:
         received, sent = self._closed_bytes
