@@ -2,8 +2,8 @@
 
     PYTHONPATH=src:tests/shared:tests/network python tests/network/flood.py HOW [--seconds 60] [--rate 40]
 
-`HOW`: `none`; `stranger` asks for the same bytes again and again, holds an invitation and never joins; `member` does so
-with the key of a worker that is admitted; `small`, `large` and `reconnect` do with an invited key whatever is fastest:
+`HOW`: `none`; `stranger` asks for the same bytes again and again, holds an invitation and never joins; `member` is
+a worker that works, and does so besides; `small`, `large` and `reconnect` do with an invited key whatever is fastest:
 messages of a byte, malformed ones of 500 KB, connections and logins; `connections` opens 5,000 connections that say
 nothing, or half of something, from 127.0.0.2. Prints peak memory of the manager, rounds a second before and during it,
 seconds until another worker had joined meanwhile, and what the operator was told.
@@ -26,14 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from links import Raw
-from stage import Stage, write_recipe
+from stage import Circumstances, Stage, write_recipe
 
 from podlt.crypto import SigningKey
 from podlt.network import control
 from podlt.network import messages as m
 from podlt.network.access.first_invitation import read_invitation
 from podlt.network.access.invitation import Invitation
-from podlt.network.access.worker_key import load_key
 from podlt.network.client.link import ClientLink
 
 CHUNK = 480 * 1024
@@ -46,33 +45,64 @@ Going = Callable[[], bool]
 Figures = dict[str, Any]
 
 
-def ask(invitation: Invitation, key: SigningKey, going: Going, rate: float) -> Figures:
-    """Asks for the parameters' first chunk, 64 times in each message, and for the setup, `rate` times a second."""
-    link = ClientLink(invitation, [key])
-    link.start()
-    requests = asked = came = digest = size = 0
-    told = ""
-    while going():
+class Requests:
+    """Asks for the parameters' first chunk, 64 times in each message, and for the setup."""
+
+    def __init__(self) -> None:
+        self._digest, self._size, self.told = b"", 0, ""
+        self._requests = self._asked = self._came = 0
+
+    def bodies(self) -> list[bytes]:
+        """The messages to send now."""
         bodies = [m.record(m.Hello(version=m.VERSION))]
-        if digest:
-            bodies.append(m.record(m.GetChunks(digest=digest, ranges=[(0, min(CHUNK, size))] * 64)))  # type: ignore[arg-type]
-            asked += 64 * min(CHUNK, size)
-        for body in bodies:
-            requests += len(body)
+        if self._digest:
+            bodies.append(m.record(m.GetChunks(digest=self._digest, ranges=[(0, min(CHUNK, self._size))] * 64)))
+            self._asked += 64 * min(CHUNK, self._size)
+        self._requests += sum(map(len, bodies))
+        return bodies
+
+    def hear(self, message: bytes) -> None:
+        """A message came."""
+        self._came += len(message)
+        said = m.from_manager(message) if message else None
+        if isinstance(said, m.Parameters):
+            self._digest, self._size = said.digest, said.size
+        elif isinstance(said, m.Setup) and not self._digest:
+            self._digest, self._size = said.program_blob, said.program_size
+        elif isinstance(said, m.Dismissed | m.JoinRefused):
+            self.told = said.reason
+
+    def figures(self) -> Figures:
+        """What it came to so far."""
+        found = {"requests_MB": self._requests, "asked_MB": self._asked, "sent_MB": self._came}
+        return {name: nbytes / 1e6 for name, nbytes in found.items()} | {"told": self.told}
+
+
+def ask(invitation: Invitation, key: SigningKey, going: Going, rate: float) -> Figures:
+    """Asks `rate` times a second, and never joins."""
+    link, requests = ClientLink(invitation, [key]), Requests()
+    link.start()
+    while going():
+        for body in requests.bodies():
             link.send(key.public, body)
         end = time.monotonic() + 1 / rate
         while (left := end - time.monotonic()) > 0:
             for _, message in link.receive(left):
-                came += len(message)
-                said = m.from_manager(message) if message else None
-                if isinstance(said, m.Parameters):
-                    digest, size = said.digest, said.size  # type: ignore[assignment]
-                elif isinstance(said, m.Setup) and not digest:
-                    digest, size = said.program_blob, said.program_size  # type: ignore[assignment]
-                elif isinstance(said, m.Dismissed | m.JoinRefused):
-                    told = said.reason
+                requests.hear(message)
     link.close()
-    return {"requests_MB": requests / 1e6, "asked_MB": asked / 1e6, "sent_MB": came / 1e6, "told": told}
+    return requests.figures()
+
+
+def work_and_ask(stage: Stage, going: Going, rate: float) -> Figures:
+    """A worker that works, and asks `rate` times a second."""
+    file = stage.folder / "greedy.json"
+    code = (str(Path(__file__).with_name("greedy.py")), str(file), str(rate))
+    stage.start_worker("greedy", circumstances=Circumstances(code=code))
+    while going():
+        time.sleep(0.05)
+    stage.workers["greedy"].kill()
+    found: Figures = json.loads(file.read_text())
+    return found
 
 
 def fire(invitation: Invitation, key: SigningKey, going: Going, message: bytes) -> Figures:
@@ -127,7 +157,7 @@ def crowd(invitation: Invitation, seconds: float) -> Figures:
     """Thousands of connections of strangers, from a process of their own."""
     host, port = invitation.servers[0].removeprefix("https://").rsplit(":", 1)
     script = Path(__file__).with_name("strangers.py")
-    command = [sys.executable, str(script), host, port, str(STRANGERS), str(seconds)]
+    command = ["nice", "-n", "19", sys.executable, str(script), host, port, str(STRANGERS), str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return {"connections": int(done.stdout.split()[-1])}
 
@@ -139,11 +169,24 @@ def resident(pid: int, what: str = "VmHWM") -> float:
     return int(found[1]) / 1e3
 
 
-def rate_of(stage: Stage, seconds: float) -> float:
-    """Rounds a second, while nothing happens."""
-    rounds, began = stage.rounds(), time.monotonic()
-    time.sleep(seconds)
-    return (stage.rounds() - rounds) / (time.monotonic() - began)
+class Pace:
+    """Rounds a second of a run, and the manager's processor time, from now on."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._rounds, self._began, self._processor = stage.rounds(), time.monotonic(), self._taken()
+
+    def figures(self, when: str) -> Figures:
+        rounds, took = self._stage.rounds() - self._rounds, time.monotonic() - self._began
+        return {
+            f"rounds_{when}": rounds,
+            f"rounds_per_second_{when}": rounds / took,
+            f"manager_milliseconds_a_round_{when}": (self._taken() - self._processor) / max(1, rounds) * 1e3,
+        }
+
+    def _taken(self) -> float:
+        fields = Path(f"/proc/{self._stage.manager._popen.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(folder: Path, how: str, rate: float, seconds: float) -> Figures:
@@ -153,9 +196,11 @@ def measure(folder: Path, how: str, rate: float, seconds: float) -> Figures:
     with Stage(folder, recipe) as stage:
         stage.start_manager()
         for name in ("a", "b"):
-            stage.start_worker(name, "--identities", 2, "--key", folder / f"{name}.key")
+            stage.start_worker(name, "--identities", 2)
         stage.until_round(5)
-        usual = rate_of(stage, min(15.0, seconds))
+        usual = Pace(stage)
+        time.sleep(min(20.0, seconds))
+        figures = usual.figures("before")
         stage.invite(1)
         manager, invitation = stage.manager._popen.pid, read_invitation(str(stage.invitation))
         end = time.monotonic() + seconds
@@ -163,40 +208,40 @@ def measure(folder: Path, how: str, rate: float, seconds: float) -> Figures:
         def going() -> bool:
             return time.monotonic() < end
 
-        key = load_key(folder / "a.key") if how == "member" else SigningKey(os.urandom(32))
+        key = SigningKey(os.urandom(32))
         floods: dict[str, Callable[[], Figures]] = {
             "none": lambda: {},
             "stranger": lambda: ask(invitation, key, going, rate),
-            "member": lambda: ask(invitation, key, going, rate),
+            "member": lambda: work_and_ask(stage, going, rate),
             "small": lambda: fire(invitation, key, going, b"x"),
             "large": lambda: fire(invitation, key, going, os.urandom(500_000)),
             "reconnect": lambda: come_and_go(invitation, key, going),
             "connections": lambda: crowd(invitation, seconds),
         }
-        found: Figures = {}
-        flooding = threading.Thread(target=lambda: found.update(floods[how]()), daemon=True)
-        before, rounds, began = resident(manager), stage.rounds(), time.monotonic()
+
+        def run() -> None:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)  # who floods has a machine of its own
+            figures.update(floods[how]())
+
+        before, pace = resident(manager), Pace(stage)
+        flooding = threading.Thread(target=run, daemon=True)
         flooding.start()
-        while going() and time.monotonic() < began + seconds / 3:
-            time.sleep(0.05)
+        time.sleep(seconds / 3)
         stage.invite(1)
-        joins = time.monotonic()
+        expected, joins = len(stage.events("joined")) + 1, time.monotonic()
         stage.start_worker("late")
-        stage.until(lambda: len(stage.events("joined")) >= 5, 120)
+        stage.until(lambda: len(stage.events("joined")) >= expected, 120)
         joined = time.monotonic() - joins
         while going():
             time.sleep(0.05)
-        done, took = stage.rounds() - rounds, time.monotonic() - began
+        figures |= pace.figures("during")
         flooding.join()
         assert stage.manager.runs, stage.said()
         said = [line for line in (folder / "manager.jsonl").read_text().splitlines() if not line.startswith("{")]
-        return found | {
+        return figures | {
             "manager_before_MB": before,
             "manager_peak_MB": resident(manager),
             "parameters_MB": max(one["size"] for one in stage.events("published")) / 1e6,
-            "rounds": done,
-            "rounds_per_second_before": usual,
-            "rounds_per_second": done / took,
             "seconds_until_another_joined": joined,
             "honest_withdrawn": len(stage.events("withdrawn")),
             "operator": said[:5],

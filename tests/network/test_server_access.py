@@ -111,6 +111,21 @@ def test_who_was_cut_off_stays_out_for_the_time_that_is_said_longer_each_time(pl
     assert any(ONE.public.hex()[:16] in line and "small messages" in line for line in place.said)
 
 
+def test_a_key_that_comes_and_goes_all_the_time_is_kept_out_and_named(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podlt.network.server.manager_link.LOOK_SECONDS", 60.0)
+    for _ in range(200):
+        raw = Raw(place.invite())
+        raw.upgrade()
+        answer = raw.log_in(ONE)
+        raw.close()
+        if isinstance(answer, control.LoginRefused) and "logins" in answer.reason:
+            break
+    assert isinstance(answer, control.LoginRefused) and (answer.seconds or 0) > 5
+    assert any(ONE.public.hex()[:16] in line and "too many logins" in line for line in place.said)
+
+
 def test_whoever_was_not_let_in_sends_no_more_than_logins(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = Raw(place.invite())
     raw.upgrade()

@@ -14,7 +14,7 @@ from podlt.network.access.registry import Registry
 from podlt.network.control import Login
 
 MOST_LOGINS = 8
-"""Of one key between two looks."""
+"""Of one key between two looks, a second apart: who comes back waits longer each time."""
 
 SMALL = 64 * 1024
 MESSAGES_PER_SECOND = 1000
@@ -47,11 +47,13 @@ class Admission:
 
     def login(self, login: Login) -> Refusal | None:
         """Why a key is not let in, whose signature holds; None if it is."""
-        self._logins[login.key] += 1
-        if self._logins[login.key] > MOST_LOGINS:
-            return Refusal("too many logins of one key", AGAIN_SECONDS)
         if (penalty := self._penalties.of(login.key)) is not None:
             return penalty
+        self._logins[login.key] += 1
+        if self._logins[login.key] > MOST_LOGINS:
+            refused = self.punish(login.key, f"too many logins of one key (limit {MOST_LOGINS} a second)")
+            self._tell(f"worker {login.key.hex()[:16]} is kept out for {refused.seconds} s: {refused.reason}")
+            return refused
         invitation = name_of(login.secret) if login.secret else ""
         try:
             found = self._registry.admit(login.key, invitation, self._clock(), login.deposit)

@@ -138,7 +138,6 @@ class Listener:
                     self._pause()
                 return
             sock.setblocking(False)
-            notice_loss(sock)
             if len(self._silent) + len(self._arrivals) >= self._most:
                 sock.close()
                 self._report.count(network_of(str(where[0])))
@@ -182,6 +181,7 @@ class Listener:
     def _greet(self, sock: socket.socket, address: str, stranger: Stranger) -> None:
         if stranger.pool is not self._silent:  # it was closed meanwhile
             return
+        notice_loss(sock)
         arrival = Arrival(address, stranger, sock)
         task = self._loop.create_task(self._handshake(arrival))
         stranger.end = task.cancel  # type: ignore[assignment]
