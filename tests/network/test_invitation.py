@@ -23,7 +23,7 @@ INVITATIONS = st.builds(
         st.sampled_from(["https://a.example:4222", "https://b.example:443", "https://[::1]:7"]), min_size=1, max_size=8
     ),
     manager=st.just(MANAGER.public),
-    certificate=st.binary(max_size=600),
+    certificate=st.binary(min_size=1, max_size=600),
     secret=st.one_of(st.just(b""), st.binary(min_size=16, max_size=16)),
     uses=st.integers(0, 2**40),
     expires=st.integers(0, 2**50),
@@ -50,7 +50,7 @@ def test_a_changed_or_shortened_line_is_refused(invitation: inv.Invitation, data
 
 
 def test_an_invitation_cannot_be_signed_by_another_than_the_manager_that_it_names() -> None:
-    invitation = inv.Invitation(servers=["https://a:1"], manager=MANAGER.public, certificate=b"")
+    invitation = inv.Invitation(servers=["https://a:1"], manager=MANAGER.public, certificate=b"c")
     with pytest.raises(UsageError, match="not signed by the manager"):
         inv.read(inv.write(inv.sign(invitation, SigningKey(b"x" * 32))))
 
@@ -68,7 +68,7 @@ def test_an_invitation_cannot_be_signed_by_another_than_the_manager_that_it_name
     ],
 )
 def test_a_server_without_tls_host_or_port_is_refused(url: str) -> None:
-    invitation = inv.Invitation(servers=[url], manager=MANAGER.public, certificate=b"")
+    invitation = inv.Invitation(servers=[url], manager=MANAGER.public, certificate=b"c")
     with pytest.raises(UsageError):
         inv.read(inv.write(inv.sign(invitation, MANAGER)))
 
@@ -86,13 +86,13 @@ def test_a_line_of_any_length_costs_nothing() -> None:
 
 
 def test_the_name_of_an_invitation_does_not_tell_its_secret() -> None:
-    invitation = inv.Invitation(servers=["https://a:1"], manager=MANAGER.public, certificate=b"", secret=b"s" * 16)
+    invitation = inv.Invitation(servers=["https://a:1"], manager=MANAGER.public, certificate=b"c", secret=b"s" * 16)
     assert invitation.name and (b"s" * 16).hex() not in invitation.name
     assert msgspec.structs.replace(invitation, secret=b"").name == ""
 
 
 def test_each_manager_has_a_channel_of_its_own() -> None:
-    invitation = inv.Invitation(servers=["https://a:1"], manager=MANAGER.public, certificate=b"")
+    invitation = inv.Invitation(servers=["https://a:1"], manager=MANAGER.public, certificate=b"c")
     assert invitation.channel == inv.channel_of(MANAGER.public) != inv.channel_of(bytes(32))
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podlt.crypto import SigningKey, is_signed_raw
-from podlt.errors import InvalidProofError
+from podlt.errors import InvalidProofError, UsageError
+from podlt.network.access.certificate import client_context
 from podlt.network.access.login import Binding, binding, check_login, sign_login
 
 WORKER, OTHER = SigningKey(b"w" * 32), SigningKey(b"x" * 32)
@@ -46,3 +47,9 @@ def test_what_is_signed_is_never_the_servers_words_alone(nonce: bytes) -> None:
     """A server that chooses for a nonce what is a digest elsewhere gets no signature of it."""
     login = sign_login(WORKER, SECRET, 5, binding("channel", b"certificate", nonce))
     assert not is_signed_raw(WORKER.public, nonce, login.signature)
+
+
+@pytest.mark.parametrize("certificate", [b"", b"nonsense", bytes(500)])
+def test_a_certificate_that_is_none_is_an_error_of_usage(certificate: bytes) -> None:
+    with pytest.raises(UsageError, match="certificate is malformed"):
+        client_context(certificate)

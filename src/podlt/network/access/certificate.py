@@ -1,4 +1,4 @@
-"""The certificate that a manager's servers show: made at first start, signed by itself, named in each invitation."""
+"""The certificate that a manager's server shows: made at first start, signed by itself, named in each invitation."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-from podlt.errors import StorageError, UsageError
+from podlt.errors import UsageError
 from podlt.extras import needed_by
 from podlt.store.files import read_whole, write_whole
 
 CERTIFICATE, PRIVATE_KEY = "tls.pem", "tls.key"
 _LONGEST = 16 * 1024
-_BEGIN = "-----BEGIN CERTIFICATE-----"
 
 # A certificate that is pinned needs no life span: what counts is the invitation's. And a worker whose clock is wrong by
 # years (without a battery it begins in 1970) learns so from the manager, which it could not if TLS failed first.
@@ -39,22 +38,6 @@ def load_or_create(folder: Path) -> bytes:
         raise UsageError(f"{certificate}: malformed certificate: workers could not be invited by it") from None
 
 
-def load(path: Path) -> bytes:
-    """A certificate of a PEM file, in DER.
-
-    Raises:
-        UsageError: the file is missing or holds none.
-    """
-    try:
-        text = read_whole(path, _LONGEST).decode("ascii")
-        start, count = text.find(_BEGIN), text.count(_BEGIN)
-        if count == 1:
-            return ssl.PEM_cert_to_DER_cert(text[start:])  # what some programs print before it does not matter
-    except (ValueError, StorageError):
-        count = 0
-    raise UsageError(f"{path}: expected one certificate in PEM" + (f", found {count}" if count else ""))
-
-
 def server_context(certificate: Path, private_key: Path) -> ssl.SSLContext:
     """TLS 1.3 for a server.
 
@@ -75,23 +58,20 @@ def server_context(certificate: Path, private_key: Path) -> ssl.SSLContext:
 def client_context(certificate: bytes) -> ssl.SSLContext:
     """TLS 1.3 with exactly the server that shows this certificate (DER), whatever its name or address.
 
-    Nothing else is trusted, and the certificate can vouch for no other if it says that it is no authority's. If it is
-    an authority's, a server must show one of its certificates, for the name or address by which it is reached; if it
-    is empty, one that a usual authority vouches for.
+    Nothing else is trusted, and the certificate, which says that it is no authority's, can vouch for no other.
 
     Raises:
         UsageError: malformed.
     """
-    if not certificate:
-        return ssl.create_default_context()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
         context.load_verify_locations(cadata=certificate)
-    except ssl.SSLError:
+    except (ssl.SSLError, ValueError):
         raise UsageError("the server's certificate is malformed") from None
-    context.check_hostname = context.cert_store_stats()["x509_ca"] > 0
+    if context.cert_store_stats()["x509_ca"]:
+        raise UsageError("the server's certificate is an authority's: it could vouch for others")
     return context
 
 

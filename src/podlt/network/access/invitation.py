@@ -37,7 +37,7 @@ class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         servers: `https://` URLs of the manager's server.
         manager: the run's public key.
-        certificate: in DER, the only one that the servers may show, or empty for one that the usual authorities signed.
+        certificate: in DER, the only one that the server may show.
         secret: 16 bytes, empty for an address alone.
         uses: for how many workers.
         expires: milliseconds since 1970, 0 for never.
@@ -46,7 +46,7 @@ class Invitation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     servers: Annotated[list[Url], Meta(min_length=1, max_length=8)]
     manager: PublicKey
-    certificate: Annotated[bytes, Meta(max_length=2048)]
+    certificate: Annotated[bytes, Meta(min_length=1, max_length=2048)]
     secret: Annotated[bytes, Meta(max_length=SECRET_BYTES)] = b""
     uses: Count = 0
     expires: Millis = 0

@@ -24,7 +24,7 @@ class Binding(msgspec.Struct, frozen=True):
 
     Attributes:
         channel: the run's (see `invitation.channel_of`).
-        server: SHA-256 of the certificate that the invitation names, in DER; of nothing, if it names none.
+        server: SHA-256 of the certificate that the invitation names, in DER.
         nonce: the server's, of this connection.
     """
 

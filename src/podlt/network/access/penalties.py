@@ -30,10 +30,6 @@ class Penalties:
         self._clock = clock
         self._known: dict[bytes, _Penalty] = {}
 
-    def __contains__(self, key: bytes) -> bool:
-        """Whether a worker was shut out lately."""
-        return key in self._known
-
     def put(self, key: bytes, reason: str, seconds: int | None = None) -> None:
         """Shuts a worker out for so many seconds; by default for longer each time."""
         times = self._known[key].times if key in self._known else 0

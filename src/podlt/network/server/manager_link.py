@@ -26,7 +26,7 @@ from podlt.network.server.admission import AGAIN_SECONDS, CUT_OFF_SECONDS, Admis
 from podlt.network.server.connection import ROOM, SessionConnection
 from podlt.network.server.listener import Arrival, Listener
 from podlt.network.server.pages import ConnectedWorker, Pages
-from podlt.network.server.sending import Audience, SendQueue, after_half
+from podlt.network.server.sending import Recipients, SendQueue, after_half
 from podlt.network.server.strangers import LOGINS_AT_ONCE, LOGINS_PER_SECOND, TurnQueue
 
 LOOK_SECONDS = 1.0
@@ -135,11 +135,11 @@ class ServerLink:
 
     def publish(self, message: bytes) -> None:
         """See `ManagerLink`."""
-        self._put(Audience.MEMBERS, message)
+        self._put(Recipients.MEMBERS, message)
 
     def announce(self, message: bytes) -> None:
         """See `ManagerLink`."""
-        self._put(Audience.EVERYBODY, message)
+        self._put(Recipients.EVERYBODY, message)
 
     def subscribe(self, key: bytes, is_member: bool) -> None:
         """See `ManagerLink`."""
@@ -202,7 +202,7 @@ class ServerLink:
             with suppress(RuntimeError):  # it was closed
                 self._loop.call_soon_threadsafe(what)
 
-    def _put(self, to: bytes | Audience, message: bytes) -> None:
+    def _put(self, to: bytes | Recipients, message: bytes) -> None:
         if self._queue.put(to, message):
             self._post(self._flush)
 
@@ -210,7 +210,7 @@ class ServerLink:
         """Gives what was sent to the connections, and writes as much as these take."""
         touched: dict[SessionConnection, None] = {}
         for to, message, release in self._queue.take():
-            if isinstance(to, Audience):
+            if isinstance(to, Recipients):
                 targets = self._targets(to)
                 sent = after_half(len(targets), release)
                 for connection in targets:
@@ -224,9 +224,9 @@ class ServerLink:
         for connection in touched:
             connection.stream.flush()
 
-    def _targets(self, audience: Audience) -> list[SessionConnection]:
+    def _targets(self, recipients: Recipients) -> list[SessionConnection]:
         """The connections of everybody, or of processes with members."""
-        if audience is Audience.EVERYBODY:
+        if recipients is Recipients.EVERYBODY:
             return [connection for connection in self._connections if connection.indices]
         return list(dict.fromkeys(self._by_key[key] for key in self._members & self._by_key.keys()))
 

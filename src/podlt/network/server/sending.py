@@ -12,7 +12,7 @@ MOST_QUEUED = 16 * 2**20
 """Bytes that may wait, for all together, before what is large waits to be made."""
 
 
-class Audience(enum.Enum):
+class Recipients(enum.Enum):
     """For whom a message is that is not for one worker."""
 
     EVERYBODY = enum.auto()
@@ -23,11 +23,11 @@ class QueuedMessage(NamedTuple):
     """A message on its way.
 
     Attributes:
-        to: a worker's public key, or an audience.
+        to: a worker's public key, or recipients.
         release: is to be called once it is written, or lost.
     """
 
-    to: bytes | Audience
+    to: bytes | Recipients
     message: bytes
     release: Callable[[], None]
 
@@ -57,7 +57,7 @@ class SendQueue:
         """Bytes that were sent to one worker and not taken yet."""
         return self._waiting_for[key]
 
-    def put(self, to: bytes | Audience, message: bytes) -> bool:
+    def put(self, to: bytes | Recipients, message: bytes) -> bool:
         """Adds a message; whether it is the first since the last `take`."""
         with self._lock:
             is_first = not self._messages
