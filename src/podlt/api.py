@@ -131,7 +131,6 @@ def serve(
     nats_key: Path | None = None,
     nats_ca: Path | None = None,
     blobs: str = "",
-    blobs_port: int = 0,
     deposit: int | None = None,
     pay_to: str | None = None,
     silence_timeout: float | None = None,
@@ -164,9 +163,8 @@ def serve(
         nats: the URLs of a NATS cluster of your own, instead of a server that this process starts.
         nats_key: the key that `podlt key nats` made for that cluster.
         nats_ca: the certificate of who signed the cluster's, in PEM; the usual authorities unless given.
-        blobs: how large blobs go: "https" from and to this machine (the default), the URL of an object store
-            (file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...), or "none" for messages only.
-        blobs_port: where large blobs are served by HTTPS; 0 for any free port.
+        blobs: how large parameters go: "https" from this machine (the default), or the URL of an object store
+            (file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...).
         deposit: opens the run to any key for which so many credits were deposited (0: to all), instead of inviting.
         pay_to: payment instructions, shown to workers whose deposit is missing.
         silence_timeout: seconds without a message after which a worker counts as gone; 15 unless given.
@@ -199,7 +197,6 @@ def serve(
         nats_key=nats_key,
         nats_ca=nats_ca,
         blobs=blobs,
-        blobs_port=blobs_port,
         deposit=deposit,
         pay_to=pay_to,
         silence_timeout=silence_timeout,

@@ -14,7 +14,7 @@ from direct import DirectExecutor
 
 from podlt.crypto import SigningKey
 from podlt.engine.interface import Job
-from podlt.network.link import ManagerLink
+from podlt.network.link import HostedLink, WebHost
 from podlt.network.worker.books import WorkerBooks
 from podlt.network.worker.events import WorkerEvent
 from podlt.network.worker.folder import open_books
@@ -63,6 +63,7 @@ class Hub:
         self.crews: list[CrewLink] = []
         self.sent = 0
         self.closed = False
+        self.web: WebHost | None = None
 
     def carry(self, box: _Box, key: bytes | None, message: bytes) -> None:
         """Delivers a message, or does what the chances say."""
@@ -78,7 +79,7 @@ class Hub:
         if again:
             box.put(key, message)
 
-    # -- the manager's end (podlt.network.link.ManagerLink) --
+    # -- the manager's end (podlt.network.link.HostedLink); `web`, if a test gives it one --
 
     @property
     def connected(self) -> bool:
@@ -114,7 +115,7 @@ class Hub:
     def close(self) -> None:
         self.closed = True
 
-    def connect(self, job: Job) -> ManagerLink:
+    def connect(self, job: Job) -> HostedLink:
         """For `podlt.network.workplace.RemoteMachines`."""
         self.manager = job.key.public
         for crew in self.crews:

@@ -37,9 +37,8 @@ from podlt.execution.task_executor import one_thread
 from podlt.manager import events as ev
 from podlt.manager.directory import RunDirectory, Settings
 from podlt.manager.setup import TrainingRun, wall_clock
-from podlt.network.nats.open_run import OpenRun
-from podlt.network.session.publishing import Policy
-from podlt.network.workplace import Blobs, RemoteMachines
+from podlt.network.server.open_server import OpenServer
+from podlt.network.workplace import RemoteMachines
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
@@ -147,7 +146,7 @@ def _resized(document: Any, sizes: dict[int, int]) -> Any:
     return sizes.get(document, document) if type(document) is int else document
 
 
-def measure(folder: Path, size: int, rounds: int, deltas: Policy = "auto", bucket: str = "") -> LargeRun:
+def measure(folder: Path, size: int, rounds: int, bucket: str = "") -> LargeRun:
     """Trains a model of about `size` bytes.
 
     Raises:
@@ -155,7 +154,7 @@ def measure(folder: Path, size: int, rounds: int, deltas: Policy = "auto", bucke
     """
     seconds: list[float] = []
     watch: MemoryWatch | None = None
-    with _manager(folder, size, rounds, deltas, bucket) as pipe:
+    with _manager(folder, size, rounds, bucket) as pipe:
         worker = _Worker(folder, _receive(pipe))
         try:
             while not isinstance(message := _next(pipe, worker), tuple):
@@ -208,10 +207,10 @@ def _receive(pipe: Connection) -> Any:
 
 
 @contextmanager
-def _manager(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str) -> Iterator[Connection]:
+def _manager(folder: Path, size: int, rounds: int, bucket: str) -> Iterator[Connection]:
     context = mp.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_manage, args=(folder, size, rounds, deltas, bucket, there))
+    process = context.Process(target=_manage, args=(folder, size, rounds, bucket, there))
     process.start()
     there.close()
     try:
@@ -222,7 +221,7 @@ def _manager(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str) 
         process.join()
 
 
-def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, pipe: Connection) -> None:
+def _manage(folder: Path, size: int, rounds: int, bucket: str, pipe: Connection) -> None:
     """The manager's process: sends the invitation, the seconds of each round, and what it measured."""
     events: list[NetworkEvent] = []
 
@@ -237,9 +236,8 @@ def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, p
         pipe.send(open_run.line)
         return link
 
-    open_run = OpenRun("127.0.0.1", 0, ["127.0.0.1"])
-    blobs = Blobs("127.0.0.1", names=["127.0.0.1"], bucket=bucket)
-    place = RemoteMachines(connect, blobs=blobs, deltas=deltas, listener=events.append)
+    open_run = OpenServer("127.0.0.1", 0, ["127.0.0.1"])
+    place = RemoteMachines(connect, bucket=bucket, listener=events.append)
     recipe = Recipe(
         data=DataSpec("digits", limit=LINES * rounds),
         model=ModelSpec("podlt.bench.large:Huge", {}),
@@ -289,10 +287,7 @@ def report(found: LargeRun) -> str:
     lines = [f"{found.model / 1e9:.2f} GB of random weights, {len(found.seconds)} rounds: "]
     lines[0] += ", ".join(f"{one:.1f} s" for one in found.seconds)
     for one in found.published:
-        lines.append(
-            f"  parameters: {one.form} by {one.way}, {one.sent / 1e6:.0f} MB of {one.size / 1e6:.0f} MB"
-            + (f", found in {one.seconds:.1f} s" if one.seconds else "")
-        )
+        lines.append(f"  parameters: {one.size / 1e6:.0f} MB by {one.way}")
     for name, end in found.ends.items():
         lines.append(
             f"  {name:8} peak {end.peak.taken / 2**20:8.0f} MiB taken (+ {end.peak.mapped / 2**20:6.0f} mapped); "
@@ -301,13 +296,13 @@ def report(found: LargeRun) -> str:
     return "\n".join(lines)
 
 
-def run(sizes: list[float], rounds: int, deltas: Policy, folder: Path | None, *, as_json: bool) -> None:
+def run(sizes: list[float], rounds: int, folder: Path | None, *, as_json: bool) -> None:
     """Measures models of so many gigabytes, and prints what each took."""
     all_found = []
     for gigabytes in sizes:
         with tempfile.TemporaryDirectory(prefix="podlt-bench-", dir=folder) as made:
             began = time.perf_counter()
-            found = measure(Path(made), int(gigabytes * 1e9), rounds, deltas)
+            found = measure(Path(made), int(gigabytes * 1e9), rounds)
             all_found.append(found)
             if as_json:
                 print(json.dumps(msgspec.to_builtins(found)), flush=True)

@@ -67,23 +67,12 @@ class OtherMachines:
     blobs: Annotated[
         str,
         typer.Option(
-            metavar="https|none|URL",
+            metavar="https|URL",
             rich_help_panel=ADDRESS,
-            help="How large blobs go: https, from and to this machine (as at first); none, in messages only; or "
-            "through an object store: file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...",
+            help="How large parameters go: https, from this machine (as at first), or through an object store: "
+            "file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...",
         ),
     ] = ""
-    blobs_port: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=65535,
-            metavar="PORT",
-            show_default=False,
-            rich_help_panel=ADDRESS,
-            help="Where large blobs are served; any free port by default.",
-        ),
-    ] = 0
     silence_timeout: Annotated[
         float | None,
         typer.Option(

@@ -14,7 +14,7 @@ from podlt.manager import events as ev
 
 if TYPE_CHECKING:
     from podlt.engine.interface import Job, Workplace
-    from podlt.network.link import ManagerLink
+    from podlt.network.link import HostedLink
     from podlt.network.nats.cluster import NatsCluster
     from podlt.network.nats.open_run import OpenRun
     from podlt.network.server.open_server import OpenServer
@@ -37,7 +37,6 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     nats_key: Path | None = None
     nats_ca: Path | None = None
     blobs: str = ""
-    blobs_port: int = 0
     deposit: int | None = None
     pay_to: str | None = None
     silence_timeout: float | None = None
@@ -51,7 +50,7 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
         """
         from podlt.network.addresses import is_free
 
-        asked = {"--port": self.port, "--websocket": self.websocket or 0, "--blobs-port": self.blobs_port}
+        asked = {"--port": self.port, "--websocket": self.websocket or 0}
         used: dict[int, str] = {}
         for option, port in asked.items():
             if not port:
@@ -94,7 +93,7 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
         raise UsageError("--pay-to is for --open CREDITS")
     from podlt.network.access.registry import Registry
     from podlt.network.transports import SERVER, transport_of
-    from podlt.network.workplace import Blobs, RemoteMachines
+    from podlt.network.workplace import RemoteMachines
 
     def count(workers: int, received: int, sent: int) -> None:
         listener(ev.Connected(workers=workers, received=received, sent=sent))
@@ -115,7 +114,7 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
             options.listen, options.port, options.name, websocket=websocket, cluster=cluster, tell=tell, count=count
         )
 
-    def connect(job: Job) -> ManagerLink:
+    def connect(job: Job) -> HostedLink:
         if options.deposit is not None:
             payee = options.pay_to and options.pay_to[:LONGEST_PAYEE]
             Registry(job.directory).change(lambda state: state.open(options.deposit, payee))
@@ -124,5 +123,4 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
         listener(ev.Invited(invitation=way.line, server=way.urls[0], path=str(job.directory)))
         return link
 
-    blobs = Blobs(options.listen, options.blobs_port, options.name, options.blobs)
-    return RemoteMachines(connect, options.silence_timeout, blobs=blobs, listener=listener)
+    return RemoteMachines(connect, options.silence_timeout, bucket=options.blobs, listener=listener)
