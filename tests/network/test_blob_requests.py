@@ -25,7 +25,7 @@ from podlt.network.blobs import server as server_module
 from podlt.network.blobs import uploads
 from podlt.network.blobs.allowance import TIMES
 from podlt.network.blobs.client import BlobBuffer, BlobTransfers
-from podlt.network.blobs.connection import Connection, place_of
+from podlt.network.blobs.https_connection import HttpsConnection, place_of
 from podlt.network.blobs.server import BlobServer
 from podlt.network.server import listener
 
@@ -71,7 +71,7 @@ class Place:
     ) -> tuple[int, bytes, dict[str, str]]:
         """The same with a body, which is sent once the server wants it."""
         context = client_context(self.web.certificate)
-        connection = Connection(place_of(f"https://127.0.0.1:{self.web.port}"), lambda host: True, context)
+        connection = HttpsConnection(place_of(f"https://127.0.0.1:{self.web.port}"), lambda host: True, context)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         fields = {"Authorization": self.token(path, "write", key), "Content-Length": str(len(body))} | named
         answer = connection.ask("PUT", path, fields | {"Expect": "100-continue"})

@@ -23,9 +23,9 @@ from web import Web, until
 from podlt.crypto import SigningKey, blob_digest
 from podlt.errors import InvalidProofError, PodltError, UsageError
 from podlt.network.addresses import is_global
-from podlt.network.blobs import client, connection, object_store
-from podlt.network.blobs.client import BadBlobError, BlobBuffer, BlobTransfers, Job, TransferEnded
-from podlt.network.blobs.connection import place_of
+from podlt.network.blobs import client, https_connection, object_store
+from podlt.network.blobs.client import BadBlobError, BlobBuffer, BlobJob, BlobTransfers, TransferEnded
+from podlt.network.blobs.https_connection import place_of
 from podlt.network.blobs.object_store import ObjectStore
 from podlt.network.blobs.objects import ObjectError, fetch_objects
 from podlt.network.blobs.server import BlobServer
@@ -321,7 +321,7 @@ def objects(urls: list[str], part: int, offset: int, stop: int, *, private: bool
     """What is fetched of objects that hold the first 1000 bytes of DATA."""
     place = BlobBuffer(np.zeros(stop, np.uint8))
     place.offset = offset
-    fetch_objects(urls, part, DIGEST, place, Job(), lambda: private)
+    fetch_objects(urls, part, DIGEST, place, BlobJob(), lambda: private)
     return place.data[offset:].tobytes()
 
 
@@ -389,8 +389,8 @@ def test_a_name_that_stands_for_another_address_the_next_time_is_not_connected_t
         connected.append(where[0])
         raise OSError("cut")
 
-    monkeypatch.setattr(connection.socket, "getaddrinfo", resolve)
-    monkeypatch.setattr(connection.socket, "socket", type("Cut", (socket.socket,), {"connect": connect}))
+    monkeypatch.setattr(https_connection.socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(https_connection.socket, "socket", type("Cut", (socket.socket,), {"connect": connect}))
     with pytest.raises(OSError, match="cut"):
         objects(["https://store.example/x"], 100, 0, 10, private=False)
     with pytest.raises(ObjectError, match="inside a local network"):
@@ -407,7 +407,7 @@ def test_a_blob_goes_to_an_object_store_and_comes_back(tmp_path: Path, size: int
         await asyncio.gather(store.put(data, digest, 1000), store.put(data, digest, 1000))
         return await store.urls(digest, size, 1000)
 
-    fetch_objects(asyncio.run(put()), 1000, digest, place, Job(), lambda: False)
+    fetch_objects(asyncio.run(put()), 1000, digest, place, BlobJob(), lambda: False)
     place.check(digest)
 
 
@@ -446,7 +446,7 @@ def test_s3_is_such_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         await store._create(DIGEST, 0, memoryview(b"not over what is there"))
         return await store.urls(DIGEST, SIZE, 2**20)
 
-    fetch_objects(asyncio.run(put()), 2**20, DIGEST, place, Job(), lambda: True)
+    fetch_objects(asyncio.run(put()), 2**20, DIGEST, place, BlobJob(), lambda: True)
     server.stop()
     place.check(DIGEST)
 

@@ -39,7 +39,7 @@ FETCH, UPLOAD, FLOOR_DOWN, FLOOR_UP = "fetch", "upload", "floor: down", "floor: 
 WAYS = FETCH, FLOOR_DOWN, UPLOAD, FLOOR_UP
 
 
-class Cost(msgspec.Struct, frozen=True):
+class BlobCost(msgspec.Struct, frozen=True):
     """What one blob cost: seconds, of which processor time of each end, and bytes of memory at their peaks."""
 
     seconds: float
@@ -77,12 +77,12 @@ def main() -> None:
         )
 
 
-def measure(size: int, rounds: int, folder: Path | None = None) -> dict[str, Cost]:
+def measure(size: int, rounds: int, folder: Path | None = None) -> dict[str, BlobCost]:
     """Carries blobs of so many bytes both ways, and the same bytes without podlt."""
     with tempfile.TemporaryDirectory(prefix="podlt-bench-", dir=folder) as made, _manager(Path(made), size) as pipe:
         certificate, port, floor, digest = pipe.recv()
         worker = _Worker(certificate, port, floor, digest, size)
-        best: dict[str, Cost] = {}
+        best: dict[str, BlobCost] = {}
         for _ in range(rounds):
             for way in WAYS:
                 pipe.send(way)
@@ -93,7 +93,9 @@ def measure(size: int, rounds: int, folder: Path | None = None) -> dict[str, Cos
                 pipe.send("done")
                 manager_time, manager_memory = pipe.recv()
                 seconds = time.perf_counter() - began
-                cost = Cost(seconds, manager_time, worker_time, manager_memory, large.ProcessMemory.of("self").taken)
+                cost = BlobCost(
+                    seconds, manager_time, worker_time, manager_memory, large.ProcessMemory.of("self").taken
+                )
                 if way not in best or cost.manager + cost.worker < best[way].manager + best[way].worker:
                     best[way] = cost
         worker.close()

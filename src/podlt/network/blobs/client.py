@@ -21,7 +21,7 @@ from podlt.crypto import SigningKey, blob_digest
 from podlt.errors import PodltError
 from podlt.network.access import tokens
 from podlt.network.addresses import is_global
-from podlt.network.blobs.connection import AGAIN, Answer, Connection, InsideError, Place, place_of
+from podlt.network.blobs.https_connection import AGAIN, Answer, HttpsConnection, InsideError, Place, place_of
 from podlt.network.blobs.objects import fetch_objects
 
 ATTEMPTS = 6
@@ -90,7 +90,7 @@ class _Cancelled(Exception):
     """Nobody wants it any more."""
 
 
-class Job:
+class BlobJob:
     """What is to be carried, until it ended or was cancelled."""
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class Job:
         if self.cancelled.is_set():
             raise _Cancelled
 
-    def receive(self, connection: Connection, place: BlobBuffer, stop: int) -> None:
+    def receive(self, connection: HttpsConnection, place: BlobBuffer, stop: int) -> None:
         """Takes the bytes of a blob up to one, as they come."""
         view = place.data.data
         while place.offset < stop:
@@ -115,7 +115,7 @@ class Job:
                 self.check()
                 place.offset += connection.receive(view[place.offset : stop])
 
-    def send(self, connection: Connection, data: memoryview) -> None:
+    def send(self, connection: HttpsConnection, data: memoryview) -> None:
         """Sends bytes."""
         for start in range(0, len(data), STEP):
             with self.touching:
@@ -158,8 +158,8 @@ class BlobTransfers:
         self._context.check_hostname, self._context.verify_mode = False, ssl.CERT_NONE  # the fingerprint decides
         self._context.minimum_version = ssl.TLSVersion.TLSv1_3
         self._ended: deque[TransferEnded] = deque()
-        self._jobs: dict[tuple[bytes, bytes], Job] = {}
-        self._idle: deque[Connection] = deque()
+        self._jobs: dict[tuple[bytes, bytes], BlobJob] = {}
+        self._idle: deque[HttpsConnection] = deque()
         self._fetches, self._uploads = (queue.SimpleQueue[Callable[[], None] | None]() for _ in range(2))
         for work in [self._fetches] * FETCHERS + [self._uploads]:  # one upload after another
             threading.Thread(target=_work, args=(work,), name="podlt-transfers", daemon=True).start()
@@ -175,7 +175,7 @@ class BlobTransfers:
                 cannot be had.
         """
 
-        def work(job: Job) -> None:
+        def work(job: BlobJob) -> None:
             if urls:
                 with suppress(PodltError, OSError):
                     fetch_objects(urls, part, digest, place, job, self._is_inside)
@@ -194,7 +194,7 @@ class BlobTransfers:
         """
         came = [0]
 
-        def work(job: Job) -> None:
+        def work(job: BlobJob) -> None:
             self._again(digest, job, lambda: came[0], lambda: self._send(key, digest, data.data, came, job))
 
         self._do((key, digest), work, None, self._uploads)
@@ -237,13 +237,13 @@ class BlobTransfers:
     def _do(
         self,
         name: tuple[bytes, bytes],
-        work: Callable[[Job], None],
+        work: Callable[[BlobJob], None],
         place: BlobBuffer | None,
         where: queue.SimpleQueue[Callable[[], None] | None],
     ) -> None:
         if name in self._jobs:
             return
-        job = self._jobs[name] = Job()
+        job = self._jobs[name] = BlobJob()
 
         def run() -> None:
             error: Exception | None = None
@@ -263,7 +263,7 @@ class BlobTransfers:
 
         where.put(run)
 
-    def _again(self, digest: bytes, job: Job, offset: Callable[[], int], attempt: Callable[[], None]) -> None:
+    def _again(self, digest: bytes, job: BlobJob, offset: Callable[[], int], attempt: Callable[[], None]) -> None:
         """Tries until it succeeds, or too often fails with no byte between."""
         failures = 0
         while True:
@@ -281,7 +281,7 @@ class BlobTransfers:
                 job.cancelled.wait(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (failures - 1)))
                 job.check()
 
-    def _fetch(self, key: bytes, digest: bytes, place: BlobBuffer, job: Job) -> None:
+    def _fetch(self, key: bytes, digest: bytes, place: BlobBuffer, job: BlobJob) -> None:
         if place.offset == place.size > 0:
             return
         headers = {"Range": f"bytes={place.offset}-{place.size - 1}"} if place.offset else {}
@@ -298,7 +298,7 @@ class BlobTransfers:
             raise
         self._idle.append(connection)
 
-    def _send(self, key: bytes, digest: bytes, data: memoryview, came: list[int], job: Job) -> None:
+    def _send(self, key: bytes, digest: bytes, data: memoryview, came: list[int], job: BlobJob) -> None:
         size, offset = len(data), came[0]
         headers = {"Content-Length": str(size - offset), "Expect": "100-continue"}
         if offset:
@@ -321,7 +321,7 @@ class BlobTransfers:
         else:
             connection.close()
 
-    def _refusal(self, connection: Connection, answer: Answer, digest: bytes) -> Exception:
+    def _refusal(self, connection: HttpsConnection, answer: Answer, digest: bytes) -> Exception:
         text = f"the server answers {answer.status}: {connection.text(answer)}"
         if answer.status in AGAIN:
             return ConnectionError(text)
@@ -330,8 +330,8 @@ class BlobTransfers:
         return TransferError(text, digest)
 
     def _ask(
-        self, key: bytes, method: str, purpose: tokens.Purpose, digest: bytes, headers: dict[str, str], job: Job
-    ) -> tuple[Connection, Answer]:
+        self, key: bytes, method: str, purpose: tokens.Purpose, digest: bytes, headers: dict[str, str], job: BlobJob
+    ) -> tuple[HttpsConnection, Answer]:
         """One request, once more if our clock was wrong."""
         for last in (False, True):
             connection = self._connection(job)
@@ -350,7 +350,7 @@ class BlobTransfers:
             connection.close()
         return connection, answer
 
-    def _connection(self, job: Job) -> Connection:
+    def _connection(self, job: BlobJob) -> HttpsConnection:
         with suppress(IndexError):
             while True:
                 connection = self._idle.popleft()
@@ -359,7 +359,7 @@ class BlobTransfers:
                     return connection
                 connection.close()
         place = place_of(self._urls[self._failures % len(self._urls)])
-        return Connection(place, self._may_inside, self._context, self._fingerprint, job.made)
+        return HttpsConnection(place, self._may_inside, self._context, self._fingerprint, job.made)
 
     def _drop(self) -> None:
         with suppress(IndexError):
@@ -378,7 +378,7 @@ class BlobTransfers:
         """
         try:
             place: Place = place_of(self._urls[self._failures % len(self._urls)])
-            connection = Connection(place, self._may_inside, self._context, self._fingerprint)
+            connection = HttpsConnection(place, self._may_inside, self._context, self._fingerprint)
         except (OSError, InsideError, PodltError):
             return False
         try:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from podlt.errors import PodltError
-from podlt.network.blobs.connection import Connection, InsideError, place_of
+from podlt.network.blobs.https_connection import HttpsConnection, InsideError, place_of
 
 if TYPE_CHECKING:
-    from podlt.network.blobs.client import BlobBuffer, Job
+    from podlt.network.blobs.client import BlobBuffer, BlobJob
 
 
 class ObjectError(PodltError):
@@ -26,7 +26,7 @@ class ObjectError(PodltError):
 
 
 def fetch_objects(
-    urls: Sequence[str], part: int, digest: bytes, place: BlobBuffer, job: Job, may_inside: Callable[[], bool]
+    urls: Sequence[str], part: int, digest: bytes, place: BlobBuffer, job: BlobJob, may_inside: Callable[[], bool]
 ) -> None:
     """Fetches the rest of a blob that lies in objects of `part` bytes; unchecked.
 
@@ -52,7 +52,7 @@ def fetch_objects(
             _ask(url, start, place, stop, job, may_inside)
 
 
-def _ask(url: str, start: int, place: BlobBuffer, stop: int, job: Job, may_inside: Callable[[], bool]) -> None:
+def _ask(url: str, start: int, place: BlobBuffer, stop: int, job: BlobJob, may_inside: Callable[[], bool]) -> None:
     """A range of an object that a server has. A manager must not look around in our network through us."""
     server = place_of(url, ("https", "http"), origin=False)
     parts, length = urlsplit(url), stop - place.offset
@@ -60,7 +60,7 @@ def _ask(url: str, start: int, place: BlobBuffer, stop: int, job: Job, may_insid
     if context is None and not may_inside():
         raise ObjectError("this object store has no TLS, and the manager is outside")
     try:
-        connection = Connection(server, lambda host: may_inside(), context, made=job.made)
+        connection = HttpsConnection(server, lambda host: may_inside(), context, made=job.made)
     except InsideError:
         raise ObjectError("this object store is inside a local network, and the manager is not") from None
     try:
@@ -75,7 +75,7 @@ def _ask(url: str, start: int, place: BlobBuffer, stop: int, job: Job, may_insid
         connection.close()
 
 
-def _read_file(path: Path, start: int, place: BlobBuffer, stop: int, job: Job) -> None:
+def _read_file(path: Path, start: int, place: BlobBuffer, stop: int, job: BlobJob) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     try:
         status, length = os.fstat(descriptor), stop - place.offset

@@ -58,7 +58,7 @@ class Answer(NamedTuple):
         return int(text) if len(text) < 16 and text.isascii() and text.isdecimal() else None
 
 
-class Connection:
+class HttpsConnection:
     """One connection.
 
     Args:
