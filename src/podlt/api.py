@@ -22,6 +22,7 @@ from podlt.manager.result import Result
 from podlt.manager.resume import check_files, is_complete
 from podlt.manager.serving import NetworkOptions, remote_machines
 from podlt.manager.setup import Clock, TrainingRun, wall_clock
+from podlt.network.http import Page
 from podlt.recipe import Recipe
 from podlt.run_start import AskedRecipe, Audience, begin, carried_out, moved, own_machines, train_recipe
 from podlt.store.address import introduce
@@ -134,6 +135,7 @@ def serve(
     deposit: int | None = None,
     pay_to: str | None = None,
     silence_timeout: float | None = None,
+    pages: Mapping[str, Page] | None = None,
     transport: str = "",
     set: Mapping[str, Any] | None = None,
     model: nn.Module | None = None,
@@ -168,6 +170,8 @@ def serve(
         deposit: opens the run to any key for which so many credits were deposited (0: to all), instead of inviting.
         pay_to: payment instructions, shown to workers whose deposit is missing.
         silence_timeout: seconds without a message after which a worker counts as gone; 15 unless given.
+        pages: more pages of the run's server, for its operator alone: path -> function that gives status, content type
+            and body.
         transport: "nats", or "server" for one that this process is itself; unless given, as it was, at first NATS.
         set: as in `podlt.call_options.TrainOptions`.
         model: the module itself, as in `train`.
@@ -200,6 +204,7 @@ def serve(
         deposit=deposit,
         pay_to=pay_to,
         silence_timeout=silence_timeout,
+        pages=pages or {},
         transport=transport,
     )
     network.require_free_ports()

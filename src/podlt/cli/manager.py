@@ -26,6 +26,7 @@ class OtherMachines:
     """Workers that join over the network; the fields are arguments of `podlt.serve`."""
 
     command: ClassVar[str] = "podlt manager"
+    has_server: ClassVar[bool] = True
 
     name: Annotated[
         list[str] | None,
@@ -138,7 +139,8 @@ class OtherMachines:
         from podlt import api
         from podlt.manager.serving import NetworkOptions
 
-        return api.resume(run, network=NetworkOptions(**self._network()), **common)
+        network = NetworkOptions(**self._network(), pages=common.pop("pages", {}))
+        return api.resume(run, network=network, **common)
 
     def _network(self) -> dict[str, Any]:
         return {**asdict(self), "name": tuple(self.name or ()), "nats": tuple(self.nats or ())}

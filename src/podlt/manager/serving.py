@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -40,6 +41,7 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     deposit: int | None = None
     pay_to: str | None = None
     silence_timeout: float | None = None
+    pages: Mapping[str, Any] = MappingProxyType({})
     transport: str = ""
 
     def require_free_ports(self) -> None:
@@ -119,7 +121,8 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
             payee = options.pay_to and options.pay_to[:LONGEST_PAYEE]
             Registry(job.directory).change(lambda state: state.open(options.deposit, payee))
         way = opening(transport_of(job.directory, options.transport))
-        link = way.connect(job)
+        link: Any = way.connect(job)
+        link.pages.add(options.pages)
         listener(ev.Invited(invitation=way.line, server=way.urls[0], path=str(job.directory)))
         return link
 

@@ -59,6 +59,9 @@ class HttpError(Exception):
         self.status, self.text, self.headers, self.close = status, text, dict(headers or {}), close
 
 
+Page = Callable[[], tuple[int, str, bytes]]
+"""Gives status, content type and body of a page."""
+
 Handler = Callable[["HttpConnection"], Awaitable[None]]
 """Answers a request, by the connection that it came on."""
 

@@ -1,4 +1,4 @@
-"""Pages of the run's server for its operator: who is connected, and what `add_pages` brings, such as metrics.
+"""Pages of the run's server for its operator: who is connected, metrics, health, and whatever else `add` is given.
 
 They are for who is at this machine (and not behind a proxy here), or shows that it has the manager's key, or the
 token in the run's directory: `Authorization: Bearer TOKEN`, as a Prometheus server sends it.
@@ -26,7 +26,7 @@ from podlt.network.access import tokens
 from podlt.network.access.certificate import client_context
 from podlt.network.access.registry import Registry
 from podlt.network.addresses import bracketed, near
-from podlt.network.http import Handler, HttpConnection, HttpError, RouteTable
+from podlt.network.http import Handler, HttpConnection, HttpError, Page, RouteTable
 from podlt.network.settings import load_settings
 from podlt.store.files import read_whole, write_whole
 
@@ -41,9 +41,6 @@ PROXIES = "forwarded", "x-forwarded-for", "via"
 
 _BLOB = hashlib.sha256(CONNECTIONS.encode()).digest()
 """What a manager's token for these pages is good for, instead of a blob."""
-
-Page = Callable[[], tuple[int, str, bytes]]
-"""Gives status, content type and body."""
 
 
 class ConnectedWorker(msgspec.Struct, frozen=True):
@@ -122,14 +119,19 @@ class OperatorPages:
     def _may(self, asked: HttpConnection) -> bool:
         line = asked.headers.get("authorization", "")
         if not line:
-            is_here = ipaddress.ip_address(asked.address.partition("%")[0]).is_loopback
-            return is_here and not any(name in asked.headers for name in PROXIES)
+            return _is_here(asked.address) and not any(name in asked.headers for name in PROXIES)
         if hmac.compare_digest(line.encode("latin-1"), b"Bearer " + self._bearer):
             return True
         try:
             return tokens.check(line, "read", _BLOB, self._fingerprint, self._clock()) == self._manager
         except InvalidProofError:
             return False
+
+
+def _is_here(address: str) -> bool:
+    found = ipaddress.ip_address(address.partition("%")[0])
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
 
 
 def bearer_of(run_folder: Path) -> str:
