@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import socket
+import ssl
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +16,6 @@ from web import Web
 
 from podlt.crypto import SigningKey
 from podlt.network.access import tokens
-from podlt.network.access.certificate import client_context
 from podlt.network.http import HttpError, RouteTable
 from podlt.network.server.pages import _BLOB, OperatorPages, bearer_of
 
@@ -78,9 +79,11 @@ def test_pages_are_on_the_port_of_the_run(tmp_path: Path) -> None:
     web = Web(tmp_path)
     pages = OperatorPages(web.host.routes, MANAGER.public, web.host.fingerprint, "secret", lambda: int(time.time()))
     pages.add({"/metrics": lambda: (200, "text/plain", b"podlt_round 7\n"), "/healthz": lambda: (503, "x", b"")})
-    context = client_context(web.certificate)
+    context = ssl.create_default_context(cafile=str(tmp_path / "tls.pem"))
     for headers in ({}, {"Authorization": "Bearer secret", "Via": "1.1 proxy"}):
         client = http.client.HTTPSConnection("127.0.0.1", web.port, timeout=60, context=context)
+        plain = socket.create_connection(("127.0.0.1", web.port))
+        client.sock = context.wrap_socket(plain, server_hostname="podlt")  # as a Prometheus server does it
         for path, status, body in (
             ("/metrics", 200, b"podlt_round 7\n"),
             ("/healthz", 503, b""),

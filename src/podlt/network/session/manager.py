@@ -1,9 +1,9 @@
 """The manager's side of a run over a network: what it says to workers that come and go, and what it takes from them.
 
 Sans-IO: messages and the time come in by `receive` and `tick`, what is to be sent goes out by `effects`. Nothing rests
-on a message arriving. A worker's heartbeats name the tasks that it has: others are sent again; missing chunks are asked
-for; openings are asked for until they come. Workers answer a task that they did already from memory, with the same
-commitment. So links, servers and the manager itself may fail at any moment.
+on a message arriving. A worker's heartbeats name the tasks that it has: others are sent again; openings are asked for
+until they come. Workers answer a task that they did already from memory, with the same commitment. So links, servers
+and the manager itself may fail at any moment.
 """
 
 from __future__ import annotations
