@@ -361,8 +361,8 @@ def test_a_reader_that_does_not_read_is_cut_off(place: Place, monkeypatch: pytes
     place.server.offer(digest, big)
     path = f"/blobs/{digest.hex()}"
     sock = place.raw(f"GET {path} HTTP/1.1\r\nAuthorization: {place.token(path)}\r\n\r\n".encode())
-    until(lambda: bool(place.web.host.routes._of_key))
-    until(lambda: not place.web.host.routes._of_key)
+    until(lambda: bool(place.web.host.routes.of_key))
+    until(lambda: not place.web.host.routes.of_key)
     came = 0
     with suppress(OSError):
         while data := sock.recv(2**20):

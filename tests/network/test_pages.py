@@ -33,7 +33,7 @@ def asked(address: str, method: str = "GET", **headers: str) -> int:
 
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     request: Any = SimpleNamespace(address=address, method=method, headers=named, respond=respond)
-    handler = routes._find("/metrics")
+    handler = routes.find("/metrics")
     assert handler is not None
     try:
         asyncio.run(handler(request))  # type: ignore[arg-type]

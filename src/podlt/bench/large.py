@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing as mp
+import os
 import secrets
 import subprocess
 import tempfile
@@ -81,12 +82,23 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class LargeRun(msgspec.Struct, frozen=True):
-    """A run: the model's bytes, the seconds of each round, how its parameters went out, and both ends' memory."""
+    """A run.
+
+    Attributes:
+        model: its bytes.
+        seconds: of each round.
+        published: how its parameters went out.
+        ends: both ends' memory.
+        processor: both ends' seconds of processor time a round, after the first.
+        wire: bytes between them a round, both ways, those of joining included.
+    """
 
     model: int
     seconds: list[float]
     published: list[Published]
     ends: dict[str, Found]
+    processor: dict[str, float]
+    wire: float
 
 
 class MemoryWatch(threading.Thread):
@@ -152,22 +164,41 @@ def measure(folder: Path, size: int, rounds: int, bucket: str = "") -> LargeRun:
     Raises:
         PodltError: the run failed; with the end of its output.
     """
-    seconds: list[float] = []
+    seconds, worked = list[float](), list[tuple[float, float]]()
     watch: MemoryWatch | None = None
     with _manager(folder, size, rounds, bucket) as pipe:
         worker = _Worker(folder, _receive(pipe))
         try:
             while not isinstance(message := _next(pipe, worker), tuple):
-                if isinstance(message, float):
-                    seconds.append(message)
+                if isinstance(message, list):
+                    seconds.append(message[0])
+                    worked.append((message[1], processor_time(worker.process.pid)))
                 elif message == "joined":
                     watch = worker.watch
-            found, published, model = message
+            found, published, model, wire = message
             worker.end()
         finally:
             worker.close()
     assert watch is not None
-    return LargeRun(model, seconds, published, {MANAGER: found, WORKER: watch.result()})
+    later = max(1, len(worked) - 1)
+    processor = {
+        name: (worked[-1][i] - worked[0][i]) / later if len(worked) > 1 else 0.0
+        for i, name in enumerate((MANAGER, WORKER))
+    }
+    ends = {MANAGER: found, WORKER: watch.result()}
+    return LargeRun(model, seconds, published, ends, processor, wire / len(seconds))
+
+
+def processor_time(pid: int) -> float:
+    """Seconds of processor time that a process and its children have taken."""
+    root = Path(f"/proc/{pid}")
+    try:
+        ticks = (root / "stat").read_text().rpartition(")")[2].split()[11:13]
+        children = (root / "task" / str(pid) / "children").read_text().split()
+    except OSError:
+        return 0.0
+    own = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    return own + sum(processor_time(int(child)) for child in children)
 
 
 class _Worker:
@@ -224,10 +255,14 @@ def _manager(folder: Path, size: int, rounds: int, bucket: str) -> Iterator[Conn
 def _manage(folder: Path, size: int, rounds: int, bucket: str, pipe: Connection) -> None:
     """The manager's process: sends the invitation, the seconds of each round, and what it measured."""
     events: list[NetworkEvent] = []
+    traffic = [0]
+
+    def count(workers: int, received: int, sent: int) -> None:
+        traffic[0] = received + sent
 
     def listen(event: ev.Event) -> None:
         if isinstance(event, ev.RoundDone):
-            pipe.send(event.seconds)
+            pipe.send([event.seconds, time.process_time()])
         elif isinstance(event, ev.Started):
             pipe.send("joined")
 
@@ -236,7 +271,7 @@ def _manage(folder: Path, size: int, rounds: int, bucket: str, pipe: Connection)
         pipe.send(open_run.line)
         return link
 
-    open_run = OpenServer("127.0.0.1", 0, ["127.0.0.1"])
+    open_run = OpenServer("127.0.0.1", 0, ["127.0.0.1"], count=count)
     place = RemoteMachines(connect, bucket=bucket, listener=events.append)
     recipe = Recipe(
         data=DataSpec("digits", limit=LINES * rounds),
@@ -264,7 +299,7 @@ def _manage(folder: Path, size: int, rounds: int, bucket: str, pipe: Connection)
         with one_thread():
             run.start(secrets.token_bytes)
         published = [event for event in events if isinstance(event, Published)]
-        pipe.send((watch.result(), published, 4 * COLUMNS * 10 * run.rows))
+        pipe.send((watch.result(), published, 4 * COLUMNS * 10 * run.rows, traffic[0]))
     except PodltError as error:
         pipe.send(f"failed: {error}")
 
@@ -288,6 +323,8 @@ def report(found: LargeRun) -> str:
     lines[0] += ", ".join(f"{one:.1f} s" for one in found.seconds)
     for one in found.published:
         lines.append(f"  parameters: {one.size / 1e6:.0f} MB by {one.way}")
+    worked = ", ".join(f"{name} {1e3 * one:.0f} ms" for name, one in found.processor.items())
+    lines.append(f"  a round: {found.wire / 1e6:.0f} MB on the wire; processor time {worked}")
     for name, end in found.ends.items():
         lines.append(
             f"  {name:8} peak {end.peak.taken / 2**20:8.0f} MiB taken (+ {end.peak.mapped / 2**20:6.0f} mapped); "

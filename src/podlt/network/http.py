@@ -67,11 +67,17 @@ Handler = Callable[["HttpConnection"], Awaitable[None]]
 
 
 class RouteTable:
-    """Which path is answered by whom."""
+    """Which path is answered by whom.
+
+    Attributes:
+        received: bytes that came so far.
+        sent: bytes that went.
+    """
 
     def __init__(self) -> None:
         self._routes: dict[str, Handler] = {}
-        self._of_key = Counter[bytes]()
+        self.of_key = Counter[bytes]()
+        self.received = self.sent = 0
 
     def add(self, path: str, handler: Handler) -> None:
         """Has requests for a path answered; for all paths that begin so, if it ends in "/"."""
@@ -79,9 +85,10 @@ class RouteTable:
 
     def connection(self, caller: Caller) -> HttpConnection:
         """The protocol of a connection, which may have brought its first bytes already (`data_received`)."""
-        return HttpConnection(self._find, self._of_key, caller)
+        return HttpConnection(self, caller)
 
-    def _find(self, path: str) -> Handler | None:
+    def find(self, path: str) -> Handler | None:
+        """Who answers a path."""
         found = self._routes.get(path)
         return found or self._routes.get(path[: path.find("/", 1) + 1])
 
@@ -90,8 +97,7 @@ class HttpConnection(asyncio.BufferedProtocol):
     """One connection, and the request that is being answered.
 
     Args:
-        find: gives the handler of a path.
-        of_key: counts the connections of each key.
+        routes: of the server.
         caller: of the listener.
 
     Attributes:
@@ -101,8 +107,8 @@ class HttpConnection(asyncio.BufferedProtocol):
         address: of who asks.
     """
 
-    def __init__(self, find: Callable[[str], Handler | None], of_key: Counter[bytes], caller: Caller) -> None:
-        self._find, self._of_key, self._caller = find, of_key, caller
+    def __init__(self, routes: RouteTable, caller: Caller) -> None:
+        self._routes, self._of_key, self._caller = routes, routes.of_key, caller
         self.address = caller.address
         self.method = self.path = ""
         self.headers: Headers = {}
@@ -138,6 +144,7 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """See `asyncio.BufferedProtocol`."""
+        self._routes.received += nbytes
         if self._target is None:
             self._held += nbytes
         else:
@@ -192,7 +199,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._answered, self._progress = False, self._loop.time()
         try:
             await self._head()
-            handler = self._find(self.path)
+            handler = self._routes.find(self.path)
             if handler is None:
                 raise HttpError(404, "not found")
             await handler(self)
@@ -328,7 +335,9 @@ class HttpConnection(asyncio.BufferedProtocol):
         for start in range(0, len(data), STEP):
             if self._transport.is_closing():
                 raise ConnectionResetError
-            self._transport.write(data[start : start + STEP])
+            part = data[start : start + STEP]
+            self._transport.write(part)
+            self._routes.sent += len(part)
             if self._room is not None:
                 await self._room
             self._progress = self._loop.time()

@@ -362,6 +362,7 @@ class ServerLink:
         received, sent = self._closed_bytes
         for connection in self._connections:
             received, sent = received + connection.stream.received, sent + connection.stream.written
+        received, sent = received + self.routes.received, sent + self.routes.sent
         latest = len(self._by_key), received, sent
         if latest[0] != self._last[0] or (latest != self._last and now - self._counted >= COUNT_SECONDS):
             self._last, self._counted = latest, now
