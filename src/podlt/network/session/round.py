@@ -161,6 +161,8 @@ class RoundInFlight:
             InvalidProofError: what it sent is not what it committed to.
         """
         dealt = self._of(peer, said.deal_id, said.seat)
+        if dealt is None or dealt.answer is not None:
+            peer.strikes += 1  # the updates of many such answers would be a flood
         if dealt is None:
             self._outbox.send(peer.key, m.record(m.TooLate(deal_id=said.deal_id, seat=said.seat)))
             return None
