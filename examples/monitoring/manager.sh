@@ -6,4 +6,4 @@ if [ -e /state/run/recipe.json ]; then
 else
   set -- /etc/podlt/recipe.toml --run /state/run "$@"
 fi
-exec podlt manager "$@" --port 4222 --blobs-port 4223 --metrics 0.0.0.0:9464 --log-format json --quiet
+exec podlt manager "$@" --port 4222 --metrics 0.0.0.0:9464 --log-format json --quiet

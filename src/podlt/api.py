@@ -22,6 +22,7 @@ from podlt.manager.result import Result
 from podlt.manager.resume import check_files, is_complete
 from podlt.manager.serving import NetworkOptions, remote_machines
 from podlt.manager.setup import Clock, TrainingRun, wall_clock
+from podlt.network.http import Page
 from podlt.recipe import Recipe
 from podlt.run_start import AskedRecipe, Audience, begin, carried_out, moved, own_machines, train_recipe
 from podlt.store.address import introduce
@@ -127,10 +128,10 @@ def serve(
     port: int = 0,
     listen: str = "",
     blobs: str = "",
-    blobs_port: int = 0,
     deposit: int | None = None,
     pay_to: str | None = None,
     silence_timeout: float | None = None,
+    pages: Mapping[str, Page] | None = None,
     set: Mapping[str, Any] | None = None,
     model: nn.Module | None = None,
     loss: LossLike | None = None,
@@ -155,12 +156,13 @@ def serve(
         name: hosts by which workers reach this machine; its own addresses by default.
         port: where the server listens; 0 for any free port, which then stays the run's.
         listen: the address to listen on; all of this machine's by default.
-        blobs: how large blobs go: "https" from and to this machine (the default), the URL of an object store
-            (file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...), or "none" for messages only.
-        blobs_port: where large blobs are served by HTTPS; 0 for any free port.
+        blobs: how large parameters go: "https" from this machine (the default), or the URL of an object store
+            (file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...).
         deposit: opens the run to any key for which so many credits were deposited (0: to all), instead of inviting.
         pay_to: payment instructions, shown to workers whose deposit is missing.
         silence_timeout: seconds without a message after which a worker counts as gone; 15 unless given.
+        pages: more pages of the run's server, for its operator alone: path -> function that gives status, content type
+            and body.
         set: as in `podlt.call_options.TrainOptions`.
         model: the module itself, as in `train`.
         loss: the loss itself, as in `train`.
@@ -185,10 +187,10 @@ def serve(
         port=port,
         listen=listen,
         blobs=blobs,
-        blobs_port=blobs_port,
         deposit=deposit,
         pay_to=pay_to,
         silence_timeout=silence_timeout,
+        pages=pages or {},
     )
     network.require_free_ports()
     return begin(

@@ -32,18 +32,12 @@ class Published(Event, frozen=True, tag="published"):
     """How the parameters of a round went out.
 
     Attributes:
-        size: bytes of the parameters.
-        sent: bytes that were published, once, however many workers fetch them.
-        form: "whole", "delta" (what changed) or "same".
-        way: "messages", "https" from the manager, or an object "store".
-        seconds: that it took to find what changed.
+        size: bytes of the parameters, published once, however many workers fetch them.
+        way: "message", "https" from the manager, or an object "store".
     """
 
     size: int
-    sent: int
-    form: str
     way: str
-    seconds: float
 
 
 class WorkerFigures(msgspec.Struct, frozen=True):

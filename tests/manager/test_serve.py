@@ -96,20 +96,13 @@ def test_a_run_of_own_machines_takes_no_address(tmp_path: Path) -> None:
         podlt.resume(result.run, network=NetworkOptions(port=4222))
 
 
-@pytest.mark.parametrize("option", ["port", "blobs_port"])
+@pytest.mark.parametrize("option", ["port"])
 def test_a_port_that_is_taken_is_refused_before_anything_is_made(option: str, tmp_path: Path) -> None:
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(podlt.UsageError, match=f"--{option.replace('_', '-')} {port}: another program"):
             podlt.serve(tiny_recipe(), run=tmp_path / "run", **{option: port})  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
-
-
-def test_one_port_is_not_taken_twice(tmp_path: Path) -> None:
-    with socket.create_server(("0.0.0.0", 0)) as found:
-        port = found.getsockname()[1]
-    with pytest.raises(podlt.UsageError, match="different ports"):
-        podlt.serve(tiny_recipe(), run=tmp_path / "run", port=port, blobs_port=port)
 
 
 @pytest.mark.parametrize(

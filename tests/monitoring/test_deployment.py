@@ -239,7 +239,7 @@ def names(eventful: Path) -> set[str]:
     )
     assert metrics._follower is not None
     metrics._follower.totals.figures = {"accuracy": 0.5}  # the simulated run has no test set
-    metrics(ev.Published(size=10, sent=5, form="delta", way="messages", seconds=0.0))
+    metrics(ev.Published(size=10, way="message"))
     one = ev.WorkerFigures(
         worker=3, key="ab", tasks=1, seconds=1.0, lines_per_second=1.0, late=0, received=1, sent=1, silent=0.0
     )

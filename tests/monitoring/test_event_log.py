@@ -79,7 +79,7 @@ def test_who_is_connected_is_written_when_it_changes_and_each_rounds_parameters_
     log = EventLog(lambda level, name, fields: said.append(fields["workers"]))
     for workers, received in ((1, 10), (1, 20), (2, 30), (2, 40), (0, 50)):
         log(ev.Connected(workers=workers, received=received, sent=received))
-        log(ev.Published(size=100, sent=50, form="delta", way="messages", seconds=0.1))
+        log(ev.Published(size=100, way="message"))
     assert said == [1, 2, 0]
 
 
@@ -183,7 +183,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(
 
 def test_how_a_run_ended_is_written_and_raised(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    with pytest.raises(StorageError), monitored(Monitoring(log_file=path)) as listen:
+    with pytest.raises(StorageError), monitored(Monitoring(log_file=path)) as (listen, _):
         listen(STARTED)
         raise StorageError("disk is full")
     with pytest.raises(KeyboardInterrupt), monitored(Monitoring(log_file=path)):

@@ -79,7 +79,7 @@ def test_metrics_and_health_follow_a_run_and_end_with_what_its_log_says(tmp_path
             assert get(f"{url}/healthz")[0] == 200
             during.append(samples(get(f"{url}/metrics")[1]))
 
-    with monitored(Monitoring(metrics="0"), said.append) as listen:
+    with monitored(Monitoring(metrics="0"), said.append) as (listen, _):
 
         def follow(event: ev.Event) -> None:
             listen(event)

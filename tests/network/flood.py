@@ -35,9 +35,8 @@ from podlt.network.access.first_invitation import read_invitation
 from podlt.network.access.invitation import Invitation
 from podlt.network.client.link import ClientLink
 
-CHUNK = 480 * 1024
-HIDDEN = 1600
-"""1.4 MB of parameters and optimizer state."""
+HIDDEN = 500
+"""0.4 MB of parameters and optimizer state."""
 
 STRANGERS = 5000
 
@@ -56,8 +55,8 @@ class Requests:
         """The messages to send now."""
         bodies = [m.record(m.Hello(version=m.VERSION))]
         if self._digest:
-            bodies.append(m.record(m.GetChunks(digest=self._digest, ranges=[(0, min(CHUNK, self._size))] * 64)))
-            self._asked += 64 * min(CHUNK, self._size)
+            bodies += [m.record(m.GetParameters(digest=self._digest))] * 64
+            self._asked += 64 * self._size
         self._requests += sum(map(len, bodies))
         return bodies
 

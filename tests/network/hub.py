@@ -14,7 +14,7 @@ from direct import DirectExecutor
 
 from podlt.crypto import SigningKey
 from podlt.engine.interface import Job
-from podlt.network.link import ManagerLink
+from podlt.network.link import HostedLink, WebHost
 from podlt.network.worker.books import WorkerBooks
 from podlt.network.worker.events import WorkerEvent
 from podlt.network.worker.folder import open_books
@@ -64,6 +64,7 @@ class Hub:
         self.members: set[bytes] = set()
         self.sent = 0
         self.closed = False
+        self.web: WebHost | None = None
 
     def carry(self, box: _Box, key: bytes | None, message: bytes) -> None:
         """Delivers a message, or does what the chances say."""
@@ -79,7 +80,7 @@ class Hub:
         if again:
             box.put(key, message)
 
-    # -- the manager's end (podlt.network.link.ManagerLink) --
+    # -- the manager's end (podlt.network.link.HostedLink); `web`, if a test gives it one --
 
     @property
     def connected(self) -> bool:
@@ -123,7 +124,7 @@ class Hub:
     def close(self) -> None:
         self.closed = True
 
-    def connect(self, job: Job) -> ManagerLink:
+    def connect(self, job: Job) -> HostedLink:
         """For `podlt.network.workplace.RemoteMachines`."""
         self.manager = job.key.public
         for crew in self.crews:

@@ -138,7 +138,7 @@ def test_who_is_refused_while_parameters_come_hears_why() -> None:
     session._run = begun
     refused, parameters = (
         m.JoinRefused(reason="evicted"),
-        m.Parameters(digest=bytes(32), size=8, blob=bytes(32), length=8),
+        m.Parameters(digest=bytes(32), size=8),
     )
     session.receive(key.public, m.record(refused), 0.0)
     session.receive(None, m.record(parameters), 0.0)
@@ -189,9 +189,9 @@ def test_noise_from_a_stranger_changes_nothing(tmp_path: Path) -> None:
         m.record(m.SignedJoin(run=bytes(32), terms=JoinTerms(0, 0, 0, bytes(32)), signatures=UNSIGNED)),
         m.record(m.Heartbeat(deal_id=b"", in_hand=[0, 1, 2])),
         m.record(answer),
-        m.chunk(bytes(600), 0),
+        bytes(600),
         m.record(m.Openings(deal_id=deal_id, opened=[])),
-        m.record(m.GetChunks(digest=bytes(32), ranges=[(0, 10)])),
+        m.record(m.GetParameters(digest=bytes(32))),
         m.record(m.TaskFailed(deal_id=deal_id, seat=0, reason="x")),
         m.record(m.Leave(reason="")),
     ]
@@ -264,8 +264,7 @@ def test_what_is_said_to_all_before_a_worker_knows_the_run_does_it_no_harm(tmp_p
     early = [
         m.record(m.Receipts(first=0, head="x", receipts=[])),
         m.record(m.OpenCommitments(deal_id=bytes(8), round=0)),
-        m.record(m.Parameters(digest=bytes(32), size=10, blob=bytes(32), length=10)),
-        m.chunk(bytes(64)),
+        m.record(m.Parameters(digest=bytes(32), size=10)),
     ]
 
     def listen(event: ev.Event) -> None:

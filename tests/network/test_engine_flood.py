@@ -14,8 +14,7 @@ from test_engine import crews, keys, whole
 import podlt.api
 from podlt.manager import events as ev
 from podlt.network import messages as m
-from podlt.network.blobs.chunks import CHUNK, HEADER
-from podlt.network.session.allowance import SMALLEST_NEED, TIMES
+from podlt.network.blobs.allowance import SMALLEST_NEED, TIMES
 from podlt.network.workplace import RemoteMachines
 
 MEGABYTE = 10**6
@@ -33,15 +32,12 @@ class Open(Hub):
     def __init__(self) -> None:
         super().__init__()
         self.known: dict[bytes, int] = {}
-        self.to: dict[bytes, list[m.Down | m.Chunk]] = {}
+        self.to: dict[bytes, list[m.Down]] = {}
         self.bytes_to: dict[bytes, int] = {}
-        self.parameters = b""
 
     def send(self, key: bytes, message: bytes) -> None:
         said = m.from_manager(message)
-        if isinstance(said, m.DealTask) and not said.lines:
-            self.known[said.blob] = said.size
-        elif isinstance(said, m.Setup):
+        if isinstance(said, m.Setup):
             self.known[said.program_blob] = said.program_size
         self.to.setdefault(key, []).append(said)
         self.bytes_to[key] = self.bytes_to.get(key, 0) + len(message)
@@ -50,8 +46,7 @@ class Open(Hub):
     def publish(self, message: bytes) -> None:
         said = m.from_manager(message)
         if isinstance(said, m.Parameters):
-            self.known |= {said.digest: said.size, said.blob: said.length}
-            self.parameters = said.digest
+            self.known[said.digest] = said.size
         super().publish(message)
 
     def flood(self, key: bytes) -> None:
@@ -59,9 +54,9 @@ class Open(Hub):
         for _ in range(20):
             self.up.put(key, m.record(m.Hello(version=m.VERSION)))
             self.up.put(key, m.record(m.GetReceipts(first=0)))
-            for digest, size in list(self.known.items()):
-                self.up.put(key, m.record(m.GetChunks(digest=digest, ranges=[(0, min(CHUNK, size))] * 64)))
-                self.up.put(key, m.record(m.GetChunks(digest=digest, ranges=[])))
+            self.up.put(key, m.record(m.Heartbeat(deal_id=bytes(8), in_hand=[])))
+            for digest in list(self.known):
+                self.up.put(key, m.record(m.GetParameters(digest=digest)))
 
 
 class Stranger(CrewLink):
@@ -85,10 +80,7 @@ def flooded(hub: Open, path: Path, key: bytes) -> Trained:
     return Trained(result, events)
 
 
-def test_who_is_not_admitted_gets_the_setup_and_the_program_and_nothing_else(
-    tmp_path: Path, local: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(m, "INLINE", 500)  # lines and the program come in chunks
+def test_who_is_not_admitted_gets_the_setup_and_the_program_and_nothing_else(tmp_path: Path, local: Trained) -> None:
     hub = Open()
     crews(hub, tmp_path, 3, 3, 2)
     key = keys(1, 90)[0]
@@ -99,9 +91,8 @@ def test_who_is_not_admitted_gets_the_setup_and_the_program_and_nothing_else(
     assert not trained.result.evicted and not trained.of(ev.Withdrawn)
     said = hub.to[key.public]
     setup = next(one for one in said if isinstance(one, m.Setup))
-    chunks = {HEADER.unpack_from(one.data)[0] for one in said if isinstance(one, m.Chunk)}
-    assert chunks == {setup.program_blob} and len(hub.known) > 20
-    assert {type(one) for one in said} <= {m.Setup, m.Chunk, m.ManagerHello, m.JoinRefused}
+    assert len(hub.known) > 5
+    assert {type(one) for one in said} <= {m.Setup, m.ManagerHello, m.JoinRefused}
     assert hub.bytes_to[key.public] <= (TIMES + 1) * (SMALLEST_NEED + setup.program_size) + MEGABYTE
 
 

@@ -86,7 +86,7 @@ class Victim:
             self.session.loaded(ProgramLoaded(STATE, 64, 8, "stock", "", ""), self.now)
             self._drain()
 
-    def sent(self, kind: type) -> list[m.Up | m.Chunk]:
+    def sent(self, kind: type) -> list[m.Up]:
         said = [m.from_worker(effect.message) for effect in self.effects if isinstance(effect, SendMessage)]
         return [one for one in said if isinstance(one, kind)]
 
@@ -115,12 +115,7 @@ def victim() -> Iterator[Victim]:
     made.hear(m.Welcome(number=0, at=2**63 - 1))
     assert made.sent(m.JoinRequest)
     digest = blob_digest(STATE.data)
-    made.hear(m.Parameters(digest=digest, size=64, blob=digest, length=64), for_all=True)
-    from podlt.network.blobs.chunks import split
-
-    for body in split(digest, STATE, before=m.heading()):
-        made.session.receive(None, body, made.now)
-    made._drain()
+    made.hear(m.Parameters(digest=digest, size=64, data=STATE.data), for_all=True)
     yield made
 
 

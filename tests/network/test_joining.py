@@ -111,7 +111,7 @@ class Desk:
     """A worker that is offered terms."""
 
     def __init__(self, folder: Path, least_reward: int = 0) -> None:
-        self.sent: list[m.Up | m.Chunk] = []
+        self.sent: list[m.Up] = []
         self.events: list[events.WorkerEvent] = []
         self.books = open_books(folder, [WORKER.public], MANAGER.public)
         self.books.begin(RUN)
@@ -234,7 +234,7 @@ def test_terms_are_shown_in_words_and_too_little_pay_is_declined(tmp_path: Path)
 def test_who_wants_more_than_a_run_pays_signs_nothing_and_ends(tmp_path: Path) -> None:
     hub = Hub()
     crews(hub, tmp_path, 3)
-    said: list[m.Up | m.Chunk] = []
+    said: list[m.Up] = []
 
     class Watched(CrewLink):
         def send(self, key: bytes, message: bytes) -> None:

@@ -13,7 +13,6 @@ from podlt.engine.interface import Event, Lost, Member
 from podlt.engine.local import frames
 from podlt.events import HeldUp, NetworkEvent
 from podlt.network import messages as m
-from podlt.network.blobs.chunks import chunk_at
 from podlt.network.session.facts import Chance, ServedRun
 from podlt.network.session.manager import FragmentLines, ManagerSession
 from podlt.network.session.outbox import Drop, Effect, Send, Subscribe
@@ -91,11 +90,11 @@ class Session:
         self.session.deal(assignments, dict.fromkeys(range(3), lines), self.now)
         self.effects()
 
-    def done(self, number: int) -> tuple[m.TaskDone, bytes]:
-        """A worker's answer to its task, and its update."""
+    def done(self, number: int) -> m.TaskDone:
+        """A worker's answer to its task."""
         digest = blob_digest(UPDATE.data)
         committed = self.workers[number].commit(number, task(number), digest)
-        answer = m.TaskDone(
+        return m.TaskDone(
             deal_id=bytes(8),
             seat=number,
             commitment=committed.commitment,
@@ -103,8 +102,8 @@ class Session:
             update=digest,
             proof_seconds=0.0,
             compute_seconds=0.0,
+            data=UPDATE.data,
         )
-        return answer, chunk_at(digest, UPDATE, 0, before=m.heading(number))
 
     def opening(self, number: int) -> m.Openings:
         opened: list[Opened] = self.workers[number].open(0)
@@ -126,7 +125,7 @@ def test_answers_and_openings_come_out_as_events() -> None:
     run = Session()
     run.deal()
     for number in range(3):
-        (event,) = run.says(number, *run.done(number))
+        (event,) = run.says(number, run.done(number))
         assert isinstance(event, frames.Results) and event.done == [number]
         assert run.session.digest(number) == blob_digest(UPDATE.data)
     assert run.session.idle()
@@ -143,7 +142,7 @@ def test_who_says_that_a_task_failed_and_opens_it_all_the_same_is_not_listened_t
     failed = m.TaskFailed(deal_id=bytes(8), seat=1, reason="no memory")
     (event,) = run.says(1, failed)
     assert isinstance(event, frames.ExecutionFailed) and event.holder == 1
-    assert run.says(1, *run.done(1), run.opening(1)) == []
+    assert run.says(1, run.done(1), run.opening(1)) == []
     assert run.sent() == [(KEYS[1].public, "TooLate")]
 
 
@@ -151,7 +150,7 @@ def test_a_task_that_was_lost_is_sent_again_to_who_does_not_have_it() -> None:
     run = Session()
     run.deal()
     for number in (1, 2):
-        run.says(number, *run.done(number))
+        run.says(number, run.done(number))
     assert run.passes(2.0) == []
     run.says(0, m.Heartbeat(deal_id=bytes(8), in_hand=[]))
     run.passes(1.0)
@@ -193,10 +192,10 @@ def test_it_is_said_once_a_round_which_worker_holds_it_up() -> None:
     run = Session()
     run.deal()
     run.passes(1.0, beating=[0, 1, 2])
-    run.says(0, *run.done(0))
+    run.says(0, run.done(0))
     assert run.passes(4.0, beating=[0, 1, 2]) == []
     assert not any(isinstance(event, HeldUp) for event in run.told), "two are missing: nobody holds it up alone"
-    run.says(1, *run.done(1))
+    run.says(1, run.done(1))
     run.passes(12.0, beating=[0, 1, 2])
     (held,) = [event for event in run.told if isinstance(event, HeldUp)]
     assert (held.worker, held.round, held.others) == (2, 0, 5.0) and held.seconds == 15.0
@@ -207,7 +206,7 @@ def test_of_each_worker_it_is_known_how_fast_it_is_and_when_it_was_heard() -> No
     run = Session()
     run.deal()
     run.passes(2.0, beating=[0, 1])
-    run.says(1, *run.done(1))
+    run.says(1, run.done(1))
     run.passes(1.0)
     figures = {one.worker: one for one in run.session.figures()}
     assert sorted(figures) == [0, 1, 2]

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from podlt.errors import InvalidProofError
-from podlt.network.blobs.chunks import CHUNK, offsets_of
-from podlt.network.session.allowance import TIMES, Allowance
+from podlt.network.blobs.allowance import TIMES, Allowance
 from podlt.network.session.outbox import Drop, Outbox, Send
-from podlt.network.session.outgoing import MOST_OWED, NEWCOMERS_BURST, Outgoing
+from podlt.network.session.outgoing import NEWCOMERS_BURST, Outgoing
 from podlt.network.session.peers import Peer
 
-NEED = 10 * CHUNK
-DIGEST = bytes(32)
-BLOB = np.zeros(2 * MOST_OWED * CHUNK, np.uint8)
+MESSAGE = bytes(500_000)
+NEED = 10 * len(MESSAGE)
 
 
 class Link(Outbox):
@@ -40,47 +32,28 @@ class Link(Outbox):
         return sum(len(message) for to, message in self.sent if to == key)
 
 
-def outgoing(link: Any) -> Outgoing:
-    return Outgoing(link, lambda peer, digest: BLOB)
-
-
-def ranges(*chunks: int) -> list[tuple[int, int]]:
-    return [(chunk * CHUNK, CHUNK) for chunk in chunks]
-
-
 def peer(name: int, number: int | None = None, need: int = NEED) -> Peer:
     made = Peer(name.to_bytes(32, "big"), 0.0, Allowance(need))
     made.number = number
     return made
 
 
-@given(st.lists(st.integers(0, 3), max_size=64))
-def test_ranges_that_are_asked_for_again_and_again_count_once(chunks: list[int]) -> None:
-    size = 3 * CHUNK + 5
-    wanted = [(chunk * CHUNK, min(CHUNK, size - chunk * CHUNK)) for chunk in chunks]
-    assert sorted(offsets_of(size, wanted)) == sorted({offset for offset, _ in wanted})
-
-
-@pytest.mark.parametrize("wanted", [(1, CHUNK), (0, 1), (0, CHUNK + 1), (CHUNK, CHUNK), (2 * CHUNK, 1), (0, 0)])
-def test_a_range_that_is_no_chunk_is_malformed(wanted: tuple[int, int]) -> None:
-    with pytest.raises(InvalidProofError, match="invalid range"):
-        offsets_of(2 * CHUNK - 1, [wanted])
-
-
 def test_a_flood_of_requests_is_sent_a_few_times_what_the_worker_needs() -> None:
-    link = Link()
-    out, flooder = outgoing(link), peer(1, 1)
-    for _ in range(1000):
-        out.owe(flooder, DIGEST, ranges(*range(10)))
-        out.step(0.0)
-    assert TIMES * NEED <= link.bytes_to(flooder.key) <= TIMES * NEED + 2 * CHUNK
+    link, flooder = Link(), peer(1, 1)
+    out = Outgoing(link)
+
+    def flood(now: float) -> int:
+        return sum(
+            out.reply(flooder, MESSAGE, now) + out.repeat(flooder, "task", lambda: MESSAGE, len(MESSAGE), now)
+            for _ in range(100)
+        )
+
+    flood(0.0)
+    assert TIMES * NEED <= link.bytes_to(flooder.key) <= TIMES * NEED + 2 * len(MESSAGE)
     flooder.allowance.renew(NEED)
-    for _ in range(1000):
-        out.owe(flooder, DIGEST, ranges(*range(10)))
-        out.step(0.0)
-    assert link.bytes_to(flooder.key) <= (TIMES + 1) * NEED + 2 * CHUNK
-    out.step(1e6)
-    assert link.bytes_to(flooder.key) > (TIMES + 1) * NEED, "what is owed is sent in the end"
+    flood(0.0)
+    assert link.bytes_to(flooder.key) <= (TIMES + 1) * NEED + 3 * len(MESSAGE)
+    assert flood(1e6) > 0, "it may ask again in the end"
 
 
 def test_to_join_and_leave_again_and_again_gives_no_allowance() -> None:
@@ -91,74 +64,47 @@ def test_to_join_and_leave_again_and_again_gives_no_allowance() -> None:
     assert not allowance.has_any(0.0)
 
 
-def test_nothing_is_made_before_there_is_room_for_it_and_what_is_owed_is_bounded() -> None:
+def test_nothing_is_made_before_there_is_room_for_it() -> None:
     link, made = Link(room=0), list[int]()
-    out, one = outgoing(link), peer(1, 1)
+    out, one = Outgoing(link), peer(1, 1)
     for number in range(10):
-        out.post(None, number, lambda number=number: made.append(number) or bytes(CHUNK))  # type: ignore[misc]
-    news = [out.owe(one, DIGEST, ranges(chunk)) for chunk in range(2 * MOST_OWED)]
-    assert sum(news) == MOST_OWED and not out.reply(one, b"x", 0.0)
-    out.step(0.0)
-    assert not link.sent and not made
-    link.room = 3 * CHUNK
-    out.step(0.0)
+        out.post(None, number, lambda number=number: made.append(number) or MESSAGE)  # type: ignore[misc]
+    assert not link.sent and not made and not out.reply(one, b"x", 0.0)
+    link.room = 3 * len(MESSAGE)
+    out.step()
     assert made == [0, 1, 2] and len(link.sent) == 3
     out.clear()
-    link.room = 2 * CHUNK
-    out.step(0.0)
-    assert [key for key, _ in link.sent[3:]] == [one.key] * 2
+    out.post(one.key, "task", lambda: MESSAGE)
     out.forget(one.key)
     link.room = 2**40
-    out.step(0.0)
-    assert len(link.sent) == 5
-
-
-def test_members_take_turns_and_newcomers_come_after_them() -> None:
-    link = Link(room=6 * CHUNK)
-    out, greedy, modest, newcomer = outgoing(link), peer(1, 1), peer(2, 2), peer(3)
-    out.owe(newcomer, DIGEST, ranges(0, 1, 2))
-    out.owe(greedy, DIGEST, ranges(*range(60)))
-    out.owe(modest, DIGEST, ranges(0, 1))
-    out.step(0.0)
-    assert [key for key, _ in link.sent] == [greedy.key, modest.key, greedy.key, modest.key, greedy.key, greedy.key]
+    out.step()
+    assert len(link.sent) == 3
 
 
 def test_all_newcomers_together_share_one_allowance_and_members_do_not() -> None:
     link = Link()
-    out, count = outgoing(link), 4 * NEWCOMERS_BURST // NEED
+    out, count = Outgoing(link), 4 * NEWCOMERS_BURST // NEED
     for number in range(count):
-        out.owe(peer(number), DIGEST, ranges(*range(10)))
-        out.step(0.0)
-    assert sum(len(message) for _, message in link.sent) <= NEWCOMERS_BURST + 2 * CHUNK
+        newcomer = peer(number)
+        while out.reply(newcomer, MESSAGE, 0.0):
+            pass
+    assert sum(len(message) for _, message in link.sent) <= NEWCOMERS_BURST + 2 * len(MESSAGE)
     stranger, member = peer(count), peer(count + 1, 1)
     assert not out.reply(stranger, b"x", 0.0) and out.reply(member, b"x", 0.0)
 
 
-def test_what_nobody_may_have_any_more_is_not_sent() -> None:
-    link, gone = Link(), peer(1, 1)
-    found: list[np.ndarray | None] = [BLOB]
-    out = Outgoing(link, lambda peer, digest: found[0])
-    out.post(None, "parameters", lambda: None)
-    assert out.owe(gone, DIGEST, ranges(0, 1))
-    found[0] = None
-    assert not out.owe(gone, DIGEST, ranges(2))
-    out.step(0.0)
-    assert not link.sent
-
-
 def test_a_worker_that_does_not_read_keeps_nobody_else_waiting() -> None:
     link, stuck, other = Link(), peer(1, 1), peer(2, 2)
-    out = outgoing(link)
+    out = Outgoing(link)
     link.stuck.add(stuck.key)
     for worker in (stuck, other):
         out.post(worker.key, "task", lambda: b"task")
-        out.owe(worker, DIGEST, ranges(0))
-    out.step(0.0)
-    assert [key for key, _ in link.sent] == [other.key] * 2
+        out.post(worker.key, "task", lambda: b"the same waits once")
+    assert link.sent == [(other.key, b"task"), (other.key, b"the same waits once")]
     assert not out.reply(stuck, b"x", 0.0)
     link.stuck.clear()
-    out.step(0.0)
-    assert [key for key, _ in link.sent[2:]] == [stuck.key] * 2
+    out.step()
+    assert link.sent[2:] == [(stuck.key, b"task")]
 
 
 def test_what_waits_to_be_taken_counts_against_the_room() -> None:
@@ -174,13 +120,6 @@ def test_what_waits_to_be_taken_counts_against_the_room() -> None:
     outbox.send(None, b"123456")
     assert not outbox.has_room() and not outbox.has_room(b"b")
     outbox.drop(b"a")
-    assert outbox.take() == [Send(b"a", b"1234"), Send(None, b"123456"), Drop(b"a")]
+    expected: list[Any] = [Send(b"a", b"1234"), Send(None, b"123456"), Drop(b"a")]
+    assert outbox.take() == expected
     assert outbox.take() == [] and outbox.has_room(b"a")
-
-
-def test_arrays_are_cut_as_they_are_asked_for() -> None:
-    from podlt.network.blobs.chunks import HEADER, chunk_at
-
-    data = np.arange(CHUNK + 7, dtype=np.uint64).view(np.uint8)
-    for offset in offsets_of(len(data), [(0, CHUNK), (CHUNK, CHUNK)]):
-        assert chunk_at(DIGEST, data, offset, before=b"x")[1 + HEADER.size :] == data[offset:][:CHUNK].tobytes()

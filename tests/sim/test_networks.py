@@ -90,18 +90,29 @@ def test_each_kind_of_fault_alone_does_no_harm(faults: NetworkFaults) -> None:
 
 def test_a_fault_of_the_manager_is_found_and_says_by_which_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What seed 371 found: who failed a task was still listened to when it opened it."""
-    honest = RoundInFlight.failed
+    honest, zeros = RoundInFlight.failed, bytes(32)
+    answer = m.TaskDone(
+        deal_id=bytes(8),
+        seat=0,
+        commitment=zeros,
+        signature=bytes(64),
+        update=zeros,
+        proof_seconds=0.0,
+        compute_seconds=0.0,
+    )
 
     def failed(self: RoundInFlight, peer: Peer, said: m.TaskFailed) -> frames.ExecutionFailed | None:
         dealt = self._tasks.get(said.seat)
         event = honest(self, peer, said)
         if dealt is not None and event is not None:
-            dealt.whole = True
+            dealt.whole, dealt.answer = True, answer
             self._tasks[said.seat] = dealt
         return event
 
     monkeypatch.setattr(RoundInFlight, "failed", failed)
-    reports = play_networks(0, 60, rounds=6, faults=NetworkFaults(failure=0.3, duplication=1.0, compute=2.0, slow=0.3))
+    reports = play_networks(
+        0, 60, rounds=6, faults=NetworkFaults(failure=0.3, duplication=0.5, loss=0.2, compute=2.0, slow=0.3)
+    )
     found = next(report for report in reports if report.failure)
     assert "KeyError" in found.failure and "network/session/round.py" in found.failure
     (again,) = play_networks(found.seed, rounds=6, faults=found.faults)

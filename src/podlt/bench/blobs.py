@@ -1,19 +1,20 @@
-"""Whether large parameters stay out of memory: `python -m podlt.bench.blobs --gigabytes 3`; with `--engine`, of a run.
+"""What a large blob costs beside the transport alone: `podlt bench blobs --megabytes 38`; with `--engine`, in a run.
 
-Random weights on disk, and the same after a step of training. They are served over HTTPS on loopback to a child
-process, an update of the same length is uploaded, and what changed is encoded by one child and decoded by another.
-For each end: how far its memory rose above its start. "Anonymous" is what it took; "resident" counts the pages of
-mapped files too, which the system takes back when it likes. With `--engine` a whole model is trained: see `large`.
+A manager's server and a worker's carrier in two processes, over TLS on loopback, with nothing else to do: parameters
+are fetched and updates uploaded, and for each the processor time and the memory of both ends are measured. The floor
+beside it is the same bytes over one TLS connection between two blocking sockets. Every figure is of one blob, the
+least of all rounds. With `--engine` a whole model is trained: see `large`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import datetime
+import hashlib
 import multiprocessing as mp
+import socket
+import ssl
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,195 +24,173 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from podlt.bench import large
-from podlt.crypto import SigningKey
-from podlt.network.access import tokens
-from podlt.network.blobs import delta
-from podlt.network.blobs.endpoint import BlobEndpoint
-from podlt.network.blobs.http_client import BlobClient
-from podlt.network.blobs.store import BlobStore
-from podlt.network.blobs.transfer import download, upload
+from podlt.crypto import SigningKey, blob_digest
+from podlt.network.access import certificate as tls
+from podlt.network.background import Background
+from podlt.network.blobs.client import BlobBuffer, BlobTransfers
+from podlt.network.blobs.server import PATH, BlobServer
+from podlt.network.http import RouteTable
+from podlt.network.server.listener import Listener
 
 WORKER = SigningKey(bytes(32))
-STEP_SIZE = np.float32(1e-4)
+FETCH, UPLOAD, FLOOR_DOWN, FLOOR_UP = "fetch", "upload", "floor: down", "floor: up"
+WAYS = FETCH, FLOOR_DOWN, UPLOAD, FLOOR_UP
 
 
-class TransferJob(msgspec.Struct, frozen=True):
-    """What a child process needs to know."""
+class BlobCost(msgspec.Struct, frozen=True):
+    """What one blob cost: seconds, of which processor time of each end, and bytes of memory at their peaks."""
 
-    folder: Path
-    size: int
-    old: bytes
-    new: bytes
-    update: bytes
-    encoded: bytes = b""
-    port: int = 0
-
-    def store(self, name: str) -> BlobStore:
-        return BlobStore(self.folder / name, 2**50)
-
-
-class PeakMemory(threading.Thread):
-    """Watches this process's memory, in bytes beyond what it was at the start."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.peak = self._start = _memory()
-        self._ended = threading.Event()
-
-    def run(self) -> None:
-        while not self._ended.wait(0.02):
-            self.peak = tuple(map(max, self.peak, _memory()))  # type: ignore[assignment]
-
-    def result(self, seconds: float = 0.0, made: bytes = b"") -> TransferResult:
-        """Ends the watch."""
-        self._ended.set()
-        self.join()
-        return TransferResult(self.peak[0] - self._start[0], self.peak[1] - self._start[1], seconds, made)
-
-
-class TransferResult(msgspec.Struct, frozen=True):
-    """What one process needed: bytes of memory beyond its start, at their peak; and what it made, if anything."""
-
-    anonymous: int
-    resident: int
-    seconds: float = 0.0
-    made: bytes = b""
+    seconds: float
+    manager: float
+    worker: float
+    manager_memory: int = 0
+    worker_memory: int = 0
 
 
 def main() -> None:
-    """Makes the weights, lets children move them, and prints what it took."""
-    parser = argparse.ArgumentParser(description="time large blobs, and watch the memory of both ends")
-    parser.add_argument("--gigabytes", type=float, default=3.0, help="of 10**9 bytes (default: 3)")
-    parser.add_argument("--folder", type=Path, default=None, help="on a disk with eight times as much room")
-    parser.add_argument("--engine", action="store_true", help="train a model of that size over a real worker")
+    """Prints what both directions take, beside the floor."""
+    parser = argparse.ArgumentParser(prog="podlt bench blobs", description=__doc__)
+    parser.add_argument("--megabytes", type=float, default=38.0, help="of 10**6 bytes (default: 38)")
+    parser.add_argument("--rounds", type=int, default=0, help="default: 20; with --engine: 2")
+    parser.add_argument("--folder", type=Path, default=None, help="on a disk with room for it")
+    parser.add_argument("--engine", action="store_true", help="train models of --gigabytes over a real worker")
+    parser.add_argument("--gigabytes", type=float, default=3.0, help="with --engine (default: 3)")
     parser.add_argument("--compare", type=float, default=0.3, help="with --engine: gigabytes of a smaller one first")
-    parser.add_argument("--rounds", type=int, default=2, help="with --engine (default: 2)")
-    parser.add_argument("--deltas", choices=["auto", "always", "never"], default="auto", help="with --engine")
-    parser.add_argument("--json", action="store_true", help="with --engine")
+    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.engine:
         sizes = [options.compare] * (0 < options.compare < options.gigabytes) + [options.gigabytes]
-        large.run(sizes, options.rounds, options.deltas, options.folder, as_json=options.json)
+        large.run(sizes, options.rounds or 2, options.folder, as_json=options.json)
         return
-    size = int(options.gigabytes * 1e9) // 64 * 64
-    print(f"{size / 1e9:.2f} GB of random weights, and the same after a step of training")
-    print(f"{'':28}{'seconds':>8}{'MB/s':>8}   anonymous, resident MiB above the start", flush=True)
-    with tempfile.TemporaryDirectory(prefix="podlt-bench-", dir=options.folder) as folder:
-        for name, result in measure(Path(folder), size):
-            speed = f"{result.seconds:8.1f}{size / 1e6 / result.seconds:8.0f}" if result.seconds else " " * 16
-            print(f"{name:28}{speed}   {result.anonymous / 2**20:9.1f}{result.resident / 2**20:10.1f}", flush=True)
-            if result.made:
-                encoded = BlobStore(Path(folder) / "manager", 2**50).size(result.made)
-                print(f"{'':28}to {encoded / size:.3f} of the whole")
+    size = int(options.megabytes * 1e6)
+    found = measure(size, options.rounds or 20, options.folder)
+    if options.json:
+        print(msgspec.json.encode({"size": size, "costs": found}).decode())
+        return
+    print(f"{size / 1e6:.1f} MB{'':20}{'ms':>8}{'MB/s':>8}   processor ms: manager, worker   peak MiB: manager, worker")
+    for way, cost in found.items():
+        print(
+            f"{way:28}{1e3 * cost.seconds:8.1f}{size / 1e6 / cost.seconds:8.0f}   {1e3 * cost.manager:21.1f}"
+            f"{1e3 * cost.worker:8.1f}   {cost.manager_memory / 2**20:17.0f}{cost.worker_memory / 2**20:8.0f}"
+        )
 
 
-def measure(folder: Path, size: int) -> Iterator[tuple[str, TransferResult]]:
-    """Moves blobs of `size` bytes, a multiple of 64, between child processes; what each of these needed."""
-    job = _make(folder, size)
-    with _child(_serve, job) as server:
-        job = msgspec.structs.replace(job, port=server.recv())
-        yield "download", _one(_download, job)
-        yield "upload", _one(_upload, job)
-        server.send("stop")
-        yield "  the server of both", server.recv()
-    encoding = _one(_encode, job)
-    yield "encode the difference", encoding
-    yield "decode it", _one(_decode, msgspec.structs.replace(job, encoded=encoding.made))
+def measure(size: int, rounds: int, folder: Path | None = None) -> dict[str, BlobCost]:
+    """Carries blobs of so many bytes both ways, and the same bytes without podlt."""
+    with tempfile.TemporaryDirectory(prefix="podlt-bench-", dir=folder) as made, _manager(Path(made), size) as pipe:
+        certificate, port, floor, digest = pipe.recv()
+        worker = _Worker(certificate, port, floor, digest, size)
+        best: dict[str, BlobCost] = {}
+        for _ in range(rounds):
+            for way in WAYS:
+                pipe.send(way)
+                pipe.recv()
+                began, before = time.perf_counter(), time.process_time()
+                worker.carry(way)
+                worker_time = time.process_time() - before
+                pipe.send("done")
+                manager_time, manager_memory = pipe.recv()
+                seconds = time.perf_counter() - began
+                cost = BlobCost(
+                    seconds, manager_time, worker_time, manager_memory, large.ProcessMemory.of("self").taken
+                )
+                if way not in best or cost.manager + cost.worker < best[way].manager + best[way].worker:
+                    best[way] = cost
+        worker.close()
+        pipe.send("stop")
+        return best
 
 
-def _make(folder: Path, size: int) -> TransferJob:
-    """Weights before and after a step in the manager's store, and an update in the worker's."""
-    job = TransferJob(folder, size, b"", b"", b"")
-    old = job.store("manager").put_stream(_weights(size, np.random.default_rng(1)), size)
-    before, dice = job.store("manager").open(old), np.random.default_rng(2)
-    after = (_stepped(before[start : start + delta.PART], dice) for start in range(0, size, delta.PART))
-    new = job.store("manager").put_stream(after, size)
-    update = job.store("worker").put_stream(_weights(size, np.random.default_rng(3)), size)
-    return TransferJob(folder, size, old, new, update)
+class _Worker:
+    """This process's end: a carrier, and a plain TLS connection."""
+
+    def __init__(self, certificate: bytes, port: int, floor: int, digest: bytes, size: int) -> None:
+        fingerprint = hashlib.sha256(certificate).digest()
+        self._carrier = BlobTransfers([f"https://127.0.0.1:{port}"], fingerprint, [WORKER])
+        self._buffer, self._digest = np.zeros(size, np.uint8), digest
+        self._update = _weights(size, 2)
+        self._update_digest = blob_digest(self._update.data)
+        plain = socket.create_connection(("127.0.0.1", floor))
+        self._sock = tls.client_context(certificate).wrap_socket(plain)
+
+    def carry(self, way: str) -> None:
+        """Carries one blob."""
+        if way == FETCH:
+            self._carrier.fetch(WORKER.public, self._digest, BlobBuffer(self._buffer))
+            self._wait(lambda: bool(self._carrier.ended()))
+        elif way == UPLOAD:
+            self._carrier.send(WORKER.public, self._update_digest, self._update)
+            self._wait(lambda: not self._carrier.busy)
+        elif way == FLOOR_DOWN:
+            _receive(self._sock, self._buffer.data)
+        else:
+            self._sock.sendall(self._update.data)
+            self._sock.recv(1)
+
+    def _wait(self, done: Callable[[], bool]) -> None:
+        while not done():
+            time.sleep(0.001)
+
+    def close(self) -> None:
+        self._carrier.close()
+        self._sock.close()
 
 
-def _weights(size: int, dice: np.random.Generator) -> Iterator[np.ndarray]:
-    for start in range(0, size, delta.PART):
-        yield dice.standard_normal(min(delta.PART, size - start) // 4, np.float32) * np.float32(0.03)
+def _manage(folder: Path, size: int, pipe: Connection) -> None:
+    """The manager's process: a server of blobs, and a thread with a plain TLS connection."""
+    certificate = tls.load_or_create(folder)
+    context = tls.server_context(folder / tls.CERTIFICATE, folder / tls.PRIVATE_KEY)
+    server, routes, background = BlobServer(folder), RouteTable(), Background("bench")
+    data, room = _weights(size, 1), np.zeros(size, np.uint8)
+    digest, update = blob_digest(data.data), blob_digest(_weights(size, 2).data)
+    routes.add(PATH, server.answer)
+
+    async def listen() -> int:
+        def upgrade(arrival: Any) -> asyncio.BaseProtocol:
+            raise AssertionError("no session")
+
+        return Listener(context, upgrade, routes.connection, print).start("127.0.0.1", 0)
+
+    port = background.call(listen())
+    server.start([f"https://127.0.0.1:{port}"], hashlib.sha256(certificate).digest())
+    server.admitted.add(WORKER.public)
+    server.offer(digest, data)
+    floor = socket.create_server(("127.0.0.1", 0))
+    pipe.send((certificate, port, floor.getsockname()[1], digest))
+    sock = context.wrap_socket(floor.accept()[0], server_side=True)
+    while (way := pipe.recv()) != "stop":
+        server.allow(WORKER.public, 2 * size)
+        server.expect(WORKER.public, update, size)
+        before = time.process_time()
+        pipe.send("ready")
+        if way == FLOOR_DOWN:
+            sock.sendall(data.data)
+        elif way == FLOOR_UP:
+            _receive(sock, room.data)
+            sock.sendall(b"1")
+        pipe.recv()
+        pipe.send((time.process_time() - before, large.ProcessMemory.of("self").taken))
+        server.clear()
+    background.end()
 
 
-def _stepped(part: np.ndarray, dice: np.random.Generator) -> np.ndarray:
-    values = part.view(np.float32)
-    return values - STEP_SIZE * np.tanh(dice.standard_normal(len(values), np.float32))
+def _receive(sock: ssl.SSLSocket, view: memoryview) -> None:
+    done = 0
+    while done < len(view):
+        done += sock.recv_into(view[done:])
 
 
-def _serve(job: TransferJob, pipe: Connection) -> TransferResult:
-    """The manager's end, until it is asked to stop."""
-
-    async def run() -> TransferResult:
-        store, memory = job.store("manager"), PeakMemory()
-        endpoint = BlobEndpoint(store, *_certificate(job.folder), lambda key, digest: key == WORKER.public)
-        port = await endpoint.start("127.0.0.1")
-        done = endpoint.expect(WORKER.public, job.update, job.size)
-        memory.start()
-        pipe.send(port)
-        await done
-        await asyncio.to_thread(pipe.recv)
-        await endpoint.stop()
-        return memory.result()
-
-    return asyncio.run(run())
-
-
-def _download(job: TransferJob, pipe: Connection) -> TransferResult:
-    async def run(client: BlobClient) -> None:
-        await download(job.store("worker"), job.old, job.size, client.fetch_range, job.size)
-
-    return _with_client(job, run)
-
-
-def _upload(job: TransferJob, pipe: Connection) -> TransferResult:
-    async def run(client: BlobClient) -> None:
-        await upload(job.store("worker"), job.update, client)
-
-    return _with_client(job, run)
-
-
-def _with_client(job: TransferJob, work: Callable[[BlobClient], Any]) -> TransferResult:
-    fingerprint = tokens.fingerprint((job.folder / "certificate.pem").read_bytes())
-
-    async def run() -> TransferResult:
-        async with BlobClient(f"https://127.0.0.1:{job.port}", fingerprint, WORKER) as client:
-            memory, started = PeakMemory(), time.perf_counter()
-            memory.start()
-            await work(client)
-            return memory.result(time.perf_counter() - started)
-
-    return asyncio.run(run())
-
-
-def _encode(job: TransferJob, pipe: Connection) -> TransferResult:
-    store, memory, started = job.store("manager"), PeakMemory(), time.perf_counter()
-    memory.start()
-    encoded = store.put_stream(delta.encode(store.open(job.new), store.open(job.old)), delta.bound(job.size))
-    seconds = time.perf_counter() - started
-    return memory.result(seconds, encoded)
-
-
-def _decode(job: TransferJob, pipe: Connection) -> TransferResult:
-    store, memory, started = job.store("worker"), PeakMemory(), time.perf_counter()
-    encoded = job.store("manager").open(job.encoded)
-    memory.start()
-    delta.decode_to(store, encoded, store.open(job.old), job.size, job.new)
-    return memory.result(time.perf_counter() - started)
+def _weights(size: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, size, np.uint8)
 
 
 @contextmanager
-def _child(work: Callable[[TransferJob, Connection], TransferResult], job: TransferJob) -> Iterator[Connection]:
-    """A process of its own for one job; its result is the last message of its pipe."""
+def _manager(folder: Path, size: int) -> Iterator[Connection]:
     context = mp.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_work, args=(work, job, there))
+    process = context.Process(target=_manage, args=(folder, size, there))
     process.start()
     there.close()
     try:
@@ -220,36 +199,6 @@ def _child(work: Callable[[TransferJob, Connection], TransferResult], job: Trans
         here.close()
         process.join(10)
         process.kill()
-
-
-def _work(work: Callable[[TransferJob, Connection], TransferResult], job: TransferJob, pipe: Connection) -> None:
-    pipe.send(work(job, pipe))
-
-
-def _one(work: Callable[[TransferJob, Connection], TransferResult], job: TransferJob) -> TransferResult:
-    with _child(work, job) as pipe:
-        result: TransferResult = pipe.recv()
-        return result
-
-
-def _memory() -> tuple[int, int]:
-    """Anonymous and resident bytes of this process."""
-    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    anonymous, resident = (1024 * int(lines[name].split()[0]) for name in ("RssAnon", "VmRSS"))
-    return anonymous, resident
-
-
-def _certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate for an hour, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    now, hour = datetime.datetime.now(datetime.UTC), datetime.timedelta(hours=1)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "podlt bench")])
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - hour, now + hour)
-    paths = folder / "certificate.pem", folder / "key.pem"
-    paths[0].write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    form, clear = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, form, clear))
-    return paths
 
 
 if __name__ == "__main__":

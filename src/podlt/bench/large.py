@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing as mp
+import os
 import secrets
 import subprocess
 import tempfile
@@ -38,8 +39,7 @@ from podlt.manager import events as ev
 from podlt.manager.directory import RunDirectory, Settings
 from podlt.manager.setup import TrainingRun, wall_clock
 from podlt.network.server.open_server import OpenServer
-from podlt.network.session.publishing import Policy
-from podlt.network.workplace import Blobs, RemoteMachines
+from podlt.network.workplace import RemoteMachines
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
@@ -82,12 +82,23 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class LargeRun(msgspec.Struct, frozen=True):
-    """A run: the model's bytes, the seconds of each round, how its parameters went out, and both ends' memory."""
+    """A run.
+
+    Attributes:
+        model: its bytes.
+        seconds: of each round.
+        published: how its parameters went out.
+        ends: both ends' memory.
+        processor: both ends' seconds of processor time a round, after the first.
+        wire: bytes between them a round, both ways, those of joining included.
+    """
 
     model: int
     seconds: list[float]
     published: list[Published]
     ends: dict[str, Found]
+    processor: dict[str, float]
+    wire: float
 
 
 class MemoryWatch(threading.Thread):
@@ -147,28 +158,47 @@ def _resized(document: Any, sizes: dict[int, int]) -> Any:
     return sizes.get(document, document) if type(document) is int else document
 
 
-def measure(folder: Path, size: int, rounds: int, deltas: Policy = "auto", bucket: str = "") -> LargeRun:
+def measure(folder: Path, size: int, rounds: int, bucket: str = "") -> LargeRun:
     """Trains a model of about `size` bytes.
 
     Raises:
         PodltError: the run failed; with the end of its output.
     """
-    seconds: list[float] = []
+    seconds, worked = list[float](), list[tuple[float, float]]()
     watch: MemoryWatch | None = None
-    with _manager(folder, size, rounds, deltas, bucket) as pipe:
+    with _manager(folder, size, rounds, bucket) as pipe:
         worker = _Worker(folder, _receive(pipe))
         try:
             while not isinstance(message := _next(pipe, worker), tuple):
-                if isinstance(message, float):
-                    seconds.append(message)
+                if isinstance(message, list):
+                    seconds.append(message[0])
+                    worked.append((message[1], processor_time(worker.process.pid)))
                 elif message == "joined":
                     watch = worker.watch
-            found, published, model = message
+            found, published, model, wire = message
             worker.end()
         finally:
             worker.close()
     assert watch is not None
-    return LargeRun(model, seconds, published, {MANAGER: found, WORKER: watch.result()})
+    later = max(1, len(worked) - 1)
+    processor = {
+        name: (worked[-1][i] - worked[0][i]) / later if len(worked) > 1 else 0.0
+        for i, name in enumerate((MANAGER, WORKER))
+    }
+    ends = {MANAGER: found, WORKER: watch.result()}
+    return LargeRun(model, seconds, published, ends, processor, wire / len(seconds))
+
+
+def processor_time(pid: int) -> float:
+    """Seconds of processor time that a process and its children have taken."""
+    root = Path(f"/proc/{pid}")
+    try:
+        ticks = (root / "stat").read_text().rpartition(")")[2].split()[11:13]
+        children = (root / "task" / str(pid) / "children").read_text().split()
+    except OSError:
+        return 0.0
+    own = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    return own + sum(processor_time(int(child)) for child in children)
 
 
 class _Worker:
@@ -208,10 +238,10 @@ def _receive(pipe: Connection) -> Any:
 
 
 @contextmanager
-def _manager(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str) -> Iterator[Connection]:
+def _manager(folder: Path, size: int, rounds: int, bucket: str) -> Iterator[Connection]:
     context = mp.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=_manage, args=(folder, size, rounds, deltas, bucket, there))
+    process = context.Process(target=_manage, args=(folder, size, rounds, bucket, there))
     process.start()
     there.close()
     try:
@@ -222,13 +252,17 @@ def _manager(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str) 
         process.join()
 
 
-def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, pipe: Connection) -> None:
+def _manage(folder: Path, size: int, rounds: int, bucket: str, pipe: Connection) -> None:
     """The manager's process: sends the invitation, the seconds of each round, and what it measured."""
     events: list[NetworkEvent] = []
+    traffic = [0]
+
+    def count(workers: int, received: int, sent: int) -> None:
+        traffic[0] = received + sent
 
     def listen(event: ev.Event) -> None:
         if isinstance(event, ev.RoundDone):
-            pipe.send(event.seconds)
+            pipe.send([event.seconds, time.process_time()])
         elif isinstance(event, ev.Started):
             pipe.send("joined")
 
@@ -238,8 +272,7 @@ def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, p
         return link
 
     server = OpenServer("127.0.0.1", 0, ["127.0.0.1"])
-    blobs = Blobs("127.0.0.1", names=["127.0.0.1"], bucket=bucket)
-    place = RemoteMachines(connect, blobs=blobs, deltas=deltas, listener=events.append)
+    place = RemoteMachines(connect, bucket=bucket, listener=events.append)
     recipe = Recipe(
         data=DataSpec("digits", limit=LINES * rounds),
         model=ModelSpec("podlt.bench.large:Huge", {}),
@@ -266,7 +299,7 @@ def _manage(folder: Path, size: int, rounds: int, deltas: Policy, bucket: str, p
         with one_thread():
             run.start(secrets.token_bytes)
         published = [event for event in events if isinstance(event, Published)]
-        pipe.send((watch.result(), published, 4 * COLUMNS * 10 * run.rows))
+        pipe.send((watch.result(), published, 4 * COLUMNS * 10 * run.rows, traffic[0]))
     except PodltError as error:
         pipe.send(f"failed: {error}")
 
@@ -289,10 +322,9 @@ def report(found: LargeRun) -> str:
     lines = [f"{found.model / 1e9:.2f} GB of random weights, {len(found.seconds)} rounds: "]
     lines[0] += ", ".join(f"{one:.1f} s" for one in found.seconds)
     for one in found.published:
-        lines.append(
-            f"  parameters: {one.form} by {one.way}, {one.sent / 1e6:.0f} MB of {one.size / 1e6:.0f} MB"
-            + (f", found in {one.seconds:.1f} s" if one.seconds else "")
-        )
+        lines.append(f"  parameters: {one.size / 1e6:.0f} MB by {one.way}")
+    worked = ", ".join(f"{name} {1e3 * one:.0f} ms" for name, one in found.processor.items())
+    lines.append(f"  a round: {found.wire / 1e6:.0f} MB on the wire; processor time {worked}")
     for name, end in found.ends.items():
         lines.append(
             f"  {name:8} peak {end.peak.taken / 2**20:8.0f} MiB taken (+ {end.peak.mapped / 2**20:6.0f} mapped); "
@@ -301,13 +333,13 @@ def report(found: LargeRun) -> str:
     return "\n".join(lines)
 
 
-def run(sizes: list[float], rounds: int, deltas: Policy, folder: Path | None, *, as_json: bool) -> None:
+def run(sizes: list[float], rounds: int, folder: Path | None, *, as_json: bool) -> None:
     """Measures models of so many gigabytes, and prints what each took."""
     all_found = []
     for gigabytes in sizes:
         with tempfile.TemporaryDirectory(prefix="podlt-bench-", dir=folder) as made:
             began = time.perf_counter()
-            found = measure(Path(made), int(gigabytes * 1e9), rounds, deltas)
+            found = measure(Path(made), int(gigabytes * 1e9), rounds)
             all_found.append(found)
             if as_json:
                 print(json.dumps(msgspec.to_builtins(found)), flush=True)

@@ -26,6 +26,7 @@ class OtherMachines:
     """Workers that join over the network; the fields are arguments of `podlt.serve`."""
 
     command: ClassVar[str] = "podlt manager"
+    has_server: ClassVar[bool] = True
 
     name: Annotated[
         list[str] | None,
@@ -57,23 +58,12 @@ class OtherMachines:
     blobs: Annotated[
         str,
         typer.Option(
-            metavar="https|none|URL",
+            metavar="https|URL",
             rich_help_panel=ADDRESS,
-            help="How large blobs go: https, from and to this machine (as at first); none, in messages only; or "
-            "through an object store: file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...",
+            help="How large parameters go: https, from this machine (as at first), or through an object store: "
+            "file:///DIR, s3://BUCKET/PREFIX, gs://..., az://...",
         ),
     ] = ""
-    blobs_port: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=65535,
-            metavar="PORT",
-            show_default=False,
-            rich_help_panel=ADDRESS,
-            help="Where large blobs are served; any free port by default.",
-        ),
-    ] = 0
     silence_timeout: Annotated[
         float | None,
         typer.Option(
@@ -117,7 +107,8 @@ class OtherMachines:
         from podlt import api
         from podlt.manager.serving import NetworkOptions
 
-        return api.resume(run, network=NetworkOptions(**self._network()), **common)
+        network = NetworkOptions(**self._network(), pages=common.pop("pages", {}))
+        return api.resume(run, network=network, **common)
 
     def _network(self) -> dict[str, Any]:
         return {**asdict(self), "name": tuple(self.name or ())}

@@ -35,9 +35,11 @@ class Machines(Protocol):
 
     Attributes:
         command: that resumes such a run.
+        has_server: whether such a run has an HTTP server, which can show pages.
     """
 
     command: ClassVar[str]
+    has_server: ClassVar[bool]
 
     def check(self, which: RunOptions) -> None:
         """Refuses options that do not go with the run's.
@@ -86,11 +88,16 @@ def perform(options: Options, which: RunOptions, machines: Machines, watching: M
         with (
             _sigterm_interrupts(),
             _trust_warnings(quiet=watching.quiet),
-            monitored(watching.monitoring(), _echo_unless(watching.silent), follow) as listen,
+            monitored(watching.monitoring(), _echo_unless(watching.silent), follow, has_server=machines.has_server) as (
+                listen,
+                pages,
+            ),
             listener(quiet=watching.quiet, as_json=watching.as_json) as show,
         ):
             listen(ev.Preparing(what="loading PyTorch"))
             common: dict[str, Any] = {"workers": which.workers, "store": which.store, "listener": listen}
+            if machines.has_server:
+                common["pages"] = pages
             if which.set:
                 common["set"] = read_changes(which.set)
             if recipe is not None:

@@ -27,6 +27,7 @@ class OwnMachines:
     """Workers on this machine, or in a Ray cluster of one's own."""
 
     command: ClassVar[str] = "podlt train"
+    has_server: ClassVar[bool] = False
 
     cheat: Annotated[
         list[str] | None,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,7 +14,7 @@ from podlt.manager import events as ev
 
 if TYPE_CHECKING:
     from podlt.engine.interface import Job, Workplace
-    from podlt.network.link import ManagerLink
+    from podlt.network.link import HostedLink
 
 LONGEST_PAYEE = 400
 """Characters of the payment instructions that a worker is shown."""
@@ -29,10 +30,10 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 0
     listen: str = ""
     blobs: str = ""
-    blobs_port: int = 0
     deposit: int | None = None
     pay_to: str | None = None
     silence_timeout: float | None = None
+    pages: Mapping[str, Any] = MappingProxyType({})
 
     def require_free_ports(self) -> None:
         """Tries the ports that were asked for, before a new run prepares anything.
@@ -42,7 +43,7 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
         """
         from podlt.network.addresses import is_free
 
-        asked = {"--port": self.port, "--blobs-port": self.blobs_port}
+        asked = {"--port": self.port}
         used: dict[int, str] = {}
         for option, port in asked.items():
             if not port:
@@ -71,21 +72,21 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
         raise UsageError("--pay-to is for --open CREDITS")
     from podlt.network.access.registry import Registry
     from podlt.network.server.open_server import OpenServer
-    from podlt.network.workplace import Blobs, RemoteMachines
+    from podlt.network.workplace import RemoteMachines
 
     def count(workers: int, received: int, sent: int) -> None:
         listener(ev.Connected(workers=workers, received=received, sent=sent))
 
     tell = logging.getLogger("podlt.network").warning
 
-    def connect(job: Job) -> ManagerLink:
+    def connect(job: Job) -> HostedLink:
         if options.deposit is not None:
             payee = options.pay_to and options.pay_to[:LONGEST_PAYEE]
             Registry(job.directory).change(lambda state: state.open(options.deposit, payee))
         server = OpenServer(options.listen, options.port, options.name, tell=tell, count=count)
         link = server.connect(job)
+        link.pages.add(options.pages)
         listener(ev.Invited(invitation=server.line, server=server.urls[0], path=str(job.directory)))
         return link
 
-    blobs = Blobs(options.listen, options.blobs_port, options.name, options.blobs)
-    return RemoteMachines(connect, options.silence_timeout, blobs=blobs, listener=listener)
+    return RemoteMachines(connect, options.silence_timeout, bucket=options.blobs, listener=listener)

@@ -55,7 +55,7 @@ class Metrics:
         self._published = Counter(
             "podlt_published_bytes",
             "Parameters as they were published, once, however many fetched them",
-            ["form", "way"],
+            ["way"],
             registry=registry,
         )
         self._replaced = Counter(
@@ -73,7 +73,7 @@ class Metrics:
             ev.Waiting: lambda event: self._wanted.set(event.wanted),
             ev.Gathered: lambda event: self._wanted.set(0),
             ev.Connected: self._count,
-            ev.Published: lambda event: self._published.labels(event.form, event.way).inc(event.sent),
+            ev.Published: lambda event: self._published.labels(event.way).inc(event.size),
             ev.Replaced: lambda event: self._replaced.inc(),
         }
         registry.register(self)

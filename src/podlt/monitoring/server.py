@@ -18,13 +18,11 @@ import msgspec
 
 from podlt.errors import UsageError
 from podlt.monitoring.health import Health
+from podlt.network.http import Page
 
 HOST = "127.0.0.1"
 THREADS = 8
 SECONDS = 10.0
-
-Page = Callable[[], tuple[int, str, bytes]]
-"""Gives status, content type and body."""
 
 
 def parse_address(text: str) -> tuple[str, int]:

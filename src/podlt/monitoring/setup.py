@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -15,6 +15,7 @@ from podlt.manager import events as ev
 
 if TYPE_CHECKING:
     from podlt.monitoring.logs import EventLog
+    from podlt.network.http import Page
 
 
 class Monitoring(msgspec.Struct, frozen=True):
@@ -31,16 +32,33 @@ class Monitoring(msgspec.Struct, frozen=True):
     log_file: Path | None = None
 
 
+class Watched(NamedTuple):
+    """What watches a run.
+
+    Attributes:
+        listen: has to hear all events.
+        pages: what an HTTP server can show of it: path -> page.
+    """
+
+    listen: ev.Listener
+    pages: Mapping[str, Page]
+
+
 @contextmanager
 def monitored(
-    asked: Monitoring, say: Callable[[str], object] = lambda line: None, then: ev.Listener = ev.ignore
-) -> Iterator[ev.Listener]:
-    """Serves and writes what is asked for, while the context lasts; gives the listener that has to hear all events.
+    asked: Monitoring,
+    say: Callable[[str], object] = lambda line: None,
+    then: ev.Listener = ev.ignore,
+    *,
+    has_server: bool = False,
+) -> Iterator[Watched]:
+    """Serves and writes what is asked for, while the context lasts.
 
     Args:
         asked: metrics, health, a log; any of them, or none.
         say: gets one line: where the metrics are.
         then: a listener that hears every event first.
+        has_server: whether the run has an HTTP server of its own: then there are pages without an option for them.
 
     Raises:
         UsageError: an option is malformed, a port or file cannot be taken, or packages of '.[operations]' are
@@ -51,8 +69,11 @@ def monitored(
         log = event_log_of(asked, stack)
         if log is not None:
             listeners.append(log)
+        pages: Mapping[str, Page] = {}
+        if asked.metrics or (has_server and find_spec("prometheus_client") is not None):
+            pages = _pages(stack, listeners)
         if asked.metrics:
-            url = _serve(asked.metrics, stack, listeners)
+            url = _serve(asked.metrics, stack, pages)
             say(f"metrics at {url}/metrics, health at {url}/healthz and {url}/readyz")
             if log is not None:
                 log.say("serving", url=url)
@@ -62,7 +83,7 @@ def monitored(
                 listener(event)
 
         try:
-            yield listen
+            yield Watched(listen, pages)
         except BaseException as error:
             if log is not None:
                 log.failed(error)
@@ -83,24 +104,28 @@ def event_log_of(asked: Monitoring, stack: ExitStack) -> EventLog | None:
     return stack.enter_context(event_log(asked.log_format or "json", asked.log_file))
 
 
-def _serve(address: str, stack: ExitStack, listeners: list[ev.Listener]) -> str:
+def _pages(stack: ExitStack, listeners: list[ev.Listener]) -> Mapping[str, Page]:
     from podlt.monitoring.health import HealthCheck
-    from podlt.monitoring.server import Server, health_page, parse_address
+    from podlt.monitoring.server import health_page
 
-    host, port = parse_address(address)
     _require("prometheus_client", "--metrics")
     from podlt.monitoring.metrics import Metrics
 
     metrics, check = Metrics(), HealthCheck()
     stack.callback(metrics.close)
-    pages = {
+    listeners += [metrics, check]
+    return {
         "/metrics": lambda: (200, "text/plain; version=0.0.4; charset=utf-8", metrics.text()),
         "/healthz": health_page(check.alive),
         "/readyz": health_page(check.ready),
     }
-    server = stack.enter_context(Server(host, port, pages))
-    listeners += [metrics, check]
-    return server.url
+
+
+def _serve(address: str, stack: ExitStack, pages: Mapping[str, Page]) -> str:
+    from podlt.monitoring.server import Server, parse_address
+
+    host, port = parse_address(address)
+    return stack.enter_context(Server(host, port, pages)).url
 
 
 def _require(module: str, what: str) -> None:

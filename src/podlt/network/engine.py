@@ -24,7 +24,6 @@ from podlt.network.session.facts import (
 )
 from podlt.network.session.manager import FragmentLines, ManagerSession
 from podlt.network.session.outbox import Announce, Drop, Send, Subscribe
-from podlt.network.session.publishing import Policy
 from podlt.network.session.receipts import PastReceipts
 from podlt.network.session.round import lines_of
 from podlt.protocol.entries import Begin
@@ -48,8 +47,7 @@ class NetworkEngine:
         link: to the workers.
         past: the log, for receipts that workers missed; closed with the engine.
         timing: how long to wait.
-        large: what goes as a blob, where there is a server of them; else all goes in messages.
-        deltas: whether to publish what changed.
+        large: what goes outside the messages.
         tell: as of `ManagerSession`.
         clock: seconds, monotonic.
         chance: randomness, the time of day, and a stopwatch.
@@ -68,12 +66,11 @@ class NetworkEngine:
         *,
         timing: Timing = DEFAULT_TIMING,
         large: LargeBlobs = ONLY_MESSAGES,
-        deltas: Policy = "auto",
         tell: Callable[[NetworkEvent], None] = lambda event: None,
         clock: Callable[[], float] = time.monotonic,
         chance: Chance = SYSTEM,
     ) -> None:
-        self._fields, self._link, self._timing, self._blob_server = run.fields, link, timing, large.server
+        self._fields, self._link, self._timing, self._large = run.fields, link, timing, large
         self._clock, self._lock, self._complete = clock, threading.Lock(), False
         self._state = Region(run.state_bytes)
         self._block = BlockBuffer(run.fields, run.block_lines)
@@ -86,7 +83,6 @@ class NetworkEngine:
             chance,
             timing=timing,
             large=large,
-            deltas=deltas,
             tell=tell,
         )
         link.allow(self._session.backlog, timing.absence)
@@ -167,7 +163,7 @@ class NetworkEngine:
         block, fragments = self._block.views(buffer, lines), {}
         for fragment in dict.fromkeys(assignment.fragment for assignment in assignments):
             start, stop = bounds[fragment]
-            fragments[fragment] = FragmentLines(*lines_of(self._fields, block, start, stop), stop - start)
+            fragments[fragment] = FragmentLines(*lines_of(self._fields, block, start, stop, self._large), stop - start)
         self._do(lambda: self._session.deal(assignments, fragments, self._clock(), again=again))
 
     def open(self, round: int) -> None:
@@ -180,7 +176,7 @@ class NetworkEngine:
 
     def events(self) -> Iterator[Event]:
         """Waits for a while until something comes, and gives it; errors as `ManagerSession.tick`."""
-        self._pump(SHORT_STEP if self._blob_server is not None and self._blob_server.waiting else STEP)
+        self._pump(SHORT_STEP if self._large.server is not None and self._large.server.waiting else STEP)
         yield from self._session.events()
 
     # -- the end -----------------------------------------------------------------------------------------------------
@@ -204,8 +200,8 @@ class NetworkEngine:
         """Ends the link."""
         self._link.close()
         self._session.close()
-        if self._blob_server is not None:
-            self._blob_server.close(empty=self._complete)
+        if self._large.server is not None:
+            self._large.server.close(complete=self._complete)
         for region in (self._state, self._block.region):
             region.close()
 

@@ -3,7 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+from podlt.network.http import RouteTable
+
+
+class WebHost(NamedTuple):
+    """Where the port of a link answers HTTP.
+
+    Attributes:
+        routes: which path is answered by whom.
+        urls: of the server.
+        fingerprint: SHA-256 of its certificate.
+    """
+
+    routes: RouteTable
+    urls: list[str]
+    fingerprint: bytes
 
 
 class ManagerLink(Protocol):
@@ -43,6 +59,14 @@ class ManagerLink(Protocol):
 
     def close(self) -> None:
         """After what was sent is on its way."""
+
+
+class HostedLink(ManagerLink, Protocol):
+    """The same, on a server that answers HTTP as well."""
+
+    @property
+    def web(self) -> WebHost | None:
+        """Where it does, if it does."""
 
 
 class WorkerLink(Protocol):

@@ -1,13 +1,13 @@
-"""What manager and workers say to each other over a network: canonical records, and chunks of blobs.
+"""What manager and workers say to each other over a network: canonical records.
 
-A message is one byte that says which of the two it is, and then the record or the chunk. Who sent it is known from the
-link that it came on, never from what it says: a record names no key, and a number only where a signature covers it.
+Who sent one is known from the link that it came on, never from what it says: a record names no key, and a number only
+where a signature covers it. Blobs (the program, parameters, lines, updates) are inside the records that name them, up
+to `INLINE` bytes; larger ones go by requests of HTTP (`blobs`).
 """
 
 from __future__ import annotations
 
-import struct
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -19,17 +19,14 @@ from podlt.log.tree_head import MAX_NOTE
 from podlt.protocol.messages import JoinSignatures, JoinTerms, Opened, Task
 from podlt.units import MOST_SECONDS, Count, Digest, Millis, Round, Signature, Text, WorkerId
 
-VERSION = 4  # of these messages: a worker of another version is refused with a reason
-
-INLINE = 256 * 1024
-"""Lines and programs up to this size travel inside the record; larger ones in chunks, or as a blob."""
+VERSION = 5  # of these messages: a worker of another version is refused with a reason
 
 MAX_MESSAGE = 512 * 1024
 """No message is longer."""
 
-LARGE = 8 * 2**20
-"""Longer ones go as blobs, outside these messages, where the manager has a server for them (see `Setup.blobs`). The
-manager decides that once for each, and the message that announces it carries the decision: `as_blob`."""
+INLINE = MAX_MESSAGE - 8 * 1024
+"""Blobs up to this size travel inside a record. What is longer is large (`session.facts.LargeBlobs` decides it), and
+comes from the servers of `Setup.blobs`: the record that names it has none of its bytes then."""
 
 MOST_URLS = 256  # into how many objects of an object store a blob may be cut
 
@@ -40,14 +37,13 @@ Nonce = Annotated[bytes, Meta(min_length=8, max_length=8)]
 Seconds = Annotated[float, Meta(ge=0.0, le=MOST_SECONDS)]
 """No NaN either: it is not at least 0."""
 
-Range = tuple[Count, Count]
-Ranges = Annotated[list[Range], Meta(max_length=64)]
+Inline = Annotated[memoryview, Meta(max_length=INLINE)]
+"""The bytes of a blob; none where it is large."""
+
+NOTHING = memoryview(b"")
 Url = Annotated[str, Meta(max_length=1500)]
 Note = Annotated[str, Meta(max_length=MAX_NOTE)]
 """A signed tree head; empty while the log is."""
-
-_RECORD, _CHUNK = b"\0", b"\1"
-_SEAT = struct.Struct(">I")
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -94,8 +90,8 @@ class Heartbeat(Message, frozen=True, tag="heartbeat"):
 
 
 class TaskDone(Message, frozen=True, tag="done"):
-    """A worker commits to the result of a task, and will send it: the update follows in chunks, or, where it is large,
-    the manager asks for it by `ResendUpdate`.
+    """A worker commits to the result of a task, and sends it: `data` is the update. Where updates are large it is
+    empty, and the manager asks for the update by `UploadUpdate`.
 
     `update` is its digest. It is sent at once, to the manager alone, while other workers still compute: the
     manager knows who is checked anyway, so that it learns nothing by it that it could abuse.
@@ -108,6 +104,7 @@ class TaskDone(Message, frozen=True, tag="done"):
     update: Digest
     proof_seconds: Seconds
     compute_seconds: Seconds
+    data: Inline = NOTHING
 
 
 class TaskFailed(Message, frozen=True, tag="failed"):
@@ -125,11 +122,10 @@ class Openings(Message, frozen=True, tag="openings"):
     opened: Annotated[list[Opened], Meta(max_length=1024)]
 
 
-class GetChunks(Message, frozen=True, tag="get_chunks"):
-    """Chunks that did not come: offset and length of each. Without any: how the parameters of this digest come."""
+class GetParameters(Message, frozen=True, tag="get_parameters"):
+    """The parameters of this digest, which a task names, were not announced."""
 
     digest: Digest
-    ranges: Ranges
 
 
 class GetReceipts(Message, frozen=True, tag="get_receipts"):
@@ -155,12 +151,11 @@ class Setup(Message, frozen=True, tag="setup"):
         head: the last tree head that is on the manager's disk.
         program_blob: the digest of the program's bytes.
         program_size: how many they are.
-        program: the bytes, empty where they do not fit in.
+        program: the bytes; empty where they are large.
         fields: of each line.
-        blobs: URLs of the server of large blobs (the same one, by different names); without any, all goes in messages.
+        blobs: URLs of the server of large blobs (the same one, by different names); without any there are none.
         certificate: SHA-256 of its certificate.
-        program_as_blob: the program is there; else it comes in this message or in chunks.
-        updates_as_blobs: updates are uploaded there, when the manager asks for them; else they are sent in chunks.
+        updates_as_blobs: updates are large: they are uploaded there, when the manager asks for them.
     """
 
     version: Count
@@ -170,7 +165,6 @@ class Setup(Message, frozen=True, tag="setup"):
     program_size: Count
     program: Annotated[bytes, Meta(max_length=INLINE)]
     fields: list[Field]
-    program_as_blob: bool = False
     updates_as_blobs: bool = False
     blobs: Annotated[list[Url], Meta(max_length=8)] = []
     certificate: Annotated[bytes, Meta(max_length=32)] = b""
@@ -212,26 +206,21 @@ class Dismissed(Message, frozen=True, tag="dismissed"):
 
 
 class Parameters(Message, frozen=True, tag="parameters"):
-    """The parameters of the round that begins: their digest and size, and the blob from which they are to be had.
+    """The parameters of the round that begins: their digest, size and bytes.
 
-    The blob is the parameters themselves (`base` is empty), or what changed since those of the digest `base`; of no
-    bytes where nothing did. Who does not have the base asks for the whole by its digest. `as_blob`: the blob, and
-    the whole, are at `urls` if there are any, cut into parts of `part` bytes, else at the servers of `Setup`; if not,
-    they come in chunks.
+    Where these are large, they are at `urls` if there are any, cut into parts of `part` bytes, else at the servers of
+    `Setup`.
     """
 
     digest: Digest
     size: Count
-    blob: Digest
-    length: Count
-    base: Annotated[bytes, Meta(max_length=32)] = b""
-    as_blob: bool = False
+    data: Inline = NOTHING
     urls: Annotated[list[Url], Meta(max_length=MOST_URLS)] = []
     part: Count = 0
 
 
 class DealTask(Message, frozen=True, tag="task"):
-    """A task. `lines` are the bytes of its fields one after another; empty where they come as a blob or in chunks."""
+    """A task. `lines` are the bytes of its fields one after another; `blob` is their digest where they are large."""
 
     deal_id: Nonce
     seat: WorkerId
@@ -239,8 +228,7 @@ class DealTask(Message, frozen=True, tag="task"):
     count: Count
     blob: Digest
     size: Count
-    lines: Annotated[bytes, Meta(max_length=INLINE)]
-    as_blob: bool = False
+    lines: Inline = NOTHING
 
 
 class OpenCommitments(Message, frozen=True, tag="open"):
@@ -250,12 +238,11 @@ class OpenCommitments(Message, frozen=True, tag="open"):
     round: Round
 
 
-class ResendUpdate(Message, frozen=True, tag="resend"):
-    """Chunks of the update of a task did not come; without any: the update is to be uploaded."""
+class UploadUpdate(Message, frozen=True, tag="upload"):
+    """The update of a task, which is large, is to be uploaded."""
 
     deal_id: Nonce
     seat: WorkerId
-    ranges: Ranges
 
 
 class TooLate(Message, frozen=True, tag="too_late"):
@@ -301,64 +288,43 @@ class RunFinished(Message, frozen=True, tag="finished"):
     entries: Count
 
 
-Up = Hello | JoinRequest | SignedJoin | Heartbeat | TaskDone | TaskFailed | Openings | GetChunks | GetReceipts | Leave
+Up = (
+    Hello | JoinRequest | SignedJoin | Heartbeat | TaskDone | TaskFailed | Openings | GetParameters | GetReceipts
+    | Leave
+)  # fmt: skip
 Down = (
     Setup | ManagerHello | Offer | Welcome | JoinRefused | Dismissed | Parameters | DealTask | OpenCommitments
-    | ResendUpdate | TooLate | Receipts | MissedReceipts | RunFinished
+    | UploadUpdate | TooLate | Receipts | MissedReceipts | RunFinished
 )  # fmt: skip
 
 _up: Decoder[Up] = Decoder(Up)
 _down: Decoder[Down] = Decoder(Down)
 
 
-class Chunk(msgspec.Struct, frozen=True):
-    """A chunk of a blob (see `blobs.chunks`); `seat` says of which task's update it is, where a worker sent it."""
-
-    seat: int
-    data: memoryview
-
-
-M = TypeVar("M")
-
-
 def record(message: Message) -> bytes:
     """A record as a message."""
-    return _RECORD + encode(message)
+    return encode(message)
 
 
-def chunk(data: bytes, seat: int = 0) -> bytes:
-    """A chunk as a message."""
-    return heading(seat) + data
-
-
-def heading(seat: int = 0) -> bytes:
-    """What the message of a chunk begins with, for `chunks.split`."""
-    return _CHUNK + _SEAT.pack(seat)
-
-
-def from_worker(message: bytes) -> Up | Chunk:
+def from_worker(message: bytes) -> Up:
     """What a worker said.
 
     Raises:
         InvalidProofError: malformed, or too long.
     """
-    return _parse(message, _up)
+    return _up.decode(_short(message))
 
 
-def from_manager(message: bytes) -> Down | Chunk:
+def from_manager(message: bytes) -> Down:
     """What the manager said.
 
     Raises:
         InvalidProofError: malformed, or too long.
     """
-    return _parse(message, _down)
+    return _down.decode(_short(message))
 
 
-def _parse(message: bytes, decoder: Decoder[M]) -> M | Chunk:
+def _short(message: bytes) -> bytes:
     if not 1 <= len(message) <= MAX_MESSAGE:
         raise InvalidProofError(f"message of {len(message)} bytes; expected 1 to {MAX_MESSAGE}")
-    if message[:1] == _RECORD:
-        return decoder.decode(message[1:])
-    if message[:1] != _CHUNK or len(message) < 1 + _SEAT.size:
-        raise InvalidProofError("malformed message: neither a record nor a chunk")
-    return Chunk(_SEAT.unpack_from(message, 1)[0], memoryview(message)[1 + _SEAT.size :])
+    return message

@@ -15,8 +15,8 @@ from podlt.store.files import read_whole, write_whole
 FILE = "blobs.json"
 """In a run's directory."""
 
-HTTPS, NONE = "https", "none"
-"""Ways of large blobs, besides the URL of an object store: the manager's own server alone, and only messages."""
+HTTPS = "https"
+"""The way of large blobs, besides the URL of an object store: the manager's own server alone."""
 
 _LONGEST = 2**16
 
@@ -25,7 +25,6 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     """What the file holds; what was never given is empty.
 
     Attributes:
-        port: at which workers find the server of large blobs.
         blobs: the way of these (see above).
         silence_timeout: seconds of silence after which a worker is gone.
         server_port: at which workers find the run's server.
@@ -33,7 +32,6 @@ class NetworkSettings(msgspec.Struct, frozen=True):
         names: by which workers reach it.
     """
 
-    port: int = 0
     blobs: str = ""
     silence_timeout: float = 0.0
     server_port: int = 0
@@ -42,7 +40,7 @@ class NetworkSettings(msgspec.Struct, frozen=True):
 
 
 def load_settings(run: Path) -> NetworkSettings:
-    """What is kept for a run; nothing for one that is new, and the port alone for one of an earlier version.
+    """What is kept for a run; nothing for one that is new.
 
     Raises:
         StorageError: malformed, or it cannot be read.
@@ -54,7 +52,7 @@ def load_settings(run: Path) -> NetworkSettings:
         found = msgspec.json.decode(read_whole(path, _LONGEST), type=NetworkSettings)
     except UNREADABLE:
         raise StorageError(f"{path}: malformed; the run's directory was changed") from None
-    if not (0 <= found.port < 65536 and 0 <= found.server_port < 65536) or found.silence_timeout < 0:
+    if not 0 <= found.server_port < 65536 or found.silence_timeout < 0:
         raise StorageError(f"{path}: malformed; the run's directory was changed")
     return found
 

@@ -62,11 +62,10 @@ def _repeated(send: SendMessage, dice: random.Random) -> Iterable[SendMessage]:
 
 def _of_another_seat(send: SendMessage, dice: random.Random) -> Iterable[SendMessage]:
     failed = m.TaskFailed(deal_id=dice.randbytes(8), seat=dice.randrange(10), reason="it says so")
-    chunk = m.chunk(dice.randbytes(100), dice.randrange(10))
-    return [SendMessage(send.key, m.record(failed)), SendMessage(send.key, chunk), send]
+    return [SendMessage(send.key, m.record(failed)), SendMessage(send.key, dice.randbytes(100)), send]
 
 
 def _greedy(send: SendMessage, dice: random.Random) -> Iterable[SendMessage]:
-    wanted = m.GetChunks(digest=dice.randbytes(32), ranges=[(0, 64)])
+    wanted = m.GetParameters(digest=dice.randbytes(32))
     asked = [m.record(wanted), m.record(m.Hello(version=m.VERSION)), m.record(m.GetReceipts(first=dice.randrange(100)))]
     return [*(SendMessage(send.key, message) for message in asked * REPEATS), send]

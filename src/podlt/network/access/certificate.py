@@ -12,6 +12,9 @@ from podlt.extras import needed_by
 from podlt.store.files import read_whole, write_whole
 
 CERTIFICATE, PRIVATE_KEY = "tls.pem", "tls.key"
+NAME = "podlt"
+"""What the certificate says: podlt's own clients do not look at it, others have to be told to expect it."""
+
 _LONGEST = 16 * 1024
 
 # A certificate that is pinned needs no life span: what counts is the invitation's. And a worker whose clock is wrong by
@@ -79,7 +82,7 @@ def _make() -> tuple[bytes, bytes]:
     """A certificate and its private key, in PEM."""
     x509, ed25519, serialization = _cryptography()
     key = ed25519.Ed25519PrivateKey.generate()
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "podlt")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, NAME)])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -89,6 +92,7 @@ def _make() -> tuple[bytes, bytes]:
         .not_valid_before(_FROM)
         .not_valid_after(_UNTIL)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
         .sign(key, None)
     )
     private = key.private_bytes(

@@ -1,100 +1,135 @@
-"""A worker's carrier of large blobs, on a thread of its own: fetches them into memory, and uploads updates from there.
+"""A worker's carrier of large blobs, on threads of its own: fetches them into memory, and uploads updates from there.
 
 A job that fails is not lost: whoever asked for it hears of it, and gives it again; it goes on where it was.
 """
 
 from __future__ import annotations
 
-import asyncio
+import queue
+import socket
+import ssl
+import threading
+import time
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
-from contextlib import AsyncExitStack, suppress
-from typing import Any, NamedTuple, Protocol, TypeVar
-from urllib.parse import urlsplit
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 
 from podlt.crypto import SigningKey, blob_digest
-from podlt.errors import InvalidProofError, PodltError
-from podlt.extras import needed_by
-from podlt.network.background import Background
-from podlt.network.blobs import delta
-from podlt.network.blobs.disk import Buffer, flat
-from podlt.network.blobs.transfer import BadBlobError, FetchRange, InMemory, Taker, fetch_rest, in_thread, upload
+from podlt.errors import PodltError
+from podlt.network.access import tokens
+from podlt.network.addresses import is_global
+from podlt.network.blobs.https_connection import AGAIN, Answer, HttpsConnection, InsideError, Place, place_of
+from podlt.network.blobs.objects import fetch_objects
 
 ATTEMPTS = 6
 """How many failures in a row, with no byte between them, end a job: then whoever asked for it looks again."""
 
-Result = TypeVar("Result")
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between one failure and the next attempt: doubled each time that nothing came in between."""
+
+STEP = 2**20
+"""Bytes that are sent before it is seen whether the job was cancelled."""
+
+FETCHERS = 3
+_NO_BLOB = "/blobs/" + "00" * 32
 
 
-class Destination(Taker, Protocol):
-    """Memory that takes a blob."""
+class TransferError(PodltError):
+    """A blob could not be fetched or sent; what came of it stays, and the job can go on from there.
 
-    def finish(self, digest: bytes) -> None:
-        """All bytes are there. Raises InvalidProofError if they are not what the digest says."""
+    Args:
+        message: why.
+        digest: of the blob.
+    """
+
+    def __init__(self, message: str, digest: bytes) -> None:
+        super().__init__(f"blob {digest.hex()[:16]}…: {message}")
+        self.digest = digest
 
 
-class Whole:
-    """Memory that takes a blob as it is.
+class BadBlobError(TransferError):
+    """All bytes came, and they are not the blob."""
+
+
+class BlobBuffer:
+    """Memory that takes a blob.
 
     Args:
         data: uint8, as long as the blob.
+
+    Attributes:
+        offset: how many bytes are there.
     """
 
     def __init__(self, data: np.ndarray) -> None:
         self.data, self.size, self.offset = data, data.nbytes, 0
 
-    def append(self, data: Buffer) -> None:
-        """See `transfer.Taker`."""
-        view = flat(data)
-        self.data[self.offset : self.offset + len(view)] = np.frombuffer(view, np.uint8)
-        self.offset += len(view)
+    def check(self, digest: bytes) -> None:
+        """All bytes are there.
 
-    def finish(self, digest: bytes) -> None:
-        """See `Destination`."""
+        Raises:
+            BadBlobError: they are another blob's; they are forgotten.
+        """
         if blob_digest(self.data.data) != digest:
             self.offset = 0
             raise BadBlobError(f"digest mismatch after {self.size} bytes", digest)
-
-
-class Changed:
-    """Parameters that take what changed in them; what they were before is lost as it comes.
-
-    Args:
-        state: the parameters, uint8.
-        size: of the encoding.
-        result: the digest of the parameters after it.
-    """
-
-    def __init__(self, state: np.ndarray, size: int, result: bytes) -> None:
-        self._state, self._result = state, result
-        self._decoder, self._done = delta.DeltaDecoder(state, state.nbytes), 0
-        self.size, self.offset = size, 0
-
-    def append(self, data: Buffer) -> None:
-        """See `transfer.Taker`.
-
-        Raises:
-            InvalidProofError: it is malformed.
-        """
-        for part in self._decoder.feed(data):
-            self._state[self._done : self._done + part.nbytes] = part
-            self._done += part.nbytes
-        self.offset += len(flat(data))
-
-    def finish(self, digest: bytes) -> None:
-        """See `Destination`; it is the result that must be right."""
-        self._decoder.finish()
-        delta.check(blob_digest(self._state.data), self._result)
 
 
 class TransferEnded(NamedTuple):
     """A fetch ended: of what, into which place, and with which error, if any; or an upload (no place) failed."""
 
     digest: bytes
-    place: Destination | None
+    place: BlobBuffer | None
     error: Exception | None
+
+
+class _Cancelled(Exception):
+    """Nobody wants it any more."""
+
+
+class BlobJob:
+    """What is to be carried, until it ended or was cancelled."""
+
+    def __init__(self) -> None:
+        self.cancelled, self.touching = threading.Event(), threading.Lock()
+        self.sock: socket.socket | None = None
+
+    def made(self, sock: socket.socket) -> None:
+        """It goes by this socket now."""
+        self.sock = sock
+        self.check()
+
+    def check(self) -> None:
+        """Ends it if it was cancelled."""
+        if self.cancelled.is_set():
+            raise _Cancelled
+
+    def receive(self, connection: HttpsConnection, place: BlobBuffer, stop: int) -> None:
+        """Takes the bytes of a blob up to one, as they come."""
+        view = place.data.data
+        while place.offset < stop:
+            with self.touching:
+                self.check()
+                place.offset += connection.receive(view[place.offset : stop])
+
+    def send(self, connection: HttpsConnection, data: memoryview) -> None:
+        """Sends bytes."""
+        for start in range(0, len(data), STEP):
+            with self.touching:
+                self.check()
+                connection.sock.sendall(data[start : start + STEP])
+
+    def cancel(self) -> None:
+        """Ends it; when this returns, its memory is not touched any more."""
+        self.cancelled.set()
+        if self.sock is not None:
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+        with self.touching:
+            pass
 
 
 class BlobTransfers:
@@ -105,6 +140,7 @@ class BlobTransfers:
         fingerprint: SHA-256 of its certificate.
         keys: of the identities.
         named: hosts that may be asked although only a local network has their addresses; None for all.
+        wall: milliseconds since 1970; may be wrong: the server's time is learnt from it.
     """
 
     def __init__(
@@ -113,20 +149,22 @@ class BlobTransfers:
         fingerprint: bytes,
         keys: Iterable[SigningKey],
         named: Collection[str] | None = None,
+        wall: Callable[[], int] = lambda: time.time_ns() // 10**6,
     ) -> None:
-        self._named = named
-        self._urls, self._fingerprint = list(urls), fingerprint
+        self._urls, self._fingerprint, self._named, self._wall = list(urls), fingerprint, named, wall
         self._keys = {key.public: key for key in keys}
-        self._http, self._buckets = _modules()
+        self._ahead = self._failures = 0
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._context.check_hostname, self._context.verify_mode = False, ssl.CERT_NONE  # the fingerprint decides
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_3
         self._ended: deque[TransferEnded] = deque()
-        self._jobs: dict[tuple[bytes, bytes], asyncio.Task[None]] = {}
-        self._clients: dict[tuple[bytes, int], Any] = {}
-        self._failures = 0
-        self._stack = AsyncExitStack()
-        self._uploads = asyncio.Lock()
-        self._background = Background("podlt-transfers")
+        self._jobs: dict[tuple[bytes, bytes], BlobJob] = {}
+        self._idle: deque[HttpsConnection] = deque()
+        self._fetches, self._uploads = (queue.SimpleQueue[Callable[[], None] | None]() for _ in range(2))
+        for work in [self._fetches] * FETCHERS + [self._uploads]:  # one upload after another
+            threading.Thread(target=_work, args=(work,), name="podlt-transfers", daemon=True).start()
 
-    def fetch(self, key: bytes, digest: bytes, place: Destination, urls: Sequence[str] = (), part: int = 0) -> None:
+    def fetch(self, key: bytes, digest: bytes, place: BlobBuffer, urls: Sequence[str] = (), part: int = 0) -> None:
         """Begins to fetch a blob, or resumes it; nothing if that is being done already.
 
         Args:
@@ -136,7 +174,17 @@ class BlobTransfers:
             part: bytes of each of these objects. The manager's own server is asked where there are none, or where one
                 cannot be had.
         """
-        self._do((b"", digest), lambda: self._fetch(key, digest, place, urls, part), place)
+
+        def work(job: BlobJob) -> None:
+            if urls:
+                with suppress(PodltError, OSError):
+                    fetch_objects(urls, part, digest, place, job, self._is_inside)
+                    place.check(digest)
+                    return
+            self._again(digest, job, lambda: place.offset, lambda: self._fetch(key, digest, place, job))
+            place.check(digest)
+
+        self._do((b"", digest), work, place, self._fetches)
 
     def send(self, key: bytes, digest: bytes, data: np.ndarray) -> None:
         """Begins to upload a blob, or resumes it; nothing if that is being done already.
@@ -144,7 +192,12 @@ class BlobTransfers:
         Args:
             data: its bytes (uint8), which must not change until the upload ended or was cancelled.
         """
-        self._do((key, digest), lambda: self._send(key, digest, data), None)
+        came = [0]
+
+        def work(job: BlobJob) -> None:
+            self._again(digest, job, lambda: came[0], lambda: self._send(key, digest, data.data, came, job))
+
+        self._do((key, digest), work, None, self._uploads)
 
     def ended(self) -> list[TransferEnded]:
         """What ended since the last call, uploads that went well excepted."""
@@ -156,112 +209,188 @@ class BlobTransfers:
 
     def move(self, urls: Sequence[str], fingerprint: bytes) -> None:
         """The server is elsewhere: what is begun from now on goes there."""
-
-        async def move() -> None:
-            self._urls, self._fingerprint = list(urls), fingerprint
-            self._clients = {}  # that of object stores as well: what it may ask depends on where the server is
-
-        self._background.call(move())
+        self._urls, self._fingerprint = list(urls), fingerprint
+        self._drop()
 
     @property
     def busy(self) -> bool:
         """Whether anything is being carried."""
         return bool(self._jobs) or bool(self._ended)
 
-    @property
-    def moved(self) -> int:
-        """How many bytes came and went."""
-        return sum(client.moved for client in list(self._clients.values()))
-
     def cancel(self, key: bytes, digest: bytes) -> None:
         """Ends a job (a fetch has no key); when this returns, its memory is not touched any more."""
-
-        async def end() -> None:
-            task = self._jobs.get((key, digest))
-            if task is not None:
-                task.cancel()
-                await asyncio.wait([task])
-
-        if (key, digest) in self._jobs:
-            self._background.call(end())
+        job = self._jobs.pop((key, digest), None)
+        if job is not None:
+            job.cancel()
 
     def close(self) -> None:
-        """Ends all jobs, and the thread."""
-        self._background.end(self._stack.aclose)
+        """Ends all jobs, and the threads."""
+        for name in list(self._jobs):
+            self.cancel(*name)
+        for _ in range(FETCHERS):
+            self._fetches.put(None)
+        self._uploads.put(None)
+        self._drop()
 
-    # -- on the thread -----------------------------------------------------------------------------------------------
-
-    async def _fetch(self, key: bytes, digest: bytes, place: Destination, urls: Sequence[str], part: int) -> None:
-        if urls:
-            with suppress(PodltError):
-                await self._from(await self._bucket(urls, part), digest, place)
-                return
-            if isinstance(place, Changed):  # half of it may be there, and wrong: the whole is asked for then
-                raise InvalidProofError("the delta cannot be fetched from the object store")
-        client = await self._client(key)
-        await self._from(client.fetch_range, digest, place)
-
-    async def _from(self, fetch_range: FetchRange, digest: bytes, place: Destination) -> None:
-        await fetch_rest(place, digest, fetch_range, attempts=ATTEMPTS)
-        await in_thread(place.finish, digest)
-
-    async def _send(self, key: bytes, digest: bytes, data: np.ndarray) -> None:
-        client = await self._client(key)
-        async with self._uploads:  # one after another: what another identity has sent need not be sent again
-            await upload(InMemory(data), digest, client, attempts=ATTEMPTS)
-
-    async def _client(self, key: bytes) -> Any:
-        name = self._failures % len(self._urls)
-        if (key, name) not in self._clients:
-            client = self._http.BlobClient(self._urls[name], self._fingerprint, self._keys[key], named=self._named)
-            self._clients[key, name] = await self._stack.enter_async_context(client)
-        return self._clients[key, name]
-
-    async def _bucket(self, urls: Sequence[str], part: int) -> FetchRange:
-        if (b"", 0) not in self._clients:
-            client = self._buckets.ObjectClient(self._is_inside)
-            self._clients[b"", 0] = await self._stack.enter_async_context(client)
-        client = self._clients[b"", 0]
-
-        async def fetch_range(digest: bytes, offset: int, length: int) -> Buffer:
-            found: Buffer = await client.fetch_range(urls, part, digest, offset, length)
-            return found
-
-        return fetch_range
-
-    async def _is_inside(self) -> bool:
-        """Whether the manager's server is inside a local network, as a connection to it shows."""
-        url = self._urls[self._failures % len(self._urls)]
-        if self._named is not None and urlsplit(url).hostname not in self._named:
-            return False
-        return bool(await self._http.is_inside(url, self._fingerprint))
+    # -- on a thread -------------------------------------------------------------------------------------------------
 
     def _do(
-        self, name: tuple[bytes, bytes], work: Callable[[], Coroutine[Any, Any, None]], place: Destination | None
+        self,
+        name: tuple[bytes, bytes],
+        work: Callable[[BlobJob], None],
+        place: BlobBuffer | None,
+        where: queue.SimpleQueue[Callable[[], None] | None],
     ) -> None:
-        async def run() -> None:
+        if name in self._jobs:
+            return
+        job = self._jobs[name] = BlobJob()
+
+        def run() -> None:
             error: Exception | None = None
             try:
-                await work()
+                job.check()
+                work(job)
             except Exception as failed:
                 error = failed
+            if job.cancelled.is_set():
+                return
+            if error is not None:
                 self._failures += 1  # the next attempt by another name of the server
-            finally:
-                self._jobs.pop(name, None)
             if place is not None or error is not None:
                 self._ended.append(TransferEnded(name[1], place, error))
+            if self._jobs.get(name) is job:
+                del self._jobs[name]
 
-        async def begin() -> None:
-            if name not in self._jobs:
-                self._jobs[name] = asyncio.ensure_future(run())
+        where.put(run)
 
-        if name not in self._jobs:
-            self._background.call(begin())
+    def _again(self, digest: bytes, job: BlobJob, offset: Callable[[], int], attempt: Callable[[], None]) -> None:
+        """Tries until it succeeds, or too often fails with no byte between."""
+        failures = 0
+        while True:
+            before = offset()
+            try:
+                attempt()
+                return
+            except InsideError as error:
+                raise TransferError(str(error), digest) from None
+            except OSError as error:
+                failures = failures + 1 if offset() == before else 1
+                if failures >= ATTEMPTS:
+                    why = f"{type(error).__name__}: {error}"
+                    raise TransferError(f"stopped after {offset()} bytes; {why}", digest) from None
+                job.cancelled.wait(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (failures - 1)))
+                job.check()
+
+    def _fetch(self, key: bytes, digest: bytes, place: BlobBuffer, job: BlobJob) -> None:
+        if place.offset == place.size > 0:
+            return
+        headers = {"Range": f"bytes={place.offset}-{place.size - 1}"} if place.offset else {}
+        connection, answer = self._ask(key, "GET", "read", digest, headers, job)
+        try:
+            whole = place.size - place.offset
+            if answer.status not in (200, 206) or answer.number("content-length") != whole:
+                raise self._refusal(connection, answer, digest)
+            if (answer.status == 206) != bool(place.offset):
+                raise TransferError("another range than the one that was asked for", digest)
+            job.receive(connection, place, place.size)
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+
+    def _send(self, key: bytes, digest: bytes, data: memoryview, came: list[int], job: BlobJob) -> None:
+        size, offset = len(data), came[0]
+        headers = {"Content-Length": str(size - offset), "Expect": "100-continue"}
+        if offset:
+            headers["Content-Range"] = f"bytes {offset}-{size - 1}/{size}"
+        connection, answer = self._ask(key, "PUT", "write", digest, headers, job)
+        try:
+            if answer.status == 100:
+                job.send(connection, data[offset:])
+                answer = connection.answer()
+            if answer.status not in (200, 201):
+                goes_on = answer.number("upload-offset")
+                if answer.status == 409 and goes_on is not None and goes_on < size:
+                    came[0] = goes_on
+                raise self._refusal(connection, answer, digest)
+        except BaseException:
+            connection.close()
+            raise
+        if answer.status == 201:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def _refusal(self, connection: HttpsConnection, answer: Answer, digest: bytes) -> Exception:
+        text = f"the server answers {answer.status}: {connection.text(answer)}"
+        if answer.status in AGAIN:
+            return ConnectionError(text)
+        if answer.status == 422:
+            return BadBlobError("digest mismatch, as the server computed it", digest)
+        return TransferError(text, digest)
+
+    def _ask(
+        self, key: bytes, method: str, purpose: tokens.Purpose, digest: bytes, headers: dict[str, str], job: BlobJob
+    ) -> tuple[HttpsConnection, Answer]:
+        """One request, once more if our clock was wrong."""
+        for last in (False, True):
+            connection = self._connection(job)
+            try:
+                now = self._wall() + self._ahead
+                token = tokens.write(self._keys[key], purpose, digest, self._fingerprint, now)
+                headers = headers | {"Authorization": token}
+                answer = connection.ask(method, f"/blobs/{digest.hex()}", headers)
+            except BaseException:
+                connection.close()
+                raise
+            theirs = answer.number("podlt-time")
+            if answer.status != 401 or theirs is None or last:
+                break
+            self._ahead += theirs - now
+            connection.close()
+        return connection, answer
+
+    def _connection(self, job: BlobJob) -> HttpsConnection:
+        with suppress(IndexError):
+            while True:
+                connection = self._idle.popleft()
+                if connection.is_usable():
+                    job.made(connection.sock)
+                    return connection
+                connection.close()
+        place = place_of(self._urls[self._failures % len(self._urls)])
+        return HttpsConnection(place, self._may_inside, self._context, self._fingerprint, job.made)
+
+    def _drop(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._idle.popleft().close()
+
+    def _may_inside(self, host: str) -> bool:
+        return self._named is None or host in self._named
+
+    def _is_inside(self) -> bool:
+        """Whether the manager's server is inside a local network: by a connection to it, not by what it is called.
+
+        What the manager names as its server may be anything. So there has to be one that shows its certificate (before
+        that nothing is said), and answers as only such a server does: a certificate that is known of some device is
+        not enough.
+        """
+        try:
+            place: Place = place_of(self._urls[self._failures % len(self._urls)])
+            connection = HttpsConnection(place, self._may_inside, self._context, self._fingerprint)
+        except (OSError, InsideError, PodltError):
+            return False
+        try:
+            answer = connection.ask("GET", _NO_BLOB, {})
+            known = answer.status == 401 and bool(answer.number("podlt-time"))  # we showed no token
+            return known and not is_global(connection.peer)
+        except OSError:
+            return False
+        finally:
+            connection.close()
 
 
-def _modules() -> tuple[Any, Any]:
-    try:
-        from podlt.network.blobs import http_client, object_client
-    except ImportError as error:
-        raise needed_by("the network engine", error) from None
-    return http_client, object_client
+def _work(work: queue.SimpleQueue[Callable[[], None] | None]) -> None:
+    while (one := work.get()) is not None:
+        one()

@@ -13,13 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, from_url
 
 from podlt.errors import UsageError
-from podlt.network.blobs.disk import Buffer
-from podlt.network.blobs.transfer import Source, TransferError, in_thread
+from podlt.network.blobs.client import TransferError
 from podlt.network.messages import MOST_URLS
 
 OBJECT = 2**24
@@ -57,21 +57,15 @@ class ObjectStore:
         except (BaseError, ValueError, OSError) as error:
             raise UsageError(f"{url}: cannot be used: {error}") from None
 
-    async def put(self, store: Source, digest: bytes, part: int = 0) -> None:
-        """Copies a blob there, as far as it is not there.
-
-        Args:
-            part: how long each object is; as long as `OBJECT` says unless given.
+    async def put(self, data: np.ndarray, digest: bytes, part: int = OBJECT) -> None:
+        """Copies a blob (uint8) there, in objects of `part` bytes, as far as it is not there.
 
         Raises:
-            StorageError: the blob is not in `store`.
             TransferError: the object store does not take it.
         """
-        size, part = store.size(digest), part or OBJECT
-        for number, start in enumerate(range(0, max(size, 1), part)):
+        for number, start in enumerate(range(0, max(data.nbytes, 1), part)):
             if not await self._is_there(digest, number):
-                data = await in_thread(store.read, digest, start, min(part, size - start))
-                await self._create(digest, number, data)
+                await self._create(digest, number, data[start : start + part].data)
 
     async def urls(self, digest: bytes, size: int, part: int) -> list[str]:
         """Where each object of a blob can be read, by whoever knows the address, for a while.
@@ -85,7 +79,7 @@ class ObjectStore:
         try:
             return list(await obstore.sign_async(self._store, "GET", names, datetime.timedelta(seconds=URL_SECONDS)))
         except (BaseError, OSError, TypeError, ValueError) as error:
-            raise TransferError(f"no addresses can be signed: {_first_line(error)}", digest, self.url) from None
+            raise TransferError(f"{self.url}: no addresses can be signed: {_first_line(error)}", digest) from None
 
     async def remove(self, digest: bytes, size: int, part: int) -> None:
         """Deletes a blob's objects; what cannot be deleted stays, and does no harm."""
@@ -93,40 +87,22 @@ class ObjectStore:
         with suppress(BaseError, OSError):
             await self._store.delete_async(names)
 
-    async def fetch_range(self, digest: bytes, offset: int, length: int) -> bytes:
-        """One range of a blob of objects as long as `OBJECT` says, for `transfer.download`.
-
-        Raises:
-            OSError: it did not come (not there yet, a cut): worth another attempt.
-        """
-        parts = []
-        while length > 0:
-            number, start = divmod(offset, OBJECT)
-            taken = min(length, OBJECT - start)
-            try:
-                part = await self._store.get_range_async(_name(digest, number), start=start, length=taken)
-            except (BaseError, OSError) as error:
-                raise ConnectionError(f"{self.url}: {_first_line(error)}") from None
-            parts.append(bytes(part))
-            offset, length = offset + taken, length - taken
-        return b"".join(parts)
-
     async def _is_there(self, digest: bytes, number: int) -> bool:
         try:
             await self._store.head_async(_name(digest, number))
         except FileNotFoundError:
             return False
         except (BaseError, OSError) as error:
-            raise TransferError(_first_line(error), digest, self.url) from None
+            raise TransferError(f"{self.url}: {_first_line(error)}", digest) from None
         return True
 
-    async def _create(self, digest: bytes, number: int, data: Buffer) -> None:
+    async def _create(self, digest: bytes, number: int, data: memoryview) -> None:
         try:
             await self._store.put_async(_name(digest, number), data, mode="create")
         except AlreadyExistsError:
             pass  # another one was faster
         except (BaseError, OSError) as error:
-            raise TransferError(_first_line(error), digest, self.url) from None
+            raise TransferError(f"{self.url}: {_first_line(error)}", digest) from None
 
 
 def part_of(size: int) -> int:

@@ -1,39 +1,52 @@
-"""The manager's server of large blobs, on a thread of its own: what workers may fetch now, and what they upload.
+"""The manager's large blobs: what workers may fetch now, from its memory, and what they upload, into files.
 
-What is fetched lies in the manager's memory (parameters, lines) or on its disk (differences), and is served from there.
-What is uploaded goes into a file, which the manager maps: neither is copied, however large it is.
+    GET, HEAD  /blobs/DIGEST    a blob, or the range that is asked for
+    PUT        /blobs/DIGEST    an update that the manager asked for, from where it broke off
+
+A worker reads what the manager lets it read, and writes what the manager expects of it: a digest and a length, known
+before a byte comes. Requests are answered on the thread of the run's server; all else may be called on any other.
 """
 
 from __future__ import annotations
 
 import asyncio
-import mmap
-import threading
+import re
+import time
 from collections import deque
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from podlt.errors import PodltError, StorageError, UsageError
+from podlt.errors import InvalidProofError, PodltError, StorageError
 from podlt.extras import needed_by
 from podlt.network.access import tokens
-from podlt.network.addresses import bracketed, is_any, own_address
 from podlt.network.background import CLOSE_SECONDS, Background
-from podlt.network.blobs.store import BlobStore
-from podlt.network.blobs.transfer import InMemory
-from podlt.network.settings import load_settings, save_settings
+from podlt.network.blobs.allowance import Allowance
+from podlt.network.blobs.uploads import UploadFile, check_room
+from podlt.network.http import STEP, Headers, HttpConnection, HttpError
+from podlt.network.token_bucket import TokenBucket
 
 FOLDER = "blobs"
-"""Of a run: its large blobs while they are needed."""
+"""Of a run: the disk of its uploads."""
 
-PORT_SECONDS = 5.0
-"""How long the port may still be held by a manager that was killed."""
+PATH = "/blobs/"
 
-Result = TypeVar("Result")
+OFFSET, TIME = "Upload-Offset", "Podlt-Time"
+"""Headers: how many bytes of an upload are here; the server's time in milliseconds, with each token that it refuses."""
+
+NEWCOMERS_RATE = 16 * 2**20
+"""Bytes a second for all together who are not admitted."""
+
+FOR_EVER = "max-age=31536000, immutable"
+"""How long a cache may hold a blob: its name is its digest."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_RANGE = re.compile(r"bytes=(\d{1,15})-(\d{0,15})")
+_PART = re.compile(r"bytes (\d{1,15})-(\d{1,15})/(\d{1,15})")
 
 
 class Uploaded(NamedTuple):
@@ -52,144 +65,107 @@ class Stored(NamedTuple):
 
 
 class _Offered(NamedTuple):
-    """A blob that may be fetched: `data` if it is in memory, and by whom."""
+    """A blob that may be fetched, by whom, and whether a cache may give it to others."""
 
-    data: np.ndarray | None
+    data: np.ndarray
     readers: Container[bytes]
+    shared: bool
+
+
+class _Upload:
+    """What is expected of a worker: how long it is, its file, how much has come, and by which connection."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.offset = size, 0
+        self.file: UploadFile | None = None
+        self.connection: HttpConnection | None = None
+        self.lock = asyncio.Lock()
 
 
 class BlobServer:
-    """Serves and takes large blobs for one run, from `start` to `close`.
+    """Gives and takes large blobs for one run.
 
     Args:
         folder: the run's directory.
-        certificate: a file of PEM.
-        private_key: a file of PEM.
-        host: where to listen.
-        port: where to listen, 0 for any port that is free, and then always the same one.
-        names: hosts by which workers reach this machine.
         bucket: the URL of an object store, if parameters go through one.
+        clock: milliseconds since 1970.
 
     Attributes:
-        store: what is on the disk.
-        used: whether anything may be there since `clear`.
         admitted: the keys that may fetch what is for all.
-        urls: of the server.
+        urls: of the run's server.
         fingerprint: SHA-256 of its certificate.
+
+    Raises:
+        UsageError: the object store is none.
+        MissingPackageError: what an object store needs is not installed.
     """
 
-    store: BlobStore
-
     def __init__(
-        self,
-        folder: Path,
-        certificate: Path,
-        private_key: Path,
-        *,
-        host: str = "0.0.0.0",
-        port: int = 0,
-        names: Sequence[str] = (),
-        bucket: str = "",
+        self, folder: Path, bucket: str = "", clock: Callable[[], int] = lambda: time.time_ns() // 10**6
     ) -> None:
-        self._folder, self._certificate, self._private_key = folder, certificate, private_key
-        self._host, self._port, self._names, self._bucket_url = host, port, list(names), bucket
-        self._bucket: Any = None
+        self._folder, self._clock = folder / FOLDER, clock
         self._objects: Any = None
-        self._endpoint: Any = None
+        self._bucket: Any = None
+        if bucket:
+            self._objects = _object_store()
+            self._bucket = self._objects.ObjectStore(bucket)
         self._stored: list[tuple[bytes, int, int]] = []
         self.admitted: set[bytes] = set()
-        self.used = True
         self.fingerprint, self.urls = b"", list[str]()
         self._offered: dict[bytes, _Offered] = {}
-        self._memory: dict[bytes, np.ndarray] = {}
-        self._expected: set[tuple[bytes, bytes]] = set()
+        self._allowances: dict[bytes, Allowance] = {}
+        self._newcomers = TokenBucket(NEWCOMERS_RATE, 2 * STEP)
+        self._uploads: dict[tuple[bytes, bytes], _Upload] = {}
+        self._whole: dict[bytes, UploadFile] = {}
         self._arrived: deque[Uploaded] = deque()
-        self._background = Background("podlt-blobs")
+        self._background = Background("podlt-objects")
 
-    def start(self) -> None:
-        """Listens.
+    def start(self, urls: list[str], fingerprint: bytes) -> None:
+        """Workers find it at these URLs, by a certificate of this fingerprint.
 
         Raises:
-            UsageError: it cannot listen there, the object store is none, or a package is missing.
             StorageError: the folder cannot be made.
         """
-        endpoint, self._objects = _modules()
-        self.store = BlobStore(self._folder / FOLDER, 2**60)
-        self._bucket = self._objects.ObjectStore(self._bucket_url) if self._bucket_url else None
-        self.fingerprint = tokens.fingerprint(self._certificate.read_bytes())
-        self._endpoint = endpoint.BlobEndpoint(
-            self.store,
-            self._certificate,
-            self._private_key,
-            self._may_read,
-            is_member=lambda key: key in self.admitted,
-            memory=self._memory,
-        )
+        self.urls, self.fingerprint = urls, fingerprint
         try:
-            port = self._listen(self._folder, self._host, self._port)
-        except BaseException:
-            self._background.end()
-            raise
-        known = self._names or [own_address() if is_any(self._host) else self._host]
-        self.urls = [f"https://{bracketed(name)}:{port}" for name in known]
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"{self._folder}: cannot be made: {error.strerror}") from None
 
     # -- what may be fetched -----------------------------------------------------------------------------------------
 
-    def offer(self, digest: bytes, data: np.ndarray | None, readers: Container[bytes] | None = None) -> None:
+    def offer(
+        self, digest: bytes, data: np.ndarray, readers: Container[bytes] | None = None, *, shared: bool = True
+    ) -> None:
         """Lets workers fetch a blob.
 
         Args:
-            data: its bytes (uint8), which must not change until `withdraw`; None if it is in the store.
+            data: its bytes (uint8), which must not change until `withdraw`.
             readers: whose keys may; those of all admitted workers unless given.
+            shared: a cache in between may give it to others who know its digest.
         """
-        if data is not None:
-            self._memory[digest] = data
-        self.used = self.used or data is None
-        self._offered[digest] = _Offered(data, self.admitted if readers is None else readers)
+        self._offered[digest] = _Offered(data, self.admitted if readers is None else readers, shared)
 
     def withdraw(self, digest: bytes) -> None:
         """Nobody may fetch it any more; who is at it is cut off."""
         self._offered.pop(digest, None)
-        self._memory.pop(digest, None)
 
-    def _may_read(self, key: bytes, digest: bytes) -> bool:
-        offered = self._offered.get(digest)
-        return offered is not None and key in offered.readers
+    def allow(self, key: bytes, need: int) -> None:
+        """A round begins, in which a worker needs so many bytes: see `Allowance`."""
+        self._allowances.setdefault(key, Allowance(need)).renew(need)
 
     # -- what is uploaded --------------------------------------------------------------------------------------------
 
     def expect(self, key: bytes, digest: bytes, size: int) -> bool:
-        """Lets a worker upload what it committed to.
+        """Lets a worker upload what it committed to; to expect the same twice is to expect it once.
 
         Returns:
             Whether it is here already, as somebody else has uploaded it.
         """
-        self.used = True
-        if self.store.has(digest):
+        if digest in self._whole:
             return True
-        self._expected.add((key, digest))
-        self._background.call(self._expect(key, digest, size))
+        self._uploads.setdefault((key, digest), _Upload(size))
         return False
-
-    async def _expect(self, key: bytes, digest: bytes, size: int) -> None:
-        def over(done: asyncio.Future[None]) -> None:
-            if not done.cancelled():
-                self._arrived.append(Uploaded(key, digest, str(done.exception() or "")))
-
-        self._endpoint.expect(key, digest, size).add_done_callback(over)
-
-    def shut_out(self, key: bytes) -> None:
-        """A worker is gone: it fetches what is for all no more, and nothing is expected of it."""
-        self.admitted.discard(key)
-
-        async def cancel() -> None:
-            for known, digest in self._endpoint.expected():
-                if known == key:
-                    self._endpoint.cancel(key, digest)
-
-        if any(known == key for known, _ in self._expected):
-            self._expected = {one for one in self._expected if one[0] != key}
-            self._background.call(cancel())
 
     def uploaded(self) -> list[Uploaded]:
         """Uploads that ended since the last call."""
@@ -197,63 +173,64 @@ class BlobServer:
         with suppress(IndexError):
             while True:
                 found.append(self._arrived.popleft())
-        self._expected -= {(one.key, one.digest) for one in found}
         return found
 
     @property
     def waiting(self) -> bool:
-        """Whether an upload is expected."""
-        return bool(self._expected)
+        """Whether an upload is expected, or has ended and was not asked for."""
+        return bool(self._uploads) or bool(self._arrived)
 
     def progress(self, key: bytes, digest: bytes) -> int:
         """How many bytes of an upload have come."""
-        return int(self._endpoint.progress(key, digest))
+        upload = self._uploads.get((key, digest))
+        return upload.offset if upload is not None else 0
 
     def open(self, digest: bytes) -> np.ndarray:
-        """The bytes of an upload that is here (uint8): a map of its file. To write to it changes no file."""
-        path = self.store.path(digest)
-        with path.open("rb") as file:
-            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
+        """The bytes of an upload that is here (uint8). To write to them changes nobody else's."""
+        return self._whole[digest].open()
 
-    def clear(self, keep: Iterable[bytes] = ()) -> None:
-        """A round is over: nothing is expected any more, and blobs that nobody needs are deleted."""
-        if not self.used:
-            return
-        self.used = False
+    def check_room(self, nbytes: int) -> None:
+        """Raises: StorageError: so many bytes do not fit on the disk."""
+        check_room(self._folder, nbytes)
 
-        async def cancel(expected: set[tuple[bytes, bytes]]) -> None:
-            for key, digest in expected:
-                self._endpoint.cancel(key, digest)
+    def shut_out(self, key: bytes) -> None:
+        """A worker is gone: it fetches what is for all no more, and nothing is expected of it."""
+        self.admitted.discard(key)
+        self._allowances.pop(key, None)
+        self._uploads = {name: upload for name, upload in self._uploads.items() if name[0] != key}
 
-        self._background.call(cancel(set(self._endpoint.expected())))
-        self._expected, self._arrived = set(), deque()
-        self.store.keep(keep)
-        if self._bucket is not None:
-            old, self._stored = (
-                self._stored[:-1],
-                self._stored[-1:],
-            )  # of the last, somebody may be fetching the end still
-            for digest, size, part in old:
-                self._background.start(self._bucket.remove(digest, size, part))
+    def clear(self) -> None:
+        """A round is over: nothing is expected any more, and what was uploaded is deleted."""
+        self._uploads, self._arrived = {}, deque()
+        whole, self._whole = self._whole, {}
+        for file in whole.values():
+            file.close()
+        # Of the last object somebody may be fetching the end still.
+        old, self._stored = self._stored[:-1], self._stored[-1:]
+        for one in old:
+            self._background.start(self._bucket.remove(*one))
+
+    def close(self, *, complete: bool = False) -> None:
+        """Ends; deletes objects in the object store as well, where the run is complete."""
+        self.clear()
+        self._offered.clear()
+        with suppress(PodltError, OSError, TimeoutError):
+            for one in self._stored if complete else []:
+                self._background.start(self._bucket.remove(*one)).result(CLOSE_SECONDS)
+        self._background.end()
 
     # -- through an object store -------------------------------------------------------------------------------------
 
-    def carry(self, digest: bytes, data: np.ndarray | None) -> Future[Stored] | None:
-        """Puts a blob into the object store, if there is one.
-
-        Args:
-            data: its bytes, which must not change meanwhile; None if it is in the store.
-        """
+    def carry(self, digest: bytes, data: np.ndarray) -> Future[Stored] | None:
+        """Puts a blob into the object store, if there is one; its bytes must not change meanwhile."""
         if self._bucket is None:
             return None
-        bucket = self._bucket
-        source = self.store if data is None else InMemory(data)
-        size = source.size(digest)
-        part, self.used = self._objects.part_of(size), True
+        bucket, size = self._bucket, data.nbytes
+        part = self._objects.part_of(size)
 
         async def put() -> Stored:
             self._stored.append((digest, size, part))
-            await bucket.put(source, digest, part)
+            await bucket.put(data, digest, part)
             return Stored(await bucket.urls(digest, size, part), part)
 
         return self._background.start(put())
@@ -264,44 +241,141 @@ class BlobServer:
             if known == digest and self._bucket is not None:
                 self._background.call(self._bucket.remove(digest, size, part))
 
-    # -- the thread --------------------------------------------------------------------------------------------------
+    # -- requests, on the server's thread ----------------------------------------------------------------------------
 
-    def close(self, *, empty: bool = False) -> None:
-        """Ends the server.
+    async def answer(self, http: HttpConnection) -> None:
+        """Answers a request for a path below `PATH`."""
+        name = http.path.removeprefix(PATH)
+        purposes: dict[str, tokens.Purpose] = {"GET": "read", "HEAD": "read", "PUT": "write"}
+        if http.method not in purposes:
+            raise HttpError(405, headers={"Allow": "GET, HEAD, PUT"})
+        if not _DIGEST.fullmatch(name):
+            raise HttpError(404, "not found")
+        digest, now = bytes.fromhex(name), self._clock()
+        purpose = purposes[http.method]
+        try:
+            key = tokens.check(http.headers.get("authorization", ""), purpose, digest, self.fingerprint, now)
+        except InvalidProofError as error:
+            raise HttpError(401, str(error), {TIME: str(now)}) from None
+        if purpose == "write":
+            await self._take(http, key, digest)
+        else:
+            await self._give(http, key, digest)
 
-        Args:
-            empty: deletes all blobs; else uploads can go on when the run does.
-        """
-        with suppress(PodltError, OSError, TimeoutError):
-            self._background.start(self._endpoint.stop()).result(CLOSE_SECONDS)
-            if empty and self._bucket is not None:
-                for one in self._stored:
-                    self._background.start(self._bucket.remove(*one)).result(CLOSE_SECONDS)
-        if empty:
-            with suppress(StorageError):
-                self.store.keep(())
-        self._background.end()
+    async def _give(self, http: HttpConnection, key: bytes, digest: bytes) -> None:
+        offered = self._offered.get(digest)
+        if offered is None or key not in offered.readers:  # not even whether it is there is said
+            raise HttpError(403, "this key may not have this blob now")
+        http.identify(key)
+        size = offered.data.nbytes
+        allowance = self._allowances.get(key)
+        if allowance is None:
+            allowance = self._allowances[key] = Allowance(size)
+        tag = f'"{digest.hex()}"'
+        scope = "public" if offered.shared else "private"
+        fields = {"ETag": tag, "Cache-Control": f"{scope}, {FOR_EVER}", "Accept-Ranges": "bytes"}
+        if http.headers.get("if-none-match") == tag:
+            await http.begin(304, 0, fields)
+            return
+        if not allowance.has_any(time.monotonic()):
+            raise HttpError(429, "more bytes than this worker needs", {"Retry-After": "2"}, close=False)
+        start, stop = _range(http.headers, tag, size)
+        status, fields = 200, fields | {"Content-Type": "application/octet-stream"}
+        if stop - start < size:
+            status, fields = 206, fields | {"Content-Range": f"bytes {start}-{stop - 1}/{size}"}
+        await http.begin(status, stop - start, fields)
+        if http.method == "HEAD":
+            return
+        view = offered.data.data
+        for offset in range(start, stop, STEP):
+            part = view[offset : min(offset + STEP, stop)]
+            allowance.spend(len(part), time.monotonic())
+            if key not in self.admitted and (wait := self._newcomers.take(len(part), time.monotonic())):
+                http.delay(wait)
+                await asyncio.sleep(wait)
+            if self._offered.get(digest) is not offered or key not in offered.readers:
+                raise ConnectionAbortedError  # it was withdrawn: its bytes may change
+            await http.send(part)
 
-    def _listen(self, run: Path, host: str, port: int) -> int:
-        """Listens at the port of before, if there is one; returns the port, which is kept."""
-        known = port or load_settings(run).port
-        tries = int(PORT_SECONDS / 0.1)
-        for attempt in range(tries):
+    async def _take(self, http: HttpConnection, key: bytes, digest: bytes) -> None:
+        upload = self._uploads.get((key, digest))
+        if upload is None:
+            raise HttpError(403, "no such update is expected of this key now")
+        http.identify(key)
+        if upload.connection is not None:  # a worker that asks again has lost its connection, and we not yet
+            upload.connection.abort()
+        async with upload.lock:
+            upload.connection = http
             try:
-                found = self._background.call(self._endpoint.start(host, known))
-                break
-            except OSError as error:
-                if attempt + 1 == tries or not known:
-                    what = f"port {known} is used by another program, and workers know this run by it: stop that one"
-                    raise UsageError(f"large blobs cannot be served on {host}: {what if known else error}") from None
-                threading.Event().wait(0.1)
-        save_settings(run, port=found)
-        return int(found)
+                await self._append(http, key, digest, upload)
+            finally:
+                upload.connection = None
+
+    async def _append(self, http: HttpConnection, key: bytes, digest: bytes, upload: _Upload) -> None:
+        """Takes the rest of an upload, as it comes; checks it after the last byte."""
+        if digest in self._whole:  # another one committed to the same
+            await http.respond(200, headers={OFFSET: str(upload.size)})
+            return
+        start = _offset(http.headers, upload.size)
+        if start != upload.offset:
+            raise HttpError(409, "the upload goes on elsewhere", {OFFSET: str(upload.offset)})
+        if http.length != upload.size - start:
+            raise HttpError(413, f"expected the {upload.size - start} bytes that are missing")
+        try:
+            if upload.file is None:
+                upload.file = await asyncio.to_thread(UploadFile, self._folder, upload.size)
+        except StorageError as error:
+            raise HttpError(507, str(error)) from None
+        while http.length:
+            upload.offset += await http.receive(upload.file.data[upload.offset :])
+            if self._uploads.get((key, digest)) is not upload:
+                raise ConnectionAbortedError  # nobody waits for it any more
+        if await asyncio.to_thread(upload.file.is_right, digest):
+            self._is_whole(digest, upload)
+            await http.respond(201)
+        else:
+            upload.offset = 0
+            what = f"digest mismatch after {upload.size} bytes"
+            self._arrived.append(Uploaded(key, digest, what))
+            raise HttpError(422, what)
+
+    def _is_whole(self, digest: bytes, upload: _Upload) -> None:
+        """An update is here, for all who committed to it."""
+        assert upload.file is not None
+        if upload not in self._uploads.values():
+            return
+        self._whole[digest] = upload.file
+        for name in [name for name in self._uploads if name[1] == digest]:
+            del self._uploads[name]
+            self._arrived.append(Uploaded(*name, ""))
 
 
-def _modules() -> tuple[Any, Any]:
+def _range(headers: Headers, tag: str, size: int) -> tuple[int, int]:
+    """Where the range that is asked for begins and ends; of what is no single range, all."""
+    asked = headers.get("range", "")
+    found = _RANGE.fullmatch(asked)
+    if found is None or headers.get("if-range", tag) != tag:
+        return 0, size
+    start, stop = int(found[1]), min(int(found[2] or size - 1) + 1, size)
+    if not start < stop:
+        raise HttpError(416, headers={"Content-Range": f"bytes */{size}"}, close=False)
+    return start, stop
+
+
+def _offset(headers: Headers, size: int) -> int:
+    """Where the body of a PUT begins."""
+    asked = headers.get("content-range")
+    if asked is None:
+        return 0
+    found = _PART.fullmatch(asked)
+    if found is None or (int(found[2]), int(found[3])) != (size - 1, size):
+        raise HttpError(400, f"expected Content-Range: bytes START-{size - 1}/{size}")
+    return int(found[1])
+
+
+def _object_store() -> Any:
     try:
-        from podlt.network.blobs import endpoint, object_store
+        from podlt.network.blobs import object_store
     except ImportError as error:
         raise needed_by("the network engine", error) from None
-    return endpoint, object_store
+    return object_store

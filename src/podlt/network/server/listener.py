@@ -75,7 +75,7 @@ class Listener:
     Args:
         context: of TLS.
         upgrade: makes the protocol of a session.
-        http: makes the protocol of anything else.
+        http: makes the protocol of anything else: see `http.RouteTable.connection`.
         tell: takes a line for the operator.
     """
 
@@ -83,7 +83,7 @@ class Listener:
         self,
         context: ssl.SSLContext,
         upgrade: Upgrade,
-        http: Callable[[], asyncio.Protocol],
+        http: Callable[[Arrival], Any],
         tell: Callable[[str], None],
     ) -> None:
         self._context, self._upgrade, self._http = context, upgrade, http
@@ -214,7 +214,7 @@ class Listener:
         """The head of the first request is there."""
         line, _, fields = head.partition(b"\r\n")
         if not line.startswith(b"GET /session HTTP/1.1"):
-            self._hand_over(arrival, self._http(), head + rest)
+            self._hand_over(arrival, self._http(arrival), head + rest)
             return
         key = _field(fields, b"sec-websocket-key")
         if not key or b"websocket" not in _field(fields, b"upgrade").lower() or rest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import secrets
 import time
@@ -20,12 +21,14 @@ from podlt.network.access.login import Binding, binding
 from podlt.network.access.policy import Refusal
 from podlt.network.background import Background
 from podlt.network.frames import GOING_AWAY, STAGING
+from podlt.network.http import RouteTable
 from podlt.network.inbox import MessageBox
+from podlt.network.link import WebHost
 from podlt.network.messages import Leave, record
 from podlt.network.server.admission import AGAIN_SECONDS, CUT_OFF_SECONDS, Admission
 from podlt.network.server.connection import ROOM, SessionConnection
 from podlt.network.server.listener import Arrival, Listener
-from podlt.network.server.pages import ConnectedWorker, Pages
+from podlt.network.server.pages import CONNECTIONS, ConnectedWorker, OperatorPages, bearer_of, connections_page
 from podlt.network.server.sending import Recipients, SendQueue, after_half
 from podlt.network.server.strangers import LOGINS_AT_ONCE, LOGINS_PER_SECOND, TurnQueue
 
@@ -61,6 +64,9 @@ class ServerLink:
         backlog: bytes that one key may have waiting to be received.
         absence: how many seconds a key may be without a connection before it counts as gone.
         certificate: the server's, in DER.
+        urls: of the server, by the names that workers know.
+        routes: which path of it is answered by whom.
+        pages: for its operator.
     """
 
     def __init__(
@@ -77,7 +83,8 @@ class ServerLink:
         self._manager, self._folder, self._admission = manager, folder, admission
         self._channel = channel_of(manager)
         self._tell, self._count, self._clock, self._entropy = tell, count, clock, entropy
-        self.backlog, self.absence, self.certificate = 2**20, 3.0, b""
+        self.backlog, self.absence, self.certificate, self.urls = 2**20, 3.0, b"", list[str]()
+        self.routes = RouteTable()
         self._background = Background("podlt-server")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener: Listener | None = None
@@ -101,6 +108,9 @@ class ServerLink:
         """
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # a connection that breaks is no news
         self.certificate = tls.load_or_create(self._folder)
+        bearer, wall = bearer_of(self._folder), lambda: time.time_ns() // 10**6
+        self.pages = OperatorPages(self.routes, self._manager, self._fingerprint, bearer, wall)
+        self.pages.add({CONNECTIONS: connections_page(self.connections)})
         try:
             return self._background.call(self._begin(host, port))
         except OSError as error:
@@ -113,6 +123,15 @@ class ServerLink:
     def connected(self) -> bool:
         """See `ManagerLink`."""
         return self._listener is not None
+
+    @property
+    def web(self) -> WebHost:
+        """See `HostedLink`."""
+        return WebHost(self.routes, self.urls, self._fingerprint)
+
+    @property
+    def _fingerprint(self) -> bytes:
+        return hashlib.sha256(self.certificate).digest()
 
     @property
     def room(self) -> int:
@@ -177,7 +196,7 @@ class ServerLink:
     async def _begin(self, host: str, port: int) -> int:
         self._loop = asyncio.get_running_loop()
         context = tls.server_context(self._folder / tls.CERTIFICATE, self._folder / tls.PRIVATE_KEY)
-        listener = Listener(context, self._upgrade, self._pages, self._tell)
+        listener = Listener(context, self._upgrade, self.routes.connection, self._tell)
         bound = listener.start(host, port)
         self._listener = listener
         self._look()
@@ -190,9 +209,6 @@ class ServerLink:
         self._connections[connection] = None
         self._loop.call_soon(connection.begin)
         return connection.stream
-
-    def _pages(self) -> Pages:
-        return Pages(self._manager, self.certificate, self.connections, lambda: time.time_ns() // 10**6)
 
     def _bind(self, nonce: bytes) -> Binding:
         return binding(self._channel, self.certificate, nonce)
@@ -326,6 +342,7 @@ class ServerLink:
         received, sent = self._closed_bytes
         for connection in self._connections:
             received, sent = received + connection.stream.received, sent + connection.stream.written
+        received, sent = received + self.routes.received, sent + self.routes.sent
         latest = len(self._by_key), received, sent
         if latest[0] != self._last[0] or (latest != self._last and now - self._counted >= COUNT_SECONDS):
             self._last, self._counted = latest, now

@@ -67,7 +67,7 @@ class OpenServer:
         try:
             port = link.start(host, port)
             save_settings(job.directory, host=host, names=tuple(names), server_port=port)
-            self.urls = [f"https://{bracketed(name)}:{port}" for name in names]
+            self.urls = link.urls = [f"https://{bracketed(name)}:{port}" for name in names]
             self.line = first_invitation(registry, job.key, self.urls, link.certificate, job.workers)
         except BaseException:
             link.close()

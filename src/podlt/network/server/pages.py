@@ -1,16 +1,19 @@
-"""What the server answers to a request that is not for a session: to its manager who is connected, to others nothing.
+"""Pages of the run's server for its operator: who is connected, metrics, health, and whatever else `add` is given.
 
-GET /connections     the workers' connections, as JSON; for the holder of the manager's key
+They are for who is at this machine (and not behind a proxy here), or shows that it has the manager's key, or the
+token in the run's directory: `Authorization: Bearer TOKEN`, as a Prometheus server sends it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
+import hmac
 import http.client
+import ipaddress
+import secrets
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,13 +26,21 @@ from podlt.network.access import tokens
 from podlt.network.access.certificate import client_context
 from podlt.network.access.registry import Registry
 from podlt.network.addresses import bracketed, near
+from podlt.network.http import Handler, HttpConnection, HttpError, Page, RouteTable
 from podlt.network.settings import load_settings
+from podlt.store.files import read_whole, write_whole
 
 CONNECTIONS = "/connections"
 ANSWER_SECONDS = 5.0
 
+TOKEN_FILE = "pages.token"
+"""In the run's directory for the network: what a Prometheus server shows."""
+
+PROXIES = "forwarded", "x-forwarded-for", "via"
+"""Headers by which a proxy on this machine says that it asks for somebody else."""
+
 _BLOB = hashlib.sha256(CONNECTIONS.encode()).digest()
-"""What a token for the list of connections is good for, instead of a blob."""
+"""What a manager's token for these pages is good for, instead of a blob."""
 
 
 class ConnectedWorker(msgspec.Struct, frozen=True):
@@ -67,52 +78,69 @@ def connections_of(run: Path, key: SigningKey) -> list[ConnectedWorker] | None:
         client.close()
 
 
-class Pages(asyncio.Protocol):
-    """Answers one request, whose head is there, and closes the connection.
+def connections_page(connections: Callable[[], list[ConnectedWorker]]) -> Page:
+    """The page of who is connected."""
+    return lambda: (200, "application/json", msgspec.json.encode(connections()))
+
+
+class OperatorPages:
+    """Adds pages to a server, for the operator alone.
 
     Args:
+        routes: of the server.
         manager: whose public key may ask.
-        certificate: the server's, in DER.
-        connections: who is connected.
+        fingerprint: SHA-256 of the server's certificate.
+        bearer: the token in the run's directory.
         clock: milliseconds since 1970.
     """
 
     def __init__(
-        self,
-        manager: bytes,
-        certificate: bytes,
-        connections: Callable[[], list[ConnectedWorker]],
-        clock: Callable[[], int],
+        self, routes: RouteTable, manager: bytes, fingerprint: bytes, bearer: str, clock: Callable[[], int]
     ) -> None:
-        self._manager, self._fingerprint = manager, hashlib.sha256(certificate).digest()
-        self._connections, self._clock = connections, clock
-        self._transport: asyncio.Transport | None = None
+        self._routes, self._manager, self._fingerprint = routes, manager, fingerprint
+        self._bearer, self._clock = bearer.encode(), clock
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.BaseProtocol`."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+    def add(self, pages: Mapping[str, Page]) -> None:
+        """More pages: path -> page."""
+        for path, page in pages.items():
+            self._routes.add(path, self._handler(page))
 
-    def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`: the head of the request, and then what nobody reads."""
-        if self._transport is None or self._transport.is_closing():
-            return
-        status, body = "404 Not Found", b""
-        if data.startswith(f"GET {CONNECTIONS} ".encode()):
-            status, body = "403 Forbidden", b""
-            if self._is_managers(data):
-                status, body = "200 OK", msgspec.json.encode(self._connections())
-        head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-        self._transport.write(head.encode() + body)
-        self._transport.close()
+    def _handler(self, page: Page) -> Handler:
+        async def answer(asked: HttpConnection) -> None:
+            if asked.method not in ("GET", "HEAD"):
+                raise HttpError(405, headers={"Allow": "GET, HEAD"})
+            if not self._may(asked):
+                raise HttpError(403, "for the operator: from this machine, or with the token of the run")
+            status, kind, body = page()
+            await asked.respond(status, body, {"Content-Type": kind, "Cache-Control": "no-store"})
 
-    def _is_managers(self, request: bytes) -> bool:
-        for line in request.split(b"\r\n"):
-            name, _, value = line.partition(b":")
-            if name.strip().lower() == b"authorization":
-                text = value.strip().decode("ascii", "replace")
-                try:
-                    return tokens.check(text, "read", _BLOB, self._fingerprint, self._clock()) == self._manager
-                except InvalidProofError:
-                    return False
-        return False
+        return answer
+
+    def _may(self, asked: HttpConnection) -> bool:
+        line = asked.headers.get("authorization", "")
+        if not line:
+            return _is_here(asked.address) and not any(name in asked.headers for name in PROXIES)
+        if hmac.compare_digest(line.encode("latin-1"), b"Bearer " + self._bearer):
+            return True
+        try:
+            return tokens.check(line, "read", _BLOB, self._fingerprint, self._clock()) == self._manager
+        except InvalidProofError:
+            return False
+
+
+def _is_here(address: str) -> bool:
+    found = ipaddress.ip_address(address.partition("%")[0])
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
+
+
+def bearer_of(run_folder: Path) -> str:
+    """The token in a run's directory for the network; a new one if there is none.
+
+    Raises:
+        StorageError: it cannot be read or written.
+    """
+    path = run_folder / TOKEN_FILE
+    if not path.is_file():
+        write_whole(path, secrets.token_urlsafe(24).encode() + b"\n", mode=0o600)
+    return read_whole(path, 200).decode("ascii").strip()

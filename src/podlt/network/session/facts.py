@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from podlt.crypto import SigningKey
 from podlt.data.field import Field
+from podlt.errors import EngineError
 from podlt.network import messages as m
 from podlt.network.blobs.server import BlobServer
 
@@ -40,15 +41,21 @@ class LargeBlobs(NamedTuple):
     """What is large, and where it is then: the one place where that is decided.
 
     Attributes:
-        server: of large blobs; without it all goes in messages.
+        server: of large blobs; without it there may be none.
         above: more bytes than these are large.
     """
 
     server: BlobServer | None = None
-    above: int = m.LARGE
+    above: int = m.INLINE
 
     def carries(self, size: int) -> bool:
-        """Whether a blob of so many bytes goes outside the messages."""
+        """Whether a blob of so many bytes goes outside the messages.
+
+        Raises:
+            EngineError: it does not fit into one, and there is no server.
+        """
+        if self.server is None and size > m.INLINE:
+            raise EngineError(f"{size} bytes do not fit into a message, and this link has no HTTP server")
         return self.server is not None and size > self.above
 
 

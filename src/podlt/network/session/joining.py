@@ -20,6 +20,9 @@ from podlt.protocol.entries import Begin, identity
 from podlt.protocol.messages import JoinTerms, TreeSize
 from podlt.protocol.signatures import join_checks
 
+SETUP_BYTES = 64 * 1024
+"""More than what a setup has besides the program, and what else is said to whoever joins."""
+
 
 class JoinHandler:
     """Greets whoever comes, and keeps who wants to be admitted.
@@ -57,9 +60,9 @@ class JoinHandler:
         self._blob = crypto.blob_digest(run.program)
         self._arrived: dict[bytes, Member] = {}
         self._known: set[bytes] = set()
-        self._inline = run.program if len(run.program) <= m.INLINE else b""
-        self._program_as_blob = not self._inline and large.carries(len(run.program))
-        if large.server is not None and self._program_as_blob:
+        is_large = large.carries(len(run.program))
+        self._inline = b"" if is_large else run.program
+        if large.server is not None and is_large:
             large.server.offer(self._blob, self._program, self._known)
 
     def begin(self, begin: Begin, seen: TreeSize) -> None:
@@ -73,14 +76,10 @@ class JoinHandler:
         arrived, self._arrived = list(self._arrived.values()), {}
         return arrived
 
-    def program(self, digest: bytes) -> np.ndarray | None:
-        """The program's bytes, by their digest."""
-        return self._program if digest == self._blob else None
-
     @property
     def need(self) -> int:
         """How many bytes everybody needs before it can join."""
-        return m.INLINE + (0 if self._program_as_blob else len(self._program))
+        return SETUP_BYTES + len(self._inline)
 
     def greet(self, peer: Peer, hello: m.Hello) -> None:
         """Sends the setup, as far as the allowance of whoever asks goes."""
@@ -160,7 +159,6 @@ class JoinHandler:
                 program_size=len(self._program),
                 program=self._inline,
                 fields=self._served.fields,
-                program_as_blob=self._program_as_blob,
                 updates_as_blobs=self._updates_as_blobs,
                 blobs=self._blob_server.urls if self._blob_server is not None else [],
                 certificate=self._blob_server.fingerprint if self._blob_server is not None else b"",

@@ -1,9 +1,9 @@
 """The manager's side of a run over a network: what it says to workers that come and go, and what it takes from them.
 
 Sans-IO: messages and the time come in by `receive` and `tick`, what is to be sent goes out by `effects`. Nothing rests
-on a message arriving. A worker's heartbeats name the tasks that it has: others are sent again; missing chunks are asked
-for; openings are asked for until they come. Workers answer a task that they did already from memory, with the same
-commitment. So links, servers and the manager itself may fail at any moment.
+on a message arriving. A worker's heartbeats name the tasks that it has: others are sent again; openings are asked for
+until they come. Workers answer a task that they did already from memory, with the same commitment. So links, servers
+and the manager itself may fail at any moment.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from podlt.network.session.joining import JoinHandler
 from podlt.network.session.outbox import Capacity, Effect, Outbox
 from podlt.network.session.outgoing import Outgoing
 from podlt.network.session.peers import ListeningClock, Peer, PeerTable
-from podlt.network.session.publishing import DeltaChoice, Policy, Publisher
+from podlt.network.session.publishing import Publisher
 from podlt.network.session.receipts import PastReceipts, ReceiptSender
 from podlt.network.session.round import RoundInFlight
 from podlt.network.session.watch import WorkerWatch
@@ -68,7 +68,6 @@ class ManagerSession:
         now: seconds, monotonic.
         timing: how long to wait.
         large: decides what goes as a blob.
-        deltas: whether to publish what changed in the parameters.
         chance: randomness, the time of day, and a stopwatch.
         tell: hears how the parameters of each round went out, what each worker does, and who holds up a round.
 
@@ -87,21 +86,16 @@ class ManagerSession:
         *,
         timing: Timing = DEFAULT_TIMING,
         large: LargeBlobs = ONLY_MESSAGES,
-        deltas: Policy = "auto",
         tell: Callable[[NetworkEvent], None] = lambda event: None,
     ) -> None:
         self._timing, self._chance, self._blob_server = timing, chance, large.server
         self._time, self._peers, self._outbox = ListeningClock(now), PeerTable(), Outbox(capacity)
-        self._outgoing = Outgoing(self._outbox, self._blob)
+        self._outgoing = Outgoing(self._outbox)
         self._joining = JoinHandler(run, self._outbox, self._outgoing, self._time, timing.heartbeat, large, chance.wall)
         self._receipts = ReceiptSender(history, self._outbox, timing.heartbeat / 20, chance.stopwatch)
-        choice = DeltaChoice(deltas, chance.stopwatch)
-        self._publisher = Publisher(state, self._outbox, self._outgoing, large, choice, chance.stopwatch, tell)
-        self._round = RoundInFlight(
-            self._outbox, self._outgoing, run.update_bytes, timing, large, self._publisher.carried
-        )
+        self._publisher = Publisher(state, self._outgoing, large, tell)
+        self._round = RoundInFlight(self._outbox, self._outgoing, run.update_bytes, timing, large)
         self._take: dict[type, Callable[[Peer, Any], Event | None]] = {
-            m.Chunk: lambda peer, said: self._round.chunk(peer, said, self._time.now),
             m.TaskDone: lambda peer, said: self._round.answer(peer, said, self._time.now),
             m.Openings: lambda peer, said: self._round.openings(peer, said, self._time.now),
             m.TaskFailed: self._round.failed,
@@ -109,7 +103,7 @@ class ManagerSession:
             m.JoinRequest: self._joining.join,
             m.SignedJoin: self._joining.signed,
             m.GetReceipts: lambda peer, said: self._receipts.ask(peer.key, said),
-            m.GetChunks: self._give,
+            m.GetParameters: self._give,
             m.Heartbeat: self._heartbeat,
             m.Leave: lambda peer, said: self._lose(peer, f"left: {said.reason}" if said.reason else "left"),
         }
@@ -152,7 +146,7 @@ class ManagerSession:
             StorageError: as `RoundInFlight.overdue`.
         """
         self._time.tick(now, connected)
-        self._outgoing.step(self._time.now)
+        self._outgoing.step()
         self._receipts.step(self._time.now)
         self._find_silent()
         if not self._in_round:
@@ -228,7 +222,7 @@ class ManagerSession:
         peer = self._peer(member.key)
         self._peers.admit(peer, number)
         self._outbox.subscribe(peer.key, is_member=True)
-        peer.allowance.change(self._joining.need + self._publisher.nbytes)
+        peer.allowance.change(self._joining.need + self._publisher.inline)
         self._receipts.admitted(peer.key, number)
         self._joining.admitted(peer, number)
 
@@ -277,8 +271,11 @@ class ManagerSession:
             else:
                 self._lost.append(Lost(assignment.holder, "left before the round began"))
         for number in {assignment.holder for assignment in assignments} & self._peers.members.keys():
-            need = self._joining.need + self._publisher.nbytes + self._round.need(number)
-            self._peers.members[number].allowance.renew(need)
+            inline, fetched = self._round.need(number)
+            peer = self._peers.members[number]
+            peer.allowance.renew(self._joining.need + self._publisher.inline + inline)
+            if self._blob_server is not None:
+                self._blob_server.allow(peer.key, self._publisher.fetched + fetched)
 
     def open(self, round: int) -> None:
         """Asks all workers to open their commitments of a round."""
@@ -306,7 +303,7 @@ class ManagerSession:
             peer.strikes = peer.useless = 0
         self._outgoing.clear()
         self._publisher.publish(assignments[0].task.parameters)
-        self._round.begin(self._chance.token(8), len(assignments), self._publisher.allowance)
+        self._round.begin(self._chance.token(8), len(assignments), self._publisher.fetched)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -330,24 +327,13 @@ class ManagerSession:
         peer.deal_id, peer.in_hand, peer.said = said.deal_id, frozenset(said.in_hand), self._time.now
         self._joining.remind(peer)
 
-    def _give(self, peer: Peer, want: m.GetChunks) -> None:
-        """Takes note of chunks that a worker misses, of what it may have."""
-        useful = False
-        if want.ranges:
-            useful = self._outgoing.owe(peer, want.digest, want.ranges)
-        elif peer.number is not None:
-            said = self._publisher.about(want.digest)
-            useful = said is None or self._outgoing.reply(peer, m.record(said), self._time.now)
+    def _give(self, peer: Peer, want: m.GetParameters) -> None:
+        """Says once more how the parameters come."""
+        said = self._publisher.about(want.digest)
+        useful = peer.number is not None and (
+            said is None or self._outgoing.reply(peer, m.record(said), self._time.now)
+        )
         peer.strikes += not useful
-
-    def _blob(self, peer: Peer, digest: bytes) -> np.ndarray | None:
-        """What a worker may have now in chunks, by its digest: before it is admitted, the program alone."""
-        found = self._joining.program(digest)
-        if found is None and peer.number is not None:
-            found = self._publisher.blob(digest)
-            if found is None:
-                found = self._round.lines(peer.number, digest)
-        return found
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from podlt.network import messages as m
-from podlt.network.blobs.chunks import Assembler
-from podlt.network.session.allowance import Allowance
+from podlt.network.blobs.allowance import Allowance
 from podlt.protocol.messages import Assignment, Committed
 
 LONGEST_STEP = 1.0
@@ -150,7 +149,6 @@ class InFlight:
         "answer",
         "answered",
         "asked",
-        "assembler",
         "assignment",
         "came",
         "given",
@@ -163,15 +161,12 @@ class InFlight:
         "work",
     )
 
-    def __init__(
-        self, assignment: Assignment, key: bytes, work: m.DealTask, lines: np.ndarray, nbytes: int, now: float
-    ) -> None:
+    def __init__(self, assignment: Assignment, key: bytes, work: m.DealTask, lines: np.ndarray, now: float) -> None:
         self.assignment, self.key, self.work, self.lines = assignment, key, work, lines
         self.sent = self.given = self.heard = self.answered = now
         self.asked, self.came = -1e9, 0
         self.answer: m.TaskDone | None = None
         self.whole = self.opened = False
-        self.assembler = Assembler(nbytes, 0)
 
     @property
     def committed(self) -> Committed:

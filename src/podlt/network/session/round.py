@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
+import msgspec
 import numpy as np
 
 from podlt import crypto
 from podlt.data.field import Field
 from podlt.engine.local import frames
+from podlt.errors import InvalidProofError
 from podlt.network import messages as m
-from podlt.network.blobs.chunks import chunk_at, offsets
 from podlt.network.session.facts import LargeBlobs, Timing
 from podlt.network.session.outbox import Outbox
 from podlt.network.session.outgoing import Outgoing
@@ -23,12 +24,12 @@ SLOWEST = 256 * 1024
 
 
 def lines_of(
-    fields: Sequence[Field], block: Mapping[str, np.ndarray], start: int, stop: int
+    fields: Sequence[Field], block: Mapping[str, np.ndarray], start: int, stop: int, large: LargeBlobs
 ) -> tuple[np.ndarray, bytes]:
-    """A fragment's lines as bytes, field by field, and their digest where they are too long to go with the task."""
+    """A fragment's lines as bytes, field by field, and their digest where they are too large to go with the task."""
     parts = [np.ascontiguousarray(block[field.name][start:stop]).reshape(-1) for field in fields]
     data = np.concatenate([part.view(np.uint8) for part in parts])
-    return data, crypto.blob_digest(data.data) if len(data) > m.INLINE else bytes(32)
+    return data, crypto.blob_digest(data.data) if large.carries(len(data)) else bytes(32)
 
 
 class RoundInFlight:
@@ -40,7 +41,6 @@ class RoundInFlight:
         update_bytes: the size of an update.
         timing: what every task has, and after how many seconds something is sent, or asked for, again.
         large: decides what goes as a blob.
-        carried: is given the seconds of the time until a round's first answer that were spent on its way.
     """
 
     def __init__(
@@ -50,7 +50,6 @@ class RoundInFlight:
         update_bytes: int,
         timing: Timing,
         large: LargeBlobs,
-        carried: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._again, self._silence_timeout = timing.heartbeat, timing.silence
         self._outbox, self._outgoing, self._update_bytes = outbox, outgoing, update_bytes
@@ -58,7 +57,6 @@ class RoundInFlight:
         self._uploads = large.carries(update_bytes)
         self._readers: dict[bytes, set[bytes]] = {}
         self._allowance = 0.0
-        self._tell_carried, self._carried = carried, False
         self._slots: dict[int, np.ndarray] = {}
         self._digests: dict[int, bytes] = {}
         self._tasks: dict[int, InFlight] = {}
@@ -77,7 +75,7 @@ class RoundInFlight:
         """
         self.deal_id, self._tasks, self._opening = deal_id, {}, None
         self._deadline.dealt(count)
-        self._allowance, self._carried = fetched / SLOWEST, False
+        self._allowance = fetched / SLOWEST
         for digest in self._readers:
             assert self._blob_server is not None
             self._blob_server.withdraw(digest)
@@ -108,11 +106,10 @@ class RoundInFlight:
             count: of lines.
         """
         self._opening = None  # what is dealt now must be committed to before anything else is opened
-        inline = lines.tobytes() if len(lines) <= m.INLINE else b""
-        as_blob = not inline and self._large.carries(len(lines))
-        if self._blob_server is not None and as_blob:
+        is_large = self._large.carries(len(lines))
+        if self._blob_server is not None and is_large:
             self._readers.setdefault(digest, set()).add(holder.key)
-            self._blob_server.offer(digest, lines, self._readers[digest])
+            self._blob_server.offer(digest, lines, self._readers[digest], shared=False)
         work = m.DealTask(
             deal_id=self.deal_id,
             seat=assignment.seat,
@@ -120,34 +117,23 @@ class RoundInFlight:
             count=count,
             blob=digest,
             size=len(lines),
-            lines=inline,
-            as_blob=as_blob,
+            lines=m.NOTHING if is_large else lines.data,
         )
-        dealt = InFlight(assignment, holder.key, work, lines, self._update_bytes, now)
+        dealt = InFlight(assignment, holder.key, work, lines, now)
         self._digests.pop(assignment.seat, None)
         if self._uploads:
             self._slots.pop(assignment.seat, None)
         self._tasks[assignment.seat] = dealt
-        self._send(dealt, now)
-        if _in_chunks(work):
-            for offset in offsets(len(lines)):
-                make = partial(chunk_at, digest, lines, offset, before=m.heading())
-                self._outgoing.post(holder.key, (digest, offset), make)
+        self._outgoing.post(dealt.key, ("task", assignment.seat), partial(m.record, work))
 
-    def need(self, number: int) -> int:
-        """How many bytes of lines a worker's tasks have in chunks."""
-        return sum(
-            len(dealt.lines)
-            for dealt in self._tasks.values()
-            if dealt.assignment.holder == number and _in_chunks(dealt.work)
-        )
-
-    def lines(self, number: int, digest: bytes) -> np.ndarray | None:
-        """The lines of a worker's task by their digest, if it has one with them."""
+    def need(self, number: int) -> tuple[int, int]:
+        """How many bytes of lines a worker's tasks have in messages, and in large blobs."""
+        inline = fetched = 0
         for dealt in self._tasks.values():
-            if dealt.assignment.holder == number and dealt.work.blob == digest and not dealt.work.lines:
-                return dealt.lines
-        return None
+            if dealt.assignment.holder == number:
+                inline += len(dealt.work.lines)
+                fetched += len(dealt.lines) - len(dealt.work.lines)
+        return inline, fetched
 
     def gone(self, number: int) -> None:
         """A worker is gone: nothing more is expected of it."""
@@ -169,23 +155,33 @@ class RoundInFlight:
     # -- answers -----------------------------------------------------------------------------------------------------
 
     def answer(self, peer: Peer, said: m.TaskDone, now: float) -> frames.Results | None:
-        """A worker committed to a result; its update follows."""
+        """A worker committed to a result, and sent its update, if that is not large.
+
+        Raises:
+            InvalidProofError: what it sent is not what it committed to.
+        """
         dealt = self._of(peer, said.deal_id, said.seat)
+        if dealt is None or dealt.answer is not None:
+            peer.strikes += 1  # the updates of many such answers would be a flood
         if dealt is None:
             self._outbox.send(peer.key, m.record(m.TooLate(deal_id=said.deal_id, seat=said.seat)))
             return None
         if dealt.answer is not None:
             return None
+        expected = 0 if self._uploads else self._update_bytes
+        if len(said.data) != expected:
+            raise InvalidProofError("update of another length", expected=expected, actual=len(said.data))
+        if not self._uploads and crypto.blob_digest(said.data) != said.update:
+            raise InvalidProofError("update does not match its digest")
         dealt.answer, dealt.heard, dealt.answered = said, now, now
         self._deadline.answered(now - dealt.sent)
-        if not self._carried:
-            self._carried = True
-            self._tell_carried(max(0.0, now - dealt.sent - said.compute_seconds - said.proof_seconds))
-        if not self._uploads or self._blob_server is None:
-            dealt.assembler.announce(said.update, self._update_bytes, self.slot(said.seat)[: self._update_bytes])
-        elif self._blob_server.expect(peer.key, said.update, self._update_bytes):
+        if self._blob_server is None or not self._uploads:
+            self.slot(said.seat)[:expected] = np.frombuffer(said.data, np.uint8)
+            dealt.answer = msgspec.structs.replace(said, data=m.NOTHING)
             return self._done(dealt)
-        elif not self._is_on_its_way(dealt, now):
+        if self._blob_server.expect(peer.key, said.update, self._update_bytes):
+            return self._done(dealt)
+        if not self._is_on_its_way(dealt, now):
             self._ask_for_update(dealt, now)
         return None
 
@@ -202,17 +198,6 @@ class RoundInFlight:
                     dealt.heard = now
                     found.append((self._done(dealt), one.key, ""))
         return found
-
-    def chunk(self, peer: Peer, said: m.Chunk, now: float) -> frames.Results | None:
-        """A chunk of an update came; with the last one the answer is whole."""
-        dealt = self._tasks.get(said.seat)
-        if dealt is None or dealt.key != peer.key or dealt.answer is None or dealt.whole:
-            peer.strikes += 1
-            return None
-        dealt.heard = now
-        if dealt.assembler.take(said.data) is None:
-            return None
-        return self._done(dealt)
 
     def _done(self, dealt: InFlight) -> frames.Results:
         """The update is here, and is what was committed to."""
@@ -250,7 +235,7 @@ class RoundInFlight:
             for seat, held in self._tasks.items():
                 forgot = held.key == peer.key and held.whole and not held.opened and seat not in known
                 if forgot and now - held.given >= self._again:
-                    self._send(held, now)
+                    self._send(peer, held, now)
         for opened in said.opened:
             dealt = self._of(peer, said.deal_id, opened.seat)
             if dealt is not None and dealt.whole and not dealt.opened and opened.holder == dealt.assignment.holder:
@@ -285,7 +270,7 @@ class RoundInFlight:
                 found.append((dealt, f"timed out: commitment not opened within {self._silence_timeout:.0f} s"))
             elif not dealt.whole and self._uploads and dealt.answer is not None:
                 found += [(dealt, reason)] if (reason := self._too_slow(dealt, now)) else []
-            elif not dealt.whole and taken > limit + dealt.work.as_blob * len(dealt.lines) / SLOWEST:
+            elif not dealt.whole and taken > limit + (len(dealt.lines) - len(dealt.work.lines)) / SLOWEST:
                 found.append((dealt, f"timed out: no answer after {taken:.0f} s (limit {limit:.0f} s)"))
         return found
 
@@ -299,7 +284,7 @@ class RoundInFlight:
             dealt.heard = dealt.answered = now
         most = 2 * self._silence_timeout + self._update_bytes / SLOWEST
         if now - dealt.heard > 2 * self._silence_timeout:
-            self._blob_server.store.check_room(self._update_bytes - came)  # or it is our own fault
+            self._blob_server.check_room(self._update_bytes - came)  # or it is our own fault
             limit = 2 * self._silence_timeout
             return f"timed out: no byte of its update for {now - dealt.heard:.0f} s (limit {limit:.0f} s)"
         if now - dealt.answered > most:
@@ -325,9 +310,9 @@ class RoundInFlight:
             if dealt.answer is None:
                 has = peer.deal_id == self.deal_id and dealt.assignment.seat in peer.in_hand
                 if not has and peer.said > dealt.given + self._again / 2:
-                    self._send(dealt, now)
+                    self._send(peer, dealt, now)
             elif not dealt.whole:
-                if not self._uploads or not self._is_on_its_way(dealt, now):
+                if not self._is_on_its_way(dealt, now):
                     self._ask_for_update(dealt, now)
             elif self._opening is not None and not dealt.opened and now - self._asked >= self._again:
                 asked[dealt.key] = None
@@ -339,21 +324,15 @@ class RoundInFlight:
     def _ask_for_update(self, dealt: InFlight, now: float) -> None:
         assert dealt.answer is not None
         dealt.given = dealt.asked = now
-        ranges = [] if self._uploads else dealt.assembler.missing(dealt.answer.update)
-        self._outbox.send(
-            dealt.key, m.record(m.ResendUpdate(deal_id=self.deal_id, seat=dealt.assignment.seat, ranges=ranges))
-        )
+        wanted = m.UploadUpdate(deal_id=self.deal_id, seat=dealt.assignment.seat)
+        self._outbox.send(dealt.key, m.record(wanted))
 
-    def _send(self, dealt: InFlight, now: float) -> None:
-        """Sends a task; of its lines, where they come in chunks, the worker asks for those that it misses."""
-        dealt.given = now
-        self._outgoing.post(dealt.key, ("task", dealt.assignment.seat), partial(m.record, dealt.work))
+    def _send(self, peer: Peer, dealt: InFlight, now: float) -> None:
+        """Sends a task once more."""
+        name, make = ("task", dealt.assignment.seat), partial(m.record, dealt.work)
+        if self._outgoing.repeat(peer, name, make, len(dealt.work.lines), now):
+            dealt.given = now
 
     def _of(self, peer: Peer, deal_id: bytes, seat: int) -> InFlight | None:
         dealt = self._tasks.get(seat)
         return dealt if dealt is not None and dealt.key == peer.key and deal_id == self.deal_id else None
-
-
-def _in_chunks(work: m.DealTask) -> bool:
-    """Whether the lines of a task come in chunks."""
-    return not work.lines and not work.as_blob

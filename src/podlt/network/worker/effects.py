@@ -9,7 +9,7 @@ import numpy as np
 
 from podlt.engine.isolated.interface import ExecuteTask, FreeUpdate, StopExecution
 from podlt.engine.isolated.records import AdmitCheat, HoldParameters, LoadProgram, ReleaseParameters
-from podlt.network.blobs.client import Destination
+from podlt.network.blobs.client import BlobBuffer
 
 
 class SendMessage(NamedTuple):
@@ -44,7 +44,7 @@ class FetchBlob(NamedTuple):
 
     key: bytes
     digest: bytes
-    place: Destination
+    place: BlobBuffer
     urls: Sequence[str] = ()
     part: int = 0
 

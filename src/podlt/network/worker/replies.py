@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 import numpy as np
 
 from podlt.engine.isolated.interface import FreeUpdate, TaskExecuted
 from podlt.network import messages as m
-from podlt.network.blobs.chunks import message, split
 from podlt.network.worker.effects import CancelTransfer, Perform
 from podlt.protocol.messages import Committed
 
@@ -48,17 +45,16 @@ class _Replied:
     def __init__(self, task: bytes, done: m.TaskDone, executed: TaskExecuted) -> None:
         self.task, self.done, self.update, self.slot = task, done, executed.update, executed.slot
 
-    def messages(self, as_blob: bool) -> Iterator[bytes]:
-        yield m.record(self.done)
-        if not as_blob:
-            yield from split(self.done.update, self.update, before=m.heading(self.done.seat), thin=True)
+    def message(self, as_blob: bool) -> bytes:
+        done = self.done
+        return m.record(done if as_blob else msgspec.structs.replace(done, data=self.update.data))
 
 
 class Replies:
     """What was requested of the identities of a process, is being executed, and was replied, in the last round.
 
     Args:
-        as_blobs: updates are uploaded when they are asked for, instead of sent in chunks.
+        as_blobs: updates are uploaded when they are asked for, instead of sent in messages.
         perform: takes effects: transfers and memory of updates that are not needed any more end.
     """
 
@@ -91,14 +87,14 @@ class Replies:
                 requested = executing
         self._requested.setdefault(requested.place, requested)
 
-    def repeat(self, key: bytes, work: m.DealTask) -> list[bytes]:
-        """The messages that reply to a task which was executed before; none if it was not."""
+    def repeat(self, key: bytes, work: m.DealTask) -> bytes | None:
+        """The message that replies to a task which was executed before; None if it was not."""
         known = self._replied.get((key, work.seat))
         if known is None or known.task != work.task.digest():
-            return []
+            return None
         self._begin_deal(work.deal_id)
         known.done = msgspec.structs.replace(known.done, deal_id=work.deal_id)
-        return list(known.messages(self._as_blobs))
+        return known.message(self._as_blobs)
 
     def lines(self, digest: bytes, data: np.ndarray) -> None:
         """The lines of a task came."""
@@ -163,8 +159,8 @@ class Replies:
         """A task is not to be tried again."""
         self._requested.pop(requested.place, None)
 
-    def done(self, requested: Requested, executed: TaskExecuted, committed: Committed) -> Iterator[bytes]:
-        """A task was executed; returns the messages that reply."""
+    def done(self, requested: Requested, executed: TaskExecuted, committed: Committed) -> bytes:
+        """A task was executed; returns the message that replies."""
         work = requested.work
         done = m.TaskDone(
             deal_id=work.deal_id,
@@ -180,26 +176,16 @@ class Replies:
         replied = _Replied(work.task.digest(), done, executed)
         self._replied[requested.place] = replied
         self.failed(requested)
-        return replied.messages(self._as_blobs)
+        return replied.message(self._as_blobs)
 
-    # -- asked again -------------------------------------------------------------------------------------------------
+    # -- asked for ---------------------------------------------------------------------------------------------------
 
-    def large(self, key: bytes, wanted: m.ResendUpdate) -> tuple[bytes, np.ndarray] | None:
-        """Digest and bytes of the update that the manager asks for, if it is to be uploaded."""
-        known = self._wanted(key, wanted)
-        return (known.done.update, known.update) if known is not None and self._as_blobs else None
-
-    def chunks(self, key: bytes, wanted: m.ResendUpdate) -> list[bytes]:
-        """Chunks of an update that the manager misses."""
-        known = self._wanted(key, wanted)
-        if known is None:
-            return []
-        size, found = len(known.update), []
-        for offset, length in wanted.ranges:
-            if offset + length <= size:
-                part, heading = known.update[offset : offset + length], m.heading(wanted.seat)
-                found.append(message(known.done.update, size, offset, part, before=heading, thin=True))
-        return found
+    def large(self, key: bytes, wanted: m.UploadUpdate) -> tuple[bytes, np.ndarray] | None:
+        """Digest and bytes of the update that the manager asks for."""
+        known = self._replied.get((key, wanted.seat))
+        if known is None or known.done.deal_id != wanted.deal_id or not self._as_blobs:
+            return None
+        return known.done.update, known.update
 
     def seats(self, key: bytes, deal_id: bytes) -> set[int]:
         """The tasks, by their seats, that an identity has done in a deal."""
@@ -215,7 +201,3 @@ class Replies:
         if self._as_blobs:
             self._perform(CancelTransfer(place[0], known.done.update))
         self._perform(FreeUpdate(known.slot))
-
-    def _wanted(self, key: bytes, wanted: m.ResendUpdate) -> _Replied | None:
-        known = self._replied.get((key, wanted.seat))
-        return known if known is not None and known.done.deal_id == wanted.deal_id else None

@@ -11,12 +11,11 @@ from podlt.engine.isolated.records import LoadProgram
 from podlt.errors import InvalidProofError, StorageError
 from podlt.execution.setup import ExecutionSetup
 from podlt.network import messages as m
-from podlt.network.blobs.client import TransferEnded
-from podlt.network.blobs.transfer import BadBlobError
+from podlt.network.blobs.client import BadBlobError, TransferEnded
 from podlt.network.run_setup import RunSetup
 from podlt.network.worker.effects import Perform, UploadBlob, UseServer
 from podlt.network.worker.identity import NEVER, OwnerSettings
-from podlt.network.worker.inputs import ChunkRequest, Inputs, ProgramInput
+from podlt.network.worker.inputs import Inputs, ProgramInput, Request
 from podlt.network.worker.replies import Replies, Requested
 
 MAX_FAILURES = 3
@@ -103,14 +102,7 @@ class WorkerRun:
             return False
         self.loaded = loaded
         self._inputs = Inputs(
-            loaded,
-            self.setup.most_lines,
-            self.replies,
-            bool(self.setup.message.blobs),
-            self._perform,
-            lambda: self._any_key(self._failures),
-            self._heartbeat,
-            self._warn,
+            loaded, self.replies, self._perform, lambda: self._any_key(self._failures), self._heartbeat
         )
         return True
 
@@ -121,12 +113,8 @@ class WorkerRun:
         if self._inputs is not None:
             self._inputs.announced(coming, now)
 
-    def chunk(self, data: memoryview, now: float) -> None:
-        """A chunk of something came; errors as `Inputs.chunk`."""
-        (self._inputs or self._program).chunk(data, now)
-
     def transferred(self, ended: TransferEnded, now: float) -> None:
-        """A transfer ended; errors as `Inputs.transferred`."""
+        """A transfer ended."""
         if ended.error is None:
             self._in_a_row = 0
         else:
@@ -137,7 +125,7 @@ class WorkerRun:
         if ended.place is not None:
             (self._inputs or self._program).transferred(ended, now)
 
-    def requests(self, now: float) -> list[ChunkRequest]:
+    def requests(self, now: float) -> list[Request]:
         """Requests for what should have come."""
         return (self._inputs or self._program).requests(now)
 
@@ -160,30 +148,29 @@ class WorkerRun:
 
     # -- tasks -------------------------------------------------------------------------------------------------------
 
-    def dealt(self, key: bytes, work: m.DealTask, now: float) -> list[bytes]:
-        """An identity was dealt a task; returns the messages that reply, if it was done before.
+    def dealt(self, key: bytes, work: m.DealTask, now: float) -> bytes | None:
+        """An identity was dealt a task; returns the message that replies, if it was done before.
 
         Raises:
             InvalidProofError: no task of this run.
-            StorageError: no memory for its lines.
         """
         loaded, inputs = self.loaded, self._inputs
         if loaded is None or inputs is None:
-            return []
+            return None
         check_task(self.setup, loaded.line_bytes, work)
         if self.replies.begin_round(work.task.round):
             inputs.end_round()
-        if replies := self.replies.repeat(key, work):
-            return replies
+        if reply := self.replies.repeat(key, work):
+            return reply
         if not self.replies.room_for(key, work, (self._settings.memory or MOST_MEMORY) // 8):
             reason = "too many tasks are in hand here"
-            return [m.record(m.TaskFailed(deal_id=work.deal_id, seat=work.seat, reason=reason))]
+            return m.record(m.TaskFailed(deal_id=work.deal_id, seat=work.seat, reason=reason))
         requested = Requested(key, work, np.frombuffer(work.lines, np.uint8) if work.lines else None)
         self.replies.add(requested)
         if requested.lines is None:
-            inputs.expect_lines(requested, now)
+            inputs.expect_lines(requested)
         inputs.needed(work.task.parameters, now)
-        return []
+        return None
 
     def next_task(self, now: float) -> Requested | None:
         """A task whose inputs are all here, and that may be executed now, if there is one."""
@@ -211,12 +198,10 @@ class WorkerRun:
         self._busy -= 1
         return self.replies.ended(number)
 
-    def resend(self, key: bytes, wanted: m.ResendUpdate) -> list[bytes]:
-        """The manager asks for an update: uploads it, or returns the messages with the chunks that it misses."""
-        if self.setup.message.blobs and (update := self.replies.large(key, wanted)) is not None:
+    def upload(self, key: bytes, wanted: m.UploadUpdate) -> None:
+        """The manager asks for an update."""
+        if (update := self.replies.large(key, wanted)) is not None:
             self._perform(UploadBlob(key, *update))
-            return []
-        return self.replies.chunks(key, wanted)
 
 
 def check_task(setup: RunSetup, line_bytes: int, work: m.DealTask) -> None:

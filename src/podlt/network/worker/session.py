@@ -6,7 +6,7 @@ it messages, results and the time, and does what `effects` says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from podlt.crypto import SigningKey
@@ -89,7 +89,6 @@ class WorkerSession:
         self._receipts = CatchingUp(self._perform, books, heartbeat)
         self.doing = "connecting"
         self._handlers: Mapping[type, Callable[[Identity | None, Any, float], None]] = {
-            m.Chunk: self._take_chunk,
             m.Parameters: self._take_parameters,
             m.OpenCommitments: self._open,
             m.Receipts: self._take_receipts,
@@ -99,7 +98,7 @@ class WorkerSession:
         }
         self._identity_handlers: Mapping[type, Callable[[Identity, Any, float], None]] = {
             m.DealTask: self._take_task,
-            m.ResendUpdate: self._resend,
+            m.UploadUpdate: self._upload,
             m.Offer: self._sign,
             m.Welcome: self._take_welcome,
             m.MissedReceipts: self._receipts.missed,
@@ -249,7 +248,7 @@ class WorkerSession:
     def _is_loaded(self) -> bool:
         return self._run is not None and self._run.loaded is not None
 
-    def _handle(self, identity: Identity | None, message: m.Down | m.Chunk, now: float) -> None:
+    def _handle(self, identity: Identity | None, message: m.Down, now: float) -> None:
         """Takes one message; `identity` is None where it is for all."""
         kind = type(message)
         if kind in NEEDS_PROGRAM and not self._is_loaded:
@@ -258,11 +257,6 @@ class WorkerSession:
             self._handlers[kind](identity, message, now)
         elif identity is not None and kind in self._identity_handlers:
             self._identity_handlers[kind](identity, message, now)
-
-    def _take_chunk(self, identity: Identity | None, chunk: m.Chunk, now: float) -> None:
-        if self._run is not None:
-            self._run.chunk(chunk.data, now)
-            self._load(self._run)
 
     def _take_parameters(self, identity: Identity | None, coming: m.Parameters, now: float) -> None:
         if self._run is not None:
@@ -346,12 +340,12 @@ class WorkerSession:
     def _take_task(self, identity: Identity, work: m.DealTask, now: float) -> None:
         if identity.worker is None:  # it was admitted, and its welcome was lost: it asks for another
             self._ask_to_join(identity, now)
-        elif self._run is not None:
-            self._send(identity, self._run.dealt(identity.public, work, now))
+        elif self._run is not None and (reply := self._run.dealt(identity.public, work, now)) is not None:
+            self._perform(SendMessage(identity.public, reply))
 
-    def _resend(self, identity: Identity, wanted: m.ResendUpdate, now: float) -> None:
+    def _upload(self, identity: Identity, wanted: m.UploadUpdate, now: float) -> None:
         if self._run is not None:
-            self._send(identity, self._run.resend(identity.public, wanted))
+            self._run.upload(identity.public, wanted)
 
     def _sign(self, identity: Identity, offer: m.Offer, now: float) -> None:
         """Signs the terms of joining, unless it is about to leave; errors as `Joining.offered`."""
@@ -376,10 +370,6 @@ class WorkerSession:
             self.outcome = WorkerExit("refused", refused.reason)
 
     # -- work --------------------------------------------------------------------------------------------------------
-
-    def _send(self, identity: Identity, bodies: Iterable[bytes]) -> None:
-        for body in bodies:
-            self._perform(SendMessage(identity.public, body))
 
     def _work(self, now: float) -> None:
         """Has tasks executed whose inputs are all here."""

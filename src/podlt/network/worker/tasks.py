@@ -71,8 +71,7 @@ class Tasks:
         else:
             work = requested.work
             committed = identity.worker.commit(work.seat, work.task, result.digest)
-            for body in run.replies.done(requested, result, committed):
-                self._perform(SendMessage(requested.key, body))
+            self._perform(SendMessage(requested.key, run.replies.done(requested, result, committed)))
             self._done(requested, result.compute)
 
     def _failed(self, run: WorkerRun, requested: Requested, reason: str) -> None:
