@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import queue
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -48,14 +48,19 @@ class Bench:
     def __init__(self, folder: Path, program: Program) -> None:
         self.executor = ChildExecutor(2**26, 2**26, folder)
         self.program, self.number = program, 0
-        self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._results: list[i.ExecutionResult] = []
-        self.executor.start(self._inbox.put, self._results.append)
+        self._loop = asyncio.new_event_loop()
+        self.executor.start(self._loop, self._results.extend)
 
     def result(self) -> i.ExecutionResult:
+        self.executor.flush()
         while not self._results:
-            self._inbox.get(timeout=120)()
+            self._loop.run_until_complete(asyncio.sleep(0.01))
         return self._results.pop(0)
+
+    def close(self) -> None:
+        self.executor.close()
+        self._loop.close()
 
     def load(self, **changes: object) -> i.ExecutionResult:
         asked = {
@@ -86,7 +91,7 @@ class Bench:
 def bench(tmp_path: Path, program: Program) -> Iterator[Bench]:
     made = Bench(tmp_path, program)
     yield made
-    made.executor.close()
+    made.close()
 
 
 def here(program: Program) -> bytes:
@@ -175,4 +180,4 @@ def test_a_program_that_crashes_swells_or_spins_costs_its_task_and_nothing_else(
         failed, done = bench.result(), bench.result()
         assert isinstance(failed, i.TaskNotExecuted) and said in failed.reason
         assert isinstance(done, i.TaskExecuted) and done.number == bench.number
-    bench.executor.close()
+    bench.close()

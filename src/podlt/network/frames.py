@@ -23,10 +23,10 @@ GOING_AWAY, PROTOCOL_ERROR, NO_TEXT, POLICY, TOO_BIG = 1001, 1002, 1003, 1008, 1
 STAGING = 256 * 1024
 """Bytes that are read at once; one buffer serves all connections of a thread."""
 
-SLICE = 64 * 1024
+SLICE = 256 * 1024
 """Bytes that are written at once."""
 
-HIGH_WATER = 128 * 1024
+HIGH_WATER = 512 * 1024
 """Encrypted bytes that may wait in memory for one connection."""
 
 LONGEST_CONTROL = 125

@@ -46,6 +46,9 @@ Url = Annotated[str, Meta(max_length=1500)]
 Note = Annotated[str, Meta(max_length=MAX_NOTE)]
 """A signed tree head; empty while the log is."""
 
+Raw = bytes | memoryview
+"""A message as it came."""
+
 _RECORD, _CHUNK = b"\0", b"\1"
 _SEAT = struct.Struct(">I")
 
@@ -336,7 +339,7 @@ def heading(seat: int = 0) -> bytes:
     return _CHUNK + _SEAT.pack(seat)
 
 
-def from_worker(message: bytes) -> Up | Chunk:
+def from_worker(message: Raw) -> Up | Chunk:
     """What a worker said.
 
     Raises:
@@ -345,7 +348,7 @@ def from_worker(message: bytes) -> Up | Chunk:
     return _parse(message, _up)
 
 
-def from_manager(message: bytes) -> Down | Chunk:
+def from_manager(message: Raw) -> Down | Chunk:
     """What the manager said.
 
     Raises:
@@ -354,7 +357,7 @@ def from_manager(message: bytes) -> Down | Chunk:
     return _parse(message, _down)
 
 
-def _parse(message: bytes, decoder: Decoder[M]) -> M | Chunk:
+def _parse(message: Raw, decoder: Decoder[M]) -> M | Chunk:
     if not 1 <= len(message) <= MAX_MESSAGE:
         raise InvalidProofError(f"message of {len(message)} bytes; expected 1 to {MAX_MESSAGE}")
     if message[:1] == _RECORD:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from podlt.errors import EngineError
+from podlt.network.background import Background
 from podlt.network.messages import Leave, record
 from podlt.network.nats.loop import Loop, NatsConnection, Options
 
@@ -152,6 +155,7 @@ class NatsWorker:
         self._loop = Loop(backlog)
         self._connections = {key: NatsConnection(servers, own) for key, own in options.items()}
         self._listener: bytes | None = None
+        self.background, self._take = Background("podlt-worker"), cast(Any, None)
         self._let_in = False
         self._since = 0.0
 
@@ -178,7 +182,7 @@ class NatsWorker:
         if connection is not None:
             self._loop.post(connection.client, f"{self._up}{key.hex()}.m", message)
 
-    def receive(self, seconds: float) -> Sequence[tuple[bytes | None, bytes]]:
+    def check(self) -> None:
         """See `WorkerLink`."""
         connections = list(self._connections.values())
         if not self._let_in and connections:
@@ -189,7 +193,21 @@ class NatsWorker:
                 raise EngineError(f"the manager refuses this worker: {why}")
             if not self._let_in and waited > FIRST_SECONDS:
                 raise EngineError(f"the manager cannot be reached at {self._servers}: {why}; is the run over?")
-        return self._loop.receive(seconds)
+
+    def listen(self, take: Callable[[Sequence[tuple[bytes | None, bytes]]], object] | None) -> None:
+        """See `WorkerLink`."""
+        before, self._take = self._take, take
+        if before is None and take is not None:
+            self.background.start(asyncio.sleep(0))
+            threading.Thread(target=self._pass_on, daemon=True).start()
+
+    def _pass_on(self) -> None:
+        while (take := self._take) is not None:
+            if found := self._loop.receive(0.1):
+                self.background.post(partial(take, found))
+
+    def pause(self, seconds: float) -> None:
+        """See `WorkerLink`."""
 
     def drop(self, key: bytes) -> None:
         """See `WorkerLink`."""

@@ -22,7 +22,7 @@ from podlt.network.access.policy import Refusal
 from podlt.network.background import Background
 from podlt.network.frames import GOING_AWAY, STAGING
 from podlt.network.inbox import MessageBox
-from podlt.network.messages import Leave, record
+from podlt.network.messages import Leave, Raw, record
 from podlt.network.server.admission import AGAIN_SECONDS, CUT_OFF_SECONDS, Admission
 from podlt.network.server.connection import ROOM, SessionConnection
 from podlt.network.server.listener import Arrival, Listener
@@ -47,7 +47,7 @@ class _Item(NamedTuple):
 
     connection: SessionConnection | None
     key: bytes
-    message: bytes
+    message: Raw
 
 
 class _Published:
@@ -154,7 +154,7 @@ class ServerLink:
         """See `ManagerLink`."""
         self._put(None, message)
 
-    def receive(self, seconds: float) -> Sequence[tuple[bytes, bytes]]:
+    def receive(self, seconds: float) -> Sequence[tuple[bytes, Raw]]:
         """See `ManagerLink`."""
         items = self._box.take(seconds)
         taken = Counter[SessionConnection]()
@@ -266,7 +266,7 @@ class ServerLink:
 
     # -- for connections ---------------------------------------------------------------------------------------------
 
-    def came(self, connection: SessionConnection, messages: list[tuple[bytes, bytes]], nbytes: int) -> None:
+    def came(self, connection: SessionConnection, messages: list[tuple[bytes, Raw]], nbytes: int) -> None:
         """See `Sessions`."""
         self._box.put([_Item(connection, key, message) for key, message in messages], nbytes)
         for key, message in messages:

@@ -32,7 +32,7 @@ from podlt.network.session.outgoing import Outgoing
 from podlt.network.session.peers import ListeningClock, Peer, PeerTable
 from podlt.network.session.publishing import DeltaChoice, Policy, Publisher
 from podlt.network.session.receipts import PastReceipts, ReceiptSender
-from podlt.network.session.round import RoundInFlight
+from podlt.network.session.round import Answer, RoundInFlight, together
 from podlt.network.session.watch import WorkerWatch
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
@@ -95,7 +95,7 @@ class ManagerSession:
         self._round = RoundInFlight(
             self._outbox, self._outgoing, run.update_bytes, timing, large, self._publisher.carried
         )
-        self._take: dict[type, Callable[[Peer, Any], Event | None]] = {
+        self._take: dict[type, Callable[[Peer, Any], Answer | None]] = {
             m.Chunk: lambda peer, said: self._round.chunk(peer, said, self._time.now),
             m.TaskDone: lambda peer, said: self._round.answer(peer, said, self._time.now),
             m.Openings: lambda peer, said: self._round.openings(peer, said, self._time.now),
@@ -109,14 +109,14 @@ class ManagerSession:
             m.Leave: lambda peer, said: self._lose(peer, f"left: {said.reason}" if said.reason else "left"),
         }
         self._watch = WorkerWatch(tell)
-        self._events: deque[Event] = deque()
+        self._events: deque[Answer] = deque()
         self._lost: deque[Lost] = deque()
         self._rounds, self._in_round = 0, False
         self.backlog = (0 if large.carries(run.update_bytes) else 2 * run.update_bytes) + BACKLOG
 
     # -- what comes in, and what goes out ----------------------------------------------------------------------------
 
-    def receive(self, key: bytes, raw: bytes, now: float) -> None:
+    def receive(self, key: bytes, raw: m.Raw, now: float) -> None:
         """Takes a message of the worker of this key."""
         self._time.tick(now)
         peer = self._peer(key)
@@ -175,7 +175,7 @@ class ManagerSession:
 
     def events(self) -> list[Event]:
         """What came of a round since the last call, and who is gone."""
-        events = [*self._events, *self._lost]
+        events: list[Event] = [*together(self._events), *self._lost]
         self._events.clear()
         self._lost.clear()
         return events
@@ -348,7 +348,7 @@ class ManagerSession:
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
-    def _add(self, event: Event) -> None:
+    def _add(self, event: Answer) -> None:
         self._events.append(event)
         self._watch.came(event, self._round.task, self._time.now)
 

@@ -109,7 +109,7 @@ class WorkerSession:
 
     # -- for the driver ----------------------------------------------------------------------------------------------
 
-    def receive(self, key: bytes | None, raw: bytes, now: float) -> None:
+    def receive(self, key: bytes | None, raw: m.Raw, now: float) -> None:
         """Takes a message.
 
         Args:
