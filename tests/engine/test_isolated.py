@@ -20,7 +20,8 @@ from podlt.data.dataset import fragment_digest_of
 from podlt.data.field import Field
 from podlt.engine.isolated import interface as i
 from podlt.engine.isolated.executor import ChildExecutor, TaskProcess
-from podlt.engine.isolated.records import AdmitCheat, HoldParameters, LoadProgram, ReleaseParameters
+from podlt.engine.isolated.records import AdmitCheat, HoldParameters, LoadProgram, Measured, ReleaseParameters
+from podlt.engine.isolated.remembered import ConformanceCache
 from podlt.errors import EngineError, InvalidProofError
 from podlt.execution.conformance import arithmetic_digest
 from podlt.execution.setup import ExecutionSetup
@@ -181,3 +182,20 @@ def test_a_program_that_crashes_swells_or_spins_costs_its_task_and_nothing_else(
         assert isinstance(failed, i.TaskNotExecuted) and said in failed.reason
         assert isinstance(done, i.TaskExecuted) and done.number == bench.number
     bench.close()
+
+
+def test_what_a_machine_computes_is_remembered_while_code_and_processor_are_the_same(tmp_path: Path) -> None:
+    good, other = Measured("exact 1234"), bytes([1]) * 32
+    cache = ConformanceCache(tmp_path / "new" / "conformance.json")
+    assert cache.find(bytes(32), "cpu") is None
+    cache.keep(bytes(32), "cpu", good)
+    cache.keep(other, "cpu", Measured("exact 99", "product"))
+    cache.keep(other, "cuda", good)
+    again = ConformanceCache(tmp_path / "new" / "conformance.json")
+    assert again.find(bytes(32), "cpu") == good
+    assert again.find(other, "cpu") is None, "what was wrong is measured again"
+    assert again.find(bytes(32), "cuda") is None, "drivers are not seen from here"
+    again._key = "another installation"
+    assert again.find(bytes(32), "cpu") is None
+    (tmp_path / "new" / "conformance.json").write_bytes(b"{")
+    assert ConformanceCache(tmp_path / "new" / "conformance.json").find(bytes(32), "cpu") is None

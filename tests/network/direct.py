@@ -70,9 +70,9 @@ class DirectExecutor:
             state = np.zeros(reply.state_bytes + 64, np.uint8)
             state = state[-state.ctypes.data % 64 :][: reply.state_bytes]
             self.host.map(state, self._slots.__getitem__)
-            return i.ProgramLoaded(
-                state, reply.update_bytes, reply.line_bytes, reply.arithmetic, reply.digest, reply.differing
-            )
+            found = reply.measured
+            sizes = (reply.update_bytes, reply.line_bytes)
+            return i.ProgramLoaded(state, *sizes, reply.arithmetic, found.digest, found.differing)
         if isinstance(reply, r.RunFailed):
             self._spare.append(self._slot)
             return i.TaskNotExecuted(reply.number, reply.reason)

@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from podlt.engine.child import ChildProcess, FrameBuffer, frame
 from podlt.engine.isolated import interface as i
 from podlt.engine.isolated import records as r
 from podlt.engine.isolated.memory import PROGRESS_BYTES, SlotMemory, lines_offset, progress_offset, stride_of
+from podlt.engine.isolated.remembered import ConformanceCache
 from podlt.engine.shared_memory import Region
 from podlt.errors import EngineError, InvalidProofError, StorageError
 
@@ -129,9 +131,11 @@ class ChildExecutor:
         memory: how many bytes updates and lines of tasks may take together.
         disk: how many, where they are to be on the disk.
         folder: where they are then, in a file without a name.
+        conformance: what was found before of what this machine computes.
     """
 
-    def __init__(self, memory: int, disk: int, folder: Path) -> None:
+    def __init__(self, memory: int, disk: int, folder: Path, conformance: ConformanceCache | None = None) -> None:
+        self._conformance = conformance
         self._most_memory, self._most_disk, self._folder = memory, disk, folder
         self._process: TaskProcess | None = None
         self._is_ready = False  # commands about a program may be sent
@@ -159,6 +163,8 @@ class ChildExecutor:
         is_first = self._program is None
         self._release_memory()
         self._forget()
+        if self._conformance is not None:
+            program = msgspec.structs.replace(program, known=self._conformance.find(program.arithmetic, program.device))
         self._program = program
         process = self._process
         if process is not None and is_first:
@@ -282,8 +288,10 @@ class ChildExecutor:
             process.put(command)
         if before is not None:
             return []
-        state = memory.state.bytes[: sized.state_bytes]
-        loaded = (sized.update_bytes, sized.line_bytes, sized.arithmetic, sized.digest, sized.differing)
+        if self._conformance is not None:
+            self._conformance.keep(program.arithmetic, program.device, sized.measured)
+        state, found = memory.state.bytes[: sized.state_bytes], sized.measured
+        loaded = (sized.update_bytes, sized.line_bytes, sized.arithmetic, found.digest, found.differing)
         return [i.ProgramLoaded(state, *loaded)]
 
     def _ran(self, run: r.RunTask, reply: r.RunDone | r.RunFailed) -> i.ExecutionResult:

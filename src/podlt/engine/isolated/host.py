@@ -82,7 +82,7 @@ class TaskHost:
             runtime = load_runtime(command, self._bound(command.memory))
             from podlt.execution import fingerprint
 
-            found = fingerprint.measured(runtime.arithmetic, runtime.device)
+            found = command.known or fingerprint.measured(runtime.arithmetic, runtime.device)
         except (PodltError, MemoryError) as error:
             fault = next((name for name, kind in r.FAULTS.items() if isinstance(error, kind)), "engine")
             self._emit(r.NotLoaded(fault=fault, reason=_reason(error)))
@@ -94,8 +94,7 @@ class TaskHost:
                 update_bytes=runtime.update_bytes,
                 line_bytes=runtime.line_bytes,
                 arithmetic=runtime.arithmetic,
-                digest=found.digest,
-                differing=found.differing,
+                measured=r.Measured(found.digest, found.differing),
             )
         )
 
