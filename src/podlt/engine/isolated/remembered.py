@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 
-import podlt
 from podlt.engine.isolated.records import Measured
 from podlt.errors import StorageError
 from podlt.store.files import read_whole, write_whole
@@ -69,7 +68,7 @@ class ConformanceCache:
 
 def _key() -> str:
     found = hashlib.sha256()
-    package = Path(podlt.__file__).parent
+    package = Path(__file__).parents[2]
     files = (path for part in CODE for path in (package / part).rglob("*") if path.suffix in (".py", ".json"))
     for path in sorted(files):
         found.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
