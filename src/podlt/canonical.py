@@ -49,7 +49,7 @@ class Decoder(Generic[T]):
     def __init__(self, kind: Any) -> None:
         self._decoder = msgspec.msgpack.Decoder(kind)
 
-    def decode(self, data: bytes) -> T:
+    def decode(self, data: bytes | memoryview) -> T:
         """The record whose one encoding is `data`.
 
         Raises:

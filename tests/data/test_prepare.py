@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from podlt.data.cache import default_cache
 from podlt.data.describe import describe
-from podlt.data.prepare import default_cache, prepare
+from podlt.data.prepare import prepare
 from podlt.data.spec import DataSpec, from_document
 from podlt.errors import DataError, StorageError, UsageError
 

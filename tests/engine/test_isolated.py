@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import queue
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ from podlt.data.dataset import fragment_digest_of
 from podlt.data.field import Field
 from podlt.engine.isolated import interface as i
 from podlt.engine.isolated.executor import ChildExecutor, TaskProcess
-from podlt.engine.isolated.records import AdmitCheat, HoldParameters, LoadProgram, ReleaseParameters
+from podlt.engine.isolated.records import AdmitCheat, HoldParameters, LoadProgram, Measured, ReleaseParameters
+from podlt.engine.isolated.remembered import ConformanceCache
 from podlt.errors import EngineError, InvalidProofError
 from podlt.execution.conformance import arithmetic_digest
 from podlt.execution.setup import ExecutionSetup
@@ -48,14 +49,19 @@ class Bench:
     def __init__(self, folder: Path, program: Program) -> None:
         self.executor = ChildExecutor(2**26, 2**26, folder)
         self.program, self.number = program, 0
-        self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._results: list[i.ExecutionResult] = []
-        self.executor.start(self._inbox.put, self._results.append)
+        self._loop = asyncio.new_event_loop()
+        self.executor.start(self._loop, self._results.extend)
 
     def result(self) -> i.ExecutionResult:
+        self.executor.flush()
         while not self._results:
-            self._inbox.get(timeout=120)()
+            self._loop.run_until_complete(asyncio.sleep(0.01))
         return self._results.pop(0)
+
+    def close(self) -> None:
+        self.executor.close()
+        self._loop.close()
 
     def load(self, **changes: object) -> i.ExecutionResult:
         asked = {
@@ -86,7 +92,7 @@ class Bench:
 def bench(tmp_path: Path, program: Program) -> Iterator[Bench]:
     made = Bench(tmp_path, program)
     yield made
-    made.executor.close()
+    made.close()
 
 
 def here(program: Program) -> bytes:
@@ -175,4 +181,21 @@ def test_a_program_that_crashes_swells_or_spins_costs_its_task_and_nothing_else(
         failed, done = bench.result(), bench.result()
         assert isinstance(failed, i.TaskNotExecuted) and said in failed.reason
         assert isinstance(done, i.TaskExecuted) and done.number == bench.number
-    bench.executor.close()
+    bench.close()
+
+
+def test_what_a_machine_computes_is_remembered_while_code_and_processor_are_the_same(tmp_path: Path) -> None:
+    good, other = Measured("exact 1234"), bytes([1]) * 32
+    cache = ConformanceCache(tmp_path / "new" / "conformance.json")
+    assert cache.find(bytes(32), "cpu") is None
+    cache.keep(bytes(32), "cpu", good)
+    cache.keep(other, "cpu", Measured("exact 99", "product"))
+    cache.keep(other, "cuda", good)
+    again = ConformanceCache(tmp_path / "new" / "conformance.json")
+    assert again.find(bytes(32), "cpu") == good
+    assert again.find(other, "cpu") is None, "what was wrong is measured again"
+    assert again.find(bytes(32), "cuda") is None, "drivers are not seen from here"
+    again._key = "another installation"
+    assert again.find(bytes(32), "cpu") is None
+    (tmp_path / "new" / "conformance.json").write_bytes(b"{")
+    assert ConformanceCache(tmp_path / "new" / "conformance.json").find(bytes(32), "cpu") is None

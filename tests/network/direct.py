@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,8 @@ class DirectExecutor:
         self._slots: dict[int, np.ndarray] = {}
         self._spare: list[int] = []
 
-    def start(self, post: i.Post, deliver: i.Deliver) -> None:
-        self._post, self._deliver = post, deliver
+    def start(self, loop: asyncio.AbstractEventLoop, deliver: i.Deliver) -> None:
+        self._loop, self._deliver = loop, deliver
 
     def load(self, program: r.LoadProgram) -> None:
         self._lines = program.execution.block_lines
@@ -52,11 +52,14 @@ class DirectExecutor:
     def stop(self, execution: i.StopExecution) -> None:
         pass
 
+    def flush(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
     def _replied(self, reply: r.Reply) -> None:
-        self._post(partial(self._deliver, self._result(reply)))
+        self._loop.call_soon(self._deliver, [self._result(reply)])
 
     def _result(self, reply: Any) -> i.ExecutionResult:
         if isinstance(reply, r.NotLoaded):
@@ -67,9 +70,9 @@ class DirectExecutor:
             state = np.zeros(reply.state_bytes + 64, np.uint8)
             state = state[-state.ctypes.data % 64 :][: reply.state_bytes]
             self.host.map(state, self._slots.__getitem__)
-            return i.ProgramLoaded(
-                state, reply.update_bytes, reply.line_bytes, reply.arithmetic, reply.digest, reply.differing
-            )
+            found = reply.measured
+            sizes = (reply.update_bytes, reply.line_bytes)
+            return i.ProgramLoaded(state, *sizes, reply.arithmetic, found.digest, found.differing)
         if isinstance(reply, r.RunFailed):
             self._spare.append(self._slot)
             return i.TaskNotExecuted(reply.number, reply.reason)

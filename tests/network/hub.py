@@ -14,6 +14,7 @@ from direct import DirectExecutor
 
 from podlt.crypto import SigningKey
 from podlt.engine.interface import Job
+from podlt.network.background import Background
 from podlt.network.link import HostedLink, WebHost
 from podlt.network.worker.books import WorkerBooks
 from podlt.network.worker.events import WorkerEvent
@@ -29,13 +30,14 @@ BEAT = 0.2
 class _Box:
     """Messages that wait for one end."""
 
-    def __init__(self) -> None:
+    def __init__(self, arrived: Callable[[], object] = lambda: None) -> None:
         self._messages: deque[tuple[bytes | None, bytes]] = deque()
-        self._event = threading.Event()
+        self._event, self._arrived = threading.Event(), arrived
 
     def put(self, key: bytes | None, message: bytes) -> None:
         self._messages.append((key, message))
         self._event.set()
+        self._arrived()
 
     def take(self, seconds: float) -> list[tuple[bytes | None, bytes]]:
         if seconds:
@@ -141,7 +143,9 @@ class CrewLink:
         self._hub, self._all, self._folder = hub, list(keys), folder
         self._settings = OwnerSettings(least_reward=least_reward, cheat=cheat)
         self.keys = {key.public for key in keys}
-        self.box = _Box()
+        self.background = Background("podlt-crew")
+        self.box = _Box(lambda: self.background.post(self._came))
+        self._listener: Callable[[Sequence[tuple[bytes | None, bytes]]], object] | None = None
         self.cut = False
         self.gone = ""
         self.told: list[WorkerEvent] = []
@@ -183,6 +187,8 @@ class CrewLink:
             self.outcome = WorkerProcess(self.session, self, self.executor, self._all, ["127.0.0.1"]).run()
         except BaseException as error:
             self.error = error
+        finally:
+            self.background.end()
 
     # -- podlt.network.link.WorkerLink --
 
@@ -194,8 +200,19 @@ class CrewLink:
         if not self.cut and key in self.keys:
             self._hub.carry(self._hub.up, key, message)
 
-    def receive(self, seconds: float) -> Sequence[tuple[bytes | None, bytes]]:
-        return self.box.take(seconds)
+    def check(self) -> None:
+        pass
+
+    def listen(self, take: Callable[[Sequence[tuple[bytes | None, bytes]]], object] | None) -> None:
+        self._listener = take
+        self._came()
+
+    def _came(self) -> None:
+        if self._listener is not None and (batch := self.box.take(0.0)):
+            self._listener(batch)
+
+    def pause(self, seconds: float) -> None:
+        pass
 
     def drop(self, key: bytes) -> None:
         self.keys.discard(key)

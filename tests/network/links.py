@@ -73,7 +73,7 @@ class Place:
 
     def take(self) -> list[tuple[bytes, bytes]]:
         """All that came so far."""
-        self.came += self.link.receive(0.02)
+        self.came += [(key, bytes(message)) for key, message in self.link.receive(0.02)]
         return self.came
 
     def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -96,10 +96,11 @@ class Worker:
     def __init__(self, link: ClientLink, keys: Sequence[SigningKey]) -> None:
         self.link, self.keys = link, keys
         self.came: list[tuple[bytes | None, bytes]] = []
+        link.listen(self.came.extend)
 
     def take(self) -> list[tuple[bytes | None, bytes]]:
-        self.came += self.link.receive(0.02)
-        return self.came
+        time.sleep(0.01)
+        return list(self.came)
 
     def has(self, key: bytes | None, message: bytes) -> bool:
         return (key, message) in self.take()

@@ -29,7 +29,7 @@ from podlt.network.worker.effects import Effect, SendMessage
 from podlt.network.worker.folder import BookFiles
 from podlt.network.worker.leaving import LEAVE_SECONDS
 from podlt.network.worker.replies import MOST_IN_HAND
-from podlt.network.worker.run import AT_ONCE
+from podlt.network.worker.run import LEAST_AHEAD
 from podlt.network.worker.session import LONGEST_SUSPENSION, MAX_RUNS, WorkerSession
 from podlt.progress.text import write_text
 from podlt.protocol import entries as e
@@ -122,7 +122,7 @@ def victim() -> Iterator[Victim]:
 def test_a_flood_of_tasks_is_given_back_beyond_some(victim: Victim) -> None:
     for seat in range(2000):
         victim.hear(task(seat))
-    assert len(victim.executing()) == AT_ONCE, "no more is begun than can be kept busy"
+    assert len(victim.executing()) == LEAST_AHEAD, "no more is begun than can be kept busy"
     failed = victim.sent(m.TaskFailed)
     assert len(failed) == 2000 - MOST_IN_HAND and "too many tasks" in str(failed[0])
     victim.tick(2.0)

@@ -29,8 +29,9 @@ from podlt.crypto import SigningKey
 from podlt.network.access.first_invitation import read_invitation
 from podlt.network.client.link import ClientLink
 link = ClientLink(read_invitation(sys.argv[1]), [SigningKey(int(n).to_bytes(32, "big")) for n in sys.argv[2:]])
-link.start()
-while not link.receive(1.0): pass
+came = []
+link.listen(came.extend)
+while not came: time.sleep(0.01)
 while True: time.sleep(1)
 """
 

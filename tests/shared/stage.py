@@ -91,6 +91,10 @@ class Process:
         return self._output.read_text()
 
     @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
     def runs(self) -> bool:
         return self._popen.poll() is None
 

@@ -28,8 +28,9 @@ import torch
 
 from podlt import crypto
 from podlt.bench.table import write_between
+from podlt.data.cache import default_cache
 from podlt.data.order import EpochOrder
-from podlt.data.prepare import Prepared, default_cache, prepare
+from podlt.data.prepare import Prepared, prepare
 from podlt.data.spec import DataSpec
 from podlt.errors import DivergedError, UsageError
 from podlt.execution.task_executor import TaskExecutor, as_batch, one_thread

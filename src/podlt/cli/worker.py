@@ -143,8 +143,10 @@ def _work(
     tell: events.WorkerListener,
 ) -> Any:
     """Works until the end; returns the outcome."""
+    from podlt.data.cache import default_cache
     from podlt.engine import limits
     from podlt.engine.isolated.executor import ChildExecutor
+    from podlt.engine.isolated.remembered import ConformanceCache
     from podlt.network.access.first_invitation import read_invitation
     from podlt.network.access.worker_key import load_or_create_keys
     from podlt.network.client.link import ClientLink
@@ -181,7 +183,8 @@ def _work(
     )
     named = {urlsplit(url).hostname or "" for url in invited.servers}
     watch = Watch(session, link, tell, leaving.moment)
-    executor = ChildExecutor(given.tasks, given.disk // 2, asked.home)
+    remembered = ConformanceCache(default_cache() / "conformance.json")
+    executor = ChildExecutor(given.tasks, given.disk // 2, asked.home, remembered)
     try:
         outcome = WorkerProcess(session, link, executor, keys, named, given.bandwidth, watch.look).run()
     finally:

@@ -14,6 +14,9 @@ from pathlib import Path
 from podlt.errors import UsageError
 from podlt.network.worker import events
 
+LEAST_BANDWIDTH = 32 * 1024
+"""Bytes a second with which a message takes less time than a manager waits for whoever reads nothing."""
+
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _SPAN = re.compile(r"(\d+)([smhd])")
 
@@ -54,10 +57,13 @@ class WorkerLimits:
         asked = size_of("--memory", memory)
         if asked and asked < LEAST:
             raise UsageError(f"--memory: {asked >> 20} MiB are too few; expected at least {LEAST >> 20} MiB")
+        speed = size_of("--bandwidth", bandwidth)
+        if bandwidth and speed < LEAST_BANDWIDTH:
+            raise UsageError(f"--bandwidth {bandwidth!r}: expected at least {LEAST_BANDWIDTH >> 10}K a second")
         half = max(LEAST, machine_bytes() // 2)
         bound = asked or (0 if device.startswith("cuda") else half)
         share = size_of("--disk", disk) or shutil.disk_usage(home).free // 4
-        return cls(bound, (asked or half) // 4, share, size_of("--bandwidth", bandwidth))
+        return cls(bound, (asked or half) // 4, share, speed)
 
 
 @dataclass(frozen=True)

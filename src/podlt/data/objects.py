@@ -19,9 +19,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from podlt.data.cache import default_cache
 from podlt.data.fetch import file_sha256
 from podlt.data.hugging_face import class_columns, is_hugging_face, is_plain, roles_of, write_parquet
-from podlt.data.prepare import default_cache
 from podlt.data.spec import DataSpec
 from podlt.data.writer import storing
 from podlt.errors import DataError, UsageError

@@ -7,7 +7,6 @@ or complete. It is checked again, line by line, whenever it is opened: a cache t
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from podlt.canonical import from_json, to_json
 from podlt.crypto import digest
 from podlt.data.array_build import build_npz
 from podlt.data.arrays import Progress
+from podlt.data.cache import default_cache
 from podlt.data.dataset import Dataset
 from podlt.data.fetch import fetch, file_sha256
 from podlt.data.files import Files, files_of, is_source
@@ -111,11 +111,6 @@ def prepare(
         except StorageError:
             _rebuild(folder, job)
     return _open(spec.source, folder, report)
-
-
-def default_cache() -> Path:
-    """Where prepared sets are kept by default: $PODLT_CACHE, or ~/.cache/podlt."""
-    return Path(os.environ.get("PODLT_CACHE") or Path.home() / ".cache" / "podlt")
 
 
 def _named_job(spec: DataSpec, cache: Path, progress: Progress) -> _Job:

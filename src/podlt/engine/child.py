@@ -88,7 +88,7 @@ def write_frame(connection: socket.socket, body: bytes) -> None:
     Raises:
         OSError: the other side is gone.
     """
-    connection.sendall(len(body).to_bytes(4, "big") + body)
+    connection.sendall(frame(body))
 
 
 def read_frame(connection: socket.socket, limit: int) -> bytes | None:
@@ -105,6 +105,41 @@ def read_frame(connection: socket.socket, limit: int) -> bytes | None:
     if length > limit:
         raise InvalidProofError(f"frame of {length} bytes is longer than {limit}")
     return _read(connection, length)
+
+
+class FrameBuffer:
+    """Bytes as they came, cut into frames.
+
+    Args:
+        limit: bytes of the longest frame.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._data = limit, bytearray()
+
+    def add(self, data: bytes) -> list[bytes]:
+        """Takes more bytes; returns the frames that are whole by them.
+
+        Raises:
+            InvalidProofError: a frame is longer than the limit: nothing that follows can be read.
+        """
+        self._data += data
+        found, at = list[bytes](), 0
+        while len(self._data) - at >= 4:
+            length = int.from_bytes(self._data[at : at + 4], "big")
+            if length > self._limit:
+                raise InvalidProofError(f"frame of {length} bytes is longer than {self._limit}")
+            if len(self._data) - at - 4 < length:
+                break
+            found.append(bytes(self._data[at + 4 : at + 4 + length]))
+            at += 4 + length
+        del self._data[:at]
+        return found
+
+
+def frame(body: bytes) -> bytes:
+    """A body with its length before it."""
+    return len(body).to_bytes(4, "big") + body
 
 
 def _read(connection: socket.socket, count: int) -> bytes | None:

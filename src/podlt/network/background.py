@@ -40,6 +40,12 @@ class Background:
         """Does something, and waits for it; raises what it raises."""
         return self.start(work).result()
 
+    def post(self, what: Callable[[], object]) -> None:
+        """Has something called on the thread, soon, if it has begun."""
+        if self._begun is not None:
+            with suppress(RuntimeError):  # it was closed
+                self._begun[0].call_soon_threadsafe(what)
+
     def end(self, last: Callable[[], Coroutine[Any, Any, object]] | None = None) -> None:
         """Cancels what is going on, does something as the last thing, and ends the thread."""
 

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from podlt.canonical import Decoder, encode
 from podlt.errors import InvalidProofError
-from podlt.network.messages import MAX_MESSAGE
+from podlt.network.messages import MAX_MESSAGE, Raw
 from podlt.units import Count, PublicKey, Signature, Text
 
 VERSION = 1
@@ -31,6 +31,9 @@ LONGEST_LOGIN = 4096
 
 MOST_IDENTITIES = 1024
 """Of one connection."""
+
+COPIED = 4096
+"""Longer messages are views of their frames."""
 
 NONCE_BYTES = 32
 LOGIN_CREDIT = 512 * 1024
@@ -92,12 +95,12 @@ _from_server: Decoder[FromServer] = Decoder(FromServer)
 _from_client: Decoder[FromClient] = Decoder(FromClient)
 
 
-def from_server(body: bytes) -> FromServer:
+def from_server(body: Raw) -> FromServer:
     """A record of the server's. Raises InvalidProofError if it is malformed."""
     return _from_server.decode(body)
 
 
-def from_client(body: bytes) -> FromClient:
+def from_client(body: Raw) -> FromClient:
     """A record of a worker process's. Raises InvalidProofError if it is malformed."""
     return _from_client.decode(body)
 
@@ -107,7 +110,7 @@ def frame(record: Control) -> bytes:
     return INDEX.pack(CONTROL) + encode(record)
 
 
-def split(payload: bytes | bytearray) -> tuple[int, bytes]:
+def split(payload: bytes | bytearray) -> tuple[int, Raw]:
     """Number and message of a payload.
 
     Raises:
@@ -115,4 +118,5 @@ def split(payload: bytes | bytearray) -> tuple[int, bytes]:
     """
     if len(payload) < INDEX.size:
         raise InvalidProofError("malformed frame: no number before the message")
-    return INDEX.unpack_from(payload)[0], bytes(memoryview(payload)[INDEX.size :])
+    message = memoryview(payload).toreadonly()[INDEX.size :]
+    return INDEX.unpack_from(payload)[0], bytes(message) if len(message) < COPIED else message

@@ -23,10 +23,10 @@ GOING_AWAY, PROTOCOL_ERROR, NO_TEXT, POLICY, TOO_BIG = 1001, 1002, 1003, 1008, 1
 STAGING = 256 * 1024
 """Bytes that are read at once; one buffer serves all connections of a thread."""
 
-SLICE = 64 * 1024
+SLICE = 256 * 1024
 """Bytes that are written at once."""
 
-HIGH_WATER = 128 * 1024
+HIGH_WATER = 512 * 1024
 """Encrypted bytes that may wait in memory for one connection."""
 
 LONGEST_CONTROL = 125
@@ -288,6 +288,16 @@ class FrameStream(asyncio.BufferedProtocol):
         self.flush()
 
     # -- the end -----------------------------------------------------------------------------------------------------
+
+    def pause_reading(self) -> None:
+        """Takes nothing more for now: the other end is slowed down by TCP."""
+        if self._transport is not None and not self._closing:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Goes on after `pause_reading`."""
+        if self._transport is not None and not self._closing:
+            self._transport.resume_reading()
 
     def close(self, code: int, reason: str) -> None:
         """Ends the stream in order: says why, and what waits is lost."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from podlt.network.background import Background
 from podlt.network.http import RouteTable
+from podlt.network.messages import Raw
 
 
 class WebHost(NamedTuple):
@@ -20,6 +22,10 @@ class WebHost(NamedTuple):
     routes: RouteTable
     urls: list[str]
     fingerprint: bytes
+
+
+Received = tuple[bytes | None, Raw]
+"""For which identity a message is (None: for all), and the message; an empty one: a link was made anew."""
 
 
 class ManagerLink(Protocol):
@@ -48,7 +54,7 @@ class ManagerLink(Protocol):
     def subscribe(self, key: bytes, is_member: bool) -> None:
         """What is published goes to the worker of this key too, or not any more, whichever connection it has."""
 
-    def receive(self, seconds: float) -> Sequence[tuple[bytes, bytes]]:
+    def receive(self, seconds: float) -> Sequence[tuple[bytes, Raw]]:
         """What has come (sender's public key, message), waiting for so many seconds at most; possibly nothing."""
 
     def allow(self, backlog: int, absence: float) -> None:
@@ -70,24 +76,36 @@ class HostedLink(ManagerLink, Protocol):
 
 
 class WorkerLink(Protocol):
-    """A worker process's end, for several identities. `send` may be called on any thread, and never waits."""
+    """A worker process's end, for several identities. `send` never waits; all is called on the link's own thread.
+
+    Attributes:
+        background: that thread.
+    """
+
+    background: Background
 
     @property
     def connected(self) -> bool:
         """Whether anything can arrive at present."""
 
-    def send(self, key: bytes, message: bytes) -> None:
-        """To the manager, as the identity of this public key."""
-
-    def receive(self, seconds: float) -> Sequence[tuple[bytes | None, bytes]]:
-        """What has come (for which identity; None if for all, message); an empty message: a link was made anew.
+    def check(self) -> None:
+        """To be called now and then.
 
         Raises:
             EngineError: the link was refused, or is lost for good; says why.
         """
 
+    def send(self, key: bytes, message: bytes) -> None:
+        """To the manager, as the identity of this public key."""
+
+    def listen(self, take: Callable[[Sequence[Received]], object] | None) -> None:
+        """From now on, what comes is given to `take` on the link's thread, all that came together at once."""
+
+    def pause(self, seconds: float) -> None:
+        """Takes nothing for so long: the manager is slowed down."""
+
     def drop(self, key: bytes) -> None:
         """An identity has nothing to do here any more."""
 
     def close(self) -> None:
-        """After what was sent is on its way."""
+        """After what was sent is on its way; on another thread."""

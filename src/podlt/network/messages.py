@@ -45,6 +45,9 @@ Url = Annotated[str, Meta(max_length=1500)]
 Note = Annotated[str, Meta(max_length=MAX_NOTE)]
 """A signed tree head; empty while the log is."""
 
+Raw = bytes | memoryview
+"""A message as it came."""
+
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
     """What every record has: its kind."""
@@ -306,7 +309,7 @@ def record(message: Message) -> bytes:
     return encode(message)
 
 
-def from_worker(message: bytes) -> Up:
+def from_worker(message: Raw) -> Up:
     """What a worker said.
 
     Raises:
@@ -315,7 +318,7 @@ def from_worker(message: bytes) -> Up:
     return _up.decode(_short(message))
 
 
-def from_manager(message: bytes) -> Down:
+def from_manager(message: Raw) -> Down:
     """What the manager said.
 
     Raises:
@@ -324,7 +327,7 @@ def from_manager(message: bytes) -> Down:
     return _down.decode(_short(message))
 
 
-def _short(message: bytes) -> bytes:
+def _short(message: Raw) -> Raw:
     if not 1 <= len(message) <= MAX_MESSAGE:
         raise InvalidProofError(f"message of {len(message)} bytes; expected 1 to {MAX_MESSAGE}")
     return message

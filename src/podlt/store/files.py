@@ -11,8 +11,11 @@ from typing import BinaryIO
 from podlt.errors import StorageError
 
 
-def write_whole(path: Path, data: bytes | memoryview, *, mode: int = 0o644) -> None:
+def write_whole(path: Path, data: bytes | memoryview, *, mode: int = 0o644, durable: bool = True) -> None:
     """Writes a file so that a crash leaves the old one or the new one, never a part.
+
+    Args:
+        durable: it is on the disk when this returns; else only a killed process leaves it whole, not a power cut.
 
     Raises:
         StorageError: it could not be written (a full disk, no permission); no part is left behind.
@@ -23,9 +26,11 @@ def write_whole(path: Path, data: bytes | memoryview, *, mode: int = 0o644) -> N
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(part, path)
-        sync_folder(path.parent)
+        if durable:
+            sync_folder(path.parent)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from None

@@ -2,46 +2,98 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
-import struct
-import threading
-from contextlib import suppress
-from functools import partial
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from podlt.engine.child import ChildProcess, read_frame, write_frame
+import msgspec
+import numpy as np
+
+from podlt.engine.child import ChildProcess, FrameBuffer, frame
 from podlt.engine.isolated import interface as i
 from podlt.engine.isolated import records as r
-from podlt.engine.isolated.memory import SlotMemory, lines_offset, stride_of
+from podlt.engine.isolated.memory import PROGRESS_BYTES, SlotMemory, lines_offset, progress_offset, stride_of
+from podlt.engine.isolated.remembered import ConformanceCache
 from podlt.engine.shared_memory import Region
 from podlt.errors import EngineError, InvalidProofError, StorageError
 
 MAX_IDLE_DEATHS = 3
 """How often in a row a process may die without a task: it would do so for ever."""
 
-_SEND_TIMEOUT = struct.pack("ll", 20, 0)
-"""Seconds and microseconds: a process that takes no command for so long is of no use, as it reads them on a thread."""
+READ_BYTES = 2**18
 
 
 class TaskProcess(ChildProcess):
-    """The process."""
+    """The process. What is given to it goes when it takes it: nobody waits for it."""
 
     module = "podlt.engine.isolated.host"
 
-    def send(self, command: r.Command, *descriptors: int) -> None:
-        """Sends a command; a process that does not take it is ended."""
+    def begin(self, loop: asyncio.AbstractEventLoop, came: Callable[[list[bytes]], object]) -> None:
+        """Begins to read.
+
+        Args:
+            loop: on whose thread all happens.
+            came: is given frames; none where it has ended, and then never again.
+        """
+        self._loop, self._came, self._ending = loop, came, False
+        self._frames, self._waiting = FrameBuffer(r.MAX_REPLY), deque[tuple[bytes, Sequence[int]]]()
+        self._is_blocked = False
+        self.connection.setblocking(False)
+        loop.add_reader(self.connection, self._read)
+
+    def put(self, command: r.Command, *descriptors: int) -> None:
+        """A command is to go with the next `flush`."""
+        data = frame(r.pack(command))
+        if self._waiting and not descriptors:
+            before, others = self._waiting.pop()
+            data, descriptors = before + data, tuple(others)
+        self._waiting.append((data, descriptors))
+
+    def flush(self) -> None:
+        """Sends what was put, as much as the process takes."""
         try:
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
-            write_frame(self.connection, r.pack(command))
-            if descriptors:
-                socket.send_fds(self.connection, [b"."], list(descriptors))
+            while self._waiting:
+                data, descriptors = self._waiting.popleft()
+                if descriptors:
+                    sent = socket.send_fds(self.connection, [data], list(descriptors))
+                else:
+                    sent = self.connection.send(data)
+                if sent < len(data):
+                    self._waiting.appendleft((data[sent:], ()))
+        except BlockingIOError:
+            self._waiting.appendleft((data, descriptors))
         except OSError:
-            self.end()
+            self._waiting.clear()  # it has ended: `_read` notices
+        if bool(self._waiting) != self._is_blocked:
+            self._is_blocked = bool(self._waiting)
+            if self._is_blocked:
+                self._loop.add_writer(self.connection, self.flush)
+            else:
+                self._loop.remove_writer(self.connection)
 
     def end(self) -> None:
-        """Ends it; whoever reads from it reads the end."""
+        """Ends it; `came` is told."""
         self._popen.kill()
+
+    def forget(self) -> int:
+        """Takes nothing more from it, and ends it; returns its exit status."""
+        self._loop.remove_reader(self.connection)
+        self._loop.remove_writer(self.connection)
+        return self.kill()
+
+    def _read(self) -> None:
+        try:
+            data = self.connection.recv(READ_BYTES)
+            frames = self._frames.add(data)
+        except BlockingIOError:
+            return
+        except (OSError, InvalidProofError):
+            data, frames = b"", []
+        if frames or not data:
+            self._came(frames)
 
 
 class _Memory:
@@ -50,15 +102,22 @@ class _Memory:
     def __init__(self, sized: r.Sized, most_lines: int, most: int, folder: Path | None) -> None:
         self.slots = SlotMemory(stride_of(sized.update_bytes, most_lines * sized.line_bytes), most, folder)
         try:
-            self.state = Region(sized.state_bytes)
+            self.state = Region(progress_offset(sized.state_bytes) + PROGRESS_BYTES)
         except EngineError:
             self.slots.close()
             raise
         self.lines_at, self.sized = lines_offset(sized.update_bytes), sized
+        self._progress = self.state.bytes[progress_offset(sized.state_bytes) :].view(np.uint64)
+
+    @property
+    def executed(self) -> int:
+        """The number of the task that the process is at, or was at its end; 0 for none."""
+        return int(self._progress[0])
 
     def give_to(self, process: TaskProcess) -> None:
+        self._progress[0] = 0
         command = r.MapMemory(state_bytes=self.sized.state_bytes, stride=self.slots.stride)
-        process.send(command, self.state.descriptor, self.slots.descriptor)
+        process.put(command, self.state.descriptor, self.slots.descriptor)
 
     def close(self) -> None:
         self.state.close()
@@ -72,12 +131,13 @@ class ChildExecutor:
         memory: how many bytes updates and lines of tasks may take together.
         disk: how many, where they are to be on the disk.
         folder: where they are then, in a file without a name.
+        conformance: what was found before of what this machine computes.
     """
 
-    def __init__(self, memory: int, disk: int, folder: Path) -> None:
+    def __init__(self, memory: int, disk: int, folder: Path, conformance: ConformanceCache | None = None) -> None:
+        self._conformance = conformance
         self._most_memory, self._most_disk, self._folder = memory, disk, folder
         self._process: TaskProcess | None = None
-        self._reader: threading.Thread | None = None
         self._is_ready = False  # commands about a program may be sent
         self._deaths, self._stopped = 0, ""
         self._forget()
@@ -93,9 +153,9 @@ class ChildExecutor:
 
     # -- see `ExecutionBackend` --------------------------------------------------------------------------------------
 
-    def start(self, post: i.Post, deliver: i.Deliver) -> None:
+    def start(self, loop: asyncio.AbstractEventLoop, deliver: i.Deliver) -> None:
         """See `ExecutionBackend`."""
-        self._post, self._deliver = post, deliver
+        self._loop, self._deliver = loop, deliver
         self._begin()
 
     def load(self, program: r.LoadProgram) -> None:
@@ -103,12 +163,16 @@ class ChildExecutor:
         is_first = self._program is None
         self._release_memory()
         self._forget()
+        if self._conformance is not None:
+            program = msgspec.structs.replace(program, known=self._conformance.find(program.arithmetic, program.device))
         self._program = program
-        if self._process is not None and is_first:
-            self._process.send(program)
-        elif self._process is not None:  # it may be busy with what nobody waits for any more
-            self._process.end()
+        process = self._process
+        if process is not None and is_first:
+            process.put(program)
+        elif process is not None:  # it may be busy with what nobody waits for any more
             self._begin()
+            process.forget()
+            process.close()
 
     def admit(self, cheat: r.AdmitCheat) -> None:
         """See `ExecutionBackend`."""
@@ -133,7 +197,7 @@ class ChildExecutor:
         try:
             slot = memory.slots.take()
         except StorageError as error:
-            self._post(partial(self._deliver, i.TaskNotExecuted(task.number, str(error))))
+            self._loop.call_soon(self._deliver, [i.TaskNotExecuted(task.number, str(error))])
             return
         memory.slots.view(slot)[memory.lines_at : memory.lines_at + len(task.lines)] = task.lines
         run = r.RunTask(number=task.number, slot=slot, holder=task.holder, task=task.task, count=task.size)
@@ -151,12 +215,17 @@ class ChildExecutor:
             self._stopped = execution.reason
             self._process.end()
 
+    def flush(self) -> None:
+        """See `ExecutionBackend`."""
+        if self._process is not None:
+            self._process.flush()
+
     def close(self) -> None:
         """See `ExecutionBackend`."""
         process, self._process = self._process, None
-        if process is not None and self._reader is not None:
-            process.end()
-            self._reader.join()
+        if process is not None:
+            process.forget()
+            process.close()
         self._release_memory()
         self._forget()
 
@@ -164,37 +233,42 @@ class ChildExecutor:
 
     def _begin(self) -> None:
         """Starts a process, which loads the program if there is one."""
-        self._is_ready, self._process = False, TaskProcess.start()
+        self._is_ready, process = False, TaskProcess.start()
+        self._process = process
+        process.begin(self._loop, lambda frames: self._came(process, frames))
         if self._program is not None:
-            self._process.send(self._program)
-        self._reader = threading.Thread(target=self._read, args=(self._process,), name="podlt-executor", daemon=True)
-        self._reader.start()
+            process.put(self._program)
+        process.flush()
 
-    def _read(self, process: TaskProcess) -> None:
-        """Has replies handled as they come, and the end of the process."""
-        with suppress(OSError, InvalidProofError):
-            while (body := read_frame(process.connection, r.MAX_REPLY)) is not None:
-                self._post(partial(self._replied, process, r.reply(body)))
-        status = process.kill()
-        self._post(partial(self._ended, process, status, process.complaint()))
-        process.close()
+    def _came(self, process: TaskProcess, frames: Sequence[bytes]) -> None:
+        """Handles replies, or the end of the process; results go on together."""
+        results: list[i.ExecutionResult] = []
+        try:
+            for body in frames:
+                results += self._replied(process, r.reply(body))
+        except InvalidProofError:  # it is out of its mind
+            process.end()
+        if not frames:
+            results += self._ended(process)
+        if results:
+            self._deliver(results)
+        self.flush()
 
     def _send(self, command: r.Command) -> None:
         if self._process is not None and self._is_ready:
-            self._process.send(command)
+            self._process.put(command)
 
-    def _replied(self, process: TaskProcess, reply: r.Reply) -> None:
-        if process is not self._process:
-            return
+    def _replied(self, process: TaskProcess, reply: r.Reply) -> list[i.ExecutionResult]:
         if isinstance(reply, r.Sized):
-            self._sized(process, reply)
-        elif isinstance(reply, r.NotLoaded):
-            self._deliver(i.LoadRefused(reply.error()))
-        elif (run := self._running.pop(reply.number, None)) is not None:
-            self._deaths = 0
-            self._ran(run, reply)
+            return self._sized(process, reply)
+        if isinstance(reply, r.NotLoaded):
+            return [i.LoadRefused(reply.error())]
+        if (run := self._running.pop(reply.number, None)) is None:
+            return []
+        self._deaths = 0
+        return [self._ran(run, reply)]
 
-    def _sized(self, process: TaskProcess, sized: r.Sized) -> None:
+    def _sized(self, process: TaskProcess, sized: r.Sized) -> list[i.ExecutionResult]:
         """A process has loaded the program: the first one, or one that takes its place."""
         program, before = self._program, self._memory
         assert program is not None
@@ -203,51 +277,56 @@ class ChildExecutor:
             try:
                 memory = self._memory = _Memory(sized, program.execution.block_lines, most, folder)
             except (EngineError, StorageError) as error:
-                self._deliver(i.LoadRefused(error))
-                return
+                return [i.LoadRefused(error)]
         else:
             memory = before
         memory.give_to(process)
         self._is_ready = True
-        if before is None:
-            state = memory.state.bytes[: sized.state_bytes]
-            loaded = (sized.update_bytes, sized.line_bytes, sized.arithmetic, sized.digest, sized.differing)
-            self._deliver(i.ProgramLoaded(state, *loaded))
         held = [self._held] if self._held is not None else []
         again: list[r.Command] = [*self._cheats.values(), *held, *self._running.values()]
         for command in again:
-            process.send(command)
+            process.put(command)
+        if before is not None:
+            return []
+        if self._conformance is not None:
+            self._conformance.keep(program.arithmetic, program.device, sized.measured)
+        state, found = memory.state.bytes[: sized.state_bytes], sized.measured
+        loaded = (sized.update_bytes, sized.line_bytes, sized.arithmetic, found.digest, found.differing)
+        return [i.ProgramLoaded(state, *loaded)]
 
-    def _ran(self, run: r.RunTask, reply: r.RunDone | r.RunFailed) -> None:
+    def _ran(self, run: r.RunTask, reply: r.RunDone | r.RunFailed) -> i.ExecutionResult:
         memory = self._memory
         assert memory is not None
         self._stale.discard(run.number)
         if isinstance(reply, r.RunFailed):
             memory.slots.give_back(run.slot)
-            self._deliver(i.TaskNotExecuted(run.number, reply.reason))
-        else:
-            update = memory.slots.view(run.slot)[: memory.sized.update_bytes]
-            self._deliver(i.TaskExecuted(run.number, run.slot, update, reply.digest, reply.proof, reply.compute))
+            return i.TaskNotExecuted(run.number, reply.reason)
+        update = memory.slots.view(run.slot)[: memory.sized.update_bytes]
+        return i.TaskExecuted(run.number, run.slot, update, reply.digest, reply.proof, reply.compute)
 
-    def _ended(self, process: TaskProcess, status: int, complaint: str) -> None:
-        """A process has ended: what it executed fails, and another one goes on.
-
-        Raises:
-            EngineError: processes end again and again, without a task.
-        """
-        if process is not self._process:
-            return
+    def _ended(self, process: TaskProcess) -> list[i.ExecutionResult]:
+        """A process has ended: what it executed fails, and another one goes on."""
+        status, complaint = process.forget(), process.complaint()
+        process.close()
         why, self._stopped = self._stopped or _why(status, complaint), ""
         if self._program is not None and self._memory is None:
-            self._deliver(i.LoadRefused(EngineError(f"the program cannot be loaded: {why}")))
-            return
+            return [i.LoadRefused(EngineError(f"the program cannot be loaded: {why}"))]
         self._deaths += not self._running
         if self._deaths == MAX_IDLE_DEATHS:
-            raise EngineError(f"the process that executes tasks ended {self._deaths} times in a row: {why}")
-        for number in [*self._stale, *self._running][: len(self._stale) or 1]:
-            if (run := self._running.pop(number, None)) is not None and self._memory is not None:
-                self._ran(run, r.RunFailed(number=number, reason=why[:1000]))
+            error = EngineError(f"the process that executes tasks ended {self._deaths} times in a row: {why}")
+            return [i.LoadRefused(error)]
+        failed = [
+            self._ran(run, r.RunFailed(number=number, reason=why[:1000]))
+            for number in sorted(self._stale | self._executed())
+            if (run := self._running.pop(number, None)) is not None and self._memory is not None
+        ]
         self._begin()
+        return failed
+
+    def _executed(self) -> set[int]:
+        """The task that the process was at, or the next one; tasks before it were executed, and are again."""
+        at = self._memory.executed if self._memory is not None else 0
+        return {at} if at in self._running else set([*self._running][: not self._stale])
 
     def _release_memory(self) -> None:
         if self._memory is not None:

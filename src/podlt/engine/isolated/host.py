@@ -7,13 +7,13 @@ it may take of the machine is bounded, and it may be killed at any time.
 from __future__ import annotations
 
 import os
-import queue
+import select
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,9 +21,9 @@ import numpy as np
 
 from podlt.data.dataset import DTYPES, check_fields
 from podlt.data.field import Field
-from podlt.engine.child import read_frame, write_frame
+from podlt.engine.child import FrameBuffer, frame
 from podlt.engine.isolated import records as r
-from podlt.engine.isolated.memory import Slots, lines_offset
+from podlt.engine.isolated.memory import PROGRESS_BYTES, Slots, lines_offset, progress_offset
 from podlt.engine.limits import MemoryLimit, limit_processor
 from podlt.engine.shared_memory import Region
 from podlt.errors import EngineError, InvalidProofError, PodltError
@@ -35,6 +35,10 @@ ADJUST_SECONDS = 1.0
 """How often the limits are set anew: it takes as long as a small task."""
 
 LONGEST_REASON = 1000
+READ_BYTES, MOST_DESCRIPTORS = 2**18, 2
+
+TOGETHER_SECONDS = 0.02
+"""How long the result of a task waits for those of others."""
 
 
 class TaskHost:
@@ -78,7 +82,7 @@ class TaskHost:
             runtime = load_runtime(command, self._bound(command.memory))
             from podlt.execution import fingerprint
 
-            found = fingerprint.measured(runtime.arithmetic, runtime.device)
+            found = command.known or fingerprint.measured(runtime.arithmetic, runtime.device)
         except (PodltError, MemoryError) as error:
             fault = next((name for name, kind in r.FAULTS.items() if isinstance(error, kind)), "engine")
             self._emit(r.NotLoaded(fault=fault, reason=_reason(error)))
@@ -90,8 +94,7 @@ class TaskHost:
                 update_bytes=runtime.update_bytes,
                 line_bytes=runtime.line_bytes,
                 arithmetic=runtime.arithmetic,
-                digest=found.digest,
-                differing=found.differing,
+                measured=r.Measured(found.digest, found.differing),
             )
         )
 
@@ -177,9 +180,8 @@ def _reason(error: BaseException) -> str:
 
 def serve(connection: socket.socket) -> None:
     """Executes tasks until the other end is closed: then this process ends, whatever it does."""
-    commands: queue.SimpleQueue[tuple[r.Command, list[int]]] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(connection, commands.put), daemon=True).start()
-    import torch  # while the first command is awaited
+    threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
+    import torch  # while the first command is on its way
 
     from podlt.execution import fingerprint, worker_runtime  # noqa: F401 (as PyTorch)
 
@@ -192,30 +194,68 @@ def serve(connection: socket.socket) -> None:
             limits.append(MemoryLimit.impose(memory))
         return limits[0].left if limits else 0
 
-    host = TaskHost(lambda reply: write_frame(connection, r.pack(reply)), bound)
+    replies = _Replies(connection)
+    host, progress = TaskHost(replies.add, bound), np.zeros(1, np.uint64)
     due = 0.0
-    while True:
-        command, descriptors = commands.get()
-        if isinstance(command, r.MapMemory):
-            state, slots = descriptors
-            host.map(Region(command.state_bytes, state).bytes, Slots(command.stride, slots).view)
-            continue
-        if (now := time.monotonic()) >= due:
-            due = now + ADJUST_SECONDS
-            limit_processor(TASK_SECONDS)
-            for limit in limits:
-                limit.adjust()
-        host.take(command)
-
-
-def _read(connection: socket.socket, put: Callable[[tuple[r.Command, list[int]]], object]) -> None:
-    """Takes commands as they come, so that whoever gives them never waits."""
-    with suppress(OSError):
-        while (body := read_frame(connection, r.MAX_COMMAND)) is not None:
-            command, descriptors = r.command(body), list[int]()
+    for commands, descriptors in _commands(connection):
+        for command in commands:
             if isinstance(command, r.MapMemory):
-                _, descriptors, _, _ = socket.recv_fds(connection, 1, 2)
-            put((command, descriptors))
+                state = Region(progress_offset(command.state_bytes) + PROGRESS_BYTES, descriptors.pop(0)).bytes
+                host.map(state, Slots(command.stride, descriptors.pop(0)).view)
+                progress = state[progress_offset(command.state_bytes) :].view(np.uint64)
+                continue
+            if (now := time.monotonic()) >= due:
+                due = now + ADJUST_SECONDS
+                limit_processor(TASK_SECONDS)
+                for limit in limits:
+                    limit.adjust()
+            if isinstance(command, r.RunTask):
+                progress[0] = command.number
+            host.take(command)
+            replies.send_if_due()
+        replies.send()
+        progress[0] = 0
+
+
+class _Replies:
+    """Replies on their way: those of small tasks go together."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection, self._waiting, self._since = connection, bytearray(), 0.0
+
+    def add(self, reply: r.Reply) -> None:
+        if not self._waiting:
+            self._since = time.monotonic()
+        self._waiting += frame(r.pack(reply))
+
+    def send_if_due(self) -> None:
+        """Lets nothing wait for long."""
+        if self._waiting and time.monotonic() - self._since > TOGETHER_SECONDS:
+            self.send()
+
+    def send(self) -> None:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, bytearray()
+            self._connection.sendall(waiting)
+
+
+def _commands(connection: socket.socket) -> Iterator[tuple[list[r.Command], list[int]]]:
+    """Commands as they come, and the descriptors that came with them so far; until the other end is closed."""
+    buffer, descriptors = FrameBuffer(r.MAX_COMMAND), list[int]()
+    while True:
+        data, found, _, _ = socket.recv_fds(connection, READ_BYTES, MOST_DESCRIPTORS)
+        if not data:
+            return
+        descriptors += found
+        yield [r.command(body) for body in buffer.add(data)], descriptors
+
+
+def _end_with(connection: socket.socket) -> None:
+    """Ends this process when the other end of its socket is closed; what comes on it wakes nobody here."""
+    poll = select.poll()
+    poll.register(connection, 0)
+    while not poll.poll():
+        pass
     os._exit(0)
 
 

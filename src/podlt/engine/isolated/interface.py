@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -96,16 +97,15 @@ class TaskNotExecuted(NamedTuple):
 
 
 ExecutionResult = ProgramLoaded | LoadRefused | TaskExecuted | TaskNotExecuted
-Deliver = Callable[[ExecutionResult], object]
-Post = Callable[[Callable[[], object]], object]
-"""Has something called on the thread that the executor belongs to, soon; may be called on any."""
+Deliver = Callable[[Sequence[ExecutionResult]], object]
+"""Takes results: those that came together, at once."""
 
 
 class ExecutionBackend(Protocol):
-    """Executes tasks one after another. All methods are called on one thread, and return at once."""
+    """Executes tasks one after another. All methods are called on one thread, that of a loop, and return at once."""
 
-    def start(self, post: Post, deliver: Deliver) -> None:
-        """Begins; results are delivered on the thread of `post`."""
+    def start(self, loop: asyncio.AbstractEventLoop, deliver: Deliver) -> None:
+        """Begins; results are delivered on the loop's thread, never within another call."""
 
     def load(self, program: LoadProgram) -> None:
         """A program, from which all that follows starts; what was before it is forgotten."""
@@ -127,6 +127,9 @@ class ExecutionBackend(Protocol):
 
     def stop(self, execution: StopExecution) -> None:
         """See `StopExecution`."""
+
+    def flush(self) -> None:
+        """What was asked for since the last call is to be begun: many tasks go together."""
 
     def close(self) -> None:
         """Ends at once, whatever is executed."""

@@ -15,6 +15,15 @@ from podlt.errors import StorageError
 PAGE = max(mmap.ALLOCATIONGRANULARITY, 4096)
 
 
+PROGRESS_BYTES = 8
+"""Behind the parameters: the number of the task that is executed, 0 for none. Who dies says so by it."""
+
+
+def progress_offset(state_bytes: int) -> int:
+    """Where that number is: behind parameters of so many bytes."""
+    return -(-state_bytes // ALIGNMENT) * ALIGNMENT
+
+
 def lines_offset(update_bytes: int) -> int:
     """Where in a slot the lines begin: behind the update."""
     return -(-update_bytes // ALIGNMENT) * ALIGNMENT

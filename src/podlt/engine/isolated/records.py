@@ -23,6 +23,18 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """What every record has: its kind."""
 
 
+class Measured(msgspec.Struct, frozen=True):
+    """What a machine computes for known inputs: the digest of it, and the first operation that is wrong, if any."""
+
+    digest: Annotated[str, Meta(max_length=200)]
+    differing: Annotated[str, Meta(max_length=200)] = ""
+
+    @property
+    def exact(self) -> bool:
+        """Whether that follows from code and processor alone."""
+        return self.digest.startswith("exact ")
+
+
 class LoadProgram(Record, frozen=True, tag="load"):
     """A program is to be executed.
 
@@ -35,6 +47,7 @@ class LoadProgram(Record, frozen=True, tag="load"):
         device: where it computes, as `exact.portable.devices` names it.
         threads: how many PyTorch may use, where the arithmetic allows it.
         on_disk: whether updates are large, and are to be in a file.
+        known: what this machine computes, where that was found before.
     """
 
     program: bytes
@@ -45,6 +58,7 @@ class LoadProgram(Record, frozen=True, tag="load"):
     device: str
     threads: int
     on_disk: bool = False
+    known: Measured | None = None
 
 
 class MapMemory(Record, frozen=True, tag="map"):
@@ -89,8 +103,7 @@ class Sized(Record, frozen=True, tag="sized"):
     update_bytes: Count
     line_bytes: Count
     arithmetic: Annotated[str, Meta(max_length=100)]
-    digest: Annotated[str, Meta(max_length=200)]
-    differing: Annotated[str, Meta(max_length=200)]
+    measured: Measured
 
 
 class NotLoaded(Record, frozen=True, tag="not_loaded"):

@@ -21,7 +21,7 @@ from podlt.network.access.invitation import Invitation
 from podlt.network.background import Background
 from podlt.network.client.session import ClientSession, Unreachable, Upgrade
 from podlt.network.frames import STAGING, FrameStream
-from podlt.network.inbox import MessageBox
+from podlt.network.link import Received
 from podlt.network.sockets import is_dead, notice_loss
 
 FIRST_DELAY, LONGEST_DELAY = 0.1, 2.0
@@ -69,9 +69,12 @@ class ClientLink:
         self._chance, self._clock = chance, clock
         self.why = ""
         self.staging = bytearray(STAGING)
-        self._background = Background("podlt-link")
+        self.background = Background("podlt-link")
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._box = MessageBox[tuple[bytes | None, bytes]]()
+        self._thread = 0
+        self._take: Callable[[Sequence[Received]], object] | None = self._keep_early
+        self._early: list[Received] = []
+        self._resumes = 0.0
         self._lock = threading.Lock()
         self._outbox: deque[tuple[bytes, bytes]] = deque()
         self._waiting = self._refused = 0
@@ -91,12 +94,12 @@ class ClientLink:
         context, self._since = client_context(self.invitation.certificate), self._clock()
 
         async def begin() -> None:
-            self._loop = asyncio.get_running_loop()
+            self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
 
-        self._background.call(begin())
-        self._background.start(self._keep(context))
+        self.background.call(begin())
+        self.background.start(self._keep(context))
 
-    # -- the link, on any thread -------------------------------------------------------------------------------------
+    # -- the link -------------------------------------------------------------------------------------
 
     @property
     def connected(self) -> bool:
@@ -114,17 +117,30 @@ class ClientLink:
         if idle:
             self._post(self._flush)
 
-    def receive(self, seconds: float) -> Sequence[tuple[bytes | None, bytes]]:
+    def check(self) -> None:
         """See `WorkerLink`."""
-        if not self._let_in and self.keys:
-            self._let_in = self.connected
-            waited, why = self._clock() - self._since, self.why or "no answer"
-            if not self._let_in and self._refused >= REFUSALS and waited > FIRST_SECONDS / 2:
-                raise EngineError(f"the manager refuses this worker: {why}")
-            if not self._let_in and waited > FIRST_SECONDS:
-                servers = " or ".join(self.invitation.servers)
-                raise EngineError(f"the manager cannot be reached at {servers}: {why}; is the run over?")
-        return self._box.take(seconds)
+        if self._let_in or not self.keys:
+            return
+        self._let_in = self.connected
+        waited, why = self._clock() - self._since, self.why or "no answer"
+        if not self._let_in and self._refused >= REFUSALS and waited > FIRST_SECONDS / 2:
+            raise EngineError(f"the manager refuses this worker: {why}")
+        if not self._let_in and waited > FIRST_SECONDS:
+            servers = " or ".join(self.invitation.servers)
+            raise EngineError(f"the manager cannot be reached at {servers}: {why}; is the run over?")
+
+    def listen(self, take: Callable[[Sequence[Received]], object] | None) -> None:
+        """See `WorkerLink`."""
+        self._take, early, self._early = take, self._early, []
+        if take is not None and early:
+            self._post(lambda: self.came(early))
+
+    def pause(self, seconds: float) -> None:
+        """See `WorkerLink`."""
+        self._resumes = self._clock() + seconds
+        if self._session is not None and self._loop is not None:
+            self._session.stream.pause_reading()
+            self._loop.call_later(seconds, self._session.stream.resume_reading)
 
     def drop(self, key: bytes) -> None:
         """See `WorkerLink`."""
@@ -135,26 +151,35 @@ class ClientLink:
         loop, self._loop = self._loop, None
         if loop is not None:
             with suppress(Exception):
-                self._background.call(self._drain())
-            self._background.end()
+                self.background.call(self._drain())
+            self.background.end()
 
     # -- for the session ---------------------------------------------------------------------------------------------
 
-    def came(self, messages: Sequence[tuple[bytes | None, bytes]]) -> None:
+    def came(self, messages: Sequence[Received]) -> None:
         """Messages came."""
-        self._box.put(messages)
+        if self._take is not None:
+            self._take(messages)
 
     def went(self, nbytes: int) -> None:
         """So many bytes do not wait any more."""
         with self._lock:
             self._waiting -= nbytes
 
+    def _keep_early(self, messages: Sequence[Received]) -> None:
+        """Nobody listens yet."""
+        self._early += messages
+
     # -- on its thread -----------------------------------------------------------------------------------------------
 
     def _post(self, what: Callable[[], None]) -> None:
-        if self._loop is not None:
-            with suppress(RuntimeError):  # it was closed
-                self._loop.call_soon_threadsafe(what)
+        if self._loop is None:
+            return
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(what)
+            return
+        with suppress(RuntimeError):  # it was closed
+            self._loop.call_soon_threadsafe(what)
 
     def _flush(self) -> None:
         with self._lock:
@@ -213,6 +238,8 @@ class ClientLink:
             await asyncio.wait_for(upgrade.done, LOGIN_SECONDS)
             session = made[0]
             self._session = session
+            if (left := self._resumes - self._clock()) > 0:  # to connect anew makes nothing faster
+                self.pause(left)
             await asyncio.wait_for(session.answered.wait(), LOGIN_SECONDS)
             if session.indices:
                 self._refused, self.why = 0, ""
@@ -239,7 +266,7 @@ class ClientLink:
         while not session.ended.done():
             await asyncio.wait([session.ended], timeout=LOOK_SECONDS)
             now = self._clock()
-            if stream.received != received:
+            if stream.received != received or now < self._resumes:
                 received, heard = stream.received, now
             if is_dead(session.sock) or now - heard > SILENT_SECONDS:
                 stream.abort("connection lost")

@@ -17,11 +17,9 @@ from podlt.network import messages as m
 from podlt.network.access.invitation import Invitation
 from podlt.network.access.login import Binding, binding, sign_login
 from podlt.network.frames import POLICY, FrameError, FrameStream, accept_key
+from podlt.network.link import Received
 
 LONGEST_HEAD = 4096
-
-Received = tuple[bytes | None, bytes]
-"""For which identity a message is (None: for all), and the message; an empty one: that identity was let in (anew)."""
 
 
 class SessionOwner(Protocol):

@@ -10,6 +10,7 @@ from podlt.network import control
 from podlt.network.access.login import Binding, check_login
 from podlt.network.access.policy import Refusal
 from podlt.network.frames import POLICY, FrameError, FrameStream
+from podlt.network.messages import Raw
 from podlt.network.server.listener import Arrival
 from podlt.network.sockets import DEAD_SECONDS, is_dead
 
@@ -46,7 +47,7 @@ class Sessions(Protocol):
     def logged_out(self, key: bytes) -> None:
         """A key left in order."""
 
-    def came(self, connection: SessionConnection, messages: list[tuple[bytes, bytes]]) -> None:
+    def came(self, connection: SessionConnection, messages: list[tuple[bytes, Raw]]) -> None:
         """Messages of keys came."""
 
     def ended(self, connection: SessionConnection, reason: str) -> None:
@@ -155,7 +156,7 @@ class SessionConnection:
 
     def messages_came(self, payloads: list[bytes | bytearray]) -> None:
         """See `StreamOwner`."""
-        found: list[tuple[bytes, bytes]] = []
+        found: list[tuple[bytes, Raw]] = []
         done = 0
         try:
             for payload in payloads:

@@ -24,7 +24,7 @@ from podlt.network.frames import GOING_AWAY, STAGING
 from podlt.network.http import RouteTable
 from podlt.network.inbox import MessageBox
 from podlt.network.link import WebHost
-from podlt.network.messages import Leave, record
+from podlt.network.messages import Leave, Raw, record
 from podlt.network.server.admission import AGAIN_SECONDS, CUT_OFF_SECONDS, Admission
 from podlt.network.server.connection import ROOM, SessionConnection
 from podlt.network.server.listener import Arrival, Listener
@@ -45,7 +45,7 @@ class _Item(NamedTuple):
 
     connection: SessionConnection | None
     key: bytes
-    message: bytes
+    message: Raw
 
 
 class ServerLink:
@@ -164,7 +164,7 @@ class ServerLink:
         """See `ManagerLink`."""
         (self._members.add if is_member else self._members.discard)(key)
 
-    def receive(self, seconds: float) -> Sequence[tuple[bytes, bytes]]:
+    def receive(self, seconds: float) -> Sequence[tuple[bytes, Raw]]:
         """See `ManagerLink`."""
         items = self._box.take(seconds)
         taken = Counter[SessionConnection]()
@@ -257,7 +257,7 @@ class ServerLink:
 
     # -- for connections ---------------------------------------------------------------------------------------------
 
-    def came(self, connection: SessionConnection, messages: list[tuple[bytes, bytes]]) -> None:
+    def came(self, connection: SessionConnection, messages: list[tuple[bytes, Raw]]) -> None:
         """See `Sessions`."""
         self._box.put([_Item(connection, key, message) for key, message in messages])
         for key, message in messages:

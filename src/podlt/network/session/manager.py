@@ -32,7 +32,7 @@ from podlt.network.session.outgoing import Outgoing
 from podlt.network.session.peers import ListeningClock, Peer, PeerTable
 from podlt.network.session.publishing import Publisher
 from podlt.network.session.receipts import PastReceipts, ReceiptSender
-from podlt.network.session.round import RoundInFlight
+from podlt.network.session.round import Answer, RoundInFlight, together
 from podlt.network.session.watch import WorkerWatch
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
@@ -95,7 +95,7 @@ class ManagerSession:
         self._receipts = ReceiptSender(history, self._outbox, timing.heartbeat / 20, chance.stopwatch)
         self._publisher = Publisher(state, self._outgoing, large, tell)
         self._round = RoundInFlight(self._outbox, self._outgoing, run.update_bytes, timing, large)
-        self._take: dict[type, Callable[[Peer, Any], Event | None]] = {
+        self._take: dict[type, Callable[[Peer, Any], Answer | None]] = {
             m.TaskDone: lambda peer, said: self._round.answer(peer, said, self._time.now),
             m.Openings: lambda peer, said: self._round.openings(peer, said, self._time.now),
             m.TaskFailed: self._round.failed,
@@ -108,14 +108,14 @@ class ManagerSession:
             m.Leave: lambda peer, said: self._lose(peer, f"left: {said.reason}" if said.reason else "left"),
         }
         self._watch = WorkerWatch(tell)
-        self._events: deque[Event] = deque()
+        self._events: deque[Answer] = deque()
         self._lost: deque[Lost] = deque()
         self._rounds, self._in_round = 0, False
         self.backlog = (0 if large.carries(run.update_bytes) else 2 * run.update_bytes) + BACKLOG
 
     # -- what comes in, and what goes out ----------------------------------------------------------------------------
 
-    def receive(self, key: bytes, raw: bytes, now: float) -> None:
+    def receive(self, key: bytes, raw: m.Raw, now: float) -> None:
         """Takes a message of the worker of this key."""
         self._time.tick(now)
         peer = self._peer(key)
@@ -171,7 +171,7 @@ class ManagerSession:
 
     def events(self) -> list[Event]:
         """What came of a round since the last call, and who is gone."""
-        events = [*self._events, *self._lost]
+        events: list[Event] = [*together(self._events), *self._lost]
         self._events.clear()
         self._lost.clear()
         return events
@@ -348,7 +348,7 @@ class ManagerSession:
         self.refused(Member(peer.key), reason)
         self._outbox.drop(peer.key)
 
-    def _add(self, event: Event) -> None:
+    def _add(self, event: Answer) -> None:
         self._events.append(event)
         self._watch.came(event, self._round.task, self._time.now)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import groupby
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,6 +20,9 @@ from podlt.network.session.outbox import Outbox
 from podlt.network.session.outgoing import Outgoing
 from podlt.network.session.peers import Deadline, InFlight, Peer
 from podlt.protocol.messages import Assignment
+
+Answer = frames.Results | frames.HostOpenings | frames.ExecutionFailed
+"""What comes of a round."""
 
 SLOWEST = 256 * 1024
 """Bytes a second: who is slower with a large blob keeps everybody waiting, and is late."""
@@ -336,3 +341,35 @@ class RoundInFlight:
     def _of(self, peer: Peer, deal_id: bytes, seat: int) -> InFlight | None:
         dealt = self._tasks.get(seat)
         return dealt if dealt is not None and dealt.key == peer.key and deal_id == self.deal_id else None
+
+
+def together(events: Iterable[Answer]) -> list[Answer]:
+    """The same answers, neighbours of a kind and round as one: what came at once is checked at once."""
+    found: list[Answer] = []
+    for kind, several in groupby(events, lambda event: (type(event), event.round)):
+        same = list(several)
+        found += _JOINED[kind[0]](same) if len(same) > 1 else same
+    return found
+
+
+def _results(same: Sequence[frames.Results]) -> list[frames.Results]:
+    joined = frames.Results(
+        round=same[0].round,
+        committed=[committed for one in same for committed in one.committed],
+        done=[seat for one in same for seat in one.done],
+        faked=[seat for one in same for seat in one.faked],
+        proof_seconds=sum(one.proof_seconds for one in same),
+        compute_seconds=sum(one.compute_seconds for one in same),
+    )
+    return [joined]
+
+
+def _openings(same: Sequence[frames.HostOpenings]) -> list[frames.HostOpenings]:
+    return [frames.HostOpenings(round=same[0].round, opened=[opened for one in same for opened in one.opened])]
+
+
+_JOINED: Mapping[type, Callable[[Any], list[Any]]] = {
+    frames.Results: _results,
+    frames.HostOpenings: _openings,
+    frames.ExecutionFailed: list,
+}

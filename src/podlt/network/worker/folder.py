@@ -102,7 +102,7 @@ class BookFiles:
 
     def save_earned(self, run: bytes, earned: Mapping[str, Earned]) -> None:
         """See `BookStore`."""
-        write_whole(self._path(EARNED, run), msgspec.json.encode(earned))
+        write_whole(self._path(EARNED, run), msgspec.json.encode(earned), durable=False)  # the receipts are
 
     def keep(self, run: bytes, paid: Sequence[m.Receipts]) -> None:
         """See `BookStore`."""
@@ -117,7 +117,7 @@ class BookFiles:
 
     def save_status(self, status: Status) -> None:
         """See `BookStore`."""
-        write_whole(self._folder / STATUS, msgspec.json.encode(status))
+        write_whole(self._folder / STATUS, msgspec.json.encode(status), durable=False)
 
     def _path(self, name: str, run: bytes) -> Path:
         return self._folder / name.format(run.hex()[:16])

@@ -1,24 +1,22 @@
-"""The driver of a worker's session: it has the link, the clock, the executor and the transfers, and one thread for all.
+"""The driver of a worker's session: it has the link, the clock, the executor and the transfers, on the link's thread.
 
-What may wait has a thread of its own, which only brings what came: messages, results, transfers.
+All that came at once is given to the session before anything that follows from it is done: so tasks of many identities
+are executed, and replied to, together.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from podlt.crypto import SigningKey
 from podlt.engine.isolated import interface as execution
 from podlt.engine.isolated import records
 from podlt.network.blobs.client import BlobTransfers
-from podlt.network.link import WorkerLink
+from podlt.network.link import Received, WorkerLink
 from podlt.network.token_bucket import TokenBucket
 from podlt.network.worker import effects as fx
 from podlt.network.worker.identity import WorkerExit
@@ -31,9 +29,6 @@ SHORT = 4096
 """Bytes of a message that waits for no bandwidth."""
 
 UNBOUNDED = 1e15
-
-BATCHES = 8
-"""How many batches of messages may wait: what comes beyond them waits in the link, which is bounded."""
 
 
 class WorkerProcess:
@@ -66,9 +61,7 @@ class WorkerProcess:
         self._transfers: BlobTransfers | None = None
         self._coming, self._going = (TokenBucket(bandwidth or UNBOUNDED, bandwidth or UNBOUNDED) for _ in range(2))
         self._outbox: deque[fx.SendMessage] = deque()
-        self._next = 0.0
-        self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-        self._room, self._stop = threading.Semaphore(BATCHES), threading.Event()
+        self._next = self._ticked = 0.0
         self._performers: Mapping[type, Callable[[Any], None]] = {
             fx.SendMessage: self._send,
             fx.DropKey: lambda effect: link.drop(effect.key),
@@ -93,64 +86,94 @@ class WorkerProcess:
             EngineError: the link was refused, or is lost for good, or the program cannot be executed here.
             InvalidProofError: the manager sent what no run can have.
         """
-        session = self._session
-        listening = threading.Thread(target=self._listen, name="podlt-messages", daemon=True)
-        listening.start()
+        background = self._link.background
+        working = background.start(self._work())
         try:
-            self._executor.start(self._inbox.put, self._result)
-            while session.outcome is None:
-                self._take()
-                session.tick(self._clock(), self._link.connected)
-                self._perform()
-                self._flush()
-                self._look()
-            return session.outcome
+            return working.result()
+        except BaseException:  # on Ctrl-C it is left in order, as after an error
+            working.cancel()
+            background.call(self._closed())
+            raise
+
+    async def _work(self) -> WorkerExit:
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[WorkerExit] = self._loop.create_future()
+        self._executor.start(self._loop, self._guarded(self._results))
+        self._link.listen(self._guarded(self._messages))
+        self._tick = self._guarded(self._look_at_the_clock)
+        self._tick()
+        try:
+            return await self._over
         finally:
-            self._stop.set()
-            session.close()
-            self._perform()
-            self._executor.close()
-            self._use_server(fx.UseServer([], b""))
-            self._room.release(BATCHES)  # it may wait for that
-            listening.join()
+            self._close()
 
-    def _listen(self) -> None:
-        """Brings messages, on a thread."""
-        while not self._stop.is_set():
-            try:
-                if batch := self._link.receive(TICK_SECONDS):
-                    self._room.acquire()
-                    self._inbox.put(partial(self._messages, batch))
-                    self._stop.wait(self._coming.take(sum(len(raw) for _, raw in batch), self._clock()))
-            except Exception as error:
-                self._inbox.put(partial(_raise, error))
+    def _guarded(self, call: Callable[..., None]) -> Callable[..., None]:
+        """As `call`, on the loop: what it raises ends the work, and nothing is called after that."""
+
+        def guarded(*arguments: Any) -> None:
+            if self._over.done():
                 return
+            try:
+                call(*arguments)
+                if self._session.outcome is not None:
+                    self._over.set_result(self._session.outcome)
+            except Exception as error:
+                self._over.set_exception(error)
 
-    def _take(self) -> None:
-        """Takes what has come, after a while if nothing has."""
+        return guarded
+
+    def _close(self) -> None:
+        self._link.listen(None)
+        self._session.close()
+        self._perform()
+        self._executor.close()
+        self._use_server(fx.UseServer([], b""))
+        if not self._over.done():
+            self._over.cancel()
+
+    async def _closed(self) -> None:
+        """The work has ended: it is closed on the thread that this runs on."""
+
+    def _messages(self, batch: Sequence[Received]) -> None:
+        now = self._clock()
+        for key, raw in batch:
+            self._session.receive(key, raw, now)
+        self._perform()
+        if now - self._ticked >= SHORT_TICK_SECONDS:
+            self._step(now)
+        if (wait := self._coming.take(sum(len(raw) for _, raw in batch), now)) > 0:
+            self._link.pause(wait)
+
+    def _results(self, results: Sequence[execution.ExecutionResult]) -> None:
+        now = self._clock()
+        for result in results:
+            if isinstance(result, execution.ProgramLoaded | execution.LoadRefused):
+                self._session.loaded(result, now)
+            else:
+                self._session.executed(result, now)
+        self._perform()
+
+    def _look_at_the_clock(self) -> None:
         transfers = self._transfers
-        with suppress(queue.Empty):
-            self._inbox.get(timeout=SHORT_TICK_SECONDS if transfers is not None and transfers.busy else TICK_SECONDS)()
+        is_busy = transfers is not None and transfers.busy
+        self._loop.call_later(SHORT_TICK_SECONDS if is_busy else TICK_SECONDS, self._tick)
+        self._link.check()
         for ended in transfers.ended() if transfers is not None else []:
             self._session.transferred(ended, self._clock())
             self._perform()
+        self._step(self._clock())
+        self._look()
 
-    def _messages(self, batch: Sequence[tuple[bytes | None, bytes]]) -> None:
-        for key, raw in batch:
-            self._session.receive(key, raw, self._clock())
-            self._perform()
-        self._room.release()
-
-    def _result(self, result: execution.ExecutionResult) -> None:
-        if isinstance(result, execution.ProgramLoaded | execution.LoadRefused):
-            self._session.loaded(result, self._clock())
-        else:
-            self._session.executed(result, self._clock())
+    def _step(self, now: float) -> None:
+        self._ticked = now
+        self._session.tick(now, self._link.connected)
         self._perform()
+        self._flush()
 
     def _perform(self) -> None:
         for effect in self._session.effects():
             self._performers[type(effect)](effect)
+        self._executor.flush()
 
     def _send(self, send: fx.SendMessage) -> None:
         """Sends what is short, such as heartbeats, at once; the rest in its turn, as fast as it may go."""
@@ -188,7 +211,3 @@ class WorkerProcess:
     def _cancel(self, cancelled: fx.CancelTransfer) -> None:
         if self._transfers is not None:
             self._transfers.cancel(cancelled.key, cancelled.digest)
-
-
-def _raise(error: Exception) -> None:
-    raise error

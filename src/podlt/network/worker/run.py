@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from podlt.engine.isolated.interface import ExecuteTask, ProgramLoaded, StopExecution
+from podlt.engine.isolated.interface import ExecuteTask, ProgramLoaded, StopExecution, TaskExecuted, TaskNotExecuted
 from podlt.engine.isolated.records import LoadProgram
 from podlt.errors import InvalidProofError, StorageError
 from podlt.execution.setup import ExecutionSetup
@@ -21,8 +21,9 @@ from podlt.network.worker.replies import Replies, Requested
 MAX_FAILURES = 3
 """After how many fetches in a row that failed the server is thought to be elsewhere."""
 
-AT_ONCE = 2
-"""How many tasks are given to the executor: while the result of one goes out, it has another."""
+LEAST_AHEAD, MOST_AHEAD, AHEAD_SECONDS = 2, 64, 0.1
+"""How many tasks the executor has at a time: while the result of one goes out it has another, and of short ones as many
+as take so long, as they are the cheaper the more of them go together. What it has cannot be taken back."""
 
 STALE_SECONDS = 10.0
 """How long a task that nobody waits for any more may hold up others."""
@@ -71,7 +72,7 @@ class WorkerRun:
         self._is_loading = False
         self.loaded: ProgramLoaded | None = None
         self._inputs: Inputs | None = None
-        self._busy, self._stale_since = 0, NEVER
+        self._busy, self._stale_since, self._ahead = 0, NEVER, LEAST_AHEAD
 
     # -- what is here ------------------------------------------------------------------------------------------------
 
@@ -177,7 +178,7 @@ class WorkerRun:
         requested = self.replies.ready(self._inputs.held) if self._inputs is not None else None
         if requested is None or self._busy == self.replies.executing:
             self._stale_since = NEVER
-            return requested if self._busy < AT_ONCE else None
+            return requested if self._busy < self._ahead else None
         if self._stale_since == NEVER:
             self._stale_since = now
         elif now - self._stale_since > STALE_SECONDS:
@@ -193,10 +194,13 @@ class WorkerRun:
         number = self.replies.begin(requested)
         self._perform(ExecuteTask(number, holder, work.task, work.count, requested.lines))
 
-    def executed(self, number: int) -> Requested | None:
+    def executed(self, result: TaskExecuted | TaskNotExecuted) -> Requested | None:
         """A task is not executed any more; None if nobody waits for it."""
         self._busy -= 1
-        return self.replies.ended(number)
+        if isinstance(result, TaskExecuted):
+            most = AHEAD_SECONDS / max(result.proof + result.compute, AHEAD_SECONDS / MOST_AHEAD)
+            self._ahead = max(LEAST_AHEAD, int(most))
+        return self.replies.ended(result.number)
 
     def upload(self, key: bytes, wanted: m.UploadUpdate) -> None:
         """The manager asks for an update."""

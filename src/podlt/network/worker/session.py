@@ -77,6 +77,7 @@ class WorkerSession:
         self._emit = listener = events.Moderator(listener, MAX_EVENTS + 4 * len(keys))
         self._settings, self._heartbeat = settings, heartbeat
         self._effects: list[Effect] = []
+        self._came: float | None = None  # when something did, that tasks may wait for
         self._perform = self._effects.append
         self._identities = Identities(keys)
         self._joining = Joining(self._perform, books, listener, settings.least_reward, process, wall)
@@ -108,7 +109,7 @@ class WorkerSession:
 
     # -- for the driver ----------------------------------------------------------------------------------------------
 
-    def receive(self, key: bytes | None, raw: bytes, now: float) -> None:
+    def receive(self, key: bytes | None, raw: m.Raw, now: float) -> None:
         """Takes a message.
 
         Args:
@@ -133,7 +134,7 @@ class WorkerSession:
             if self._run is None:
                 raise
             self._warn(f"ignored a message of the manager: {error}")
-        self._work(now)
+        self._came = now
 
     def tick(self, now: float, connected: bool = True) -> None:
         """Does what is due; to be called several times a heartbeat.
@@ -155,7 +156,9 @@ class WorkerSession:
         self.outcome = self._shutdown.check(self._tasks.last_round, connected, self._identities, now) or complete
 
     def effects(self) -> list[Effect]:
-        """What is to be done since the last call, in this order."""
+        """What is to be done since the last call, in this order; tasks begin with what came at once."""
+        if self._came is not None:
+            self._work(self._came)
         found = self._effects[:]
         self._effects.clear()
         return found
@@ -179,7 +182,7 @@ class WorkerSession:
     def executed(self, result: TaskExecuted | TaskNotExecuted, now: float) -> None:
         """A task was executed, or failed."""
         self._tasks.ended(self._run, self._identities, result)
-        self._work(now)
+        self._came = now
 
     def transferred(self, ended: TransferEnded, now: float) -> None:
         """A transfer ended."""
@@ -190,7 +193,7 @@ class WorkerSession:
         except USELESS as error:
             self._warn(str(error))
         self._load(self._run)
-        self._work(now)
+        self._came = now
 
     def close(self) -> None:
         """Says goodbye for all identities."""
@@ -373,6 +376,7 @@ class WorkerSession:
 
     def _work(self, now: float) -> None:
         """Has tasks executed whose inputs are all here."""
+        self._came = None
         if self._run is not None:
             self._tasks.begin(self._run, self._identities, self._shutdown.allows, now)
 

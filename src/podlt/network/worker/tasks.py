@@ -61,7 +61,7 @@ class Tasks:
         self, run: WorkerRun | None, identities: Mapping[bytes, Identity], result: TaskExecuted | TaskNotExecuted
     ) -> None:
         """A task was executed, or failed: says so, if somebody waits for it."""
-        requested = run.executed(result.number) if run is not None else None
+        requested = run.executed(result) if run is not None else None
         identity = identities.get(requested.key) if requested is not None else None
         if run is None or requested is None or identity is None or identity.worker is None:
             if isinstance(result, TaskExecuted):
