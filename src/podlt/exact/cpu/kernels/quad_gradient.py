@@ -1,6 +1,6 @@
 """Loops on the CPU for the gradient of a convolution's weight by `kernels.dot`: four places in one word.
 
-The gradient's digits are laid out as words of four places of 16 channels, unsigned; of the input's bytes, signed and
+The gradient's digits are laid out as words of four places of 16 channels, signed; of the input's bytes, unsigned and
 padded, every tap reads words wherever they begin, so that nothing of it is laid out twice.
 """
 
@@ -11,22 +11,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from podlt.exact.constants import Array
+from podlt.exact.constants import ADAPTIVE, NARROW_DIGITS, Array
 from podlt.exact.cpu.jit import array_at, kernel, place, scalar
-from podlt.exact.cpu.kernels.digits import wide_sum
-from podlt.exact.cpu.kernels.dot import tile_of
-from podlt.exact.cpu.kernels.sums import power64
-from podlt.exact.cpu.kernels.vectors import (
-    LANES,
-    clear_bytes,
-    copy_bytes,
-    copy_every_second_byte,
-    fill,
-    transpose_digits,
+from podlt.exact.cpu.kernels.digits import (
+    LONG,
+    NOT_FINITE,
+    add_losses,
+    cut_line,
+    exceeds,
+    power32,
+    row_exponent,
+    wide_sum,
 )
+from podlt.exact.cpu.kernels.dot import sum_bytes, tile_of
+from podlt.exact.cpu.kernels.sums import exponent, is_finite, magnitude, power64
+from podlt.exact.cpu.kernels.vectors import LANES, copy_bytes, copy_every_second_byte, fill, fill_bytes, transpose
 
 MARGIN = 64
-"""Bytes after all planes, which are read or written and not looked at."""
+"""Bytes after all planes of a digit, channel and phase that are read or written and not looked at, and a row."""
 
 TERMS = 2**17
 """So many products of two levels of digits sum to less than 2**31."""
@@ -34,142 +36,244 @@ TERMS = 2**17
 CACHED = 2**17
 """Bytes of a digit of the gradient that are multiplied with one channel after the other."""
 
-_ZERO = np.int32(0x40404040)
-_tile9, _tile8, _tile3, _tile1 = tile_of(9, 2), tile_of(8, 2), tile_of(3, 2), tile_of(1, 2)
+_ZERO = np.int8(64)
+"""A digit of the input that is 0."""
+
+_ROUND32 = np.float32(12582912.0)  # 1.5 * 2**23, as in `digits`
+_ROUND32_BITS = np.int32(_ROUND32.view(np.int32))
+
+_tile9, _tile8, _tile3, _tile1 = (tile_of(rows, 2, unsigned_rows=True) for rows in (9, 8, 3, 1))
+_half9, _half8, _half3, _half1 = (tile_of(rows, 1, unsigned_rows=True) for rows in (9, 8, 3, 1))
+
+
+@scalar
+def _find_exponents(x: Array, top: Array, exponents: Array) -> bool:
+    """The largest magnitude and the exponent of each channel of float32 (n, c, l); whether all are finite."""
+    n, c, length = x.shape
+    for s in range(n):
+        for j in range(c):
+            row, most = x[s, j], top[j]
+            for i in range(length):
+                most = max(most, magnitude(row[i]))
+            top[j] = most
+    for j in range(c):
+        exponents[j] = row_exponent(top[j])
+    return is_finite(top.max())
+
+
+@scalar
+def _weigh(x: Array, top: Array, balance: Array, wide: Array) -> int:
+    """Mark the channels of float32 (n, c, l) that need four digits, from their sums of `cut_line`; how many do."""
+    n, c, length = x.shape
+    found, sums = 0, np.zeros(2, np.int64)
+    for j in range(c):
+        sums[:] = 0
+        if top[j] != 0 and (balance[j] < 0 or length > LONG):
+            for s in range(n):
+                add_losses(x[s, j], exponent(top[j]), sums)
+        wide[j] = exceeds(sums, top[j])
+        found += wide[j]
+    return found
 
 
 @kernel
-def lay_gradient(planes: Array, first: int, count: int, width: int, rows: Array, out: Array) -> None:
-    """Lay channels out as words of four places, unsigned.
+def cut_input(
+    x: Array, layout: Array, parts: Array, out: Array, room: Array, exponents: Array, wide: Array, digits: int
+) -> int:
+    """Cut float32 (n, c, h * w) with one exponent a channel into padded planes of unsigned bytes.
 
     Args:
-        planes: int8 (n, digits, o, l), readable `MARGIN` bytes beyond its end.
-        first: of the channels.
-        count: how many are laid out, at most 32.
-        width: of the planes' rows.
-        rows: int8 (16, l / width * ceil(width / 4) * 4), and `MARGIN` more behind it, of 0: room where words end
-            within rows.
-        out: int32 (digits, n, l / width, ceil(width / 4), 32), and 16 more places behind it; written.
+        layout: int64 (7,): h, w, height and width of a plane, strides, bytes from a phase's planes to the next one's.
+        parts: as of `quads.cut_quads`, at least one.
+        out: int8, flat: (digits, c, phases, n, height * width), first digit first, `MARGIN` and a row behind each
+            phase; written.
+        room: int8 (digits, at least n * h * w + `MARGIN`).
+        exponents: int64 (c,), written.
+        wide: uint8 (c,), written: which channels need four digits, if `digits` is `ADAPTIVE`. All are cut into two.
+
+    Returns:
+        How many channels are wide, or `NOT_FINITE`.
     """
-    digits, n, height, words, lanes = out.shape
-    length, size, apart = planes.shape[3], height * words, rows.shape[1]
-    whole = width % 4 == 0
-    for d in range(digits):
+    n, c, length = x.shape
+    weighed = digits == ADAPTIVE
+    digits = NARROW_DIGITS if weighed else digits
+    plane, block = layout[2] * layout[3], layout[6]
+    top, balance = np.zeros(c, np.uint32), np.zeros(c, np.int64)
+    if not _find_exponents(x, top, exponents):
+        return NOT_FINITE
+    for j in range(c):
+        scale, to = power32(7 * digits - 1 - exponents[j]), place(out) + j * len(parts) * block
         for s in range(n):
-            to = place(out[d, s])
-            for part in range(0, lanes, LANES):
-                some = min(LANES, count - part)
-                if some <= 0:
-                    for i in range(size):
-                        fill(_ZERO, to + 4 * (i * lanes + part))
-                    continue
-                source = place(planes[s, d, first + part])
-                distance = length
-                if some < LANES or not whole:
-                    if some < LANES:
-                        rows[:] = 0
-                    for c in range(some):
-                        line = planes[s, d, first + part + c]
-                        for y in range(height):
-                            row = rows[c, 4 * y * words :]
-                            for i in range(width):
-                                row[i] = line[y * width + i]
-                    source, distance = place(rows), apart
-                for i in range(0, size, LANES):
-                    transpose_digits(source + 4 * i, distance, to + 4 * (i * lanes + part), 4 * lanes)
+            high, low = room[0, s * length :], room[digits - 1, s * length :]
+            balance[j] += _cut_line(x[s, j], scale, digits, weighed, high, low)
+        for d in range(digits):
+            for s in range(n):
+                _pad(place(room[d]) + s * length, layout, parts, to + d * c * len(parts) * block + s * plane)
+    room[0, 0] = 0  # it is needed until here
+    return _weigh(x, top, balance, wide) if weighed else 0
+
+
+@scalar
+def _cut_line(row: Array, scale: np.float32, digits: int, weighed: bool, high: Array, low: Array) -> np.int32:
+    """As `cut_line`, each digit plus 64; of one digit there is no low one."""
+    balance = np.int32(0)
+    for i in range(len(row)):
+        u = np.float32(row[i] * scale + _ROUND32).view(np.uint32)
+        if weighed:
+            balance += abs(np.int32(u) - _ROUND32_BITS) - np.int32(129) * np.int32(magnitude(row[i]) != 0)
+        u = u + np.uint32(64)
+        if digits > 1:
+            low[i] = np.int8(u & np.uint32(127))
+            u = (u >> 7) + np.uint32(64)
+        high[i] = np.int8(u)
+    return balance
+
+
+@scalar
+def _copy_rows(source: int, step: int, count: int, rows: int, wide: int, line: int) -> int:
+    """Copy `count` bytes of each of some rows, `step` bytes apart, to rows of `wide` bytes, zeros behind them.
+
+    Returns:
+        The address behind the last of these rows.
+    """
+    end = count
+    for _ in range(rows):
+        copy_bytes(source, line)
+        for i in range(16, end, 16):
+            copy_bytes(source + i, line + i)
+        fill_bytes(_ZERO, line + count)
+        for i in range(count + 16, wide, 16):
+            fill_bytes(_ZERO, line + i)
+        source += step
+        line += wide
+    return line
+
+
+@scalar
+def _copy_halves(source: int, step: int, count: int, rows: int, wide: int, line: int) -> int:
+    """As `_copy_rows`, of every second one."""
+    end = count
+    for _ in range(rows):
+        copy_every_second_byte(source, line)
+        for i in range(16, end, 16):
+            copy_every_second_byte(source + 2 * i, line + i)
+        fill_bytes(_ZERO, line + count)
+        for i in range(count + 16, wide, 16):
+            fill_bytes(_ZERO, line + i)
+        source += step
+        line += wide
+    return line
+
+
+@scalar
+def _copy_some(source: int, step: int, count: int, every: int, rows: int, wide: int, line: int) -> int:
+    """As `_copy_rows`, of every `every`-th one."""
+    for _ in range(rows):
+        there, here = array_at(source, count * every, np.int8), array_at(line, wide, np.int8)
+        for i in range(count):
+            here[i] = there[i * every]
+        for i in range(count, wide):
+            here[i] = _ZERO
+        source += step
+        line += wide
+    return line
+
+
+@scalar
+def _pad(plane: int, layout: Array, parts: Array, to: int) -> None:
+    """Copy the bytes of an image into its padded phases, as `quads` copies words."""
+    w, tall, wide, sh, sw, block = layout[1], layout[2], layout[3], layout[4], layout[5], layout[6]
+    for part in range(len(parts)):
+        first, rows, low, count, begin = parts[part]
+        source, line, end = plane + begin, to + first * wide + low, to + tall * wide
+        for at in range(to, line, LANES):
+            fill_bytes(_ZERO, at)
+        if sw == 1:
+            line = _copy_rows(source, sh * w, count, rows, wide, line)
+        elif sw == 2:
+            line = _copy_halves(source, sh * w, count, rows, wide, line)
+        else:
+            line = _copy_some(source, sh * w, count, sw, rows, wide, line)
+        for at in range(line, end, LANES):
+            fill_bytes(_ZERO, at)
+        to += block
 
 
 @kernel
-def lay_input(planes: Array, size: Array, window: Array, first: int, out: Array) -> None:
-    """Lay channels out as padded planes, one for each phase of the strides.
-
-    Rows are written upwards: what is copied or cleared beyond one is written again by the next.
-
-    Args:
-        planes: int8 (n, digits, c, l), last digit first, readable `MARGIN` bytes beyond its end.
-        size: int64 (2,): height and width of its planes.
-        window: as in `convolution.patches`.
-        first: of the channels.
-        out: int8 (digits, channels, sh * sw, n, tall, wide), first digit first, and a row and `MARGIN` more behind it;
-            written.
-    """
-    h, w = size
-    _, _, sh, sw, ph, pw, _, _ = window
-    digits, channels, _, n, tall, wide = out.shape
-    to = place(out)
-    for d in range(digits):
-        for c in range(channels):
-            for a in range(sh):
-                top = min(tall, max(0, (ph - a + sh - 1) // sh))
-                bottom = max(top, min(tall, (h - 1 + ph - a) // sh + 1))
-                for b in range(sw):
-                    low = min(wide, max(0, (pw - b + sw - 1) // sw))
-                    count = max(0, min(wide, (w - 1 + pw - b) // sw + 1) - low)
-                    start = (top * sh + a - ph) * w + low * sw + b - pw
-                    for s in range(n):
-                        source = place(planes[s, digits - 1 - d, first + c]) + start
-                        for i in range(0, top * wide + low, LANES):
-                            clear_bytes(to + i)
-                        for r in range(top, bottom):
-                            line = to + r * wide + low
-                            if sw == 1:
-                                for i in range(0, count, LANES):
-                                    copy_bytes(source + i, line + i)
-                            elif sw == 2:
-                                for i in range(0, count, LANES):
-                                    copy_every_second_byte(source + 2 * i, line + i)
-                            else:
-                                there = array_at(source, count * sw, np.int8)
-                                here = array_at(line, count, np.int8)
-                                for i in range(count):
-                                    here[i] = there[i * sw]
-                            clear_bytes(line + count)
-                            for i in range(count + LANES, wide, LANES):
-                                clear_bytes(line + i)
-                            source += sh * w
-                        for i in range(bottom * wide, tall * wide, LANES):
-                            clear_bytes(to + i)
-                        to += tall * wide
-
-
-@kernel
-def sum_seen(planes: Array, offsets: Array, height: int, width: int, out: Array) -> None:
-    """The sum of what each tap sees of each digit.
+def cut_gradient(
+    x: Array, groups: int, layout: Array, out: Array, room: Array, exponents: Array, wide: Array, digits: int
+) -> int:
+    """Cut float32 (n, o, l) with one exponent a channel, and lay it out as words of four places, signed.
 
     Args:
-        planes: of `lay_input`.
-        offsets: int64 (k,): as of `add_levels`.
-        height: of what a tap sees.
-        width: of it.
-        out: int64 (digits, k), written.
+        layout: int64 (5,): width of the planes' rows, bytes from a row to the next, words of a plane, lanes (16 or 32),
+            words from a digit to the next.
+        out: int32, flat: (groups, parts of a group, digits, n, words, lanes), and 16 places more behind each digit;
+            written, zeros where there is no channel.
+        room: int8 (digits + 1, 16, bytes of a plane and `MARGIN`).
+        exponents: int64 (o,), written.
+        wide: as of `cut_input`.
+
+    Returns:
+        As `cut_input`.
     """
-    digits, channels, phases, n, tall, wide = planes.shape
-    size = tall * wide
-    total, apart = np.empty(size, np.int32), n * size
-    taps = len(offsets) // channels
-    for d in range(digits):
-        for c in range(channels):
-            for part in range(phases):
-                begin = (c * phases + part) * apart
-                total[:] = 0
-                for s in range(n):
-                    plane = planes[d, c, part, s].reshape(size)
-                    for i in range(size):
-                        total[i] += np.int32(plane[i])
-                for t in range(c * taps, (c + 1) * taps):
-                    at = offsets[t] - begin
-                    if at >= 0 and at < size:
-                        found = np.int32(0)
-                        for y in range(height):
-                            row = total[at + y * wide :][:width]
-                            for i in range(width):
-                                found += row[i]
-                        out[d, t] = found
+    n, o, length = x.shape
+    weighed = digits == ADAPTIVE
+    digits = NARROW_DIGITS if weighed else digits
+    width, pitch, words, lanes, block = layout
+    top, balance = np.zeros(o, np.uint32), np.zeros(o, np.int64)
+    if not _find_exponents(x, top, exponents):
+        return NOT_FINITE
+    per, apart = o // groups, room.shape[2]
+    parts, height, cut = (per + lanes - 1) // lanes, length // width, room[digits]
+    for g in range(groups):
+        for first in range(0, parts * lanes, LANES):
+            to = place(out) + 4 * ((g * parts + first // lanes) * digits * block + first % lanes)
+            count = max(0, min(LANES, per - first))
+            room[:digits, count:] = 0
+            for s in range(n if count > 0 else 0):
+                for i in range(count):
+                    j = g * per + first + i
+                    scale = power32(7 * digits - 1 - exponents[j])
+                    high, low = cut[0, :length], cut[1, :length]
+                    balance[j] += cut_line(x[s, j], scale, digits, weighed, high, low, low)
+                    for d in range(digits):
+                        _space(place(cut[d]), width, pitch, height, place(room[d, i]))
+                for d in range(digits):
+                    at = to + 4 * (d * block + s * words * lanes)
+                    for i in range(0, words, LANES):
+                        transpose(place(room[d]) + 4 * i, apart, at + 4 * i * lanes, 4 * lanes)
+            for d in range(digits if count == 0 else 0):
+                for i in range(n * words):
+                    fill(np.int32(0), to + 4 * (d * block + i * lanes))
+    room[0, 0, 0] = 0  # it is needed until here
+    return _weigh(x, top, balance, wide) if weighed else 0
+
+
+@scalar
+def _space(source: int, width: int, pitch: int, height: int, to: int) -> None:
+    """Copy rows of bytes at an address so that they begin `pitch` bytes apart, zeros in between and behind."""
+    if width == pitch:
+        for i in range(0, width * height, LANES):
+            copy_bytes(source + i, to + i)
+        for i in range(0, MARGIN, LANES):
+            fill_bytes(np.int8(0), to + width * height + i)
+        return
+    for _ in range(height):
+        for i in range(0, width, LANES):
+            copy_bytes(source + i, to + i)
+        for i in range(width, pitch, LANES):
+            fill_bytes(np.int8(0), to + i)
+        source += width
+        to += pitch
+    for i in range(0, MARGIN - LANES, LANES):
+        fill_bytes(np.int8(0), to + i)
 
 
 @scalar
 def _multiply(
     left: int,
+    lanes: int,
     right: int,
     places: int,
     samples: int,
@@ -180,75 +284,117 @@ def _multiply(
     rows: int,
     out: int,
 ) -> None:
-    """A tile of so many rows; the other arguments are those of `dot.tile_of`."""
-    if rows == 9:
-        _tile9(left, 128, right, places, samples, block_gap, lines, line_gap, words, out, np.int32(0))
+    """A tile of so many rows and 16 or 32 lanes; the other arguments are those of `dot.tile_of`."""
+    none = np.int32(0)
+    if lanes == 2 * LANES:
+        if rows == 9:
+            _tile9(left, 128, right, places, samples, block_gap, lines, line_gap, words, out, none)
+        elif rows == 8:
+            _tile8(left, 128, right, places, samples, block_gap, lines, line_gap, words, out, none)
+        elif rows == 3:
+            _tile3(left, 128, right, places, samples, block_gap, lines, line_gap, words, out, none)
+        else:
+            _tile1(left, 128, right, places, samples, block_gap, lines, line_gap, words, out, none)
+    elif rows == 9:
+        _half9(left, 64, right, places, samples, block_gap, lines, line_gap, words, out, none)
     elif rows == 8:
-        _tile8(left, 128, right, places, samples, block_gap, lines, line_gap, words, out, np.int32(0))
+        _half8(left, 64, right, places, samples, block_gap, lines, line_gap, words, out, none)
     elif rows == 3:
-        _tile3(left, 128, right, places, samples, block_gap, lines, line_gap, words, out, np.int32(0))
+        _half3(left, 64, right, places, samples, block_gap, lines, line_gap, words, out, none)
     else:
-        _tile1(left, 128, right, places, samples, block_gap, lines, line_gap, words, out, np.int32(0))
+        _half1(left, 64, right, places, samples, block_gap, lines, line_gap, words, out, none)
 
 
-@kernel
-def add_levels(left: Array, right: Array, offsets: Array, seen: Array, sums: Array, total: Array) -> None:
-    """The levels of the products of 32 channels of the gradient with what each tap of each channel saw.
+@scalar
+def _add_levels(
+    left: int, start: int, count: int, right: int, offsets: int, loops: Array, digits: int, sums: Array, total: Array
+) -> None:
+    """Add to the levels of the products of 16 or 32 channels of the gradient with what each tap saw in some samples.
 
     Args:
-        left: of `lay_gradient`, first digit first.
-        right: of `lay_input`, first digit first; every sample's planes follow each other.
-        offsets: int64 (k,): where each channel's taps begin to read in the planes of one digit.
-        seen: int64 (digits, k), of `sum_seen`.
-        sums: int32 (k, 32): room.
-        total: float64 (digits, k, 32), written: whole numbers.
+        left: where the digits of the channels begin.
+        start: the first of the samples.
+        count: how many, over whose places `TERMS` are summed at most.
+        right: where the planes of the first digit of the group's first channel begin.
+        offsets: the address of int64 (k,), as of `gradient`.
+        loops: as of `gradient`.
+        sums: int32 (digits + k, lanes): room.
+        total: float64 (digits, k, lanes), added to: whole numbers.
     """
-    digits, n, height, words, lanes = left.shape
-    _, channels, phases, _, tall, wide = right.shape
-    k, size, line_gap = len(offsets), tall * wide, wide - 4 * words
-    digit, block_gap = channels * phases * n * size, (tall - height) * wide
-    some = max(1, CACHED // (height * words * lanes * 4))
-    ours, theirs, places, out = place(left), place(right), place(offsets), place(sums)
+    lines, words, line_gap, block_gap, plane, ours_apart, theirs_apart = loops
+    k, lanes = total.shape[1:]
+    size = lines * words * lanes * 4
+    some, own, out = max(1, CACHED // size), sums[:digits], place(sums[digits])
+    own[:] = 0
+    for d in range(digits):
+        for half in range(0, lanes, LANES):
+            sum_bytes(left + d * ours_apart + start * size + 4 * half, 4 * lanes, count * lines * words, place(own[d, half:]))
     for level in range(digits):
-        sums[:] = 0
-        for s in range(0, n, some):
-            count = min(some, n - s)
-            at = 0
+        sums[digits:] = 0
+        for s in range(start, start + count, some):
+            several, at = min(some, start + count - s), 0
             while at < k:
                 rest = k - at
                 rows = 9 if rest >= 9 and (rest % 9 == 0 or rest > 16) else 8 if rest >= 8 else 3 if rest >= 3 else 1
                 for i in range(level + 1):
-                    one = ours + (i * n + s) * height * words * lanes * 4
-                    other = theirs + (level - i) * digit + s * size
-                    to = out + at * lanes * 4
-                    _multiply(one, other, places + 8 * at, count, block_gap, height, line_gap, words, rows, to)
+                    one = left + i * ours_apart + s * size
+                    other = right + (level - i) * theirs_apart + s * plane
+                    to, places = out + at * lanes * 4, offsets + 8 * at
+                    _multiply(one, lanes, other, places, several, block_gap, lines, line_gap, words, rows, to)
                 at += rows
         for t in range(k):
-            extra = np.int64(0)
-            for i in range(level + 1):
-                extra += seen[i, t]
-            off, found, line = np.int32(64 * extra), total[level, t], sums[t]
+            found, line = total[level, t], sums[digits + t]
             for j in range(lanes):
-                found[j] = np.float64(np.int32(line[j] - off))
+                off = own[0, j]
+                for i in range(1, level + 1):
+                    off += own[i, j]
+                found[j] += np.float64(np.int32(line[j] - np.int32(64) * off))
 
 
 @kernel
-def finish(total: Array, ea: Array, eb: Array, taps: int, out: Array) -> None:
-    """Round the sums of all levels once.
+def gradient(
+    left: Array,
+    right: Array,
+    offsets: Array,
+    loops: Array,
+    lanes: int,
+    some: int,
+    n: int,
+    ea: Array,
+    eb: Array,
+    digits: int,
+    out: Array,
+) -> None:
+    """The gradient of a weight, rounded once.
 
     Args:
-        total: float64 (digits, k, lanes): whole numbers.
-        ea: int64 (lanes,): exponents of the gradient's channels.
-        eb: int64 (c,): of the input's.
-        taps: of each of them.
-        out: float32 (k, lanes), written.
+        left: of `cut_gradient`.
+        right: of `cut_input`.
+        offsets: int64 (k,): where each of a group's channels' taps begin to read, in bytes from the first channel.
+        loops: int64 (7,): of a plane, how many lines of how many words are multiplied; bytes of the input from the end
+            of a line to the next one, and more to the next plane; its bytes; bytes from a digit to the next, of the
+            gradient, and of the input.
+        some: how many samples' products are added before they are made float64.
+        n: samples.
+        ea: int64 (groups, o): exponents of the gradient's channels.
+        eb: int64 (groups, c).
+        out: float32 (groups * o, k), written.
     """
-    digits, k, lanes = total.shape
+    groups, per = ea.shape
+    k, channels = len(offsets), eb.shape[1]
+    taps, parts, ours, theirs = k // channels, (per + lanes - 1) // lanes, loops[5], loops[6] // (groups * channels)
+    total, sums = np.empty((digits, k, lanes), np.float64), np.empty((digits + k, lanes), np.int32)
     shift = 7 * (digits - 1) - 2 * (7 * digits - 1)
-    own = np.empty(lanes, np.float64)
-    for j in range(lanes):
-        own[j] = power64(ea[j] + shift)
-    for t in range(k):
-        theirs, row, high, low = power64(eb[t // taps]), out[t], total[0, t], total[digits - 1, t]
-        for j in range(lanes):
-            row[j] = np.float32(wide_sum(high[j], low[j], low[j], digits) * (own[j] * theirs))
+    for g in range(groups):
+        other = place(right) + g * channels * theirs
+        for part in range(parts):
+            total[:] = 0
+            one = place(left) + (g * parts + part) * digits * ours
+            for s in range(0, n, some):
+                _add_levels(one, s, min(some, n - s), other, place(offsets), loops, digits, sums, total)
+            for j in range(min(lanes, per - part * lanes)):
+                own, row = power64(ea[g, part * lanes + j] + shift), out[g * per + part * lanes + j]
+                for t in range(k):
+                    high, low = total[0, t, j], total[digits - 1, t, j]
+                    row[t] = np.float32(wide_sum(high, low, low, digits) * (own * power64(eb[g, t // taps])))
+    sums[:1], total[:1] = 0, 0  # they are needed until here

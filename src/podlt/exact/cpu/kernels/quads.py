@@ -1,7 +1,8 @@
 """Loops on the CPU for convolutions by `kernels.dot`: digits of four channels in one word, laid out and multiplied.
 
-A word holds the digits d of four channels at one place as unsigned bytes d + 64, so that a plane of words is laid out
-as what each tap sees by copying vectors, and 64 places at a time are multiplied while they are in the cache.
+A word holds the digits d of four channels at one place as unsigned bytes d + 64. Planes of words are padded, one for
+each phase of the strides, so that whatever a tap sees of a row of results lies side by side: 64 places at a time are
+copied into one line a tap, and multiplied while they are in the cache.
 """
 
 # Numba compiles this file; NumPy's stubs do not describe how its scalars combine.
@@ -16,7 +17,16 @@ from podlt.exact.cpu.jit import array_at, kernel, place, scalar
 from podlt.exact.cpu.kernels.digits import NOT_FINITE, is_wide, power32, row_exponent
 from podlt.exact.cpu.kernels.dot import tile_of
 from podlt.exact.cpu.kernels.sums import is_finite, magnitude, power64
-from podlt.exact.cpu.kernels.vectors import LANES, copy, copy_every_second, fill, interleave, scale
+from podlt.exact.cpu.kernels.vectors import (
+    LANES,
+    copy,
+    copy_every_second,
+    fill,
+    join_pairs,
+    join_single,
+    scale,
+    scale_some,
+)
 
 ZERO = np.int32(0x40404040)
 """Four digits that are 0."""
@@ -27,8 +37,8 @@ PLACES = 64
 PITCH = 80
 """Words from one line of laid out ones to the next: what is copied beyond the last place ends there."""
 
-MARGIN = 512
-"""Words before and after all planes, which are read and not looked at."""
+MARGIN = 128
+"""Words after all planes, which are read and written and not looked at."""
 
 _ROUND32 = np.float32(12582912.0)  # 1.5 * 2**23, as in `digits`
 _ROUND32_BITS = np.int32(_ROUND32.view(np.int32))
@@ -36,11 +46,18 @@ _tile6, _tile4, _tile2, _tile1 = tile_of(6, 4), tile_of(4, 4), tile_of(2, 4), ti
 
 
 @kernel
-def cut_quads(x: Array, words: Array, exponents: Array, wide: Array, digits: int) -> int:
-    """Cut float32 (b, c, l) with one exponent a sample into words, last digit first.
+def cut_quads(
+    x: Array, layout: Array, parts: Array, words: Array, room: Array, exponents: Array, wide: Array, digits: int
+) -> int:
+    """Cut float32 (b, c, h * w) with one exponent a sample into padded planes of words.
 
     Args:
-        words: int32, flat: (b, digits, ceil(c / 4), l) after `MARGIN`, written.
+        layout: int64 (6,): h, w, height and width of a plane, strides.
+        parts: int64 (phases, 5): the first row of each phase's plane that has values, how many rows have them, the
+            same of columns, and where the first value is in the image; with 0 phases, planes are the images.
+        words: int32, flat: (b, ceil(c / 4), digits, phases, height * width), last digit first, and `MARGIN` and a row
+            behind them; written.
+        room: int32 (digits, at least h * w + `MARGIN`).
         exponents: int64 (b,), written.
         wide: uint8 (b,), written if `digits` is `ADAPTIVE`: which samples need four digits. All are cut into two.
 
@@ -50,9 +67,8 @@ def cut_quads(x: Array, words: Array, exponents: Array, wide: Array, digits: int
     samples, channels, length = x.shape
     weighed = digits == ADAPTIVE
     digits = NARROW_DIGITS if weighed else digits
-    quads = (channels + 3) // 4
-    low, high = words[MARGIN:], words[MARGIN + (digits - 1) * quads * length :]
-    worst, found = np.uint32(0), 0
+    size, as_is = layout[2] * layout[3] * max(1, len(parts)), len(parts) == 0
+    worst, found, at = np.uint32(0), 0, 0
     nothing = np.zeros(length, np.float32)
     for b in range(samples):
         row = x[b].reshape(channels * length)
@@ -62,18 +78,116 @@ def cut_quads(x: Array, words: Array, exponents: Array, wide: Array, digits: int
         worst = max(worst, top)
         exponents[b] = row_exponent(top)
         scale, balance = power32(7 * digits - 1 - exponents[b]), np.int32(0)
-        for q in range(quads):
-            at = (b * digits * quads + q) * length
-            first, last = high[at:][:length], low[at:][:length]
-            s0 = x[b, 4 * q]
-            s1 = x[b, 4 * q + 1] if 4 * q + 1 < channels else nothing
-            s2 = x[b, 4 * q + 2] if 4 * q + 2 < channels else nothing
-            s3 = x[b, 4 * q + 3] if 4 * q + 3 < channels else nothing
-            balance += _cut_words(s0, s1, s2, s3, scale, digits, weighed, first, last)
+        for c in range(0, channels, 4):
+            if as_is:
+                low, high = words[at:][:length], words[at + (digits - 1) * size :][:length]
+            else:
+                low, high = room[0, :length], room[digits - 1, :length]
+            if channels == 1:
+                balance += _cut_singly(row, scale, digits, weighed, high, low)
+            else:
+                s0 = x[b, c]
+                s1 = x[b, c + 1] if c + 1 < channels else nothing
+                s2 = x[b, c + 2] if c + 2 < channels else nothing
+                s3 = x[b, c + 3] if c + 3 < channels else nothing
+                balance += _cut_words(s0, s1, s2, s3, scale, digits, weighed, high, low)
+            for d in range(digits):
+                if not as_is:
+                    _pad(place(room[d]), layout, parts, place(words) + 4 * at)
+                at += size
         if weighed:
             wide[b] = is_wide(row, top, balance)
             found += wide[b]
     return found if is_finite(worst) else NOT_FINITE
+
+
+@scalar
+def _copy_rows(source: int, step: int, count: int, rows: int, wide: int, line: int) -> int:
+    """Copy `count` words of each of some rows, `step` bytes apart, to rows of `wide` words, zeros behind them.
+
+    Returns:
+        The address behind the last of these rows.
+    """
+    end = 4 * count
+    for _ in range(rows):
+        copy(source, line)
+        for i in range(64, end, 64):
+            copy(source + i, line + i)
+        fill(ZERO, line + 4 * count)
+        for i in range(4 * count + 64, 4 * wide, 64):
+            fill(ZERO, line + i)
+        source += step
+        line += 4 * wide
+    return line
+
+
+@scalar
+def _copy_halves(source: int, step: int, count: int, rows: int, wide: int, line: int) -> int:
+    """As `_copy_rows`, of every second one."""
+    end = 4 * count
+    for _ in range(rows):
+        copy_every_second(source, line)
+        for i in range(64, end, 64):
+            copy_every_second(source + 2 * i, line + i)
+        fill(ZERO, line + 4 * count)
+        for i in range(4 * count + 64, 4 * wide, 64):
+            fill(ZERO, line + i)
+        source += step
+        line += 4 * wide
+    return line
+
+
+@scalar
+def _copy_some(source: int, step: int, count: int, every: int, rows: int, wide: int, line: int) -> int:
+    """As `_copy_rows`, of every `every`-th one."""
+    for _ in range(rows):
+        there, here = array_at(source, count * every, np.int32), array_at(line, wide, np.int32)
+        for i in range(count):
+            here[i] = there[i * every]
+        for i in range(count, wide):
+            here[i] = ZERO
+        source += step
+        line += 4 * wide
+    return line
+
+
+@scalar
+def _pad(plane: int, layout: Array, parts: Array, to: int) -> None:
+    """Copy the words of an image into its padded phases, all at addresses, upwards.
+
+    What is written beyond a row is written again by the next.
+    """
+    w, tall, wide, sh, sw = layout[1], layout[2], layout[3], layout[4], layout[5]
+    for part in range(len(parts)):
+        first, rows, low, count, begin = parts[part]
+        source, line, end = plane + 4 * begin, to + 4 * (first * wide + low), to + 4 * tall * wide
+        for at in range(to, line, 64):
+            fill(ZERO, at)
+        if sw == 1:
+            line = _copy_rows(source, 4 * sh * w, count, rows, wide, line)
+        elif sw == 2:
+            line = _copy_halves(source, 4 * sh * w, count, rows, wide, line)
+        else:
+            line = _copy_some(source, 4 * sh * w, count, sw, rows, wide, line)
+        for at in range(line, end, 64):
+            fill(ZERO, at)
+        to = end
+
+
+@scalar
+def _cut_singly(row: Array, scale: np.float32, digits: int, weighed: bool, high: Array, low: Array) -> np.int32:
+    """As `_cut_words`, of a single line: the other bytes of its words are not looked at."""
+    balance = np.int32(0)
+    for i in range(len(high)):
+        u = np.float32(row[i] * scale + _ROUND32).view(np.uint32)
+        if weighed:
+            balance += _balance(row[i], u)
+        u = u + np.uint32(64)
+        if digits > 1:
+            low[i] = u & np.uint32(127)
+            u = (u >> 7) + np.uint32(64)
+        high[i] = u & np.uint32(255)
+    return balance
 
 
 @scalar
@@ -111,80 +225,70 @@ def _cut_words(
 
 
 @kernel
-def pack_weight(cut: Array, channels: int, taps: int, out: Array, off: Array) -> None:
-    """Lay int8 (rows, digits * channels * taps), first digit first, out as words of four channels, tap by tap.
+def pack_weight(cut: Array, channels: int, taps: int, met: Array, joined: int, out: Array, off: Array) -> None:
+    """Lay int8 (rows, digits * channels * taps), first digit first, out as words.
 
     Args:
-        cut: readable 15 bytes beyond its end.
-        out: int32, flat: (rows, digits, ceil(channels / 4), taps), and room for 15 more; written.
+        met: int64: which of the taps are laid out, in this order.
+        joined: how many taps of one or two channels share a word; with 1, a word has four channels of one tap.
+        out: int32, flat: (rows, digits, words), written; words are in the order of `convolve`'s `offsets`.
         off: int32 (rows,), written: what the digits' 64 adds to the sum of all levels, in units of the last.
     """
     rows, length = cut.shape
-    k = channels * taps
+    k, used = channels * taps, len(met)
     digits, to = length // k, 0
     for r in range(rows):
         extra = np.int64(0)
         for d in range(digits):
-            line = cut[r, d * k : (d + 1) * k]
-            total = np.int32(0)
-            for i in range(k):
-                total += np.int32(line[i])
+            line, total = cut[r, d * k : (d + 1) * k], np.int32(0)
+            if joined > 1:
+                for t in range(0, used, joined):
+                    word = np.uint32(0)
+                    for i in range(min(joined, used - t) * channels):
+                        digit = line[i % channels * taps + met[t + i // channels]]
+                        total += np.int32(digit)
+                        word |= np.uint32(np.uint8(digit)) << np.uint32(8 * i)
+                    out[to] = np.int32(word)
+                    to += 1
+            else:
+                for c in range(0, channels, 4):
+                    for t in range(used):
+                        word = np.uint32(0)
+                        for i in range(min(4, channels - c)):
+                            digit = line[(c + i) * taps + met[t]]
+                            total += np.int32(digit)
+                            word |= np.uint32(np.uint8(digit)) << np.uint32(8 * i)
+                        out[to + t] = np.int32(word)
+                    to += used
             for level in range(d, digits):
                 extra += np.int64(total) << (7 * (digits - 1 - level))
-            for q in range(channels // 4):
-                for t in range(0, taps, LANES):
-                    interleave(place(line) + 4 * q * taps + t, taps, place(out) + 4 * (to + t))
-                to += taps
-            if channels % 4:
-                for t in range(taps):
-                    word = np.uint32(0)
-                    for i in range(channels % 4):
-                        word |= np.uint32(np.uint8(line[(channels // 4 * 4 + i) * taps + t])) << (8 * i)
-                    out[to + t] = np.int32(word)
-                to += taps
         off[r] = np.int32(64 * extra)
 
 
 @scalar
-def _lay_run(source: int, planes: int, h: int, w: int, window: Array, oy: int, ox: int, count: int, out: int) -> None:
-    """Lay out what `count` places of an output row from (oy, ox) on see: a line a plane and tap, `PITCH` apart.
+def _lay_run(source: int, offsets: Array, count: int, out: int) -> None:
+    """Lay out what `count` places of a row of results see: a line of words for each row of `offsets`, `PITCH` apart.
 
     Args:
-        source: where the first plane of words begins.
-        planes: how many follow each other.
-        window: as in `convolution.patches`.
+        source: where the planes of the row's sample and group begin, moved to its first place.
+        offsets: as of `convolve`.
         out: where the first line begins, written; up to 15 words after the last place of each line too.
     """
-    kh, kw, sh, sw, ph, pw, dh, dw = window
-    below, plane = 4 * PITCH * kh * kw, 4 * h * w
-    for ky in range(kh):
-        y = oy * sh - ph + ky * dh
-        for kx in range(kw):
-            x = ox * sw - pw + kx * dw
-            to, at = out + (ky * kw + kx) * 4 * PITCH, source + 4 * (y * w + x)
-            low = min(count, max(0, -(x // sw))) if y >= 0 and y < h else count
-            high = max(low, min(count, (w - x + sw - 1) // sw))
-            for _ in range(planes):
-                if high == low:
-                    for i in range(0, 4 * count, 64):
-                        fill(ZERO, to + i)
-                elif sw == 1:
-                    for i in range(0, 4 * count, 64):
-                        copy(at + i, to + i)
-                elif sw == 2:
-                    for i in range(0, 4 * count, 64):
-                        copy_every_second(at + 2 * i, to + i)
-                else:
-                    there, here = array_at(at, count * sw, np.int32), array_at(to, count, np.int32)
-                    for i in range(low, high):
-                        here[i] = there[i * sw]
-                if high > low and (low > 0 or high < count):
-                    line = array_at(to, count, np.int32)
-                    for i in range(low):
-                        line[i] = ZERO
-                    for i in range(high, count):
-                        line[i] = ZERO
-                to, at = to + below, at + plane
+    joined = offsets.shape[1]
+    for line in range(len(offsets)):
+        at = source + offsets[line, 0]
+        if joined == 1:
+            for i in range(0, 4 * count, 64):
+                copy(at + i, out + i)
+        elif joined == 2:
+            other = source + offsets[line, 1]
+            for i in range(0, 4 * count, 64):
+                join_pairs(at + i, other + i, out + i)
+        else:
+            b, c, d = source + offsets[line, 1], source + offsets[line, 2], source + offsets[line, 3]
+            for i in range(0, 4 * count, 64):
+                join_single(at + i, b + i, c + i, d + i, out + i)
+        out += 4 * PITCH
 
 
 @scalar
@@ -207,88 +311,118 @@ def _multiply(laid: int, kq: int, digits: int, weight: int, places: int, rows: i
 
 
 @scalar
-def _finish(sums: int, off: np.int32, e: int, bias: np.float32, biased: bool, out: Array) -> None:
-    """The int32 sums at an address, less `off`, times 2**e, rounded once, `+ bias`."""
-    whole = 0
-    if e >= -126 and e <= 127:
-        factor, whole = power32(e), len(out) // LANES * LANES
-        for i in range(0, 4 * whole, 64):
-            if biased:
-                scale(sums + i, off, factor, bias, place(out) + i)
-            else:
-                scale(sums + i, off, factor, None, place(out) + i)
-    rest = array_at(sums, len(out), np.int32)
-    for i in range(whole, len(out)):
-        value = np.float32(np.float64(np.int32(rest[i] - off)) * power64(e))
-        out[i] = value + bias if biased else value
+def _finish(sums: int, off: np.int32, e: int, bias: np.float32, biased: bool, count: int, out: int) -> None:
+    """`count` int32 sums at an address, less `off`, times 2**e, rounded once, `+ bias`, to float32 at an address."""
+    if e < -126 or e > 127:
+        there, here = array_at(sums, count, np.int32), array_at(out, count, np.float32)
+        for i in range(count):
+            value = np.float32(np.float64(np.int32(there[i] - off)) * power64(e))
+            here[i] = value + bias if biased else value
+        return
+    factor, whole = power32(e), count // LANES * LANES
+    for i in range(0, 4 * whole, 64):
+        if biased:
+            scale(sums + i, off, factor, bias, out + i)
+        else:
+            scale(sums + i, off, factor, None, out + i)
+    if whole < count:
+        i, rest = 4 * whole, np.int32(count - whole)
+        if biased:
+            scale_some(sums + i, off, factor, bias, out + i, rest)
+        else:
+            scale_some(sums + i, off, factor, None, out + i, rest)
 
 
 @kernel
 def convolve(
     words: Array,
+    size: int,
     shared: Array,
+    offsets: Array,
+    seen: Array,
     weight: Array,
     off: Array,
     rows: Array,
-    window: Array,
     bias: Array,
-    size: Array,
-    width: int,
     digits: int,
-    quads: int,
     laid: Array,
     out: Array,
 ) -> None:
-    """As `cpu.convolution.convolve`, for one group, from words of both sides.
+    """As `cpu.convolution.convolve`, of all places or of one phase of them, from words of both sides.
 
     Args:
         words: of `cut_quads`, of all groups.
+        size: how many of them a sample's group has.
         shared: int64 (n, groups): their exponents.
-        weight: int32 (groups, o, digits, quads, taps), of `pack_weight`.
+        offsets: int64 (digits * words of a row's digit, 1, 2 or 4): where the first place sees each line of words, in
+            bytes from the sample's first; last digit first. Several are joined into one word, of which each has as
+            many of the lower bytes as `pack_weight` gave a tap.
+        seen: int64 (3,): height and width of the places, and words from a row of what they see to the next.
+        weight: int32 (groups, o, digits, words), of `pack_weight`.
         off: int32 (groups, o), of it.
         rows: int64 (groups, o): the exponents.
-        window: as in `convolution.patches`.
         bias: float32 (groups * o,) or (0,).
-        size: int64 (2,): height and width of the input.
-        width: of the output.
-        laid: int32 (digits * quads * taps * `PITCH` + `PITCH`,): room.
-        out: float32 (n, groups * o, l), written.
+        laid: int32, flat, ((lines + 1) * `PITCH`,): room.
+        out: float32, flat: (n, groups * o, height * width), written.
     """
     n, groups = shared.shape
-    per, length, planes = off.shape[1], out.shape[2], digits * quads
-    kq = quads * window[0] * window[1]
-    h, w = size
-    sums = np.zeros((6, PLACES), np.int32)
-    at, places, biased = place(sums), np.arange(6) * (digits * kq * 4), len(bias) > 0
+    per, lines = off.shape[1], len(offsets)
+    kq = lines // digits
+    height, width, pitch = seen
+    length, target = height * width, place(out)
+    sums, parts = np.zeros((6, PLACES), np.int32), np.empty((PLACES, 4), np.int64)
+    at, places, biased = place(sums), np.arange(6) * (lines * 4), len(bias) > 0
     shift = 7 * (digits - 1) - 2 * (7 * digits - 1)
     for g in range(groups):
-        ours = place(weight) + g * per * digits * kq * 4
+        ours = place(weight) + g * per * lines * 4
+        s, oy, ox = 0, 0, 0
         for start in range(0, n * length, PLACES):
-            stop = min(start + PLACES, n * length)
-            p = start
+            stop, p, some = min(start + PLACES, n * length), start, 0
+            parts[0] = 0, 0, (s * groups * per + g * per) * length + oy * width + ox, shared[s, g] + shift
             while p < stop:
-                s, inside = p // length, p % length
-                oy, ox = inside // width, inside % width
                 count = min(width - ox, stop - p)
-                source = place(words) + 4 * (MARGIN + (s * groups + g) * planes * h * w)
-                _lay_run(source, planes, h, w, window, oy, ox, count, place(laid) + 4 * (p - start))
-                p += count
+                source = place(words) + 4 * ((s * groups + g) * size + oy * pitch + ox)
+                _lay_run(source, offsets, count, place(laid) + 4 * (p - start))
+                p, ox = p + count, ox + count
+                parts[some, 1] += count
+                if ox == width:
+                    oy, ox = oy + 1, 0
+                    if oy == height:
+                        s, oy = s + 1, 0
+                        if p < stop:
+                            some += 1
+                            first = (s * groups * per + g * per) * length
+                            parts[some] = p - start, 0, first, shared[s, g] + shift
             o = 0
             while o < per:
                 left = per - o
-                some = 6 if left >= 6 and left != 8 else 4 if left >= 4 else 2 if left >= 2 else 1
-                sums[:some] = 0
-                theirs = ours + o * digits * kq * 4
-                _multiply(place(laid), kq, digits, theirs, place(places), some, at)
-                for r in range(some):
-                    channel = g * per + o + r
-                    added = bias[channel] if biased else np.float32(0)
-                    p = start
-                    while p < stop:
-                        s, inside = p // length, p % length
-                        count = min(length - inside, stop - p)
-                        e = rows[g, o + r] + shared[s, g] + shift
-                        target = out[s, channel, inside : inside + count]
-                        _finish(at + 4 * (r * PLACES + p - start), off[g, o + r], e, added, biased, target)
-                        p += count
-                o += some
+                several = 6 if left >= 6 and left != 8 else 4 if left >= 4 else 2 if left >= 2 else 1
+                sums[:several] = 0
+                _multiply(place(laid), kq, digits, ours + o * lines * 4, place(places), several, at)
+                for r in range(several):
+                    added, own = bias[g * per + o + r] if biased else np.float32(0), off[g, o + r]
+                    for i in range(some + 1):
+                        begin, count, first, e = parts[i]
+                        found, to = at + 4 * (r * PLACES + begin), target + 4 * (first + (o + r) * length)
+                        _finish(found, own, rows[g, o + r] + e, added, biased, count, to)
+                o += several
+
+
+@kernel
+def weave(parts: Array, first: int, height: int, width: int, y: int, x: int, dy: int, dx: int, out: Array) -> None:
+    """Write the results of one phase to their places.
+
+    Args:
+        parts: float32, flat: the results (planes, height * width), from `first` on; readable 15 values behind them.
+        y: the first row that they are in, and then each `dy`-th.
+        x: the first column, and so on.
+        out: float32 (planes, rows, columns), written in part.
+    """
+    planes = len(out)
+    at = first
+    for p in range(planes):
+        for i in range(height):
+            row = out[p, y + i * dy]
+            for j in range(width):
+                row[np.uint64(x + j * dx)] = parts[np.uint64(at + j)]
+            at += width
