@@ -10,11 +10,11 @@ from functools import lru_cache, partial
 import numpy as np
 import torch
 
-from podlt.exact.aten.backend import SampleDigits
+from podlt.exact.aten.backend import Filters, SampleDigits
 from podlt.exact.constants import ADAPTIVE, NARROW_DIGITS, WIDE_DIGITS, Array, NonFiniteError
 from podlt.exact.cpu import depthwise, quad_gradient, quads, scratch
 from podlt.exact.cpu.blocks import SampleBlock, blocks, gradient_levels, phases
-from podlt.exact.cpu.digits import cut_wide
+from podlt.exact.cpu.digits import cached, cut_wide
 from podlt.exact.cpu.kernels import convolution
 from podlt.exact.cpu.kernels import digits as kernels_digits
 from podlt.exact.cpu.products import level_products, narrow
@@ -50,9 +50,43 @@ def _spaced(stride: Pair, planes: Tensor) -> Tensor:
     return torch.from_numpy(out)
 
 
+@dataclass(frozen=True, slots=True)
+class CutFilters:
+    """The digits of a convolution's weight.
+
+    Args:
+        rows: float32 (groups, o, k).
+        left: int8 (groups, o, digits * k), first digit first.
+        exponents: int64 (groups, o).
+        marked: which of the groups * o rows are wide.
+    """
+
+    rows: Tensor
+    left: Array
+    exponents: Array
+    marked: Array
+
+
+def cut_filters(filters: Filters, digits: int, operation: str) -> CutFilters:
+    """Cut a weight, or take what is kept of one that does not change.
+
+    Raises:
+        NonFiniteError: naming `operation`.
+    """
+
+    def cut(keep: bool) -> CutFilters:
+        rows = filters.rows().contiguous()
+        groups, per, k = rows.shape
+        left = np.empty((groups * per, (digits or NARROW_DIGITS) * k), np.int8)
+        exponents, marked = _cut(rows.numpy().reshape(groups * per, k), left, digits, False, operation)
+        return CutFilters(rows, left.reshape(groups, per, -1), exponents.reshape(groups, per), marked)
+
+    return cached(filters.weight, f"filters {filters.groups} {filters.turned}", digits, cut)
+
+
 def convolve(
     x: Tensor,
-    weight: Tensor,
+    filters: Filters,
     bias: Tensor | None,
     g: Geometry,
     taps: Pair,
@@ -62,19 +96,17 @@ def convolve(
     apart: Pair = (1, 1),
 ) -> Tensor:
     """`Convolutions.convolve`; of samples that lie apart, each phase of the result meets a part of the taps."""
-    groups, per, k = weight.shape
-    values: Array = weight.detach().contiguous().numpy().reshape(groups * per, k)
-    cut = np.empty((groups * per, (digits or NARROW_DIGITS) * k), np.int8)
+    weight = cut_filters(filters, digits, operation)
+    rows, left = weight.exponents, weight.left
+    (groups, per, k), c = weight.rows.shape, x.shape[1] // filters.groups
     added = _none if bias is None else bias.detach().contiguous().numpy()
-    exponents, marked = _cut(values, cut, digits, False, operation)
-    rows, left = exponents.reshape(groups, per), cut.reshape(groups, per, -1)
-    c = x.shape[1] // groups
     by_loops = depthwise.suits(per, c) and (groups > 1 or not quads.available())
     if not by_loops and quads.suits(digits, k):
-        image = (x.shape[2], x.shape[3])
-        how = quads.plan(image, taps, c, digits or NARROW_DIGITS, g, size, apart)
+        how = quads.plan((x.shape[2], x.shape[3]), taps, c, digits or NARROW_DIGITS, g, size, apart)
+        side = f"packed filters {how.number} {filters.turned}"
+        packed = cached(filters.weight, side, digits, lambda keep: quads.pack(left, c, how))
         words, shared, wide = quads.cut_samples(x, groups, digits, how, operation)
-        out, widens = quads.convolve(words, shared, left, rows, added, c, how, size), len(wide) > 0
+        out, widens = quads.convolve(words, shared, packed, rows, added, how, size), wide is not None
     else:
         samples = cut_samples(x, groups, digits, operation)
         widens, multiply = samples.wide is not None, _multiplier(samples, added, by_loops)
@@ -82,11 +114,11 @@ def convolve(
             out = multiply(left, rows, _window(g, taps), size)
         else:
             out = _convolve_apart(multiply, left, rows, g, taps, added, (len(x), groups * per, *size), apart)
-    if widens or len(marked):
+    if widens or len(weight.marked):
         samples = cut_samples(x, groups, digits, operation)
         samples = samples if apart == (1, 1) else samples.mapped(partial(_spaced, apart))
         target = out.numpy().reshape(len(out), groups * per, -1)
-        widen_samples(samples, weight.detach(), left, rows, marked, added, _window(g, taps), size, target)
+        widen_samples(samples, weight.rows, left, rows, weight.marked, added, _window(g, taps), size, target)
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
@@ -22,48 +23,38 @@ available = cache(dot.available)
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """Results that see the same taps: all, or of samples whose values lie apart those of one phase.
-
-    Args:
-        met: which taps they see.
-        offsets: as `kernels.quads.convolve` takes it.
-        seen: the same.
-        place: height and width of the results, and which are the first row and column of all results.
-    """
-
-    met: Array
-    offsets: Array
-    seen: Array
-    place: tuple[int, int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """How a convolution's samples are laid out, and who sees what of them.
 
     Args:
+        number: of the plan; no other has it.
         layout: as `kernels.quads.cut_quads` takes it, and so `parts`.
         digits: one or two.
         size: words of a sample's group.
         beyond: words behind the last plane that are written.
         joined: how many taps share a word.
-        phases: those that see anything.
-        whole: whether they are all.
-        together: whether they are one.
-        apart: how far the results of a phase lie apart.
+        met: as `kernels.quads.pack_weight` takes it.
+        offsets: as `kernels.quads.convolve` takes it, and so `phases` and `apart`.
+        whole: whether the phases are all results.
+        together: whether there is one phase of all results.
     """
 
+    number: int
     layout: Array
     parts: Array
     digits: int
     size: int
     beyond: int
     joined: int
-    phases: tuple[Phase, ...]
+    met: Array
+    offsets: Array
+    phases: Array
+    apart: Array
     whole: bool
     together: bool
-    apart: Pair
+
+
+_numbers = itertools.count()
 
 
 def suits(digits: int, terms: int) -> bool:
@@ -93,21 +84,33 @@ def plan(image: Pair, taps: Pair, c: int, digits: int, g: Geometry, size: Pair, 
     planes = len(rows.phases) * len(columns.phases)
     plane, joined, quads_ = tall * wide, {1: 4, 2: 2}.get(c, 1), -(-c // 4)
     lines = np.arange(quads_)[None, :, None] * digits + np.arange(digits)[:, None, None]  # last digit first
-    found = []
+    met, offsets, table = [], [], []
     for y, x in phases:
         places = (y.phase[:, None] * len(columns.phases) + x.phase) * plane + y.places[:, None] * wide + x.places
         seen = places.reshape(-1)
         groups = np.append(seen, np.repeat(seen[-1:], -len(seen) % joined)).reshape(-1, joined)
-        offsets = (lines[..., None] * (planes * plane) + groups).reshape(-1, joined) * 4
-        met = (y.taps[:, None] * taps[1] + x.taps).reshape(-1)
-        about, place = (y.count, x.count, wide), (y.count, x.count, y.start, x.start)
-        found.append(Phase(met, np.ascontiguousarray(offsets), np.array(about, np.int64), place))
-    layout = np.array((*image, tall, wide, *g.stride), np.int64)
+        own = (lines[..., None] * (planes * plane) + groups).reshape(-1, joined) * 4
+        begins = sum(map(len, offsets)), len(own), sum(map(len, met)), len(seen)
+        table.append((*begins, y.count, x.count, wide, y.start, x.start))
+        met.append((y.taps[:, None] * taps[1] + x.taps).reshape(-1))
+        offsets.append(own)
     parts = filled(rows, columns, image[1])[: 0 if as_is else None]
-    whole = sum(p.place[0] * p.place[1] for p in found) == size[0] * size[1]
-    together = whole and len(found) == 1
-    numbers = digits, quads_ * digits * planes * plane, wide + quads.MARGIN, joined
-    return Plan(layout, parts, *numbers, tuple(found), whole, together, apart)
+    covered = sum(one[4] * one[5] for one in table)
+    return Plan(
+        next(_numbers),
+        np.array((*image, tall, wide, *g.stride), np.int64),
+        parts,
+        digits,
+        quads_ * digits * planes * plane,
+        wide + quads.MARGIN,
+        joined,
+        np.concatenate(met) if met else np.empty(0, np.int64),
+        np.ascontiguousarray(np.concatenate(offsets)) if offsets else np.empty((0, joined), np.int64),
+        np.array(table, np.int64).reshape(-1, 9),
+        np.array(apart, np.int64),
+        covered == size[0] * size[1],
+        covered == size[0] * size[1] and len(table) == 1,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,55 +192,66 @@ def _filled(n: int, length: int, step: int, before: int) -> tuple[int, int, int]
     return low, count, low * step - before
 
 
-def cut_samples(x: Tensor, groups: int, digits: int, how: Plan, operation: str) -> tuple[Array, Array, Array]:
-    """Words of float32 (n, c, h, w), as `kernels.quads.cut_quads` lays them; exponents (n, groups), and the wide ones.
+def cut_samples(x: Tensor, groups: int, digits: int, how: Plan, operation: str) -> tuple[Array, Array, Array | None]:
+    """Words of float32 (n, c, h, w), as `kernels.quads.cut_quads` lays them; exponents (n, groups), and wide marks.
 
     Raises:
         NonFiniteError: naming `operation`.
     """
-    n, c = x.shape[:2]
-    values: Array = x.detach().contiguous().numpy().reshape(n * groups, c // groups, -1)
-    words = scratch.take("quads", (len(values) * how.size + how.beyond,), np.int32)
-    room = scratch.take("quads room", (digits or NARROW_DIGITS, values.shape[2] + quads.MARGIN), np.int32)
-    exponents, wide = np.empty(len(values), np.int64), np.empty(len(values), np.uint8)
-    found = quads.cut_quads(values, how.layout, how.parts, words, room, exponents, wide, digits)
+    n, c, h, w = x.shape
+    values: Array = x.detach().contiguous().numpy().reshape(n * groups, c // groups, h * w)
+
+    def make() -> tuple[Array, Array]:
+        words = scratch.take("quads", (n * groups * how.size + how.beyond,), np.int32)
+        return words, scratch.take("quads room", (how.digits, h * w + quads.MARGIN), np.int32)
+
+    words, room = scratch.view(("quads", how.number, n), make)
+    exponents, wide = np.empty((n, groups), np.int64), np.empty(n * groups, np.uint8)
+    found = quads.cut_quads(values, how.layout, how.parts, words, room, exponents.reshape(-1), wide, digits)
     if found == NOT_FINITE:
         raise NonFiniteError(operation)
-    return words, exponents.reshape(n, groups), np.flatnonzero(wide) if found else np.empty(0, np.int64)
+    return words, exponents, wide if found else None
+
+
+def pack(left: Array, c: int, how: Plan) -> tuple[Array, Array]:
+    """The digits of a weight, int8 (groups, o, digits * k), as `kernels.quads.pack_weight` lays them; and `off`.
+
+    Args:
+        c: channels of a group.
+    """
+    groups, per, _ = left.shape
+    words = np.empty(groups * per * len(how.offsets), np.int32)
+    off = np.empty((len(how.phases), groups, per), np.int32)
+    cut = left.reshape(groups * per, -1)
+    quads.pack_weight(cut, c, how.met, how.phases, how.joined, how.digits, words, off.reshape(len(off), -1))
+    return words, off
 
 
 def convolve(
-    words: Array, shared: Array, left: Array, rows: Array, bias: Array, c: int, how: Plan, size: Pair
+    words: Array, shared: Array, packed: tuple[Array, Array], rows: Array, bias: Array, how: Plan, size: Pair
 ) -> Tensor:
     """As `convolution.convolve`.
 
     Args:
         words: of `cut_samples`.
         shared: int64 (n, groups), of it.
-        left: int8 (groups, o, digits * k), first digit first: the weight.
-        rows: int64 (groups, o).
+        packed: of `pack`: the weight.
+        rows: int64 (groups, o): its exponents.
         bias: float32 (groups * o,) or (0,).
-        c: channels of a group.
-        how: the plan by which samples were cut.
+        how: the plan by which all was cut.
         size: of the result.
     """
-    groups, per, length = left.shape
-    out = torch.empty((len(shared), groups * per, *size))
+    out = torch.empty((len(shared), rows.size, *size))
     results: Array = out.numpy()
     if not how.whole:
         results[:] = bias[:, None, None] if len(bias) else 0
-    cut, room = left.reshape(groups * per, length), results.reshape(-1)
-    if not how.together:
-        room = scratch.take("quads results", (out.numel() + LANES,), np.float32)
-    for phase in how.phases:
-        lines = len(phase.offsets)
-        weight = scratch.take("quads weight", (groups * per * lines,), np.int32)
-        off = np.empty((groups, per), np.int32)
-        taps = length // (how.digits * c)
-        quads.pack_weight(cut, c, taps, phase.met, how.joined, weight, off.reshape(-1))
-        laid = scratch.take("quads laid", ((lines + 1) * quads.PITCH,), np.int32)
-        given = phase.offsets, phase.seen, weight, off, rows, bias, how.digits, laid, room
-        quads.convolve(words, how.size, shared, *given)
-        if not how.together:
-            quads.weave(room, 0, *phase.place, *how.apart, results.reshape(-1, *size))
+
+    def make() -> tuple[Array, Array]:
+        most = int(how.phases[:, 1].max(initial=0))
+        laid = scratch.take("quads laid", ((most + 1) * quads.PITCH,), np.int32)
+        return laid, scratch.take("quads results", (0 if how.together else out.numel() + 2 * LANES,), np.float32)
+
+    laid, room = scratch.view(("quads out", how.number, out.shape), make)
+    seen = how.offsets, how.phases, *packed, rows, bias, how.digits, laid, how.apart
+    quads.convolve(words, how.size, shared, *seen, room, results)
     return out

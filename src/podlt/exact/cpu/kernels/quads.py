@@ -26,6 +26,8 @@ from podlt.exact.cpu.kernels.vectors import (
     join_single,
     scale,
     scale_some,
+    weave,
+    weave_some,
 )
 
 ZERO = np.int32(0x40404040)
@@ -225,44 +227,50 @@ def _cut_words(
 
 
 @kernel
-def pack_weight(cut: Array, channels: int, taps: int, met: Array, joined: int, out: Array, off: Array) -> None:
+def pack_weight(
+    cut: Array, channels: int, met: Array, phases: Array, joined: int, digits: int, out: Array, off: Array
+) -> None:
     """Lay int8 (rows, digits * channels * taps), first digit first, out as words.
 
     Args:
-        met: int64: which of the taps are laid out, in this order.
+        met: int64: which of the taps each phase's words are of, in their order.
+        phases: as of `convolve`.
         joined: how many taps of one or two channels share a word; with 1, a word has four channels of one tap.
-        out: int32, flat: (rows, digits, words), written; words are in the order of `convolve`'s `offsets`.
-        off: int32 (rows,), written: what the digits' 64 adds to the sum of all levels, in units of the last.
+        out: int32, flat: for each phase (rows, digits, words), written; words are in the order of `offsets`.
+        off: int32 (phases, rows), written: what the digits' 64 adds to the sum of all levels, in units of the last.
     """
     rows, length = cut.shape
-    k, used = channels * taps, len(met)
-    digits, to = length // k, 0
-    for r in range(rows):
-        extra = np.int64(0)
-        for d in range(digits):
-            line, total = cut[r, d * k : (d + 1) * k], np.int32(0)
-            if joined > 1:
-                for t in range(0, used, joined):
+    k, to = length // digits, 0
+    taps = k // channels
+    whole, rest = channels // 4 * 4, channels % 4
+    for f in range(len(phases)):
+        first, last = phases[f, 2], phases[f, 2] + phases[f, 3]
+        for r in range(rows):
+            line, extra = cut[r], np.int64(0)
+            for d in range(digits):
+                total = np.int32(0)
+                for c in range(0, whole, 4):
+                    at = d * k + c * taps
+                    for t in range(first, last):
+                        i = np.uint64(at + met[t])
+                        word = np.uint32(0)
+                        for j in range(4):
+                            digit = line[i + np.uint64(j * taps)]
+                            total += np.int32(digit)
+                            word |= np.uint32(np.uint8(digit)) << np.uint32(8 * j)
+                        out[to] = np.int32(word)
+                        to += 1
+                for t in range(first, last if rest else first, joined):
                     word = np.uint32(0)
-                    for i in range(min(joined, used - t) * channels):
-                        digit = line[i % channels * taps + met[t + i // channels]]
+                    for i in range(min(joined, last - t) * rest):
+                        digit = line[d * k + (whole + i % rest) * taps + met[t + i // rest]]
                         total += np.int32(digit)
                         word |= np.uint32(np.uint8(digit)) << np.uint32(8 * i)
                     out[to] = np.int32(word)
                     to += 1
-            else:
-                for c in range(0, channels, 4):
-                    for t in range(used):
-                        word = np.uint32(0)
-                        for i in range(min(4, channels - c)):
-                            digit = line[(c + i) * taps + met[t]]
-                            total += np.int32(digit)
-                            word |= np.uint32(np.uint8(digit)) << np.uint32(8 * i)
-                        out[to + t] = np.int32(word)
-                    to += used
-            for level in range(d, digits):
-                extra += np.int64(total) << (7 * (digits - 1 - level))
-        off[r] = np.int32(64 * extra)
+                for level in range(d, digits):
+                    extra += np.int64(total) << (7 * (digits - 1 - level))
+            off[f, r] = np.int32(64 * extra)
 
 
 @scalar
@@ -339,38 +347,79 @@ def convolve(
     size: int,
     shared: Array,
     offsets: Array,
-    seen: Array,
+    phases: Array,
     weight: Array,
     off: Array,
     rows: Array,
     bias: Array,
     digits: int,
     laid: Array,
+    apart: Array,
+    room: Array,
     out: Array,
 ) -> None:
-    """As `cpu.convolution.convolve`, of all places or of one phase of them, from words of both sides.
+    """As `cpu.convolution.convolve`, from words of both sides.
 
     Args:
         words: of `cut_quads`, of all groups.
         size: how many of them a sample's group has.
         shared: int64 (n, groups): their exponents.
-        offsets: int64 (digits * words of a row's digit, 1, 2 or 4): where the first place sees each line of words, in
-            bytes from the sample's first; last digit first. Several are joined into one word, of which each has as
-            many of the lower bytes as `pack_weight` gave a tap.
-        seen: int64 (3,): height and width of the places, and words from a row of what they see to the next.
-        weight: int32 (groups, o, digits, words), of `pack_weight`.
-        off: int32 (groups, o), of it.
+        offsets: int64 (lines, 1, 2 or 4): where the first place of a phase sees each line of words, in bytes from the
+            sample's first; last digit first. Several are joined into one word, of which each has as many of the lower
+            bytes as `pack_weight` gave a tap.
+        phases: int64 (phases, 9), of results that see the same taps: first line, lines, first tap of `pack_weight`,
+            taps, height, width, words from a row of what is seen to the next, first row and first column of all.
+        weight: int32, of `pack_weight`.
+        off: int32 (phases, groups, o), of it.
         rows: int64 (groups, o): the exponents.
         bias: float32 (groups * o,) or (0,).
-        laid: int32, flat, ((lines + 1) * `PITCH`,): room.
-        out: float32, flat: (n, groups * o, height * width), written.
+        laid: int32, flat, ((most lines + 1) * `PITCH`,): room.
+        apart: int64 (2,): how far the results of a phase lie apart.
+        room: float32, flat, for the results and 16 more; (0,) if there is one phase, of all results.
+        out: float32 (n, groups * o, height, width), written where there is a phase.
+    """
+    n, groups = shared.shape
+    per, whole, at, to = off.shape[2], len(room) == 0, 0, 0
+    sums, parts = np.zeros((6, PLACES), np.int32), np.empty((PLACES, 4), np.int64)
+    flat = out.reshape(out.size)
+    for f in range(len(phases)):
+        first, lines = phases[f, 0], phases[f, 1]
+        seen, ours = offsets[first : first + lines], weight[to : to + groups * per * lines]
+        target = flat if whole else room[at:]
+        _convolve_phase(words, size, shared, seen, phases[f], ours, off[f], rows, bias, digits, laid, sums, parts, target)
+        to += groups * per * lines
+        at += n * groups * per * phases[f, 4] * phases[f, 5]
+    if not whole:
+        _weave(room, phases, apart, out.reshape(n * groups * per, out.shape[2], out.shape[3]))
+
+
+@scalar
+def _convolve_phase(
+    words: Array,
+    size: int,
+    shared: Array,
+    offsets: Array,
+    phase: Array,
+    weight: Array,
+    off: Array,
+    rows: Array,
+    bias: Array,
+    digits: int,
+    laid: Array,
+    sums: Array,
+    parts: Array,
+    out: Array,
+) -> None:
+    """The results of one phase (n, groups * o, height * width) to `out`, flat; the other arguments as `convolve`'s.
+
+    Args:
+        sums: int32 (6, `PLACES`): room.
+        parts: int64 (`PLACES`, 4): room.
     """
     n, groups = shared.shape
     per, lines = off.shape[1], len(offsets)
-    kq = lines // digits
-    height, width, pitch = seen
+    kq, height, width, pitch = lines // digits, phase[4], phase[5], phase[6]
     length, target = height * width, place(out)
-    sums, parts = np.zeros((6, PLACES), np.int32), np.empty((PLACES, 4), np.int64)
     at, places, biased = place(sums), np.arange(6) * (lines * 4), len(bias) > 0
     shift = 7 * (digits - 1) - 2 * (7 * digits - 1)
     for g in range(groups):
@@ -408,21 +457,33 @@ def convolve(
                 o += several
 
 
-@kernel
-def weave(parts: Array, first: int, height: int, width: int, y: int, x: int, dy: int, dx: int, out: Array) -> None:
-    """Write the results of one phase to their places.
-
-    Args:
-        parts: float32, flat: the results (planes, height * width), from `first` on; readable 15 values behind them.
-        y: the first row that they are in, and then each `dy`-th.
-        x: the first column, and so on.
-        out: float32 (planes, rows, columns), written in part.
-    """
-    planes = len(out)
-    at = first
-    for p in range(planes):
-        for i in range(height):
-            row = out[p, y + i * dy]
-            for j in range(width):
-                row[np.uint64(x + j * dx)] = parts[np.uint64(at + j)]
-            at += width
+@scalar
+def _weave(room: Array, phases: Array, apart: Array, out: Array) -> None:
+    """Write the results of phases, flat, one after the other, to their places in float32 (planes, height, width)."""
+    planes, height, width = out.shape
+    down, right, at, f, last = apart[0], apart[1], place(room), 0, out.size - 2 * LANES
+    while f < len(phases):
+        tall, wide, y, x = phases[f, 4], phases[f, 5], phases[f, 7], phases[f, 8]
+        paired = right == 2 and x == 0 and f + 1 < len(phases) and phases[f + 1, 7] == y
+        other, second = at + 4 * planes * tall * wide, phases[f + 1, 5] if paired else 0
+        for p in range(planes):
+            for i in range(tall):
+                begin, start = (p * height + y + i * down) * width, 0
+                a, b = at + 4 * (p * tall + i) * wide, other + 4 * (p * tall + i) * second
+                if paired and begin + width <= last:
+                    for j in range(0, second // LANES * LANES, LANES):
+                        weave(a + 4 * j, b + 4 * j, place(out) + 4 * (begin + 2 * j))
+                    start = second // LANES * LANES
+                    if start < wide and wide - start < LANES:
+                        to = place(out) + 4 * (begin + 2 * start)
+                        weave_some(a + 4 * start, b + 4 * start, to, np.int32(width - 2 * start))
+                        continue
+                ours, row = array_at(a, wide, np.float32), out[p, y + i * down]
+                for j in range(start, wide):
+                    row[np.uint64(x + j * right)] = ours[np.uint64(j)]
+                if paired:
+                    theirs = array_at(b, second, np.float32)
+                    for j in range(start, second):
+                        row[np.uint64(1 + j * right)] = theirs[np.uint64(j)]
+        at = other + 4 * planes * tall * second
+        f += 2 if paired else 1

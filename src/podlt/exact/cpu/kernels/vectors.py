@@ -194,15 +194,53 @@ def scale_some(typing: Any, sums: Any, off: Any, factor: Any, bias: Any, target:
     """As `scale`, of which only the first `count` < 16 are written; all sums are read."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        limit = spread(builder, arguments[5])
-        chosen = builder.icmp_signed("<", ir.Constant(_WORDS, list(range(LANES))), limit)
-        place = builder.inttoptr(arguments[4], _FLOATS.as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [_FLOATS, place.type, _I32, chosen.type])
-        store_chosen = cgutils.get_or_insert_function(builder.module, kind, "llvm.masked.store.v16f32.p0")
-        builder.call(store_chosen, [_scaled(builder, arguments, bias), place, ir.Constant(_I32, 4), chosen])
+        _store_some(builder, _scaled(builder, arguments, bias), arguments[4], arguments[5])
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int32, types.float32, bias, types.int64, types.int32), generate
+
+
+@_machine
+def weave(typing: Any, first: Any, second: Any, target: Any) -> Any:
+    """Write 32 float32: 16 of each of two lines, in turns."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        for number, value in enumerate(_woven(builder, arguments)):
+            store(builder, value, arguments[2], 4, number)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@_machine
+def weave_some(typing: Any, first: Any, second: Any, target: Any, count: Any) -> Any:
+    """As `weave`, of which only the first `count` are written."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        *_, target, count = arguments
+        for value in _woven(builder, arguments):
+            _store_some(builder, value, target, count)
+            target = builder.add(target, ir.Constant(_I64, 4 * LANES))
+            count = builder.sub(count, ir.Constant(_I32, LANES))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int32), generate
+
+
+def _woven(builder: Any, arguments: Any) -> list[Any]:
+    """What `weave` writes."""
+    a, b = (load(builder, at, _FLOATS, 4) for at in arguments[:2])
+    orders = ([start + i // 2 + LANES * (i % 2) for i in range(LANES)] for start in (0, LANES // 2))
+    return [builder.shuffle_vector(a, b, ir.Constant(_WORDS, order)) for order in orders]
+
+
+def _store_some(builder: Any, value: Any, address: Any, count: Any) -> None:
+    """Put the first values of a vector of float32 at an address."""
+    chosen = builder.icmp_signed("<", ir.Constant(_WORDS, list(range(LANES))), spread(builder, count))
+    place = builder.inttoptr(address, _FLOATS.as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [_FLOATS, place.type, _I32, chosen.type])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.masked.store.v16f32.p0")
+    builder.call(function, [value, place, ir.Constant(_I32, 4), chosen])
 
 
 def _scaled(builder: Any, arguments: Any, bias: Any) -> Any:
