@@ -121,7 +121,8 @@ def test_a_group_norm_of_nothing_is_pytorchs(table, shape):
     none, groups = torch.empty(shape), 2 if shape[1] else 1
     scale, sizes = torch.ones(shape[1]), (*shape, groups)
     ours, theirs = table["native_group_norm.default"], torch.ops.aten.native_group_norm.default
-    for found, wanted in zip(ours(none, scale, scale, *sizes, 1e-5), theirs(none, scale, scale, *sizes, 1e-5)):
+    given = none, scale, scale, *sizes, 1e-5
+    for found, wanted in zip(ours(*given), theirs(*given), strict=True):
         assert torch.equal(found.nan_to_num(7.0), wanted.nan_to_num(7.0))
     middle = torch.zeros(shape[0], groups)
     back = table["native_group_norm_backward.default"](none, none, middle, middle, scale, *sizes, [True] * 3)

@@ -10,7 +10,7 @@ import torch
 
 from podlt.exact.constants import NARROW_DIGITS, Array, NonFiniteError
 from podlt.exact.cpu import scratch
-from podlt.exact.cpu.kernels import quad_gradient
+from podlt.exact.cpu.kernels import gradient_cuts, quad_gradient
 from podlt.exact.cpu.kernels.digits import NOT_FINITE
 from podlt.exact.cpu.kernels.vectors import LANES
 from podlt.exact.cpu.products import narrow
@@ -28,7 +28,7 @@ class GradientPlan:
     """How both operands are laid out, and what is multiplied with what.
 
     Args:
-        input: the layout of the input, as `kernels.quad_gradient.cut_input` takes it.
+        input: the layout of the input, as `kernels.gradient_cuts.cut_input` takes it.
         parts: the same.
         gradient: the layout of the gradient, as `cut_gradient` takes it.
         offsets: as `gradient` takes it, and so `loops`.
@@ -73,7 +73,7 @@ def plan(n: int, image: Pair, shape: tuple[int, ...], g: Geometry, size: Pair, d
         return plan(n, flat, shape, g, flat, digits)
     (height, width), tall, wide, (y,), (x,) = size, rows.length, columns.length, rows.seen, columns.seen
     phases, plane = len(rows.phases) * len(columns.phases), tall * wide
-    block = n * plane + wide + quad_gradient.MARGIN
+    block = n * plane + wide + gradient_cuts.MARGIN
     phase = y.phase[:, None] * len(columns.phases) + x.phase
     seen = (phase * block + y.places[:, None] * wide + x.places).reshape(-1)
     offsets = (np.arange(c)[:, None] * (phases * block) + seen).reshape(-1)
@@ -91,7 +91,7 @@ def plan(n: int, image: Pair, shape: tuple[int, ...], g: Geometry, size: Pair, d
         np.array((lines, words, line_gap, block_gap, plane, 4 * ours, theirs), np.int64),
         digits * theirs,
         digits * g.groups * -(-per // lanes) * ours,
-        height * pitch + 2 * quad_gradient.MARGIN,
+        height * pitch + 2 * gradient_cuts.MARGIN,
         max(1, min(n, quad_gradient.TERMS // (lines * 4 * words))),
     )
 
@@ -110,12 +110,12 @@ def weight_gradient(
     given: Array = grad.detach().contiguous().numpy().reshape(n, o, -1)
     right = scratch.take("quads right", (how.bytes,), np.int8)
     left = scratch.take("quads left", (how.words,), np.int32)
-    room = scratch.take("quads line", (count, n * values.shape[2] + quad_gradient.MARGIN), np.int8)
+    room = scratch.take("quads line", (count, n * values.shape[2] + gradient_cuts.MARGIN), np.int8)
     rows = scratch.take("quads rows", (count + 1, LANES, how.row), np.int8)
     ea, eb, wide_o, wide_c = np.empty(o, np.int64), np.empty(c, np.int64), np.zeros(o, np.uint8), np.zeros(c, np.uint8)
     found = (
-        quad_gradient.cut_gradient(given, g.groups, how.gradient, left, rows, ea, wide_o, digits),
-        quad_gradient.cut_input(values, how.input, how.parts, right, room, eb, wide_c, digits),
+        gradient_cuts.cut_gradient(given, g.groups, how.gradient, left, rows, ea, wide_o, digits),
+        gradient_cuts.cut_input(values, how.input, how.parts, right, room, eb, wide_c, digits),
     )
     if NOT_FINITE in found:
         raise NonFiniteError("convolution_backward")

@@ -9,9 +9,9 @@ from functools import cache, lru_cache
 import numpy as np
 import torch
 
-from podlt.exact.constants import NARROW_DIGITS, Array, NonFiniteError
+from podlt.exact.constants import Array, NonFiniteError
 from podlt.exact.cpu import scratch
-from podlt.exact.cpu.kernels import dot, quads
+from podlt.exact.cpu.kernels import dot, quad_cuts, quads
 from podlt.exact.cpu.kernels.digits import NOT_FINITE
 from podlt.exact.cpu.kernels.vectors import LANES
 from podlt.exact.cpu.products import narrow
@@ -23,17 +23,17 @@ available = cache(dot.available)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ConvolutionPlan:
     """How a convolution's samples are laid out, and who sees what of them.
 
     Args:
         number: of the plan; no other has it.
-        layout: as `kernels.quads.cut_quads` takes it, and so `parts`.
+        layout: as `kernels.quad_cuts.cut_quads` takes it, and so `parts`.
         digits: one or two.
         size: words of a sample's group.
         beyond: words behind the last plane that are written.
         joined: how many taps share a word.
-        met: as `kernels.quads.pack_weight` takes it.
+        met: as `kernels.quad_cuts.pack_weight` takes it.
         offsets: as `kernels.quads.convolve` takes it, and so `phases` and `apart`.
         whole: whether the phases are all results.
         together: whether there is one phase of all results.
@@ -63,7 +63,7 @@ def suits(digits: int, terms: int) -> bool:
 
 
 @lru_cache(maxsize=512)
-def plan(image: Pair, taps: Pair, c: int, digits: int, g: Geometry, size: Pair, apart: Pair) -> Plan:
+def plan(image: Pair, taps: Pair, c: int, digits: int, g: Geometry, size: Pair, apart: Pair) -> ConvolutionPlan:
     """How to convolve.
 
     Args:
@@ -84,25 +84,27 @@ def plan(image: Pair, taps: Pair, c: int, digits: int, g: Geometry, size: Pair, 
     planes = len(rows.phases) * len(columns.phases)
     plane, joined, quads_ = tall * wide, {1: 4, 2: 2}.get(c, 1), -(-c // 4)
     lines = np.arange(quads_)[None, :, None] * digits + np.arange(digits)[:, None, None]  # last digit first
-    met, offsets, table = [], [], []
+    met: list[Array] = []
+    offsets: list[Array] = []
+    table: list[tuple[int, ...]] = []
     for y, x in phases:
         places = (y.phase[:, None] * len(columns.phases) + x.phase) * plane + y.places[:, None] * wide + x.places
         seen = places.reshape(-1)
         groups = np.append(seen, np.repeat(seen[-1:], -len(seen) % joined)).reshape(-1, joined)
         own = (lines[..., None] * (planes * plane) + groups).reshape(-1, joined) * 4
-        begins = sum(map(len, offsets)), len(own), sum(map(len, met)), len(seen)
+        begins = sum(len(one) for one in offsets), len(own), sum(len(one) for one in met), len(seen)
         table.append((*begins, y.count, x.count, wide, y.start, x.start))
         met.append((y.taps[:, None] * taps[1] + x.taps).reshape(-1))
         offsets.append(own)
     parts = filled(rows, columns, image[1])[: 0 if as_is else None]
     covered = sum(one[4] * one[5] for one in table)
-    return Plan(
+    return ConvolutionPlan(
         next(_numbers),
         np.array((*image, tall, wide, *g.stride), np.int64),
         parts,
         digits,
         quads_ * digits * planes * plane,
-        wide + quads.MARGIN,
+        wide + quad_cuts.MARGIN,
         joined,
         np.concatenate(met) if met else np.empty(0, np.int64),
         np.ascontiguousarray(np.concatenate(offsets)) if offsets else np.empty((0, joined), np.int64),
@@ -171,12 +173,12 @@ def axis(n: int, k: int, g: Geometry, out: int, apart: int, i: int) -> Axis:
         met.append((phase, -(-(out - phase) // apart), taps, at[taps] // apart))
     before = max(-int(at.min(initial=0)) for *_, at in met)
     length = max(count + before + int(at.max(initial=-before)) for _, count, _, at in met)
-    seen = tuple(Seen(phase, count, taps, np.zeros_like(taps), at + before) for phase, count, taps, at in met)
-    return Axis(np.zeros(1, np.int64), (_filled(n, length, 1, before),), length, seen, False)
+    all_seen = tuple(Seen(phase, count, taps, np.zeros_like(taps), at + before) for phase, count, taps, at in met)
+    return Axis(np.zeros(1, np.int64), (_filled(n, length, 1, before),), length, all_seen, False)
 
 
 def filled(rows: Axis, columns: Axis, width: int) -> Array:
-    """The phases' parts that have values, of images of this width, as `kernels.quads.cut_quads` takes them."""
+    """The phases' parts that have values, of images of this width, as `kernels.quad_cuts.cut_quads` takes them."""
     parts = [(*y[:2], *x[:2], y[2] * width + x[2]) for y in rows.filled for x in columns.filled]
     return np.array([p if p[3] else (0, 0, 0, 0, 0) for p in parts], np.int64)
 
@@ -192,8 +194,10 @@ def _filled(n: int, length: int, step: int, before: int) -> tuple[int, int, int]
     return low, count, low * step - before
 
 
-def cut_samples(x: Tensor, groups: int, digits: int, how: Plan, operation: str) -> tuple[Array, Array, Array | None]:
-    """Words of float32 (n, c, h, w), as `kernels.quads.cut_quads` lays them; exponents (n, groups), and wide marks.
+def cut_samples(
+    x: Tensor, groups: int, digits: int, how: ConvolutionPlan, operation: str
+) -> tuple[Array, Array, Array | None]:
+    """Words of float32 (n, c, h, w), as `kernels.quad_cuts.cut_quads` lays them; exponents (n, groups), and wide marks.
 
     Raises:
         NonFiniteError: naming `operation`.
@@ -203,18 +207,18 @@ def cut_samples(x: Tensor, groups: int, digits: int, how: Plan, operation: str) 
 
     def make() -> tuple[Array, Array]:
         words = scratch.take("quads", (n * groups * how.size + how.beyond,), np.int32)
-        return words, scratch.take("quads room", (how.digits, h * w + quads.MARGIN), np.int32)
+        return words, scratch.take("quads room", (how.digits, h * w + quad_cuts.MARGIN), np.int32)
 
     words, room = scratch.view(("quads", how.number, n), make)
     exponents, wide = np.empty((n, groups), np.int64), np.empty(n * groups, np.uint8)
-    found = quads.cut_quads(values, how.layout, how.parts, words, room, exponents.reshape(-1), wide, digits)
+    found = quad_cuts.cut_quads(values, how.layout, how.parts, words, room, exponents.reshape(-1), wide, digits)
     if found == NOT_FINITE:
         raise NonFiniteError(operation)
     return words, exponents, wide if found else None
 
 
-def pack(left: Array, c: int, how: Plan) -> tuple[Array, Array]:
-    """The digits of a weight, int8 (groups, o, digits * k), as `kernels.quads.pack_weight` lays them; and `off`.
+def pack(left: Array, c: int, how: ConvolutionPlan) -> tuple[Array, Array]:
+    """The digits of a weight, int8 (groups, o, digits * k), as `kernels.quad_cuts.pack_weight` lays them; and `off`.
 
     Args:
         c: channels of a group.
@@ -223,12 +227,12 @@ def pack(left: Array, c: int, how: Plan) -> tuple[Array, Array]:
     words = np.empty(groups * per * len(how.offsets), np.int32)
     off = np.empty((len(how.phases), groups, per), np.int32)
     cut = left.reshape(groups * per, -1)
-    quads.pack_weight(cut, c, how.met, how.phases, how.joined, how.digits, words, off.reshape(len(off), -1))
+    quad_cuts.pack_weight(cut, c, how.met, how.phases, how.joined, how.digits, words, off.reshape(len(off), -1))
     return words, off
 
 
 def convolve(
-    words: Array, shared: Array, packed: tuple[Array, Array], rows: Array, bias: Array, how: Plan, size: Pair
+    words: Array, shared: Array, packed: tuple[Array, Array], rows: Array, bias: Array, how: ConvolutionPlan, size: Pair
 ) -> Tensor:
     """As `convolution.convolve`.
 

@@ -37,8 +37,9 @@ def tile_of(rows: int, vectors: int, *, unsigned_rows: bool = False) -> Callable
     words (four bytes each) of each of `vectors` x 16 lines with those of each row.
 
     Its arguments are addresses, counts and distances in bytes, as int64: `left`, where the words of all lines lie
-    side by side, the next `step` further; `right` + `places`[r], where the words of row r lie: `count` words in each of `lines` in each of `blocks`. A line begins `line_gap` behind the end of the one before,
-    and a block `block_gap` more. Of each pair of bytes one is unsigned: that of the line, or else that of the row.
+    side by side, the next `step` further; `right` + `places`[r], where the words of row r lie: `count` words in each
+    of `lines` in each of `blocks`. A line begins `line_gap` behind the end of the one before, and a block `block_gap`
+    more. Of each pair of bytes one is unsigned: that of the line, or else that of the row.
     """
 
     @intrinsic
