@@ -22,6 +22,11 @@ def test_each_operation_of_a_step_stands_in_the_table_once_with_all_its_nodes(mo
     assert any(line.startswith(f"| all | {len(operations)} |") for line in lines)
 
 
+def test_what_the_executor_adds_is_told_in_one_line(capsys):
+    nodes.main(["--dispatch", "--repeats", "1"])
+    assert capsys.readouterr().out.startswith("the executor adds ")
+
+
 def test_unknown_steps_are_refused():
     with pytest.raises(UsageError, match="GPT"):
         nodes.main(["--only", "no such step"])

@@ -110,9 +110,23 @@ def test_nothing_gives_nothing():
 def test_a_layer_norm_of_nothing_is_nothing(table):
     none = torch.empty(2, 3, 0)
     out, mean, factor = table["native_layer_norm.default"](none, [0], None, None, 1e-5)
-    assert (out.shape, mean.shape) == ((2, 3, 0), (2, 3, 1))
+    assert (out.shape, mean.tolist()) == ((2, 3, 0), [[[0.0]] * 3] * 2)  # PyTorch's mean of nothing
     back = table["native_layer_norm_backward.default"]
     assert back(none, none, [0], mean, factor, None, None, [True, False, False])[0].shape == (2, 3, 0)
+
+
+@on_both_backends
+@pytest.mark.parametrize("shape", [(2, 4, 0), (0, 4, 3), (2, 0, 3)])
+def test_a_group_norm_of_nothing_is_pytorchs(table, shape):
+    none, groups = torch.empty(shape), 2 if shape[1] else 1
+    scale, sizes = torch.ones(shape[1]), (*shape, groups)
+    ours, theirs = table["native_group_norm.default"], torch.ops.aten.native_group_norm.default
+    given = none, scale, scale, *sizes, 1e-5
+    for found, wanted in zip(ours(*given), theirs(*given), strict=True):
+        assert torch.equal(found.nan_to_num(7.0), wanted.nan_to_num(7.0))
+    middle = torch.zeros(shape[0], groups)
+    back = table["native_group_norm_backward.default"](none, none, middle, middle, scale, *sizes, [True] * 3)
+    assert [x.shape for x in back] == [none.shape, scale.shape, scale.shape]
 
 
 def test_losses_at_the_edge_of_float32_overflow_to_infinity_and_not_to_something_else():

@@ -50,6 +50,13 @@ def test_products_have_the_order_that_is_written(shape: tuple[int, ...], dim: in
     same("prod.default", (x * 3).long())
 
 
+@pytest.mark.parametrize("count", [1025, 2048, 2049, 3 * 1024 + 7, 5 * 1024, 9000])
+def test_a_long_product_has_the_same_order(count: int) -> None:
+    x = torch.rand(count, generator=torch.Generator().manual_seed(count)) * 2.0 + 0.2
+    same("prod.default", x)
+    same("prod.default", (x * 100).long() * 2 + 1)
+
+
 @pytest.mark.parametrize("largest", [True, False])
 @pytest.mark.parametrize(("shape", "k"), [((40,), 3), ((4, 33), 33), ((6, 5), 2), ((3, 70, 2), 17), ((2, 300), 299)])
 def test_the_first_of_an_order_are_those_of_a_stable_sort(shape: tuple[int, ...], k: int, largest: bool) -> None:

@@ -31,7 +31,7 @@ _MATRIX_WORDS = (
     "triangular_solve",
 )
 _BESSEL_WORDS = ("i0", "special_i", "special_bessel", "special_modified", "special_scaled", "special_spherical")
-_ADVICE: Mapping[tuple[str, ...], str] = {
+ADVICE: Mapping[tuple[str, ...], str] = {
     _MATRIX_WORDS: _MATRICES,
     (*_BESSEL_WORDS, "special_airy"): _BESSEL,
     ("special_", "polygamma", "igamma"): _SPECIAL,
@@ -43,16 +43,16 @@ def unsupported(node: fx.Node) -> UnsupportedError:
     """The refusal of an operation that the arithmetic does not have."""
     name = operation_name(node.target)
     missing = "has no exact definition" if name in STOCK else "is not supported"
-    advice = next((text for words, text in _ADVICE.items() if name.startswith(words)), "")
+    advice = next((text for words, text in ADVICE.items() if name.startswith(words)), "")
     return UnsupportedError(f"operation {name} {missing}{line_of(node)}{advice and ': ' + advice}")
 
 
-_KEEP_SHAPES = (
+KEEP_SHAPES = (
     "the number of its results depends on the data, and the shapes of a program are fixed. Keep the shape: choose by "
     "torch.where(mask, x, 0) or x.masked_fill(~mask, 0), or take a fixed number of places (topk, gather). Of a mask "
     "that never changes, keep the places, mask.nonzero()[:, 0], as a buffer for index_select"
 )
-_FIXED = {"repeat_interleave": "the number of its results depends on the data: give output_size"}
+FIXED = {"repeat_interleave": "the number of its results depends on the data: give output_size"}
 """What else helps, by operation."""
 
 
@@ -66,7 +66,7 @@ def check_fixed_shapes(graph: fx.GraphModule) -> None:
         if node.op != "call_function" or not _is_open(node.meta.get("val")):
             continue
         name = operation_name(node.target)
-        why = _FIXED.get(name.partition(".")[0], _KEEP_SHAPES)
+        why = FIXED.get(name.partition(".")[0], KEEP_SHAPES)
         raise UnsupportedError(f"operation {name} is not supported{line_of(node)}: {why}")
 
 

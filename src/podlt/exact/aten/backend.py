@@ -92,13 +92,38 @@ class SampleDigits:
         return replace(self, planes=change(self.planes), wide=wide)
 
 
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """The weight of a convolution, and which way it is used.
+
+    Args:
+        weight: float32 (o, c / groups, height, width), as programs have it.
+        groups: of channels.
+        turned: whether results are what the weight's convolution is of: its taps are flipped then, and its outputs are
+            what is summed over.
+    """
+
+    weight: Tensor
+    groups: int
+    turned: bool
+
+    def rows(self) -> Tensor:
+        """A row for each channel of the results, float32 (groups, channels of a group, summed channels * taps)."""
+        weight, groups = self.weight.detach(), self.groups
+        if not self.turned:
+            return weight.reshape(groups, weight.shape[0] // groups, -1)
+        o, c, *taps = weight.shape
+        flipped = weight.flip(2, 3).reshape(groups, o // groups, c, taps[0] * taps[1])
+        return flipped.transpose(1, 2).reshape(groups, c, -1)
+
+
 class Convolutions(Protocol):
     """Products of digits that are cut before they are laid out."""
 
     def convolve(
         self,
         x: Tensor,
-        weight: Tensor,
+        filters: Filters,
         bias: Tensor | None,
         g: Geometry,
         taps: Pair,
@@ -111,7 +136,7 @@ class Convolutions(Protocol):
 
         Args:
             x: float32 (n, c, h, w).
-            weight: float32 (groups, o, c * taps).
+            filters: of `c * taps` values a row.
             bias: float32 (groups * o,).
             size: height and width of the result.
             apart: how far the samples' values are thought of as lying from each other, with zeros between them.

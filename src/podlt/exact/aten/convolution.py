@@ -15,7 +15,7 @@ from functools import partial
 import torch
 
 from podlt.exact.aten import volumes
-from podlt.exact.aten.backend import Backend, Operation, Tensor
+from podlt.exact.aten.backend import Backend, Filters, Operation, Tensor
 from podlt.exact.geometry import Geometry, Pair, Sizes, geometry
 
 _BACKWARD = "convolution_backward"
@@ -30,9 +30,8 @@ def forward(
         NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
     """
     taps = (weight.shape[2], weight.shape[3])
-    rows = weight.reshape(g.groups, weight.shape[0] // g.groups, -1)
     size = g.output((x.shape[2], x.shape[3]), taps)
-    return b.convolutions.convolve(x, rows, bias, g, taps, size, b.digits, operation)
+    return b.convolutions.convolve(x, Filters(weight, g.groups, False), bias, g, taps, size, b.digits, operation)
 
 
 def input_gradient(
@@ -49,12 +48,10 @@ def input_gradient(
     Raises:
         NonFiniteError: an operand holds an infinity or a NaN. The message names `operation`.
     """
-    o, (_, c, *taps) = grad.shape[1], weight.shape
+    taps = weight.shape[2:]
     around = tuple(d * (k - 1) - p for d, k, p in zip(g.dilation, taps, g.padding, strict=True))
     turned = replace(g, stride=(1, 1), padding=(around[0], around[1]))
-    flipped = weight.detach().flip(2, 3).reshape(g.groups, o // g.groups, c, taps[0] * taps[1])
-    rows = flipped.transpose(1, 2).reshape(g.groups, c, -1)
-    given = grad, rows, bias, turned, (taps[0], taps[1]), size, b.digits, operation
+    given = grad, Filters(weight, g.groups, True), bias, turned, (taps[0], taps[1]), size, b.digits, operation
     return b.convolutions.convolve(*given, g.stride)
 
 

@@ -66,7 +66,7 @@ def _group_norm(
     eps: float,
 ) -> Statistics:
     """As aten::native_group_norm: (normalised, means, 1/deviations)."""
-    rows = x.reshape(n * groups, -1)
+    rows = x.reshape(n * groups, c // groups * length)
     out, mean, rstd = b.norms.layer_norm(rows, None, None, _float32(eps), "native_group_norm")
     out = out.reshape(n, c, length)
     out = out if weight is None else out * weight.reshape(1, c, 1)
@@ -89,8 +89,8 @@ def _group_norm_backward(
 ) -> Gradients:
     name = "native_group_norm_backward"
     g = grad.reshape(n, c, length)
-    given = (g if weight is None else g * weight.reshape(1, c, 1)).reshape(n * groups, -1)
-    rows = x.reshape(n * groups, -1)
+    rows = x.reshape(n * groups, c // groups * length)
+    given = (g if weight is None else g * weight.reshape(1, c, 1)).reshape(rows.shape)
     d_x, _ = b.norms.layer_norm_backward(given, rows, mean, rstd, None, name)
     normal = ((rows - mean.reshape(-1, 1)) * rstd.reshape(-1, 1)).reshape(n, c, length)
     d_weight = b.sums.total(g * normal, [0, 2], False, name) if mask[1] else None

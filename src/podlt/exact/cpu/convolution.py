@@ -10,12 +10,12 @@ from functools import lru_cache, partial
 import numpy as np
 import torch
 
-from podlt.exact.aten.backend import SampleDigits
+from podlt.exact.aten.backend import Filters, SampleDigits
 from podlt.exact.constants import ADAPTIVE, NARROW_DIGITS, WIDE_DIGITS, Array, NonFiniteError
-from podlt.exact.cpu import depthwise, quads, scratch
+from podlt.exact.cpu import depthwise, quad_gradient, quads, scratch
 from podlt.exact.cpu.blocks import SampleBlock, blocks, gradient_levels, phases
-from podlt.exact.cpu.digits import cut_wide
-from podlt.exact.cpu.kernels import convolution, quad_gradient
+from podlt.exact.cpu.digits import cached, cut_wide
+from podlt.exact.cpu.kernels import convolution
 from podlt.exact.cpu.kernels import digits as kernels_digits
 from podlt.exact.cpu.products import level_products, narrow
 from podlt.exact.cpu.wide_convolution import widen_gradient, widen_samples
@@ -50,9 +50,43 @@ def _spaced(stride: Pair, planes: Tensor) -> Tensor:
     return torch.from_numpy(out)
 
 
+@dataclass(frozen=True, slots=True)
+class CutFilters:
+    """The digits of a convolution's weight.
+
+    Args:
+        rows: float32 (groups, o, k).
+        left: int8 (groups, o, digits * k), first digit first.
+        exponents: int64 (groups, o).
+        marked: which of the groups * o rows are wide.
+    """
+
+    rows: Tensor
+    left: Array
+    exponents: Array
+    marked: Array
+
+
+def cut_filters(filters: Filters, digits: int, operation: str) -> CutFilters:
+    """Cut a weight, or take what is kept of one that does not change.
+
+    Raises:
+        NonFiniteError: naming `operation`.
+    """
+
+    def cut(keep: bool) -> CutFilters:
+        rows = filters.rows().contiguous()
+        groups, per, k = rows.shape
+        left = np.empty((groups * per, (digits or NARROW_DIGITS) * k), np.int8)
+        exponents, marked = _cut(rows.numpy().reshape(groups * per, k), left, digits, False, operation)
+        return CutFilters(rows, left.reshape(groups, per, -1), exponents.reshape(groups, per), marked)
+
+    return cached(filters.weight, f"filters {filters.groups} {filters.turned}", digits, cut)
+
+
 def convolve(
     x: Tensor,
-    weight: Tensor,
+    filters: Filters,
     bias: Tensor | None,
     g: Geometry,
     taps: Pair,
@@ -62,22 +96,29 @@ def convolve(
     apart: Pair = (1, 1),
 ) -> Tensor:
     """`Convolutions.convolve`; of samples that lie apart, each phase of the result meets a part of the taps."""
-    groups, per, k = weight.shape
-    values: Array = weight.detach().contiguous().numpy().reshape(groups * per, k)
-    cut, window = np.empty((groups * per, (digits or NARROW_DIGITS) * k), np.int8), _window(g, taps)
+    weight = cut_filters(filters, digits, operation)
+    rows, left = weight.exponents, weight.left
+    (groups, per, k), c = weight.rows.shape, x.shape[1] // filters.groups
     added = _none if bias is None else bias.detach().contiguous().numpy()
-    multiply, widens = _multiplier(x, weight, window, added, digits, operation, max(apart))
-    exponents, marked = _cut(values, cut, digits, False, operation)
-    rows, left = exponents.reshape(groups, per), cut.reshape(groups, per, -1)
-    if apart == (1, 1):
-        out = multiply(left, rows, window, size)
+    by_loops = depthwise.suits(per, c) and (groups > 1 or not quads.available())
+    if not by_loops and quads.suits(digits, k):
+        how = quads.plan((x.shape[2], x.shape[3]), taps, c, digits or NARROW_DIGITS, g, size, apart)
+        side = f"packed filters {how.number} {filters.turned}"
+        packed = cached(filters.weight, side, digits, lambda keep: quads.pack(left, c, how))
+        words, shared, wide = quads.cut_samples(x, groups, digits, how, operation)
+        out, widens = quads.convolve(words, shared, packed, rows, added, how, size), wide is not None
     else:
-        out = _convolve_apart(multiply, left, rows, g, taps, added, (len(x), groups * per, *size), apart)
-    if widens or len(marked):
+        samples = cut_samples(x, groups, digits, operation)
+        widens, multiply = samples.wide is not None, _multiplier(samples, added, by_loops)
+        if apart == (1, 1):
+            out = multiply(left, rows, _window(g, taps), size)
+        else:
+            out = _convolve_apart(multiply, left, rows, g, taps, added, (len(x), groups * per, *size), apart)
+    if widens or len(weight.marked):
         samples = cut_samples(x, groups, digits, operation)
         samples = samples if apart == (1, 1) else samples.mapped(partial(_spaced, apart))
         target = out.numpy().reshape(len(out), groups * per, -1)
-        widen_samples(samples, weight.detach(), left, rows, marked, added, window, size, target)
+        widen_samples(samples, weight.rows, left, rows, weight.marked, added, _window(g, taps), size, target)
     return out
 
 
@@ -85,27 +126,18 @@ Multiply = Callable[[Array, Array, Array, Pair], Tensor]
 """The products of samples with a weight: its digits, int8 (groups, o, digits * k); exponents; window; result's size."""
 
 
-def _multiplier(
-    x: Tensor, weight: Tensor, window: Array, bias: Array, digits: int, operation: str, apart: int
-) -> tuple[Multiply, bool]:
-    """What multiplies samples, which are cut here, by two digits of a weight; and whether any sample is wide."""
-    (n, c, *image), (groups, per, _) = x.shape, weight.shape
-    by_loops = depthwise.suits(per, c // groups)
-    if not by_loops and quads.suits(digits, c // groups, window, apart):
-        words, shared, wide = quads.cut_samples(x, groups, digits, operation)
-        place = (image[0], image[1]), c // groups
-        return lambda left, rows, *seen: quads.convolve(words, shared, left, rows, bias, *place, *seen), len(wide) > 0
-    samples = cut_samples(x, groups, digits, operation)
+def _multiplier(samples: SampleDigits, bias: Array, by_loops: bool) -> Multiply:
+    """What multiplies samples by the digits of a weight, by loops or as matrices."""
 
     def multiply(left: Array, rows: Array, window: Array, size: Pair) -> Tensor:
         if by_loops:
             planes, shared = samples.planes.numpy(), samples.exponents.numpy()
             return depthwise.convolve(planes, shared, left, rows, window, bias, size)
-        out = torch.empty((n, rows.size, *size))
+        out = torch.empty((len(samples.planes), rows.size, *size))
         _multiply(samples, left, rows, window, bias, out)
         return out
 
-    return multiply, samples.wide is not None
+    return multiply
 
 
 def _convolve_apart(
@@ -186,15 +218,17 @@ def weight_gradient(grad: Tensor, x: Tensor, shape: Sequence[int], g: Geometry, 
     """`Convolutions.weight_gradient`."""
     size, taps = (grad.shape[2], grad.shape[3]), shape[2] * shape[3]
     per_o, per_c, count = grad.shape[1] // g.groups, x.shape[1] // g.groups, digits or NARROW_DIGITS
+    window, by_loops = _window(g, (shape[2], shape[3])), depthwise.suits(per_o, per_c)
+    by_quads = quad_gradient.suits(digits, per_o) and (not by_loops or g.groups == 1)
+    if by_quads:
+        out, wide = quad_gradient.weight_gradient(grad, x, tuple(shape), g, digits)
+        if not wide[0].any() and not wide[1].any():
+            return out
     left, ea, wide_o = _cut_channels(grad, digits, reverse=False)
     right, eb, wide_c = _cut_channels(x, digits, reverse=True)
-    window, by_loops = _window(g, (shape[2], shape[3])), depthwise.suits(per_o, per_c)
-    by_quads = not by_loops and quads.gradient_suits(digits, per_o)
-    if by_loops:
+    if by_loops and not by_quads:
         out = depthwise.weight_gradient(left, ea, right, eb, window, tuple(shape))
-    elif by_quads:
-        out = quads.weight_gradient(left, ea, right, eb, window, tuple(shape))
-    else:
+    elif not by_quads:
         out = torch.empty(tuple(shape))
     flat = out.numpy().reshape(g.groups, per_o, -1)
     for group in range(g.groups):
@@ -229,8 +263,7 @@ def _cut_channels(x: Tensor, digits: int, reverse: bool) -> tuple[Array, Array, 
     n, c, h, w = x.shape
     values: Array = x.detach().contiguous().numpy().reshape(n, c, h * w)
     count = digits or NARROW_DIGITS
-    room = scratch.take("cut right" if reverse else "cut left", (x.numel() * count + quad_gradient.MARGIN,), np.int8)
-    planes = room[: x.numel() * count].reshape(n, count, c, h * w)
+    planes = scratch.take("cut right" if reverse else "cut left", (n, count, c, h * w), np.int8)
     exponents, wide = np.empty(c, np.int64), np.zeros(c, np.uint8)
     if convolution.cut_channels(values, planes, exponents, wide, digits, reverse) == kernels_digits.NOT_FINITE:
         raise NonFiniteError("convolution_backward")

@@ -61,7 +61,7 @@ def layer_norm(
     if not norms.layer_norm_at(*places, m, n, kinds, float(eps), sum_bits(n), address(out), address(stats)):
         raise NonFiniteError(operation)
     mean, rstd = stats.unbind()
-    return out, mean, rstd
+    return out, mean if n else torch.zeros_like(mean), rstd
 
 
 def layer_norm_backward(
@@ -102,7 +102,7 @@ def _group_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, n: int, c: int, length: int, groups: int, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As aten::native_group_norm: (normalised, means, 1/deviations)."""
-    rows, affine = x.reshape(n * groups, -1), (_spread(weight, length), _spread(bias, length))
+    rows, affine = x.reshape(n * groups, c // groups * length), (_spread(weight, length), _spread(bias, length))
     out, mean, rstd = layer_norm(rows, *affine, float(np.float32(eps)), "native_group_norm", groups)
     return out.reshape(x.shape), mean.reshape(n, groups), rstd.reshape(n, groups)
 
@@ -120,9 +120,10 @@ def _group_norm_backward(
     mask: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """As aten::native_group_norm_backward."""
-    name, given = "native_group_norm_backward", grad.reshape(n * groups, -1)
+    name, size = "native_group_norm_backward", (n * groups, c // groups * length)
+    given = grad.reshape(size)
     scale = _spread(weight, length)
-    d_x, terms = layer_norm_backward(given, x.reshape(n * groups, -1), mean, rstd, scale, name, groups)
+    d_x, terms = layer_norm_backward(given, x.reshape(size), mean, rstd, scale, name, groups)
     d_weight = reduce.total(terms.reshape(n, c, length), [0, 2], False, name) if mask[1] else None
     d_bias = reduce.total(given.reshape(n, c, length), [0, 2], False, name) if mask[2] else None
     return d_x.reshape(x.shape) if mask[0] else None, d_weight, d_bias

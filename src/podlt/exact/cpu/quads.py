@@ -2,156 +2,260 @@
 
 from __future__ import annotations
 
-import math
+import itertools
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 import numpy as np
 import torch
 
-from podlt.exact.constants import NARROW_DIGITS, Array, NonFiniteError
+from podlt.exact.constants import Array, NonFiniteError
 from podlt.exact.cpu import scratch
-from podlt.exact.cpu.kernels import dot, quad_gradient, quads
+from podlt.exact.cpu.kernels import dot, quad_cuts, quads
 from podlt.exact.cpu.kernels.digits import NOT_FINITE
 from podlt.exact.cpu.kernels.vectors import LANES
 from podlt.exact.cpu.products import narrow
-from podlt.exact.geometry import Pair
+from podlt.exact.geometry import Geometry, Pair
 
 Tensor = torch.Tensor
-
-MOST_STEP = 4
-"""Strides up to here are laid out by vectors."""
-
-LEAST_OUTPUTS = 8
-"""Of fewer output channels a group, lanes of a gradient's tile would mostly be empty."""
-
-GRADIENT_LANES = 32
-"""Output channels in a tile of the weight's gradient."""
 
 available = cache(dot.available)
 
 
-def suits(digits: int, c: int, window: Array, apart: int) -> bool:
-    """Whether a convolution of `c` channels of a group is computed so: its sums must fit an int32.
+@dataclass(frozen=True, slots=True)
+class ConvolutionPlan:
+    """How a convolution's samples are laid out, and who sees what of them.
 
     Args:
-        window: as `kernels.convolution.patches` takes it.
-        apart: how far samples lie apart at most.
+        number: of the plan; no other has it.
+        layout: as `kernels.quad_cuts.cut_quads` takes it, and so `parts`.
+        digits: one or two.
+        size: words of a sample's group.
+        beyond: words behind the last plane that are written.
+        joined: how many taps share a word.
+        met: as `kernels.quad_cuts.pack_weight` takes it.
+        offsets: as `kernels.quads.convolve` takes it, and so `phases` and `apart`.
+        whole: whether the phases are all results.
+        together: whether there is one phase of all results.
     """
-    most = max(window[2:4].max(), window[6:].max() if apart > 1 else 1)
-    return available() and narrow(digits, c * int(window[0] * window[1])) and most <= MOST_STEP
+
+    number: int
+    layout: Array
+    parts: Array
+    digits: int
+    size: int
+    beyond: int
+    joined: int
+    met: Array
+    offsets: Array
+    phases: Array
+    apart: Array
+    whole: bool
+    together: bool
 
 
-def cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> tuple[Array, Array, Array]:
-    """Words of float32 (n, c, h, w), as `kernels.quads.cut_quads` lays them; exponents (n, groups), and the wide ones.
+_numbers = itertools.count()
+
+
+def suits(digits: int, terms: int) -> bool:
+    """Whether a convolution whose results are sums of so many products is computed so: they must fit an int32."""
+    return available() and narrow(digits, terms)
+
+
+@lru_cache(maxsize=512)
+def plan(image: Pair, taps: Pair, c: int, digits: int, g: Geometry, size: Pair, apart: Pair) -> ConvolutionPlan:
+    """How to convolve.
+
+    Args:
+        image: height and width of a sample.
+        taps: of the weight.
+        c: channels of a group.
+        digits: one or two.
+        g: the geometry.
+        size: of the result.
+        apart: how far the sample's values lie apart, all else being zeros; where they do, the stride is 1.
+    """
+    rows, columns = (axis(image[i], taps[i], g, size[i], apart[i], i) for i in (0, 1))
+    as_is = rows.is_as_is and columns.is_as_is
+    phases = [(y, x) for y in rows.seen for x in columns.seen if len(y.taps) and len(x.taps)]
+    tall, wide = rows.length, columns.length
+    if as_is:  # one long row
+        tall, wide, phases = 1, tall * wide, [(_ONE, replace(phases[0][1], count=tall * wide))]
+    planes = len(rows.phases) * len(columns.phases)
+    plane, joined, quads_ = tall * wide, {1: 4, 2: 2}.get(c, 1), -(-c // 4)
+    lines = np.arange(quads_)[None, :, None] * digits + np.arange(digits)[:, None, None]  # last digit first
+    met: list[Array] = []
+    offsets: list[Array] = []
+    table: list[tuple[int, ...]] = []
+    for y, x in phases:
+        places = (y.phase[:, None] * len(columns.phases) + x.phase) * plane + y.places[:, None] * wide + x.places
+        seen = places.reshape(-1)
+        groups = np.append(seen, np.repeat(seen[-1:], -len(seen) % joined)).reshape(-1, joined)
+        own = (lines[..., None] * (planes * plane) + groups).reshape(-1, joined) * 4
+        begins = sum(len(one) for one in offsets), len(own), sum(len(one) for one in met), len(seen)
+        table.append((*begins, y.count, x.count, wide, y.start, x.start))
+        met.append((y.taps[:, None] * taps[1] + x.taps).reshape(-1))
+        offsets.append(own)
+    parts = filled(rows, columns, image[1])[: 0 if as_is else None]
+    covered = sum(one[4] * one[5] for one in table)
+    return ConvolutionPlan(
+        next(_numbers),
+        np.array((*image, tall, wide, *g.stride), np.int64),
+        parts,
+        digits,
+        quads_ * digits * planes * plane,
+        wide + quad_cuts.MARGIN,
+        joined,
+        np.concatenate(met) if met else np.empty(0, np.int64),
+        np.ascontiguousarray(np.concatenate(offsets)) if offsets else np.empty((0, joined), np.int64),
+        np.array(table, np.int64).reshape(-1, 9),
+        np.array(apart, np.int64),
+        covered == size[0] * size[1],
+        covered == size[0] * size[1] and len(table) == 1,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the results of one phase see along one dimension.
+
+    Args:
+        start: the first of these results; the others follow as far apart as the samples' values lie.
+        count: how many there are.
+        taps: those that meet values.
+        phase: of each tap, which of the laid out phases it sees.
+        places: where each tap's first value is in it.
+    """
+
+    start: int
+    count: int
+    taps: Array
+    phase: Array
+    places: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One dimension of planes and results.
+
+    Args:
+        phases: of the stride, that are laid out.
+        filled: of each of them the first place that has a value, how many have one, and which value is the first.
+        length: of a plane.
+        seen: what each phase of the results sees.
+        is_as_is: whether a plane is the values as they lie.
+    """
+
+    phases: Array
+    filled: tuple[tuple[int, int, int], ...]
+    length: int
+    seen: tuple[Seen, ...]
+    is_as_is: bool
+
+
+_ONE = Seen(0, 1, *(np.zeros(1, np.int64) for _ in range(3)))
+
+
+def axis(n: int, k: int, g: Geometry, out: int, apart: int, i: int) -> Axis:
+    """What `out` results see of `n` values by `k` taps along dimension `i`."""
+    s, p, d = g.stride[i], g.padding[i], g.dilation[i]
+    if apart == 1:
+        at, taps = np.arange(k) * d, np.arange(k)
+        phases = np.unique(at % s)
+        seen = (Seen(0, out, taps, np.searchsorted(phases, at % s), at // s),)
+        length = out + int(at.max()) // s
+        filled = tuple(_filled(n, length, s, p - int(phase)) for phase in phases)
+        return Axis(phases, filled, length, seen, k == 1 and s == 1 and p == 0 and length == n)
+    met = []
+    for phase in range(min(apart, out)):  # tap t sees the value (phase - p + t d) / apart, where that is whole
+        at = phase - p + np.arange(k) * d
+        taps = np.flatnonzero(at % apart == 0)
+        met.append((phase, -(-(out - phase) // apart), taps, at[taps] // apart))
+    before = max(-int(at.min(initial=0)) for *_, at in met)
+    length = max(count + before + int(at.max(initial=-before)) for _, count, _, at in met)
+    all_seen = tuple(Seen(phase, count, taps, np.zeros_like(taps), at + before) for phase, count, taps, at in met)
+    return Axis(np.zeros(1, np.int64), (_filled(n, length, 1, before),), length, all_seen, False)
+
+
+def filled(rows: Axis, columns: Axis, width: int) -> Array:
+    """The phases' parts that have values, of images of this width, as `kernels.quad_cuts.cut_quads` takes them."""
+    parts = [(*y[:2], *x[:2], y[2] * width + x[2]) for y in rows.filled for x in columns.filled]
+    return np.array([p if p[3] else (0, 0, 0, 0, 0) for p in parts], np.int64)
+
+
+def _filled(n: int, length: int, step: int, before: int) -> tuple[int, int, int]:
+    """Which places of a plane have every `step`-th of `n` values, the first of them `before` values behind the first.
+
+    Returns:
+        The first place, how many there are, and the number of the value at the first.
+    """
+    low = min(length, max(0, -(-before // step)))
+    count = max(0, min(length, (n - 1 + before) // step + 1) - low)
+    return low, count, low * step - before
+
+
+def cut_samples(
+    x: Tensor, groups: int, digits: int, how: ConvolutionPlan, operation: str
+) -> tuple[Array, Array, Array | None]:
+    """Words of float32 (n, c, h, w), as `kernels.quad_cuts.cut_quads` lays them; exponents (n, groups), and wide marks.
 
     Raises:
         NonFiniteError: naming `operation`.
     """
-    n, c = x.shape[:2]
-    values: Array = x.detach().contiguous().numpy().reshape(n * groups, c // groups, -1)
-    count = (digits or NARROW_DIGITS) * len(values) * -(-values.shape[1] // 4) * values.shape[2]
-    words = scratch.take("quads", (count + 2 * quads.MARGIN,), np.int32)
-    exponents, wide = np.empty(len(values), np.int64), np.empty(len(values), np.uint8)
-    found = quads.cut_quads(values, words, exponents, wide, digits)
+    n, c, h, w = x.shape
+    values: Array = x.detach().contiguous().numpy().reshape(n * groups, c // groups, h * w)
+
+    def make() -> tuple[Array, Array]:
+        words = scratch.take("quads", (n * groups * how.size + how.beyond,), np.int32)
+        return words, scratch.take("quads room", (how.digits, h * w + quad_cuts.MARGIN), np.int32)
+
+    words, room = scratch.view(("quads", how.number, n), make)
+    exponents, wide = np.empty((n, groups), np.int64), np.empty(n * groups, np.uint8)
+    found = quad_cuts.cut_quads(values, how.layout, how.parts, words, room, exponents.reshape(-1), wide, digits)
     if found == NOT_FINITE:
         raise NonFiniteError(operation)
-    return words, exponents.reshape(n, groups), np.flatnonzero(wide) if found else np.empty(0, np.int64)
+    return words, exponents, wide if found else None
+
+
+def pack(left: Array, c: int, how: ConvolutionPlan) -> tuple[Array, Array]:
+    """The digits of a weight, int8 (groups, o, digits * k), as `kernels.quad_cuts.pack_weight` lays them; and `off`.
+
+    Args:
+        c: channels of a group.
+    """
+    groups, per, _ = left.shape
+    words = np.empty(groups * per * len(how.offsets), np.int32)
+    off = np.empty((len(how.phases), groups, per), np.int32)
+    cut = left.reshape(groups * per, -1)
+    quad_cuts.pack_weight(cut, c, how.met, how.phases, how.joined, how.digits, words, off.reshape(len(off), -1))
+    return words, off
 
 
 def convolve(
-    words: Array, shared: Array, left: Array, rows: Array, bias: Array, image: Pair, c: int, window: Array, size: Pair
+    words: Array, shared: Array, packed: tuple[Array, Array], rows: Array, bias: Array, how: ConvolutionPlan, size: Pair
 ) -> Tensor:
     """As `convolution.convolve`.
 
     Args:
         words: of `cut_samples`.
         shared: int64 (n, groups), of it.
-        left: int8 (groups, o, digits * k), first digit first: the weight.
-        rows: int64 (groups, o).
+        packed: of `pack`: the weight.
+        rows: int64 (groups, o): its exponents.
         bias: float32 (groups * o,) or (0,).
-        image: height and width of the input.
-        c: its channels of a group.
-        window: as `kernels.convolution.patches` takes it.
+        how: the plan by which all was cut.
         size: of the result.
     """
-    groups, per, _ = left.shape
-    taps, lines = int(window[0] * window[1]), -(-c // 4)
-    digits = left.shape[2] // (c * taps)
-    weight = scratch.take("quads weight", (groups * per * digits * lines * taps + LANES,), np.int32)
-    off = np.empty((groups, per), np.int32)
-    cut = _padded("quads cut", (groups * per, left.shape[2]), np.int8, LANES)
-    cut[:] = left.reshape(cut.shape)
-    quads.pack_weight(cut, c, taps, weight, off.reshape(-1))
-    laid = scratch.take("quads laid", ((digits * lines * taps + 1) * quads.PITCH,), np.int32)
-    out = torch.empty((len(shared), groups * per, *size))
-    flat = out.numpy().reshape(len(out), groups * per, -1)
-    height = np.array(image, np.int64)
-    quads.convolve(words, shared, weight, off, rows, window, bias, height, size[1], digits, lines, laid, flat)
+    out = torch.empty((len(shared), rows.size, *size))
+    results: Array = out.numpy()
+    if not how.whole:
+        results[:] = bias[:, None, None] if len(bias) else 0
+
+    def make() -> tuple[Array, Array]:
+        most = int(how.phases[:, 1].max(initial=0))
+        laid = scratch.take("quads laid", ((most + 1) * quads.PITCH,), np.int32)
+        return laid, scratch.take("quads results", (0 if how.together else out.numel() + 2 * LANES,), np.float32)
+
+    laid, room = scratch.view(("quads out", how.number, out.shape), make)
+    seen = how.offsets, how.phases, *packed, rows, bias, how.digits, laid, how.apart
+    quads.convolve(words, how.size, shared, *seen, room, results)
     return out
-
-
-def gradient_suits(digits: int, per: int) -> bool:
-    """Whether the gradient of a weight of `per` output channels a group is computed so."""
-    return available() and narrow(digits, 1) and per >= LEAST_OUTPUTS
-
-
-def weight_gradient(left: Array, ea: Array, right: Array, eb: Array, window: Array, shape: tuple[int, ...]) -> Tensor:
-    """As `convolution.weight_gradient`.
-
-    Args:
-        left: int8 (n, digits, o, height, width), first digit first.
-        ea: int64 (o,): their exponents.
-        right: int8 (n, digits, c, h, w), last digit first, readable `quad_gradient.MARGIN` bytes beyond its end.
-        eb: int64 (c,): their exponents.
-        window: as `kernels.convolution.patches` takes it.
-        shape: of the weight.
-    """
-    (n, digits, c, h, w), (height, width) = right.shape, left.shape[3:]
-    kh, kw, sh, sw, _, _, dh, dw = (int(v) for v in window)
-    o, per_c = shape[:2]
-    per_o, words, taps = o * per_c // c, -(-width // 4), kh * kw
-    tall, wide = height + (kh - 1) * dh // sh, 4 * words + (kw - 1) * dw // sw
-    some = max(1, min(n, quad_gradient.TERMS // (height * 4 * words)))
-    ours, theirs = left.reshape(n, digits, o, -1), right.reshape(n, digits, c, -1)
-    rows = np.zeros((LANES + 1, height * words * 4 + quad_gradient.MARGIN), np.int8)
-    out, image, lanes = torch.empty((o, per_c * taps)), np.array((h, w), np.int64), GRADIENT_LANES
-    for group in range(o // per_o):
-        total = np.zeros((-(-per_o // lanes), digits, per_c * taps, lanes), np.float64)
-        for start in range(0, n, some):
-            stop = min(n, start + some)
-            room = (digits, per_c, sh * sw, stop - start, tall, wide)
-            laid = _padded("quads right", room, np.int8, wide + quad_gradient.MARGIN)
-            places = (digits, stop - start, height, words, lanes)
-            gradient = _padded("quads left", places, np.int32, LANES * lanes)
-            quad_gradient.lay_input(theirs[start:stop], image, window, group * per_c, laid)
-            offsets = _offsets(tuple(window.tolist()), per_c, stop - start, tall, wide)
-            seen, sums = np.empty((digits, len(offsets)), np.int64), np.empty((len(offsets), lanes), np.int32)
-            levels = np.empty(total.shape[1:], np.float64)
-            quad_gradient.sum_seen(laid, offsets, height, 4 * words, seen)
-            for part, first in enumerate(range(0, per_o, lanes)):
-                count = min(lanes, per_o - first)
-                quad_gradient.lay_gradient(ours[start:stop], group * per_o + first, count, width, rows, gradient)
-                quad_gradient.add_levels(gradient, laid, offsets, seen, sums, levels)
-                total[part] += levels
-        for part, first in enumerate(range(group * per_o, (group + 1) * per_o, lanes)):
-            last = min(first + lanes, (group + 1) * per_o)
-            rounded, own = np.empty((per_c * taps, lanes), np.float32), np.zeros(lanes, np.int64)
-            own[: last - first] = ea[first:last]
-            quad_gradient.finish(total[part], own, eb[group * per_c : (group + 1) * per_c], taps, rounded)
-            out[first:last] = torch.from_numpy(rounded).t()[: last - first]
-    return out.reshape(shape)
-
-
-def _padded(name: str, shape: tuple[int, ...], dtype: type[np.generic], more: int) -> Array:
-    """Scratch memory with room behind it."""
-    size = math.prod(shape)
-    return scratch.take(name, (size + more,), dtype)[:size].reshape(shape)
-
-
-@lru_cache(maxsize=256)
-def _offsets(window: tuple[int, ...], channels: int, n: int, tall: int, wide: int) -> Array:
-    """Where each channel's taps begin to read, as `kernels.quad_gradient.add_levels` takes it."""
-    kh, kw, sh, sw, _, _, dh, dw = window
-    y, x = np.arange(kh)[:, None] * dh, np.arange(kw) * dw
-    taps = ((y % sh * sw + x % sw) * n * tall + y // sh) * wide + x // sw
-    return (np.arange(channels)[:, None] * (sh * sw * n * tall * wide) + taps.reshape(-1)).reshape(-1)

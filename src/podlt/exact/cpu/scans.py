@@ -14,6 +14,7 @@ import torch
 
 from podlt.exact.aten.backend import Operation
 from podlt.exact.constants import Array, NanError, NonFiniteError, sum_bits
+from podlt.exact.cpu import scratch
 from podlt.exact.cpu.kernels import scans, scatter, selection, sums
 
 Tensor = torch.Tensor
@@ -39,8 +40,14 @@ def _product(otherwise: Operation, x: Tensor, *, dtype: torch.dtype | None = Non
     """As aten::prod."""
     if dtype not in (None, x.dtype) or x.dtype not in _WHOLE or x.numel() < 2:
         return otherwise(x, dtype=dtype)  # type: ignore[no-any-return]
+    values = _array(x).reshape(-1)
+    if len(values) > scans.STRIPE:
+        levels = (-(-len(values) // scans.STRIPE) - 1).bit_length()
+        rows = scratch.take("product", (levels + 1, scans.STRIPE), values.dtype.type)
+        scans.multiply_stripes(values, rows)
+        return torch.tensor(rows[levels, 0], dtype=x.dtype)
     work = torch.empty(1 << ((x.numel() - 1).bit_length() - 1), dtype=x.dtype)
-    scans.multiply_halves(_array(x).reshape(-1), work.numpy())
+    scans.multiply_halves(values, work.numpy())
     return work[0].clone()
 
 

@@ -113,7 +113,7 @@ def group_norm(
     x: Array, weight: Array | None, bias: Array | None, n: int, c: int, length: int, groups: int, eps: float
 ) -> tuple[Array, Array, Array]:
     """`layer_norm` of each group of channels, then the weight and bias of each channel."""
-    y, middle, factor = steps.layer_norm(x.reshape(n * groups, -1), None, None, eps)
+    y, middle, factor = steps.layer_norm(x.reshape(n * groups, c // groups * length), None, None, eps)
     by_channel = [None if t is None else t.reshape(1, c, 1) for t in (weight, bias)]
     y = steps.affine(y.reshape(n, c, length), *by_channel)
     return y.reshape(x.shape), middle.reshape(n, groups), factor.reshape(n, groups)
@@ -134,7 +134,7 @@ def group_norm_backward(
     """Its gradients."""
     g = grad.reshape(n, c, length)
     scaled_grad = steps.affine(g, None if weight is None else weight.reshape(1, c, 1), None)
-    rows, m, f = x.reshape(n * groups, -1), middle.reshape(-1), factor.reshape(-1)
+    rows, m, f = x.reshape(n * groups, c // groups * length), middle.reshape(-1), factor.reshape(-1)
     d_x, _, _ = steps.layer_norm_backward(scaled_grad.reshape(rows.shape), rows, m, f, None)
     normal = ((rows - m[:, None]) * f[:, None]).reshape(n, c, length)
     return _masked((d_x.reshape(x.shape), total(g * normal, [0, 2]), total(g, [0, 2])), mask)

@@ -48,7 +48,7 @@ def log_softmax_backward(grad: Array, y: Array) -> Array:
 def layer_norm(x: Array, weight: Array | None, bias: Array | None, eps: float) -> tuple[Array, Array, Array]:
     """Each row less its mean, times 1/sqrt(variance + eps), times `weight`, plus `bias`; with means and factors."""
     n = np.float32(x.shape[1])
-    mean = row_sums(x) / n
+    mean = row_sums(x) / n if n else np.zeros(len(x), np.float32)  # PyTorch's mean of nothing
     d = x - mean[:, None]
     factor = rsqrt(row_sums(d * d) / n + np.float32(eps))
     return affine(d * factor[:, None], weight, bias), mean, factor

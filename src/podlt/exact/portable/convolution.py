@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from podlt.exact.aten.backend import SampleDigits
+from podlt.exact.aten.backend import Filters, SampleDigits
 from podlt.exact.constants import NARROW_DIGITS, WIDE_DIGITS
 from podlt.exact.geometry import Geometry, Pair, spread
 from podlt.exact.portable.bits import Tensor, rounded
@@ -60,7 +60,7 @@ def spaced(stride: Pair, planes: Tensor) -> Tensor:
 
 def convolve(
     x: Tensor,
-    weight: Tensor,
+    filters: Filters,
     bias: Tensor | None,
     g: Geometry,
     taps: Pair,
@@ -70,6 +70,7 @@ def convolve(
     apart: Pair = (1, 1),
 ) -> Tensor:
     """`Convolutions.convolve`."""
+    weight = filters.rows()
     samples = cut_samples(x, g.groups, digits, operation)
     samples = samples if apart == (1, 1) else samples.mapped(partial(spaced, apart))
     n, (groups, per, _), length = samples.planes.shape[0], weight.shape, size[0] * size[1]

@@ -41,6 +41,7 @@ def layer_norm(
     """`Norms.layer_norm`."""
     count = number(rows.shape[1], rows)
     mean = torch.div(total(rows, [1], True, operation), count)
+    mean = mean if rows.shape[1] else torch.zeros_like(mean)
     d = rows - mean
     rstd = rsqrt(torch.div(total(d * d, [1], True, operation), count) + eps)
     out = d * rstd

@@ -14,7 +14,7 @@ import torch
 import triton.language as tl
 
 from podlt.errors import UnsupportedError
-from podlt.exact.aten.backend import SampleDigits
+from podlt.exact.aten.backend import Filters, SampleDigits
 from podlt.exact.constants import ADAPTIVE
 from podlt.exact.geometry import Geometry, Pair
 from podlt.exact.portable import convolution as portable
@@ -194,7 +194,7 @@ def cut_samples(x: Tensor, groups: int, digits: int, operation: str) -> SampleDi
 
 def convolve(
     x: Tensor,
-    weight: Tensor,
+    filters: Filters,
     bias: Tensor | None,
     g: Geometry,
     taps: Pair,
@@ -204,15 +204,16 @@ def convolve(
     apart: Pair = (1, 1),
 ) -> Tensor:
     """`Convolutions.convolve`."""
+    weight = filters.rows()
     if not weight.numel() or not x.numel():
-        return portable.convolve(x, weight, bias, g, taps, size, digits, operation, apart)
+        return portable.convolve(x, filters, bias, g, taps, size, digits, operation, apart)
     samples = cut_samples(x, g.groups, digits, operation)
     samples = samples if apart == (1, 1) else replace(samples, planes=portable.spaced(apart, samples.planes))
     planes, (groups, per, k), length = samples.planes, weight.shape, size[0] * size[1]
     n = planes.shape[0]
     out = torch.zeros((n, groups * per, *size), device=planes.device)
     flag = Flag(planes.device)
-    matrix = cut(weight.detach(), digits, flag)
+    matrix = cut(weight, digits, flag)
     flag.check(operation)
     if not out.numel():
         return out

@@ -30,16 +30,16 @@ def available() -> bool:
     return "+avx512f" in features and "+avx512vnni" in features
 
 
-def tile_of(rows: int, vectors: int) -> Callable[..., None]:
+def tile_of(rows: int, vectors: int, *, unsigned_rows: bool = False) -> Callable[..., None]:
     """A tile of `rows` x `vectors` x 16 sums, as a function of kernels.
 
     It adds to the int32 (rows, vectors, 16) at `out`, which is first shifted left by `shift` bits, the products of
     words (four bytes each) of each of `vectors` x 16 lines with those of each row.
 
     Its arguments are addresses, counts and distances in bytes, as int64: `left`, where the words of all lines lie
-    side by side, unsigned, the next `step` further; `right` + `places`[r], where the words of row r lie, signed:
-    `count` words in each of `lines` in each of `blocks`. A line begins `line_gap` behind the end of the one before,
-    and a block `block_gap` more.
+    side by side, the next `step` further; `right` + `places`[r], where the words of row r lie: `count` words in each
+    of `lines` in each of `blocks`. A line begins `line_gap` behind the end of the one before, and a block `block_gap`
+    more. Of each pair of bytes one is unsigned: that of the line, or else that of the row.
     """
 
     @intrinsic
@@ -69,7 +69,8 @@ def tile_of(rows: int, vectors: int) -> Callable[..., None]:
             at, behind, *sums = state
             ours = [load(builder, builder.add(at, _number(64 * v)), _VECTOR, 4) for v in range(vectors)]
             theirs = [spread(builder, load(builder, builder.add(begin, behind), _I32, 1)) for begin in begins]
-            found = [add_dots(builder, sums[i], ours[i % vectors], theirs[i // vectors]) for i in range(len(sums))]
+            pairs = [(ours[i % vectors], theirs[i // vectors])[:: -1 if unsigned_rows else 1] for i in range(len(sums))]
+            found = [add_dots(builder, total, *pair) for total, pair in zip(sums, pairs, strict=True)]
             return [builder.add(at, step), builder.add(behind, _number(4)), *found]
 
         def line(state: list[Any]) -> list[Any]:
@@ -87,6 +88,25 @@ def tile_of(rows: int, vectors: int) -> Callable[..., None]:
         return context.get_dummy_value()
 
     return cast(Callable[..., None], tile)
+
+
+@cast(Callable[..., Callable[..., None]], intrinsic)
+def sum_bytes(typing: Any, source: Any, step: Any, count: Any, out: Any) -> Any:
+    """Add to int32 (16,) at `out` the signed bytes of `count` >= 1 times 16 words, each 16 `step` bytes further."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, step, count, out = arguments
+        ones = ir.Constant(_VECTOR, [0x01010101] * LANES)
+
+        def word(state: list[Any]) -> list[Any]:
+            at, total = state
+            return [builder.add(at, step), add_dots(builder, total, ones, load(builder, at, _VECTOR, 4))]
+
+        _, total = _repeated(builder, count, word, [source, load(builder, out, _VECTOR, 4)])
+        store(builder, total, out, 4)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), generate
 
 
 def _number(value: int) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from podlt.exact.constants import Array
 from podlt.exact.cpu.jit import kernel
 
@@ -52,3 +54,43 @@ def multiply_halves(x: Array, work: Array) -> None:
         half //= 2
         for i in range(half):
             work[i] = work[i] * work[half + i]
+
+
+STRIPE = 1024
+"""So many values of a long line are multiplied at a time."""
+
+
+@kernel
+def multiply_stripes(x: Array, work: Array) -> None:
+    """As `multiply_halves`, of more than `STRIPE` values; the product is the first value of the last row of `work`.
+
+    The first half times the second, again and again, makes a tree: the values are read once, stripe by stripe, if it is
+    followed from its leaves on, and what waits for a second half stays in the cache.
+
+    Args:
+        work: (levels + 1, `STRIPE`), for at most 2**levels stripes, overwritten.
+    """
+    n, levels = len(x), len(work) - 1
+    held, first = np.zeros(levels + 1, np.int64), 0
+    for k in range(1 << levels):
+        number = 0
+        for bit in range(levels):
+            number = number << 1 | (k >> bit & 1)
+        at = number * STRIPE
+        count, source, level = min(STRIPE, max(0, n - at)), x[min(at, n) : at + STRIPE], 0
+        if k & 1 == 0:
+            first, held[0] = at, count
+        while k >> level & 1:
+            left = x[first : first + held[0]] if level == 0 else work[level]
+            target = work[level] if k >> level + 1 & 1 else work[level + 1]
+            for i in range(count):
+                target[i] = left[i] * source[i]
+            for i in range(count, held[level]):  # times one
+                target[i] = left[i]
+            count, source, level = held[level], target, level + 1
+            held[level] = count if k >> level & 1 == 0 else held[level]
+    total, half = work[levels], STRIPE
+    while half > 1:
+        half //= 2
+        for i in range(half):
+            total[i] = total[i] * total[half + i]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 LANES = 16
@@ -100,14 +100,14 @@ def copy_every_second_byte(typing: Any, source: Any, target: Any) -> Any:
 
 
 @_machine
-def clear_bytes(typing: Any, target: Any) -> Any:
-    """Write 16 bytes of 0."""
+def fill_bytes(typing: Any, byte: Any, target: Any) -> Any:
+    """Write a byte 16 times."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        store(builder, ir.Constant(_BYTES, [0] * LANES), arguments[0], 1)
+        store(builder, spread(builder, arguments[0]), arguments[1], 1)
         return context.get_dummy_value()
 
-    return types.void(types.int64), generate
+    return types.void(types.int8, types.int64), generate
 
 
 @_machine
@@ -122,16 +122,14 @@ def fill(typing: Any, word: Any, target: Any) -> Any:
 
 
 @_machine
-def transpose_digits(typing: Any, source: Any, apart: Any, target: Any, step: Any) -> Any:
-    """Write 16 words of each of 16 lines that lie `apart` as 16 lines, `step` apart, and 64 more in every byte."""
+def transpose(typing: Any, source: Any, apart: Any, target: Any, step: Any) -> Any:
+    """Write 16 words of each of 16 lines that lie `apart` as 16 lines, `step` apart."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         at, apart, target, step = arguments
-        many = ir.VectorType(_I8, 4 * LANES)
         lines = []
         for _ in range(LANES):
-            digits = builder.add(load(builder, at, many, 1), ir.Constant(many, [64] * 4 * LANES))
-            lines.append(builder.bitcast(digits, _WORDS))
+            lines.append(load(builder, at, _WORDS, 1))
             at = builder.add(at, apart)
         low = ir.Constant(_WORDS, [i // 2 + LANES * (i % 2) for i in range(LANES)])
         high = ir.Constant(_WORDS, [LANES // 2 + i // 2 + LANES * (i % 2) for i in range(LANES)])
@@ -147,35 +145,108 @@ def transpose_digits(typing: Any, source: Any, apart: Any, target: Any, step: An
 
 
 @_machine
-def interleave(typing: Any, source: Any, apart: Any, target: Any) -> Any:
-    """Write 16 words of a byte of each of four lines that lie `apart`, the first line's lowest."""
+def join_pairs(typing: Any, first: Any, second: Any, target: Any) -> Any:
+    """Write 16 words: the lower two bytes of each of two lines of words, the first line's lowest."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        at, apart, target = arguments
-        words = None
-        for i in range(4):
-            one = builder.zext(load(builder, at, _BYTES, 1), _WORDS)
-            one = builder.shl(one, ir.Constant(_WORDS, [8 * i] * LANES))
-            words = one if words is None else builder.or_(words, one)
-            at = builder.add(at, apart)
-        store(builder, words, target, 4)
+        store(builder, _joined(builder, arguments[:2]), arguments[2], 4)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), generate
 
 
 @_machine
+def join_single(typing: Any, first: Any, second: Any, third: Any, fourth: Any, target: Any) -> Any:
+    """Write 16 words: the lowest byte of each of four lines of words, the first line's lowest."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        store(builder, _joined(builder, arguments[:4]), arguments[4], 4)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), generate
+
+
+def _joined(builder: Any, places: Any) -> Any:
+    """The lower part of the words at each of some addresses, side by side in one."""
+    bits, words = 32 // len(places), None
+    for i, at in enumerate(places):
+        one = load(builder, at, _WORDS, 4)
+        if i < len(places) - 1:
+            one = builder.and_(one, ir.Constant(_WORDS, [2**bits - 1] * LANES))
+        one = builder.shl(one, ir.Constant(_WORDS, [bits * i] * LANES))
+        words = one if words is None else builder.or_(words, one)
+    return words
+
+
+@_machine
 def scale(typing: Any, sums: Any, off: Any, factor: Any, bias: Any, target: Any) -> Any:
     """Write 16 float32 (sum - off) * factor, rounded once each, or with a `bias` that and the sum."""
 
-    biased = not isinstance(bias, types.NoneType)
-
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        total = builder.sub(load(builder, arguments[0], _WORDS, 4), spread(builder, arguments[1]))
-        found = builder.fmul(builder.sitofp(total, _FLOATS), spread(builder, arguments[2]))
-        if biased:
-            found = builder.fadd(found, spread(builder, arguments[3]))
-        store(builder, found, arguments[4], 4)
+        store(builder, _scaled(builder, arguments, bias), arguments[4], 4)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int32, types.float32, bias, types.int64), generate
+
+
+@_machine
+def scale_some(typing: Any, sums: Any, off: Any, factor: Any, bias: Any, target: Any, count: Any) -> Any:
+    """As `scale`, of which only the first `count` < 16 are written; all sums are read."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        _store_some(builder, _scaled(builder, arguments, bias), arguments[4], arguments[5])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int32, types.float32, bias, types.int64, types.int32), generate
+
+
+@_machine
+def weave(typing: Any, first: Any, second: Any, target: Any) -> Any:
+    """Write 32 float32: 16 of each of two lines, in turns."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        for number, value in enumerate(_woven(builder, arguments)):
+            store(builder, value, arguments[2], 4, number)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@_machine
+def weave_some(typing: Any, first: Any, second: Any, target: Any, count: Any) -> Any:
+    """As `weave`, of which only the first `count` are written."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        *_, target, count = arguments
+        for value in _woven(builder, arguments):
+            _store_some(builder, value, target, count)
+            target = builder.add(target, ir.Constant(_I64, 4 * LANES))
+            count = builder.sub(count, ir.Constant(_I32, LANES))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64, types.int32), generate
+
+
+def _woven(builder: Any, arguments: Any) -> list[Any]:
+    """What `weave` writes."""
+    a, b = (load(builder, at, _FLOATS, 4) for at in arguments[:2])
+    orders = ([start + i // 2 + LANES * (i % 2) for i in range(LANES)] for start in (0, LANES // 2))
+    return [builder.shuffle_vector(a, b, ir.Constant(_WORDS, order)) for order in orders]
+
+
+def _store_some(builder: Any, value: Any, address: Any, count: Any) -> None:
+    """Put the first values of a vector of float32 at an address."""
+    chosen = builder.icmp_signed("<", ir.Constant(_WORDS, list(range(LANES))), spread(builder, count))
+    place = builder.inttoptr(address, _FLOATS.as_pointer())
+    kind = ir.FunctionType(ir.VoidType(), [_FLOATS, place.type, _I32, chosen.type])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.masked.store.v16f32.p0")
+    builder.call(function, [value, place, ir.Constant(_I32, 4), chosen])
+
+
+def _scaled(builder: Any, arguments: Any, bias: Any) -> Any:
+    """What `scale` writes."""
+    total = builder.sub(load(builder, arguments[0], _WORDS, 4), spread(builder, arguments[1]))
+    found = builder.fmul(builder.sitofp(total, _FLOATS), spread(builder, arguments[2]))
+    if isinstance(bias, types.NoneType):
+        return found
+    return builder.fadd(found, spread(builder, arguments[3]))
