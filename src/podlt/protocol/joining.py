@@ -8,7 +8,7 @@ from itertools import count
 from podlt.errors import PeerError
 from podlt.protocol import entries as e
 from podlt.protocol.messages import JoinSignatures, JoinTerms, TreeSize
-from podlt.protocol.families.membership import AWAY, MOST_LEFT_BOUND
+from podlt.protocol.families.membership import AWAY, may_return
 from podlt.protocol.rules import RunState
 from podlt.protocol.signatures import signature_checks
 
@@ -46,9 +46,8 @@ def terms_for(
         operator = known.operator
         if known.status not in AWAY:
             raise PeerError(number, "join", f"cannot join: its key is {known.status} in this run")
-        if known.left_bound >= MOST_LEFT_BOUND:
-            message = f"cannot join: it left {known.left_bound} rounds in which it had answered; {MOST_LEFT_BOUND} at most"
-            raise PeerError(number, "join", message)
+        if not may_return(known):
+            raise PeerError(number, "join", f"cannot join: it left {known.left_bound} rounds in which it had answered")
     if deposit > (room := state.room()):
         raise PeerError(number, "deposit", f"its deposit of {deposit} is more than the {room} that a run can hold")
     return JoinTerms(number, deposit, seen.size, seen.root, operator)

@@ -46,6 +46,9 @@ class Player:
     returns = True
     """Whether it joins again after it withdrew."""
 
+    operator = ""
+    """Who runs it, as its invitation says."""
+
     default_rate = 1.0
 
     def __init__(self, number: int, key: SigningKey, dice: Dice, gossip: Gossip, rate: float | None = None) -> None:

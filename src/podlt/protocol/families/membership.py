@@ -5,6 +5,7 @@ from __future__ import annotations
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.protocol.require import require
+from podlt.protocol.roster import WorkerState
 from podlt.protocol.round import RevealedRound
 from podlt.protocol.state import RunFacts
 
@@ -12,8 +13,8 @@ AWAY = ("withdrawn", "suspended")
 """Who may join again."""
 
 MOST_LEFT_BOUND = 10
-"""How often a worker may leave a round in which it was committed to a result: a manager could save an accomplice from
-being compared by it, so that it costs the task's pay, and so often the seat."""
+"""How often, beyond the checks that it passed, a worker may leave a round in which it was committed to a result: a
+manager could save an accomplice from being compared by it, so that it costs the task's pay, and so often the seat."""
 
 
 def join(state: RunFacts, entry: e.Join) -> None:
@@ -27,7 +28,7 @@ def join(state: RunFacts, entry: e.Join) -> None:
         # Only a first joining counts for the draws: the manager could repeat a later one as often as it likes.
         state.joined.append(entry.share)
     else:
-        out = known.status in AWAY and known.left_bound < MOST_LEFT_BOUND
+        out = known.status in AWAY and may_return(known)
         back = out and (known.key, known.operator) == (entry.key, entry.operator)
         require(back, Claim.PROGRESS, f"worker {entry.worker} cannot join again")
         new = entry.seen > known.joined
@@ -38,6 +39,11 @@ def join(state: RunFacts, entry: e.Join) -> None:
     state.refunded.discard(entry.worker)
     state.ledger.open(entry.worker)
     state.ledger.deposit(entry.worker, entry.deposit)
+
+
+def may_return(worker: WorkerState) -> bool:
+    """Whether a worker left no more rounds in which it was committed than it may."""
+    return worker.left_bound < MOST_LEFT_BOUND + worker.checks_passed
 
 
 def withdraw(state: RunFacts, entry: e.Withdraw) -> None:
