@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -171,10 +171,11 @@ def deal(
         seats = {w: j if j < fragments else checked[0] for j, w in enumerate(places)}
         return Roles(seats, checked, [])
     checked = pick(dice, min(k, fragments), lengths)
+    among = set(checked)
     for i, f in enumerate(checked):
         same = operators[places[f]]
         if operators[places[fragments + i]] == same:
-            j = dice.first(fragments, lambda j, same=same: j not in checked and operators[places[j]] != same)
+            j = dice.first(fragments, lambda j, same=same: j not in among and operators[places[j]] != same)
             if j is not None:
                 places[j], places[fragments + i] = places[fragments + i], places[j]
     seats = {places[j]: j for j in range(fragments)} | {places[fragments + i]: f for i, f in enumerate(checked)}
@@ -186,22 +187,19 @@ def deal(
 
 def pick(dice: Dice, m: int, lengths: list[int]) -> list[int]:
     """2.7, *Picking*: `m` fragments in proportion to their lines."""
-    picked: list[int] = []
+    picked: dict[int, None] = {}
+    ends = list(accumulate(lengths))
     for _ in range(m):
         for _ in range(TRIES):
-            found = at_line(dice.below(sum(lengths)), lengths)
+            found = bisect_right(ends, dice.below(ends[-1]))
             if found not in picked:
                 break
         else:
             rest = [f for f in range(len(lengths)) if f not in picked]
-            those = [lengths[f] for f in rest]
-            found = rest[at_line(dice.below(sum(those)), those)]
-        picked.append(found)
-    return picked
-
-
-def at_line(line: int, lengths: Iterable[int]) -> int:
-    return bisect_right(list(accumulate(lengths)), line)
+            those = list(accumulate(lengths[f] for f in rest))
+            found = rest[bisect_right(those, dice.below(those[-1]))]
+        picked[found] = None
+    return list(picked)
 
 
 def replay(

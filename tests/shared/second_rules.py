@@ -325,7 +325,8 @@ class Verifier:
 
     def take_release(self, x: Entry) -> None:
         """3.13"""
-        order = [(["vest", "return"].index(kind), worker) for kind, worker, _ in x["transfers"]]
+        need(all(kind in ("vest", "return") for kind, _, _ in x["transfers"]), "PAYMENTS", "kind")
+        order = [(kind == "return", worker) for kind, worker, _ in x["transfers"]]
         need(bool(order) and all(a < b for a, b in pairwise(order)), "PAYMENTS", "order")
         for kind, w, amount in x["transfers"]:
             need(self.status.get(w, "evicted") != "evicted", "PAYMENTS", "to whom")
