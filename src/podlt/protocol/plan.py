@@ -7,7 +7,7 @@ import msgspec
 from podlt.protocol.options import Options
 
 SHORTEST_ROUND = 8
-"""A round of a guarded run takes at least one of so many parts of a block: what makes the chain of secrets long."""
+"""A guarded round takes `fragment_lines`, or one of so many parts of a block, at least: so long is the chain."""
 
 
 class Upcoming(msgspec.Struct, frozen=True):
@@ -34,17 +34,16 @@ class Cut(msgspec.Struct, frozen=True):
 
     def most_rounds(self, options: Options, epochs: int) -> int:
         """A bound on the rounds of so many epochs: how long the chain of secrets must be."""
-        if self.fragment_lines:
-            per_round = min(self.block_lines, self.fragment_lines)
-        else:
-            per_round = self.block_lines if options.votes else -(-self.block_lines // SHORTEST_ROUND)
+        whole = self.block_lines if options.votes else -(-self.block_lines // SHORTEST_ROUND)
+        per_round = min(whole, self.fragment_lines or whole)
         return epochs * -(-self.lines // per_round)
 
     def next_lines(self, options: Options, offset: int, active: int, spares: int) -> int:
         """How many lines the round at `offset` of an epoch takes.
 
-        Without `fragment_lines` a whole block in classic. In guarded, an equal part for each useful worker, so that
-        the size of a fragment does not say how many spares there are; only an epoch's last round takes what is left.
+        In classic a whole block, or `fragment_lines` for each useful worker. In guarded an equal part for each useful
+        worker, so that the size of a fragment does not say how many spares there are; only an epoch's last round takes
+        what is left.
 
         Args:
             options: of the run.
@@ -53,15 +52,15 @@ class Cut(msgspec.Struct, frozen=True):
             spares: how many of them repeat a fragment.
         """
         left, useful = self.lines - offset, active - spares
-        if self.fragment_lines:
-            return min(self.block_lines, useful * self.fragment_lines, left)
         if options.votes:
-            return min(self.block_lines, left)
-        rounds = -(-left // self.block_lines)
-        if rounds == 1:
+            return min(self.block_lines, left, useful * (self.fragment_lines or left))
+        if not self.fragment_lines and left <= self.block_lines:
             return left
-        size = -(-left // rounds) // (active - options.least_spares(active))
-        return min(left, useful * max(1, size))
+        most = active - options.least_spares(active)
+        want = min(self.block_lines, most * self.fragment_lines)
+        if not self.fragment_lines:
+            want = -(-left // -(-left // self.block_lines))
+        return min(left, self.block_lines, useful * max(1, want // most))
 
     def upcoming(self, options: Options, epoch: int, offset: int, active: int, spares: int) -> Upcoming:
         """The round at a place of the data, with so many spares among so many workers."""
