@@ -7,8 +7,9 @@ from itertools import count
 
 from podlt.errors import PeerError
 from podlt.protocol import entries as e
-from podlt.protocol.messages import JoinSignatures, JoinTerms, TreeSize
 from podlt.protocol.families.membership import AWAY, may_return
+from podlt.protocol.messages import JoinSignatures, JoinTerms, TreeSize
+from podlt.protocol.roster import WorkerState
 from podlt.protocol.rules import RunState
 from podlt.protocol.signatures import signature_checks
 
@@ -74,7 +75,13 @@ def joining(state: RunState, at: int, key: bytes, terms: JoinTerms, signatures: 
         raise PeerError(terms.worker, "join", "the signature on joining does not hold")
     known = state.workers.get(terms.worker)
     fits = known is None and state.roster.number(key) is None
-    back = known is not None and known.key == key and known.status in AWAY and terms.seen > known.joined
+    back = known is not None and is_back(known, key, terms)
     if not (fits or back) or terms.deposit > state.room() or terms.seen > state.index:
         raise PeerError(terms.worker, OUTDATED, "the terms that it signed are out of date")
     return entry
+
+
+def is_back(known: WorkerState, key: bytes, terms: JoinTerms) -> bool:
+    """Whether a worker may join again on terms that it signed."""
+    same = (known.key, known.operator) == (key, terms.operator)
+    return same and known.status in AWAY and may_return(known) and terms.seen > known.joined

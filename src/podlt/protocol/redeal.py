@@ -7,7 +7,6 @@ judgement. So it is drawn from the round's secret, and checked when that is reve
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
 
 from podlt.crypto import digest
 from podlt.dice import Dice
@@ -33,35 +32,43 @@ class Redealer:
         self._gone: set[int] = set()
         self._left: list[bytes] | None = None
         self._dealt: dict[int, set[int]] = {}
+        """Fragment -> those who have a task of it, and are still there."""
+
         for seat, fragment in roles.seats.items():
             self._dealt.setdefault(fragment, set()).add(seat)
-        self._more: Counter[int] = Counter()
+        self._more: dict[int, list[int]] = {}
+        """Worker -> the fragments of the tasks that were dealt again to it."""
+
         self._count = 0
 
     def leave(self, worker: int) -> None:
         """A worker of the round withdrew."""
         self._gone.add(worker)
+        own = [self._roles.seats[worker]] if worker in self._roles.seats else []
+        for fragment in (*own, *self._more.get(worker, ())):
+            self._dealt[fragment].discard(worker)
         if self._left is not None and (place := self._place(worker)) is not None:
             del self._left[place]
 
     def deal(self, seat: int) -> int | None:
         """Deals the task of `seat` again; returns its new holder, or None if nobody is left who may take it."""
         dice = Dice(digest("redeal/1", self._secret, self._count.to_bytes(8, "big")))
-        self._count += 1
-        dealt = self._dealt[self._roles.seats[seat]]
-        operators = {self._roster.operator(worker) for worker in dealt - self._gone}
+        fragment = self._roles.seats[seat]
+        dealt = self._dealt[fragment]
+        operators = {self._roster.operator(worker) for worker in dealt}
         first = self._draw(dice, dealt, operators)
         if first is None:
             return None
         second = self._draw(dice, dealt, operators)
         assert second is not None
         holder = second if self._tasks(second) < self._tasks(first) else first
-        self._more[holder] += 1
+        self._count += 1  # only what was dealt again is in the log, and is counted by who replays it
+        self._more.setdefault(holder, []).append(fragment)
         dealt.add(holder)
         return holder
 
     def _tasks(self, worker: int) -> int:
-        return (worker in self._roles.seats) + self._more[worker]
+        return (worker in self._roles.seats) + len(self._more.get(worker, ()))
 
     def _draw(self, dice: Dice, dealt: set[int], operators: set[str | int]) -> int | None:
         """A worker of the round that is still there and has no task of the fragment; of another operator if it can."""

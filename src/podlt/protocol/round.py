@@ -47,7 +47,8 @@ class RoundState(msgspec.Struct):
         beacon: what its draws rest on besides the secret.
         before: the run before the round.
         tasks: fragment -> its task and the task's digest: each is asked for by every step of a round.
-        again: seat -> those to whom its task was dealt again, in order.
+        again: seat -> those to whom its task was dealt again and who have not left, in order.
+        taken: worker -> the seats whose tasks were dealt again to it.
         moves: who left and what was dealt again, in the order of the log.
         departed: those who left.
         bound: workers that were committed to a result at some time.
@@ -61,6 +62,7 @@ class RoundState(msgspec.Struct):
     before: Before
     tasks: dict[int, tuple[Task, bytes]] = {}
     again: dict[int, list[int]] = {}
+    taken: dict[int, list[int]] = {}
     moves: list[Left | Redealt] = []
     departed: set[int] = set()
     bound: set[int] = set()
@@ -69,11 +71,17 @@ class RoundState(msgspec.Struct):
 
     def holders(self, seat: int) -> list[int]:
         """Who holds the task that was dealt to `seat`, and has not left; the first to whom it was dealt first."""
-        return [worker for worker in (seat, *self.again.get(seat, ())) if worker not in self.departed]
+        return [*(() if seat in self.departed else (seat,)), *self.again.get(seat, ())]
 
     def is_committed(self, seat: int) -> bool:
         """Whether somebody is committed to a result of the seat's task."""
         return any((seat, holder) in self.commitments for holder in self.holders(seat))
+
+    def deal_again(self, seat: int, holder: int) -> None:
+        """The task of a seat has one more holder."""
+        self.moves.append(Redealt(seat, holder))
+        self.again.setdefault(seat, []).append(holder)
+        self.taken.setdefault(holder, []).append(seat)
 
     def commit(self, commitment: e.Commitment) -> None:
         """Takes a commitment."""
@@ -86,6 +94,8 @@ class RoundState(msgspec.Struct):
         """A worker withdraws: its commitments are dropped."""
         self.moves.append(Left(worker))
         self.departed.add(worker)
+        for seat in self.taken.pop(worker, ()):
+            self.again[seat].remove(worker)
         for seat in self.committed.pop(worker, ()):
             del self.commitments[seat, worker]
 
@@ -99,7 +109,15 @@ class RoundState(msgspec.Struct):
         answers: dict[int, dict[int, bytes]] = {}
         for (seat, holder), update in sorted(results.items()):
             answers.setdefault(roles.seats[seat], {})[holder] = update
-        return RevealedRound(**msgspec.structs.asdict(self), roles=roles, results=results, answers=answers)
+        several = {fragment for fragment, found in answers.items() if len(found) > 1}
+        return RevealedRound(
+            **msgspec.structs.asdict(self),
+            roles=roles,
+            results=results,
+            answers=answers,
+            own=frozenset(roles.own),
+            to_judge=frozenset(several.union(roles.checked, roles.own)),
+        )
 
 
 class RevealedRound(RoundState, kw_only=True):
@@ -109,6 +127,8 @@ class RevealedRound(RoundState, kw_only=True):
         roles: who had which task.
         results: (seat, holder) -> digest of the update that the task gave.
         answers: fragment -> worker -> digest of its update.
+        own: the fragments that the manager executes itself.
+        to_judge: the fragments on which there must be a verdict.
         verdicts: fragment -> the verdict on it.
         applied: whether the round's average was applied.
     """
@@ -116,13 +136,14 @@ class RevealedRound(RoundState, kw_only=True):
     roles: Roles
     results: dict[Copy, bytes]
     answers: dict[int, dict[int, bytes]]
+    own: frozenset[int]
+    to_judge: frozenset[int]
     verdicts: dict[int, e.Verdict] = {}
     applied: bool = False
 
     def due(self) -> list[int]:
         """The fragments on which there must be a verdict, ascending."""
-        several = {fragment for fragment, results in self.answers.items() if len(results) > 1}
-        return sorted(several.union(self.roles.checked, self.roles.own))
+        return sorted(self.to_judge)
 
     def accepted(self, fragment: int) -> bytes:
         """The digest of the update that stands for a fragment."""

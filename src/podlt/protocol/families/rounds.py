@@ -8,7 +8,7 @@ from podlt.protocol.claims import Claim
 from podlt.protocol.draw import Roles, mix_beacon
 from podlt.protocol.redeal import Redealer
 from podlt.protocol.require import require
-from podlt.protocol.round import Before, Copy, Left, RevealedRound, Redealt, RoundState
+from podlt.protocol.round import Before, Copy, Left, RevealedRound, RoundState
 from podlt.protocol.state import RunFacts
 
 
@@ -38,8 +38,7 @@ def redeal(state: RunFacts, entry: e.Redeal) -> None:
     require(not holders or late, Claim.PROGRESS, f"the task of worker {entry.seat} is neither lost nor late")
     able = state.is_active(entry.holder) and entry.holder not in holders
     require(able, Claim.PROGRESS, f"worker {entry.holder} cannot take the task")
-    round.moves.append(Redealt(entry.seat, entry.holder))
-    round.again.setdefault(entry.seat, []).append(entry.holder)
+    round.deal_again(entry.seat, entry.holder)
 
 
 def commit(state: RunFacts, entry: e.Commit) -> None:
