@@ -9,20 +9,19 @@ could turn a knob until the draw suits it would choose the draw. See docs/adr/00
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate
+from bisect import bisect_right, insort
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from podlt.crypto import digest
 from podlt.dice import Dice
 from podlt.protocol.options import MILLION, Options
-from podlt.protocol.plan import fragment_bounds
 from podlt.protocol.roster import Roster
 
 TRIES = 16
-"""How often something is drawn before the list of all that are left is made: so a draw costs as much as it is likely
-to, and the list is made only where most are barred."""
+"""How often something is drawn before it is drawn from all that are left: so a draw costs as much as it is likely to,
+and those are put in order only where most are barred."""
 
 
 def mix_beacon(beacon: bytes, *parts: bytes) -> bytes:
@@ -98,45 +97,53 @@ def _separate(dice: Dice, roster: Roster, workers: list[int], fragments: int, ch
         fragments: how many there are.
         checked: those that have a spare, in the order of the spares.
     """
-    barred, alone = set(checked), set[str | int]()
+    barred, among = sorted(checked), set(checked)
+    plain: dict[str | int, list[int]] | None = None  # operator -> its fragments that are not checked, ascending
     for spare, fragment in enumerate(checked, fragments):
         operator = roster.operator(workers[fragment])
         if roster.operator(workers[spare]) != operator:
             continue
-
-        def fits(j: int, operator: str | int = operator) -> bool:
-            return j not in barred and roster.operator(workers[j]) != operator
-
-        other = draw_one(dice, range(fragments), fits, hopeless=operator in alone)
+        other = None
+        for _ in range(TRIES):
+            found = dice.below(fragments)
+            if found not in among and roster.operator(workers[found]) != operator:
+                other = found
+                break
         if other is None:
-            alone.add(operator)  # and it stays so: no change of places brings another operator to a fragment
-        else:
-            workers[spare], workers[other] = workers[other], workers[spare]
+            if plain is None:
+                plain = _by_operator(roster, workers, [j for j in range(fragments) if j not in among])
+            same = plain.get(operator, [])
+            left = fragments - len(barred) - len(same)
+            if left == 0:
+                continue
+            other = _nth(dice.below(left), fragments, barred, same)
+        if plain is not None:
+            plain[roster.operator(workers[other])].remove(other)
+            insort(plain.setdefault(operator, []), other)
+        workers[spare], workers[other] = workers[other], workers[spare]
 
 
-def draw_one(
-    dice: Dice, among: Sequence[int], allowed: Callable[[int], bool], *, hopeless: bool = False
-) -> int | None:
-    """One of those that are allowed, each as likely as any other; None if there is none.
+def _by_operator(roster: Roster, workers: list[int], fragments: Iterable[int]) -> dict[str | int, list[int]]:
+    found: dict[str | int, list[int]] = {}
+    for fragment in fragments:
+        found.setdefault(roster.operator(workers[fragment]), []).append(fragment)
+    return found
 
-    Args:
-        dice: what it is drawn with.
-        among: at least one.
-        allowed: which of them may be drawn.
-        hopeless: whether it is known that there is none: the dice are thrown nonetheless.
-    """
-    for _ in range(TRIES):
-        found = among[dice.below(len(among))]
-        if allowed(found):
-            return found
-    left = [] if hopeless else [each for each in among if allowed(each)]
-    return left[dice.below(len(left))] if left else None
+
+def _nth(n: int, fragments: int, *barred: Sequence[int]) -> int:
+    """The fragment that is number n, from 0, of those that are in none of some lists, each ascending."""
+
+    def up_to(fragment: int) -> int:
+        return fragment + 1 - sum(bisect_right(each, fragment) for each in barred)
+
+    return bisect_right(range(fragments), n, key=up_to)
 
 
 def pick(dice: Dice, lines: int, fragments: int, count: int) -> list[int]:
     """Draws fragments in proportion to their lines, none twice; in the order in which they were drawn."""
     size, longer = divmod(lines, fragments)
     found: dict[int, None] = {}
+    order: list[int] | None = None
     while len(found) < count:
         for _ in range(TRIES):
             line = dice.below(lines)
@@ -145,14 +152,22 @@ def pick(dice: Dice, lines: int, fragments: int, count: int) -> list[int]:
             if fragment not in found:
                 break
         else:
-            fragment = _among_the_rest(dice, fragment_bounds(lines, fragments), found)
+            order = sorted(found) if order is None else order
+            fragment = _among_the_rest(dice, lines, fragments, order)
         found[fragment] = None
+        if order is not None:
+            insort(order, fragment)
     return list(found)
 
 
-def _among_the_rest(dice: Dice, bounds: Sequence[tuple[int, int]], found: Iterable[int]) -> int:
-    taken = set(found)
-    rest = [j for j in range(len(bounds)) if j not in taken]
-    ends = list(accumulate(bounds[j][1] - bounds[j][0] for j in rest))
-    line = dice.below(ends[-1])
-    return next(j for j, end in zip(rest, ends, strict=True) if line < end)
+def _among_the_rest(dice: Dice, lines: int, fragments: int, taken: Sequence[int]) -> int:
+    """One of the fragments that are not taken (ascending), in proportion to their lines."""
+    size, longer = divmod(lines, fragments)
+
+    def up_to(fragment: int) -> int:
+        """How many lines those have that are not taken, this one included."""
+        rest = fragment + 1 - bisect_right(taken, fragment)
+        long = min(fragment + 1, longer) - bisect_right(taken, min(fragment, longer - 1))
+        return rest * size + long
+
+    return bisect_right(range(fragments), dice.below(up_to(fragments - 1)), key=up_to)

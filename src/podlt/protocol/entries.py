@@ -98,7 +98,7 @@ class Join(Entry, frozen=True, tag="join/4"):
         deposit: credits that the manager holds for it from now on, besides what it held before.
         seen: size of the last tree head that the worker saw: the signature cannot be used again.
         root: root of that tree head.
-        signature: over the run's identity, number, deposit, size, root and operator (`podlt.protocol.messages.JoinTerms`).
+        signature: over the run's identity, number, deposit, size, root and operator (`messages.JoinTerms`).
         share: the worker's share of the draws, a signature over the run's identity alone: whatever terms the manager
             offers, it is the same.
     """

@@ -51,6 +51,9 @@ class Ledger:
         self.pending = 0
         """Credits that are pending, of all workers together."""
 
+        self.held = 0
+        """Deposits that are held, of all workers together."""
+
         self.accounts: dict[int, Account] = {}
         self._escrow = escrow
         self._credits: dict[int, deque[int]] = {}
@@ -63,6 +66,7 @@ class Ledger:
         """Takes a deposit, besides what is held already."""
         self.treasury -= amount
         self.taken += amount
+        self.held += amount
         self.accounts[worker].deposit += amount
 
     def credits(self, worker: int) -> list[int]:
@@ -70,7 +74,11 @@ class Ledger:
         return list(self._credits.get(worker, ()))
 
     def owed(
-        self, earned: Mapping[int, Sequence[int]], convicted: Collection[int], evicted: Collection[int], gone: Iterable[int]
+        self,
+        earned: Mapping[int, Sequence[int]],
+        convicted: Collection[int],
+        evicted: Collection[int],
+        gone: Iterable[int],
     ) -> list[Transfer]:
         """The transfers that a round owes.
 
@@ -118,9 +126,10 @@ class Ledger:
         """
         for transfer in transfers:
             account = self.accounts[transfer.worker]
-            before = account.pending
+            pending, held = account.pending, account.deposit
             self.treasury += move(account, transfer)
-            self.pending += account.pending - before
+            self.pending += account.pending - pending
+            self.held += account.deposit - held
             if account.pending == 0 and transfer.kind in ("vest", "forfeit"):
                 self._credits.pop(transfer.worker, None)
 

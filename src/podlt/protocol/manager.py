@@ -19,9 +19,9 @@ from podlt.protocol.messages import Assignment, Committed, JoinSignatures, JoinT
 from podlt.protocol.plan import Upcoming
 from podlt.protocol.reasons import without_paths
 from podlt.protocol.redeal import Redealer
+from podlt.protocol.round import Copy
 from podlt.protocol.rules import RunState
 from podlt.protocol.signatures import commitment_check
-from podlt.protocol.round import Copy
 from podlt.protocol.verdict import Judgement, differing, judge
 
 
@@ -297,7 +297,7 @@ class Manager:
         results = round.answers[fragment]
         if fragment in self._suspects and executed is not None:
             return Judgement("referee", "suspect", executed, differing(results, executed))
-        return judge(results, vote=self.state.options.votes, own=fragment in round.roles.own, executed=executed)
+        return judge(results, vote=self.state.options.votes, own=fragment in round.own, executed=executed)
 
     def uploads(self) -> list[Copy | None]:
         """For each fragment, in order, whose upload is to be applied: a seat and a holder; None for the manager's."""
@@ -377,7 +377,7 @@ class Manager:
         return Assignment(seat, holder, fragment, self.state.task(fragment))
 
     def _replayed(self) -> Redealer:
-        """What draws who takes over a task; made when the round's first one is dealt again, or its first worker goes."""
+        """What draws who takes over a task; made when the round's first is dealt again, or its first worker goes."""
         if self._redealer is None:
             self._redealer = Redealer(self._chain.secret(self.state.round), self.roles, self.state.roster)
         return self._redealer

@@ -12,7 +12,7 @@ from podlt.protocol.draw import Roles, deal, draw_spares, mix_beacon, round_dice
 from podlt.protocol.ledger import Ledger
 from podlt.protocol.messages import Task, randomness
 from podlt.protocol.options import CLASSIC, Options
-from podlt.protocol.plan import Upcoming, fragment_bounds
+from podlt.protocol.plan import Upcoming
 from podlt.protocol.roster import Roster, WorkerState
 from podlt.protocol.round import RevealedRound, RoundState
 from podlt.units import MAX_INT
@@ -145,7 +145,7 @@ class RunFacts:
         found = Upcoming(opened.epoch, opened.offset, opened.lines, len(opened.fragments))
         if found != due:
             raise InvalidProofError(
-                "the round takes other lines than its spares leave", step=Claim.PROGRESS, expected=due, actual=found
+                "the round takes other lines than its spares leave", step=Claim.DRAWS, expected=due, actual=found
             )
         return spares, deal(dice, options, self.roster, spares, opened.lines, len(opened.fragments))
 

@@ -23,8 +23,8 @@ def verdict(state: RunFacts, entry: e.Verdict) -> None:
     if entry.reason == "suspect":
         due = Judgement("referee", "suspect", entry.accepted, differing(results, entry.accepted))
     else:
-        require(entry.fragment in round.due(), Claim.VERDICTS, "no verdict on the fragment is due")
-        own = entry.fragment in round.roles.own
+        require(entry.fragment in round.to_judge, Claim.VERDICTS, "no verdict on the fragment is due")
+        own = entry.fragment in round.own
         found = judge(results, vote=state.options.votes, own=own, executed=entry.accepted)
         assert found is not None, "with what the manager executed there is always a judgement"
         due = found
@@ -59,7 +59,7 @@ def pay(state: RunFacts, entry: e.Pay) -> None:
     for worker in convicted:
         known = state.workers[worker]
         known.status = "evicted" if state.is_last_fault(worker) else "suspended"
-        known.convictions, known.left = known.convictions + 1, state.round
+        known.convictions, known.left = known.convictions + 1, state.round + 1
     state.roster.remove([*convicted, *round.departed])
     while state.leavers and state.leavers[0][0] + state.options.escrow <= state.round:
         state.leavers.popleft()

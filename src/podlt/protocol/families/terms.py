@@ -51,7 +51,8 @@ def amend(state: RunFacts, entry: e.Amend) -> None:
     require(state.room() >= 0, Claim.PAYMENTS, "more pay than an account can hold")
     if left:
         # Nobody had to wait for more: whoever goes on brings its deposit, and signs a head over this entry.
-        leaving = [number for number in state.active() if state.closed is not None or number in state.refunded]
+        refunded = sorted(number for number in state.refunded if state.is_active(number))
+        leaving = refunded if state.closed is None else state.active()
         for number in leaving:
             state.leave(number)
             state.workers[number].joined = state.index
@@ -94,7 +95,6 @@ def close(state: RunFacts, entry: e.Close) -> None:
     if entry.outcome == "complete":
         done = state.trained and not state.measure_due
         require(done, Claim.OUTCOME, "the run is not complete")
-        accounts = state.ledger.accounts.items()
-        held = [worker for worker, account in accounts if account.deposit or account.pending]
-        require(not held, Claim.OUTCOME, "pay and deposits were not released to their owners", [], held)
+        held = state.ledger.pending + state.ledger.held
+        require(not held, Claim.OUTCOME, "pay and deposits were not released to their owners", 0, held)
     state.closed = entry
