@@ -53,15 +53,17 @@ class Cut(msgspec.Struct, frozen=True):
             spares: how many of them repeat a fragment.
         """
         left, useful = self.lines - offset, active - spares
-        if self.fragment_lines:
-            return min(self.block_lines, useful * self.fragment_lines, left)
         if options.votes:
-            return min(self.block_lines, left)
+            return min(self.block_lines, useful * self.fragment_lines or self.block_lines, left)
+        most = active - options.least_spares(active)
         rounds = -(-left // self.block_lines)
-        if rounds == 1:
+        if self.fragment_lines:
+            size = min(self.fragment_lines, self.block_lines // most)
+        elif rounds == 1:
             return left
-        size = -(-left // rounds) // (active - options.least_spares(active))
-        return min(left, useful * max(1, size))
+        else:
+            size = -(-left // rounds) // most
+        return min(left, self.block_lines, useful * max(1, size))
 
     def upcoming(self, options: Options, epoch: int, offset: int, active: int, spares: int) -> Upcoming:
         """The round at a place of the data, with so many spares among so many workers."""

@@ -14,9 +14,9 @@ from podlt.dice import Dice
 from podlt.protocol.draw import Roles
 from podlt.protocol.roster import Roster
 
-TRIES = 64
+TRIES = 16
 """How often a place is drawn before a worker of the same operator is taken as well: so a draw costs little, whatever
-the log says. Where one worker in twenty is another's, one draw in thirty misses them."""
+the log says, and who has a rare operator does not get everything."""
 
 
 class Redealer:
@@ -36,7 +36,7 @@ class Redealer:
         for seat, fragment in roles.seats.items():
             self._dealt.setdefault(fragment, set()).add(seat)
         self._more: Counter[int] = Counter()
-        self._count = 0
+        self._times: Counter[int] = Counter()
 
     def leave(self, worker: int) -> None:
         """A worker of the round withdrew."""
@@ -46,8 +46,9 @@ class Redealer:
 
     def deal(self, seat: int) -> int | None:
         """Deals the task of `seat` again; returns its new holder, or None if nobody is left who may take it."""
-        dice = Dice(digest("redeal/1", self._secret, self._count.to_bytes(8, "big")))
-        self._count += 1
+        place = seat.to_bytes(8, "big") + self._times[seat].to_bytes(8, "big")
+        dice = Dice(digest("redeal/1", self._secret, place[:8], place[8:]))
+        self._times[seat] += 1
         dealt = self._dealt[self._roles.seats[seat]]
         operators = {self._roster.operator(worker) for worker in dealt - self._gone}
         first = self._draw(dice, dealt, operators)
@@ -65,11 +66,16 @@ class Redealer:
 
     def _draw(self, dice: Dice, dealt: set[int], operators: set[str | int]) -> int | None:
         """A worker of the round that is still there and has no task of the fragment; of another operator if it can."""
-        roster = self._roster
+        roster, second_best = self._roster, None
         for _ in range(TRIES):
             worker = roster.at(dice.below(len(roster.order)))
-            if worker not in self._gone and worker not in dealt and roster.operator(worker) not in operators:
+            if worker in self._gone or worker in dealt:
+                continue
+            if roster.operator(worker) not in operators:
                 return worker
+            second_best = worker if second_best is None else second_best
+        if second_best is not None:
+            return second_best
         if self._left is None:
             self._left = [key for key in roster.order if roster.number(key) not in self._gone]
         barred = {place for worker in dealt if (place := self._place(worker)) is not None}
