@@ -49,9 +49,9 @@ def audit(
     RUN is a run's directory, or a bundle made with updates (`podlt bundle`). It is verified first, as `podlt verify`
     does. Then drawn tasks are executed again, one whole round among them, and every conviction whatever the draw; every
     fragment of the data is hashed, every update applied again, the figures on the test set are evaluated again. With
-    --fraction 1 nothing is left out; with --round N the tasks of that round are executed and no others, which repeats a
-    conviction (podlt show RUN names them). Every claim is printed with one of three outcomes: it holds, it fails, or it was
-    not checked, and what would check it.
+    --fraction 1 nothing is left out; with --round N the tasks of that round are executed and no others, which repeats
+    a conviction (podlt show RUN names them). Every claim is printed with one of three outcomes: it holds, it fails, or
+    it was not checked, and what would check it.
 
     The data are looked for where they were, here, and around the run; --data says where else. A recipe may name a model
     of its author's: that is code, which is run only if it lies in the folder that you give by --code, after you have
