@@ -31,7 +31,7 @@ def test_a_tracker_gets_a_line_a_round_and_the_figures_of_each_epoch(tmp_path: P
     train_objects(tmp_path / "run", callbacks=[notes], workers=6, **options)
     rounds = [figures for _, figures in notes.written if "train/loss" in figures]
     epochs = [(step, figures) for step, figures in notes.written if "test/accuracy" in figures]
-    assert rounds[-1]["workers/evicted"] == 1 and rounds[-1]["workers/active"] == 5
+    assert rounds[-1]["workers/convicted"] == 1 and rounds[-1]["workers/active"] == 5
     assert [figures["epoch"] for _, figures in epochs] == [1, 2]
     assert [step for step, _ in epochs] == [len(rounds) // 2, len(rounds)]
 

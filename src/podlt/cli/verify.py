@@ -112,7 +112,7 @@ def unknown(result: Verification, *, executed: bool = False, all_executed: bool 
     sentences = ["that keys are different people: the manager, too, may have workers of its own"]
     if not all_executed:
         sentences.append(
-            f"that results which nobody compared were computed: {compared:,} fragments were compared, of "
+            f"that results which nobody compared, or executed again, were computed: {compared:,} fragments were, of "
             f"{counts['fragments']:,}"
         )
     if counts["rescued"]:
