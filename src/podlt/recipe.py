@@ -327,7 +327,7 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
     if training.workers < options.min_workers:
         raise UsageError(
             f"{where}: training.workers: expected at least {options.min_workers} (one and two spares), "
-            f"got {training.workers}; protocol.preset = \"guarded\" takes any number"
+            f'got {training.workers}; protocol.preset = "guarded" takes any number'
         )
     if training.fragment_lines > training.block_lines:
         raise UsageError(

@@ -73,7 +73,7 @@ def drawn(state: RunState, secret: bytes, *, without: Iterable[int] = (), keys: 
     dice, active = round_dice(secret, beacon), len(roster.order)
     spares = draw_spares(dice, state.options, active)
     plan = state.begin.cut.upcoming(state.options, state.epoch, state.offset, active, spares)
-    return deal(dice, state.options, roster, spares, plan.lines, plan.fragments)
+    return deal(dice, state.options, roster, spares, plan.fragments)
 
 
 def groups(roles: Roles) -> frozenset[frozenset[int]]:
