@@ -61,7 +61,7 @@ def test_withdrawals_and_newcomers_give_as_many_throws_as_threats_says(capsys: p
 def test_no_free_move_breaks_a_rule_and_verify_counts_what_it_can(
     preset: Preset, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rescue(8, 30, preset)
+    rescue(8, 60, preset)
     said = capsys.readouterr().out
     assert "verify: nothing fails" in said and "0 convicted" in said
     left = numbers(said, r"([0-9]+) of them after an answer")[0]

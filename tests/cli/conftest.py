@@ -36,7 +36,7 @@ def podlt(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A guarded run: 12 workers, two who always cheat, one who crashes; figures as a real run leaves them."""
-    return simulated(tmp_path_factory.mktemp("simulated") / "run", ProtocolSpec(checked=0.25, own=0.1, escrow=20))
+    return simulated(tmp_path_factory.mktemp("simulated") / "run", ProtocolSpec(checked=0.1, own=0.1, escrow=20))
 
 
 @pytest.fixture(scope="session")

@@ -134,7 +134,7 @@ def test_show_gives_the_whole_run_and_the_rounds_that_convicted(podlt: Podlt, ru
         assert re.search(rf"^ +{row.number} .* worker {worker} \(suspended\)", out, re.MULTILINE)
         assert f"repeat the execution: podlt audit {run} --round {row.number}\n" in out
     assert "withdrew: no opening" in out
-    assert "12: 10 active, 2 suspended" in out and "guarded: 0.25 of the fragments" in out
+    assert "12: 10 active, 2 suspended" in out and "guarded: 0.1 of the fragments" in out
     executed = sum(len(row.executed) for row in history.rounds)
     assert f"the manager executed {executed} itself" in " ".join(out.split()) and executed > 2
 

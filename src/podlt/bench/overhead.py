@@ -85,8 +85,8 @@ class Unproven:
             for event in engine.events():
                 assert isinstance(event, frames.Results), event
                 missing -= set(event.done)
-        updates = [engine.slot(worker) for worker in range(plan.fragments)]
-        average = self._twin.average(updates, [stop - start for start, stop in block.bounds], 0)
+        lines = [stop - start for start, stop in block.bounds]
+        average = self._twin.average([engine.slot(worker) for worker in range(plan.fragments)], lines, 0)
         self._twin.apply(average.data, plan.offset)
 
 
