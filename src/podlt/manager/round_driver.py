@@ -123,8 +123,7 @@ class RoundDriver:
         return verdicts, average
 
     def _average(self, updates: Sequence[np.ndarray]) -> Average:
-        lines = [stop - start for start, stop in self._block.bounds]
-        return self._weights.average(updates, lines, self._manager.state.options.clip)
+        return self._weights.average(updates, self._lines(), self._manager.state.options.clip)
 
     def _executed_own(self, fragment: int) -> np.ndarray:
         """What the manager finds for a fragment; for some it began when the round did."""
@@ -142,19 +141,23 @@ class RoundDriver:
     def _suspects(self, updates: Sequence[np.ndarray], average: Average) -> list[int]:
         """The fragments that the manager must execute itself, so that nobody stops or undoes a round by one update.
 
-        Wherever results differ, all of them must be usable, or two that agree on a NaN would outvote an honest third.
-        Where usable updates add up to something infinite, every fragment is suspect.
+        Wherever results differ, all of them must be finite, or two that agree on a NaN would outvote an honest third.
+        Where finite updates add up to something infinite, every fragment is suspect.
         """
-        round, usable = self._manager.state.revealed, self._weights.is_usable
+        round, is_finite = self._manager.state.revealed, self._weights.is_finite
+        found = self._weights.odd_divisors(updates, self._lines(), self._manager.state.options.clip)
+        if not average.finite:
+            found |= {fragment for fragment, update in enumerate(updates) if not is_finite(update)}
         differing = {fragment for fragment, results in round.answers.items() if len(set(results.values())) > 1}
-        found = set[int]()
-        if not average.finite or self._weights.has_divisor:
-            found = {fragment for fragment, update in enumerate(updates) if not usable(update)}
         for copy in round.results:
             fragment = round.roles.seats[copy[0]]
-            if fragment in differing and not usable(self._slot(copy)):
+            if fragment in differing and not is_finite(self._slot(copy)):
                 found.add(fragment)
         return sorted(found) if found or average.finite else list(range(len(updates)))
+
+    def _lines(self) -> list[int]:
+        """How many lines each fragment has."""
+        return [stop - start for start, stop in self._block.bounds]
 
     def _slot(self, copy: Copy | None) -> np.ndarray:
         assert copy is not None

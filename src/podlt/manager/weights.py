@@ -7,6 +7,7 @@ any round's parameters are the last checkpoint before it and the updates since, 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any
@@ -140,16 +141,25 @@ class Weights:
         self.update_layout.clear_gaps(data)  # a cheater may write there, and parameters are stored without gaps
         return Average(data, float(out[0]), finite, found)
 
-    @property
-    def has_divisor(self) -> bool:
-        """Whether an update says what its sums are divided by."""
-        return self._divisor is not None
+    def is_finite(self, update: np.ndarray) -> bool:
+        """Whether all float values of an update are finite."""
+        return is_finite(torch.from_numpy(update[: self.update_layout.float_bytes].view(np.float32)))
 
-    def is_usable(self, update: np.ndarray) -> bool:
-        """Whether an update is finite, and its divisor (if it has one) not below zero: else it could undo others'."""
-        floats = torch.from_numpy(update[: self.update_layout.float_bytes].view(np.float32))
-        at = self._divisor
-        return is_finite(floats) and (at is None or float(floats[at]) >= 0)
+    def odd_divisors(self, updates: Sequence[np.ndarray], lines: Sequence[int], clip: int) -> set[int]:
+        """Fragments whose divisor is negative or, a line, far above the others': one such could undo a whole round.
+
+        Args:
+            updates: uint8 bytes in the update's layout, one a fragment.
+            lines: of each fragment.
+            clip: how many times the median a divisor may be; 0: any.
+        """
+        if self._divisor is None:
+            return set()
+        place = slice(4 * self._divisor, 4 * self._divisor + 4)
+        each = [float(u[place].view(np.float32)[0]) / count for u, count in zip(updates, lines, strict=True)]
+        positive = sorted(value for value in each if value > 0)
+        limit = clip * positive[(len(positive) - 1) // 2] if clip and positive else math.inf
+        return {fragment for fragment, value in enumerate(each) if not 0 <= value <= limit}
 
     def apply(self, data: np.ndarray, seen: int) -> None:
         """Applies an average: one step of the optimiser, and the buffers' new values.

@@ -74,18 +74,13 @@ class Ledger:
         return list(self._credits.get(worker, ()))
 
     def owed(
-        self,
-        earned: Mapping[int, Sequence[int]],
-        convicted: Collection[int],
-        evicted: Collection[int],
-        gone: Iterable[int],
+        self, earned: Mapping[int, Sequence[int]], convicted: Collection[int], gone: Iterable[int]
     ) -> list[Transfer]:
         """The transfers that a round owes.
 
         Args:
             earned: worker -> its credits of this round, in the order of the seats.
             convicted: who was convicted in it.
-            evicted: those of them who are evicted.
             gone: who has been away for so long that all that is pending of it vests.
 
         Returns:
@@ -102,7 +97,7 @@ class Ledger:
             *(t for t in earn if t.amount),
             *(Transfer("vest", w, amount) for w, amount in sorted(vest.items()) if amount),
             *(Transfer("forfeit", w, a) for w in sorted(convicted) if (a := self.accounts[w].pending)),
-            *(Transfer("seize", w, a) for w in sorted(evicted) if (a := self.accounts[w].deposit)),
+            *(Transfer("seize", w, a) for w in sorted(convicted) if (a := self.accounts[w].deposit)),
         ]
 
     def pay(

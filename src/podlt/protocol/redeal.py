@@ -7,15 +7,16 @@ judgement. So it is drawn from the round's secret, and checked when that is reve
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 
 from podlt.crypto import digest
 from podlt.dice import Dice
 from podlt.protocol.draw import Roles
 from podlt.protocol.roster import Roster
 
-TRIES = 64
+TRIES = 16
 """How often a place is drawn before a worker of the same operator is taken as well: so a draw costs little, whatever
-the log says. Where one worker in twenty is another's, one draw in thirty misses them."""
+the log says, and who has a rare operator does not get everything."""
 
 
 class Redealer:
@@ -39,7 +40,7 @@ class Redealer:
         self._more: dict[int, list[int]] = {}
         """Worker -> the fragments of the tasks that were dealt again to it."""
 
-        self._count = 0
+        self._times: Counter[int] = Counter()
 
     def leave(self, worker: int) -> None:
         """A worker of the round withdrew."""
@@ -52,7 +53,8 @@ class Redealer:
 
     def deal(self, seat: int) -> int | None:
         """Deals the task of `seat` again; returns its new holder, or None if nobody is left who may take it."""
-        dice = Dice(digest("redeal/1", self._secret, self._count.to_bytes(8, "big")))
+        number = self._times[seat].to_bytes(8, "big")
+        dice = Dice(digest("redeal/1", self._secret, seat.to_bytes(8, "big"), number))
         fragment = self._roles.seats[seat]
         dealt = self._dealt[fragment]
         operators = {self._roster.operator(worker) for worker in dealt}
@@ -62,7 +64,7 @@ class Redealer:
         second = self._draw(dice, dealt, operators)
         assert second is not None
         holder = second if self._tasks(second) < self._tasks(first) else first
-        self._count += 1  # only what was dealt again is in the log, and is counted by who replays it
+        self._times[seat] += 1  # only what was dealt again is in the log, and is counted by who replays it
         self._more.setdefault(holder, []).append(fragment)
         dealt.add(holder)
         return holder
@@ -72,11 +74,16 @@ class Redealer:
 
     def _draw(self, dice: Dice, dealt: set[int], operators: set[str | int]) -> int | None:
         """A worker of the round that is still there and has no task of the fragment; of another operator if it can."""
-        roster = self._roster
+        roster, second_best = self._roster, None
         for _ in range(TRIES):
             worker = roster.at(dice.below(len(roster.order)))
-            if worker not in self._gone and worker not in dealt and roster.operator(worker) not in operators:
+            if worker in self._gone or worker in dealt:
+                continue
+            if roster.operator(worker) not in operators:
                 return worker
+            second_best = worker if second_best is None else second_best
+        if second_best is not None:
+            return second_best
         if self._left is None:
             self._left = [key for key in roster.order if roster.number(key) not in self._gone]
         barred = {place for worker in dealt if (place := self._place(worker)) is not None}

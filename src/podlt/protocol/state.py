@@ -147,7 +147,7 @@ class RunFacts:
             raise InvalidProofError(
                 "the round takes other lines than its spares leave", step=Claim.DRAWS, expected=due, actual=found
             )
-        return spares, deal(dice, options, self.roster, spares, opened.lines, len(opened.fragments))
+        return spares, deal(dice, options, self.roster, spares, len(opened.fragments))
 
     def leave(self, worker: int) -> None:
         """A worker is withdrawn: what is pending of it vests `escrow` rounds later, unless it comes back."""
@@ -182,8 +182,7 @@ class RunFacts:
         """The transfers with which the round in progress must end."""
         round = self.revealed
         convicted = round.convicted()
-        evicted = {worker for worker in convicted if self.is_last_fault(worker)}
-        return self.ledger.owed(self.earned(), convicted, evicted, self.gone_long())
+        return self.ledger.owed(self.earned(), convicted, self.gone_long())
 
     def earned(self) -> dict[int, list[int]]:
         """Worker -> its credits of the round in progress, in the order of the seats."""
