@@ -92,3 +92,18 @@ def revealed(world: World) -> RevealedRound:
     answered(world)
     world.manager.reveal()
     return world.state.revealed
+
+
+def answer_in_full(world: World, assignments: list[Assignment]) -> e.Reveal:
+    """Has everybody commit, past the manager; gives the reveal that would follow."""
+    commitments, openings = [], []
+    for assignment in assignments:
+        player = world.players[assignment.holder]
+        c = player.commit(assignment)[0]
+        commitments.append(e.Commitment(c.seat, c.holder, c.commitment, c.signature))
+        shown = next(m for m, _ in player.open(0) if m.seat == assignment.seat)
+        openings.append(e.Opening(shown.seat, shown.holder, shown.update, shown.salt))
+    commitments.sort(key=lambda c: (c.seat, c.holder))
+    openings.sort(key=lambda o: (o.seat, o.holder))
+    world.state.apply(e.Commit(at=world.state.at, round=0, commitments=commitments))
+    return e.Reveal(at=world.state.at, round=0, secret=world.chain.secret(0), openings=openings)
