@@ -20,6 +20,7 @@ from podlt.protocol.rules import RunState
 from podlt.recipe import ProtocolSpec
 from podlt.sim.players import Gossip, Player, honest_update
 from podlt.sim.world import MemoryLog, Scenario, World
+from podlt.store.log_store import LogStore
 from podlt.verify import Verification, verify_log
 from podlt.verify.documents import Documents
 
@@ -244,7 +245,7 @@ def until(world: World, holds: Callable[[], bool]) -> None:
         assert world.step(), "the run ended before it happened"
 
 
-def replay(log: MemoryLog) -> RunState:
+def replay(log: MemoryLog | LogStore) -> RunState:
     state = RunState()
     for _, _, body in log.entries():
         state.apply(e.decode(body))
