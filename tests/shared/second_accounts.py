@@ -39,9 +39,7 @@ class Accounts:
         self.treasury -= amount
         self.deposit[worker] += amount
 
-    def pay(
-        self, earned: dict[int, list[int]], leaving: list[int], convicted: set[int], evicted: set[int]
-    ) -> list[Transfer]:
+    def pay(self, earned: dict[int, list[int]], leaving: list[int], convicted: set[int]) -> list[Transfer]:
         """4.4: pays, and what that is as transfers. `earned`: credits of those not convicted; `leaving`: 4.4, vest."""
         earn = [["earn", w, sum(credits)] for w, credits in sorted(earned.items())]
         for w, credits in earned.items():
@@ -54,8 +52,8 @@ class Accounts:
         for w in convicted:
             self.treasury += self.pending(w)
             self.credits[w] = []
-        seize = [["seize", w, self.deposit[w]] for w in sorted(evicted)]
-        for w in evicted:
+        seize = [["seize", w, self.deposit[w]] for w in sorted(convicted)]
+        for w in convicted:
             self.treasury += self.deposit[w]
             self.deposit[w] = 0
         self.check()

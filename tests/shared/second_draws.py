@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from bisect import bisect_right
-from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 Entry = dict[str, Any]
 
 MILLION = 1_000_000
-TRIES = 16
 
 
 class Unsound(Exception):
@@ -69,18 +65,6 @@ class Dice:
             out[i], out[j] = out[j], out[i]
         return out[:k]
 
-    def first(self, n: int, *wishes: Callable[[int], bool]) -> int | None:
-        """2.7 (d), 2.9: the first of 16 tries that fits the first wish; else one of all that fit a wish, in turn."""
-        for _ in range(TRIES):
-            x = self.below(n)
-            if wishes[0](x):
-                return x
-        for wish in wishes:
-            fitting = [x for x in range(n) if wish(x)]
-            if fitting:
-                return fitting[self.below(len(fitting))]
-        return None
-
 
 # The terms, and what is next
 
@@ -106,7 +90,7 @@ def chain_length(begin: Entry) -> int:
     """3.1"""
     block, fragment = begin["block_lines"], begin["fragment_lines"]
     whole = block if begin["preset"] == "classic" else -(-block // 8)
-    return begin["epochs"] * -(-begin["lines"] // (min(block, fragment) if fragment else whole))
+    return begin["epochs"] * -(-begin["lines"] // (min(whole, fragment) if fragment else whole))
 
 
 def possible_spares(begin: Entry, n: int) -> list[int]:
@@ -128,17 +112,16 @@ def drawn_spares(begin: Entry, n: int, dice: Dice) -> int:
 
 def planned(begin: Entry, n: int, left: int, k: int) -> tuple[int, int]:
     """4.1: lines and number of fragments, with `n` workers, of them `k` spares, and `left` lines of the epoch."""
-    block, useful = begin["block_lines"], n - k
+    block, each, useful = begin["block_lines"], begin["fragment_lines"], n - k
+    most = n - possible_spares(begin, n)[0]
     rounds = -(-left // block)
-    if begin["fragment_lines"]:
-        lines = min(block, useful * begin["fragment_lines"], left)
-    elif begin["preset"] == "classic":
-        lines = min(block, left)
-    elif rounds == 1:
+    if begin["preset"] == "classic":
+        lines = min(block, useful * each, left) if each else min(block, left)
+    elif each == 0 and rounds == 1:
         lines = left
     else:
-        most = n - possible_spares(begin, n)[0]
-        lines = min(left, useful * max(1, -(-left // rounds) // most))
+        size = min(each, block // most) if each else -(-left // rounds) // most
+        lines = min(left, block, useful * max(1, size))
     return lines, min(useful, lines)
 
 
@@ -170,36 +153,18 @@ def deal(
         checked = [dice.below(fragments)]
         seats = {w: j if j < fragments else checked[0] for j, w in enumerate(places)}
         return Roles(seats, checked, [])
-    checked = pick(dice, min(k, fragments), lengths)
-    among = set(checked)
+    checked = dice.sample(fragments, min(k, fragments))
     for i, f in enumerate(checked):
-        same = operators[places[f]]
-        if operators[places[fragments + i]] == same:
-            j = dice.first(fragments, lambda j, same=same: j not in among and operators[places[j]] != same)
-            if j is not None:
+        same, tries = operators[places[f]], 0
+        while operators[places[fragments + i]] == same and tries < 64:
+            j, tries = dice.below(fragments), tries + 1
+            if j not in checked and operators[places[j]] != same:
                 places[j], places[fragments + i] = places[fragments + i], places[j]
     seats = {places[j]: j for j in range(fragments)} | {places[fragments + i]: f for i, f in enumerate(checked)}
     y = dice.below(MILLION)
     least, rest = divmod(fragments * begin["own"], MILLION)
-    own = pick(dice, min(begin["own_most"], fragments, least + (y < rest)), lengths)
+    own = dice.sample(fragments, min(begin["own_most"], fragments, least + (y < rest)))
     return Roles(seats, checked, own)
-
-
-def pick(dice: Dice, m: int, lengths: list[int]) -> list[int]:
-    """2.7, *Picking*: `m` fragments in proportion to their lines."""
-    picked: dict[int, None] = {}
-    ends = list(accumulate(lengths))
-    for _ in range(m):
-        for _ in range(TRIES):
-            found = bisect_right(ends, dice.below(ends[-1]))
-            if found not in picked:
-                break
-        else:
-            rest = [f for f in range(len(lengths)) if f not in picked]
-            those = list(accumulate(lengths[f] for f in rest))
-            found = rest[bisect_right(those, dice.below(those[-1]))]
-        picked[found] = None
-    return list(picked)
 
 
 def replay(
@@ -215,7 +180,7 @@ def replay(
     """
     tasks = {w: [seats[w]] if w in seats else [] for w in by_key}  # each worker's fragments, dealt or dealt again
     gone: set[int] = set()
-    k = 0
+    times: dict[int, int] = {}
     for what, seat, holder in moves:
         if what == "left":
             gone.add(seat)
@@ -223,13 +188,24 @@ def replay(
         need(seat in seats, "DRAWS", "nobody had the task")
         fragment = seats[seat]
         there = {operators[w] for w in by_key if fragment in tasks[w] and w not in gone}
-        may = [w not in gone and fragment not in tasks[w] for w in by_key]
-        should = [yes and operators[w] not in there for w, yes in zip(by_key, may, strict=True)]
-        need(any(may), "DRAWS", "nobody could take it")
-        dice = Dice(digest("redeal/1", secret, u64(k)))
-        places = [dice.first(len(by_key), should.__getitem__, may.__getitem__) for _ in range(2)]
-        one, two = (by_key[p] for p in places if p is not None)
+        may = [w for w in by_key if w not in gone and fragment not in tasks[w]]
+        need(bool(may), "DRAWS", "nobody could take it")
+        dice = Dice(digest("redeal/1", secret, u64(seat), u64(times.get(seat, 0))))
+        one, two = (draw_again(dice, by_key, may, [w for w in may if operators[w] not in there]) for _ in range(2))
         due = two if len(tasks[two]) < len(tasks[one]) else one
         need(holder == due, "DRAWS", "not the drawn one")
         tasks[holder].append(fragment)
-        k += 1
+        times[seat] = times.get(seat, 0) + 1
+
+
+def draw_again(dice: Dice, by_key: list[int], may: list[int], should: list[int]) -> int:
+    """2.9: one draw"""
+    thrown = []
+    while len(thrown) < 16:
+        thrown.append(by_key[dice.below(len(by_key))])
+        if thrown[-1] in should:
+            return thrown[-1]
+    for worker in thrown:
+        if worker in may:
+            return worker
+    return may[dice.below(len(may))]

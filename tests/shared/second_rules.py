@@ -41,7 +41,7 @@ IN_ROUND = ("redeal", "commit", "reveal", "verdict", "apply", "pay")
 BETWEEN = ("join", "measure", "release", "amend", "resume", "close", "begin")
 
 MOST_BOUND = 10
-"""3.2: who withdrew bound so often does not join again."""
+"""3.2: who withdrew bound so often, and once for each round in which it passed a check, does not join again."""
 
 
 def signed(key: bytes, message: bytes, signature: bytes) -> bool:
@@ -102,6 +102,7 @@ class Verifier:
         self.left_at: dict[int, int] = {}
         """How many rounds had been paid when the worker withdrew or was suspended."""
         self.bound: dict[int, int] = {}
+        self.passed: dict[int, int] = {}
         self.convicted: set[int] = set()
         self.paid_out: set[int] = set()
         self.index, self.roots = 1, roots
@@ -153,13 +154,13 @@ class Verifier:
         need(x["seen"] <= self.index, "SIGNATURES", "a head that was not there")
         if n not in self.keys:
             need(x["key"] not in self.keys.values(), "PROGRESS", "key twice")
-            self.keys[n], self.operators[n], self.bound[n] = x["key"], x["operator"], 0
+            self.keys[n], self.operators[n], self.bound[n], self.passed[n] = x["key"], x["operator"], 0, 0
             self.accounts.add(n)
             self.new_signatures.append(x["share"])
         else:
             same = (self.keys[n], self.operators[n]) == (x["key"], x["operator"])
             need(same and self.status[n] in ("withdrawn", "suspended"), "PROGRESS", "join again")
-            need(self.bound[n] < MOST_BOUND, "PROGRESS", "withdrew too often")
+            need(self.bound[n] < MOST_BOUND + self.passed[n], "PROGRESS", "withdrew too often")
             need(x["seen"] > self.joined[n], "SIGNATURES", "a signature that served already")
         self.status[n], self.joined[n] = "active", self.index
         self.paid_out.discard(n)
@@ -300,8 +301,10 @@ class Verifier:
                 earned.setdefault(holder, []).append(credit)
         since = self.round - self.begin["escrow"]
         leaving = [n for n, status in self.status.items() if status == "withdrawn" and self.left_at[n] <= since]
-        due = self.accounts.pay(earned, leaving, convicted, convicted - suspended)
+        due = self.accounts.pay(earned, leaving, convicted)
         need(x["transfers"] == due, "PAYMENTS", "pay")
+        for w in {w for fragment, results in r.results.items() if r.due(fragment) for w in results} - convicted:
+            self.passed[w] += 1
         self.r = None
         self.round += 1
         for w in convicted:

@@ -53,14 +53,16 @@ class Cut(msgspec.Struct, frozen=True):
         """
         left, useful = self.lines - offset, active - spares
         if options.votes:
-            return min(self.block_lines, left, useful * (self.fragment_lines or left))
-        if not self.fragment_lines and left <= self.block_lines:
-            return left
+            return min(self.block_lines, useful * self.fragment_lines or self.block_lines, left)
         most = active - options.least_spares(active)
-        want = min(self.block_lines, most * self.fragment_lines)
-        if not self.fragment_lines:
-            want = -(-left // -(-left // self.block_lines))
-        return min(left, self.block_lines, useful * max(1, want // most))
+        rounds = -(-left // self.block_lines)
+        if self.fragment_lines:
+            size = min(self.fragment_lines, self.block_lines // most)
+        elif rounds == 1:
+            return left
+        else:
+            size = -(-left // rounds) // most
+        return min(left, self.block_lines, useful * max(1, size))
 
     def upcoming(self, options: Options, epoch: int, offset: int, active: int, spares: int) -> Upcoming:
         """The round at a place of the data, with so many spares among so many workers."""

@@ -53,8 +53,8 @@ class Redealer:
 
     def deal(self, seat: int) -> int | None:
         """Deals the task of `seat` again; returns its new holder, or None if nobody is left who may take it."""
-        number = self._times[seat]
-        dice = Dice(digest("redeal/1", self._secret, seat.to_bytes(8, "big"), number.to_bytes(8, "big")))
+        number = self._times[seat].to_bytes(8, "big")
+        dice = Dice(digest("redeal/1", self._secret, seat.to_bytes(8, "big"), number))
         fragment = self._roles.seats[seat]
         dealt = self._dealt[fragment]
         operators = {self._roster.operator(worker) for worker in dealt}
