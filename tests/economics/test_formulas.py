@@ -132,7 +132,7 @@ def test_a_worker_that_knows_of_a_round_without_spare_fears_the_managers_seat_on
 
 # -- what must hold everywhere -------------------------------------------------------------------------------------
 
-shares = st.floats(0, 1)
+shares = st.integers(0, 1000).map(lambda number: number / 1000)
 
 
 @given(st.integers(2, 300), shares, shares, shares)
