@@ -71,7 +71,11 @@ def escrow_from_the_start(stakes: Stakes, situations: Sequence[Situation], tasks
     def enough(escrow: int) -> bool:
         return is_honest(msgspec.structs.replace(bare, escrow=escrow), situations, tasks)
 
-    return _least(enough, most) if enough(most) else None
+    reach = 8
+    while reach < most and not enough(reach):  # a longer escrow is more to work out: from below
+        reach *= 2
+    reach = min(reach, most)
+    return _least(enough, reach) if enough(reach) else None
 
 
 def is_honest(stakes: Stakes, situations: Sequence[Situation], tasks: int) -> bool:

@@ -75,7 +75,7 @@ class Incentive(msgspec.Struct, frozen=True):
         late_tasks: with how many tasks left that is.
         escrow: the least escrow that makes `gain` 0 without a deposit, or None if none does.
         deposit: the least deposit that makes `gain` 0 at this escrow, or None if none does.
-        deposit_for_all: the least deposit that makes cheating worthless to whoever joins, whenever, or None if none does.
+        deposit_for_all: the least deposit that makes `late_gain` 0 as well, or None if none does.
     """
 
     who: str
@@ -179,7 +179,7 @@ def stakes_of(options: ProofOptions, assumed: Assumptions) -> Stakes:
 
 LONE = "alone"
 COMPARING = "in a coalition that compares fragments"
-TELLING = "alone, if it could tell how many spares a round has"
+TELLING = "alone, knowing how many spares a round has"
 
 
 def players(

@@ -16,13 +16,14 @@ Nothing is discounted: a credit at the run's end is worth one today.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from enum import IntEnum
 
 import msgspec
 
-MAX_STATES = 2_000_000
-"""Tasks times credits: about two seconds of work."""
+MAX_STATES = 1_000_000
+"""Tasks times credits: a fraction of a second, of which a plan takes up to some twenty."""
 
 TINY = 1e-9
 
@@ -88,6 +89,7 @@ class BestResponse:
         self.values: list[float] = [0.0]
         self.fakes: list[float] = [0.0]
         self._actions: list[list[bytes]] = []
+        self._seen = [(each.chance, each.hazard, each.cost) for each in situations]
 
     def work_out(self) -> BestResponse:
         """Fills the tables, from the last task to the first."""
@@ -134,28 +136,33 @@ class BestResponse:
         return found if found > TINY * max(1.0, abs(self.values[count])) else 0.0
 
     def _work(self, layers: Sequence[_Layer], lives: int, left: int) -> _Step:
-        """The best of working on, in every state: a fake where it saves more than it puts at risk."""
-        stakes = self.stakes
+        """The best of working on, in every state: a fake where it saves more than it puts at risk.
+
+        What is at risk grows with what is in escrow, so each situation has a number of credits from which on it is
+        honest: only below the largest of these is there anything to decide.
+        """
+        reward = self.stakes.reward
         before, fakes_before = layers[lives].values[-1], layers[lives].fakes[-1]
         after, fakes_after = self._convicted(layers, lives)
-        values, fakes, actions = [], [], []
-        for held in range(stakes.escrow + 1):
-            full = held == stakes.escrow
-            paid = before[held] + stakes.reward if full else before[held + 1]
-            next_fakes = fakes_before[held if full else held + 1]
-            value, count, mask = paid, next_fakes, 0
-            for bit, (chance, hazard, cost) in enumerate(map(msgspec.structs.astuple, self.situations)):
-                risk = hazard * (paid - after)
-                if risk < cost - TINY:
-                    mask |= 1 << bit
-                    value -= chance * risk
-                    count += chance * (1 + hazard * (fakes_after - next_fakes))
-                else:
-                    value -= chance * cost
-            values.append(value)
-            fakes.append(count)
-            actions.append(mask)
+        paid, fakes = [*before[1:], before[-1] + reward], [*fakes_before[1:], fakes_before[-1]]
+        honest = sum(chance * cost for chance, _, cost in self._seen)
+        values = [value - honest for value in paid]
+        actions = bytearray(len(values))
+        for held in range(self._first_honest(paid, after)):
+            for bit, (chance, hazard, cost) in enumerate(self._seen):
+                saved = cost - hazard * (paid[held] - after)
+                if saved > TINY:
+                    actions[held] |= 1 << bit
+                    values[held] += chance * saved
+                    fakes[held] += chance * (1 + hazard * (fakes_after - fakes_before[min(held + 1, len(paid) - 1)]))
         return _Step(values, fakes, actions)
+
+    def _first_honest(self, paid: list[float], after: float) -> int:
+        """From how many credits in escrow on no fake is worth its risk."""
+        return max(
+            bisect_left(paid, after + (cost - TINY) / hazard) if hazard > 0 else len(paid) if cost > TINY else 0
+            for _, hazard, cost in self._seen
+        )
 
     def _convicted(self, layers: Sequence[_Layer], lives: int) -> tuple[float, float]:
         """Value and fakes of what is left after a conviction: nothing, or to begin anew with a deposit."""
@@ -180,10 +187,11 @@ class BestResponse:
             value = fresh.values[0] - stakes.deposit - stakes.new_key
             ways.append((value, fresh.fakes[0], Action.NEW_KEY))
         value, count, action = max(ways)
-        for held in range(stakes.escrow + 1):
-            moved = held * stakes.reward + stakes.deposit + value
-            if moved > step.values[held] + TINY:
+        moved = stakes.deposit + value
+        for held, working in enumerate(step.values):
+            if moved > working + TINY:
                 step.values[held], step.fakes[held], step.actions[held] = moved, count, action
+            moved += stakes.reward
 
 
 class _Layer:
@@ -202,7 +210,7 @@ class _Layer:
 class _Step:
     """Value, fakes and action by credits in escrow."""
 
-    def __init__(self, values: list[float], fakes: list[float], actions: list[int]) -> None:
+    def __init__(self, values: list[float], fakes: list[float], actions: bytearray) -> None:
         self.values, self.fakes, self.actions = values, fakes, actions
 
 
