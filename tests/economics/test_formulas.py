@@ -130,6 +130,12 @@ def test_a_worker_that_knows_of_a_round_without_spare_fears_the_managers_seat_on
     assert kinds[0].hazard == pytest.approx(0.02) and kinds[0].chance == pytest.approx(1 - 0.3 / 1.03)
 
 
+def test_a_spare_in_every_round_costs_five_workers_a_fifth_and_leaves_nothing_to_know() -> None:
+    found = guarded(round_kinds(5, 0.03, 0.02, least_spares=1))
+    assert found.cost.spares == pytest.approx(0.2) and found.lone == pytest.approx(1 - (1 - 2 / 5) * (1 - 0.02))
+    assert round_kinds(50, 0.03, 0.02, least_spares=1) == round_kinds(50, 0.03, 0.02)
+
+
 # -- what must hold everywhere -------------------------------------------------------------------------------------
 
 shares = st.integers(0, 1000).map(lambda number: number / 1000)

@@ -128,7 +128,9 @@ def drawn(expected: float, most: int) -> list[tuple[int, float]]:
     return [(number, chance) for number, chance in ((whole, 1 - rest), (whole + 1, rest)) if chance > 0]
 
 
-def round_kinds(seats: int, checked: float, own: float, own_limit: int | None = 1) -> list[RoundKind]:
+def round_kinds(
+    seats: int, checked: float, own: float, own_limit: int | None = 1, least_spares: int = 0
+) -> list[RoundKind]:
     """The kinds of rounds that `guarded` draws.
 
     Args:
@@ -136,9 +138,11 @@ def round_kinds(seats: int, checked: float, own: float, own_limit: int | None = 
         checked: spares for each fragment, in [0, 1].
         own: manager's tasks for each fragment, in [0, 1].
         own_limit: the most that it executes in a round; None for no limit.
+        least_spares: in every round: with at least one, no round is without a comparison, and few workers pay for it.
     """
     kinds = []
-    for spares, chance in drawn(checked * seats / (1 + checked), seats // 2):
+    expected = max(checked * seats / (1 + checked), float(least_spares))
+    for spares, chance in drawn(expected, seats // 2):
         fragments = seats - spares
         most = fragments if own_limit is None else min(own_limit, fragments)
         kinds.append(RoundKind(chance, seats, spares, min(own * fragments, most)))

@@ -34,8 +34,8 @@ class Cheat(msgspec.Struct, frozen=True):
         tasks: fakes until a conviction has come with 99.9 %, or None for never.
         rounds: the same in rounds, as often as a round gives the chance to cheat so.
         caught: the chance of a conviction within the run.
-        applied: fakes of one cheater that are applied before it is evicted, in the mean; of a coalition's shared
-            fragments: of all of its members.
+        applied: fakes that are applied in the run, in the mean: of one cheater, before it is evicted; of a coalition's
+            shared fragments, by all of its members together, before the first conviction.
     """
 
     who: str
