@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_calls import Podlt
@@ -27,15 +28,22 @@ def test_json_has_every_figure_of_the_text(podlt: Podlt) -> None:
     assert [row["tasks"] for row in found["cheats"]] == [87, 101, 100, 342]
     assert [row["deposit"] for row in found["incentives"]] == [11, 22, 15]
     assert [row["escrow"] for row in found["incentives"]] == [None, None, None]
-    assert found["options"]["proof"] == "guarded" and found["assumed"]["new_key"] == 0
+    assert found["options"]["preset"] == "guarded" and found["assumed"]["new_key"] == 0
 
 
-def test_flags_come_before_the_recipe_and_lines_give_the_rounds(podlt: Podlt) -> None:
-    said = json.loads(podlt("plan", "mnist-mlp", "--lines", 60_000, "--json").out)["assumed"]
-    assert (said["workers"], said["rounds"]) == (50, 300)
-    said = json.loads(podlt("plan", "mnist-mlp", "--lines", 60_000, "--workers", 9, "--epochs", 1, "--json").out)
-    assert (said["assumed"]["workers"], said["assumed"]["rounds"]) == (9, 60)
-    assert json.loads(podlt("plan", "--rounds", 7, "--json").out)["assumed"]["rounds"] == 7
+def test_flags_come_before_the_recipe_and_lines_give_rounds_and_tasks(podlt: Podlt) -> None:
+    def said(*argv: object) -> dict[str, Any]:
+        found = json.loads(podlt("plan", *argv, "--json").out)
+        return {**found["options"], **found["assumed"]}
+
+    recipe = ("mnist-mlp", "--lines", 60_000)
+    classic = said(*recipe, "--preset", "classic")
+    assert (classic["workers"], classic["rounds"], classic["reward"]) == (50, 300, 20)
+    guarded = said(*recipe, "--preset", "guarded")
+    assert (guarded["rounds"], guarded["reward"]) == (310, 20)  # 20 lines for each of 48.5 fragments
+    few = said(*recipe, "--preset", "classic", "--workers", 9, "--epochs", 1, "--reward", 7)
+    assert (few["workers"], few["rounds"], few["reward"]) == (9, 60, 7)
+    assert said("--rounds", 7)["rounds"] == 7 and said()["rounds"] == 300
 
 
 def test_the_picture_is_the_same_each_time(podlt: Podlt, tmp_path: Path) -> None:
@@ -50,7 +58,7 @@ def test_the_picture_is_the_same_each_time(podlt: Podlt, tmp_path: Path) -> None
     ("argv", "words"),
     [
         (["--plot", "plan.pdf"], ".svg or .png"),
-        (["--proof", "classic", "--workers", "2"], "at least 3 workers"),
+        (["--preset", "classic", "--workers", "2"], "at least 3 workers"),
         (["--operators", "60"], "at most as many operators"),
         (["--workers", "3", "--coalition", "0.9"], "leaves nobody honest"),
         (["nothing.toml"], "no such recipe"),
@@ -68,5 +76,5 @@ def test_where_nothing_is_paid_there_is_no_best_response(podlt: Podlt) -> None:
 
 
 def test_classic_says_whom_its_vote_evicts(podlt: Podlt) -> None:
-    out = podlt("plan", "--proof", "classic").out
+    out = podlt("plan", "--preset", "classic").out
     assert "0.092 honest workers are evicted a round" in out and "no deposit ends" in out

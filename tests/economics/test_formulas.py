@@ -121,7 +121,7 @@ def test_classic_costs_four_percent_at_fifty_workers_and_finds_a_fake_with_six()
 
 def test_the_managers_seat_is_one_task_a_round_however_many_workers_there_are() -> None:
     assert detection_of(1000, 0.03, 0.02).cost.own == pytest.approx(0.001)
-    assert guarded(round_kinds(1000, 0.03, 0.02, own_limit=None)).cost.own == pytest.approx(0.02 / 1.03)
+    assert guarded(round_kinds(1000, 0.03, 0.02, own_most=None)).cost.own == pytest.approx(0.02 / 1.03)
 
 
 def test_a_worker_that_knows_of_a_round_without_spare_fears_the_managers_seat_only() -> None:
@@ -159,7 +159,7 @@ def test_friends_are_found_less_often_and_never_less_often_than_the_managers_sea
     workers: int, checked: float, own: float, data: st.DataObject
 ) -> None:
     members = data.draw(st.integers(1, workers - 1))
-    found = guarded(round_kinds(workers, checked, own, own_limit=None), members)
+    found = guarded(round_kinds(workers, checked, own, own_most=None), members)
     assert 0 <= found.everything <= found.comparing + 1e-12 <= found.lone + 2e-12 <= 1 + 3e-12
     assert found.paired <= found.everything + 1e-9
     assert found.everything == pytest.approx(

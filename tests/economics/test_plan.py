@@ -7,8 +7,10 @@ from typing import Literal
 import msgspec
 import pytest
 
+from podlt.economics.formulas import guarded, round_kinds
+from podlt.economics.lines import options_of
 from podlt.economics.options import Assumptions, ProofOptions
-from podlt.economics.plan import COMPARING, LONE, TELLING, make_plan
+from podlt.economics.plan import COMPARING, LONE, TELLING, make_plan, players
 from podlt.economics.response import MAX_STATES
 from podlt.economics.words import advice, one_line
 
@@ -30,7 +32,7 @@ KEYS: list[Literal["invited", "free"]] = ["invited", "free"]
         ),
         (
             5,
-            ProofOptions(proof="classic"),
+            ProofOptions(preset="classic"),
             300,
             "proof: classic, costs 40.0%; a fake is caught with 60.0% a task, 99.9% within 8 tasks; "
             "with 5 workers 2 of 5 tasks repeat another; two friends in a group of three outvote the third",
@@ -64,11 +66,26 @@ def test_one_line_says_what_the_proof_costs_and_finds(
     assert one_line(workers, options, rounds) == line
 
 
-def test_a_worker_that_knows_of_rounds_without_spares_gains_most_where_workers_are_few() -> None:
+def test_the_last_fragment_tells_something_where_rounds_without_spares_are() -> None:
     few = {each.who: each for each in make_plan(EVICTS, Assumptions(workers=10)).incentives}
     many = {each.who: each for each in make_plan(EVICTS, Assumptions(workers=50)).incentives}
-    assert few[LONE].gain == 0 < few[TELLING].gain and few[TELLING].deposit_for_all == 44
+    assert few[LONE].gain == 0 and few[TELLING].deposit_for_all == 44  # 0.9/0.02 - 1
+    assert few[TELLING].gain == pytest.approx(0.17, abs=0.01)
     assert many[TELLING].gain == 0
+
+
+def test_a_situation_that_is_told_apart_leaves_the_mean_hazard_as_it_is() -> None:
+    kinds = round_kinds(10, 0.03, 0.02)
+    shown = players(EVICTS, Assumptions(workers=10), kinds, guarded(kinds, members=2))
+    for who in (LONE, TELLING):
+        assert sum(each.chance for each in shown[who]) == pytest.approx(1)
+        assert sum(each.chance * each.hazard for each in shown[who]) == pytest.approx(guarded(kinds).lone)
+
+
+def test_a_recipes_terms_become_options_with_the_reward_of_a_task() -> None:
+    protocol = {"preset": "guarded", "spares": 2, "checked": None, "own": 0.1, "reward": 3}
+    assert options_of(protocol, 20) == ProofOptions(own=0.1, reward=60)
+    assert options_of({}, 20) == ProofOptions()
 
 
 def test_a_coalition_of_one_operator_never_shares_a_fragment_and_is_as_good_as_alone() -> None:

@@ -16,8 +16,6 @@ from podlt.cli.options import JsonOption, console, print_facts
 if TYPE_CHECKING:
     from podlt.economics.options import Assumptions, ProofOptions
     from podlt.economics.plan import ProofPlan
-    from podlt.recipe import TrainingSpec
-
 PROOF = "The proof (as the recipe says, else what stands in brackets)"
 RUN = "The run (as the recipe says, else what stands in brackets)"
 WORKERS = "What is assumed of workers"
@@ -29,8 +27,8 @@ ROUNDS = 300
 class ProofFlags:
     """The proof's options, where they are not to be the recipe's."""
 
-    proof: Annotated[
-        Literal["guarded", "classic"] | None, typer.Option(rich_help_panel=PROOF, help="Whose rules hold.")
+    preset: Annotated[
+        Literal["guarded", "classic"] | None, typer.Option(rich_help_panel=PROOF, help="Whose rules hold (guarded).")
     ] = None
     checked: Annotated[
         float | None,
@@ -40,7 +38,7 @@ class ProofFlags:
         float | None,
         typer.Option(min=0, max=1, rich_help_panel=PROOF, help="Manager's own tasks for each (0.02)."),
     ] = None
-    own_limit: Annotated[
+    own_most: Annotated[
         int | None, typer.Option(min=0, rich_help_panel=PROOF, help="The most of them a round (1).")
     ] = None
     clip: Annotated[
@@ -107,7 +105,7 @@ def plan(
 
               podlt plan --workers 200 --coalition 0.3 --keys free --deposit 25
 
-              podlt plan --proof classic --plot plan.svg
+              podlt plan --preset classic --plot plan.svg
     """
     import msgspec
 
@@ -131,37 +129,33 @@ def _inputs(name: str | None, proof: ProofFlags, assumed: AssumedFlags) -> tuple
     import msgspec
 
     from podlt.cli.recipes import find_recipe
-    from podlt.economics.options import Assumptions, ProofOptions
+    from podlt.economics.lines import Dealing, options_of
+    from podlt.economics.options import Assumptions
+    from podlt.economics.plan import kinds_of
     from podlt.recipe import TrainingSpec, load_recipe
 
-    training, said = TrainingSpec(), {}
+    training, protocol = TrainingSpec(), {}
     if name is not None:
         recipe = load_recipe(find_recipe(name))
-        training, said = recipe.training, msgspec.to_builtins(recipe.protocol)
-    given = {field: value for field, value in vars(proof).items() if value is not None}
-    values = {field: said[field] for field in ProofOptions.__struct_fields__ if field in said}
-    options = msgspec.convert(values | given, ProofOptions)
-    changed = {"workers": assumed.workers, "epochs": assumed.epochs}
-    training = msgspec.structs.replace(training, **{k: v for k, v in changed.items() if v is not None})
+        training, protocol = recipe.training, msgspec.to_builtins(recipe.protocol)
+    workers, given = assumed.workers or training.workers, vars(proof)
+    flags = {field: value for field, value in given.items() if value is not None and field != "reward"}
+    rules = options_of(protocol | flags, 1)
+    whole, kinds = rules.preset == "classic", kinds_of(rules, workers)
+    dealing = Dealing(training.block_lines, training.fragment_lines, whole, kinds)
+    options = options_of(protocol | flags, dealing.task_lines)
+    if proof.reward is not None:
+        options = msgspec.structs.replace(options, reward=proof.reward)
+    counted = ROUNDS if assumed.lines is None else dealing.rounds(assumed.lines, assumed.epochs or training.epochs)
     return options, Assumptions(
-        workers=training.workers,
-        rounds=assumed.rounds or (ROUNDS if assumed.lines is None else _rounds(assumed.lines, training, options)),
+        workers=workers,
+        rounds=assumed.rounds or counted,
         cost=assumed.cost,
         coalition=assumed.coalition,
         operators=assumed.operators,
         keys=assumed.keys,
         new_key=assumed.key_price,
     )
-
-
-def _rounds(lines: int, training: TrainingSpec, options: ProofOptions) -> int:
-    """How many rounds a run has in which nobody leaves; a number of spares that is drawn is taken at its mean."""
-    from podlt.economics.plan import kinds_of
-    from podlt.protocol.plan import next_lines
-
-    useful = round(sum(kind.chance * kind.fragments for kind in kinds_of(options, training.workers)))
-    each = next_lines(lines, 0, training.block_lines, training.fragment_lines, useful)
-    return training.epochs * -(-lines // each)
 
 
 def _print(plan: ProofPlan, out: Console) -> None:
@@ -189,11 +183,11 @@ def _facts(plan: ProofPlan) -> dict[str, str]:
         "cost": f"{cost.spares:.2%} of workers' tasks repeat another (spares: {spares} of the rounds), the manager "
         f"executes {cost.own:.2%} more: {cost.total:.2%}",
     }
-    if options.proof == "guarded" and options.clip:
+    if options.preset == "guarded" and options.clip:
         fragments = assumed.workers - cost.spares * assumed.workers
         facts["one fake"] = f"weighs at most as {options.clip:g} of a round's {fragments:,.1f} useful fragments (clip)"
     if assumed.members > 1:
-        what = "the most" if options.proof == "classic" else "all"
+        what = "the most" if options.preset == "classic" else "all"
         facts["coalition"] = (
             f"{assumed.members:,} workers; friends hold {what} of a fragment's seats {alone.fragments_a_round:,.3f} "
             f"times a round, {alone.share_of_tasks:.2%} of a member's tasks"

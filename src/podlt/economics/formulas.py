@@ -3,7 +3,7 @@
 **The round.** N tasks are dealt, a *seat* each. A of them are spares: they repeat drawn fragments, one spare each, so
 that F = N - A fragments are useful. Of the F, the manager executes k itself, drawn without regard to spares. A is
 `checked` times the F, so that its mean is checked N / (1 + checked): its whole part for certain, and one more with the
-rest's chance. k is `own` times F, rounded by chance in the same way, and at most `own_limit`.
+rest's chance. k is `own` times F, rounded by chance in the same way, and at most `own_most`.
 
 **Given A**, a seat is compared with another one with chance d = 2A/N (A fragments have two seats each), and with the
 manager's with chance o = E[k]/F. The two are independent. What follows holds for each number of spares; means are
@@ -129,7 +129,7 @@ def drawn(expected: float, most: int) -> list[tuple[int, float]]:
 
 
 def round_kinds(
-    seats: int, checked: float, own: float, own_limit: int | None = 1, least_spares: int = 0
+    seats: int, checked: float, own: float, own_most: int | None = 1, least_spares: int = 0
 ) -> list[RoundKind]:
     """The kinds of rounds that `guarded` draws.
 
@@ -137,14 +137,14 @@ def round_kinds(
         seats: tasks dealt a round, at least 2.
         checked: spares for each fragment, in [0, 1].
         own: manager's tasks for each fragment, in [0, 1].
-        own_limit: the most that it executes in a round; None for no limit.
+        own_most: the most that it executes in a round; None for no limit.
         least_spares: in every round: with at least one, no round is without a comparison, and few workers pay for it.
     """
     kinds = []
     expected = max(checked * seats / (1 + checked), float(least_spares))
     for spares, chance in drawn(expected, seats // 2):
         fragments = seats - spares
-        most = fragments if own_limit is None else min(own_limit, fragments)
+        most = fragments if own_most is None else min(own_most, fragments)
         kinds.append(RoundKind(chance, seats, spares, min(own * fragments, most)))
     return kinds
 

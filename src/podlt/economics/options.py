@@ -17,10 +17,10 @@ class ProofOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The proof's options that cost and gain depend on; names are those of a recipe's `[protocol]`.
 
     Attributes:
-        proof: whose rules hold.
+        preset: whose rules hold.
         checked: guarded: spares for each fragment.
         own: guarded: tasks that the manager executes itself, for each fragment.
-        own_limit: guarded: the most that it executes in a round; None for no limit.
+        own_most: guarded: the most that it executes in a round; None for no limit.
         clip: guarded: the largest update that is applied as it is, in medians of the round's updates.
         escrow: how many younger credits (in tasks) a credit waits for.
         deposit: credits that a worker brings.
@@ -28,10 +28,10 @@ class ProofOptions(msgspec.Struct, frozen=True, kw_only=True):
         reward: credits a task.
     """
 
-    proof: Literal["guarded", "classic"] = "guarded"
+    preset: Literal["guarded", "classic"] = "guarded"
     checked: Share = 0.03
     own: Share = 0.02
-    own_limit: Number | None = 1
+    own_most: Number | None = 1
     clip: Annotated[float, Meta(ge=0)] = 4.0
     escrow: Number = 50
     deposit: Number = 0
@@ -41,7 +41,7 @@ class ProofOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def convictions(self) -> int:
         """How many of a worker's convictions evict it."""
-        return 2 if self.proof == "guarded" and self.first_fault == "suspend" else 1
+        return 2 if self.preset == "guarded" and self.first_fault == "suspend" else 1
 
 
 class Assumptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,14 +71,12 @@ class Assumptions(msgspec.Struct, frozen=True, kw_only=True):
         return round(self.coalition * self.workers)
 
 
-def check_plan(options: ProofOptions, assumed: Assumptions) -> None:
+def check_assumptions(assumed: Assumptions) -> None:
     """Refuses what no run could do.
 
     Raises:
-        UsageError: too few workers for the proof, or more operators than workers.
+        UsageError: more operators than workers, or no worker that is honest.
     """
-    if options.proof == "classic" and assumed.workers < 3:
-        raise UsageError(f"classic: expected at least 3 workers, got {assumed.workers}")
     if assumed.operators is not None and assumed.operators > assumed.workers:
         raise UsageError(f"expected at most as many operators as workers ({assumed.workers}), got {assumed.operators}")
     if assumed.members >= assumed.workers:

@@ -19,8 +19,9 @@ from podlt.economics.formulas import (
     round_kinds,
     tasks_until,
 )
-from podlt.economics.options import Assumptions, ProofOptions, check_plan
+from podlt.economics.options import Assumptions, ProofOptions, check_assumptions
 from podlt.economics.response import MAX_STATES, BestResponse, Situation, Stakes
+from podlt.errors import UsageError
 
 CERTAIN = 0.999
 
@@ -122,7 +123,7 @@ def make_plan(options: ProofOptions, assumed: Assumptions) -> ProofPlan:
     Raises:
         UsageError: no run could do that.
     """
-    check_plan(options, assumed)
+    check_assumptions(assumed)
     kinds = kinds_of(options, assumed.workers)
     found = detection(options, assumed.workers, max(1, assumed.members), assumed.operators)
     tasks = max(1, min(assumed.rounds, MAX_STATES // (options.escrow + 1)))
@@ -154,16 +155,22 @@ def detection(options: ProofOptions, workers: int, members: int = 1, operators: 
         members: of the coalition.
         operators: how many there are; None if every worker is its own.
     """
-    if options.proof == "classic":
+    if options.preset == "classic":
         return classic(workers, members)
     return guarded(kinds_of(options, workers), members, operators)
 
 
 def kinds_of(options: ProofOptions, workers: int) -> list[RoundKind]:
-    """The rounds that the proof draws, by their number of spares."""
-    if options.proof == "classic":
+    """The rounds that the proof draws, by their number of spares.
+
+    Raises:
+        UsageError: too few workers for the proof.
+    """
+    if options.preset == "classic":
+        if workers < 3:
+            raise UsageError(f"classic: expected at least 3 workers, got {workers}")
         return [RoundKind(1.0, workers, 2, 0.0)]
-    return round_kinds(workers, options.checked, options.own, options.own_limit)
+    return round_kinds(workers, options.checked, options.own, options.own_most)
 
 
 def stakes_of(options: ProofOptions, assumed: Assumptions) -> Stakes:
@@ -179,7 +186,7 @@ def stakes_of(options: ProofOptions, assumed: Assumptions) -> Stakes:
 
 LONE = "alone"
 COMPARING = "in a coalition that compares fragments"
-TELLING = "alone, knowing how many spares a round has"
+TELLING = "alone, where the last fragment tells"
 
 
 def players(
@@ -188,7 +195,8 @@ def players(
     """Cheaters, by what they can tell of a task before they execute it.
 
     Friends who hold the same fragment may execute it once, which halves what a true result costs them: only what a
-    fake saves beyond that tempts them.
+    fake saves beyond that tempts them. Who holds the last of the most fragments that a round can have knows that the
+    round has the fewest spares; that is one fragment of such a round, and nobody else knows.
     """
     cost = assumed.cost * options.reward
     paired = found.paired_share
@@ -197,7 +205,9 @@ def players(
         COMPARING: [Situation(1 - paired, found.comparing, cost), Situation(paired, found.paired, cost / 2)],
     }
     if len(kinds) > 1:
-        shown[TELLING] = [Situation(kind.chance, kind.hazard, cost) for kind in kinds]
+        last = kinds[0].chance / kinds[0].fragments
+        other = (found.lone - last * kinds[0].hazard) / (1 - last)
+        shown[TELLING] = [Situation(1 - last, other, cost), Situation(last, kinds[0].hazard, cost)]
     return shown
 
 

@@ -83,8 +83,8 @@ def _detection(plan: ProofPlan, axes: Any) -> None:
 
 
 def _cost(plan: ProofPlan, axes: Any) -> None:
-    for proof, colour in (("guarded", COLOURS[0]), ("classic", COLOURS[1])):
-        options = msgspec.structs.replace(plan.options, proof=proof)
+    for preset, colour in (("guarded", COLOURS[0]), ("classic", COLOURS[1])):
+        options = msgspec.structs.replace(plan.options, preset=preset)
         axes.plot(SIZES, [100 * detection(options, n).cost.total for n in SIZES], color=colour, linewidth=2)
     axes.axvline(plan.assumed.workers, color=LINE, linewidth=1)
     axes.set_xscale("log")

@@ -19,14 +19,14 @@ def one_line(workers: int, options: ProofOptions, rounds: int) -> str:
         rounds: of the run.
     """
     found = detection(options, workers)
-    parts = [f"proof: {options.proof}, costs {found.cost.total:.1%}", _caught(found.lone, rounds)]
-    if options.proof == "classic":
+    parts = [f"proof: {options.preset}, costs {found.cost.total:.1%}", _caught(found.lone, rounds)]
+    if options.preset == "classic":
         if found.cost.total > DEAR:
             parts.append(f"with {workers} workers {CLASSIC_SPARES} of {workers} tasks repeat another")
         parts.append("two friends in a group of three outvote the third")
     elif found.cost.total > DEAR:
         parts.append(f"{found.cost.spares:.0%} of the tasks repeat another, the manager executes {found.cost.own:.0%}")
-    if options.proof == "guarded" and not found.paired:
+    if options.preset == "guarded" and not found.paired:
         parts.append("own = 0: a fake by friends who hold a fragment alone is never caught")
     return "; ".join(parts)
 
