@@ -74,6 +74,12 @@ def test_the_last_fragment_tells_something_where_rounds_without_spares_are() -> 
     assert many[TELLING].gain == 0
 
 
+def test_with_the_manager_friends_are_seen_by_strangers_only() -> None:
+    alone, friends = (make_plan(EVICTS, Assumptions(coalition=share)).unpunished for share in (0.0, 0.2))
+    assert alone.with_manager == pytest.approx(1 - 2 * 0.03 / 1.03)
+    assert friends.with_manager == pytest.approx(1 - 2 * 0.03 / 1.03 * 40 / 49)
+
+
 def test_a_situation_that_is_told_apart_leaves_the_mean_hazard_as_it_is() -> None:
     kinds = round_kinds(10, 0.03, 0.02)
     shown = players(EVICTS, Assumptions(workers=10), kinds, guarded(kinds, members=2))

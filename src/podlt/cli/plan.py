@@ -195,6 +195,7 @@ def _facts(plan: ProofPlan) -> dict[str, str]:
         facts["unpunished"] = f"a fake there is caught with {alone.hazard:.2%}" + (
             f"; {alone.framed_a_round:.3f} honest workers are evicted a round" if alone.framed_a_round else ""
         )
+        facts[""] = f"with the manager on their side nobody sees {alone.with_manager:.1%} of their fakes, but an audit"
         if plan.shared_work:
             facts["shared"] = (
                 f"executing such a fragment once for all friends saves each {plan.shared_work:,.1f} credits"

@@ -55,12 +55,15 @@ class Unpunished(msgspec.Struct, frozen=True):
         share_of_tasks: of each member's tasks.
         hazard: of a fake there: the manager's own seat.
         framed_a_round: honest workers that the coalition convicts by outvoting them.
+        with_manager: the share of the coalition's tasks that no stranger executes: what it may fake with a manager on
+            its side, which knows the draw, until somebody audits.
     """
 
     fragments_a_round: float
     share_of_tasks: float
     hazard: float
     framed_a_round: float
+    with_manager: float
 
 
 class Incentive(msgspec.Struct, frozen=True):
@@ -135,7 +138,7 @@ def make_plan(options: ProofOptions, assumed: Assumptions) -> ProofPlan:
         cost=found.cost,
         spares_a_round=[(kind.spares, kind.chance) for kind in kinds],
         cheats=_cheats(found, options, assumed),
-        unpunished=Unpunished(found.paired_a_round, found.paired_share, found.paired, found.framed_a_round),
+        unpunished=_unpunished(found, options, assumed),
         shared_work=assumed.rounds * found.paired_share * cost / 2,
         tasks_worked_out=tasks,
         incentives=[
@@ -209,6 +212,12 @@ def players(
         other = (found.lone - last * kinds[0].hazard) / (1 - last)
         shown[TELLING] = [Situation(1 - last, other, cost), Situation(last, kinds[0].hazard, cost)]
     return shown
+
+
+def _unpunished(found: Detection, options: ProofOptions, assumed: Assumptions) -> Unpunished:
+    blind = msgspec.structs.replace(options, own=0.0)
+    seen = detection(blind, assumed.workers, max(1, assumed.members), assumed.operators).everything
+    return Unpunished(found.paired_a_round, found.paired_share, found.paired, found.framed_a_round, 1 - seen)
 
 
 def _cheats(found: Detection, options: ProofOptions, assumed: Assumptions) -> list[Cheat]:
