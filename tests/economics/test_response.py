@@ -183,7 +183,10 @@ def test_the_actions_say_where_the_best_response_fakes() -> None:
     assert worked_out(Stakes(escrow=10)).action(20, 10, 1) == "return"
 
 
-@pytest.mark.parametrize("stakes", [Stakes(convictions=2), Stakes(escrow=10), Stakes(new_key=0.0, deposit=5.0)])
+@pytest.mark.parametrize(
+    "stakes",
+    [Stakes(convictions=2, deposit=2.0), Stakes(escrow=3), Stakes(new_key=0.0, deposit=5.0), Stakes(new_key=1.0)],
+)
 def test_playing_the_actions_gives_the_value_and_the_fakes(stakes: Stakes) -> None:
     """The policy, followed through all of its chances: what the simulator's rational cheater earns."""
     situations = [Situation(0.7, 0.2, COST), Situation(0.3, 0.05, COST / 2)]
@@ -215,11 +218,11 @@ def test_playing_the_actions_gives_the_value_and_the_fakes(stakes: Stakes) -> No
         value += stakes.reward if vests else 0.0
         if action == "honest":
             return value - each.cost, fakes
-        caught = (0.0, 0.0)
-        for allowed, price in ((lives - 1, 0.0), (stakes.convictions, stakes.new_key)):
-            if allowed and price is not None:
-                again_value, again_fakes = follow(left - 1, 0, allowed)
-                caught = max(caught, (again_value - stakes.deposit - price, again_fakes))
+        next_step, caught = found.after_conviction(left - 1, lives - 1), (0.0, 0.0)
+        if next_step != "leave":
+            price, allowed = (0.0, lives - 1) if next_step == "return" else (stakes.new_key or 0.0, stakes.convictions)
+            again_value, again_fakes = follow(left - 1, 0, allowed)
+            caught = again_value - stakes.deposit - price, again_fakes
         stays = 1 - each.hazard
         return stays * value + each.hazard * caught[0], 1 + stays * fakes + each.hazard * caught[1]
 

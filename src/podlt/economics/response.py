@@ -88,6 +88,7 @@ class BestResponse:
         self.stakes, self.situations, self.tasks = stakes, tuple(situations), tasks
         self.values: list[float] = [0.0]
         self.fakes: list[float] = [0.0]
+        self._anew: list[list[float]] = [[0.0] for _ in range(stakes.convictions)]
         self._actions: list[list[bytes]] = []
         self._seen = [(each.chance, each.hazard, each.cost) for each in situations]
 
@@ -103,7 +104,9 @@ class BestResponse:
             for layer, step in zip(layers, steps, strict=True):
                 layer.append(step.values, step.fakes)
             self._actions.append([bytes(step.actions) for step in steps])
-            self.values.append(steps[-1].values[0] - stakes.deposit)
+            for values, step in zip(self._anew, steps, strict=True):
+                values.append(step.values[0] - stakes.deposit)
+            self.values.append(self._anew[-1][-1])
             self.fakes.append(steps[-1].fakes[0])
         return self
 
@@ -120,6 +123,20 @@ class BestResponse:
         if code >= Action.LEAVE:
             return Action(code).name.lower()
         return "fake" if code >> situation & 1 else "honest"
+
+    def after_conviction(self, left: int, lives: int) -> str:
+        """What to do once convicted: "leave", "return" (with a new deposit, where it was suspended) or "new_key".
+
+        Args:
+            left: tasks left.
+            lives: convictions that evict it now: 0 if it was evicted.
+        """
+        ways = {"leave": 0.0}
+        if lives:
+            ways["return"] = self._anew[lives - 1][left]
+        if self.stakes.new_key is not None:
+            ways["new_key"] = self.values[left] - self.stakes.new_key
+        return max(ways, key=lambda way: ways[way])
 
     def honest(self, left: int) -> float:
         """What a new worker gains that gives true results only, with so many tasks left; 0 if work costs more."""
