@@ -130,7 +130,7 @@ CLASSIC = ProtocolSpec(preset="classic")
 GUARDED = ProtocolSpec(checked=0.5, own=0.3, escrow=4)
 """Of each five fragments or so two are checked, and one is the manager's own: much happens in a short run."""
 
-SCENARIO = Scenario(lines=180, epochs=2, block_lines=30, fragment_lines=3, deposit=40, tested=True, protocol=GUARDED)
+SCENARIO = Scenario(lines=120, epochs=2, block_lines=30, fragment_lines=3, deposit=40, tested=True, protocol=GUARDED)
 
 
 def eventful_run() -> tuple[ScriptedWorld, MemoryLog]:
@@ -157,6 +157,9 @@ def eventful_run() -> tuple[ScriptedWorld, MemoryLog]:
         world.admit(newcomer)
     world.manager.withdraw(9, "changed its mind")
     world.manager.withdraw(8, "goes for good")
+    players[0].mood = "fake"
+    until(world, lambda: world.state.workers[0].status == "evicted")
+    fake_in_turn(world, lambda roles: roles.checked[:1])
     fake_in_turn(world, lambda roles: [j for j in roles.own if j not in roles.checked])
     plain = lambda roles: [j for j in range(3) if j not in (*roles.own, *roles.checked)]  # noqa: E731
     fake_in_turn(world, lambda roles: world.suspect(plain(roles)))
@@ -166,8 +169,6 @@ def eventful_run() -> tuple[ScriptedWorld, MemoryLog]:
     for _ in range(GUARDED.escrow):
         world.step()
     world.manager.return_deposits([8, 9])
-    players[0].mood = "fake"
-    until(world, lambda: world.state.workers[0].status == "evicted")
     while world.step():
         pass
     return world, log
