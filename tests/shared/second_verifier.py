@@ -66,7 +66,7 @@ def check_terms(begin: Entry, recipe: bytes, program: bytes) -> None:
     training, rules = document["training"], document["protocol"]
     names = ("epochs", "block_lines", "fragment_lines", "local_steps")
     terms = {name: training[name] for name in names} | {name: rules[name] for name in ("preset", "escrow", "reward")}
-    terms |= guarded_terms(rules)
+    terms |= guarded_terms(rules) | {"spares": 2 if rules["preset"] == "classic" else 1}
     terms["local_lr"] = training["local_lr"] if training["local_steps"] > 1 else None
     terms["seed"] = digest("seed/1", u64(training["seed"]))
     for name, value in terms.items():
