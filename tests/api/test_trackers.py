@@ -27,7 +27,7 @@ class Notes(FigureTracker):
 
 def test_a_tracker_gets_a_line_a_round_and_the_figures_of_each_epoch(tmp_path: Path) -> None:
     notes = Notes()
-    options = {"cheats": ["1:sign-flip"], "epochs": 2, "entropy": seeded(1)}  # by chance a cheater may not be checked
+    options = {"cheats": ["1:sign-flip"], "epochs": 2, "protocol": {"checked": 1.0}, "entropy": seeded(1)}
     train_objects(tmp_path / "run", callbacks=[notes], workers=6, **options)
     rounds = [figures for _, figures in notes.written if "train/loss" in figures]
     epochs = [(step, figures) for step, figures in notes.written if "test/accuracy" in figures]

@@ -51,6 +51,10 @@ class Diary(Callback):
         self.sums.append(sum(float(p.detach().sum()) for p in run.model.parameters()))
 
 
+CHECKED: dict[str, Any] = {"workers": 6, "block_lines": 20, "protocol": {"checked": 1.0}}
+"""Each fragment has a spare, so that a cheater is caught at once."""
+
+
 class Finished:
     """A run by objects, with a cheater, and who followed it."""
 
@@ -61,7 +65,7 @@ class Finished:
             self.result = podlt.train(
                 self.model, arrays(), loss=nn.CrossEntropyLoss(), optimizer=optimizer, epochs=2, run=path,
                 cheats=["1:sign-flip"], callbacks=[self.diary], listener=self.events.append, entropy=seeded(1),
-                **{**SMALL, "workers": 6, "block_lines": 20},
+                **{**SMALL, **CHECKED},
             )  # fmt: skip
 
 
@@ -77,7 +81,7 @@ def test_the_call_is_the_run_of_the_recipe_that_it_makes(finished: Finished, tmp
     options = {name: value for name, value in SMALL.items() if name != "processes"}
     recipe = podlt.recipe_of(
         network(), arrays(), optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0,
-        "nesterov": False}, epochs=2, **{**options, "workers": 6, "block_lines": 20},
+        "nesterov": False}, epochs=2, **{**options, **CHECKED},
     )  # fmt: skip
     with hosts_in_threads():
         again = podlt.train(

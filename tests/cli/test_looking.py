@@ -49,7 +49,7 @@ def test_verify_prints_every_claim_with_its_outcome_and_ends_with_0(podlt: Podlt
     assert outcome.code == 0
     assert rows(outcome.out) == [(int(c), "not checked" if c in UNASKED else "holds") for c in Claim]
     assert f"{CONCLUSION}\n" in outcome.out
-    for sentence in ("this run was simulated", "keys are different people", "nobody compared"):
+    for sentence in ("this run was simulated", "keys and operators are different people", "nobody compared"):
         assert f"not known: {'anything' if 'simulated' in sentence else 'that'}" in outcome.out
         assert sentence in outcome.out
     assert "sound" not in outcome.out
@@ -261,10 +261,12 @@ def test_the_ledger_sums_to_zero_in_every_form(podlt: Podlt, run: Path) -> None:
 
 def test_a_cheater_has_nothing_vested_and_everything_forfeited(podlt: Podlt, run: Path) -> None:
     workers = json.loads(podlt("ledger", run, "--json").out)["workers"]
+    cheated = {worker: row.number for worker, row in read_history(run).convictions().items()}
     for worker in workers[:2]:
         assert (worker["status"], worker["convictions"]) == ("suspended", 1)
         assert worker["vested"] == worker["pending"] == 0
-        assert worker["forfeited"] > 0
+        assert (worker["forfeited"] > 0) == (cheated[worker["worker"]] > 0), "what it gave in earlier rounds"
+    assert max(cheated.values()) > 0
 
 
 def test_the_summary_counts_fakes_until_the_conviction(run: Path) -> None:

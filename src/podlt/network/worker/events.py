@@ -137,8 +137,8 @@ class RunTerms(WorkerEvent, frozen=True, tag="terms"):
             f"of {self.lines:,} lines; {self.rounds:,} rounds at most (preset {self.preset}); its log has "
             f"{self.entries:,} entries so far",
             f"what you earn for a task is pending until you did {self.escrow:,} more, {self.escrow:,} rounds after you "
-            "left, or at the run's end; whoever is convicted of another result than the task's loses what is pending, "
-            f"and {'the second time' if self.first_fault == 'suspend' else 'at once'} its deposit and its place",
+            "left, or at the run's end; whoever is convicted of another result than the task's loses what is pending "
+            f"and its deposit, and {'the second time' if self.first_fault == 'suspend' else 'at once'} its place",
             "joining shows your public key and all that you earn in a log that anybody may read; the manager sees "
             "your address",
         ]
