@@ -39,7 +39,7 @@ def detection_of(workers: int, checked: float, own: float, members: int = 1, ope
         (5, Fraction(3, 100), Fraction(2, 100), 3, None),  # hardly ever one
         (5, Fraction(2, 5), Fraction(1, 3), 2, None),  # one or two; the manager's seat at its limit
         (6, Fraction(1, 4), Fraction(1, 20), 4, [0, 0, 1, 1, 2, 2]),  # two operators of three are friends
-        (6, Fraction(1, 4), Fraction(1, 20), 2, [0, 0, 1, 1, 2, 2]),  # one operator: it never meets itself
+        (4, Fraction(1, 4), Fraction(1, 20), 2, [0, 0, 1, 1]),  # one operator: it never meets itself
         (4, Fraction(1), Fraction(0), 2, None),  # every fragment twice, and no own seat
     ],
 )
