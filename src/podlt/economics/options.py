@@ -32,7 +32,7 @@ class ProofOptions(msgspec.Struct, frozen=True, kw_only=True):
     checked: Share = 0.03
     own: Share = 0.02
     own_most: Number | None = 1
-    clip: Annotated[float, Meta(ge=0)] = 4.0
+    clip: Annotated[int, Meta(ge=0)] = 8
     escrow: Number = 50
     deposit: Number = 0
     first_fault: Literal["suspend", "evict"] = "suspend"
