@@ -47,6 +47,21 @@ class Notice(Event, frozen=True, tag="notice"):
         return [self.what]
 
 
+class ProofPlanned(Event, frozen=True, tag="proof-planned"):
+    """What the proof of the run costs and finds, worked out before it starts (`podlt plan`).
+
+    Attributes:
+        text: for people.
+    """
+
+    text: str
+
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line."""
+        return [self.text]
+
+
 class Started(Event, frozen=True, tag="started"):
     """The first (or next) round begins.
 
