@@ -16,7 +16,8 @@ from msgspec import Meta
 from podlt import canonical, crypto
 from podlt.data.spec import DataSpec, from_document
 from podlt.errors import UsageError
-from podlt.protocol.plan import SETTLEMENT_ROUNDS, most_rounds
+from podlt.protocol.options import CLASSIC, GUARDED, MILLION, MOST_CLIP, MOST_ESCROW, FirstFault, Options, Preset
+from podlt.protocol.plan import Cut
 
 SIMULATED = "simulated"
 """What the recipe of a simulated run names as its data."""
@@ -70,12 +71,42 @@ class TrainingSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history: Literal["all", "last"] = "all"
 
 
-class ProtocolSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The rules. `spares` repeat a random fragment; `reward` is in credits a line."""
+Share = Annotated[float, Meta(ge=0, le=1)]
 
-    preset: Literal["classic"] = "classic"
-    spares: Annotated[int, Meta(ge=2, le=2)] = 2
+
+class ProtocolSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The rules. What is left out (None) is the preset's default; `classic` takes none of those.
+
+    Args:
+        preset: "guarded", or "classic", the seed to the letter: one fragment a round gets two spares, and two outvote
+            the third.
+        checked: share of the fragments that a second worker executes as well (0.03).
+        own: share of the fragments that the manager executes itself (0.02); 0 where it has no means to.
+        own_most: how many fragments of a round it executes at most (1).
+        clip: an update beyond so many times the median norm of its round is scaled down (8); 0: none is.
+        first_fault: "suspend" (a worker's first conviction costs its escrow, and it may come back once), or "evict".
+        escrow: how many younger credits of the same worker vest one.
+        reward: credits a line.
+    """
+
+    preset: Preset = "guarded"
+    checked: Share | None = None
+    own: Share | None = None
+    own_most: Whole | None = None
+    clip: Annotated[int, Meta(ge=0, le=MOST_CLIP)] | None = None
+    first_fault: FirstFault | None = None
+    escrow: Annotated[int, Meta(ge=0, le=MOST_ESCROW)] = 50
     reward: Whole = 1
+
+    @property
+    def options(self) -> Options:
+        """The rules, as the first entry of a run has them."""
+        base = CLASSIC if self.preset == "classic" else GUARDED
+        given = {name: getattr(self, name) for name in ("own_most", "clip", "first_fault")}
+        shares = {name: getattr(self, name) for name in ("checked", "own")}
+        given |= {name: None if value is None else round(value * MILLION) for name, value in shares.items()}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        return msgspec.structs.replace(base, escrow=self.escrow, **chosen)
 
 
 METRIC_OBJECT = "object:"
@@ -193,7 +224,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 class Terms(msgspec.Struct, frozen=True):
     """What a run's first entry says because its recipe says so (docs/SPEC.md, 3.1); names are those of `Begin`."""
 
-    preset: Literal["classic"]
+    preset: Preset
     seed: bytes
     epochs: int
     block_lines: int
@@ -201,6 +232,12 @@ class Terms(msgspec.Struct, frozen=True):
     local_steps: int
     local_lr: float | None
     spares: int
+    checked: int
+    own: int
+    own_most: int
+    clip: int
+    escrow: int
+    first_fault: FirstFault
     reward: int
     chain_length: int
 
@@ -212,19 +249,23 @@ def terms_of(recipe: Recipe, lines: int) -> Terms:
         lines: how many the training set has.
     """
     training, protocol = recipe.training, recipe.protocol
-    rounds = most_rounds(lines, training.epochs, training.block_lines, training.fragment_lines)
+    options = protocol.options
     return Terms(
-        preset=protocol.preset,
         seed=crypto.digest("seed/1", training.seed.to_bytes(8, "big")),
         epochs=training.epochs,
         block_lines=training.block_lines,
         fragment_lines=training.fragment_lines,
         local_steps=training.local_steps,
         local_lr=training.local_lr if training.local_steps > 1 else None,
-        spares=protocol.spares,
         reward=protocol.reward,
-        chain_length=rounds + SETTLEMENT_ROUNDS,
+        chain_length=cut_of(recipe, lines).most_rounds(options, training.epochs),
+        **msgspec.structs.asdict(options),
     )
+
+
+def cut_of(recipe: Recipe, lines: int) -> Cut:
+    """How a run cuts its lines into rounds."""
+    return Cut(lines, recipe.training.block_lines, recipe.training.fragment_lines)
 
 
 def recipe_digest(raw: bytes) -> bytes:
@@ -280,10 +321,13 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
     training = recipe.training
     if ":" not in recipe.model.name:
         raise UsageError(f"{where}: model.name: expected module:callable, got {recipe.model.name!r}")
-    if training.workers < recipe.protocol.spares + 1:
-        least = recipe.protocol.spares + 1
+    options = recipe.protocol.options
+    if fault := options.fault():
+        raise UsageError(f"{where}: protocol: {fault}; leave the others out")
+    if training.workers < options.min_workers:
         raise UsageError(
-            f"{where}: training.workers: expected at least {least} (one and two spares), got {training.workers}"
+            f"{where}: training.workers: expected at least {options.min_workers} (one and two spares), "
+            f'got {training.workers}; protocol.preset = "guarded" takes any number'
         )
     if training.fragment_lines > training.block_lines:
         raise UsageError(

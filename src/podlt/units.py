@@ -46,3 +46,6 @@ MAX_TEXT = 4096
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 """A short text for people."""
+
+Operator = Annotated[str, Meta(max_length=100)]
+"""Who runs a worker, as the manager's invitation names it; empty for nobody else."""

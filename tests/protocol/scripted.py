@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 
 import hypothesis.strategies as st
 import msgspec
@@ -11,10 +12,15 @@ from podlt.crypto import SigningKey, digest
 from podlt.dice import Dice
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim, Outcome
+from podlt.protocol.draw import Roles
+from podlt.protocol.families.membership import AWAY
+from podlt.protocol.manager import Manager
 from podlt.protocol.messages import Assignment, Committed, Opened, Task
 from podlt.protocol.rules import RunState
+from podlt.recipe import ProtocolSpec
 from podlt.sim.players import Gossip, Player, honest_update
 from podlt.sim.world import MemoryLog, Scenario, World
+from podlt.store.log_store import LogStore
 from podlt.verify import Verification, verify_log
 from podlt.verify.documents import Documents
 
@@ -22,7 +28,12 @@ SEED = digest("test/1", b"scripted")
 
 
 class Scripted(Player):
-    """A worker that is honest until a test sets `mood` to "fake", "silent" or "mute" (commits, and opens nothing)."""
+    """A worker that is honest until a test sets its mood.
+
+    Attributes:
+        mood: "fake"; "silent"; "mute" (commits, and opens nothing); "slow" (is backed up, and both answer in time);
+            "late" (is backed up, and answers after the backup).
+    """
 
     mood = "honest"
     returns = False
@@ -37,71 +48,178 @@ class Scripted(Player):
     def open(self, round: int) -> list[tuple[Opened, bytes]]:
         return [] if self.mood == "mute" else super().open(round)
 
+    def forget(self, seat: int) -> None:
+        """It learned that its answer to a task came too late."""
+        assert self.worker is not None
+        self.worker._openings.pop(seat)
 
-def scripted(number: int, gossip: Gossip, seed: bytes = SEED) -> Scripted:
+
+class ScriptedWorld(World):
+    """A world whose manager backs up who is slow or late, suspects what a test names, and clips.
+
+    Attributes:
+        dealt: is called in each round once its tasks are dealt.
+        suspected: fragments of the next rounds that the manager suspects.
+        clipped: what the next rounds clip.
+    """
+
+    suspected: Sequence[int] = ()
+    clipped: Sequence[e.Clipped] = ()
+
+    def dealt(self, roles: Roles) -> None:
+        """Whatever a test makes of the roles, that nobody but the manager knows."""
+
+    def _collect(self, waiting: deque[Assignment]) -> None:
+        manager, apply = self.manager, Manager.apply
+        manager.apply = lambda *said: apply(manager, *said, self.clipped)  # type: ignore[method-assign, assignment]
+        self.dealt(manager.roles)
+        for fragment in self.suspected:
+            manager.suspect(fragment)
+        delayed = [task for task in waiting if self._mood(task.holder) in ("slow", "late")]
+        prompt = deque(task for task in waiting if task not in delayed)
+        while prompt:
+            prompt.extend(self._ask(prompt.popleft()))
+        backups = [backup for task in delayed if (backup := manager.back_up(task.seat))]
+        for task in (*backups, *(each for each in delayed if self._mood(each.holder) == "slow")):
+            assert not self._ask(task)
+        manager.commit()
+        for task in delayed:
+            if self._mood(task.holder) == "late" and self.state.is_active(task.holder):
+                player = self.players[task.holder]
+                if not manager.committed(player.commit(task)[0]):
+                    player.forget(task.seat)  # type: ignore[attr-defined]
+        super()._collect(deque())
+
+    def suspect(self, fragments: Sequence[int]) -> Sequence[int]:
+        """Suspects fragments of this round; returns them."""
+        self.suspected = fragments
+        return fragments
+
+    def _mood(self, worker: int) -> str:
+        return getattr(self.players[worker], "mood", "honest")
+
+
+def scripted(number: int, gossip: Gossip, seed: bytes = SEED, operator: str = "") -> Scripted:
     name = number.to_bytes(8, "big")
-    return Scripted(number, SigningKey(digest("key", seed, name)), Dice(digest("dice", seed, name)), gossip)
+    player = Scripted(number, SigningKey(digest("key", seed, name)), Dice(digest("dice", seed, name)), gossip)
+    player.operator = operator
+    return player
 
 
 def scripted_world(
-    scenario: Scenario, workers: int, seed: bytes = SEED, *, spare_secrets: int = 0
-) -> tuple[World, MemoryLog]:
-    log = MemoryLog()
-    players = lambda gossip: [scripted(i, gossip, seed) for i in range(workers)]  # noqa: E731
-    world = World(scenario, players, seed, log, spare_secrets=spare_secrets)
+    scenario: Scenario,
+    workers: int,
+    seed: bytes = SEED,
+    *,
+    spare_secrets: int = 0,
+    operators: Mapping[int, str] | None = None,
+) -> tuple[ScriptedWorld, MemoryLog]:
+    """A run that has begun.
+
+    Args:
+        operators: worker -> who runs it.
+    """
+    log, named = MemoryLog(), operators or {}
+    players = lambda gossip: [scripted(i, gossip, seed, named.get(i, "")) for i in range(workers)]  # noqa: E731
+    world = ScriptedWorld(scenario, players, seed, log, spare_secrets=spare_secrets)
     world.begin()
     return world, log
 
 
-SCENARIO = Scenario(lines=90, epochs=2, block_lines=20, fragment_lines=3, deposit=40, tested=True)
+CLASSIC = ProtocolSpec(preset="classic")
+GUARDED = ProtocolSpec(checked=0.5, own=0.3, escrow=4)
+"""Of each five fragments or so two are checked, and one is the manager's own: much happens in a short run."""
+
+SCENARIO = Scenario(lines=120, epochs=2, block_lines=30, fragment_lines=3, deposit=40, tested=True, protocol=GUARDED)
 
 
-def eventful_run() -> tuple[World, MemoryLog]:
-    """A small run in which everything happens: each kind of entry, each outcome, a stop, a return, a settlement."""
-    world, log = scripted_world(SCENARIO, 7)
-    players: list[Scripted] = world.players  # type: ignore[assignment]
+def eventful_run() -> tuple[ScriptedWorld, MemoryLog]:
+    """A small guarded run in which everything happens: each kind of entry, each outcome, each reason, each transfer."""
+    world, log = scripted_world(SCENARIO, 9, operators={1: "anna", 2: "anna", 3: "bea", 4: "bea"})
+    players = moods(world)
     players[0].mood = "fake"
-    until(world, lambda: 0 in world.evicted_in)
-    players[1].mood = "silent"
+    until(world, lambda: 0 in world.convicted_in)
+    players[0].mood, players[1].mood, players[5].mood = "honest", "silent", "slow"
     world.step()
-    players[1].mood = "honest"
+    players[1].mood, players[5].mood, players[6].mood = "honest", "honest", "late"
     world.admit(players[1])
+    world.admit(players[0])
     world.step()
-    players[2].mood = "mute"
+    players[6].mood, players[2].mood = "honest", "mute"
     world.step()
     world.stop("for the test")
     world.manager.resume()
     players[2].mood = "honest"
     world.admit(players[2])
-    for _ in range(3):
+    for _ in range(2):
         newcomer = scripted(len(world.players), world.gossip)
         world.players.append(newcomer)
         world.admit(newcomer)
-    world.manager.withdraw(7, "changed its mind")
-    world.manager.return_deposits([7])
-    players[5].mood = "mute"
+    world.manager.withdraw(9, "changed its mind")
+    world.manager.withdraw(8, "goes for good")
+    players[0].mood = "fake"
+    until(world, lambda: world.state.workers[0].status == "evicted")
+    fake_in_turn(world, lambda roles: roles.checked[:1])
+    fake_in_turn(world, lambda roles: [j for j in roles.own if j not in roles.checked])
+    plain = lambda roles: [j for j in range(3) if j not in (*roles.own, *roles.checked)]  # noqa: E731
+    fake_in_turn(world, lambda roles: world.suspect(plain(roles)))
+    world.clipped = [e.Clipped(0, 0, 3), e.Clipped(2, 1, 1)]
     world.step()
-    players[5].mood = "honest"
-    world.admit(players[5])
-    world.stop("once more")
-    world.manager.resume()
-    players[3].mood = "fake"
-    until(world, lambda: 3 in world.evicted_in)
-    until(world, lambda: world.state.trained)
-    players[4].mood = "fake"
+    world.clipped = ()
+    for _ in range(GUARDED.escrow):
+        world.step()
+    world.manager.return_deposits([8, 9])
     while world.step():
         pass
     return world, log
 
 
-def amended_run() -> tuple[World, MemoryLog]:
+def classic_run() -> tuple[ScriptedWorld, MemoryLog]:
+    """A small classic run: one is outvoted, three that all differ go to the referee, one leaves and comes back."""
+    scenario = Scenario(lines=60, block_lines=12, fragment_lines=2, deposit=40, protocol=CLASSIC)
+    world, log = scripted_world(scenario, 7)
+    players = moods(world)
+    players[0].mood = "fake"
+    until(world, lambda: 0 in world.convicted_in)
+    players[1].mood = "mute"
+    world.step()
+    players[1].mood = "honest"
+    world.admit(players[1])
+    two_of_three = lambda roles: roles.checked * 2  # noqa: E731
+    fake_in_turn(world, two_of_three)
+    while world.step():
+        pass
+    return world, log
+
+
+def fake_in_turn(world: ScriptedWorld, where: Callable[[Roles], Sequence[int]]) -> None:
+    """Plays rounds until one has fragments of a kind: the workers of these fake, as many of each as it is named."""
+    found: list[int] = []
+
+    def dealt(roles: Roles) -> None:
+        taken = Counter[int]()
+        for fragment in where(roles):
+            found.append(roles.group(fragment)[taken[fragment]])
+            taken[fragment] += 1
+        for worker in found:
+            moods(world)[worker].mood = "fake"
+
+    world.dealt = dealt  # type: ignore[method-assign]
+    until(world, lambda: bool(found))
+    del world.dealt
+    world.suspected = ()
+    for worker in found:
+        assert worker in world.convicted_in
+        moods(world)[worker].mood = "honest"
+
+
+def amended_run() -> tuple[ScriptedWorld, MemoryLog]:
     """The eventful run, opened again for a third epoch by another optimiser, and ended within it."""
     world, log = eventful_run()
     world.manager.amend(3, '{"lr":0.1,"name":"sgd"}', "one more")
     world.write()
     for number, worker in world.state.workers.items():
-        world.players[number].mood = "honest"  # type: ignore[attr-defined]
-        if worker.status == "withdrawn":
+        if worker.status in AWAY:
             world.admit(world.players[number])
     world.step()
     world.manager.end("enough")
@@ -118,12 +236,17 @@ def log_figures(world: World) -> None:
     world.write()
 
 
+def moods(world: World) -> list[Scripted]:
+    """The players, whose moods a test may set."""
+    return world.players  # type: ignore[return-value]
+
+
 def until(world: World, holds: Callable[[], bool]) -> None:
     while not holds():
         assert world.step(), "the run ended before it happened"
 
 
-def replay(log: MemoryLog) -> RunState:
+def replay(log: MemoryLog | LogStore) -> RunState:
     state = RunState()
     for _, _, body in log.entries():
         state.apply(e.decode(body))
@@ -159,15 +282,26 @@ NUMBERS = st.one_of(st.integers(0, 12), st.sampled_from([2**20 - 1, 2**40 - 1, 2
 PIECES = st.one_of(st.just(bytes(32)), st.binary(min_size=32, max_size=32))
 
 
+WORDS = {
+    "outcome": ["agree", "vote", "referee", "complete", "stopped"],
+    "reason": ["compared", "own", "differ", "suspect"],
+    "kind": ["earn", "vest", "forfeit", "seize", "return"],
+    "optimizer": ["", "{}", "[]"],
+}
+"""What a text may be."""
+
+
 def spoiled(data: st.DataObject, record: msgspec.Struct) -> msgspec.Struct:
     """A record with some fields drawn anew, each of its type."""
     changes: dict[str, object] = {}
     for field in msgspec.structs.fields(type(record)):
         value = getattr(record, field.name)
-        if data.draw(st.integers(0, 3)) or field.name == "kind":
+        if data.draw(st.integers(0, 3)):
             continue
         if isinstance(value, int):
             changes[field.name] = data.draw(NUMBERS)
+        elif isinstance(value, str):
+            changes[field.name] = data.draw(st.sampled_from(WORDS.get(field.name, ["", "a", "anna"])))
         elif isinstance(value, float):
             changes[field.name] = data.draw(st.floats())
         elif isinstance(value, bytes):

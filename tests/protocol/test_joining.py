@@ -13,12 +13,14 @@ from podlt.log.merkle import EMPTY_ROOT
 from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
+from podlt.protocol.families.membership import MOST_LEFT_BOUND, may_return
 from podlt.protocol.messages import JoinSignatures, JoinTerms, TreeSize
+from podlt.protocol.roster import WorkerState
 from podlt.protocol.signatures import signature_checks
 from podlt.sim.world import MemoryLog, Scenario, World
 
-from .scripted import failing, scripted, scripted_world, verified
-from .steps_of_a_round import SCENARIO, fresh, joining, opened, refused
+from .scripted import CLASSIC, failing, moods, scripted, scripted_world, until, verified
+from .steps_of_a_round import HIDDEN, SCENARIO, fresh, joining, opened, refused
 
 
 def heads(world: World) -> TreeSize:
@@ -66,9 +68,17 @@ def test_terms_that_were_offered_before_a_worker_joined_cannot_bring_it_back_lat
 
 
 @pytest.mark.parametrize(
-    "change", [{"worker": 9}, {"deposit": 1}, {"seen": 0, "root": EMPTY_ROOT}, {"root": bytes(32)}, {"key": bytes(32)}]
+    "change",
+    [
+        {"worker": 9},
+        {"operator": "else"},
+        {"deposit": 1},
+        {"seen": 0, "root": EMPTY_ROOT},
+        {"root": bytes(32)},
+        {"key": bytes(32)},
+    ],
 )
-def test_another_number_deposit_head_or_key_than_was_signed_fails(change: dict[str, Any]) -> None:
+def test_another_operator_number_deposit_head_or_key_than_was_signed_fails(change: dict[str, Any]) -> None:
     world = fresh()
     player = scripted(6, world.gossip)
     entry = joining(world, player)
@@ -81,7 +91,7 @@ def test_another_number_deposit_head_or_key_than_was_signed_fails(change: dict[s
 
 
 def test_a_signature_for_another_run_fails() -> None:
-    world, other = fresh(), fresh(6, Scenario(lines=41, block_lines=10))
+    world, other = fresh(), fresh(6, Scenario(lines=41, block_lines=10, protocol=CLASSIC))
     entry = joining(other, scripted(6, other.gossip))
     assert [check.holds() for check in signature_checks(world.state, entry)] == [False, False]
 
@@ -180,10 +190,106 @@ def test_nobody_joins_within_a_round() -> None:
     assert refused(world.state, entry).step == Claim.PROGRESS
 
 
-def test_what_is_signed_has_a_fixed_length_so_that_no_two_terms_give_the_same() -> None:
+def test_what_is_signed_has_fixed_lengths_but_its_end_so_that_no_two_terms_give_the_same() -> None:
     run = bytes(range(32))
     messages = {
-        JoinTerms(worker, deposit, seen, bytes([root]) * 32).message(run)
+        JoinTerms(worker, deposit, seen, bytes([root]) * 32, operator).message(run)
         for worker in (0, 1, 256) for deposit in (0, 1, 256) for seen in (0, 1, 256) for root in (0, 1)
+        for operator in ("", "a", "aa")
     }  # fmt: skip
-    assert len(messages) == 54 and {len(message) for message in messages} == {32 + 3 * 8 + 32}
+    assert len(messages) == 162 and {len(message) for message in messages} == {88, 89, 90}
+
+
+# -- operators, suspension, and who left too often ---------------------------------------------------------------------
+
+
+def suspended() -> tuple[World, MemoryLog]:
+    """A guarded run in which worker 0 was convicted once."""
+    world, log = scripted_world(HIDDEN, 6, operators={0: "anna", 1: "anna"})
+    moods(world)[0].mood = "fake"
+    until(world, lambda: 0 in world.convicted_in)
+    moods(world)[0].mood = "honest"
+    assert world.state.workers[0].status == "suspended"
+    return world, log
+
+
+def test_who_comes_back_keeps_its_operator_whatever_its_invitation_says_now() -> None:
+    world, _ = suspended()
+    player = world.players[0]
+    terms = world.manager.join_terms(player.key.public, 0, heads(world), operator="bea")
+    assert terms.operator == "anna"
+    other = msgspec.structs.replace(terms, operator="bea")
+    with pytest.raises(PeerError, match="out of date"):
+        world.manager.join(player.key.public, other, player.join(world.state.run, other))
+    player.operator = "bea"
+    assert refused(world.state, joining(world, player)).step == Claim.PROGRESS
+    player.operator = "anna"
+    world.admit(player)
+    assert world.state.is_active(0)
+
+
+def test_who_is_suspended_comes_back_once_with_a_new_signature_and_is_evicted_the_second_time() -> None:
+    world, log = suspended()
+    first = next(x for x in (e.decode(row[2]) for row in log.rows) if isinstance(x, e.Join) and x.worker == 0)
+    old = msgspec.structs.replace(first, at=world.state.at)
+    assert refused(world.state, old).step == Claim.SIGNATURES
+    gone = e.Withdraw(at=world.state.at, worker=0, reason="")
+    assert refused(world.state, gone).step == Claim.PROGRESS
+    world.admit(world.players[0])
+    moods(world)[0].mood = "fake"
+    until(world, lambda: world.state.workers[0].status != "active")
+    assert (world.state.workers[0].status, world.state.workers[0].convictions) == ("evicted", 2)
+    with pytest.raises(PeerError, match="evicted"):
+        world.admit(world.players[0])
+    again = msgspec.structs.replace(joining(world, world.players[0]))
+    assert refused(world.state, again).step == Claim.PROGRESS
+
+
+@pytest.mark.parametrize("first_fault", ["suspend", "evict"])
+def test_the_recipe_says_what_a_first_fault_does(first_fault: Any) -> None:
+    rules = msgspec.structs.replace(HIDDEN.protocol, first_fault=first_fault)
+    world, _ = scripted_world(msgspec.structs.replace(HIDDEN, protocol=rules), 6)
+    moods(world)[0].mood = "fake"
+    until(world, lambda: 0 in world.convicted_in)
+    assert world.state.workers[0].status == {"suspend": "suspended", "evict": "evicted"}[first_fault]
+
+
+def leave_bound(world: World, worker: int) -> None:
+    """A round in which a worker commits, and is gone before it opens."""
+    moods(world)[worker].mood = "mute"
+    bound = world.state.workers[worker].left_bound
+    until(world, lambda: world.state.workers[worker].status != "active")
+    assert world.state.workers[worker].left_bound == bound + 1
+
+
+@pytest.mark.slow
+def test_who_left_rounds_that_it_had_answered_more_often_than_it_passed_checks_and_ten_times_stays_out() -> None:
+    rules = msgspec.structs.replace(HIDDEN.protocol, checked=0.0, own=0.0)
+    world, log = scripted_world(msgspec.structs.replace(HIDDEN, lines=400, protocol=rules), 5)
+    for _ in range(MOST_LEFT_BOUND):
+        leave_bound(world, 2)
+        world.write()
+        entry = joining(world, world.players[2])
+        if world.state.workers[2].left_bound < MOST_LEFT_BOUND:
+            world.admit(world.players[2])
+    with pytest.raises(PeerError, match="left 10 rounds"):
+        world.admit(world.players[2])
+    assert refused(world.state, entry).step == Claim.PROGRESS
+    assert not failing(verified(world, log))
+
+
+def test_each_check_that_it_passed_allows_one_more() -> None:
+    worker = WorkerState(bytes(32), left_bound=MOST_LEFT_BOUND + 2, checks_passed=2)
+    assert not may_return(worker)
+    worker.checks_passed = 3
+    assert may_return(worker)
+
+
+def test_leaving_before_one_answered_is_not_counted() -> None:
+    world, _ = scripted_world(HIDDEN, 6)
+    moods(world)[2].mood = "silent"
+    until(world, lambda: world.state.workers[2].status != "active")
+    assert world.state.workers[2].left_bound == 0
+    world.admit(world.players[2])
+    world.manager.withdraw(2, "between rounds")
+    assert world.state.workers[2].left_bound == 0

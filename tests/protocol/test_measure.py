@@ -13,10 +13,10 @@ from podlt.protocol.claims import Claim
 from podlt.protocol.rules import RunState
 from podlt.sim.world import MemoryLog, Scenario, World
 
-from .scripted import eventful_run, failing, scripted_world, verified
-from .steps_of_a_round import opened, refused
+from .scripted import CLASSIC, failing, scripted_world, verified
+from .steps_of_a_round import refused
 
-TESTED = Scenario(lines=12, epochs=2, block_lines=6, tested=True)
+TESTED = Scenario(lines=12, epochs=2, block_lines=6, tested=True, protocol=CLASSIC)
 
 
 def entries_of(log: MemoryLog) -> list[e.AnyEntry]:
@@ -136,11 +136,3 @@ def test_a_run_whose_figures_are_none_is_still_a_run() -> None:
     state = state_before(FIRST)
     state.apply(msgspec.structs.replace(ENTRIES[FIRST], figures=[]))
     assert state.measured == 1
-
-
-def test_the_settlement_has_no_figures_of_its_own() -> None:
-    world, log = eventful_run()
-    kinds = [type(entry) for entry in entries_of(log)]
-    settled = max(i for i, kind in enumerate(kinds) if kind is e.Pay)
-    assert e.Measure not in kinds[settled:] and world.state.measured == world.scenario.epochs
-    opened(scripted_world(TESTED, 4)[0])

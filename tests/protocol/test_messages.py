@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import msgspec
 import pytest
 
@@ -10,9 +12,10 @@ from podlt.errors import PeerError
 from podlt.protocol.messages import Committed, TreeSize
 from podlt.protocol.worker import Worker
 from podlt.sim.players import honest_update
+from podlt.sim.world import Scenario
 
-from .scripted import Scripted, scripted
-from .steps_of_a_round import fresh, opened
+from .scripted import moods, scripted
+from .steps_of_a_round import HIDDEN, SCENARIO, fresh, opened
 
 
 def test_a_stranger_cannot_join_with_anothers_signature() -> None:
@@ -25,11 +28,10 @@ def test_a_stranger_cannot_join_with_anothers_signature() -> None:
 
 def test_an_evicted_key_cannot_join_again() -> None:
     world = fresh(3)
-    players: list[Scripted] = world.players  # type: ignore[assignment]
-    players[0].mood = "fake"
+    moods(world)[0].mood = "fake"
     world.step()
     with pytest.raises(PeerError, match="evicted"):
-        world.admit(players[0])
+        world.admit(world.players[0])
 
 
 def test_a_second_answer_a_stolen_answer_and_a_forged_one_are_refused() -> None:
@@ -72,9 +74,10 @@ def test_a_crash_gives_the_same_commitment_again() -> None:
     assert player.commit(task) == first
 
 
-def test_a_task_message_does_not_tell_useful_work_from_a_check() -> None:
-    tasks = opened(fresh(8))
-    fields = {frozenset(msgspec.to_builtins(a.task)) for a in tasks}
-    assert len(fields) == 1
-    checked = [a for a in tasks if [b.fragment for b in tasks].count(a.fragment) == 3]
-    assert len(checked) == 3 and len({a.task.digest() for a in checked}) == 1
+@pytest.mark.parametrize(("scenario", "copies"), [(SCENARIO, [3]), (HIDDEN, [2, 2])], ids=["classic", "guarded"])
+def test_a_task_message_does_not_tell_useful_work_from_a_check(scenario: Scenario, copies: list[int]) -> None:
+    world = fresh(8, scenario)
+    tasks = opened(world)
+    assert len({frozenset(msgspec.to_builtins(a.task)) for a in tasks}) == 1
+    groups = Counter(a.task.digest() for a in tasks)
+    assert sorted(n for n in groups.values() if n > 1)[:2] == copies[: len(world.manager.roles.checked)]

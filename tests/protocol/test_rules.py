@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import hypothesis.strategies as st
 import msgspec
 import pytest
 from examples_drawn import examples
 from hypothesis import given
 
+from podlt.canonical import encode
 from podlt.crypto import HashChain, digest
 from podlt.errors import InvalidProofError, TooFewWorkersError
 from podlt.protocol import entries as e
@@ -16,8 +19,9 @@ from podlt.protocol.messages import TreeSize
 from podlt.protocol.rules import RunState
 from podlt.sim.world import Scenario, World
 
-from .scripted import Scripted, scripted, scripted_world, spoiled
-from .steps_of_a_round import SCENARIO, answered, begin_of, fresh, joining, opened, refused, to_settlement
+from .scripted import GUARDED, moods, scripted, scripted_world, spoiled
+from .steps_of_a_round import HIDDEN, answered, begin_of, fresh, joining, opened, refused, revealed, trained
+from .test_draws import Preset
 
 
 @pytest.mark.parametrize(
@@ -26,90 +30,86 @@ from .steps_of_a_round import SCENARIO, answered, begin_of, fresh, joining, open
         ({"reward": 2**62}, Claim.PAYMENTS),
         ({"lines": 2**62}, Claim.PROGRESS),
         ({"spares": 1}, Claim.PROGRESS),
-        ({"chain_length": 4}, Claim.DRAWS),
+        ({"checked": 1}, Claim.PROGRESS),
+        ({"own": 1}, Claim.PROGRESS),
+        ({"own_most": 1}, Claim.PROGRESS),
+        ({"clip": 1}, Claim.PROGRESS),
+        ({"first_fault": "suspend"}, Claim.PROGRESS),
+        ({"escrow": 2**20 + 1}, Claim.PROGRESS),
+        ({"preset": "guarded"}, Claim.PROGRESS),
+        ({"chain_length": 3}, Claim.DRAWS),
         ({"epochs": 0}, Claim.PROGRESS),
     ],
 )
-def test_a_run_that_no_reader_could_follow_does_not_begin(change: dict[str, int], claim: Claim) -> None:
+def test_a_run_that_no_reader_could_follow_does_not_begin(change: dict[str, Any], claim: Claim) -> None:
     entry = msgspec.structs.replace(begin_of(fresh()), **change)
     assert refused(RunState(), entry).step == claim
 
 
-def test_a_settlement_with_other_fragments_than_the_last_round_is_refused() -> None:
-    world = to_settlement(5)
-    plan = world.manager.upcoming()
-    assert plan is not None and plan.purpose == "settle"
-    with pytest.raises(InvalidProofError, match="other fragments"):
-        world.manager.open(plan, [bytes(32)] * plan.fragments)
+@pytest.mark.parametrize(
+    ("change", "claim"),
+    [
+        ({"spares": 2}, Claim.PROGRESS),
+        ({"checked": 1_000_001}, Claim.PROGRESS),
+        ({"own": 1_000_001}, Claim.PROGRESS),
+        ({"clip": 2**20 + 1}, Claim.PROGRESS),
+        ({"escrow": 2**20 + 1}, Claim.PROGRESS),
+        ({"preset": "classic"}, Claim.PROGRESS),
+        ({"chain_length": 19}, Claim.DRAWS),
+    ],
+)
+def test_the_options_of_guarded_have_their_ranges(change: dict[str, Any], claim: Claim) -> None:
+    right = begin_of(fresh(6, HIDDEN))
+    assert right.chain_length == 20  # 40 lines in rounds of an eighth of ten, rounded up
+    assert refused(RunState(), msgspec.structs.replace(right, **change)).step == claim
+    widest = {"checked": 1_000_000, "own": 1_000_000, "own_most": 2**40, "clip": 2**20, "escrow": 2**20}
+    for options in (widest, {"checked": 0, "own": 0, "own_most": 0, "clip": 0, "escrow": 0, "first_fault": "evict"}):
+        RunState().apply(msgspec.structs.replace(right, **options))
 
 
-def test_a_settlement_goes_on_without_workers_that_are_lost() -> None:
-    world = to_settlement(5)
-    players: list[Scripted] = world.players  # type: ignore[assignment]
-    players[1].mood, players[3].mood = "silent", "mute"
-    before = {n: world.state.ledger.accounts[n].pending - world.state.compared.get(n, 0) for n in (1, 3)}
-    while world.step():
-        pass
-    assert world.state.closed is not None and world.state.closed.outcome == "complete"
-    pending = {n: account.pending for n, account in world.state.ledger.accounts.items() if account.pending}
-    assert pending == {n: amount for n, amount in before.items() if amount}, "what was compared is paid to whoever left"
-
-
-def test_who_leaves_after_a_check_is_paid_for_all_of_it_when_the_run_is_settled() -> None:
-    world, _ = scripted_world(SCENARIO, 5)
-    worker = -1
-    while worker < 0:
-        world.step()
-        accounts, compared = world.state.ledger.accounts, world.state.compared
-        worker = next((n for n, amount in compared.items() if amount == accounts[n].pending), -1)
-    world.manager.withdraw(worker, "left")
-    while world.step():
-        pass
-    account = world.state.ledger.accounts[worker]
-    assert account.pending == 0 < account.vested and not world.state.compared
-
-
-def test_a_settlement_with_one_worker_left_stops_the_run() -> None:
-    world = to_settlement(3)
-    players: list[Scripted] = world.players  # type: ignore[assignment]
-    players[0].mood = players[1].mood = "silent"
-    assert not world.step()
-    assert world.state.closed is not None and world.state.closed.outcome == "stopped"
-
-
-def test_a_single_liar_in_the_settlement_is_named_by_the_referee_and_not_by_vote() -> None:
-    world = to_settlement(3)
-    players: list[Scripted] = world.players  # type: ignore[assignment]
-    players[0].mood = "fake"
-    while world.step():
-        pass
-    assert set(world.evicted_in) == {0}
-    assert world.state.ledger.accounts[0].pending == 0 and world.state.ledger.accounts[0].forfeited > 0
-    assert all(world.state.ledger.accounts[n].pending == 0 for n in (1, 2))
-
-
-def test_below_three_workers_a_run_stops_and_goes_on_with_more() -> None:
+def test_below_three_workers_a_classic_run_stops_and_goes_on_with_more() -> None:
     world = fresh(3)
-    players: list[Scripted] = world.players  # type: ignore[assignment]
-    players[0].mood = "silent"
+    moods(world)[0].mood = "silent"
     assert not world.step()
     with pytest.raises(TooFewWorkersError):
         world.manager.upcoming()
     world.manager.resume()
-    players[0].mood = "honest"
-    world.admit(players[0])
+    moods(world)[0].mood = "honest"
+    world.admit(world.players[0])
     while world.step():
         pass
     assert world.state.closed is not None and world.state.closed.outcome == "complete"
 
 
-def test_the_rounds_of_an_honest_run_pay_every_credit_that_was_earned() -> None:
-    world = fresh(6)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_guarded_run_goes_on_with_one_worker_and_stops_with_none(workers: int) -> None:
+    world = fresh(workers, HIDDEN)
+    world.step()
+    for number in range(1, workers):
+        world.manager.withdraw(number, "goes")
+    world.step()
+    assert world.state.round == 2
+    world.manager.withdraw(0, "goes")
+    assert not world.step() and world.state.closed is not None and world.state.closed.outcome == "stopped"
+    with pytest.raises(TooFewWorkersError):
+        world.manager.upcoming()
+    world.manager.resume()
+    world.write()
+    for player in world.players:
+        world.admit(player)
+    while world.step():
+        pass
+    assert world.state.closed.outcome == "complete"
+
+
+@Preset
+def test_the_rounds_of_an_honest_run_pay_every_credit_that_was_earned(scenario: Scenario) -> None:
+    world = fresh(6, scenario)
     while world.step():
         pass
     accounts = world.state.ledger.accounts.values()
     assert all(a.pending == 0 and a.forfeited == 0 for a in accounts)
-    assert sum(a.vested for a in accounts) == -world.state.ledger.treasury > SCENARIO.lines
+    assert sum(a.vested for a in accounts) == -world.state.ledger.treasury > scenario.lines
 
 
 @examples(200)
@@ -131,9 +131,8 @@ def test_no_entry_makes_the_rules_fail_otherwise_than_by_refusing_it(data: st.Da
 
 
 def _few_rounds() -> list[e.AnyEntry]:
-    world, log = scripted_world(Scenario(lines=12, block_lines=6, deposit=9, tested=True), 4)
-    players: list[Scripted] = world.players  # type: ignore[assignment]
-    players[1].mood = "mute"
+    world, log = scripted_world(Scenario(lines=12, block_lines=6, deposit=9, tested=True, protocol=GUARDED), 5)
+    moods(world)[1].mood, moods(world)[2].mood = "mute", "slow"
     while world.step():
         pass
     return [e.decode(body) for _, _, body in log.entries()]
@@ -154,6 +153,9 @@ def test_the_chain_gives_each_secret_once_and_in_reverse() -> None:
         chain.secret(700)
 
 
+APPLIED = e.Apply(at=0, round=0, update=bytes(32), parameters=bytes(32), loss=0.0, clipped=[])
+
+
 def test_nobody_joins_and_nothing_resumes_closes_or_opens_within_a_round() -> None:
     world = fresh()
     assignment = opened(world)[0]
@@ -168,8 +170,10 @@ def test_nobody_joins_and_nothing_resumes_closes_or_opens_within_a_round() -> No
         (current.open, Claim.PROGRESS),
         (e.Resume(at=world.state.at), Claim.PROGRESS),
         (e.Close(at=world.state.at, outcome="stopped", reason=""), Claim.OUTCOME),
-        (e.Apply(at=world.state.at, round=0, update=bytes(32), parameters=bytes(32), loss=0.0), Claim.VERDICTS),
-        (e.Pay(at=world.state.at, round=0, transfers=[]), Claim.VERDICTS),
+        (APPLIED, Claim.PROGRESS),
+        (e.Pay(at=world.state.at, round=0, transfers=[]), Claim.PROGRESS),
+        (e.Release(at=world.state.at, transfers=[]), Claim.PROGRESS),
+        (e.Amend(at=world.state.at, epochs=2, optimizer="", reason=""), Claim.PROGRESS),
         (e.Commit(at=world.state.at, round=1, commitments=[]), Claim.PROGRESS),
         (e.Commit(at=world.state.at, round=0, commitments=[]), Claim.OPENINGS),
         (e.Redeal(at=world.state.at, round=0, seat=99, holder=0), Claim.PROGRESS),
@@ -214,75 +218,53 @@ def test_numbers_may_have_gaps() -> None:
     assert {a.holder for a in tasks} <= set(world.state.active()) and len(tasks) == 7
 
 
-def test_an_update_is_applied_once_with_a_finite_loss_and_never_in_a_settlement() -> None:
+def test_an_update_is_applied_once_with_a_finite_loss_after_all_verdicts() -> None:
     world = fresh()
-    answered(world)
-    world.manager.reveal()
+    assert len(revealed(world).due()) == 1
+    update = msgspec.structs.replace(APPLIED, at=world.state.at)
+    assert refused(world.state, update).step == Claim.VERDICTS
     verdict = world.manager.judge({})[0]
-    update = e.Apply(at=world.state.at, round=0, update=bytes(32), parameters=bytes(32), loss=0.0)
     assert refused(world.state, e.Pay(at=world.state.at, round=0, transfers=[])).step == Claim.PROGRESS
     for loss in (float("nan"), float("inf")):
         assert refused(world.state, msgspec.structs.replace(update, loss=loss)).step == Claim.PROGRESS
     assert refused(world.state, verdict).step == Claim.VERDICTS
+    update = msgspec.structs.replace(update, at=world.state.at)
     world.state.apply(update)
     assert refused(world.state, update).step == Claim.PROGRESS
-    other = msgspec.structs.replace(
-        verdict, fragment=(verdict.fragment + 1) % 4, outcome="referee", reason="non-finite"
-    )
+    other = msgspec.structs.replace(verdict, fragment=(verdict.fragment + 1) % 4, outcome="referee", reason="suspect")
     assert refused(world.state, other).step == Claim.PROGRESS
-    last = to_settlement(4)
-    answered(last)
-    last.manager.reveal()
-    last.manager.judge({})
-    late = msgspec.structs.replace(update, round=last.state.round, at=last.state.at)
-    assert refused(last.state, late).step == Claim.PROGRESS
 
 
-def test_a_verdict_must_be_the_one_that_follows_from_the_results() -> None:
-    world = fresh()
-    answered(world)
-    world.manager.reveal()
-    current = world.state.current
-    assert current is not None and current.roles is not None
-    checked = current.roles.checked
-    plain = (checked + 1) % len(current.open.fragments)
-    right = e.Verdict(
-        at=world.state.at,
-        round=0,
-        fragment=checked,
-        outcome="agree",
-        reason="compared",
-        accepted=current.accepted(checked),
-        evicted=[],
-    )
-    everybody = sorted(current.fragment_results(checked))
-    for change in (
-        {"fragment": 99},
-        {"fragment": plain, "accepted": current.accepted(plain)},
-        {"outcome": "vote"},
-        {"accepted": bytes(32)},
-        {"evicted": everybody[:1]},
-        {"outcome": "referee", "reason": "no-majority", "accepted": bytes(32), "evicted": everybody},
-        {"outcome": "referee", "reason": "compared"},
-        {"reason": "non-finite"},
-        {"outcome": "referee", "reason": "non-finite", "accepted": bytes(32), "evicted": []},
-    ):
-        assert refused(world.state, msgspec.structs.replace(right, **change)).step == Claim.VERDICTS, change
-    world.state.apply(right)
+@pytest.mark.parametrize(
+    ("clipped", "clip", "holds"),
+    [
+        ([], 0, True),
+        ([(0, 0, 1)], 0, False),
+        ([(0, 0, 1), (0, 1, 1024), (2, 0, 5)], 4, True),
+        ([(0, 1, 1), (0, 0, 1)], 4, False),
+        ([(0, 0, 1), (0, 0, 2)], 4, False),
+        ([(1, 0, 1), (0, 0, 1)], 4, False),
+        ([(99, 0, 1)], 4, False),
+    ],
+)
+def test_what_was_clipped_is_in_order_within_the_round_and_only_where_the_run_clips(
+    clipped: list[tuple[int, int, int]], clip: int, holds: bool
+) -> None:
+    rules = msgspec.structs.replace(HIDDEN.protocol, clip=clip)
+    world = fresh(6, msgspec.structs.replace(HIDDEN, protocol=rules))
+    revealed(world)
+    world.manager.judge({f: world.honest_result(world.state.task(f)) for f in world.manager.to_execute()})
+    entry = msgspec.structs.replace(APPLIED, at=world.state.at, clipped=[e.Clipped(*each) for each in clipped])
+    if holds:
+        world.state.apply(entry)
+    else:
+        assert refused(world.state, entry).step == Claim.PROGRESS
 
 
-def test_a_manager_may_overrule_only_by_saying_that_it_executed() -> None:
-    """What THREATS.md admits: a false "non-finite" convicts by the manager's word, in sight of everybody."""
-    world = fresh()
-    answered(world)
-    world.manager.reveal()
-    world.manager.suspect(0)
-    disputed = world.manager.disputes()[0].fragment
-    current = world.state.current
-    assert current is not None
-    world.manager.judge({disputed: bytes(32)})
-    verdict = current.verdicts[disputed]
-    assert (verdict.outcome, verdict.evicted) == ("referee", sorted(current.fragment_results(disputed)))
+@pytest.mark.parametrize("clipped", [(0, 2, 1), (0, 0, 0), (0, 0, 1025), (0, -1, 1)])
+def test_a_part_that_is_none_or_a_factor_out_of_range_is_malformed(clipped: tuple[int, int, int]) -> None:
+    with pytest.raises(InvalidProofError):
+        e.decode(encode(msgspec.structs.replace(APPLIED, clipped=[e.Clipped(*clipped)])))
 
 
 def test_a_round_that_was_forgotten_begins_anew_with_the_same_secret_and_seats() -> None:
@@ -307,7 +289,6 @@ def test_a_round_has_the_number_place_and_parameters_that_are_due() -> None:
     right = e.Open(
         at=world.state.at,
         round=0,
-        purpose="train",
         epoch=0,
         offset=0,
         lines=plan.lines,
@@ -316,7 +297,6 @@ def test_a_round_has_the_number_place_and_parameters_that_are_due() -> None:
     )
     for change in (
         {"round": 1},
-        {"purpose": "settle"},
         {"epoch": 1},
         {"offset": 1},
         {"lines": plan.lines - 1},
@@ -324,9 +304,7 @@ def test_a_round_has_the_number_place_and_parameters_that_are_due() -> None:
         {"fragments": fragments[1:]},
     ):
         assert refused(world.state, msgspec.structs.replace(right, **change)).step == Claim.PROGRESS, change
-    done = to_settlement(4)
-    while done.manager.upcoming() is not None:
-        done.step()
+    done = trained(4)
     late = msgspec.structs.replace(right, at=done.state.at, round=done.state.round)
     assert refused(done.state, late).step == Claim.PROGRESS
 
@@ -363,7 +341,7 @@ def fresh_like(world: World) -> RunState:
     return again.state
 
 
-def test_a_task_goes_only_to_somebody_who_is_there_and_never_in_a_settlement() -> None:
+def test_a_task_goes_only_to_somebody_who_is_there() -> None:
     world = fresh()
     opened(world)
     for worker in (0, 1):
@@ -371,14 +349,56 @@ def test_a_task_goes_only_to_somebody_who_is_there_and_never_in_a_settlement() -
     for seat, holder in ((0, 1), (0, 99), (99, 2), (2, 3)):
         entry = e.Redeal(at=world.state.at, round=0, seat=seat, holder=holder)
         assert refused(world.state, entry).step == Claim.PROGRESS
-    last = to_settlement(4)
-    opened(last)
-    last.state.apply(e.Withdraw(at=last.state.at, worker=0, reason=""))
-    entry = e.Redeal(at=last.state.at, round=last.state.round, seat=0, holder=1)
-    assert refused(last.state, entry).step == Claim.PROGRESS
 
 
 @pytest.mark.parametrize("kind", [kind for kind in e.KINDS if kind is not e.Begin])
 def test_nothing_comes_before_begin(kind: type[e.Entry]) -> None:
     entry = next((entry for entry in FUZZED if isinstance(entry, kind)), e.Resume(at=0))
     assert refused(RunState(), entry).step == Claim.PROGRESS
+
+
+@Preset
+def test_a_round_has_as_many_fragments_as_some_number_of_spares_leaves(scenario: Scenario) -> None:
+    world = fresh(8, scenario)
+    plan = world.manager.upcoming()
+    assert plan is not None
+    options = world.state.options
+    for spares in range(8):
+        other = world.state.upcoming(spares)
+        assert other is not None
+        entry = e.Open(
+            at=world.state.at,
+            round=0,
+            epoch=0,
+            offset=0,
+            lines=other.lines,
+            parameters=world.state.parameters,
+            fragments=world.fragments(other),
+        )
+        again = fresh(8, scenario)
+        if options.least_spares(8) <= spares <= options.most_spares(8):
+            again.state.apply(entry)
+        else:
+            assert refused(again.state, entry).step == Claim.PROGRESS
+
+
+def test_another_number_of_spares_than_was_drawn_is_found_at_the_reveal_before_anything_else() -> None:
+    world = fresh(8, HIDDEN)
+    state, secret = world.state, world.chain.secret(0)
+    drawn = state.spares_of(secret)
+    other = {2, 3} - {drawn}
+    assert drawn in (2, 3)
+    plan = state.upcoming(other.pop())
+    assert plan is not None
+    entry = e.Open(
+        at=state.at,
+        round=0,
+        epoch=0,
+        offset=0,
+        lines=plan.lines,
+        parameters=state.parameters,
+        fragments=world.fragments(plan),
+    )
+    state.apply(entry)
+    failure = refused(state, e.Reveal(at=state.at, round=0, secret=secret, openings=[]))
+    assert failure.step == Claim.DRAWS and "spares" in failure.reason

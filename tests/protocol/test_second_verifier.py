@@ -9,6 +9,8 @@ from pathlib import Path
 import hypothesis.strategies as st
 import msgspec
 import pytest
+import second_accounts
+import second_draws
 import second_rules
 import second_verifier
 from examples_drawn import examples
@@ -21,13 +23,14 @@ from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.protocol.rules import RunState
 from podlt.protocol.signatures import SignatureCheck, signature_checks
+from podlt.recipe import ProtocolSpec
 from podlt.sim.adversaries import PLAYERS, player_named
 from podlt.sim.players import Gossip, Player
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.verify import verify_log
 from podlt.verify.documents import Documents
 
-from .scripted import eventful_run, spoiled
+from .scripted import CLASSIC, GUARDED, classic_run, eventful_run, spoiled
 from .test_tampering import ALL_FIELDS, ENTRIES, EVIL, LOG, WORLD, changed, place_of, signed_with
 
 DOCUMENTS = Documents(WORLD.recipe, WORLD.program)
@@ -51,15 +54,16 @@ def agree(log: MemoryLog, documents: Documents) -> bool:
 
 
 def test_the_second_verifier_shares_no_code_with_the_first() -> None:
-    for module in (second_rules, second_verifier):
+    for module in (second_accounts, second_draws, second_rules, second_verifier):
         tree = ast.parse(Path(module.__file__).read_text())
         names = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
         names |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
         assert not any("podlt" in (name or "") for name in names)
 
 
-def test_both_give_the_same_table_of_the_eventful_run() -> None:
-    world, log = eventful_run()
+@pytest.mark.parametrize("run", [eventful_run, classic_run])
+def test_both_give_the_same_table_of_a_run_of_each_preset(run: Callable[[], tuple[World, MemoryLog]]) -> None:
+    world, log = run()
     ours, theirs = tables(log, Documents(world.recipe, world.program))
     assert ours == theirs and "fails" not in ours.values()
 
@@ -71,13 +75,14 @@ def test_both_say_that_they_did_not_check_what_is_missing() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(PLAYERS))
-def test_both_accept_a_run_of_an_honest_manager_whoever_takes_part(kind: str) -> None:
+@pytest.mark.parametrize("rules", [CLASSIC, GUARDED], ids=["classic", "guarded"])
+def test_both_accept_a_run_of_an_honest_manager_whoever_takes_part(kind: str, rules: ProtocolSpec) -> None:
     def players(gossip: Gossip) -> list[Player]:
         cast = [player_named(kind)[0] if i < 3 else Player for i in range(8)]
         return [make_player(c, i, digest(kind), gossip, 0.2 if i < 3 else None) for i, c in enumerate(cast)]
 
     log = MemoryLog()
-    scenario = Scenario(lines=70, epochs=2, block_lines=20, fragment_lines=3, deposit=7, tested=True)
+    scenario = Scenario(lines=70, block_lines=20, fragment_lines=3, deposit=7, tested=True, protocol=rules)
     world = World(scenario, players, digest(kind), log)
     world.begin()
     world.play()

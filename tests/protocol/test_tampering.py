@@ -19,6 +19,7 @@ from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.protocol.messages import JoinTerms
+from podlt.protocol.rules import RunState
 from podlt.protocol.signatures import JOIN
 from podlt.sim.world import MemoryLog
 from podlt.verify import Verification
@@ -30,7 +31,7 @@ ENTRIES: list[e.AnyEntry] = [e.decode(body) for _, _, body in LOG.entries()]
 
 EVIL: dict[str, Claim | None] = {
     "begin.at": None,  # any time before the next entry's
-    "begin.preset": Claim.FORM,
+    "begin.preset": Claim.TERMS,
     "begin.manager": Claim.SIGNATURES,
     "begin.nonce": Claim.SIGNATURES,
     "begin.recipe": Claim.DOCUMENTS,
@@ -46,6 +47,12 @@ EVIL: dict[str, Claim | None] = {
     "begin.local_steps": Claim.TERMS,
     "begin.local_lr": Claim.TERMS,
     "begin.spares": Claim.TERMS,
+    "begin.checked": Claim.TERMS,
+    "begin.own": Claim.TERMS,
+    "begin.own_most": Claim.TERMS,
+    "begin.clip": Claim.TERMS,
+    "begin.escrow": Claim.TERMS,
+    "begin.first_fault": Claim.TERMS,
     "begin.reward": Claim.TERMS,
     "begin.chain_end": Claim.SIGNATURES,
     "begin.chain_length": Claim.TERMS,
@@ -53,17 +60,17 @@ EVIL: dict[str, Claim | None] = {
     "join.at": None,
     "join.worker": Claim.SIGNATURES,
     "join.key": Claim.SIGNATURES,
+    "join.operator": Claim.SIGNATURES,
     "join.deposit": Claim.SIGNATURES,
     "join.seen": Claim.SIGNATURES,
     "join.root": Claim.SIGNATURES,
     "join.signature": Claim.SIGNATURES,
     "join.share": Claim.SIGNATURES,
     "withdraw.at": None,
-    "withdraw.worker": Claim.PAYMENTS,  # the other's deposit was returned
+    "withdraw.worker": Claim.OPENINGS,  # who was called gone commits later
     "withdraw.reason": None,  # the manager's word
     "open.at": None,
     "open.round": Claim.PROGRESS,
-    "open.purpose": Claim.PROGRESS,
     "open.epoch": Claim.PROGRESS,
     "open.offset": Claim.PROGRESS,
     "open.lines": Claim.PROGRESS,
@@ -72,11 +79,11 @@ EVIL: dict[str, Claim | None] = {
     "open.fragments[]": Claim.OPENINGS,
     "redeal.at": None,
     "redeal.round": Claim.PROGRESS,
-    "redeal.seat": Claim.PROGRESS,
+    "redeal.seat": Claim.OPENINGS,  # whoever committed holds another task then
     "redeal.holder": Claim.OPENINGS,  # whoever committed does not hold the task then
     "commit.at": None,
     "commit.round": Claim.PROGRESS,
-    "commit.commitments": Claim.OPENINGS,  # of a single one none is left; of several, the draw is not answered
+    "commit.commitments": Claim.DRAWS,  # a task that was dealt has no answer
     "commit.commitments[].seat": Claim.OPENINGS,
     "commit.commitments[].holder": Claim.SIGNATURES,
     "commit.commitments[].commitment": Claim.SIGNATURES,
@@ -86,6 +93,7 @@ EVIL: dict[str, Claim | None] = {
     "reveal.secret": Claim.DRAWS,
     "reveal.openings": Claim.OPENINGS,
     "reveal.openings[].seat": Claim.OPENINGS,
+    "reveal.openings[].holder": Claim.OPENINGS,
     "reveal.openings[].update": Claim.OPENINGS,
     "reveal.openings[].salt": Claim.OPENINGS,
     "verdict.at": None,
@@ -94,12 +102,17 @@ EVIL: dict[str, Claim | None] = {
     "verdict.outcome": Claim.VERDICTS,
     "verdict.reason": Claim.VERDICTS,
     "verdict.accepted": Claim.VERDICTS,
-    "verdict.evicted": Claim.VERDICTS,
+    "verdict.convicted": Claim.VERDICTS,
+    "verdict.convicted[]": Claim.VERDICTS,
     "apply.at": None,
     "apply.round": Claim.PROGRESS,
     "apply.update": None,  # `podlt audit` averages again
     "apply.parameters": Claim.PROGRESS,
     "apply.loss": None,  # `podlt audit` has it from the average
+    "apply.clipped": None,  # `podlt audit` clips again
+    "apply.clipped[].fragment": None,
+    "apply.clipped[].part": None,
+    "apply.clipped[].exponent": None,
     "measure.at": None,
     "measure.epoch": Claim.PROGRESS,
     "measure.test": Claim.PROGRESS,
@@ -113,11 +126,11 @@ EVIL: dict[str, Claim | None] = {
     "pay.transfers[].kind": Claim.PAYMENTS,
     "pay.transfers[].worker": Claim.PAYMENTS,
     "pay.transfers[].amount": Claim.PAYMENTS,
-    "return.at": None,
-    "return.transfers": Claim.OUTCOME,  # a deposit is held when the run is called complete
-    "return.transfers[].kind": Claim.PAYMENTS,
-    "return.transfers[].worker": Claim.PAYMENTS,
-    "return.transfers[].amount": Claim.PAYMENTS,
+    "release.at": None,
+    "release.transfers": Claim.OUTCOME,  # a deposit is held when the run is called complete
+    "release.transfers[].kind": Claim.PAYMENTS,
+    "release.transfers[].worker": Claim.PAYMENTS,
+    "release.transfers[].amount": Claim.PAYMENTS,
     "amend.at": None,
     "amend.epochs": Claim.PROGRESS,
     "amend.optimizer": Claim.TERMS,
@@ -139,7 +152,7 @@ def fields_of(kind: type[e.Entry]) -> Iterator[str]:
     for field in msgspec.structs.fields(kind):
         yield f"{name}.{field.name}"
         items = [v for entry in ENTRIES if isinstance(entry, kind) for v in _list(getattr(entry, field.name))]
-        if not items or field.name == "evicted":
+        if not items:
             continue
         if isinstance(items[0], msgspec.Struct):
             yield from (f"{name}.{field.name}[].{inner.name}" for inner in msgspec.structs.fields(type(items[0])))
@@ -152,10 +165,11 @@ def _list(value: Any) -> list[Any]:
 
 
 OTHER_WORDS = {
-    "train": "settle", "settle": "train", "agree": "vote", "vote": "agree", "referee": "agree",
-    "compared": "no-majority", "no-majority": "compared", "earn": "vest", "vest": "forfeit", "forfeit": "earn",
-    "return": "seize",
-    "complete": "stopped", "stopped": "complete", "classic": "plain",
+    "agree": "vote", "vote": "agree", "referee": "agree",
+    "compared": "own", "own": "compared", "differ": "suspect", "suspect": "differ",
+    "earn": "vest", "vest": "forfeit", "forfeit": "earn", "return": "vest",
+    "complete": "stopped", "stopped": "complete", "classic": "guarded", "guarded": "classic",
+    "suspend": "evict", "evict": "suspend",
 }  # fmt: skip
 
 
@@ -195,9 +209,12 @@ def place_of(path: str) -> int:
     name, listed, _ = field.partition("[]")
     reopened = next(i for i, entry in enumerate(ENTRIES) if isinstance(entry, e.Amend))
     where = enumerate(ENTRIES[:reopened] if kind != "amend" else ENTRIES)
-    found = [i for i, entry in where if e.kind_of(type(entry)) == kind and (not listed or getattr(entry, name))]
+    filled = bool(listed) or path == "apply.clipped"
+    found = [i for i, entry in where if e.kind_of(type(entry)) == kind and (not filled or getattr(entry, name))]
     if path == "close.outcome":
         return found[0]  # "stopped" made "complete"; the other way round is a test of its own
+    if path == "verdict.accepted":
+        found = [i for i in found if getattr(ENTRIES[i], "outcome", "") == "agree"]  # a referee's word: see below
     return found[len(found) // 2]
 
 
@@ -230,7 +247,7 @@ def signed_again(bodies: list[bytes], key: SigningKey, identity: bytes, shown: i
 
 def signed_over(body: bytes, roots: dict[int, bytes], shown: int | None) -> bytes:
     """A joining that saw a head over the entry `shown`, signed over the log as it is now; any other entry as it is."""
-    if shown is None or b"join/3" not in body[:16]:
+    if shown is None or b"join/4" not in body[:16]:
         return body
     join = e.decode(body)
     assert isinstance(join, e.Join)
@@ -256,9 +273,10 @@ def signed_with(place: int, body: bytes, *, at_once: bool = True) -> MemoryLog:
 def test_the_untouched_run_is_sound_and_holds_every_kind_of_entry() -> None:
     assert not failing(verify_rows(LOG))
     assert {type(entry) for entry in ENTRIES} == set(e.KINDS)
-    outcomes = {entry.outcome for entry in ENTRIES if isinstance(entry, e.Verdict)}
-    assert outcomes == {"agree", "vote", "referee"}
-    kinds = {t.kind for entry in ENTRIES if isinstance(entry, e.Pay | e.Return) for t in entry.transfers}
+    outcomes = {(entry.outcome, entry.reason) for entry in ENTRIES if isinstance(entry, e.Verdict)}
+    executed = {("referee", reason) for reason in ("differ", "own", "suspect")}
+    assert outcomes == {("agree", "compared"), ("agree", "own")} | executed
+    kinds = {t.kind for entry in ENTRIES if isinstance(entry, e.Pay | e.Release) for t in entry.transfers}
     assert kinds == {"earn", "vest", "forfeit", "seize", "return"}
 
 
@@ -328,7 +346,7 @@ def test_another_manager_cannot_take_a_run_over() -> None:
 
 
 def test_a_time_before_the_entry_before_fails() -> None:
-    for place in range(1, len(ENTRIES), 3):
+    for place in range(1, len(ENTRIES), 9):
         body = encode(msgspec.structs.replace(ENTRIES[place], at=ENTRIES[place - 1].at - 1))
         failure = verify_rows(signed_with(place, body)).failure
         assert failure is not None and (failure.entry, failure.step) == (place, Claim.PROGRESS)
@@ -347,6 +365,27 @@ def test_the_last_parameters_are_the_word_of_the_manager_until_somebody_audits()
     log = signed_with(last, encode(changed(ENTRIES[last], "apply.parameters")))
     log.rows, log.notes = log.rows[:cut], [note for note in log.notes if note[0] <= cut]
     assert not failing(verify_rows(log))
+
+
+@pytest.mark.parametrize("reason", ["own", "suspect", "differ"])
+def test_what_a_referee_accepted_is_the_word_of_the_manager_until_somebody_audits(reason: str) -> None:
+    """But for who agreed with it: whoever is convicted then, and whoever is not, follows from it."""
+    for place, entry in enumerate(ENTRIES):
+        if isinstance(entry, e.Verdict) and (entry.outcome, entry.reason) == ("referee", reason):
+            state = state_before(place)
+            alone = entry.accepted not in state.revealed.answers[entry.fragment].values()
+            found = failing(verify_rows(signed_with(place, encode(changed(entry, "verdict.accepted")))))
+            assert found == ([] if alone else [Claim.VERDICTS])
+            break
+    else:
+        raise AssertionError("no such verdict")
+
+
+def state_before(place: int) -> RunState:
+    state = RunState()
+    for entry in ENTRIES[:place]:
+        state.apply(entry)
+    return state
 
 
 def edits() -> dict[str, Callable[[list[bytes]], None]]:

@@ -1,18 +1,21 @@
-"""A golden transcript: one small run, every entry that was written, to be read and reviewed as a diff."""
+"""Golden transcripts: a small run of each preset, every entry that was written, to be read and reviewed as a diff."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from podlt.canonical import named_fields
 from podlt.protocol import entries as e
+from podlt.sim.world import MemoryLog, World
 
-from .scripted import eventful_run
+from .scripted import classic_run, eventful_run
 
-GOLDEN = Path(__file__).parent / "golden" / "eventful_run.txt"
+GOLDEN = Path(__file__).parent / "golden"
 
 
 def short(value: Any) -> str:
@@ -30,8 +33,9 @@ def line(number: int, entry: e.AnyEntry) -> str:
     return f"{number:3} {e.tag_of(type(entry)):10} {said}".rstrip()
 
 
-def test_the_eventful_run_is_written_as_it_always_was(golden: Any) -> None:
-    world, log = eventful_run()
+@pytest.mark.parametrize("run", [eventful_run, classic_run], ids=["guarded", "classic"])
+def test_a_run_is_written_as_it_always_was(run: Callable[[], tuple[World, MemoryLog]], golden: Any) -> None:
+    world, log = run()
     lines = [line(number, e.decode(body)) for number, _, body in log.entries()]
     accounts = [
         f"worker {n}: {state.status}, {world.state.ledger.accounts[n].vested} vested, "
@@ -39,4 +43,4 @@ def test_the_eventful_run_is_written_as_it_always_was(golden: Any) -> None:
         f"{world.state.ledger.accounts[n].returned} returned, {world.state.ledger.accounts[n].seized} seized"
         for n, state in world.state.workers.items()
     ]
-    golden(GOLDEN, "\n".join([*lines, "", *accounts, "", world.head]))
+    golden(GOLDEN / f"{run.__name__}.txt", "\n".join([*lines, "", *accounts, "", world.head]))

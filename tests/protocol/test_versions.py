@@ -21,9 +21,9 @@ from podlt.sim.world import MemoryLog, Scenario, World
 from podlt.verify import Verification, verify_log
 from podlt.verify.documents import Documents
 
-from .scripted import Scripted, eventful_run, failing, scripted_world, until, verified
+from .scripted import GUARDED, eventful_run, failing, moods, scripted_world, until, verified
 
-VECTOR = Path(__file__).parents[1] / "vectors" / "log-3.json"
+VECTOR = Path(__file__).parents[1] / "vectors" / "log-4.json"
 """A small log in full, with what it comes to: for whoever writes another reader."""
 
 WORLD, TODAY = eventful_run()
@@ -31,16 +31,17 @@ FIRST_JOIN = next(i for i, row in enumerate(TODAY.rows) if isinstance(e.decode(r
 
 
 def small_run() -> tuple[World, MemoryLog]:
-    """Four workers: one is caught, one leaves within a round and comes back."""
-    scenario = Scenario(lines=24, block_lines=6, deposit=5, tested=True)
-    world, log = scripted_world(scenario, 5, digest("vector/1"))
-    players: list[Scripted] = world.players  # type: ignore[assignment]
-    players[0].mood = "fake"
-    until(world, lambda: 0 in world.evicted_in)
-    players[1].mood = "mute"
+    """Six workers, two of them one operator's: one is suspended, one leaves within a round, and one is backed up."""
+    scenario = Scenario(lines=40, block_lines=8, deposit=5, tested=True, protocol=GUARDED)
+    world, log = scripted_world(scenario, 6, digest("vector/1"), operators={1: "anna", 2: "anna"})
+    players = moods(world)
+    players[0].mood, players[3].mood = "fake", "slow"
+    until(world, lambda: 0 in world.convicted_in)
+    players[0].mood, players[1].mood, players[3].mood = "honest", "mute", "late"
     world.step()
     players[1].mood = "honest"
     world.admit(players[1])
+    world.admit(players[0])
     while world.step():
         pass
     return world, log
@@ -112,17 +113,17 @@ def rewritten(number: int, change: dict[str, Any]) -> Verification:
     return verified(WORLD, log_of(bodies, [(len(bodies), head)]))
 
 
-NEWER: list[dict[str, Any]] = [{"kind": "begin/4"}, {"kind": "begin/4", "colour": "blue"}, {"kind": "prologue/17"}]
+NEWER: list[dict[str, Any]] = [{"kind": "begin/5"}, {"kind": "begin/5", "colour": "blue"}, {"kind": "prologue/17"}]
 
 
 @pytest.mark.parametrize("change", NEWER)
 def test_a_log_that_begins_in_a_newer_format_was_not_checked(change: dict[str, Any]) -> None:
-    with pytest.raises(NotCheckedError, match=f"{change['kind']}; this one reads format 3") as caught:
+    with pytest.raises(NotCheckedError, match=f"{change['kind']}; this one reads format 4") as caught:
         rewritten(0, change)
     assert caught.value.exit_code == 4 and "upgrade" in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["join/4", "audit/4", "join/2", "join/1"])
+@pytest.mark.parametrize("kind", ["join/5", "audit/5", "join/3", "join/2"])
 def test_an_entry_of_another_format_within_a_log_fails(kind: str) -> None:
     found = rewritten(FIRST_JOIN, {"kind": kind})
     assert found.failure is not None and failing(found) == [Claim.FORM]
@@ -130,12 +131,12 @@ def test_an_entry_of_another_format_within_a_log_fails(kind: str) -> None:
 
 
 def test_a_log_of_an_older_format_fails_and_says_so() -> None:
-    found = rewritten(0, {"kind": "begin/2"})
+    found = rewritten(0, {"kind": "begin/3"})
     assert failing(found) == [Claim.FORM] and found.failure is not None
-    assert "older format" in str(found.failure) and "'begin/3'" in str(found.failure)
+    assert "older format" in str(found.failure) and "'begin/4'" in str(found.failure)
 
 
-@pytest.mark.parametrize("kind", ["join/3", "join/0", "join/02", "join", "JOIN/9", "join/9999999999", 7, "", "x" * 99])
+@pytest.mark.parametrize("kind", ["join/4", "join/0", "join/02", "join", "JOIN/9", "join/9999999999", 7, "", "x" * 99])
 def test_a_form_that_no_program_would_write_is_a_bad_proof_and_not_a_newer_one(kind: Any) -> None:
     with pytest.raises(InvalidProofError, match="malformed"):
         e.decode(msgspec.msgpack.encode({"kind": kind, "colour": "blue"}))
@@ -147,7 +148,7 @@ def test_what_is_wrong_with_a_signature_is_said_before_what_cannot_be_read() -> 
     join = e.decode(TODAY.rows[FIRST_JOIN][2])
     bodies = [row[2] for row in TODAY.rows[: FIRST_JOIN + 1]]
     bodies[FIRST_JOIN] = encode(msgspec.structs.replace(join, signature=bytes(64)))  # type: ignore[call-arg]
-    bodies.append(msgspec.msgpack.encode({"kind": "join/4"}))
+    bodies.append(msgspec.msgpack.encode({"kind": "join/5"}))
     heads = []
     for size in (FIRST_JOIN + 1, FIRST_JOIN + 2):
         root = root_of([leaf_hash(body) for body in bodies[:size]])

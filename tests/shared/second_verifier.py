@@ -1,6 +1,7 @@
 """A second verifier, written from docs/SPEC.md alone: it imports nothing of podlt. The clever is checked against it.
 
-Its rules are in `second_rules`; here are the log, the files, and the table of claims that comes of them.
+Its rules are in `second_rules`, draws in `second_draws`, credits and deposits in `second_accounts`; here are the log,
+the files, and the table of claims that comes of them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import math
 
 import msgspec
 from blake3 import blake3
-from second_rules import KINDS, Entry, Unsound, Verifier, chain_length, digest, need, signed, u64
+from second_draws import MILLION, Entry, Unsound, chain_length, digest, need, u64
+from second_rules import KINDS, Verifier, signed
 
 CLAIMS = ["FORM", "TREE", "HEADS", "MANAGER", "CONTINUITY", "DOCUMENTS", "TERMS", "SIGNATURES", "PROGRESS", "DRAWS"]
 CLAIMS += ["OPENINGS", "VERDICTS", "PAYMENTS", "OUTCOME", "MODEL"]
@@ -63,7 +65,8 @@ def check_terms(begin: Entry, recipe: bytes, program: bytes) -> None:
     need(again == recipe, "TERMS", "a document not in its one encoding")
     training, rules = document["training"], document["protocol"]
     names = ("epochs", "block_lines", "fragment_lines", "local_steps")
-    terms = {name: training[name] for name in names} | {name: rules[name] for name in ("preset", "spares", "reward")}
+    terms = {name: training[name] for name in names} | {name: rules[name] for name in ("preset", "escrow", "reward")}
+    terms |= guarded_terms(rules) | {"spares": 2 if rules["preset"] == "classic" else 1}
     terms["local_lr"] = training["local_lr"] if training["local_steps"] > 1 else None
     terms["seed"] = digest("seed/1", u64(training["seed"]))
     for name, value in terms.items():
@@ -72,6 +75,19 @@ def check_terms(begin: Entry, recipe: bytes, program: bytes) -> None:
     need(document["model"]["parameters"] in ("", begin["parameters"].hex()), "TERMS", "parameters")
     expected = "stock" if document["arithmetic"] == "stock" else f"exact/{document['digits']}"
     need(arithmetic == expected, "TERMS", "arithmetic")
+
+
+DEFAULTS = {"checked": 0.03, "own": 0.02, "own_most": 1, "clip": 4, "first_fault": "suspend"}
+"""3.1: of guarded."""
+
+
+def guarded_terms(rules: Entry) -> Entry:
+    """3.1: the options that only guarded has: null in the recipe for the default, and in classic."""
+    if rules["preset"] == "classic":
+        need(all(rules[name] is None for name in DEFAULTS), "TERMS", "options of guarded")
+        return {"checked": 0, "own": 0, "own_most": 0, "clip": 0, "first_fault": "evict"}
+    terms = {name: default if rules[name] is None else rules[name] for name, default in DEFAULTS.items()}
+    return terms | {name: round(terms[name] * MILLION) for name in ("checked", "own")}
 
 
 ITEMS = {"i64": ("I64", 8), "f32": ("F32", 4), "i32": ("I32", 4), "u8": ("U8", 1), "b1": ("BOOL", 1)}
@@ -172,9 +188,9 @@ def read(
 
 def check_begin(begin: Entry, given: Given, found: dict[str, str]) -> bytes:
     """What the first entry must be, and be about; the run's identity."""
-    need(begin["kind"] == "begin/3", "PROGRESS", "begin")
+    need(begin["kind"] == "begin/4", "PROGRESS", "begin")
     need(given.manager in (None, begin["manager"]), "MANAGER", "another manager")
-    identity = digest("run/3", msgspec.msgpack.encode({**begin, "at": 0}))
+    identity = digest("run/4", msgspec.msgpack.encode({**begin, "at": 0}))
     same = given.kept is None or given.kept.splitlines()[0] == "podlt.run/" + identity.hex()
     need(same, "CONTINUITY", "another run's head")
     check_documents(begin, given, found)

@@ -158,7 +158,7 @@ def run(name: str, arithmetic: str, seed: int, data: Prepared) -> StudyResult:
         batch = as_batch(train.read(order.ids(step % rounds * block, block)))
         randomness = crypto.digest("randomness/1", source, step.to_bytes(8, "big"))
         execute(weights.views, batch, randomness, update)
-        weights.apply(weights.average([update], block).data, step * block)
+        weights.apply(weights.average([update], [block], 0).data, step * block)
     load_state(model, weights.views)
     assert data.test is not None
     metrics = evaluate(model, loss, data.test)

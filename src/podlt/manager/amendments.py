@@ -13,7 +13,6 @@ from podlt.errors import UsageError
 from podlt.manager.weights import recipe_optimizer
 from podlt.program.optimizer import Optimizer
 from podlt.protocol import entries as e
-from podlt.protocol.plan import SETTLEMENT_ROUNDS, most_rounds
 from podlt.protocol.rules import RunState
 from podlt.protocol.state import most_paid
 from podlt.recipe import Recipe
@@ -108,8 +107,8 @@ def _require_room(state: RunState, epochs: int, chain: HashChain) -> None:
     """A run is amended only as far as its secrets and its accounts reach."""
     begin = state.begin
     assert begin is not None
-    each = most_rounds(begin.lines, 1, begin.block_lines, begin.fragment_lines)
-    left = chain.length - state.round - SETTLEMENT_ROUNDS
+    each = begin.cut.most_rounds(begin.options, 1)
+    left = chain.length - state.round
     if (epochs - state.epoch) * each > left:
         raise UsageError(
             f"training.epochs: {epochs:,} epochs are up to {(epochs - state.epoch) * each:,} rounds more, and the "

@@ -21,6 +21,14 @@ class Block(msgspec.Struct, frozen=True):
     bounds: list[tuple[int, int]]
     fragments: list[bytes]
 
+    def shortened(self, plan: Upcoming) -> Block | None:
+        """The block of a round that takes the first of its fragments: one with more spares. None if it takes others."""
+        bounds = fragment_bounds(plan.lines, plan.fragments)
+        same = (plan.epoch, plan.offset) == (self.plan.epoch, self.plan.offset)
+        if not same or bounds != self.bounds[: plan.fragments]:
+            return None
+        return Block(plan, self.buffer, bounds, self.fragments[: plan.fragments])
+
 
 class BlockReader:
     """Fills the block buffer, one round ahead of the training.
@@ -36,7 +44,7 @@ class BlockReader:
         self._seed = seed
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="podlt-block")
         self._orders: dict[int, EpochOrder] = {}
-        self._ahead: tuple[Upcoming, Future[Block]] | None = None
+        self._ahead: Future[Block] | None = None
         self._half = 0
 
     @property
@@ -47,17 +55,16 @@ class BlockReader:
     def get(self, plan: Upcoming) -> Block:
         """The block of a round, filled."""
         if self._ahead is not None:
-            expected, future = self._ahead
-            self._ahead = None
-            block = future.result()
-            if expected == plan:
+            ahead, self._ahead = self._ahead, None
+            block = ahead.result().shortened(plan)
+            if block is not None:
                 return block
             self._half = 1 - self._half  # the guess was wrong: its half is free again
         return self._fill(plan, self._next_half())
 
     def expect(self, plan: Upcoming) -> None:
         """Begins to fill the other half with what the next round will probably be."""
-        self._ahead = (plan, self._thread.submit(self._fill, plan, self._next_half()))
+        self._ahead = self._thread.submit(self._fill, plan, self._next_half())
 
     def close(self) -> None:
         """Ends the thread."""

@@ -18,7 +18,7 @@ from podlt.program.machine import machine_bytes
 from podlt.program.memory import MemoryNeedError, check_memory, gib, most_lines, peak_bytes
 from podlt.program.needs import least_lines
 from podlt.program.pieces import piece_sizes
-from podlt.protocol.plan import fragment_bounds, next_lines
+from podlt.protocol.plan import Cut, fragment_bounds
 from podlt.recipe import Recipe
 
 FEW, MANY = 7, 32
@@ -27,7 +27,9 @@ FEW, MANY = 7, 32
 
 def tried_lines(recipe: Recipe, train: Dataset) -> dict[str, torch.Tensor]:
     """Lines from all over the data, to hold a captured program against its module on."""
-    per_task = -(-recipe.training.block_lines // max(1, recipe.training.workers - recipe.protocol.spares))
+    workers = recipe.training.workers
+    useful = workers - recipe.protocol.options.most_spares(workers)
+    per_task = -(-recipe.training.block_lines // max(1, useful))
     count = min(max(FEW, min(MANY, per_task)), train.lines)
     return as_batch(train.read(np.linspace(0, train.lines - 1, count).astype(np.int64)))
 
@@ -155,10 +157,12 @@ def _smallest(recipe: Recipe, lines: int, block_lines: int, fragment_lines: int)
 def _batches(recipe: Recipe, lines: int, block_lines: int, fragment_lines: int) -> tuple[int, int]:
     """The lines of the smallest and largest batch: of a whole round's and of the last round's fragments, or of a local
     step."""
-    useful = recipe.training.workers - recipe.protocol.spares
-    whole = next_lines(lines, 0, block_lines, fragment_lines, useful)
-    sizes = []
-    for taken in {whole, lines % whole or whole}:
-        sizes += [stop - start for start, stop in fragment_bounds(taken, min(useful, taken))]
+    options, workers = recipe.protocol.options, recipe.training.workers
+    cut, sizes = Cut(lines, block_lines, fragment_lines), []
+    for spares in {options.least_spares(workers), options.most_spares(workers)}:
+        whole = cut.next_lines(options, 0, workers, spares)
+        for taken in {whole, lines % whole or whole, min(lines, block_lines)}:
+            bounds = fragment_bounds(taken, min(workers - spares, taken))
+            sizes += [stop - start for start, stop in bounds]
     smallest, largest = min(sizes), max(sizes)
     return smallest // min(recipe.training.local_steps, smallest), -(-largest // recipe.training.local_steps)

@@ -47,6 +47,21 @@ class Notice(Event, frozen=True, tag="notice"):
         return [self.what]
 
 
+class ProofPlanned(Event, frozen=True, tag="proof-planned"):
+    """What the proof of the run costs and finds, worked out before it starts (`podlt plan`).
+
+    Attributes:
+        text: for people.
+    """
+
+    text: str
+
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line."""
+        return [self.text]
+
+
 class Started(Event, frozen=True, tag="started"):
     """The first (or next) round begins.
 
@@ -106,30 +121,46 @@ class RoundDone(Event, frozen=True, tag="round"):
     checked: int
 
 
-class Evicted(Event, frozen=True, tag="evicted"):
-    """A worker gave another result than the accepted one, and is out.
+class Convicted(Event, frozen=True, tag="convicted"):
+    """A worker gave another result than its task's, and is out.
 
     Attributes:
         worker: its number.
         round: in which it was caught.
         outcome: "vote" if two others agreed, "referee" if the manager executed the task.
+        reason: as in the log's verdict.
         forfeited: the credits that it lost.
+        status: "evicted", or "suspended": it may come back once.
     """
 
     level = logging.WARNING
     worker: int
     round: int
     outcome: str
+    reason: str
     forfeited: int
+    status: str
 
     @property
     def lines_for_people(self) -> list[str]:
         """It as a line."""
         how = {"vote": "two others agree on another result", "referee": "the manager's own execution differs"}
         return [
-            f"round {self.round}: worker {self.worker} evicted ({how.get(self.outcome, self.outcome)}); it forfeits "
-            f"{self.forfeited:,} credits"
+            f"round {self.round}: worker {self.worker} {self.status} ({how.get(self.outcome, self.outcome)}); "
+            f"it forfeits {self.forfeited:,} credits"
         ]
+
+
+class Clipped(Event, frozen=True, tag="clipped"):
+    """Updates far larger than the others of their round were scaled down.
+
+    Attributes:
+        round: in which.
+        fragments: whose.
+    """
+
+    round: int
+    fragments: list[int]
 
 
 class Withdrawn(Event, frozen=True, tag="withdrawn"):

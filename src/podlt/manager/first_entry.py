@@ -10,8 +10,7 @@ from podlt.errors import UsageError
 from podlt.execution.conformance import arithmetic_digest
 from podlt.program.ir import Program
 from podlt.protocol import entries as e
-from podlt.protocol.plan import SETTLEMENT_ROUNDS, most_rounds
-from podlt.recipe import Recipe, terms_of
+from podlt.recipe import Recipe, cut_of, terms_of
 
 MOST_ROUNDS, MANY_ROUNDS = 20_000_000, 1_000_000
 """A secret for each is made when the run begins, and at each resumption: a second for a million. Many are worth a
@@ -29,13 +28,13 @@ def chain_length(recipe: Recipe, lines: int) -> int:
         UsageError: more than a chain can have.
     """
     training = recipe.training
-    rounds = most_rounds(lines, training.epochs, training.block_lines, training.fragment_lines)
+    rounds = cut_of(recipe, lines).most_rounds(recipe.protocol.options, training.epochs)
     if rounds > MOST_ROUNDS:
         raise UsageError(
             f"training: {training.epochs:,} epochs are {rounds:,} rounds, and a run has at most {MOST_ROUNDS:,}: "
             "fewer epochs, or larger blocks"
         )
-    return rounds + SETTLEMENT_ROUNDS
+    return rounds
 
 
 def naming_parameters(recipe: Recipe, digest: str) -> Recipe:

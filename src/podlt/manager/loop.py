@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Self
 
-import msgspec
 import numpy as np
 
 from podlt import canonical
@@ -80,7 +79,7 @@ class Trainer:
         self._recipe, self.manager, self._tree = recipe, manager, tree
         self.weights, self.engine, self._listener, self._evaluator = weights, engine, ending.tell, evaluator
         self._ending = ending
-        self._lines, self._evicted = manager.state.begin.lines, False
+        self._lines, self._convicted = manager.state.begin.lines, False
         self._writer = LogWriter(store, tree, key)
         self._files = RoundFiles(directory, recipe.training, weights, key)
         self.members = Membership(manager, engine, ending.tell, head=self.head, held=held, ending=ending.is_asked)
@@ -142,9 +141,9 @@ class Trainer:
 
     def _next(self) -> Upcoming | None:
         """What the next round is, after those who have come were admitted and those who are gone let go."""
-        if self._evicted:  # the engine refuses them only once they can have seen it in the log
+        if self._convicted:  # the engine refuses them only once they can have seen it in the log
             self._writer.flush()
-            self._evicted = False
+            self._convicted = False
         self.members.update()
         self._end_if_asked()
         if not self.manager.state.trained:
@@ -196,18 +195,16 @@ class Trainer:
         assignments = self.manager.open(plan, block.fragments)
         self._expect(plan)
         self._driver.collect(block, assignments)
-        if plan.purpose == "settle":
-            verdicts = self._driver.settle()
-            self._pay(verdicts)
-            self._write()
-            return
         verdicts, average = self._driver.judge()
         applied = self._applied_fakes()
         number = self.manager.state.round
         self.weights.apply(average.data, lines_seen(self._lines, plan.epoch, plan.offset))
         if infinite := self.weights.infinite():
             raise DivergedError(f"round {number}: {infinite} not finite after the update: lower the learning rate")
-        self.manager.apply(average.digest(), self.weights.digest(), average.loss)
+        clipped = [e.Clipped(scale.fragment, scale.part, scale.exponent) for scale in average.scales]
+        self.manager.apply(average.digest(), self.weights.digest(), average.loss, clipped)
+        if clipped:
+            self._listener(ev.Clipped(round=number, fragments=sorted({each.fragment for each in clipped})))
         self._pay(verdicts)
         seconds, took = time.perf_counter() - started, self._driver.figures
         metrics = self._unlogged_figures(plan, number)
@@ -220,13 +217,13 @@ class Trainer:
         """Reads the next round's lines while this one is computed, as they are if nobody leaves."""
         offset, epoch, state = plan.offset + plan.lines, plan.epoch, self.manager.state
         assert state.begin is not None
-        lines = state.begin.lines
-        if offset == lines:
+        if offset == state.begin.lines:
             offset, epoch = 0, epoch + 1
-        if plan.purpose == "settle" or epoch == state.epochs:
+        if epoch == state.epochs:
             return
-        ahead = msgspec.structs.replace(plan, offset=offset, epoch=epoch, lines=min(plan.lines, lines - offset))
-        self.blocks.expect(msgspec.structs.replace(ahead, fragments=min(plan.fragments, ahead.lines)))
+        active = state.active_count
+        spares = state.options.least_spares(active)  # one with more takes the first fragments of this
+        self.blocks.expect(state.begin.cut.upcoming(state.options, epoch, offset, active, spares))
 
     def _pay(self, verdicts: list[e.Verdict]) -> None:
         number = self.manager.state.round
@@ -236,10 +233,17 @@ class Trainer:
             if transfer.kind in ("forfeit", "seize"):
                 lost[transfer.worker] = lost.get(transfer.worker, 0) + transfer.amount
         for verdict in verdicts:
-            self._evicted = self._evicted or bool(verdict.evicted)
-            for worker in verdict.evicted:
+            self._convicted = self._convicted or bool(verdict.convicted)
+            for worker in verdict.convicted:
                 self._listener(
-                    ev.Evicted(worker=worker, round=number, outcome=verdict.outcome, forfeited=lost.get(worker, 0))
+                    ev.Convicted(
+                        worker=worker,
+                        round=number,
+                        outcome=verdict.outcome,
+                        reason=verdict.reason,
+                        forfeited=lost.get(worker, 0),
+                        status=self.manager.state.workers[worker].status,
+                    )
                 )
 
     def _save(self, update: np.ndarray, figures: RoundFigures) -> None:
@@ -307,14 +311,13 @@ class Trainer:
 
     def rounds_left(self) -> int:
         """How many training rounds there will be if nobody leaves."""
-        state, training = self.manager.state, self._recipe.training
+        state = self.manager.state
         assert state.begin is not None
-        useful = max(1, len(state.active()) - state.begin.spares)
-        size = training.block_lines
-        if training.fragment_lines:
-            size = min(size, useful * training.fragment_lines)
         if state.trained:
             return 0
+        active = max(state.options.min_workers, state.active_count)
+        spares = state.options.least_spares(active)
+        size = state.begin.cut.next_lines(state.options, 0, active, spares)
         return -(-(state.begin.lines - state.offset) // size) + (state.epochs - state.epoch - 1) * -(
             -state.begin.lines // size
         )
@@ -322,7 +325,7 @@ class Trainer:
     def _applied_fakes(self) -> list[int]:
         """Whose faked update is applied this round: known only where cheats are simulated, for the summary."""
         faked = set(self._driver.figures.faked)
-        return sorted(faked & {seat for seat in self.manager.uploads() if seat is not None})
+        return sorted(faked & {copy[0] for copy in self.manager.uploads() if copy is not None})
 
     def _write(self, before: Callable[[], None] | None = None) -> None:
         entries = self.manager.take()

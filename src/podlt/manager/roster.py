@@ -8,10 +8,10 @@ from collections.abc import Callable
 from podlt.engine.interface import Engine, Lost, Member
 from podlt.errors import PeerError
 from podlt.manager import events as ev
+from podlt.protocol.families.membership import AWAY
 from podlt.protocol.joining import OUTDATED
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import JoinTerms, TreeSize
-from podlt.protocol.plan import MIN_WORKERS
 
 RETURN_SECONDS = 20.0
 """How long a run that is resumed waits for workers that were in it before, and do not come back."""
@@ -22,6 +22,10 @@ OFFER_SECONDS = 60.0
 _STEP = 0.5
 
 EVICTED = "evicted from this run: a result was not what its task gives"
+SUSPENDED = (
+    "suspended: a result was not what its task gives; start again to test this machine's arithmetic and come back. "
+    "A second time is the last"
+)
 
 
 class Membership:
@@ -106,9 +110,7 @@ class Membership:
         return len(workers) >= self._fewest()
 
     def _fewest(self) -> int:
-        begin = self._manager.state.begin
-        assert begin is not None
-        return max(MIN_WORKERS, begin.spares + 1)
+        return self._manager.state.options.min_workers
 
     def _admit(self, members: list[Member]) -> None:
         """Offers terms to who asks to be admitted, and admits who signed them."""
@@ -119,7 +121,7 @@ class Membership:
                 if status == "evicted":
                     self._engine.refused(member, EVICTED)
                     continue
-                if number is None or status == "withdrawn":
+                if number is None or status in AWAY:
                     number = self._join(member, again=number is not None)
             except PeerError as error:
                 self._engine.refused(member, str(error))
@@ -183,7 +185,7 @@ class Membership:
     def _give_back(self) -> None:
         """Has the log say what the owner paid back to workers that left."""
         state = self._manager.state
-        left = [n for n, worker in state.workers.items() if worker.status == "withdrawn"]
+        left = [n for n, worker in state.workers.items() if worker.status in AWAY]
         self._manager.return_deposits(
             [n for n in left if state.ledger.accounts[n].deposit and not self._held(state.workers[n].key)]
         )
@@ -197,6 +199,8 @@ class Membership:
             self._present.discard(number)
             if worker.status == "evicted":
                 self._engine.refused(Member(worker.key), EVICTED)
+            elif worker.status == "suspended":
+                self._engine.refused(Member(worker.key), SUSPENDED)
             else:
                 self._engine.released(number, "withdrawn: its last answer was of no use")
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
-import torch
 
 from podlt import crypto
 from podlt.engine.interface import Engine, Event, Lost, Restarted
@@ -25,6 +24,7 @@ from podlt.manager.weights import Average, Weights
 from podlt.protocol.entries import Verdict
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import Assignment, Committed, Opened
+from podlt.protocol.round import Copy
 from podlt.units import MOST_SECONDS
 
 M = TypeVar("M", Committed, Opened)
@@ -47,7 +47,7 @@ class RoundDriver:
     Args:
         manager: the rules' side.
         engine: where the workers are.
-        referee: executes what no comparison can decide.
+        referee: executes the manager's own share of the tasks, and what no comparison can decide.
         weights: average the updates.
         listener: hears of withdrawals and replaced processes.
     """
@@ -58,6 +58,8 @@ class RoundDriver:
         self._manager, self._engine, self._referee = manager, engine, referee
         self._weights, self._listener = weights, listener
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="podlt-check")
+        self._executing = ThreadPoolExecutor(1, thread_name_prefix="podlt-own")
+        self._own: dict[int, Future[np.ndarray]] = {}
         self.figures = RoundTimings()
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             frames.Results: self._executed,
@@ -70,6 +72,7 @@ class RoundDriver:
     def close(self) -> None:
         """Ends the threads."""
         self._threads.shutdown()
+        self._executing.shutdown(cancel_futures=True)
 
     def collect(self, block: Block, assignments: Sequence[Assignment]) -> None:
         """Has the tasks executed; returns when every commitment is in and opened, and nobody writes updates any more.
@@ -82,6 +85,7 @@ class RoundDriver:
         self._block = block
         self._tasks = {a.seat: a for a in assignments}
         self._engine.deal(block.buffer, block.plan.lines, block.bounds, assignments)
+        self._own = {f: self._executing.submit(self._execute, f) for f in self._manager.roles.own}
         while not (self._manager.all_opened and self._engine.idle()):
             while not self._manager.all_committed:
                 self._pump()
@@ -90,11 +94,6 @@ class RoundDriver:
             while self._manager.all_committed and not (self._manager.all_opened and self._engine.idle()):
                 self._pump()
 
-    def settle(self) -> list[Verdict]:
-        """Reveals and judges a round from which nothing is to be applied."""
-        self._manager.reveal()
-        return self._manager.judge({d.fragment: self._own_digest(d.fragment) for d in self._manager.disputes()})
-
     def judge(self) -> tuple[list[Verdict], Average]:
         """Reveals and judges the round; averages what stands.
 
@@ -102,66 +101,67 @@ class RoundDriver:
             DivergedError: the update is not finite, and the manager's own executions agree.
         """
         started = time.perf_counter()
-        self._manager.reveal()
-        updates = self._updates(range(len(self._block.fragments)))
-        average = self._weights.average(updates, self._block.plan.lines)
+        manager = self._manager
+        manager.reveal()
+        first = self._first_copies()
+        updates = [self._slot(copy) for copy in first]
+        average = self._average(updates)
         for fragment in self._suspects(updates, average):
-            self._manager.suspect(fragment)
-        own: dict[int, np.ndarray] = {}
-        digests: dict[int, bytes] = {}
-        for dispute in self._manager.disputes():
-            update = self._execute(dispute.fragment)
-            digests[dispute.fragment] = crypto.blob_digest(update.data)
-            if digests[dispute.fragment] not in self._results(dispute.fragment).values():
-                own[dispute.fragment] = update  # nobody uploaded it
-        verdicts = self._manager.judge(digests)
-        if digests or any(v.evicted for v in verdicts):
-            chosen = self._manager.uploads()
-            final = [own[f] if f in own else self._slot(seat) for f, seat in enumerate(chosen)]
-            average = self._weights.average(final, self._block.plan.lines)
+            manager.suspect(fragment)
+        own = {fragment: self._executed_own(fragment) for fragment in manager.to_execute()}
+        verdicts = manager.judge({fragment: crypto.blob_digest(update.data) for fragment, update in own.items()})
+        chosen = manager.uploads()
+        if chosen != first:
+            final = [own[j] if copy is None else self._slot(copy) for j, copy in enumerate(chosen)]
+            average = self._average(final)
         if not average.finite:
             raise DivergedError(
-                f"round {self._manager.state.round}: the loss or a gradient is not finite, in the manager's own "
+                f"round {manager.state.round}: the loss or a gradient is not finite, in the manager's own "
                 "execution as well: lower the learning rate, or look at the lines of this block"
             )
         self.figures.proof += time.perf_counter() - started
         return verdicts, average
 
+    def _average(self, updates: Sequence[np.ndarray]) -> Average:
+        return self._weights.average(updates, self._lines(), self._manager.state.options.clip)
+
+    def _executed_own(self, fragment: int) -> np.ndarray:
+        """What the manager finds for a fragment; for some it began when the round did."""
+        begun = self._own.pop(fragment, None)
+        return begun.result() if begun is not None else self._execute(fragment)
+
+    def _first_copies(self) -> list[Copy | None]:
+        """For each fragment the first result: what is applied unless a verdict says otherwise."""
+        round = self._manager.state.revealed
+        first: dict[int, Copy | None] = {}
+        for copy in sorted(round.results):
+            first.setdefault(round.roles.seats[copy[0]], copy)
+        return [first[fragment] for fragment in range(len(self._block.fragments))]
+
     def _suspects(self, updates: Sequence[np.ndarray], average: Average) -> list[int]:
-        """The fragments that the manager must execute itself, so that nobody stops a run by what is not finite.
+        """The fragments that the manager must execute itself, so that nobody stops or undoes a round by one update.
 
         Wherever results differ, all of them must be finite, or two that agree on a NaN would outvote an honest third.
         Where finite updates add up to something infinite, every fragment is suspect.
         """
-        found = []
-        for fragment, results in enumerate(map(self._results, range(len(updates)))):
-            if len(set(results.values())) > 1:
-                seats = [o for o, task in self._tasks.items() if task.fragment == fragment]
-                finite = all(self._is_finite(self._slot(seat)) for seat in seats)
-            else:
-                finite = average.finite or self._is_finite(updates[fragment])
-            if not finite:
-                found.append(fragment)
-        return found if found or average.finite else list(range(len(updates)))
+        round, is_finite = self._manager.state.revealed, self._weights.is_finite
+        found = set(self._weights.odd_divisors(updates, self._lines(), self._manager.state.options.clip))
+        if not average.finite:
+            found |= {fragment for fragment, update in enumerate(updates) if not is_finite(update)}
+        differing = {fragment for fragment, results in round.answers.items() if len(set(results.values())) > 1}
+        for copy in round.results:
+            fragment = round.roles.seats[copy[0]]
+            if fragment in differing and not is_finite(self._slot(copy)):
+                found.add(fragment)
+        return sorted(found) if found or average.finite else list(range(len(updates)))
 
-    def _is_finite(self, update: np.ndarray) -> bool:
-        floats = torch.from_numpy(update[: self._weights.update_layout.float_bytes].view(np.float32))
-        return bool(torch.isfinite(floats).all())
+    def _lines(self) -> list[int]:
+        """How many lines each fragment has."""
+        return [stop - start for start, stop in self._block.bounds]
 
-    def _results(self, fragment: int) -> dict[int, bytes]:
-        """Who answered for a fragment of the round, and what."""
-        return self._manager.state.revealed.fragment_results(fragment)
-
-    def _updates(self, fragments: Sequence[int] | range) -> list[np.ndarray]:
-        """For each fragment the update of its first seat: what is applied unless a verdict says otherwise."""
-        first: dict[int, int] = {}
-        for seat, task in sorted(self._tasks.items()):
-            first.setdefault(task.fragment, seat)
-        return [self._slot(first[fragment]) for fragment in fragments]
-
-    def _slot(self, seat: int | None) -> np.ndarray:
-        assert seat is not None
-        return self._engine.slot(seat)
+    def _slot(self, copy: Copy | None) -> np.ndarray:
+        assert copy is not None
+        return self._engine.slot(copy[0])
 
     def _pump(self) -> None:
         """Takes what has come, and deals again what a failure left."""
@@ -177,7 +177,7 @@ class RoundDriver:
     def _restarted(self, event: Restarted) -> None:
         self._listener(ev.Replaced(process=event.process, status=event.status, workers=event.workers))
 
-    def _each(self, messages: Sequence[M], handle: Callable[[M], None]) -> None:
+    def _each(self, messages: Sequence[M], handle: Callable[[M], object]) -> None:
         """Handles messages, hashing and checking signatures on two threads; who breaks the protocol is lost."""
         started = time.perf_counter()
         current = [message for message in messages if self._is_current(message)]
@@ -222,9 +222,6 @@ class RoundDriver:
         if again:
             self._engine.deal(self._block.buffer, self._block.plan.lines, self._block.bounds, again, again=True)
 
-    def _own_digest(self, fragment: int) -> bytes:
-        return crypto.blob_digest(self._execute(fragment).data)
-
     def _execute(self, fragment: int) -> np.ndarray:
         start, stop = self._block.bounds[fragment]
         arrays = self._engine.block(self._block.buffer, self._block.plan.lines)
@@ -240,7 +237,7 @@ def _seconds(said: float) -> float:
     return said if 0.0 <= said <= MOST_SECONDS else 0.0
 
 
-def _faults(messages: Sequence[M], handle: Callable[[M], None]) -> list[PeerError]:
+def _faults(messages: Sequence[M], handle: Callable[[M], object]) -> list[PeerError]:
     """Handles messages one after another; returns what was wrong with some of them."""
     faults = []
     for message in messages:

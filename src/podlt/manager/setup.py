@@ -35,6 +35,7 @@ from podlt.manager.metrics.evaluator import Evaluator
 from podlt.manager.metrics.given import Metrics, naming_metrics
 from podlt.manager.metrics.stopping import deciding
 from podlt.manager.precheck import check_machine, try_inputs, try_task
+from podlt.manager.proof_line import proof_line
 from podlt.manager.resume import check_documents, check_secrets, replay_log, restore_weights
 from podlt.manager.weights import Weights, first_digest, recipe_optimizer
 from podlt.network.access.registry import Registry
@@ -138,6 +139,7 @@ class TrainingRun:
         length = chain_length(self.recipe, self._train.lines)
         fault = try_inputs(self.inputs, self.recipe, self.directory.path, self._listener)
         check_machine(self.recipe, self._listener)
+        self._listener(ev.ProofPlanned(text=proof_line(self.recipe, self._train.lines)))
         self._listener(ev.Preparing(what="capturing the training step"))
         fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in self._train.fields]
         with self._place.ready(self.recipe.training.workers) as make:

@@ -7,6 +7,7 @@ any round's parameters are the last checkpoint before it and the updates since, 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,14 +21,14 @@ from safetensors.torch import load, save, save_file
 
 from podlt import crypto
 from podlt.errors import InvalidProofError, StorageError
+from podlt.program.clip import Scale, scaled, scales
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
 from podlt.program.optimizer import Optimizer, Parameter, optimizer_from
 from podlt.program.places import ALIGNMENT
 from podlt.program.schedule import Horizon
-from podlt.program.update import average, is_finite
-from podlt.protocol.plan import next_lines
-from podlt.recipe import Recipe
+from podlt.program.update import DIVISOR, average, is_finite
+from podlt.recipe import Recipe, cut_of
 from podlt.store.files import make_whole, read_whole, write_whole
 
 OPTIMIZER = "optimizer:"
@@ -51,11 +52,13 @@ class Average(msgspec.Struct, frozen=True):
         data: uint8 bytes in the update's layout.
         loss: the mean over the round's lines, or over what the loss is a mean over.
         finite: whether all is.
+        scales: what was clipped.
     """
 
     data: np.ndarray
     loss: float
     finite: bool
+    scales: list[Scale] = []
 
     def digest(self) -> bytes:
         """What the round's `apply` entry names."""
@@ -80,6 +83,8 @@ class Weights:
         self._flat = _floats(self.state, self.layout.section("param:"))
         self._gradient = self.update_layout.section("grad:")
         self._floats = self.update_layout.float_bytes // 4
+        place = dict(self.update_layout.items()).get(DIVISOR)
+        self._divisor = None if place is None else place.offset // 4
         self.optimizer_state: dict[str, torch.Tensor] = optimizer.init(self._flat.numel())
         self.steps = 0
 
@@ -115,19 +120,46 @@ class Weights:
         """The digest of the parameters and buffers: what tasks and entries name."""
         return crypto.blob_digest(self.state.data)
 
-    def average(self, updates: Sequence[np.ndarray], lines: int) -> Average:
-        """The sum of the fragments' updates over the number of lines, or over their divisors (`update.average`).
+    def average(self, updates: Sequence[np.ndarray], lines: Sequence[int], clip: int) -> Average:
+        """The sum of the fragments' updates, clipped, over the number of lines, or over their divisors.
 
         Args:
             updates: uint8 bytes in the update's layout, one a fragment, in the fragments' order.
+            lines: of each fragment.
+            clip: as in `clip.scales`.
         """
         data = np.zeros(self.update_layout.nbytes, np.uint8)
         data[4 * self._floats :] = updates[0][4 * self._floats :]  # whole numbers: the first fragment's
         out = torch.from_numpy(data[: 4 * self._floats].view(np.float32))
-        vectors = [torch.from_numpy(u[: 4 * self._floats].view(np.float32)) for u in updates]
-        finite = average(vectors, lines, self.update_layout, self._arithmetic, out)
+        values = [u[: 4 * self._floats].view(np.float32) for u in updates]
+        found = scales(values, lines, self.update_layout, clip)
+        for fragment in {scale.fragment for scale in found}:
+            own = [scale for scale in found if scale.fragment == fragment]
+            values[fragment] = scaled(values[fragment], self.update_layout, own)
+        vectors = [torch.from_numpy(each) for each in values]
+        finite = average(vectors, sum(lines), self.update_layout, self._arithmetic, out)
         self.update_layout.clear_gaps(data)  # a cheater may write there, and parameters are stored without gaps
-        return Average(data, float(out[0]), finite)
+        return Average(data, float(out[0]), finite, found)
+
+    def is_finite(self, update: np.ndarray) -> bool:
+        """Whether all float values of an update are finite."""
+        return is_finite(torch.from_numpy(update[: self.update_layout.float_bytes].view(np.float32)))
+
+    def odd_divisors(self, updates: Sequence[np.ndarray], lines: Sequence[int], clip: int) -> list[int]:
+        """Fragments whose divisor is negative or, a line, far above the others': one such could undo a whole round.
+
+        Args:
+            updates: uint8 bytes in the update's layout, one a fragment.
+            lines: of each fragment.
+            clip: how many times the median a divisor may be; 0: any.
+        """
+        if self._divisor is None:
+            return []
+        place = slice(4 * self._divisor, 4 * self._divisor + 4)
+        each = [float(u[place].view(np.float32)[0]) / count for u, count in zip(updates, lines, strict=True)]
+        positive = sorted(value for value in each if value > 0)
+        limit = clip * positive[(len(positive) - 1) // 2] if clip and positive else math.inf
+        return [fragment for fragment, value in enumerate(each) if not 0 <= value <= limit]
 
     def apply(self, data: np.ndarray, seen: int) -> None:
         """Applies an average: one step of the optimiser, and the buffers' new values.
@@ -299,8 +331,9 @@ def recipe_optimizer(recipe: Recipe, lines: int) -> Optimizer:
         UsageError: an unknown optimiser, or a value out of its range.
     """
     training = recipe.training
-    useful = training.workers - recipe.protocol.spares
-    per_round = next_lines(lines, 0, training.block_lines, training.fragment_lines, useful)
+    options = recipe.protocol.options
+    spares = options.least_spares(training.workers)
+    per_round = cut_of(recipe, lines).next_lines(options, 0, training.workers, spares)
     return optimizer_from(recipe.optimizer, Horizon(lines, training.epochs, per_round))
 
 

@@ -4,7 +4,7 @@
 cannot choose it; the beacon folds in every worker's signature on joining and every salt that was revealed so far,
 which only the workers knew, so the manager cannot foresee it when it makes its chain. Nothing that the manager may
 write in two ways is in it (times, the order of joining, how commitments are grouped into entries): a manager that
-could turn a knob until the draw suits it would choose the draw. See docs/adr/0003.
+could turn a knob until the draw suits it would choose the draw. See docs/adr/0003, and docs/SPEC.md, 2.7.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ import msgspec
 
 from podlt.crypto import digest
 from podlt.dice import Dice
+from podlt.protocol.options import MILLION, Options
 from podlt.protocol.roster import Roster
+
+TRIES = 64
+"""How often a worker of another operator is looked for: so a draw costs little, whatever the log says."""
 
 
 def mix_beacon(beacon: bytes, *parts: bytes) -> bytes:
@@ -28,33 +32,75 @@ class Roles(msgspec.Struct, frozen=True):
 
     Args:
         seats: worker -> fragment number; a worker without a seat has no task this round.
-        checked: the fragment that more than one worker executes.
+        checked: the fragments that more than one worker executes, ascending.
+        own: those that the manager executes itself, ascending.
     """
 
     seats: dict[int, int]
-    checked: int
+    checked: list[int]
+    own: list[int]
 
-    def group(self) -> list[int]:
-        """The origins of the tasks that are compared, ascending."""
-        return sorted(worker for worker, fragment in self.seats.items() if fragment == self.checked)
+    def group(self, fragment: int) -> list[int]:
+        """The seats of a fragment, ascending."""
+        return sorted(worker for worker, held in self.seats.items() if held == fragment)
 
 
-def deal(secret: bytes, beacon: bytes, roster: Roster, fragments: int, spares: int) -> Roles:
-    """The seed's round: a fragment each to drawn workers, and one of the fragments to the spares as well.
+def round_dice(secret: bytes, beacon: bytes) -> Dice:
+    """What a round's roles are drawn with."""
+    return Dice(digest("draw/1", secret, beacon))
+
+
+def draw_spares(dice: Dice, options: Options, active: int) -> int:
+    """How many spares a round of so many workers has: the first draw of a guarded round."""
+    if options.votes:
+        return options.spares
+    whole = MILLION + options.checked
+    share = active * options.checked
+    return min(active // 2, share // whole + (dice.below(whole) < share % whole))
+
+
+def deal(dice: Dice, options: Options, roster: Roster, spares: int, fragments: int) -> Roles:
+    """A fragment each to drawn workers, and the checked ones to spares as well.
 
     Args:
+        dice: after `draw_spares`.
+        options: of the run.
         roster: its order is that of the keys (numbers are the manager's choice), as it was when the round opened.
+        spares: how many workers repeat a fragment.
         fragments: how many there are.
-        spares: how many workers repeat the drawn one.
     """
-    dice = Dice(digest("draw/1", secret, beacon))
     places = dice.sample(len(roster.order), fragments + spares)
-    checked = dice.below(fragments)
-    seats = {roster.at(place): min(j, fragments) for j, place in enumerate(places)}
-    return Roles({worker: checked if j == fragments else j for worker, j in seats.items()}, checked)
+    workers = [roster.at(place) for place in places]
+    if options.votes:
+        checked = dice.below(fragments)
+        seats = dict(zip(workers, [*range(fragments), *[checked] * spares], strict=True))
+        return Roles(seats, [checked], [])
+    picked = dice.sample(fragments, min(spares, fragments))
+    _separate(dice, roster, workers, fragments, picked)
+    seats = dict(zip(workers, [*range(fragments), *picked], strict=False))
+    want = fragments * options.own
+    more = dice.below(MILLION) < want % MILLION
+    own = dice.sample(fragments, min(options.own_most, fragments, want // MILLION + more))
+    return Roles(seats, sorted(picked), sorted(own))
 
 
-def deal_settlement(secret: bytes, beacon: bytes, workers: Sequence[int], fragments: int) -> Roles:
-    """The closing check: one drawn fragment of the last block, executed by every worker that is still there."""
-    checked = Dice(digest("draw/1", secret, beacon)).below(fragments)
-    return Roles(dict.fromkeys(workers, checked), checked)
+def _separate(dice: Dice, roster: Roster, workers: list[int], fragments: int, checked: Sequence[int]) -> None:
+    """Has a spare change places where it has the operator of its fragment's worker, and there is another.
+
+    Args:
+        dice: after the fragments were drawn.
+        roster: knows the operators.
+        workers: those of the fragments, then the spares; changed in place.
+        fragments: how many there are.
+        checked: those that have a spare, in the order of the spares.
+    """
+    barred = set(checked)
+    for spare, fragment in enumerate(checked, fragments):
+        operator = roster.operator(workers[fragment])
+        if roster.operator(workers[spare]) != operator:
+            continue
+        for _ in range(TRIES):
+            other = dice.below(fragments)
+            if other not in barred and roster.operator(workers[other]) != operator:
+                workers[spare], workers[other] = workers[other], workers[spare]
+                break

@@ -8,14 +8,18 @@ cannot read; a log is of one version.
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from podlt.canonical import MAX_RECORD, Decoder, encode, from_json
 from podlt.crypto import digest
 from podlt.errors import InvalidProofError, NotCheckedError
-from podlt.units import Count, Credits, Digest, Millis, PublicKey, Round, Salt, Signature, Text, WorkerId
+from podlt.protocol.options import FirstFault, Options, Preset
+from podlt.protocol.plan import Cut
+from podlt.protocol.verdict import Outcome, Reason
+from podlt.units import Count, Credits, Digest, Millis, Operator, PublicKey, Round, Salt, Signature, Text, WorkerId
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -24,7 +28,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     at: Millis
 
 
-class Begin(Entry, frozen=True, tag="begin/3"):
+class Begin(Entry, frozen=True, tag="begin/4"):
     """The first entry: everything that fixes the run's bits and rules.
 
     All but `at`, `manager`, `nonce` and the chain's end follow from the recipe and the data
@@ -42,12 +46,13 @@ class Begin(Entry, frozen=True, tag="begin/3"):
         fragment_lines: lines for each useful worker; 0: a block is dealt whole.
         local_steps: SGD steps of each task, at least 1.
         local_lr: learning rate of those steps, above 0; None where a task is one gradient.
+        spares, checked, own, own_most, clip, escrow, first_fault: `options.Options`.
         reward: credits a line.
         chain_end: the end of the manager's chain of secrets.
         chain_length: how many secrets it has: at least one a round.
     """
 
-    preset: Literal["classic"]
+    preset: Preset
     manager: PublicKey
     nonce: Digest
     recipe: Digest
@@ -64,25 +69,43 @@ class Begin(Entry, frozen=True, tag="begin/3"):
     local_steps: Count
     local_lr: float | None
     spares: Count
+    checked: Count
+    own: Count
+    own_most: Count
+    clip: Count
+    escrow: Count
+    first_fault: FirstFault
     reward: Credits
     chain_end: Digest
     chain_length: Count
 
+    @property
+    def options(self) -> Options:
+        """The rules of the run."""
+        return Options(*(getattr(self, field) for field in Options.__struct_fields__))
 
-class Join(Entry, frozen=True, tag="join/3"):
-    """A worker is admitted, on the terms that it signed. One that had withdrawn comes back under its number and key.
+    @property
+    def cut(self) -> Cut:
+        """How its lines are cut into rounds."""
+        return Cut(self.lines, self.block_lines, self.fragment_lines)
+
+
+class Join(Entry, frozen=True, tag="join/4"):
+    """A worker is admitted, on the terms that it signed. One that had left comes back under its number and key.
 
     Attributes:
+        operator: who runs it, as the manager's invitation names it; "" for nobody else.
         deposit: credits that the manager holds for it from now on, besides what it held before.
         seen: size of the last tree head that the worker saw: the signature cannot be used again.
         root: root of that tree head.
-        signature: over the run's identity, number, deposit, size and root (`podlt.protocol.messages.JoinTerms`).
+        signature: over the run's identity, number, deposit, size, root and operator (`messages.JoinTerms`).
         share: the worker's share of the draws, a signature over the run's identity alone: whatever terms the manager
             offers, it is the same.
     """
 
     worker: WorkerId
     key: PublicKey
+    operator: Operator
     deposit: Credits
     seen: Count
     root: Digest
@@ -90,21 +113,20 @@ class Join(Entry, frozen=True, tag="join/3"):
     share: Signature
 
 
-class Withdraw(Entry, frozen=True, tag="withdraw/3"):
+class Withdraw(Entry, frozen=True, tag="withdraw/4"):
     """A worker is gone, or gave no usable answer. No fraud: it keeps what it earned, and may join again."""
 
     worker: WorkerId
     reason: Text
 
 
-class Open(Entry, frozen=True, tag="open/3"):
+class Open(Entry, frozen=True, tag="open/4"):
     """A round begins: which lines of which epoch, cut into which fragments, on which parameters.
 
     Who does what is not here: it follows from the round's secret, which is revealed at the round's end.
     """
 
     round: Round
-    purpose: Literal["train", "settle"]
     epoch: Count
     offset: Count
     lines: Count
@@ -112,11 +134,11 @@ class Open(Entry, frozen=True, tag="open/3"):
     fragments: list[Digest]
 
 
-class Redeal(Entry, frozen=True, tag="redeal/3"):
-    """The task that was dealt to `seat` goes to `holder` instead, this round."""
+class Redeal(Entry, frozen=True, tag="redeal/4"):
+    """The task that was dealt to `seat` goes to `holder`: it was lost, or `holder` is the backup of who is late."""
 
     round: Round
-    seat: WorkerId = msgspec.field(name="origin")
+    seat: WorkerId
     holder: WorkerId
 
 
@@ -129,46 +151,55 @@ class Commitment(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     signature: Signature
 
 
-class Commit(Entry, frozen=True, tag="commit/3"):
-    """Commitments to results, ascending by seat."""
+class Commit(Entry, frozen=True, tag="commit/4"):
+    """Commitments to results, ascending by seat and holder."""
 
     round: Round
     commitments: list[Commitment]
 
 
 class Opening(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What opens the commitment to `seat`'s task: the digest of the update, and the salt."""
+    """What opens `holder`'s commitment to `seat`'s task: the digest of the update, and the salt."""
 
     seat: WorkerId
+    holder: WorkerId
     update: Digest
     salt: Salt
 
 
-class Reveal(Entry, frozen=True, tag="reveal/3"):
-    """The round's secret, and all openings, ascending by seat."""
+class Reveal(Entry, frozen=True, tag="reveal/4"):
+    """The round's secret, and all openings, ascending by seat and holder."""
 
     round: Round
     secret: Digest
     openings: list[Opening]
 
 
-class Verdict(Entry, frozen=True, tag="verdict/3"):
+class Verdict(Entry, frozen=True, tag="verdict/4"):
     """What a comparison came to: the proof record of the fragment.
 
     `agree`: all the same, the Proof of Deep Learning Training. `vote`: one of three differs from two that are the same.
-    `referee`: the manager executed the task itself; whoever differs from it is evicted.
+    `referee`: the manager executed the task itself; whoever differs from it is convicted.
     """
 
     round: Round
     fragment: Count
-    outcome: Literal["agree", "vote", "referee"]
-    reason: Literal["compared", "no-majority", "non-finite"]
+    outcome: Outcome
+    reason: Reason
     accepted: Digest
-    evicted: list[WorkerId]
+    convicted: list[WorkerId]
 
 
-class Apply(Entry, frozen=True, tag="apply/3"):
-    """The round's updates were averaged (`update`) and applied; `parameters` are the state after it.
+class Clipped(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A part of a fragment's update was scaled by 2^-exponent: 0, its gradients; 1, its float buffers."""
+
+    fragment: Count
+    part: Annotated[int, Meta(ge=0, le=1)]
+    exponent: Annotated[int, Meta(ge=1, le=1024)]
+
+
+class Apply(Entry, frozen=True, tag="apply/4"):
+    """The round's updates were clipped, averaged (`update`) and applied; `parameters` are the state after it.
 
     `loss` is the first value of the average, the mean loss a line: whoever has the average has it.
     """
@@ -177,6 +208,7 @@ class Apply(Entry, frozen=True, tag="apply/3"):
     update: Digest
     parameters: Digest
     loss: float
+    clipped: list[Clipped]
 
 
 class Figure(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -186,7 +218,7 @@ class Figure(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     value: float
 
 
-class Measure(Entry, frozen=True, tag="measure/3"):
+class Measure(Entry, frozen=True, tag="measure/4"):
     """The figures of `parameters` on the test set after an epoch (from 0), ascending by name, all of them finite."""
 
     epoch: Count
@@ -206,23 +238,23 @@ class Transfer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
     amount: Credits
 
 
-class Pay(Entry, frozen=True, tag="pay/3"):
+class Pay(Entry, frozen=True, tag="pay/4"):
     """The round ends with what it pays, vests and forfeits, in the order of the rules."""
 
     round: Round
     transfers: list[Transfer]
 
 
-class Return(Entry, frozen=True, tag="return/3"):
-    """Deposits go back to their owners: at the run's end to all who were not evicted, before it to who left for good.
+class Release(Entry, frozen=True, tag="release/4"):
+    """What waited is its owner's: at the run's end all pending credits and deposits, before it a leaver's deposit.
 
-    Each is returned whole, ascending by worker.
+    Transfers are whole: first of kind "vest", then of kind "return", each ascending by worker.
     """
 
     transfers: list[Transfer]
 
 
-class Amend(Entry, frozen=True, tag="amend/3"):
+class Amend(Entry, frozen=True, tag="amend/4"):
     """The terms from here on: how many epochs there are in all, and the optimiser.
 
     Where as many epochs are done already, training ends here: an epoch that was begun stays unfinished. After a
@@ -247,11 +279,11 @@ class Amend(Entry, frozen=True, tag="amend/3"):
             return False
 
 
-class Resume(Entry, frozen=True, tag="resume/3"):
+class Resume(Entry, frozen=True, tag="resume/4"):
     """The manager resumes a run that had stopped."""
 
 
-class Close(Entry, frozen=True, tag="close/3"):
+class Close(Entry, frozen=True, tag="close/4"):
     """The run is complete, or stopped for a reason after which it can be resumed."""
 
     outcome: Literal["complete", "stopped"]
@@ -259,13 +291,13 @@ class Close(Entry, frozen=True, tag="close/3"):
 
 
 AnyEntry = (
-    Begin | Join | Withdraw | Open | Redeal | Commit | Reveal | Verdict | Apply | Measure | Pay | Return
+    Begin | Join | Withdraw | Open | Redeal | Commit | Reveal | Verdict | Apply | Measure | Pay | Release
     | Amend | Resume | Close
 )  # fmt: skip
 
 KINDS: tuple[type[Entry], ...] = AnyEntry.__args__
 
-FORMAT = 3
+FORMAT = 4
 """The version of the whole format: every kind carries it in its tag."""
 
 NO_TEST = bytes(32)
@@ -296,7 +328,7 @@ def decode(body: bytes) -> AnyEntry:
 
 
 def tag_of(kind: type[Entry]) -> str:
-    """A kind's name with its version, as it is written: "join/3"."""
+    """A kind's name with its version, as it is written: "join/4"."""
     return str(kind.__struct_config__.tag)
 
 
@@ -309,12 +341,12 @@ def moves_credits(entry: Entry) -> bool:
     """Whether an entry changes anybody's account."""
     if isinstance(entry, Join):
         return entry.deposit > 0
-    return isinstance(entry, Pay | Return) and bool(entry.transfers)
+    return isinstance(entry, Pay | Release) and bool(entry.transfers)
 
 
 def identity(begin: Begin) -> bytes:
     """The run's identity, 32 bytes: a digest over all that `Begin` says but its time."""
-    return digest("run/3", encode(msgspec.structs.replace(begin, at=0)))
+    return digest("run/4", encode(msgspec.structs.replace(begin, at=0)))
 
 
 class _Tagged(msgspec.Struct):

@@ -1,13 +1,14 @@
-"""Integer credits by double entry: pay is pending until its worker has passed a later check.
+"""Integer credits by double entry. Pay is held in escrow, first in first out: it vests once younger pay is there.
 
 Accounts: the treasury (the manager's; it goes negative by what it owes and has paid), and for each worker those for
 pending and vested credits, for the deposit that the manager holds, and for what it gave back of it. Every transfer
-takes from one account what it gives to another, so the sum of all accounts is always zero.
+takes from one account what it gives to another, so the sum of all accounts is always zero. docs/SPEC.md, 4.4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -19,7 +20,7 @@ class Account(msgspec.Struct):
     """A worker's credits.
 
     Attributes:
-        pending: may still be forfeited.
+        pending: in escrow: may still be forfeited.
         vested: its own.
         forfeited: what it lost: these three are all that it earned.
         deposit: what the manager holds of it.
@@ -36,9 +37,13 @@ class Account(msgspec.Struct):
 
 
 class Ledger:
-    """All accounts of a run."""
+    """All accounts of a run.
 
-    def __init__(self) -> None:
+    Args:
+        escrow: how many younger credits vest one.
+    """
+
+    def __init__(self, escrow: int = 0) -> None:
         self.treasury = 0
         self.taken = 0
         """All deposits that were ever taken."""
@@ -46,7 +51,12 @@ class Ledger:
         self.pending = 0
         """Credits that are pending, of all workers together."""
 
+        self.held = 0
+        """Deposits that are held, of all workers together."""
+
         self.accounts: dict[int, Account] = {}
+        self._escrow = escrow
+        self._credits: dict[int, deque[int]] = {}
 
     def open(self, worker: int) -> None:
         """Opens a worker's account, once."""
@@ -56,54 +66,67 @@ class Ledger:
         """Takes a deposit, besides what is held already."""
         self.treasury -= amount
         self.taken += amount
+        self.held += amount
         self.accounts[worker].deposit += amount
 
-    def settle(
-        self,
-        earned: Mapping[int, int],
-        passed: Iterable[int],
-        evicted: Iterable[int],
-        left: Mapping[int, int],
-        *,
-        last: bool,
+    def credits(self, worker: int) -> list[int]:
+        """What is in a worker's escrow, the oldest credit first."""
+        return list(self._credits.get(worker, ()))
+
+    def owed(
+        self, earned: Mapping[int, Sequence[int]], convicted: Collection[int], gone: Iterable[int]
     ) -> list[Transfer]:
         """The transfers that a round owes.
 
         Args:
-            earned: worker -> credits for its tasks of this round.
-            passed: who passed this round's check.
-            evicted: who was convicted in it.
-            left: worker that withdrew -> what is pending of it for work that was compared, due at the closing check.
-            last: the closing check, which also vests what was earned with it.
+            earned: worker -> its credits of this round, in the order of the seats.
+            convicted: who was convicted in it.
+            gone: who has been away for so long that all that is pending of it vests.
 
         Returns:
             Earnings, then vestings, forfeits and seizures, each ascending by worker, none of zero.
         """
-        gone = set(evicted)
-        earn = [Transfer("earn", w, earned[w]) for w in sorted(earned) if w not in gone and earned[w]]
-        now = {t.worker: t.amount for t in earn} if last else {}
-        vest = {w: self.accounts[w].pending + now.get(w, 0) for w in set(passed) - gone}
-        vest |= left if last else {}
-        forfeit = [(w, self.accounts[w].pending) for w in sorted(gone)]
-        seize = [(w, self.accounts[w].deposit) for w in sorted(gone)]
+        earn, vest = [], dict[int, int]()
+        for worker in sorted(set(earned).difference(convicted)):
+            earn.append(Transfer("earn", worker, sum(earned[worker])))
+            held = self._credits.get(worker, ())
+            older = len(held) + len(earned[worker]) - self._escrow
+            vest[worker] = sum(amount for _, amount in zip(range(older), [*held, *earned[worker]], strict=False))
+        vest |= {worker: self.accounts[worker].pending for worker in gone}
         return [
-            *earn,
+            *(t for t in earn if t.amount),
             *(Transfer("vest", w, amount) for w, amount in sorted(vest.items()) if amount),
-            *(Transfer("forfeit", w, amount) for w, amount in forfeit if amount),
-            *(Transfer("seize", w, amount) for w, amount in seize if amount),
+            *(Transfer("forfeit", w, a) for w in sorted(convicted) if (a := self.accounts[w].pending)),
+            *(Transfer("seize", w, a) for w in sorted(convicted) if (a := self.accounts[w].deposit)),
         ]
 
+    def pay(
+        self, transfers: Iterable[Transfer], earned: Mapping[int, Sequence[int]], convicted: Collection[int]
+    ) -> None:
+        """Moves the credits of a round, and has its credits wait in escrow. Arguments as `owed`."""
+        for worker, amounts in earned.items():
+            if worker not in convicted:
+                self._credits.setdefault(worker, deque()).extend(amounts)
+        self.post(transfers)
+        for worker in earned:
+            held = self._credits.get(worker, deque())
+            while len(held) > self._escrow:
+                held.popleft()
+
     def post(self, transfers: Iterable[Transfer]) -> None:
-        """Moves the credits.
+        """Moves credits.
 
         Raises:
             InvalidProofError: an account would go below zero.
         """
         for transfer in transfers:
             account = self.accounts[transfer.worker]
-            before = account.pending
+            pending, held = account.pending, account.deposit
             self.treasury += move(account, transfer)
-            self.pending += account.pending - before
+            self.pending += account.pending - pending
+            self.held += account.deposit - held
+            if account.pending == 0 and transfer.kind in ("vest", "forfeit"):
+                self._credits.pop(transfer.worker, None)
 
     def total(self) -> int:
         """The sum of all accounts, worked out anew: always zero."""

@@ -15,14 +15,14 @@ from podlt.protocol import entries as e
 from podlt.protocol.answers import RoundAnswers
 from podlt.protocol.draw import Roles
 from podlt.protocol.joining import joining, terms_for
-from podlt.protocol.judging import Dispute, verdicts
 from podlt.protocol.messages import Assignment, Committed, JoinSignatures, JoinTerms, Opened, TreeSize
-from podlt.protocol.plan import SETTLEMENT_WORKERS, Upcoming
+from podlt.protocol.plan import Upcoming
 from podlt.protocol.reasons import without_paths
 from podlt.protocol.redeal import Redealer
+from podlt.protocol.round import Copy
 from podlt.protocol.rules import RunState
 from podlt.protocol.signatures import commitment_check
-from podlt.protocol.verdict import compare
+from podlt.protocol.verdict import Judgement, differing, judge
 
 
 class Manager:
@@ -41,7 +41,7 @@ class Manager:
         self._proposed: list[e.Entry] = []
         self._answers: RoundAnswers | None = None
         self._redealer: Redealer | None = None
-        self._disputes: list[Dispute] = []
+        self._suspects: set[int] = set()
 
     # -- between rounds ----------------------------------------------------------------------------------------------
 
@@ -49,9 +49,11 @@ class Manager:
         """The first entry."""
         self._propose(entry)
 
-    def join_terms(self, key: bytes, deposit: int, seen: TreeSize, reserved: Collection[int] = ()) -> JoinTerms:
+    def join_terms(
+        self, key: bytes, deposit: int, seen: TreeSize, reserved: Collection[int] = (), operator: str = ""
+    ) -> JoinTerms:
         """The terms on which a worker may join now, for it to sign. Arguments and errors: `joining.terms_for`."""
-        return terms_for(self.state, key, deposit, seen, reserved)
+        return terms_for(self.state, key, deposit, seen, reserved, operator)
 
     def join(self, key: bytes, terms: JoinTerms, signatures: JoinSignatures) -> int:
         """Admits a worker on the terms that it signed; returns its number.
@@ -72,32 +74,42 @@ class Manager:
         self._propose(e.Amend(at=self._now(), epochs=epochs, optimizer=optimizer, reason=without_paths(reason)))
 
     def end(self, reason: str) -> None:
-        """Ends training here: what is left to do is a settlement, and to close the run."""
+        """Ends training here: what is left to do is to close the run."""
         self.amend(self.state.epoch, reason=reason)
 
     def return_deposits(self, workers: Sequence[int]) -> list[e.Transfer]:
         """Returns the deposits of those of the workers to whom they may be returned now (`RunState.returnable`)."""
         due = [e.Transfer("return", w, amount) for w in sorted(set(workers)) if (amount := self.state.returnable(w))]
-        if due:
-            self._propose(e.Return(at=self._now(), transfers=due))
-        return due
+        return self._release(due)
 
     def close(self, outcome: str, reason: str = "") -> None:
-        """The last entry, or a stop after which the run can be resumed. Before the last one, deposits are returned."""
+        """The last entry, or a stop after which the run can be resumed.
+
+        Before the last one, all that is pending vests, and deposits are returned.
+        """
         if outcome == "complete":
-            self.return_deposits(list(self.state.workers))
+            state, workers = self.state, sorted(self.state.workers)
+            vest = [e.Transfer("vest", w, amount) for w in workers if (amount := state.vestable(w))]
+            self._release(vest + [e.Transfer("return", w, amount) for w in workers if (amount := state.returnable(w))])
         self._propose(e.Close(at=self._now(), outcome=outcome, reason=without_paths(reason)))  # type: ignore[arg-type]
+
+    def _release(self, due: list[e.Transfer]) -> list[e.Transfer]:
+        if due:
+            self._propose(e.Release(at=self._now(), transfers=due))
+        return due
 
     def upcoming(self) -> Upcoming | None:
         """What the next round is, or None when the run is complete.
 
         Raises:
-            TooFewWorkersError: fewer than three workers are left.
+            TooFewWorkersError: fewer workers are left than a round needs.
         """
+        state = self.state
         try:
-            return self.state.upcoming()
+            return None if state.trained else state.upcoming(state.spares_of(self._chain.secret(state.round)))
         except InvalidProofError as error:
-            raise TooFewWorkersError(f"{error.reason}; three are needed: resume the run with more") from None
+            least = state.options.min_workers
+            raise TooFewWorkersError(f"{error.reason}; {least} are needed: resume the run with more") from None
 
     def take(self) -> list[e.Entry]:
         """What was proposed since the last call: to be written in one transaction."""
@@ -117,7 +129,6 @@ class Manager:
         entry = e.Open(
             at=self._now(),
             round=state.round,
-            purpose=plan.purpose,  # type: ignore[arg-type]
             epoch=plan.epoch,
             offset=plan.offset,
             lines=plan.lines,
@@ -125,29 +136,32 @@ class Manager:
             fragments=list(fragments),
         )
         self._propose(entry)
-        self._answers = RoundAnswers(state.roles(self._chain.secret(state.round)))
-        self._disputes, self._redealer = [], None
-        return [self._assignment(seat) for seat in sorted(self.roles.seats)]
+        _, roles = state.roles(self._chain.secret(state.round))
+        self._answers, self._suspects, self._redealer = RoundAnswers(roles), set(), None
+        return [self._assignment(seat, seat) for seat in sorted(roles.seats)]
 
     @property
     def roles(self) -> Roles:
         """Who was dealt which task of the round in progress: the manager's secret until the reveal."""
         return self._in_round().roles
 
-    def committed(self, message: Committed) -> None:
-        """Takes a worker's commitment.
+    def committed(self, message: Committed) -> bool:
+        """Takes a worker's commitment; returns whether it counts: it may be too late, as another's stands.
 
         Raises:
             PeerError: not its task, a second answer, or a signature that does not hold.
         """
         answers = self._answers
-        if answers is None or not self._is_due(answers, message):
+        if answers is None or not answers.holds(message.seat, message.holder):
             raise PeerError(message.holder, "commitment", f"no commitment to task {message.seat} is due from it")
         known = answers.known(message)
         if not commitment_check(self.state, _logged(message)).holds():
             raise PeerError(message.holder, "commitment", "the signature of its commitment does not hold")
+        if not answers.is_due(message):
+            return False
         if not known:
             answers.commit(message)
+        return True
 
     @property
     def all_committed(self) -> bool:
@@ -156,8 +170,8 @@ class Manager:
 
     @property
     def all_opened(self) -> bool:
-        """Whether the commitment to each task is opened."""
-        return self._answers is None or not self._answers.unopened
+        """Whether somebody is committed to each task, and each commitment is opened."""
+        return self._answers is None or not (self._answers.uncommitted or self._answers.unopened)
 
     def uncommitted(self) -> list[int]:
         """The seats to whose task nobody is committed yet, ascending."""
@@ -190,14 +204,12 @@ class Manager:
             raise PeerError(message.holder, "upload", "its upload is not what it committed to")
         answers.open(message)
 
-    def unopened(self) -> list[int]:
-        """The seats whose commitment is not opened yet, ascending."""
+    def unopened(self) -> list[Copy]:
+        """Seats and holders whose commitment is not opened yet, ascending."""
         return sorted(self._in_round().unopened)
 
     def withdraw(self, worker: int, reason: str) -> list[Assignment]:
-        """Withdraws a worker that is gone, or of no use, and deals the tasks that it held again.
-
-        The settlement's tasks are not: everybody who is left has the same one already.
+        """Withdraws a worker that is gone, or of no use, and deals the tasks again that nobody else holds.
 
         Args:
             worker: its number.
@@ -211,67 +223,105 @@ class Manager:
                 goes on from what was written of it.
         """
         self._propose(e.Withdraw(at=self._now(), worker=worker, reason=without_paths(reason)))
-        answers, round = self._answers, self.state.current
-        if answers is None or round is None:
+        answers = self._answers
+        if answers is None or self.state.current is None:
             return []
-        if round.open.purpose == "settle":
-            answers.remove(worker)
-            if len(answers.roles.seats) < SETTLEMENT_WORKERS:
-                raise TooFewWorkersError("nobody is left to compare with: resume the run with more workers")
-            return []
-        redealer = self._redealer_without(worker)
+        redealer = self._replayed()
+        redealer.leave(worker)
         again = []
         for seat in answers.release(worker):
-            holder = redealer.deal(seat)
-            if holder is None:
+            assignment = self._deal_again(seat)
+            if assignment is None:
                 raise TooFewWorkersError("nobody is left who may take the task: resume the run with more workers")
-            self._propose(e.Redeal(at=self._now(), round=self.state.round, seat=seat, holder=holder))
-            answers.hold(holder, seat)
-            again.append(self._assignment(seat))
+            again.append(assignment)
         return again
 
+    def back_up(self, seat: int) -> Assignment | None:
+        """Deals a task to one more worker whose holder is late; None where there is no reason, or nobody who may.
+
+        Whichever of the two answers first stands; both do if both answer in time.
+        """
+        answers = self._answers
+        late = self.state.options.backups and answers is not None and answers.is_late(seat)
+        return self._deal_again(seat) if late else None
+
+    def _deal_again(self, seat: int) -> Assignment | None:
+        holder = self._replayed().deal(seat)
+        if holder is None:
+            return None
+        self._propose(e.Redeal(at=self._now(), round=self.state.round, seat=seat, holder=holder))
+        self._in_round().hold(holder, seat)
+        return self._assignment(seat, holder)
+
     def reveal(self) -> None:
-        """Reveals the round's secret with all openings; then `disputes` says what the referee must do."""
-        openings = [e.Opening(seat, m.update, m.salt) for seat, m in sorted(self._in_round().opened.items())]
+        """Reveals the round's secret with all openings; then `to_execute` says what the manager must do itself."""
+        openings = [e.Opening(*copy, m.update, m.salt) for copy, m in sorted(self._in_round().opened.items())]
         secret = self._chain.secret(self.state.round)
         self._propose(e.Reveal(at=self._now(), round=self.state.round, secret=secret, openings=openings))
-        round = self.state.revealed
-        checked = round.roles.checked
-        if compare(round.fragment_results(checked), vote=round.open.purpose == "train") is None:
-            self._disputes.append(Dispute(checked, "no-majority"))
 
     def suspect(self, fragment: int) -> None:
-        """The result of a fragment is not finite: the manager will execute it itself, whoever agreed on it."""
-        self._disputes = [d for d in self._disputes if d.fragment != fragment] + [Dispute(fragment, "non-finite")]
+        """The result of a fragment cannot be used as it is: the manager will execute it, whoever agreed on it."""
+        self._suspects.add(fragment)
 
-    def disputes(self) -> list[Dispute]:
-        """What the manager must execute itself before the round can be judged."""
-        return list(self._disputes)
+    def to_execute(self) -> list[int]:
+        """The fragments that the manager must execute itself before the round can be judged, ascending."""
+        round = self.state.revealed
+        open = [fragment for fragment in round.due() if self._judge(fragment, None) is None]
+        return sorted({*open, *self._suspects, *round.roles.own})
 
-    def judge(self, referee: dict[int, bytes]) -> list[e.Verdict]:
+    def judge(self, executed: Mapping[int, bytes]) -> list[e.Verdict]:
         """Writes the verdicts of the round.
 
         Args:
-            referee: fragment -> digest of the manager's own result, for each dispute.
+            executed: fragment -> digest of the manager's own result, for each that it must execute.
         """
-        found = verdicts(self.state.revealed, self._disputes, referee, self._now)
-        for verdict in found:
+        round, found = self.state.revealed, []
+        for fragment in sorted({*round.due(), *self._suspects}):
+            judgement = self._judge(fragment, executed.get(fragment))
+            assert judgement is not None, "what cannot be decided otherwise was executed"
+            verdict = e.Verdict(
+                at=self._now(),
+                round=round.open.round,
+                fragment=fragment,
+                outcome=judgement.outcome,
+                reason=judgement.reason,
+                accepted=judgement.accepted,
+                convicted=judgement.convicted,
+            )
             self._propose(verdict)
+            found.append(verdict)
         return found
 
-    def uploads(self) -> list[int | None]:
-        """For each fragment, in order, the seat whose upload is to be applied; None for the referee's."""
+    def _judge(self, fragment: int, executed: bytes | None) -> Judgement | None:
+        round = self.state.revealed
+        results = round.answers[fragment]
+        if fragment in self._suspects and executed is not None:
+            return Judgement("referee", "suspect", executed, differing(results, executed))
+        return judge(results, vote=self.state.options.votes, own=fragment in round.own, executed=executed)
+
+    def uploads(self) -> list[Copy | None]:
+        """For each fragment, in order, whose upload is to be applied: a seat and a holder; None for the manager's."""
         return self.state.revealed.uploads()
 
-    def apply(self, update: bytes, parameters: bytes, loss: float) -> None:
+    def apply(self, update: bytes, parameters: bytes, loss: float, clipped: Sequence[e.Clipped] = ()) -> None:
         """The averaged update was applied.
 
         Args:
             update: digest of the averaged update.
             parameters: digest of the state after it.
             loss: mean a line.
+            clipped: what was scaled down before it was averaged, ascending by fragment and part.
         """
-        self._propose(e.Apply(at=self._now(), round=self.state.round, update=update, parameters=parameters, loss=loss))
+        self._propose(
+            e.Apply(
+                at=self._now(),
+                round=self.state.round,
+                update=update,
+                parameters=parameters,
+                loss=loss,
+                clipped=list(clipped),
+            )
+        )
 
     def measure(self, figures: Mapping[str, float]) -> e.Measure:
         """Logs the figures of the parameters on the test set; those that are not finite are left out."""
@@ -322,19 +372,14 @@ class Manager:
             raise LookupError("no round is in progress")
         return self._answers
 
-    def _is_due(self, answers: RoundAnswers, message: Committed) -> bool:
-        round, seat = self.state.current, message.seat
-        return round is not None and seat in answers.roles.seats and round.holder(seat) == message.holder
-
-    def _assignment(self, seat: int) -> Assignment:
+    def _assignment(self, seat: int, holder: int) -> Assignment:
         fragment = self.roles.seats[seat]
-        return Assignment(seat, self.state.in_progress.holder(seat), fragment, self.state.task(fragment))
+        return Assignment(seat, holder, fragment, self.state.task(fragment))
 
-    def _redealer_without(self, worker: int) -> Redealer:
-        """What draws who takes over the tasks of a worker that leaves; made when the round's first one does."""
+    def _replayed(self) -> Redealer:
+        """What draws who takes over a task; made when the round's first is dealt again, or its first worker goes."""
         if self._redealer is None:
             self._redealer = Redealer(self._chain.secret(self.state.round), self.roles, self.state.roster)
-        self._redealer.leave(worker)
         return self._redealer
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from podlt.crypto import digest
 from podlt.protocol.entries import Join
-from podlt.units import Count, Credits, Digest, Round, Salt, Signature, WorkerId
+from podlt.units import Count, Credits, Digest, Operator, Round, Salt, Signature, WorkerId
 
 
 class TreeSize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,22 +27,24 @@ class JoinTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         deposit: credits that the manager holds for it from now on, besides what it held before.
         seen: size of the last tree head that it saw, in entries.
         root: root of that tree head.
+        operator: who runs it, as its invitation says.
     """
 
     worker: WorkerId
     deposit: Credits
     seen: Count
     root: Digest
+    operator: Operator = ""
 
     @classmethod
     def of(cls, entry: Join) -> JoinTerms:
         """The terms that an entry says were signed."""
-        return cls(entry.worker, entry.deposit, entry.seen, entry.root)
+        return cls(entry.worker, entry.deposit, entry.seen, entry.root, entry.operator)
 
     def message(self, run: bytes) -> bytes:
-        """What is signed: identity, number, deposit and size (8 bytes each, big-endian), root."""
+        """What is signed: identity, number, deposit and size (8 bytes each, big-endian), root, operator."""
         numbers = (self.worker, self.deposit, self.seen)
-        return run + b"".join(number.to_bytes(8, "big") for number in numbers) + self.root
+        return run + b"".join(number.to_bytes(8, "big") for number in numbers) + self.root + self.operator.encode()
 
 
 class JoinSignatures(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

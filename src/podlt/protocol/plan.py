@@ -4,34 +4,70 @@ from __future__ import annotations
 
 import msgspec
 
-MIN_WORKERS = 3
-"""Below three workers no fragment can be given to a worker and two spares."""
+from podlt.protocol.options import Options
 
-SETTLEMENT_WORKERS = 2
-"""Fewer cannot be compared with each other."""
-
-SETTLEMENT_ROUNDS = 1
-"""Rounds after the last epoch."""
+SHORTEST_ROUND = 8
+"""A guarded round takes `fragment_lines`, or one of so many parts of a block, at least: so long is the chain."""
 
 
 class Upcoming(msgspec.Struct, frozen=True):
     """What the next round must be: its place in the data, and the number of fragments."""
 
-    purpose: str
     epoch: int
     offset: int
     lines: int
     fragments: int
 
 
-def next_lines(lines: int, offset: int, block_lines: int, fragment_lines: int, useful: int) -> int:
-    """How many lines the round at `offset` of the epoch takes.
+class Cut(msgspec.Struct, frozen=True):
+    """How the lines of an epoch are cut into rounds: the numbers of a run's first entry.
 
-    Without `fragment_lines` a whole block, however many workers share it. With it, that many lines for each useful
-    worker, at most a block; what is left of the block is carried into the next round.
+    Args:
+        lines: of the training set.
+        block_lines: the most that a round takes.
+        fragment_lines: for each useful worker; 0: a round takes a block.
     """
-    wanted = min(block_lines, useful * fragment_lines) if fragment_lines else block_lines
-    return min(wanted, lines - offset)
+
+    lines: int
+    block_lines: int
+    fragment_lines: int
+
+    def most_rounds(self, options: Options, epochs: int) -> int:
+        """A bound on the rounds of so many epochs: how long the chain of secrets must be."""
+        whole = self.block_lines if options.votes else -(-self.block_lines // SHORTEST_ROUND)
+        per_round = min(whole, self.fragment_lines or whole)
+        return epochs * -(-self.lines // per_round)
+
+    def next_lines(self, options: Options, offset: int, active: int, spares: int) -> int:
+        """How many lines the round at `offset` of an epoch takes.
+
+        In classic a whole block, or `fragment_lines` for each useful worker. In guarded an equal part for each useful
+        worker, so that the size of a fragment does not say how many spares there are; only an epoch's last round takes
+        what is left.
+
+        Args:
+            options: of the run.
+            offset: lines of the epoch that were used.
+            active: how many workers there are.
+            spares: how many of them repeat a fragment.
+        """
+        left, useful = self.lines - offset, active - spares
+        if options.votes:
+            return min(self.block_lines, useful * self.fragment_lines or self.block_lines, left)
+        most = active - options.least_spares(active)
+        rounds = -(-left // self.block_lines)
+        if self.fragment_lines:
+            size = min(self.fragment_lines, self.block_lines // most)
+        elif rounds == 1:
+            return left
+        else:
+            size = -(-left // rounds) // most
+        return min(left, self.block_lines, useful * max(1, size))
+
+    def upcoming(self, options: Options, epoch: int, offset: int, active: int, spares: int) -> Upcoming:
+        """The round at a place of the data, with so many spares among so many workers."""
+        lines = self.next_lines(options, offset, active, spares)
+        return Upcoming(epoch, offset, lines, min(active - spares, lines))
 
 
 def lines_seen(lines: int, epoch: int, offset: int) -> int:
@@ -48,9 +84,3 @@ def fragment_bounds(lines: int, fragments: int) -> list[tuple[int, int]]:
         bounds.append((start, stop))
         start = stop
     return bounds
-
-
-def most_rounds(lines: int, epochs: int, block_lines: int, fragment_lines: int) -> int:
-    """A bound on the rounds of a run, reached when one useful worker is left: how long the chain of secrets must be."""
-    per_round = min(block_lines, fragment_lines) if fragment_lines else block_lines
-    return epochs * -(-lines // per_round)

@@ -1,12 +1,13 @@
-"""Who takes over a task whose holder is gone: drawn, and the same for whoever replays the round.
+"""Who takes over a task whose holder is gone, or late: drawn, and the same for whoever replays the round.
 
 A fixed choice would tell its neighbours who is checked, and a free one would let the manager choose who sits in
-judgement. So it is drawn from the round's secret, and checked when that is revealed.
+judgement. So it is drawn from the round's secret, and checked when that is revealed. docs/SPEC.md, 2.9.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 
 from podlt.crypto import digest
 from podlt.dice import Dice
@@ -14,8 +15,8 @@ from podlt.protocol.draw import Roles
 from podlt.protocol.roster import Roster
 
 TRIES = 16
-"""How often a place is drawn before the list of all who are left is made: so a draw costs as much as it is likely to,
-and a list is made only where most of the round's workers left, which the log says of each."""
+"""How often a place is drawn before a worker of the same operator is taken as well: so a draw costs little, whatever
+the log says, and who has a rare operator does not get everything."""
 
 
 class Redealer:
@@ -29,64 +30,70 @@ class Redealer:
 
     def __init__(self, secret: bytes, roles: Roles, roster: Roster) -> None:
         self._secret, self._roles, self._roster = secret, roles, roster
-        self._holders: dict[int, int] = {}
-        self._extra: dict[int, int] = {}
         self._gone: set[int] = set()
         self._left: list[bytes] | None = None
-        self._origins: dict[int, list[int]] = {}
+        self._dealt: dict[int, set[int]] = {}
+        """Fragment -> those who have a task of it, and are still there."""
+
         for seat, fragment in roles.seats.items():
-            self._origins.setdefault(fragment, []).append(seat)
-        self._count = 0
+            self._dealt.setdefault(fragment, set()).add(seat)
+        self._more: dict[int, list[int]] = {}
+        """Worker -> the fragments of the tasks that were dealt again to it."""
+
+        self._times: Counter[int] = Counter()
 
     def leave(self, worker: int) -> None:
         """A worker of the round withdrew."""
         self._gone.add(worker)
-        if self._left is not None:
-            key = self._roster.workers[worker].key
-            place = bisect_left(self._left, key)
-            if place < len(self._left) and self._left[place] == key:
-                del self._left[place]
+        own = [self._roles.seats[worker]] if worker in self._roles.seats else []
+        for fragment in (*own, *self._more.get(worker, ())):
+            self._dealt[fragment].discard(worker)
+        if self._left is not None and (place := self._place(worker)) is not None:
+            del self._left[place]
 
     def deal(self, seat: int) -> int | None:
         """Deals the task of `seat` again; returns its new holder, or None if nobody is left who may take it."""
-        dice = Dice(digest("redeal/1", self._secret, self._count.to_bytes(8, "big")))
-        self._count += 1
-        same = self._origins[self._roles.seats[seat]]
-        taken = {self._holders.get(o, o) for o in same if o != seat}
-        first = self._draw(dice, taken)
+        number = self._times[seat].to_bytes(8, "big")
+        dice = Dice(digest("redeal/1", self._secret, seat.to_bytes(8, "big"), number))
+        fragment = self._roles.seats[seat]
+        dealt = self._dealt[fragment]
+        operators = {self._roster.operator(worker) for worker in dealt}
+        first = self._draw(dice, dealt, operators)
         if first is None:
             return None
-        second = self._draw(dice, taken)
+        second = self._draw(dice, dealt, operators)
         assert second is not None
         holder = second if self._tasks(second) < self._tasks(first) else first
-        previous = self._holders.get(seat, seat)
-        self._extra[previous] = self._extra.get(previous, 0) - 1
-        self._extra[holder] = self._extra.get(holder, 0) + 1
-        self._holders[seat] = holder
+        self._times[seat] += 1  # only what was dealt again is in the log, and is counted by who replays it
+        self._more.setdefault(holder, []).append(fragment)
+        dealt.add(holder)
         return holder
 
     def _tasks(self, worker: int) -> int:
-        return (worker in self._roles.seats) + self._extra.get(worker, 0)
+        return (worker in self._roles.seats) + len(self._more.get(worker, ()))
 
-    def _draw(self, dice: Dice, taken: set[int]) -> int | None:
-        """A worker of the round that is still there and has no other task of the same fragment."""
-        roster = self._roster
+    def _draw(self, dice: Dice, dealt: set[int], operators: set[str | int]) -> int | None:
+        """A worker of the round that is still there and has no task of the fragment; of another operator if it can."""
+        roster, second_best = self._roster, None
         for _ in range(TRIES):
             worker = roster.at(dice.below(len(roster.order)))
-            if worker not in self._gone and worker not in taken:
+            if worker in self._gone or worker in dealt:
+                continue
+            if roster.operator(worker) not in operators:
                 return worker
+            second_best = worker if second_best is None else second_best
+        if second_best is not None:
+            return second_best
         if self._left is None:
             self._left = [key for key in roster.order if roster.number(key) not in self._gone]
-        barred = {place for worker in taken if (place := self._place(worker)) is not None}
+        barred = {place for worker in dealt if (place := self._place(worker)) is not None}
         free = len(self._left) - len(barred)
         if free == 0:
             return None
         place = dice.below(free)
         for each in sorted(barred):
             place += place >= each
-        number = roster.number(self._left[place])
-        assert number is not None
-        return number
+        return roster.number(self._left[place])
 
     def _place(self, worker: int) -> int | None:
         assert self._left is not None

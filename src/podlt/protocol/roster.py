@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable
+from typing import Literal
 
 import msgspec
 
@@ -12,16 +13,26 @@ FEW = 300
 
 
 class WorkerState(msgspec.Struct):
-    """A worker as the log knows it; `status` is "active", "withdrawn" or "evicted".
+    """A worker as the log knows it.
 
     Attributes:
+        key: its public key.
+        operator: who runs it, as its invitation says; "" for nobody else.
         joined: index of the entry with which it joined last.
-        checks_passed: how often it was compared, and agreed.
+        status: "suspended" and "withdrawn" may join again.
+        left: the round before or in which it left last.
+        left_bound: how often it left a round in which it had been committed to a result.
+        convictions: how often a verdict named it.
+        checks_passed: how often its result was compared with another's, or the manager's own, and agreed.
     """
 
     key: bytes
+    operator: str = ""
     joined: int = 0
-    status: str = "active"
+    status: Literal["active", "withdrawn", "suspended", "evicted"] = "active"
+    left: int = 0
+    left_bound: int = 0
+    convictions: int = 0
     checks_passed: int = 0
 
 
@@ -72,11 +83,15 @@ class Roster:
         """The number of the worker at a place of the order."""
         return self._numbers[self.order[place]]
 
-    def add(self, number: int, key: bytes, entry: int) -> None:
+    def operator(self, number: int) -> str | int:
+        """Who runs a worker: a name, or the worker's number where it has none, and is nobody else's."""
+        return self.workers[number].operator or number
+
+    def add(self, number: int, key: bytes, operator: str, entry: int) -> None:
         """A worker joins, for the first time or again, with the log's entry of that index."""
         known = self.workers.get(number)
         if known is None:
-            known = self.workers[number] = WorkerState(key)
+            known = self.workers[number] = WorkerState(key, operator)
             self._numbers[key] = number
         known.status, known.joined = "active", entry
         if key in self._removed:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from podlt.protocol import entries as e
 from podlt.protocol.draw import Roles
 from podlt.protocol.messages import Task
+from podlt.protocol.plan import fragment_bounds
+
+Copy = tuple[int, int]
+"""A seat, and one of those who hold its task."""
 
 
 class Left(msgspec.Struct, frozen=True):
@@ -41,11 +47,13 @@ class RoundState(msgspec.Struct):
         beacon: what its draws rest on besides the secret.
         before: the run before the round.
         tasks: fragment -> its task and the task's digest: each is asked for by every step of a round.
-        holders: seat -> worker to whom its task was dealt again.
+        again: seat -> those to whom its task was dealt again and who have not left, in order.
+        taken: worker -> the seats whose tasks were dealt again to it.
         moves: who left and what was dealt again, in the order of the log.
         departed: those who left.
         bound: workers that were committed to a result at some time.
-        commitments: seat -> the commitment to its task.
+        commitments: (seat, holder) -> the commitment to that task.
+        committed: holder -> the seats to whose tasks it is committed.
     """
 
     open: e.Open
@@ -53,27 +61,63 @@ class RoundState(msgspec.Struct):
     beacon: bytes
     before: Before
     tasks: dict[int, tuple[Task, bytes]] = {}
-    holders: dict[int, int] = {}
+    again: dict[int, list[int]] = {}
+    taken: dict[int, list[int]] = {}
     moves: list[Left | Redealt] = []
     departed: set[int] = set()
     bound: set[int] = set()
-    commitments: dict[int, e.Commitment] = {}
+    commitments: dict[Copy, e.Commitment] = {}
+    committed: dict[int, list[int]] = {}
 
-    def holder(self, seat: int) -> int:
-        """Who executes the task that was dealt to `seat`."""
-        return self.holders.get(seat, seat)
+    def holders(self, seat: int) -> list[int]:
+        """Who holds the task that was dealt to `seat`, and has not left; the first to whom it was dealt first."""
+        return [*(() if seat in self.departed else (seat,)), *self.again.get(seat, ())]
 
-    def revealed(self, roles: Roles, results: dict[int, bytes]) -> RevealedRound:
+    def is_committed(self, seat: int) -> bool:
+        """Whether somebody is committed to a result of the seat's task."""
+        return any((seat, holder) in self.commitments for holder in self.holders(seat))
+
+    def deal_again(self, seat: int, holder: int) -> None:
+        """The task of a seat has one more holder."""
+        self.moves.append(Redealt(seat, holder))
+        self.again.setdefault(seat, []).append(holder)
+        self.taken.setdefault(holder, []).append(seat)
+
+    def commit(self, commitment: e.Commitment) -> None:
+        """Takes a commitment."""
+        seat, holder = commitment.seat, commitment.holder
+        self.commitments[seat, holder] = commitment
+        self.committed.setdefault(holder, []).append(seat)
+        self.bound.add(holder)
+
+    def leave(self, worker: int) -> None:
+        """A worker withdraws: its commitments are dropped."""
+        self.moves.append(Left(worker))
+        self.departed.add(worker)
+        for seat in self.taken.pop(worker, ()):
+            self.again[seat].remove(worker)
+        for seat in self.committed.pop(worker, ()):
+            del self.commitments[seat, worker]
+
+    def revealed(self, roles: Roles, results: dict[Copy, bytes]) -> RevealedRound:
         """The same round after its reveal.
 
         Args:
             roles: who had which task.
-            results: seat -> digest of the update that its task gave.
+            results: (seat, holder) -> digest of the update that the task gave.
         """
         answers: dict[int, dict[int, bytes]] = {}
-        for seat, fragment in roles.seats.items():
-            answers.setdefault(fragment, {})[self.holder(seat)] = results[seat]
-        return RevealedRound(**msgspec.structs.asdict(self), roles=roles, results=results, answers=answers)
+        for (seat, holder), update in sorted(results.items()):
+            answers.setdefault(roles.seats[seat], {})[holder] = update
+        several = {fragment for fragment, found in answers.items() if len(found) > 1}
+        return RevealedRound(
+            **msgspec.structs.asdict(self),
+            roles=roles,
+            results=results,
+            answers=answers,
+            own=frozenset(roles.own),
+            to_judge=frozenset(several.union(roles.checked, roles.own)),
+        )
 
 
 class RevealedRound(RoundState, kw_only=True):
@@ -81,21 +125,25 @@ class RevealedRound(RoundState, kw_only=True):
 
     Attributes:
         roles: who had which task.
-        results: seat -> digest of the update that its task gave.
+        results: (seat, holder) -> digest of the update that the task gave.
         answers: fragment -> worker -> digest of its update.
+        own: the fragments that the manager executes itself.
+        to_judge: the fragments on which there must be a verdict.
         verdicts: fragment -> the verdict on it.
         applied: whether the round's average was applied.
     """
 
     roles: Roles
-    results: dict[int, bytes]
+    results: dict[Copy, bytes]
     answers: dict[int, dict[int, bytes]]
+    own: frozenset[int]
+    to_judge: frozenset[int]
     verdicts: dict[int, e.Verdict] = {}
     applied: bool = False
 
-    def fragment_results(self, fragment: int) -> dict[int, bytes]:
-        """Who answered for a fragment -> the digest of its update."""
-        return self.answers.get(fragment, {})
+    def due(self) -> list[int]:
+        """The fragments on which there must be a verdict, ascending."""
+        return sorted(self.to_judge)
 
     def accepted(self, fragment: int) -> bytes:
         """The digest of the update that stands for a fragment."""
@@ -103,20 +151,25 @@ class RevealedRound(RoundState, kw_only=True):
             return self.verdicts[fragment].accepted
         return next(iter(self.answers[fragment].values()))
 
-    def evicted(self) -> list[int]:
-        """The workers that the round's verdicts evict, ascending."""
-        return sorted({worker for verdict in self.verdicts.values() for worker in verdict.evicted})
+    def convicted(self) -> set[int]:
+        """The workers that the round's verdicts convict."""
+        return {worker for verdict in self.verdicts.values() for worker in verdict.convicted}
 
     def passed(self) -> list[int]:
-        """The workers that were compared and not evicted, ascending."""
-        return sorted(set(self.fragment_results(self.roles.checked)) - set(self.evicted()))
+        """The workers whose results were compared, and that were not convicted, ascending."""
+        compared = {worker for fragment in self.due() for worker in self.answers[fragment]}
+        return sorted(compared - self.convicted())
 
-    def uploads(self) -> list[int | None]:
-        """For each fragment, in order, the seat whose upload is to be applied; None for the referee's."""
-        fragments = range(len(self.open.fragments))
-        accepted = [self.accepted(fragment) for fragment in fragments]
-        chosen: dict[int, int] = {}
-        for seat, fragment in sorted(self.roles.seats.items()):
-            if self.results[seat] == accepted[fragment]:
-                chosen.setdefault(fragment, seat)
-        return [chosen.get(fragment) for fragment in fragments]
+    def uploads(self) -> list[Copy | None]:
+        """For each fragment, in order, whose upload is to be applied: a seat and a holder; None for the manager's."""
+        chosen: dict[int, Copy] = {}
+        for copy, update in sorted(self.results.items()):
+            fragment = self.roles.seats[copy[0]]
+            if fragment not in chosen and update == self.accepted(fragment):
+                chosen[fragment] = copy
+        return [chosen.get(fragment) for fragment in range(len(self.open.fragments))]
+
+    def lines_of(self, fragments: Iterable[int]) -> dict[int, int]:
+        """Fragment -> how many lines it has."""
+        bounds = fragment_bounds(self.open.lines, len(self.open.fragments))
+        return {fragment: bounds[fragment][1] - bounds[fragment][0] for fragment in fragments}

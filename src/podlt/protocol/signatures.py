@@ -11,8 +11,8 @@ from podlt.protocol.claims import Claim
 from podlt.protocol.messages import JoinSignatures, JoinTerms
 from podlt.protocol.rules import RunState
 
-JOIN = "join/3"
-SHARE = "share/3"
+JOIN = "join/4"
+SHARE = "share/4"
 COMMITMENT = "signed-commitment/1"
 
 

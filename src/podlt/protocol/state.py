@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 
 from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
-from podlt.protocol.draw import Roles, deal, deal_settlement
+from podlt.protocol.draw import Roles, deal, draw_spares, mix_beacon, round_dice
 from podlt.protocol.ledger import Ledger
 from podlt.protocol.messages import Task, randomness
-from podlt.protocol.plan import MIN_WORKERS, SETTLEMENT_WORKERS, Upcoming, fragment_bounds, next_lines
+from podlt.protocol.options import CLASSIC, Options
+from podlt.protocol.plan import Upcoming
 from podlt.protocol.roster import Roster, WorkerState
 from podlt.protocol.round import RevealedRound, RoundState
 from podlt.units import MAX_INT
 
 MOST_PAID = 4
-"""How often a line can be paid for in an epoch: once for its use, twice for the spares, once for the settlement."""
+"""How often a line can be paid for in an epoch: to who used it, to its spares, and to the backups of these."""
 
 
 def most_paid(begin: e.Begin, epochs: int) -> int:
@@ -33,7 +35,7 @@ class RunFacts:
         measured: of how many epochs the figures on the test set are in the log.
         part_measured: whether those of the parameters with which training ended within an epoch are.
         ended: the amendment by which training ended early, if it did.
-        compared: worker -> what is pending of its pay for the work of its last check, which it passed.
+        leavers: who left, in the order of the rounds: all that is pending of each vests `escrow` rounds later.
         refunded: active workers that were given their deposit back, at an end that may turn out to be none.
         steps: how many training rounds were paid.
         amendments: each with the training rounds that were paid before it.
@@ -51,14 +53,14 @@ class RunFacts:
         self.parameters = b""
         self.secret = b""
         self.round = self.epoch = self.offset = self.measured = self.epochs = self.payable = 0
-        self.settled = self.part_measured = False
+        self.part_measured = False
         self.ended: e.Amend | None = None
         self.steps = 0
         self.amendments: list[tuple[int, e.Amend]] = []
         self.current: RoundState | None = None
-        self.compared: dict[int, int] = {}
+        self.options: Options = CLASSIC
+        self.leavers: deque[tuple[int, int]] = deque()
         self.refunded: set[int] = set()
-        self.last_open: e.Open | None = None
         self.last_measure: e.Measure | None = None
         self.closed: e.Close | None = None
 
@@ -109,31 +111,49 @@ class RunFacts:
         part = self.trained and self.offset > 0 and not self.part_measured
         return self._begin.test != e.NO_TEST and (self.measured < self.epoch or part)
 
-    def upcoming(self) -> Upcoming | None:
-        """What the next round must be, or None when the run is complete.
+    def next_beacon(self) -> bytes:
+        """The beacon of a round that opens now."""
+        return mix_beacon(self.beacon, *sorted(self.joined))
+
+    def upcoming(self, spares: int) -> Upcoming | None:
+        """What the next round must be, with so many spares (`spares_of`), or None when the run is complete.
 
         Raises:
             InvalidProofError: too few workers are left for it.
         """
-        begin, active = self._begin, self.active_count
         if self.trained:
-            if self.settled or self.last_open is None or active < SETTLEMENT_WORKERS or not self.ledger.pending:
-                return None
-            last = self.last_open
-            return Upcoming("settle", last.epoch, last.offset, last.lines, len(last.fragments))
-        if active < max(MIN_WORKERS, begin.spares + 1):
+            return None
+        active = self.active_count
+        if active < self.options.min_workers:
             raise InvalidProofError(f"{active} workers are too few for a round", step=Claim.PROGRESS)
-        useful = active - begin.spares
-        lines = next_lines(begin.lines, self.offset, begin.block_lines, begin.fragment_lines, useful)
-        return Upcoming("train", self.epoch, self.offset, lines, min(useful, lines))
+        return self._begin.cut.upcoming(self.options, self.epoch, self.offset, active, spares)
 
-    def roles(self, secret: bytes) -> Roles:
-        """Who holds which task of the round in progress, given its secret."""
-        round = self.in_progress
-        fragments = len(round.open.fragments)
-        if round.open.purpose == "settle":
-            return deal_settlement(secret, round.beacon, self.active(), fragments)
-        return deal(secret, round.beacon, self.roster, fragments, self._begin.spares)
+    def spares_of(self, secret: bytes) -> int:
+        """How many spares the next round has, given its secret."""
+        return draw_spares(round_dice(secret, self.next_beacon()), self.options, self.active_count)
+
+    def roles(self, secret: bytes) -> tuple[int, Roles]:
+        """How many spares the round in progress has, and who holds which of its tasks, given its secret.
+
+        Raises:
+            InvalidProofError: its lines and fragments are not those of so many spares.
+        """
+        round, options = self.in_progress, self.options
+        opened, dice = round.open, round_dice(secret, round.beacon)
+        spares = draw_spares(dice, options, round.size)
+        due = self._begin.cut.upcoming(options, opened.epoch, opened.offset, round.size, spares)
+        found = Upcoming(opened.epoch, opened.offset, opened.lines, len(opened.fragments))
+        if found != due:
+            raise InvalidProofError(
+                "the round takes other lines than its spares leave", step=Claim.DRAWS, expected=due, actual=found
+            )
+        return spares, deal(dice, options, self.roster, spares, len(opened.fragments))
+
+    def leave(self, worker: int) -> None:
+        """A worker is withdrawn: what is pending of it vests `escrow` rounds later, unless it comes back."""
+        known = self.workers[worker]
+        known.status, known.left = "withdrawn", self.round
+        self.leavers.append((self.round, worker))
 
     def is_active(self, worker: int) -> bool:
         """Whether a worker joined, and neither withdrew nor was evicted."""
@@ -161,27 +181,32 @@ class RunFacts:
     def owed(self) -> list[e.Transfer]:
         """The transfers with which the round in progress must end."""
         round = self.revealed
-        earned: dict[int, int] = {}
-        for seat, fragment in round.roles.seats.items():
-            holder = round.holder(seat)
-            earned[holder] = earned.get(holder, 0) + self._pay_of(fragment)
-        left = {w: amount for w, amount in self.compared.items() if self.workers[w].status == "withdrawn"}
-        return self.ledger.settle(earned, round.passed(), round.evicted(), left, last=round.open.purpose == "settle")
+        convicted = round.convicted()
+        return self.ledger.owed(self.earned(), convicted, self.gone_long())
 
-    def _pay_of(self, fragment: int) -> int:
-        """What a task of a fragment of the round in progress earns."""
-        opened = self.in_progress.open
-        start, stop = fragment_bounds(opened.lines, len(opened.fragments))[fragment]
-        return self._begin.reward * (stop - start)
+    def earned(self) -> dict[int, list[int]]:
+        """Worker -> its credits of the round in progress, in the order of the seats."""
+        round = self.revealed
+        lines = round.lines_of(range(len(round.open.fragments)))
+        earned: dict[int, list[int]] = {}
+        for seat, holder in sorted(round.results):
+            earned.setdefault(holder, []).append(self._begin.reward * lines[round.roles.seats[seat]])
+        return earned
 
-    def _note_compared(self, round: RevealedRound) -> None:
-        """Notes what is pending for work that was compared: nothing can be found wrong with it any more."""
-        passed, settles = round.passed(), round.open.purpose == "settle"
-        paid = [w for w in self.compared if settles and self.workers[w].status == "withdrawn"]
-        for worker in [*passed, *paid, *round.evicted()]:
-            self.compared.pop(worker, None)
-        if not settles:
-            self.compared.update(dict.fromkeys(passed, self._pay_of(round.roles.checked)))
+    def is_last_fault(self, worker: int) -> bool:
+        """Whether a conviction in the round in progress evicts a worker; else it is suspended."""
+        return self.options.first_fault == "evict" or self.workers[worker].convictions > 0
+
+    def gone_long(self) -> list[int]:
+        """Workers that left `escrow` rounds before the round in progress or earlier, and did not come back."""
+        found = []
+        for left, worker in self.leavers:
+            if left + self.options.escrow > self.round:
+                break
+            known = self.workers[worker]
+            if known.status == "withdrawn" and known.left == left:
+                found.append(worker)
+        return sorted(set(found))
 
     def room(self) -> int:
         """How large a deposit the run can still take, so that no account ever holds more than a number can be."""
@@ -190,14 +215,17 @@ class RunFacts:
     def returnable(self, worker: int) -> int:
         """The deposit that may be given back to a worker now; 0 if there is none, or it may still be lost.
 
-        At the run's end everybody's may who was not evicted; before it, that of a worker that withdrew: all checks of
-        its work are over then, as each is within a round of its own.
+        At the run's end everybody's may who was not evicted; before it, that of a worker that left `escrow` rounds ago.
         """
-        account, status = self.ledger.accounts[worker], self.workers[worker].status
-        if self.current is not None or status == "evicted":
+        account, known = self.ledger.accounts[worker], self.workers[worker]
+        if self.current is not None or known.status == "evicted":
             return 0
-        over = self.trained and self.upcoming() is None
-        return account.deposit if over or status == "withdrawn" else 0
+        waited = known.status != "active" and not account.pending and known.left + self.options.escrow <= self.round
+        return account.deposit if self.trained or waited else 0
+
+    def vestable(self, worker: int) -> int:
+        """What is pending of a worker and vests now, between rounds: all of it, once training is over."""
+        return self.ledger.accounts[worker].pending if self.trained and self.current is None else 0
 
     @property
     def _begin(self) -> e.Begin:

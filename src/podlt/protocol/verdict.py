@@ -1,38 +1,47 @@
-"""From results to verdicts. Pure functions: who differs from whom."""
+"""From results to verdicts. Pure functions: who differs from whom, and when the manager must execute a task itself."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
+Outcome = Literal["agree", "vote", "referee"]
+Reason = Literal["compared", "own", "differ", "suspect"]
+
 
 class Judgement(msgspec.Struct, frozen=True):
-    """What comparing a group's results gives without executing anything."""
+    """What a verdict must say."""
 
-    outcome: str
+    outcome: Outcome
+    reason: Reason
     accepted: bytes
-    evicted: list[int]
+    convicted: list[int]
 
 
-def compare(results: Mapping[int, bytes], *, vote: bool) -> Judgement | None:
-    """Compares the results of one fragment.
+def judge(results: Mapping[int, bytes], *, vote: bool, own: bool, executed: bytes | None) -> Judgement | None:
+    """The judgement on a fragment.
 
     Args:
         results: who answered -> digest of the update.
         vote: whether two of three outvote the third (the seed).
+        own: whether the manager was to execute the fragment, whatever the results are.
+        executed: the digest that it found, if it executed the fragment.
 
     Returns:
-        The judgement, or None when comparing cannot name who is wrong and the manager must execute the task itself.
+        The judgement, or None where the manager must execute the task first.
     """
     counts = Counter(results.values()).most_common()
     accepted, agreeing = counts[0]
-    if len(counts) == 1:
-        return Judgement("agree", accepted, [])
-    if vote and len(results) == 3 and agreeing == 2:
-        return Judgement("vote", accepted, differing(results, accepted))
-    return None
+    if len(counts) == 1 and (not own or executed == accepted):
+        return Judgement("agree", "own" if own else "compared", accepted, [])
+    if len(counts) > 1 and vote and len(results) == 3 and agreeing == 2:
+        return Judgement("vote", "compared", accepted, differing(results, accepted))
+    if executed is None:
+        return None
+    return Judgement("referee", "differ" if len(counts) > 1 else "own", executed, differing(results, executed))
 
 
 def differing(results: Mapping[int, bytes], accepted: bytes) -> list[int]:

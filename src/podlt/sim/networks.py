@@ -80,7 +80,7 @@ def _broken(world: NetworkedWorld) -> Iterator[str]:
     honest = world.honest
     if world.fakes_applied:
         yield f"{world.fakes_applied} updates were applied that are not what their tasks give"
-    if evicted := sorted(n for n in world.evicted_in if world.state.workers[n].key in honest):
+    if evicted := sorted(n for n in world.convicted_in if world.state.workers[n].key in honest):
         yield f"honest workers {evicted} were evicted"
     before = world.state
     world.state_from_log()

@@ -9,7 +9,7 @@ import msgspec
 
 from podlt.crypto import digest
 from podlt.errors import UsageError
-from podlt.protocol.plan import MIN_WORKERS
+from podlt.recipe import ProtocolSpec
 from podlt.sim.adversaries import PLAYERS, player_named
 from podlt.sim.players import Gossip, Player
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
@@ -22,9 +22,9 @@ class SimulatedRun(msgspec.Struct, frozen=True):
 
     Args:
         rounds: how many were played.
-        evicted: cheater -> the round (from 0) that convicted it.
-        honest_evicted: how many honest workers were convicted.
-        at_large: how many cheaters were left at the end.
+        convicted: cheater -> the round (from 0) that convicted it first.
+        honest_convicted: how many honest workers were convicted.
+        at_large: how many cheaters were never convicted.
         fakes_applied: fragments whose applied update was wrong.
         vested: credits that became a cheater's own.
         forfeited: credits that cheaters lost.
@@ -33,8 +33,8 @@ class SimulatedRun(msgspec.Struct, frozen=True):
     """
 
     rounds: int
-    evicted: dict[int, int]
-    honest_evicted: int
+    convicted: dict[int, int]
+    honest_convicted: int
     at_large: int
     fakes_applied: int
     vested: int
@@ -53,7 +53,7 @@ class SimulationResult(msgspec.Struct, frozen=True):
     def caught_within(self, rounds: int) -> float:
         """The share of cheaters that were convicted in the first `rounds` rounds of their run."""
         cheaters = len(self.runs) * cheating(self.cheaters)
-        caught = sum(number < rounds for run in self.runs for number in run.evicted.values())
+        caught = sum(number < rounds for run in self.runs for number in run.convicted.values())
         return caught / cheaters if cheaters else 1.0
 
     def mean_fakes(self) -> float:
@@ -72,6 +72,7 @@ def simulate(
     fragment_lines: int = 0,
     deposit: int = 0,
     tested: bool = False,
+    protocol: ProtocolSpec | None = None,
     directory: Path | None = None,
 ) -> SimulationResult:
     """Plays runs of the real rules with digests in the place of tensors.
@@ -82,16 +83,18 @@ def simulate(
         rounds: the length of a run.
         seed: decides everything.
         runs: how many, each with its own seed.
-        whole: whether a run goes on to its settlement after the last cheater was caught.
+        whole: whether a run goes on to its end after the last cheater was caught.
         fragment_lines: lines a worker gets, or 0 for a line each.
         deposit: what each brings.
         tested: whether there is a test set, whose (simulated) figures are logged after the epoch.
+        protocol: the rules; those of `guarded` unless given.
         directory: where the log of the (one) run goes, so that `verify` can read it.
 
     Raises:
         UsageError: an unknown player, more cheaters than workers, too few workers, or a directory for many runs.
     """
-    cast = _cast(workers, cheaters or {})
+    rules = protocol if protocol is not None else ProtocolSpec()
+    cast = _cast(workers, cheaters or {}, rules.options.min_workers)
     if min(rounds, runs) < 1:
         raise UsageError(f"expected at least one round and one run, got {rounds} and {runs}")
     if deposit < 0:
@@ -104,6 +107,7 @@ def simulate(
         fragment_lines=fragment_lines,
         deposit=deposit,
         tested=tested,
+        protocol=rules,
     )
     done = []
     for number in range(runs):
@@ -117,9 +121,9 @@ def cheating(cast: Mapping[str, int]) -> int:
     return sum(count for spec, count in cast.items() if player_named(spec)[0].cheats)
 
 
-def _cast(workers: int, cheaters: Mapping[str, int]) -> list[tuple[type[Player], float | None]]:
-    if workers < MIN_WORKERS:
-        raise UsageError(f"expected at least {MIN_WORKERS} workers, got {workers}")
+def _cast(workers: int, cheaters: Mapping[str, int], least: int) -> list[tuple[type[Player], float | None]]:
+    if workers < least:
+        raise UsageError(f"expected at least {least} workers, got {workers}")
     cast = [player_named(spec) for spec, count in cheaters.items() for _ in range(count)]
     if len(cast) > workers:
         raise UsageError(f"expected at most {workers} cheaters, as many as workers, got {len(cast)}")
@@ -156,7 +160,7 @@ def _play(
 
 def _all_caught(world: World) -> bool:
     cheaters = [p.number for p in world.players if p.cheats]
-    return bool(cheaters) and all(world.state.workers[n].status == "evicted" for n in cheaters)
+    return bool(cheaters) and all(number in world.convicted_in for number in cheaters)
 
 
 def _outcome(world: World) -> SimulatedRun:
@@ -165,9 +169,9 @@ def _outcome(world: World) -> SimulatedRun:
     accounts = [state.ledger.accounts[n] for n in cheaters]
     return SimulatedRun(
         rounds=state.round,
-        evicted={n: r for n, r in sorted(world.evicted_in.items()) if n in cheaters},
-        honest_evicted=len(set(world.evicted_in) - cheaters),
-        at_large=sum(state.workers[n].status != "evicted" for n in cheaters),
+        convicted={n: r for n, r in sorted(world.convicted_in.items()) if n in cheaters},
+        honest_convicted=len(set(world.convicted_in) - cheaters),
+        at_large=len(cheaters.difference(world.convicted_in)),
         fakes_applied=world.fakes_applied,
         vested=sum(account.vested for account in accounts),
         forfeited=sum(account.forfeited for account in accounts),

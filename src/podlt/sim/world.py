@@ -19,12 +19,13 @@ from podlt.errors import PeerError, TooFewWorkersError
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.protocol import entries as e
+from podlt.protocol.families.membership import may_return
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import Assignment, Task, TreeSize
 from podlt.protocol.plan import Upcoming, fragment_bounds
 from podlt.protocol.rules import RunState
 from podlt.recipe import SIMULATED, ModelSpec, ProtocolSpec, Recipe, TrainingSpec, terms_of
-from podlt.sim.players import Gossip, Player, honest_update
+from podlt.sim.players import Gossip, Player
 
 EPOCH_MILLIS = 1_700_000_000_000
 """Where the simulated clock starts; it goes on by a millisecond each time that somebody looks."""
@@ -72,7 +73,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int = 1
     block_lines: int
     fragment_lines: int = 0
-    reward: int = 1
+    protocol: ProtocolSpec = ProtocolSpec()
     deposit: int = 0
     tested: bool = False
 
@@ -84,12 +85,12 @@ def recipe_of(scenario: Scenario, workers: int, seed: bytes) -> Recipe:
         model=ModelSpec("podlt.sim:update"),
         training=TrainingSpec(
             epochs=scenario.epochs,
-            workers=max(3, workers),
+            workers=max(scenario.protocol.options.min_workers, workers),
             block_lines=scenario.block_lines,
             fragment_lines=scenario.fragment_lines,
             seed=int.from_bytes(digest("sim-seed/1", seed)[:5], "big"),
         ),
-        protocol=ProtocolSpec(reward=scenario.reward),
+        protocol=scenario.protocol,
         digits=2,  # nothing is computed: what it says only fixes the draws, and so the golden transcripts
     )
 
@@ -129,8 +130,8 @@ class World:
         self.tree = Tree()
         self.head = ""
         self.manager = Manager(RunState(), self.chain, self._clock)
-        self.fakes_applied = 0
-        self.evicted_in: dict[int, int] = {}
+        self.fakes_applied = self.fakes_opened = self.fakes_caught = 0
+        self.convicted_in: dict[int, int] = {}
 
     @property
     def state(self) -> RunState:
@@ -170,7 +171,7 @@ class World:
         held = accounts[player.number].deposit if player.number in accounts else 0
         deposit = max(0, self.scenario.deposit - held)
         seen = TreeSize(self.tree.size, self.tree.root())
-        terms = self.manager.join_terms(player.key.public, deposit, seen)
+        terms = self.manager.join_terms(player.key.public, deposit, seen, operator=player.operator)
         self.manager.join(player.key.public, terms, player.join(self.state.run, terms))
 
     def play(self, until: Callable[[World], bool] = lambda world: False) -> None:
@@ -202,6 +203,7 @@ class World:
 
     def _round(self, plan: Upcoming) -> None:
         manager = self.manager
+        self.gossip.left = -(-(self.state.epochs * self.scenario.lines - self._used(plan)) // plan.lines)
         dealt = manager.open(plan, self.fragments(plan))
         self._spread(dealt)
         self._collect(deque(dealt))
@@ -209,14 +211,18 @@ class World:
         round = self.state.revealed
         self.gossip.revealed[:] = [result for _, result in sorted(round.results.items())]
         tasks = [self.state.task(fragment) for fragment in range(plan.fragments)]
-        manager.judge({d.fragment: self.honest_result(tasks[d.fragment]) for d in manager.disputes()})
-        for verdict in round.verdicts.values():
-            self.evicted_in.update(dict.fromkeys(verdict.evicted, round.open.round))
-        if plan.purpose == "train":
-            accepted = [round.accepted(fragment) for fragment in range(plan.fragments)]
-            self.fakes_applied += sum(a != self.honest_result(t) for a, t in zip(accepted, tasks, strict=True))
-            update = digest("sim-average/1", *accepted)
-            manager.apply(update, self.step_parameters(update), 1.0)
+        manager.judge({fragment: self.honest_result(tasks[fragment]) for fragment in manager.to_execute()})
+        for worker in round.convicted():
+            self.convicted_in.setdefault(worker, round.open.round)
+        accepted = [round.accepted(fragment) for fragment in range(plan.fragments)]
+        honest = [self.honest_result(task) for task in tasks]
+        self.fakes_applied += sum(a != h for a, h in zip(accepted, honest, strict=True))
+        fakes = [who for j, found in round.answers.items() for who, result in found.items() if result != honest[j]]
+        self.fakes_opened, self.fakes_caught = (
+            self.fakes_opened + len(fakes),
+            self.fakes_caught + sum(who in round.convicted() for who in fakes),
+        )
+        self.apply(accepted, plan)
         manager.pay()
         if self.state.measure_due:
             manager.measure({"accuracy": 0.5, "loss": 1.0})
@@ -224,7 +230,12 @@ class World:
 
     def honest_result(self, task: Task) -> bytes:
         """The digest of the one right update of a task."""
-        return honest_update(task)
+        return self.gossip.execute(task)
+
+    def apply(self, accepted: list[bytes], plan: Upcoming) -> None:
+        """Applies the average of the updates of these digests."""
+        update = digest("sim-average/1", *accepted)
+        self.manager.apply(update, self.step_parameters(update), 1.0)
 
     def step_parameters(self, update: bytes) -> bytes:
         """The digest of the parameters after the averaged update of this digest."""
@@ -245,6 +256,9 @@ class World:
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
+    def _used(self, plan: Upcoming) -> int:
+        return plan.epoch * self.scenario.lines + plan.offset
+
     def _collect(self, waiting: deque[Assignment]) -> None:
         """Brings tasks to players and answers back until every task is answered and opened."""
         manager = self.manager
@@ -253,13 +267,14 @@ class World:
                 waiting.extend(self._ask(waiting.popleft()))
             missing = manager.uncommitted()
             if missing:
-                for holder in dict.fromkeys(map(self._holder, missing)):
+                holders = self.state.in_progress.holders
+                for holder in dict.fromkeys(holder for seat in missing for holder in holders(seat)):
                     waiting.extend(self._lose(holder, "no commitment"))
                 continue
             manager.commit()
             hidden: dict[int, set[int]] = {}
-            for seat in manager.unopened():
-                hidden.setdefault(self._holder(seat), set()).add(seat)
+            for seat, holder in manager.unopened():
+                hidden.setdefault(holder, set()).add(seat)
             if not hidden:
                 return
             for sender, due in hidden.items():
@@ -296,9 +311,6 @@ class World:
         self._count_shared(again)
         return again
 
-    def _holder(self, seat: int) -> int:
-        return self.state.in_progress.holder(seat)
-
     def _spread(self, dealt: Sequence[Assignment]) -> None:
         self.gossip.shared.clear()
         self.gossip.commitments.clear()
@@ -313,7 +325,7 @@ class World:
     def readmit(self) -> None:
         """Has the players that withdrew join again, but for those that never return."""
         for number, worker in list(self.state.workers.items()):
-            if worker.status == "withdrawn" and self.players[number].returns:
+            if worker.status == "withdrawn" and self.players[number].returns and may_return(worker):
                 self.admit(self.players[number])
 
     def fragments(self, plan: Upcoming) -> list[bytes]:

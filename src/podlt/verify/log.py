@@ -240,8 +240,8 @@ class LogVerifier:
             self.counts["openings"] += len(entry.openings)
         elif isinstance(entry, e.Verdict):
             self.counts[entry.outcome] += 1
-            self.counts["evicted"] += len(entry.evicted)
-        elif isinstance(entry, e.Pay | e.Return):
+            self.counts["convicted"] += len(entry.convicted)
+        elif isinstance(entry, e.Pay | e.Release):
             self.counts["transfers"] += len(entry.transfers)
 
     def _end(self) -> None:

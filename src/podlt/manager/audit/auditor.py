@@ -43,6 +43,7 @@ def audit(
     run: Path,
     fraction: float = 0.05,
     *,
+    round: int | None = None,
     seed: int | None = None,
     cache: Path | None = None,
     data: Path | None = None,
@@ -60,6 +61,7 @@ def audit(
     Args:
         run: its directory, or a bundle of it that was made with updates.
         fraction: of all tasks, in (0, 1].
+        round: executes the tasks of this round, and no others: to repeat one conviction.
         seed: of the draw; unforeseeable unless given.
         cache: where prepared data are stored.
         data: where the run's data are: the source file, or a folder with the recipe's files in it. Looked for where
@@ -98,7 +100,9 @@ def audit(
         found = verify_files(files, jobs=jobs, progress=entries, **options)  # type: ignore[arg-type]
         if why := _log_fails(found):
             return conclude(found, fraction, chosen, why=why)
-        return _Auditor(files, found, fraction, chosen, cache, data, code).report(tell)
+        if round is not None and not 0 <= round < found.state.round:
+            raise UsageError(f"--round {round}: the run has {found.state.round:,} rounds, numbered from 0")
+        return _Auditor(files, found, fraction, chosen, cache, data, code, round).report(tell)
 
 
 def _log_fails(found: Verification) -> str:
@@ -119,11 +123,12 @@ class _Auditor:
         cache: Path | None,
         data: Path | None,
         code: Path | None,
+        round: int | None,
     ) -> None:
         assert found.state.begin is not None
         self._files, self._found, self._begin = files, found, found.state.begin
         self._fraction, self._seed = fraction, seed
-        self._cache, self._data, self._code = cache, data, code
+        self._cache, self._data, self._code, self._round = cache, data, code, round
 
     def report(self, tell: Progress) -> AuditReport:
         """Checks everything that can be."""
@@ -159,7 +164,7 @@ class _Auditor:
         subject = Subject(
             begin=self._begin,
             files=self._files,
-            evicted=frozenset(n for n, w in self._found.state.workers.items() if w.status == "evicted"),
+            convicted=frozenset(n for n, w in self._found.state.workers.items() if w.convictions),
             train=data.train,
             test=data.test,
             validation=data.validation,
@@ -234,7 +239,7 @@ class _Auditor:
     def _draw(self) -> tuple[dict[int, set[int]], int, int]:
         """Which fragments of which rounds are executed again, of how many tasks, and how many rounds there are.
 
-        One training round is whole among them, and so is every conviction.
+        One round is whole among them, and so is every conviction. Where a round is asked for, it is that one alone.
         """
         tasks: list[tuple[int, int]] = []
         drawn: dict[int, set[int]] = {}
@@ -246,9 +251,14 @@ class _Auditor:
             tasks += [(rounds, fragment) for fragment in item.results]
             if item.apply is not None:
                 training.append(rounds)
-            if convicting := item.convicting():
+            if self._round is not None:
+                if item.number == self._round:
+                    drawn[rounds] = set(item.results)
+            elif convicting := item.convicting():
                 drawn[rounds] = set(convicting)
             rounds += 1
+        if self._round is not None:
+            return drawn, len(tasks), rounds
         dice = Dice(crypto.digest("audit/1", self._seed.to_bytes(8, "big"), self._found.state.run))
         whole = training[dice.below(len(training))] if training else -1
         chosen = dice.shuffle(tasks)[: max(1, round(self._fraction * len(tasks)))] if self._fraction < 1 else tasks

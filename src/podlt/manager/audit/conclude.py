@@ -45,7 +45,7 @@ def conclude(
         known: findings of the audit that are there already.
         walk: what the walk through the rounds tallied.
         tasks: how many there are.
-        rounds: how many, settlements included.
+        rounds: how many.
         stock: whether the program's arithmetic is PyTorch's own.
         remedies: the commands that would bring "data" and "code".
         subject: what was audited.
@@ -112,7 +112,7 @@ class _Findings:
         figures = {
             Claim.FRAGMENTS: f"{tallies[Claim.FRAGMENTS].done:,} fragments of {self._rounds:,} rounds",
             Claim.RESULTS: f"{walk.executed:,} of {self._tasks:,} tasks executed again",
-            Claim.CONVICTIONS: f"{convictions:,} convictions and executions of the manager's, all executed again",
+            Claim.CONVICTIONS: f"{convictions:,} convictions and executions of the manager's, executed again",
             Claim.AVERAGES: f"{len(walk.replay.averaged):,} of {walk.applied:,} averages worked out again",
             Claim.LOSSES: f"{tallies[Claim.LOSSES].done:,} of {walk.applied:,} losses",
             Claim.PARAMETERS: f"{walk.replay.applied_again:,} of {walk.applied:,} updates applied again",
@@ -122,6 +122,7 @@ class _Findings:
         found[Claim.FIGURES] = self._figures()
         whole = {
             Claim.RESULTS: walk.executed == self._tasks,
+            Claim.CONVICTIONS: not walk.skipped_convictions,
             Claim.AVERAGES: len(walk.replay.averaged) == walk.applied,
             Claim.NO_FAKES: walk.fakes_among == walk.applied_tasks,
         }
@@ -142,9 +143,9 @@ class _Findings:
         if walk.fakes:
             workers = sorted({worker for fake in walk.fakes for worker in fake.workers})
             count = len(walk.fakes)
-            evicted = sum(worker in self._subject.evicted for worker in workers)
+            convicted = sum(worker in self._subject.convicted for worker in workers)
             caught = "they were caught" if len(workers) != 1 else "it was caught"
-            when = f", applied before {caught}" if workers and evicted == len(workers) else ""
+            when = f", applied before {caught}" if workers and convicted == len(workers) else ""
             plural = "s" * (count != 1)
             whose = f" of worker{'s' * (len(workers) != 1)} {', '.join(map(str, workers))}" if workers else ""
             why = (

@@ -13,7 +13,7 @@ from podlt.store.run_files import RunLog
 
 
 class LoggedRound(msgspec.Struct, frozen=True):
-    """One round, a settlement included, and one in which the log ends.
+    """One round; or one in which the log ends.
 
     Attributes:
         open: its first entry.
@@ -35,8 +35,8 @@ class LoggedRound(msgspec.Struct, frozen=True):
         return self.open.round
 
     def convicting(self) -> list[int]:
-        """The fragments whose verdict rests on an execution, or costs a worker its place."""
-        return sorted(f for f, v in self.verdicts.items() if v.evicted or v.outcome == "referee")
+        """The fragments whose verdict rests on an execution of the manager's, or costs a worker its place."""
+        return sorted(f for f, v in self.verdicts.items() if v.convicted or v.outcome == "referee" or v.reason == "own")
 
 
 def logged(log: RunLog) -> Iterator[LoggedRound | e.Measure]:
@@ -60,6 +60,6 @@ def logged(log: RunLog) -> Iterator[LoggedRound | e.Measure]:
 def _round(current: RoundState, applied: e.Apply | None) -> LoggedRound:
     if not isinstance(current, RevealedRound):
         return LoggedRound(current.open, {}, {}, {}, applied)
-    results = {fragment: dict(current.fragment_results(fragment)) for fragment in sorted(current.answers)}
+    results = {fragment: dict(current.answers[fragment]) for fragment in sorted(current.answers)}
     accepted = {fragment: current.accepted(fragment) for fragment in results}
     return LoggedRound(current.open, results, accepted, dict(current.verdicts), applied)

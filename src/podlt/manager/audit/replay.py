@@ -16,7 +16,7 @@ from podlt.manager.audit.updates import StoredUpdates
 from podlt.manager.weights import Average, Weights
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
-from podlt.protocol.plan import lines_seen
+from podlt.protocol.plan import fragment_bounds, lines_seen
 
 MOST_HEADER = 2**24
 """How many bytes a checkpoint may have apart from its tensors."""
@@ -62,7 +62,9 @@ class Replay:
         if wanted != list(fragments):
             return None
         updates = [update for f in fragments if (update := executed.get(f)) is not None]
-        whole = self._weights.average(updates, logged.open.lines) if len(updates) == len(fragments) else None
+        lines = [stop - start for start, stop in fragment_bounds(logged.open.lines, len(fragments))]
+        clip = self._begin.clip
+        whole = self._weights.average(updates, lines, clip) if len(updates) == len(fragments) else None
         fakes = [f for f in fragments if f in digests and digests[f] != logged.accepted[f]]
         if whole is None or fakes:
             why = "not all of its tasks could be executed"
@@ -75,12 +77,16 @@ class Replay:
             return None
         tally.done += 1
         self.averaged.append(logged.number)
-        if whole.digest() == apply.update:
+        clipped = [(scale.fragment, scale.part, scale.exponent) for scale in whole.scales]
+        if clipped != [(each.fragment, each.part, each.exponent) for each in apply.clipped]:
+            tally.faults.append(f"round {logged.number}: other updates were clipped than the rule says")
+        elif whole.digest() != apply.update:
+            tally.faults.append(
+                f"round {logged.number}: {apply.update.hex()[:16]} was applied, the average of the tasks' results is "
+                f"{whole.digest().hex()[:16]}"
+            )
+        else:
             return whole
-        tally.faults.append(
-            f"round {logged.number}: {apply.update.hex()[:16]} was applied, the average of the tasks' results is "
-            f"{whole.digest().hex()[:16]}"
-        )
         return None
 
     def apply(self, logged: LoggedRound, apply: e.Apply, average: Average | None) -> None:

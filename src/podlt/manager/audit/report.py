@@ -12,14 +12,14 @@ class Mismatch(msgspec.Struct, frozen=True):
     """A worker's logged result is not what executing its task gives.
 
     Attributes:
-        evicted: whether the run found out by itself, at whatever time.
+        convicted: whether the run found out by itself, at whatever time.
         executed: the digest of what executing gives; empty where it gives nothing finite.
     """
 
     round: int
     fragment: int
     worker: int
-    evicted: bool
+    convicted: bool
     logged: bytes
     executed: bytes
 
@@ -31,7 +31,7 @@ class FalseConviction(msgspec.Struct, frozen=True):
         outcome: by what rule: "vote", "referee" or "agree".
         accepted: the result that the verdict names.
         executed: what executing gives.
-        innocent: who was evicted although its result was the task's.
+        innocent: who was convicted although its result was the task's.
     """
 
     round: int

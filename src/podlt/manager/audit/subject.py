@@ -17,7 +17,7 @@ class Subject(msgspec.Struct, frozen=True):
     Attributes:
         begin: the first entry.
         files: the run.
-        evicted: who was evicted, at whatever time.
+        convicted: who was convicted, at whatever time.
         train: the training set, None if it is not here.
         test: the test set, None if it is not here.
         validation: the validation part, None if there is none, or it is not here.
@@ -29,7 +29,7 @@ class Subject(msgspec.Struct, frozen=True):
 
     begin: e.Begin
     files: RunFiles
-    evicted: frozenset[int]
+    convicted: frozenset[int]
     train: Dataset | None
     test: Dataset | None
     validation: Dataset | None

@@ -61,7 +61,9 @@ class Walk:
         self.replay = Replay(subject, weights, known=known)
         self._orders: dict[int, EpochOrder] = {}
         self.tallies = {claim: Tally() for claim in WALKED} | self.replay.tallies
-        self.applied = self.applied_tasks = self.executed = self.agreeing = self.fakes_among = 0
+        self.applied = self.applied_tasks = self.executed = self.agreeing = self.fakes_among = (
+            self.skipped_convictions
+        ) = 0
         self.mismatches: list[Mismatch] = []
         self.false_convictions: list[FalseConviction] = []
         self.fakes: list[Fake] = []
@@ -113,7 +115,7 @@ class Walk:
         if train is None:
             tally.miss(self._subject.no_data, logged.number)
             return {}, self._subject.no_data
-        plan = Upcoming(opened.purpose, opened.epoch, opened.offset, opened.lines, len(opened.fragments))
+        plan = Upcoming(opened.epoch, opened.offset, opened.lines, len(opened.fragments))
         ids = line_ids(self._orders, train.lines, self._begin.seed, plan)
         lines = train.read(ids)
         found: dict[int, Arrays] = {}
@@ -169,23 +171,26 @@ class Walk:
                 if result == digest:
                     self.agreeing += 1
                     continue
-                evicted = worker in self._subject.evicted
-                self.mismatches.append(Mismatch(logged.number, fragment, worker, evicted, result, digest))
-                if not evicted:
+                convicted = worker in self._subject.convicted
+                self.mismatches.append(Mismatch(logged.number, fragment, worker, convicted, result, digest))
+                if not convicted:
                     tally.faults.append(
                         f"round {logged.number}, fragment {fragment}: worker {worker} gave {result.hex()[:16]}, "
-                        f"executing the task gives {_shown(digest)}, and it was never evicted"
+                        f"executing the task gives {_shown(digest)}, and it was never convicted"
                     )
 
     def _convictions(self, logged: LoggedRound, digests: Mapping[int, bytes], wanted: list[int]) -> None:
         tally = self.tallies[Claim.CONVICTIONS]
         for fragment in logged.convicting():
             verdict = logged.verdicts[fragment]
+            if fragment not in wanted:
+                self.skipped_convictions += 1
+                continue
             if fragment not in digests:
                 tally.miss("the task could not be executed", logged.number)
                 continue
             digest, results = digests[fragment], logged.results[fragment]
-            innocent = [worker for worker in verdict.evicted if results.get(worker) == digest]
+            innocent = [worker for worker in verdict.convicted if results.get(worker) == digest]
             tally.done += 1
             if verdict.accepted == digest and not innocent:
                 continue
@@ -194,7 +199,7 @@ class Walk:
             )
             said = f"round {logged.number}, fragment {fragment}: by {_RULES[verdict.outcome]} the log accepts "
             what = f"{said}{verdict.accepted.hex()[:16]}, executing the task gives {_shown(digest)}"
-            who = f"; worker {' and '.join(map(str, innocent))} gave just that, and was evicted" if innocent else ""
+            who = f"; worker {' and '.join(map(str, innocent))} gave just that, and was convicted" if innocent else ""
             tally.faults.append(what + who)
 
     # -- what was applied --------------------------------------------------------------------------------------------

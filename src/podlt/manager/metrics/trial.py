@@ -18,8 +18,7 @@ from podlt.manager.metrics.evaluation import BATCH_BYTES, Evaluation, evaluate_p
 from podlt.manager.metrics.evaluator import VALIDATION, Evaluator, called
 from podlt.manager.metrics.given import MOST_BYTES
 from podlt.manager.metrics.named import better_of
-from podlt.protocol.plan import most_rounds
-from podlt.recipe import Recipe
+from podlt.recipe import Recipe, cut_of
 
 FEW, MORE = 8, 512
 """On how many lines evaluation is tried; a metric that fails on few (all of one class) is tried on more."""
@@ -175,9 +174,9 @@ def history_bytes(model: nn.Module, recipe: Recipe, lines: int) -> int:
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     state = sum(v.nbytes for v in (*model.parameters(), *model.buffers()))
     optimizer = trained * _MOMENTS.get(str(recipe.optimizer.get("name")), 0)
-    useful = max(1, training.workers - recipe.protocol.spares)
-    size = min(training.block_lines, useful * training.fragment_lines or training.block_lines)
-    rounds = most_rounds(lines, training.epochs, size, 0)
+    options = recipe.protocol.options
+    size = cut_of(recipe, lines).next_lines(options, 0, training.workers, options.most_spares(training.workers))
+    rounds = training.epochs * -(-lines // size)
     checkpoints = 1 + rounds // training.checkpoint_every
     if training.history == "last":
         rounds, checkpoints = min(rounds, 2 * training.checkpoint_every), min(checkpoints, 3)

@@ -1,0 +1,100 @@
+"""Scales down updates that are far larger than the others of their round, by powers of two. docs/SPEC.md, 4.5.
+
+One fake of a worker that nobody has caught yet can ruin a model at once; clipped, it is worth a few honest updates.
+Everything here is defined to the bit: the audit works it out again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from podlt.program.places import Places
+
+PARTS = ("gradients", "buffers")
+"""What is clipped apart from each other, by the number that the log gives it."""
+
+
+class Scale(msgspec.Struct, frozen=True):
+    """A part of a fragment's update is multiplied by 2^-exponent."""
+
+    fragment: int
+    part: int
+    exponent: int
+
+
+def parts_of(layout: Places) -> list[slice]:
+    """Where the parts of an update lie among its float32 values: its gradients, its float buffers; either may be
+    empty."""
+    start, end = (edge // 4 for edge in layout.section("grad:"))
+    floats = layout.float_bytes // 4
+    return [slice(start, end), slice(end or floats, floats)]
+
+
+def mean_square(values: np.ndarray, lines: int) -> float:
+    """The sum of the squares of a part's values, over the square of its lines; infinite or NaN if a value is.
+
+    Args:
+        values: float32, (n,).
+        lines: of the fragment, above 0.
+    """
+    from podlt.exact.cpu.kernels.squares import LANES, add_squares
+
+    sums = np.zeros(LANES)
+    add_squares(values, sums)
+    try:
+        return math.fsum(sums) / lines / lines
+    except (OverflowError, ValueError):  # infinities of both signs, or a sum beyond binary64
+        return math.nan
+
+
+def exponents(squares: Sequence[float], clip: int) -> list[int]:
+    """By which power of two each fragment's part is scaled down; 0 where it is not.
+
+    Args:
+        squares: `mean_square` of each fragment, all finite.
+        clip: how many times the round's median norm a norm may be, above 0.
+    """
+    positive = sorted(square for square in squares if square > 0)
+    if not positive:
+        return [0] * len(squares)
+    limit = float(clip * clip) * positive[(len(positive) - 1) // 2]
+    return [_exponent(square, limit) for square in squares]
+
+
+def _exponent(square: float, limit: float) -> int:
+    exponent = 0
+    while square > limit:
+        square, exponent = square / 4, exponent + 1
+    return exponent
+
+
+def scales(updates: Sequence[np.ndarray], lines: Sequence[int], layout: Places, clip: int) -> list[Scale]:
+    """What a round scales down, ascending by fragment and part; nothing if an update is not finite.
+
+    Args:
+        updates: the float32 values of each fragment's update.
+        lines: of each fragment.
+        layout: of an update.
+        clip: 0: nothing is scaled.
+    """
+    found = []
+    for part, place in enumerate(parts_of(layout)):
+        if not clip or place.start == place.stop:
+            continue
+        squares = [mean_square(update[place], count) for update, count in zip(updates, lines, strict=True)]
+        if all(map(math.isfinite, squares)):
+            found += [Scale(j, part, e) for j, e in enumerate(exponents(squares, clip)) if e]
+    return sorted(found, key=lambda scale: (scale.fragment, scale.part))
+
+
+def scaled(update: np.ndarray, layout: Places, scales: Sequence[Scale]) -> np.ndarray:
+    """An update after its parts were scaled: a copy, rounded to nearest even where a value becomes subnormal."""
+    result, places = update.copy(), parts_of(layout)
+    for scale in scales:
+        part = result[places[scale.part]]
+        np.ldexp(part, -scale.exponent, out=part)
+    return result

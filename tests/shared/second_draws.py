@@ -1,0 +1,211 @@
+"""The draws of a second verifier, written from docs/SPEC.md alone: digests, dice, who has which task, what is next.
+
+Plain on purpose. Each function cites its section. Raises `Unsound` at the first thing that is wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+Entry = dict[str, Any]
+
+MILLION = 1_000_000
+
+
+class Unsound(Exception):
+    """A claim fails."""
+
+    def __init__(self, claim: str, what: str) -> None:
+        super().__init__(f"{claim}: {what}")
+        self.claim = claim
+
+
+def need(holds: bool, claim: str, what: str) -> None:
+    if not holds:
+        raise Unsound(claim, what)
+
+
+def u64(n: int) -> bytes:
+    return n.to_bytes(8, "big")
+
+
+def digest(domain: str, *parts: bytes) -> bytes:
+    """2.1"""
+    name = b"podlt/" + domain.encode("ascii")
+    text = bytes([len(name)]) + name + b"".join(u64(len(p)) + p for p in parts)
+    return hashlib.sha256(text).digest()
+
+
+class Dice:
+    """2.4"""
+
+    def __init__(self, seed: bytes) -> None:
+        self.seed, self.block, self.words = seed, 0, []
+
+    def word(self) -> int:
+        if not self.words:
+            raw = digest("dice/1", self.seed, u64(self.block))
+            self.block += 1
+            self.words = [int.from_bytes(raw[8 * i : 8 * i + 8], "big") for i in range(4)]
+        return self.words.pop(0)
+
+    def below(self, n: int) -> int:
+        while True:
+            w = self.word()
+            if w < 2**64 - (2**64 % n):
+                return w % n
+
+    def sample(self, n: int, k: int) -> list[int]:
+        out = list(range(n))
+        for i in range(k):
+            j = i + self.below(n - i)
+            out[i], out[j] = out[j], out[i]
+        return out[:k]
+
+
+# The terms, and what is next
+
+
+def check_options(b: Entry) -> None:
+    """3.1"""
+    need(b["preset"] in ("classic", "guarded"), "PROGRESS", "preset")
+    need(min(b["lines"], b["epochs"], b["block_lines"]) > 0, "PROGRESS", "begin")
+    one = b["local_steps"] == 1 and b["local_lr"] is None
+    many = b["local_steps"] > 1 and b["local_lr"] is not None and 0 < b["local_lr"] < math.inf
+    need(one or many, "PROGRESS", "local steps")
+    need(max(b["checked"], b["own"]) <= MILLION, "PROGRESS", "shares")
+    need(max(b["clip"], b["escrow"]) <= 2**20, "PROGRESS", "clip or escrow")
+    need(b["first_fault"] in ("evict", "suspend"), "PROGRESS", "first fault")
+    if b["preset"] == "classic":
+        options = [b[name] for name in ("spares", "checked", "own", "own_most", "clip", "first_fault")]
+        need(options == [2, 0, 0, 0, 0, "evict"], "PROGRESS", "options of classic")
+    else:
+        need(b["spares"] == 1, "PROGRESS", "spares")
+
+
+def chain_length(begin: Entry) -> int:
+    """3.1"""
+    block, fragment = begin["block_lines"], begin["fragment_lines"]
+    whole = block if begin["preset"] == "classic" else -(-block // 8)
+    return begin["epochs"] * -(-begin["lines"] // (min(whole, fragment) if fragment else whole))
+
+
+def possible_spares(begin: Entry, n: int) -> list[int]:
+    """2.7 (a): how many spares there can be with `n` workers, the least first."""
+    if begin["preset"] == "classic":
+        return [2]
+    least, rest = divmod(n * begin["checked"], MILLION + begin["checked"])
+    return sorted({min(n // 2, least), min(n // 2, least + (rest > 0))})
+
+
+def drawn_spares(begin: Entry, n: int, dice: Dice) -> int:
+    """2.7 (a)"""
+    if begin["preset"] == "classic":
+        return 2
+    x = dice.below(MILLION + begin["checked"])
+    least, rest = divmod(n * begin["checked"], MILLION + begin["checked"])
+    return min(n // 2, least + (x < rest))
+
+
+def planned(begin: Entry, n: int, left: int, k: int) -> tuple[int, int]:
+    """4.1: lines and number of fragments, with `n` workers, of them `k` spares, and `left` lines of the epoch."""
+    block, each, useful = begin["block_lines"], begin["fragment_lines"], n - k
+    most = n - possible_spares(begin, n)[0]
+    rounds = -(-left // block)
+    if begin["preset"] == "classic":
+        lines = min(block, useful * each, left) if each else min(block, left)
+    elif each == 0 and rounds == 1:
+        lines = left
+    else:
+        size = min(each, block // most) if each else -(-left // rounds) // most
+        lines = min(left, block, useful * max(1, size))
+    return lines, min(useful, lines)
+
+
+def sizes(lines: int, fragments: int) -> list[int]:
+    """4.2"""
+    size, longer = divmod(lines, fragments)
+    return [size + (j < longer) for j in range(fragments)]
+
+
+# Who has which task
+
+
+@dataclass
+class Roles:
+    """2.7: each seat's fragment; which fragments have spares; which the manager executes."""
+
+    seats: dict[int, int]
+    checked: list[int]
+    own: list[int]
+
+
+def deal(
+    begin: Entry, dice: Dice, k: int, by_key: list[int], operators: dict[int, object], lengths: list[int]
+) -> Roles:
+    """2.7, after (a): of workers sorted by key, `k` spares, and fragments of these lengths."""
+    fragments = len(lengths)
+    places = [by_key[p] for p in dice.sample(len(by_key), fragments + k)]
+    if begin["preset"] == "classic":
+        checked = [dice.below(fragments)]
+        seats = {w: j if j < fragments else checked[0] for j, w in enumerate(places)}
+        return Roles(seats, checked, [])
+    checked = dice.sample(fragments, min(k, fragments))
+    for i, f in enumerate(checked):
+        same, tries = operators[places[f]], 0
+        while operators[places[fragments + i]] == same and tries < 64:
+            j, tries = dice.below(fragments), tries + 1
+            if j not in checked and operators[places[j]] != same:
+                places[j], places[fragments + i] = places[fragments + i], places[j]
+    seats = {places[j]: j for j in range(fragments)} | {places[fragments + i]: f for i, f in enumerate(checked)}
+    y = dice.below(MILLION)
+    least, rest = divmod(fragments * begin["own"], MILLION)
+    own = dice.sample(fragments, min(begin["own_most"], fragments, least + (y < rest)))
+    return Roles(seats, checked, own)
+
+
+def replay(
+    secret: bytes,
+    seats: dict[int, int],
+    by_key: list[int],
+    operators: dict[int, object],
+    moves: list[tuple[str, int, int]],
+) -> None:
+    """2.9: whether each task that was dealt again, while others left, went to the worker drawn.
+
+    A move is ("left", worker, 0) or ("redealt", seat, holder), in the order of the log.
+    """
+    tasks = {w: [seats[w]] if w in seats else [] for w in by_key}  # each worker's fragments, dealt or dealt again
+    gone: set[int] = set()
+    times: dict[int, int] = {}
+    for what, seat, holder in moves:
+        if what == "left":
+            gone.add(seat)
+            continue
+        need(seat in seats, "DRAWS", "nobody had the task")
+        fragment = seats[seat]
+        there = {operators[w] for w in by_key if fragment in tasks[w] and w not in gone}
+        may = [w for w in by_key if w not in gone and fragment not in tasks[w]]
+        need(bool(may), "DRAWS", "nobody could take it")
+        dice = Dice(digest("redeal/1", secret, u64(seat), u64(times.get(seat, 0))))
+        one, two = (draw_again(dice, by_key, may, [w for w in may if operators[w] not in there]) for _ in range(2))
+        due = two if len(tasks[two]) < len(tasks[one]) else one
+        need(holder == due, "DRAWS", "not the drawn one")
+        tasks[holder].append(fragment)
+        times[seat] = times.get(seat, 0) + 1
+
+
+def draw_again(dice: Dice, by_key: list[int], may: list[int], should: list[int]) -> int:
+    """2.9: one draw"""
+    thrown = []
+    while len(thrown) < 16:
+        thrown.append(by_key[dice.below(len(by_key))])
+        if thrown[-1] in should:
+            return thrown[-1]
+    for worker in thrown:
+        if worker in may:
+            return worker
+    return may[dice.below(len(may))]
