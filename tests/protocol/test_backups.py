@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 import pytest
+from scripted import failing, moods, replay, scripted_world, verified
 
 from podlt.errors import PeerError
 from podlt.protocol import entries as e
@@ -14,7 +15,6 @@ from podlt.protocol.messages import Assignment
 from podlt.recipe import ProtocolSpec
 from podlt.sim.world import Scenario, World
 
-from .scripted import failing, moods, replay, scripted_world, verified
 from .steps_of_a_round import answer_in_full, fresh, opened, refused
 
 MANY = Scenario(lines=400, block_lines=40, protocol=ProtocolSpec(checked=0.2, own=0.0, escrow=4))

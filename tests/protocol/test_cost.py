@@ -11,6 +11,7 @@ import time
 import tracemalloc
 
 import pytest
+from scripted import GUARDED, failing, moods, scripted_world, verified
 
 from podlt.canonical import encode
 from podlt.crypto import digest
@@ -31,7 +32,6 @@ from podlt.verify import verify_log
 from podlt.verify.documents import Documents
 
 from .hostile_logs import CASES, Make, all_leave_within_a_round, guarded, name
-from .scripted import GUARDED, failing, moods, scripted_world, verified
 
 LONGER = 6.0
 """Of four times as many entries; 16 if it were quadratic."""

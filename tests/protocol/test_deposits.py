@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from scripted import GUARDED, failing, moods, replay, scripted, scripted_world, until, verified
 
 from podlt.errors import PeerError
 from podlt.protocol import entries as e
@@ -20,7 +21,6 @@ from podlt.sim.world import Scenario, World
 from podlt.store.log_store import LogStore
 from podlt.units import MAX_INT
 
-from .scripted import GUARDED, failing, moods, replay, scripted, scripted_world, until, verified
 from .steps_of_a_round import begin_of, fresh, joining, opened, refused
 
 SCENARIO = Scenario(lines=60, block_lines=6, deposit=100, protocol=ProtocolSpec(preset="classic", escrow=3))

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from examples_drawn import examples
 from hypothesis import given
+from scripted import GUARDED, failing, log_figures, moods, scripted_world, until, verified
 
 from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
@@ -19,7 +20,6 @@ from podlt.protocol.rules import RunState
 from podlt.recipe import ProtocolSpec
 from podlt.sim.world import MemoryLog, Scenario, World
 
-from .scripted import GUARDED, failing, log_figures, moods, scripted_world, until, verified
 from .steps_of_a_round import begin_of, refused
 
 ESCROW = GUARDED.escrow

@@ -15,6 +15,7 @@ import second_rules
 import second_verifier
 from examples_drawn import examples
 from hypothesis import given
+from scripted import CLASSIC, GUARDED, classic_run, eventful_run, spoiled
 
 from podlt.canonical import encode
 from podlt.crypto import digest
@@ -30,7 +31,6 @@ from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.verify import verify_log
 from podlt.verify.documents import Documents
 
-from .scripted import CLASSIC, GUARDED, classic_run, eventful_run, spoiled
 from .test_tampering import ALL_FIELDS, ENTRIES, EVIL, LOG, WORLD, changed, place_of, signed_with
 
 DOCUMENTS = Documents(WORLD.recipe, WORLD.program)

@@ -139,13 +139,13 @@ def eventful_run() -> tuple[ScriptedWorld, MemoryLog]:
     players = moods(world)
     players[0].mood = "fake"
     until(world, lambda: 0 in world.convicted_in)
-    players[0].mood, players[1].mood, players[5].mood = "honest", "silent", "slow"
+    players[0].mood, players[1].mood = "honest", "silent"
     world.step()
-    players[1].mood, players[5].mood, players[6].mood = "honest", "honest", "late"
+    players[1].mood, players[5].mood, players[6].mood = "honest", "slow", "late"
     world.admit(players[1])
     world.admit(players[0])
     world.step()
-    players[6].mood, players[2].mood = "honest", "mute"
+    players[5].mood, players[6].mood, players[2].mood = "honest", "honest", "mute"
     world.step()
     world.stop("for the test")
     world.manager.resume()
@@ -163,7 +163,7 @@ def eventful_run() -> tuple[ScriptedWorld, MemoryLog]:
     fake_in_turn(world, lambda roles: [j for j in roles.own if j not in roles.checked])
     plain = lambda roles: [j for j in range(3) if j not in (*roles.own, *roles.checked)]  # noqa: E731
     fake_in_turn(world, lambda roles: world.suspect(plain(roles)))
-    world.clipped = [e.Clipped(0, 0, 3), e.Clipped(2, 1, 1)]
+    world.clipped = [e.Clipped(0, 0, 3), e.Clipped(1, 1, 1)]
     world.step()
     world.clipped = ()
     for _ in range(GUARDED.escrow):
