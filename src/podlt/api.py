@@ -306,10 +306,10 @@ def resume(
 
 
 def finish(run: Path | str, reason: str = "asked to finish", **around: Any) -> Result | None:
-    """Ends a run early: what was applied stays, is settled and paid, and the run is complete.
+    """Ends a run early: what was applied stays and is paid, and the run is complete.
 
-    A process that works on the run ends it after the round in progress. A run that is stopped is resumed for its
-    settlement only.
+    A process that works on the run ends it after the round in progress. A run that is stopped is resumed for that
+    alone.
 
     Args:
         run: its directory.

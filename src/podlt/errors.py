@@ -66,7 +66,7 @@ class UnsupportedError(UsageError):
 
 
 class StopTraining(Exception):
-    """A listener or callback raises it to end the run here: what is applied stays, is settled and paid.
+    """A listener or callback raises it to end the run here: what is applied stays and is paid.
 
     Args:
         reason: for the log and for people, such as "validation loss has not improved for 3 epochs".

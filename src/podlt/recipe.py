@@ -83,7 +83,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         checked: share of the fragments that a second worker executes as well (0.03).
         own: share of the fragments that the manager executes itself (0.02); 0 where it has no means to.
         own_most: how many fragments of a round it executes at most (1).
-        clip: an update beyond so many times the median norm of its round is scaled down (4); 0: none is.
+        clip: an update beyond so many times the median norm of its round is scaled down (8); 0: none is.
         first_fault: "suspend" (a worker's first conviction costs its escrow, and it may come back once), or "evict".
         escrow: how many younger credits of the same worker vest one.
         reward: credits a line.
@@ -327,7 +327,7 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
     if training.workers < options.min_workers:
         raise UsageError(
             f"{where}: training.workers: expected at least {options.min_workers} (one and two spares), "
-            f"got {training.workers}; protocol.preset = \"guarded\" takes any number"
+            f'got {training.workers}; protocol.preset = "guarded" takes any number'
         )
     if training.fragment_lines > training.block_lines:
         raise UsageError(

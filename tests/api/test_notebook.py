@@ -14,7 +14,7 @@ from podlt.progress.notebook import EVERY, NotebookPanel
 from podlt.progress.terminal import PlainLines
 from podlt.run_start import Audience
 
-EVICTED = ev.Evicted(worker=3, round=1, outcome="vote", forfeited=42)
+CONVICTED = ev.Convicted(worker=3, round=1, outcome="referee", reason="differ", forfeited=42, status="suspended")
 
 
 def round_done(number: int) -> ev.RoundDone:
@@ -44,12 +44,12 @@ def test_a_panel_is_one_output_that_changes_now_and_then() -> None:
     panel(ev.Preparing(what="reading <x>", done=1, total=2))
     assert "reading &lt;x&gt;" in cell.outputs[0] and "width:50.0%" in cell.outputs[0]
     panel(round_done(0))
-    panel(EVICTED)
+    panel(CONVICTED)
     assert cell.changes == 0
     now[0] = EVERY
     panel(round_done(1))
     assert cell.changes == 1 and len(cell.outputs) == 1
-    for part in ("epoch 1, round 2/10", "loss 0.5000", "9 workers  1 evicted", "worker 3 evicted", "4 s left"):
+    for part in ("epoch 1, round 2/10", "loss 0.5000", "9 workers  1 convicted", "worker 3 suspended", "4 s left"):
         assert part in cell.outputs[0], part
     panel(ev.Finished(rounds=10, seconds=3.0))
     assert "done in 3.0 s" in cell.outputs[0]
@@ -89,15 +89,15 @@ def test_a_script_is_silent_unless_it_asks_for_lines() -> None:
 def test_whoever_listens_gets_no_progress_unless_it_asks(kernel: Cell) -> None:
     heard: list[ev.Event] = []
     with Audience(listener=heard.append).following() as (listen, _):
-        listen(EVICTED)
-    assert heard == [EVICTED] and not kernel.outputs
+        listen(CONVICTED)
+    assert heard == [CONVICTED] and not kernel.outputs
     with Audience(listener=heard.append, progress=True).following() as (listen, _):
-        listen(EVICTED)
+        listen(CONVICTED)
     assert len(heard) == 2 and len(kernel.outputs) == 1
 
 
 def test_whoever_says_nothing_hears_what_is_printed_without_progress() -> None:
     heard: list[ev.Event] = []
     with Audience(silent=heard.append).following() as (listen, _):
-        listen(EVICTED)
-    assert heard == [EVICTED]
+        listen(CONVICTED)
+    assert heard == [CONVICTED]

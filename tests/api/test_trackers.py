@@ -27,11 +27,11 @@ class Notes(FigureTracker):
 
 def test_a_tracker_gets_a_line_a_round_and_the_figures_of_each_epoch(tmp_path: Path) -> None:
     notes = Notes()
-    options = {"cheats": ["1:sign-flip"], "epochs": 2, "entropy": seeded(1)}  # by chance a cheater may not be checked
+    options = {"cheats": ["1:sign-flip"], "epochs": 2, "protocol": {"checked": 1.0}, "entropy": seeded(1)}
     train_objects(tmp_path / "run", callbacks=[notes], workers=6, **options)
     rounds = [figures for _, figures in notes.written if "train/loss" in figures]
     epochs = [(step, figures) for step, figures in notes.written if "test/accuracy" in figures]
-    assert rounds[-1]["workers/evicted"] == 1 and rounds[-1]["workers/active"] == 5
+    assert rounds[-1]["workers/convicted"] == 1 and rounds[-1]["workers/active"] == 5
     assert [figures["epoch"] for _, figures in epochs] == [1, 2]
     assert [step for step, _ in epochs] == [len(rounds) // 2, len(rounds)]
 

@@ -37,8 +37,8 @@ class Diary(Callback):
     def on_epoch(self, run: LiveRun, epoch: int, metrics: Mapping[str, float]) -> None:
         self._note(f"epoch {epoch} {sorted(metrics)}", run)
 
-    def on_eviction(self, run: LiveRun, eviction: ev.Evicted) -> None:
-        self._note("eviction", run)
+    def on_conviction(self, run: LiveRun, conviction: ev.Convicted) -> None:
+        self._note("conviction", run)
 
     def on_end(self, run: LiveRun) -> None:
         self._note("end", run)
@@ -51,6 +51,10 @@ class Diary(Callback):
         self.sums.append(sum(float(p.detach().sum()) for p in run.model.parameters()))
 
 
+CHECKED: dict[str, Any] = {"workers": 6, "block_lines": 20, "protocol": {"checked": 1.0}}
+"""Each fragment has a spare, so that a cheater is caught at once."""
+
+
 class Finished:
     """A run by objects, with a cheater, and who followed it."""
 
@@ -61,7 +65,7 @@ class Finished:
             self.result = podlt.train(
                 self.model, arrays(), loss=nn.CrossEntropyLoss(), optimizer=optimizer, epochs=2, run=path,
                 cheats=["1:sign-flip"], callbacks=[self.diary], listener=self.events.append, entropy=seeded(1),
-                **{**SMALL, "workers": 6, "block_lines": 20},
+                **{**SMALL, **CHECKED},
             )  # fmt: skip
 
 
@@ -77,7 +81,7 @@ def test_the_call_is_the_run_of_the_recipe_that_it_makes(finished: Finished, tmp
     options = {name: value for name, value in SMALL.items() if name != "processes"}
     recipe = podlt.recipe_of(
         network(), arrays(), optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0,
-        "nesterov": False}, epochs=2, **{**options, "workers": 6, "block_lines": 20},
+        "nesterov": False}, epochs=2, **{**options, **CHECKED},
     )  # fmt: skip
     with hosts_in_threads():
         again = podlt.train(
@@ -91,13 +95,13 @@ def test_the_call_is_the_run_of_the_recipe_that_it_makes(finished: Finished, tmp
 def test_the_run_is_proven_and_the_result_is_the_callers_own_module(finished: Finished) -> None:
     assert podlt.verify(finished.result.run).ok
     assert finished.result.model is finished.model
-    assert finished.result.evicted
+    assert finished.result.convicted
 
 
 def test_a_result_is_short_and_a_table_in_a_notebook(finished: Finished) -> None:
     text, html = repr(finished.result), finished.result._repr_html_()
-    assert len(text) < 250 and "1 evicted" in text and "accuracy" in text
-    for part in (str(finished.result.run), "accuracy", f"workers {finished.result.evicted[0]}"):
+    assert len(text) < 250 and "1 convicted" in text and "accuracy" in text
+    for part in (str(finished.result.run), "accuracy", f"workers {finished.result.convicted[0]}"):
         assert part in html
 
 
@@ -106,7 +110,7 @@ def test_the_history_has_a_line_a_round(finished: Finished) -> None:
     done = [event for event in finished.events if isinstance(event, ev.RoundDone)]
     assert history.index.name == "round" and list(history.index) == [event.round for event in done]
     assert list(history["loss"]) == [event.loss for event in done]
-    assert set(history["epoch"]) == {0, 1} and history["evicted"].sum() == 1
+    assert set(history["epoch"]) == {0, 1} and history["convicted"].sum() == 1
     figures = history["test_accuracy"].dropna()
     assert len(figures) == 2 and figures.iloc[-1] == finished.result.metrics["accuracy"]
     assert history["seconds"].min() > 0
@@ -115,7 +119,7 @@ def test_the_history_has_a_line_a_round(finished: Finished) -> None:
 def test_callbacks_are_called_at_the_usual_moments(finished: Finished) -> None:
     moments = finished.diary.moments
     assert (moments[0], moments[-1]) == ("start", "end")
-    place = moments.index("eviction")
+    place = moments.index("conviction")
     assert moments[place + 1].startswith("round")
     epochs = [moment for moment in moments if moment.startswith("epoch")]
     assert epochs == ["epoch 0 ['accuracy', 'loss']", "epoch 1 ['accuracy', 'loss']"]

@@ -1,4 +1,4 @@
-"""A simulated run to look at, and the command line called as a function."""
+"""Simulated runs to look at, and the command line called as a function."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from cli_calls import Outcome, Podlt
 
 from podlt.cli import main
+from podlt.recipe import ProtocolSpec
 from podlt.report.history import read_history
 from podlt.sim import simulate
 
@@ -34,13 +35,23 @@ def podlt(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
 
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole simulated run: 12 workers, two who always cheat, one who crashes; figures as a real run leaves them."""
-    path = tmp_path_factory.mktemp("simulated") / "run"
-    simulate(12, {"always": 2, "crashing:0.1": 1}, 40, seed=3, whole=True, tested=True, directory=path)
+    """A guarded run: 12 workers, two who always cheat, one who crashes; figures as a real run leaves them."""
+    return simulated(tmp_path_factory.mktemp("simulated") / "run", ProtocolSpec(checked=0.1, own=0.1, escrow=20))
+
+
+@pytest.fixture(scope="session")
+def classic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same by the seed's rules."""
+    return simulated(tmp_path_factory.mktemp("simulated") / "run", ProtocolSpec(preset="classic"))
+
+
+def simulated(path: Path, rules: ProtocolSpec) -> Path:
+    """A whole run of 12 workers."""
+    simulate(12, {"always": 2, "crashing:0.1": 1}, 40, seed=3, whole=True, tested=True, protocol=rules, directory=path)
     history = read_history(path)
-    gone = {worker: row.number for worker, row in history.evictions().items()}
+    gone = {worker: row.number for worker, row in history.convictions().items()}
     with (path / "rounds.jsonl").open("w") as file:
-        for row in history.trained:
+        for row in history.rounds:
             faked = [worker for worker in CHEATERS if row.number <= gone[worker]]
             applied = [worker for worker in faked if row.number < gone[worker]]
             figures = {"round": row.number, "seconds": 0.5, "compute": 0.3, "proof": 0.1}

@@ -49,7 +49,7 @@ def test_viewers_show_of_a_bundle_and_of_a_log_what_they_show_of_the_run(podlt: 
     for path in (bundle, run / "log.db"):
         for command in (["ledger", "--json"], ["show", "round", "3"], ["show", "worker", "0"], ["show", "entry", "9"]):
             name, *rest = command
-            assert podlt(name, path, *rest).out == podlt(name, run, *rest).out
+            assert podlt(name, path, *rest).out.replace(str(path), str(run)) == podlt(name, run, *rest).out
     ours, theirs = summarise(run), summarise(bundle)
     assert (theirs.cheaters, theirs.seconds, theirs.rounds) == (ours.cheaters, ours.seconds, ours.rounds)
     assert theirs.metrics == ours.metrics == {"accuracy": 0.5, "loss": 1.0}  # they are in the log

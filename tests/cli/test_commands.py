@@ -123,7 +123,7 @@ def test_the_examples_are_the_recipes_that_come_along() -> None:
 def test_a_new_recipe_is_ready_to_train_and_overwrites_nothing(podlt: Podlt) -> None:
     assert podlt("recipe", "new", "mine.toml").code == 0
     shown = json.loads(podlt("recipe", "show", "mine.toml").out)
-    assert shown["training"]["workers"] == 12 and shown["protocol"]["spares"] == 2
+    assert shown["training"]["workers"] == 12 and shown["protocol"]["preset"] == "guarded"
     before = Path("mine.toml").read_bytes()
     assert podlt("recipe", "new", "mine.toml", "--from", "census").code == 2
     assert Path("mine.toml").read_bytes() == before
@@ -163,7 +163,7 @@ def test_a_simulated_run_can_be_kept_and_verified(podlt: Podlt) -> None:
     outcome = podlt("simulate", *options, "--cheat", "2:always", "--keep", "kept", "--json")
     figures = json.loads(outcome.out)
     assert figures["cheaters_caught"] == 2 and figures["cheaters_at_large"] == 0
-    assert figures["credits_vested_to_cheaters_a_run"] == figures["honest_evicted_a_run"] == 0
+    assert figures["credits_vested_to_cheaters_a_run"] == figures["honest_convicted_a_run"] == 0
     assert podlt("verify", "kept").code == 0
     assert podlt("simulate", "--keep", "kept").code == 2
     assert podlt("simulate", "--cheat", "always").code == 2

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 from cli_calls import Podlt
+from unfinished import CLIPPED_ROUND, EXPONENT, RULES, unfinished_world
 
 from podlt.errors import StorageError
+from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.report import figures
 from podlt.report.fold import open_log
-from podlt.report.history import read_history
+from podlt.report.history import RoundRow, read_history
 from podlt.report.summary import summarise
 
 UNASKED = {Claim.MANAGER, Claim.CONTINUITY, Claim.MODEL, *(claim for claim in Claim if claim.command == "audit")}
@@ -47,7 +49,7 @@ def test_verify_prints_every_claim_with_its_outcome_and_ends_with_0(podlt: Podlt
     assert outcome.code == 0
     assert rows(outcome.out) == [(int(c), "not checked" if c in UNASKED else "holds") for c in Claim]
     assert f"{CONCLUSION}\n" in outcome.out
-    for sentence in ("this run was simulated", "keys are different people", "nobody compared"):
+    for sentence in ("this run was simulated", "keys and operators are different people", "nobody compared"):
         assert f"not known: {'anything' if 'simulated' in sentence else 'that'}" in outcome.out
         assert sentence in outcome.out
     assert "sound" not in outcome.out
@@ -128,27 +130,84 @@ def test_show_gives_the_whole_run_and_the_rounds_that_convicted(podlt: Podlt, ru
     history = read_history(run)
     out = podlt("show", run).out
     assert history.state.run.hex() in out
-    for worker, row in history.evictions().items():
-        assert re.search(rf"^ +{row.number} .* worker {worker}\b", out, re.MULTILINE)
+    for worker, row in history.convictions().items():
+        assert re.search(rf"^ +{row.number} .* worker {worker} \(suspended\)", out, re.MULTILINE)
+        assert f"repeat the execution: podlt audit {run} --round {row.number}\n" in out
     assert "withdrew: no opening" in out
+    assert "12: 10 active, 2 suspended" in out and "guarded: 0.1 of the fragments" in out
+    executed = sum(len(row.executed) for row in history.rounds)
+    assert f"the manager executed {executed} itself" in " ".join(out.split()) and executed > 2
 
 
-def test_show_round_gives_three_results_with_their_signatures(podlt: Podlt, run: Path) -> None:
-    worker, row = next(iter(read_history(run).evictions().items()))
+def dispute(run: Path) -> tuple[RoundRow, e.Verdict]:
+    """The first verdict that convicts, and its round."""
+    return next((row, verdict) for row in read_history(run).rounds for verdict in row.disputes)
+
+
+def proof_record(out: str, fragment: int) -> str:
+    """What is shown of a fragment."""
+    (found,) = [part for part in out.split("Proof record")[1:] if re.search(rf"^fragment +{fragment},", part, re.M)]
+    return found
+
+
+def test_show_round_gives_both_results_with_their_signatures_and_the_command_that_repeats_them(
+    podlt: Podlt, run: Path
+) -> None:
+    row, verdict = dispute(run)
+    (worker,) = verdict.convicted
     out = podlt("show", run, "round", row.number).out
-    assert len(re.findall(r"^  signature +[0-9a-f]{128}", out, re.MULTILINE)) == 3
-    results = re.findall(r"^  result +([0-9a-f]{64})", out, re.MULTILINE)
+    record = proof_record(out, verdict.fragment)
+    results = re.findall(r"^  result +([0-9a-f]{64})", record, re.MULTILINE)
+    assert len(re.findall(r"^  signature +[0-9a-f]{128}", record, re.MULTILINE)) == len(results) in (1, 2)
+    assert f"worker {worker}  convicted, suspended" in record and f"convicts [{worker}]" in record
+    assert verdict.accepted.hex() in record and len({*results, verdict.accepted.hex()}) == 2
+    assert f"repeat the execution: podlt audit {run} --round {row.number}\n" in out
+    assert out.count("Proof record") == len(row.agreed) + len(row.disputes)
+
+
+def test_show_round_of_a_classic_run_gives_three_results(podlt: Podlt, classic: Path) -> None:
+    row, verdict = dispute(classic)
+    record = proof_record(podlt("show", classic, "round", row.number).out, verdict.fragment)
+    results = re.findall(r"^  result +([0-9a-f]{64})", record, re.MULTILINE)
     assert len(results) == 3 and len(set(results)) == 2
-    assert f"worker {worker}  evicted" in out
-    assert f"evicts [{worker}]" in out
+    assert f"worker {verdict.convicted[0]}  convicted, evicted" in record and "vote (compared)" in record
+    assert "2 evicted" in podlt("show", classic).out
 
 
-def test_show_worker_says_why_it_was_evicted(podlt: Podlt, run: Path) -> None:
-    worker, row = next(iter(read_history(run).evictions().items()))
+def test_show_worker_says_why_it_was_convicted_and_how_to_repeat_it(podlt: Podlt, run: Path) -> None:
+    row, verdict = dispute(run)
+    (worker,) = verdict.convicted
     out = podlt("show", run, "worker", worker).out
     assert "joined" in out
-    assert re.search(rf"^ +\d+ +{row.number}  evicted: its result for fragment {row.checked}", out, re.MULTILINE)
+    why = f"convicted: its result for fragment {verdict.fragment} is not the accepted one"
+    assert re.search(rf"^ +\d+ +{row.number}  {why}", out, re.MULTILINE)
+    assert re.search(rf"^ +\d+ +{row.number}  suspended, after conviction 1", out, re.MULTILINE)
     assert f"{read_history(run).state.ledger.accounts[worker].forfeited} forfeited" in out
+    assert f"repeat the execution that convicted it: podlt audit {run} --round {row.number}\n" in out
+
+
+def test_show_says_what_is_in_escrow_when_it_vests_what_was_clipped_and_who_runs_whom(
+    podlt: Podlt, tmp_path: Path
+) -> None:
+    run, rounds = tmp_path / "run", 8
+    world = unfinished_world(run, rounds)
+    out = " ".join(podlt("show", run, "worker", 2).out.split())
+    missing = RULES.escrow - rounds + 1
+    assert f"the pay of {rounds} tasks; the oldest (3 credits) vests after {missing} more of its tasks" in out
+    assert "operator alice" in out and "of its result for fragment" in out and f"scaled by 2^-{EXPONENT}" in out
+    gone = " ".join(podlt("show", run, "worker", 3).out.split())
+    left = world.state.workers[3].left
+    assert "status withdrawn" in gone and f"all of it vests with round {left + RULES.escrow}" in gone
+    overview = " ".join(podlt("show", run).out.split())
+    assert "operators alice (2), bob (1)" in overview
+    assert f"1 updates, down to 2^-{EXPONENT} of their length; in rounds {CLIPPED_ROUND}" in overview
+    assert f"{6 * 3 * rounds} credits are pending" in overview
+    assert "clipped: the gradients of fragment" in podlt("show", run, "round", CLIPPED_ROUND).out
+    life = json.loads(podlt("show", run, "worker", 2, "--json").out)
+    assert life["escrow"] == {"credits": [3] * rounds, "tasks": missing, "round": None}
+    assert podlt("report", run, "--out", "page.html").code == 0
+    text = Path("page.html").read_text(encoding="utf-8")
+    assert "Clipped updates" in text and f"2^-{EXPONENT}" in text and "alice (2)" in text and "<td>bob" in text
 
 
 def test_show_entry_proves_that_it_is_in_the_tree(podlt: Podlt, run: Path) -> None:
@@ -202,20 +261,22 @@ def test_the_ledger_sums_to_zero_in_every_form(podlt: Podlt, run: Path) -> None:
 
 def test_a_cheater_has_nothing_vested_and_everything_forfeited(podlt: Podlt, run: Path) -> None:
     workers = json.loads(podlt("ledger", run, "--json").out)["workers"]
+    cheated = {worker: row.number for worker, row in read_history(run).convictions().items()}
     for worker in workers[:2]:
-        assert worker["status"] == "evicted"
+        assert (worker["status"], worker["convictions"]) == ("suspended", 1)
         assert worker["vested"] == worker["pending"] == 0
-        assert worker["forfeited"] > 0
+        assert (worker["forfeited"] > 0) == (cheated[worker["worker"]] > 0), "what it gave in earlier rounds"
+    assert max(cheated.values()) > 0
 
 
 def test_the_summary_counts_fakes_until_the_conviction(run: Path) -> None:
     summary = summarise(run)
-    convicted = {worker: row.number for worker, row in read_history(run).evictions().items()}
+    convicted = {worker: row.number for worker, row in read_history(run).convictions().items()}
     for cheater in summary.cheaters:
-        assert cheater.evicted == convicted[cheater.worker]
+        assert cheater.convicted == convicted[cheater.worker]
         assert cheater.lasted == convicted[cheater.worker] + 1 == cheater.fakes
         assert (cheater.applied, cheater.vested) == (cheater.fakes - 1, 0)
-    assert summary.honest_evicted == []
+    assert summary.honest_convicted == [] and summary.evicted == []
     assert summary.proof_share == pytest.approx(0.25)
     assert summary.lines_per_second == pytest.approx(summary.lines / (0.5 * summary.rounds))
 
@@ -281,6 +342,9 @@ def test_the_report_is_one_page_that_loads_nothing_from_elsewhere(podlt: Podlt, 
     assert not re.search(r"url\((?!#)|@import", text)
     assert outside.svgs == 6
     assert CONCLUSION in text and "Nothing fails" in text
+    row, verdict = dispute(run)
+    assert f"worker {verdict.convicted[0]} (suspended)" in text
+    assert f"<code>podlt audit RUN --round {row.number}</code>" in text
     assert "50.00%" in text and "accuracy on the test set" in text
     assert not re.search("the proof holds|sound", text, re.IGNORECASE)
     assert not re.search(r"#0[1-6]0[1-6]0[1-6]", text), "a colour that the page does not know"
@@ -291,7 +355,7 @@ def test_report_and_show_speak_json_with_three_outcomes(podlt: Podlt, run: Path)
     assert Path(document["report"]).is_file() and document["exit_code"] == 0
     assert {row["outcome"] for row in document["claims"]} == {"holds", "not checked"}
     shown = json.loads(podlt("show", run, "--json").out)
-    assert "podlt verify" in shown["unverified"] and shown["rounds"] and shown["begin"]["preset"] == "classic"
+    assert "podlt verify" in shown["unverified"] and shown["rounds"] and shown["begin"]["preset"] == "guarded"
     entry = json.loads(podlt("show", run, "entry", 5, "--json").out)
     assert entry["included"] is True and entry["unverified"] == shown["unverified"]
 

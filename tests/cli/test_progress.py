@@ -23,7 +23,7 @@ def round_done(number: int, *, loss: float = 1.0, seconds: float = 0.5) -> ev.Ro
 STARTED = ev.Started(
     run="ab", path="runs/x", workers=10, processes=2, parameters=1234, lines=1000, epochs=1, rounds=10, resumed=False
 )
-EVICTED = ev.Evicted(worker=3, round=1, outcome="vote", forfeited=42)
+CONVICTED = ev.Convicted(worker=3, round=1, outcome="referee", reason="differ", forfeited=42, status="suspended")
 
 
 def test_plain_lines_come_every_few_seconds_and_news_at_once() -> None:
@@ -33,13 +33,13 @@ def test_plain_lines_come_every_few_seconds_and_news_at_once() -> None:
     listen(STARTED)
     listen(round_done(0))
     assert len(lines) == 1 and "1,234 parameters" in lines[0]
-    listen(EVICTED)
-    assert "worker 3 evicted" in lines[-1] and "[" not in lines[-1]
+    listen(CONVICTED)
+    assert "worker 3 suspended" in lines[-1] and "[" not in lines[-1]
     now[0] = EVERY
     listen(round_done(1, loss=3.0))
     listen(round_done(2))
     assert len(lines) == 3
-    assert lines[-1] == "round 2/10  epoch 1  loss 2.0000  200 lines/s  9 workers  1 evicted  4 s left"
+    assert lines[-1] == "round 2/10  epoch 1  loss 2.0000  200 lines/s  9 workers  1 convicted  4 s left"
 
 
 def test_a_long_preparation_is_named_once() -> None:
@@ -50,17 +50,17 @@ def test_a_long_preparation_is_named_once() -> None:
     assert lines == ["fetching ..."]
 
 
-def test_the_bar_says_loss_speed_workers_and_evictions() -> None:
+def test_the_bar_says_loss_speed_workers_and_convictions() -> None:
     out = io.StringIO()
     with Progress("{task.description} {task.fields[facts]}", console=Console(file=out, width=120)) as bar:
         task = bar.add_task("", total=None, facts="")
         listen = Bar(bar, task)
-        for event in (STARTED, round_done(0), EVICTED, round_done(1)):
+        for event in (STARTED, round_done(0), CONVICTED, round_done(1)):
             listen(event)
         shown = bar.tasks[0]
         assert (shown.completed, shown.total) == (2, 10)
-        assert shown.fields["facts"] == "loss 1.0000  200 lines/s  9 workers  1 evicted"
-    assert "worker 3 evicted" in out.getvalue()
+        assert shown.fields["facts"] == "loss 1.0000  200 lines/s  9 workers  1 convicted"
+    assert "worker 3 suspended" in out.getvalue()
 
 
 def test_a_wait_is_named_each_time_and_its_end_is_no_line_of_its_own() -> None:
@@ -84,14 +84,14 @@ def test_the_bar_says_that_a_wait_is_over() -> None:
 def test_json_is_one_document_a_line_and_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     for quiet, as_json in ((False, True), (True, False)):
         with listener(quiet=quiet, as_json=as_json) as listen:
-            for event in (STARTED, EVICTED, round_done(0), ev.Finished(rounds=1, seconds=2.0)):
+            for event in (STARTED, CONVICTED, round_done(0), ev.Finished(rounds=1, seconds=2.0)):
                 listen(event)
         out = capsys.readouterr().out
         if quiet:
             assert out == ""
         else:
             kinds = [json.loads(line)["event"] for line in out.splitlines()]
-            assert kinds == ["started", "evicted", "round", "finished"]
+            assert kinds == ["started", "convicted", "round", "finished"]
 
 
 def test_the_speed_is_that_of_the_last_rounds() -> None:

@@ -17,6 +17,7 @@ from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.network.receipt_history import ReceiptHistory
 from podlt.network.worker.folder import open_books
 from podlt.protocol import entries as e
+from podlt.recipe import ProtocolSpec
 from podlt.report.fold import open_log
 from podlt.report.history import read_history
 from podlt.sim import simulate
@@ -25,8 +26,9 @@ from podlt.store.log_store import LogStore
 
 @pytest.fixture
 def theirs(tmp_path: Path) -> Path:
-    simulate(5, {"always": 1}, 8, seed=2, whole=True, deposit=25, directory=tmp_path / "theirs")
-    return tmp_path / "theirs"
+    rules, path = ProtocolSpec(checked=0.9, first_fault="evict"), tmp_path / "theirs"
+    simulate(5, {"always": 1}, 8, seed=2, whole=True, deposit=25, protocol=rules, directory=path)
+    return path
 
 
 @pytest.fixture
@@ -132,11 +134,12 @@ def test_a_log_of_a_newer_podlt_is_neither_sound_nor_unsound(podlt: Podlt, their
     bodies, heads = [body for _, _, body in log.entries()], log.heads()
     log.close()
     size, _ = heads[0]
-    bodies[0] = msgspec.msgpack.encode({**msgspec.msgpack.decode(bodies[0]), "kind": "begin/4"})
+    newer = f"begin/{e.FORMAT + 1}"
+    bodies[0] = msgspec.msgpack.encode({**msgspec.msgpack.decode(bodies[0]), "kind": newer})
     new = LogStore.at(target / "log.db", create=True)
     new.append(0, bodies[:size], heads[0][1])
     new.close()
     for command in (("verify", target, "--jobs", 1), ("ledger", target), ("show", target)):
         outcome = podlt(*command)
         said = outcome.out + outcome.err
-        assert outcome.code == 4 and "written by a newer podlt (begin/4; this one reads format 3)" in said
+        assert outcome.code == 4 and f"written by a newer podlt ({newer}; this one reads format {e.FORMAT})" in said

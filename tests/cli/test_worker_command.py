@@ -27,7 +27,18 @@ def test_every_event_is_one_line_for_people_and_for_programs() -> None:
         told.LinkUp(again=False),
         told.LinkDown(reason=""),
         told.Learned(run="ef" * 32, state=3 * 2**30, block_lines=512, arithmetic="exact/3"),
-        told.RunTerms(run="ef" * 32, manager=key, preset="classic", reward=3, lines=9, epochs=2, rounds=4, entries=7),
+        told.RunTerms(
+            run="ef" * 32,
+            manager=key,
+            preset="guarded",
+            reward=3,
+            lines=9,
+            epochs=2,
+            rounds=4,
+            escrow=50,
+            first_fault="suspend",
+            entries=7,
+        ),
         told.Signed(worker=7, public_key=key, deposit=40, entries=7),
         told.WorkerJoined(worker=7, public_key=key),
         told.Progress(doing="waiting for a task", connected=True, tasks=3, vested=10, pending=2, forfeited=0),
@@ -35,12 +46,12 @@ def test_every_event_is_one_line_for_people_and_for_programs() -> None:
         told.Refused(public_key=key, reason="revoked: its owner asked for it"),
         told.Failed(round=3, reason="no memory"),
         told.Stopped(reason=""),
-        told.Leaving(reason="its time is over", seconds=60.0),
+        told.Leaving(reason="its time is over", seconds=60.0, pending=2, rounds=50),
         told.Ended(how="complete", reason="", seconds=3725.0, tasks=3, vested=12, pending=0, forfeited=1),
     ]
     for event in events:
         assert "\n" not in str(event) and json.loads(msgspec.json.encode(event))["event"] == event.name
-    assert "10 credits earned, 2 more at the next check or the end of the run" in str(events[8])
+    assert "10 credits earned, 2 pending" in str(events[8])
     assert str(events[-1]) == "the run is complete; 3 tasks done in 1 h 2 min, 12 credits earned, 1 forfeited"
 
 

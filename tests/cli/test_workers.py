@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import shutil
 import stat
 import threading
 import time
@@ -31,6 +32,11 @@ HEX = KEY.public.hex()
 @pytest.fixture
 def invited(run: Path) -> Path:
     """A run that workers can be invited to."""
+    return prepared(run)
+
+
+def prepared(run: Path) -> Path:
+    """Gives a run keys, and a place where its server is said to be."""
     directory = RunDirectory.existing(run)
     directory.make_keys(0, lambda size: b"s" * size)
     (run / "nats").mkdir()
@@ -134,7 +140,8 @@ def test_a_deposit_is_recorded_listed_and_paid_back_once(podlt: Podlt, invited: 
     assert isinstance(Registry(invited).admit(KEY.public, "", 0, 70), Refusal)
 
 
-def test_the_deposit_of_who_was_evicted_is_not_paid_back(podlt: Podlt, invited: Path) -> None:
+def test_the_deposit_of_who_was_evicted_is_not_paid_back(podlt: Podlt, classic: Path, tmp_path: Path) -> None:
+    invited = prepared(Path(shutil.copytree(classic, tmp_path / "run")))
     state = read_history(invited).state
     key = next(worker.key.hex() for worker in state.workers.values() if worker.status == "evicted")
     podlt("workers", "deposit", invited, key, 5)

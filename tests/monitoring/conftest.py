@@ -1,4 +1,4 @@
-"""A simulated run with a bit of everything."""
+"""Simulated runs with a bit of everything."""
 
 from __future__ import annotations
 
@@ -6,12 +6,25 @@ from pathlib import Path
 
 import pytest
 
+from podlt.recipe import ProtocolSpec
 from podlt.sim import simulate
+
+CAST = {"always": 2, "crashing:0.1": 2}
 
 
 @pytest.fixture(scope="session")
 def eventful(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A simulated run, with deposits: two who always cheat, two who crash and come back."""
+    """A guarded run, with deposits: two who always cheat and are suspended, two who crash and come back."""
     path = tmp_path_factory.mktemp("simulated") / "run"
-    simulate(12, {"always": 2, "crashing:0.1": 2}, 60, seed=3, whole=True, deposit=30, directory=path)
+    rules = ProtocolSpec(checked=0.25, own=0.1)
+    simulate(12, CAST, 60, seed=3, whole=True, deposit=30, protocol=rules, directory=path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def classic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same by the seed's rules, where who cheats is evicted."""
+    path = tmp_path_factory.mktemp("simulated") / "run"
+    rules = ProtocolSpec(preset="classic")
+    simulate(12, CAST, 60, seed=3, whole=True, deposit=30, protocol=rules, directory=path)
     return path

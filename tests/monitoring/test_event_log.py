@@ -44,14 +44,14 @@ def test_an_event_is_a_line_with_its_run_round_and_worker(tmp_path: Path) -> Non
     def write(log: EventLog) -> None:
         log(ev.Preparing(what="fetching"))
         log(STARTED)
-        log(ev.Evicted(worker=3, round=1, outcome="vote", forfeited=42))
+        log(ev.Convicted(worker=3, round=1, outcome="referee", reason="differ", forfeited=42, status="suspended"))
 
-    first, started, evicted = documents(tmp_path / "log", write)
+    first, started, convicted = documents(tmp_path / "log", write)
     assert "run" not in first and (first["event"], first["level"]) == ("preparing", "info")
     assert (started["event"], started["run"], started["workers"]) == ("started", RUN, 10)
-    assert list(evicted)[:6] == ["time", "level", "event", "run", "round", "worker"]
-    assert (evicted["level"], evicted["round"], evicted["worker"], evicted["run"]) == ("warning", 1, 3, RUN)
-    assert evicted["time"].endswith("Z")
+    assert list(convicted)[:6] == ["time", "level", "event", "run", "round", "worker"]
+    assert (convicted["level"], convicted["round"], convicted["worker"], convicted["run"]) == ("warning", 1, 3, RUN)
+    assert convicted["time"].endswith("Z")
 
 
 def test_what_is_said_again_is_written_when_it_changes_and_rounds_once_a_second() -> None:

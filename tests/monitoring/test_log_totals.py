@@ -11,22 +11,28 @@ import pytest
 
 from podlt.monitoring.log_totals import LogFollower, LogTotals
 from podlt.protocol import entries as e
+from podlt.protocol.round import RevealedRound
 from podlt.report.fold import walk
 from podlt.store.log_store import LogStore
 
 
-def test_totals_are_those_that_the_rules_come_to(eventful: Path) -> None:
-    follower = LogFollower(eventful)
+@pytest.mark.parametrize(("run", "status"), [("eventful", "suspended"), ("classic", "evicted")])
+def test_totals_are_those_that_the_rules_come_to(request: pytest.FixtureRequest, run: str, status: str) -> None:
+    path = request.getfixturevalue(run)
+    follower = LogFollower(path)
     assert follower.catch_up(60) and follower.problem == ""
     totals = follower.totals
     follower.close()
     kinds: Counter[type[e.Entry]] = Counter()
-    lines = 0
-    for visit in walk(eventful):
+    lines = executed = 0
+    for visit in walk(path):
         kinds[type(visit.entry)] += 1
         if isinstance(visit.entry, e.Apply):
             assert visit.round is not None
             lines += visit.round.open.lines
+            assert isinstance(visit.round, RevealedRound)
+            judged = {v.fragment for v in visit.round.verdicts.values() if v.outcome == "referee"}
+            executed += len(judged | set(visit.round.roles.own))
         state = visit.state
     accounts = state.ledger.accounts.values()
     assert totals.pending == sum(a.pending for a in accounts)
@@ -37,7 +43,8 @@ def test_totals_are_those_that_the_rules_come_to(eventful: Path) -> None:
     assert totals.seized == sum(a.seized for a in accounts) == 60
     assert totals.pending + totals.vested + totals.returned == -state.ledger.treasury
     assert totals.workers == {number: worker.status for number, worker in state.workers.items()}
-    assert sum(totals.evictions.values()) == sum(w.status == "evicted" for w in state.workers.values()) == 2
+    assert sum(totals.convictions.values()) == sum(w.status == status for w in state.workers.values()) == 2
+    assert totals.executions == executed and (executed > 0) == (run == "eventful")
     assert (totals.redeals, totals.withdrawals) == (kinds[e.Redeal], kinds[e.Withdraw])
     assert totals.redeals > 0 and totals.returns == kinds[e.Join] - len(state.workers) > 0
     assert totals.entries == kinds.total() and totals.rounds == kinds[e.Apply] and totals.lines == lines
@@ -77,24 +84,43 @@ def test_a_long_log_is_read_a_piece_at_a_time(eventful: Path) -> None:
     follower.close()
 
 
-def test_a_worker_that_two_verdicts_name_is_evicted_once() -> None:
+def test_a_worker_that_two_verdicts_name_is_convicted_once_and_evicted_by_another_round() -> None:
     totals = LogTotals()
-    totals.take(
-        e.Join(at=1, worker=0, key=bytes(32), deposit=0, seen=0, root=bytes(32), signature=bytes(64), share=bytes(64))
+    joined = e.Join(
+        at=1,
+        worker=0,
+        key=bytes(32),
+        operator="",
+        deposit=0,
+        seen=0,
+        root=bytes(32),
+        signature=bytes(64),
+        share=bytes(64),
     )
-    for fragment in (0, 1):
-        totals.take(
-            e.Verdict(
-                at=2,
-                round=0,
-                fragment=fragment,
-                outcome="referee",
-                reason="non-finite",
-                accepted=bytes(32),
-                evicted=[0],
+    for round, status in enumerate(("suspended", "evicted")):
+        totals.take(joined)
+        for fragment, reason in enumerate(("differ", "suspect")):
+            totals.take(
+                e.Verdict(
+                    at=2,
+                    round=round,
+                    fragment=fragment,
+                    outcome="referee",
+                    reason=reason,  # type: ignore[arg-type]
+                    accepted=bytes(32),
+                    convicted=[0],
+                )
             )
-        )
-    assert totals.evictions == {"referee": 1} and totals.workers == {0: "evicted"}
+        totals.take(e.Pay(at=3, round=round, transfers=[]))
+        assert totals.convictions == {"referee": round + 1} and totals.workers == {0: status}
+    assert totals.executions == 4 and totals.returns == 1
+
+
+def test_a_fragment_whose_update_was_clipped_in_both_parts_counts_once() -> None:
+    totals = LogTotals()
+    clipped = [e.Clipped(2, 0, 5), e.Clipped(2, 1, 1), e.Clipped(7, 0, 1)]
+    totals.take(e.Apply(at=1, round=0, update=bytes(32), parameters=bytes(32), loss=1.0, clipped=clipped))
+    assert totals.clipped == 2
 
 
 def test_a_figure_that_the_last_epoch_lacks_is_not_that_of_an_earlier_one() -> None:

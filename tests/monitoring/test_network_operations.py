@@ -205,7 +205,7 @@ def test_a_run_whose_workers_hang_is_told_unhealthy_until_they_go_on_and_traffic
         for worker in stage.workers.values():
             worker.send(signal.SIGCONT)
         stage.until(lambda: get(f"{url}/healthz")[0] == 200, 60)
-        evicted, credits = value(url, "podlt_evictions_total"), value(url, "podlt_credits")
-        assert evicted == 0 and credits > 0
+        convicted, credits = value(url, "podlt_convictions_total"), value(url, "podlt_credits")
+        assert convicted == 0 and credits > 0
         stage.workers.pop("b").kill()
         stage.until(lambda: value(url, "podlt_workers_connected") == 2)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import HTTPError
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from small_runs import entries, replayed, small_recipe
@@ -27,6 +28,7 @@ from podlt.monitoring.setup import Monitoring, monitored
 from podlt.network.access.invitation import read as read_invitation
 from podlt.network.access.worker_key import load_key
 from podlt.protocol.entries import Redeal
+from podlt.recipe import ProtocolSpec
 
 PODLT = [sys.executable, "-c", "from podlt.cli import main; main()"]
 
@@ -44,6 +46,9 @@ lr = 0.01
 epochs = 2000
 workers = 8
 block_lines = 100
+[protocol]
+checked = 0.5
+escrow = 5
 """
 
 
@@ -85,7 +90,8 @@ def test_metrics_and_health_follow_a_run_and_end_with_what_its_log_says(tmp_path
             listen(event)
             ask(event)
 
-        result = podlt.api.train(small_recipe(), run=tmp_path / "run", cheats=["1:random"], listener=follow)
+        recipe = msgspec.structs.replace(small_recipe(), protocol=ProtocolSpec(checked=0.5))
+        result = podlt.api.train(recipe, run=tmp_path / "run", cheats=["1:random"], listener=follow)
     state = replayed(result.run)
     assert health[0] == (200, "training") and set(health[:-1]) == {(200, "training")}
     assert health[-1] == (503, "finished")
@@ -93,8 +99,9 @@ def test_metrics_and_health_follow_a_run_and_end_with_what_its_log_says(tmp_path
     trained = len(during) - 2
     assert found["podlt_rounds_total", ""] == found["podlt_round_seconds_count", ""] == trained > 20
     assert found["podlt_lines_total", ""] == 2 * 1437
-    assert found["podlt_workers", "active"] == 7 and found["podlt_workers", "evicted"] == 1
-    assert found["podlt_evictions_total", "vote"] + found["podlt_evictions_total", "referee"] == 1
+    assert found["podlt_workers", "active"] == 7 and found["podlt_workers", "suspended"] == 1
+    assert found["podlt_convictions_total", "referee"] == 1 and found["podlt_convictions_total", "vote"] == 0
+    assert found["podlt_executions_total", ""] > 0
     assert found["podlt_credits", "vested"] == sum(a.vested for a in state.ledger.accounts.values()) > 0
     assert found["podlt_credits", "forfeited"] == sum(a.forfeited for a in state.ledger.accounts.values())
     assert found["podlt_test_figure", "accuracy"] == result.metrics["accuracy"]
@@ -174,7 +181,7 @@ def test_a_command_serves_logs_is_killed_and_goes_on_with_its_totals_and_shows_n
         assert running.wait(60) == 130
     assert again["podlt_rounds_total", ""] > first["podlt_rounds_total", ""] > 30
     assert again["podlt_credits", "vested"] > first["podlt_credits", "vested"] > 0
-    assert again["podlt_evictions_total", "vote"] == 1
+    assert again["podlt_convictions_total", "referee"] == 1
     written = [json.loads(line) for line in log.read_text().splitlines()]
     identity = replayed(run).run.hex()
     assert {line["run"] for line in written if "round" in line} == {identity}

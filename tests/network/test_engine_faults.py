@@ -121,11 +121,11 @@ def test_who_leaves_is_paid_for_what_it_has_done(tmp_path: Path, monkeypatch: py
     books = made[1].books
     assert books is not None and books.settled == at_work[-1]
     reasons = [event.reason for event in trained.of(ev.Withdrawn)]
-    assert reasons == ["left: its work was checked", "left: stopped by its owner"]  # each when its own was checked
+    assert reasons == ["left: stopped by its owner"] * 2
     assert max(earned.tasks for earned in books.status.workers.values()) > at_work[-1]  # some were dealt again to it
-    for earned in books.status.workers.values():  # each went on until a check covered its work
+    for earned in books.status.workers.values():  # each went on until its work was in the log
         account = trained.result.ledger[earned.number]
-        assert earned.vested + earned.pending == account.vested + account.pending > 0
+        assert earned.vested + earned.pending == account.vested > 0
         assert account.pending == 0
 
 

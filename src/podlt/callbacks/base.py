@@ -66,8 +66,8 @@ class LiveRun:
 class Callback:
     """What is called while a run is trained, on the thread that trains; every method may be left as it is.
 
-    Any method may raise `podlt.StopTraining(reason)`: the round in progress is finished, what was applied is settled
-    and paid, and the call returns a result.
+    Any method may raise `podlt.StopTraining(reason)`: the round in progress is finished, what was applied
+    stays and is paid, and the call returns a result.
     """
 
     def on_start(self, run: LiveRun) -> None:
@@ -90,12 +90,12 @@ class Callback:
             metrics: the figures of held-out lines, by name; empty without any.
         """
 
-    def on_eviction(self, run: LiveRun, eviction: ev.Evicted) -> None:
+    def on_conviction(self, run: LiveRun, conviction: ev.Convicted) -> None:
         """A worker was convicted of a wrong result. It comes before the round's `on_round`.
 
         Args:
             run: as it is now; the round's update is applied.
-            eviction: who, and how it was found out.
+            conviction: who, how it was found out, and whether it was suspended or evicted.
         """
 
     def on_end(self, run: LiveRun) -> None:
@@ -124,7 +124,7 @@ class CallbackListener:
         self._handlers: ev.Handlers = {
             ev.Started: lambda event: self._each(lambda c, run: c.on_start(run)),
             ev.RoundDone: self._round,
-            ev.Evicted: lambda event: self._each(lambda c, run: c.on_eviction(run, event)),
+            ev.Convicted: lambda event: self._each(lambda c, run: c.on_conviction(run, event)),
             ev.Measured: lambda event: self._epoch(event.epoch, event.metrics),
             ev.Finished: lambda event: self._each(lambda c, run: c.on_end(run)),
         }

@@ -33,10 +33,10 @@ def imported(module: str, what: str, package: str) -> Any:
 
 
 class FigureTracker(Callback):
-    """What all trackers write: loss, speed and workers of each round, the figures of each epoch, evictions."""
+    """What all trackers write: loss, speed and workers of each round, the figures of each epoch, convictions."""
 
     def __init__(self) -> None:
-        self._evicted = 0
+        self._convicted = 0
         self._step = 0
 
     def write(self, figures: Mapping[str, float], step: int) -> None:
@@ -52,7 +52,7 @@ class FigureTracker(Callback):
         """Writes the round's."""
         self._step = round.round + 1
         speed = {"train/lines_per_second": round.lines / round.seconds} if round.seconds else {}
-        figures = {"train/loss": round.loss, "workers/active": round.workers, "workers/evicted": self._evicted}
+        figures = {"train/loss": round.loss, "workers/active": round.workers, "workers/convicted": self._convicted}
         self.write({**figures, **speed}, self._step)
 
     def on_epoch(self, run: LiveRun, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -60,9 +60,9 @@ class FigureTracker(Callback):
         if metrics:
             self.write({_place(name): value for name, value in metrics.items()} | {"epoch": epoch + 1}, self._step)
 
-    def on_eviction(self, run: LiveRun, eviction: ev.Evicted) -> None:
+    def on_conviction(self, run: LiveRun, conviction: ev.Convicted) -> None:
         """Counts it: the round's figures have the number."""
-        self._evicted += 1
+        self._convicted += 1
 
 
 class TensorBoard(FigureTracker):

@@ -28,6 +28,7 @@ from podlt.cli.key import key_app
 from podlt.cli.ledger import ledger
 from podlt.cli.manager import manager
 from podlt.cli.options import Options, options_of
+from podlt.cli.plan import plan
 from podlt.cli.predict import predict
 from podlt.cli.receipts import receipts
 from podlt.cli.recipes import recipe_app
@@ -74,7 +75,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Use": (predict, export),
     "Keep": (backup, restore, bundle, head),
     "Look and check": (verify, audit, show, ledger, receipts, report),
-    "Measure": (simulate, bench, conformance),
+    "Measure": (plan, simulate, bench, conformance),
 }
 
 

@@ -23,6 +23,10 @@ def audit(
     fraction: Annotated[
         float, typer.Option(help="The share of the run's tasks to execute again; 1 for all, leaving nothing out.")
     ] = 0.05,
+    round: Annotated[
+        int | None,
+        typer.Option("--round", min=0, metavar="N", help="Execute the tasks of this round only: what it convicted."),
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, max=2**63 - 1, help="Repeat the draw of an earlier audit; by default unforeseeable."),
@@ -45,8 +49,9 @@ def audit(
     RUN is a run's directory, or a bundle made with updates (`podlt bundle`). It is verified first, as `podlt verify`
     does. Then drawn tasks are executed again, one whole round among them, and every conviction whatever the draw; every
     fragment of the data is hashed, every update applied again, the figures on the test set are evaluated again. With
-    --fraction 1 nothing is left out. Every claim is printed with one of three outcomes: it holds, it fails, or it was
-    not checked, and what would check it.
+    --fraction 1 nothing is left out; with --round N the tasks of that round are executed and no others, which repeats
+    a conviction (podlt show RUN names them). Every claim is printed with one of three outcomes: it holds, it fails, or
+    it was not checked, and what would check it.
 
     The data are looked for where they were, here, and around the run; --data says where else. A recipe may name a model
     of its author's: that is code, which is run only if it lies in the folder that you give by --code, after you have
@@ -56,12 +61,23 @@ def audit(
 
     Examples: podlt audit runs/mnist
 
+              podlt audit runs/mnist --round 17    whether worker 3, whom round 17 convicted, did cheat
+
               podlt audit mine.podlt --fraction 1 --data ~/data/mine.csv --code ~/models
     """
     trusted = read_note(head) if head is not None else None
     key = read_key(manager_key) if manager_key is not None else None
     found = audited(
-        run, fraction, seed=seed, data=data, code=code, jobs=jobs, manager_key=key, trusted_head=trusted, quiet=as_json
+        run,
+        fraction,
+        round=round,
+        seed=seed,
+        data=data,
+        code=code,
+        jobs=jobs,
+        manager_key=key,
+        trusted_head=trusted,
+        quiet=as_json,
     )
     if as_json:
         typer.echo(json.dumps(audit_document(found)))
@@ -113,11 +129,11 @@ def summary(found: AuditReport) -> list[str]:
         f"{found.executed:,} of {found.tasks:,} tasks executed again (repeat the draw with --seed {found.seed}); "
         f"{found.rounds:,} updates applied again, {len(found.averaged):,} of them averaged anew from their tasks"
     ]
-    caught = sorted({m.worker for m in found.mismatches if m.evicted})
+    caught = sorted({m.worker for m in found.mismatches if m.convicted})
     if caught:
-        count = sum(m.evicted for m in found.mismatches)
+        count = sum(m.convicted for m in found.mismatches)
         who = f"worker{'s' * (len(caught) != 1)} {', '.join(map(str, caught))}"
-        sentences.append(f"{count:,} results that differ are of {who}, evicted by the run itself")
+        sentences.append(f"{count:,} results that differ are of {who}, convicted by the run itself")
     if found.fakes:
         sentences.append(
             f"{len(found.fakes):,} of these were in the model before that: fakes that nobody compared in their round "
@@ -147,7 +163,7 @@ def audit_document(found: AuditReport) -> dict[str, Any]:
                 "round": m.round,
                 "fragment": m.fragment,
                 "worker": m.worker,
-                "evicted": m.evicted,
+                "convicted": m.convicted,
                 "logged": m.logged.hex(),
                 "executed": m.executed.hex(),
             }

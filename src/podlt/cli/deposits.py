@@ -35,9 +35,10 @@ def take_deposit(
 
 @workers_app.command("return")
 def return_deposit(run: RunArgument, worker: Worker, reference: Reference = "", as_json: JsonOption = False) -> None:
-    """Record that you paid back the deposit of a worker that left: the log says so before the next round.
+    """Record that you paid back the deposit of a worker that left: the log says so once it is at stake no more.
 
-    At the run's end the log returns all deposits by itself, but for those of evicted workers.
+    That is `escrow` rounds after it left, or was suspended. At the run's end the log returns all deposits by itself,
+    but for those of evicted workers.
 
     Example: podlt workers return runs/mnist 5d1c... --reference "transfer 1240"
     """

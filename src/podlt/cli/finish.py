@@ -1,4 +1,4 @@
-"""`podlt finish`: a run ended early, settled and paid."""
+"""`podlt finish`: a run ended early, and paid."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ def finish(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """End a run early: what was applied stays, is settled and paid, and the run is complete.
+    """End a run early: what was applied stays and is paid, all that is pending
+    included, and the run is complete.
 
-    A process that works on the run ends it after the round in progress. A run that was stopped is resumed for its
-    settlement only. The log says that it ended early, and why.
+    A process that works on the run ends it after the round in progress. A run that was stopped is resumed for
+    that alone. The log says that it ended early, and why.
 
     Example: podlt finish runs/mine --reason "good enough"
     """
@@ -34,6 +35,6 @@ def finish(
     if quiet or as_json:
         return
     if result is None:
-        typer.echo(f"{run}: its process ends it after the round in progress, settles and pays")
+        typer.echo(f"{run}: its process ends it after the round in progress, and pays")
     else:
         print_summary(run, console())

@@ -19,7 +19,7 @@ def ledger(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what every worker has earned: pending until it passed a later check, forfeited if it was evicted.
+    """Show what every worker has earned: pending until younger pay is there, forfeited by a conviction.
 
     Deposits that workers brought are held until the run ends, and then returned; an evicted worker's is seized.
 
@@ -36,7 +36,9 @@ def ledger(
     rows: list[dict[str, Any]] = [
         {
             "worker": number,
+            "operator": worker.operator,
             "status": worker.status,
+            "convictions": worker.convictions,
             "checks_passed": worker.checks_passed,
             "pending": state.ledger.accounts[number].pending,
             "vested": state.ledger.accounts[number].vested,
@@ -49,13 +51,17 @@ def ledger(
     ]
     treasury, total = state.ledger.treasury, state.ledger.total()
     if as_json:
-        typer.echo(json.dumps({"workers": rows, "treasury": treasury, "sum": total}))
+        typer.echo(json.dumps({"workers": rows, "escrow": state.options.escrow, "treasury": treasury, "sum": total}))
     elif as_csv:
         writer = csv.DictWriter(sys.stdout, list(rows[0]) if rows else ["worker"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     else:
         _print(rows, treasury, total, deposits=bool(state.ledger.taken))
+        console().print(
+            f"[dim]a credit vests once its worker has {state.options.escrow:,} younger ones, as many rounds after it "
+            "left, or at the end[/dim]"
+        )
 
 
 def _print(rows: list[dict[str, Any]], treasury: int, total: int, *, deposits: bool) -> None:
@@ -66,7 +72,7 @@ def _print(rows: list[dict[str, Any]], treasury: int, total: int, *, deposits: b
     for name in ("checks passed", *names):
         table.add_column(name, justify="right")
     for row in rows:
-        style = {"evicted": "red", "withdrawn": "yellow"}.get(row["status"])
+        style = {"evicted": "red", "suspended": "red", "withdrawn": "yellow"}.get(row["status"])
         shown = [row[name] for name in ("worker", "status", "checks_passed", *names)]
         table.add_row(*(f"{v:,}" if isinstance(v, int) else v for v in shown), style=style)
     table.add_section()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +21,9 @@ from podlt.cli.show_json import UNVERIFIED, document
 from podlt.errors import InvalidProofError, UsageError
 
 if TYPE_CHECKING:
-    from podlt.report.history import History
+    from podlt.report.history import History, RoundRow
+    from podlt.report.life import Escrow
+    from podlt.report.records import FragmentRecord, RoundRecord
 
 LISTED = 12
 
@@ -43,9 +47,9 @@ def show(
 
     Examples: podlt show runs/mnist
 
-              podlt show runs/mnist round 17    who did what, all three results and signatures
+              podlt show runs/mnist round 17    its proof records: results, signatures, verdicts
 
-              podlt show runs/mnist worker 3    its checks, credits, and why it was evicted
+              podlt show runs/mnist worker 3    its checks, credits, and why it was convicted
 
               podlt show runs/mnist entry 120   decoded, with its proof of inclusion in the Merkle tree
 
@@ -70,22 +74,32 @@ def show(
 
 def _overview(run: Path, out: Console) -> None:
     from podlt.report.history import read_history
+    from podlt.report.words import operators_text, rules_text
 
     history = read_history(run)
-    begin, state = history.begin, history.state
-    trained = history.trained
+    begin, state, rounds = history.begin, history.state, history.rounds
+    statuses = Counter(worker.status for worker in state.workers.values())
+    operators = history.operators()
     facts = {
         "run": state.run.hex(),
         "status": shown(history.status()),
         "started": clock(history.started),
         "last entry": clock(history.ended),
-        "rounds": f"{len(trained):,} trained, {len(history.rounds) - len(trained)} settled",
+        "rounds": f"{len(rounds):,}",
         "epochs": f"{state.epoch} of {state.epochs} done",
         **({"amended": shown(history.amended())} if state.amendments else {}),
         "lines": f"{begin.lines:,} in blocks of {begin.block_lines:,}"
         + (f", {begin.fragment_lines} a fragment" if begin.fragment_lines else ""),
-        "workers": f"{len(state.active())} active of {len(state.workers)}; spares {begin.spares}",
-        "loss": f"{trained[0].loss:.4f} -> {trained[-1].loss:.4f}" if trained else "nothing trained yet",
+        "rules": rules_text(begin.options),
+        "workers": f"{len(state.workers)}: {', '.join(f'{count} {name}' for name, count in sorted(statuses.items()))}",
+        **({"operators": shown(operators_text(operators))} if operators else {}),
+        "loss": f"{rounds[0].loss:.4f} -> {rounds[-1].loss:.4f}" if rounds else "nothing trained yet",
+        "checks": f"{sum(len(row.agreed) for row in rounds):,} fragments whose results are all the same, "
+        f"{sum(len(row.disputes) for row in rounds):,} others; the manager executed "
+        f"{sum(len(row.executed) for row in rounds):,} itself",
+        "clipped": _clipped(rounds),
+        "escrow": f"{state.ledger.pending:,} credits are pending; one vests once its worker has {begin.escrow:,} "
+        f"younger ones, {begin.escrow:,} rounds after it left, or at the end",
         "log": f"{history.entries:,} entries",
         "manager": begin.manager.hex(),
         "recipe": begin.recipe.hex(),
@@ -94,25 +108,43 @@ def _overview(run: Path, out: Console) -> None:
         "parameters": state.parameters.hex(),
     }
     print_facts(facts, out)
-    _disagreements(history, out)
+    _disagreements(run, history, out)
     out.print(f"\n[dim]podlt show {run} round N | worker N | entry N[/dim]", soft_wrap=True)
 
 
-def _disagreements(history: History, out: Console) -> None:
+def _clipped(rounds: Sequence[RoundRow]) -> str:
+    found = [(row.number, most) for row in rounds for most in row.clipped.values()]
+    if not found:
+        return "nothing"
+    numbers = list(dict.fromkeys(number for number, _ in found))
+    named = ", ".join(map(str, numbers[:LISTED])) + (", ..." if len(numbers) > LISTED else "")
+    return f"{len(found):,} updates, down to 2^-{max(most for _, most in found)} of their length; in rounds {named}"
+
+
+def _disagreements(run: Path, history: History, out: Console) -> None:
     table = Table(title="Rounds in which results differed", box=None, title_justify="left", title_style="bold")
-    for name in ("round", "epoch", "verdict", "evicted"):
-        table.add_column(name, justify="right" if name in ("round", "epoch") else "left")
-    found = [row for row in history.rounds if row.evicted or row.outcome not in ("", "agree")]
-    for row in found[:LISTED]:
-        table.add_row(str(row.number), str(row.epoch), row.outcome, ", ".join(f"worker {w}" for w in row.evicted))
+    for name in ("round", "fragment", "verdict", "convicted"):
+        table.add_column(name, justify="right" if name in ("round", "fragment") else "left")
+    found = [(row, verdict) for row in history.rounds for verdict in row.disputes]
+    for row, verdict in found[:LISTED]:
+        fates = dict.fromkeys(row.suspended, "suspended") | dict.fromkeys(row.evicted, "evicted")
+        who = ", ".join(f"worker {worker} ({fates[worker]})" for worker in verdict.convicted) or "nobody"
+        table.add_row(str(row.number), str(verdict.fragment), f"{verdict.outcome} ({verdict.reason})", who)
     out.print()
-    out.print(table if found else "in every round all results of the checked fragment were the same")
+    out.print(table if found else "in every round all results that were compared were the same")
     if len(found) > LISTED:
         out.print(f"[dim]and {len(found) - LISTED} more[/dim]")
+    for row in list({row.number: row for row, _ in found[:LISTED]}.values()):
+        out.print(f"[dim]repeat the execution: {repeat(run, row.number)}[/dim]", soft_wrap=True)
     for number, worker, reason in history.withdrawn[:LISTED]:
         out.print(f"round {number}: worker {worker} withdrew: {shown(reason)}")
     if len(history.withdrawn) > LISTED:
         out.print(f"[dim]and {len(history.withdrawn) - LISTED} more who withdrew[/dim]")
+
+
+def repeat(run: Path, number: int) -> str:
+    """The command that executes the tasks of a round again, and so shows whether who was convicted in it cheated."""
+    return f"podlt audit {shown(str(run))} --round {number}"
 
 
 def _round(run: Path, number: int, out: Console) -> None:
@@ -121,28 +153,47 @@ def _round(run: Path, number: int, out: Console) -> None:
     record = round_record(run, number)
     opened = record.opened
     facts = {
-        "round": f"{number} ({'training' if opened.purpose == 'train' else 'settlement'}), epoch {opened.epoch}",
+        "round": f"{number}, epoch {opened.epoch}",
         "entries": f"{record.entries[0]} to {record.entries[-1]} of the log",
         "deals": f"lines {opened.offset:,} to {opened.offset + opened.lines - 1:,} of the epoch's order, "
         f"{len(opened.fragments)} fragments",
         "secret": f"{record.secret.hex()} (its draws follow from it)",
     }
     print_facts(facts, out)
-    out.print("\n[bold]Proof record[/bold]")
+    fates = dict.fromkeys(record.suspended, "suspended") | dict.fromkeys(record.evicted, "evicted")
+    for found in record.fragments:
+        _fragment(record, found, fates, out)
+    if fates:
+        out.print(f"\nrepeat the execution: {repeat(run, number)}", soft_wrap=True)
+    out.print()
+    for seat, holder in record.redealt:
+        out.print(f"the task of worker {seat} was dealt again, to worker {holder}")
+    for clipped in record.applied.clipped:
+        part = ("gradients", "buffers")[clipped.part]
+        out.print(f"clipped: the {part} of fragment {clipped.fragment} were scaled by 2^-{clipped.exponent}")
+    out.print(f"applied {short(record.applied.update)}..., loss {record.applied.loss:.4f}; {record.paid} transfers")
+
+
+def _fragment(record: RoundRecord, found: FragmentRecord, fates: Mapping[int, str], out: Console) -> None:
+    """The proof record of a fragment."""
+    why = [text for text, holds in (("checked by a spare", found.checked), ("the manager's own", found.own)) if holds]
+    out.print(f"\n[bold]Proof record[/bold] ({', '.join(why) or 'answered more than once, or suspect'})")
     print_facts(
         {
-            "fragment": f"{record.fragment}, lines {record.first:,} to {record.last:,}",
-            "task": record.task.hex(),
+            "fragment": f"{found.fragment}, lines {found.first:,} to {found.last:,}",
+            "task": found.task.hex(),
             "  program": record.program.hex(),
-            "  parameters": opened.parameters.hex(),
-            "  lines": opened.fragments[record.fragment].hex(),
-            "  randomness": record.randomness.hex(),
+            "  parameters": record.opened.parameters.hex(),
+            "  lines": found.lines.hex(),
+            "  randomness": found.randomness.hex(),
         },
         out,
     )
-    for answer in record.answers:
-        mark = "  [red]evicted[/red]" if answer.evicted else ""
-        out.print(f"\nworker {answer.worker}{mark}")
+    for answer in found.answers:
+        mark = f"  [red]convicted, {fates[answer.worker]}[/red]" if answer.convicted else ""
+        operator = f" of {shown(answer.operator)}" if answer.operator else ""
+        dealt = f", with the task of worker {answer.seat}" if answer.seat != answer.worker else ""
+        out.print(f"\nworker {answer.worker}{operator}{dealt}{mark}")
         parts = {
             "  result": answer.update,
             "  commitment": answer.commitment,
@@ -150,32 +201,28 @@ def _round(run: Path, number: int, out: Console) -> None:
             "  key": answer.key,
         }
         print_facts({name: value.hex() for name, value in parts.items()}, out)
-    out.print()
-    for verdict in record.verdicts:
-        evicted = f", evicts {verdict.evicted}" if verdict.evicted else ""
-        out.print(
-            f"[bold]verdict[/bold] on fragment {verdict.fragment}: {verdict.outcome} ({verdict.reason}){evicted}; "
-            f"accepted {short(verdict.accepted)}..."
-        )
-    for seat, holder in record.redealt:
-        out.print(f"the task of worker {seat} was dealt again, to worker {holder}")
-    if record.applied is not None:
-        out.print(f"applied {short(record.applied.update)}..., loss {record.applied.loss:.4f}; {record.paid} transfers")
+    verdict = found.verdict
+    convicts = f", convicts {verdict.convicted}" if verdict.convicted else ""
+    out.print(
+        f"\n[bold]verdict[/bold]: {verdict.outcome} ({verdict.reason}){convicts}; accepted {verdict.accepted.hex()}"
+    )
 
 
 def _worker(run: Path, number: int, out: Console) -> None:
-    from podlt.report.records import worker_life
+    from podlt.report.life import worker_life
 
     life = worker_life(run, number)
-    account = life.account
+    account, known = life.account, life.state
     print_facts(
         {
             "worker": str(number),
-            "status": life.state.status,
-            "key": life.state.key.hex(),
+            "status": known.status + (f", convicted {len(life.convicted)} times" if len(life.convicted) > 1 else ""),
+            "key": known.key.hex(),
+            **({"operator": shown(known.operator)} if known.operator else {}),
             "tasks": f"{life.tasks:,} of {life.lines:,} lines; {life.checks} of them were compared, "
-            f"{life.state.checks_passed} passed",
+            f"{known.checks_passed} rounds passed",
             "credits": f"{account.pending:,} pending, {account.vested:,} vested, {account.forfeited:,} forfeited",
+            **({"in escrow": _escrow(life.escrow)} if life.escrow.credits else {}),
             **(
                 {"deposit": f"{account.deposit:,} held, {account.returned:,} returned, {account.seized:,} seized"}
                 if account.deposit or account.returned or account.seized
@@ -192,6 +239,19 @@ def _worker(run: Path, number: int, out: Console) -> None:
         table.add_row(str(deed.entry), str(deed.round), shown(deed.what))
     out.print()
     out.print(table)
+    for round in life.convicted:
+        out.print(f"repeat the execution that convicted it: {repeat(run, round)}", soft_wrap=True)
+
+
+def _escrow(escrow: Escrow) -> str:
+    """What waits, and for what."""
+    count = len(escrow.credits)
+    if escrow.round is not None:
+        return f"the pay of {count} tasks; all of it vests with round {escrow.round}, or at the end"
+    return (
+        f"the pay of {count} tasks; the oldest ({escrow.credits[0]:,} credits) vests after {escrow.tasks} more of its "
+        "tasks, and so on; all of it when it left, or at the end"
+    )
 
 
 def _entry(run: Path, number: int, out: Console) -> None:

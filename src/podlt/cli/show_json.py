@@ -50,7 +50,7 @@ def _round(run: Path, number: int) -> dict[str, Any]:
 
 
 def _worker(run: Path, number: int) -> dict[str, Any]:
-    from podlt.report.records import worker_life
+    from podlt.report.life import worker_life
 
     found: dict[str, Any] = _plain(worker_life(run, number))
     return found

@@ -10,14 +10,16 @@ import typer
 
 from podlt.cli.options import JsonOption, console
 from podlt.errors import UsageError
+from podlt.protocol.options import Preset
 
 
 def simulate(
-    workers: Annotated[int, typer.Option(min=3, help="How many workers there are in all.")] = 50,
+    workers: Annotated[int, typer.Option(min=1, help="How many workers there are in all.")] = 50,
     cheat: Annotated[
         list[str] | None,
         typer.Option(metavar="COUNT:PLAYER", help="Such as 3:always, 2:selective:0.1, 2:majority, 1:silent."),
     ] = None,
+    preset: Annotated[Preset, typer.Option(help="The rules.")] = "guarded",
     rounds: Annotated[int, typer.Option(min=1, help="The length of a run.")] = 200,
     runs: Annotated[int, typer.Option(min=1, help="How many runs, each with its own seed.")] = 1,
     seed: Annotated[int, typer.Option(help="Decides everything: the same seed gives the same runs.")] = 0,
@@ -38,29 +40,33 @@ def simulate(
 
     Examples: podlt simulate --cheat 3:always --runs 100
 
-              podlt simulate --cheat 5:majority --runs 20     a coalition: classic's vote of three does not stop it
+              podlt simulate --preset classic --cheat 5:majority --runs 20     a coalition outvotes the honest
 
               podlt simulate --cheat 3:always --keep runs/simulated ; podlt verify runs/simulated
 
               podlt simulate --network --runs 100 --rounds 20     a run that goes wrong is repeated by its seed
     """
     if network:
-        if cheat or keep is not None:
-            raise UsageError("--network: expected no --cheat and no --keep; whoever lies there lies about messages")
+        if cheat or keep is not None or preset != "guarded":
+            raise UsageError(
+                "--network: expected no --cheat, --keep or --preset; whoever lies there lies about messages"
+            )
         return _networks(workers, rounds, runs, seed, as_json)
+    from podlt.recipe import ProtocolSpec
     from podlt.sim import simulate as play
 
     cast = _cast(cheat or ["3:always"])
     if keep is not None and keep.exists():
         raise UsageError(f"{keep}: there is something already")
-    result = play(workers, cast, rounds, seed, runs, whole=keep is not None, directory=keep)
+    rules = ProtocolSpec(preset=preset)
+    result = play(workers, cast, rounds, seed, runs, whole=keep is not None, protocol=rules, directory=keep)
     figures = _figures(result, rounds)
     if as_json:
         typer.echo(json.dumps(figures))
         return
     out = console()
     names = ", ".join(f"{count} {name}" for name, count in cast.items())
-    out.print(f"{runs} runs of up to {rounds} rounds, {workers} workers, of them {names}")
+    out.print(f"{runs} runs of up to {rounds} rounds, {workers} workers, of them {names}; {preset}")
     for name, value in figures.items():
         out.print(f"  {name.replace('_', ' '):32} {_text(value)}")
     if keep is not None:
@@ -108,15 +114,15 @@ def _cast(specs: list[str]) -> dict[str, int]:
 def _figures(result: Any, rounds: int) -> dict[str, float | int | None]:
     import statistics
 
-    evicted = [number + 1 for run in result.runs for number in run.evicted.values()]
+    convicted = [number + 1 for run in result.runs for number in run.convicted.values()]
     count = len(result.runs)
     return {
-        "cheaters_caught": len(evicted),
+        "cheaters_caught": len(convicted),
         "cheaters_at_large": sum(run.at_large for run in result.runs),
         "caught_share": result.caught_within(rounds),
-        "median_rounds_until_caught": statistics.median(evicted) if evicted else None,
+        "median_rounds_until_caught": statistics.median(convicted) if convicted else None,
         "fakes_applied_a_run": result.mean_fakes(),
-        "honest_evicted_a_run": sum(run.honest_evicted for run in result.runs) / count,
+        "honest_convicted_a_run": sum(run.honest_convicted for run in result.runs) / count,
         "credits_vested_to_cheaters_a_run": sum(run.vested for run in result.runs) / count,
         "credits_forfeited_a_run": sum(run.forfeited for run in result.runs) / count,
     }

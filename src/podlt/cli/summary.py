@@ -51,13 +51,16 @@ def _facts(summary: Summary) -> dict[str, str]:
     facts["rounds"] = f"{summary.rounds:,} over {summary.epochs} epochs, {summary.lines:,} lines"
     if summary.lines_per_second is not None:
         facts["time"] = f"{summary.seconds:,.1f} s of rounds, {summary.lines_per_second:,.0f} lines/s ({UNPROVEN})"
-    facts["workers"] = f"{summary.left} of {summary.workers} left, {len(summary.evicted)} evicted" + (
-        f", {summary.withdrawn} withdrawals" if summary.withdrawn else ""
-    )
+    facts["workers"] = (
+        f"{summary.left} of {summary.workers} left, {len(summary.convicted)} convicted, "
+        f"{len(summary.evicted)} of them evicted"
+    ) + (f", {summary.withdrawn} withdrawals" if summary.withdrawn else "")
     facts["compared"] = (
-        f"{summary.proofs:,} fragments whose results are all the same, {summary.disputes} that evict; "
-        f"{summary.spare_share:.1%} of the tasks repeat another"
+        f"{summary.proofs:,} fragments whose results are all the same, {summary.disputes:,} others; the manager "
+        f"executed {summary.executed:,} itself; {summary.spare_share:.1%} of the tasks repeat another"
     )
+    if summary.clipped:
+        facts["clipped"] = f"{summary.clipped:,} updates were scaled down before they were averaged"
     if summary.proof_share is not None:
         facts[""] = (
             f"{summary.proof_share:.0%} of the processors' time went to hashes, signatures and the log ({UNPROVEN}; "
@@ -75,23 +78,25 @@ def _fate(cheater: SimulatedCheater) -> str:
     if cheater.began is None:
         return f"{cheater.kind}: never got to cheat"
     fakes = f"{cheater.applied} of its {cheater.fakes} fakes were applied"
-    if cheater.evicted is None:
+    if cheater.convicted is None:
         return f"[bold red]{cheater.kind}: not caught[/bold red], {fakes}"
     paid = "nothing vested" if not cheater.vested else f"[bold red]{cheater.vested:,} credits vested[/bold red]"
     return (
-        f"{cheater.kind}: caught in round {cheater.evicted}, its {_ordinal(cheater.lasted or 0)} as a "
-        f"cheater; {fakes} before, {paid} since its first"
+        f"{cheater.kind}: caught in round {cheater.convicted}, its {_ordinal(cheater.lasted or 0)} as a cheater, and "
+        f"{cheater.status}; {fakes}, {paid} since its first"
     )
 
 
 def _honest(summary: Summary) -> str:
-    if not summary.honest_evicted:
-        return "no honest worker was evicted"
-    names = ", ".join(str(worker) for worker in summary.honest_evicted)
-    return (
-        f"[bold red]evicted: {names}[/bold red]: two cheaters gave the same fake and outvoted it. A vote of three "
-        "cannot tell (docs/THREATS.md, 10)"
+    if not summary.honest_convicted:
+        return "no honest worker was convicted"
+    names = ", ".join(str(worker) for worker in summary.honest_convicted)
+    why = (
+        "two cheaters gave the same fake and outvoted it. A vote of three cannot tell (docs/THREATS.md, 10)"
+        if summary.votes
+        else "the manager's execution gave another result: podlt audit says which is right"
     )
+    return f"[bold red]convicted: {names}[/bold red]: {why}"
 
 
 def _ordinal(number: int) -> str:

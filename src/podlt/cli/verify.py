@@ -109,10 +109,12 @@ def unknown(result: Verification, *, executed: bool = False, all_executed: bool 
     """
     state, counts = result.state, result.counts
     compared = counts["agree"] + counts["vote"] + counts["referee"]
-    sentences = ["that keys are different people: the manager, too, may have workers of its own"]
+    sentences = ["that keys and operators are different people: the manager, too, may have workers of its own"]
+    if state.options.own:
+        sentences.append("that the manager executed its own share of the tasks")
     if not all_executed:
         sentences.append(
-            f"that results which nobody compared were computed: {compared:,} fragments were compared, of "
+            f"that results which nobody compared, or executed again, were computed: {compared:,} fragments were, of "
             f"{counts['fragments']:,}"
         )
     if counts["rescued"]:

@@ -107,8 +107,8 @@ def worker(
     Before it signs that it joins, it shows the run's terms: pay, length, deposit, and what joining reveals.
 
     The key file is made at first use: it is who you are and what you earn, so keep a copy (podlt key backup). A worker
-    that is stopped or cut off comes back with the same identity. Ctrl-C leaves once its work was checked, so that it is
-    paid for it, a minute later at the latest; twice: at once.
+    that is stopped or cut off comes back with the same identity. Ctrl-C leaves once the round that it works in is in
+    the log, a minute later at the latest; twice: at once. What is pending then vests later, as the terms say.
 
     Examples: podlt worker podlt1-... --cpus 4 --memory 8G --until 8h
 

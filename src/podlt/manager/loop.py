@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Self
 
-import msgspec
 import numpy as np
 
 from podlt import canonical

@@ -34,7 +34,8 @@ class Result(msgspec.Struct, frozen=True):
         model: the user's module with the trained parameters.
         metrics: on the test set, after the last epoch.
         rounds: how many there were.
-        evicted: numbers of the workers that cheated.
+        convicted: numbers of the workers that gave another result than the accepted one.
+        evicted: those of them that may not come back; the others were suspended.
         ledger: every worker's credits, by its number.
         treasury: the manager's own account, in credits.
         parameters: digest of the final parameters.
@@ -46,6 +47,7 @@ class Result(msgspec.Struct, frozen=True):
     model: nn.Module
     metrics: dict[str, float]
     rounds: int
+    convicted: list[int]
     evicted: list[int]
     ledger: Mapping[int, Account]
     treasury: int
@@ -60,7 +62,7 @@ class Result(msgspec.Struct, frozen=True):
 
     @property
     def history(self) -> DataFrame:
-        """A line a round: epoch, loss, lines, workers, evictions, seconds, and the figures of held-out lines.
+        """A line a round: epoch, loss, lines, workers, convictions, seconds, and the figures of held-out lines.
 
         Figures are in the line of the round after which they were taken, and NaN in the others.
 
@@ -73,9 +75,9 @@ class Result(msgspec.Struct, frozen=True):
         return history_table(self.run)
 
     def __repr__(self) -> str:
-        evicted = f", {len(self.evicted)} evicted" if self.evicted else ""
+        convicted = f", {len(self.convicted)} convicted" if self.convicted else ""
         figures = f", {metrics_text(self.metrics)}" if self.metrics else ""
-        return f"<podlt.Result {self.run}: {counted(self.rounds, 'round')}{figures}{evicted}>"
+        return f"<podlt.Result {self.run}: {counted(self.rounds, 'round')}{figures}{convicted}>"
 
     def _repr_html_(self) -> str:
         """A small table, for notebooks."""
@@ -83,7 +85,7 @@ class Result(msgspec.Struct, frozen=True):
         facts = {
             **figures,
             "rounds": f"{self.rounds:,}",
-            "evicted": f"workers {', '.join(map(str, self.evicted))}" if self.evicted else "nobody",
+            "convicted": f"workers {', '.join(map(str, self.convicted))}" if self.convicted else "nobody",
             "parameters": f"{self.parameters.hex()[:16]}...",
             "run": str(self.run),
         }
@@ -106,6 +108,7 @@ def load_result(run: Path, module: nn.Module) -> Result:
         model=module,
         metrics={figure.name: figure.value for figure in state.last_measure.figures} if state.last_measure else {},
         rounds=state.round,
+        convicted=[number for number, worker in state.workers.items() if worker.convictions],
         evicted=[number for number, worker in state.workers.items() if worker.status == "evicted"],
         ledger=state.ledger.accounts,
         treasury=state.ledger.treasury,

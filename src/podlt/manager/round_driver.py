@@ -145,7 +145,7 @@ class RoundDriver:
         Where finite updates add up to something infinite, every fragment is suspect.
         """
         round, is_finite = self._manager.state.revealed, self._weights.is_finite
-        found = self._weights.odd_divisors(updates, self._lines(), self._manager.state.options.clip)
+        found = set(self._weights.odd_divisors(updates, self._lines(), self._manager.state.options.clip))
         if not average.finite:
             found |= {fragment for fragment, update in enumerate(updates) if not is_finite(update)}
         differing = {fragment for fragment, results in round.answers.items() if len(set(results.values())) > 1}

@@ -145,7 +145,7 @@ class Weights:
         """Whether all float values of an update are finite."""
         return is_finite(torch.from_numpy(update[: self.update_layout.float_bytes].view(np.float32)))
 
-    def odd_divisors(self, updates: Sequence[np.ndarray], lines: Sequence[int], clip: int) -> set[int]:
+    def odd_divisors(self, updates: Sequence[np.ndarray], lines: Sequence[int], clip: int) -> list[int]:
         """Fragments whose divisor is negative or, a line, far above the others': one such could undo a whole round.
 
         Args:
@@ -154,12 +154,12 @@ class Weights:
             clip: how many times the median a divisor may be; 0: any.
         """
         if self._divisor is None:
-            return set()
+            return []
         place = slice(4 * self._divisor, 4 * self._divisor + 4)
         each = [float(u[place].view(np.float32)[0]) / count for u, count in zip(updates, lines, strict=True)]
         positive = sorted(value for value in each if value > 0)
         limit = clip * positive[(len(positive) - 1) // 2] if clip and positive else math.inf
-        return {fragment for fragment, value in enumerate(each) if not 0 <= value <= limit}
+        return [fragment for fragment, value in enumerate(each) if not 0 <= value <= limit]
 
     def apply(self, data: np.ndarray, seen: int) -> None:
         """Applies an average: one step of the optimiser, and the buffers' new values.

@@ -1,7 +1,7 @@
 """Totals over a run's own log, read while the manager writes it: of what is on the disk, so they survive a restart.
 
-Events tell what happens now, and begin anew with every process. Credits, evictions and tasks that were dealt again are
-in the log, so they are read from there: a manager that was killed and resumed has the totals that it had.
+Events tell what happens now, and begin anew with every process. Credits, convictions and tasks that were dealt again
+are in the log, so they are read from there: a manager that was killed and resumed has the totals that it had.
 """
 
 from __future__ import annotations
@@ -34,21 +34,28 @@ class LogTotals(msgspec.Struct):
         epoch: of the last round, from 0.
         loss: of the last round.
         figures: on the test set, of the last epoch that was measured.
-        workers: number -> "active", "withdrawn" or "evicted".
-        evictions: workers by a verdict's outcome.
+        workers: number -> "active", "withdrawn", "suspended" or "evicted".
+        convictions: how often workers were convicted, by the verdict's outcome.
         withdrawals: of workers that went without fraud.
-        returns: of workers that had withdrawn.
+        returns: of workers that had withdrawn, or were suspended.
         redeals: tasks that were dealt again.
-        agreements: checks in which all results were the same.
-        pending: credits that wait for a check.
+        agreements: fragments whose results were all the same.
+        executions: fragments that the manager executed itself.
+        clipped: updates that were scaled down before they were averaged.
+        pending: credits in escrow.
         vested: credits that are earned for good.
-        forfeited: credits that evicted workers lost.
+        forfeited: credits that convicted workers lost.
         deposits: credits that are held.
         returned: credits of deposits that were given back.
         seized: credits of deposits that were lost.
         at: the manager's clock at the last entry, in milliseconds.
         closed: "complete" or "stopped", and empty while the run goes on.
         round_lines: of the round in progress.
+        convicted: in the round in progress: worker -> the outcome of the first verdict that names it.
+        faults: worker -> how often it was convicted.
+        refunded: active workers that were given their deposit back, as training was over.
+        evicts: whether a first conviction evicts.
+        epochs: how many there are to be; as many are done where training is over.
     """
 
     entries: int = 0
@@ -58,11 +65,13 @@ class LogTotals(msgspec.Struct):
     loss: float | None = None
     figures: dict[str, float] = {}
     workers: dict[int, str] = {}
-    evictions: dict[str, int] = {}
+    convictions: dict[str, int] = {}
     withdrawals: int = 0
     returns: int = 0
     redeals: int = 0
     agreements: int = 0
+    executions: int = 0
+    clipped: int = 0
     pending: int = 0
     vested: int = 0
     forfeited: int = 0
@@ -72,6 +81,11 @@ class LogTotals(msgspec.Struct):
     at: int = 0
     closed: str = ""
     round_lines: int = 0
+    convicted: dict[int, str] = {}
+    faults: dict[int, int] = {}
+    refunded: set[int] = set()
+    evicts: bool = False
+    epochs: int = 0
 
     def take(self, entry: e.AnyEntry) -> None:
         """Takes the next entry. It was applied by the rules before it was written; they are not applied again."""
@@ -80,8 +94,12 @@ class LogTotals(msgspec.Struct):
         if take is not None:
             take(self, entry)
 
+    def _begin(self, entry: e.Begin) -> None:
+        self.evicts, self.epochs = entry.first_fault == "evict", entry.epochs
+
     def _join(self, entry: e.Join) -> None:
         self.returns += entry.worker in self.workers
+        self.refunded.discard(entry.worker)
         self.workers[entry.worker] = "active"
         self.deposits += entry.deposit
 
@@ -97,12 +115,28 @@ class LogTotals(msgspec.Struct):
 
     def _apply(self, entry: e.Apply) -> None:
         self.rounds, self.lines, self.loss = self.rounds + 1, self.lines + self.round_lines, entry.loss
+        self.clipped += len({part.fragment for part in entry.clipped})
 
     def _measure(self, entry: e.Measure) -> None:
         self.figures = {figure.name: figure.value for figure in entry.figures}
 
-    def _pay(self, entry: e.Pay | e.Return) -> None:
-        for transfer in entry.transfers:
+    def _pay(self, entry: e.Pay) -> None:
+        for worker, outcome in self.convicted.items():
+            last = self.evicts or worker in self.faults
+            self.faults[worker] = self.faults.get(worker, 0) + 1
+            self.workers[worker] = "evicted" if last else "suspended"
+            self.convictions[outcome] = self.convictions.get(outcome, 0) + 1
+        self.convicted.clear()
+        self._transfer(entry.transfers)
+
+    def _release(self, entry: e.Release) -> None:
+        self.refunded |= {
+            t.worker for t in entry.transfers if t.kind == "return" and self.workers[t.worker] == "active"
+        }
+        self._transfer(entry.transfers)
+
+    def _transfer(self, transfers: list[e.Transfer]) -> None:
+        for transfer in transfers:
             self._move(transfer)
 
     def _close(self, entry: e.Close) -> None:
@@ -113,15 +147,17 @@ class LogTotals(msgspec.Struct):
 
     def _amend(self, entry: e.Amend) -> None:
         if self.closed:  # everybody joins again for another part
-            self.closed = ""
-            self.workers = {n: "withdrawn" if s == "active" else s for n, s in self.workers.items()}
+            gone = {number for number, status in self.workers.items() if status == "active"}
+        else:  # so does who was given its deposit back: that training was over holds no more, unless it ends again here
+            gone = self.refunded if entry.epochs > self.epochs else set()
+        self.workers |= dict.fromkeys(gone, "withdrawn")
+        self.refunded, self.epochs, self.closed = self.refunded - gone, entry.epochs, ""
 
     def _judge(self, verdict: e.Verdict) -> None:
         self.agreements += verdict.outcome == "agree"
-        for worker in verdict.evicted:
-            if self.workers.get(worker) != "evicted":  # two verdicts of a round may name the same worker
-                self.workers[worker] = "evicted"
-                self.evictions[verdict.outcome] = self.evictions.get(verdict.outcome, 0) + 1
+        self.executions += verdict.outcome == "referee" or verdict.reason == "own"
+        for worker in verdict.convicted:
+            self.convicted.setdefault(worker, verdict.outcome)
 
     def _move(self, transfer: e.Transfer) -> None:
         kind, amount = transfer.kind, transfer.amount
@@ -134,6 +170,7 @@ class LogTotals(msgspec.Struct):
 
 
 _TAKERS: dict[type[Any], Callable[[LogTotals, Any], None]] = {
+    e.Begin: LogTotals._begin,
     e.Join: LogTotals._join,
     e.Withdraw: LogTotals._withdraw,
     e.Open: LogTotals._open,
@@ -142,7 +179,7 @@ _TAKERS: dict[type[Any], Callable[[LogTotals, Any], None]] = {
     e.Apply: LogTotals._apply,
     e.Measure: LogTotals._measure,
     e.Pay: LogTotals._pay,
-    e.Return: LogTotals._pay,
+    e.Release: LogTotals._release,
     e.Close: LogTotals._close,
     e.Resume: LogTotals._resume,
     e.Amend: LogTotals._amend,

@@ -14,7 +14,7 @@ from podlt.manager import events as ev
 from podlt.monitoring.log_totals import LogFollower, LogTotals, ProcessorSeconds
 
 BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
-STATUSES = ("active", "withdrawn", "evicted")
+STATUSES = ("active", "withdrawn", "suspended", "evicted")
 OUTCOMES = ("vote", "referee")
 _TRAFFIC = (("podlt_received_bytes", "From workers, through NATS"), ("podlt_sent_bytes", "To workers, through NATS"))
 _OF_WORKERS = (
@@ -132,9 +132,11 @@ def _of_totals(totals: LogTotals) -> Iterator[Metric]:
         ("rounds", "Rounds that trained, since the run began", totals.rounds),
         ("lines", "Lines that were trained on, over all epochs", totals.lines),
         ("withdrawals", "Workers that went without fraud", totals.withdrawals),
-        ("returns", "Workers that came back after a withdrawal", totals.returns),
+        ("returns", "Workers that came back after a withdrawal or a suspension", totals.returns),
         ("redeals", "Tasks that were dealt again", totals.redeals),
-        ("agreements", "Checks in which all results were the same", totals.agreements),
+        ("agreements", "Fragments whose results were all the same", totals.agreements),
+        ("executions", "Fragments that the manager executed itself", totals.executions),
+        ("clipped", "Updates that were scaled down before they were averaged", totals.clipped),
         ("log_entries", "Entries of the log that are on the disk", totals.entries),
     ):
         yield CounterMetricFamily(f"podlt_{name}", text, value=total)
@@ -151,10 +153,10 @@ def _of_totals(totals: LogTotals) -> Iterator[Metric]:
     for status in STATUSES:
         workers.add_metric([status], found.count(status))
     yield workers
-    evictions = CounterMetricFamily("podlt_evictions", "Evicted workers by the verdict's outcome", labels=["outcome"])
+    convictions = CounterMetricFamily("podlt_convictions", "Convictions by the verdict's outcome", labels=["outcome"])
     for outcome in OUTCOMES:
-        evictions.add_metric([outcome], totals.evictions.get(outcome, 0))
-    yield evictions
+        convictions.add_metric([outcome], totals.convictions.get(outcome, 0))
+    yield convictions
     credits = GaugeMetricFamily("podlt_credits", "Credits of all workers", labels=["state"])
     for state in ("pending", "vested", "forfeited", "deposits", "returned", "seized"):
         credits.add_metric([state], getattr(totals, state))

@@ -20,7 +20,7 @@ PAGE_BYTES = m.MAX_MESSAGE // 4
 MARK = 256
 """Entries between two trees that are kept, from which proofs of later entries can be made."""
 
-_MOVING = (b"join/", b"pay/", b"return/")
+_MOVING = (b"join/", b"pay/", b"release/")
 _TAG_ENDS = 16
 """An entry's kind comes first in its one encoding."""
 
@@ -130,5 +130,5 @@ def _concerns(body: bytes, worker: int) -> bool:
         return False
     if isinstance(entry, e.Join):
         return entry.worker == worker
-    assert isinstance(entry, e.Pay | e.Return)
+    assert isinstance(entry, e.Pay | e.Release)
     return any(transfer.worker == worker for transfer in entry.transfers)

@@ -59,14 +59,14 @@ class NotebookPanel:
         self._display, self._clock = display, clock
         self._handle: DisplayHandle | None = None
         self._shown = -EVERY
-        self._stage, self._facts, self._done, self._total, self._evicted = "starting", "", 0, 0, 0
+        self._stage, self._facts, self._done, self._total, self._convicted = "starting", "", 0, 0, 0
         self._news: deque[str] = deque(maxlen=NEWS)
         self._recent = RecentRounds()
         self._handlers: ev.Handlers = {
             ev.Preparing: self._prepare,
             ev.Waiting: lambda event: self._at(f"waiting for workers: {event.workers} of {event.wanted}", 0, 0),
             ev.Started: lambda event: self._at("training", 0, event.rounds),
-            ev.Evicted: lambda event: self._count(),
+            ev.Convicted: lambda event: self._count(),
             ev.RoundDone: self._round,
             ev.Finished: lambda event: self._at(f"done in {event.seconds:,.1f} s", event.rounds, event.rounds),
         }
@@ -107,10 +107,10 @@ class NotebookPanel:
         self._at(event.what, event.done, event.total)
 
     def _count(self) -> None:
-        self._evicted += 1
+        self._convicted += 1
 
     def _round(self, event: ev.RoundDone) -> None:
         self._recent.add(event)
         self._at(f"epoch {event.epoch + 1}, round {event.round + 1}/{event.rounds}", event.round + 1, event.rounds)
         left = self._recent.left(event.rounds - event.round - 1)
-        self._facts = f"{self._recent.facts(event, self._evicted)}  {left:,.0f} s left"
+        self._facts = f"{self._recent.facts(event, self._convicted)}  {left:,.0f} s left"

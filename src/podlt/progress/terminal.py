@@ -21,7 +21,7 @@ WINDOW = 20
 """Rounds over which speed and loss are averaged for the eye."""
 
 STYLES: dict[type[ev.Event], str] = {
-    ev.Evicted: "red",
+    ev.Convicted: "red",
     ev.Withdrawn: "yellow",
     ev.Replaced: "yellow",
     ev.Unmeasured: "yellow",
@@ -56,9 +56,9 @@ class RecentRounds:
         """Seconds that so many rounds will take."""
         return rounds * sum(s for _, s, _ in self._recent) / max(1, len(self._recent))
 
-    def facts(self, event: ev.RoundDone, evicted: int) -> str:
+    def facts(self, event: ev.RoundDone, convicted: int) -> str:
         """Loss, speed and workers after a round."""
-        return f"loss {self.loss:.4f}  {self.speed:,.0f} lines/s  {event.workers} workers  {evicted} evicted"
+        return f"loss {self.loss:.4f}  {self.speed:,.0f} lines/s  {event.workers} workers  {convicted} convicted"
 
 
 class PlainLines:
@@ -73,13 +73,13 @@ class PlainLines:
         self._write, self._clock = write, clock
         self._last = clock()
         self._stage = ""
-        self._evicted = 0
+        self._convicted = 0
         self._recent = RecentRounds()
         self._handlers: ev.Handlers = {
             ev.Preparing: lambda event: self._begin(event.what),
             ev.Waiting: lambda event: self._begin(_waiting(event)),
             ev.Gathered: lambda event: self._end(),
-            ev.Evicted: lambda event: self._count(),
+            ev.Convicted: lambda event: self._count(),
             ev.RoundDone: self._round,
         }
 
@@ -97,7 +97,7 @@ class PlainLines:
         self._stage = ""  # the next wait is news, even for as many
 
     def _count(self) -> None:
-        self._evicted += 1
+        self._convicted += 1
 
     def _round(self, event: ev.RoundDone) -> None:
         self._recent.add(event)
@@ -106,7 +106,7 @@ class PlainLines:
             left = self._recent.left(event.rounds - event.round - 1)
             self._write(
                 f"round {event.round + 1}/{event.rounds}  epoch {event.epoch + 1}  "
-                f"{self._recent.facts(event, self._evicted)}  {left:,.0f} s left"
+                f"{self._recent.facts(event, self._convicted)}  {left:,.0f} s left"
             )
 
 
@@ -120,14 +120,14 @@ class Bar:
 
     def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar, self._task = bar, task
-        self._evicted = 0
+        self._convicted = 0
         self._recent = RecentRounds()
         self._handlers: ev.Handlers = {
             ev.Preparing: self._prepare,
             ev.Waiting: lambda event: self._describe(_waiting(event)),
             ev.Gathered: lambda event: self._describe(f"{event.workers} workers are there"),
             ev.Started: lambda event: bar.reset(task, description="training", total=event.rounds),
-            ev.Evicted: lambda event: self._count(),
+            ev.Convicted: lambda event: self._count(),
             ev.RoundDone: self._round,
         }
 
@@ -141,7 +141,7 @@ class Bar:
         self._bar.update(self._task, description=text)
 
     def _count(self) -> None:
-        self._evicted += 1
+        self._convicted += 1
 
     def _prepare(self, event: ev.Preparing) -> None:
         self._bar.update(self._task, description=event.what, completed=event.done, total=event.total or None)
@@ -153,7 +153,7 @@ class Bar:
             description=f"epoch {event.epoch + 1}, round {event.round + 1}/{event.rounds}",
             completed=event.round + 1,
             total=event.rounds,
-            facts=self._recent.facts(event, self._evicted),
+            facts=self._recent.facts(event, self._convicted),
         )
 
 

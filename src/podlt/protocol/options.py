@@ -76,5 +76,5 @@ class Options(msgspec.Struct, frozen=True):
 
 
 CLASSIC = Options("classic", spares=2, checked=0, own=0, own_most=0, clip=0, escrow=50, first_fault="evict")
-GUARDED = Options("guarded", spares=1, checked=30_000, own=20_000, own_most=1, clip=4, escrow=50, first_fault="suspend")
+GUARDED = Options("guarded", spares=1, checked=30_000, own=20_000, own_most=1, clip=8, escrow=50, first_fault="suspend")
 """The defaults."""

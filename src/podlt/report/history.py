@@ -20,23 +20,25 @@ class RoundRow(msgspec.Struct):
 
     Attributes:
         number: from 0.
-        purpose: "train" or "settle".
         epoch: from 0.
         lines: that it trained on.
         workers: how many were active when it opened.
         started: milliseconds of the manager's clock when it opened.
         useful: tasks whose results were to be applied.
-        spare: tasks that only repeat another.
+        spare: results that only repeat another: of spares, and of backups that came besides.
         loss: the mean over its lines.
-        checked: the fragment that was compared.
-        outcome: what came of the comparison.
-        evicted: workers that it convicted.
+        checked: the fragments that were given to spares as well.
+        own: those that the manager executed, whatever the results were.
+        agreed: fragments on which all results are the same.
+        disputes: the other verdicts.
+        clipped: the fragments whose update was scaled down, and by which power of two at most.
+        suspended: workers that it convicted for the first time, and that may come back.
+        evicted: the other workers that it convicted.
         vested: worker -> credits that became its own.
         at: milliseconds of the manager's clock when it was paid.
     """
 
     number: int
-    purpose: str
     epoch: int
     lines: int
     workers: int
@@ -44,11 +46,25 @@ class RoundRow(msgspec.Struct):
     useful: int = 0
     spare: int = 0
     loss: float | None = None
-    checked: int = 0
-    outcome: str = ""
+    checked: list[int] = []
+    own: list[int] = []
+    agreed: list[int] = []
+    disputes: list[e.Verdict] = []
+    clipped: dict[int, int] = {}
+    suspended: list[int] = []
     evicted: list[int] = []
     vested: dict[int, int] = {}
     at: int = 0
+
+    @property
+    def convicted(self) -> list[int]:
+        """The workers that it convicted, ascending."""
+        return sorted([*self.suspended, *self.evicted])
+
+    @property
+    def executed(self) -> list[int]:
+        """The fragments that the manager executed itself, ascending."""
+        return sorted({*self.own, *(verdict.fragment for verdict in self.disputes if verdict.outcome == "referee")})
 
 
 class EpochMetrics(msgspec.Struct, frozen=True):
@@ -83,14 +99,17 @@ class History(msgspec.Struct):
     started: int
     ended: int
 
-    @property
-    def trained(self) -> list[RoundRow]:
-        """The rounds whose updates were applied; the closing settlement is none."""
-        return [row for row in self.rounds if row.purpose == "train"]
+    def convictions(self) -> dict[int, RoundRow]:
+        """Worker -> the first round that convicted it."""
+        return {worker: row for row in reversed(self.rounds) for worker in row.convicted}
 
-    def evictions(self) -> dict[int, RoundRow]:
-        """Worker -> the round that convicted it."""
-        return {worker: row for row in self.rounds for worker in row.evicted}
+    def operators(self) -> dict[str, list[int]]:
+        """The operators that are named -> their workers."""
+        found: dict[str, list[int]] = {}
+        for number, worker in sorted(self.state.workers.items()):
+            if worker.operator:
+                found.setdefault(worker.operator, []).append(number)
+        return found
 
     def amended(self) -> str:
         """Where terms changed, and why; "" if they never did."""
@@ -124,7 +143,7 @@ class _Fold:
 
     def _open(self, visit: Visit, entry: e.Open) -> None:
         assert visit.round is not None
-        self._row = RoundRow(entry.round, entry.purpose, entry.epoch, entry.lines, visit.round.size, entry.at)
+        self._row = RoundRow(entry.round, entry.epoch, entry.lines, visit.round.size, entry.at)
 
     def _withdraw(self, visit: Visit, entry: e.Withdraw) -> None:
         self.withdrawn.append((visit.state.round, entry.worker, entry.reason))
@@ -138,23 +157,29 @@ class _Fold:
     def _reveal(self, visit: Visit, entry: e.Reveal) -> None:
         row, round = self._row, visit.round
         assert row is not None and isinstance(round, RevealedRound)
-        row.useful = len(round.open.fragments) if row.purpose == "train" else 0
+        row.useful = len(round.open.fragments)
         row.spare = len(entry.openings) - row.useful
-        row.checked = round.roles.checked
+        row.checked, row.own = round.roles.checked, round.roles.own
 
     def _verdict(self, visit: Visit, entry: e.Verdict) -> None:
         assert self._row is not None
-        self._row.evicted += entry.evicted
-        if entry.fragment == self._row.checked:
-            self._row.outcome = entry.outcome
+        if entry.outcome == "agree":
+            self._row.agreed.append(entry.fragment)
+        else:
+            self._row.disputes.append(entry)
 
     def _apply(self, visit: Visit, entry: e.Apply) -> None:
         assert self._row is not None
         self._row.loss = entry.loss
+        for part in entry.clipped:
+            self._row.clipped[part.fragment] = max(part.exponent, self._row.clipped.get(part.fragment, 0))
 
     def _pay(self, visit: Visit, entry: e.Pay) -> None:
-        assert self._row is not None
+        assert self._row is not None and isinstance(visit.round, RevealedRound)
         self._row.at = entry.at
+        for worker in sorted(visit.round.convicted()):
+            evicted = visit.state.workers[worker].status == "evicted"
+            (self._row.evicted if evicted else self._row.suspended).append(worker)
         self._row.vested = {t.worker: t.amount for t in entry.transfers if t.kind == "vest"}
         self.rounds.append(self._row)
         self._row = None

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def history_table(run: Path) -> DataFrame:
     """The rounds that were trained, by their numbers.
 
-    Columns are `epoch` (from 0), `loss` (the mean over the round's lines), `lines`, `workers`, `evicted` (how many were
-    convicted), `seconds` (NaN where they were not measured), and the figures of held-out lines, such as `test_loss`
+    Columns are `epoch` (from 0), `loss` (the mean over the round's lines), `lines`, `workers`, `convicted` (how many
+    were), `seconds` (NaN where they were not measured), and the figures of held-out lines, such as `test_loss`
     and `val_loss`: in the line of the round after which they were taken, NaN in the others.
 
     Args:
@@ -37,13 +37,13 @@ def history_table(run: Path) -> DataFrame:
     history = read_history(run)
     rows: dict[int, dict[str, Any]] = {}
     last: dict[int, int] = {}
-    for row in history.trained:
+    for row in history.rounds:
         rows[row.number] = {
             "epoch": row.epoch,
             "loss": row.loss,
             "lines": row.lines,
             "workers": row.workers,
-            "evicted": len(row.evicted),
+            "convicted": len(row.convicted),
             "seconds": float("nan"),
         }
         last[row.epoch] = row.number

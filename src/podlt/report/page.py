@@ -8,9 +8,10 @@ from pathlib import Path
 
 from podlt.protocol.claims import Outcome
 from podlt.report.figures import Figures
-from podlt.report.history import History
+from podlt.report.history import History, RoundRow
 from podlt.report.plots import plots
 from podlt.report.summary import SimulatedCheater, Summary, summary_of
+from podlt.report.words import operators_text, rules_text
 from podlt.verify import Verification
 
 LOGGED = "(logged, not checked here)"
@@ -43,7 +44,9 @@ def page(name: str, history: History, figures: Figures, verification: Verificati
         ),
         "</section>",
         _steps(verification),
-        _evictions(history),
+        _convictions(history),
+        _clips(history),
+        _departures(history),
         _ledger(history),
         _facts(history),
     ]
@@ -85,7 +88,9 @@ def _tiles(summary: Summary) -> str:
     tiles.append((f"{summary.rounds:,}", f"rounds over {summary.epochs} epochs"))
     tiles.append((f"{summary.left} / {summary.workers}", "workers left"))
     tiles.append((f"{summary.proofs:,}", "proof records in agreement"))
-    tiles.append((str(len(summary.evicted)), "evicted"))
+    tiles.append((f"{len(summary.convicted)}", f"convicted, {len(summary.evicted)} of them evicted"))
+    tiles.append((f"{summary.executed:,}", "fragments executed by the manager"))
+    tiles.append((f"{summary.clipped:,}", f"updates clipped {LOGGED}"))
     tiles.append((f"{summary.spare_share:.1%}", "of tasks repeat another"))
     if summary.lines_per_second is not None:
         tiles.append((f"{summary.lines_per_second:,.0f}", f"lines a second {UNPROVEN}"))
@@ -99,11 +104,12 @@ def _cheaters(summary: Summary) -> str:
     if not summary.demonstration:
         return ""
     rows = "".join(_cheater(cheater) for cheater in summary.cheaters)
-    if summary.honest_evicted:
-        names = ", ".join(str(worker) for worker in summary.honest_evicted)
-        honest = f'<p class="bad">Honest workers that a vote of three evicted wrongly: {names}.</p>'
+    if summary.honest_convicted:
+        names = ", ".join(str(worker) for worker in summary.honest_convicted)
+        by = "a vote of three" if summary.votes else "the manager"
+        honest = f'<p class="bad">Honest workers that {by} convicted wrongly: {names}.</p>'
     else:
-        honest = "<p>No honest worker was evicted.</p>"
+        honest = "<p>No honest worker was convicted.</p>"
     return (
         "<h2>Who simulated a cheat</h2>"
         '<div class="card scroll"><p class="soft">From files of the demonstration that no entry of the log binds: the '
@@ -115,7 +121,7 @@ def _cheaters(summary: Summary) -> str:
 
 
 def _cheater(cheater: SimulatedCheater) -> str:
-    caught = "not caught" if cheater.evicted is None else str(cheater.evicted)
+    caught = "not caught" if cheater.convicted is None else f"{cheater.convicted} ({cheater.status})"
     lasted = "" if cheater.lasted is None else str(cheater.lasted)
     cells = [caught, lasted, f"{cheater.applied} of {cheater.fakes}", f"{cheater.vested:,}"]
     numbers = "".join(f'<td class="number">{cell}' for cell in cells)
@@ -136,39 +142,86 @@ def _steps(verification: Verification) -> str:
     )
 
 
-def _evictions(history: History) -> str:
-    lines = [(row.number, f"worker {w} evicted ({row.outcome})") for row in history.rounds for w in row.evicted]
-    lines += [(number, f"worker {worker} withdrew: {reason}") for number, worker, reason in history.withdrawn]
-    if not lines:
+def _convictions(history: History) -> str:
+    found = [(row, verdict) for row in history.rounds for verdict in row.disputes]
+    if not found:
         return ""
-    rows = "".join(f'<tr><td class="number">{number}<td>{escape(text)}</tr>' for number, text in sorted(lines))
-    table = f'<table><tr><th class="number">round<th>what</tr>{rows}</table>'
-    return f'<h2>Who left</h2><div class="card scroll">{table}</div>'
+    rows = "".join(
+        f'<tr><td class="number">{row.number}<td class="number">{verdict.fragment}<td>{verdict.outcome}'
+        f"<td>{verdict.reason}<td>{_fates(row, verdict.convicted)}"
+        f"<td><code>podlt audit RUN --round {row.number}</code></tr>"
+        for row, verdict in found
+    )
+    return (
+        '<h2>Convictions</h2><div class="card scroll"><p class="soft">Fragments whose results were not all what the '
+        "manager found, or two of three said. Each is one execution that anybody can repeat, with the data.</p>"
+        '<table><tr><th class="number">round<th class="number">fragment<th>decided by<th>why<th>convicted<th>repeat it'
+        f"</tr>{rows}</table></div>"
+    )
+
+
+def _fates(row: RoundRow, convicted: list[int]) -> str:
+    fates = {worker: "suspended" for worker in row.suspended} | {worker: "evicted" for worker in row.evicted}
+    return ", ".join(f"worker {worker} ({fates[worker]})" for worker in convicted) or "nobody"
+
+
+def _clips(history: History) -> str:
+    found = [(row.number, fragment, most) for row in history.rounds for fragment, most in sorted(row.clipped.items())]
+    if not found:
+        return ""
+    rows = "".join(f'<tr><td class="number">{n}<td class="number">{f}<td class="number">2^-{x}' for n, f, x in found)
+    return (
+        f'<h2>Clipped updates</h2><div class="card scroll"><p class="soft">{len(found):,} updates were more than '
+        f"{history.begin.clip} times as long as the median of their round, and were scaled down before they were "
+        f'averaged {LOGGED}.</p><details><summary>All of them</summary><table><tr><th class="number">round'
+        f'<th class="number">fragment<th class="number">factor</tr>{rows}</table></details></div>'
+    )
+
+
+def _departures(history: History) -> str:
+    if not history.withdrawn:
+        return ""
+    rows = "".join(
+        f'<tr><td class="number">{number}<td class="number">{worker}<td>{escape(reason)}</tr>'
+        for number, worker, reason in history.withdrawn
+    )
+    table = f'<table><tr><th class="number">round<th class="number">worker<th>reason</tr>{rows}</table>'
+    return f'<h2>Who withdrew</h2><div class="card scroll">{table}</div>'
 
 
 def _ledger(history: History) -> str:
     state = history.state
-    rows, names = [], ["pending", "vested", "forfeited"]
+    rows, names, operators = [], ["pending", "vested", "forfeited"], history.operators()
     if state.ledger.taken:
         names += ["deposit", "returned", "seized"]
     for number, worker in sorted(state.workers.items()):
         account = state.ledger.accounts[number]
         cells = (worker.checks_passed, *(getattr(account, name) for name in names))
         numbers = "".join(f'<td class="number">{cell:,}' for cell in cells)
-        rows.append(f'<tr><td class="number">{number}<td>{worker.status}{numbers}</tr>')
+        operator = f"<td>{escape(worker.operator)}" if operators else ""
+        rows.append(f'<tr><td class="number">{number}{operator}<td>{worker.status}{numbers}</tr>')
     heads = "".join(f'<th class="number">{name}' for name in ("checks passed", *names))
     return (
         '<h2>Ledger</h2><div class="card"><p>Treasury '
-        f"{state.ledger.treasury:,} credits; all accounts sum to {state.ledger.total()}.</p>"
+        f"{state.ledger.treasury:,} credits; all accounts sum to {state.ledger.total()}. {_escrow(history)}</p>"
         f'<details><summary>All {len(rows)} workers</summary><div class="scroll"><table><tr><th class="number">worker'
-        f"<th>status{heads}</tr>{''.join(rows)}</table></div></details></div>"
+        f"{'<th>operator' if operators else ''}<th>status{heads}</tr>{''.join(rows)}</table></div></details></div>"
+    )
+
+
+def _escrow(history: History) -> str:
+    escrow = history.begin.escrow
+    return (
+        f"A credit vests once its worker has {escrow:,} younger ones, {escrow:,} rounds after it left, or at the end."
     )
 
 
 def _facts(history: History) -> str:
     begin, state = history.begin, history.state
+    operators = history.operators()
     plain = {
-        "protocol": f"{begin.preset}, {begin.spares} spares",
+        "protocol": rules_text(begin.options),
+        **({"operators": operators_text(operators)} if operators else {}),
         "data": f"{begin.lines:,} lines, blocks of {begin.block_lines:,}"
         + (f", {begin.fragment_lines} lines a fragment" if begin.fragment_lines else ""),
         "epochs": f"{state.epoch} of {state.epochs}",

@@ -27,14 +27,18 @@ SMOOTH = 0.25
 def plots(history: History, figures: Figures) -> list[tuple[str, str, str]]:
     """Title, a sentence on how to read it, and the SVG, of every plot that there is something for."""
     found = []
-    if history.trained:
+    if history.rounds:
         found.append(("Loss", "As logged: mean over the lines of each round, and smoothed.", loss_plot(history)))
     if _shares(history):
         found.append(("On the test set", "As logged after every epoch.", metrics_plot(history)))
     if history.rounds:
-        found.append(("Workers", "Active when each round opened; a cross is an eviction.", workers_plot(history)))
+        found.append(("Workers", "Active when each round opened; a cross is a conviction.", workers_plot(history)))
         found.append(
-            ("Checks", "A dot is a proof record: three results compared. Red: one differed.", checks_plot(history))
+            (
+                "Checks",
+                "A dot is a proof record: all results of a fragment are the same. Red: one differed.",
+                checks_plot(history),
+            )
         )
         found.append(("Ledger", "Each worker's credits: vested, still pending, forfeited.", ledger_plot(history)))
     if (spent := figures.spent).each:
@@ -47,7 +51,7 @@ def plots(history: History, figures: Figures) -> list[tuple[str, str, str]]:
 
 def loss_plot(history: History) -> str:
     """Loss over rounds."""
-    rows = [(row.number, row.loss) for row in history.trained if row.loss is not None]
+    rows = [(row.number, row.loss) for row in history.rounds if row.loss is not None]
     figure, axes = _axes("round", "loss")
     numbers, losses = [n for n, _ in rows], [loss for _, loss in rows]
     axes.plot(numbers, losses, color=SOFT, linewidth=1)
@@ -87,7 +91,7 @@ def workers_plot(history: History) -> str:
     figure, axes = _axes("round", "active workers")
     numbers, counts = [row.number for row in history.rounds], [row.workers for row in history.rounds]
     axes.step(numbers, counts, where="post", color=FIRST, linewidth=2)
-    out = [(row.number, row.workers) for row in history.rounds if row.evicted]
+    out = [(row.number, row.workers) for row in history.rounds if row.convicted]
     axes.scatter([n for n, _ in out], [w for _, w in out], color=BAD, marker="x", s=48, zorder=3)
     gone = [number for number, _, _ in history.withdrawn]
     at = {row.number: row.workers for row in history.rounds}
@@ -97,11 +101,12 @@ def workers_plot(history: History) -> str:
 
 
 def checks_plot(history: History) -> str:
-    """Which fragment was checked in each round, and what came of it."""
+    """Which fragments were compared or executed in each round, and what came of it."""
     figure, axes = _axes("round", "checked fragment")
-    for agreed, colour, size in ((True, FIRST, 8), (False, BAD, 42)):
-        rows = [row for row in history.rounds if (row.outcome == "agree") is agreed]
-        axes.scatter([r.number for r in rows], [r.checked for r in rows], color=colour, s=size, zorder=2 + (not agreed))
+    agreed = [(row.number, fragment) for row in history.rounds for fragment in row.agreed]
+    differed = [(row.number, verdict.fragment) for row in history.rounds for verdict in row.disputes]
+    for points, colour, size, order in ((agreed, FIRST, 8, 2), (differed, BAD, 42, 3)):
+        axes.scatter([n for n, _ in points], [f for _, f in points], color=colour, s=size, zorder=order)
     return _svg(figure, "checks")
 
 

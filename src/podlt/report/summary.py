@@ -17,7 +17,8 @@ class SimulatedCheater(msgspec.Struct, frozen=True):
         worker: its number.
         kind: of cheat.
         began: the round of its first fake, or None if it never got to one.
-        evicted: the round that convicted it, if any.
+        convicted: the first round that convicted it, if any.
+        status: what it is at the end.
         fakes: how many it gave.
         applied: how many of them went into the parameters.
         vested: credits that became its own from its first fake on.
@@ -26,15 +27,16 @@ class SimulatedCheater(msgspec.Struct, frozen=True):
     worker: int
     kind: str
     began: int | None
-    evicted: int | None
+    convicted: int | None
+    status: str
     fakes: int
     applied: int
     vested: int
 
     @property
     def lasted(self) -> int | None:
-        """Rounds from its first fake to its eviction, both counted."""
-        return self.evicted - self.began + 1 if self.evicted is not None and self.began is not None else None
+        """Rounds from its first fake to its conviction, both counted."""
+        return self.convicted - self.began + 1 if self.convicted is not None and self.began is not None else None
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -53,10 +55,14 @@ class Summary(msgspec.Struct, frozen=True):
         spare_share: tasks that only repeat another, of all.
         proof_share: of the measured work, what went to hashes, signatures and the log.
         proofs: fragments whose results are all the same.
-        disputes: rounds in which the results were not all the same.
-        evicted: numbers of workers.
+        disputes: fragments whose results are not.
+        executed: fragments that the manager executed itself.
+        clipped: updates that were scaled down before they were averaged.
+        convicted: numbers of workers.
+        evicted: those of them that may not come back.
+        votes: whether two of three outvote the third: `classic`.
         cheaters: workers that simulate cheats.
-        honest_evicted: workers that were convicted and simulate no cheat.
+        honest_convicted: workers that were convicted and simulate no cheat.
         withdrawn: how many withdrawals there were.
     """
 
@@ -73,9 +79,13 @@ class Summary(msgspec.Struct, frozen=True):
     proof_share: float | None
     proofs: int
     disputes: int
+    executed: int
+    clipped: int
+    convicted: list[int]
     evicted: list[int]
+    votes: bool
     cheaters: list[SimulatedCheater]
-    honest_evicted: list[int]
+    honest_convicted: list[int]
     withdrawn: int
 
     @property
@@ -101,38 +111,43 @@ def summarise(run: Path) -> Summary:
 
 def summary_of(history: History, figures: Figures) -> Summary:
     """The summary of a history and its figures."""
-    trained, evictions = history.trained, history.evictions()
-    useful, spare = sum(row.useful for row in history.rounds), sum(row.spare for row in trained)
+    rounds, convictions, workers = history.rounds, history.convictions(), history.state.workers
+    useful, spare = sum(row.useful for row in rounds), sum(row.spare for row in rounds)
     compute, proof = figures.spent.compute, figures.spent.proof
     return Summary(
         status=history.status(),
         metrics=history.measured[-1].metrics if history.measured else {},
         epochs=history.state.epoch,
-        rounds=len(trained),
-        updates=sum(row.useful for row in trained),
-        lines=sum(row.lines for row in trained),
+        rounds=len(rounds),
+        updates=useful,
+        lines=sum(row.lines for row in rounds),
         seconds=figures.spent.seconds,
         workers=len(history.state.workers),
         left=len(history.state.active()),
         spare_share=spare / (useful + spare) if useful else 0.0,
         proof_share=proof / (compute + proof) if compute else None,
-        proofs=sum(row.outcome == "agree" for row in history.rounds),
-        disputes=sum(row.outcome not in ("", "agree") for row in history.rounds),
-        evicted=sorted(evictions),
+        proofs=sum(len(row.agreed) for row in rounds),
+        disputes=sum(len(row.disputes) for row in rounds),
+        executed=sum(len(row.executed) for row in rounds),
+        clipped=sum(len(row.clipped) for row in rounds),
+        convicted=sorted(convictions),
+        evicted=sorted(number for number in convictions if workers[number].status == "evicted"),
+        votes=history.state.options.votes,
         cheaters=[_cheater(worker, kind, history, figures) for worker, kind in sorted(figures.cheats.items())],
-        honest_evicted=sorted(set(evictions) - set(figures.cheats)) if figures.cheats else [],
+        honest_convicted=sorted(set(convictions) - set(figures.cheats)) if figures.cheats else [],
         withdrawn=len(history.withdrawn),
     )
 
 
 def _cheater(worker: int, kind: str, history: History, figures: Figures) -> SimulatedCheater:
     fakes = figures.fakes[worker]
-    conviction = history.evictions().get(worker)
+    conviction = history.convictions().get(worker)
     return SimulatedCheater(
         worker=worker,
         kind=kind,
         began=fakes.first,
-        evicted=conviction.number if conviction is not None else None,
+        convicted=conviction.number if conviction is not None else None,
+        status=history.state.workers[worker].status,
         fakes=fakes.given,
         applied=fakes.applied,
         vested=sum(

@@ -10,17 +10,19 @@ from podlt.crypto import SALT_BYTES, digest
 from podlt.errors import UsageError
 from podlt.protocol.messages import Assignment, Committed, Opened, Task
 from podlt.protocol.signatures import COMMITMENT
-from podlt.sim.players import Crashing, LeavingPlayer, Player, Silent, honest_update
+from podlt.sim.players import Crashing, LeavingPlayer, Player, Silent
 
 
 class Cheater(Player):
     """What all cheaters have: a fake of their own, that nobody else would find."""
 
     cheats = True
+    kind = "zeros"
+    """Of its fakes, where tensors are simulated (`podlt.sim.learning`)."""
 
     def fake(self, task: Task) -> bytes:
         """A result that is wrong, and different from every other cheater's."""
-        return digest("sim-fake/1", self.key.public, task.digest())
+        return self.gossip.forge(task, self.key.public, self.kind)
 
 
 class Always(Cheater):
@@ -38,7 +40,7 @@ class Selective(Cheater):
 
     def result(self, task: Task) -> bytes:
         """A fake at the rate."""
-        return self.fake(task) if self.strikes() else honest_update(task)
+        return self.fake(task) if self.strikes() else self.execute(task)
 
 
 class Copycat(Cheater):
@@ -66,7 +68,7 @@ class Coalition(Cheater):
 
     def result(self, task: Task) -> bytes:
         """The fake that all members can compute."""
-        return digest("sim-shared-fake/1", task.digest())
+        return self.gossip.forge(task, b"", self.kind)
 
 
 class Majority(Coalition):
@@ -74,7 +76,7 @@ class Majority(Coalition):
 
     def result(self, task: Task) -> bytes:
         """The shared fake if the coalition has the majority, and honest work otherwise."""
-        return super().result(task) if self.gossip.shared.get(task.digest(), 0) >= 2 else honest_update(task)
+        return super().result(task) if self.gossip.shared.get(task.digest(), 0) >= 2 else self.execute(task)
 
 
 class FalseOpening(Cheater):
@@ -104,7 +106,7 @@ class DoubleAnswer(Cheater):
     def commit(self, assignment: Assignment) -> list[Committed]:
         """The honest commitment, and one to a fake."""
         return [
-            self.bind(assignment, honest_update(assignment.task)),
+            self.bind(assignment, self.execute(assignment.task)),
             self.bind(assignment, self.fake(assignment.task)),
         ]
 
@@ -129,7 +131,7 @@ class Replayer(Cheater):
         """Its first commitment, for ever; it looks valid, as it carries its own signature."""
         mine = super().commit(assignment)[0]
         if self._first is None:
-            update = honest_update(assignment.task)
+            update = self.execute(assignment.task)
             salt = self.key.derive("salt/1", assignment.task.digest(), mine.seat.to_bytes(8, "big"))[:SALT_BYTES]
             self._first = mine, Opened(mine.seat, mine.holder, update, salt)
         old = self._first[0]

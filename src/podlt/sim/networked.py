@@ -182,7 +182,7 @@ class NetworkedWorld(World):
             self.members.await_more()
         try:
             plan = self.manager.upcoming()
-        except TooFewWorkersError as error:  # for the settlement: whoever owns the run resumes it
+        except TooFewWorkersError as error:  # whoever owns the run resumes it
             self.stop(str(error))
             self.engine.finish("stopped", str(error))
             self.manager.resume()

@@ -6,6 +6,8 @@ do in the protocol: which result it finds (`result`), what it sends first (`comm
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from podlt.crypto import SigningKey, digest
@@ -19,16 +21,29 @@ def honest_update(task: Task) -> bytes:
     return digest("sim-update/1", task.digest())
 
 
+def forged_update(task: Task, forger: bytes, kind: str) -> bytes:
+    """A false update to a task: another for each forger and kind."""
+    return digest("sim-fake/1", forger, kind.encode(), task.digest())
+
+
 class Gossip(msgspec.Struct):
     """What players could learn out of band: cheaters tell each other their tasks, and overhear messages.
 
-    `shared` counts, for each task's digest, how many cheaters were dealt it this round; `commitments` are those sent
-    so far in this round; `revealed` are the updates that were opened in the rounds before.
+    Attributes:
+        shared: for each task's digest, how many cheaters were dealt it this round.
+        commitments: those sent so far in this round.
+        revealed: the updates that were opened in the rounds before.
+        left: how many rounds there will be, this one included, if nobody leaves.
+        execute: the digest of a task's one right update.
+        forge: the digest of a false update to a task, by who makes it and the kind of fake.
     """
 
     shared: dict[bytes, int] = {}
     commitments: list[Committed] = []
     revealed: list[bytes] = []
+    left: int = 0
+    execute: Callable[[Task], bytes] = honest_update
+    forge: Callable[[Task, bytes, str], bytes] = forged_update
 
 
 class Player:
@@ -58,6 +73,13 @@ class Player:
         self.gossip = gossip
         self.rate = self.default_rate if rate is None else rate
         self.worker: Worker | None = None
+        self.executed = 0
+        """How many tasks it executed: what its work cost it."""
+
+    def execute(self, task: Task) -> bytes:
+        """Does the work: the digest of the task's one right update."""
+        self.executed += 1
+        return self.gossip.execute(task)
 
     def join(self, run: bytes, terms: JoinTerms) -> JoinSignatures:
         """The signatures with which it joins the run, whose identity it learns here, on these terms."""
@@ -67,7 +89,7 @@ class Player:
 
     def result(self, task: Task) -> bytes:
         """The digest of the update that it stands for."""
-        return honest_update(task)
+        return self.execute(task)
 
     def commit(self, assignment: Assignment) -> list[Committed]:
         """Its first answer to a task: one commitment, if it is well."""

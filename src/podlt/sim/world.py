@@ -25,7 +25,7 @@ from podlt.protocol.messages import Assignment, Task, TreeSize
 from podlt.protocol.plan import Upcoming, fragment_bounds
 from podlt.protocol.rules import RunState
 from podlt.recipe import SIMULATED, ModelSpec, ProtocolSpec, Recipe, TrainingSpec, terms_of
-from podlt.sim.players import Gossip, Player, honest_update
+from podlt.sim.players import Gossip, Player
 
 EPOCH_MILLIS = 1_700_000_000_000
 """Where the simulated clock starts; it goes on by a millisecond each time that somebody looks."""
@@ -130,7 +130,7 @@ class World:
         self.tree = Tree()
         self.head = ""
         self.manager = Manager(RunState(), self.chain, self._clock)
-        self.fakes_applied = 0
+        self.fakes_applied = self.fakes_opened = self.fakes_caught = 0
         self.convicted_in: dict[int, int] = {}
 
     @property
@@ -203,6 +203,7 @@ class World:
 
     def _round(self, plan: Upcoming) -> None:
         manager = self.manager
+        self.gossip.left = -(-(self.state.epochs * self.scenario.lines - self._used(plan)) // plan.lines)
         dealt = manager.open(plan, self.fragments(plan))
         self._spread(dealt)
         self._collect(deque(dealt))
@@ -214,9 +215,14 @@ class World:
         for worker in round.convicted():
             self.convicted_in.setdefault(worker, round.open.round)
         accepted = [round.accepted(fragment) for fragment in range(plan.fragments)]
-        self.fakes_applied += sum(a != self.honest_result(t) for a, t in zip(accepted, tasks, strict=True))
-        update = digest("sim-average/1", *accepted)
-        manager.apply(update, self.step_parameters(update), 1.0)
+        honest = [self.honest_result(task) for task in tasks]
+        self.fakes_applied += sum(a != h for a, h in zip(accepted, honest, strict=True))
+        fakes = [who for j, found in round.answers.items() for who, result in found.items() if result != honest[j]]
+        self.fakes_opened, self.fakes_caught = (
+            self.fakes_opened + len(fakes),
+            self.fakes_caught + sum(who in round.convicted() for who in fakes),
+        )
+        self.apply(accepted, plan)
         manager.pay()
         if self.state.measure_due:
             manager.measure({"accuracy": 0.5, "loss": 1.0})
@@ -224,7 +230,12 @@ class World:
 
     def honest_result(self, task: Task) -> bytes:
         """The digest of the one right update of a task."""
-        return honest_update(task)
+        return self.gossip.execute(task)
+
+    def apply(self, accepted: list[bytes], plan: Upcoming) -> None:
+        """Applies the average of the updates of these digests."""
+        update = digest("sim-average/1", *accepted)
+        self.manager.apply(update, self.step_parameters(update), 1.0)
 
     def step_parameters(self, update: bytes) -> bytes:
         """The digest of the parameters after the averaged update of this digest."""
@@ -244,6 +255,9 @@ class World:
         return entries
 
     # -- helpers -----------------------------------------------------------------------------------------------------
+
+    def _used(self, plan: Upcoming) -> int:
+        return plan.epoch * self.scenario.lines + plan.offset
 
     def _collect(self, waiting: deque[Assignment]) -> None:
         """Brings tasks to players and answers back until every task is answered and opened."""

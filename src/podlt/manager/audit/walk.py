@@ -61,7 +61,9 @@ class Walk:
         self.replay = Replay(subject, weights, known=known)
         self._orders: dict[int, EpochOrder] = {}
         self.tallies = {claim: Tally() for claim in WALKED} | self.replay.tallies
-        self.applied = self.applied_tasks = self.executed = self.agreeing = self.fakes_among = self.skipped_convictions = 0
+        self.applied = self.applied_tasks = self.executed = self.agreeing = self.fakes_among = (
+            self.skipped_convictions
+        ) = 0
         self.mismatches: list[Mismatch] = []
         self.false_convictions: list[FalseConviction] = []
         self.fakes: list[Fake] = []

@@ -124,7 +124,6 @@ class WorkerBooks:
         self._others: dict[str, Earned] = {}
         self.settled = -1
         self._heads: dict[int, tuple[bytes, str]] = {}
-        self._checked: set[str] = set()
         self._last, self._saved = "", ""
         self.status = Status(pid, 0.0, "starting", workers={key: Earned() for key in self._keys})
         self._before = before if before is not None else self.status
@@ -259,10 +258,6 @@ class WorkerBooks:
         found = self.status.workers.values()
         return sum(w.pending for w in found), sum(w.vested for w in found), sum(w.forfeited for w in found)
 
-    def is_unchecked(self, key: bytes) -> bool:
-        """Whether an identity has pay for work that no check of its work covers yet."""
-        return key.hex() not in self._checked and self.status.workers[key.hex()].pending > 0
-
     def _booked(
         self, verified: receipts.VerifiedReceipts, mine: Mapping[int, str]
     ) -> tuple[dict[str, Earned], dict[str, int]]:
@@ -273,8 +268,7 @@ class WorkerBooks:
             if isinstance(entry, e.Join) and entry.worker in mine:
                 accounts[entry.worker].deposit += entry.deposit
                 moved.setdefault(mine[entry.worker], 0)
-            elif isinstance(entry, e.Pay | e.Return):
-                self._note_checked(entry.transfers, mine)
+            elif isinstance(entry, e.Pay | e.Release):
                 for transfer in entry.transfers:
                     if transfer.worker in mine:
                         move(accounts[transfer.worker], transfer)
@@ -284,11 +278,6 @@ class WorkerBooks:
                         key = mine[transfer.worker]
                         moved[key] = moved.get(key, 0) + sign * transfer.amount
         return {mine[number]: account for number, account in accounts.items()}, moved
-
-    def _note_checked(self, transfers: list[e.Transfer], mine: Mapping[int, str]) -> None:
-        """Who vests was checked in this round; what it earns in later ones was not."""
-        self._checked -= {mine[t.worker] for t in transfers if t.kind == "earn" and t.worker in mine}
-        self._checked |= {mine[t.worker] for t in transfers if t.kind == "vest" and t.worker in mine}
 
     def _settle(self, verified: receipts.VerifiedReceipts) -> None:
         self.settled = max([self.settled, *(entry.round for _, entry in verified.entries if isinstance(entry, e.Pay))])

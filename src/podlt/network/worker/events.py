@@ -113,6 +113,8 @@ class RunTerms(WorkerEvent, frozen=True, tag="terms"):
         lines: of the training set.
         epochs: how many.
         rounds: how many at most.
+        escrow: how many younger credits of its own vest one, and how many rounds after it left all of them do.
+        first_fault: what a first conviction does: "suspend" or "evict".
         entries: how many the run's log has.
     """
 
@@ -123,6 +125,8 @@ class RunTerms(WorkerEvent, frozen=True, tag="terms"):
     lines: int
     epochs: int
     rounds: int
+    escrow: int
+    first_fault: str
     entries: int
 
     @property
@@ -132,8 +136,9 @@ class RunTerms(WorkerEvent, frozen=True, tag="terms"):
             f"terms of run {self.run[:16]}: {self.reward:,} credits a line that you compute; epochs: {self.epochs:,} "
             f"of {self.lines:,} lines; {self.rounds:,} rounds at most (preset {self.preset}); its log has "
             f"{self.entries:,} entries so far",
-            "what you earn is pending until the next time that your work is checked and holds; whoever is caught "
-            "with another result than the task's loses what is pending, and its deposit",
+            f"what you earn for a task is pending until you did {self.escrow:,} more, {self.escrow:,} rounds after you "
+            "left, or at the run's end; whoever is convicted of another result than the task's loses what is pending "
+            f"and its deposit, and {'the second time' if self.first_fault == 'suspend' else 'at once'} its place",
             "joining shows your public key and all that you earn in a log that anybody may read; the manager sees "
             "your address",
         ]
@@ -197,7 +202,7 @@ class Totals(WorkerEvent, frozen=True):
     Attributes:
         tasks: done.
         vested: credits earned for good.
-        pending: credits that a check may still forfeit.
+        pending: credits in escrow, which a conviction would forfeit.
         forfeited: credits lost.
     """
 
@@ -210,7 +215,7 @@ class Totals(WorkerEvent, frozen=True):
     def credits(self) -> str:
         """Credits, for people."""
         line = f"{self.vested:,} credits earned"
-        line += f", {self.pending:,} more at the next check or the end of the run" if self.pending else ""
+        line += f", {self.pending:,} pending" if self.pending else ""
         return line + (f", {self.forfeited:,} forfeited" if self.forfeited else "")
 
 
@@ -300,21 +305,29 @@ class Stopped(WorkerEvent, frozen=True, tag="stopped"):
 
 
 class Leaving(WorkerEvent, frozen=True, tag="leaving"):
-    """It leaves once its work was checked, so that it is paid for it.
+    """It leaves once what it has done is in the log, so that it is paid for it.
 
     Attributes:
         reason: why it leaves.
-        seconds: how long it waits at most.
+        seconds: how long it waits for that at most; 0 if all is in the log.
+        pending: credits in escrow.
+        rounds: how many rounds later they vest.
     """
 
     reason: str
     seconds: float
+    pending: int
+    rounds: int
 
     def __str__(self) -> str:
-        return (
-            f"leaving ({self.reason}) once its work was checked and is paid, after {self.seconds:,.0f} s at most "
-            "(Ctrl-C again: at once)"
-        )
+        line = f"leaving ({self.reason})"
+        if self.seconds:
+            line += f" once its round is in the log, after {self.seconds:,.0f} s at most (Ctrl-C again: at once)"
+        if self.pending:
+            line += (
+                f"; {self.pending:,} credits are pending: they vest {self.rounds:,} rounds after it left, or at the end"
+            )
+        return line
 
 
 class Ended(Totals, frozen=True, tag="ended"):

@@ -69,6 +69,8 @@ class Joining:
                 lines=begin.lines,
                 epochs=begin.epochs,
                 rounds=begin.chain_length,
+                escrow=begin.escrow,
+                first_fault=begin.first_fault,
                 entries=head.size,
             )
         )

@@ -1,15 +1,15 @@
-"""How a worker leaves: once its work was checked, so that it is paid for it, and what it has done is in the log."""
+"""How a worker leaves: once what it has done is in the log, so that it is paid for it. What is pending vests later."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from podlt.network.worker import events
 from podlt.network.worker.books import WorkerBooks
 from podlt.network.worker.identity import WorkerExit
 
 LEAVE_SECONDS = 60.0
-"""How long who leaves goes on until its work is checked: what was not is not paid for, unless it comes back."""
+"""How long who leaves waits at most for the round that it has worked in: what is not in the log is not paid."""
 
 
 class GracefulShutdown:
@@ -17,8 +17,8 @@ class GracefulShutdown:
 
     Args:
         leaving: gives the reason to leave, if there is one.
-        books: know which rounds are in the log, and what was checked.
-        listener: gets the event that there is something to wait for.
+        books: know which rounds are in the log, and what is pending.
+        listener: gets the event that it leaves, and what becomes of its pay.
 
     Attributes:
         begun: whether it is about to leave.
@@ -29,30 +29,26 @@ class GracefulShutdown:
         self._until = 0.0
         self.begun = False
 
-    def check(self, last_round: int, connected: bool, keys: Collection[bytes], now: float) -> WorkerExit | None:
+    def check(self, last_round: int, connected: bool, escrow: int, now: float) -> WorkerExit | None:
         """Begins to leave where there is a reason; says how it ended once there is nothing (more) to wait for.
 
         Args:
             last_round: in which a task was done, which may be worked on; -1 for none.
             connected: whether there is a connection; without one nothing is waited for.
-            keys: of the identities that are left.
+            escrow: how many rounds after it left all that is pending vests.
             now: seconds, monotonic.
         """
         reason = self._leaving()
         if not reason:
             return None
-        waits = last_round > self._books.settled or any(map(self._books.is_unchecked, keys))
+        waits = last_round > self._books.settled
         if not self.begun:
             self.begun, self._until = True, now + LEAVE_SECONDS
-            if waits:
-                self._emit(events.Leaving(reason=reason, seconds=LEAVE_SECONDS))
+            pending = self._books.totals()[0]
+            if waits or pending:
+                seconds = LEAVE_SECONDS if waits else 0.0
+                self._emit(events.Leaving(reason=reason, seconds=seconds, pending=pending, rounds=escrow))
         return WorkerExit("left", reason) if now > self._until or not connected or not waits else None
-
-    def ready(self, last_round: int, keys: Collection[bytes]) -> list[bytes]:
-        """The identities that may leave before the others: their work was checked, and all that was done is logged."""
-        if not self.begun or last_round > self._books.settled:
-            return []
-        return [key for key in keys if not self._books.is_unchecked(key)]
 
     def allows(self, round: int) -> bool:
         """Whether a task of this round may begin: who leaves sees first whether the round before was its last."""

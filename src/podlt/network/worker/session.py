@@ -149,11 +149,11 @@ class WorkerSession:
         if now - self._beat >= self._heartbeat:
             self._beat = now
             self._send_heartbeats(now)
-        self._let_go()
         self._request(now)
         self._work(now)
         complete = self._receipts.ask(self._identities, now) or self.outcome
-        self.outcome = self._shutdown.check(self._tasks.last_round, connected, self._identities, now) or complete
+        escrow = self._run.setup.begin.escrow if self._run is not None else 0
+        self.outcome = self._shutdown.check(self._tasks.last_round, connected, escrow, now) or complete
 
     def effects(self) -> list[Effect]:
         """What is to be done since the last call, in this order."""
@@ -214,13 +214,6 @@ class WorkerSession:
                 deal_id, in_hand = run.replies.in_hand(public)
                 self._perform(SendMessage(public, m.record(m.Heartbeat(deal_id=deal_id, in_hand=in_hand))))
         self._perform(SaveStatus(self.doing))
-
-    def _let_go(self) -> None:
-        """Where some identities still wait for a check, those that passed theirs leave before."""
-        ready = self._shutdown.ready(self._tasks.last_round, self._identities)
-        for public in ready if len(ready) < len(self._identities) else []:
-            self._perform(SendMessage(public, m.record(m.Leave(reason="its work was checked"))))
-            self._drop(public)
 
     def _drop(self, public: bytes) -> None:
         del self._identities[public]

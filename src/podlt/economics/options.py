@@ -1,0 +1,83 @@
+"""What a plan is made from: the proof's options, and what is assumed of workers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from podlt.errors import UsageError
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Number = Annotated[int, Meta(ge=0)]
+
+
+class ProofOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The proof's options that cost and gain depend on; names are those of a recipe's `[protocol]`.
+
+    Attributes:
+        preset: whose rules hold.
+        checked: guarded: spares for each fragment.
+        own: guarded: tasks that the manager executes itself, for each fragment.
+        own_most: guarded: the most that it executes in a round; None for no limit.
+        clip: guarded: the largest update that is applied as it is, in medians of the round's updates.
+        escrow: how many younger credits (in tasks) a credit waits for.
+        deposit: credits that a worker brings.
+        first_fault: whether the first conviction suspends or evicts.
+        reward: credits a task.
+    """
+
+    preset: Literal["guarded", "classic"] = "guarded"
+    checked: Share = 0.03
+    own: Share = 0.02
+    own_most: Number | None = 1
+    clip: Annotated[int, Meta(ge=0)] = 8
+    escrow: Number = 50
+    deposit: Number = 0
+    first_fault: Literal["suspend", "evict"] = "suspend"
+    reward: Number = 1
+
+    @property
+    def convictions(self) -> int:
+        """How many of a worker's convictions evict it."""
+        return 2 if self.preset == "guarded" and self.first_fault == "suspend" else 1
+
+
+class Assumptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The run, and what is assumed of its workers.
+
+    Attributes:
+        workers: each has a task a round.
+        rounds: of the run: the tasks of a worker that is there from the start.
+        cost: what a true result costs a worker, for each credit of its reward.
+        coalition: the share of workers that work together against the run.
+        operators: how many there are, of equal size; None if every worker is its own.
+        keys: whether keys are by invitation, so that who was evicted cannot come back, or free.
+        new_key: what a new key costs besides the deposit where keys are free, in credits.
+    """
+
+    workers: Annotated[int, Meta(ge=2)] = 50
+    rounds: Annotated[int, Meta(ge=1)] = 300
+    cost: Annotated[float, Meta(ge=0)] = 0.9
+    coalition: Share = 0.2
+    operators: Annotated[int, Meta(ge=1)] | None = None
+    keys: Literal["invited", "free"] = "invited"
+    new_key: Annotated[float, Meta(ge=0)] = 0.0
+
+    @property
+    def members(self) -> int:
+        """How many workers the coalition has."""
+        return round(self.coalition * self.workers)
+
+
+def check_assumptions(assumed: Assumptions) -> None:
+    """Refuses what no run could do.
+
+    Raises:
+        UsageError: more operators than workers, or no worker that is honest.
+    """
+    if assumed.operators is not None and assumed.operators > assumed.workers:
+        raise UsageError(f"expected at most as many operators as workers ({assumed.workers}), got {assumed.operators}")
+    if assumed.members >= assumed.workers:
+        raise UsageError(f"a coalition of {assumed.coalition:.0%} of {assumed.workers} workers leaves nobody honest")

@@ -1,0 +1,30 @@
+"""Facts of a run in words, which the page and the command line both show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from podlt.protocol.options import MILLION, Options
+
+MOST_NAMED = 12
+
+
+def rules_text(options: Options) -> str:
+    """The rules of a run on one line."""
+    if options.votes:
+        return "classic: one fragment of a round goes to 3 workers, and two outvote the third, which is evicted"
+    checked, own = options.checked / MILLION, options.own / MILLION
+    clip = f"updates beyond {options.clip} times the median are clipped" if options.clip else "nothing is clipped"
+    return (
+        f"guarded: {checked:.3g} of the fragments are executed by a second worker, {own:.3g} by the manager (at most "
+        f"{options.own_most} of a round), which decides every dispute; {clip}; a first conviction "
+        f"{'suspends' if options.first_fault == 'suspend' else 'evicts'}"
+    )
+
+
+def operators_text(operators: Mapping[str, Sequence[int]]) -> str:
+    """The named operators and how many workers each has, the largest first."""
+    ranked = sorted(operators.items(), key=lambda found: (-len(found[1]), found[0]))
+    named = [f"{name} ({len(workers)})" for name, workers in ranked[:MOST_NAMED]]
+    more = [f"and {len(ranked) - MOST_NAMED} more"] if len(ranked) > MOST_NAMED else []
+    return ", ".join([*named, *more])

@@ -1,0 +1,80 @@
+"""`podlt plan`: as text, as JSON, as a picture; from flags and from recipes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_calls import Podlt
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "PLAN.md"
+
+
+def test_the_page_shows_what_the_command_prints(podlt: Podlt, golden: Callable[[Path, str], None]) -> None:
+    before, rest = DOCUMENT.read_text().split("```\n$ podlt ", 1)
+    command, rest = rest.split("\n", 1)
+    outcome = podlt(*command.split())
+    assert outcome.code == 0
+    shown = "\n".join(line.rstrip() for line in outcome.out.splitlines())
+    golden(DOCUMENT, f"{before}```\n$ podlt {command}\n{shown}\n```\n" + rest.split("```\n", 1)[1])
+
+
+def test_json_has_every_figure_of_the_text(podlt: Podlt) -> None:
+    found = json.loads(podlt("plan", "--keys", "free", "--json").out)
+    assert found["cost"]["spares"] + found["cost"]["own"] == pytest.approx(0.0485, abs=1e-4)
+    assert [row["tasks"] for row in found["cheats"]] == [87, 101, 100, 342]
+    assert [row["deposit"] for row in found["incentives"]] == [11, 22, 15]
+    assert [row["escrow"] for row in found["incentives"]] == [None, None, None]
+    assert found["options"]["preset"] == "guarded" and found["assumed"]["new_key"] == 0
+
+
+def test_flags_come_before_the_recipe_and_lines_give_rounds_and_tasks(podlt: Podlt) -> None:
+    def said(*argv: object) -> dict[str, Any]:
+        found = json.loads(podlt("plan", *argv, "--json").out)
+        return {**found["options"], **found["assumed"]}
+
+    recipe = ("mnist-mlp", "--lines", 60_000)
+    classic = said(*recipe, "--preset", "classic")
+    assert (classic["workers"], classic["rounds"], classic["reward"]) == (50, 300, 20)
+    guarded = said(*recipe, "--preset", "guarded")
+    assert (guarded["rounds"], guarded["reward"]) == (310, 20)  # 20 lines for each of 48.5 fragments
+    few = said(*recipe, "--preset", "classic", "--workers", 9, "--epochs", 1, "--reward", 7)
+    assert (few["workers"], few["rounds"], few["reward"]) == (9, 60, 7)
+    assert said("--rounds", 7)["rounds"] == 7 and said()["rounds"] == 300
+
+
+def test_the_picture_is_the_same_each_time(podlt: Podlt, tmp_path: Path) -> None:
+    for name in ("one.svg", "two.svg"):
+        assert podlt("plan", "--rounds", 5, "--coalition", 0, "--plot", name).code == 0
+    drawn = (tmp_path / "one.svg").read_text()
+    assert drawn == (tmp_path / "two.svg").read_text()
+    assert "a lone cheater" in drawn and "cheating gains (credits)" in drawn
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--plot", "plan.pdf"], ".svg or .png"),
+        (["--preset", "classic", "--workers", "2"], "at least 3 workers"),
+        (["--operators", "60"], "at most as many operators"),
+        (["--workers", "3", "--coalition", "0.9"], "leaves nobody honest"),
+        (["nothing.toml"], "no such recipe"),
+        (["--first-fault", "pardon"], "pardon"),
+    ],
+)
+def test_what_no_run_could_do_is_refused(podlt: Podlt, argv: list[str], words: str) -> None:
+    outcome = podlt("plan", *argv)
+    assert outcome.code == 2 and words in outcome.err
+
+
+def test_where_nothing_is_paid_there_is_no_best_response(podlt: Podlt) -> None:
+    outcome = podlt("plan", "--reward", 0)
+    assert outcome.code == 0 and "nothing is paid" in outcome.out and "best response" not in outcome.out
+
+
+def test_classic_says_whom_its_vote_evicts(podlt: Podlt) -> None:
+    out = podlt("plan", "--preset", "classic").out
+    assert "0.092 honest workers are evicted a round" in out and "no deposit ends" in out
