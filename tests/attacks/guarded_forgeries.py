@@ -216,17 +216,21 @@ Change = Callable[[list[e.Transfer]], list[e.Transfer]]
 
 def _escrow() -> Iterator[Forgery]:
     left = places(e.Withdraw, lambda x: x.worker == 8)[-1]
-    paid = places(e.Pay, lambda x: ("vest", 8, 12) in {msgspec.structs.astuple(t) for t in x.transfers})[0]
+    paid, leaver = next(
+        (i, transfer)
+        for i in places(e.Pay)
+        for transfer in ENTRIES[i].transfers  # type: ignore[union-attr]
+        if i > left and (transfer.kind, transfer.worker) == ("vest", 8)
+    )
     fault = places(e.Pay, lambda x: any(t.kind == "forfeit" for t in x.transfers))[0]
     vested = places(e.Pay, lambda x: any(t.kind == "vest" for t in x.transfers))[-1]
     claims = (Claim.PAYMENTS,)
     early = next(i for i in places(e.Pay) if i > left)
-    leaver = e.Transfer("vest", 8, 12)
     changes: dict[str, tuple[int, Change]] = {
         "pays one that left before its time": (early, lambda t: [x for x in t if x.kind == "earn"] + [leaver]),
         "does not pay one that left, after its time": (paid, lambda t: [x for x in t if x != leaver]),
         "pays one that left in part": (
-            paid, lambda t: [msgspec.structs.replace(x, amount=11) if x == leaver else x for x in t]
+            paid, lambda t: [msgspec.structs.replace(x, amount=x.amount - 1) if x == leaver else x for x in t]
         ),
         "vests one credit more than is old enough": (
             vested, lambda t: [_more(x) if x.kind == "vest" else x for x in t]
@@ -253,8 +257,9 @@ def _escrow() -> Iterator[Forgery]:
     yield Forgery("releases within a round", inserted(given + 2, within), (Claim.PROGRESS,))
     at = max(places(e.Pay, lambda x: x.round == 9))
     ended = e.Amend(at=ENTRIES[at].at, epochs=1, optimizer="", reason="")
-    pending = RUN.state_before(at + 1).ledger.accounts[1].pending
-    vest = e.Release(at=ENTRIES[at].at, transfers=[e.Transfer("vest", 1, pending)])
+    accounts = RUN.state_before(at + 1).ledger.accounts
+    pending, worker = max((account.pending, number) for number, account in accounts.items())
+    vest = e.Release(at=ENTRIES[at].at, transfers=[e.Transfer("vest", worker, pending)])
     goes_on = msgspec.structs.replace(ended, epochs=2)
     yield Forgery(
         "ends training to release one worker's pay early, goes on, and cuts the log",

@@ -127,7 +127,7 @@ def scripted_world(
 
 
 CLASSIC = ProtocolSpec(preset="classic")
-GUARDED = ProtocolSpec(checked=0.5, own=0.3, escrow=4)
+GUARDED = ProtocolSpec(checked=0.5, own=0.3, clip=4, escrow=4)
 """Of each five fragments or so two are checked, and one is the manager's own: much happens in a short run."""
 
 SCENARIO = Scenario(lines=120, epochs=2, block_lines=30, fragment_lines=3, deposit=40, tested=True, protocol=GUARDED)
