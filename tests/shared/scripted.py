@@ -48,11 +48,6 @@ class Scripted(Player):
     def open(self, round: int) -> list[tuple[Opened, bytes]]:
         return [] if self.mood == "mute" else super().open(round)
 
-    def forget(self, seat: int) -> None:
-        """It learned that its answer to a task came too late."""
-        assert self.worker is not None
-        self.worker._openings.pop(seat)
-
 
 class ScriptedWorld(World):
     """A world whose manager backs up who is slow or late, suspects what a test names, and clips.
@@ -85,9 +80,7 @@ class ScriptedWorld(World):
         manager.commit()
         for task in delayed:
             if self._mood(task.holder) == "late" and self.state.is_active(task.holder):
-                player = self.players[task.holder]
-                if not manager.committed(player.commit(task)[0]):
-                    player.forget(task.seat)  # type: ignore[attr-defined]
+                manager.committed(self.players[task.holder].commit(task)[0])
         super()._collect(deque())
 
     def suspect(self, fragments: Sequence[int]) -> Sequence[int]:
