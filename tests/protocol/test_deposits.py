@@ -180,7 +180,7 @@ def test_over_many_runs_honest_workers_get_their_deposits_back_and_caught_cheate
     preset: Any, kind: str, tmp_path: Path
 ) -> None:
     rules = ProtocolSpec(preset) if preset == "classic" else GUARDED
-    for seed in range(3):
+    for seed in range(2):
         path = tmp_path / str(seed)
         # Two that copy the same fake are two of three: in classic a vote can err (docs/THREATS.md, 10).
         cheaters = 1 if (kind, preset) == ("copycat", "classic") else 2

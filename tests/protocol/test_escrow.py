@@ -140,7 +140,7 @@ def test_the_ledger_pays_what_a_naive_reading_pays(
         assert ledger.total() == 0 and ledger.pending == sum(a.pending for a in ledger.accounts.values())
 
 
-@examples(30)
+@examples(12)
 @given(st.data())
 def test_a_run_pays_what_a_naive_reading_of_its_log_pays(data: st.DataObject) -> None:
     rules = ProtocolSpec(checked=0.5, own=0.2, escrow=data.draw(st.integers(0, 4)), reward=data.draw(st.integers(0, 2)))

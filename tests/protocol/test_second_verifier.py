@@ -13,7 +13,7 @@ import second_accounts
 import second_draws
 import second_rules
 import second_verifier
-from examples_drawn import examples
+from examples_drawn import ALL, examples
 from hypothesis import given
 from scripted import CLASSIC, GUARDED, classic_run, eventful_run, spoiled
 
@@ -105,7 +105,7 @@ def test_both_accept_every_prefix_that_ends_at_a_head() -> None:
 
 
 def test_the_rules_refuse_the_entries_that_the_second_verifier_refuses_when_one_is_left_out() -> None:
-    for missing in range(1, len(ENTRIES)):
+    for missing in range(1, len(ENTRIES), 1 if ALL else 3):
         kept = ENTRIES[:missing] + ENTRIES[missing + 1 :]
         verifier = second_rules.Verifier(decoded(ENTRIES[0]))
         state, ours, theirs = RunState(), "", ""

@@ -104,7 +104,7 @@ class Plotting(ScriptedWorld):
         return digest("plot/1", task.digest(), bytes([kind])) if kind else honest_update(task)
 
 
-@examples(60)
+@examples(30)
 @given(st.data())
 def test_no_coalition_convicts_an_honest_worker_of_a_guarded_run(data: st.DataObject) -> None:
     """Whoever is in it, whatever they give, however few are honest, and whoever is slow, late or gone."""
