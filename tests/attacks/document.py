@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from podlt.protocol.claims import Claim
 
-from .log_forgeries import FORGERIES
+from . import guarded_forgeries, log_forgeries
+from .forging import Forgery
 from .lying_manager import ATTACKS
 
 HEAD = """\
@@ -27,6 +28,8 @@ differ by two on another processor.
 | --- | --- | --- | --- | --- |
 {attack_rows}
 
+- A manager that skips its own share of the tasks, and agrees with whatever was answered, is not in the table: nothing \
+tells (SPEC.md, 6.1). It gives up what it would have found, and convicts nobody by it.
 - `average-behind-a-fake`: the update of a round with a fake in it cannot be worked out again, as a fake's bytes are \
 nowhere. An honest manager whose worker was caught after its fakes were applied gives the same table: 24 fails, 21 was \
 not checked for these rounds. Nobody can tell the two apart; nobody is told that the model is sound.
@@ -40,13 +43,22 @@ cannot execute tasks as the run did, and ends with exit code 4. So does every ho
 
 ## Logs
 
-{forgeries} edits of a simulated run's log, with every tree head signed anew: `tests/attacks/log_forgeries.py`, \
-`pytest tests/attacks/test_forged_logs.py`. {refused} of them are refused by `verify`; the others break no rule of the \
-log, and the table says what else would tell.
+{forgeries} edits of the logs of a simulated run of each preset, with every tree head signed anew: \
+`tests/attacks/log_forgeries.py` and `guarded_forgeries.py`, `pytest tests/attacks/test_forged_logs.py`. Both \
+verifiers refuse {refused} of them, at the same claims; the others break no rule of the log, and the table says what \
+else would tell.
+
+### What only a guarded run has
 
 | the manager ... | `verify` | what else would tell |
 | --- | --- | --- |
-{forgery_rows}
+{guarded_rows}
+
+### What any run has
+
+| the manager ... | `verify` | what else would tell |
+| --- | --- | --- |
+{classic_rows}
 """
 
 
@@ -56,14 +68,19 @@ def text() -> str:
         f"| `{name}` | {a.does} | {_claims(a.verify)} | {_claims(a.audit) if a.audit else _NOT_CHECKED} | {a.share} |"
         for name, a in ATTACKS.items()
     ]
-    forgeries = [f"| {f.what} | {_claims(f.claims)} | {f.tells} |" for f in FORGERIES.values()]
+    forgeries = [*guarded_forgeries.FORGERIES.values(), *log_forgeries.FORGERIES.values()]
     return HEAD.format(
         attacks=len(ATTACKS),
         attack_rows="\n".join(attacks),
-        forgeries=len(FORGERIES),
-        refused=sum(bool(f.claims) for f in FORGERIES.values()),
-        forgery_rows="\n".join(forgeries),
+        forgeries=len(forgeries),
+        refused=sum(bool(f.claims) for f in forgeries),
+        guarded_rows=_rows(guarded_forgeries.FORGERIES.values()),
+        classic_rows=_rows(log_forgeries.FORGERIES.values()),
     )
+
+
+def _rows(forgeries: Iterable[Forgery]) -> str:
+    return "\n".join(f"| {f.what} | {_claims(f.claims)} | {f.tells} |" for f in forgeries)
 
 
 _NOT_CHECKED = "not checked: exit code 4"

@@ -1,4 +1,4 @@
-"""A manager that edits the log it wrote, and signs all tree heads anew: what it edits, and which claim then fails.
+"""A manager that edits the log of a classic run, and signs all tree heads anew: and which claim then fails.
 
 The log is a simulated run's, so everybody's keys are at hand. Where no claim of `verify` fails, the table says what
 would tell.
@@ -15,170 +15,46 @@ import msgspec
 
 from podlt.canonical import encode
 from podlt.crypto import SigningKey, digest
-from podlt.log.merkle import EMPTY_ROOT, Tree, leaf_hash
-from podlt.log.tree_head import Head, origin_of, sign_head
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
-from podlt.protocol.messages import JoinTerms, TreeSize
+from podlt.protocol.messages import TreeSize
 from podlt.protocol.signatures import COMMITMENT
-from podlt.protocol.worker import Worker
+from podlt.recipe import ProtocolSpec
 from podlt.sim.adversaries import Always
 from podlt.sim.players import Player
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.units import MAX_INT
-from podlt.verify import Verification, verify_log
-from podlt.verify.documents import Documents
 
-Bodies = list[bytes]
+from .forging import ForgedRun, Forgery
 
 WORKERS, CHEATER = 8, 7
+CLASSIC = ProtocolSpec("classic", escrow=3)
 SEED = digest("forged/1")
 
 
 def honest_run() -> tuple[World, MemoryLog]:
-    """Twenty rounds in two epochs, with figures, deposits, one cheater that is evicted, and a settlement."""
+    """Twenty rounds in two epochs, classic, with figures, deposits, and one cheater that is evicted."""
     log = MemoryLog()
 
     def players(gossip: Any) -> list[Player]:
         return [make_player(Always if i == CHEATER else Player, i, SEED, gossip) for i in range(WORKERS)]
 
-    world = World(Scenario(lines=60, epochs=2, block_lines=6, deposit=5, tested=True), players, SEED, log)
+    world = World(
+        Scenario(lines=60, epochs=2, block_lines=6, deposit=5, tested=True, protocol=CLASSIC), players, SEED, log
+    )
     world.begin()
     world.play()
     return world, log
 
 
-WORLD, LOG = honest_run()
-BODIES: Bodies = [body for _, _, body in LOG.entries()]
-ENTRIES: list[e.AnyEntry] = [e.decode(body) for body in BODIES]
-DOCUMENTS = Documents(WORLD.recipe, WORLD.program)
-
-
-class Forgery(msgspec.Struct, frozen=True):
-    """One edit.
-
-    Attributes:
-        what: the manager did, for the document.
-        make: gives the entries' bytes as they are to be.
-        claims: of `verify` that fail; none if it accepts the log.
-        tells: what tells where `verify` does not.
-    """
-
-    what: str
-    make: Callable[[], Bodies]
-    claims: tuple[Claim, ...] = ()
-    tells: str = ""
-
-
-def signed(bodies: Bodies) -> MemoryLog:
-    """A log of these entries, with tree heads where the honest run has them and over all."""
-    sizes = {size for size, _ in LOG.heads() if size < len(bodies)} | {len(bodies)}
-    log, tree, start = MemoryLog(), Tree(), 0
-    try:
-        first = e.decode(bodies[0])
-    except Exception:
-        first = ENTRIES[0]
-    origin = origin_of(e.identity(first if isinstance(first, e.Begin) else ENTRIES[0]))  # type: ignore[arg-type]
-    for size in sorted(sizes):
-        batch, at = bodies[start:size], start
-        for body in batch:
-            tree.append(leaf_hash(body))
-        log.append(at, batch, sign_head(Head(origin, size, tree.root()), WORLD.key))
-        start = size
-    return log
-
-
-def verified(bodies: Bodies) -> Verification:
-    """What `verify` says of a forged log."""
-    return verify_log(signed(bodies), DOCUMENTS, jobs=1)
-
-
-# -- editing ---------------------------------------------------------------------------------------------------------
-
-
-def place(kind: type[e.Entry], nth: int = 0) -> int:
-    """Where the n-th entry of a kind is, from the end if it is below 0."""
-    return [i for i, entry in enumerate(ENTRIES) if isinstance(entry, kind)][nth]
-
-
-def edited(at: int, /, **fields: Any) -> Callable[[], Bodies]:
-    """The log with some fields of an entry replaced."""
-    return with_body(at, lambda body: encode(msgspec.structs.replace(ENTRIES[at], **fields)))
-
-
-def with_body(at: int, change: Callable[[bytes], bytes]) -> Callable[[], Bodies]:
-    return lambda: [*BODIES[:at], change(BODIES[at]), *BODIES[at + 1 :]]
-
-
-def without(start: int, stop: int) -> Callable[[], Bodies]:
-    return lambda: BODIES[:start] + BODIES[stop:]
-
-
-def inserted(at: int, *entries: e.Entry | bytes) -> Callable[[], Bodies]:
-    found = [entry if isinstance(entry, bytes) else encode(entry) for entry in entries]
-    return lambda: BODIES[:at] + found + BODIES[at:]
-
-
-def cut(at: int, *entries: e.Entry) -> Callable[[], Bodies]:
-    return lambda: BODIES[:at] + [encode(entry) for entry in entries]
-
-
-def swapped(at: int) -> Callable[[], Bodies]:
-    return lambda: [*BODIES[:at], BODIES[at + 1], BODIES[at], *BODIES[at + 2 :]]
-
-
-def document(at: int, change: Callable[[dict[str, Any]], Any]) -> Callable[[], Bodies]:
-    """The log with an entry that is encoded from another map."""
-
-    def encoded(body: bytes) -> bytes:
-        found = msgspec.msgpack.decode(body)
-        return msgspec.msgpack.encode(change(found) or found)
-
-    return with_body(at, encoded)
-
-
-def transfers(at: int, change: Callable[[list[e.Transfer]], list[e.Transfer]]) -> Callable[[], Bodies]:
-    entry = ENTRIES[at]
-    assert isinstance(entry, e.Pay | e.Return)
-    return edited(at, transfers=change(list(entry.transfers)))
-
-
-def joining(worker: int, key: SigningKey, at: int, *, seen: TreeSize | None = None) -> e.Join:
-    """A worker joins between rounds, on terms that it signs; it saw no head unless one is given."""
-    run, head = e.identity(_begin()), seen or TreeSize(0, EMPTY_ROOT)
-    terms = JoinTerms(worker, 0, head.size, head.root)
-    given = Worker(worker, key, run).join(terms)
-    return e.Join(
-        at=ENTRIES[at].at,
-        worker=worker,
-        key=key.public,
-        deposit=0,
-        seen=head.size,
-        root=head.root,
-        signature=given.terms,
-        share=given.share,
-    )
-
-
-def _begin() -> e.Begin:
-    first = ENTRIES[0]
-    assert isinstance(first, e.Begin)
-    return first
-
-
-def _roots(size: int) -> TreeSize:
-    tree = Tree()
-    for body in BODIES[:size]:
-        tree.append(leaf_hash(body))
-    return TreeSize(size, tree.root())
+RUN = ForgedRun(*honest_run())
+WORLD, ENTRIES, BODIES = RUN.world, RUN.entries, RUN.bodies
+place, edited, with_body, without, inserted = RUN.place, RUN.edited, RUN.with_body, RUN.without, RUN.inserted
+cut, swapped, document, transfers, joining = RUN.cut, RUN.swapped, RUN.document, RUN.transfers, RUN.joining
 
 
 def _verdict_of(outcome: str) -> int:
     return next(i for i, x in enumerate(ENTRIES) if isinstance(x, e.Verdict) and x.outcome == outcome)
-
-
-def _settlement() -> int:
-    return next(i for i, x in enumerate(ENTRIES) if isinstance(x, e.Open) and x.purpose == "settle")
 
 
 def forgeries() -> Iterator[Forgery]:
@@ -194,7 +70,7 @@ def forgeries() -> Iterator[Forgery]:
 
 
 def _payments() -> Iterator[Forgery]:
-    pay, last = place(e.Pay, 3), place(e.Return)
+    pay, last = place(e.Pay, 3), place(e.Release)
     convicted = next(
         i for i, x in enumerate(ENTRIES) if isinstance(x, e.Pay) and any(t.kind == "seize" for t in x.transfers)
     )
@@ -204,8 +80,8 @@ def _payments() -> Iterator[Forgery]:
         "leaves out what a worker earned": lambda t: t[1:],
         "pays a worker that does not exist": lambda t: [*t, e.Transfer("earn", 99, 5)],
         "pays a worker twice": lambda t: [t[0], *t],
-        "does not vest what passed": lambda t: [x for x in t if x.kind != "vest"],
-        "vests what was not checked": lambda t: [*t, e.Transfer("vest", t[0].worker, 1)],
+        "does not vest what is old enough": lambda t: [x for x in t if x.kind != "vest"],
+        "vests a credit early": lambda t: [*t, e.Transfer("vest", t[0].worker, 1)],
         "seizes the deposit of an honest worker": lambda t: [*t, e.Transfer("seize", 0, 5)],
         "pays in another order": lambda t: [t[1], t[0], *t[2:]],
         "pays nobody": lambda t: [],
@@ -213,10 +89,14 @@ def _payments() -> Iterator[Forgery]:
         yield Forgery(what, transfers(pay, change), claims)
     spared = transfers(convicted, lambda t: [x for x in t if x.kind not in ("forfeit", "seize")])
     yield Forgery("spares a cheater that it evicts its deposit and pending pay", spared, claims)
-    yield Forgery("returns a deposit in part", transfers(last, lambda t: [e.Transfer("return", 0, 1), *t[1:]]), claims)
+    part = [e.Transfer("return", 0, 1)]
+    whole = transfers(last, lambda t: [part[0] if (x.kind, x.worker) == ("return", 0) else x for x in t])
+    yield Forgery("returns a deposit in part", whole, claims)
     kept = (Claim.OUTCOME,)
-    yield Forgery("keeps a deposit at the end", transfers(last, lambda t: t[1:]), kept)
-    yield Forgery("keeps all deposits at the end", without(last, last + 1), kept)
+    yield Forgery("keeps a deposit at the end", transfers(last, lambda t: t[:-1]), kept)
+    yield Forgery("keeps pay at the end", transfers(last, lambda t: t[1:]), kept)
+    yield Forgery("returns deposits before it pays", transfers(last, lambda t: [*t[-2:], *t[:-2]]), claims)
+    yield Forgery("keeps all pay and deposits at the end", without(last, last + 1), kept)
     yield Forgery(
         "returns the deposit of the cheater",
         transfers(last, lambda t: [*t, e.Transfer("return", CHEATER, 5)]),
@@ -236,7 +116,7 @@ def _order() -> Iterator[Forgery]:
         e.Measure: Claim.PROGRESS,
     }
     for kind, claim in left_out.items():
-        at = place(kind, 1 if kind is not e.Join else 3)
+        at = place(kind, {e.Join: 3, e.Measure: 0}.get(kind, 1))
         yield Forgery(f"leaves out an entry: {e.kind_of(kind)}", without(at, at + 1), (claim,))
     yield Forgery("leaves out the first entry", without(0, 1), (Claim.PROGRESS,))
     first = place(e.Open, 2)
@@ -258,7 +138,7 @@ def _order() -> Iterator[Forgery]:
 
 
 def _ends() -> Iterator[Forgery]:
-    o10, settle, commit = place(e.Open, 10), _settlement(), place(e.Commit, 10)
+    o10, commit, release = place(e.Open, 10), place(e.Commit, 10), place(e.Release)
     kept = "a head that somebody kept: `verify --head`"
     stopped = e.Close(at=ENTRIES[o10].at, outcome="stopped", reason="the disk was full")
     complete = e.Close(at=ENTRIES[o10].at, outcome="complete", reason="")
@@ -268,17 +148,10 @@ def _ends() -> Iterator[Forgery]:
     yield Forgery("cuts it and closes it as complete", cut(o10, complete), (Claim.OUTCOME,))
     within = msgspec.structs.replace(stopped, at=ENTRIES[commit].at)
     yield Forgery("cuts it within a round and closes it", cut(commit + 1, within), (Claim.OUTCOME,))
-    end = msgspec.structs.replace(complete, at=ENTRIES[settle].at)
-    yield Forgery("leaves out the settlement", cut(settle, end), (Claim.OUTCOME,))
-    workers = [n for n in range(1, WORKERS) if n != CHEATER]
-    gone = [e.Withdraw(at=ENTRIES[settle].at, worker=n, reason="gone") for n in workers]
-    back = e.Return(at=ENTRIES[settle].at, transfers=[e.Transfer("return", n, 5) for n in [0, *workers]])
-    yield Forgery(
-        "withdraws all but one before the settlement, and owes their pay",
-        cut(settle, *gone, back, end),
-        (),
-        "the withdrawals are in the log, and the ledger says what stays pending",
-    )
+    end = msgspec.structs.replace(complete, at=ENTRIES[release].at)
+    yield Forgery("leaves out the last release", cut(release, end), (Claim.OUTCOME,))
+    gone = [e.Withdraw(at=ENTRIES[release].at, worker=n, reason="gone") for n in range(WORKERS) if n != CHEATER]
+    yield Forgery("withdraws everybody at the end, and keeps their pay", cut(release, *gone, end), (Claim.OUTCOME,))
     resume = e.Resume(at=ENTRIES[-1].at)
     yield Forgery("goes on after a complete close", lambda: [*BODIES, encode(resume)], (Claim.OUTCOME,))
 
@@ -288,16 +161,18 @@ def _verdicts() -> Iterator[Forgery]:
     vote = ENTRIES[voted]
     assert isinstance(vote, e.Verdict)
     claims = (Claim.VERDICTS,)
-    yield Forgery("lets the cheater off", edited(voted, outcome="agree", evicted=[]), claims)
-    yield Forgery("evicts an honest worker besides", edited(voted, evicted=sorted([*vote.evicted, 0, 1])[:2]), claims)
+    yield Forgery("lets the cheater off", edited(voted, outcome="agree", convicted=[]), claims)
+    yield Forgery(
+        "evicts an honest worker besides", edited(voted, convicted=sorted([*vote.convicted, 0, 1])[:2]), claims
+    )
     yield Forgery("accepts the minority", edited(voted, accepted=digest("x/1")), claims)
     yield Forgery("calls a vote an agreement", edited(voted, outcome="agree"), claims)
-    yield Forgery("evicts where all agree", edited(agreed, evicted=[0]), claims)
-    yield Forgery("calls agreement no majority", edited(agreed, outcome="referee", reason="no-majority"), claims)
+    yield Forgery("evicts where all agree", edited(agreed, convicted=[0]), claims)
+    yield Forgery("calls agreement a dispute", edited(agreed, outcome="referee", reason="differ"), claims)
     yield Forgery("compares another fragment", edited(agreed, fragment=(_at(agreed).fragment + 1) % 6), claims)
     yield Forgery(
         "evicts three workers as referee, and pays as if not",
-        edited(agreed, outcome="referee", reason="non-finite", accepted=bytes(32), evicted=_group(agreed)),
+        edited(agreed, outcome="referee", reason="suspect", accepted=bytes(32), convicted=_group(agreed)),
         (Claim.PAYMENTS,),
     )
 
@@ -310,12 +185,7 @@ def _at(at: int) -> e.Verdict:
 
 def _group(at: int) -> list[int]:
     """Who answered for the fragment that a verdict is about."""
-    from podlt.protocol.rules import RunState
-
-    state = RunState()
-    for entry in ENTRIES[:at]:
-        state.apply(entry)
-    return sorted(state.revealed.fragment_results(_at(at).fragment))
+    return sorted(RUN.state_before(at).revealed.answers[_at(at).fragment])
 
 
 def _draws() -> Iterator[Forgery]:
@@ -415,8 +285,7 @@ def _joins() -> Iterator[Forgery]:
     )
     future = joining(8, WORLD.key, o5, seen=TreeSize(10**6, digest("x/1")))
     yield Forgery("has a newcomer see a head that is not there yet", inserted(o5, future), (Claim.SIGNATURES,))
-    seen = max(size for size, _ in LOG.heads() if size <= o5)
-    evicted = joining(CHEATER, WORLD.players[CHEATER].key, o5, seen=_roots(seen))
+    evicted = joining(CHEATER, WORLD.players[CHEATER].key, o5, seen=RUN.last_head(o5))
     yield Forgery("lets the evicted cheater in again", inserted(o5, evicted), (Claim.PROGRESS,))
     within = joining(8, SigningKey(digest("new/1")), o5 + 1)
     yield Forgery("admits a worker within a round", inserted(o5 + 1, within), (Claim.PROGRESS,))
@@ -462,6 +331,8 @@ def _values() -> Iterator[Forgery]:
     yield Forgery("says figures of another test set", edited(measure, test=bytes(31) + b"\1"), progress)
     yield Forgery("says figures of another epoch", edited(measure, epoch=1), progress)
     yield Forgery("says figures twice", inserted(measure, BODIES[measure]), progress)
+    clipped = edited(apply, clipped=[e.Clipped(0, 0, 1)])
+    yield Forgery("clips in a run that does not clip", clipped, progress)
     both = (Claim.TERMS, Claim.SIGNATURES)
     yield Forgery("begins with another reward afterwards", edited(0, reward=0), both)
     yield Forgery("begins with another seed afterwards", edited(0, seed=bytes(32)), both)
@@ -483,10 +354,10 @@ def _encodings() -> Iterator[Forgery]:
         "numbers a round 2^64 - 1": lambda d: d.update(round=2**64 - 1),
         "numbers a round -1": lambda d: d.update(round=-1),
         "says a time of 2^63": lambda d: d.update(at=2**63),
-        "writes an entry of format 2": lambda d: d.update(kind="apply/2"),
-        "writes a kind in capitals": lambda d: d.update(kind="Apply/3"),
-        "writes a kind that is none": lambda d: d.update(kind="audit/3"),
-        "writes an entry of format 4": lambda d: d.update(kind="apply/4"),
+        "writes an entry of format 3": lambda d: d.update(kind="apply/3"),
+        "writes a kind in capitals": lambda d: d.update(kind="Apply/4"),
+        "writes a kind that is none": lambda d: d.update(kind="audit/4"),
+        "writes an entry of format 5": lambda d: d.update(kind="apply/5"),
         "writes a digest too short": lambda d: d.update(update=bytes(31)),
         "writes a digest as text": lambda d: d.update(update="x" * 32),
     }

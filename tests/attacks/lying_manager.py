@@ -27,6 +27,8 @@ from podlt.manager.blocks import Block, BlockReader
 from podlt.manager.round_driver import RoundDriver
 from podlt.manager.setup import TrainingRun
 from podlt.manager.weights import Average, Weights
+from podlt.program import clip
+from podlt.program.clip import Scale
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.protocol.manager import Manager
@@ -39,6 +41,12 @@ ROUND = 3
 """The round in which those lie who lie once."""
 
 
+GUARDED = ProtocolSpec(checked=0.2, own=0.2, escrow=3, first_fault="evict")
+"""One or two of seven fragments or so are checked, and as many are the manager's own."""
+
+CLASSIC = ProtocolSpec("classic", escrow=3)
+
+
 class Attack(msgspec.Struct, frozen=True, kw_only=True):
     """One lie.
 
@@ -47,6 +55,7 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
         lie: patches the manager, if it lies while it runs.
         after: changes its files, if it lies afterwards.
         cheats: of its workers.
+        rules: of the run.
         seed: of the run's secrets.
         verify: the claims that `verify` says fail.
         audit: those that `audit --fraction 1` says fail; where `verify` refused the log, nothing is executed.
@@ -58,6 +67,7 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
     lie: Callable[[Patch], None] | None = None
     after: Callable[[Path], None] | None = None
     cheats: Sequence[str] = ()
+    rules: ProtocolSpec = GUARDED
     seed: int = 1
     verify: tuple[Claim, ...] = ()
     audit: tuple[Claim, ...] = ()
@@ -65,13 +75,14 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
     fast: bool = False
 
 
-def recipe() -> Recipe:
-    """24 rounds of eight workers, in a third of a second."""
+def recipe(rules: ProtocolSpec = GUARDED) -> Recipe:
+    """24 rounds or so of eight workers, in a third of a second."""
     return Recipe(
         data=DataSpec("digits"),
         model=ModelSpec("podlt.models:mlp", {"inputs": 64, "hidden": 16, "outputs": 10}),
         optimizer={"name": "adamw", "lr": 0.03},
         training=TrainingSpec(epochs=2, workers=8, block_lines=120, seed=1),
+        protocol=rules,
         arithmetic="stock",
     )
 
@@ -81,7 +92,7 @@ def play(attack: Attack, path: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         if attack.lie is not None:
             attack.lie(patch)
-        train_near(path, recipe(), cheats=list(attack.cheats), entropy=seeded(attack.seed))
+        train_near(path, recipe(attack.rules), cheats=list(attack.cheats), entropy=seeded(attack.seed))
     if attack.after is not None:
         attack.after(path)
     return path
@@ -96,8 +107,8 @@ def _average(change: Callable[[Weights, np.ndarray], None]) -> Callable[[Patch],
     def lie(patch: Patch) -> None:
         honest = Weights.average
 
-        def average(self: Weights, updates: Sequence[np.ndarray], lines: int) -> Average:
-            found = honest(self, updates, lines)
+        def average(self: Weights, updates: Sequence[np.ndarray], *about: Any) -> Average:
+            found = honest(self, updates, *about)
             change(self, found.data[: self.update_layout.float_bytes].view(np.float32)[1:])
             return found
 
@@ -123,11 +134,12 @@ def _behind_a_fake(patch: Patch) -> None:
     def judge(self: RoundDriver) -> Any:
         roles = self._manager.roles
         faked = set(self.figures.faked)
-        covered[:] = [bool(faked) and not faked & set(roles.group())]
+        compared = {seat for fragment in (*roles.checked, *roles.own) for seat in roles.group(fragment)}
+        covered[:] = [bool(faked) and not faked & compared]
         return honest_judge(self)
 
-    def average(self: Weights, updates: Sequence[np.ndarray], lines: int) -> Average:
-        found = honest_average(self, updates, lines)
+    def average(self: Weights, updates: Sequence[np.ndarray], *about: Any) -> Average:
+        found = honest_average(self, updates, *about)
         if covered == [True]:
             found.data[: self.update_layout.float_bytes].view(np.float32)[1:] += np.float32(0.01)
             self.update_layout.clear_gaps(found.data)
@@ -151,7 +163,35 @@ def _faster_steps(patch: Patch) -> None:
 
 def _loss(patch: Patch) -> None:
     honest = Manager.apply
-    patch.setattr(Manager, "apply", lambda self, update, state, loss: honest(self, update, state, loss * 0.01))
+    patch.setattr(
+        Manager, "apply", lambda self, update, state, loss, *more: honest(self, update, state, loss / 100, *more)
+    )
+
+
+def _clips(lie: Callable[[Sequence[Scale]], Sequence[Scale]]) -> Callable[[Patch], None]:
+    """Clips otherwise than by the rule in one round, and says so."""
+
+    def patched(patch: Patch) -> None:
+        honest, rounds = Manager.open, [0]
+
+        def open_round(self: Manager, plan: Upcoming, fragments: Sequence[bytes]) -> Any:
+            rounds[0] = self.state.round
+            return honest(self, plan, fragments)
+
+        def chosen(*about: Any) -> list[Scale]:
+            found = clip.scales(*about)
+            return list(lie(found)) if rounds[0] == ROUND else found
+
+        patch.setattr(Manager, "open", open_round)
+        patch.setattr("podlt.manager.weights.scales", chosen)
+
+    return patched
+
+
+def _hidden_clip(patch: Patch) -> None:
+    """Says that nothing was clipped."""
+    honest = Manager.apply
+    patch.setattr(Manager, "apply", lambda self, update, state, loss, clipped: honest(self, update, state, loss))
 
 
 # -- how it begins ---------------------------------------------------------------------------------------------------
@@ -227,13 +267,13 @@ def _poisoned_lines(patch: Patch) -> None:
 
     def fill(self: BlockReader, plan: Upcoming, half: int) -> Block:
         block = honest(self, plan, half)
-        if (plan.purpose, plan.offset, plan.epoch) != ("train", 240, 0):
+        if plan.epoch or not plan.offset <= 240 < plan.offset + plan.lines:
             return block
         engine: Engine = self._engine
         lines = engine.block(half, plan.lines)
         for values in lines.values():
             if values.dtype.kind in "iu" and values.ndim == 1:
-                values[:20] = 7
+                values[slice(*block.bounds[0])] = 7
         start, stop = block.bounds[0]
         first = fragment_digest_of(self._dataset.fields, {name: v[start:stop] for name, v in lines.items()})
         return msgspec.structs.replace(block, fragments=[first, *block.fragments[1:]])
@@ -244,15 +284,37 @@ def _poisoned_lines(patch: Patch) -> None:
 # -- convictions -----------------------------------------------------------------------------------------------------
 
 
-def _evict_in_the_settlement(patch: Patch) -> None:
-    def settle(self: RoundDriver) -> Any:
-        manager = self._manager
-        manager.reveal()
-        checked = manager.state.revealed.roles.checked
-        manager.suspect(checked)
-        return manager.judge({checked: digest("garbage/1")})
+def _convictions(manager: Manager) -> int:
+    return sum(worker.convictions for worker in manager.state.workers.values())
 
-    patch.setattr(RoundDriver, "settle", settle)
+
+def _evict_by_own_task(patch: Patch) -> None:
+    """Says that its own execution of a fragment gave something else, and applies that."""
+    honest = RoundDriver._executed_own
+
+    def executed(self: RoundDriver, fragment: int) -> np.ndarray:
+        update = honest(self, fragment)
+        round = self._manager.state.revealed
+        if round.open.round >= ROUND and fragment in round.own and not _convictions(self._manager):
+            update.view(np.float32)[1:50] += np.float32(0.5)
+        return update
+
+    patch.setattr(RoundDriver, "_executed_own", executed)
+
+
+def _side_with_fakes(patch: Patch) -> None:
+    """Where two differ it says that its execution gave the fake: the honest one is convicted."""
+    honest = RoundDriver._executed_own
+
+    def executed(self: RoundDriver, fragment: int) -> np.ndarray:
+        round = self._manager.state.revealed
+        faked = set(self.figures.faked)
+        for copy in round.results:
+            if round.roles.seats[copy[0]] == fragment and copy[0] in faked:
+                return self._slot(copy).copy()
+        return honest(self, fragment)
+
+    patch.setattr(RoundDriver, "_executed_own", executed)
 
 
 def _evict_as_referee(patch: Patch) -> None:
@@ -265,7 +327,8 @@ def _evict_as_referee(patch: Patch) -> None:
         state = self._manager.state
         if state.round == ROUND:
             roles = state.revealed.roles
-            chosen[:] = [next(f for _, f in sorted(roles.seats.items()) if f != roles.checked)]
+            due = state.revealed.due()
+            chosen[:] = [next(f for _, f in sorted(roles.seats.items()) if f not in due)]
         return sorted({*found, *(chosen if state.round == ROUND else [])})
 
     def execute(self: RoundDriver, fragment: int) -> np.ndarray:
@@ -285,8 +348,9 @@ def _frame_by_vote(patch: Patch) -> None:
 
     def open_round(self: Manager, plan: Upcoming, fragments: Sequence[bytes]) -> Any:
         dealt = honest_open(self, plan, fragments)
-        if plan.purpose == "train" and len({2, 4} & set(self.roles.group())) == 2:
-            chosen.add(fragments[self.roles.checked])
+        checked = self.roles.checked[0]
+        if len({2, 4} & set(self.roles.group(checked))) == 2:
+            chosen.add(fragments[checked])
         return dealt
 
     def flip(honest: adversary.Execute, seed: bytes) -> adversary.Execute:
@@ -355,7 +419,7 @@ ATTACKS: dict[str, Attack] = {
         lie=_behind_a_fake,
         cheats=["2:sign-flip"],
         audit=(Claim.NO_FAKES,),
-        share=2,
+        share=0,
         fast=True,
         seed=6,
     ),
@@ -375,7 +439,13 @@ ATTACKS: dict[str, Attack] = {
     ),
     "begin-reward": Attack(
         does="begins with a reward of 0",
-        lie=_begin_as(msgspec.structs.replace(recipe(), protocol=ProtocolSpec(reward=0))),
+        lie=_begin_as(recipe(msgspec.structs.replace(GUARDED, reward=0))),
+        verify=(Claim.TERMS,),
+        audit=(Claim.TERMS,),
+    ),
+    "begin-unchecked": Attack(
+        does="begins with nothing checked, and nothing its own",
+        lie=_begin_as(recipe(msgspec.structs.replace(GUARDED, checked=0.0, own=0.0))),
         verify=(Claim.TERMS,),
         audit=(Claim.TERMS,),
     ),
@@ -404,10 +474,35 @@ ATTACKS: dict[str, Attack] = {
     "begin-arithmetic": Attack(
         does="says that its arithmetic is one that nobody has", lie=_begin(arithmetic=bytes(32)), share=0
     ),
-    "settle-evict": Attack(
-        does="evicts everybody in the settlement, by its own word",
-        lie=_evict_in_the_settlement,
-        audit=(Claim.CONVICTIONS,),
+    "clip-favourite": Attack(
+        does="scales one worker's update by an eighth in one round, and says that the rule clipped it",
+        lie=_clips(lambda found: [Scale(0, 0, 3)]),
+        audit=(Claim.AVERAGES,),
+        share=0,
+    ),
+    "clip-nothing": Attack(
+        does="does not clip in one round what the rule clips",
+        lie=_clips(lambda found: []),
+        rules=msgspec.structs.replace(GUARDED, clip=1),
+        audit=(Claim.AVERAGES,),
+        share=0,
+    ),
+    "clip-hidden": Attack(
+        does="clips by the rule, and says that it did not",
+        lie=_hidden_clip,
+        rules=msgspec.structs.replace(GUARDED, clip=1),
+        audit=(Claim.AVERAGES,),
+    ),
+    "own-evict": Attack(
+        does="evicts who answered for a fragment of its own by what it says it found, and applies that",
+        lie=_evict_by_own_task,
+        audit=(Claim.CONVICTIONS, Claim.NO_FAKES),
+    ),
+    "sides-with-fakes": Attack(
+        does="has two workers of its own that fake, and as referee finds what they gave, wherever anybody differs",
+        lie=_side_with_fakes,
+        cheats=["2:sign-flip"],
+        audit=(Claim.RESULTS, Claim.CONVICTIONS, Claim.NO_FAKES),
     ),
     "referee-evict": Attack(
         does="evicts who answered for a fragment by its own word, and applies its favourite",
@@ -415,14 +510,15 @@ ATTACKS: dict[str, Attack] = {
         audit=(Claim.CONVICTIONS, Claim.NO_FAKES),
     ),
     "vote-framed": Attack(
-        does="has two workers of its own, which give the same fake where both meet an honest third, and outvote it",
+        does="has two workers of its own, which in a classic run outvote an honest third by the same fake",
         lie=_frame_by_vote,
+        rules=CLASSIC,
         cheats=["2:coalition"],
         seed=7,
         audit=(Claim.RESULTS, Claim.CONVICTIONS, Claim.NO_FAKES),
     ),
     "poisoned-lines": Attack(
-        does="gives twenty lines a label of its choice, and logs the digest of those",
+        does="gives the lines of a fragment a label of its choice, and logs the digest of those",
         lie=_poisoned_lines,
         audit=(Claim.FRAGMENTS,),
     ),

@@ -26,9 +26,10 @@ def test_every_lie_about_a_real_run_is_refused_but_those_that_are_named() -> Non
 
 
 def test_every_claim_but_those_that_the_reader_must_ask_for_is_broken_by_an_attack() -> None:
-    from .log_forgeries import FORGERIES
+    from .guarded_forgeries import FORGERIES as GUARDED
+    from .log_forgeries import FORGERIES as CLASSIC
 
     broken = {claim for a in ATTACKS.values() for claim in (*a.verify, *a.audit)}
-    broken |= {claim for forgery in FORGERIES.values() for claim in forgery.claims}
+    broken |= {claim for forgery in (*CLASSIC.values(), *GUARDED.values()) for claim in forgery.claims}
     asked = {Claim.MANAGER, Claim.CONTINUITY}  # tests/test_verify.py; bytes of tree and heads: test_bundle_bytes.py
     assert set(Claim) - broken == asked | {Claim.TREE, Claim.HEADS}

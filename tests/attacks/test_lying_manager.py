@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from podlt.manager.audit import audit
+from podlt.manager.round_driver import RoundDriver
 from podlt.protocol.claims import Claim, Finding, Outcome
 from podlt.verify import verify
 
@@ -45,6 +47,20 @@ def test_a_lie_fails_at_its_claims_and_as_often_in_small_audits_as_the_page_says
     require(attack, run)
     objecting = sum(audit(run, 0.05, seed=seed, jobs=1).exit_code == 1 for seed in range(AUDITS))
     assert abs(objecting - attack.share) <= NEAR
+
+
+def test_nobody_can_tell_that_a_manager_skipped_its_own_tasks(tmp_path: Path) -> None:
+    """SPEC.md, 6.1: it agrees with whatever was answered, and convicts nobody by it."""
+
+    def skip(patch: pytest.MonkeyPatch) -> None:
+        def executed(self: RoundDriver, fragment: int) -> np.ndarray:
+            round = self._manager.state.revealed
+            return self._slot(next(copy for copy in round.results if round.roles.seats[copy[0]] == fragment))
+
+        patch.setattr(RoundDriver, "_executed_own", executed)
+
+    run = play(Attack(does="skips its own tasks", lie=skip), tmp_path / "run")
+    assert not verify(run, jobs=1).exit_code and not audit(run, 1.0, seed=1, jobs=1).exit_code
 
 
 def test_nothing_fails_where_nobody_lies(tmp_path: Path) -> None:

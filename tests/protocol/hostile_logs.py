@@ -222,17 +222,21 @@ def all_leave_and_are_paid_together(n: int) -> Iterator[e.Entry]:
     yield e.Amend(at=1, epochs=1, optimizer="", reason="")
 
 
-CASES = [
-    one_task_goes_round,
-    everything_is_backed_up_by_one,
-    it_ends_and_goes_on,
-    it_is_complete_again_and_again,
+PLAYED = [
     every_fragment_is_checked_and_the_managers_own,
     everybody_is_convicted,
     one_operator_runs_all,
     one_operator_runs_nearly_all,
     most_are_lost,
     all_leave_and_are_paid_together,
+]
+"""Whole rounds, with every commitment: it takes a while to make them."""
+
+CASES = [
+    one_task_goes_round,
+    everything_is_backed_up_by_one,
+    it_ends_and_goes_on,
+    it_is_complete_again_and_again,
     all_join,
     all_leave_within_a_round,
     each_commits_by_itself,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from scripted import CLASSIC, GUARDED, scripted_world
 
 from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
@@ -11,8 +12,6 @@ from podlt.protocol.round import RevealedRound
 from podlt.protocol.rules import RunState
 from podlt.sim.players import Player
 from podlt.sim.world import Scenario, World
-
-from .scripted import CLASSIC, GUARDED, scripted_world
 
 SCENARIO = Scenario(lines=40, block_lines=10, protocol=CLASSIC)
 HIDDEN = Scenario(lines=40, block_lines=10, protocol=GUARDED)

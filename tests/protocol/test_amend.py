@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from scripted import CLASSIC, failing, log_figures, replay, scripted_world, verified
 
 from podlt.errors import InvalidProofError
 from podlt.log.merkle import EMPTY_ROOT
@@ -12,8 +13,6 @@ from podlt.protocol.claims import Claim
 from podlt.protocol.messages import TreeSize
 from podlt.sim.world import MemoryLog, Scenario, World
 from podlt.units import MAX_INT
-
-from .scripted import CLASSIC, failing, log_figures, replay, scripted_world, verified
 
 SCENARIO = Scenario(lines=20, epochs=2, block_lines=10, tested=True, protocol=CLASSIC)
 

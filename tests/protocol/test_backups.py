@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+import msgspec
 import pytest
+from scripted import failing, moods, replay, scripted_world, verified
 
 from podlt.errors import PeerError
 from podlt.protocol import entries as e
@@ -14,7 +16,6 @@ from podlt.protocol.messages import Assignment
 from podlt.recipe import ProtocolSpec
 from podlt.sim.world import Scenario, World
 
-from .scripted import failing, moods, replay, scripted_world, verified
 from .steps_of_a_round import answer_in_full, fresh, opened, refused
 
 MANY = Scenario(lines=400, block_lines=40, protocol=ProtocolSpec(checked=0.2, own=0.0, escrow=4))
@@ -53,9 +54,10 @@ def test_a_backup_answers_and_the_late_one_is_ignored() -> None:
     assert commit(world, backup) == [True] and world.manager.all_committed
     world.manager.commit()
     assert commit(world, late) == [False]
+    message = next(m for m, _ in world.players[late.holder].open(0) if m.seat == late.seat)
+    assert not world.manager.opened(message), "it is no fault to have been late"
     with pytest.raises(PeerError, match="no opening"):
-        message = next(m for m, _ in world.players[late.holder].open(0) if m.seat == late.seat)
-        world.manager.opened(message)
+        world.manager.opened(msgspec.structs.replace(message, seat=tasks[0].seat + 99))
     open_all(world)
     world.manager.reveal()
     round = world.state.revealed

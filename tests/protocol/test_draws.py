@@ -13,6 +13,7 @@ import hypothesis.strategies as st
 import msgspec
 import pytest
 from hypothesis import given
+from scripted import scripted, scripted_world
 
 from podlt.crypto import digest
 from podlt.dice import Dice
@@ -23,7 +24,6 @@ from podlt.protocol.roster import Roster
 from podlt.recipe import ProtocolSpec
 from podlt.sim.world import Scenario, World
 
-from .scripted import scripted, scripted_world
 from .steps_of_a_round import HIDDEN, SCENARIO, answered, finished, fresh, joining, opened
 
 Preset = pytest.mark.parametrize("scenario", [SCENARIO, HIDDEN], ids=["classic", "guarded"])

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from examples_drawn import examples
 from hypothesis import given
+from scripted import GUARDED, failing, log_figures, moods, scripted_world, until, verified
 
 from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
@@ -19,7 +20,6 @@ from podlt.protocol.rules import RunState
 from podlt.recipe import ProtocolSpec
 from podlt.sim.world import MemoryLog, Scenario, World
 
-from .scripted import GUARDED, failing, log_figures, moods, scripted_world, until, verified
 from .steps_of_a_round import begin_of, refused
 
 ESCROW = GUARDED.escrow
@@ -140,7 +140,7 @@ def test_the_ledger_pays_what_a_naive_reading_pays(
         assert ledger.total() == 0 and ledger.pending == sum(a.pending for a in ledger.accounts.values())
 
 
-@examples(30)
+@examples(12)
 @given(st.data())
 def test_a_run_pays_what_a_naive_reading_of_its_log_pays(data: st.DataObject) -> None:
     rules = ProtocolSpec(checked=0.5, own=0.2, escrow=data.draw(st.integers(0, 4)), reward=data.draw(st.integers(0, 2)))

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from scripted import CLASSIC, failing, moods, scripted, scripted_world, until, verified
 
 from podlt.canonical import encode
 from podlt.errors import PeerError
@@ -19,7 +20,6 @@ from podlt.protocol.roster import WorkerState
 from podlt.protocol.signatures import signature_checks
 from podlt.sim.world import MemoryLog, Scenario, World
 
-from .scripted import CLASSIC, failing, moods, scripted, scripted_world, until, verified
 from .steps_of_a_round import HIDDEN, SCENARIO, fresh, joining, opened, refused
 
 

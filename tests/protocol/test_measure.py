@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from scripted import CLASSIC, failing, scripted_world, verified
 
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.protocol.rules import RunState
 from podlt.sim.world import MemoryLog, Scenario, World
 
-from .scripted import CLASSIC, failing, scripted_world, verified
 from .steps_of_a_round import refused
 
 TESTED = Scenario(lines=12, epochs=2, block_lines=6, tested=True, protocol=CLASSIC)

@@ -6,6 +6,7 @@ from collections import Counter
 
 import msgspec
 import pytest
+from scripted import moods, scripted
 
 from podlt.crypto import digest
 from podlt.errors import PeerError
@@ -14,7 +15,6 @@ from podlt.protocol.worker import Worker
 from podlt.sim.players import honest_update
 from podlt.sim.world import Scenario
 
-from .scripted import moods, scripted
 from .steps_of_a_round import HIDDEN, SCENARIO, fresh, opened
 
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from examples_drawn import examples
 from hypothesis import given
+from scripted import GUARDED, moods, scripted, scripted_world, spoiled
 
 from podlt.canonical import encode
 from podlt.crypto import HashChain, digest
@@ -19,7 +20,6 @@ from podlt.protocol.messages import TreeSize
 from podlt.protocol.rules import RunState
 from podlt.sim.world import Scenario, World
 
-from .scripted import GUARDED, moods, scripted, scripted_world, spoiled
 from .steps_of_a_round import HIDDEN, answered, begin_of, fresh, joining, opened, refused, revealed, trained
 from .test_draws import Preset
 

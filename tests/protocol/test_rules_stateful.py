@@ -9,6 +9,7 @@ import pytest
 from examples_drawn import ALL
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from scripted import Scripted, facts, failing, log_figures, replay, scripted, scripted_world, verified
 
 from podlt.crypto import digest
 from podlt.errors import InvalidProofError
@@ -19,7 +20,6 @@ from podlt.protocol.families.membership import AWAY, may_return
 from podlt.recipe import ProtocolSpec
 from podlt.sim.world import Scenario
 
-from .scripted import Scripted, facts, failing, log_figures, replay, scripted, scripted_world, verified
 from .test_escrow import same
 
 MOODS = ["honest"] * 6 + ["fake", "silent", "mute", "slow", "late"]

@@ -13,8 +13,9 @@ import second_accounts
 import second_draws
 import second_rules
 import second_verifier
-from examples_drawn import examples
+from examples_drawn import ALL, examples
 from hypothesis import given
+from scripted import CLASSIC, GUARDED, classic_run, eventful_run, spoiled
 
 from podlt.canonical import encode
 from podlt.crypto import digest
@@ -30,7 +31,6 @@ from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.verify import verify_log
 from podlt.verify.documents import Documents
 
-from .scripted import CLASSIC, GUARDED, classic_run, eventful_run, spoiled
 from .test_tampering import ALL_FIELDS, ENTRIES, EVIL, LOG, WORLD, changed, place_of, signed_with
 
 DOCUMENTS = Documents(WORLD.recipe, WORLD.program)
@@ -105,7 +105,7 @@ def test_both_accept_every_prefix_that_ends_at_a_head() -> None:
 
 
 def test_the_rules_refuse_the_entries_that_the_second_verifier_refuses_when_one_is_left_out() -> None:
-    for missing in range(1, len(ENTRIES)):
+    for missing in range(1, len(ENTRIES), 1 if ALL else 3):
         kept = ENTRIES[:missing] + ENTRIES[missing + 1 :]
         verifier = second_rules.Verifier(decoded(ENTRIES[0]))
         state, ours, theirs = RunState(), "", ""

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from scripted import amended_run, failing, verified
 
 from podlt.canonical import encode
 from podlt.crypto import SigningKey, digest
@@ -23,8 +24,6 @@ from podlt.protocol.rules import RunState
 from podlt.protocol.signatures import JOIN
 from podlt.sim.world import MemoryLog
 from podlt.verify import Verification
-
-from .scripted import amended_run, failing, verified
 
 WORLD, LOG = amended_run()
 ENTRIES: list[e.AnyEntry] = [e.decode(body) for _, _, body in LOG.entries()]

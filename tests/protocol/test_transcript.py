@@ -8,12 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from scripted import classic_run, eventful_run
 
 from podlt.canonical import named_fields
 from podlt.protocol import entries as e
 from podlt.sim.world import MemoryLog, World
-
-from .scripted import classic_run, eventful_run
 
 GOLDEN = Path(__file__).parent / "golden"
 

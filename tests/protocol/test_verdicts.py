@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from examples_drawn import examples
 from hypothesis import given
+from scripted import GUARDED, ScriptedWorld, failing, fake_in_turn, moods, scripted_world, until, verified
 
 from podlt.crypto import digest
 from podlt.protocol import entries as e
@@ -20,7 +21,6 @@ from podlt.recipe import ProtocolSpec
 from podlt.sim.players import honest_update
 from podlt.sim.world import Scenario, World
 
-from .scripted import GUARDED, ScriptedWorld, failing, fake_in_turn, moods, scripted_world, until, verified
 from .steps_of_a_round import answered, fresh, opened, refused, revealed
 
 A, B, C, D = (bytes([n]) * 32 for n in range(4))
@@ -104,7 +104,7 @@ class Plotting(ScriptedWorld):
         return digest("plot/1", task.digest(), bytes([kind])) if kind else honest_update(task)
 
 
-@examples(60)
+@examples(30)
 @given(st.data())
 def test_no_coalition_convicts_an_honest_worker_of_a_guarded_run(data: st.DataObject) -> None:
     """Whoever is in it, whatever they give, however few are honest, and whoever is slow, late or gone."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from scripted import GUARDED, eventful_run, failing, moods, scripted_world, until, verified
 
 from podlt.canonical import encode
 from podlt.crypto import digest
@@ -20,8 +21,6 @@ from podlt.protocol.claims import Claim
 from podlt.sim.world import MemoryLog, Scenario, World
 from podlt.verify import Verification, verify_log
 from podlt.verify.documents import Documents
-
-from .scripted import GUARDED, eventful_run, failing, moods, scripted_world, until, verified
 
 VECTOR = Path(__file__).parents[1] / "vectors" / "log-4.json"
 """A small log in full, with what it comes to: for whoever writes another reader."""

@@ -77,7 +77,7 @@ def check_terms(begin: Entry, recipe: bytes, program: bytes) -> None:
     need(arithmetic == expected, "TERMS", "arithmetic")
 
 
-DEFAULTS = {"checked": 0.03, "own": 0.02, "own_most": 1, "clip": 4, "first_fault": "suspend"}
+DEFAULTS = {"checked": 0.03, "own": 0.02, "own_most": 1, "clip": 8, "first_fault": "suspend"}
 """3.1: of guarded."""
 
 

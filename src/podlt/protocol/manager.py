@@ -183,8 +183,8 @@ class Manager:
         if commitments:
             self._propose(e.Commit(at=self._now(), round=self.state.round, commitments=commitments))
 
-    def opened(self, message: Opened, uploaded: bytes | None = None) -> None:
-        """Takes a worker's opening.
+    def opened(self, message: Opened, uploaded: bytes | None = None) -> bool:
+        """Takes a worker's opening; returns whether it counts: not if its commitment came too late.
 
         Args:
             uploaded: the digest of the update that arrived, if it was uploaded.
@@ -194,6 +194,8 @@ class Manager:
         """
         answers = self._answers
         committed = answers.commitment_of(message.seat, message.holder) if answers is not None else None
+        if answers is not None and committed is None and answers.holds(message.seat, message.holder):
+            return False
         if answers is None or committed is None:
             raise PeerError(message.holder, "opening", f"no opening of task {message.seat} is due from it")
         task = self.state.task_digest(answers.roles.seats[message.seat])
@@ -203,6 +205,7 @@ class Manager:
         if uploaded is not None and uploaded != message.update:
             raise PeerError(message.holder, "upload", "its upload is not what it committed to")
         answers.open(message)
+        return True
 
     def unopened(self) -> list[Copy]:
         """Seats and holders whose commitment is not opened yet, ascending."""

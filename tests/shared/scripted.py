@@ -48,11 +48,6 @@ class Scripted(Player):
     def open(self, round: int) -> list[tuple[Opened, bytes]]:
         return [] if self.mood == "mute" else super().open(round)
 
-    def forget(self, seat: int) -> None:
-        """It learned that its answer to a task came too late."""
-        assert self.worker is not None
-        self.worker._openings.pop(seat)
-
 
 class ScriptedWorld(World):
     """A world whose manager backs up who is slow or late, suspects what a test names, and clips.
@@ -85,9 +80,7 @@ class ScriptedWorld(World):
         manager.commit()
         for task in delayed:
             if self._mood(task.holder) == "late" and self.state.is_active(task.holder):
-                player = self.players[task.holder]
-                if not manager.committed(player.commit(task)[0]):
-                    player.forget(task.seat)  # type: ignore[attr-defined]
+                manager.committed(self.players[task.holder].commit(task)[0])
         super()._collect(deque())
 
     def suspect(self, fragments: Sequence[int]) -> Sequence[int]:
@@ -127,7 +120,7 @@ def scripted_world(
 
 
 CLASSIC = ProtocolSpec(preset="classic")
-GUARDED = ProtocolSpec(checked=0.5, own=0.3, escrow=4)
+GUARDED = ProtocolSpec(checked=0.5, own=0.3, clip=4, escrow=4)
 """Of each five fragments or so two are checked, and one is the manager's own: much happens in a short run."""
 
 SCENARIO = Scenario(lines=120, epochs=2, block_lines=30, fragment_lines=3, deposit=40, tested=True, protocol=GUARDED)
@@ -139,13 +132,13 @@ def eventful_run() -> tuple[ScriptedWorld, MemoryLog]:
     players = moods(world)
     players[0].mood = "fake"
     until(world, lambda: 0 in world.convicted_in)
-    players[0].mood, players[1].mood, players[5].mood = "honest", "silent", "slow"
+    players[0].mood, players[1].mood = "honest", "silent"
     world.step()
-    players[1].mood, players[5].mood, players[6].mood = "honest", "honest", "late"
+    players[1].mood, players[5].mood, players[6].mood = "honest", "slow", "late"
     world.admit(players[1])
     world.admit(players[0])
     world.step()
-    players[6].mood, players[2].mood = "honest", "mute"
+    players[5].mood, players[6].mood, players[2].mood = "honest", "honest", "mute"
     world.step()
     world.stop("for the test")
     world.manager.resume()
@@ -163,7 +156,7 @@ def eventful_run() -> tuple[ScriptedWorld, MemoryLog]:
     fake_in_turn(world, lambda roles: [j for j in roles.own if j not in roles.checked])
     plain = lambda roles: [j for j in range(3) if j not in (*roles.own, *roles.checked)]  # noqa: E731
     fake_in_turn(world, lambda roles: world.suspect(plain(roles)))
-    world.clipped = [e.Clipped(0, 0, 3), e.Clipped(2, 1, 1)]
+    world.clipped = [e.Clipped(0, 0, 3), e.Clipped(1, 1, 1)]
     world.step()
     world.clipped = ()
     for _ in range(GUARDED.escrow):
