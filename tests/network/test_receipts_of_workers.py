@@ -65,7 +65,7 @@ class Simulated:
 
     def __init__(self, path: Path) -> None:
         rules = ProtocolSpec(preset="classic")
-        simulate(6, {"always": 1}, 14, seed=5, whole=True, deposit=25, protocol=rules, directory=path)
+        simulate(6, {"always": 1}, 14, seed=9, whole=True, deposit=25, protocol=rules, directory=path)
         self.path, self.history = path, read_history(path)
         self.run, self.begin = self.history.state.run, self.history.begin
         store = open_log(path)
