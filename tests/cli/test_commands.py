@@ -160,7 +160,7 @@ def test_data_describe_says_what_a_table_holds(podlt: Podlt, tmp_path: Path) -> 
 
 def test_a_simulated_run_can_be_kept_and_verified(podlt: Podlt) -> None:
     options = ["--workers", "8", "--rounds", "30", "--seed", "4"]
-    outcome = podlt("simulate", *options, "--cheat", "2:always", "--keep", "kept", "--json")
+    outcome = podlt("simulate", *options, "--preset", "classic", "--cheat", "2:always", "--keep", "kept", "--json")
     figures = json.loads(outcome.out)
     assert figures["cheaters_caught"] == 2 and figures["cheaters_at_large"] == 0
     assert figures["credits_vested_to_cheaters_a_run"] == figures["honest_convicted_a_run"] == 0

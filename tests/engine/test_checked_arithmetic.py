@@ -25,8 +25,14 @@ NOTHING = TreeSize(0, bytes(32))
 WRONG = golden.Report("ab" * 32, ("mm int8",))
 _DIGESTS = ("manager", "nonce", "recipe", "program", "arithmetic", "data", "parameters", "seed", "chain_end")
 _NUMBERS = ("at", "lines", "epochs", "block_lines", "fragment_lines", "local_steps", "spares", "reward", "chain_length")
+_NUMBERS += ("checked", "own", "own_most", "clip", "escrow")
 BEGIN = e.Begin(
-    preset="classic", test=e.NO_TEST, local_lr=None, **dict.fromkeys(_DIGESTS, bytes(32)), **dict.fromkeys(_NUMBERS, 1)
+    preset="classic",
+    test=e.NO_TEST,
+    local_lr=None,
+    first_fault="evict",
+    **dict.fromkeys(_DIGESTS, bytes(32)),
+    **dict.fromkeys(_NUMBERS, 1),
 )
 
 

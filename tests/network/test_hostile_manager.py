@@ -45,7 +45,8 @@ def begin(nonce: bytes = bytes(32)) -> e.Begin:
     return e.Begin(
         at=17, preset="classic", manager=MANAGER.public, nonce=nonce, recipe=bytes(32), program=bytes(32),
         arithmetic=bytes(32), data=bytes(32), test=e.NO_TEST, parameters=bytes(32), seed=bytes(32), lines=100,
-        epochs=2, block_lines=200, fragment_lines=0, local_steps=1, local_lr=None, spares=2, reward=3,
+        epochs=2, block_lines=200, fragment_lines=0, local_steps=1, local_lr=None, spares=2, checked=0,
+        own=0, own_most=0, clip=0, escrow=50, first_fault="evict", reward=3,
         chain_end=bytes(32), chain_length=4,
     )  # fmt: skip
 

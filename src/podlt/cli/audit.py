@@ -82,7 +82,7 @@ def audit(
     if as_json:
         typer.echo(json.dumps(audit_document(found)))
     else:
-        print_audit(found, console())
+        print_audit(found, console(), drawn=round is None)
     if found.exit_code:
         raise typer.Exit(found.exit_code)
 
@@ -103,13 +103,17 @@ def audited(run: Path, fraction: float, *, quiet: bool = False, **options: Any) 
         )
 
 
-def print_audit(found: AuditReport, out: Console) -> None:
-    """Whose run it is, the claims with what checking them came to, and what was executed, in plain words."""
+def print_audit(found: AuditReport, out: Console, *, drawn: bool = True) -> None:
+    """Whose run it is, the claims with what checking them came to, and what was executed, in plain words.
+
+    Args:
+        drawn: whether what was executed was drawn, and is repeated by a seed.
+    """
     print_facts(run_facts(found.verification), out)
     out.print()
     print_findings(found.findings, out)
     out.print(f"\n{conclusion(found.findings)}", soft_wrap=True)
-    for sentence in summary(found):
+    for sentence in summary(found, drawn=drawn):
         out.print(f"  {shown(sentence)}", soft_wrap=True)
     for sentence in not_known(found):
         out.print(f"  [dim]not known: {shown(sentence)}[/dim]", soft_wrap=True)
@@ -121,19 +125,20 @@ def not_known(found: AuditReport) -> list[str]:
     return unknown(found.verification, executed=found.executed > 0, all_executed=every)
 
 
-def summary(found: AuditReport) -> list[str]:
-    """What was done, and what it showed, in sentences."""
+def summary(found: AuditReport, *, drawn: bool = True) -> list[str]:
+    """What was done, and what it showed, in sentences. Arguments as `print_audit`."""
     from podlt.manager.audit import rounds_text
 
     sentences = [
-        f"{found.executed:,} of {found.tasks:,} tasks executed again (repeat the draw with --seed {found.seed}); "
+        f"{found.executed:,} of {found.tasks:,} tasks executed again"
+        f"{f' (repeat the draw with --seed {found.seed})' if drawn else ''}; "
         f"{found.rounds:,} updates applied again, {len(found.averaged):,} of them averaged anew from their tasks"
     ]
     caught = sorted({m.worker for m in found.mismatches if m.convicted})
     if caught:
         count = sum(m.convicted for m in found.mismatches)
         who = f"worker{'s' * (len(caught) != 1)} {', '.join(map(str, caught))}"
-        sentences.append(f"{count:,} results that differ are of {who}, convicted by the run itself")
+        sentences.append(f"results that differ: {count:,}, of {who}, convicted by the run itself")
     if found.fakes:
         sentences.append(
             f"{len(found.fakes):,} of these were in the model before that: fakes that nobody compared in their round "

@@ -155,17 +155,20 @@ class Signed(WorkerEvent, frozen=True, tag="signed"):
         public_key: hexadecimal.
         deposit: credits that the manager holds for it from then on.
         entries: how many of the log the signed tree head is over.
+        operator: who runs it, as the invitation names it; "" for nobody else.
     """
 
     worker: int
     public_key: str
     deposit: int
     entries: int
+    operator: str = ""
 
     def __str__(self) -> str:
         deposit = f"a deposit of {self.deposit:,} credits" if self.deposit else "no deposit"
         return (
-            f"signed to join as worker {self.worker} ({self.public_key[:16]}), with {deposit}, after the first "
+            f"signed to join as worker {self.worker} ({self.public_key[:16]}"
+            f"{f', of {self.operator}' if self.operator else ''}), with {deposit}, after the first "
             f"{self.entries:,} entries of the log"
         )
 

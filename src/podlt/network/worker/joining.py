@@ -107,7 +107,11 @@ class Joining:
             identity.signed = terms
             self._emit(
                 events.Signed(
-                    worker=terms.worker, public_key=identity.public.hex(), deposit=terms.deposit, entries=terms.seen
+                    worker=terms.worker,
+                    public_key=identity.public.hex(),
+                    deposit=terms.deposit,
+                    entries=terms.seen,
+                    operator=terms.operator,
                 )
             )
         signatures = Worker(terms.worker, identity.key, setup.run).join(terms)
