@@ -282,6 +282,7 @@ def test_a_call_makes_the_recipe_that_a_file_would_say(recipe: Recipe) -> None:
         ({"epoch": 3}, "unknown field `epoch`"),
         ({"training": {"batch": 3}}, "unknown field `batch`"),
         ({"workers": 2, "protocol": {"preset": "classic"}}, "expected at least 3"),
+        ({"workers": 0}, "workers"),
         ({"optimizer": {"lr": torch.ones(1)}}, "recipe: "),
     ],
 )

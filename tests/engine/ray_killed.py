@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
 
 import ray_runs
-from small_runs import seeded, small_recipe
+from small_runs import OFTEN, seeded, small_recipe
 
 import podlt.api
 from podlt.store.log_store import LogStore
@@ -32,7 +32,7 @@ def main() -> None:
 
     LogStore.append = appended  # type: ignore[method-assign]
     ray_runs.begin()
-    podlt.api.train(small_recipe(), run=run, cheats=["2:sign-flip"], entropy=seeded(1), engine="ray")
+    podlt.api.train(small_recipe(protocol=OFTEN), run=run, cheats=["2:sign-flip"], entropy=seeded(1), engine="ray")
 
 
 if __name__ == "__main__":

@@ -19,20 +19,19 @@ from podlt.execution.conformance import Conformance, conformance
 from podlt.execution.setup import ExecutionSetup
 from podlt.protocol import entries as e
 from podlt.protocol.messages import TreeSize
+from podlt.protocol.options import GUARDED
 from podlt.recipe import ModelSpec, Recipe, TrainingSpec
 
 NOTHING = TreeSize(0, bytes(32))
 WRONG = golden.Report("ab" * 32, ("mm int8",))
 _DIGESTS = ("manager", "nonce", "recipe", "program", "arithmetic", "data", "parameters", "seed", "chain_end")
-_NUMBERS = ("at", "lines", "epochs", "block_lines", "fragment_lines", "local_steps", "spares", "reward", "chain_length")
-_NUMBERS += ("checked", "own", "own_most", "clip", "escrow")
+_NUMBERS = ("at", "lines", "epochs", "block_lines", "fragment_lines", "local_steps", "reward", "chain_length")
 BEGIN = e.Begin(
-    preset="classic",
     test=e.NO_TEST,
     local_lr=None,
-    first_fault="evict",
     **dict.fromkeys(_DIGESTS, bytes(32)),
     **dict.fromkeys(_NUMBERS, 1),
+    **msgspec.structs.asdict(GUARDED),
 )
 
 

@@ -16,7 +16,7 @@ ray = pytest.importorskip("ray")
 
 import ray_runs  # noqa: E402
 from ray_runs import at_close, ended, strike, where  # noqa: E402
-from small_runs import Trained, seeded, small_recipe, train  # noqa: E402
+from small_runs import OFTEN, Trained, seeded, small_recipe, train  # noqa: E402
 
 import podlt.api  # noqa: E402
 from podlt.engine.ray import actors  # noqa: E402
@@ -46,17 +46,21 @@ def cluster() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """The same run with the engine `local`."""
-    return train(tmp_path_factory.mktemp("run") / "local", small_recipe(), cheats=CHEATS, entropy=seeded(1))
+    return train(
+        tmp_path_factory.mktemp("run") / "local", small_recipe(protocol=OFTEN), cheats=CHEATS, entropy=seeded(1)
+    )
 
 
 def on_ray(path: Path, **options: Any) -> Trained:
     """Trains on the cluster, in as many actors as it has cores: those of the run before may not be gone yet."""
-    return train(path, small_recipe(), cheats=CHEATS, entropy=seeded(1), engine="ray", processes=2, **options)
+    return train(
+        path, small_recipe(protocol=OFTEN), cheats=CHEATS, entropy=seeded(1), engine="ray", processes=2, **options
+    )
 
 
 def impatient(path: Path, silence_timeout: float) -> Trained:
     """Trains on the cluster, and waits for nobody for long."""
-    recipe = small_recipe()
+    recipe = small_recipe(protocol=OFTEN)
     cheats = choose_cheaters(CHEATS, recipe.training.workers, recipe.training.seed)
     return train(
         path, recipe, entropy=seeded(1), place=RayCluster(processes=2, cheats=cheats, silence_timeout=silence_timeout)
@@ -67,7 +71,7 @@ def same(trained: Trained, reference: Trained) -> None:
     """Two runs came to the same, nobody having left."""
     assert not trained.of(ev.Withdrawn)
     result, expected = trained.result, reference.result
-    assert result.evicted == expected.evicted and result.evicted
+    assert result.convicted == expected.convicted and result.convicted
     assert result.ledger == expected.ledger
     assert result.parameters == expected.parameters
     verification = verify(result.run, jobs=1)

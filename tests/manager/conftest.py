@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from near_hosts import audits_that_capture_once, train_near
-from small_runs import ALWAYS, Trained, seeded, small_recipe
+from small_runs import ALWAYS, OFTEN, Trained, seeded, small_recipe
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -20,7 +20,7 @@ def capturing_once() -> Iterator[None]:
 def cheated(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A finished run of eight workers, two of whom flip signs."""
     path = tmp_path_factory.mktemp("run") / "cheated"
-    return train_near(path, small_recipe(), cheats=["2:sign-flip"], entropy=seeded(1))
+    return train_near(path, small_recipe(protocol=OFTEN), cheats=["2:sign-flip"], entropy=seeded(1))
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A finished run of 24 workers, of whom thirteen cheat, in ten ways."""
     return train_near(
         tmp_path_factory.mktemp("run") / "crowd",
-        small_recipe(workers=24, block_lines=60, epochs=1),
+        small_recipe(workers=24, block_lines=60, epochs=1, protocol=OFTEN),
         cheats=[*(f"1:{kind}" for kind in ALWAYS), "1:selective:0.5", "3:random"],
         entropy=seeded(3),
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "shared"))
 
 import sqlalchemy as sa
-from small_runs import seeded, small_recipe
+from small_runs import OFTEN, seeded, small_recipe
 
 import podlt.api
 import podlt.store.files
@@ -95,7 +95,7 @@ def main() -> None:
         if (run / "recipe.json").exists():
             podlt.api.resume(run, entropy=seeded(1))
         else:
-            podlt.api.train(small_recipe(), run=run, cheats=["2:sign-flip"], entropy=seeded(1))
+            podlt.api.train(small_recipe(protocol=OFTEN), run=run, cheats=["2:sign-flip"], entropy=seeded(1))
     except StorageError as error:
         sys.exit(f"storage: {error}")
 

@@ -96,7 +96,9 @@ def test_what_cannot_be_used_is_named_before_anything_is_made(folder: Path, faul
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[training]\nworkers = 2\n", "at least 3"),
+        ("[training]\nworkers = 0\n", "workers"),
+        ("[training]\nworkers = 2\n[protocol]\npreset = 'classic'\n", "at least 3"),
+        ("[protocol]\npreset = 'classic'\nclip = 3\n", "protocol: classic"),
         ("[training]\nworkers = 12\nworkerz = 3\n", "workerz"),
         ("[training]\nblock_lines = 0\n", "block_lines"),
         ("[training]\nblock_lines = 10\nfragment_lines = 11\n", "fragment_lines: expected at most"),
@@ -164,5 +166,5 @@ def test_a_loss_that_diverges_stops_the_run_every_time_and_the_log_holds(tmp_pat
         podlt.api.resume(tmp_path / "run", processes=1)
     assert str(first.value) == str(second.value)
     assert [entry for entry in entries(tmp_path / "run") if isinstance(entry, e.Apply)] == whole
-    assert not any(isinstance(entry, e.Verdict) and entry.evicted for entry in entries(tmp_path / "run"))
+    assert not any(isinstance(entry, e.Verdict) and entry.convicted for entry in entries(tmp_path / "run"))
     assert verify(tmp_path / "run", jobs=1).ok

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from near_hosts import train_near
-from small_runs import seeded, tiny_recipe
+from small_runs import CLASSIC, OFTEN, seeded, tiny_recipe
 from torch import nn
 from torch.nn import functional
 
@@ -18,11 +21,21 @@ from podlt.data.prepare import prepare
 from podlt.errors import UsageError
 from podlt.manager import events as ev
 from podlt.manager.audit import audit
-from podlt.manager.capture_inputs import piece_notice, require_lines, require_memory, task_lines, tried_lines, with_plan
+from podlt.manager.capture_inputs import (
+    batch_bounds,
+    piece_notice,
+    require_lines,
+    require_memory,
+    task_lines,
+    tried_lines,
+    with_plan,
+)
 from podlt.manager.metrics import evaluate
 from podlt.program.capture import capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.memory import peak_bytes
+from podlt.protocol.plan import Cut, fragment_bounds
+from podlt.recipe import ProtocolSpec
 
 PIXELS = [FieldSpec("x", "f32", (64,), None, "input"), FieldSpec("y", "i64", (), None, "label")]
 
@@ -37,9 +50,20 @@ def normed() -> Program:
 @pytest.mark.parametrize(
     ("training", "words"),
     [
-        ({"workers": 8, "block_lines": 6}, r"would have 1 of 200 lines.*needs 2: BatchNorm.*block_lines = 17,"),
-        ({"workers": 8, "block_lines": 97}, r"block_lines = 97: the smallest fragment would have 1 of"),
-        ({"workers": 8, "block_lines": 100, "fragment_lines": 1}, r"fragment_lines = 1:.*fragment_lines = 5,"),
+        (
+            {"workers": 8, "block_lines": 6, "protocol": CLASSIC},
+            r"would have 1 of 200 lines.*needs 2: BatchNorm.*block_lines = 17,",
+        ),
+        (
+            {"workers": 8, "block_lines": 97, "protocol": CLASSIC},
+            r"block_lines = 97: the smallest fragment would have 1 of",
+        ),
+        (
+            {"workers": 8, "block_lines": 100, "fragment_lines": 1, "protocol": CLASSIC},
+            r"fragment_lines = 1:.*fragment_lines = 5,",
+        ),
+        ({"workers": 8, "block_lines": 6}, r"would have 1 of 200 lines.*needs 2: BatchNorm.*block_lines = 31,"),
+        ({"workers": 8, "block_lines": 100, "fragment_lines": 5}, r"fragment_lines = 5: .* 1 of 200"),
         ({"workers": 8, "block_lines": 100, "local_steps": 16, "local_lr": 0.1}, r"would have 1 of 200 lines"),
     ],
 )
@@ -52,9 +76,12 @@ def test_fragments_of_one_line_are_refused_for_a_model_with_batch_norm(training:
     "training",
     [
         {"workers": 8, "block_lines": 100},
-        {"workers": 8, "block_lines": 20},
-        {"workers": 8, "block_lines": 100, "fragment_lines": 5},
-        {"workers": 8, "block_lines": 100, "local_steps": 8, "local_lr": 0.1},
+        {"workers": 8, "block_lines": 97},
+        {"workers": 8, "block_lines": 20, "protocol": CLASSIC},
+        {"workers": 8, "block_lines": 100, "fragment_lines": 5, "protocol": CLASSIC},
+        {"workers": 8, "block_lines": 100, "fragment_lines": 5, "protocol": ProtocolSpec(checked=0.0)},
+        {"workers": 8, "block_lines": 100, "local_steps": 8, "local_lr": 0.1, "protocol": CLASSIC},
+        {"workers": 8, "block_lines": 100, "local_steps": 3, "local_lr": 0.1},
     ],
 )
 def test_fragments_of_two_lines_are_enough(training: dict[str, Any]) -> None:
@@ -68,7 +95,7 @@ def test_a_model_without_batch_norm_may_have_fragments_of_one_line() -> None:
 
 def test_a_program_is_tried_on_lines_from_all_over_the_data() -> None:
     train = prepare(tiny_recipe().data, None, None, Path()).train
-    for block, count in ((3, 7), (20, 20), (500, 32)):
+    for block, count in ((3, 7), (40, 20), (500, 32)):
         lines = tried_lines(tiny_recipe(block_lines=block), train)
         assert {len(value) for value in lines.values()} == {count}
     assert len(lines["label"].unique()) > 5
@@ -111,19 +138,47 @@ def test_figures_of_a_mean_loss_are_those_of_its_sum() -> None:
 @pytest.mark.parametrize(
     ("training", "lines"),
     [
-        ({"workers": 8, "block_lines": 100}, 17),
+        ({"workers": 8, "block_lines": 100, "protocol": CLASSIC}, 17),
+        ({"workers": 8, "block_lines": 100, "fragment_lines": 5, "protocol": CLASSIC}, 5),
+        ({"workers": 8, "block_lines": 1000, "protocol": CLASSIC}, 34),
+        ({"workers": 8, "block_lines": 100, "local_steps": 4, "local_lr": 0.1, "protocol": CLASSIC}, 5),
+        ({"workers": 8, "block_lines": 100}, 15),
         ({"workers": 8, "block_lines": 100, "fragment_lines": 5}, 5),
-        ({"workers": 8, "block_lines": 1000}, 34),
-        ({"workers": 8, "block_lines": 100, "local_steps": 4, "local_lr": 0.1}, 5),
+        ({"workers": 8, "block_lines": 1000}, 29),
     ],
 )
 def test_the_lines_of_a_task_follow_from_the_plan(training: dict[str, Any], lines: int) -> None:
     assert task_lines(tiny_recipe(**training), 200) == lines
 
 
+@given(
+    lines=st.integers(1, 300),
+    block_lines=st.integers(1, 100),
+    fragment_lines=st.sampled_from([0, 0, 1, 5, 12]),
+    workers=st.integers(1, 12),
+    protocol=st.sampled_from([ProtocolSpec(), OFTEN, ProtocolSpec(checked=0.0)]),
+    draws=st.lists(st.booleans(), min_size=1, max_size=20),
+)
+def test_no_draw_of_spares_gives_a_fragment_beyond_what_the_plan_says(
+    lines: int, block_lines: int, fragment_lines: int, workers: int, protocol: ProtocolSpec, draws: list[bool]
+) -> None:
+    fragment_lines = min(fragment_lines, block_lines)
+    recipe = tiny_recipe(workers=workers, block_lines=block_lines, fragment_lines=fragment_lines, protocol=protocol)
+    smallest, largest = batch_bounds(recipe, lines, block_lines, fragment_lines)
+    options, cut, offset = protocol.options, Cut(lines, block_lines, fragment_lines), 0
+    for more in itertools.cycle(draws):
+        spares = options.most_spares(workers) if more else options.least_spares(workers)
+        plan = cut.upcoming(options, 0, offset, workers, spares)
+        sizes = [stop - start for start, stop in fragment_bounds(plan.lines, plan.fragments)]
+        assert smallest <= min(sizes) and max(sizes) <= largest
+        offset += plan.lines
+        if offset == lines:
+            return
+
+
 def test_a_task_that_does_not_fit_is_refused_with_the_pieces_that_do() -> None:
     recipe, room = tiny_recipe(workers=8, block_lines=100), peak_bytes(normed(), 5, is_summed=True)[0]
-    with pytest.raises(UsageError, match=r"17 lines of this model take .*set training.micro_lines = \d") as refused:
+    with pytest.raises(UsageError, match=r"15 lines of this model take .*set training.micro_lines = \d") as refused:
         require_memory(normed(), recipe, 200, room)
     fits = int(str(refused.value).rpartition(" ")[2])
     assert fits == 5

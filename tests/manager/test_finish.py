@@ -8,7 +8,7 @@ import pytest
 import torch
 from near_hosts import hosts_in_threads
 from safetensors.torch import load_file
-from small_runs import entries, replayed, seeded, tiny_recipe
+from small_runs import OFTEN, entries, replayed, seeded, tiny_recipe
 
 import podlt.api
 from podlt.errors import StopTraining, UsageError
@@ -46,14 +46,14 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def test_a_listener_ends_a_run_which_is_settled_paid_and_complete(ended: Path) -> None:
+def test_a_listener_ends_a_run_which_is_paid_and_complete(ended: Path) -> None:
     state = replayed(ended)
     assert state.closed is not None and state.closed.outcome == "complete"
     assert state.ended is not None and (state.ended.reason, state.epochs) == ("good enough", 0)
     assert [type(entry) for entry in entries(ended) if isinstance(entry, e.Amend | e.Measure | e.Close)] == [
         e.Amend, e.Measure, e.Close,
     ]  # fmt: skip
-    assert state.round == 3 and all(not account.pending for account in state.ledger.accounts.values())
+    assert state.round == 2 and all(not account.pending for account in state.ledger.accounts.values())
     history = read_history(ended)
     assert history.status() == "complete, ended early: good enough"
     assert history.amended() == "after 2 rounds: good enough"
@@ -79,15 +79,19 @@ def test_the_model_of_a_run_that_ended_early_is_that_of_its_last_round(ended: Pa
     assert any(not torch.equal(model[name], value) for name, value in load_file(RunDirectory(whole.run).model).items())
 
 
-def test_a_listener_may_end_a_run_at_an_eviction_and_before_its_first_round(tmp_path: Path) -> None:
+def test_a_listener_may_end_a_run_at_a_conviction_and_before_its_first_round(tmp_path: Path) -> None:
     with hosts_in_threads():
-        for kind, rounds, options in ((ev.Started, 0, {}), (ev.Evicted, 2, {"cheats": ["1:zero"]})):
+        for kind, rounds, options in ((ev.Started, 0, {}), (ev.Convicted, 2, {"cheats": ["1:zero"]})):
             run = tmp_path / kind.__name__
             listener = raising(kind, StopTraining("x"))
             result = podlt.api.train(
-                tiny_recipe(workers=5, epochs=9), run=run, entropy=seeded(1), listener=listener, **options
+                tiny_recipe(workers=5, epochs=9, protocol=OFTEN),
+                run=run,
+                entropy=seeded(1),
+                listener=listener,
+                **options,
             )
-            assert result.ended == "x" and (result.rounds == rounds if not rounds else result.evicted)
+            assert result.ended == "x" and (result.rounds == rounds if not rounds else result.convicted)
             assert verify(run, jobs=1).ok
 
 
@@ -97,7 +101,7 @@ def test_a_run_that_was_stopped_is_finished_without_another_round(tmp_path: Path
         begun(run, KeyboardInterrupt())
     with hosts_in_threads():
         result = podlt.api.finish(run, "no more time")
-    assert result is not None and result.ended == "no more time" and result.rounds == 3
+    assert result is not None and result.ended == "no more time" and result.rounds == 2
     assert verify(run, jobs=1).ok and RunDirectory(run).finish_request() is None
     with pytest.raises(UsageError, match="complete already"):
         podlt.api.finish(run)
@@ -112,7 +116,7 @@ def test_a_run_that_goes_on_is_ended_by_its_own_process(tmp_path: Path) -> None:
 
     with hosts_in_threads():
         result = podlt.api.train(tiny_recipe(epochs=3), run=run, listener=listen)
-    assert result.ended == "asked from elsewhere" and result.rounds == 3
+    assert result.ended == "asked from elsewhere" and result.rounds == 2
 
 
 def test_a_reason_that_is_too_long_is_refused(ended: Path) -> None:

@@ -65,7 +65,7 @@ def ends_like(run: Path, reference: Trained) -> None:
     assert logged(run)[: len(before)] == before
     assert result.parameters == reference.result.parameters
     assert result.rounds == reference.result.rounds
-    assert result.evicted == reference.result.evicted
+    assert result.convicted == reference.result.convicted
     assert result.ledger == reference.result.ledger
     verification = verify(run, jobs=1)
     assert verification.ok, verification.failure

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import torch
 from near_hosts import hosts_in_threads, train_near
-from small_runs import Trained, entries, replayed, seeded, tiny_recipe
+from small_runs import CLASSIC, Trained, entries, replayed, seeded, tiny_recipe
 
 import podlt.api
 from podlt.errors import StorageError, UsageError
@@ -121,9 +121,13 @@ def test_figures_that_fail_do_not_stop_a_run(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_run_that_was_killed_before_an_epochs_figures_measures_when_it_is_resumed(tmp_path: Path) -> None:
+    lines: list[int] = []
+
     def listen(event: ev.Event) -> None:
-        if isinstance(event, ev.RoundDone) and event.round == 3:  # the last of the first epoch
-            raise KeyboardInterrupt
+        if isinstance(event, ev.RoundDone):
+            lines.append(event.lines)
+            if sum(lines) == 200:  # the last of the first epoch
+                raise KeyboardInterrupt
 
     with hosts_in_threads(), pytest.raises(KeyboardInterrupt):
         podlt.api.train(tiny_recipe(epochs=2), run=tmp_path / "run", entropy=seeded(1), listener=listen)
@@ -157,7 +161,7 @@ def test_workers_asked_for_before_the_first_entry_are_those_of_the_recipe(tmp_pa
 
 def test_too_few_workers_asked_for_before_the_first_entry_are_refused_and_change_nothing(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    begun(ev.Started, run, tiny_recipe())
+    begun(ev.Started, run, tiny_recipe(protocol=CLASSIC))
     before = files(run)
     with pytest.raises(UsageError, match=r"training\.workers: expected at least 3"):
         podlt.api.resume(run, workers=2)

@@ -48,8 +48,8 @@ def used_lines(run: Path) -> dict[int, Counter[int]]:
     begin, orders = log[0], dict[int, EpochOrder]()
     found: dict[int, Counter[int]] = {}
     for opened in log:
-        if isinstance(opened, e.Open) and opened.purpose == "train":
-            plan = Upcoming("train", opened.epoch, opened.offset, opened.lines, len(opened.fragments))
+        if isinstance(opened, e.Open):
+            plan = Upcoming(opened.epoch, opened.offset, opened.lines, len(opened.fragments))
             ids = line_ids(orders, begin.lines, begin.seed, plan)
             found.setdefault(opened.epoch, Counter()).update(ids.tolist())
     return found
@@ -59,7 +59,7 @@ def used_lines(run: Path) -> dict[int, Counter[int]]:
 def test_fragments_of_fixed_size_carry_the_rest_on_and_use_every_line_once(tmp_path: Path) -> None:
     recipe = with_model(tiny_recipe(lines=130, workers=6, block_lines=50, fragment_lines=7, epochs=2), RESNET)
     trained = sound(tmp_path / "run", recipe, processes=1)
-    opens = [entry for entry in entries(tmp_path / "run") if isinstance(entry, e.Open) and entry.purpose == "train"]
+    opens = [entry for entry in entries(tmp_path / "run") if isinstance(entry, e.Open)]
     assert [entry.lines for entry in opens] == [28, 28, 28, 28, 18] * 2
     for epoch in used_lines(tmp_path / "run").values():
         assert set(epoch.values()) == {1} and len(epoch) == 130

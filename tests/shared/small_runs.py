@@ -17,13 +17,23 @@ from podlt.manager.directory import RunDirectory
 from podlt.manager.events import Event
 from podlt.protocol.entries import decode
 from podlt.protocol.rules import RunState
-from podlt.recipe import ModelSpec, Recipe, TrainingSpec
+from podlt.recipe import ModelSpec, ProtocolSpec, Recipe, TrainingSpec
 
 ALWAYS = ("zero", "random", "stale", "sign-flip", "scaled", "non-finite", "partial", "low-precision", "copycat")
 """The cheats that fake every task, once they have something to fake it with."""
 
 
-def small_recipe(*, arithmetic: Literal["exact", "stock"] = "stock", **training: Any) -> Recipe:
+GUARDED = ProtocolSpec()
+
+OFTEN = ProtocolSpec(checked=0.25, own=0.2, own_most=3)
+"""Guarded, with so many checks that a lone cheater is caught within a few rounds."""
+
+CLASSIC = ProtocolSpec(preset="classic")
+
+
+def small_recipe(
+    *, arithmetic: Literal["exact", "stock"] = "stock", protocol: ProtocolSpec = GUARDED, **training: Any
+) -> Recipe:
     """Eight workers, 15 rounds an epoch, seconds in all; by stock arithmetic, which starts in half the time."""
     options = {"epochs": 2, "workers": 8, "block_lines": 100, "checkpoint_every": 7, **training}
     return Recipe(
@@ -31,6 +41,7 @@ def small_recipe(*, arithmetic: Literal["exact", "stock"] = "stock", **training:
         model=ModelSpec("podlt.models:mlp", {"inputs": 64, "hidden": 32, "outputs": 10}),
         optimizer={"name": "adamw", "lr": 0.01},
         training=TrainingSpec(**options),
+        protocol=protocol,
         arithmetic=arithmetic,
     )
 
@@ -40,6 +51,7 @@ def tiny_recipe(
     model: dict[str, Any] | None = None,
     *,
     arithmetic: Literal["exact", "stock"] = "stock",
+    protocol: ProtocolSpec = GUARDED,
     **training: Any,
 ) -> Recipe:
     """Three workers and a few rounds: for what happens once."""
@@ -49,6 +61,7 @@ def tiny_recipe(
         model=ModelSpec("podlt.models:mlp", {"inputs": 64, "hidden": 16, "outputs": 10, **(model or {})}),
         optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9},
         training=TrainingSpec(**options),
+        protocol=protocol,
         arithmetic=arithmetic,
     )
 

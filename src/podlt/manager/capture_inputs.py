@@ -18,6 +18,7 @@ from podlt.program.machine import machine_bytes
 from podlt.program.memory import MemoryNeedError, check_memory, gib, most_lines, peak_bytes
 from podlt.program.needs import least_lines
 from podlt.program.pieces import piece_sizes
+from podlt.protocol.options import Options
 from podlt.protocol.plan import Cut, fragment_bounds
 from podlt.recipe import Recipe
 
@@ -42,7 +43,7 @@ def task_lines(recipe: Recipe, lines: int) -> int:
         lines: of the training set.
     """
     training = recipe.training
-    return _batches(recipe, lines, training.block_lines, training.fragment_lines)[1]
+    return batch_bounds(recipe, lines, training.block_lines, training.fragment_lines)[1]
 
 
 def piece_lines(recipe: Recipe, lines: int) -> int:
@@ -150,19 +151,28 @@ def _whole(recipe: Recipe) -> Recipe:
 
 def _smallest(recipe: Recipe, lines: int, block_lines: int, fragment_lines: int) -> int:
     """The lines of the smallest batch that is executed at once: a whole one, or a piece of it."""
-    smallest = _batches(recipe, lines, block_lines, fragment_lines)[0]
+    smallest = batch_bounds(recipe, lines, block_lines, fragment_lines)[0]
     return piece_sizes(smallest, recipe.training.micro_lines)[0]
 
 
-def _batches(recipe: Recipe, lines: int, block_lines: int, fragment_lines: int) -> tuple[int, int]:
-    """The lines of the smallest and largest batch: of a whole round's and of the last round's fragments, or of a local
-    step."""
+def batch_bounds(recipe: Recipe, lines: int, block_lines: int, fragment_lines: int) -> tuple[int, int]:
+    """The lines of the smallest and largest batch: of a round's fragments, or of a local step."""
     options, workers = recipe.protocol.options, recipe.training.workers
     cut, sizes = Cut(lines, block_lines, fragment_lines), []
     for spares in {options.least_spares(workers), options.most_spares(workers)}:
-        whole = cut.next_lines(options, 0, workers, spares)
-        for taken in {whole, lines % whole or whole, min(lines, block_lines)}:
+        for taken in _rounds(cut, options, workers, spares):
             bounds = fragment_bounds(taken, min(workers - spares, taken))
             sizes += [stop - start for start, stop in bounds]
     smallest, largest = min(sizes), max(sizes)
     return smallest // min(recipe.training.local_steps, smallest), -(-largest // recipe.training.local_steps)
+
+
+def _rounds(cut: Cut, options: Options, workers: int, spares: int) -> set[int]:
+    """How many lines rounds of so many spares take: among them no more than the least, and no fewer than the most."""
+    if not (options.votes or cut.fragment_lines):
+        # A block at most is the last round; of two rounds that are left, neither takes more than half.
+        return {cut.lines} if cut.lines <= cut.block_lines else {(cut.block_lines + 1) // 2, cut.block_lines}
+    whole = cut.next_lines(options, 0, workers, spares)
+    if options.least_spares(workers) == options.most_spares(workers) or cut.lines <= whole:
+        return {whole, cut.lines % whole or whole}
+    return {whole, 1}  # what an epoch's last round is left with depends on the draws
