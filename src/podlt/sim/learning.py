@@ -19,6 +19,7 @@ from podlt.protocol.messages import Assignment, Task
 from podlt.protocol.plan import Upcoming, fragment_bounds
 from podlt.sim.digits import COUNT, LAYOUT, DigitsModel, Floats, Whole, digit_lines
 from podlt.sim.players import Gossip, Player
+from podlt.sim.strategies import Strategist, late_backup
 from podlt.sim.world import Log, Scenario, World
 
 HUGE = np.float32(1e30)
@@ -54,8 +55,9 @@ def _rounded(draft: Draft) -> Floats:
 
 def _little(draft: Draft) -> Floats:
     """Against the mean of the honest updates, by one standard deviation of theirs in each value."""
-    mean, spread = draft.everybody.mean(axis=0), draft.everybody.std(axis=0)
-    return (mean - spread).astype(np.float32)
+    with np.errstate(all="ignore"):
+        fake: Floats = (draft.everybody.mean(axis=0) - draft.everybody.std(axis=0)).astype(np.float32)
+    return fake
 
 
 FAKES: dict[str, Callable[[Draft], Floats]] = {
@@ -97,6 +99,16 @@ class LearningWorld(World):
         self._stale: Floats = self._everybody
         self._orders: dict[int, Whole] = {}
         self._bad: set[bytes] = set()
+        for player in self.players:
+            if isinstance(player, Strategist):
+                player.world = self
+
+    def readmit(self) -> None:
+        """Has players join again, and strategists look at their accounts."""
+        super().readmit()
+        for player in list(self.players):
+            if isinstance(player, Strategist):
+                player.before_round()
 
     def fragments(self, plan: Upcoming) -> list[bytes]:
         """The digests of a round's fragments; works out their updates."""
@@ -108,9 +120,7 @@ class LearningWorld(World):
         self._stale = previous
         self._lines = {name: lines[start:stop] for name, (start, stop) in zip(names, bounds, strict=True)}
         self._bad = set()
-        self._honest = {
-            name: self._known(name, update) for name, update in zip(names, self._everybody, strict=True)
-        }
+        self._honest = {name: self._known(name, update) for name, update in zip(names, self._everybody, strict=True)}
         return names
 
     def apply(self, accepted: list[bytes], plan: Upcoming) -> None:
@@ -122,7 +132,7 @@ class LearningWorld(World):
             arrays[scale.fragment] = scaled(arrays[scale.fragment], LAYOUT, [scale])
         self.clipped += len(found)
         with np.errstate(all="ignore"):
-            average: Floats = (np.sum(arrays, axis=0, dtype=np.float64) / plan.lines).astype(np.float32)
+            average = np.asarray(np.sum(arrays, axis=0, dtype=np.float64) / plan.lines, np.float32)
         self.model.step(average)
         update, loss = digest("sim-average/1", average.tobytes()), float(average[0])
         clipped = [e.Clipped(scale.fragment, scale.part, scale.exponent) for scale in found]
@@ -138,6 +148,11 @@ class LearningWorld(World):
             if name in self._bad:
                 self.manager.suspect(fragment)
 
+    def _ask(self, assignment: Assignment) -> list[Assignment]:
+        """As any world, but that who is late is asked after its backup."""
+        backup = late_backup(self, assignment)
+        return super()._ask(assignment) if backup is None else [backup, assignment]
+
     def _execute(self, task: Task) -> bytes:
         return self._honest[task.fragment]
 
@@ -149,7 +164,7 @@ class LearningWorld(World):
         def half() -> Floats:
             count = max(1, len(lines) // 2)
             update = self.model.updates(lines, [(0, count)])[0]
-            return np.float32(len(lines) / count) * update
+            return np.asarray(np.float32(len(lines) / count) * update, np.float32)
 
         before = self._stale[int(chance.integers(len(self._stale)))]
         honest = self._arrays[self._honest[task.fragment]]
