@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
+from podlt.cli.arena import arena
 from podlt.cli.audit import audit
 from podlt.cli.bench import BENCHES, bench
 from podlt.cli.bundle import bundle
@@ -75,7 +76,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Use": (predict, export),
     "Keep": (backup, restore, bundle, head),
     "Look and check": (verify, audit, show, ledger, receipts, report),
-    "Measure": (plan, simulate, bench, conformance),
+    "Measure": (plan, simulate, arena, bench, conformance),
 }
 
 

@@ -1,0 +1,127 @@
+"""The arena's table as a page of the documentation, and as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from podlt.errors import UsageError
+from podlt.sim.arena_rows import ArenaRow, ArenaTable
+from podlt.sim.attacks import NOBODY
+
+TITLES = {
+    "none": "No defence: nothing compared, executed again or clipped",
+    "classic": "`classic`",
+    "guarded": "`guarded`",
+}
+COLOURS = {"none": "#6e7781", "classic": "#bf8700", "guarded": "#1f6feb"}
+FORMATS = (".svg", ".png")
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{100 * value:.{digits}f}"
+
+
+Column = tuple[str, Callable[[ArenaRow], str]]
+
+COLUMNS: tuple[Column, ...] = (
+    ("caught, %", lambda row: _percent(row.caught, 0)),
+    ("fakes until caught", lambda row: _number(row.fakes, 0)),
+    ("formula", lambda row: _number(row.formula, 0)),
+    ("convictions a fake, %", lambda row: _percent(row.rate, 2)),
+    ("least, %", lambda row: _percent(row.low, 2)),
+    ("most, %", lambda row: _percent(row.high, 2)),
+    ("inside", lambda row: "-" if row.inside is None else "yes" if row.inside else "no"),
+    ("honest convicted", lambda row: f"{row.honest_convicted:,}"),
+    ("fakes applied", lambda row: _number(row.applied)),
+    ("fakes paid", lambda row: _number(row.vested)),
+    ("gain", lambda row: _number(row.gain)),
+    ("accuracy, %", lambda row: _number(row.accuracy, 2)),
+    ("clean, %", lambda row: _number(row.clean, 2)),
+    ("cost, %", lambda row: _number(row.cost, 2)),
+    ("rescued", lambda row: _number(row.rescued, 0)),
+)
+"""Heads and cells, one number each."""
+
+LEGEND = """- **caught**: share of the cheaters that were convicted at least once.
+- **fakes until caught**: each cheater's until its first conviction, the median; **formula**: the same by the hazard of
+  a fake (`podlt plan`).
+- **convictions a fake** beside the **least** and **most** of the formula's 95 % interval (binomial), and whether the
+  rate is **inside**. One row of twenty may be outside by chance. For `pairs`, a fake is a fragment.
+- **honest convicted**: in all runs of the row together.
+- **fakes applied**, **fakes paid**: a run; paid means vested.
+- **gain**: a cheater's over the median honest worker of its run, in tasks' rewards; true work costs 0.9 of its reward,
+  a fake nothing (`half`, `rounded`: half of that).
+- **accuracy**: of the model at the end, on 797 lines of the digits, beside the **clean** run's under the same rules.
+- **cost**: executions that were not useful, the manager's included, for each of a worker.
+- **rescued**: withdrawals after a commitment that `podlt verify` counts."""
+
+
+def arena_page(table: ArenaTable, command: str, date: str, version: str) -> str:
+    """The page docs/ARENA.md.
+
+    Args:
+        table: what was measured.
+        command: that made it.
+        date: of the measurement.
+        version: podlt's, in words.
+    """
+    head = f"""# The arena: attacks against no defence, `classic` and `guarded`
+
+<!-- made by `{command}`; do not edit -->
+`{command}`, {date}, {version}. {table.workers} workers, about {table.rounds} rounds, {table.seeds} seeds, a share
+of {table.share:g} attacks. The real manager, workers, rules and signatures; the workers train a small network in NumPy.
+
+{LEGEND}
+"""
+    parts = [head]
+    for defence, title in TITLES.items():
+        rows = [row for row in table.rows if row.defence == defence]
+        parts.append(f"## {title}\n\n{_markdown(rows)}\n")
+    return "\n".join(parts)
+
+
+def _markdown(rows: Sequence[ArenaRow]) -> str:
+    heads = ["attack", "what it does", *(name for name, _ in COLUMNS)]
+    lines = [f"| {' | '.join(heads)} |", f"|{' --- |' * 2}{' ---: |' * len(COLUMNS)}"]
+    for row in rows:
+        lines.append(f"| `{row.attack}` | {row.what} | {' | '.join(cell(row) for _, cell in COLUMNS)} |")
+    return "\n".join(lines)
+
+
+def draw_arena(table: ArenaTable, path: Path) -> None:
+    """Draws who was caught, what it gained, and what it did to the model.
+
+    Raises:
+        UsageError: neither .svg nor .png.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"{path}: expected a name that ends in {' or '.join(FORMATS)}")
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(row.attack for row in table.rows if row.attack != NOBODY))
+    panels: tuple[tuple[str, Callable[[ArenaRow], float]], ...] = (
+        ("cheaters caught, %", lambda row: 100 * (row.caught or 0.0)),
+        ("gain over honesty, tasks' rewards", lambda row: row.gain),
+        ("accuracy lost, points", lambda row: row.clean - row.accuracy),
+    )
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "arena", "font.family": "sans-serif", "font.size": 8}):
+        figure = Figure(figsize=(11, 0.8 + 0.24 * len(names)), layout="constrained", facecolor="#ffffff")
+        places = figure.subplots(1, len(panels), sharey=True)
+        for place, (title, value) in zip(places, panels, strict=True):
+            for number, (defence, colour) in enumerate(COLOURS.items()):
+                found = {row.attack: value(row) for row in table.rows if row.defence == defence}
+                heights = [i + 0.27 * (number - 1) for i in range(len(names))]
+                place.barh(heights, [found[name] for name in names], 0.25, color=colour, label=defence)
+            place.set_title(title, fontsize=9)
+            place.spines[["top", "right"]].set_visible(False)
+        places[0].set_yticks(range(len(names)), names)
+        places[0].invert_yaxis()
+        places[0].legend(frameon=False, fontsize=8)
+        metadata = {"Date": None, "Creator": None} if path.suffix.lower() == ".svg" else {"Software": None}
+        figure.savefig(path, metadata=metadata, facecolor="#ffffff")

@@ -1,0 +1,193 @@
+"""A world that trains: digests stand for real updates, which are averaged and clipped by the rules of the run.
+
+The updates of a round are worked out once, whoever executes them: a worker's honest result is what the manager finds
+too. False updates are of a kind; each forger's differs from every other's, but for those who share a fake.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+
+from podlt.crypto import digest
+from podlt.program.clip import scaled, scales
+from podlt.protocol import entries as e
+from podlt.protocol.messages import Assignment, Task
+from podlt.protocol.plan import Upcoming, fragment_bounds
+from podlt.sim.digits import COUNT, LAYOUT, DigitsModel, Floats, Whole, digit_lines
+from podlt.sim.players import Gossip, Player
+from podlt.sim.strategies import Strategist, late_backup
+from podlt.sim.world import Log, Scenario, World
+
+HUGE = np.float32(1e30)
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """What a forger may work from: it knows everything of the round.
+
+    Attributes:
+        honest: the right update.
+        half: twice the update of the first half of the lines.
+        before: an update of the round before.
+        everybody: all right updates of the round, (fragments, `COUNT`).
+        chance: the forger's own.
+    """
+
+    honest: Floats
+    half: Callable[[], Floats]
+    before: Floats
+    everybody: Floats
+    chance: np.random.Generator
+
+
+def _random(draft: Draft) -> Floats:
+    spread = np.linalg.norm(draft.honest) / np.sqrt(COUNT)
+    return draft.chance.normal(0, spread, COUNT).astype(np.float32)
+
+
+def _rounded(draft: Draft) -> Floats:
+    """As bfloat16 would have it: 8 bits of each value."""
+    return (draft.honest.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def _little(draft: Draft) -> Floats:
+    """Against the mean of the honest updates, by one standard deviation of theirs in each value."""
+    with np.errstate(all="ignore"):
+        fake: Floats = (draft.everybody.mean(axis=0) - draft.everybody.std(axis=0)).astype(np.float32)
+    return fake
+
+
+FAKES: dict[str, Callable[[Draft], Floats]] = {
+    "zeros": lambda draft: np.zeros(COUNT, np.float32),
+    "random": _random,
+    "stale": lambda draft: draft.before.copy(),
+    "half": lambda draft: draft.half(),
+    "rounded": _rounded,
+    "negative": lambda draft: -draft.honest,
+    "thousand": lambda draft: np.float32(-1000) * draft.honest,
+    "1e30": lambda draft: np.full(COUNT, HUGE, np.float32),
+    "little": _little,
+}
+"""False updates by their kind."""
+
+
+class LearningWorld(World):
+    """A run in which fragments are lines of the digits. Arguments as `World`."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        players: Callable[[Gossip], Sequence[Player]],
+        seed: bytes,
+        log: Log,
+        *,
+        spare_secrets: int = 0,
+    ) -> None:
+        super().__init__(scenario, players, seed, log, spare_secrets=spare_secrets)
+        self.gossip.execute, self.gossip.forge = self._execute, self._forge
+        self._chance = int.from_bytes(digest("sim-digits/1", seed)[:7], "big")
+        self.model = DigitsModel(self._chance)
+        self.clipped = 0
+        self._arrays: dict[bytes, Floats] = {}
+        self._before: dict[bytes, Floats] = {}
+        self._lines: dict[bytes, Whole] = {}
+        self._honest: dict[bytes, bytes] = {}
+        self._everybody: Floats = np.zeros((1, COUNT), np.float32)
+        self._stale: Floats = self._everybody
+        self._orders: dict[int, Whole] = {}
+        self._bad: set[bytes] = set()
+        for player in self.players:
+            if isinstance(player, Strategist):
+                player.world = self
+
+    def readmit(self) -> None:
+        """Has players join again, and strategists look at their accounts."""
+        super().readmit()
+        for player in list(self.players):
+            if isinstance(player, Strategist):
+                player.before_round()
+
+    def fragments(self, plan: Upcoming) -> list[bytes]:
+        """The digests of a round's fragments; works out their updates."""
+        names, bounds = super().fragments(plan), fragment_bounds(plan.lines, plan.fragments)
+        first = plan.epoch * self.scenario.lines + plan.offset
+        lines = np.array([self._line(first + i) for i in range(plan.lines)], np.int64)
+        self._before, self._arrays = self._arrays, {}
+        previous, self._everybody = self._everybody, self.model.updates(lines, bounds)
+        self._stale = previous
+        self._lines = {name: lines[start:stop] for name, (start, stop) in zip(names, bounds, strict=True)}
+        self._bad = set()
+        self._honest = {name: self._known(name, update) for name, update in zip(names, self._everybody, strict=True)}
+        return names
+
+    def apply(self, accepted: list[bytes], plan: Upcoming) -> None:
+        """Clips, averages and applies the updates of these digests by the rules of the run."""
+        arrays = [self._arrays[each] if each in self._arrays else self._before[each] for each in accepted]
+        counts = [stop - start for start, stop in fragment_bounds(plan.lines, plan.fragments)]
+        found = scales(arrays, counts, LAYOUT, self.state.options.clip)
+        for scale in found:
+            arrays[scale.fragment] = scaled(arrays[scale.fragment], LAYOUT, [scale])
+        self.clipped += len(found)
+        with np.errstate(all="ignore"):
+            average = np.asarray(np.sum(arrays, axis=0, dtype=np.float64) / plan.lines, np.float32)
+        self.model.step(average)
+        update, loss = digest("sim-average/1", average.tobytes()), float(average[0])
+        clipped = [e.Clipped(scale.fragment, scale.part, scale.exponent) for scale in found]
+        self.manager.apply(update, self.step_parameters(update), loss if np.isfinite(loss) else 0.0, clipped)
+
+    def play(self, until: Callable[[World], bool] = lambda world: False) -> None:
+        """Plays on until the run is over, or the parameters are not finite: then a real run stops as well."""
+        super().play(lambda world: until(world) or not self.model.finite)
+
+    def _collect(self, waiting: deque[Assignment]) -> None:
+        super()._collect(waiting)
+        for fragment, name in enumerate(self.state.in_progress.open.fragments):
+            if name in self._bad:
+                self.manager.suspect(fragment)
+
+    def _ask(self, assignment: Assignment) -> list[Assignment]:
+        """As any world, but that who is late is asked after its backup."""
+        backup = late_backup(self, assignment)
+        return super()._ask(assignment) if backup is None else [backup, assignment]
+
+    def _execute(self, task: Task) -> bytes:
+        return self._honest[task.fragment]
+
+    def _forge(self, task: Task, forger: bytes, kind: str) -> bytes:
+        own = digest("sim-forger/1", forger, task.digest())
+        chance = np.random.default_rng(int.from_bytes(own[:8], "big"))
+        lines = self._lines[task.fragment]
+
+        def half() -> Floats:
+            count = max(1, len(lines) // 2)
+            update = self.model.updates(lines, [(0, count)])[0]
+            return np.asarray(np.float32(len(lines) / count) * update, np.float32)
+
+        before = self._stale[int(chance.integers(len(self._stale)))]
+        honest = self._arrays[self._honest[task.fragment]]
+        fake = FAKES[kind](Draft(honest, half, before, self._everybody, chance))
+        start = dict(LAYOUT.items())["grad:w1"].offset // 4
+        # Who forges alone is found alone: one value says whose fake it is, and harms nothing.
+        fake[start + int(chance.integers(64))] = np.float32(2.0**-40 * (1 + chance.random()))
+        return self._known(task.fragment, fake)
+
+    def _known(self, fragment: bytes, update: Floats) -> bytes:
+        name = digest("sim-update/1", update.tobytes())
+        self._arrays[name] = update
+        if not np.isfinite(update).all():
+            self._bad.add(fragment)
+        return name
+
+    def _line(self, place: int) -> int:
+        """The line of the training set at a place of the run: it is mixed anew for each pass."""
+        number, index = divmod(place, len(digit_lines().labels))
+        return int(self._order(number)[index])
+
+    def _order(self, number: int) -> Whole:
+        if number not in self._orders:
+            chance = np.random.default_rng([self._chance, number])
+            self._orders[number] = chance.permutation(len(digit_lines().labels))
+        return self._orders[number]
