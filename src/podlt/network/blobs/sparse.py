@@ -17,6 +17,9 @@ from podlt.errors import InvalidProofError
 
 WORD = 4
 
+MOST = 64 * 2**20
+"""Bytes of the longest update that is packed: both ends have it in memory meanwhile."""
+
 WORTH = 0.9
 """Only what is shorter than this part of the update is packed."""
 
@@ -25,9 +28,9 @@ def packed(update: np.ndarray) -> memoryview:
     """An update in as few bytes as it takes.
 
     Args:
-        update: uint8; it stays as it is if it has no whole number of words, or too few zeros.
+        update: uint8; it stays as it is if it has no whole number of words, is too long, or has too few zeros.
     """
-    if update.nbytes % WORD or not update.nbytes:
+    if update.nbytes % WORD or not 0 < update.nbytes <= MOST:
         return update.data
     words = update.view("<u4")
     there = words != 0
