@@ -22,11 +22,13 @@ from podlt.network import http as http_module
 from podlt.network.access import tokens
 from podlt.network.access.certificate import client_context
 from podlt.network.blobs import server as server_module
-from podlt.network.blobs import uploads
+from podlt.network.blobs import sparse, uploads
 from podlt.network.blobs.allowance import TIMES
-from podlt.network.blobs.client import BlobBuffer, BlobTransfers
+from podlt.network.blobs.client import BlobTransfers
 from podlt.network.blobs.https_connection import HttpsConnection, place_of
+from podlt.network.blobs.jobs import BlobBuffer
 from podlt.network.blobs.server import BlobServer
+from podlt.network.blobs.sparse import packed
 from podlt.network.server import listener
 
 WORKER, STRANGER = SigningKey(bytes(32)), SigningKey(b"\1" * 32)
@@ -289,7 +291,15 @@ def test_a_wrong_update_is_deleted_and_its_sender_is_named(place: Place) -> None
 
 @pytest.mark.parametrize(
     ("length", "where", "status"),
-    [(len(UPDATE) + 1, "", 413), (8, "", 413), (0, "", 413), (10, "bytes 0-9/10", 400), (10, "bytes 5-14/*", 400)],
+    [
+        (len(UPDATE) + 1, "", 413),
+        (8, "", 413),
+        (0, "", 413),
+        (10, "bytes 0-9/10", 413),
+        (10, "bytes 5-14/*", 400),
+        (10, "bytes 5-14/16", 400),
+        (10, "bytes 5-15/16", 400),
+    ],
 )
 def test_sizes_that_lie_are_refused_before_anything_is_taken(
     place: Place, length: int, where: str, status: int
@@ -298,6 +308,26 @@ def test_sizes_that_lie_are_refused_before_anything_is_taken(
     sock = place.raw(place.put(length, **({"Content_Range": where} if where else {}), Expect="100-continue"))
     assert sock.recv(100).startswith(f"HTTP/1.1 {status} ".encode())
     assert closed(sock) and place.server._uploads[WORKER.public, UPDATE_DIGEST].file is None
+
+
+def test_an_update_may_come_without_its_zeros(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    update = np.zeros(len(UPDATE), np.uint8)
+    update[::8] = 3
+    digest, sent = blob_digest(update.data), bytes(packed(update))
+    path, encoding = f"/blobs/{digest.hex()}", {"content_encoding": "podlt-zeros"}
+    assert len(sent) < 0.6 * len(update)
+    place.server.expect(WORKER.public, digest, update.nbytes)
+    assert place.ask("PUT", path, sent)[0] == 413, "it has to say so"
+    assert place.ask("PUT", path, sent[:-4], **encoding)[0] == 422
+    assert "digest mismatch" in place.server.uploaded()[0].error
+    where = f"bytes 5-{len(sent) - 1}/{len(sent)}"
+    status, _, headers = place.ask("PUT", path, sent[5:], **encoding, content_range=where)
+    assert (status, headers["upload-offset"]) == (409, "0")
+    with monkeypatch.context() as long:
+        long.setattr(sparse, "MOST", 1000)
+        assert place.ask("PUT", path, sent, **encoding)[0] == 413, "only what both ends can have in memory"
+    assert place.ask("PUT", path, sent, **encoding)[0] == 201
+    assert np.array_equal(place.server.open(digest), update)
 
 
 def test_a_full_disk_is_said_and_may_be_tried_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,9 @@ from podlt.crypto import SigningKey, blob_digest
 from podlt.errors import InvalidProofError, PodltError, UsageError
 from podlt.network.addresses import is_global
 from podlt.network.blobs import client, https_connection, object_store
-from podlt.network.blobs.client import BadBlobError, BlobBuffer, BlobJob, BlobTransfers, TransferEnded
+from podlt.network.blobs.client import BlobTransfers, TransferEnded
 from podlt.network.blobs.https_connection import place_of
+from podlt.network.blobs.jobs import BadBlobError, BlobBuffer, BlobJob
 from podlt.network.blobs.object_store import ObjectStore
 from podlt.network.blobs.objects import ObjectError, fetch_objects
 from podlt.network.blobs.server import BlobServer

@@ -13,7 +13,8 @@ from podlt.engine.isolated.interface import ProgramLoaded
 from podlt.engine.isolated.records import HoldParameters, ReleaseParameters
 from podlt.errors import InvalidProofError
 from podlt.network import messages as m
-from podlt.network.blobs.client import TransferEnded, TransferError
+from podlt.network.blobs.client import TransferEnded
+from podlt.network.blobs.jobs import TransferError
 from podlt.network.worker.effects import CancelTransfer, Effect, FetchBlob
 from podlt.network.worker.inputs import Inputs, ProgramInput
 from podlt.network.worker.replies import Replies

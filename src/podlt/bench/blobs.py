@@ -29,7 +29,8 @@ from podlt.bench import large
 from podlt.crypto import SigningKey, blob_digest
 from podlt.network.access import certificate as tls
 from podlt.network.background import Background
-from podlt.network.blobs.client import BlobBuffer, BlobTransfers
+from podlt.network.blobs.client import BlobTransfers
+from podlt.network.blobs.jobs import BlobBuffer
 from podlt.network.blobs.server import PATH, BlobServer
 from podlt.network.http import RouteTable
 from podlt.network.server.listener import Listener

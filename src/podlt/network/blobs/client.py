@@ -6,7 +6,6 @@ A job that fails is not lost: whoever asked for it hears of it, and gives it aga
 from __future__ import annotations
 
 import queue
-import socket
 import ssl
 import threading
 import time
@@ -17,11 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from podlt.crypto import SigningKey, blob_digest
+from podlt.crypto import SigningKey
 from podlt.errors import PodltError
 from podlt.network.access import tokens
 from podlt.network.addresses import is_global
+from podlt.network.blobs import sparse
 from podlt.network.blobs.https_connection import AGAIN, Answer, HttpsConnection, InsideError, Place, place_of
+from podlt.network.blobs.jobs import BadBlobError, BlobBuffer, BlobJob, TransferError
 from podlt.network.blobs.objects import fetch_objects
 
 ATTEMPTS = 6
@@ -30,52 +31,8 @@ ATTEMPTS = 6
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between one failure and the next attempt: doubled each time that nothing came in between."""
 
-STEP = 2**20
-"""Bytes that are sent before it is seen whether the job was cancelled."""
-
 FETCHERS = 3
 _NO_BLOB = "/blobs/" + "00" * 32
-
-
-class TransferError(PodltError):
-    """A blob could not be fetched or sent; what came of it stays, and the job can go on from there.
-
-    Args:
-        message: why.
-        digest: of the blob.
-    """
-
-    def __init__(self, message: str, digest: bytes) -> None:
-        super().__init__(f"blob {digest.hex()[:16]}…: {message}")
-        self.digest = digest
-
-
-class BadBlobError(TransferError):
-    """All bytes came, and they are not the blob."""
-
-
-class BlobBuffer:
-    """Memory that takes a blob.
-
-    Args:
-        data: uint8, as long as the blob.
-
-    Attributes:
-        offset: how many bytes are there.
-    """
-
-    def __init__(self, data: np.ndarray) -> None:
-        self.data, self.size, self.offset = data, data.nbytes, 0
-
-    def check(self, digest: bytes) -> None:
-        """All bytes are there.
-
-        Raises:
-            BadBlobError: they are another blob's; they are forgotten.
-        """
-        if blob_digest(self.data.data) != digest:
-            self.offset = 0
-            raise BadBlobError(f"digest mismatch after {self.size} bytes", digest)
 
 
 class TransferEnded(NamedTuple):
@@ -84,52 +41,6 @@ class TransferEnded(NamedTuple):
     digest: bytes
     place: BlobBuffer | None
     error: Exception | None
-
-
-class _Cancelled(Exception):
-    """Nobody wants it any more."""
-
-
-class BlobJob:
-    """What is to be carried, until it ended or was cancelled."""
-
-    def __init__(self) -> None:
-        self.cancelled, self.touching = threading.Event(), threading.Lock()
-        self.sock: socket.socket | None = None
-
-    def made(self, sock: socket.socket) -> None:
-        """It goes by this socket now."""
-        self.sock = sock
-        self.check()
-
-    def check(self) -> None:
-        """Ends it if it was cancelled."""
-        if self.cancelled.is_set():
-            raise _Cancelled
-
-    def receive(self, connection: HttpsConnection, place: BlobBuffer, stop: int) -> None:
-        """Takes the bytes of a blob up to one, as they come."""
-        view = place.data.data
-        while place.offset < stop:
-            with self.touching:
-                self.check()
-                place.offset += connection.receive(view[place.offset : stop])
-
-    def send(self, connection: HttpsConnection, data: memoryview) -> None:
-        """Sends bytes."""
-        for start in range(0, len(data), STEP):
-            with self.touching:
-                self.check()
-                connection.sock.sendall(data[start : start + STEP])
-
-    def cancel(self) -> None:
-        """Ends it; when this returns, its memory is not touched any more."""
-        self.cancelled.set()
-        if self.sock is not None:
-            with suppress(OSError):
-                self.sock.shutdown(socket.SHUT_RDWR)
-        with self.touching:
-            pass
 
 
 class BlobTransfers:
@@ -195,7 +106,8 @@ class BlobTransfers:
         came = [0]
 
         def work(job: BlobJob) -> None:
-            self._again(digest, job, lambda: came[0], lambda: self._send(key, digest, data.data, came, job))
+            sent, size = sparse.packed(data), data.nbytes
+            self._again(digest, job, lambda: came[0], lambda: self._send(key, digest, sent, size, came, job))
 
         self._do((key, digest), work, None, self._uploads)
 
@@ -298,9 +210,12 @@ class BlobTransfers:
             raise
         self._idle.append(connection)
 
-    def _send(self, key: bytes, digest: bytes, data: memoryview, came: list[int], job: BlobJob) -> None:
+    def _send(self, key: bytes, digest: bytes, data: memoryview, whole: int, came: list[int], job: BlobJob) -> None:
+        """Sends the rest of an update of `whole` bytes, packed or not."""
         size, offset = len(data), came[0]
         headers = {"Content-Length": str(size - offset), "Expect": "100-continue"}
+        if size < whole:
+            headers["Content-Encoding"] = "podlt-zeros"
         if offset:
             headers["Content-Range"] = f"bytes {offset}-{size - 1}/{size}"
         connection, answer = self._ask(key, "PUT", "write", digest, headers, job)

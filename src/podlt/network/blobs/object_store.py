@@ -19,7 +19,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, from_url
 
 from podlt.errors import UsageError
-from podlt.network.blobs.client import TransferError
+from podlt.network.blobs.jobs import TransferError
 from podlt.network.messages import MOST_URLS
 
 OBJECT = 2**24

@@ -11,14 +11,11 @@ import ssl
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from podlt.errors import PodltError
 from podlt.network.blobs.https_connection import HttpsConnection, InsideError, place_of
-
-if TYPE_CHECKING:
-    from podlt.network.blobs.client import BlobBuffer, BlobJob
+from podlt.network.blobs.jobs import BlobBuffer, BlobJob
 
 
 class ObjectError(PodltError):

@@ -25,8 +25,9 @@ from podlt.errors import InvalidProofError, PodltError, StorageError
 from podlt.extras import needed_by
 from podlt.network.access import tokens
 from podlt.network.background import CLOSE_SECONDS, Background
+from podlt.network.blobs import sparse
 from podlt.network.blobs.allowance import Allowance
-from podlt.network.blobs.uploads import UploadFile, check_room
+from podlt.network.blobs.uploads import Upload, UploadFile, check_room
 from podlt.network.http import STEP, Headers, HttpConnection, HttpError
 from podlt.network.token_bucket import TokenBucket
 
@@ -35,8 +36,9 @@ FOLDER = "blobs"
 
 PATH = "/blobs/"
 
-OFFSET, TIME = "Upload-Offset", "Podlt-Time"
-"""Headers: how many bytes of an upload are here; the server's time in milliseconds, with each token that it refuses."""
+OFFSET, TIME, PACKED = "Upload-Offset", "Podlt-Time", "podlt-zeros"
+"""Headers: how many bytes of an upload are here; the server's time in milliseconds, with each token that it refuses.
+And the `Content-Encoding` of an update without its zeros (see `sparse`)."""
 
 NEWCOMERS_RATE = 16 * 2**20
 """Bytes a second for all together who are not admitted."""
@@ -72,16 +74,6 @@ class _Offered(NamedTuple):
     shared: bool
 
 
-class _Upload:
-    """What is expected of a worker: how long it is, its file, how much has come, and by which connection."""
-
-    def __init__(self, size: int) -> None:
-        self.size, self.offset = size, 0
-        self.file: UploadFile | None = None
-        self.connection: HttpConnection | None = None
-        self.lock = asyncio.Lock()
-
-
 class BlobServer:
     """Gives and takes large blobs for one run.
 
@@ -115,7 +107,7 @@ class BlobServer:
         self._offered: dict[bytes, _Offered] = {}
         self._allowances: dict[bytes, Allowance] = {}
         self._newcomers = TokenBucket(NEWCOMERS_RATE, 2 * STEP)
-        self._uploads: dict[tuple[bytes, bytes], _Upload] = {}
+        self._uploads: dict[tuple[bytes, bytes], Upload] = {}
         self._whole: dict[bytes, UploadFile] = {}
         self._arrived: deque[Uploaded] = deque()
         self._background = Background("podlt-objects")
@@ -164,7 +156,7 @@ class BlobServer:
         """
         if digest in self._whole:
             return True
-        self._uploads.setdefault((key, digest), _Upload(size))
+        self._uploads.setdefault((key, digest), Upload(size))
         return False
 
     def uploaded(self) -> list[Uploaded]:
@@ -311,35 +303,39 @@ class BlobServer:
             finally:
                 upload.connection = None
 
-    async def _append(self, http: HttpConnection, key: bytes, digest: bytes, upload: _Upload) -> None:
+    async def _append(self, http: HttpConnection, key: bytes, digest: bytes, upload: Upload) -> None:
         """Takes the rest of an upload, as it comes; checks it after the last byte."""
         if digest in self._whole:  # another one committed to the same
             await http.respond(200, headers={OFFSET: str(upload.size)})
             return
-        start = _offset(http.headers, upload.size)
+        packed = http.headers.get("content-encoding") == PACKED
+        start, total = _part(http.headers, http.length)
+        if total != upload.size and not (packed and total < upload.size <= sparse.MOST):
+            raise HttpError(413, f"expected the {upload.size - start} bytes that are missing")
+        if upload.file is not None and len(upload.file.data) != total:
+            upload.file, upload.offset = None, 0  # it is sent otherwise than before
         if start != upload.offset:
             raise HttpError(409, "the upload goes on elsewhere", {OFFSET: str(upload.offset)})
-        if http.length != upload.size - start:
-            raise HttpError(413, f"expected the {upload.size - start} bytes that are missing")
         try:
             if upload.file is None:
-                upload.file = await asyncio.to_thread(UploadFile, self._folder, upload.size)
+                upload.file = await asyncio.to_thread(UploadFile, self._folder, total)
+            while http.length:
+                upload.offset += await http.receive(upload.file.data[upload.offset :])
+                if self._uploads.get((key, digest)) is not upload:
+                    raise ConnectionAbortedError  # nobody waits for it any more
+            is_right = await asyncio.to_thread(upload.is_right, self._folder, digest)
         except StorageError as error:
             raise HttpError(507, str(error)) from None
-        while http.length:
-            upload.offset += await http.receive(upload.file.data[upload.offset :])
-            if self._uploads.get((key, digest)) is not upload:
-                raise ConnectionAbortedError  # nobody waits for it any more
-        if await asyncio.to_thread(upload.file.is_right, digest):
+        if is_right:
             self._is_whole(digest, upload)
             await http.respond(201)
         else:
-            upload.offset = 0
+            upload.file, upload.offset = None, 0
             what = f"digest mismatch after {upload.size} bytes"
             self._arrived.append(Uploaded(key, digest, what))
             raise HttpError(422, what)
 
-    def _is_whole(self, digest: bytes, upload: _Upload) -> None:
+    def _is_whole(self, digest: bytes, upload: Upload) -> None:
         """An update is here, for all who committed to it."""
         assert upload.file is not None
         if upload not in self._uploads.values():
@@ -362,15 +358,17 @@ def _range(headers: Headers, tag: str, size: int) -> tuple[int, int]:
     return start, stop
 
 
-def _offset(headers: Headers, size: int) -> int:
-    """Where the body of a PUT begins."""
+def _part(headers: Headers, length: int) -> tuple[int, int]:
+    """Where the body of a PUT begins, and how long all of it is, of which these are the last bytes."""
     asked = headers.get("content-range")
     if asked is None:
-        return 0
+        return 0, length
     found = _PART.fullmatch(asked)
-    if found is None or (int(found[2]), int(found[3])) != (size - 1, size):
-        raise HttpError(400, f"expected Content-Range: bytes START-{size - 1}/{size}")
-    return int(found[1])
+    if found is not None:
+        start, last, total = map(int, found.groups())
+        if last == total - 1 and start + length == total:
+            return start, total
+    raise HttpError(400, "expected Content-Range: bytes START-LAST/SIZE, up to the end")
 
 
 def _object_store() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import mmap
 import os
@@ -12,7 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from podlt.crypto import blob_digest
-from podlt.errors import StorageError
+from podlt.errors import InvalidProofError, StorageError
+from podlt.network.blobs import sparse
+from podlt.network.http import HttpConnection
 
 RESERVE = 64 * 2**20
 """How many bytes of the disk are left free: the log of the run needs them more."""
@@ -68,6 +71,41 @@ class UploadFile:
     def close(self) -> None:
         """Lets the file go; what `open` gave stays."""
         self._file.close()
+
+
+class Upload:
+    """What is expected of a worker.
+
+    Attributes:
+        size: of the update.
+        file: what has come of it, as it is sent.
+        offset: how many bytes that is.
+        connection: by which it comes at present.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size, self.offset = size, 0
+        self.file: UploadFile | None = None
+        self.connection: HttpConnection | None = None
+        self.lock = asyncio.Lock()
+
+    def is_right(self, folder: Path, digest: bytes) -> bool:
+        """Whether what came is the blob; what was packed is not any more then.
+
+        Raises:
+            StorageError: no room for it.
+        """
+        assert self.file is not None
+        came = self.file
+        if len(came.data) != self.size:
+            self.file = UploadFile(folder, self.size)
+            try:
+                sparse.unpack(came.data, np.frombuffer(self.file.data, np.uint8))
+            except InvalidProofError:
+                return False
+            finally:
+                came.close()
+        return self.file.is_right(digest)
 
 
 def _mib(nbytes: int) -> str:

@@ -15,6 +15,7 @@ from podlt.data.field import Field
 from podlt.engine.local import frames
 from podlt.errors import InvalidProofError
 from podlt.network import messages as m
+from podlt.network.blobs import sparse
 from podlt.network.session.facts import LargeBlobs, Timing
 from podlt.network.session.outbox import Outbox
 from podlt.network.session.outgoing import Outgoing
@@ -173,15 +174,14 @@ class RoundInFlight:
             return None
         if dealt.answer is not None:
             return None
-        expected = 0 if self._uploads else self._update_bytes
-        if len(said.data) != expected:
-            raise InvalidProofError("update of another length", expected=expected, actual=len(said.data))
-        if not self._uploads and crypto.blob_digest(said.data) != said.update:
-            raise InvalidProofError("update does not match its digest")
+        if not self._uploads:
+            update = self.slot(said.seat)[: self._update_bytes]
+            sparse.unpack(said.data, update)
+            if crypto.blob_digest(update.data) != said.update:
+                raise InvalidProofError("update does not match its digest")
         dealt.answer, dealt.heard, dealt.answered = said, now, now
         self._deadline.answered(now - dealt.sent)
         if self._blob_server is None or not self._uploads:
-            self.slot(said.seat)[:expected] = np.frombuffer(said.data, np.uint8)
             dealt.answer = msgspec.structs.replace(said, data=m.NOTHING)
             return self._done(dealt)
         if self._blob_server.expect(peer.key, said.update, self._update_bytes):

@@ -9,7 +9,7 @@ import numpy as np
 
 from podlt.engine.isolated.interface import ExecuteTask, FreeUpdate, StopExecution
 from podlt.engine.isolated.records import AdmitCheat, HoldParameters, LoadProgram, ReleaseParameters
-from podlt.network.blobs.client import BlobBuffer
+from podlt.network.blobs.jobs import BlobBuffer
 
 
 class SendMessage(NamedTuple):

@@ -15,7 +15,8 @@ from podlt.engine.isolated.interface import ProgramLoaded
 from podlt.engine.isolated.records import HoldParameters, ReleaseParameters
 from podlt.errors import InvalidProofError
 from podlt.network import messages as m
-from podlt.network.blobs.client import BlobBuffer, TransferEnded
+from podlt.network.blobs.client import TransferEnded
+from podlt.network.blobs.jobs import BlobBuffer
 from podlt.network.worker.effects import CancelTransfer, FetchBlob, Perform
 from podlt.network.worker.identity import NEVER
 from podlt.network.worker.replies import Replies, Requested

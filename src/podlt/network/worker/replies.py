@@ -7,6 +7,7 @@ import numpy as np
 
 from podlt.engine.isolated.interface import FreeUpdate, TaskExecuted
 from podlt.network import messages as m
+from podlt.network.blobs import sparse
 from podlt.network.worker.effects import CancelTransfer, Perform
 from podlt.protocol.messages import Committed
 
@@ -47,7 +48,7 @@ class _Replied:
 
     def message(self, as_blob: bool) -> bytes:
         done = self.done
-        return m.record(done if as_blob else msgspec.structs.replace(done, data=self.update.data))
+        return m.record(done if as_blob else msgspec.structs.replace(done, data=sparse.packed(self.update)))
 
 
 class Replies:

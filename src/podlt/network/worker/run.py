@@ -11,7 +11,8 @@ from podlt.engine.isolated.records import LoadProgram
 from podlt.errors import InvalidProofError, StorageError
 from podlt.execution.setup import ExecutionSetup
 from podlt.network import messages as m
-from podlt.network.blobs.client import BadBlobError, TransferEnded
+from podlt.network.blobs.client import TransferEnded
+from podlt.network.blobs.jobs import BadBlobError
 from podlt.network.run_setup import RunSetup
 from podlt.network.worker.effects import Perform, UploadBlob, UseServer
 from podlt.network.worker.identity import NEVER, OwnerSettings

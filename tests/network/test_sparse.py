@@ -1,0 +1,59 @@
+"""Updates go without their zeros, and come out with the same bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from podlt.errors import InvalidProofError
+from podlt.network.blobs.sparse import packed, unpack
+
+words = st.lists(st.sampled_from([0, 0, 0, 1, 0x80000000, 0x3F800000, 0xFFFFFFFF]), max_size=200)
+
+
+@given(words=words, rest=st.binary(max_size=3))
+def test_an_update_comes_out_as_it_went_in_and_is_never_longer(words: list[int], rest: bytes) -> None:
+    update = np.frombuffer(np.array(words, "<u4").tobytes() + rest, np.uint8)
+    out = np.full(len(update), 7, np.uint8)
+    sent = packed(update)
+    unpack(sent, out)
+    assert out.tobytes() == update.tobytes() and len(sent) <= len(update)
+
+
+def test_what_is_half_zeros_takes_little_more_than_half() -> None:
+    words = np.arange(10_000, dtype="<u4")
+    words[::2] = 0
+    assert len(packed(words.view(np.uint8))) < 0.54 * words.nbytes
+
+
+def test_negative_zeros_are_kept() -> None:
+    numbers = np.zeros(100, np.float32)
+    numbers[[3, 50]] = -0.0
+    out = np.empty(400, np.uint8)
+    sent = packed(numbers.view(np.uint8))
+    assert len(sent) == 13 + 8
+    unpack(sent, out)
+    assert out.tobytes() == numbers.tobytes()
+
+
+@given(data=st.binary(max_size=100), length=st.integers(0, 120))
+def test_bytes_that_are_no_packed_update_are_refused_or_fill_it(data: bytes, length: int) -> None:
+    out = np.full(length, 7, np.uint8)
+    try:
+        unpack(memoryview(data), out)
+    except InvalidProofError:
+        return
+    again = np.empty(length, np.uint8)
+    unpack(packed(out), again)
+    assert again.tobytes() == out.tobytes()
+
+
+def test_an_update_that_is_cut_short_is_refused() -> None:
+    update = np.zeros(4000, np.uint8)
+    update[:8] = 1
+    sent = packed(update)
+    for cut in (len(sent) - 4, 10, 0):
+        with pytest.raises(InvalidProofError, match="no update of 4000"):
+            unpack(sent[:cut], np.empty(4000, np.uint8))
