@@ -17,8 +17,6 @@ from podlt.verify import verify
 SIGMAS = 4.0
 """The seeds are fixed, so a test either passes for ever or never; 4 sigma is beyond what an honest draw gives."""
 
-CLASSIC = ProtocolSpec(preset="classic")
-OFTEN = ProtocolSpec(checked=0.3, own=0.1)
 
 
 def check_detection(result: SimulationResult, hazard: float, horizons: list[int]) -> None:
