@@ -101,5 +101,54 @@ class HeldUp(Event, frozen=True, tag="held_up"):
         ]
 
 
+COMMAND_COLUMNS = 78
+
+
+class Invited(Event, frozen=True, tag="invited"):
+    """Workers may join now.
+
+    Attributes:
+        invitation: what `podlt worker` takes.
+        server: the first address by which workers connect.
+        path: the run's directory.
+        file: the name of the invitation's file in it.
+    """
+
+    invitation: str
+    server: str
+    path: str
+    file: str
+
+    @property
+    def lines_for_people(self) -> list[str]:
+        """The command to send to whoever shall work: lines that a shell joins, so that any terminal copies it whole."""
+        command = f"podlt worker {self.invitation}"
+        width = COMMAND_COLUMNS - 1
+        lines = [command[start : start + width] for start in range(0, len(command), width)]
+        whole = [*(f"{line}\\" for line in lines[:-1]), lines[-1]]
+        return [
+            "workers join with this command:",
+            "",
+            *whole,
+            "",
+            f"or with the file {self.path}/{self.file}",
+            "",
+        ]
+
+
+class Connected(Event, frozen=True, tag="connected"):
+    """How many workers are connected, and what went over the servers since the manager started.
+
+    Attributes:
+        workers: how many are connected.
+        received: bytes from workers.
+        sent: bytes to workers.
+    """
+
+    workers: int
+    received: int
+    sent: int
+
+
 NetworkEvent = Published | WorkersSeen | HeldUp
 """What an engine over a network tells of."""

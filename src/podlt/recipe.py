@@ -16,8 +16,8 @@ from msgspec import Meta
 from podlt import canonical, crypto
 from podlt.data.spec import DataSpec, from_document
 from podlt.errors import UsageError
-from podlt.protocol.options import CLASSIC, GUARDED, MILLION, MOST_CLIP, MOST_ESCROW, FirstFault, Options, Preset
-from podlt.protocol.plan import Cut
+from podlt.protocol.options import CLASSIC, GUARDED, MILLION, MOST_CLIP, MOST_ESCROW, FirstFault, Preset, RuleOptions
+from podlt.protocol.plan import RoundCut
 
 SIMULATED = "simulated"
 """What the recipe of a simulated run names as its data."""
@@ -99,7 +99,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reward: Whole = 1
 
     @property
-    def options(self) -> Options:
+    def options(self) -> RuleOptions:
         """The rules, as the first entry of a run has them."""
         base = CLASSIC if self.preset == "classic" else GUARDED
         given = {name: getattr(self, name) for name in ("own_most", "clip", "first_fault")}
@@ -263,9 +263,9 @@ def terms_of(recipe: Recipe, lines: int) -> Terms:
     )
 
 
-def cut_of(recipe: Recipe, lines: int) -> Cut:
+def cut_of(recipe: Recipe, lines: int) -> RoundCut:
     """How a run cuts its lines into rounds."""
-    return Cut(lines, recipe.training.block_lines, recipe.training.fragment_lines)
+    return RoundCut(lines, recipe.training.block_lines, recipe.training.fragment_lines)
 
 
 def recipe_digest(raw: bytes) -> bytes:

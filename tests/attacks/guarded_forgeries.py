@@ -301,7 +301,7 @@ def _clipping() -> Iterator[Forgery]:
     claims, form = (Claim.PROGRESS,), (Claim.FORM,)
     yield Forgery("clips in another order", edited(at, clipped=[second, first]), claims)
     yield Forgery("clips a part twice", edited(at, clipped=[first, first]), claims)
-    yield Forgery("clips a fragment that is none", edited(at, clipped=[e.Clipped(99, 0, 1)]), claims)
+    yield Forgery("clips a fragment that is none", edited(at, clipped=[e.ClippedPart(99, 0, 1)]), claims)
     yield Forgery("clips a third part", document(at, lambda d: d.update(clipped=[[0, 2, 1]])), form)
     yield Forgery("clips by nothing", document(at, lambda d: d.update(clipped=[[0, 0, 0]])), form)
     yield Forgery("clips another update than it says", edited(at, clipped=[second]), (), "`audit`: AVERAGES")

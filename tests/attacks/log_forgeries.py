@@ -331,7 +331,7 @@ def _values() -> Iterator[Forgery]:
     yield Forgery("says figures of another test set", edited(measure, test=bytes(31) + b"\1"), progress)
     yield Forgery("says figures of another epoch", edited(measure, epoch=1), progress)
     yield Forgery("says figures twice", inserted(measure, BODIES[measure]), progress)
-    clipped = edited(apply, clipped=[e.Clipped(0, 0, 1)])
+    clipped = edited(apply, clipped=[e.ClippedPart(0, 0, 1)])
     yield Forgery("clips in a run that does not clip", clipped, progress)
     both = (Claim.TERMS, Claim.SIGNATURES)
     yield Forgery("begins with another reward afterwards", edited(0, reward=0), both)

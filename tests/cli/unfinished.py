@@ -37,7 +37,7 @@ def unfinished_world(run: Path, rounds: int) -> World:
 
         def applied(update: bytes, parameters: bytes, loss: float) -> None:
             fragment = world.manager.roles.seats[2]
-            clips = [e.Clipped(fragment, 0, EXPONENT)] if world.state.round == CLIPPED_ROUND else []
+            clips = [e.ClippedPart(fragment, 0, EXPONENT)] if world.state.round == CLIPPED_ROUND else []
             apply(update, parameters, loss, clips)
 
         world.manager.apply = applied  # type: ignore[method-assign,assignment]

@@ -34,7 +34,7 @@ from podlt.manager.metrics import evaluate
 from podlt.program.capture import capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.memory import peak_bytes
-from podlt.protocol.plan import Cut, fragment_bounds
+from podlt.protocol.plan import RoundCut, fragment_bounds
 from podlt.recipe import ProtocolSpec
 
 PIXELS = [FieldSpec("x", "f32", (64,), None, "input"), FieldSpec("y", "i64", (), None, "label")]
@@ -165,7 +165,7 @@ def test_no_draw_of_spares_gives_a_fragment_beyond_what_the_plan_says(
     fragment_lines = min(fragment_lines, block_lines)
     recipe = tiny_recipe(workers=workers, block_lines=block_lines, fragment_lines=fragment_lines, protocol=protocol)
     smallest, largest = batch_bounds(recipe, lines, block_lines, fragment_lines)
-    options, cut, offset = protocol.options, Cut(lines, block_lines, fragment_lines), 0
+    options, cut, offset = protocol.options, RoundCut(lines, block_lines, fragment_lines), 0
     for more in itertools.cycle(draws):
         spares = options.most_spares(workers) if more else options.least_spares(workers)
         plan = cut.upcoming(options, 0, offset, workers, spares)

@@ -11,7 +11,9 @@ from podlt.network.access import invitation as inv
 KEY = SigningKey(bytes(32))
 SERVERS, CERTIFICATE = ["https://manager.example.org:4222"], bytes(range(256)) * 2
 LINE = inv.write(inv.sign(inv.Invitation(SERVERS, KEY.public, CERTIFICATE, secret=bytes(16)), KEY))
-INVITED = ev.Invited(invitation=LINE, server="https://manager.example.org:4222", path="runs/mnist")
+INVITED = ev.Invited(
+    invitation=LINE, server="https://manager.example.org:4222", path="runs/mnist", file="invitation.txt"
+)
 
 
 def test_no_line_is_wider_than_a_terminal() -> None:

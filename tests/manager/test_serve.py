@@ -85,7 +85,7 @@ def test_who_listens_to_nothing_is_printed_the_command_by_which_workers_join(
     from podlt.api import print_invitation
 
     print_invitation(ev.Preparing(what="fetching"))
-    print_invitation(ev.Invited(invitation="podlt1-abc", server="https://x:1", path="runs/x"))
+    print_invitation(ev.Invited(invitation="podlt1-abc", server="https://x:1", path="runs/x", file="invitation.txt"))
     assert capsys.readouterr().out == "podlt worker podlt1-abc\n"
 
 

@@ -85,7 +85,7 @@ def test_who_is_connected_is_written_when_it_changes_and_each_rounds_parameters_
 
 def test_no_field_and_no_text_shows_a_secret(tmp_path: Path) -> None:
     def write(log: EventLog) -> None:
-        log(ev.Invited(invitation=INVITATION, server="https://example.org:4222", path="runs/x"))
+        log(ev.Invited(invitation=INVITATION, server="https://example.org:4222", path="runs/x", file="invitation.txt"))
         log(ev.Withdrawn(worker=1, round=2, reason=f"it said {INVITATION}, {KEY}"))
         log.say("connecting", password="correct horse", url="postgresql://anna:s3cret@db/x", options={"token": "t0ken"})
         log.failed(StorageError("postgresql://anna:s3/cr@t@db/x: password=hunter2 is wrong"))

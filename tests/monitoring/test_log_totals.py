@@ -118,7 +118,7 @@ def test_a_worker_that_two_verdicts_name_is_convicted_once_and_evicted_by_anothe
 
 def test_a_fragment_whose_update_was_clipped_in_both_parts_counts_once() -> None:
     totals = LogTotals()
-    clipped = [e.Clipped(2, 0, 5), e.Clipped(2, 1, 1), e.Clipped(7, 0, 1)]
+    clipped = [e.ClippedPart(2, 0, 5), e.ClippedPart(2, 1, 1), e.ClippedPart(7, 0, 1)]
     totals.take(e.Apply(at=1, round=0, update=bytes(32), parameters=bytes(32), loss=1.0, clipped=clipped))
     assert totals.clipped == 2
 

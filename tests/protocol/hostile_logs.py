@@ -9,7 +9,7 @@ import msgspec
 from podlt.crypto import HashChain, commitment, digest
 from podlt.log.merkle import EMPTY_ROOT
 from podlt.protocol import entries as e
-from podlt.protocol.options import CLASSIC, Options
+from podlt.protocol.options import CLASSIC, RuleOptions
 from podlt.protocol.redeal import Redealer
 from podlt.protocol.rules import RunState
 from podlt.protocol.verdict import judge
@@ -20,7 +20,7 @@ Make = Callable[[int], Iterator[e.Entry]]
 CHAIN = HashChain(digest("cost/1"), 2)
 
 
-def begun(lines: int, block_lines: int, options: Options = CLASSIC, epochs: int = 1) -> e.Begin:
+def begun(lines: int, block_lines: int, options: RuleOptions = CLASSIC, epochs: int = 1) -> e.Begin:
     none = bytes(32)
     return e.Begin(
         at=1, manager=none, nonce=none, recipe=none, program=none, arithmetic=none, data=none, test=e.NO_TEST,
@@ -30,7 +30,7 @@ def begun(lines: int, block_lines: int, options: Options = CLASSIC, epochs: int 
     )  # fmt: skip
 
 
-def guarded(checked: float, own: float = 0.0, escrow: int = 2) -> Options:
+def guarded(checked: float, own: float = 0.0, escrow: int = 2) -> RuleOptions:
     return ProtocolSpec(checked=checked, own=own, own_most=2**40, escrow=escrow).options
 
 
@@ -136,7 +136,12 @@ def it_is_complete_again_and_again(n: int) -> Iterator[e.Entry]:
 
 
 def played(
-    n: int, options: Options, operators: Callable[[int], str] = lambda number: "", *, lies: bool = False, lost: int = 0
+    n: int,
+    options: RuleOptions,
+    operators: Callable[[int], str] = lambda number: "",
+    *,
+    lies: bool = False,
+    lost: int = 0,
 ) -> Iterator[e.Entry]:
     """A whole round, whose every fragment has a verdict.
 

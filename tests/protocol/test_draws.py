@@ -19,7 +19,7 @@ from podlt.crypto import digest
 from podlt.dice import Dice
 from podlt.protocol import draw
 from podlt.protocol.draw import Roles, deal, draw_spares, round_dice
-from podlt.protocol.options import CLASSIC, MILLION, Options
+from podlt.protocol.options import CLASSIC, MILLION, RuleOptions
 from podlt.protocol.roster import Roster
 from podlt.recipe import ProtocolSpec
 from podlt.sim.world import Scenario, World
@@ -162,14 +162,14 @@ def roster_of(workers: int, operators: Sequence[str] = ()) -> Roster:
     return roster
 
 
-def dealt(options: Options, roster: Roster, fragments: int, seed: bytes = b"", spares: int | None = None) -> Roles:
+def dealt(options: RuleOptions, roster: Roster, fragments: int, seed: bytes = b"", spares: int | None = None) -> Roles:
     """A round of all workers; as many spares as are drawn, if none are given."""
     dice = round_dice(digest("test-round/1", seed), b"beacon")
     drawn = draw_spares(dice, options, len(roster))
     return deal(dice, options, roster, drawn if spares is None else spares, fragments)
 
 
-def guarded(checked: float, own: float = 0.0, own_most: int = 1) -> Options:
+def guarded(checked: float, own: float = 0.0, own_most: int = 1) -> RuleOptions:
     return ProtocolSpec(checked=checked, own=own, own_most=own_most).options
 
 
@@ -219,7 +219,7 @@ def test_the_number_of_spares_is_the_share_of_the_fragments_rounded_by_chance(
     assert {options.least_spares(workers), options.most_spares(workers)} == {found[0], found[2]}
 
 
-def dice_size(options: Options) -> int:
+def dice_size(options: RuleOptions) -> int:
     return MILLION + options.checked
 
 
@@ -268,7 +268,7 @@ def test_each_arrangement_of_a_small_round_is_as_likely() -> None:
 
 
 @pytest.mark.parametrize("options", [CLASSIC, guarded(0.5, own=0.5)], ids=["classic", "guarded"])
-def test_everybody_is_checked_equally_often(options: Options) -> None:
+def test_everybody_is_checked_equally_often(options: RuleOptions) -> None:
     roster, checked, own = roster_of(9), Counter[int](), Counter[int]()
     rounds, seats = 3000, 0
     for i in range(rounds):

@@ -16,7 +16,7 @@ from podlt.protocol import entries as e
 from podlt.protocol import redeal
 from podlt.protocol.claims import Claim
 from podlt.protocol.draw import Roles
-from podlt.protocol.options import CLASSIC, Options
+from podlt.protocol.options import CLASSIC, RuleOptions
 from podlt.protocol.redeal import Redealer
 from podlt.protocol.roster import Roster
 from podlt.sim.world import Scenario
@@ -26,7 +26,7 @@ from .test_draws import Preset, dealt, guarded, near, roster_of
 
 
 def round_of(
-    workers: int, fragments: int, seed: bytes = b"", options: Options = CLASSIC, operators: Sequence[str] = ()
+    workers: int, fragments: int, seed: bytes = b"", options: RuleOptions = CLASSIC, operators: Sequence[str] = ()
 ) -> tuple[Roster, Roles]:
     roster = roster_of(workers, operators)
     return roster, dealt(options, roster, fragments, seed, 2)

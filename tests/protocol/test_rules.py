@@ -254,7 +254,7 @@ def test_what_was_clipped_is_in_order_within_the_round_and_only_where_the_run_cl
     world = fresh(6, msgspec.structs.replace(HIDDEN, protocol=rules))
     revealed(world)
     world.manager.judge({f: world.honest_result(world.state.task(f)) for f in world.manager.to_execute()})
-    entry = msgspec.structs.replace(APPLIED, at=world.state.at, clipped=[e.Clipped(*each) for each in clipped])
+    entry = msgspec.structs.replace(APPLIED, at=world.state.at, clipped=[e.ClippedPart(*each) for each in clipped])
     if holds:
         world.state.apply(entry)
     else:
@@ -264,7 +264,7 @@ def test_what_was_clipped_is_in_order_within_the_round_and_only_where_the_run_cl
 @pytest.mark.parametrize("clipped", [(0, 2, 1), (0, 0, 0), (0, 0, 1025), (0, -1, 1)])
 def test_a_part_that_is_none_or_a_factor_out_of_range_is_malformed(clipped: tuple[int, int, int]) -> None:
     with pytest.raises(InvalidProofError):
-        e.decode(encode(msgspec.structs.replace(APPLIED, clipped=[e.Clipped(*clipped)])))
+        e.decode(encode(msgspec.structs.replace(APPLIED, clipped=[e.ClippedPart(*clipped)])))
 
 
 def test_a_round_that_was_forgotten_begins_anew_with_the_same_secret_and_seats() -> None:

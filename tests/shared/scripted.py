@@ -59,7 +59,7 @@ class ScriptedWorld(World):
     """
 
     suspected: Sequence[int] = ()
-    clipped: Sequence[e.Clipped] = ()
+    clipped: Sequence[e.ClippedPart] = ()
 
     def dealt(self, roles: Roles) -> None:
         """Whatever a test makes of the roles, that nobody but the manager knows."""
@@ -156,7 +156,7 @@ def eventful_run() -> tuple[ScriptedWorld, MemoryLog]:
     fake_in_turn(world, lambda roles: [j for j in roles.own if j not in roles.checked])
     plain = lambda roles: [j for j in range(3) if j not in (*roles.own, *roles.checked)]  # noqa: E731
     fake_in_turn(world, lambda roles: world.suspect(plain(roles)))
-    world.clipped = [e.Clipped(0, 0, 3), e.Clipped(1, 1, 1)]
+    world.clipped = [e.ClippedPart(0, 0, 3), e.ClippedPart(1, 1, 1)]
     world.step()
     world.clipped = ()
     for _ in range(GUARDED.escrow):

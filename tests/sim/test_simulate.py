@@ -18,7 +18,6 @@ SIGMAS = 4.0
 """The seeds are fixed, so a test either passes for ever or never; 4 sigma is beyond what an honest draw gives."""
 
 
-
 def check_detection(result: SimulationResult, hazard: float, horizons: list[int]) -> None:
     """Caught within T rounds: 1 - (1 - h)^T (THREATS.md, formulas)."""
     runs = len(result.runs)

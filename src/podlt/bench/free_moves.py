@@ -146,7 +146,7 @@ def joins(workers: int, rounds: int, preset: Preset = "guarded") -> None:
         )
 
 
-class Accomplice(Cheater):
+class RescuedCheater(Cheater):
     """Fakes always: the manager has promised to let it go before it is caught."""
 
     def result(self, task: Task) -> bytes:
@@ -156,7 +156,7 @@ class Accomplice(Cheater):
 
 def rescue(workers: int, rounds: int, preset: Preset = "guarded") -> None:
     """Letting an accomplice go in each round that would compare it, after it answered and before the reveal."""
-    world, log = world_of(workers, rounds, "rescue", Accomplice, preset)
+    world, log = world_of(workers, rounds, "rescue", RescuedCheater, preset)
     collect = world._collect
 
     def collected(waiting: deque[Any]) -> None:

@@ -18,8 +18,8 @@ from podlt.program.machine import machine_bytes
 from podlt.program.memory import MemoryNeedError, check_memory, gib, most_lines, peak_bytes
 from podlt.program.needs import least_lines
 from podlt.program.pieces import piece_sizes
-from podlt.protocol.options import Options
-from podlt.protocol.plan import Cut, fragment_bounds
+from podlt.protocol.options import RuleOptions
+from podlt.protocol.plan import RoundCut, fragment_bounds
 from podlt.recipe import Recipe
 
 FEW, MANY = 7, 32
@@ -158,7 +158,7 @@ def _smallest(recipe: Recipe, lines: int, block_lines: int, fragment_lines: int)
 def batch_bounds(recipe: Recipe, lines: int, block_lines: int, fragment_lines: int) -> tuple[int, int]:
     """The lines of the smallest and largest batch: of a round's fragments, or of a local step."""
     options, workers = recipe.protocol.options, recipe.training.workers
-    cut, sizes = Cut(lines, block_lines, fragment_lines), []
+    cut, sizes = RoundCut(lines, block_lines, fragment_lines), []
     for spares in {options.least_spares(workers), options.most_spares(workers)}:
         for taken in _rounds(cut, options, workers, spares):
             bounds = fragment_bounds(taken, min(workers - spares, taken))
@@ -167,7 +167,7 @@ def batch_bounds(recipe: Recipe, lines: int, block_lines: int, fragment_lines: i
     return smallest // min(recipe.training.local_steps, smallest), -(-largest // recipe.training.local_steps)
 
 
-def _rounds(cut: Cut, options: Options, workers: int, spares: int) -> set[int]:
+def _rounds(cut: RoundCut, options: RuleOptions, workers: int, spares: int) -> set[int]:
     """How many lines rounds of so many spares take: among them no more than the least, and no fewer than the most."""
     if not (options.votes or cut.fragment_lines):
         # A block at most is the last round; of two rounds that are left, neither takes more than half.

@@ -9,12 +9,13 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from podlt.events import Connected as Connected
 from podlt.events import Event as Event
 from podlt.events import HeldUp as HeldUp
+from podlt.events import Invited as Invited
 from podlt.events import Published as Published
 from podlt.events import WorkerFigures as WorkerFigures
 from podlt.events import WorkersSeen as WorkersSeen
-from podlt.network.access.first_invitation import INVITATION
 
 
 class Preparing(Event, frozen=True, tag="preparing"):
@@ -225,53 +226,6 @@ class Joined(Event, frozen=True, tag="joined"):
         """It as a line."""
         verb = "came back" if self.again else "joined"
         return [f"worker {self.worker} {verb} ({self.key[:16]}); workers now: {self.workers}"]
-
-
-COMMAND_COLUMNS = 78
-
-
-class Invited(Event, frozen=True, tag="invited"):
-    """Workers may join now.
-
-    Attributes:
-        invitation: what `podlt worker` takes.
-        server: the first address by which workers connect.
-        path: the run's directory.
-    """
-
-    invitation: str
-    server: str
-    path: str
-
-    @property
-    def lines_for_people(self) -> list[str]:
-        """The command to send to whoever shall work: lines that a shell joins, so that any terminal copies it whole."""
-        command = f"podlt worker {self.invitation}"
-        width = COMMAND_COLUMNS - 1
-        lines = [command[start : start + width] for start in range(0, len(command), width)]
-        whole = [*(f"{line}\\" for line in lines[:-1]), lines[-1]]
-        return [
-            "workers join with this command:",
-            "",
-            *whole,
-            "",
-            f"or with the file {self.path}/{INVITATION}",
-            "",
-        ]
-
-
-class Connected(Event, frozen=True, tag="connected"):
-    """How many workers are connected, and what went over the servers since the manager started.
-
-    Attributes:
-        workers: how many are connected.
-        received: bytes from workers.
-        sent: bytes to workers.
-    """
-
-    workers: int
-    received: int
-    sent: int
 
 
 class Replaced(Event, frozen=True, tag="replaced"):

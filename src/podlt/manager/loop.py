@@ -201,7 +201,7 @@ class Trainer:
         self.weights.apply(average.data, lines_seen(self._lines, plan.epoch, plan.offset))
         if infinite := self.weights.infinite():
             raise DivergedError(f"round {number}: {infinite} not finite after the update: lower the learning rate")
-        clipped = [e.Clipped(scale.fragment, scale.part, scale.exponent) for scale in average.scales]
+        clipped = [e.ClippedPart(scale.fragment, scale.part, scale.exponent) for scale in average.scales]
         self.manager.apply(average.digest(), self.weights.digest(), average.loss, clipped)
         if clipped:
             self._listener(ev.Clipped(round=number, fragments=sorted({each.fragment for each in clipped})))

@@ -70,6 +70,7 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
     """
     if options.pay_to is not None and options.deposit is None:
         raise UsageError("--pay-to is for --open CREDITS")
+    from podlt.network.access.first_invitation import INVITATION
     from podlt.network.access.registry import Registry
     from podlt.network.server.open_server import OpenServer
     from podlt.network.workplace import RemoteMachines
@@ -86,7 +87,8 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
         server = OpenServer(options.listen, options.port, options.name, tell=tell, count=count)
         link = server.connect(job)
         link.pages.add(options.pages)
-        listener(ev.Invited(invitation=server.line, server=server.urls[0], path=str(job.directory)))
+        path = str(job.directory)
+        listener(ev.Invited(invitation=server.line, server=server.urls[0], path=path, file=INVITATION))
         return link
 
     return RemoteMachines(connect, options.silence_timeout, bucket=options.blobs, listener=listener)

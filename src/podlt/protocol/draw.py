@@ -15,7 +15,7 @@ import msgspec
 
 from podlt.crypto import digest
 from podlt.dice import Dice
-from podlt.protocol.options import MILLION, Options
+from podlt.protocol.options import MILLION, RuleOptions
 from podlt.protocol.roster import Roster
 
 TRIES = 64
@@ -50,7 +50,7 @@ def round_dice(secret: bytes, beacon: bytes) -> Dice:
     return Dice(digest("draw/1", secret, beacon))
 
 
-def draw_spares(dice: Dice, options: Options, active: int) -> int:
+def draw_spares(dice: Dice, options: RuleOptions, active: int) -> int:
     """How many spares a round of so many workers has: the first draw of a guarded round."""
     if options.votes:
         return options.spares
@@ -59,7 +59,7 @@ def draw_spares(dice: Dice, options: Options, active: int) -> int:
     return min(active // 2, share // whole + (dice.below(whole) < share % whole))
 
 
-def deal(dice: Dice, options: Options, roster: Roster, spares: int, fragments: int) -> Roles:
+def deal(dice: Dice, options: RuleOptions, roster: Roster, spares: int, fragments: int) -> Roles:
     """A fragment each to drawn workers, and the checked ones to spares as well.
 
     Args:

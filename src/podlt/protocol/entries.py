@@ -16,8 +16,8 @@ from msgspec import Meta
 from podlt.canonical import MAX_RECORD, Decoder, encode, from_json
 from podlt.crypto import digest
 from podlt.errors import InvalidProofError, NotCheckedError
-from podlt.protocol.options import FirstFault, Options, Preset
-from podlt.protocol.plan import Cut
+from podlt.protocol.options import FirstFault, Preset, RuleOptions
+from podlt.protocol.plan import RoundCut
 from podlt.protocol.verdict import Outcome, Reason
 from podlt.units import Count, Credits, Digest, Millis, Operator, PublicKey, Round, Salt, Signature, Text, WorkerId
 
@@ -46,7 +46,7 @@ class Begin(Entry, frozen=True, tag="begin/4"):
         fragment_lines: lines for each useful worker; 0: a block is dealt whole.
         local_steps: SGD steps of each task, at least 1.
         local_lr: learning rate of those steps, above 0; None where a task is one gradient.
-        spares, checked, own, own_most, clip, escrow, first_fault: `options.Options`.
+        spares: how many workers repeat a checked fragment; this and the six that follow: `options.RuleOptions`.
         reward: credits a line.
         chain_end: the end of the manager's chain of secrets.
         chain_length: how many secrets it has: at least one a round.
@@ -80,14 +80,14 @@ class Begin(Entry, frozen=True, tag="begin/4"):
     chain_length: Count
 
     @property
-    def options(self) -> Options:
+    def options(self) -> RuleOptions:
         """The rules of the run."""
-        return Options(*(getattr(self, field) for field in Options.__struct_fields__))
+        return RuleOptions(*(getattr(self, field) for field in RuleOptions.__struct_fields__))
 
     @property
-    def cut(self) -> Cut:
+    def cut(self) -> RoundCut:
         """How its lines are cut into rounds."""
-        return Cut(self.lines, self.block_lines, self.fragment_lines)
+        return RoundCut(self.lines, self.block_lines, self.fragment_lines)
 
 
 class Join(Entry, frozen=True, tag="join/4"):
@@ -190,7 +190,7 @@ class Verdict(Entry, frozen=True, tag="verdict/4"):
     convicted: list[WorkerId]
 
 
-class Clipped(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class ClippedPart(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A part of a fragment's update was scaled by 2^-exponent: 0, its gradients; 1, its float buffers."""
 
     fragment: Count
@@ -208,7 +208,7 @@ class Apply(Entry, frozen=True, tag="apply/4"):
     update: Digest
     parameters: Digest
     loss: float
-    clipped: list[Clipped]
+    clipped: list[ClippedPart]
 
 
 class Figure(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

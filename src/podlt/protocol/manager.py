@@ -306,7 +306,7 @@ class Manager:
         """For each fragment, in order, whose upload is to be applied: a seat and a holder; None for the manager's."""
         return self.state.revealed.uploads()
 
-    def apply(self, update: bytes, parameters: bytes, loss: float, clipped: Sequence[e.Clipped] = ()) -> None:
+    def apply(self, update: bytes, parameters: bytes, loss: float, clipped: Sequence[e.ClippedPart] = ()) -> None:
         """The averaged update was applied.
 
         Args:

@@ -13,7 +13,7 @@ Preset = Literal["classic", "guarded"]
 FirstFault = Literal["evict", "suspend"]
 
 
-class Options(msgspec.Struct, frozen=True):
+class RuleOptions(msgspec.Struct, frozen=True):
     """The rules of a run, as its first entry has them. docs/SPEC.md, 3.1.
 
     Attributes:
@@ -66,7 +66,7 @@ class Options(msgspec.Struct, frozen=True):
     def fault(self) -> str:
         """What is wrong with the values; "" if nothing is."""
         if self.votes:
-            classic = Options("classic", 2, 0, 0, 0, 0, self.escrow, "evict")
+            classic = RuleOptions("classic", 2, 0, 0, 0, 0, self.escrow, "evict")
             return "" if self == classic and self.escrow <= MOST_ESCROW else f"classic has the options {classic}"
         if self.spares != 1:
             return "guarded has one spare for a checked fragment"
@@ -75,6 +75,8 @@ class Options(msgspec.Struct, frozen=True):
         return ""
 
 
-CLASSIC = Options("classic", spares=2, checked=0, own=0, own_most=0, clip=0, escrow=50, first_fault="evict")
-GUARDED = Options("guarded", spares=1, checked=30_000, own=20_000, own_most=1, clip=8, escrow=50, first_fault="suspend")
+CLASSIC = RuleOptions("classic", spares=2, checked=0, own=0, own_most=0, clip=0, escrow=50, first_fault="evict")
+GUARDED = RuleOptions(
+    "guarded", spares=1, checked=30_000, own=20_000, own_most=1, clip=8, escrow=50, first_fault="suspend"
+)
 """The defaults."""

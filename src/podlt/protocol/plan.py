@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from podlt.protocol.options import Options
+from podlt.protocol.options import RuleOptions
 
 SHORTEST_ROUND = 8
 """A guarded round takes `fragment_lines`, or one of so many parts of a block, at least: so long is the chain."""
@@ -19,7 +19,7 @@ class Upcoming(msgspec.Struct, frozen=True):
     fragments: int
 
 
-class Cut(msgspec.Struct, frozen=True):
+class RoundCut(msgspec.Struct, frozen=True):
     """How the lines of an epoch are cut into rounds: the numbers of a run's first entry.
 
     Args:
@@ -32,13 +32,13 @@ class Cut(msgspec.Struct, frozen=True):
     block_lines: int
     fragment_lines: int
 
-    def most_rounds(self, options: Options, epochs: int) -> int:
+    def most_rounds(self, options: RuleOptions, epochs: int) -> int:
         """A bound on the rounds of so many epochs: how long the chain of secrets must be."""
         whole = self.block_lines if options.votes else -(-self.block_lines // SHORTEST_ROUND)
         per_round = min(whole, self.fragment_lines or whole)
         return epochs * -(-self.lines // per_round)
 
-    def next_lines(self, options: Options, offset: int, active: int, spares: int) -> int:
+    def next_lines(self, options: RuleOptions, offset: int, active: int, spares: int) -> int:
         """How many lines the round at `offset` of an epoch takes.
 
         In classic a whole block, or `fragment_lines` for each useful worker. In guarded an equal part for each useful
@@ -64,7 +64,7 @@ class Cut(msgspec.Struct, frozen=True):
             size = -(-left // rounds) // most
         return min(left, self.block_lines, useful * max(1, size))
 
-    def upcoming(self, options: Options, epoch: int, offset: int, active: int, spares: int) -> Upcoming:
+    def upcoming(self, options: RuleOptions, epoch: int, offset: int, active: int, spares: int) -> Upcoming:
         """The round at a place of the data, with so many spares among so many workers."""
         lines = self.next_lines(options, offset, active, spares)
         return Upcoming(epoch, offset, lines, min(active - spares, lines))

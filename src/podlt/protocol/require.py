@@ -13,7 +13,8 @@ def require(holds: bool, claim: Claim, message: str, expected: object = None, ac
         holds: whether it keeps to it.
         claim: the step of docs/SPEC.md that the rule belongs to.
         message: what is wrong if not.
-        expected, actual: for the error.
+        expected: what the rule asks for.
+        actual: what the entry says.
 
     Raises:
         InvalidProofError: it does not.

@@ -11,7 +11,7 @@ from podlt.protocol.claims import Claim
 from podlt.protocol.draw import Roles, deal, draw_spares, mix_beacon, round_dice
 from podlt.protocol.ledger import Ledger
 from podlt.protocol.messages import Task, randomness
-from podlt.protocol.options import CLASSIC, Options
+from podlt.protocol.options import CLASSIC, RuleOptions
 from podlt.protocol.plan import Upcoming
 from podlt.protocol.roster import Roster, WorkerState
 from podlt.protocol.round import RevealedRound, RoundState
@@ -58,7 +58,7 @@ class RunFacts:
         self.steps = 0
         self.amendments: list[tuple[int, e.Amend]] = []
         self.current: RoundState | None = None
-        self.options: Options = CLASSIC
+        self.options: RuleOptions = CLASSIC
         self.leavers: deque[tuple[int, int]] = deque()
         self.refunded: set[int] = set()
         self.last_measure: e.Measure | None = None

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from podlt.protocol.options import MILLION, Options
+from podlt.protocol.options import MILLION, RuleOptions
 
 MOST_NAMED = 12
 
 
-def rules_text(options: Options) -> str:
+def rules_text(options: RuleOptions) -> str:
     """The rules of a run on one line."""
     if options.votes:
         return "classic: one fragment of a round goes to 3 workers, and two outvote the third, which is evicted"

@@ -13,7 +13,7 @@ from podlt.crypto import digest
 from podlt.economics.formulas import Detection
 from podlt.economics.plan import detection
 from podlt.protocol.messages import Assignment
-from podlt.protocol.options import Options
+from podlt.protocol.options import RuleOptions
 from podlt.protocol.plan import Upcoming
 from podlt.recipe import ProtocolSpec
 from podlt.sim.attacks import ATTACKS, Attack
@@ -242,5 +242,5 @@ def _net(world: ArenaWorld, keys: Sequence[int]) -> float:
 
 
 @cache
-def _detection(options: Options, seats: int, members: int) -> Detection:
+def _detection(options: RuleOptions, seats: int, members: int) -> Detection:
     return detection(proof_options(options), seats, min(members, seats - 1))

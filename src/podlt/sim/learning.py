@@ -135,7 +135,7 @@ class LearningWorld(World):
             average = np.asarray(np.sum(arrays, axis=0, dtype=np.float64) / plan.lines, np.float32)
         self.model.step(average)
         update, loss = digest("sim-average/1", average.tobytes()), float(average[0])
-        clipped = [e.Clipped(scale.fragment, scale.part, scale.exponent) for scale in found]
+        clipped = [e.ClippedPart(scale.fragment, scale.part, scale.exponent) for scale in found]
         self.manager.apply(update, self.step_parameters(update), loss if np.isfinite(loss) else 0.0, clipped)
 
     def play(self, until: Callable[[World], bool] = lambda world: False) -> None:

@@ -11,7 +11,7 @@ from podlt.economics.options import ProofOptions
 from podlt.economics.plan import detection
 from podlt.economics.response import BestResponse, Situation, Stakes
 from podlt.protocol.messages import Assignment, Task
-from podlt.protocol.options import MILLION, Options
+from podlt.protocol.options import MILLION, RuleOptions
 from podlt.sim.adversaries import Cheater
 from podlt.sim.players import Player
 from podlt.sim.world import World, make_player
@@ -20,7 +20,7 @@ COST = 0.9
 """What a true result costs, for each credit of its reward."""
 
 
-def proof_options(options: Options, reward: int = 1, deposit: int = 0) -> ProofOptions:
+def proof_options(options: RuleOptions, reward: int = 1, deposit: int = 0) -> ProofOptions:
     """A run's options, as a plan has them.
 
     Args:

@@ -94,7 +94,7 @@ class TaskHost:
                 update_bytes=runtime.update_bytes,
                 line_bytes=runtime.line_bytes,
                 arithmetic=runtime.arithmetic,
-                measured=r.Measured(found.digest, found.differing),
+                measured=r.KnownArithmetic(found.digest, found.differing),
             )
         )
 

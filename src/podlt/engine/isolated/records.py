@@ -23,7 +23,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     """What every record has: its kind."""
 
 
-class Measured(msgspec.Struct, frozen=True):
+class KnownArithmetic(msgspec.Struct, frozen=True):
     """What a machine computes for known inputs: the digest of it, and the first operation that is wrong, if any."""
 
     digest: Annotated[str, Meta(max_length=200)]
@@ -58,7 +58,7 @@ class LoadProgram(Record, frozen=True, tag="load"):
     device: str
     threads: int
     on_disk: bool = False
-    known: Measured | None = None
+    known: KnownArithmetic | None = None
 
 
 class MapMemory(Record, frozen=True, tag="map"):
@@ -103,7 +103,7 @@ class Sized(Record, frozen=True, tag="sized"):
     update_bytes: Count
     line_bytes: Count
     arithmetic: Annotated[str, Meta(max_length=100)]
-    measured: Measured
+    measured: KnownArithmetic
 
 
 class NotLoaded(Record, frozen=True, tag="not_loaded"):

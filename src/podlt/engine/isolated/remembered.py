@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from podlt.engine.isolated.records import Measured
+from podlt.engine.isolated.records import KnownArithmetic
 from podlt.errors import StorageError
 from podlt.store.files import read_whole, write_whole
 
@@ -37,13 +37,13 @@ class ConformanceCache:
         self._file = file
         self._key = ""
 
-    def find(self, arithmetic: bytes, device: str) -> Measured | None:
+    def find(self, arithmetic: bytes, device: str) -> KnownArithmetic | None:
         """What was measured here before, if it still holds; of the processor alone: drivers are not seen from here."""
         if device != CPU:
             return None
         return self._read().get(self._name(arithmetic))
 
-    def keep(self, arithmetic: bytes, device: str, measured: Measured) -> None:
+    def keep(self, arithmetic: bytes, device: str, measured: KnownArithmetic) -> None:
         """Remembers a result in which nothing differs; a disk that is full forgets it."""
         if device == CPU and measured.exact and not measured.differing and self.find(arithmetic, device) != measured:
             mine = {name: one for name, one in self._read().items() if name.startswith(self.key)}
@@ -60,9 +60,9 @@ class ConformanceCache:
     def _name(self, arithmetic: bytes) -> str:
         return f"{self.key} {arithmetic.hex()}"
 
-    def _read(self) -> dict[str, Measured]:
+    def _read(self) -> dict[str, KnownArithmetic]:
         with suppress(StorageError, msgspec.DecodeError, UnicodeDecodeError):
-            return msgspec.json.decode(read_whole(self._file, MOST_BYTES), type=dict[str, Measured])
+            return msgspec.json.decode(read_whole(self._file, MOST_BYTES), type=dict[str, KnownArithmetic])
         return {}
 
 
