@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+import hypothesis.strategies as st
 import msgspec
 import pytest
+from examples_drawn import examples
+from hypothesis import given
 from scripted import failing, moods, replay, scripted_world, verified
 
-from podlt.errors import PeerError
+from podlt.errors import PeerError, TooFewWorkersError
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.protocol.messages import Assignment
@@ -220,3 +223,59 @@ def test_a_backup_does_not_change_what_is_drawn_next_but_by_its_salt() -> None:
         world.manager.reveal()
         beacons.add(world.state.beacon)
     assert len(beacons) == 2
+
+
+@examples(100)
+@given(st.data())
+def test_in_whatever_order_things_come_the_manager_writes_what_both_verifiers_accept(data: st.DataObject) -> None:
+    """Commitments, backups, openings and losses, at any moment: an honest manager's own rules never refuse it."""
+    rules = ProtocolSpec(checked=data.draw(st.sampled_from([0.0, 0.3, 1.0])), own=0.3, escrow=1)
+    workers = data.draw(st.integers(1, 8))
+    operators = dict(enumerate(data.draw(st.lists(st.sampled_from(["", "a"]), min_size=8, max_size=8))))
+    scenario = Scenario(lines=60, block_lines=data.draw(st.integers(1, 12)), protocol=rules)
+    world, log = scripted_world(scenario, workers, operators=operators)
+    manager, state = world.manager, world.state
+    waiting = opened(world)
+
+    def lose(worker: int) -> None:
+        if state.is_active(worker):
+            waiting.extend(manager.withdraw(worker, "gone"))
+
+    def commit_one(task: Assignment) -> None:
+        if state.is_active(task.holder):
+            manager.committed(world.players[task.holder].commit(task)[0])
+
+    def open_one(worker: int) -> None:
+        for message, uploaded in world.players[worker].open(0):
+            if state.is_active(worker):
+                manager.opened(message, uploaded)
+
+    try:
+        for _ in range(data.draw(st.integers(0, 30))):
+            what = data.draw(st.sampled_from(["commit", "commit", "commit", "back up", "flush", "open", "lose"]))
+            if what == "commit":
+                commit_one(data.draw(st.sampled_from(waiting)))
+            elif what == "back up":
+                backup = manager.back_up(data.draw(st.integers(0, workers)))
+                waiting.extend([backup] if backup else [])
+            elif what == "flush":
+                manager.commit()
+            elif what == "open":
+                open_one(data.draw(st.integers(0, workers - 1)))
+            elif data.draw(st.integers(0, 3)) == 0:
+                lose(data.draw(st.integers(0, workers - 1)))
+        while not manager.all_opened:
+            for task in list(waiting):
+                commit_one(task)
+            manager.commit()
+            for worker in range(workers):
+                open_one(worker)
+    except TooFewWorkersError:
+        world.stop("nobody is left")
+    else:
+        manager.reveal()
+        manager.judge({f: world.honest_result(state.task(f)) for f in manager.to_execute()})
+        manager.apply(bytes(32), bytes(32), 0.0)
+        manager.pay()
+    world.write()
+    assert not failing(verified(world, log)) and not world.convicted_in

@@ -58,11 +58,13 @@ def test_an_opening_must_fit_its_commitment_and_its_upload() -> None:
     player = world.players[task.holder]
     world.manager.committed(player.commit(task)[0])
     shown, _ = player.open(0)[0]
+    assert not world.manager.all_logged and not world.manager.opened(shown), "it will be asked for"
+    world.manager.commit()
     with pytest.raises(PeerError, match="opening"):
         world.manager.opened(msgspec.structs.replace(shown, update=bytes(32)))
     with pytest.raises(PeerError, match="upload"):
         world.manager.opened(shown, bytes(32))
-    world.manager.opened(shown, honest_update(task.task))
+    assert world.manager.all_logged and world.manager.opened(shown, honest_update(task.task))
 
 
 def test_a_crash_gives_the_same_commitment_again() -> None:

@@ -91,8 +91,13 @@ class RoundDriver:
                 self._pump()
             self._manager.commit()
             self._engine.open(self._manager.state.round)
-            while self._manager.all_committed and not (self._manager.all_opened and self._engine.idle()):
+            while self._asked and not (self._manager.all_opened and self._engine.idle()):
                 self._pump()
+
+    @property
+    def _asked(self) -> bool:
+        """Whether every task has an answer, and whoever gave one was asked to open it."""
+        return self._manager.all_committed and self._manager.all_logged
 
     def judge(self) -> tuple[list[Verdict], Average]:
         """Reveals and judges the round; averages what stands.

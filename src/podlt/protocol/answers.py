@@ -16,6 +16,7 @@ class RoundAnswers:
 
     Attributes:
         uncommitted: seats to whose task nobody is committed yet.
+        unlogged: commitments that are not written yet.
         unopened: commitments that are not opened yet.
         opened: what opens a commitment.
     """
@@ -23,10 +24,10 @@ class RoundAnswers:
     def __init__(self, roles: Roles) -> None:
         self.roles = roles
         self.uncommitted = set(roles.seats)
+        self.unlogged: set[Copy] = set()
         self.unopened: set[Copy] = set()
         self.opened: dict[Copy, Opened] = {}
         self._committed: dict[Copy, Committed] = {}
-        self._unlogged: set[Copy] = set()
         self._holders = {seat: {seat} for seat in roles.seats}
         self._held = {seat: {seat} for seat in roles.seats}
         self._closed = False
@@ -57,7 +58,7 @@ class RoundAnswers:
         copy = message.seat, message.holder
         self._committed[copy] = message
         self.uncommitted.discard(message.seat)
-        self._unlogged.add(copy)
+        self.unlogged.add(copy)
         self.unopened.add(copy)
 
     def take_unlogged(self) -> list[Committed]:
@@ -65,13 +66,18 @@ class RoundAnswers:
 
         From here on others are taken only for tasks to which nobody is committed.
         """
-        fresh, self._unlogged = sorted(self._unlogged), set()
+        fresh, self.unlogged = sorted(self.unlogged), set()
         self._closed = True
         return [self._committed[copy] for copy in fresh]
 
     def commitment_of(self, seat: int, holder: int) -> Committed | None:
         """The commitment of that worker to a seat's task, if it made one."""
         return self._committed.get((seat, holder))
+
+    def is_logged(self, message: Opened) -> bool:
+        """Whether a commitment to what is opened was taken, and handed over to be logged."""
+        copy = message.seat, message.holder
+        return copy in self._committed and copy not in self.unlogged
 
     def open(self, message: Opened) -> None:
         """Takes an opening that fits its commitment."""
@@ -87,7 +93,7 @@ class RoundAnswers:
             self._committed.pop(copy, None)
             self.opened.pop(copy, None)
             self.unopened.discard(copy)
-            self._unlogged.discard(copy)
+            self.unlogged.discard(copy)
             holders = self._holders[seat]
             holders.discard(worker)
             if not any((seat, holder) in self._committed for holder in holders):

@@ -169,6 +169,11 @@ class Manager:
         return self._answers is None or not self._answers.uncommitted
 
     @property
+    def all_logged(self) -> bool:
+        """Whether no commitment waits to be written: only what is written may be opened."""
+        return self._answers is None or not self._answers.unlogged
+
+    @property
     def all_opened(self) -> bool:
         """Whether somebody is committed to each task, and each commitment is opened."""
         return self._answers is None or not (self._answers.uncommitted or self._answers.unopened)
@@ -184,7 +189,7 @@ class Manager:
             self._propose(e.Commit(at=self._now(), round=self.state.round, commitments=commitments))
 
     def opened(self, message: Opened, uploaded: bytes | None = None) -> bool:
-        """Takes a worker's opening; returns whether it counts: not if its commitment came too late.
+        """Takes a worker's opening; returns whether it counts: not if its commitment came too late, or is not logged.
 
         Args:
             uploaded: the digest of the update that arrived, if it was uploaded.
@@ -194,7 +199,7 @@ class Manager:
         """
         answers = self._answers
         committed = answers.commitment_of(message.seat, message.holder) if answers is not None else None
-        if answers is not None and committed is None and answers.holds(message.seat, message.holder):
+        if answers is not None and answers.holds(message.seat, message.holder) and not answers.is_logged(message):
             return False
         if answers is None or committed is None:
             raise PeerError(message.holder, "opening", f"no opening of task {message.seat} is due from it")
