@@ -18,6 +18,8 @@ from podlt.callbacks import Callback, CallbackListener, LiveRun, TensorBoard
 from podlt.manager import events as ev
 from podlt.run_start import in_turn
 
+CHECKS = {"checked": 0.3, "own": 0.2}
+
 
 class Diary(Callback):
     """Writes down what it is called for."""
@@ -61,7 +63,7 @@ class Finished:
             self.result = podlt.train(
                 self.model, arrays(), loss=nn.CrossEntropyLoss(), optimizer=optimizer, epochs=2, run=path,
                 cheats=["1:sign-flip"], callbacks=[self.diary], listener=self.events.append, entropy=seeded(1),
-                **{**SMALL, "workers": 6, "block_lines": 20},
+                protocol=CHECKS, **{**SMALL, "workers": 6, "block_lines": 20},
             )  # fmt: skip
 
 
@@ -77,7 +79,7 @@ def test_the_call_is_the_run_of_the_recipe_that_it_makes(finished: Finished, tmp
     options = {name: value for name, value in SMALL.items() if name != "processes"}
     recipe = podlt.recipe_of(
         network(), arrays(), optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0,
-        "nesterov": False}, epochs=2, **{**options, "workers": 6, "block_lines": 20},
+        "nesterov": False}, epochs=2, protocol=CHECKS, **{**options, "workers": 6, "block_lines": 20},
     )  # fmt: skip
     with hosts_in_threads():
         again = podlt.train(

@@ -31,7 +31,7 @@ from podlt.manager.resume import replay_log
 from podlt.manager.setup import TrainingRun, wall_clock
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim, Outcome
-from podlt.recipe import EvaluationSpec, LossSpec, Recipe, StoppingSpec
+from podlt.recipe import EvaluationSpec, LossSpec, ProtocolSpec, Recipe, StoppingSpec
 from podlt.verify import verify
 
 
@@ -253,7 +253,12 @@ def test_the_trial_leaves_the_model_and_the_dice_as_they_were(tmp_path: Path) ->
 
 
 def test_a_disk_on_which_the_rounds_do_not_fit_is_refused_and_a_tight_one_said(tmp_path: Path) -> None:
-    model, recipe = nn.Linear(1000, 1000, bias=False), tiny_recipe(epochs=10)
+    even: dict[str, Any] = {
+        "epochs": 10,
+        "workers": 5,
+        "protocol": ProtocolSpec(checked=0.0),
+    }  # four rounds an epoch, whatever is drawn
+    model, recipe = nn.Linear(1000, 1000, bias=False), tiny_recipe(**even)
     assert history_bytes(model, recipe, 200) == 4_000_000 * (40 + 1 + 1)  # updates, a checkpoint, the model
 
     def said(free: int) -> tuple[str, bool]:
@@ -266,7 +271,7 @@ def test_a_disk_on_which_the_rounds_do_not_fit_is_refused_and_a_tight_one_said(t
         said(100_000_000)
     early = msgspec.structs.replace(recipe, evaluation=EvaluationSpec(early_stopping=StoppingSpec("loss")))
     assert try_disk(tmp_path, model, early, 200, lambda _: 100_000_000)[1]
-    last = tiny_recipe(epochs=10, history="last", checkpoint_every=5)
+    last = tiny_recipe(**even, history="last", checkpoint_every=5)
     assert history_bytes(model, last, 200) == 4_000_000 * (10 + 3 + 1)
 
 
