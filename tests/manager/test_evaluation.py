@@ -50,7 +50,9 @@ def recipe_for(
         str(source), inputs=("x",), label="y", test_fraction=test, validation_fraction=validation, split="random"
     )
     spec = EvaluationSpec(**evaluation)
-    return msgspec.structs.replace(tiny_recipe(model={"outputs": 2}, epochs=epochs), data=data, evaluation=spec)
+    even = ProtocolSpec(checked=0.0)  # three rounds an epoch, whatever is drawn
+    recipe = tiny_recipe(model={"outputs": 2}, epochs=epochs, block_lines=51, protocol=even)
+    return msgspec.structs.replace(recipe, data=data, evaluation=spec)
 
 
 def loaded(
@@ -310,7 +312,7 @@ def test_a_loss_of_ones_own_is_tried_too(tmp_path: Path) -> None:
         podlt.api.train(recipe, run=tmp_path / "run", processes=1, cache=tmp_path / "cache")
 
 
-def test_early_stopping_ends_a_run_which_is_settled_and_keeps_its_best_parameters(tmp_path: Path) -> None:
+def test_early_stopping_ends_a_run_which_is_complete_and_keeps_its_best_parameters(tmp_path: Path) -> None:
     stop = StoppingSpec("val_loss", patience=2, mode="max")  # the loss falls: the first evaluation is the "best"
     recipe = recipe_for(write_lines(tmp_path), epochs=9, early_stopping=stop, keep_best="val_loss", best_mode="max")
     run = trained(tmp_path / "run", recipe)
