@@ -31,7 +31,7 @@ from podlt.manager.resume import replay_log
 from podlt.manager.setup import TrainingRun, wall_clock
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim, Outcome
-from podlt.recipe import EvaluationSpec, LossSpec, Recipe, StoppingSpec
+from podlt.recipe import EvaluationSpec, LossSpec, ProtocolSpec, Recipe, StoppingSpec
 from podlt.verify import verify
 
 
@@ -50,7 +50,9 @@ def recipe_for(
         str(source), inputs=("x",), label="y", test_fraction=test, validation_fraction=validation, split="random"
     )
     spec = EvaluationSpec(**evaluation)
-    return msgspec.structs.replace(tiny_recipe(model={"outputs": 2}, epochs=epochs), data=data, evaluation=spec)
+    even = ProtocolSpec(checked=0.0)  # three rounds an epoch, whatever is drawn
+    recipe = tiny_recipe(model={"outputs": 2}, epochs=epochs, block_lines=51, protocol=even)
+    return msgspec.structs.replace(recipe, data=data, evaluation=spec)
 
 
 def loaded(
@@ -253,7 +255,12 @@ def test_the_trial_leaves_the_model_and_the_dice_as_they_were(tmp_path: Path) ->
 
 
 def test_a_disk_on_which_the_rounds_do_not_fit_is_refused_and_a_tight_one_said(tmp_path: Path) -> None:
-    model, recipe = nn.Linear(1000, 1000, bias=False), tiny_recipe(epochs=10)
+    even: dict[str, Any] = {
+        "epochs": 10,
+        "workers": 5,
+        "protocol": ProtocolSpec(checked=0.0),
+    }  # four rounds an epoch, whatever is drawn
+    model, recipe = nn.Linear(1000, 1000, bias=False), tiny_recipe(**even)
     assert history_bytes(model, recipe, 200) == 4_000_000 * (40 + 1 + 1)  # updates, a checkpoint, the model
 
     def said(free: int) -> tuple[str, bool]:
@@ -266,7 +273,7 @@ def test_a_disk_on_which_the_rounds_do_not_fit_is_refused_and_a_tight_one_said(t
         said(100_000_000)
     early = msgspec.structs.replace(recipe, evaluation=EvaluationSpec(early_stopping=StoppingSpec("loss")))
     assert try_disk(tmp_path, model, early, 200, lambda _: 100_000_000)[1]
-    last = tiny_recipe(epochs=10, history="last", checkpoint_every=5)
+    last = tiny_recipe(**even, history="last", checkpoint_every=5)
     assert history_bytes(model, last, 200) == 4_000_000 * (10 + 3 + 1)
 
 
@@ -305,7 +312,7 @@ def test_a_loss_of_ones_own_is_tried_too(tmp_path: Path) -> None:
         podlt.api.train(recipe, run=tmp_path / "run", processes=1, cache=tmp_path / "cache")
 
 
-def test_early_stopping_ends_a_run_which_is_settled_and_keeps_its_best_parameters(tmp_path: Path) -> None:
+def test_early_stopping_ends_a_run_which_is_complete_and_keeps_its_best_parameters(tmp_path: Path) -> None:
     stop = StoppingSpec("val_loss", patience=2, mode="max")  # the loss falls: the first evaluation is the "best"
     recipe = recipe_for(write_lines(tmp_path), epochs=9, early_stopping=stop, keep_best="val_loss", best_mode="max")
     run = trained(tmp_path / "run", recipe)

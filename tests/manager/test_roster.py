@@ -9,7 +9,7 @@ import pytest
 
 from podlt.engine.interface import Member
 from podlt.manager import events as ev
-from podlt.manager.roster import OFFER_SECONDS, RETURN_SECONDS, Membership
+from podlt.manager.roster import EVICTED, OFFER_SECONDS, RETURN_SECONDS, SUSPENDED, Membership
 from podlt.protocol.messages import JoinSignatures, JoinTerms, TreeSize
 
 NOTHING = TreeSize(0, bytes(32))
@@ -28,7 +28,8 @@ class World:
         self.lost_workers: list[int] = []
         self.signed: list[Member] = []
         self.joined: list[JoinTerms] = []
-        workers = {n: SimpleNamespace(key=key, status="active") for n, key in enumerate(known)}
+        self.turned_away: list[tuple[bytes, str]] = []
+        workers = {n: SimpleNamespace(key=key, status="active", joined=0) for n, key in enumerate(known)}
         self.state = SimpleNamespace(
             run=b"",
             round=0,
@@ -56,7 +57,10 @@ class World:
         return [n for n, worker in self.state.workers.items() if worker.status == "active"]
 
     def members(self, begin: Any, seen: TreeSize) -> list[Member]:
-        return []
+        if self.elastic:
+            return []
+        terms, signatures = JoinTerms(0, 0, 0, bytes(32)), JoinSignatures(bytes(64), bytes(64))
+        return [Member(w.key, terms, signatures) for w in self.state.workers.values()]
 
     def arrivals(self, seconds: float) -> list[Member]:
         self.now += 1.0
@@ -69,8 +73,8 @@ class World:
         self.signed.append(Member(member.key, terms, JoinSignatures(bytes(64), bytes(64))))
 
     def join_terms(self, key: bytes, deposit: int, seen: TreeSize, reserved: Any) -> JoinTerms:
-        taken = {*self.state.workers, *reserved}
-        number = next(n for n in range(100) if n not in taken)
+        taken, known = {*self.state.workers, *reserved}, self._number(key)
+        number = known if known is not None else next(n for n in range(100) if n not in taken)
         return JoinTerms(number, deposit, seen.size, seen.root)
 
     def departures(self) -> list[Any]:
@@ -80,7 +84,7 @@ class World:
         pass
 
     def join(self, key: bytes, terms: JoinTerms, signature: bytes) -> int:
-        self.state.workers[terms.worker] = SimpleNamespace(key=key, status="active")
+        self.state.workers[terms.worker] = SimpleNamespace(key=key, status="active", joined=0)
         self.joined.append(terms)
         return terms.worker
 
@@ -88,7 +92,7 @@ class World:
         pass
 
     def refused(self, member: Member, reason: str) -> None:
-        raise AssertionError(reason)
+        self.turned_away.append((member.key, reason))
 
     def withdraw(self, number: int, reason: str) -> None:
         self.lost_workers.append(number)
@@ -107,7 +111,7 @@ KNOWN = [b"a", b"b", b"c"]
 def test_a_run_that_goes_on_waits_for_as_many_workers_as_are_asked_for() -> None:
     world = World(KNOWN, [*KNOWN, b"d", b"e", b"f"])
     world.begin(5)
-    assert world._active() == [0, 1, 2, 3, 4] and world.coming == [b"f"]
+    assert world._active() == [0, 1, 2, 3, 4] and world.coming == [b"f"] and not world.turned_away
     assert world.waits == [(n, 5) for n in range(5)]
     assert world.told[-1] == ev.Gathered(workers=5)
 
@@ -159,3 +163,38 @@ def test_a_number_is_kept_for_who_was_offered_it_for_a_while_and_nobody_joins_on
     assert not world.joined and world.signed == [first]  # it is offered the same again
     members.update()
     assert [terms.worker for terms in world.joined] == [3]
+
+
+def convicting(world: World, status: str) -> Membership:
+    """The members of a run that was begun, after a round that convicted the second of them."""
+    members = world.members_of_run
+    members.begin(0)
+    world.state.workers[1].status = status
+    members.update()
+    return members
+
+
+def test_who_was_convicted_is_told_what_follows_from_it_once() -> None:
+    for status, said in (("suspended", SUSPENDED), ("evicted", EVICTED)):
+        world = World(KNOWN, list(KNOWN))
+        members = convicting(world, status)
+        members.update()
+        assert world.turned_away == [(b"b", said)] and not world.joined and world._active() == [0, 2]
+
+
+def test_a_suspended_worker_comes_back_if_it_asks_and_an_evicted_one_does_not() -> None:
+    for status, back in (("suspended", [1]), ("evicted", [])):
+        world = World(KNOWN, list(KNOWN))
+        members = convicting(world, status)
+        world.coming = [b"b"]
+        members.update()
+        members.update()
+        assert [terms.worker for terms in world.joined] == back and (1 in world._active()) == bool(back)
+
+
+def test_suspended_workers_of_this_machine_stay_out_when_the_run_is_resumed_and_withdrawn_ones_do_not() -> None:
+    world = World(KNOWN, [])
+    world.elastic = False
+    world.state.workers[0].status, world.state.workers[1].status = "withdrawn", "suspended"
+    world.begin(0)
+    assert world._active() == [0, 2] and [terms.worker for terms in world.joined] == [0] and not world.turned_away

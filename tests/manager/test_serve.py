@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from near_hosts import hosts_in_threads
-from small_runs import seeded, tiny_recipe
+from small_runs import CLASSIC, seeded, tiny_recipe
 
 import podlt
 from podlt.manager import events as ev
@@ -109,12 +109,12 @@ def test_a_port_that_is_taken_is_refused_before_anything_is_made(option: str, tm
     ("options", "said"),
     [
         ({"pay_to": "anna"}, "--pay-to is for --open"),
-        ({"workers": 0}, "training.workers"),
+        ({"workers": 2}, "training.workers: expected at least 3"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused_before_anything_is_made(
     options: dict[str, object], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(podlt.UsageError, match=said):
-        podlt.serve(tiny_recipe(), run=tmp_path / "run", **options)  # type: ignore[arg-type]
+        podlt.serve(tiny_recipe(protocol=CLASSIC), run=tmp_path / "run", **options)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from small_runs import Trained, entries, seeded, small_recipe, tiny_recipe, train
+from small_runs import CLASSIC, Trained, entries, seeded, small_recipe, tiny_recipe, train
 
 from podlt.data.order import EpochOrder
 from podlt.manager.audit import audit
@@ -22,9 +22,13 @@ from podlt.manager.metrics import evaluate
 from podlt.manager.metrics.named import area
 from podlt.protocol import entries as e
 from podlt.protocol.plan import Upcoming
-from podlt.recipe import ModelSpec, Recipe
+from podlt.recipe import ModelSpec, ProtocolSpec, Recipe
 
 RESNET = ModelSpec("podlt.models:resnet", {"side": 8, "width": 4, "blocks": 1})
+
+
+EVEN = ProtocolSpec(checked=0.0)
+"""Rounds are cut alike, whatever is drawn."""
 
 
 def with_model(recipe: Recipe, model: ModelSpec) -> Recipe:
@@ -57,10 +61,12 @@ def used_lines(run: Path) -> dict[int, Counter[int]]:
 
 @pytest.mark.slow
 def test_fragments_of_fixed_size_carry_the_rest_on_and_use_every_line_once(tmp_path: Path) -> None:
-    recipe = with_model(tiny_recipe(lines=130, workers=6, block_lines=50, fragment_lines=7, epochs=2), RESNET)
+    recipe = with_model(
+        tiny_recipe(lines=130, workers=6, block_lines=50, fragment_lines=7, epochs=2, protocol=EVEN), RESNET
+    )
     trained = sound(tmp_path / "run", recipe, processes=1)
     opens = [entry for entry in entries(tmp_path / "run") if isinstance(entry, e.Open)]
-    assert [entry.lines for entry in opens] == [28, 28, 28, 28, 18] * 2
+    assert [entry.lines for entry in opens] == [42, 42, 42, 4] * 2
     for epoch in used_lines(tmp_path / "run").values():
         assert set(epoch.values()) == {1} and len(epoch) == 130
     buffers = {name: value for name, value in trained.result.state_dict.items() if "running_var" in name}
@@ -109,16 +115,17 @@ def test_with_other_workers_the_parameters_are_nearly_the_same(tmp_path: Path, c
 
 @pytest.mark.slow
 def test_other_secrets_deal_otherwise_and_train_the_same(tmp_path: Path) -> None:
-    """Who computes what is drawn; what is computed follows from the recipe alone."""
-    first = train(tmp_path / "first", tiny_recipe(workers=5), entropy=seeded(1)).result
-    second = train(tmp_path / "second", tiny_recipe(workers=5), entropy=seeded(2)).result
+    """Who computes what is drawn; what is computed follows from the recipe alone, where the number of spares does."""
+    recipe = tiny_recipe(workers=5, protocol=CLASSIC)
+    first = train(tmp_path / "first", recipe, entropy=seeded(1)).result
+    second = train(tmp_path / "second", recipe, entropy=seeded(2)).result
     assert first.parameters == second.parameters
     assert first.ledger != second.ledger
 
 
 @pytest.mark.slow
 def test_history_last_keeps_enough_to_go_on(tmp_path: Path) -> None:
-    train(tmp_path / "run", tiny_recipe(epochs=4, history="last", checkpoint_every=4), processes=1)
+    train(tmp_path / "run", tiny_recipe(epochs=4, history="last", checkpoint_every=4, protocol=CLASSIC), processes=1)
     kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
     assert kept == ["00000000.safetensors", "00000012.safetensors", "00000016.safetensors"]
     assert min(path.name for path in (tmp_path / "run" / "updates").iterdir()) == "00000012.bin"

@@ -121,6 +121,8 @@ class Membership:
                 if status == "evicted":
                     self._engine.refused(member, EVICTED)
                     continue
+                if status == "suspended" and not self._engine.elastic:
+                    continue  # nobody asks for it: a run that is resumed goes on as if it had not stopped
                 if number is None or status in AWAY:
                     number = self._join(member, again=number is not None)
             except PeerError as error:

@@ -16,7 +16,7 @@ import numpy as np
 from podlt import crypto
 from podlt.engine.interface import Engine, Event, Lost, Restarted
 from podlt.engine.local import frames
-from podlt.errors import DivergedError, PeerError, PodltError, UsageError
+from podlt.errors import DivergedError, EngineError, PeerError, PodltError, UsageError
 from podlt.execution.task_executor import TaskExecutor, as_batch, one_thread
 from podlt.manager import events as ev
 from podlt.manager.blocks import Block
@@ -29,6 +29,8 @@ from podlt.units import MOST_SECONDS
 
 M = TypeVar("M", Committed, Opened)
 
+FAILURES = (PodltError, RuntimeError, IndexError, ValueError, MemoryError)
+"""How an execution can fail."""
 
 THREADS = 2
 
@@ -85,6 +87,8 @@ class RoundDriver:
         self._block = block
         self._tasks = {a.seat: a for a in assignments}
         self._engine.deal(block.buffer, block.plan.lines, block.bounds, assignments)
+        for left in self._own.values():  # of a round that could not be ended
+            left.cancel()
         self._own = {f: self._executing.submit(self._execute, f) for f in self._manager.roles.own}
         while not (self._manager.all_opened and self._engine.idle()):
             while not self._manager.all_committed:
@@ -104,6 +108,7 @@ class RoundDriver:
 
         Raises:
             DivergedError: the update is not finite, and the manager's own executions agree.
+            EngineError: the manager cannot execute what others could.
         """
         started = time.perf_counter()
         manager = self._manager
@@ -132,8 +137,16 @@ class RoundDriver:
 
     def _executed_own(self, fragment: int) -> np.ndarray:
         """What the manager finds for a fragment; for some it began when the round did."""
-        begun = self._own.pop(fragment, None)
-        return begun.result() if begun is not None else self._execute(fragment)
+        begun, number = self._own.pop(fragment, None), self._manager.state.round
+        try:
+            return begun.result() if begun is not None else self._execute(fragment)
+        except DivergedError as error:
+            raise DivergedError(f"round {number}: {error}: lower the learning rate") from None
+        except FAILURES as error:
+            raise EngineError(
+                f"round {number}: the manager's own execution of fragment {fragment} fails, where a worker's did not: "
+                f"{error}; resume the run on a machine that can execute its tasks"
+            ) from error
 
     def _first_copies(self) -> list[Copy | None]:
         """For each fragment the first result: what is applied unless a verdict says otherwise."""
@@ -208,7 +221,7 @@ class RoundDriver:
             self._execute(task.fragment)
         except DivergedError as error:
             raise DivergedError(f"round {event.round}: {error}: lower the learning rate") from None
-        except (PodltError, RuntimeError, IndexError, ValueError) as error:
+        except FAILURES as error:
             start, stop = self._block.bounds[task.fragment]
             raise UsageError(
                 f"round {event.round}: the training step fails on {stop - start} lines of epoch "

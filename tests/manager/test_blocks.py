@@ -1,0 +1,101 @@
+"""The lines of the next round are read while this one is computed, and its guess may be of more fragments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from small_runs import OFTEN, tiny_recipe
+
+from podlt.data.dataset import Dataset
+from podlt.data.prepare import prepare
+from podlt.manager.blocks import Block, BlockReader
+from podlt.protocol.plan import Cut, Upcoming
+
+SEED, WORKERS = bytes(32), 8
+
+
+class Buffers:
+    """An engine's two block buffers."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._halves = [dataset.read(np.arange(dataset.lines)) for _ in range(2)]
+
+    def block(self, buffer: int, lines: int) -> dict[str, np.ndarray]:
+        return {name: values[:lines] for name, values in self._halves[buffer].items()}
+
+
+class Reader(BlockReader):
+    """A reader, and how often it read."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.buffers, self.fills = Buffers(dataset), 0
+        super().__init__(dataset, cast(Any, self.buffers), SEED)
+
+    def _fill(self, plan: Upcoming, buffer: int) -> Block:
+        self.fills += 1
+        return super()._fill(plan, buffer)
+
+    def lines_of(self, block: Block) -> list[dict[str, bytes]]:
+        """The bytes of each fragment, as a worker gets them."""
+        arrays = self.buffers.block(block.buffer, block.plan.lines)
+        return [{name: values[a:b].tobytes() for name, values in arrays.items()} for a, b in block.bounds]
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    found = prepare(tiny_recipe(lines=500).data, None, None, Path()).train
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def reader(dataset: Dataset) -> Iterator[Reader]:
+    reader = Reader(dataset)
+    yield reader
+    reader.close()
+
+
+@pytest.fixture
+def anew(dataset: Dataset) -> Iterator[Reader]:
+    reader = Reader(dataset)
+    yield reader
+    reader.close()
+
+
+@pytest.mark.parametrize("fragment_lines", [0, 7])
+@pytest.mark.parametrize("block_lines", [90, 100, 101])
+def test_a_round_with_more_spares_than_expected_takes_the_first_fragments_of_what_was_read(
+    reader: Reader, anew: Reader, block_lines: int, fragment_lines: int
+) -> None:
+    cut, options, offset, shortened = Cut(500, block_lines, fragment_lines), OFTEN.options, 0, 0
+    least, most = options.least_spares(WORKERS), options.most_spares(WORKERS)
+    assert least < most
+    while offset < 500:
+        expected, plan = (cut.upcoming(options, 0, offset, WORKERS, spares) for spares in (least, most))
+        before = reader.fills
+        reader.expect(expected)
+        block, other = reader.get(plan), anew.get(plan)
+        assert (block.plan, block.bounds, block.fragments) == (other.plan, other.bounds, other.fragments)
+        assert reader.lines_of(block) == anew.lines_of(other)
+        shortened += reader.fills == before + 1
+        offset += plan.lines
+    assert shortened >= 4  # of an epoch only the last round is read again
+
+
+def test_another_round_than_expected_is_read_anew_and_the_block_in_use_stays_as_it_is(
+    reader: Reader, anew: Reader
+) -> None:
+    cut, options = Cut(500, 100, 0), OFTEN.options
+    used = reader.get(cut.upcoming(options, 0, 0, WORKERS, 1))
+    whole = reader.lines_of(used)
+    reader.expect(cut.upcoming(options, 0, 84, WORKERS, 1))
+    reader._ahead.result()  # type: ignore[union-attr]
+    assert reader.lines_of(used) == whole
+    plan = cut.upcoming(options, 0, 96, WORKERS - 1, 1)  # somebody left, or the round took more lines
+    block = reader.get(plan)
+    assert block.fragments == anew.get(plan).fragments and block.buffer != used.buffer
+    assert reader.lines_of(used) == whole
