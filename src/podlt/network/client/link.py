@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -77,6 +78,7 @@ class ClientLink:
         self._waiting = self._refused = 0
         self._session: ClientSession | None = None
         self._let_in = False
+        self._keeping: Future[None] = Future()
         self._since = clock()
 
     def start(self) -> None:
@@ -94,7 +96,7 @@ class ClientLink:
             self._loop = asyncio.get_running_loop()
 
         self._background.call(begin())
-        self._background.start(self._keep(context))
+        self._keeping = self._background.start(self._keep(context))
 
     # -- the link, on any thread -------------------------------------------------------------------------------------
 
@@ -116,6 +118,8 @@ class ClientLink:
 
     def receive(self, seconds: float) -> Sequence[tuple[bytes | None, bytes]]:
         """See `WorkerLink`."""
+        if self._keeping.done() and not self._keeping.cancelled():
+            self._keeping.result()  # what ended it was no connection's fault: without this, nobody would hear of it
         if not self._let_in and self.keys:
             self._let_in = self.connected
             waited, why = self._clock() - self._since, self.why or "no answer"
@@ -209,7 +213,9 @@ class ClientLink:
             CONNECT_SECONDS,
         )
         try:
-            notice_loss(transport.get_extra_info("socket"))
+            if (sock := transport.get_extra_info("socket")) is None:
+                raise Unreachable("it closed the connection")
+            notice_loss(sock)
             await asyncio.wait_for(upgrade.done, LOGIN_SECONDS)
             session = made[0]
             self._session = session
