@@ -18,7 +18,6 @@ from podlt.callbacks import Callback, CallbackListener, LiveRun, TensorBoard
 from podlt.manager import events as ev
 from podlt.run_start import in_turn
 
-CHECKS = {"checked": 0.3, "own": 0.2}
 
 
 class Diary(Callback):

@@ -48,7 +48,7 @@ def apart(folder: Path, recipe: Path, silence_timeout: float = 120.0) -> Iterato
 
 
 def test_a_network_that_is_cut_for_a_minute_changes_no_bit(tmp_path: Path, recipe: Path, undisturbed: bytes) -> None:
-    with apart(tmp_path, recipe) as (stage, between):
+    with apart(tmp_path, recipe, silence_timeout=10 * MINUTE) as (stage, between):
         stage.until_round(5)
         between.link("down")
         done = stage.rounds()

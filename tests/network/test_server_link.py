@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 from links import MANAGER, Place, Raw, resident, worker_key
 
 from podlt.crypto import SigningKey
 from podlt.network import control
 from podlt.network import messages as m
+from podlt.network.access.certificate import CERTIFICATE, PRIVATE_KEY, server_context
 from podlt.network.access.first_invitation import INVITATION, read_invitation
 from podlt.network.access.invitation import write
+from podlt.network.access.registry import FOLDER
 from podlt.network.frames import BINARY, TEXT, head
 from podlt.network.server.pages import connections_of
 
@@ -311,3 +317,29 @@ def test_thousands_of_strangers_keep_nobody_outside_and_take_no_memory(place: Pl
     assert lines[0].strip() == "begun" and int(lines[1]) > 5000 and joined == 5
     assert most < 200 * 2**20
     assert worker.messages() == [] and any("127.0.0.2" in line for line in place.said)
+
+
+def test_a_server_that_hangs_up_after_tls_is_tried_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("podlt.network.client.link.LONGEST_DELAY", 0.05)
+    folder = place.registry.run / FOLDER
+    context = server_context(folder / CERTIFICATE, folder / PRIVATE_KEY)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        wrong = [f"https://127.0.0.1:{server.getsockname()[1]}"]
+        worker = place.join(ONE, invitation=msgspec.structs.replace(place.invite(), servers=wrong))
+        for _ in range(20):
+            sock, _ = server.accept()
+            with suppress(OSError), context.wrap_socket(sock, server_side=True) as hangs_up:
+                hangs_up.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert worker.take() == [] and worker.link.why
+
+
+def test_a_fault_of_the_link_itself_is_raised_where_messages_are_taken(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(sock: object) -> None:
+        raise AttributeError("a fault")
+
+    monkeypatch.setattr("podlt.network.client.link.notice_loss", fail)
+    worker = place.join(ONE)
+    with pytest.raises(AttributeError, match="a fault"):
+        place.until(lambda: bool(worker.take()))

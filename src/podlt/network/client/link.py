@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -80,6 +81,7 @@ class ClientLink:
         self._waiting = self._refused = 0
         self._session: ClientSession | None = None
         self._let_in = False
+        self._keeping: Future[None] = Future()
         self._since = clock()
 
     def start(self) -> None:
@@ -97,7 +99,7 @@ class ClientLink:
             self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
 
         self.background.call(begin())
-        self.background.start(self._keep(context))
+        self._keeping = self.background.start(self._keep(context))
 
     # -- the link -------------------------------------------------------------------------------------
 
@@ -119,6 +121,8 @@ class ClientLink:
 
     def check(self) -> None:
         """See `WorkerLink`."""
+        if self._keeping.done() and not self._keeping.cancelled():
+            self._keeping.result()  # what ended it was no connection's fault: without this, nobody would hear of it
         if self._let_in or not self.keys:
             return
         self._let_in = self.connected
@@ -234,7 +238,9 @@ class ClientLink:
             CONNECT_SECONDS,
         )
         try:
-            notice_loss(transport.get_extra_info("socket"))
+            if (sock := transport.get_extra_info("socket")) is None:
+                raise Unreachable("it closed the connection")
+            notice_loss(sock)
             await asyncio.wait_for(upgrade.done, LOGIN_SECONDS)
             session = made[0]
             self._session = session
