@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from podlt.exact.constants import NonFiniteError
-from podlt.exact.cpu import depthwise
+from podlt.exact.cpu import depthwise, quad_gradient, quads
 from podlt.exact.cpu.backend import table
+from podlt.exact.cpu.kernels import quad_gradient as kernels
 from podlt.exact.definition import calls
 
 MASK = [True, True, True]
@@ -40,18 +41,25 @@ def bits(found):
     return [None if t is None else np.asarray(t).view(np.uint32).tolist() for t in found]
 
 
+def by_loops(monkeypatch):
+    """As on a processor that has no instruction for products of bytes."""
+    for module in (quads, quad_gradient):
+        monkeypatch.setattr(module, "available", lambda: False)
+
+
 @pytest.mark.parametrize("digits", [1, 2, 3])
 @pytest.mark.parametrize("name", CALLS)
-def test_loops_over_channels_equal_the_definition(name, digits):
+def test_loops_and_vectors_over_channels_equal_the_definition(monkeypatch, name, digits):
     x, weight, bias, shape = CALLS[name]
-    run = table(digits)
-    y = run["convolution.default"](x, weight, bias, *shape)
-    arrays = x.numpy(), weight.numpy(), bias.numpy()
-    assert bits([y]) == bits([calls.convolution(*arrays, *shape, digits=digits)])
-    grad = torch.randn(y.shape)
-    got = run["convolution_backward.default"](grad, x, weight, [len(bias)], *shape, MASK)
-    want = calls.convolution_backward(grad.numpy(), *arrays[:2], [len(bias)], *shape, MASK, digits=digits)
-    assert bits(got) == bits(want)
+    run, arrays = table(digits), (x.numpy(), weight.numpy(), bias.numpy())
+    wanted = calls.convolution(*arrays, *shape, digits=digits)
+    grad = torch.randn(wanted.shape)
+    back = calls.convolution_backward(grad.numpy(), *arrays[:2], [len(bias)], *shape, MASK, digits=digits)
+    for _ in range(2):
+        assert bits([run["convolution.default"](x, weight, bias, *shape)]) == bits([wanted])
+        got = run["convolution_backward.default"](grad, x, weight, [len(bias)], *shape, MASK)
+        assert bits(got) == bits(back)
+        by_loops(monkeypatch)
 
 
 @pytest.mark.parametrize("digits", [1, 2, 3])
@@ -74,8 +82,22 @@ def test_loops_over_channels_equal_matrix_products_of_large_planes(monkeypatch, 
         return y, *run["convolution_backward.default"](y * 0.5, x, weight, [len(bias)], *shape, MASK)
 
     fast = both()
+    by_loops(monkeypatch)
+    assert bits(fast) == bits(both())
     monkeypatch.setattr(depthwise, "MOST_PAIRS", 0)
-    assert all(torch.equal(a.view(torch.int32), b.view(torch.int32)) for a, b in zip(fast, both(), strict=True))
+    assert bits(fast) == bits(both())
+
+
+def test_a_line_of_bytes_may_be_longer_than_an_int32_holds_the_products_of(monkeypatch):
+    x, weight, _, shape = call(1, 1, (1460, 1460), 1, (3, 3))
+    assert x.numel() > 64 * kernels.LINES
+
+    def gradient():
+        return table(2)["convolution_backward.default"](x.abs(), x, weight, [1], *shape, [False, True, False])[1]
+
+    fast = gradient()
+    by_loops(monkeypatch)
+    assert bits([fast]) == bits([gradient()])
 
 
 def test_a_transposed_convolution_of_single_channels_equals_the_definition():

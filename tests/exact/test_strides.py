@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from podlt.exact.constants import ADAPTIVE
-from podlt.exact.cpu import depthwise
+from podlt.exact.cpu import depthwise, quad_gradient, quads
 from podlt.exact.cpu.backend import table
 from podlt.exact.portable.backend import table as portable_table
 
@@ -39,8 +39,10 @@ def test_phases_have_the_bits_of_spaced_values(monkeypatch, size, taps, stride, 
             t.view(-1)[0] = 1.0
         calls += [(wide[0], weight, grad), (x, wide[1], grad), (x, weight, wide[2]), tuple(wide)]
     shape = stride, padding, dilation
-    for limit in (depthwise.MOST_PAIRS, 0):
+    for limit, vectors in ((0, quads.available()), (depthwise.MOST_PAIRS, False), (0, False)):
         monkeypatch.setattr(depthwise, "MOST_PAIRS", limit)
+        for module in (quads, quad_gradient):
+            monkeypatch.setattr(module, "available", lambda there=vectors: there)
         for given in calls:
             ours = results(table(digits), *given, shape, groups)
             theirs = results(portable_table(digits, "cpu"), *given, shape, groups)

@@ -100,8 +100,7 @@ def convolve(
     rows, left = weight.exponents, weight.left
     (groups, per, k), c = weight.rows.shape, x.shape[1] // filters.groups
     added = _none if bias is None else bias.detach().contiguous().numpy()
-    by_loops = depthwise.suits(per, c) and (groups > 1 or not quads.available())
-    if not by_loops and quads.suits(digits, k):
+    if quads.suits(digits, k):
         how = quads.plan((x.shape[2], x.shape[3]), taps, c, digits or NARROW_DIGITS, g, size, apart)
         side = f"packed filters {how.number} {filters.turned}"
         packed = cached(filters.weight, side, digits, lambda keep: quads.pack(left, c, how))
@@ -109,7 +108,7 @@ def convolve(
         out, widens = quads.convolve(words, shared, packed, rows, added, how, size), wide is not None
     else:
         samples = cut_samples(x, groups, digits, operation)
-        widens, multiply = samples.wide is not None, _multiplier(samples, added, by_loops)
+        widens, multiply = samples.wide is not None, _multiplier(samples, added, depthwise.suits(per, c))
         if apart == (1, 1):
             out = multiply(left, rows, _window(g, taps), size)
         else:
@@ -218,15 +217,15 @@ def weight_gradient(grad: Tensor, x: Tensor, shape: Sequence[int], g: Geometry, 
     """`Convolutions.weight_gradient`."""
     size, taps = (grad.shape[2], grad.shape[3]), shape[2] * shape[3]
     per_o, per_c, count = grad.shape[1] // g.groups, x.shape[1] // g.groups, digits or NARROW_DIGITS
-    window, by_loops = _window(g, (shape[2], shape[3])), depthwise.suits(per_o, per_c)
-    by_quads = quad_gradient.suits(digits, per_o) and (not by_loops or g.groups == 1)
+    window, by_quads = _window(g, (shape[2], shape[3])), quad_gradient.suits(digits)
+    by_loops = not by_quads and depthwise.suits(per_o, per_c)
     if by_quads:
         out, wide = quad_gradient.weight_gradient(grad, x, tuple(shape), g, digits)
         if not wide[0].any() and not wide[1].any():
             return out
     left, ea, wide_o = _cut_channels(grad, digits, reverse=False)
     right, eb, wide_c = _cut_channels(x, digits, reverse=True)
-    if by_loops and not by_quads:
+    if by_loops:
         out = depthwise.weight_gradient(left, ea, right, eb, window, tuple(shape))
     elif not by_quads:
         out = torch.empty(tuple(shape))

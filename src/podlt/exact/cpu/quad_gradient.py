@@ -20,7 +20,7 @@ from podlt.exact.geometry import Geometry, Pair
 Tensor = torch.Tensor
 
 LEAST_OUTPUTS = 8
-"""Of fewer output channels a group, lanes of a tile would mostly be empty."""
+"""Of fewer output channels a group, lanes of a tile would mostly be empty: their planes are lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,12 @@ class GradientPlan:
     """How both operands are laid out, and what is multiplied with what.
 
     Args:
-        input: the layout of the input, as `kernels.gradient_cuts.cut_input` takes it.
+        input: the layout of the input, as `kernels.gradient_cuts.cut_planes` takes it.
         parts: the same.
-        gradient: the layout of the gradient, as `cut_gradient` takes it.
-        offsets: as `gradient` takes it, and so `loops`.
+        gradient: the layout of the gradient, as `cut_gradient` takes it, or `cut_planes` if there are few channels.
+        offsets: as `gradient` takes it, and so `loops`; or as `gradient_of_few` takes it, and its `blocks`.
         bytes: of the input, with its margins.
-        words: of the gradient.
+        words: of the gradient; bytes if there are few channels.
         row: bytes of one of its channels' planes, with a margin.
         some: how many samples' products fit an int32.
     """
@@ -49,9 +49,9 @@ class GradientPlan:
     some: int
 
 
-def suits(digits: int, per: int) -> bool:
-    """Whether the gradient of a weight of `per` output channels a group is computed so."""
-    return available() and narrow(digits, 1) and per >= LEAST_OUTPUTS
+def suits(digits: int) -> bool:
+    """Whether the gradient of a weight is computed so."""
+    return available() and narrow(digits, 1)
 
 
 @lru_cache(maxsize=512)
@@ -77,15 +77,20 @@ def plan(n: int, image: Pair, shape: tuple[int, ...], g: Geometry, size: Pair, d
     phase = y.phase[:, None] * len(columns.phases) + x.phase
     seen = (phase * block + y.places[:, None] * wide + x.places).reshape(-1)
     offsets = (np.arange(c)[:, None] * (phases * block) + seen).reshape(-1)
+    theirs = c * g.groups * phases * block
+    laid = np.array((*image, tall, wide, *g.stride, block), np.int64), filled(rows, columns, image[1])
+    if o // g.groups < LEAST_OUTPUTS:
+        gradient = np.array((height, width, tall, wide, 1, 1, block), np.int64)
+        blocks = np.array((block, o * block, phases * block, theirs), np.int64)
+        return GradientPlan(*laid, gradient, offsets, blocks, digits * theirs + plane + 64, digits * o * block, 0, n)
     run, fours = -(-((height - 1) * wide + width) // 4), -(-width // 4)
     lines, words, pitch = (1, run, wide) if run <= height * fours else (height, fours, 4 * fours)
     lanes, per = (LANES if o // g.groups <= LANES else 2 * LANES), o // g.groups
-    ours, theirs = (n * lines * words + LANES) * lanes, c * g.groups * phases * block
+    ours = (n * lines * words + LANES) * lanes
     line_gap = wide - 4 * words if lines > 1 else 0
     block_gap = plane - lines * (4 * words + line_gap)
     return GradientPlan(
-        np.array((*image, tall, wide, *g.stride, block), np.int64),
-        filled(rows, columns, image[1]),
+        *laid,
         np.array((width, pitch, lines * words, lanes, ours), np.int64),
         offsets,
         np.array((lines, words, line_gap, block_gap, plane, 4 * ours, theirs), np.int64),
@@ -108,19 +113,27 @@ def weight_gradient(
     how = plan(n, (image[0], image[1]), shape, g, (size[0], size[1]), count)
     values: Array = x.detach().contiguous().numpy().reshape(n, c, -1)
     given: Array = grad.detach().contiguous().numpy().reshape(n, o, -1)
-    right = scratch.take("quads right", (how.bytes,), np.int8)
-    left = scratch.take("quads left", (how.words,), np.int32)
-    room = scratch.take("quads line", (count, n * values.shape[2] + gradient_cuts.MARGIN), np.int8)
-    rows = scratch.take("quads rows", (count + 1, LANES, how.row), np.int8)
     ea, eb, wide_o, wide_c = np.empty(o, np.int64), np.empty(c, np.int64), np.zeros(o, np.uint8), np.zeros(c, np.uint8)
-    found = (
-        gradient_cuts.cut_gradient(given, g.groups, how.gradient, left, rows, ea, wide_o, digits),
-        gradient_cuts.cut_input(values, how.input, how.parts, right, room, eb, wide_c, digits),
-    )
-    if NOT_FINITE in found:
+    right = scratch.take("quads right", (how.bytes,), np.int8)
+    room = scratch.take("quads line", (count, n * max(values.shape[2], given.shape[2]) + gradient_cuts.MARGIN), np.int8)
+    few = o // g.groups < LEAST_OUTPUTS
+    if few:
+        left = scratch.take("quads left", (how.words,), np.int8)
+        parts = np.array([(0, how.gradient[0], 0, how.gradient[1], 0)], np.int64)
+        first = gradient_cuts.cut_planes(given, how.gradient, parts, 0, left, room, ea, wide_o, digits)
+    else:
+        left = scratch.take("quads left", (how.words,), np.int32)
+        rows = scratch.take("quads rows", (count + 1, LANES, how.row), np.int8)
+        first = gradient_cuts.cut_gradient(given, g.groups, how.gradient, left, rows, ea, wide_o, digits)
+    second = gradient_cuts.cut_planes(values, how.input, how.parts, 64, right, room, eb, wide_c, digits)
+    if NOT_FINITE in (first, second):
         raise NonFiniteError("convolution_backward")
     out = torch.empty(shape)
-    loops = how.offsets, how.loops, int(how.gradient[3]), how.some, n
-    exponents = ea.reshape(g.groups, -1), eb.reshape(g.groups, -1)
-    quad_gradient.gradient(left, right, *loops, *exponents, count, out.numpy().reshape(o, -1))
+    exponents, target = (ea.reshape(g.groups, -1), eb.reshape(g.groups, -1)), out.numpy().reshape(o, -1)
+    if few:
+        together = n * int(how.input[2] * how.input[3])
+        quad_gradient.gradient_of_few(left, right, how.offsets, together, how.loops, *exponents, count, target)
+    else:
+        loops = how.offsets, how.loops, int(how.gradient[3]), how.some, n
+        quad_gradient.gradient(left, right, *loops, *exponents, count, target)
     return out, (wide_o, wide_c)

@@ -90,6 +90,37 @@ def tile_of(rows: int, vectors: int, *, unsigned_rows: bool = False) -> Callable
     return cast(Callable[..., None], tile)
 
 
+def dots_of(rows: int) -> Callable[..., None]:
+    """Sums of products of lines of bytes with one line, as a function of kernels.
+
+    Its arguments are addresses and a count, as int64: `line`, of signed bytes; `others` + `places`[r], of unsigned ones
+    of row r; `count` >= 1 times 64 bytes of each. It adds to int32 (rows, 16) at `out`.
+    """
+
+    @intrinsic
+    def dots(typing: Any, line: Any, others: Any, places: Any, count: Any, out: Any) -> Any:
+        return types.void(*[types.int64] * 5), generate
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        line, others, places, count, out = arguments
+        cells = [out if i == 0 else builder.add(out, _number(64 * i)) for i in range(rows)]
+        begins = [builder.add(others, load(builder, builder.add(places, _number(8 * r)), _I64, 8)) for r in range(rows)]
+
+        def step(state: list[Any]) -> list[Any]:
+            behind, *sums = state
+            ours = load(builder, builder.add(line, behind), _VECTOR, 1)
+            theirs = [load(builder, builder.add(begin, behind), _VECTOR, 1) for begin in begins]
+            found = [add_dots(builder, total, other, ours) for total, other in zip(sums, theirs, strict=True)]
+            return [builder.add(behind, _number(64)), *found]
+
+        _, *sums = _repeated(builder, count, step, [_number(0), *[load(builder, cell, _VECTOR, 4) for cell in cells]])
+        for value, cell in zip(sums, cells, strict=True):
+            store(builder, value, cell, 4)
+        return context.get_dummy_value()
+
+    return cast(Callable[..., None], dots)
+
+
 @cast(Callable[..., Callable[..., None]], intrinsic)
 def sum_bytes(typing: Any, source: Any, step: Any, count: Any, out: Any) -> Any:
     """Add to int32 (16,) at `out` the signed bytes of `count` >= 1 times 16 words, each 16 `step` bytes further."""

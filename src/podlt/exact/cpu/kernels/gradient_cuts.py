@@ -28,9 +28,6 @@ from podlt.exact.cpu.kernels.vectors import LANES, copy_bytes, copy_every_second
 MARGIN = 64
 """Bytes after all planes of a digit, channel and phase that are read or written and not looked at, and a row."""
 
-_ZERO = np.int8(64)
-"""A digit of the input that is 0."""
-
 _ROUND32 = np.float32(12582912.0)  # 1.5 * 2**23, as in `digits`
 _ROUND32_BITS = np.int32(_ROUND32.view(np.int32))
 
@@ -66,16 +63,25 @@ def _weigh(x: Array, top: Array, balance: Array, wide: Array) -> int:
 
 
 @kernel
-def cut_input(
-    x: Array, layout: Array, parts: Array, out: Array, room: Array, exponents: Array, wide: Array, digits: int
+def cut_planes(
+    x: Array,
+    layout: Array,
+    parts: Array,
+    zero: int,
+    out: Array,
+    room: Array,
+    exponents: Array,
+    wide: Array,
+    digits: int,
 ) -> int:
-    """Cut float32 (n, c, h * w) with one exponent a channel into padded planes of unsigned bytes.
+    """Cut float32 (n, c, h * w) with one exponent a channel into padded planes of bytes.
 
     Args:
         layout: int64 (7,): h, w, height and width of a plane, strides, bytes from a phase's planes to the next one's.
         parts: as of `quad_cuts.cut_quads`, at least one.
+        zero: what is added to each digit: 64 makes them unsigned. Padding has that much.
         out: int8, flat: (digits, c, phases, n, height * width), first digit first, `MARGIN` and a row behind each
-            phase; written.
+            phase; written, the first 64 bytes behind a phase as padding.
         room: int8 (digits, at least n * h * w + `MARGIN`).
         exponents: int64 (c,), written.
         wide: uint8 (c,), written: which channels need four digits, if `digits` is `ADAPTIVE`. All are cut into two.
@@ -94,17 +100,24 @@ def cut_input(
         scale, to = power32(7 * digits - 1 - exponents[j]), place(out) + j * len(parts) * block
         for s in range(n):
             high, low = room[0, s * length :], room[digits - 1, s * length :]
-            balance[j] += _cut_line(x[s, j], scale, digits, weighed, high, low)
+            balance[j] += _cut_line(x[s, j], scale, digits, weighed, np.int8(zero - 64), high, low)
         for d in range(digits):
             for s in range(n):
-                _pad(place(room[d]) + s * length, layout, parts, to + d * c * len(parts) * block + s * plane)
+                at = to + d * c * len(parts) * block + s * plane
+                _pad(place(room[d]) + s * length, layout, parts, np.int8(zero), at)
+            for part in range(len(parts)):
+                end = to + (d * c * len(parts) + part) * block + n * plane
+                for i in range(0, 64, LANES):
+                    fill_bytes(np.int8(zero), end + i)
     room[0, 0] = 0  # it is needed until here
     return _weigh(x, top, balance, wide) if weighed else 0
 
 
 @scalar
-def _cut_line(row: Array, scale: np.float32, digits: int, weighed: bool, high: Array, low: Array) -> np.int32:
-    """As `cut_line`, each digit plus 64; of one digit there is no low one."""
+def _cut_line(
+    row: Array, scale: np.float32, digits: int, weighed: bool, less: np.int8, high: Array, low: Array
+) -> np.int32:
+    """As `cut_line`, each digit plus 64 and `less`; of one digit there is no low one."""
     balance = np.int32(0)
     for i in range(len(row)):
         u = np.float32(row[i] * scale + _ROUND32).view(np.uint32)
@@ -112,15 +125,15 @@ def _cut_line(row: Array, scale: np.float32, digits: int, weighed: bool, high: A
             balance += abs(np.int32(u) - _ROUND32_BITS) - np.int32(129) * np.int32(magnitude(row[i]) != 0)
         u = u + np.uint32(64)
         if digits > 1:
-            low[i] = np.int8(u & np.uint32(127))
+            low[i] = np.int8(u & np.uint32(127)) + less
             u = (u >> 7) + np.uint32(64)
-        high[i] = np.int8(u)
+        high[i] = np.int8(u) + less
     return balance
 
 
 @scalar
-def _copy_rows(source: int, step: int, count: int, rows: int, wide: int, line: int) -> int:
-    """Copy `count` bytes of each of some rows, `step` bytes apart, to rows of `wide` bytes, zeros behind them.
+def _copy_rows(source: int, step: int, count: int, rows: int, wide: int, zero: np.int8, line: int) -> int:
+    """Copy `count` bytes of each of some rows, `step` bytes apart, to rows of `wide` bytes, `zero` behind them.
 
     Returns:
         The address behind the last of these rows.
@@ -130,61 +143,61 @@ def _copy_rows(source: int, step: int, count: int, rows: int, wide: int, line: i
         copy_bytes(source, line)
         for i in range(16, end, 16):
             copy_bytes(source + i, line + i)
-        fill_bytes(_ZERO, line + count)
+        fill_bytes(zero, line + count)
         for i in range(count + 16, wide, 16):
-            fill_bytes(_ZERO, line + i)
+            fill_bytes(zero, line + i)
         source += step
         line += wide
     return line
 
 
 @scalar
-def _copy_halves(source: int, step: int, count: int, rows: int, wide: int, line: int) -> int:
+def _copy_halves(source: int, step: int, count: int, rows: int, wide: int, zero: np.int8, line: int) -> int:
     """As `_copy_rows`, of every second one."""
     end = count
     for _ in range(rows):
         copy_every_second_byte(source, line)
         for i in range(16, end, 16):
             copy_every_second_byte(source + 2 * i, line + i)
-        fill_bytes(_ZERO, line + count)
+        fill_bytes(zero, line + count)
         for i in range(count + 16, wide, 16):
-            fill_bytes(_ZERO, line + i)
+            fill_bytes(zero, line + i)
         source += step
         line += wide
     return line
 
 
 @scalar
-def _copy_some(source: int, step: int, count: int, every: int, rows: int, wide: int, line: int) -> int:
+def _copy_some(source: int, step: int, count: int, every: int, rows: int, wide: int, zero: np.int8, line: int) -> int:
     """As `_copy_rows`, of every `every`-th one."""
     for _ in range(rows):
         there, here = array_at(source, count * every, np.int8), array_at(line, wide, np.int8)
         for i in range(count):
             here[i] = there[i * every]
         for i in range(count, wide):
-            here[i] = _ZERO
+            here[i] = zero
         source += step
         line += wide
     return line
 
 
 @scalar
-def _pad(plane: int, layout: Array, parts: Array, to: int) -> None:
+def _pad(plane: int, layout: Array, parts: Array, zero: np.int8, to: int) -> None:
     """Copy the bytes of an image into its padded phases, as `quad_cuts` copies words."""
     w, tall, wide, sh, sw, block = layout[1], layout[2], layout[3], layout[4], layout[5], layout[6]
     for part in range(len(parts)):
         first, rows, low, count, begin = parts[part]
         source, line, end = plane + begin, to + first * wide + low, to + tall * wide
         for at in range(to, line, LANES):
-            fill_bytes(_ZERO, at)
+            fill_bytes(zero, at)
         if sw == 1:
-            line = _copy_rows(source, sh * w, count, rows, wide, line)
+            line = _copy_rows(source, sh * w, count, rows, wide, zero, line)
         elif sw == 2:
-            line = _copy_halves(source, sh * w, count, rows, wide, line)
+            line = _copy_halves(source, sh * w, count, rows, wide, zero, line)
         else:
-            line = _copy_some(source, sh * w, count, sw, rows, wide, line)
+            line = _copy_some(source, sh * w, count, sw, rows, wide, zero, line)
         for at in range(line, end, LANES):
-            fill_bytes(_ZERO, at)
+            fill_bytes(zero, at)
         to += block
 
 
@@ -201,10 +214,10 @@ def cut_gradient(
             written, zeros where there is no channel.
         room: int8 (digits + 1, 16, bytes of a plane and `MARGIN`).
         exponents: int64 (o,), written.
-        wide: as of `cut_input`.
+        wide: as of `cut_planes`.
 
     Returns:
-        As `cut_input`.
+        As `cut_planes`.
     """
     n, o, length = x.shape
     weighed = digits == ADAPTIVE

@@ -13,7 +13,7 @@ import numpy as np
 from podlt.exact.constants import Array
 from podlt.exact.cpu.jit import kernel, place, scalar
 from podlt.exact.cpu.kernels.digits import wide_sum
-from podlt.exact.cpu.kernels.dot import sum_bytes, tile_of
+from podlt.exact.cpu.kernels.dot import dots_of, sum_bytes, tile_of
 from podlt.exact.cpu.kernels.sums import power64
 from podlt.exact.cpu.kernels.vectors import LANES
 
@@ -23,7 +23,11 @@ TERMS = 2**17
 CACHED = 2**17
 """Bytes of a digit of the gradient that are multiplied with one channel after the other."""
 
+LINES = 2**15
+"""So many times 64 products of a signed and an unsigned byte are added to 16 int32."""
+
 _tile9, _tile8, _tile3, _tile1 = (tile_of(rows, 2, unsigned_rows=True) for rows in (9, 8, 3, 1))
+_dots9, _dots3, _dots1 = dots_of(9), dots_of(3), dots_of(1)
 _half9, _half8, _half3, _half1 = (tile_of(rows, 1, unsigned_rows=True) for rows in (9, 8, 3, 1))
 
 
@@ -128,7 +132,7 @@ def gradient(
 
     Args:
         left: of `gradient_cuts.cut_gradient`.
-        right: of `gradient_cuts.cut_input`.
+        right: of `gradient_cuts.cut_planes`.
         offsets: int64 (k,): where each of a group's channels' taps begin to read, in bytes from the first channel.
         loops: int64 (7,): of a plane, how many lines of how many words are multiplied; bytes of the input from the end
             of a line to the next one, and more to the next plane; its bytes; bytes from a digit to the next, of the
@@ -157,3 +161,71 @@ def gradient(
                     high, low = total[0, t, j], total[digits - 1, t, j]
                     row[t] = np.float32(wide_sum(high, low, low, digits) * (own * power64(eb[g, t // taps])))
     sums[:1], total[:1] = 0, 0  # they are needed until here
+
+
+@scalar
+def _dot_taps(line: int, others: int, places: int, taps: int, count: int, sums: int) -> None:
+    """`dots_of` so many taps."""
+    t = 0
+    while t < taps:
+        rest = taps - t
+        rows = 9 if rest >= 9 else 3 if rest >= 3 else 1
+        if rows == 9:
+            _dots9(line, others, places + 8 * t, count, sums + 64 * t)
+        elif rows == 3:
+            _dots3(line, others, places + 8 * t, count, sums + 64 * t)
+        else:
+            _dots1(line, others, places + 8 * t, count, sums + 64 * t)
+        t += rows
+
+
+@kernel
+def gradient_of_few(
+    left: Array, right: Array, offsets: Array, size: int, blocks: Array, ea: Array, eb: Array, digits: int, out: Array
+) -> None:
+    """The gradient of a weight with few output channels a group: each tap's products are one long line of bytes.
+
+    Args:
+        left: of `gradient_cuts.cut_planes`, the gradient in planes as large as the input's, signed.
+        right: of it, the input, unsigned, readable a plane beyond its end.
+        offsets: int64 (k,): as of `gradient`.
+        size: bytes of all samples' planes.
+        blocks: int64 (4,): bytes from a channel to the next and from a digit to the next, of the gradient, then the
+            same of the input.
+        ea: int64 (groups, o): exponents of the gradient's channels.
+        eb: int64 (groups, c).
+        out: float32 (groups * o, k), written.
+    """
+    groups, per = ea.shape
+    k, channels = len(offsets), eb.shape[1]
+    taps, all_lines = k // channels, (size + 63) // 64
+    sums, own = np.empty((2, k, LANES), np.int32), np.empty((2, LANES), np.int32)
+    total, seen = np.empty((2, k), np.int64), np.empty(2, np.int64)
+    shift = 7 * (digits - 1) - 2 * (7 * digits - 1)
+    for g in range(groups):
+        for o in range(per):
+            line = place(left) + (g * per + o) * blocks[0]
+            total[:] = 0
+            seen[:] = 0
+            for first in range(0, all_lines, LINES):
+                count = min(LINES, all_lines - first)
+                sums[:] = 0
+                own[:] = 0
+                for d in range(digits):
+                    sum_bytes(line + d * blocks[1] + 64 * first, 64, count, place(own[d]))
+                for level in range(digits):
+                    for i in range(level + 1):
+                        ours = line + i * blocks[1] + 64 * first
+                        others = place(right) + g * channels * blocks[2] + (level - i) * blocks[3] + 64 * first
+                        _dot_taps(ours, others, place(offsets), k, count, place(sums[level]))
+                for level in range(digits):
+                    for j in range(LANES):
+                        seen[level] += own[level, j]
+                        for t in range(k):
+                            total[level, t] += sums[level, t, j]
+            for t in range(k):
+                high = np.float64(total[0, t] - 64 * seen[0])
+                low = np.float64(total[digits - 1, t] - 64 * (seen[0] + (seen[1] if digits > 1 else 0)))
+                scale = power64(ea[g, o] + shift) * power64(eb[g, t // taps])
+                out[g * per + o, t] = np.float32(wide_sum(high, low, low, digits) * scale)
+    sums[:1], own[:1] = 0, 0  # they are needed until here
