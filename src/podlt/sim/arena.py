@@ -33,7 +33,7 @@ DEFENCES: dict[Defence, ProtocolSpec] = {
 }
 """The rules by name; with none, nothing is compared, executed again or clipped."""
 
-LINES = 4
+LINES = 8
 """Of a task."""
 
 
@@ -177,7 +177,7 @@ def play_attack(name: str, defence: Defence, seed: int, workers: int, rounds: in
         share: of the workers that attack; at least one does.
     """
     attack = ATTACKS[name]
-    count = 0 if attack.player is Player else max(1, int(share * workers))
+    count = 0 if attack.player is Player else 1 if attack.alone else max(1, int(share * workers))
     scenario = Scenario(
         lines=workers * rounds * LINES,
         block_lines=workers * LINES,

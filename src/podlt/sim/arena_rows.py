@@ -13,7 +13,6 @@ import msgspec
 from podlt.economics.formulas import likely_count, tasks_until
 from podlt.economics.plan import detection
 from podlt.errors import UsageError
-from podlt.protocol.options import GUARDED
 from podlt.recipe import ProtocolSpec
 from podlt.sim.arena import DEFENCES, Defence, Score, play_attack
 from podlt.sim.attacks import ATTACKS, NOBODY
@@ -203,7 +202,7 @@ class HonestComparisons(msgspec.Struct, frozen=True):
     """Comparisons of honest workers' results.
 
     Attributes:
-        comparisons: fragments that two workers executed, or the manager as well.
+        comparisons: pairs of results to one fragment, the manager's among them.
         convicted: workers that a verdict named.
     """
 
@@ -222,8 +221,9 @@ class HonestWorld(World):
     comparisons = 0
 
     def apply(self, accepted: list[bytes], plan: object) -> None:
-        """Counts the round's verdicts."""
-        self.comparisons += len(self.state.revealed.verdicts)
+        """Counts what the round compared: each result of a fragment but the first with it, or with the manager's."""
+        round = self.state.revealed
+        self.comparisons += sum(len(round.answers[j]) - 1 + (j in round.own) for j in round.due())
         super().apply(accepted, plan)  # type: ignore[arg-type]
 
 
@@ -249,15 +249,15 @@ def compare_honest(
 
 
 def honest_run(seed: int, least: int) -> HonestComparisons:
-    """One run in which each fragment is compared.
+    """One run in which each fragment has a spare, and the manager executes it as well.
 
     Args:
         seed: decides everything.
         least: how many comparisons there are to be at least.
     """
     workers = 50
-    rules = ProtocolSpec(checked=1.0, own=0.02, clip=GUARDED.clip)
-    rounds = -(-least // (workers // 2))
+    rules = ProtocolSpec(checked=1.0, own=1.0, own_most=workers)
+    rounds = -(-least // (workers - 10))
 
     def players(gossip: Gossip) -> list[Player]:
         kinds = [*[Silent] * 5, *[Crashing] * 5, *[Player] * (workers - 10)]

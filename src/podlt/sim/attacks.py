@@ -25,6 +25,7 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
         rate: how often the player does what it is named for; None for its own.
         deposit: that everybody brings, in tasks' rewards.
         work: what a fake costs, in true results.
+        alone: whether one worker attacks, instead of a share of them.
         rescue: whether the manager lets its accomplices go in each round that would compare them.
     """
 
@@ -36,6 +37,7 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True):
     rate: float | None = None
     deposit: int = 0
     work: float = 0.0
+    alone: bool = False
     rescue: bool = False
 
 
@@ -58,7 +60,8 @@ ATTACKS = _rows(
     _lone("rounded", "works in lower precision (8 bits)", a.Always, "rounded", work=0.5),
     _lone("negative", "gives the update with its sign turned", a.Always, "negative"),
     _lone("thousand", "the same, 1,000 times as large", a.Always, "thousand"),
-    _lone("1e30", "gives 1e30 in every value, once", s.Once, "1e30"),
+    Attack(name="1e30", what="one worker gives 1e30 in every value, once", player=s.Once, kind="1e30", alone=True),
+    _lone("1e30-each", "each gives 1e30 in every value, once", s.Once, "1e30"),
     _lone("little", "stays within the honest spread, against the mean", a.Always, "little"),
     _lone("selective", "turns the sign in one task of ten", a.Selective, "negative", 0.1),
     _lone("sleeper", "honest until its escrow is full, then zeros", s.Sleeper, "zeros"),

@@ -22,7 +22,7 @@ PIXELS, HIDDEN, CLASSES = 64, 32, 10
 TRAINING = 1000
 """Lines to train on; the other 797 are the test set."""
 
-RATE = 0.2
+RATE = 0.4
 
 SHAPES = {"w1": (PIXELS, HIDDEN), "b1": (HIDDEN,), "w2": (HIDDEN, CLASSES), "b2": (CLASSES,)}
 LAYOUT = Places(
