@@ -19,7 +19,6 @@ from podlt.manager import events as ev
 from podlt.run_start import in_turn
 
 
-
 class Diary(Callback):
     """Writes down what it is called for."""
 
