@@ -151,10 +151,12 @@ def _was_paid(visit: Visit, entry: e.Pay | e.Release, worker: int) -> list[str]:
         "return": "of its deposit given back",
     }
     mine = [t for t in entry.transfers if t.worker == worker and t.kind in words]
-    told = [f"{t.amount} credits {words[t.kind]}" for t in mine if isinstance(entry, e.Release) or t.kind != "vest"]
+    found = [f"{t.amount} credits {words[t.kind]}" for t in mine if isinstance(entry, e.Release) or t.kind != "vest"]
     if isinstance(visit.round, RevealedRound) and worker in visit.round.convicted():
-        told.append(f"{visit.state.workers[worker].status}, after conviction {visit.state.workers[worker].convictions}")
-    return told
+        found.append(
+            f"{visit.state.workers[worker].status}, after conviction {visit.state.workers[worker].convictions}"
+        )
+    return found
 
 
 _DEEDS: dict[type[Any], Callable[[Visit, Any, int], list[str]]] = {

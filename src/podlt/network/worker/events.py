@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
@@ -355,30 +354,6 @@ class Ended(Totals, frozen=True, tag="ended"):
 WorkerListener = Callable[[WorkerEvent], object]
 
 
-class Moderator:
-    """A listener that passes on so many events of a kind a minute: a manager must not fill a terminal or a disk.
-
-    Args:
-        listener: gets the events.
-        most: of a kind, in a minute.
-    """
-
-    def __init__(self, listener: WorkerListener, most: int) -> None:
-        self._listener, self._most = listener, most
-        self._minute, self._counts = 0.0, Counter[type]()
-
-    def __call__(self, event: WorkerEvent) -> None:
-        """Takes an event."""
-        self._counts[type(event)] += 1
-        if self._counts[type(event)] <= self._most:
-            self._listener(event)
-
-    def tick(self, now: float) -> None:
-        """It is `now` (seconds, monotonic)."""
-        if now - self._minute >= 60.0:
-            self._minute, self._counts = now, Counter()
-
-
 def ignore(event: WorkerEvent) -> None:
     """A listener for nothing."""
 
@@ -387,24 +362,3 @@ def _span(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-MAX_WARNINGS = 5
-"""How many useless messages of the manager are worth a warning."""
-
-
-class Warnings:
-    """Tells of the first few things that were wrong.
-
-    Args:
-        listener: gets them.
-    """
-
-    def __init__(self, listener: WorkerListener) -> None:
-        self._listener, self._count = listener, 0
-
-    def __call__(self, reason: str) -> None:
-        """Something was wrong."""
-        self._count += 1
-        if self._count <= MAX_WARNINGS:
-            self._listener(Warned(reason=reason))

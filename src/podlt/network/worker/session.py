@@ -22,6 +22,7 @@ from podlt.network.worker.effects import DropKey, Effect, SaveStatus, SendMessag
 from podlt.network.worker.identity import NEVER, Identities, Identity, OwnerSettings, WorkerExit
 from podlt.network.worker.joining import Joining
 from podlt.network.worker.leaving import GracefulShutdown
+from podlt.network.worker.moderation import Moderator, Warnings
 from podlt.network.worker.run import USELESS, WorkerRun
 from podlt.network.worker.tasks import Tasks
 
@@ -74,14 +75,14 @@ class WorkerSession:
         heartbeat: float = m.HEARTBEAT_SECONDS,
     ) -> None:
         self._manager, self.books = manager, books
-        self._emit = listener = events.Moderator(listener, MAX_EVENTS + 4 * len(keys))
+        self._emit = listener = Moderator(listener, MAX_EVENTS + 4 * len(keys))
         self._settings, self._heartbeat = settings, heartbeat
         self._effects: list[Effect] = []
         self._perform = self._effects.append
         self._identities = Identities(keys)
         self._joining = Joining(self._perform, books, listener, settings.least_reward, process, wall)
         self._run: WorkerRun | None = None
-        self._warn, self._runs = events.Warnings(listener), 0
+        self._warn, self._runs = Warnings(listener), 0
         self.outcome: WorkerExit | None = None
         self._greeted = self._beat = NEVER
         self._tasks = Tasks(self._perform, books, listener, self._say)
