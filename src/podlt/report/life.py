@@ -151,11 +151,11 @@ def _was_paid(visit: Visit, entry: e.Pay | e.Release, worker: int) -> list[str]:
         "return": "of its deposit given back",
     }
     mine = [t for t in entry.transfers if t.worker == worker and t.kind in words]
-    found = [f"{t.amount} credits {words[t.kind]}" for t in mine if isinstance(entry, e.Release) or t.kind != "vest"]
-    if isinstance(visit.round, RevealedRound) and worker in visit.round.convicted():
-        found.append(
-            f"{visit.state.workers[worker].status}, after conviction {visit.state.workers[worker].convictions}"
-        )
+    known = visit.state.workers.get(worker)
+    whole = isinstance(entry, e.Release) or (known is not None and known.status == "withdrawn")
+    found = [f"{t.amount} credits {words[t.kind]}" for t in mine if whole or t.kind != "vest"]
+    if known is not None and isinstance(visit.round, RevealedRound) and worker in visit.round.convicted():
+        found.append(f"{known.status}, after conviction {known.convictions}")
     return found
 
 

@@ -1,25 +1,25 @@
-"""Listeners between a worker's session and whoever watches it: a manager must not fill a terminal or a disk."""
+"""Fewer events than there were: a manager must not fill a worker's terminal or disk."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from podlt.network.worker.events import Warned, WorkerEvent, WorkerListener
+from podlt.network.worker import events
 
 
 class Moderator:
-    """A listener that passes on so many events of a kind a minute: a manager must not fill a terminal or a disk.
+    """A listener that passes on so many events of a kind a minute.
 
     Args:
         listener: gets the events.
         most: of a kind, in a minute.
     """
 
-    def __init__(self, listener: WorkerListener, most: int) -> None:
+    def __init__(self, listener: events.WorkerListener, most: int) -> None:
         self._listener, self._most = listener, most
         self._minute, self._counts = 0.0, Counter[type]()
 
-    def __call__(self, event: WorkerEvent) -> None:
+    def __call__(self, event: events.WorkerEvent) -> None:
         """Takes an event."""
         self._counts[type(event)] += 1
         if self._counts[type(event)] <= self._most:
@@ -42,11 +42,11 @@ class Warnings:
         listener: gets them.
     """
 
-    def __init__(self, listener: WorkerListener) -> None:
+    def __init__(self, listener: events.WorkerListener) -> None:
         self._listener, self._count = listener, 0
 
     def __call__(self, reason: str) -> None:
         """Something was wrong."""
         self._count += 1
         if self._count <= MAX_WARNINGS:
-            self._listener(Warned(reason=reason))
+            self._listener(events.Warned(reason=reason))
