@@ -9,10 +9,7 @@ import sys
 
 import pytest
 
-from podlt.engine.local import frames
-from podlt.network import messages as m
-from podlt.network.session.peers import Peer
-from podlt.network.session.round import RoundInFlight
+from podlt.protocol.answers import RoundAnswers
 from podlt.sim.faults import NetworkFaults
 from podlt.sim.networked import NetworkedWorld
 from podlt.sim.networks import NetworkReport, play_networks
@@ -89,32 +86,19 @@ def test_each_kind_of_fault_alone_does_no_harm(faults: NetworkFaults) -> None:
 
 
 def test_a_fault_of_the_manager_is_found_and_says_by_which_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What seed 371 found: who failed a task was still listened to when it opened it."""
-    honest, zeros = RoundInFlight.failed, bytes(32)
-    answer = m.TaskDone(
-        deal_id=bytes(8),
-        seat=0,
-        commitment=zeros,
-        signature=bytes(64),
-        update=zeros,
-        proof_seconds=0.0,
-        compute_seconds=0.0,
-    )
+    """Who fails one of its tasks, and answered another, is let go: its commitments must not be written any more."""
+    honest = RoundAnswers.release
 
-    def failed(self: RoundInFlight, peer: Peer, said: m.TaskFailed) -> frames.ExecutionFailed | None:
-        dealt = self._tasks.get(said.seat)
-        event = honest(self, peer, said)
-        if dealt is not None and event is not None:
-            dealt.whole, dealt.answer = True, answer
-            self._tasks[said.seat] = dealt
-        return event
+    def release(self: RoundAnswers, worker: int) -> list[int]:
+        waiting = {copy for copy in self._unlogged if copy[1] == worker}
+        lost = honest(self, worker)
+        self._unlogged |= waiting
+        return lost
 
-    monkeypatch.setattr(RoundInFlight, "failed", failed)
-    reports = play_networks(
-        0, 60, rounds=6, faults=NetworkFaults(failure=0.3, duplication=0.5, loss=0.2, compute=2.0, slow=0.3)
-    )
+    monkeypatch.setattr(RoundAnswers, "release", release)
+    reports = play_networks(0, 60, rounds=6, faults=NetworkFaults(failure=0.3, duplication=1.0, compute=2.0, slow=0.3))
     found = next(report for report in reports if report.failure)
-    assert "KeyError" in found.failure and "network/session/round.py" in found.failure
+    assert "KeyError" in found.failure and "protocol/answers.py" in found.failure
     (again,) = play_networks(found.seed, rounds=6, faults=found.faults)
     assert again == found
 
