@@ -203,6 +203,17 @@ def test_who_is_not_admitted_shares_a_rate_with_all_others_who_are_not(
     assert waits and max(waits) == pytest.approx(698, abs=2)
 
 
+def test_who_is_not_admitted_stays_a_stranger_who_has_few_seconds(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "LOGIN_SECONDS", 0.3)
+    monkeypatch.setattr(listener, "TICK_SECONDS", 0.05)
+    place.server.offer(DIGEST, DATA, {STRANGER.public})
+    head = f"GET {BLOB} HTTP/1.1\r\nAuthorization: {place.token(BLOB, key=STRANGER)}\r\n\r\n".encode()
+    sock = place.raw(head)
+    assert sock.recv(2**16).startswith(b"HTTP/1.1 200 ") and closed(sock)
+
+
 def test_paths_methods_and_heads_that_mean_nothing_are_refused(place: Place) -> None:
     for path in ("/", "/blobs/", "/nothing", f"/blobs/../{DIGEST.hex()}", f"/blobs/{DIGEST.hex()}/", BLOB.upper()):
         assert place.ask("GET", path, authorization=place.token(BLOB))[0] == 404

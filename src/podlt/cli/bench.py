@@ -24,7 +24,7 @@ BENCHES = {
     "operations": "each exact operation against torch's own, large and small",
     "accuracy": "final figures with exact digits and stock float32, over seeds",
     "precision": "what products lose where one value hides many, beside bfloat16 and float32",
-    "blobs": "a blob of gigabytes through both ends of the network, and the memory that it takes",
+    "blobs": "what a large blob costs beside the transport alone; in a run, the memory that it takes",
     "capture": "how long capturing a real model takes, and the memory of capture and of a task",
     "data": "a large sorted table: prepared, mixed, read and trained on, and the memory that it takes",
     "rounds": "whether real models train on this machine, and the memory of all processes",

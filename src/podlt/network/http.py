@@ -133,8 +133,8 @@ class HttpConnection(asyncio.BufferedProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes that came before the connection was handed on: at most a head, and what TLS gave with it."""
-        if len(data) > len(self._spare):
-            self._spare = bytearray(data)
+        if len(data) >= len(self._spare):
+            self._spare = bytearray(len(data) + HEAD)
         self._spare[: len(data)] = data
         self._held = len(data)
 
@@ -274,7 +274,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         return self._body
 
     def identify(self, key: bytes) -> None:
-        """The asker has shown that it holds a key.
+        """The asker has shown that it holds a key, which is no stranger's.
 
         Raises:
             HttpError: too many connections do.
