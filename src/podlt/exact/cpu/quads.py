@@ -227,7 +227,9 @@ def pack(left: Array, c: int, how: ConvolutionPlan) -> tuple[Array, Array]:
     words = np.empty(groups * per * len(how.offsets), np.int32)
     off = np.empty((len(how.phases), groups, per), np.int32)
     cut = left.reshape(groups * per, -1)
-    quad_cuts.pack_weight(cut, c, how.met, how.phases, how.joined, how.digits, words, off.reshape(len(off), -1))
+    quad_cuts.pack_weight(
+        cut, c, how.met, how.phases, how.joined, how.digits, words, off.reshape(len(off), groups * per)
+    )
     return words, off
 
 
