@@ -13,6 +13,7 @@ import pytest
 import torch
 from links import MANAGER, Place
 from near_hosts import captured_once
+from podlt.network.blobs.chunks import split
 from stage import Circumstances, Process
 from torch import nn
 
@@ -22,7 +23,6 @@ from podlt.data.field import Field
 from podlt.execution.conformance import arithmetic_digest
 from podlt.network import messages as m
 from podlt.network.access.invitation import write
-from podlt.network.blobs.chunks import split
 from podlt.network.run_setup import sign_setup
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import state_layout
