@@ -90,9 +90,9 @@ def test_a_fault_of_the_manager_is_found_and_says_by_which_seed(monkeypatch: pyt
     honest = RoundAnswers.release
 
     def release(self: RoundAnswers, worker: int) -> list[int]:
-        waiting = {copy for copy in self._unlogged if copy[1] == worker}
+        waiting = {copy for copy in self.unlogged if copy[1] == worker}
         lost = honest(self, worker)
-        self._unlogged |= waiting
+        self.unlogged |= waiting
         return lost
 
     monkeypatch.setattr(RoundAnswers, "release", release)
