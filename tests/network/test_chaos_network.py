@@ -69,7 +69,8 @@ def test_those_who_are_let_go_while_the_network_is_cut_come_back_with_their_iden
         between.cut = True  # nothing gets through, and nobody is told: both ends have to notice
         stage.until(lambda: len(stage.events("withdrawn")) == WORKERS)
         print(f"machines that vanished were withdrawn after {time.monotonic() - began:.1f} s")
-        assert {event["reason"] for event in stage.events("withdrawn")} == {"left: connection lost"}
+        reasons = {event["reason"] for event in stage.events("withdrawn")}
+        assert "left: connection lost" in reasons and not any("timed out" in reason for reason in reasons)
         time.sleep(MINUTE / 4)
         between.cut = False
         state = stage.end()

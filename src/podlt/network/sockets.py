@@ -7,8 +7,12 @@ acknowledged is seen in `TCP_INFO`. Both are answered by the other machine's ker
 
 from __future__ import annotations
 
+import fcntl
+import math
 import socket
 import struct
+import sys
+import termios
 from contextlib import suppress
 
 DEAD_SECONDS = 3.0
@@ -30,15 +34,23 @@ def notice_loss(sock: socket.socket) -> None:
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def is_dead(sock: socket.socket) -> bool:
-    """Whether something is under way, and the other machine has acknowledged nothing for too long."""
+def is_dead(sock: socket.socket, stuck_seconds: float = math.inf) -> bool:
+    """Whether something is under way, and the other machine has acknowledged nothing for too long.
+
+    Args:
+        stuck_seconds: after how long what waits in the kernel counts as well, sent or not. A machine whose address was
+            taken away can send nothing, and the kernel says of it neither that it is under way nor that it failed; but
+            the same is seen of an end whose process does not read.
+    """
     if not hasattr(socket, "TCP_INFO"):
         return False
     try:
         raw = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
+        waiting = int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     except OSError:
         return True
     if len(raw) < _INFO.size:
         return False
     found = _INFO.unpack(raw)
-    return bool(found[_UNACKED] > 0 and found[_LAST_ACK] > 1000 * DEAD_SECONDS)
+    silent = found[_LAST_ACK] / 1000
+    return (found[_UNACKED] > 0 and silent > DEAD_SECONDS) or (waiting > 0 and silent > stuck_seconds)

@@ -34,6 +34,9 @@ RARE_AFTER, RARE_DELAY = 300.0, 15.0
 CONNECT_SECONDS, LOGIN_SECONDS, CLOSE_SECONDS = 15.0, 15.0, 5.0
 LOOK_SECONDS, PING_SECONDS, SILENT_SECONDS = 1.0, 10.0, 30.0
 
+STUCK_SECONDS = 8.0
+"""After how long a connection is given up on which nothing can be sent."""
+
 FIRST_SECONDS = 120.0
 """How long a worker that was never let in tries to reach the server."""
 
@@ -274,7 +277,7 @@ class ClientLink:
             now = self._clock()
             if stream.received != received or now < self._resumes:
                 received, heard = stream.received, now
-            if is_dead(session.sock) or now - heard > SILENT_SECONDS:
+            if is_dead(session.sock, STUCK_SECONDS) or now - heard > SILENT_SECONDS:
                 stream.abort("connection lost")
             elif now - pinged > PING_SECONDS:
                 pinged = now
