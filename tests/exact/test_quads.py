@@ -74,6 +74,14 @@ def test_long_sums_are_added_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(torch.equal(a, b) for a, b in zip(whole, parts, strict=True))
 
 
+@pytest.mark.parametrize("number", [3, 4])
+def test_samples_one_at_a_time_give_the_same(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _runs(SHAPES[number], ADAPTIVE, "wide")
+    monkeypatch.setattr(quads, "BLOCK", 1)
+    single = _runs(SHAPES[number], ADAPTIVE, "wide")
+    assert all(torch.equal(a, b) for a, b in zip(whole, single, strict=True))
+
+
 def test_what_is_not_finite_is_named() -> None:
     x, weight = torch.ones(1, 8, 4, 4), torch.ones(8, 8, 3, 3)
     x[0, 3, 2, 1] = np.inf

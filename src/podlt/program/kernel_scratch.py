@@ -21,7 +21,10 @@ def scratch_bytes(program: Program, number: int, lines: int) -> int:
 
 
 def _convolution_scratch(call: KernelCall) -> int:
-    """Patches laid out as a matrix; nothing of a call that breaks its rule: it is refused when shapes are checked."""
+    """Patches laid out as a matrix; padded samples as words, and for the weight's gradient as bytes.
+
+    Nothing of a call that breaks its rule: it is refused when shapes are checked.
+    """
     try:
         check_kernel(call.program, call.number, call.lines)
     except ValueError:
@@ -34,7 +37,8 @@ def _convolution_scratch(call: KernelCall) -> int:
     padding = call.integers(4 if forward else 5)
     padded = prod(values[:2]) * prod(size + 2 * padding[min(i, len(padding) - 1)] for i, size in enumerate(values[2:]))
     patches = prod(weight[1:]) * prod(result[2:]) * max(1, values[0])
-    return 4 * (patches + padded + (_windows(values, weight, result) if len(values) == 5 else 0))
+    cut = 0 if forward else 4 * prod(result) + 2 * result[0] * result[1] * padded // max(1, prod(values[:2]))
+    return cut + 4 * (patches + 2 * padded + (_windows(values, weight, result) if len(values) == 5 else 0))
 
 
 def _windows(values: Shape, weight: Shape, result: Shape) -> int:

@@ -104,8 +104,7 @@ def convolve(
         how = quads.plan((x.shape[2], x.shape[3]), taps, c, digits or NARROW_DIGITS, g, size, apart)
         side = f"packed filters {how.number} {filters.turned}"
         packed = cached(filters.weight, side, digits, lambda keep: quads.pack(left, c, how))
-        words, shared, wide = quads.cut_samples(x, groups, digits, how, operation)
-        out, widens = quads.convolve(words, shared, packed, rows, added, how, size), wide is not None
+        out, widens = quads.convolve(x, packed, rows, added, how, size, digits, operation)
     else:
         samples = cut_samples(x, groups, digits, operation)
         widens, multiply = samples.wide is not None, _multiplier(samples, added, depthwise.suits(per, c))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from podlt.exact.cpu.products import narrow
 from podlt.exact.geometry import Geometry, Pair
 
 Tensor = torch.Tensor
+
+BLOCK = 2**22
+"""Bytes of the words of samples that are cut and multiplied together, or those of one."""
 
 available = cache(dot.available)
 
@@ -194,27 +197,24 @@ def _filled(n: int, length: int, step: int, before: int) -> tuple[int, int, int]
     return low, count, low * step - before
 
 
-def cut_samples(
-    x: Tensor, groups: int, digits: int, how: ConvolutionPlan, operation: str
-) -> tuple[Array, Array, Array | None]:
-    """Words of float32 (n, c, h, w), as `kernels.quad_cuts.cut_quads` lays them; exponents (n, groups), and wide marks.
+def cut_samples(values: Array, digits: int, how: ConvolutionPlan, operation: str) -> tuple[Array, Array, bool]:
+    """Words of float32 (n, c, h * w), as `kernels.quad_cuts.cut_quads` lays them; exponents (n,); whether any is wide.
 
     Raises:
         NonFiniteError: naming `operation`.
     """
-    n, c, h, w = x.shape
-    values: Array = x.detach().contiguous().numpy().reshape(n * groups, c // groups, h * w)
+    n, _, length = values.shape
 
     def make() -> tuple[Array, Array]:
-        words = scratch.take("quads", (n * groups * how.size + how.beyond,), np.int32)
-        return words, scratch.take("quads room", (how.digits, h * w + quad_cuts.MARGIN), np.int32)
+        words = scratch.take("quads", (n * how.size + how.beyond,), np.int32)
+        return words, scratch.take("quads room", (how.digits, length + quad_cuts.MARGIN), np.int32)
 
     words, room = scratch.view(("quads", how.number, n), make)
-    exponents, wide = np.empty((n, groups), np.int64), np.empty(n * groups, np.uint8)
-    found = quad_cuts.cut_quads(values, how.layout, how.parts, words, room, exponents.reshape(-1), wide, digits)
+    exponents, wide = np.empty(n, np.int64), np.empty(n, np.uint8)
+    found = quad_cuts.cut_quads(values, how.layout, how.parts, words, room, exponents, wide, digits)
     if found == NOT_FINITE:
         raise NonFiniteError(operation)
-    return words, exponents, wide if found else None
+    return words, exponents, found > 0
 
 
 def pack(left: Array, c: int, how: ConvolutionPlan) -> tuple[Array, Array]:
@@ -234,30 +234,48 @@ def pack(left: Array, c: int, how: ConvolutionPlan) -> tuple[Array, Array]:
 
 
 def convolve(
-    words: Array, shared: Array, packed: tuple[Array, Array], rows: Array, bias: Array, how: ConvolutionPlan, size: Pair
-) -> Tensor:
-    """As `convolution.convolve`.
+    x: Tensor,
+    packed: tuple[Array, Array],
+    rows: Array,
+    bias: Array,
+    how: ConvolutionPlan,
+    size: Pair,
+    digits: int,
+    operation: str,
+) -> tuple[Tensor, bool]:
+    """As `convolution.convolve`, by some samples at a time; and whether any sample is wide.
 
     Args:
-        words: of `cut_samples`.
-        shared: int64 (n, groups), of it.
         packed: of `pack`: the weight.
         rows: int64 (groups, o): its exponents.
         bias: float32 (groups * o,) or (0,).
-        how: the plan by which all was cut.
+        how: the plan by which it was packed.
         size: of the result.
+
+    Raises:
+        NonFiniteError: naming `operation`.
     """
-    out = torch.empty((len(shared), rows.size, *size))
+    (n, c, h, w), groups, wide = x.shape, len(rows), False
+    values: Array = x.detach().contiguous().numpy().reshape(n * groups, c // groups, h * w)
+    out = torch.empty((n, rows.size, *size))
     results: Array = out.numpy()
     if not how.whole:
         results[:] = bias[:, None, None] if len(bias) else 0
+    several = max(1, BLOCK // (4 * groups * max(1, how.size)))
+    for first in range(0, n, several):
+        part = results[first : first + several]
+        words, exponents, found = cut_samples(
+            values[first * groups : (first + several) * groups], digits, how, operation
+        )
+        wide = wide or found
+        laid, room = scratch.view(("quads out", how.number, part.shape), partial(_room, how, part.size))
+        seen = how.offsets, how.phases, *packed, rows, bias, how.digits, laid, how.apart
+        quads.convolve(words, how.size, exponents.reshape(-1, groups), *seen, room, part)
+    return out, wide
 
-    def make() -> tuple[Array, Array]:
-        most = int(how.phases[:, 1].max(initial=0))
-        laid = scratch.take("quads laid", ((most + 1) * quads.PITCH,), np.int32)
-        return laid, scratch.take("quads results", (0 if how.together else out.numel() + 2 * LANES,), np.float32)
 
-    laid, room = scratch.view(("quads out", how.number, out.shape), make)
-    seen = how.offsets, how.phases, *packed, rows, bias, how.digits, laid, how.apart
-    quads.convolve(words, how.size, shared, *seen, room, results)
-    return out
+def _room(how: ConvolutionPlan, results: int) -> tuple[Array, Array]:
+    """Scratch memory for the lines of 64 places, and for so many results where they are not together."""
+    most = int(how.phases[:, 1].max(initial=0))
+    laid = scratch.take("quads laid", ((most + 1) * quads.PITCH,), np.int32)
+    return laid, scratch.take("quads results", (0 if how.together else results + 2 * LANES,), np.float32)
