@@ -1,4 +1,4 @@
-"""The sum of the squares of float32 values: 64 sums in binary64, which any machine adds alike."""
+"""The sum of the squares of float32 values: 64 sums in binary64, alike on any machine, as none is contracted."""
 
 from __future__ import annotations
 
