@@ -29,6 +29,7 @@ BENCHES = {
     "data": "a large sorted table: prepared, mixed, read and trained on, and the memory that it takes",
     "rounds": "whether real models train on this machine, and the memory of all processes",
     "start": "how long podlt train takes to its first round",
+    "manager": "the manager's processor time a worker and round, by the number of workers",
     "free-moves": "what the rules leave a manager free to do, and what verify says of it",
     "device": "exact arithmetic on a GPU: checked against the golden digests, then timed",
     "launches": "kernel launches and bytes of exact operations on a GPU, counted without one",
