@@ -115,7 +115,7 @@ def test_a_flood_of_requests_takes_neither_memory_nor_the_line_of_a_real_manager
     tmp_path: Path, who: str, factor: float
 ) -> None:
     found = measure(tmp_path, who, rate=40.0, seconds=8.0)
-    assert found["asked_MB"] > 1000 and found["rounds_during"] > 0
+    assert found["asked_MB"] > 10 and found["rounds_during"] > 0
     needed = found["parameters_MB"] + 0.5  # and setup, program, tasks
     assert found["sent_MB"] < needed * (TIMES + 2 + factor * found["rounds_during"])
     assert found["manager_peak_MB"] < found["manager_before_MB"] + 100
