@@ -45,7 +45,7 @@ Figures = dict[str, Any]
 
 
 class Requests:
-    """Asks for the parameters' first chunk, 64 times in each message, and for the setup."""
+    """Asks how the parameters come, 64 times, and for the setup."""
 
     def __init__(self) -> None:
         self._digest, self._size, self.told = b"", 0, ""
@@ -80,14 +80,12 @@ class Requests:
 def ask(invitation: Invitation, key: SigningKey, going: Going, rate: float) -> Figures:
     """Asks `rate` times a second, and never joins."""
     link, requests = ClientLink(invitation, [key]), Requests()
+    link.listen(lambda messages: [requests.hear(bytes(message)) for _, message in messages])
     link.start()
     while going():
         for body in requests.bodies():
             link.send(key.public, body)
-        end = time.monotonic() + 1 / rate
-        while (left := end - time.monotonic()) > 0:
-            for _, message in link.receive(left):
-                requests.hear(message)
+        time.sleep(1 / rate)
     link.close()
     return requests.figures()
 

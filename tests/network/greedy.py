@@ -22,7 +22,7 @@ from podlt.store.files import write_whole
 
 def be_greedy(file: Path, rate: float) -> None:
     """Lets each identity ask `rate` times a second, and takes note of what comes."""
-    requests, begin, receive = Requests(), ClientLink.start, ClientLink.receive
+    requests, begin, came = Requests(), ClientLink.start, ClientLink.came
 
     def start(self: ClientLink) -> None:
         begin(self)
@@ -37,13 +37,12 @@ def be_greedy(file: Path, rate: float) -> None:
 
         threading.Thread(target=ask, daemon=True).start()
 
-    def received(self: ClientLink, seconds: float) -> Sequence[tuple[Any, bytes]]:
-        messages = receive(self, seconds)
+    def heard(self: ClientLink, messages: Sequence[tuple[Any, Any]]) -> None:
         for _, message in messages:
-            requests.hear(message)
-        return messages
+            requests.hear(bytes(message))
+        came(self, messages)
 
-    ClientLink.start, ClientLink.receive = start, received  # type: ignore[method-assign]
+    ClientLink.start, ClientLink.came = start, heard  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
