@@ -18,4 +18,4 @@ def test_the_first_model_trains_beside_cheaters_and_is_proven(tmp_path: Path) ->
     command = [sys.executable, str(ROOT / "examples" / "first_model.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "3 evicted" in done.stdout and "epoch 8: accuracy 9" in done.stdout
+    assert "3 convicted" in done.stdout and "epoch 8: accuracy 9" in done.stdout
