@@ -22,7 +22,6 @@ from podlt.data.field import Field
 from podlt.execution.conformance import arithmetic_digest
 from podlt.network import messages as m
 from podlt.network.access.invitation import write
-from podlt.network.blobs.chunks import split
 from podlt.network.run_setup import sign_setup
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import state_layout
@@ -43,8 +42,8 @@ class HostileManager:
         torch.manual_seed(0)
         fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in FIELDS]
         program = captured_once(nn.Sequential(nn.Linear(2000, 2)), "cross_entropy", fields, "stock").program
-        self.place, self._number = Place(folder / "run", "server"), number
-        self.said: list[m.Up | m.Chunk] = []
+        self.place, self._number = Place(folder / "run"), number
+        self.said: list[m.Up] = []
         self.key = b""
         self._setup = self._signed(program)
         self._state = np.zeros(state_layout(program).nbytes, np.uint8)
@@ -90,9 +89,7 @@ class HostileManager:
     def announce(self) -> None:
         """The parameters, so that tasks begin."""
         size = len(self._state)
-        self.send(m.Parameters(digest=self.parameters, size=size, blob=self.parameters, length=size))
-        for body in split(self.parameters, self._state, before=m.heading()):
-            self.place.link.send(self.key, body)
+        self.send(m.Parameters(digest=self.parameters, size=size, data=self._state.data))
 
     def deal(self, seat: int, round: int = 0) -> None:
         task = Task(self.run, round, self.program, self.parameters, bytes(32), bytes(32))
