@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from links import MANAGER, Place
 from near_hosts import captured_once
 from podlt.network.blobs.chunks import split
 from stage import Circumstances, Process
+from test_hostile_manager import begin
 from torch import nn
 
 from podlt.canonical import encode
@@ -43,8 +45,8 @@ class HostileManager:
         torch.manual_seed(0)
         fields = [FieldSpec(f.name, f.dtype, f.shape, f.scale, f.role) for f in FIELDS]
         program = captured_once(nn.Sequential(nn.Linear(2000, 2)), "cross_entropy", fields, "stock").program
-        self.place, self._number = Place(folder / "run", "server"), number
-        self.said: list[m.Up | m.Chunk] = []
+        self.place, self._number = Place(folder / "run"), number
+        self.said: list[m.Up] = []
         self.key = b""
         self._setup = self._signed(program)
         self._state = np.zeros(state_layout(program).nbytes, np.uint8)
@@ -55,12 +57,8 @@ class HostileManager:
         self.worker = Process(folder / "worker.txt", *arguments, circumstances=circumstances)
 
     def _signed(self, program: Program) -> m.Setup:
-        first = e.Begin(
-            at=17, preset="classic", manager=MANAGER.public, nonce=bytes(32), recipe=bytes(32), program=program.digest,
-            arithmetic=arithmetic_digest("stock"), data=bytes(32), test=e.NO_TEST, parameters=bytes(32),
-            seed=bytes(32), lines=1000, epochs=2, block_lines=100, fragment_lines=0, local_steps=1, local_lr=None,
-            spares=2, reward=3, chain_end=bytes(32), chain_length=100,
-        )  # fmt: skip
+        named = {"program": program.digest, "arithmetic": arithmetic_digest("stock")}
+        first = msgspec.structs.replace(begin(), manager=MANAGER.public, lines=1000, block_lines=100, **named)
         self.run, self.program, raw = e.identity(first), program.digest, program.to_bytes()
         bare = m.Setup(
             version=m.VERSION, begin=encode(first), head="", program_blob=blob_digest(raw), program_size=len(raw),
@@ -90,9 +88,7 @@ class HostileManager:
     def announce(self) -> None:
         """The parameters, so that tasks begin."""
         size = len(self._state)
-        self.send(m.Parameters(digest=self.parameters, size=size, blob=self.parameters, length=size))
-        for body in split(self.parameters, self._state, before=m.heading()):
-            self.place.link.send(self.key, body)
+        self.send(m.Parameters(digest=self.parameters, size=size, data=self._state.data))
 
     def deal(self, seat: int, round: int = 0) -> None:
         task = Task(self.run, round, self.program, self.parameters, bytes(32), bytes(32))
@@ -146,14 +142,14 @@ def test_tasks_that_crash_or_never_end_fail_one_by_one_and_the_worker_leaves_in_
 def test_a_flood_of_tasks_fills_no_memory_and_holds_up_no_leaving(hostile: HostileManager) -> None:
     hostile.until(lambda: hostile.heard(m.JoinRequest) > 0 and hostile.heard(m.Heartbeat) > 0)
     most = 0
-    for seat in range(6000):
+    for seat in range(1500):
         while hostile.place.link.room_for(hostile.key) == 0:
             hostile.hear()
         hostile.deal(seat)
-        if seat % 500 == 0:
+        if seat % 100 == 0:
             hostile.hear()
             most = max(most, resident(hostile.worker.pid))
-    hostile.until(lambda: len(hostile.failures()) > 3000)
+    hostile.until(lambda: len(hostile.failures()) > 1000)
     assert max(most, resident(hostile.worker.pid)) < MOST_MEMORY
     assert all("too many tasks" in why for why in hostile.failures())
     hostile.worker.send(signal.SIGTERM)

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from stage import Stage, write_recipe
 
+from podlt.network.messages import INLINE
 from podlt.network.worker.folder import read_status
 
-ON_SERVER = ("--transport", "server")
 MIB = 2**20
 
 
@@ -34,7 +34,7 @@ def soft_limit(pid: int, name: str) -> int:
 @pytest.mark.slow
 def test_one_key_in_two_places_is_said_to_its_owner_and_costs_nobody_the_run(tmp_path: Path) -> None:
     with Stage(tmp_path, write_recipe(tmp_path / "recipe.toml", epochs=60, workers=3)) as stage:
-        stage.start_manager(*ON_SERVER)
+        stage.start_manager()
         stage.start_worker("first", "--identities", 3)
         stage.until_round(2)
         (tmp_path / "second").mkdir()
@@ -62,7 +62,7 @@ def test_one_key_in_two_places_is_said_to_its_owner_and_costs_nobody_the_run(tmp
 @pytest.mark.slow
 def test_a_worker_works_in_its_hours_alone_and_waits_for_the_next(tmp_path: Path) -> None:
     with Stage(tmp_path, write_recipe(tmp_path / "recipe.toml", epochs=2000, workers=3)) as stage:
-        stage.start_manager(*ON_SERVER)
+        stage.start_manager()
         now = datetime.now()
         far = [now + timedelta(hours=hours) for hours in (3, 4)]
         stage.start_worker("idle", "--identities", 3, "--hours", "-".join(f"{one:%H:%M}" for one in far))
@@ -81,22 +81,28 @@ def test_a_worker_works_in_its_hours_alone_and_waits_for_the_next(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_memory_and_bandwidth_are_bounded_and_the_run_goes_on(tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path / "recipe.toml", epochs=60, workers=3, hidden=800)
-    update, rate = 4 * (64 * 800 + 800 + 800 * 10 + 10), 400_000
+@pytest.mark.parametrize(
+    ("hidden", "rounds", "rate"), [(800, 6, 150_000), (3000, 3, 300_000)], ids=["messages", "requests"]
+)
+def test_memory_and_bandwidth_are_bounded_and_the_run_goes_on(
+    tmp_path: Path, hidden: int, rounds: int, rate: int
+) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml", epochs=60, workers=3, hidden=hidden)
+    update = 4 * (64 * hidden + hidden + hidden * 10 + 10)
+    assert (update > INLINE) == (hidden > 800)
     with Stage(tmp_path, recipe) as stage:
-        stage.start_manager(*ON_SERVER)
+        stage.start_manager()
         given = ("--memory", "600M", "--disk", "64M", "--bandwidth", str(rate), "--cpus", 1)
         stage.start_worker("a", "--identities", 3, *given)
-        stage.until_round(1)
+        stage.until(lambda: stage.rounds() >= 1, 180)
         (executing,) = children(stage.workers["a"].pid)
         assert soft_limit(executing, "Max data size") <= 600 * MIB
         assert soft_limit(executing, "Max cpu time") <= 3700
         first, begun = stage.rounds(), time.monotonic()
-        stage.until(lambda: stage.rounds() >= first + 6, 300)
+        stage.until(lambda: stage.rounds() >= first + rounds, 300)
         passed, done = time.monotonic() - begun, stage.rounds() - first
-        least = 3 * (done - 2) * update / 2  # half of an update may be zeros; some are under way at both ends
-        assert least <= rate * (passed + 1), "each way"
+        least = 3 * (done - 1) * update / 4  # zeros are left out, and one round was under way before
+        assert least <= rate * (passed + 1), "as fast as its owner allows, and no faster"
         stage.workers["a"].send(signal.SIGTERM)
         assert stage.workers["a"].end(90) == 0
         stage.manager.kill()

@@ -43,9 +43,9 @@ class WorkerOptions:
         str,
         typer.Option(metavar="SIZE", help="The most to keep on the disk; a quarter of what is free by default."),
     ] = ""
-    bandwidth: Annotated[
-        str, typer.Option(metavar="SIZE", help="The most bytes a second for messages, each way, such as 500K.")
-    ] = ""
+    bandwidth: Annotated[str, typer.Option(metavar="SIZE", help="The most bytes a second, each way, such as 500K.")] = (
+        ""
+    )
     hours: Annotated[
         str,
         typer.Option(metavar="FROM-TO", help="Work only then, by this machine's clock: 22-06, or 18:30-07:00."),

@@ -20,6 +20,7 @@ from podlt.crypto import SigningKey
 from podlt.errors import PodltError
 from podlt.network.access import tokens
 from podlt.network.addresses import is_global
+from podlt.network.bandwidth import Bandwidth
 from podlt.network.blobs import sparse
 from podlt.network.blobs.https_connection import AGAIN, Answer, HttpsConnection, InsideError, Place, place_of
 from podlt.network.blobs.jobs import BadBlobError, BlobBuffer, BlobJob, TransferError
@@ -52,6 +53,7 @@ class BlobTransfers:
         keys: of the identities.
         named: hosts that may be asked although only a local network has their addresses; None for all.
         wall: milliseconds since 1970; may be wrong: the server's time is learnt from it.
+        bandwidth: how fast bytes of blobs may go.
     """
 
     def __init__(
@@ -61,7 +63,9 @@ class BlobTransfers:
         keys: Iterable[SigningKey],
         named: Collection[str] | None = None,
         wall: Callable[[], int] = lambda: time.time_ns() // 10**6,
+        bandwidth: Bandwidth | None = None,
     ) -> None:
+        self._bandwidth = bandwidth or Bandwidth()
         self._urls, self._fingerprint, self._named, self._wall = list(urls), fingerprint, named, wall
         self._keys = {key.public: key for key in keys}
         self._ahead = self._failures = 0
@@ -155,7 +159,7 @@ class BlobTransfers:
     ) -> None:
         if name in self._jobs:
             return
-        job = self._jobs[name] = BlobJob()
+        job = self._jobs[name] = BlobJob(self._bandwidth)
 
         def run() -> None:
             error: Exception | None = None

@@ -10,6 +10,7 @@ import numpy as np
 
 from podlt.crypto import blob_digest
 from podlt.errors import PodltError
+from podlt.network.bandwidth import Bandwidth
 from podlt.network.blobs.https_connection import HttpsConnection
 
 STEP = 2**20
@@ -62,9 +63,14 @@ class _Cancelled(Exception):
 
 
 class BlobJob:
-    """What is to be carried, until it ended or was cancelled."""
+    """What is to be carried, until it ended or was cancelled.
 
-    def __init__(self) -> None:
+    Args:
+        bandwidth: how fast.
+    """
+
+    def __init__(self, bandwidth: Bandwidth) -> None:
+        self._bandwidth = bandwidth
         self.cancelled, self.touching = threading.Event(), threading.Lock()
         self.sock: socket.socket | None = None
 
@@ -84,7 +90,9 @@ class BlobJob:
         while place.offset < stop:
             with self.touching:
                 self.check()
-                place.offset += connection.receive(view[place.offset : stop])
+                count = connection.receive(view[place.offset : stop])
+                place.offset += count
+            self._wait(self._bandwidth.came(count))
 
     def send(self, connection: HttpsConnection, data: memoryview) -> None:
         """Sends bytes."""
@@ -92,6 +100,11 @@ class BlobJob:
             with self.touching:
                 self.check()
                 connection.sock.sendall(data[start : start + STEP])
+            self._wait(self._bandwidth.went(len(data[start : start + STEP])))
+
+    def _wait(self, seconds: float) -> None:
+        if seconds > 0:
+            self.cancelled.wait(seconds)
 
     def cancel(self) -> None:
         """Ends it; when this returns, its memory is not touched any more."""

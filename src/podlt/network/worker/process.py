@@ -15,9 +15,9 @@ from typing import Any
 from podlt.crypto import SigningKey
 from podlt.engine.isolated import interface as execution
 from podlt.engine.isolated import records
+from podlt.network.bandwidth import Bandwidth
 from podlt.network.blobs.client import BlobTransfers
 from podlt.network.link import Received, WorkerLink
-from podlt.network.token_bucket import TokenBucket
 from podlt.network.worker import effects as fx
 from podlt.network.worker.identity import WorkerExit
 from podlt.network.worker.session import WorkerSession
@@ -27,8 +27,6 @@ TICK_SECONDS, SHORT_TICK_SECONDS = 0.1, 0.02
 
 SHORT = 4096
 """Bytes of a message that waits for no bandwidth."""
-
-UNBOUNDED = 1e15
 
 
 class WorkerProcess:
@@ -40,7 +38,7 @@ class WorkerProcess:
         executor: executes tasks; ended with this.
         keys: of the identities.
         named: hosts that may be asked for blobs although only a local network has their addresses: the invitation's.
-        bandwidth: bytes a second that messages may take in each direction; 0 for no bound.
+        bandwidth: bytes a second that messages and blobs may take together, each way; 0 for no bound.
         look: is called about ten times a second.
         clock: seconds, monotonic.
     """
@@ -59,7 +57,7 @@ class WorkerProcess:
         self._session, self._link, self._executor, self._keys = session, link, executor, keys
         self._named, self._look, self._clock = named, look, clock
         self._transfers: BlobTransfers | None = None
-        self._coming, self._going = (TokenBucket(bandwidth or UNBOUNDED, bandwidth or UNBOUNDED) for _ in range(2))
+        self._bandwidth = Bandwidth(bandwidth, clock)
         self._outbox: deque[fx.SendMessage] = deque()
         self._next = self._ticked = 0.0
         self._performers: Mapping[type, Callable[[Any], None]] = {
@@ -141,7 +139,7 @@ class WorkerProcess:
         self._perform()
         if now - self._ticked >= SHORT_TICK_SECONDS:
             self._step(now)
-        if (wait := self._coming.take(sum(len(raw) for _, raw in batch), now)) > 0:
+        if (wait := self._bandwidth.came(sum(len(raw) for _, raw in batch))) > 0:
             self._link.pause(wait)
 
     def _results(self, results: Sequence[execution.ExecutionResult]) -> None:
@@ -178,7 +176,7 @@ class WorkerProcess:
     def _send(self, send: fx.SendMessage) -> None:
         """Sends what is short, such as heartbeats, at once; the rest in its turn, as fast as it may go."""
         if len(send.message) < SHORT:
-            self._going.take(len(send.message), self._clock())
+            self._bandwidth.went(len(send.message))
             self._link.send(send.key, send.message)
         else:
             self._outbox.append(send)
@@ -188,7 +186,7 @@ class WorkerProcess:
         while self._outbox and self._clock() >= self._next:
             send = self._outbox.popleft()
             self._link.send(send.key, send.message)
-            self._next = self._clock() + self._going.take(len(send.message), self._clock())
+            self._next = self._clock() + self._bandwidth.went(len(send.message))
 
     def _use_server(self, server: fx.UseServer) -> None:
         if server.moved and self._transfers is not None:
@@ -198,7 +196,9 @@ class WorkerProcess:
             self._transfers.close()
         self._transfers = None
         if server.urls:
-            self._transfers = BlobTransfers(server.urls, server.certificate, self._keys, self._named)
+            self._transfers = BlobTransfers(
+                server.urls, server.certificate, self._keys, self._named, bandwidth=self._bandwidth
+            )
 
     def _fetch(self, fetch: fx.FetchBlob) -> None:
         if self._transfers is not None:
