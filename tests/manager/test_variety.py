@@ -107,8 +107,8 @@ def test_every_shape_of_run_is_sound(tmp_path: Path, training: dict[str, Any], m
 @pytest.mark.slow
 def test_with_other_workers_the_parameters_are_nearly_the_same(tmp_path: Path, cheated: Trained) -> None:
     """Fragments are cut otherwise, so that sums are rounded otherwise: near, and not the same bits."""
-    few = train(tmp_path / "few", small_recipe(workers=4)).result.state_dict
-    many = train(tmp_path / "many", small_recipe(workers=20)).result.state_dict
+    few = train(tmp_path / "few", small_recipe(workers=4, protocol=CLASSIC)).result.state_dict
+    many = train(tmp_path / "many", small_recipe(workers=20, protocol=CLASSIC)).result.state_dict
     for name, value in few.items():
         np.testing.assert_allclose(value, many[name], rtol=1e-2, atol=1e-3)
 
