@@ -26,6 +26,7 @@ from podlt.protocol.signatures import SHARE
 from podlt.recipe import ProtocolSpec
 from podlt.sim.adversaries import Cheater
 from podlt.sim.players import Player, honest_update
+from podlt.sim.strategies import Accomplice
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.verify import verify_log
 from podlt.verify.documents import Documents
@@ -144,14 +145,6 @@ def joins(workers: int, rounds: int, preset: Preset = "guarded") -> None:
             f"each other in {hit / rounds:.1%} of the rounds ({chance(world, workers, 2**waiting):.1%} by chance); "
             "no entry tells of who was left waiting"
         )
-
-
-class Accomplice(Cheater):
-    """Fakes always: the manager has promised to let it go before it is caught."""
-
-    def result(self, task: Task) -> bytes:
-        """A fake."""
-        return self.fake(task)
 
 
 def rescue(workers: int, rounds: int, preset: Preset = "guarded") -> None:
