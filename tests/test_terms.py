@@ -12,15 +12,16 @@ from podlt.crypto import HashChain, digest
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim, Finding, Outcome
 from podlt.protocol.manager import Manager
-from podlt.protocol.plan import most_rounds
+from podlt.protocol.options import RuleOptions
+from podlt.protocol.plan import RoundCut
 from podlt.protocol.rules import RunState
-from podlt.recipe import Recipe, Terms, recipe_digest, terms_of
+from podlt.recipe import ProtocolSpec, Recipe, Terms, recipe_digest, terms_of
 from podlt.sim.players import Player
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.verify import verify_log
 from podlt.verify.documents import Documents, check_terms
 
-SCENARIO = Scenario(lines=40, epochs=2, block_lines=10, fragment_lines=2, reward=3)
+SCENARIO = Scenario(lines=40, epochs=2, block_lines=10, fragment_lines=2, protocol=ProtocolSpec(reward=3))
 
 
 def world_with(**otherwise: Any) -> tuple[World, MemoryLog]:
@@ -29,8 +30,9 @@ def world_with(**otherwise: Any) -> tuple[World, MemoryLog]:
     world = World(SCENARIO, lambda gossip: [make_player(Player, i, seed, gossip) for i in range(5)], seed, log)
     world.terms = msgspec.structs.replace(world.terms, **otherwise)
     terms = world.terms
-    rounds = most_rounds(SCENARIO.lines, terms.epochs, terms.block_lines, terms.fragment_lines)
-    length = max(terms.chain_length, rounds + 1)
+    options = RuleOptions(*(getattr(terms, name) for name in RuleOptions.__struct_fields__))
+    cut = RoundCut(SCENARIO.lines, terms.block_lines, terms.fragment_lines)
+    length = max(terms.chain_length, cut.most_rounds(options, terms.epochs))
     world.terms = msgspec.structs.replace(terms, chain_length=length)
     world.chain = HashChain(digest("terms-chain/1"), length)
     world.manager = Manager(RunState(), world.chain, world._clock)
@@ -47,7 +49,7 @@ def test_a_run_on_its_recipes_terms_holds() -> None:
     world, log = world_with()
     found = verify_log(log, documents(world), jobs=1)
     assert found.failure is None and found.finding(Claim.TERMS).outcome is Outcome.HOLDS
-    assert found.finding(Claim.TERMS).figure == "10 terms; reward 3 a line"
+    assert found.finding(Claim.TERMS).figure == "16 terms; reward 3 a line"
 
 
 @pytest.mark.parametrize(

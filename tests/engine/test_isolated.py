@@ -20,7 +20,7 @@ from podlt.data.dataset import fragment_digest_of
 from podlt.data.field import Field
 from podlt.engine.isolated import interface as i
 from podlt.engine.isolated.executor import ChildExecutor, TaskProcess
-from podlt.engine.isolated.records import AdmitCheat, HoldParameters, LoadProgram, Measured, ReleaseParameters
+from podlt.engine.isolated.records import AdmitCheat, HoldParameters, LoadProgram, KnownArithmetic, ReleaseParameters
 from podlt.engine.isolated.remembered import ConformanceCache
 from podlt.errors import EngineError, InvalidProofError
 from podlt.execution.conformance import arithmetic_digest
@@ -185,11 +185,11 @@ def test_a_program_that_crashes_swells_or_spins_costs_its_task_and_nothing_else(
 
 
 def test_what_a_machine_computes_is_remembered_while_code_and_processor_are_the_same(tmp_path: Path) -> None:
-    good, other = Measured("exact 1234"), bytes([1]) * 32
+    good, other = KnownArithmetic("exact 1234"), bytes([1]) * 32
     cache = ConformanceCache(tmp_path / "new" / "conformance.json")
     assert cache.find(bytes(32), "cpu") is None
     cache.keep(bytes(32), "cpu", good)
-    cache.keep(other, "cpu", Measured("exact 99", "product"))
+    cache.keep(other, "cpu", KnownArithmetic("exact 99", "product"))
     cache.keep(other, "cuda", good)
     again = ConformanceCache(tmp_path / "new" / "conformance.json")
     assert again.find(bytes(32), "cpu") == good

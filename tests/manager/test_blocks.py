@@ -13,7 +13,7 @@ from small_runs import OFTEN, tiny_recipe
 from podlt.data.dataset import Dataset
 from podlt.data.prepare import prepare
 from podlt.manager.blocks import Block, BlockReader
-from podlt.protocol.plan import Cut, Upcoming
+from podlt.protocol.plan import RoundCut, Upcoming
 
 SEED, WORKERS = bytes(32), 8
 
@@ -71,7 +71,7 @@ def anew(dataset: Dataset) -> Iterator[Reader]:
 def test_a_round_with_more_spares_than_expected_takes_the_first_fragments_of_what_was_read(
     reader: Reader, anew: Reader, block_lines: int, fragment_lines: int
 ) -> None:
-    cut, options, offset, shortened = Cut(500, block_lines, fragment_lines), OFTEN.options, 0, 0
+    cut, options, offset, shortened = RoundCut(500, block_lines, fragment_lines), OFTEN.options, 0, 0
     least, most = options.least_spares(WORKERS), options.most_spares(WORKERS)
     assert least < most
     while offset < 500:
@@ -89,7 +89,7 @@ def test_a_round_with_more_spares_than_expected_takes_the_first_fragments_of_wha
 def test_another_round_than_expected_is_read_anew_and_the_block_in_use_stays_as_it_is(
     reader: Reader, anew: Reader
 ) -> None:
-    cut, options = Cut(500, 100, 0), OFTEN.options
+    cut, options = RoundCut(500, 100, 0), OFTEN.options
     used = reader.get(cut.upcoming(options, 0, 0, WORKERS, 1))
     whole = reader.lines_of(used)
     reader.expect(cut.upcoming(options, 0, 84, WORKERS, 1))

@@ -14,7 +14,6 @@ import pytest
 import torch
 from links import MANAGER, Place
 from near_hosts import captured_once
-from podlt.network.blobs.chunks import split
 from stage import Circumstances, Process
 from test_hostile_manager import begin
 from torch import nn

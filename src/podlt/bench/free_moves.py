@@ -26,6 +26,7 @@ from podlt.protocol.signatures import SHARE
 from podlt.recipe import ProtocolSpec
 from podlt.sim.adversaries import Cheater
 from podlt.sim.players import Player, honest_update
+from podlt.sim.strategies import Accomplice
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.verify import verify_log
 from podlt.verify.documents import Documents
@@ -146,17 +147,9 @@ def joins(workers: int, rounds: int, preset: Preset = "guarded") -> None:
         )
 
 
-class RescuedCheater(Cheater):
-    """Fakes always: the manager has promised to let it go before it is caught."""
-
-    def result(self, task: Task) -> bytes:
-        """A fake."""
-        return self.fake(task)
-
-
 def rescue(workers: int, rounds: int, preset: Preset = "guarded") -> None:
     """Letting an accomplice go in each round that would compare it, after it answered and before the reveal."""
-    world, log = world_of(workers, rounds, "rescue", RescuedCheater, preset)
+    world, log = world_of(workers, rounds, "rescue", Accomplice, preset)
     collect = world._collect
 
     def collected(waiting: deque[Any]) -> None:

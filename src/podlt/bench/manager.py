@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -28,7 +28,7 @@ class TimedCalls:
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._inner, name)
@@ -45,7 +45,7 @@ class TimedCalls:
         return call
 
 
-def manager_seconds(workers: int, rounds: int, preset: Preset) -> Counter[str]:
+def manager_seconds(workers: int, rounds: int, preset: Preset) -> dict[str, float]:
     """The manager's processor time in a run's rounds, by the method that took it.
 
     Args:
@@ -91,7 +91,7 @@ def main() -> None:
         each = 1e6 / (workers * rounds)
         print(f"  {workers:7,} workers, {rounds:4} rounds: {sum(found.values()) * each:7.1f}", flush=True)
         if options.parts:
-            for name, seconds in found.most_common(8):
+            for name, seconds in sorted(found.items(), key=lambda item: -item[1])[:8]:
                 print(f"      {name:14} {seconds * each:7.1f}")
 
 

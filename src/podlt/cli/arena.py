@@ -20,7 +20,7 @@ def arena(
     attacks: Annotated[str, typer.Option(metavar="NAMES", help="Some of them, with commas; all unless given.")] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each attack under each defence.")] = 5,
     workers: Annotated[int, typer.Option(min=5, help="Of each run.")] = 50,
-    rounds: Annotated[int, typer.Option(min=1, help="Of each run, about.")] = 200,
+    rounds: Annotated[int, typer.Option(min=1, help="Of each run, about.")] = 120,
     share: Annotated[float, typer.Option(min=0, max=1, help="Of the workers that attack.")] = 0.3,
     processes: Annotated[int | None, typer.Option(min=1, help="That play; all cores unless given.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it, as .svg or .png.")] = None,

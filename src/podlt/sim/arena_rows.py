@@ -34,6 +34,8 @@ class ArenaRow(msgspec.Struct, frozen=True):
         caught: the share of them that was convicted.
         fakes: until the first conviction, the median; None if more than half never were.
         formula: the same by the formula; None where it has none, or says never.
+        trials: fakes that were given, in all runs together.
+        expected: convictions by the formula, in all runs together.
         rate: convictions a fake; None without fakes or a formula.
         low: of the formula's 95 % interval for it.
         high: of the same.
@@ -55,6 +57,8 @@ class ArenaRow(msgspec.Struct, frozen=True):
     caught: float | None
     fakes: float | None
     formula: int | None
+    trials: int
+    expected: float
     rate: float | None
     low: float | None
     high: float | None
@@ -91,7 +95,7 @@ def play_arena(
     names: Sequence[str],
     seeds: int = 5,
     workers: int = 50,
-    rounds: int = 200,
+    rounds: int = 120,
     share: float = 0.3,
     processes: int | None = None,
     progress: Callable[[int, int], None] = lambda done, of: None,
@@ -172,6 +176,8 @@ def _row(scores: Sequence[Score], clean: float, workers: int) -> ArenaRow:
         caught=len(until) / cheaters if cheaters else None,
         fakes=statistics.median_low(sorted(until)) if 2 * len(until) > cheaters else None,
         formula=_median(attack.formula, first, workers) if attack.formula != "paired" else None,
+        trials=trials,
+        expected=expected,
         rate=rate,
         low=low,
         high=high,

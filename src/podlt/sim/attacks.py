@@ -95,7 +95,7 @@ ATTACKS = _rows(
         kind="negative",
         formula="paired",
     ),
-    Attack(name="copycat", what="gives what others showed a round before", player=a.Copycat, formula="lone"),
+    Attack(name="copycat", what="gives what others showed a round before", player=a.Copycat, formula="everything"),
     Attack(name="thief", what="signs a commitment that it overheard", player=a.Thief),
     Attack(name="false-opening", what="opens another update than it is bound to", player=a.FalseOpening),
     Attack(name="equivocator", what="uploads another update than it opens", player=a.Equivocator),

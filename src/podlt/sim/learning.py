@@ -106,7 +106,7 @@ class LearningWorld(World):
     def readmit(self) -> None:
         """Has players join again, and strategists look at their accounts."""
         super().readmit()
-        for player in list(self.players):
+        for player in self.players:  # whoever joins under a new key comes last, and decides as well
             if isinstance(player, Strategist):
                 player.before_round()
 

@@ -186,16 +186,20 @@ class Rational(Strategist):
         lives = best.stakes.convictions - known.convictions
         if known.status in ("suspended", "evicted"):
             self._start_anew(best.after_conviction(left, max(0, lives)))
-        elif known.status == "withdrawn":
-            if state.round >= known.left + state.options.escrow:
-                self.world.admit(self)
-        else:
+        elif known.status == "withdrawn" and state.round >= known.left + state.options.escrow:
+            self.world.admit(self)
+        if self.status == "active":
             self.action = best.action(left, min(self.held, best.stakes.escrow), max(1, lives))
-            if self.action not in ("honest", "fake"):
-                self.leave()
-                self.gone = self.action != "return"
-                if self.action == "new_key":
-                    self.come_back_as_another()
+            self._move()
+
+    def _move(self) -> None:
+        """Leaves, where that is what pays."""
+        if self.action in ("honest", "fake"):
+            return
+        self.leave()
+        self.gone = self.action != "return"
+        if self.action == "new_key":
+            self.come_back_as_another()
 
     def _start_anew(self, way: str) -> None:
         """What follows a conviction."""
