@@ -20,7 +20,7 @@ from podlt.data.dataset import fragment_digest_of
 from podlt.data.field import Field
 from podlt.engine.isolated import interface as i
 from podlt.engine.isolated.executor import ChildExecutor, TaskProcess
-from podlt.engine.isolated.records import AdmitCheat, HoldParameters, LoadProgram, KnownArithmetic, ReleaseParameters
+from podlt.engine.isolated.records import AdmitCheat, HoldParameters, KnownArithmetic, LoadProgram, ReleaseParameters
 from podlt.engine.isolated.remembered import ConformanceCache
 from podlt.errors import EngineError, InvalidProofError
 from podlt.execution.conformance import arithmetic_digest
