@@ -12,7 +12,6 @@ from podlt.crypto import HashChain, digest
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim, Finding, Outcome
 from podlt.protocol.manager import Manager
-from podlt.protocol.options import RuleOptions
 from podlt.protocol.plan import RoundCut
 from podlt.protocol.rules import RunState
 from podlt.recipe import ProtocolSpec, Recipe, Terms, recipe_digest, terms_of
@@ -30,9 +29,8 @@ def world_with(**otherwise: Any) -> tuple[World, MemoryLog]:
     world = World(SCENARIO, lambda gossip: [make_player(Player, i, seed, gossip) for i in range(5)], seed, log)
     world.terms = msgspec.structs.replace(world.terms, **otherwise)
     terms = world.terms
-    options = RuleOptions(*(getattr(terms, name) for name in RuleOptions.__struct_fields__))
     cut = RoundCut(SCENARIO.lines, terms.block_lines, terms.fragment_lines)
-    length = max(terms.chain_length, cut.most_rounds(options, terms.epochs))
+    length = max(terms.chain_length, cut.most_rounds(terms.epochs))
     world.terms = msgspec.structs.replace(terms, chain_length=length)
     world.chain = HashChain(digest("terms-chain/1"), length)
     world.manager = Manager(RunState(), world.chain, world._clock)

@@ -251,16 +251,21 @@ def terms_of(recipe: Recipe, lines: int) -> Terms:
     training, protocol = recipe.training, recipe.protocol
     options = protocol.options
     return Terms(
-        seed=crypto.digest("seed/1", training.seed.to_bytes(8, "big")),
+        seed=run_seed(recipe),
         epochs=training.epochs,
         block_lines=training.block_lines,
         fragment_lines=training.fragment_lines,
         local_steps=training.local_steps,
         local_lr=training.local_lr if training.local_steps > 1 else None,
         reward=protocol.reward,
-        chain_length=cut_of(recipe, lines).most_rounds(options, training.epochs),
+        chain_length=cut_of(recipe, lines).most_rounds(training.epochs),
         **msgspec.structs.asdict(options),
     )
+
+
+def run_seed(recipe: Recipe) -> bytes:
+    """What fixes a run's data order, its tasks' randomness, and how many spares each round has."""
+    return crypto.digest("seed/1", recipe.training.seed.to_bytes(8, "big"))
 
 
 def cut_of(recipe: Recipe, lines: int) -> RoundCut:

@@ -55,8 +55,9 @@ def _options() -> Iterator[Forgery]:
 
 def _opens(at: int, spares: int) -> Make:
     """The round that is opened there, as if it had so many spares."""
-    plan, opened = RUN.state_before(at).upcoming(spares), ENTRIES[at]
-    assert plan is not None and isinstance(opened, e.Open)
+    state, opened = RUN.state_before(at), ENTRIES[at]
+    assert state.begin is not None and isinstance(opened, e.Open)
+    plan = state.begin.cut.upcoming(opened.epoch, opened.offset, state.active_count - spares)
     fragments = [*opened.fragments, *(digest("x/1", bytes([n])) for n in range(9))][: plan.fragments]
     return edited(at, lines=plan.lines, fragments=fragments)
 
@@ -69,7 +70,9 @@ def _spares() -> Iterator[Forgery]:
     least, most = state.options.least_spares(active), state.options.most_spares(active)
     drawn = active - len(opened.fragments)
     other = least + most - drawn
-    yield Forgery("opens a round for another number of spares than was drawn", _opens(at, other), (Claim.DRAWS,))
+    yield Forgery(
+        "opens a round for another number of spares than the seed gives", _opens(at, other), (Claim.PROGRESS,)
+    )
     yield Forgery("opens a round for no spare", _opens(at, 0), (Claim.PROGRESS,))
     yield Forgery("opens a round for one spare more than can be", _opens(at, most + 1), (Claim.PROGRESS,))
     yield Forgery("opens a round with one fragment less", edited(at, fragments=opened.fragments[1:]), (Claim.PROGRESS,))
@@ -290,7 +293,7 @@ def _returning() -> Iterator[Forgery]:
     evicted = places(e.Pay, lambda x: any((t.kind, t.worker) == ("seize", 0) for t in x.transfers))[1]
     back = joining(0, key, evicted + 1, seen=RUN.last_head(evicted + 1))
     yield Forgery("lets one in that was convicted twice", inserted(evicted + 1, back), (Claim.PROGRESS,))
-    yield Forgery("leaves out that a suspended worker came back", without(again, again + 1), (Claim.OPENINGS,))
+    yield Forgery("leaves out that a suspended worker came back", without(again, again + 1), (Claim.PROGRESS,))
 
 
 def _clipping() -> Iterator[Forgery]:

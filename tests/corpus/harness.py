@@ -96,7 +96,7 @@ class _Taken:
         """The average of a round of one task, once it is applied."""
         update = np.zeros(self._layout.nbytes, np.uint8)
         self._execute(self._weights.views, lines, seed.to_bytes(8, "big") + bytes(24), update)
-        average = self._weights.average([update], LINES)
+        average = self._weights.average([update], [LINES], 0)
         self._weights.apply(average.data, 0)
         return {name: value.clone() for name, value in self._layout.views(average.data).items()}
 

@@ -8,7 +8,7 @@ import pytest
 
 from podlt.crypto import digest
 from podlt.economics.formulas import guarded, likely_count, round_kinds
-from podlt.protocol.draw import deal, draw_spares, round_dice
+from podlt.protocol.draw import deal, round_dice
 from podlt.protocol.options import GUARDED, MILLION
 from podlt.protocol.roster import Roster
 
@@ -23,7 +23,7 @@ def test_the_draw_finds_what_the_formulas_say(workers: int, members: int, operat
         roster.add(number, digest("key", bytes([number])), operator, number)
     for number in range(ROUNDS):
         dice = round_dice(digest("secret", number.to_bytes(4, "big")), bytes(32))
-        spares = draw_spares(dice, GUARDED, workers)
+        spares = GUARDED.spares_of(bytes(32), number, workers)
         roles = deal(dice, GUARDED, roster, spares, workers - spares)
         for fragment in range(workers - spares):
             group = roles.group(fragment)
@@ -37,7 +37,7 @@ def test_the_draw_finds_what_the_formulas_say(workers: int, members: int, operat
                 alone=friends == 1,
                 comparing=friends == 1 and found,
             )
-    kinds = round_kinds(workers, GUARDED.checked / MILLION, GUARDED.own / MILLION, GUARDED.own_most)
+    kinds = round_kinds(workers, GUARDED.checked / MILLION, GUARDED.own / MILLION, GUARDED.own_most, 1)
     formulas = guarded(kinds, members, operators)
     for name, trials in (("lone", "seats"), ("everything", "tasks"), ("comparing", "alone")):
         low, high = likely_count(counts[trials], getattr(formulas, name))

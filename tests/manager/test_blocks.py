@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from small_runs import OFTEN, tiny_recipe
+from small_runs import tiny_recipe
 
 from podlt.data.dataset import Dataset
 from podlt.data.prepare import prepare
@@ -66,36 +66,16 @@ def anew(dataset: Dataset) -> Iterator[Reader]:
     reader.close()
 
 
-@pytest.mark.parametrize("fragment_lines", [0, 7])
-@pytest.mark.parametrize("block_lines", [90, 100, 101])
-def test_a_round_with_more_spares_than_expected_takes_the_first_fragments_of_what_was_read(
-    reader: Reader, anew: Reader, block_lines: int, fragment_lines: int
-) -> None:
-    cut, options, offset, shortened = RoundCut(500, block_lines, fragment_lines), OFTEN.options, 0, 0
-    least, most = options.least_spares(WORKERS), options.most_spares(WORKERS)
-    assert least < most
-    while offset < 500:
-        expected, plan = (cut.upcoming(options, 0, offset, WORKERS, spares) for spares in (least, most))
-        before = reader.fills
-        reader.expect(expected)
-        block, other = reader.get(plan), anew.get(plan)
-        assert (block.plan, block.bounds, block.fragments) == (other.plan, other.bounds, other.fragments)
-        assert reader.lines_of(block) == anew.lines_of(other)
-        shortened += reader.fills == before + 1
-        offset += plan.lines
-    assert shortened >= 4  # of an epoch only the last round is read again
-
-
 def test_another_round_than_expected_is_read_anew_and_the_block_in_use_stays_as_it_is(
     reader: Reader, anew: Reader
 ) -> None:
-    cut, options = RoundCut(500, 100, 0), OFTEN.options
-    used = reader.get(cut.upcoming(options, 0, 0, WORKERS, 1))
+    cut = RoundCut(500, 100, 0)
+    used = reader.get(cut.upcoming(0, 0, WORKERS - 1))
     whole = reader.lines_of(used)
-    reader.expect(cut.upcoming(options, 0, 84, WORKERS, 1))
+    reader.expect(cut.upcoming(0, 84, WORKERS - 1))
     reader._ahead.result()  # type: ignore[union-attr]
     assert reader.lines_of(used) == whole
-    plan = cut.upcoming(options, 0, 96, WORKERS - 1, 1)  # somebody left, or the round took more lines
+    plan = cut.upcoming(0, 96, WORKERS - 2)  # somebody left, or the round took more lines
     block = reader.get(plan)
     assert block.fragments == anew.get(plan).fragments and block.buffer != used.buffer
     assert reader.lines_of(used) == whole

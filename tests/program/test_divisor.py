@@ -103,7 +103,7 @@ def _round(program: Program, state: Batch, batch: Batch, cut: tuple[int, ...], s
         updates.append(np.zeros(layout.nbytes, np.uint8))
         part = {name: value[start:stop].clone() for name, value in batch.items()}
         execute(state, part, bytes(32), updates[-1])
-    average = weights.average(updates, cut[-1])
+    average = weights.average(updates, [stop - start for start, stop in itertools.pairwise(cut)], 0)
     assert average.finite
     return {name: value.clone() for name, value in layout.views(average.data).items()}
 

@@ -159,7 +159,7 @@ def played(
         return entry
 
     yield from map(said, entries)
-    yield said(opening(n, n, state.spares_of(CHAIN.secret(0))))
+    yield said(opening(n, n, state.spares(0, n)))
     _, roles = state.roles(CHAIN.secret(0))
     again, holders = Redealer(CHAIN.secret(0), roles, state.roster), {seat: seat for seat in roles.seats}
     held = {seat: [seat] for seat in roles.seats}

@@ -18,7 +18,7 @@ from scripted import scripted, scripted_world
 from podlt.crypto import digest
 from podlt.dice import Dice
 from podlt.protocol import draw
-from podlt.protocol.draw import Roles, deal, draw_spares, round_dice
+from podlt.protocol.draw import Roles, deal, round_dice
 from podlt.protocol.options import CLASSIC, MILLION, RuleOptions
 from podlt.protocol.roster import Roster
 from podlt.recipe import ProtocolSpec
@@ -165,7 +165,7 @@ def roster_of(workers: int, operators: Sequence[str] = ()) -> Roster:
 def dealt(options: RuleOptions, roster: Roster, fragments: int, seed: bytes = b"", spares: int | None = None) -> Roles:
     """A round of all workers; as many spares as are drawn, if none are given."""
     dice = round_dice(digest("test-round/1", seed), b"beacon")
-    drawn = draw_spares(dice, options, len(roster))
+    drawn = options.spares_of(seed, 0, len(roster))
     return deal(dice, options, roster, drawn if spares is None else spares, fragments)
 
 
@@ -203,24 +203,24 @@ def test_a_guarded_deal_gives_a_second_worker_to_as_many_fragments_as_there_are_
 SHARES = st.one_of(st.sampled_from([0.0, 0.02, 0.5, 1.0]), st.floats(0, 1))
 
 
-@given(st.integers(1, 400), st.integers(0, MILLION), st.data())
-def test_the_number_of_spares_is_the_share_of_the_fragments_rounded_by_chance(
-    workers: int, checked: int, data: st.DataObject
+@given(st.integers(1, 400), st.integers(0, MILLION), st.binary(min_size=32, max_size=32))
+def test_the_number_of_spares_is_the_share_of_the_fragments_rounded_by_the_seed_and_one_at_least(
+    workers: int, checked: int, seed: bytes
 ) -> None:
     options = msgspec.structs.replace(guarded(0.0), checked=checked)
     exact = Fraction(workers * checked, MILLION + checked)  # of n workers k are spares, if checked = k / (n - k)
-    rest = exact - math.floor(exact)
-    dice = Row([data.draw(st.integers(0, MILLION + checked - 1))])
-    word = int(data.draw(st.sampled_from([rest * dice_size(options), rest * dice_size(options) - 1])))
-    found = [draw_spares(Row([x]), options, workers) for x in (0, max(0, word), dice_size(options) - 1)]
-    assert draw_spares(dice, options, workers) in found and dice.bounds == [MILLION + checked]
-    assert found[0] == min(workers // 2, math.ceil(exact)) and found[2] == min(workers // 2, math.floor(exact))
-    assert found[1] == min(workers // 2, math.floor(exact) + (Fraction(max(0, word), dice_size(options)) < rest))
-    assert {options.least_spares(workers), options.most_spares(workers)} == {found[0], found[2]}
+    low, high = (min(workers // 2, max(checked > 0, n)) for n in (math.floor(exact), math.ceil(exact)))
+    assert (options.least_spares(workers), options.most_spares(workers)) == (low, high)
+    found = [options.spares_of(seed, round, workers) for round in range(8)]
+    assert set(found) <= {low, high} and found == [options.spares_of(seed, round, workers) for round in range(8)]
 
 
-def dice_size(options: RuleOptions) -> int:
-    return MILLION + options.checked
+def test_the_mean_number_of_spares_is_the_share() -> None:
+    rounds = 20_000
+    mean = sum(guarded(0.03).spares_of(bytes(32), round, 50) for round in range(rounds)) / rounds
+    share = 50 * 0.03 / 1.03
+    assert abs(mean - share) < 4 * math.sqrt((share - 1) * (2 - share) / rounds)
+    assert {guarded(0.03).spares_of(bytes(32), round, 10) for round in range(99)} == {1}
 
 
 @given(st.data())

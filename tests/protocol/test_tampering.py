@@ -187,7 +187,7 @@ def other(value: Any) -> Any:
 
 def other_in(path: str, value: Any) -> Any:
     """As `other`; another holder is one who could hold the task."""
-    return value - 1 if path == "redeal.holder" else other(value)
+    return value - 1 if path == "redeal.holder" and value else other(value)
 
 
 def changed(entry: e.AnyEntry, path: str) -> e.AnyEntry:

@@ -89,39 +89,25 @@ def check_options(b: Entry) -> None:
 def chain_length(begin: Entry) -> int:
     """3.1"""
     block, fragment = begin["block_lines"], begin["fragment_lines"]
-    whole = block if begin["preset"] == "classic" else -(-block // 8)
-    return begin["epochs"] * -(-begin["lines"] // (min(whole, fragment) if fragment else whole))
+    return begin["epochs"] * -(-begin["lines"] // (min(block, fragment) if fragment else block))
 
 
-def possible_spares(begin: Entry, n: int) -> list[int]:
-    """2.7 (a): how many spares there can be with `n` workers, the least first."""
-    if begin["preset"] == "classic":
-        return [2]
-    least, rest = divmod(n * begin["checked"], MILLION + begin["checked"])
-    return sorted({min(n // 2, least), min(n // 2, least + (rest > 0))})
-
-
-def drawn_spares(begin: Entry, n: int, dice: Dice) -> int:
-    """2.7 (a)"""
+def number_of_spares(begin: Entry, n: int, round: int) -> int:
+    """2.8"""
     if begin["preset"] == "classic":
         return 2
-    x = dice.below(MILLION + begin["checked"])
-    least, rest = divmod(n * begin["checked"], MILLION + begin["checked"])
-    return min(n // 2, least + (x < rest))
+    if begin["checked"] == 0 or n == 1:
+        return 0
+    whole, rest = divmod(n * begin["checked"], MILLION + begin["checked"])
+    dice = Dice(digest("spares/1", begin["seed"], u64(round)))
+    more = whole >= 1 and dice.below(MILLION + begin["checked"]) < rest
+    return min(n // 2, max(1, whole) + more)
 
 
 def planned(begin: Entry, n: int, left: int, k: int) -> tuple[int, int]:
     """4.1: lines and number of fragments, with `n` workers, of them `k` spares, and `left` lines of the epoch."""
     block, each, useful = begin["block_lines"], begin["fragment_lines"], n - k
-    most = n - possible_spares(begin, n)[0]
-    rounds = -(-left // block)
-    if begin["preset"] == "classic":
-        lines = min(block, useful * each, left) if each else min(block, left)
-    elif each == 0 and rounds == 1:
-        lines = left
-    else:
-        size = min(each, block // most) if each else -(-left // rounds) // most
-        lines = min(left, block, useful * max(1, size))
+    lines = min(block, useful * each, left) if each else min(block, left)
     return lines, min(useful, lines)
 
 
@@ -146,7 +132,7 @@ class Roles:
 def deal(
     begin: Entry, dice: Dice, k: int, by_key: list[int], operators: dict[int, object], lengths: list[int]
 ) -> Roles:
-    """2.7, after (a): of workers sorted by key, `k` spares, and fragments of these lengths."""
+    """2.7: of workers sorted by key, `k` spares, and fragments of these lengths."""
     fragments = len(lengths)
     places = [by_key[p] for p in dice.sample(len(by_key), fragments + k)]
     if begin["preset"] == "classic":

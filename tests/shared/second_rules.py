@@ -24,10 +24,9 @@ from second_draws import (
     check_options,
     deal,
     digest,
-    drawn_spares,
     need,
+    number_of_spares,
     planned,
-    possible_spares,
     replay,
     sizes,
     u64,
@@ -192,15 +191,12 @@ class Verifier:
         active = self.active()
         need(len(active) >= (3 if self.begin["preset"] == "classic" else 1), "PROGRESS", "too few workers")
         need((x["epoch"], x["offset"]) == (self.epoch, self.offset), "PROGRESS", "another place than the plan's")
-        # 2.8: which of these it had to be is seen at the reveal
-        plans = [self.plan(len(active), k) for k in possible_spares(self.begin, len(active))]
-        need((x["lines"], len(x["fragments"])) in plans, "PROGRESS", "another round than the plan's")
+        k = number_of_spares(self.begin, len(active), self.round)
+        plan = planned(self.begin, len(active), self.begin["lines"] - self.offset, k)
+        need((x["lines"], len(x["fragments"])) == plan, "PROGRESS", "another round than the plan's")
         need(x["parameters"] == self.parameters, "PROGRESS", "other parameters")
         beacon = digest("beacon/1", self.beacon, *sorted(self.new_signatures))
         self.r = Round(x, active, beacon, {w: [w] for w in active})
-
-    def plan(self, workers: int, k: int) -> tuple[int, int]:
-        return planned(self.begin, workers, self.begin["lines"] - self.offset, k)
 
     def take_redeal(self, x: Entry, r: Round) -> None:
         """3.5"""
@@ -235,10 +231,7 @@ class Verifier:
         need(digest("secret/1", x["secret"]) == self.chain, "DRAWS", "secret")
         dice = Dice(digest("draw/1", x["secret"], r.beacon))
         by_key = sorted(r.workers, key=lambda n: self.keys[n])
-        k = drawn_spares(self.begin, len(by_key), dice)
-        # 2.8: before the draws of 2.7 (b), which would not have the workers they need
-        found = (r.open["lines"], len(r.open["fragments"]))
-        need(found == self.plan(len(by_key), k), "DRAWS", "lines or fragments of another number of spares")
+        k = number_of_spares(self.begin, len(by_key), r.open["round"])
         operators: dict[int, object] = {w: self.operators[w] or w for w in by_key}
         roles = deal(self.begin, dice, k, by_key, operators, r.lengths())
         committed = {seat for seat, _ in r.commitments}

@@ -17,7 +17,7 @@ from typing import Any
 
 from podlt.crypto import SigningKey, digest
 from podlt.protocol.claims import Outcome
-from podlt.protocol.draw import Roles, deal, draw_spares, mix_beacon, round_dice
+from podlt.protocol.draw import Roles, deal, mix_beacon, round_dice
 from podlt.protocol.messages import Task
 from podlt.protocol.options import MILLION, Preset
 from podlt.protocol.roster import Roster
@@ -72,8 +72,8 @@ def drawn(state: RunState, secret: bytes, *, without: Iterable[int] = (), keys: 
         roster.add(10**6 + number, key.public, "", 0)
     beacon = mix_beacon(state.beacon, *sorted([*state.joined, *(key.sign(SHARE, state.run) for key in keys)]))
     dice, active = round_dice(secret, beacon), len(roster.order)
-    spares = draw_spares(dice, state.options, active)
-    plan = state.begin.cut.upcoming(state.options, state.epoch, state.offset, active, spares)
+    spares = state.spares(state.round, active)
+    plan = state.begin.cut.upcoming(state.epoch, state.offset, active - spares)
     return deal(dice, state.options, roster, spares, plan.fragments)
 
 

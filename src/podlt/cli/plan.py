@@ -141,8 +141,7 @@ def _inputs(name: str | None, proof: ProofFlags, assumed: AssumedFlags) -> tuple
     workers, given = assumed.workers or training.workers, vars(proof)
     flags = {field: value for field, value in given.items() if value is not None and field != "reward"}
     rules = options_of(protocol | flags, 1)
-    whole, kinds = rules.preset == "classic", kinds_of(rules, workers)
-    dealing = Dealing(training.block_lines, training.fragment_lines, whole, kinds)
+    dealing = Dealing(training.block_lines, training.fragment_lines, kinds_of(rules, workers))
     options = options_of(protocol | flags, dealing.task_lines)
     if proof.reward is not None:
         options = msgspec.structs.replace(options, reward=proof.reward)

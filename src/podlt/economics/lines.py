@@ -18,14 +18,11 @@ class Dealing(msgspec.Struct, frozen=True):
     Attributes:
         block_lines: the most that a round takes.
         fragment_lines: for each useful worker; 0: a round takes a block.
-        whole: whether a round takes a whole block however many fragments it has (classic); else tasks are of equal
-            size, so that the size does not tell how many spares there are.
         kinds: the rounds that the proof draws.
     """
 
     block_lines: int
     fragment_lines: int
-    whole: bool
     kinds: Sequence[RoundKind]
 
     @property
@@ -38,7 +35,7 @@ class Dealing(msgspec.Struct, frozen=True):
         """How many rounds a run has in which nobody leaves, taking each at the mean number of spares."""
         fragments = sum(kind.chance * kind.fragments for kind in self.kinds)
         each = min(float(self.block_lines), self.task_lines * fragments)
-        if self.whole and not self.fragment_lines:
+        if not self.fragment_lines:
             each = float(self.block_lines)
         return epochs * math.ceil(lines / each - 1e-9)
 

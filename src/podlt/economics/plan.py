@@ -173,7 +173,7 @@ def kinds_of(options: ProofOptions, workers: int) -> list[RoundKind]:
         if workers < 3:
             raise UsageError(f"classic: expected at least 3 workers, got {workers}")
         return [RoundKind(1.0, workers, 2, 0.0)]
-    return round_kinds(workers, options.checked, options.own, options.own_most)
+    return round_kinds(workers, options.checked, options.own, options.own_most, least_spares=int(options.checked > 0))
 
 
 def stakes_of(options: ProofOptions, assumed: Assumptions) -> Stakes:
@@ -189,7 +189,6 @@ def stakes_of(options: ProofOptions, assumed: Assumptions) -> Stakes:
 
 LONE = "alone"
 COMPARING = "in a coalition that compares fragments"
-TELLING = "alone, where the last fragment tells"
 
 
 def players(
@@ -198,20 +197,17 @@ def players(
     """Cheaters, by what they can tell of a task before they execute it.
 
     Friends who hold the same fragment may execute it once, which halves what a true result costs them: only what a
-    fake saves beyond that tempts them. Who holds the last of the most fragments that a round can have knows that the
-    round has the fewest spares; that is one fragment of such a round, and nobody else knows.
+    fake saves beyond that tempts them. How many spares a round has is known to all: so a lone cheater may wait for the
+    rounds with the fewest.
     """
     cost = assumed.cost * options.reward
     paired = found.paired_share
-    shown = {
-        LONE: [Situation(1.0, found.lone, cost)],
+    return {
+        LONE: [Situation(kind.chance, kind.hazard, cost) for kind in kinds]
+        if options.preset == "guarded"
+        else [Situation(1.0, found.lone, cost)],
         COMPARING: [Situation(1 - paired, found.comparing, cost), Situation(paired, found.paired, cost / 2)],
     }
-    if len(kinds) > 1:
-        last = kinds[0].chance / kinds[0].fragments
-        other = (found.lone - last * kinds[0].hazard) / (1 - last)
-        shown[TELLING] = [Situation(1 - last, other, cost), Situation(last, kinds[0].hazard, cost)]
-    return shown
 
 
 def _unpunished(found: Detection, options: ProofOptions, assumed: Assumptions) -> Unpunished:

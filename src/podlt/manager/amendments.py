@@ -107,7 +107,7 @@ def _require_room(state: RunState, epochs: int, chain: HashChain) -> None:
     """A run is amended only as far as its secrets and its accounts reach."""
     begin = state.begin
     assert begin is not None
-    each = begin.cut.most_rounds(begin.options, 1)
+    each = begin.cut.most_rounds(1)
     left = chain.length - state.round
     if (epochs - state.epoch) * each > left:
         raise UsageError(

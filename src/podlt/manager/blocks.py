@@ -21,14 +21,6 @@ class Block(msgspec.Struct, frozen=True):
     bounds: list[tuple[int, int]]
     fragments: list[bytes]
 
-    def shortened(self, plan: Upcoming) -> Block | None:
-        """The block of a round that takes the first of its fragments: one with more spares. None if it takes others."""
-        bounds = fragment_bounds(plan.lines, plan.fragments)
-        same = (plan.epoch, plan.offset) == (self.plan.epoch, self.plan.offset)
-        if not same or bounds != self.bounds[: plan.fragments]:
-            return None
-        return Block(plan, self.buffer, bounds, self.fragments[: plan.fragments])
-
 
 class BlockReader:
     """Fills the block buffer, one round ahead of the training.
@@ -56,8 +48,8 @@ class BlockReader:
         """The block of a round, filled."""
         if self._ahead is not None:
             ahead, self._ahead = self._ahead, None
-            block = ahead.result().shortened(plan)
-            if block is not None:
+            block = ahead.result()
+            if block.plan == plan:
                 return block
             self._half = 1 - self._half  # the guess was wrong: its half is free again
         return self._fill(plan, self._next_half())

@@ -18,9 +18,11 @@ from podlt.program.machine import machine_bytes
 from podlt.program.memory import MemoryNeedError, check_memory, gib, most_lines, peak_bytes
 from podlt.program.needs import least_lines
 from podlt.program.pieces import piece_sizes
-from podlt.protocol.options import RuleOptions
 from podlt.protocol.plan import RoundCut, fragment_bounds
-from podlt.recipe import Recipe
+from podlt.recipe import Recipe, run_seed
+
+MOST_ROUNDS = 20_000
+"""How many rounds are looked at for the smallest fragment: a fraction of a second."""
 
 FEW, MANY = 7, 32
 """On how many lines of the data a program is held against its module: a task's, within these bounds."""
@@ -157,22 +159,26 @@ def _smallest(recipe: Recipe, lines: int, block_lines: int, fragment_lines: int)
 
 def batch_bounds(recipe: Recipe, lines: int, block_lines: int, fragment_lines: int) -> tuple[int, int]:
     """The lines of the smallest and largest batch: of a round's fragments, or of a local step."""
-    options, workers = recipe.protocol.options, recipe.training.workers
-    cut, sizes = RoundCut(lines, block_lines, fragment_lines), []
-    for spares in {options.least_spares(workers), options.most_spares(workers)}:
-        for taken in _rounds(cut, options, workers, spares):
-            bounds = fragment_bounds(taken, min(workers - spares, taken))
-            sizes += [stop - start for start, stop in bounds]
+    sizes = [
+        stop - start
+        for taken, fragments in _rounds(recipe, RoundCut(lines, block_lines, fragment_lines))
+        for start, stop in fragment_bounds(taken, fragments)
+    ]
     smallest, largest = min(sizes), max(sizes)
     return smallest // min(recipe.training.local_steps, smallest), -(-largest // recipe.training.local_steps)
 
 
-def _rounds(cut: RoundCut, options: RuleOptions, workers: int, spares: int) -> set[int]:
-    """How many lines rounds of so many spares take: among them no more than the least, and no fewer than the most."""
-    if not (options.votes or cut.fragment_lines):
-        # A block at most is the last round; of two rounds that are left, neither takes more than half.
-        return {cut.lines} if cut.lines <= cut.block_lines else {(cut.block_lines + 1) // 2, cut.block_lines}
-    whole = cut.next_lines(options, 0, workers, spares)
-    if options.least_spares(workers) == options.most_spares(workers) or cut.lines <= whole:
-        return {whole, cut.lines % whole or whole}
-    return {whole, 1}  # what an epoch's last round is left with depends on the draws
+def _rounds(recipe: Recipe, cut: RoundCut) -> set[tuple[int, int]]:
+    """How many lines and fragments the rounds of a run have from which nobody leaves.
+
+    They follow from the recipe's seed, round by round; of a long run only the first `MOST_ROUNDS` are looked at.
+    """
+    options, workers = recipe.protocol.options, recipe.training.workers
+    found, round, seed = set[tuple[int, int]](), 0, run_seed(recipe)
+    for epoch in range(recipe.training.epochs):
+        offset = 0
+        while offset < cut.lines and round < MOST_ROUNDS:
+            plan = cut.upcoming(epoch, offset, workers - options.spares_of(seed, round, workers))
+            found.add((plan.lines, plan.fragments))
+            offset, round = offset + plan.lines, round + 1
+    return found

@@ -28,7 +28,7 @@ def chain_length(recipe: Recipe, lines: int) -> int:
         UsageError: more than a chain can have.
     """
     training = recipe.training
-    rounds = cut_of(recipe, lines).most_rounds(recipe.protocol.options, training.epochs)
+    rounds = cut_of(recipe, lines).most_rounds(training.epochs)
     if rounds > MOST_ROUNDS:
         raise UsageError(
             f"training: {training.epochs:,} epochs are {rounds:,} rounds, and a run has at most {MOST_ROUNDS:,}: "

@@ -222,8 +222,7 @@ class Trainer:
         if epoch == state.epochs:
             return
         active = state.active_count
-        spares = state.options.least_spares(active)  # one with more takes the first fragments of this
-        self.blocks.expect(state.begin.cut.upcoming(state.options, epoch, offset, active, spares))
+        self.blocks.expect(state.begin.cut.upcoming(epoch, offset, active - state.spares(state.round + 1, active)))
 
     def _pay(self, verdicts: list[e.Verdict]) -> None:
         number = self.manager.state.round
@@ -316,8 +315,7 @@ class Trainer:
         if state.trained:
             return 0
         active = max(state.options.min_workers, state.active_count)
-        spares = state.options.least_spares(active)
-        size = state.begin.cut.next_lines(state.options, 0, active, spares)
+        size = state.begin.cut.next_lines(0, active - state.options.least_spares(active))
         return -(-(state.begin.lines - state.offset) // size) + (state.epochs - state.epoch - 1) * -(
             -state.begin.lines // size
         )

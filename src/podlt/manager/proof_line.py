@@ -21,6 +21,5 @@ def proof_line(recipe: Recipe, lines: int) -> str:
     options = options_of(protocol, 1)
     if training.workers < 2:
         return f"proof: {options.preset}; with one worker a record: nobody repeats its work but the manager's own share"
-    classic, kinds = options.preset == "classic", kinds_of(options, training.workers)
-    dealing = Dealing(training.block_lines, training.fragment_lines, classic, kinds)
+    dealing = Dealing(training.block_lines, training.fragment_lines, kinds_of(options, training.workers))
     return one_line(training.workers, options, dealing.rounds(lines, training.epochs))

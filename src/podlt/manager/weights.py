@@ -332,8 +332,7 @@ def recipe_optimizer(recipe: Recipe, lines: int) -> Optimizer:
     """
     training = recipe.training
     options = recipe.protocol.options
-    spares = options.least_spares(training.workers)
-    per_round = cut_of(recipe, lines).next_lines(options, 0, training.workers, spares)
+    per_round = cut_of(recipe, lines).next_lines(0, training.workers - options.least_spares(training.workers))
     return optimizer_from(recipe.optimizer, Horizon(lines, training.epochs, per_round))
 
 

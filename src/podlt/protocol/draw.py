@@ -50,20 +50,11 @@ def round_dice(secret: bytes, beacon: bytes) -> Dice:
     return Dice(digest("draw/1", secret, beacon))
 
 
-def draw_spares(dice: Dice, options: RuleOptions, active: int) -> int:
-    """How many spares a round of so many workers has: the first draw of a guarded round."""
-    if options.votes:
-        return options.spares
-    whole = MILLION + options.checked
-    share = active * options.checked
-    return min(active // 2, share // whole + (dice.below(whole) < share % whole))
-
-
 def deal(dice: Dice, options: RuleOptions, roster: Roster, spares: int, fragments: int) -> Roles:
     """A fragment each to drawn workers, and the checked ones to spares as well.
 
     Args:
-        dice: after `draw_spares`.
+        dice: `round_dice`.
         options: of the run.
         roster: its order is that of the keys (numbers are the manager's choice), as it was when the round opened.
         spares: how many workers repeat a fragment.

@@ -106,7 +106,7 @@ class Manager:
         """
         state = self.state
         try:
-            return None if state.trained else state.upcoming(state.spares_of(self._chain.secret(state.round)))
+            return state.upcoming()
         except InvalidProofError as error:
             least = state.options.min_workers
             raise TooFewWorkersError(f"{error.reason}; {least} are needed: resume the run with more") from None
@@ -136,7 +136,7 @@ class Manager:
             fragments=list(fragments),
         )
         self._propose(entry)
-        _, roles = state.roles(self._chain.secret(state.round))
+        roles = state.roles(self._chain.secret(state.round))
         self._answers, self._suspects, self._redealer = RoundAnswers(roles), set(), None
         return [self._assignment(seat, seat) for seat in sorted(roles.seats)]
 

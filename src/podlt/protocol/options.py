@@ -6,6 +6,9 @@ from typing import Literal
 
 import msgspec
 
+from podlt.crypto import digest
+from podlt.dice import Dice
+
 MILLION = 1_000_000
 MOST_CLIP = MOST_ESCROW = 2**20
 
@@ -51,11 +54,28 @@ class RuleOptions(msgspec.Struct, frozen=True):
         """How many workers a round needs: in classic one and two spares."""
         return self.spares + 1 if self.votes else 1
 
+    def spares_of(self, seed: bytes, round: int, active: int) -> int:
+        """How many spares a round has: at least one, and what is no whole number is drawn from the run's seed.
+
+        From the seed, and not from a secret: so anybody knows it, and the same recipe deals the same fragments in
+        every run. Who is a spare, and of which fragment, is secret.
+
+        Args:
+            seed: of the run.
+            round: its number.
+            active: how many workers there are.
+        """
+        if self.votes:
+            return self.spares
+        least, whole = self.least_spares(active), MILLION + self.checked
+        rest = active * self.checked % whole if least < self.most_spares(active) else 0
+        return least + (Dice(digest("spares/1", seed, round.to_bytes(8, "big"))).below(whole) < rest)
+
     def least_spares(self, active: int) -> int:
         """The fewest spares that a round of so many workers can have."""
         if self.votes:
             return self.spares
-        return min(active // 2, active * self.checked // (MILLION + self.checked))
+        return min(active // 2, max(self.checked > 0, active * self.checked // (MILLION + self.checked)))
 
     def most_spares(self, active: int) -> int:
         """The most spares that a round of so many workers can have."""

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from podlt.protocol.options import RuleOptions
-
-SHORTEST_ROUND = 8
-"""A guarded round takes `fragment_lines`, or one of so many parts of a block, at least: so long is the chain."""
-
 
 class Upcoming(msgspec.Struct, frozen=True):
     """What the next round must be: its place in the data, and the number of fragments."""
@@ -32,42 +27,27 @@ class RoundCut(msgspec.Struct, frozen=True):
     block_lines: int
     fragment_lines: int
 
-    def most_rounds(self, options: RuleOptions, epochs: int) -> int:
-        """A bound on the rounds of so many epochs: how long the chain of secrets must be."""
-        whole = self.block_lines if options.votes else -(-self.block_lines // SHORTEST_ROUND)
-        per_round = min(whole, self.fragment_lines or whole)
+    def most_rounds(self, epochs: int) -> int:
+        """A bound on the rounds of so many epochs, where one worker is useful: how long the chain must be."""
+        per_round = min(self.block_lines, self.fragment_lines or self.block_lines)
         return epochs * -(-self.lines // per_round)
 
-    def next_lines(self, options: RuleOptions, offset: int, active: int, spares: int) -> int:
-        """How many lines the round at `offset` of an epoch takes.
+    def next_lines(self, offset: int, useful: int) -> int:
+        """How many lines the round at `offset` of the epoch takes.
 
-        In classic a whole block, or `fragment_lines` for each useful worker. In guarded an equal part for each useful
-        worker, so that the size of a fragment does not say how many spares there are; only an epoch's last round takes
-        what is left.
+        Without `fragment_lines` a whole block, however many workers share it. With it, that many lines for each useful
+        worker, at most a block; what is left of the block is carried into the next round.
 
         Args:
-            options: of the run.
             offset: lines of the epoch that were used.
-            active: how many workers there are.
-            spares: how many of them repeat a fragment.
+            useful: how many workers there are besides the spares.
         """
-        left, useful = self.lines - offset, active - spares
-        if options.votes:
-            return min(self.block_lines, useful * self.fragment_lines or self.block_lines, left)
-        most = active - options.least_spares(active)
-        rounds = -(-left // self.block_lines)
-        if self.fragment_lines:
-            size = min(self.fragment_lines, self.block_lines // most)
-        elif rounds == 1:
-            return left
-        else:
-            size = -(-left // rounds) // most
-        return min(left, self.block_lines, useful * max(1, size))
+        return min(self.block_lines, useful * self.fragment_lines or self.block_lines, self.lines - offset)
 
-    def upcoming(self, options: RuleOptions, epoch: int, offset: int, active: int, spares: int) -> Upcoming:
-        """The round at a place of the data, with so many spares among so many workers."""
-        lines = self.next_lines(options, offset, active, spares)
-        return Upcoming(epoch, offset, lines, min(active - spares, lines))
+    def upcoming(self, epoch: int, offset: int, useful: int) -> Upcoming:
+        """The round at a place of the data, with so many useful workers."""
+        lines = self.next_lines(offset, useful)
+        return Upcoming(epoch, offset, lines, min(useful, lines))
 
 
 def lines_seen(lines: int, epoch: int, offset: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
-from podlt.protocol.draw import Roles, deal, draw_spares, mix_beacon, round_dice
+from podlt.protocol.draw import Roles, deal, mix_beacon, round_dice
 from podlt.protocol.ledger import Ledger
 from podlt.protocol.messages import Task, randomness
 from podlt.protocol.options import CLASSIC, RuleOptions
@@ -115,8 +115,8 @@ class RunFacts:
         """The beacon of a round that opens now."""
         return mix_beacon(self.beacon, *sorted(self.joined))
 
-    def upcoming(self, spares: int) -> Upcoming | None:
-        """What the next round must be, with so many spares (`spares_of`), or None when the run is complete.
+    def upcoming(self) -> Upcoming | None:
+        """What the next round must be, or None when the run is complete.
 
         Raises:
             InvalidProofError: too few workers are left for it.
@@ -126,28 +126,17 @@ class RunFacts:
         active = self.active_count
         if active < self.options.min_workers:
             raise InvalidProofError(f"{active} workers are too few for a round", step=Claim.PROGRESS)
-        return self._begin.cut.upcoming(self.options, self.epoch, self.offset, active, spares)
+        return self._begin.cut.upcoming(self.epoch, self.offset, active - self.spares(self.round, active))
 
-    def spares_of(self, secret: bytes) -> int:
-        """How many spares the next round has, given its secret."""
-        return draw_spares(round_dice(secret, self.next_beacon()), self.options, self.active_count)
+    def spares(self, round: int, active: int) -> int:
+        """How many spares a round of so many workers has."""
+        return self.options.spares_of(self._begin.seed, round, active)
 
-    def roles(self, secret: bytes) -> tuple[int, Roles]:
-        """How many spares the round in progress has, and who holds which of its tasks, given its secret.
-
-        Raises:
-            InvalidProofError: its lines and fragments are not those of so many spares.
-        """
-        round, options = self.in_progress, self.options
-        opened, dice = round.open, round_dice(secret, round.beacon)
-        spares = draw_spares(dice, options, round.size)
-        due = self._begin.cut.upcoming(options, opened.epoch, opened.offset, round.size, spares)
-        found = Upcoming(opened.epoch, opened.offset, opened.lines, len(opened.fragments))
-        if found != due:
-            raise InvalidProofError(
-                "the round takes other lines than its spares leave", step=Claim.DRAWS, expected=due, actual=found
-            )
-        return spares, deal(dice, options, self.roster, spares, len(opened.fragments))
+    def roles(self, secret: bytes) -> Roles:
+        """Who holds which task of the round in progress, given its secret."""
+        round = self.in_progress
+        spares, dice = self.spares(round.open.round, round.size), round_dice(secret, round.beacon)
+        return deal(dice, self.options, self.roster, spares, len(round.open.fragments))
 
     def leave(self, worker: int) -> None:
         """A worker is withdrawn: what is pending of it vests `escrow` rounds later, unless it comes back."""

@@ -175,7 +175,8 @@ def history_bytes(model: nn.Module, recipe: Recipe, lines: int) -> int:
     state = sum(v.nbytes for v in (*model.parameters(), *model.buffers()))
     optimizer = trained * _MOMENTS.get(str(recipe.optimizer.get("name")), 0)
     options = recipe.protocol.options
-    size = cut_of(recipe, lines).next_lines(options, 0, training.workers, options.most_spares(training.workers))
+    useful = training.workers - options.most_spares(training.workers)
+    size = cut_of(recipe, lines).next_lines(0, useful)
     rounds = training.epochs * -(-lines // size)
     checkpoints = 1 + rounds // training.checkpoint_every
     if training.history == "last":

@@ -6,6 +6,7 @@ from podlt import crypto
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
 from podlt.protocol.draw import Roles, mix_beacon
+from podlt.protocol.plan import Upcoming
 from podlt.protocol.redeal import Redealer
 from podlt.protocol.require import require
 from podlt.protocol.round import Before, Copy, Left, RevealedRound, RoundState
@@ -13,20 +14,18 @@ from podlt.protocol.state import RunFacts
 
 
 def open(state: RunFacts, entry: e.Open) -> None:
-    """A round begins. How many spares it has is seen at its reveal."""
+    """A round begins."""
     require(state.current is None, Claim.PROGRESS, "the round before is not paid")
     require(not state.measure_due, Claim.PROGRESS, "the figures of the epoch before are missing")
     require(entry.round == state.round, Claim.PROGRESS, "round out of order", state.round, entry.round)
-    require(not state.trained, Claim.PROGRESS, "a round after the last one")
-    active, options = len(state.roster), state.options
-    due = [state.upcoming(k) for k in range(options.least_spares(active), options.most_spares(active) + 1)]
-    found = (entry.epoch, entry.offset, entry.lines, len(entry.fragments))
-    places = [(plan.epoch, plan.offset, plan.lines, plan.fragments) for plan in due if plan is not None]
-    require(found in places, Claim.PROGRESS, "the round takes other lines than the plan", places, found)
+    due = state.upcoming()
+    require(due is not None, Claim.PROGRESS, "a round after the last one")
+    found = Upcoming(entry.epoch, entry.offset, entry.lines, len(entry.fragments))
+    require(found == due, Claim.PROGRESS, "the round takes other lines than the plan", due, found)
     same = entry.parameters == state.parameters
     require(same, Claim.PROGRESS, "the round starts from other parameters", state.parameters, entry.parameters)
     before = Before(state.index, state.at, state.beacon, state.joined, state.secret)
-    state.current = RoundState(entry, active, state.next_beacon(), before)
+    state.current = RoundState(entry, len(state.roster), state.next_beacon(), before)
 
 
 def redeal(state: RunFacts, entry: e.Redeal) -> None:
@@ -59,7 +58,7 @@ def reveal(state: RunFacts, entry: e.Reveal) -> None:
     round = before_reveal(state, entry.round)
     link = crypto.chain_link(entry.secret)
     require(link == state.secret, Claim.DRAWS, "the secret is not the chain's", state.secret, link)
-    _, roles = state.roles(entry.secret)
+    roles = state.roles(entry.secret)
     dealt, bound = sorted(roles.seats), sorted({seat for seat, _ in round.commitments})
     require(dealt == bound, Claim.DRAWS, "the commitments are not those of the tasks dealt", dealt, bound)
     _check_redealt(state, round, roles, entry.secret)

@@ -25,7 +25,7 @@ def begin(state: RunFacts, entry: e.Begin) -> None:
     steps = entry.local_steps == 1 and entry.local_lr is None
     several = entry.local_steps > 1 and entry.local_lr is not None and 0 < entry.local_lr < math.inf
     require(steps or several, Claim.PROGRESS, "local_steps and local_lr do not fit")
-    rounds = entry.cut.most_rounds(entry.options, entry.epochs)
+    rounds = entry.cut.most_rounds(entry.epochs)
     require(rounds <= MAX_ROUNDS, Claim.PROGRESS, "more rounds than can be numbered", MAX_ROUNDS, rounds)
     require(entry.chain_length >= rounds, Claim.DRAWS, "the chain is too short", rounds, entry.chain_length)
     most = most_paid(entry, entry.epochs)
@@ -44,7 +44,7 @@ def amend(state: RunFacts, entry: e.Amend) -> None:
     require(left >= 0, Claim.PROGRESS, "more epochs are done than there are to be", state.epoch, entry.epochs)
     require(left > 0 or state.closed is None, Claim.OUTCOME, "a complete run is amended to train no more")
     assert state.begin is not None
-    rounds = state.round + state.begin.cut.most_rounds(state.options, left)
+    rounds = state.round + state.begin.cut.most_rounds(left)
     require(rounds <= MAX_ROUNDS, Claim.PROGRESS, "more rounds than can be numbered", MAX_ROUNDS, rounds)
     require(entry.is_table, Claim.TERMS, "optimizer: not a document", None, entry.optimizer)
     state.payable += entry.epochs + 1
