@@ -49,7 +49,7 @@ def test_fields_change_and_nothing_else_does() -> None:
         ({"trainings.epochs": 1}, "the nearest is training.epochs"),
         ({"lr": 1}, "no field 'lr'"),
         ({"training.epochs": "two"}, r"--set: Expected `int`, got `str` - at `\$.training.epochs`"),
-        ({"training.workers": 2}, "--set: training.workers: expected at least 3"),
+        ({"training.workers": 0}, r"--set: Expected `int` >= 1 - at `\$.training.workers`"),
         ({"optimizer.lr.x": 2}, "lr is a value, not a table"),
     ],
 )

@@ -176,13 +176,13 @@ def test_a_running_manager_notices_what_the_command_line_says(podlt: Podlt, live
     link.start()
     try:
         while not link.connected:
-            link.receive(0.02)
+            time.sleep(0.02)
         document = json.loads(podlt("workers", "list", live, "--json").out)
         row = next(row for row in document["workers"] if row["key"] == HEX)
         assert document["server"] == "running" and row["connected"] and row["address"] == "127.0.0.1"
         assert podlt("workers", "revoke", live, HEX[:12], "--reason", "enough").code == 0
         while link.connected:
-            link.receive(0.02)
+            time.sleep(0.02)
     finally:
         link.close()
     document = json.loads(podlt("workers", "list", live, "--json").out)

@@ -81,7 +81,7 @@ def test_unknown_categories_are_counted_and_missing_columns_named(of_people: Res
     rows = [["a", 30, "pilot", "2020-01-01", "true", ""], ["b", 30, "astronaut", "2020-01-01", "TRUE", ""]]
     found = of_people.predict(write_csv(tmp_path / "new.csv", rows))
     assert found.notes == ["column 'job': 2 values that the training lines do not have, taken as unknown"]
-    assert found["probability_high"][0] == found["probability_high"][1]
+    assert found["probability_high"][0] == pytest.approx(found["probability_high"][1], rel=1e-6)  # rows of a batch
     with pytest.raises(podlt.UsageError, match="expected a column 'age', as the run's data have it, got job"):
         of_people.predict(write_csv(tmp_path / "less.csv", rows, ["job", "joined", "member"]))
 

@@ -23,6 +23,7 @@ from web import Web, until
 from podlt.crypto import SigningKey, blob_digest
 from podlt.errors import InvalidProofError, PodltError, UsageError
 from podlt.network.addresses import is_global
+from podlt.network.bandwidth import Bandwidth
 from podlt.network.blobs import client, https_connection, object_store
 from podlt.network.blobs.client import BlobTransfers, TransferEnded
 from podlt.network.blobs.https_connection import place_of
@@ -322,7 +323,7 @@ def objects(urls: list[str], part: int, offset: int, stop: int, *, private: bool
     """What is fetched of objects that hold the first 1000 bytes of DATA."""
     place = BlobBuffer(np.zeros(stop, np.uint8))
     place.offset = offset
-    fetch_objects(urls, part, DIGEST, place, BlobJob(), lambda: private)
+    fetch_objects(urls, part, DIGEST, place, BlobJob(Bandwidth()), lambda: private)
     return place.data[offset:].tobytes()
 
 
@@ -408,7 +409,7 @@ def test_a_blob_goes_to_an_object_store_and_comes_back(tmp_path: Path, size: int
         await asyncio.gather(store.put(data, digest, 1000), store.put(data, digest, 1000))
         return await store.urls(digest, size, 1000)
 
-    fetch_objects(asyncio.run(put()), 1000, digest, place, BlobJob(), lambda: False)
+    fetch_objects(asyncio.run(put()), 1000, digest, place, BlobJob(Bandwidth()), lambda: False)
     place.check(digest)
 
 
@@ -447,7 +448,7 @@ def test_s3_is_such_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         await store._create(DIGEST, 0, memoryview(b"not over what is there"))
         return await store.urls(DIGEST, SIZE, 2**20)
 
-    fetch_objects(asyncio.run(put()), 2**20, DIGEST, place, BlobJob(), lambda: True)
+    fetch_objects(asyncio.run(put()), 2**20, DIGEST, place, BlobJob(Bandwidth()), lambda: True)
     server.stop()
     place.check(DIGEST)
 

@@ -6,10 +6,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hub import CrewLink, Hub
 from near_hosts import train_near
-from small_runs import Trained, seeded, small_recipe, tiny_recipe, train
+from small_runs import OFTEN, Trained, seeded, small_recipe, tiny_recipe, train
 
 from podlt.crypto import SigningKey
 from podlt.manager import events as ev
@@ -92,7 +93,8 @@ def test_lost_doubled_and_reordered_messages_change_no_bit(tmp_path: Path, local
 def test_those_who_cheat_are_evicted_and_nobody_else(tmp_path: Path, cheat: str) -> None:
     hub = Hub()
     made = crews(hub, tmp_path, 5, 2, 1, cheats={2: cheat})
-    trained = run(hub, tmp_path / "run", small_recipe())
+    rules = msgspec.structs.replace(OFTEN, first_fault="evict")
+    trained = run(hub, tmp_path / "run", small_recipe(protocol=rules))
     whole(trained)
     cheater = keys(1, 7)[0].public
     numbers = {worker.key: number for number, worker in trained.state.workers.items()}

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import msgspec
 import pytest
 from hub import CrewLink, Hub, until
-from small_runs import seeded, small_recipe, tiny_recipe, train
+from small_runs import CLASSIC, seeded, small_recipe, tiny_recipe, train
 from test_engine import crews, keys, run, whole
 
 from podlt.errors import InvalidProofError
@@ -88,7 +88,7 @@ def test_too_few_workers_wait_for_others_instead_of_stopping(tmp_path: Path) -> 
 
     place = RemoteMachines(hub.connect, heartbeat_seconds=hub.beat)
     result = podlt.api.train(
-        tiny_recipe(epochs=8), run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1)
+        tiny_recipe(epochs=8, protocol=CLASSIC), run=tmp_path / "run", listener=listen, place=place, entropy=seeded(1)
     )
     assert came and not result.evicted
     assert len(result.ledger) == 5

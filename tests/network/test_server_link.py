@@ -37,6 +37,7 @@ from podlt.network.client.link import ClientLink
 link = ClientLink(read_invitation(sys.argv[1]), [SigningKey(int(n).to_bytes(32, "big")) for n in sys.argv[2:]])
 came = []
 link.listen(came.extend)
+link.start()
 while not came: time.sleep(0.01)
 while True: time.sleep(1)
 """
@@ -342,4 +343,4 @@ def test_a_fault_of_the_link_itself_is_raised_where_messages_are_taken(
     monkeypatch.setattr("podlt.network.client.link.notice_loss", fail)
     worker = place.join(ONE)
     with pytest.raises(AttributeError, match="a fault"):
-        place.until(lambda: bool(worker.take()))
+        place.until(lambda: bool(worker.link.check()))
