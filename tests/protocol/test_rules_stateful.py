@@ -261,7 +261,8 @@ class AnyRun(RuleBasedStateMachine):
 
     @invariant()
     def replaying_the_log_gives_the_live_state(self) -> None:
-        assert facts(replay(self.log)) == facts(self.world.state)
+        again, live = facts(replay(self.log)), facts(self.world.state)
+        assert again == live, {name: (again[name], live[name]) for name in live if again[name] != live[name]}
 
     def teardown(self) -> None:
         if hasattr(self, "world"):

@@ -36,6 +36,7 @@ class Before(msgspec.Struct, frozen=True):
     beacon: bytes
     joined: list[bytes]
     secret: bytes
+    leavers: int
 
 
 class RoundState(msgspec.Struct):

@@ -54,7 +54,7 @@ class RunState(RunFacts):
         for worker in round.departed:
             known = self.workers[worker]
             known.status, known.left_bound = "active", known.left_bound - (worker in round.bound)
-        while self.leavers and self.leavers[-1][1] in round.departed:
+        while len(self.leavers) > before.leavers:
             self.leavers.pop()
         self.current = None
 

@@ -24,7 +24,7 @@ def open(state: RunFacts, entry: e.Open) -> None:
     require(found == due, Claim.PROGRESS, "the round takes other lines than the plan", due, found)
     same = entry.parameters == state.parameters
     require(same, Claim.PROGRESS, "the round starts from other parameters", state.parameters, entry.parameters)
-    before = Before(state.index, state.at, state.beacon, state.joined, state.secret)
+    before = Before(state.index, state.at, state.beacon, state.joined, state.secret, len(state.leavers))
     state.current = RoundState(entry, len(state.roster), state.next_beacon(), before)
 
 
