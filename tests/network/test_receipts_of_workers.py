@@ -471,7 +471,7 @@ def test_who_left_is_paid_back_in_the_log_once_its_pay_has_vested(tmp_path: Path
     import podlt.api
 
     place = RemoteMachines(connect, heartbeat_seconds=hub.beat)
-    recipe = msgspec.structs.replace(small_recipe(workers=5, epochs=2), protocol=ProtocolSpec(escrow=escrow))
+    recipe = msgspec.structs.replace(small_recipe(workers=5, epochs=8), protocol=ProtocolSpec(escrow=escrow))
     result = podlt.api.train(recipe, run=path, listener=listen, place=place)
     number = next(n for n, worker in read_history(path).state.workers.items() if worker.key.hex() == leaver)
     store = open_log(path)
