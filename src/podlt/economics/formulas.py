@@ -20,7 +20,7 @@ taken over them, weighted by their chances (each round has N seats, whatever A i
 `classic` has one checked fragment of three seats and no own seat: d = 3/N, and a stranger convicts only where both
 other seats are strangers'. Two friends convict the stranger.
 
-Fragments differ by one line at most, and spares are drawn by lines: that is left out here.
+Fragments differ by one line at most, and are drawn by number: the line is left out here.
 """
 
 from __future__ import annotations

@@ -347,7 +347,7 @@ class Manager:
 
     def pay(self) -> list[e.Transfer]:
         """Ends the round with what it pays."""
-        transfers = self.state.owed()
+        transfers = self.state.owed(self.state.earned())
         self._propose(e.Pay(at=self._now(), round=self.state.round, transfers=transfers))
         self._answers = None
         return transfers

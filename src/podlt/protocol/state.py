@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from podlt.errors import InvalidProofError
 from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim
-from podlt.protocol.draw import Roles, deal, mix_beacon, round_dice
+from podlt.protocol.draw import Roles, deal, round_dice
 from podlt.protocol.ledger import Ledger
 from podlt.protocol.messages import Task, randomness
 from podlt.protocol.options import CLASSIC, RuleOptions
@@ -111,10 +111,6 @@ class RunFacts:
         part = self.trained and self.offset > 0 and not self.part_measured
         return self._begin.test != e.NO_TEST and (self.measured < self.epoch or part)
 
-    def next_beacon(self) -> bytes:
-        """The beacon of a round that opens now."""
-        return mix_beacon(self.beacon, *sorted(self.joined))
-
     def upcoming(self) -> Upcoming | None:
         """What the next round must be, or None when the run is complete.
 
@@ -167,11 +163,9 @@ class RunFacts:
             tasks[fragment] = task, task.digest()
         return tasks[fragment]
 
-    def owed(self) -> list[e.Transfer]:
-        """The transfers with which the round in progress must end."""
-        round = self.revealed
-        convicted = round.convicted()
-        return self.ledger.owed(self.earned(), convicted, self.gone_long())
+    def owed(self, earned: Mapping[int, list[int]]) -> list[e.Transfer]:
+        """The transfers with which the round in progress must end, given its credits (`earned`)."""
+        return self.ledger.owed(earned, self.revealed.convicted(), self.gone_long())
 
     def earned(self) -> dict[int, list[int]]:
         """Worker -> its credits of the round in progress, in the order of the seats."""

@@ -50,10 +50,11 @@ def pay(state: RunFacts, entry: e.Pay) -> None:
     """The round ends with what it pays."""
     round = _judged(state, entry.round)
     require(round.applied, Claim.PROGRESS, "the round's update is not applied")
-    owed = state.owed()
+    earned = state.earned()
+    owed = state.owed(earned)
     require(entry.transfers == owed, Claim.PAYMENTS, "the round pays other than the rules owe", owed, entry.transfers)
     convicted = round.convicted()
-    state.ledger.pay(entry.transfers, state.earned(), convicted)
+    state.ledger.pay(entry.transfers, earned, convicted)
     for worker in round.passed():
         state.workers[worker].checks_passed += 1
     for worker in convicted:

@@ -25,7 +25,8 @@ def open(state: RunFacts, entry: e.Open) -> None:
     same = entry.parameters == state.parameters
     require(same, Claim.PROGRESS, "the round starts from other parameters", state.parameters, entry.parameters)
     before = Before(state.index, state.at, state.beacon, state.joined, state.secret, len(state.leavers))
-    state.current = RoundState(entry, len(state.roster), state.next_beacon(), before)
+    beacon = mix_beacon(state.beacon, *sorted(state.joined))
+    state.current = RoundState(entry, len(state.roster), beacon, before)
 
 
 def redeal(state: RunFacts, entry: e.Redeal) -> None:
