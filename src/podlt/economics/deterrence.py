@@ -2,7 +2,8 @@
 
 In a state with e credits in escrow and t tasks left, a fake that is found costs its task's pay, the escrow, the
 deposit D, and what the worker would have earned afterwards and cannot earn any more (all of it, or the price of a new
-key at most, or, where the first conviction suspends, the escrow - e credits that it owes at most). Honesty is a best response if, with honest play to
+key at most, or, where the first conviction suspends, the escrow - e credits that it owes at most). Honesty is a
+best response if, with honest play to
 follow, no single fake pays in any state (one-shot deviations suffice in a game that ends):
 
     hazard (D + (e + 1) reward + lost future) >= cost
