@@ -221,8 +221,7 @@ class Trainer:
             offset, epoch = 0, epoch + 1
         if epoch == state.epochs:
             return
-        active = state.active_count
-        self.blocks.expect(state.begin.cut.upcoming(epoch, offset, active - state.spares(state.round + 1, active)))
+        self.blocks.expect(state.plan_after(epoch, offset))
 
     def _pay(self, verdicts: list[e.Verdict]) -> None:
         number = self.manager.state.round
@@ -314,8 +313,8 @@ class Trainer:
         assert state.begin is not None
         if state.trained:
             return 0
-        active = max(state.options.min_workers, state.active_count)
-        size = state.begin.cut.next_lines(0, active - state.options.least_spares(active))
+        seats, usual = max(state.options.min_workers, state.roster.weights.total), state.roster.weights.usual
+        size = state.begin.cut.next_lines(0, seats - state.options.least_spares(seats), usual)
         return -(-(state.begin.lines - state.offset) // size) + (state.epochs - state.epoch - 1) * -(
             -state.begin.lines // size
         )
