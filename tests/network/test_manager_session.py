@@ -9,7 +9,7 @@ import pytest
 
 from podlt.crypto import SigningKey, blob_digest
 from podlt.data.field import Field
-from podlt.engine.interface import Event, Lost, Member
+from podlt.engine.interface import Event, Late, Lost, Member
 from podlt.engine.local import frames
 from podlt.events import HeldUp, NetworkEvent
 from podlt.network import messages as m
@@ -127,7 +127,7 @@ def test_answers_and_openings_come_out_as_events() -> None:
     for number in range(3):
         (event,) = run.says(number, run.done(number))
         assert isinstance(event, frames.Results) and event.done == [number]
-        assert run.session.digest(number) == blob_digest(UPDATE.data)
+        assert run.session.digest(number, number) == blob_digest(UPDATE.data)
     assert run.session.idle()
     run.session.open(0)
     assert run.sent() == [(None, "OpenCommitments")]
@@ -151,7 +151,7 @@ def test_a_task_that_was_lost_is_sent_again_to_who_does_not_have_it() -> None:
     run.deal()
     for number in (1, 2):
         run.says(number, run.done(number))
-    assert run.passes(2.0) == []
+    assert run.passes(2.0) == [Late(0, 0)]
     run.says(0, m.Heartbeat(deal_id=bytes(8), in_hand=[]))
     run.passes(1.0)
     assert (KEYS[0].public, "DealTask") in run.sent()

@@ -24,7 +24,9 @@ _OF_WORKERS = (
     ("podlt_worker_task_seconds", "What a task takes a worker of late, from dealing to the whole update", "seconds"),
     ("podlt_worker_lines_per_second", "Lines of a worker a second of its tasks", "lines_per_second"),
     ("podlt_worker_tasks", "Tasks of a worker since it came", "tasks"),
-    ("podlt_worker_late", "How often a worker was let go because it took too long", "late"),
+    ("podlt_worker_late", "Tasks of a worker that were late, and dealt to somebody else as well, or again", "late"),
+    ("podlt_worker_unopened", "Commitments that a worker did not open in time", "unopened"),
+    ("podlt_worker_wrong", "Messages or uploads of a worker that were malformed, or not as committed to", "wrong"),
     ("podlt_worker_received_bytes", "From a worker", "received"),
     ("podlt_worker_silent_seconds", "Since anything came from a worker", "silent"),
 )

@@ -15,7 +15,7 @@ import numpy as np
 from podlt.canonical import encode
 from podlt.crypto import blob_digest, digest
 from podlt.data.field import Field
-from podlt.engine.interface import DurableEntries, Lost, Moved
+from podlt.engine.interface import DurableEntries, Late, Lost, Moved
 from podlt.engine.local import frames
 from podlt.errors import PeerError, TooFewWorkersError
 from podlt.log.merkle import Tree, leaf_hash
@@ -225,7 +225,7 @@ class NetworkedWorld(World):
         """Has the tasks executed over the network, and their commitments opened."""
         plan, manager, engine = self._plan, self.manager, self.engine
         assert plan is not None
-        self._tasks = {a.seat: a for a in waiting}
+        self._tasks = {(a.seat, a.holder): a for a in waiting}
         self._bounds = fragment_bounds(plan.lines, plan.fragments)
         engine.deal(0, plan.lines, self._bounds, list(waiting))
         while not (manager.all_opened and engine.idle()):
@@ -245,20 +245,21 @@ class NetworkedWorld(World):
                 for opened in event.opened:
                     self._take(opened)
             elif isinstance(event, frames.ExecutionFailed):
-                if (task := self._tasks.get(event.seat)) is not None and task.holder == event.holder:
+                if (event.seat, event.holder) in self._tasks:
                     self._lose(event.holder, f"failed: {event.message}")
+            elif isinstance(event, Late):
+                self._deal_again(self.manager.back_up(event.seat))
             elif isinstance(event, Lost):
                 self._lose(event.worker, event.reason)
 
     def _take(self, answer: Committed | Opened) -> None:
-        task = self._tasks.get(answer.seat)
-        if task is None or task.holder != answer.holder:
+        if (answer.seat, answer.holder) not in self._tasks:
             return
         try:
             if isinstance(answer, Committed):
                 self.manager.committed(answer)
             else:
-                self.manager.opened(answer, self.engine.digest(answer.seat))
+                self.manager.opened(answer, self.engine.digest(answer.seat, answer.holder))
         except PeerError as error:
             self._lose(answer.holder, error.reason)
 
@@ -267,11 +268,15 @@ class NetworkedWorld(World):
             return []
         self.withdrawn.append(reason)
         again = self.manager.withdraw(worker, reason)
-        self._tasks.update({a.seat: a for a in again})
+        self._deal_again(*again)
+        return again
+
+    def _deal_again(self, *tasks: Assignment | None) -> None:
+        again = [task for task in tasks if task is not None]
+        self._tasks.update({(task.seat, task.holder): task for task in again})
         if again:
             assert self._plan is not None
             self.engine.deal(0, self._plan.lines, self._bounds, again, again=True)
-        return again
 
     def _spread(self, dealt: Sequence[Assignment]) -> None:
         """Nobody overhears anything."""
