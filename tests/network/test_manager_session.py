@@ -9,12 +9,13 @@ import pytest
 
 from podlt.crypto import SigningKey, blob_digest
 from podlt.data.field import Field
-from podlt.engine.interface import Event, Late, Lost, Member
+from podlt.engine.interface import Event, Lost, Member, TaskLate
 from podlt.engine.local import frames
 from podlt.events import HeldUp, NetworkEvent
 from podlt.network import messages as m
 from podlt.network.session.facts import Chance, ServedRun
-from podlt.network.session.manager import FragmentLines, ManagerSession
+from podlt.network.session.fragments import FragmentLines
+from podlt.network.session.manager import ManagerSession
 from podlt.network.session.outbox import Drop, Effect, Send, Subscribe
 from podlt.protocol.messages import Assignment, Opened, Task
 from podlt.protocol.worker import Worker
@@ -151,7 +152,7 @@ def test_a_task_that_was_lost_is_sent_again_to_who_does_not_have_it() -> None:
     run.deal()
     for number in (1, 2):
         run.says(number, run.done(number))
-    assert run.passes(2.0) == [Late(0, 0)]
+    assert run.passes(2.0) == [TaskLate(0, 0)]
     run.says(0, m.Heartbeat(deal_id=bytes(8), in_hand=[]))
     run.passes(1.0)
     assert (KEYS[0].public, "DealTask") in run.sent()

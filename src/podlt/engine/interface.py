@@ -44,7 +44,7 @@ class Lost(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Late(msgspec.Struct, frozen=True):
+class TaskLate(msgspec.Struct, frozen=True):
     """A task is late: it may be dealt to somebody else as well, while its holder may still answer.
 
     Attributes:
@@ -118,7 +118,7 @@ class DurableEntries(msgspec.Struct, frozen=True):
     moved: list[Moved]
 
 
-Event = frames.Results | frames.ExecutionFailed | frames.HostOpenings | Restarted | Late | Lost
+Event = frames.Results | frames.ExecutionFailed | frames.HostOpenings | Restarted | TaskLate | Lost
 
 
 class Engine(Protocol):

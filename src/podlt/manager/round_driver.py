@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from podlt import crypto
-from podlt.engine.interface import Engine, Event, Late, Lost, Restarted
+from podlt.engine.interface import Engine, Event, Lost, Restarted, TaskLate
 from podlt.engine.local import frames
 from podlt.errors import DivergedError, EngineError, PeerError, PodltError, UsageError
 from podlt.execution.task_executor import TaskExecutor, as_batch, one_thread
@@ -67,7 +67,7 @@ class RoundDriver:
             frames.Results: self._executed,
             frames.HostOpenings: lambda event: self._each(event.opened, self._opened),
             frames.ExecutionFailed: self._failed,
-            Late: lambda event: self._deal_again(self._manager.back_up(event.seat)),
+            TaskLate: self._late,
             Lost: lambda event: self._lose(event.worker, event.reason),
             Restarted: self._restarted,
         }
@@ -238,6 +238,10 @@ class RoundDriver:
         lost = {assignment.seat for assignment in again}
         self.figures.faked = [seat for seat in self.figures.faked if seat not in lost]
         self._deal_again(*again)
+
+    def _late(self, event: TaskLate) -> None:
+        if self._manager.state.is_active(event.holder):
+            self._deal_again(self._manager.back_up(event.seat))
 
     def _deal_again(self, *tasks: Assignment | None) -> None:
         """Deals tasks to others than they were dealt to at first; None is no task."""

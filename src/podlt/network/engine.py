@@ -22,10 +22,10 @@ from podlt.network.session.facts import (
     ServedRun,
     Timing,
 )
-from podlt.network.session.manager import FragmentLines, ManagerSession
+from podlt.network.session.fragments import FragmentLines, lines_of
+from podlt.network.session.manager import ManagerSession
 from podlt.network.session.outbox import Announce, Drop, Send, Subscribe
 from podlt.network.session.receipts import PastReceipts
-from podlt.network.session.round import lines_of
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
 

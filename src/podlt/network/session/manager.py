@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from podlt.engine.interface import DurableEntries, Event, Late, Lost, Member, WorkerPace
+from podlt.engine.interface import DurableEntries, Event, Lost, Member, TaskLate, WorkerPace
 from podlt.errors import PodltError
 from podlt.events import NetworkEvent, WorkerFigures
 from podlt.network import messages as m
@@ -27,6 +27,7 @@ from podlt.network.session.facts import (
     ServedRun,
     Timing,
 )
+from podlt.network.session.fragments import FragmentLines
 from podlt.network.session.joining import JoinHandler
 from podlt.network.session.outbox import Capacity, Effect, Outbox
 from podlt.network.session.outgoing import Outgoing
@@ -48,14 +49,6 @@ BACKLOG = 2**20
 
 SUSPENDED_SECONDS, LONGEST_SUSPENSION = 5, 600
 """How long a worker that was withdrawn for a fault stays away the first time, doubled each time, and at most."""
-
-
-class FragmentLines(NamedTuple):
-    """The lines of a fragment: their bytes, the digest of these where they are too long to go with a task, how many."""
-
-    data: np.ndarray
-    digest: bytes
-    lines: int
 
 
 class ManagerSession:
@@ -110,7 +103,7 @@ class ManagerSession:
         }
         self._watch = WorkerWatch(tell)
         self._events: deque[Answer] = deque()
-        self._late: deque[Late] = deque()
+        self._late: deque[TaskLate] = deque()
         self._lost: deque[Lost] = deque()
         self._rounds, self._in_round = 0, False
         self.backlog = (0 if large.carries(run.update_bytes) else 2 * run.update_bytes) + BACKLOG
@@ -168,7 +161,7 @@ class ManagerSession:
                 self._dismiss(peer, reason)
         for dealt in self._round.late(self._peers.members, self._time.now):
             self._watch.late(dealt.key)
-            self._late.append(Late(dealt.assignment.seat, dealt.assignment.holder))
+            self._late.append(TaskLate(dealt.assignment.seat, dealt.assignment.holder))
         self._round.repeat(self._peers.members, self._time.now)
         self._watch.waits(self._round.in_flight, self._time.now)
 
@@ -180,7 +173,7 @@ class ManagerSession:
 
     def events(self) -> list[Event]:
         """What came of a round since the last call, and who is gone."""
-        events: list[Event] = [*together(self._events), *self._late, *self._lost]
+        events: list[Event] = [*together(self._events), *self._lost, *self._late]
         for taken in (self._events, self._late, self._lost):
             taken.clear()
         return events
@@ -294,11 +287,11 @@ class ManagerSession:
 
     def slot(self, seat: int, holder: int) -> np.ndarray:
         """The update that `holder` gave to the task of `seat`."""
-        return self._round.slot(seat, holder)
+        return self._round.slots.view((seat, holder))
 
     def digest(self, seat: int, holder: int) -> bytes:
         """The digest of that update."""
-        return self._round.digest(seat, holder)
+        return self._round.slots.digest((seat, holder))
 
     def paces(self) -> list[WorkerPace]:
         """How long each worker took in the round in progress, once it is opened."""

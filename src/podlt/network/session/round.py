@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import msgspec
 import numpy as np
 
 from podlt import crypto
-from podlt.data.field import Field
 from podlt.engine.local import frames
 from podlt.errors import InvalidProofError
 from podlt.network import messages as m
@@ -20,20 +19,12 @@ from podlt.network.session.facts import LargeBlobs, Timing
 from podlt.network.session.outbox import Outbox
 from podlt.network.session.outgoing import Outgoing
 from podlt.network.session.peers import MOST_LATES, Deadline, InFlight, Peer
+from podlt.network.session.slots import UpdateSlots
 from podlt.protocol.messages import Assignment
 from podlt.protocol.round import Copy
 
 SLOWEST = 256 * 1024
 """Bytes a second: who is slower with a large blob keeps everybody waiting, and is late."""
-
-
-def lines_of(
-    fields: Sequence[Field], block: Mapping[str, np.ndarray], start: int, stop: int, large: LargeBlobs
-) -> tuple[np.ndarray, bytes]:
-    """A fragment's lines as bytes, field by field, and their digest where they are too large to go with the task."""
-    parts = [np.ascontiguousarray(block[field.name][start:stop]).reshape(-1) for field in fields]
-    data = np.concatenate([part.view(np.uint8) for part in parts])
-    return data, crypto.blob_digest(data.data) if large.carries(len(data)) else bytes(32)
 
 
 class RoundInFlight:
@@ -45,6 +36,9 @@ class RoundInFlight:
         update_bytes: the size of an update.
         timing: what every task has, and after how many seconds something is sent, or asked for, again.
         large: decides what goes as a blob.
+
+    Attributes:
+        slots: the updates that came.
     """
 
     def __init__(
@@ -61,9 +55,7 @@ class RoundInFlight:
         self._uploads = large.carries(update_bytes)
         self._readers: dict[bytes, set[bytes]] = {}
         self._allowance = 0.0
-        self._slots: dict[Copy, np.ndarray] = {}
-        self._spare_slots: list[np.ndarray] = []
-        self._digests: dict[Copy, bytes] = {}
+        self.slots = UpdateSlots(update_bytes, as_files=self._uploads)
         self._tasks: dict[Copy, InFlight] = {}
         self._answered: Counter[int] = Counter()
         self._missed: dict[Copy, InFlight] = {}
@@ -90,23 +82,7 @@ class RoundInFlight:
             assert self._blob_server is not None
             self._blob_server.withdraw(digest)
         self._readers = {}
-        self._digests = {}
-        if not self._uploads:
-            self._spare_slots = [*self._slots.values(), *self._spare_slots][:count]
-        self._slots = {}
-
-    def slot(self, seat: int, holder: int) -> np.ndarray:
-        """The update of a task (uint8): a large one, once it has come, is the file of its upload, mapped."""
-        copy = seat, holder
-        if copy not in self._slots:
-            assert not self._uploads, "it has not come"
-            spare = self._spare_slots
-            self._slots[copy] = spare.pop() if spare else np.zeros(self._update_bytes, np.uint8)
-        return self._slots[copy]
-
-    def digest(self, seat: int, holder: int) -> bytes:
-        """The digest of an update that has come: it was compared with its bytes when they came."""
-        return self._digests[seat, holder]
+        self.slots.begin(count)
 
     def give(
         self, assignment: Assignment, holder: Peer, lines: np.ndarray, digest: bytes, count: int, now: float
@@ -134,9 +110,7 @@ class RoundInFlight:
         )
         dealt = InFlight(assignment, holder.key, work, lines, now)
         copy = assignment.seat, assignment.holder
-        self._digests.pop(copy, None)
-        if self._uploads:
-            self._slots.pop(copy, None)
+        self.slots.deal(copy)
         self._tasks[copy] = dealt
         self._outgoing.post(dealt.key, ("task", assignment.seat), partial(m.record, work))
 
@@ -212,7 +186,7 @@ class RoundInFlight:
             self._miss(dealt, now)
             return None
         if not self._uploads:
-            update = self.slot(said.seat, dealt.assignment.holder)[: self._update_bytes]
+            update = self.slots.view((said.seat, dealt.assignment.holder))[: self._update_bytes]
             sparse.unpack(said.data, update)
             if crypto.blob_digest(update.data) != said.update:
                 raise InvalidProofError("update does not match its digest")
@@ -248,9 +222,8 @@ class RoundInFlight:
         dealt.whole, dealt.ended = True, now
         self._answered[seat] += 1
         self._deadline.whole(now - dealt.sent)
-        self._digests[seat, holder] = dealt.answer.update
-        if self._uploads and self._blob_server is not None:
-            self._slots[seat, holder] = self._blob_server.open(dealt.answer.update)
+        server, update = self._blob_server if self._uploads else None, dealt.answer.update
+        self.slots.came((seat, holder), update, server.open(update) if server is not None else None)
         return frames.Results(
             round=dealt.work.task.round,
             committed=[dealt.committed],
