@@ -139,6 +139,7 @@ def _of_totals(totals: LogTotals) -> Iterator[Metric]:
         ("withdrawals", "Workers that went without fraud", totals.withdrawals),
         ("returns", "Workers that came back after a withdrawal or a suspension", totals.returns),
         ("redeals", "Tasks that were dealt again", totals.redeals),
+        ("share_changes", "How often workers got other shares of the rounds", totals.share_changes),
         ("agreements", "Fragments whose results were all the same", totals.agreements),
         ("executions", "Fragments that the manager executed itself", totals.executions),
         ("clipped", "Updates that were scaled down before they were averaged", totals.clipped),
@@ -153,6 +154,10 @@ def _of_totals(totals: LogTotals) -> Iterator[Metric]:
     for name, value in totals.figures.items():  # one that is not finite any more is not there
         figures.add_metric([name], value)
     yield figures
+    levels = GaugeMetricFamily("podlt_worker_level", "Speed of a worker, in steps of two", labels=["worker"])
+    for worker, level in totals.levels.items():
+        levels.add_metric([str(worker)], level)
+    yield levels
     workers = GaugeMetricFamily("podlt_workers", "Workers by what became of them", labels=["status"])
     found = list(totals.workers.values())
     for status in STATUSES:

@@ -15,6 +15,7 @@ from podlt.network.messages import HEARTBEAT_SECONDS, INLINE
 from podlt.network.receipt_history import ReceiptHistory
 from podlt.network.session.facts import SILENCE_TIMEOUT, LargeBlobs, ServedRun, Timing
 from podlt.network.settings import HTTPS, load_settings, save_settings
+from podlt.network.worker_figures import WorkerFiguresFile
 from podlt.program.layout import state_layout, update_layout
 
 
@@ -72,7 +73,7 @@ class RemoteMachines:
                 ReceiptHistory.of_run(job.directory),
                 timing=Timing(silence_timeout or SILENCE_TIMEOUT, self._heartbeat_seconds),
                 large=large,
-                tell=self._listener,
+                tell=WorkerFiguresFile(job.directory, self._listener),
             )
         except BaseException:
             if link is not None:
