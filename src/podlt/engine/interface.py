@@ -193,6 +193,9 @@ class Engine(Protocol):
             again: whether these tasks come on top of others of the same round.
         """
 
+    def gone(self, number: int) -> None:
+        """A worker was withdrawn within the round: what it has, or answered, counts no more."""
+
     def open(self, round: int) -> None:
         """Asks all workers to open their commitments of a round."""
 

@@ -83,6 +83,9 @@ class FixedMembers:
         """The digest of that update."""
         return blob_digest(self.slot(seat, holder).data)
 
+    def gone(self, number: int) -> None:
+        """Nothing to do: what it holds is dealt again."""
+
     def paces(self) -> list[WorkerPace]:
         """Nothing: workers of one host take turns."""
         return []

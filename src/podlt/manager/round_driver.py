@@ -234,6 +234,7 @@ class RoundDriver:
             return
         # The listener first: nobody may be left who takes its task, and then the round ends here.
         self._listener(ev.Withdrawn(worker=worker, round=self._manager.state.round, reason=reason))
+        self._engine.gone(worker)
         again = self._manager.withdraw(worker, reason)
         lost = {assignment.seat for assignment in again}
         self.figures.faked = [seat for seat in self.figures.faked if seat not in lost]

@@ -166,6 +166,10 @@ class NetworkEngine:
             fragments[fragment] = FragmentLines(*lines_of(self._fields, block, start, stop, self._large), stop - start)
         self._do(lambda: self._session.deal(assignments, fragments, self._clock(), again=again))
 
+    def gone(self, number: int) -> None:
+        """A worker was withdrawn within the round."""
+        self._session.gone(number)
+
     def open(self, round: int) -> None:
         """Asks all workers to open their commitments of a round."""
         self._do(lambda: self._session.open(round))

@@ -252,9 +252,9 @@ class SimulatedHost:
                 perform(effect)
 
     def _send(self, send: SendMessage) -> None:
+        answers = self._machine.withheld and isinstance(m.from_worker(send.message), m.TaskDone)
+        wait = self._dealt + self._machine.withheld - self._packets.schedule.now if answers else 0.0
         for one in self._bend(send):
-            answers = self._machine.withheld and isinstance(m.from_worker(one.message), m.TaskDone)
-            wait = self._dealt + self._machine.withheld - self._packets.schedule.now if answers else 0.0
             if wait > 0:
                 self._packets.schedule.after(wait, lambda one=one: self._give(one))  # type: ignore[misc]
             else:

@@ -115,10 +115,11 @@ class NetworkedWorld(World):
         for host, size in enumerate(processes):
             mine = [keys.popleft() for _ in range(size)]
             bend: dict[str, Any] = {"bend": liar(self.dice, self.schedule, self.faults)} if host in self.liars else {}
+            withheld = self.faults.withheld_seconds if host < self.faults.withheld else 0.0
             if self.faults.machines:
-                seconds = self.faults.compute * self.faults.machines[host]
-                withheld = self.faults.withheld_seconds if host < self.faults.withheld else 0.0
-                bend["machine"] = Machine(seconds, lines, withheld)
+                bend["machine"] = Machine(self.faults.compute * self.faults.machines[host], lines, withheld)
+            elif withheld:
+                bend["machine"] = Machine(self.faults.compute, withheld=withheld)
             self.hosts.append(
                 SimulatedHost(
                     mine,
@@ -303,6 +304,7 @@ class NetworkedWorld(World):
         if self.state.workers[worker].status != "active":
             return []
         self.withdrawn.append(reason)
+        self.engine.gone(worker)
         again = self.manager.withdraw(worker, reason)
         self._deal_again(*again)
         return again

@@ -19,14 +19,7 @@ from podlt.errors import PodltError
 from podlt.events import NetworkEvent, WorkerFigures
 from podlt.network import messages as m
 from podlt.network.session.batches import Answer, together
-from podlt.network.session.facts import (
-    DEFAULT_TIMING,
-    ONLY_MESSAGES,
-    Chance,
-    LargeBlobs,
-    ServedRun,
-    Timing,
-)
+from podlt.network.session.facts import DEFAULT_TIMING, ONLY_MESSAGES, Chance, LargeBlobs, ServedRun, Timing
 from podlt.network.session.fragments import FragmentLines
 from podlt.network.session.joining import JoinHandler
 from podlt.network.session.outbox import Capacity, Effect, Outbox
@@ -173,10 +166,10 @@ class ManagerSession:
 
     def events(self) -> list[Event]:
         """What came of a round since the last call, and who is gone."""
-        events: list[Event] = [*together(self._events), *self._lost, *self._late]
-        for taken in (self._events, self._late, self._lost):
-            taken.clear()
-        return events
+        taken = [*together(self._events), *self._lost, *self._late]
+        for events in (self._events, self._lost, self._late):
+            events.clear()
+        return taken
 
     # -- who is there ------------------------------------------------------------------------------------------------
 
@@ -276,6 +269,10 @@ class ManagerSession:
             peer.allowance.renew(self._joining.need + self._publisher.inline + inline)
             if self._blob_server is not None:
                 self._blob_server.allow(peer.key, self._publisher.fetched + fetched)
+
+    def gone(self, number: int) -> None:
+        """A worker was withdrawn within the round: its tasks and answers count no more."""
+        self._round.gone(number)
 
     def open(self, round: int) -> None:
         """Asks all workers to open their commitments of a round."""
