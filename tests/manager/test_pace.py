@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
@@ -139,3 +140,15 @@ def test_two_that_hold_each_other_s_place_are_let_go_together() -> None:
 
 def test_the_bounds_are_those_that_the_decision_names() -> None:
     assert (MIN_GAIN, HARM) == (0.10, 0.04)
+
+
+def test_machines_whose_speed_wanders_mostly_keep_their_levels() -> None:
+    changed = 0
+    for seed in range(20):
+        dice, fleet = random.Random(seed), Fleet(*[100.0] * 3)
+        for _ in range(40):
+            fleet.decide()
+            fleet.round({worker: dice.uniform(0.6, 1.6) for worker in range(3)})
+        assert not fleet.gone
+        changed += fleet.shared >= 0
+    assert changed <= 2

@@ -28,11 +28,11 @@ def test_equal_machines_have_no_levels_no_backups_and_nobody_is_let_go() -> None
     assert not any(isinstance(entry, e.Shares | e.Redeal | e.Withdraw) for entry in entries_of(found))
 
 
-def test_the_slowest_of_eight_sets_no_pace_and_is_paid() -> None:
-    found = world([1.0] * 7 + [20.0], 40)
-    slow = next(n for n, worker in found.state.workers.items() if worker.key == found.players[7].key.public)
-    assert found.state.workers[slow].level == -5 and not found.withdrawn
-    assert max(found.took[-20:]) < 0.2 < 1.0 < found.took[0] < 1.5
+def test_the_slowest_of_five_sets_no_pace_and_is_paid() -> None:
+    found = world([1.0] * 4 + [12.0], 30)
+    slow = next(n for n, worker in found.state.workers.items() if worker.key == found.players[4].key.public)
+    assert found.state.workers[slow].level <= -4 and not found.withdrawn
+    assert max(found.took[-10:]) < 0.2 < 1.0 < found.took[0] < 1.5
     account = found.state.ledger.accounts[slow]
     assert account.vested > 0 and sum(isinstance(entry, e.Shares) for entry in entries_of(found)) <= 2
 
@@ -46,7 +46,7 @@ def test_what_is_late_goes_to_somebody_else_and_both_are_paid_where_both_answer(
 
 
 def test_who_answers_at_the_last_moment_is_let_go_for_ever_longer_and_paid_for_what_it_did() -> None:
-    found = world([1.0] * 8, 400, withheld=1, withheld_seconds=0.95)
+    found = world([1.0] * 6, 200, withheld=1, withheld_seconds=0.95)
     vice = next(n for n, worker in found.state.workers.items() if worker.key == found.players[0].key.public)
     assert 2 <= len(found.withdrawn) <= 4 and all("too slow" in reason for reason in found.withdrawn)
     assert sum(seconds > 0.5 for seconds in found.took) <= 12

@@ -23,6 +23,9 @@ ROUNDS, ROUNDS_IF_LARGE = 4, 2
 MIN_GAIN, LARGE_GAIN, MIN_SECONDS = 0.10, 0.5, 0.05
 """Levels change if so much more would be done in a second, and a round becomes shorter by so many seconds."""
 
+STEADY = 0.8
+"""In such a share of the rounds half of that must have been so: what only chance brings is none."""
+
 HARM = 0.04
 """A worker costs more than it brings if so much more would be done in a second without it."""
 
@@ -162,7 +165,15 @@ class PaceJudge:
             seconds = self._seconds(levels, rates)
             if seconds < 0.98 * best_seconds:
                 best, best_seconds = levels, seconds
-        return best if now > max((1 + needed) * best_seconds, best_seconds + MIN_SECONDS) else {}
+        pays = now > max((1 + needed) * best_seconds, best_seconds + MIN_SECONDS)
+        return best if pays and self._is_steady(best, known, needed) else {}
+
+    def _is_steady(self, levels: Mapping[int, int], known: Mapping[int, int], needed: float) -> bool:
+        """Whether other levels would have been better in most of the rounds, and not just by what they come to."""
+        count = min(len(self._rates[worker]) for worker in known)
+        rounds = [{worker: self._rates[worker][-1 - i] for worker in known} for i in range(count)]
+        better = [self._seconds(known, rates) > (1 + needed / 2) * self._seconds(levels, rates) for rates in rounds]
+        return sum(better) >= STEADY * count
 
     def _medians(self) -> dict[int, float]:
         return {worker: median(rates) for worker, rates in self._rates.items() if worker in self._levels}

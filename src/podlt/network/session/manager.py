@@ -166,7 +166,7 @@ class ManagerSession:
 
     def events(self) -> list[Event]:
         """What came of a round since the last call, and who is gone."""
-        taken = [*together(self._events), *self._lost, *self._late]
+        taken: list[Event] = [*together(self._events), *self._lost, *self._late]
         for events in (self._events, self._lost, self._late):
             events.clear()
         return taken
