@@ -131,6 +131,7 @@ def serve(
     deposit: int | None = None,
     pay_to: str | None = None,
     silence_timeout: float | None = None,
+    late_seconds: float | None = None,
     pages: Mapping[str, Page] | None = None,
     set: Mapping[str, Any] | None = None,
     model: nn.Module | None = None,
@@ -161,6 +162,7 @@ def serve(
         deposit: opens the run to any key for which so many credits were deposited (0: to all), instead of inviting.
         pay_to: payment instructions, shown to workers whose deposit is missing.
         silence_timeout: seconds without a message after which a worker counts as gone; 15 unless given.
+        late_seconds: that every task has before somebody else is dealt it as well; 1 unless given.
         pages: more pages of the run's server, for its operator alone: path -> function that gives status, content type
             and body.
         set: as in `podlt.call_options.TrainOptions`.
@@ -190,6 +192,7 @@ def serve(
         deposit=deposit,
         pay_to=pay_to,
         silence_timeout=silence_timeout,
+        late_seconds=late_seconds,
         pages=pages or {},
     )
     network.require_free_ports()

@@ -49,7 +49,9 @@ class WorkerFigures(msgspec.Struct, frozen=True):
         tasks: how many it did since it came.
         seconds: that a task takes it of late, from dealing to the whole update.
         lines_per_second: over all of them.
-        late: how often it was let go because it took too long.
+        late: how many of its tasks were late, and dealt to somebody else as well, or again.
+        unopened: how many of its commitments it did not open in time.
+        wrong: how many of its messages or uploads were malformed, or not what it was committed to.
         received: bytes from it.
         sent: bytes to it alone.
         silent: seconds since anything came from it.
@@ -61,6 +63,8 @@ class WorkerFigures(msgspec.Struct, frozen=True):
     seconds: float
     lines_per_second: float
     late: int
+    unopened: int
+    wrong: int
     received: int
     sent: int
     silent: float

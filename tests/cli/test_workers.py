@@ -16,6 +16,7 @@ import pytest
 from cli_calls import Podlt
 
 from podlt.crypto import SigningKey
+from podlt.events import WorkerFigures, WorkersSeen
 from podlt.manager.directory import RunDirectory
 from podlt.network.access.certificate import load_or_create
 from podlt.network.access.invitation import read
@@ -23,6 +24,7 @@ from podlt.network.access.policy import Admitted, Refusal
 from podlt.network.access.registry import FOLDER, Registry
 from podlt.network.client.link import ClientLink
 from podlt.network.server.open_server import OpenServer
+from podlt.network.worker_figures import WorkerFiguresFile
 from podlt.report.history import read_history
 
 KEY = SigningKey(b"k" * 32)
@@ -80,6 +82,19 @@ def test_the_list_knows_the_log_and_who_was_let_in_and_what_was_said_of_them(pod
     assert podlt("workers", "revoke", invited, HEX[:8], "--reason", "[red]its owner asked").code == 0
     out = podlt("workers", "list", invited)
     assert "[red]its owner asked" in out.out and "server does not run" in out.out
+
+
+def test_the_list_says_how_a_worker_does_and_what_share_it_has(podlt: Podlt, invited: Path) -> None:
+    key = read_history(invited).state.workers[1].key.hex()
+    (invited / FOLDER).mkdir(exist_ok=True)
+    figures = {"tasks": 5, "seconds": 0.25, "lines_per_second": 80.0, "late": 3, "unopened": 1, "wrong": 0}
+    seen = WorkerFigures(worker=1, key=key, received=1, sent=1, silent=0.0, **figures)  # type: ignore[arg-type]
+    WorkerFiguresFile(invited, lambda event: None)(WorkersSeen(workers=[seen]))
+    rows = {row["key"]: row for row in json.loads(podlt("workers", "list", invited, "--json").out)["workers"]}
+    assert rows[key]["share"] == 1.0 and rows[key]["task_seconds"] == 0.25
+    assert {name: rows[key][name] for name in ("late", "unopened", "wrong")} == {"late": 3, "unopened": 1, "wrong": 0}
+    assert all(row["late"] is None for other, row in rows.items() if other != key)
+    assert "0.25 s" in podlt("workers", "list", invited).out
 
 
 def test_a_worker_is_named_by_number_key_or_the_beginning_of_a_key(podlt: Podlt, invited: Path) -> None:

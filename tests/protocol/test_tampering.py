@@ -68,6 +68,11 @@ EVIL: dict[str, Claim | None] = {
     "withdraw.at": None,
     "withdraw.worker": Claim.OPENINGS,  # who was called gone commits later
     "withdraw.reason": None,  # the manager's word
+    "shares.at": None,
+    "shares.round": Claim.PROGRESS,
+    "shares.levels": Claim.PROGRESS,
+    "shares.levels[].worker": Claim.PROGRESS,
+    "shares.levels[].level": Claim.PROGRESS,
     "open.at": None,
     "open.round": Claim.PROGRESS,
     "open.epoch": Claim.PROGRESS,

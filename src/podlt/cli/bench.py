@@ -18,6 +18,7 @@ BENCHES = {
     "processor": "processor time of a worker's round, by process, over the network and on one machine",
     "joining": "how long workers wait: to join, for a first task, for a manager that was killed",
     "fleet": "processor time of a manager, by how many workers it has",
+    "unequal": "what a machine that is far slower than the others costs, and one that answers at the last moment",
     "verify": "how long a log of many rounds takes to verify",
     "arithmetic": "exact arithmetic against stock float32",
     "nodes": "where a step's time goes: each operation of a captured model, exact and stock",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,8 +17,10 @@ from podlt.cli.options import JsonOption, RunArgument, console, shown
 from podlt.errors import UsageError
 
 if TYPE_CHECKING:
+    from podlt.events import WorkerFigures
     from podlt.network.access.policy import AccessPolicy
     from podlt.network.access.registry import Registry
+    from podlt.protocol.roster import WorkerState
 
 workers_app = typer.Typer(
     no_args_is_help=True,
@@ -39,10 +42,15 @@ def list_workers(run: RunArgument, as_json: JsonOption = False) -> None:
 
     Example: podlt workers list runs/mnist --json
     """
+    from podlt.network.worker_figures import figures_of
+
     register = register_of(run)
     state = register.state
-    numbers, live = numbers_of(run), _connected(run)
-    rows = [_row(key, state, numbers, live) for key in _keys(state, numbers, live)]
+    live, logged, seen = _connected(run), _logged(run), figures_of(run)
+    numbers: dict[str, tuple[int, str]] = {worker.key.hex(): (n, worker.status) for n, worker in logged.items()}
+    levels = {worker.key.hex(): worker.level for worker in logged.values()}
+    keys = _keys(state, numbers, live)
+    rows = [_row(key, state, numbers, live) | _pace(seen.get(key), levels.get(key, 0)) for key in keys]
     invitations = [
         {
             "name": name,
@@ -209,13 +217,22 @@ def register_of(run: Path) -> Registry:
 
 def numbers_of(run: Path) -> dict[str, tuple[int, str]]:
     """Key -> number and status by the log; empty before its first entry."""
+    return {worker.key.hex(): (number, worker.status) for number, worker in _logged(run).items()}
+
+
+def _logged(run: Path) -> Mapping[int, WorkerState]:
+    """The workers by the log."""
     from podlt.manager.directory import RunDirectory
     from podlt.report.history import read_history
 
-    if not RunDirectory.existing(run).has_entries():
-        return {}
-    workers = read_history(run).state.workers
-    return {worker.key.hex(): (number, worker.status) for number, worker in workers.items()}
+    return read_history(run).state.workers if RunDirectory.existing(run).has_entries() else {}
+
+
+def _pace(seen: WorkerFigures | None, level: int) -> dict[str, Any]:
+    """What the manager saw of a worker since it began, if anything, and its share of a round against the usual one."""
+    names = ("tasks", "lines_per_second", "late", "unopened", "wrong")
+    found: dict[str, Any] = {name: None if seen is None else getattr(seen, name) for name in names}
+    return {"share": 2.0**level, "task_seconds": None if seen is None else seen.seconds, **found}
 
 
 def _connected(run: Path) -> dict[str, Any] | None:
@@ -305,19 +322,29 @@ def say(text: str, document: dict[str, Any], as_json: bool) -> None:
     typer.echo(json.dumps(document) if as_json else text)
 
 
+def _shown_pace(row: dict[str, Any]) -> list[str]:
+    share = f"{row['share']:g}" if row["share"] >= 1 else f"1/{1 / row['share']:g}"
+    if row["tasks"] is None:
+        return [share, *"----"]
+    return [share, f"{row['task_seconds']:.2f} s", *(str(row[name]) for name in ("late", "unopened", "wrong"))]
+
+
 def _print(rows: list[dict[str, Any]], invitations: list[dict[str, Any]], state: AccessPolicy, running: bool) -> None:
     out = console()
     table = Table(box=None, pad_edge=False)
     for name, justify in (("worker", "right"), ("key", "left"), ("status", "left"), ("access", "left")):
         table.add_column(name, justify="right" if justify == "right" else "left")
     table.add_column("connected")
+    for name in ("share", "a task", "late", "unopened", "wrong"):
+        table.add_column(name, justify="right")
     table.add_column("note")
     for row in rows:
         style = {"revoked": "red", "paused": "yellow"}.get(row["access"])
         number = "-" if row["worker"] is None else str(row["worker"])
         note = f"deposit {row['deposit']:,}  {row['note']}".strip() if row["deposit"] else row["note"]
         since = f"{row['address']}, {row['seconds']:,.0f} s" if row["connected"] else "-"
-        table.add_row(number, row["key"][:16], row["status"], row["access"], since, shown(note), style=style)
+        figures = _shown_pace(row)
+        table.add_row(number, row["key"][:16], row["status"], row["access"], since, *figures, shown(note), style=style)
     out.print(table)
     for one in invitations:
         until = (

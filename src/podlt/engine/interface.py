@@ -44,6 +44,36 @@ class Lost(msgspec.Struct, frozen=True):
     reason: str
 
 
+class TaskLate(msgspec.Struct, frozen=True):
+    """A task is late: it may be dealt to somebody else as well, while its holder may still answer.
+
+    Attributes:
+        seat: of the task.
+        holder: who has it.
+    """
+
+    seat: int
+    holder: int
+
+
+class WorkerPace(msgspec.Struct, frozen=True):
+    """How long a worker took for its tasks of a round.
+
+    Attributes:
+        worker: its number.
+        tasks: how many it was dealt at first.
+        lines: how many these have.
+        seconds: from dealing to its last update, or until its answers were of no use any more.
+        missed: how many of the tasks others answered in its place.
+    """
+
+    worker: int
+    tasks: int
+    lines: int
+    seconds: float
+    missed: int
+
+
 class Restarted(msgspec.Struct, frozen=True):
     """A host of workers had died or hung, and was replaced.
 
@@ -88,7 +118,7 @@ class DurableEntries(msgspec.Struct, frozen=True):
     moved: list[Moved]
 
 
-Event = frames.Results | frames.ExecutionFailed | frames.HostOpenings | Restarted | Lost
+Event = frames.Results | frames.ExecutionFailed | frames.HostOpenings | Restarted | TaskLate | Lost
 
 
 class Engine(Protocol):
@@ -138,10 +168,10 @@ class Engine(Protocol):
     def block(self, buffer: int, lines: int) -> dict[str, np.ndarray]:
         """Where the lines of a block go, field by field."""
 
-    def slot(self, seat: int) -> np.ndarray:
-        """The update (uint8 bytes) of the task that was dealt to `seat`; whole once its commitment was given."""
+    def slot(self, seat: int, holder: int) -> np.ndarray:
+        """The update (uint8 bytes) that `holder` gave to the task of `seat`; whole once its commitment was given."""
 
-    def digest(self, seat: int) -> bytes:
+    def digest(self, seat: int, holder: int) -> bytes:
         """The digest of that update, of the bytes as they are in the manager's own memory."""
 
     def deal(
@@ -163,11 +193,17 @@ class Engine(Protocol):
             again: whether these tasks come on top of others of the same round.
         """
 
+    def gone(self, number: int) -> None:
+        """A worker was withdrawn within the round: what it has, or answered, counts no more."""
+
     def open(self, round: int) -> None:
         """Asks all workers to open their commitments of a round."""
 
     def idle(self) -> bool:
-        """Whether nobody may write to a slot any more."""
+        """Whether nobody may write any more to a slot that is used."""
+
+    def paces(self) -> list[WorkerPace]:
+        """How long each worker took in the round that was opened last; nothing where that is not measured."""
 
     def events(self) -> Iterator[Event]:
         """Waits for a while until something comes, and gives it.

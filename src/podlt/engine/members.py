@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from podlt.crypto import SigningKey, blob_digest
-from podlt.engine.interface import DurableEntries, Job, Lost, Member
+from podlt.engine.interface import DurableEntries, Job, Lost, Member, WorkerPace
 from podlt.engine.local import frames
 from podlt.engine.shared_memory import RunMemory
 from podlt.execution.setup import ExecutionSetup
@@ -75,13 +75,20 @@ class FixedMembers:
         """Where the lines of a block go, field by field."""
         return self._memory.block.views(buffer, lines)
 
-    def slot(self, seat: int) -> np.ndarray:
-        """The update (uint8 bytes) of the task that was dealt to `seat`."""
+    def slot(self, seat: int, holder: int) -> np.ndarray:
+        """The update (uint8 bytes) of the task that was dealt to `seat`, whoever holds it."""
         return self._memory.slot(seat)
 
-    def digest(self, seat: int) -> bytes:
+    def digest(self, seat: int, holder: int) -> bytes:
         """The digest of that update."""
-        return blob_digest(self.slot(seat).data)
+        return blob_digest(self.slot(seat, holder).data)
+
+    def gone(self, number: int) -> None:
+        """Nothing to do: what it holds is dealt again."""
+
+    def paces(self) -> list[WorkerPace]:
+        """Nothing: workers of one host take turns."""
+        return []
 
     # -- members -----------------------------------------------------------------------------------------------------
 

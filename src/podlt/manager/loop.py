@@ -21,6 +21,7 @@ from podlt.manager.amendments import Amendment
 from podlt.manager.blocks import BlockReader
 from podlt.manager.directory import RunDirectory
 from podlt.manager.ending import Ending
+from podlt.manager.fleet import FleetKeeper
 from podlt.manager.log_writer import After, LogWriter, Prove
 from podlt.manager.metrics.evaluator import Evaluator
 from podlt.manager.roster import Membership
@@ -56,6 +57,7 @@ class Trainer:
         key: signs tree heads.
         evaluator: measures the parameters.
         ending: is told every event, and says whether the run is to end early.
+        least_lines: that a task can have.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Trainer:
         key: SigningKey,
         evaluator: Evaluator,
         ending: Ending,
+        least_lines: int = 1,
     ) -> None:
         assert manager.state.begin is not None
         self._recipe, self.manager, self._tree = recipe, manager, tree
@@ -85,6 +88,10 @@ class Trainer:
         self.members = Membership(manager, engine, ending.tell, head=self.head, held=held, ending=ending.is_asked)
         self.blocks = BlockReader(dataset, engine, manager.state.begin.seed)
         self._driver = RoundDriver(manager, engine, referee, weights, ending.tell)
+        equal = recipe.protocol.shares == "equal"
+        self._fleet = FleetKeeper(
+            manager, engine, self.members.let_go, ending.tell, least_lines=least_lines, is_equal=equal
+        )
 
     def __enter__(self) -> Self:
         """Begins to write.
@@ -145,6 +152,7 @@ class Trainer:
             self._writer.flush()
             self._convicted = False
         self.members.update()
+        self._fleet.decide()
         self._end_if_asked()
         if not self.manager.state.trained:
             self.members.await_more()
@@ -191,7 +199,7 @@ class Trainer:
     def round(self, plan: Upcoming) -> None:
         """Runs one round, and has it written."""
         started = time.perf_counter()
-        block = self.blocks.get(plan)
+        block, levels = self.blocks.get(plan), self._fleet.levels()
         assignments = self.manager.open(plan, block.fragments)
         self._expect(plan)
         self._driver.collect(block, assignments)
@@ -207,6 +215,7 @@ class Trainer:
             self._listener(ev.Clipped(round=number, fragments=sorted({each.fragment for each in clipped})))
         self._pay(verdicts)
         seconds, took = time.perf_counter() - started, self._driver.figures
+        self._fleet.measured(seconds, levels)
         metrics = self._unlogged_figures(plan, number)
         faked = sorted(set(took.faked))
         self._save(average.data, RoundFigures(number, seconds, took.compute, took.proof, faked, applied, metrics or {}))
@@ -221,8 +230,7 @@ class Trainer:
             offset, epoch = 0, epoch + 1
         if epoch == state.epochs:
             return
-        active = state.active_count
-        self.blocks.expect(state.begin.cut.upcoming(epoch, offset, active - state.spares(state.round + 1, active)))
+        self.blocks.expect(state.plan_after(epoch, offset))
 
     def _pay(self, verdicts: list[e.Verdict]) -> None:
         number = self.manager.state.round
@@ -314,8 +322,8 @@ class Trainer:
         assert state.begin is not None
         if state.trained:
             return 0
-        active = max(state.options.min_workers, state.active_count)
-        size = state.begin.cut.next_lines(0, active - state.options.least_spares(active))
+        seats, usual = max(state.options.min_workers, state.roster.weights.total), state.roster.weights.usual
+        size = state.begin.cut.next_lines(0, seats - state.options.least_spares(seats), usual)
         return -(-(state.begin.lines - state.offset) // size) + (state.epochs - state.epoch - 1) * -(
             -state.begin.lines // size
         )

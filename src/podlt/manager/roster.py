@@ -92,6 +92,11 @@ class Membership:
         self._give_back()
         self._admit(self._engine.arrivals(0.0))
 
+    def let_go(self, number: int, reason: str) -> None:
+        """A worker is withdrawn; it may come back, later each time."""
+        self._release([Lost(number, reason)])
+        self._engine.released(number, reason)
+
     def await_more(self) -> bool:
         """Waits until there are enough workers for a round; returns whether there are, or ever will be."""
         waited = False

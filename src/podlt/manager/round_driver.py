@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from podlt import crypto
-from podlt.engine.interface import Engine, Event, Lost, Restarted
+from podlt.engine.interface import Engine, Event, Lost, Restarted, TaskLate
 from podlt.engine.local import frames
 from podlt.errors import DivergedError, EngineError, PeerError, PodltError, UsageError
 from podlt.execution.task_executor import TaskExecutor, as_batch, one_thread
@@ -70,6 +70,7 @@ class RoundDriver:
             frames.Results: self._executed,
             frames.HostOpenings: lambda event: self._each(event.opened, self._opened),
             frames.ExecutionFailed: self._failed,
+            TaskLate: self._late,
             Lost: lambda event: self._lose(event.worker, event.reason),
             Restarted: self._restarted,
         }
@@ -88,7 +89,7 @@ class RoundDriver:
         """
         self.figures = RoundTimings()
         self._block = block
-        self._tasks = {a.seat: a for a in assignments}
+        self._tasks = {(a.seat, a.holder): a for a in assignments}
         self._engine.deal(block.buffer, block.plan.lines, block.bounds, assignments)
         for left in self._own.values():  # of a round that could not be ended
             left.cancel()
@@ -198,7 +199,7 @@ class RoundDriver:
 
     def _slot(self, copy: Copy | None) -> np.ndarray:
         assert copy is not None
-        return self._engine.slot(copy[0])
+        return self._engine.slot(*copy)
 
     def _pump(self) -> None:
         """Takes what has come, and deals again what a failure left."""
@@ -225,16 +226,15 @@ class RoundDriver:
             self._lose(fault.worker, f"{fault.reason}: {fault}")
 
     def _is_current(self, message: Committed | Opened) -> bool:
-        task = self._tasks.get(message.seat)
-        return task is not None and task.holder == message.holder
+        return (message.seat, message.holder) in self._tasks
 
     def _opened(self, message: Opened) -> None:
-        self._manager.opened(message, self._engine.digest(message.seat))
+        self._manager.opened(message, self._engine.digest(message.seat, message.holder))
 
     def _failed(self, event: frames.ExecutionFailed) -> None:
         """A worker could not execute its task: it is the task's fault if the manager cannot either."""
-        task = self._tasks.get(event.seat)
-        if task is None or task.holder != event.holder:
+        task = self._tasks.get((event.seat, event.holder))
+        if task is None:
             return
         try:
             self._execute(task.fragment)
@@ -253,9 +253,20 @@ class RoundDriver:
             return
         # The listener first: nobody may be left who takes its task, and then the round ends here.
         self._listener(ev.Withdrawn(worker=worker, round=self._manager.state.round, reason=reason))
+        self._engine.gone(worker)
         again = self._manager.withdraw(worker, reason)
-        self._tasks.update({a.seat: a for a in again})
-        self.figures.faked = [seat for seat in self.figures.faked if self._tasks[seat] not in again]
+        lost = {assignment.seat for assignment in again}
+        self.figures.faked = [seat for seat in self.figures.faked if seat not in lost]
+        self._deal_again(*again)
+
+    def _late(self, event: TaskLate) -> None:
+        if self._manager.state.is_active(event.holder):
+            self._deal_again(self._manager.back_up(event.seat))
+
+    def _deal_again(self, *tasks: Assignment | None) -> None:
+        """Deals tasks to others than they were dealt to at first; None is no task."""
+        again = [task for task in tasks if task is not None]
+        self._tasks.update({(task.seat, task.holder): task for task in again})
         if again:
             self._engine.deal(self._block.buffer, self._block.plan.lines, self._block.bounds, again, again=True)
 

@@ -33,6 +33,7 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     deposit: int | None = None
     pay_to: str | None = None
     silence_timeout: float | None = None
+    late_seconds: float | None = None
     pages: Mapping[str, Any] = MappingProxyType({})
 
     def require_free_ports(self) -> None:
@@ -91,4 +92,5 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
         listener(ev.Invited(invitation=server.line, server=server.urls[0], path=path, file=INVITATION))
         return link
 
-    return RemoteMachines(connect, options.silence_timeout, bucket=options.blobs, listener=listener)
+    silence, late = options.silence_timeout, options.late_seconds
+    return RemoteMachines(connect, silence, late_seconds=late, bucket=options.blobs, listener=listener)

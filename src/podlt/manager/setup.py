@@ -42,6 +42,7 @@ from podlt.network.access.registry import Registry
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import state_layout
+from podlt.program.needs import least_lines
 from podlt.program.step import Loss
 from podlt.program.validate import validate
 from podlt.protocol import entries as e
@@ -351,6 +352,7 @@ class TrainingRun:
             key=self.directory.manager_key(),
             evaluator=evaluator,
             ending=ending,
+            least_lines=least_lines(program)[0] * self.recipe.training.local_steps,
         )
 
     def _tell_started(self, trainer: Trainer, *, resumed: bool) -> None:

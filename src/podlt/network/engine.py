@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from podlt.engine.interface import DurableEntries, Event, Lost, Member
+from podlt.engine.interface import DurableEntries, Event, Lost, Member, WorkerPace
 from podlt.engine.shared_memory import BlockBuffer, Region
 from podlt.events import NetworkEvent
 from podlt.network.link import ManagerLink
@@ -22,10 +22,10 @@ from podlt.network.session.facts import (
     ServedRun,
     Timing,
 )
-from podlt.network.session.manager import FragmentLines, ManagerSession
+from podlt.network.session.fragments import FragmentLines, lines_of
+from podlt.network.session.manager import ManagerSession
 from podlt.network.session.outbox import Announce, Drop, Send, Subscribe
 from podlt.network.session.receipts import PastReceipts
-from podlt.network.session.round import lines_of
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
 
@@ -142,13 +142,13 @@ class NetworkEngine:
         """Where the lines of a block go, field by field."""
         return self._block.views(buffer, lines)
 
-    def slot(self, seat: int) -> np.ndarray:
-        """The update of the task that was dealt to `seat`."""
-        return self._session.slot(seat)
+    def slot(self, seat: int, holder: int) -> np.ndarray:
+        """The update that `holder` gave to the task of `seat`."""
+        return self._session.slot(seat, holder)
 
-    def digest(self, seat: int) -> bytes:
+    def digest(self, seat: int, holder: int) -> bytes:
         """The digest of that update."""
-        return self._session.digest(seat)
+        return self._session.digest(seat, holder)
 
     def deal(
         self,
@@ -166,6 +166,10 @@ class NetworkEngine:
             fragments[fragment] = FragmentLines(*lines_of(self._fields, block, start, stop, self._large), stop - start)
         self._do(lambda: self._session.deal(assignments, fragments, self._clock(), again=again))
 
+    def gone(self, number: int) -> None:
+        """A worker was withdrawn within the round."""
+        self._session.gone(number)
+
     def open(self, round: int) -> None:
         """Asks all workers to open their commitments of a round."""
         self._do(lambda: self._session.open(round))
@@ -173,6 +177,10 @@ class NetworkEngine:
     def idle(self) -> bool:
         """Whether every task was answered, or its holder is gone."""
         return self._session.idle()
+
+    def paces(self) -> list[WorkerPace]:
+        """How long each worker took in the round that was opened last."""
+        return self._session.paces()
 
     def events(self) -> Iterator[Event]:
         """Waits for a while until something comes, and gives it; errors as `ManagerSession.tick`."""

@@ -17,7 +17,7 @@ from podlt.data.field import Field
 from podlt.errors import InvalidProofError
 from podlt.log.tree_head import MAX_NOTE
 from podlt.protocol.messages import JoinSignatures, JoinTerms, Opened, Task
-from podlt.units import MOST_SECONDS, Count, Digest, Millis, Round, Signature, Text, WorkerId
+from podlt.units import MOST_SECONDS, Count, Digest, Millis, Round, Seat, Signature, Text, WorkerId
 
 VERSION = 5  # of these messages: a worker of another version is refused with a reason
 
@@ -89,7 +89,7 @@ class Heartbeat(Message, frozen=True, tag="heartbeat"):
     """A worker is there; `in_hand` are the tasks of `deal_id` that it has and did not answer yet."""
 
     deal_id: Annotated[bytes, Meta(max_length=8)]
-    in_hand: Annotated[list[WorkerId], Meta(max_length=1024)]
+    in_hand: Annotated[list[Seat], Meta(max_length=1024)]
 
 
 class TaskDone(Message, frozen=True, tag="done"):
@@ -101,7 +101,7 @@ class TaskDone(Message, frozen=True, tag="done"):
     """
 
     deal_id: Nonce
-    seat: WorkerId
+    seat: Seat
     commitment: Digest
     signature: Signature
     update: Digest
@@ -114,7 +114,7 @@ class TaskFailed(Message, frozen=True, tag="failed"):
     """A worker could not execute a task."""
 
     deal_id: Nonce
-    seat: WorkerId
+    seat: Seat
     reason: Annotated[str, Meta(max_length=1000)]
 
 
@@ -226,7 +226,7 @@ class DealTask(Message, frozen=True, tag="task"):
     """A task. `lines` are the bytes of its fields one after another; `blob` is their digest where they are large."""
 
     deal_id: Nonce
-    seat: WorkerId
+    seat: Seat
     task: Task
     count: Count
     blob: Digest
@@ -245,14 +245,14 @@ class UploadUpdate(Message, frozen=True, tag="upload"):
     """The update of a task, which is large, is to be uploaded."""
 
     deal_id: Nonce
-    seat: WorkerId
+    seat: Seat
 
 
 class TooLate(Message, frozen=True, tag="too_late"):
     """An answer was not needed any more: nothing is paid for it, and nothing is held against anybody."""
 
     deal_id: Nonce
-    seat: WorkerId
+    seat: Seat
 
 
 class Receipt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

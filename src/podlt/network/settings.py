@@ -27,6 +27,7 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     Attributes:
         blobs: the way of these (see above).
         silence_timeout: seconds of silence after which a worker is gone.
+        late_seconds: that every task has before somebody else is dealt it as well.
         server_port: at which workers find the run's server.
         host: the address that this listens on.
         names: by which workers reach it.
@@ -34,6 +35,7 @@ class NetworkSettings(msgspec.Struct, frozen=True):
 
     blobs: str = ""
     silence_timeout: float = 0.0
+    late_seconds: float = 0.0
     server_port: int = 0
     host: str = ""
     names: tuple[str, ...] = ()
@@ -52,7 +54,7 @@ def load_settings(run: Path) -> NetworkSettings:
         found = msgspec.json.decode(read_whole(path, _LONGEST), type=NetworkSettings)
     except UNREADABLE:
         raise StorageError(f"{path}: malformed; the run's directory was changed") from None
-    if not 0 <= found.server_port < 65536 or found.silence_timeout < 0:
+    if not 0 <= found.server_port < 65536 or min(found.silence_timeout, found.late_seconds) < 0:
         raise StorageError(f"{path}: malformed; the run's directory was changed")
     return found
 

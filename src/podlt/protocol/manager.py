@@ -21,6 +21,7 @@ from podlt.protocol.reasons import without_paths
 from podlt.protocol.redeal import Redealer
 from podlt.protocol.round import Copy
 from podlt.protocol.rules import RunState
+from podlt.protocol.shares import worker_of
 from podlt.protocol.signatures import commitment_check
 from podlt.protocol.verdict import Judgement, differing, judge
 
@@ -35,9 +36,7 @@ class Manager:
     """
 
     def __init__(self, state: RunState, chain: crypto.HashChain, clock: Callable[[], int]) -> None:
-        self.state = state
-        self._chain = chain
-        self._clock = clock
+        self.state, self._chain, self._clock = state, chain, clock
         self._proposed: list[e.Entry] = []
         self._answers: RoundAnswers | None = None
         self._redealer: Redealer | None = None
@@ -81,6 +80,11 @@ class Manager:
         """Returns the deposits of those of the workers to whom they may be returned now (`RunState.returnable`)."""
         due = [e.Transfer("return", w, amount) for w in sorted(set(workers)) if (amount := self.state.returnable(w))]
         return self._release(due)
+
+    def share(self, levels: Mapping[int, int]) -> None:
+        """Has workers, at least one, get levels that they do not have, from the round after the next on."""
+        changed = [e.NewLevel(worker, level) for worker, level in sorted(levels.items())]
+        self._propose(e.Shares(at=self._now(), round=self.state.round, levels=changed))
 
     def close(self, outcome: str, reason: str = "") -> None:
         """The last entry, or a stop after which the run can be resumed.
@@ -138,7 +142,7 @@ class Manager:
         self._propose(entry)
         roles = state.roles(self._chain.secret(state.round))
         self._answers, self._suspects, self._redealer = RoundAnswers(roles), set(), None
-        return [self._assignment(seat, seat) for seat in sorted(roles.seats)]
+        return [self._assignment(seat, worker_of(seat)) for seat in sorted(roles.seats)]
 
     @property
     def roles(self) -> Roles:

@@ -12,6 +12,9 @@ from podlt.sim.networked import NetworkedWorld
 
 ROUNDS, WORKERS = 10, 6
 
+LINES = (1, 4, 1, 16)
+"""Of each worker's share of a round, by the seed: tasks can be cut more and less finely."""
+
 
 class NetworkReport(msgspec.Struct, frozen=True):
     """What came of one run.
@@ -52,7 +55,7 @@ def play_networks(
     pairs = workers // 3
     processes = [2] * pairs + [1] * (workers - 2 * pairs)
     for number in range(seed, seed + runs):
-        world = NetworkedWorld(processes, rounds, number, faults)
+        world = NetworkedWorld(processes, rounds, number, faults, lines=LINES[number % len(LINES)])
         yield NetworkReport(
             seed=number,
             failure=_failure(world),

@@ -44,6 +44,7 @@ _FIGURES: dict[Claim, Figure] = {
     Claim.SIGNATURES: lambda state, tree, n: f"{n['signatures']:,} signatures",
     Claim.PROGRESS: lambda state, tree, n: (
         f"{state.round:,} rounds, {state.epoch:,} epochs, {len(state.workers):,} workers"
+        + (f", shares changed {n['shares']:,} times" if n["shares"] else "")
     ),
     Claim.DRAWS: lambda state, tree, n: f"{n['reveal']:,} draws, {n['redeal']:,} tasks dealt again",
     Claim.OPENINGS: lambda state, tree, n: f"{n['openings']:,} openings",

@@ -286,7 +286,7 @@ class RayEngine(FixedMembers):
             return []
         for i, dealt in enumerate(call.tasks):
             if (dealt.seat, dealt.holder) in done and self._holders[dealt.seat] == dealt.holder:
-                self.slot(dealt.seat)[:] = updates[i * size : (i + 1) * size]
+                self.slot(dealt.seat, dealt.holder)[:] = updates[i * size : (i + 1) * size]
         return list(messages)
 
     # -- actors that are lost ----------------------------------------------------------------------------------------
