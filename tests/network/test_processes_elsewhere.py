@@ -6,11 +6,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from stage import Stage, write_recipe
+from stage import Process, Stage, write_recipe
 
 import podlt.api
 from podlt.network.worker.folder import read_status
+from podlt.protocol import entries as e
 from podlt.recipe import load_recipe
+from podlt.report.fold import walk
 
 
 @pytest.mark.slow
@@ -60,6 +62,29 @@ def test_workers_may_come_later_and_leave_early(tmp_path: Path) -> None:
     assert len(state.workers) == 7
     assert {worker.status for worker in state.workers.values()} <= {"active", "withdrawn"}
     assert "its time is over" in stage.workers["short"].text or "complete" in stage.workers["short"].text
+
+
+@pytest.mark.slow
+def test_who_shares_an_invitation_is_one_operator_and_is_compared_with_others(tmp_path: Path) -> None:
+    with Stage(tmp_path, write_recipe(tmp_path / "recipe.toml", epochs=4, workers=6)) as stage:
+        stage.start_manager()
+        assert stage.events("invited")[0]["operator"] == "invitation-1"
+        stage.start_worker("first", "--identities", 2)
+        for name in ("anna", "bea"):
+            stage.invite(2, name)
+            stage.start_worker(name, "--identities", 2)
+        state = stage.end()
+    whose = {number: worker.operator for number, worker in state.workers.items()}
+    assert sorted(whose.values()) == ["anna", "anna", "bea", "bea", "invitation-1", "invitation-1"]
+    for visit in walk(stage.run):
+        if isinstance(visit.entry, e.Verdict):
+            holders = list(visit.round.answers[visit.entry.fragment])  # type: ignore[union-attr]
+            assert len({whose[holder] for holder in holders}) == len(holders)
+    assert "of anna" in stage.workers["anna"].text
+    listed = Process(tmp_path / "list.txt", "workers", "list", stage.run)
+    assert listed.end() == 0 and "anna" in listed.text
+    shown = Process(tmp_path / "show.txt", "show", stage.run, "worker", 0)
+    assert shown.end() == 0 and f"operator {whose[0]}" in " ".join(shown.text.split())
 
 
 def test_statuses_are_read_back_as_they_were_written() -> None:

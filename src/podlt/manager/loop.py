@@ -49,6 +49,7 @@ class Trainer:
         weights: as they are after the log so far.
         engine: carries tasks and updates.
         held: the credits that the run's owner holds as a key's deposit.
+        operator: who runs a key's worker, by its invitation.
         referee: executes what no comparison can decide.
         dataset: the lines.
         tree: of the log's entries so far.
@@ -67,6 +68,7 @@ class Trainer:
         weights: Weights,
         engine: Engine,
         held: Callable[[bytes], int],
+        operator: Callable[[bytes], str],
         referee: TaskExecutor,
         dataset: Dataset,
         tree: Tree,
@@ -82,7 +84,9 @@ class Trainer:
         self._lines, self._convicted = manager.state.begin.lines, False
         self._writer = LogWriter(store, tree, key)
         self._files = RoundFiles(directory, recipe.training, weights, key)
-        self.members = Membership(manager, engine, ending.tell, head=self.head, held=held, ending=ending.is_asked)
+        self.members = Membership(
+            manager, engine, ending.tell, head=self.head, held=held, operator=operator, ending=ending.is_asked
+        )
         self.blocks = BlockReader(dataset, engine, manager.state.begin.seed)
         self._driver = RoundDriver(manager, engine, referee, weights, ending.tell)
 

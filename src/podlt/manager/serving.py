@@ -87,8 +87,15 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
         server = OpenServer(options.listen, options.port, options.name, tell=tell, count=count)
         link = server.connect(job)
         link.pages.add(options.pages)
-        path = str(job.directory)
-        listener(ev.Invited(invitation=server.line, server=server.urls[0], path=path, file=INVITATION))
+        listener(
+            ev.Invited(
+                invitation=server.line,
+                server=server.urls[0],
+                path=str(job.directory),
+                file=INVITATION,
+                operator=server.operator,
+            )
+        )
         return link
 
     return RemoteMachines(connect, options.silence_timeout, bucket=options.blobs, listener=listener)

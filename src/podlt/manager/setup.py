@@ -335,7 +335,7 @@ class TrainingRun:
         self, manager: Manager, weights: Weights, engine: Engine, program: Program, tree: Tree, store: LogStore
     ) -> Trainer:
         evaluator = msgspec.structs.replace(self._evaluator(), lines=batch_lines(program))
-        ending = self._ending
+        ending, registry = self._ending, Registry(self.directory.path)
         ending.listener = deciding(self.recipe, self.directory, program, weights, store, ending.listener)
         return Trainer(
             recipe=self.recipe,
@@ -343,7 +343,8 @@ class TrainingRun:
             manager=manager,
             weights=weights,
             engine=engine,
-            held=Registry(self.directory.path).held,
+            held=registry.held,
+            operator=registry.operator,
             referee=self._executor(program),
             dataset=self._train,
             tree=tree,
