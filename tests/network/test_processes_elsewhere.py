@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -85,6 +86,25 @@ def test_who_shares_an_invitation_is_one_operator_and_is_compared_with_others(tm
     assert listed.end() == 0 and "anna" in listed.text
     shown = Process(tmp_path / "show.txt", "show", stage.run, "worker", 0)
     assert shown.end() == 0 and f"operator {whose[0]}" in " ".join(shown.text.split())
+
+
+@pytest.mark.slow
+def test_a_manager_that_is_killed_logs_what_it_signed_receipts_for_or_begins_the_round_anew(tmp_path: Path) -> None:
+    with Stage(tmp_path, write_recipe(tmp_path / "recipe.toml", epochs=12, workers=4)) as stage:
+        stage.start_manager()
+        for name in ("a", "b"):
+            stage.start_worker(name, "--identities", 2)
+        for rounds in (5, 40):
+            stage.until_round(rounds)
+            stage.manager.kill()
+            stage.start_manager()
+        state = stage.end()
+    assert state.resumes == 2
+    for name in ("a", "b"):
+        compared = Process(tmp_path / f"{name}.json", "receipts", stage.run, "--folder", tmp_path / name, "--json")
+        assert compared.end() == 0, compared.text
+        found = json.loads(compared.text)["commitments"]
+        assert found["logged"] >= 2 * state.round - 8 and found["beyond"] == found["dropped"] == 0
 
 
 def test_statuses_are_read_back_as_they_were_written() -> None:

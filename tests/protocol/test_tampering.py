@@ -70,6 +70,7 @@ EVIL: dict[str, Claim | None] = {
     "withdraw.reason": None,  # the manager's word
     "open.at": None,
     "open.round": Claim.PROGRESS,
+    "open.attempt": Claim.PROGRESS,
     "open.epoch": Claim.PROGRESS,
     "open.offset": Claim.PROGRESS,
     "open.lines": Claim.PROGRESS,

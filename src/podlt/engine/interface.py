@@ -16,6 +16,7 @@ from podlt.engine.local import frames
 from podlt.program.ir import Program
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinSignatures, JoinTerms, TreeSize
+from podlt.protocol.receipt import Bound
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -163,8 +164,12 @@ class Engine(Protocol):
             again: whether these tasks come on top of others of the same round.
         """
 
-    def open(self, round: int) -> None:
-        """Asks all workers to open their commitments of a round."""
+    def open(self, bound: Bound) -> None:
+        """Asks all workers to open their commitments of a round.
+
+        Args:
+            bound: those that are in the log since the last call: workers elsewhere get receipts for them.
+        """
 
     def idle(self) -> bool:
         """Whether nobody may write to a slot any more."""

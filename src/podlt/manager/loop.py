@@ -127,6 +127,8 @@ class Trainer:
         """
         started = time.perf_counter()
         self._write()
+        if self.engine.elastic:
+            self._writer.flush()  # the resumption, before there are receipts for another attempt at a round
         try:
             self._log_figures()
             while (plan := self._next()) is not None:
@@ -171,7 +173,13 @@ class Trainer:
             if not self.engine.elastic:
                 raise
             self.manager.roll_back_round()
-            self._write()
+            self._resume()
+
+    def _resume(self) -> None:
+        """Has the log say that a round is begun anew: workers may have receipts for their part in it."""
+        self.manager.resume(anew=True)
+        self._write()
+        self._writer.flush()
 
     @property
     def figures(self) -> RoundTimings:

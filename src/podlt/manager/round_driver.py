@@ -93,8 +93,7 @@ class RoundDriver:
         while not (self._manager.all_opened and self._engine.idle()):
             while not self._manager.all_committed:
                 self._pump()
-            self._manager.commit()
-            self._engine.open(self._manager.state.round)
+            self._engine.open(self._manager.commit())
             while self._asked and not (self._manager.all_opened and self._engine.idle()):
                 self._pump()
 

@@ -276,7 +276,7 @@ class TrainingRun:
         ):
             weights = Weights(program, self.inputs.optimizer, engine.state)
             restore_weights(weights, self.directory, state, applied, optimizers)
-            manager.resume()
+            manager.resume(anew=engine.elastic)
             with self._trainer(manager, weights, engine, program, tree, store) as trainer:
                 if state.amendments or again is not None:  # the model of an earlier part is not the run's any more
                     self.directory.model.unlink(missing_ok=True)

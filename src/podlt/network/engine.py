@@ -28,6 +28,7 @@ from podlt.network.session.receipts import PastReceipts
 from podlt.network.session.round import lines_of
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
+from podlt.protocol.receipt import Bound
 
 STEP, SHORT_STEP = 0.25, 0.02
 """How long the engine waits for messages at a time, in seconds; and while updates are uploaded."""
@@ -166,9 +167,9 @@ class NetworkEngine:
             fragments[fragment] = FragmentLines(*lines_of(self._fields, block, start, stop, self._large), stop - start)
         self._do(lambda: self._session.deal(assignments, fragments, self._clock(), again=again))
 
-    def open(self, round: int) -> None:
-        """Asks all workers to open their commitments of a round."""
-        self._do(lambda: self._session.open(round))
+    def open(self, bound: Bound) -> None:
+        """Gives workers receipts for their commitments, and asks to open them."""
+        self._do(lambda: self._session.open(bound))
 
     def idle(self) -> bool:
         """Whether every task was answered, or its holder is gone."""

@@ -17,9 +17,10 @@ from podlt.data.field import Field
 from podlt.errors import InvalidProofError
 from podlt.log.tree_head import MAX_NOTE
 from podlt.protocol.messages import JoinSignatures, JoinTerms, Opened, Task
+from podlt.protocol.receipt import CommitmentReceipt
 from podlt.units import MOST_SECONDS, Count, Digest, Millis, Round, Signature, Text, WorkerId
 
-VERSION = 5  # of these messages: a worker of another version is refused with a reason
+VERSION = 6  # of these messages: a worker of another version is refused with a reason
 
 MAX_MESSAGE = 512 * 1024
 """No message is longer."""
@@ -235,10 +236,11 @@ class DealTask(Message, frozen=True, tag="task"):
 
 
 class OpenCommitments(Message, frozen=True, tag="open"):
-    """All commitments are in: show what they hid."""
+    """All commitments are in: show what they hid. With a receipt for each of the worker's; it opens no other."""
 
     deal_id: Nonce
     round: Round
+    receipts: Annotated[list[CommitmentReceipt], Meta(max_length=1024)]
 
 
 class UploadUpdate(Message, frozen=True, tag="upload"):

@@ -38,6 +38,7 @@ class RunFacts:
         leavers: who left, in the order of the rounds: all that is pending of each vests `escrow` rounds later.
         refunded: active workers that were given their deposit back, at an end that may turn out to be none.
         steps: how many training rounds were paid.
+        resumes: how often the manager resumed the run.
         amendments: each with the training rounds that were paid before it.
     """
 
@@ -55,7 +56,7 @@ class RunFacts:
         self.round = self.epoch = self.offset = self.measured = self.epochs = self.payable = 0
         self.part_measured = False
         self.ended: e.Amend | None = None
-        self.steps = 0
+        self.steps = self.resumes = 0
         self.amendments: list[tuple[int, e.Amend]] = []
         self.current: RoundState | None = None
         self.options: RuleOptions = CLASSIC

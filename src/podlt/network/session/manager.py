@@ -18,6 +18,7 @@ from podlt.engine.interface import DurableEntries, Event, Lost, Member
 from podlt.errors import PodltError
 from podlt.events import NetworkEvent, WorkerFigures
 from podlt.network import messages as m
+from podlt.network.session.binding import BoundAnswers
 from podlt.network.session.facts import (
     DEFAULT_TIMING,
     ONLY_MESSAGES,
@@ -36,6 +37,7 @@ from podlt.network.session.round import Answer, RoundInFlight, together
 from podlt.network.session.watch import WorkerWatch
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
+from podlt.protocol.receipt import Bound
 
 MOST_STRIKES = 2000
 """Useless messages that a round may bring from one worker before it is shut out."""
@@ -94,7 +96,8 @@ class ManagerSession:
         self._joining = JoinHandler(run, self._outbox, self._outgoing, self._time, timing.heartbeat, large, chance.wall)
         self._receipts = ReceiptSender(history, self._outbox, timing.heartbeat / 20, chance.stopwatch)
         self._publisher = Publisher(state, self._outgoing, large, tell)
-        self._round = RoundInFlight(self._outbox, self._outgoing, run.update_bytes, timing, large)
+        self._bound = BoundAnswers(run.key)
+        self._round = RoundInFlight(self._outbox, self._outgoing, run.update_bytes, timing, large, self._bound.request)
         self._take: dict[type, Callable[[Peer, Any], Answer | None]] = {
             m.TaskDone: lambda peer, said: self._round.answer(peer, said, self._time.now),
             m.Openings: lambda peer, said: self._round.openings(peer, said, self._time.now),
@@ -277,9 +280,13 @@ class ManagerSession:
             if self._blob_server is not None:
                 self._blob_server.allow(peer.key, self._publisher.fetched + fetched)
 
-    def open(self, round: int) -> None:
-        """Asks all workers to open their commitments of a round."""
-        self._round.open(round, self._time.now)
+    def open(self, bound: Bound) -> None:
+        """Gives workers receipts for their commitments, and asks to open them."""
+        self._bound.bind(self._joining.run, bound)
+        self._round.open(self._time.now)
+        for holder in self._bound.holders:
+            if (peer := self._peers.members.get(holder)) is not None:
+                self._outbox.send(peer.key, self._bound.request(holder))
 
     def idle(self) -> bool:
         """Whether every task was answered, or its holder is gone."""
@@ -304,6 +311,7 @@ class ManagerSession:
         self._outgoing.clear()
         self._publisher.publish(assignments[0].task.parameters)
         self._round.begin(self._chance.token(8), len(assignments), self._publisher.fetched)
+        self._bound.begin(self._round.deal_id)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ class RoundInFlight:
         update_bytes: the size of an update.
         timing: what every task has, and after how many seconds something is sent, or asked for, again.
         large: decides what goes as a blob.
+        request: makes the message that asks a worker, by its number, to open.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class RoundInFlight:
         update_bytes: int,
         timing: Timing,
         large: LargeBlobs,
+        request: Callable[[int], bytes],
     ) -> None:
         self._again, self._silence_timeout = timing.heartbeat, timing.silence
         self._outbox, self._outgoing, self._update_bytes = outbox, outgoing, update_bytes
@@ -68,7 +70,7 @@ class RoundInFlight:
         self._tasks: dict[int, InFlight] = {}
         self._deadline = Deadline(timing.silence)
         self.deal_id = b""
-        self._opening: m.OpenCommitments | None = None
+        self._request, self._is_open = request, False
         self._opened_at = self._asked = 0.0
 
     def begin(self, deal_id: bytes, count: int, fetched: int = 0) -> None:
@@ -79,7 +81,7 @@ class RoundInFlight:
             count: of the tasks.
             fetched: how many bytes each worker fetches before it can begin.
         """
-        self.deal_id, self._tasks, self._opening = deal_id, {}, None
+        self.deal_id, self._tasks, self._is_open = deal_id, {}, False
         self._deadline.dealt(count)
         self._allowance = fetched / SLOWEST
         for digest in self._readers:
@@ -111,7 +113,7 @@ class RoundInFlight:
             digest: of these, where they are too long to go with the task.
             count: of lines.
         """
-        self._opening = None  # what is dealt now must be committed to before anything else is opened
+        self._is_open = False  # what is dealt now must be committed to before anything else is opened
         is_large = self._large.carries(len(lines))
         if self._blob_server is not None and is_large:
             self._readers.setdefault(digest, set()).add(holder.key)
@@ -254,11 +256,10 @@ class RoundInFlight:
 
     # -- what is missing ---------------------------------------------------------------------------------------------
 
-    def open(self, round: int, now: float) -> None:
-        """Asks everybody to open."""
-        self._opening = m.OpenCommitments(deal_id=self.deal_id, round=round)
+    def open(self, now: float) -> None:
+        """Everybody is asked to open."""
+        self._is_open = True
         self._opened_at = self._asked = now
-        self._outbox.send(None, m.record(self._opening))
 
     def overdue(self, now: float) -> list[tuple[InFlight, str]]:
         """Tasks whose answer is late, and why.
@@ -268,7 +269,7 @@ class RoundInFlight:
         """
         limit = self._deadline.limit() + self._allowance
         found = []
-        closed = self._opening is not None and now - self._opened_at > self._silence_timeout
+        closed = self._is_open and now - self._opened_at > self._silence_timeout
         for dealt in self._tasks.values():
             taken = now - dealt.sent
             if closed and dealt.whole and not dealt.opened:
@@ -307,7 +308,7 @@ class RoundInFlight:
 
     def repeat(self, present: Mapping[int, Peer], now: float) -> None:
         """Sends again what did not arrive, and asks again for what did not come."""
-        asked: dict[bytes, None] = {}  # in their order: a simulated run is repeated by its seed
+        asked: dict[int, bytes] = {}  # in their order: a simulated run is repeated by its seed
         for dealt in self._tasks.values():
             peer = present.get(dealt.assignment.holder)
             if peer is None or peer.key != dealt.key or now - max(dealt.given, dealt.heard) < self._again:
@@ -319,12 +320,12 @@ class RoundInFlight:
             elif not dealt.whole:
                 if not self._is_on_its_way(dealt, now):
                     self._ask_for_update(dealt, now)
-            elif self._opening is not None and not dealt.opened and now - self._asked >= self._again:
-                asked[dealt.key] = None
-        if asked and self._opening is not None:
+            elif self._is_open and not dealt.opened and now - self._asked >= self._again:
+                asked[dealt.assignment.holder] = dealt.key
+        if asked:
             self._asked = now
-            for key in asked:
-                self._outbox.send(key, m.record(self._opening))
+            for holder, key in asked.items():
+                self._outbox.send(key, self._request(holder))
 
     def _ask_for_update(self, dealt: InFlight, now: float) -> None:
         assert dealt.answer is not None

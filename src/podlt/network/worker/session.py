@@ -23,6 +23,7 @@ from podlt.network.worker.identity import NEVER, Identities, Identity, OwnerSett
 from podlt.network.worker.joining import Joining
 from podlt.network.worker.leaving import GracefulShutdown
 from podlt.network.worker.moderation import Moderator, Warnings
+from podlt.network.worker.opening import ReceivedReceipts
 from podlt.network.worker.run import USELESS, WorkerRun
 from podlt.network.worker.tasks import Tasks
 
@@ -89,10 +90,10 @@ class WorkerSession:
         self._tasks = Tasks(self._perform, books, listener, self._say)
         self._shutdown = GracefulShutdown(leaving, books, listener)
         self._receipts = CatchingUp(self._perform, books, heartbeat)
+        self._bound = ReceivedReceipts(manager, self._perform, books, self._warn)
         self.doing = "connecting"
         self._handlers: Mapping[type, Callable[[Identity | None, Any, float], None]] = {
             m.Parameters: self._take_parameters,
-            m.OpenCommitments: self._open,
             m.Receipts: self._take_receipts,
             m.ManagerHello: self._greet_manager,
             m.Setup: self._set_up,
@@ -100,6 +101,7 @@ class WorkerSession:
         }
         self._identity_handlers: Mapping[type, Callable[[Identity, Any, float], None]] = {
             m.DealTask: self._take_task,
+            m.OpenCommitments: self._open,
             m.UploadUpdate: self._upload,
             m.Offer: self._sign,
             m.Welcome: self._take_welcome,
@@ -259,17 +261,10 @@ class WorkerSession:
         if self._run is not None:
             self._run.announced(coming, now)
 
-    def _open(self, asked: Identity | None, message: m.OpenCommitments, now: float) -> None:
-        """Opens what was committed to; who is asked by name says also that there is nothing (any more)."""
-        for identity in self._identities.values() if asked is None else [asked]:
-            if identity.worker is None or self._run is None:
-                continue
-            seats = self._run.replies.seats(identity.public, message.deal_id)
-            opened = [one for one in identity.worker.open(message.round) if one.seat in seats]
-            if opened or asked is not None:
-                self._perform(
-                    SendMessage(identity.public, m.record(m.Openings(deal_id=message.deal_id, opened=opened)))
-                )
+    def _open(self, identity: Identity, message: m.OpenCommitments, now: float) -> None:
+        """Opens what was committed to; errors as `ReceivedReceipts.open`."""
+        if self._run is not None and identity.worker is not None:
+            self._bound.open(identity, self._run, message)
 
     def _take_receipts(self, identity: Identity | None, paid: m.Receipts, now: float) -> None:
         if self.books.paid(paid):
