@@ -140,7 +140,6 @@ class InFlight:
         answered: when.
         whole: whether the update has arrived.
         heard: when something of the update came last.
-        asked: when it was last asked for.
         came: how many bytes of it have come, where it is uploaded.
         opened: whether the commitment is.
     """
@@ -148,7 +147,6 @@ class InFlight:
     __slots__ = (
         "answer",
         "answered",
-        "asked",
         "assignment",
         "came",
         "given",
@@ -164,7 +162,7 @@ class InFlight:
     def __init__(self, assignment: Assignment, key: bytes, work: m.DealTask, lines: np.ndarray, now: float) -> None:
         self.assignment, self.key, self.work, self.lines = assignment, key, work, lines
         self.sent = self.given = self.heard = self.answered = now
-        self.asked, self.came = -1e9, 0
+        self.came = 0
         self.answer: m.TaskDone | None = None
         self.whole = self.opened = False
 

@@ -188,8 +188,7 @@ class RoundInFlight:
             return self._done(dealt)
         if self._blob_server.expect(peer.key, said.update, self._update_bytes):
             return self._done(dealt)
-        if not self._is_on_its_way(dealt, now):
-            self._ask_for_update(dealt, now)
+        self._ask_for_update(dealt, now)
         return None
 
     def uploaded(self, now: float) -> list[tuple[frames.Results | None, bytes, str]]:
@@ -286,8 +285,6 @@ class RoundInFlight:
         came = self._blob_server.progress(dealt.key, dealt.answer.update)
         if came != dealt.came:
             dealt.came, dealt.heard = came, now
-        elif self._is_on_its_way(dealt, now):
-            dealt.heard = dealt.answered = now
         most = 2 * self._silence_timeout + self._update_bytes / SLOWEST
         if now - dealt.heard > 2 * self._silence_timeout:
             self._blob_server.check_room(self._update_bytes - came)  # or it is our own fault
@@ -296,15 +293,6 @@ class RoundInFlight:
         if now - dealt.answered > most:
             return f"timed out: its update is incomplete after {now - dealt.answered:.0f} s (limit {most:.0f} s)"
         return ""
-
-    def _is_on_its_way(self, asked: InFlight, now: float) -> bool:
-        """Whether somebody else is sending the same update: nobody sends what will be here anyway."""
-        assert asked.answer is not None
-        for dealt in self._tasks.values():
-            same = dealt.answer is not None and dealt.answer.update == asked.answer.update and not dealt.whole
-            if same and dealt is not asked and now - max(dealt.heard, dealt.asked) < self._again and dealt.asked >= 0:
-                return True
-        return False
 
     def repeat(self, present: Mapping[int, Peer], now: float) -> None:
         """Sends again what did not arrive, and asks again for what did not come."""
@@ -318,8 +306,7 @@ class RoundInFlight:
                 if not has and peer.said > dealt.given + self._again / 2:
                     self._send(peer, dealt, now)
             elif not dealt.whole:
-                if not self._is_on_its_way(dealt, now):
-                    self._ask_for_update(dealt, now)
+                self._ask_for_update(dealt, now)
             elif self._is_open and not dealt.opened and now - self._asked >= self._again:
                 asked[dealt.assignment.holder] = dealt.key
         if asked:
@@ -329,7 +316,7 @@ class RoundInFlight:
 
     def _ask_for_update(self, dealt: InFlight, now: float) -> None:
         assert dealt.answer is not None
-        dealt.given = dealt.asked = now
+        dealt.given = now
         wanted = m.UploadUpdate(deal_id=self.deal_id, seat=dealt.assignment.seat)
         self._outbox.send(dealt.key, m.record(wanted))
 
