@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,7 @@ from podlt.data.field import Field
 from podlt.engine.local import frames
 from podlt.program.ir import Program
 from podlt.protocol.entries import Begin
+from podlt.protocol.fingerprint import Fingerprint, ScaledPart, SignedFingerprint, SumTerms
 from podlt.protocol.messages import Assignment, JoinSignatures, JoinTerms, TreeSize
 from podlt.protocol.receipt import Bound
 
@@ -104,6 +105,10 @@ class Engine(Protocol):
         """Whether others may come later: then a run that has too few workers waits for more."""
 
     @property
+    def aggregates(self) -> bool:
+        """Whether its workers are to be asked for fingerprints of their updates."""
+
+    @property
     def state(self) -> np.ndarray:
         """The parameters' bytes (uint8) from which tasks start; the manager alone writes them, between rounds."""
 
@@ -180,6 +185,24 @@ class Engine(Protocol):
         Raises:
             EngineError: it cannot go on.
         """
+
+    def ask_fingerprints(
+        self,
+        terms: SumTerms,
+        scaled: Sequence[ScaledPart],
+        expected: Mapping[tuple[int, int], Fingerprint | None],
+    ) -> None:
+        """Asks workers for the fingerprints of a round that is over; to be called before its slots are used again.
+
+        Args:
+            terms: the sum that is claimed.
+            scaled: what was clipped.
+            expected: seats and holders that gave an update -> its fingerprint, where it was worked out here.
+        """
+
+    def fingerprints(self, seconds: float = 0.0) -> list[SignedFingerprint]:
+        """What has come of the last that were asked for, or comes within so many seconds; their signatures are not
+        checked."""
 
     def receipt(self, receipt: DurableEntries) -> None:
         """Entries are durable: receipts may go to workers. Called on any thread, in the order of the log."""

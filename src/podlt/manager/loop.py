@@ -17,6 +17,7 @@ from podlt.errors import DivergedError, EngineError, TooFewWorkersError, UsageEr
 from podlt.execution.task_executor import TaskExecutor
 from podlt.log.merkle import Tree
 from podlt.manager import events as ev
+from podlt.manager.aggregates import AggregateKeeper
 from podlt.manager.amendments import Amendment
 from podlt.manager.blocks import BlockReader
 from podlt.manager.directory import RunDirectory
@@ -34,6 +35,9 @@ from podlt.protocol.plan import Upcoming, lines_seen
 from podlt.recipe import Recipe
 from podlt.store.log_store import LogStore
 from podlt.store.round_figures import RoundFigures
+
+LAST_SECONDS = 3.0
+"""How long the fingerprints of the last round are waited for."""
 
 MAX_REASON = 1000
 """Characters of a reason that are logged."""
@@ -89,6 +93,11 @@ class Trainer:
         )
         self.blocks = BlockReader(dataset, engine, manager.state.begin.seed)
         self._driver = RoundDriver(manager, engine, referee, weights, ending.tell)
+        self._aggregates: AggregateKeeper | None = None
+        if engine.aggregates:
+            self._aggregates = AggregateKeeper(
+                directory.path, engine, weights.update_layout, manager.state.run, lambda n: manager.state.workers[n].key
+            )
 
     def __enter__(self) -> Self:
         """Begins to write.
@@ -137,6 +146,8 @@ class Trainer:
             self._write()
             self._writer.flush()
             self._ending.done()
+            if self._aggregates is not None:
+                self._aggregates.finish(LAST_SECONDS)
             self.engine.finish("complete", "")
         except (TooFewWorkersError, DivergedError, EngineError, UsageError) as error:
             self._stop(str(error))
@@ -217,6 +228,8 @@ class Trainer:
         self.manager.apply(average.digest(), self.weights.digest(), average.loss, clipped)
         if clipped:
             self._listener(ev.Clipped(round=number, fragments=sorted({each.fragment for each in clipped})))
+        if self._aggregates is not None:
+            self._aggregates.round(self.manager.state.revealed, self._driver.applied, average)
         self._pay(verdicts)
         seconds, took = time.perf_counter() - started, self._driver.figures
         metrics = self._unlogged_figures(plan, number)
@@ -363,4 +376,6 @@ class Trainer:
         self.manager.close("stopped", reason[:MAX_REASON])
         self._write()
         self._writer.flush()
+        if self._aggregates is not None:
+            self._aggregates.finish(0.0)
         self.engine.finish("stopped", reason)

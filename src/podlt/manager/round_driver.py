@@ -52,6 +52,9 @@ class RoundDriver:
         referee: executes the manager's own share of the tasks, and what no comparison can decide.
         weights: average the updates.
         listener: hears of withdrawals and replaced processes.
+
+    Attributes:
+        applied: the updates of the last round that was judged, one a fragment, until their slots are used again.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class RoundDriver:
         self._executing = ThreadPoolExecutor(1, thread_name_prefix="podlt-own")
         self._own: dict[int, Future[np.ndarray]] = {}
         self.figures = RoundTimings()
+        self.applied: list[np.ndarray] = []
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             frames.Results: self._executed,
             frames.HostOpenings: lambda event: self._each(event.opened, self._opened),
@@ -121,13 +125,14 @@ class RoundDriver:
         verdicts = manager.judge({fragment: crypto.blob_digest(update.data) for fragment, update in own.items()})
         chosen = manager.uploads()
         if chosen != first:
-            final = [own[j] if copy is None else self._slot(copy) for j, copy in enumerate(chosen)]
-            average = self._average(final)
+            updates = [own[j] if copy is None else self._slot(copy) for j, copy in enumerate(chosen)]
+            average = self._average(updates)
         if not average.finite:
             raise DivergedError(
                 f"round {manager.state.round}: the loss or a gradient is not finite, in the manager's own "
                 "execution as well: lower the learning rate, or look at the lines of this block"
             )
+        self.applied = updates
         self.figures.proof += time.perf_counter() - started
         return verdicts, average
 

@@ -33,6 +33,7 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     deposit: int | None = None
     pay_to: str | None = None
     silence_timeout: float | None = None
+    aggregates: bool | None = None
     pages: Mapping[str, Any] = MappingProxyType({})
 
     def require_free_ports(self) -> None:
@@ -98,4 +99,6 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
         )
         return link
 
-    return RemoteMachines(connect, options.silence_timeout, bucket=options.blobs, listener=listener)
+    return RemoteMachines(
+        connect, options.silence_timeout, bucket=options.blobs, listener=listener, aggregates=options.aggregates
+    )

@@ -26,6 +26,7 @@ from podlt.network.session.manager import FragmentLines, ManagerSession
 from podlt.network.session.outbox import Announce, Drop, Send, Subscribe
 from podlt.network.session.receipts import PastReceipts
 from podlt.network.session.round import lines_of
+from podlt.protocol import fingerprint as fp
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
 from podlt.protocol.receipt import Bound
@@ -52,6 +53,7 @@ class NetworkEngine:
         tell: as of `ManagerSession`.
         clock: seconds, monotonic.
         chance: randomness, the time of day, and a stopwatch.
+        aggregates: whether workers are asked for fingerprints of their updates.
 
     Raises:
         EngineError: there is not enough memory for the parameters and the block.
@@ -70,8 +72,10 @@ class NetworkEngine:
         tell: Callable[[NetworkEvent], None] = lambda event: None,
         clock: Callable[[], float] = time.monotonic,
         chance: Chance = SYSTEM,
+        aggregates: bool = False,
     ) -> None:
         self._fields, self._link, self._timing, self._large = run.fields, link, timing, large
+        self.aggregates = aggregates
         self._clock, self._lock, self._complete = clock, threading.Lock(), False
         self._state = Region(run.state_bytes)
         self._block = BlockBuffer(run.fields, run.block_lines)
@@ -179,6 +183,22 @@ class NetworkEngine:
         """Waits for a while until something comes, and gives it; errors as `ManagerSession.tick`."""
         self._pump(SHORT_STEP if self._large.server is not None and self._large.server.waiting else STEP)
         yield from self._session.events()
+
+    def ask_fingerprints(
+        self,
+        terms: fp.SumTerms,
+        scaled: Sequence[fp.ScaledPart],
+        expected: Mapping[tuple[int, int], fp.Fingerprint | None],
+    ) -> None:
+        """Asks for the fingerprints of a round that is over: see `Engine.ask_fingerprints`."""
+        self._do(lambda: self._session.fingerprints.ask(terms, scaled, expected))
+
+    def fingerprints(self, seconds: float = 0.0) -> list[fp.SignedFingerprint]:
+        """What has come of them, or comes within so many seconds."""
+        until = self._clock() + seconds
+        while self._session.fingerprints.missing and self._clock() < until:
+            self._pump(SHORT_STEP)
+        return self._session.fingerprints.take()
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

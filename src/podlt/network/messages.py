@@ -16,6 +16,7 @@ from podlt.canonical import Decoder, encode
 from podlt.data.field import Field
 from podlt.errors import InvalidProofError
 from podlt.log.tree_head import MAX_NOTE
+from podlt.protocol.fingerprint import ScaledPart, SignedFingerprint, SumTerms
 from podlt.protocol.messages import JoinSignatures, JoinTerms, Opened, Task
 from podlt.protocol.receipt import CommitmentReceipt
 from podlt.units import MOST_SECONDS, Count, Digest, Millis, Round, Signature, Text, WorkerId
@@ -124,6 +125,14 @@ class Openings(Message, frozen=True, tag="openings"):
 
     deal_id: Nonce
     opened: Annotated[list[Opened], Meta(max_length=1024)]
+
+
+class Fingerprints(Message, frozen=True, tag="fingerprints"):
+    """The fingerprints of a worker's updates of a round that is over, as it was asked for (`GetFingerprints`)."""
+
+    deal_id: Nonce
+    terms: SumTerms
+    signed: Annotated[list[SignedFingerprint], Meta(min_length=1, max_length=256)]
 
 
 class GetParameters(Message, frozen=True, tag="get_parameters"):
@@ -250,6 +259,14 @@ class UploadUpdate(Message, frozen=True, tag="upload"):
     seat: WorkerId
 
 
+class GetFingerprints(Message, frozen=True, tag="get_fingerprints"):
+    """A round is over: all are asked for the fingerprints of what they gave in its last deal."""
+
+    deal_id: Nonce
+    terms: SumTerms
+    scaled: Annotated[list[ScaledPart], Meta(max_length=2**14)]
+
+
 class TooLate(Message, frozen=True, tag="too_late"):
     """An answer was not needed any more: nothing is paid for it, and nothing is held against anybody."""
 
@@ -294,12 +311,12 @@ class RunFinished(Message, frozen=True, tag="finished"):
 
 
 Up = (
-    Hello | JoinRequest | SignedJoin | Heartbeat | TaskDone | TaskFailed | Openings | GetParameters | GetReceipts
-    | Leave
+    Hello | JoinRequest | SignedJoin | Heartbeat | TaskDone | TaskFailed | Openings | Fingerprints | GetParameters
+    | GetReceipts | Leave
 )  # fmt: skip
 Down = (
     Setup | ManagerHello | Offer | Welcome | JoinRefused | Dismissed | Parameters | DealTask | OpenCommitments
-    | UploadUpdate | TooLate | Receipts | MissedReceipts | RunFinished
+    | UploadUpdate | GetFingerprints | TooLate | Receipts | MissedReceipts | RunFinished
 )  # fmt: skip
 
 _up: Decoder[Up] = Decoder(Up)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from podlt.engine.interface import Engine, Job
+from podlt.errors import UsageError
 from podlt.events import NetworkEvent
 from podlt.execution.fingerprint import expected
 from podlt.network.blobs.server import PATH, BlobServer
@@ -16,6 +17,7 @@ from podlt.network.receipt_history import ReceiptHistory
 from podlt.network.session.facts import SILENCE_TIMEOUT, LargeBlobs, ServedRun, Timing
 from podlt.network.settings import HTTPS, load_settings, save_settings
 from podlt.program.layout import state_layout, update_layout
+from podlt.program.operations import EXACT_ARITHMETIC
 
 
 class RemoteMachines:
@@ -29,6 +31,7 @@ class RemoteMachines:
             gs://..., az://...), or "https" for none (unless given, as it was, at first "https").
         large: blobs of more bytes go outside the messages.
         listener: hears how the parameters of each round went out, what each worker does, and who holds up a round.
+        aggregates: whether the sum of each round is kept, with its workers' fingerprints (unless given, as it was).
     """
 
     name = "network"
@@ -43,9 +46,11 @@ class RemoteMachines:
         bucket: str = "",
         large: int = INLINE,
         listener: Callable[[NetworkEvent], None] = lambda event: None,
+        aggregates: bool | None = None,
     ) -> None:
         self._connect, self._silence_timeout, self._heartbeat_seconds = connect, silence_timeout, heartbeat_seconds
         self._bucket, self._large, self._listener = bucket, large, listener
+        self._aggregates = aggregates
 
     @contextmanager
     def ready(self, workers: int) -> Iterator[Callable[[Job], Engine]]:
@@ -56,10 +61,16 @@ class RemoteMachines:
         arithmetic = expected(job.program.arithmetic)
         before = load_settings(job.directory)
         way, silence_timeout = self._bucket or before.blobs or HTTPS, self._silence_timeout or before.silence_timeout
+        aggregates = before.aggregates if self._aggregates is None else self._aggregates
+        if aggregates and job.program.arithmetic not in EXACT_ARITHMETIC:
+            raise UsageError(
+                "--aggregates is for exact arithmetic: PyTorch's own sums are rounded in the order of the updates, and "
+                "do not follow from fingerprints"
+            )
         blob_server = BlobServer(job.directory, "" if way == HTTPS else way)
         link = None
         try:
-            save_settings(job.directory, blobs=way, silence_timeout=silence_timeout)
+            save_settings(job.directory, blobs=way, silence_timeout=silence_timeout, aggregates=aggregates)
             link = self._connect(job)
             large = LargeBlobs(above=self._large)
             if link.web is not None:
@@ -73,6 +84,7 @@ class RemoteMachines:
                 timing=Timing(silence_timeout or SILENCE_TIMEOUT, self._heartbeat_seconds),
                 large=large,
                 tell=self._listener,
+                aggregates=aggregates,
             )
         except BaseException:
             if link is not None:

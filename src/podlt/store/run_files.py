@@ -22,6 +22,9 @@ from podlt.store.files import read_whole
 from podlt.store.log_store import LogStore
 from podlt.store.run_log import SETTINGS, has_log, open_run_log
 
+AGGREGATES = "aggregates"
+"""In a run's directory: what proves averages to whoever does not execute tasks, a file a round."""
+
 MAX_DOCUMENT = 16 * 2**20
 MAX_CLAIMS = 256 * 2**20
 
@@ -38,6 +41,11 @@ class _Settings(msgspec.Struct):
     """What settings.json says of a demonstration; all else in it is not for readers."""
 
     cheats: dict[int, str] = {}
+
+
+def aggregate_name(round: int) -> str:
+    """The name of a round's file in `AGGREGATES`."""
+    return f"{round:08d}.bin"
 
 
 class RunLog(Protocol):
@@ -113,6 +121,10 @@ class RunFiles(ABC):
         """
         return _read(self.update_file(round), limit, f"{self.path}: the update of round {round}")
 
+    def aggregate_file(self, round: int) -> BinaryIO | None:
+        """The sum of a round's updates, with its workers' fingerprints."""
+        return None
+
     @abstractmethod
     def unproven(self) -> BinaryIO | None:
         """The manager's figures of each round, a JSON document a line: seconds, and who faked in a demonstration."""
@@ -163,6 +175,9 @@ class _Directory(RunFiles):
 
     def update_file(self, round: int) -> BinaryIO | None:
         return _opened(self.path / update_name(round))
+
+    def aggregate_file(self, round: int) -> BinaryIO | None:
+        return _opened(self.path / AGGREGATES / aggregate_name(round))
 
     def unproven(self) -> BinaryIO | None:
         return _opened(self.path / "rounds.jsonl")

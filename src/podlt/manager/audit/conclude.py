@@ -12,6 +12,8 @@ from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim, Finding, Outcome
 from podlt.verify import Verification
 
+AGGREGATE_REMEDY = "podlt audit RUN --round N executes all tasks of a round"
+
 _ROUNDS_OTHERWISE = (
     "by PyTorch's own arithmetic, which rounds otherwise on this machine than where the run was trained: nothing that "
     "was executed here has the bits of any result, and averages are equal up to rounding"
@@ -61,6 +63,10 @@ def conclude(
                         claim, Outcome.NOT_CHECKED, made[claim].figure, _ROUNDS_OTHERWISE, _STOCK_REMEDY
                     )
         findings |= made
+    if walk is None or walk.aggregates is None:
+        findings[Claim.AGGREGATES] = Finding(
+            Claim.AGGREGATES, Outcome.NOT_CHECKED, why="it was not asked for", remedy="--aggregates", asked=False
+        )
     for claim in Claim:
         findings.setdefault(claim, Finding(claim, Outcome.NOT_CHECKED, why=why, remedy=remedy))
     table = [findings[claim] for claim in Claim]
@@ -120,6 +126,9 @@ class _Findings:
         found = {claim: tallies[claim].finding(claim, figure, self._remedy(claim)) for claim, figure in figures.items()}
         found[Claim.NO_FAKES] = self._fakes()
         found[Claim.FIGURES] = self._figures()
+        if walk.aggregates is not None:
+            figure = f"{walk.aggregates.tally.done:,} of {walk.applied:,} averages, by fingerprints"
+            found[Claim.AGGREGATES] = walk.aggregates.tally.finding(Claim.AGGREGATES, figure, AGGREGATE_REMEDY)
         whole = {
             Claim.RESULTS: walk.executed == self._tasks,
             Claim.CONVICTIONS: not walk.skipped_convictions,

@@ -27,6 +27,7 @@ from podlt.network.session.facts import (
     ServedRun,
     Timing,
 )
+from podlt.network.session.fingerprints import FingerprintCollector
 from podlt.network.session.joining import JoinHandler
 from podlt.network.session.outbox import Capacity, Effect, Outbox
 from podlt.network.session.outgoing import Outgoing
@@ -75,6 +76,7 @@ class ManagerSession:
 
     Attributes:
         backlog: how many bytes one worker may have sent that were not received yet.
+        fingerprints: of the round that is over.
     """
 
     def __init__(
@@ -98,10 +100,12 @@ class ManagerSession:
         self._publisher = Publisher(state, self._outgoing, large, tell)
         self._bound = BoundAnswers(run.key)
         self._round = RoundInFlight(self._outbox, self._outgoing, run.update_bytes, timing, large, self._bound.request)
+        self.fingerprints = FingerprintCollector(self._outbox, self._round, self._lose)
         self._take: dict[type, Callable[[Peer, Any], Answer | None]] = {
             m.TaskDone: lambda peer, said: self._round.answer(peer, said, self._time.now),
             m.Openings: lambda peer, said: self._round.openings(peer, said, self._time.now),
             m.TaskFailed: self._round.failed,
+            m.Fingerprints: self.fingerprints.came,
             m.Hello: self._joining.greet,
             m.JoinRequest: self._joining.join,
             m.SignedJoin: self._joining.signed,
