@@ -31,7 +31,8 @@ from podlt.protocol import fingerprint as fp
 from podlt.protocol.claims import Claim, Finding, Outcome
 from podlt.report.fold import open_log
 from podlt.report.history import read_history
-from podlt.store.run_files import AGGREGATES, aggregate_name
+from podlt.store.bundle import write_bundle
+from podlt.store.bundle_reader import aggregate_name
 
 
 def trained(path: Path, folder: Path, **options: Any) -> Any:
@@ -57,7 +58,7 @@ def finding(run: Path, **options: Any) -> Finding:
 
 def changed(run: Path, round: int, change: Any) -> bytes:
     """Changes the file of a round's sum; returns what it was."""
-    path = run / AGGREGATES / aggregate_name(round)
+    path = run / aggregate_name(round)
     before = path.read_bytes()
     length = int.from_bytes(before[:8], "big")
     head = msgspec.msgpack.decode(before[8 : 8 + length], type=fp.AggregateHead)
@@ -99,21 +100,29 @@ def second_opinion(run: Path, round: int, raw: bytes | None = None) -> str:
     for one in apply.clipped:
         clipped.setdefault(one.fragment, {})[one.part] = one.exponent
     if raw is None:
-        raw = (run / AGGREGATES / aggregate_name(round)).read_bytes()
+        raw = (run / aggregate_name(round)).read_bytes()
     key_of = lambda number: state.workers[number].key  # noqa: E731
     return outcome(raw, round, state.run, apply.update, item.open.lines, shape, fragments, clipped, key_of)
 
 
 def test_a_second_verifier_comes_to_the_same(run: Path) -> None:
     assert {second_opinion(run, round) for round in range(read_history(run).state.round)} == {"holds"}
-    before = (run / AGGREGATES / aggregate_name(1)).read_bytes()
+    before = (run / aggregate_name(1)).read_bytes()
     assert second_opinion(run, 1, before[:-1]) == second_opinion(run, 2, before) == "fails"
     assert second_opinion(run, 1, before[:-7] + bytes([before[-7] ^ 1]) + before[-6:]) == "fails"
     changed(run, 1, lambda head, sums: (msgspec.structs.replace(head, words=head.words[::2]), sums))
     try:
         assert second_opinion(run, 1) == finding(run).outcome == "not checked"
     finally:
-        (run / AGGREGATES / aggregate_name(1)).write_bytes(before)
+        (run / aggregate_name(1)).write_bytes(before)
+
+
+def test_a_bundle_with_updates_has_all_that_it_takes(run: Path, tmp_path: Path) -> None:
+    write_bundle(run, tmp_path / "run.podlt", updates=True)
+    report = audit(tmp_path / "run.podlt", aggregates=True, jobs=1)
+    assert report.exit_code == 0 and report.finding(Claim.AGGREGATES).outcome is Outcome.HOLDS
+    write_bundle(run, tmp_path / "small.podlt")
+    assert finding(tmp_path / "small.podlt").outcome is Outcome.NOT_CHECKED
 
 
 def test_it_is_not_checked_unless_it_is_asked_for(run: Path) -> None:
@@ -129,7 +138,7 @@ def test_a_sum_that_was_changed_is_not_what_was_applied(run: Path) -> None:
 
     before = changed(run, 2, change)
     found = finding(run)
-    (run / AGGREGATES / aggregate_name(2)).write_bytes(before)
+    (run / aggregate_name(2)).write_bytes(before)
     assert found.outcome is Outcome.FAILS and "round 2" in found.why and "was applied" in found.why
 
 
@@ -138,7 +147,7 @@ def test_a_sum_that_is_not_the_one_that_was_claimed_or_no_file_at_all_fails(run:
         sums[100] += 1
         return head, sums
 
-    path = run / AGGREGATES / aggregate_name(1)
+    path = run / aggregate_name(1)
     before = changed(run, 1, other)
     assert finding(run).outcome is Outcome.FAILS
     for raw in (b"", b"\xff" * 8, before[:-1], before + b"\0", bytes(8) + before):
@@ -149,14 +158,14 @@ def test_a_sum_that_is_not_the_one_that_was_claimed_or_no_file_at_all_fails(run:
 
 
 def test_what_was_not_kept_or_not_signed_was_not_checked(run: Path) -> None:
-    path = run / AGGREGATES / aggregate_name(3)
+    path = run / aggregate_name(3)
     before = path.read_bytes()
     path.unlink()
     found = finding(run)
     assert found.outcome is Outcome.NOT_CHECKED and "not kept (round 3)" in found.why
 
     def forget(head: fp.AggregateHead, sums: np.ndarray) -> Any:
-        return msgspec.structs.replace(head, words=head.words[1:]), sums
+        return msgspec.structs.replace(head, words=[]), sums
 
     path.write_bytes(before)
     changed(run, 3, forget)
@@ -177,7 +186,7 @@ def test_a_forged_word_is_of_nobody(run: Path) -> None:
 
     before = changed(run, 0, forge)
     found = finding(run)
-    (run / AGGREGATES / aggregate_name(0)).write_bytes(before)
+    (run / aggregate_name(0)).write_bytes(before)
     assert found.outcome is Outcome.NOT_CHECKED and "not everybody signed" in found.why
 
 

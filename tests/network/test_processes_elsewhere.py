@@ -107,6 +107,26 @@ def test_a_manager_that_is_killed_logs_what_it_signed_receipts_for_or_begins_the
         assert found["logged"] >= 2 * state.round - 8 and found["beyond"] == found["dropped"] == 0
 
 
+@pytest.mark.slow
+def test_averages_are_checked_without_tasks_but_for_the_round_in_which_the_manager_was_killed(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.toml", epochs=4, workers=4, arithmetic="exact")
+    with Stage(tmp_path, recipe) as stage:
+        stage.start_manager("--aggregates")
+        for name in ("a", "b"):
+            stage.start_worker(name, "--identities", 2)
+        stage.until_round(10)
+        stage.manager.kill()
+        stage.start_manager()
+        state = stage.end()
+    audited = Process(tmp_path / "audit.json", "audit", stage.run, "--aggregates", "--json")
+    code = audited.end()
+    document = json.loads(audited.text)
+    found = document["claims"][26]
+    assert document["executed"] == 0 and found["name"] == "aggregates"
+    checked = int(found["figure"].partition(" ")[0].replace(",", ""))
+    assert state.round - 2 <= checked <= state.round and code == (0 if checked == state.round else 4)
+
+
 def test_statuses_are_read_back_as_they_were_written() -> None:
     from podlt.network.worker.books import Earned, Status
 

@@ -23,8 +23,8 @@ from podlt.program.clip import Scale
 from podlt.program.places import Places
 from podlt.protocol import fingerprint as fp
 from podlt.protocol.round import Copy, RevealedRound
+from podlt.store.bundle_reader import aggregate_name
 from podlt.store.files import write_whole
-from podlt.store.run_files import AGGREGATES, aggregate_name
 
 STRICT_ROUNDS = 20
 """For so many rounds after fingerprints that do not add up each worker's is worked out here too."""
@@ -55,7 +55,7 @@ class AggregateKeeper:
     """
 
     def __init__(self, path: Path, engine: Engine, layout: Places, run: bytes, key_of: Callable[[int], bytes]) -> None:
-        self._folder, self._engine, self._layout = path / AGGREGATES, engine, layout
+        self._path, self._engine, self._layout = path, engine, layout
         self._run, self._key_of = run, key_of
         self._pending: _Pending | None = None
         self._strict = 0
@@ -105,9 +105,10 @@ class AggregateKeeper:
                 terms=pending.terms, count=len(pending.sums.values), width=width, rest=pending.rest, words=words
             )
         )
-        self._folder.mkdir(exist_ok=True)
+        target = self._path / aggregate_name(pending.terms.round)
+        target.parent.mkdir(exist_ok=True)
         whole = b"".join((len(head).to_bytes(8, "big"), head, raw))
-        write_whole(self._folder / aggregate_name(pending.terms.round), whole, durable=False)
+        write_whole(target, whole, durable=False)
 
     def _expected(
         self, round: RevealedRound, updates: Sequence[np.ndarray], terms: fp.SumTerms
