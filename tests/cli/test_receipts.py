@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
+from urllib.error import URLError
 
 import msgspec
 import pytest
@@ -12,8 +14,10 @@ from cli_calls import Podlt
 
 from podlt.canonical import encode
 from podlt.crypto import SigningKey, digest
+from podlt.errors import UsageError
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.log.tree_head import Head, origin_of, sign_head
+from podlt.network import download
 from podlt.network.bound_receipts import keep
 from podlt.network.receipt_history import ReceiptHistory
 from podlt.network.worker.folder import open_books
@@ -23,6 +27,7 @@ from podlt.recipe import ProtocolSpec
 from podlt.report.fold import open_log
 from podlt.report.history import read_history
 from podlt.sim import simulate
+from podlt.store.bundle import write_bundle
 from podlt.store.log_store import LogStore
 
 
@@ -177,3 +182,38 @@ def test_a_commitment_with_a_receipt_that_the_log_lacks_convicts_its_manager(
     assert podlt("receipts", "--check", evidence).code == 1
     for wrong in ((), (theirs, "--check", evidence), ("--check", tmp_path / "nowhere")):
         assert podlt("receipts", *wrong).code == 2
+
+
+class Answer(io.BytesIO):
+    """What is at a URL."""
+
+    def __init__(self, data: bytes, url: str) -> None:
+        super().__init__(data)
+        self.url = url
+
+    def geturl(self) -> str:
+        return self.url
+
+
+def test_a_log_is_fetched_from_where_it_is_published(
+    podlt: Podlt, theirs: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bundle(theirs, tmp_path / "theirs.podlt")
+    data = (tmp_path / "theirs.podlt").read_bytes()
+    leads = "https://example.org/theirs.podlt"
+    monkeypatch.setattr(download, "urlopen", lambda request, timeout: Answer(data, leads))
+    outcome = podlt("receipts", "https://example.org/theirs.podlt", "--folder", folder)
+    assert outcome.code == 0 and "are in this log" in outcome.out
+    leads = "http://example.org/theirs.podlt"
+    outcome = podlt("receipts", "https://example.org/theirs.podlt", "--folder", folder)
+    assert outcome.code == 2 and "expected https://" in outcome.err
+    with pytest.raises(UsageError, match="too long"):
+        monkeypatch.setattr(download, "urlopen", lambda request, timeout: Answer(data, "https://x"))
+        download.download("https://x", tmp_path / "short", 100)
+
+    def nowhere(request: object, timeout: float) -> Answer:
+        raise URLError("no such host")
+
+    monkeypatch.setattr(download, "urlopen", nowhere)
+    outcome = podlt("receipts", "https://example.org/theirs.podlt", "--folder", folder)
+    assert outcome.code == 2 and "no such host" in outcome.err

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +29,11 @@ class OlderLogError(NotCheckedError):
 def receipts(
     context: typer.Context,
     run: Annotated[
-        Path | None, typer.Argument(help="The run's directory, a bundle of it, or its log.db.", metavar="[RUN]")
+        str | None,
+        typer.Argument(
+            help="A run's directory, a bundle of it, or its log.db; or the https:// URL of a bundle.",
+            metavar="[RUN|URL]",
+        ),
     ] = None,
     folder: Annotated[
         Path | None,
@@ -50,6 +56,7 @@ def receipts(
     this command says that it is the same log, and not that it is sound.
 
     Examples: podlt receipts runs/theirs --evidence evidence.json
+              podlt receipts https://example.org/theirs.podlt
               podlt receipts --check evidence.json
     """
     if (run is None) == (check is None):
@@ -57,13 +64,58 @@ def receipts(
     if check is not None:
         _check(check, as_json)
         return
+    assert run is not None
+    with _published(run) as path:
+        document, found, bound = _compared(path, folder or Path.home() / FOLDER)
+    if as_json:
+        typer.echo(json.dumps(document))
+    if bound.dropped or found.contradictions:
+        _convict(context, found, bound, document, evidence)
+    _decided(found, bound)
+    if not as_json:
+        typer.echo(
+            f"all {found.receipts:,} receipts for credits and {bound.logged:,} for commitments are in this log; it is "
+            "the one that the manager showed to its worker"
+        )
+        if bound.anew:
+            typer.echo(
+                f"{bound.anew:,} receipts for commitments are of attempts at rounds that the manager began anew: the "
+                "log counts how often it did"
+            )
+
+
+@contextmanager
+def _published(run: str) -> Iterator[Path]:
+    """Where a run is on this machine; one at a URL is fetched, and deleted afterwards.
+
+    Raises:
+        UsageError: nothing can be fetched there.
+        StorageError: there is no room for it.
+    """
+    if not run.startswith("https://"):
+        yield Path(run)
+        return
+    from podlt.network.download import download
+
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch) / "run.podlt"
+        download(run, target, MOST_EVIDENCE)
+        yield target
+
+
+def _compared(run: Path, home: Path) -> tuple[dict[str, Any], Comparison, BoundComparison]:
+    """Compares what is in a worker's folder with a published log; the facts as JSON has them, and both comparisons.
+
+    Raises:
+        UsageError: there is no run, or it has not begun.
+        StorageError: there are no receipts of it.
+        InvalidProofError: a receipt, or the log, does not prove what it says.
+    """
     from podlt.network import bound_receipts
     from podlt.network import receipts as stored
     from podlt.protocol import entries as e
     from podlt.report.fold import decode, open_log
 
-    assert run is not None
-    home = folder or Path.home() / FOLDER
     with closing(open_log(run)) as store:
         rows = store.entries()
         first = next(((n, leaf, body) for n, leaf, body in rows), None)
@@ -84,21 +136,7 @@ def receipts(
         **msgspec.to_builtins(found),
         "commitments": {**_counts(bound), "dropped": len(bound.dropped)},
     }
-    if as_json:
-        typer.echo(json.dumps(document))
-    if bound.dropped or found.contradictions:
-        _convict(context, found, bound, document, evidence)
-    _decided(found, bound)
-    if not as_json:
-        typer.echo(
-            f"all {found.receipts:,} receipts for credits and {bound.logged:,} for commitments are in this log; it is "
-            "the one that the manager showed to its worker"
-        )
-        if bound.anew:
-            typer.echo(
-                f"{bound.anew:,} receipts for commitments are of attempts at rounds that the manager began anew: the "
-                "log counts how often it did"
-            )
+    return document, found, bound
 
 
 def _counts(bound: BoundComparison) -> dict[str, int]:
