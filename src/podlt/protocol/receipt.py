@@ -87,15 +87,26 @@ def check_receipt(receipt: CommitmentReceipt, run: bytes, manager: bytes) -> Non
     """Checks that a receipt proves what it says, by itself.
 
     Args:
+        receipt: as it came.
         run: the run's identity.
         manager: the key of its manager.
 
     Raises:
         InvalidProofError: the signature does not hold, or the commitment is not in the batch.
     """
+    check_signature(receipt, run, manager)
+    check_place(receipt)
+
+
+def check_signature(receipt: CommitmentReceipt, run: bytes, manager: bytes) -> None:
+    """Checks the signature over the batch, which is the same in all of its receipts. As `check_receipt`."""
     message = signed_message(run, receipt.round, receipt.attempt, receipt.size, receipt.root)
     if not is_signed(manager, RECEIPT, message, receipt.signature):
         raise InvalidProofError("a commitment's receipt is not signed by the run's manager")
+
+
+def check_place(receipt: CommitmentReceipt) -> None:
+    """Checks that the commitment is in the batch. As `check_receipt`."""
     leaf = leaf_hash(encode(receipt.commitment))
     if not is_included(leaf, receipt.index, receipt.size, receipt.proof, receipt.root):
         raise InvalidProofError("a commitment's receipt is for another commitment")

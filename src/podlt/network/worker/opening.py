@@ -13,7 +13,7 @@ from podlt.network.worker.books import WorkerBooks
 from podlt.network.worker.effects import Perform, SendMessage
 from podlt.network.worker.identity import Identity
 from podlt.network.worker.run import WorkerRun
-from podlt.protocol.receipt import CommitmentReceipt, check_receipt
+from podlt.protocol.receipt import CommitmentReceipt, check_place, check_signature
 
 
 class ReceivedReceipts:
@@ -30,6 +30,7 @@ class ReceivedReceipts:
         self._manager, self._perform, self._books, self._warn = manager, perform, books, warn
         self._round = -1
         self._saved: set[tuple[int, bytes]] = set()
+        self._batch: tuple[int, int, int, bytes, bytes] | None = None
 
     def open(self, identity: Identity, run: WorkerRun, asked: m.OpenCommitments) -> None:
         """Opens the commitments of an identity that have receipts; says also that there are none (any more).
@@ -58,7 +59,11 @@ class ReceivedReceipts:
             seats.add(seat)
             fresh += [receipt] if (receipt.attempt, said.commitment) not in self._saved else []
         for receipt in fresh:
-            check_receipt(receipt, run.setup.run, self._manager)
+            batch = receipt.round, receipt.attempt, receipt.size, receipt.root, receipt.signature
+            if batch != self._batch:  # the other identities of this process have receipts of the same
+                check_signature(receipt, run.setup.run, self._manager)
+                self._batch = batch
+            check_place(receipt)
         self._keep(run.setup.run, fresh)
         opened = [one for one in identity.worker.open(asked.round) if one.seat in seats]
         answer = m.Openings(deal_id=asked.deal_id, opened=opened)
