@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import second_receipts
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -304,3 +305,26 @@ def test_a_folder_keeps_the_last_receipts_and_no_more_than_it_may(tmp_path: Path
         file.write(b" a line]\n")
     with pytest.raises(StorageError):
         br.read(tmp_path, RUN)
+
+
+def test_a_second_verifier_says_the_same_of_each_receipt(played: NetworkedWorld) -> None:
+    run, key = played.state.run, played.key
+    entries = [msgspec.msgpack.decode(body) for _, _, body in played.memory_log.rows]
+    forged = [
+        *sign_receipts(run, Bound(2, 0, [commitment(seat) for seat in range(5)]), key),
+        *sign_receipts(run, Bound(3, 1, [commitment(1)]), key),
+        *sign_receipts(run, Bound(10**6, 0, [commitment(1), commitment(2)]), key),
+        *sign_receipts(run, Bound(1, 0, [commitment(1)]), SigningKey(bytes(32))),
+    ]
+    said = []
+    for receipt in [*played.bound.receipts, *forged]:
+        plain = msgspec.msgpack.decode(encode(receipt))
+        said.append(second_receipts.outcome(plain, entries, run, key.public))
+        try:
+            found = compared(played, [receipt])
+        except InvalidProofError:
+            assert said[-1] == "nothing"
+            continue
+        counts = {"logged": found.logged, "anew": found.anew, "beyond": found.beyond, "convicts": len(found.dropped)}
+        assert [name for name, count in counts.items() if count] == [said[-1]]
+    assert said[-9:] == ["convicts"] * 6 + ["beyond"] * 2 + ["nothing"] and set(said[:-9]) == {"logged"}

@@ -39,22 +39,21 @@ class FingerprintReplies:
         self._perform = perform
         self._asked: dict[int, _Asked] = {}
         self._last = 0
-        self._said: tuple[bytes, int] = b"", -1
+        self._said = b""
 
     def ask(self, identities: list[Identity], run: WorkerRun, asked: m.GetFingerprints) -> None:
-        """Has fingerprints worked out of all that the identities gave in a deal of a round; once a deal and round."""
-        if self._said == (asked.deal_id, asked.terms.round):
+        """Has fingerprints worked out of all that the identities gave in a deal of a round; once a deal."""
+        if self._said == asked.deal_id:
             return
-        self._said, self._asked = (asked.deal_id, asked.terms.round), {}
-        points = asked.terms.points(run.setup.run)
+        self._said, self._asked = asked.deal_id, {}
+        points, scaled = asked.terms.points(run.setup.run), dict[int, list[int]]()
+        for one in asked.scaled:
+            scaled.setdefault(one.seat, [0, 0])[one.part] = one.exponent
         for identity in identities:
             if identity.worker is None:
                 continue
             for seat, (update, slot) in run.replies.updates(identity.public, asked.deal_id).items():
-                scaling = [0, 0]
-                for one in asked.scaled:
-                    if one.seat == seat:
-                        scaling[one.part] = one.exponent
+                scaling = scaled.get(seat, [0, 0])
                 self._last += 1
                 both = scaling[0], scaling[1]
                 known = _Asked(identity, run.setup.run, asked.deal_id, asked.terms, seat, update, both)
