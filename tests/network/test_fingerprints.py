@@ -122,6 +122,9 @@ def test_a_bundle_with_updates_has_all_that_it_takes(run: Path, tmp_path: Path) 
     assert report.exit_code == 0 and report.finding(Claim.AGGREGATES).outcome is Outcome.HOLDS
     write_bundle(run, tmp_path / "small.podlt")
     assert finding(tmp_path / "small.podlt").outcome is Outcome.NOT_CHECKED
+    log_alone = audit(run / "log.db", aggregates=True, jobs=1)
+    assert log_alone.exit_code == 4 and log_alone.finding(Claim.AGGREGATES).asked
+    assert "recipe.json" in log_alone.finding(Claim.AGGREGATES).why
 
 
 @pytest.mark.slow

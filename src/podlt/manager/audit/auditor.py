@@ -103,11 +103,11 @@ def audit(
         files = open_run_files(run)
     except InvalidProofError:  # `verify` says what is wrong with it
         found = verify(run, jobs=jobs, **options)  # type: ignore[arg-type]
-        return conclude(found, part, chosen, why=_log_fails(found))
+        return conclude(found, part, chosen, why=_log_fails(found), aggregates=aggregates)
     with files, one_thread():
         found = verify_files(files, jobs=jobs, progress=entries, **options)  # type: ignore[arg-type]
         if why := _log_fails(found):
-            return conclude(found, part, chosen, why=why)
+            return conclude(found, part, chosen, why=why, aggregates=aggregates)
         if round is not None and not 0 <= round < found.state.round:
             raise UsageError(f"--round {round}: the run has {found.state.round:,} rounds, numbered from 0")
         return _Auditor(files, found, part, chosen, cache, data, code, round, aggregates).report(tell)
@@ -160,7 +160,21 @@ class _Auditor:
             return self._audited(recipe, program, Weights(program, optimizers.after(0), region.bytes), optimizers, tell)
 
     def _nothing(self, why: str, remedy: str = "", known: list[Finding] | None = None) -> AuditReport:
-        return conclude(self._found, self._fraction, self._seed, why=why, remedy=remedy, known=known or [])
+        report = conclude(
+            self._found,
+            self._fraction,
+            self._seed,
+            why=why,
+            remedy=remedy,
+            known=known or [],
+            aggregates=self._aggregates,
+        )
+        return report if self._executes else _of_sums_alone(report)
+
+    @property
+    def _executes(self) -> bool:
+        """Whether tasks are executed."""
+        return self._fraction > 0 or self._round is not None
 
     def _audited(
         self, recipe: Recipe, program: Program, weights: Weights, optimizers: Optimizers, tell: Progress
@@ -202,15 +216,16 @@ class _Auditor:
             stock=recipe.arithmetic == "stock",
             remedies=remedies,
             subject=subject,
+            aggregates=self._aggregates,
         )
-        return report if self._fraction or self._round is not None else _of_sums_alone(report)
+        return report if self._executes else _of_sums_alone(report)
 
     def _keys(self) -> dict[int, bytes]:
         return {number: worker.key for number, worker in self._found.state.workers.items()}
 
     def _find_data(self, recipe: Recipe) -> AuditData:
         """The run's data; none where nothing is executed."""
-        if self._fraction or self._round is not None:
+        if self._executes:
             return find_data(recipe, self._begin, self._files, self._cache, self._data)
         why = "no task was to be executed"
         return AuditData(Finding(Claim.DATA, Outcome.NOT_CHECKED, why=why, asked=False), why=why)

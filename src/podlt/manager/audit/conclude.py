@@ -35,6 +35,7 @@ def conclude(
     stock: bool = False,
     remedies: Mapping[str, str] | None = None,
     subject: Subject | None = None,
+    aggregates: bool = False,
 ) -> AuditReport:
     """The report of an audit.
 
@@ -51,6 +52,7 @@ def conclude(
         stock: whether the program's arithmetic is PyTorch's own.
         remedies: the commands that would bring "data" and "code".
         subject: what was audited.
+        aggregates: whether averages were to be checked by fingerprints.
     """
     findings = {finding.claim: finding for finding in found.findings if finding.claim.command == "verify"}
     findings |= {finding.claim: finding for finding in known}
@@ -63,7 +65,7 @@ def conclude(
                         claim, Outcome.NOT_CHECKED, made[claim].figure, _ROUNDS_OTHERWISE, _STOCK_REMEDY
                     )
         findings |= made
-    if walk is None or walk.aggregates is None:
+    if not aggregates:
         findings[Claim.AGGREGATES] = Finding(
             Claim.AGGREGATES, Outcome.NOT_CHECKED, why="it was not asked for", remedy="--aggregates", asked=False
         )
