@@ -116,12 +116,14 @@ class Invited(Event, frozen=True, tag="invited"):
         server: the first address by which workers connect.
         path: the run's directory.
         file: the name of the invitation's file in it.
+        operator: whose all workers are that come by it; "" where the run is open: there each key is its own.
     """
 
     invitation: str
     server: str
     path: str
     file: str
+    operator: str = ""
 
     @property
     def lines_for_people(self) -> list[str]:
@@ -136,7 +138,18 @@ class Invited(Event, frozen=True, tag="invited"):
             *whole,
             "",
             f"or with the file {self.path}/{self.file}",
+            *self._about_operators,
             "",
+        ]
+
+    @property
+    def _about_operators(self) -> list[str]:
+        if not self.operator:
+            return []
+        return [
+            f"who comes by it counts as one operator, {self.operator}. Work is compared",
+            "between operators where there are several: give each owner of machines an",
+            f"invitation of its own: podlt workers invite {self.path} --operator NAME",
         ]
 
 

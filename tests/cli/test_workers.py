@@ -64,6 +64,25 @@ def test_an_invitation_is_one_line_that_lets_in_as_many_as_it_says(podlt: Podlt,
     assert read(line).secret.hex() not in json.dumps(document)
 
 
+def test_an_invitation_names_an_operator_whose_workers_are_counted_and_limited(podlt: Podlt, invited: Path) -> None:
+    first = podlt("workers", "invite", invited, "--uses", 2, "--operator", " lab 3 ").out
+    other = json.loads(podlt("workers", "invite", invited, "--json").out)
+    assert other["operator"] == "invitation-2"
+    podlt("workers", "limit", invited, 1)
+    admit(invited, first), admit(invited, other["invitation"], SigningKey(b"o" * 32))
+    assert isinstance(admit(invited, first, SigningKey(b"p" * 32)), Refusal)
+    document = json.loads(podlt("workers", "list", invited, "--json").out)
+    assert document["operators"] == {"invitation-2": 1, "lab 3": 1} and document["most_identities"] == 1
+    assert {row["key"]: row["operator"] for row in document["workers"]}[HEX] == "lab 3"
+    text = podlt("workers", "list", invited).out
+    assert "lab 3" in text and "at most 1 workers of one operator" in text
+    podlt("workers", "limit", invited)
+    assert isinstance(admit(invited, first, SigningKey(b"p" * 32)), Admitted)
+    for name in ("x" * 101, "a\nb"):
+        outcome = podlt("workers", "invite", invited, "--operator", name)
+        assert outcome.code == 2 and "printable" in outcome.err
+
+
 def test_an_invitation_is_ended_by_its_name(podlt: Podlt, invited: Path) -> None:
     made = json.loads(podlt("workers", "invite", invited, "--json").out)
     assert podlt("workers", "revoke", invited, made["name"]).code == 0

@@ -264,7 +264,7 @@ def test_what_is_said_to_all_before_a_worker_knows_the_run_does_it_no_harm(tmp_p
     hub.crews.remove(late)
     early = [
         m.record(m.Receipts(first=0, head="x", receipts=[])),
-        m.record(m.OpenCommitments(deal_id=bytes(8), round=0)),
+        m.record(m.OpenCommitments(deal_id=bytes(8), round=0, receipts=[])),
         m.record(m.Parameters(digest=bytes(32), size=10)),
     ]
 

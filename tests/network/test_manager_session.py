@@ -17,7 +17,9 @@ from podlt.network.session.facts import Chance, ServedRun
 from podlt.network.session.fragments import FragmentLines
 from podlt.network.session.manager import ManagerSession
 from podlt.network.session.outbox import Drop, Effect, Send, Subscribe
+from podlt.protocol.entries import Commitment
 from podlt.protocol.messages import Assignment, Opened, Task
+from podlt.protocol.receipt import Bound
 from podlt.protocol.worker import Worker
 
 KEYS = [SigningKey(bytes([number + 1]) * 32) for number in range(3)]
@@ -113,6 +115,11 @@ class Session:
             data=UPDATE.data,
         )
 
+    def bound(self) -> Bound:
+        """What the log has of all answers."""
+        made = [self.workers[n].commit(n, task(n), blob_digest(UPDATE.data)) for n in range(len(KEYS))]
+        return Bound(0, 0, [Commitment(c.seat, c.holder, c.commitment, c.signature) for c in made])
+
     def opening(self, number: int) -> m.Openings:
         opened: list[Opened] = self.workers[number].open(0)
         return m.Openings(deal_id=bytes(8), opened=opened)
@@ -137,8 +144,8 @@ def test_answers_and_openings_come_out_as_events() -> None:
         assert isinstance(event, frames.Results) and event.done == [number]
         assert run.session.digest(number, number) == blob_digest(UPDATE.data)
     assert run.session.idle()
-    run.session.open(0)
-    assert run.sent() == [(None, "OpenCommitments")]
+    run.session.open(run.bound())
+    assert run.sent() == [(key.public, "OpenCommitments") for key in KEYS]
     (event,) = run.says(1, run.opening(1))
     assert isinstance(event, frames.HostOpenings) and [one.seat for one in event.opened] == [1]
 

@@ -75,6 +75,7 @@ EVIL: dict[str, Claim | None] = {
     "shares.levels[].level": Claim.PROGRESS,
     "open.at": None,
     "open.round": Claim.PROGRESS,
+    "open.attempt": Claim.PROGRESS,
     "open.epoch": Claim.PROGRESS,
     "open.offset": Claim.PROGRESS,
     "open.lines": Claim.PROGRESS,

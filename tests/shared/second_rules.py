@@ -113,6 +113,7 @@ class Verifier:
         self.index, self.roots = 1, roots
         self.round = self.epoch = self.offset = self.measured = 0
         self.part_measured = False
+        self.resumes = 0
         self.r: Round | None = None
         self.closed: str | None = None
 
@@ -218,6 +219,7 @@ class Verifier:
         plan = planned(self.begin, levels, self.begin["lines"] - self.offset, k)
         need((x["lines"], len(x["fragments"])) == plan, "PROGRESS", "another round than the plan's")
         need(x["parameters"] == self.parameters, "PROGRESS", "other parameters")
+        need(x["attempt"] == self.resumes, "PROGRESS", "another attempt")
         beacon = digest("beacon/1", self.beacon, *sorted(self.new_signatures))
         seats = {SLOT * s + w: [w] for w, weight in weights(levels).items() for s in range(weight)}
         self.r = Round(x, active, beacon, seats)
@@ -388,6 +390,7 @@ class Verifier:
     def take_resume(self, x: Entry) -> None:
         """3.11"""
         self.closed = None
+        self.resumes += 1
 
     def take_close(self, x: Entry) -> None:
         """3.12"""

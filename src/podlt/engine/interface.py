@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,9 @@ from podlt.data.field import Field
 from podlt.engine.local import frames
 from podlt.program.ir import Program
 from podlt.protocol.entries import Begin
+from podlt.protocol.fingerprint import Fingerprint, ScaledPart, SignedFingerprint, SumTerms
 from podlt.protocol.messages import Assignment, JoinSignatures, JoinTerms, TreeSize
+from podlt.protocol.receipt import Bound
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -133,6 +135,10 @@ class Engine(Protocol):
         """Whether others may come later: then a run that has too few workers waits for more."""
 
     @property
+    def aggregates(self) -> bool:
+        """Whether its workers are to be asked for fingerprints of their updates."""
+
+    @property
     def state(self) -> np.ndarray:
         """The parameters' bytes (uint8) from which tasks start; the manager alone writes them, between rounds."""
 
@@ -196,8 +202,12 @@ class Engine(Protocol):
     def gone(self, number: int) -> None:
         """A worker was withdrawn within the round: what it has, or answered, counts no more."""
 
-    def open(self, round: int) -> None:
-        """Asks all workers to open their commitments of a round."""
+    def open(self, bound: Bound) -> None:
+        """Asks all workers to open their commitments of a round.
+
+        Args:
+            bound: those that are in the log since the last call: workers elsewhere get receipts for them.
+        """
 
     def idle(self) -> bool:
         """Whether nobody may write any more to a slot that is used."""
@@ -211,6 +221,24 @@ class Engine(Protocol):
         Raises:
             EngineError: it cannot go on.
         """
+
+    def ask_fingerprints(
+        self,
+        terms: SumTerms,
+        scaled: Sequence[ScaledPart],
+        expected: Mapping[tuple[int, int], Fingerprint | None],
+    ) -> None:
+        """Asks workers for the fingerprints of a round that is over; to be called before its slots are used again.
+
+        Args:
+            terms: the sum that is claimed.
+            scaled: what was clipped.
+            expected: seats and holders that gave an update -> its fingerprint, where it was worked out here.
+        """
+
+    def fingerprints(self, seconds: float = 0.0) -> list[SignedFingerprint]:
+        """What has come of the last that were asked for, or comes within so many seconds; their signatures are not
+        checked."""
 
     def receipt(self, receipt: DurableEntries) -> None:
         """Entries are durable: receipts may go to workers. Called on any thread, in the order of the log."""

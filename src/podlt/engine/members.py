@@ -15,6 +15,7 @@ from podlt.execution.setup import ExecutionSetup
 from podlt.log.merkle import EMPTY_ROOT
 from podlt.program.layout import state_layout, update_layout
 from podlt.protocol.entries import Begin, identity
+from podlt.protocol.fingerprint import SignedFingerprint
 from podlt.protocol.messages import JoinSignatures, JoinTerms, TreeSize
 
 
@@ -58,7 +59,7 @@ class FixedMembers:
         memory: of the run.
     """
 
-    elastic = False
+    elastic = aggregates = False
 
     def __init__(self, setup: frames.HostSetup, workers: Sequence[frames.Hosted], memory: RunMemory) -> None:
         self._setup, self._memory = setup, memory
@@ -124,6 +125,13 @@ class FixedMembers:
 
     def released(self, number: int, reason: str) -> None:
         """Nothing to do: it is dealt nothing."""
+
+    def ask_fingerprints(self, *asked: object) -> None:
+        """Nothing to do: their keys are in the run's directory, so that their word proves nothing."""
+
+    def fingerprints(self, seconds: float = 0.0) -> list[SignedFingerprint]:
+        """None."""
+        return []
 
     def receipt(self, receipt: DurableEntries) -> None:
         """Nothing to do: whoever may read the log has it."""

@@ -8,6 +8,7 @@ rounds.jsonl    seconds and simulated fakes     model.safetensors  the trained m
 inference.json  what predicting new lines takes  buffers.safetensors  buffers that state_dict() leaves out, if any
 config.json     of a model of transformers
 best.safetensors  the best parameters           best.json      which they are
+aggregates/     the sum of each round, with its workers' fingerprints, where they are kept
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from podlt.errors import DivergedError, EngineError, TooFewWorkersError, UsageEr
 from podlt.execution.task_executor import TaskExecutor
 from podlt.log.merkle import Tree
 from podlt.manager import events as ev
+from podlt.manager.aggregates import AggregateKeeper
 from podlt.manager.amendments import Amendment
 from podlt.manager.blocks import BlockReader
 from podlt.manager.directory import RunDirectory
@@ -36,6 +37,9 @@ from podlt.recipe import Recipe
 from podlt.store.log_store import LogStore
 from podlt.store.round_figures import RoundFigures
 
+LAST_SECONDS = 3.0
+"""How long the fingerprints of the last round are waited for."""
+
 MAX_REASON = 1000
 """Characters of a reason that are logged."""
 
@@ -50,6 +54,7 @@ class Trainer:
         weights: as they are after the log so far.
         engine: carries tasks and updates.
         held: the credits that the run's owner holds as a key's deposit.
+        operator: who runs a key's worker, by its invitation.
         referee: executes what no comparison can decide.
         dataset: the lines.
         tree: of the log's entries so far.
@@ -69,6 +74,7 @@ class Trainer:
         weights: Weights,
         engine: Engine,
         held: Callable[[bytes], int],
+        operator: Callable[[bytes], str],
         referee: TaskExecutor,
         dataset: Dataset,
         tree: Tree,
@@ -85,13 +91,20 @@ class Trainer:
         self._lines, self._convicted = manager.state.begin.lines, False
         self._writer = LogWriter(store, tree, key)
         self._files = RoundFiles(directory, recipe.training, weights, key)
-        self.members = Membership(manager, engine, ending.tell, head=self.head, held=held, ending=ending.is_asked)
+        self.members = Membership(
+            manager, engine, ending.tell, head=self.head, held=held, operator=operator, ending=ending.is_asked
+        )
         self.blocks = BlockReader(dataset, engine, manager.state.begin.seed)
         self._driver = RoundDriver(manager, engine, referee, weights, ending.tell)
         equal = recipe.protocol.shares == "equal"
         self._fleet = FleetKeeper(
             manager, engine, self.members.let_go, ending.tell, least_lines=least_lines, is_equal=equal
         )
+        self._aggregates: AggregateKeeper | None = None
+        if engine.aggregates:
+            self._aggregates = AggregateKeeper(
+                directory.path, engine, weights.update_layout, manager.state.run, lambda n: manager.state.workers[n].key
+            )
 
     def __enter__(self) -> Self:
         """Begins to write.
@@ -130,6 +143,8 @@ class Trainer:
         """
         started = time.perf_counter()
         self._write()
+        if self.engine.elastic:
+            self._writer.flush()  # the resumption, before there are receipts for another attempt at a round
         try:
             self._log_figures()
             while (plan := self._next()) is not None:
@@ -138,6 +153,8 @@ class Trainer:
             self._write()
             self._writer.flush()
             self._ending.done()
+            if self._aggregates is not None:
+                self._aggregates.finish(LAST_SECONDS)
             self.engine.finish("complete", "")
         except (TooFewWorkersError, DivergedError, EngineError, UsageError) as error:
             self._stop(str(error))
@@ -175,7 +192,13 @@ class Trainer:
             if not self.engine.elastic:
                 raise
             self.manager.roll_back_round()
-            self._write()
+            self._resume()
+
+    def _resume(self) -> None:
+        """Has the log say that a round is begun anew: workers may have receipts for their part in it."""
+        self.manager.resume(anew=True)
+        self._write()
+        self._writer.flush()
 
     @property
     def figures(self) -> RoundTimings:
@@ -213,6 +236,8 @@ class Trainer:
         self.manager.apply(average.digest(), self.weights.digest(), average.loss, clipped)
         if clipped:
             self._listener(ev.Clipped(round=number, fragments=sorted({each.fragment for each in clipped})))
+        if self._aggregates is not None:
+            self._aggregates.round(self.manager.state.revealed, self._driver.applied, average)
         self._pay(verdicts)
         seconds, took = time.perf_counter() - started, self._driver.figures
         self._fleet.measured(seconds, levels)
@@ -359,4 +384,6 @@ class Trainer:
         self.manager.close("stopped", reason[:MAX_REASON])
         self._write()
         self._writer.flush()
+        if self._aggregates is not None:
+            self._aggregates.finish(0.0)
         self.engine.finish("stopped", reason)

@@ -53,6 +53,9 @@ class RoundDriver:
         referee: executes the manager's own share of the tasks, and what no comparison can decide.
         weights: average the updates.
         listener: hears of withdrawals and replaced processes.
+
+    Attributes:
+        applied: the updates of the last round that was judged, one a fragment, until their slots are used again.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class RoundDriver:
         options = manager.state.options  # own = 0: a manager that has not the time to execute tasks
         self._outliers = OutlierBudget(options.clip if options.own else 0)
         self.figures = RoundTimings()
+        self.applied: list[np.ndarray] = []
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             frames.Results: self._executed,
             frames.HostOpenings: lambda event: self._each(event.opened, self._opened),
@@ -97,8 +101,7 @@ class RoundDriver:
         while not (self._manager.all_opened and self._engine.idle()):
             while not self._manager.all_committed:
                 self._pump()
-            self._manager.commit()
-            self._engine.open(self._manager.state.round)
+            self._engine.open(self._manager.commit())
             while self._asked and not (self._manager.all_opened and self._engine.idle()):
                 self._pump()
 
@@ -127,13 +130,14 @@ class RoundDriver:
         verdicts = manager.judge({fragment: crypto.blob_digest(update.data) for fragment, update in own.items()})
         chosen = manager.uploads()
         if chosen != first:
-            final = [own[j] if copy is None else self._slot(copy) for j, copy in enumerate(chosen)]
-            average = self._average(final)
+            updates = [own[j] if copy is None else self._slot(copy) for j, copy in enumerate(chosen)]
+            average = self._average(updates)
         if not average.finite:
             raise DivergedError(
                 f"round {manager.state.round}: the loss or a gradient is not finite, in the manager's own "
                 "execution as well: lower the learning rate, or look at the lines of this block"
             )
+        self.applied = updates
         self.figures.proof += time.perf_counter() - started
         return verdicts, average
 

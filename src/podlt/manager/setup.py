@@ -277,7 +277,7 @@ class TrainingRun:
         ):
             weights = Weights(program, self.inputs.optimizer, engine.state)
             restore_weights(weights, self.directory, state, applied, optimizers)
-            manager.resume()
+            manager.resume(anew=engine.elastic)
             with self._trainer(manager, weights, engine, program, tree, store) as trainer:
                 if state.amendments or again is not None:  # the model of an earlier part is not the run's any more
                     self.directory.model.unlink(missing_ok=True)
@@ -336,7 +336,7 @@ class TrainingRun:
         self, manager: Manager, weights: Weights, engine: Engine, program: Program, tree: Tree, store: LogStore
     ) -> Trainer:
         evaluator = msgspec.structs.replace(self._evaluator(), lines=batch_lines(program))
-        ending = self._ending
+        ending, registry = self._ending, Registry(self.directory.path)
         ending.listener = deciding(self.recipe, self.directory, program, weights, store, ending.listener)
         return Trainer(
             recipe=self.recipe,
@@ -344,7 +344,8 @@ class TrainingRun:
             manager=manager,
             weights=weights,
             engine=engine,
-            held=Registry(self.directory.path).held,
+            held=registry.held,
+            operator=registry.operator,
             referee=self._executor(program),
             dataset=self._train,
             tree=tree,

@@ -26,8 +26,10 @@ from podlt.network.session.fragments import FragmentLines, lines_of
 from podlt.network.session.manager import ManagerSession
 from podlt.network.session.outbox import Announce, Drop, Send, Subscribe
 from podlt.network.session.receipts import PastReceipts
+from podlt.protocol import fingerprint as fp
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
+from podlt.protocol.receipt import Bound
 
 STEP, SHORT_STEP = 0.25, 0.02
 """How long the engine waits for messages at a time, in seconds; and while updates are uploaded."""
@@ -51,6 +53,7 @@ class NetworkEngine:
         tell: as of `ManagerSession`.
         clock: seconds, monotonic.
         chance: randomness, the time of day, and a stopwatch.
+        aggregates: whether workers are asked for fingerprints of their updates.
 
     Raises:
         EngineError: there is not enough memory for the parameters and the block.
@@ -69,8 +72,10 @@ class NetworkEngine:
         tell: Callable[[NetworkEvent], None] = lambda event: None,
         clock: Callable[[], float] = time.monotonic,
         chance: Chance = SYSTEM,
+        aggregates: bool = False,
     ) -> None:
         self._fields, self._link, self._timing, self._large = run.fields, link, timing, large
+        self.aggregates = aggregates
         self._clock, self._lock, self._complete = clock, threading.Lock(), False
         self._state = Region(run.state_bytes)
         self._block = BlockBuffer(run.fields, run.block_lines)
@@ -170,9 +175,9 @@ class NetworkEngine:
         """A worker was withdrawn within the round."""
         self._session.gone(number)
 
-    def open(self, round: int) -> None:
-        """Asks all workers to open their commitments of a round."""
-        self._do(lambda: self._session.open(round))
+    def open(self, bound: Bound) -> None:
+        """Gives workers receipts for their commitments, and asks to open them."""
+        self._do(lambda: self._session.open(bound))
 
     def idle(self) -> bool:
         """Whether every task was answered, or its holder is gone."""
@@ -186,6 +191,22 @@ class NetworkEngine:
         """Waits for a while until something comes, and gives it; errors as `ManagerSession.tick`."""
         self._pump(SHORT_STEP if self._large.server is not None and self._large.server.waiting else STEP)
         yield from self._session.events()
+
+    def ask_fingerprints(
+        self,
+        terms: fp.SumTerms,
+        scaled: Sequence[fp.ScaledPart],
+        expected: Mapping[tuple[int, int], fp.Fingerprint | None],
+    ) -> None:
+        """Asks for the fingerprints of a round that is over: see `Engine.ask_fingerprints`."""
+        self._do(lambda: self._session.fingerprints.ask(terms, scaled, expected))
+
+    def fingerprints(self, seconds: float = 0.0) -> list[fp.SignedFingerprint]:
+        """What has come of them, or comes within so many seconds."""
+        until = self._clock() + seconds
+        while self._session.fingerprints.missing and self._clock() < until:
+            self._pump(SHORT_STEP)
+        return self._session.fingerprints.take()
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

@@ -16,10 +16,12 @@ from podlt.canonical import Decoder, encode
 from podlt.data.field import Field
 from podlt.errors import InvalidProofError
 from podlt.log.tree_head import MAX_NOTE
+from podlt.protocol.fingerprint import ScaledPart, SignedFingerprint, SumTerms
 from podlt.protocol.messages import JoinSignatures, JoinTerms, Opened, Task
+from podlt.protocol.receipt import CommitmentReceipt
 from podlt.units import MOST_SECONDS, Count, Digest, Millis, Round, Seat, Signature, Text, WorkerId
 
-VERSION = 5  # of these messages: a worker of another version is refused with a reason
+VERSION = 6  # of these messages: a worker of another version is refused with a reason
 
 MAX_MESSAGE = 512 * 1024
 """No message is longer."""
@@ -123,6 +125,14 @@ class Openings(Message, frozen=True, tag="openings"):
 
     deal_id: Nonce
     opened: Annotated[list[Opened], Meta(max_length=1024)]
+
+
+class Fingerprints(Message, frozen=True, tag="fingerprints"):
+    """The fingerprints of a worker's updates of a round that is over, as it was asked for (`GetFingerprints`)."""
+
+    deal_id: Nonce
+    terms: SumTerms
+    signed: Annotated[list[SignedFingerprint], Meta(min_length=1, max_length=256)]
 
 
 class GetParameters(Message, frozen=True, tag="get_parameters"):
@@ -235,10 +245,11 @@ class DealTask(Message, frozen=True, tag="task"):
 
 
 class OpenCommitments(Message, frozen=True, tag="open"):
-    """All commitments are in: show what they hid."""
+    """All commitments are in: show what they hid. With a receipt for each of the worker's; it opens no other."""
 
     deal_id: Nonce
     round: Round
+    receipts: Annotated[list[CommitmentReceipt], Meta(max_length=1024)]
 
 
 class UploadUpdate(Message, frozen=True, tag="upload"):
@@ -246,6 +257,14 @@ class UploadUpdate(Message, frozen=True, tag="upload"):
 
     deal_id: Nonce
     seat: Seat
+
+
+class GetFingerprints(Message, frozen=True, tag="get_fingerprints"):
+    """A round is over: all are asked for the fingerprints of what they gave in its last deal."""
+
+    deal_id: Nonce
+    terms: SumTerms
+    scaled: Annotated[list[ScaledPart], Meta(max_length=2**14)]
 
 
 class TooLate(Message, frozen=True, tag="too_late"):
@@ -292,12 +311,12 @@ class RunFinished(Message, frozen=True, tag="finished"):
 
 
 Up = (
-    Hello | JoinRequest | SignedJoin | Heartbeat | TaskDone | TaskFailed | Openings | GetParameters | GetReceipts
-    | Leave
+    Hello | JoinRequest | SignedJoin | Heartbeat | TaskDone | TaskFailed | Openings | Fingerprints | GetParameters
+    | GetReceipts | Leave
 )  # fmt: skip
 Down = (
     Setup | ManagerHello | Offer | Welcome | JoinRefused | Dismissed | Parameters | DealTask | OpenCommitments
-    | UploadUpdate | TooLate | Receipts | MissedReceipts | RunFinished
+    | UploadUpdate | GetFingerprints | TooLate | Receipts | MissedReceipts | RunFinished
 )  # fmt: skip
 
 _up: Decoder[Up] = Decoder(Up)

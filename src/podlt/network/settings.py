@@ -31,6 +31,7 @@ class NetworkSettings(msgspec.Struct, frozen=True):
         server_port: at which workers find the run's server.
         host: the address that this listens on.
         names: by which workers reach it.
+        aggregates: whether the sum of each round is kept, with its workers' fingerprints.
     """
 
     blobs: str = ""
@@ -39,6 +40,7 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     server_port: int = 0
     host: str = ""
     names: tuple[str, ...] = ()
+    aggregates: bool = False
 
 
 def load_settings(run: Path) -> NetworkSettings:

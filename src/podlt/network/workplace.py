@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from podlt.engine.interface import Engine, Job
+from podlt.errors import UsageError
 from podlt.events import NetworkEvent
 from podlt.execution.fingerprint import expected
 from podlt.network.blobs.server import PATH, BlobServer
@@ -17,6 +18,7 @@ from podlt.network.session.facts import LATE_SECONDS, SILENCE_TIMEOUT, LargeBlob
 from podlt.network.settings import HTTPS, load_settings, save_settings
 from podlt.network.worker_figures import WorkerFiguresFile
 from podlt.program.layout import state_layout, update_layout
+from podlt.program.operations import EXACT_ARITHMETIC
 
 
 class RemoteMachines:
@@ -31,6 +33,7 @@ class RemoteMachines:
             gs://..., az://...), or "https" for none (unless given, as it was, at first "https").
         large: blobs of more bytes go outside the messages.
         listener: hears how the parameters of each round went out, what each worker does, and who holds up a round.
+        aggregates: whether the sum of each round is kept, with its workers' fingerprints (unless given, as it was).
     """
 
     name = "network"
@@ -46,9 +49,11 @@ class RemoteMachines:
         bucket: str = "",
         large: int = INLINE,
         listener: Callable[[NetworkEvent], None] = lambda event: None,
+        aggregates: bool | None = None,
     ) -> None:
         self._connect, self._silence_timeout, self._heartbeat_seconds = connect, silence_timeout, heartbeat_seconds
         self._bucket, self._large, self._listener, self._late_seconds = bucket, large, listener, late_seconds
+        self._aggregates = aggregates
 
     @contextmanager
     def ready(self, workers: int) -> Iterator[Callable[[Job], Engine]]:
@@ -60,10 +65,22 @@ class RemoteMachines:
         before = load_settings(job.directory)
         way, silence_timeout = self._bucket or before.blobs or HTTPS, self._silence_timeout or before.silence_timeout
         late_seconds = self._late_seconds or before.late_seconds
+        aggregates = before.aggregates if self._aggregates is None else self._aggregates
+        if aggregates and job.program.arithmetic not in EXACT_ARITHMETIC:
+            raise UsageError(
+                "--aggregates is for exact arithmetic: PyTorch's own sums are rounded in the order of the updates, and "
+                "do not follow from fingerprints"
+            )
         blob_server = BlobServer(job.directory, "" if way == HTTPS else way)
         link = None
         try:
-            save_settings(job.directory, blobs=way, silence_timeout=silence_timeout, late_seconds=late_seconds)
+            save_settings(
+                job.directory,
+                blobs=way,
+                silence_timeout=silence_timeout,
+                late_seconds=late_seconds,
+                aggregates=aggregates,
+            )
             link = self._connect(job)
             large = LargeBlobs(above=self._large)
             if link.web is not None:
@@ -79,6 +96,7 @@ class RemoteMachines:
                 ),
                 large=large,
                 tell=WorkerFiguresFile(job.directory, self._listener),
+                aggregates=aggregates,
             )
         except BaseException:
             if link is not None:

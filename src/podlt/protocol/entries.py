@@ -149,9 +149,16 @@ class Shares(Entry, frozen=True, tag="shares/4"):
 
 
 class Open(Entry, frozen=True, tag="open/4"):
-    """A round begins: which lines and parameters. Who does what follows from its secret, revealed at its end."""
+    """A round begins: which lines of which epoch, cut into which fragments, on which parameters.
+
+    Who does what is not here: it follows from the round's secret, which is revealed at the round's end.
+
+    Attributes:
+        attempt: how often the manager had resumed the run before: receipts for commitments name it.
+    """
 
     round: Round
+    attempt: Count
     epoch: Count
     offset: Count
     lines: Count
@@ -305,7 +312,7 @@ class Amend(Entry, frozen=True, tag="amend/4"):
 
 
 class Resume(Entry, frozen=True, tag="resume/4"):
-    """The manager resumes a run that had stopped."""
+    """The manager resumes a run: after a stop, or after a round that it has to begin anew."""
 
 
 class Close(Entry, frozen=True, tag="close/4"):

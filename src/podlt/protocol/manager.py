@@ -18,6 +18,7 @@ from podlt.protocol.joining import joining, terms_for
 from podlt.protocol.messages import Assignment, Committed, JoinSignatures, JoinTerms, Opened, TreeSize
 from podlt.protocol.plan import Upcoming
 from podlt.protocol.reasons import without_paths
+from podlt.protocol.receipt import Bound
 from podlt.protocol.redeal import Redealer
 from podlt.protocol.round import Copy
 from podlt.protocol.rules import RunState
@@ -51,7 +52,7 @@ class Manager:
     def join_terms(
         self, key: bytes, deposit: int, seen: TreeSize, reserved: Collection[int] = (), operator: str = ""
     ) -> JoinTerms:
-        """The terms on which a worker may join now, for it to sign. Arguments and errors: `joining.terms_for`."""
+        """See `joining.terms_for`."""
         return terms_for(self.state, key, deposit, seen, reserved, operator)
 
     def join(self, key: bytes, terms: JoinTerms, signatures: JoinSignatures) -> int:
@@ -63,9 +64,10 @@ class Manager:
         self._propose(joining(self.state, self._now(), key, terms, signatures))
         return terms.worker
 
-    def resume(self) -> None:
-        """Resumes a run that had stopped; nothing to do if it had not."""
-        if self.state.closed is not None and self.state.closed.outcome == "stopped":
+    def resume(self, *, anew: bool = False) -> None:
+        """Resumes a run that had stopped, or (`anew`) one with a round whose commitments may have receipts."""
+        closed = self.state.closed
+        if (anew and closed is None and self.state.index > 0) or (closed is not None and closed.outcome == "stopped"):
             self._propose(e.Resume(at=self._now()))
 
     def amend(self, epochs: int, optimizer: str = "", reason: str = "") -> None:
@@ -77,7 +79,7 @@ class Manager:
         self.amend(self.state.epoch, reason=reason)
 
     def return_deposits(self, workers: Sequence[int]) -> list[e.Transfer]:
-        """Returns the deposits of those of the workers to whom they may be returned now (`RunState.returnable`)."""
+        """Returns the deposits of those of the workers to whom they may be returned now."""
         due = [e.Transfer("return", w, amount) for w in sorted(set(workers)) if (amount := self.state.returnable(w))]
         return self._release(due)
 
@@ -133,6 +135,7 @@ class Manager:
         entry = e.Open(
             at=self._now(),
             round=state.round,
+            attempt=state.resumes,
             epoch=plan.epoch,
             offset=plan.offset,
             lines=plan.lines,
@@ -186,11 +189,12 @@ class Manager:
         """The seats to whose task nobody is committed yet, ascending."""
         return sorted(self._in_round().uncommitted)
 
-    def commit(self) -> None:
-        """Writes the commitments that came since the last call: from here on answers may be opened."""
+    def commit(self) -> Bound:
+        """Writes the commitments that came since the last call, and returns them: from here on they may be opened."""
         commitments = [_logged(message) for message in self._in_round().take_unlogged()]
         if commitments:
             self._propose(e.Commit(at=self._now(), round=self.state.round, commitments=commitments))
+        return Bound(self.state.round, self.state.in_progress.open.attempt, commitments)
 
     def opened(self, message: Opened, uploaded: bytes | None = None) -> bool:
         """Takes a worker's opening; returns whether it counts: not if its commitment came too late, or is not logged.

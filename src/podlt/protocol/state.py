@@ -41,6 +41,7 @@ class RunFacts:
         shared: in which round levels were last changed; None if never.
         refunded: active workers that were given their deposit back, at an end that may turn out to be none.
         steps: how many training rounds were paid.
+        resumes: how often the manager resumed the run.
         amendments: each with the training rounds that were paid before it.
     """
 
@@ -58,7 +59,7 @@ class RunFacts:
         self.round = self.epoch = self.offset = self.measured = self.epochs = self.payable = 0
         self.part_measured = False
         self.ended: e.Amend | None = None
-        self.steps = 0
+        self.steps = self.resumes = 0
         self.amendments: list[tuple[int, e.Amend]] = []
         self.current: RoundState | None = None
         self.options: RuleOptions = CLASSIC

@@ -30,6 +30,7 @@ from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import Assignment, Committed, Opened, Task, TreeSize
 from podlt.protocol.plan import Upcoming, fragment_bounds
+from podlt.protocol.receipt import CommitmentReceipt
 from podlt.protocol.rules import RunState
 from podlt.recipe import ProtocolSpec
 from podlt.sim.faults import NetworkFaults
@@ -49,6 +50,17 @@ class StalledError(Exception):
     """A simulated run does not go on."""
 
 
+class ReceiptStore(NoStore):
+    """Keeps the receipts for commitments of all workers, and nothing else."""
+
+    def __init__(self) -> None:
+        self.receipts: list[CommitmentReceipt] = []
+
+    def keep_bound(self, run: bytes, bound: Sequence[CommitmentReceipt]) -> None:
+        """See `BookStore`."""
+        self.receipts += bound
+
+
 class NetworkedWorld(World):
     """One run over a simulated network.
 
@@ -62,6 +74,7 @@ class NetworkedWorld(World):
         shares: of the recipe.
 
     Attributes:
+        bound: has every receipt that a worker kept.
         packets: carries the messages.
         hosts: the worker processes.
         liars: numbers of those among them that lie.
@@ -99,7 +112,7 @@ class NetworkedWorld(World):
             log := MemoryLog(),
             spare_secrets=1000,
         )
-        self.memory_log = log
+        self.memory_log, self.bound = log, ReceiptStore()
         self.schedule = EventQueue()
         self.packets = PacketSimulator(self.schedule, self.faults, self.dice)
         self.hosts: list[SimulatedHost] = []
@@ -127,7 +140,7 @@ class NetworkedWorld(World):
                     self.packets,
                     self.faults,
                     self.dice,
-                    lambda mine=mine: WorkerBooks(NoStore(), [key.public for key in mine], self.key.public),  # type: ignore[misc]
+                    lambda mine=mine: WorkerBooks(self.bound, [key.public for key in mine], self.key.public),  # type: ignore[misc]
                     **bend,
                 )
             )
@@ -232,6 +245,7 @@ class NetworkedWorld(World):
             self.took.append(self.schedule.now - began)
         except TooFewWorkersError:
             self.manager.roll_back_round()
+            self.manager.resume(anew=True)
             self.write()
         return True
 
@@ -246,6 +260,8 @@ class NetworkedWorld(World):
         self.schedule.run(self.schedule.now + seconds, lambda: False)
         self.packets.restart()
         self.state_from_log()
+        self.manager.resume(anew=True)
+        self.write()
         self._trouble_manager()
 
     def state_from_log(self) -> None:
@@ -268,8 +284,7 @@ class NetworkedWorld(World):
         while not (manager.all_opened and engine.idle()):
             while not manager.all_committed:
                 self._take_events()
-            manager.commit()
-            engine.open(self.state.round)
+            engine.open(manager.commit())
             while manager.all_committed and not (manager.all_opened and engine.idle()):
                 self._take_events()
 

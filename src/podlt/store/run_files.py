@@ -16,7 +16,17 @@ import msgspec
 
 from podlt.canonical import UNREADABLE
 from podlt.errors import StorageError, UsageError
-from podlt.store.bundle_reader import BUFFERS, CHEATS, FIRST_CHECKPOINT, FORMAT_NAME, MODEL, ROUNDS, Bundle, update_name
+from podlt.store.bundle_reader import (
+    BUFFERS,
+    CHEATS,
+    FIRST_CHECKPOINT,
+    FORMAT_NAME,
+    MODEL,
+    ROUNDS,
+    Bundle,
+    aggregate_name,
+    update_name,
+)
 from podlt.store.container import BLOCK
 from podlt.store.files import read_whole
 from podlt.store.log_store import LogStore
@@ -114,6 +124,14 @@ class RunFiles(ABC):
         return _read(self.update_file(round), limit, f"{self.path}: the update of round {round}")
 
     @abstractmethod
+    def aggregates(self) -> list[int]:
+        """The rounds whose sum is kept, ascending."""
+
+    @abstractmethod
+    def aggregate_file(self, round: int) -> BinaryIO | None:
+        """The sum of a round's updates, with its workers' fingerprints, seekable."""
+
+    @abstractmethod
     def unproven(self) -> BinaryIO | None:
         """The manager's figures of each round, a JSON document a line: seconds, and who faked in a demonstration."""
 
@@ -157,12 +175,16 @@ class _Directory(RunFiles):
         return _opened(self.path / "checkpoints" / f"{rounds:08d}.safetensors")
 
     def updates(self) -> list[int]:
-        paths = (self.path / "updates").glob("*.bin")
-        names = (path.stem for path in paths if len(path.stem) == 8)
-        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+        return _rounds_in(self.path / "updates")
 
     def update_file(self, round: int) -> BinaryIO | None:
         return _opened(self.path / update_name(round))
+
+    def aggregate_file(self, round: int) -> BinaryIO | None:
+        return _opened(self.path / aggregate_name(round))
+
+    def aggregates(self) -> list[int]:
+        return _rounds_in(self.path / "aggregates")
 
     def unproven(self) -> BinaryIO | None:
         return _opened(self.path / "rounds.jsonl")
@@ -200,6 +222,12 @@ class _BundleFiles(RunFiles):
 
     def updates(self) -> list[int]:
         return self._bundle.updates
+
+    def aggregates(self) -> list[int]:
+        return self._bundle.aggregates
+
+    def aggregate_file(self, round: int) -> BinaryIO | None:
+        return self._bundle.open(aggregate_name(round))
 
     def update_file(self, round: int) -> BinaryIO | None:
         return self._bundle.open(update_name(round))
@@ -244,6 +272,12 @@ class _BareLog(RunFiles):
     def update_file(self, round: int) -> BinaryIO | None:
         return None
 
+    def aggregates(self) -> list[int]:
+        return []
+
+    def aggregate_file(self, round: int) -> BinaryIO | None:
+        return None
+
     def unproven(self) -> BinaryIO | None:
         return None
 
@@ -278,6 +312,12 @@ def _start(path: Path) -> bytes:
             return file.read(BLOCK + len(_MAGIC))
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _rounds_in(folder: Path) -> list[int]:
+    """The rounds that have a file in a folder, ascending."""
+    names = (path.stem for path in folder.glob("*.bin") if len(path.stem) == 8)
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
 def _opened(path: Path) -> BinaryIO | None:

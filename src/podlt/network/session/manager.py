@@ -19,7 +19,9 @@ from podlt.errors import PodltError
 from podlt.events import NetworkEvent, WorkerFigures
 from podlt.network import messages as m
 from podlt.network.session.batches import Answer, together
+from podlt.network.session.binding import BoundAnswers
 from podlt.network.session.facts import DEFAULT_TIMING, ONLY_MESSAGES, Chance, LargeBlobs, ServedRun, Timing
+from podlt.network.session.fingerprints import FingerprintCollector
 from podlt.network.session.fragments import FragmentLines
 from podlt.network.session.joining import JoinHandler
 from podlt.network.session.outbox import Capacity, Effect, Outbox
@@ -31,6 +33,7 @@ from podlt.network.session.round import RoundInFlight
 from podlt.network.session.watch import WorkerWatch, paces_of
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
+from podlt.protocol.receipt import Bound
 
 MOST_STRIKES = 2000
 """Useless messages that a round may bring from one worker before it is shut out."""
@@ -60,6 +63,7 @@ class ManagerSession:
 
     Attributes:
         backlog: how many bytes one worker may have sent that were not received yet.
+        fingerprints: of the round that is over.
     """
 
     def __init__(
@@ -81,11 +85,14 @@ class ManagerSession:
         self._joining = JoinHandler(run, self._outbox, self._outgoing, self._time, timing.heartbeat, large, chance.wall)
         self._receipts = ReceiptSender(history, self._outbox, timing.heartbeat / 20, chance.stopwatch)
         self._publisher = Publisher(state, self._outgoing, large, tell)
-        self._round = RoundInFlight(self._outbox, self._outgoing, run.update_bytes, timing, large)
+        self._bound = BoundAnswers(run.key)
+        self._round = RoundInFlight(self._outbox, self._outgoing, run.update_bytes, timing, large, self._bound.request)
+        self.fingerprints = FingerprintCollector(self._outbox, self._round, self._lose)
         self._take: dict[type, Callable[[Peer, Any], Answer | None]] = {
             m.TaskDone: lambda peer, said: self._round.answer(peer, said, self._time.now),
             m.Openings: lambda peer, said: self._round.openings(peer, said, self._time.now),
             m.TaskFailed: self._round.failed,
+            m.Fingerprints: self.fingerprints.came,
             m.Hello: self._joining.greet,
             m.JoinRequest: self._joining.join,
             m.SignedJoin: self._joining.signed,
@@ -274,9 +281,13 @@ class ManagerSession:
         """A worker was withdrawn within the round: its tasks and answers count no more."""
         self._round.gone(number)
 
-    def open(self, round: int) -> None:
-        """Asks all workers to open their commitments of a round."""
-        self._round.open(round, self._time.now)
+    def open(self, bound: Bound) -> None:
+        """Gives workers receipts for their commitments, and asks to open them."""
+        self._bound.bind(self._joining.run, bound)
+        self._round.open(bound.round, self._time.now)
+        for holder in self._bound.holders:
+            if (peer := self._peers.members.get(holder)) is not None:
+                self._outbox.send(peer.key, self._bound.request(holder))
 
     def idle(self) -> bool:
         """Whether every task was answered, or its holder is gone."""
@@ -307,6 +318,7 @@ class ManagerSession:
         self._outgoing.clear()
         self._publisher.publish(assignments[0].task.parameters)
         self._round.begin(self._chance.token(8), len(assignments), self._publisher.fetched)
+        self._bound.begin(self._round.deal_id)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

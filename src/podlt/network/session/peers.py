@@ -152,7 +152,6 @@ class InFlight:
         ended: when it had, or when somebody else's answer made this one useless.
         is_late: whether it was late by what the others took.
         heard: when something of the update came last.
-        asked: when it was last asked for.
         came: how many bytes of it have come, where it is uploaded.
         opened: whether the commitment is.
     """
@@ -160,7 +159,6 @@ class InFlight:
     __slots__ = (
         "answer",
         "answered",
-        "asked",
         "assignment",
         "came",
         "ended",
@@ -178,7 +176,7 @@ class InFlight:
     def __init__(self, assignment: Assignment, key: bytes, work: m.DealTask, lines: np.ndarray, now: float) -> None:
         self.assignment, self.key, self.work, self.lines = assignment, key, work, lines
         self.sent = self.given = self.heard = self.answered = self.ended = now
-        self.asked, self.came = -1e9, 0
+        self.came = 0
         self.answer: m.TaskDone | None = None
         self.whole = self.opened = self.is_late = False
 

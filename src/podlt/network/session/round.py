@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import msgspec
@@ -36,6 +36,7 @@ class RoundInFlight:
         update_bytes: the size of an update.
         timing: what every task has, and after how many seconds something is sent, or asked for, again.
         large: decides what goes as a blob.
+        request: makes the message that asks a worker, by its number, to open.
 
     Attributes:
         slots: the updates that came.
@@ -48,6 +49,7 @@ class RoundInFlight:
         update_bytes: int,
         timing: Timing,
         large: LargeBlobs,
+        request: Callable[[int], bytes],
     ) -> None:
         self._again, self._silence_timeout = timing.heartbeat, timing.silence
         self._outbox, self._outgoing, self._update_bytes = outbox, outgoing, update_bytes
@@ -61,7 +63,7 @@ class RoundInFlight:
         self._missed: dict[Copy, InFlight] = {}
         self._deadline = Deadline(timing)
         self.deal_id = b""
-        self._opening: m.OpenCommitments | None = None
+        self._request, self._is_open = request, False
         self._opened_at = self._asked = 0.0
         self._opened_round = 0
 
@@ -73,7 +75,7 @@ class RoundInFlight:
             count: of the tasks.
             fetched: how many bytes each worker fetches before it can begin.
         """
-        self.deal_id, self._tasks, self._opening = deal_id, {}, None
+        self.deal_id, self._tasks, self._is_open = deal_id, {}, False
         self._answered.clear()
         self._missed = {}
         self._deadline.dealt(count)
@@ -94,7 +96,7 @@ class RoundInFlight:
             digest: of these, where they are too long to go with the task.
             count: of lines.
         """
-        self._opening = None  # what is dealt now must be committed to before anything else is opened
+        self._is_open = False  # what is dealt now must be committed to before anything else is opened
         is_large = self._large.carries(len(lines))
         if self._blob_server is not None and is_large:
             self._readers.setdefault(digest, set()).add(holder.key)
@@ -138,7 +140,7 @@ class RoundInFlight:
             return
         for missed in [missed for missed in self._missed if missed[0] == copy[0]]:  # whose answer counts after all
             self._tasks[missed] = self._missed.pop(missed)
-            self._opening = None
+            self._is_open = False
 
     def _of_seat(self, seat: int) -> list[InFlight]:
         return [dealt for (each, _), dealt in self._tasks.items() if each == seat]
@@ -182,7 +184,7 @@ class RoundInFlight:
             return None
         if dealt.answer is not None:
             return None
-        if self._opening is not None and self._answered[said.seat]:
+        if self._is_open and self._answered[said.seat]:
             self._miss(dealt, now)
             return None
         if not self._uploads:
@@ -197,8 +199,7 @@ class RoundInFlight:
             return self._done(dealt, now)
         if self._blob_server.expect(peer.key, said.update, self._update_bytes):
             return self._done(dealt, now)
-        if not self._is_on_its_way(dealt, now):
-            self._ask_for_update(dealt, now)
+        self._ask_for_update(dealt, now)
         return None
 
     def uploaded(self, now: float) -> list[tuple[frames.Results | None, bytes, str]]:
@@ -268,12 +269,11 @@ class RoundInFlight:
     # -- what is missing ---------------------------------------------------------------------------------------------
 
     def open(self, round: int, now: float) -> None:
-        """Asks everybody to open; who has not answered a task by now that another answered is too late."""
-        self._opening, self._opened_round = m.OpenCommitments(deal_id=self.deal_id, round=round), round
+        """Everybody is asked to open; who has not answered a task by now that another answered is too late."""
+        self._is_open, self._opened_round = True, round
         for dealt in [d for (seat, _), d in self._tasks.items() if not d.whole and self._answered[seat]]:
             self._miss(dealt, now)
         self._opened_at = self._asked = now
-        self._outbox.send(None, m.record(self._opening))
 
     def overdue(self, now: float) -> list[tuple[InFlight, str]]:
         """Tasks whose answer is late, and why.
@@ -284,7 +284,7 @@ class RoundInFlight:
         limit = self._deadline.limit() + self._allowance
         found = []
         patience = min(self._silence_timeout, 2 * self._again + self._deadline.late_after(0))
-        closed = self._opening is not None and now - self._opened_at > patience
+        closed = self._is_open and now - self._opened_at > patience
         for (seat, _), dealt in self._tasks.items():
             taken = now - dealt.sent
             if closed and dealt.whole and not dealt.opened:
@@ -333,8 +333,6 @@ class RoundInFlight:
         came = self._blob_server.progress(dealt.key, dealt.answer.update)
         if came != dealt.came:
             dealt.came, dealt.heard = came, now
-        elif self._is_on_its_way(dealt, now):
-            dealt.heard = dealt.answered = now
         most = 2 * self._silence_timeout + self._update_bytes / SLOWEST
         if now - dealt.heard > 2 * self._silence_timeout:
             self._blob_server.check_room(self._update_bytes - came)  # or it is our own fault
@@ -344,19 +342,9 @@ class RoundInFlight:
             return f"timed out: its update is incomplete after {now - dealt.answered:.0f} s (limit {most:.0f} s)"
         return ""
 
-    def _is_on_its_way(self, asked: InFlight, now: float) -> bool:
-        """Whether somebody else is sending the same update: nobody sends what will be here anyway."""
-        assert asked.answer is not None
-        for dealt in self._tasks.values():
-            same = dealt.answer is not None and dealt.answer.update == asked.answer.update and not dealt.whole
-            is_sent = dealt.asked >= 0 and now - max(dealt.heard, dealt.asked) < self._again
-            if same and is_sent and dealt is not asked and not dealt.is_late:
-                return True
-        return False
-
     def repeat(self, present: Mapping[int, Peer], now: float) -> None:
         """Sends again what did not arrive, and asks again for what did not come."""
-        asked: dict[bytes, None] = {}  # in their order: a simulated run is repeated by its seed
+        asked: dict[int, bytes] = {}  # in their order: a simulated run is repeated by its seed
         for (seat, holder), dealt in self._tasks.items():
             peer = present.get(holder)
             if not dealt.whole and self._answered[seat]:
@@ -368,18 +356,17 @@ class RoundInFlight:
                 if not has and peer.said > dealt.given + self._again / 2:
                     self._send(peer, dealt, now)
             elif not dealt.whole:
-                if not self._is_on_its_way(dealt, now):
-                    self._ask_for_update(dealt, now)
-            elif self._opening is not None and not dealt.opened and now - self._asked >= self._again:
-                asked[dealt.key] = None
-        if asked and self._opening is not None:
+                self._ask_for_update(dealt, now)
+            elif self._is_open and not dealt.opened and now - self._asked >= self._again:
+                asked[holder] = dealt.key
+        if asked:
             self._asked = now
-            for key in asked:
-                self._outbox.send(key, m.record(self._opening))
+            for holder, key in asked.items():
+                self._outbox.send(key, self._request(holder))
 
     def _ask_for_update(self, dealt: InFlight, now: float) -> None:
         assert dealt.answer is not None
-        dealt.given = dealt.asked = now
+        dealt.given = now
         wanted = m.UploadUpdate(deal_id=self.deal_id, seat=dealt.assignment.seat)
         self._outbox.send(dealt.key, m.record(wanted))
 

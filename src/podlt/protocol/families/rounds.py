@@ -19,6 +19,7 @@ def open(state: RunFacts, entry: e.Open) -> None:
     require(state.current is None, Claim.PROGRESS, "the round before is not paid")
     require(not state.measure_due, Claim.PROGRESS, "the figures of the epoch before are missing")
     require(entry.round == state.round, Claim.PROGRESS, "round out of order", state.round, entry.round)
+    require(entry.attempt == state.resumes, Claim.PROGRESS, "another attempt", state.resumes, entry.attempt)
     due = state.upcoming()
     require(due is not None, Claim.PROGRESS, "a round after the last one")
     found = Upcoming(entry.epoch, entry.offset, entry.lines, len(entry.fragments))
