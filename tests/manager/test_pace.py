@@ -152,3 +152,11 @@ def test_machines_whose_speed_wanders_mostly_keep_their_levels() -> None:
         assert not fleet.gone
         changed += fleet.shared >= 0
     assert changed <= 2
+
+
+def test_no_task_gets_fewer_lines_than_the_program_needs() -> None:
+    for least, tail, finest in ((1, LINES, -5), (50, LINES, -1), (1, 20, -5), (2, 20, 0)):
+        fleet = Fleet(*[1000.0] * 7, 50.0)
+        for _ in range(8):
+            fleet.round()
+        assert fleet.judge.better(least, tail).get(7, 0) == finest, (least, tail)

@@ -219,7 +219,8 @@ def test_whose_stand_in_is_late_as_well_is_let_go_for_a_while() -> None:
     lost, *late = run.passes(3.0, beating=[0, 1])
     assert isinstance(lost, Lost) and lost.worker == 0 and "stand in" in lost.reason
     assert late == [TaskLate(0, 1)] * 2  # as a second one, and as the only one
-    assert (KEYS[0].public, "Dismissed") in run.sent()
+    told = [m.from_manager(effect.message) for effect in run.effects() if isinstance(effect, Send)]
+    assert [said.seconds for said in told if isinstance(said, m.Dismissed)] == [10]
 
 
 def test_who_was_late_before_is_waited_for_half_as_long() -> None:

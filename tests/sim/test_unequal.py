@@ -37,6 +37,14 @@ def test_the_slowest_of_five_sets_no_pace_and_is_paid() -> None:
     assert account.vested > 0 and sum(isinstance(entry, e.Shares) for entry in entries_of(found)) <= 2
 
 
+def test_equal_shares_stay_equal_and_only_backups_help() -> None:
+    wrong = NetworkFaults(compute=0.1, machines=(1.0, 1.0, 1.0, 12.0), delay=0.001, until=0.0)
+    found = NetworkedWorld([1] * 4, 8, 3, wrong, lines=32, shares="equal")
+    found.run()
+    kinds = [type(entry) for entry in entries_of(found)]
+    assert e.Shares not in kinds and e.Withdraw not in kinds and e.Redeal in kinds
+
+
 def test_what_is_late_goes_to_somebody_else_and_both_are_paid_where_both_answer() -> None:
     found = world([1.0] * 7 + [20.0], 4)
     redeals = [entry for entry in entries_of(found) if isinstance(entry, e.Redeal)]
