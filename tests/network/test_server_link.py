@@ -21,7 +21,7 @@ from podlt.crypto import SigningKey
 from podlt.network import control
 from podlt.network import messages as m
 from podlt.network.access.certificate import CERTIFICATE, PRIVATE_KEY, server_context
-from podlt.network.access.first_invitation import INVITATION, read_invitation
+from podlt.network.access.first_invitation import read_invitation
 from podlt.network.access.invitation import write
 from podlt.network.access.registry import FOLDER
 from podlt.network.frames import BINARY, TEXT, head
@@ -34,6 +34,7 @@ import sys, time
 from podlt.crypto import SigningKey
 from podlt.network.access.first_invitation import read_invitation
 from podlt.network.client.link import ClientLink
+from podlt.store.run_names import INVITATION
 link = ClientLink(read_invitation(sys.argv[1]), [SigningKey(int(n).to_bytes(32, "big")) for n in sys.argv[2:]])
 came = []
 link.listen(came.extend)

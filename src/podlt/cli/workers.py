@@ -14,6 +14,7 @@ from rich.table import Table
 
 from podlt.cli.options import JsonOption, RunArgument, console, shown
 from podlt.errors import UsageError
+from podlt.store.run_names import SERVER
 
 if TYPE_CHECKING:
     from podlt.network.access.policy import AccessPolicy
@@ -221,10 +222,9 @@ def numbers_of(run: Path) -> dict[str, tuple[int, str]]:
 def _connected(run: Path) -> dict[str, Any] | None:
     """Key -> its connection, as the run's server tells; None if there is none to ask."""
     from podlt.manager.directory import RunDirectory
-    from podlt.network.access.registry import FOLDER, PLACE
     from podlt.network.server.pages import connections_of
 
-    if not (run / FOLDER / PLACE).is_file():
+    if not (run / SERVER).is_dir():
         return None
     found = connections_of(run, RunDirectory.existing(run).manager_key())
     return None if found is None else {one.key: one for one in found}

@@ -24,14 +24,14 @@ from podlt.errors import InvalidProofError, StorageError
 from podlt.log.merkle import leaf_hash
 from podlt.log.tree_head import MAX_NOTE
 from podlt.store.container import Section, read_container
+from podlt.store.run_names import BUFFERS, MODEL, PROGRAM, RECIPE
 
 FORMAT = b"podlt-bundle/1\n"
 FORMAT_NAME = "podlt-bundle"
 ENTRIES, HEADS = "log/entries", "log/heads"
-MODEL, BUFFERS = "model.safetensors", "buffers.safetensors"
 ROUNDS, CHEATS = "unproven/rounds.jsonl", "unproven/cheats.json"
 FIRST_CHECKPOINT = "checkpoints/00000000.safetensors"
-ORDER = (FORMAT_NAME, ENTRIES, HEADS, "recipe.json", "program.json", MODEL, BUFFERS, ROUNDS, CHEATS, FIRST_CHECKPOINT)
+ORDER = (FORMAT_NAME, ENTRIES, HEADS, RECIPE, PROGRAM, MODEL, BUFFERS, ROUNDS, CHEATS, FIRST_CHECKPOINT)
 """The members but for the updates, which follow them by number."""
 
 LENGTH_BYTES = 4

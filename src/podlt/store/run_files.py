@@ -16,11 +16,14 @@ import msgspec
 
 from podlt.canonical import UNREADABLE
 from podlt.errors import StorageError, UsageError
-from podlt.store.bundle_reader import BUFFERS, CHEATS, FIRST_CHECKPOINT, FORMAT_NAME, MODEL, ROUNDS, Bundle, update_name
+from podlt.store import run_names as names
+from podlt.store.bundle_reader import CHEATS, FIRST_CHECKPOINT, FORMAT_NAME, ROUNDS, Bundle, update_name
 from podlt.store.container import BLOCK
 from podlt.store.files import read_whole
 from podlt.store.log_store import LogStore
-from podlt.store.run_log import SETTINGS, has_log, open_run_log
+from podlt.store.run_json import read_section
+from podlt.store.run_log import has_log, open_run_log
+from podlt.store.run_names import BUFFERS, MODEL
 
 MAX_DOCUMENT = 16 * 2**20
 MAX_CLAIMS = 256 * 2**20
@@ -35,7 +38,7 @@ T = TypeVar("T")
 
 
 class _Settings(msgspec.Struct):
-    """What settings.json says of a demonstration; all else in it is not for readers."""
+    """What the settings say of a demonstration; all else in them is not for readers."""
 
     cheats: dict[int, str] = {}
 
@@ -154,24 +157,22 @@ class _Directory(RunFiles):
         return _opened(self.path / BUFFERS)
 
     def checkpoint(self, rounds: int) -> BinaryIO | None:
-        return _opened(self.path / "checkpoints" / f"{rounds:08d}.safetensors")
+        return _opened(self.path / names.checkpoint(rounds))
 
     def updates(self) -> list[int]:
-        paths = (self.path / "updates").glob("*.bin")
-        names = (path.stem for path in paths if len(path.stem) == 8)
-        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+        paths = (self.path / names.UPDATES).glob("*.bin")
+        stems = (path.stem for path in paths if len(path.stem) == 8)
+        return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit())
 
     def update_file(self, round: int) -> BinaryIO | None:
         return _opened(self.path / update_name(round))
 
     def unproven(self) -> BinaryIO | None:
-        return _opened(self.path / "rounds.jsonl")
+        return _opened(self.path / names.ROUNDS)
 
     def cheats(self) -> dict[int, str]:
-        path = self.path / SETTINGS
-        if not path.is_file():
-            return {}
-        return _decoded(read_whole(path, MAX_CLAIMS), str(path), _Settings).cheats
+        found = read_section(self.path, "settings", _Settings)
+        return {} if found is None else found.cheats
 
 
 class _BundleFiles(RunFiles):
@@ -259,7 +260,7 @@ def open_run_files(path: Path) -> RunFiles:
         StorageError: it cannot be read.
         InvalidProofError: it is a bundle that was changed or cut off.
     """
-    if path.is_dir() and (has_log(path) or (path / "recipe.json").is_file()):
+    if path.is_dir() and (has_log(path) or (path / names.RECIPE).is_file()):
         return _Directory(path)
     if path.is_file():
         start = _start(path)
