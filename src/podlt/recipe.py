@@ -85,6 +85,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         own_most: how many fragments of a round it executes at most (1).
         clip: an update beyond so many times the median norm of its round is scaled down (8); 0: none is.
         first_fault: "suspend" (a worker's first conviction costs its escrow, and it may come back once), or "evict".
+        shares: "measured" (a faster worker gets more tasks of a round, where the engine measures), or "equal".
         escrow: how many younger credits of the same worker vest one.
         reward: credits a line.
     """
@@ -95,6 +96,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     own_most: Whole | None = None
     clip: Annotated[int, Meta(ge=0, le=MOST_CLIP)] | None = None
     first_fault: FirstFault | None = None
+    shares: Literal["measured", "equal"] = "measured"
     escrow: Annotated[int, Meta(ge=0, le=MOST_ESCROW)] = 50
     reward: Whole = 1
 
@@ -183,6 +185,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         document = {**msgspec.to_builtins(self), "data": self.data.to_document()}
         if self.evaluation == EvaluationSpec():  # younger than the document's form
             del document["evaluation"]
+        if self.protocol.shares == "measured":
+            del document["protocol"]["shares"]
         if not self.torch:
             del document["torch"]
         if not self.training.local_optimizer:

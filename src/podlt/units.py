@@ -17,6 +17,12 @@ MOST_SECONDS = 1e6
 WorkerId = Annotated[int, Meta(ge=0, lt=2**20)]
 """A worker's number in its run, in the order of joining."""
 
+Seat = Annotated[int, Meta(ge=0, lt=2**25)]
+"""One of the places that a worker has in a round: `slot * 2**20 + worker` (`protocol.shares`)."""
+
+Level = Annotated[int, Meta(ge=-5, le=5)]
+"""How fast a worker is, in steps of two: 0 is usual (`protocol.shares`)."""
+
 Round = Annotated[int, Meta(ge=0, lt=2**40)]
 """A round's number, from 0 over the whole run."""
 

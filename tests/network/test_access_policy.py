@@ -231,3 +231,35 @@ def test_an_address_lets_nobody_in_by_itself(tmp_path: Path) -> None:
     address = place(tmp_path).invite(MANAGER, address=True, now=5)
     assert address.name == "" and not Registry(tmp_path).state.invitations
     assert isinstance(Registry(tmp_path).admit(key(1), address.name, 6), ad.Refusal)
+
+
+def test_who_comes_by_an_invitation_is_of_its_operator_and_each_invitation_has_one_of_its_own() -> None:
+    state = ad.AccessPolicy()
+    for number, operator in enumerate(["", "anna", "", "invitation-5", "", "anna"]):
+        state = state.issue(f"{number:032x}", ad.Issued(uses=2, issued=0, operator=operator))
+    for number in range(6):
+        state = let_in(state, key(number), f"{number:032x}")
+    names = [state.operator(key(number).hex()) for number in range(6)]
+    assert names == ["invitation-1", "anna", "invitation-3", "invitation-5", "invitation-6", "anna"]
+    assert state.identities() == {name: names.count(name) for name in sorted(set(names))}
+
+
+def test_an_allowed_key_is_its_own_operator_unless_it_was_said_to_be_anothers() -> None:
+    state = ad.AccessPolicy().allow(key(1).hex(), "").allow(key(2).hex(), "", "anna")
+    assert [state.operator(key(number).hex()) for number in (1, 2, 3)] == ["", "anna", ""]
+    assert state.allow(key(2).hex(), "").operator(key(2).hex()) == ""
+
+
+def test_no_more_workers_of_one_operator_are_let_in_than_the_owner_says() -> None:
+    state = ad.AccessPolicy().limit(2)
+    for name, operator in ((NAME, "anna"), (OTHER, "anna"), ("c" * 32, "bea")):
+        state = state.issue(name, ad.Issued(uses=5, issued=0, operator=operator))
+    state = let_in(let_in(state, key(1), NAME), key(2), OTHER)
+    assert "2 workers of the operator anna" in refused(state, key(3), OTHER).reason
+    assert state.invitations[OTHER].used == 1
+    state = let_in(state, key(3), "c" * 32)
+    assert isinstance(state.decide(key(1), "", 9), ad.Admitted), "who is in stays"
+    state = state.revoke(key(1).hex(), "gone")
+    assert isinstance(state.decide(key(4), NAME, 9), ad.Admitted)
+    for number in range(10, 14):  # an allowed key without a name is nobody else's
+        state = let_in(state.allow(key(number).hex(), ""), key(number), "")

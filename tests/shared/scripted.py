@@ -159,6 +159,8 @@ def eventful_run() -> tuple[ScriptedWorld, MemoryLog]:
     world.clipped = [e.ClippedPart(0, 0, 3), e.ClippedPart(1, 1, 1)]
     world.step()
     world.clipped = ()
+    slow, slower, *_, quick = world.state.active()
+    world.manager.share({slow: -1, slower: -2, quick: 1})
     for _ in range(GUARDED.escrow):
         world.step()
     world.manager.return_deposits([8, 9])

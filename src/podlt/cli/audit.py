@@ -21,12 +21,24 @@ if TYPE_CHECKING:
 def audit(
     run: RunFilesArgument,
     fraction: Annotated[
-        float, typer.Option(help="The share of the run's tasks to execute again; 1 for all, leaving nothing out.")
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            help="The share of the run's tasks to execute again; 1 for all, leaving nothing out; 0.05 by default.",
+            show_default=False,
+        ),
+    ] = None,
     round: Annotated[
         int | None,
         typer.Option("--round", min=0, metavar="N", help="Execute the tasks of this round only: what it convicted."),
     ] = None,
+    aggregates: Annotated[
+        bool,
+        typer.Option(
+            "--aggregates",
+            help="Check each round's average by its workers' fingerprints. Executes no task unless --fraction or "
+            "--round is given; needs no data.",
+        ),
+    ] = False,
     seed: Annotated[
         int | None,
         typer.Option(min=0, max=2**63 - 1, help="Repeat the draw of an earlier audit; by default unforeseeable."),
@@ -63,6 +75,8 @@ def audit(
 
               podlt audit runs/mnist --round 17    whether worker 3, whom round 17 convicted, did cheat
 
+              podlt audit runs/mnist --aggregates    every average, if the manager kept the sums (--aggregates)
+
               podlt audit mine.podlt --fraction 1 --data ~/data/mine.csv --code ~/models
     """
     trusted = read_note(head) if head is not None else None
@@ -71,6 +85,7 @@ def audit(
         run,
         fraction,
         round=round,
+        aggregates=aggregates,
         seed=seed,
         data=data,
         code=code,
@@ -87,7 +102,7 @@ def audit(
         raise typer.Exit(found.exit_code)
 
 
-def audited(run: Path, fraction: float, *, quiet: bool = False, **options: Any) -> AuditReport:
+def audited(run: Path, fraction: float | None, *, quiet: bool = False, **options: Any) -> AuditReport:
     """The audit of a run; shows how far it is on a terminal. Options as those of `podlt.audit`."""
     from rich.progress import Progress
 

@@ -105,6 +105,11 @@ def _print(done: BundleReport, out: Console, *, updates: bool) -> None:
     rounds = [member.size for member in done.members if member.name.startswith("updates/")]
     if rounds:
         table.add_row("updates/", f"{sum(rounds):,}", f"the averages of {len(rounds):,} rounds, for podlt audit")
+    sums = [member.size for member in done.members if member.name.startswith("aggregates/")]
+    if sums:
+        table.add_row(
+            "aggregates/", f"{sum(sums):,}", f"what proves {len(sums):,} averages, for podlt audit --aggregates"
+        )
     out.print(f"{shown(str(done.path))}: {done.size:,} bytes", soft_wrap=True)
     out.print(table)
     commands = ["verify", *(["audit"] if updates and rounds else [])]

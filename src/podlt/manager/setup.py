@@ -42,6 +42,7 @@ from podlt.network.access.registry import Registry
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import state_layout
+from podlt.program.needs import least_lines
 from podlt.program.step import Loss
 from podlt.program.validate import validate
 from podlt.protocol import entries as e
@@ -277,7 +278,7 @@ class TrainingRun:
         ):
             weights = Weights(program, self.inputs.optimizer, engine.state)
             restore_weights(weights, self.directory, state, applied, optimizers)
-            manager.resume()
+            manager.resume(anew=engine.elastic)
             with self._trainer(manager, weights, engine, program, tree, store) as trainer:
                 if state.amendments or again is not None:  # the model of an earlier part is not the run's any more
                     self.directory.model.unlink(missing_ok=True)
@@ -336,7 +337,7 @@ class TrainingRun:
         self, manager: Manager, weights: Weights, engine: Engine, program: Program, tree: Tree, store: LogStore
     ) -> Trainer:
         evaluator = msgspec.structs.replace(self._evaluator(), lines=batch_lines(program))
-        ending = self._ending
+        ending, registry = self._ending, Registry(self.directory.path)
         ending.listener = deciding(self.recipe, self.directory, program, weights, store, ending.listener)
         return Trainer(
             recipe=self.recipe,
@@ -344,7 +345,8 @@ class TrainingRun:
             manager=manager,
             weights=weights,
             engine=engine,
-            held=Registry(self.directory.path).held,
+            held=registry.held,
+            operator=registry.operator,
             referee=self._executor(program),
             dataset=self._train,
             tree=tree,
@@ -352,6 +354,7 @@ class TrainingRun:
             key=self.directory.manager_key(),
             evaluator=evaluator,
             ending=ending,
+            least_lines=least_lines(program)[0] * self.recipe.training.local_steps,
         )
 
     def _tell_started(self, trainer: Trainer, *, resumed: bool) -> None:

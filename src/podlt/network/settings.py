@@ -21,16 +21,20 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     Attributes:
         blobs: the way of these (see above).
         silence_timeout: seconds of silence after which a worker is gone.
+        late_seconds: that every task has before somebody else is dealt it as well.
         server_port: at which workers find the run's server.
         host: the address that this listens on.
         names: by which workers reach it.
+        aggregates: whether the sum of each round is kept, with its workers' fingerprints.
     """
 
     blobs: str = ""
     silence_timeout: float = 0.0
+    late_seconds: float = 0.0
     server_port: int = 0
     host: str = ""
     names: tuple[str, ...] = ()
+    aggregates: bool = False
 
 
 def load_settings(run: Path) -> NetworkSettings:
@@ -42,7 +46,7 @@ def load_settings(run: Path) -> NetworkSettings:
     found = read_section(run, "network", NetworkSettings)
     if found is None:
         return NetworkSettings()
-    if not 0 <= found.server_port < 65536 or found.silence_timeout < 0:
+    if not 0 <= found.server_port < 65536 or min(found.silence_timeout, found.late_seconds) < 0:
         raise StorageError(f"{run / RUN}: network: malformed; the run's directory was changed")
     return found
 

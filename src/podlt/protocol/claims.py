@@ -50,6 +50,7 @@ class Claim(IntEnum):
     NO_FAKES = 24
     FIGURES = 25
     PROGRAM = 26
+    AGGREGATES = 27
 
     @property
     def title(self) -> str:
@@ -97,6 +98,10 @@ _TABLE = {
     Claim.NO_FAKES: ("no fake is in the model", "every accepted result"),
     Claim.FIGURES: ("the figures on the test set are those of the parameters", "measure"),
     Claim.PROGRAM: ("the program is the recipe's model and loss", "begin.program, begin.recipe"),
+    Claim.AGGREGATES: (
+        "each average is that of the updates whose fingerprints its workers signed",
+        "apply.update, and what is kept in aggregates/",
+    ),
 }
 
 

@@ -19,7 +19,21 @@ from podlt.errors import InvalidProofError, NotCheckedError
 from podlt.protocol.options import FirstFault, Preset, RuleOptions
 from podlt.protocol.plan import RoundCut
 from podlt.protocol.verdict import Outcome, Reason
-from podlt.units import Count, Credits, Digest, Millis, Operator, PublicKey, Round, Salt, Signature, Text, WorkerId
+from podlt.units import (
+    Count,
+    Credits,
+    Digest,
+    Level,
+    Millis,
+    Operator,
+    PublicKey,
+    Round,
+    Salt,
+    Seat,
+    Signature,
+    Text,
+    WorkerId,
+)
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -120,13 +134,31 @@ class Withdraw(Entry, frozen=True, tag="withdraw/4"):
     reason: Text
 
 
+class NewLevel(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A worker is about 2^level times as fast as is usual."""
+
+    worker: WorkerId
+    level: Level
+
+
+class Shares(Entry, frozen=True, tag="shares/4"):
+    """Workers get other levels, ascending by worker, from the round after `round` on, which is the next one."""
+
+    round: Round
+    levels: list[NewLevel]
+
+
 class Open(Entry, frozen=True, tag="open/4"):
     """A round begins: which lines of which epoch, cut into which fragments, on which parameters.
 
     Who does what is not here: it follows from the round's secret, which is revealed at the round's end.
+
+    Attributes:
+        attempt: how often the manager had resumed the run before: receipts for commitments name it.
     """
 
     round: Round
+    attempt: Count
     epoch: Count
     offset: Count
     lines: Count
@@ -138,14 +170,14 @@ class Redeal(Entry, frozen=True, tag="redeal/4"):
     """The task that was dealt to `seat` goes to `holder`: it was lost, or `holder` is the backup of who is late."""
 
     round: Round
-    seat: WorkerId
+    seat: Seat
     holder: WorkerId
 
 
 class Commitment(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """`holder` binds itself to one result of the task that was dealt to `seat`, without showing it."""
 
-    seat: WorkerId
+    seat: Seat
     holder: WorkerId
     commitment: Digest
     signature: Signature
@@ -161,7 +193,7 @@ class Commit(Entry, frozen=True, tag="commit/4"):
 class Opening(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What opens `holder`'s commitment to `seat`'s task: the digest of the update, and the salt."""
 
-    seat: WorkerId
+    seat: Seat
     holder: WorkerId
     update: Digest
     salt: Salt
@@ -280,7 +312,7 @@ class Amend(Entry, frozen=True, tag="amend/4"):
 
 
 class Resume(Entry, frozen=True, tag="resume/4"):
-    """The manager resumes a run that had stopped."""
+    """The manager resumes a run: after a stop, or after a round that it has to begin anew."""
 
 
 class Close(Entry, frozen=True, tag="close/4"):
@@ -291,7 +323,7 @@ class Close(Entry, frozen=True, tag="close/4"):
 
 
 AnyEntry = (
-    Begin | Join | Withdraw | Open | Redeal | Commit | Reveal | Verdict | Apply | Measure | Pay | Release
+    Begin | Join | Withdraw | Shares | Open | Redeal | Commit | Reveal | Verdict | Apply | Measure | Pay | Release
     | Amend | Resume | Close
 )  # fmt: skip
 
@@ -301,7 +333,7 @@ FORMAT = 4
 """The version of the whole format: every kind carries it in its tag."""
 
 NO_TEST = bytes(32)
-"""What `Begin.test` says where there is no test set."""
+"""Where there is no test set."""
 
 _decoder: Decoder[AnyEntry] = Decoder(AnyEntry)
 

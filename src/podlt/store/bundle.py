@@ -25,6 +25,7 @@ from podlt.store.bundle_reader import (
     LENGTH_BYTES,
     NOTE_LINES,
     ROUNDS,
+    aggregate_name,
     update_name,
 )
 from podlt.store.container import STEP, ContainerMember, ContainerWriter
@@ -76,7 +77,7 @@ def write_bundle(
     Args:
         run: its directory, or another bundle or log.
         out: the file.
-        updates: whether to take the first parameters and every update that is kept, which `podlt audit` needs.
+        updates: whether to take the first parameters, and every update and sum that is kept, for `podlt audit`.
         force: whether to write over a file that is there.
         progress: see `Progress`.
 
@@ -128,6 +129,8 @@ class _Writer:
             self._copy(FIRST_CHECKPOINT, self._files.checkpoint(0))
             for round in self._files.updates():
                 self._copy(update_name(round), self._files.update_file(round))
+            for round in self._files.aggregates():
+                self._copy(aggregate_name(round), self._files.aggregate_file(round))
         self._container.finish()
         return BundleReport(
             out, self._file.tell(), entries, heads, self._container.members, sorted(self._missing), paths

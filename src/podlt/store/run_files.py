@@ -17,7 +17,15 @@ import msgspec
 from podlt.canonical import UNREADABLE
 from podlt.errors import StorageError, UsageError
 from podlt.store import run_names as names
-from podlt.store.bundle_reader import CHEATS, FIRST_CHECKPOINT, FORMAT_NAME, ROUNDS, Bundle, update_name
+from podlt.store.bundle_reader import (
+    CHEATS,
+    FIRST_CHECKPOINT,
+    FORMAT_NAME,
+    ROUNDS,
+    Bundle,
+    aggregate_name,
+    update_name,
+)
 from podlt.store.container import BLOCK
 from podlt.store.files import read_whole
 from podlt.store.log_store import LogStore
@@ -117,6 +125,14 @@ class RunFiles(ABC):
         return _read(self.update_file(round), limit, f"{self.path}: the update of round {round}")
 
     @abstractmethod
+    def aggregates(self) -> list[int]:
+        """The rounds whose sum is kept, ascending."""
+
+    @abstractmethod
+    def aggregate_file(self, round: int) -> BinaryIO | None:
+        """The sum of a round's updates, with its workers' fingerprints, seekable."""
+
+    @abstractmethod
     def unproven(self) -> BinaryIO | None:
         """The manager's figures of each round, a JSON document a line: seconds, and who faked in a demonstration."""
 
@@ -160,12 +176,16 @@ class _Directory(RunFiles):
         return _opened(self.path / names.checkpoint(rounds))
 
     def updates(self) -> list[int]:
-        paths = (self.path / names.UPDATES).glob("*.bin")
-        stems = (path.stem for path in paths if len(path.stem) == 8)
-        return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit())
+        return _rounds_in(self.path / names.UPDATES)
 
     def update_file(self, round: int) -> BinaryIO | None:
         return _opened(self.path / update_name(round))
+
+    def aggregate_file(self, round: int) -> BinaryIO | None:
+        return _opened(self.path / aggregate_name(round))
+
+    def aggregates(self) -> list[int]:
+        return _rounds_in(self.path / names.AGGREGATES)
 
     def unproven(self) -> BinaryIO | None:
         return _opened(self.path / names.ROUNDS)
@@ -201,6 +221,12 @@ class _BundleFiles(RunFiles):
 
     def updates(self) -> list[int]:
         return self._bundle.updates
+
+    def aggregates(self) -> list[int]:
+        return self._bundle.aggregates
+
+    def aggregate_file(self, round: int) -> BinaryIO | None:
+        return self._bundle.open(aggregate_name(round))
 
     def update_file(self, round: int) -> BinaryIO | None:
         return self._bundle.open(update_name(round))
@@ -245,6 +271,12 @@ class _BareLog(RunFiles):
     def update_file(self, round: int) -> BinaryIO | None:
         return None
 
+    def aggregates(self) -> list[int]:
+        return []
+
+    def aggregate_file(self, round: int) -> BinaryIO | None:
+        return None
+
     def unproven(self) -> BinaryIO | None:
         return None
 
@@ -279,6 +311,12 @@ def _start(path: Path) -> bytes:
             return file.read(BLOCK + len(_MAGIC))
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _rounds_in(folder: Path) -> list[int]:
+    """The rounds that have a file in a folder, ascending."""
+    names = (path.stem for path in folder.glob("*.bin") if len(path.stem) == 8)
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
 def _opened(path: Path) -> BinaryIO | None:

@@ -32,6 +32,9 @@ BEST = "best.safetensors"
 INFERENCE, CONFIGURATION = "inference.json", "config.json"
 """What predicting new lines takes; and the configuration of a model of transformers."""
 
+AGGREGATES = "aggregates"
+"""A folder: the sum of each round with its workers' fingerprints, where they are kept."""
+
 LOCK = "lock"
 """Held by the process that works on the run."""
 

@@ -148,6 +148,8 @@ class LogVerifier:
         for entry in entries:
             pool.add(self._signatures(entry))
             self._count(entry)
+            if isinstance(entry, e.Shares):
+                self._check_shares()
             self.state.apply(entry)
 
     def _leaf(self, rows: Iterator[tuple[int, bytes, bytes]]) -> bytes:
@@ -227,6 +229,11 @@ class LogVerifier:
         found = signature_checks(self.state, entry)
         self.counts["signatures"] += len(found)
         return found
+
+    def _check_shares(self) -> None:
+        if self._found[Claim.TERMS].outcome is Outcome.HOLDS and self._documents.gives_equal_shares:
+            message = "workers get other levels, and the recipe gives them equal shares"
+            raise InvalidProofError(message, entry=self.state.index, step=Claim.TERMS)
 
     def _count(self, entry: e.AnyEntry) -> None:
         """Counts what the summary shows; `self.state` is the run before the entry."""

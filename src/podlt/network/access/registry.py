@@ -93,8 +93,20 @@ class Registry:
         """The credits that are recorded as a key's deposit now. Raises: as `state`."""
         return self.state.held(key.hex())
 
+    def operator(self, key: bytes) -> str:
+        """Who runs the worker of a key. Raises: as `state`."""
+        return self.state.operator(key.hex())
+
     def invite(
-        self, key: SigningKey, *, uses: int = 1, expires: int = 0, now: int, note: str = "", address: bool = False
+        self,
+        key: SigningKey,
+        *,
+        uses: int = 1,
+        expires: int = 0,
+        now: int,
+        note: str = "",
+        operator: str = "",
+        address: bool = False,
     ) -> inv.Invitation:
         """Gives out an invitation; its secret is in what is returned, and nowhere else.
 
@@ -103,6 +115,7 @@ class Registry:
             uses: for how many workers.
             expires: milliseconds since 1970, 0 for never.
             note: who it is for.
+            operator: who runs the workers that come by it, for the log; "" for a name that no other has.
             address: without a secret, for keys that are allowed and for open runs.
 
         Raises:
@@ -122,7 +135,7 @@ class Registry:
             deposit=self.state.deposit or 0,
         )
         if secret:
-            issued = Issued(uses=uses, issued=now, expires=expires, note=note)
+            issued = Issued(uses=uses, issued=now, expires=expires, note=note, operator=operator)
             self.change(lambda state: state.issue(invitation.name, issued))
         return inv.sign(invitation, key)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from podlt.engine.interface import Job
 from podlt.errors import UsageError
 from podlt.network.access.first_invitation import first_invitation
+from podlt.network.access.invitation import read
 from podlt.network.access.registry import Registry
 from podlt.network.addresses import bracketed, is_any, is_free, own_address
 from podlt.network.server.admission import Admission
@@ -44,7 +45,7 @@ class OpenServer:
     ) -> None:
         self._host, self._port, self._names = host, port, list(names)
         self._tell, self._count = tell, count
-        self.line = ""
+        self.line = self.operator = ""
         self.urls: list[str] = []
 
     def connect(self, job: Job) -> ServerLink:
@@ -70,6 +71,8 @@ class OpenServer:
             save_settings(job.directory, host=host, names=tuple(names), server_port=port)
             self.urls = link.urls = [f"https://{bracketed(name)}:{port}" for name in names]
             self.line = first_invitation(registry, job.key, self.urls, link.certificate, job.workers)
+            issued = registry.state.invitations.get(read(self.line).name)
+            self.operator = issued.operator if issued is not None else ""
         except BaseException:
             link.close()
             raise
