@@ -26,6 +26,7 @@ from podlt.network.http import Page
 from podlt.recipe import Recipe
 from podlt.run_start import AskedRecipe, Audience, begin, carried_out, moved, own_machines, train_recipe
 from podlt.store.address import introduce
+from podlt.store.run_names import RECIPE
 from podlt.translation.losses import LossLike, loss_of_recipe
 from podlt.translation.optimizers import OptimizerLike
 from podlt.translation.recipes import recipe_of
@@ -275,7 +276,7 @@ def resume(
         introduce(store)
     directory = RunDirectory.existing(Path(run))
     check_files(directory)
-    recipe = Recipe.from_bytes(directory.document("recipe.json"))
+    recipe = Recipe.from_bytes(directory.document(RECIPE))
     settings = moved(directory.settings(), recipe, data, code)
     changes = {"processes": processes, "address": ray, "resources": ray_resources and dict(ray_resources)}
     settings = msgspec.structs.replace(settings, **{k: v for k, v in changes.items() if v is not None})

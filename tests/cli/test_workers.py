@@ -21,11 +21,12 @@ from podlt.manager.directory import RunDirectory
 from podlt.network.access.certificate import load_or_create
 from podlt.network.access.invitation import read
 from podlt.network.access.policy import Admitted, Refusal
-from podlt.network.access.registry import FOLDER, Registry
+from podlt.network.access.registry import Registry
 from podlt.network.client.link import ClientLink
 from podlt.network.server.open_server import OpenServer
 from podlt.network.worker_figures import WorkerFiguresFile
 from podlt.report.history import read_history
+from podlt.store.run_names import SERVER
 
 KEY = SigningKey(b"k" * 32)
 HEX = KEY.public.hex()
@@ -41,8 +42,8 @@ def prepared(run: Path) -> Path:
     """Gives a run keys, and a place where its server is said to be."""
     directory = RunDirectory.existing(run)
     directory.make_keys(0, lambda size: b"s" * size)
-    (run / FOLDER).mkdir()
-    Registry(run).set_place(["https://127.0.0.1:1"], load_or_create(run / FOLDER))
+    (run / SERVER).mkdir()
+    Registry(run).set_place(["https://127.0.0.1:1"], load_or_create(run / SERVER))
     return run
 
 
@@ -105,7 +106,7 @@ def test_the_list_knows_the_log_and_who_was_let_in_and_what_was_said_of_them(pod
 
 def test_the_list_says_how_a_worker_does_and_what_share_it_has(podlt: Podlt, invited: Path) -> None:
     key = read_history(invited).state.workers[1].key.hex()
-    (invited / FOLDER).mkdir(exist_ok=True)
+    (invited / SERVER).mkdir(exist_ok=True)
     figures = {"tasks": 5, "seconds": 0.25, "lines_per_second": 80.0, "late": 3, "unopened": 1, "wrong": 0}
     seen = WorkerFigures(worker=1, key=key, received=1, sent=1, silent=0.0, **figures)  # type: ignore[arg-type]
     WorkerFiguresFile(invited, lambda event: None)(WorkersSeen(workers=[seen]))

@@ -84,7 +84,7 @@ def test_an_audit_of_a_part_says_of_how_many(honest: Path) -> None:
 
 
 def test_an_audit_needs_neither_settings_nor_keys(run: Path) -> None:
-    for name in ("settings.json", "manager.key", "workers.key", "rounds.jsonl", "lock"):
+    for name in ("run.json", "manager.key", "workers.key", "rounds.jsonl", "lock"):
         (run / name).unlink()
     assert audit(run, 1.0).exit_code == 0
 

@@ -14,7 +14,8 @@ from podlt.crypto import SigningKey
 from podlt.errors import StorageError, UsageError
 from podlt.network.access import invitation as inv
 from podlt.network.access import policy as ad
-from podlt.network.access.registry import FILE, Registry
+from podlt.network.access.registry import Registry
+from podlt.store.run_names import ACCESS
 
 MANAGER = SigningKey(b"m" * 32)
 NAME, OTHER = "a" * 32, "b" * 32
@@ -181,8 +182,8 @@ def test_an_invitation_works_for_a_manager_that_was_started_again(tmp_path: Path
 def test_the_file_is_its_owners_and_holds_nothing_that_lets_anybody_in(tmp_path: Path) -> None:
     register = place(tmp_path)
     invitation = register.invite(MANAGER, now=5)
-    written = (tmp_path / FILE).read_bytes()
-    assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
+    written = (tmp_path / ACCESS).read_bytes()
+    assert stat.S_IMODE((tmp_path / ACCESS).stat().st_mode) == 0o600
     assert invitation.name.encode() in written and invitation.secret.hex().encode() not in written
 
 
@@ -213,8 +214,8 @@ def test_what_another_process_changed_is_seen_at_once(tmp_path: Path) -> None:
 
 def test_a_spoiled_file_is_named_and_lets_nobody_in(tmp_path: Path) -> None:
     register = place(tmp_path)
-    (tmp_path / FILE).write_bytes(b'{"members":{"zz":1}}')
-    with pytest.raises(StorageError, match=FILE):
+    (tmp_path / ACCESS).write_bytes(b'{"members":{"zz":1}}')
+    with pytest.raises(StorageError, match=ACCESS):
         register.admit(key(1), "", 0)
 
 

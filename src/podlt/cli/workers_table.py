@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.table import Table
 
 from podlt.cli.options import console, shown
+from podlt.store.run_names import SERVER
 
 if TYPE_CHECKING:
     from podlt.events import WorkerFigures
@@ -42,10 +43,9 @@ def numbers_of(run: Path) -> dict[str, Logged]:
 def connected(run: Path) -> dict[str, Any] | None:
     """Key -> its connection, as the run's server tells; None if there is none to ask."""
     from podlt.manager.directory import RunDirectory
-    from podlt.network.access.registry import FOLDER, PLACE
     from podlt.network.server.pages import connections_of
 
-    if not (run / FOLDER / PLACE).is_file():
+    if not (run / SERVER).is_dir():
         return None
     found = connections_of(run, RunDirectory.existing(run).manager_key())
     return None if found is None else {one.key: one for one in found}

@@ -21,6 +21,7 @@ from podlt.protocol.plan import lines_seen
 from podlt.protocol.rules import RunState
 from podlt.recipe import recipe_digest
 from podlt.store.log_store import LogStore
+from podlt.store.run_names import PROGRAM, RECIPE
 
 
 class AppliedRound(msgspec.Struct, frozen=True):
@@ -88,8 +89,8 @@ def check_documents(begin: e.Begin, recipe: bytes, program: Program, dataset: Da
         UsageError: this podlt computes otherwise than the one that began the run.
     """
     named = {
-        "program.json": (begin.program, program.digest),
-        "recipe.json": (begin.recipe, recipe_digest(recipe)),
+        PROGRAM: (begin.program, program.digest),
+        RECIPE: (begin.recipe, recipe_digest(recipe)),
         "the data's lines": (begin.data, dataset.digest),
     }
     for what, (expected, actual) in named.items():
@@ -138,8 +139,8 @@ def check_files(directory: RunDirectory) -> None:
     if not isinstance(first, e.Begin):
         raise InvalidProofError("the first entry is not the beginning of a run", entry=0)
     found = {
-        "recipe.json": (first.recipe, recipe_digest(directory.document("recipe.json"))),
-        "program.json": (first.program, digest("program/1", directory.document("program.json"))),
+        RECIPE: (first.recipe, recipe_digest(directory.document(RECIPE))),
+        PROGRAM: (first.program, digest("program/1", directory.document(PROGRAM))),
     }
     for name, (expected, actual) in found.items():
         if expected != actual:

@@ -11,6 +11,7 @@ import msgspec
 
 from podlt.errors import UsageError
 from podlt.manager import events as ev
+from podlt.store.run_names import INVITATION
 
 if TYPE_CHECKING:
     from podlt.engine.interface import Job, Workplace
@@ -72,7 +73,6 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
     """
     if options.pay_to is not None and options.deposit is None:
         raise UsageError("--pay-to is for --open CREDITS")
-    from podlt.network.access.first_invitation import INVITATION
     from podlt.network.access.registry import Registry
     from podlt.network.server.open_server import OpenServer
     from podlt.network.workplace import RemoteMachines

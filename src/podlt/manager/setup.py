@@ -18,7 +18,7 @@ from podlt.data.dataset import Dataset
 from podlt.engine.interface import Engine, Job, Workplace
 from podlt.errors import UsageError
 from podlt.execution.task_executor import TaskExecutor
-from podlt.inference.description import FILE, describe_run
+from podlt.inference.description import describe_run
 from podlt.inference.pretrained import write_configuration
 from podlt.log.merkle import Tree
 from podlt.manager import events as ev
@@ -51,6 +51,7 @@ from podlt.protocol.rules import RunState
 from podlt.recipe import Recipe, with_workers
 from podlt.recipe_changes import changed
 from podlt.store.log_store import LogStore
+from podlt.store.run_names import INFERENCE, PROGRAM, RECIPE
 
 Clock = Callable[[], int]
 
@@ -184,8 +185,8 @@ class TrainingRun:
         if self.directory.has_entries():
             raise UsageError(f"{self.directory.path}: another process has just begun a run here")
         self.directory.write_settings(msgspec.structs.replace(self.inputs.settings, engine=self._place.name))
-        self.directory.write_document("recipe.json", self.recipe.to_bytes())
-        self.directory.write_document("program.json", program.to_bytes())
+        self.directory.write_document(RECIPE, self.recipe.to_bytes())
+        self.directory.write_document(PROGRAM, program.to_bytes())
         self.directory.make_keys(self.recipe.training.workers if self._place.keeps_keys else 0, entropy, exactly=True)
 
     def _begin(self, program: Program, parameters: bytes, nonce: bytes, length: int) -> e.Begin:
@@ -254,7 +255,7 @@ class TrainingRun:
         begin = state.begin
         assert begin is not None
         chain = self._chain(begin.chain_length)
-        check_documents(begin, self.directory.document("recipe.json"), program, self._train)
+        check_documents(begin, self.directory.document(RECIPE), program, self._train)
         check_secrets(state, self.directory, workers=self._place.keeps_keys)
         self._remember_places()
         optimizers = Optimizers(self.recipe, self._train.lines, state.amendments)
@@ -296,7 +297,7 @@ class TrainingRun:
         train = self._train
         known = {"run": state.run, "parameters": state.parameters}
         write_configuration(self.directory.path, self.inputs.model)
-        describe_run(self.recipe, train.fields, train.info, **known).write(self.directory.path / FILE)
+        describe_run(self.recipe, train.fields, train.info, **known).write(self.directory.path / INFERENCE)
 
     def _remember_places(self) -> None:
         """Writes down where the data and the code are now, once the data have been found to be the run's."""
@@ -326,7 +327,7 @@ class TrainingRun:
         return Evaluator.of(self.inputs.model, self.inputs.loss, self.inputs.metrics, self.inputs.data)
 
     def _program(self) -> Program:
-        program = Program.from_bytes(self.directory.document("program.json"))
+        program = Program.from_bytes(self.directory.document(PROGRAM))
         validate(program, lines=task_lines(self.recipe, self._train.lines))
         return program
 

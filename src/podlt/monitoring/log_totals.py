@@ -19,8 +19,8 @@ from podlt.errors import PodltError
 from podlt.protocol import entries as e
 from podlt.report.fold import decode, open_log
 from podlt.store.run_files import RunLog
+from podlt.store.run_names import ROUNDS
 
-FIGURES = "rounds.jsonl"
 LONGEST_LINE = 2**20
 
 
@@ -244,7 +244,7 @@ class LogFollower:
 
     def _read_figures(self) -> None:
         """Adds the whole lines of rounds.jsonl; they are no part of the proof: what is not understood is left out."""
-        path = self._run / FIGURES
+        path = self._run / ROUNDS
         if not path.is_file():
             return
         with path.open("rb") as file:

@@ -11,8 +11,8 @@ import msgspec
 from podlt.canonical import UNREADABLE
 from podlt.errors import StorageError
 from podlt.events import NetworkEvent, WorkerFigures, WorkersSeen
-from podlt.network.access.registry import FOLDER
 from podlt.store.files import read_whole, write_whole
+from podlt.store.run_names import SERVER
 
 FILE = "workers.json"
 """In the run's directory for the network."""
@@ -29,7 +29,7 @@ class WorkerFiguresFile:
     """
 
     def __init__(self, run: Path, listener: Callable[[NetworkEvent], None]) -> None:
-        self._path, self._listener = run / FOLDER / FILE, listener
+        self._path, self._listener = run / SERVER / FILE, listener
 
     def __call__(self, event: NetworkEvent) -> None:
         """Takes an event; a file that cannot be written stops no run."""
@@ -42,7 +42,7 @@ class WorkerFiguresFile:
 def figures_of(run: Path) -> dict[str, WorkerFigures]:
     """Key in hexadecimal -> what was seen last of its worker; empty where nothing was."""
     try:
-        raw = read_whole(run / FOLDER / FILE, _LONGEST)
+        raw = read_whole(run / SERVER / FILE, _LONGEST)
         return {one.key: one for one in msgspec.json.decode(raw, type=list[WorkerFigures])}
     except (StorageError, *UNREADABLE):
         return {}

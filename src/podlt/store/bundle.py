@@ -16,7 +16,6 @@ import msgspec
 from podlt.canonical import from_json, to_json
 from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.store.bundle_reader import (
-    BUFFERS,
     CHEATS,
     ENTRIES,
     FIRST_CHECKPOINT,
@@ -24,7 +23,6 @@ from podlt.store.bundle_reader import (
     FORMAT_NAME,
     HEADS,
     LENGTH_BYTES,
-    MODEL,
     NOTE_LINES,
     ROUNDS,
     aggregate_name,
@@ -33,8 +31,9 @@ from podlt.store.bundle_reader import (
 from podlt.store.container import STEP, ContainerMember, ContainerWriter
 from podlt.store.files import make_whole
 from podlt.store.run_files import RunFiles, RunLog, open_run_files
+from podlt.store.run_names import BUFFERS, MODEL, PROGRAM, RECIPE
 
-DOCUMENTS = ("recipe.json", "program.json")
+DOCUMENTS = (RECIPE, PROGRAM)
 
 Progress = Callable[[str, int, int], None]
 """Called now and then with a member's name, how much of it was written, and how much there is (entries or bytes)."""
@@ -120,7 +119,7 @@ class _Writer:
         for name in DOCUMENTS:
             raw = self._files.document(name)
             self._add(name, raw)
-            if raw is not None and name == "recipe.json":
+            if raw is not None and name == RECIPE:
                 paths = _paths_in(raw)
         self._copy(MODEL, self._files.model())
         if (buffers := self._files.buffers()) is not None:

@@ -25,14 +25,14 @@ from podlt.errors import InvalidProofError, StorageError
 from podlt.log.merkle import leaf_hash
 from podlt.log.tree_head import MAX_NOTE
 from podlt.store.container import Section, read_container
+from podlt.store.run_names import AGGREGATES, BUFFERS, MODEL, PROGRAM, RECIPE, UPDATES
 
 FORMAT = b"podlt-bundle/1\n"
 FORMAT_NAME = "podlt-bundle"
 ENTRIES, HEADS = "log/entries", "log/heads"
-MODEL, BUFFERS = "model.safetensors", "buffers.safetensors"
 ROUNDS, CHEATS = "unproven/rounds.jsonl", "unproven/cheats.json"
 FIRST_CHECKPOINT = "checkpoints/00000000.safetensors"
-ORDER = (FORMAT_NAME, ENTRIES, HEADS, "recipe.json", "program.json", MODEL, BUFFERS, ROUNDS, CHEATS, FIRST_CHECKPOINT)
+ORDER = (FORMAT_NAME, ENTRIES, HEADS, RECIPE, PROGRAM, MODEL, BUFFERS, ROUNDS, CHEATS, FIRST_CHECKPOINT)
 """The members but for those of rounds, which follow them: all updates by number, then all aggregates."""
 
 LENGTH_BYTES = 4
@@ -40,7 +40,7 @@ NOTE_LINES = 5
 
 _REQUIRED = ORDER[:3]
 _RANKS = {name: rank for rank, name in enumerate(ORDER)}
-_NUMBERED = [re.compile(rf"{folder}/([0-9]{{8}})\.bin") for folder in ("updates", "aggregates")]
+_NUMBERED = [re.compile(rf"{folder}/([0-9]{{8}})\.bin") for folder in (UPDATES, AGGREGATES)]
 """The members of rounds, by kind, in their order."""
 
 _SIZE_LINE = re.compile(rb"(0|[1-9][0-9]{0,18})\n")
@@ -221,7 +221,7 @@ def update_name(round: int) -> str:
 
 def aggregate_name(round: int) -> str:
     """The member that holds the sum of a round's updates, with its workers' fingerprints."""
-    return f"aggregates/{round:08d}.bin"
+    return f"{AGGREGATES}/{round:08d}.bin"
 
 
 def _place(name: str) -> tuple[int, int]:

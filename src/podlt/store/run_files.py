@@ -16,12 +16,11 @@ import msgspec
 
 from podlt.canonical import UNREADABLE
 from podlt.errors import StorageError, UsageError
+from podlt.store import run_names as names
 from podlt.store.bundle_reader import (
-    BUFFERS,
     CHEATS,
     FIRST_CHECKPOINT,
     FORMAT_NAME,
-    MODEL,
     ROUNDS,
     Bundle,
     aggregate_name,
@@ -30,7 +29,9 @@ from podlt.store.bundle_reader import (
 from podlt.store.container import BLOCK
 from podlt.store.files import read_whole
 from podlt.store.log_store import LogStore
-from podlt.store.run_log import SETTINGS, has_log, open_run_log
+from podlt.store.run_json import read_section
+from podlt.store.run_log import has_log, open_run_log
+from podlt.store.run_names import BUFFERS, MODEL
 
 MAX_DOCUMENT = 16 * 2**20
 MAX_CLAIMS = 256 * 2**20
@@ -45,7 +46,7 @@ T = TypeVar("T")
 
 
 class _Settings(msgspec.Struct):
-    """What settings.json says of a demonstration; all else in it is not for readers."""
+    """What the settings say of a demonstration; all else in them is not for readers."""
 
     cheats: dict[int, str] = {}
 
@@ -172,10 +173,10 @@ class _Directory(RunFiles):
         return _opened(self.path / BUFFERS)
 
     def checkpoint(self, rounds: int) -> BinaryIO | None:
-        return _opened(self.path / "checkpoints" / f"{rounds:08d}.safetensors")
+        return _opened(self.path / names.checkpoint(rounds))
 
     def updates(self) -> list[int]:
-        return _rounds_in(self.path / "updates")
+        return _rounds_in(self.path / names.UPDATES)
 
     def update_file(self, round: int) -> BinaryIO | None:
         return _opened(self.path / update_name(round))
@@ -184,16 +185,14 @@ class _Directory(RunFiles):
         return _opened(self.path / aggregate_name(round))
 
     def aggregates(self) -> list[int]:
-        return _rounds_in(self.path / "aggregates")
+        return _rounds_in(self.path / names.AGGREGATES)
 
     def unproven(self) -> BinaryIO | None:
-        return _opened(self.path / "rounds.jsonl")
+        return _opened(self.path / names.ROUNDS)
 
     def cheats(self) -> dict[int, str]:
-        path = self.path / SETTINGS
-        if not path.is_file():
-            return {}
-        return _decoded(read_whole(path, MAX_CLAIMS), str(path), _Settings).cheats
+        found = read_section(self.path, "settings", _Settings)
+        return {} if found is None else found.cheats
 
 
 class _BundleFiles(RunFiles):
@@ -293,7 +292,7 @@ def open_run_files(path: Path) -> RunFiles:
         StorageError: it cannot be read.
         InvalidProofError: it is a bundle that was changed or cut off.
     """
-    if path.is_dir() and (has_log(path) or (path / "recipe.json").is_file()):
+    if path.is_dir() and (has_log(path) or (path / names.RECIPE).is_file()):
         return _Directory(path)
     if path.is_file():
         start = _start(path)

@@ -17,6 +17,7 @@ from podlt.errors import InvalidProofError, NotCheckedError, PodltError
 from podlt.protocol.claims import Claim
 from podlt.signature_pool import SignaturePool
 from podlt.store.run_files import RunFiles, open_run_files
+from podlt.store.run_names import PROGRAM, RECIPE
 from podlt.verify.documents import Documents, check_model
 from podlt.verify.log import LogSource, LogVerifier, Progress, Verification, first_failure, in_form
 
@@ -61,7 +62,7 @@ def verify_files(
     trusted_head: str | None = None,
 ) -> Verification:
     """Verifies a run whose files are open. Arguments and errors as `verify`."""
-    documents = Documents(files.document("recipe.json"), files.document("program.json"))
+    documents = Documents(files.document(RECIPE), files.document(PROGRAM))
     try:
         log = files.log()
     except InvalidProofError as error:

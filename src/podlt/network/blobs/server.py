@@ -30,8 +30,8 @@ from podlt.network.blobs.allowance import Allowance
 from podlt.network.blobs.uploads import Upload, UploadFile, check_room
 from podlt.network.http import STEP, Headers, HttpConnection, HttpError
 from podlt.network.token_bucket import TokenBucket
+from podlt.store.run_names import BLOBS
 
-FOLDER = "blobs"
 """Of a run: the disk of its uploads."""
 
 PATH = "/blobs/"
@@ -95,7 +95,7 @@ class BlobServer:
     def __init__(
         self, folder: Path, bucket: str = "", clock: Callable[[], int] = lambda: time.time_ns() // 10**6
     ) -> None:
-        self._folder, self._clock = folder / FOLDER, clock
+        self._folder, self._clock = folder / BLOBS, clock
         self._objects: Any = None
         self._bucket: Any = None
         if bucket:
