@@ -72,7 +72,7 @@ class World:
     def offer(self, member: Member, terms: JoinTerms) -> None:
         self.signed.append(Member(member.key, terms, JoinSignatures(bytes(64), bytes(64))))
 
-    def join_terms(self, key: bytes, deposit: int, seen: TreeSize, reserved: Any) -> JoinTerms:
+    def join_terms(self, key: bytes, deposit: int, seen: TreeSize, reserved: Any, operator: str) -> JoinTerms:
         taken, known = {*self.state.workers, *reserved}, self._number(key)
         number = known if known is not None else next(n for n in range(100) if n not in taken)
         return JoinTerms(number, deposit, seen.size, seen.root)

@@ -115,9 +115,10 @@ class Session:
             data=UPDATE.data,
         )
 
-    def bound(self) -> Bound:
-        """What the log has of all answers."""
-        made = [self.workers[n].commit(n, task(n), blob_digest(UPDATE.data)) for n in range(len(KEYS))]
+    def bound(self, *copies: tuple[int, int]) -> Bound:
+        """What the log has of these answers, by seat and holder; of everybody's own unless given."""
+        each = copies or [(n, n) for n in range(len(KEYS))]
+        made = [self.workers[holder].commit(seat, task(seat), blob_digest(UPDATE.data)) for seat, holder in each]
         return Bound(0, 0, [Commitment(c.seat, c.holder, c.commitment, c.signature) for c in made])
 
     def opening(self, number: int) -> m.Openings:
@@ -189,7 +190,7 @@ def test_whoever_of_two_answers_before_the_round_is_opened_counts() -> None:
     assert run.says(1, run.done(1, seat=0)) and run.session.idle()
     (event,) = run.says(0, run.done(0))
     assert isinstance(event, frames.Results) and event.committed[0].holder == 0
-    run.session.open(0)
+    run.session.open(run.bound((0, 0), (0, 1), (1, 1), (2, 2)))
     assert [pace.missed for pace in run.session.paces()] == [0, 0, 0]
     assert [figures.late for figures in run.session.figures()] == [1, 0, 0]
 
@@ -197,8 +198,8 @@ def test_whoever_of_two_answers_before_the_round_is_opened_counts() -> None:
 def test_an_answer_after_the_round_was_opened_is_too_late_and_holds_nobody_up() -> None:
     run = late_by_one()
     run.says(1, run.done(1, seat=0))
-    run.session.open(0)
-    assert run.sent() == [(KEYS[0].public, "TooLate"), (None, "OpenCommitments")]
+    run.session.open(run.bound((0, 1), (1, 1), (2, 2)))
+    assert run.sent() == [(KEYS[0].public, "TooLate"), *((KEYS[n].public, "OpenCommitments") for n in (1, 2))]
     assert run.says(0, run.done(0)) == [] and run.session.idle()
     assert [(pace.worker, pace.missed) for pace in run.session.paces()] == [(0, 1), (1, 0), (2, 0)]
 
@@ -207,7 +208,7 @@ def test_who_was_too_late_is_asked_after_all_if_its_stand_in_is_gone() -> None:
     """Found by seed 37 of the simulated network: nobody was asked for the task any more."""
     run = late_by_one()
     run.says(1, run.done(1, seat=0))
-    run.session.open(0)
+    run.session.open(run.bound((0, 1), (1, 1), (2, 2)))
     run.session.gone(1)
     assert not run.session.idle()
     (event,) = run.says(0, run.done(0))

@@ -37,8 +37,8 @@ def test_a_file_that_was_changed_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_no_other_module_spells_the_name_of_a_runs_file() -> None:
-    own = {value for name, value in vars(run_names).items() if name.isupper() and "." in str(value)}
-    own = {value for value in own if isinstance(value, str)}
+    texts = {value for name, value in vars(run_names).items() if name.isupper() and isinstance(value, str)}
+    own = {text for text in texts if "." in text}
     found = {
         f"{path.relative_to(SOURCE)}: {name}"
         for path in SOURCE.rglob("*.py")

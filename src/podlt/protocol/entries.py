@@ -7,17 +7,17 @@ cannot read; a log is of one version.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from podlt.canonical import MAX_RECORD, Decoder, encode, from_json
+from podlt.canonical import Decoder, encode, from_json
 from podlt.crypto import digest
 from podlt.errors import InvalidProofError, NotCheckedError
 from podlt.protocol.options import FirstFault, Preset, RuleOptions
 from podlt.protocol.plan import RoundCut
+from podlt.protocol.tags import tag_in, tag_parts
 from podlt.protocol.verdict import Outcome, Reason
 from podlt.units import (
     Count,
@@ -348,7 +348,7 @@ def decode(body: bytes) -> AnyEntry:
     try:
         return _decoder.decode(body)
     except InvalidProofError as error:
-        name, number = _parts(_tag(body))
+        name, number = tag_parts(tag_in(body))
         if number > FORMAT:
             raise NotCheckedError(
                 f"written by a newer podlt ({name}/{number}; this one reads format {FORMAT}): upgrade podlt to check it"
@@ -366,7 +366,7 @@ def tag_of(kind: type[Entry]) -> str:
 
 def kind_of(kind: type[Entry]) -> str:
     """A kind's name without its version: "begin", "join", ..."""
-    return _parts(tag_of(kind))[0]
+    return tag_parts(tag_of(kind))[0]
 
 
 def moves_credits(entry: Entry) -> bool:
@@ -379,29 +379,3 @@ def moves_credits(entry: Entry) -> bool:
 def identity(begin: Begin) -> bytes:
     """The run's identity, 32 bytes: a digest over all that `Begin` says but its time."""
     return digest("run/4", encode(msgspec.structs.replace(begin, at=0)))
-
-
-class _Tagged(msgspec.Struct):
-    """What any version of any kind begins with."""
-
-    kind: str
-
-
-_tagged = msgspec.msgpack.Decoder(_Tagged)
-
-
-def _tag(body: bytes) -> str:
-    """What an entry that cannot be decoded says it is; "" if it says nothing."""
-    try:
-        return _tagged.decode(body).kind if len(body) <= MAX_RECORD else ""
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return ""
-
-
-_TAG = re.compile(r"([a-z-]{1,32})/([1-9][0-9]{0,5})")
-
-
-def _parts(tag: str) -> tuple[str, int]:
-    """Name and version of a tag; nothing if it has another form, and then no program is known that wrote it."""
-    found = _TAG.fullmatch(tag)
-    return (found[1], int(found[2])) if found else ("", 0)

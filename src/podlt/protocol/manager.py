@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from podlt import crypto
 from podlt.errors import InvalidProofError, PeerError, TooFewWorkersError
@@ -132,17 +133,9 @@ class Manager:
             fragments: the digest of each fragment.
         """
         state = self.state
-        entry = e.Open(
-            at=self._now(),
-            round=state.round,
-            attempt=state.resumes,
-            epoch=plan.epoch,
-            offset=plan.offset,
-            lines=plan.lines,
-            parameters=state.parameters,
-            fragments=list(fragments),
-        )
-        self._propose(entry)
+        due: dict[str, Any] = {"round": state.round, "attempt": state.resumes, "parameters": state.parameters}
+        due |= {"epoch": plan.epoch, "offset": plan.offset, "lines": plan.lines, "fragments": list(fragments)}
+        self._propose(e.Open(at=self._now(), **due))
         roles = state.roles(self._chain.secret(state.round))
         self._answers, self._suspects, self._redealer = RoundAnswers(roles), set(), None
         return [self._assignment(seat, worker_of(seat)) for seat in sorted(roles.seats)]

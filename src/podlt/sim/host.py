@@ -14,11 +14,12 @@ from podlt.engine.isolated.interface import ExecuteTask, ProgramLoaded, StopExec
 from podlt.engine.isolated.records import HoldParameters, LoadProgram, ReleaseParameters
 from podlt.network import messages as m
 from podlt.network.messages import HEARTBEAT_SECONDS
-from podlt.network.worker.books import Earned, WorkerBooks
+from podlt.network.worker.books import Earned, NoStore, WorkerBooks
 from podlt.network.worker.effects import Effect, SendMessage
 from podlt.network.worker.identity import WorkerExit
 from podlt.network.worker.session import WorkerSession
 from podlt.protocol.messages import Task
+from podlt.protocol.receipt import CommitmentReceipt
 from podlt.sim.faults import NetworkFaults
 from podlt.sim.packets import Connection, PacketSimulator
 
@@ -36,6 +37,17 @@ def update_of(task: Task) -> np.ndarray:
     """The one right update of a task: bytes that follow from its digest."""
     parts = [digest("sim-update/1", task.digest(), bytes([part])) for part in range(UPDATE_BYTES // 32)]
     return np.frombuffer(b"".join(parts), np.uint8)
+
+
+class ReceiptStore(NoStore):
+    """Keeps the receipts for commitments of all workers, and nothing else."""
+
+    def __init__(self) -> None:
+        self.receipts: list[CommitmentReceipt] = []
+
+    def keep_bound(self, run: bytes, bound: Sequence[CommitmentReceipt]) -> None:
+        """See `BookStore`."""
+        self.receipts += bound
 
 
 class Machine(NamedTuple):

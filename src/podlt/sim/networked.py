@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -25,16 +26,24 @@ from podlt.manager.roster import Membership
 from podlt.network.engine import NetworkEngine
 from podlt.network.receipt_history import ReceiptHistory
 from podlt.network.session.facts import Chance, ServedRun
-from podlt.network.worker.books import NoStore, WorkerBooks
+from podlt.network.worker.books import WorkerBooks
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import Assignment, Committed, Opened, Task, TreeSize
 from podlt.protocol.plan import Upcoming, fragment_bounds
-from podlt.protocol.receipt import CommitmentReceipt
 from podlt.protocol.rules import RunState
 from podlt.recipe import ProtocolSpec
 from podlt.sim.faults import NetworkFaults
-from podlt.sim.host import ARITHMETIC, LINE_BYTES, STATE_BYTES, UPDATE_BYTES, Machine, SimulatedHost, update_of
+from podlt.sim.host import (
+    ARITHMETIC,
+    LINE_BYTES,
+    STATE_BYTES,
+    UPDATE_BYTES,
+    Machine,
+    ReceiptStore,
+    SimulatedHost,
+    update_of,
+)
 from podlt.sim.liars import liar
 from podlt.sim.packets import EventQueue, ManagerKilledError, PacketSimulator
 from podlt.sim.players import Player
@@ -48,17 +57,6 @@ STALLED_SECONDS = 6000.0
 
 class StalledError(Exception):
     """A simulated run does not go on."""
-
-
-class ReceiptStore(NoStore):
-    """Keeps the receipts for commitments of all workers, and nothing else."""
-
-    def __init__(self) -> None:
-        self.receipts: list[CommitmentReceipt] = []
-
-    def keep_bound(self, run: bytes, bound: Sequence[CommitmentReceipt]) -> None:
-        """See `BookStore`."""
-        self.receipts += bound
 
 
 class NetworkedWorld(World):
@@ -98,13 +96,8 @@ class NetworkedWorld(World):
         self.dice = random.Random(name)
         self.faults = NetworkFaults.drawn(self.dice) if faults is None else faults
         count = sum(processes)
-        scenario = Scenario(
-            lines=count * rounds * lines,
-            block_lines=count * lines,
-            fragment_lines=0,
-            deposit=deposit,
-            protocol=ProtocolSpec(shares=shares),
-        )
+        block, rules = count * lines, ProtocolSpec(shares=shares)
+        scenario = Scenario(lines=block * rounds, block_lines=block, fragment_lines=0, deposit=deposit, protocol=rules)
         super().__init__(
             scenario,
             lambda gossip: [make_player(Player, number, name, gossip) for number in range(count)],
@@ -133,17 +126,8 @@ class NetworkedWorld(World):
                 bend["machine"] = Machine(self.faults.compute * self.faults.machines[host], lines, withheld)
             elif withheld:
                 bend["machine"] = Machine(self.faults.compute, withheld=withheld)
-            self.hosts.append(
-                SimulatedHost(
-                    mine,
-                    self.key.public,
-                    self.packets,
-                    self.faults,
-                    self.dice,
-                    lambda mine=mine: WorkerBooks(self.bound, [key.public for key in mine], self.key.public),  # type: ignore[misc]
-                    **bend,
-                )
-            )
+            books = partial(WorkerBooks, self.bound, [key.public for key in mine], self.key.public)
+            self.hosts.append(SimulatedHost(mine, self.key.public, self.packets, self.faults, self.dice, books, **bend))
 
     # -- the run -----------------------------------------------------------------------------------------------------
 

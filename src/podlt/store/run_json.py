@@ -42,7 +42,7 @@ def read_section(run: Path, section: Section, kind: type[S]) -> S | None:
     if section not in document:
         return None
     try:
-        return msgspec.convert(document[section], kind)
+        return msgspec.convert(document[section], kind, str_keys=True)
     except msgspec.ValidationError as error:
         raise StorageError(f"{run / RUN}: {section}: malformed: {error}") from None
 

@@ -8,8 +8,8 @@ RECIPE, PROGRAM = "recipe.json", "program.json"
 LOG = "log.db"
 """Entries and tree heads, where no database has them."""
 
-LOG_BESIDE = (f"{LOG}-wal", f"{LOG}-shm")
-"""What SQLite has beside the log while it is open."""
+LOG_PARTS = (f"{LOG}-wal", f"{LOG}-shm")
+"""What SQLite keeps with the log while it is open."""
 
 RUN = "run.json"
 """What a run needs in addition and is no part of the proof: `store.run_json`."""
@@ -55,7 +55,7 @@ REPORT = "report.html"
 
 EARLY = {
     LOG,
-    *LOG_BESIDE,
+    *LOG_PARTS,
     RUN,
     RECIPE,
     PROGRAM,

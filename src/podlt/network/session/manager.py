@@ -42,9 +42,8 @@ MOST_USELESS = 16
 """How many times its backlog in bytes these may have."""
 
 BACKLOG = 2**20
-
 SUSPENDED_SECONDS, LONGEST_SUSPENSION = 5, 600
-"""How long a worker that was withdrawn for a fault stays away the first time, doubled each time, and at most."""
+"""How long a worker that was withdrawn for a fault stays away the first time, doubled each time; at most."""
 
 
 class ManagerSession:
@@ -144,7 +143,7 @@ class ManagerSession:
         self._time.tick(now, connected)
         self._outgoing.step()
         self._receipts.step(self._time.now)
-        self._find_silent()
+        self._lose_silent()
         if not self._in_round:
             return
         self._publisher.step()
@@ -192,7 +191,7 @@ class ManagerSession:
 
     def figures(self) -> list[WorkerFigures]:
         """What is seen of each worker that is there, by number."""
-        return self._watch.figures(self._present(), self._time.now)
+        return self._watch.figures(self._peers.present, self._time.now)
 
     def begin(self, begin: Begin, seen: TreeSize) -> None:
         """Begins to work for a run; who is there already will join again."""
@@ -214,7 +213,7 @@ class ManagerSession:
 
     def departed(self) -> list[Lost]:
         """Admitted workers that are gone since the last call."""
-        self._find_silent()
+        self._lose_silent()
         lost = list(self._lost)
         self._lost.clear()
         return lost
@@ -308,7 +307,7 @@ class ManagerSession:
     def _begin_round(self, assignments: Sequence[Assignment]) -> None:
         self._rounds += 1
         self._in_round = True
-        self._watch.round_begins(self._present(), self._time.now)
+        self._watch.round_begins(self._peers.present, self._time.now)
         if self._blob_server is not None and self._rounds > 1:  # the first may be one that was begun before a kill
             self._blob_server.clear()
         late = self._round.late_holders
@@ -350,7 +349,9 @@ class ManagerSession:
         )
         peer.strikes += not useful
 
-    # -- helpers -----------------------------------------------------------------------------------------------------
+    def _lose_silent(self) -> None:
+        for peer in self._peers.silent(self._time.now, silence := self._timing.silence):
+            self._lose(peer, f"timed out: not heard for {silence:.0f} s")
 
     def _struck(self, peer: Peer, nbytes: int) -> None:
         """A message was of no use; with too many it is shut out."""
@@ -358,22 +359,14 @@ class ManagerSession:
         if peer.strikes <= MOST_STRIKES and peer.useless <= MOST_USELESS * self.backlog:
             return
         peer.strikes = MOST_STRIKES + 1
-        reason = f"too many useless messages (limit {MOST_STRIKES} a round, {MOST_USELESS * self.backlog:,} bytes)"
-        self._lose(peer, reason)
+        limit = f"limit {MOST_STRIKES} a round, {MOST_USELESS * self.backlog:,} bytes"
+        self._lose(peer, reason := f"too many useless messages ({limit})")
         self.refused(Member(peer.key), reason)
         self._outbox.drop(peer.key)
 
     def _add(self, event: Answer) -> None:
         self._events.append(event)
         self._watch.came(event, self._round.task, self._time.now)
-
-    def _present(self) -> list[Peer]:
-        return [peer for _, peer in sorted(self._peers.members.items())]
-
-    def _find_silent(self) -> None:
-        silence = self._timing.silence
-        for peer in self._peers.silent(self._time.now, silence):
-            self._lose(peer, f"timed out: not heard for {silence:.0f} s")
 
     def _lose(self, peer: Peer | None, reason: str) -> None:
         if peer is None:

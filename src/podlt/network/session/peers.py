@@ -120,6 +120,11 @@ class PeerTable:
         return self._known.get(key)
 
     @property
+    def present(self) -> list[Peer]:
+        """The admitted ones, in the order of their numbers."""
+        return [peer for _, peer in sorted(self.members.items())]
+
+    @property
     def processes(self) -> int:
         """How many processes host the admitted ones."""
         return len({peer.process for peer in self.members.values()})
