@@ -10,6 +10,7 @@ import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
+from typing import NamedTuple
 
 from podlt.engine.interface import WorkerPace
 from podlt.protocol.shares import SPREAD, SeatWeights
@@ -43,6 +44,27 @@ SLACKS = (0.0, 0.25, 0.5)
 """How much of a step, in powers of two, a worker may fall short of a level and have it all the same."""
 
 LOWEST, HIGHEST = -5, 5
+
+
+class CutLimits(NamedTuple):
+    """How finely a round can be cut.
+
+    Attributes:
+        tail: lines of the shortest round there is.
+        least_lines: that a task can have.
+        most_tasks: that a worker can have.
+    """
+
+    tail: int
+    least_lines: int = 1
+    most_tasks: int = 2**SPREAD
+
+    def allow(self, levels: Mapping[int, int], lines: int) -> bool:
+        """Whether rounds of so many lines can be cut for these levels."""
+        weights = SeatWeights(Counter(levels.values()))
+        shortest = max(1, min(self.tail, lines) // weights.total)
+        fits = shortest >= self.least_lines and weights.total <= lines
+        return fits and max(weights.of(level) for level in levels.values()) <= self.most_tasks
 
 
 class PaceJudge:
@@ -105,15 +127,14 @@ class PaceJudge:
         self._streaks = Counter({worker: self._streaks[worker] + 1 for worker in costly})
         self._grace = {worker: left - seconds for worker, left in self._grace.items()}
 
-    def better(self, least_lines: int, tail: int) -> dict[int, int]:
+    def better(self, limits: CutLimits) -> dict[int, int]:
         """Worker -> the level that it should get; empty if the levels are good as they are.
 
         Args:
-            least_lines: that a task can have.
-            tail: lines of the shortest round there is.
+            limits: of how finely a round can be cut.
         """
         needed = MIN_GAIN if len(self._lines) >= ROUNDS else LARGE_GAIN
-        found = self._best(least_lines, tail, needed) if len(self._lines) >= ROUNDS_IF_LARGE else {}
+        found = self._best(limits, needed) if len(self._lines) >= ROUNDS_IF_LARGE else {}
         changed = {worker: level for worker, level in found.items() if level != self._levels[worker]}
         if changed:
             self._streaks.clear()
@@ -126,11 +147,11 @@ class PaceJudge:
             self._expected = {worker: weights.of(found[worker]) * each / rates[worker] for worker in lowered}
         return changed
 
-    def costly(self, least_lines: int, tail: int) -> list[int]:
+    def costly(self, limits: CutLimits) -> list[int]:
         """Who is to be let go. Arguments as `better`."""
         if not self._streaks:
             return []
-        lower = {w for w, level in self._best(least_lines, tail, HARM).items() if level < self._levels[w]}
+        lower = {w for w, level in self._best(limits, HARM).items() if level < self._levels[w]}
         found = []
         for worker, rounds in self._streaks.items():
             if worker in self._let_go or (rounds >= PATIENCE and (worker in self._stubborn or worker not in lower)):
@@ -145,7 +166,7 @@ class PaceJudge:
 
     # -- what would be -----------------------------------------------------------------------------------------------
 
-    def _best(self, least_lines: int, tail: int, needed: float) -> dict[int, int]:
+    def _best(self, limits: CutLimits, needed: float) -> dict[int, int]:
         """The levels with the shortest round, of those that are as good the ones with the fewest tasks.
 
         None where they gain less than is needed, or somebody was not measured yet.
@@ -159,8 +180,7 @@ class PaceJudge:
             return {}
         best, best_seconds = known, now
         for levels in _candidates(rates, known):
-            total = SeatWeights(Counter(levels.values())).total
-            if max(1, min(tail, int(median(self._lines))) // total) < least_lines or total > median(self._lines):
+            if not limits.allow(levels, int(median(self._lines))):
                 continue
             seconds = self._seconds(levels, rates)
             if seconds < 0.98 * best_seconds:
