@@ -168,3 +168,10 @@ def test_no_worker_gets_more_tasks_than_it_can_keep() -> None:
         for _ in range(8):
             fleet.round()
         assert fleet.judge.better(CutLimits(LINES, most_tasks=most)).get(7, 0) == finest
+
+
+def test_who_only_seemed_slow_comes_back_step_by_step() -> None:
+    fleet = Fleet(*[1000.0] * 3)
+    fleet.levels[1] = -3
+    fleet.play(5 * SHARES_EVERY)
+    assert set(fleet.levels.values()) == {0}
