@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 from hypothesis import given
 
 from podlt.engine.interface import WorkerPace
-from podlt.manager.pace import HARM, MIN_GAIN, PaceJudge
+from podlt.manager.pace import HARM, MIN_GAIN, CutLimits, PaceJudge
 from podlt.protocol.shares import SHARES_EVERY, SeatWeights
 
 LINES = 800
@@ -59,11 +59,11 @@ class Fleet:
         return seconds
 
     def decide(self) -> None:
-        for worker in self.judge.costly(1, LINES):
+        for worker in self.judge.costly(CutLimits(LINES)):
             self.judge.released(worker)
             self.gone[worker] = self.now
             del self.levels[worker]
-        if self.now >= self.shared + SHARES_EVERY and (better := self.judge.better(1, LINES)):
+        if self.now >= self.shared + SHARES_EVERY and (better := self.judge.better(CutLimits(LINES))):
             self.pending, self.shared = {w: lv for w, lv in better.items() if w in self.levels}, self.now
 
     def play(self, rounds: int) -> Fleet:
@@ -159,4 +159,19 @@ def test_no_task_gets_fewer_lines_than_the_program_needs() -> None:
         fleet = Fleet(*[1000.0] * 7, 50.0)
         for _ in range(8):
             fleet.round()
-        assert fleet.judge.better(least, tail).get(7, 0) == finest, (least, tail)
+        assert fleet.judge.better(CutLimits(tail, least)).get(7, 0) == finest, (least, tail)
+
+
+def test_no_worker_gets_more_tasks_than_it_can_keep() -> None:
+    for most, finest in ((32, -5), (8, -3), (1, 0)):
+        fleet = Fleet(*[1000.0] * 7, 50.0)
+        for _ in range(8):
+            fleet.round()
+        assert fleet.judge.better(CutLimits(LINES, most_tasks=most)).get(7, 0) == finest
+
+
+def test_who_only_seemed_slow_comes_back_step_by_step() -> None:
+    fleet = Fleet(*[1000.0] * 3)
+    fleet.levels[1] = -3
+    fleet.play(5 * SHARES_EVERY)
+    assert set(fleet.levels.values()) == {0}

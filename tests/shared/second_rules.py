@@ -176,7 +176,7 @@ class Verifier:
         self.accounts.take_deposit(n, x["deposit"])
 
     def take_shares(self, x: Entry) -> None:
-        """3.18"""
+        """3.19"""
         need(self.begin["preset"] == "guarded", "PROGRESS", "shares in classic")
         need(x["round"] == self.round >= self.shared + 8, "PROGRESS", "shares too early")
         need(bool(x["levels"]) and all(a[0] < b[0] for a, b in pairwise(x["levels"])), "PROGRESS", "order of levels")

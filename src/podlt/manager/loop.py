@@ -96,9 +96,15 @@ class Trainer:
         )
         self.blocks = BlockReader(dataset, engine, manager.state.begin.seed)
         self._driver = RoundDriver(manager, engine, referee, weights, ending.tell)
-        equal = recipe.protocol.shares == "equal"
+        block_bytes = recipe.training.block_lines * sum(field.row_bytes for field in dataset.fields)
         self._fleet = FleetKeeper(
-            manager, engine, self.members.let_go, ending.tell, least_lines=least_lines, is_equal=equal
+            manager,
+            engine,
+            self.members.let_go,
+            ending.tell,
+            least_lines=least_lines,
+            task_bytes=weights.update_layout.nbytes + block_bytes,
+            is_equal=recipe.protocol.shares == "equal",
         )
         self._aggregates: AggregateKeeper | None = None
         if engine.aggregates:

@@ -10,6 +10,7 @@ import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
+from typing import NamedTuple
 
 from podlt.engine.interface import WorkerPace
 from podlt.protocol.shares import SPREAD, SeatWeights
@@ -17,7 +18,7 @@ from podlt.protocol.shares import SPREAD, SeatWeights
 WINDOW = 8
 """So many rounds are remembered."""
 
-ROUNDS, ROUNDS_IF_LARGE = 4, 2
+ROUNDS, ROUNDS_IF_LARGE = 5, 3
 """After so many rounds levels may change; the second where the gain is `LARGE_GAIN`."""
 
 MIN_GAIN, LARGE_GAIN, MIN_SECONDS = 0.10, 0.5, 0.05
@@ -43,6 +44,27 @@ SLACKS = (0.0, 0.25, 0.5)
 """How much of a step, in powers of two, a worker may fall short of a level and have it all the same."""
 
 LOWEST, HIGHEST = -5, 5
+
+
+class CutLimits(NamedTuple):
+    """How finely a round can be cut.
+
+    Attributes:
+        tail: lines of the shortest round there is.
+        least_lines: that a task can have.
+        most_tasks: that a worker can have.
+    """
+
+    tail: int
+    least_lines: int = 1
+    most_tasks: int = 2**SPREAD
+
+    def allow(self, levels: Mapping[int, int], lines: int) -> bool:
+        """Whether rounds of so many lines can be cut for these levels."""
+        weights = SeatWeights(Counter(levels.values()))
+        shortest = max(1, min(self.tail, lines) // weights.total)
+        fits = shortest >= self.least_lines and weights.total <= lines
+        return fits and max(weights.of(level) for level in levels.values()) <= self.most_tasks
 
 
 class PaceJudge:
@@ -105,15 +127,14 @@ class PaceJudge:
         self._streaks = Counter({worker: self._streaks[worker] + 1 for worker in costly})
         self._grace = {worker: left - seconds for worker, left in self._grace.items()}
 
-    def better(self, least_lines: int, tail: int) -> dict[int, int]:
+    def better(self, limits: CutLimits) -> dict[int, int]:
         """Worker -> the level that it should get; empty if the levels are good as they are.
 
         Args:
-            least_lines: that a task can have.
-            tail: lines of the shortest round there is.
+            limits: of how finely a round can be cut.
         """
         needed = MIN_GAIN if len(self._lines) >= ROUNDS else LARGE_GAIN
-        found = self._best(least_lines, tail, needed) if len(self._lines) >= ROUNDS_IF_LARGE else {}
+        found = self._best(limits, needed) if len(self._lines) >= ROUNDS_IF_LARGE else {}
         changed = {worker: level for worker, level in found.items() if level != self._levels[worker]}
         if changed:
             self._streaks.clear()
@@ -126,11 +147,11 @@ class PaceJudge:
             self._expected = {worker: weights.of(found[worker]) * each / rates[worker] for worker in lowered}
         return changed
 
-    def costly(self, least_lines: int, tail: int) -> list[int]:
+    def costly(self, limits: CutLimits) -> list[int]:
         """Who is to be let go. Arguments as `better`."""
         if not self._streaks:
             return []
-        lower = {w for w, level in self._best(least_lines, tail, HARM).items() if level < self._levels[w]}
+        lower = {w for w, level in self._best(limits, HARM).items() if level < self._levels[w]}
         found = []
         for worker, rounds in self._streaks.items():
             if worker in self._let_go or (rounds >= PATIENCE and (worker in self._stubborn or worker not in lower)):
@@ -145,28 +166,29 @@ class PaceJudge:
 
     # -- what would be -----------------------------------------------------------------------------------------------
 
-    def _best(self, least_lines: int, tail: int, needed: float) -> dict[int, int]:
-        """The levels with the shortest round, of those that are as good the ones with the fewest tasks.
+    def _best(self, limits: CutLimits, needed: float) -> dict[int, int]:
+        """The levels with the shortest round, with few tasks where that is as good; or a step on the way there.
 
         None where they gain less than is needed, or somebody was not measured yet.
         """
-        rates = self._medians()
+        rates, lines = self._medians(), median(self._lines) if self._lines else 0.0
         known = {worker: level for worker, level in self._levels.items() if worker in rates}
         if len(known) < max(2, len(self._levels)):
             return {}
-        now, ideal = self._seconds(known, rates), median(self._lines) / sum(rates.values())
-        if now <= (1 + needed) * ideal:
+        now = self._seconds(known, rates)
+        if now <= (1 + needed) * lines / sum(rates.values()):
             return {}
         best, best_seconds = known, now
-        for levels in _candidates(rates, known):
-            total = SeatWeights(Counter(levels.values())).total
-            if max(1, min(tail, int(median(self._lines))) // total) < least_lines or total > median(self._lines):
-                continue
-            seconds = self._seconds(levels, rates)
+        for levels in _candidates(rates):
+            seconds = self._seconds(levels, rates) if limits.allow(levels, int(lines)) else math.inf
             if seconds < 0.98 * best_seconds:
                 best, best_seconds = levels, seconds
-        pays = now > max((1 + needed) * best_seconds, best_seconds + MIN_SECONDS)
-        return best if pays and self._is_steady(best, known, needed) else {}
+        if now <= max((1 + needed) * best_seconds, best_seconds + MIN_SECONDS):
+            return {}
+        step = {worker: min(level, known[worker] + 1) for worker, level in best.items()}
+        usual = 2 * sum(level >= 0 for level in step.values()) >= len(step)
+        allowed = usual and limits.allow(step, int(lines)) and self._seconds(step, rates) <= now
+        return step if allowed and self._is_steady(best, known, needed) else {}
 
     def _is_steady(self, levels: Mapping[int, int], known: Mapping[int, int], needed: float) -> bool:
         """Whether other levels would have been better in most of the rounds, and not just by what they come to."""
@@ -214,17 +236,12 @@ class PaceJudge:
         return found
 
 
-def _candidates(rates: Mapping[int, float], known: Mapping[int, int]) -> Iterator[dict[int, int]]:
-    """Levels in proportion to what workers do in a second, more and less exactly, as far as the rules allow them."""
+def _candidates(rates: Mapping[int, float]) -> Iterator[dict[int, int]]:
+    """Levels in proportion to what workers do in a second, more and less exactly."""
     fastest = sorted(rates.values(), reverse=True)
     usual = fastest[(len(fastest) + 1) // 2 - 1]
     for slack in SLACKS:
         wanted = {worker: math.floor(math.log2(rate / usual) + slack) for worker, rate in rates.items()}
+        top = min(max(wanted.values()), HIGHEST)
         for spread in range(SPREAD + 1):
-            top = max(min(wanted[worker], level + 1, HIGHEST) for worker, level in known.items())
-            levels = {
-                worker: max(LOWEST, min(HIGHEST, level + 1, max(wanted[worker], top - spread)))
-                for worker, level in known.items()
-            }
-            if 2 * sum(level >= 0 for level in levels.values()) >= len(levels):
-                yield levels
+            yield {worker: max(LOWEST, min(top, max(level, top - spread))) for worker, level in wanted.items()}
