@@ -15,6 +15,7 @@ import typer
 from typer.main import get_command
 
 from podlt.cli.arena import arena
+from podlt.cli.attest import attest
 from podlt.cli.audit import audit
 from podlt.cli.bench import BENCHES, bench
 from podlt.cli.bundle import bundle
@@ -74,7 +75,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train, finish, demo),
     "Train on other machines": (manager, worker),
     "Use": (predict, export),
-    "Keep": (backup, restore, bundle, head),
+    "Keep": (backup, restore, bundle, head, attest),
     "Look and check": (verify, audit, show, ledger, receipts, report),
     "Measure": (plan, simulate, arena, bench, conformance),
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from podlt.cli.attest import KeylessOption, KeyOption, SummaryOption, signer_of, write_summary
 from podlt.cli.findings import conclusion, findings_document, print_findings
 from podlt.cli.options import JsonOption, RunFilesArgument, console, print_facts, shown
 from podlt.errors import InvalidProofError, UsageError
@@ -31,6 +32,9 @@ def verify(
         Path | None,
         typer.Option(metavar="FILE", help="A tree head that you saved: the log must continue it."),
     ] = None,
+    summary: SummaryOption = None,
+    key: KeyOption = None,
+    keyless: KeylessOption = False,
 ) -> None:
     """Verify what a run claims: every draw, signature, verdict, payment and Merkle head; its terms and its model.
 
@@ -45,8 +49,11 @@ def verify(
               podlt verify mnist.podlt --head saved.head --json
     """
     trusted = read_note(head) if head is not None else None
-    key = read_key(manager_key) if manager_key is not None else None
-    result = verified(run, jobs=jobs, manager_key=key, trusted_head=trusted, quiet=as_json)
+    manager = read_key(manager_key) if manager_key is not None else None
+    signer = signer_of(key, keyless) if summary is not None else None
+    result = verified(run, jobs=jobs, manager_key=manager, trusted_head=trusted, quiet=as_json)
+    if summary is not None and signer is not None:
+        write_summary(summary, run, result.findings, result, ["PODLT_VERIFIED"], signer)
     if as_json:
         typer.echo(json.dumps(_document(result)))
     else:
