@@ -35,6 +35,7 @@ from podlt.cli.predict import predict
 from podlt.cli.receipts import receipts
 from podlt.cli.recipes import recipe_app
 from podlt.cli.report import report
+from podlt.cli.reproduce import reproduce
 from podlt.cli.show import show
 from podlt.cli.simulate import simulate
 from podlt.cli.store import backup, restore, store_app
@@ -76,7 +77,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train on other machines": (manager, worker),
     "Use": (predict, export),
     "Keep": (backup, restore, bundle, head, attest),
-    "Look and check": (verify, audit, show, ledger, receipts, report),
+    "Look and check": (verify, audit, reproduce, show, ledger, receipts, report),
     "Measure": (plan, simulate, arena, bench, conformance),
 }
 

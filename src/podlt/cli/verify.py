@@ -92,6 +92,8 @@ def print_verification(result: Verification, out: Console) -> None:
     out.print()
     print_findings(result.findings, out)
     out.print(f"\n{conclusion(result.findings)}", soft_wrap=True)
+    if is_record(result):
+        out.print("  one worker: a record of a training; no result was compared with another's", soft_wrap=True)
     for sentence in unknown(result):
         out.print(f"  [dim]not known: {shown(sentence)}[/dim]", soft_wrap=True)
 
@@ -116,10 +118,17 @@ def unknown(result: Verification, *, executed: bool = False, all_executed: bool 
     """
     state, counts = result.state, result.counts
     compared = counts["agree"] + counts["vote"] + counts["referee"]
-    sentences = ["that keys and operators are different people: the manager, too, may have workers of its own"]
+    sentences = []
+    if not is_record(result):
+        sentences.append("that keys and operators are different people: the manager, too, may have workers of its own")
     if state.options.own:
         sentences.append("that the manager executed its own share of the tasks")
-    if not all_executed:
+    if is_record(result) and not all_executed:
+        sentences.append(
+            f"that its one worker computed anything: a record, in which nothing was compared ({compared:,} of "
+            f"{counts['fragments']:,} results were executed by the manager); podlt reproduce trains it again"
+        )
+    elif not all_executed:
         sentences.append(
             f"that results which nobody compared, or executed again, were computed: {compared:,} fragments were, of "
             f"{counts['fragments']:,}"
@@ -136,6 +145,11 @@ def unknown(result: Verification, *, executed: bool = False, all_executed: bool 
     if result.documents.is_simulated:
         return ["anything about training: the recipe says that this run was simulated", *sentences]
     return sentences if executed else [*sentences, "that the log was not simulated: only an audit executes its tasks"]
+
+
+def is_record(result: Verification) -> bool:
+    """Whether the run had one worker: then nobody's results were compared with another's."""
+    return len(result.state.workers) == 1
 
 
 def _document(result: Verification) -> dict[str, Any]:

@@ -1,0 +1,247 @@
+"""`reproduce`: begins with the recipe's first parameters, and trains every round of a log again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import msgspec
+import torch
+
+from podlt.engine.shared_memory import Region
+from podlt.errors import EngineError, InvalidProofError, UnsupportedError, UsageError
+from podlt.execution.conformance import arithmetic_digest, conformance
+from podlt.execution.task_executor import TaskExecutor, one_thread
+from podlt.manager.amendments import Optimizers
+from podlt.manager.audit.data import find_data
+from podlt.manager.audit.logged import LoggedRound, logged
+from podlt.manager.audit.model import check_start, rebuild
+from podlt.manager.audit.replay import MOST_HEADER
+from podlt.manager.capture_inputs import task_lines
+from podlt.manager.reproduction.report import Reproduction
+from podlt.manager.reproduction.rounds import RoundTrainer
+from podlt.manager.weights import Weights
+from podlt.model_file import write_model
+from podlt.program.ir import Program
+from podlt.program.layout import state_layout
+from podlt.program.validate import validate
+from podlt.protocol import entries as e
+from podlt.protocol.claims import Outcome
+from podlt.recipe import Recipe
+from podlt.store.run_files import RunFiles, open_run_files
+from podlt.verify import Verification, verify_files
+
+Progress = Callable[[int, int], None]
+"""Called after each round with how many were trained again, and of how many."""
+
+
+class _CannotTrain(Exception):
+    """Why a run cannot be trained again here."""
+
+
+def reproduce(
+    run: Path,
+    *,
+    rounds: int | None = None,
+    out: Path | None = None,
+    cache: Path | None = None,
+    data: Path | None = None,
+    code: Path | None = None,
+    progress: Progress | None = None,
+) -> Reproduction:
+    """Trains a run again, and compares each round with the log; stops at the first that differs.
+
+    Needs no worker, no key and no update of the run. What may be another in each run (salts, keys, who held which
+    task) is no part of what is compared.
+
+    Args:
+        run: its directory, or a bundle.
+        rounds: how many to train again; all by default.
+        out: where the trained model is written, if all was the same.
+        cache: of prepared data.
+        data: where the run's data are; else they are looked for as the audit does.
+        code: the folder of the model's code, which the caller vouches for.
+        progress: see `Progress`.
+
+    Raises:
+        UsageError: there is no run, or a path is wrong.
+        InvalidProofError: the log, or a document, does not hold.
+        StorageError: a file cannot be read or written.
+    """
+    if code is not None and not code.is_dir():
+        raise UsageError(f"--code {code}: expected a folder")
+    if data is not None and not data.exists():
+        raise UsageError(f"--data {data}: no such file or folder")
+    if out is not None and out.exists():
+        raise UsageError(f"--out {out}: the file exists")
+    with open_run_files(run) as files, one_thread():
+        found = verify_files(files)
+        if found.failure is not None:
+            raise InvalidProofError(f"{run}: the run does not verify: claim {found.failure.step}: {found.failure}")
+        entries = _applied(files)
+        report = Reproduction(found, len(entries))
+        try:
+            return _Reproducer(files, found, report, entries, cache, data, code).train(rounds, out, progress)
+        except _CannotTrain as error:
+            return msgspec.structs.replace(report, not_checked=str(error))
+
+
+class _Reproducer:
+    """One run, trained again."""
+
+    def __init__(
+        self,
+        files: RunFiles,
+        found: Verification,
+        report: Reproduction,
+        entries: dict[int, int],
+        cache: Path | None,
+        data: Path | None,
+        code: Path | None,
+    ) -> None:
+        assert found.state.begin is not None
+        self._files, self._found, self._begin, self._report = files, found, found.state.begin, report
+        self._entries, self._cache, self._data, self._code = entries, cache, data, code
+
+    def train(self, rounds: int | None, out: Path | None, progress: Progress | None) -> Reproduction:
+        """Trains, and reports."""
+        recipe, program, optimizers = self._documents()
+        self._require_arithmetic(program)
+        data = find_data(recipe, self._begin, self._files, self._cache, self._data)
+        if data.train is None:
+            raise _CannotTrain(data.finding.why or data.why)
+        convicted = frozenset(n for n, worker in self._found.state.workers.items() if worker.convictions)
+        with _memory(program) as region:
+            weights = Weights(program, optimizers.after(0), region.bytes)
+            start = self._start(recipe, weights, data.train.info)
+            executor = TaskExecutor(program, recipe.training.local_steps, recipe.training.local_lr)
+            trainer = RoundTrainer(
+                self._begin,
+                weights,
+                executor,
+                data.train,
+                optimizers,
+                self._files,
+                convicted,
+                _causes(recipe),
+                self._entries,
+            )
+            last = self._report.rounds if rounds is None else min(rounds, self._report.rounds)
+            for done in self._rounds(trainer, last):
+                if progress is not None:
+                    progress(done, last)
+            report = trainer.report(msgspec.structs.replace(self._report, start=start))
+            return self._concluded(report, recipe, program, weights, last, out)
+
+    def _documents(self) -> tuple[Recipe, Program, Optimizers]:
+        documents = self._found.documents
+        if documents.is_simulated:
+            raise _CannotTrain("the run was simulated: nothing was trained")
+        if documents.recipe is None or documents.program is None:
+            raise _CannotTrain("recipe.json and program.json are not here: give the run or a bundle of it")
+        try:
+            recipe, program = Recipe.from_bytes(documents.recipe), Program.from_bytes(documents.program)
+            validate(program, lines=task_lines(recipe, self._begin.lines))
+            return recipe, program, Optimizers(recipe, self._begin.lines, self._found.state.amendments)
+        except (UnsupportedError, UsageError) as error:
+            raise _CannotTrain(f"this podlt cannot run the program: {error}: use the version that began it") from None
+
+    def _require_arithmetic(self, program: Program) -> None:
+        if arithmetic_digest(program.arithmetic) != self._begin.arithmetic:
+            raise _CannotTrain(
+                f"this podlt computes the arithmetic {program.arithmetic!r} otherwise than the one that began the run "
+                f"(conformance {arithmetic_digest(program.arithmetic).hex()[:16]}, the run's "
+                f"{self._begin.arithmetic.hex()[:16]}): use the version that began it"
+            )
+        try:
+            conformance(program.arithmetic).require("this machine")
+        except EngineError as error:
+            raise _CannotTrain(str(error)) from None
+
+    def _start(self, recipe: Recipe, weights: Weights, info: object) -> str:
+        """Puts the first parameters into `weights`; returns where they come from."""
+        missing = "the first checkpoint is not here"
+        file = self._files.checkpoint(0)
+        if file is not None:
+            with file:
+                raw = file.read(weights.checkpoint_bytes + MOST_HEADER)
+            try:
+                weights.load_bytes(raw, "the first checkpoint", e.identity(self._begin), self._begin.manager)
+                missing = "" if weights.digest() == self._begin.parameters else "the first checkpoint is another"
+            except InvalidProofError as error:
+                missing = str(error)
+            weights.refresh()  # nothing but the parameters is bound by the log
+        rebuilt = rebuild(recipe, weights, info if isinstance(info, dict) else None, self._code)
+        finding = check_start(recipe, self._begin, weights, missing, rebuilt, "podlt reproduce RUN --code DIR")
+        if finding.outcome is Outcome.FAILS:
+            raise _CannotTrain(f"the first parameters are not the recipe's: {finding.why}")
+        if weights.digest() != self._begin.parameters:
+            raise _CannotTrain(f"the first parameters cannot be had here: {finding.why or missing}: {finding.remedy}")
+        if finding.outcome is Outcome.NOT_CHECKED:
+            return f"the run's first checkpoint; not worked out from the seed: {finding.why}"
+        return finding.figure
+
+    def _rounds(self, trainer: RoundTrainer, last: int) -> Iterator[int]:
+        """Trains rounds until one differs; gives after each how many there were."""
+        done = 0
+        with closing(self._files.log()) as log:
+            for item in logged(log):
+                if done == last or not trainer.goes_on:
+                    return
+                if isinstance(item, LoggedRound) and item.apply is not None:
+                    trainer.round(item, item.apply)
+                    done += 1
+                    yield done
+
+    def _concluded(
+        self, report: Reproduction, recipe: Recipe, program: Program, weights: Weights, last: int, out: Path | None
+    ) -> Reproduction:
+        notes = list(report.notes)
+        if (said := recipe.torch) and said != str(torch.__version__):
+            notes.append(f"trained by PyTorch {said}, trained again by {torch.__version__}")
+        if report.difference is None and last < report.rounds and not report.not_checked:
+            why = f"asked for {last:,} of {report.rounds:,} rounds"
+            return msgspec.structs.replace(report, notes=notes, not_checked=why)
+        if report.difference is not None or report.not_checked:
+            return msgspec.structs.replace(report, notes=notes)
+        if out is not None:
+            write_model(out, program, weights.state.data)
+            notes.append(f"the trained model: {out}")
+        end = self._found.state.parameters
+        assert weights.digest() == end, "every round's parameters were the log's"
+        has = self._files.model()
+        if has is not None:
+            has.close()  # claim 15: its bytes follow from the last parameters
+        model = "model.safetensors is these parameters, byte for byte" if has is not None else ""
+        return msgspec.structs.replace(report, notes=notes, model=model or f"parameters {end.hex()[:16]}")
+
+
+def _applied(files: RunFiles) -> dict[int, int]:
+    """Round -> number of the entry that applied its update."""
+    with closing(files.log()) as log:
+        found = ((number, e.decode(body)) for number, _, body in log.entries())
+        return {entry.round: number for number, entry in found if isinstance(entry, e.Apply)}
+
+
+def _causes(recipe: Recipe) -> list[str]:
+    """What an accepted result that nobody was convicted for may come from, likeliest first."""
+    causes = []
+    if recipe.arithmetic == "stock":
+        causes.append('arithmetic = "stock": PyTorch rounds otherwise on another machine, or with other threads')
+    if recipe.torch and recipe.torch != str(torch.__version__):
+        causes.append(
+            f"another PyTorch ({recipe.torch} then, {torch.__version__} here), if it draws or rounds otherwise"
+        )
+    causes.append("a fake that nobody compared: podlt audit RUN --round N names whose result it was")
+    causes.append("another podlt than the one that trained it, with the same arithmetic but other code around it")
+    return causes
+
+
+@contextmanager
+def _memory(program: Program) -> Iterator[Region]:
+    region = Region(state_layout(program).nbytes)
+    try:
+        yield region
+    finally:
+        region.close()

@@ -1,0 +1,199 @@
+"""Rounds of a log, trained again from the data: which is the first whose result is another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from podlt import crypto
+from podlt.data.dataset import Dataset, fragment_digest_of
+from podlt.data.order import EpochOrder
+from podlt.errors import DivergedError, PodltError
+from podlt.execution.task_executor import TaskExecutor, as_batch
+from podlt.manager.amendments import Optimizers
+from podlt.manager.audit.logged import LoggedRound
+from podlt.manager.audit.updates import StoredUpdates
+from podlt.manager.blocks import line_ids
+from podlt.manager.reproduction.report import Difference, FakedRound, Reproduction, TensorDeviation
+from podlt.manager.weights import Average, Weights
+from podlt.protocol import entries as e
+from podlt.protocol.messages import randomness
+from podlt.protocol.plan import Upcoming, fragment_bounds, lines_seen
+from podlt.store.run_files import RunFiles
+
+MOST_DEVIATIONS = 5
+"""Tensors that are named."""
+
+
+class RoundTrainer:
+    """Trains rounds again, one after another.
+
+    Args:
+        begin: the run's first entry.
+        weights: hold the first parameters; changed in place.
+        executor: executes a task.
+        train: the run's training set.
+        optimizers: of every round.
+        files: the run: its updates, where they are kept.
+        convicted: who was convicted, at whatever time.
+        causes: what a difference may come from.
+        entries: round -> number of the entry that applied its update.
+    """
+
+    def __init__(
+        self,
+        begin: e.Begin,
+        weights: Weights,
+        executor: TaskExecutor,
+        train: Dataset,
+        optimizers: Optimizers,
+        files: RunFiles,
+        convicted: frozenset[int],
+        causes: Sequence[str],
+        entries: Mapping[int, int],
+    ) -> None:
+        self._begin, self._weights, self._executor = begin, weights, executor
+        self._train, self._optimizers, self._convicted = train, optimizers, convicted
+        self._updates, self._causes = StoredUpdates(files, weights), list(causes)
+        self._entries = entries
+        self._orders: dict[int, EpochOrder] = {}
+        self._same = self._steps = 0
+        self._faked: list[FakedRound] = []
+        self._difference: Difference | None = None
+        self._stopped = ""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the parameters are the log's, so that the next round can be trained."""
+        return self._difference is None and not self._stopped
+
+    def report(self, report: Reproduction) -> Reproduction:
+        """The report, with what was found so far."""
+        return msgspec.structs.replace(
+            report, same=self._same, faked=self._faked, difference=self._difference, not_checked=self._stopped
+        )
+
+    def round(self, logged: LoggedRound, apply: e.Apply) -> None:
+        """Trains one round, and compares it.
+
+        Args:
+            logged: what the log says of it.
+            apply: what it applied.
+        """
+        updates = self._results(logged)
+        if isinstance(updates, str):
+            self._differs(logged, updates, [], ["other data, or another order of them"], None)
+            return
+        others = [
+            fragment
+            for fragment, update in enumerate(updates)
+            if update is None or crypto.blob_digest(update.data) != logged.accepted[fragment]
+        ]
+        average = self._average(logged, updates)
+        if not others:
+            self._apply_same(logged, apply, average)
+        elif fakers := self._known_fakers(logged, others):
+            self._apply_faked(logged, apply, fakers)
+        else:
+            what = "the accepted results of fragments " + ", ".join(map(str, others)) + " are others"
+            self._differs(logged, what, others, self._causes, average)
+
+    # -- what the round gives --------------------------------------------------------------------------------------
+
+    def _results(self, logged: LoggedRound) -> list[np.ndarray | None] | str:
+        """Each fragment's update, None where it is not finite; or what is wrong with the lines."""
+        opened, train = logged.open, self._train
+        plan = Upcoming(opened.epoch, opened.offset, opened.lines, len(opened.fragments))
+        lines = train.read(line_ids(self._orders, train.lines, self._begin.seed, plan))
+        found: list[np.ndarray | None] = []
+        with self._executor.unchanging(self._weights.views):
+            for fragment, (start, stop) in enumerate(fragment_bounds(opened.lines, len(opened.fragments))):
+                piece = {name: values[start:stop] for name, values in lines.items()}
+                digest = fragment_digest_of(train.fields, piece)
+                if digest != opened.fragments[fragment]:
+                    return f"fragment {fragment} is made of other examples than were due"
+                out = np.zeros(self._weights.update_layout.nbytes, np.uint8)
+                chance = randomness(self._begin.seed, logged.number, digest)
+                try:
+                    self._executor(self._weights.views, as_batch(piece), chance, out)
+                    found.append(out)
+                except DivergedError:
+                    found.append(None)
+                except (PodltError, RuntimeError, IndexError, ValueError) as error:
+                    return f"fragment {fragment} could not be executed here: {error}"
+        return found
+
+    def _average(self, logged: LoggedRound, updates: Sequence[np.ndarray | None]) -> Average | None:
+        whole = [update for update in updates if update is not None]
+        if len(whole) < len(updates):
+            return None
+        lines = [stop - start for start, stop in fragment_bounds(logged.open.lines, len(updates))]
+        return self._weights.average(whole, lines, self._begin.clip)
+
+    # -- what is made of it ----------------------------------------------------------------------------------------
+
+    def _apply_same(self, logged: LoggedRound, apply: e.Apply, average: Average | None) -> None:
+        assert average is not None
+        if average.digest() != apply.update:
+            what = "every accepted result is the same, but another average was applied"
+            causes = ["a manager that applied something else: podlt audit RUN --fraction 1 (claim 21)"]
+            self._differs(logged, what, [], causes, average)
+            return
+        self._step(logged, apply, average.data)
+        if self.goes_on:
+            self._same += 1
+
+    def _apply_faked(self, logged: LoggedRound, apply: e.Apply, fakers: list[int]) -> None:
+        """Goes on with what the run applied: a fake was in it, which nobody can make again."""
+        stored = self._updates.read(logged.number)
+        self._faked.append(FakedRound(logged.number, self._entries[logged.number], fakers))
+        if stored is None or crypto.blob_digest(stored.data) != apply.update:
+            self._stopped = (
+                f"the update of round {logged.number}, with a fake in it, is not here: give the run, or a bundle made "
+                "with --updates"
+            )
+            return
+        self._step(logged, apply, stored)
+
+    def _step(self, logged: LoggedRound, apply: e.Apply, data: np.ndarray) -> None:
+        step, self._steps = self._steps, self._steps + 1
+        self._weights.use(self._optimizers.at(step))
+        self._weights.apply(data, lines_seen(self._begin.lines, logged.open.epoch, logged.open.offset))
+        if self._weights.digest() != apply.parameters:
+            what = "the update is the same, but the parameters after it are others"
+            causes = ["another optimiser, or another step of it: podlt audit RUN --fraction 1 (claim 23)"]
+            self._differs(logged, what, [], causes, None)
+
+    def _known_fakers(self, logged: LoggedRound, fragments: Sequence[int]) -> list[int]:
+        """Who gave the results of these fragments that were accepted, if somebody convicted gave each; else nobody."""
+        found: set[int] = set()
+        for fragment in fragments:
+            accepted = logged.accepted[fragment]
+            workers = {worker for worker, result in logged.results[fragment].items() if result == accepted}
+            if not workers & self._convicted:
+                return []
+            found |= workers & self._convicted
+        return sorted(found)
+
+    def _differs(
+        self, logged: LoggedRound, what: str, fragments: list[int], causes: list[str], average: Average | None
+    ) -> None:
+        deviations = self._deviations(logged.number, average) if average is not None else []
+        self._difference = Difference(logged.number, self._entries[logged.number], what, fragments, causes, deviations)
+
+    def _deviations(self, round: int, average: Average) -> list[TensorDeviation]:
+        """How far the update is from the run's, where that is here, by tensor."""
+        stored = self._updates.read(round)
+        if stored is None or len(stored) != len(average.data):
+            return []
+        layout, found = self._weights.update_layout, []
+        ours, theirs = layout.views(average.data), layout.views(stored)
+        for name, value in theirs.items():
+            if not value.dtype.is_floating_point or not value.numel():
+                continue
+            gap = float((ours[name].double() - value.double()).abs().max())
+            if gap != 0:
+                found.append(TensorDeviation(name, gap, float(value.double().abs().max())))
+        return sorted(found, key=lambda each: -each.largest)[:MOST_DEVIATIONS]
