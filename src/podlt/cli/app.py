@@ -41,6 +41,7 @@ from podlt.cli.simulate import simulate
 from podlt.cli.store import backup, restore, store_app
 from podlt.cli.train import train
 from podlt.cli.verify import verify
+from podlt.cli.witness import witness_app
 from podlt.cli.worker import worker
 from podlt.errors import ExitCode, PodltError
 from podlt.extras import missing_package
@@ -101,6 +102,7 @@ def build() -> typer.Typer:
     app.add_typer(data_app, name="data", rich_help_panel="Prepare")
     app.add_typer(store_app, name="store", rich_help_panel="Keep")
     app.add_typer(workers_app, name="workers", rich_help_panel="Train on other machines")
+    app.add_typer(witness_app, name="witness", rich_help_panel="Look and check")
     app.add_typer(key_app, name="key", rich_help_panel="Train on other machines")
     return app
 

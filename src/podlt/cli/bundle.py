@@ -79,6 +79,7 @@ def _warn(done: BundleReport, *, updates: bool) -> None:
 
 _WHAT = {
     "podlt-bundle": "the format's name",
+    "log/cosignatures": "what witnesses signed, if any did",
     "recipe.json": "what was to be trained, and by which rules",
     "program.json": "the training step",
     "model.safetensors": "the trained parameters",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,9 +14,11 @@ from rich.console import Console
 from podlt.cli.attest import KeylessOption, KeyOption, SummaryOption, signer_of, write_summary
 from podlt.cli.findings import conclusion, findings_document, print_findings
 from podlt.cli.options import JsonOption, RunFilesArgument, console, print_facts, shown
+from podlt.cli.witness import read_witness
 from podlt.errors import InvalidProofError, UsageError
 
 if TYPE_CHECKING:
+    from podlt.log.notes import WitnessKey
     from podlt.verify import Verification
 
 
@@ -32,6 +35,13 @@ def verify(
         Path | None,
         typer.Option(metavar="FILE", help="A tree head that you saved: the log must continue it."),
     ] = None,
+    witness: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help="A witness that must have cosigned the log to its end: its key, or a file with it. Repeatable.",
+        ),
+    ] = None,
     summary: SummaryOption = None,
     key: KeyOption = None,
     keyless: KeylessOption = False,
@@ -47,11 +57,14 @@ def verify(
     Examples: podlt verify runs/mnist
 
               podlt verify mnist.podlt --head saved.head --json
+
+              podlt verify mnist.podlt --witness witness.key.pub
     """
     trusted = read_note(head) if head is not None else None
     manager = read_key(manager_key) if manager_key is not None else None
     signer = signer_of(key, keyless) if summary is not None else None
-    result = verified(run, jobs=jobs, manager_key=manager, trusted_head=trusted, quiet=as_json)
+    demanded = [read_witness(text) for text in witness or []]
+    result = verified(run, jobs=jobs, manager_key=manager, trusted_head=trusted, witnesses=demanded, quiet=as_json)
     if summary is not None and signer is not None:
         write_summary(summary, run, result.findings, result, ["PODLT_VERIFIED"], signer)
     if as_json:
@@ -68,6 +81,7 @@ def verified(
     jobs: int | None = None,
     manager_key: bytes | None = None,
     trusted_head: str | None = None,
+    witnesses: Sequence[WitnessKey] = (),
     quiet: bool = False,
 ) -> Verification:
     """The verification of a run's log; shows how far it is on a terminal."""
@@ -83,6 +97,7 @@ def verified(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             manager_key=manager_key,
             trusted_head=trusted_head,
+            witnesses=witnesses,
         )
 
 

@@ -6,7 +6,7 @@ updates/        the averaged update of a round  manager.key    the manager's sec
 workers.key     keys of this machine's workers (0600)          settings.json  what is not part of the proof
 rounds.jsonl    seconds and simulated fakes     model.safetensors  the trained module's state_dict()
 inference.json  what predicting new lines takes  buffers.safetensors  buffers that state_dict() leaves out, if any
-config.json     of a model of transformers
+config.json     of a model of transformers      cosignatures   of witnesses over tree heads, a line each
 best.safetensors  the best parameters           best.json      which they are
 """
 
@@ -27,6 +27,7 @@ from podlt.crypto import HashChain, SigningKey
 from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.store.files import read_whole, write_whole
 from podlt.store.log_store import LogStore
+from podlt.store.run_files import COSIGNATURES
 from podlt.store.run_log import has_log, open_run_log
 
 MAX_DOCUMENT = 16 * 2**20
@@ -181,6 +182,11 @@ class RunDirectory:
     def best_facts(self) -> Path:
         """Which they are."""
         return self.path / "best.json"
+
+    @property
+    def cosignatures(self) -> Path:
+        """What witnesses signed."""
+        return self.path / COSIGNATURES
 
     def update(self, round: int) -> Path:
         """The averaged update of a round."""

@@ -34,9 +34,13 @@ from podlt.protocol.plan import Upcoming, lines_seen
 from podlt.recipe import Recipe
 from podlt.store.log_store import LogStore
 from podlt.store.round_figures import RoundFigures
+from podlt.witness.asker import WitnessAsker
 
 MAX_REASON = 1000
 """Characters of a reason that are logged."""
+
+WITNESS_SECONDS = 10.0
+"""How long the end of a run waits for witnesses to cosign its last head."""
 
 
 class Trainer:
@@ -56,6 +60,7 @@ class Trainer:
         key: signs tree heads.
         evaluator: measures the parameters.
         ending: is told every event, and says whether the run is to end early.
+        witnesses: are asked to cosign tree heads.
     """
 
     def __init__(
@@ -74,13 +79,15 @@ class Trainer:
         key: SigningKey,
         evaluator: Evaluator,
         ending: Ending,
+        witnesses: WitnessAsker,
     ) -> None:
         assert manager.state.begin is not None
         self._recipe, self.manager, self._tree = recipe, manager, tree
         self.weights, self.engine, self._listener, self._evaluator = weights, engine, ending.tell, evaluator
         self._ending = ending
         self._lines, self._convicted = manager.state.begin.lines, False
-        self._writer = LogWriter(store, tree, key)
+        self._witnesses = witnesses
+        self._writer = LogWriter(store, tree, key, witnesses.publish)
         self._files = RoundFiles(directory, recipe.training, weights, key)
         self.members = Membership(manager, engine, ending.tell, head=self.head, held=held, ending=ending.is_asked)
         self.blocks = BlockReader(dataset, engine, manager.state.begin.seed)
@@ -102,7 +109,7 @@ class Trainer:
             StorageError: the last round could not be written.
         """
         with ExitStack() as ending:
-            for part in (self._writer, self.blocks, self._driver):  # the last one first
+            for part in (self._witnesses, self._writer, self.blocks, self._driver):  # the last one first
                 ending.callback(part.close)
 
     def amend(self, amendment: Amendment) -> None:
@@ -130,6 +137,7 @@ class Trainer:
             self.manager.close("complete")
             self._write()
             self._writer.flush()
+            self._settle_witnesses()
             self._ending.done()
             self.engine.finish("complete", "")
         except (TooFewWorkersError, DivergedError, EngineError, UsageError) as error:
@@ -144,6 +152,7 @@ class Trainer:
         if self._convicted:  # the engine refuses them only once they can have seen it in the log
             self._writer.flush()
             self._convicted = False
+        self._tell_of_witnesses()
         self.members.update()
         self._end_if_asked()
         if not self.manager.state.trained:
@@ -345,10 +354,20 @@ class Trainer:
 
         return tell
 
+    def _settle_witnesses(self) -> None:
+        """Has the last head cosigned, if that does not take long."""
+        self._witnesses.finish(WITNESS_SECONDS)
+        self._tell_of_witnesses()
+
+    def _tell_of_witnesses(self) -> None:
+        for event in self._witnesses.news():
+            self._listener(event)
+
     def _stop(self, reason: str) -> None:
         """Writes why the run stopped; a round in progress is forgotten, and begins anew when the run is resumed."""
         self.manager.roll_back_round()
         self.manager.close("stopped", reason[:MAX_REASON])
         self._write()
         self._writer.flush()
+        self._settle_witnesses()
         self.engine.finish("stopped", reason)

@@ -50,6 +50,7 @@ class Claim(IntEnum):
     NO_FAKES = 24
     FIGURES = 25
     PROGRAM = 26
+    WITNESSES = 27
 
     @property
     def title(self) -> str:
@@ -64,7 +65,7 @@ class Claim(IntEnum):
     @property
     def command(self) -> str:
         """The command that checks it: "verify" needs the log and the documents, "audit" PyTorch and the data too."""
-        return "verify" if self <= Claim.MODEL else "audit"
+        return "verify" if self <= Claim.MODEL or self is Claim.WITNESSES else "audit"
 
 
 _TABLE = {
@@ -97,6 +98,7 @@ _TABLE = {
     Claim.NO_FAKES: ("no fake is in the model", "every accepted result"),
     Claim.FIGURES: ("the figures on the test set are those of the parameters", "measure"),
     Claim.PROGRAM: ("the program is the recipe's model and loss", "begin.program, begin.recipe"),
+    Claim.WITNESSES: ("the witnesses that you name saw this log grow, to its end", "their cosignatures: --witness"),
 }
 
 

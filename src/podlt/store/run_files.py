@@ -16,14 +16,25 @@ import msgspec
 
 from podlt.canonical import UNREADABLE
 from podlt.errors import StorageError, UsageError
-from podlt.store.bundle_reader import BUFFERS, CHEATS, FIRST_CHECKPOINT, FORMAT_NAME, MODEL, ROUNDS, Bundle, update_name
+from podlt.store.bundle_reader import (
+    BUFFERS,
+    CHEATS,
+    COSIGNED,
+    FIRST_CHECKPOINT,
+    FORMAT_NAME,
+    MODEL,
+    ROUNDS,
+    Bundle,
+    update_name,
+)
 from podlt.store.container import BLOCK
 from podlt.store.files import read_whole
 from podlt.store.log_store import LogStore
 from podlt.store.run_log import SETTINGS, has_log, open_run_log
 
 MAX_DOCUMENT = 16 * 2**20
-MAX_CLAIMS = 256 * 2**20
+MAX_CLAIMS = MAX_COSIGNATURES = 256 * 2**20
+COSIGNATURES = "cosignatures"
 
 Kind = Literal["directory", "bundle", "log"]
 
@@ -114,6 +125,14 @@ class RunFiles(ABC):
         return _read(self.update_file(round), limit, f"{self.path}: the update of round {round}")
 
     @abstractmethod
+    def cosignatures(self) -> bytes:
+        """What witnesses signed, a line each; no witness signed anything where it is empty.
+
+        Raises:
+            StorageError: it cannot be read, or is longer than `MAX_COSIGNATURES`.
+        """
+
+    @abstractmethod
     def unproven(self) -> BinaryIO | None:
         """The manager's figures of each round, a JSON document a line: seconds, and who faked in a demonstration."""
 
@@ -164,6 +183,10 @@ class _Directory(RunFiles):
     def update_file(self, round: int) -> BinaryIO | None:
         return _opened(self.path / update_name(round))
 
+    def cosignatures(self) -> bytes:
+        path = self.path / COSIGNATURES
+        return read_whole(path, MAX_COSIGNATURES) if path.is_file() else b""
+
     def unproven(self) -> BinaryIO | None:
         return _opened(self.path / "rounds.jsonl")
 
@@ -204,6 +227,9 @@ class _BundleFiles(RunFiles):
     def update_file(self, round: int) -> BinaryIO | None:
         return self._bundle.open(update_name(round))
 
+    def cosignatures(self) -> bytes:
+        return self._read(COSIGNED, MAX_COSIGNATURES) or b""
+
     def unproven(self) -> BinaryIO | None:
         return self._bundle.open(ROUNDS)
 
@@ -243,6 +269,9 @@ class _BareLog(RunFiles):
 
     def update_file(self, round: int) -> BinaryIO | None:
         return None
+
+    def cosignatures(self) -> bytes:
+        return b""
 
     def unproven(self) -> BinaryIO | None:
         return None

@@ -1,0 +1,169 @@
+"""Asks a run's witnesses for cosignatures while it is trained: in the background, always for the newest head only."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from podlt.errors import StorageError
+from podlt.events import Event, Witnessed, WitnessFailed
+from podlt.log.merkle import leaf_hash
+from podlt.log.nodes import NodeTree
+from podlt.log.notes import cosignature_line, parse_checkpoint
+from podlt.log.tree_head import Head
+from podlt.store.files import append_line
+from podlt.witness.client import WitnessClient, WitnessError
+
+PAUSE_SECONDS = 1.0
+"""Between two heads that one witness is asked to cosign."""
+
+MOST_BACKOFF_SECONDS = 60.0
+
+
+class WitnessAsker:
+    """Has heads cosigned by several witnesses, one thread each; a round never waits for it.
+
+    Args:
+        clients: the witnesses; with none of them it does nothing.
+        path: the file that takes cosignatures, a line each.
+        pause: seconds between two heads.
+    """
+
+    def __init__(self, clients: Sequence[WitnessClient], path: Path, *, pause: float = PAUSE_SECONDS) -> None:
+        self._clients, self._path, self._pause = list(clients), path, pause
+        self._changed = threading.Condition()
+        self._tree = NodeTree()
+        self._first_entry = b""
+        self._newest: tuple[str, Head] | None = None
+        self._news: list[Event] = []
+        self._done = dict.fromkeys(range(len(self._clients)), 0)
+        self._finishing = self._ended = False
+        self._threads: list[threading.Thread] = []
+
+    def load(self, rows: Iterable[tuple[int, bytes, bytes]]) -> None:
+        """Takes the entries that a log has already: number, leaf hash and bytes of each."""
+        if not self._clients:
+            return
+        with self._changed:
+            for number, leaf, body in rows:
+                self._first_entry = self._first_entry if number else body
+                self._tree.append(leaf)
+
+    def publish(self, first: int, bodies: Sequence[bytes], note: str) -> None:
+        """Takes entries that are on the disk, and the signed head over all; returns at once.
+
+        Args:
+            first: number of the first of them.
+            bodies: their bytes.
+            note: the head.
+        """
+        if not self._clients:
+            return
+        with self._changed:
+            if first == 0:
+                self._first_entry = bodies[0]
+            for body in bodies:
+                self._tree.append(leaf_hash(body))
+            head, _ = parse_checkpoint(note)
+            self._newest = note, head
+            if not self._threads:
+                self._begin()
+            self._changed.notify_all()
+
+    def news(self) -> list[Event]:
+        """What happened since it was asked last."""
+        with self._changed:
+            found, self._news = self._news, []
+        return found
+
+    def finish(self, seconds: float) -> None:
+        """Waits until every witness has cosigned the last head, or failed to, but no longer than so many seconds."""
+        with self._changed:
+            if self._newest is None:
+                return
+            deadline, self._finishing = time.monotonic() + seconds, True
+            self._changed.notify_all()
+            size = self._newest[1].size
+            while any(0 <= done < size for done in self._done.values()):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            for number, client in enumerate(self._clients):
+                if 0 <= self._done[number] < size:
+                    reason = "it has not cosigned the last head: ask it by podlt witness ask"
+                    self._news.append(WitnessFailed(witness=client.key.name, reason=reason))
+
+    def close(self) -> None:
+        """Ends the threads; one that waits for an answer ends by itself."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _begin(self) -> None:
+        for number, client in enumerate(self._clients):
+            thread = threading.Thread(
+                target=self._run, args=(number, client), name=f"podlt-witness-{number}", daemon=True
+            )
+            self._threads.append(thread)
+            thread.start()
+
+    def _run(self, number: int, client: WitnessClient) -> None:
+        """Asks one witness, head after head."""
+        failures, told = 0, ""
+        while (newest := self._next(number)) is not None:
+            note, head = newest
+            try:
+                signature = client.cosign(note, head, self._prove, self._first_entry)
+                append_line(self._path, cosignature_line(head, signature).encode())
+            except (WitnessError, StorageError) as error:
+                failures += 1
+                conflict = isinstance(error, WitnessError) and error.conflict
+                if told != str(error):
+                    told = str(error)
+                    self._tell(WitnessFailed(witness=client.key.name, reason=told, conflict=conflict))
+                if conflict:
+                    self._set_done(number, -1)
+                    return  # it will never cosign this log
+                self._wait(min(MOST_BACKOFF_SECONDS, self._pause * 2.0 ** min(failures, 10)), at_end=self._pause)
+                continue
+            if failures or not self._done[number]:
+                self._tell(Witnessed(witness=client.key.name, entries=head.size))
+            failures, told = 0, ""
+            self._set_done(number, head.size)
+            self._wait(self._pause, at_end=0.0)
+
+    def _next(self, number: int) -> tuple[str, Head] | None:
+        """The newest head that this witness has not cosigned; None at the end."""
+        with self._changed:
+            while not self._ended:
+                if self._newest is not None and self._newest[1].size > self._done[number]:
+                    return self._newest
+                self._changed.wait()
+        return None
+
+    def _wait(self, seconds: float, *, at_end: float) -> None:
+        """Waits; where the run is about to end, no longer than `at_end` seconds."""
+        with self._changed:
+            begun = time.monotonic()
+            while not self._ended:
+                most = seconds if not self._finishing else min(seconds, at_end)
+                left = begun + most - time.monotonic()
+                if left <= 0:
+                    return
+                self._changed.wait(left)
+
+    def _prove(self, old: int, size: int) -> list[bytes]:
+        with self._changed:
+            return self._tree.consistency_proof(old, size)
+
+    def _set_done(self, number: int, size: int) -> None:
+        with self._changed:
+            self._done[number] = size
+            self._changed.notify_all()
+
+    def _tell(self, event: Event) -> None:
+        with self._changed:
+            self._news.append(event)
