@@ -51,7 +51,6 @@ from podlt.recipe import Recipe, with_workers
 from podlt.recipe_changes import changed
 from podlt.store.log_store import LogStore
 from podlt.witness.asker import WitnessAsker
-from podlt.witness.client import clients_of
 
 Clock = Callable[[], int]
 
@@ -337,9 +336,6 @@ class TrainingRun:
         self, manager: Manager, weights: Weights, engine: Engine, program: Program, tree: Tree, store: LogStore
     ) -> Trainer:
         evaluator = msgspec.structs.replace(self._evaluator(), lines=batch_lines(program))
-        witnesses = WitnessAsker(clients_of(self.recipe), self.directory.cosignatures)
-        if tree.size:
-            witnesses.load(store.entries())
         ending = self._ending
         ending.listener = deciding(self.recipe, self.directory, program, weights, store, ending.listener)
         return Trainer(
@@ -356,7 +352,7 @@ class TrainingRun:
             key=self.directory.manager_key(),
             evaluator=evaluator,
             ending=ending,
-            witnesses=witnesses,
+            witnesses=WitnessAsker.of_run(self.recipe, self.directory.cosignatures, store),
         )
 
     def _tell_started(self, trainer: Trainer, *, resumed: bool) -> None:

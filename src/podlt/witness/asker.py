@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Self
 
 from podlt.errors import StorageError
 from podlt.events import Event, Witnessed, WitnessFailed
@@ -13,8 +14,10 @@ from podlt.log.merkle import leaf_hash
 from podlt.log.nodes import NodeTree
 from podlt.log.notes import cosignature_line, parse_checkpoint
 from podlt.log.tree_head import Head
+from podlt.recipe import Recipe
 from podlt.store.files import append_line
-from podlt.witness.client import WitnessClient, WitnessError
+from podlt.store.run_files import RunLog
+from podlt.witness.client import WitnessClient, WitnessError, clients_of
 
 PAUSE_SECONDS = 1.0
 """Between two heads that one witness is asked to cosign."""
@@ -41,6 +44,23 @@ class WitnessAsker:
         self._done = dict.fromkeys(range(len(self._clients)), 0)
         self._finishing = self._ended = False
         self._threads: list[threading.Thread] = []
+
+    @classmethod
+    def of_run(cls, recipe: Recipe, path: Path, log: RunLog) -> Self:
+        """The asker of the witnesses that a recipe names.
+
+        Args:
+            recipe: the run's.
+            path: the file that takes cosignatures.
+            log: what the run has of a log so far.
+
+        Raises:
+            UsageError: a URL is none.
+            StorageError: the log cannot be read.
+        """
+        asker = cls(clients_of(recipe), path)
+        asker.load(log.entries())
+        return asker
 
     def load(self, rows: Iterable[tuple[int, bytes, bytes]]) -> None:
         """Takes the entries that a log has already: number, leaf hash and bytes of each."""
@@ -112,7 +132,7 @@ class WitnessAsker:
 
     def _run(self, number: int, client: WitnessClient) -> None:
         """Asks one witness, head after head."""
-        failures, told = 0, ""
+        failures, said = 0, ""
         while (newest := self._next(number)) is not None:
             note, head = newest
             try:
@@ -121,9 +141,9 @@ class WitnessAsker:
             except (WitnessError, StorageError) as error:
                 failures += 1
                 conflict = isinstance(error, WitnessError) and error.conflict
-                if told != str(error):
-                    told = str(error)
-                    self._tell(WitnessFailed(witness=client.key.name, reason=told, conflict=conflict))
+                if said != str(error):
+                    said = str(error)
+                    self._tell(WitnessFailed(witness=client.key.name, reason=said, conflict=conflict))
                 if conflict:
                     self._set_done(number, -1)
                     return  # it will never cosign this log
@@ -131,7 +151,7 @@ class WitnessAsker:
                 continue
             if failures or not self._done[number]:
                 self._tell(Witnessed(witness=client.key.name, entries=head.size))
-            failures, told = 0, ""
+            failures, said = 0, ""
             self._set_done(number, head.size)
             self._wait(self._pause, at_end=0.0)
 

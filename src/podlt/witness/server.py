@@ -21,6 +21,7 @@ from podlt.witness.witness import MAX_ENTRY, Reply, Witness
 
 THREADS = 16
 SECONDS = 10.0
+POLL_SECONDS = 0.1
 
 Clock = Callable[[], int]
 """Seconds since 1970."""
@@ -56,7 +57,9 @@ class WitnessServer:
             raise UsageError(f"--listen: cannot listen on {self._host}:{self.port}: {error.strerror}") from None
         self.port = int(self._server.server_address[1])
         self.url = f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self.port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, name="podlt-witness", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(POLL_SECONDS,), name="podlt-witness", daemon=True
+        )
         self._thread.start()
         return self
 
@@ -110,7 +113,7 @@ def _handler(witness: Witness, clock: Clock) -> type[BaseHTTPRequestHandler]:
         "/add-run": (MAX_ENTRY, witness.add_run),
     }
 
-    class Handler(BaseHTTPRequestHandler):
+    class WitnessHandler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = SECONDS
 
@@ -170,4 +173,4 @@ def _handler(witness: Witness, clock: Clock) -> type[BaseHTTPRequestHandler]:
             except OSError:
                 self.close_connection = True  # it went away, or was too slow: nothing of ours is wrong
 
-    return Handler
+    return WitnessHandler

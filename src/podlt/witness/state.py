@@ -65,7 +65,7 @@ class WitnessState:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE
+        self.folder, self._path = folder, folder / FILE
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
