@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,9 @@ from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 from small_runs import Trained
 
-from podlt.attestation.keyless import keyless_signer
+from podlt.attestation.envelope import lines_of
+from podlt.attestation.keyless import KeylessSigner, keyless_signer
+from podlt.attestation.manifest import ModelManifest
 from podlt.attestation.provenance import BUILD_TYPE
 from podlt.attestation.signing_key import FileKey, load_key, new_key
 from podlt.attestation.sources import data_dependencies, declared
@@ -254,6 +257,34 @@ def test_the_other_curves_sign_what_a_stock_verifier_accepts(curve: str, cheated
     signer = FileKey(private)
     envelope = Envelope.from_dict(signer.bundle(b"{}")["dsseEnvelope"])
     assert envelope.verify([SSlibKey.from_crypto(private.public_key(), keyid=signer.hint)], 1)
+
+
+def test_sigstores_own_library_takes_each_statement_that_is_signed(
+    done: Attestation, cheated: Trained, key: Path, tmp_path: Path
+) -> None:
+    """Signing without a key itself needs the Internet, and is not tried here."""
+    from sigstore.dsse import Statement as SigstoreStatement
+
+    summary = tmp_path / "v.jsonl"
+    assert podlt(["verify", str(cheated.result.run), "--summary", str(summary), "--key", str(key)]) == 0
+    envelopes = [json.loads(path.read_bytes()) for path in (done.provenance, summary)]
+    envelopes.append(json.loads(done.signature.read_bytes())["dsseEnvelope"])
+    for envelope in envelopes:
+        SigstoreStatement(base64.b64decode(envelope["payload"]))
+
+
+def test_a_keyless_signer_gives_what_sigstore_gives_and_the_file_is_the_whole_bundle() -> None:
+    document = {"mediaType": "x", "dsseEnvelope": {"payload": "e30="}}
+
+    class Context:
+        @contextmanager
+        def signer(self, token: Any) -> Iterator[Any]:
+            yield SimpleNamespace(sign_dsse=lambda statement: SimpleNamespace(to_json=lambda: json.dumps(document)))
+
+    payload = ModelManifest("m", {".": bytes(32)}).statement()
+    signer = KeylessSigner(Context(), SimpleNamespace(issuer="https://issuer.example", identity="ann@example.org"))
+    assert signer.bundle(payload) == document and signer.identity == "https://issuer.example#ann@example.org"
+    assert json.loads(lines_of(document, keyless=True)) == document
 
 
 def test_keyless_signing_says_what_it_needs_where_sigstore_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:

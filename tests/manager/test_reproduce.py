@@ -45,6 +45,7 @@ def test_a_run_of_one_worker_is_built_again_to_the_last_byte_from_a_bundle_witho
     found = reproduce(tmp_path / "alone.podlt", out=tmp_path / "again.safetensors")
     assert found.exit_code == 0 and found.same == found.rounds == alone.state.round
     assert found.start == "from seed 0: the same bits"
+    assert found.program is not None and found.program.figure == "captured again: the same bytes"
     assert file_sha256(tmp_path / "again.safetensors") == file_sha256(alone.result.run / "model.safetensors")
 
 
@@ -115,6 +116,13 @@ def test_a_podlt_with_another_arithmetic_does_not_train_it_again(
     found = reproduce(alone.result.run)
     assert found.exit_code == 4 and found.same == 0
     assert "use the version that began it" in found.not_checked
+
+
+def test_a_program_that_is_not_the_recipes_model_ends_with_1(alone: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    fails = Finding(Claim.PROGRAM, Outcome.FAILS, why="another step")
+    monkeypatch.setattr(reproducer, "check_program", lambda *_: fails)
+    found = reproduce(alone.result.run)
+    assert found.exit_code == 1 and found.same == found.rounds and found.program == fails
 
 
 def test_data_that_are_not_the_runs_are_not_trained_on(alone: Trained, monkeypatch: pytest.MonkeyPatch) -> None:

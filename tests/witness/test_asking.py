@@ -32,7 +32,8 @@ from podlt.witness.state import WitnessState
 from podlt.witness.witness import Witness
 
 NOW = 1_800_000_000
-PAUSE = 0.001
+AT_ONCE = {"pause": 0.001, "retry": 0.001}
+"""No second is waited for."""
 
 
 @pytest.fixture
@@ -167,7 +168,9 @@ def test_the_last_head_of_a_run_is_cosigned_by_each_witness_when_it_ends(
         "w.example/2", SigningKey(digest("test-witness/3")), WitnessState(tmp_path / "2"), most=5, open=True
     )
     with WitnessServer(other, "127.0.0.1", 0, lambda: NOW) as second:
-        asker = WitnessAsker([client, WitnessClient(other.public, second.url)], copy / "cosignatures", pause=PAUSE)
+        asker = WitnessAsker(
+            [client, WitnessClient(other.public, second.url)], copy / "cosignatures", pause=PAUSE, retry=PAUSE
+        )
         fed(asker, log)
         asker.finish(20.0)
         asker.close()
@@ -179,7 +182,7 @@ def test_the_last_head_of_a_run_is_cosigned_by_each_witness_when_it_ends(
 
 
 def test_a_resumed_run_has_its_log_taken_first(client: WitnessClient, log: Log, tmp_path: Path) -> None:
-    asker, half = WitnessAsker([client], tmp_path / "cosignatures", pause=PAUSE), log.sizes[3]
+    asker, half = WitnessAsker([client], tmp_path / "cosignatures", **AT_ONCE), log.sizes[3]
     asker.load((i, log.tree._root(i, i + 1), log.bodies[i]) for i in range(half))
     asker.publish(half, log.bodies[half : log.sizes[4]], log.notes[log.sizes[4]])
     asker.finish(20.0)
@@ -188,7 +191,9 @@ def test_a_resumed_run_has_its_log_taken_first(client: WitnessClient, log: Log, 
 
 
 def test_a_witness_that_is_away_holds_nothing_up_and_is_said_once(witness: Witness, log: Log, tmp_path: Path) -> None:
-    asker = WitnessAsker([WitnessClient(witness.public, nowhere())], tmp_path / "cosignatures", pause=PAUSE)
+    asker = WitnessAsker(
+        [WitnessClient(witness.public, nowhere())], tmp_path / "cosignatures", pause=PAUSE, retry=PAUSE
+    )
     fed(asker, log)
     events: list[Event] = []
     while not events:
@@ -203,7 +208,7 @@ def test_a_witness_that_is_away_holds_nothing_up_and_is_said_once(witness: Witne
 def test_a_witness_that_comes_back_is_asked_again(witness: Witness, log: Log, tmp_path: Path) -> None:
     url = nowhere()
     client = WitnessClient(witness.public, url)
-    asker = WitnessAsker([client], tmp_path / "cosignatures", pause=PAUSE)
+    asker = WitnessAsker([client], tmp_path / "cosignatures", **AT_ONCE)
     fed(asker, log)
     events: list[Event] = []
     while not events:
@@ -216,7 +221,9 @@ def test_a_witness_that_comes_back_is_asked_again(witness: Witness, log: Log, tm
 
 def test_who_saw_another_log_is_named_and_not_asked_again(client: WitnessClient, log: Log, tmp_path: Path) -> None:
     asked(client, log, log.sizes[-1])
-    asker = WitnessAsker([WitnessClient(client.key, client_url(client))], tmp_path / "cosignatures", pause=PAUSE)
+    asker = WitnessAsker(
+        [WitnessClient(client.key, client_url(client))], tmp_path / "cosignatures", pause=PAUSE, retry=PAUSE
+    )
     asker.publish(0, log.bodies[: log.sizes[0]], log.notes[log.sizes[0]])
     asker.finish(20.0)
     asker.close()

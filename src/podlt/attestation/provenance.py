@@ -66,10 +66,18 @@ def provenance(
     ]
     if torch := document.get("torch", ""):
         materials.append({"name": "torch", "uri": f"pkg:pypi/torch@{torch.partition('+')[0]}"})
+    external: Document = {"recipe": document}
+    if state.amendments:
+        external["amendments"] = [
+            {"rounds": rounds, "epochs": each.epochs, "optimizer": each.optimizer, "reason": each.reason}
+            for rounds, each in state.amendments
+        ]
+    if notes:
+        external["model"] = notes
     predicate = {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
-            "externalParameters": {"recipe": document, **({"model": notes} if notes else {})},
+            "externalParameters": external,
             "internalParameters": internal,
             "resolvedDependencies": materials,
         },

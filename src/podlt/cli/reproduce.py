@@ -71,12 +71,19 @@ def reproduce(
 
 
 def _print(found: Reproduction, run: Path, out: Console) -> None:
-    print_facts({**run_facts(found.verification), "start": found.start or "-"}, out)
+    print_facts({**run_facts(found.verification), "start": found.start or "-", "program": _program(found)}, out)
     out.print()
     for line in _sentences(found, run):
         out.print(line, soft_wrap=True)
     for note in found.notes:
         out.print(f"  {shown(note)}", soft_wrap=True)
+
+
+def _program(found: Reproduction) -> str:
+    """Whether the program that was executed is the recipe's model and loss."""
+    if found.program is None:
+        return "-"
+    return f"{found.program.outcome.value}: {found.program.why or found.program.figure}"
 
 
 def _sentences(found: Reproduction, run: Path) -> list[str]:
@@ -126,6 +133,7 @@ def _document(found: Reproduction) -> dict[str, Any]:
         "exit_code": found.exit_code,
         **run_facts(found.verification),
         "start": found.start,
+        "program": None if found.program is None else found.program.outcome.value,
         "rounds": found.rounds,
         "rounds_same": found.same,
         "fakes": msgspec.to_builtins(found.faked),

@@ -70,8 +70,9 @@ def serve(
     host, port = _address(listen)
     served = _witness(state, name, most=most_logs, open=not known_only)
     with WitnessServer(served, host, port, _now) as server:
+        url = f"http://THIS-MACHINE:{server.port}" if host in ("0.0.0.0", "::") else server.url
         typer.echo(f"witness {served.public.name} on {server.url}; in a manager's recipe:\n")
-        typer.echo(f'[[witnesses]]\nkey = "{served.public.text()}"\nurl = "{server.url}"\n')
+        typer.echo(f'[[witnesses]]\nkey = "{served.public.text()}"\nurl = "{url}"\n')
         typer.echo(f"who verifies: podlt verify RUN --witness {served.public.text()}")
         server.wait()
 

@@ -19,8 +19,11 @@ from podlt.store.files import append_line
 from podlt.store.run_files import RunLog
 from podlt.witness.client import WitnessClient, WitnessError, clients_of
 
-PAUSE_SECONDS = 1.0
-"""Between two heads that one witness is asked to cosign."""
+PAUSE_SECONDS = 10.0
+"""Between two heads that one witness is asked to cosign: a day of them is two megabytes."""
+
+RETRY_SECONDS = 1.0
+"""Before a witness that failed is asked again; twice as long after each failure, and no longer at the run's end."""
 
 MOST_BACKOFF_SECONDS = 60.0
 
@@ -32,10 +35,18 @@ class WitnessAsker:
         clients: the witnesses; with none of them it does nothing.
         path: the file that takes cosignatures, a line each.
         pause: seconds between two heads.
+        retry: seconds before a witness that failed is asked again.
     """
 
-    def __init__(self, clients: Sequence[WitnessClient], path: Path, *, pause: float = PAUSE_SECONDS) -> None:
-        self._clients, self._path, self._pause = list(clients), path, pause
+    def __init__(
+        self,
+        clients: Sequence[WitnessClient],
+        path: Path,
+        *,
+        pause: float = PAUSE_SECONDS,
+        retry: float = RETRY_SECONDS,
+    ) -> None:
+        self._clients, self._path, self._pause, self._retry = list(clients), path, pause, retry
         self._changed = threading.Condition()
         self._tree = NodeTree()
         self._first_entry = b""
@@ -147,7 +158,8 @@ class WitnessAsker:
                 if conflict:
                     self._set_done(number, -1)
                     return  # it will never cosign this log
-                self._wait(min(MOST_BACKOFF_SECONDS, self._pause * 2.0 ** min(failures, 10)), at_end=self._pause)
+                backoff = self._retry * 2.0 ** min(failures - 1, 10)
+                self._wait(min(MOST_BACKOFF_SECONDS, backoff), at_end=self._retry)
                 continue
             if failures or not self._done[number]:
                 self._tell(Witnessed(witness=client.key.name, entries=head.size))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from podlt.errors import ExitCode
+from podlt.protocol.claims import Finding, Outcome
 from podlt.verify import Verification
 
 
@@ -64,6 +65,7 @@ class Reproduction(msgspec.Struct, frozen=True):
         rounds: how many its log has that changed the parameters.
         same: how many of these were trained again, with the same update and the same parameters.
         start: where the first parameters come from, for a person.
+        program: what capturing the recipe's model and loss again came to (claim PROGRAM); None if it was not reached.
         model: what comparing the trained model with the run's file came to, "" if it was not reached.
         faked: rounds with known fakes.
         difference: the first that is not the same, if any is.
@@ -75,6 +77,7 @@ class Reproduction(msgspec.Struct, frozen=True):
     rounds: int
     same: int = 0
     start: str = ""
+    program: Finding | None = None
     model: str = ""
     faked: list[FakedRound] = []
     difference: Difference | None = None
@@ -84,6 +87,7 @@ class Reproduction(msgspec.Struct, frozen=True):
     @property
     def exit_code(self) -> int:
         """0: the same model; 1: another; 4: nothing differs, but not all could be trained again."""
-        if self.difference is not None or self.faked:
+        other = self.program is not None and self.program.outcome is Outcome.FAILS
+        if other or self.difference is not None or self.faked:
             return ExitCode.FAILS
         return ExitCode.NOT_CHECKED if self.not_checked else ExitCode.HOLDS

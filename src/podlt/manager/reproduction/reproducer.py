@@ -16,9 +16,11 @@ from podlt.execution.task_executor import TaskExecutor, one_thread
 from podlt.manager.amendments import Optimizers
 from podlt.manager.audit.data import find_data
 from podlt.manager.audit.logged import LoggedRound, logged
-from podlt.manager.audit.model import check_start, rebuild
+from podlt.manager.audit.model import Rebuilt, check_start, rebuild
+from podlt.manager.audit.program import check_program
 from podlt.manager.audit.replay import MOST_HEADER
 from podlt.manager.capture_inputs import task_lines
+from podlt.manager.metrics.evaluation import batch_lines
 from podlt.manager.reproduction.report import Reproduction
 from podlt.manager.reproduction.rounds import RoundTrainer
 from podlt.manager.weights import Weights
@@ -114,7 +116,9 @@ class _Reproducer:
         convicted = frozenset(n for n, worker in self._found.state.workers.items() if worker.convictions)
         with _memory(program) as region:
             weights = Weights(program, optimizers.after(0), region.bytes)
-            start = self._start(recipe, weights, data.train.info)
+            start, rebuilt = self._start(recipe, weights, data.train.info)
+            rebuilt.lines = batch_lines(program)
+            same = check_program(recipe, program, weights, data.train, rebuilt, "podlt reproduce RUN --code DIR")
             executor = TaskExecutor(program, recipe.training.local_steps, recipe.training.local_lr)
             trainer = RoundTrainer(
                 self._begin,
@@ -131,7 +135,7 @@ class _Reproducer:
             for done in self._rounds(trainer, last):
                 if progress is not None:
                     progress(done, last)
-            report = trainer.report(msgspec.structs.replace(self._report, start=start))
+            report = trainer.report(msgspec.structs.replace(self._report, start=start, program=same))
             return self._concluded(report, recipe, program, weights, last, out)
 
     def _documents(self) -> tuple[Recipe, Program, Optimizers]:
@@ -159,8 +163,8 @@ class _Reproducer:
         except EngineError as error:
             raise _CannotTrain(str(error)) from None
 
-    def _start(self, recipe: Recipe, weights: Weights, info: object) -> str:
-        """Puts the first parameters into `weights`; returns where they come from."""
+    def _start(self, recipe: Recipe, weights: Weights, info: object) -> tuple[str, Rebuilt]:
+        """Puts the first parameters into `weights`; returns where they come from, and the recipe's model."""
         missing = "the first checkpoint is not here"
         file = self._files.checkpoint(0)
         if file is not None:
@@ -179,8 +183,8 @@ class _Reproducer:
         if weights.digest() != self._begin.parameters:
             raise _CannotTrain(f"the first parameters cannot be had here: {finding.why or missing}: {finding.remedy}")
         if finding.outcome is Outcome.NOT_CHECKED:
-            return f"the run's first checkpoint; not worked out from the seed: {finding.why}"
-        return finding.figure
+            return f"the run's first checkpoint; not worked out from the seed: {finding.why}", rebuilt
+        return finding.figure, rebuilt
 
     def _rounds(self, trainer: RoundTrainer, last: int) -> Iterator[int]:
         """Trains rounds until one differs; gives after each how many there were."""
