@@ -168,9 +168,7 @@ def test_the_last_head_of_a_run_is_cosigned_by_each_witness_when_it_ends(
         "w.example/2", SigningKey(digest("test-witness/3")), WitnessState(tmp_path / "2"), most=5, open=True
     )
     with WitnessServer(other, "127.0.0.1", 0, lambda: NOW) as second:
-        asker = WitnessAsker(
-            [client, WitnessClient(other.public, second.url)], copy / "cosignatures", pause=PAUSE, retry=PAUSE
-        )
+        asker = WitnessAsker([client, WitnessClient(other.public, second.url)], copy / "cosignatures", **AT_ONCE)
         fed(asker, log)
         asker.finish(20.0)
         asker.close()
@@ -191,9 +189,7 @@ def test_a_resumed_run_has_its_log_taken_first(client: WitnessClient, log: Log, 
 
 
 def test_a_witness_that_is_away_holds_nothing_up_and_is_said_once(witness: Witness, log: Log, tmp_path: Path) -> None:
-    asker = WitnessAsker(
-        [WitnessClient(witness.public, nowhere())], tmp_path / "cosignatures", pause=PAUSE, retry=PAUSE
-    )
+    asker = WitnessAsker([WitnessClient(witness.public, nowhere())], tmp_path / "cosignatures", **AT_ONCE)
     fed(asker, log)
     events: list[Event] = []
     while not events:
@@ -221,9 +217,7 @@ def test_a_witness_that_comes_back_is_asked_again(witness: Witness, log: Log, tm
 
 def test_who_saw_another_log_is_named_and_not_asked_again(client: WitnessClient, log: Log, tmp_path: Path) -> None:
     asked(client, log, log.sizes[-1])
-    asker = WitnessAsker(
-        [WitnessClient(client.key, client_url(client))], tmp_path / "cosignatures", pause=PAUSE, retry=PAUSE
-    )
+    asker = WitnessAsker([WitnessClient(client.key, client_url(client))], tmp_path / "cosignatures", **AT_ONCE)
     asker.publish(0, log.bodies[: log.sizes[0]], log.notes[log.sizes[0]])
     asker.finish(20.0)
     asker.close()
@@ -309,6 +303,22 @@ def test_a_cron_job_cosigns_and_a_reader_demands_it(
     assert json.loads(capsys.readouterr().out)["logs"][0]["size"] == log.sizes[-1]
     assert podlt(["witness", "cosign", str(copy), "--name", "another", *own]) == 2
     assert podlt(["verify", str(copy), "--witness", "nonsense"]) == 2
+
+
+def test_a_cosigned_head_is_a_note_of_c2sp_and_can_be_kept(
+    log: Log, copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed(copy, log, log.sizes[1])
+    signed(copy, log, log.sizes[-1])
+    assert podlt(["head", str(copy), "--cosigned"]) == 0
+    note = capsys.readouterr().out
+    head, (own, cosignature) = parse_checkpoint(note)
+    assert (own.name, head.size) == (head.origin, log.sizes[-1])
+    assert DEMANDED.cosigned_at(head, cosignature) == NOW
+    (tmp_path / "kept").write_text(note)
+    assert podlt(["verify", str(copy), "--head", str(tmp_path / "kept")]) == 0
+    (tmp_path / "kept").write_text(f"{note}more\n")
+    assert podlt(["verify", str(copy), "--head", str(tmp_path / "kept")]) == 2
 
 
 def test_a_log_that_was_cut_is_not_cosigned(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,9 @@ from podlt.cli.options import JsonOption, RunFilesArgument, console, print_facts
 from podlt.cli.witness import read_witness
 from podlt.errors import InvalidProofError, UsageError
 
+NOTE_LINES = 5
+"""Of a head with its manager's signature alone."""
+
 if TYPE_CHECKING:
     from podlt.log.notes import WitnessKey
     from podlt.verify import Verification
@@ -189,13 +192,14 @@ def _failure(error: InvalidProofError) -> dict[str, Any]:
 
 
 def read_note(path: Path) -> str:
-    """The signed tree head in a file.
+    """The signed tree head in a file, without the lines of witnesses that may follow its manager's.
 
     Raises:
         UsageError: it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return "".join(lines[:NOTE_LINES] if all(line.startswith("— ") for line in lines[NOTE_LINES:]) else lines)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from None
 
