@@ -26,7 +26,7 @@ from podlt.attestation.keyless import KeylessSigner, keyless_signer
 from podlt.attestation.manifest import ModelManifest
 from podlt.attestation.provenance import BUILD_TYPE
 from podlt.attestation.signing_key import FileKey, load_key, new_key
-from podlt.attestation.sources import data_dependencies, declared
+from podlt.attestation.sources import _named, data_dependencies, declared
 from podlt.attestation.write import PROVENANCE, SIGNATURE, Attestation, attest
 from podlt.cli.app import run as podlt
 from podlt.data.fetch import file_sha256
@@ -356,11 +356,17 @@ def test_a_file_that_podlt_wrote_of_an_object_is_said_to_be_one(tmp_path: Path) 
     assert found.descriptor["annotations"]["notKnown"] == found.unknown
 
 
-def test_a_named_set_is_named_by_its_package(tmp_path: Path) -> None:
-    recipe: Any = SimpleNamespace(data=DataSpec("mnist"))
-    begin: Any = SimpleNamespace(data=b"", test=b"", lines=0)
+def test_a_named_set_that_is_not_the_runs_is_not_named(tmp_path: Path) -> None:
+    recipe: Any = SimpleNamespace(data=DataSpec("digits"))
+    begin: Any = SimpleNamespace(data=bytes(32), test=e.NO_TEST, lines=1)
     files: Any = SimpleNamespace(kind="bundle", path=tmp_path)
-    archive, *members = data_dependencies(recipe, begin, files, None, None)
+    (found,) = data_dependencies(recipe, begin, files, tmp_path / "cache", None)
+    assert "named set digits is not what the run was trained on" in found.unknown
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion", "census", "austen"])
+def test_a_named_set_is_named_by_its_package(name: str) -> None:
+    archive, *members = _named(name)
     assert archive.descriptor["uri"].startswith("pkg:") and len(archive.descriptor["digest"]["sha256"]) == 64
     assert members and all(len(each.descriptor["digest"]["sha256"]) == 64 for each in members)
 

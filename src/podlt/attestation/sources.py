@@ -104,12 +104,15 @@ def _found(
     recipe: Recipe, begin: e.Begin, files: RunFiles, cache: Path | None, given: Path | None
 ) -> tuple[list[Dependency], str]:
     from podlt.data.named import NAMED
+    from podlt.data.prepare import prepare
     from podlt.manager.data_source import at_path, candidates, folders_of, nowhere, refuse_named
     from podlt.manager.directory import RunDirectory, Settings
 
     if given is not None:
         refuse_named(recipe.data)
     if recipe.data.source in NAMED:
+        if not _is_of(prepare(recipe.data, cache), begin):
+            return [], f"the named set {recipe.data.source} is not what the run was trained on"
         return _named(recipe.data.source), ""
     if given is not None:
         places = iter([at_path(recipe.data, given)])

@@ -93,7 +93,8 @@ def _sentences(found: Reproduction, run: Path) -> list[str]:
         workers = f"worker{'s' * (len(each.workers) != 1)} {', '.join(map(str, each.workers))}"
         lines.append(
             f"[bold red]round {each.round}[/bold red] (entry {each.entry}): a fake of {workers} was applied before it "
-            "was convicted: this update cannot be made again; the run's own was taken, where it is kept"
+            "was convicted: this update cannot be made again"
+            + ("; the run's own was taken" if not (found.not_checked and each is found.faked[-1]) else "")
         )
     difference = found.difference
     if difference is not None:
@@ -101,6 +102,12 @@ def _sentences(found: Reproduction, run: Path) -> list[str]:
     done = f"{found.same:,} of {found.rounds:,} rounds trained again with the same update and the same parameters"
     if difference is not None:
         lines.append(f"[bold red]differs[/bold red] in round {difference.round}; {done}")
+    elif found.faked and found.not_checked:
+        last = found.faked[-1].round
+        lines.append(
+            f"[bold red]differs[/bold red] from round {last} on; {done}; what follows was not checked: "
+            f"{shown(found.not_checked)}"
+        )
     elif found.not_checked:
         lines.append(f"[yellow]not checked[/yellow]: {shown(found.not_checked)}; {done}")
     elif found.faked:
