@@ -7,6 +7,8 @@ import json
 import shutil
 import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -344,3 +346,22 @@ def test_a_run_asks_later_whom_it_could_not_reach(
     assert podlt(["witness", "ask", str(copy), "--witness", away]) == 4
     assert "cannot be reached" in capsys.readouterr().err
     assert podlt(["witness", "ask", str(copy)]) == 2
+
+
+@pytest.mark.slow
+def test_a_witness_that_was_killed_goes_on_from_what_it_saw(copy: Path, tmp_path: Path) -> None:
+    """`podlt witness serve` in a process of its own."""
+    command = [sys.executable, "-c", "from podlt.cli import main; main()", "witness", "serve"]
+    command += ["--state", str(tmp_path / "w"), "--listen", nowhere().rpartition(":")[2]]
+    for _ in range(2):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(5)]
+            key, url = (line.partition('"')[2].partition('"')[0] for line in lines[3:5])
+            assert podlt(["witness", "ask", str(copy), "--witness", f"{key}={url}"]) == 0
+        finally:
+            process.kill()
+            process.wait()
+    assert len((copy / "cosignatures").read_text().splitlines()) == 2
+    assert podlt(["verify", str(copy), "--witness", str(tmp_path / "w" / "witness.key.pub")]) == 0

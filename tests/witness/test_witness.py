@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from http import HTTPStatus
 
+import hypothesis.strategies as st
 import pytest
+from hypothesis import HealthCheck, given, settings
 from witnessed_logs import Log, manager_key
 
 from podlt.crypto import SigningKey, digest
+from podlt.errors import InvalidProofError
 from podlt.log.notes import parse_checkpoint, parse_signatures
 from podlt.log.tree_head import Head, sign_head
 from podlt.witness.request import SIZE_TYPE, AddCheckpoint
@@ -123,6 +126,30 @@ def test_two_logs_of_one_run_are_told_apart_and_the_proof_is_kept(
 )
 def test_a_malformed_request_is_400(witness: Witness, body: bytes) -> None:
     assert witness.add_checkpoint(body, NOW).status == HTTPStatus.BAD_REQUEST
+
+
+@given(st.integers(0, 10**19 - 1), st.lists(st.binary(min_size=32, max_size=32), max_size=63), st.text(max_size=50))
+def test_a_request_is_read_as_it_was_written(old: int, proof: list[bytes], note: str) -> None:
+    request = AddCheckpoint(old, proof, note)
+    assert AddCheckpoint.of_body(request.body()) == request
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(st.data())
+def test_no_request_with_another_byte_is_cosigned(known: Witness, log: Log, data: st.DataObject) -> None:
+    """And nothing is remembered of it."""
+    size = log.sizes[0]
+    body = bytearray(AddCheckpoint(0, [], log.notes[size]).body())
+    place = data.draw(st.integers(4, len(body) - 1))
+    body[place] ^= data.draw(st.integers(1, 255))
+    assert known.add_checkpoint(bytes(body), NOW).status >= HTTPStatus.BAD_REQUEST
+    assert known.seen(parse_checkpoint(log.notes[size])[0].origin) == 0
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_request_and_no_entry_are_refused(raw: bytes) -> None:
+    with pytest.raises(InvalidProofError):
+        AddCheckpoint.of_body(b"x" + raw)
 
 
 def test_of_requests_at_once_no_two_are_cosigned_from_one_old_size(known: Witness, log: Log) -> None:
