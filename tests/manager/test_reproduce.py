@@ -14,6 +14,7 @@ from podlt.cli.app import run as podlt
 from podlt.data.fetch import file_sha256
 from podlt.errors import InvalidProofError, UsageError
 from podlt.manager.audit.data import AuditData
+from podlt.manager.audit.updates import StoredUpdates
 from podlt.manager.reproduction import reproduce, reproducer
 from podlt.protocol.claims import Claim, Finding, Outcome
 from podlt.recipe import ProtocolSpec
@@ -34,7 +35,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def faked(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A run with a cheater that nobody found."""
     path = tmp_path_factory.mktemp("run") / "faked"
-    recipe = tiny_recipe(workers=3, protocol=UNCHECKED)
+    recipe = tiny_recipe(workers=3, protocol=UNCHECKED, arithmetic="exact")
     return train_near(path, recipe, cheats=["1:sign-flip"], entropy=seeded(8))
 
 
@@ -79,6 +80,21 @@ def test_a_fake_that_nobody_found_is_the_first_difference_and_its_size_is_told(
     assert podlt(["reproduce", str(faked.result.run)]) == 1
     text = capsys.readouterr().out
     assert f"differs in round {found.difference.round}" in text and "largest deviation" in text
+
+
+def test_by_stock_arithmetic_what_is_near_says_nothing_and_what_is_far_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine's PyTorch may round otherwise."""
+    recipe = tiny_recipe(workers=3, protocol=UNCHECKED, arithmetic="stock")
+    run = train_near(tmp_path / "stock", recipe, cheats=["1:sign-flip"], entropy=seeded(8)).result.run
+    assert reproduce(run).exit_code == 1
+    write_bundle(run, tmp_path / "stock.podlt")
+    found = reproduce(tmp_path / "stock.podlt")
+    assert found.exit_code == 4 and "to compare with is not here" in found.not_checked
+    monkeypatch.setattr(StoredUpdates, "is_near", lambda *_: True)
+    found = reproduce(run)
+    assert found.exit_code == 4 and "rounds otherwise on another machine" in found.not_checked
 
 
 def test_by_how_much_is_not_known_without_the_runs_updates(faked: Trained, tmp_path: Path) -> None:

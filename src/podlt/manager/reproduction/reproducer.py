@@ -130,6 +130,7 @@ class _Reproducer:
                 convicted,
                 _causes(recipe),
                 self._entries,
+                recipe.arithmetic == "stock",
             )
             last = self._report.rounds if rounds is None else min(rounds, self._report.rounds)
             for done in self._rounds(trainer, last):
@@ -231,8 +232,6 @@ def _applied(files: RunFiles) -> dict[int, int]:
 def _causes(recipe: Recipe) -> list[str]:
     """What an accepted result that nobody was convicted for may come from, likeliest first."""
     causes = []
-    if recipe.arithmetic == "stock":
-        causes.append('arithmetic = "stock": PyTorch rounds otherwise on another machine, or with other threads')
     if recipe.torch and recipe.torch != str(torch.__version__):
         causes.append(
             f"another PyTorch ({recipe.torch} then, {torch.__version__} here), if it draws or rounds otherwise"

@@ -40,6 +40,7 @@ class RoundTrainer:
         convicted: who was convicted, at whatever time.
         causes: what a difference may come from.
         entries: round -> number of the entry that applied its update.
+        stock: whether arithmetic is PyTorch's own, which rounds otherwise on another machine.
     """
 
     def __init__(
@@ -53,11 +54,12 @@ class RoundTrainer:
         convicted: frozenset[int],
         causes: Sequence[str],
         entries: Mapping[int, int],
+        stock: bool,
     ) -> None:
         self._begin, self._weights, self._executor = begin, weights, executor
         self._train, self._optimizers, self._convicted = train, optimizers, convicted
         self._updates, self._causes = StoredUpdates(files, weights), list(causes)
-        self._entries = entries
+        self._entries, self._stock = entries, stock
         self._orders: dict[int, EpochOrder] = {}
         self._same = self._steps = 0
         self._faked: list[FakedRound] = []
@@ -98,6 +100,9 @@ class RoundTrainer:
             self._apply_faked(logged, apply, fakers)
         else:
             what = "the accepted results of fragments " + ", ".join(map(str, others)) + " are others"
+            if why := self._only_rounding(logged.number, average):
+                self._stopped = f"round {logged.number}: {what}; {why}"
+                return
             self._differs(logged, what, others, self._causes, average)
 
     # -- what the round gives --------------------------------------------------------------------------------------
@@ -176,6 +181,16 @@ class RoundTrainer:
                 return []
             found |= workers & self._convicted
         return sorted(found)
+
+    def _only_rounding(self, round: int, average: Average | None) -> str:
+        """Why other results say nothing, where another machine may round otherwise; "" if they do."""
+        if not self._stock or average is None:
+            return ""
+        if self._updates.read(round) is None:
+            return 'arithmetic = "stock" rounds otherwise elsewhere, and the update to compare with is not here'
+        if self._updates.is_near(round, average):
+            return 'by no more than arithmetic = "stock" rounds otherwise on another machine'
+        return ""
 
     def _differs(
         self, logged: LoggedRound, what: str, fragments: list[int], causes: list[str], average: Average | None
