@@ -26,7 +26,7 @@ from podlt.attestation.keyless import KeylessSigner, keyless_signer
 from podlt.attestation.manifest import ModelManifest
 from podlt.attestation.provenance import BUILD_TYPE
 from podlt.attestation.signing_key import FileKey, load_key, new_key
-from podlt.attestation.sources import _named, data_dependencies, declared
+from podlt.attestation.sources import _named, _tokenizer, data_dependencies, declared
 from podlt.attestation.write import PROVENANCE, SIGNATURE, Attestation, attest
 from podlt.cli.app import run as podlt
 from podlt.data.fetch import file_sha256
@@ -129,6 +129,22 @@ def test_the_provenance_names_what_the_run_was_made_of_by_public_digests(
     subjects = {each["name"]: each["digest"]["sha256"] for each in payload_of(done.provenance)["subject"]}
     assert subjects["digits-model/model.safetensors"] == file_sha256(folder / "model.safetensors")
     assert "compared it with nothing" in named["hf://someone/base@0123abc"]["annotations"]["declared"]
+
+
+def test_files_that_the_log_does_not_bind_are_named_as_such(done: Attestation) -> None:
+    external = payload_of(done.provenance)["predicate"]["buildDefinition"]["externalParameters"]
+    assert external["model"]["notBoundByTheLog"] == done.unbound == ["inference.json"]
+
+
+def test_buffers_that_are_not_the_runs_are_not_attested(
+    cheated: Trained, folder: Path, key: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "model"
+    copy.mkdir()
+    (copy / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    (copy / "buffers.safetensors").write_bytes(b"anything")
+    with pytest.raises(UsageError, match="not the buffers of this run"):
+        attest(cheated.result.run, load_key(key), podlt="0", model=copy)
 
 
 def test_the_logs_last_head_is_a_byproduct(done: Attestation, cheated: Trained) -> None:
@@ -362,6 +378,12 @@ def test_a_named_set_that_is_not_the_runs_is_not_named(tmp_path: Path) -> None:
     files: Any = SimpleNamespace(kind="bundle", path=tmp_path)
     (found,) = data_dependencies(recipe, begin, files, tmp_path / "cache", None)
     assert "named set digits is not what the run was trained on" in found.unknown
+
+
+def test_a_tokenizer_beside_the_data_is_named_too(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (found,) = _tokenizer(DataSpec("texts.txt", tokenizer="tokenizer.json"), tmp_path / "texts.txt")
+    assert found.descriptor["digest"] == {"sha256": file_sha256(tmp_path / "tokenizer.json")}
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion", "census", "austen"])

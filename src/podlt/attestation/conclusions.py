@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from podlt.attestation.provenance import compared
 from podlt.verify import Verification
 
@@ -24,9 +26,17 @@ def may_conclude(found: Verification, signer: str) -> list[str]:
     ]
 
 
-def may_not_conclude(found: Verification) -> list[str]:
-    """What does not follow."""
+def may_not_conclude(found: Verification, unbound: Sequence[str]) -> list[str]:
+    """What does not follow.
+
+    Args:
+        found: the verification of the run.
+        unbound: files of the model that no entry of the log binds.
+    """
     sentences = []
+    if unbound:
+        names = ", ".join(unbound[:5]) + (", ..." if len(unbound) > 5 else "")
+        sentences.append(f"that {names} follow from the run: its log binds the parameters; these are the signer's word")
     if len(found.state.workers) < 2:
         sentences.append(
             "that anybody compared results: the run had one worker. It is a record, and can be trained again: "

@@ -7,6 +7,7 @@ is stated.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from podlt.attestation.envelope import Document
-from podlt.errors import PodltError
+from podlt.errors import PodltError, UsageError
 from podlt.protocol import entries as e
 from podlt.store.run_files import RunFiles
 
 if TYPE_CHECKING:
     from podlt.data.prepare import Prepared
+    from podlt.data.spec import DataSpec
     from podlt.recipe import Recipe
 
 _OBJECT = re.compile(r"[0-9a-f]{40}\.(parquet|npz)")
@@ -83,8 +85,6 @@ def declared(texts: list[str]) -> list[Dependency]:
     Raises:
         UsageError: one is no URI.
     """
-    from podlt.errors import UsageError
-
     found = []
     for text in texts:
         uri, equals, digest = text.partition("=sha256:")
@@ -127,8 +127,20 @@ def _found(
         if not _is_of(prepared, begin):
             why = f"what is at {place.source} is not what the run was trained on"
             continue
-        return [*_described(place.source, "data"), *(_described(place.test, "test") if place.test else [])], ""
+        tests = _described(place.test, "test") if place.test else []
+        return [*_described(place.source, "data"), *tests, *_tokenizer(recipe.data, place.source)], ""
     return [], why
+
+
+def _tokenizer(spec: DataSpec, source: Path) -> list[Dependency]:
+    """The tokenizer's file, where texts were made tokens by one: the prepared examples were found to be the run's."""
+    if spec.tokenizer is None:
+        return []
+    from podlt.data.fetch import file_sha256
+    from podlt.data.tokenizer import find_tokenizer
+
+    path = find_tokenizer(msgspec.structs.replace(spec, source=str(source)), Path())
+    return [Dependency(_descriptor(f"tokenizer/{path.name}", path, file_sha256(path), {}))]
 
 
 def _is_of(prepared: Prepared, begin: e.Begin) -> bool:
@@ -194,8 +206,6 @@ def _descriptor(name: str, path: Path, digest: str, notes: Document) -> Document
 
 def _many(source: Path, kind: str, lines: str, notes: Document) -> Document:
     """One descriptor for a source of very many files: the digest of the list that `sha256sum` prints of them."""
-    import hashlib
-
     count = lines.count("\n")
     what = {"files": count, "digestOf": "the output of sha256sum over these files, sorted by path"}
     digest = hashlib.sha256(lines.encode()).hexdigest()

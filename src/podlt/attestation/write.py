@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
 
 from podlt.attestation.envelope import Document, Signer, lines_of
-from podlt.attestation.manifest import ModelManifest, manifest_of_file, manifest_of_folder
+from podlt.attestation.manifest import SINGLE, ModelManifest, manifest_of_file, manifest_of_folder, sha256_of
 from podlt.attestation.provenance import provenance
 from podlt.attestation.sources import Dependency, data_dependencies, declared
 from podlt.attestation.tensors import same_tensors
 from podlt.canonical import to_json
 from podlt.errors import InvalidProofError, NotCheckedError, StorageError, UsageError
-from podlt.model_file import MODEL
+from podlt.model_file import BUFFERS, MODEL
 from podlt.protocol.claims import Claim, Outcome
 from podlt.recipe import Recipe
 from podlt.store.files import write_whole
@@ -23,6 +24,9 @@ from podlt.verify import Verification, verify_files
 
 PROVENANCE, SIGNATURE = "provenance.intoto.jsonl", "model.sig"
 KEYLESS_PROVENANCE = "provenance.sigstore.json"
+BOUND = (MODEL, BUFFERS)
+"""The files of an exported folder that are the run's."""
+
 OURS = (PROVENANCE, KEYLESS_PROVENANCE, SIGNATURE, "verification.intoto.jsonl", "verification.sigstore.json")
 """What attesting writes, and summaries that may lie beside it: no part of the model."""
 
@@ -37,6 +41,7 @@ class Attestation(msgspec.Struct, frozen=True):
         verification: of the run.
         dependencies: what it was made of.
         same_bytes: whether the model's file is the run's, byte for byte; else its tensors are.
+        unbound: files of the model that no entry of the log binds: they are the signer's word.
     """
 
     provenance: Path
@@ -45,6 +50,7 @@ class Attestation(msgspec.Struct, frozen=True):
     verification: Verification
     dependencies: list[Dependency]
     same_bytes: bool
+    unbound: list[str]
 
 
 def attest(
@@ -92,6 +98,9 @@ def attest(
         recipe = Recipe.from_bytes(found.documents.recipe)
         dependencies = [*data_dependencies(recipe, found.state.begin, files, cache, data), *more]
     notes: Document = {} if same else {"encoding": "the tensors of the run's model.safetensors, in another encoding"}
+    unbound = [name for name in manifest.files if name not in (SINGLE, *BOUND)]
+    if unbound:
+        notes["notBoundByTheLog"] = unbound
     stated = lines_of(signer.bundle(provenance(manifest, found, dependencies, notes, podlt)), keyless=signer.keyless)
     signature = to_json(signer.bundle(manifest.statement())) + b"\n"
     try:
@@ -100,7 +109,7 @@ def attest(
         raise StorageError(f"{target}: cannot be made: {error.strerror or error}") from None
     write_whole(target / named, stated)
     write_whole(target / SIGNATURE, signature)
-    return Attestation(target / named, target / SIGNATURE, manifest, found, dependencies, same)
+    return Attestation(target / named, target / SIGNATURE, manifest, found, dependencies, same, unbound)
 
 
 def _default_target(run: Path, model: Path | None) -> Path:
@@ -130,6 +139,22 @@ def _require_sound(found: Verification, run: Path) -> None:
             raise NotCheckedError(f"{run}: nothing is attested: claim {int(finding.claim)}: {finding.why}")
 
 
+def _require_buffers(files: RunFiles, folder: Path) -> None:
+    """Refuses an exported folder whose buffers are not the run's.
+
+    Raises:
+        UsageError: they are not.
+    """
+    path, own = folder / BUFFERS, files.buffers()
+    if not path.is_file():
+        if own is not None:
+            own.close()
+        return
+    with path.open("rb") as file, own or nullcontext() as ours:
+        if ours is None or sha256_of(ours) != sha256_of(file):
+            raise UsageError(f"{path}: not the buffers of this run's model")
+
+
 def _manifest(files: RunFiles, model: Path | None) -> tuple[ModelManifest, bool]:
     """The model's files, and whether its `model.safetensors` is the run's byte for byte."""
     own = files.model()
@@ -140,11 +165,12 @@ def _manifest(files: RunFiles, model: Path | None) -> tuple[ModelManifest, bool]
         path = model / MODEL if model.is_dir() else model
         try:
             with path.open("rb") as file:
-                same = manifest_of_file("", file).root == manifest_of_file("", own).root
+                same = sha256_of(file) == sha256_of(own)
                 if not same and not same_tensors(own, file):
                     raise UsageError(f"{path}: not the model that this run trained: its tensors are others")
                 if not model.is_dir():
                     return manifest_of_file(model.name, file), same
+                _require_buffers(files, model)
         except OSError as error:
             raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     return manifest_of_folder(model, OURS), same

@@ -184,6 +184,7 @@ def _document(done: Attestation, signer: Signer) -> dict[str, object]:
         "root": done.manifest.root.hex(),
         "files": {name: digest.hex() for name, digest in done.manifest.files.items()},
         "same_bytes": done.same_bytes,
+        "not_bound_by_the_log": done.unbound,
         "dependencies": [each.descriptor for each in done.dependencies],
         "not_known": [each.unknown for each in done.dependencies if each.unknown],
     }
@@ -209,7 +210,7 @@ def _print(done: Attestation, signer: Signer, model: Path, key: Path | None, out
     for sentence in may_conclude(done.verification, signer.identity):
         out.print(f"  {shown(sentence)}", soft_wrap=True)
     out.print("and may not conclude:")
-    for sentence in may_not_conclude(done.verification):
+    for sentence in may_not_conclude(done.verification, done.unbound):
         out.print(f"  {shown(sentence)}", soft_wrap=True)
     if key is not None:
         command = f"model_signing verify key {model} --signature {done.signature} --public_key {key}.pub"
