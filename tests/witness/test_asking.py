@@ -300,7 +300,7 @@ def test_a_cron_job_cosigns_and_a_reader_demands_it(
     assert podlt(["witness", "cosign", str(copy), "--out", str(copy / "cosignatures"), *own]) == 0
     key = str(tmp_path / "w" / "witness.key.pub")
     assert podlt(["verify", str(copy), "--witness", key]) == 0
-    assert "holds" in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("27"))
+    assert "holds" in next(line for line in capsys.readouterr().out.splitlines() if line.startswith("28"))
     assert podlt(["witness", "list", *own, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["logs"][0]["size"] == log.sizes[-1]
     assert podlt(["witness", "cosign", str(copy), "--name", "another", *own]) == 2

@@ -50,7 +50,7 @@ class Claim(IntEnum):
     NO_FAKES = 24
     FIGURES = 25
     PROGRAM = 26
-    WITNESSES = 27
+    WITNESSES = 28
 
     @property
     def title(self) -> str:
@@ -141,7 +141,7 @@ class Checked(msgspec.Struct, frozen=True):
 
     def finding(self, claim: Claim) -> Finding:
         """What checking a claim came to."""
-        return self.findings[claim - 1]
+        return next(finding for finding in self.findings if finding.claim is claim)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
