@@ -172,9 +172,10 @@ def test_the_last_head_of_a_run_is_cosigned_by_each_witness_when_it_ends(
     with WitnessServer(other, "127.0.0.1", 0, lambda: NOW) as second:
         asker = WitnessAsker([client, WitnessClient(other.public, second.url)], copy / "cosignatures", **AT_ONCE)
         fed(asker, log)
-        asker.finish(20.0)
+        events: list[Event] = []
+        asker.finish(events.append, 20.0)
         asker.close()
-    assert {type(event) for event in asker.news()} == {Witnessed}
+    assert {type(event) for event in events} == {Witnessed}
     found = claim(copy, client.key, other.public)
     assert found.outcome is Outcome.HOLDS and f"all {log.sizes[-1]} entries" in found.figure
     write_bundle(copy, tmp_path / "run.podlt")
@@ -185,7 +186,7 @@ def test_a_resumed_run_has_its_log_taken_first(client: WitnessClient, log: Log, 
     asker, half = WitnessAsker([client], tmp_path / "cosignatures", **AT_ONCE), log.sizes[3]
     asker.load((i, log.tree._root(i, i + 1), log.bodies[i]) for i in range(half))
     asker.publish(half, log.bodies[half : log.sizes[4]], log.notes[log.sizes[4]])
-    asker.finish(20.0)
+    asker.finish(print, 20.0)
     asker.close()
     assert client.known == log.sizes[4]
 
@@ -195,10 +196,10 @@ def test_a_witness_that_is_away_holds_nothing_up_and_is_said_once(witness: Witne
     fed(asker, log)
     events: list[Event] = []
     while not events:
-        events = asker.news()
-    asker.finish(0.05)
+        asker.tell(events.append)
+    asker.finish(events.append, 0.05)
     asker.close()
-    reasons = [event.reason for event in (*events, *asker.news()) if isinstance(event, WitnessFailed)]
+    reasons = [event.reason for event in events if isinstance(event, WitnessFailed)]
     assert "cannot be reached" in reasons[0] and "podlt witness ask" in reasons[-1]
     assert len(reasons) == 2 and not (tmp_path / "cosignatures").exists()
 
@@ -210,9 +211,9 @@ def test_a_witness_that_comes_back_is_asked_again(witness: Witness, log: Log, tm
     fed(asker, log)
     events: list[Event] = []
     while not events:
-        events = asker.news()
+        asker.tell(events.append)
     with WitnessServer(witness, "127.0.0.1", int(url.rpartition(":")[2]), lambda: NOW):
-        asker.finish(20.0)
+        asker.finish(events.append, 20.0)
         asker.close()
     assert isinstance(events[0], WitnessFailed) and client.known == log.sizes[-1]
 
@@ -221,9 +222,10 @@ def test_who_saw_another_log_is_named_and_not_asked_again(client: WitnessClient,
     asked(client, log, log.sizes[-1])
     asker = WitnessAsker([WitnessClient(client.key, client_url(client))], tmp_path / "cosignatures", **AT_ONCE)
     asker.publish(0, log.bodies[: log.sizes[0]], log.notes[log.sizes[0]])
-    asker.finish(20.0)
+    events: list[Event] = []
+    asker.finish(events.append, 20.0)
     asker.close()
-    (event,) = asker.news()
+    (event,) = events
     assert isinstance(event, WitnessFailed) and event.conflict and "the log was cut" in event.reason
 
 
@@ -234,9 +236,10 @@ def client_url(client: WitnessClient) -> str:
 def test_a_run_without_witnesses_asks_nobody(log: Log, tmp_path: Path) -> None:
     asker = WitnessAsker([], tmp_path / "cosignatures")
     fed(asker, log)
-    asker.finish(20.0)
+    events: list[Event] = []
+    asker.finish(events.append, 20.0)
     asker.close()
-    assert asker.news() == [] and threading.active_count() < 50
+    assert events == [] and threading.active_count() < 50
 
 
 # -- demanding -------------------------------------------------------------------------------------------------------

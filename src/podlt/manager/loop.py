@@ -39,9 +39,6 @@ from podlt.witness.asker import WitnessAsker
 MAX_REASON = 1000
 """Characters of a reason that are logged."""
 
-WITNESS_SECONDS = 10.0
-"""How long the end of a run waits for witnesses to cosign its last head."""
-
 
 class Trainer:
     """Trains until the recipe's epochs are done. A context: on entering it claims the log for itself.
@@ -137,7 +134,7 @@ class Trainer:
             self.manager.close("complete")
             self._write()
             self._writer.flush()
-            self._settle_witnesses()
+            self._witnesses.finish(self._listener)
             self._ending.done()
             self.engine.finish("complete", "")
         except (TooFewWorkersError, DivergedError, EngineError, UsageError) as error:
@@ -152,7 +149,7 @@ class Trainer:
         if self._convicted:  # the engine refuses them only once they can have seen it in the log
             self._writer.flush()
             self._convicted = False
-        self._tell_of_witnesses()
+        self._witnesses.tell(self._listener)
         self.members.update()
         self._end_if_asked()
         if not self.manager.state.trained:
@@ -354,20 +351,11 @@ class Trainer:
 
         return tell
 
-    def _settle_witnesses(self) -> None:
-        """Has the last head cosigned, if that does not take long."""
-        self._witnesses.finish(WITNESS_SECONDS)
-        self._tell_of_witnesses()
-
-    def _tell_of_witnesses(self) -> None:
-        for event in self._witnesses.news():
-            self._listener(event)
-
     def _stop(self, reason: str) -> None:
         """Writes why the run stopped; a round in progress is forgotten, and begins anew when the run is resumed."""
         self.manager.roll_back_round()
         self.manager.close("stopped", reason[:MAX_REASON])
         self._write()
         self._writer.flush()
-        self._settle_witnesses()
+        self._witnesses.finish(self._listener)
         self.engine.finish("stopped", reason)

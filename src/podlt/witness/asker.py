@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -26,6 +26,9 @@ RETRY_SECONDS = 1.0
 """Before a witness that failed is asked again; twice as long after each failure, and no longer at the run's end."""
 
 MOST_BACKOFF_SECONDS = 60.0
+
+FINISH_SECONDS = 10.0
+"""How long the end of a run waits for its last head to be cosigned."""
 
 
 class WitnessAsker:
@@ -103,14 +106,24 @@ class WitnessAsker:
                 self._begin()
             self._changed.notify_all()
 
-    def news(self) -> list[Event]:
-        """What happened since it was asked last."""
+    def tell(self, listener: Callable[[Event], None]) -> None:
+        """Calls the listener with what happened since the last call, on this thread."""
         with self._changed:
             found, self._news = self._news, []
-        return found
+        for event in found:
+            listener(event)
 
-    def finish(self, seconds: float) -> None:
-        """Waits until every witness has cosigned the last head, or failed to, but no longer than so many seconds."""
+    def finish(self, listener: Callable[[Event], None], seconds: float = FINISH_SECONDS) -> None:
+        """Waits until every witness has cosigned the last head, but not long; then tells what happened.
+
+        Args:
+            listener: is called with what happened.
+            seconds: how long it waits at most.
+        """
+        self._await_last(seconds)
+        self.tell(listener)
+
+    def _await_last(self, seconds: float) -> None:
         with self._changed:
             if self._newest is None:
                 return
