@@ -14,14 +14,14 @@ from podlt.errors import EngineError, InvalidProofError, UnsupportedError, Usage
 from podlt.execution.conformance import arithmetic_digest, conformance
 from podlt.execution.task_executor import TaskExecutor, one_thread
 from podlt.manager.amendments import Optimizers
-from podlt.manager.audit.data import find_data
-from podlt.manager.audit.logged import LoggedRound, logged
+from podlt.manager.audit.data import AuditData, find_data
+from podlt.manager.audit.logged import logged
 from podlt.manager.audit.model import Rebuilt, check_start, rebuild
 from podlt.manager.audit.program import check_program
 from podlt.manager.audit.replay import MOST_HEADER
 from podlt.manager.capture_inputs import task_lines
 from podlt.manager.metrics.evaluation import batch_lines
-from podlt.manager.reproduction.report import Reproduction
+from podlt.manager.reproduction.report import Difference, Reproduction
 from podlt.manager.reproduction.rounds import RoundTrainer
 from podlt.manager.weights import Weights
 from podlt.model_file import write_model
@@ -81,8 +81,8 @@ def reproduce(
         found = verify_files(files)
         if found.failure is not None:
             raise InvalidProofError(f"{run}: the run does not verify: claim {found.failure.step}: {found.failure}")
-        entries = _applied(files)
-        report = Reproduction(found, len(entries))
+        entries = _numbered(files)
+        report = Reproduction(found, len(entries.applied))
         try:
             return _Reproducer(files, found, report, entries, cache, data, code).train(rounds, out, progress)
         except _CannotTrain as error:
@@ -97,7 +97,7 @@ class _Reproducer:
         files: RunFiles,
         found: Verification,
         report: Reproduction,
-        entries: dict[int, int],
+        entries: _Numbered,
         cache: Path | None,
         data: Path | None,
         code: Path | None,
@@ -117,6 +117,8 @@ class _Reproducer:
         with _memory(program) as region:
             weights = Weights(program, optimizers.after(0), region.bytes)
             start, rebuilt = self._start(recipe, weights, data.train.info)
+            if isinstance(start, Difference):
+                return msgspec.structs.replace(self._report, difference=start)
             rebuilt.lines = batch_lines(program)
             same = check_program(recipe, program, weights, data.train, rebuilt, "podlt reproduce RUN --code DIR")
             executor = TaskExecutor(program, recipe.training.local_steps, recipe.training.local_lr)
@@ -129,14 +131,19 @@ class _Reproducer:
                 self._files,
                 convicted,
                 _causes(recipe),
-                self._entries,
+                self._entries.applied,
                 recipe.arithmetic == "stock",
             )
             last = self._report.rounds if rounds is None else min(rounds, self._report.rounds)
-            for done in self._rounds(trainer, last):
+            for done in self._rounds(trainer, last, rebuilt, data):
                 if progress is not None:
                     progress(done, last)
             report = trainer.report(msgspec.structs.replace(self._report, start=start, program=same))
+            if data.finding.outcome is Outcome.FAILS and report.difference is None and not report.not_checked:
+                report = msgspec.structs.replace(report, not_checked=data.finding.why)
+            if trainer.unmeasured:
+                notes = [*report.notes, f"figures on the test set were not evaluated: {trainer.unmeasured}"]
+                report = msgspec.structs.replace(report, notes=notes)
             return self._concluded(report, recipe, program, weights, last, out)
 
     def _documents(self) -> tuple[Recipe, Program, Optimizers]:
@@ -164,7 +171,7 @@ class _Reproducer:
         except EngineError as error:
             raise _CannotTrain(str(error)) from None
 
-    def _start(self, recipe: Recipe, weights: Weights, info: object) -> tuple[str, Rebuilt]:
+    def _start(self, recipe: Recipe, weights: Weights, info: object) -> tuple[str | Difference, Rebuilt]:
         """Puts the first parameters into `weights`; returns where they come from, and the recipe's model."""
         missing = "the first checkpoint is not here"
         file = self._files.checkpoint(0)
@@ -180,21 +187,26 @@ class _Reproducer:
         rebuilt = rebuild(recipe, weights, info if isinstance(info, dict) else None, self._code)
         finding = check_start(recipe, self._begin, weights, missing, rebuilt, "podlt reproduce RUN --code DIR")
         if finding.outcome is Outcome.FAILS:
-            raise _CannotTrain(f"the first parameters are not the recipe's: {finding.why}")
+            what = f"the first parameters are not those of the recipe's seed: {finding.why}"
+            return Difference(0, 0, what, [], ["a manager that began with others (claim 17)"], []), rebuilt
         if weights.digest() != self._begin.parameters:
             raise _CannotTrain(f"the first parameters cannot be had here: {finding.why or missing}: {finding.remedy}")
         if finding.outcome is Outcome.NOT_CHECKED:
             return f"the run's first checkpoint; not worked out from the seed: {finding.why}", rebuilt
         return finding.figure, rebuilt
 
-    def _rounds(self, trainer: RoundTrainer, last: int) -> Iterator[int]:
+    def _rounds(self, trainer: RoundTrainer, last: int, rebuilt: Rebuilt, data: AuditData) -> Iterator[int]:
         """Trains rounds until one differs; gives after each how many there were."""
         done = 0
         with closing(self._files.log()) as log:
             for item in logged(log):
-                if done == last or not trainer.goes_on:
+                if not trainer.goes_on:
                     return
-                if isinstance(item, LoggedRound) and item.apply is not None:
+                if isinstance(item, e.Measure):
+                    trainer.measure(item, self._entries.measures[item.epoch], rebuilt, data)
+                elif done == last:
+                    return
+                elif item.apply is not None:
                     trainer.round(item, item.apply)
                     done += 1
                     yield done
@@ -222,11 +234,23 @@ class _Reproducer:
         return msgspec.structs.replace(report, notes=notes, model=model or f"parameters {end.hex()[:16]}")
 
 
-def _applied(files: RunFiles) -> dict[int, int]:
-    """Round -> number of the entry that applied its update."""
+class _Numbered(msgspec.Struct, frozen=True):
+    """The numbers of entries: of those that applied an update, by round, and those with figures, by epoch."""
+
+    applied: dict[int, int]
+    measures: dict[int, int]
+
+
+def _numbered(files: RunFiles) -> _Numbered:
+    found = _Numbered({}, {})
     with closing(files.log()) as log:
-        found = ((number, e.decode(body)) for number, _, body in log.entries())
-        return {entry.round: number for number, entry in found if isinstance(entry, e.Apply)}
+        for number, _, body in log.entries():
+            entry = e.decode(body)
+            if isinstance(entry, e.Apply):
+                found.applied[entry.round] = number
+            elif isinstance(entry, e.Measure):
+                found.measures[entry.epoch] = number
+    return found
 
 
 def _causes(recipe: Recipe) -> list[str]:

@@ -13,7 +13,9 @@ from podlt.data.order import EpochOrder
 from podlt.errors import DivergedError, PodltError
 from podlt.execution.task_executor import TaskExecutor, as_batch
 from podlt.manager.amendments import Optimizers
+from podlt.manager.audit.data import AuditData
 from podlt.manager.audit.logged import LoggedRound
+from podlt.manager.audit.model import Rebuilt, compare_figures
 from podlt.manager.audit.updates import StoredUpdates
 from podlt.manager.blocks import line_ids
 from podlt.manager.reproduction.report import Difference, FakedRound, Reproduction, TensorDeviation
@@ -41,6 +43,9 @@ class RoundTrainer:
         causes: what a difference may come from.
         entries: round -> number of the entry that applied its update.
         stock: whether arithmetic is PyTorch's own, which rounds otherwise on another machine.
+
+    Attributes:
+        unmeasured: why figures on the test set were not evaluated; "" if they were.
     """
 
     def __init__(
@@ -61,7 +66,8 @@ class RoundTrainer:
         self._updates, self._causes = StoredUpdates(files, weights), list(causes)
         self._entries, self._stock = entries, stock
         self._orders: dict[int, EpochOrder] = {}
-        self._same = self._steps = 0
+        self._same = self._steps = self._last = 0
+        self.unmeasured = ""
         self._faked: list[FakedRound] = []
         self._difference: Difference | None = None
         self._stopped = ""
@@ -84,6 +90,7 @@ class RoundTrainer:
             logged: what the log says of it.
             apply: what it applied.
         """
+        self._last = logged.number
         updates = self._results(logged)
         if isinstance(updates, str):
             self._differs(logged, updates, [], ["other data, or another order of them"], None)
@@ -104,6 +111,25 @@ class RoundTrainer:
                 self._stopped = f"round {logged.number}: {what}; {why}"
                 return
             self._differs(logged, what, others, self._causes, average)
+
+    def measure(self, entry: e.Measure, number: int, rebuilt: Rebuilt, data: AuditData) -> None:
+        """Evaluates the figures of an epoch again.
+
+        Args:
+            entry: what the log says.
+            number: of the entry.
+            rebuilt: the recipe's model.
+            data: with the test set.
+        """
+        if data.test is None or rebuilt.module is None or rebuilt.loss is None:
+            self.unmeasured = data.why or rebuilt.why
+            return
+        found = compare_figures(entry, rebuilt, self._weights, data.test, data.validation)
+        self.unmeasured = "; ".join(found.unchecked.values())
+        if found.faults:
+            causes = ["a manager that logs other figures (claim 25)"]
+            what = f"the figures on the test set are others: {found.faults[0]}"
+            self._difference = Difference(self._last, number, what, [], causes, [])
 
     # -- what the round gives --------------------------------------------------------------------------------------
 
@@ -141,6 +167,11 @@ class RoundTrainer:
 
     def _apply_same(self, logged: LoggedRound, apply: e.Apply, average: Average | None) -> None:
         assert average is not None
+        clipped = [(scale.fragment, scale.part, scale.exponent) for scale in average.scales]
+        if clipped != [(each.fragment, each.part, each.exponent) for each in apply.clipped]:
+            what = "every accepted result is the same, but the log says that others were clipped than the rule clips"
+            self._differs(logged, what, [], ["a manager that clips otherwise (claim 21)"], average)
+            return
         if average.digest() != apply.update:
             what = "every accepted result is the same, but another average was applied"
             causes = ["a manager that applied something else: podlt audit RUN --fraction 1 (claim 21)"]
@@ -164,6 +195,10 @@ class RoundTrainer:
 
     def _step(self, logged: LoggedRound, apply: e.Apply, data: np.ndarray) -> None:
         step, self._steps = self._steps, self._steps + 1
+        if (loss := float(data[:4].view(np.float32)[0])) != apply.loss:
+            what = f"the update is the same, but its loss is {loss:.6g} and the log says {apply.loss:.6g}"
+            self._differs(logged, what, [], ["a manager that logs another loss (claim 22)"], None)
+            return
         self._weights.use(self._optimizers.at(step))
         self._weights.apply(data, lines_seen(self._begin.lines, logged.open.epoch, logged.open.offset))
         if self._weights.digest() != apply.parameters:
