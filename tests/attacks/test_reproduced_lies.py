@@ -26,7 +26,7 @@ UNNEEDED = {"checkpoint", "update"}
 def found(name: str, run: Path) -> tuple[int, str]:
     """How training again ends, and what it says."""
     try:
-        report = reproduce(run)
+        report = reproduce(run, jobs=1)
     except InvalidProofError as error:
         return error.exit_code, str(error)
     return report.exit_code, report.not_checked

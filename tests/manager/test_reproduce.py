@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import msgspec
@@ -12,10 +14,10 @@ from small_runs import Trained, seeded, tiny_recipe
 
 from podlt.cli.app import run as podlt
 from podlt.data.fetch import file_sha256
-from podlt.errors import InvalidProofError, UsageError
+from podlt.errors import EngineError, InvalidProofError, UsageError
 from podlt.manager.audit.data import AuditData
 from podlt.manager.audit.updates import StoredUpdates
-from podlt.manager.reproduction import reproduce, reproducer
+from podlt.manager.reproduction import execution, reproduce, reproducer
 from podlt.protocol.claims import Claim, Finding, Outcome
 from podlt.recipe import ProtocolSpec
 from podlt.store.bundle import write_bundle
@@ -37,6 +39,25 @@ def faked(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     path = tmp_path_factory.mktemp("run") / "faked"
     recipe = tiny_recipe(workers=3, protocol=UNCHECKED, arithmetic="exact")
     return train_near(path, recipe, cheats=["1:sign-flip"], entropy=seeded(8))
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such small runs are trained again sooner than a process is begun."""
+    monkeypatch.setattr(reproducer, "_cores", lambda: 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
+def test_any_number_of_processes_comes_to_the_same(faked: Trained, cheated: Trained) -> None:
+    for run in (faked.result.run, cheated.result.run):
+        one, three = reproduce(run, jobs=1), reproduce(run, jobs=3)
+        assert (one.same, one.faked, one.difference) == (three.same, three.faked, three.difference)
+
+
+def test_a_process_that_dies_is_an_error_and_no_finding(cheated: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution.FragmentWork, "run", lambda *_: os._exit(1))
+    with pytest.raises(EngineError, match="died"):
+        reproduce(cheated.result.run, jobs=2)
 
 
 def test_a_run_of_one_worker_is_built_again_to_the_last_byte_from_a_bundle_without_updates(

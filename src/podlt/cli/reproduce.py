@@ -25,6 +25,9 @@ def reproduce(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the model that training again gave (safetensors).")
     ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes that execute tasks; one a core by default.")
+    ] = None,
     data: DataOption = None,
     code: CodeOption = None,
     as_json: JsonOption = False,
@@ -58,6 +61,7 @@ def reproduce(
             out=out,
             data=data,
             code=code,
+            jobs=jobs,
             progress=lambda done, total: bar.update(
                 task, description="training again", completed=done, total=total or None
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from podlt.manager.audit.program import check_program
 from podlt.manager.audit.replay import MOST_HEADER
 from podlt.manager.capture_inputs import task_lines
 from podlt.manager.metrics.evaluation import batch_lines
+from podlt.manager.reproduction.execution import round_executor
 from podlt.manager.reproduction.report import Difference, Reproduction
 from podlt.manager.reproduction.rounds import RoundTrainer
 from podlt.manager.weights import Weights
@@ -50,6 +52,7 @@ def reproduce(
     cache: Path | None = None,
     data: Path | None = None,
     code: Path | None = None,
+    jobs: int | None = None,
     progress: Progress | None = None,
 ) -> Reproduction:
     """Trains a run again, and compares each round with the log; stops at the first that differs.
@@ -64,12 +67,14 @@ def reproduce(
         cache: of prepared data.
         data: where the run's data are; else they are looked for as the audit does.
         code: the folder of the model's code, which the caller vouches for.
+        jobs: in how many processes tasks are executed; the machine's cores by default.
         progress: see `Progress`.
 
     Raises:
         UsageError: there is no run, or a path is wrong.
         InvalidProofError: the log, or a document, does not hold.
         StorageError: a file cannot be read or written.
+        EngineError: there is not enough memory.
     """
     if code is not None and not code.is_dir():
         raise UsageError(f"--code {code}: expected a folder")
@@ -84,7 +89,8 @@ def reproduce(
         entries = _numbered(files)
         report = Reproduction(found, len(entries.applied))
         try:
-            return _Reproducer(files, found, report, entries, cache, data, code).train(rounds, out, progress)
+            again = _Reproducer(files, found, report, entries, cache, data, code, jobs or _cores())
+            return again.train(rounds, out, progress)
         except _CannotTrain as error:
             return msgspec.structs.replace(report, not_checked=str(error))
 
@@ -101,10 +107,11 @@ class _Reproducer:
         cache: Path | None,
         data: Path | None,
         code: Path | None,
+        jobs: int,
     ) -> None:
         assert found.state.begin is not None
         self._files, self._found, self._begin, self._report = files, found, found.state.begin, report
-        self._entries, self._cache, self._data, self._code = entries, cache, data, code
+        self._entries, self._cache, self._data, self._code, self._jobs = entries, cache, data, code, jobs
 
     def train(self, rounds: int | None, out: Path | None, progress: Progress | None) -> Reproduction:
         """Trains, and reports."""
@@ -121,23 +128,24 @@ class _Reproducer:
                 return msgspec.structs.replace(self._report, difference=start)
             rebuilt.lines = batch_lines(program)
             same = check_program(recipe, program, weights, data.train, rebuilt, "podlt reproduce RUN --code DIR")
-            executor = TaskExecutor(program, recipe.training.local_steps, recipe.training.local_lr)
-            trainer = RoundTrainer(
-                self._begin,
-                weights,
-                executor,
-                data.train,
-                optimizers,
-                self._files,
-                convicted,
-                _causes(recipe),
-                self._entries.applied,
-                recipe.arithmetic == "stock",
-            )
+            tasks = TaskExecutor(program, recipe.training.local_steps, recipe.training.local_lr)
             last = self._report.rounds if rounds is None else min(rounds, self._report.rounds)
-            for done in self._rounds(trainer, last, rebuilt, data):
-                if progress is not None:
-                    progress(done, last)
+            most = self._entries.fragments
+            with round_executor(self._begin.seed, data.train, weights, tasks, most, self._jobs) as executor:
+                trainer = RoundTrainer(
+                    self._begin,
+                    weights,
+                    executor,
+                    optimizers,
+                    self._files,
+                    convicted,
+                    _causes(recipe),
+                    self._entries.applied,
+                    recipe.arithmetic == "stock",
+                )
+                for done in self._rounds(trainer, last, rebuilt, data):
+                    if progress is not None:
+                        progress(done, last)
             report = trainer.report(msgspec.structs.replace(self._report, start=start, program=same))
             if data.finding.outcome is Outcome.FAILS and report.difference is None and not report.not_checked:
                 report = msgspec.structs.replace(report, not_checked=data.finding.why)
@@ -235,14 +243,19 @@ class _Reproducer:
 
 
 class _Numbered(msgspec.Struct, frozen=True):
-    """The numbers of entries: of those that applied an update, by round, and those with figures, by epoch."""
+    """The numbers of entries: of those that applied an update, by round, and those with figures, by epoch.
+
+    Attributes:
+        fragments: the most that a round has.
+    """
 
     applied: dict[int, int]
     measures: dict[int, int]
+    fragments: int = 0
 
 
 def _numbered(files: RunFiles) -> _Numbered:
-    found = _Numbered({}, {})
+    found, fragments = _Numbered({}, {}), 0
     with closing(files.log()) as log:
         for number, _, body in log.entries():
             entry = e.decode(body)
@@ -250,7 +263,13 @@ def _numbered(files: RunFiles) -> _Numbered:
                 found.applied[entry.round] = number
             elif isinstance(entry, e.Measure):
                 found.measures[entry.epoch] = number
-    return found
+            elif isinstance(entry, e.Open):
+                fragments = max(fragments, len(entry.fragments))
+    return msgspec.structs.replace(found, fragments=fragments)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _causes(recipe: Recipe) -> list[str]:

@@ -8,21 +8,16 @@ import msgspec
 import numpy as np
 
 from podlt import crypto
-from podlt.data.dataset import Dataset, fragment_digest_of
-from podlt.data.order import EpochOrder
-from podlt.errors import DivergedError, PodltError
-from podlt.execution.task_executor import TaskExecutor, as_batch
 from podlt.manager.amendments import Optimizers
 from podlt.manager.audit.data import AuditData
 from podlt.manager.audit.logged import LoggedRound
 from podlt.manager.audit.model import Rebuilt, compare_figures
 from podlt.manager.audit.updates import StoredUpdates
-from podlt.manager.blocks import line_ids
+from podlt.manager.reproduction.execution import RoundExecutor
 from podlt.manager.reproduction.report import Difference, FakedRound, Reproduction, TensorDeviation
 from podlt.manager.weights import Average, Weights
 from podlt.protocol import entries as e
-from podlt.protocol.messages import randomness
-from podlt.protocol.plan import Upcoming, fragment_bounds, lines_seen
+from podlt.protocol.plan import fragment_bounds, lines_seen
 from podlt.store.run_files import RunFiles
 
 MOST_DEVIATIONS = 5
@@ -35,8 +30,7 @@ class RoundTrainer:
     Args:
         begin: the run's first entry.
         weights: hold the first parameters; changed in place.
-        executor: executes a task.
-        train: the run's training set.
+        executor: executes rounds.
         optimizers: of every round.
         files: the run: its updates, where they are kept.
         convicted: who was convicted, at whatever time.
@@ -52,8 +46,7 @@ class RoundTrainer:
         self,
         begin: e.Begin,
         weights: Weights,
-        executor: TaskExecutor,
-        train: Dataset,
+        executor: RoundExecutor,
         optimizers: Optimizers,
         files: RunFiles,
         convicted: frozenset[int],
@@ -62,10 +55,9 @@ class RoundTrainer:
         stock: bool,
     ) -> None:
         self._begin, self._weights, self._executor = begin, weights, executor
-        self._train, self._optimizers, self._convicted = train, optimizers, convicted
+        self._optimizers, self._convicted = optimizers, convicted
         self._updates, self._causes = StoredUpdates(files, weights), list(causes)
         self._entries, self._stock = entries, stock
-        self._orders: dict[int, EpochOrder] = {}
         self._same = self._steps = self._last = 0
         self.unmeasured = ""
         self._faked: list[FakedRound] = []
@@ -91,16 +83,16 @@ class RoundTrainer:
             apply: what it applied.
         """
         self._last = logged.number
-        updates = self._results(logged)
-        if isinstance(updates, str):
-            self._differs(logged, updates, [], ["other data, or another order of them"], None)
-            return
-        others = [
-            fragment
-            for fragment, update in enumerate(updates)
-            if update is None or crypto.blob_digest(update.data) != logged.accepted[fragment]
-        ]
-        average = self._average(logged, updates)
+        done = self._executor.run(logged.open)
+        for task in done:
+            if task.status == "other lines":
+                self._differs(logged, task.why, [], ["other data, or another order of them"], None)
+                return
+            if task.status == "failed":
+                self._stopped = f"round {logged.number}: {task.why}"
+                return
+        others = [fragment for fragment, task in enumerate(done) if task.digest != logged.accepted[fragment]]
+        average = self._average(logged) if all(task.digest for task in done) else None
         if not others:
             self._apply_same(logged, apply, average)
         elif fakers := self._known_fakers(logged, others):
@@ -131,37 +123,10 @@ class RoundTrainer:
             what = f"the figures on the test set are others: {found.faults[0]}"
             self._difference = Difference(self._last, number, what, [], causes, [])
 
-    # -- what the round gives --------------------------------------------------------------------------------------
-
-    def _results(self, logged: LoggedRound) -> list[np.ndarray | None] | str:
-        """Each fragment's update, None where it is not finite; or what is wrong with the lines."""
-        opened, train = logged.open, self._train
-        plan = Upcoming(opened.epoch, opened.offset, opened.lines, len(opened.fragments))
-        lines = train.read(line_ids(self._orders, train.lines, self._begin.seed, plan))
-        found: list[np.ndarray | None] = []
-        with self._executor.unchanging(self._weights.views):
-            for fragment, (start, stop) in enumerate(fragment_bounds(opened.lines, len(opened.fragments))):
-                piece = {name: values[start:stop] for name, values in lines.items()}
-                digest = fragment_digest_of(train.fields, piece)
-                if digest != opened.fragments[fragment]:
-                    return f"fragment {fragment} is made of other examples than were due"
-                out = np.zeros(self._weights.update_layout.nbytes, np.uint8)
-                chance = randomness(self._begin.seed, logged.number, digest)
-                try:
-                    self._executor(self._weights.views, as_batch(piece), chance, out)
-                    found.append(out)
-                except DivergedError:
-                    found.append(None)
-                except (PodltError, RuntimeError, IndexError, ValueError) as error:
-                    return f"fragment {fragment} could not be executed here: {error}"
-        return found
-
-    def _average(self, logged: LoggedRound, updates: Sequence[np.ndarray | None]) -> Average | None:
-        whole = [update for update in updates if update is not None]
-        if len(whole) < len(updates):
-            return None
-        lines = [stop - start for start, stop in fragment_bounds(logged.open.lines, len(updates))]
-        return self._weights.average(whole, lines, self._begin.clip)
+    def _average(self, logged: LoggedRound) -> Average:
+        bounds = fragment_bounds(logged.open.lines, len(logged.open.fragments))
+        updates = [self._executor.update(fragment) for fragment in range(len(bounds))]
+        return self._weights.average(updates, [stop - start for start, stop in bounds], self._begin.clip)
 
     # -- what is made of it ----------------------------------------------------------------------------------------
 
