@@ -12,6 +12,7 @@ import typer
 
 from podlt.cli.options import JsonOption, RunFilesArgument, shown
 from podlt.errors import ExitCode, UsageError
+from podlt.units import utc_text
 
 if TYPE_CHECKING:
     from podlt.crypto import SigningKey
@@ -104,9 +105,9 @@ def list_logs(state: StateOption = None, as_json: JsonOption = False) -> None:
         typer.echo(json.dumps({"logs": rows, "conflicts": msgspec.to_builtins(conflicts)}))
     else:
         for log in logs:
-            typer.echo(f"{log.origin}: {log.size:,} entries, {_date(log.at)}")
+            typer.echo(f"{log.origin}: {log.size:,} entries, {utc_text(log.at)}")
         for conflict in conflicts:
-            typer.echo(f"CONFLICT {conflict.origin}, {_date(conflict.at)}: its key signed this as well:")
+            typer.echo(f"CONFLICT {conflict.origin}, {utc_text(conflict.at)}: its key signed this as well:")
             typer.echo("".join(f"    {shown(line)}\n" for line in conflict.note.splitlines()), nl=False)
     if conflicts:
         raise typer.Exit(ExitCode.FAILS)
@@ -260,10 +261,6 @@ def _folder(state: Path | None) -> Path:
 
 def _now() -> int:
     return int(time.time())
-
-
-def _date(at: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
 
 
 def _first_entry(run: Path) -> bytes:

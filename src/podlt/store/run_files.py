@@ -33,7 +33,8 @@ from podlt.store.log_store import LogStore
 from podlt.store.run_log import SETTINGS, has_log, open_run_log
 
 MAX_DOCUMENT = 16 * 2**20
-MAX_CLAIMS = MAX_COSIGNATURES = 256 * 2**20
+MAX_CLAIMS = 256 * 2**20
+MAX_COSIGNATURES = 64 * 2**20
 COSIGNATURES = "cosignatures"
 
 Kind = Literal["directory", "bundle", "log"]

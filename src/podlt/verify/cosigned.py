@@ -11,6 +11,7 @@ from podlt.log.merkle import Tree
 from podlt.log.notes import NoteSignature, WitnessKey, parse_cosignatures
 from podlt.log.tree_head import Head
 from podlt.protocol.claims import Claim, Finding, Outcome
+from podlt.units import utc_text
 
 
 class Cosigned(msgspec.Struct, frozen=True):
@@ -86,7 +87,7 @@ class SeenHeads:
         late = [why for key in self._witnesses if (why := self._missing(key, size))]
         if late:
             return Finding(claim, Outcome.NOT_CHECKED, why="; ".join(late), remedy="podlt witness ask RUN")
-        seen = ", ".join(f"{key.name} (Unix time {self._times[key.text()]})" for key in self._witnesses)
+        seen = "; ".join(f"{key.name}, {utc_text(self._times[key.text()])}" for key in self._witnesses)
         return Finding(claim, Outcome.HOLDS, f"all {size:,} entries: {seen}")
 
     def _fault(self, key: WitnessKey, size: int, *, log_holds: bool) -> str:

@@ -19,8 +19,9 @@ from podlt.store.files import append_line
 from podlt.store.run_files import RunLog
 from podlt.witness.client import WitnessClient, WitnessError, clients_of
 
-PAUSE_SECONDS = 10.0
-"""Between two heads that one witness is asked to cosign: a day of them is two megabytes."""
+PAUSE_SECONDS, MOST_PAUSE_SECONDS = 10.0, 600.0
+"""Between two heads that one witness is asked to cosign; a hundredth of the time so far, within these bounds, so that
+a run of a month has some thousand cosignatures of each witness, and one of an hour some hundred."""
 
 RETRY_SECONDS = 1.0
 """Before a witness that failed is asked again; twice as long after each failure, and no longer at the run's end."""
@@ -56,7 +57,7 @@ class WitnessAsker:
         self._newest: tuple[str, Head] | None = None
         self._news: list[Event] = []
         self._done = dict.fromkeys(range(len(self._clients)), 0)
-        self._finishing = self._ended = False
+        self._begun, self._finishing, self._ended = 0.0, False, False
         self._threads: list[threading.Thread] = []
 
     @classmethod
@@ -147,6 +148,7 @@ class WitnessAsker:
             self._changed.notify_all()
 
     def _begin(self) -> None:
+        self._begun = time.monotonic()
         for number, client in enumerate(self._clients):
             thread = threading.Thread(
                 target=self._run, args=(number, client), name=f"podlt-witness-{number}", daemon=True
@@ -178,7 +180,8 @@ class WitnessAsker:
                 self._tell(Witnessed(witness=client.key.name, entries=head.size))
             failures, said = 0, ""
             self._set_done(number, head.size)
-            self._wait(self._pause, at_end=0.0)
+            since = (time.monotonic() - self._begun) / 100
+            self._wait(max(self._pause, min(MOST_PAUSE_SECONDS, since)), at_end=0.0)
 
     def _next(self, number: int) -> tuple[str, Head] | None:
         """The newest head that this witness has not cosigned; None at the end."""
