@@ -121,6 +121,11 @@ def test_a_witness_that_is_away_is_an_error_and_no_conflict(witness: Witness, lo
     assert not away.value.conflict
 
 
+def test_a_host_that_is_no_name_cannot_be_reached(witness: Witness, log: Log) -> None:
+    with pytest.raises(WitnessError, match="cannot be reached"):
+        asked(WitnessClient(witness.public, f"http://{'x' * 70}.example"), log, log.sizes[0])
+
+
 @pytest.mark.parametrize("url", ["", "ftp://x", "http://", "http://x:99999", "http://x?y"])
 def test_what_is_no_url_is_refused(witness: Witness, url: str) -> None:
     with pytest.raises(UsageError, match="expected http"):

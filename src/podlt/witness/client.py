@@ -153,7 +153,7 @@ class WitnessClient:
             connection.request("POST", self._prefix + path, body, {"Content-Type": "text/plain"})
             answer = connection.getresponse()
             found = answer.read(MAX_ANSWER + 1)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: a host that is no name
             raise WitnessError(f"cannot be reached: {error or type(error).__name__}") from None
         finally:
             connection.close()
