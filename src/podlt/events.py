@@ -169,3 +169,40 @@ class Connected(Event, frozen=True, tag="connected"):
 
 NetworkEvent = Published | WorkersSeen | HeldUp
 """What an engine over a network tells of."""
+
+
+class Witnessed(Event, frozen=True, tag="witnessed"):
+    """A witness cosigns the run's heads: its first cosignature, or the first after some failed.
+
+    Attributes:
+        witness: its name.
+        entries: how many it has seen.
+    """
+
+    witness: str
+    entries: int
+
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line."""
+        return [f"witness {self.witness} cosigned the log's first {self.entries:,} entries"]
+
+
+class WitnessFailed(Event, frozen=True, tag="witness-failed"):
+    """A witness did not cosign; it is asked again.
+
+    Attributes:
+        witness: its name.
+        reason: why.
+        conflict: whether it saw another log of this run, and is not asked again.
+    """
+
+    level = logging.WARNING
+    witness: str
+    reason: str
+    conflict: bool = False
+
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line."""
+        return [f"witness {self.witness} does not cosign: {self.reason}"]

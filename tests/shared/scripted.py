@@ -253,8 +253,8 @@ def verified(world: World, log: MemoryLog) -> Verification:
     return verify_log(log, Documents(world.recipe, world.program), jobs=1)
 
 
-WITH_MORE = {Claim.MANAGER, Claim.CONTINUITY, Claim.MODEL}
-"""What no log shows: it takes a key, a head that somebody kept, a model."""
+WITH_MORE = {Claim.MANAGER, Claim.CONTINUITY, Claim.MODEL, Claim.WITNESSES}
+"""What no log shows: it takes a key, a head that somebody kept, a model, witnesses."""
 
 
 def failing(result: Verification) -> list[Claim]:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from podlt.cli.attest import KeylessOption, KeyOption, SummaryOption, signer_of, write_summary
 from podlt.cli.findings import conclusion, findings_document, print_findings
 from podlt.cli.options import CodeOption, DataOption, JsonOption, RunFilesArgument, console, print_facts, shown
 from podlt.cli.verify import read_key, read_note, run_facts, unknown
 
 if TYPE_CHECKING:
+    from podlt.attestation.summary import Level
     from podlt.manager.audit import AuditReport
 
 
@@ -54,6 +56,9 @@ def audit(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes that check signatures; one a core by default.")
     ] = None,
+    summary: SummaryOption = None,
+    key: KeyOption = None,
+    keyless: KeylessOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Execute tasks of a run again, and check what a log alone cannot show. Needs PyTorch and the data.
@@ -80,7 +85,8 @@ def audit(
               podlt audit mine.podlt --fraction 1 --data ~/data/mine.csv --code ~/models
     """
     trusted = read_note(head) if head is not None else None
-    key = read_key(manager_key) if manager_key is not None else None
+    manager = read_key(manager_key) if manager_key is not None else None
+    signer = signer_of(key, keyless) if summary is not None else None
     found = audited(
         run,
         fraction,
@@ -90,10 +96,13 @@ def audit(
         data=data,
         code=code,
         jobs=jobs,
-        manager_key=key,
+        manager_key=manager,
         trusted_head=trusted,
         quiet=as_json,
     )
+    if summary is not None and signer is not None:
+        level: Level = "PODLT_AUDITED_ALL" if 0 < found.tasks == found.executed else "PODLT_AUDITED_SAMPLE"
+        write_summary(summary, run, found.findings, found.verification, ["PODLT_VERIFIED", level], signer)
     if as_json:
         typer.echo(json.dumps(audit_document(found)))
     else:

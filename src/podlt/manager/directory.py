@@ -147,6 +147,11 @@ class RunDirectory:
         """The parameters that were the best by the recipe's figure."""
         return self.path / names.BEST
 
+    @property
+    def cosignatures(self) -> Path:
+        """What witnesses signed."""
+        return self.path / names.COSIGNATURES
+
     def update(self, round: int) -> Path:
         """The averaged update of a round."""
         return self.path / names.update(round)

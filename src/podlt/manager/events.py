@@ -14,6 +14,8 @@ from podlt.events import Event as Event
 from podlt.events import HeldUp as HeldUp
 from podlt.events import Invited as Invited
 from podlt.events import Published as Published
+from podlt.events import Witnessed as Witnessed
+from podlt.events import WitnessFailed as WitnessFailed
 from podlt.events import WorkerFigures as WorkerFigures
 from podlt.events import WorkersSeen as WorkersSeen
 

@@ -36,6 +36,7 @@ from podlt.protocol.plan import Upcoming, lines_seen
 from podlt.recipe import Recipe
 from podlt.store.log_store import LogStore
 from podlt.store.round_figures import RoundFigures
+from podlt.witness.asker import WitnessAsker
 
 LAST_SECONDS = 3.0
 """How long the fingerprints of the last round are waited for."""
@@ -63,6 +64,7 @@ class Trainer:
         evaluator: measures the parameters.
         ending: is told every event, and says whether the run is to end early.
         least_lines: that a task can have.
+        witnesses: are asked to cosign tree heads.
     """
 
     def __init__(
@@ -83,13 +85,15 @@ class Trainer:
         evaluator: Evaluator,
         ending: Ending,
         least_lines: int = 1,
+        witnesses: WitnessAsker,
     ) -> None:
         assert manager.state.begin is not None
         self._recipe, self.manager, self._tree = recipe, manager, tree
         self.weights, self.engine, self._listener, self._evaluator = weights, engine, ending.tell, evaluator
         self._ending = ending
         self._lines, self._convicted = manager.state.begin.lines, False
-        self._writer = LogWriter(store, tree, key)
+        self._witnesses = witnesses
+        self._writer = LogWriter(store, tree, key, witnesses.publish)
         self._files = RoundFiles(directory, recipe.training, weights, key)
         self.members = Membership(
             manager, engine, ending.tell, head=self.head, held=held, operator=operator, ending=ending.is_asked
@@ -128,7 +132,7 @@ class Trainer:
             StorageError: the last round could not be written.
         """
         with ExitStack() as ending:
-            for part in (self._writer, self.blocks, self._driver):  # the last one first
+            for part in (self._witnesses, self._writer, self.blocks, self._driver):  # the last one first
                 ending.callback(part.close)
 
     def amend(self, amendment: Amendment) -> None:
@@ -158,6 +162,7 @@ class Trainer:
             self.manager.close("complete")
             self._write()
             self._writer.flush()
+            self._witnesses.finish(self._listener)
             self._ending.done()
             if self._aggregates is not None:
                 self._aggregates.finish(LAST_SECONDS)
@@ -174,6 +179,7 @@ class Trainer:
         if self._convicted:  # the engine refuses them only once they can have seen it in the log
             self._writer.flush()
             self._convicted = False
+        self._witnesses.tell(self._listener)
         self.members.update()
         self._fleet.decide()
         self._end_if_asked()
@@ -392,4 +398,5 @@ class Trainer:
         self._writer.flush()
         if self._aggregates is not None:
             self._aggregates.finish(0.0)
+        self._witnesses.finish(self._listener)
         self.engine.finish("stopped", reason)

@@ -52,6 +52,7 @@ from podlt.recipe import Recipe, with_workers
 from podlt.recipe_changes import changed
 from podlt.store.log_store import LogStore
 from podlt.store.run_names import INFERENCE, PROGRAM, RECIPE
+from podlt.witness.asker import WitnessAsker
 
 Clock = Callable[[], int]
 
@@ -355,6 +356,7 @@ class TrainingRun:
             evaluator=evaluator,
             ending=ending,
             least_lines=least_lines(program)[0] * self.recipe.training.local_steps,
+            witnesses=WitnessAsker.of_run(self.recipe, self.directory.cosignatures, store),
         )
 
     def _tell_started(self, trainer: Trainer, *, resumed: bool) -> None:

@@ -17,6 +17,7 @@ from podlt.canonical import from_json, to_json
 from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.store.bundle_reader import (
     CHEATS,
+    COSIGNED,
     ENTRIES,
     FIRST_CHECKPOINT,
     FORMAT,
@@ -115,6 +116,8 @@ class _Writer:
             entries, heads = self._write_log(log)
         finally:
             log.close()
+        if cosigned := self._files.cosignatures():
+            self._add(COSIGNED, cosigned)
         paths: list[str] = []
         for name in DOCUMENTS:
             raw = self._files.document(name)

@@ -3,7 +3,8 @@
 A bundle is a container (`podlt.store.container`) with these members in this order; those in brackets may be missing:
 
 podlt-bundle            the format's name         log/entries   each entry: its length (4 bytes, big-endian), its bytes
-log/heads               the signed notes          [recipe.json] [program.json] [model.safetensors] [buffers.safetensors]
+log/heads               the signed notes          [log/cosignatures] of witnesses
+[recipe.json] [program.json] [model.safetensors] [buffers.safetensors]
 [unproven/rounds.jsonl]   figures of the manager's  [unproven/cheats.json]   simulated cheats, in a demonstration
 [checkpoints/00000000.safetensors] [updates/NNNNNNNN.bin ...]   what `podlt audit` applies again
 [aggregates/NNNNNNNN.bin ...]             what `podlt audit --aggregates` checks averages by
@@ -29,10 +30,10 @@ from podlt.store.run_names import AGGREGATES, BUFFERS, MODEL, PROGRAM, RECIPE, U
 
 FORMAT = b"podlt-bundle/1\n"
 FORMAT_NAME = "podlt-bundle"
-ENTRIES, HEADS = "log/entries", "log/heads"
+ENTRIES, HEADS, COSIGNED = "log/entries", "log/heads", "log/cosignatures"
 ROUNDS, CHEATS = "unproven/rounds.jsonl", "unproven/cheats.json"
 FIRST_CHECKPOINT = "checkpoints/00000000.safetensors"
-ORDER = (FORMAT_NAME, ENTRIES, HEADS, RECIPE, PROGRAM, MODEL, BUFFERS, ROUNDS, CHEATS, FIRST_CHECKPOINT)
+ORDER = (FORMAT_NAME, ENTRIES, HEADS, COSIGNED, RECIPE, PROGRAM, MODEL, BUFFERS, ROUNDS, CHEATS, FIRST_CHECKPOINT)
 """The members but for those of rounds, which follow them: all updates by number, then all aggregates."""
 
 LENGTH_BYTES = 4

@@ -19,6 +19,7 @@ from podlt.errors import StorageError, UsageError
 from podlt.store import run_names as names
 from podlt.store.bundle_reader import (
     CHEATS,
+    COSIGNED,
     FIRST_CHECKPOINT,
     FORMAT_NAME,
     ROUNDS,
@@ -35,6 +36,7 @@ from podlt.store.run_names import BUFFERS, MODEL
 
 MAX_DOCUMENT = 16 * 2**20
 MAX_CLAIMS = 256 * 2**20
+MAX_COSIGNATURES = 64 * 2**20
 
 Kind = Literal["directory", "bundle", "log"]
 
@@ -90,7 +92,7 @@ class RunFiles(ABC):
 
     @abstractmethod
     def document(self, name: str) -> bytes | None:
-        """The bytes of "recipe.json" or "program.json".
+        """The bytes of recipe.json or program.json.
 
         Raises:
             StorageError: it cannot be read, or is longer than `MAX_DOCUMENT`.
@@ -131,6 +133,14 @@ class RunFiles(ABC):
     @abstractmethod
     def aggregate_file(self, round: int) -> BinaryIO | None:
         """The sum of a round's updates, with its workers' fingerprints, seekable."""
+
+    @abstractmethod
+    def cosignatures(self) -> bytes:
+        """What witnesses signed, a line each; no witness signed anything where it is empty.
+
+        Raises:
+            StorageError: it cannot be read, or is longer than `MAX_COSIGNATURES`.
+        """
 
     @abstractmethod
     def unproven(self) -> BinaryIO | None:
@@ -187,6 +197,10 @@ class _Directory(RunFiles):
     def aggregates(self) -> list[int]:
         return _rounds_in(self.path / names.AGGREGATES)
 
+    def cosignatures(self) -> bytes:
+        path = self.path / names.COSIGNATURES
+        return read_whole(path, MAX_COSIGNATURES) if path.is_file() else b""
+
     def unproven(self) -> BinaryIO | None:
         return _opened(self.path / names.ROUNDS)
 
@@ -230,6 +244,9 @@ class _BundleFiles(RunFiles):
 
     def update_file(self, round: int) -> BinaryIO | None:
         return self._bundle.open(update_name(round))
+
+    def cosignatures(self) -> bytes:
+        return self._read(COSIGNED, MAX_COSIGNATURES) or b""
 
     def unproven(self) -> BinaryIO | None:
         return self._bundle.open(ROUNDS)
@@ -276,6 +293,9 @@ class _BareLog(RunFiles):
 
     def aggregate_file(self, round: int) -> BinaryIO | None:
         return None
+
+    def cosignatures(self) -> bytes:
+        return b""
 
     def unproven(self) -> BinaryIO | None:
         return None

@@ -35,6 +35,9 @@ INFERENCE, CONFIGURATION = "inference.json", "config.json"
 AGGREGATES = "aggregates"
 """A folder: the sum of each round with its workers' fingerprints, where they are kept."""
 
+COSIGNATURES = "cosignatures"
+"""Of witnesses over tree heads, a line each."""
+
 LOCK = "lock"
 """Held by the process that works on the run."""
 

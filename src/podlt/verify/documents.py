@@ -41,6 +41,14 @@ class Documents(msgspec.Struct, frozen=True):
         except (InvalidProofError, UsageError):
             return False
 
+    @property
+    def witnesses(self) -> tuple[str, ...]:
+        """The keys of the witnesses that the recipe names, as far as it can be read."""
+        try:
+            return () if self.recipe is None else tuple(w.key for w in Recipe.from_bytes(self.recipe).witnesses)
+        except (InvalidProofError, UsageError):
+            return ()
+
     def check(self, begin: e.Begin) -> Finding:
         """Whether they are those that the first entry names."""
         missing = []
