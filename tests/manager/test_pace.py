@@ -175,3 +175,10 @@ def test_who_only_seemed_slow_comes_back_step_by_step() -> None:
     fleet.levels[1] = -3
     fleet.play(5 * SHARES_EVERY)
     assert set(fleet.levels.values()) == {0}
+
+
+def test_a_machine_that_becomes_slow_gets_less_and_is_not_let_go() -> None:
+    fleet = Fleet(*[1000.0] * 4).play(10)
+    fleet.speeds[2] = 100.0
+    fleet.play(20)
+    assert not fleet.gone and fleet.levels[2] <= -3

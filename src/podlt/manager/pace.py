@@ -31,7 +31,7 @@ HARM = 0.04
 """A worker costs more than it brings if so much more would be done in a second without it."""
 
 PATIENCE = 3
-"""In so many rounds one after another, before it is let go; 1 for who was let go before."""
+"""In so many rounds one after another, before it is let go; in one, if it was let go before, and is stubborn."""
 
 FAR, STUBBORN = 2.5, 1.15
 """How many times as long as the others' slowest somebody takes that costs too much, or, once it has less to do, as was
@@ -151,12 +151,13 @@ class PaceJudge:
         """Who is to be let go. Arguments as `better`."""
         if not self._streaks:
             return []
-        lower = {w for w, level in self._best(limits, HARM).items() if level < self._levels[w]}
-        found = []
-        for worker, rounds in self._streaks.items():
-            if worker in self._let_go or (rounds >= PATIENCE and (worker in self._stubborn or worker not in lower)):
-                found.append(worker)
-        return sorted(found)
+        lower = {w for w, level in self._best(limits, HARM, PATIENCE).items() if level < self._levels[w]}
+        known = self._let_go & self._stubborn
+        return sorted(
+            worker
+            for worker, rounds in self._streaks.items()
+            if worker in known or (rounds >= PATIENCE and (worker in self._stubborn or worker not in lower))
+        )
 
     def released(self, worker: int) -> None:
         """A worker was let go: it is known when it comes back."""
@@ -166,12 +167,17 @@ class PaceJudge:
 
     # -- what would be -----------------------------------------------------------------------------------------------
 
-    def _best(self, limits: CutLimits, needed: float) -> dict[int, int]:
+    def _best(self, limits: CutLimits, needed: float, last: int = WINDOW) -> dict[int, int]:
         """The levels with the shortest round, with few tasks where that is as good; or a step on the way there.
 
         None where they gain less than is needed, or somebody was not measured yet.
+
+        Args:
+            limits: of how finely a round can be cut.
+            needed: how much more must be done in a second.
+            last: how many rounds count.
         """
-        rates, lines = self._medians(), median(self._lines) if self._lines else 0.0
+        rates, lines = self._medians(last), median(self._lines) if self._lines else 0.0
         known = {worker: level for worker, level in self._levels.items() if worker in rates}
         if len(known) < max(2, len(self._levels)):
             return {}
@@ -188,17 +194,17 @@ class PaceJudge:
         step = {worker: min(level, known[worker] + 1) for worker, level in best.items()}
         usual = 2 * sum(level >= 0 for level in step.values()) >= len(step)
         allowed = usual and limits.allow(step, int(lines)) and self._seconds(step, rates) <= now
-        return step if allowed and self._is_steady(best, known, needed) else {}
+        return step if allowed and self._is_steady(best, known, needed, last) else {}
 
-    def _is_steady(self, levels: Mapping[int, int], known: Mapping[int, int], needed: float) -> bool:
+    def _is_steady(self, levels: Mapping[int, int], known: Mapping[int, int], needed: float, last: int) -> bool:
         """Whether other levels would have been better in most of the rounds, and not just by what they come to."""
-        count = min(len(self._rates[worker]) for worker in known)
+        count = min(last, *(len(self._rates[worker]) for worker in known))
         rounds = [{worker: self._rates[worker][-1 - i] for worker in known} for i in range(count)]
         better = [self._seconds(known, rates) > (1 + needed / 2) * self._seconds(levels, rates) for rates in rounds]
         return sum(better) >= STEADY * count
 
-    def _medians(self) -> dict[int, float]:
-        return {worker: median(rates) for worker, rates in self._rates.items() if worker in self._levels}
+    def _medians(self, last: int = WINDOW) -> dict[int, float]:
+        return {worker: median(list(r)[-last:]) for worker, r in self._rates.items() if worker in self._levels}
 
     def _seconds(self, levels: Mapping[int, int], rates: Mapping[int, float]) -> float:
         """How long a round would take."""
