@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -101,15 +101,9 @@ class Trainer:
         self.blocks = BlockReader(dataset, engine, manager.state.begin.seed)
         self._driver = RoundDriver(manager, engine, referee, weights, ending.tell)
         block_bytes = recipe.training.block_lines * sum(field.row_bytes for field in dataset.fields)
-        self._fleet = FleetKeeper(
-            manager,
-            engine,
-            self.members.let_go,
-            ending.tell,
-            least_lines=least_lines,
-            task_bytes=weights.update_layout.nbytes + block_bytes,
-            is_equal=recipe.protocol.shares == "equal",
-        )
+        size, equal = weights.update_layout.nbytes + block_bytes, recipe.protocol.shares == "equal"
+        about: dict[str, Any] = {"least_lines": least_lines, "task_bytes": size, "is_equal": equal}
+        self._fleet = FleetKeeper(manager, engine, self.members.let_go, ending.tell, **about)
         self._aggregates: AggregateKeeper | None = None
         if engine.aggregates:
             self._aggregates = AggregateKeeper(

@@ -362,14 +362,13 @@ class TrainingRun:
     def _tell_started(self, trainer: Trainer, *, resumed: bool) -> None:
         self.trainer = trainer
         state = trainer.manager.state
-        parameters = (v.numel() for n, v in trainer.weights.views.items() if n.startswith("param:"))
         self._listener(
             ev.Started(
                 run=state.run.hex(),
                 path=str(self.directory.path),
                 workers=state.active_count,
                 processes=trainer.engine.processes,
-                parameters=sum(parameters),
+                parameters=sum(v.numel() for n, v in trainer.weights.views.items() if n.startswith("param:")),
                 lines=self._train.lines,
                 epochs=state.epochs,
                 rounds=state.round + trainer.rounds_left(),
