@@ -19,6 +19,7 @@ from podlt.cli.audit import audit
 from podlt.cli.bench import BENCHES, bench
 from podlt.cli.bundle import bundle
 from podlt.cli.conformance import conformance
+from podlt.cli.dashboard import dashboard
 from podlt.cli.data import data_app
 from podlt.cli.demo import demo
 from podlt.cli.deposits import workers_app
@@ -75,7 +76,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train on other machines": (manager, worker),
     "Use": (predict, export),
     "Keep": (backup, restore, bundle, head),
-    "Look and check": (verify, audit, show, ledger, receipts, report),
+    "Look and check": (dashboard, verify, audit, show, ledger, receipts, report),
     "Measure": (plan, simulate, arena, bench, conformance),
 }
 
