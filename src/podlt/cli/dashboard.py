@@ -1,4 +1,4 @@
-"""`podlt dashboard`: a page that shows a run, a bundle, or a folder of runs; and the options for one beside a command."""
+"""`podlt dashboard`: a page that shows a run, a bundle, or a folder of runs; and the options for one."""
 
 from __future__ import annotations
 

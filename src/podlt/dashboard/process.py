@@ -20,7 +20,7 @@ from podlt.dashboard.claims import unchecked
 from podlt.dashboard.server import DashboardServer
 from podlt.dashboard.source import RunSource
 from podlt.dashboard.stream import MessageStream
-from podlt.dashboard.watching import TrainingWatch, LenderWatch
+from podlt.dashboard.watching import LenderWatch, TrainingWatch
 from podlt.errors import UsageError
 
 LINGER_SECONDS = 1.0

@@ -91,7 +91,7 @@ class LenderWatch:
     def take(self, event: Fields) -> None:
         """Takes an event as JSON has it; with `text`, what it is for people, and `level`."""
         kind = str(event.get("event"))
-        if kind in ("progress", "ended", "terms", "learned", "invited"):
+        if kind in ("progress", "ended", "terms", "learned", "invited", "paused"):
             self._stream.show(kind, **{name: value for name, value in event.items() if name not in ("event", "t")})
         if "public_key" in event:
             known = self._identities.setdefault(event["public_key"], {"worker": -1})
@@ -99,7 +99,7 @@ class LenderWatch:
             self._stream.show("identities", of=self._identities)
         if kind == "status":
             self._stream.show("status", workers=event["workers"], load=_load(), at=_now())
-        elif kind != "progress":
+        elif kind not in ("progress", "paused"):
             text = str(event.get("text") or kind)[:LONGEST_TEXT]
             self._lines.append({"at": _now(), "text": text, "warns": event.get("level", 0) > 20})
             self._stream.show("lines", lines=list(self._lines))

@@ -41,7 +41,7 @@
     const counts = P.countClaims(data.newest.claims);
     const claims = data.newest.claims?.state === "verified" ? P.el("a", { href: tabHref("claims"), class: `pill ${counts.fails ? "bad" : "good"}`, text: counts.fails ? `✕ ${P.plural(counts.fails, "claim")} ${counts.fails === 1 ? "fails" : "fail"}` : `✓ ${counts.holds} claims hold, ${counts["not checked"]} not checked` }) : data.begin && P.el("a.pill", { href: tabHref("claims"), text: "○ not checked yet" });
     P.fill(top, P.el("div.title", {}, page.run && P.el("a.up", { href: "#/", text: "← runs" }), P.el("h1", { text: name }), P.el("span", { class: `pill ${status.kind}`, text: `${status.kind === "live" ? "● " : ""}${status.word}` }), claims, pill()),
-      P.el("p.what", { text: what }),
+      P.el("p.subject", { text: what }),
       P.el("div.progress", {}, progress, P.el("span", { text: [data.rounds.length ? `round ${P.int(data.rounds.at(-1).r + 1)}` : "", P.epochText(data), total ? P.percent(share, share < 1 ? 1 : 0) : "", left, status.more].filter(Boolean).join(" · ") })),
       data.newest.broken && P.el("p.bad", { role: "alert" }, `The log breaks the rules${data.newest.broken.entry !== null ? ` at entry ${data.newest.broken.entry}` : ""}: ${data.newest.broken.why} `, P.code(`podlt verify ${P.runPath(data)}`)));
   };

@@ -47,8 +47,8 @@
       box,
       show: () => {
         const { progress, ended, terms, learned, status, invited, phase, paused } = data.newest;
-        const now = ended ?? progress;
-        const over = Boolean(ended || phase?.what === "ended");
+        const over = phase?.what === "ended" || ["complete", "refused", "declined"].includes(ended?.how) || Boolean(ended && paused?.stopping);
+        const now = over ? ended ?? progress : progress;
         P.fill(doing, over ? `Ended: ${ended?.reason || ended?.how || phase?.why || "the process is gone"}.` : paused?.paused ? "Paused by you: it works on when you resume it." : paused?.stopping ? "Stopping once its round is in the log, so that it is paid." : now?.doing ?? "Starting.");
         P.fill(pause, paused?.paused ? "Resume" : "Pause after this round");
         pause.disabled = over || Boolean(paused?.stopping);

@@ -42,13 +42,13 @@
     const speed = run.spent.seconds ? totals.lines / run.rounds.slice(0, index + 1).reduce((sum, one) => sum + (run.figures.get(one.r)?.s ?? 0), 0) : NaN;
     const shown = [];
     if (name) shown.push(tile(`test ${name}`, P.figure(name, state.measured.m[name]), `after epoch ${state.measured.ep + 1}, in the log`));
-    shown.push(tile("training loss", P.num(round?.loss), `round ${round?.r ?? "–"}, ${P.epochText(run, index)}`));
-    shown.push(tile("examples a second", Number.isFinite(speed) ? P.int(speed) : "–", P.plural(totals.lines, "example") + " so far", P.word()));
+    shown.push(tile("training loss", P.num(round?.loss), round ? `round ${round.r}, ${P.epochText(run, index)}` : "no round yet"));
+    shown.push(tile("examples / s", Number.isFinite(speed) ? P.int(speed) : "–", P.plural(totals.lines, "example") + " so far", P.word()));
     shown.push(tile("workers", `${active} / ${run.width}`, totals.left ? `${P.plural(totals.left, "withdrawal")}, no fraud` : "nobody withdrew"));
     shown.push(tile("checked, equal", P.int(totals.agree), `${P.int(totals.own)} executed by the manager`));
     shown.push(tile("convicted", P.int(totals.convicted), totals.convicted ? "each can be repeated: below" : "no result differed", null));
     const share = run.spent.compute ? run.spent.proof / (run.spent.compute + run.spent.proof) : NaN;
-    shown.push(tile("cost of the proof", P.percent(spare), `of tasks repeat another${Number.isFinite(share) ? `; ${P.percent(share, 0)} of the work is hashes, signatures, log` : ""}`));
+    shown.push(tile("cost of the proof", P.percent(spare), `of the tasks repeat another${Number.isFinite(share) ? `; ${P.percent(share, 0)} of the work is hashes, signatures, log` : ""}`));
     if (run.newest.disk) shown.push(tile("disk", P.bytes(run.newest.disk.bytes), run.begin ? `${P.int((round?.e?.[1] ?? 0) + 1)} log entries` : ""));
     return shown;
   };
@@ -229,7 +229,7 @@
     const spent = P.el("div");
     const facts = P.el("div");
     const harm = P.el("div");
-    const harmCard = P.card("What the fakes did", harm);
+    const harmCard = P.el("section.card.harm", { hidden: true }, P.el("h2", { text: "What the fakes did" }), harm);
     pace.box.append(spent);
     box.append(figures,
       P.el("section.card.proof", {}, P.el("h2", {}, "The proof ", P.el("span.soft", { text: "a row for each worker, a column for each round" })), counts, strip.box, P.el("div.scrub", {}, back, slider, on, live)),
