@@ -11,6 +11,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
@@ -26,6 +27,9 @@ from podlt.errors import UsageError
 
 THREADS = 64
 SECONDS = 20.0
+LOOK_SECONDS = 0.05
+"""How often the server looks whether it is to end."""
+
 BEAT_SECONDS = 10.0
 """How often a reader hears that the server is there where there is nothing new."""
 
@@ -75,7 +79,8 @@ class DashboardServer:
         self.port = int(self._server.server_address[1])
         shown = f"[{self._host}]" if ":" in self._host else self._host
         self.url = f"http://{shown}:{self.port}/" + (f"#token={self._access.token}" if self._access.token else "")
-        self._thread = threading.Thread(target=self._server.serve_forever, name="podlt-dashboard-http", daemon=True)
+        listen = self._server.serve_forever
+        self._thread = threading.Thread(target=listen, args=(LOOK_SECONDS,), name="podlt-dashboard-http", daemon=True)
         self._thread.start()
         return self
 
@@ -122,6 +127,7 @@ class _Bounded(socketserver.ThreadingTCPServer):
 
     def __init__(self, *args: Any) -> None:
         self._free = threading.BoundedSemaphore(THREADS)
+        self._open: set[socket.socket] = set()
         super().__init__(*args)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -131,10 +137,18 @@ class _Bounded(socketserver.ThreadingTCPServer):
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self._open.discard(request)
             self._free.release()
+
+    def server_close(self) -> None:
+        super().server_close()
+        for request in list(self._open):  # readers of events would stay for ever
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that went away is no news."""

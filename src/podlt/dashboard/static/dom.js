@@ -11,18 +11,19 @@ window.podlt = {};
     if (classes.length) made.className = classes.join(" ");
     for (const [key, value] of Object.entries(attributes ?? {})) {
       if (value === null || value === undefined || value === false) continue;
-      if (key === "text") made.textContent = value;
+      if (key === "class") made.classList.add(...value.split(" ").filter(Boolean));
+      else if (key === "text") made.textContent = value;
       else if (key === "on") for (const [event, handler] of Object.entries(value)) made.addEventListener(event, handler);
       else made.setAttribute(key, value === true ? "" : value);
     }
-    made.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
+    made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
     return made;
   };
 
   /** Replaces what is in an element, unless it says the same already: so that focus and selection stay. */
   P.fill = (parent, ...children) => {
     const box = document.createElement(parent.tagName);
-    box.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
+    box.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
     if (parent.innerHTML !== box.innerHTML) parent.replaceChildren(...box.childNodes);
   };
 
