@@ -8,17 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from podlt.errors import PodltError, UsageError
+from podlt.errors import UsageError
 
 if TYPE_CHECKING:
     from podlt.dashboard.companion import DashboardCompanion
     from podlt.dashboard.server import DashboardServer
-    from podlt.dashboard.stream import MessageStream
 
 PANEL = "Dashboard"
 URLS = "http://", "https://"
@@ -102,6 +100,8 @@ def dashboard(
 
               podlt train mnist-mlp --dashboard     the page of a run from its first moment
     """
+    from podlt.dashboard.background import processes
+    from podlt.dashboard.claims import show_claims
     from podlt.dashboard.companion import parse_place
     from podlt.dashboard.runs import RunFolder, runs_in
     from podlt.dashboard.server import DashboardServer
@@ -117,8 +117,10 @@ def dashboard(
     path = Path(what)
     host, ports = parse_place(address)
     with ExitStack() as stack:
+        work = processes()
+        stack.callback(work.shutdown, wait=False, cancel_futures=True)
         if path.is_dir() and not (path / "recipe.json").is_file() and runs_in(path):
-            folder = RunFolder(path)
+            folder = RunFolder(path, work)
             folder.start()
             stack.callback(folder.stop)
             kind, streams = "runs", folder.stream
@@ -126,9 +128,9 @@ def dashboard(
             open_run_files(path).close()
             stream = MessageStream()
             source = RunSource(path, stream)
+            show_claims(source, path, stream, work)
             source.start()
             stack.callback(source.stop)
-            Thread(target=_verify, args=(path, stream), daemon=True).start()
             kind, streams = "run", lambda name: stream if not name else None
         server = _first_free(ports, lambda port: DashboardServer(host, port, kind, streams), stack)
         typer.echo(f"dashboard: {server.url}")
@@ -151,17 +153,3 @@ def _first_free(ports: list[int], make: Callable[[int], DashboardServer], stack:
         except UsageError:
             continue
     return stack.enter_context(make(ports[-1]))
-
-
-def _verify(path: Path, stream: MessageStream) -> None:
-    """Verifies a run that is over, for the page; one that goes on is not checked yet."""
-    from podlt.dashboard.claims import unchecked, verified
-    from podlt.report.history import read_history
-
-    stream.show("claims", **unchecked(str(path)))
-    try:
-        if read_history(path).state.closed is not None:
-            stream.show("claims", **{**unchecked(str(path)), "state": "running"})
-            stream.show("claims", **verified(path))
-    except PodltError:  # the page says already what is wrong with the log
-        stream.show("claims", **unchecked(str(path)))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import CancelledError, Executor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from podlt.dashboard.claims import unchecked
+from podlt.dashboard.claims import show_claims
 from podlt.dashboard.header import what_is_trained
 from podlt.dashboard.source import RunSource, size_on_disk
 from podlt.dashboard.stream import MessageStream
@@ -36,10 +38,11 @@ class RunFolder:
 
     Args:
         folder: that has them.
+        work: works their figures out, and verifies.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._list = folder, MessageStream()
+    def __init__(self, folder: Path, work: Executor) -> None:
+        self._folder, self._list, self._work = folder, MessageStream(), work
         self._opened: dict[str, tuple[MessageStream, RunSource]] = {}
         self._known: dict[str, tuple[object, dict[str, Any]]] = {}
         self._lock, self._stop = threading.Lock(), threading.Event()
@@ -64,20 +67,24 @@ class RunFolder:
         with self._lock:
             if name not in self._opened and name in (runs := runs_in(self._folder)):
                 stream = MessageStream()
-                stream.show("claims", **unchecked(str(runs[name])))
                 source = RunSource(runs[name], stream)
+                show_claims(source, runs[name], stream, self._work)
                 source.start()
                 self._opened[name] = stream, source
             return self._opened[name][0] if name in self._opened else None
 
     def _look(self) -> None:
+        with suppress(RuntimeError, CancelledError):  # the dashboard ends
+            self._look_again()
+
+    def _look_again(self) -> None:
         while True:
             for name, path in runs_in(self._folder).items():
                 if self._stop.is_set():
                     return
                 state = _state(path)
                 if self._known.get(name, (None, {}))[0] != state:
-                    self._known[name] = state, row_of(name, path)
+                    self._known[name] = state, self._work.submit(row_of, name, path).result()
                     self._show()
             self._show()
             if self._stop.wait(LOOK_SECONDS):

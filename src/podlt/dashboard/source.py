@@ -39,12 +39,15 @@ class RunSource:
     Args:
         path: the run's directory or bundle.
         stream: gets the messages.
+
+    Attributes:
+        caught_up: set once all that was there at first was taken.
     """
 
     def __init__(self, path: Path, stream: MessageStream) -> None:
         self._path, self._stream = path, stream
         self._state, self._recorder = RunState(), Recorder()
-        self._stop = threading.Event()
+        self._stop, self.caught_up = threading.Event(), threading.Event()
         self._figures = FiguresFile()
         self._thread = threading.Thread(target=self._follow, name="podlt-dashboard", daemon=True)
 
@@ -70,6 +73,7 @@ class RunSource:
                 self._wait_for_log(files)
                 with closing(files.log()) as log:
                     self.take(log, files)
+                    self.caught_up.set()
                     self._go_on(log, files)
         except PodltError as error:
             number = getattr(error, "entry", None)

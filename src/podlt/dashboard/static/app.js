@@ -54,10 +54,15 @@
 
   const tabHref = (tab) => (page.run ? `#/run/${encodeURIComponent(page.run)}/${tab}` : `#/${tab}`);
 
-  let [timer, drawnAt] = [0, 0];
+  let [timer, next] = [0, 0];
   const draw = () => {
     if (timer) return;
-    timer = setTimeout(() => { timer = 0; drawnAt = performance.now(); requestAnimationFrame(paint); }, Math.max(0, DRAW_MILLIS - (performance.now() - drawnAt)));
+    timer = setTimeout(() => requestAnimationFrame(() => {
+      timer = 0;
+      const begun = performance.now();
+      paint();
+      next = performance.now() + Math.max(DRAW_MILLIS, 4 * (performance.now() - begun)); // a large run leaves time for clicks
+    }), Math.max(0, next - performance.now()));
   };
 
   const paint = () => {

@@ -31,9 +31,10 @@
     const said = P.el("span.soft", {});
     const box = P.el("section.card.chart", {}, P.el("h2", {}, title, " ", said), legend, holder, empty);
     let [plot, data, shape] = [null, null, ""];
+    const high = () => Math.round(190 * P.scale());
 
     const axis = (more) => ({
-      stroke: P.colour("soft"), font: "11px system-ui, sans-serif", size: 46, gap: 4,
+      stroke: P.colour("soft"), font: `${Math.round(11 * P.scale())}px system-ui, sans-serif`, size: 46 * P.scale(), gap: 4,
       grid: { stroke: P.colour("grid"), width: 1 }, ticks: { stroke: P.colour("grid"), width: 1, size: 4 }, ...more,
     });
     const make = () => {
@@ -49,9 +50,9 @@
         return [low >= 0 && low - pad < 0 ? 0 : low - pad, high + pad];
       };
       const options = {
-        width: Math.max(120, holder.clientWidth), height: 190, series: [{}, ...series],
+        width: Math.max(120, holder.clientWidth), height: high(), series: [{}, ...series],
         scales: { x: { time: false }, y: { range: room } },
-        axes: [axis({ values: ticks, size: 24, space: 60 }), axis({ values: (self, found) => found.map((tick) => value(tick, true)), size: 50 })],
+        axes: [axis({ values: ticks, size: 24 * P.scale(), space: 60 * P.scale() }), axis({ values: (self, found) => found.map((tick) => value(tick, true)), size: 50 * P.scale() })],
         legend: { show: false },
         cursor: { y: false, points: { size: 7 }, drag: { x: true, y: false } },
         hooks: { setCursor: [(self) => say(self.cursor.idx)] },
@@ -69,7 +70,7 @@
         return P.el("span.key", {}, mark, `${line.label} `, P.el("b", { text: value(found ?? NaN) }));
       }), P.el("span.soft.at", { text: at === null ? "" : `${x} ${P.int(data.x[at])}` }));
     };
-    new ResizeObserver(() => { if (plot && holder.clientWidth > 0) plot.setSize({ width: holder.clientWidth, height: 190 }); }).observe(holder);
+    new ResizeObserver(() => { if (plot && holder.clientWidth > 0) plot.setSize({ width: holder.clientWidth, height: high() }); }).observe(holder);
     P.onTheme.push(() => { if (data && plot) make(); });
     return {
       box,

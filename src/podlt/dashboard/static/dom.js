@@ -68,6 +68,9 @@ window.podlt = {};
   P.isShare = (name, values) => name !== "loss" && values.every((value) => value >= 0 && value <= 1);
   P.figure = (name, value) => (/accuracy|recall|precision|f1/i.test(name) ? P.percent(value, 2) : P.num(value));
 
+  /** How large text is, beside that of an ordinary screen: canvases follow it. */
+  P.scale = () => Math.max(1, parseFloat(getComputedStyle(document.documentElement).fontSize) / 14);
+
   let colours = null;
   P.colour = (name) => {
     colours ??= getComputedStyle(document.documentElement);

@@ -102,7 +102,7 @@
     const sentence = (one) => {
       if (!one.fakes) return "has not cheated yet.";
       const caught = one.worker?.caught ?? -1;
-      const how = caught >= 0 ? `was caught in round ${caught}, its ${P.plural(caught - one.fakes.first + 1, "round")} as a cheater` : "is not caught yet";
+      const how = caught >= 0 ? `was caught in round ${caught}, after ${P.plural(caught - one.fakes.first + 1, "round")} as a cheater` : "is not caught yet";
       const lost = one.worker?.forfeited ? `; it lost ${P.plural(one.worker.forfeited, "credit")}` : "";
       const gained = one.worker?.vested ? ` and keeps ${P.plural(one.worker.vested, "credit")}` : caught >= 0 ? " and gained nothing" : "";
       return `${how}${lost}${gained}. ${one.fakes.applied} of its ${P.plural(one.fakes.given, "fake")} went into the model.`;
@@ -224,7 +224,7 @@
     });
     const toRound = (r) => select(run.rounds.findIndex((one) => one.r === r));
     const loss = P.chart({ title: "Loss", x: "round", click: toRound, note: (found) => (found.lines.length > 2 ? "training against test" : "training") });
-    const tests = P.chart({ title: "Test figures", x: "epoch", value: (found, axis) => (axis ? P.percent(found, 0) : P.percent(found, 2)), note: () => "as logged after each epoch" });
+    const tests = P.chart({ title: "Test figures", x: "epoch", value: (found, axis) => (axis ? P.percent(found, 1).replace(".0%", "%") : P.percent(found, 2)), note: () => "as logged after each epoch" });
     const pace = P.chart({ title: "Seconds a round", x: "round", click: toRound, value: (found) => P.span(found), note: () => "the manager's word" });
     const spent = P.el("div");
     const facts = P.el("div");

@@ -23,8 +23,9 @@
       { key: "disk", title: "disk", number: true, show: (row) => (row.disk ? P.bytes(row.disk) : null) },
     ];
     const table = P.table("Runs", columns, "name");
-    const chart = P.chart({ title: "Test figures", x: "epoch", note: () => "of the runs that have the most usual one" });
-    const box = P.el("div.overview", {}, P.el("section.card.wide", {}, P.el("h2", { text: "Runs" }), table.box), P.el("div.wide", {}, chart.box));
+    const chart = P.chart({ title: "Test figures", x: "epoch", value: (found) => P.figure(shown, found), note: () => "of the runs that have the most usual one" });
+    let shown = "";
+    const box = P.el("div.overview", {}, P.el("section.card.wide.runs", {}, P.el("h2", { text: "Runs" }), table.box), P.el("div.wide", {}, chart.box));
     return {
       box,
       show: () => {
@@ -32,6 +33,7 @@
         table.show(rows);
         const names = rows.map(metric).filter(Boolean);
         const name = [...new Set(names)].sort((a, b) => names.filter((one) => one === b).length - names.filter((one) => one === a).length)[0];
+        shown = name ?? "";
         const some = rows.filter((row) => row.series?.some(([, metrics]) => name in metrics)).slice(0, COLOURS.length);
         const x = [...new Set(some.flatMap((row) => row.series.map(([epoch]) => epoch)))].sort((a, b) => a - b);
         chart.show({ x, lines: some.map((row, place) => ({ label: `${row.name}: ${name}`, colour: COLOURS[place], points: x.length < 40, values: x.map((epoch) => row.series.find(([one]) => one === epoch)?.[1][name] ?? null) })) });

@@ -79,10 +79,10 @@
     const draw = (canvas, width) => {
       const count = run.rounds.length;
       const workers = Math.max(run.width, 1);
-      const high = Math.max(120, Math.min(workers * 7, Math.round(Math.min(window.innerHeight * 0.5, 560)), workers * 16));
-      frame = { left: 44, top: 8, height: high, wide: width - 52 };
-      frame.width = Math.max(1, Math.min(frame.wide, count * 14));
-      const context = P.context(canvas, width, high + 34);
+      const high = Math.round(P.scale() * Math.max(120, Math.min(workers * 7, Math.min(window.innerHeight * 0.5, 560))));
+      frame = { left: 44 * P.scale(), top: 8, height: high, wide: width - 44 * P.scale() - 8 };
+      frame.width = Math.max(1, Math.min(frame.wide, count * 14 * P.scale()));
+      const context = P.context(canvas, width, high + 34 * P.scale());
       context.fillStyle = P.colour("well");
       context.fillRect(frame.left, frame.top, frame.wide, high);
       if (!count) return;
@@ -111,7 +111,7 @@
 
     /** A cross in a ring at each conviction: seen however small a cell is. */
     const marks = (context, count, workers) => {
-      const size = Math.max(3.5, Math.min(7, 0.5 * Math.min(frame.width / count, frame.height / workers)));
+      const size = P.scale() * Math.max(3.5, Math.min(7, 0.5 * Math.min(frame.width / count, frame.height / workers)));
       for (let index = 0; index < count; index += 1) {
         for (const [worker] of run.rounds[index].out ?? []) {
           const x = frame.left + ((index + 0.5) * frame.width) / count;
@@ -136,15 +136,15 @@
 
     const axes = (context, count, workers) => {
       context.fillStyle = P.colour("soft");
-      context.font = "11px system-ui, sans-serif";
+      context.font = `${Math.round(11 * P.scale())}px system-ui, sans-serif`;
       context.textBaseline = "middle";
       context.textAlign = "right";
-      const step = nice(workers / Math.max(2, Math.floor(frame.height / 40)));
+      const step = nice(workers / Math.max(2, Math.floor(frame.height / (40 * P.scale()))));
       for (let worker = 0; worker < workers; worker += step) context.fillText(String(worker), frame.left - 6, frame.top + ((worker + 0.5) * frame.height) / workers);
       context.textAlign = "center";
       context.textBaseline = "top";
       const first = run.rounds[0].r;
-      const stride = nice(count / Math.max(2, Math.floor(frame.width / 70)));
+      const stride = nice(count / Math.max(2, Math.floor(frame.width / (70 * P.scale()))));
       for (let index = 0; index < count; index += stride) context.fillText(String(first + index), frame.left + ((index + 0.5) * frame.width) / count, frame.top + frame.height + 6);
       context.textAlign = "left";
       context.fillText("round", 2, frame.top + frame.height + 6);
@@ -194,9 +194,9 @@
 
     const layout = (width) => {
       const workers = Math.max(run.width, 1);
-      const most = Math.min(44, width);
+      const most = Math.min(44 * P.scale(), width);
       let size = most;
-      const high = 264;
+      const high = 264 * P.scale();
       while (size > 4 && Math.ceil(workers / Math.floor(width / size)) * size > high) size -= 0.5;
       const columns = Math.max(1, Math.floor(width / size));
       return { columns, size, gap: size > 14 ? 3 : size > 7 ? 1.5 : 0.5, rows: Math.ceil(workers / columns) };
