@@ -14,6 +14,9 @@
     });
   };
 
+  /** Between the marks of an axis of rounds or epochs: there is nothing between two of them. */
+  const WHOLE = [0, 1, 2, 3, 4, 5, 6, 7].flatMap((power) => [1, 2, 5].map((factor) => factor * 10 ** power));
+
   /** Every n-th of a sequence of points, where there are more than a screen shows. */
   P.thin = (points, most = 4000) => {
     const step = Math.ceil(points.length / most);
@@ -52,7 +55,7 @@
       const options = {
         width: Math.max(120, holder.clientWidth), height: high(), series: [{}, ...series],
         scales: { x: { time: false }, y: { range: room } },
-        axes: [axis({ values: ticks, size: 24 * P.scale(), space: 60 * P.scale() }), axis({ values: (self, found) => found.map((tick) => value(tick, true)), size: 50 * P.scale() })],
+        axes: [axis({ values: ticks, incrs: WHOLE, size: 24 * P.scale(), space: 60 * P.scale() }), axis({ values: (self, found) => found.map((tick) => value(tick, true)), size: 50 * P.scale() })],
         legend: { show: false },
         cursor: { y: false, points: { size: 7 }, drag: { x: true, y: false } },
         hooks: { setCursor: [(self) => say(self.cursor.idx)] },

@@ -42,7 +42,7 @@
     ];
     const table = P.table("Identities", columns, "number");
     const box = P.el("div.overview", {}, P.el("section.card.wide", {}, P.el("h2", { text: "Now" }), doing, P.el("div.actions", {}, pause, stop), failed),
-      figures, P.card("What runs", run), P.card("What you give", limits), P.el("section.card.wide", {}, P.el("h2", { text: "Identities and receipts" }), table.box, commands), P.el("section.card.wide", {}, P.el("h2", { text: "What happened" }), lines));
+      figures, P.el("section.card.half", {}, P.el("h2", { text: "What runs" }), run), P.el("section.card.half", {}, P.el("h2", { text: "What you give" }), limits), P.el("section.card.wide", {}, P.el("h2", { text: "Identities and receipts" }), table.box, commands), P.el("section.card.wide", {}, P.el("h2", { text: "What happened" }), lines));
     return {
       box,
       show: () => {
