@@ -13,13 +13,17 @@ import msgspec
 
 STATIC = Path(__file__).with_name("static")
 
-STYLES = ("vendor/uPlot.min.css", "app.css")
+STYLES = ("vendor/uPlot.min.css", "theme.css", "layout.css", "parts.css")
 SCRIPTS = (
     "vendor/uPlot.iife.min.js",
     "dom.js",
     "fold.js",
     "charts.js",
     "strip.js",
+    "status.js",
+    "happenings.js",
+    "evidence.js",
+    "curves.js",
     "overview.js",
     "workers.js",
     "claims.js",

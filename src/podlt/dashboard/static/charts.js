@@ -37,44 +37,71 @@
     const high = () => Math.round(190 * P.scale());
 
     const axis = (more) => ({
-      stroke: P.colour("soft"), font: `${Math.round(11 * P.scale())}px system-ui, sans-serif`, size: 46 * P.scale(), gap: 4,
-      grid: { stroke: P.colour("grid"), width: 1 }, ticks: { stroke: P.colour("grid"), width: 1, size: 4 }, ...more,
+      stroke: P.colour("soft"),
+      font: `${Math.round(11 * P.scale())}px system-ui, sans-serif`,
+      size: 46 * P.scale(),
+      gap: 4,
+      grid: { stroke: P.colour("grid"), width: 1 },
+      ticks: { stroke: P.colour("grid"), width: 1, size: 4 },
+      ...more,
     });
     const make = () => {
       plot?.destroy();
       const series = data.lines.map((line) => ({
-        label: line.label, stroke: P.colour(line.colour), width: line.thin ? 1 : 2, dash: line.dash, spanGaps: true,
-        alpha: line.thin ? 0.45 : 1, points: { show: Boolean(line.points), size: 6, fill: P.colour("card"), stroke: P.colour(line.colour) },
+        label: line.label,
+        stroke: P.colour(line.colour),
+        width: line.thin ? 1 : 2,
+        dash: line.dash,
+        spanGaps: true,
+        alpha: line.thin ? 0.45 : 1,
+        points: { show: Boolean(line.points), size: 6, fill: P.colour("card"), stroke: P.colour(line.colour) },
       }));
-      const ticks = (self, found) => found.map((tick) => (tick >= 1e6 ? `${tick / 1e6}M` : tick >= 1e4 ? `${tick / 1e3}k` : String(+tick.toPrecision(6))));
+      const ticks = (self, found) =>
+        found.map((tick) =>
+          tick >= 1e6 ? `${tick / 1e6}M` : tick >= 1e4 ? `${tick / 1e3}k` : String(+tick.toPrecision(6)),
+        );
       const room = (self, low, high) => {
         if (low === null) return [0, 1];
         const pad = (high - low || Math.abs(high) || 1) * 0.06;
         return [low >= 0 && low - pad < 0 ? 0 : low - pad, high + pad];
       };
       const options = {
-        width: Math.max(120, holder.clientWidth), height: high(), series: [{}, ...series],
+        width: Math.max(120, holder.clientWidth),
+        height: high(),
+        series: [{}, ...series],
         scales: { x: { time: false }, y: { range: room } },
-        axes: [axis({ values: ticks, incrs: WHOLE, size: 24 * P.scale(), space: 60 * P.scale() }), axis({ values: (self, found) => found.map((tick) => value(tick, true)), size: 50 * P.scale() })],
+        axes: [
+          axis({ values: ticks, incrs: WHOLE, size: 24 * P.scale(), space: 60 * P.scale() }),
+          axis({ values: (self, found) => found.map((tick) => value(tick, true)), size: 50 * P.scale() }),
+        ],
         legend: { show: false },
         cursor: { y: false, points: { size: 7 }, drag: { x: true, y: false } },
         hooks: { setCursor: [(self) => say(self.cursor.idx)] },
       };
       plot = new window.uPlot(options, [data.x, ...data.lines.map((line) => line.values)], holder);
-      if (click) plot.over.addEventListener("click", () => {
-        if (plot.cursor.idx !== null && plot.cursor.idx !== undefined) click(plot.data[0][plot.cursor.idx]);
-      });
+      if (click)
+        plot.over.addEventListener("click", () => {
+          if (plot.cursor.idx !== null && plot.cursor.idx !== undefined) click(plot.data[0][plot.cursor.idx]);
+        });
     };
     const say = (place) => {
       const at = place ?? null;
-      P.fill(legend, data.lines.map((line) => {
-        const found = at === null ? line.values.findLast((one) => one !== null) : line.values[at];
-        const mark = P.el("i", { class: `line ${line.dash ? "dashed" : ""} ${line.colour}` });
-        return P.el("span.key", {}, mark, `${line.label} `, P.el("b", { text: value(found ?? NaN) }));
-      }), P.el("span.soft.at", { text: at === null ? "" : `${x} ${P.int(data.x[at])}` }));
+      P.fill(
+        legend,
+        data.lines.map((line) => {
+          const found = at === null ? line.values.findLast((one) => one !== null) : line.values[at];
+          const mark = P.el("i", { class: `line ${line.dash ? "dashed" : ""} ${line.colour}` });
+          return P.el("span.key", {}, mark, `${line.label} `, P.el("b", { text: value(found ?? NaN) }));
+        }),
+        P.el("span.soft.at", { text: at === null ? "" : `${x} ${P.int(data.x[at])}` }),
+      );
     };
-    new ResizeObserver(() => { if (plot && holder.clientWidth > 0) plot.setSize({ width: holder.clientWidth, height: high() }); }).observe(holder);
-    P.onTheme.push(() => { if (data && plot) make(); });
+    new ResizeObserver(() => {
+      if (plot && holder.clientWidth > 0) plot.setSize({ width: holder.clientWidth, height: high() });
+    }).observe(holder);
+    P.onTheme.push(() => {
+      if (data && plot) make();
+    });
     return {
       box,
       show: (found) => {
@@ -85,7 +112,10 @@
         holder.hidden = legend.hidden = !some;
         if (!some) return;
         const now = JSON.stringify(found.lines.map((line) => [line.label, line.colour]));
-        if (!plot || now !== shape) { shape = now; make(); } else plot.setData([found.x, ...found.lines.map((line) => line.values)]);
+        if (!plot || now !== shape) {
+          shape = now;
+          make();
+        } else plot.setData([found.x, ...found.lines.map((line) => line.values)]);
         say(null);
       },
     };

@@ -13,7 +13,8 @@ window.podlt = {};
       if (value === null || value === undefined || value === false) continue;
       if (key === "class") made.classList.add(...value.split(" ").filter(Boolean));
       else if (key === "text") made.textContent = value;
-      else if (key === "on") for (const [event, handler] of Object.entries(value)) made.addEventListener(event, handler);
+      else if (key === "on")
+        for (const [event, handler] of Object.entries(value)) made.addEventListener(event, handler);
       else made.setAttribute(key, value === true ? "" : value);
     }
     made.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
@@ -30,7 +31,14 @@ window.podlt = {};
   P.code = (text) => {
     const done = P.el("button.copy", { type: "button", text: "copy", "aria-label": `Copy: ${text}` });
     done.addEventListener("click", () => {
-      navigator.clipboard?.writeText(text).then(() => { done.textContent = "copied"; }, () => { done.textContent = "select it"; });
+      navigator.clipboard?.writeText(text).then(
+        () => {
+          done.textContent = "copied";
+        },
+        () => {
+          done.textContent = "select it";
+        },
+      );
     });
     return P.el("span.command", {}, P.el("code", { text }), done);
   };
@@ -49,7 +57,10 @@ window.podlt = {};
   P.bytes = (count) => {
     const units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let place = 0;
-    while (count >= 1024 && place < units.length - 1) { count /= 1024; place += 1; }
+    while (count >= 1024 && place < units.length - 1) {
+      count /= 1024;
+      place += 1;
+    }
     return `${place ? count.toFixed(1) : count} ${units[place]}`;
   };
   P.span = (seconds) => {
@@ -62,7 +73,8 @@ window.podlt = {};
     const hours = Math.floor(minutes / 60);
     return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
   };
-  P.time = (millis) => (millis > 0 && millis < 8e15 ? new Date(millis).toISOString().slice(0, 19).replace("T", " ") + " UTC" : "–");
+  P.time = (millis) =>
+    millis > 0 && millis < 8e15 ? new Date(millis).toISOString().slice(0, 19).replace("T", " ") + " UTC" : "–";
   P.short = (hex, count = 12) => (hex.length > count ? `${hex.slice(0, count)}…` : hex);
   P.plural = (count, noun, ending = "s") => `${P.int(count)} ${noun}${count === 1 ? "" : ending}`;
   P.isShare = (name, values) => name !== "loss" && values.every((value) => value >= 0 && value <= 1);
@@ -97,7 +109,10 @@ window.podlt = {};
   P.context = (canvas, width, height) => {
     const ratio = window.devicePixelRatio || 1;
     const [wide, high] = [Math.round(width * ratio), Math.round(height * ratio)];
-    if (canvas.width !== wide || canvas.height !== high) { canvas.width = wide; canvas.height = high; }
+    if (canvas.width !== wide || canvas.height !== high) {
+      canvas.width = wide;
+      canvas.height = high;
+    }
     canvas.style.width = `${width}px`;
     canvas.style.height = `${height}px`;
     const context = canvas.getContext("2d");
@@ -110,7 +125,10 @@ window.podlt = {};
     const tip = document.getElementById("tip");
     tip.hidden = !lines;
     if (!lines) return;
-    P.fill(tip, lines.map((line, place) => P.el(place ? "div" : "div.first", { text: line })));
+    P.fill(
+      tip,
+      lines.map((line, place) => P.el(place ? "div" : "div.first", { text: line })),
+    );
     const [wide, high] = [tip.offsetWidth, tip.offsetHeight];
     tip.style.left = `${Math.max(4, Math.min(event.clientX + 14, window.innerWidth - wide - 8))}px`;
     tip.style.top = `${event.clientY + 18 + high > window.innerHeight ? event.clientY - high - 10 : event.clientY + 18}px`;
@@ -119,7 +137,10 @@ window.podlt = {};
   P.dialog = (title, ...children) => {
     const dialog = document.getElementById("dialog");
     const close = P.el("button.close", { type: "button", text: "Close", on: { click: () => dialog.close() } });
-    dialog.replaceChildren(P.el("div.dialog-head", {}, P.el("h2", { id: "dialog-title", text: title }), close), P.el("div.dialog-body", {}, children));
+    dialog.replaceChildren(
+      P.el("div.dialog-head", {}, P.el("h2", { id: "dialog-title", text: title }), close),
+      P.el("div.dialog-body", {}, children),
+    );
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
   };
@@ -138,21 +159,40 @@ window.podlt = {};
       const value = column.of ?? ((row) => row[column.key]);
       const sorted = [...rows].sort((a, b) => {
         const [x, y] = [value(a), value(b)];
-        const order = x === y ? 0 : x === null || x === undefined ? 1 : y === null || y === undefined ? -1 : x < y ? -1 : 1;
+        const order =
+          x === y ? 0 : x === null || x === undefined ? 1 : y === null || y === undefined ? -1 : x < y ? -1 : 1;
         return down ? -order : order;
       });
-      P.fill(head, columns.map((one) => {
-        const sort = one.key === by ? (down ? "descending" : "ascending") : null;
-        const mark = sort ? (down ? " ▾" : " ▴") : "";
-        const button = P.el("button", { type: "button", text: one.title + mark, title: one.note, "data-key": one.key });
-        return P.el(one.number ? "th.number" : "th", { scope: "col", "aria-sort": sort }, button);
-      }));
-      body.replaceChildren(...sorted.map((row) => P.el("tr", { class: row.class }, columns.map((one) => {
-        const shown = one.show ? one.show(row) : (one.of ?? ((each) => each[one.key]))(row);
-        const cell = P.el(one.number ? "td.number" : "td", { "data-label": one.title });
-        cell.append(shown === null || shown === undefined ? "–" : typeof shown === "number" ? P.int(shown) : shown);
-        return cell;
-      }))));
+      P.fill(
+        head,
+        columns.map((one) => {
+          const sort = one.key === by ? (down ? "descending" : "ascending") : null;
+          const mark = sort ? (down ? " ▾" : " ▴") : "";
+          const button = P.el("button", {
+            type: "button",
+            text: one.title + mark,
+            title: one.note,
+            "data-key": one.key,
+          });
+          return P.el(one.number ? "th.number" : "th", { scope: "col", "aria-sort": sort }, button);
+        }),
+      );
+      body.replaceChildren(
+        ...sorted.map((row) =>
+          P.el(
+            "tr",
+            { class: row.class },
+            columns.map((one) => {
+              const shown = one.show ? one.show(row) : (one.of ?? ((each) => each[one.key]))(row);
+              const cell = P.el(one.number ? "td.number" : "td", { "data-label": one.title });
+              cell.append(
+                shown === null || shown === undefined ? "–" : typeof shown === "number" ? P.int(shown) : shown,
+              );
+              return cell;
+            }),
+          ),
+        ),
+      );
     };
     head.addEventListener("click", (event) => {
       const key = event.target.closest("button")?.dataset.key;
@@ -162,7 +202,13 @@ window.podlt = {};
       draw();
       head.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus();
     });
-    return { box: P.el("div.scroll", { tabindex: "0", role: "region", "aria-label": caption }, table), show: (found) => { rows = found; draw(); } };
+    return {
+      box: P.el("div.scroll", { tabindex: "0", role: "region", "aria-label": caption }, table),
+      show: (found) => {
+        rows = found;
+        draw();
+      },
+    };
   };
 
   P.card = (title, ...children) => P.el("section.card", {}, title && P.el("h2", {}, title), children);

@@ -27,20 +27,52 @@
 
     worker(number) {
       return (this.workers[number] ??= {
-        number, status: "active", operator: "", key: "", tasks: 0, checks: 0, earned: 0, pending: 0, vested: 0,
-        forfeited: 0, deposit: 0, returned: 0, seized: 0, convictions: 0, clipped: 0, lastRound: -1, caught: -1, why: "",
+        number,
+        status: "active",
+        operator: "",
+        key: "",
+        tasks: 0,
+        checks: 0,
+        earned: 0,
+        pending: 0,
+        vested: 0,
+        forfeited: 0,
+        deposit: 0,
+        returned: 0,
+        seized: 0,
+        convictions: 0,
+        clipped: 0,
+        lastRound: -1,
+        caught: -1,
+        why: "",
       });
     }
 
     move(message) {
       const moves = {
-        earn: (worker, amount) => { worker.pending += amount; worker.earned += amount; },
-        vest: (worker, amount) => { worker.pending -= amount; worker.vested += amount; },
-        forfeit: (worker, amount) => { worker.pending -= amount; worker.forfeited += amount; },
-        seize: (worker, amount) => { worker.deposit -= amount; worker.seized += amount; },
-        return: (worker, amount) => { worker.deposit -= amount; worker.returned += amount; },
+        earn: (worker, amount) => {
+          worker.pending += amount;
+          worker.earned += amount;
+        },
+        vest: (worker, amount) => {
+          worker.pending -= amount;
+          worker.vested += amount;
+        },
+        forfeit: (worker, amount) => {
+          worker.pending -= amount;
+          worker.forfeited += amount;
+        },
+        seize: (worker, amount) => {
+          worker.deposit -= amount;
+          worker.seized += amount;
+        },
+        return: (worker, amount) => {
+          worker.deposit -= amount;
+          worker.returned += amount;
+        },
       };
-      for (const [kind, move] of Object.entries(moves)) P.unpack(message[kind], (number, amount) => move(this.worker(number), amount));
+      for (const [kind, move] of Object.entries(moves))
+        P.unpack(message[kind], (number, amount) => move(this.worker(number), amount));
       this.treasury = message.tr;
     }
 
@@ -87,30 +119,73 @@
       totals.lines += message.n;
     }
 
-    release(message) { this.move(message); }
+    release(message) {
+      this.move(message);
+    }
 
-    measure(message) { this.measured = message; }
+    measure(message) {
+      this.measured = message;
+    }
 
-    close(message) { this.closed = message; }
+    close(message) {
+      this.closed = message;
+    }
 
-    resume() { this.closed = null; }
+    resume() {
+      this.closed = null;
+    }
 
-    amend() { this.closed = null; }
+    amend() {
+      this.closed = null;
+    }
   }
 
   P.Run = class {
     constructor() {
-      Object.assign(this, { header: {}, begin: null, log: [], rounds: [], places: [], figures: new Map(), measures: [], newest: {}, epochs: 0, width: 0, version: 0 });
-      Object.assign(this, { spent: { seconds: 0, compute: 0, proof: 0, rounds: 0 }, fakes: new Map(), closed: null, between: [] });
+      Object.assign(this, {
+        header: {},
+        begin: null,
+        log: [],
+        rounds: [],
+        places: [],
+        figures: new Map(),
+        measures: [],
+        newest: {},
+        epochs: 0,
+        width: 0,
+        version: 0,
+      });
+      Object.assign(this, {
+        spent: { seconds: 0, compute: 0, proof: 0, rounds: 0 },
+        fakes: new Map(),
+        closed: null,
+        between: [],
+      });
       this.walk = { place: 0, state: new State() };
       this.takers = {
-        begin: (m) => { this.begin = m; this.epochs = m.epochs; },
-        round: (m) => { this.places.push(this.log.length - 1); this.rounds.push(m); this.width = Math.max(this.width, m.cells.length); },
-        join: (m) => { this.width = Math.max(this.width, m.w[0] + 1); },
+        begin: (m) => {
+          this.begin = m;
+          this.epochs = m.epochs;
+        },
+        round: (m) => {
+          this.places.push(this.log.length - 1);
+          this.rounds.push(m);
+          this.width = Math.max(this.width, m.cells.length);
+        },
+        join: (m) => {
+          this.width = Math.max(this.width, m.w[0] + 1);
+        },
         measure: (m) => this.measures.push(m),
-        amend: (m) => { this.epochs = m.epochs; this.closed = null; },
-        resume: () => { this.closed = null; },
-        close: (m) => { this.closed = m; },
+        amend: (m) => {
+          this.epochs = m.epochs;
+          this.closed = null;
+        },
+        resume: () => {
+          this.closed = null;
+        },
+        close: (m) => {
+          this.closed = m;
+        },
       };
     }
 
@@ -118,7 +193,8 @@
       for (const message of messages) {
         if (message.t === "header") this.header = message;
         else if (message.t === "figures") this.measured(message);
-        else if (message.r === undefined && message.t !== "begin") this.newest[message.t] = { ...message, came: Date.now() };
+        else if (message.r === undefined && message.t !== "begin")
+          this.newest[message.t] = { ...message, came: Date.now() };
         else {
           this.log.push(message);
           this.takers[message.t]?.(message);
@@ -136,7 +212,10 @@
       this.spent.compute += figures.c;
       this.spent.proof += figures.p;
       this.spent.rounds += 1;
-      for (const [which, name] of [["f", "given"], ["a", "applied"]]) {
+      for (const [which, name] of [
+        ["f", "given"],
+        ["a", "applied"],
+      ]) {
         for (const worker of figures[which] ?? []) {
           const known = this.fakes.get(worker) ?? { first: figures.r, given: 0, applied: 0 };
           known[name] += 1;
@@ -159,7 +238,9 @@
       return state;
     }
 
-    total() { return this.begin ? this.begin.lines * this.epochs : 0; }
+    total() {
+      return this.begin ? this.begin.lines * this.epochs : 0;
+    }
 
     done(index) {
       const round = this.rounds[index ?? this.rounds.length - 1];
@@ -174,6 +255,8 @@
       return seconds > 0 ? some.slice(1).reduce((sum, round) => sum + round.n, 0) / seconds : NaN;
     }
 
-    get cheats() { return this.header.cheats ?? {}; }
+    get cheats() {
+      return this.header.cheats ?? {};
+    }
   };
 })();

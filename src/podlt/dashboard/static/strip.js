@@ -7,21 +7,77 @@
   P.KINDS = new Map([
     [" ", { rank: 0, name: "not there", mark: "", colour: "none" }],
     ["-", { rank: 1, name: "idle", mark: "", colour: "idle" }],
-    ["u", { rank: 2, name: "useful", mark: "", colour: "useful", text: "its update went into the model; nobody compared it" }],
-    ["c", { rank: 3, name: "checked", mark: "=", colour: "checked", text: "another worker executed the same task, and the results are equal" }],
-    ["o", { rank: 4, name: "own", mark: "m", colour: "own", text: "the manager executed the same task itself, and the results are equal" }],
+    [
+      "u",
+      {
+        rank: 2,
+        name: "useful",
+        mark: "",
+        colour: "useful",
+        text: "its update went into the model; nobody compared it",
+      },
+    ],
+    [
+      "c",
+      {
+        rank: 3,
+        name: "checked",
+        mark: "=",
+        colour: "checked",
+        text: "another worker executed the same task, and the results are equal",
+      },
+    ],
+    [
+      "o",
+      {
+        rank: 4,
+        name: "own",
+        mark: "m",
+        colour: "own",
+        text: "the manager executed the same task itself, and the results are equal",
+      },
+    ],
     ["g", { rank: 5, name: "gone", mark: "–", colour: "gone", text: "left within the round; no fraud" }],
-    ["k", { rank: 6, name: "clipped", mark: "↓", colour: "clipped", text: "its update was far larger than the others and was scaled down" }],
-    ["x", { rank: 7, name: "convicted", mark: "✕", colour: "convicted", text: "gave another result than its task's, by the manager's own execution" }],
+    [
+      "k",
+      {
+        rank: 6,
+        name: "clipped",
+        mark: "↓",
+        colour: "clipped",
+        text: "its update was far larger than the others and was scaled down",
+      },
+    ],
+    [
+      "x",
+      {
+        rank: 7,
+        name: "convicted",
+        mark: "✕",
+        colour: "convicted",
+        text: "gave another result than its task's, by the manager's own execution",
+      },
+    ],
   ]);
   const BY_RANK = [...P.KINDS.keys()];
   const SHOWN = ["u", "c", "o", "k", "x", "g"];
 
-  P.legend = (counts) => P.el("ul.keys", {}, SHOWN.map((letter) => {
-    const kind = P.KINDS.get(letter);
-    const mark = P.el("i", { class: `cell ${kind.colour}`, text: kind.mark, "aria-hidden": "true" });
-    return P.el("li", { title: kind.text }, mark, kind.name, counts && P.el("b", { text: ` ${P.int(counts[letter] ?? 0)}` }));
-  }));
+  P.legend = (counts) =>
+    P.el(
+      "ul.keys",
+      {},
+      SHOWN.map((letter) => {
+        const kind = P.KINDS.get(letter);
+        const mark = P.el("i", { class: `cell ${kind.colour}`, text: kind.mark, "aria-hidden": "true" });
+        return P.el(
+          "li",
+          { title: kind.text },
+          mark,
+          kind.name,
+          counts && P.el("b", { text: ` ${P.int(counts[letter] ?? 0)}` }),
+        );
+      }),
+    );
 
   P.count = (cells) => {
     const counts = {};
@@ -65,7 +121,9 @@
       const columns = Math.min(rounds.length, Math.max(1, Math.floor(frame.width * ratio)));
       const rows = Math.min(run.width, Math.max(1, Math.floor(frame.height * ratio)));
       const found = ranks(run, columns, rows);
-      const colours = BY_RANK.map((letter) => (letter === " " ? null : rgb(P.colour(`cell-${P.KINDS.get(letter).colour}`))));
+      const colours = BY_RANK.map((letter) =>
+        letter === " " ? null : rgb(P.colour(`cell-${P.KINDS.get(letter).colour}`)),
+      );
       const pixels = new ImageData(columns, rows);
       for (let place = 0; place < found.length; place += 1) {
         const colour = colours[found[place]];
@@ -79,7 +137,9 @@
     const draw = (canvas, width) => {
       const count = run.rounds.length;
       const workers = Math.max(run.width, 1);
-      const high = Math.round(P.scale() * Math.max(120, Math.min(workers * 7, Math.min(window.innerHeight * 0.5, 560))));
+      const high = Math.round(
+        P.scale() * Math.max(120, Math.min(workers * 7, Math.min(window.innerHeight * 0.5, 560))),
+      );
       frame = { left: 44 * P.scale(), top: 8, height: high, wide: width - 44 * P.scale() - 8 };
       frame.width = Math.max(1, Math.min(frame.wide, count * 14 * P.scale()));
       const context = P.context(canvas, width, high + 34 * P.scale());
@@ -88,7 +148,10 @@
       if (!count) return;
       const ratio = window.devicePixelRatio || 1;
       const key = [run.version, frame.width, high, ratio, P.colour("ink")].join();
-      if (key !== drawn) { paint(ratio); drawn = key; }
+      if (key !== drawn) {
+        paint(ratio);
+        drawn = key;
+      }
       context.imageSmoothingEnabled = false;
       context.drawImage(image, frame.left, frame.top, frame.width, high);
       gaps(context, count, workers);
@@ -105,8 +168,12 @@
     const gaps = (context, count, workers) => {
       const [wide, high] = [frame.width / count, frame.height / workers];
       context.fillStyle = P.colour("well");
-      if (wide >= 5) for (let index = 1; index < count; index += 1) context.fillRect(frame.left + index * wide - 0.5, frame.top, 1, frame.height);
-      if (high >= 5) for (let worker = 1; worker < workers; worker += 1) context.fillRect(frame.left, frame.top + worker * high - 0.5, frame.width, 1);
+      if (wide >= 5)
+        for (let index = 1; index < count; index += 1)
+          context.fillRect(frame.left + index * wide - 0.5, frame.top, 1, frame.height);
+      if (high >= 5)
+        for (let worker = 1; worker < workers; worker += 1)
+          context.fillRect(frame.left, frame.top + worker * high - 0.5, frame.width, 1);
     };
 
     /** A cross in a ring at each conviction: seen however small a cell is. */
@@ -125,8 +192,10 @@
           context.stroke();
           context.beginPath();
           const arm = size * 0.55;
-          context.moveTo(x - arm, y - arm); context.lineTo(x + arm, y + arm);
-          context.moveTo(x + arm, y - arm); context.lineTo(x - arm, y + arm);
+          context.moveTo(x - arm, y - arm);
+          context.lineTo(x + arm, y + arm);
+          context.moveTo(x + arm, y - arm);
+          context.lineTo(x - arm, y + arm);
           context.lineWidth = 1.6;
           context.strokeStyle = "#ffffff";
           context.stroke();
@@ -140,19 +209,28 @@
       context.textBaseline = "middle";
       context.textAlign = "right";
       const step = nice(workers / Math.max(2, Math.floor(frame.height / (40 * P.scale()))));
-      for (let worker = 0; worker < workers; worker += step) context.fillText(String(worker), frame.left - 6, frame.top + ((worker + 0.5) * frame.height) / workers);
+      for (let worker = 0; worker < workers; worker += step)
+        context.fillText(String(worker), frame.left - 6, frame.top + ((worker + 0.5) * frame.height) / workers);
       context.textAlign = "center";
       context.textBaseline = "top";
       const first = run.rounds[0].r;
       const stride = nice(count / Math.max(2, Math.floor(frame.width / (70 * P.scale()))));
-      for (let index = 0; index < count; index += stride) context.fillText(String(first + index), frame.left + ((index + 0.5) * frame.width) / count, frame.top + frame.height + 6);
+      for (let index = 0; index < count; index += stride)
+        context.fillText(
+          String(first + index),
+          frame.left + ((index + 0.5) * frame.width) / count,
+          frame.top + frame.height + 6,
+        );
       context.textAlign = "left";
       context.fillText("round", 2, frame.top + frame.height + 6);
     };
 
     const nice = (step) => {
       const power = 10 ** Math.floor(Math.log10(Math.max(step, 1)));
-      return Math.max(1, [1, 2, 5, 10].map((factor) => factor * power).find((found) => found >= step));
+      return Math.max(
+        1,
+        [1, 2, 5, 10].map((factor) => factor * power).find((found) => found >= step),
+      );
     };
 
     const hit = (event) => {
@@ -173,7 +251,15 @@
       const found = hit(event);
       view.canvas.style.cursor = found ? "pointer" : "default";
       const kind = found && P.KINDS.get(found.cell);
-      P.tip(event, found && [`round ${found.round.r}, worker ${found.worker}`, kind.name, found.cell === "x" ? "click: the evidence" : null].filter(Boolean));
+      P.tip(
+        event,
+        found &&
+          [
+            `round ${found.round.r}, worker ${found.worker}`,
+            kind.name,
+            found.cell === "x" ? "click: the evidence" : null,
+          ].filter(Boolean),
+      );
     });
     view.canvas.addEventListener("pointerleave", (event) => P.tip(event, null));
     view.canvas.addEventListener("click", (event) => {
@@ -182,7 +268,13 @@
       select(found.index);
       if (found.cell === "x") open(found.round, found.worker);
     });
-    return { box: view.box, show: (index) => { at = index; view.again(); } };
+    return {
+      box: view.box,
+      show: (index) => {
+        at = index;
+        view.again();
+      },
+    };
   };
 
   /** One round, large: a square for each worker. */
@@ -223,7 +315,9 @@
           context.fill();
         }
         if (grid.size < 20) continue;
-        context.fillStyle = P.colour(["none", "gone", "idle", "useful"].includes(kind.colour) ? "cell-ink" : "cell-strong");
+        context.fillStyle = P.colour(
+          ["none", "gone", "idle", "useful"].includes(kind.colour) ? "cell-ink" : "cell-strong",
+        );
         context.font = `${Math.round(grid.size * 0.27)}px system-ui, sans-serif`;
         context.textBaseline = kind.mark ? "top" : "middle";
         context.fillText(String(worker), x + side / 2, y + (kind.mark ? side * 0.1 : side / 2 + 0.5));
@@ -235,7 +329,9 @@
     };
     const hit = (event) => {
       const place = view.canvas.getBoundingClientRect();
-      const [column, row] = [event.clientX - place.left, event.clientY - place.top].map((offset) => Math.floor(offset / grid.size));
+      const [column, row] = [event.clientX - place.left, event.clientY - place.top].map((offset) =>
+        Math.floor(offset / grid.size),
+      );
       const worker = row * grid.columns + column;
       return round && column >= 0 && column < grid.columns && worker >= 0 && worker < run.width ? worker : null;
     };
@@ -255,7 +351,9 @@
       show: (found) => {
         round = found;
         const counts = found ? P.count(found.cells) : {};
-        const said = SHOWN.filter((letter) => counts[letter]).map((letter) => `${counts[letter]} ${P.KINDS.get(letter).name}`).join(", ");
+        const said = SHOWN.filter((letter) => counts[letter])
+          .map((letter) => `${counts[letter]} ${P.KINDS.get(letter).name}`)
+          .join(", ");
         view.canvas.setAttribute("aria-label", found ? `Round ${found.r}: ${said}` : "No round yet");
         view.again();
       },
