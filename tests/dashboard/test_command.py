@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,6 +71,24 @@ def is_verified(messages: list[dict[str, Any]]) -> bool:
 def test_a_run_that_is_over_is_shown_and_verified(running: Callable[..., Running], finished: Path) -> None:
     messages = running("dashboard", finished, "--address", "0").until(is_verified)
     assert sum(message["t"] == "round" for message in messages) == 120
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_page_that_is_ended_leaves_no_process_behind(
+    running: Callable[..., Running], finished: Path, how: signal.Signals
+) -> None:
+    page = running("dashboard", finished, "--address", "0")
+    page.until(is_verified)
+    task = Path(f"/proc/{page.process.pid}/task/{page.process.pid}/children")
+    children = [int(pid) for pid in task.read_text().split()] if task.exists() else []
+    page.process.send_signal(how)
+    assert page.process.wait(20) == (-how if how is signal.SIGKILL else 0)
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}").exists() for pid in children):
+            break
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in children)
 
 
 @pytest.mark.slow

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import time
 import webbrowser
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -137,8 +138,10 @@ def dashboard(
         typer.echo("Ctrl-C ends it")
         if browser:
             webbrowser.open(server.url)
-        while True:
-            time.sleep(1.0)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(1.0)
 
 
 def _first_free(ports: list[int], make: Callable[[int], DashboardServer], stack: ExitStack) -> DashboardServer:
