@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from podlt.canonical import to_json
 from podlt.crypto import digest
 from podlt.recipe import ProtocolSpec
 from podlt.sim.adversaries import player_named
@@ -17,6 +18,7 @@ from podlt.sim.world import Scenario, World, make_player
 from podlt.store.files import write_whole
 from podlt.store.log_store import LogStore
 from podlt.store.round_figures import RoundFigures
+from podlt.store.run_names import RUN
 
 RULES = ProtocolSpec(checked=0.2, own=0.1, own_most=2, escrow=5)
 CHEATERS = (1, 4)
@@ -37,7 +39,8 @@ def growing_run(run: Path, workers: int = WORKERS, rules: ProtocolSpec = RULES) 
         world = World(scenario, players, digest("growing"), log)
         write_whole(run / "recipe.json", world.recipe)
         write_whole(run / "program.json", world.program)
-        write_whole(run / "settings.json", msgspec.json.encode({"cheats": dict.fromkeys(CHEATERS, "always")}))
+        cheats = {str(number): "always" for number in CHEATERS}
+        write_whole(run / RUN, to_json({"settings": {"cheats": cheats}}))
         world.begin()
         yield world
 

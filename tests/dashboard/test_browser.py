@@ -75,7 +75,7 @@ def test_any_round_can_be_gone_back_to(opened: Open, finished: Path) -> None:
         page.get_by_role("link", name="Workers").click()
         row = page.locator("tbody tr").first
         row.wait_for()
-        assert row.locator("td").nth(3).inner_text() == "1", "one task after the first round"
+        assert row.locator("td").nth(4).inner_text() == "1", "one task after the first round"
         page.get_by_role("link", name="Overview").click()
         page.get_by_role("button", name="Newest").click()
         page.get_by_role("heading", name="Round 119").wait_for()

@@ -111,3 +111,17 @@ def test_a_log_that_breaks_the_rules_is_said_on_the_page(tmp_path: Path, name: s
     source.stop()
     _, _, newest = stream.after(0, 0, 0.0)
     assert ("broken" in newest) == (name == "log.db")
+
+
+def test_several_tasks_of_a_fast_worker_are_counted(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with growing_run(run) as world:
+        advance(world, run, 2)
+        world.manager.share({0: 1})
+        advance(world, run, 6)
+    messages = read_messages(run)
+    (shares,) = [message for message in messages if message["t"] == "shares"]
+    assert shares["lv"] == [[0, 1]]
+    rounds = [message for message in messages if message["t"] == "round"]
+    assert "jobs" not in rounds[0] and unpacked(rounds[-1]["jobs"])[0] == 2
+    assert sum(unpacked(rounds[-1]["jobs"]).values()) == rounds[-1]["tasks"]

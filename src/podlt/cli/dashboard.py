@@ -109,6 +109,7 @@ def dashboard(
     from podlt.dashboard.source import RunSource
     from podlt.dashboard.stream import MessageStream
     from podlt.store.run_files import open_run_files
+    from podlt.store.run_names import RECIPE
 
     if what.startswith(URLS):
         raise UsageError(
@@ -120,7 +121,7 @@ def dashboard(
     with ExitStack() as stack:
         work = processes()
         stack.callback(work.shutdown, wait=False, cancel_futures=True)
-        if path.is_dir() and not (path / "recipe.json").is_file() and runs_in(path):
+        if path.is_dir() and not (path / RECIPE).is_file() and runs_in(path):
             folder = RunFolder(path, work)
             folder.start()
             stack.callback(folder.stop)

@@ -9,6 +9,7 @@ from typing import Any
 from podlt.canonical import from_json
 from podlt.errors import InvalidProofError
 from podlt.store.run_files import RunFiles
+from podlt.store.run_names import PROGRAM, RECIPE
 
 BYTES = {"f64": 8, "i64": 8, "f32": 4, "i32": 4, "f16": 2, "bf16": 2, "u8": 1, "i8": 1, "b1": 1}
 """Bytes of a number of each type that a program names."""
@@ -24,7 +25,7 @@ def what_is_trained(files: RunFiles) -> dict[str, Any]:
     Raises:
         StorageError: a file cannot be read.
     """
-    recipe, program = _document(files, "recipe.json"), _document(files, "program.json")
+    recipe, program = _document(files, RECIPE), _document(files, PROGRAM)
     parameters, size = _size(program)
     facts = _facts(recipe, parameters, size)
     return {"facts": facts, "parameters": parameters, "bytes": size, "cheats": files.cheats()}

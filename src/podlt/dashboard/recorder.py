@@ -6,6 +6,7 @@ any round.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -79,6 +80,10 @@ class Recorder:
         who = [entry.worker, entry.key.hex(), entry.operator, entry.deposit]
         yield {"t": "join", "r": visit.state.round, "at": entry.at, "w": who}
 
+    def _shares(self, visit: Visit, entry: e.Shares) -> Iterable[Message]:
+        levels = [[one.worker, one.level] for one in entry.levels]
+        yield {"t": "shares", "r": visit.state.round, "at": entry.at, "lv": levels}
+
     def _withdraw(self, visit: Visit, entry: e.Withdraw) -> Iterable[Message]:
         self._gone.append(entry.worker)
         yield {"t": "leave", "r": visit.state.round, "at": entry.at, "w": entry.worker, "why": entry.reason}
@@ -150,6 +155,7 @@ class Recorder:
             **_moved(visit, entry.transfers),
             **({"clip": sorted(clips.items())} if clips else {}),
             **({"dis": disputes} if disputes else {}),
+            **_several(round),
             **({"out": [[w, state.workers[w].status] for w in sorted(convicted)]} if convicted else {}),
         }
         self._gone = []
@@ -198,6 +204,17 @@ def cells_of(visit: Visit, round: RevealedRound, clips: Mapping[int, int], gone:
     return "".join(cells).rstrip(ABSENT)
 
 
+def _several(round: RevealedRound) -> Message:
+    """How many tasks each worker did, and how many of them were compared, where somebody did more than one."""
+    tasks = Counter(holder for _, holder in round.results)
+    if max(tasks.values(), default=0) < 2:
+        return {}
+    compared = Counter(holder for seat, holder in round.results if round.roles.seats[seat] in round.to_judge)
+    for worker in round.convicted():
+        compared.pop(worker, None)
+    return {"jobs": packed(tasks), "compared": packed(compared)}
+
+
 def _moved(visit: Visit, transfers: Iterable[e.Transfer]) -> Message:
     """The credits that an entry moved, and the treasury after it."""
     kinds: dict[str, dict[int, int]] = {}
@@ -210,6 +227,7 @@ _MAKERS: dict[type[Any], Callable[[Recorder, Visit, Any], Iterable[Message]]] = 
     e.Begin: Recorder._begin,
     e.Join: Recorder._join,
     e.Withdraw: Recorder._withdraw,
+    e.Shares: Recorder._shares,
     e.Open: Recorder._open,
     e.Verdict: Recorder._verdict,
     e.Apply: Recorder._apply,

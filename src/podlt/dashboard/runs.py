@@ -18,6 +18,7 @@ from podlt.report.history import read_history
 from podlt.report.summary import summary_of
 from podlt.store.run_files import open_run_files
 from podlt.store.run_log import has_log
+from podlt.store.run_names import LOG, LOG_PARTS
 
 LOOK_SECONDS = 3.0
 MOST_RUNS = 500
@@ -97,8 +98,8 @@ class RunFolder:
 def _state(path: Path) -> object:
     """Differs when there is something new of a run."""
     try:
-        log = path / "log.db" if path.is_dir() else path
-        files = [log, log.with_name("log.db-wal")]
+        log = path / LOG if path.is_dir() else path
+        files = [log, *(log.with_name(name) for name in LOG_PARTS)]
         return [(file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
     except OSError:
         return None

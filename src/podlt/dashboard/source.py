@@ -24,6 +24,7 @@ from podlt.protocol.rules import RunState
 from podlt.report.fold import visits
 from podlt.store.round_figures import RoundFigures
 from podlt.store.run_files import RunFiles, RunLog, open_run_files
+from podlt.store.run_names import ROUNDS
 
 POLL_SECONDS = 0.25
 DISK_SECONDS = 10.0
@@ -159,9 +160,9 @@ class FiguresFile:
                     self._offset += len(line)
                     found.append(_message(msgspec.json.decode(line, type=RoundFigures)))
         except OSError as error:
-            raise StorageError(f"rounds.jsonl: cannot be read: {error.strerror or error}") from None
+            raise StorageError(f"{ROUNDS}: cannot be read: {error.strerror or error}") from None
         except UNREADABLE as error:
-            raise StorageError(f"rounds.jsonl: {error}") from None
+            raise StorageError(f"{ROUNDS}: {error}") from None
         return found
 
 

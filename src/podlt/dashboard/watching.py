@@ -17,6 +17,12 @@ LINES = 200
 
 LONGEST_TEXT = 500
 
+SEEN = (
+    *("worker", "tasks", "seconds", "lines_per_second", "late"),
+    *("received", "sent", "silent", "unopened", "wrong"),
+)
+"""What the manager sees of a worker, in the order in which the page gets it."""
+
 Fields = Mapping[str, Any]
 
 
@@ -31,6 +37,7 @@ class TrainingWatch:
     def __init__(self, stream: MessageStream, follow: Callable[[Path], RunSource]) -> None:
         self._stream, self._begin = stream, follow
         self._source: RunSource | None = None
+        self._witnesses: dict[str, str] = {}
         self._takers: Mapping[str, Callable[[Fields], None]] = {
             "preparing": self._prepare,
             "waiting": self._wait,
@@ -38,6 +45,8 @@ class TrainingWatch:
             "started": self._start,
             "workers": self._see,
             "held_up": self._hold,
+            "witnessed": self._witnessed,
+            "witness-failed": self._witnessed,
         }
 
     def take(self, event: Fields) -> None:
@@ -68,8 +77,12 @@ class TrainingWatch:
         self._stream.show("phase", what="training", processes=event["processes"], rounds=event["rounds"])
 
     def _see(self, event: Fields) -> None:
-        fields = ("worker", "tasks", "seconds", "lines_per_second", "late", "received", "sent", "silent")
-        self._stream.show("seen", at=_now(), w=[[one[name] for name in fields] for one in event["workers"]])
+        self._stream.show("seen", at=_now(), w=[[one[name] for name in SEEN] for one in event["workers"]])
+
+    def _witnessed(self, event: Fields) -> None:
+        what = event.get("reason") or f"cosigned the first {event['entries']:,} entries"
+        self._witnesses[str(event["witness"])] = str(what)[:LONGEST_TEXT]
+        self._stream.show("witnesses", of=self._witnesses)
 
     def _hold(self, event: Fields) -> None:
         self._stream.show("held_up", **{name: event[name] for name in ("worker", "round", "seconds", "others")})

@@ -15,6 +15,15 @@
     for (const [worker, amount] of Object.entries(packed.x ?? {})) call(Number(worker), amount);
   };
 
+  /** How many tasks a worker did in a round. */
+  P.tasksIn = (round, worker) => {
+    if (!round.jobs) return "ucokx".includes(round.cells[worker] ?? " ") ? 1 : 0;
+    const digit = VALUE.get(round.jobs.s[worker] ?? "0");
+    return round.jobs.x?.[worker] ?? (digit ? round.jobs.p[digit - 1] : 0);
+  };
+
+  P.share = (level) => (level < 0 ? `1/${2 ** -level}` : `×${2 ** level}`);
+
   /** The run after some messages. */
   class State {
     constructor() {
@@ -43,6 +52,7 @@
         convictions: 0,
         clipped: 0,
         lastRound: -1,
+        level: 0,
         caught: -1,
         why: "",
       });
@@ -97,11 +107,13 @@
         const cell = cells[number];
         if (cell === " " || cell === "-" || cell === "g") continue;
         const worker = this.worker(number);
-        worker.tasks += 1;
+        if (!message.jobs) worker.tasks += 1;
         worker.lastRound = message.r;
-        if (cell === "c" || cell === "o") worker.checks += 1;
+        if (!message.jobs && (cell === "c" || cell === "o")) worker.checks += 1;
         if (cell === "k") worker.clipped += 1;
       }
+      P.unpack(message.jobs, (number, count) => (this.worker(number).tasks += count));
+      P.unpack(message.compared, (number, count) => (this.worker(number).checks += count));
       this.move(message);
       for (const [number, status] of message.out ?? []) {
         const worker = this.worker(number);
@@ -117,6 +129,10 @@
       totals.dis += message.dis?.length ?? 0;
       totals.clips += message.clip?.length ?? 0;
       totals.lines += message.n;
+    }
+
+    shares(message) {
+      for (const [number, level] of message.lv) this.worker(number).level = level;
     }
 
     release(message) {

@@ -16,7 +16,8 @@
       if (message.t === "round" && message.dis)
         for (const dispute of message.dis) if (!dispute.con.length) found.push({ kind: "dispute", message });
       if (message.t === "leave") found.push({ kind: "leave", message });
-      if (["resume", "amend", "close", "measure"].includes(message.t)) found.push({ kind: message.t, message });
+      if (["resume", "amend", "close", "measure", "shares"].includes(message.t))
+        found.push({ kind: message.t, message });
     }
     return found.reverse();
   };
@@ -42,6 +43,13 @@
       leave: () => [
         P.el("i", { class: "cell gone", text: "–", "aria-hidden": "true" }),
         `worker ${message.w} withdrew: ${message.why}`,
+      ],
+      shares: () => [
+        "",
+        `shares by measured speed: ${message.lv
+          .slice(0, 12)
+          .map(([number, level]) => `worker ${number} ${P.share(level)}`)
+          .join(", ")}${message.lv.length > 12 ? ", …" : ""}`,
       ],
       resume: () => ["", "the manager resumed the run"],
       amend: () => ["", `terms changed: ${message.why} (${message.epochs} epochs)`],

@@ -18,6 +18,7 @@
         Escrow: `a credit vests once its worker has ${P.int(begin.escrow)} younger ones, ${P.int(begin.escrow)} rounds after it left, or at the end; ${P.plural(begin.reward, "credit")} an example`,
         Started: P.time(begin.at),
       });
+    for (const [name, text] of Object.entries(run.newest.witnesses?.of ?? {})) found[`Witness ${name}`] = text;
     const digests = begin ? { Run: begin.run, ...begin.digests } : {};
     return [
       P.el(

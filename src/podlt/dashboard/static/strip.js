@@ -85,6 +85,11 @@
     return counts;
   };
 
+  const tasks = (round, worker) => {
+    const count = P.tasksIn(round, worker);
+    return count > 1 ? `, ${count} tasks` : "";
+  };
+
   const rgb = (text) => {
     const found = /^#(..)(..)(..)$/.exec(text) ?? ["", "88", "88", "88"];
     return found.slice(1).map((part) => parseInt(part, 16));
@@ -256,7 +261,7 @@
         found &&
           [
             `round ${found.round.r}, worker ${found.worker}`,
-            kind.name,
+            kind.name + tasks(found.round, found.worker),
             found.cell === "x" ? "click: the evidence" : null,
           ].filter(Boolean),
       );
@@ -339,7 +344,7 @@
       const worker = hit(event);
       const kind = worker === null ? null : P.KINDS.get(round.cells[worker] ?? " ");
       view.canvas.style.cursor = worker === null ? "default" : "pointer";
-      P.tip(event, kind && [`worker ${worker}: ${kind.name}`, kind.text].filter(Boolean));
+      P.tip(event, kind && [`worker ${worker}: ${kind.name}${tasks(round, worker)}`, kind.text].filter(Boolean));
     });
     view.canvas.addEventListener("pointerleave", (event) => P.tip(event, null));
     view.canvas.addEventListener("click", (event) => {

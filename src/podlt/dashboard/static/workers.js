@@ -39,6 +39,13 @@
             title: row.why,
           }),
       },
+      {
+        key: "level",
+        title: "share",
+        number: true,
+        note: "tasks a round, beside the usual worker's",
+        show: (row) => P.share(row.level),
+      },
       { key: "tasks", title: "tasks", number: true },
       { key: "checks", title: "checks", number: true, note: "compared with another result, and equal" },
       { key: "clipped", title: "clipped", number: true },
@@ -61,6 +68,13 @@
         note: "unproven: seconds since anything came from it",
         of: (row) => seen(row, 7),
         show: (row) => (row.seen ? `${P.span(row.seen[7])} ago` : row.lastRound < 0 ? "–" : `round ${row.lastRound}`),
+      },
+      {
+        key: "faults",
+        title: "faults °",
+        number: true,
+        note: "unproven: tasks that were late, commitments that it did not open, messages that were malformed",
+        of: (row) => (row.seen ? row.seen[4] + row.seen[8] + row.seen[9] : null),
       },
       {
         key: "conformance",
