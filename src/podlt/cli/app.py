@@ -25,6 +25,7 @@ from podlt.cli.deposits import workers_app
 from podlt.cli.export import export
 from podlt.cli.finish import finish
 from podlt.cli.head import head
+from podlt.cli.init import init
 from podlt.cli.key import key_app
 from podlt.cli.ledger import ledger
 from podlt.cli.manager import manager
@@ -71,7 +72,7 @@ Exit codes: 0 all that was asked for holds, or is done; 1 something fails, and o
 """
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Train": (train, finish, demo),
+    "Train": (init, train, finish, demo),
     "Train on other machines": (manager, worker),
     "Use": (predict, export),
     "Keep": (backup, restore, bundle, head),
