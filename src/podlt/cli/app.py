@@ -22,6 +22,7 @@ from podlt.cli.conformance import conformance
 from podlt.cli.data import data_app
 from podlt.cli.demo import demo
 from podlt.cli.deposits import workers_app
+from podlt.cli.doctor import doctor
 from podlt.cli.export import export
 from podlt.cli.finish import finish
 from podlt.cli.head import head
@@ -77,7 +78,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Use": (predict, export),
     "Keep": (backup, restore, bundle, head),
     "Look and check": (verify, audit, show, ledger, receipts, report),
-    "Measure": (plan, simulate, arena, bench, conformance),
+    "Measure": (doctor, plan, simulate, arena, bench, conformance),
 }
 
 

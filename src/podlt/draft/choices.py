@@ -50,7 +50,7 @@ class ModelChoice(msgspec.Struct, frozen=True):
     metrics: tuple[str, ...] = ()
 
 
-class Plan(msgspec.Struct, frozen=True):
+class DealingPlan(msgspec.Struct, frozen=True):
     """How the lines are dealt: the fields of `[training]`."""
 
     epochs: int
@@ -152,7 +152,7 @@ def _rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def choose_plan(lines: int, workers: int, epochs: int) -> Plan:
+def choose_plan(lines: int, workers: int, epochs: int) -> DealingPlan:
     """How to deal so many lines; 0 epochs: as many as make a first run of some hundred steps.
 
     Raises:
@@ -162,7 +162,7 @@ def choose_plan(lines: int, workers: int, epochs: int) -> Plan:
     if lines < 2 * useful:
         raise UsageError(f"{lines} lines to train on are too few for {workers} workers: fewer --workers, or more data")
     block = min(lines, max(8 * useful, min(1_000, lines // 16)))
-    return Plan(epochs or max(2, min(40, _ROUNDS * block // lines)), workers, block)
+    return DealingPlan(epochs or max(2, min(40, _ROUNDS * block // lines)), workers, block)
 
 
 def arguments_for(parameters: Mapping[str, bool], prepared: Prepared, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Wishes(msgspec.Struct, frozen=True):
     epochs: int = 0
 
 
-class Draft(msgspec.Struct, frozen=True):
+class DraftedRecipe(msgspec.Struct, frozen=True):
     """A recipe that was tried.
 
     Attributes:
@@ -56,7 +56,7 @@ class Draft(msgspec.Struct, frozen=True):
     prepared: Prepared
 
 
-def draft(name: str, base: Path, source: Source, wishes: Wishes, progress: Progress | None = None) -> Draft:
+def draft(name: str, base: Path, source: Source, wishes: Wishes, progress: Progress | None = None) -> DraftedRecipe:
     """Drafts a recipe.
 
     Args:
@@ -76,7 +76,7 @@ def draft(name: str, base: Path, source: Source, wishes: Wishes, progress: Progr
     plan = choose_plan(prepared.train.lines, wishes.workers, wishes.epochs)
     text = recipe_text(name, spec, prepared, choice, plan)
     recipe = msgspec.convert(tomllib.loads(text), Recipe)
-    return Draft(text, choice.name, try_recipe(recipe, base, prepared), prepared)
+    return DraftedRecipe(text, choice.name, try_recipe(recipe, base, prepared), prepared)
 
 
 def _model(suggested: ModelChoice | None, wishes: Wishes, base: Path, prepared: Prepared) -> ModelChoice:

@@ -7,7 +7,7 @@ from typing import Any
 
 from podlt.data.prepare import Prepared
 from podlt.data.spec import DataSpec
-from podlt.draft.choices import ModelChoice, Plan
+from podlt.draft.choices import ModelChoice, DealingPlan
 
 _COLUMN = 42
 """Where the comments begin."""
@@ -16,7 +16,7 @@ _LONGEST = 8
 """Names that a comment lists."""
 
 
-def recipe_text(name: str, spec: DataSpec, prepared: Prepared, model: ModelChoice, plan: Plan) -> str:
+def recipe_text(name: str, spec: DataSpec, prepared: Prepared, model: ModelChoice, plan: DealingPlan) -> str:
     """The recipe.
 
     Args:
