@@ -15,7 +15,7 @@ import pytest
 from podlt.cli import main
 from podlt.doctor import examine as examining
 from podlt.doctor import machine, network, packages
-from podlt.doctor.diagnosis import Purpose, Diagnosis, Condition, Role
+from podlt.doctor.diagnosis import Condition, Diagnosis, Purpose, Role
 from podlt.doctor.examine import examine, exit_code
 from podlt.errors import UsageError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from podlt.doctor import machine, network, packages
-from podlt.doctor.diagnosis import Purpose, Check, Diagnosis, Condition
+from podlt.doctor.diagnosis import Check, Condition, Diagnosis, Purpose
 from podlt.errors import ExitCode
 
 CHECKS: Mapping[str, Check] = {

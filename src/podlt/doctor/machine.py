@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from podlt.doctor.diagnosis import Purpose, Diagnosis, Condition, Role, graded
+from podlt.doctor.diagnosis import Condition, Diagnosis, Purpose, Role, graded
 from podlt.errors import UsageError
 
 GIB = 2**30

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from contextlib import suppress
 
-from podlt.doctor.diagnosis import Purpose, Diagnosis, Condition, Role
+from podlt.doctor.diagnosis import Condition, Diagnosis, Purpose, Role
 from podlt.errors import UsageError
 from podlt.network.addresses import is_free, is_global, own_address
 

@@ -8,7 +8,7 @@ import sys
 from importlib import metadata
 from importlib.util import find_spec
 
-from podlt.doctor.diagnosis import Purpose, Diagnosis, Condition, Role
+from podlt.doctor.diagnosis import Condition, Diagnosis, Purpose, Role
 from podlt.extras import PACKAGES
 
 NEEDED: dict[Role, tuple[str, ...]] = {

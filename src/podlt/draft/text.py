@@ -7,7 +7,7 @@ from typing import Any
 
 from podlt.data.prepare import Prepared
 from podlt.data.spec import DataSpec
-from podlt.draft.choices import ModelChoice, DealingPlan
+from podlt.draft.choices import DealingPlan, ModelChoice
 
 _COLUMN = 42
 """Where the comments begin."""
