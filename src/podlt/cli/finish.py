@@ -27,8 +27,11 @@ def finish(
     Example: podlt finish runs/mine --reason "good enough"
     """
     from podlt import api
+    from podlt.manager.directory import RunDirectory
+    from podlt.manager.resume import is_complete
 
-    options_of(context).hint = f"what is left of the run can be resumed with: podlt train --resume {run}"
+    if not is_complete(RunDirectory.existing(run)):
+        options_of(context).hint = f"what is left of the run can be resumed with: podlt train --resume {run}"
     with listener(quiet=quiet, as_json=as_json) as show:
         result = api.finish(run, reason, listener=show)
     options_of(context).hint = ""
