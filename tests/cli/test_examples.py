@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 import random
 import re
-import shlex
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from console_blocks import executed, first_difference, steps
+from console_blocks import executed, first_difference, started, steps, wait_for
 from near_hosts import audits_that_capture_once, hosts_in_threads
 from typer.main import get_command
 
@@ -162,24 +156,3 @@ def test_the_examples_of_a_network_print_what_they_show(tmp_path: Path, monkeypa
                 code, printed = executed(step.command, tmp_path)
                 assert code == 0, printed
                 assert first_difference(step.shown, printed) == "", printed
-
-
-@contextmanager
-def started(command: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A command in a process of its own, which is ended with the context."""
-    code = "from podlt.cli import main; main()"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    words = [sys.executable, "-c", code, *shlex.split(command)[1:]]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    process = subprocess.Popen(words, cwd=folder, env=environment, text=True, **pipes)  # type: ignore[call-overload]
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def wait_for(path: Path) -> None:
-    """Returns once there is a file."""
-    while not path.exists():
-        time.sleep(0.05)

@@ -13,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,3 +86,24 @@ def first_difference(shown: tuple[str, ...], printed: str) -> str:
 def fits(printed: str, wanted: str, cut: bool) -> bool:
     """Whether a line that was printed is the one that is shown."""
     return printed.startswith(wanted) if cut else printed == wanted
+
+
+@contextlib.contextmanager
+def started(command: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A command in a process of its own, which is ended with the context."""
+    code = "from podlt.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-c", code, *shlex.split(command)[1:]]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(words, cwd=folder, env=environment, text=True, **pipes)  # type: ignore[call-overload]
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(path: Path) -> None:
+    """Returns once there is a file."""
+    while not path.exists():
+        time.sleep(0.05)

@@ -54,17 +54,17 @@ def extras(asked: Purpose) -> list[Diagnosis]:
     return [*needed, *(_extra(extra, Condition.WARN, asked.role) for extra in USEFUL[asked.role])]
 
 
-def _extra(extra: str, lacking: Condition, role: Role) -> Diagnosis:
-    modules = [module for module, package in PACKAGES.items() if package.extra == extra]
+def _extra(needed: str, lacking: Condition, role: Role) -> Diagnosis:
+    modules = [module for module, package in PACKAGES.items() if package.extra == needed]
     absent = [module for module in modules if not _is_there(module)]
     bounds = _bounds()
     wrong = [fault for module in modules if module not in absent and (fault := _fault(module, bounds))]
-    brings = "network" if extra == "train" and "network" in NEEDED[role] else extra
-    fix = f"in podlt's folder: pip install '.[{brings}]'"
-    need = f"packages: {extra}"
+    extra = "network" if needed == "train" and "network" in NEEDED[role] else needed  # which brings it along
+    fix = f"in podlt's folder: pip install '.[{extra}]'"
+    need = f"packages: {needed}"
     if absent or wrong:
         words = [f"not installed: {', '.join(absent)}"] if absent else []
-        words += wrong + ([WITHOUT[extra]] if lacking is Condition.WARN else [])
+        words += wrong + ([WITHOUT[needed]] if lacking is Condition.WARN else [])
         return Diagnosis(need, lacking, "; ".join(words), fix)
     return Diagnosis(need, Condition.OK, ", ".join(f"{module} {_version(module)}" for module in modules))
 
