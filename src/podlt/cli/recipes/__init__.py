@@ -13,6 +13,8 @@ recipe_app = typer.Typer(no_args_is_help=True, help="Begin a recipe of your own,
 
 FOLDER = Path(__file__).parent
 TEMPLATE = "template"
+DATA_FILES = frozenset({".csv", ".tsv", ".jsonl", ".json", ".parquet", ".feather", ".arrow", ".npz", ".txt"})
+"""What users have, and give where a recipe is expected."""
 
 
 def known_recipes() -> list[str]:
@@ -24,15 +26,23 @@ def find_recipe(name: str) -> Path:
     """The file that a recipe argument stands for: a path, or the name of a recipe that comes with podlt.
 
     Raises:
-        UsageError: neither.
+        UsageError: neither; says what it is instead.
     """
     path = Path(name)
+    if path.suffix.lower() in DATA_FILES and path.is_file():
+        raise UsageError(
+            f"{name}: data, not a recipe; a recipe says how to train on them: podlt init {path.stem}.toml --data {name}"
+        )
     if path.is_file():
         return path
+    if (path / "log.db").is_file():
+        raise UsageError(f"{name}: a run, not a recipe; go on with it by --resume {name}")
     if name in known_recipes():
         return FOLDER / f"{name}.toml"
     known = ", ".join(known_recipes())
-    raise UsageError(f"{name}: no such recipe: expected a TOML file, or one of {known} (`podlt recipe new` makes one)")
+    raise UsageError(
+        f"{name}: no such recipe: expected a TOML file, or one of {known} (`podlt init` makes one for your data)"
+    )
 
 
 @recipe_app.command()
