@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         code = run(argv)
     except KeyboardInterrupt:  # while modules are imported, before any command has begun
-        sys.stderr.write("error: interrupted\n")
+        sys.stderr.write("interrupted\n")
         code = 130
     except Exception as error:  # an installation that is damaged must not end with Python's 1 either
         from podlt.faults import crashed

@@ -145,8 +145,8 @@ def run(argv: Sequence[str] | None = None) -> int:
         code = ExitCode.INTERRUPTED
     except BaseException as error:
         return _failed(error, _name_of(command, given), given, options)
-    if code == ExitCode.INTERRUPTED:  # what typer makes of a KeyboardInterrupt
-        return _tell("interrupted", options.hint, ExitCode.INTERRUPTED)
+    if code == ExitCode.INTERRUPTED:  # what typer makes of a KeyboardInterrupt: no error, somebody wanted it
+        return _tell("interrupted", options.hint, ExitCode.INTERRUPTED, "")
     return code if isinstance(code, int) else ExitCode.HOLDS
 
 
@@ -215,8 +215,8 @@ def _usage(error: Any) -> int:
     return ExitCode.USAGE
 
 
-def _tell(message: str, hint: str, code: int) -> int:
-    typer.echo(f"error: {chr(10).join(map(printable, message.splitlines()))}", err=True)
+def _tell(message: str, hint: str, code: int, kind: str = "error: ") -> int:
+    typer.echo(f"{kind}{chr(10).join(map(printable, message.splitlines()))}", err=True)
     if hint:
         typer.echo(f"hint: {hint}", err=True)
     return code
