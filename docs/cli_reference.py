@@ -50,7 +50,7 @@ def _exit_codes() -> str:
 
 def _meaning(code: ExitCode) -> str:
     """What its source says below it."""
-    found = re.search(rf'{code.name} = .*\n    """(.*?)"""', inspect.getsource(ExitCode), re.DOTALL)
+    found = re.search(rf'{code.name} = \d+\n    """(.*?)"""', inspect.getsource(ExitCode), re.DOTALL)
     assert found is not None
     return found[1].strip()
 

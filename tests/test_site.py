@@ -20,6 +20,8 @@ import pytest
 from console_blocks import executed, first_difference, started, steps, wait_for
 from near_hosts import audits_that_capture_once, hosts_in_threads
 
+from podlt.errors import ExitCode
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -127,6 +129,13 @@ def test_the_reference_of_the_command_line_has_every_command(monkeypatch: pytest
     reference = import_module("cli_reference")
     names = {" ".join(words) for words, _ in reference.leaves(reference.get_command(reference.build()))}
     assert {*re.findall(r"^### `podlt ([\w -]+)`$", reference.reference(), re.MULTILINE)} == names
+
+
+def test_each_exit_code_has_a_meaning_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(DOCS)
+    table = import_module("cli_reference").reference().partition("## Exit codes")[2].partition("##")[0]
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", table, re.MULTILINE)
+    assert len({meaning for _, meaning in rows}) == len(rows) == len(ExitCode)
 
 
 def test_the_readme_has_one_number_a_cell() -> None:

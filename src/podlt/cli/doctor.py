@@ -49,8 +49,6 @@ def doctor(
 
     Ends with 0 if nothing fails, with 2 if something has to be mended, and with 1 if this machine computes something
     else than all others (then nothing that you do here helps).
-
-    Example: podlt doctor --for worker
     """
     from podlt.data.cache import default_cache
     from podlt.doctor.examine import examine, exit_code

@@ -23,8 +23,6 @@ def finish(
 
     A process that works on the run ends it after the round in progress. A run that was stopped is resumed for
     that alone. The log says that it ended early, and why.
-
-    Example: podlt finish runs/mine --reason "good enough"
     """
     from podlt import api
     from podlt.manager.directory import RunDirectory

@@ -62,8 +62,6 @@ def init(
     Looks at the data, asks what it cannot see (which data, what to predict, which model), tries the model on a few
     examples, and writes the recipe. An existing file is left alone. Without a terminal nothing is asked: --data, and
     for tables and arrays --label, must be given.
-
-    Example: podlt init my.toml --data people.csv --label income
     """
     from podlt.draft.drafting import Wishes
     from podlt.draft.source import look

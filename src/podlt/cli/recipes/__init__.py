@@ -52,10 +52,7 @@ def new(
         str, typer.Option("--from", metavar="NAME", help="Begin with: " + ", ".join([TEMPLATE, *known_recipes()]))
     ] = TEMPLATE,
 ) -> None:
-    """Write a recipe to begin with, every field explained. An existing file is left alone.
-
-    Example: podlt recipe new my.toml
-    """
+    """Write a recipe to begin with, every field explained. An existing file is left alone."""
     from podlt.store.files import write_whole
 
     if like not in [TEMPLATE, *known_recipes()]:
@@ -70,10 +67,7 @@ def new(
 def show(
     name: Annotated[str, typer.Argument(metavar="RECIPE", help="A TOML file, or " + ", ".join(known_recipes()))],
 ) -> None:
-    """Check a recipe, and print it with every default filled in, and its digest.
-
-    Example: podlt recipe show mnist-mlp
-    """
+    """Check a recipe, and print it with every default filled in, and its digest."""
     import json
 
     import msgspec
@@ -87,10 +81,7 @@ def show(
 
 @recipe_app.command("list")
 def list_recipes() -> None:
-    """List the recipes that come with podlt.
-
-    Example: podlt recipe list
-    """
+    """List the recipes that come with podlt."""
     for name in known_recipes():
         first = (FOLDER / f"{name}.toml").read_text(encoding="utf-8").partition("\n")[0]
         typer.echo(f"{name:10}  {first.lstrip('# ')}")
