@@ -41,7 +41,7 @@ def doctor(
     device: DeviceOption = "cpu",
     arithmetic: Annotated[
         bool,
-        typer.Option(help="Whether to recompute the golden vectors: seconds; half a minute at the first time."),
+        typer.Option(help="Whether to recompute the golden vectors: seconds; up to a minute at the first time."),
     ] = True,
     as_json: JsonOption = False,
 ) -> None:

@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from podlt.cli.options import options_of
 from podlt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ SHOWN_COLUMNS = 40
 
 
 def init(
-    context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write the recipe.")] = Path("my.toml"),
     data: Annotated[
         str,
@@ -75,7 +73,6 @@ def init(
     source = look(_from(base, data), base) if data else _ask_source(base, asks)
     predicted = label or _ask_label(source, asks)
     chosen = model or (_ask_model() if asks and not data else "")
-    options_of(context).hint = "podlt recipe new FILE writes a recipe with every field explained, to fill in by hand"
     wishes = Wishes(predicted, chosen, read_changes(arg or (), "--arg"), workers, epochs)
     for line in _drafted(file, base, source, wishes):
         typer.echo(line)

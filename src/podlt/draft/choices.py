@@ -183,8 +183,16 @@ def arguments_for(parameters: Mapping[str, bool], prepared: Prepared, given: Map
     found = {name: known[name] for name in parameters if name in known} | dict(given)
     lacking = [name for name, is_needed in parameters.items() if is_needed and name not in found]
     if lacking:
-        raise UsageError(f"the model must be given {', '.join(lacking)}: say it with --arg {lacking[0]}=VALUE")
+        raise UsageError(
+            f"the model must be given {', '.join(lacking)}: say it with --arg {lacking[0]}=VALUE; it gets {shapes(prepared)}"
+        )
     return {name: found[name] for name in parameters if name in found}
+
+
+def shapes(prepared: Prepared) -> str:
+    """What a model is given, a shape for each input."""
+    fields = [field for field in prepared.train.fields if field.role == "input"]
+    return " and ".join(f"{field.name} {list(field.shape)}" for field in fields)
 
 
 def _known_of(prepared: Prepared) -> dict[str, Any]:

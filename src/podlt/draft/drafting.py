@@ -11,7 +11,7 @@ import msgspec
 
 from podlt.data.arrays import Progress
 from podlt.data.prepare import Prepared, prepare
-from podlt.draft.choices import ModelChoice, choose_model, choose_plan, spec_of
+from podlt.draft.choices import ModelChoice, choose_model, choose_plan, shapes, spec_of
 from podlt.draft.source import Source
 from podlt.draft.text import recipe_text
 from podlt.draft.trial import own_arguments, try_recipe
@@ -86,8 +86,7 @@ def _model(suggested: ModelChoice | None, wishes: Wishes, base: Path, prepared: 
         loss, metrics = (suggested.loss, suggested.metrics) if suggested is not None else ("cross_entropy", ())
         return ModelChoice(wishes.model, args, loss, OWN_RATE, metrics)
     if suggested is None:
-        fields = ", ".join(f"{f.name} {list(f.shape)}" for f in prepared.train.fields if f.role == "input")
         raise UsageError(
-            f"podlt.models has no model for these inputs ({fields}): give one of your own by --model module:callable"
+            f"podlt.models has no model for {shapes(prepared)}: give one of your own by --model module:callable"
         )
     return msgspec.structs.replace(suggested, args=suggested.args | given)
