@@ -184,7 +184,8 @@ def arguments_for(parameters: Mapping[str, bool], prepared: Prepared, given: Map
     lacking = [name for name, is_needed in parameters.items() if is_needed and name not in found]
     if lacking:
         raise UsageError(
-            f"the model must be given {', '.join(lacking)}: say it with --arg {lacking[0]}=VALUE; it gets {shapes(prepared)}"
+            f"the model must be given {', '.join(lacking)}: say it with --arg {lacking[0]}=VALUE; an example is "
+            f"{shapes(prepared)}"
         )
     return {name: found[name] for name in parameters if name in found}
 
