@@ -1,7 +1,7 @@
 """What every command's --help shows besides typer's: paragraphs that fit any terminal, and an example with its output.
 
 The examples are files of the folder `examples`, one a command, such as `workers-list.txt`: a line `$ podlt ...`, and
-what it prints; "..." stands for what is left out. tests/cli/test_examples.py executes them.
+what it prints; "..." stands for what is left out. tests/cli/test_help_examples.py executes them.
 """
 
 from __future__ import annotations
