@@ -28,7 +28,7 @@ PAGES = sorted(DOCS.rglob("*.md"))
 BLOCK = re.compile(r"^```(?P<language>\w+)(?: (?P<info>[^\n]*))?\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
 
 SHOWN = [page for page in PAGES if "```console" in page.read_text() and page.name != "cli.md"]
-"""Pages with commands that are executed; those of the command line's reference are in tests/cli/test_help_examples.py."""
+"""Pages with commands that are executed; those of the reference are in tests/cli/test_help_examples.py."""
 
 NOT_EXECUTED = {
     "start/train.md": "installation",
