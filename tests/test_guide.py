@@ -18,12 +18,17 @@ from podlt.cli.app import build
 from podlt.data.spec import DataSpec
 from podlt.program.optimizer import optimizer_from
 from podlt.program.schedule import Horizon
-from podlt.recipe import EvaluationSpec, Recipe, TrainingSpec
+from podlt.recipe import EvaluationSpec, Recipe, TrainingSpec, WitnessSpec
 
 ROOT = Path(__file__).parents[1]
 SHOWN = ["guide/*.md", "start/*.md", "proof.md", "FAQ.md", "PLAN.md", "OPERATIONS.md"]
 PAGES = [ROOT / "README.md", *sorted(page for pattern in SHOWN for page in (ROOT / "docs").glob(pattern))]
-TABLES = {"data": DataSpec, "evaluation": EvaluationSpec, "training": TrainingSpec}
+TABLES = {
+    "data": DataSpec,
+    "evaluation": EvaluationSpec,
+    "training": TrainingSpec,
+    "witnesses": tuple[WitnessSpec, ...],
+}
 
 
 def blocks(page: Path, language: str) -> list[str]:

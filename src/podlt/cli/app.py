@@ -13,6 +13,7 @@ import typer
 from typer.main import get_command
 
 from podlt.cli.arena import arena
+from podlt.cli.attest import attest
 from podlt.cli.audit import audit
 from podlt.cli.bench import BENCHES, bench
 from podlt.cli.bundle import bundle
@@ -35,11 +36,13 @@ from podlt.cli.predict import predict
 from podlt.cli.receipts import receipts
 from podlt.cli.recipes import recipe_app
 from podlt.cli.report import report
+from podlt.cli.reproduce import reproduce
 from podlt.cli.show import show
 from podlt.cli.simulate import simulate
 from podlt.cli.store import backup, restore, store_app
 from podlt.cli.train import train
 from podlt.cli.verify import verify
+from podlt.cli.witness import witness_app
 from podlt.cli.worker import worker
 from podlt.errors import ExitCode, PodltError
 from podlt.extras import missing_package
@@ -81,13 +84,13 @@ BEFORE = "Before, and to measure"
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     TRAINS: (demo, init, train, manager, finish, predict, export, report, backup, restore),
     LENDS: (worker, receipts),
-    CHECKS: (verify, audit, show, ledger, head, bundle),
+    CHECKS: (verify, audit, reproduce, show, ledger, head, bundle, attest),
     BEFORE: (doctor, plan, simulate, arena, bench, conformance),
 }
 """By whom they are used."""
 
 GROUPS = {"recipe": (recipe_app, TRAINS), "data": (data_app, TRAINS), "workers": (workers_app, TRAINS)}
-GROUPS |= {"store": (store_app, TRAINS), "key": (key_app, LENDS)}
+GROUPS |= {"store": (store_app, TRAINS), "key": (key_app, LENDS), "witness": (witness_app, CHECKS)}
 """Commands that have commands."""
 
 
