@@ -18,8 +18,8 @@ from cli_calls import Outcome, Podlt
 from podlt import errors, faults
 from podlt.cli.app import HELP
 from podlt.errors import ExitCode, NotCheckedError, PodltError
-from podlt.network.access.registry import FILE
 from podlt.store.archive import ArchiveWriter
+from podlt.store.run_names import ACCESS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -184,9 +184,9 @@ def test_a_wrong_argument_of_any_command_ends_with_2(podlt: Podlt, temporary: Pa
 
 
 def test_files_that_no_entry_binds_are_no_findings(podlt: Podlt, run: Path, tmp_path: Path) -> None:
-    (run / FILE).write_text("{")
+    (run / ACCESS).write_text("{")
     outcome = podlt("workers", "list", run)
-    assert outcome.code == ExitCode.STOPPED and f"{FILE}: malformed" in outcome.err
+    assert outcome.code == ExitCode.STOPPED and f"{ACCESS}: malformed" in outcome.err
     with (tmp_path / "copy.tar").open("wb") as out:
         writer = ArchiveWriter(out)
         writer.add("log.db", run / "log.db")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from podlt.errors import UsageError
+from podlt.store.run_names import LOG
 
 recipe_app = typer.Typer(no_args_is_help=True, help="Begin a recipe of your own, or look at one.")
 
@@ -35,7 +36,7 @@ def find_recipe(name: str) -> Path:
         )
     if path.is_file():
         return path
-    if (path / "log.db").is_file():
+    if (path / LOG).is_file():
         raise UsageError(f"{name}: a run, not a recipe; go on with it by --resume {name}")
     if name in known_recipes():
         return FOLDER / f"{name}.toml"
