@@ -45,7 +45,7 @@ podltVerify.define("verifier", function (use) {
       let failure = null;
       let bundle = null;
       try {
-        bundle = await Bundle.open(blob);
+        bundle = this.bundle = await Bundle.open(blob);
         this.documents = new Documents(await bundle.document("recipe.json"), await bundle.document("program.json"));
         failure = await this.log(bundle);
       } catch (error) {
@@ -84,7 +84,7 @@ podltVerify.define("verifier", function (use) {
         if (!(await this.pool.room())) return;
         this.progress(this.tree.size, total);
       }
-      if (await next(entries)) throw new Broken(CLAIM.HEADS, "covered by no tree head", this.tree.size);
+      if (await entries.next()) throw new Broken(CLAIM.HEADS, "covered by no tree head", this.tree.size);
       this.end();
     }
 
@@ -93,7 +93,7 @@ podltVerify.define("verifier", function (use) {
       const entries = [];
       for (let number = first; number < size; number++) {
         const start = reader.part.position;
-        const body = await next(reader);
+        const body = await reader.next();
         if (!body) throw new Broken(CLAIM.FORM, "the entry is missing", number);
         const leaf = leafHash(body);
         this.tree.append(leaf);
@@ -212,11 +212,6 @@ podltVerify.define("verifier", function (use) {
         unknown: unknown(state, counts, documents.isSimulated), entries: this.tree.size, head: this.lastHead,
       };
     }
-  }
-
-  // The next entry's bytes, or null. An entry that is cut off is a matter of form.
-  async function next(reader) {
-    return reader.next();
   }
 
   function decodeAt(body, number) {
