@@ -225,7 +225,8 @@ def _escrow() -> Iterator[Forgery]:
         for transfer in ENTRIES[i].transfers  # type: ignore[union-attr]
         if i > left and (transfer.kind, transfer.worker) == ("vest", 8)
     )
-    fault = places(e.Pay, lambda x: any(t.kind == "forfeit" for t in x.transfers))[0]
+    fault = places(e.Pay, lambda x: {"forfeit", "seize"} <= {t.kind for t in x.transfers})[0]
+    owing = places(e.Pay, _pays_what_is_owed)[0]
     vested = places(e.Pay, lambda x: any(t.kind == "vest" for t in x.transfers))[-1]
     claims = (Claim.PAYMENTS,)
     early = next(i for i in places(e.Pay) if i > left)
@@ -243,6 +244,7 @@ def _escrow() -> Iterator[Forgery]:
         ),
         "pays whom it convicts": (fault, lambda t: [e.Transfer("earn", 0, 3), *t]),
         "lets whom it convicts keep its escrow": (fault, lambda t: [x for x in t if x.kind != "forfeit"]),
+        "lets who came back keep what it owes": (owing, lambda t: [x for x in t if x.kind != "forfeit"]),
         "lets whom it convicts keep its deposit": (fault, lambda t: [x for x in t if x.kind != "seize"]),
     }  # fmt: skip
     for what, (at, change) in changes.items():
@@ -270,6 +272,11 @@ def _escrow() -> Iterator[Forgery]:
         (),
         "the entries themselves: an end that was none, and a release to one",
     )
+
+
+def _pays_what_is_owed(pay: e.Pay) -> bool:
+    earning = {t.worker for t in pay.transfers if t.kind == "earn"}
+    return any(t.kind == "forfeit" and t.worker in earning for t in pay.transfers)
 
 
 def _more(transfer: e.Transfer) -> e.Transfer:

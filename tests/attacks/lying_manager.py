@@ -179,11 +179,11 @@ def _clips(lie: Callable[[Sequence[Scale]], Sequence[Scale]]) -> Callable[[Patch
             return honest(self, plan, fragments)
 
         def chosen(*about: Any) -> list[Scale]:
-            found = clip.scales(*about)
+            found = clip.scales_of(*about)
             return list(lie(found)) if rounds[0] == ROUND else found
 
         patch.setattr(Manager, "open", open_round)
-        patch.setattr("podlt.manager.weights.scales", chosen)
+        patch.setattr("podlt.manager.weights.scales_of", chosen)
 
     return patched
 

@@ -91,6 +91,13 @@ def test_updates_of_1e30_are_clipped_in_every_round_and_the_model_stays_one(tmp_
     assert failing(trained.result.run) == [Claim.RESULTS, Claim.NO_FAKES]
 
 
+def test_an_update_that_stands_out_is_executed_by_the_manager_and_never_applied(tmp_path: Path) -> None:
+    rules = ProtocolSpec(checked=0.0, own=1e-6)  # what is drawn would not find it
+    trained = train_near(tmp_path / "run", tiny_recipe(protocol=rules), cheats=["1:huge"], entropy=seeded(1))
+    assert [(each.worker, each.round, each.reason) for each in trained.of(ev.Convicted)] == [(1, 0, "suspect")]
+    assert not fakes_applied(trained.result.run) and not failing(trained.result.run)
+
+
 def once(execution: int) -> Any:
     """A cheat that is honest but for one execution, whose every value is 1e30."""
 

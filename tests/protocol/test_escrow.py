@@ -38,9 +38,15 @@ class NaiveEscrow:
         self.credits: dict[int, list[int]] = {}
         self.own = Counter[int]()
         self.vested = Counter[int]()
+        self.owed = Counter[int]()
 
     def earn(self, worker: int, amount: int) -> None:
-        self.credits.setdefault(worker, []).append(amount)
+        """One credit: lost where it is owed."""
+        self.credits.setdefault(worker, [])
+        if self.owed[worker]:
+            self.owed[worker] -= 1
+        else:
+            self.credits[worker].append(amount)
 
     def end_round(self, convicted: set[int], gone: set[int]) -> None:
         """Credits with at least `escrow` younger ones vest, and all of who is gone for long; of a fraud none do."""
@@ -50,6 +56,7 @@ class NaiveEscrow:
                 self.vested[worker] += sum(credits[self.own[worker] : count])
                 self.own[worker] = count
         for worker in convicted:
+            self.owed[worker] = self.escrow - len(self.credits.get(worker, [])[self.own[worker] :])
             self.credits[worker], self.own[worker] = [], 0
 
     def release(self, worker: int) -> None:
@@ -161,6 +168,24 @@ def vests(log: MemoryLog, worker: int) -> list[tuple[int, int]]:
     """In which rounds what vested of a worker."""
     pays = [entry for _, _, body in log.entries() if isinstance(entry := e.decode(body), e.Pay)]
     return [(pay.round, t.amount) for pay in pays for t in pay.transfers if (t.kind, t.worker) == ("vest", worker)]
+
+
+def test_a_conviction_costs_as_many_credits_as_an_escrow_holds_whenever_it_comes() -> None:
+    world, log = scripted_world(msgspec.structs.replace(SCENARIO, fragment_lines=1), 6)
+    world.step()
+    moods(world)[4].mood = "fake"
+    until(world, lambda: 4 in world.convicted_in)
+    lost, ledger = world.state.ledger.accounts[4].forfeited, world.state.ledger
+    owes = ledger.owes(4)
+    assert owes == ESCROW - lost and owes > 0  # a credit is one here, and there is one a round
+    moods(world)[4].mood = "honest"
+    world.admit(world.players[4])
+    while ledger.owes(4):
+        world.step()
+        assert ledger.accounts[4].pending == ledger.accounts[4].vested == 0
+    assert ledger.accounts[4].forfeited == ESCROW
+    world.step()
+    assert ledger.accounts[4].pending == 1 and same(world, log)
 
 
 def test_who_leaves_is_paid_in_full_so_many_rounds_later_and_not_before() -> None:

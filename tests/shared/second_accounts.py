@@ -15,6 +15,7 @@ class Accounts:
         self.escrow = escrow
         self.treasury = 0
         self.credits: dict[int, list[int]] = {}
+        self.owed: dict[int, int] = {}
         self.vested: dict[int, int] = {}
         self.deposit: dict[int, int] = {}
         self.returned: dict[int, int] = {}
@@ -42,22 +43,30 @@ class Accounts:
     def pay(self, earned: dict[int, list[int]], leaving: list[int], convicted: set[int]) -> list[Transfer]:
         """4.4: pays, and what that is as transfers. `earned`: credits of those not convicted; `leaving`: 4.4, vest."""
         earn = [["earn", w, sum(credits)] for w, credits in sorted(earned.items())]
-        for w, credits in earned.items():
-            self.treasury -= sum(credits)
-            self.credits[w] += credits
+        lost = {w: self.withhold(w, credits) for w, credits in earned.items()}
         out = {w: len(self.credits[w]) for w in leaving}
         out |= {w: max(0, len(self.credits[w]) - self.escrow) for w in earned}
         vest = [["vest", w, self.vest(w, number)] for w, number in sorted(out.items())]
-        forfeit = [["forfeit", w, self.pending(w)] for w in sorted(convicted)]
         for w in convicted:
+            lost[w] = self.pending(w)
+            self.owed[w] = self.escrow - len(self.credits[w])
             self.treasury += self.pending(w)
             self.credits[w] = []
+        forfeit = [["forfeit", w, amount] for w, amount in sorted(lost.items())]
         seize = [["seize", w, self.deposit[w]] for w in sorted(convicted)]
         for w in convicted:
             self.treasury += self.deposit[w]
             self.deposit[w] = 0
         self.check()
         return [transfer for transfer in earn + vest + forfeit + seize if transfer[2] != 0]
+
+    def withhold(self, worker: int, credits: list[int]) -> int:
+        """4.4: takes what a worker earned into its escrow, but for what it owes: what that comes to."""
+        owed = min(self.owed.get(worker, 0), len(credits))
+        self.owed[worker] = self.owed.get(worker, 0) - owed
+        self.treasury -= sum(credits[owed:])
+        self.credits[worker] += credits[owed:]
+        return sum(credits[:owed])
 
     def vest(self, worker: int, number: int) -> int:
         """The oldest `number` credits: what they come to."""

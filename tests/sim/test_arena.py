@@ -74,6 +74,13 @@ def test_updates_are_clipped_as_the_options_say_and_the_log_tells(clip: int) -> 
     assert (norms > 10) == (clip == 0)
 
 
+@pytest.mark.parametrize("kind", ["thousand", "under-clip", "1e30"])
+def test_a_crowd_of_outliers_is_found_in_its_first_round_and_nothing_of_it_is_applied(kind: str) -> None:
+    world, _ = learning_world(ProtocolSpec(), kind, 3)
+    world.step()
+    assert set(world.convicted_in) == {0, 1, 2} and world.fakes_applied == 0
+
+
 @pytest.mark.parametrize("kind", FAKES)
 def test_each_kind_of_fake_differs_from_the_truth_and_from_the_fakes_of_others(kind: str) -> None:
     world, _ = learning_world(ProtocolSpec())

@@ -21,6 +21,8 @@ def ledger(
 ) -> None:
     """Show what every worker has earned: pending until younger pay is there, forfeited by a conviction.
 
+    A suspended worker that comes back owes what its escrow lacked: so many of its next tasks are not paid.
+
     Deposits that workers brought are held until the run ends, and then returned; an evicted worker's is seized.
 
     The treasury is the manager's own account: what it owes and has paid, as a negative number. All accounts sum to
@@ -46,6 +48,7 @@ def ledger(
             "deposit": state.ledger.accounts[number].deposit,
             "returned": state.ledger.accounts[number].returned,
             "seized": state.ledger.accounts[number].seized,
+            "owes": state.ledger.owes(number) if worker.status != "evicted" else 0,
         }
         for number, worker in sorted(state.workers.items())
     ]
@@ -66,21 +69,24 @@ def ledger(
 
 def _print(rows: list[dict[str, Any]], treasury: int, total: int, *, deposits: bool) -> None:
     names = ["pending", "vested", "forfeited", *(["deposit", "returned", "seized"] if deposits else [])]
+    owing = ["owes"] if any(row["owes"] for row in rows) else []
     table = Table(box=None, pad_edge=False)
     table.add_column("worker", justify="right")
     table.add_column("status")
-    for name in ("checks passed", *names):
+    for name in ("checks passed", *names, *owing):
         table.add_column(name, justify="right")
     for row in rows:
         style = {"evicted": "red", "suspended": "red", "withdrawn": "yellow"}.get(row["status"])
-        shown = [row[name] for name in ("worker", "status", "checks_passed", *names)]
+        shown = [row[name] for name in ("worker", "status", "checks_passed", *names, *owing)]
         table.add_row(*(f"{v:,}" if isinstance(v, int) else v for v in shown), style=style)
     table.add_section()
     sums = {name: sum(row[name] for row in rows) for name in names}
-    table.add_row("", "all", "", *(f"{value:,}" for value in sums.values()), style="bold")
+    table.add_row("", "all", "", *(f"{value:,}" for value in sums.values()), *([""] if owing else []), style="bold")
     out = console()
     out.print(table)
     summed = [name for name in names if name not in ("forfeited", "seized")]
     what = ", ".join(summed[:-1]) + f" and {summed[-1]}"
     out.print(f"\ntreasury {treasury:,}, workers {sum(sums[name] for name in summed):,} ({what}): sum {total}")
     out.print("[dim]forfeited and seized credits went to the treasury[/dim]")
+    if owing:
+        out.print("[dim]owes: so many tasks of a worker that was suspended are not paid, if it comes back[/dim]")

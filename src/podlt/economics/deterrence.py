@@ -2,7 +2,8 @@
 
 In a state with e credits in escrow and t tasks left, a fake that is found costs its task's pay, the escrow, the
 deposit D, and what the worker would have earned afterwards and cannot earn any more (all of it, or the price of a new
-key at most, or nothing where the first conviction suspends). Honesty is a best response if, with honest play to
+key at most, or, where the first conviction suspends, the escrow - e credits that it owes at most). Honesty is a
+best response if, with honest play to
 follow, no single fake pays in any state (one-shot deviations suffice in a game that ends):
 
     hazard (D + (e + 1) reward + lost future) >= cost
@@ -95,8 +96,9 @@ def _honest_path_holds(stakes: Stakes, situations: Sequence[Situation], tasks: i
     for done in range(tasks):
         future = (tasks - done - 1) * margin
         lost = future if stakes.new_key is None else min(future, stakes.new_key)
-        lost = 0.0 if stakes.convictions > 1 else lost
-        risk = stakes.deposit + (min(done, stakes.escrow) + 1) * stakes.reward + lost
+        held = min(done, stakes.escrow)
+        lost = min(lost, (stakes.escrow - held) * stakes.reward) if stakes.convictions > 1 else lost
+        risk = stakes.deposit + (held + 1) * stakes.reward + lost
         if any(each.hazard * risk < each.cost - TINY for each in tempting):
             return False
     return True

@@ -7,9 +7,10 @@ afford, and what it can tell of the task (a `Situation`, such as whether a frien
 situation's hazard; leave for good; leave, and return under its key once it is paid; or come back under a new key.
 
 **What follows.** A credit vests when `escrow` younger ones are there: e credits in escrow become e + 1, or stay
-`escrow` while the oldest vests. A conviction forfeits the task's pay, what is in escrow, and the deposit. Who leaves
+`escrow` while the oldest vests. A conviction forfeits the task's pay, what is in escrow, and the deposit; and who
+returns after it owes what the escrow lacked: -k in escrow is a worker whose next k credits are forfeited. Who leaves
 keeps all, as no task outlives its round: what is paid later cannot be lost in the meantime. At the end all vests, and
-the deposit comes back, so V(0, e) = e reward + deposit.
+the deposit comes back, so V(0, e) = max(0, e) reward + deposit.
 
 Nothing is discounted: a credit at the run's end is worth one today.
 """
@@ -88,15 +89,14 @@ class BestResponse:
         self.stakes, self.situations, self.tasks = stakes, tuple(situations), tasks
         self.values: list[float] = [0.0]
         self.fakes: list[float] = [0.0]
-        self._anew: list[list[float]] = [[0.0] for _ in range(stakes.convictions)]
+        self._returned: list[list[list[float]]] = [[] for _ in range(stakes.convictions)]
         self._actions: list[list[bytes]] = []
         self._seen = [(each.chance, each.hazard, each.cost) for each in situations]
 
     def work_out(self) -> BestResponse:
         """Fills the tables, from the last task to the first."""
         stakes = self.stakes
-        end = [held * stakes.reward + stakes.deposit for held in range(stakes.escrow + 1)]
-        layers = [_Layer([end], [[0.0] * len(end)]) for _ in range(stakes.convictions)]
+        layers = [self._layer(lives) for lives in range(stakes.convictions)]
         for left in range(1, self.tasks + 1):
             steps = [self._work(layers, lives, left) for lives in range(stakes.convictions)]
             for layer, step in zip(layers, steps, strict=True):
@@ -104,36 +104,46 @@ class BestResponse:
             for layer, step in zip(layers, steps, strict=True):
                 layer.append(step.values, step.fakes)
             self._actions.append([bytes(step.actions) for step in steps])
-            for values, step in zip(self._anew, steps, strict=True):
-                values.append(step.values[0] - stakes.deposit)
-            self.values.append(self._anew[-1][-1])
+            for found, step in zip(self._returned, steps, strict=True):
+                found.append(step.values[: stakes.escrow + 1])
+            self.values.append(steps[-1].values[0] - stakes.deposit)
             self.fakes.append(steps[-1].fakes[0])
         return self
+
+    def _layer(self, lives: int) -> _Layer:
+        """The end of the run, for workers that can afford so many more convictions."""
+        stakes = self.stakes
+        most_owed = stakes.escrow if lives < stakes.convictions - 1 else 0
+        end = [max(0, held) * stakes.reward + stakes.deposit for held in range(-most_owed, stakes.escrow + 1)]
+        return _Layer(most_owed, end)
 
     def action(self, left: int, held: int, lives: int, situation: int = 0) -> str:
         """What to do: "honest", "fake", "leave", "return" (leave, and return once paid) or "new_key".
 
         Args:
             left: tasks left, this one included, at least 1.
-            held: credits in escrow, in tasks.
+            held: credits in escrow, in tasks; below 0: how many it owes.
             lives: convictions that evict it: 1 once it was suspended.
             situation: number of the task's situation.
         """
-        code = self._actions[left - 1][lives - 1][held]
+        most_owed = self.stakes.escrow if lives < self.stakes.convictions else 0
+        code = self._actions[left - 1][lives - 1][held + most_owed]
         if code >= Action.LEAVE:
             return Action(code).name.lower()
         return "fake" if code >> situation & 1 else "honest"
 
-    def after_conviction(self, left: int, lives: int) -> str:
+    def after_conviction(self, left: int, lives: int, held: int) -> str:
         """What to do once convicted: "leave", "return" (with a new deposit, where it was suspended) or "new_key".
 
         Args:
-            left: tasks left.
+            left: tasks left, at least 1.
             lives: convictions that evict it now: 0 if it was evicted.
+            held: 0, or below it how many credits it owes.
         """
+        stakes = self.stakes
         ways = {"leave": 0.0}
         if lives:
-            ways["return"] = self._anew[lives - 1][left]
+            ways["return"] = self._returned[lives - 1][left - 1][stakes.escrow + held] - stakes.deposit
         if self.stakes.new_key is not None:
             ways["new_key"] = self.values[left] - self.stakes.new_key
         return max(ways, key=lambda way: ways[way])
@@ -153,43 +163,54 @@ class BestResponse:
         return found if found > TINY * max(1.0, abs(self.values[count])) else 0.0
 
     def _work(self, layers: Sequence[_Layer], lives: int, left: int) -> _Step:
-        """The best of working on, in every state: a fake where it saves more than it puts at risk.
-
-        What is at risk grows with what is in escrow, so each situation has a number of credits from which on it is
-        honest: only below the largest of these is there anything to decide.
-        """
-        reward = self.stakes.reward
-        before, fakes_before = layers[lives].values[-1], layers[lives].fakes[-1]
-        after, fakes_after = self._convicted(layers, lives)
+        """The best of working on, in every state: a fake where it saves more than it puts at risk."""
+        reward, layer = self.stakes.reward, layers[lives]
+        before, fakes_before = layer.values[-1], layer.fakes[-1]
         paid, fakes = [*before[1:], before[-1] + reward], [*fakes_before[1:], fakes_before[-1]]
         honest = sum(chance * cost for chance, _, cost in self._seen)
         values = [value - honest for value in paid]
         actions = bytearray(len(values))
-        for held in range(self._first_honest(paid, after)):
+        after = self._convicted(layers, lives)
+        for place in range(self._first_honest(paid, after)):
+            lost, fakes_after = after[max(0, place - layer.most_owed)] if lives else after[0]
             for bit, (chance, hazard, cost) in enumerate(self._seen):
-                saved = cost - hazard * (paid[held] - after)
+                saved = cost - hazard * (paid[place] - lost)
                 if saved > TINY:
-                    actions[held] |= 1 << bit
-                    values[held] += chance * saved
-                    fakes[held] += chance * (1 + hazard * (fakes_after - fakes_before[min(held + 1, len(paid) - 1)]))
+                    actions[place] |= 1 << bit
+                    values[place] += chance * saved
+                    more = fakes_after - fakes_before[min(place + 1, len(paid) - 1)]
+                    fakes[place] += chance * (1 + hazard * more)
         return _Step(values, fakes, actions)
 
-    def _first_honest(self, paid: list[float], after: float) -> int:
-        """From how many credits in escrow on no fake is worth its risk."""
+    def _first_honest(self, paid: list[float], after: list[tuple[float, float]]) -> int:
+        """From which state on no fake is worth its risk.
+
+        Where a conviction leaves the same whatever was in escrow, the risk grows with it, so that there is such a
+        state; where who returns owes less the more it lost, all states are looked at.
+        """
+        if len(after) > 1:
+            return len(paid)
+        lost = after[0][0]
         return max(
-            bisect_left(paid, after + (cost - TINY) / hazard) if hazard > 0 else len(paid) if cost > TINY else 0
+            bisect_left(paid, lost + (cost - TINY) / hazard) if hazard > 0 else len(paid) if cost > TINY else 0
             for _, hazard, cost in self._seen
         )
 
-    def _convicted(self, layers: Sequence[_Layer], lives: int) -> tuple[float, float]:
-        """Value and fakes of what is left after a conviction: nothing, or to begin anew with a deposit."""
+    def _convicted(self, layers: Sequence[_Layer], lives: int) -> list[tuple[float, float]]:
+        """Value and fakes of what is left after a conviction, by the credits that were in escrow.
+
+        Returns:
+            One item for all, where the worker cannot return: nothing, or a new key.
+        """
         stakes = self.stakes
         ways = [(0.0, 0.0)]
-        if lives:
-            ways.append((layers[lives - 1].values[-1][0] - stakes.deposit, layers[lives - 1].fakes[-1][0]))
         if stakes.new_key is not None:
             ways.append((layers[-1].values[-1][0] - stakes.deposit - stakes.new_key, layers[-1].fakes[-1][0]))
-        return max(ways)
+        best = max(ways)
+        if not lives:
+            return [best]
+        values, fakes = layers[lives - 1].values[-1], layers[lives - 1].fakes[-1]
+        return [max(best, (values[h] - stakes.deposit, fakes[h])) for h in range(stakes.escrow + 1)]
 
     def _move(self, step: _Step, fresh: _Step, layer: _Layer, left: int) -> None:
         """Puts leaving in place of working where it pays more."""
@@ -197,35 +218,48 @@ class BestResponse:
         if not stakes.may_leave:
             return
         ways = [(0.0, 0.0, Action.LEAVE)]
-        if left > stakes.escrow > 0:  # paid after that many rounds: back with nothing in escrow
-            back = left - stakes.escrow
-            ways.append((layer.values[back][0] - stakes.deposit, layer.fakes[back][0], Action.RETURN))
         if stakes.new_key is not None:
             value = fresh.values[0] - stakes.deposit - stakes.new_key
             ways.append((value, fresh.fakes[0], Action.NEW_KEY))
-        value, count, action = max(ways)
-        moved = stakes.deposit + value
-        for held, working in enumerate(step.values):
+        for_good = max(ways)
+        if left > stakes.escrow > 0:  # paid after that many rounds: back with nothing in escrow
+            value, count = layer.with_none(left - stakes.escrow)
+            ways.append((value - stakes.deposit, count, Action.RETURN))
+        best = max(ways)
+        for place, working in enumerate(step.values):
+            held = place - layer.most_owed
+            value, count, action = best if held >= 0 else for_good
+            moved = stakes.deposit + value + max(0, held) * stakes.reward
             if moved > working + TINY:
-                step.values[held], step.fakes[held], step.actions[held] = moved, count, action
-            moved += stakes.reward
+                step.values[place], step.fakes[place], step.actions[place] = moved, count, action
 
 
 class _Layer:
-    """Values and fakes by tasks left, for workers that can afford so many convictions; first entries only, but last."""
+    """Values and fakes by tasks left, for workers that can afford so many convictions.
 
-    def __init__(self, values: list[list[float]], fakes: list[list[float]]) -> None:
-        self.values, self.fakes = values, fakes
+    Args:
+        most_owed: how many credits they may owe: the place of those with nothing in escrow.
+        end: values at the run's end.
+    """
+
+    def __init__(self, most_owed: int, end: list[float]) -> None:
+        self.most_owed = most_owed
+        self.values: list[list[float]] = [end]
+        self.fakes: list[list[float]] = [[0.0] * len(end)]
+        self._with_none = [(end[most_owed], 0.0)]
 
     def append(self, values: list[float], fakes: list[float]) -> None:
-        """Takes one more task, and forgets all but the first of each row before: nobody looks there again."""
-        self.values[-1], self.fakes[-1] = self.values[-1][:1], self.fakes[-1][:1]
-        self.values.append(values)
-        self.fakes.append(fakes)
+        """Takes one more task, and forgets the row before, but for who has nothing in escrow: nobody else returns."""
+        self.values[-1], self.fakes[-1] = values, fakes
+        self._with_none.append((values[self.most_owed], fakes[self.most_owed]))
+
+    def with_none(self, left: int) -> tuple[float, float]:
+        """Value and fakes of who has nothing in escrow, with so many tasks left."""
+        return self._with_none[left]
 
 
 class _Step:
-    """Value, fakes and action by credits in escrow."""
+    """Value, fakes and action by credits in escrow, those first who owe most."""
 
     def __init__(self, values: list[float], fakes: list[float], actions: bytearray) -> None:
         self.values, self.fakes, self.actions = values, fakes, actions

@@ -21,6 +21,7 @@ from podlt.execution.task_executor import TaskExecutor, as_batch, one_thread
 from podlt.manager import events as ev
 from podlt.manager.blocks import Block
 from podlt.manager.weights import Average, Weights
+from podlt.program.outliers import OutlierBudget
 from podlt.protocol.entries import Verdict
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import Assignment, Committed, Opened
@@ -62,6 +63,8 @@ class RoundDriver:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="podlt-check")
         self._executing = ThreadPoolExecutor(1, thread_name_prefix="podlt-own")
         self._own: dict[int, Future[np.ndarray]] = {}
+        options = manager.state.options  # own = 0: a manager that has not the time to execute tasks
+        self._outliers = OutlierBudget(options.clip if options.own else 0)
         self.figures = RoundTimings()
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             frames.Results: self._executed,
@@ -119,6 +122,7 @@ class RoundDriver:
         for fragment in self._suspects(updates, average):
             manager.suspect(fragment)
         own = {fragment: self._executed_own(fragment) for fragment in manager.to_execute()}
+        self._look_at_outliers(average.squares, own)
         verdicts = manager.judge({fragment: crypto.blob_digest(update.data) for fragment, update in own.items()})
         chosen = manager.uploads()
         if chosen != first:
@@ -131,6 +135,21 @@ class RoundDriver:
             )
         self.figures.proof += time.perf_counter() - started
         return verdicts, average
+
+    def _look_at_outliers(self, squares: Sequence[float], own: dict[int, np.ndarray]) -> None:
+        """Executes what is far larger than the other updates, as far as the budget goes."""
+        budget = self._outliers
+        budget.begin_round()
+        budget.convicted(sum(self._is_false(fragment, update) for fragment, update in own.items()))
+        while (fragment := budget.choose(squares, own)) is not None:
+            own[fragment] = self._executed_own(fragment)
+            self._manager.suspect(fragment)
+            budget.convicted(self._is_false(fragment, own[fragment]))
+
+    def _is_false(self, fragment: int, executed: np.ndarray) -> bool:
+        """Whether any result of a fragment is not what the manager found."""
+        due = crypto.blob_digest(executed.data)
+        return any(result != due for result in self._manager.state.revealed.answers[fragment].values())
 
     def _average(self, updates: Sequence[np.ndarray]) -> Average:
         return self._weights.average(updates, self._lines(), self._manager.state.options.clip)

@@ -21,7 +21,7 @@ from safetensors.torch import load, save, save_file
 
 from podlt import crypto
 from podlt.errors import InvalidProofError, StorageError
-from podlt.program.clip import Scale, scaled, scales
+from podlt.program.clip import Scale, part_squares, scaled, scales_of
 from podlt.program.ir import Program
 from podlt.program.layout import state_layout, update_layout
 from podlt.program.optimizer import Optimizer, Parameter, optimizer_from
@@ -53,12 +53,14 @@ class Average(msgspec.Struct, frozen=True):
         loss: the mean over the round's lines, or over what the loss is a mean over.
         finite: whether all is.
         scales: what was clipped.
+        squares: of each fragment, how large its gradients are, where anything may be clipped: `clip.mean_square`.
     """
 
     data: np.ndarray
     loss: float
     finite: bool
     scales: list[Scale] = []
+    squares: list[float] = []
 
     def digest(self) -> bytes:
         """What the round's `apply` entry names."""
@@ -132,14 +134,15 @@ class Weights:
         data[4 * self._floats :] = updates[0][4 * self._floats :]  # whole numbers: the first fragment's
         out = torch.from_numpy(data[: 4 * self._floats].view(np.float32))
         values = [u[: 4 * self._floats].view(np.float32) for u in updates]
-        found = scales(values, lines, self.update_layout, clip)
+        squares = part_squares(values, lines, self.update_layout) if clip else [[]]
+        found = scales_of(squares, clip)
         for fragment in {scale.fragment for scale in found}:
             own = [scale for scale in found if scale.fragment == fragment]
             values[fragment] = scaled(values[fragment], self.update_layout, own)
         vectors = [torch.from_numpy(each) for each in values]
         finite = average(vectors, sum(lines), self.update_layout, self._arithmetic, out)
         self.update_layout.clear_gaps(data)  # a cheater may write there, and parameters are stored without gaps
-        return Average(data, float(out[0]), finite, found)
+        return Average(data, float(out[0]), finite, found, squares[0])
 
     def is_finite(self, update: np.ndarray) -> bool:
         """Whether all float values of an update are finite."""

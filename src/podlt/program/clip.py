@@ -81,13 +81,25 @@ def scales(updates: Sequence[np.ndarray], lines: Sequence[int], layout: Places, 
         layout: of an update.
         clip: 0: nothing is scaled.
     """
+    return scales_of(part_squares(updates, lines, layout), clip)
+
+
+def part_squares(updates: Sequence[np.ndarray], lines: Sequence[int], layout: Places) -> list[list[float]]:
+    """For each part `mean_square` of each fragment; nothing for a part that has no values. Arguments as `scales`."""
+    return [
+        [mean_square(update[place], count) for update, count in zip(updates, lines, strict=True)]
+        if place.start < place.stop
+        else []
+        for place in parts_of(layout)
+    ]
+
+
+def scales_of(squares: Sequence[Sequence[float]], clip: int) -> list[Scale]:
+    """What a round scales down, given `part_squares`. As `scales`."""
     found = []
-    for part, place in enumerate(parts_of(layout)):
-        if not clip or place.start == place.stop:
-            continue
-        squares = [mean_square(update[place], count) for update, count in zip(updates, lines, strict=True)]
-        if all(map(math.isfinite, squares)):
-            found += [Scale(j, part, e) for j, e in enumerate(exponents(squares, clip)) if e]
+    for part, each in enumerate(squares):
+        if clip and all(map(math.isfinite, each)):
+            found += [Scale(j, part, e) for j, e in enumerate(exponents(each, clip)) if e]
     return sorted(found, key=lambda scale: (scale.fragment, scale.part))
 
 

@@ -1,5 +1,8 @@
 """Integer credits by double entry. Pay is held in escrow, first in first out: it vests once younger pay is there.
 
+A conviction costs as many credits as an escrow holds, whenever it comes: what is in escrow, and, where the worker may
+come back, the first credits that it earns then. Else a fault early in a run would cost next to nothing.
+
 Accounts: the treasury (the manager's; it goes negative by what it owes and has paid), and for each worker those for
 pending and vested credits, for the deposit that the manager holds, and for what it gave back of it. Every transfer
 takes from one account what it gives to another, so the sum of all accounts is always zero. docs/SPEC.md, 4.4.
@@ -57,6 +60,7 @@ class Ledger:
         self.accounts: dict[int, Account] = {}
         self._escrow = escrow
         self._credits: dict[int, deque[int]] = {}
+        self._owes: dict[int, int] = {}
 
     def open(self, worker: int) -> None:
         """Opens a worker's account, once."""
@@ -73,6 +77,10 @@ class Ledger:
         """What is in a worker's escrow, the oldest credit first."""
         return list(self._credits.get(worker, ()))
 
+    def owes(self, worker: int) -> int:
+        """How many of a convicted worker's next credits are forfeited as it earns them."""
+        return self._owes.get(worker, 0)
+
     def owed(
         self, earned: Mapping[int, Sequence[int]], convicted: Collection[int], gone: Iterable[int]
     ) -> list[Transfer]:
@@ -86,17 +94,18 @@ class Ledger:
         Returns:
             Earnings, then vestings, forfeits and seizures, each ascending by worker, none of zero.
         """
-        earn, vest = [], dict[int, int]()
+        earn, vest, forfeit = [], dict[int, int](), {worker: self.accounts[worker].pending for worker in convicted}
         for worker in sorted(set(earned).difference(convicted)):
-            earn.append(Transfer("earn", worker, sum(earned[worker])))
-            held = self._credits.get(worker, ())
-            older = len(held) + len(earned[worker]) - self._escrow
-            vest[worker] = sum(amount for _, amount in zip(range(older), [*held, *earned[worker]], strict=False))
+            credits, owes = earned[worker], self.owes(worker)
+            earn.append(Transfer("earn", worker, sum(credits)))
+            forfeit[worker] = sum(credits[:owes])
+            waiting = [*self._credits.get(worker, ()), *credits[owes:]]
+            vest[worker] = sum(waiting[: max(0, len(waiting) - self._escrow)])
         vest |= {worker: self.accounts[worker].pending for worker in gone}
         return [
             *(t for t in earn if t.amount),
             *(Transfer("vest", w, amount) for w, amount in sorted(vest.items()) if amount),
-            *(Transfer("forfeit", w, a) for w in sorted(convicted) if (a := self.accounts[w].pending)),
+            *(Transfer("forfeit", w, amount) for w, amount in sorted(forfeit.items()) if amount),
             *(Transfer("seize", w, a) for w in sorted(convicted) if (a := self.accounts[w].deposit)),
         ]
 
@@ -106,7 +115,12 @@ class Ledger:
         """Moves the credits of a round, and has its credits wait in escrow. Arguments as `owed`."""
         for worker, amounts in earned.items():
             if worker not in convicted:
-                self._credits.setdefault(worker, deque()).extend(amounts)
+                owes = self.owes(worker)
+                self._credits.setdefault(worker, deque()).extend(amounts[owes:])
+                if owes:
+                    self._owes[worker] = max(0, owes - len(amounts))
+        for worker in convicted:
+            self._owes[worker] = self._escrow - len(self._credits.get(worker, ()))
         self.post(transfers)
         for worker in earned:
             held = self._credits.get(worker, deque())

@@ -104,9 +104,11 @@ class ArenaWorld(LearningWorld):
 
     def step(self) -> bool:
         """Plays the next round, and follows each fake's pay."""
+        ledger = self.state.ledger
+        owed = {worker: ledger.owes(worker) for worker in ledger.accounts}
         played = super().step()
         for worker, fakes in self._paid.items():
-            self._escrow.setdefault(worker, deque()).extend(fakes)
+            self._escrow.setdefault(worker, deque()).extend(fakes[owed[worker] :])
         self._paid = {}
         for worker, held in self._escrow.items():
             while len(held) > len(self.state.ledger.credits(worker)):

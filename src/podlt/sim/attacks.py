@@ -59,9 +59,11 @@ ATTACKS = _rows(
     _lone("half", "works on half of its lines", a.Always, "half", work=0.5),
     _lone("rounded", "works in lower precision (8 bits)", a.Always, "rounded", work=0.5),
     _lone("negative", "gives the update with its sign turned", a.Always, "negative"),
-    _lone("thousand", "the same, 1,000 times as large", a.Always, "thousand"),
+    # No formula for the large ones: the manager looks at outliers, and finds them all at once.
+    Attack(name="thousand", what="the same, 1,000 times as large", player=a.Always, kind="thousand"),
+    Attack(name="under-clip", what="the same, just too small to be clipped", player=a.Always, kind="under-clip"),
     Attack(name="1e30", what="one worker gives 1e30 in every value, once", player=s.Once, kind="1e30", alone=True),
-    _lone("1e30-each", "each gives 1e30 in every value, once", s.Once, "1e30"),
+    Attack(name="1e30-each", what="each gives 1e30 in every value, once", player=s.Once, kind="1e30"),
     _lone("little", "stays within the honest spread, against the mean", a.Always, "little"),
     _lone("selective", "turns the sign in one task of ten", a.Selective, "negative", 0.1),
     _lone("sleeper", "honest until its escrow is full, then zeros", s.Sleeper, "zeros"),

@@ -13,7 +13,8 @@ import msgspec
 import numpy as np
 
 from podlt.crypto import digest
-from podlt.program.clip import scaled, scales
+from podlt.program.clip import part_squares, scaled, scales
+from podlt.program.outliers import OutlierBudget
 from podlt.protocol import entries as e
 from podlt.protocol.messages import Assignment, Task
 from podlt.protocol.plan import Upcoming, fragment_bounds
@@ -53,6 +54,14 @@ def _rounded(draft: Draft) -> Floats:
     return (draft.honest.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
+def _under_clip(draft: Draft) -> Floats:
+    """The update with its sign turned, as large as may be without being clipped by the default of 8."""
+    norms = np.linalg.norm(draft.everybody.astype(np.float64), axis=1)
+    own = np.linalg.norm(draft.honest.astype(np.float64))
+    size = 7.9 * np.median(norms) / own if own and np.isfinite(norms).all() else 1.0
+    return np.asarray(-size * draft.honest, np.float32)
+
+
 def _little(draft: Draft) -> Floats:
     """Against the mean of the honest updates, by one standard deviation of theirs in each value."""
     with np.errstate(all="ignore"):
@@ -68,6 +77,7 @@ FAKES: dict[str, Callable[[Draft], Floats]] = {
     "rounded": _rounded,
     "negative": lambda draft: -draft.honest,
     "thousand": lambda draft: np.float32(-1000) * draft.honest,
+    "under-clip": _under_clip,
     "1e30": lambda draft: np.full(COUNT, HUGE, np.float32),
     "little": _little,
 }
@@ -90,7 +100,8 @@ class LearningWorld(World):
         self.gossip.execute, self.gossip.forge = self._execute, self._forge
         self._chance = int.from_bytes(digest("sim-digits/1", seed)[:7], "big")
         self.model = DigitsModel(self._chance)
-        self.clipped = 0
+        self.clipped = self.looks = 0
+        self._outliers: OutlierBudget | None = None
         self._arrays: dict[bytes, Floats] = {}
         self._before: dict[bytes, Floats] = {}
         self._lines: dict[bytes, Whole] = {}
@@ -137,6 +148,26 @@ class LearningWorld(World):
         update, loss = digest("sim-average/1", average.tobytes()), float(average[0])
         clipped = [e.ClippedPart(scale.fragment, scale.part, scale.exponent) for scale in found]
         self.manager.apply(update, self.step_parameters(update), loss if np.isfinite(loss) else 0.0, clipped)
+
+    def look(self, plan: Upcoming) -> None:
+        """As the manager of a real run does: executes outliers, as far as its budget goes."""
+        state, manager = self.state, self.manager
+        if self._outliers is None:
+            self._outliers = OutlierBudget(state.options.clip if state.options.own else 0)
+        budget, answers = self._outliers, state.revealed.answers
+        due = [self.honest_result(state.task(fragment)) for fragment in range(plan.fragments)]
+        executed = set(manager.to_execute())
+        given = [next(iter(answers[fragment].values())) for fragment in range(plan.fragments)]
+        arrays = [self._arrays[each] if each in self._arrays else self._before[each] for each in given]
+        counts = [stop - start for start, stop in fragment_bounds(plan.lines, plan.fragments)]
+        squares = part_squares(arrays, counts, LAYOUT)[0]
+        budget.begin_round()
+        budget.convicted(sum(any(r != due[j] for r in answers[j].values()) for j in executed))
+        while (fragment := budget.choose(squares, executed)) is not None:
+            executed.add(fragment)
+            self.looks += 1
+            manager.suspect(fragment)
+            budget.convicted(any(r != due[fragment] for r in answers[fragment].values()))
 
     def play(self, until: Callable[[World], bool] = lambda world: False) -> None:
         """Plays on until the run is over, or the parameters are not finite: then a real run stops as well."""

@@ -183,13 +183,13 @@ class Rational(Strategist):
         state, known = self.world.state, self.world.state.workers[self.number]
         best = self.best()
         left = max(1, min(self.gossip.left - 1 if self.gossip.left else best.tasks, best.tasks))
-        lives = best.stakes.convictions - known.convictions
+        lives, owes = best.stakes.convictions - known.convictions, state.ledger.owes(self.number)
         if known.status in ("suspended", "evicted"):
-            self._start_anew(best.after_conviction(left, max(0, lives)))
+            self._start_anew(best.after_conviction(left, max(0, lives), -owes))
         elif known.status == "withdrawn" and state.round >= known.left + state.options.escrow:
             self.world.admit(self)
         if self.status == "active":
-            self.action = best.action(left, min(self.held, best.stakes.escrow), max(1, lives))
+            self.action = best.action(left, -owes if owes else self.held, max(1, lives))
             self._move()
 
     def _move(self) -> None:
