@@ -23,6 +23,7 @@ podltVerify.define("ledger", function (use) {
       this.held = 0n; // deposits of all workers together
       this.accounts = new Map();
       this.credits = new Map(); // worker -> its credits in escrow, the oldest first
+      this.owes = new Map(); // worker -> how many of its next credits are forfeited as it earns them
     }
 
     open(worker) {
@@ -45,22 +46,30 @@ podltVerify.define("ledger", function (use) {
       const paid = ascending(earned.keys()).filter((worker) => !convicted.has(worker));
       for (const worker of paid) say("earn", worker, sum(earned.get(worker)));
       const vest = new Map();
+      const forfeit = new Map();
+      for (const worker of convicted) forfeit.set(worker, this.accounts.get(worker).pending);
       for (const worker of paid) {
-        const all = [...(this.credits.get(worker) ?? []), ...earned.get(worker)];
-        vest.set(worker, sum(all.slice(0, Math.max(0, all.length - this.escrow))));
+        const owes = this.owes.get(worker) ?? 0;
+        forfeit.set(worker, sum(earned.get(worker).slice(0, owes)));
+        const waiting = [...(this.credits.get(worker) ?? []), ...earned.get(worker).slice(owes)];
+        vest.set(worker, sum(waiting.slice(0, Math.max(0, waiting.length - this.escrow))));
       }
       for (const worker of gone) vest.set(worker, this.accounts.get(worker).pending);
       for (const worker of ascending(vest.keys())) say("vest", worker, vest.get(worker));
-      const losers = ascending(convicted);
-      for (const worker of losers) say("forfeit", worker, this.accounts.get(worker).pending);
-      for (const worker of losers) say("seize", worker, this.accounts.get(worker).deposit);
+      for (const worker of ascending(forfeit.keys())) say("forfeit", worker, forfeit.get(worker));
+      for (const worker of ascending(convicted)) say("seize", worker, this.accounts.get(worker).deposit);
       return transfers;
     }
 
     pay(transfers, earned, convicted) {
       for (const [worker, amounts] of earned) {
-        if (!convicted.has(worker)) this.credits.set(worker, [...(this.credits.get(worker) ?? []), ...amounts]);
+        if (convicted.has(worker)) continue;
+        const owes = this.owes.get(worker) ?? 0;
+        this.credits.set(worker, [...(this.credits.get(worker) ?? []), ...amounts.slice(owes)]);
+        if (owes) this.owes.set(worker, Math.max(0, owes - amounts.length));
       }
+      // A conviction costs `escrow` credits, whenever it comes: those that are not there yet are owed.
+      for (const worker of convicted) this.owes.set(worker, this.escrow - (this.credits.get(worker)?.length ?? 0));
       this.post(transfers);
       for (const worker of earned.keys()) {
         const held = this.credits.get(worker);
