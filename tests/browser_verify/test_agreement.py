@@ -10,7 +10,6 @@ import hypothesis.strategies as st
 import pytest
 from examples_drawn import ALL, examples
 from hypothesis import given
-from protocol.test_tampering import ALL_FIELDS, ENTRIES, LOG, WORLD, changed, edits, place_of, signed_with
 from scripted import classic_run, eventful_run, spoiled
 
 from podlt.canonical import encode
@@ -28,6 +27,7 @@ from podlt.sim.players import Gossip, Player
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.verify import Verification, verify
 from podlt.verify.documents import Documents
+from protocol.test_tampering import ALL_FIELDS, ENTRIES, LOG, WORLD, changed, edits, place_of, signed_with
 
 from .conftest import Node, bundle_of
 
@@ -66,7 +66,9 @@ def assert_same(found: dict[str, Any], expected: Verification) -> None:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("run", [eventful_run, classic_run, lambda: (WORLD, LOG)], ids=["guarded", "classic", "amended"])
+@pytest.mark.parametrize(
+    "run", [eventful_run, classic_run, lambda: (WORLD, LOG)], ids=["guarded", "classic", "amended"]
+)
 def test_both_fill_the_same_table_of_a_run_of_each_preset(
     node: Node, tmp_path: Path, run: Callable[[], tuple[World, MemoryLog]]
 ) -> None:
@@ -129,9 +131,7 @@ def test_both_name_the_same_entry_where_the_manager_changed_a_field(node: Node, 
 
 
 @pytest.mark.parametrize("name", sorted(edits()))
-def test_both_name_the_same_entry_where_entries_are_left_out_or_repeated(
-    node: Node, tmp_path: Path, name: str
-) -> None:
+def test_both_name_the_same_entry_where_entries_are_left_out_or_repeated(node: Node, tmp_path: Path, name: str) -> None:
     bodies = [row[2] for row in LOG.rows]
     edits()[name](bodies)
     begin = ENTRIES[0]

@@ -19,6 +19,7 @@ BENCHES = {
     "joining": "how long workers wait: to join, for a first task, for a manager that was killed",
     "fleet": "processor time of a manager, by how many workers it has",
     "verify": "how long a log of many rounds takes to verify",
+    "browser": "how long a browser takes to verify the bundle of a run of many rounds",
     "arithmetic": "exact arithmetic against stock float32",
     "nodes": "where a step's time goes: each operation of a captured model, exact and stock",
     "operations": "each exact operation against torch's own, large and small",
