@@ -116,7 +116,15 @@ def test_what_a_bundle_says_is_text_on_the_page_and_no_markup(checker: Checker) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("spoil", [lambda raw: b"no bundle", lambda raw: raw[:-600], lambda raw: b""])
-def test_a_file_that_is_no_bundle_fails_the_first_claim(checker: Checker, spoil: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize("spoil", [lambda raw: raw[:-600], lambda raw: raw[:600]])
+def test_a_bundle_that_was_cut_off_fails_the_first_claim(checker: Checker, spoil: Callable[[bytes], bytes]) -> None:
     found = checker.outcomes(spoil(bundle_of(LOG, DOCUMENTS)))
     assert found[0] == "fails" and set(found[1:]) == {"not checked"}
+
+
+@pytest.mark.slow
+def test_a_file_that_is_no_bundle_is_called_so(checker: Checker) -> None:
+    (checker.folder / "notes.txt").write_text("no bundle")
+    checker.page.set_input_files("#pv-file", checker.folder / "notes.txt")
+    checker.page.wait_for_selector(".pv-status.pv-bad:has-text('podlt bundle RUN')")
+    assert checker.page.locator("[data-claim]").count() == 0

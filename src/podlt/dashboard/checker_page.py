@@ -1,4 +1,4 @@
-"""The page that verifies a bundle in the browser, as one file: it can be hosted anywhere, mailed, or opened from a disk.
+"""The page that verifies a bundle in the browser, as one file: to be hosted anywhere, mailed, or opened from a disk.
 
 Its Content-Security-Policy allows the page's own script and style, by their digests, and nothing else: whatever is in a
 bundle, no request leaves. The dashboard shows the same checker in a tab.

@@ -2,7 +2,7 @@
 // what the file has before anything is read.
 podltVerify.define("bundle", function (use) {
   "use strict";
-  const { Broken, CLAIM } = use("claims");
+  const { Broken, Misuse, CLAIM } = use("claims");
   const { equal, text, utf8 } = use("bytes");
   const { Section } = use("blobs");
   const { MAX_RECORD } = use("entries");
@@ -13,6 +13,7 @@ podltVerify.define("bundle", function (use) {
   const OCTAL_SIZES = 8 ** 11;
   const NOTE_LINES = 5;
   const FORMAT = "podlt-bundle/1\n";
+  const FORMAT_NAME = "podlt-bundle";
   const ORDER = [
     "podlt-bundle", "log/entries", "log/heads", "recipe.json", "program.json", "model.safetensors",
     "buffers.safetensors", "unproven/rounds.jsonl", "unproven/cheats.json", "checkpoints/00000000.safetensors",
@@ -72,8 +73,11 @@ podltVerify.define("bundle", function (use) {
       this.parts = parts;
     }
 
-    // Raises Broken (FORM): it is no bundle in its one encoding, or was cut off.
+    // Raises Broken (FORM): it is not in its one encoding, or was cut off; Misuse: it does not look like a bundle at all.
     static async open(blob) {
+      const start = new Uint8Array(await blob.slice(0, BLOCK + FORMAT_NAME.length).arrayBuffer());
+      const places = [start.subarray(0, FORMAT_NAME.length), start.subarray(BLOCK)];
+      if (!places.some((place) => text(place) === FORMAT_NAME)) throw new Misuse("this file is no bundle: expected one that podlt bundle RUN wrote");
       const whole = new Section(blob, 0, blob.size);
       const parts = new Map();
       let before = -1;

@@ -29,10 +29,10 @@ podltVerify.define("notes", function (use) {
     const [, text, said, size, encoded, name, signed] = match;
     if (name !== said) refuse("checkpoint of one log, signed for another");
     const root = fromBase64(encoded);
-    if (!root) refuse("malformed base64 in a checkpoint");
+    if (!root) refuse("checkpoint is not in its canonical encoding");
     if (said !== origin) refuse("checkpoint of another log", said);
     const blob = fromBase64(signed);
-    if (!blob) refuse("malformed base64 in a checkpoint");
+    if (!blob) refuse("checkpoint is not in its canonical encoding");
     if (!equal(blob.subarray(0, 4), keyId(origin, key))) refuse("checkpoint is not signed by this run's manager");
     return { size: Number(size), root, message: utf8(text), signature: blob.subarray(4) };
   }
