@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime, timedelta
 
 import hypothesis.strategies as st
 import msgspec
@@ -13,7 +14,7 @@ from hypothesis import given
 from podlt import canonical, crypto
 from podlt.canonical import MAX_RECORD, Decoder, encode
 from podlt.errors import InvalidProofError
-from podlt.units import MAX_INT, Count, Digest, WorkerId
+from podlt.units import MAX_INT, Count, Digest, WorkerId, utc_text
 
 
 class Inner(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -265,3 +266,14 @@ def test_a_commitment_binds_task_key_update_and_salt() -> None:
     base = crypto.commitment(*parts)
     for i, part in enumerate(parts):
         assert crypto.commitment(*parts[:i], bytes([9]) + part[1:], *parts[i + 1 :]) != base
+
+
+@given(st.integers(0, 253402300799))
+def test_a_date_by_arithmetic_is_that_of_the_calendar(at: int) -> None:
+    expected = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=at)
+    assert utc_text(at) == expected.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def test_a_time_beyond_the_calendar_is_a_number() -> None:
+    assert utc_text(253402300799) == "9999-12-31 23:59:59 UTC"
+    assert utc_text(253402300800) == "second 253402300800 since 1970" and utc_text(-1) == "second -1 since 1970"

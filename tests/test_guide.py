@@ -18,11 +18,16 @@ from podlt.cli.app import build
 from podlt.data.spec import DataSpec
 from podlt.program.optimizer import optimizer_from
 from podlt.program.schedule import Horizon
-from podlt.recipe import EvaluationSpec, Recipe, TrainingSpec
+from podlt.recipe import EvaluationSpec, Recipe, TrainingSpec, WitnessSpec
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
-TABLES = {"data": DataSpec, "evaluation": EvaluationSpec, "training": TrainingSpec}
+TABLES = {
+    "data": DataSpec,
+    "evaluation": EvaluationSpec,
+    "training": TrainingSpec,
+    "witnesses": tuple[WitnessSpec, ...],
+}
 
 
 def blocks(page: Path, language: str) -> list[str]:

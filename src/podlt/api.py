@@ -26,6 +26,7 @@ from podlt.network.http import Page
 from podlt.recipe import Recipe
 from podlt.run_start import AskedRecipe, Audience, begin, carried_out, moved, own_machines, train_recipe
 from podlt.store.address import introduce
+from podlt.store.run_names import RECIPE
 from podlt.translation.losses import LossLike, loss_of_recipe
 from podlt.translation.optimizers import OptimizerLike
 from podlt.translation.recipes import recipe_of
@@ -131,6 +132,8 @@ def serve(
     deposit: int | None = None,
     pay_to: str | None = None,
     silence_timeout: float | None = None,
+    late_seconds: float | None = None,
+    aggregates: bool | None = None,
     pages: Mapping[str, Page] | None = None,
     set: Mapping[str, Any] | None = None,
     model: nn.Module | None = None,
@@ -161,6 +164,9 @@ def serve(
         deposit: opens the run to any key for which so many credits were deposited (0: to all), instead of inviting.
         pay_to: payment instructions, shown to workers whose deposit is missing.
         silence_timeout: seconds without a message after which a worker counts as gone; 15 unless given.
+        late_seconds: that every task has before somebody else is dealt it as well; 1 unless given.
+        aggregates: whether to keep the sum of each round with its workers' fingerprints, so that anybody can check its
+            average without executing a task; about one and a half times an update's bytes a round on the disk.
         pages: more pages of the run's server, for its operator alone: path -> function that gives status, content type
             and body.
         set: as in `podlt.call_options.TrainOptions`.
@@ -190,6 +196,8 @@ def serve(
         deposit=deposit,
         pay_to=pay_to,
         silence_timeout=silence_timeout,
+        late_seconds=late_seconds,
+        aggregates=aggregates,
         pages=pages or {},
     )
     network.require_free_ports()
@@ -268,7 +276,7 @@ def resume(
         introduce(store)
     directory = RunDirectory.existing(Path(run))
     check_files(directory)
-    recipe = Recipe.from_bytes(directory.document("recipe.json"))
+    recipe = Recipe.from_bytes(directory.document(RECIPE))
     settings = moved(directory.settings(), recipe, data, code)
     changes = {"processes": processes, "address": ray, "resources": ray_resources and dict(ray_resources)}
     settings = msgspec.structs.replace(settings, **{k: v for k, v in changes.items() if v is not None})

@@ -49,7 +49,9 @@ class WorkerFigures(msgspec.Struct, frozen=True):
         tasks: how many it did since it came.
         seconds: that a task takes it of late, from dealing to the whole update.
         lines_per_second: over all of them.
-        late: how often it was let go because it took too long.
+        late: how many of its tasks were late, and dealt to somebody else as well, or again.
+        unopened: how many of its commitments it did not open in time.
+        wrong: how many of its messages or uploads were malformed, or not what it was committed to.
         received: bytes from it.
         sent: bytes to it alone.
         silent: seconds since anything came from it.
@@ -61,6 +63,8 @@ class WorkerFigures(msgspec.Struct, frozen=True):
     seconds: float
     lines_per_second: float
     late: int
+    unopened: int
+    wrong: int
     received: int
     sent: int
     silent: float
@@ -112,12 +116,14 @@ class Invited(Event, frozen=True, tag="invited"):
         server: the first address by which workers connect.
         path: the run's directory.
         file: the name of the invitation's file in it.
+        operator: whose all workers are that come by it; "" where the run is open: there each key is its own.
     """
 
     invitation: str
     server: str
     path: str
     file: str
+    operator: str = ""
 
     @property
     def lines_for_people(self) -> list[str]:
@@ -132,7 +138,18 @@ class Invited(Event, frozen=True, tag="invited"):
             *whole,
             "",
             f"or with the file {self.path}/{self.file}",
+            *self._about_operators,
             "",
+        ]
+
+    @property
+    def _about_operators(self) -> list[str]:
+        if not self.operator:
+            return []
+        return [
+            f"who comes by it counts as one operator, {self.operator}. Work is compared",
+            "between operators where there are several: give each owner of machines an",
+            f"invitation of its own: podlt workers invite {self.path} --operator NAME",
         ]
 
 
@@ -152,3 +169,40 @@ class Connected(Event, frozen=True, tag="connected"):
 
 NetworkEvent = Published | WorkersSeen | HeldUp
 """What an engine over a network tells of."""
+
+
+class Witnessed(Event, frozen=True, tag="witnessed"):
+    """A witness cosigns the run's heads: its first cosignature, or the first after some failed.
+
+    Attributes:
+        witness: its name.
+        entries: how many it has seen.
+    """
+
+    witness: str
+    entries: int
+
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line."""
+        return [f"witness {self.witness} cosigned the log's first {self.entries:,} entries"]
+
+
+class WitnessFailed(Event, frozen=True, tag="witness-failed"):
+    """A witness did not cosign; it is asked again.
+
+    Attributes:
+        witness: its name.
+        reason: why.
+        conflict: whether it saw another log of this run, and is not asked again.
+    """
+
+    level = logging.WARNING
+    witness: str
+    reason: str
+    conflict: bool = False
+
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line."""
+        return [f"witness {self.witness} does not cosign: {self.reason}"]

@@ -36,7 +36,7 @@ PACKAGES = {
     "safetensors": Package("Safetensors (safetensors)", "train"),
     "sklearn": Package("scikit-learn", "train"),
     "torch": Package("PyTorch (torch)", "train"),
-    "cryptography": Package("cryptography", "network"),
+    "cryptography": Package("cryptography", "attest"),
     "obstore": Package("obstore", "network"),
     "prometheus_client": Package("the client of Prometheus (prometheus_client)", "operations"),
     "structlog": Package("structlog", "operations"),
@@ -50,6 +50,7 @@ PACKAGES = {
     "tokenizers": Package("Tokenizers (tokenizers)", "text"),
     "mlflow": Package("MLflow (mlflow-skinny)", "tracking"),
     "tensorboard": Package("TensorBoard (tensorboard)", "tracking"),
+    "sigstore": Package("sigstore", "keyless"),
     "wandb": Package("Weights & Biases (wandb)", "tracking"),
 }
 """Module, as it is imported -> its package."""
@@ -58,7 +59,7 @@ NEEDS_MORE = {
     f"podlt {command}": "network"
     for command in ("manager", "worker", "workers", "bench blobs", "bench engines", "bench fleet", "bench joining")
 }
-"""Commands for which '.[train]' would not be enough: '.[network]' brings that as well."""
+"""Commands for which '.[train]' or '.[attest]' would not be enough: '.[network]' brings both as well."""
 
 
 class MissingPackageError(UsageError, ImportError):
@@ -77,7 +78,7 @@ class MissingPackageError(UsageError, ImportError):
     def __init__(self, what: str, module: str, broken: str = "") -> None:
         package = PACKAGES[module]
         extra = package.extra
-        if extra == "train":
+        if extra in ("train", "attest"):
             extra = next((more for start, more in NEEDS_MORE.items() if f"{what} ".startswith(f"{start} ")), extra)
         why = f"cannot be imported here: {broken}" if broken else "is not installed"
         self.need = f"{what} needs {package.name}, which {why}"

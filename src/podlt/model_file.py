@@ -22,8 +22,7 @@ from podlt.errors import InvalidProofError
 from podlt.program.ir import Program
 from podlt.program.places import ALIGNMENT, Places, TensorPlace, state_fields
 from podlt.store.files import make_whole
-
-MODEL, BUFFERS = "model.safetensors", "buffers.safetensors"
+from podlt.store.run_names import BUFFERS, MODEL
 
 MAX_HEADER = 16 * 2**20
 """The longest header that is read, in bytes: checked before any memory is taken."""

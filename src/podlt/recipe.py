@@ -15,7 +15,8 @@ from msgspec import Meta
 
 from podlt import canonical, crypto
 from podlt.data.spec import DataSpec, from_document
-from podlt.errors import UsageError
+from podlt.errors import InvalidProofError, UsageError
+from podlt.log.notes import WitnessKey
 from podlt.protocol.options import CLASSIC, GUARDED, MILLION, MOST_CLIP, MOST_ESCROW, FirstFault, Preset, RuleOptions
 from podlt.protocol.plan import RoundCut
 
@@ -85,6 +86,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         own_most: how many fragments of a round it executes at most (1).
         clip: an update beyond so many times the median norm of its round is scaled down (8); 0: none is.
         first_fault: "suspend" (a worker's first conviction costs its escrow, and it may come back once), or "evict".
+        shares: "measured" (a faster worker gets more tasks of a round, where the engine measures), or "equal".
         escrow: how many younger credits of the same worker vest one.
         reward: credits a line.
     """
@@ -95,6 +97,7 @@ class ProtocolSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     own_most: Whole | None = None
     clip: Annotated[int, Meta(ge=0, le=MOST_CLIP)] | None = None
     first_fault: FirstFault | None = None
+    shares: Literal["measured", "equal"] = "measured"
     escrow: Annotated[int, Meta(ge=0, le=MOST_ESCROW)] = 50
     reward: Whole = 1
 
@@ -149,6 +152,21 @@ class EvaluationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, om
     best_mode: Literal["min", "max", ""] = ""
 
 
+class WitnessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A witness that is asked to cosign the run's tree heads (`podlt witness`); it changes no bit of the model.
+
+    Args:
+        key: who it is, as `podlt witness serve` prints it: NAME+ID+KEY.
+        url: where it listens.
+    """
+
+    key: Annotated[str, Meta(min_length=1, max_length=400)]
+    url: Annotated[str, Meta(min_length=1, max_length=2000)]
+
+
+MOST_WITNESSES = 16
+
+
 class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that fixes a run's bits and rules.
 
@@ -160,6 +178,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             than bfloat16 may. 1 (fastest), 2 and 3 (about 1e-6 of a row's largest value) are the same for all rows.
         torch: the version of PyTorch by which the program was captured: written down when a run begins. A recipe that
             names one already begins with no other.
+        witnesses: who cosigns the log as it grows, each a table `[[witnesses]]`.
     """
 
     data: DataSpec
@@ -172,6 +191,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     arithmetic: Literal["stock", "exact"] = "exact"
     digits: Literal["auto", 1, 2, 3] = "auto"
     torch: Annotated[str, Meta(max_length=100)] = ""
+    witnesses: Annotated[tuple[WitnessSpec, ...], Meta(max_length=MOST_WITNESSES)] = ()
 
     @property
     def program_arithmetic(self) -> str:
@@ -183,8 +203,12 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         document = {**msgspec.to_builtins(self), "data": self.data.to_document()}
         if self.evaluation == EvaluationSpec():  # younger than the document's form
             del document["evaluation"]
+        if self.protocol.shares == "measured":
+            del document["protocol"]["shares"]
         if not self.torch:
             del document["torch"]
+        if not self.witnesses:
+            del document["witnesses"]
         if not self.training.local_optimizer:
             del document["training"]["local_optimizer"]
         if not self.training.micro_lines:
@@ -324,6 +348,11 @@ def check(recipe: Recipe, where: str = "recipe") -> None:
         UsageError: says which field, and what it may be.
     """
     training = recipe.training
+    for number, witness in enumerate(recipe.witnesses):
+        try:
+            WitnessKey.of_text(witness.key)
+        except InvalidProofError as error:
+            raise UsageError(f"{where}: witnesses[{number}].key: {error}") from None
     if ":" not in recipe.model.name:
         raise UsageError(f"{where}: model.name: expected module:callable, got {recipe.model.name!r}")
     options = recipe.protocol.options

@@ -17,6 +17,12 @@ MOST_SECONDS = 1e6
 WorkerId = Annotated[int, Meta(ge=0, lt=2**20)]
 """A worker's number in its run, in the order of joining."""
 
+Seat = Annotated[int, Meta(ge=0, lt=2**25)]
+"""One of the places that a worker has in a round: `slot * 2**20 + worker` (`protocol.shares`)."""
+
+Level = Annotated[int, Meta(ge=-5, le=5)]
+"""How fast a worker is, in steps of two: 0 is usual (`protocol.shares`)."""
+
 Round = Annotated[int, Meta(ge=0, lt=2**40)]
 """A round's number, from 0 over the whole run."""
 
@@ -49,3 +55,22 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 
 Operator = Annotated[str, Meta(max_length=100)]
 """Who runs a worker, as the manager's invitation names it; empty for nobody else."""
+
+
+def utc_text(at: int) -> str:
+    """A moment as a date and a time in UTC, by arithmetic alone: what verifies reads no clock, and knows no calendar.
+
+    Args:
+        at: seconds since 1970.
+    """
+    days, second = divmod(at, 86_400)
+    if not 0 <= days < 2_932_897:  # until the year 9999
+        return f"second {at} since 1970"
+    # Years that begin in March, so that a leap day is a year's last; 719,468 days from the first one to 1970.
+    era, day = divmod(days + 719_468, 146_097)
+    year = (day - day // 1_460 + day // 36_524 - day // 146_096) // 365
+    day -= 365 * year + year // 4 - year // 100
+    month = (5 * day + 2) // 153
+    day, month = day - (153 * month + 2) // 5 + 1, month + 3 if month < 10 else month - 9
+    clock = f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}"
+    return f"{era * 400 + year + (month <= 2):04}-{month:02}-{day:02} {clock} UTC"

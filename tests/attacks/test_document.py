@@ -31,5 +31,6 @@ def test_every_claim_but_those_that_the_reader_must_ask_for_is_broken_by_an_atta
 
     broken = {claim for a in ATTACKS.values() for claim in (*a.verify, *a.audit)}
     broken |= {claim for forgery in (*CLASSIC.values(), *GUARDED.values()) for claim in forgery.claims}
-    asked = {Claim.MANAGER, Claim.CONTINUITY}  # tests/test_verify.py; bytes of tree and heads: test_bundle_bytes.py
+    # tests/test_verify.py, witness, manager/test_aggregates.py; bytes of tree and heads: test_bundle_bytes.py
+    asked = {Claim.MANAGER, Claim.CONTINUITY, Claim.WITNESSES, Claim.AGGREGATES}
     assert set(Claim) - broken == asked | {Claim.TREE, Claim.HEADS}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cli_calls import Outcome, Podlt
 
+from podlt.canonical import to_json
 from podlt.cli import main
 from podlt.recipe import ProtocolSpec
 from podlt.report.history import read_history
@@ -57,7 +58,7 @@ def simulated(path: Path, rules: ProtocolSpec) -> Path:
             figures = {"round": row.number, "seconds": 0.5, "compute": 0.3, "proof": 0.1}
             file.write(json.dumps({**figures, "faked": faked, "applied": applied}) + "\n")
     cheats = dict.fromkeys(map(str, CHEATERS), "random")
-    (path / "settings.json").write_text(json.dumps({"base": "", "cheats": cheats, "processes": 0}))
+    (path / "run.json").write_bytes(to_json({"settings": {"cheats": cheats}}))
     return path
 
 

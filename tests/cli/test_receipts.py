@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
+from urllib.error import URLError
 
 import msgspec
 import pytest
@@ -12,15 +14,20 @@ from cli_calls import Podlt
 
 from podlt.canonical import encode
 from podlt.crypto import SigningKey, digest
+from podlt.errors import UsageError
 from podlt.log.merkle import Tree, leaf_hash
 from podlt.log.tree_head import Head, origin_of, sign_head
+from podlt.network import download
+from podlt.network.bound_receipts import keep
 from podlt.network.receipt_history import ReceiptHistory
 from podlt.network.worker.folder import open_books
 from podlt.protocol import entries as e
+from podlt.protocol.receipt import Bound, sign_receipts
 from podlt.recipe import ProtocolSpec
 from podlt.report.fold import open_log
 from podlt.report.history import read_history
 from podlt.sim import simulate
+from podlt.store.bundle import write_bundle
 from podlt.store.log_store import LogStore
 
 
@@ -48,12 +55,16 @@ def folder(theirs: Path, tmp_path: Path) -> Path:
     return tmp_path / "folder"
 
 
+def manager_key() -> SigningKey:
+    with_seed = digest("simulation/1", (2).to_bytes(16, "big", signed=True), (0).to_bytes(8, "big"))
+    return SigningKey(digest("sim-manager/1", with_seed))
+
+
 def rewritten(theirs: Path, target: Path, upto: int | None = None) -> Path:
     """The same run as its manager might publish it: with a time changed, or (`upto`) cut at a head."""
     shutil.copytree(theirs, target)
     (target / "log.db").unlink()
-    with_seed = digest("simulation/1", (2).to_bytes(16, "big", signed=True), (0).to_bytes(8, "big"))
-    key, tree = SigningKey(digest("sim-manager/1", with_seed)), Tree()
+    key, tree = manager_key(), Tree()
     log = open_log(theirs)
     bodies, heads = [body for _, _, body in log.entries()], log.heads()
     log.close()
@@ -75,7 +86,7 @@ def rewritten(theirs: Path, target: Path, upto: int | None = None) -> Path:
 
 def test_the_log_that_a_worker_was_told_of_has_all_of_its_receipts(podlt: Podlt, theirs: Path, folder: Path) -> None:
     outcome = podlt("receipts", theirs, "--folder", folder)
-    assert outcome.code == 0 and "receipts are in this log" in outcome.out
+    assert outcome.code == 0 and "are in this log" in outcome.out
     document = json.loads(podlt("receipts", theirs, "--folder", folder, "--json").out)
     assert document["receipts"] >= 3 and document["contradictions"] == [] and document["beyond"] == 0
 
@@ -143,3 +154,66 @@ def test_a_log_of_a_newer_podlt_is_neither_sound_nor_unsound(podlt: Podlt, their
         outcome = podlt(*command)
         said = outcome.out + outcome.err
         assert outcome.code == 4 and f"written by a newer podlt ({newer}; this one reads format {e.FORMAT})" in said
+
+
+def test_a_commitment_with_a_receipt_that_the_log_lacks_convicts_its_manager(
+    podlt: Podlt, theirs: Path, folder: Path, tmp_path: Path
+) -> None:
+    run, key = read_history(theirs).state.run, manager_key()
+    log = open_log(theirs)
+    made = next(entry for _, _, body in log.entries() if isinstance(entry := e.decode(body), e.Commit))
+    log.close()
+    keep(folder, run, sign_receipts(run, Bound(made.round, 0, made.commitments), key))
+    document = json.loads(podlt("receipts", theirs, "--folder", folder, "--json").out)
+    assert document["commitments"] == {"logged": len(made.commitments), "anew": 0, "beyond": 0, "dropped": 0}
+    keep(folder, run, sign_receipts(run, Bound(10**6, 0, made.commitments[:1]), key))
+    assert podlt("receipts", theirs, "--folder", folder).code == 4
+    other = msgspec.structs.replace(made.commitments[0], commitment=bytes(32))
+    keep(folder, run, sign_receipts(run, Bound(made.round, 0, [other]), key))
+    evidence = tmp_path / "evidence.json"
+    outcome = podlt("receipts", theirs, "--folder", folder, "--evidence", evidence)
+    assert outcome.code == 1 and f"(round {made.round})" in outcome.err
+    shutil.rmtree(folder)
+    shutil.rmtree(theirs)
+    assert "the evidence holds" in podlt("receipts", "--check", evidence).out
+    found = json.loads(podlt("receipts", "--check", evidence, "--json").out)
+    assert (found["run"], found["worker"], found["manager"]) == (run.hex(), other.holder, key.public.hex())
+    evidence.write_bytes(evidence.read_bytes().replace(b'"index":', b'"indez":', 1))
+    assert podlt("receipts", "--check", evidence).code == 1
+    for wrong in ((), (theirs, "--check", evidence), ("--check", tmp_path / "nowhere")):
+        assert podlt("receipts", *wrong).code == 2
+
+
+class Answer(io.BytesIO):
+    """What is at a URL."""
+
+    def __init__(self, data: bytes, url: str) -> None:
+        super().__init__(data)
+        self.url = url
+
+    def geturl(self) -> str:
+        return self.url
+
+
+def test_a_log_is_fetched_from_where_it_is_published(
+    podlt: Podlt, theirs: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bundle(theirs, tmp_path / "theirs.podlt")
+    data = (tmp_path / "theirs.podlt").read_bytes()
+    leads = "https://example.org/theirs.podlt"
+    monkeypatch.setattr(download, "urlopen", lambda request, timeout: Answer(data, leads))
+    outcome = podlt("receipts", "https://example.org/theirs.podlt", "--folder", folder)
+    assert outcome.code == 0 and "are in this log" in outcome.out
+    leads = "http://example.org/theirs.podlt"
+    outcome = podlt("receipts", "https://example.org/theirs.podlt", "--folder", folder)
+    assert outcome.code == 2 and "expected https://" in outcome.err
+    with pytest.raises(UsageError, match="too long"):
+        monkeypatch.setattr(download, "urlopen", lambda request, timeout: Answer(data, "https://x"))
+        download.download("https://x", tmp_path / "short", 100)
+
+    def nowhere(request: object, timeout: float) -> Answer:
+        raise URLError("no such host")
+
+    monkeypatch.setattr(download, "urlopen", nowhere)
+    outcome = podlt("receipts", "https://example.org/theirs.podlt", "--folder", folder)
+    assert outcome.code == 2 and "no such host" in outcome.err

@@ -16,14 +16,17 @@ import pytest
 from cli_calls import Podlt
 
 from podlt.crypto import SigningKey
+from podlt.events import WorkerFigures, WorkersSeen
 from podlt.manager.directory import RunDirectory
 from podlt.network.access.certificate import load_or_create
 from podlt.network.access.invitation import read
 from podlt.network.access.policy import Admitted, Refusal
-from podlt.network.access.registry import FOLDER, Registry
+from podlt.network.access.registry import Registry
 from podlt.network.client.link import ClientLink
 from podlt.network.server.open_server import OpenServer
+from podlt.network.worker_figures import WorkerFiguresFile
 from podlt.report.history import read_history
+from podlt.store.run_names import SERVER
 
 KEY = SigningKey(b"k" * 32)
 HEX = KEY.public.hex()
@@ -39,8 +42,8 @@ def prepared(run: Path) -> Path:
     """Gives a run keys, and a place where its server is said to be."""
     directory = RunDirectory.existing(run)
     directory.make_keys(0, lambda size: b"s" * size)
-    (run / FOLDER).mkdir()
-    Registry(run).set_place(["https://127.0.0.1:1"], load_or_create(run / FOLDER))
+    (run / SERVER).mkdir()
+    Registry(run).set_place(["https://127.0.0.1:1"], load_or_create(run / SERVER))
     return run
 
 
@@ -62,6 +65,25 @@ def test_an_invitation_is_one_line_that_lets_in_as_many_as_it_says(podlt: Podlt,
     assert read(line).secret.hex() not in json.dumps(document)
 
 
+def test_an_invitation_names_an_operator_whose_workers_are_counted_and_limited(podlt: Podlt, invited: Path) -> None:
+    first = podlt("workers", "invite", invited, "--uses", 2, "--operator", " lab 3 ").out
+    other = json.loads(podlt("workers", "invite", invited, "--json").out)
+    assert other["operator"] == "invitation-2"
+    podlt("workers", "limit", invited, 1)
+    admit(invited, first), admit(invited, other["invitation"], SigningKey(b"o" * 32))
+    assert isinstance(admit(invited, first, SigningKey(b"p" * 32)), Refusal)
+    document = json.loads(podlt("workers", "list", invited, "--json").out)
+    assert document["operators"] == {"invitation-2": 1, "lab 3": 1} and document["most_identities"] == 1
+    assert {row["key"]: row["operator"] for row in document["workers"]}[HEX] == "lab 3"
+    text = podlt("workers", "list", invited).out
+    assert "lab 3" in text and "at most 1 workers of one operator" in text
+    podlt("workers", "limit", invited)
+    assert isinstance(admit(invited, first, SigningKey(b"p" * 32)), Admitted)
+    for name in ("x" * 101, "a\nb"):
+        outcome = podlt("workers", "invite", invited, "--operator", name)
+        assert outcome.code == 2 and "printable" in outcome.err
+
+
 def test_an_invitation_is_ended_by_its_name(podlt: Podlt, invited: Path) -> None:
     made = json.loads(podlt("workers", "invite", invited, "--json").out)
     assert podlt("workers", "revoke", invited, made["name"]).code == 0
@@ -80,6 +102,19 @@ def test_the_list_knows_the_log_and_who_was_let_in_and_what_was_said_of_them(pod
     assert podlt("workers", "revoke", invited, HEX[:8], "--reason", "[red]its owner asked").code == 0
     out = podlt("workers", "list", invited)
     assert "[red]its owner asked" in out.out and "server does not run" in out.out
+
+
+def test_the_list_says_how_a_worker_does_and_what_share_it_has(podlt: Podlt, invited: Path) -> None:
+    key = read_history(invited).state.workers[1].key.hex()
+    (invited / SERVER).mkdir(exist_ok=True)
+    figures = {"tasks": 5, "seconds": 0.25, "lines_per_second": 80.0, "late": 3, "unopened": 1, "wrong": 0}
+    seen = WorkerFigures(worker=1, key=key, received=1, sent=1, silent=0.0, **figures)  # type: ignore[arg-type]
+    WorkerFiguresFile(invited, lambda event: None)(WorkersSeen(workers=[seen]))
+    rows = {row["key"]: row for row in json.loads(podlt("workers", "list", invited, "--json").out)["workers"]}
+    assert rows[key]["share"] == 1.0 and rows[key]["task_seconds"] == 0.25
+    assert {name: rows[key][name] for name in ("late", "unopened", "wrong")} == {"late": 3, "unopened": 1, "wrong": 0}
+    assert all(row["late"] is None for other, row in rows.items() if other != key)
+    assert "0.25 s" in podlt("workers", "list", invited).out
 
 
 def test_a_worker_is_named_by_number_key_or_the_beginning_of_a_key(podlt: Podlt, invited: Path) -> None:

@@ -41,7 +41,7 @@ from podlt.sim.simulate import simulate
 from podlt.store.bundle import write_bundle
 from podlt.verify import verify
 
-OWN = [claim for claim in Claim if claim.command == "audit"]
+OWN = [claim for claim in Claim if claim.command == "audit" and claim is not Claim.AGGREGATES]
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,7 @@ def test_an_audit_of_everything_leaves_nothing_of_an_honest_run_unchecked(honest
     before = {path: path.read_bytes() for path in honest.rglob("*") if path.is_file() and "log.db" not in path.name}
     report = audit(honest, 1.0)
     assert report.exit_code == 0 and set(outcomes(report).values()) == {Outcome.HOLDS}
+    assert not report.finding(Claim.AGGREGATES).asked
     assert report.executed == report.tasks and report.averaged == list(range(report.rounds))
     assert all(path.read_bytes() == data for path, data in before.items())
 
@@ -83,7 +84,7 @@ def test_an_audit_of_a_part_says_of_how_many(honest: Path) -> None:
 
 
 def test_an_audit_needs_neither_settings_nor_keys(run: Path) -> None:
-    for name in ("settings.json", "manager.key", "workers.key", "rounds.jsonl", "lock"):
+    for name in ("run.json", "manager.key", "workers.key", "rounds.jsonl", "lock"):
         (run / name).unlink()
     assert audit(run, 1.0).exit_code == 0
 

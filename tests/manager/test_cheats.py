@@ -25,7 +25,7 @@ from podlt.verify import verify
 
 def cheaters(run: Path) -> dict[int, str]:
     """Who cheats in a run, and how."""
-    settings: dict[str, Any] = json.loads((run / "settings.json").read_bytes())
+    settings: dict[str, Any] = json.loads((run / "run.json").read_bytes())["settings"]
     return {int(worker): kind for worker, kind in settings["cheats"].items()}
 
 

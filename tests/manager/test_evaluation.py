@@ -135,7 +135,7 @@ def test_the_best_parameters_are_those_that_the_log_has_after_their_round(measur
 def test_best_parameters_that_were_changed_are_not_taken_for_those_of_the_log(
     measured: Trained, tmp_path: Path
 ) -> None:
-    for name in ("best.json", "best.safetensors", "program.json"):
+    for name in ("run.json", "best.safetensors", "program.json"):
         (tmp_path / name).write_bytes((measured.result.run / name).read_bytes())
     directory = RunDirectory(tmp_path)
     applied = replay_log(RunDirectory(measured.result.run).log())[1]

@@ -83,7 +83,7 @@ def test_data_that_moved_are_told_and_remembered(tmp_path: Path, monkeypatch: py
     finish(run, data=there if what == "file" else there.parent)
     assert RunDirectory(run).settings().source == str(there)
     assert finish(run).rounds > 2
-    (run / "settings.json").unlink()
+    (run / "run.json").unlink()
     assert audit(run, 1.0, data=there if what == "file" else there.parent).exit_code == 0
 
 

@@ -72,7 +72,7 @@ def test_whatever_a_round_leaves_shows_that_there_was_one(tmp_path: Path, trace:
     directory = RunDirectory(tmp_path)
     directory.make()
     directory.checkpoint(0).write_bytes(b"")
-    for name in ("settings.json", "manager.key", "admission.json", "log.db"):
+    for name in ("run.json", "manager.key", "admission.json", "log.db"):
         (tmp_path / name).write_bytes(b"")
     assert not directory.was_trained()
     (tmp_path / trace).write_bytes(b"")

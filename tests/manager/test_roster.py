@@ -45,7 +45,9 @@ class World:
     @property
     def members_of_run(self) -> Membership:
         here = cast(Any, self)
-        return Membership(here, here, self.told.append, head=lambda over: NOTHING, clock=lambda: self.now)
+        return Membership(
+            here, here, self.told.append, head=lambda over: NOTHING, operator=bytes.decode, clock=lambda: self.now
+        )
 
     def begin(self, wanted: int) -> None:
         self.members_of_run.begin(wanted)
@@ -72,10 +74,10 @@ class World:
     def offer(self, member: Member, terms: JoinTerms) -> None:
         self.signed.append(Member(member.key, terms, JoinSignatures(bytes(64), bytes(64))))
 
-    def join_terms(self, key: bytes, deposit: int, seen: TreeSize, reserved: Any) -> JoinTerms:
+    def join_terms(self, key: bytes, deposit: int, seen: TreeSize, reserved: Any, operator: str) -> JoinTerms:
         taken, known = {*self.state.workers, *reserved}, self._number(key)
         number = known if known is not None else next(n for n in range(100) if n not in taken)
-        return JoinTerms(number, deposit, seen.size, seen.root)
+        return JoinTerms(number, deposit, seen.size, seen.root, operator)
 
     def departures(self) -> list[Any]:
         return []
@@ -163,6 +165,7 @@ def test_a_number_is_kept_for_who_was_offered_it_for_a_while_and_nobody_joins_on
     assert not world.joined and world.signed == [first]  # it is offered the same again
     members.update()
     assert [terms.worker for terms in world.joined] == [3]
+    assert world.joined[0].operator == "d", "whom its invitation names"
 
 
 def convicting(world: World, status: str) -> Membership:

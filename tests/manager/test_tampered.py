@@ -120,8 +120,8 @@ NOT_IN_THE_LOG: dict[str, tuple[Callable[[Path], None], type[PodltError]]] = {
     "manager's key: no document": (lambda run: (run / "manager.key").write_text("{}") and None, StorageError),  # type: ignore[func-returns-value]
     "a worker's key": (other_secret("workers.key"), UsageError),
     "a worker's key missing": (edit("workers.key", '"keys":["', '"keys":[],"kays":["'), StorageError),
-    "settings": (edit("settings.json", '"processes":0', '"processes":"all"'), StorageError),
-    "settings: no document": (lambda run: (run / "settings.json").write_text("{") and None, StorageError),  # type: ignore[func-returns-value]
+    "settings": (edit("run.json", '"processes":0', '"processes":"all"'), StorageError),
+    "settings: no document": (lambda run: (run / "run.json").write_text("{") and None, StorageError),  # type: ignore[func-returns-value]
 }
 """Files of which the log says nothing: whoever changed them can repair them, and no proof fails."""
 

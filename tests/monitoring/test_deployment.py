@@ -240,8 +240,19 @@ def names(eventful: Path) -> set[str]:
     assert metrics._follower is not None
     metrics._follower.totals.figures = {"accuracy": 0.5}  # the simulated run has no test set
     metrics(ev.Published(size=10, way="message"))
+    metrics._follower.totals.levels = {3: -1}
     one = ev.WorkerFigures(
-        worker=3, key="ab", tasks=1, seconds=1.0, lines_per_second=1.0, late=0, received=1, sent=1, silent=0.0
+        worker=3,
+        key="ab",
+        tasks=1,
+        seconds=1.0,
+        lines_per_second=1.0,
+        late=0,
+        unopened=0,
+        wrong=0,
+        received=1,
+        sent=1,
+        silent=0.0,
     )
     metrics(ev.WorkersSeen(workers=[one]))
     metrics(ev.HeldUp(worker=3, round=1, seconds=9.0, others=1.0))

@@ -49,6 +49,17 @@ class DirectExecutor:
     def free(self, update: i.FreeUpdate) -> None:
         self._spare.append(update.slot)
 
+    def fingerprint(self, update: i.FingerprintUpdate) -> None:
+        self.host.take(
+            r.FingerprintSlot(
+                number=update.number,
+                slot=update.slot,
+                scaling=update.scaling,
+                exponents=list(update.exponents),
+                points=list(update.points),
+            )
+        )
+
     def stop(self, execution: i.StopExecution) -> None:
         pass
 
@@ -73,6 +84,8 @@ class DirectExecutor:
             found = reply.measured
             sizes = (reply.update_bytes, reply.line_bytes)
             return i.ProgramLoaded(state, *sizes, reply.arithmetic, found.digest, found.differing)
+        if isinstance(reply, r.SlotFingerprinted):
+            return i.UpdateFingerprinted(reply.number, reply.fingerprint)
         if isinstance(reply, r.RunFailed):
             self._spare.append(self._slot)
             return i.TaskNotExecuted(reply.number, reply.reason)

@@ -14,7 +14,8 @@ from podlt.crypto import SigningKey
 from podlt.errors import StorageError, UsageError
 from podlt.network.access import invitation as inv
 from podlt.network.access import policy as ad
-from podlt.network.access.registry import FILE, Registry
+from podlt.network.access.registry import Registry
+from podlt.store.run_names import ACCESS
 
 MANAGER = SigningKey(b"m" * 32)
 NAME, OTHER = "a" * 32, "b" * 32
@@ -181,8 +182,8 @@ def test_an_invitation_works_for_a_manager_that_was_started_again(tmp_path: Path
 def test_the_file_is_its_owners_and_holds_nothing_that_lets_anybody_in(tmp_path: Path) -> None:
     register = place(tmp_path)
     invitation = register.invite(MANAGER, now=5)
-    written = (tmp_path / FILE).read_bytes()
-    assert stat.S_IMODE((tmp_path / FILE).stat().st_mode) == 0o600
+    written = (tmp_path / ACCESS).read_bytes()
+    assert stat.S_IMODE((tmp_path / ACCESS).stat().st_mode) == 0o600
     assert invitation.name.encode() in written and invitation.secret.hex().encode() not in written
 
 
@@ -213,8 +214,8 @@ def test_what_another_process_changed_is_seen_at_once(tmp_path: Path) -> None:
 
 def test_a_spoiled_file_is_named_and_lets_nobody_in(tmp_path: Path) -> None:
     register = place(tmp_path)
-    (tmp_path / FILE).write_bytes(b'{"members":{"zz":1}}')
-    with pytest.raises(StorageError, match=FILE):
+    (tmp_path / ACCESS).write_bytes(b'{"members":{"zz":1}}')
+    with pytest.raises(StorageError, match=ACCESS):
         register.admit(key(1), "", 0)
 
 
@@ -230,3 +231,35 @@ def test_an_address_lets_nobody_in_by_itself(tmp_path: Path) -> None:
     address = place(tmp_path).invite(MANAGER, address=True, now=5)
     assert address.name == "" and not Registry(tmp_path).state.invitations
     assert isinstance(Registry(tmp_path).admit(key(1), address.name, 6), ad.Refusal)
+
+
+def test_who_comes_by_an_invitation_is_of_its_operator_and_each_invitation_has_one_of_its_own() -> None:
+    state = ad.AccessPolicy()
+    for number, operator in enumerate(["", "anna", "", "invitation-5", "", "anna"]):
+        state = state.issue(f"{number:032x}", ad.Issued(uses=2, issued=0, operator=operator))
+    for number in range(6):
+        state = let_in(state, key(number), f"{number:032x}")
+    names = [state.operator(key(number).hex()) for number in range(6)]
+    assert names == ["invitation-1", "anna", "invitation-3", "invitation-5", "invitation-6", "anna"]
+    assert state.identities() == {name: names.count(name) for name in sorted(set(names))}
+
+
+def test_an_allowed_key_is_its_own_operator_unless_it_was_said_to_be_anothers() -> None:
+    state = ad.AccessPolicy().allow(key(1).hex(), "").allow(key(2).hex(), "", "anna")
+    assert [state.operator(key(number).hex()) for number in (1, 2, 3)] == ["", "anna", ""]
+    assert state.allow(key(2).hex(), "").operator(key(2).hex()) == ""
+
+
+def test_no_more_workers_of_one_operator_are_let_in_than_the_owner_says() -> None:
+    state = ad.AccessPolicy().limit(2)
+    for name, operator in ((NAME, "anna"), (OTHER, "anna"), ("c" * 32, "bea")):
+        state = state.issue(name, ad.Issued(uses=5, issued=0, operator=operator))
+    state = let_in(let_in(state, key(1), NAME), key(2), OTHER)
+    assert "2 workers of the operator anna" in refused(state, key(3), OTHER).reason
+    assert state.invitations[OTHER].used == 1
+    state = let_in(state, key(3), "c" * 32)
+    assert isinstance(state.decide(key(1), "", 9), ad.Admitted), "who is in stays"
+    state = state.revoke(key(1).hex(), "gone")
+    assert isinstance(state.decide(key(4), NAME, 9), ad.Admitted)
+    for number in range(10, 14):  # an allowed key without a name is nobody else's
+        state = let_in(state.allow(key(number).hex(), ""), key(number), "")

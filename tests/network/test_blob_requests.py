@@ -255,17 +255,25 @@ def test_requests_follow_each_other_on_one_connection(place: Place) -> None:
 def test_an_update_that_is_expected_is_taken_and_checked(place: Place) -> None:
     path = f"/blobs/{UPDATE_DIGEST.hex()}"
     assert not place.server.expect(WORKER.public, UPDATE_DIGEST, len(UPDATE))
-    assert not place.server.expect(STRANGER.public, UPDATE_DIGEST, len(UPDATE))
     sock = place.raw(place.put(Expect="100-continue"))
     assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
     sock.sendall(UPDATE)
     assert sock.recv(100).startswith(b"HTTP/1.1 201 ")
     sock.close()
-    ended = place.server.uploaded()
-    assert {(one.key, one.error) for one in ended} == {(WORKER.public, ""), (STRANGER.public, "")}
-    assert place.server.open(UPDATE_DIGEST).tobytes() == UPDATE and not place.server.waiting
-    assert place.server.expect(STRANGER.public, UPDATE_DIGEST, len(UPDATE)), "who commits to the same need not send it"
+    assert [(one.key, one.error) for one in place.server.uploaded()] == [(WORKER.public, "")]
+    assert place.server.open(UPDATE_DIGEST).tobytes() == UPDATE
+    assert place.server.expect(WORKER.public, UPDATE_DIGEST, len(UPDATE)), "who sent it need not do so again"
     assert place.ask("PUT", path, UPDATE)[0] == 403, "and may not"
+
+
+def test_who_uploads_does_not_tell_who_is_compared(place: Place) -> None:
+    path, asked = f"/blobs/{UPDATE_DIGEST.hex()}", []
+    for key in (WORKER, STRANGER):
+        assert not place.server.expect(key.public, UPDATE_DIGEST, len(UPDATE)), "whoever sent the same before"
+        asked.append(place.ask("PUT", path, UPDATE, key=key)[:2])
+        assert [(one.key, one.error) for one in place.server.uploaded()] == [(key.public, "")]
+    assert asked[0] == asked[1] and asked[0][0] == 201
+    assert place.server.open(UPDATE_DIGEST).tobytes() == UPDATE and not place.server.waiting
 
 
 def test_an_upload_goes_on_where_it_was_cut(place: Place) -> None:

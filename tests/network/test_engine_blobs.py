@@ -22,6 +22,7 @@ from podlt.crypto import SigningKey
 from podlt.errors import StorageError
 from podlt.events import NetworkEvent, Published
 from podlt.manager import events as ev
+from podlt.manager.audit import audit
 from podlt.network import messages
 from podlt.network.blobs import client, object_store, uploads
 from podlt.network.blobs import server as blob_server
@@ -30,7 +31,8 @@ from podlt.network.session.peers import Peer
 from podlt.network.workplace import RemoteMachines
 from podlt.program.ir import Program
 from podlt.program.layout import update_layout
-from podlt.recipe import Recipe
+from podlt.protocol.claims import Claim, Outcome
+from podlt.recipe import ProtocolSpec, Recipe
 
 LARGE = 500
 
@@ -89,6 +91,22 @@ def carried(monkeypatch: pytest.MonkeyPatch) -> dict[str, set[bytes]]:
     monkeypatch.setattr(object_store.ObjectStore, "put", noted_put)
     monkeypatch.setattr(blob_server.BlobServer, "_give", noted_give)
     return found
+
+
+@pytest.mark.slow
+def test_averages_of_large_updates_are_proven_by_fingerprints_and_clipping_changes_nothing(
+    tmp_path: Path, web: Web
+) -> None:
+    hub = Hub()
+    made = crews(hub, tmp_path, 3, 3, 2)
+    rules = ProtocolSpec(clip=1)
+    trained, _ = run(
+        hub, web, tmp_path / "run", small_recipe(epochs=1, arithmetic="exact", protocol=rules), aggregates=True
+    )
+    unharmed(trained, made)
+    assert trained.of(ev.Clipped), "with so low a bound honest updates are scaled"
+    report = audit(tmp_path / "run", aggregates=True, jobs=1)
+    assert report.exit_code == 0 and report.finding(Claim.AGGREGATES).outcome is Outcome.HOLDS
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from podlt.execution import fingerprint
 from podlt.execution.worker_runtime import WorkerRuntime
 from podlt.manager import events as ev
 from podlt.network import messages as m
+from podlt.network.session.facts import Timing
 from podlt.network.session.peers import Deadline, ListeningClock
 from podlt.network.worker.books import NoStore, WorkerBooks
 from podlt.network.worker.effects import DropKey
@@ -263,7 +264,7 @@ def test_what_is_said_to_all_before_a_worker_knows_the_run_does_it_no_harm(tmp_p
     hub.crews.remove(late)
     early = [
         m.record(m.Receipts(first=0, head="x", receipts=[])),
-        m.record(m.OpenCommitments(deal_id=bytes(8), round=0)),
+        m.record(m.OpenCommitments(deal_id=bytes(8), round=0, receipts=[])),
         m.record(m.Parameters(digest=bytes(32), size=10)),
     ]
 
@@ -296,7 +297,7 @@ def test_time_in_which_the_manager_was_stopped_counts_against_nobody() -> None:
 
 
 def test_a_task_is_late_by_what_the_others_took() -> None:
-    pace = Deadline(10.0)
+    pace = Deadline(Timing(10.0))
     pace.dealt(4)
     assert pace.limit() > 100
     pace.answered(2.0)

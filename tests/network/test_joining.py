@@ -128,9 +128,17 @@ class Desk:
         assert isinstance(effect, SendMessage)
         self.sent.append(m.from_worker(effect.message))
 
-    def offered(self, size: int, root: bytes | None = None, *, head: str | None = None, run: bytes = RUN) -> None:
+    def offered(
+        self,
+        size: int,
+        root: bytes | None = None,
+        *,
+        head: str | None = None,
+        run: bytes = RUN,
+        operator: str = "",
+    ) -> None:
         root = (bytes(32) if size else EMPTY_ROOT) if root is None else root
-        terms = JoinTerms(5, 40, size, root)
+        terms = JoinTerms(5, 40, size, root, operator)
         said = m.Offer(run=run, terms=terms, head=note(size, root) if head is None else head)
         self.joining.offered(self.identity, open_setup(setup_of(), MANAGER.public), said)
 
@@ -169,6 +177,18 @@ def test_terms_over_another_head_than_one_that_the_manager_signed_are_not_signed
     assert not desk.sent and not desk.events
     desk.offered(8)
     assert len(desk.sent) == 1
+
+
+def test_a_worker_has_one_operator_whatever_it_is_offered(tmp_path: Path) -> None:
+    """The manager knows what a draw comes to with each operator that it could name."""
+    desk = Desk(tmp_path)
+    desk.offered(7, operator="anna")
+    for other in ("bea", ""):
+        with pytest.raises(InvalidProofError, match="another operator"):
+            desk.offered(8, operator=other)
+    desk.offered(8, operator="anna")
+    assert [said.terms.operator for said in desk.sent if isinstance(said, m.SignedJoin)] == ["anna"] * 2
+    assert "of anna" in str(desk.events[0])
 
 
 def test_terms_of_another_run_are_not_signed(tmp_path: Path) -> None:

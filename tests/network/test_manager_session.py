@@ -9,14 +9,17 @@ import pytest
 
 from podlt.crypto import SigningKey, blob_digest
 from podlt.data.field import Field
-from podlt.engine.interface import Event, Lost, Member
+from podlt.engine.interface import Event, Lost, Member, TaskLate
 from podlt.engine.local import frames
 from podlt.events import HeldUp, NetworkEvent
 from podlt.network import messages as m
 from podlt.network.session.facts import Chance, ServedRun
-from podlt.network.session.manager import FragmentLines, ManagerSession
+from podlt.network.session.fragments import FragmentLines
+from podlt.network.session.manager import ManagerSession
 from podlt.network.session.outbox import Drop, Effect, Send, Subscribe
+from podlt.protocol.entries import Commitment
 from podlt.protocol.messages import Assignment, Opened, Task
+from podlt.protocol.receipt import Bound
 from podlt.protocol.worker import Worker
 
 KEYS = [SigningKey(bytes([number + 1]) * 32) for number in range(3)]
@@ -90,13 +93,20 @@ class Session:
         self.session.deal(assignments, dict.fromkeys(range(3), lines), self.now)
         self.effects()
 
-    def done(self, number: int) -> m.TaskDone:
-        """A worker's answer to its task."""
-        digest = blob_digest(UPDATE.data)
-        committed = self.workers[number].commit(number, task(number), digest)
+    def back_up(self, seat: int, holder: int) -> None:
+        """A task goes to one more worker."""
+        lines = FragmentLines(np.zeros(4, np.uint8), bytes(32), 1)
+        assignment = Assignment(seat, holder, seat, task(seat))
+        self.session.deal([assignment], {seat: lines}, self.now, again=True)
+        self.effects()
+
+    def done(self, number: int, seat: int | None = None) -> m.TaskDone:
+        """A worker's answer to its task, or to that of another's seat."""
+        seat, digest = number if seat is None else seat, blob_digest(UPDATE.data)
+        committed = self.workers[number].commit(seat, task(seat), digest)
         return m.TaskDone(
             deal_id=bytes(8),
-            seat=number,
+            seat=seat,
             commitment=committed.commitment,
             signature=committed.signature,
             update=digest,
@@ -104,6 +114,12 @@ class Session:
             compute_seconds=0.0,
             data=UPDATE.data,
         )
+
+    def bound(self, *copies: tuple[int, int]) -> Bound:
+        """What the log has of these answers, by seat and holder; of everybody's own unless given."""
+        each = copies or [(n, n) for n in range(len(KEYS))]
+        made = [self.workers[holder].commit(seat, task(seat), blob_digest(UPDATE.data)) for seat, holder in each]
+        return Bound(0, 0, [Commitment(c.seat, c.holder, c.commitment, c.signature) for c in made])
 
     def opening(self, number: int) -> m.Openings:
         opened: list[Opened] = self.workers[number].open(0)
@@ -127,10 +143,10 @@ def test_answers_and_openings_come_out_as_events() -> None:
     for number in range(3):
         (event,) = run.says(number, run.done(number))
         assert isinstance(event, frames.Results) and event.done == [number]
-        assert run.session.digest(number) == blob_digest(UPDATE.data)
+        assert run.session.digest(number, number) == blob_digest(UPDATE.data)
     assert run.session.idle()
-    run.session.open(0)
-    assert run.sent() == [(None, "OpenCommitments")]
+    run.session.open(run.bound())
+    assert run.sent() == [(key.public, "OpenCommitments") for key in KEYS]
     (event,) = run.says(1, run.opening(1))
     assert isinstance(event, frames.HostOpenings) and [one.seat for one in event.opened] == [1]
 
@@ -151,10 +167,70 @@ def test_a_task_that_was_lost_is_sent_again_to_who_does_not_have_it() -> None:
     run.deal()
     for number in (1, 2):
         run.says(number, run.done(number))
-    assert run.passes(2.0) == []
+    assert run.passes(2.0) == [TaskLate(0, 0)]
     run.says(0, m.Heartbeat(deal_id=bytes(8), in_hand=[]))
     run.passes(1.0)
     assert (KEYS[0].public, "DealTask") in run.sent()
+
+
+def late_by_one() -> Session:
+    """Two have answered, and the third is late; who answered first stands in for it."""
+    run = Session()
+    run.deal()
+    for number in (1, 2):
+        run.says(number, run.done(number))
+    assert run.passes(2.0, beating=[0]) == [TaskLate(0, 0)]
+    run.back_up(0, 1)
+    assert not run.session.idle()
+    return run
+
+
+def test_whoever_of_two_answers_before_the_round_is_opened_counts() -> None:
+    run = late_by_one()
+    assert run.says(1, run.done(1, seat=0)) and run.session.idle()
+    (event,) = run.says(0, run.done(0))
+    assert isinstance(event, frames.Results) and event.committed[0].holder == 0
+    run.session.open(run.bound((0, 0), (0, 1), (1, 1), (2, 2)))
+    assert [pace.missed for pace in run.session.paces()] == [0, 0, 0]
+    assert [figures.late for figures in run.session.figures()] == [1, 0, 0]
+
+
+def test_an_answer_after_the_round_was_opened_is_too_late_and_holds_nobody_up() -> None:
+    run = late_by_one()
+    run.says(1, run.done(1, seat=0))
+    run.session.open(run.bound((0, 1), (1, 1), (2, 2)))
+    assert run.sent() == [(KEYS[0].public, "TooLate"), *((KEYS[n].public, "OpenCommitments") for n in (1, 2))]
+    assert run.says(0, run.done(0)) == [] and run.session.idle()
+    assert [(pace.worker, pace.missed) for pace in run.session.paces()] == [(0, 1), (1, 0), (2, 0)]
+
+
+def test_who_was_too_late_is_asked_after_all_if_its_stand_in_is_gone() -> None:
+    """Found by seed 37 of the simulated network: nobody was asked for the task any more."""
+    run = late_by_one()
+    run.says(1, run.done(1, seat=0))
+    run.session.open(run.bound((0, 1), (1, 1), (2, 2)))
+    run.session.gone(1)
+    assert not run.session.idle()
+    (event,) = run.says(0, run.done(0))
+    assert isinstance(event, frames.Results) and run.session.idle()
+
+
+def test_whose_stand_in_is_late_as_well_is_let_go_for_a_while() -> None:
+    run = late_by_one()
+    lost, *late = run.passes(3.0, beating=[0, 1])
+    assert isinstance(lost, Lost) and lost.worker == 0 and "stand in" in lost.reason
+    assert late == [TaskLate(0, 1)] * 2  # as a second one, and as the only one
+    told = [m.from_manager(effect.message) for effect in run.effects() if isinstance(effect, Send)]
+    assert [said.seconds for said in told if isinstance(said, m.Dismissed)] == [10]
+
+
+def test_who_was_late_before_is_waited_for_half_as_long() -> None:
+    run = late_by_one()
+    run.says(1, run.done(1, seat=0))
+    run.deal()
+    for number in (1, 2):
+        run.says(number, run.done(number))
+    assert run.passes(1.0, beating=[0]) == [TaskLate(0, 0)]
 
 
 def test_who_is_not_heard_is_gone_and_who_computes_is_not() -> None:

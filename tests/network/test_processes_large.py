@@ -10,8 +10,8 @@ import pytest
 from stage import Stage, write_recipe
 
 import podlt.api
-from podlt.network.blobs.server import FOLDER
 from podlt.recipe import load_recipe
+from podlt.store.run_names import BLOBS
 
 HIDDEN = 4000
 """1.2 MB of parameters: more than goes in messages."""
@@ -40,7 +40,7 @@ def test_large_parameters_and_updates_go_by_https(tmp_path: Path, parameters: st
     assert state.parameters == parameters
     assert all(worker.status == "active" for worker in state.workers.values())
     assert {one["way"] for one in published} == {"store" if bucket else "https"}
-    assert not list((tmp_path / "run" / FOLDER).iterdir())
+    assert not list((tmp_path / "run" / BLOBS).iterdir())
 
 
 @pytest.mark.slow

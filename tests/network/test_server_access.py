@@ -20,8 +20,8 @@ from podlt.network import control
 from podlt.network import messages as m
 from podlt.network.access.certificate import PRIVATE_KEY
 from podlt.network.access.invitation import Invitation
-from podlt.network.access.registry import FOLDER
 from podlt.network.server.open_server import OpenServer
+from podlt.store.run_names import SERVER
 
 ONE, TWO = worker_key(1), worker_key(2)
 
@@ -176,7 +176,7 @@ def test_a_worker_shows_nothing_to_a_server_without_tls(place: Place) -> None:
 
 
 def test_a_server_keeps_port_certificate_and_names_and_nobody_else_can_read_its_key(place: Place) -> None:
-    folder, before = place.registry.run / FOLDER, place.registry.place()
+    folder, before = place.registry.run / SERVER, place.registry.place()
     place.link.close()
     place.link = OpenServer().connect(place._job)
     assert place.registry.place() == before

@@ -21,11 +21,11 @@ from podlt.crypto import SigningKey
 from podlt.network import control
 from podlt.network import messages as m
 from podlt.network.access.certificate import CERTIFICATE, PRIVATE_KEY, server_context
-from podlt.network.access.first_invitation import INVITATION, read_invitation
+from podlt.network.access.first_invitation import read_invitation
 from podlt.network.access.invitation import write
-from podlt.network.access.registry import FOLDER
 from podlt.network.frames import BINARY, TEXT, head
 from podlt.network.server.pages import connections_of
+from podlt.store.run_names import INVITATION, SERVER
 
 ONE, TWO, HOSTILE = worker_key(1), worker_key(2), worker_key(666)
 
@@ -322,7 +322,7 @@ def test_thousands_of_strangers_keep_nobody_outside_and_take_no_memory(place: Pl
 
 def test_a_server_that_hangs_up_after_tls_is_tried_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("podlt.network.client.link.LONGEST_DELAY", 0.05)
-    folder = place.registry.run / FOLDER
+    folder = place.registry.run / SERVER
     context = server_context(folder / CERTIFICATE, folder / PRIVATE_KEY)
     with socket.create_server(("127.0.0.1", 0)) as server:
         wrong = [f"https://127.0.0.1:{server.getsockname()[1]}"]

@@ -12,8 +12,9 @@ from podlt.errors import StorageError, UsageError
 from podlt.network import workplace
 from podlt.network.http import RouteTable
 from podlt.network.link import WebHost
-from podlt.network.settings import FILE, NetworkSettings, load_settings, save_settings
+from podlt.network.settings import NetworkSettings, load_settings, save_settings
 from podlt.network.workplace import RemoteMachines
+from podlt.store.run_names import RUN
 
 
 class Started:
@@ -55,11 +56,13 @@ def test_what_is_kept_is_changed_one_by_one(tmp_path: Path) -> None:
     assert load_settings(tmp_path) == NetworkSettings()
     save_settings(tmp_path, blobs="https", silence_timeout=60.0)
     save_settings(tmp_path, server_port=4224)
-    assert load_settings(tmp_path) == NetworkSettings("https", 60.0, 4224)
+    assert load_settings(tmp_path) == NetworkSettings("https", 60.0, server_port=4224)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"server_port": 70000}', '{"blobs": 1}', '{"silence_timeout": -1}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"server_port":70000}', '{"blobs":1}', '{"silence_timeout":-1}', '{"late_seconds":-1}']
+)
 def test_a_file_that_was_changed_is_said(tmp_path: Path, text: str) -> None:
-    (tmp_path / FILE).write_text(text)
-    with pytest.raises(StorageError, match=r"blobs.json: malformed"):
+    (tmp_path / RUN).write_text(f'{{"network":{text}}}' if ":" in text else text)
+    with pytest.raises(StorageError, match=r"run.json: .*malformed"):
         load_settings(tmp_path)

@@ -48,7 +48,7 @@ def joined(number: int, *, seen: int = 0, deposit: int = 0, operator: str = "") 
 
 def opening(workers: int, lines: int, spares: int = 2) -> e.Open:
     fragments = [bytes(32)] * min(workers - spares, lines)
-    return e.Open(at=1, round=0, epoch=0, offset=0, lines=lines, parameters=bytes(32), fragments=fragments)
+    return e.Open(at=1, round=0, attempt=0, epoch=0, offset=0, lines=lines, parameters=bytes(32), fragments=fragments)
 
 
 def all_join(n: int) -> Iterator[e.Entry]:

@@ -289,6 +289,7 @@ def test_a_round_has_the_number_place_and_parameters_that_are_due() -> None:
     right = e.Open(
         at=world.state.at,
         round=0,
+        attempt=0,
         epoch=0,
         offset=0,
         lines=plan.lines,
@@ -297,6 +298,7 @@ def test_a_round_has_the_number_place_and_parameters_that_are_due() -> None:
     )
     for change in (
         {"round": 1},
+        {"attempt": 1},
         {"epoch": 1},
         {"offset": 1},
         {"lines": plan.lines - 1},
@@ -366,6 +368,7 @@ def test_a_round_has_as_many_fragments_as_its_number_of_spares_leaves(scenario: 
         entry = e.Open(
             at=world.state.at,
             round=0,
+            attempt=0,
             epoch=0,
             offset=0,
             lines=plan.lines,

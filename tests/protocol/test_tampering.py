@@ -68,8 +68,14 @@ EVIL: dict[str, Claim | None] = {
     "withdraw.at": None,
     "withdraw.worker": Claim.OPENINGS,  # who was called gone commits later
     "withdraw.reason": None,  # the manager's word
+    "shares.at": None,
+    "shares.round": Claim.PROGRESS,
+    "shares.levels": Claim.PROGRESS,
+    "shares.levels[].worker": Claim.PROGRESS,
+    "shares.levels[].level": Claim.PROGRESS,
     "open.at": None,
     "open.round": Claim.PROGRESS,
+    "open.attempt": Claim.PROGRESS,
     "open.epoch": Claim.PROGRESS,
     "open.offset": Claim.PROGRESS,
     "open.lines": Claim.PROGRESS,

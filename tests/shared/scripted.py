@@ -159,6 +159,8 @@ def eventful_run() -> tuple[ScriptedWorld, MemoryLog]:
     world.clipped = [e.ClippedPart(0, 0, 3), e.ClippedPart(1, 1, 1)]
     world.step()
     world.clipped = ()
+    slow, slower, *_, quick = world.state.active()
+    world.manager.share({slow: -1, slower: -2, quick: 1})
     for _ in range(GUARDED.escrow):
         world.step()
     world.manager.return_deposits([8, 9])
@@ -251,8 +253,8 @@ def verified(world: World, log: MemoryLog) -> Verification:
     return verify_log(log, Documents(world.recipe, world.program), jobs=1)
 
 
-WITH_MORE = {Claim.MANAGER, Claim.CONTINUITY, Claim.MODEL}
-"""What no log shows: it takes a key, a head that somebody kept, a model."""
+WITH_MORE = {Claim.MANAGER, Claim.CONTINUITY, Claim.MODEL, Claim.WITNESSES}
+"""What no log shows: it takes a key, a head that somebody kept, a model, witnesses."""
 
 
 def failing(result: Verification) -> list[Claim]:

@@ -104,10 +104,26 @@ def number_of_spares(begin: Entry, n: int, round: int) -> int:
     return min(n // 2, max(1, whole) + more)
 
 
-def planned(begin: Entry, n: int, left: int, k: int) -> tuple[int, int]:
-    """4.1: lines and number of fragments, with `n` workers, of them `k` spares, and `left` lines of the epoch."""
-    block, each, useful = begin["block_lines"], begin["fragment_lines"], n - k
-    lines = min(block, useful * each, left) if each else min(block, left)
+SLOT = 2**20
+
+
+def weights(levels: dict[int, int]) -> dict[int, int]:
+    """2.10: of each worker of a round, by its level."""
+    base = max(min(levels.values()), max(levels.values()) - 5)
+    return {w: 2 ** max(0, level - base) for w, level in levels.items()}
+
+
+def usual(levels: dict[int, int]) -> int:
+    """2.10: the weight that level 0 has, or would have."""
+    base = max(min(levels.values()), max(levels.values()) - 5)
+    return 2 ** max(0, -base)
+
+
+def planned(begin: Entry, levels: dict[int, int], left: int, k: int) -> tuple[int, int]:
+    """4.1: lines and number of fragments, with workers of these levels, `k` spares, and `left` lines of the epoch."""
+    useful = sum(weights(levels).values()) - k
+    block, each = begin["block_lines"], begin["fragment_lines"]
+    lines = min(block, max(each, useful * each // usual(levels)), left) if each else min(block, left)
     return lines, min(useful, lines)
 
 
@@ -130,26 +146,44 @@ class Roles:
 
 
 def deal(
-    begin: Entry, dice: Dice, k: int, by_key: list[int], operators: dict[int, object], lengths: list[int]
+    begin: Entry,
+    dice: Dice,
+    k: int,
+    by_key: list[int],
+    operators: dict[int, object],
+    weight: dict[int, int],
+    lengths: list[int],
 ) -> Roles:
     """2.7: of workers sorted by key, `k` spares, and fragments of these lengths."""
     fragments = len(lengths)
-    places = [by_key[p] for p in dice.sample(len(by_key), fragments + k)]
+    all_seats = [SLOT * s + w for w in by_key for s in range(weight[w])]
+    places = [all_seats[p] for p in dice.sample(len(all_seats), fragments + k)]
     if begin["preset"] == "classic":
         checked = [dice.below(fragments)]
         seats = {w: j if j < fragments else checked[0] for j, w in enumerate(places)}
         return Roles(seats, checked, [])
-    checked = dice.sample(fragments, min(k, fragments))
-    for i, f in enumerate(checked):
-        same, tries = operators[places[f]], 0
-        while operators[places[fragments + i]] == same and tries < 64:
+    picked = dice.sample(fragments, min(k, fragments))
+    checked = []
+    for i, f in enumerate(picked):
+        same, tries = operators[places[f] % SLOT], 0
+        while operators[places[fragments + i] % SLOT] == same and tries < 64:
             j, tries = dice.below(fragments), tries + 1
-            if j not in checked and operators[places[j]] != same:
+            if j not in picked and operators[places[j] % SLOT] != same:
                 places[j], places[fragments + i] = places[fragments + i], places[j]
-    seats = {places[j]: j for j in range(fragments)} | {places[fragments + i]: f for i, f in enumerate(checked)}
+        if places[fragments + i] % SLOT == places[f] % SLOT:
+            others = [j for j in range(fragments) if j not in picked and places[j] % SLOT != places[f] % SLOT]
+            if not others:
+                places[fragments + i] = -1
+                continue
+            j = others[0]
+            places[j], places[fragments + i] = places[fragments + i], places[j]
+        checked.append(f)
+    seats = {places[j]: j for j in range(fragments)}
+    seats |= {places[fragments + i]: f for i, f in enumerate(picked) if f in checked}
     y = dice.below(MILLION)
     least, rest = divmod(fragments * begin["own"], MILLION)
-    own = dice.sample(fragments, min(begin["own_most"], fragments, least + (y < rest)))
+    most = begin["own_most"] * (len(all_seats) // len(by_key))
+    own = dice.sample(fragments, min(most, fragments, least + (y < rest)))
     return Roles(seats, checked, own)
 
 
@@ -158,13 +192,17 @@ def replay(
     seats: dict[int, int],
     by_key: list[int],
     operators: dict[int, object],
+    weight: dict[int, int],
     moves: list[tuple[str, int, int]],
 ) -> None:
     """2.9: whether each task that was dealt again, while others left, went to the worker drawn.
 
     A move is ("left", worker, 0) or ("redealt", seat, holder), in the order of the log.
     """
-    tasks = {w: [seats[w]] if w in seats else [] for w in by_key}  # each worker's fragments, dealt or dealt again
+    tasks: dict[int, list[int]] = {w: [] for w in by_key}  # each worker's fragments, dealt or dealt again
+    for seat, fragment in seats.items():
+        tasks[seat % SLOT].append(fragment)
+    by_place = [w for w in by_key for _ in range(weight[w])]
     gone: set[int] = set()
     times: dict[int, int] = {}
     for what, seat, holder in moves:
@@ -177,18 +215,18 @@ def replay(
         may = [w for w in by_key if w not in gone and fragment not in tasks[w]]
         need(bool(may), "DRAWS", "nobody could take it")
         dice = Dice(digest("redeal/1", secret, u64(seat), u64(times.get(seat, 0))))
-        one, two = (draw_again(dice, by_key, may, [w for w in may if operators[w] not in there]) for _ in range(2))
-        due = two if len(tasks[two]) < len(tasks[one]) else one
+        one, two = (draw_again(dice, by_place, may, [w for w in may if operators[w] not in there]) for _ in range(2))
+        due = two if len(tasks[two]) * weight[one] < len(tasks[one]) * weight[two] else one
         need(holder == due, "DRAWS", "not the drawn one")
         tasks[holder].append(fragment)
         times[seat] = times.get(seat, 0) + 1
 
 
-def draw_again(dice: Dice, by_key: list[int], may: list[int], should: list[int]) -> int:
+def draw_again(dice: Dice, by_place: list[int], may: list[int], should: list[int]) -> int:
     """2.9: one draw"""
     thrown = []
     while len(thrown) < 16:
-        thrown.append(by_key[dice.below(len(by_key))])
+        thrown.append(by_place[dice.below(len(by_place))])
         if thrown[-1] in should:
             return thrown[-1]
     for worker in thrown:

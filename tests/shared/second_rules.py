@@ -16,6 +16,7 @@ import nacl.exceptions
 import nacl.signing
 from second_accounts import Accounts
 from second_draws import (
+    SLOT,
     Dice,
     Entry,
     Roles,
@@ -30,14 +31,15 @@ from second_draws import (
     replay,
     sizes,
     u64,
+    weights,
 )
 
-KINDS = {f"{kind}/4" for kind in ("begin", "join", "withdraw", "open", "redeal", "commit", "reveal", "verdict")}
-KINDS |= {f"{kind}/4" for kind in ("apply", "measure", "pay", "release", "amend", "resume", "close")}
+KINDS = {f"{kind}/4" for kind in ("begin", "join", "withdraw", "shares", "open", "redeal", "commit", "reveal")}
+KINDS |= {f"{kind}/4" for kind in ("verdict", "apply", "measure", "pay", "release", "amend", "resume", "close")}
 """3.15"""
 
 IN_ROUND = ("redeal", "commit", "reveal", "verdict", "apply", "pay")
-BETWEEN = ("join", "measure", "release", "amend", "resume", "close", "begin")
+BETWEEN = ("join", "shares", "measure", "release", "amend", "resume", "close", "begin")
 
 MOST_BOUND = 10
 """3.2: who withdrew bound so often, and once for each round in which it passed a check, does not join again."""
@@ -104,9 +106,14 @@ class Verifier:
         self.passed: dict[int, int] = {}
         self.convicted: set[int] = set()
         self.paid_out: set[int] = set()
+        self.level: dict[int, int] = {}
+        self.coming: dict[int, int] = {}
+        """Levels that hold from the next `pay` on."""
+        self.shared = -8
         self.index, self.roots = 1, roots
         self.round = self.epoch = self.offset = self.measured = 0
         self.part_measured = False
+        self.resumes = 0
         self.r: Round | None = None
         self.closed: str | None = None
 
@@ -128,6 +135,9 @@ class Verifier:
         else:
             take(entry)
         self.index += 1
+
+    def levels(self, workers: list[int]) -> dict[int, int]:
+        return {w: self.level.get(w, 0) for w in workers}
 
     def active(self) -> list[int]:
         return sorted(n for n, status in self.status.items() if status == "active")
@@ -165,6 +175,19 @@ class Verifier:
         self.paid_out.discard(n)
         self.accounts.take_deposit(n, x["deposit"])
 
+    def take_shares(self, x: Entry) -> None:
+        """3.19"""
+        need(self.begin["preset"] == "guarded", "PROGRESS", "shares in classic")
+        need(x["round"] == self.round >= self.shared + 8, "PROGRESS", "shares too early")
+        need(bool(x["levels"]) and all(a[0] < b[0] for a, b in pairwise(x["levels"])), "PROGRESS", "order of levels")
+        for w, level in x["levels"]:
+            need(self.status.get(w) == "active", "PROGRESS", "level of whom")
+            before = self.level.get(w, 0)
+            need(level != before and level <= before + 1, "PROGRESS", "level")
+        after = self.levels(self.active()) | dict(x["levels"])
+        need(2 * sum(level >= 0 for level in after.values()) >= len(after), "PROGRESS", "too many are slow")
+        self.coming, self.shared = dict(x["levels"]), self.round
+
     def take_withdraw(self, x: Entry) -> None:
         """3.3"""
         n, r = x["worker"], self.r
@@ -191,18 +214,21 @@ class Verifier:
         active = self.active()
         need(len(active) >= (3 if self.begin["preset"] == "classic" else 1), "PROGRESS", "too few workers")
         need((x["epoch"], x["offset"]) == (self.epoch, self.offset), "PROGRESS", "another place than the plan's")
-        k = number_of_spares(self.begin, len(active), self.round)
-        plan = planned(self.begin, len(active), self.begin["lines"] - self.offset, k)
+        levels = self.levels(active)
+        k = number_of_spares(self.begin, sum(weights(levels).values()), self.round)
+        plan = planned(self.begin, levels, self.begin["lines"] - self.offset, k)
         need((x["lines"], len(x["fragments"])) == plan, "PROGRESS", "another round than the plan's")
         need(x["parameters"] == self.parameters, "PROGRESS", "other parameters")
+        need(x["attempt"] == self.resumes, "PROGRESS", "another attempt")
         beacon = digest("beacon/1", self.beacon, *sorted(self.new_signatures))
-        self.r = Round(x, active, beacon, {w: [w] for w in active})
+        seats = {SLOT * s + w: [w] for w, weight in weights(levels).items() for s in range(weight)}
+        self.r = Round(x, active, beacon, seats)
 
     def take_redeal(self, x: Entry, r: Round) -> None:
         """3.5"""
         need(r.roles is None, "PROGRESS", "redeal after the reveal")
         seat, holder = x["seat"], x["holder"]
-        need(seat in r.workers, "PROGRESS", "no such task")
+        need(seat in r.holders, "PROGRESS", "no such task")
         holders = r.holders[seat]
         backup = self.begin["preset"] == "guarded" and len(holders) == 1 and (seat, holders[0]) not in r.commitments
         need(not holders or backup, "PROGRESS", "still held")
@@ -231,12 +257,13 @@ class Verifier:
         need(digest("secret/1", x["secret"]) == self.chain, "DRAWS", "secret")
         dice = Dice(digest("draw/1", x["secret"], r.beacon))
         by_key = sorted(r.workers, key=lambda n: self.keys[n])
-        k = number_of_spares(self.begin, len(by_key), r.open["round"])
+        weight = weights(self.levels(by_key))
+        k = number_of_spares(self.begin, sum(weight.values()), r.open["round"])
         operators: dict[int, object] = {w: self.operators[w] or w for w in by_key}
-        roles = deal(self.begin, dice, k, by_key, operators, r.lengths())
+        roles = deal(self.begin, dice, k, by_key, operators, weight, r.lengths())
         committed = {seat for seat, _ in r.commitments}
         need(committed == set(roles.seats), "DRAWS", "commitments are not those of the tasks")
-        replay(x["secret"], roles.seats, by_key, operators, r.moves)
+        replay(x["secret"], roles.seats, by_key, operators, weight, r.moves)
         places = [(seat, holder) for seat, holder, _, _ in x["openings"]]
         need(places == sorted(r.commitments), "OPENINGS", "openings")
         for seat, holder, update, salt in x["openings"]:
@@ -300,6 +327,8 @@ class Verifier:
             self.passed[w] += 1
         self.r = None
         self.round += 1
+        self.level |= self.coming
+        self.coming = {}
         for w in convicted:
             self.status[w], self.left_at[w] = "suspended" if w in suspended else "evicted", self.round
         self.convicted |= convicted
@@ -361,6 +390,7 @@ class Verifier:
     def take_resume(self, x: Entry) -> None:
         """3.11"""
         self.closed = None
+        self.resumes += 1
 
     def take_close(self, x: Entry) -> None:
         """3.12"""

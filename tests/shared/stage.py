@@ -158,11 +158,11 @@ class Stage:
         self.manager = Process(self.folder / "manager.jsonl", *arguments, circumstances=self.circumstances)
         self.until(lambda: self.invitation.exists() or not self.manager.runs)
 
-    def invite(self, uses: int) -> None:
+    def invite(self, uses: int, operator: str = "") -> None:
         """Workers that start from now on have another invitation: the run's own is for as many as it asks for."""
         key = RunDirectory.existing(self.run).manager_key()
-        invitation = Registry(self.run).invite(key, uses=uses, now=time.time_ns() // 10**6)
-        self.invitation = self.folder / "invitation.txt"
+        invitation = Registry(self.run).invite(key, uses=uses, operator=operator, now=time.time_ns() // 10**6)
+        self.invitation = self.folder / f"{invitation.name}.txt"  # who was started may not have read the last one yet
         self.invitation.write_text(write(invitation))
 
     def start_worker(self, name: str, *options: object, circumstances: Circumstances = USUAL) -> None:

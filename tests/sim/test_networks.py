@@ -21,7 +21,7 @@ def sound(reports: list[NetworkReport], runs: int) -> None:
 
 
 def test_a_hundred_worlds_come_to_a_sound_end() -> None:
-    reports = list(play_networks(0, 100, rounds=3))
+    reports = list(play_networks(0, 100, rounds=4))
     sound(reports, 100)
     assert sum(report.kills for report in reports) > 5 and sum(report.withdrawn for report in reports) > 50
 

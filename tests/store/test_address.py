@@ -60,7 +60,7 @@ def test_each_new_run_has_a_name_of_its_own_in_what_is_kept() -> None:
 
 
 def settings(run: Path, store: object) -> Path:
-    (run / "settings.json").write_bytes(to_json({"base": "", "store": store}))
+    (run / "run.json").write_bytes(to_json({"settings": {"base": "", "store": store}}))
     return run
 
 
@@ -118,5 +118,5 @@ def test_a_log_in_the_directory_is_the_one_whatever_the_settings_say(tmp_path: P
     open_run_log(tmp_path, create=True).close()
     settings(tmp_path, f"postgresql://me@db.example.invalid/runs?podlt_run={RUN}")
     open_run_log(tmp_path, readonly=True).close()
-    (tmp_path / "settings.json").write_bytes(b"{ malformed")
+    (tmp_path / "run.json").write_bytes(b"{ malformed")
     open_run_log(tmp_path, readonly=True).close()

@@ -185,7 +185,7 @@ def test_a_disk_that_is_too_small_is_seen_before_anything_is_written(
     assert list((tmp_path / "unpacked").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["log.db", "checkpoints/00000003.safetensors", "server/place.json", "a/b/c/d/e"])
+@pytest.mark.parametrize("name", ["log.db", "checkpoints/00000003.safetensors", "server/server.key", "a/b/c/d/e"])
 def test_names_of_a_run_are_plain(name: str) -> None:
     assert is_plain(name)
     assert not is_plain(name + "/") and not is_plain("/" + name) and not is_plain(name + "\n")

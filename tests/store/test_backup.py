@@ -184,7 +184,7 @@ def test_a_finished_run_is_copied_with_its_history_on_demand(undisturbed: Result
 @pytest.mark.slow
 def test_the_command_line_copies_and_restores(archive: Path, tmp_path: Path, undisturbed: Result) -> None:
     assert podlt(["restore", str(archive), str(tmp_path / "run"), "--base", str(tmp_path)]) == 0
-    assert from_json((tmp_path / "run" / "settings.json").read_bytes())["base"] == str(tmp_path)
+    assert from_json((tmp_path / "run" / "run.json").read_bytes())["settings"]["base"] == str(tmp_path)
     assert podlt(["backup", str(tmp_path / "run"), str(tmp_path / "b.tar")]) == 0
     assert podlt(["backup", str(tmp_path / "run"), str(tmp_path / "b.tar")]) == 2
     assert podlt(["restore", str(tmp_path / "b.tar"), str(tmp_path / "run")]) == 2
@@ -242,7 +242,7 @@ def test_files_that_are_deleted_while_they_are_copied_make_the_copy_begin_anew(
 
 
 def test_a_run_without_its_files_is_not_copied(archive: Path, tmp_path: Path) -> None:
-    for missing in ("manager.key", "checkpoints/*.safetensors", "settings.json"):
+    for missing in ("manager.key", "checkpoints/*.safetensors", "run.json"):
         run = tmp_path / missing.replace("/", "-").replace("*", "x")
         restore(archive, run)
         for path in run.glob(missing):

@@ -125,7 +125,7 @@ def test_no_key_no_setting_and_no_path_of_the_machine_is_in_it(trained: Path, wh
     for secret in (directory.manager_key().seed(), *directory.worker_seeds()):
         assert secret not in whole and secret.hex().encode() not in whole.lower()
     assert chain.encode() not in whole  # its bytes are what the last round of all revealed
-    for path in (trained, trained.parent, Path.cwd(), Path.home(), Path("settings.json"), Path("manager.key")):
+    for path in (trained, trained.parent, Path.cwd(), Path.home(), Path("run.json"), Path("manager.key")):
         assert str(path).encode() not in whole
     assert b".key" not in whole and b'"base"' not in whole
 
@@ -210,7 +210,7 @@ def swap(one: dict[str, bytes]) -> list[tuple[str, bytes]]:
         ([*LEAST.items(), ("recipe.json", b"{}"), ("recipe.json", b"{}")], "twice"),
         (swap(LEAST), "not in its place"),
         ([*LEAST.items(), ("updates/00000002.bin", b""), ("updates/00000001.bin", b"")], "not in its place"),
-        ([*LEAST.items(), ("settings.json", b"{}")], "no bundle has a member"),
+        ([*LEAST.items(), ("run.json", b"{}")], "no bundle has a member"),
         ([*LEAST.items(), ("updates/2.bin", b"")], "no bundle has a member"),
         ([*LEAST.items(), ("checkpoints/00000007.safetensors", b"")], "no bundle has a member"),
         (list(LEAST.items())[:2], "log/heads: missing"),

@@ -177,7 +177,7 @@ def test_a_tampered_row_is_found_where_it_would_be_found_in_a_file(
     target.fill(source.entries(), source.heads())
     source.close()
     target.close()
-    (run / "settings.json").write_bytes(to_json({"store": on_server.url}))
+    (run / "run.json").write_bytes(to_json({"settings": {"store": on_server.url}}))
     assert verify(run, jobs=1).ok
     failures = []
     for place, directory in ((in_file, tmp_path / "file"), (on_server, run)):

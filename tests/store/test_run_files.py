@@ -107,8 +107,8 @@ def test_a_directory_without_its_log_says_so(tmp_path: Path) -> None:
 
 def test_settings_that_are_malformed_are_named(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").touch()
-    (tmp_path / "settings.json").write_text('{"cheats":{"x":1}}')
-    with open_run_files(tmp_path) as files, pytest.raises(StorageError, match=r"settings\.json"):
+    (tmp_path / "run.json").write_text('{"settings":{"cheats":{"x":1}}}')
+    with open_run_files(tmp_path) as files, pytest.raises(StorageError, match=r"run\.json"):
         files.cheats()
 
 

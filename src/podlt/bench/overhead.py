@@ -86,7 +86,7 @@ class Unproven:
                 assert isinstance(event, frames.Results), event
                 missing -= set(event.done)
         lines = [stop - start for start, stop in block.bounds]
-        average = self._twin.average([engine.slot(worker) for worker in range(plan.fragments)], lines, 0)
+        average = self._twin.average([engine.slot(worker, worker) for worker in range(plan.fragments)], lines, 0)
         self._twin.apply(average.data, plan.offset)
 
 

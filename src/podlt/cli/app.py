@@ -15,6 +15,7 @@ import typer
 from typer.main import get_command
 
 from podlt.cli.arena import arena
+from podlt.cli.attest import attest
 from podlt.cli.audit import audit
 from podlt.cli.bench import BENCHES, bench
 from podlt.cli.bundle import bundle
@@ -34,11 +35,13 @@ from podlt.cli.predict import predict
 from podlt.cli.receipts import receipts
 from podlt.cli.recipes import recipe_app
 from podlt.cli.report import report
+from podlt.cli.reproduce import reproduce
 from podlt.cli.show import show
 from podlt.cli.simulate import simulate
 from podlt.cli.store import backup, restore, store_app
 from podlt.cli.train import train
 from podlt.cli.verify import verify
+from podlt.cli.witness import witness_app
 from podlt.cli.worker import worker
 from podlt.errors import ExitCode, PodltError
 from podlt.extras import missing_package
@@ -74,8 +77,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train, finish, demo),
     "Train on other machines": (manager, worker),
     "Use": (predict, export),
-    "Keep": (backup, restore, bundle, head),
-    "Look and check": (verify, audit, show, ledger, receipts, report),
+    "Keep": (backup, restore, bundle, head, attest),
+    "Look and check": (verify, audit, reproduce, show, ledger, receipts, report),
     "Measure": (plan, simulate, arena, bench, conformance),
 }
 
@@ -99,6 +102,7 @@ def build() -> typer.Typer:
     app.add_typer(data_app, name="data", rich_help_panel="Prepare")
     app.add_typer(store_app, name="store", rich_help_panel="Keep")
     app.add_typer(workers_app, name="workers", rich_help_panel="Train on other machines")
+    app.add_typer(witness_app, name="witness", rich_help_panel="Look and check")
     app.add_typer(key_app, name="key", rich_help_panel="Train on other machines")
     return app
 

@@ -10,23 +10,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from podlt.cli.attest import KeylessOption, KeyOption, SummaryOption, signer_of, write_summary
 from podlt.cli.findings import conclusion, findings_document, print_findings
 from podlt.cli.options import CodeOption, DataOption, JsonOption, RunFilesArgument, console, print_facts, shown
 from podlt.cli.verify import read_key, read_note, run_facts, unknown
 
 if TYPE_CHECKING:
+    from podlt.attestation.summary import Level
     from podlt.manager.audit import AuditReport
 
 
 def audit(
     run: RunFilesArgument,
     fraction: Annotated[
-        float, typer.Option(help="The share of the run's tasks to execute again; 1 for all, leaving nothing out.")
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            help="The share of the run's tasks to execute again; 1 for all, leaving nothing out; 0.05 by default.",
+            show_default=False,
+        ),
+    ] = None,
     round: Annotated[
         int | None,
         typer.Option("--round", min=0, metavar="N", help="Execute the tasks of this round only: what it convicted."),
     ] = None,
+    aggregates: Annotated[
+        bool,
+        typer.Option(
+            "--aggregates",
+            help="Check each round's average by its workers' fingerprints. Executes no task unless --fraction or "
+            "--round is given; needs no data.",
+        ),
+    ] = False,
     seed: Annotated[
         int | None,
         typer.Option(min=0, max=2**63 - 1, help="Repeat the draw of an earlier audit; by default unforeseeable."),
@@ -42,6 +56,9 @@ def audit(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Processes that check signatures; one a core by default.")
     ] = None,
+    summary: SummaryOption = None,
+    key: KeyOption = None,
+    keyless: KeylessOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Execute tasks of a run again, and check what a log alone cannot show. Needs PyTorch and the data.
@@ -63,22 +80,29 @@ def audit(
 
               podlt audit runs/mnist --round 17    whether worker 3, whom round 17 convicted, did cheat
 
+              podlt audit runs/mnist --aggregates    every average, if the manager kept the sums (--aggregates)
+
               podlt audit mine.podlt --fraction 1 --data ~/data/mine.csv --code ~/models
     """
     trusted = read_note(head) if head is not None else None
-    key = read_key(manager_key) if manager_key is not None else None
+    manager = read_key(manager_key) if manager_key is not None else None
+    signer = signer_of(key, keyless) if summary is not None else None
     found = audited(
         run,
         fraction,
         round=round,
+        aggregates=aggregates,
         seed=seed,
         data=data,
         code=code,
         jobs=jobs,
-        manager_key=key,
+        manager_key=manager,
         trusted_head=trusted,
         quiet=as_json,
     )
+    if summary is not None and signer is not None:
+        level: Level = "PODLT_AUDITED_ALL" if 0 < found.tasks == found.executed else "PODLT_AUDITED_SAMPLE"
+        write_summary(summary, run, found.findings, found.verification, ["PODLT_VERIFIED", level], signer)
     if as_json:
         typer.echo(json.dumps(audit_document(found)))
     else:
@@ -87,7 +111,7 @@ def audit(
         raise typer.Exit(found.exit_code)
 
 
-def audited(run: Path, fraction: float, *, quiet: bool = False, **options: Any) -> AuditReport:
+def audited(run: Path, fraction: float | None, *, quiet: bool = False, **options: Any) -> AuditReport:
     """The audit of a run; shows how far it is on a terminal. Options as those of `podlt.audit`."""
     from rich.progress import Progress
 

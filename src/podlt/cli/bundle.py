@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from podlt.cli.options import JsonOption, RunFilesArgument, console, shown
+from podlt.store.run_names import BUFFERS, MODEL, PROGRAM, RECIPE
 
 if TYPE_CHECKING:
     from podlt.store.bundle import BundleReport
@@ -79,10 +80,11 @@ def _warn(done: BundleReport, *, updates: bool) -> None:
 
 _WHAT = {
     "podlt-bundle": "the format's name",
-    "recipe.json": "what was to be trained, and by which rules",
-    "program.json": "the training step",
-    "model.safetensors": "the trained parameters",
-    "buffers.safetensors": "buffers that the module's state_dict() leaves out",
+    "log/cosignatures": "what witnesses signed, if any did",
+    RECIPE: "what was to be trained, and by which rules",
+    PROGRAM: "the training step",
+    MODEL: "the trained parameters",
+    BUFFERS: "buffers that the module's state_dict() leaves out",
     "unproven/rounds.jsonl": "the manager's figures; not part of the proof",
     "unproven/cheats.json": "which workers simulated a cheat, in a demonstration; not part of the proof",
     "checkpoints/00000000.safetensors": "the first parameters, for podlt audit",
@@ -105,6 +107,11 @@ def _print(done: BundleReport, out: Console, *, updates: bool) -> None:
     rounds = [member.size for member in done.members if member.name.startswith("updates/")]
     if rounds:
         table.add_row("updates/", f"{sum(rounds):,}", f"the averages of {len(rounds):,} rounds, for podlt audit")
+    sums = [member.size for member in done.members if member.name.startswith("aggregates/")]
+    if sums:
+        table.add_row(
+            "aggregates/", f"{sum(sums):,}", f"what proves {len(sums):,} averages, for podlt audit --aggregates"
+        )
     out.print(f"{shown(str(done.path))}: {done.size:,} bytes", soft_wrap=True)
     out.print(table)
     commands = ["verify", *(["audit"] if updates and rounds else [])]

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from podlt.cli.options import JsonOption, RunArgument
-from podlt.cli.workers import Worker, find_key, numbers_of, register_of, say, workers_app
+from podlt.cli.workers import Worker, find_key, register_of, say, workers_app
+from podlt.cli.workers_table import numbers_of
 from podlt.errors import UsageError
 
 Reference = Annotated[str, typer.Option(metavar="TEXT", help="By which you find the payment again: for yourself.")]
@@ -44,11 +45,13 @@ def return_deposit(run: RunArgument, worker: Worker, reference: Reference = "", 
     """
     register, now = register_of(run), time.time_ns() // 10**6
     key = find_key(register, run, worker)
-    number, status = numbers_of(run).get(key, (None, ""))
-    if status == "evicted":
-        raise UsageError(f"worker {number} was evicted: its deposit was seized, and is nobody's to return")
-    if status == "active" and not _over(run):
-        raise UsageError(f"worker {number} is at work: its deposit is at stake until it leaves (podlt workers pause)")
+    logged = numbers_of(run).get(key)
+    if logged is not None and logged.status == "evicted":
+        raise UsageError(f"worker {logged.number} was evicted: its deposit was seized, and is nobody's to return")
+    if logged is not None and logged.status == "active" and not _over(run):
+        raise UsageError(
+            f"worker {logged.number} is at work: its deposit is at stake until it leaves (podlt workers pause)"
+        )
     held = register.state.held(key)
     register.change(lambda state: state.pay_back(key, now, reference[:400]))
     say(f"deposit of worker {key}: {held:,} credits paid back", {"key": key, "held": 0, "returned": held}, as_json)

@@ -16,6 +16,9 @@ def head(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to; standard output by default. It is written over.")
     ] = None,
+    cosigned: Annotated[
+        bool, typer.Option("--cosigned", help="With the lines of the witnesses that cosigned it, as C2SP has it.")
+    ] = False,
 ) -> None:
     """Print the last signed tree head of a run: five lines that say what the log is, up to now.
 
@@ -36,10 +39,22 @@ def head(
             note = last_head(log)
         finally:
             log.close()
+        witnessed = files.cosignatures() if cosigned else b""
     if note is None:
         raise UsageError(f"{run}: the log has no signed head yet")
+    if cosigned:
+        note += _cosignatures(note, witnessed)
     if out is None:
         typer.echo(note, nl=False)
     else:
         write_whole(out, note.encode())
         typer.echo(f"head: {out} (later: podlt verify {run} --head {out})")
+
+
+def _cosignatures(note: str, raw: bytes) -> str:
+    """The signature lines of the witnesses that cosigned this head, one a witness; none of them is checked here."""
+    from podlt.log.notes import parse_checkpoint, parse_cosignatures
+
+    head, _ = parse_checkpoint(note)
+    found = {each.name: each.line() for at, each in parse_cosignatures(raw, head.origin) if at == head}
+    return "".join(found.values())

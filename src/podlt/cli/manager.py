@@ -73,6 +73,26 @@ class OtherMachines:
             help="Silence after which a worker counts as gone; 15 s at first.",
         ),
     ] = None
+    late_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            metavar="SECONDS",
+            rich_help_panel=ADDRESS,
+            help="How long every task has, however fast the others are, before a second worker is dealt it as well; "
+            "1 s at first.",
+        ),
+    ] = None
+    aggregates: Annotated[
+        bool | None,
+        typer.Option(
+            "--aggregates/--no-aggregates",
+            show_default=False,
+            rich_help_panel=ADDRESS,
+            help="Keep each round's sum with its workers' fingerprints: podlt audit --aggregates then checks every "
+            "average without executing a task. Takes 1.5 times an update's bytes a round; off at first.",
+        ),
+    ] = None
     deposit: Annotated[
         int | None,
         typer.Option(
@@ -120,7 +140,7 @@ def manager(context: typer.Context, which: RunOptions, machines: OtherMachines, 
 
     Prints one line to send to whoever shall work: podlt worker INVITATION. Workers may come and go at any time. A
     manager that was killed is resumed with --resume: nothing that was logged is lost, and workers come back by
-    themselves. Address, port, --blobs and --silence-timeout then stay as they were, unless given.
+    themselves. Address, port, --blobs, --silence-timeout and --late-seconds then stay as they were, unless given.
 
     Examples: podlt manager digits --name 127.0.0.1 --workers 3 (then, in another terminal: podlt worker podlt1-...
     --identities 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from podlt.cli.groups import grouped
 from podlt.cli.options import JsonOption, console, print_facts
+from podlt.errors import UsageError
 
 if TYPE_CHECKING:
     from podlt.economics.options import Assumptions, ProofOptions
@@ -61,7 +63,7 @@ class ProofFlags:
 class AssumedFlags:
     """The run, and what is assumed of its workers."""
 
-    workers: Annotated[int | None, typer.Option(min=2, rich_help_panel=RUN, help="How many (50).")] = None
+    workers: Annotated[int | None, typer.Option(min=1, rich_help_panel=RUN, help="How many (50).")] = None
     rounds: Annotated[
         int | None, typer.Option(min=1, rich_help_panel=RUN, help=f"How many ({ROUNDS}, or by --lines).")
     ] = None
@@ -111,7 +113,11 @@ def plan(
 
     from podlt.economics.plan import make_plan
 
-    made = make_plan(*_inputs(recipe, proof, assumed))
+    options, given = _inputs(recipe, proof, assumed)
+    if given.workers == 1:
+        _print_record(options, given, plot, as_json=as_json)
+        return
+    made = make_plan(options, given)
     if plot is not None:
         from podlt.economics.plots import draw_plan
 
@@ -154,6 +160,25 @@ def _inputs(name: str | None, proof: ProofFlags, assumed: AssumedFlags) -> tuple
         operators=assumed.operators,
         keys=assumed.keys,
         new_key=assumed.key_price,
+    )
+
+
+def _print_record(options: ProofOptions, assumed: Assumptions, plot: Path | None, *, as_json: bool) -> None:
+    """A run of one worker: nothing is compared, so there is nothing to work out.
+
+    Raises:
+        UsageError: it was to be drawn.
+    """
+    if plot is not None:
+        raise UsageError("--plot: with one worker nothing is compared: there is nothing to draw")
+    if as_json:
+        typer.echo(json.dumps({"workers": 1, "rounds": assumed.rounds, "record": True, "own": options.own}))
+        return
+    typer.echo(
+        "one worker: a record of a training. No result is compared with another's; the manager executes "
+        f"{options.own:.0%} of them itself.\n"
+        "Whether the record is true is found by training again: podlt reproduce RUN (all of it, by anybody with recipe "
+        "and data), or podlt audit RUN (a drawn part)."
     )
 
 

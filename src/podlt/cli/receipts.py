@@ -1,17 +1,23 @@
-"""`podlt receipts`: whether a published log is the one that its manager showed to a worker."""
+"""`podlt receipts`: whether a published log is the one that its manager showed to a worker, and has all of its work."""
 
 from __future__ import annotations
 
 import json
-from contextlib import closing
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from podlt.cli.options import JsonOption, RunArgument, options_of
+from podlt.cli.options import JsonOption, options_of
 from podlt.errors import InvalidProofError, NotCheckedError, UsageError
+
+if TYPE_CHECKING:
+    from podlt.network.bound_receipts import BoundComparison
+    from podlt.network.receipts import Comparison
 
 FOLDER = ".podlt"
 
@@ -22,7 +28,13 @@ class OlderLogError(NotCheckedError):
 
 def receipts(
     context: typer.Context,
-    run: RunArgument,
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="A run's directory, a bundle of it, or its log.db; or the https:// URL of a bundle.",
+            metavar="[RUN|URL]",
+        ),
+    ] = None,
     folder: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="The worker's folder, where its receipts are; ~/.podlt by default."),
@@ -30,21 +42,80 @@ def receipts(
     evidence: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write here what convicts the manager, if anything does.")
     ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Check a file that --evidence wrote, by itself: nothing else is needed."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare the receipts that a worker has with a log that its manager publishes.
 
-    Each receipt has a head that the manager signed over the whole log at that time. If the log that it publishes is
-    another one, the two signed heads are evidence against it (exit code 1). Run podlt verify as well: this command
-    says that it is the same log, and not that it is sound.
+    A receipt for credits has a head that the manager signed over the whole log at that time; one for a commitment has
+    its signature on the work of a round, from before anything was shown. If the published log is another one, or lacks
+    such work, that is evidence against the manager (exit code 1), which anybody can check. Run podlt verify as well:
+    this command says that it is the same log, and not that it is sound.
 
-    Example: podlt receipts runs/theirs --evidence evidence.json
+    Examples: podlt receipts runs/theirs --evidence evidence.json
+              podlt receipts https://example.org/theirs.podlt
+              podlt receipts --check evidence.json
     """
+    if (run is None) == (check is None):
+        raise UsageError("expected a run, or --check FILE")
+    if check is not None:
+        _check(check, as_json)
+        return
+    assert run is not None
+    with _published(run) as path:
+        document, found, bound = _compared(path, folder or Path.home() / FOLDER)
+    if as_json:
+        typer.echo(json.dumps(document))
+    if bound.dropped or found.contradictions:
+        _convict(context, found, bound, document, evidence)
+    _decided(found, bound)
+    if not as_json:
+        typer.echo(
+            f"all {found.receipts:,} receipts for credits and {bound.logged:,} for commitments are in this log; it is "
+            "the one that the manager showed to its worker"
+        )
+        if bound.anew:
+            typer.echo(
+                f"{bound.anew:,} receipts for commitments are of attempts at rounds that the manager began anew: the "
+                "log counts how often it did"
+            )
+
+
+@contextmanager
+def _published(run: str) -> Iterator[Path]:
+    """Where a run is on this machine; one at a URL is fetched, and deleted afterwards.
+
+    Raises:
+        UsageError: nothing can be fetched there.
+        StorageError: there is no room for it.
+    """
+    if not run.startswith("https://"):
+        yield Path(run)
+        return
+    from podlt.network.download import download
+
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch) / "run.podlt"
+        download(run, target, MOST_EVIDENCE)
+        yield target
+
+
+def _compared(run: Path, home: Path) -> tuple[dict[str, Any], Comparison, BoundComparison]:
+    """Compares what is in a worker's folder with a published log; the facts as JSON has them, and both comparisons.
+
+    Raises:
+        UsageError: there is no run, or it has not begun.
+        StorageError: there are no receipts of it.
+        InvalidProofError: a receipt, or the log, does not prove what it says.
+    """
+    from podlt.network import bound_receipts
     from podlt.network import receipts as stored
     from podlt.protocol import entries as e
     from podlt.report.fold import decode, open_log
 
-    home = folder or Path.home() / FOLDER
     with closing(open_log(run)) as store:
         rows = store.entries()
         first = next(((n, leaf, body) for n, leaf, body in rows), None)
@@ -54,35 +125,94 @@ def receipts(
         identity, heads = e.identity(begin), store.heads()
         if not heads:
             raise UsageError(f"{run}: the log has no signed head yet")
-        note = heads[-1][1]
-        found = stored.compare(stored.read(home, identity), store.entries(), note, begin.manager, identity)
+        note, manager = heads[-1][1], begin.manager
+        saved = bound_receipts.read(home, identity)
+        found = stored.compare(stored.read(home, identity), store.entries(), note, manager, identity)
+        bound = bound_receipts.compare(saved, store.entries(), note, manager, identity)
     document = {
         "run": identity.hex(),
-        "manager": begin.manager.hex(),
+        "manager": manager.hex(),
         "published_head": note,
         **msgspec.to_builtins(found),
+        "commitments": {**_counts(bound), "dropped": len(bound.dropped)},
+    }
+    return document, found, bound
+
+
+def _counts(bound: BoundComparison) -> dict[str, int]:
+    return {"logged": bound.logged, "anew": bound.anew, "beyond": bound.beyond}
+
+
+def _convict(
+    context: typer.Context,
+    found: Comparison,
+    bound: BoundComparison,
+    document: dict[str, Any],
+    evidence: Path | None,
+) -> None:
+    """Writes the evidence, and says what it is.
+
+    Raises:
+        InvalidProofError: always.
+    """
+    if evidence is None:
+        options_of(context).hint = "keep the evidence: --evidence FILE"
+    else:
+        from podlt.store.files import write_whole
+
+        whole = json.dumps(document, indent=1).encode()
+        write_whole(evidence, msgspec.json.encode(bound.dropped[0]) if bound.dropped else whole)
+    if bound.dropped:
+        one = bound.dropped[0]
+        raise InvalidProofError(f"{len(bound.dropped)} commitments: {one.reason} (round {one.receipt.round})")
+    other = found.contradictions[0]
+    raise InvalidProofError(
+        f"{len(found.contradictions)} receipts are of another log: {other.reason}",
+        expected=bytes.fromhex(other.expected),
+        actual=bytes.fromhex(other.published),
+    )
+
+
+def _decided(found: Comparison, bound: BoundComparison) -> None:
+    """Raises: OlderLogError: receipts are about more than the log has."""
+    if found.beyond or bound.beyond:
+        raise OlderLogError(
+            f"{found.beyond + bound.beyond} receipts are over more entries than this log has: it is an older copy, or "
+            f"was cut; the other {found.receipts + bound.logged + bound.anew} receipts are in it"
+        )
+
+
+def _check(path: Path, as_json: bool) -> None:
+    """Whether a file convicts a manager.
+
+    Raises:
+        InvalidProofError: it does not.
+        UsageError: there is no such file.
+    """
+    from podlt.network.bound_receipts import check_evidence
+    from podlt.protocol import entries as e
+    from podlt.store.files import read_whole
+
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file")
+    found = check_evidence(read_whole(path, MOST_EVIDENCE))
+    begin, receipt = e.decode(found.begin.entry), found.receipt
+    assert isinstance(begin, e.Begin)
+    said = {
+        "run": e.identity(begin).hex(),
+        "manager": begin.manager.hex(),
+        "round": receipt.round,
+        "attempt": receipt.attempt,
+        "worker": receipt.commitment.holder,
+        "reason": found.reason,
     }
     if as_json:
-        typer.echo(json.dumps(document))
-    if found.contradictions:
-        if evidence is not None:
-            from podlt.store.files import write_whole
-
-            write_whole(evidence, json.dumps(document, indent=1).encode())
-        else:
-            options_of(context).hint = "keep the evidence: --evidence FILE"
-        one = found.contradictions[0]
-        raise InvalidProofError(
-            f"{len(found.contradictions)} receipts are of another log: {one.reason}",
-            expected=bytes.fromhex(one.expected),
-            actual=bytes.fromhex(one.published),
-        )
-    if found.beyond:
-        raise OlderLogError(
-            f"{found.beyond} receipts are over more entries than this log has: it is an older copy, or was cut; "
-            f"the other {found.receipts} receipts are in it"
-        )
-    if not as_json:
+        typer.echo(json.dumps(said))
+    else:
         typer.echo(
-            f"all {found.receipts:,} receipts are in this log; it is the one that the manager showed to its worker"
+            f"the evidence holds: manager {said['manager']}, run {said['run']}, round {receipt.round}, worker "
+            f"{receipt.commitment.holder}: {found.reason}"
         )
+
+
+MOST_EVIDENCE = 2**30

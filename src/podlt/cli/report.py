@@ -11,6 +11,7 @@ import typer
 from podlt.cli.findings import findings_document
 from podlt.cli.options import JsonOption, RunFilesArgument
 from podlt.cli.verify import verified
+from podlt.store.run_names import REPORT
 
 if TYPE_CHECKING:
     from podlt.verify import Verification
@@ -55,6 +56,6 @@ def make_report(run: Path, out: Path | None = None) -> tuple[Path, Verification]
     from podlt.store.files import write_whole
 
     history, verification = read_history(run), verified(run)
-    target = out or (run / "report.html" if run.is_dir() else run.with_name(run.name + ".html"))
+    target = out or (run / REPORT if run.is_dir() else run.with_name(run.name + ".html"))
     write_whole(target, page(run.name, history, read_figures(run), verification).encode())
     return target, verification

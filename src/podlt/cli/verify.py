@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from podlt.cli.attest import KeylessOption, KeyOption, SummaryOption, signer_of, write_summary
 from podlt.cli.findings import conclusion, findings_document, print_findings
 from podlt.cli.options import JsonOption, RunFilesArgument, console, print_facts, shown
+from podlt.cli.witness import read_witness
 from podlt.errors import InvalidProofError, UsageError
 
+NOTE_LINES = 5
+"""Of a head with its manager's signature alone."""
+
 if TYPE_CHECKING:
+    from podlt.log.notes import WitnessKey
     from podlt.verify import Verification
 
 
@@ -31,6 +38,16 @@ def verify(
         Path | None,
         typer.Option(metavar="FILE", help="A tree head that you saved: the log must continue it."),
     ] = None,
+    witness: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help="A witness that must have cosigned the log to its end: its key, or a file with it. Repeatable.",
+        ),
+    ] = None,
+    summary: SummaryOption = None,
+    key: KeyOption = None,
+    keyless: KeylessOption = False,
 ) -> None:
     """Verify what a run claims: every draw, signature, verdict, payment and Merkle head; its terms and its model.
 
@@ -43,10 +60,16 @@ def verify(
     Examples: podlt verify runs/mnist
 
               podlt verify mnist.podlt --head saved.head --json
+
+              podlt verify mnist.podlt --witness witness.key.pub
     """
     trusted = read_note(head) if head is not None else None
-    key = read_key(manager_key) if manager_key is not None else None
-    result = verified(run, jobs=jobs, manager_key=key, trusted_head=trusted, quiet=as_json)
+    manager = read_key(manager_key) if manager_key is not None else None
+    signer = signer_of(key, keyless) if summary is not None else None
+    demanded = [read_witness(text) for text in witness or []]
+    result = verified(run, jobs=jobs, manager_key=manager, trusted_head=trusted, witnesses=demanded, quiet=as_json)
+    if summary is not None and signer is not None:
+        write_summary(summary, run, result.findings, result, ["PODLT_VERIFIED"], signer)
     if as_json:
         typer.echo(json.dumps(_document(result)))
     else:
@@ -61,6 +84,7 @@ def verified(
     jobs: int | None = None,
     manager_key: bytes | None = None,
     trusted_head: str | None = None,
+    witnesses: Sequence[WitnessKey] = (),
     quiet: bool = False,
 ) -> Verification:
     """The verification of a run's log; shows how far it is on a terminal."""
@@ -76,6 +100,7 @@ def verified(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             manager_key=manager_key,
             trusted_head=trusted_head,
+            witnesses=witnesses,
         )
 
 
@@ -85,6 +110,8 @@ def print_verification(result: Verification, out: Console) -> None:
     out.print()
     print_findings(result.findings, out)
     out.print(f"\n{conclusion(result.findings)}", soft_wrap=True)
+    if is_record(result):
+        out.print("  one worker: a record of a training; no result was compared with another's", soft_wrap=True)
     for sentence in unknown(result):
         out.print(f"  [dim]not known: {shown(sentence)}[/dim]", soft_wrap=True)
 
@@ -109,10 +136,17 @@ def unknown(result: Verification, *, executed: bool = False, all_executed: bool 
     """
     state, counts = result.state, result.counts
     compared = counts["agree"] + counts["vote"] + counts["referee"]
-    sentences = ["that keys and operators are different people: the manager, too, may have workers of its own"]
+    sentences = []
+    if not is_record(result):
+        sentences.append("that keys and operators are different people: the manager, too, may have workers of its own")
     if state.options.own:
         sentences.append("that the manager executed its own share of the tasks")
-    if not all_executed:
+    if is_record(result) and not all_executed:
+        sentences.append(
+            f"that its one worker computed anything: a record, in which nothing was compared ({compared:,} of "
+            f"{counts['fragments']:,} results were executed by the manager); podlt reproduce trains it again"
+        )
+    elif not all_executed:
         sentences.append(
             f"that results which nobody compared, or executed again, were computed: {compared:,} fragments were, of "
             f"{counts['fragments']:,}"
@@ -129,6 +163,11 @@ def unknown(result: Verification, *, executed: bool = False, all_executed: bool 
     if result.documents.is_simulated:
         return ["anything about training: the recipe says that this run was simulated", *sentences]
     return sentences if executed else [*sentences, "that the log was not simulated: only an audit executes its tasks"]
+
+
+def is_record(result: Verification) -> bool:
+    """Whether the run had one worker: then nobody's results were compared with another's."""
+    return len(result.state.workers) == 1
 
 
 def _document(result: Verification) -> dict[str, Any]:
@@ -153,13 +192,14 @@ def _failure(error: InvalidProofError) -> dict[str, Any]:
 
 
 def read_note(path: Path) -> str:
-    """The signed tree head in a file.
+    """The signed tree head in a file, without the lines of witnesses that may follow its manager's.
 
     Raises:
         UsageError: it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return "".join(lines[:NOTE_LINES] if all(line.startswith("— ") for line in lines[NOTE_LINES:]) else lines)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from None
 

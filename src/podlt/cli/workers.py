@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import re
 import time
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from podlt.cli.options import JsonOption, RunArgument, console, shown
+from podlt.cli.options import JsonOption, RunArgument
+from podlt.cli.workers_table import connected, invitation_status, keys_of, numbers_of, pace_of, print_table, row_of
 from podlt.errors import UsageError
 
 if TYPE_CHECKING:
-    from podlt.network.access.policy import AccessPolicy
     from podlt.network.access.registry import Registry
 
 workers_app = typer.Typer(
@@ -26,11 +24,17 @@ workers_app = typer.Typer(
 
 _SPAN = re.compile(r"(\d+)([mhd])")
 _LEAST_DIGITS = 8
+MOST_NAME = 100
+"""Characters of an operator's name."""
 
 Worker = Annotated[
     str, typer.Argument(metavar="WORKER", help="A number in the run, a public key, or the first 8 digits of it.")
 ]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; shown to the worker.")]
+OperatorOption = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Who runs these workers: in the log, for all to read, and signed by the worker."),
+]
 
 
 @workers_app.command("list")
@@ -39,17 +43,21 @@ def list_workers(run: RunArgument, as_json: JsonOption = False) -> None:
 
     Example: podlt workers list runs/mnist --json
     """
+    from podlt.network.worker_figures import figures_of
+
     register = register_of(run)
     state = register.state
-    numbers, live = numbers_of(run), _connected(run)
-    rows = [_row(key, state, numbers, live) for key in _keys(state, numbers, live)]
+    logged, live, seen = numbers_of(run), connected(run), figures_of(run)
+    keys = keys_of(state, logged, live)
+    rows = [row_of(key, state, logged, live) | pace_of(seen.get(key), logged.get(key)) for key in keys]
     invitations = [
         {
             "name": name,
             "uses": issued.uses,
             "used": issued.used,
             "expires": issued.expires or None,
-            "status": _invitation_status(issued),
+            "status": invitation_status(issued),
+            "operator": issued.operator,
             "note": issued.note,
         }
         for name, issued in state.invitations.items()
@@ -61,12 +69,14 @@ def list_workers(run: RunArgument, as_json: JsonOption = False) -> None:
             "deposit": state.deposit,
             "payee": state.payee,
             "paused": state.everybody_paused,
+            "most_identities": state.most_identities,
+            "operators": state.identities(),
             "workers": rows,
             "invitations": invitations,
         }
         typer.echo(json.dumps(document))
     else:
-        _print(rows, invitations, state, live is not None)
+        print_table(rows, invitations, state, live is not None)
 
 
 @workers_app.command()
@@ -77,6 +87,7 @@ def invite(
         str, typer.Option(metavar="SPAN", help="Until when: 90m, 12h, 7d; without end by default.")
     ] = "",
     note: Annotated[str, typer.Option(metavar="TEXT", help="Who it is for: for yourself.")] = "",
+    operator: OperatorOption = "",
     address: Annotated[
         bool, typer.Option("--address", help="Only where the run is: for keys that are allowed, and for open runs.")
     ] = False,
@@ -84,7 +95,10 @@ def invite(
 ) -> None:
     """Print one line to send to a worker, who then runs: podlt worker LINE. Whoever reads the line can use it.
 
-    Example: podlt workers invite runs/mnist --uses 20 --expires 7d
+    All workers that come by it are one operator, as are those of other invitations that name the same: their results
+    are compared with other operators' where there are some. Give each owner of machines an invitation of its own.
+
+    Example: podlt workers invite runs/mnist --uses 20 --expires 7d --operator "lab 3"
     """
     from podlt.manager.directory import RunDirectory
     from podlt.network.access.invitation import write
@@ -92,11 +106,19 @@ def invite(
     now = time.time_ns() // 10**6
     key = RunDirectory.existing(run).manager_key()
     invitation = register_of(run).invite(
-        key, uses=uses, expires=_until(expires, now), now=now, note=note[:400], address=address
+        key,
+        uses=uses,
+        expires=_until(expires, now),
+        now=now,
+        note=note[:400],
+        operator=_named(operator),
+        address=address,
     )
     line = write(invitation)
     if as_json:
-        typer.echo(json.dumps({"invitation": line, "name": invitation.name, "servers": invitation.servers}))
+        issued = None if address else register_of(run).state.invitations[invitation.name]
+        document = {"invitation": line, "name": invitation.name, "servers": invitation.servers}
+        typer.echo(json.dumps(document | ({"operator": issued.operator} if issued is not None else {})))
     else:
         typer.echo(line)
 
@@ -163,16 +185,37 @@ def allow(
     run: RunArgument,
     key: Annotated[str, typer.Argument(metavar="KEY", help="The public key that `podlt key show` prints.")],
     note: Annotated[str, typer.Option(metavar="TEXT", help="Whose it is: for yourself.")] = "",
+    operator: OperatorOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Let a key in without a secret; it still needs the address: podlt workers invite RUN --address.
+
+    Without --operator it is an operator of its own.
 
     Example: podlt workers allow runs/mnist 5d1c...
     """
     if re.fullmatch(r"[0-9a-f]{64}", key) is None:
         raise UsageError(f"{key!r}: expected a public key of 64 hexadecimal digits, as `podlt key show` prints it")
-    register_of(run).change(lambda state: state.allow(key, note[:400]))
-    say(f"worker {key} is allowed", {"key": key, "status": "allowed"}, as_json)
+    name = _named(operator)
+    register_of(run).change(lambda state: state.allow(key, note[:400], name))
+    say(f"worker {key} is allowed", {"key": key, "status": "allowed", "operator": name}, as_json)
+
+
+@workers_app.command()
+def limit(
+    run: RunArgument,
+    identities: Annotated[
+        int | None, typer.Argument(metavar="[N]", min=1, help="How many; without it, any number again.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let in at most N workers of one operator. Who is in stays; keys of an open run are operators of their own.
+
+    Example: podlt workers limit runs/mnist 50
+    """
+    register_of(run).change(lambda state: state.limit(identities))
+    most = "any number of" if identities is None else f"at most {identities:,}"
+    say(f"{most} workers of one operator are let in", {"most_identities": identities}, as_json)
 
 
 @workers_app.command("open")
@@ -207,62 +250,6 @@ def register_of(run: Path) -> Registry:
     return Registry(RunDirectory.existing(run).path)
 
 
-def numbers_of(run: Path) -> dict[str, tuple[int, str]]:
-    """Key -> number and status by the log; empty before its first entry."""
-    from podlt.manager.directory import RunDirectory
-    from podlt.report.history import read_history
-
-    if not RunDirectory.existing(run).has_entries():
-        return {}
-    workers = read_history(run).state.workers
-    return {worker.key.hex(): (number, worker.status) for number, worker in workers.items()}
-
-
-def _connected(run: Path) -> dict[str, Any] | None:
-    """Key -> its connection, as the run's server tells; None if there is none to ask."""
-    from podlt.manager.directory import RunDirectory
-    from podlt.network.access.registry import FOLDER, PLACE
-    from podlt.network.server.pages import connections_of
-
-    if not (run / FOLDER / PLACE).is_file():
-        return None
-    found = connections_of(run, RunDirectory.existing(run).manager_key())
-    return None if found is None else {one.key: one for one in found}
-
-
-def _keys(state: AccessPolicy, numbers: dict[str, tuple[int, str]], live: dict[str, Any] | None) -> list[str]:
-    known = {*state.members, *state.payments, *state.allowed, *state.revoked, *state.paused, *numbers, *(live or {})}
-    return sorted(known, key=lambda key: (numbers.get(key, (2**30, ""))[0], key))
-
-
-def _row(
-    key: str, state: AccessPolicy, numbers: dict[str, tuple[int, str]], live: dict[str, Any] | None
-) -> dict[str, Any]:
-    number, status = numbers.get(key, (None, "not in the log"))
-    connection = (live or {}).get(key)
-    if key in state.revoked:
-        access, why = "revoked", state.revoked[key]
-    elif key in state.paused:
-        access, why = "paused", state.paused[key]
-    else:
-        member = state.members.get(key)
-        access = member.by if member is not None else "allowlist" if key in state.allowed else "open"
-        why = state.allowed.get(key, "")
-        if member is not None and member.invitation in state.invitations:
-            why = why or state.invitations[member.invitation].note
-    return {
-        "worker": number,
-        "key": key,
-        "status": status,
-        "access": access,
-        "note": why,
-        "deposit": state.held(key),
-        "connected": connection is not None,
-        "address": connection.address if connection is not None else None,
-        "seconds": round(connection.seconds, 1) if connection is not None else None,
-    }
-
-
 def find_key(register: Registry, run: Path, worker: str) -> str:
     """The key of a worker that is named by number, key or the beginning of a key.
 
@@ -273,14 +260,22 @@ def find_key(register: Registry, run: Path, worker: str) -> str:
         return worker
     state, numbers = register.state, numbers_of(run)
     if re.fullmatch(r"[0-9]{1,7}", worker):
-        found = [key for key, (number, _) in numbers.items() if number == int(worker)]
+        found = [key for key, logged in numbers.items() if logged.number == int(worker)]
     elif len(worker) >= _LEAST_DIGITS:
-        found = [key for key in _keys(state, numbers, None) if key.startswith(worker.lower())]
+        found = [key for key in keys_of(state, numbers, None) if key.startswith(worker.lower())]
     else:
         found = []
     if len(found) != 1:
         raise UsageError(f"{worker}: {'several workers' if found else 'no worker of this run'}; see podlt workers list")
     return found[0]
+
+
+def _named(operator: str) -> str:
+    """The name of an operator, as the log can have it."""
+    name = operator.strip()
+    if len(name) > MOST_NAME or not name.isprintable():
+        raise UsageError(f"--operator {name[:40]!r}: expected at most {MOST_NAME} printable characters")
+    return name
 
 
 def _until(span: str, now: int) -> int:
@@ -292,45 +287,6 @@ def _until(span: str, now: int) -> int:
     return now + int(found[1]) * {"m": 60, "h": 3600, "d": 86400}[found[2]] * 1000
 
 
-def _invitation_status(issued: Any) -> str:
-    if issued.revoked:
-        return "revoked"
-    if issued.expires and issued.expires <= time.time_ns() // 10**6:
-        return "expired"
-    return "used up" if issued.used >= issued.uses else "good"
-
-
 def say(text: str, document: dict[str, Any], as_json: bool) -> None:
     """Prints one of the two."""
     typer.echo(json.dumps(document) if as_json else text)
-
-
-def _print(rows: list[dict[str, Any]], invitations: list[dict[str, Any]], state: AccessPolicy, running: bool) -> None:
-    out = console()
-    table = Table(box=None, pad_edge=False)
-    for name, justify in (("worker", "right"), ("key", "left"), ("status", "left"), ("access", "left")):
-        table.add_column(name, justify="right" if justify == "right" else "left")
-    table.add_column("connected")
-    table.add_column("note")
-    for row in rows:
-        style = {"revoked": "red", "paused": "yellow"}.get(row["access"])
-        number = "-" if row["worker"] is None else str(row["worker"])
-        note = f"deposit {row['deposit']:,}  {row['note']}".strip() if row["deposit"] else row["note"]
-        since = f"{row['address']}, {row['seconds']:,.0f} s" if row["connected"] else "-"
-        table.add_row(number, row["key"][:16], row["status"], row["access"], since, shown(note), style=style)
-    out.print(table)
-    for one in invitations:
-        until = (
-            datetime.fromtimestamp(one["expires"] / 1000).strftime(", until %Y-%m-%d %H:%M") if one["expires"] else ""
-        )
-        out.print(
-            f"invitation {one['name']}: {one['used']} of {one['uses']} used{until}, {one['status']}"
-            f"{'  ' + shown(one['note']) if one['note'] else ''}"
-        )
-    if state.deposit is not None:
-        to = f", paid to {shown(state.payee)}" if state.payee else ""
-        out.print(f"open to all for a deposit of {state.deposit:,} credits{to}")
-    if state.everybody_paused:
-        out.print("everybody is paused", style="yellow")
-    if not running:
-        out.print("[dim]its server does not run: nobody is connected[/dim]")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,9 @@ from podlt.data.field import Field
 from podlt.engine.local import frames
 from podlt.program.ir import Program
 from podlt.protocol.entries import Begin
+from podlt.protocol.fingerprint import Fingerprint, ScaledPart, SignedFingerprint, SumTerms
 from podlt.protocol.messages import Assignment, JoinSignatures, JoinTerms, TreeSize
+from podlt.protocol.receipt import Bound
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -42,6 +44,36 @@ class Lost(msgspec.Struct, frozen=True):
 
     worker: int
     reason: str
+
+
+class TaskLate(msgspec.Struct, frozen=True):
+    """A task is late: it may be dealt to somebody else as well, while its holder may still answer.
+
+    Attributes:
+        seat: of the task.
+        holder: who has it.
+    """
+
+    seat: int
+    holder: int
+
+
+class WorkerPace(msgspec.Struct, frozen=True):
+    """How long a worker took for its tasks of a round.
+
+    Attributes:
+        worker: its number.
+        tasks: how many it was dealt at first.
+        lines: how many these have.
+        seconds: from dealing to its last update, or until its answers were of no use any more.
+        missed: how many of the tasks others answered in its place.
+    """
+
+    worker: int
+    tasks: int
+    lines: int
+    seconds: float
+    missed: int
 
 
 class Restarted(msgspec.Struct, frozen=True):
@@ -88,7 +120,7 @@ class DurableEntries(msgspec.Struct, frozen=True):
     moved: list[Moved]
 
 
-Event = frames.Results | frames.ExecutionFailed | frames.HostOpenings | Restarted | Lost
+Event = frames.Results | frames.ExecutionFailed | frames.HostOpenings | Restarted | TaskLate | Lost
 
 
 class Engine(Protocol):
@@ -101,6 +133,10 @@ class Engine(Protocol):
     @property
     def elastic(self) -> bool:
         """Whether others may come later: then a run that has too few workers waits for more."""
+
+    @property
+    def aggregates(self) -> bool:
+        """Whether its workers are to be asked for fingerprints of their updates."""
 
     @property
     def state(self) -> np.ndarray:
@@ -138,10 +174,10 @@ class Engine(Protocol):
     def block(self, buffer: int, lines: int) -> dict[str, np.ndarray]:
         """Where the lines of a block go, field by field."""
 
-    def slot(self, seat: int) -> np.ndarray:
-        """The update (uint8 bytes) of the task that was dealt to `seat`; whole once its commitment was given."""
+    def slot(self, seat: int, holder: int) -> np.ndarray:
+        """The update (uint8 bytes) that `holder` gave to the task of `seat`; whole once its commitment was given."""
 
-    def digest(self, seat: int) -> bytes:
+    def digest(self, seat: int, holder: int) -> bytes:
         """The digest of that update, of the bytes as they are in the manager's own memory."""
 
     def deal(
@@ -163,11 +199,21 @@ class Engine(Protocol):
             again: whether these tasks come on top of others of the same round.
         """
 
-    def open(self, round: int) -> None:
-        """Asks all workers to open their commitments of a round."""
+    def gone(self, number: int) -> None:
+        """A worker was withdrawn within the round: what it has, or answered, counts no more."""
+
+    def open(self, bound: Bound) -> None:
+        """Asks all workers to open their commitments of a round.
+
+        Args:
+            bound: those that are in the log since the last call: workers elsewhere get receipts for them.
+        """
 
     def idle(self) -> bool:
-        """Whether nobody may write to a slot any more."""
+        """Whether nobody may write any more to a slot that is used."""
+
+    def paces(self) -> list[WorkerPace]:
+        """How long each worker took in the round that was opened last; nothing where that is not measured."""
 
     def events(self) -> Iterator[Event]:
         """Waits for a while until something comes, and gives it.
@@ -175,6 +221,24 @@ class Engine(Protocol):
         Raises:
             EngineError: it cannot go on.
         """
+
+    def ask_fingerprints(
+        self,
+        terms: SumTerms,
+        scaled: Sequence[ScaledPart],
+        expected: Mapping[tuple[int, int], Fingerprint | None],
+    ) -> None:
+        """Asks workers for the fingerprints of a round that is over; to be called before its slots are used again.
+
+        Args:
+            terms: the sum that is claimed.
+            scaled: what was clipped.
+            expected: seats and holders that gave an update -> its fingerprint, where it was worked out here.
+        """
+
+    def fingerprints(self, seconds: float = 0.0) -> list[SignedFingerprint]:
+        """What has come of the last that were asked for, or comes within so many seconds; their signatures are not
+        checked."""
 
     def receipt(self, receipt: DurableEntries) -> None:
         """Entries are durable: receipts may go to workers. Called on any thread, in the order of the log."""

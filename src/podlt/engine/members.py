@@ -8,13 +8,14 @@ import msgspec
 import numpy as np
 
 from podlt.crypto import SigningKey, blob_digest
-from podlt.engine.interface import DurableEntries, Job, Lost, Member
+from podlt.engine.interface import DurableEntries, Job, Lost, Member, WorkerPace
 from podlt.engine.local import frames
 from podlt.engine.shared_memory import RunMemory
 from podlt.execution.setup import ExecutionSetup
 from podlt.log.merkle import EMPTY_ROOT
 from podlt.program.layout import state_layout, update_layout
 from podlt.protocol.entries import Begin, identity
+from podlt.protocol.fingerprint import SignedFingerprint
 from podlt.protocol.messages import JoinSignatures, JoinTerms, TreeSize
 
 
@@ -58,7 +59,7 @@ class FixedMembers:
         memory: of the run.
     """
 
-    elastic = False
+    elastic = aggregates = False
 
     def __init__(self, setup: frames.HostSetup, workers: Sequence[frames.Hosted], memory: RunMemory) -> None:
         self._setup, self._memory = setup, memory
@@ -75,13 +76,20 @@ class FixedMembers:
         """Where the lines of a block go, field by field."""
         return self._memory.block.views(buffer, lines)
 
-    def slot(self, seat: int) -> np.ndarray:
-        """The update (uint8 bytes) of the task that was dealt to `seat`."""
+    def slot(self, seat: int, holder: int) -> np.ndarray:
+        """The update (uint8 bytes) of the task that was dealt to `seat`, whoever holds it."""
         return self._memory.slot(seat)
 
-    def digest(self, seat: int) -> bytes:
+    def digest(self, seat: int, holder: int) -> bytes:
         """The digest of that update."""
-        return blob_digest(self.slot(seat).data)
+        return blob_digest(self.slot(seat, holder).data)
+
+    def gone(self, number: int) -> None:
+        """Nothing to do: what it holds is dealt again."""
+
+    def paces(self) -> list[WorkerPace]:
+        """Nothing: workers of one host take turns."""
+        return []
 
     # -- members -----------------------------------------------------------------------------------------------------
 
@@ -117,6 +125,13 @@ class FixedMembers:
 
     def released(self, number: int, reason: str) -> None:
         """Nothing to do: it is dealt nothing."""
+
+    def ask_fingerprints(self, *asked: object) -> None:
+        """Nothing to do: their keys are in the run's directory, so that their word proves nothing."""
+
+    def fingerprints(self, seconds: float = 0.0) -> list[SignedFingerprint]:
+        """None."""
+        return []
 
     def receipt(self, receipt: DurableEntries) -> None:
         """Nothing to do: whoever may read the log has it."""

@@ -6,7 +6,7 @@ A process executes its workers' tasks one after another on one thread, on one co
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 import msgspec
@@ -18,6 +18,7 @@ from podlt.data.dataset import fragment_digest_of
 from podlt.errors import EngineError, InvalidProofError, PodltError, UnsupportedError
 from podlt.exact.portable.devices import CPU
 from podlt.execution.adversary import Execute, Execution, cheating, watched
+from podlt.execution.aggregate import fingerprint
 from podlt.execution.setup import ExecutionSetup
 from podlt.execution.task_executor import TaskExecutor, as_batch
 from podlt.program.ir import Program
@@ -25,6 +26,7 @@ from podlt.program.layout import state_layout, update_layout
 from podlt.program.machine import MAX_BYTES, machine_bytes
 from podlt.program.memory import MemoryNeedError
 from podlt.program.validate import validate
+from podlt.protocol.fingerprint import Fingerprint
 from podlt.protocol.messages import Committed, Opened, Task
 from podlt.protocol.worker import Worker
 
@@ -162,6 +164,12 @@ class WorkerRuntime:
         self.release()
         self._parameters, self._state = digest, self._layout.views(parameters)
         self._unchanging.enter_context(self._executor.unchanging(self._state))
+
+    def fingerprint(
+        self, update: np.ndarray, scaling: tuple[int, int], exponents: Sequence[int], points: Sequence[int]
+    ) -> Fingerprint:
+        """The fingerprint of an update. Arguments and errors: `aggregate.fingerprint`."""
+        return fingerprint(update, self._update_layout, scaling, exponents, points)
 
     def release(self) -> None:
         """The parameters may be written to: no task can be executed until `hold`."""

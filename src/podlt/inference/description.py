@@ -32,8 +32,8 @@ from podlt.data.field import Field
 from podlt.errors import InvalidProofError, UsageError
 from podlt.recipe import Recipe
 from podlt.store.files import read_whole, write_whole
+from podlt.store.run_names import INFERENCE
 
-FILE = "inference.json"
 FORMAT: Literal["podlt-inference/1"] = "podlt-inference/1"
 MAX_BYTES = 256 * 2**20
 
@@ -119,9 +119,11 @@ def read_description(folder: Path) -> Description:
         UsageError: there is none, or it is malformed.
         StorageError: it cannot be read.
     """
-    path = folder / FILE
+    path = folder / INFERENCE
     if not path.is_file():
-        raise UsageError(f"{folder}: no {FILE} here: expected a finished run, or a folder that `podlt export` made")
+        raise UsageError(
+            f"{folder}: no {INFERENCE} here: expected a finished run, or a folder that `podlt export` made"
+        )
     try:
         return msgspec.convert(from_json(read_whole(path, MAX_BYTES)), Description)
     except (InvalidProofError, msgspec.ValidationError) as error:

@@ -9,11 +9,11 @@ import msgspec
 from torch import nn
 
 from podlt.errors import StorageError, UsageError
-from podlt.inference.description import FILE, Description
+from podlt.inference.description import Description
 from podlt.inference.onnx import NAME as ONNX
 from podlt.inference.onnx import write_onnx
 from podlt.inference.pretrained import save_pretrained
-from podlt.model_file import BUFFERS, MODEL
+from podlt.store.run_names import BUFFERS, INFERENCE, MODEL
 
 
 class ExportReport(msgspec.Struct, frozen=True):
@@ -73,6 +73,6 @@ def _fill(folder: Path, source: Path, description: Description, module: nn.Modul
         for name in (MODEL, BUFFERS):
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)
-    description.write(folder / FILE)
+    description.write(folder / INFERENCE)
     if onnx and module is not None:
         write_onnx(folder / ONNX, description, module)

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from podlt.errors import UsageError
-from podlt.model_file import BUFFERS, MODEL
 from podlt.program.preparation import unwrapped
+from podlt.store.run_names import BUFFERS, MODEL
 
 
 def load_trained(folder: Path, module: nn.Module) -> nn.Module:

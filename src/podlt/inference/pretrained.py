@@ -16,8 +16,7 @@ from podlt.errors import UsageError
 from podlt.inference.description import last_part
 from podlt.program.preparation import unwrapped
 from podlt.store.files import write_whole
-
-CONFIGURATION = "config.json"
+from podlt.store.run_names import CONFIGURATION
 
 
 def write_configuration(folder: Path, module: nn.Module) -> None:

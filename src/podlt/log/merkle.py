@@ -109,6 +109,27 @@ def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
     return [*inclusion_proof(leaves[middle:], index - middle), root_of(leaves[:middle])]
 
 
+def inclusion_proofs(leaves: Sequence[bytes]) -> tuple[bytes, list[list[bytes]]]:
+    """The root over leaves (their hashes), and the audit path of each: `inclusion_proof` of all, at once.
+
+    The tree level by level: an odd node out goes up as it is, so that subtrees are those of RFC 6962.
+    """
+    levels = [list(leaves)]
+    while len(levels[-1]) > 1:
+        below = levels[-1]
+        level = [node_hash(below[i], below[i + 1]) for i in range(0, len(below) - 1, 2)]
+        levels.append(level + below[len(level) * 2 :])
+    proofs: list[list[bytes]] = []
+    for index in range(len(leaves)):
+        path, place = [], index
+        for level in levels[:-1]:
+            if place ^ 1 < len(level):
+                path.append(level[place ^ 1])
+            place >>= 1
+        proofs.append(path)
+    return (levels[-1][0] if leaves else EMPTY_ROOT), proofs
+
+
 def is_included(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
     """Whether `proof` shows that `leaf` stands at `index` of the tree of `size` leaves with that root.
 

@@ -1,14 +1,4 @@
-"""A run's directory: everything of one run, each file there whole or not at all.
-
-recipe.json     the recipe, canonical           program.json   the training step, canonical
-log.db          entries and tree heads          checkpoints/   parameters and optimiser, every so many rounds
-updates/        the averaged update of a round  manager.key    the manager's secrets (0600)
-workers.key     keys of this machine's workers (0600)          settings.json  what is not part of the proof
-rounds.jsonl    seconds and simulated fakes     model.safetensors  the trained module's state_dict()
-inference.json  what predicting new lines takes  buffers.safetensors  buffers that state_dict() leaves out, if any
-config.json     of a model of transformers
-best.safetensors  the best parameters           best.json      which they are
-"""
+"""A run's directory: everything of one run, each file there whole or not at all; `store.run_names` has their names."""
 
 from __future__ import annotations
 
@@ -25,8 +15,10 @@ from msgspec import Meta
 from podlt import canonical
 from podlt.crypto import HashChain, SigningKey
 from podlt.errors import InvalidProofError, StorageError, UsageError
+from podlt.store import run_names as names
 from podlt.store.files import read_whole, write_whole
 from podlt.store.log_store import LogStore
+from podlt.store.run_json import read_section, write_section
 from podlt.store.run_log import has_log, open_run_log
 
 MAX_DOCUMENT = 16 * 2**20
@@ -34,28 +26,6 @@ MAX_REASON = 4096
 
 FEW_SECRETS, MANY_SECRETS = 10_000, 250_000
 """Secrets beyond those that the first entry promises: nine times as many and a few, but never more than many."""
-
-_EARLY = {
-    "log.db",
-    "log.db-wal",
-    "log.db-shm",
-    "settings.json",
-    "recipe.json",
-    "program.json",
-    "manager.key",
-    "workers.key",
-    "checkpoints",
-    "updates",
-    "lock",
-    "server",
-    "invitation.txt",
-    "admission.json",
-    "admission.lock",
-    "blobs",
-    "blobs.json",
-    "finish.txt",
-}
-"""What a run that was killed before its first entry may have left."""
 
 Entropy = Callable[[int], bytes]
 
@@ -129,7 +99,7 @@ class RunDirectory:
         if path.exists():
             if cls(path).has_entries():
                 raise UsageError(f"{path}: there is a run already; resume it with --resume {path}")
-            early = path.is_dir() and all(p.name in _EARLY or p.suffix == ".part" for p in path.iterdir())
+            early = path.is_dir() and all(p.name in names.EARLY or p.suffix == ".part" for p in path.iterdir())
             if not early or cls(path).was_trained():
                 raise UsageError(f"{path}: there is something already, and it is no run: choose another directory")
         return cls(path)
@@ -153,42 +123,42 @@ class RunDirectory:
         Raises:
             UsageError: it is none.
         """
-        if not (path / "recipe.json").is_file():
+        if not (path / names.RECIPE).is_file():
             raise UsageError(f"{path}: no run here (expected a directory that `podlt train` made)")
         return cls(path)
 
     @property
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
-        return self.path / "checkpoints"
+        return self.path / names.CHECKPOINTS
 
     @property
     def updates(self) -> Path:
         """The folder of the averaged updates."""
-        return self.path / "updates"
+        return self.path / names.UPDATES
 
     @property
     def model(self) -> Path:
         """The trained module's state."""
-        return self.path / "model.safetensors"
+        return self.path / names.MODEL
 
     @property
     def best(self) -> Path:
         """The parameters that were the best by the recipe's figure."""
-        return self.path / "best.safetensors"
+        return self.path / names.BEST
 
     @property
-    def best_facts(self) -> Path:
-        """Which they are."""
-        return self.path / "best.json"
+    def cosignatures(self) -> Path:
+        """What witnesses signed."""
+        return self.path / names.COSIGNATURES
 
     def update(self, round: int) -> Path:
         """The averaged update of a round."""
-        return self.updates / f"{round:08d}.bin"
+        return self.path / names.update(round)
 
     def checkpoint(self, rounds: int) -> Path:
         """Parameters and optimiser after so many training rounds."""
-        return self.checkpoints / f"{rounds:08d}.safetensors"
+        return self.path / names.checkpoint(rounds)
 
     def lock(self) -> None:
         """Keeps a second manager out, for as long as this process lives.
@@ -198,7 +168,7 @@ class RunDirectory:
         """
         if self._lock is not None:
             return
-        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        self._lock = os.open(self.path / names.LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -211,7 +181,7 @@ class RunDirectory:
     def is_locked(self) -> bool:
         """Whether a process works on the run."""
         try:
-            descriptor = os.open(self.path / "lock", os.O_RDWR)
+            descriptor = os.open(self.path / names.LOCK, os.O_RDWR)
         except FileNotFoundError:
             return False
         try:
@@ -230,16 +200,16 @@ class RunDirectory:
 
     def request_finish(self, reason: str) -> None:
         """Asks the process that works on the run to end it after the round in progress."""
-        write_whole(self.path / "finish.txt", reason.encode())
+        write_whole(self.path / names.FINISH, reason.encode())
 
     def finish_request(self) -> str | None:
         """Why the run is to end, if somebody asked for it."""
-        path = self.path / "finish.txt"
+        path = self.path / names.FINISH
         return read_whole(path, MAX_REASON).decode(errors="replace") if path.is_file() else None
 
     def drop_finish_request(self) -> None:
         """Forgets the request: it was answered, or is not wanted any more."""
-        (self.path / "finish.txt").unlink(missing_ok=True)
+        (self.path / names.FINISH).unlink(missing_ok=True)
 
     def log(self, *, create: bool = False) -> LogStore:
         """The run's log: log.db, or in the database that the settings name."""
@@ -254,7 +224,7 @@ class RunDirectory:
 
     def was_trained(self) -> bool:
         """Whether a round left anything here: none does before the log's first entries are on the disk."""
-        figures = (self.path / "rounds.jsonl", self.model)
+        figures = (self.path / names.ROUNDS, self.model)
         later = (p for p in self.checkpoints.glob("*.safetensors") if p != self.checkpoint(0))
         return any(p.exists() for p in figures) or any(self.updates.glob("*")) or any(later)
 
@@ -268,19 +238,18 @@ class RunDirectory:
 
     def write_settings(self, settings: Settings) -> None:
         """Keeps the settings for a resume."""
-        write_whole(self.path / "settings.json", canonical.to_json(msgspec.to_builtins(settings)))
+        write_section(self.path, "settings", settings)
 
     def settings(self) -> Settings:
         """The settings that the run was started with, and where its files were found since.
 
         Raises:
-            StorageError: there is no such file, or it is malformed.
+            StorageError: there are none, or the file is malformed.
         """
-        raw = read_whole(self.path / "settings.json", MAX_DOCUMENT)
-        try:
-            return msgspec.convert(canonical.from_json(raw), Settings)
-        except (msgspec.ValidationError, InvalidProofError) as error:
-            raise StorageError(f"{self.path / 'settings.json'}: malformed: {error}") from None
+        found = read_section(self.path, "settings", Settings)
+        if found is None:
+            raise StorageError(f"{self.path / names.RUN}: no settings of a run; the run's directory was changed")
+        return found
 
     def make_keys(self, workers: int, entropy: Entropy, *, exactly: bool = False) -> None:
         """Makes the manager's secrets and the keys of this machine's workers; existing ones stay.
@@ -290,18 +259,18 @@ class RunDirectory:
         """
         # As many draws whatever is there already: what is drawn next does not depend on when a run was killed.
         chain, key, *fresh = [entropy(32) for _ in range(2 + workers)]
-        if not (self.path / "manager.key").exists():
-            self._write_secrets("manager.key", _ManagerSecrets(chain=chain.hex(), key=key.hex()))
-        seeds = self.worker_seeds() if (self.path / "workers.key").exists() else []
+        if not (self.path / names.MANAGER_KEY).exists():
+            self._write_secrets(names.MANAGER_KEY, _ManagerSecrets(chain=chain.hex(), key=key.hex()))
+        seeds = self.worker_seeds() if (self.path / names.WORKERS_KEY).exists() else []
         missing = fresh[len(seeds) :]
         excess = seeds[workers:] if exactly else []
         seeds = seeds[: len(seeds) - len(excess)]
         if missing or excess or not seeds:
-            self._write_secrets("workers.key", _WorkerSecrets(keys=[seed.hex() for seed in [*seeds, *missing]]))
+            self._write_secrets(names.WORKERS_KEY, _WorkerSecrets(keys=[seed.hex() for seed in [*seeds, *missing]]))
 
     def manager_key(self) -> SigningKey:
         """The key that signs the tree heads."""
-        return SigningKey(bytes.fromhex(self._secrets("manager.key", _ManagerSecrets).key))
+        return SigningKey(bytes.fromhex(self._secrets(names.MANAGER_KEY, _ManagerSecrets).key))
 
     def chain(self, length: int) -> HashChain:
         """The manager's chain of so many secrets, and more in case that the run is amended to take more rounds.
@@ -310,12 +279,12 @@ class RunDirectory:
         """
         made = length + min(9 * length + FEW_SECRETS, MANY_SECRETS)
         if self._chain is None or self._chain.length != made:
-            self._chain = HashChain(bytes.fromhex(self._secrets("manager.key", _ManagerSecrets).chain), made)
+            self._chain = HashChain(bytes.fromhex(self._secrets(names.MANAGER_KEY, _ManagerSecrets).chain), made)
         return self._chain
 
     def worker_seeds(self) -> list[bytes]:
         """The private keys of this machine's workers, by number."""
-        return [bytes.fromhex(seed) for seed in self._secrets("workers.key", _WorkerSecrets).keys]
+        return [bytes.fromhex(seed) for seed in self._secrets(names.WORKERS_KEY, _WorkerSecrets).keys]
 
     def _write_secrets(self, name: str, secrets: _ManagerSecrets | _WorkerSecrets) -> None:
         write_whole(self.path / name, canonical.to_json(msgspec.to_builtins(secrets)), mode=0o600)

@@ -14,6 +14,8 @@ from podlt.events import Event as Event
 from podlt.events import HeldUp as HeldUp
 from podlt.events import Invited as Invited
 from podlt.events import Published as Published
+from podlt.events import Witnessed as Witnessed
+from podlt.events import WitnessFailed as WitnessFailed
 from podlt.events import WorkerFigures as WorkerFigures
 from podlt.events import WorkersSeen as WorkersSeen
 
@@ -303,6 +305,24 @@ class Unmeasured(Event, frozen=True, tag="unmeasured"):
     def lines_for_people(self) -> list[str]:
         """It as a line."""
         return [f"epoch {self.epoch + 1}: {self.reason}"]
+
+
+class SharesChanged(Event, frozen=True, tag="shares"):
+    """Workers get other shares, from the round after the next on.
+
+    Attributes:
+        round: the next one.
+        levels: worker -> about how many times as fast as usual it is, as a power of two.
+    """
+
+    round: int
+    levels: dict[str, int]
+
+    @property
+    def lines_for_people(self) -> list[str]:
+        """It as a line."""
+        shares = [f"worker {worker} {'1/' if lv < 0 else ''}{2 ** abs(lv)}" for worker, lv in self.levels.items()]
+        return [f"round {self.round}: shares by measured speed, against the usual one: {', '.join(shares)}"]
 
 
 class Finished(Event, frozen=True, tag="finished"):

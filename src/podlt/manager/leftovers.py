@@ -8,11 +8,12 @@ from contextlib import nullcontext
 from podlt.errors import InvalidProofError, StorageError
 from podlt.manager.directory import RunDirectory
 from podlt.manager.weights import Weights
-from podlt.model_file import BUFFERS, state_digest, write_model
+from podlt.model_file import state_digest, write_model
 from podlt.program.ir import Program
 from podlt.protocol.rules import RunState
 from podlt.store.files import write_whole
 from podlt.store.run_log import store_of
+from podlt.store.run_names import BUFFERS, LOG, ROUNDS
 
 
 def require_untrained(directory: RunDirectory) -> None:
@@ -22,7 +23,7 @@ def require_untrained(directory: RunDirectory) -> None:
         StorageError: rounds were trained here.
     """
     if directory.was_trained():
-        where = "the database that settings.json names" if store_of(directory.path) else "log.db"
+        where = "the database that run.json names" if store_of(directory.path) else LOG
         raise StorageError(
             f"{directory.path}: the log is missing, but rounds were trained here; bring back {where}, or "
             "begin a new run in another directory"
@@ -31,7 +32,7 @@ def require_untrained(directory: RunDirectory) -> None:
 
 def drop_later_figures(directory: RunDirectory, state: RunState) -> None:
     """Seconds and simulated fakes (no part of the proof) may be a round ahead of the log after a kill."""
-    path = directory.path / "rounds.jsonl"
+    path = directory.path / ROUNDS
     if path.is_file():
         lines = [line for line in path.read_bytes().splitlines() if 0 <= _round_of(line) < state.round]
         write_whole(path, b"".join(line + b"\n" for line in lines))

@@ -6,7 +6,7 @@ written: the log ends with the last round that is whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from podlt.canonical import encode
@@ -21,6 +21,9 @@ Prove = Callable[[int], list[bytes]]
 
 After = Callable[[int, str, Prove], None]
 
+Durable = Callable[[int, Sequence[bytes], str], None]
+"""Takes the number of the first entry, the entries' bytes, and the signed head over all, once they are on the disk."""
+
 
 class LogWriter:
     """Appends entries to the tree and to the store.
@@ -29,10 +32,11 @@ class LogWriter:
         store: where they go; `claim` it first.
         tree: over the entries that are there.
         key: the manager's, which signs tree heads.
+        durable: is called after each transaction, on the thread that wrote it.
     """
 
-    def __init__(self, store: LogStore, tree: Tree, key: SigningKey) -> None:
-        self._store, self._tree, self._key = store, tree, key
+    def __init__(self, store: LogStore, tree: Tree, key: SigningKey, durable: Durable) -> None:
+        self._store, self._tree, self._key, self._durable = store, tree, key, durable
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="podlt-log")
         self._last: Future[None] | None = None
 
@@ -105,4 +109,5 @@ class LogWriter:
             before()
         note = sign_head(head, self._key)
         self._store.append(first, bodies, note)
+        self._durable(first, bodies, note)
         tell(note)

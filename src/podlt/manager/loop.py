@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,10 +17,12 @@ from podlt.errors import DivergedError, EngineError, TooFewWorkersError, UsageEr
 from podlt.execution.task_executor import TaskExecutor
 from podlt.log.merkle import Tree
 from podlt.manager import events as ev
+from podlt.manager.aggregates import AggregateKeeper
 from podlt.manager.amendments import Amendment
 from podlt.manager.blocks import BlockReader
 from podlt.manager.directory import RunDirectory
 from podlt.manager.ending import Ending
+from podlt.manager.fleet import FleetKeeper
 from podlt.manager.log_writer import After, LogWriter, Prove
 from podlt.manager.metrics.evaluator import Evaluator
 from podlt.manager.roster import Membership
@@ -34,6 +36,10 @@ from podlt.protocol.plan import Upcoming, lines_seen
 from podlt.recipe import Recipe
 from podlt.store.log_store import LogStore
 from podlt.store.round_figures import RoundFigures
+from podlt.witness.asker import WitnessAsker
+
+LAST_SECONDS = 3.0
+"""How long the fingerprints of the last round are waited for."""
 
 MAX_REASON = 1000
 """Characters of a reason that are logged."""
@@ -49,6 +55,7 @@ class Trainer:
         weights: as they are after the log so far.
         engine: carries tasks and updates.
         held: the credits that the run's owner holds as a key's deposit.
+        operator: who runs a key's worker, by its invitation.
         referee: executes what no comparison can decide.
         dataset: the lines.
         tree: of the log's entries so far.
@@ -56,6 +63,8 @@ class Trainer:
         key: signs tree heads.
         evaluator: measures the parameters.
         ending: is told every event, and says whether the run is to end early.
+        least_lines: that a task can have.
+        witnesses: are asked to cosign tree heads.
     """
 
     def __init__(
@@ -67,6 +76,7 @@ class Trainer:
         weights: Weights,
         engine: Engine,
         held: Callable[[bytes], int],
+        operator: Callable[[bytes], str],
         referee: TaskExecutor,
         dataset: Dataset,
         tree: Tree,
@@ -74,17 +84,31 @@ class Trainer:
         key: SigningKey,
         evaluator: Evaluator,
         ending: Ending,
+        least_lines: int = 1,
+        witnesses: WitnessAsker,
     ) -> None:
         assert manager.state.begin is not None
         self._recipe, self.manager, self._tree = recipe, manager, tree
         self.weights, self.engine, self._listener, self._evaluator = weights, engine, ending.tell, evaluator
         self._ending = ending
         self._lines, self._convicted = manager.state.begin.lines, False
-        self._writer = LogWriter(store, tree, key)
+        self._witnesses = witnesses
+        self._writer = LogWriter(store, tree, key, witnesses.publish)
         self._files = RoundFiles(directory, recipe.training, weights, key)
-        self.members = Membership(manager, engine, ending.tell, head=self.head, held=held, ending=ending.is_asked)
+        self.members = Membership(
+            manager, engine, ending.tell, head=self.head, held=held, operator=operator, ending=ending.is_asked
+        )
         self.blocks = BlockReader(dataset, engine, manager.state.begin.seed)
         self._driver = RoundDriver(manager, engine, referee, weights, ending.tell)
+        block_bytes = recipe.training.block_lines * sum(field.row_bytes for field in dataset.fields)
+        size, equal = weights.update_layout.nbytes + block_bytes, recipe.protocol.shares == "equal"
+        about: dict[str, Any] = {"least_lines": least_lines, "task_bytes": size, "is_equal": equal}
+        self._fleet = FleetKeeper(manager, engine, self.members.let_go, ending.tell, **about)
+        self._aggregates: AggregateKeeper | None = None
+        if engine.aggregates:
+            self._aggregates = AggregateKeeper(
+                directory.path, engine, weights.update_layout, manager.state.run, lambda n: manager.state.workers[n].key
+            )
 
     def __enter__(self) -> Self:
         """Begins to write.
@@ -102,7 +126,7 @@ class Trainer:
             StorageError: the last round could not be written.
         """
         with ExitStack() as ending:
-            for part in (self._writer, self.blocks, self._driver):  # the last one first
+            for part in (self._witnesses, self._writer, self.blocks, self._driver):  # the last one first
                 ending.callback(part.close)
 
     def amend(self, amendment: Amendment) -> None:
@@ -123,6 +147,8 @@ class Trainer:
         """
         started = time.perf_counter()
         self._write()
+        if self.engine.elastic:
+            self._writer.flush()  # the resumption, before there are receipts for another attempt at a round
         try:
             self._log_figures()
             while (plan := self._next()) is not None:
@@ -130,7 +156,10 @@ class Trainer:
             self.manager.close("complete")
             self._write()
             self._writer.flush()
+            self._witnesses.finish(self._listener)
             self._ending.done()
+            if self._aggregates is not None:
+                self._aggregates.finish(LAST_SECONDS)
             self.engine.finish("complete", "")
         except (TooFewWorkersError, DivergedError, EngineError, UsageError) as error:
             self._stop(str(error))
@@ -144,7 +173,9 @@ class Trainer:
         if self._convicted:  # the engine refuses them only once they can have seen it in the log
             self._writer.flush()
             self._convicted = False
+        self._witnesses.tell(self._listener)
         self.members.update()
+        self._fleet.decide()
         self._end_if_asked()
         if not self.manager.state.trained:
             self.members.await_more()
@@ -167,7 +198,13 @@ class Trainer:
             if not self.engine.elastic:
                 raise
             self.manager.roll_back_round()
-            self._write()
+            self._resume()
+
+    def _resume(self) -> None:
+        """Has the log say that a round is begun anew: workers may have receipts for their part in it."""
+        self.manager.resume(anew=True)
+        self._write()
+        self._writer.flush()
 
     @property
     def figures(self) -> RoundTimings:
@@ -191,7 +228,7 @@ class Trainer:
     def round(self, plan: Upcoming) -> None:
         """Runs one round, and has it written."""
         started = time.perf_counter()
-        block = self.blocks.get(plan)
+        block, levels = self.blocks.get(plan), self._fleet.levels()
         assignments = self.manager.open(plan, block.fragments)
         self._expect(plan)
         self._driver.collect(block, assignments)
@@ -205,8 +242,11 @@ class Trainer:
         self.manager.apply(average.digest(), self.weights.digest(), average.loss, clipped)
         if clipped:
             self._listener(ev.Clipped(round=number, fragments=sorted({each.fragment for each in clipped})))
+        if self._aggregates is not None:
+            self._aggregates.round(self.manager.state.revealed, self._driver.applied, average)
         self._pay(verdicts)
         seconds, took = time.perf_counter() - started, self._driver.figures
+        self._fleet.measured(seconds, levels)
         metrics = self._unlogged_figures(plan, number)
         faked = sorted(set(took.faked))
         self._save(average.data, RoundFigures(number, seconds, took.compute, took.proof, faked, applied, metrics or {}))
@@ -221,8 +261,7 @@ class Trainer:
             offset, epoch = 0, epoch + 1
         if epoch == state.epochs:
             return
-        active = state.active_count
-        self.blocks.expect(state.begin.cut.upcoming(epoch, offset, active - state.spares(state.round + 1, active)))
+        self.blocks.expect(state.plan_after(epoch, offset))
 
     def _pay(self, verdicts: list[e.Verdict]) -> None:
         number = self.manager.state.round
@@ -314,8 +353,8 @@ class Trainer:
         assert state.begin is not None
         if state.trained:
             return 0
-        active = max(state.options.min_workers, state.active_count)
-        size = state.begin.cut.next_lines(0, active - state.options.least_spares(active))
+        seats, usual = max(state.options.min_workers, state.roster.weights.total), state.roster.weights.usual
+        size = state.begin.cut.next_lines(0, seats - state.options.least_spares(seats), usual)
         return -(-(state.begin.lines - state.offset) // size) + (state.epochs - state.epoch - 1) * -(
             -state.begin.lines // size
         )
@@ -351,4 +390,7 @@ class Trainer:
         self.manager.close("stopped", reason[:MAX_REASON])
         self._write()
         self._writer.flush()
+        if self._aggregates is not None:
+            self._aggregates.finish(0.0)
+        self._witnesses.finish(self._listener)
         self.engine.finish("stopped", reason)

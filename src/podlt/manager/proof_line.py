@@ -20,6 +20,9 @@ def proof_line(recipe: Recipe, lines: int) -> str:
     training, protocol = recipe.training, msgspec.to_builtins(recipe.protocol)
     options = options_of(protocol, 1)
     if training.workers < 2:
-        return f"proof: {options.preset}; with one worker a record: nobody repeats its work but the manager's own share"
+        return (
+            f"proof: {options.preset}; one worker: a record, in which no result is compared with another's; the "
+            f"manager executes {options.own:.0%} itself; podlt reproduce trains it again"
+        )
     dealing = Dealing(training.block_lines, training.fragment_lines, kinds_of(options, training.workers))
     return one_line(training.workers, options, dealing.rounds(lines, training.epochs))

@@ -21,6 +21,7 @@ from podlt.protocol.plan import lines_seen
 from podlt.protocol.rules import RunState
 from podlt.recipe import recipe_digest
 from podlt.store.log_store import LogStore
+from podlt.store.run_names import MANAGER_KEY, PROGRAM, RECIPE, WORKERS_KEY
 
 
 class AppliedRound(msgspec.Struct, frozen=True):
@@ -88,8 +89,8 @@ def check_documents(begin: e.Begin, recipe: bytes, program: Program, dataset: Da
         UsageError: this podlt computes otherwise than the one that began the run.
     """
     named = {
-        "program.json": (begin.program, program.digest),
-        "recipe.json": (begin.recipe, recipe_digest(recipe)),
+        PROGRAM: (begin.program, program.digest),
+        RECIPE: (begin.recipe, recipe_digest(recipe)),
         "the data's lines": (begin.data, dataset.digest),
     }
     for what, (expected, actual) in named.items():
@@ -116,13 +117,13 @@ def check_secrets(state: RunState, directory: RunDirectory, *, workers: bool = T
     begin = state.begin
     assert begin is not None
     if directory.manager_key().public != begin.manager or directory.chain(begin.chain_length).end != begin.chain_end:
-        raise UsageError(f"{directory.path / 'manager.key'}: these are not the secrets of this run's manager")
+        raise UsageError(f"{directory.path / MANAGER_KEY}: these are not the secrets of this run's manager")
     if not workers:
         return
     keys = [SigningKey(seed).public for seed in directory.worker_seeds()]
     for number, worker in state.workers.items():
         if number >= len(keys) or keys[number] != worker.key:
-            raise UsageError(f"{directory.path / 'workers.key'}: has another key than worker {number} joined with")
+            raise UsageError(f"{directory.path / WORKERS_KEY}: has another key than worker {number} joined with")
 
 
 def check_files(directory: RunDirectory) -> None:
@@ -138,8 +139,8 @@ def check_files(directory: RunDirectory) -> None:
     if not isinstance(first, e.Begin):
         raise InvalidProofError("the first entry is not the beginning of a run", entry=0)
     found = {
-        "recipe.json": (first.recipe, recipe_digest(directory.document("recipe.json"))),
-        "program.json": (first.program, digest("program/1", directory.document("program.json"))),
+        RECIPE: (first.recipe, recipe_digest(directory.document(RECIPE))),
+        PROGRAM: (first.program, digest("program/1", directory.document(PROGRAM))),
     }
     for name, (expected, actual) in found.items():
         if expected != actual:

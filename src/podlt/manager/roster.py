@@ -37,6 +37,7 @@ class Membership:
         listener: hears who comes and goes.
         head: gives the last tree head; it is over at least so many entries, which are written if need be.
         held: the credits that the run's owner holds as a key's deposit.
+        operator: who runs a key's worker, by its invitation; "" for nobody else.
         ending: whether the run is to end, so that nobody needs to be waited for.
         clock: seconds, monotonic.
     """
@@ -49,11 +50,12 @@ class Membership:
         *,
         head: Callable[[int], TreeSize],
         held: Callable[[bytes], int] = lambda key: 0,
+        operator: Callable[[bytes], str] = lambda key: "",
         ending: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._manager, self._engine, self._listener, self._clock = manager, engine, listener, clock
-        self._head, self._held, self._ending = head, held, ending
+        self._head, self._held, self._operator, self._ending = head, held, operator, ending
         self._offered: dict[bytes, tuple[JoinTerms, float]] = {}
         self._reserved: set[int] = set()
         self._present: set[int] = set()
@@ -91,6 +93,11 @@ class Membership:
         self._release(self._engine.departures())
         self._give_back()
         self._admit(self._engine.arrivals(0.0))
+
+    def let_go(self, number: int, reason: str) -> None:
+        """A worker is withdrawn; it may come back, later each time."""
+        self._release([Lost(number, reason)])
+        self._engine.released(number, reason)
 
     def await_more(self) -> bool:
         """Waits until there are enough workers for a round; returns whether there are, or ever will be."""
@@ -159,7 +166,8 @@ class Membership:
         joined = state.workers[number].joined if number is not None else -1
         self._withdraw_offer(member.key)
         deposit = self._new_deposit(member.key, number)
-        terms = self._manager.join_terms(member.key, deposit, self._head(joined + 1), self._reserved)
+        head, operator = self._head(joined + 1), self._operator(member.key)
+        terms = self._manager.join_terms(member.key, deposit, head, self._reserved, operator)
         self._offered[member.key] = terms, self._clock()
         self._reserved.add(terms.worker)
         self._engine.offer(member, terms)

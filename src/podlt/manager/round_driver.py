@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from podlt import crypto
-from podlt.engine.interface import Engine, Event, Lost, Restarted
+from podlt.engine.interface import Engine, Event, Lost, Restarted, TaskLate
 from podlt.engine.local import frames
 from podlt.errors import DivergedError, EngineError, PeerError, PodltError, UsageError
 from podlt.execution.task_executor import TaskExecutor, as_batch, one_thread
@@ -53,6 +53,9 @@ class RoundDriver:
         referee: executes the manager's own share of the tasks, and what no comparison can decide.
         weights: average the updates.
         listener: hears of withdrawals and replaced processes.
+
+    Attributes:
+        applied: the updates of the last round that was judged, one a fragment, until their slots are used again.
     """
 
     def __init__(
@@ -66,10 +69,12 @@ class RoundDriver:
         options = manager.state.options  # own = 0: a manager that has not the time to execute tasks
         self._outliers = OutlierBudget(options.clip if options.own else 0)
         self.figures = RoundTimings()
+        self.applied: list[np.ndarray] = []
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             frames.Results: self._executed,
             frames.HostOpenings: lambda event: self._each(event.opened, self._opened),
             frames.ExecutionFailed: self._failed,
+            TaskLate: self._late,
             Lost: lambda event: self._lose(event.worker, event.reason),
             Restarted: self._restarted,
         }
@@ -88,7 +93,7 @@ class RoundDriver:
         """
         self.figures = RoundTimings()
         self._block = block
-        self._tasks = {a.seat: a for a in assignments}
+        self._tasks = {(a.seat, a.holder): a for a in assignments}
         self._engine.deal(block.buffer, block.plan.lines, block.bounds, assignments)
         for left in self._own.values():  # of a round that could not be ended
             left.cancel()
@@ -96,8 +101,7 @@ class RoundDriver:
         while not (self._manager.all_opened and self._engine.idle()):
             while not self._manager.all_committed:
                 self._pump()
-            self._manager.commit()
-            self._engine.open(self._manager.state.round)
+            self._engine.open(self._manager.commit())
             while self._asked and not (self._manager.all_opened and self._engine.idle()):
                 self._pump()
 
@@ -126,13 +130,14 @@ class RoundDriver:
         verdicts = manager.judge({fragment: crypto.blob_digest(update.data) for fragment, update in own.items()})
         chosen = manager.uploads()
         if chosen != first:
-            final = [own[j] if copy is None else self._slot(copy) for j, copy in enumerate(chosen)]
-            average = self._average(final)
+            updates = [own[j] if copy is None else self._slot(copy) for j, copy in enumerate(chosen)]
+            average = self._average(updates)
         if not average.finite:
             raise DivergedError(
                 f"round {manager.state.round}: the loss or a gradient is not finite, in the manager's own "
                 "execution as well: lower the learning rate, or look at the lines of this block"
             )
+        self.applied = updates
         self.figures.proof += time.perf_counter() - started
         return verdicts, average
 
@@ -198,7 +203,7 @@ class RoundDriver:
 
     def _slot(self, copy: Copy | None) -> np.ndarray:
         assert copy is not None
-        return self._engine.slot(copy[0])
+        return self._engine.slot(*copy)
 
     def _pump(self) -> None:
         """Takes what has come, and deals again what a failure left."""
@@ -225,16 +230,15 @@ class RoundDriver:
             self._lose(fault.worker, f"{fault.reason}: {fault}")
 
     def _is_current(self, message: Committed | Opened) -> bool:
-        task = self._tasks.get(message.seat)
-        return task is not None and task.holder == message.holder
+        return (message.seat, message.holder) in self._tasks
 
     def _opened(self, message: Opened) -> None:
-        self._manager.opened(message, self._engine.digest(message.seat))
+        self._manager.opened(message, self._engine.digest(message.seat, message.holder))
 
     def _failed(self, event: frames.ExecutionFailed) -> None:
         """A worker could not execute its task: it is the task's fault if the manager cannot either."""
-        task = self._tasks.get(event.seat)
-        if task is None or task.holder != event.holder:
+        task = self._tasks.get((event.seat, event.holder))
+        if task is None:
             return
         try:
             self._execute(task.fragment)
@@ -253,9 +257,20 @@ class RoundDriver:
             return
         # The listener first: nobody may be left who takes its task, and then the round ends here.
         self._listener(ev.Withdrawn(worker=worker, round=self._manager.state.round, reason=reason))
+        self._engine.gone(worker)
         again = self._manager.withdraw(worker, reason)
-        self._tasks.update({a.seat: a for a in again})
-        self.figures.faked = [seat for seat in self.figures.faked if self._tasks[seat] not in again]
+        lost = {assignment.seat for assignment in again}
+        self.figures.faked = [seat for seat in self.figures.faked if seat not in lost]
+        self._deal_again(*again)
+
+    def _late(self, event: TaskLate) -> None:
+        if self._manager.state.is_active(event.holder):
+            self._deal_again(self._manager.back_up(event.seat))
+
+    def _deal_again(self, *tasks: Assignment | None) -> None:
+        """Deals tasks to others than they were dealt to at first; None is no task."""
+        again = [task for task in tasks if task is not None]
+        self._tasks.update({(task.seat, task.holder): task for task in again})
         if again:
             self._engine.deal(self._block.buffer, self._block.plan.lines, self._block.bounds, again, again=True)
 

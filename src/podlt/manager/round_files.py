@@ -12,6 +12,7 @@ from podlt.manager.weights import Weights, write_update
 from podlt.recipe import TrainingSpec
 from podlt.store.files import append_line
 from podlt.store.round_figures import RoundFigures
+from podlt.store.run_names import ROUNDS
 
 
 class RoundFiles:
@@ -34,7 +35,7 @@ class RoundFiles:
             update: the round's average, uint8 bytes.
             figures: of the round.
         """
-        append_line(self._directory.path / "rounds.jsonl", canonical.to_json(msgspec.to_builtins(figures)))
+        append_line(self._directory.path / ROUNDS, canonical.to_json(msgspec.to_builtins(figures)))
         write_update(self._directory.update(figures.round), update)
 
     def is_checkpoint(self, rounds: int) -> bool:

@@ -11,6 +11,7 @@ import msgspec
 
 from podlt.errors import UsageError
 from podlt.manager import events as ev
+from podlt.store.run_names import INVITATION
 
 if TYPE_CHECKING:
     from podlt.engine.interface import Job, Workplace
@@ -33,6 +34,8 @@ class NetworkOptions(msgspec.Struct, frozen=True, kw_only=True):
     deposit: int | None = None
     pay_to: str | None = None
     silence_timeout: float | None = None
+    late_seconds: float | None = None
+    aggregates: bool | None = None
     pages: Mapping[str, Any] = MappingProxyType({})
 
     def require_free_ports(self) -> None:
@@ -70,7 +73,6 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
     """
     if options.pay_to is not None and options.deposit is None:
         raise UsageError("--pay-to is for --open CREDITS")
-    from podlt.network.access.first_invitation import INVITATION
     from podlt.network.access.registry import Registry
     from podlt.network.server.open_server import OpenServer
     from podlt.network.workplace import RemoteMachines
@@ -87,8 +89,22 @@ def remote_machines(options: NetworkOptions, listener: ev.Listener) -> Workplace
         server = OpenServer(options.listen, options.port, options.name, tell=tell, count=count)
         link = server.connect(job)
         link.pages.add(options.pages)
-        path = str(job.directory)
-        listener(ev.Invited(invitation=server.line, server=server.urls[0], path=path, file=INVITATION))
+        listener(
+            ev.Invited(
+                invitation=server.line,
+                server=server.urls[0],
+                path=str(job.directory),
+                file=INVITATION,
+                operator=server.operator,
+            )
+        )
         return link
 
-    return RemoteMachines(connect, options.silence_timeout, bucket=options.blobs, listener=listener)
+    return RemoteMachines(
+        connect,
+        options.silence_timeout,
+        late_seconds=options.late_seconds,
+        bucket=options.blobs,
+        listener=listener,
+        aggregates=options.aggregates,
+    )

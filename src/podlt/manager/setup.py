@@ -18,7 +18,7 @@ from podlt.data.dataset import Dataset
 from podlt.engine.interface import Engine, Job, Workplace
 from podlt.errors import UsageError
 from podlt.execution.task_executor import TaskExecutor
-from podlt.inference.description import FILE, describe_run
+from podlt.inference.description import describe_run
 from podlt.inference.pretrained import write_configuration
 from podlt.log.merkle import Tree
 from podlt.manager import events as ev
@@ -42,6 +42,7 @@ from podlt.network.access.registry import Registry
 from podlt.program.capture import Captured, capture
 from podlt.program.ir import FieldSpec, Program
 from podlt.program.layout import state_layout
+from podlt.program.needs import least_lines
 from podlt.program.step import Loss
 from podlt.program.validate import validate
 from podlt.protocol import entries as e
@@ -50,6 +51,8 @@ from podlt.protocol.rules import RunState
 from podlt.recipe import Recipe, with_workers
 from podlt.recipe_changes import changed
 from podlt.store.log_store import LogStore
+from podlt.store.run_names import INFERENCE, PROGRAM, RECIPE
+from podlt.witness.asker import WitnessAsker
 
 Clock = Callable[[], int]
 
@@ -183,8 +186,8 @@ class TrainingRun:
         if self.directory.has_entries():
             raise UsageError(f"{self.directory.path}: another process has just begun a run here")
         self.directory.write_settings(msgspec.structs.replace(self.inputs.settings, engine=self._place.name))
-        self.directory.write_document("recipe.json", self.recipe.to_bytes())
-        self.directory.write_document("program.json", program.to_bytes())
+        self.directory.write_document(RECIPE, self.recipe.to_bytes())
+        self.directory.write_document(PROGRAM, program.to_bytes())
         self.directory.make_keys(self.recipe.training.workers if self._place.keeps_keys else 0, entropy, exactly=True)
 
     def _begin(self, program: Program, parameters: bytes, nonce: bytes, length: int) -> e.Begin:
@@ -253,7 +256,7 @@ class TrainingRun:
         begin = state.begin
         assert begin is not None
         chain = self._chain(begin.chain_length)
-        check_documents(begin, self.directory.document("recipe.json"), program, self._train)
+        check_documents(begin, self.directory.document(RECIPE), program, self._train)
         check_secrets(state, self.directory, workers=self._place.keeps_keys)
         self._remember_places()
         optimizers = Optimizers(self.recipe, self._train.lines, state.amendments)
@@ -276,7 +279,7 @@ class TrainingRun:
         ):
             weights = Weights(program, self.inputs.optimizer, engine.state)
             restore_weights(weights, self.directory, state, applied, optimizers)
-            manager.resume()
+            manager.resume(anew=engine.elastic)
             with self._trainer(manager, weights, engine, program, tree, store) as trainer:
                 if state.amendments or again is not None:  # the model of an earlier part is not the run's any more
                     self.directory.model.unlink(missing_ok=True)
@@ -295,7 +298,7 @@ class TrainingRun:
         train = self._train
         known = {"run": state.run, "parameters": state.parameters}
         write_configuration(self.directory.path, self.inputs.model)
-        describe_run(self.recipe, train.fields, train.info, **known).write(self.directory.path / FILE)
+        describe_run(self.recipe, train.fields, train.info, **known).write(self.directory.path / INFERENCE)
 
     def _remember_places(self) -> None:
         """Writes down where the data and the code are now, once the data have been found to be the run's."""
@@ -325,7 +328,7 @@ class TrainingRun:
         return Evaluator.of(self.inputs.model, self.inputs.loss, self.inputs.metrics, self.inputs.data)
 
     def _program(self) -> Program:
-        program = Program.from_bytes(self.directory.document("program.json"))
+        program = Program.from_bytes(self.directory.document(PROGRAM))
         validate(program, lines=task_lines(self.recipe, self._train.lines))
         return program
 
@@ -335,7 +338,7 @@ class TrainingRun:
         self, manager: Manager, weights: Weights, engine: Engine, program: Program, tree: Tree, store: LogStore
     ) -> Trainer:
         evaluator = msgspec.structs.replace(self._evaluator(), lines=batch_lines(program))
-        ending = self._ending
+        ending, registry = self._ending, Registry(self.directory.path)
         ending.listener = deciding(self.recipe, self.directory, program, weights, store, ending.listener)
         return Trainer(
             recipe=self.recipe,
@@ -343,7 +346,8 @@ class TrainingRun:
             manager=manager,
             weights=weights,
             engine=engine,
-            held=Registry(self.directory.path).held,
+            held=registry.held,
+            operator=registry.operator,
             referee=self._executor(program),
             dataset=self._train,
             tree=tree,
@@ -351,19 +355,20 @@ class TrainingRun:
             key=self.directory.manager_key(),
             evaluator=evaluator,
             ending=ending,
+            least_lines=least_lines(program)[0] * self.recipe.training.local_steps,
+            witnesses=WitnessAsker.of_run(self.recipe, self.directory.cosignatures, store),
         )
 
     def _tell_started(self, trainer: Trainer, *, resumed: bool) -> None:
         self.trainer = trainer
         state = trainer.manager.state
-        parameters = (v.numel() for n, v in trainer.weights.views.items() if n.startswith("param:"))
         self._listener(
             ev.Started(
                 run=state.run.hex(),
                 path=str(self.directory.path),
                 workers=state.active_count,
                 processes=trainer.engine.processes,
-                parameters=sum(parameters),
+                parameters=sum(v.numel() for n, v in trainer.weights.views.items() if n.startswith("param:")),
                 lines=self._train.lines,
                 epochs=state.epochs,
                 rounds=state.round + trainer.rounds_left(),

@@ -9,14 +9,15 @@ from torch import nn
 
 from podlt.data.spec import Column
 from podlt.errors import NotCheckedError, UsageError
-from podlt.inference.description import FILE, Description, read_description
+from podlt.inference.description import Description, read_description
 from podlt.inference.export import ExportReport, write_export
 from podlt.inference.loading import load_trained
 from podlt.inference.predictor import Predictions, Predictor
-from podlt.inference.pretrained import CONFIGURATION, build_configured, load_pretrained
+from podlt.inference.pretrained import build_configured, load_pretrained
 from podlt.manager.directory import RunDirectory
 from podlt.manager.modules import build_model, code_folder, load_name, load_vouched
 from podlt.recipe import Recipe
+from podlt.store.run_names import CONFIGURATION, INFERENCE, RECIPE
 
 
 def predict(
@@ -61,7 +62,7 @@ def export(run: Path | str, folder: Path | str, *, model: nn.Module | None = Non
 
 def open_predictor(path: Path, *, model: nn.Module | None = None, code: Path | None = None) -> Predictor:
     """What predicts for a run, or for an exported folder. Arguments and errors: as `predict`."""
-    if (path / "recipe.json").is_file():
+    if (path / RECIPE).is_file():
         directory = RunDirectory.existing(path)
         description = _finished(directory)
         module = model if model is not None else _module(directory, description)
@@ -95,20 +96,20 @@ def module_of(name: str) -> nn.Module:
 
 
 def _finished(directory: RunDirectory) -> Description:
-    if not (directory.path / FILE).is_file():
+    if not (directory.path / INFERENCE).is_file():
         raise UsageError(f"{directory.path}: the run is not finished: there is no model yet")
     return read_description(directory.path)
 
 
 def _can_build(directory: RunDirectory) -> bool:
     """Whether the module can be made anew: the run was not given it as an object, or it is one of transformers."""
-    recipe = Recipe.from_bytes(directory.document("recipe.json"))
+    recipe = Recipe.from_bytes(directory.document(RECIPE))
     return not recipe.model.parameters or (directory.path / CONFIGURATION).is_file()
 
 
 def _module(directory: RunDirectory, description: Description) -> nn.Module:
     """The module that the run's recipe names; the run is the caller's own, and so is its code."""
-    recipe = Recipe.from_bytes(directory.document("recipe.json"))
+    recipe = Recipe.from_bytes(directory.document(RECIPE))
     if recipe.model.parameters and (directory.path / CONFIGURATION).is_file():
         return build_configured(directory.path)
     try:

@@ -19,8 +19,8 @@ from podlt.errors import PodltError
 from podlt.protocol import entries as e
 from podlt.report.fold import decode, open_log
 from podlt.store.run_files import RunLog
+from podlt.store.run_names import ROUNDS
 
-FIGURES = "rounds.jsonl"
 LONGEST_LINE = 2**20
 
 
@@ -84,6 +84,8 @@ class LogTotals(msgspec.Struct):
     convicted: dict[int, str] = {}
     faults: dict[int, int] = {}
     refunded: set[int] = set()
+    levels: dict[int, int] = {}
+    share_changes: int = 0
     evicts: bool = False
     epochs: int = 0
 
@@ -106,6 +108,10 @@ class LogTotals(msgspec.Struct):
     def _withdraw(self, entry: e.Withdraw) -> None:
         self.withdrawals += 1
         self.workers[entry.worker] = "withdrawn"
+
+    def _shares(self, entry: e.Shares) -> None:
+        self.share_changes += 1
+        self.levels |= {change.worker: change.level for change in entry.levels}
 
     def _open(self, entry: e.Open) -> None:
         self.round_lines, self.epoch = entry.lines, entry.epoch
@@ -173,6 +179,7 @@ _TAKERS: dict[type[Any], Callable[[LogTotals, Any], None]] = {
     e.Begin: LogTotals._begin,
     e.Join: LogTotals._join,
     e.Withdraw: LogTotals._withdraw,
+    e.Shares: LogTotals._shares,
     e.Open: LogTotals._open,
     e.Redeal: LogTotals._redeal,
     e.Verdict: LogTotals._judge,
@@ -237,7 +244,7 @@ class LogFollower:
 
     def _read_figures(self) -> None:
         """Adds the whole lines of rounds.jsonl; they are no part of the proof: what is not understood is left out."""
-        path = self._run / FIGURES
+        path = self._run / ROUNDS
         if not path.is_file():
             return
         with path.open("rb") as file:

@@ -24,7 +24,9 @@ _OF_WORKERS = (
     ("podlt_worker_task_seconds", "What a task takes a worker of late, from dealing to the whole update", "seconds"),
     ("podlt_worker_lines_per_second", "Lines of a worker a second of its tasks", "lines_per_second"),
     ("podlt_worker_tasks", "Tasks of a worker since it came", "tasks"),
-    ("podlt_worker_late", "How often a worker was let go because it took too long", "late"),
+    ("podlt_worker_late", "Tasks of a worker that were late, and dealt to somebody else as well, or again", "late"),
+    ("podlt_worker_unopened", "Commitments that a worker did not open in time", "unopened"),
+    ("podlt_worker_wrong", "Messages or uploads of a worker that were malformed, or not as committed to", "wrong"),
     ("podlt_worker_received_bytes", "From a worker", "received"),
     ("podlt_worker_silent_seconds", "Since anything came from a worker", "silent"),
 )
@@ -137,6 +139,7 @@ def _of_totals(totals: LogTotals) -> Iterator[Metric]:
         ("withdrawals", "Workers that went without fraud", totals.withdrawals),
         ("returns", "Workers that came back after a withdrawal or a suspension", totals.returns),
         ("redeals", "Tasks that were dealt again", totals.redeals),
+        ("share_changes", "How often workers got other shares of the rounds", totals.share_changes),
         ("agreements", "Fragments whose results were all the same", totals.agreements),
         ("executions", "Fragments that the manager executed itself", totals.executions),
         ("clipped", "Updates that were scaled down before they were averaged", totals.clipped),
@@ -151,6 +154,10 @@ def _of_totals(totals: LogTotals) -> Iterator[Metric]:
     for name, value in totals.figures.items():  # one that is not finite any more is not there
         figures.add_metric([name], value)
     yield figures
+    levels = GaugeMetricFamily("podlt_worker_level", "Speed of a worker, in steps of two", labels=["worker"])
+    for worker, level in totals.levels.items():
+        levels.add_metric([str(worker)], level)
+    yield levels
     workers = GaugeMetricFamily("podlt_workers", "Workers by what became of them", labels=["status"])
     found = list(totals.workers.values())
     for status in STATUSES:

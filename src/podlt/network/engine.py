@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from podlt.engine.interface import DurableEntries, Event, Lost, Member
+from podlt.engine.interface import DurableEntries, Event, Lost, Member, WorkerPace
 from podlt.engine.shared_memory import BlockBuffer, Region
 from podlt.events import NetworkEvent
 from podlt.network.link import ManagerLink
@@ -22,12 +22,14 @@ from podlt.network.session.facts import (
     ServedRun,
     Timing,
 )
-from podlt.network.session.manager import FragmentLines, ManagerSession
+from podlt.network.session.fragments import FragmentLines, lines_of
+from podlt.network.session.manager import ManagerSession
 from podlt.network.session.outbox import Announce, Drop, Send, Subscribe
 from podlt.network.session.receipts import PastReceipts
-from podlt.network.session.round import lines_of
+from podlt.protocol import fingerprint as fp
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
+from podlt.protocol.receipt import Bound
 
 STEP, SHORT_STEP = 0.25, 0.02
 """How long the engine waits for messages at a time, in seconds; and while updates are uploaded."""
@@ -51,6 +53,7 @@ class NetworkEngine:
         tell: as of `ManagerSession`.
         clock: seconds, monotonic.
         chance: randomness, the time of day, and a stopwatch.
+        aggregates: whether workers are asked for fingerprints of their updates.
 
     Raises:
         EngineError: there is not enough memory for the parameters and the block.
@@ -69,8 +72,10 @@ class NetworkEngine:
         tell: Callable[[NetworkEvent], None] = lambda event: None,
         clock: Callable[[], float] = time.monotonic,
         chance: Chance = SYSTEM,
+        aggregates: bool = False,
     ) -> None:
         self._fields, self._link, self._timing, self._large = run.fields, link, timing, large
+        self.aggregates = aggregates
         self._clock, self._lock, self._complete = clock, threading.Lock(), False
         self._state = Region(run.state_bytes)
         self._block = BlockBuffer(run.fields, run.block_lines)
@@ -142,13 +147,13 @@ class NetworkEngine:
         """Where the lines of a block go, field by field."""
         return self._block.views(buffer, lines)
 
-    def slot(self, seat: int) -> np.ndarray:
-        """The update of the task that was dealt to `seat`."""
-        return self._session.slot(seat)
+    def slot(self, seat: int, holder: int) -> np.ndarray:
+        """The update that `holder` gave to the task of `seat`."""
+        return self._session.slot(seat, holder)
 
-    def digest(self, seat: int) -> bytes:
+    def digest(self, seat: int, holder: int) -> bytes:
         """The digest of that update."""
-        return self._session.digest(seat)
+        return self._session.digest(seat, holder)
 
     def deal(
         self,
@@ -166,18 +171,42 @@ class NetworkEngine:
             fragments[fragment] = FragmentLines(*lines_of(self._fields, block, start, stop, self._large), stop - start)
         self._do(lambda: self._session.deal(assignments, fragments, self._clock(), again=again))
 
-    def open(self, round: int) -> None:
-        """Asks all workers to open their commitments of a round."""
-        self._do(lambda: self._session.open(round))
+    def gone(self, number: int) -> None:
+        """A worker was withdrawn within the round."""
+        self._session.gone(number)
+
+    def open(self, bound: Bound) -> None:
+        """Gives workers receipts for their commitments, and asks to open them."""
+        self._do(lambda: self._session.open(bound))
 
     def idle(self) -> bool:
         """Whether every task was answered, or its holder is gone."""
         return self._session.idle()
 
+    def paces(self) -> list[WorkerPace]:
+        """How long each worker took in the round that was opened last."""
+        return self._session.paces()
+
     def events(self) -> Iterator[Event]:
         """Waits for a while until something comes, and gives it; errors as `ManagerSession.tick`."""
         self._pump(SHORT_STEP if self._large.server is not None and self._large.server.waiting else STEP)
         yield from self._session.events()
+
+    def ask_fingerprints(
+        self,
+        terms: fp.SumTerms,
+        scaled: Sequence[fp.ScaledPart],
+        expected: Mapping[tuple[int, int], fp.Fingerprint | None],
+    ) -> None:
+        """Asks for the fingerprints of a round that is over: see `Engine.ask_fingerprints`."""
+        self._do(lambda: self._session.fingerprints.ask(terms, scaled, expected))
+
+    def fingerprints(self, seconds: float = 0.0) -> list[fp.SignedFingerprint]:
+        """What has come of them, or comes within so many seconds."""
+        until = self._clock() + seconds
+        while self._session.fingerprints.missing and self._clock() < until:
+            self._pump(SHORT_STEP)
+        return self._session.fingerprints.take()
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

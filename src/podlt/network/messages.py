@@ -16,10 +16,12 @@ from podlt.canonical import Decoder, encode
 from podlt.data.field import Field
 from podlt.errors import InvalidProofError
 from podlt.log.tree_head import MAX_NOTE
+from podlt.protocol.fingerprint import ScaledPart, SignedFingerprint, SumTerms
 from podlt.protocol.messages import JoinSignatures, JoinTerms, Opened, Task
-from podlt.units import MOST_SECONDS, Count, Digest, Millis, Round, Signature, Text, WorkerId
+from podlt.protocol.receipt import CommitmentReceipt
+from podlt.units import MOST_SECONDS, Count, Digest, Millis, Round, Seat, Signature, Text, WorkerId
 
-VERSION = 5  # of these messages: a worker of another version is refused with a reason
+VERSION = 6  # of these messages: a worker of another version is refused with a reason
 
 MAX_MESSAGE = 512 * 1024
 """No message is longer."""
@@ -89,7 +91,7 @@ class Heartbeat(Message, frozen=True, tag="heartbeat"):
     """A worker is there; `in_hand` are the tasks of `deal_id` that it has and did not answer yet."""
 
     deal_id: Annotated[bytes, Meta(max_length=8)]
-    in_hand: Annotated[list[WorkerId], Meta(max_length=1024)]
+    in_hand: Annotated[list[Seat], Meta(max_length=1024)]
 
 
 class TaskDone(Message, frozen=True, tag="done"):
@@ -101,7 +103,7 @@ class TaskDone(Message, frozen=True, tag="done"):
     """
 
     deal_id: Nonce
-    seat: WorkerId
+    seat: Seat
     commitment: Digest
     signature: Signature
     update: Digest
@@ -114,7 +116,7 @@ class TaskFailed(Message, frozen=True, tag="failed"):
     """A worker could not execute a task."""
 
     deal_id: Nonce
-    seat: WorkerId
+    seat: Seat
     reason: Annotated[str, Meta(max_length=1000)]
 
 
@@ -123,6 +125,14 @@ class Openings(Message, frozen=True, tag="openings"):
 
     deal_id: Nonce
     opened: Annotated[list[Opened], Meta(max_length=1024)]
+
+
+class Fingerprints(Message, frozen=True, tag="fingerprints"):
+    """The fingerprints of a worker's updates of a round that is over, as it was asked for (`GetFingerprints`)."""
+
+    deal_id: Nonce
+    terms: SumTerms
+    signed: Annotated[list[SignedFingerprint], Meta(min_length=1, max_length=256)]
 
 
 class GetParameters(Message, frozen=True, tag="get_parameters"):
@@ -226,7 +236,7 @@ class DealTask(Message, frozen=True, tag="task"):
     """A task. `lines` are the bytes of its fields one after another; `blob` is their digest where they are large."""
 
     deal_id: Nonce
-    seat: WorkerId
+    seat: Seat
     task: Task
     count: Count
     blob: Digest
@@ -235,24 +245,33 @@ class DealTask(Message, frozen=True, tag="task"):
 
 
 class OpenCommitments(Message, frozen=True, tag="open"):
-    """All commitments are in: show what they hid."""
+    """All commitments are in: show what they hid. With a receipt for each of the worker's; it opens no other."""
 
     deal_id: Nonce
     round: Round
+    receipts: Annotated[list[CommitmentReceipt], Meta(max_length=1024)]
 
 
 class UploadUpdate(Message, frozen=True, tag="upload"):
     """The update of a task, which is large, is to be uploaded."""
 
     deal_id: Nonce
-    seat: WorkerId
+    seat: Seat
+
+
+class GetFingerprints(Message, frozen=True, tag="get_fingerprints"):
+    """A round is over: all are asked for the fingerprints of what they gave in its last deal."""
+
+    deal_id: Nonce
+    terms: SumTerms
+    scaled: Annotated[list[ScaledPart], Meta(max_length=2**14)]
 
 
 class TooLate(Message, frozen=True, tag="too_late"):
     """An answer was not needed any more: nothing is paid for it, and nothing is held against anybody."""
 
     deal_id: Nonce
-    seat: WorkerId
+    seat: Seat
 
 
 class Receipt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -292,12 +311,12 @@ class RunFinished(Message, frozen=True, tag="finished"):
 
 
 Up = (
-    Hello | JoinRequest | SignedJoin | Heartbeat | TaskDone | TaskFailed | Openings | GetParameters | GetReceipts
-    | Leave
+    Hello | JoinRequest | SignedJoin | Heartbeat | TaskDone | TaskFailed | Openings | Fingerprints | GetParameters
+    | GetReceipts | Leave
 )  # fmt: skip
 Down = (
     Setup | ManagerHello | Offer | Welcome | JoinRefused | Dismissed | Parameters | DealTask | OpenCommitments
-    | UploadUpdate | TooLate | Receipts | MissedReceipts | RunFinished
+    | UploadUpdate | GetFingerprints | TooLate | Receipts | MissedReceipts | RunFinished
 )  # fmt: skip
 
 _up: Decoder[Up] = Decoder(Up)

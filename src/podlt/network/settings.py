@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from podlt.canonical import UNREADABLE
 from podlt.errors import StorageError
-from podlt.store.files import read_whole, write_whole
-
-FILE = "blobs.json"
-"""In a run's directory."""
+from podlt.store.run_json import read_section, write_section
+from podlt.store.run_names import RUN
 
 HTTPS = "https"
 """The way of large blobs, besides the URL of an object store: the manager's own server alone."""
 
-_LONGEST = 2**16
-
 
 class NetworkSettings(msgspec.Struct, frozen=True):
-    """What the file holds; what was never given is empty.
+    """What run.json holds of it; what was never given is empty.
 
     Attributes:
         blobs: the way of these (see above).
         silence_timeout: seconds of silence after which a worker is gone.
+        late_seconds: that every task has before somebody else is dealt it as well.
         server_port: at which workers find the run's server.
         host: the address that this listens on.
         names: by which workers reach it.
+        aggregates: whether the sum of each round is kept, with its workers' fingerprints.
     """
 
     blobs: str = ""
     silence_timeout: float = 0.0
+    late_seconds: float = 0.0
     server_port: int = 0
     host: str = ""
     names: tuple[str, ...] = ()
+    aggregates: bool = False
 
 
 def load_settings(run: Path) -> NetworkSettings:
@@ -45,15 +43,11 @@ def load_settings(run: Path) -> NetworkSettings:
     Raises:
         StorageError: malformed, or it cannot be read.
     """
-    path = run / FILE
-    if not path.is_file():
+    found = read_section(run, "network", NetworkSettings)
+    if found is None:
         return NetworkSettings()
-    try:
-        found = msgspec.json.decode(read_whole(path, _LONGEST), type=NetworkSettings)
-    except UNREADABLE:
-        raise StorageError(f"{path}: malformed; the run's directory was changed") from None
-    if not 0 <= found.server_port < 65536 or found.silence_timeout < 0:
-        raise StorageError(f"{path}: malformed; the run's directory was changed")
+    if not 0 <= found.server_port < 65536 or min(found.silence_timeout, found.late_seconds) < 0:
+        raise StorageError(f"{run / RUN}: network: malformed; the run's directory was changed")
     return found
 
 
@@ -63,8 +57,4 @@ def save_settings(run: Path, **changes: Any) -> None:
     Raises:
         StorageError: what is there is malformed, or cannot be read or written.
     """
-    before = load_settings(run)
-    now = msgspec.structs.replace(before, **changes)
-    if now != before:
-        given = {name: value for name, value in msgspec.structs.asdict(now).items() if value}
-        write_whole(run / FILE, json.dumps(given).encode() + b"\n")
+    write_section(run, "network", msgspec.structs.replace(load_settings(run), **changes))

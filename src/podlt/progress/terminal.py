@@ -26,6 +26,7 @@ STYLES: dict[type[ev.Event], str] = {
     ev.Replaced: "yellow",
     ev.Unmeasured: "yellow",
     ev.Notice: "yellow",
+    ev.WitnessFailed: "yellow",
     ev.Measured: "bold",
 }
 """How a terminal shows an event's lines."""

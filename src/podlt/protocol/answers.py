@@ -6,6 +6,7 @@ from podlt.errors import PeerError
 from podlt.protocol.draw import Roles
 from podlt.protocol.messages import Committed, Opened
 from podlt.protocol.round import Copy
+from podlt.protocol.shares import worker_of
 
 
 class RoundAnswers:
@@ -28,8 +29,10 @@ class RoundAnswers:
         self.unopened: set[Copy] = set()
         self.opened: dict[Copy, Opened] = {}
         self._committed: dict[Copy, Committed] = {}
-        self._holders = {seat: {seat} for seat in roles.seats}
-        self._held = {seat: {seat} for seat in roles.seats}
+        self._holders = {seat: {worker_of(seat)} for seat in roles.seats}
+        self._held: dict[int, set[int]] = {}
+        for seat in roles.seats:
+            self._held.setdefault(worker_of(seat), set()).add(seat)
         self._closed = False
 
     def is_due(self, message: Committed) -> bool:

@@ -50,6 +50,8 @@ class Claim(IntEnum):
     NO_FAKES = 24
     FIGURES = 25
     PROGRAM = 26
+    AGGREGATES = 27
+    WITNESSES = 28
 
     @property
     def title(self) -> str:
@@ -64,7 +66,7 @@ class Claim(IntEnum):
     @property
     def command(self) -> str:
         """The command that checks it: "verify" needs the log and the documents, "audit" PyTorch and the data too."""
-        return "verify" if self <= Claim.MODEL else "audit"
+        return "verify" if self <= Claim.MODEL or self is Claim.WITNESSES else "audit"
 
 
 _TABLE = {
@@ -97,6 +99,11 @@ _TABLE = {
     Claim.NO_FAKES: ("no fake is in the model", "every accepted result"),
     Claim.FIGURES: ("the figures on the test set are those of the parameters", "measure"),
     Claim.PROGRAM: ("the program is the recipe's model and loss", "begin.program, begin.recipe"),
+    Claim.AGGREGATES: (
+        "each average is that of the updates whose fingerprints its workers signed",
+        "apply.update, and what is kept in aggregates/",
+    ),
+    Claim.WITNESSES: ("the witnesses that you name saw this log grow, to its end", "their cosignatures: --witness"),
 }
 
 
@@ -139,7 +146,7 @@ class Checked(msgspec.Struct, frozen=True):
 
     def finding(self, claim: Claim) -> Finding:
         """What checking a claim came to."""
-        return self.findings[claim - 1]
+        return next(finding for finding in self.findings if finding.claim is claim)
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

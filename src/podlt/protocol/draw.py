@@ -17,6 +17,7 @@ from podlt.crypto import digest
 from podlt.dice import Dice
 from podlt.protocol.options import MILLION, RuleOptions
 from podlt.protocol.roster import Roster
+from podlt.protocol.shares import worker_of
 
 TRIES = 64
 """How often a worker of another operator is looked for: so a draw costs little, whatever the log says."""
@@ -31,7 +32,7 @@ class Roles(msgspec.Struct, frozen=True):
     """Who holds which task in a round, before anything is dealt again.
 
     Args:
-        seats: worker -> fragment number; a worker without a seat has no task this round.
+        seats: seat -> fragment number; a seat that is not among them has no task this round.
         checked: the fragments that more than one worker executes, ascending.
         own: those that the manager executes itself, ascending.
     """
@@ -42,7 +43,7 @@ class Roles(msgspec.Struct, frozen=True):
 
     def group(self, fragment: int) -> list[int]:
         """The seats of a fragment, ascending."""
-        return sorted(worker for worker, held in self.seats.items() if held == fragment)
+        return sorted(seat for seat, held in self.seats.items() if held == fragment)
 
 
 def round_dice(secret: bytes, beacon: bytes) -> Dice:
@@ -51,47 +52,63 @@ def round_dice(secret: bytes, beacon: bytes) -> Dice:
 
 
 def deal(dice: Dice, options: RuleOptions, roster: Roster, spares: int, fragments: int) -> Roles:
-    """A fragment each to drawn workers, and the checked ones to spares as well.
+    """A fragment each to drawn seats, and the checked ones to spares as well.
 
     Args:
         dice: `round_dice`.
         options: of the run.
         roster: its order is that of the keys (numbers are the manager's choice), as it was when the round opened.
-        spares: how many workers repeat a fragment.
+        spares: how many seats repeat a fragment.
         fragments: how many there are.
     """
-    places = dice.sample(len(roster.order), fragments + spares)
-    workers = [roster.at(place) for place in places]
+    seats = [roster.seat_at(place) for place in dice.sample(roster.weights.total, fragments + spares)]
     if options.votes:
         checked = dice.below(fragments)
-        seats = dict(zip(workers, [*range(fragments), *[checked] * spares], strict=True))
-        return Roles(seats, [checked], [])
+        return Roles(dict(zip(seats, [*range(fragments), *[checked] * spares], strict=True)), [checked], [])
     picked = dice.sample(fragments, min(spares, fragments))
-    _separate(dice, roster, workers, fragments, picked)
-    seats = dict(zip(workers, [*range(fragments), *picked], strict=False))
-    want = fragments * options.own
+    idle = _separate(dice, roster, seats, fragments, picked)
+    dealt = [(seat, j) for j, seat in zip([*range(fragments), *picked], seats, strict=False)]
+    want, most = fragments * options.own, options.own_most * (roster.weights.total // len(roster.order))
     more = dice.below(MILLION) < want % MILLION
-    own = dice.sample(fragments, min(options.own_most, fragments, want // MILLION + more))
-    return Roles(seats, sorted(picked), sorted(own))
+    own = dice.sample(fragments, min(most, fragments, want // MILLION + more))
+    held = dict(dealt[:fragments] + [one for one in dealt[fragments:] if one[1] not in idle])
+    return Roles(held, sorted(set(picked) - idle), sorted(own))
 
 
-def _separate(dice: Dice, roster: Roster, workers: list[int], fragments: int, checked: Sequence[int]) -> None:
+def _separate(dice: Dice, roster: Roster, seats: list[int], fragments: int, checked: Sequence[int]) -> set[int]:
     """Has a spare change places where it has the operator of its fragment's worker, and there is another.
 
     Args:
         dice: after the fragments were drawn.
         roster: knows the operators.
-        workers: those of the fragments, then the spares; changed in place.
+        seats: those of the fragments, then the spares; changed in place.
         fragments: how many there are.
         checked: those that have a spare, in the order of the spares.
+
+    Returns:
+        The checked fragments whose spare would be another seat of the same worker, and nobody can change with it: they
+        are not compared.
     """
-    barred = set(checked)
+    barred, idle = set(checked), set()
     for spare, fragment in enumerate(checked, fragments):
-        operator = roster.operator(workers[fragment])
-        if roster.operator(workers[spare]) != operator:
+        worker = worker_of(seats[fragment])
+        operator, fellow = roster.operator(worker), None
+        if roster.operator(worker_of(seats[spare])) != operator:
             continue
         for _ in range(TRIES):
             other = dice.below(fragments)
-            if other not in barred and roster.operator(workers[other]) != operator:
-                workers[spare], workers[other] = workers[other], workers[spare]
+            if other in barred:
+                continue
+            if roster.operator(worker_of(seats[other])) != operator:
+                fellow = other
                 break
+        else:
+            if worker_of(seats[spare]) != worker:
+                continue
+            anybody = (j for j in range(fragments) if j not in barred and worker_of(seats[j]) != worker)
+            fellow = next(anybody, None)
+        if fellow is None:
+            idle.add(fragment)
+        else:
+            seats[spare], seats[fellow] = seats[fellow], seats[spare]
+    return idle

@@ -7,19 +7,33 @@ cannot read; a log is of one version.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from podlt.canonical import MAX_RECORD, Decoder, encode, from_json
+from podlt.canonical import Decoder, encode, from_json
 from podlt.crypto import digest
 from podlt.errors import InvalidProofError, NotCheckedError
 from podlt.protocol.options import FirstFault, Preset, RuleOptions
 from podlt.protocol.plan import RoundCut
+from podlt.protocol.tags import tag_in, tag_parts
 from podlt.protocol.verdict import Outcome, Reason
-from podlt.units import Count, Credits, Digest, Millis, Operator, PublicKey, Round, Salt, Signature, Text, WorkerId
+from podlt.units import (
+    Count,
+    Credits,
+    Digest,
+    Level,
+    Millis,
+    Operator,
+    PublicKey,
+    Round,
+    Salt,
+    Seat,
+    Signature,
+    Text,
+    WorkerId,
+)
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -120,13 +134,31 @@ class Withdraw(Entry, frozen=True, tag="withdraw/4"):
     reason: Text
 
 
+class NewLevel(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A worker is about 2^level times as fast as is usual."""
+
+    worker: WorkerId
+    level: Level
+
+
+class Shares(Entry, frozen=True, tag="shares/4"):
+    """Workers get other levels, ascending by worker, from the round after `round` on, which is the next one."""
+
+    round: Round
+    levels: list[NewLevel]
+
+
 class Open(Entry, frozen=True, tag="open/4"):
     """A round begins: which lines of which epoch, cut into which fragments, on which parameters.
 
     Who does what is not here: it follows from the round's secret, which is revealed at the round's end.
+
+    Attributes:
+        attempt: how often the manager had resumed the run before: receipts for commitments name it.
     """
 
     round: Round
+    attempt: Count
     epoch: Count
     offset: Count
     lines: Count
@@ -138,14 +170,14 @@ class Redeal(Entry, frozen=True, tag="redeal/4"):
     """The task that was dealt to `seat` goes to `holder`: it was lost, or `holder` is the backup of who is late."""
 
     round: Round
-    seat: WorkerId
+    seat: Seat
     holder: WorkerId
 
 
 class Commitment(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """`holder` binds itself to one result of the task that was dealt to `seat`, without showing it."""
 
-    seat: WorkerId
+    seat: Seat
     holder: WorkerId
     commitment: Digest
     signature: Signature
@@ -161,7 +193,7 @@ class Commit(Entry, frozen=True, tag="commit/4"):
 class Opening(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What opens `holder`'s commitment to `seat`'s task: the digest of the update, and the salt."""
 
-    seat: WorkerId
+    seat: Seat
     holder: WorkerId
     update: Digest
     salt: Salt
@@ -280,7 +312,7 @@ class Amend(Entry, frozen=True, tag="amend/4"):
 
 
 class Resume(Entry, frozen=True, tag="resume/4"):
-    """The manager resumes a run that had stopped."""
+    """The manager resumes a run: after a stop, or after a round that it has to begin anew."""
 
 
 class Close(Entry, frozen=True, tag="close/4"):
@@ -291,7 +323,7 @@ class Close(Entry, frozen=True, tag="close/4"):
 
 
 AnyEntry = (
-    Begin | Join | Withdraw | Open | Redeal | Commit | Reveal | Verdict | Apply | Measure | Pay | Release
+    Begin | Join | Withdraw | Shares | Open | Redeal | Commit | Reveal | Verdict | Apply | Measure | Pay | Release
     | Amend | Resume | Close
 )  # fmt: skip
 
@@ -301,7 +333,7 @@ FORMAT = 4
 """The version of the whole format: every kind carries it in its tag."""
 
 NO_TEST = bytes(32)
-"""What `Begin.test` says where there is no test set."""
+"""Where there is no test set."""
 
 _decoder: Decoder[AnyEntry] = Decoder(AnyEntry)
 
@@ -316,7 +348,7 @@ def decode(body: bytes) -> AnyEntry:
     try:
         return _decoder.decode(body)
     except InvalidProofError as error:
-        name, number = _parts(_tag(body))
+        name, number = tag_parts(tag_in(body))
         if number > FORMAT:
             raise NotCheckedError(
                 f"written by a newer podlt ({name}/{number}; this one reads format {FORMAT}): upgrade podlt to check it"
@@ -334,7 +366,7 @@ def tag_of(kind: type[Entry]) -> str:
 
 def kind_of(kind: type[Entry]) -> str:
     """A kind's name without its version: "begin", "join", ..."""
-    return _parts(tag_of(kind))[0]
+    return tag_parts(tag_of(kind))[0]
 
 
 def moves_credits(entry: Entry) -> bool:
@@ -347,29 +379,3 @@ def moves_credits(entry: Entry) -> bool:
 def identity(begin: Begin) -> bytes:
     """The run's identity, 32 bytes: a digest over all that `Begin` says but its time."""
     return digest("run/4", encode(msgspec.structs.replace(begin, at=0)))
-
-
-class _Tagged(msgspec.Struct):
-    """What any version of any kind begins with."""
-
-    kind: str
-
-
-_tagged = msgspec.msgpack.Decoder(_Tagged)
-
-
-def _tag(body: bytes) -> str:
-    """What an entry that cannot be decoded says it is; "" if it says nothing."""
-    try:
-        return _tagged.decode(body).kind if len(body) <= MAX_RECORD else ""
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return ""
-
-
-_TAG = re.compile(r"([a-z-]{1,32})/([1-9][0-9]{0,5})")
-
-
-def _parts(tag: str) -> tuple[str, int]:
-    """Name and version of a tag; nothing if it has another form, and then no program is known that wrote it."""
-    found = _TAG.fullmatch(tag)
-    return (found[1], int(found[2])) if found else ("", 0)

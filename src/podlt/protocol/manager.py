@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 from podlt import crypto
 from podlt.errors import InvalidProofError, PeerError, TooFewWorkersError
@@ -18,9 +19,11 @@ from podlt.protocol.joining import joining, terms_for
 from podlt.protocol.messages import Assignment, Committed, JoinSignatures, JoinTerms, Opened, TreeSize
 from podlt.protocol.plan import Upcoming
 from podlt.protocol.reasons import without_paths
+from podlt.protocol.receipt import Bound
 from podlt.protocol.redeal import Redealer
 from podlt.protocol.round import Copy
 from podlt.protocol.rules import RunState
+from podlt.protocol.shares import worker_of
 from podlt.protocol.signatures import commitment_check
 from podlt.protocol.verdict import Judgement, differing, judge
 
@@ -35,9 +38,7 @@ class Manager:
     """
 
     def __init__(self, state: RunState, chain: crypto.HashChain, clock: Callable[[], int]) -> None:
-        self.state = state
-        self._chain = chain
-        self._clock = clock
+        self.state, self._chain, self._clock = state, chain, clock
         self._proposed: list[e.Entry] = []
         self._answers: RoundAnswers | None = None
         self._redealer: Redealer | None = None
@@ -52,7 +53,7 @@ class Manager:
     def join_terms(
         self, key: bytes, deposit: int, seen: TreeSize, reserved: Collection[int] = (), operator: str = ""
     ) -> JoinTerms:
-        """The terms on which a worker may join now, for it to sign. Arguments and errors: `joining.terms_for`."""
+        """See `joining.terms_for`."""
         return terms_for(self.state, key, deposit, seen, reserved, operator)
 
     def join(self, key: bytes, terms: JoinTerms, signatures: JoinSignatures) -> int:
@@ -64,9 +65,10 @@ class Manager:
         self._propose(joining(self.state, self._now(), key, terms, signatures))
         return terms.worker
 
-    def resume(self) -> None:
-        """Resumes a run that had stopped; nothing to do if it had not."""
-        if self.state.closed is not None and self.state.closed.outcome == "stopped":
+    def resume(self, *, anew: bool = False) -> None:
+        """Resumes a run that had stopped, or (`anew`) one with a round whose commitments may have receipts."""
+        closed = self.state.closed
+        if (anew and closed is None and self.state.index > 0) or (closed is not None and closed.outcome == "stopped"):
             self._propose(e.Resume(at=self._now()))
 
     def amend(self, epochs: int, optimizer: str = "", reason: str = "") -> None:
@@ -78,9 +80,14 @@ class Manager:
         self.amend(self.state.epoch, reason=reason)
 
     def return_deposits(self, workers: Sequence[int]) -> list[e.Transfer]:
-        """Returns the deposits of those of the workers to whom they may be returned now (`RunState.returnable`)."""
+        """Returns the deposits of those of the workers to whom they may be returned now."""
         due = [e.Transfer("return", w, amount) for w in sorted(set(workers)) if (amount := self.state.returnable(w))]
         return self._release(due)
+
+    def share(self, levels: Mapping[int, int]) -> None:
+        """Has workers, at least one, get levels that they do not have, from the round after the next on."""
+        changed = [e.NewLevel(worker, level) for worker, level in sorted(levels.items())]
+        self._propose(e.Shares(at=self._now(), round=self.state.round, levels=changed))
 
     def close(self, outcome: str, reason: str = "") -> None:
         """The last entry, or a stop after which the run can be resumed.
@@ -126,19 +133,12 @@ class Manager:
             fragments: the digest of each fragment.
         """
         state = self.state
-        entry = e.Open(
-            at=self._now(),
-            round=state.round,
-            epoch=plan.epoch,
-            offset=plan.offset,
-            lines=plan.lines,
-            parameters=state.parameters,
-            fragments=list(fragments),
-        )
-        self._propose(entry)
+        due: dict[str, Any] = {"round": state.round, "attempt": state.resumes, "parameters": state.parameters}
+        due |= {"epoch": plan.epoch, "offset": plan.offset, "lines": plan.lines, "fragments": list(fragments)}
+        self._propose(e.Open(at=self._now(), **due))
         roles = state.roles(self._chain.secret(state.round))
         self._answers, self._suspects, self._redealer = RoundAnswers(roles), set(), None
-        return [self._assignment(seat, seat) for seat in sorted(roles.seats)]
+        return [self._assignment(seat, worker_of(seat)) for seat in sorted(roles.seats)]
 
     @property
     def roles(self) -> Roles:
@@ -182,11 +182,12 @@ class Manager:
         """The seats to whose task nobody is committed yet, ascending."""
         return sorted(self._in_round().uncommitted)
 
-    def commit(self) -> None:
-        """Writes the commitments that came since the last call: from here on answers may be opened."""
+    def commit(self) -> Bound:
+        """Writes the commitments that came since the last call, and returns them: from here on they may be opened."""
         commitments = [_logged(message) for message in self._in_round().take_unlogged()]
         if commitments:
             self._propose(e.Commit(at=self._now(), round=self.state.round, commitments=commitments))
+        return Bound(self.state.round, self.state.in_progress.open.attempt, commitments)
 
     def opened(self, message: Opened, uploaded: bytes | None = None) -> bool:
         """Takes a worker's opening; returns whether it counts: not if its commitment came too late, or is not logged.

@@ -9,7 +9,7 @@ import msgspec
 
 from podlt.crypto import digest
 from podlt.protocol.entries import Join
-from podlt.units import Count, Credits, Digest, Operator, Round, Salt, Signature, WorkerId
+from podlt.units import Count, Credits, Digest, Operator, Round, Salt, Seat, Signature, WorkerId
 
 
 class TreeSize(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,7 +83,7 @@ def randomness(seed: bytes, round: int, fragment: bytes) -> bytes:
 class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`holder` is to execute the task that was dealt to `seat`; `fragment` is its number in the round."""
 
-    seat: WorkerId
+    seat: Seat
     holder: WorkerId
     fragment: int
     task: Task
@@ -92,7 +92,7 @@ class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Committed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A worker's first answer: bound, but not shown."""
 
-    seat: WorkerId
+    seat: Seat
     holder: WorkerId
     commitment: Digest
     signature: Signature
@@ -101,7 +101,7 @@ class Committed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
 class Opened(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A worker's second answer: what its commitment hid."""
 
-    seat: WorkerId
+    seat: Seat
     holder: WorkerId
     update: Digest
     salt: Salt

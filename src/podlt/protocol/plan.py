@@ -32,21 +32,24 @@ class RoundCut(msgspec.Struct, frozen=True):
         per_round = min(self.block_lines, self.fragment_lines or self.block_lines)
         return epochs * -(-self.lines // per_round)
 
-    def next_lines(self, offset: int, useful: int) -> int:
+    def next_lines(self, offset: int, useful: int, usual: int = 1) -> int:
         """How many lines the round at `offset` of the epoch takes.
 
         Without `fragment_lines` a whole block, however many workers share it. With it, that many lines for each useful
-        worker, at most a block; what is left of the block is carried into the next round.
+        worker of the usual speed, at most a block; what is left of the block is carried into the next round.
 
         Args:
             offset: lines of the epoch that were used.
-            useful: how many workers there are besides the spares.
+            useful: how many seats there are besides the spares.
+            usual: how many of them a worker of the usual speed has.
         """
-        return min(self.block_lines, useful * self.fragment_lines or self.block_lines, self.lines - offset)
+        each = self.fragment_lines
+        want = max(each, useful * each // usual) or self.block_lines
+        return min(self.block_lines, want, self.lines - offset)
 
-    def upcoming(self, epoch: int, offset: int, useful: int) -> Upcoming:
-        """The round at a place of the data, with so many useful workers."""
-        lines = self.next_lines(offset, useful)
+    def upcoming(self, epoch: int, offset: int, useful: int, usual: int = 1) -> Upcoming:
+        """The round at a place of the data. Arguments as `next_lines`."""
+        lines = self.next_lines(offset, useful, usual)
         return Upcoming(epoch, offset, lines, min(useful, lines))
 
 

@@ -13,6 +13,7 @@ from podlt.crypto import digest
 from podlt.dice import Dice
 from podlt.protocol.draw import Roles
 from podlt.protocol.roster import Roster
+from podlt.protocol.shares import worker_of
 
 TRIES = 16
 """How often a place is drawn before a worker of the same operator is taken as well: so a draw costs little, whatever
@@ -35,8 +36,12 @@ class Redealer:
         self._dealt: dict[int, set[int]] = {}
         """Fragment -> those who have a task of it, and are still there."""
 
+        self._own: dict[int, list[int]] = {}
+        """Worker -> the fragments of the tasks that were dealt to it at first."""
+
         for seat, fragment in roles.seats.items():
-            self._dealt.setdefault(fragment, set()).add(seat)
+            self._dealt.setdefault(fragment, set()).add(worker_of(seat))
+            self._own.setdefault(worker_of(seat), []).append(fragment)
         self._more: dict[int, list[int]] = {}
         """Worker -> the fragments of the tasks that were dealt again to it."""
 
@@ -45,8 +50,7 @@ class Redealer:
     def leave(self, worker: int) -> None:
         """A worker of the round withdrew."""
         self._gone.add(worker)
-        own = [self._roles.seats[worker]] if worker in self._roles.seats else []
-        for fragment in (*own, *self._more.get(worker, ())):
+        for fragment in (*self._own.get(worker, ()), *self._more.get(worker, ())):
             self._dealt[fragment].discard(worker)
         if self._left is not None and (place := self._place(worker)) is not None:
             del self._left[place]
@@ -63,20 +67,21 @@ class Redealer:
             return None
         second = self._draw(dice, dealt, operators)
         assert second is not None
-        holder = second if self._tasks(second) < self._tasks(first) else first
+        load, weight = self._tasks, self._roster.weight
+        holder = second if load(second) * weight(first) < load(first) * weight(second) else first
         self._times[seat] += 1  # only what was dealt again is in the log, and is counted by who replays it
         self._more.setdefault(holder, []).append(fragment)
         dealt.add(holder)
         return holder
 
     def _tasks(self, worker: int) -> int:
-        return (worker in self._roles.seats) + len(self._more.get(worker, ()))
+        return len(self._own.get(worker, ())) + len(self._more.get(worker, ()))
 
     def _draw(self, dice: Dice, dealt: set[int], operators: set[str | int]) -> int | None:
         """A worker of the round that is still there and has no task of the fragment; of another operator if it can."""
         roster, second_best = self._roster, None
         for _ in range(TRIES):
-            worker = roster.at(dice.below(len(roster.order)))
+            worker = worker_of(roster.seat_at(dice.below(roster.weights.total)))
             if worker in self._gone or worker in dealt:
                 continue
             if roster.operator(worker) not in operators:

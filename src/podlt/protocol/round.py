@@ -10,6 +10,7 @@ from podlt.protocol import entries as e
 from podlt.protocol.draw import Roles
 from podlt.protocol.messages import Task
 from podlt.protocol.plan import fragment_bounds
+from podlt.protocol.shares import worker_of
 
 Copy = tuple[int, int]
 """A seat, and one of those who hold its task."""
@@ -45,6 +46,7 @@ class RoundState(msgspec.Struct):
     Attributes:
         open: the entry with which it began.
         size: how many workers were active then.
+        seats: how many seats they had.
         beacon: what its draws rest on besides the secret.
         before: the run before the round.
         tasks: fragment -> its task and the task's digest: each is asked for by every step of a round.
@@ -59,6 +61,7 @@ class RoundState(msgspec.Struct):
 
     open: e.Open
     size: int
+    seats: int
     beacon: bytes
     before: Before
     tasks: dict[int, tuple[Task, bytes]] = {}
@@ -72,7 +75,8 @@ class RoundState(msgspec.Struct):
 
     def holders(self, seat: int) -> list[int]:
         """Who holds the task that was dealt to `seat`, and has not left; the first to whom it was dealt first."""
-        return [*(() if seat in self.departed else (seat,)), *self.again.get(seat, ())]
+        first = worker_of(seat)
+        return [*(() if first in self.departed else (first,)), *self.again.get(seat, ())]
 
     def is_committed(self, seat: int) -> bool:
         """Whether somebody is committed to a result of the seat's task."""

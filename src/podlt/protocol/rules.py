@@ -63,6 +63,7 @@ _RULES: dict[type[e.Entry], Callable[[RunFacts, Any], None]] = {
     e.Begin: terms.begin,
     e.Join: membership.join,
     e.Withdraw: membership.withdraw,
+    e.Shares: membership.shares,
     e.Open: rounds.open,
     e.Redeal: rounds.redeal,
     e.Commit: rounds.commit,

@@ -15,6 +15,7 @@ from podlt.protocol.options import CLASSIC, RuleOptions
 from podlt.protocol.plan import Upcoming
 from podlt.protocol.roster import Roster, WorkerState
 from podlt.protocol.round import RevealedRound, RoundState
+from podlt.protocol.shares import SHARES_EVERY, SeatWeights
 from podlt.units import MAX_INT
 
 MOST_PAID = 4
@@ -36,8 +37,11 @@ class RunFacts:
         part_measured: whether those of the parameters with which training ended within an epoch are.
         ended: the amendment by which training ended early, if it did.
         leavers: who left, in the order of the rounds: all that is pending of each vests `escrow` rounds later.
+        pending_levels: worker -> the level that it has once the round before is paid.
+        shared: in which round levels were last changed; None if never.
         refunded: active workers that were given their deposit back, at an end that may turn out to be none.
         steps: how many training rounds were paid.
+        resumes: how often the manager resumed the run.
         amendments: each with the training rounds that were paid before it.
     """
 
@@ -55,11 +59,13 @@ class RunFacts:
         self.round = self.epoch = self.offset = self.measured = self.epochs = self.payable = 0
         self.part_measured = False
         self.ended: e.Amend | None = None
-        self.steps = 0
+        self.steps = self.resumes = 0
         self.amendments: list[tuple[int, e.Amend]] = []
         self.current: RoundState | None = None
         self.options: RuleOptions = CLASSIC
         self.leavers: deque[tuple[int, int]] = deque()
+        self.pending_levels: Mapping[int, int] = {}
+        self.shared: int | None = None
         self.refunded: set[int] = set()
         self.last_measure: e.Measure | None = None
         self.closed: e.Close | None = None
@@ -122,16 +128,29 @@ class RunFacts:
         active = self.active_count
         if active < self.options.min_workers:
             raise InvalidProofError(f"{active} workers are too few for a round", step=Claim.PROGRESS)
-        return self._begin.cut.upcoming(self.epoch, self.offset, active - self.spares(self.round, active))
+        return self._plan(self.epoch, self.offset, self.round, self.roster.weights)
 
-    def spares(self, round: int, active: int) -> int:
-        """How many spares a round of so many workers has."""
-        return self.options.spares_of(self._begin.seed, round, active)
+    def plan_after(self, epoch: int, offset: int) -> Upcoming:
+        """What the round after the one in progress will be, at this place of the data, if nobody comes or leaves."""
+        return self._plan(epoch, offset, self.round + 1, self.roster.weights_with(self.pending_levels))
+
+    def _plan(self, epoch: int, offset: int, round: int, weights: SeatWeights) -> Upcoming:
+        useful = weights.total - self.spares(round, weights.total)
+        return self._begin.cut.upcoming(epoch, offset, useful, weights.usual)
+
+    @property
+    def may_share(self) -> bool:
+        """Whether levels may change before the next round."""
+        return not self.options.votes and (self.shared is None or self.round >= self.shared + SHARES_EVERY)
+
+    def spares(self, round: int, seats: int) -> int:
+        """How many spares a round of so many seats has."""
+        return self.options.spares_of(self._begin.seed, round, seats)
 
     def roles(self, secret: bytes) -> Roles:
         """Who holds which task of the round in progress, given its secret."""
         round = self.in_progress
-        spares, dice = self.spares(round.open.round, round.size), round_dice(secret, round.beacon)
+        spares, dice = self.spares(round.open.round, round.seats), round_dice(secret, round.beacon)
         return deal(dice, self.options, self.roster, spares, len(round.open.fragments))
 
     def leave(self, worker: int) -> None:

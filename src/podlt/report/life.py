@@ -14,6 +14,7 @@ from podlt.protocol.ledger import Account
 from podlt.protocol.roster import WorkerState
 from podlt.protocol.round import RevealedRound
 from podlt.protocol.rules import RunState
+from podlt.protocol.shares import worker_of
 from podlt.report.fold import Visit, walk
 
 
@@ -116,7 +117,11 @@ def _withdrew(visit: Visit, entry: e.Withdraw, worker: int) -> list[str]:
 
 
 def _took_over(visit: Visit, entry: e.Redeal, worker: int) -> list[str]:
-    return [f"was dealt the task of worker {entry.seat}, which is gone or late"] if entry.holder == worker else []
+    return (
+        [f"was dealt the task of worker {worker_of(entry.seat)}, which is gone or late"]
+        if entry.holder == worker
+        else []
+    )
 
 
 def _was_judged(visit: Visit, entry: e.Verdict, worker: int) -> list[str]:

@@ -14,6 +14,7 @@ from podlt.protocol import entries as e
 from podlt.protocol.plan import fragment_bounds
 from podlt.protocol.round import Redealt, RevealedRound, RoundState
 from podlt.protocol.rules import RunState
+from podlt.protocol.shares import worker_of
 from podlt.report.fold import decode, open_log, walk
 
 
@@ -78,7 +79,7 @@ class RoundRecord(msgspec.Struct, frozen=True):
         program: digest of the training step.
         secret: what the draws follow from.
         fragments: those on which there is a verdict, ascending.
-        redealt: (seat, worker) of tasks that were dealt again.
+        redealt: of tasks that were dealt again: whose it was, and who got it.
         applied: what was applied.
         suspended: whom it convicted for the first time.
         evicted: whom else it convicted.
@@ -130,7 +131,7 @@ def _record(state: RunState, round: RevealedRound, visits: list[int], found: lis
         program=state.begin.program,
         secret=secret,
         fragments=[_fragment(state, round, verdict) for _, verdict in sorted(round.verdicts.items())],
-        redealt=[(move.seat, move.holder) for move in round.moves if isinstance(move, Redealt)],
+        redealt=[(worker_of(move.seat), move.holder) for move in round.moves if isinstance(move, Redealt)],
         applied=applied,
         suspended=[worker for worker in convicted if state.workers[worker].status == "suspended"],
         evicted=[worker for worker in convicted if state.workers[worker].status == "evicted"],
@@ -145,7 +146,7 @@ def _fragment(state: RunState, round: RevealedRound, verdict: e.Verdict) -> Frag
     answers = [
         ComparedResult(
             worker=holder,
-            seat=seat,
+            seat=worker_of(seat),
             operator=state.workers[holder].operator,
             key=state.workers[holder].key,
             update=update,

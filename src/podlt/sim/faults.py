@@ -22,6 +22,10 @@ class NetworkFaults(msgspec.Struct, frozen=True, kw_only=True):
         manager_crash: how often the manager dies, and is resumed from its log.
         manager_seconds: after how long at most.
         compute: how long a task takes.
+        machines: for how many times as long as `compute` each process works at its share of a block where all are
+            equal, and in proportion at more and fewer lines; where there are none, a task takes `compute`.
+        withheld: how many processes, the first ones, withhold each answer until so many seconds after the last task.
+        withheld_seconds: how many.
         slow: share of processes that take twenty times as long.
         failure: share of tasks that a process cannot execute.
         liars: how many processes send what no honest one would.
@@ -39,6 +43,9 @@ class NetworkFaults(msgspec.Struct, frozen=True, kw_only=True):
     manager_crash: float = 0.0
     manager_seconds: float = 20.0
     compute: float = 0.1
+    machines: tuple[float, ...] = ()
+    withheld: int = 0
+    withheld_seconds: float = 0.9
     slow: float = 0.0
     failure: float = 0.0
     liars: int = 0
@@ -69,4 +76,6 @@ class NetworkFaults(msgspec.Struct, frozen=True, kw_only=True):
             failure=share(0.01),
             liars=dice.choice([0, 0, 1]) if lies else 0,
             until=dice.choice([60.0, 600.0]),
+            withheld=dice.choice([0, 0, 1]),
+            withheld_seconds=dice.choice([0.9, 3.0, 40.0]),
         )

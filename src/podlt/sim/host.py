@@ -5,19 +5,21 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from podlt.crypto import SigningKey, blob_digest, digest
 from podlt.engine.isolated.interface import ExecuteTask, ProgramLoaded, StopExecution, TaskExecuted, TaskNotExecuted
 from podlt.engine.isolated.records import HoldParameters, LoadProgram, ReleaseParameters
+from podlt.network import messages as m
 from podlt.network.messages import HEARTBEAT_SECONDS
-from podlt.network.worker.books import Earned, WorkerBooks
+from podlt.network.worker.books import Earned, NoStore, WorkerBooks
 from podlt.network.worker.effects import Effect, SendMessage
 from podlt.network.worker.identity import WorkerExit
 from podlt.network.worker.session import WorkerSession
 from podlt.protocol.messages import Task
+from podlt.protocol.receipt import CommitmentReceipt
 from podlt.sim.faults import NetworkFaults
 from podlt.sim.packets import Connection, PacketSimulator
 
@@ -37,6 +39,31 @@ def update_of(task: Task) -> np.ndarray:
     return np.frombuffer(b"".join(parts), np.uint8)
 
 
+class ReceiptStore(NoStore):
+    """Keeps the receipts for commitments of all workers, and nothing else."""
+
+    def __init__(self) -> None:
+        self.receipts: list[CommitmentReceipt] = []
+
+    def keep_bound(self, run: bytes, bound: Sequence[CommitmentReceipt]) -> None:
+        """See `BookStore`."""
+        self.receipts += bound
+
+
+class Machine(NamedTuple):
+    """How fast a machine is.
+
+    Attributes:
+        seconds: for so many lines, more or less.
+        lines: how many; 0 for any number.
+        withheld: how long after a task it answers at the earliest, in seconds.
+    """
+
+    seconds: float
+    lines: int = 0
+    withheld: float = 0.0
+
+
 class SimulatedExecutor:
     """Executes tasks one after another, in simulated time.
 
@@ -44,12 +71,12 @@ class SimulatedExecutor:
         packets: has the time.
         faults: how long a task takes, and how often one fails.
         dice: chance.
-        factor: how many times as long this machine takes.
+        machine: how long this machine takes.
     """
 
-    def __init__(self, packets: PacketSimulator, faults: NetworkFaults, dice: random.Random, factor: float) -> None:
+    def __init__(self, packets: PacketSimulator, faults: NetworkFaults, dice: random.Random, machine: Machine) -> None:
         self._schedule, self._faults, self._dice = packets.schedule, faults, dice
-        self._seconds = faults.compute * factor
+        self._machine = machine
         self._waiting: deque[ExecuteTask] = deque()
         self._running: ExecuteTask | None = None
         self._held = b""
@@ -94,7 +121,9 @@ class SimulatedExecutor:
         if self._running is not None or not self._waiting:
             return
         task = self._running = self._waiting.popleft()
-        self._after(self._seconds * (0.5 + self._dice.random()), lambda: self._done(task))
+        self._seconds = self._machine.seconds * (task.size / self._machine.lines if self._machine.lines else 1)
+        jitter = 1.0 if self._machine.lines else 0.5 + self._dice.random()
+        self._after(self._seconds * jitter, lambda: self._done(task))
 
     def _done(self, task: ExecuteTask) -> None:
         if self._running is not task:
@@ -126,6 +155,7 @@ class SimulatedHost:
         faults: what goes wrong.
         dice: chance.
         books: makes its books, anew each time that it starts.
+        machine: how fast it is; drawn unless given.
         bend: what it does to its messages.
 
     Attributes:
@@ -144,10 +174,13 @@ class SimulatedHost:
         dice: random.Random,
         books: Callable[[], WorkerBooks],
         bend: Bend = lambda send: [send],
+        machine: Machine | None = None,
     ) -> None:
         self._keys, self._manager, self._packets, self._faults, self._dice = keys, manager, packets, faults, dice
         self._books, self._bend, self._lives = books, bend, 0
-        self._factor = SLOWER if dice.random() < faults.slow else 1.0
+        slower = dice.random() < faults.slow
+        self._machine = machine if machine is not None else Machine(faults.compute * (SLOWER if slower else 1.0))
+        self._dealt = 0.0
         self.connection: Connection | None = None
         self.session: WorkerSession | None = None
         self.outcome: WorkerExit | None = None
@@ -161,7 +194,7 @@ class SimulatedHost:
     def start(self) -> None:
         """Starts, without memory of an earlier life."""
         self._lives += 1
-        self._executor = SimulatedExecutor(self._packets, self._faults, self._dice, self._factor)
+        self._executor = SimulatedExecutor(self._packets, self._faults, self._dice, self._machine)
         self._executor.start(self._executed)
         self.session = WorkerSession(
             self._keys,
@@ -185,6 +218,8 @@ class SimulatedHost:
     def receive(self, key: bytes | None, message: bytes) -> None:
         """A message came."""
         if self.session is not None:
+            if message and self._machine.withheld and isinstance(m.from_manager(message), m.DealTask):
+                self._dealt = self._packets.schedule.now
             self.session.receive(key, message, self._packets.schedule.now)
             self._perform(self.session)
 
@@ -229,6 +264,14 @@ class SimulatedHost:
                 perform(effect)
 
     def _send(self, send: SendMessage) -> None:
-        assert self.connection is not None
+        answers = self._machine.withheld and isinstance(m.from_worker(send.message), m.TaskDone)
+        wait = self._dealt + self._machine.withheld - self._packets.schedule.now if answers else 0.0
         for one in self._bend(send):
-            self._packets.from_worker(self.connection, one.key, one.message)
+            if wait > 0:
+                self._packets.schedule.after(wait, lambda one=one: self._give(one))  # type: ignore[misc]
+            else:
+                self._give(one)
+
+    def _give(self, send: SendMessage) -> None:
+        assert self.connection is not None
+        self._packets.from_worker(self.connection, send.key, send.message)

@@ -9,28 +9,41 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 
 from podlt.canonical import encode
 from podlt.crypto import blob_digest, digest
 from podlt.data.field import Field
-from podlt.engine.interface import DurableEntries, Lost, Moved
+from podlt.engine.interface import DurableEntries, Lost, Moved, TaskLate
 from podlt.engine.local import frames
 from podlt.errors import PeerError, TooFewWorkersError
 from podlt.log.merkle import Tree, leaf_hash
+from podlt.manager.fleet import FleetKeeper
 from podlt.manager.roster import Membership
 from podlt.network.engine import NetworkEngine
 from podlt.network.receipt_history import ReceiptHistory
 from podlt.network.session.facts import Chance, ServedRun
-from podlt.network.worker.books import NoStore, WorkerBooks
+from podlt.network.worker.books import WorkerBooks
 from podlt.protocol import entries as e
 from podlt.protocol.manager import Manager
 from podlt.protocol.messages import Assignment, Committed, Opened, Task, TreeSize
 from podlt.protocol.plan import Upcoming, fragment_bounds
 from podlt.protocol.rules import RunState
+from podlt.recipe import ProtocolSpec
 from podlt.sim.faults import NetworkFaults
-from podlt.sim.host import ARITHMETIC, LINE_BYTES, STATE_BYTES, UPDATE_BYTES, SimulatedHost, update_of
+from podlt.sim.host import (
+    ARITHMETIC,
+    LINE_BYTES,
+    STATE_BYTES,
+    UPDATE_BYTES,
+    Machine,
+    ReceiptStore,
+    SimulatedHost,
+    update_of,
+)
 from podlt.sim.liars import liar
 from podlt.sim.packets import EventQueue, ManagerKilledError, PacketSimulator
 from podlt.sim.players import Player
@@ -55,23 +68,36 @@ class NetworkedWorld(World):
         seed: decides everything.
         faults: what goes wrong; drawn from the seed, unless given.
         deposit: that each worker brings.
+        lines: of each worker's share of a round.
+        shares: of the recipe.
 
     Attributes:
+        bound: has every receipt that a worker kept.
         packets: carries the messages.
         hosts: the worker processes.
         liars: numbers of those among them that lie.
         withdrawn: why workers were let go, in order.
         kills: how often the manager died.
+        took: seconds of each round.
     """
 
     def __init__(
-        self, processes: Sequence[int], rounds: int, seed: int, faults: NetworkFaults | None = None, *, deposit: int = 0
+        self,
+        processes: Sequence[int],
+        rounds: int,
+        seed: int,
+        faults: NetworkFaults | None = None,
+        *,
+        deposit: int = 0,
+        lines: int = 1,
+        shares: Literal["measured", "equal"] = "measured",
     ) -> None:
         name = digest("sim-network/1", seed.to_bytes(16, "big", signed=True))
         self.dice = random.Random(name)
         self.faults = NetworkFaults.drawn(self.dice) if faults is None else faults
         count = sum(processes)
-        scenario = Scenario(lines=count * rounds, block_lines=count, fragment_lines=0, deposit=deposit)
+        block, rules = count * lines, ProtocolSpec(shares=shares)
+        scenario = Scenario(lines=block * rounds, block_lines=block, fragment_lines=0, deposit=deposit, protocol=rules)
         super().__init__(
             scenario,
             lambda gossip: [make_player(Player, number, name, gossip) for number in range(count)],
@@ -79,13 +105,14 @@ class NetworkedWorld(World):
             log := MemoryLog(),
             spare_secrets=1000,
         )
-        self.memory_log = log
+        self.memory_log, self.bound = log, ReceiptStore()
         self.schedule = EventQueue()
         self.packets = PacketSimulator(self.schedule, self.faults, self.dice)
         self.hosts: list[SimulatedHost] = []
         self.liars = set(range(len(processes))[: self.faults.liars])
         self.withdrawn: list[str] = []
         self.kills = 0
+        self.took: list[float] = []
         self._states: dict[bytes, bytes] = {}
         self._plan: Upcoming | None = None
         self._stalled = 0.0
@@ -93,18 +120,14 @@ class NetworkedWorld(World):
         keys = deque(player.key for player in self.players)
         for host, size in enumerate(processes):
             mine = [keys.popleft() for _ in range(size)]
-            bend = {"bend": liar(self.dice, self.schedule, self.faults)} if host in self.liars else {}
-            self.hosts.append(
-                SimulatedHost(
-                    mine,
-                    self.key.public,
-                    self.packets,
-                    self.faults,
-                    self.dice,
-                    lambda mine=mine: WorkerBooks(NoStore(), [key.public for key in mine], self.key.public),  # type: ignore[misc]
-                    **bend,
-                )
-            )
+            bend: dict[str, Any] = {"bend": liar(self.dice, self.schedule, self.faults)} if host in self.liars else {}
+            withheld = self.faults.withheld_seconds if host < self.faults.withheld else 0.0
+            if self.faults.machines:
+                bend["machine"] = Machine(self.faults.compute * self.faults.machines[host], lines, withheld)
+            elif withheld:
+                bend["machine"] = Machine(self.faults.compute, withheld=withheld)
+            books = partial(WorkerBooks, self.bound, [key.public for key in mine], self.key.public)
+            self.hosts.append(SimulatedHost(mine, self.key.public, self.packets, self.faults, self.dice, books, **bend))
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
@@ -170,6 +193,10 @@ class NetworkedWorld(World):
             held=lambda key: self.scenario.deposit,
             clock=lambda: self.schedule.now,
         )
+        shares = self.scenario.protocol.shares
+        self._fleet = FleetKeeper(
+            self.manager, self.engine, self._let_go, lambda event: None, is_equal=shares == "equal"
+        )
         self._stalled = self._limit()
         self.members.begin(expected)
 
@@ -178,6 +205,7 @@ class NetworkedWorld(World):
         self.write()
         self._stalled = self._limit()
         self.members.update()
+        self._fleet.decide()
         if not self.state.trained:
             self.members.await_more()
         try:
@@ -194,13 +222,20 @@ class NetworkedWorld(World):
             self.write()
             self.engine.finish("complete", "")
             return False
-        self._plan = plan
+        self._plan, began, levels = plan, self.schedule.now, self._fleet.levels()
         try:
             self._round(plan)
+            self._fleet.measured(self.schedule.now - began, levels)
+            self.took.append(self.schedule.now - began)
         except TooFewWorkersError:
             self.manager.roll_back_round()
+            self.manager.resume(anew=True)
             self.write()
         return True
+
+    def _let_go(self, worker: int, reason: str) -> None:
+        self.withdrawn.append(reason)
+        self.members.let_go(worker, reason)
 
     def _come_back(self) -> None:
         """The manager is there again after a while, with what is in its log."""
@@ -209,6 +244,8 @@ class NetworkedWorld(World):
         self.schedule.run(self.schedule.now + seconds, lambda: False)
         self.packets.restart()
         self.state_from_log()
+        self.manager.resume(anew=True)
+        self.write()
         self._trouble_manager()
 
     def state_from_log(self) -> None:
@@ -225,14 +262,13 @@ class NetworkedWorld(World):
         """Has the tasks executed over the network, and their commitments opened."""
         plan, manager, engine = self._plan, self.manager, self.engine
         assert plan is not None
-        self._tasks = {a.seat: a for a in waiting}
+        self._tasks = {(a.seat, a.holder): a for a in waiting}
         self._bounds = fragment_bounds(plan.lines, plan.fragments)
         engine.deal(0, plan.lines, self._bounds, list(waiting))
         while not (manager.all_opened and engine.idle()):
             while not manager.all_committed:
                 self._take_events()
-            manager.commit()
-            engine.open(self.state.round)
+            engine.open(manager.commit())
             while manager.all_committed and not (manager.all_opened and engine.idle()):
                 self._take_events()
 
@@ -245,20 +281,21 @@ class NetworkedWorld(World):
                 for opened in event.opened:
                     self._take(opened)
             elif isinstance(event, frames.ExecutionFailed):
-                if (task := self._tasks.get(event.seat)) is not None and task.holder == event.holder:
+                if (event.seat, event.holder) in self._tasks:
                     self._lose(event.holder, f"failed: {event.message}")
+            elif isinstance(event, TaskLate) and self.state.is_active(event.holder):
+                self._deal_again(self.manager.back_up(event.seat))
             elif isinstance(event, Lost):
                 self._lose(event.worker, event.reason)
 
     def _take(self, answer: Committed | Opened) -> None:
-        task = self._tasks.get(answer.seat)
-        if task is None or task.holder != answer.holder:
+        if (answer.seat, answer.holder) not in self._tasks:
             return
         try:
             if isinstance(answer, Committed):
                 self.manager.committed(answer)
             else:
-                self.manager.opened(answer, self.engine.digest(answer.seat))
+                self.manager.opened(answer, self.engine.digest(answer.seat, answer.holder))
         except PeerError as error:
             self._lose(answer.holder, error.reason)
 
@@ -266,12 +303,17 @@ class NetworkedWorld(World):
         if self.state.workers[worker].status != "active":
             return []
         self.withdrawn.append(reason)
+        self.engine.gone(worker)
         again = self.manager.withdraw(worker, reason)
-        self._tasks.update({a.seat: a for a in again})
+        self._deal_again(*again)
+        return again
+
+    def _deal_again(self, *tasks: Assignment | None) -> None:
+        again = [task for task in tasks if task is not None]
+        self._tasks.update({(task.seat, task.holder): task for task in again})
         if again:
             assert self._plan is not None
             self.engine.deal(0, self._plan.lines, self._bounds, again, again=True)
-        return again
 
     def _spread(self, dealt: Sequence[Assignment]) -> None:
         """Nobody overhears anything."""

@@ -7,10 +7,14 @@ from collections.abc import Iterator
 
 import msgspec
 
+from podlt.network import bound_receipts
 from podlt.sim.faults import NetworkFaults
 from podlt.sim.networked import NetworkedWorld
 
 ROUNDS, WORKERS = 10, 6
+
+LINES = (1, 4, 1, 16)
+"""Of each worker's share of a round, by the seed: tasks can be cut more and less finely."""
 
 
 class NetworkReport(msgspec.Struct, frozen=True):
@@ -52,7 +56,7 @@ def play_networks(
     pairs = workers // 3
     processes = [2] * pairs + [1] * (workers - 2 * pairs)
     for number in range(seed, seed + runs):
-        world = NetworkedWorld(processes, rounds, number, faults)
+        world = NetworkedWorld(processes, rounds, number, faults, lines=LINES[number % len(LINES)])
         yield NetworkReport(
             seed=number,
             failure=_failure(world),
@@ -86,6 +90,10 @@ def _broken(world: NetworkedWorld) -> Iterator[str]:
     world.state_from_log()
     if world.state.parameters != before.parameters or world.state.round != before.round:
         yield "the log gives another state than the manager had"
+    rows, note, run = world.memory_log.rows, world.head, before.run
+    saved = bound_receipts.compare(world.bound.receipts, rows, note, world.key.public, run)
+    if saved.dropped or saved.beyond:
+        yield f"{len(saved.dropped)} commitments with receipts are not in the log, and {saved.beyond} are beyond it"
     numbers = {worker.key: number for number, worker in before.workers.items()}
     for host in world.hosts:
         for key, earned in host.earned.items():

@@ -15,6 +15,7 @@ from podlt.sim.players import Gossip, Player
 from podlt.sim.world import MemoryLog, Scenario, World, make_player
 from podlt.store.files import write_whole
 from podlt.store.log_store import LogStore
+from podlt.store.run_names import LOG, PROGRAM, RECIPE
 
 
 class SimulatedRun(msgspec.Struct, frozen=True):
@@ -146,11 +147,11 @@ def _play(
     log: MemoryLog | LogStore = MemoryLog()
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
-        log = LogStore.at(directory / "log.db", create=True)
+        log = LogStore.at(directory / LOG, create=True)
     world = World(scenario, players, seed, log)
     if directory is not None:
-        write_whole(directory / "recipe.json", world.recipe)
-        write_whole(directory / "program.json", world.program)
+        write_whole(directory / RECIPE, world.recipe)
+        write_whole(directory / PROGRAM, world.program)
     world.begin()
     world.play((lambda _: False) if whole else _all_caught)
     if isinstance(log, LogStore):

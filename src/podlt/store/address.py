@@ -143,7 +143,7 @@ def require_known(url: sa.URL) -> None:
         UsageError: it leads elsewhere.
     """
     if url.get_backend_name() == "sqlite":
-        raise UsageError(f"settings.json: unsupported store: expected {_FORM}, got a file of SQLite")
+        raise UsageError(f"run.json: unsupported store: expected {_FORM}, got a file of SQLite")
     strange = [host for host in _hosts(url) if not _is_here(host)]
     if not strange:
         return

@@ -23,14 +23,28 @@ from podlt.store.address import for_new_run
 from podlt.store.archive import ArchiveWriter, Manifest, is_plain, unpack
 from podlt.store.files import read_whole, sync_folder, write_whole
 from podlt.store.log_store import LogStore
-from podlt.store.run_log import FILE, SETTINGS, has_log, open_run_log
+from podlt.store.run_json import MAX_BYTES
+from podlt.store.run_log import has_log, open_run_log
+from podlt.store.run_names import (
+    BLOBS,
+    CHECKPOINTS,
+    LOCK,
+    LOG,
+    MANAGER_KEY,
+    PROGRAM,
+    RECIPE,
+    RUN,
+    UPDATES,
+    checkpoint,
+    update,
+)
 
 ATTEMPTS = 5
-NEEDED = (FILE, SETTINGS, "recipe.json", "program.json", "manager.key")
+NEEDED = (LOG, RUN, RECIPE, PROGRAM, MANAGER_KEY)
 """Without these nobody can go on with a run."""
 
-_HISTORY = {"checkpoints": ".safetensors", "updates": ".bin"}
-_ON_THE_WAY = "blobs"
+_HISTORY = {CHECKPOINTS: ".safetensors", UPDATES: ".bin"}
+_ON_THE_WAY = BLOBS
 """A folder of what workers fetch and bring in the round in progress, which begins anew."""
 
 _PASSING = (".part", ".lock", ".pid", ".log")
@@ -78,7 +92,7 @@ def backup(run: Path, target: Path, *, history: bool = False) -> Backup:
         InvalidProofError: the log is damaged.
         StorageError: a file is missing, cannot be read, or the disk is full.
     """
-    if not (run / "recipe.json").is_file() or not has_log(run):
+    if not (run / RECIPE).is_file() or not has_log(run):
         raise UsageError(f"{run}: no run here (expected a directory that `podlt train` made)")
     _require_new(target)
     for left in reversed(range(ATTEMPTS)):
@@ -96,7 +110,7 @@ def backup(run: Path, target: Path, *, history: bool = False) -> Backup:
 
 def _attempt(run: Path, target: Path, history: bool) -> Backup:
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as folder:
-        log, whole = Path(folder) / FILE, Path(folder) / "whole"
+        log, whole = Path(folder) / LOG, Path(folder) / "whole"
         with closing(open_run_log(run, readonly=True)) as store:
             store.snapshot(log)
         log.chmod(0o644)
@@ -104,7 +118,7 @@ def _attempt(run: Path, target: Path, history: bool) -> Backup:
         left_out: list[str] = []
         with os.fdopen(os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             archive = ArchiveWriter(file)
-            archive.add(FILE, log)
+            archive.add(LOG, log)
             for path in _chosen(run, content.rounds, history):
                 name = path.relative_to(run).as_posix()
                 if not is_plain(name) or path.is_symlink() or (path.exists() and not path.is_file()):
@@ -175,11 +189,11 @@ def _chosen(run: Path, rounds: list[int], history: bool) -> Iterator[Path]:
             continue
         for name in sorted(names):
             path = Path(folder) / name
-            if not place.parts and name.startswith(FILE):
+            if not place.parts and name.startswith(LOG):
                 continue  # a copy of the log is taken instead
-            if name != "lock" and not name.endswith(_PASSING):
+            if name != LOCK and not name.endswith(_PASSING):
                 yield path
-    checkpoints, updates = run / "checkpoints", run / "updates"
+    checkpoints, updates = run / CHECKPOINTS, run / UPDATES
     checkpoint_rounds = sorted(number for path in _numbered(checkpoints) if (number := int(path.stem)) <= len(rounds))
     if not checkpoint_rounds:
         raise _Gone(f"{checkpoints}: a checkpoint at or before round {len(rounds)}")
@@ -188,12 +202,9 @@ def _chosen(run: Path, rounds: list[int], history: bool) -> Iterator[Path]:
         past = set(rounds)
         present = {int(path.stem) for path in _numbered(updates)} & past
     else:
-        yield from (
-            checkpoints / f"{number:08d}.safetensors"
-            for number in sorted({checkpoint_rounds[0], checkpoint_rounds[-1]})
-        )
+        yield from (run / checkpoint(number) for number in sorted({checkpoint_rounds[0], checkpoint_rounds[-1]}))
         present = set()
-    yield from (updates / f"{number:08d}.bin" for number in sorted(present | set(rounds[checkpoint_rounds[-1] :])))
+    yield from (run / update(number) for number in sorted(present | set(rounds[checkpoint_rounds[-1] :])))
 
 
 def _numbered(folder: Path) -> list[Path]:
@@ -244,7 +255,7 @@ def _check(archive: Path, run: Path, manifest: Manifest) -> None:
     missing = [name for name in NEEDED if not (run / name).is_file()]
     if missing:
         raise StorageError(f"{archive}: missing {', '.join(missing)}: the run could not be resumed")
-    content = _read(run / FILE)
+    content = _read(run / LOG)
     found = content.run.hex(), content.entries, len(content.rounds)
     if found != (manifest.run, manifest.entries, manifest.rounds):
         raise StorageError(f"{archive}: the log is not that of its manifest")
@@ -253,21 +264,22 @@ def _check(archive: Path, run: Path, manifest: Manifest) -> None:
 def _settle(run: Path, store: str, base: Path | None) -> None:
     """Writes the settings anew, and moves the log into a database if there is one for it."""
     try:
-        settings = from_json(read_whole(run / SETTINGS, 2**20))
+        document = from_json(read_whole(run / RUN, MAX_BYTES))
     except InvalidProofError as error:
-        raise StorageError(f"{SETTINGS}: {error.reason}") from None
+        raise StorageError(f"{RUN}: {error.reason}") from None
+    settings = document.get("settings") if isinstance(document, dict) else None
     if not isinstance(settings, dict):
-        raise StorageError(f"{SETTINGS}: malformed")
+        raise StorageError(f"{RUN}: malformed")
     settings.pop("store", None)
     if base is not None:
         settings["base"] = str(base.absolute())
     if store:
         settings["store"] = for_new_run(store)
         with (
-            closing(LogStore.at(run / FILE, readonly=True)) as source,
+            closing(LogStore.at(run / LOG, readonly=True)) as source,
             closing(LogStore(settings["store"], create=True)) as target,
         ):
             target.fill(source.entries(), source.heads())
-        for path in run.glob(f"{FILE}*"):
+        for path in run.glob(f"{LOG}*"):
             path.unlink()
-    write_whole(run / SETTINGS, to_json(settings))
+    write_whole(run / RUN, to_json(document))

@@ -16,24 +16,25 @@ import msgspec
 from podlt.canonical import from_json, to_json
 from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.store.bundle_reader import (
-    BUFFERS,
     CHEATS,
+    COSIGNED,
     ENTRIES,
     FIRST_CHECKPOINT,
     FORMAT,
     FORMAT_NAME,
     HEADS,
     LENGTH_BYTES,
-    MODEL,
     NOTE_LINES,
     ROUNDS,
+    aggregate_name,
     update_name,
 )
 from podlt.store.container import STEP, ContainerMember, ContainerWriter
 from podlt.store.files import make_whole
 from podlt.store.run_files import RunFiles, RunLog, open_run_files
+from podlt.store.run_names import BUFFERS, MODEL, PROGRAM, RECIPE
 
-DOCUMENTS = ("recipe.json", "program.json")
+DOCUMENTS = (RECIPE, PROGRAM)
 
 Progress = Callable[[str, int, int], None]
 """Called now and then with a member's name, how much of it was written, and how much there is (entries or bytes)."""
@@ -77,7 +78,7 @@ def write_bundle(
     Args:
         run: its directory, or another bundle or log.
         out: the file.
-        updates: whether to take the first parameters and every update that is kept, which `podlt audit` needs.
+        updates: whether to take the first parameters, and every update and sum that is kept, for `podlt audit`.
         force: whether to write over a file that is there.
         progress: see `Progress`.
 
@@ -115,11 +116,13 @@ class _Writer:
             entries, heads = self._write_log(log)
         finally:
             log.close()
+        if cosigned := self._files.cosignatures():
+            self._add(COSIGNED, cosigned)
         paths: list[str] = []
         for name in DOCUMENTS:
             raw = self._files.document(name)
             self._add(name, raw)
-            if raw is not None and name == "recipe.json":
+            if raw is not None and name == RECIPE:
                 paths = _paths_in(raw)
         self._copy(MODEL, self._files.model())
         if (buffers := self._files.buffers()) is not None:
@@ -129,6 +132,8 @@ class _Writer:
             self._copy(FIRST_CHECKPOINT, self._files.checkpoint(0))
             for round in self._files.updates():
                 self._copy(update_name(round), self._files.update_file(round))
+            for round in self._files.aggregates():
+                self._copy(aggregate_name(round), self._files.aggregate_file(round))
         self._container.finish()
         return BundleReport(
             out, self._file.tell(), entries, heads, self._container.members, sorted(self._missing), paths

@@ -3,9 +3,11 @@
 A bundle is a container (`podlt.store.container`) with these members in this order; those in brackets may be missing:
 
 podlt-bundle            the format's name         log/entries   each entry: its length (4 bytes, big-endian), its bytes
-log/heads               the signed notes          [recipe.json] [program.json] [model.safetensors] [buffers.safetensors]
+log/heads               the signed notes          [log/cosignatures] of witnesses
+[recipe.json] [program.json] [model.safetensors] [buffers.safetensors]
 [unproven/rounds.jsonl]   figures of the manager's  [unproven/cheats.json]   simulated cheats, in a demonstration
 [checkpoints/00000000.safetensors] [updates/NNNNNNNN.bin ...]   what `podlt audit` applies again
+[aggregates/NNNNNNNN.bin ...]             what `podlt audit --aggregates` checks averages by
 
 Claims are not part of the proof: no entry of the log binds them.
 """
@@ -24,22 +26,24 @@ from podlt.errors import InvalidProofError, StorageError
 from podlt.log.merkle import leaf_hash
 from podlt.log.tree_head import MAX_NOTE
 from podlt.store.container import Section, read_container
+from podlt.store.run_names import AGGREGATES, BUFFERS, MODEL, PROGRAM, RECIPE, UPDATES
 
 FORMAT = b"podlt-bundle/1\n"
 FORMAT_NAME = "podlt-bundle"
-ENTRIES, HEADS = "log/entries", "log/heads"
-MODEL, BUFFERS = "model.safetensors", "buffers.safetensors"
+ENTRIES, HEADS, COSIGNED = "log/entries", "log/heads", "log/cosignatures"
 ROUNDS, CHEATS = "unproven/rounds.jsonl", "unproven/cheats.json"
 FIRST_CHECKPOINT = "checkpoints/00000000.safetensors"
-ORDER = (FORMAT_NAME, ENTRIES, HEADS, "recipe.json", "program.json", MODEL, BUFFERS, ROUNDS, CHEATS, FIRST_CHECKPOINT)
-"""The members but for the updates, which follow them by number."""
+ORDER = (FORMAT_NAME, ENTRIES, HEADS, COSIGNED, RECIPE, PROGRAM, MODEL, BUFFERS, ROUNDS, CHEATS, FIRST_CHECKPOINT)
+"""The members but for those of rounds, which follow them: all updates by number, then all aggregates."""
 
 LENGTH_BYTES = 4
 NOTE_LINES = 5
 
 _REQUIRED = ORDER[:3]
 _RANKS = {name: rank for rank, name in enumerate(ORDER)}
-_UPDATE = re.compile(r"updates/([0-9]{8})\.bin")
+_NUMBERED = [re.compile(rf"{folder}/([0-9]{{8}})\.bin") for folder in (UPDATES, AGGREGATES)]
+"""The members of rounds, by kind, in their order."""
+
 _SIZE_LINE = re.compile(rb"(0|[1-9][0-9]{0,18})\n")
 _NOTE_BYTES = 2 * MAX_NOTE
 _FORM = 1
@@ -99,7 +103,12 @@ class Bundle:
     @property
     def updates(self) -> list[int]:
         """The rounds whose updates are in the bundle, ascending."""
-        return [int(match[1]) for name in self._parts if (match := _UPDATE.fullmatch(name))]
+        return [int(match[1]) for name in self._parts if (match := _NUMBERED[0].fullmatch(name))]
+
+    @property
+    def aggregates(self) -> list[int]:
+        """The rounds whose sums are in the bundle, ascending."""
+        return [int(match[1]) for name in self._parts if (match := _NUMBERED[1].fullmatch(name))]
 
     def open(self, name: str) -> BinaryIO | None:
         """A member as a file that is read independently of others; None if the bundle has none of this name."""
@@ -211,6 +220,11 @@ def update_name(round: int) -> str:
     return f"updates/{round:08d}.bin"
 
 
+def aggregate_name(round: int) -> str:
+    """The member that holds the sum of a round's updates, with its workers' fingerprints."""
+    return f"{AGGREGATES}/{round:08d}.bin"
+
+
 def _place(name: str) -> tuple[int, int]:
     """Where a member comes in the order.
 
@@ -219,8 +233,9 @@ def _place(name: str) -> tuple[int, int]:
     """
     if name in _RANKS:
         return _RANKS[name], 0
-    if match := _UPDATE.fullmatch(name):
-        return len(ORDER), int(match[1])
+    for kind, pattern in enumerate(_NUMBERED):
+        if match := pattern.fullmatch(name):
+            return len(ORDER) + kind, int(match[1])
     raise InvalidProofError(f"{name!r}: no bundle has a member of this name", step=_FORM)
 
 

@@ -80,8 +80,13 @@ def read_whole(path: Path, limit: int) -> bytes:
         raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def append_lines(path: Path, lines: Sequence[bytes]) -> None:
+def append_lines(path: Path, lines: Sequence[bytes], *, durable: bool = True) -> None:
     """Adds lines to a file, all on the disk when this returns, in place of an unfinished line that a crash has left.
+
+    Args:
+        path: of the file; made if it is not there.
+        lines: without their ends.
+        durable: else they are on the disk when the system sees fit.
 
     Raises:
         StorageError: they could not be written; the file is then as it was.
@@ -94,7 +99,8 @@ def append_lines(path: Path, lines: Sequence[bytes]) -> None:
             try:
                 if file.write(data) != len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             except OSError:
                 file.truncate(size)
                 raise

@@ -16,14 +16,27 @@ import msgspec
 
 from podlt.canonical import UNREADABLE
 from podlt.errors import StorageError, UsageError
-from podlt.store.bundle_reader import BUFFERS, CHEATS, FIRST_CHECKPOINT, FORMAT_NAME, MODEL, ROUNDS, Bundle, update_name
+from podlt.store import run_names as names
+from podlt.store.bundle_reader import (
+    CHEATS,
+    COSIGNED,
+    FIRST_CHECKPOINT,
+    FORMAT_NAME,
+    ROUNDS,
+    Bundle,
+    aggregate_name,
+    update_name,
+)
 from podlt.store.container import BLOCK
 from podlt.store.files import read_whole
 from podlt.store.log_store import LogStore
-from podlt.store.run_log import SETTINGS, has_log, open_run_log
+from podlt.store.run_json import read_section
+from podlt.store.run_log import has_log, open_run_log
+from podlt.store.run_names import BUFFERS, MODEL
 
 MAX_DOCUMENT = 16 * 2**20
 MAX_CLAIMS = 256 * 2**20
+MAX_COSIGNATURES = 64 * 2**20
 
 Kind = Literal["directory", "bundle", "log"]
 
@@ -35,7 +48,7 @@ T = TypeVar("T")
 
 
 class _Settings(msgspec.Struct):
-    """What settings.json says of a demonstration; all else in it is not for readers."""
+    """What the settings say of a demonstration; all else in them is not for readers."""
 
     cheats: dict[int, str] = {}
 
@@ -79,7 +92,7 @@ class RunFiles(ABC):
 
     @abstractmethod
     def document(self, name: str) -> bytes | None:
-        """The bytes of "recipe.json" or "program.json".
+        """The bytes of recipe.json or program.json.
 
         Raises:
             StorageError: it cannot be read, or is longer than `MAX_DOCUMENT`.
@@ -112,6 +125,22 @@ class RunFiles(ABC):
             StorageError: it cannot be read, or is longer than `limit` bytes.
         """
         return _read(self.update_file(round), limit, f"{self.path}: the update of round {round}")
+
+    @abstractmethod
+    def aggregates(self) -> list[int]:
+        """The rounds whose sum is kept, ascending."""
+
+    @abstractmethod
+    def aggregate_file(self, round: int) -> BinaryIO | None:
+        """The sum of a round's updates, with its workers' fingerprints, seekable."""
+
+    @abstractmethod
+    def cosignatures(self) -> bytes:
+        """What witnesses signed, a line each; no witness signed anything where it is empty.
+
+        Raises:
+            StorageError: it cannot be read, or is longer than `MAX_COSIGNATURES`.
+        """
 
     @abstractmethod
     def unproven(self) -> BinaryIO | None:
@@ -154,24 +183,30 @@ class _Directory(RunFiles):
         return _opened(self.path / BUFFERS)
 
     def checkpoint(self, rounds: int) -> BinaryIO | None:
-        return _opened(self.path / "checkpoints" / f"{rounds:08d}.safetensors")
+        return _opened(self.path / names.checkpoint(rounds))
 
     def updates(self) -> list[int]:
-        paths = (self.path / "updates").glob("*.bin")
-        names = (path.stem for path in paths if len(path.stem) == 8)
-        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+        return _rounds_in(self.path / names.UPDATES)
 
     def update_file(self, round: int) -> BinaryIO | None:
         return _opened(self.path / update_name(round))
 
+    def aggregate_file(self, round: int) -> BinaryIO | None:
+        return _opened(self.path / aggregate_name(round))
+
+    def aggregates(self) -> list[int]:
+        return _rounds_in(self.path / names.AGGREGATES)
+
+    def cosignatures(self) -> bytes:
+        path = self.path / names.COSIGNATURES
+        return read_whole(path, MAX_COSIGNATURES) if path.is_file() else b""
+
     def unproven(self) -> BinaryIO | None:
-        return _opened(self.path / "rounds.jsonl")
+        return _opened(self.path / names.ROUNDS)
 
     def cheats(self) -> dict[int, str]:
-        path = self.path / SETTINGS
-        if not path.is_file():
-            return {}
-        return _decoded(read_whole(path, MAX_CLAIMS), str(path), _Settings).cheats
+        found = read_section(self.path, "settings", _Settings)
+        return {} if found is None else found.cheats
 
 
 class _BundleFiles(RunFiles):
@@ -201,8 +236,17 @@ class _BundleFiles(RunFiles):
     def updates(self) -> list[int]:
         return self._bundle.updates
 
+    def aggregates(self) -> list[int]:
+        return self._bundle.aggregates
+
+    def aggregate_file(self, round: int) -> BinaryIO | None:
+        return self._bundle.open(aggregate_name(round))
+
     def update_file(self, round: int) -> BinaryIO | None:
         return self._bundle.open(update_name(round))
+
+    def cosignatures(self) -> bytes:
+        return self._read(COSIGNED, MAX_COSIGNATURES) or b""
 
     def unproven(self) -> BinaryIO | None:
         return self._bundle.open(ROUNDS)
@@ -244,6 +288,15 @@ class _BareLog(RunFiles):
     def update_file(self, round: int) -> BinaryIO | None:
         return None
 
+    def aggregates(self) -> list[int]:
+        return []
+
+    def aggregate_file(self, round: int) -> BinaryIO | None:
+        return None
+
+    def cosignatures(self) -> bytes:
+        return b""
+
     def unproven(self) -> BinaryIO | None:
         return None
 
@@ -259,7 +312,7 @@ def open_run_files(path: Path) -> RunFiles:
         StorageError: it cannot be read.
         InvalidProofError: it is a bundle that was changed or cut off.
     """
-    if path.is_dir() and (has_log(path) or (path / "recipe.json").is_file()):
+    if path.is_dir() and (has_log(path) or (path / names.RECIPE).is_file()):
         return _Directory(path)
     if path.is_file():
         start = _start(path)
@@ -278,6 +331,12 @@ def _start(path: Path) -> bytes:
             return file.read(BLOCK + len(_MAGIC))
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _rounds_in(folder: Path) -> list[int]:
+    """The rounds that have a file in a folder, ascending."""
+    names = (path.stem for path in folder.glob("*.bin") if len(path.stem) == 8)
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
 def _opened(path: Path) -> BinaryIO | None:

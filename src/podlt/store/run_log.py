@@ -4,43 +4,41 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import sqlalchemy as sa
 
-from podlt.canonical import from_json
-from podlt.errors import InvalidProofError, StorageError
+from podlt.errors import StorageError
 from podlt.store import schema
 from podlt.store.address import database, parse, require_known
 from podlt.store.connection import open_engine, storage_errors
-from podlt.store.files import read_whole
 from podlt.store.log_store import LogStore
+from podlt.store.run_json import read_section
+from podlt.store.run_names import LOG
 
-FILE = "log.db"
-SETTINGS = "settings.json"
-_MAX_SETTINGS = 2**20
+
+class _Stored(msgspec.Struct):
+    """What the settings say of a log."""
+
+    store: str = ""
 
 
 def store_of(run: Path) -> str:
     """The address of the database that a run's log is in; "" if it is in the run's directory.
 
     A log that lies in the directory is the run's, whatever the settings say.
-
-    Raises:
-        StorageError: the settings cannot be read.
     """
-    path = run / SETTINGS
-    if (run / FILE).exists() or not path.is_file():
+    if (run / LOG).exists():
         return ""
     try:
-        document = from_json(read_whole(path, _MAX_SETTINGS))
-    except InvalidProofError:
+        found = read_section(run, "settings", _Stored)
+    except StorageError:
         return ""  # whoever needs the settings says what is wrong with them
-    address = document.get("store", "") if isinstance(document, dict) else ""
-    return address if isinstance(address, str) else ""
+    return "" if found is None else found.store
 
 
 def has_log(run: Path) -> bool:
     """Whether there is a log in the directory, or the settings name a database for it, which is not asked."""
-    return (run / FILE).is_file() or bool(store_of(run))
+    return (run / LOG).is_file() or bool(store_of(run))
 
 
 def upgrade_run(run: Path) -> tuple[str, str]:
@@ -52,11 +50,11 @@ def upgrade_run(run: Path) -> tuple[str, str]:
         StorageError: there is no log, or it cannot be read or written.
     """
     address = store_of(run)
-    if not address and not (run / FILE).is_file():
-        raise StorageError(f"{run / FILE}: no such log")
+    if not address and not (run / LOG).is_file():
+        raise StorageError(f"{run / LOG}: no such log")
     if address:
         require_known(parse(address))
-    return upgrade_database(parse(address or f"sqlite:///{run / FILE}"))
+    return upgrade_database(parse(address or f"sqlite:///{run / LOG}"))
 
 
 def upgrade_database(url: sa.URL) -> tuple[str, str]:
@@ -85,6 +83,6 @@ def open_run_log(run: Path, *, create: bool = False, readonly: bool = False) -> 
     """
     address = store_of(run)
     if not address:
-        return LogStore.at(run / FILE, create=create, readonly=readonly)
+        return LogStore.at(run / LOG, create=create, readonly=readonly)
     require_known(parse(address))
     return LogStore(address, create=create, readonly=readonly)

@@ -9,14 +9,18 @@ each other and cost the most, so they are checked by other processes meanwhile. 
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from podlt.errors import InvalidProofError, NotCheckedError, PodltError
+from podlt.log.notes import WitnessKey
 from podlt.protocol.claims import Claim
 from podlt.signature_pool import SignaturePool
 from podlt.store.run_files import RunFiles, open_run_files
+from podlt.store.run_names import PROGRAM, RECIPE
+from podlt.verify.cosigned import Cosigned
 from podlt.verify.documents import Documents, check_model
 from podlt.verify.log import LogSource, LogVerifier, Progress, Verification, first_failure, in_form
 
@@ -30,6 +34,7 @@ def verify(
     progress: Progress | None = None,
     manager_key: bytes | None = None,
     trusted_head: str | None = None,
+    witnesses: Sequence[WitnessKey] = (),
 ) -> Verification:
     """Verifies a run: its log, recipe, program and model.
 
@@ -39,6 +44,7 @@ def verify(
         progress: see `Progress`.
         manager_key: the manager that is expected.
         trusted_head: a signed tree head that somebody kept.
+        witnesses: who must have cosigned the log's last head.
 
     Raises:
         UsageError: there is no run, or `trusted_head` is no tree head.
@@ -47,7 +53,14 @@ def verify(
     """
     try:
         with open_run_files(run) as files:
-            return verify_files(files, jobs=jobs, progress=progress, manager_key=manager_key, trusted_head=trusted_head)
+            return verify_files(
+                files,
+                jobs=jobs,
+                progress=progress,
+                manager_key=manager_key,
+                trusted_head=trusted_head,
+                witnesses=witnesses,
+            )
     except InvalidProofError as error:  # not even its container can be read
         return LogVerifier(Documents(None, None), None, None, None).result(in_form(error))
 
@@ -59,16 +72,23 @@ def verify_files(
     progress: Progress | None = None,
     manager_key: bytes | None = None,
     trusted_head: str | None = None,
+    witnesses: Sequence[WitnessKey] = (),
 ) -> Verification:
     """Verifies a run whose files are open. Arguments and errors as `verify`."""
-    documents = Documents(files.document("recipe.json"), files.document("program.json"))
+    documents = Documents(files.document(RECIPE), files.document(PROGRAM))
     try:
         log = files.log()
     except InvalidProofError as error:
         return LogVerifier(documents, None, None, None).result(in_form(error))
     try:
         found = verify_log(
-            log, documents, jobs=jobs, progress=progress, manager_key=manager_key, trusted_head=trusted_head
+            log,
+            documents,
+            jobs=jobs,
+            progress=progress,
+            manager_key=manager_key,
+            trusted_head=trusted_head,
+            cosigned=Cosigned(tuple(witnesses), files.cosignatures() if witnesses else b""),
         )
     finally:
         log.close()
@@ -85,9 +105,14 @@ def verify_log(
     progress: Progress | None = None,
     manager_key: bytes | None = None,
     trusted_head: str | None = None,
+    cosigned: Cosigned | None = None,
 ) -> Verification:
-    """Verifies a log against its recipe and program. Arguments and errors as `verify`."""
-    verifier = LogVerifier(documents, manager_key, trusted_head, progress)
+    """Verifies a log against its recipe and program. Arguments and errors as `verify`.
+
+    Args:
+        cosigned: the witnesses that are demanded, and what is there of cosignatures.
+    """
+    verifier = LogVerifier(documents, manager_key, trusted_head, progress, cosigned or Cosigned())
     with SignaturePool(jobs or multiprocessing.cpu_count()) as pool:
         failure: PodltError | None = None
         try:

@@ -33,6 +33,22 @@ class Documents(msgspec.Struct, frozen=True):
         except (InvalidProofError, UsageError):
             return False
 
+    @property
+    def gives_equal_shares(self) -> bool:
+        """Whether the recipe says that all workers have equal shares."""
+        try:
+            return self.recipe is not None and Recipe.from_bytes(self.recipe).protocol.shares == "equal"
+        except (InvalidProofError, UsageError):
+            return False
+
+    @property
+    def witnesses(self) -> tuple[str, ...]:
+        """The keys of the witnesses that the recipe names, as far as it can be read."""
+        try:
+            return () if self.recipe is None else tuple(w.key for w in Recipe.from_bytes(self.recipe).witnesses)
+        except (InvalidProofError, UsageError):
+            return ()
+
     def check(self, begin: e.Begin) -> Finding:
         """Whether they are those that the first entry names."""
         missing = []

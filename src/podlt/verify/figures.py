@@ -18,6 +18,12 @@ def figure_of(claim: Claim, state: RunFacts, tree: Tree, counts: Counter[str]) -
     return make(state, tree, counts) if make is not None else ""
 
 
+def _progress(state: RunFacts, tree: Tree, n: Counter[str]) -> str:
+    changed = f", shares changed {n['shares']:,} times" if n["shares"] else ""
+    resumed = f"; resumed {state.resumes:,} times, each of which may have begun a round anew" if state.resumes else ""
+    return f"{state.round:,} rounds, {state.epoch:,} epochs, {len(state.workers):,} workers{changed}{resumed}"
+
+
 def _verdicts(state: RunFacts, tree: Tree, n: Counter[str]) -> str:
     own = f"{n['referee']:,} by the manager's own execution"
     return f"{n['agree']:,} proofs, {n['vote']:,} votes, {own}; {n['evicted']:,} evicted"
@@ -42,9 +48,7 @@ _FIGURES: dict[Claim, Figure] = {
     Claim.MANAGER: lambda state, tree, n: f"manager {state.begin.manager.hex()}" if state.begin is not None else "",
     Claim.CONTINUITY: lambda state, tree, n: "it is over the entries of this log",
     Claim.SIGNATURES: lambda state, tree, n: f"{n['signatures']:,} signatures",
-    Claim.PROGRESS: lambda state, tree, n: (
-        f"{state.round:,} rounds, {state.epoch:,} epochs, {len(state.workers):,} workers"
-    ),
+    Claim.PROGRESS: _progress,
     Claim.DRAWS: lambda state, tree, n: f"{n['reveal']:,} draws, {n['redeal']:,} tasks dealt again",
     Claim.OPENINGS: lambda state, tree, n: f"{n['openings']:,} openings",
     Claim.VERDICTS: _verdicts,

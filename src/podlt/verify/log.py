@@ -14,6 +14,7 @@ from podlt.protocol.claims import Checked, Claim, Finding, Outcome
 from podlt.protocol.rules import RunState
 from podlt.protocol.signatures import SignatureCheck, signature_checks
 from podlt.signature_pool import SignaturePool
+from podlt.verify.cosigned import NOBODY, Cosigned, SeenHeads
 from podlt.verify.documents import Documents, check_terms
 from podlt.verify.figures import figure_of
 
@@ -58,6 +59,7 @@ class LogVerifier:
         manager_key: the manager that is expected, or None.
         trusted_head: a signed tree head of before, which the log must contain, or None.
         progress: called after each tree head.
+        cosigned: the witnesses that are demanded, and what is there of cosignatures.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class LogVerifier:
         manager_key: bytes | None,
         trusted_head: str | None,
         progress: Progress | None,
+        cosigned: Cosigned = NOBODY,
     ) -> None:
         self._documents = documents
         self._expected_manager = manager_key
@@ -74,6 +77,7 @@ class LogVerifier:
         self._manager = b""
         self._origin = ""
         self._progress = progress
+        self._cosigned, self._seen = cosigned, SeenHeads()
         self._roots = {0: EMPTY_ROOT}
         self._found: dict[Claim, Finding] = {}
         self.state = RunState()
@@ -126,6 +130,8 @@ class LogVerifier:
         if claim is Claim.CONTINUITY and self._trusted_note is None:
             why = "no head was given: another log may have been shown to others"
             return Finding(claim, Outcome.NOT_CHECKED, "", why, "--head FILE", asked=False)
+        if claim is Claim.WITNESSES:
+            return self._seen.finding(self._documents.witnesses, self.tree.size, log_holds=failure is None)
         if claim is Claim.MODEL:
             return Finding(claim, Outcome.NOT_CHECKED, why="only the log was given")
         if failure is not None:
@@ -144,10 +150,13 @@ class LogVerifier:
             if number == 0:
                 self._begin(entries[0])
             self._check_trusted()
+            self._seen.reach(self.tree)
         self._check_head(first, size, note)
         for entry in entries:
             pool.add(self._signatures(entry))
             self._count(entry)
+            if isinstance(entry, e.Shares):
+                self._check_shares()
             self.state.apply(entry)
 
     def _leaf(self, rows: Iterator[tuple[int, bytes, bytes]]) -> bytes:
@@ -187,6 +196,7 @@ class LogVerifier:
             message = "the run is another manager's"
             raise InvalidProofError(message, entry=0, step=Claim.MANAGER, expected=expected, actual=entry.manager)
         self._origin = origin_of(e.identity(entry))
+        self._seen = self._cosigned.over(self._origin)
         if self._trusted_note is not None:
             self._trusted = self._open_trusted(self._trusted_note)
         self._found[Claim.DOCUMENTS] = self._documents.check(entry)
@@ -227,6 +237,11 @@ class LogVerifier:
         found = signature_checks(self.state, entry)
         self.counts["signatures"] += len(found)
         return found
+
+    def _check_shares(self) -> None:
+        if self._found[Claim.TERMS].outcome is Outcome.HOLDS and self._documents.gives_equal_shares:
+            message = "workers get other levels, and the recipe gives them equal shares"
+            raise InvalidProofError(message, entry=self.state.index, step=Claim.TERMS)
 
     def _count(self, entry: e.AnyEntry) -> None:
         """Counts what the summary shows; `self.state` is the run before the entry."""

@@ -209,6 +209,14 @@ class ChildExecutor:
         if self._memory is not None:
             self._memory.slots.give_back(update.slot)
 
+    def fingerprint(self, update: i.FingerprintUpdate) -> None:
+        """See `ExecutionBackend`."""
+        exponents, points = list(update.exponents), list(update.points)
+        slot = r.FingerprintSlot(
+            number=update.number, slot=update.slot, scaling=update.scaling, exponents=exponents, points=points
+        )
+        self._send(slot)
+
     def stop(self, execution: i.StopExecution) -> None:
         """See `ExecutionBackend`."""
         if self._process is not None and self._running:
@@ -263,6 +271,8 @@ class ChildExecutor:
             return self._sized(process, reply)
         if isinstance(reply, r.NotLoaded):
             return [i.LoadRefused(reply.error())]
+        if isinstance(reply, r.SlotFingerprinted):
+            return [i.UpdateFingerprinted(reply.number, reply.fingerprint)]
         if (run := self._running.pop(reply.number, None)) is None:
             return []
         self._deaths = 0

@@ -61,6 +61,7 @@ class TaskHost:
             r.HoldParameters: self._hold,
             r.ReleaseParameters: self._release,
             r.RunTask: self._run,
+            r.FingerprintSlot: self._fingerprint,
         }
 
     def take(self, command: r.Command) -> None:
@@ -120,6 +121,15 @@ class TaskHost:
             self._emit(r.RunFailed(number=command.number, reason=_reason(error)))
             return
         self._emit(r.RunDone(number=command.number, digest=done.digest, proof=done.proof, compute=done.compute))
+
+    def _fingerprint(self, command: r.FingerprintSlot) -> None:
+        """Works out a fingerprint; of a manager that asks for what cannot be it says nothing."""
+        if self._runtime is None:
+            return
+        memory = self._slot(command.slot)[: self._runtime.update_bytes]
+        with suppress(PodltError, MemoryError):
+            found = self._runtime.fingerprint(memory, command.scaling, command.exponents, command.points)
+            self._emit(r.SlotFingerprinted(number=command.number, fingerprint=found))
 
     def _execute(self, command: r.RunTask) -> Any:
         if self._runtime is None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from podlt.engine.isolated.records import AdmitCheat, HoldParameters, LoadProgram, ReleaseParameters
 from podlt.errors import PodltError
+from podlt.protocol.fingerprint import Fingerprint
 from podlt.protocol.messages import Task
 
 
@@ -35,6 +36,24 @@ class FreeUpdate(NamedTuple):
     """An update is not needed any more: its memory is used for another."""
 
     slot: int
+
+
+class FingerprintUpdate(NamedTuple):
+    """The fingerprint of an update is to be worked out, after what was asked for before.
+
+    Attributes:
+        number: by which the result is known.
+        slot: whose memory the update is in; it may be freed meanwhile.
+        scaling: the exponents by which its two parts are scaled down.
+        exponents: of its round's largest values.
+        points: where to evaluate it.
+    """
+
+    number: int
+    slot: int
+    scaling: tuple[int, int]
+    exponents: Sequence[int]
+    points: Sequence[int]
 
 
 class StopExecution(NamedTuple):
@@ -96,7 +115,14 @@ class TaskNotExecuted(NamedTuple):
     reason: str
 
 
-ExecutionResult = ProgramLoaded | LoadRefused | TaskExecuted | TaskNotExecuted
+class UpdateFingerprinted(NamedTuple):
+    """The fingerprint of an update; one that cannot be worked out does not come."""
+
+    number: int
+    fingerprint: Fingerprint
+
+
+ExecutionResult = ProgramLoaded | LoadRefused | TaskExecuted | TaskNotExecuted | UpdateFingerprinted
 Deliver = Callable[[Sequence[ExecutionResult]], object]
 """Takes results: those that came together, at once."""
 
@@ -124,6 +150,9 @@ class ExecutionBackend(Protocol):
 
     def free(self, update: FreeUpdate) -> None:
         """See `FreeUpdate`."""
+
+    def fingerprint(self, update: FingerprintUpdate) -> None:
+        """See `FingerprintUpdate`."""
 
     def stop(self, execution: StopExecution) -> None:
         """See `StopExecution`."""

@@ -10,6 +10,7 @@ from msgspec import Meta
 from podlt.canonical import MAX_RECORD, encode
 from podlt.errors import EngineError, InvalidProofError, PodltError, UsageError
 from podlt.execution.setup import ExecutionSetup
+from podlt.protocol.fingerprint import Fingerprint
 from podlt.protocol.messages import Task
 from podlt.units import MOST_SECONDS, Count, Digest
 
@@ -96,6 +97,16 @@ class RunTask(Record, frozen=True, tag="run"):
     count: int
 
 
+class FingerprintSlot(Record, frozen=True, tag="fingerprint"):
+    """The fingerprint of the update in a slot is to be worked out: see `interface.FingerprintUpdate`."""
+
+    number: int
+    slot: int
+    scaling: tuple[int, int]
+    exponents: list[int]
+    points: list[int]
+
+
 class Sized(Record, frozen=True, tag="sized"):
     """A program was checked: what memory it needs, and what this machine computes."""
 
@@ -133,8 +144,15 @@ class RunFailed(Record, frozen=True, tag="failed"):
     reason: Annotated[str, Meta(max_length=1000)]
 
 
-Command = LoadProgram | MapMemory | AdmitCheat | HoldParameters | ReleaseParameters | RunTask
-Reply = Sized | NotLoaded | RunDone | RunFailed
+class SlotFingerprinted(Record, frozen=True, tag="fingerprinted"):
+    """The fingerprint of the update in a slot."""
+
+    number: int
+    fingerprint: Fingerprint
+
+
+Command = LoadProgram | MapMemory | AdmitCheat | HoldParameters | ReleaseParameters | RunTask | FingerprintSlot
+Reply = Sized | NotLoaded | RunDone | RunFailed | SlotFingerprinted
 
 MAX_COMMAND, MAX_REPLY = MAX_RECORD + 2**20, 2**16
 

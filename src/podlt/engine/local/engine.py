@@ -22,6 +22,7 @@ from podlt.engine.timeouts import LEAST_TIMEOUT, ReplyTimeout
 from podlt.errors import EngineError
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinSignatures, TreeSize
+from podlt.protocol.receipt import Bound
 
 MAX_DEATHS = 3
 """How often a process may die within one round before the run stops: then it is the task that kills it."""
@@ -192,13 +193,13 @@ class LocalEngine(FixedMembers):
             self._waiting.append((self._hosts[number], deal))
         self._give_waiting()
 
-    def open(self, round: int) -> None:
+    def open(self, bound: Bound) -> None:
         """Asks all workers to open their commitments of a round."""
         self._opening = True
         for host in self._hosts:
             host.late = False
             if host.deals:
-                host.process.send(frames.OpenRound(round=round))
+                host.process.send(frames.OpenRound(round=bound.round))
 
     def idle(self) -> bool:
         """Whether every task was answered: until then a process may still write to its slots."""

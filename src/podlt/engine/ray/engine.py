@@ -24,6 +24,7 @@ from podlt.engine.timeouts import LEAST_TIMEOUT, ReplyTimeout
 from podlt.errors import EngineError, InvalidProofError
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinSignatures, TreeSize
+from podlt.protocol.receipt import Bound
 
 STEP = 0.25
 """How long the engine waits for replies at a time, in seconds."""
@@ -161,7 +162,7 @@ class RayEngine(FixedMembers):
                 deal = frames.Deal(buffer=buffer, lines=lines, tasks=given[i : i + size])
                 host.give(deal, self._inputs, self._now)
 
-    def open(self, round: int) -> None:
+    def open(self, bound: Bound) -> None:
         """Asks all workers to open their commitments of a round."""
         self._opening = True
         for host in self._hosts:
@@ -286,7 +287,7 @@ class RayEngine(FixedMembers):
             return []
         for i, dealt in enumerate(call.tasks):
             if (dealt.seat, dealt.holder) in done and self._holders[dealt.seat] == dealt.holder:
-                self.slot(dealt.seat)[:] = updates[i * size : (i + 1) * size]
+                self.slot(dealt.seat, dealt.holder)[:] = updates[i * size : (i + 1) * size]
         return list(messages)
 
     # -- actors that are lost ----------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import msgspec
+
 from podlt import crypto
 from podlt.dice import Dice
 from podlt.engine.shared_memory import Region
@@ -14,6 +16,7 @@ from podlt.errors import EngineError, InvalidProofError, UnsupportedError, Usage
 from podlt.execution.conformance import arithmetic_digest, conformance
 from podlt.execution.task_executor import TaskExecutor, one_thread
 from podlt.manager.amendments import Optimizers
+from podlt.manager.audit.aggregates import AggregateCheck
 from podlt.manager.audit.conclude import conclude
 from podlt.manager.audit.data import AuditData, find_data
 from podlt.manager.audit.logged import LoggedRound, logged
@@ -41,9 +44,10 @@ Progress = Callable[[str, int, int], None]
 
 def audit(
     run: Path,
-    fraction: float = 0.05,
+    fraction: float | None = None,
     *,
     round: int | None = None,
+    aggregates: bool = False,
     seed: int | None = None,
     cache: Path | None = None,
     data: Path | None = None,
@@ -60,8 +64,10 @@ def audit(
 
     Args:
         run: its directory, or a bundle of it that was made with updates.
-        fraction: of all tasks, in (0, 1].
+        fraction: of all tasks, in (0, 1]; 0.05 unless given, and none with `aggregates`.
         round: executes the tasks of this round, and no others: to repeat one conviction.
+        aggregates: checks each round's average by the fingerprints that its workers signed, as far as the run has kept
+            them: with nothing else asked for, no task is executed, and no data are needed.
         seed: of the draw; unforeseeable unless given.
         cache: where prepared data are stored.
         data: where the run's data are: the source file, or a folder with the recipe's files in it. Looked for where
@@ -78,8 +84,10 @@ def audit(
         StorageError: the log, or a file, cannot be read.
         NotCheckedError: a newer podlt wrote the log.
     """
-    if not 0 < fraction <= 1:
+    if fraction is not None and not 0 < fraction <= 1:
         raise UsageError(f"fraction: expected above 0 and up to 1, got {fraction}")
+    sums_only = aggregates and fraction is None and round is None
+    part = fraction if fraction is not None else 0.0 if sums_only else 0.05
     if code is not None and not code.is_dir():
         raise UsageError(f"--code {code}: expected a folder")
     if data is not None and not data.exists():
@@ -95,14 +103,14 @@ def audit(
         files = open_run_files(run)
     except InvalidProofError:  # `verify` says what is wrong with it
         found = verify(run, jobs=jobs, **options)  # type: ignore[arg-type]
-        return conclude(found, fraction, chosen, why=_log_fails(found))
+        return conclude(found, part, chosen, why=_log_fails(found), aggregates=aggregates)
     with files, one_thread():
         found = verify_files(files, jobs=jobs, progress=entries, **options)  # type: ignore[arg-type]
         if why := _log_fails(found):
-            return conclude(found, fraction, chosen, why=why)
+            return conclude(found, part, chosen, why=why, aggregates=aggregates)
         if round is not None and not 0 <= round < found.state.round:
             raise UsageError(f"--round {round}: the run has {found.state.round:,} rounds, numbered from 0")
-        return _Auditor(files, found, fraction, chosen, cache, data, code, round).report(tell)
+        return _Auditor(files, found, part, chosen, cache, data, code, round, aggregates).report(tell)
 
 
 def _log_fails(found: Verification) -> str:
@@ -124,11 +132,13 @@ class _Auditor:
         data: Path | None,
         code: Path | None,
         round: int | None,
+        aggregates: bool,
     ) -> None:
         assert found.state.begin is not None
         self._files, self._found, self._begin = files, found, found.state.begin
         self._fraction, self._seed = fraction, seed
         self._cache, self._data, self._code, self._round = cache, data, code, round
+        self._aggregates = aggregates
 
     def report(self, tell: Progress) -> AuditReport:
         """Checks everything that can be."""
@@ -150,13 +160,27 @@ class _Auditor:
             return self._audited(recipe, program, Weights(program, optimizers.after(0), region.bytes), optimizers, tell)
 
     def _nothing(self, why: str, remedy: str = "", known: list[Finding] | None = None) -> AuditReport:
-        return conclude(self._found, self._fraction, self._seed, why=why, remedy=remedy, known=known or [])
+        report = conclude(
+            self._found,
+            self._fraction,
+            self._seed,
+            why=why,
+            remedy=remedy,
+            known=known or [],
+            aggregates=self._aggregates,
+        )
+        return report if self._executes else _of_sums_alone(report)
+
+    @property
+    def _executes(self) -> bool:
+        """Whether tasks are executed."""
+        return self._fraction > 0 or self._round is not None
 
     def _audited(
         self, recipe: Recipe, program: Program, weights: Weights, optimizers: Optimizers, tell: Progress
     ) -> AuditReport:
         tell("preparing the data", 0, 0)
-        data = find_data(recipe, self._begin, self._files, self._cache, self._data)
+        data = self._find_data(recipe)
         start, known, rebuilt = self._start(recipe, weights, data)
         rebuilt.lines = batch_lines(program)
         same = check_program(recipe, program, weights, data.train, rebuilt, self._code_remedy())
@@ -174,11 +198,14 @@ class _Auditor:
             optimizers=optimizers,
         )
         execute = TaskExecutor(program, recipe.training.local_steps, recipe.training.local_lr)
-        walk = Walk(subject, weights, execute, drawn, known=known)
+        checked = (
+            AggregateCheck(self._files, weights, self._found.state.run, self._keys()) if self._aggregates else None
+        )
+        walk = Walk(subject, weights, execute, drawn, known=known, aggregates=checked)
         for done in walked(self._logged(), walk):
             tell("auditing", done, rounds)
         remedies = {"data": f"podlt audit {self._files.path} --data PATH", "code": self._code_remedy()}
-        return conclude(
+        report = conclude(
             self._found,
             self._fraction,
             self._seed,
@@ -189,7 +216,19 @@ class _Auditor:
             stock=recipe.arithmetic == "stock",
             remedies=remedies,
             subject=subject,
+            aggregates=self._aggregates,
         )
+        return report if self._executes else _of_sums_alone(report)
+
+    def _keys(self) -> dict[int, bytes]:
+        return {number: worker.key for number, worker in self._found.state.workers.items()}
+
+    def _find_data(self, recipe: Recipe) -> AuditData:
+        """The run's data; none where nothing is executed."""
+        if self._executes:
+            return find_data(recipe, self._begin, self._files, self._cache, self._data)
+        why = "no task was to be executed"
+        return AuditData(Finding(Claim.DATA, Outcome.NOT_CHECKED, why=why, asked=False), why=why)
 
     def _start(self, recipe: Recipe, weights: Weights, data: AuditData) -> tuple[Finding, bool, Rebuilt]:
         """Claim START, whether `weights` now hold the first parameters, and the model."""
@@ -251,13 +290,13 @@ class _Auditor:
             tasks += [(rounds, fragment) for fragment in item.results]
             if item.apply is not None:
                 training.append(rounds)
-            if self._round is not None:
+            if self._round is not None or not self._fraction:
                 if item.number == self._round:
                     drawn[rounds] = set(item.results)
             elif convicting := item.convicting():
                 drawn[rounds] = set(convicting)
             rounds += 1
-        if self._round is not None:
+        if self._round is not None or not self._fraction:
             return drawn, len(tasks), rounds
         dice = Dice(crypto.digest("audit/1", self._seed.to_bytes(8, "big"), self._found.state.run))
         whole = training[dice.below(len(training))] if training else -1
@@ -265,6 +304,21 @@ class _Auditor:
         for place, fragment in [*chosen, *(task for task in tasks if task[0] == whole)]:
             drawn.setdefault(place, set()).add(fragment)
         return drawn, len(tasks), rounds
+
+
+_WITHOUT_TASKS = (Claim.LOSSES, Claim.PARAMETERS, Claim.AGGREGATES)
+"""What an audit of sums alone was asked for, besides verifying."""
+
+
+def _of_sums_alone(report: AuditReport) -> AuditReport:
+    """The report, with the claims that would take executing tasks as not asked for."""
+    findings = [
+        msgspec.structs.replace(finding, asked=False)
+        if finding.claim.command == "audit" and finding.claim not in _WITHOUT_TASKS
+        else finding
+        for finding in report.findings
+    ]
+    return msgspec.structs.replace(report, findings=findings)
 
 
 @contextmanager

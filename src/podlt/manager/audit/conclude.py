@@ -12,6 +12,8 @@ from podlt.protocol import entries as e
 from podlt.protocol.claims import Claim, Finding, Outcome
 from podlt.verify import Verification
 
+AGGREGATE_REMEDY = "podlt audit RUN --round N executes all tasks of a round"
+
 _ROUNDS_OTHERWISE = (
     "by PyTorch's own arithmetic, which rounds otherwise on this machine than where the run was trained: nothing that "
     "was executed here has the bits of any result, and averages are equal up to rounding"
@@ -33,6 +35,7 @@ def conclude(
     stock: bool = False,
     remedies: Mapping[str, str] | None = None,
     subject: Subject | None = None,
+    aggregates: bool = False,
 ) -> AuditReport:
     """The report of an audit.
 
@@ -49,6 +52,7 @@ def conclude(
         stock: whether the program's arithmetic is PyTorch's own.
         remedies: the commands that would bring "data" and "code".
         subject: what was audited.
+        aggregates: whether averages were to be checked by fingerprints.
     """
     findings = {finding.claim: finding for finding in found.findings if finding.claim.command == "verify"}
     findings |= {finding.claim: finding for finding in known}
@@ -61,6 +65,10 @@ def conclude(
                         claim, Outcome.NOT_CHECKED, made[claim].figure, _ROUNDS_OTHERWISE, _STOCK_REMEDY
                     )
         findings |= made
+    if not aggregates:
+        findings[Claim.AGGREGATES] = Finding(
+            Claim.AGGREGATES, Outcome.NOT_CHECKED, why="it was not asked for", remedy="--aggregates", asked=False
+        )
     for claim in Claim:
         findings.setdefault(claim, Finding(claim, Outcome.NOT_CHECKED, why=why, remedy=remedy))
     table = [findings[claim] for claim in Claim]
@@ -120,6 +128,9 @@ class _Findings:
         found = {claim: tallies[claim].finding(claim, figure, self._remedy(claim)) for claim, figure in figures.items()}
         found[Claim.NO_FAKES] = self._fakes()
         found[Claim.FIGURES] = self._figures()
+        if walk.aggregates is not None:
+            figure = f"{walk.aggregates.tally.done:,} of {walk.applied:,} averages, by fingerprints"
+            found[Claim.AGGREGATES] = walk.aggregates.tally.finding(Claim.AGGREGATES, figure, AGGREGATE_REMEDY)
         whole = {
             Claim.RESULTS: walk.executed == self._tasks,
             Claim.CONVICTIONS: not walk.skipped_convictions,

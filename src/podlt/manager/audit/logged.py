@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from podlt.protocol import entries as e
-from podlt.protocol.round import RevealedRound, RoundState
+from podlt.protocol.round import Copy, RevealedRound, RoundState
 from podlt.protocol.rules import RunState
 from podlt.store.run_files import RunLog
 
@@ -21,6 +21,8 @@ class LoggedRound(msgspec.Struct, frozen=True):
         accepted: fragment -> digest of the result that stands for it.
         verdicts: by fragment.
         apply: what was applied, if anything was.
+        copies: seat and holder -> digest of its result.
+        seats: seat -> the fragment of its task.
     """
 
     open: e.Open
@@ -28,6 +30,8 @@ class LoggedRound(msgspec.Struct, frozen=True):
     accepted: dict[int, bytes]
     verdicts: dict[int, e.Verdict]
     apply: e.Apply | None
+    copies: Mapping[Copy, bytes] = {}
+    seats: Mapping[int, int] = {}
 
     @property
     def number(self) -> int:
@@ -62,4 +66,5 @@ def _round(current: RoundState, applied: e.Apply | None) -> LoggedRound:
         return LoggedRound(current.open, {}, {}, {}, applied)
     results = {fragment: dict(current.answers[fragment]) for fragment in sorted(current.answers)}
     accepted = {fragment: current.accepted(fragment) for fragment in results}
-    return LoggedRound(current.open, results, accepted, dict(current.verdicts), applied)
+    copies, seats = dict(current.results), dict(current.roles.seats)
+    return LoggedRound(current.open, results, accepted, dict(current.verdicts), applied, copies, seats)

@@ -11,6 +11,7 @@ from podlt.data.dataset import fragment_digest_of
 from podlt.data.order import EpochOrder
 from podlt.errors import DivergedError, PodltError
 from podlt.execution.task_executor import TaskExecutor, as_batch
+from podlt.manager.audit.aggregates import AggregateCheck
 from podlt.manager.audit.logged import LoggedRound
 from podlt.manager.audit.model import compare_figures
 from podlt.manager.audit.replay import Replay
@@ -44,6 +45,7 @@ class Walk:
         execute: executes a task.
         drawn: which fragments of which round (by its place in the log) are executed again.
         known: whether the parameters are known where the walk begins.
+        aggregates: checks averages by fingerprints, if that was asked for.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class Walk:
         drawn: Mapping[int, set[int]],
         *,
         known: bool,
+        aggregates: AggregateCheck | None = None,
     ) -> None:
+        self.aggregates = aggregates
         self._subject, self._begin = subject, subject.begin
         self._weights, self._execute_task = weights, execute
         self._drawn = drawn
@@ -88,6 +92,8 @@ class Walk:
             self.applied_tasks += len(logged.results)
             self._fakes(logged, digests)
             average = self.replay.average(logged, logged.apply, executed, digests, wanted)
+            if self.aggregates is not None:
+                average = self.aggregates.round(logged, logged.apply, executed, digests) or average
             self.replay.apply(logged, logged.apply, average)
 
     def measure(self, entry: e.Measure) -> None:

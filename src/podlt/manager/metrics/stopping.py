@@ -7,10 +7,9 @@ from contextlib import suppress
 
 import msgspec
 
-from podlt import canonical
 from podlt.errors import InvalidProofError, StopTraining, StorageError
 from podlt.manager import events as ev
-from podlt.manager.directory import MAX_DOCUMENT, RunDirectory
+from podlt.manager.directory import RunDirectory
 from podlt.manager.metrics.named import better_of
 from podlt.manager.resume import AppliedRound
 from podlt.manager.weights import Weights
@@ -18,13 +17,14 @@ from podlt.model_file import state_digest, write_model
 from podlt.program.ir import Program
 from podlt.protocol import entries as e
 from podlt.recipe import Recipe
-from podlt.store.files import read_whole, write_whole
+from podlt.store import run_names as names
 from podlt.store.log_store import LogStore
 from podlt.store.round_figures import RoundFigures
+from podlt.store.run_json import read_section, write_section
 
 
 class BestCheckpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which parameters best.safetensors has, as best.json says.
+    """Which parameters best.safetensors has, as run.json says.
 
     Attributes:
         figure: by which they are the best.
@@ -133,11 +133,10 @@ class BestModel:
         found = BestCheckpoint(self._best.figure, self._best.value, epoch, self._rounds, self._weights.digest().hex())
         try:
             write_model(self._directory.best, self._program, self._weights.state.data)
-            write_whole(self._directory.best_facts, canonical.to_json(msgspec.to_builtins(found)))
+            write_section(self._directory.path, "best", found)
         except StorageError as error:
-            for path in (self._directory.best, self._directory.best_facts):  # neither speaks of the other any more
-                with suppress(OSError):
-                    path.unlink(missing_ok=True)
+            with suppress(OSError):  # what run.json says of them, if it does, speaks of others
+                self._directory.best.unlink(missing_ok=True)
             self._tell(ev.Notice(what=f"the best parameters so far are not kept: {error}"))
 
 
@@ -212,7 +211,7 @@ def _past(directory: RunDirectory, store: LogStore) -> tuple[list[tuple[int, int
 
 
 def _rounds_file(directory: RunDirectory) -> Iterator[RoundFigures]:
-    path = directory.path / "rounds.jsonl"
+    path = directory.path / names.ROUNDS
     for line in path.read_bytes().splitlines() if path.is_file() else ():
         try:
             yield msgspec.json.decode(line, type=RoundFigures)
@@ -231,16 +230,12 @@ def read_best(directory: RunDirectory, applied: list[AppliedRound]) -> BestCheck
         InvalidProofError: they are not the parameters that the log has after these rounds.
         StorageError: a file cannot be read.
     """
-    if not directory.best_facts.is_file():
+    found = read_section(directory.path, "best", BestCheckpoint)
+    if found is None or not directory.best.is_file():
         return None
     try:
-        raw = canonical.from_json(read_whole(directory.best_facts, MAX_DOCUMENT))
-        found = msgspec.convert(raw, BestCheckpoint)
-    except msgspec.ValidationError as error:
-        raise StorageError(f"{directory.best_facts}: malformed: {error}") from None
-    try:
         with directory.best.open("rb") as file:
-            digest = state_digest(file, Program.from_bytes(directory.document("program.json")))
+            digest = state_digest(file, Program.from_bytes(directory.document(names.PROGRAM)))
     except OSError as error:
         raise StorageError(f"{directory.best}: cannot be read: {error.strerror}") from None
     logged = applied[found.rounds - 1].parameters if 0 < found.rounds <= len(applied) else b""

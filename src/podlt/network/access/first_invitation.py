@@ -12,9 +12,7 @@ from podlt.errors import StorageError, UsageError
 from podlt.network.access import invitation as inv
 from podlt.network.access.registry import Registry
 from podlt.store.files import read_whole, write_whole
-
-INVITATION = "invitation.txt"
-"""In a run's directory."""
+from podlt.store.run_names import INVITATION
 
 MAX_INVITATION = 64 * 1024
 LONGEST_NAME = 1024

@@ -7,6 +7,8 @@ paused) is stronger than how it came in.
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import count
 from typing import Annotated, Literal
 
 import msgspec
@@ -14,7 +16,7 @@ from msgspec import Meta
 
 from podlt.canonical import from_json, to_json
 from podlt.errors import InvalidProofError, UsageError
-from podlt.units import Count, Millis
+from podlt.units import Count, Millis, Operator
 
 PAUSED_SECONDS = 30
 """How long a paused worker waits before it asks again."""
@@ -39,7 +41,8 @@ class Issued(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         issued: when, in milliseconds since 1970.
         expires: until when, in milliseconds since 1970; 0 for never.
         revoked: whether it is no longer good.
-        note: the operator's own words, who it is for.
+        note: the owner's own words, who it is for.
+        operator: whose workers come by it: they are one operator, as are those of other invitations of this name.
     """
 
     uses: Count
@@ -48,6 +51,7 @@ class Issued(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expires: Millis = 0
     revoked: bool = False
     note: Reason = ""
+    operator: Operator = ""
 
 
 class Known(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,6 +108,8 @@ class AccessPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         deposit: credits that a run open to all asks for, None if it is not open.
         payee: to whom they are to be paid.
         payments: what was paid as a deposit, by key.
+        operators: allowed keys that belong to somebody who has other workers too, and whose.
+        most_identities: how many workers of one operator are let in; None for any number.
     """
 
     invitations: dict[Name, Issued] = {}
@@ -115,6 +121,8 @@ class AccessPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deposit: Annotated[int, Meta(ge=0, lt=2**62)] | None = None
     payee: Reason = ""
     payments: dict[Key, list[Payment]] = {}
+    operators: dict[Key, Operator] = {}
+    most_identities: Annotated[int, Meta(ge=1, lt=2**31)] | None = None
 
     # -- decisions ---------------------------------------------------------------------------------------------------
 
@@ -145,7 +153,7 @@ class AccessPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if name in self.members:
             return Admitted(self, self.members[name].by)
         if name in self.allowed:
-            return self._member(name, Known("allowlist", now), {})
+            return self._full(self.operators.get(name, "")) or self._member(name, Known("allowlist", now), {})
         found = self._by_invitation(name, invitation, now) if invitation else Refusal(NOT_INVITED)
         if isinstance(found, Admitted) or self.deposit is None:
             return found
@@ -167,6 +175,23 @@ class AccessPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The credits that are recorded as a key's deposit, less what was paid back."""
         return sum(-one.amount if one.back else one.amount for one in self.payments.get(key, []))
 
+    def operator(self, key: str) -> str:
+        """Who runs the worker of a key, as its invitation or the allowlist names it; "" for nobody else."""
+        member = self.members.get(key)
+        issued = self.invitations.get(member.invitation) if member is not None else None
+        return issued.operator if issued is not None else self.operators.get(key, "")
+
+    def identities(self) -> dict[str, int]:
+        """Operator -> how many of its workers were let in and not revoked, by name."""
+        found = Counter(self.operator(key) for key in self.members if key not in self.revoked)
+        return {name: found[name] for name in sorted(found) if name}
+
+    def _full(self, operator: str) -> Refusal | None:
+        """Why nobody else of an operator is let in, if so."""
+        if self.most_identities is None or self.identities().get(operator, 0) < self.most_identities:
+            return None
+        return Refusal(f"{self.most_identities} workers of the operator {operator} were let in, and no more are")
+
     def _by_invitation(self, key: str, invitation: str, now: int) -> Admitted | Refusal:
         issued = self.invitations.get(invitation)
         if issued is None:
@@ -177,6 +202,8 @@ class AccessPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return Refusal("the invitation has expired")
         if issued.used >= issued.uses:
             return Refusal(f"the invitation was used already ({issued.uses} of {issued.uses} times)")
+        if (full := self._full(issued.operator)) is not None:
+            return full
         used = msgspec.structs.replace(issued, used=issued.used + 1)
         return self._member(key, Known("invitation", now, invitation), {invitation: used})
 
@@ -191,7 +218,11 @@ class AccessPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # -- what the operator says --------------------------------------------------------------------------------------
 
     def issue(self, name: str, issued: Issued) -> AccessPolicy:
-        """After an invitation was given out."""
+        """After an invitation was given out; one that names no operator gets the next free `invitation-N`."""
+        if not issued.operator:
+            taken = {other.operator for other in self.invitations.values()} | {*self.operators.values()}
+            names = (f"invitation-{number}" for number in count(len(self.invitations) + 1))
+            issued = msgspec.structs.replace(issued, operator=next(each for each in names if each not in taken))
         return msgspec.structs.replace(self, invitations={**self.invitations, name: issued})
 
     def withdraw(self, name: str) -> AccessPolicy:
@@ -205,9 +236,20 @@ class AccessPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         revoked = msgspec.structs.replace(self.invitations[name], revoked=True)
         return msgspec.structs.replace(self, invitations={**self.invitations, name: revoked})
 
-    def allow(self, key: str, note: str) -> AccessPolicy:
-        """After a key was allowed; if it was revoked, it no longer is."""
-        return msgspec.structs.replace(self, allowed={**self.allowed, key: note}, revoked=_without(self.revoked, key))
+    def allow(self, key: str, note: str, operator: str = "") -> AccessPolicy:
+        """After a key was allowed; if it was revoked, it no longer is.
+
+        Args:
+            operator: who runs it; "" for nobody else.
+        """
+        operators = {**_without(self.operators, key), **({key: operator} if operator else {})}
+        return msgspec.structs.replace(
+            self, allowed={**self.allowed, key: note}, operators=operators, revoked=_without(self.revoked, key)
+        )
+
+    def limit(self, most: int | None) -> AccessPolicy:
+        """After the owner said how many workers of one operator are let in; who is in stays."""
+        return msgspec.structs.replace(self, most_identities=most)
 
     def revoke(self, key: str, reason: str) -> AccessPolicy:
         """After a key was shut out for good."""

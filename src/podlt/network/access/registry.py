@@ -14,19 +14,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from podlt.canonical import from_json, to_json
 from podlt.crypto import SigningKey
 from podlt.errors import InvalidProofError, StorageError, UsageError
 from podlt.network.access import invitation as inv
 from podlt.network.access.policy import AccessPolicy, Admitted, Issued, Refusal, from_bytes, to_bytes
 from podlt.store.files import read_whole, write_whole
+from podlt.store.run_json import read_section, write_section
+from podlt.store.run_names import ACCESS, ACCESS_LOCK
 
-FILE = "admission.json"
-LOCK = "admission.lock"
-FOLDER = "server"
-"""Of a run's directory: the certificate, its key, and where workers find the run."""
-
-PLACE = "place.json"
 _LONGEST = 2**24
 
 
@@ -46,7 +41,7 @@ class Registry:
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self._path = run / FILE
+        self._path = run / ACCESS
         self._mutex = threading.Lock()
         self._seen: tuple[int, int, int] | None = None
         self._state = AccessPolicy()
@@ -98,8 +93,20 @@ class Registry:
         """The credits that are recorded as a key's deposit now. Raises: as `state`."""
         return self.state.held(key.hex())
 
+    def operator(self, key: bytes) -> str:
+        """Who runs the worker of a key. Raises: as `state`."""
+        return self.state.operator(key.hex())
+
     def invite(
-        self, key: SigningKey, *, uses: int = 1, expires: int = 0, now: int, note: str = "", address: bool = False
+        self,
+        key: SigningKey,
+        *,
+        uses: int = 1,
+        expires: int = 0,
+        now: int,
+        note: str = "",
+        operator: str = "",
+        address: bool = False,
     ) -> inv.Invitation:
         """Gives out an invitation; its secret is in what is returned, and nowhere else.
 
@@ -108,6 +115,7 @@ class Registry:
             uses: for how many workers.
             expires: milliseconds since 1970, 0 for never.
             note: who it is for.
+            operator: who runs the workers that come by it, for the log; "" for a name that no other has.
             address: without a secret, for keys that are allowed and for open runs.
 
         Raises:
@@ -127,7 +135,7 @@ class Registry:
             deposit=self.state.deposit or 0,
         )
         if secret:
-            issued = Issued(uses=uses, issued=now, expires=expires, note=note)
+            issued = Issued(uses=uses, issued=now, expires=expires, note=note, operator=operator)
             self.change(lambda state: state.issue(invitation.name, issued))
         return inv.sign(invitation, key)
 
@@ -138,15 +146,12 @@ class Registry:
             UsageError: it was never started for workers on other machines.
             StorageError: malformed.
         """
-        path = self.run / FOLDER / PLACE
-        if not path.is_file():
+        found = read_section(self.run, "address", RunAddress)
+        if found is None:
             raise UsageError(
                 f"{self.run}: this run has no server that workers could come to; start it by podlt manager"
             )
-        try:
-            return msgspec.convert(from_json(read_whole(path, _LONGEST)), RunAddress)
-        except (msgspec.ValidationError, InvalidProofError):
-            raise StorageError(f"{path}: malformed; the run's directory was changed") from None
+        return found
 
     def set_place(self, servers: Sequence[str], certificate: bytes) -> None:
         """Says where workers find the run.
@@ -157,9 +162,7 @@ class Registry:
         """
         for url in servers:
             inv.check_url(url)
-        folder = self.run / FOLDER
-        folder.mkdir(mode=0o700, exist_ok=True)
-        write_whole(folder / PLACE, to_json(msgspec.to_builtins(RunAddress(list(servers), certificate.hex()))))
+        write_section(self.run, "address", RunAddress(list(servers), certificate.hex()))
 
     def _read(self) -> AccessPolicy:
         """The file, if it is another than the one that was read last: each change makes a new file."""
@@ -183,9 +186,9 @@ class Registry:
     def _locked(self) -> Iterator[None]:
         """Keeps other processes from changing the file between reading and writing it."""
         try:
-            descriptor = os.open(self.run / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = os.open(self.run / ACCESS_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise StorageError(f"{self.run / LOCK}: cannot be opened: {error.strerror}") from None
+            raise StorageError(f"{self.run / ACCESS_LOCK}: cannot be opened: {error.strerror}") from None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield

@@ -30,8 +30,8 @@ from podlt.network.blobs.allowance import Allowance
 from podlt.network.blobs.uploads import Upload, UploadFile, check_room
 from podlt.network.http import STEP, Headers, HttpConnection, HttpError
 from podlt.network.token_bucket import TokenBucket
+from podlt.store.run_names import BLOBS
 
-FOLDER = "blobs"
 """Of a run: the disk of its uploads."""
 
 PATH = "/blobs/"
@@ -95,7 +95,7 @@ class BlobServer:
     def __init__(
         self, folder: Path, bucket: str = "", clock: Callable[[], int] = lambda: time.time_ns() // 10**6
     ) -> None:
-        self._folder, self._clock = folder / FOLDER, clock
+        self._folder, self._clock = folder / BLOBS, clock
         self._objects: Any = None
         self._bucket: Any = None
         if bucket:
@@ -109,6 +109,7 @@ class BlobServer:
         self._newcomers = TokenBucket(NEWCOMERS_RATE, 2 * STEP)
         self._uploads: dict[tuple[bytes, bytes], Upload] = {}
         self._whole: dict[bytes, UploadFile] = {}
+        self._sent: set[tuple[bytes, bytes]] = set()
         self._arrived: deque[Uploaded] = deque()
         self._background = Background("podlt-objects")
 
@@ -151,10 +152,12 @@ class BlobServer:
     def expect(self, key: bytes, digest: bytes, size: int) -> bool:
         """Lets a worker upload what it committed to; to expect the same twice is to expect it once.
 
+        Whether somebody else has uploaded the same does not matter: nobody is to learn by it that there is such a one.
+
         Returns:
-            Whether it is here already, as somebody else has uploaded it.
+            Whether this worker has uploaded it already.
         """
-        if digest in self._whole:
+        if (key, digest) in self._sent:
             return True
         self._uploads.setdefault((key, digest), Upload(size))
         return False
@@ -190,10 +193,11 @@ class BlobServer:
         self.admitted.discard(key)
         self._allowances.pop(key, None)
         self._uploads = {name: upload for name, upload in self._uploads.items() if name[0] != key}
+        self._sent = {name for name in self._sent if name[0] != key}
 
     def clear(self) -> None:
         """A round is over: nothing is expected any more, and what was uploaded is deleted."""
-        self._uploads, self._arrived = {}, deque()
+        self._uploads, self._arrived, self._sent = {}, deque(), set()
         whole, self._whole = self._whole, {}
         for file in whole.values():
             file.close()
@@ -306,7 +310,7 @@ class BlobServer:
 
     async def _append(self, http: HttpConnection, key: bytes, digest: bytes, upload: Upload) -> None:
         """Takes the rest of an upload, as it comes; checks it after the last byte."""
-        if digest in self._whole:  # another one committed to the same
+        if (key, digest) in self._sent:  # its answer was lost
             await http.respond(200, headers={OFFSET: str(upload.size)})
             return
         packed = http.headers.get("content-encoding") == PACKED
@@ -328,7 +332,7 @@ class BlobServer:
         except StorageError as error:
             raise HttpError(507, str(error)) from None
         if is_right:
-            self._is_whole(digest, upload)
+            self._is_whole(key, digest, upload)
             await http.respond(201)
         else:
             upload.file, upload.offset = None, 0
@@ -336,15 +340,16 @@ class BlobServer:
             self._arrived.append(Uploaded(key, digest, what))
             raise HttpError(422, what)
 
-    def _is_whole(self, digest: bytes, upload: Upload) -> None:
-        """An update is here, for all who committed to it."""
+    def _is_whole(self, key: bytes, digest: bytes, upload: Upload) -> None:
+        """A worker's update is here; of those that are the same the first is kept."""
         assert upload.file is not None
-        if upload not in self._uploads.values():
+        if self._uploads.get((key, digest)) is not upload:
             return
-        self._whole[digest] = upload.file
-        for name in [name for name in self._uploads if name[1] == digest]:
-            del self._uploads[name]
-            self._arrived.append(Uploaded(*name, ""))
+        if self._whole.setdefault(digest, upload.file) is not upload.file:
+            upload.file.close()
+        del self._uploads[key, digest]
+        self._sent.add((key, digest))
+        self._arrived.append(Uploaded(key, digest, ""))
 
 
 def _range(headers: Headers, tag: str, size: int) -> tuple[int, int]:

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from podlt.engine.interface import Job
 from podlt.errors import UsageError
 from podlt.network.access.first_invitation import first_invitation
-from podlt.network.access.registry import FOLDER, Registry
+from podlt.network.access.invitation import read
+from podlt.network.access.registry import Registry
 from podlt.network.addresses import bracketed, is_any, is_free, own_address
 from podlt.network.server.admission import Admission
 from podlt.network.server.manager_link import Counted, ServerLink
 from podlt.network.settings import load_settings, save_settings
+from podlt.store.run_names import SERVER
 
 ANYWHERE = "0.0.0.0"
 
@@ -43,7 +45,7 @@ class OpenServer:
     ) -> None:
         self._host, self._port, self._names = host, port, list(names)
         self._tell, self._count = tell, count
-        self.line = ""
+        self.line = self.operator = ""
         self.urls: list[str] = []
 
     def connect(self, job: Job) -> ServerLink:
@@ -59,7 +61,7 @@ class OpenServer:
         port = self._port or before.server_port
         if port and not is_free(host, port):
             raise UsageError(f"cannot listen on {host}, port {port}: another program does")
-        folder = job.directory / FOLDER
+        folder = job.directory / SERVER
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         registry = Registry(job.directory)
         admission = Admission(registry, self._tell)
@@ -69,6 +71,8 @@ class OpenServer:
             save_settings(job.directory, host=host, names=tuple(names), server_port=port)
             self.urls = link.urls = [f"https://{bracketed(name)}:{port}" for name in names]
             self.line = first_invitation(registry, job.key, self.urls, link.certificate, job.workers)
+            issued = registry.state.invitations.get(read(self.line).name)
+            self.operator = issued.operator if issued is not None else ""
         except BaseException:
             link.close()
             raise

@@ -15,6 +15,10 @@ SILENCE_TIMEOUT = 15.0
 """Seconds of silence after which a worker counts as gone."""
 
 
+LATE_SECONDS = 1.0
+"""Seconds that a task has, however fast the others are, before it is dealt to somebody else as well."""
+
+
 class ServedRun(NamedTuple):
     """A run, as its workers see it.
 
@@ -65,10 +69,14 @@ class Timing(NamedTuple):
     Attributes:
         silence: seconds without a message after which a worker is gone.
         heartbeat: seconds between two heartbeats of a worker; what is missing for as long is asked for again.
+        late: seconds that every task has before it is dealt to somebody else as well.
+        late_times: and so many times what half of the round's tasks took.
     """
 
     silence: float = SILENCE_TIMEOUT
     heartbeat: float = m.HEARTBEAT_SECONDS
+    late: float = LATE_SECONDS
+    late_times: float = 3.0
 
     @property
     def absence(self) -> float:

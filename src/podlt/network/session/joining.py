@@ -37,6 +37,7 @@ class JoinHandler:
         wall: milliseconds since 1970.
 
     Attributes:
+        run: its identity; empty before it has begun.
         head: the last tree head that is on the disk, as a signed note; empty while the log is.
     """
 
@@ -54,7 +55,7 @@ class JoinHandler:
         self._clock, self._heartbeat, self._wall = clock, heartbeat, wall
         self._blob_server = large.server
         self._updates_as_blobs = large.carries(run.update_bytes)
-        self._run, self._begin, self.head = b"", b"", ""
+        self.run, self._begin, self.head = b"", b"", ""
         self._setup: tuple[str, bytes] | None = None
         self._program = np.frombuffer(run.program, np.uint8)
         self._blob = crypto.blob_digest(run.program)
@@ -67,9 +68,9 @@ class JoinHandler:
 
     def begin(self, begin: Begin, seen: TreeSize) -> None:
         """Says that the manager is there; who works for this run already will join again."""
-        self._run, self._begin = identity(begin), encode(begin)
+        self.run, self._begin = identity(begin), encode(begin)
         self.head = self._note(seen)
-        self._outbox.announce(m.record(m.ManagerHello(run=self._run)))
+        self._outbox.announce(m.record(m.ManagerHello(run=self.run)))
 
     def arrived(self) -> list[Member]:
         """Who asked to be admitted since the last call."""
@@ -87,14 +88,14 @@ class JoinHandler:
             got = f"expected {m.VERSION}, got {hello.version}"
             reason = f"unsupported version of the messages: {got}; install the podlt that the manager uses"
             self._send(peer, m.JoinRefused(reason=reason))
-        elif self._run:
+        elif self.run:
             self._known.add(peer.key)
             if not self._outgoing.reply(peer, self._setup_message(), self._clock.now):
                 peer.strikes += 1
 
     def join(self, peer: Peer, join: m.JoinRequest) -> None:
         """Takes a wish to join; who was admitted already has lost the answer, or its link for a while."""
-        if join.run != self._run or self._clock.now < peer.returns:
+        if join.run != self.run or self._clock.now < peer.returns:
             return
         if join.arithmetic != self._served.arithmetic or join.differing:
             where = f"; first differing operation: {join.differing}" if join.differing else ""
@@ -110,15 +111,15 @@ class JoinHandler:
     def offer(self, peer: Peer, terms: JoinTerms) -> None:
         """Asks a worker to sign the terms on which it may join; where one of the two is lost, it will ask again."""
         head = self._note(TreeSize(terms.seen, terms.root))
-        self._send(peer, m.Offer(run=self._run, terms=terms, head=head))
+        self._send(peer, m.Offer(run=self.run, terms=terms, head=head))
 
     def signed(self, peer: Peer, said: m.SignedJoin) -> None:
         """Takes a worker's signature; whether the terms are those that it was offered last is for others to say."""
-        if said.run != self._run or not peer.process or self._clock.now < peer.returns:
+        if said.run != self.run or not peer.process or self._clock.now < peer.returns:
             return
         if peer.number is not None:
             self._welcome(peer, peer.number)
-        elif not all(check.holds() for check in join_checks(self._run, peer.key, said.terms, said.signatures)):
+        elif not all(check.holds() for check in join_checks(self.run, peer.key, said.terms, said.signatures)):
             self._send(peer, m.JoinRefused(reason="invalid signature on the join terms"))
         else:
             known = self._arrived.get(peer.key)
@@ -137,9 +138,9 @@ class JoinHandler:
     def remind(self, peer: Peer) -> None:
         """A worker that is not admitted sends a heartbeat: it may not know that the manager is there, anew."""
         due = self._clock.now - peer.asked > self._heartbeat
-        if self._run and peer.number is None and peer.key not in self._arrived and due:
+        if self.run and peer.number is None and peer.key not in self._arrived and due:
             peer.asked = self._clock.now
-            self._send(peer, m.ManagerHello(run=self._run))
+            self._send(peer, m.ManagerHello(run=self.run))
 
     def forget(self, peer: Peer) -> None:
         """A worker is gone, or shall be: it is not admitted any more, nor waits to be."""
@@ -168,7 +169,7 @@ class JoinHandler:
 
     def _note(self, seen: TreeSize) -> str:
         """A tree head of the log on the disk, as the log has it: the same signature over the same bytes."""
-        return sign_head(Head(origin_of(self._run), seen.size, seen.root), self._served.key) if seen.size else ""
+        return sign_head(Head(origin_of(self.run), seen.size, seen.root), self._served.key) if seen.size else ""
 
     def _send(self, peer: Peer, what: m.Message) -> None:
         self._outbox.send(peer.key, m.record(what))

@@ -10,32 +10,30 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from podlt.engine.interface import DurableEntries, Event, Lost, Member
+from podlt.engine.interface import DurableEntries, Event, Lost, Member, TaskLate, WorkerPace
 from podlt.errors import PodltError
 from podlt.events import NetworkEvent, WorkerFigures
 from podlt.network import messages as m
-from podlt.network.session.facts import (
-    DEFAULT_TIMING,
-    ONLY_MESSAGES,
-    Chance,
-    LargeBlobs,
-    ServedRun,
-    Timing,
-)
+from podlt.network.session.batches import Answer, together
+from podlt.network.session.binding import BoundAnswers
+from podlt.network.session.facts import DEFAULT_TIMING, ONLY_MESSAGES, Chance, LargeBlobs, ServedRun, Timing
+from podlt.network.session.fingerprints import FingerprintCollector
+from podlt.network.session.fragments import FragmentLines
 from podlt.network.session.joining import JoinHandler
 from podlt.network.session.outbox import Capacity, Effect, Outbox
 from podlt.network.session.outgoing import Outgoing
 from podlt.network.session.peers import ListeningClock, Peer, PeerTable
 from podlt.network.session.publishing import Publisher
 from podlt.network.session.receipts import PastReceipts, ReceiptSender
-from podlt.network.session.round import Answer, RoundInFlight, together
-from podlt.network.session.watch import WorkerWatch
+from podlt.network.session.round import RoundInFlight
+from podlt.network.session.watch import WorkerWatch, paces_of
 from podlt.protocol.entries import Begin
 from podlt.protocol.messages import Assignment, JoinTerms, TreeSize
+from podlt.protocol.receipt import Bound
 
 MOST_STRIKES = 2000
 """Useless messages that a round may bring from one worker before it is shut out."""
@@ -44,17 +42,8 @@ MOST_USELESS = 16
 """How many times its backlog in bytes these may have."""
 
 BACKLOG = 2**20
-
 SUSPENDED_SECONDS, LONGEST_SUSPENSION = 5, 600
-"""How long a worker that was withdrawn for a fault stays away the first time, doubled each time, and at most."""
-
-
-class FragmentLines(NamedTuple):
-    """The lines of a fragment: their bytes, the digest of these where they are too long to go with a task, how many."""
-
-    data: np.ndarray
-    digest: bytes
-    lines: int
+"""How long a worker that was withdrawn for a fault stays away the first time, doubled each time; at most."""
 
 
 class ManagerSession:
@@ -73,6 +62,7 @@ class ManagerSession:
 
     Attributes:
         backlog: how many bytes one worker may have sent that were not received yet.
+        fingerprints: of the round that is over.
     """
 
     def __init__(
@@ -94,11 +84,14 @@ class ManagerSession:
         self._joining = JoinHandler(run, self._outbox, self._outgoing, self._time, timing.heartbeat, large, chance.wall)
         self._receipts = ReceiptSender(history, self._outbox, timing.heartbeat / 20, chance.stopwatch)
         self._publisher = Publisher(state, self._outgoing, large, tell)
-        self._round = RoundInFlight(self._outbox, self._outgoing, run.update_bytes, timing, large)
+        self._bound = BoundAnswers(run.key)
+        self._round = RoundInFlight(self._outbox, self._outgoing, run.update_bytes, timing, large, self._bound.request)
+        self.fingerprints = FingerprintCollector(self._outbox, self._round, self._lose)
         self._take: dict[type, Callable[[Peer, Any], Answer | None]] = {
             m.TaskDone: lambda peer, said: self._round.answer(peer, said, self._time.now),
             m.Openings: lambda peer, said: self._round.openings(peer, said, self._time.now),
             m.TaskFailed: self._round.failed,
+            m.Fingerprints: self.fingerprints.came,
             m.Hello: self._joining.greet,
             m.JoinRequest: self._joining.join,
             m.SignedJoin: self._joining.signed,
@@ -109,6 +102,7 @@ class ManagerSession:
         }
         self._watch = WorkerWatch(tell)
         self._events: deque[Answer] = deque()
+        self._late: deque[TaskLate] = deque()
         self._lost: deque[Lost] = deque()
         self._rounds, self._in_round = 0, False
         self.backlog = (0 if large.carries(run.update_bytes) else 2 * run.update_bytes) + BACKLOG
@@ -129,6 +123,7 @@ class ManagerSession:
             event = self._take[type(said)](peer, said)
         except PodltError as error:
             peer.strikes += 1
+            self._watch.wrong(key)
             self._lose(peer, f"malformed message: {error}")
         if peer.strikes > strikes:
             self._struck(peer, len(raw))
@@ -148,7 +143,7 @@ class ManagerSession:
         self._time.tick(now, connected)
         self._outgoing.step()
         self._receipts.step(self._time.now)
-        self._find_silent()
+        self._lose_silent()
         if not self._in_round:
             return
         self._publisher.step()
@@ -156,10 +151,16 @@ class ManagerSession:
             if event is not None:
                 self._add(event)
             else:
+                self._watch.wrong(key)
                 self._lose(self._peers.get(key), f"upload does not match its commitment: {error}")
         for dealt, reason in self._round.overdue(self._time.now):
+            (self._watch.unopened if dealt.whole else self._watch.late)(dealt.key)
+            if (peer := self._peers.members.get(dealt.assignment.holder)) is not None:
+                self._lose(peer, reason)
+                self._dismiss(peer, reason)
+        for dealt in self._round.late(self._peers.members, self._time.now):
             self._watch.late(dealt.key)
-            self._lose(self._peers.members.get(dealt.assignment.holder), reason)
+            self._late.append(TaskLate(dealt.assignment.seat, dealt.assignment.holder))
         self._round.repeat(self._peers.members, self._time.now)
         self._watch.waits(self._round.in_flight, self._time.now)
 
@@ -171,10 +172,10 @@ class ManagerSession:
 
     def events(self) -> list[Event]:
         """What came of a round since the last call, and who is gone."""
-        events: list[Event] = [*together(self._events), *self._lost]
-        self._events.clear()
-        self._lost.clear()
-        return events
+        taken: list[Event] = [*together(self._events), *self._lost, *self._late]
+        for events in (self._events, self._lost, self._late):
+            events.clear()
+        return taken
 
     # -- who is there ------------------------------------------------------------------------------------------------
 
@@ -190,7 +191,7 @@ class ManagerSession:
 
     def figures(self) -> list[WorkerFigures]:
         """What is seen of each worker that is there, by number."""
-        return self._watch.figures(self._present(), self._time.now)
+        return self._watch.figures(self._peers.present, self._time.now)
 
     def begin(self, begin: Begin, seen: TreeSize) -> None:
         """Begins to work for a run; who is there already will join again."""
@@ -212,7 +213,7 @@ class ManagerSession:
 
     def departed(self) -> list[Lost]:
         """Admitted workers that are gone since the last call."""
-        self._find_silent()
+        self._lose_silent()
         lost = list(self._lost)
         self._lost.clear()
         return lost
@@ -237,10 +238,7 @@ class ManagerSession:
         peer = self._peers.members.get(number)
         if peer is not None:
             self._forget(peer)
-            peer.dismissed += 1
-            seconds = min(LONGEST_SUSPENSION, SUSPENDED_SECONDS * 2**peer.dismissed)
-            peer.returns = self._time.now + seconds
-            self._send(peer, m.Dismissed(reason=reason[:1000], seconds=seconds))
+            self._dismiss(peer, reason)
 
     # -- a round -----------------------------------------------------------------------------------------------------
 
@@ -270,40 +268,56 @@ class ManagerSession:
                 self._round.give(assignment, holder, data, digest, lines, self._time.now)
             else:
                 self._lost.append(Lost(assignment.holder, "left before the round began"))
+        needs = self._round.needs()
         for number in {assignment.holder for assignment in assignments} & self._peers.members.keys():
-            inline, fetched = self._round.need(number)
+            inline, fetched = needs[number]
             peer = self._peers.members[number]
             peer.allowance.renew(self._joining.need + self._publisher.inline + inline)
             if self._blob_server is not None:
                 self._blob_server.allow(peer.key, self._publisher.fetched + fetched)
 
-    def open(self, round: int) -> None:
-        """Asks all workers to open their commitments of a round."""
-        self._round.open(round, self._time.now)
+    def gone(self, number: int) -> None:
+        """A worker was withdrawn within the round: its tasks and answers count no more."""
+        self._round.gone(number)
+
+    def open(self, bound: Bound) -> None:
+        """Gives workers receipts for their commitments, and asks to open them."""
+        self._bound.bind(self._joining.run, bound)
+        self._round.open(bound.round, self._time.now)
+        for holder in self._bound.holders:
+            if (peer := self._peers.members.get(holder)) is not None:
+                self._outbox.send(peer.key, self._bound.request(holder))
 
     def idle(self) -> bool:
         """Whether every task was answered, or its holder is gone."""
         return self._round.idle()
 
-    def slot(self, seat: int) -> np.ndarray:
-        """The update of the task that was dealt to `seat`."""
-        return self._round.slot(seat)
+    def slot(self, seat: int, holder: int) -> np.ndarray:
+        """The update that `holder` gave to the task of `seat`."""
+        return self._round.slots.view((seat, holder))
 
-    def digest(self, seat: int) -> bytes:
+    def digest(self, seat: int, holder: int) -> bytes:
         """The digest of that update."""
-        return self._round.digest(seat)
+        return self._round.slots.digest((seat, holder))
+
+    def paces(self) -> list[WorkerPace]:
+        """How long each worker took in the round in progress, once it is opened."""
+        return paces_of(self._round)
 
     def _begin_round(self, assignments: Sequence[Assignment]) -> None:
         self._rounds += 1
         self._in_round = True
-        self._watch.round_begins(self._present(), self._time.now)
+        self._watch.round_begins(self._peers.present, self._time.now)
         if self._blob_server is not None and self._rounds > 1:  # the first may be one that was begun before a kill
             self._blob_server.clear()
-        for peer in self._peers.members.values():
+        late = self._round.late_holders
+        for number, peer in self._peers.members.items():
             peer.strikes = peer.useless = 0
+            peer.lates = peer.lates + 1 if number in late else max(0, peer.lates - 1)
         self._outgoing.clear()
         self._publisher.publish(assignments[0].task.parameters)
         self._round.begin(self._chance.token(8), len(assignments), self._publisher.fetched)
+        self._bound.begin(self._round.deal_id)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -335,7 +349,9 @@ class ManagerSession:
         )
         peer.strikes += not useful
 
-    # -- helpers -----------------------------------------------------------------------------------------------------
+    def _lose_silent(self) -> None:
+        for peer in self._peers.silent(self._time.now, silence := self._timing.silence):
+            self._lose(peer, f"timed out: not heard for {silence:.0f} s")
 
     def _struck(self, peer: Peer, nbytes: int) -> None:
         """A message was of no use; with too many it is shut out."""
@@ -343,22 +359,14 @@ class ManagerSession:
         if peer.strikes <= MOST_STRIKES and peer.useless <= MOST_USELESS * self.backlog:
             return
         peer.strikes = MOST_STRIKES + 1
-        reason = f"too many useless messages (limit {MOST_STRIKES} a round, {MOST_USELESS * self.backlog:,} bytes)"
-        self._lose(peer, reason)
+        limit = f"limit {MOST_STRIKES} a round, {MOST_USELESS * self.backlog:,} bytes"
+        self._lose(peer, reason := f"too many useless messages ({limit})")
         self.refused(Member(peer.key), reason)
         self._outbox.drop(peer.key)
 
     def _add(self, event: Answer) -> None:
         self._events.append(event)
         self._watch.came(event, self._round.task, self._time.now)
-
-    def _present(self) -> list[Peer]:
-        return [peer for _, peer in sorted(self._peers.members.items())]
-
-    def _find_silent(self) -> None:
-        silence = self._timing.silence
-        for peer in self._peers.silent(self._time.now, silence):
-            self._lose(peer, f"timed out: not heard for {silence:.0f} s")
 
     def _lose(self, peer: Peer | None, reason: str) -> None:
         if peer is None:
@@ -369,6 +377,13 @@ class ManagerSession:
         self._lost.append(Lost(peer.number, reason[:1000]))
         self._round.gone(peer.number)
         self._forget(peer)
+
+    def _dismiss(self, peer: Peer, reason: str) -> None:
+        """A worker that is not admitted any more may come again, later each time."""
+        peer.dismissed += 1
+        seconds = min(LONGEST_SUSPENSION, SUSPENDED_SECONDS * 2**peer.dismissed)
+        peer.returns = self._time.now + seconds
+        self._send(peer, m.Dismissed(reason=reason[:1000], seconds=seconds))
 
     def _forget(self, peer: Peer) -> None:
         self._joining.forget(peer)

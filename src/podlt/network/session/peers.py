@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from bisect import insort
+
 import numpy as np
 
 from podlt.network import messages as m
 from podlt.network.blobs.allowance import Allowance
+from podlt.network.session.facts import Timing
 from podlt.protocol.messages import Assignment, Committed
 
 LONGEST_STEP = 1.0
@@ -16,6 +20,10 @@ LATE_FACTOR = 6.0
 
 LAST_FACTOR = 40.0
 """How many times as long as the silence timeout plus the usual time a task may take that nobody has answered."""
+
+
+MOST_LATES = 10
+"""Who was late more often has no less time."""
 
 
 class ListeningClock:
@@ -52,6 +60,7 @@ class Peer:
         in_hand: the tasks of `deal_id` that it said it has, at `said`.
         asked: when it was last asked to join.
         dismissed: how often it was let go for a fault.
+        lates: in how many of the last rounds it was late, more or less: the shorter it is waited for.
         returns: when it may join again.
         strikes: how many of its messages were of no use in this round, or, while it is not admitted, ever.
         useless: bytes of these.
@@ -66,6 +75,7 @@ class Peer:
         "heard",
         "in_hand",
         "key",
+        "lates",
         "number",
         "process",
         "returns",
@@ -83,7 +93,7 @@ class Peer:
         self.deal_id = b""
         self.said = -1.0
         self.asked = -1e9
-        self.dismissed = 0
+        self.dismissed = self.lates = 0
         self.returns = 0.0
         self.strikes = self.useless = 0
 
@@ -108,6 +118,11 @@ class PeerTable:
     def get(self, key: bytes) -> Peer | None:
         """The peer of a key, if anything came from it."""
         return self._known.get(key)
+
+    @property
+    def present(self) -> list[Peer]:
+        """The admitted ones, in the order of their numbers."""
+        return [peer for _, peer in sorted(self.members.items())]
 
     @property
     def processes(self) -> int:
@@ -139,8 +154,9 @@ class InFlight:
         answer: what its holder committed to.
         answered: when.
         whole: whether the update has arrived.
+        ended: when it had, or when somebody else's answer made this one useless.
+        is_late: whether it was late by what the others took.
         heard: when something of the update came last.
-        asked: when it was last asked for.
         came: how many bytes of it have come, where it is uploaded.
         opened: whether the commitment is.
     """
@@ -148,11 +164,12 @@ class InFlight:
     __slots__ = (
         "answer",
         "answered",
-        "asked",
         "assignment",
         "came",
+        "ended",
         "given",
         "heard",
+        "is_late",
         "key",
         "lines",
         "opened",
@@ -163,10 +180,10 @@ class InFlight:
 
     def __init__(self, assignment: Assignment, key: bytes, work: m.DealTask, lines: np.ndarray, now: float) -> None:
         self.assignment, self.key, self.work, self.lines = assignment, key, work, lines
-        self.sent = self.given = self.heard = self.answered = now
-        self.asked, self.came = -1e9, 0
+        self.sent = self.given = self.heard = self.answered = self.ended = now
+        self.came = 0
         self.answer: m.TaskDone | None = None
-        self.whole = self.opened = False
+        self.whole = self.opened = self.is_late = False
 
     @property
     def committed(self) -> Committed:
@@ -179,12 +196,13 @@ class Deadline:
     """How long the round's tasks take: what is late follows from it.
 
     Args:
-        silence_timeout: what everybody has, in seconds.
+        timing: what everybody has.
     """
 
-    def __init__(self, silence_timeout: float) -> None:
-        self._silence_timeout = silence_timeout
+    def __init__(self, timing: Timing) -> None:
+        self._silence_timeout, self._timing = timing.silence, timing
         self._took: list[float] = []
+        self._whole: list[float] = []
         self._dealt = 0
         self._usual = 0.0
 
@@ -192,11 +210,26 @@ class Deadline:
         """So many tasks were dealt: a round begins."""
         if self._took:
             self._usual = self._half()
-        self._took, self._dealt = [], count
+        self._took, self._whole, self._dealt = [], [], count
 
     def answered(self, seconds: float) -> None:
         """A task was answered after so many seconds."""
         self._took.append(seconds)
+
+    def whole(self, seconds: float) -> None:
+        """The update of a task was there after so many seconds."""
+        insort(self._whole, seconds)
+
+    def late_after(self, lates: int) -> float:
+        """After how many seconds a task may be dealt to somebody else as well: not before half of them are done.
+
+        Args:
+            lates: in how many of the last rounds its holder was late.
+        """
+        if len(self._whole) * 2 < self._dealt:
+            return math.inf
+        usual = self._timing.late_times * self._whole[(len(self._whole) - 1) // 2]
+        return max(self._timing.late * 0.5 ** min(lates, MOST_LATES), usual)
 
     def limit(self) -> float:
         """After how many seconds an answer is late: soon after half of them are there, long after what is usual."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from itertools import groupby
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from podlt import crypto
-from podlt.data.field import Field
 from podlt.engine.local import frames
 from podlt.errors import InvalidProofError
 from podlt.network import messages as m
@@ -19,23 +18,13 @@ from podlt.network.blobs import sparse
 from podlt.network.session.facts import LargeBlobs, Timing
 from podlt.network.session.outbox import Outbox
 from podlt.network.session.outgoing import Outgoing
-from podlt.network.session.peers import Deadline, InFlight, Peer
+from podlt.network.session.peers import MOST_LATES, Deadline, InFlight, Peer
+from podlt.network.session.slots import UpdateSlots
 from podlt.protocol.messages import Assignment
-
-Answer = frames.Results | frames.HostOpenings | frames.ExecutionFailed
-"""What comes of a round."""
+from podlt.protocol.round import Copy
 
 SLOWEST = 256 * 1024
 """Bytes a second: who is slower with a large blob keeps everybody waiting, and is late."""
-
-
-def lines_of(
-    fields: Sequence[Field], block: Mapping[str, np.ndarray], start: int, stop: int, large: LargeBlobs
-) -> tuple[np.ndarray, bytes]:
-    """A fragment's lines as bytes, field by field, and their digest where they are too large to go with the task."""
-    parts = [np.ascontiguousarray(block[field.name][start:stop]).reshape(-1) for field in fields]
-    data = np.concatenate([part.view(np.uint8) for part in parts])
-    return data, crypto.blob_digest(data.data) if large.carries(len(data)) else bytes(32)
 
 
 class RoundInFlight:
@@ -47,6 +36,10 @@ class RoundInFlight:
         update_bytes: the size of an update.
         timing: what every task has, and after how many seconds something is sent, or asked for, again.
         large: decides what goes as a blob.
+        request: makes the message that asks a worker, by its number, to open.
+
+    Attributes:
+        slots: the updates that came.
     """
 
     def __init__(
@@ -56,6 +49,7 @@ class RoundInFlight:
         update_bytes: int,
         timing: Timing,
         large: LargeBlobs,
+        request: Callable[[int], bytes],
     ) -> None:
         self._again, self._silence_timeout = timing.heartbeat, timing.silence
         self._outbox, self._outgoing, self._update_bytes = outbox, outgoing, update_bytes
@@ -63,13 +57,15 @@ class RoundInFlight:
         self._uploads = large.carries(update_bytes)
         self._readers: dict[bytes, set[bytes]] = {}
         self._allowance = 0.0
-        self._slots: dict[int, np.ndarray] = {}
-        self._digests: dict[int, bytes] = {}
-        self._tasks: dict[int, InFlight] = {}
-        self._deadline = Deadline(timing.silence)
+        self.slots = UpdateSlots(update_bytes, as_files=self._uploads)
+        self._tasks: dict[Copy, InFlight] = {}
+        self._answered: Counter[int] = Counter()
+        self._missed: dict[Copy, InFlight] = {}
+        self._deadline = Deadline(timing)
         self.deal_id = b""
-        self._opening: m.OpenCommitments | None = None
+        self._request, self._is_open = request, False
         self._opened_at = self._asked = 0.0
+        self._opened_round = 0
 
     def begin(self, deal_id: bytes, count: int, fetched: int = 0) -> None:
         """A round begins: what came in the one before is not needed any more.
@@ -79,27 +75,16 @@ class RoundInFlight:
             count: of the tasks.
             fetched: how many bytes each worker fetches before it can begin.
         """
-        self.deal_id, self._tasks, self._opening = deal_id, {}, None
+        self.deal_id, self._tasks, self._is_open = deal_id, {}, False
+        self._answered.clear()
+        self._missed = {}
         self._deadline.dealt(count)
         self._allowance = fetched / SLOWEST
         for digest in self._readers:
             assert self._blob_server is not None
             self._blob_server.withdraw(digest)
         self._readers = {}
-        self._digests = {}
-        if self._uploads:
-            self._slots = {}
-
-    def slot(self, seat: int) -> np.ndarray:
-        """The update of a task (uint8): a large one, once it has come, is the file of its upload, mapped."""
-        if seat not in self._slots:
-            assert not self._uploads, "it has not come"
-            self._slots[seat] = np.zeros(self._update_bytes, np.uint8)
-        return self._slots[seat]
-
-    def digest(self, seat: int) -> bytes:
-        """The digest of an update that has come: it was compared with its bytes when they came."""
-        return self._digests[seat]
+        self.slots.begin(count)
 
     def give(
         self, assignment: Assignment, holder: Peer, lines: np.ndarray, digest: bytes, count: int, now: float
@@ -111,7 +96,7 @@ class RoundInFlight:
             digest: of these, where they are too long to go with the task.
             count: of lines.
         """
-        self._opening = None  # what is dealt now must be committed to before anything else is opened
+        self._is_open = False  # what is dealt now must be committed to before anything else is opened
         is_large = self._large.carries(len(lines))
         if self._blob_server is not None and is_large:
             self._readers.setdefault(digest, set()).add(holder.key)
@@ -126,37 +111,62 @@ class RoundInFlight:
             lines=m.NOTHING if is_large else lines.data,
         )
         dealt = InFlight(assignment, holder.key, work, lines, now)
-        self._digests.pop(assignment.seat, None)
-        if self._uploads:
-            self._slots.pop(assignment.seat, None)
-        self._tasks[assignment.seat] = dealt
+        copy = assignment.seat, assignment.holder
+        self.slots.deal(copy)
+        self._tasks[copy] = dealt
         self._outgoing.post(dealt.key, ("task", assignment.seat), partial(m.record, work))
 
-    def need(self, number: int) -> tuple[int, int]:
-        """How many bytes of lines a worker's tasks have in messages, and in large blobs."""
-        inline = fetched = 0
-        for dealt in self._tasks.values():
-            if dealt.assignment.holder == number:
-                inline += len(dealt.work.lines)
-                fetched += len(dealt.lines) - len(dealt.work.lines)
-        return inline, fetched
+    def needs(self) -> dict[int, tuple[int, int]]:
+        """Worker -> how many bytes of lines its tasks have in messages, and in large blobs."""
+        found: dict[int, tuple[int, int]] = {}
+        for (_, holder), dealt in self._tasks.items():
+            inline, fetched = found.get(holder, (0, 0))
+            nbytes = len(dealt.work.lines)
+            found[holder] = inline + nbytes, fetched + len(dealt.lines) - nbytes
+        return found
 
     def gone(self, number: int) -> None:
         """A worker is gone: nothing more is expected of it."""
-        self._tasks = {o: d for o, d in self._tasks.items() if d.assignment.holder != number}
+        for copy, dealt in [(copy, dealt) for copy, dealt in self._tasks.items() if copy[1] == number]:
+            self._remove(copy, dealt)
+        self._missed = {copy: dealt for copy, dealt in self._missed.items() if copy[1] != number}
+
+    def _remove(self, copy: Copy, dealt: InFlight) -> None:
+        del self._tasks[copy]
+        self._answered[copy[0]] -= dealt.whole
+        for other in self._of_seat(copy[0]):  # it may need another backup
+            other.is_late = False
+        if self._answered[copy[0]]:
+            return
+        for missed in [missed for missed in self._missed if missed[0] == copy[0]]:  # whose answer counts after all
+            self._tasks[missed] = self._missed.pop(missed)
+            self._is_open = False
+
+    def _of_seat(self, seat: int) -> list[InFlight]:
+        return [dealt for (each, _), dealt in self._tasks.items() if each == seat]
 
     @property
     def in_flight(self) -> Collection[InFlight]:
         """The tasks, but for those whose holders are gone."""
         return self._tasks.values()
 
-    def task(self, seat: int) -> InFlight:
-        """The task of a seat, which is one of them."""
-        return self._tasks[seat]
+    @property
+    def missed(self) -> Collection[InFlight]:
+        """Tasks that others answered first."""
+        return self._missed.values()
+
+    @property
+    def late_holders(self) -> set[int]:
+        """The workers of which a task is, or was, late."""
+        return {d.assignment.holder for d in (*self._tasks.values(), *self._missed.values()) if d.is_late}
+
+    def task(self, seat: int, holder: int) -> InFlight:
+        """A task of a seat, which is one of them."""
+        return self._tasks[seat, holder]
 
     def idle(self) -> bool:
-        """Whether nothing may be written to a slot any more."""
-        return all(dealt.whole for dealt in self._tasks.values())
+        """Whether there is an answer to each task, but for those whose holders are gone."""
+        return all(dealt.whole or self._answered[seat] for (seat, _), dealt in self._tasks.items())
 
     # -- answers -----------------------------------------------------------------------------------------------------
 
@@ -174,8 +184,11 @@ class RoundInFlight:
             return None
         if dealt.answer is not None:
             return None
+        if self._is_open and self._answered[said.seat]:
+            self._miss(dealt, now)
+            return None
         if not self._uploads:
-            update = self.slot(said.seat)[: self._update_bytes]
+            update = self.slots.view((said.seat, dealt.assignment.holder))[: self._update_bytes]
             sparse.unpack(said.data, update)
             if crypto.blob_digest(update.data) != said.update:
                 raise InvalidProofError("update does not match its digest")
@@ -183,11 +196,10 @@ class RoundInFlight:
         self._deadline.answered(now - dealt.sent)
         if self._blob_server is None or not self._uploads:
             dealt.answer = msgspec.structs.replace(said, data=m.NOTHING)
-            return self._done(dealt)
+            return self._done(dealt, now)
         if self._blob_server.expect(peer.key, said.update, self._update_bytes):
-            return self._done(dealt)
-        if not self._is_on_its_way(dealt, now):
-            self._ask_for_update(dealt, now)
+            return self._done(dealt, now)
+        self._ask_for_update(dealt, now)
         return None
 
     def uploaded(self, now: float) -> list[tuple[frames.Results | None, bytes, str]]:
@@ -201,16 +213,18 @@ class RoundInFlight:
                     found.append((None, one.key, one.error))
                 else:
                     dealt.heard = now
-                    found.append((self._done(dealt), one.key, ""))
+                    found.append((self._done(dealt, now), one.key, ""))
         return found
 
-    def _done(self, dealt: InFlight) -> frames.Results:
+    def _done(self, dealt: InFlight, now: float) -> frames.Results:
         """The update is here, and is what was committed to."""
         assert dealt.answer is not None
-        dealt.whole = True
-        self._digests[dealt.assignment.seat] = dealt.answer.update
-        if self._uploads and self._blob_server is not None:
-            self._slots[dealt.assignment.seat] = self._blob_server.open(dealt.answer.update)
+        seat, holder = dealt.assignment.seat, dealt.assignment.holder
+        dealt.whole, dealt.ended = True, now
+        self._answered[seat] += 1
+        self._deadline.whole(now - dealt.sent)
+        server, update = self._blob_server if self._uploads else None, dealt.answer.update
+        self.slots.came((seat, holder), update, server.open(update) if server is not None else None)
         return frames.Results(
             round=dealt.work.task.round,
             committed=[dealt.committed],
@@ -225,8 +239,8 @@ class RoundInFlight:
         dealt = self._of(peer, said.deal_id, said.seat)
         if dealt is None or dealt.answer is not None:
             return None
-        del self._tasks[said.seat]  # it may do it all the same, or say so: that is too late
         task = dealt.assignment
+        self._remove((task.seat, task.holder), dealt)  # it may do it all the same, or say so: that is too late
         return frames.ExecutionFailed(round=task.task.round, seat=task.seat, holder=task.holder, message=said.reason)
 
     def openings(self, peer: Peer, said: m.Openings, now: float) -> frames.HostOpenings | None:
@@ -237,7 +251,7 @@ class RoundInFlight:
         due = []
         known = {opened.seat for opened in said.opened}
         if said.deal_id == self.deal_id:
-            for seat, held in self._tasks.items():
+            for (seat, _), held in self._tasks.items():
                 forgot = held.key == peer.key and held.whole and not held.opened and seat not in known
                 if forgot and now - held.given >= self._again:
                     self._send(peer, held, now)
@@ -250,15 +264,16 @@ class RoundInFlight:
             peer.strikes += 1
             return None
         self._opened_at = now
-        return frames.HostOpenings(round=self._tasks[due[0].seat].work.task.round, opened=due)
+        return frames.HostOpenings(round=self._opened_round, opened=due)
 
     # -- what is missing ---------------------------------------------------------------------------------------------
 
     def open(self, round: int, now: float) -> None:
-        """Asks everybody to open."""
-        self._opening = m.OpenCommitments(deal_id=self.deal_id, round=round)
+        """Everybody is asked to open; who has not answered a task by now that another answered is too late."""
+        self._is_open, self._opened_round = True, round
+        for dealt in [d for (seat, _), d in self._tasks.items() if not d.whole and self._answered[seat]]:
+            self._miss(dealt, now)
         self._opened_at = self._asked = now
-        self._outbox.send(None, m.record(self._opening))
 
     def overdue(self, now: float) -> list[tuple[InFlight, str]]:
         """Tasks whose answer is late, and why.
@@ -268,16 +283,49 @@ class RoundInFlight:
         """
         limit = self._deadline.limit() + self._allowance
         found = []
-        closed = self._opening is not None and now - self._opened_at > self._silence_timeout
-        for dealt in self._tasks.values():
+        patience = min(self._silence_timeout, 2 * self._again + self._deadline.late_after(0))
+        closed = self._is_open and now - self._opened_at > patience
+        for (seat, _), dealt in self._tasks.items():
             taken = now - dealt.sent
             if closed and dealt.whole and not dealt.opened:
-                found.append((dealt, f"timed out: commitment not opened within {self._silence_timeout:.0f} s"))
+                found.append((dealt, f"timed out: commitment not opened within {patience:.0f} s"))
+            elif self._answered[seat]:
+                continue
+            elif dealt.is_late and self._is_backed_up_in_vain(dealt):
+                found.append((dealt, f"timed out: no answer after {taken:.1f} s, nor from who was to stand in for it"))
             elif not dealt.whole and self._uploads and dealt.answer is not None:
                 found += [(dealt, reason)] if (reason := self._too_slow(dealt, now)) else []
             elif not dealt.whole and taken > limit + (len(dealt.lines) - len(dealt.work.lines)) / SLOWEST:
                 found.append((dealt, f"timed out: no answer after {taken:.0f} s (limit {limit:.0f} s)"))
         return found
+
+    def late(self, present: Mapping[int, Peer], now: float) -> list[InFlight]:
+        """Tasks that became late by what the others took: they may be dealt to somebody else as well."""
+        found: list[InFlight] = []
+        if self._deadline.late_after(MOST_LATES) == math.inf:
+            return found
+        for (seat, holder), dealt in self._tasks.items():
+            if dealt.whole or dealt.is_late or self._answered[seat]:
+                continue
+            peer = present.get(holder)
+            if now - dealt.sent > self._deadline.late_after(peer.lates if peer is not None else 0):
+                dealt.is_late = True
+                found.append(dealt)
+        return found
+
+    def _is_backed_up_in_vain(self, dealt: InFlight) -> bool:
+        """Whether all that have the task are late, and this one had it first."""
+        having = self._of_seat(dealt.assignment.seat)
+        return len(having) > 1 and all(other.is_late for other in having) and having[0] is dealt
+
+    def _miss(self, dealt: InFlight, now: float) -> None:
+        """Somebody else answered this task, and the answers are being opened."""
+        seat, holder = dealt.assignment.seat, dealt.assignment.holder
+        del self._tasks[seat, holder]
+        dealt.ended = now
+        self._missed[seat, holder] = dealt
+        dealt.answer = None
+        self._outbox.send(dealt.key, m.record(m.TooLate(deal_id=self.deal_id, seat=seat)))
 
     def _too_slow(self, dealt: InFlight, now: float) -> str:
         """What is wrong with an upload, if anything."""
@@ -285,8 +333,6 @@ class RoundInFlight:
         came = self._blob_server.progress(dealt.key, dealt.answer.update)
         if came != dealt.came:
             dealt.came, dealt.heard = came, now
-        elif self._is_on_its_way(dealt, now):
-            dealt.heard = dealt.answered = now
         most = 2 * self._silence_timeout + self._update_bytes / SLOWEST
         if now - dealt.heard > 2 * self._silence_timeout:
             self._blob_server.check_room(self._update_bytes - came)  # or it is our own fault
@@ -296,39 +342,31 @@ class RoundInFlight:
             return f"timed out: its update is incomplete after {now - dealt.answered:.0f} s (limit {most:.0f} s)"
         return ""
 
-    def _is_on_its_way(self, asked: InFlight, now: float) -> bool:
-        """Whether somebody else is sending the same update: nobody sends what will be here anyway."""
-        assert asked.answer is not None
-        for dealt in self._tasks.values():
-            same = dealt.answer is not None and dealt.answer.update == asked.answer.update and not dealt.whole
-            if same and dealt is not asked and now - max(dealt.heard, dealt.asked) < self._again and dealt.asked >= 0:
-                return True
-        return False
-
     def repeat(self, present: Mapping[int, Peer], now: float) -> None:
         """Sends again what did not arrive, and asks again for what did not come."""
-        asked: dict[bytes, None] = {}  # in their order: a simulated run is repeated by its seed
-        for dealt in self._tasks.values():
-            peer = present.get(dealt.assignment.holder)
+        asked: dict[int, bytes] = {}  # in their order: a simulated run is repeated by its seed
+        for (seat, holder), dealt in self._tasks.items():
+            peer = present.get(holder)
+            if not dealt.whole and self._answered[seat]:
+                continue
             if peer is None or peer.key != dealt.key or now - max(dealt.given, dealt.heard) < self._again:
                 continue
             if dealt.answer is None:
-                has = peer.deal_id == self.deal_id and dealt.assignment.seat in peer.in_hand
+                has = peer.deal_id == self.deal_id and seat in peer.in_hand
                 if not has and peer.said > dealt.given + self._again / 2:
                     self._send(peer, dealt, now)
             elif not dealt.whole:
-                if not self._is_on_its_way(dealt, now):
-                    self._ask_for_update(dealt, now)
-            elif self._opening is not None and not dealt.opened and now - self._asked >= self._again:
-                asked[dealt.key] = None
-        if asked and self._opening is not None:
+                self._ask_for_update(dealt, now)
+            elif self._is_open and not dealt.opened and now - self._asked >= self._again:
+                asked[holder] = dealt.key
+        if asked:
             self._asked = now
-            for key in asked:
-                self._outbox.send(key, m.record(self._opening))
+            for holder, key in asked.items():
+                self._outbox.send(key, self._request(holder))
 
     def _ask_for_update(self, dealt: InFlight, now: float) -> None:
         assert dealt.answer is not None
-        dealt.given = dealt.asked = now
+        dealt.given = now
         wanted = m.UploadUpdate(deal_id=self.deal_id, seat=dealt.assignment.seat)
         self._outbox.send(dealt.key, m.record(wanted))
 
@@ -339,37 +377,5 @@ class RoundInFlight:
             dealt.given = now
 
     def _of(self, peer: Peer, deal_id: bytes, seat: int) -> InFlight | None:
-        dealt = self._tasks.get(seat)
+        dealt = self._tasks.get((seat, peer.number)) if peer.number is not None else None
         return dealt if dealt is not None and dealt.key == peer.key and deal_id == self.deal_id else None
-
-
-def together(events: Iterable[Answer]) -> list[Answer]:
-    """The same answers, neighbours of a kind and round as one: what came at once is checked at once."""
-    found: list[Answer] = []
-    for kind, several in groupby(events, lambda event: (type(event), event.round)):
-        same = list(several)
-        found += _JOINED[kind[0]](same) if len(same) > 1 else same
-    return found
-
-
-def _results(same: Sequence[frames.Results]) -> list[frames.Results]:
-    joined = frames.Results(
-        round=same[0].round,
-        committed=[committed for one in same for committed in one.committed],
-        done=[seat for one in same for seat in one.done],
-        faked=[seat for one in same for seat in one.faked],
-        proof_seconds=sum(one.proof_seconds for one in same),
-        compute_seconds=sum(one.compute_seconds for one in same),
-    )
-    return [joined]
-
-
-def _openings(same: Sequence[frames.HostOpenings]) -> list[frames.HostOpenings]:
-    return [frames.HostOpenings(round=same[0].round, opened=[opened for one in same for opened in one.opened])]
-
-
-_JOINED: Mapping[type, Callable[[Any], list[Any]]] = {
-    frames.Results: _results,
-    frames.HostOpenings: _openings,
-    frames.ExecutionFailed: list,
-}

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from podlt.engine.interface import Event
+from podlt.engine.interface import Event, WorkerPace
 from podlt.engine.local import frames
 from podlt.events import HeldUp, NetworkEvent, WorkerFigures, WorkersSeen
 from podlt.network.session.outbox import Effect, Send
 from podlt.network.session.peers import InFlight, Peer
+from podlt.network.session.round import RoundInFlight
+from podlt.protocol.shares import worker_of
 
 FADING = 0.2
 """The weight of the last task in the usual seconds of a worker."""
@@ -28,13 +30,15 @@ class _Seen:
     Attributes:
         received: bytes from it.
         sent: bytes to it alone.
-        late: how often it was let go because it took too long.
+        late: how many of its tasks were late.
+        unopened: how many of its commitments it did not open in time.
+        wrong: how many of its messages or uploads were malformed, or not what it was committed to.
     """
 
-    __slots__ = ("_lines", "_seconds", "_tasks", "_usual", "late", "received", "sent")
+    __slots__ = ("_lines", "_seconds", "_tasks", "_usual", "late", "received", "sent", "unopened", "wrong")
 
     def __init__(self) -> None:
-        self.received = self.sent = self.late = 0
+        self.received = self.sent = self.late = self.unopened = self.wrong = 0
         self._tasks = self._lines = 0
         self._seconds = self._usual = 0.0
 
@@ -52,6 +56,8 @@ class _Seen:
             seconds=self._usual,
             lines_per_second=self._lines / self._seconds if self._seconds else 0.0,
             late=self.late,
+            unopened=self.unopened,
+            wrong=self.wrong,
             received=self.received,
             sent=self.sent,
             silent=now - peer.heard,
@@ -76,6 +82,25 @@ def _held_up(tasks: Iterable[InFlight], now: float) -> HeldUp | None:
     return HeldUp(worker=first.holder, round=first.task.round, seconds=waited, others=longest)
 
 
+def paces_of(round: RoundInFlight) -> list[WorkerPace]:
+    """How long each worker took for the tasks that were dealt to it at first."""
+    mine: dict[int, list[InFlight]] = {}
+    for dealt in (*round.in_flight, *round.missed):
+        task = dealt.assignment
+        if worker_of(task.seat) == task.holder:
+            mine.setdefault(task.holder, []).append(dealt)
+    return [
+        WorkerPace(
+            worker=worker,
+            tasks=len(tasks),
+            lines=sum(dealt.work.count for dealt in tasks),
+            seconds=max(dealt.ended - dealt.sent for dealt in tasks),
+            missed=sum(not dealt.whole for dealt in tasks),
+        )
+        for worker, tasks in sorted(mine.items())
+    ]
+
+
 class WorkerWatch:
     """Watches all workers of a run.
 
@@ -97,16 +122,24 @@ class WorkerWatch:
             if isinstance(effect, Send) and effect.key is not None:
                 self._seen[effect.key].sent += len(effect.message)
 
-    def came(self, event: Event, task: Callable[[int], InFlight], now: float) -> None:
-        """Something came of a round, whose tasks `task` gives by their seats."""
+    def came(self, event: Event, task: Callable[[int, int], InFlight], now: float) -> None:
+        """Something came of a round, whose tasks `task` gives by seat and holder."""
         if isinstance(event, frames.Results):
-            for seat in event.done:
-                dealt = task(seat)
+            for committed in event.committed:
+                dealt = task(committed.seat, committed.holder)
                 self._seen[dealt.key].done(dealt.work.count, now - dealt.sent)
 
     def late(self, key: bytes) -> None:
-        """A worker took too long."""
+        """A task of a worker was late."""
         self._seen[key].late += 1
+
+    def unopened(self, key: bytes) -> None:
+        """A worker did not open a commitment."""
+        self._seen[key].unopened += 1
+
+    def wrong(self, key: bytes) -> None:
+        """A worker sent what was malformed, or not what it was committed to."""
+        self._seen[key].wrong += 1
 
     def figures(self, peers: Iterable[Peer], now: float) -> list[WorkerFigures]:
         """Of each of these workers."""

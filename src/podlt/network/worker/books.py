@@ -15,6 +15,7 @@ from podlt.network import messages as m
 from podlt.network import receipts
 from podlt.protocol import entries as e
 from podlt.protocol.ledger import Account, move
+from podlt.protocol.receipt import CommitmentReceipt
 from podlt.units import MAX_INT
 
 MOST_HEADS = 64
@@ -75,6 +76,9 @@ class BookStore(Protocol):
     def keep(self, run: bytes, paid: Sequence[m.Receipts]) -> None:
         """Adds receipts; on the disk when this returns."""
 
+    def keep_bound(self, run: bytes, bound: Sequence[CommitmentReceipt]) -> None:
+        """Adds receipts for commitments."""
+
     def save_evidence(self, run: bytes, document: Mapping[str, Any]) -> None:
         """Keeps what shows that the manager signed two different logs."""
 
@@ -94,6 +98,9 @@ class NoStore:
         return {}
 
     def keep(self, *anything: object) -> None:
+        """See `BookStore`."""
+
+    def keep_bound(self, run: bytes, bound: Sequence[CommitmentReceipt]) -> None:
         """See `BookStore`."""
 
     save_head = save_earned = save_evidence = save_status = keep
@@ -231,6 +238,11 @@ class WorkerBooks:
         self._size = max(self._size, missed.upto)
         self._save_earned()
         return moved
+
+    def bound(self, run: bytes, receipts: Sequence[CommitmentReceipt]) -> None:
+        """Keeps receipts for commitments of a run; errors as `BookStore` says."""
+        if receipts:
+            self._store.keep_bound(run, receipts)
 
     def expect(self, entries: int) -> None:
         """The manager says that the log has so many entries."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from podlt.engine.isolated.interface import ExecuteTask, FreeUpdate, StopExecution
+from podlt.engine.isolated.interface import ExecuteTask, FingerprintUpdate, FreeUpdate, StopExecution
 from podlt.engine.isolated.records import AdmitCheat, HoldParameters, LoadProgram, ReleaseParameters
 from podlt.network.blobs.jobs import BlobBuffer
 
@@ -72,7 +72,8 @@ class SaveStatus(NamedTuple):
 
 Effect = (
     SendMessage | DropKey | UseServer | FetchBlob | UploadBlob | CancelTransfer | SaveStatus
-    | LoadProgram | AdmitCheat | HoldParameters | ReleaseParameters | ExecuteTask | FreeUpdate | StopExecution
+    | LoadProgram | AdmitCheat | HoldParameters | ReleaseParameters | ExecuteTask | FingerprintUpdate | FreeUpdate
+    | StopExecution
 )  # fmt: skip
 
 Perform = Callable[[Effect], object]

@@ -15,9 +15,10 @@ import msgspec
 
 from podlt.errors import StorageError, UsageError
 from podlt.log.tree_head import MAX_NOTE
+from podlt.network import bound_receipts, receipts
 from podlt.network import messages as m
-from podlt.network import receipts
 from podlt.network.worker.books import Earned, Status, WorkerBooks
+from podlt.protocol.receipt import CommitmentReceipt
 from podlt.store.files import read_whole, write_whole
 
 STATUS, LOCK = "status.json", "lock"
@@ -110,6 +111,10 @@ class BookFiles:
         if path.exists() and path.stat().st_size > self._most:
             raise StorageError(f"{path}: the receipts of this run take more than {self._most >> 20} MiB")
         receipts.keep(self._folder, run, paid)
+
+    def keep_bound(self, run: bytes, bound: Sequence[CommitmentReceipt]) -> None:
+        """See `BookStore`."""
+        bound_receipts.keep(self._folder, run, bound, min(self._most, bound_receipts.MOST_BYTES))
 
     def save_evidence(self, run: bytes, document: Mapping[str, Any]) -> None:
         """See `BookStore`."""

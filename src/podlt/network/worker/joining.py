@@ -95,7 +95,7 @@ class Joining:
 
         Raises:
             InvalidProofError: the terms name another head than the one that comes with them, which must be the
-                manager's and over no fewer entries than any before.
+                manager's and over no fewer entries than any before; or another operator than those signed before.
             StorageError: what is signed cannot be remembered.
         """
         if offer.run != setup.run:
@@ -103,6 +103,9 @@ class Joining:
         terms, head = offer.terms, self._books.accepted(offer.head)
         if (terms.seen, terms.root) != (head.size, head.root):
             raise InvalidProofError("terms over another tree head", expected=head.size, actual=terms.seen)
+        before = identity.signed.operator if identity.signed is not None else terms.operator
+        if terms.operator != before:  # draws depend on operators: the manager may not choose one by what they come to
+            raise InvalidProofError("terms for another operator than before", expected=before, actual=terms.operator)
         if terms != identity.signed:
             identity.signed = terms
             self._emit(

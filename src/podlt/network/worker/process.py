@@ -74,6 +74,7 @@ class WorkerProcess:
             records.ReleaseParameters: executor.release,
             execution.ExecuteTask: executor.execute,
             execution.FreeUpdate: executor.free,
+            execution.FingerprintUpdate: executor.fingerprint,
             execution.StopExecution: executor.stop,
         }
 
@@ -147,6 +148,8 @@ class WorkerProcess:
         for result in results:
             if isinstance(result, execution.ProgramLoaded | execution.LoadRefused):
                 self._session.loaded(result, now)
+            elif isinstance(result, execution.UpdateFingerprinted):
+                self._session.fingerprinted(result)
             else:
                 self._session.executed(result, now)
         self._perform()

@@ -188,9 +188,15 @@ class Replies:
             return None
         return known.done.update, known.update
 
-    def seats(self, key: bytes, deal_id: bytes) -> set[int]:
-        """The tasks, by their seats, that an identity has done in a deal."""
-        return {seat for (k, seat), known in self._replied.items() if k == key and known.done.deal_id == deal_id}
+    def updates(self, key: bytes, deal_id: bytes) -> dict[int, tuple[bytes, int]]:
+        """Seats of the tasks that an identity has done in a deal -> digest and slot of the update."""
+        found = {seat: known for (k, seat), known in self._replied.items() if k == key}
+        return {seat: (one.done.update, one.slot) for seat, one in found.items() if one.done.deal_id == deal_id}
+
+    def commitments(self, key: bytes, deal_id: bytes) -> dict[int, tuple[bytes, bytes]]:
+        """Seats of the tasks that an identity has done in a deal -> its commitment, and the signature on that."""
+        found = {seat: known.done for (k, seat), known in self._replied.items() if k == key}
+        return {seat: (done.commitment, done.signature) for seat, done in found.items() if done.deal_id == deal_id}
 
     def _begin_deal(self, deal_id: bytes) -> None:
         """Forgets requests of another deal."""

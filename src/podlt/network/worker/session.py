@@ -10,7 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from podlt.crypto import SigningKey
-from podlt.engine.isolated.interface import LoadRefused, ProgramLoaded, TaskExecuted, TaskNotExecuted
+from podlt.engine.isolated.interface import (
+    LoadRefused,
+    ProgramLoaded,
+    TaskExecuted,
+    TaskNotExecuted,
+    UpdateFingerprinted,
+)
 from podlt.engine.isolated.records import AdmitCheat
 from podlt.network import messages as m
 from podlt.network.blobs.client import TransferEnded
@@ -19,10 +25,12 @@ from podlt.network.worker import events
 from podlt.network.worker.books import WorkerBooks
 from podlt.network.worker.catching_up import CatchingUp
 from podlt.network.worker.effects import DropKey, Effect, SaveStatus, SendMessage
+from podlt.network.worker.fingerprints import FingerprintReplies
 from podlt.network.worker.identity import NEVER, Identities, Identity, OwnerSettings, WorkerExit
 from podlt.network.worker.joining import Joining
 from podlt.network.worker.leaving import GracefulShutdown
 from podlt.network.worker.moderation import Moderator, Warnings
+from podlt.network.worker.opening import ReceivedReceipts
 from podlt.network.worker.run import USELESS, WorkerRun
 from podlt.network.worker.tasks import Tasks
 
@@ -38,7 +46,7 @@ MAX_RUNS = 16
 LONGEST_SUSPENSION = 86_400
 """Seconds after which an identity asks again, whatever the manager said."""
 
-NEEDS_PROGRAM = (m.Parameters, m.OpenCommitments, m.Receipts, m.MissedReceipts)
+NEEDS_PROGRAM = (m.Parameters, m.OpenCommitments, m.GetFingerprints, m.Receipts, m.MissedReceipts)
 """Messages about a run of which a process without its program knows nothing yet."""
 
 
@@ -89,17 +97,20 @@ class WorkerSession:
         self._tasks = Tasks(self._perform, books, listener, self._say)
         self._shutdown = GracefulShutdown(leaving, books, listener)
         self._receipts = CatchingUp(self._perform, books, heartbeat)
+        self._fingerprints = FingerprintReplies(self._perform)
+        self._bound = ReceivedReceipts(manager, self._perform, books, self._warn)
         self.doing = "connecting"
         self._handlers: Mapping[type, Callable[[Identity | None, Any, float], None]] = {
             m.Parameters: self._take_parameters,
-            m.OpenCommitments: self._open,
             m.Receipts: self._take_receipts,
+            m.GetFingerprints: self._fingerprint,
             m.ManagerHello: self._greet_manager,
             m.Setup: self._set_up,
             m.RunFinished: self._finish,
         }
         self._identity_handlers: Mapping[type, Callable[[Identity, Any, float], None]] = {
             m.DealTask: self._take_task,
+            m.OpenCommitments: self._open,
             m.UploadUpdate: self._upload,
             m.Offer: self._sign,
             m.Welcome: self._take_welcome,
@@ -185,6 +196,10 @@ class WorkerSession:
         self._tasks.ended(self._run, self._identities, result)
         self._came = now
 
+    def fingerprinted(self, result: UpdateFingerprinted) -> None:
+        """The fingerprint of an update was worked out."""
+        self._fingerprints.found(result)
+
     def transferred(self, ended: TransferEnded, now: float) -> None:
         """A transfer ended."""
         if self._run is None:
@@ -259,17 +274,14 @@ class WorkerSession:
         if self._run is not None:
             self._run.announced(coming, now)
 
-    def _open(self, asked: Identity | None, message: m.OpenCommitments, now: float) -> None:
-        """Opens what was committed to; who is asked by name says also that there is nothing (any more)."""
-        for identity in self._identities.values() if asked is None else [asked]:
-            if identity.worker is None or self._run is None:
-                continue
-            seats = self._run.replies.seats(identity.public, message.deal_id)
-            opened = [one for one in identity.worker.open(message.round) if one.seat in seats]
-            if opened or asked is not None:
-                self._perform(
-                    SendMessage(identity.public, m.record(m.Openings(deal_id=message.deal_id, opened=opened)))
-                )
+    def _open(self, identity: Identity, message: m.OpenCommitments, now: float) -> None:
+        """Opens what was committed to; errors as `ReceivedReceipts.open`."""
+        if self._run is not None and identity.worker is not None:
+            self._bound.open(identity, self._run, message)
+
+    def _fingerprint(self, identity: Identity | None, asked: m.GetFingerprints, now: float) -> None:
+        if self._run is not None:
+            self._fingerprints.ask(list(self._identities.values()), self._run, asked)
 
     def _take_receipts(self, identity: Identity | None, paid: m.Receipts, now: float) -> None:
         if self.books.paid(paid):

@@ -64,6 +64,9 @@ def pay(state: RunFacts, entry: e.Pay) -> None:
     state.roster.remove([*convicted, *round.departed])
     while state.leavers and state.leavers[0][0] + state.options.escrow <= state.round:
         state.leavers.popleft()
+    for worker, level in state.pending_levels.items():
+        state.roster.set_level(worker, level)
+    state.pending_levels = {}
     state.current = None
     state.round += 1
     state.part_measured, state.steps = False, state.steps + 1

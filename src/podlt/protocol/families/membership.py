@@ -7,6 +7,7 @@ from podlt.protocol.claims import Claim
 from podlt.protocol.require import require
 from podlt.protocol.roster import WorkerState
 from podlt.protocol.round import RevealedRound
+from podlt.protocol.shares import SHARES_EVERY
 from podlt.protocol.state import RunFacts
 
 AWAY = ("withdrawn", "suspended")
@@ -44,6 +45,28 @@ def join(state: RunFacts, entry: e.Join) -> None:
 def may_return(worker: WorkerState) -> bool:
     """Whether a worker left no more rounds in which it was committed than it may."""
     return worker.left_bound < MOST_LEFT_BOUND + worker.checks_passed
+
+
+def shares(state: RunFacts, entry: e.Shares) -> None:
+    """Workers get other levels, from the round after the next on.
+
+    The round between brings salts into the beacon that the manager does not know yet, so that it cannot choose levels
+    by the draw that they give.
+    """
+    require(state.current is None, Claim.PROGRESS, "levels change between rounds only")
+    require(not state.options.votes, Claim.PROGRESS, "in classic all workers have equal shares")
+    require(entry.round == state.round, Claim.PROGRESS, "levels of another round", state.round, entry.round)
+    require(state.may_share, Claim.PROGRESS, f"levels changed less than {SHARES_EVERY} rounds before", state.shared)
+    numbers = [change.worker for change in entry.levels]
+    require(bool(numbers) and numbers == sorted(set(numbers)), Claim.PROGRESS, "levels out of order")
+    levels = {change.worker: change.level for change in entry.levels}
+    for worker, level in levels.items():
+        require(state.is_active(worker), Claim.PROGRESS, f"worker {worker} is not active")
+        known = state.workers[worker].level
+        fitting = level != known and level <= known + 1
+        require(fitting, Claim.PROGRESS, f"worker {worker} cannot get this level", known, level)
+    require(state.roster.is_usual(levels), Claim.PROGRESS, "more than half of the workers have a level below 0")
+    state.pending_levels, state.shared = levels, entry.round
 
 
 def withdraw(state: RunFacts, entry: e.Withdraw) -> None:

@@ -10,6 +10,7 @@ from podlt.protocol.plan import Upcoming
 from podlt.protocol.redeal import Redealer
 from podlt.protocol.require import require
 from podlt.protocol.round import Before, Copy, Left, RevealedRound, RoundState
+from podlt.protocol.shares import slot_of, worker_of
 from podlt.protocol.state import RunFacts
 
 
@@ -18,6 +19,7 @@ def open(state: RunFacts, entry: e.Open) -> None:
     require(state.current is None, Claim.PROGRESS, "the round before is not paid")
     require(not state.measure_due, Claim.PROGRESS, "the figures of the epoch before are missing")
     require(entry.round == state.round, Claim.PROGRESS, "round out of order", state.round, entry.round)
+    require(entry.attempt == state.resumes, Claim.PROGRESS, "another attempt", state.resumes, entry.attempt)
     due = state.upcoming()
     require(due is not None, Claim.PROGRESS, "a round after the last one")
     found = Upcoming(entry.epoch, entry.offset, entry.lines, len(entry.fragments))
@@ -26,16 +28,16 @@ def open(state: RunFacts, entry: e.Open) -> None:
     require(same, Claim.PROGRESS, "the round starts from other parameters", state.parameters, entry.parameters)
     before = Before(state.index, state.at, state.beacon, state.joined, state.secret, len(state.leavers))
     beacon = mix_beacon(state.beacon, *sorted(state.joined))
-    state.current = RoundState(entry, len(state.roster), beacon, before)
+    state.current = RoundState(entry, len(state.roster), state.roster.weights.total, beacon, before)
 
 
 def redeal(state: RunFacts, entry: e.Redeal) -> None:
     """A task that was lost, or is late, is dealt again."""
     round = before_reveal(state, entry.round)
-    require(_in_round(state, round, entry.seat), Claim.PROGRESS, "no such task")
+    require(_is_seat(state, round, entry.seat), Claim.PROGRESS, "no such task")
     holders = round.holders(entry.seat)
     late = state.options.backups and len(holders) == 1 and not round.is_committed(entry.seat)
-    require(not holders or late, Claim.PROGRESS, f"the task of worker {entry.seat} is neither lost nor late")
+    require(not holders or late, Claim.PROGRESS, f"the task of seat {entry.seat} is neither lost nor late")
     able = state.is_active(entry.holder) and entry.holder not in holders
     require(able, Claim.PROGRESS, f"worker {entry.holder} cannot take the task")
     round.deal_again(entry.seat, entry.holder)
@@ -47,10 +49,10 @@ def commit(state: RunFacts, entry: e.Commit) -> None:
     copies = [(c.seat, c.holder) for c in entry.commitments]
     require(bool(copies) and copies == sorted(set(copies)), Claim.OPENINGS, "commitments out of order")
     for c in entry.commitments:
-        fresh = _in_round(state, round, c.seat) and (c.seat, c.holder) not in round.commitments
-        require(fresh, Claim.OPENINGS, f"no commitment to the task of worker {c.seat} is due")
+        fresh = _is_seat(state, round, c.seat) and (c.seat, c.holder) not in round.commitments
+        require(fresh, Claim.OPENINGS, f"no commitment to the task of seat {c.seat} is due")
         holds = c.holder in round.holders(c.seat)
-        require(holds, Claim.OPENINGS, f"worker {c.holder} does not hold the task of worker {c.seat}")
+        require(holds, Claim.OPENINGS, f"worker {c.holder} does not hold the task of seat {c.seat}")
         round.commit(c)
 
 
@@ -70,7 +72,7 @@ def reveal(state: RunFacts, entry: e.Reveal) -> None:
         promised = round.commitments[o.seat, o.holder]
         key = state.workers[o.holder].key
         found = crypto.commitment(state.task_digest(roles.seats[o.seat]), key, o.update, o.salt)
-        message = f"worker {o.holder}'s commitment to the task of worker {o.seat} opens to something else"
+        message = f"worker {o.holder}'s commitment to the task of seat {o.seat} opens to something else"
         require(found == promised.commitment, Claim.OPENINGS, message, promised.commitment, found)
         results[o.seat, o.holder] = o.update
     state.current = round.revealed(roles, results)
@@ -87,7 +89,7 @@ def _check_redealt(state: RunFacts, round: RoundState, roles: Roles, secret: byt
             continue
         require(move.seat in roles.seats, Claim.DRAWS, "a task was dealt again that nobody had")
         drawn = replay.deal(move.seat)
-        message = f"the task of worker {move.seat} was dealt again to another than was drawn"
+        message = f"the task of seat {move.seat} was dealt again to another than was drawn"
         require(move.holder == drawn, Claim.DRAWS, message, drawn, move.holder)
 
 
@@ -113,7 +115,9 @@ def in_progress(state: RunFacts, number: int) -> RoundState:
     return state.in_progress
 
 
-def _in_round(state: RunFacts, round: RoundState, worker: int) -> bool:
-    """Whether a worker was active when the round opened: nobody joins within one."""
+def _is_seat(state: RunFacts, round: RoundState, seat: int) -> bool:
+    """Whether there is such a seat: its worker was active when the round opened, as nobody joins within one."""
+    worker = worker_of(seat)
     known = state.workers.get(worker)
-    return known is not None and (known.status == "active" or worker in round.departed)
+    was_there = known is not None and (known.status == "active" or worker in round.departed)
+    return was_there and slot_of(seat) < state.roster.weight(worker)

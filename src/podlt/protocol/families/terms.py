@@ -84,9 +84,10 @@ def measure(state: RunFacts, entry: e.Measure) -> None:
 
 
 def resume(state: RunFacts, entry: e.Resume) -> None:
-    """A stopped run goes on."""
+    """A stopped run goes on, or a round is begun anew."""
     require(state.current is None, Claim.PROGRESS, "a run resumes between rounds only")
     state.closed = None
+    state.resumes += 1
 
 
 def close(state: RunFacts, entry: e.Close) -> None:

@@ -1,0 +1,293 @@
+"""`reproduce`: begins with the recipe's first parameters, and trains every round of a log again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import msgspec
+import torch
+
+from podlt.engine.shared_memory import Region
+from podlt.errors import EngineError, InvalidProofError, UnsupportedError, UsageError
+from podlt.execution.conformance import arithmetic_digest, conformance
+from podlt.execution.task_executor import TaskExecutor, one_thread
+from podlt.manager.amendments import Optimizers
+from podlt.manager.audit.data import AuditData, find_data
+from podlt.manager.audit.logged import logged
+from podlt.manager.audit.model import Rebuilt, check_start, rebuild
+from podlt.manager.audit.program import check_program
+from podlt.manager.audit.replay import MOST_HEADER
+from podlt.manager.capture_inputs import task_lines
+from podlt.manager.metrics.evaluation import batch_lines
+from podlt.manager.reproduction.execution import round_executor
+from podlt.manager.reproduction.report import Difference, Reproduction
+from podlt.manager.reproduction.rounds import RoundTrainer
+from podlt.manager.weights import Weights
+from podlt.model_file import write_model
+from podlt.program.ir import Program
+from podlt.program.layout import state_layout
+from podlt.program.validate import validate
+from podlt.protocol import entries as e
+from podlt.protocol.claims import Outcome
+from podlt.recipe import Recipe
+from podlt.store.run_files import RunFiles, open_run_files
+from podlt.verify import Verification, verify_files
+
+Progress = Callable[[int, int], None]
+"""Called after each round with how many were trained again, and of how many."""
+
+
+class _CannotTrain(Exception):
+    """Why a run cannot be trained again here."""
+
+
+def reproduce(
+    run: Path,
+    *,
+    rounds: int | None = None,
+    out: Path | None = None,
+    cache: Path | None = None,
+    data: Path | None = None,
+    code: Path | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Reproduction:
+    """Trains a run again, and compares each round with the log; stops at the first that differs.
+
+    Needs no worker, no key and no update of the run. What may be another in each run (salts, keys, who held which
+    task) is no part of what is compared.
+
+    Args:
+        run: its directory, or a bundle.
+        rounds: how many to train again; all by default.
+        out: where the trained model is written, if all was the same.
+        cache: of prepared data.
+        data: where the run's data are; else they are looked for as the audit does.
+        code: the folder of the model's code, which the caller vouches for.
+        jobs: in how many processes tasks are executed; the machine's cores by default.
+        progress: see `Progress`.
+
+    Raises:
+        UsageError: there is no run, or a path is wrong.
+        InvalidProofError: the log, or a document, does not hold.
+        StorageError: a file cannot be read or written.
+        EngineError: there is not enough memory.
+    """
+    if code is not None and not code.is_dir():
+        raise UsageError(f"--code {code}: expected a folder")
+    if data is not None and not data.exists():
+        raise UsageError(f"--data {data}: no such file or folder")
+    if out is not None and out.exists():
+        raise UsageError(f"--out {out}: the file exists")
+    with open_run_files(run) as files, one_thread():
+        found = verify_files(files)
+        if found.failure is not None:
+            raise InvalidProofError(f"{run}: the run does not verify: claim {found.failure.step}: {found.failure}")
+        entries = _numbered(files)
+        report = Reproduction(found, len(entries.applied))
+        try:
+            again = _Reproducer(files, found, report, entries, cache, data, code, jobs or _cores())
+            return again.train(rounds, out, progress)
+        except _CannotTrain as error:
+            return msgspec.structs.replace(report, not_checked=str(error))
+
+
+class _Reproducer:
+    """One run, trained again."""
+
+    def __init__(
+        self,
+        files: RunFiles,
+        found: Verification,
+        report: Reproduction,
+        entries: _Numbered,
+        cache: Path | None,
+        data: Path | None,
+        code: Path | None,
+        jobs: int,
+    ) -> None:
+        assert found.state.begin is not None
+        self._files, self._found, self._begin, self._report = files, found, found.state.begin, report
+        self._entries, self._cache, self._data, self._code, self._jobs = entries, cache, data, code, jobs
+
+    def train(self, rounds: int | None, out: Path | None, progress: Progress | None) -> Reproduction:
+        """Trains, and reports."""
+        recipe, program, optimizers = self._documents()
+        self._require_arithmetic(program)
+        data = find_data(recipe, self._begin, self._files, self._cache, self._data)
+        if data.train is None:
+            raise _CannotTrain(data.finding.why or data.why)
+        convicted = frozenset(n for n, worker in self._found.state.workers.items() if worker.convictions)
+        with _memory(program) as region:
+            weights = Weights(program, optimizers.after(0), region.bytes)
+            start, rebuilt = self._start(recipe, weights, data.train.info)
+            if isinstance(start, Difference):
+                return msgspec.structs.replace(self._report, difference=start)
+            rebuilt.lines = batch_lines(program)
+            same = check_program(recipe, program, weights, data.train, rebuilt, "podlt reproduce RUN --code DIR")
+            tasks = TaskExecutor(program, recipe.training.local_steps, recipe.training.local_lr)
+            last = self._report.rounds if rounds is None else min(rounds, self._report.rounds)
+            most = self._entries.fragments
+            with round_executor(self._begin.seed, data.train, weights, tasks, most, self._jobs) as executor:
+                trainer = RoundTrainer(
+                    self._begin,
+                    weights,
+                    executor,
+                    optimizers,
+                    self._files,
+                    convicted,
+                    _causes(recipe),
+                    self._entries.applied,
+                    recipe.arithmetic == "stock",
+                )
+                for done in self._rounds(trainer, last, rebuilt, data):
+                    if progress is not None:
+                        progress(done, last)
+            report = trainer.report(msgspec.structs.replace(self._report, start=start, program=same))
+            if data.finding.outcome is Outcome.FAILS and report.difference is None and not report.not_checked:
+                report = msgspec.structs.replace(report, not_checked=data.finding.why)
+            if trainer.unmeasured:
+                notes = [*report.notes, f"figures on the test set were not evaluated: {trainer.unmeasured}"]
+                report = msgspec.structs.replace(report, notes=notes)
+            return self._concluded(report, recipe, program, weights, last, out)
+
+    def _documents(self) -> tuple[Recipe, Program, Optimizers]:
+        documents = self._found.documents
+        if documents.is_simulated:
+            raise _CannotTrain("the run was simulated: nothing was trained")
+        if documents.recipe is None or documents.program is None:
+            raise _CannotTrain("recipe.json and program.json are not here: give the run or a bundle of it")
+        try:
+            recipe, program = Recipe.from_bytes(documents.recipe), Program.from_bytes(documents.program)
+            validate(program, lines=task_lines(recipe, self._begin.lines))
+            return recipe, program, Optimizers(recipe, self._begin.lines, self._found.state.amendments)
+        except (UnsupportedError, UsageError) as error:
+            raise _CannotTrain(f"this podlt cannot run the program: {error}: use the version that began it") from None
+
+    def _require_arithmetic(self, program: Program) -> None:
+        if arithmetic_digest(program.arithmetic) != self._begin.arithmetic:
+            raise _CannotTrain(
+                f"this podlt computes the arithmetic {program.arithmetic!r} otherwise than the one that began the run "
+                f"(conformance {arithmetic_digest(program.arithmetic).hex()[:16]}, the run's "
+                f"{self._begin.arithmetic.hex()[:16]}): use the version that began it"
+            )
+        try:
+            conformance(program.arithmetic).require("this machine")
+        except EngineError as error:
+            raise _CannotTrain(str(error)) from None
+
+    def _start(self, recipe: Recipe, weights: Weights, info: object) -> tuple[str | Difference, Rebuilt]:
+        """Puts the first parameters into `weights`; returns where they come from, and the recipe's model."""
+        missing = "the first checkpoint is not here"
+        file = self._files.checkpoint(0)
+        if file is not None:
+            with file:
+                raw = file.read(weights.checkpoint_bytes + MOST_HEADER)
+            try:
+                weights.load_bytes(raw, "the first checkpoint", e.identity(self._begin), self._begin.manager)
+                missing = "" if weights.digest() == self._begin.parameters else "the first checkpoint is another"
+            except InvalidProofError as error:
+                missing = str(error)
+            weights.refresh()  # nothing but the parameters is bound by the log
+        rebuilt = rebuild(recipe, weights, info if isinstance(info, dict) else None, self._code)
+        finding = check_start(recipe, self._begin, weights, missing, rebuilt, "podlt reproduce RUN --code DIR")
+        if finding.outcome is Outcome.FAILS:
+            what = f"the first parameters are not those of the recipe's seed: {finding.why}"
+            return Difference(0, 0, what, [], ["a manager that began with others (claim 17)"], []), rebuilt
+        if weights.digest() != self._begin.parameters:
+            raise _CannotTrain(f"the first parameters cannot be had here: {finding.why or missing}: {finding.remedy}")
+        if finding.outcome is Outcome.NOT_CHECKED:
+            return f"the run's first checkpoint; not worked out from the seed: {finding.why}", rebuilt
+        return finding.figure, rebuilt
+
+    def _rounds(self, trainer: RoundTrainer, last: int, rebuilt: Rebuilt, data: AuditData) -> Iterator[int]:
+        """Trains rounds until one differs; gives after each how many there were."""
+        done = 0
+        with closing(self._files.log()) as log:
+            for item in logged(log):
+                if not trainer.goes_on:
+                    return
+                if isinstance(item, e.Measure):
+                    trainer.measure(item, self._entries.measures[item.epoch], rebuilt, data)
+                elif done == last:
+                    return
+                elif item.apply is not None:
+                    trainer.round(item, item.apply)
+                    done += 1
+                    yield done
+
+    def _concluded(
+        self, report: Reproduction, recipe: Recipe, program: Program, weights: Weights, last: int, out: Path | None
+    ) -> Reproduction:
+        notes = list(report.notes)
+        if (said := recipe.torch) and said != str(torch.__version__):
+            notes.append(f"trained by PyTorch {said}, trained again by {torch.__version__}")
+        if report.difference is None and last < report.rounds and not report.not_checked:
+            why = f"asked for {last:,} of {report.rounds:,} rounds"
+            return msgspec.structs.replace(report, notes=notes, not_checked=why)
+        if report.difference is not None or report.not_checked:
+            return msgspec.structs.replace(report, notes=notes)
+        if out is not None:
+            write_model(out, program, weights.state.data)
+            notes.append(f"the trained model: {out}")
+        end = self._found.state.parameters
+        assert weights.digest() == end, "every round's parameters were the log's"
+        has = self._files.model()
+        if has is not None:
+            has.close()  # claim 15: its bytes follow from the last parameters
+        model = "model.safetensors is these parameters, byte for byte" if has is not None else ""
+        return msgspec.structs.replace(report, notes=notes, model=model or f"parameters {end.hex()[:16]}")
+
+
+class _Numbered(msgspec.Struct, frozen=True):
+    """The numbers of entries: of those that applied an update, by round, and those with figures, by epoch.
+
+    Attributes:
+        fragments: the most that a round has.
+    """
+
+    applied: dict[int, int]
+    measures: dict[int, int]
+    fragments: int = 0
+
+
+def _numbered(files: RunFiles) -> _Numbered:
+    found, fragments = _Numbered({}, {}), 0
+    with closing(files.log()) as log:
+        for number, _, body in log.entries():
+            entry = e.decode(body)
+            if isinstance(entry, e.Apply):
+                found.applied[entry.round] = number
+            elif isinstance(entry, e.Measure):
+                found.measures[entry.epoch] = number
+            elif isinstance(entry, e.Open):
+                fragments = max(fragments, len(entry.fragments))
+    return msgspec.structs.replace(found, fragments=fragments)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _causes(recipe: Recipe) -> list[str]:
+    """What an accepted result that nobody was convicted for may come from, likeliest first."""
+    causes = []
+    if recipe.torch and recipe.torch != str(torch.__version__):
+        causes.append(
+            f"another PyTorch ({recipe.torch} then, {torch.__version__} here), if it draws or rounds otherwise"
+        )
+    causes.append("a fake that nobody compared: podlt audit RUN --round N names whose result it was")
+    causes.append("another podlt than the one that trained it, with the same arithmetic but other code around it")
+    return causes
+
+
+@contextmanager
+def _memory(program: Program) -> Iterator[Region]:
+    region = Region(state_layout(program).nbytes)
+    try:
+        yield region
+    finally:
+        region.close()
