@@ -39,8 +39,9 @@ let log = [];
 
 const takers = {
   // A bundle: the whole report.
-  async verify({ bundle, manager_key, head, signatures = true }) {
-    const given = { managerKey: maybe(manager_key), head, checkers: signatures ? [check] : null };
+  async verify({ bundle, manager_key, head, witnesses, signatures = true }) {
+    const keys = witnesses.map(use("witnesses").readKey);
+    const given = { managerKey: maybe(manager_key), head, witnesses: keys, checkers: signatures ? [check] : null };
     return new Verifier(given).verify(new Blob([bytes(bundle)]));
   },
   // The log that `rules` begins with.

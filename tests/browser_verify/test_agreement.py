@@ -40,7 +40,9 @@ def both(node: Node, raw: bytes, folder: Path, **options: Any) -> tuple[dict[str
     """What the browser and `podlt verify` say of a bundle."""
     path = folder / "run.podlt"
     path.write_bytes(raw)
-    theirs = node.ask("verify", bundle=raw, manager_key=options.get("manager_key"), head=options.get("trusted_head"))
+    keys = [key.text() for key in options.get("witnesses", ())]
+    asked = {"manager_key": options.get("manager_key"), "head": options.get("trusted_head"), "witnesses": keys}
+    theirs = node.ask("verify", bundle=raw, **asked)
     return theirs, verify(path, jobs=1, **options)
 
 

@@ -275,7 +275,7 @@ def test_a_browser_without_ed25519_says_so_of_two_claims(node: Node, tmp_path: P
     from .conftest import bundle_of
     from .test_agreement import DOCUMENTS
 
-    found = node.ask("verify", bundle=bundle_of(LOG, DOCUMENTS), signatures=False)
+    found = node.ask("verify", bundle=bundle_of(LOG, DOCUMENTS), witnesses=[], signatures=False)
     outcomes = {row["name"]: row["outcome"] for row in found["findings"]}
     assert outcomes["HEADS"] == outcomes["SIGNATURES"] == "not checked" and outcomes["DRAWS"] == "holds"
     assert found["exitCode"] == 4

@@ -15,9 +15,10 @@ podltVerify.define("bundle", function (use) {
   const FORMAT = "podlt-bundle/1\n";
   const FORMAT_NAME = "podlt-bundle";
   const ORDER = [
-    "podlt-bundle", "log/entries", "log/heads", "recipe.json", "program.json", "model.safetensors",
+    "podlt-bundle", "log/entries", "log/heads", "log/cosignatures", "recipe.json", "program.json", "model.safetensors",
     "buffers.safetensors", "unproven/rounds.jsonl", "unproven/cheats.json", "checkpoints/00000000.safetensors",
   ];
+  const NUMBERED = ["updates", "aggregates"]; // the folders of members of rounds, in their order
   const REQUIRED = ORDER.slice(0, 3);
   const PLAIN = /^[A-Za-z0-9][A-Za-z0-9._-]*(\/[A-Za-z0-9][A-Za-z0-9._-]*){0,4}$/;
 
@@ -63,8 +64,9 @@ podltVerify.define("bundle", function (use) {
   function placeOf(name) {
     const rank = ORDER.indexOf(name);
     if (rank >= 0) return rank;
-    const update = /^updates\/([0-9]{8})\.bin$/.exec(name);
-    return update ? ORDER.length + Number(update[1]) : refuse(`'${name}': no bundle has a member of this name`);
+    const found = /^(updates|aggregates)\/([0-9]{8})\.bin$/.exec(name);
+    const kind = found ? NUMBERED.indexOf(found[1]) : 0;
+    return found ? ORDER.length + kind * 10 ** 8 + Number(found[2]) : refuse(`'${name}': no bundle has a member of this name`);
   }
 
   class Bundle {
@@ -115,9 +117,10 @@ podltVerify.define("bundle", function (use) {
       return part ? new Section(this.blob, part.offset, part.size) : null;
     }
 
-    async document(name) {
+    // A whole member that is not long; null if the bundle has none of this name.
+    async document(name, most = MAX_DOCUMENT) {
       const part = this.member(name);
-      if (part && part.size > MAX_DOCUMENT) throw new Error(`${name}: longer than ${MAX_DOCUMENT} bytes`);
+      if (part && part.size > most) throw new Error(`${name}: longer than ${most} bytes`);
       return part && part.read(part.size);
     }
 

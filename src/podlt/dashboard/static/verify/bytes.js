@@ -54,8 +54,8 @@ podltVerify.define("bytes", function () {
     return text;
   }
 
-  // The bytes of a text in base64; null unless it is their one encoding.
-  function fromBase64(text) {
+  // The bytes of a text in base64; null if it is none. The last letter may have bits that are of no meaning.
+  function decodeBase64(text) {
     if (text.length % 4) return null;
     const padding = text.endsWith("==") ? 2 : text.endsWith("=") ? 1 : 0;
     const bytes = new Uint8Array((text.length / 4) * 3 - padding);
@@ -69,7 +69,13 @@ podltVerify.define("bytes", function () {
       }
       for (const shift of [16, 8, 0]) if (at < bytes.length) bytes[at++] = (word >> shift) & 255;
     }
-    return toBase64(bytes) === text ? bytes : null;
+    return bytes;
+  }
+
+  // As `decodeBase64`; null unless the text is the one encoding of the bytes.
+  function fromBase64(text) {
+    const bytes = decodeBase64(text);
+    return bytes && toBase64(bytes) === text ? bytes : null;
   }
 
   // The text of bytes; null if they are no UTF-8.
@@ -95,7 +101,7 @@ podltVerify.define("bytes", function () {
   }
 
   return {
-    hex, fromHex, latin1, fromLatin1, equal, concat, toBase64, fromBase64, text, u64,
+    hex, fromHex, latin1, fromLatin1, equal, concat, toBase64, decodeBase64, fromBase64, text, u64,
     utf8: (value) => encoder.encode(value),
     isZero: (bytes) => bytes.every((byte) => byte === 0),
   };

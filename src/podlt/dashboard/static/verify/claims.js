@@ -28,6 +28,8 @@ podltVerify.define("claims", function () {
     ["NO_FAKES", "no fake is in the model"],
     ["FIGURES", "the figures on the test set are those of the parameters"],
     ["PROGRAM", "the program is the recipe's model and loss"],
+    ["AGGREGATES", "each average is that of the updates whose fingerprints its workers signed"],
+    ["WITNESSES", "the witnesses that you name saw this log grow, to its end"],
   ];
   const CLAIM = Object.fromEntries(TABLE.map(([name], index) => [name, index + 1]));
   const HOLDS = "holds";

@@ -4,7 +4,7 @@ podltVerify.define("draws", function (use) {
   const { Dice } = use("dice");
   const { digest } = use("sha256");
   const { u64 } = use("bytes");
-  const { placeOf } = use("roster");
+  const { placeOf, workerOf } = use("roster");
   const MILLION = 1_000_000;
   const SEPARATIONS = 64;
   const THROWS = 16;
@@ -18,23 +18,25 @@ podltVerify.define("draws", function (use) {
     return epochs * ceil(begin.lines, each > 0n ? least(begin.block_lines, each) : begin.block_lines);
   }
 
-  // 2.8: `active` workers, in a round of this number.
-  function sparesOf(begin, options, round, active) {
+  // 2.8: of so many seats, in a round of this number.
+  function sparesOf(begin, options, round, seats) {
     if (options.preset === "classic") return options.spares;
     const whole = MILLION + options.checked;
-    const share = active * options.checked;
-    const few = Math.min(active >> 1, Math.max(options.checked > 0 ? 1 : 0, Math.floor(share / whole)));
-    const many = Math.min(active >> 1, Math.ceil(share / whole));
+    const share = seats * options.checked;
+    const few = Math.min(seats >> 1, Math.max(options.checked > 0 ? 1 : 0, Math.floor(share / whole)));
+    const many = Math.min(seats >> 1, Math.ceil(share / whole));
     const rest = few < many ? share % whole : 0;
     if (!rest) return few;
     return few + (new Dice(digest("spares/1", begin.seed, u64(round))).below(whole) < rest ? 1 : 0);
   }
 
-  // 4.1: lines and fragments of the next round, at an offset of the epoch, with so many useful workers.
-  function planned(begin, offset, useful) {
+  // 4.1: lines and fragments of the next round, at an offset of the epoch, with so many useful seats, of which a worker of
+  // level 0 has `usual`.
+  function planned(begin, offset, useful, usual) {
     const many = BigInt(useful);
     const each = begin.fragment_lines;
-    const want = each > 0n ? least(begin.block_lines, many * each) : begin.block_lines;
+    const shared = (many * each) / BigInt(usual);
+    const want = each > 0n ? least(begin.block_lines, shared > each ? shared : each) : begin.block_lines;
     const lines = least(want, begin.lines - offset);
     return { lines, fragments: Number(least(many, lines)) };
   }
@@ -49,37 +51,48 @@ podltVerify.define("draws", function (use) {
 
   // 2.7: seat -> fragment, the fragments that are checked, and those that are the manager's own.
   function deal(dice, options, roster, spares, fragments) {
-    const order = roster.order;
-    const workers = dice.sample(order.length, fragments + spares).map((place) => roster.at(place));
+    const { total } = roster.weights;
+    const drawn = dice.sample(total, fragments + spares).map((place) => roster.seatAt(place));
     const seats = new Map();
     if (options.preset === "classic") {
       const checked = dice.below(fragments);
-      workers.forEach((worker, j) => seats.set(worker, j < fragments ? j : checked));
+      drawn.forEach((seat, j) => seats.set(seat, j < fragments ? j : checked));
       return { seats, checked: [checked], own: [] };
     }
     const checked = dice.sample(fragments, Math.min(spares, fragments));
-    separate(dice, roster, workers, fragments, checked);
-    for (let j = 0; j < fragments + checked.length; j++) seats.set(workers[j], j < fragments ? j : checked[j - fragments]);
+    const idle = separate(dice, roster, drawn, fragments, checked);
+    for (let j = 0; j < fragments; j++) seats.set(drawn[j], j);
+    checked.forEach((fragment, i) => idle.has(fragment) || seats.set(drawn[fragments + i], fragment));
+    const most = options.own_most * Math.floor(total / roster.size);
     const want = fragments * options.own;
     const more = dice.below(MILLION) < want % MILLION ? 1 : 0;
-    const own = dice.sample(fragments, Math.min(options.own_most, fragments, Math.floor(want / MILLION) + more));
-    return { seats, checked, own };
+    const own = dice.sample(fragments, Math.min(most, fragments, Math.floor(want / MILLION) + more));
+    return { seats, checked: checked.filter((fragment) => !idle.has(fragment)), own };
   }
 
-  // 2.7 (c)
-  function separate(dice, roster, workers, fragments, checked) {
+  // 2.7 (c): changes places of the seats drawn; the fragments that are not checked after all.
+  function separate(dice, roster, drawn, fragments, checked) {
     const barred = new Set(checked);
+    const idle = new Set();
+    const operatorOf = (seat) => roster.operator(workerOf(drawn[seat]));
     checked.forEach((fragment, i) => {
       const spare = fragments + i;
-      const operator = roster.operator(workers[fragment]);
-      if (roster.operator(workers[spare]) !== operator) return;
-      for (let tries = 0; tries < SEPARATIONS; tries++) {
+      const worker = workerOf(drawn[fragment]);
+      const operator = operatorOf(fragment);
+      if (operatorOf(spare) !== operator) return;
+      let fellow = -1;
+      for (let tries = 0; tries < SEPARATIONS && fellow < 0; tries++) {
         const other = dice.below(fragments);
-        if (barred.has(other) || roster.operator(workers[other]) === operator) continue;
-        [workers[spare], workers[other]] = [workers[other], workers[spare]];
-        return;
+        if (!barred.has(other) && operatorOf(other) !== operator) fellow = other;
       }
+      if (fellow < 0) {
+        if (workerOf(drawn[spare]) !== worker) return;
+        fellow = drawn.findIndex((seat, j) => j < fragments && !barred.has(j) && workerOf(seat) !== worker);
+      }
+      if (fellow < 0) idle.add(fragment);
+      else [drawn[spare], drawn[fellow]] = [drawn[fellow], drawn[spare]];
     });
+    return idle;
   }
 
   // 2.9: replays who left a round and which tasks were dealt again, in the order of the log.
@@ -90,7 +103,12 @@ podltVerify.define("draws", function (use) {
       this.roster = roster;
       this.gone = new Set();
       this.dealt = new Map(); // fragment -> those who have a task of it, and are still there
-      for (const [seat, fragment] of seats) this.dealt.set(fragment, (this.dealt.get(fragment) ?? new Set()).add(seat));
+      this.own = new Map(); // worker -> the fragments of the tasks that were dealt to it at first
+      for (const [seat, fragment] of seats) {
+        const worker = workerOf(seat);
+        this.dealt.set(fragment, (this.dealt.get(fragment) ?? new Set()).add(worker));
+        this.own.set(worker, [...(this.own.get(worker) ?? []), fragment]);
+      }
       this.more = new Map(); // worker -> the fragments of the tasks that were dealt again to it
       this.times = new Map();
       this.left = null; // keys of those who are still there, once somebody asked for all of them
@@ -98,8 +116,7 @@ podltVerify.define("draws", function (use) {
 
     leave(worker) {
       this.gone.add(worker);
-      const had = [...(this.more.get(worker) ?? [])];
-      if (this.seats.has(worker)) had.push(this.seats.get(worker));
+      const had = [...(this.own.get(worker) ?? []), ...(this.more.get(worker) ?? [])];
       for (const fragment of had) this.dealt.get(fragment).delete(worker);
       const place = this.left ? this.place(worker) : -1;
       if (place >= 0) this.left.splice(place, 1);
@@ -115,7 +132,9 @@ podltVerify.define("draws", function (use) {
       const first = this.draw(dice, dealt, operators);
       if (first === null) return null;
       const second = this.draw(dice, dealt, operators);
-      const holder = this.tasks(second) < this.tasks(first) ? second : first;
+      const { roster } = this;
+      const less = this.tasks(second) * roster.weight(first) < this.tasks(first) * roster.weight(second);
+      const holder = less ? second : first;
       this.times.set(seat, times + 1);
       this.more.set(holder, [...(this.more.get(holder) ?? []), fragment]);
       dealt.add(holder);
@@ -123,14 +142,14 @@ podltVerify.define("draws", function (use) {
     }
 
     tasks(worker) {
-      return (this.seats.has(worker) ? 1 : 0) + (this.more.get(worker)?.length ?? 0);
+      return (this.own.get(worker)?.length ?? 0) + (this.more.get(worker)?.length ?? 0);
     }
 
     draw(dice, dealt, operators) {
       const { roster } = this;
       let secondBest = null;
       for (let throws = 0; throws < THROWS; throws++) {
-        const worker = roster.at(dice.below(roster.order.length));
+        const worker = workerOf(roster.seatAt(dice.below(roster.weights.total)));
         if (this.gone.has(worker) || dealt.has(worker)) continue;
         if (!operators.has(roster.operator(worker))) return worker;
         secondBest ??= worker;

@@ -43,7 +43,7 @@ podltVerify.define("entries", function (use) {
     return null;
   };
   const between = (least, most) => (reader) => {
-    const found = reader.unsigned();
+    const found = reader.small();
     if (found < least || found > most) refuse("a number is out of its range");
     return found;
   };
@@ -67,6 +67,7 @@ podltVerify.define("entries", function (use) {
   const key = bytesOf(32);
   const signature = bytesOf(64);
   const worker = below(2 ** 20);
+  const seat = below(2 ** 25);
   const round = below(2 ** 40);
   const text = textOf(4096);
   const transfer = array({ kind: oneOf("earn", "vest", "forfeit", "seize", "return"), worker, amount: count });
@@ -81,12 +82,13 @@ podltVerify.define("entries", function (use) {
     },
     join: { worker, key, operator: textOf(100), deposit: count, seen: count, root: digest, signature, share: signature },
     withdraw: { worker, reason: text },
-    open: { round, epoch: count, offset: count, lines: count, parameters: digest, fragments: list(digest) },
-    redeal: { round, seat: worker, holder: worker },
-    commit: { round, commitments: list(array({ seat: worker, holder: worker, commitment: digest, signature })) },
+    shares: { round, levels: list(array({ worker, level: between(-5, 5) })) },
+    open: { round, attempt: count, epoch: count, offset: count, lines: count, parameters: digest, fragments: list(digest) },
+    redeal: { round, seat, holder: worker },
+    commit: { round, commitments: list(array({ seat, holder: worker, commitment: digest, signature })) },
     reveal: {
       round, secret: digest,
-      openings: list(array({ seat: worker, holder: worker, update: digest, salt: bytesOf(16) })),
+      openings: list(array({ seat, holder: worker, update: digest, salt: bytesOf(16) })),
     },
     verdict: {
       round, fragment: index, outcome: oneOf("agree", "vote", "referee"),

@@ -46,6 +46,17 @@ podltVerify.define("msgpack", function (use) {
       return value < 2n ** 53n ? Number(value) : value;
     }
 
+    // As `unsigned`, or a number of -2^7 .. -1.
+    small() {
+      const head = this.data[this.at];
+      if (head < 0xe0 && head !== 0xd0) return this.unsigned();
+      this.at += 1;
+      if (head >= 0xe0) return head - 0x100;
+      const value = this.view.getInt8(this.take(1));
+      if (value >= -32) refuse("a number is not in its shortest form");
+      return value;
+    }
+
     float() {
       if (this.byte() !== 0xcb) refuse("expected a float of 64 bits");
       return this.view.getFloat64(this.take(8));

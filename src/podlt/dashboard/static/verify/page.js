@@ -3,10 +3,10 @@ podltVerify.define("page", function (use) {
   "use strict";
   const { element, fill, shown } = use("dom");
   const { fromHex } = use("bytes");
-  const { MAX_NOTE } = use("notes");
   const { results } = use("page_results");
   const { grouped } = use("report");
   const MOST_WORKERS = 8;
+  const NOTE_LINES = 5;
 
   // The workers of one check; all are made of this page's own scripts.
   class Crew {
@@ -20,13 +20,13 @@ podltVerify.define("page", function (use) {
       this.reader.onmessage = ({ data }) => take(data);
     }
 
-    verify(blob, managerKey, head) {
+    verify(blob, given) {
       const ports = this.checkers.map((worker) => {
         const { port1, port2 } = new MessageChannel();
         worker.postMessage({ type: "serve", port: port1 }, [port1]);
         return port2;
       });
-      this.reader.postMessage({ type: "verify", blob, managerKey, head, ports }, ports);
+      this.reader.postMessage({ type: "verify", blob, ports, ...given }, ports);
     }
 
     // Whoever only reads entries needs no more than the reader.
@@ -40,6 +40,14 @@ podltVerify.define("page", function (use) {
     }
   }
 
+  // The manager's note in a saved tree head, without the lines of witnesses that may follow; null if there is none.
+  function noteOf(text) {
+    const lines = text.trim().split("\n").map((line) => line.trimEnd());
+    const more = lines.slice(NOTE_LINES);
+    const kept = more.every((line) => line.startsWith("\u2014 ")) ? lines.slice(0, NOTE_LINES) : lines;
+    return text.trim() ? `${kept.join("\n")}\n` : null;
+  }
+
   class Page {
     constructor(box) {
       this.crew = null;
@@ -50,15 +58,18 @@ podltVerify.define("page", function (use) {
         element("span", { class: "pv-soft" }, "a file that podlt bundle RUN wrote; it does not leave this page"),
       );
       this.key = element("input", { id: "pv-key", type: "text", spellcheck: "false", autocomplete: "off", maxlength: "64" });
-      this.head = element("textarea", { id: "pv-head", rows: "5", spellcheck: "false", maxlength: String(MAX_NOTE) });
+      this.head = element("textarea", { id: "pv-head", rows: "5", spellcheck: "false" });
       this.status = element("p", { class: "pv-status", role: "status" });
       this.bar = element("progress", { max: "1", value: "0", "aria-label": "entries read", hidden: true });
       this.cancel = element("button", { type: "button", hidden: true, click: () => this.stop("cancelled") }, "Cancel");
       this.out = element("div", { class: "pv-out" });
+      this.witnesses = element("textarea", { id: "pv-witnesses", rows: "2", spellcheck: "false" });
       const given = element(
         "details", { class: "pv-given" }, element("summary", {}, "What you know already (optional)"),
         element("label", { for: "pv-key" }, "The manager's key that you expect (64 hexadecimal digits)"), this.key,
         element("label", { for: "pv-head" }, "A signed tree head that you saved before (podlt head RUN)"), this.head,
+        element("label", { for: "pv-witnesses" }, "Witnesses that you trust: the key of each, on a line of its own"),
+        this.witnesses,
       );
       const doing = element("div", { class: "pv-doing" }, this.status, this.bar, this.cancel);
       fill(box, element("div", { class: "podlt-verify" }, this.drop, given, doing, this.out));
@@ -86,7 +97,7 @@ podltVerify.define("page", function (use) {
       const key = this.key.value.trim();
       const managerKey = key ? fromHex(key) : null;
       if (key && managerKey?.length !== 32) return this.say("The manager's key: expected 64 hexadecimal digits.", true);
-      const head = this.head.value.trim() ? `${this.head.value.trim()}\n` : null;
+      const witnesses = this.witnesses.value.split("\n").filter((line) => line.trim());
       this.name = name || "the bundle";
       this.started = performance.now();
       this.say(`Verifying ${this.name} …`);
@@ -95,7 +106,7 @@ podltVerify.define("page", function (use) {
       const fail = (message) => this.stop(`This page could not check the bundle: ${message}`, true);
       try {
         this.crew = new Crew((data) => this.hear(data), fail);
-        this.crew.verify(file, managerKey, head);
+        this.crew.verify(file, { managerKey, head: noteOf(this.head.value), witnesses });
       } catch (error) {
         fail(error.message);
       }

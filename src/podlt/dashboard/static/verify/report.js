@@ -15,8 +15,12 @@ podltVerify.define("report", function (use) {
     MANAGER: (state) => (state.begin ? `manager ${hex(state.begin.manager)}` : ""),
     CONTINUITY: () => "it is over the entries of this log",
     SIGNATURES: (state, tree, n) => `${grouped(n.signatures)} signatures`,
-    PROGRESS: ({ round, epoch, workers }) =>
-      `${grouped(round)} rounds, ${grouped(epoch)} epochs, ${grouped(workers.size)} workers`,
+    PROGRESS: ({ round, epoch, workers, resumes }, tree, n) => {
+      const shares = n.shares ? `, shares changed ${grouped(n.shares)} times` : "";
+      const anew = `; resumed ${grouped(resumes)} times, each of which may have begun a round anew`;
+      const there = `${grouped(round)} rounds, ${grouped(epoch)} epochs, ${grouped(workers.size)} workers`;
+      return there + shares + (resumes ? anew : "");
+    },
     DRAWS: (state, tree, n) => `${grouped(n.reveal)} draws, ${grouped(n.redeal)} tasks dealt again`,
     OPENINGS: (state, tree, n) => `${grouped(n.openings)} openings`,
     VERDICTS: (state, tree, n) => {
@@ -66,7 +70,10 @@ podltVerify.define("report", function (use) {
     if (failure?.claim === claim) return finding(claim, FAILS, { figure, why: failure.text });
     if (found.has(claim)) return found.get(claim);
     const open = (why, more = {}) => finding(claim, NOT_CHECKED, { why, ...more });
-    if (claim > CLAIM.MODEL) {
+    if (claim === CLAIM.WITNESSES && given.signatures) {
+      return given.seen.finding(given.witnesses, given.documents.witnesses, tree.size, !failure);
+    }
+    if (claim > CLAIM.MODEL && claim !== CLAIM.WITNESSES) {
       return open("needs PyTorch and the data", { remedy: "podlt audit RUN --fraction 1", asked: false });
     }
     if (claim === CLAIM.MANAGER && !given.managerKey) {
@@ -77,7 +84,7 @@ podltVerify.define("report", function (use) {
     }
     if (claim === CLAIM.MODEL) return open("only the log was given");
     if (failure) return open("the log fails before its end", { figure });
-    const signed = claim === CLAIM.HEADS || claim === CLAIM.SIGNATURES;
+    const signed = [CLAIM.HEADS, CLAIM.SIGNATURES, CLAIM.WITNESSES].includes(claim);
     if (signed && !given.signatures) {
       return open("this browser cannot check Ed25519 signatures on this page", { figure, remedy: "podlt verify FILE" });
     }
@@ -96,11 +103,17 @@ podltVerify.define("report", function (use) {
   // What a log cannot show, in sentences: verifying it leaves this open whatever holds.
   function unknown(state, n, isSimulated) {
     const compared = n.agree + n.vote + n.referee;
-    const sentences = ["that keys and operators are different people: the manager, too, may have workers of its own"];
+    const isRecord = state.workers.size === 1; // then nobody's results were compared with another's
+    const people = "that keys and operators are different people: the manager, too, may have workers of its own";
+    const sentences = isRecord ? [] : [people];
     if (state.options?.own) sentences.push("that the manager executed its own share of the tasks");
+    const alone = `that its one worker computed anything: a record, in which nothing was compared (${grouped(compared)} of `;
+    const executed = `${grouped(n.fragments)} results were executed by the manager); podlt reproduce trains it again`;
     sentences.push(
-      `that results which nobody compared, or executed again, were computed: ${grouped(compared)} fragments were, of ` +
-        grouped(n.fragments),
+      isRecord
+        ? alone + executed
+        : `that results which nobody compared, or executed again, were computed: ${grouped(compared)} fragments were, of ` +
+          grouped(n.fragments),
     );
     if (n.rescued) {
       sentences.push(

@@ -4,13 +4,13 @@ podltVerify.define("rules", function (use) {
   const { Broken, need, CLAIM } = use("claims");
   const { RunFacts } = use("state");
   const { begin, amend, measure, resume, close } = use("rules_terms");
-  const { join, withdraw } = use("rules_membership");
+  const { join, shares, withdraw } = use("rules_membership");
   const { open, redeal, commit, reveal } = use("rules_rounds");
   const { verdict, apply, pay, release } = use("rules_judging");
 
   // Kind of entry -> what it requires of the run before it, and what it changes.
   const RULES = {
-    begin, join, withdraw, open, redeal, commit, reveal, verdict, apply, measure, pay, release, amend, resume, close,
+    begin, join, withdraw, shares, open, redeal, commit, reveal, verdict, apply, measure, pay, release, amend, resume, close,
   };
   const AFTER = { stopped: "resume", complete: "amend" }; // 3.11, 3.17: the only kind that may follow a close
 

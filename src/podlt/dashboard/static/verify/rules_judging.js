@@ -112,6 +112,8 @@ podltVerify.define("rules_judging", function (use) {
     while (state.leaversPaid < leavers.length && leavers[state.leaversPaid][0] + state.options.escrow <= state.round) {
       state.leaversPaid += 1;
     }
+    for (const [worker, level] of state.pendingLevels) state.roster.setLevel(worker, level);
+    state.pendingLevels = new Map();
     state.current = null;
     state.round += 1;
     state.partMeasured = false;

@@ -1,8 +1,9 @@
-// Who works in a run: join and withdraw. docs/SPEC.md, 3.2 and 3.3.
+// Who works in a run: join and withdraw. their levels. docs/SPEC.md, 3.2, 3.3 and 3.19.
 podltVerify.define("rules_membership", function (use) {
   "use strict";
   const { need, CLAIM } = use("claims");
   const { equal } = use("bytes");
+  const SHARES_EVERY = 8; // rounds between two entries that change levels, at least
   const MOST_LEFT_BOUND = 10; // beyond the rounds in which a worker passed a check
 
   function join(state, entry) {
@@ -39,5 +40,26 @@ podltVerify.define("rules_membership", function (use) {
     if (round.bound.has(entry.worker)) state.workers.get(entry.worker).leftBound += 1;
   }
 
-  return { join, withdraw };
+  // 3.19
+  function shares(state, entry) {
+    need(!state.current, CLAIM.PROGRESS, "levels change between rounds only");
+    need(state.options.preset !== "classic", CLAIM.PROGRESS, "in classic all workers have equal shares");
+    need(entry.round === state.round, CLAIM.PROGRESS, "levels of another round");
+    const may = state.shared === null || state.round >= state.shared + SHARES_EVERY;
+    need(may, CLAIM.PROGRESS, `levels changed less than ${SHARES_EVERY} rounds before`);
+    const { levels } = entry;
+    const ordered = levels.length > 0 && levels.every(({ worker }, i) => !i || levels[i - 1].worker < worker);
+    need(ordered, CLAIM.PROGRESS, "levels out of order");
+    for (const { worker, level } of levels) {
+      need(state.roster.isActive(worker), CLAIM.PROGRESS, `worker ${worker} is not active`);
+      const known = state.workers.get(worker).level;
+      need(level !== known && level <= known + 1, CLAIM.PROGRESS, `worker ${worker} cannot get this level`);
+    }
+    const changes = new Map(levels.map(({ worker, level }) => [worker, level]));
+    need(state.roster.isUsual(changes), CLAIM.PROGRESS, "more than half of the workers have a level below 0");
+    state.pendingLevels = changes;
+    state.shared = entry.round;
+  }
+
+  return { join, shares, withdraw };
 });

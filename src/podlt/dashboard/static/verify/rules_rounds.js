@@ -6,12 +6,14 @@ podltVerify.define("rules_rounds", function (use) {
   const { equal, fromLatin1, latin1 } = use("bytes");
   const { Dice } = use("dice");
   const { deal, Redealer } = use("draws");
+  const { workerOf } = use("roster");
   const { RoundState, place } = use("state");
 
   function open(state, entry) {
     need(!state.current, CLAIM.PROGRESS, "the round before is not paid");
     need(!state.isMeasureDue, CLAIM.PROGRESS, "the figures of the epoch before are missing");
     need(entry.round === state.round, CLAIM.PROGRESS, "round out of order");
+    need(entry.attempt === BigInt(state.resumes), CLAIM.PROGRESS, "another attempt");
     const due = state.upcoming();
     need(due, CLAIM.PROGRESS, "a round after the last one");
     const here = entry.epoch === state.epoch && entry.offset === state.offset;
@@ -19,15 +21,15 @@ podltVerify.define("rules_rounds", function (use) {
     need(same, CLAIM.PROGRESS, "the round takes other lines than the plan");
     need(equal(entry.parameters, state.parameters), CLAIM.PROGRESS, "the round starts from other parameters");
     const shares = state.shares.map(latin1).sort().map(fromLatin1);
-    state.current = new RoundState(entry, state.roster.size, digestAll("beacon/1", [state.beacon, ...shares]));
+    state.current = new RoundState(entry, state.roster.weights.total, digestAll("beacon/1", [state.beacon, ...shares]));
   }
 
   function redeal(state, entry) {
     const round = beforeReveal(state, entry.round);
-    need(state.isInRound(entry.seat), CLAIM.PROGRESS, "no such task");
+    need(state.isSeat(entry.seat), CLAIM.PROGRESS, "no such task");
     const holders = round.holders(entry.seat);
     const late = state.options.preset === "guarded" && holders.length === 1 && !round.isCommitted(entry.seat);
-    need(!holders.length || late, CLAIM.PROGRESS, `the task of worker ${entry.seat} is neither lost nor late`);
+    need(!holders.length || late, CLAIM.PROGRESS, `the task of seat ${entry.seat} is neither lost nor late`);
     const able = state.roster.isActive(entry.holder) && !holders.includes(entry.holder);
     need(able, CLAIM.PROGRESS, `worker ${entry.holder} cannot take the task`);
     round.dealAgain(entry.seat, entry.holder);
@@ -38,11 +40,11 @@ podltVerify.define("rules_rounds", function (use) {
     const places = entry.commitments.map((one) => place(one.seat, one.holder));
     need(places.length && ascend(places), CLAIM.OPENINGS, "commitments out of order");
     for (const one of entry.commitments) {
-      const fresh = state.isInRound(one.seat) && !round.commitments.has(place(one.seat, one.holder));
-      need(fresh, CLAIM.OPENINGS, `no commitment to the task of worker ${one.seat} is due`);
-      const holds = one.seat === one.holder && !round.departed.has(one.seat);
+      const fresh = state.isSeat(one.seat) && !round.commitments.has(place(one.seat, one.holder));
+      need(fresh, CLAIM.OPENINGS, `no commitment to the task of seat ${one.seat} is due`);
+      const holds = workerOf(one.seat) === one.holder && !round.departed.has(one.holder);
       const has = holds || round.again.get(one.seat)?.includes(one.holder);
-      need(has, CLAIM.OPENINGS, `worker ${one.holder} does not hold the task of worker ${one.seat}`);
+      need(has, CLAIM.OPENINGS, `worker ${one.holder} does not hold the task of seat ${one.seat}`);
       round.commit(one);
     }
   }
@@ -64,7 +66,7 @@ podltVerify.define("rules_rounds", function (use) {
       const fragment = roles.seats.get(seat);
       const found = digest("commitment/1", state.task(fragment), state.workers.get(holder).key, update, salt);
       const opens = equal(found, round.commitments.get(place(seat, holder)));
-      need(opens, CLAIM.OPENINGS, `worker ${holder}'s commitment to the task of worker ${seat} opens to something else`);
+      need(opens, CLAIM.OPENINGS, `worker ${holder}'s commitment to the task of seat ${seat} opens to something else`);
       if (!answers.has(fragment)) answers.set(fragment, new Map());
       answers.get(fragment).set(holder, latin1(update));
     }
@@ -80,9 +82,9 @@ podltVerify.define("rules_rounds", function (use) {
 
   // 2.7: who has which task of the round in progress.
   function rolesOf(state, secret) {
-    const { open: opened, size, beacon } = state.current;
+    const { open: opened, seats, beacon } = state.current;
     const dice = new Dice(digest("draw/1", secret, beacon));
-    return deal(dice, state.options, state.roster, state.spares(opened.round, size), opened.fragments.length);
+    return deal(dice, state.options, state.roster, state.spares(opened.round, seats), opened.fragments.length);
   }
 
   // 2.9: whether each task was dealt again to whom the secret says.
@@ -95,7 +97,7 @@ podltVerify.define("rules_rounds", function (use) {
         continue;
       }
       need(seats.has(seat), CLAIM.DRAWS, "a task was dealt again that nobody had");
-      const message = `the task of worker ${seat} was dealt again to another than was drawn`;
+      const message = `the task of seat ${seat} was dealt again to another than was drawn`;
       need(replay.deal(seat) === holder, CLAIM.DRAWS, message);
     }
   }

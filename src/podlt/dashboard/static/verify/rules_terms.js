@@ -92,6 +92,7 @@ podltVerify.define("rules_terms", function (use) {
 
   function resume(state) {
     need(!state.current, CLAIM.PROGRESS, "a run resumes between rounds only");
+    state.resumes += 1;
     state.closed = null;
   }
 

@@ -2,25 +2,25 @@
 podltVerify.define("state", function (use) {
   "use strict";
   const { isZero } = use("bytes");
-  const { Roster } = use("roster");
+  const { Roster, slotOf, workerOf } = use("roster");
   const { need, CLAIM } = use("claims");
   const { digest } = use("sha256");
   const { u64 } = use("bytes");
   const { lengthOf, planned, sparesOf } = use("draws");
   const MAX_INT = 2n ** 63n - 1n;
   const MOST_PAID = 4n; // 3.1: how often a line can be paid for in an epoch
-  const SEATS = 2 ** 20;
+  const WORKERS = 2 ** 20;
 
   // A seat and one who holds its task, as one number: these ascend as the pairs do.
-  const place = (seat, holder) => seat * SEATS + holder;
+  const place = (seat, holder) => seat * WORKERS + holder;
 
   const mostPaid = (begin, epochs) => MOST_PAID * begin.reward * begin.lines * epochs;
 
   // The round in progress. `revealed` is null until its secret and results are known.
   class RoundState {
-    constructor(open, size, beacon) {
+    constructor(open, seats, beacon) {
       this.open = open;
-      this.size = size; // how many workers were active when it opened
+      this.seats = seats; // how many there are
       this.beacon = beacon;
       this.lengthOf = lengthOf(open.lines, open.fragments.length);
       this.tasks = [];
@@ -36,7 +36,8 @@ podltVerify.define("state", function (use) {
     }
 
     holders(seat) {
-      return [...(this.departed.has(seat) ? [] : [seat]), ...(this.again.get(seat) ?? [])];
+      const first = workerOf(seat);
+      return [...(this.departed.has(first) ? [] : [first]), ...(this.again.get(seat) ?? [])];
     }
 
     isCommitted(seat) {
@@ -87,13 +88,15 @@ podltVerify.define("state", function (use) {
       this.shares = []; // of those who joined for the first time since the last reveal
       this.parameters = null;
       this.secret = null;
-      this.round = 0;
+      this.round = this.resumes = 0;
       this.epoch = this.offset = this.measured = this.epochs = this.payable = 0n;
       this.partMeasured = false;
       this.ended = null;
       this.current = null;
       this.leavers = []; // [round, worker], in the order of the rounds
       this.leaversPaid = 0; // how many of them were paid, or need not be looked at again
+      this.pendingLevels = new Map(); // worker -> the level that it has once the round is paid
+      this.shared = null; // in which round levels were last changed
       this.refunded = new Set(); // active workers that were given their deposit back, at an end that may be none
       this.closed = null;
     }
@@ -123,16 +126,19 @@ podltVerify.define("state", function (use) {
       const active = this.activeCount;
       const enough = active >= (this.options.preset === "classic" ? 3 : 1);
       need(enough, CLAIM.PROGRESS, `${active} workers are too few for a round`);
-      return planned(this.begin, this.offset, active - this.spares(this.round, active));
+      const { total, usual } = this.roster.weights;
+      return planned(this.begin, this.offset, total - this.spares(this.round, total), usual);
     }
 
-    spares(round, active) {
-      return sparesOf(this.begin, this.options, round, active);
+    spares(round, seats) {
+      return sparesOf(this.begin, this.options, round, seats);
     }
 
-    // Whether a worker was active when the round opened: nobody joins within one.
-    isInRound(worker) {
-      return this.roster.isActive(worker) || this.current.departed.has(worker);
+    // Whether the round has this seat: its worker was active when the round opened, as nobody joins within one.
+    isSeat(seat) {
+      const worker = workerOf(seat);
+      const wasThere = this.roster.isActive(worker) || this.current.departed.has(worker);
+      return wasThere && slotOf(seat) < this.roster.weight(worker);
     }
 
     leave(worker) {

@@ -30,6 +30,7 @@ podltVerify.define("terms", function (use) {
       preset: [oneOf("classic", "guarded"), "guarded"], checked: [orNull(share), null], own: [orNull(share), null],
       own_most: [orNull(count), null], clip: [orNull(small), null],
       first_fault: [orNull(oneOf("evict", "suspend")), null], escrow: [small, 50n], reward: [count, 1n],
+      shares: [oneOf("measured", "equal"), "measured"],
     },
     model: { name: [word(/:/)], parameters: [word(/^([0-9a-f]{64})?$/), ""] },
     data: { source: [word(/./s)] },
@@ -121,6 +122,25 @@ podltVerify.define("terms", function (use) {
         return this.recipe !== null && readRecipe(this.recipe).data.source === "simulated";
       } catch {
         return false;
+      }
+    }
+
+    // 3.19: whether the recipe says that all workers have equal shares.
+    get givesEqualShares() {
+      try {
+        return this.recipe !== null && readRecipe(this.recipe).protocol.shares === "equal";
+      } catch {
+        return false;
+      }
+    }
+
+    // The keys of the witnesses that the recipe names, as far as it can be read.
+    get witnesses() {
+      try {
+        readRecipe(this.recipe);
+        return (parse(this.recipe).get("witnesses") ?? []).map((one) => one.get("key"));
+      } catch {
+        return [];
       }
     }
 

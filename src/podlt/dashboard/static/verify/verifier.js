@@ -2,7 +2,7 @@
 // in their form and in the tree, the head must be the manager's, and then the rules must allow each of them.
 podltVerify.define("verifier", function (use) {
   "use strict";
-  const { Broken, CLAIM, FAILS, Misuse, TABLE, need } = use("claims");
+  const { Broken, CLAIM, FAILS, HOLDS, Misuse, TABLE, need } = use("claims");
   const { equal, hex, u64, utf8, concat } = use("bytes");
   const { Bundle } = use("bundle");
   const { decode } = use("entries");
@@ -16,17 +16,21 @@ podltVerify.define("verifier", function (use) {
   const { checkModel } = use("model");
   const { count, counter, exitCode, facts, findingOf, unknown } = use("report");
 
+  const { SeenHeads } = use("witnesses");
+  const MAX_COSIGNATURES = 64 * 2 ** 20;
+
   const inForm = (failure) => Object.assign(failure, { claim: CLAIM.FORM });
 
   // What is checked, besides the file:
   //   checkers: functions that check a batch of signatures (`signatures.firstBad`), one a worker; null for none.
   //   managerKey: the key that is expected (32 bytes), or null.
+  //   witnesses: who must have cosigned the last head (`witnesses.readKey`).
   //   head: a signed tree head that somebody kept, or null.
   //   progress: called with the number of entries that were read, and of those that there are.
   //   cancel: called often; raises to end the check.
   class Verifier {
-    constructor({ checkers = null, managerKey = null, head = null, progress = () => {}, cancel = () => {} }) {
-      Object.assign(this, { managerKey, head, progress, cancel, signatures: checkers !== null });
+    constructor({ checkers = null, managerKey = null, head = null, witnesses = [], progress = () => {}, cancel = () => {} }) {
+      Object.assign(this, { managerKey, head, witnesses, progress, cancel, signatures: checkers !== null });
       this.pool = new SignaturePool(checkers);
       this.documents = new Documents(null, null);
       this.state = new RunState();
@@ -38,6 +42,7 @@ podltVerify.define("verifier", function (use) {
       this.counts = counter();
       this.kept = null; // the head that somebody kept, opened
       this.lastHead = "";
+      this.seen = new SeenHeads();
     }
 
     // The report: a plain object that can be sent to a page.
@@ -102,11 +107,13 @@ podltVerify.define("verifier", function (use) {
         entries.push(decodeAt(body, number));
         if (number === 0) await this.begin(entries[0]);
         this.checkKept();
+        this.seen.reach(this.tree);
       }
       this.checkHead(first, size, note);
       for (const entry of entries) {
         this.addSignatures(entry);
         count(this.counts, entry, this.state);
+        if (entry.kind === "shares") this.checkShares();
         this.state.apply(entry);
       }
     }
@@ -122,6 +129,10 @@ podltVerify.define("verifier", function (use) {
       this.manager = entry.manager.slice();
       this.origin = originOf(entry.identity);
       if (this.head) this.kept = await this.openKept();
+      if (this.witnesses.length && this.signatures) {
+        const raw = (await this.bundle.document("log/cosignatures", MAX_COSIGNATURES)) ?? new Uint8Array(0);
+        this.seen = await SeenHeads.of(this.witnesses, raw, this.origin);
+      }
       this.found.set(CLAIM.DOCUMENTS, this.documents.check(entry));
       this.found.set(CLAIM.TERMS, this.documents.checkTerms(entry));
     }
@@ -191,6 +202,13 @@ podltVerify.define("verifier", function (use) {
           add(holder, known.key, signature, "signed-commitment/1", commitment);
         }
       }
+    }
+
+    // 3.19
+    checkShares() {
+      const equal = this.found.get(CLAIM.TERMS).outcome === HOLDS && this.documents.givesEqualShares;
+      const why = "workers get other levels, and the recipe gives them equal shares";
+      if (equal) throw new Broken(CLAIM.TERMS, why, this.state.index);
     }
 
     end() {

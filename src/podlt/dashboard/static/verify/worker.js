@@ -5,6 +5,7 @@ podltVerify.define("worker", function (use) {
   const { isThere } = use("ed25519");
   const { firstBad } = use("signatures");
   const { Verifier } = use("verifier");
+  const { readKey } = use("witnesses");
   const { describe, list } = use("inspect");
   const OFTEN = 100; // milliseconds between two messages of progress
 
@@ -27,7 +28,7 @@ podltVerify.define("worker", function (use) {
     };
   }
 
-  async function verify(scope, { blob, ports, managerKey, head }) {
+  async function verify(scope, { blob, ports, managerKey, head, witnesses }) {
     let said = 0;
     const progress = (done, total) => {
       const now = performance.now();
@@ -36,7 +37,7 @@ podltVerify.define("worker", function (use) {
       scope.postMessage({ type: "progress", done, total });
     };
     const checkers = (await isThere()) ? ports.map(remote) : null;
-    const verifier = new Verifier({ checkers, managerKey, head, progress });
+    const verifier = new Verifier({ checkers, managerKey, head, witnesses: witnesses.map(readKey), progress });
     const report = await verifier.verify(blob);
     scope.postMessage({ type: "done", report });
     return verifier;
